@@ -1,0 +1,58 @@
+"""Entry point: `distill3r`, and `python -m distill3r_cli`."""
+
+import signal
+import sys
+import traceback
+
+import typer
+
+from distill3r_cli import console, exits
+from distill3r_cli.app import app
+from distill3r_core import errors
+
+_UsageError = typer.BadParameter.__mro__[1]  # typer does not export the class itself
+
+
+def main() -> None:
+    """Run the command line and leave with the status of the contract."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; gives its exit status."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    console.expect_json(arguments)
+    try:
+        status = app(arguments, prog_name="distill3r", standalone_mode=False)
+    except errors.Distill3rError as error:
+        if console.is_debug():
+            traceback.print_exc()
+        return console.show_error(error, exits.status_of(error))
+    except _UsageError as error:
+        return _show_usage(error)
+    except (KeyboardInterrupt, typer.Abort):
+        return exits.INTERRUPTED
+    except Exception as error:  # noqa: BLE001  the last line of defence: no traceback unasked
+        if console.is_debug():
+            raise
+        message = f"{type(error).__name__}: {error}\nThis is a fault in distill3r."
+        hint = "run again with --debug and report the traceback"
+        return console.show_error(errors.FailedError(message, hint=hint), exits.FAILED)
+    return status if isinstance(status, int) else exits.OK
+
+
+def _show_usage(error: Exception) -> int:
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed
+        return exits.REQUEST
+    path = context.command_path if context is not None else "distill3r"
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    return console.show_error(errors.RequestError(message, hint=f"{path} --help"), exits.REQUEST)
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt  # SIGTERM ends like Ctrl-C: checkpoint first, exit 130
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""The command tree."""
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="distill3r",
+    help="Turn a giant 3D foundation model into a small, fast one, and use it.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    epilog="First steps: distill3r demo  ·  distill3r infer PHOTOS --ply  ·  distill3r doctor",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata
+
+        typer.echo(f"distill3r {metadata.version('distill3r')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass

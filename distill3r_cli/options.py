@@ -1,0 +1,180 @@
+"""Options that commands share, and the way from what was typed to settings."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from distill3r_cli import console
+
+Settings = TypeVar("Settings")
+
+ResumeOpt = Annotated[
+    bool, typer.Option("--resume", help="Continue; start where nothing is there yet.")
+]
+OverwriteOpt = Annotated[
+    bool, typer.Option("--overwrite", help="Replace a result made with other settings or inputs.")
+]
+SeedOpt = Annotated[int, typer.Option(help="Seed of every random choice.")]
+DeviceOpt = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+OutputOpt = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Where the result goes.", show_default=False)
+]
+
+_SETTINGS = "Settings"
+_DISPLAY = "Display"
+_SETTINGS_OPTIONS = {
+    "config": Annotated[
+        str | None,
+        typer.Option(
+            "--config", metavar="FILE", rich_help_panel=_SETTINGS,
+            help="Settings: a YAML file, or the bare name of a shipped one.",
+        ),
+    ],
+    "sets": Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", rich_help_panel=_SETTINGS,
+            help="One setting, by its dotted key. May be repeated.",
+        ),
+    ],
+    "print_config": Annotated[
+        bool,
+        typer.Option(
+            "--print-config", rich_help_panel=_SETTINGS,
+            help="Print the settings that would be used, and stop.",
+        ),
+    ],
+}  # fmt: skip
+_DISPLAY_OPTIONS = {
+    "as_json": Annotated[
+        bool, typer.Option("--json", rich_help_panel=_DISPLAY, help="One JSON object on stdout.")
+    ],
+    "quiet": Annotated[
+        bool, typer.Option("-q", "--quiet", rich_help_panel=_DISPLAY, help="Results and errors only.")
+    ],
+    "verbose": Annotated[
+        bool, typer.Option("-v", "--verbose", rich_help_panel=_DISPLAY, help="Say more.")
+    ],
+    "debug": Annotated[
+        bool, typer.Option("--debug", rich_help_panel=_DISPLAY, help="Show tracebacks.")
+    ],
+    "no_color": Annotated[
+        bool, typer.Option("--no-color", rich_help_panel=_DISPLAY, help="Plain text.")
+    ],
+}
+
+
+def shared(*, settings: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command `-q -v --debug --no-color --json`, and `--config --set --print-config`.
+
+    The command takes `context: typer.Context` first, and is called with its own options only.
+
+    Args:
+        settings: Whether the command has settings (the six and `demo` do).
+    """
+    extra = {**(_SETTINGS_OPTIONS if settings else {}), **_DISPLAY_OPTIONS}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def wrapped(context: typer.Context, **values: Any) -> None:
+            given = {name: values.pop(name) for name in extra}
+            display = {name: given[name] for name in _DISPLAY_OPTIONS}
+            console.begin(context.command_path.split(maxsplit=1)[-1], **display)
+            context.obj = given
+            command(context, **values)
+
+        signature = inspect.signature(command)
+        added = [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=False if name in _DISPLAY_OPTIONS or name == "print_config" else None,
+                annotation=annotation,
+            )
+            for name, annotation in extra.items()
+        ]
+        own = list(signature.parameters.values())
+        wrapped.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
+        wrapped.__annotations__ = {**command.__annotations__, **extra}
+        return wrapped
+
+    return decorate
+
+
+def typed(context: typer.Context) -> dict[str, Any]:
+    """The options and arguments that stand on the command line, by parameter name."""
+    return {
+        name: value
+        for name, value in context.params.items()
+        if (source := context.get_parameter_source(name)) is not None
+        and source.name == "COMMANDLINE"
+    }
+
+
+def settings(
+    context: typer.Context,
+    cls: type[Settings],
+    *,
+    section: str,
+    keys: Mapping[str, str] | None = None,
+    leave: tuple[str, ...] = (),
+    presets: Mapping[str, Mapping[str, Any]] | None = None,
+    default_preset: str | None = None,
+) -> Settings:
+    """The settings of a command, from what was typed, `--set`, files, preset and defaults.
+
+    Args:
+        context: Of a command decorated with `shared()`.
+        cls: The settings' dataclass.
+        section: The command's section in config files.
+        keys: Dotted setting of a parameter whose name is not that of its setting.
+        leave: Parameters that are not settings (`resume`, `overwrite`).
+        presets: See `config.resolve`.
+        default_preset: See `config.resolve`.
+
+    Raises:
+        typer.Exit: After printing them, with `--print-config`.
+        ConfigError: They do not fit.
+    """
+    from distill3r_core import config
+
+    given, keys = context.obj, keys or {}
+    typed_here = {
+        keys.get(name, name): value
+        for name, value in typed(context).items()
+        if name not in leave and name not in given
+    }
+    found = config.resolve(
+        cls,
+        section=section,
+        options=typed_here,
+        sets=given["sets"] or (),
+        config=given["config"],
+        presets=presets,
+        default_preset=default_preset,
+    )
+    if given["print_config"]:
+        console.show_config(config.as_yaml(section, found), config.as_plain(found))
+        raise typer.Exit
+    return found
+
+
+def left_to_sibling(context: typer.Context) -> bool:
+    """Whether a command below this one was named (`cache info`).
+
+    Raises:
+        typer.BadParameter: Options were given to this one, which the sibling would drop.
+    """
+    if context.invoked_subcommand is None:
+        return False
+    dropped = sorted("--" + name.replace("_", "-") for name in typed(context))
+    if dropped:
+        raise typer.BadParameter(
+            f"{', '.join(dropped)} before {context.invoked_subcommand!r} would be dropped: "
+            "options stand after the last command word"
+        )
+    return True

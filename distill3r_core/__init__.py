@@ -1,0 +1,44 @@
+"""distill3r: turn a giant 3D foundation model into a small, fast one.
+
+The public names are loaded when they are first used, so that importing the package is instant.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distill3r_core.cache import TeacherCache
+    from distill3r_core.losses import DistillationLoss
+    from distill3r_core.models import build_student, load_student
+    from distill3r_core.teachers import build_teacher
+    from distill3r_core.types import PointMaps, TeacherTargets
+
+_HOMES = {
+    "DistillationLoss": "distill3r_core.losses",
+    "PointMaps": "distill3r_core.types",
+    "TeacherCache": "distill3r_core.cache",
+    "TeacherTargets": "distill3r_core.types",
+    "build_student": "distill3r_core.models",
+    "build_teacher": "distill3r_core.teachers",
+    "load_student": "distill3r_core.models",
+}
+
+__all__ = [
+    "DistillationLoss",
+    "PointMaps",
+    "TeacherCache",
+    "TeacherTargets",
+    "build_student",
+    "build_teacher",
+    "load_student",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

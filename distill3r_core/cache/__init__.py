@@ -1,0 +1,1 @@
+"""The teacher cache: what the teacher said, on disk."""

@@ -1,0 +1,1 @@
+"""From folders of pictures to samples, and from caches to batches."""

@@ -1,0 +1,69 @@
+"""Files are written beside their final name, then renamed: a reader never sees half of one."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from distill3r_core.errors import DiskFullError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """A path beside `path` to write to; it takes the final name when the block succeeds.
+
+    Args:
+        path: The final name. Its folder is made.
+        durable: Wait until the bytes are on the disk before the rename.
+
+    Raises:
+        DiskFullError: There is no room; what was written is removed, what was there stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: writers such as Pillow choose the format by it.
+    beside = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    with disk_errors(path):
+        try:
+            yield beside
+            if durable:
+                _sync(beside)
+            beside.replace(path)
+            if durable:
+                _sync(path.parent)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Say which path had no room, where the system only says that there is none.
+
+    Raises:
+        DiskFullError: The block ran into a full disk, a quota or a file size limit.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            reason = os.strerror(error.errno)
+            raise DiskFullError(
+                f"cannot write {path}: {reason}", hint="free some space and run again"
+            ) from error
+        raise
+
+
+def write_text(path: Path, text: str, *, durable: bool = False) -> None:
+    """Write a text file whole or not at all."""
+    with replacing(path, durable=durable) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""The student: encoder, fusion, heads, and where its weights live."""

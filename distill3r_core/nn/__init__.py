@@ -1,0 +1,1 @@
+"""Network parts that students and teachers share."""

@@ -1,0 +1,167 @@
+"""What machine this is, which device to use, and how much memory is taken."""
+
+import os
+import platform
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+import torch
+
+from distill3r_core.errors import ConfigError, DeviceError
+
+DeviceKind = Literal["cpu", "cuda", "mps"]
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called `name`: auto, cpu, cuda, cuda:1 or mps.
+
+    Raises:
+        DeviceError: A device that was named is not there; never a silent CPU.
+        ConfigError: `name` is not the name of a device.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, colon, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (colon and not index.isdigit()):
+        raise ConfigError(f"unknown device {name!r}", hint="auto, cpu, cuda, cuda:1 or mps")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise DeviceError(f"device {name!r} is not there: {torch.cuda.device_count()} CUDA devices")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("device 'mps' is not there")
+    return torch.device(name)
+
+
+def machine(device: torch.device | None = None) -> dict[str, Any]:
+    """Facts about this machine that a measurement must name; plain data."""
+    facts: dict[str, Any] = {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "device": str(device or "cpu"),
+    }
+    if device is not None and device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        facts |= {
+            "gpu": properties.name,
+            "gpu_memory_bytes": properties.total_memory,
+            "cuda": torch.version.cuda,
+        }
+    return facts
+
+
+def tool_version() -> str:
+    """The installed version of distill3r."""
+    return metadata.version("distill3r")
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Bytes taken now. `allocated`, `reserved` and `free` are the GPU's, None without one."""
+
+    rss: int
+    allocated: int | None = None
+    reserved: int | None = None
+    free: int | None = None
+    total: int | None = None
+
+
+def memory_use(device: torch.device | None = None) -> MemoryUse:
+    """Memory of this process, and of its CUDA device where it has one."""
+    rss = psutil.Process().memory_info().rss
+    if device is None or device.type != "cuda":
+        return MemoryUse(rss=rss)
+    free, total = torch.cuda.mem_get_info(device)
+    return MemoryUse(
+        rss=rss,
+        allocated=torch.cuda.memory_allocated(device),
+        reserved=torch.cuda.memory_reserved(device),
+        free=free,
+        total=total,
+    )
+
+
+@dataclass
+class Peak:
+    """The highest memory seen while a block ran; filled in when the block ends."""
+
+    bytes: int = 0
+
+
+@contextmanager
+def peak_memory(device: torch.device, *, interval: float = 0.01) -> Iterator[Peak]:
+    """Measure the peak of a block: allocated bytes on CUDA, resident bytes of the process on a CPU.
+
+    Args:
+        device: Where the block computes.
+        interval: Seconds between two looks at the resident size.
+    """
+    peak = Peak()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        yield peak
+        peak.bytes = torch.cuda.max_memory_allocated(device)
+        return
+    process, stop = psutil.Process(), threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(interval):
+            peak.bytes = max(peak.bytes, process.memory_info().rss)
+
+    peak.bytes = process.memory_info().rss
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        watcher.join()
+        peak.bytes = max(peak.bytes, process.memory_info().rss)
+
+
+@dataclass
+class Stopwatch:
+    """Wall and CPU seconds of a block."""
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+@contextmanager
+def stopwatch(device: torch.device) -> Iterator[Stopwatch]:
+    """Time a block, waiting for a GPU's queue on both sides."""
+    watch = Stopwatch()
+    _synchronize(device)
+    wall, cpu = time.perf_counter(), time.process_time()
+    yield watch
+    _synchronize(device)
+    watch.seconds = time.perf_counter() - wall
+    watch.cpu_seconds = time.process_time() - cpu
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,79 @@
+"""What a stage tells while it works and when it is done, as data: the core prints nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One item that was left out: named, with the reason. It makes the exit status 5."""
+
+    item: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of finished text under headings, for people. Numbers in `Report.result` are for scripts."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of a stage.
+
+    Args:
+        settings: The resolved settings, as plain data.
+        result: Numbers and names for scripts, as plain data; stable keys.
+        files: What was written, the most useful first.
+        failed: Items that were left out, while the rest went well.
+        tables: What a person reads on stdout.
+        notes: Short lines that are worth saying after the tables (what was assumed, what is next).
+        finished_before: True where the result was already there and nothing was done.
+    """
+
+    settings: Mapping[str, Any]
+    result: Mapping[str, Any]
+    files: Sequence[Path] = ()
+    failed: Sequence[Failure] = ()
+    tables: Sequence[Table] = ()
+    notes: Sequence[str] = ()
+    finished_before: bool = False
+
+
+class Progress(Protocol):
+    """Where a stage reports to. The command line draws it; from Python, `Silent` is the default."""
+
+    def begin(self, label: str, *, total: int | None, unit: str) -> None:
+        """A phase starts; the one before it is over. `total` None: its length is unknown."""
+        ...
+
+    def advance(self, steps: int = 1, **figures: float | str) -> None:
+        """`steps` more units are done; `figures` (loss, MB written, ...) replace those shown."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something that a person should read now: a warning, a decision that was taken."""
+        ...
+
+
+@dataclass
+class Silent:
+    """Progress for callers who want none; keeps the notes, which a test may read."""
+
+    notes: list[str] = field(default_factory=list)
+
+    def begin(self, label: str, *, total: int | None, unit: str) -> None:
+        """Ignore the phase."""
+
+    def advance(self, steps: int = 1, **figures: float | str) -> None:
+        """Ignore the step."""
+
+    def note(self, text: str) -> None:
+        """Keep the note."""
+        self.notes.append(text)

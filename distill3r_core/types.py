@@ -1,0 +1,162 @@
+"""The shapes and records that stages hand to each other.
+
+Axes: B samples, N views, H W pixels. Frames: OpenCV axes (x right, y down, z forward); the global
+frame is that of view 0's camera, the anchor. Pixel centres are at +0.5.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+Images = Float[Tensor, "B N 3 H W"]  # RGB in [0, 1]
+PointMap = Float[Tensor, "B N H W 3"]
+ConfidenceMap = Float[Tensor, "B N H W"]  # 1 + exp(logit), in [1, inf)
+Mask = Bool[Tensor, "B N H W"]
+
+Unit = Literal["m", "mm", "none"]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the pixels of a resized picture come from.
+
+    Args:
+        box: The part of the source picture that is kept: left, top, right, bottom, in its pixels.
+        size: Rows and columns of the result.
+        transposed: Rows and columns of the kept part are swapped before the resize (mirrors the
+            scene; the original project's treatment of portrait pictures).
+    """
+
+    box: tuple[float, float, float, float]
+    size: tuple[int, int]
+    transposed: bool = False
+
+
+@dataclass(frozen=True)
+class View:
+    """One upright picture of a sample with what is known about its camera.
+
+    Args:
+        image: RGB.
+        intrinsics: Calibrated K of this picture, centres at +0.5; None where it is a guess.
+        depth: z in the camera's frame, registered to `image`, in `unit`; 0 where unknown.
+        world_from_cam: Camera pose, translation in `unit`.
+        unit: "none" where the scale is arbitrary.
+        sample: Name of the sample the view belongs to.
+        index: Place of the view in it; 0 is the anchor.
+    """
+
+    image: UInt8[np.ndarray, "H W 3"]
+    intrinsics: Float[np.ndarray, "3 3"] | None = None
+    depth: Float[np.ndarray, "H W"] | None = None
+    world_from_cam: Float[np.ndarray, "4 4"] | None = None
+    unit: Unit = "none"
+    sample: str = ""
+    index: int = 0
+
+
+@dataclass(frozen=True)
+class PreparedView:
+    """A view at its teacher's input size: what `Teacher.prepare` gives and `predict` takes.
+
+    Args:
+        image: RGB in [0, 1].
+        placement: Where its pixels lie in the view's picture.
+        intrinsics: K of `image`, where the view is calibrated.
+        depth: As in `View`, resampled (nearest) to the size of `image`.
+        world_from_cam: As in `View`.
+        unit: As in `View`.
+        sample: As in `View`.
+        index: As in `View`.
+    """
+
+    image: Float[Tensor, "3 H W"]
+    placement: Placement
+    intrinsics: Float[Tensor, "3 3"] | None = None
+    depth: Float[Tensor, "H W"] | None = None
+    world_from_cam: Float[Tensor, "4 4"] | None = None
+    unit: Unit = "none"
+    sample: str = ""
+    index: int = 0
+
+
+@dataclass(frozen=True)
+class RawMaps:
+    """What a teacher predicts, one entry per view, each at the size of its prepared picture.
+
+    Args:
+        points_local: In each camera's own frame; anything where invalid.
+        confidence_local: `1 + exp(logit)`, in [1, inf).
+        confidence_global: The same for the global map.
+        points_global: In the anchor's frame; None where `global_from_local` says it all.
+        valid_mask: Pixels the teacher vouches for; None: all that are finite.
+        global_from_local: `[sR | t]` that carries a view's local points into the anchor's frame;
+            None: to be fitted to `points_global`.
+        intrinsics: K of each map, where the teacher knows it.
+    """
+
+    points_local: Sequence[Float[Tensor, "H W 3"]]
+    confidence_local: Sequence[Float[Tensor, "H W"]]
+    confidence_global: Sequence[Float[Tensor, "H W"]]
+    points_global: Sequence[Float[Tensor, "H W 3"]] | None = None
+    valid_mask: Sequence[Bool[Tensor, "H W"]] | None = None
+    global_from_local: Float[Tensor, "N 3 4"] | None = None
+    intrinsics: Float[Tensor, "N 3 3"] | None = None
+
+
+@dataclass(frozen=True)
+class TeacherTargets:
+    """What the teacher said, as the student will see it. Leading axes, if any, are batches.
+
+    Args:
+        points_local: In each camera's own frame. Zero outside the mask.
+        confidence_local: In [1, 65504]; weighs the loss of the local map.
+        confidence_global: The same for the global map, as seen from the first anchor (view 0 of
+            the cached sample) whatever the anchor now is.
+        valid_mask: True where a pixel counts.
+        global_from_local: `[sR | t]`, float32: the similarity that carries a view's local map
+            into the anchor's frame.
+        stored_points_global: The global map of a teacher whose global map is independent of its
+            local one; None where it is the similarity of the local one.
+        intrinsics: K of each map, where the local map is depth times the pixel's ray.
+    """
+
+    points_local: Float[Tensor, "*batch N H W 3"]
+    confidence_local: Float[Tensor, "*batch N H W"]
+    confidence_global: Float[Tensor, "*batch N H W"]
+    valid_mask: Bool[Tensor, "*batch N H W"]
+    global_from_local: Float[Tensor, "*batch N 3 4"]
+    stored_points_global: Float[Tensor, "*batch N H W 3"] | None = None
+    intrinsics: Float[Tensor, "*batch N 3 3"] | None = None
+
+    @property
+    def points_global(self) -> Float[Tensor, "*batch N H W 3"]:
+        """Points in the anchor's frame, zero outside the mask."""
+        if self.stored_points_global is not None:
+            return self.stored_points_global
+        linear = self.global_from_local[..., :3].mT[..., None, :, :]  # (..., N, 1, 3, 3)
+        offset = self.global_from_local[..., None, None, :, 3]
+        moved = self.points_local @ linear + offset
+        return torch.where(self.valid_mask[..., None], moved, 0.0)
+
+
+@dataclass(frozen=True)
+class PointMaps:
+    """What a student predicts for every pixel of every view, in float32.
+
+    Args:
+        points_global: In the frame of view 0's camera.
+        points_local: In the view's own camera frame.
+        confidence_global: `1 + exp(logit)`, in [1, inf): not a probability.
+        confidence_local: The same for the local map.
+    """
+
+    points_global: Float[Tensor, "*batch N H W 3"]
+    points_local: Float[Tensor, "*batch N H W 3"]
+    confidence_global: Float[Tensor, "*batch N H W"]
+    confidence_local: Float[Tensor, "*batch N H W"]
