@@ -4,6 +4,20 @@ from typing import Annotated
 
 import typer
 
+from distill3r_cli.commands import (
+    bench,
+    cache,
+    convert,
+    demo,
+    doctor,
+    evaluate,
+    infer,
+    manifest,
+    models,
+    train,
+    view,
+)
+
 app = typer.Typer(
     name="distill3r",
     help="Turn a giant 3D foundation model into a small, fast one, and use it.",
@@ -27,7 +41,25 @@ def _print_version(wanted: bool) -> None:
 def _root(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     pass
+
+
+for command in (
+    demo,
+    infer,
+    view,
+    doctor,
+    manifest,
+    cache,
+    train,
+    evaluate,
+    bench,
+    models,
+    convert,
+):
+    command.register(app)

@@ -54,7 +54,8 @@ _DISPLAY_OPTIONS = {
         bool, typer.Option("--json", rich_help_panel=_DISPLAY, help="One JSON object on stdout.")
     ],
     "quiet": Annotated[
-        bool, typer.Option("-q", "--quiet", rich_help_panel=_DISPLAY, help="Results and errors only.")
+        bool,
+        typer.Option("-q", "--quiet", rich_help_panel=_DISPLAY, help="Results and errors only."),
     ],
     "verbose": Annotated[
         bool, typer.Option("-v", "--verbose", rich_help_panel=_DISPLAY, help="Say more.")

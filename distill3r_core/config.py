@@ -153,7 +153,9 @@ def _file_values(section: str, config: str | None) -> tuple[str, dict[str, Any]]
 def _parse_set(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"cannot read --set {text!r}", hint="--set key=value, --set optim.lr=1e-4")
+        raise ConfigError(
+            f"cannot read --set {text!r}", hint="--set key=value, --set optim.lr=1e-4"
+        )
     try:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:

@@ -1,0 +1,7 @@
+"""Not yet."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""

@@ -1,0 +1,88 @@
+"""What every test may use: checked shapes, the folders of recorded data, the command line."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook("distill3r_core", "beartype.beartype")
+
+DRILL_SHARE = 10  # `make test` runs a tenth of each drill
+CLI_TIMEOUT = 600.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full-drills", action="store_true", help="drills at their full count")
+
+
+def _folder(variable: str) -> Path:
+    value = os.environ.get(variable)
+    if not value:
+        pytest.skip(f"{variable} does not name a folder")
+    path = Path(value)
+    if not path.is_dir():
+        pytest.fail(f"{variable} names {path}, which is not a folder")
+    return path
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """Recorded outputs of the original implementations."""
+    return _folder("DISTILL3R_GOLDEN")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real frames, photographs, a video and broken inputs. Read in place, never written to."""
+    return _folder("DISTILL3R_DATA")
+
+
+@pytest.fixture(scope="session")
+def drill(request: pytest.FixtureRequest) -> Callable[[int], int]:
+    """How often to repeat a drill: all of it with `--full-drills`, else a tenth."""
+    full = request.config.getoption("--full-drills")
+    return lambda count: count if full else max(1, count // DRILL_SHARE)
+
+
+@pytest.fixture(scope="session")
+def cli() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the real command line in a process of its own."""
+
+    def run(
+        *arguments: str | Path,
+        cwd: Path,
+        env: dict[str, str] | None = None,
+        timeout: float = CLI_TIMEOUT,
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "distill3r_cli", *map(str, arguments)],
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def cli_inprocess(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run one command line in this process, in a folder: (status, stdout, stderr)."""
+    from distill3r_cli.__main__ import run
+
+    def call(*arguments: str | Path, cwd: Path) -> tuple[int, str, str]:
+        monkeypatch.chdir(cwd)
+        capsys.readouterr()
+        status = run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
