@@ -3,6 +3,7 @@
 import signal
 import sys
 import traceback
+from typing import cast
 
 import typer
 
@@ -10,7 +11,8 @@ from distill3r_cli import console, exits
 from distill3r_cli.app import app
 from distill3r_core import errors
 
-_UsageError = typer.BadParameter.__mro__[1]  # typer does not export the class itself
+# typer does not export the class itself
+_UsageError: type[Exception] = cast(type[Exception], typer.BadParameter.__mro__[1])
 
 
 def main() -> None:
@@ -31,13 +33,15 @@ def run(arguments: list[str]) -> int:
     except _UsageError as error:
         return _show_usage(error)
     except (KeyboardInterrupt, typer.Abort):
-        return exits.INTERRUPTED
-    except Exception as error:  # noqa: BLE001  the last line of defence: no traceback unasked
+        status = exits.INTERRUPTED
+    except Exception as error:  # the last line of defence: no traceback unasked
         if console.is_debug():
             raise
         message = f"{type(error).__name__}: {error}\nThis is a fault in distill3r."
         hint = "run again with --debug and report the traceback"
         return console.show_error(errors.FailedError(message, hint=hint), exits.FAILED)
+    if status == exits.INTERRUPTED:
+        console.show_error(errors.Distill3rError("interrupted"), status)
     return status if isinstance(status, int) else exits.OK
 
 
@@ -46,7 +50,7 @@ def _show_usage(error: Exception) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed
         return exits.REQUEST
     path = context.command_path if context is not None else "distill3r"
-    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    message = getattr(error, "format_message", error.__str__)()
     return console.show_error(errors.RequestError(message, hint=f"{path} --help"), exits.REQUEST)
 
 

@@ -4,7 +4,7 @@ Precedence: option > `--set` > `--config`, or the command's section of `distill3
 current folder > preset > default.
 """
 
-import dataclasses
+import contextlib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -89,8 +89,10 @@ def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in top.items():
         below = merged.get(key)
-        both = isinstance(value, Mapping) and isinstance(below, Mapping)
-        merged[key] = merge(below, value) if both else value
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            merged[key] = merge(below, value)
+        else:
+            merged[key] = value
     return merged
 
 
@@ -160,11 +162,9 @@ def _parse_set(text: str) -> tuple[str, Any]:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"cannot read --set {text!r}: {error}") from error
-    if isinstance(parsed, str):  # YAML 1.1 reads 1e-4 as a word
-        try:
+    if isinstance(parsed, str):
+        with contextlib.suppress(ValueError):  # YAML 1.1 reads 1e-4 as a word
             parsed = float(parsed)
-        except ValueError:
-            pass
     return key.strip(), parsed
 
 
@@ -181,7 +181,7 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
 def _problems(error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"] if not dataclasses.is_dataclass(part))
+        place = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
         lines.append(f"  {place}: {message}" if place else f"  {message}")
     return "\n".join(lines)

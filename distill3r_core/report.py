@@ -16,7 +16,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of finished text under headings, for people. Numbers in `Report.result` are for scripts."""
+    """Rows of finished text under headings, for people; scripts read `Report.result`."""
 
     title: str
     columns: tuple[str, ...]

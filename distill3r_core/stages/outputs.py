@@ -11,6 +11,9 @@ from distill3r_core.errors import ConflictError
 from distill3r_core.io.files import write_text
 
 RECORD = "run.json"  # in every result folder: identity, machine, figures
+STARTED = ".started.json"  # until the record is there: whose half-written result this is
+
+_FOREIGN = {"folder": "holds other files"}  # an identity that no result has
 
 
 @dataclass(frozen=True)
@@ -37,26 +40,36 @@ def claim(
         identity: All that changes the result (settings, inputs with their hashes), as plain data.
         overwrite: Replace another result in `chosen`.
 
+    Returns:
+        The claim. A result that a kill cut short is taken up again by the same identity.
+
     Raises:
         ConflictError: `chosen` holds something else.
     """
     if chosen is None:
-        number = 1
-        folder = default
-        while (found := _identity_in(folder)) not in (None, identity):
+        number, folder = 1, default
+        while _identity_in(folder) not in (None, identity):
             number += 1
             folder = default.with_name(f"{default.name}-{number}")
-        return Claim(folder, finished=found is not None)
+        return _taken(folder, identity)
     found = _identity_in(chosen)
-    if found == identity:
-        return Claim(chosen, finished=True)
-    if found is not None and not overwrite:
-        lines = config.differences(found, identity) or ["it holds other files"]
+    if found not in (None, identity) and not overwrite:
+        lines = config.differences(found or {}, identity)
         raise ConflictError(
             f"{chosen} holds another result:\n" + "\n".join(f"  {line}" for line in lines),
             hint="choose another folder with -o, or replace it with --overwrite",
         )
-    return Claim(chosen, finished=False)
+    if found == _FOREIGN and not chosen.is_dir():
+        raise ConflictError(f"{chosen} is a file", hint="choose another folder with -o")
+    return _taken(chosen, identity)
+
+
+def _taken(folder: Path, identity: Mapping[str, Any]) -> Claim:
+    if (folder / RECORD).is_file() and _identity_in(folder) == identity:
+        return Claim(folder, finished=True)
+    write_text(folder / STARTED, json.dumps({"identity": dict(identity)}) + "\n")
+    (folder / RECORD).unlink(missing_ok=True)  # what it spoke of is about to be replaced
+    return Claim(folder, finished=False)
 
 
 def write_record(folder: Path, *, identity: Mapping[str, Any], **facts: Any) -> Path:
@@ -70,6 +83,7 @@ def write_record(folder: Path, *, identity: Mapping[str, Any], **facts: Any) -> 
     path = folder / RECORD
     text = json.dumps({"identity": dict(identity), **facts}, indent=2, ensure_ascii=False)
     write_text(path, text + "\n")
+    (folder / STARTED).unlink(missing_ok=True)
     return path
 
 
@@ -79,12 +93,12 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def _identity_in(folder: Path) -> Mapping[str, Any] | None:
-    """What made the result in a folder; None where it is free; {} where something else is there."""
-    try:
-        return read_record(folder)["identity"]
-    except FileNotFoundError:
-        return {} if folder.exists() and any(folder.iterdir()) else None
-    except NotADirectoryError:
-        return {}
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return {}
+    """What made the result in a folder, finished or not; None where the folder is free."""
+    for name in (RECORD, STARTED):
+        try:
+            return json.loads((folder / name).read_text(encoding="utf-8"))["identity"]
+        except FileNotFoundError:
+            continue
+        except (NotADirectoryError, json.JSONDecodeError, KeyError, TypeError):
+            return _FOREIGN
+    return _FOREIGN if folder.exists() and any(folder.iterdir()) else None

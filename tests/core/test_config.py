@@ -1,0 +1,109 @@
+"""Settings come in the promised order, and everything wrong is said at once."""
+
+from dataclasses import field
+
+import pytest
+import yaml
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from distill3r_core import config
+from distill3r_core.config import STRICT
+from distill3r_core.errors import ConfigError, InputMissingError
+
+
+@dataclass(frozen=True, config=STRICT)
+class Optim:
+    lr: float = 1e-4
+    decay: str = "matrices"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Settings:
+    preset: str = "paper"
+    steps: int = Field(default=10, gt=0)
+    optim: Optim = field(default_factory=Optim)
+
+
+PRESETS = {"paper": {"steps": 100}, "tiny": {"steps": 20, "optim": {"lr": 1e-3}}}
+
+
+def resolve(**sources) -> Settings:
+    return config.resolve(Settings, section="train", presets=PRESETS, **sources)
+
+
+def test_each_source_wins_over_the_one_below_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resolve().steps == 10
+    assert resolve(default_preset="tiny").optim == Optim(lr=1e-3)
+    (tmp_path / "distill3r.yaml").write_text("train: {preset: tiny, steps: 3, optim: {lr: 2e-3}}")
+    assert resolve(default_preset="paper") == Settings("tiny", 3, Optim(lr=2e-3))
+    assert resolve(sets=["optim.lr=3e-3"]).optim.lr == 3e-3
+    chosen = resolve(sets=["optim.lr=3e-3", "steps=4"], options={"optim.lr": 4e-3})
+    assert (chosen.optim.lr, chosen.steps) == (4e-3, 4)
+
+
+def test_a_named_file_replaces_the_project_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "distill3r.yaml").write_text("train: {steps: 3}")
+    (tmp_path / "mine.yaml").write_text("optim: {lr: 5e-4}")
+    chosen = resolve(config="mine.yaml")
+    assert (chosen.steps, chosen.optim.lr) == (10, 5e-4)
+
+
+def test_every_problem_is_named_by_its_dotted_key(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.yaml").write_text("steps: -1\noptim: {lr: fast, learning_rate: 1}\nstep: 3")
+    with pytest.raises(ConfigError) as caught:
+        resolve(config="bad.yaml")
+    text = str(caught.value)
+    assert text.startswith("cannot use bad.yaml:")
+    for key in ("steps: ", "optim.lr: ", "optim.learning_rate: ", "step: "):
+        assert f"  {key}" in text
+
+
+def test_an_unknown_section_of_the_project_file_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "distill3r.yaml").write_text("trian: {steps: 3}")
+    with pytest.raises(ConfigError, match="trian"):
+        resolve()
+
+
+def test_a_config_that_is_nowhere_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputMissingError, match=r"nowhere\.yaml"):
+        resolve(config="nowhere.yaml")
+
+
+def test_an_unknown_preset_lists_the_known_ones():
+    with pytest.raises(ConfigError) as caught:
+        resolve(options={"preset": "huge"})
+    assert caught.value.hint == "known: paper, tiny"
+
+
+def test_printed_settings_read_back_equal(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = resolve(options={"optim.lr": 7e-5, "steps": 9, "preset": "tiny"})
+    (tmp_path / "again.yaml").write_text(config.as_yaml("train", settings))
+    assert resolve(config="again.yaml") == settings
+
+
+def test_overrides_leave_presets_untouched():
+    resolve(options={"preset": "tiny", "optim.lr": 9.0})
+    assert PRESETS["tiny"] == {"steps": 20, "optim": {"lr": 1e-3}}
+
+
+@pytest.mark.parametrize("text", ["no_equals", "=3", "a.b=[1"])
+def test_a_set_that_cannot_be_read_is_refused(text):
+    with pytest.raises(ConfigError, match="cannot read --set"):
+        resolve(sets=[text])
+
+
+def test_differences_name_each_dotted_key_once():
+    old, new = {"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 4, "d": 3}, "e": 5}
+    assert config.differences(old, new) == ["b.c: 2 → 4", "e: None → 5"]
+
+
+@pytest.mark.parametrize("name", config.shipped_names())
+def test_every_shipped_configuration_is_a_mapping(name):
+    assert isinstance(yaml.safe_load(config.shipped(name)), dict)

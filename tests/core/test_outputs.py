@@ -1,0 +1,62 @@
+"""Results are never lost: done is done, another one next to it, a conflict only by name."""
+
+import pytest
+
+from distill3r_core.errors import ConflictError
+from distill3r_core.stages.outputs import claim, read_record, write_record
+
+
+def finish(folder, identity):
+    folder.mkdir(parents=True, exist_ok=True)
+    write_record(folder, identity=identity, seconds=1.5)
+
+
+def test_the_same_result_is_said_to_be_finished(tmp_path):
+    finish(tmp_path / "a", {"conf": 10})
+    found = claim(tmp_path / "a", chosen=None, identity={"conf": 10}, overwrite=False)
+    assert (found.folder, found.finished) == (tmp_path / "a", True)
+
+
+def test_without_a_chosen_folder_another_result_goes_to_the_next_number(tmp_path):
+    finish(tmp_path / "a", {"conf": 10})
+    finish(tmp_path / "a-2", {"conf": 20})
+    found = claim(tmp_path / "a", chosen=None, identity={"conf": 30}, overwrite=False)
+    assert (found.folder, found.finished) == (tmp_path / "a-3", False)
+    again = claim(tmp_path / "a", chosen=None, identity={"conf": 20}, overwrite=False)
+    assert (again.folder, again.finished) == (tmp_path / "a-2", True)
+
+
+def test_a_chosen_folder_with_another_result_is_a_conflict_that_names_the_difference(tmp_path):
+    finish(tmp_path / "a", {"conf": 10})
+    with pytest.raises(ConflictError, match="conf: 10 → 20"):
+        claim(tmp_path, chosen=tmp_path / "a", identity={"conf": 20}, overwrite=False)
+    found = claim(tmp_path, chosen=tmp_path / "a", identity={"conf": 20}, overwrite=True)
+    assert not found.finished
+
+
+def test_a_folder_with_other_files_is_never_taken(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("mine")
+    with pytest.raises(ConflictError, match="other files"):
+        claim(tmp_path, chosen=tmp_path / "mine", identity={}, overwrite=False)
+
+
+def test_a_record_keeps_its_facts(tmp_path):
+    finish(tmp_path / "a", {"conf": 10})
+    assert read_record(tmp_path / "a") == {"identity": {"conf": 10}, "seconds": 1.5}
+
+
+def test_a_result_that_was_cut_short_is_taken_up_by_the_same_run_only(tmp_path):
+    claim(tmp_path / "a", chosen=None, identity={"conf": 10}, overwrite=False)
+    (tmp_path / "a" / "scene.ply").write_text("half")
+    again = claim(tmp_path / "a", chosen=None, identity={"conf": 10}, overwrite=False)
+    assert (again.folder, again.finished) == (tmp_path / "a", False)
+    other = claim(tmp_path / "a", chosen=None, identity={"conf": 20}, overwrite=False)
+    assert other.folder == tmp_path / "a-2"
+
+
+def test_overwriting_unmarks_the_old_result_before_it_is_touched(tmp_path):
+    finish(tmp_path / "a", {"conf": 10})
+    claim(tmp_path, chosen=tmp_path / "a", identity={"conf": 20}, overwrite=True)
+    again = claim(tmp_path, chosen=tmp_path / "a", identity={"conf": 20}, overwrite=False)
+    assert not again.finished
