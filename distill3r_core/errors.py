@@ -85,3 +85,7 @@ class ImageError(FailedError):
 
 class CacheError(FailedError):
     """A teacher cache cannot be read as it stands."""
+
+
+class GeometryError(FailedError):
+    """Points do not determine what was asked of them."""
