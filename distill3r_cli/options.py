@@ -172,7 +172,8 @@ def left_to_sibling(context: typer.Context) -> bool:
     """
     if context.invoked_subcommand is None:
         return False
-    dropped = sorted("--" + name.replace("_", "-") for name in typed(context))
+    given = typed(context)
+    dropped = sorted(option.opts[-1] for option in context.command.params if option.name in given)
     if dropped:
         raise typer.BadParameter(
             f"{', '.join(dropped)} before {context.invoked_subcommand!r} would be dropped: "

@@ -46,6 +46,7 @@ def claim(
     Raises:
         ConflictError: `chosen` holds something else.
     """
+    identity = json.loads(json.dumps(dict(identity)))  # as it will be read back: tuples are lists
     if chosen is None:
         number, folder = 1, default
         while _identity_in(folder) not in (None, identity):

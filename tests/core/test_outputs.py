@@ -60,3 +60,9 @@ def test_overwriting_unmarks_the_old_result_before_it_is_touched(tmp_path):
     claim(tmp_path, chosen=tmp_path / "a", identity={"conf": 20}, overwrite=True)
     again = claim(tmp_path, chosen=tmp_path / "a", identity={"conf": 20}, overwrite=False)
     assert not again.finished
+
+
+def test_an_identity_survives_its_way_through_the_file(tmp_path):
+    identity = {"size": (224, 518), "inputs": {"a.jpg": "00ff"}}
+    finish(tmp_path / "a", identity)
+    assert claim(tmp_path / "a", chosen=None, identity=identity, overwrite=False).finished

@@ -1,0 +1,138 @@
+"""What a script can rely on, whatever the command: streams, JSON, statuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+
+from distill3r_cli import console, exits, options
+from distill3r_core import errors
+from distill3r_core.report import Failure, Report, Table
+
+
+@pytest.fixture
+def say(capsys):
+    """Show a report with the given flags; gives (status, stdout, stderr)."""
+
+    def call(report, **flags):
+        console.begin("infer", **flags)
+        status = exits.OK
+        try:
+            console.show(report)
+        except typer.Exit as stop:
+            status = stop.exit_code
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+REPORT = Report(
+    settings={"conf": 10.0},
+    result={"points": 7},
+    files=[Path("results/infer/desk/scene.ply")],
+    tables=[Table("points [kept]", ("file", "points"), (("scene.ply", "7"),))],
+    notes=["scale: relative"],
+)
+PARTIAL = Report(settings={}, result={}, failed=[Failure("a [1].jpg", "truncated")])
+
+
+def test_results_go_to_stdout_and_all_else_to_stderr(say):
+    status, out, err = say(REPORT)
+    assert status == exits.OK
+    assert "scene.ply" in out
+    assert "points [kept]" in out  # a bracket in a name is not markup
+    assert "scale: relative" not in out
+    assert "scale: relative" in err
+
+
+def test_quiet_keeps_results_and_failures(say):
+    assert say(REPORT, quiet=True)[2] == ""
+    status, _, err = say(PARTIAL, quiet=True)
+    assert status == exits.PARTIAL
+    assert "a [1].jpg: truncated" in err
+
+
+def test_json_is_one_object_with_the_keys_of_the_contract(say):
+    status, out, err = say(PARTIAL, as_json=True)
+    shown = json.loads(out)
+    keys = ("command", "version", "settings", "machine", "result", "files", "failed", "error")
+    assert tuple(shown) == keys
+    assert shown["command"] == "infer"
+    assert shown["failed"] == [{"item": "a [1].jpg", "reason": "truncated"}]
+    assert (status, err) == (exits.PARTIAL, "")
+
+
+def test_ranks_other_than_zero_are_silent(say, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert say(REPORT) == (exits.OK, "", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.NothingUsableError("x"), 1),
+        (errors.DamageError("x"), 1),
+        (errors.ConfigError("x"), 2),
+        (errors.ConflictError("x"), 2),
+        (errors.InputMissingError("x"), 3),
+        (errors.WeightsError("x"), 3),
+        (errors.ExtraMissingError("x"), 3),
+        (errors.DeviceError("x"), 3),
+        (errors.OutOfMemoryError("x"), 4),
+        (errors.DiskFullError("x"), 4),
+    ],
+)
+def test_each_kind_of_error_has_its_status(error, status):
+    assert exits.status_of(error) == status
+
+
+def test_an_error_says_what_and_then_the_way_out(capsys):
+    console.begin("cache")
+    error = errors.WeightsError("fast3r has no weights in [here]", hint="distill3r models path")
+    assert console.show_error(error, 3) == 3
+    err = capsys.readouterr().err
+    assert err == ("error: fast3r has no weights in [here]\nhint: distill3r models path\n")
+
+
+def test_a_usage_error_is_an_object_with_json(cli_inprocess, tmp_path):
+    status, out, _ = cli_inprocess("doctor", "--nope", "--json", cwd=tmp_path)
+    assert status == exits.REQUEST
+    assert "--nope" in json.loads(out)["error"]["message"]
+
+
+def test_an_unknown_command_suggests_the_near_one(cli_inprocess, tmp_path):
+    status, _, err = cli_inprocess("manifst", cwd=tmp_path)
+    assert status == exits.REQUEST
+    assert "manifest" in err
+
+
+@pytest.fixture
+def group():
+    """A command with a sibling below it, like `cache` and `cache info`."""
+    tree = typer.Typer()
+    said = []
+
+    @tree.callback(invoke_without_command=True)
+    @options.shared()
+    def cache(context: typer.Context, resume: options.ResumeOpt = False) -> None:
+        if not options.left_to_sibling(context):
+            said.append(("cache", resume))
+
+    @tree.command()
+    def info() -> None:
+        said.append("info")
+
+    return tree, said
+
+
+def test_an_option_before_a_siblings_name_is_refused_and_not_dropped(group):
+    tree, said = group
+    tree(["info"], standalone_mode=False)
+    tree(["--resume"], standalone_mode=False)
+    assert said == ["info", ("cache", True)]
+    with pytest.raises(typer.BadParameter, match="--resume"):
+        tree(["--resume", "info"], standalone_mode=False)
+    with pytest.raises(typer.BadParameter, match="--json"):
+        tree(["--json", "info"], standalone_mode=False)
