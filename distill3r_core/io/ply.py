@@ -1,0 +1,66 @@
+"""Colored point clouds as PLY files. The one module that imports plyfile, which is GPL."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from plyfile import PlyData, PlyElement, PlyParseError
+
+from distill3r_core.errors import FailedError
+from distill3r_core.io.files import replacing
+
+_VERTEX = np.dtype(
+    [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")]
+)
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Points with their colors.
+
+    Args:
+        points: In the world frame: OpenCV axes of the first view's camera.
+        colors: RGB.
+    """
+
+    points: Float[np.ndarray, "M 3"]
+    colors: UInt8[np.ndarray, "M 3"]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+def write_ply(path: Path, cloud: Cloud, *, comments: Sequence[str] = ()) -> None:
+    """Write a cloud as binary little-endian PLY, whole or not at all.
+
+    Args:
+        path: Of the file.
+        cloud: Written as float32 `x y z` and uint8 `red green blue`.
+        comments: Lines for the header: frame, scale, where the points come from.
+    """
+    vertices = np.empty(len(cloud), _VERTEX)
+    for axis, name in enumerate("xyz"):
+        vertices[name] = cloud.points[:, axis]
+    for channel, name in enumerate(("red", "green", "blue")):
+        vertices[name] = cloud.colors[:, channel]
+    element = PlyElement.describe(vertices, "vertex")
+    with replacing(path) as beside:
+        PlyData([element], byte_order="<", comments=list(comments)).write(str(beside))
+
+
+def read_ply(path: Path) -> tuple[Cloud, list[str]]:
+    """A colored cloud and the comments of its header.
+
+    Raises:
+        FailedError: The file is not a PLY with colored vertices.
+    """
+    try:
+        data = PlyData.read(str(path))
+        vertices = data["vertex"]
+        points = np.stack([vertices[name] for name in "xyz"], axis=1)
+        colors = np.stack([vertices[name] for name in ("red", "green", "blue")], axis=1)
+    except (PlyParseError, KeyError, ValueError) as error:
+        raise FailedError(f"cannot read {path} as a colored point cloud: {error}") from error
+    return Cloud(points.astype(np.float32), colors.astype(np.uint8)), list(data.comments)

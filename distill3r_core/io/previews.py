@@ -1,0 +1,123 @@
+"""Pictures that let a person judge maps at a glance: photo, depth and confidence side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from distill3r_core.io.files import replacing
+
+Rgb = UInt8[np.ndarray, "H W 3"]
+
+# Anchors of two color tables whose lightness rises steadily, so that they survive gray print.
+_TABLES = {
+    "depth": (
+        (4, 4, 20), (66, 17, 104), (137, 34, 106), (203, 66, 72), (243, 130, 47), (252, 220, 130)
+    ),
+    "confidence": ((40, 10, 70), (52, 84, 138), (38, 130, 142), (64, 178, 115), (190, 220, 60)),
+}  # fmt: skip
+_INVALID = (70, 70, 70)
+_BACKGROUND = (250, 250, 250)
+_INK = (20, 20, 20)
+_GAP = 6  # pixels between panels
+_LINE = 18  # pixels of a line of text
+_LIMITS = (2.0, 98.0)  # percentiles: a few wild points must not flatten the rest
+
+
+def limits(
+    values: Float[np.ndarray, "..."], mask: Bool[np.ndarray, "..."] | None = None
+) -> tuple[float, float]:
+    """The range that a color table spreads over: all finite values but the wildest.
+
+    Args:
+        values: Of one or several maps that are to be compared by eye.
+        mask: The values that count.
+    """
+    counted = np.isfinite(values) if mask is None else np.isfinite(values) & mask
+    if not counted.any():
+        return 0.0, 1.0
+    low, high = np.percentile(values[counted], _LIMITS)
+    return float(low), float(high)
+
+
+def colorize(
+    values: Float[np.ndarray, "H W"],
+    *,
+    table: Literal["depth", "confidence"],
+    span: tuple[float, float] | None = None,
+    mask: Bool[np.ndarray, "H W"] | None = None,
+) -> Rgb:
+    """A map as a picture.
+
+    Args:
+        values: Depth (near is bright) or confidence (high is bright).
+        table: Which colors.
+        span: Values at the ends of the table; None: `limits` of this map. Give the same span to
+            maps that stand side by side.
+        mask: Pixels that count; the others, and those not finite, are gray.
+    """
+    low, high = limits(values, mask) if span is None else span
+    counted = np.isfinite(values) if mask is None else np.isfinite(values) & mask
+    share = np.clip((np.where(counted, values, low) - low) / max(high - low, 1e-12), 0.0, 1.0)
+    if table == "depth":
+        share = 1.0 - share
+    anchors = np.array(_TABLES[table], np.float64)
+    places = np.linspace(0.0, 1.0, len(anchors))
+    channels = [np.interp(share, places, anchors[:, channel]) for channel in range(3)]
+    picture = np.round(np.stack(channels, axis=-1)).astype(np.uint8)
+    picture[~counted] = _INVALID
+    return picture
+
+
+def compose(
+    rows: Sequence[Sequence[Rgb]],
+    *,
+    headings: Sequence[str],
+    captions: Sequence[str] = (),
+    height: int = 150,
+) -> Rgb:
+    """Panels in rows under headings.
+
+    Args:
+        rows: Pictures of one view a row, as many as there are headings; sizes may differ.
+        headings: Over the columns.
+        captions: Under the rows, one each.
+        height: Rows of pixels of a panel; widths follow the pictures' shapes.
+    """
+    assert all(len(row) == len(headings) for row in rows)
+    scaled = [[_scale(panel, height) for panel in row] for row in rows]
+    widths = [max(row[column].width for row in scaled) for column in range(len(headings))]
+    step = height + _GAP + (_LINE if captions else 0)
+    canvas = Image.new(
+        "RGB",
+        (sum(widths) + _GAP * (len(widths) + 1), _LINE + _GAP + step * len(rows)),
+        _BACKGROUND,
+    )
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(_LINE * 0.7)
+    left = _GAP
+    for column, heading in enumerate(headings):
+        draw.text((left, 2), heading, fill=_INK, font=font)
+        for number, row in enumerate(scaled):
+            panel, top = row[column], _LINE + step * number
+            canvas.paste(panel, (left + (widths[column] - panel.width) // 2, top))
+        left += widths[column] + _GAP
+    for number, caption in enumerate(captions):
+        draw.text((_GAP, _LINE + step * number + height + 2), caption, fill=_INK, font=font)
+    return np.asarray(canvas)
+
+
+def write_picture(path: Path, picture: Rgb) -> None:
+    """Write a picture whole or not at all; the suffix chooses the format."""
+    with replacing(path) as beside:
+        Image.fromarray(picture).save(beside)
+
+
+def _scale(panel: Rgb, height: int) -> Image.Image:
+    rows, columns = panel.shape[:2]
+    size = (max(1, round(columns * height / rows)), height)
+    # Nearest where maps grow: invented values between pixels would look like detail.
+    how = Image.Resampling.NEAREST if height > rows else Image.Resampling.BOX
+    return Image.fromarray(panel).resize(size, how)
