@@ -1,0 +1,65 @@
+"""Read a map of values at another size.
+
+A box is the part of the map that is kept: left, top, right, bottom, in its pixels (edges, not
+centres); it may have fractions. Maps are (H, W) or (H, W, C).
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+Box = tuple[float, float, float, float]
+
+
+def whole(values: Shaped[Tensor, "H W *channels"]) -> Box:
+    """The box that keeps all of a map."""
+    return 0.0, 0.0, float(values.shape[1]), float(values.shape[0])
+
+
+def resample_nearest(
+    values: Shaped[Tensor, "h w *channels"], box: Box, size: tuple[int, int]
+) -> Shaped[Tensor, "H W *channels"]:
+    """Every result is the value of the one pixel that its centre falls into: nothing is mixed."""
+    left, top, right, bottom = box
+    height, width = values.shape[:2]
+    rows = _centres(top, bottom, size[0]).floor().long().clamp(0, height - 1)
+    columns = _centres(left, right, size[1]).floor().long().clamp(0, width - 1)
+    return values[rows.to(values.device)[:, None], columns.to(values.device)]
+
+
+def resample_bilinear(
+    values: Float[Tensor, "h w *channels"], box: Box, size: tuple[int, int]
+) -> Float[Tensor, "H W *channels"]:
+    """Mix the four pixels around each centre, whatever lies between them.
+
+    This is what the released exporter does (torch's `interpolate`, bilinear, `align_corners` off,
+    no antialias): across the edge of an object it invents points in the air.
+    """
+    left, top, right, bottom = box
+    row, next_row, down = _taps(top, bottom, size[0], values.shape[0])
+    column, next_column, across = _taps(left, right, size[1], values.shape[1])
+    down = down.to(values)[(..., *[None] * (values.ndim - 1))]
+    across = across.to(values)[(..., *[None] * (values.ndim - 2))]
+    upper, lower = values[row.to(values.device)], values[next_row.to(values.device)]
+    lines = upper + (lower - upper) * down  # (H, w, *channels)
+    first, second = lines[:, column.to(values.device)], lines[:, next_column.to(values.device)]
+    return first + (second - first) * across
+
+
+def _centres(start: float, stop: float, count: int) -> Float[Tensor, "count"]:
+    """Where the centres of `count` equal parts of [start, stop] lie."""
+    step = (stop - start) / count
+    return start + (torch.arange(count, dtype=torch.float64) + 0.5) * step
+
+
+def _taps(
+    start: float, stop: float, count: int, length: int
+) -> tuple[Int[Tensor, "count"], Int[Tensor, "count"], Float[Tensor, "count"]]:
+    """The two pixels about each centre and the weight of the second, within the box's pixels."""
+    first, last = max(0, math.floor(start)), min(length, math.ceil(stop)) - 1
+    assert first <= last, "the box keeps nothing of the map"
+    position = (_centres(start, stop, count) - 0.5).clamp(first, last)
+    low = position.floor()
+    return low.long(), (low.long() + 1).clamp(max=last), position - low
