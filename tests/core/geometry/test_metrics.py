@@ -76,17 +76,16 @@ def test_a_similarity_of_the_prediction_changes_only_the_scale(seed):
 
 
 def test_a_case_worked_by_hand():
-    # Truth: the corners of a unit square at z = 2. The prediction: corners pulled towards the
-    # middle along x by a half and pushed along y by a half: the best scale stays 1, by symmetry.
-    truth = torch.tensor([[[0.0, 0, 2], [1, 0, 2]], [[0, 1, 2], [1, 1, 2]]])
-    squeezed = torch.tensor([[[0.25, -0.25, 2], [0.75, -0.25, 2]], [[0.25, 1.25, 2], [0.75, 1.25, 2]]])  # fmt: skip
-    errors = view_errors(squeezed, truth, torch.ones(2, 2, dtype=torch.bool))
-    # Covariance 0.25 * 0.5 + 0.25 * 1.5 = 0.5; prediction's variance (0.25^2 + 0.75^2) = 0.625.
-    scale = (0.25 * 0.5 * 1 + 0.25 * 1.5 * 1) * 1 / (0.0625 + 0.5625)
-    assert errors.scale == pytest.approx(scale, rel=1e-6)
-    distance = math.hypot(0.5 - 0.25 * scale, 0.75 * scale - 0.5)
-    assert errors.accuracy == pytest.approx(distance, rel=1e-6)
-    assert errors.completeness == pytest.approx(distance, rel=1e-6)
+    # Truth: a unit square. The prediction: half as wide and half again as high.
+    truth = torch.tensor([[[-0.5, -0.5, 2], [0.5, -0.5, 2]], [[-0.5, 0.5, 2], [0.5, 0.5, 2]]])
+    stretched = truth * torch.tensor([0.5, 1.5, 1.0])
+    errors = view_errors(stretched, truth, torch.ones(2, 2, dtype=torch.bool))
+    # Covariances 0.125 and 0.375 over the prediction's variance 0.0625 + 0.5625: s = 0.8.
+    assert errors.scale == pytest.approx(0.8, rel=1e-6)
+    # Corners then lie at (0.2, 0.6) instead of (0.5, 0.5).
+    assert errors.accuracy == pytest.approx(math.hypot(0.3, 0.1), rel=1e-6)
+    assert errors.completeness == pytest.approx(math.hypot(0.3, 0.1), rel=1e-6)
+    assert errors.norm_ratio == pytest.approx(math.sqrt((0.5 + 4) / (0.0625 + 0.5625 + 4)))
 
 
 def test_what_lies_outside_the_mask_changes_nothing(truth, mask):

@@ -1,0 +1,121 @@
+"""How far a predicted point map is from the truth: accuracy, completeness and scale of a view.
+
+The definitions are those of the Spann3R line of evaluations (arXiv:2408.16061): both clouds are
+cut by the same mask, that of the truth, and distances go to the nearest neighbour, so they depend
+on the density of the grid: figures of different grids are not comparable.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from scipy.spatial import KDTree
+from torch import Tensor
+
+from distill3r_core.geometry.similarity import apply_similarity, fit_similarity, scale_of
+
+
+@dataclass(frozen=True)
+class ViewErrors:
+    """Errors of one view after its best similarity to the truth.
+
+    Args:
+        accuracy: Median distance from a predicted point to the nearest true one, in the truth's
+            unit.
+        completeness: Median distance from a true point to the nearest predicted one.
+        scale: The factor on the prediction that fits the truth best (least squares, Umeyama).
+        norm_ratio: Median distance of the true points to their camera over that of the predicted
+            ones. It does not shrink as errors grow, as the least-squares scale does.
+        points: How many pixels counted.
+    """
+
+    accuracy: float
+    completeness: float
+    scale: float
+    norm_ratio: float
+    points: int
+
+
+@dataclass(frozen=True)
+class ScaleSummary:
+    """The scales of several views or sequences.
+
+    Args:
+        geometric_mean: exp(mean(log s)).
+        arithmetic_mean: mean(s), as the Distill3R paper prints it.
+        log_spread: Population standard deviation of log s: 0 where one constant factor would make
+            the model metric.
+        log_error: mean(|log s|): 0 where every scale is right.
+    """
+
+    geometric_mean: float
+    arithmetic_mean: float
+    log_spread: float
+    log_error: float
+
+
+def nearest_distances(
+    source: Float[Tensor, "M 3"], target: Float[Tensor, "K 3"]
+) -> Float[Tensor, " M"]:
+    """The distance from each source point to the nearest target point, in float64.
+
+    Args:
+        source: Any number of finite points.
+        target: At least one finite point, in the same unit and frame.
+    """
+    distances, _ = KDTree(_as_array(target)).query(_as_array(source), workers=1)
+    return torch.from_numpy(np.asarray(distances, dtype=np.float64))
+
+
+def view_errors(
+    predicted: Float[Tensor, "H W 3"],
+    truth: Float[Tensor, "H W 3"],
+    mask: Bool[Tensor, "H W"],
+) -> ViewErrors:
+    """Accuracy, completeness and scale of one view.
+
+    The prediction is carried onto the truth by the similarity that fits corresponding pixels best,
+    then nearest neighbours are searched both ways.
+
+    Args:
+        predicted: In any frame and unit; finite inside the mask.
+        truth: In its camera's frame, on the same grid; finite inside the mask.
+        mask: Pixels where the truth is known; at least three points that are not on a line.
+
+    Raises:
+        GeometryError: The masked points do not fix a similarity, or are not finite.
+    """
+    mine, true = predicted[mask].double(), truth[mask].double()
+    similarity = fit_similarity(mine, true)
+    moved = apply_similarity(similarity, mine)
+    return ViewErrors(
+        accuracy=_median(nearest_distances(moved, true)),
+        completeness=_median(nearest_distances(true, moved)),
+        scale=float(scale_of(similarity)),
+        norm_ratio=_median(true.norm(dim=-1)) / _median(mine.norm(dim=-1)),
+        points=len(true),
+    )
+
+
+def summarize_scales(scales: Sequence[float]) -> ScaleSummary:
+    """Means and spread of scales, each greater than 0; at least one."""
+    logs = [math.log(scale) for scale in scales]
+    mean = math.fsum(logs) / len(logs)
+    return ScaleSummary(
+        geometric_mean=math.exp(mean),
+        arithmetic_mean=math.fsum(scales) / len(scales),
+        log_spread=math.sqrt(math.fsum((log - mean) ** 2 for log in logs) / len(logs)),
+        log_error=math.fsum(map(abs, logs)) / len(logs),
+    )
+
+
+def _median(values: Float[Tensor, " M"]) -> float:
+    # Not torch.median, which takes the lower of the two middle values.
+    return float(np.median(values.numpy()))
+
+
+def _as_array(points: Float[Tensor, "M 3"]) -> np.ndarray:
+    return points.detach().cpu().double().numpy()
