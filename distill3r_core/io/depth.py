@@ -1,0 +1,77 @@
+"""Depth maps as files: 16-bit PNG of millimetres, and float32 NPY where they do not fit."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, UInt16
+from PIL import Image, UnidentifiedImageError
+
+from distill3r_core.errors import ImageError
+from distill3r_core.io.files import replacing
+from distill3r_core.types import Unit
+
+DepthFormat = Literal["png16mm", "npy32"]
+MILLIMETRES: dict[Unit, float] = {"m": 1000.0, "mm": 1.0}  # in one metric unit
+_MOST = 65535
+
+
+def read_png16(path: Path) -> UInt16[np.ndarray, "H W"]:
+    """The stored numbers of a 16-bit gray PNG, as sensors write them.
+
+    Raises:
+        ImageError: Unreadable, or not 16-bit gray. The message is the reason alone.
+    """
+    try:
+        with Image.open(path, formats=("PNG", "TIFF")) as image:
+            image.load()
+            mode, values = image.mode, np.asarray(image)
+    except UnidentifiedImageError as error:
+        raise ImageError("depth is not a PNG, or its header is damaged") from error
+    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else error
+        raise ImageError(f"depth cannot be read: {reason}") from error
+    if not mode.startswith("I") or values.min() < 0 or values.max() > _MOST:
+        raise ImageError(f"depth is not 16-bit gray (mode {mode})")
+    return values.astype(np.uint16)
+
+
+def depth_format(depth: Float[np.ndarray, "H W"], unit: Unit) -> DepthFormat:
+    """How a depth map is stored: as millimetres where it is metric and they fit in 16 bits."""
+    if unit == "none" or float(depth.max(initial=0.0)) * MILLIMETRES[unit] > _MOST:
+        return "npy32"
+    return "png16mm"
+
+
+def write_depth(path: Path, depth: Float[np.ndarray, "H W"], *, unit: Unit) -> None:
+    """Write depth in the format of the name's extension, whole or not at all.
+
+    Args:
+        path: Ends in `.png` (millimetres, rounded) or `.npy` (float32, as given).
+        depth: z in `unit`; 0 where unknown.
+        unit: Of `depth`. A PNG needs a metric one.
+    """
+    with replacing(path) as beside:
+        if path.suffix == ".npy":
+            np.save(beside, depth.astype(np.float32), allow_pickle=False)
+        else:
+            values = np.rint(depth * MILLIMETRES[unit])
+            Image.fromarray(values.astype(np.uint16)).save(beside, compress_level=3)
+
+
+def read_depth(path: Path, *, stored: DepthFormat, unit: Unit = "m") -> Float[np.ndarray, "H W"]:
+    """Depth in `unit`, float32; 0 where unknown.
+
+    Raises:
+        ImageError: Unreadable. The message is the reason alone.
+    """
+    if stored == "png16mm":
+        millimetres = read_png16(path).astype(np.float64)
+        return (millimetres / MILLIMETRES[unit]).astype(np.float32)
+    try:
+        depth = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ImageError(f"depth cannot be read: {error}") from error
+    if not isinstance(depth, np.ndarray) or depth.ndim != 2 or depth.dtype != np.float32:
+        raise ImageError("depth is not a two-dimensional float32 array")
+    return depth

@@ -1,0 +1,234 @@
+"""How a picture of any size becomes the teacher's and the student's input.
+
+The chain is recorded in a cache's header and in a checkpoint, and replayed by `infer` and `eval`.
+The teacher may resize the picture to a long edge and crop it to whole patches; the student is
+shown no more than its teacher saw, at a size of its own.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from distill3r_core import config
+from distill3r_core.errors import ImageError
+from distill3r_core.types import Placement
+
+FitMode = Literal["squash", "crop", "release", "release-inference"]
+Size = tuple[int, int]
+
+
+@checked_dataclass(frozen=True, config=config.STRICT)
+class Fit:
+    """How pictures become the student's input.
+
+    Args:
+        size: Rows and columns for landscape; portrait samples swap them, but not in the two
+            release modes.
+        mode: "squash" keeps the whole picture and gives up its aspect, "crop" keeps the aspect
+            and gives up the rim. "release" is the original project's training chain (portrait
+            transposed, bilinear without antialias), "release-inference" that of its inference
+            script (portrait squashed, bilinear with antialias).
+        long_edge: The teacher's resize before its crop (Fast3R: 512); None: it takes the picture
+            at its own size.
+        multiple: The teacher's centre crop to a multiple of this.
+        square: The teacher takes a centre square of side `long_edge` (models of 224 pixels).
+        resized: A plain resize after all this, where a student is smaller than its cache.
+    """
+
+    size: Size
+    mode: FitMode = "squash"
+    long_edge: int | None = None
+    multiple: int = 1
+    square: bool = False
+    resized: Size | None = None
+
+    def as_plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return config.as_plain(self)
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "Fit":
+        """The inverse of `as_plain`.
+
+        Raises:
+            ConfigError: Unknown keys or values that do not fit.
+        """
+        return config.validate(cls, plain, source="the stored fit")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A picture as the student gets it.
+
+    Args:
+        image: RGB.
+        placement: Where it lies in the source picture.
+    """
+
+    image: UInt8[np.ndarray, "H W 3"]
+    placement: Placement
+
+
+def is_portrait(sizes: Sequence[Size]) -> bool:
+    """Whether most pictures of a sample, each (rows, columns), are higher than wide."""
+    return 2 * sum(height > width for height, width in sizes) > len(sizes)
+
+
+def teacher_placement(source_hw: Size, fit: Fit) -> Placement:
+    """What the teacher sees of a picture of (rows, columns), and at which size.
+
+    Raises:
+        ImageError: Nothing is left of it after the crop to whole patches.
+    """
+    rows, columns = resized_size(source_hw, fit)
+    top, left, kept_rows, kept_columns = _crop(rows, columns, fit)
+    down, across = source_hw[0] / rows, source_hw[1] / columns
+    box = (
+        left * across,
+        top * down,
+        (left + kept_columns) * across,
+        (top + kept_rows) * down,
+    )
+    return Placement(box=box, size=(kept_rows, kept_columns))
+
+
+def student_placement(source_hw: Size, fit: Fit, *, portrait: bool) -> Placement:
+    """What the student sees of a picture, before `fit.resized`.
+
+    Args:
+        source_hw: Rows and columns of the picture.
+        fit: The chain.
+        portrait: Whether the sample is portrait. A picture of the other orientation is cropped
+            to what the same camera would have seen, held the other way.
+    """
+    seen = teacher_placement(source_hw, fit)
+    if fit.mode in ("release", "release-inference"):
+        turned = fit.mode == "release" and seen.size[0] > seen.size[1]
+        return Placement(box=seen.box, size=fit.size, transposed=turned)
+    size = oriented(fit.size, portrait=portrait)
+    left, top, right, bottom = seen.box
+    aspect = (right - left) / (bottom - top)
+    if fit.mode == "crop":
+        aspect = size[1] / size[0]
+    elif (aspect < 1) != portrait and aspect != 1:
+        aspect = 1 / aspect
+    return Placement(box=_center_crop(seen.box, aspect), size=size)
+
+
+def prepare_picture(
+    pixels: UInt8[np.ndarray, "H W 3"], fit: Fit
+) -> tuple[UInt8[np.ndarray, "h w 3"], Placement]:
+    """The picture at the teacher's input size, and where it lies in the source."""
+    height, width, _ = pixels.shape
+    placement = teacher_placement((height, width), fit)
+    rows, columns = resized_size((height, width), fit)
+    image = Image.fromarray(pixels)
+    if fit.long_edge is not None:
+        # The original's choice: bicubic also where nothing changes, by its own long edge.
+        shrinks = max(height, width) > max(rows, columns)
+        filter_ = Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC
+        image = image.resize((columns, rows), filter_)
+    top, left, kept_rows, kept_columns = _crop(rows, columns, fit)
+    image = image.crop((left, top, left + kept_columns, top + kept_rows))
+    return np.array(image), placement
+
+
+def fit_picture(pixels: UInt8[np.ndarray, "H W 3"], fit: Fit, *, portrait: bool) -> Fitted:
+    """The picture as the student gets it, `fit.resized` included."""
+    height, width, _ = pixels.shape
+    placement = student_placement((height, width), fit, portrait=portrait)
+    if fit.mode in ("release", "release-inference"):
+        image = np.rint(release_picture(pixels, fit)).astype(np.uint8)
+    else:
+        image = _resize(pixels, placement.size, box=placement.box)
+    if fit.resized is not None:
+        size = oriented(fit.resized, portrait=placement.size != fit.size)
+        image = resize_picture(image, size)
+        placement = dataclasses.replace(placement, size=size)
+    return Fitted(image, placement)
+
+
+def release_picture(pixels: UInt8[np.ndarray, "H W 3"], fit: Fit) -> Float[np.ndarray, "h w 3"]:
+    """The student's picture of the two release modes before it is rounded, in 0..255, float32."""
+    prepared, _ = prepare_picture(pixels, fit)
+    training = fit.mode == "release"
+    if training and prepared.shape[0] > prepared.shape[1]:
+        prepared = prepared.transpose(1, 0, 2)
+    image = torch.from_numpy(np.ascontiguousarray(prepared)).movedim(-1, 0)[None].float()
+    resized = torch.nn.functional.interpolate(
+        image, size=fit.size, mode="bilinear", align_corners=False, antialias=not training
+    )
+    return resized[0].movedim(0, -1).numpy()
+
+
+def resize_picture(pixels: UInt8[np.ndarray, "H W 3"], size: Size) -> UInt8[np.ndarray, "h w 3"]:
+    """The plain resize: Lanczos where pixels get fewer, bicubic where they get more."""
+    height, width, _ = pixels.shape
+    return _resize(pixels, size, box=(0.0, 0.0, float(width), float(height)))
+
+
+def oriented(size: Size, *, portrait: bool) -> Size:
+    """A landscape size, swapped for portrait."""
+    return (size[1], size[0]) if portrait else size
+
+
+def resized_size(source_hw: Size, fit: Fit) -> Size:
+    """Rows and columns after the teacher's resize, before its crop."""
+    if fit.long_edge is None:
+        return source_hw
+    long_edge = fit.long_edge
+    if fit.square:
+        long_edge = round(fit.long_edge * max(source_hw) / min(source_hw))
+    rows, columns = (round(side * long_edge / max(source_hw)) for side in source_hw)
+    return max(rows, 1), max(columns, 1)
+
+
+def _crop(rows: int, columns: int, fit: Fit) -> tuple[int, int, int, int]:
+    """The teacher's centre crop of a resized picture: top, left, rows, columns."""
+    kept_rows, kept_columns = rows, columns
+    if fit.square:
+        kept_rows = kept_columns = 2 * min(rows // 2, columns // 2)
+    elif fit.multiple > 1:
+        kept_rows, kept_columns = (
+            2 * (side // 2) // fit.multiple * fit.multiple for side in (rows, columns)
+        )
+        if rows == columns and fit.long_edge is not None:
+            # These networks never saw a square: they were trained on 4:3 and wider.
+            kept_rows = kept_columns * 3 // 4 // fit.multiple * fit.multiple
+    if min(kept_rows, kept_columns) == 0:
+        raise ImageError(
+            f"too small: {columns}x{rows} pixels at the teacher's size, "
+            f"the least is {fit.multiple} a side"
+        )
+    # Around half the side, rounded down: an odd side loses its last row.
+    return rows // 2 - kept_rows // 2, columns // 2 - kept_columns // 2, kept_rows, kept_columns
+
+
+def _center_crop(
+    box: tuple[float, float, float, float], aspect: float
+) -> tuple[float, float, float, float]:
+    """The largest part of a box with the aspect width / height, around its centre."""
+    left, top, right, bottom = box
+    width, height = right - left, bottom - top
+    kept_width, kept_height = min(width, height * aspect), min(height, width / aspect)
+    x, y = (width - kept_width) / 2, (height - kept_height) / 2
+    return (left + x, top + y, left + x + kept_width, top + y + kept_height)
+
+
+def _resize(
+    pixels: UInt8[np.ndarray, "H W 3"], size: Size, *, box: tuple[float, float, float, float]
+) -> UInt8[np.ndarray, "h w 3"]:
+    height, width, _ = pixels.shape
+    left, top, right, bottom = box
+    shrinks = size[0] * size[1] < (right - left) * (bottom - top)
+    filter_ = Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC
+    # Pillow refuses a box that rounding has carried past the rim.
+    inside = (max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height))
+    return np.array(Image.fromarray(pixels).resize((size[1], size[0]), filter_, box=inside))

@@ -1,0 +1,192 @@
+"""Pictures in: upright RGB pixels from whatever a camera or a program wrote, or the reason why not.
+
+A file is judged by its content, not by its name. Nothing is substituted: a picture that cannot be
+decoded whole is refused.
+"""
+
+import functools
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import util
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+
+from distill3r_core.errors import ImageError
+from distill3r_core.io.files import replacing
+
+EXTENSIONS = frozenset(
+    f".{name}"
+    for name in (
+        *("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm", "pgm"),
+        *("heic", "heif", "avif"),
+    )
+)
+LEAST_SIDE = 14  # one patch of the student's encoder
+MOST_PIXELS = 178_956_970  # Pillow's own bound; a header that claims more is a bomb
+
+# Formats by name: Pillow would also start Ghostscript for PostScript that is named .jpg.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "HEIF")
+_ORIENTATION, _EXIF, _FOCAL_35MM = 0x0112, 0x8769, 0xA405
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# What Pillow's decoders raise on bytes that are not what they claim to be.
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+_warnings_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as a person sees it.
+
+    Args:
+        pixels: RGB, EXIF orientation applied.
+        exif_focal_35mm: Focal length in millimetres of 35 mm film, where the camera wrote one:
+            `f = exif_focal_35mm * max(H, W) / 36` pixels.
+        notes: What was decided in reading it ("animated: the first of 3 frames").
+    """
+
+    pixels: UInt8[np.ndarray, "H W 3"]
+    exif_focal_35mm: float | None
+    notes: tuple[str, ...] = ()
+
+
+def read_picture(path: Path, *, least_side: int = LEAST_SIDE) -> Picture:
+    """Decode one picture.
+
+    16-bit gray is scaled by 1/257, transparency is laid on white, and of an animation the first
+    frame is taken; the last two are said in `notes`.
+
+    Raises:
+        ImageError: The picture cannot be used. The message is the reason alone: the caller knows
+            the path and names it.
+    """
+    if not path.is_file():
+        raise ImageError("no such file" if not path.exists() else "not a file")
+    try:
+        with _open(path) as (image, orientation, focal, frames):
+            image.load()
+            notes: list[str] = []
+            if frames > 1:
+                notes.append(f"animated: the first of {frames} frames")
+            rgb = _as_rgb(image, notes)
+            if orientation in _TURNS:
+                rgb = rgb.transpose(_TURNS[orientation])
+            pixels = np.array(rgb)
+    except UnidentifiedImageError as error:
+        raise ImageError(_why_unknown(path)) from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"claims more than {MOST_PIXELS} pixels") from error
+    except _DECODE_ERRORS as error:
+        raise ImageError(_reason(error)) from error
+    check_size(pixels.shape[:2], least_side=least_side)
+    return Picture(pixels, focal, tuple(notes))
+
+
+def check_size(size: tuple[int, ...], *, least_side: int = LEAST_SIDE) -> None:
+    """Refuse a picture of (rows, columns) that has no room for one patch.
+
+    Raises:
+        ImageError: Says the size and the least size.
+    """
+    if min(size) < least_side:
+        raise ImageError(f"too small: {size[1]}x{size[0]} pixels, the least is {least_side} a side")
+
+
+def write_picture(path: Path, pixels: UInt8[np.ndarray, "H W 3"]) -> None:
+    """Write RGB pixels in the format of the name's extension, whole or not at all."""
+    with replacing(path) as beside:
+        # Level 3 of PNG: twice as fast as the default for 4 % more bytes.
+        Image.fromarray(pixels).save(beside, compress_level=3)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[Image.Image, int, float | None, int]]:
+    """The undecoded picture, its EXIF orientation and focal length, its number of frames."""
+    # Pillow warns about metadata that it cannot read; the switch for that belongs to the process.
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = Image.open(path, formats=_known_formats())
+        try:
+            orientation, focal = _exif(image)
+            # A JPEG with several pictures (MPO) holds previews or a second eye, no animation.
+            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+            image.seek(0)
+        except BaseException:
+            image.close()
+            raise
+    with image:
+        yield image, orientation, focal, frames
+
+
+def _exif(image: Image.Image) -> tuple[int, float | None]:
+    """Orientation (1 where unknown) and 35 mm focal length; a corrupt block counts as none."""
+    try:
+        tags = image.getexif()
+        orientation = tags.get(_ORIENTATION, 1)
+        focal = tags.get_ifd(_EXIF).get(_FOCAL_35MM)
+        focal = None if focal is None else float(focal)
+    except (*_DECODE_ERRORS, TypeError, ZeroDivisionError):
+        return 1, None
+    usable = focal is not None and 0 < focal < float("inf")
+    return (orientation if isinstance(orientation, int) else 1), (focal if usable else None)
+
+
+def _as_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
+    mode = image.mode
+    if mode == "F":
+        raise ImageError("floating-point values, not a color picture")
+    if mode.startswith("I"):
+        values = np.asarray(image)
+        if mode == "I" and (values.min() < 0 or values.max() > 65535):
+            raise ImageError("32-bit integers, not a color picture")
+        gray = np.rint(values.astype(np.float32) / 257).astype(np.uint8)
+        return Image.fromarray(gray).convert("RGB")
+    if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        if layer.getchannel("A").getextrema() != (255, 255):
+            notes.append("transparent parts laid on white")
+        white = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+@functools.cache
+def _known_formats() -> tuple[str, ...]:
+    """Those of `_FORMATS` that this Pillow reads."""
+    if util.find_spec("pillow_heif") is not None:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _why_unknown(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(16)
+    if not head:
+        return "empty file"
+    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"heif"):
+        return "HEIC needs an extra: pip install 'distill3r[heic]'"
+    return "not a picture, or its header is damaged"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return f"damaged: {error}" if str(error) else f"damaged: {type(error).__name__}"

@@ -1,0 +1,119 @@
+"""The release's preprocessing, held to recorded pictures (golden/README.md 6)."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import PIL
+import pytest
+from PIL import Image
+
+from distill3r_core.io.fit import Fit, prepare_picture, release_picture, teacher_placement
+from distill3r_core.io.images import read_picture
+
+PATCH = 16  # of the teacher: golden/README.md 6
+SAME_PILLOW, OTHER_PILLOW = 1e-5, 2 * 2 / 255  # pictures are in [-1, 1]
+
+
+def test_every_recorded_variant_of_every_picture(golden_dir: Path, tmp_path: Path) -> None:
+    facts = json.loads((golden_dir / "preprocess.json").read_text())
+    arrays = np.load(golden_dir / "preprocess.npz")
+    stride = int(re.findall(r"::(\d+)", facts["stored"])[0])
+    checked = set()
+    for name, case in facts["images"].items():
+        path = tmp_path / f"{name}.png"
+        _save(path, _generate(facts["generator"], case["width"], case["height"]), case)
+        pixels = read_picture(path).pixels
+        for variant, (fit, whole) in _variants(facts, case).items():
+            if whole:
+                image = release_picture(pixels, fit)
+            else:
+                image = prepare_picture(pixels, fit)[0].astype(np.float32)
+                assert teacher_placement(pixels.shape[:2], fit).size == image.shape[:2]
+            normalized = (image / 255 - 0.5) / 0.5
+            found = normalized.transpose(2, 0, 1)[:, ::stride, ::stride]
+            _compare(found, arrays[f"{name}/{variant}"], f"{name}/{variant}")
+            checked.add(f"{name}/{variant}")
+            if f"{variant}_HxW" in case:
+                assert list(image.shape[:2]) == case[f"{variant}_HxW"]
+    assert checked == set(arrays.files), "a recorded variant was not looked at"
+
+
+def test_the_teacher_keeps_the_size_that_is_recorded(golden_dir: Path) -> None:
+    facts = json.loads((golden_dir / "preprocess.json").read_text())
+    for case in facts["images"].values():
+        source = (case["height"], case["width"])
+        teacher = teacher_placement(source, _variants(facts, case)["teacher"][0])
+        assert [list(teacher.size)] == case["true_shape"]
+        large = teacher_placement(source, _variants(facts, case)["student_inference"][0])
+        name = next(key for key in case if re.fullmatch(r"size\d+_HxW", key))
+        assert list(large.size) == case[name]
+
+
+@pytest.mark.parametrize(
+    ("source", "size"),
+    [((480, 640), (384, 512)), ((300, 1000), (144, 512)), ((99, 99), (384, 512))],
+)
+def test_the_table_of_sizes(source: tuple[int, int], size: tuple[int, int]) -> None:
+    fit = Fit(size=(224, 518), mode="release", long_edge=512, multiple=PATCH)
+    assert teacher_placement(source, fit).size == size
+
+
+def _variants(facts: dict, case: dict) -> dict[str, tuple[Fit, bool]]:
+    """The chain of each recorded variant, and whether the student's half of it is in it."""
+    named = facts["arrays"]
+    (teacher,) = re.findall(r"size (\d+)", named["teacher"])
+    (training,) = re.findall(r"size (\d+)", named["student_training"])
+    (inference,) = re.findall(r"size (\d+)", named["student_inference"])
+    (square,) = (key for key in named if re.fullmatch(r"teacher_size\d+", key))
+    size = tuple(case["student_training_HxW"])
+    inference_size = tuple(case["student_inference_HxW"])
+    release = {"mode": "release", "multiple": PATCH}
+    return {
+        "teacher": (Fit(size=size, long_edge=int(teacher), **release), False),
+        square: (
+            Fit(
+                size=size, mode="release", long_edge=int(square[len("teacher_size") :]), square=True
+            ),
+            False,
+        ),
+        "student_training": (Fit(size=size, long_edge=int(training), **release), True),
+        "student_inference": (
+            Fit(
+                size=inference_size,
+                mode="release-inference",
+                long_edge=int(inference),
+                multiple=PATCH,
+            ),
+            True,
+        ),
+    }
+
+
+def _generate(formulas: dict[str, str], width: int, height: int) -> np.ndarray:
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    names = {"x": x, "y": y, "W": width, "H": height, "pi": np.pi, "sin": np.sin, "cos": np.cos}
+    channels = []
+    for channel in "RGB":
+        formula = formulas[channel].replace("mod", "%")
+        formula = re.sub(r"(\d|pi)\s+(?=[a-zA-Z(])", r"\1 * ", formula)
+        value = eval(formula, {"__builtins__": {}, "floor": np.floor}, names)
+        channels.append(np.clip(np.floor(value + 0.5), 0, 255).astype(np.uint8))
+    return np.stack(channels, axis=-1)
+
+
+def _save(path: Path, pixels: np.ndarray, case: dict) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = case["exif_orientation"]
+    Image.fromarray(pixels).save(path, exif=exif)
+
+
+def _compare(found: np.ndarray, recorded: np.ndarray, name: str) -> None:
+    assert found.shape == recorded.shape, name
+    error = np.abs(found - recorded)
+    if PIL.__version__.split(".")[0] == "13":  # the version that recorded them
+        assert error.max() <= SAME_PILLOW, f"{name}: {error.max()}"
+    else:
+        assert error.max() <= OTHER_PILLOW, f"{name}: {error.max()}"
+        assert np.mean(error > SAME_PILLOW) < 0.01, name
