@@ -95,12 +95,10 @@ def test_what_lies_outside_the_mask_changes_nothing(truth, mask):
     assert view_errors(spoiled, blank, mask) == view_errors(noisy, truth, mask)
 
 
-def test_accuracy_and_completeness_swap_with_their_arguments(truth, mask):
-    other = truth + 0.1 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(6))
-    a, b = truth[mask], other[mask]
-    forth = np.median(nearest_distances(a, b).numpy())
-    back = np.median(nearest_distances(b, a).numpy())
-    assert forth != back  # the two directions are different measurements
+def test_a_part_of_the_truth_is_accurate_but_not_complete(truth):
+    whole, part = truth.reshape(-1, 3), truth[:3].reshape(-1, 3)
+    assert nearest_distances(part, whole).max() == 0
+    assert np.median(nearest_distances(whole, part).numpy()) > 0.1
 
 
 @pytest.mark.parametrize("count", [0, 2])
