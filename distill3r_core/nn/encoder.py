@@ -1,0 +1,60 @@
+"""A vision transformer with rotary positions: CroCo's, and the small students' own."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from distill3r_core.nn.block import Block, initialize
+from distill3r_core.nn.rotary import grid_rotation
+
+
+class PatchEmbed(nn.Module):
+    """One convolution that turns every square patch into a token."""
+
+    def __init__(self, patch_size: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, width, patch_size, stride=patch_size)
+
+    def forward(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n D h w"]:
+        """Tokens on the grid of patches."""
+        return self.proj(images.to(self.proj.weight.dtype))
+
+
+class RotaryEncoder(nn.Module):
+    """Patch embedding, pre-norm blocks with rotary positions, a final norm.
+
+    Args:
+        embed: From images (n, 3, H, W) to tokens on the patch grid (n, width, h, w).
+        width: Channels of a token.
+        depth: Number of blocks.
+        heads: Attention heads.
+        eps: Of all layer norms.
+        dtype: See `Attention`.
+    """
+
+    def __init__(
+        self,
+        embed: nn.Module,
+        *,
+        width: int,
+        depth: int,
+        heads: int,
+        eps: float = 1e-6,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.head_width = width // heads
+        self.embed = embed
+        self.blocks = nn.ModuleList(Block(width, heads, eps=eps, dtype=dtype) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, eps=eps)
+        initialize(self.blocks)
+
+    def forward(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n P D"]:
+        """Normalized tokens of every image, in row-major order of the patches."""
+        grid = self.embed(images)
+        rows, columns = grid.shape[-2:]
+        tokens = grid.flatten(2).mT  # (n, P, D)
+        rotation = grid_rotation(rows, columns, self.head_width, device=tokens.device)
+        for block in self.blocks:
+            tokens = block(tokens, rotation)
+        return self.norm(tokens)

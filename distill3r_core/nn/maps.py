@@ -1,0 +1,104 @@
+"""Run a head over many views, a few at a time, into point maps and confidences."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from distill3r_core.nn.dpt import DPTHead
+from distill3r_core.nn.outputs import confidence_from_raw, points_from_raw
+
+
+@dataclass(frozen=True)
+class HeadMaps:
+    """What one head says about every pixel, in float32.
+
+    Args:
+        points: In the frame that the head was trained for.
+        confidence: `1 + exp(logit)`, in [1, inf).
+    """
+
+    points: Float[Tensor, "n H W 3"]
+    confidence: Float[Tensor, "n H W"]
+
+
+def predict_maps(
+    head: DPTHead,
+    layers: Sequence[Float[Tensor, "n P _"]],
+    grid: tuple[int, int],
+    *,
+    chunk: int | None = None,
+    into: HeadMaps | None = None,
+    recompute: bool = False,
+    reference: bool = False,
+) -> HeadMaps:
+    """Maps of all views.
+
+    Args:
+        head: The head.
+        layers: Tokens of its four layers, one row per view.
+        grid: Rows and columns of patches.
+        chunk: Views that go through the head at once; None: all of them.
+        into: Where the maps go, on any device; None: new memory where the tokens are. Only
+            without gradients.
+        recompute: Keep nothing of a chunk for the backward pass, compute it again there.
+        reference: See `DPTHead`.
+    """
+    views = layers[0].shape[0]
+    step = min(chunk or views, views)
+
+    def run(*parts: Tensor) -> tuple[Tensor, Tensor]:
+        return _activate(head(parts, grid, reference=reference))
+
+    if torch.is_grad_enabled() and into is None:
+        done = [
+            checkpoint(run, *parts, use_reentrant=False) if recompute else run(*parts)
+            for parts in _chunks(layers, step)
+        ]
+        return HeadMaps(*(_joined([pair[kind] for pair in done]) for kind in (0, 1)))
+    if step == views and into is None:
+        return HeadMaps(*run(*layers))
+    into = into or _empty_maps(head, views, grid, layers[0].device)
+    return _fill(into, run, layers, step)
+
+
+def _activate(raw: Float[Tensor, "n 4 H W"]) -> tuple[Tensor, Tensor]:
+    raw = raw.float().permute(0, 2, 3, 1)  # (n, H, W, 4)
+    return points_from_raw(raw[..., :3]), confidence_from_raw(raw[..., 3])
+
+
+def _empty_maps(head: DPTHead, views: int, grid: tuple[int, int], device: torch.device) -> HeadMaps:
+    rows, columns = (head.patch_size * side for side in grid)
+    return HeadMaps(
+        torch.empty(views, rows, columns, 3, device=device),
+        torch.empty(views, rows, columns, device=device),
+    )
+
+
+def _fill(
+    into: HeadMaps,
+    run: Callable[..., tuple[Tensor, Tensor]],
+    layers: Sequence[Tensor],
+    step: int,
+) -> HeadMaps:
+    start = 0
+    for parts in _chunks(layers, step):
+        points, confidence = run(*parts)
+        end = start + len(points)
+        # Copies to pinned memory overlap with the next chunk; whoever gave it synchronizes.
+        pinned = into.points.is_pinned()
+        into.points[start:end].copy_(points, non_blocking=pinned)
+        into.confidence[start:end].copy_(confidence, non_blocking=pinned)
+        start = end
+    return into
+
+
+def _chunks(layers: Sequence[Tensor], step: int) -> list[tuple[Tensor, ...]]:
+    return list(zip(*(layer.split(step) for layer in layers), strict=True))
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -1,0 +1,83 @@
+"""Names in official state dicts and in ours: prefixes that stand for each other."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+Value = TypeVar("Value")
+Pairs = Sequence[tuple[str, str]]  # (official prefix, our prefix)
+
+FUSION_NAMES: Pairs = (
+    ("decoder.decoder_embed.", "fusion.embed."),
+    ("decoder.dec_blocks.", "fusion.blocks."),
+    ("decoder.dec_norm.", "fusion.norm."),
+)
+
+
+def dpt_names(official: str, ours: str) -> Pairs:
+    """Pairs for a DPT head, its aliases left out.
+
+    Args:
+        official: Prefix of the head, as `downstream_head.dpt.`.
+        ours: Prefix of the head, as `global_head.`.
+    """
+    pairs = [("head.0.", "narrow."), ("head.2.", "refine."), ("head.4.", "out.")]
+    for index in range(4):
+        stage = f"scratch.refinenet{index + 1}."
+        pairs += [
+            (f"act_postprocess.{index}.0.", f"project.{index}."),
+            (f"act_postprocess.{index}.1.", f"resize.{index}."),
+            (f"scratch.layer_rn.{index}.", f"reduce.{index}."),
+            (f"{stage}resConfUnit1.", f"stages.{index}.skip_unit."),
+            (f"{stage}resConfUnit2.", f"stages.{index}.unit."),
+            (f"{stage}out_conv.", f"stages.{index}.mix."),
+        ]
+    return tuple((official + theirs, ours + own) for theirs, own in pairs)
+
+
+def rename(state: Mapping[str, Value], pairs: Pairs) -> dict[str, Value]:
+    """The entries under their new names; a name that no prefix fits stays as it is.
+
+    Args:
+        state: Entries by name.
+        pairs: Old and new prefixes; no old one is the beginning of another.
+    """
+    return {_renamed(name, pairs): value for name, value in state.items()}
+
+
+def reverse(pairs: Pairs) -> Pairs:
+    """The way back."""
+    return tuple((new, old) for old, new in pairs)
+
+
+def merge_aliases(state: Mapping[str, Value]) -> dict[str, Value]:
+    """`scratch.layer<i+1>_rn` under the name `scratch.layer_rn.<i>`, its alias.
+
+    Official files hold either name or both. Where both are there the second decides, as it does
+    when the official model loads them one after the other.
+    """
+    merged: dict[str, Value] = {}
+    for name, value in state.items():
+        head, found, tail = name.partition("scratch.layer")
+        if found and tail[1:5] == "_rn." and tail[0] in "1234":
+            merged.setdefault(f"{head}scratch.layer_rn.{int(tail[0]) - 1}.{tail[5:]}", value)
+        else:
+            merged[name] = value
+    return merged
+
+
+def add_aliases(state: Mapping[str, Value]) -> dict[str, Value]:
+    """Every `scratch.layer_rn.<i>` under its second name as well."""
+    both: dict[str, Value] = {}
+    for name, value in state.items():
+        head, found, tail = name.partition("scratch.layer_rn.")
+        if found:
+            both[f"{head}scratch.layer{int(tail[0]) + 1}_rn{tail[1:]}"] = value
+        both[name] = value
+    return both
+
+
+def _renamed(name: str, pairs: Pairs) -> str:
+    for old, new in pairs:
+        if name.startswith(old):
+            return new + name[len(old) :]
+    return name

@@ -1,0 +1,62 @@
+"""Run a block over very many tokens with a working set that does not grow with them.
+
+All but the attention itself works on each token alone, so it can go through in slices. Same
+numbers: no sum changes its order.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from distill3r_core.nn.block import Block
+
+SLICE = {"cuda": 32_768, "cpu": 2_048}  # tokens; enough to keep the device's units busy
+_DEFAULT_SLICE = 8_192
+
+
+def run_block(block: Block, tokens: Float[Tensor, "B T D"], *, overwrite: bool) -> Tensor:
+    """What `block(tokens)` gives; in slices where no gradient is asked for and there are many.
+
+    Args:
+        block: Without LayerScale or rotary positions it may be any.
+        tokens: Of each item.
+        overwrite: `tokens` is not read again, its memory may take the result.
+    """
+    size = slice_size(tokens.device)
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or tokens.shape[1] <= size:
+        return block(tokens)
+    qkv = _sliced_qkv(block, tokens, size)
+    mixed = block.attn.mix(qkv)
+    del qkv
+    result = tokens if overwrite else torch.empty_like(tokens)
+    for part in _slices(tokens.shape[1], size):
+        projected = block.attn.proj(mixed[:, part].to(block.attn.proj.weight.dtype))
+        state = tokens[:, part] + block.ls1(projected)
+        result[:, part] = state + block.ls2(block.mlp(block.norm2(state)))
+    return result
+
+
+def slice_size(device: torch.device) -> int:
+    """Tokens that go through the token-wise layers at once."""
+    return SLICE.get(device.type, _DEFAULT_SLICE)
+
+
+def _sliced_qkv(block: Block, tokens: Tensor, size: int) -> Float[Tensor, "B T C"]:
+    def part_of(part: slice) -> Tensor:
+        normed = block.norm1(tokens[:, part])
+        return block.attn.qkv(normed.to(block.attn.qkv.weight.dtype))
+
+    first, *others = _slices(tokens.shape[1], size)
+    done = part_of(first)  # only now its type is known: autocast has a say in it
+    whole = done.new_empty(tokens.shape[0], tokens.shape[1], done.shape[2])
+    whole[:, first] = done
+    for part in others:
+        whole[:, part] = part_of(part)
+    return whole
+
+
+def _slices(total: int, size: int) -> Iterator[slice]:
+    for start in range(0, total, size):
+        yield slice(start, start + size)
