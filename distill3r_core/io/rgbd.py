@@ -1,0 +1,52 @@
+"""The plain RGB-D layout on disk: `rgb/`, `depth/`, `pose/` and `intrinsics.txt`."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from distill3r_core.io.depth import write_depth
+from distill3r_core.io.files import replacing, write_text
+
+DIGITS = 6  # of a frame's number in its file names
+
+
+def write_rgbd_scene(
+    folder: Path,
+    images: Float[Tensor, "N 3 H W"],
+    depth: Float[Tensor, "N H W"],
+    world_from_cam: Float[Tensor, "N 4 4"],
+    intrinsics: Float[Tensor, "3 3"],
+) -> list[Path]:
+    """Write views of one scene.
+
+    Args:
+        folder: Of the scene; `manifest` takes the folder above it.
+        images: RGB in [0, 1].
+        depth: z in each camera's frame, metres, 0 where unknown; rounded to millimetres.
+        world_from_cam: OpenCV axes, metres.
+        intrinsics: Pixels, centres at +0.5; the same for every view.
+
+    Returns:
+        The folder's pictures.
+    """
+    pictures = []
+    for number, (image, metres, pose) in enumerate(zip(images, depth, world_from_cam, strict=True)):
+        name = f"{number:0{DIGITS}d}"
+        pixels = (image.movedim(0, -1) * 255).round().byte().cpu().numpy()
+        picture = folder / "rgb" / f"{name}.png"
+        with replacing(picture) as beside:
+            Image.fromarray(pixels).save(beside)
+        write_depth(folder / "depth" / f"{name}.png", metres.cpu().numpy(), unit="m")
+        write_text(folder / "pose" / f"{name}.txt", _matrix(pose))
+        pictures.append(picture)
+    write_text(folder / "intrinsics.txt", _matrix(intrinsics))
+    return pictures
+
+
+def _matrix(values: Float[Tensor, "rows columns"]) -> str:
+    # Nine significant digits are enough to get the same float32 back.
+    rows = np.asarray(values.cpu(), dtype=np.float64)
+    return "".join(" ".join(f"{value:.9g}" for value in row) + "\n" for row in rows)
