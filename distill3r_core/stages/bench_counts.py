@@ -1,0 +1,196 @@
+"""How much arithmetic a forward of a multi-view network is, and the least time it can take.
+
+Closed formulas, no torch. One FLOP is one multiply or one add: a product of (M, K) and (K, N) is
+2 M K N, attention 4 times queries times keys times width (softmax left out). Memory traffic is
+that of an ideal implementation: every convolution and matrix product reads its input once and
+writes its output once, all between them is free.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+OUTPUT_BYTES = 4  # maps leave in float32 whatever the network computes in
+MLP_RATIO = 4
+MAP_CHANNELS = 4  # three coordinates and a confidence
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a forward, all views together.
+
+    Args:
+        name: Of the component and the operation in it, `heads/fuse 4x`.
+        flop: Multiplies and adds.
+        elements: Numbers read and written in the precision of the network.
+        fixed_bytes: Bytes read and written in a precision of their own.
+    """
+
+    name: str
+    flop: float
+    elements: float
+    fixed_bytes: float = 0.0
+
+    def times(self, count: int) -> "Part":
+        """The same, `count` times."""
+        return Part(self.name, self.flop * count, self.elements * count, self.fixed_bytes * count)
+
+
+@dataclass(frozen=True)
+class Dpt:
+    """A dense prediction head (arXiv:2103.13413) as the formulas see it.
+
+    Args:
+        layers: Channels of the four reassembled maps, the finest first.
+        features: Channels of the fused maps.
+        last: Output channels of the full-resolution 3x3 convolution.
+    """
+
+    layers: tuple[int, int, int, int] = (96, 192, 384, 768)
+    features: int = 256
+    last: int = 128
+
+
+@dataclass(frozen=True)
+class Network:
+    """An encoder per view, a fusion over the tokens of all views, and dense heads.
+
+    Args:
+        patch: Pixels of a patch's side.
+        encoder_width: Channels of the encoder's tokens.
+        encoder_depth: Its blocks.
+        extra_tokens: Class and register tokens of a view, dropped before the fusion.
+        fusion_width: Channels of the fusion's tokens, which the heads read.
+        fusion_depth: Its blocks, each attending over all views.
+        head: One head.
+        heads: How many of them run.
+    """
+
+    patch: int
+    encoder_width: int
+    encoder_depth: int
+    extra_tokens: int
+    fusion_width: int
+    fusion_depth: int
+    head: Dpt = Dpt()
+    heads: int = 2
+
+
+PAPER_STUDENT = Network(14, 384, 12, 5, 384, 6)
+FAST3R = Network(16, 1024, 24, 0, 1024, 24)
+
+
+def parts(network: Network, views: int, size: tuple[int, int]) -> tuple[Part, ...]:
+    """The parts of one forward.
+
+    Args:
+        network: What runs.
+        views: At least 1.
+        size: Rows and columns of every view, multiples of the patch.
+    """
+    height, width = size
+    rows, columns = height // network.patch, width // network.patch
+    patches = rows * columns
+    tokens = patches + network.extra_tokens
+    wide, fused = network.encoder_width, network.fusion_width
+    return (
+        Part(
+            "encoder/patches",
+            2.0 * 3 * network.patch**2 * patches * wide,
+            3.0 * height * width + patches * wide,
+        ).times(views),
+        *(part.times(views * network.encoder_depth) for part in _block("encoder", tokens, wide)),
+        _attention("encoder", tokens, wide).times(views * network.encoder_depth),
+        Part("fusion/embed", 2.0 * patches * wide * fused, 1.0 * patches * (wide + fused)).times(
+            views
+        ),
+        *(part.times(views * network.fusion_depth) for part in _block("fusion", patches, fused)),
+        _attention("fusion", views * patches, fused).times(network.fusion_depth),
+        *(part.times(views * network.heads) for part in _head(network, rows, columns)),
+    )
+
+
+def total_flop(network: Network, views: int, size: tuple[int, int]) -> float:
+    """Multiplies and adds of one forward."""
+    return math.fsum(part.flop for part in parts(network, views, size))
+
+
+def floor_seconds(
+    network: Network,
+    views: int,
+    size: tuple[int, int],
+    *,
+    flop_rate: float,
+    byte_rate: float,
+    item_bytes: int,
+) -> float:
+    """The least time of one forward: each part as fast as its arithmetic or its traffic allows.
+
+    Args:
+        network: What runs.
+        views: At least 1.
+        size: Rows and columns of every view.
+        flop_rate: What the device reaches on a large matrix product, FLOP/s.
+        byte_rate: What it reaches on a copy, bytes read and written per second.
+        item_bytes: Of the precision that the network computes in.
+    """
+    return math.fsum(
+        max(part.flop / flop_rate, (part.elements * item_bytes + part.fixed_bytes) / byte_rate)
+        for part in parts(network, views, size)
+    )
+
+
+def _block(name: str, tokens: int, width: int) -> tuple[Part, Part]:
+    """The products of one transformer block, attention's scores left out."""
+    hidden = MLP_RATIO * width
+    return (
+        # Queries, keys and values, then the projection.
+        Part(f"{name}/attention products", 8.0 * tokens * width**2, 6.0 * tokens * width),
+        Part(f"{name}/mlp", 4.0 * tokens * width * hidden, 2.0 * tokens * (width + hidden)),
+    )
+
+
+def _attention(name: str, tokens: int, width: int) -> Part:
+    return Part(f"{name}/attention", 4.0 * tokens**2 * width, 4.0 * tokens * width)
+
+
+def _head(network: Network, rows: int, columns: int) -> Iterator[Part]:
+    """One head on one view. Levels are named by their size relative to the token grid."""
+    head, width = network.head, network.fusion_width
+    pixels = {
+        "0.5x": math.ceil(rows / 2) * math.ceil(columns / 2),
+        **{f"{side}x": side**2 * rows * columns for side in (1, 2, 4, 8)},
+    }
+    full = rows * columns * network.patch**2
+    tokens, features = pixels["1x"], head.features
+    first, second, _, fourth = head.layers
+
+    for channels in head.layers:
+        yield _conv("heads/reassemble", (tokens, width), (tokens, channels), taps=1)
+    # Transposed convolutions: every input value reaches each output of its own square.
+    for channels, side in ((first, 4), (second, 2)):
+        level = pixels[f"{side}x"]
+        yield _conv("heads/reassemble", (tokens, channels), (level, channels), taps=1)
+    yield _conv("heads/reassemble", (tokens, fourth), (pixels["0.5x"], fourth), taps=9)
+    for level, channels in zip(("4x", "2x", "1x", "0.5x"), head.layers, strict=True):
+        yield _conv("heads/layers", (pixels[level], channels), (pixels[level], features), taps=9)
+    for level, units in (("0.5x", 1), ("1x", 2), ("2x", 2), ("4x", 2)):
+        here, name = (pixels[level], features), f"heads/fuse {level}"
+        yield _conv(name, here, here, taps=9).times(2 * units)
+        above = (4 * pixels[level], features)
+        yield _conv(name, above, above, taps=1)
+    half = features // 2
+    yield _conv("heads/conv 8x", (pixels["8x"], features), (pixels["8x"], half), taps=9)
+    yield Part("heads/conv full", 18.0 * full * half * head.last, 1.0 * pixels["8x"] * half)
+    written = full * MAP_CHANNELS
+    yield Part("heads/out", 2.0 * written * head.last, 0.0, float(written * OUTPUT_BYTES))
+
+
+def _conv(name: str, source: tuple[int, int], target: tuple[int, int], *, taps: int) -> Part:
+    """A convolution from (pixels, channels) to (pixels, channels)."""
+    (pixels_in, channels_in), (pixels_out, channels_out) = source, target
+    return Part(
+        name,
+        2.0 * taps * pixels_out * channels_in * channels_out,
+        float(pixels_in * channels_in + pixels_out * channels_out),
+    )

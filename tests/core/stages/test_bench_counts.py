@@ -1,0 +1,61 @@
+"""Counts agree with published totals and with products counted one by one."""
+
+import pytest
+
+from distill3r_core.stages.bench_counts import (
+    FAST3R,
+    PAPER_STUDENT,
+    floor_seconds,
+    parts,
+    total_flop,
+)
+
+STUDENT_SIZE, TEACHER_SIZE = (378, 518), (384, 512)
+H200 = {"flop_rate": 790e12, "byte_rate": 4.3e12, "item_bytes": 2}
+
+# TFLOP traced over the original modules, five numbers of views each.
+STUDENT = {12: 7.70, 32: 26.43, 64: 71.70, 96: 135.8, 128: 218.7}
+TEACHER = {12: 24.71, 32: 103.0, 64: 324.7, 96: 665.2, 128: 1124}
+
+
+@pytest.mark.parametrize(("views", "tflop"), STUDENT.items())
+def test_the_student_takes_the_traced_number_of_flop(views, tflop):
+    assert total_flop(PAPER_STUDENT, views, STUDENT_SIZE) / 1e12 == pytest.approx(tflop, rel=1e-3)
+
+
+@pytest.mark.parametrize(("views", "tflop"), TEACHER.items())
+def test_the_teacher_takes_the_traced_number_of_flop(views, tflop):
+    assert total_flop(FAST3R, views, TEACHER_SIZE) / 1e12 == pytest.approx(tflop, rel=1e-3)
+
+
+def test_components_are_those_traced():
+    found: dict[str, float] = {}
+    for part in parts(PAPER_STUDENT, 12, STUDENT_SIZE):
+        component = part.name.partition("/")[0]
+        found[component] = found.get(component, 0) + part.flop / 1e12
+    assert found["encoder"] == pytest.approx(0.74, abs=0.005)
+    assert found["fusion"] == pytest.approx(0.26 + 1.32, abs=0.01)
+    assert found["heads"] == pytest.approx(5.38, abs=0.005)
+
+
+def test_one_head_on_one_view_is_224_gflop():
+    heads = [p for p in parts(PAPER_STUDENT, 1, STUDENT_SIZE) if p.name.startswith("heads/")]
+    assert sum(p.flop for p in heads) / 2 / 1e9 == pytest.approx(224.2, rel=1e-3)
+
+
+@pytest.mark.parametrize(("views", "seconds"), {12: 0.0098, 32: 0.0335, 128: 0.277}.items())
+def test_the_floor_on_an_h200_is_the_published_one(views, seconds):
+    assert floor_seconds(PAPER_STUDENT, views, STUDENT_SIZE, **H200) == pytest.approx(
+        seconds, rel=0.02
+    )
+
+
+def test_the_teachers_floor_on_an_h200_is_the_published_one():
+    assert floor_seconds(FAST3R, 12, TEACHER_SIZE, **H200) == pytest.approx(0.031, rel=0.02)
+
+
+def test_only_attention_over_all_views_grows_faster_than_the_views():
+    one, many = (parts(PAPER_STUDENT, n, (224, 518)) for n in (1, 8))
+    growth = {a.name: b.flop / a.flop for a, b in zip(one, many, strict=True)}
+    assert growth.pop("fusion/attention") == 64
+    assert set(growth.values()) == {8.0}
