@@ -1,0 +1,116 @@
+"""DUNE's encoder (arXiv:2503.14405): a DINOv2 ViT with registers on blocks from timm."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torch.utils.checkpoint import checkpoint
+
+REGISTERS = 4
+LAYER_SCALE = 1e-4
+_OFFSET = 0.1  # patches; DINOv2 adds it so that rounding cannot lose a row of the table
+
+
+@dataclass(frozen=True)
+class DuneTokens:
+    """All tokens of an encoder's last layer.
+
+    Args:
+        patches: After the final norm, in row-major order.
+        class_token: After the final norm.
+        registers: After the final norm.
+        unnormalized: Patch tokens before the final norm.
+    """
+
+    patches: Float[Tensor, "n P D"]
+    class_token: Float[Tensor, "n D"]
+    registers: Float[Tensor, "n R D"]
+    unnormalized: Float[Tensor, "n P D"]
+
+
+class DuneEncoder(nn.Module):
+    """Class token, registers and patches through pre-norm blocks with LayerScale.
+
+    Args:
+        projection: The patch convolution.
+        blocks: The blocks, in order.
+        norm: The final norm.
+        width: Channels of a token.
+        grid: Rows of the square table of positions.
+    """
+
+    def __init__(
+        self,
+        projection: nn.Conv2d,
+        blocks: nn.ModuleList,
+        norm: nn.Module,
+        *,
+        width: int,
+        grid: int,
+    ) -> None:
+        super().__init__()
+        self.grid = grid
+        self.recompute = False
+        self.projection = projection
+        self.class_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.positions = nn.Parameter(torch.zeros(1, 1 + grid * grid, width))
+        self.register_tokens = nn.Parameter(torch.zeros(1, REGISTERS, width))
+        # Released files carry it and no forward pass reads it: frozen, nobody waits for its grad.
+        self.mask_token = nn.Parameter(torch.zeros(1, width), requires_grad=False)
+        self.blocks = blocks
+        self.norm = norm
+        for table in (self.positions, self.class_token, self.register_tokens):
+            nn.init.trunc_normal_(table, std=0.02)
+
+    def forward(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n P D"]:
+        """Normalized patch tokens of every image, in row-major order."""
+        return self.norm(self._run(images))[:, 1 + REGISTERS :]
+
+    def all_tokens(self, images: Float[Tensor, "n 3 H W"]) -> DuneTokens:
+        """Every token, before and after the final norm."""
+        raw = self._run(images)
+        normed = self.norm(raw)
+        first = 1 + REGISTERS
+        return DuneTokens(normed[:, first:], normed[:, 0], normed[:, 1:first], raw[:, first:])
+
+    def position_table(self, rows: int, columns: int) -> Float[Tensor, "1 T D"]:
+        """The class token's row, then one row per patch, for any grid of patches.
+
+        Resized bicubically without antialias, by a scale factor that is a tenth of a patch too
+        large and is itself what the sample positions are computed from: DUNE's rule, which timm's
+        default does not follow.
+        """
+        own, table = self.positions[:, :1], self.positions[:, 1:]
+        if rows == columns == self.grid:
+            return self.positions
+        table = table.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)  # (1, D, g, g)
+        factor = [(rows + _OFFSET) / self.grid, (columns + _OFFSET) / self.grid]
+        table = interpolate(table.float(), scale_factor=factor, mode="bicubic", antialias=False)
+        assert table.shape[-2:] == (rows, columns)
+        return torch.cat([own, table.flatten(2).mT.to(own.dtype)], dim=1)
+
+    def _run(self, images: Tensor) -> Float[Tensor, "n T D"]:
+        weight = self.projection.weight
+        lowered = weight.dtype if weight.dtype != self.positions.dtype else None
+        # timm's blocks cast nothing themselves. With lowered weights autocast costs no cast of
+        # them, and keeps norms and the residual stream in float32.
+        with torch.autocast(images.device.type, dtype=lowered, enabled=_enabled(images, lowered)):
+            grid = self.projection(images)
+            rows, columns = grid.shape[-2:]
+            positions = self.position_table(rows, columns)
+            patches = grid.flatten(2).mT + positions[:, 1:]
+            first = (self.class_token + positions[:, :1]).expand(len(images), -1, -1)
+            registers = self.register_tokens.expand(len(images), -1, -1)
+            tokens = torch.cat([first, registers, patches], dim=1)  # (n, 1 + R + P, D)
+            for block in self.blocks:
+                if self.recompute and torch.is_grad_enabled():
+                    tokens = checkpoint(block, tokens, use_reentrant=False)
+                else:
+                    tokens = block(tokens)
+            return tokens
+
+
+def _enabled(images: Tensor, lowered: torch.dtype | None) -> bool:
+    return lowered is not None or torch.is_autocast_enabled(images.device.type)

@@ -1,0 +1,32 @@
+"""The convolutional stem of the small students (arXiv:2106.14881: early convolutions help)."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+_STEPS = (2, 7)  # their product is the patch size
+_INNER = 24  # channels at half the resolution
+
+
+class ConvolutionalStem(nn.Module):
+    """Three convolutions from pixels to one token per patch of 14 pixels.
+
+    Args:
+        width: Channels of a token.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        halved, whole = _STEPS
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, _INNER, 3, stride=halved, padding=1),
+            nn.GELU(),
+            nn.Conv2d(_INNER, _INNER, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(_INNER, width, whole, stride=whole),
+        )
+
+    def forward(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n D h w"]:
+        """Tokens on the grid of patches."""
+        first = self.layers[0]
+        assert isinstance(first, nn.Conv2d)
+        return self.layers(images.to(first.weight.dtype))

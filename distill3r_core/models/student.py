@@ -1,0 +1,286 @@
+"""The student: every view through the encoder, all of them through the fusion, two heads."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from distill3r_core.errors import RequestError
+from distill3r_core.models.spec import PATCH, StudentSpec, ViewCodes
+from distill3r_core.nn.dpt import DPTHead, hooked_layers
+from distill3r_core.nn.fusion import Fusion
+from distill3r_core.nn.maps import HeadMaps, predict_maps
+from distill3r_core.nn.view_codes import (
+    TABLE_ROWS,
+    generator_from_global,
+    random_view_numbers,
+    sequential_view_numbers,
+)
+from distill3r_core.types import Images, PointMaps
+
+NORMALIZATIONS = {
+    "unit": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+HeadName = Literal["both", "global", "local"]
+Recompute = Literal["none", "heads", "all"]
+ENCODER_CHUNK = {"cuda": 64, "cpu": 4}  # views at once; enough to keep the units busy
+HEAD_CHUNK = {"cuda": 8, "cpu": 1}
+_DEFAULT_CHUNK = 8
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Views of one size: their places in the sample, their pictures."""
+
+    places: tuple[int, ...]
+    images: Float[Tensor, "B n 3 H W"]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        return self.images.shape[-2] // PATCH, self.images.shape[-1] // PATCH
+
+    @property
+    def patches(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+
+class Student(nn.Module):
+    """Point maps of many views in one pass.
+
+    `recompute` says what a backward pass computes again instead of keeping it: "none", "heads"
+    (a quarter more work, less than half the memory), or "all".
+
+    Args:
+        encoder: From normalized images (n, 3, H, W) to patch tokens (n, P, D).
+        fusion: The transformer over all views.
+        global_head: Points in the frame of view 0's camera.
+        local_head: Points in each view's own frame.
+        spec: What the parts are made of, and the properties of the weights.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self,
+        *,
+        encoder: nn.Module,
+        fusion: Fusion,
+        global_head: DPTHead,
+        local_head: DPTHead,
+        spec: StudentSpec,
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.encoder = encoder
+        self.fusion = fusion
+        self.global_head = global_head
+        self.local_head = local_head
+        self.recompute: Recompute = "none"
+        mean, deviation = NORMALIZATIONS[spec.normalization]
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("deviation", torch.tensor(deviation)[:, None, None], persistent=False)
+
+    def forward(
+        self,
+        images: Images | Sequence[Float[Tensor, "3 _ _"]],
+        *,
+        head: HeadName = "both",
+        head_chunk: int | None = None,
+        view_codes: ViewCodes | None = None,
+        generator: torch.Generator | None = None,
+        host: bool = False,
+        reference: bool = False,
+    ) -> PointMaps | list[PointMaps]:
+        """Points and confidences for every pixel of every view.
+
+        Args:
+            images: RGB in [0, 1], sides multiples of 14; on the device of the weights, or
+                elsewhere, whence they are fetched a few at a time. A list holds the views of one
+                sample, which may differ in size.
+            head: Which maps are wanted. The others are NaN without memory behind them.
+            head_chunk: Views that go through a head at once; None: what suits the device.
+            view_codes: How views are numbered; None: as the spec says while training, else
+                sequentially.
+            generator: Of random numbers, on the CPU; None: one seeded from torch's global one.
+            host: Give the maps on the host, through pinned memory.
+            reference: The published order of operations, everything at once: slow, large, and
+                what the default is held to.
+
+        Returns:
+            Maps with the axes of `images`; for a list, one entry per view, each (1, H, W, ...).
+
+        Raises:
+            RequestError: A side is not a multiple of 14, or there are more than 1000 views.
+        """
+        groups, count = _groups(images)
+        batch = groups[0].images.shape[0]
+        numbers = self._view_numbers(batch, count, view_codes, generator)
+        layers = self._layers(groups, numbers, count, reference=reference)
+        device = torch.device("cpu") if host else self.mean.device
+        heads = {"global": self.global_head, "local": self.local_head}
+        found: list[PointMaps | None] = [None] * count
+        for group, tokens in layers:
+            maps = {
+                name: self._maps(module, tokens, group, head_chunk, device, reference=reference)
+                if head in ("both", name)
+                else _absent(group, device)
+                for name, module in heads.items()
+            }
+            if isinstance(images, Tensor):
+                return _assemble(maps, batch)
+            for row, place in enumerate(group.places):
+                found[place] = _assemble(
+                    {
+                        name: HeadMaps(m.points[row, None], m.confidence[row, None])
+                        for name, m in maps.items()
+                    }
+                )
+        return [maps for maps in found if maps is not None]
+
+    def encode(
+        self, images: Float[Tensor, "n 3 H W"], *, chunk: int | None = None
+    ) -> Float[Tensor, "n P D"]:
+        """Patch tokens of pictures, RGB in [0, 1].
+
+        Args:
+            images: On any device.
+            chunk: Pictures at once; None: all.
+        """
+        step = chunk or len(images)
+        parts = [self.encoder(self._normalized(part)) for part in images.split(step)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _normalized(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 3 H W"]:
+        images = images.to(self.mean.device, non_blocking=True)
+        return (images - self.mean) / self.deviation
+
+    def _view_numbers(
+        self,
+        batch: int,
+        count: int,
+        view_codes: ViewCodes | None,
+        generator: torch.Generator | None,
+    ) -> Int[Tensor, "B N"]:
+        if count > TABLE_ROWS:
+            raise RequestError(f"{count} views: this student can tell {TABLE_ROWS} apart")
+        default = self.spec.view_codes if self.training else "sequential"
+        if (view_codes or default) == "sequential":
+            return sequential_view_numbers(batch, count)
+        return random_view_numbers(batch, count, generator or generator_from_global())
+
+    def _layers(
+        self, groups: Sequence[_Group], numbers: Tensor, count: int, *, reference: bool
+    ) -> Iterator[tuple[_Group, list[Tensor]]]:
+        """For each group the four layers that heads read, (B n, P, channels) each."""
+        batch = groups[0].images.shape[0]
+        at_once = reference or torch.is_grad_enabled()
+        chunk = None if at_once else ENCODER_CHUNK.get(self.mean.device.type, _DEFAULT_CHUNK)
+        encoded = [
+            self.encode(group.images.flatten(0, 1), chunk=chunk).unflatten(0, (batch, -1))
+            for group in groups
+        ]
+        hooks = hooked_layers(self.spec.fusion_depth)
+        if len(groups) == 1:
+            tokens = encoded[0].flatten(1, 2)  # (B, N P, D)
+            lengths = [groups[0].patches] * count
+        else:
+            views: list[Tensor] = [encoded[0]] * count
+            for group, part in zip(groups, encoded, strict=True):
+                for row, place in enumerate(group.places):
+                    views[place] = part[:, row]
+            tokens = torch.cat(views, dim=1)
+            lengths = [view.shape[1] for view in views]
+        del encoded
+        found = self.fusion(tokens, numbers, lengths, layers=None if reference else hooks)
+        kept = [found[hook] for hook in hooks] if reference else found
+        for group in groups:
+            yield group, [_of_group(layer, group, lengths) for layer in kept]
+
+    def _maps(
+        self,
+        head: DPTHead,
+        tokens: Sequence[Tensor],
+        group: _Group,
+        chunk: int | None,
+        device: torch.device,
+        *,
+        reference: bool,
+    ) -> HeadMaps:
+        recompute = self.recompute != "none"
+        if reference or torch.is_grad_enabled():
+            return predict_maps(
+                head, tokens, group.grid, chunk=chunk, recompute=recompute, reference=reference
+            )
+        chunk = chunk or HEAD_CHUNK.get(self.mean.device.type, _DEFAULT_CHUNK)
+        pinned = device.type == "cpu" and self.mean.device.type == "cuda"
+        count, (rows, columns) = len(tokens[0]), group.images.shape[-2:]
+        into = HeadMaps(
+            torch.empty(count, rows, columns, 3, device=device, pin_memory=pinned),
+            torch.empty(count, rows, columns, device=device, pin_memory=pinned),
+        )
+        maps = predict_maps(head, tokens, group.grid, chunk=chunk, into=into)
+        if pinned:
+            torch.cuda.synchronize(self.mean.device)
+        return maps
+
+
+def _groups(images: Images | Sequence[Tensor]) -> tuple[list[_Group], int]:
+    """Views by size, and how many there are."""
+    if isinstance(images, Tensor):
+        _check_size(images)
+        return [_Group(tuple(range(images.shape[1])), images)], images.shape[1]
+    places: dict[tuple[int, int], list[int]] = {}
+    for place, image in enumerate(images):
+        _check_size(image)
+        places.setdefault((image.shape[-2], image.shape[-1]), []).append(place)
+    groups = [
+        _Group(tuple(members), torch.stack([images[place] for place in members])[None])
+        for members in places.values()
+    ]
+    return groups, len(images)
+
+
+def _check_size(images: Tensor) -> None:
+    height, width = images.shape[-2:]
+    if height % PATCH or width % PATCH or not height or not width:
+        raise RequestError(
+            f"pictures of {height}x{width}: both sides must be multiples of {PATCH}",
+            hint=f"{max(1, height // PATCH) * PATCH}x{max(1, width // PATCH) * PATCH} fits",
+        )
+
+
+def _of_group(
+    layer: Float[Tensor, "B T C"], group: _Group, lengths: Sequence[int]
+) -> Float[Tensor, "n P C"]:
+    if len(group.places) == len(lengths):
+        return layer.unflatten(1, (len(lengths), -1)).flatten(0, 1)
+    views = layer.split(list(lengths), dim=1)
+    return torch.cat([views[place] for place in group.places])
+
+
+def _absent(group: _Group, device: torch.device) -> HeadMaps:
+    """Maps that nobody asked for: the right shape, one number."""
+    batch, views, _, rows, columns = group.images.shape
+    nothing = torch.full((1, 1, 1), torch.nan, device=device)
+    confidence = nothing.expand(batch * views, rows, columns)
+    return HeadMaps(confidence[..., None].expand(-1, -1, -1, 3), confidence)
+
+
+def _assemble(maps: dict[str, HeadMaps], batch: int | None = None) -> PointMaps:
+    """Point maps of all views; with `batch`, the axis of samples is brought back."""
+    shape = () if batch is None else (batch,)
+
+    def unfold(tensor: Tensor) -> Tensor:
+        return tensor.unflatten(0, (*shape, -1)) if shape else tensor
+
+    return PointMaps(
+        points_global=unfold(maps["global"].points),
+        points_local=unfold(maps["local"].points),
+        confidence_global=unfold(maps["global"].confidence),
+        confidence_local=unfold(maps["local"].confidence),
+    )
