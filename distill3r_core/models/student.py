@@ -93,6 +93,7 @@ class Student(nn.Module):
         head_chunk: int | None = None,
         view_codes: ViewCodes | None = None,
         generator: torch.Generator | None = None,
+        view_numbers: Int[Tensor, "B N"] | None = None,
         host: bool = False,
         reference: bool = False,
     ) -> PointMaps | list[PointMaps]:
@@ -107,6 +108,7 @@ class Student(nn.Module):
             view_codes: How views are numbered; None: as the spec says while training, else
                 sequentially.
             generator: Of random numbers, on the CPU; None: one seeded from torch's global one.
+            view_numbers: The number of every view, on any device; None: as the two above say.
             host: Give the maps on the host, through pinned memory.
             reference: The published order of operations, everything at once: slow, large, and
                 what the default is held to.
@@ -119,7 +121,9 @@ class Student(nn.Module):
         """
         groups, count = _groups(images)
         batch = groups[0].images.shape[0]
-        numbers = self._view_numbers(batch, count, view_codes, generator)
+        numbers = view_numbers
+        if numbers is None:
+            numbers = self._view_numbers(batch, count, view_codes, generator)
         layers = self._layers(groups, numbers, count, reference=reference)
         device = torch.device("cpu") if host else self.mean.device
         heads = {"global": self.global_head, "local": self.local_head}

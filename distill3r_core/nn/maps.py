@@ -66,7 +66,8 @@ def predict_maps(
 
 
 def _activate(raw: Float[Tensor, "n 4 H W"]) -> tuple[Tensor, Tensor]:
-    raw = raw.float().permute(0, 2, 3, 1)  # (n, H, W, 4)
+    raw = raw if raw.dtype == torch.float64 else raw.float()
+    raw = raw.permute(0, 2, 3, 1)  # (n, H, W, 4)
     return points_from_raw(raw[..., :3]), confidence_from_raw(raw[..., 3])
 
 
