@@ -268,9 +268,14 @@ def _print_report(report: "Report") -> None:
 
     out = _stdout()
     for table in report.tables:
-        drawn = Table(title=_escape(table.title) or None, title_justify="left")
+        drawn = Table(
+            title=_escape(table.title) or None,
+            title_justify="left",
+            show_header=any(table.columns),
+        )
         for index, column in enumerate(table.columns):
-            drawn.add_column(_escape(column), justify="left" if index == 0 else "right")
+            left = index == 0 or table.prose
+            drawn.add_column(_escape(column), justify="left" if left else "right")
         for row in table.rows:
             drawn.add_row(*(_escape(cell) for cell in row))
         out.print(drawn)
@@ -283,6 +288,8 @@ def _print_report(report: "Report") -> None:
     for failure in report.failed:
         text = f"[bold yellow]left out:[/] {_escape(failure.item)}: {_escape(failure.reason)}"
         err.print(text, soft_wrap=True, highlight=False)
+    if report.summary:
+        out.print(_escape(report.summary), soft_wrap=True, highlight=False)
 
 
 def _print_json(*, report: "Report | None" = None, error: dict[str, Any] | None = None) -> None:

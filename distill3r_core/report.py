@@ -21,6 +21,7 @@ class Table:
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    prose: bool = False  # cells are words, set to the left; else all but the first are numbers
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Report:
         failed: Items that were left out, while the rest went well.
         tables: What a person reads on stdout.
         notes: Short lines that are worth saying after the tables (what was assumed, what is next).
+        summary: One last line that says it all; empty where the tables do.
         finished_before: True where the result was already there and nothing was done.
     """
 
@@ -43,6 +45,7 @@ class Report:
     failed: Sequence[Failure] = ()
     tables: Sequence[Table] = ()
     notes: Sequence[str] = ()
+    summary: str = ""
     finished_before: bool = False
 
 
