@@ -1,0 +1,276 @@
+"""The manifest: one CSV row per picture, readable by a person and by the original project."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from distill3r_core.data.sampling import RELEASE, windows
+from distill3r_core.errors import ConfigError, InputMissingError
+from distill3r_core.io.depth import DepthFormat
+from distill3r_core.io.files import write_text
+from distill3r_core.types import Unit
+
+Split = Literal["train", "val"]
+IntrinsicsSource = Literal["calibrated", "exif", "none"]
+Camera = Literal["pinhole", "fisheye"]
+Order = Literal["number", "name", "none"]
+
+# The original project's columns, then ours; ours are empty where a source has nothing.
+_ORIGINAL = ("dataset", "split", "scene_id", "sample_id", "image_path", "K", "H", "W")
+_OURS = (
+    *("K_source", "depth_path", "depth_format", "pose", "unit", "camera", "order"),
+    *("picture", "content", "windows"),
+)
+COLUMNS = (*_ORIGINAL, *_OURS)
+_SPLITS: dict[str, Split] = {"val": "val", "validation": "val", "test": "val"}
+_MOST_SAMPLES = 10000  # per scene, of a manifest without windows: the original's default
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture of a scene.
+
+    Args:
+        dataset: Name of the data set.
+        split: Of the picture.
+        scene_id: The place, or the sequence of it.
+        sample_id: The original project's word for a frame; string order is frame order.
+        image_path: Relative to the manifest's folder, or absolute.
+        K: Nine numbers row by row, in pixels of the picture, centres at +0.5; the original's
+            placeholder where `K_source` is "none".
+        H: Rows after EXIF orientation.
+        W: Columns.
+        K_source: Where K comes from.
+        depth_path: Registered depth at the picture's size, "" where there is none.
+        depth_format: How that file is stored.
+        pose: world_from_cam, sixteen numbers row by row, translation in `unit`.
+        unit: Of depth and pose.
+        camera: Its projection.
+        order: What the order of the frames was taken from.
+        picture: Hash of the pixels, "" in the original's manifests.
+        content: Hash of all that a teacher reads of this frame.
+        windows: Numbers of the windows within the scene that use the picture; None where the
+            manifest has no such column.
+    """
+
+    dataset: str
+    split: Split
+    scene_id: str
+    sample_id: str
+    image_path: str
+    K: tuple[float, ...]
+    H: int
+    W: int
+    K_source: IntrinsicsSource = "none"
+    depth_path: str = ""
+    depth_format: DepthFormat | None = None
+    pose: tuple[float, ...] | None = None
+    unit: Unit = "none"
+    camera: Camera = "pinhole"
+    order: Order = "none"
+    picture: str = ""
+    content: str = ""
+    windows: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The views of a scene that the teacher sees at once, the anchor first.
+
+    Args:
+        name: `<dataset>/<scene_id>/<window, 3 digits>`.
+        dataset: Of the scene.
+        scene_id: Of the scene.
+        split: One for all views.
+        rows: In frame order.
+    """
+
+    name: str
+    dataset: str
+    scene_id: str
+    split: Split
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Rows and where their relative paths start."""
+
+    path: Path
+    rows: tuple[Row, ...]
+
+    @property
+    def root(self) -> Path:
+        """The folder that relative paths are relative to."""
+        return self.path.parent
+
+    def samples(self, split: Split | None = None, *, views: int = 20) -> tuple[Sample, ...]:
+        """The samples, in the order of their names.
+
+        Args:
+            split: Only this one.
+            views: Per sample, where the manifest has no windows and is cut by the policy release.
+
+        Raises:
+            ConfigError: A window crosses splits.
+        """
+        scenes: dict[tuple[str, str], list[Row]] = {}
+        for row in self.rows:
+            scenes.setdefault((row.dataset, row.scene_id), []).append(row)
+        found: list[Sample] = []
+        for (dataset, scene_id), rows in scenes.items():
+            rows = sorted(rows, key=lambda row: row.sample_id)
+            for number, members in sorted(_windows_of(rows, views).items()):
+                name = f"{dataset}/{scene_id}/{number:03d}"
+                side = members[0].split
+                if any(row.split != side for row in members):
+                    raise ConfigError(f"{self.path}: the window {name} crosses splits")
+                if split in (None, side):
+                    found.append(Sample(name, dataset, scene_id, side, tuple(members)))
+        return tuple(sorted(found, key=lambda sample: sample.name))
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest, ours or the original project's.
+
+    Raises:
+        InputMissingError: There is no such file.
+        ConfigError: It is not a manifest; names the line and the column.
+    """
+    if not path.is_file():
+        raise InputMissingError(
+            f"no manifest {path}", hint="make one with `distill3r manifest ROOT`"
+        )
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, strict=True)
+            missing = [name for name in _ORIGINAL if name not in (reader.fieldnames or ())]
+            if missing:
+                raise ConfigError(f"{path} is not a manifest: no column {', '.join(missing)}")
+            rows = tuple(_row(line, f"{path}:{reader.line_num}") for line in reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path} is not a manifest: {error}") from error
+    return Manifest(path, rows)
+
+
+def write_manifest(path: Path, rows: Iterable[Row]) -> None:
+    """Write rows in the order of data set, scene and frame, whole or not at all."""
+    write_text(path, manifest_text(rows), durable=True)
+
+
+def manifest_text(rows: Iterable[Row]) -> str:
+    """The CSV text of rows."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in sorted(rows, key=lambda row: (row.dataset, row.scene_id, row.sample_id)):
+        writer.writerow(_cells(row))
+    return text.getvalue()
+
+
+def numbered(rows: Sequence[Row], chosen: Sequence[tuple[int, ...]], *, first: int) -> list[Row]:
+    """The rows that some window uses, with the numbers of those windows.
+
+    Args:
+        rows: Frames of one scene and split, in order.
+        chosen: Windows, as numbers of these rows.
+        first: Number of the first window within the scene.
+    """
+    used: dict[int, list[int]] = {}
+    for number, window in enumerate(chosen, start=first):
+        for index in window:
+            used.setdefault(index, []).append(number)
+    return [replace(rows[index], windows=tuple(numbers)) for index, numbers in sorted(used.items())]
+
+
+def _windows_of(rows: Sequence[Row], views: int) -> dict[int, list[Row]]:
+    """Members of each window of a scene, in frame order."""
+    members: dict[int, list[Row]] = {}
+    if all(row.windows is not None for row in rows):
+        for row in rows:
+            for number in row.windows or ():
+                members.setdefault(number, []).append(row)
+        return members
+    for split in get_args(Split):
+        frames = [row for row in rows if row.split == split]
+        first = len(members)
+        for number, window in enumerate(
+            windows(len(frames), RELEASE, views, samples=_MOST_SAMPLES), start=first
+        ):
+            members[number] = [frames[index] for index in window]
+    return members
+
+
+def _row(cells: Mapping[str, str | None], place: str) -> Row:
+    try:
+        given = {name: (cells.get(name) or "").strip() for name in COLUMNS}
+        return Row(
+            dataset=given["dataset"],
+            split=_SPLITS.get(given["split"].lower(), "train"),
+            scene_id=given["scene_id"],
+            sample_id=given["sample_id"],
+            image_path=given["image_path"],
+            K=_numbers(given["K"], 9),
+            H=int(given["H"]),
+            W=int(given["W"]),
+            K_source=_one_of(given["K_source"] or "none", IntrinsicsSource),
+            depth_path=given["depth_path"],
+            depth_format=_one_of(given["depth_format"], DepthFormat)
+            if given["depth_format"]
+            else None,
+            pose=_numbers(given["pose"], 16) if given["pose"] else None,
+            unit=_one_of(given["unit"] or "none", Unit),
+            camera=_one_of(given["camera"] or "pinhole", Camera),
+            order=_one_of(given["order"] or "none", Order),
+            picture=given["picture"],
+            content=given["content"],
+            windows=_window_numbers(cells["windows"]) if "windows" in cells else None,
+        )
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{place}: {error}") from error
+
+
+def _cells(row: Row) -> list[str | int]:
+    return [
+        row.dataset,
+        row.split,
+        row.scene_id,
+        row.sample_id,
+        row.image_path,
+        json.dumps(list(row.K)),
+        row.H,
+        row.W,
+        row.K_source,
+        row.depth_path,
+        row.depth_format or "",
+        "" if row.pose is None else json.dumps(list(row.pose)),
+        row.unit,
+        row.camera,
+        row.order,
+        row.picture,
+        row.content,
+        ";".join(str(number) for number in row.windows or ()),
+    ]
+
+
+def _numbers(text: str, count: int) -> tuple[float, ...]:
+    """A JSON list of numbers, nested by rows or not."""
+    values = json.loads(text)
+    flat = [value for part in values for value in (part if isinstance(part, list) else [part])]
+    if len(flat) != count:
+        raise ValueError(f"{len(flat)} numbers where {count} are needed: {text}")
+    return tuple(float(value) for value in flat)
+
+
+def _window_numbers(text: str | None) -> tuple[int, ...]:
+    return tuple(int(number) for number in (text or "").split(";") if number.strip())
+
+
+def _one_of(text: str, words: Any) -> Any:
+    if text not in get_args(words):
+        raise ValueError(f"{text!r} is none of {', '.join(get_args(words))}")
+    return text
