@@ -1,0 +1,237 @@
+"""The things that `doctor` looks at, one function each; every one answers, none raises.
+
+Packages are imported here and not at the top: a package that is missing or broken is a finding.
+"""
+
+import importlib
+import platform
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+PROJECT = "distill3r"
+OLDEST_PYTHON = (3, 11)
+GIB = 1024**3
+LEAST_DISK = 2 * GIB  # a small cache, a run with its checkpoints, and the results
+EXTRAS = {
+    "heic": "photos of iPhones",
+    "video": "videos as input",
+    "viewer": "`distill3r view` and HTML that opens anywhere",
+    "colmap": "bundle adjustment of what is exported to COLMAP",
+    "tb": "TensorBoard beside metrics.jsonl",
+}
+# Compiled packages can be there and not load. The others are only looked up: timm takes seconds.
+_LOADED = {"torch": "torch", "numpy": "numpy", "lmdb": "lmdb", "pillow": "PIL", "scipy": "scipy"}
+_REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)[^;>]*(?:>=([0-9.]+))?")
+_EXTRA = re.compile(r"extra\s*==\s*['\"](\w+)['\"]")
+_FAULTS = (ImportError, OSError, RuntimeError, AttributeError)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Args:
+        name: Of the thing.
+        state: "failed" where it is required and does not work, "missing" where it is optional.
+        detail: What was found, or what is wrong.
+        remedy: The command that mends it; empty where nothing is to be done.
+    """
+
+    name: str
+    state: Literal["ok", "missing", "failed"]
+    detail: str
+    remedy: str = ""
+
+
+def python() -> Check:
+    """The interpreter."""
+    wanted = ".".join(map(str, OLDEST_PYTHON))
+    fits = sys.version_info[:2] >= OLDEST_PYTHON
+    detail = f"{platform.python_version()} ({sys.executable})"
+    return (
+        Check("Python", "ok", detail) if fits else Check("Python", "failed", f"{detail} < {wanted}")
+    )
+
+
+def packages() -> list[Check]:
+    """Required packages; those that are well make one line."""
+    names = [text for text in metadata.requires(PROJECT) or [] if not _EXTRA.search(text)]
+    checks = [_package(text) for text in names]
+    broken = [check for check in checks if check.state != "ok"]
+    well = ", ".join(f"{c.name} {c.detail}" for c in checks if c.state == "ok")
+    return [Check("packages", "ok", well), *broken]
+
+
+def extras() -> list[Check]:
+    """Optional extras, each with the command that adds it."""
+    checks = []
+    for text in metadata.requires(PROJECT) or []:
+        extra = _EXTRA.search(text)
+        if extra is None or extra.group(1) not in EXTRAS:
+            continue  # `all` names the others again
+        name = extra.group(1)
+        found, purpose = _package(text), EXTRAS[name]
+        if found.state == "ok":
+            checks.append(Check(name, "ok", f"{found.name} {found.detail}: {purpose}"))
+        else:
+            checks.append(Check(name, "missing", f"{found.detail}: {purpose}", _install(name)))
+    return sorted(checks, key=lambda check: list(EXTRAS).index(check.name))
+
+
+def device(name: str = "auto") -> Check:
+    """What computes, and how much memory it has."""
+
+    def look() -> str:
+        import psutil
+        import torch
+
+        from distill3r_core import profiling
+
+        picked = profiling.pick_device(name)
+        if picked.type == "cuda":
+            free, total = torch.cuda.mem_get_info(picked)
+            title = torch.cuda.get_device_name(picked)
+            return f"{title}, {free / GIB:.1f} of {total / GIB:.1f} GiB free"
+        memory, facts = psutil.virtual_memory(), profiling.machine(picked)
+        return (
+            f"{picked.type} ({facts['cpu']}, {facts['cores']} cores), "
+            f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free"
+        )
+
+    return _look("device", look)
+
+
+def bfloat16() -> Check:
+    """Whether the device multiplies in bfloat16, and whether it has instructions for it."""
+
+    def look() -> str:
+        import torch
+
+        from distill3r_core import profiling
+
+        where = profiling.pick_device("auto")
+        eye = torch.eye(2, dtype=torch.bfloat16, device=where)
+        assert (eye @ eye).equal(eye)
+        if where.type == "cuda":
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            flags = Path("/proc/cpuinfo")
+            text = flags.read_text() if flags.is_file() else ""
+            native = "amx_bf16" in text or "avx512_bf16" in text
+        return "yes, in hardware" if native else "works, without instructions of its own: slow"
+
+    return _look("bf16", look)
+
+
+def attention() -> Check:
+    """Which attention kernels run on the device."""
+
+    def look() -> str:
+        import torch
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        from distill3r_core import profiling
+
+        where = profiling.pick_device("auto")
+        dtype = torch.float32 if where.type == "cpu" else torch.bfloat16
+        query = torch.ones(1, 2, 8, 64, dtype=dtype, device=where)
+        kernels = {
+            "flash": SDPBackend.FLASH_ATTENTION,
+            "cuDNN": SDPBackend.CUDNN_ATTENTION,
+            "memory-efficient": SDPBackend.EFFICIENT_ATTENTION,
+            "plain": SDPBackend.MATH,
+        }
+        working = []
+        for title, kernel in kernels.items():
+            # A kernel that does not fit warns why, then raises RuntimeError.
+            with warnings.catch_warnings(), sdpa_kernel(kernel):
+                warnings.simplefilter("ignore")
+                try:
+                    torch.nn.functional.scaled_dot_product_attention(query, query, query)
+                except RuntimeError:
+                    continue
+            working.append(title)
+        return ", ".join(working)
+
+    return _look("attention kernels", look)
+
+
+def lmdb_store(folder: Path) -> Check:
+    """Whether a cache can be written and read back on the file system of the results."""
+
+    def look() -> str:
+        import lmdb
+
+        existing = _existing(folder)
+        with tempfile.TemporaryDirectory(prefix=".distill3r-doctor-", dir=existing) as scratch:
+            try:
+                with lmdb.open(scratch, map_size=1 << 20) as store:
+                    with store.begin(write=True) as entry:
+                        entry.put(b"key", b"value")
+                    with store.begin() as entry:
+                        assert entry.get(b"key") == b"value"
+            except lmdb.Error as error:
+                raise OSError(f"{existing}: {error}") from error
+        return f"lmdb {lmdb.__version__} writes and reads in {existing.resolve()}"
+
+    return _look("cache store", look)
+
+
+def disk(folder: Path) -> Check:
+    """Free disk where results go."""
+    existing = _existing(folder)
+    free = shutil.disk_usage(existing).free
+    detail = f"{free / GIB:.1f} GiB free in {existing.resolve()}"
+    if free >= LEAST_DISK:
+        return Check("disk", "ok", detail)
+    return Check("disk", "failed", f"{detail}: less than {LEAST_DISK / GIB:.0f} GiB")
+
+
+def _look(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, "ok", look())
+    except _FAULTS as error:
+        return Check(name, "failed", f"{type(error).__name__}: {error}")
+
+
+def _package(requirement: str) -> Check:
+    """Whether a requirement of our own metadata is met; the detail of a good one is its version."""
+    match = _REQUIREMENT.match(requirement)
+    assert match is not None, requirement
+    name, least = match.group(1), match.group(2) or "0"
+    try:
+        version = metadata.version(name)
+        if name in _LOADED:
+            importlib.import_module(_LOADED[name])
+    except metadata.PackageNotFoundError:
+        return Check(name, "failed", f"{name} is not installed", _install())
+    except _FAULTS as error:
+        return Check(name, "failed", f"{name} does not load: {error}", _install())
+    if _numbers(version) < _numbers(least):
+        return Check(name, "failed", f"{name} {version} is older than {least}", _install())
+    return Check(name, "ok", version)
+
+
+def _install(extra: str | None = None) -> str:
+    """The command that installs what is missing, for this very interpreter."""
+    target = f"{PROJECT}[{extra}]" if extra else PROJECT
+    return f"{shlex.quote(sys.executable)} -m pip install {shlex.quote(target)}"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    folder = folder.resolve()
+    return next(path for path in (folder, *folder.parents) if path.is_dir())

@@ -1,0 +1,91 @@
+"""`distill3r doctor` tells what is there, what is not, and what follows from it."""
+
+import json
+from importlib import metadata
+
+import pytest
+
+from distill3r_core.stages import doctor_checks
+
+
+def test_a_working_machine_is_ready_and_says_so_last(cli, tmp_path):
+    done = cli("doctor", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().splitlines()[-1].startswith("OK: ready for demo")
+    assert not list(tmp_path.iterdir())  # the trial store is gone
+
+
+def test_json_is_one_object_with_every_check(cli_inprocess, tmp_path):
+    status, out, _ = cli_inprocess("doctor", "--json", cwd=tmp_path)
+    report = json.loads(out)
+    assert status == 0
+    assert report["command"] == "doctor"
+    assert report["result"]["ok"] is True
+    names = {check["name"] for check in report["result"]["checks"]}
+    expected = {"Python", "packages", "device", "bf16", "attention kernels", "cache store", "disk"}
+    assert expected <= names
+    assert set(report["result"]) >= {"ready_for", "extras"}
+
+
+def test_a_required_thing_that_fails_makes_exit_status_1(cli_inprocess, tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor_checks, "LEAST_DISK", 1 << 70)
+    status, out, _ = cli_inprocess("doctor", cwd=tmp_path)
+    assert status == 1
+    assert out.rstrip().splitlines()[-1] == "NOT READY: disk failed"
+    status, out, _ = cli_inprocess("doctor", "--json", cwd=tmp_path)
+    assert status == 1
+    assert json.loads(out)["result"]["ok"] is False
+
+
+def test_a_missing_package_is_a_finding_with_its_command(monkeypatch):
+    real = metadata.version
+
+    def version(name: str) -> str:
+        if name == "lmdb":
+            raise metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    (lacking,) = [check for check in doctor_checks.packages() if check.state != "ok"]
+    assert (lacking.name, lacking.state) == ("lmdb", "failed")
+    assert lacking.remedy.endswith("-m pip install distill3r")
+
+
+def test_an_old_package_is_a_finding(monkeypatch):
+    real = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "0.9" if name == "rich" else real(name))
+    (old,) = [check for check in doctor_checks.packages() if check.state != "ok"]
+    assert old.detail == "rich 0.9 is older than 13.8"
+
+
+def test_a_package_that_does_not_load_is_a_finding(monkeypatch):
+    def refuse(name: str) -> None:
+        raise ImportError(f"lib{name}.so: cannot open shared object file")
+
+    monkeypatch.setattr(doctor_checks.importlib, "import_module", refuse)
+    broken = [check for check in doctor_checks.packages() if check.state != "ok"]
+    assert "torch" in {check.name for check in broken}
+    assert all("does not load" in check.detail for check in broken)
+
+
+def test_every_extra_of_the_package_is_looked_at():
+    provided = set(metadata.metadata("distill3r").get_all("Provides-Extra") or ())
+    assert set(doctor_checks.EXTRAS) == provided - {"all"}
+    assert {check.name for check in doctor_checks.extras()} == set(doctor_checks.EXTRAS)
+
+
+@pytest.mark.parametrize("extra", list(doctor_checks.EXTRAS))
+def test_an_extra_that_is_missing_is_no_failure(monkeypatch, extra):
+    def nothing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", nothing)
+    check = next(check for check in doctor_checks.extras() if check.name == extra)
+    assert check.state == "missing"
+    assert check.remedy.endswith(f"-m pip install 'distill3r[{extra}]'")
+
+
+def test_results_may_go_where_nothing_is_yet(tmp_path):
+    check = doctor_checks.lmdb_store(tmp_path / "not" / "yet")
+    assert check.state == "ok"
+    assert not list(tmp_path.iterdir())
