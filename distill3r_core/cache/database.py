@@ -1,0 +1,304 @@
+"""LMDB environments that cannot crash the process.
+
+Three things about LMDB are dangerous, and kept away from here on:
+
+- A file that lost its tail is mapped without complaint, and kills the process at the first touch of
+  a page that is gone. So the file is measured before it is mapped.
+- An environment must be opened once per process, and not be used across a fork. So all readers of a
+  file in a process share one environment, which is closed before a fork and opened again on use.
+- Memory of a transaction must not be read after it. So records are unpacked inside of it.
+"""
+
+import errno
+import os
+import resource
+import struct
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+import lmdb
+
+from distill3r_core.errors import DamageError, DiskFullError
+
+DATA = "data.mdb"
+
+_MAP_SIZE = 1 << 40  # address space only; a file never outgrows it
+_SMALL_MAP = 1 << 24  # for an empty file, where address space is limited
+_READERS = 1024
+_MAGIC = 0xBEEFC0DE
+_META = struct.Struct("<IIQQ48s48sQQ")  # after a page header: magic ... last page, transaction
+_PAGE_HEAD = 16
+_META_END = _PAGE_HEAD + _META.size
+_PAGE_SIZE = struct.Struct("<I")
+
+
+def check_length(path: Path) -> None:
+    """Refuse a database file that is shorter than its own pages say.
+
+    It holds for files of writers that add and replace, and never delete (`shard.ShardWriter`).
+
+    Raises:
+        DamageError: Bytes are missing, or it is no LMDB file.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        page_size, metas = 0, []
+        head = file.read(_META_END)
+        if len(head) == _META_END:
+            metas.append(_META.unpack_from(head, _PAGE_HEAD))
+            page_size = _PAGE_SIZE.unpack_from(metas[0][4])[0]
+            file.seek(page_size)
+            head = file.read(_META_END)
+            if len(head) == _META_END:
+                metas.append(_META.unpack_from(head, _PAGE_HEAD))
+    if len(metas) < 2 or any(meta[0] != _MAGIC for meta in metas):
+        raise DamageError(f"{path} is not an LMDB file, or its first pages are missing")
+    last_page = max(metas, key=lambda meta: meta[7])[6]
+    needed = (last_page + 1) * page_size
+    if size < needed:
+        raise DamageError(
+            f"{path} is truncated: {size} bytes, {needed} were written",
+            hint="copy it again, or `distill3r cache verify --repair` and `cache --resume`",
+        )
+
+
+class Database:
+    """One LMDB file, shared by all who use it in this process; opened when it is first read.
+
+    Use `Database.at`, which gives every caller in a process the same one.
+    """
+
+    # By device and inode: LMDB knows files by them as well.
+    _known: ClassVar["weakref.WeakValueDictionary[tuple[int, int], Database]"] = (
+        weakref.WeakValueDictionary()
+    )
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._environment: lmdb.Environment | None = None
+        self._writable = False
+
+    @classmethod
+    def at(cls, folder: Path) -> "Database":
+        """The database in a folder. The file must exist."""
+        status = (folder / DATA).stat()
+        with _gate.condition:
+            key = (status.st_dev, status.st_ino)
+            found = cls._known.get(key)
+            if found is None:
+                found = cls._known[key] = cls(folder)
+            elif found._environment is None:
+                found.folder = folder  # the cache was moved
+            return found
+
+    @classmethod
+    def create(cls, folder: Path) -> "Database":
+        """The database in a folder, made where there is none, and open for writing."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / DATA).exists():
+            with _writing_to(folder):
+                _make(folder)
+        database = cls.at(folder)
+        database.open_for_writing()
+        return database
+
+    def open_for_writing(self) -> None:
+        """Make it writable, until `close`. The caller holds the shard's lock."""
+        check_length(self.folder / DATA)
+        with _gate.alone():
+            self._close()
+            with _writing_to(self.folder):
+                self._environment = lmdb.open(
+                    str(self.folder), map_size=self._map_size(), max_readers=_READERS
+                )
+                self._environment.reader_check()  # slots of readers that were killed
+            self._writable = True
+
+    @contextmanager
+    def reading(self) -> Iterator[lmdb.Transaction]:
+        """A read transaction; its buffers are invalid afterwards.
+
+        Raises:
+            DamageError: The file is truncated or cannot be read.
+        """
+        with _gate.transaction():
+            environment = self._opened()
+            try:
+                with environment.begin(buffers=True) as transaction:
+                    yield transaction
+            except lmdb.Error as error:
+                raise DamageError(f"{self.folder / DATA} cannot be read: {error}") from error
+
+    @contextmanager
+    def writing(self) -> Iterator[lmdb.Transaction]:
+        """A durable write transaction: all of it is on the disk afterwards, or nothing.
+
+        Raises:
+            DiskFullError: There is no room.
+        """
+        assert self._environment is not None and self._writable, "open_for_writing comes first"
+        environment = self._environment
+        with (
+            _gate.transaction(),
+            _writing_to(self.folder),
+            environment.begin(write=True) as transaction,
+        ):
+            yield transaction
+
+    def close(self) -> None:
+        """Close it; the next reader opens it again."""
+        with _gate.alone():
+            self._close()
+
+    def __del__(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._environment is not None:
+            self._environment.close()
+        self._environment, self._writable = None, False
+
+    def _opened(self) -> lmdb.Environment:
+        with _gate.condition:
+            if self._environment is None:
+                path = self.folder / DATA
+                check_length(path)
+                try:
+                    self._environment = self._open_reader(lock=True)
+                except lmdb.ReadonlyError:
+                    self._environment = self._open_reader(lock=False)
+                except lmdb.Error as error:
+                    # Nobody can write where this process may not: no lock is needed.
+                    if not _is_refused(error):
+                        raise DamageError(f"{path} cannot be opened: {error}") from error
+                    self._environment = self._open_reader(lock=False)
+            return self._environment
+
+    def _open_reader(self, *, lock: bool) -> lmdb.Environment:
+        return lmdb.open(
+            str(self.folder),
+            readonly=True,
+            create=False,
+            lock=lock,
+            map_size=self._map_size(),
+            max_readers=_READERS,
+            # Without it, cold reads of half a megabyte are 3 to 9 times slower.
+            readahead=True,
+        )
+
+    def _map_size(self) -> int:
+        if _unlimited():
+            return _MAP_SIZE
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        return max((self.folder / DATA).stat().st_size * 2, limit // 8)
+
+
+class _Gate:
+    """Lets transactions in, or one caller who must be alone: to close or to fork."""
+
+    def __init__(self) -> None:
+        self.condition = threading.Condition(threading.RLock())
+        self._running = 0
+        self._closed = False
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with self.condition:
+            while self._closed:
+                self.condition.wait()
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self.condition:
+                self._running -= 1
+                self.condition.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        self.close()
+        try:
+            yield
+        finally:
+            self.open()
+
+    def close(self) -> None:
+        self.condition.acquire()
+        self._closed = True
+        while self._running:
+            self.condition.wait()
+
+    def open(self) -> None:
+        self._closed = False
+        self.condition.notify_all()
+        self.condition.release()
+
+
+_gate = _Gate()
+
+
+def _before_fork() -> None:
+    _gate.close()
+    for database in list(Database._known.values()):
+        if not database._writable:
+            database._close()
+
+
+def _after_fork_in_child() -> None:
+    global _gate
+    _gate = _Gate()
+    # Nothing was being written: the fork waited. This closes the child's half of the environment.
+    for database in list(Database._known.values()):
+        database._close()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=lambda: _gate.open(),
+    after_in_child=_after_fork_in_child,
+)
+
+
+def _make(folder: Path) -> None:
+    """An empty database of engine 0.9, which any tool of the last ten years can read."""
+    size = _MAP_SIZE if _unlimited() else _SMALL_MAP
+    if int(lmdb.__version__.split(".")[0]) >= 3:
+        lmdb.open(str(folder), map_size=size, lib_version=0).close()
+    else:
+        lmdb.open(str(folder), map_size=size).close()
+
+
+@contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except lmdb.MapFullError as error:
+        raise DiskFullError(
+            f"cannot write {folder}: the limit of address space is reached"
+        ) from error
+    except (lmdb.Error, OSError) as error:
+        if not _is_full(error):
+            raise
+        raise DiskFullError(
+            f"cannot write {folder}: {error}",
+            hint="free some space and go on with `distill3r cache --resume`",
+        ) from error
+
+
+def _is_full(error: Exception) -> bool:
+    # LMDB reports a short write as an input/output error, whatever the system said.
+    text = str(error)
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+    return any(os.strerror(code) in text for code in codes)
+
+
+def _is_refused(error: Exception) -> bool:
+    return any(os.strerror(code) in str(error) for code in (errno.EACCES, errno.EPERM, errno.EROFS))
+
+
+def _unlimited() -> bool:
+    return resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY

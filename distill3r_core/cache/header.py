@@ -1,0 +1,172 @@
+"""What a cache says about itself: how its targets were made, and which samples are planned."""
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from distill3r_core import config
+from distill3r_core.errors import CacheError, ConflictError, DiskFullError, InputMissingError
+
+FORMAT_VERSION = 1
+HEADER = "cache.json"
+
+_LOCK = "cache.lock"
+_FREE = frozenset({"plan", "processing", "format_version"})  # may change from run to run
+
+
+@dataclass(frozen=True)
+class PlannedSample:
+    """A sample that the cache is to hold.
+
+    Args:
+        name: `<dataset>/<scene_id>/<window>`.
+        content: Hash of all that the teacher reads of it.
+        split: "train" or "val".
+    """
+
+    name: str
+    content: str
+    split: str
+
+
+@dataclass(frozen=True)
+class CacheHeader:
+    """How a cache was made. Two caches with the same settings hold the same bytes.
+
+    Args:
+        teacher: Its name.
+        licence: Of the teacher's weights, which a student inherits.
+        weights_hash: Of the weight file; None where there is none.
+        size: Rows and columns of landscape samples, or "auto": one of a table per sample.
+        fit: How pictures become the student's input: `io.fit.Fit` as plain data. With size "auto"
+            its size is the one that the table stands for.
+        threshold: On `C - 1`; None: the mask is the teacher's own.
+        metric: Whether points are in metres.
+        resample: How maps were brought to the student's size.
+        codec: "similarity", or "exact": the float16 global map comes back bit for bit.
+        processing: How the manifest's pictures were made, as plain data.
+        plan: What the cache is to hold, in the manifest's order.
+        format_version: Of the files.
+    """
+
+    teacher: str
+    licence: str
+    weights_hash: str | None
+    size: tuple[int, int] | Literal["auto"]
+    fit: Mapping[str, Any]
+    threshold: float | None
+    metric: bool
+    resample: str = "edges"
+    codec: Literal["similarity", "exact"] = "similarity"
+    processing: Mapping[str, Any] = field(default_factory=dict)
+    plan: tuple[PlannedSample, ...] = ()
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides what the cache's targets are, as plain data."""
+        values = json.loads(json.dumps(asdict(replace(self, plan=()))))
+        return {key: value for key, value in values.items() if key not in _FREE}
+
+
+def read_header(folder: Path) -> CacheHeader:
+    """The header of a cache.
+
+    Raises:
+        InputMissingError: There is no cache.
+        ConflictError: It was written in another version of the format.
+        CacheError: Its header cannot be read.
+    """
+    path = folder / HEADER
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        version = values["format_version"]
+    except FileNotFoundError as error:
+        raise InputMissingError(
+            f"no teacher cache in {folder}", hint=f"make one with `distill3r cache -o {folder}`"
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise CacheError(f"{path} cannot be read: {error}") from error
+    if version != FORMAT_VERSION:
+        raise ConflictError(
+            f"{folder} has cache format version {version}, this program reads {FORMAT_VERSION}",
+            hint="use the version of distill3r that wrote it, or make the cache again elsewhere",
+        )
+    plan = tuple(PlannedSample(*entry) for entry in values.pop("plan"))
+    size = values.pop("size")
+    return CacheHeader(plan=plan, size=size if size == "auto" else tuple(size), **values)
+
+
+def publish_header(folder: Path, header: CacheHeader) -> None:
+    """Write the header, or bring the plan of the one that is there up to date.
+
+    Several ranks may call this at once.
+
+    Raises:
+        ConflictError: The cache there was made with other settings; names the differences.
+        DiskFullError: There is no room.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder / _LOCK):
+        if (folder / HEADER).exists():
+            there = read_header(folder)
+            compare_settings(folder, there, header)
+            if there == header:
+                return
+        _write(folder / HEADER, header)
+
+
+def compare_settings(folder: Path, there: CacheHeader, wanted: CacheHeader) -> None:
+    """Refuse to mix targets that were made in different ways.
+
+    Raises:
+        ConflictError: The settings differ; names each one with both values.
+    """
+    lines = config.differences(there.settings, wanted.settings)
+    if lines:
+        raise ConflictError(
+            f"{folder} was made with other settings:\n" + "\n".join(f"  {line}" for line in lines),
+            hint="choose another folder with -o, or the settings it was made with",
+        )
+
+
+def _write(path: Path, header: CacheHeader) -> None:
+    values = asdict(replace(header, plan=()))
+    # One line for each sample: a person can read it, and a million of them stay small.
+    plan = ",\n  ".join(
+        json.dumps([p.name, p.content, p.split], ensure_ascii=False) for p in header.plan
+    )
+    del values["plan"]
+    head = json.dumps(values, indent=1, ensure_ascii=False).rstrip("\n}")
+    text = f'{head},\n "plan": [\n  {plan}\n ]\n}}\n'
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise DiskFullError(
+                f"cannot write {path}: {error.strerror}", hint="free some space and run again"
+            ) from error
+        raise
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,185 @@
+"""Unpack the maps of a view into the caller's memory."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int8, UInt8, UInt16
+
+from distill3r_core.cache.differences import sum_columns, sum_rows
+from distill3r_core.cache.exact_similarity import apply_to_half
+from distill3r_core.cache.maps_layout import (
+    ALL_PLANES,
+    CAMERA,
+    DEPTH_PLANES,
+    EXCEPTIONS,
+    GLOBAL_EXCEPTIONS,
+    GLOBAL_RESIDUALS,
+    MAGIC,
+    MASK,
+    RESIDUALS,
+    TRANSFORM,
+    Kind,
+)
+from distill3r_core.cache.record import Record, RecordError, Unpacker
+from distill3r_core.geometry.cameras import rays
+
+# The four 2-bit codes of a byte as four int8, lowest bits first.
+_CODES = np.array([0, 1, -1, 0], np.int8)
+_BYTES = np.stack([_CODES[(np.arange(256) >> shift) & 3] for shift in (0, 2, 4, 6)], axis=1)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What a record says beside its planes.
+
+    Args:
+        kind: How the view is stored.
+        global_from_local: `[sR | t]`.
+        intrinsics: K of the map, where the kind is DEPTH.
+    """
+
+    kind: Kind
+    global_from_local: Float32[np.ndarray, "3 4"]
+    intrinsics: Float32[np.ndarray, "3 3"] | None
+
+
+class MapsDecoder:
+    """Unpacks the maps of views; one per thread."""
+
+    def __init__(self, unpacker: Unpacker) -> None:
+        self._unpacker = unpacker
+        # Reused: fresh memory for each view costs page faults and fragments the heap.
+        self._rows: dict[tuple[int, int, int], UInt16[np.ndarray, "H C W"]] = {}
+
+    def decode(
+        self,
+        data: memoryview,
+        out: UInt16[np.ndarray, "P H W"],
+        mask: UInt8[np.ndarray, "H W"],
+        *,
+        thorough: bool = False,
+    ) -> Camera:
+        """Fill `out` and `mask` from a record.
+
+        Args:
+            data: The record.
+            out: Float16 words, as many planes as are wanted: DEPTH_PLANES of a depth record,
+                LOCAL_PLANES of one whose global map is the similarity, ALL_PLANES of any. The
+                planes are zero outside the mask.
+            mask: 1 where a pixel is valid.
+            thorough: Check every byte, as `verify` does.
+
+        Raises:
+            RecordError: The record is damaged, or holds other planes.
+        """
+        record = self._unpacker.parse(data, MAGIC, thorough=thorough)
+        kind, wanted = Kind(record.flags), len(out)
+        if (record.height, record.width) != out.shape[1:]:
+            raise RecordError(
+                f"maps of {record.height}x{record.width} where {out.shape[1:]} was due"
+            )
+        assert wanted == ALL_PLANES or not kind & Kind.INDEPENDENT
+        assert wanted > DEPTH_PLANES or kind & Kind.DEPTH
+        rows = self._sum_rows(record)
+        confidences = 1 if kind & Kind.SHARED else 2
+        points = rows[:, :-confidences]
+        if kind & Kind.DEPTH:
+            at = 0 if wanted == DEPTH_PLANES else 2
+            sum_columns(points[:, :1], out[at : at + 1])
+        else:
+            sum_columns(points[:, :3], out[:3])
+        if kind & Kind.INDEPENDENT:
+            sum_columns(points[:, -3:], out[3:6])
+        sum_columns(rows[:, -confidences:], out[wanted - 2 : wanted - 2 + confidences])
+        if confidences == 1:
+            out[wanted - 1] = out[wanted - 2]
+        camera = self._camera(record, kind)
+        if kind & Kind.DEPTH and wanted > DEPTH_PLANES:
+            _fill_depth(out[:3], camera)
+        if wanted == ALL_PLANES and not kind & Kind.INDEPENDENT:
+            self._fill_global(record, out, camera)
+        self._apply_mask(record, out, mask)
+        return camera
+
+    def _sum_rows(self, record: Record) -> UInt16[np.ndarray, "H C W"]:
+        shape = (record.planes, record.height, record.width)
+        by_row = (record.height, record.planes, record.width)
+        if by_row not in self._rows:
+            self._rows[by_row] = np.empty(by_row, np.uint16)
+        rows = self._rows[by_row]
+        small = np.frombuffer(self._unpacker.content(record, RESIDUALS), np.int8).reshape(shape)
+        np.copyto(rows.view(np.int16), small.transpose(1, 0, 2))
+        if EXCEPTIONS in record.sections:
+            positions, values = _sparse(self._unpacker.content(record, EXCEPTIONS))
+            rows.reshape(-1)[positions] = values
+        sum_rows(rows)
+        return rows
+
+    def _camera(self, record: Record, kind: Kind) -> Camera:
+        transform = np.frombuffer(self._unpacker.content(record, TRANSFORM), "<f4")
+        intrinsics = None
+        if kind & Kind.DEPTH:
+            content = np.frombuffer(self._unpacker.content(record, CAMERA), "<f4")
+            intrinsics = content.reshape(3, 3).copy()
+        # Copies: what is returned must not borrow the record's memory.
+        return Camera(kind, transform.reshape(3, 4).copy(), intrinsics)
+
+    def _fill_global(
+        self, record: Record, out: UInt16[np.ndarray, "8 H W"], camera: Camera
+    ) -> None:
+        target = out[3:6]
+        apply_to_half(out[:3], camera.global_from_local, target)
+        if GLOBAL_RESIDUALS not in record.sections:
+            return
+        words = target.view(np.int16)
+        packed = np.frombuffer(self._unpacker.content(record, GLOBAL_RESIDUALS), np.uint8)
+        np.add(words, unpack_codes(packed, target.size).reshape(target.shape), out=words)
+        if GLOBAL_EXCEPTIONS in record.sections:
+            positions, values = _sparse(self._unpacker.content(record, GLOBAL_EXCEPTIONS))
+            target.reshape(-1)[positions] += values
+
+    def _apply_mask(
+        self,
+        record: Record,
+        out: UInt16[np.ndarray, "P H W"],
+        mask: UInt8[np.ndarray, "H W"],
+    ) -> None:
+        if MASK not in record.sections:
+            mask[:] = 1
+            return
+        runs = np.frombuffer(self._unpacker.content(record, MASK), "<u4")
+        valid = (np.arange(len(runs)) & 1).astype(np.uint8)
+        mask.reshape(-1)[:] = np.repeat(valid, runs)
+        np.multiply(out, mask, out=out)
+
+
+def unpack_codes(packed: UInt8[np.ndarray, " bytes"], count: int) -> Int8[np.ndarray, " count"]:
+    """Differences of -1, 0 or 1 from two bits each; 0 where an exception says more."""
+    return np.take(_BYTES, packed, axis=0).reshape(-1)[:count]
+
+
+def ray_product(
+    depth: Float32[np.ndarray, "H W"], intrinsics: Float32[np.ndarray, "3 3"]
+) -> Float32[np.ndarray, "3 H W"]:
+    """The local map of a depth record: depth times the pixel's ray, as planes."""
+    # Rays in double: their rounding must not depend on how a machine multiplies matrices.
+    camera = torch.from_numpy(intrinsics.astype(np.float64))
+    direction = rays(camera, (depth.shape[0], depth.shape[1])).float().permute(2, 0, 1)
+    return (direction * torch.from_numpy(depth)).contiguous().numpy()
+
+
+def _fill_depth(points: UInt16[np.ndarray, "3 H W"], camera: Camera) -> None:
+    assert camera.intrinsics is not None
+    depth = torch.from_numpy(points[2].view(np.float16)).float().numpy()
+    product = ray_product(depth, camera.intrinsics)
+    torch.from_numpy(points.view(np.float16))[:2].copy_(torch.from_numpy(product[:2]))
+
+
+def _sparse(content: bytes | memoryview) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and values of exceptions."""
+    data = np.frombuffer(content, np.uint8)
+    count = len(data) // 6
+    steps = np.ascontiguousarray(data[: 4 * count].reshape(4, count).T).view("<u4").ravel()
+    values = np.ascontiguousarray(data[4 * count :].reshape(2, count).T).view("<u2").ravel()
+    return np.cumsum(steps, dtype=np.int64), values

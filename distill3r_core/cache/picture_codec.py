@@ -1,0 +1,56 @@
+"""Pictures at the student's size, lossless: smaller than PNG and as fast to read as JPEG.
+
+Planes R-G, G, B-G modulo 256, their second differences, packed.
+"""
+
+import numpy as np
+from jaxtyping import UInt8
+
+from distill3r_core.cache.differences import second_differences, sum_columns, sum_rows
+from distill3r_core.cache.record import Packer, RecordError, Section, Unpacker
+
+MAGIC = b"PIMG"
+
+_PLANES = 1
+
+
+class PictureEncoder:
+    """Packs pictures; one per thread."""
+
+    def __init__(self, packer: Packer) -> None:
+        self._packer = packer
+
+    def encode(self, picture: UInt8[np.ndarray, "3 H W"]) -> bytes:
+        """The record of one RGB picture."""
+        planes = np.array(picture, order="C")
+        planes[0] -= planes[1]
+        planes[2] -= planes[1]
+        section = Section(_PLANES, second_differences(planes).tobytes())
+        return self._packer.build(MAGIC, [section], flags=0, shape=planes.shape)
+
+
+class PictureDecoder:
+    """Unpacks pictures into the caller's memory; one per thread."""
+
+    def __init__(self, unpacker: Unpacker) -> None:
+        self._unpacker = unpacker
+
+    def decode(
+        self, data: memoryview, out: UInt8[np.ndarray, "3 H W"], *, thorough: bool = False
+    ) -> None:
+        """Fill `out` with the picture of a record.
+
+        Raises:
+            RecordError: The record is damaged or of another size.
+        """
+        record = self._unpacker.parse(data, MAGIC, thorough=thorough)
+        if (record.planes, record.height, record.width) != out.shape:
+            raise RecordError(
+                f"a picture of {record.height}x{record.width} where {out.shape} was due"
+            )
+        packed = np.frombuffer(self._unpacker.content(record, _PLANES), np.uint8)
+        rows = np.ascontiguousarray(packed.reshape(out.shape).transpose(1, 0, 2))
+        sum_rows(rows)
+        sum_columns(rows, out)
+        out[0] += out[1]
+        out[2] += out[1]

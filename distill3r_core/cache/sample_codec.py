@@ -1,0 +1,229 @@
+"""A sample as records and back: teacher targets, pictures and where they came from."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from distill3r_core.cache.maps_decoder import Camera, MapsDecoder
+from distill3r_core.cache.maps_encoder import MapsEncoder
+from distill3r_core.cache.maps_layout import DEPTH_PLANES, LOCAL_PLANES, Kind, ViewMaps
+from distill3r_core.cache.picture_codec import PictureDecoder, PictureEncoder
+from distill3r_core.cache.record import Packer, Unpacker
+from distill3r_core.geometry.cameras import rays
+from distill3r_core.geometry.similarity import apply_similarity
+from distill3r_core.types import TeacherTargets
+
+Half = Float[Tensor, "*batch N P H W"]  # planes of float16, see maps_layout
+
+
+@dataclass(frozen=True)
+class EncodedSample:
+    """A sample, packed: what a writer stores in one transaction.
+
+    Args:
+        name: Of the sample.
+        content: Hash of all that the teacher read.
+        kind: How its maps are stored.
+        size: Rows and columns.
+        maps: One record per view.
+        pictures: One record per view.
+        detail: Paths, hashes and notes, as plain data.
+    """
+
+    name: str
+    content: str
+    kind: Kind
+    size: tuple[int, int]
+    maps: tuple[bytes, ...]
+    pictures: tuple[bytes, ...]
+    detail: Mapping[str, Any]
+
+    @property
+    def detail_bytes(self) -> bytes:
+        """The detail as JSON."""
+        return json.dumps(self.detail, ensure_ascii=False, separators=(",", ":")).encode()
+
+    @property
+    def bytes(self) -> int:
+        """Size of all records."""
+        return sum(map(len, (*self.maps, *self.pictures, self.detail_bytes)))
+
+
+class SampleEncoder:
+    """Packs samples; one per thread.
+
+    Args:
+        exact_global: Store what the similarity lacks to the float16 global map, and the local map
+            as it is: everything comes back bit for bit.
+    """
+
+    def __init__(self, *, exact_global: bool = False) -> None:
+        packer = Packer()
+        self._exact = exact_global
+        self._maps, self._pictures = MapsEncoder(packer), PictureEncoder(packer)
+
+    def encode(
+        self,
+        name: str,
+        content: str,
+        images: UInt8[Tensor, "N 3 H W"],
+        targets: TeacherTargets,
+        detail: Mapping[str, Any],
+    ) -> EncodedSample:
+        """Pack a sample.
+
+        Raises:
+            CacheError: A value at a valid pixel is not a finite float16; names the view.
+        """
+        kind = choose_kind(targets, exact_global=self._exact)
+        maps = tuple(
+            self._maps.encode(view, kind, name=f"{name}, view {index}")
+            for index, view in enumerate(_views(targets, kind))
+        )
+        pictures = tuple(self._pictures.encode(image.numpy()) for image in images)
+        size = (images.shape[2], images.shape[3])
+        return EncodedSample(name, content, kind, size, maps, pictures, detail)
+
+
+class ViewDecoder:
+    """Unpacks views into the caller's memory; one per thread."""
+
+    def __init__(self) -> None:
+        unpacker = Unpacker()
+        self._maps, self._pictures = MapsDecoder(unpacker), PictureDecoder(unpacker)
+
+    def maps(
+        self, data: memoryview, planes: np.ndarray, mask: np.ndarray, *, thorough: bool = False
+    ) -> Camera:
+        """See `MapsDecoder.decode`."""
+        return self._maps.decode(data, planes, mask, thorough=thorough)
+
+    def picture(self, data: memoryview, out: np.ndarray, *, thorough: bool = False) -> None:
+        """See `PictureDecoder.decode`."""
+        self._pictures.decode(data, out, thorough=thorough)
+
+
+def choose_kind(targets: TeacherTargets, *, exact_global: bool = False) -> Kind:
+    """The least planes that say all of the targets, to within a float16 step.
+
+    Args:
+        targets: Of one sample, in float32.
+        exact_global: Keep every float16 value; only what is no similarity gets planes of its own.
+    """
+    kind = Kind(0)
+    if targets.intrinsics is not None and not exact_global and _is_depth(targets):
+        kind |= Kind.DEPTH
+    if targets.stored_points_global is not None and not _is_similar(targets):
+        return kind | Kind.INDEPENDENT
+    return kind | Kind.EXACT if exact_global else kind
+
+
+def finish(
+    planes: Half,
+    mask: UInt8[Tensor, "*batch N H W"],
+    global_from_local: Float[Tensor, "*batch N 3 4"],
+    intrinsics: Float[Tensor, "*batch N 3 3"] | None = None,
+) -> TeacherTargets:
+    """Targets in float32 from delivered planes, on the device they are on.
+
+    Args:
+        planes: As `maps_layout` counts them: 3, 5 or 8 a view.
+        mask: 1 where valid.
+        global_from_local: `[sR | t]`.
+        intrinsics: K of each map, where there are 3 planes.
+    """
+    height, width = planes.shape[-2:]
+    count = planes.shape[-3]
+    if count == DEPTH_PLANES:
+        assert intrinsics is not None
+        depth = planes[..., 0, :, :].float()
+        points = directions(intrinsics, (height, width)) * depth[..., None]
+    else:
+        points = planes[..., :3, :, :].float().movedim(-3, -1)
+    stored = planes[..., 3:6, :, :].float().movedim(-3, -1) if count > LOCAL_PLANES else None
+    # Outside the mask planes are zero; the least confidence there is is 1.
+    confidence = planes[..., -2:, :, :].float().clamp(min=1.0)
+    return TeacherTargets(
+        points_local=points,
+        confidence_local=confidence[..., 0, :, :],
+        confidence_global=confidence[..., 1, :, :],
+        valid_mask=mask.bool(),
+        global_from_local=global_from_local,
+        stored_points_global=stored,
+        intrinsics=intrinsics,
+    )
+
+
+def directions(
+    intrinsics: Float[Tensor, "*batch 3 3"], size: tuple[int, int]
+) -> Float[Tensor, "*batch H W 3"]:
+    """Rays of every pixel, z = 1, rounded once to float32."""
+    # Double precision, so that the result does not depend on how a device multiplies; Apple's GPU
+    # has none.
+    home = intrinsics.device
+    there = torch.device("cpu") if home.type == "mps" else home
+    return rays(intrinsics.to(there).double(), size).float().to(home)
+
+
+def float16_step(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The distance between neighbouring float16 at each value's magnitude, subnormals included."""
+    exponent = torch.frexp(values).exponent.clamp(min=-13)  # mantissa in [0.5, 1)
+    return torch.ldexp(torch.ones_like(values), exponent - 11)
+
+
+def _is_depth(targets: TeacherTargets) -> bool:
+    """Whether depth times ray gives every valid point to within a float16 step."""
+    assert targets.intrinsics is not None
+    points = targets.points_local
+    size = (points.shape[-3], points.shape[-2])
+    depth = points[..., 2:].half().float()
+    product = directions(targets.intrinsics, size) * depth
+    # On the axis x is a difference of large numbers: a millionth of the depth is float32's noise.
+    allowed = float16_step(points) + depth.abs() * 2.0**-20
+    close = ((product - points).abs() <= allowed).all(-1)
+    return bool((close | ~targets.valid_mask).all())
+
+
+def _is_similar(targets: TeacherTargets) -> bool:
+    """Whether the similarity gives every valid global point to within the steps of float16."""
+    assert targets.stored_points_global is not None
+    truth, transform = targets.stored_points_global, targets.global_from_local
+    moved = apply_similarity(transform, targets.points_local.half().float())
+    scale = torch.linalg.norm(transform[..., :3], ord=2, dim=(-2, -1))[..., None, None, None]
+    largest = targets.points_local.abs().amax(-1, keepdim=True) * scale
+    allowed = float16_step(largest) + float16_step(truth.abs().amax(-1, keepdim=True))
+    close = ((moved - truth).abs() <= allowed).all(-1)
+    return bool((close | ~targets.valid_mask).all())
+
+
+def _views(targets: TeacherTargets, kind: Kind) -> Sequence[ViewMaps]:
+    """Every view's maps as float16 words."""
+    local = _words(targets.points_local.movedim(-1, -3))
+    confidence = _words(torch.stack([targets.confidence_local, targets.confidence_global], 1))
+    stored = None
+    if kind & (Kind.INDEPENDENT | Kind.EXACT):
+        stored = _words(targets.points_global.movedim(-1, -3))
+    masks: Bool[np.ndarray, "N H W"] = targets.valid_mask.numpy()
+    transforms = targets.global_from_local.float().numpy()
+    cameras = targets.intrinsics
+    return [
+        ViewMaps(
+            points_local=local[index],
+            confidence=confidence[index],
+            mask=masks[index],
+            global_from_local=transforms[index],
+            points_global=None if stored is None else stored[index],
+            intrinsics=None if cameras is None else cameras[index].float().numpy(),
+        )
+        for index in range(len(local))
+    ]
+
+
+def _words(values: Float[Tensor, "*shape"]) -> np.ndarray:
+    return values.half().contiguous().numpy().view(np.uint16)

@@ -1,0 +1,267 @@
+"""One shard of a cache: the samples of one writer, in one LMDB environment.
+
+Keys: `n` + name -> what and where the sample is; `d` + number -> its detail (JSON); `t` + number +
+view -> maps; `i` + number + view -> picture. Numbers are big-endian, so that they sort. The entry
+under `n` is written in the same transaction as the rest: where it is, the sample is complete.
+
+Nothing is ever deleted: a replaced or dropped sample loses its entry, `merge` leaves its bytes
+behind. So the length of a healthy file is known (see `database.check_length`).
+"""
+
+import fcntl
+import json
+import os
+import struct
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lmdb
+
+from distill3r_core.cache.database import DATA, Database
+from distill3r_core.cache.maps_layout import Kind
+from distill3r_core.cache.sample_codec import EncodedSample
+from distill3r_core.errors import CacheError, ConflictError, DamageError
+
+PREFIX = "shard-"
+LONGEST_NAME = 500  # bytes; LMDB's keys end at 511
+
+_LOCK = "writer.lock"
+_ENTRY = struct.Struct("<IHHHHQQ")  # number, views, height, width, kind, bytes of maps, of pictures
+_DROPPED = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A finished sample.
+
+    Args:
+        number: Of the sample in its shard.
+        views: How many it has.
+        size: Rows and columns.
+        kind: How its maps are stored.
+        maps_bytes: Stored size of its maps.
+        pictures_bytes: Stored size of its pictures.
+        content: Hash of all that the teacher read.
+    """
+
+    number: int
+    views: int
+    size: tuple[int, int]
+    kind: Kind
+    maps_bytes: int
+    pictures_bytes: int
+    content: str
+
+
+def shard_folders(cache: Path) -> list[Path]:
+    """The shards of a cache, in the order of their numbers."""
+    return sorted(path.parent for path in cache.glob(f"{PREFIX}*/{DATA}"))
+
+
+class ShardReader:
+    """Reads one shard."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._database = Database.at(folder)
+
+    def entries(self) -> list[tuple[str, Entry]]:
+        """Every finished sample, sorted by name."""
+        found: list[tuple[str, Entry]] = []
+        with self._database.reading() as transaction, transaction.cursor() as cursor:
+            if cursor.set_range(b"n"):
+                for key, value in cursor:
+                    if bytes(key[:1]) != b"n":
+                        break
+                    entry = _unpack(value)
+                    if entry is not None:
+                        found.append((bytes(key[1:]).decode(), entry))
+        return found
+
+    def entry(self, name: str) -> Entry | None:
+        """One finished sample, or None."""
+        with self._database.reading() as transaction:
+            value = transaction.get(b"n" + name.encode())
+            return None if value is None else _unpack(value)
+
+    def detail(self, entry: Entry) -> dict[str, Any]:
+        """Where a sample came from."""
+        with self.records() as records:
+            return json.loads(bytes(records.detail(entry)))
+
+    @contextmanager
+    def records(self) -> Iterator["Records"]:
+        """Access to records; the memory they give is invalid after the block."""
+        with self._database.reading() as transaction:
+            yield Records(transaction, self.folder)
+
+
+class Records:
+    """The stored records of a shard, within one transaction."""
+
+    def __init__(self, transaction: lmdb.Transaction, folder: Path) -> None:
+        self._transaction, self._folder = transaction, folder
+
+    def maps(self, entry: Entry, view: int) -> memoryview:
+        """The record of a view's maps."""
+        return self._get(_view_key(b"t", entry.number, view))
+
+    def picture(self, entry: Entry, view: int) -> memoryview:
+        """The record of a view's picture."""
+        return self._get(_view_key(b"i", entry.number, view))
+
+    def detail(self, entry: Entry) -> memoryview:
+        """The sample's detail, as JSON."""
+        return self._get(_sample_key(entry.number))
+
+    def _get(self, key: bytes) -> memoryview:
+        value = self._transaction.get(key)
+        if value is None:
+            raise DamageError(f"{self._folder} lacks a record of a sample that it lists")
+        return memoryview(value)
+
+
+class ShardWriter:
+    """Writes one shard; the only one to do so, as long as its process lives.
+
+    Raises:
+        ConflictError: Another process writes to it.
+        DamageError: The file is truncated.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._lock = _WriterLock(folder / _LOCK)
+        try:
+            self._database = Database.create(folder)
+            self._next = self._last_number() + 1
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def put(self, sample: EncodedSample) -> None:
+        """Store a sample, all of it or nothing; on the disk when this returns.
+
+        Raises:
+            DiskFullError: There is no room; the samples before are safe.
+        """
+        key = _name_key(sample.name)
+        number = self._next
+        entry = Entry(
+            number,
+            len(sample.maps),
+            sample.size,
+            sample.kind,
+            sum(map(len, sample.maps)),
+            sum(map(len, sample.pictures)),
+            sample.content,
+        )
+        with self._database.writing() as transaction:
+            for view, (maps, picture) in enumerate(zip(sample.maps, sample.pictures, strict=True)):
+                transaction.put(_view_key(b"t", number, view), maps)
+                transaction.put(_view_key(b"i", number, view), picture)
+            transaction.put(_sample_key(number), sample.detail_bytes)
+            transaction.put(key, _pack(entry))
+        self._next = number + 1
+
+    def drop(self, name: str) -> None:
+        """Forget a sample, so that the next run makes it again."""
+        with self._database.writing() as transaction:
+            value = transaction.get(_name_key(name))
+            assert value is not None
+            dropped = bytearray(value)
+            struct.pack_into("<I", dropped, 0, _DROPPED)
+            transaction.put(_name_key(name), bytes(dropped))
+
+    def close(self) -> None:
+        """Give the shard free."""
+        self._database.close()
+        self._lock.release()
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _last_number(self) -> int:
+        with self._database.reading() as transaction, transaction.cursor() as cursor:
+            # The last key under `d` stands before the first one after it.
+            found = cursor.prev() if cursor.set_range(b"e") else cursor.last()
+            key = bytes(cursor.key()) if found else b""
+            return int.from_bytes(key[1:], "big") if key[:1] == b"d" else -1
+
+
+class _WriterLock:
+    """A lock on a file that dies with its process."""
+
+    _held: ClassVar["weakref.WeakSet[_WriterLock]"] = weakref.WeakSet()
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.release()
+            raise ConflictError(
+                f"another process is writing to {path.parent}",
+                hint="wait for it, or give each its own part with --shard i/n",
+            ) from error
+        self._held.add(self)
+
+    def release(self) -> None:
+        """Give it free. In a forked child: let go of the parent's lock, which stays held."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _release_in_child() -> None:
+    # A child that outlives its parent must not keep the shard locked.
+    for lock in list(_WriterLock._held):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_release_in_child)
+
+
+def _name_key(name: str) -> bytes:
+    key = name.encode()
+    if not 0 < len(key) <= LONGEST_NAME:
+        raise CacheError(
+            f"the sample's name has {len(key)} bytes, at most {LONGEST_NAME} fit: {name}"
+        )
+    return b"n" + key
+
+
+def _sample_key(number: int) -> bytes:
+    return b"d" + struct.pack(">I", number)
+
+
+def _view_key(prefix: bytes, number: int, view: int) -> bytes:
+    return prefix + struct.pack(">IH", number, view)
+
+
+def _pack(entry: Entry) -> bytes:
+    head = _ENTRY.pack(
+        entry.number,
+        entry.views,
+        *entry.size,
+        int(entry.kind),
+        entry.maps_bytes,
+        entry.pictures_bytes,
+    )
+    return head + entry.content.encode()
+
+
+def _unpack(value: bytes | memoryview) -> Entry | None:
+    number, views, height, width, kind, maps, pictures = _ENTRY.unpack_from(value)
+    if number == _DROPPED:
+        return None
+    content = bytes(value[_ENTRY.size :]).decode()
+    return Entry(number, views, (height, width), Kind(kind), maps, pictures, content)

@@ -1,0 +1,275 @@
+"""Reading and writing teacher caches: one or many shards under one header."""
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from distill3r_core.cache.header import (
+    CacheHeader,
+    PlannedSample,
+    publish_header,
+    read_header,
+)
+from distill3r_core.cache.maps_layout import (
+    ALL_PLANES,
+    DEPTH_PLANES,
+    LOCAL_PLANES,
+    delivered_planes,
+)
+from distill3r_core.cache.sample_codec import EncodedSample, SampleEncoder, ViewDecoder, finish
+from distill3r_core.cache.shard import PREFIX, Entry, ShardReader, ShardWriter, shard_folders
+from distill3r_core.errors import CacheError, DamageError
+from distill3r_core.types import TeacherTargets
+
+
+@dataclass(frozen=True)
+class CachedSample:
+    """A sample as it was stored, finished on the CPU.
+
+    Args:
+        name: `<dataset>/<scene_id>/<window>`.
+        split: "train" or "val".
+        images: RGB at the student's size.
+        targets: In float32.
+        pictures: Hash of each view's source picture.
+    """
+
+    name: str
+    split: str
+    images: UInt8[Tensor, "N 3 H W"]
+    targets: TeacherTargets
+    pictures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ViewBuffers:
+    """The caller's memory for views that are read; numpy views of shared or pinned tensors do.
+
+    Args:
+        planes: Float16 words, as many planes as `TeacherCache.planes`.
+        mask: 1 where valid.
+        images: RGB.
+        global_from_local: `[sR | t]`.
+        intrinsics: K of each map; identity where the map is no depth map.
+    """
+
+    planes: np.ndarray  # uint16 (N, P, H, W)
+    mask: np.ndarray  # uint8 (N, H, W)
+    images: np.ndarray  # uint8 (N, 3, H, W)
+    global_from_local: np.ndarray  # float32 (N, 3, 4)
+    intrinsics: np.ndarray  # float32 (N, 3, 3)
+
+    @classmethod
+    def allocate(cls, views: int, planes: int, size: tuple[int, int]) -> "ViewBuffers":
+        """Fresh memory for so many views."""
+        return cls(
+            planes=np.empty((views, planes, *size), np.uint16),
+            mask=np.empty((views, *size), np.uint8),
+            images=np.empty((views, 3, *size), np.uint8),
+            global_from_local=np.empty((views, 3, 4), np.float32),
+            intrinsics=np.empty((views, 3, 3), np.float32),
+        )
+
+
+class TeacherCache:
+    """Reads a teacher cache: any views of any finished sample, from any thread or process.
+
+    Args:
+        path: The cache's folder.
+
+    Raises:
+        InputMissingError: There is no cache.
+        ConflictError: It has another format version.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.header = read_header(self.path)
+        self._threads = threading.local()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (TeacherCache, (self.path,))
+
+    @cached_property
+    def _planned(self) -> dict[str, PlannedSample]:
+        return {sample.name: sample for sample in self.header.plan}
+
+    @cached_property
+    def _shards(self) -> list[ShardReader]:
+        return [ShardReader(folder) for folder in shard_folders(self.path)]
+
+    @cached_property
+    def _finished(self) -> dict[str, tuple[ShardReader, Entry]]:
+        found: dict[str, tuple[ShardReader, Entry]] = {}
+        for shard in self._shards:
+            for name, entry in shard.entries():
+                planned = self._planned.get(name)
+                if planned is not None and planned.content == entry.content:
+                    found.setdefault(name, (shard, entry))
+        return found
+
+    def refresh(self) -> None:
+        """Look again: a writer may have finished more samples."""
+        self.header = read_header(self.path)
+        for name in ("_planned", "_shards", "_finished"):
+            self.__dict__.pop(name, None)
+
+    def names(self, split: str | None = None) -> list[str]:
+        """Samples that are planned and finished, in the plan's order."""
+        return [
+            sample.name
+            for sample in self.header.plan
+            if sample.name in self._finished and split in (None, sample.split)
+        ]
+
+    def missing(self) -> list[str]:
+        """Samples that are planned and not finished."""
+        return [s.name for s in self.header.plan if s.name not in self._finished]
+
+    def entry(self, name: str) -> Entry:
+        """Size, number of views and stored bytes of a finished sample.
+
+        Raises:
+            CacheError: It is not in the cache.
+        """
+        return self._find(name)[1]
+
+    def detail(self, name: str) -> Mapping[str, Any]:
+        """Where a sample came from: its pictures' paths, hashes, and what was counted."""
+        shard, entry = self._find(name)
+        return shard.detail(entry)
+
+    @cached_property
+    def planes(self) -> int:
+        """How many planes a view has in a batch of any samples; see `maps_layout`."""
+        kinds = {delivered_planes(entry.kind) for _, entry in self._finished.values()}
+        if ALL_PLANES in kinds:
+            return ALL_PLANES
+        return DEPTH_PLANES if kinds == {DEPTH_PLANES} else LOCAL_PLANES
+
+    def read(self, name: str, views: Sequence[int] | None = None) -> CachedSample:
+        """A sample, or some of its views.
+
+        Args:
+            name: Of a finished sample.
+            views: Which ones, in the order in which they are wanted; None: all.
+
+        Raises:
+            CacheError: It is not in the cache.
+            DamageError: Its bytes are not those that were written.
+        """
+        _, entry = self._find(name)
+        chosen = range(entry.views) if views is None else views
+        buffers = ViewBuffers.allocate(len(chosen), delivered_planes(entry.kind), entry.size)
+        self.read_into(name, chosen, buffers)
+        has_camera = delivered_planes(entry.kind) == DEPTH_PLANES
+        targets = finish(
+            torch.from_numpy(buffers.planes.view(np.float16)),
+            torch.from_numpy(buffers.mask),
+            torch.from_numpy(buffers.global_from_local),
+            torch.from_numpy(buffers.intrinsics) if has_camera else None,
+        )
+        pictures = self.detail(name)["pictures"]
+        return CachedSample(
+            name=name,
+            split=self._planned[name].split,
+            images=torch.from_numpy(buffers.images),
+            targets=targets,
+            pictures=tuple(pictures[view] for view in chosen),
+        )
+
+    def read_into(self, name: str, views: Sequence[int], buffers: ViewBuffers) -> None:
+        """Unpack views of a sample straight into the caller's memory.
+
+        Raises:
+            CacheError: It is not in the cache.
+            DamageError: Its bytes are not those that were written.
+        """
+        shard, entry = self._find(name)
+        decoder = self._decoder()
+        with shard.records() as records:
+            for row, view in enumerate(views):
+                with naming(f"{self.path}: sample {name}, view {view}"):
+                    camera = decoder.maps(
+                        records.maps(entry, view), buffers.planes[row], buffers.mask[row]
+                    )
+                    decoder.picture(records.picture(entry, view), buffers.images[row])
+                buffers.global_from_local[row] = camera.global_from_local
+                buffers.intrinsics[row] = (
+                    np.eye(3) if camera.intrinsics is None else camera.intrinsics
+                )
+
+    def _find(self, name: str) -> tuple[ShardReader, Entry]:
+        try:
+            return self._finished[name]
+        except KeyError:
+            raise CacheError(
+                f"{self.path} has no finished sample {name!r}",
+                hint=f"finish it with `distill3r cache --resume -o {self.path}`",
+            ) from None
+
+    def _decoder(self) -> ViewDecoder:
+        # One per thread, and not one that was half-way through a record when the process forked.
+        if getattr(self._threads, "process", None) != os.getpid():
+            self._threads.process, self._threads.decoder = os.getpid(), ViewDecoder()
+        return self._threads.decoder
+
+
+class CacheWriter:
+    """Writes samples of one rank into its own shard of a cache.
+
+    Args:
+        path: The cache's folder; made where it is missing.
+        header: What the cache is to be, its plan included.
+        shard: Number of the shard.
+
+    Raises:
+        ConflictError: The cache there was made with other settings, or another process writes to
+            this shard.
+    """
+
+    def __init__(self, path: Path | str, header: CacheHeader, *, shard: int = 0) -> None:
+        self.path = Path(path)
+        publish_header(self.path, header)
+        self._shard = ShardWriter(self.path / f"{PREFIX}{shard:04d}")
+        self._exact = header.codec == "exact"
+
+    def encoder(self) -> SampleEncoder:
+        """An encoder for one thread."""
+        return SampleEncoder(exact_global=self._exact)
+
+    def put(self, sample: EncodedSample) -> None:
+        """Store an encoded sample durably, all of it or nothing."""
+        self._shard.put(sample)
+
+    def close(self) -> None:
+        """Give the shard free."""
+        self._shard.close()
+
+    def __enter__(self) -> "CacheWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Say where damage is."""
+    try:
+        yield
+    except DamageError as error:
+        raise type(error)(
+            f"{place}: {error.message}",
+            hint=error.hint or "`distill3r cache verify --repair`, then `cache --resume`",
+        ) from error
