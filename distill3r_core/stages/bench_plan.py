@@ -1,0 +1,97 @@
+"""Which numbers of views a benchmark measures, and what of it fits into its budget."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from distill3r_core.errors import ConfigError
+
+PAPER_VIEWS = (12, 32, 64, 96, 128)  # Table I of arXiv:2602.00865
+LEAST_RUNS = 2  # one to warm up, one to time
+
+_RANGE = re.compile(r"(\d+)\.\.(\d+)(?:\.\.(\d+))?")
+
+
+def parse_views(text: str) -> tuple[int, ...]:
+    """The numbers of views that `text` names, ascending, each once.
+
+    Args:
+        text: `A..B`: the paper's points within [A, B]. `A..B..S`: from A to B in steps of S.
+            Numbers, or any of these, separated by commas.
+
+    Raises:
+        ConfigError: It names none, or a number under 1.
+    """
+    found: set[int] = set()
+    for item in text.split(","):
+        found.update(_views_of(item.strip()))
+    return tuple(sorted(found))
+
+
+def _views_of(item: str) -> Sequence[int]:
+    if item.isdecimal() and int(item) > 0:
+        return (int(item),)
+    match = _RANGE.fullmatch(item)
+    if match is None:
+        raise ConfigError(
+            f"cannot read the views {item!r}", hint="12..128, 8..64..8 or 2,8,32, each at least 1"
+        )
+    low, high = int(match[1]), int(match[2])
+    if match[3] is None:
+        views = [n for n in PAPER_VIEWS if low <= n <= high]
+        way_out = f"points of the paper: {', '.join(map(str, PAPER_VIEWS))}; or step: {item}..2"
+    else:
+        views = list(range(low, high + 1, int(match[3]))) if int(match[3]) else []
+        way_out = "A..B..S goes from A to B in steps of S, all at least 1"
+    if not views or views[0] < 1:
+        raise ConfigError(f"the views {item!r} name no number of views", hint=way_out)
+    return views
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Rows and columns of `HxW`.
+
+    Raises:
+        ConfigError: It is not two numbers.
+    """
+    rows, cross, columns = text.partition("x")
+    if not (cross and rows.isdecimal() and columns.isdecimal()):
+        raise ConfigError(f"cannot read the size {text!r}", hint="rows x columns: 378x518")
+    return int(rows), int(columns)
+
+
+def nearest_multiple(size: tuple[int, int], patch: int) -> tuple[int, int]:
+    """Each side rounded to the nearest multiple of a patch, at least one patch."""
+    rows, columns = (max(1, math.floor(side / patch + 0.5)) * patch for side in size)
+    return rows, columns
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a row of the benchmark is expected to take, in seconds."""
+
+    start: float  # of the process and its model
+    forward: float
+
+    @property
+    def least(self) -> float:
+        """With as few runs as make sense."""
+        return self.start + LEAST_RUNS * self.forward
+
+
+def affordable(costs: Sequence[Cost], seconds: float) -> list[bool]:
+    """Which rows fit into `seconds`, the first ones first."""
+    fits = []
+    for cost in costs:
+        fits.append(cost.least <= seconds)
+        if fits[-1]:
+            seconds -= cost.least
+    return fits
+
+
+def runs_within(seconds: float, forward: float, *, wanted: int) -> int:
+    """How many timed runs of `forward` seconds fit, between one and `wanted`."""
+    if forward <= 0 or math.isinf(seconds):
+        return wanted
+    return max(1, min(wanted, math.floor(seconds / forward)))
