@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
-from torch.utils.checkpoint import checkpoint
+
+from distill3r_core.nn.sliced import run_again
 
 REGISTERS = 4
 LAYER_SCALE = 1e-4
@@ -52,7 +53,6 @@ class DuneEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.grid = grid
-        self.recompute = False
         self.projection = projection
         self.class_token = nn.Parameter(torch.zeros(1, 1, width))
         self.positions = nn.Parameter(torch.zeros(1, 1 + grid * grid, width))
@@ -64,13 +64,21 @@ class DuneEncoder(nn.Module):
         for table in (self.positions, self.class_token, self.register_tokens):
             nn.init.trunc_normal_(table, std=0.02)
 
-    def forward(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n P D"]:
-        """Normalized patch tokens of every image, in row-major order."""
-        return self.norm(self._run(images))[:, 1 + REGISTERS :]
+    def forward(
+        self, images: Float[Tensor, "n 3 H W"], *, recompute: bool = False
+    ) -> Float[Tensor, "n P D"]:
+        """Normalized patch tokens of every image, in row-major order.
+
+        Args:
+            images: As the weights expect them to be normalized.
+            recompute: Keep nothing inside a block for the backward pass, compute it again there.
+        """
+        again = recompute and torch.is_grad_enabled()
+        return self.norm(self._run(images, again=again))[:, 1 + REGISTERS :]
 
     def all_tokens(self, images: Float[Tensor, "n 3 H W"]) -> DuneTokens:
         """Every token, before and after the final norm."""
-        raw = self._run(images)
+        raw = self._run(images, again=False)
         normed = self.norm(raw)
         first = 1 + REGISTERS
         return DuneTokens(normed[:, first:], normed[:, 0], normed[:, 1:first], raw[:, first:])
@@ -91,7 +99,7 @@ class DuneEncoder(nn.Module):
         assert table.shape[-2:] == (rows, columns)
         return torch.cat([own, table.flatten(2).mT.to(own.dtype)], dim=1)
 
-    def _run(self, images: Tensor) -> Float[Tensor, "n T D"]:
+    def _run(self, images: Tensor, *, again: bool) -> Float[Tensor, "n T D"]:
         weight = self.projection.weight
         lowered = weight.dtype if weight.dtype != self.positions.dtype else None
         # timm's blocks cast nothing themselves. With lowered weights autocast costs no cast of
@@ -105,10 +113,7 @@ class DuneEncoder(nn.Module):
             registers = self.register_tokens.expand(len(images), -1, -1)
             tokens = torch.cat([first, registers, patches], dim=1)  # (n, 1 + R + P, D)
             for block in self.blocks:
-                if self.recompute and torch.is_grad_enabled():
-                    tokens = checkpoint(block, tokens, use_reentrant=False)
-                else:
-                    tokens = block(tokens)
+                tokens = run_again(block, tokens) if again else block(tokens)
             return tokens
 
 

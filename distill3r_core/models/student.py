@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from distill3r_core.errors import RequestError
+from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.models.spec import PATCH, StudentSpec, ViewCodes
 from distill3r_core.nn.dpt import DPTHead, hooked_layers
 from distill3r_core.nn.fusion import Fusion
@@ -51,9 +52,6 @@ class _Group:
 class Student(nn.Module):
     """Point maps of many views in one pass.
 
-    `recompute` says what a backward pass computes again instead of keeping it: "none", "heads"
-    (a quarter more work, less than half the memory), or "all".
-
     Args:
         encoder: From normalized images (n, 3, H, W) to patch tokens (n, P, D).
         fusion: The transformer over all views.
@@ -80,7 +78,7 @@ class Student(nn.Module):
         self.fusion = fusion
         self.global_head = global_head
         self.local_head = local_head
-        self.recompute: Recompute = "none"
+        self.metadata: StudentMetadata | None = None
         mean, deviation = NORMALIZATIONS[spec.normalization]
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("deviation", torch.tensor(deviation)[:, None, None], persistent=False)
@@ -94,6 +92,7 @@ class Student(nn.Module):
         view_codes: ViewCodes | None = None,
         generator: torch.Generator | None = None,
         view_numbers: Int[Tensor, "B N"] | None = None,
+        recompute: Recompute = "none",
         host: bool = False,
         reference: bool = False,
     ) -> PointMaps | list[PointMaps]:
@@ -109,6 +108,8 @@ class Student(nn.Module):
                 sequentially.
             generator: Of random numbers, on the CPU; None: one seeded from torch's global one.
             view_numbers: The number of every view, on any device; None: as the two above say.
+            recompute: What a backward pass computes again instead of keeping it: the heads (a
+                quarter more work, less than half the memory), or every block as well.
             host: Give the maps on the host, through pinned memory.
             reference: The published order of operations, everything at once: slow, large, and
                 what the default is held to.
@@ -124,13 +125,23 @@ class Student(nn.Module):
         numbers = view_numbers
         if numbers is None:
             numbers = self._view_numbers(batch, count, view_codes, generator)
-        layers = self._layers(groups, numbers, count, reference=reference)
+        layers = self._layers(
+            groups, numbers, count, reference=reference, recompute=recompute == "all"
+        )
         device = torch.device("cpu") if host else self.mean.device
         heads = {"global": self.global_head, "local": self.local_head}
         found: list[PointMaps | None] = [None] * count
         for group, tokens in layers:
             maps = {
-                name: self._maps(module, tokens, group, head_chunk, device, reference=reference)
+                name: self._maps(
+                    module,
+                    tokens,
+                    group,
+                    head_chunk,
+                    device,
+                    reference=reference,
+                    recompute=recompute != "none",
+                )
                 if head in ("both", name)
                 else _absent(group, device)
                 for name, module in heads.items()
@@ -147,16 +158,23 @@ class Student(nn.Module):
         return [maps for maps in found if maps is not None]
 
     def encode(
-        self, images: Float[Tensor, "n 3 H W"], *, chunk: int | None = None
+        self,
+        images: Float[Tensor, "n 3 H W"],
+        *,
+        chunk: int | None = None,
+        recompute: bool = False,
     ) -> Float[Tensor, "n P D"]:
         """Patch tokens of pictures, RGB in [0, 1].
 
         Args:
             images: On any device.
             chunk: Pictures at once; None: all.
+            recompute: See `RotaryEncoder.forward`.
         """
         step = chunk or len(images)
-        parts = [self.encoder(self._normalized(part)) for part in images.split(step)]
+        parts = [
+            self.encoder(self._normalized(part), recompute=recompute) for part in images.split(step)
+        ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _normalized(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 3 H W"]:
@@ -178,14 +196,22 @@ class Student(nn.Module):
         return random_view_numbers(batch, count, generator or generator_from_global())
 
     def _layers(
-        self, groups: Sequence[_Group], numbers: Tensor, count: int, *, reference: bool
+        self,
+        groups: Sequence[_Group],
+        numbers: Tensor,
+        count: int,
+        *,
+        reference: bool,
+        recompute: bool,
     ) -> Iterator[tuple[_Group, list[Tensor]]]:
         """For each group the four layers that heads read, (B n, P, channels) each."""
         batch = groups[0].images.shape[0]
         at_once = reference or torch.is_grad_enabled()
         chunk = None if at_once else ENCODER_CHUNK.get(self.mean.device.type, _DEFAULT_CHUNK)
         encoded = [
-            self.encode(group.images.flatten(0, 1), chunk=chunk).unflatten(0, (batch, -1))
+            self.encode(group.images.flatten(0, 1), chunk=chunk, recompute=recompute).unflatten(
+                0, (batch, -1)
+            )
             for group in groups
         ]
         hooks = hooked_layers(self.spec.fusion_depth)
@@ -200,7 +226,9 @@ class Student(nn.Module):
             tokens = torch.cat(views, dim=1)
             lengths = [view.shape[1] for view in views]
         del encoded
-        found = self.fusion(tokens, numbers, lengths, layers=None if reference else hooks)
+        found = self.fusion(
+            tokens, numbers, lengths, layers=None if reference else hooks, recompute=recompute
+        )
         kept = [found[hook] for hook in hooks] if reference else found
         for group in groups:
             yield group, [_of_group(layer, group, lengths) for layer in kept]
@@ -214,8 +242,8 @@ class Student(nn.Module):
         device: torch.device,
         *,
         reference: bool,
+        recompute: bool,
     ) -> HeadMaps:
-        recompute = self.recompute != "none"
         if reference or torch.is_grad_enabled():
             return predict_maps(
                 head, tokens, group.grid, chunk=chunk, recompute=recompute, reference=reference

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from distill3r_core.nn.block import Block, initialize
 from distill3r_core.nn.rotary import grid_rotation
+from distill3r_core.nn.sliced import run_again
 
 
 class PatchEmbed(nn.Module):
@@ -49,12 +50,20 @@ class RotaryEncoder(nn.Module):
         self.norm = nn.LayerNorm(width, eps=eps)
         initialize(self.blocks)
 
-    def forward(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n P D"]:
-        """Normalized tokens of every image, in row-major order of the patches."""
+    def forward(
+        self, images: Float[Tensor, "n 3 H W"], *, recompute: bool = False
+    ) -> Float[Tensor, "n P D"]:
+        """Normalized tokens of every image, in row-major order of the patches.
+
+        Args:
+            images: As the weights expect them to be normalized.
+            recompute: Keep nothing inside a block for the backward pass, compute it again there.
+        """
+        again = recompute and torch.is_grad_enabled()
         grid = self.embed(images)
         rows, columns = grid.shape[-2:]
         tokens = grid.flatten(2).mT  # (n, P, D)
         rotation = grid_rotation(rows, columns, self.head_width, device=tokens.device)
         for block in self.blocks:
-            tokens = block(tokens, rotation)
+            tokens = run_again(block, tokens, rotation) if again else block(tokens, rotation)
         return self.norm(tokens)

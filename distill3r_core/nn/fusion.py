@@ -60,6 +60,7 @@ class Fusion(nn.Module):
         view_lengths: Sequence[int],
         *,
         layers: Sequence[int] | None = None,
+        recompute: bool = False,
     ) -> list[Tensor]:
         """The layers that were asked for, each (B, T, channels).
 
@@ -69,6 +70,7 @@ class Fusion(nn.Module):
             view_lengths: Tokens of every view; they add up to T.
             layers: Numbers of the layers to keep, in rising order; None: all of them. Nothing
                 else is kept.
+            recompute: Keep nothing inside a block for the backward pass, compute it again there.
 
         Raises:
             AssertionError: More views than the table has rows.
@@ -81,7 +83,7 @@ class Fusion(nn.Module):
             for number, block in enumerate(self.blocks, start=1):
                 assert isinstance(block, Block)
                 fresh = number == 1 or number - 1 not in kept
-                state = run_block(block, state, overwrite=fresh)
+                state = run_block(block, state, overwrite=fresh, recompute=recompute)
                 if number in wanted and number < len(self.blocks):
                     kept[number] = state
         kept[len(self.blocks)] = self.norm(state)

@@ -4,11 +4,12 @@ All but the attention itself works on each token alone, so it can go through in 
 numbers: no sum changes its order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from distill3r_core.nn.block import Block
 
@@ -16,14 +17,19 @@ SLICE = {"cuda": 32_768, "cpu": 2_048}  # tokens; enough to keep the device's un
 _DEFAULT_SLICE = 8_192
 
 
-def run_block(block: Block, tokens: Float[Tensor, "B T D"], *, overwrite: bool) -> Tensor:
+def run_block(
+    block: Block, tokens: Float[Tensor, "B T D"], *, overwrite: bool, recompute: bool = False
+) -> Tensor:
     """What `block(tokens)` gives; in slices where no gradient is asked for and there are many.
 
     Args:
         block: Without LayerScale or rotary positions it may be any.
         tokens: Of each item.
         overwrite: `tokens` is not read again, its memory may take the result.
+        recompute: Keep nothing for the backward pass, compute it again there.
     """
+    if recompute and torch.is_grad_enabled():
+        return run_again(block, tokens)
     size = slice_size(tokens.device)
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or tokens.shape[1] <= size:
         return block(tokens)
@@ -36,6 +42,13 @@ def run_block(block: Block, tokens: Float[Tensor, "B T D"], *, overwrite: bool) 
         state = tokens[:, part] + block.ls1(projected)
         result[:, part] = state + block.ls2(block.mlp(block.norm2(state)))
     return result
+
+
+def run_again(part: Callable[..., Tensor], *inputs: object) -> Tensor:
+    """Run a part of a network now, and once more in the backward pass instead of keeping it."""
+    done = checkpoint(part, *inputs, use_reentrant=False)
+    assert isinstance(done, Tensor)
+    return done
 
 
 def slice_size(device: torch.device) -> int:

@@ -1,0 +1,151 @@
+"""Weight files of others: read as data, never executed."""
+
+import argparse
+import contextlib
+import hashlib
+import pathlib
+import pickle
+import zipfile
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from distill3r_core.errors import InputMissingError, WeightsError
+
+_MULTIARRAY = import_module("numpy._core.multiarray")  # where pickled arrays are rebuilt
+_NUMPY_CODES = "?bhilqBHILQefd"
+# Plain data that published checkpoints carry beside their tensors. Everything else is refused.
+HARMLESS: list[Any] = [
+    argparse.Namespace,
+    pathlib.PosixPath,
+    pathlib.PurePosixPath,
+    np.ndarray,
+    np.dtype,
+    *{type(np.dtype(code)) for code in _NUMPY_CODES},
+    *(
+        (getattr(_MULTIARRAY, function), f"{module}.multiarray.{function}")
+        for function in ("_reconstruct", "scalar")
+        for module in ("numpy._core", "numpy.core")  # of numpy 2 and of numpy 1
+    ),
+]
+_HASH_BYTES = 16
+_BLOCK = 2**20
+
+
+def read_pickled(path: Path, *, map_location: str = "cpu") -> Any:
+    """What `torch.save` wrote, if it holds tensors and plain data only.
+
+    Args:
+        path: A `.pth`, `.pt` or `.ckpt` file.
+        map_location: Device of the tensors.
+
+    Raises:
+        InputMissingError: There is no such file.
+        WeightsError: It is cut short, is no such file, or holds objects that would be executed.
+    """
+    _expect_file(path)
+    try:
+        with torch.serialization.safe_globals(HARMLESS):
+            return torch.load(
+                path, map_location=map_location, weights_only=True, mmap=_zipped(path)
+            )
+    except pickle.UnpicklingError as error:
+        raise _refusal(path, str(error)) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"cannot read {path}: not a whole checkpoint ({reason})",
+            hint="download it again and compare its size",
+        ) from error
+
+
+def read_tensors(path: Path, *, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file.
+
+    Raises:
+        InputMissingError: There is no such file.
+        WeightsError: It is cut short or is no such file.
+    """
+    _expect_file(path)
+    try:
+        with safe_open(path, framework="pt", device=device) as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 no dict
+            return tensors, dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise WeightsError(
+            f"cannot read {path}: not a whole safetensors file ({error})",
+            hint="download or copy it again and compare its size",
+        ) from error
+
+
+def file_hash(path: Path) -> str:
+    """BLAKE2b-128 of a file, in hexadecimal: how weights are told apart."""
+    digest = hashlib.blake2b(digest_size=_HASH_BYTES)
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_names(
+    found: dict[str, Tensor], wanted: dict[str, Tensor], *, source: str, hint: str | None = None
+) -> None:
+    """Every wanted tensor is there, with its shape, and nothing else.
+
+    Args:
+        found: Tensors of a file.
+        wanted: Tensors of the network, under the same names.
+        source: Where they are from, for the message.
+        hint: The way out.
+
+    Raises:
+        WeightsError: Names what is missing, unknown or of another shape, all of it at once.
+    """
+    missing = [f"  missing: {name}" for name in wanted if name not in found]
+    unknown = [f"  unknown: {name}" for name in found if name not in wanted]
+    shapes = [
+        f"  {name}: {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    problems = missing + unknown + shapes
+    if problems:
+        shown = problems[:_SHOWN]
+        if len(problems) > _SHOWN:
+            shown.append(f"  and {len(problems) - _SHOWN} more")
+        raise WeightsError(f"{source} does not fit:\n" + "\n".join(shown), hint=hint)
+
+
+_SHOWN = 12  # problems that a message lists
+
+
+def _expect_file(path: Path) -> None:
+    if not path.is_file():
+        raise InputMissingError(f"no file {path}")
+
+
+def _zipped(path: Path) -> bool:
+    """Whether the file can be mapped: files from before torch 1.6 are plain pickles."""
+    with contextlib.suppress(OSError):
+        return zipfile.is_zipfile(path)
+    return False
+
+
+def _refusal(path: Path, reason: str) -> WeightsError:
+    marker = "GLOBAL "
+    name = reason.partition(marker)[2].split(" ")[0]
+    if name:
+        return WeightsError(
+            f"refused to read {path}: it holds {name}, which is not plain data and could run "
+            "anything when it is loaded",
+            hint="use a file from its publisher, or one that is made of tensors only",
+        )
+    return WeightsError(
+        f"cannot read {path}: not a checkpoint ({reason.splitlines()[0]})",
+        hint="is this the file you meant?",
+    )

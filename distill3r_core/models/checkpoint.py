@@ -1,0 +1,109 @@
+"""Students on disk: safetensors with their description in the header."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from distill3r_core import paths
+from distill3r_core.errors import InputMissingError, WeightsError
+from distill3r_core.io.files import disk_errors, replacing
+from distill3r_core.io.weights import check_names, read_tensors
+from distill3r_core.models.build import build_from_spec
+from distill3r_core.models.metadata import SCHEMA, StudentMetadata
+from distill3r_core.models.official import read_lightning
+from distill3r_core.models.student import Student
+from distill3r_core.profiling import tool_version
+
+HEADER = "distill3r"  # key of the record in a file's metadata
+LIGHTNING_SUFFIXES = (".ckpt", ".pt", ".pth")
+
+
+def save_student(
+    path: Path, student: Student, metadata: StudentMetadata, *, durable: bool = False
+) -> None:
+    """Write weights and description, whole or not at all.
+
+    Args:
+        path: A `.safetensors` file.
+        student: On any device. Its spec is what is written, whatever `metadata` says.
+        metadata: All else that a reader needs.
+        durable: Wait until the bytes are on the disk.
+
+    Raises:
+        DiskFullError: There is no room.
+    """
+    save_weights(path, student.state_dict(), replace(metadata, spec=student.spec), durable=durable)
+
+
+def save_weights(
+    path: Path, state: dict[str, Tensor], metadata: StudentMetadata, *, durable: bool = False
+) -> None:
+    """`save_student` for weights that are no longer in a network.
+
+    Raises:
+        DiskFullError: There is no room.
+    """
+    record = replace(metadata, version=tool_version(), schema=SCHEMA)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    with replacing(path, durable=durable) as beside, disk_errors(path):
+        save_file(tensors, beside, metadata={HEADER: record.as_json(), "format": "pt"})
+
+
+def load_student(path: str | Path, *, device: str = "cpu") -> Student:
+    """A student in eval mode, with its `metadata`.
+
+    Args:
+        path: A run folder (its best checkpoint), a checkpoint folder, our `.safetensors`, or the
+            original project's Lightning `.ckpt`.
+        device: Where it goes.
+
+    Raises:
+        InputMissingError: There is no such file, or no checkpoint in the run.
+        WeightsError: It is damaged, would run code, or its tensors are not those of its spec.
+    """
+    state, metadata = read_student(Path(path))
+    student = build_from_spec(metadata.spec)
+    check_names(state, student.state_dict(), source=str(path))
+    student.load_state_dict(state)
+    student.metadata = metadata
+    return student.to(device).eval()
+
+
+def read_student(path: Path) -> tuple[dict[str, Tensor], StudentMetadata]:
+    """Weights under our names, and description, without building the network.
+
+    Raises:
+        InputMissingError: There is no such file, or no checkpoint in the run.
+        WeightsError: It is damaged, would run code, or is of another kind.
+    """
+    file = find_student(path)
+    if file.suffix in LIGHTNING_SUFFIXES:
+        return read_lightning(file)
+    state, header = read_tensors(file)
+    if HEADER not in header:
+        raise WeightsError(
+            f"{file} was not written by distill3r: its header has no description",
+            hint="an original Lightning checkpoint can be read, or converted: "
+            "distill3r convert IN.ckpt OUT.safetensors",
+        )
+    return state, StudentMetadata.from_json(header[HEADER], source=str(file))
+
+
+def find_student(path: Path) -> Path:
+    """The weight file that a path stands for.
+
+    Raises:
+        InputMissingError: There is none.
+    """
+    if path.is_file():
+        return path
+    for found in (path / "model.safetensors", paths.best_checkpoint(path)):
+        if found is not None and found.is_file():
+            return found
+    if path.is_dir():
+        raise InputMissingError(
+            f"{path} has no checkpoint", hint="continue its training: distill3r train --resume"
+        )
+    raise InputMissingError(f"no run and no weight file {path}")

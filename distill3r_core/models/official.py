@@ -1,0 +1,162 @@
+"""The layouts of others: the original project's checkpoints, and DUNE's names inside them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from distill3r_core.errors import RequestError, WeightsError
+from distill3r_core.io.fit import Fit
+from distill3r_core.io.weights import read_pickled
+from distill3r_core.models.metadata import StudentMetadata
+from distill3r_core.models.spec import SPECS, StudentSpec, released
+from distill3r_core.nn.names import (
+    FUSION_NAMES,
+    Pairs,
+    add_aliases,
+    dpt_names,
+    merge_aliases,
+    rename,
+    reverse,
+)
+
+DUNE_NAMES: Pairs = (
+    ("cls_token", "class_token"),
+    ("pos_embed", "positions"),
+    ("register_tokens", "register_tokens"),
+    ("mask_token", "mask_token"),
+    ("patch_embed.proj.", "projection."),
+    ("blocks.0.", "blocks."),  # all blocks sit in one chunk, number 0
+    ("norm.", "norm."),
+)
+STUDENT_NAMES: Pairs = (
+    *((f"encoder.{theirs}", f"encoder.{ours}") for theirs, ours in DUNE_NAMES),
+    *FUSION_NAMES,
+    *dpt_names("downstream_head.dpt.", "global_head."),
+    *dpt_names("downstream_head_local.dpt.", "local_head."),
+)
+PREFIX = "student."
+IGNORED = "teacher_filter."  # of older checkpoints; the original drops these as well
+LICENCES = (
+    "Fast3R weights: FAIR Noncommercial Research License",
+    "DUNE weights: NAVER, non-commercial (CC BY-NC-SA 4.0)",
+)
+# What the original trained with: the teacher's resize and crop, then a squeeze to one size.
+TRAINED_FIT = Fit(size=(224, 518), mode="release", long_edge=512, multiple=16)
+_LIGHTNING = "2.6.6"  # whose layout is written
+_ENCODERS = ("dune",)
+
+
+def read_lightning(path: Path) -> tuple[dict[str, Tensor], StudentMetadata]:
+    """Weights, under our names, and description of a checkpoint of the original project.
+
+    Args:
+        path: A Lightning `.ckpt`.
+
+    Raises:
+        InputMissingError: There is no such file.
+        WeightsError: It is damaged, would run code, or is of another model.
+    """
+    content = read_pickled(path)
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, Mapping):
+        raise WeightsError(f"{path} is no checkpoint of Distill3R: it has no 'state_dict'")
+    if not any(name.startswith(PREFIX) for name in state):
+        raise WeightsError(
+            f"{path} is no checkpoint of Distill3R: no tensor's name begins with {PREFIX!r} "
+            f"(first: {next(iter(state), 'none')!r})"
+        )
+    spec = _spec_of(content.get("hyper_parameters") or {}, path)
+    kept = {name: value for name, value in state.items() if not name.startswith(IGNORED)}
+    metadata = StudentMetadata(
+        preset="paper",
+        spec=spec,
+        size=TRAINED_FIT.size,
+        fit=TRAINED_FIT.as_plain(),
+        teacher="fast3r",
+        licences=LICENCES,
+        step=int(content.get("global_step") or 0),
+        origin=f"read from the original project's {path.name}",
+    )
+    return from_official(kept), metadata
+
+
+def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Official names, with or without the prefix `student.`, to ours; unknown ones stay."""
+    bare = {name.removeprefix(PREFIX): value for name, value in state.items()}
+    return rename(merge_aliases(bare), STUDENT_NAMES)
+
+
+def to_official(state: Mapping[str, Tensor], *, prefix: str = PREFIX) -> dict[str, Tensor]:
+    """Our names to the official ones, both of each alias.
+
+    Args:
+        state: Of a student with the released architecture.
+        prefix: What every name begins with.
+    """
+    official = add_aliases(rename(state, reverse(STUDENT_NAMES)))
+    return {prefix + name: value for name, value in official.items()}
+
+
+def lightning_content(state: Mapping[str, Tensor], metadata: StudentMetadata) -> dict[str, Any]:
+    """What the original project's `.ckpt` holds.
+
+    Args:
+        state: Under our names.
+        metadata: Of the student.
+
+    Raises:
+        RequestError: The student has another architecture, which the original cannot hold.
+    """
+    spec = metadata.spec
+    like_original = replace(
+        spec, view_codes="random", attention_scale=1.0, normalization=SPECS["paper"].normalization
+    )
+    if like_original != SPECS["paper"]:
+        raise RequestError(
+            f"a student of preset {metadata.preset!r} has no place in the original's layout",
+            hint="only the architecture of preset 'paper' can be converted to .ckpt",
+        )
+    return {
+        "epoch": 0,
+        "global_step": metadata.step,
+        "pytorch-lightning_version": _LIGHTNING,
+        "state_dict": to_official(state),
+        "loops": {},
+        "callbacks": {},
+        "optimizer_states": [],
+        "lr_schedulers": [],
+        "hparams_name": "kwargs",
+        "hyper_parameters": {
+            "encoder_type": _ENCODERS[0],
+            "embed_dim": spec.encoder_width,
+            "encoder_depth": spec.encoder_depth,
+            "encoder_heads": spec.encoder_heads,
+            "decoder_depth": spec.fusion_depth,
+            "decoder_heads": spec.fusion_heads,
+            "landscape_only": True,
+        },
+    }
+
+
+def _spec_of(parameters: Mapping[str, Any], path: Path) -> StudentSpec:
+    """The released architecture with the stored sizes, whose numbers may be strings."""
+    kind = str(parameters.get("encoder_type", _ENCODERS[0]))
+    if kind not in _ENCODERS:
+        raise WeightsError(f"{path} has an encoder {kind!r}; known: {', '.join(_ENCODERS)}")
+    spec = released(SPECS["paper"])
+    return replace(
+        spec,
+        fusion_depth=_number(parameters, "decoder_depth", spec.fusion_depth, path),
+        fusion_heads=_number(parameters, "decoder_heads", spec.fusion_heads, path),
+    )
+
+
+def _number(parameters: Mapping[str, Any], name: str, default: int, path: Path) -> int:
+    value = parameters.get(name, default)
+    try:
+        return int(value)
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: hyper-parameter {name} is {value!r}, not a number") from error
