@@ -87,7 +87,8 @@ class PreparedView:
 
 @dataclass(frozen=True)
 class RawMaps:
-    """What a teacher predicts, one entry per view, each at the size of its prepared picture.
+    """What a teacher predicts, one entry per view, each at the size of its prepared picture
+    (the sizes of two views may differ, which the underscores say to the shape checker).
 
     Args:
         points_local: In each camera's own frame; anything where invalid.
@@ -100,11 +101,11 @@ class RawMaps:
         intrinsics: K of each map, where the teacher knows it.
     """
 
-    points_local: Sequence[Float[Tensor, "H W 3"]]
-    confidence_local: Sequence[Float[Tensor, "H W"]]
-    confidence_global: Sequence[Float[Tensor, "H W"]]
-    points_global: Sequence[Float[Tensor, "H W 3"]] | None = None
-    valid_mask: Sequence[Bool[Tensor, "H W"]] | None = None
+    points_local: Sequence[Float[Tensor, "_H _W 3"]]
+    confidence_local: Sequence[Float[Tensor, "_H _W"]]
+    confidence_global: Sequence[Float[Tensor, "_H _W"]]
+    points_global: Sequence[Float[Tensor, "_H _W 3"]] | None = None
+    valid_mask: Sequence[Bool[Tensor, "_H _W"]] | None = None
     global_from_local: Float[Tensor, "N 3 4"] | None = None
     intrinsics: Float[Tensor, "N 3 3"] | None = None
 
