@@ -43,9 +43,9 @@ def resample_bilinear(
     down = down.to(values)[(..., *[None] * (values.ndim - 1))]
     across = across.to(values)[(..., *[None] * (values.ndim - 2))]
     upper, lower = values[row.to(values.device)], values[next_row.to(values.device)]
-    lines = upper + (lower - upper) * down  # (H, w, *channels)
+    lines = upper * (1 - down) + lower * down  # (H, w, *channels)
     first, second = lines[:, column.to(values.device)], lines[:, next_column.to(values.device)]
-    return first + (second - first) * across
+    return first * (1 - across) + second * across
 
 
 def _centres(start: float, stop: float, count: int) -> Float[Tensor, "count"]:
@@ -60,6 +60,8 @@ def _taps(
     """The two pixels about each centre and the weight of the second, within the box's pixels."""
     first, last = max(0, math.floor(start)), min(length, math.ceil(stop)) - 1
     assert first <= last, "the box keeps nothing of the map"
-    position = (_centres(start, stop, count) - 0.5).clamp(first, last)
+    # In float32, as torch does: a value near 0 shows the rounding of its weights.
+    step = torch.tensor((stop - start) / count)
+    position = (start + (torch.arange(count) + 0.5) * step - 0.5).clamp(first, last)
     low = position.floor()
     return low.long(), (low.long() + 1).clamp(max=last), position - low

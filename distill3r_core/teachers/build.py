@@ -1,0 +1,107 @@
+"""Teachers by name: those of this package, and those that other packages announce."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill3r_core.errors import ConfigError
+from distill3r_core.registry import Registry
+from distill3r_core.teachers.base import Teacher
+from distill3r_core.teachers.depth import DepthTeacher
+from distill3r_core.teachers.synthetic import SyntheticTeacher
+
+ENTRY_POINTS = "distill3r.teachers"  # the group: name = "package.module:builder"
+
+
+# Of (weights the user named or None, device, its own arguments by keyword).
+Builder = Callable[..., Teacher]
+
+
+def build_teacher(
+    name: str,
+    weights: str | Path | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    **overrides: Any,
+) -> Teacher:
+    """The teacher called `name`, ready to predict.
+
+    Args:
+        name: See `teacher_names`.
+        weights: Folder or file of its weights; None: where `models download` puts them.
+        device: Where it predicts.
+        overrides: Arguments of the teacher's own, as `seed`.
+
+    Raises:
+        ConfigError: No such teacher, or it knows no such override.
+        WeightsError: Its weights are missing or are not the file they should be.
+    """
+    builder = _teachers()[name]
+    path = None if weights is None else Path(weights).expanduser()
+    try:
+        inspect.signature(builder).bind(path, torch.device(device), **overrides)
+    except TypeError as error:
+        raise ConfigError(f"cannot build the teacher {name!r}: {error}") from error
+    return builder(path, torch.device(device), **overrides)
+
+
+def teacher_names() -> list[str]:
+    """Every name that `build_teacher` knows."""
+    return list(_teachers())
+
+
+def _teachers() -> Registry[Builder]:
+    registry: Registry[Builder] = Registry("teacher")
+    for name, builder in BUILDERS.items():
+        registry.add(name, builder)
+    for announced in _announced(entry_points(group=ENTRY_POINTS)):
+        registry.add(announced.name, _loading(announced))
+    return registry
+
+
+def _announced(points: Iterable[EntryPoint]) -> list[EntryPoint]:
+    """Entry points under names of their own.
+
+    Raises:
+        ConfigError: Two packages, or a package and this one, use one name.
+    """
+    taken = dict.fromkeys(BUILDERS, "distill3r")
+    for point in points:
+        owner = point.dist.name if point.dist else point.value
+        if point.name in taken:
+            raise ConfigError(
+                f"{owner} and {taken[point.name]} both bring a teacher {point.name!r}"
+            )
+        taken[point.name] = owner
+    return list(points)
+
+
+def _loading(point: EntryPoint) -> Builder:
+    """A builder that imports its package when it is first needed."""
+
+    def build(weights: Path | None, device: torch.device, **overrides: Any) -> Teacher:
+        return point.load()(weights, device, **overrides)
+
+    return build
+
+
+def _depth(weights: Path | None, device: torch.device) -> Teacher:
+    _refuse(weights, "depth")
+    return DepthTeacher()
+
+
+def _synthetic(weights: Path | None, device: torch.device, *, seed: int = 0) -> Teacher:
+    _refuse(weights, "synthetic")
+    return SyntheticTeacher(seed=seed)
+
+
+def _refuse(weights: Path | None, name: str) -> None:
+    if weights is not None:
+        raise ConfigError(f"the teacher {name!r} has no weights, and {weights} was given")
+
+
+BUILDERS: dict[str, Builder] = {"depth": _depth, "synthetic": _synthetic}

@@ -1,0 +1,106 @@
+"""The teacher of RGB-D data: the sensor's depth and the known poses, as point maps."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from distill3r_core.errors import InputMissingError
+from distill3r_core.geometry.cameras import invert_rigid, unproject
+from distill3r_core.teachers.base import prepare_view
+from distill3r_core.types import PreparedView, RawMaps, Unit, View
+
+METRES = {"m": 1.0, "mm": 1e-3}  # per unit of length
+PLAIN_CONFIDENCE = 2.0  # where no unit says how far a point is, and how noisy its depth
+
+
+class DepthTeacher:
+    """Exact point maps from depth, intrinsics and poses; in metres where their unit is a length."""
+
+    name = "depth"
+    licence = "that of the data"
+    weights_hash = None
+    threshold = None
+    long_edge = None
+    multiple = 1
+    metric = True
+
+    def prepare(self, view: View) -> PreparedView:
+        """The view at its own size.
+
+        Raises:
+            InputMissingError: It lacks depth, a pose or a calibrated K.
+        """
+        facts = {
+            "depth": view.depth,
+            "a pose": view.world_from_cam,
+            "a calibrated K": view.intrinsics,
+        }
+        lacks = [name for name, value in facts.items() if value is None]
+        if lacks:
+            raise InputMissingError(
+                f"view {view.index} of {view.sample!r} lacks {' and '.join(lacks)}, "
+                "which the teacher 'depth' is made of",
+                hint="a teacher that needs pictures alone: --teacher fast3r",
+            )
+        return prepare_view(view)
+
+    def predict(self, views: Sequence[PreparedView]) -> RawMaps:
+        """The sensor's points; valid where it measured a depth."""
+        poses, cameras, depths = [], [], []
+        for view in views:
+            assert view.depth is not None
+            assert view.world_from_cam is not None
+            assert view.intrinsics is not None
+            metres = METRES.get(view.unit, 1.0)
+            pose = view.world_from_cam.double()
+            pose[:3, 3] *= metres
+            poses.append(pose)
+            cameras.append(view.intrinsics)
+            depths.append(view.depth * metres)
+        unit: Unit = "m" if all(view.unit in METRES for view in views) else "none"
+        return maps_of_depth(depths, torch.stack(cameras), torch.stack(poses), unit=unit)
+
+
+def maps_of_depth(
+    depths: Sequence[Float[Tensor, "_H _W"]],
+    intrinsics: Float[Tensor, "N 3 3"],
+    world_from_cam: Float[Tensor, "N 4 4"],
+    *,
+    unit: Unit,
+) -> RawMaps:
+    """Point maps that are right as far as depth, K and poses are.
+
+    Args:
+        depths: z in each camera's frame; 0, negative or not finite where unknown.
+        intrinsics: Of each map, centres at +0.5.
+        world_from_cam: Of each camera, in the unit of `depths`.
+        unit: "m", or "none" where lengths mean nothing.
+    """
+    masks: list[Bool[Tensor, "_H _W"]] = [depth.isfinite() & (depth > 0) for depth in depths]
+    known = [torch.where(mask, depth, 0.0) for depth, mask in zip(depths, masks, strict=True)]
+    confidence = [depth_confidence(depth, unit=unit) for depth in known]
+    # In float64: a world far from its origin cancels here, before float32 can blur it.
+    anchor_from_cam = invert_rigid(world_from_cam[:1].double()) @ world_from_cam.double()
+    return RawMaps(
+        points_local=[unproject(z, k) for z, k in zip(known, intrinsics, strict=True)],
+        confidence_local=confidence,
+        confidence_global=confidence,
+        valid_mask=masks,
+        global_from_local=anchor_from_cam[:, :3].float(),
+        intrinsics=intrinsics,
+    )
+
+
+def depth_confidence(depth: Float[Tensor, "H W"], *, unit: Unit) -> Float[Tensor, "H W"]:
+    """`1 + sigma(1 m) / sigma(z)`: 2 at a metre, and less the further away.
+
+    The random error of a structured-light sensor grows with the square of the distance, sigma(z) =
+    1.425e-3 z^2 (Khoshelham and Elberink, Sensors 12, 2012, equation 12 and figure 9); the constant
+    cancels. 2 everywhere where the unit is not metric, 1 where depth is unknown (0).
+    """
+    known = depth > 0
+    if unit == "none":
+        return torch.where(known, PLAIN_CONFIDENCE, 1.0)
+    return 1 + torch.where(known, depth.clamp(min=1e-6).pow(-2), 0.0)

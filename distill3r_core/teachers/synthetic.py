@@ -1,0 +1,47 @@
+"""A teacher that renders a made-up scene, whatever the pictures show: for tests and dry runs."""
+
+import zlib
+from collections.abc import Sequence
+
+import torch
+
+from distill3r_core.scenes import arc, build_scene, pinhole, render_depth
+from distill3r_core.teachers.base import prepare_view
+from distill3r_core.teachers.depth import maps_of_depth
+from distill3r_core.types import PreparedView, RawMaps, View
+
+
+class SyntheticTeacher:
+    """Exact maps of a procedural scene that the sample's name and `seed` choose.
+
+    Right by construction, and not about the user's scene: for tests and dry runs.
+    """
+
+    name = "synthetic"
+    licence = "Apache-2.0"
+    weights_hash = None
+    threshold = None
+    long_edge = None
+    multiple = 1
+    metric = True
+
+    def __init__(self, *, seed: int = 0) -> None:
+        self.seed = seed
+
+    def prepare(self, view: View) -> PreparedView:
+        """The view at its own size."""
+        return prepare_view(view)
+
+    def predict(self, views: Sequence[PreparedView]) -> RawMaps:
+        """What cameras on an arc in the sample's room see, each at the size of its view."""
+        # A CRC and not hash(): the same scene in every process.
+        seed = zlib.crc32(f"{self.seed}/{views[0].sample}".encode())
+        scene = build_scene(seed)
+        poses = arc(scene, len(views), seed=seed)
+        sizes = [(view.image.shape[1], view.image.shape[2]) for view in views]
+        cameras = torch.stack([pinhole(size) for size in sizes])
+        depths = [
+            render_depth(scene, pose, camera, size)
+            for pose, camera, size in zip(poses, cameras, sizes, strict=True)
+        ]
+        return maps_of_depth(depths, cameras, poses, unit="m")
