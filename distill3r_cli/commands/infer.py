@@ -1,7 +1,122 @@
-"""Not yet."""
+"""`distill3r infer`: pictures to a reconstruction."""
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
+
+from distill3r_cli import console, options
+
+_EXAMPLES = """Examples:
+
+distill3r infer photos --ply
+
+distill3r infer clip.mp4 --fps 1 -m runs/small-001 -o desk"""
+
+_INPUT, _CLOUD = "Input", "Cloud"
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
+    app.command("infer", epilog=_EXAMPLES)(infer)
+
+
+@options.shared()
+def infer(
+    context: typer.Context,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Folders, pictures, patterns or videos; in natural order of their paths.",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model", "-m", show_default="the newest run", help="A run's folder, or a weight file."
+        ),
+    ] = None,
+    ply: Annotated[bool, typer.Option("--ply", help="A point cloud as PLY; the default.")] = False,
+    format: Annotated[
+        str, typer.Option("--format", metavar="LIST", help="Formats, with commas: ply.")
+    ] = "ply",
+    output: options.OutputOpt = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW",
+            show_default="the student's",
+            rich_help_panel=_INPUT,
+            help="Size of landscape pictures for the student; multiples of 14.",
+        ),
+    ] = None,
+    fps: Annotated[
+        float,
+        typer.Option(rich_help_panel=_INPUT, help="Frames of each second of a video, at most."),
+    ] = 2.0,
+    max_views: Annotated[
+        int | None,
+        typer.Option(
+            show_default="all",
+            rich_help_panel=_INPUT,
+            help="Views of each scene, at most, evenly spread.",
+        ),
+    ] = None,
+    each: Annotated[
+        bool,
+        typer.Option(
+            "--each", rich_help_panel=_INPUT, help="Every folder in INPUT is a scene of its own."
+        ),
+    ] = False,
+    conf: Annotated[
+        float,
+        typer.Option(
+            rich_help_panel=_CLOUD, help="Drop this percentage of all points, the least confident."
+        ),
+    ] = 10.0,
+    edges: Annotated[
+        float,
+        typer.Option(
+            rich_help_panel=_CLOUD,
+            help="Drop points where depth jumps by more than this share of it; 0: none.",
+        ),
+    ] = 0.0,
+    voxel: Annotated[
+        float,
+        typer.Option(
+            rich_help_panel=_CLOUD, help="Keep one point per cube of this edge; 0: all points."
+        ),
+    ] = 0.0,
+    max_points: Annotated[
+        int, typer.Option(rich_help_panel=_CLOUD, help="Keep at most so many points.")
+    ] = 1_000_000,
+    cloud: Annotated[
+        str,
+        typer.Option(
+            metavar="global|aligned",
+            rich_help_panel=_CLOUD,
+            help="Points of the global map, or local points carried by each view's similarity.",
+        ),
+    ] = "global",
+    poses: Annotated[
+        str,
+        typer.Option(
+            metavar="similarity|pnp",
+            rich_help_panel=_CLOUD,
+            help="Cameras from that similarity, or from PnP with RANSAC (extra colmap).",
+        ),
+    ] = "similarity",
+    overwrite: options.OverwriteOpt = False,
+    device: options.DeviceOpt = "auto",
+    seed: options.SeedOpt = 0,
+) -> None:
+    """Reconstruct a scene from pictures: a point cloud, cameras and a preview."""
+    from distill3r_core.stages.infer import InferSettings
+    from distill3r_core.stages.infer import infer as run  # torch: keep --help instant
+
+    settings = options.settings(context, InferSettings, section="infer", leave=("overwrite",))
+    with console.progress(settings.device) as progress:
+        report = run(settings, overwrite=overwrite, progress=progress)
+    console.show(report)

@@ -1,0 +1,70 @@
+"""A camera's pose from points it sees, by PnP with RANSAC. Needs pycolmap, the extra `colmap`."""
+
+from importlib import util
+
+import numpy as np
+from jaxtyping import Float
+
+from distill3r_core.errors import ExtraMissingError, GeometryError
+
+# Pixels of a picture 512 wide; scaled with the picture, unlike the release's fixed 5 pixels.
+_MAX_ERROR, _MAX_ERROR_WIDTH = 5.0, 512
+
+
+def pnp_available() -> bool:
+    """Whether pycolmap is installed."""
+    return util.find_spec("pycolmap") is not None
+
+
+def require_pnp() -> None:
+    """Refuse PnP where pycolmap is not installed.
+
+    Raises:
+        ExtraMissingError: Names the command that adds it.
+    """
+    if not pnp_available():
+        raise ExtraMissingError(
+            "poses by PnP need the extra 'colmap'", hint="pip install 'distill3r[colmap]'"
+        )
+
+
+def pose_from_points(
+    points: Float[np.ndarray, "M 3"],
+    pixels: Float[np.ndarray, "M 2"],
+    intrinsics: Float[np.ndarray, "3 3"],
+    size: tuple[int, int],
+    *,
+    seed: int = 0,
+) -> Float[np.ndarray, "4 4"]:
+    """`world_from_cam` of a pinhole camera, robust against wrong pairs.
+
+    Args:
+        points: In the world frame, finite.
+        pixels: Where they are seen (u, v), centres at +0.5.
+        intrinsics: In pixels of the picture, equal focal lengths.
+        size: Rows and columns of the picture.
+        seed: Of the random samples.
+
+    Raises:
+        GeometryError: No pose explains enough of the pairs.
+    """
+    import pycolmap
+
+    height, width = size
+    camera = pycolmap.Camera(
+        model="PINHOLE",
+        width=width,
+        height=height,
+        params=[intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]],
+    )
+    options = pycolmap.AbsolutePoseEstimationOptions()
+    options.ransac.max_error = _MAX_ERROR * max(size) / _MAX_ERROR_WIDTH
+    options.ransac.random_seed = seed
+    found = pycolmap.estimate_and_refine_absolute_pose(
+        pixels.astype(np.float64), points.astype(np.float64), camera, options
+    )
+    if found is None:
+        raise GeometryError("PnP found no pose that explains these points")
+    pose = np.eye(4)
+    pose[:3] = found["cam_from_world"].inverse().matrix()
+    return pose

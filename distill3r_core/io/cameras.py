@@ -1,0 +1,86 @@
+"""Cameras of a reconstruction, and the file that lists them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from distill3r_core.errors import FailedError
+from distill3r_core.io.files import write_text
+
+FRAME = "OpenCV axes (x right, y down, z forward) of the first view's camera"
+_KEYS = ("name", "size", "intrinsics", "world_from_cam")
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera without distortion, of one upright full-size picture.
+
+    Args:
+        name: Of the view; unique in a reconstruction, fit for a file's name.
+        size: Rows and columns of the picture.
+        intrinsics: In its pixels, centres at +0.5.
+        world_from_cam: Pose; OpenCV axes.
+        facts: More to say of it in files: where the focal length comes from, confidence.
+    """
+
+    name: str
+    size: tuple[int, int]
+    intrinsics: Float[np.ndarray, "3 3"]
+    world_from_cam: Float[np.ndarray, "4 4"]
+    facts: Mapping[str, Any]
+
+
+def write_cameras(path: Path, cameras: Sequence[Camera], *, about: Mapping[str, Any]) -> None:
+    """Write cameras as JSON.
+
+    Args:
+        path: Of the file.
+        cameras: In the order of the views.
+        about: Put before them: frame, unit, where the scale comes from.
+    """
+    listed = [
+        {
+            "name": camera.name,
+            "size": list(camera.size),
+            "intrinsics": camera.intrinsics.tolist(),
+            "world_from_cam": camera.world_from_cam.tolist(),
+            **camera.facts,
+        }
+        for camera in cameras
+    ]
+    facts = {
+        **about,
+        "size": "rows, columns",
+        "intrinsics": "pixels of the upright full-size picture, centers at +0.5",
+        "world_from_cam": "4x4, camera to world",
+    }
+    text = json.dumps({"about": facts, "cameras": listed}, indent=2, ensure_ascii=False)
+    write_text(path, text + "\n")
+
+
+def read_cameras(path: Path) -> tuple[list[Camera], dict[str, Any]]:
+    """The cameras of a file and what is said about them all.
+
+    Raises:
+        FailedError: The file is not one that `write_cameras` wrote.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        cameras = [
+            Camera(
+                name=entry["name"],
+                size=(int(entry["size"][0]), int(entry["size"][1])),
+                intrinsics=np.array(entry["intrinsics"], np.float64),
+                world_from_cam=np.array(entry["world_from_cam"], np.float64),
+                facts={key: value for key, value in entry.items() if key not in _KEYS},
+            )
+            for entry in data["cameras"]
+        ]
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise FailedError(f"cannot read cameras from {path}: {error!r}") from error
+    return cameras, data["about"]

@@ -1,0 +1,151 @@
+"""What was named on a command line, as an ordered list of pictures and videos."""
+
+import glob
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import util
+from pathlib import Path
+from typing import Literal
+
+from distill3r_core.errors import ExtraMissingError, InputMissingError
+from distill3r_core.io.images import EXTENSIONS
+from distill3r_core.report import Failure
+
+VIDEO_EXTENSIONS = frozenset({".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm"})
+_HEIC_EXTENSIONS = frozenset({".heic", ".heif"})
+_DIGITS = re.compile(r"(\d+)")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that gives one view, or the views of a video."""
+
+    path: Path
+    kind: Literal["picture", "video"]
+
+
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """A sort key that counts: view2 before view10."""
+    return [
+        (0, int(part), "") if part.isdecimal() else (1, 0, part.casefold())
+        for part in _DIGITS.split(text)
+        if part
+    ]
+
+
+def find_sources(inputs: Sequence[str]) -> tuple[list[Source], list[Failure]]:
+    """The pictures and videos that folders, files and patterns name, in natural order of the path.
+
+    A folder gives its pictures by their extension, hidden files and folders below it left out; it
+    gives its videos where it has no picture. A file that is named is taken whatever its name.
+
+    Args:
+        inputs: Folders, files and glob patterns.
+
+    Returns:
+        The sources, each once, and what was left out though it looks like an input.
+
+    Raises:
+        InputMissingError: An input is not there, or names nothing that is a picture or a video.
+    """
+    found: dict[Path, Source] = {}
+    left_out: list[Failure] = []
+    for text in inputs:
+        named, ignored = _expand(text)
+        found |= {source.path.resolve(): source for source in named}
+        left_out += ignored
+    return sorted(found.values(), key=lambda source: natural_key(str(source.path))), left_out
+
+
+def scene_folders(inputs: Sequence[str]) -> list[Path]:
+    """The folders below the named ones that hold pictures or videos, in natural order.
+
+    Raises:
+        InputMissingError: An input is not a folder, or has no folder with pictures in it.
+    """
+    folders: list[Path] = []
+    for text in inputs:
+        root = Path(text)
+        if not root.is_dir():
+            raise InputMissingError(f"no folder {root}", hint="--each takes folders of folders")
+        inside = [path for path in _visible(root.iterdir()) if path.is_dir() and _media(path)]
+        if not inside:
+            raise InputMissingError(
+                f"no folder in {root} holds pictures", hint=f"leave --each out for {root} itself"
+            )
+        folders += inside
+    return sorted(folders, key=lambda path: natural_key(str(path)))
+
+
+def require_extras(sources: Sequence[Source]) -> None:
+    """Refuse inputs that need a package which is not installed, before any work.
+
+    Raises:
+        ExtraMissingError: Names the first such file and the command that adds the package.
+    """
+    for source in sources:
+        if source.kind == "video" and util.find_spec("av") is None:
+            raise ExtraMissingError(
+                f"{source.path} is a video, which needs the extra 'video'",
+                hint="pip install 'distill3r[video]'",
+            )
+        heic = source.path.suffix.lower() in _HEIC_EXTENSIONS
+        if heic and util.find_spec("pillow_heif") is None:
+            raise ExtraMissingError(
+                f"{source.path} is a HEIC picture, which needs the extra 'heic'",
+                hint="pip install 'distill3r[heic]'",
+            )
+
+
+def evenly(count: int, most: int | None) -> list[int]:
+    """At most `most` numbers of 0..count-1, evenly spread, the first and the last among them."""
+    if most is None or count <= most:
+        return list(range(count))
+    if most == 1:
+        return [0]
+    return [round(index * (count - 1) / (most - 1)) for index in range(most)]
+
+
+def _expand(text: str) -> tuple[list[Source], list[Failure]]:
+    path = Path(text)
+    if path.is_dir():
+        return _from_folder(path)
+    if path.exists():
+        return [_source(path)], []
+    # Path.glob refuses absolute patterns.
+    matches = [Path(match) for match in glob.glob(text, recursive=True)]  # noqa: PTH207
+    sources = [_source(match) for match in _visible(matches) if match.is_file()]
+    if not sources:
+        what = "nothing matches" if glob.has_magic(text) else "no such file or folder:"
+        raise InputMissingError(f"{what} {text}")
+    return sources, []
+
+
+def _from_folder(folder: Path) -> tuple[list[Source], list[Failure]]:
+    media = _media(folder)
+    if not media:
+        below = sum(1 for path in _visible(folder.iterdir()) if path.is_dir() and _media(path))
+        hint = f"{below} folders in it have pictures: add --each" if below else None
+        looked = " ".join(sorted(EXTENSIONS | VIDEO_EXTENSIONS))
+        raise InputMissingError(f"no pictures in {folder} (looked for {looked})", hint=hint)
+    pictures = [source for source in media if source.kind == "picture"]
+    videos = [source for source in media if source.kind == "video"]
+    if not pictures:
+        return videos, []
+    reason = "a video among pictures: name it alone to read it"
+    return pictures, [Failure(str(video.path), reason) for video in videos]
+
+
+def _media(folder: Path) -> list[Source]:
+    files = sorted(path for path in _visible(folder.iterdir()) if path.is_file())
+    return [_source(path) for path in files if path.suffix.lower() in EXTENSIONS | VIDEO_EXTENSIONS]
+
+
+def _visible(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if not path.name.startswith(".")]
+
+
+def _source(path: Path) -> Source:
+    video = path.suffix.lower() in VIDEO_EXTENSIONS
+    return Source(path, "video" if video else "picture")

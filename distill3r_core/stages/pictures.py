@@ -1,0 +1,184 @@
+"""Pictures and video frames as the student gets them, with the way back to the full-size ones."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from distill3r_core.errors import ImageError
+from distill3r_core.io.fit import Fit, Fitted, fit_picture
+from distill3r_core.io.images import check_size, read_picture
+from distill3r_core.io.sources import Source, evenly
+from distill3r_core.io.video import read_frames
+from distill3r_core.report import Failure, Progress, Silent
+
+_DECODERS = 4  # threads; Pillow decodes outside the interpreter's lock
+_FILM_WIDTH = 36.0  # millimetres, to which EXIF's equivalent focal length refers
+_UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
+
+Pixels = UInt8[np.ndarray, "H W 3"]
+
+
+@dataclass(frozen=True)
+class LoadedView:
+    """One picture, fitted.
+
+    Args:
+        name: Unique among the views, fit for a file's name.
+        path: Of the picture or video; None where the caller gave pixels.
+        frame: Number within the video, from 0.
+        size: Rows and columns of the upright full-size picture.
+        exif_focal: In its pixels, where the camera wrote one.
+        fitted: What the student sees.
+    """
+
+    name: str
+    path: Path | None
+    frame: int | None
+    size: tuple[int, int]
+    exif_focal: float | None
+    fitted: Fitted
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What could be read, what could not, and what was decided in reading."""
+
+    views: tuple[LoadedView, ...]
+    failed: tuple[Failure, ...]
+    notes: tuple[str, ...]
+
+
+def load_views(
+    sources: Sequence[Source],
+    fit: Fit,
+    *,
+    fps: float | None = None,
+    max_views: int | None = None,
+    progress: Progress | None = None,
+) -> Loaded:
+    """Read and fit pictures and videos; what cannot be read is named and left out.
+
+    Args:
+        sources: In the order of the views.
+        fit: How pictures become the student's input; each keeps its own orientation.
+        fps: Frames taken of each second of a video; None: all.
+        max_views: Evenly spread over all pictures and frames.
+        progress: Told of every source.
+    """
+    progress = progress or Silent()
+    if max_views is not None and all(source.kind == "picture" for source in sources):
+        sources = [sources[index] for index in evenly(len(sources), max_views)]
+    views: list[LoadedView] = []
+    failed: list[Failure] = []
+    notes: list[str] = []
+    progress.begin("load", total=len(sources), unit="files")
+
+    def load(source: Source) -> list[LoadedView] | Failure:
+        try:
+            return _load(source, fit, fps, notes.append)
+        except ImageError as error:
+            return Failure(str(source.path), error.message)
+
+    with ThreadPoolExecutor(_DECODERS) as pool:
+        for outcome in _in_order(pool, load, sources):
+            if isinstance(outcome, Failure):
+                failed.append(outcome)
+            else:
+                views += outcome
+            progress.advance(views=str(len(views)))
+    kept = [views[index] for index in evenly(len(views), max_views)]
+    return Loaded(tuple(_with_unique_names(kept)), tuple(failed), tuple(sorted(notes)))
+
+
+def view_of_pixels(pixels: Pixels, fit: Fit, *, name: str) -> LoadedView:
+    """A view of upright pixels that a caller has at hand.
+
+    Raises:
+        ImageError: They are too few for a patch.
+    """
+    height, width, _ = pixels.shape
+    check_size((height, width))
+    fitted = fit_picture(pixels, fit, portrait=height > width)
+    return LoadedView(name, None, None, (height, width), None, fitted)
+
+
+def full_pictures(views: Sequence[LoadedView]) -> Iterator[tuple[LoadedView, Pixels]]:
+    """The upright full-size pictures of views, read again; a video is decoded once.
+
+    Raises:
+        ImageError: A file has changed since it was loaded.
+    """
+    remaining = list(views)
+    while remaining:
+        first = remaining[0]
+        assert first.path is not None, "views of pixels have no file"
+        if first.frame is None:
+            yield first, read_picture(first.path).pixels
+            remaining = remaining[1:]
+            continue
+        of_video = {view.frame: view for view in remaining if view.path == first.path}
+        for number, pixels in read_frames(first.path, fps=None):
+            if number in of_video:
+                yield of_video[number], pixels
+        remaining = [view for view in remaining if view.path != first.path]
+
+
+def _load(
+    source: Source, fit: Fit, fps: float | None, note: Callable[[str], None]
+) -> list[LoadedView]:
+    if source.kind == "video":
+        return [
+            _fitted(f"{source.path.stem}_{number:06d}", source.path, number, pixels, None, fit)
+            for number, pixels in read_frames(source.path, fps=fps)
+        ]
+    picture = read_picture(source.path)
+    for text in picture.notes:
+        note(f"{source.path}: {text}")
+    focal = None
+    if picture.exif_focal_35mm is not None:
+        focal = picture.exif_focal_35mm * max(picture.pixels.shape[:2]) / _FILM_WIDTH
+    return [_fitted(source.path.stem, source.path, None, picture.pixels, focal, fit)]
+
+
+def _fitted(
+    name: str, path: Path, frame: int | None, pixels: Pixels, focal: float | None, fit: Fit
+) -> LoadedView:
+    height, width, _ = pixels.shape
+    check_size((height, width))
+    fitted = fit_picture(pixels, fit, portrait=height > width)
+    return LoadedView(_UNSAFE.sub("_", name), path, frame, (height, width), focal, fitted)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor,
+    load: Callable[[Source], list[LoadedView] | Failure],
+    sources: Sequence[Source],
+) -> Iterator[list[LoadedView] | Failure]:
+    """Results in the order of the sources, never more than a few pictures in flight."""
+    waiting = iter(sources)
+    flying = [pool.submit(load, source) for source in islice(waiting, 2 * _DECODERS)]
+    while flying:
+        yield flying.pop(0).result()
+        flying += [pool.submit(load, source) for source in islice(waiting, 1)]
+
+
+def _with_unique_names(views: Sequence[LoadedView]) -> list[LoadedView]:
+    """Views whose names differ even where case does not count; pictures of one name get -2, -3."""
+    taken: set[str] = set()
+    named = []
+    for view in views:
+        name, number = view.name, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{view.name}-{number}"
+        taken.add(name.casefold())
+        named.append(
+            LoadedView(name, view.path, view.frame, view.size, view.exif_focal, view.fitted)
+        )
+    return named

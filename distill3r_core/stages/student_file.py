@@ -1,0 +1,76 @@
+"""The student that a command is to use: the one that was named, or the newest run's."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from distill3r_core import paths
+from distill3r_core.errors import InputMissingError
+from distill3r_core.io.fit import Fit
+from distill3r_core.models import Student, load_student
+from distill3r_core.models.checkpoint import find_student
+
+
+@dataclass(frozen=True)
+class StudentFile:
+    """A student with what its file says about it.
+
+    Args:
+        path: Of the weights.
+        label: The run's name, or the file's.
+        student: In evaluation mode, on `device`.
+        device: Where it computes.
+        fit: How pictures become its input.
+    """
+
+    path: Path
+    label: str
+    student: Student
+    device: torch.device
+    fit: Fit
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the weight file."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def open_student(model: Path | None, device: torch.device) -> StudentFile:
+    """Load the student that a command is to use.
+
+    Args:
+        model: A run's folder, a checkpoint's folder or a weight file; None: the newest run.
+        device: Where it is to compute.
+
+    Raises:
+        InputMissingError: There is no such file, or no run.
+        WeightsError: The file is not a student's.
+    """
+    path = find_student(model or _newest_run())
+    student = load_student(path, device=str(device))
+    assert student.metadata is not None, "loaded students have a description"
+    plain = student.metadata.fit
+    fit = Fit.from_plain(plain) if plain else Fit(size=student.metadata.size)
+    return StudentFile(path, _label(path), student, device, fit)
+
+
+def _newest_run() -> Path:
+    run = paths.newest_run()
+    if run is None:
+        raise InputMissingError(
+            f"no model: there is no run in {paths.RUNS}/",
+            hint="make one with `distill3r train`, or in minutes and without data with "
+            "`distill3r demo`; -m names a run or a weight file that lies elsewhere",
+        )
+    return run
+
+
+def _label(path: Path) -> str:
+    """`small-001` for runs/small-001/checkpoints/best/model.safetensors, else the file's stem."""
+    if path.name == "model.safetensors" and path.parent.parent.name == "checkpoints":
+        return path.parent.parent.parent.resolve().name
+    return path.resolve().parent.name if path.name == "model.safetensors" else path.stem
