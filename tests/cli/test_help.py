@@ -1,0 +1,101 @@
+"""Help is instant, complete, and loads nothing heavy."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from distill3r_cli.completions import Node, tree
+
+HEAVY = ("torch", "timm", "numpy", "scipy", "PIL", "lmdb", "trimesh")
+START_UP = 0.5  # seconds
+SIX = {"manifest", "cache", "train", "eval", "infer", "bench"}
+COMMANDS = tree().walk()[1:]
+DISPLAY = {"-h", "--help", "-q", "--quiet", "-v", "--verbose", "--debug", "--no-color", "--json"}
+SETTINGS = {"--config", "--set", "--print-config"}
+
+_ALL_HELP = """
+import json, sys, contextlib, io
+from distill3r_cli.__main__ import run
+found = {}
+for words in json.loads(sys.argv[1]):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        status = run([*words, "-h"])
+    found[" ".join(words)] = [status, out.getvalue()]
+print(json.dumps({"found": found, "loaded": sorted(sys.modules)}))
+"""
+
+
+@pytest.fixture(scope="module")
+def every_help():
+    words = [[], *[list(node.words) for node in COMMANDS]]
+    done = subprocess.run(
+        [sys.executable, "-c", _ALL_HELP, json.dumps(words)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    return json.loads(done.stdout)
+
+
+def test_no_help_loads_anything_heavy(every_help):
+    assert not set(HEAVY) & set(every_help["loaded"])
+
+
+def test_the_six_and_the_helpers_are_there():
+    names = {node.words[0] for node in COMMANDS}
+    assert names >= SIX | {"demo", "doctor", "models", "view", "convert"}
+
+
+@pytest.mark.parametrize("node", COMMANDS, ids=lambda node: " ".join(node.words))
+def test_a_command_explains_itself_and_gives_two_examples(every_help, node):
+    status, text = every_help["found"][" ".join(node.words)]
+    assert status == 0
+    assert node.help
+    if not node.children:
+        command = " ".join(("distill3r", *node.words))
+        assert text.count(command) >= 3  # usage and two examples
+    undocumented = [s.names for s in node.switches if not s.help]
+    assert not undocumented
+
+
+@pytest.mark.parametrize("node", COMMANDS, ids=lambda node: " ".join(node.words))
+def test_a_command_takes_the_shared_options(node):
+    if node.children and node.words[0] not in SIX:
+        return  # a group that does nothing itself
+    assert _options(node) >= DISPLAY
+    if len(node.words) == 1 and node.words[0] in SIX | {"demo"}:
+        assert _options(node) >= SETTINGS
+
+
+def test_help_starts_in_half_a_second(tmp_path):
+    command = [sys.executable, "-m", "distill3r_cli", "--help"]
+    # Seconds of the CPU, the best of three: a busy machine must not fail this.
+    best = min(_cpu_seconds(command, tmp_path) for _ in range(3))
+    assert best < START_UP
+
+
+def test_bare_distill3r_prints_help_and_leaves_with_2(cli, tmp_path):
+    done = cli(cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Usage: distill3r" in done.stdout
+
+
+def _options(node: Node) -> set[str]:
+    return {name for switch in node.switches for name in switch.names}
+
+
+def _cpu_seconds(command: list[str], cwd: os.PathLike[str]) -> float:
+    before = os.times()
+    subprocess.run(command, cwd=cwd, stdout=subprocess.DEVNULL, check=True, timeout=60)
+    after = os.times()
+    return (
+        after.children_user
+        + after.children_system
+        - (before.children_user + before.children_system)
+    )
