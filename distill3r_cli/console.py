@@ -185,7 +185,8 @@ class PlainProgress:
         count = f"{self._done}" if self._total is None else f"{self._done}/{self._total}"
         rate = self._done / max(time.monotonic() - self._start, 1e-9)
         parts = [f"{self._label} {count} {self._unit}", f"{rate:.3g} {self._unit}/s"]
-        parts += [f"{name} {_figure(value)}" for name, value in self._figures.items()]
+        figures = self._figures.items()
+        parts += [f"{name.replace('_', ' ')} {_figure(value)}" for name, value in figures]
         self.console.print(_escape(" · ".join(parts)), soft_wrap=True, highlight=False)
 
 
@@ -244,7 +245,7 @@ class LiveProgress:
         if self._figures:
             grid = Table.grid(padding=(0, 2))
             for name, value in self._figures.items():
-                grid.add_row(_escape(name), _escape(_figure(value)))
+                grid.add_row(_escape(name.replace("_", " ")), _escape(_figure(value)))
             panels.insert(0, Panel(grid, expand=False))
         return Group(self._bars, Columns(panels))
 
