@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Report:
     finished_before: bool = False
 
 
+@runtime_checkable  # shapes under test are checked, records with a progress in them too
 class Progress(Protocol):
     """Where a stage reports to. The command line draws it; from Python, `Silent` is the default."""
 
