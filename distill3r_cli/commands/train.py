@@ -1,7 +1,111 @@
-"""Not yet."""
+"""`distill3r train`: a student learns what the teacher cache says."""
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
+
+from distill3r_cli import console, options
+from distill3r_core import paths
+
+_EXAMPLES = """Examples:
+
+distill3r train
+
+distill3r train --preset small --max-steps 400 --set data.views=6 -o runs/kitchen"""
+
+_RUN, _MACHINE = "Length and start", "Machine"
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
+    app.command("train", epilog=_EXAMPLES)(train)
+
+
+@options.shared()
+def train(
+    context: typer.Context,
+    cache: Annotated[
+        Path, typer.Option(help="Teacher cache, written by `distill3r cache`.")
+    ] = paths.CACHE,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="RUN", show_default="runs/<preset>-NNN", help="Run folder."
+        ),
+    ] = None,
+    preset: Annotated[
+        str,
+        typer.Option(
+            show_default="paper on a GPU, small on a CPU",
+            help="Student, size and recipe: paper, small or tiny.",
+        ),
+    ] = "paper",
+    max_steps: Annotated[
+        int | None,
+        typer.Option(
+            rich_help_panel=_RUN, show_default="the preset's", help="Optimizer steps of the run."
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            rich_help_panel=_RUN, show_default="the preset's", help="Its length in epochs instead."
+        ),
+    ] = None,
+    max_hours: Annotated[
+        float | None,
+        typer.Option(
+            rich_help_panel=_RUN,
+            show_default="no limit",
+            help="Stop after this time, validated and saved; --resume goes on.",
+        ),
+    ] = None,
+    resume: options.ResumeOpt = False,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="CHECKPOINT",
+            rich_help_panel=_RUN,
+            show_default="random weights",
+            help="Start a new run with these weights: a run, or a file.",
+        ),
+    ] = None,
+    allow_missing: Annotated[
+        bool,
+        typer.Option("--allow-missing", help="Train although the cache lacks samples of its plan."),
+    ] = False,
+    recompute: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_MACHINE,
+            help="Save memory for time: none, heads or all activations are computed twice.",
+        ),
+    ] = "none",
+    gpus: Annotated[
+        int,
+        typer.Option(rich_help_panel=_MACHINE, help="Processes on this machine, one per GPU."),
+    ] = 1,
+    overwrite: options.OverwriteOpt = False,
+    seed: options.SeedOpt = 0,
+    device: options.DeviceOpt = "auto",
+) -> None:
+    """Train a student from a teacher cache.
+
+    Writes a run folder with checkpoints, metrics and settings, which eval and infer take.
+    """
+    from distill3r_core.stages.train import PRESETS, TrainSettings, default_preset, train
+
+    settings = options.settings(
+        context,
+        TrainSettings,
+        section="train",
+        keys={"recompute": "compute.recompute"},
+        leave=("resume", "overwrite"),
+        presets=PRESETS,
+        default_preset=default_preset(),
+    )
+    with console.progress(settings.device) as progress:
+        report = train(settings, resume=resume, overwrite=overwrite, progress=progress)
+    console.show(report)

@@ -1,0 +1,179 @@
+"""Which samples make up which step, and how they are put together.
+
+The order is a pure function of the seed: a run that is resumed, that is spread over more
+processes, or that had to make its micro-batches smaller sees the same samples in the same steps.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from distill3r_core.types import TeacherTargets
+
+_ORDER = 0x0D4A  # tells the random numbers of the order from those of the draws
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One use of a sample.
+
+    Args:
+        name: Of the sample.
+        number: How many draws the run made before this one; with the seed it decides everything
+            that is random about this use.
+    """
+
+    name: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one size with equally many views.
+
+    Args:
+        images: RGB.
+        targets: What the teacher said about them.
+        view_numbers: Number of each view among those the student tells apart.
+        colors: Factors for the colors, see `augment.draw_colors`; None: as they are.
+        draws: Where they come from.
+    """
+
+    images: UInt8[Tensor, "B N 3 H W"]
+    targets: TeacherTargets
+    view_numbers: Int[Tensor, "B N"]
+    colors: Float[Tensor, "B N 5"] | None
+    draws: tuple[Draw, ...]
+
+    def __len__(self) -> int:
+        return len(self.draws)
+
+    def rows(self, start: int, stop: int) -> "Batch":
+        """Some of its samples."""
+        taken = slice(start, stop)
+        return Batch(
+            images=self.images[taken],
+            targets=map_targets(self.targets, lambda values: values[taken]),
+            view_numbers=self.view_numbers[taken],
+            colors=None if self.colors is None else self.colors[taken],
+            draws=self.draws[taken],
+        )
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device; asynchronous where it lies in pinned memory."""
+
+        def move(values: Tensor) -> Tensor:
+            return values.to(device, non_blocking=True)
+
+        return Batch(
+            images=move(self.images),
+            targets=map_targets(self.targets, move),
+            view_numbers=move(self.view_numbers),
+            colors=None if self.colors is None else move(self.colors),
+            draws=self.draws,
+        )
+
+    def pin_memory(self) -> "Batch":
+        """The batch in page-locked memory; the loader asks for it by this name."""
+        return Batch(
+            images=self.images.pin_memory(),
+            targets=map_targets(self.targets, Tensor.pin_memory),
+            view_numbers=self.view_numbers.pin_memory(),
+            colors=None if self.colors is None else self.colors.pin_memory(),
+            draws=self.draws,
+        )
+
+
+def step_draws(
+    buckets: Mapping[object, Sequence[str]], *, size: int, seed: int, shuffle: bool = True
+) -> Iterator[tuple[Draw, ...]]:
+    """The draws of every step, without end.
+
+    Every epoch draws each sample once. A step's samples share a bucket, so that they fit into one
+    tensor however the step is cut into micro-batches; what does not fill a step waits for the
+    next epoch, so that a bucket smaller than a step is filled by drawing its samples again.
+
+    Args:
+        buckets: Names of samples by whatever they must have in common (size, number of views).
+        size: Samples of a step, over all processes.
+        seed: Of the order.
+        shuffle: Whether the order is random; otherwise it is the one given.
+    """
+    members = [(key, name) for key, names in buckets.items() for name in names]
+    assert members, "nothing to draw from"
+    waiting: dict[object, list[Draw]] = {key: [] for key in buckets}
+    number = 0
+    for epoch in itertools.count():
+        order = np.arange(len(members))
+        if shuffle:
+            order = np.random.default_rng([_ORDER, seed, epoch]).permutation(len(members))
+        for place in order:
+            key, name = members[place]
+            waiting[key].append(Draw(name, number))
+            number += 1
+            if len(waiting[key]) == size:
+                yield tuple(waiting[key])
+                waiting[key] = []
+
+
+def share_of(draws: Sequence[Draw], *, rank: int, processes: int) -> tuple[Draw, ...]:
+    """The part of a step's draws that one of several processes computes."""
+    each, rest = divmod(len(draws), processes)
+    assert rest == 0, "a step does not divide by the number of processes"
+    return tuple(draws[rank * each : (rank + 1) * each])
+
+
+def rng_of(draw: Draw, *, seed: int) -> np.random.Generator:
+    """The random numbers of one draw."""
+    return np.random.default_rng([seed, draw.number])
+
+
+def collate(samples: Sequence[Batch]) -> Batch:
+    """Several batches of the same sizes as one."""
+    colors = [sample.colors for sample in samples if sample.colors is not None]
+    assert len(colors) in (0, len(samples))
+    return Batch(
+        images=torch.cat([sample.images for sample in samples]),
+        targets=_concatenate([sample.targets for sample in samples]),
+        view_numbers=torch.cat([sample.view_numbers for sample in samples]),
+        colors=torch.cat(colors) if colors else None,
+        draws=tuple(draw for sample in samples for draw in sample.draws),
+    )
+
+
+def map_targets(targets: TeacherTargets, change: Callable[[Tensor], Tensor]) -> TeacherTargets:
+    """The targets with `change` applied to every tensor that is there."""
+    stored, intrinsics = targets.stored_points_global, targets.intrinsics
+    return TeacherTargets(
+        points_local=change(targets.points_local),
+        confidence_local=change(targets.confidence_local),
+        confidence_global=change(targets.confidence_global),
+        valid_mask=change(targets.valid_mask),
+        global_from_local=change(targets.global_from_local),
+        stored_points_global=None if stored is None else change(stored),
+        intrinsics=None if intrinsics is None else change(intrinsics),
+    )
+
+
+def _concatenate(several: Sequence[TeacherTargets]) -> TeacherTargets:
+    stores = any(targets.stored_points_global is not None for targets in several)
+    intrinsics = [targets.intrinsics for targets in several if targets.intrinsics is not None]
+
+    def joined(name: str) -> Tensor:
+        return torch.cat([getattr(targets, name) for targets in several])
+
+    return TeacherTargets(
+        points_local=joined("points_local"),
+        confidence_local=joined("confidence_local"),
+        confidence_global=joined("confidence_global"),
+        valid_mask=joined("valid_mask"),
+        global_from_local=joined("global_from_local"),
+        # `points_global` is the similarity of the local points for those that store none.
+        stored_points_global=joined("points_global") if stores else None,
+        intrinsics=torch.cat(intrinsics) if len(intrinsics) == len(several) else None,
+    )

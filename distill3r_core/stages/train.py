@@ -1,0 +1,220 @@
+"""`train`: a student learns what the teacher cache says."""
+
+import json
+from collections.abc import Callable
+from contextlib import ExitStack, closing, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from distill3r_core import config
+from distill3r_core.cache.header import CacheHeader
+from distill3r_core.cache.store import TeacherCache
+from distill3r_core.errors import CacheError, NothingUsableError
+from distill3r_core.io.files import write_text
+from distill3r_core.io.fit import Fit
+from distill3r_core.losses import DistillationLoss
+from distill3r_core.models.checkpoint import save_student
+from distill3r_core.models.metadata import StudentMetadata
+from distill3r_core.models.student import Student
+from distill3r_core.profiling import pick_device
+from distill3r_core.report import Progress, Report, Silent
+from distill3r_core.stages.train_folder import (
+    CONFIG,
+    LOG,
+    PICTURES,
+    RunFolder,
+    identity_of,
+    open_run,
+)
+from distill3r_core.stages.train_report import figures, finished_report, noting, report, spell
+from distill3r_core.stages.train_student import start_student, take_up
+from distill3r_core.training.distributed import World
+from distill3r_core.training.feed import Feed, build_feed
+from distill3r_core.training.interrupts import interrupts_between_steps
+from distill3r_core.training.loop import Loop, Parts, State
+from distill3r_core.training.metrics import FILE as METRICS
+from distill3r_core.training.metrics import MetricsLog
+from distill3r_core.training.schedule import run_length
+from distill3r_core.training.settings import PRESETS, TrainSettings
+from distill3r_core.training.step import build_optimizer
+
+__all__ = ["PRESETS", "TrainSettings", "default_preset", "train"]
+
+_SHOWN = 5  # names in a message
+
+
+def default_preset() -> str:
+    """What `train` takes where nobody names a preset: `paper` on a GPU, `small` on a CPU."""
+    return "paper" if torch.cuda.is_available() else "small"
+
+
+def train(
+    settings: TrainSettings,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress = Silent(),
+) -> Report:
+    """Train a student from a teacher cache into a run folder.
+
+    Args:
+        settings: Of the run.
+        resume: Go on from the last checkpoint; start where there is none.
+        overwrite: Replace another run in the folder that was named.
+        progress: Where to report to.
+
+    Raises:
+        InputMissingError: There is no cache.
+        CacheError: It lacks planned samples, or holds none to train on.
+        ConflictError: The run folder holds another run.
+        KeyboardInterrupt: Interrupted; the last step is in a checkpoint.
+        DivergedError: Step after step was not finite.
+        OutOfMemoryError: One sample does not fit.
+        DiskFullError: A checkpoint did not fit on the disk; the one before it is whole.
+    """
+    world = World.from_environment()
+    cache = _open_cache(settings, progress)
+    device = world.device(pick_device(settings.device))
+    with world.joined(device), ExitStack() as stack:
+        # Workers that were started anew go on from where the lost one's run was.
+        resume = resume or world.restarts > 0
+        data = settings.data
+        effective = data.batch * data.accumulation * world.size
+        identity = identity_of(settings, cache, effective=effective)
+        folder = RunFolder(Path(), identity, finished=False)
+        if world.leads:
+            held = open_run(settings, identity, resume=resume, overwrite=overwrite)
+            folder = stack.enter_context(held)
+        path, finished = json.loads(world.agree(json.dumps([str(folder.path), folder.finished])))
+        folder = RunFolder(Path(path), identity, finished)
+        if finished:
+            return finished_report(settings, folder)
+        noted = stack.enter_context(noting(progress, folder.path / LOG, leads=world.leads))
+        return _train(settings, cache, folder, world, device, noted)
+
+
+def _open_cache(settings: TrainSettings, progress: Progress) -> TeacherCache:
+    cache = TeacherCache(settings.cache)
+    missing = cache.missing()
+    if missing:
+        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+        text = f"{settings.cache} lacks {len(missing)} of {len(cache.header.plan)} planned samples"
+        if not settings.allow_missing:
+            raise CacheError(
+                f"{text}: {shown}",
+                hint=f"finish it with `distill3r cache --resume -o {settings.cache}`, or train "
+                "on what is there with --allow-missing",
+            )
+        progress.note(f"warning: {text}: {shown}")
+    if not cache.names("train"):
+        raise NothingUsableError(
+            f"{settings.cache} holds no training samples",
+            hint=f"see `distill3r cache info {settings.cache}`",
+        )
+    return cache
+
+
+def _train(
+    settings: TrainSettings,
+    cache: TeacherCache,
+    folder: RunFolder,
+    world: World,
+    device: torch.device,
+    progress: Progress,
+) -> Report:
+    fit = _student_fit(settings, cache.header, progress)
+    feed = build_feed(
+        cache,
+        replace(settings.data, size=fit.resized),
+        validation_samples=settings.validation.samples,
+        seed=settings.seed,
+        world=world,
+        device=device,
+    )
+    samples = sum(len(names) for names in feed.train.values())
+    steps = run_length(settings, samples=samples, effective_batch=feed.effective_batch)
+    if not feed.held_out:
+        progress.note("no held-out samples in the cache: nothing is validated, `best` is `last`")
+    student = start_student(settings, progress).to(device)
+    optimizer = build_optimizer(student, settings.optim)
+    state = take_up(folder.path, student, optimizer, settings, progress)
+    if world.leads:
+        _describe(folder, settings, cache, feed)
+    parts = Parts(
+        run=folder.path,
+        settings=settings,
+        world=world,
+        student=student,
+        trained=DistributedDataParallel(student) if world.size > 1 else student,
+        optimizer=optimizer,
+        loss=DistillationLoss(**vars(settings.loss)),
+        steps=steps,
+        batches=feed.batches,
+        held_out=feed.validation if feed.held_out else None,
+        save_model=_saver(settings, cache, fit, student, state),
+        bfloat16=settings.compute.precision == "bfloat16"
+        or (settings.compute.precision == "auto" and device.type == "cuda"),
+    )
+    log = MetricsLog(folder.path / METRICS, after=state.step) if world.leads else None
+    with interrupts_between_steps() as wish, closing(log) if log else nullcontext():
+        ending = Loop(parts, state, log, progress).run(wish)
+    if world.leads:
+        folder.record(finished=ending != "time", **figures(state, steps))
+    return report(settings, folder, state, steps=steps, ending=ending)
+
+
+def _student_fit(settings: TrainSettings, header: CacheHeader, progress: Progress) -> Fit:
+    """The cache's chain of resizes with the student's own, if it is smaller, behind it."""
+    fit, wanted = Fit.from_plain(header.fit), settings.data.size
+    if wanted is None or wanted == header.size:
+        return fit
+    stored = fit.size
+    if wanted[0] > stored[0] or wanted[1] > stored[1]:
+        progress.note(
+            f"the cache is at {spell(stored)}, smaller than the student's {spell(wanted)}: "
+            f"training at {spell(stored)}"
+        )
+        return fit
+    progress.note(
+        f"the cache is at {spell(stored)}, the student at {spell(wanted)}: targets (nearest) and "
+        "pictures are resized once, as they are read"
+    )
+    return replace(fit, resized=wanted)
+
+
+def _describe(folder: RunFolder, settings: TrainSettings, cache: TeacherCache, feed: Feed) -> None:
+    """What a reader of the run needs to know before it has ended."""
+    write_text(folder.path / CONFIG, config.as_yaml("train", settings))
+    pictures = {
+        picture
+        for names in feed.train.values()
+        for name in names
+        for picture in cache.detail(name)["pictures"]
+    }
+    write_text(folder.path / PICTURES, "".join(f"{picture}\n" for picture in sorted(pictures)))
+
+
+def _saver(
+    settings: TrainSettings, cache: TeacherCache, fit: Fit, student: Student, state: State
+) -> Callable[[Path], None]:
+    header = cache.header
+    metadata = StudentMetadata(
+        preset=settings.preset,
+        spec=student.spec,
+        size=fit.resized or fit.size,
+        fit=fit.as_plain(),
+        teacher=header.teacher,
+        licences=tuple(dict.fromkeys([header.licence])),
+        pictures=PICTURES,
+        processing=dict(header.processing),
+        settings=config.as_plain(settings),
+        origin=f"distill3r train, from {header.teacher}",
+    )
+
+    def save(path: Path) -> None:
+        save_student(path, student, replace(metadata, step=state.step), durable=True)
+
+    return save

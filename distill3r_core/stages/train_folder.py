@@ -1,0 +1,171 @@
+"""The folder of a run: whose it is, whether it is finished, and who may write to it."""
+
+import errno
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill3r_core import config, paths
+from distill3r_core.cache.store import TeacherCache
+from distill3r_core.errors import ConflictError
+from distill3r_core.io.files import write_text
+from distill3r_core.training import checkpoints, faults, metrics
+from distill3r_core.training.settings import FREE_TO_CHANGE, TrainSettings
+
+RECORD = "run.json"  # identity, whether it is finished, figures
+CONFIG = "config.yaml"
+LOG = "log.txt"
+LOSS_PICTURE = "loss.png"
+PREDICTIONS = "predictions.png"
+PICTURES = "pictures.txt"  # hashes of the training frames
+_LOCK = ".lock"
+_OURS = (
+    RECORD, CONFIG, LOG, LOSS_PICTURE, PREDICTIONS, PICTURES,
+    metrics.FILE, checkpoints.FOLDER, faults.FOLDER,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder, held by this process until it ends.
+
+    Args:
+        path: Where it is.
+        identity: All that changes the result.
+        finished: Nothing is left to be done.
+    """
+
+    path: Path
+    identity: Mapping[str, Any]
+    finished: bool
+
+    def record(self, *, finished: bool, **figures: Any) -> None:
+        """Write whose folder this is, and what came out."""
+        plain = {"finished": finished, "identity": self.identity, **figures}
+        text = json.dumps(plain, indent=2, ensure_ascii=False)
+        write_text(self.path / RECORD, text + "\n")
+
+
+def identity_of(settings: TrainSettings, cache: TeacherCache, *, effective: int) -> dict[str, Any]:
+    """All that changes the result of a run, as plain data.
+
+    Args:
+        settings: Of the run.
+        cache: What it learns from: its samples count, not where it lies.
+        effective: Samples of an optimiser step, over all processes.
+    """
+    plain = config.as_plain(settings)
+    kept = {key: plain[key] for key in plain if key not in (*FREE_TO_CHANGE, "cache")}
+    # More processes with smaller batches make the same steps.
+    kept["data"] = {
+        key: value
+        for key, value in kept["data"].items()
+        if key not in ("batch", "accumulation", "workers", "hold")
+    } | {"samples_of_a_step": effective}
+    samples = [[s.name, s.content, s.split] for s in cache.header.plan if s.name in cache.names()]
+    digest = hashlib.blake2b(json.dumps(samples).encode(), digest_size=16).hexdigest()
+    return {**kept, "cache": {**cache.header.settings, "samples": digest, "count": len(samples)}}
+
+
+@contextmanager
+def open_run(
+    settings: TrainSettings, identity: Mapping[str, Any], *, resume: bool, overwrite: bool
+) -> Iterator[RunFolder]:
+    """The folder of a run, made, locked and ready to be written to; or one that is finished.
+
+    Raises:
+        ConflictError: The folder holds another run, an unfinished one without `resume`, other
+            files, or a run that another process is at.
+    """
+    path = settings.output
+    if path is None:
+        path = _newest_open(identity) if resume else None
+        path = path or paths.next_numbered(paths.RUNS, settings.preset)
+    found = _read(path)
+    if found is None and path.exists() and any(path.iterdir()):
+        if not overwrite:
+            raise ConflictError(
+                f"{path} holds other files", hint="choose another folder with -o, or --overwrite"
+            )
+    elif found is not None:
+        lines = config.differences(found["identity"], identity)
+        if lines and (resume or not overwrite):
+            raise ConflictError(
+                f"{path} holds another run:\n" + "\n".join(f"  {line}" for line in lines),
+                hint="choose another folder with -o, replace it with --overwrite, or train on "
+                f"from it with --from {path}",
+            )
+        if found["finished"] and not lines:
+            yield RunFolder(path, identity, finished=True)
+            return
+        if not resume and not overwrite:
+            raise ConflictError(
+                f"{path} holds this run, unfinished",
+                hint=f"go on with `distill3r train --resume -o {path}`, or --overwrite it",
+            )
+    path.mkdir(parents=True, exist_ok=True)
+    with _locked(path):
+        if overwrite and not resume:
+            _clear(path)
+        folder = RunFolder(path, identity, finished=False)
+        if _read(path) is None:
+            folder.record(finished=False)
+        checkpoints.remove_leftovers(path)
+        yield folder
+
+
+def _newest_open(identity: Mapping[str, Any]) -> Path | None:
+    """The newest unfinished run; else the newest finished one, if it is the one that is wanted."""
+    runs = [record.parent for record in paths.RUNS.glob(f"*/{RECORD}")]
+    runs.sort(key=_changed, reverse=True)
+    for run in runs:
+        found = _read(run)
+        if found is not None and not found["finished"]:
+            return run
+    if runs and (found := _read(runs[0])) is not None and found["identity"] == identity:
+        return runs[0]
+    return None
+
+
+def _changed(run: Path) -> int:
+    saved = run / checkpoints.FOLDER
+    return (saved if saved.is_dir() else run / RECORD).stat().st_mtime_ns
+
+
+def _read(run: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads((run / RECORD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+    return found if isinstance(found, dict) and {"identity", "finished"} <= found.keys() else None
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    # A record lock: it dies with the process, and the loader's workers do not inherit it.
+    with (path / _LOCK).open("a") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+            raise ConflictError(
+                f"another process is at the run in {path}",
+                hint="wait for it, or choose another folder with -o",
+            ) from error
+        yield
+
+
+def _clear(path: Path) -> None:
+    for name in _OURS:
+        entry = path / name
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink(missing_ok=True)

@@ -1,0 +1,86 @@
+"""The student that a run starts with, or goes on with."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+
+from distill3r_core.models.build import build_student
+from distill3r_core.models.checkpoint import load_student, read_student
+from distill3r_core.models.spec import PATCH
+from distill3r_core.models.student import Student
+from distill3r_core.report import Progress
+from distill3r_core.training import checkpoints
+from distill3r_core.training.loop import State, state_from
+from distill3r_core.training.settings import TrainSettings
+from distill3r_core.types import PointMaps
+
+
+def start_student(settings: TrainSettings, progress: Progress) -> Student:
+    """A student with the weights that a run starts from, the same ones for the same seed.
+
+    Raises:
+        ConfigError: `model` names something that no student has.
+        InputMissingError: There is no checkpoint where `--from` points.
+    """
+    if settings.start is not None:
+        student = load_student(settings.start)
+        progress.note(f"starting from the weights in {settings.start}")
+    else:
+        # The random numbers of everybody else are none of this run's business.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            student = build_student(settings.preset, **settings.model)
+    student.recompute = settings.compute.recompute  # type: ignore[assignment]  # no tensor
+    student.train()
+    freeze_unused(student)
+    return student
+
+
+def freeze_unused(student: Student) -> None:
+    """Take parameters that no forward pass reads out of training: DDP would wait for them.
+
+    Students that keep the names of the released checkpoints carry some.
+    """
+    side = 2 * PATCH
+    maps = student(torch.zeros(1, 2, 3, side, side), view_numbers=torch.tensor([[0, 1]]))
+    assert isinstance(maps, PointMaps)
+    torch.stack([getattr(maps, field.name).sum() for field in fields(maps)]).sum().backward()
+    for parameter in student.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+        parameter.grad = None
+
+
+def take_up(
+    run: Path,
+    student: Student,
+    optimizer: torch.optim.Optimizer,
+    settings: TrainSettings,
+    progress: Progress,
+) -> State:
+    """Bring student and optimiser to the newest whole checkpoint of a run; its state.
+
+    Raises:
+        DamageError: There are checkpoints, and all of them are damaged.
+    """
+    fits = checkpoints.read_micro_batch(run)
+    found = checkpoints.newest(run, warn=progress.note)
+    if found is None:
+        return State(micro_batch=min(settings.data.batch, fits or settings.data.batch))
+    weights, _ = read_student(found.model)
+    student.load_state_dict(weights)
+    kept = found.optimizer()
+    optimizer.load_state_dict(kept["optimizer"])
+    torch.set_rng_state(kept["rng"])
+    state = state_from(found)
+    state.micro_batch = min(state.micro_batch, fits or state.micro_batch)
+    relink(run, state)
+    progress.note(f"going on from step {state.step}")
+    return state
+
+
+def relink(run: Path, state: State) -> None:
+    """Make `last` and `best` what they were at a checkpoint that was gone back to."""
+    checkpoints.link(run, checkpoints.LAST, state.step)
+    if state.best_step is not None and not checkpoints.link_best(run, state.best_step):
+        state.best, state.best_step = float("inf"), None

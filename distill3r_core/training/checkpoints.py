@@ -1,0 +1,222 @@
+"""Checkpoints of a run: written whole or not at all, checked when they are read.
+
+`checkpoints/` holds a folder per kept step; `last` and `best` are links into it, so that either
+changes in one rename. The state file carries the checksums of the others and its own.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill3r_core.errors import DamageError
+from distill3r_core.io.files import disk_errors, replacing, write_text
+
+FOLDER = "checkpoints"
+MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.pt", "state.json"
+LAST, BEST = "last", "best"
+_CHECKSUM = "checksum"
+_MICRO_BATCH = "micro-batch.txt"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One that has passed its checksums.
+
+    Args:
+        folder: Where it lies.
+        step: Steps done.
+        state: Everything else that was kept as plain data.
+    """
+
+    folder: Path
+    step: int
+    state: Mapping[str, Any]
+
+    @property
+    def model(self) -> Path:
+        """The student's weights with all that `infer` needs."""
+        return self.folder / MODEL
+
+    def optimizer(self) -> dict[str, Any]:
+        """The optimiser's and the random numbers' state."""
+        return torch.load(self.folder / OPTIMIZER, weights_only=True, map_location="cpu")
+
+
+def save(
+    run: Path,
+    *,
+    step: int,
+    save_model: Callable[[Path], None],
+    optimizer: Mapping[str, Any],
+    state: Mapping[str, Any],
+) -> Path:
+    """Write the checkpoint of a step and make it the last one.
+
+    Args:
+        run: The run folder.
+        step: Steps done.
+        save_model: Writes the student to a path.
+        optimizer: Tensors and plain data for torch to save.
+        state: Plain data.
+
+    Raises:
+        DiskFullError: There is no room; the checkpoints that were there are untouched.
+    """
+    folder = _folder(run, step)
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    beside.mkdir(parents=True)
+    try:
+        with disk_errors(folder):
+            save_model(beside / MODEL)
+            with replacing(beside / OPTIMIZER, durable=True) as path:
+                path.write_bytes(_serialized(optimizer))
+            text = {
+                "step": step,
+                **state,
+                "files": {name: _checksum(beside / name) for name in (MODEL, OPTIMIZER)},
+            }
+            text[_CHECKSUM] = _text_checksum(text)
+            write_text(beside / STATE, json.dumps(text, indent=2) + "\n", durable=True)
+            if folder.exists():  # damaged, or left by a run that has been taken back
+                shutil.rmtree(folder)
+            beside.rename(folder)
+            link(run, LAST, step)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder
+
+
+def link(run: Path, name: str, step: int) -> None:
+    """Make `name` (last, best) the checkpoint of a step."""
+    path = run / FOLDER / name
+    beside = path.with_name(f".{name}.{os.getpid()}.partial")
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(_folder(run, step).name)
+    beside.replace(path)
+
+
+def link_best(run: Path, step: int) -> bool:
+    """Make the checkpoint of a step the best one, if it is still there; else there is no best."""
+    if _folder(run, step).is_dir():
+        link(run, BEST, step)
+        return True
+    (run / FOLDER / BEST).unlink(missing_ok=True)
+    return False
+
+
+def prune(run: Path, *, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints and those that `last` and `best` are."""
+    linked = {
+        (run / FOLDER / name).resolve().name
+        for name in (LAST, BEST)
+        if (run / FOLDER / name).exists()
+    }
+    for folder in _folders(run)[keep:]:
+        if folder.name not in linked:
+            shutil.rmtree(folder)
+
+
+def newest(run: Path, *, warn: Callable[[str], None]) -> Checkpoint | None:
+    """The newest checkpoint that is whole, or None where none was ever written.
+
+    Args:
+        run: The run folder.
+        warn: Told about those that are damaged.
+
+    Raises:
+        DamageError: There are checkpoints, and all of them are damaged.
+    """
+    folders = _folders(run)
+    for folder in folders:
+        try:
+            return read(folder)
+        except DamageError as error:
+            warn(f"warning: {error.message}; taking the checkpoint before it")
+    if folders:
+        raise DamageError(
+            f"every checkpoint in {run / FOLDER} is damaged",
+            hint="start anew: `distill3r train` without --resume",
+        )
+    return None
+
+
+def read(folder: Path) -> Checkpoint:
+    """A checkpoint whose checksums are right.
+
+    Raises:
+        DamageError: It is not what was written.
+    """
+    path = folder / STATE
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DamageError(f"{path} cannot be read: {error}") from error
+    if not isinstance(state, dict):
+        raise DamageError(f"{path} is not the state of a checkpoint")
+    written = state.pop(_CHECKSUM, None)
+    if written != _text_checksum(state):
+        raise DamageError(f"{path} is damaged: its checksum is wrong")
+    for name, expected in state["files"].items():
+        if not (folder / name).is_file():
+            raise DamageError(f"{folder / name} is missing")
+        if _checksum(folder / name) != expected:
+            raise DamageError(f"{folder / name} is damaged: its checksum is wrong")
+    return Checkpoint(folder.resolve(), state["step"], state)
+
+
+def write_micro_batch(run: Path, samples: int) -> None:
+    """Note for the next start that this many samples at once fit into memory."""
+    write_text(run / FOLDER / _MICRO_BATCH, f"{samples}\n")
+
+
+def read_micro_batch(run: Path) -> int | None:
+    """What `write_micro_batch` noted, if anything."""
+    path = run / FOLDER / _MICRO_BATCH
+    return int(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def remove_leftovers(run: Path) -> None:
+    """Remove what a killed process left half-written."""
+    for path in (run / FOLDER).glob(".*.partial"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _serialized(optimizer: Mapping[str, Any]) -> bytes:
+    # By way of memory: torch's own file writer hides that the disk is full.
+    buffer = io.BytesIO()
+    torch.save(dict(optimizer), buffer)
+    return buffer.getvalue()
+
+
+def _folder(run: Path, step: int) -> Path:
+    return run / FOLDER / f"step-{step:06d}"
+
+
+def _folders(run: Path) -> list[Path]:
+    """Of all steps, the newest first."""
+    folders = [path for path in (run / FOLDER).glob("step-*") if path.name[5:].isdigit()]
+    return sorted(folders, key=lambda path: int(path.name[5:]), reverse=True)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, _blake).hexdigest()
+
+
+def _text_checksum(state: Mapping[str, Any]) -> str:
+    return _blake(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _blake(data: bytes = b"") -> Any:  # hashlib's objects have no public type
+    return hashlib.blake2b(data, digest_size=16)

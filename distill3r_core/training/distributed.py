@@ -1,0 +1,114 @@
+"""Several processes that train one student: who they are, and what they tell each other."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor
+
+from distill3r_core.errors import FailedError
+
+RESTARTS = 3  # of all workers, after one was lost
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those that train together.
+
+    Args:
+        rank: Its number; 0 leads, and alone writes.
+        size: How many there are.
+        local_rank: Its number on this machine.
+        restarts: How often the launcher has started the processes anew.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    restarts: int = 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and talks."""
+        return self.rank == 0
+
+    @classmethod
+    def from_environment(cls) -> "World":
+        """As torchrun says; alone without it."""
+        return cls(
+            rank=int(os.environ.get("RANK", "0")),
+            size=int(os.environ.get("WORLD_SIZE", "1")),
+            local_rank=int(os.environ.get("LOCAL_RANK", "0")),
+            restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
+        )
+
+    def device(self, chosen: torch.device) -> torch.device:
+        """The device of this process: with several on a machine, each takes its own GPU."""
+        if chosen.type == "cuda" and self.size > 1:
+            return torch.device("cuda", self.local_rank)
+        return chosen
+
+    @contextmanager
+    def joined(self, device: torch.device) -> Iterator[None]:
+        """Meet the other processes; part from them at the end."""
+        if self.size == 1:
+            yield
+            return
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            yield
+        finally:
+            dist.destroy_process_group()
+
+    def sum(self, values: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+        """The sum of every process's values, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def agree(self, text: str) -> str:
+        """What the leading process says."""
+        said = [text]
+        if self.size > 1:
+            dist.broadcast_object_list(said, src=0)
+        return said[0]
+
+
+def launch(command: Sequence[str], *, processes: int) -> None:
+    """Run a command in several processes under torch's elastic agent, on this machine.
+
+    A worker that is lost makes all of them start again, at most `RESTARTS` times.
+
+    Args:
+        command: Program and arguments.
+        processes: How many to start.
+
+    Raises:
+        FailedError: A worker failed and is not started again.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=RESTARTS,
+    )
+    program, *arguments = command
+    try:
+        elastic_launch(config, program)(*arguments)
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        raise FailedError(
+            f"worker {rank} ended with exit status {failure.exitcode}",
+            hint="what it said stands above; go on from the last checkpoint with --resume",
+        ) from error

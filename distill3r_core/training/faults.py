@@ -1,0 +1,130 @@
+"""What is kept and said when a step goes wrong."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from distill3r_core.data.batches import Batch, Draw
+from distill3r_core.io.files import replacing, write_text
+from distill3r_core.types import TeacherTargets
+
+FOLDER = "nan"
+_WARM = 10  # looks that make up the norm to compare with
+
+# torch has a class for a full GPU; a full machine is a RuntimeError of its allocator.
+_FULL_MEMORY = re.compile(r"DefaultCPUAllocator|not enough memory|can't allocate memory")
+
+
+class OutOfRoom(Exception):  # noqa: N818  not a fault yet: the step is tried again in smaller parts
+    """The memory of the device or of the machine did not hold a micro-batch."""
+
+
+@contextmanager
+def memory_limits() -> Iterator[None]:
+    """Turn every way of running out of memory into `OutOfRoom`."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfRoom(str(error)) from error
+    except RuntimeError as error:
+        if _FULL_MEMORY.search(str(error)) is None:
+            raise
+        raise OutOfRoom(str(error)) from error
+
+
+def save_step(
+    run: Path, *, step: int, rank: int, batch: Batch, student: nn.Module, facts: dict[str, Any]
+) -> Path:
+    """Keep a step that gave a loss or gradient that is not finite, so that it can be replayed.
+
+    Args:
+        run: The run folder.
+        step: Number of the step.
+        rank: Of the process; each keeps its own share.
+        batch: What it was computed from.
+        student: Weights before the step.
+        facts: More to write beside it.
+    """
+    folder = run / FOLDER / (f"step-{step:06d}" if rank == 0 else f"step-{step:06d}-rank-{rank}")
+    with replacing(folder / "step.pt") as beside:
+        torch.save(
+            {
+                "weights": student.state_dict(),
+                "batch": _plain(batch),
+                "rng": torch.get_rng_state(),
+            },
+            beside,
+        )
+    names = [draw.name for draw in batch.draws]
+    write_text(folder / "facts.json", json.dumps({"step": step, "samples": names, **facts}) + "\n")
+    return folder
+
+
+def load_step(folder: Path) -> tuple[Batch, dict[str, Tensor]]:
+    """The batch and the weights of a step that `save_step` kept; restores torch's random state."""
+    kept = torch.load(folder / "step.pt", weights_only=True)
+    torch.set_rng_state(kept["rng"])
+    plain = kept["batch"]
+    batch = Batch(
+        images=plain["images"],
+        targets=TeacherTargets(**plain["targets"]),
+        view_numbers=plain["view_numbers"],
+        colors=plain["colors"],
+        draws=tuple(Draw(**draw) for draw in plain["draws"]),
+    )
+    return batch, kept["weights"]
+
+
+def _plain(batch: Batch) -> dict[str, Any]:
+    targets = batch.targets
+    return {
+        "images": batch.images,
+        "targets": {name: getattr(targets, name) for name in TeacherTargets.__match_args__},
+        "view_numbers": batch.view_numbers,
+        "colors": batch.colors,
+        "draws": [asdict(draw) for draw in batch.draws],
+    }
+
+
+@dataclass
+class NormWatch:
+    """Sees the raw outputs of the student run away.
+
+    The loss does not fix the student's scale, so its points may grow without end and leave the
+    range in which float32 and bfloat16 are exact: a known fault of distilled dense models.
+
+    Args:
+        growth: How many times the ratio to the teacher's norm may change, up or down, from what
+            it was in the run's first steps.
+    """
+
+    growth: float
+    _looks: int = 0
+    _start: float = 0.0
+    _warned: bool = False
+
+    def look(self, *, student: float, teacher: float, what: str) -> str | None:
+        """One step's mean norms; a warning, once, when they have run away."""
+        if not (student > 0 and teacher > 0):
+            return None
+        ratio = student / teacher
+        self._looks += 1
+        if self._looks <= _WARM:
+            self._start += (ratio - self._start) / self._looks
+            return None
+        change = max(ratio / self._start, self._start / ratio)
+        if self._warned or change < self.growth:
+            return None
+        self._warned = True
+        return (
+            f"warning: the student's mean {what} runs away: {student:.3g} against the teacher's "
+            f"{teacher:.3g}, {change:.0f} times what it was; a lower optim.lr or more "
+            "optim.weight_decay holds it"
+        )

@@ -1,0 +1,389 @@
+"""The training loop: draw, step, look, keep; and what is done when one of them fails."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from distill3r_core.data.batches import Batch
+from distill3r_core.errors import DivergedError, OutOfMemoryError
+from distill3r_core.losses import DistillationLoss
+from distill3r_core.report import Progress
+from distill3r_core.training import checkpoints, faults
+from distill3r_core.training.distributed import World
+from distill3r_core.training.interrupts import Wish
+from distill3r_core.training.metrics import MetricsLog, MovingMean
+from distill3r_core.training.schedule import learning_rate
+from distill3r_core.training.settings import TrainSettings
+from distill3r_core.training.step import FIGURES, Figures, accumulate
+from distill3r_core.training.validation import Agreement, validate
+
+_TIMED = 3  # steps that the expected time is told from; the first one is warm-up
+_HOUR = 3600.0
+
+Ending = Literal["complete", "patience", "time"]
+
+
+@dataclass
+class State:
+    """What changes while a run goes on, beside weights and optimiser; kept in checkpoints."""
+
+    step: int = 0
+    micro_batch: int = 1
+    best: float = math.inf
+    best_step: int | None = None
+    looks_without_better: int = 0
+    skipped_in_a_row: int = 0
+    first_loss: float | None = None
+    last_loss: float | None = None
+    last_validation: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is put together from.
+
+    Args:
+        run: Its folder.
+        settings: Of the run.
+        world: The processes.
+        student: The bare student, on its device.
+        trained: The same, wrapped where several processes train it.
+        optimizer: Of its parameters.
+        loss: What it is trained by.
+        steps: Length of the run.
+        batches: This process's share of every step from a given one on.
+        held_out: This process's share of the validation samples; None: there are none.
+        save_model: Writes the student with its metadata.
+        bfloat16: Whether matrix products run in bfloat16.
+    """
+
+    run: Path
+    settings: TrainSettings
+    world: World
+    student: nn.Module
+    trained: nn.Module
+    optimizer: torch.optim.Optimizer
+    loss: DistillationLoss
+    steps: int
+    batches: Callable[[int], Iterator[Batch]]
+    held_out: Callable[[], Iterator[Batch]] | None
+    save_model: Callable[[Path], None]
+    bfloat16: bool
+
+
+@dataclass
+class Loop:
+    """Takes a run from where its state is to its end."""
+
+    parts: Parts
+    state: State
+    log: MetricsLog | None  # of the leading process
+    progress: Progress
+    watch: faults.NormWatch = field(init=False)
+    confidence_watch: faults.NormWatch = field(init=False)
+    mean_loss: MovingMean = field(default_factory=MovingMean)
+    _started: float = field(default_factory=time.monotonic)
+    _saved: int = -1  # step of the last checkpoint
+    _looked: int = -1  # step of the last validation
+
+    def __post_init__(self) -> None:
+        growth = self.parts.settings.faults.runaway
+        self.watch = faults.NormWatch(growth)
+        self.confidence_watch = faults.NormWatch(growth)
+
+    def run(self, wish: Wish) -> Ending:
+        """Train to the end, to the end of patience, or to that of `max_hours`.
+
+        Raises:
+            KeyboardInterrupt: Somebody asked for it; the last step is in a checkpoint.
+            DivergedError: Too many steps in a row were not finite.
+            OutOfMemoryError: One sample alone does not fit.
+        """
+        parts, state = self.parts, self.state
+        batches = parts.batches(state.step)
+        self.progress.begin("train", total=parts.steps, unit="steps")
+        self.progress.advance(state.step)
+        self._saved = state.step
+        times: list[float] = []
+        while state.step < parts.steps:
+            begun = time.monotonic()
+            batch = next(batches)
+            waited = time.monotonic() - begun
+            figures, norm, stop = self._step(batch, wish)
+            seconds = time.monotonic() - begun
+            times.append(seconds)
+            self._tell(figures, norm, seconds=seconds, waited=waited, samples=len(batch))
+            self._expect(times)
+            if stop:
+                self._checkpoint()
+                raise KeyboardInterrupt
+            ending = self._look_and_keep()
+            if ending is None and self._out_of_time():
+                ending = "time"
+            if ending is not None:
+                self._finish()
+                return ending
+        self._finish()
+        return "complete"
+
+    def _step(self, batch: Batch, wish: Wish) -> tuple[Figures, float, bool]:
+        """One optimiser step; its figures over all processes, and whether one wants to stop."""
+        parts, state, settings = self.parts, self.state, self.parts.settings
+        for group in parts.optimizer.param_groups:
+            group["lr"] = learning_rate(
+                state.step, steps=parts.steps, optim=settings.optim, schedule=settings.schedule
+            )
+        totals = self._accumulate(batch)
+        clip = settings.optim.clip or math.inf
+        norm = nn.utils.clip_grad_norm_(parts.student.parameters(), clip)
+        flag = torch.tensor([float(wish.stop)], device=totals.device)
+        told = torch.cat([totals / parts.world.size, flag])
+        # The one place in a step where the processor waits for the device.
+        *values, stop, length = [*parts.world.sum(told).tolist(), norm.item()]
+        figures = Figures(**dict(zip(FIGURES, values, strict=True)))
+        if math.isfinite(figures.loss) and math.isfinite(length):
+            parts.optimizer.step()
+            state.skipped_in_a_row = 0
+        else:
+            self._skip(batch, figures, length)
+        state.step += 1
+        return figures, length, stop > 0
+
+    def _accumulate(self, batch: Batch) -> Tensor:
+        """Gradients of a batch; with a smaller micro-batch where it does not fit."""
+        parts, state = self.parts, self.state
+        while True:
+            parts.optimizer.zero_grad(set_to_none=True)
+            try:
+                with faults.memory_limits():
+                    return accumulate(
+                        parts.trained,
+                        parts.loss,
+                        batch,
+                        micro_batch=state.micro_batch,
+                        compute=parts.settings.compute,
+                        bfloat16=parts.bfloat16,
+                    )
+            except faults.OutOfRoom as error:
+                reason = str(error).splitlines()[0]
+            self._make_room(reason, samples=len(batch))
+
+    def _make_room(self, reason: str, *, samples: int) -> None:
+        parts, state = self.parts, self.state
+        parts.optimizer.zero_grad(set_to_none=True)
+        if state.micro_batch == 1:
+            raise OutOfMemoryError(
+                f"one sample does not fit into memory: {reason}",
+                hint="--recompute all, fewer data.views, or a smaller data.size",
+            )
+        state.micro_batch = (state.micro_batch + 1) // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        passes = math.ceil(samples / state.micro_batch)
+        self.progress.note(
+            f"out of memory: now {state.micro_batch} samples at once and {passes} passes a step; "
+            "the effective batch stays"
+        )
+        if parts.world.size > 1:
+            # The others wait in a collective that this process will never reach.
+            checkpoints.write_micro_batch(parts.run, state.micro_batch)
+            raise OutOfMemoryError(
+                f"worker {parts.world.rank} ran out of memory: {reason}",
+                hint="go on with --resume: it starts with the smaller micro-batch",
+            )
+
+    def _skip(self, batch: Batch, figures: Figures, norm: float) -> None:
+        """Keep and name a step that is not finite, and do without it."""
+        parts, state = self.parts, self.state
+        state.skipped_in_a_row += 1
+        folder = faults.save_step(
+            parts.run,
+            step=state.step,
+            rank=parts.world.rank,
+            batch=batch,
+            student=parts.student,
+            facts={"loss": str(figures.loss), "gradient_norm": str(norm)},
+        )
+        names = ", ".join(sorted({draw.name for draw in batch.draws}))
+        self.progress.note(
+            f"warning: step {state.step} is not finite (loss {figures.loss}, gradient {norm}) on "
+            f"{names}; skipped, kept in {folder}"
+        )
+        limit = parts.settings.faults.nonfinite_in_a_row
+        if state.skipped_in_a_row >= limit:
+            raise DivergedError(
+                f"{limit} steps in a row were not finite, the last on {names}",
+                hint=f"replay one from {folder}, or go on from a checkpoint with a lower optim.lr",
+            )
+
+    def _tell(
+        self, figures: Figures, norm: float, *, seconds: float, waited: float, samples: int
+    ) -> None:
+        parts, state = self.parts, self.state
+        rate = parts.optimizer.param_groups[0]["lr"]
+        if math.isfinite(figures.loss):
+            state.last_loss = figures.loss
+            if state.first_loss is None:
+                state.first_loss = figures.loss
+        mean = self.mean_loss.add(figures.loss) if math.isfinite(figures.loss) else math.nan
+        per_second = samples * parts.world.size / seconds
+        self.progress.advance(
+            **{
+                "loss": figures.loss,
+                "mean loss": mean,
+                "global": figures.loss_global,
+                "local": figures.loss_local,
+                "confidence": figures.loss_confidence,
+                "learning rate": rate,
+                "gradient": norm,
+                "samples/s": per_second,
+                "data wait": f"{waited / seconds:.1%}",
+            }
+        )
+        if self.log is not None:
+            self.log.add(
+                state.step,
+                **{name: getattr(figures, name) for name in FIGURES},
+                learning_rate=rate,
+                gradient_norm=norm,
+                seconds=seconds,
+                data_seconds=waited,
+                samples_per_second=per_second,
+            )
+        for watch, student, teacher, what in (
+            (self.watch, figures.norm_student, figures.norm_teacher, "norm of raw points"),
+            (
+                self.confidence_watch,
+                figures.confidence_student,
+                figures.confidence_teacher,
+                "confidence",
+            ),
+        ):
+            warning = watch.look(student=student, teacher=teacher, what=what)
+            if warning is not None:
+                self.progress.note(warning)
+
+    def _expect(self, times: Sequence[float]) -> None:
+        if len(times) != _TIMED + 1:
+            return
+        each = sorted(times[1:])[_TIMED // 2]
+        left = (self.parts.steps - self.state.step) * each
+        self.progress.note(
+            f"expected: about {spoken(left)} for {self.parts.steps - self.state.step} more steps, "
+            f"{each:.2g} s each"
+        )
+
+    def _look_and_keep(self) -> Ending | None:
+        """Validate and checkpoint where it is time; how the run ends, if it does."""
+        state, settings = self.state, self.parts.settings
+        if state.step == self.parts.steps:
+            return None  # the end does both
+        if state.step % settings.validation.every_steps == 0:
+            self._validate()
+        if state.step % settings.checkpoint.every_steps == 0:
+            self._checkpoint()
+        patience = settings.validation.patience
+        return "patience" if patience and state.looks_without_better >= patience else None
+
+    def _validate(self) -> None:
+        """Look at held-out samples, and keep the student if it is the best so far."""
+        parts, state = self.parts, self.state
+        if parts.held_out is None or self._looked == state.step:
+            return
+        self._looked = state.step
+        found = validate(
+            parts.student,
+            parts.held_out(),
+            parts.loss,
+            compute=parts.settings.compute,
+            bfloat16=parts.bfloat16,
+            world=parts.world,
+        )
+        state.last_validation = validation_figures(found)
+        if self.log is not None:
+            self.log.add(state.step, **state.last_validation)
+        self.progress.note(
+            f"step {state.step}: held-out loss {found.loss:.4g}, distance to the teacher "
+            f"{found.points_local:.4g} local, {found.points_global:.4g} global (its unit)"
+        )
+        if found.loss < state.best:
+            state.best, state.best_step = found.loss, state.step
+            state.looks_without_better = 0
+            self._checkpoint()
+            if parts.world.leads:
+                checkpoints.link(parts.run, checkpoints.BEST, state.step)
+        else:
+            state.looks_without_better += 1
+
+    def _checkpoint(self) -> None:
+        parts, state = self.parts, self.state
+        if self._saved == state.step:
+            return
+        self._saved = state.step
+        if not parts.world.leads:
+            return
+        checkpoints.save(
+            parts.run,
+            step=state.step,
+            save_model=parts.save_model,
+            optimizer={
+                "optimizer": parts.optimizer.state_dict(),
+                "rng": torch.get_rng_state(),
+            },
+            state=state_as_plain(state),
+        )
+        checkpoints.link(parts.run, checkpoints.LAST, state.step)
+        checkpoints.prune(parts.run, keep=parts.settings.checkpoint.keep)
+
+    def _out_of_time(self) -> bool:
+        hours = self.parts.settings.max_hours
+        if hours is None:
+            return False
+        over = torch.tensor([float(time.monotonic() - self._started >= hours * _HOUR)])
+        if self.parts.world.size > 1:
+            over = over.to(next(self.parts.student.parameters()).device)
+        return self.parts.world.sum(over).item() > 0
+
+    def _finish(self) -> None:
+        self._validate()
+        self._checkpoint()
+
+
+def validation_figures(found: Agreement) -> dict[str, float]:
+    """Names of a validation's numbers in rows and records."""
+    return {
+        "validation_loss": found.loss,
+        "validation_points_local": found.points_local,
+        "validation_points_global": found.points_global,
+    }
+
+
+def state_as_plain(state: State) -> dict[str, Any]:
+    """For JSON: infinity has no name there."""
+    plain = dict(vars(state))
+    plain.pop("step")
+    plain["best"] = None if math.isinf(state.best) else state.best
+    return plain
+
+
+def state_from(checkpoint: checkpoints.Checkpoint) -> State:
+    """The inverse of `state_as_plain`."""
+    plain = {name: checkpoint.state[name] for name in State.__dataclass_fields__ if name != "step"}
+    if plain["best"] is None:
+        plain["best"] = math.inf
+    return State(step=checkpoint.step, **plain)
+
+
+def spoken(seconds: float) -> str:
+    """A duration for people."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / _HOUR:.1f} h"

@@ -1,0 +1,159 @@
+"""Every setting of a training run, with the paper's values as defaults."""
+
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from distill3r_core import paths
+from distill3r_core.config import STRICT
+from distill3r_core.losses.distillation import Reduction, Weighting
+
+Count = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Side = Annotated[int, Field(ge=14, multiple_of=14)]
+Recompute = Literal["none", "heads", "all"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class DataSettings:
+    """What a step is made of."""
+
+    size: tuple[Side, Side] | None = None  # rows, columns, landscape; None: that of the cache
+    views: Annotated[int, Field(ge=2)] | None = None  # per draw; None: all of the sample
+    batch: Count = 4  # samples of one forward and backward pass, per process
+    accumulation: Count = 2  # passes of one optimiser step
+    augment_views: bool = True  # random subset, order and anchor
+    mirror: bool = False
+    colors: bool = False
+    random_view_numbers: bool = True
+    hold: bool | None = None  # keep all samples in memory; None: where they take little of it
+    workers: Annotated[int, Field(ge=0)] | None = None  # None: by what the machine has
+
+
+@dataclass(frozen=True, config=STRICT)
+class OptimSettings:
+    """AdamW."""
+
+    lr: Amount = 1e-4
+    betas: tuple[Share, Share] = (0.9, 0.95)
+    eps: Amount = 1e-8
+    weight_decay: Amount = 0.01
+    decay: Literal["matrices", "all"] = "matrices"  # which parameters decay; the paper: all
+    clip: Amount = 1.0  # norm of the gradient; 0: not clipped
+
+
+@dataclass(frozen=True, config=STRICT)
+class ScheduleSettings:
+    """Learning rate by optimiser step: linear from zero, then half a cosine."""
+
+    steps: Count | None = None  # length of the run; --max-steps and --epochs go before it
+    epochs: Count | None = 60  # the same, where `steps` is not set
+    warmup_steps: Annotated[int, Field(ge=0)] | None = 3500
+    warmup_share: Share = 0.05  # of the run, where `warmup_steps` is not set
+    final_lr: Amount = 5e-5
+
+
+@dataclass(frozen=True, config=STRICT)
+class LossSettings:
+    """See `DistillationLoss`."""
+
+    alpha_global: Amount = 2.0
+    alpha_local: Amount = 1.0
+    gamma: Amount = 0.001
+    weighting: Weighting = "paper"
+    reduction: Reduction = "paper"
+
+
+@dataclass(frozen=True, config=STRICT)
+class ValidationSettings:
+    """Looks at held-out samples."""
+
+    every_steps: Count = 500  # and at the end
+    samples: Count = 32  # at most so many, spread over all of them
+    patience: Count | None = None  # stop after so many looks without a better loss
+
+
+@dataclass(frozen=True, config=STRICT)
+class CheckpointSettings:
+    """What is kept of a run."""
+
+    every_steps: Count = 500  # and at the end
+    keep: Count = 2  # the newest; the best is kept beside them
+
+
+@dataclass(frozen=True, config=STRICT)
+class ComputeSettings:
+    """How a step is computed. None of it changes what is computed, but for rounding."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on CUDA
+    recompute: Recompute = "none"  # activations to compute again instead of keeping them
+    head_chunk: Count | None = None  # views that go through a head at once; None: all
+
+
+@dataclass(frozen=True, config=STRICT)
+class FaultSettings:
+    """When to give up."""
+
+    nonfinite_in_a_row: Count = 5  # skipped steps before the run stops
+    runaway: Annotated[float, Field(gt=1)] = 30.0  # growth of the raw norms that is warned of
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrainSettings:
+    """A training run."""
+
+    preset: str = "paper"
+    cache: Path = paths.CACHE
+    output: Path | None = None  # None: runs/<preset>-NNN, the next number
+    max_steps: Count | None = None
+    epochs: Count | None = None
+    max_hours: Annotated[float, Field(gt=0)] | None = None
+    start: Path | None = None  # `--from`: a checkpoint whose weights the student starts with
+    allow_missing: bool = False
+    gpus: Count = 1
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: str = "auto"
+    tensorboard: bool = False
+    model: dict[str, Any] = field(default_factory=dict)  # changes to the preset's student
+    data: DataSettings = DataSettings()
+    optim: OptimSettings = OptimSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    loss: LossSettings = LossSettings()
+    validation: ValidationSettings = ValidationSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    compute: ComputeSettings = ComputeSettings()
+    faults: FaultSettings = FaultSettings()
+
+
+# Model, size and recipe of each preset; `paper` is the defaults.
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "small": {
+        "data": {
+            "size": [112, 154],
+            "views": 8,
+            "batch": 2,
+            "accumulation": 1,
+            "mirror": True,
+            "colors": True,
+        },
+        "optim": {"lr": 1e-3},
+        "schedule": {"steps": 800, "warmup_steps": None, "final_lr": 1e-5},
+        "validation": {"every_steps": 200, "samples": 8},
+        "checkpoint": {"every_steps": 100},
+    },
+    "tiny": {
+        "data": {"size": [70, 98], "views": 4, "batch": 2, "accumulation": 1},
+        "optim": {"lr": 1.5e-3},
+        "schedule": {"steps": 800, "warmup_steps": None, "final_lr": 1.5e-5},
+        "validation": {"every_steps": 200, "samples": 8},
+        "checkpoint": {"every_steps": 100},
+    },
+}
+
+# What may differ between the parts of one run: it moves the work, not the result.
+FREE_TO_CHANGE = ("output", "max_hours", "gpus", "device", "tensorboard", "allow_missing")

@@ -1,0 +1,107 @@
+"""A run from its start to its end."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill3r_core import config
+from distill3r_core.errors import CacheError, ConflictError, InputMissingError
+from distill3r_core.models import load_student
+from distill3r_core.report import Silent
+from distill3r_core.stages.train import PRESETS, TrainSettings, train
+
+MakeCache = Callable[..., Path]
+
+
+def settings_for(cache: Path, run: Path | None, *sets: str, **options: Any) -> TrainSettings:
+    """A tiny run of six steps."""
+    given = {"preset": "tiny", "cache": cache, "output": run, "max_steps": 6, **options}
+    return config.resolve(TrainSettings, section="train", options=given, sets=sets, presets=PRESETS)
+
+
+def rows_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_all_that_its_readers_need(make_cache: MakeCache, tmp_path: Path) -> None:
+    cache, run = make_cache(tmp_path / "cache"), tmp_path / "run"
+    settings = settings_for(
+        cache, run, "checkpoint.every_steps=2", "validation.every_steps=3", "checkpoint.keep=1"
+    )
+    report = train(settings)
+    assert report.result["step"] == 6
+    assert report.result["ending"] == "complete"
+    steps = [row["step"] for row in rows_of(run) if "loss" in row]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in rows_of(run) if "validation_loss" in row] == [3, 6]
+    assert all(row["time"] > 1e9 for row in rows_of(run))
+    for name in ("last", "best"):
+        assert (run / "checkpoints" / name / "model.safetensors").is_file()
+        state = json.loads((run / "checkpoints" / name / "state.json").read_text())
+        assert state["step"] in (3, 6)
+    student = load_student(run)
+    assert student.metadata is not None
+    assert student.metadata.preset == "tiny"
+    assert student.metadata.size == (28, 42)
+    pictures = (run / "pictures.txt").read_text().split()
+    assert len(pictures) == 4 * 4  # held-out frames are not training frames
+    again = config.resolve(
+        TrainSettings, section="train", config=str(run / "config.yaml"), presets=PRESETS
+    )
+    assert again == settings
+
+
+def test_a_finished_run_is_said_to_be_done_and_another_is_a_conflict(
+    make_cache: MakeCache, tmp_path: Path
+) -> None:
+    cache, run = make_cache(tmp_path / "cache"), tmp_path / "run"
+    settings = settings_for(cache, run, max_steps=1)
+    train(settings)
+    for resume in (False, True):
+        assert train(settings, resume=resume).finished_before
+    other = settings_for(cache, run, "optim.lr=0.5", max_steps=1)
+    for resume in (False, True):
+        with pytest.raises(ConflictError, match=r"optim\.lr: 0\.0015 → 0\.5"):
+            train(other, resume=resume)
+    assert not train(other, overwrite=True).finished_before
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "a.txt").write_text("dear")
+    with pytest.raises(ConflictError, match="other files"):
+        train(settings_for(cache, tmp_path / "letters", max_steps=1))
+
+
+def test_a_cache_that_lacks_planned_samples_is_refused_unless_allowed(
+    make_cache: MakeCache, tmp_path: Path
+) -> None:
+    cache = make_cache(tmp_path / "cache", missing=["made/02/000"])
+    settings = settings_for(cache, tmp_path / "run", max_steps=1)
+    with pytest.raises(CacheError, match="made/02/000") as caught:
+        train(settings)
+    assert "--allow-missing" in str(caught.value.hint)
+    assert not (tmp_path / "run").exists()
+    silent = Silent()
+    train(settings_for(cache, tmp_path / "run", max_steps=1, allow_missing=True), progress=silent)
+    assert any("made/02/000" in note for note in silent.notes)
+
+
+def test_without_a_cache_the_command_that_makes_one_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputMissingError) as caught:
+        train(settings_for(tmp_path / "none", tmp_path / "run"))
+    assert "distill3r cache" in str(caught.value.hint)
+
+
+def test_a_student_smaller_than_its_cache_resizes_it_and_records_that(
+    make_cache: MakeCache, tmp_path: Path
+) -> None:
+    cache = make_cache(tmp_path / "cache", sizes=[(56, 84), (84, 56), (56, 84), (84, 56)])
+    silent = Silent()
+    train(settings_for(cache, tmp_path / "run", "data.size=[28, 42]", max_steps=2), progress=silent)
+    assert any("56x84" in note and "28x42" in note for note in silent.notes)
+    student = load_student(tmp_path / "run")
+    assert student.metadata is not None
+    assert student.metadata.size == (28, 42)
+    assert tuple(student.metadata.fit["resized"]) == (28, 42)
+    assert tuple(student.metadata.fit["size"]) == (56, 84)
