@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -86,15 +86,18 @@ class TeacherCache:
 
     Args:
         path: The cache's folder.
+        plan: What it is to hold, where that is not (yet) what its header says.
 
     Raises:
         InputMissingError: There is no cache.
         ConflictError: It has another format version.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, plan: tuple[PlannedSample, ...] | None = None) -> None:
         self.path = Path(path)
         self.header = read_header(self.path)
+        if plan is not None:
+            self.header = replace(self.header, plan=plan)
         self._threads = threading.local()
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -1,0 +1,37 @@
+"""Sizes with about the same number of patches, so that pictures of any shape keep theirs."""
+
+import math
+from collections.abc import Sequence
+
+PATCH = 14  # of the student's encoder
+PATCHES = 592  # of 224x518, the paper's size
+_FULL = 0.96  # least share of the patches that a size must use
+_WIDEST = 3.0  # columns over rows
+
+
+def bucket_sizes(patches: int = PATCHES, *, patch: int = PATCH) -> tuple[tuple[int, int], ...]:
+    """Landscape sizes (rows, columns) from square to wide, each of at most `patches` patches."""
+    found = []
+    for rows in range(1, math.isqrt(patches) + 1):
+        columns = patches // rows
+        if rows * columns >= _FULL * patches and columns <= _WIDEST * rows:
+            found.append((rows * patch, columns * patch))
+    return tuple(sorted(found, key=lambda size: size[1] / size[0]))
+
+
+def nearest_bucket(
+    sizes: Sequence[tuple[int, int]], *, patches: int = PATCHES, patch: int = PATCH
+) -> tuple[int, int]:
+    """The landscape size whose shape is nearest to the median shape of pictures.
+
+    Args:
+        sizes: Rows and columns of the pictures, of either orientation.
+        patches: See `bucket_sizes`.
+        patch: Side of a patch in pixels.
+    """
+    shapes = sorted(math.log(max(size) / min(size)) for size in sizes)
+    middle = shapes[len(shapes) // 2]
+    return min(
+        bucket_sizes(patches, patch=patch),
+        key=lambda size: abs(math.log(size[1] / size[0]) - middle),
+    )

@@ -1,0 +1,115 @@
+"""What a cache is to hold: samples, sizes and the header, from a manifest and a teacher."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from distill3r_core.cache.header import CacheHeader, PlannedSample
+from distill3r_core.data.manifest import Manifest, Row, Sample
+from distill3r_core.data.views import content_of, read_stamps
+from distill3r_core.errors import ImageError, NothingUsableError
+from distill3r_core.io.buckets import PATCH, nearest_bucket
+from distill3r_core.io.fit import Fit, is_portrait, oriented, teacher_placement
+from distill3r_core.report import Failure, Progress
+from distill3r_core.teachers.base import Teacher
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Samples by name with what is known of them before the teacher looks.
+
+    Args:
+        samples: In the manifest's order.
+        planned: The same, as the header lists them.
+        failed: Samples with a picture that cannot be read.
+    """
+
+    samples: Mapping[str, Sample]
+    planned: tuple[PlannedSample, ...]
+    failed: tuple[Failure, ...]
+
+
+def plan_samples(manifest: Manifest, *, views: int, progress: Progress) -> Plan:
+    """The samples of a manifest and their contents.
+
+    Raises:
+        NothingUsableError: There is none.
+    """
+    samples = manifest.samples(views=views)
+    if not samples:
+        raise NothingUsableError(
+            f"{manifest.path} has no sample: no scene with two frames or more",
+            hint="look at rejected.csv beside it",
+        )
+    stamps = read_stamps(manifest.root)
+    planned, failed = [], []
+    progress.begin("looking at the pictures", total=len(samples), unit="samples")
+    for sample in samples:
+        content = ""  # never equal to that of a finished sample
+        try:
+            content = content_of(sample.rows, manifest.root, stamps=stamps)
+        except ImageError as error:
+            failed.append(Failure(sample.name, str(error)))
+        planned.append(PlannedSample(sample.name, content, sample.split))
+        progress.advance()
+    return Plan({sample.name: sample for sample in samples}, tuple(planned), tuple(failed))
+
+
+def fit_of(base: Fit, rows: Sequence[Row], *, automatic: bool) -> Fit:
+    """The fit of one sample: the header's, or with the size that suits its pictures best."""
+    if not automatic:
+        return base
+    seen = [teacher_placement((row.H, row.W), base).size for row in rows]
+    return replace(base, size=nearest_bucket(seen, patches=patches_of(base.size)))
+
+
+def size_of(fit: Fit, rows: Sequence[Row]) -> tuple[int, int]:
+    """Rows and columns of a sample's targets."""
+    if fit.mode == "release":
+        return fit.size
+    return oriented(fit.size, portrait=is_portrait([(row.H, row.W) for row in rows]))
+
+
+def patches_of(size: tuple[int, int]) -> int:
+    """How many patches a size has."""
+    return (size[0] // PATCH) * (size[1] // PATCH)
+
+
+def header_of(
+    teacher: Teacher,
+    *,
+    plan: tuple[PlannedSample, ...],
+    fit: Fit,
+    automatic: bool,
+    threshold: float | None,
+    exact_global: bool,
+    export: Mapping[str, Any],
+    processing: Mapping[str, Any],
+    metric: bool,
+) -> CacheHeader:
+    """The header of the cache that is to be."""
+    return CacheHeader(
+        teacher=teacher.name,
+        licence=teacher.licence,
+        weights_hash=teacher.weights_hash,
+        size="auto" if automatic else fit.size,
+        fit=fit.as_plain(),
+        threshold=threshold,
+        metric=metric,
+        export=export,
+        codec="exact" if exact_global else "similarity",
+        processing=processing,
+        plan=plan,
+    )
+
+
+def share_of(names: Sequence[str], *, index: int, count: int) -> list[str]:
+    """The part of a plan that one of `count` writers makes.
+
+    Drawn from a shuffled order that depends on the count: where a writer died, its samples are
+    spread over all who resume, whatever their number.
+    """
+    order = list(range(len(names)))
+    random.Random(count).shuffle(order)
+    return [names[place] for place in sorted(order[index::count])]
