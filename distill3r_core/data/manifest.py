@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -170,21 +170,6 @@ def manifest_text(rows: Iterable[Row]) -> str:
     for row in sorted(rows, key=lambda row: (row.dataset, row.scene_id, row.sample_id)):
         writer.writerow(_cells(row))
     return text.getvalue()
-
-
-def numbered(rows: Sequence[Row], chosen: Sequence[tuple[int, ...]], *, first: int) -> list[Row]:
-    """The rows that some window uses, with the numbers of those windows.
-
-    Args:
-        rows: Frames of one scene and split, in order.
-        chosen: Windows, as numbers of these rows.
-        first: Number of the first window within the scene.
-    """
-    used: dict[int, list[int]] = {}
-    for number, window in enumerate(chosen, start=first):
-        for index in window:
-            used.setdefault(index, []).append(number)
-    return [replace(rows[index], windows=tuple(numbers)) for index, numbers in sorted(used.items())]
 
 
 def _windows_of(rows: Sequence[Row], views: int) -> dict[int, list[Row]]:

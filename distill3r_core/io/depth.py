@@ -43,6 +43,13 @@ def depth_format(depth: Float[np.ndarray, "H W"], unit: Unit) -> DepthFormat:
     return "png16mm"
 
 
+def as_stored(depth: Float[np.ndarray, "H W"], unit: Unit) -> Float[np.ndarray, "H W"]:
+    """Depth in `unit` as `read_depth` gives it back after `write_depth`, float32."""
+    if depth_format(depth, unit) == "npy32":
+        return depth.astype(np.float32)
+    return _from_png16(_as_png16(depth, unit), unit)
+
+
 def write_depth(path: Path, depth: Float[np.ndarray, "H W"], *, unit: Unit) -> None:
     """Write depth in the format of the name's extension, whole or not at all.
 
@@ -55,8 +62,7 @@ def write_depth(path: Path, depth: Float[np.ndarray, "H W"], *, unit: Unit) -> N
         if path.suffix == ".npy":
             np.save(beside, depth.astype(np.float32), allow_pickle=False)
         else:
-            values = np.rint(depth * MILLIMETRES[unit])
-            Image.fromarray(values.astype(np.uint16)).save(beside, compress_level=3)
+            Image.fromarray(_as_png16(depth, unit)).save(beside, compress_level=3)
 
 
 def read_depth(path: Path, *, stored: DepthFormat, unit: Unit = "m") -> Float[np.ndarray, "H W"]:
@@ -66,8 +72,7 @@ def read_depth(path: Path, *, stored: DepthFormat, unit: Unit = "m") -> Float[np
         ImageError: Unreadable. The message is the reason alone.
     """
     if stored == "png16mm":
-        millimetres = read_png16(path).astype(np.float64)
-        return (millimetres / MILLIMETRES[unit]).astype(np.float32)
+        return _from_png16(read_png16(path), unit)
     try:
         depth = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -75,3 +80,11 @@ def read_depth(path: Path, *, stored: DepthFormat, unit: Unit = "m") -> Float[np
     if not isinstance(depth, np.ndarray) or depth.ndim != 2 or depth.dtype != np.float32:
         raise ImageError("depth is not a two-dimensional float32 array")
     return depth
+
+
+def _as_png16(depth: Float[np.ndarray, "H W"], unit: Unit) -> UInt16[np.ndarray, "H W"]:
+    return np.rint(depth.astype(np.float64) * MILLIMETRES[unit]).astype(np.uint16)
+
+
+def _from_png16(stored: UInt16[np.ndarray, "H W"], unit: Unit) -> Float[np.ndarray, "H W"]:
+    return (stored / MILLIMETRES[unit]).astype(np.float32)

@@ -1,0 +1,129 @@
+"""From a source frame to its processed form: the one function of `manifest` and `eval`."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from distill3r_core import config
+from distill3r_core.data.manifest import IntrinsicsSource
+from distill3r_core.data.source import Source
+from distill3r_core.data.views import content_hash, picture_hash
+from distill3r_core.io.depth import as_stored
+from distill3r_core.io.fit import resize_picture
+from distill3r_core.io.images import check_size
+from distill3r_core.types import Unit
+
+_FILM_WIDTH = 36.0  # millimetres, the long edge of the film that EXIF's 35 mm focal length means
+
+
+@checked_dataclass(frozen=True, config=config.STRICT)
+class Processing:
+    """What decides how a source frame looks after processing; recorded in cache and run.
+
+    Args:
+        resize_max: The long edge is at most this many pixels.
+    """
+
+    resize_max: int = 960
+
+
+@dataclass(frozen=True)
+class Processed:
+    """A frame as every later stage reads it.
+
+    Args:
+        image: Upright RGB.
+        intrinsics: K of `image`, centres at +0.5; the placeholder (f = max(H, W), centre) where
+            `intrinsics_source` is "none".
+        intrinsics_source: Where K comes from.
+        depth: Registered and at the size of `image`, in `unit`; 0 where unknown.
+        world_from_cam: Pose.
+        unit: Of depth and pose.
+        picture: Hash of the pixels.
+        content: Hash of all that a teacher reads.
+    """
+
+    image: UInt8[np.ndarray, "H W 3"]
+    intrinsics: Float[np.ndarray, "3 3"]
+    intrinsics_source: IntrinsicsSource
+    depth: Float[np.ndarray, "H W"] | None
+    world_from_cam: Float[np.ndarray, "4 4"] | None
+    unit: Unit
+    picture: str
+    content: str
+
+
+def process(source: Source, settings: Processing) -> Processed:
+    """Bring picture, depth and K to the processed size.
+
+    Raises:
+        ImageError: The picture would be smaller than a patch. The message is the reason alone.
+    """
+    height, width, _ = source.pixels.shape
+    rows, columns = processed_size((height, width), settings)
+    check_size((rows, columns))
+    image, depth = source.pixels, source.depth
+    if (rows, columns) != (height, width):
+        image = resize_picture(image, (rows, columns))
+        depth = None if depth is None else _nearest(depth, (rows, columns))
+    if depth is not None:
+        # As it will be stored: what a reader gets back is what is hashed here.
+        depth = as_stored(depth, source.unit)
+    intrinsics, known = _intrinsics(source, (rows, columns))
+    picture = picture_hash(image)
+    return Processed(
+        image=image,
+        intrinsics=intrinsics,
+        intrinsics_source=known,
+        depth=depth,
+        world_from_cam=source.world_from_cam,
+        unit=source.unit,
+        picture=picture,
+        content=content_hash(
+            picture,
+            depth=depth,
+            intrinsics=intrinsics if known == "calibrated" else None,
+            world_from_cam=source.world_from_cam,
+            unit=source.unit,
+        ),
+    )
+
+
+def processed_size(size: tuple[int, int], settings: Processing) -> tuple[int, int]:
+    """Rows and columns after the long edge is brought to its limit; never enlarged."""
+    long_edge = max(size)
+    if long_edge <= settings.resize_max:
+        return size
+    rows, columns = (round(side * settings.resize_max / long_edge) for side in size)
+    return max(rows, 1), max(columns, 1)
+
+
+def placeholder(size: tuple[int, int]) -> Float[np.ndarray, "3 3"]:
+    """The original project's K of a picture about which nothing is known."""
+    height, width = size
+    focal = float(max(size))
+    return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+
+
+def _intrinsics(
+    source: Source, size: tuple[int, int]
+) -> tuple[Float[np.ndarray, "3 3"], IntrinsicsSource]:
+    if source.intrinsics is not None:
+        height, width, _ = source.pixels.shape
+        return np.diag([size[1] / width, size[0] / height, 1.0]) @ source.intrinsics, "calibrated"
+    guess = placeholder(size)
+    if source.focal_35mm is None:
+        return guess, "none"
+    guess[0, 0] = guess[1, 1] = source.focal_35mm * max(size) / _FILM_WIDTH
+    return guess, "exif"
+
+
+def _nearest(depth: Float[np.ndarray, "H W"], size: tuple[int, int]) -> Float[np.ndarray, "h w"]:
+    """Depth at another size: the value of the pixel that each new centre falls into."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.int64)
+        for new, old in zip(size, depth.shape, strict=True)
+    )
+    return depth[rows[:, None], columns[None, :]]
