@@ -41,7 +41,7 @@ PREFIX = "student."
 IGNORED = "teacher_filter."  # of older checkpoints; the original drops these as well
 LICENCES = (
     "Fast3R weights: FAIR Noncommercial Research License",
-    "DUNE weights: NAVER, non-commercial (CC BY-NC-SA 4.0)",
+    "DUNE weights: NAVER's non-commercial licence",
 )
 # What the original trained with: the teacher's resize and crop, then a squeeze to one size.
 TRAINED_FIT = Fit(size=(224, 518), mode="release", long_edge=512, multiple=16)

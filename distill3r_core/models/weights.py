@@ -1,0 +1,80 @@
+"""DUNE's published weight files: what there is, and where it lies on this machine."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill3r_core import paths
+from distill3r_core.errors import WeightsError
+from distill3r_core.registry import Registry
+
+_ADDRESS = "https://download.europe.naverlabs.com/dune/"
+_FOLDER = "dune"
+LICENCE = "NAVER's non-commercial licence"
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A weight file with an address of its own.
+
+    Args:
+        name: What `models` calls it.
+        url: Where it is published.
+        megabytes: Of the download, about.
+        licence: Of the weights; what is made from them inherits it.
+        purpose: What it is for, in a few words.
+        sha256: As its publisher gives it; None where he gives none.
+    """
+
+    name: str
+    url: str
+    megabytes: int
+    licence: str
+    purpose: str
+    sha256: str | None = None
+
+    @property
+    def place(self) -> Path:
+        """Where the file belongs on this machine."""
+        return paths.weights_home() / _FOLDER / self.url.rpartition("/")[2]
+
+
+DUNE_FILES: Registry[PublishedFile] = Registry("DUNE encoder")
+# 336 pixels: the same network with a smaller table of positions.
+for _name, _file, _megabytes in (
+    ("dune-vits-448", "dune_vitsmall14_448.pth", 114),
+    ("dune-vits-336", "dune_vitsmall14_336.pth", 113),
+    ("dune-vitb-448", "dune_vitbase14_448.pth", 440),
+    ("dune-vitb-336", "dune_vitbase14_336.pth", 439),
+    ("dune-vitb-448-paper", "dune_vitbase14_448_paper.pth", 440),
+):
+    DUNE_FILES.add(
+        _name, PublishedFile(_name, _ADDRESS + _file, _megabytes, LICENCE, "encoder of a student")
+    )
+DEFAULT_DUNE = "dune-vits-448"  # what the paper's student starts from
+
+
+def find_dune(name: str = DEFAULT_DUNE) -> Path | None:
+    """The file on this machine, or None where it is not."""
+    place = DUNE_FILES[name].place
+    return place if place.is_file() else None
+
+
+def require_dune(name: str = DEFAULT_DUNE) -> Path:
+    """The file on this machine.
+
+    Raises:
+        WeightsError: It is not there; says where to put it and the command that downloads it.
+    """
+    found = find_dune(name)
+    if found is None:
+        raise missing(DUNE_FILES[name])
+    return found
+
+
+def missing(file: PublishedFile) -> WeightsError:
+    """The error that says which file goes where."""
+    return WeightsError(
+        f"no file {file.place}",
+        hint=f"download it ({file.megabytes} MB, {file.licence}): "
+        f"distill3r models download {file.name}\nor put the file from {file.url} there",
+    )

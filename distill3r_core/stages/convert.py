@@ -1,0 +1,69 @@
+"""Between the original project's checkpoints and ours."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from distill3r_core.errors import ConfigError, ConflictError
+from distill3r_core.io.files import replacing
+from distill3r_core.models.checkpoint import LIGHTNING_SUFFIXES, read_student, save_weights
+from distill3r_core.models.metadata import StudentMetadata
+from distill3r_core.models.official import lightning_content
+from distill3r_core.report import Report, Table
+
+OURS = ".safetensors"
+
+
+def convert(source: Path, target: Path, *, overwrite: bool = False) -> Report:
+    """Write a student's weights in the layout that the target's suffix names.
+
+    Args:
+        source: The original's `.ckpt`, our `.safetensors`, or a run folder.
+        target: `.safetensors`, or `.ckpt` with the official names.
+        overwrite: Replace what is at `target`.
+
+    Raises:
+        ConfigError: The target's suffix is neither.
+        ConflictError: `target` is there already.
+        RequestError: The student has no place in the original's layout.
+        InputMissingError: There is no `source`.
+        WeightsError: `source` is damaged, would run code, or is of another kind.
+        DiskFullError: There is no room.
+    """
+    suffixes = (OURS, *LIGHTNING_SUFFIXES)
+    if target.suffix not in suffixes:
+        raise ConfigError(
+            f"cannot tell from {str(target)!r} what to write", hint=f"end it in {OURS} or .ckpt"
+        )
+    state, metadata = read_student(source)
+    if target.exists() and not overwrite:
+        raise ConflictError(f"{target} is there already", hint="replace it with --overwrite")
+    if target.suffix == OURS:
+        save_weights(target, state, replace(metadata, origin=f"converted from {source.name}"))
+    else:
+        content = lightning_content(state, metadata)
+        with replacing(target) as beside:
+            torch.save(content, beside)
+    numbers = sum(tensor.numel() for tensor in state.values())
+    return Report(
+        settings={"source": str(source), "target": str(target)},
+        result={"parameters": numbers, "preset": metadata.preset, "spec": metadata.spec.as_plain()},
+        files=(target,),
+        tables=(_table(metadata, numbers),),
+        notes=metadata.licences,
+    )
+
+
+def _table(metadata: StudentMetadata, numbers: int) -> Table:
+    spec = metadata.spec
+    rows = (
+        ("preset", metadata.preset),
+        ("parameters", f"{numbers:,}"),
+        ("normalization", spec.normalization),
+        ("attention scale", f"{spec.attention_scale:.4f}"),
+        ("size", "x".join(map(str, metadata.size))),
+        ("fit", str(metadata.fit.get("mode", "unknown"))),
+        ("teacher", metadata.teacher),
+    )
+    return Table(title="student", columns=("property", "value"), rows=rows)

@@ -1,0 +1,237 @@
+"""Published weights: which there are, where they lie, and getting them by name."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill3r_core import paths
+from distill3r_core.errors import WeightsError
+from distill3r_core.io.download import download, hash_of
+from distill3r_core.io.files import disk_errors, write_text
+from distill3r_core.models.weights import DUNE_FILES, PublishedFile, missing
+from distill3r_core.registry import Registry
+from distill3r_core.report import Progress, Report, Silent, Table
+from distill3r_core.teachers.weights import HUB_FOLDERS, HubFolder, require_weights
+
+_HASHES = "hashes.json"  # in DISTILL3R_HOME: a big file is hashed once
+_MEGABYTE = 1e6
+_SHA256_DIGITS = 64
+
+
+@dataclass(frozen=True)
+class KnownWeights:
+    """One entry of `models list`.
+
+    Args:
+        name: What `models` calls it.
+        source: Where it is published.
+    """
+
+    name: str
+    source: PublishedFile | HubFolder
+
+    @property
+    def megabytes(self) -> float:
+        """Of the download, about."""
+        source = self.source
+        return source.gigabytes * 1e3 if isinstance(source, HubFolder) else source.megabytes
+
+    @property
+    def address(self) -> str:
+        """Where it is published."""
+        source = self.source
+        if isinstance(source, HubFolder):
+            return f"https://huggingface.co/{source.repo}"
+        return source.url
+
+    @property
+    def place(self) -> Path:
+        """Where it belongs on this machine."""
+        source = self.source
+        return paths.weights_home() / self.name if isinstance(source, HubFolder) else source.place
+
+    def find(self) -> Path | None:
+        """Its file or folder on this machine, or None."""
+        if isinstance(self.source, PublishedFile):
+            return self.place if self.place.is_file() else None
+        try:
+            return require_weights(self.name)
+        except WeightsError:
+            return None
+
+    def main_file(self, found: Path) -> Path:
+        """The file that holds the tensors."""
+        return found / self.source.files[0] if isinstance(self.source, HubFolder) else found
+
+
+def known_weights() -> Registry[KnownWeights]:
+    """Every model whose weights this program can read, by name."""
+    known: Registry[KnownWeights] = Registry("model")
+    for name, folder in HUB_FOLDERS.items():
+        known.add(name, KnownWeights(name, folder))
+    for name in DUNE_FILES:
+        known.add(name, KnownWeights(name, DUNE_FILES[name]))
+    return known
+
+
+def list_weights() -> Report:
+    """All known weights with size, licence and state; files that are here with their hash."""
+    known = known_weights()
+    rows = [_facts(known[name]) for name in known]
+    table = Table(
+        title="weights",
+        columns=("model", "size", "licence", "state", "where"),
+        rows=tuple(
+            (
+                row["name"],
+                f"{row['megabytes']:.0f} MB",
+                row["licence"],
+                row["state"] if row["sha256"] is None else f"{row['state']} {row['sha256'][:12]}",
+                row["path"] or f"goes to {row['place']}",
+            )
+            for row in rows
+        ),
+    )
+    return Report(settings={}, result={"models": rows}, tables=(table,), notes=(_HINT,))
+
+
+_HINT = "nothing is downloaded unless asked for: distill3r models download NAME"
+
+
+def weights_path(name: str) -> Report:
+    """Where the weights of one model are.
+
+    Args:
+        name: One of `known_weights`.
+
+    Raises:
+        ConfigError: No such model.
+        WeightsError: They are not here; says which file goes where.
+    """
+    entry = known_weights()[name]
+    found = entry.find()
+    if found is None:
+        if isinstance(entry.source, PublishedFile):
+            raise missing(entry.source)
+        require_weights(name)
+        raise AssertionError(f"{name} is neither here nor missing")
+    return Report(settings={"name": name}, result=_facts(entry), files=(found,))
+
+
+def download_weights(name: str, *, progress: Progress | None = None) -> Report:
+    """Bring the weights of one model here; what is here already is not fetched again.
+
+    Args:
+        name: One of `known_weights`.
+        progress: Shows the megabytes.
+
+    Raises:
+        ConfigError: No such model.
+        WeightsError: Offline, cut off, or not the published file.
+        DiskFullError: There is no room.
+    """
+    progress = progress or Silent()
+    entry = known_weights()[name]
+    if entry.find() is not None:
+        notes = ("it was here already",)
+    else:
+        progress.note(f"{name}: {entry.megabytes:.0f} MB, {entry.source.licence}")
+        if isinstance(entry.source, HubFolder):
+            _from_hub(entry, entry.source)
+        else:
+            _from_address(entry, entry.source, progress)
+        notes = ()
+    found = entry.find()
+    assert found is not None, f"{name} was downloaded and is not found"
+    facts = _facts(entry)
+    state = f"{facts['state']}, SHA-256 {facts['sha256']}"
+    return Report(
+        settings={"name": name},
+        result=facts,
+        files=(found,),
+        notes=(*notes, state),
+        finished_before=bool(notes),
+    )
+
+
+def _from_address(entry: KnownWeights, file: PublishedFile, progress: Progress) -> None:
+    progress.begin(f"download {entry.name}", total=file.megabytes, unit="MB")
+    said = 0
+
+    def on_bytes(done: int, total: int | None) -> None:
+        nonlocal said
+        megabytes = int(done / _MEGABYTE)
+        if megabytes > said:
+            progress.advance(megabytes - said)
+            said = megabytes
+
+    download(file.url, file.place, sha256=file.sha256, on_bytes=on_bytes)
+
+
+def _from_hub(entry: KnownWeights, folder: HubFolder) -> None:
+    """Into `DISTILL3R_HOME` where it is set, else into the hub's own cache; it resumes."""
+    from huggingface_hub import hf_hub_download  # not free to import
+    from huggingface_hub.errors import HfHubHTTPError
+
+    transport = HfHubHTTPError.__bases__[0]  # the hub does not export its HTTP library's error
+    local = entry.place if "DISTILL3R_HOME" in os.environ else None
+    try:
+        with disk_errors(entry.place):
+            for file in reversed(folder.files):  # the one that makes it complete comes last
+                hf_hub_download(folder.repo, file, local_dir=local)
+    except (transport, OSError) as error:
+        files = " and ".join(folder.files)
+        raise WeightsError(
+            f"cannot download {folder.repo}: {str(error).splitlines()[0]}",
+            hint=f"run again to continue, or put {files} from {entry.address} into {entry.place}",
+        ) from error
+
+
+def _facts(entry: KnownWeights) -> dict[str, Any]:
+    """Plain data about one entry."""
+    found = entry.find()
+    state, digest = "missing", None
+    if found is not None:
+        file = entry.main_file(found)
+        digest, published = _known_hash(file), _published_hash(entry, file)
+        state = "unverified" if published is None else "verified"
+        if published is not None and published != digest:
+            state = "not the published file"
+    return {
+        "name": entry.name,
+        "megabytes": entry.megabytes,
+        "licence": entry.source.licence,
+        "state": state,
+        "sha256": digest,
+        "path": None if found is None else str(found),
+        "place": str(entry.place),
+        "address": entry.address,
+    }
+
+
+def _published_hash(entry: KnownWeights, file: Path) -> str | None:
+    """What the publisher says; the hub's cache names its large files by their SHA-256."""
+    if isinstance(entry.source, PublishedFile):
+        return entry.source.sha256
+    name = file.resolve().name
+    return name if file.is_symlink() and len(name) == _SHA256_DIGITS else None
+
+
+def _known_hash(file: Path) -> str:
+    """SHA-256 of a file, remembered while its size and time stay."""
+    store = paths.weights_home() / _HASHES
+    known: Mapping[str, Any] = {}
+    if store.is_file():
+        known = json.loads(store.read_text(encoding="utf-8"))
+    status = file.stat()
+    stamp = [status.st_size, status.st_mtime_ns]
+    entry = known.get(str(file.resolve()))
+    if entry is not None and entry["stamp"] == stamp:
+        return entry["sha256"]
+    digest = hash_of(file)
+    new = {**known, str(file.resolve()): {"stamp": stamp, "sha256": digest}}
+    write_text(store, json.dumps(new, indent=2) + "\n")
+    return digest
