@@ -64,6 +64,7 @@ class Network:
         fusion_depth: Its blocks, each attending over all views.
         head: One head.
         heads: How many of them run.
+        convolutional_stem: Patches become tokens by three convolutions rather than one.
     """
 
     patch: int
@@ -74,6 +75,7 @@ class Network:
     fusion_depth: int
     head: Dpt = Dpt()
     heads: int = 2
+    convolutional_stem: bool = False
 
 
 PAPER_STUDENT = Network(14, 384, 12, 5, 384, 6)
@@ -94,11 +96,7 @@ def parts(network: Network, views: int, size: tuple[int, int]) -> tuple[Part, ..
     tokens = patches + network.extra_tokens
     wide, fused = network.encoder_width, network.fusion_width
     return (
-        Part(
-            "encoder/patches",
-            2.0 * 3 * network.patch**2 * patches * wide,
-            3.0 * height * width + patches * wide,
-        ).times(views),
+        *(part.times(views) for part in _stem(network, height * width, patches)),
         *(part.times(views * network.encoder_depth) for part in _block("encoder", tokens, wide)),
         _attention("encoder", tokens, wide).times(views * network.encoder_depth),
         Part("fusion/embed", 2.0 * patches * wide * fused, 1.0 * patches * (wide + fused)).times(
@@ -137,6 +135,19 @@ def floor_seconds(
     return math.fsum(
         max(part.flop / flop_rate, (part.elements * item_bytes + part.fixed_bytes) / byte_rate)
         for part in parts(network, views, size)
+    )
+
+
+def _stem(network: Network, pixels: int, patches: int) -> tuple[Part, ...]:
+    """From the pixels of one view to its tokens."""
+    name, wide, area = "encoder/patches", network.encoder_width, network.patch**2
+    if not network.convolutional_stem:
+        return (Part(name, 2.0 * 3 * area * patches * wide, 3.0 * pixels + patches * wide),)
+    inner, quarter = wide // 4, pixels // 4
+    return (
+        _conv(name, (pixels, 3), (quarter, inner), taps=9),
+        _conv(name, (quarter, inner), (quarter, inner), taps=9),
+        _conv(name, (quarter, inner), (patches, wide), taps=area // 4),
     )
 
 

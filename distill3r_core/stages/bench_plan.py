@@ -90,8 +90,16 @@ def affordable(costs: Sequence[Cost], seconds: float) -> list[bool]:
     return fits
 
 
-def runs_within(seconds: float, forward: float, *, wanted: int) -> int:
-    """How many timed runs of `forward` seconds fit, between one and `wanted`."""
-    if forward <= 0 or math.isinf(seconds):
-        return wanted
-    return max(1, min(wanted, math.floor(seconds / forward)))
+def planned_runs(spare: float, round_seconds: float, *, warmups: int, runs: int) -> tuple[int, int]:
+    """How many runs to warm up and how many to time: at least one of each.
+
+    Args:
+        spare: Seconds beyond those least runs.
+        round_seconds: That one run of every model of the row takes.
+        warmups: Wanted.
+        runs: Wanted.
+    """
+    wanted = warmups + runs - LEAST_RUNS
+    if wanted * round_seconds <= spare:
+        return warmups, runs
+    return 1, max(1, min(runs, 1 + math.floor(spare / round_seconds)))

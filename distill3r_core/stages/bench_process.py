@@ -7,8 +7,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from distill3r_core.errors import FailedError, OutOfMemoryError
 
@@ -45,7 +46,7 @@ class WorkerProcess:
         self._ready = selectors.DefaultSelector()
         self._ready.register(self._answers, selectors.EVENT_READ)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "WorkerProcess":
         return self
 
     def __exit__(
@@ -102,10 +103,8 @@ class WorkerProcess:
     def close(self) -> None:
         """End the process: it is asked first, then told."""
         self._ready.close()
-        try:
+        with suppress(BrokenPipeError):
             self._requests.close()  # the end of its input is the end of its work
-        except BrokenPipeError:
-            pass
         self._process.terminate()
         deadline = time.monotonic() + PATIENCE
         while self._process.poll() is None and time.monotonic() < deadline:

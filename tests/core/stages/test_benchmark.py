@@ -1,0 +1,302 @@
+"""The benchmark keeps its budget and its word, on a clock that is told what to show."""
+
+import json
+import math
+
+import pytest
+import torch
+from PIL import Image
+
+from distill3r_core.errors import (
+    ConfigError,
+    ConflictError,
+    DeviceError,
+    FailedError,
+    InputMissingError,
+    OutOfMemoryError,
+    RequestError,
+)
+from distill3r_core.models import SPECS
+from distill3r_core.report import Silent
+from distill3r_core.stages import bench_measure, bench_process, benchmark
+from distill3r_core.stages.bench_counts import FAST3R, PAPER_STUDENT, total_flop
+from distill3r_core.stages.bench_models import network_of
+from distill3r_core.stages.bench_process import TooSlowError, WorkerProcess
+from distill3r_core.stages.benchmark import BenchSettings
+
+RATE = 1e11  # FLOP/s of the machine that the tests imagine
+START = 2.0  # seconds until a process is ready
+
+
+class Machine:
+    """A clock, and processes that only move it.
+
+    Args:
+        most_views: More run out of memory.
+        shared: Two processes at once have no memory.
+        slowdown: Of forwards of more than one view.
+    """
+
+    def __init__(self, *, most_views=10_000, shared=True, slowdown=1.0):
+        self.now = 0.0
+        self.most_views, self.shared, self.slowdown = most_views, shared, slowdown
+        self.forwards: list[tuple[str, int]] = []
+        self.running = 0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def process(self):
+        machine = self
+
+        class Process(WorkerProcess):
+            def __init__(self):  # no process
+                machine.running += 1
+                self.open = True
+
+            def close(self):
+                if self.open:
+                    machine.running -= 1
+                self.open = False
+
+            def ask(self, question, *, seconds=None):
+                if "subject" in question:
+                    self.name, self.views = question["subject"]["name"], question["views"]
+                    network = FAST3R if self.name == "fast3r" else PAPER_STUDENT
+                    flop = total_flop(network, self.views, tuple(question["size"]))
+                    self.takes = flop / RATE * (machine.slowdown if self.views > 1 else 1.0)
+                    machine.wait(START, seconds)
+                    return {"threads": 1, "attention": "none"}
+                if question["do"] == "rates":
+                    return {"flop_rate": 2 * RATE, "byte_rate": 1e13}
+                crowded = machine.running > 1 and not machine.shared
+                if self.views > machine.most_views or crowded:
+                    raise OutOfMemoryError("no room")
+                machine.wait(self.takes, seconds)
+                machine.forwards.append((self.name, self.views))
+                return {
+                    "seconds": self.takes,
+                    "cpu_seconds": 2 * self.takes,
+                    "end_to_end_seconds": self.takes,
+                    "peak_bytes": 10**9,
+                    "peak_reserved_bytes": None,
+                }
+
+        return Process()
+
+    def wait(self, takes, seconds):
+        if seconds is not None and takes > seconds:
+            self.now += seconds
+            raise TooSlowError("too slow")
+        self.now += takes
+
+
+@pytest.fixture
+def imagine(monkeypatch, tmp_path):
+    """Let benchmarks run on an imagined machine."""
+
+    def put(**facts) -> Machine:
+        machine = Machine(**facts)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(bench_measure, "WorkerProcess", machine.process)
+        monkeypatch.setattr(bench_measure.time, "monotonic", machine.monotonic)
+        return machine
+
+    return put
+
+
+def _run(**values):
+    return benchmark.benchmark(BenchSettings(device="cpu", **values))
+
+
+def _status(report):
+    return {(row["model"], row["views"]): row["status"] for row in report.result["rows"]}
+
+
+def test_rows_that_do_not_fit_are_estimated_and_the_budget_is_kept(imagine):
+    machine = imagine()
+    report = _run(views="12..128", budget=400.0)
+    assert machine.now <= 400
+    assert _status(report) == {
+        ("student", 12): "measured",  # 77 s a forward at this machine's rate
+        ("student", 32): "skipped, estimated",  # 264 s
+        ("student", 64): "skipped, estimated",
+        ("student", 96): "skipped, estimated",
+        ("student", 128): "skipped, estimated",
+    }
+    skipped = report.result["rows"][1]
+    assert skipped["seconds"] is None
+    assert skipped["estimated_seconds"] == pytest.approx(264.3, rel=1e-2)
+    assert report.result["rows"][0]["tflop_per_second"] == pytest.approx(RATE / 1e12)
+    assert report.result["rows"][0]["floor_share"] == pytest.approx(0.5, rel=1e-6)
+
+
+def test_a_budget_with_room_gives_all_runs(imagine):
+    machine = imagine()
+    report = _run(views="2,4", budget=10_000.0)
+    assert [row["runs"] for row in report.result["rows"]] == [5, 5]
+    assert machine.forwards.count(("student", 4)) == 6  # one of them warmed up
+
+
+def test_repeats_shrink_to_what_the_budget_allows(imagine):
+    # One view takes 5.4 s, four 22.7 s: start and two runs are left of 90 s, and one run more.
+    machine = imagine()
+    report = _run(views="4", budget=90.0)
+    (row,) = report.result["rows"]
+    assert (row["warmups"], row["runs"]) == (1, 2)
+    assert machine.now <= 90
+
+
+def test_a_machine_slower_than_judged_stops_in_time(imagine):
+    machine = imagine(slowdown=10.0)
+    report = _run(views="2,4", budget=100.0)
+    assert machine.now <= 100
+    assert set(_status(report).values()) == {"skipped, estimated"}
+
+
+def test_what_one_row_took_corrects_the_next(imagine):
+    imagine(slowdown=3.0)
+    report = _run(views="2,12", budget=120.0)
+    (first, second) = report.result["rows"]
+    assert first["status"] == "measured"
+    assert second["estimated_seconds"] == pytest.approx(3 * 77, rel=1e-2)
+
+
+def test_no_time_at_all_estimates_nothing_and_ends_well(imagine):
+    imagine()
+    report = _run(views="2", budget=1.0)
+    (row,) = report.result["rows"]
+    assert row["status"] == "skipped, estimated"
+    assert row["estimated_seconds"] is None
+
+
+def test_models_take_turns_and_their_ratio_is_reported(imagine):
+    machine = imagine()
+    report = _run(views="2", size="224x518", compare="fast3r", budget=10_000.0)
+    pair = machine.forwards[-12:]
+    assert pair[::2] == [("student", 2)] * 6
+    assert pair[1::2] == [("fast3r", 2)] * 6
+    (ratio,) = report.result["ratios"]
+    assert ratio["views"] == 2
+    assert ratio["unit"] == "cpu_seconds"
+    assert ratio["ratio"] == pytest.approx(ratio["flop_ratio"])
+    assert ratio["flop_ratio"] == pytest.approx(2.59, abs=0.01)
+    assert [row["size"] for row in report.result["rows"]] == ["224x518", "224x512"]
+
+
+def test_a_row_that_ran_out_of_memory_is_a_row(imagine):
+    imagine(most_views=4)
+    report = _run(views="2,8", budget=10_000.0)
+    assert _status(report) == {("student", 2): "measured", ("student", 8): "out of memory"}
+
+
+def test_models_that_do_not_fit_together_run_alone(imagine):
+    imagine(shared=False)
+    report = _run(views="2", compare="student-reference", budget=10_000.0)
+    assert set(_status(report).values()) == {"measured"}
+
+
+def test_out_of_memory_everywhere_is_an_error_after_the_result_is_written(imagine, tmp_path):
+    imagine(most_views=1)
+    with pytest.raises(OutOfMemoryError, match="every row"):
+        _run(views="2,4", budget=10_000.0, output=tmp_path / "out")
+    rows = json.loads((tmp_path / "out/result.json").read_text())["rows"]
+    assert [row["status"] for row in rows] == ["out of memory"] * 2
+
+
+def test_the_budget_of_a_cpu_is_five_minutes_and_said(imagine):
+    imagine()
+    progress = Silent()
+    report = benchmark.benchmark(BenchSettings(device="cpu", views="2"), progress=progress)
+    assert any("300 s" in note for note in progress.notes)
+    assert report.result["header"]["budget"] == 300
+
+
+def test_results_are_numbered_and_a_chosen_one_is_kept(imagine, tmp_path):
+    imagine()
+    assert _run(views="2").files[0].parent.name == "paper-001"
+    assert _run(views="2").files[0].parent.name == "paper-002"
+    chosen = tmp_path / "mine"
+    first = _run(views="2", output=chosen)
+    again = _run(views="2", output=chosen)
+    assert again.finished_before
+    assert again.result == json.loads(json.dumps(first.result))
+    with pytest.raises(ConflictError, match="views: 2 → 4"):
+        _run(views="4", output=chosen)
+    with Image.open(chosen / "bench.png") as picture:
+        assert picture.width > picture.height
+
+
+@pytest.mark.parametrize(
+    ("values", "error"),
+    [
+        ({"preset": "papre"}, ConfigError),
+        ({"compare": "fast4r"}, ConfigError),
+        ({"compare": "student"}, ConfigError),
+        ({"size": "100x100"}, RequestError),
+        ({"size": "0x14"}, RequestError),
+        ({"views": "x"}, ConfigError),
+        ({"model": "nowhere"}, InputMissingError),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_any_work(imagine, values, error):
+    machine = imagine()
+    with pytest.raises(error):
+        _run(**values)
+    assert machine.now == 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(DeviceError):
+        benchmark.benchmark(BenchSettings(device="cuda"))
+
+
+def test_the_paper_preset_has_the_papers_arithmetic():
+    assert network_of(SPECS["paper"]) == PAPER_STUDENT
+
+
+def test_a_process_that_dies_is_named_with_its_last_words(tmp_path, monkeypatch):
+    (tmp_path / "dying.py").write_text("import sys; sys.exit('no such luck')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with WorkerProcess("dying") as process, pytest.raises(FailedError, match="no such luck"):
+        process.ask({})
+
+
+def test_a_process_that_says_nothing_is_given_up_and_ended(tmp_path, monkeypatch):
+    (tmp_path / "sleepy.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with WorkerProcess("sleepy") as process:
+        with pytest.raises(TooSlowError):
+            process.ask({}, seconds=0.2)
+        child = process._process
+    assert child.poll() is not None
+
+
+def test_a_process_that_the_system_killed_ran_out_of_memory(tmp_path, monkeypatch):
+    text = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    (tmp_path / "killed.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with WorkerProcess("killed") as process, pytest.raises(OutOfMemoryError):
+        process.ask({})
+
+
+def test_forwards_are_measured_for_real(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report = _run(views="2", preset="tiny", size="28x42", compare="student-reference")
+    for row in report.result["rows"]:
+        assert row["status"] == "measured"
+        assert 0 < row["seconds_min"] <= row["seconds"] <= row["seconds_max"]
+        assert row["peak_bytes"] > 1e8
+        assert 0 < row["floor_share"] < 1
+        assert math.isfinite(row["estimated_seconds"])
+
+
+def test_memory_that_is_said_to_be_little_runs_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutOfMemoryError, match="every row"):
+        _run(views="64", preset="tiny", size="280x420", memory_gb=0.4, budget=60.0)
+
+
+def test_the_worker_is_a_module_that_can_be_run():
+    assert bench_process.WORKER == "distill3r_core.stages.bench_worker"
