@@ -174,20 +174,27 @@ def _from_address(entry: KnownWeights, file: PublishedFile, progress: Progress) 
 def _from_hub(entry: KnownWeights, folder: HubFolder) -> None:
     """Into `DISTILL3R_HOME` where it is set, else into the hub's own cache; it resumes."""
     from huggingface_hub import hf_hub_download  # not free to import
-    from huggingface_hub.errors import HfHubHTTPError
 
-    transport = HfHubHTTPError.__bases__[0]  # the hub does not export its HTTP library's error
     local = entry.place if "DISTILL3R_HOME" in os.environ else None
     try:
         with disk_errors(entry.place):
             for file in reversed(folder.files):  # the one that makes it complete comes last
                 hf_hub_download(folder.repo, file, local_dir=local)
-    except (transport, OSError) as error:
+    except (_transport_error(), OSError) as error:
         files = " and ".join(folder.files)
         raise WeightsError(
             f"cannot download {folder.repo}: {str(error).splitlines()[0]}",
             hint=f"run again to continue, or put {files} from {entry.address} into {entry.place}",
         ) from error
+
+
+def _transport_error() -> type[Exception]:
+    """What the hub's HTTP library raises; which library that is depends on the hub's version."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    base = HfHubHTTPError.__bases__[0]
+    assert issubclass(base, Exception)
+    return base
 
 
 def _facts(entry: KnownWeights) -> dict[str, Any]:
