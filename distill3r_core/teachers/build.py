@@ -12,7 +12,9 @@ from distill3r_core.errors import ConfigError
 from distill3r_core.registry import Registry
 from distill3r_core.teachers.base import Teacher
 from distill3r_core.teachers.depth import DepthTeacher
+from distill3r_core.teachers.fast3r import build_fast3r
 from distill3r_core.teachers.synthetic import SyntheticTeacher
+from distill3r_core.teachers.weights import require_weights
 
 ENTRY_POINTS = "distill3r.teachers"  # the group: name = "package.module:builder"
 
@@ -99,9 +101,22 @@ def _synthetic(weights: Path | None, device: torch.device, *, seed: int = 0) -> 
     return SyntheticTeacher(seed=seed)
 
 
+def _fast3r(
+    weights: Path | None,
+    device: torch.device,
+    *,
+    precision: str = "auto",
+    view_codes: str = "config",
+    seed: int = 0,
+) -> Teacher:
+    found = require_weights("fast3r", weights)
+    assert found is not None
+    return build_fast3r(found, device, precision=precision, view_codes=view_codes, seed=seed)
+
+
 def _refuse(weights: Path | None, name: str) -> None:
     if weights is not None:
         raise ConfigError(f"the teacher {name!r} has no weights, and {weights} was given")
 
 
-BUILDERS: dict[str, Builder] = {"depth": _depth, "synthetic": _synthetic}
+BUILDERS: dict[str, Builder] = {"depth": _depth, "synthetic": _synthetic, "fast3r": _fast3r}

@@ -46,6 +46,8 @@ def require_weights(name: str, weights: Path | None = None) -> Path | None:
     """
     if name not in HUB_FOLDERS:
         return weights
+    if weights is not None and not weights.exists():
+        raise WeightsError(f"no file or folder {weights}", hint=_ways_out(name, weights))
     source = HUB_FOLDERS[name]
     home = paths.weights_home() / name
     for folder in (home, _hub_snapshot(source)) if weights is None else (weights,):
@@ -56,13 +58,18 @@ def require_weights(name: str, weights: Path | None = None) -> Path | None:
     raise WeightsError(
         f"the teacher {name!r} has no weights: {' and '.join(missing)} not found in {place}"
         + (" nor in the Hugging Face cache" if weights is None else ""),
-        hint=(
-            f"download them ({source.gigabytes} GB, {source.licence}): "
-            f"distill3r models download {name}\n"
-            f"or put the files of {source.repo} into {place}, or name their folder: --weights DIR\n"
-            "a dry run, not your scene: distill3r cache --resume --teacher synthetic\n"
-            "the whole route on rendered scenes: distill3r demo"
-        ),
+        hint=_ways_out(name, place),
+    )
+
+
+def _ways_out(name: str, place: Path) -> str:
+    source = HUB_FOLDERS[name]
+    return (
+        f"download them ({source.gigabytes} GB, {source.licence}): "
+        f"distill3r models download {name}\n"
+        f"or put the files of {source.repo} into {place}, or name their folder: --weights DIR\n"
+        "a dry run, not your scene: distill3r cache --resume --teacher synthetic\n"
+        "the whole route on rendered scenes: distill3r demo"
     )
 
 

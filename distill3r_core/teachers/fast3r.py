@@ -1,0 +1,150 @@
+"""The teacher Fast3R (arXiv:2501.13928), native, on its official weights."""
+
+import zlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from distill3r_core.errors import ConfigError, RequestError
+from distill3r_core.io.weights import file_hash
+from distill3r_core.nn.view_codes import (
+    TABLE_ROWS,
+    random_view_numbers,
+    sequential_view_numbers,
+)
+from distill3r_core.teachers.base import prepare_view
+from distill3r_core.teachers.fast3r_files import load_network, weight_file
+from distill3r_core.teachers.fast3r_network import HEAD_CHUNK, Fast3R
+from distill3r_core.teachers.weights import HUB_FOLDERS
+from distill3r_core.types import PreparedView, RawMaps, View
+
+PRECISIONS = ("auto", "float32", "float16", "bfloat16")
+VIEW_CODES = ("config", "sequential", "random")
+
+THRESHOLD = 0.3  # on confidence - 1 (arXiv:2602.00865, equation 1)
+LONG_EDGE = 512
+# On a CPU the memory of a head at full resolution is what counts; the numbers are the same.
+HEADS_AT_ONCE = {"cuda": HEAD_CHUNK}
+
+
+class Fast3RTeacher:
+    """Local and global point maps of many views, of unknown scale.
+
+    Args:
+        network: In eval mode, on its device.
+        weights: The file it came from, for its hash.
+        precision: Of the forward pass, one of `PRECISIONS`: "auto" is the original's autocast to
+            float16 on a GPU, and float32 elsewhere.
+        view_codes: How views are numbered, one of `VIEW_CODES`: "config" as the weights'
+            configuration says.
+        seed: Of random numbers, together with the sample's name: a sample gets the same ones
+            in every run.
+    """
+
+    name = "fast3r"
+    licence = HUB_FOLDERS["fast3r"].licence
+    threshold = THRESHOLD
+    long_edge = LONG_EDGE
+    metric = False
+
+    def __init__(
+        self,
+        network: Fast3R,
+        *,
+        weights: Path | None = None,
+        precision: str = "auto",
+        view_codes: str = "config",
+        seed: int = 0,
+    ) -> None:
+        self.network = network
+        self.multiple = network.config.patch_size
+        self.seed = seed
+        self._weights = weights
+        self._hash: str | None = None
+        self._random = network.config.random_view_codes
+        if view_codes != "config":
+            self._random = view_codes == "random"
+        self._precision = precision
+
+    @property
+    def weights_hash(self) -> str | None:
+        """Of the weight file, read when it is first asked for; None for a network without one."""
+        if self._hash is None and self._weights is not None:
+            self._hash = file_hash(self._weights)
+        return self._hash
+
+    def prepare(self, view: View) -> PreparedView:
+        """Long edge to 512, then cropped to whole patches; portrait stays portrait."""
+        return prepare_view(view, long_edge=self.long_edge, multiple=self.multiple)
+
+    @torch.inference_mode()
+    def predict(self, views: Sequence[PreparedView]) -> RawMaps:
+        """All views in one pass.
+
+        Raises:
+            RequestError: More views than the network can tell apart.
+        """
+        if len(views) > TABLE_ROWS:
+            raise RequestError(f"Fast3R sees at most {TABLE_ROWS} views at once, not {len(views)}")
+        device = self.network.fusion.codes.device
+        images = [(2 * view.image[None] - 1).to(device) for view in views]
+        chunk = HEADS_AT_ONCE.get(device.type, 1)
+        with self._autocast(device):
+            maps = self.network(images, self._numbers(views).to(device), head_chunk=chunk)
+        return RawMaps(
+            points_local=[one.local_maps.points[0].cpu() for one in maps],
+            confidence_local=[one.local_maps.confidence[0].cpu() for one in maps],
+            confidence_global=[one.global_maps.confidence[0].cpu() for one in maps],
+            points_global=[one.global_maps.points[0].cpu() for one in maps],
+        )
+
+    def _numbers(self, views: Sequence[PreparedView]) -> Int[Tensor, "1 N"]:
+        """Rows of the code table; random ones are a matter of the sample's name and the seed."""
+        if not self._random:
+            return sequential_view_numbers(1, len(views))
+        seed = zlib.crc32(f"{self.seed}/{views[0].sample}".encode())
+        return random_view_numbers(1, len(views), torch.Generator().manual_seed(seed))
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        precision = self._precision
+        if precision == "auto":
+            precision = "float16" if device.type == "cuda" else "float32"
+        if precision == "float32":
+            return nullcontext()
+        return torch.autocast(device.type, dtype=getattr(torch, precision))
+
+
+def build_fast3r(
+    weights: Path,
+    device: torch.device,
+    *,
+    precision: str = "auto",
+    view_codes: str = "config",
+    seed: int = 0,
+) -> Fast3RTeacher:
+    """The teacher of a folder of weights; see `load_network` and `Fast3RTeacher`.
+
+    Raises:
+        WeightsError: A file is missing, damaged or not Fast3R's.
+        ConfigError: No such precision or view codes.
+    """
+    for name, value, known in (
+        ("precision", precision, PRECISIONS),
+        ("view_codes", view_codes, VIEW_CODES),
+    ):
+        if value not in known:
+            raise ConfigError(f"{name} {value!r} is unknown", hint=f"known: {', '.join(known)}")
+    # The original's attention is in bfloat16 on a GPU whatever surrounds it.
+    dtype = torch.bfloat16 if device.type == "cuda" else None
+    network = load_network(weights, device=device, dtype=dtype)
+    return Fast3RTeacher(
+        network,
+        weights=weight_file(weights),
+        precision=precision,
+        view_codes=view_codes,
+        seed=seed,
+    )

@@ -1,0 +1,177 @@
+"""Fast3R's network (arXiv:2501.13928): CroCo encoder, a transformer over all views, two heads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from distill3r_core.nn.dpt import DPTHead, hooked_layers
+from distill3r_core.nn.encoder import PatchEmbed, RotaryEncoder
+from distill3r_core.nn.fusion import Fusion
+from distill3r_core.nn.maps import HeadMaps, predict_maps
+from distill3r_core.teachers.fast3r_config import SCALED_ATTENTION, Fast3RConfig
+
+ENCODER_CHUNK = 400  # pictures of one size in one batch, as in the original
+HEAD_CHUNK = 25
+
+
+@dataclass(frozen=True)
+class Fast3RMaps:
+    """What the network says of one view, for every item of the batch.
+
+    Args:
+        global_maps: Points in the frame of view 0's camera, and their confidence.
+        local_maps: Points in the view's own frame, and their confidence.
+    """
+
+    global_maps: HeadMaps
+    local_maps: HeadMaps
+
+
+class Fast3R(nn.Module):
+    """Point maps of many views in one pass.
+
+    Args:
+        config: Sizes and choices.
+        dtype: Of the attention's product and softmax, whatever surrounds them; None: as their
+            inputs. The original takes bfloat16 on a GPU and nothing on a CPU.
+    """
+
+    def __init__(self, config: Fast3RConfig, *, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = RotaryEncoder(
+            PatchEmbed(config.patch_size, config.encoder_width),
+            width=config.encoder_width,
+            depth=config.encoder_depth,
+            heads=config.encoder_heads,
+            dtype=dtype,
+        )
+        self.fusion = Fusion(
+            config.encoder_width,
+            width=config.decoder_width,
+            depth=config.decoder_depth,
+            heads=config.decoder_heads,
+            attention_scale=SCALED_ATTENTION if config.scaled_attention else 1.0,
+            dtype=dtype,
+        )
+        widths = (config.encoder_width, *[config.decoder_width] * 3)
+        self.global_head = DPTHead(widths, patch_size=config.patch_size, spare_unit=True)
+        self.local_head = DPTHead(widths, patch_size=config.patch_size, spare_unit=True)
+
+    def forward(
+        self,
+        images: Sequence[Float[Tensor, "B 3 _ _"]],
+        view_numbers: Int[Tensor, "B N"],
+        *,
+        portrait: Bool[Tensor, "B N"] | None = None,
+        head_chunk: int = HEAD_CHUNK,
+    ) -> list[Fast3RMaps]:
+        """Maps of every view, at the size that its picture is stored in.
+
+        Args:
+            images: One entry per view, RGB in [-1, 1], sides multiples of the patch size.
+            view_numbers: Row of the code table for every view.
+            portrait: Items that are stored transposed, in landscape, though their true shape is
+                portrait. None: none; only a landscape embedding knows of such.
+            head_chunk: Views that go through a head at once.
+        """
+        batch, views = len(images[0]), len(images)
+        if portrait is None:
+            portrait = torch.zeros(batch, views, dtype=torch.bool)
+        assert self.config.landscape_embed or not portrait.any(), "pictures are stored upright"
+        tokens = self._encode(images, portrait)
+        layers = self.fusion(
+            torch.cat(tokens, dim=1),
+            view_numbers,
+            [part.shape[1] for part in tokens],
+            layers=hooked_layers(self.config.decoder_depth),
+        )
+        sizes = {tuple(image.shape[-2:]) for image in images}
+        if len(sizes) == 1 and not portrait.any():
+            return self._together(layers, sizes.pop(), views, head_chunk)
+        found, start = [], 0
+        for index, image in enumerate(images):
+            stop = start + tokens[index].shape[1]
+            parts = [layer[:, start:stop] for layer in layers]
+            found.append(self._apart(parts, image, portrait[:, index], head_chunk))
+            start = stop
+        return found
+
+    def _encode(
+        self, images: Sequence[Float[Tensor, "B 3 _ _"]], portrait: Bool[Tensor, "B N"]
+    ) -> list[Float[Tensor, "B P D"]]:
+        """Tokens of every view; those of one size in one batch, otherwise view by view."""
+        if len({image.shape for image in images}) > 1:
+            return [
+                self._encode_batch(image, portrait[:, index]) for index, image in enumerate(images)
+            ]
+        batch = len(images[0])
+        done = self._encode_batch(torch.cat(list(images)), portrait.T.flatten())  # (N*B, P, D)
+        return list(done.split(batch))
+
+    def _encode_batch(
+        self, images: Float[Tensor, "n 3 H W"], portrait: Bool[Tensor, " n"]
+    ) -> Float[Tensor, "n P D"]:
+        if not portrait.any():
+            return torch.cat([self.encoder(part) for part in images.split(ENCODER_CHUNK)])
+        upright = self._encode_batch(images[portrait].mT, torch.zeros_like(portrait[portrait]))
+        done = upright.new_empty(len(images), *upright.shape[1:])
+        done[portrait] = upright
+        if not portrait.all():
+            done[~portrait] = self._encode_batch(images[~portrait], portrait[~portrait])
+        return done
+
+    def _together(
+        self, layers: Sequence[Tensor], size: tuple[int, ...], views: int, chunk: int
+    ) -> list[Fast3RMaps]:
+        """All views of one size through the heads, view after view."""
+        grid = self._grid(size)
+        rows = [
+            layer.unflatten(1, (views, -1)).transpose(0, 1).flatten(0, 1)  # (N*B, P, D)
+            for layer in layers
+        ]
+        wide = predict_maps(self.global_head, rows, grid, chunk=chunk)
+        close = predict_maps(self.local_head, rows, grid, chunk=chunk)
+        return [
+            Fast3RMaps(far, near)
+            for far, near in zip(_by_view(wide, views), _by_view(close, views), strict=True)
+        ]
+
+    def _apart(
+        self,
+        layers: Sequence[Float[Tensor, "B P _"]],
+        image: Float[Tensor, "B 3 H W"],
+        portrait: Bool[Tensor, " B"],
+        chunk: int,
+    ) -> Fast3RMaps:
+        """One view, its portrait items predicted upright and laid down again."""
+        height, width = image.shape[-2:]
+        upright = portrait if self.config.landscape_heads else torch.zeros_like(portrait)
+        both = []
+        for head in (self.global_head, self.local_head):
+            points = image.new_empty(len(image), height, width, 3, dtype=torch.float32)
+            confidence = points.new_empty(points.shape[:-1])
+            for stands, chosen in ((False, ~upright), (True, upright)):
+                if not chosen.any():
+                    continue
+                size = (width, height) if stands else (height, width)
+                rows = [layer[chosen] for layer in layers]
+                maps = predict_maps(head, rows, self._grid(size), chunk=chunk)
+                laid = maps.points.transpose(1, 2) if stands else maps.points
+                points[chosen] = laid
+                confidence[chosen] = maps.confidence.mT if stands else maps.confidence
+            both.append(HeadMaps(points, confidence))
+        return Fast3RMaps(*both)
+
+    def _grid(self, size: tuple[int, ...]) -> tuple[int, int]:
+        rows, columns = (side // self.config.patch_size for side in size)
+        return rows, columns
+
+
+def _by_view(maps: HeadMaps, views: int) -> list[HeadMaps]:
+    """Split (N*B, ...) into N parts."""
+    parts = zip(maps.points.chunk(views), maps.confidence.chunk(views), strict=True)
+    return [HeadMaps(points, confidence) for points, confidence in parts]

@@ -1,0 +1,231 @@
+import copy
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fast3r_folders import CONFIG, hub_tensors, official_tensors, write_folder
+
+from distill3r_core.errors import ConfigError, WeightsError
+from distill3r_core.teachers import Teacher, build_teacher, export_counted
+from distill3r_core.types import View
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("hub") / "fast3r", hub_tensors())
+
+
+@pytest.fixture(scope="module")
+def teacher(folder):
+    return build_teacher("fast3r", folder)
+
+
+@pytest.fixture(scope="module")
+def prepared(teacher):
+    generator = np.random.default_rng(0)
+    views = []
+    for index in range(3):
+        image = generator.integers(0, 255, (32, 48, 3), dtype=np.uint8)
+        views.append(View(image=image, sample="photos/castle/000", index=index))
+    return [small(teacher.prepare(view)) for view in views]
+
+
+def small(view):
+    """The same view at 32 x 48, for a forward pass of milliseconds."""
+    return replace(view, image=view.image[:, ::10, ::10][:, :32, :48].contiguous())
+
+
+def test_it_is_a_teacher_that_masks_by_the_papers_threshold(teacher):
+    assert isinstance(teacher, Teacher)
+    assert (teacher.name, teacher.threshold, teacher.metric) == ("fast3r", 0.3, False)
+    assert (teacher.long_edge, teacher.multiple) == (512, 16)
+    assert "Noncommercial" in teacher.licence
+
+
+@pytest.mark.parametrize(
+    ("source", "seen"),
+    [((480, 640), (384, 512)), ((640, 480), (512, 384)), ((300, 1000), (144, 512))],
+)
+def test_a_picture_is_prepared_as_the_original_does(teacher, source, seen):
+    view = View(image=np.zeros((*source, 3), dtype=np.uint8))
+    prepared = teacher.prepare(view)
+    assert tuple(prepared.image.shape) == (3, *seen)
+    assert prepared.placement.size == seen
+
+
+def test_the_maps_become_targets(teacher, prepared):
+    exported = export_counted(teacher.predict(prepared), size=(28, 42), threshold=0.3)
+    assert exported.targets.points_local.shape == (3, 28, 42, 3)
+    assert (exported.targets.confidence_local >= 1).all()
+    assert exported.targets.valid_mask.any()
+
+
+def test_a_sample_gets_the_same_maps_in_every_run(teacher, prepared, folder):
+    first = teacher.predict(prepared).points_local
+    torch.manual_seed(99)
+    again = build_teacher("fast3r", folder).predict(prepared).points_local
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_view_codes_follow_the_samples_name_the_seed_and_the_configuration(
+    teacher, prepared, folder
+):
+    usual = teacher._numbers(prepared).tolist()
+    elsewhere = [replace(view, sample="photos/tree/000") for view in prepared]
+    assert usual[0][0] == 0
+    assert len(set(usual[0])) == 3
+    assert teacher._numbers(elsewhere).tolist() != usual
+    assert build_teacher("fast3r", folder, seed=1)._numbers(prepared).tolist() != usual
+    ordered = build_teacher("fast3r", folder, view_codes="sequential")
+    assert ordered._numbers(prepared).tolist() == [[0, 1, 2]]
+
+
+def test_views_of_different_sizes_keep_them(teacher, prepared):
+    portrait = replace(prepared[1], image=prepared[1].image.mT.contiguous())
+    raw = teacher.predict([prepared[0], portrait])
+    assert [tuple(points.shape[:2]) for points in raw.points_local] == [(32, 48), (48, 32)]
+
+
+def test_either_name_of_an_alias_and_the_prefix_of_lightning_give_the_same_network(
+    teacher, prepared, tmp_path
+):
+    expected = teacher.predict(prepared).points_global[1]
+    both = official_tensors()
+    variants = {
+        "second names": {n: v for n, v in both.items() if not ("layer" in n and "_rn.weight" in n)},
+        "both, prefixed": {f"net.{name}": v.clone() for name, v in both.items()},
+    }
+    for name, tensors in variants.items():
+        found = build_teacher("fast3r", write_folder(tmp_path / name, tensors)).predict(prepared)
+        assert torch.equal(found.points_global[1], expected), name
+        shutil.rmtree(tmp_path / name)
+
+
+def test_a_lightning_checkpoint_beside_the_configuration_is_read(
+    teacher, prepared, folder, tmp_path
+):
+    shutil.copy(folder / "config.json", tmp_path)
+    state = {f"net.{name}": value for name, value in hub_tensors().items()}
+    state["loss.weight"] = torch.ones(1)  # not the network's
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "last.ckpt")
+    found = build_teacher("fast3r", tmp_path / "last.ckpt").predict(prepared)
+    assert torch.equal(found.points_local[0], teacher.predict(prepared).points_local[0])
+
+
+class Hostile:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_hostile_checkpoint_is_refused_and_not_executed(folder, tmp_path):
+    shutil.copy(folder / "config.json", tmp_path)
+    torch.save({"state_dict": Hostile(tmp_path / "owned")}, tmp_path / "last.ckpt")
+    with pytest.raises(WeightsError, match="refused"):
+        build_teacher("fast3r", tmp_path / "last.ckpt")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_missing_an_unknown_and_a_misshapen_tensor_are_named_together(tmp_path):
+    tensors = hub_tensors()
+    del tensors["decoder.dec_norm.weight"]
+    tensors["encoder.enc_norm.bias"] = torch.zeros(7)
+    tensors["decoder.mystery"] = torch.zeros(1)
+    with pytest.raises(WeightsError) as caught:
+        build_teacher("fast3r", write_folder(tmp_path, tensors))
+    for words in (
+        "missing: decoder.dec_norm.weight", "unknown: decoder.mystery",
+        "encoder.enc_norm.bias: (7,) instead of (32,)",
+    ):  # fmt: skip
+        assert words in caught.value.message
+
+
+def test_a_file_that_is_cut_short_is_refused(folder, tmp_path):
+    shutil.copy(folder / "config.json", tmp_path)
+    with (folder / "model.safetensors").open("rb") as whole:
+        (tmp_path / "model.safetensors").write_bytes(whole.read(100_000))
+    with pytest.raises(WeightsError, match="not a whole safetensors file"):
+        build_teacher("fast3r", tmp_path)
+
+
+def test_a_folder_that_lacks_a_file_is_refused_by_the_files_name(folder, tmp_path):
+    with pytest.raises(WeightsError, match=r"model\.safetensors and config\.json"):
+        build_teacher("fast3r", tmp_path)
+    shutil.copy(folder / "config.json", tmp_path)
+    with pytest.raises(WeightsError, match=r"weights: model\.safetensors not found"):
+        build_teacher("fast3r", tmp_path)
+    with pytest.raises(WeightsError, match="no file or folder"):
+        build_teacher("fast3r", tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("encoder_args", "pos_embed", "cosine"),
+        ("encoder_args", "patch_embed_cls", "Mystery"),
+        ("head_args", "depth_mode", ["linear", -1, 1]),
+        ("head_args", "with_local_head", False),
+        ("decoder_args", "depth", "six"),
+    ],
+)
+def test_a_configuration_of_another_network_is_refused_by_its_key(tmp_path, section, key, value):
+    config = copy.deepcopy(CONFIG)
+    config[section][key] = value
+    with pytest.raises(WeightsError, match=rf"{section}\.{key}"):
+        build_teacher("fast3r", write_folder(tmp_path, {"x": torch.zeros(1)}, config))
+
+
+def test_a_configuration_that_is_no_json_is_refused(folder, tmp_path):
+    write_folder(tmp_path, {"x": torch.zeros(1)}, ["not", "a", "mapping"])
+    with pytest.raises(WeightsError, match="lacks encoder_args"):
+        build_teacher("fast3r", tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(WeightsError, match="cannot read"):
+        build_teacher("fast3r", tmp_path)
+
+
+def test_an_unknown_precision_is_refused_before_the_file_is_read(folder):
+    with pytest.raises(ConfigError, match="precision 'half'"):
+        build_teacher("fast3r", folder, precision="half")
+
+
+def test_bfloat16_gives_finite_maps_near_those_of_float32(teacher, prepared, folder):
+    exact = teacher.predict(prepared)
+    rough = build_teacher("fast3r", folder, precision="bfloat16").predict(prepared)
+    for ours, theirs in zip(rough.points_local, exact.points_local, strict=True):
+        assert ours.dtype == torch.float32
+        assert ours.isfinite().all()
+        assert (ours - theirs).abs().max() < 0.05 * theirs.abs().max()
+
+
+def run(code: str, *arguments: object) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+def test_a_network_is_never_in_memory_twice(folder):
+    code = """
+import resource, sys
+import torch
+from distill3r_core import build_teacher
+build_teacher("synthetic")
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+teacher = build_teacher("fast3r", sys.argv[1])
+parameters = list(teacher.network.parameters())
+total = sum(float(p.sum()) for p in parameters)
+size = sum(p.numel() * p.element_size() for p in parameters)
+print((peak() - before) / size)
+"""
+    assert float(run(code, folder)) < 1.3
