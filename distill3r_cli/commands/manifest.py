@@ -1,7 +1,77 @@
-"""Not yet."""
+"""`distill3r manifest`: from folders of data to a manifest and processed pictures."""
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
+
+from distill3r_cli import console, options
+from distill3r_core import paths
+
+_EXAMPLES = (
+    "Examples: distill3r manifest photos/  ·  "
+    "distill3r manifest 7scenes/ --stride 5 --val-frames last:40"
+)
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
+    app.command("manifest", epilog=_EXAMPLES)(manifest)
+
+
+@options.shared()
+def manifest(
+    context: typer.Context,
+    roots: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders of data, or a data_paths.yaml.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the manifest and its pictures.")
+    ] = paths.DATA,
+    layout: Annotated[
+        str, typer.Option(help="How the data lies: auto, rgbd, 7scenes, images or pattern.")
+    ] = "auto",
+    views: Annotated[int, typer.Option(help="Views of a sample.")] = 20,
+    stride: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|pose",
+            help="Frames from one view to the next; pose: by camera motion.",
+            show_default="by data set",
+        ),
+    ] = None,
+    samples_per_scene: Annotated[
+        int, typer.Option(help="Most samples of a scene, in each split.")
+    ] = 5,
+    sample_frac: Annotated[float, typer.Option(help="Fraction of the scenes to keep.")] = 1.0,
+    val_scenes: Annotated[
+        float, typer.Option(help="Fraction of the scenes held out for validation.")
+    ] = 0.1,
+    val_frames: Annotated[
+        str | None,
+        typer.Option(
+            metavar="last:N|every:K",
+            help="Hold out frames inside scenes instead.",
+            show_default=False,
+        ),
+    ] = None,
+    images_only: Annotated[
+        bool, typer.Option("--images-only", help="Leave depth and poses alone.")
+    ] = False,
+    resize_max: Annotated[int, typer.Option(help="Longest edge of a processed picture.")] = 960,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List only; read and write nothing.")
+    ] = False,
+    overwrite: options.OverwriteOpt = False,
+    seed: options.SeedOpt = 0,
+) -> None:
+    """Turn photographs or RGB-D frames into samples that a teacher can look at."""
+    from distill3r_core.stages.manifest import ManifestSettings, build_manifest
+
+    settings = options.settings(
+        context, ManifestSettings, section="manifest", leave=("dry_run", "overwrite")
+    )
+    with console.progress("cpu") as progress:
+        report = build_manifest(settings, dry_run=dry_run, overwrite=overwrite, progress=progress)
+    console.show(report)

@@ -66,11 +66,13 @@ def decide(
     sides = {splits[0] for splits in whole if splits}
     if len(sides) != 1 or fixed or (val_scenes == 0 and sides == {"train"}):
         return Decision(tuple(whole))
-    note = (
-        f"too few scenes to hold whole ones out (--val-scenes {val_scenes:g}): "
-        "the last 10 % of each scene's frames are validation"
-    )
-    return Decision(tuple(_last(part.frames) for part in parts), (note,))
+    inside = tuple(_last(part.frames) for part in parts)
+    note = f"too few scenes to hold whole ones out (--val-scenes {val_scenes:g}): "
+    if any("val" in splits for splits in inside):
+        note += "the last 10 % of each scene's frames are validation"
+    else:
+        note += "there is no validation data"
+    return Decision(inside, (note,))
 
 
 def hashed_split(name: str, val_scenes: float) -> Split:

@@ -1,0 +1,149 @@
+"""What `manifest` remembers between runs: what was made of which file, under which settings."""
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from distill3r_core.data.layouts.base import Frame
+from distill3r_core.data.views import INDEX, Stamp
+from distill3r_core.errors import ConflictError, RequestError
+from distill3r_core.io.files import disk_errors, write_text
+
+_LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of one frame.
+
+    Args:
+        key: `<dataset>/<scene_id>/<frame>`.
+        made: Digest of all settings that decide what is made of it.
+        sources: Stamps of its files when it was read; None where there was none.
+        refused: Why it was left out.
+        row: Cells of its manifest row, where it was written.
+        written: Stamps of what was written, by path in the manifest.
+        notes: What was decided in reading it.
+    """
+
+    key: str
+    made: str
+    sources: tuple[tuple[int, int] | None, ...]
+    refused: str | None = None
+    row: Mapping[str, Any] | None = None
+    written: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def stands(self, folder: Path, made: str, sources: tuple[Any, ...]) -> bool:
+        """Whether nothing has changed since: settings, source files and what was written."""
+        if self.made != made or self.sources != sources:
+            return False
+        return all(stamp_of(folder / name) == stamp for name, stamp in self.written.items())
+
+
+class Index:
+    """Entries by key, kept in a file that grows while a run works: a kill loses one line at most.
+
+    Args:
+        folder: The manifest's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / INDEX
+        self.entries: dict[str, Entry] = {}
+        self._file: IO[str] | None = None
+        self._grew = False
+        if self.path.is_file():
+            text = self.path.read_text(encoding="utf-8", errors="replace")
+            for line in text.splitlines():
+                if (entry := _parse(line)) is not None:
+                    self.entries[entry.key] = entry
+
+    def add(self, entry: Entry) -> None:
+        """Remember an entry now."""
+        self.entries[entry.key], self._grew = entry, True
+        with disk_errors(self.path):
+            if self._file is None:
+                self._file = self.path.open("a", encoding="utf-8")
+                self._file.write("\n")  # ends the torn last line of a run that was killed
+            self._file.write(_line(entry) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            with disk_errors(self.path):
+                self._file.close()
+            self._file = None
+
+    def compact(self) -> None:
+        """Write each key once, if anything was added."""
+        self.close()
+        if not self._grew:
+            return
+        lines = (_line(self.entries[key]) for key in sorted(self.entries))
+        write_text(self.path, "".join(f"{line}\n" for line in lines))
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder; the lock dies with the process.
+
+    Raises:
+        ConflictError: Another process holds it.
+        RequestError: Nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / _LOCK).open("w")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise RequestError(
+            f"cannot write to {folder}: {reason}", hint="choose another folder with -o"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConflictError(f"another run is writing {folder}") from error
+        yield
+
+
+def sources_of(frame: Frame) -> tuple[tuple[int, int] | None, ...]:
+    """Stamps of a frame's files."""
+    return tuple(stamp_of(path) for path in (frame.color, frame.depth, frame.pose) if path)
+
+
+def stamp_of(path: Path) -> tuple[int, int] | None:
+    """Size and time of a file, None where there is none."""
+    try:
+        stamp = Stamp.of(path)
+    except OSError:
+        return None
+    return stamp.size, stamp.modified_ns
+
+
+def _line(entry: Entry) -> str:
+    # Nothing that stayed empty: there is a line for every frame of every data set.
+    values = {name: value for name, value in vars(entry).items() if value}
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+
+
+def _parse(line: str) -> Entry | None:
+    try:
+        values = json.loads(line)
+        return Entry(
+            key=values["key"],
+            made=values["made"],
+            sources=tuple(None if stamp is None else tuple(stamp) for stamp in values["sources"]),
+            refused=values.get("refused"),
+            row=values.get("row"),
+            written={name: tuple(stamp) for name, stamp in values.get("written", {}).items()},
+            notes=tuple(values.get("notes", ())),
+        )
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return None  # torn

@@ -1,0 +1,214 @@
+"""Which frames of a data set are wanted, in which split and which windows; nothing is read."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from distill3r_core.data import sampling, splits
+from distill3r_core.data.layouts.base import Frame, Refused, Scan, Scene
+from distill3r_core.data.manifest import Row, Split
+from distill3r_core.data.sampling import Policy, Window
+from distill3r_core.data.source import read_pose
+from distill3r_core.errors import ImageError, RequestError
+
+# From the frames of one part of a scene to its windows, as numbers of these frames.
+Windower = Callable[[tuple[Frame, ...], Policy], tuple[Window, ...]]
+_SIDES: tuple[Split, ...] = ("train", "val")
+_ID_DIGITS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class ScenePlan:
+    """One scene.
+
+    Args:
+        scene: As it was listed.
+        frames: Those that are usable as far as is known, in order.
+        splits: One for each of `frames`.
+        windows: Numbers of `frames`; training windows first.
+    """
+
+    scene: Scene
+    frames: tuple[Frame, ...]
+    splits: tuple[Split, ...]
+    windows: tuple[Window, ...]
+
+    @property
+    def wanted(self) -> dict[int, list[int]]:
+        """Numbers of the frames that some window uses, each with the numbers of the windows."""
+        used: dict[int, list[int]] = {}
+        for number, window in enumerate(self.windows):
+            for index in window:
+                used.setdefault(index, []).append(number)
+        return dict(sorted(used.items()))
+
+    def samples(self, split: Split) -> int:
+        """How many windows a split has."""
+        return sum(self.splits[window[0]] == split for window in self.windows)
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetPlan:
+    """A data set.
+
+    Args:
+        scan: As it was listed.
+        scenes: Those with at least two usable frames.
+        refused: Scenes that are too small.
+        notes: Worth saying.
+    """
+
+    scan: Scan
+    scenes: tuple[ScenePlan, ...]
+    refused: tuple[Refused, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def images(self) -> int:
+        """How many pictures some window uses."""
+        return sum(len(scene.wanted) for scene in self.scenes)
+
+    def samples(self, split: Split) -> int:
+        """How many windows a split has."""
+        return sum(scene.samples(split) for scene in self.scenes)
+
+
+def plan_dataset(
+    scan: Scan,
+    unusable: Collection[str],
+    *,
+    windower: Windower,
+    policy: sampling.PolicyName | None,
+    val_scenes: float,
+    val_frames: str | None,
+) -> DatasetPlan:
+    """Split a data set and cut it into windows.
+
+    Args:
+        scan: Its scenes.
+        unusable: Keys of frames that cannot be read.
+        windower: Cuts frames into windows.
+        policy: Instead of the data set's own.
+        val_scenes: See `splits.decide`.
+        val_frames: See `splits.decide`.
+    """
+    usable = [
+        (scene, tuple(f for f in scene.frames if key_of(scan, scene, f) not in unusable))
+        for scene in scan.scenes
+    ]
+    alone = [scene for scene, frames in usable if len(frames) == 1]
+    usable = [(scene, frames) for scene, frames in usable if len(frames) >= sampling.LEAST_VIEWS]
+    decision = splits.decide(
+        [
+            splits.Part(f"{scan.dataset}/{scene.scene_id}", len(frames), scene.split)
+            for scene, frames in usable
+        ],
+        val_scenes=val_scenes,
+        val_frames=val_frames,
+        fixed=scan.fixed_split,
+    )
+    scenes, notes = [], [f"{scan.dataset}: {note}" for note in decision.notes]
+    for (scene, frames), chosen in zip(usable, decision.splits, strict=True):
+        own = sampling.policy_for(scan.policy_name or "", ordered=scene.order != "none")
+        used = sampling.with_name(own, policy or "auto")
+        scenes.append(ScenePlan(scene, frames, chosen, _windows(frames, chosen, used, windower)))
+        notes += [
+            f"{scan.dataset}/{scene.scene_id}: one {side} frame alone makes no sample"
+            for side in _SIDES
+            if chosen.count(side) == 1
+        ]
+    refused = tuple(
+        Refused(scene.folder, "a scene of one frame makes no sample") for scene in alone
+    )
+    return DatasetPlan(scan, tuple(scenes), refused, tuple(notes))
+
+
+def by_count(views: int, samples: int, stride: int | None) -> Windower:
+    """Windows by the number of frames alone."""
+    return lambda frames, policy: sampling.windows(
+        len(frames), policy, views, samples=samples, stride=stride
+    )
+
+
+def by_pose(views: int, samples: int) -> Windower:
+    """Windows over frames with about the same motion between them.
+
+    The windower raises RequestError where a frame has no pose.
+    """
+
+    def cut(frames: tuple[Frame, ...], policy: Policy) -> tuple[Window, ...]:
+        posed, poses = [], []
+        for index, frame in enumerate(frames):
+            if frame.pose is None:
+                raise RequestError(
+                    f"--stride pose needs poses, and {frame.color} has none",
+                    hint="give a number, or leave --stride out",
+                )
+            try:
+                poses.append(read_pose(frame.pose))
+            except ImageError:
+                continue  # the frame itself is about to be refused for it
+            posed.append(index)
+        if not posed:
+            return ()
+        walk = sampling.pose_walk(np.stack(poses), around_object=policy.name == "orbit")
+        return sampling.cut([posed[step] for step in walk], views, samples)
+
+    return cut
+
+
+def rows_of(plan: DatasetPlan, made: Callable[[str], dict[str, Any]]) -> list[Row]:
+    """Manifest rows of a data set.
+
+    Args:
+        plan: Whose wanted frames have all been made.
+        made: Cells of the frame with a key: those of `Row` that do not come from the plan.
+    """
+    rows = []
+    for scene in plan.scenes:
+        ids = _sample_ids(scene.scene)
+        for index, numbers in scene.wanted.items():
+            frame = scene.frames[index]
+            cells = made(key_of(plan.scan, scene.scene, frame))
+            rows.append(
+                Row(
+                    dataset=plan.scan.dataset,
+                    split=scene.splits[index],
+                    scene_id=scene.scene.scene_id,
+                    sample_id=ids[frame.name],
+                    order=scene.scene.order,
+                    windows=tuple(numbers),
+                    **cells,
+                )
+            )
+    return rows
+
+
+def key_of(scan: Scan, scene: Scene, frame: Frame) -> str:
+    """The name of a frame among all."""
+    return f"{scan.dataset}/{scene.scene_id}/{frame.name}"
+
+
+def _windows(
+    frames: tuple[Frame, ...], chosen: tuple[Split, ...], policy: Policy, windower: Windower
+) -> tuple[Window, ...]:
+    """Windows of each side apart: none crosses."""
+    found: list[Window] = []
+    for side in _SIDES:
+        members = [index for index, split in enumerate(chosen) if split == side]
+        part = tuple(frames[index] for index in members)
+        found += [tuple(members[i] for i in window) for window in windower(part, policy)]
+    return tuple(found)
+
+
+def _sample_ids(scene: Scene) -> dict[str, str]:
+    """Zero-padded so that string order is frame order: frame numbers where all have one."""
+    numbers = [frame.number for frame in scene.frames]
+    known = [number for number in numbers if number is not None]
+    if len(known) < len(numbers) or known != sorted(set(known)):
+        known = list(range(len(numbers)))
+    digits = max(_ID_DIGITS, len(str(max(known, default=0))))
+    pairs = zip(scene.frames, known, strict=True)
+    return {frame.name: f"{number:0{digits}d}" for frame, number in pairs}

@@ -1,0 +1,148 @@
+"""What lies in a manifest's folder already: settings, roots, rows and what was left out."""
+
+import csv
+import io
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from distill3r_core import config
+from distill3r_core.data.layouts import Scan
+from distill3r_core.data.layouts.base import Refused, shown
+from distill3r_core.data.manifest import Row, read_manifest
+from distill3r_core.errors import ConflictError
+from distill3r_core.io.files import write_text
+
+MANIFEST, RECORD, REJECTED = "manifest.csv", "manifest.json", "rejected.csv"
+
+
+@dataclass(frozen=True)
+class Before:
+    """What earlier runs left in a folder.
+
+    Args:
+        settings: Those that change the result, as plain data.
+        roots: Data set names by the path of their root.
+        rows: Of the manifest.
+        rejected: Lines of `rejected.csv`.
+        text: The manifest as it is on the disk.
+    """
+
+    settings: Mapping[str, Any]
+    roots: Mapping[str, Sequence[str]]
+    rows: tuple[Row, ...] = ()
+    rejected: tuple[tuple[str, str], ...] = ()
+    text: str = ""
+
+    def without(self, roots: Collection[str]) -> "Before":
+        """What is left when the data sets of some roots are made anew."""
+        names = {name for root in roots for name in self.roots.get(root, ())}
+        return replace(
+            self,
+            roots={root: names for root, names in self.roots.items() if root not in roots},
+            rows=tuple(row for row in self.rows if row.dataset not in names),
+            rejected=tuple(
+                line for line in self.rejected if not any(_below(line[0], root) for root in roots)
+            ),
+        )
+
+
+def read_before(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> Before:
+    """What earlier runs left in a folder, if this one may add to it.
+
+    Args:
+        folder: Of the manifest.
+        settings: Of this run, those that change the result.
+        overwrite: Forget a manifest that was made with others.
+
+    Raises:
+        ConflictError: A manifest is there that was made with other settings or by something else.
+    """
+    path = folder / MANIFEST
+    fresh = Before(settings, {})
+    if not path.is_file():
+        return fresh
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        found, roots = record["settings"], record["roots"]
+    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError) as error:
+        if overwrite:
+            return fresh
+        raise ConflictError(
+            f"{path} was not written by `distill3r manifest`",
+            hint="choose another folder with -o, or replace it with --overwrite",
+        ) from error
+    if found != settings:
+        if overwrite:
+            return fresh
+        lines = config.differences(found, settings)
+        raise ConflictError(
+            f"{path} was made with other settings:\n" + "\n".join(f"  {line}" for line in lines),
+            hint="choose another folder with -o, or replace it with --overwrite",
+        )
+    return Before(
+        settings, roots, read_manifest(path).rows, _read_rejected(folder), path.read_text("utf-8")
+    )
+
+
+def write_record(folder: Path, before: Before, roots: Mapping[str, Sequence[str]]) -> None:
+    """Write settings and roots."""
+    record = {"settings": dict(before.settings), "roots": {**before.roots, **roots}}
+    write_text(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_rejected(folder: Path, before: Before, refused: Sequence[Refused]) -> None:
+    """Write what was left out, with the lines of other roots."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path", "reason"))
+    writer.writerows(before.rejected)
+    writer.writerows((shown(item.path), item.reason) for item in refused)
+    write_text(folder / REJECTED, text.getvalue())
+
+
+def with_own_names(scans: Sequence[tuple[str, Scan]], before: Before) -> list[tuple[str, Scan]]:
+    """The data sets, each under a name that no other one has.
+
+    A root keeps the names it had; a new one gets `-2`, `-3` ... where its name is taken.
+
+    Args:
+        scans: Pairs of root and data set.
+        before: This run's roots included.
+    """
+    mine = {root for root, _ in scans}
+    taken = {name for root, names in before.roots.items() if root not in mine for name in names}
+    free = {root: list(before.roots.get(root, ())) for root in mine}
+    named = []
+    for root, scan in scans:
+        kept = next((name for name in free[root] if _is_of(name, scan.dataset)), None)
+        if kept is not None and kept not in taken:
+            free[root].remove(kept)
+            name = kept
+        else:
+            name, number = scan.dataset, 2
+            while name in taken:
+                name, number = f"{scan.dataset}-{number}", number + 1
+        taken.add(name)
+        named.append((root, replace(scan, dataset=name)))
+    return named
+
+
+def _is_of(name: str, dataset: str) -> bool:
+    """Whether a name in the record was made from a data set's own."""
+    stem, dash, number = name.rpartition("-")
+    return name == dataset or (bool(dash) and stem == dataset and number.isdecimal())
+
+
+def _below(path: str, root: str) -> bool:
+    return path == root or path.startswith(root.rstrip("/") + "/")
+
+
+def _read_rejected(folder: Path) -> tuple[tuple[str, str], ...]:
+    path = folder / REJECTED
+    if not path.is_file():
+        return ()
+    with path.open(newline="", encoding="utf-8") as file:
+        return tuple((line[0], line[1]) for line in list(csv.reader(file))[1:] if len(line) == 2)
