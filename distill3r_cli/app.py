@@ -63,3 +63,13 @@ for command in (
     convert,
 ):
     command.register(app)
+
+# Typer lists groups after commands; the panels bring them to where a user looks for them.
+_PANELS = {
+    "Try": ("demo", "infer", "view", "doctor"),
+    "Build": ("manifest", "cache", "train"),
+    "Measure": ("eval", "bench"),
+    "Weights": ("models", "convert"),
+}
+for entry in (*app.registered_commands, *app.registered_groups):
+    entry.rich_help_panel = next(panel for panel, names in _PANELS.items() if entry.name in names)
