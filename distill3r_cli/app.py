@@ -71,5 +71,6 @@ _PANELS = {
     "Measure": ("eval", "bench"),
     "Weights": ("models", "convert"),
 }
+_PANEL_OF = {name: panel for panel, names in _PANELS.items() for name in names}
 for entry in (*app.registered_commands, *app.registered_groups):
-    entry.rich_help_panel = next(panel for panel, names in _PANELS.items() if entry.name in names)
+    entry.rich_help_panel = _PANEL_OF[entry.name or getattr(entry.callback, "__name__", "")]
