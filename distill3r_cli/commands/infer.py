@@ -40,7 +40,12 @@ def infer(
     ] = None,
     ply: Annotated[bool, typer.Option("--ply", help="A point cloud as PLY; the default.")] = False,
     format: Annotated[
-        str, typer.Option("--format", metavar="LIST", help="Formats, with commas: ply.")
+        str,
+        typer.Option(
+            "--format",
+            metavar="LIST",
+            help="Formats, with commas: ply, glb, colmap, nerfstudio, npz, depth, html.",
+        ),
     ] = "ply",
     output: options.OutputOpt = None,
     size: Annotated[
@@ -108,6 +113,16 @@ def infer(
             help="Cameras from that similarity, or from PnP with RANSAC (extra colmap).",
         ),
     ] = "similarity",
+    scale_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A:B=METRES|FILE",
+            show_default=False,
+            rich_help_panel=_CLOUD,
+            help="Make lengths metric: the distance between two views, or a file of lines "
+            "`NAME X Y Z` with camera positions in metres.",
+        ),
+    ] = None,
     overwrite: options.OverwriteOpt = False,
     device: options.DeviceOpt = "auto",
     seed: options.SeedOpt = 0,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +15,16 @@ from distill3r_core.config import STRICT
 from distill3r_core.errors import NothingUsableError
 from distill3r_core.io.fit import Fit
 from distill3r_core.io.sources import Source, find_sources, require_extras, scene_folders
+from distill3r_core.profiling import stopwatch
 from distill3r_core.report import Failure, Progress, Report, Silent
 from distill3r_core.stages.exports import Format, export
-from distill3r_core.stages.forward import predict
 from distill3r_core.stages.infer_report import SceneOutcome, scene_report, scenes_report
 from distill3r_core.stages.outputs import claim, read_record, write_record
-from distill3r_core.stages.pictures import Loaded, load_views
-from distill3r_core.stages.reconstruction import Cleaning, CloudSource, Reconstruction
-from distill3r_core.stages.solve import PoseSource, solve
+from distill3r_core.stages.pictures import load_views
+from distill3r_core.stages.reconstruct import reconstruct_views
+from distill3r_core.stages.reconstruction import Cleaning, CloudSource
+from distill3r_core.stages.scale import KnownPositions, read_known
+from distill3r_core.stages.solve import PoseSource
 from distill3r_core.stages.student_file import StudentFile, open_student
 
 
@@ -60,6 +61,7 @@ class InferSettings:
         cloud: Points of the global map, or local points carried by each view's similarity.
         poses: From that similarity, or from PnP with RANSAC (the extra `colmap`).
         fps: Frames taken of each second of a video, at most.
+        scale_from: What makes lengths metric: `FIRST:SECOND=METRES`, or a file of positions.
         max_views: Views taken of each scene, evenly spread, at most; None: all.
         each: Every folder in the inputs is a scene of its own.
         device: auto, cpu, cuda, cuda:1 or mps.
@@ -81,6 +83,7 @@ class InferSettings:
     max_points: Annotated[int, Field(ge=1)] = 1_000_000
     cloud: CloudSource = "global"
     poses: PoseSource = "similarity"
+    scale_from: str | None = None
     fps: Annotated[float, Field(gt=0)] = 2.0
     max_views: Annotated[int | None, Field(ge=1)] = None
     each: bool = False
@@ -178,64 +181,46 @@ def _infer_scene(
     overwrite: bool,
     progress: Progress,
 ) -> SceneOutcome:
-    fit = _fit(file, settings)
+    fit = file.fit if settings.size is None else replace(file.fit, size=settings.size, resized=None)
+    known = None if settings.scale_from is None else read_known(settings.scale_from)
     loaded = load_views(
         scene.sources, fit, fps=settings.fps, max_views=settings.max_views, progress=progress
     )
     failed = [*scene.left_out, *loaded.failed]
     if not loaded.views:
         raise NothingUsableError(_nothing(scene, failed))
-    identity = _identity(scene, settings, file, fit)
+    identity = _identity(scene, settings, file, fit, known)
     claimed = claim(
         paths.RESULTS / "infer" / f"{scene.name}-{file.label}",
         chosen=scene.output,
         identity=identity,
         overwrite=overwrite,
     )
+    folder = claimed.folder
     if claimed.finished:
-        return SceneOutcome(claimed.folder, read_record(claimed.folder), tuple(failed), True)
-    return _reconstruct(scene, loaded, failed, settings, file, identity, claimed.folder, progress)
-
-
-def _reconstruct(
-    scene: _Scene,
-    loaded: Loaded,
-    failed: list[Failure],
-    settings: InferSettings,
-    file: StudentFile,
-    identity: dict[str, Any],
-    folder: Path,
-    progress: Progress,
-) -> SceneOutcome:
-    started = time.monotonic()
-    forward = predict(file.student, loaded.views, progress=progress)
-    solved = solve(
-        loaded.views, forward.maps, poses=settings.poses, seed=settings.seed, progress=progress
-    )
-    failed += solved.failed
-    if not solved.views:
-        raise NothingUsableError(_nothing(scene, failed))
-    reconstruction = Reconstruction(
-        solved.views, cloud_from=settings.cloud, facts=(f"model: {file.label}",)
-    )
-    progress.begin("write", total=len(settings.formats), unit="formats")
-    cleaned = reconstruction.clean(settings.cleaning)
-    files = export(reconstruction, cleaned, folder, settings.formats)
-    progress.advance(len(settings.formats))
-    outcome = SceneOutcome.of(
-        folder, reconstruction, cleaned, forward, files, failed, loaded.notes,
-        name=scene.name, model=file.label, seconds=time.monotonic() - started,
+        return SceneOutcome(folder, read_record(folder), tuple(failed), finished_before=True)
+    with stopwatch(file.device) as watch:
+        outcome = reconstruct_views(
+            loaded.views,
+            file.student,
+            cloud=settings.cloud,
+            poses=settings.poses,
+            known=known,
+            seed=settings.seed,
+            progress=progress,
+        )
+        progress.begin("write", total=len(settings.formats), unit="formats")
+        cleaned = outcome.scene.clean(settings.cleaning)
+        files = export(
+            outcome.scene, cleaned, folder, settings.formats,
+            title=scene.name, on_format=lambda name: progress.advance(format=name),
+        )  # fmt: skip
+    done = SceneOutcome.of(
+        folder, outcome, cleaned, files, [*failed, *outcome.failed], loaded.notes,
+        name=scene.name, model=file.label, seconds=watch.seconds,
     )  # fmt: skip
-    write_record(
-        folder, identity=identity, machine=profiling.machine(file.device), **outcome.record
-    )
-    return outcome
-
-
-def _fit(file: StudentFile, settings: InferSettings) -> Fit:
-    if settings.size is None:
-        return file.fit
-    return replace(file.fit, size=settings.size, resized=None)
+    write_record(folder, identity=identity, machine=profiling.machine(file.device), **done.record)
+    return done
 
 
 def _nothing(scene: _Scene, failed: Sequence[Failure]) -> str:
@@ -244,11 +229,15 @@ def _nothing(scene: _Scene, failed: Sequence[Failure]) -> str:
 
 
 def _identity(
-    scene: _Scene, settings: InferSettings, file: StudentFile, fit: Fit
+    scene: _Scene,
+    settings: InferSettings,
+    file: StudentFile,
+    fit: Fit,
+    known: KnownPositions | None,
 ) -> dict[str, Any]:
     """All that changes the result."""
     plain = config.as_plain(settings)
-    for name in ("inputs", "model", "output", "ply", "each", "device"):
+    for name in ("inputs", "model", "output", "ply", "size", "each", "device", "scale_from"):
         del plain[name]
     digest = hashlib.blake2b(digest_size=16)
     for source in scene.sources:
@@ -256,7 +245,8 @@ def _identity(
         with source.path.open("rb") as data:
             digest.update(hashlib.file_digest(data, hashlib.blake2b).digest())
     return {
-        "settings": plain | {"format": sorted(settings.formats), "size": None},
+        "settings": plain | {"format": sorted(settings.formats)},
+        "known": None if known is None else known.as_plain(),
         "fit": fit.as_plain(),
         "model": file.digest,
         "inputs": f"{len(scene.sources)} files, {digest.hexdigest()}",

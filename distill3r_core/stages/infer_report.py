@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from distill3r_core.report import Failure, Report, Table
-from distill3r_core.stages.forward import Forward
+from distill3r_core.stages.reconstruct import Outcome
 from distill3r_core.stages.reconstruction import CleanCloud, Reconstruction, low_views
 
 _MOST_ROWS = 24  # of the table of views; run.json has them all
@@ -36,9 +36,8 @@ class SceneOutcome:
     def of(
         cls,
         folder: Path,
-        scene: Reconstruction,
+        outcome: Outcome,
         cleaned: CleanCloud,
-        forward: Forward,
         files: Sequence[Path],
         failed: Sequence[Failure],
         notes: Sequence[str],
@@ -48,6 +47,7 @@ class SceneOutcome:
         seconds: float,
     ) -> "SceneOutcome":
         """The outcome of a scene that was just reconstructed."""
+        scene, forward = outcome.scene, outcome.forward
         result = {
             "scene": name,
             "model": model,
@@ -85,7 +85,7 @@ class SceneOutcome:
             "views": views,
             "files": [str(path.relative_to(folder)) for path in files],
         }
-        return cls(folder, record, tuple(failed), notes=tuple(notes))
+        return cls(folder, record, tuple(failed), notes=(*notes, *outcome.notes))
 
 
 def scene_report(settings: Mapping[str, Any], outcome: SceneOutcome) -> Report:

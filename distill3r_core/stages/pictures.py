@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from distill3r_core.report import Failure, Progress, Silent
 
 _DECODERS = 4  # threads; Pillow decodes outside the interpreter's lock
 _FILM_WIDTH = 36.0  # millimetres, to which EXIF's equivalent focal length refers
-_UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
+# In a file's name, and white space too: COLMAP's text format ends a name at it.
+_UNSAFE = re.compile(r'[\\/:*?"<>|\s\x00-\x1f]')
 
-Pixels = UInt8[np.ndarray, "H W 3"]
+Pixels = UInt8[np.ndarray, "_ _ 3"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class LoadedView:
         size: Rows and columns of the upright full-size picture.
         exif_focal: In its pixels, where the camera wrote one.
         fitted: What the student sees.
+        pixels: The full-size picture, where the caller gave it.
     """
 
     name: str
@@ -43,6 +45,7 @@ class LoadedView:
     size: tuple[int, int]
     exif_focal: float | None
     fitted: Fitted
+    pixels: Pixels | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def view_of_pixels(pixels: Pixels, fit: Fit, *, name: str) -> LoadedView:
     height, width, _ = pixels.shape
     check_size((height, width))
     fitted = fit_picture(pixels, fit, portrait=height > width)
-    return LoadedView(name, None, None, (height, width), None, fitted)
+    return LoadedView(name, None, None, (height, width), None, fitted, pixels)
 
 
 def full_pictures(views: Sequence[LoadedView]) -> Iterator[tuple[LoadedView, Pixels]]:
@@ -117,7 +120,11 @@ def full_pictures(views: Sequence[LoadedView]) -> Iterator[tuple[LoadedView, Pix
     remaining = list(views)
     while remaining:
         first = remaining[0]
-        assert first.path is not None, "views of pixels have no file"
+        if first.pixels is not None:
+            yield first, first.pixels
+            remaining = remaining[1:]
+            continue
+        assert first.path is not None, "a view comes from pixels or from a file"
         if first.frame is None:
             yield first, read_picture(first.path).pixels
             remaining = remaining[1:]
@@ -178,7 +185,5 @@ def _with_unique_names(views: Sequence[LoadedView]) -> list[LoadedView]:
             number += 1
             name = f"{view.name}-{number}"
         taken.add(name.casefold())
-        named.append(
-            LoadedView(name, view.path, view.frame, view.size, view.exif_focal, view.fitted)
-        )
+        named.append(replace(view, name=name))
     return named

@@ -3,10 +3,12 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, UInt8
+import torch
+from jaxtyping import Bool, Float, Int64
 
 from distill3r_core.geometry import cleaning
 from distill3r_core.io.cameras import Camera
@@ -94,6 +96,14 @@ class Scale:
     source: str = "none: lengths compare with each other only"
     residual: float | None = None
 
+    def as_plain(self) -> dict[str, str]:
+        """For the head of a file."""
+        facts = {"scale": "relative" if self.unit == "relative" else "metric (metres)"}
+        facts["scale_source"] = self.source
+        if self.residual is not None:
+            facts["scale_residual"] = f"{self.residual:.6g} m"
+        return facts
+
 
 @dataclass(frozen=True)
 class Step:
@@ -119,8 +129,8 @@ class CleanCloud:
 
     cloud: Cloud
     confidence: Float[np.ndarray, "M"]
-    view: np.ndarray
-    pixel: np.ndarray
+    view: Int64[np.ndarray, "M"]
+    pixel: Int64[np.ndarray, "M 2"]
     steps: tuple[Step, ...]
     kept: tuple[float, ...]
 
@@ -155,6 +165,27 @@ class Reconstruction:
         """
         return _clean(self, settings or Cleaning())
 
+    def save(
+        self,
+        folder: str | Path,
+        formats: Sequence[str] = ("ply",),
+        *,
+        cleaning: Cleaning | None = None,
+        title: str = "scene",
+    ) -> list[Path]:
+        """Write files as `infer` does: the named formats, cameras and a preview picture.
+
+        Returns:
+            The files.
+
+        Raises:
+            RequestError: A format has another name.
+        """
+        # The writers know this class: imported here, or each would import the other.
+        from distill3r_core.stages.exports import export
+
+        return export(self, self.clean(cleaning), Path(folder), formats, title=title)
+
     def scaled(self, factor: float, scale: Scale) -> "Reconstruction":
         """The same in another unit."""
         views = tuple(_scaled_view(view, factor) for view in self.views)
@@ -168,11 +199,11 @@ def low_views(kept: Sequence[float]) -> list[int]:
 
 
 def _clean(scene: Reconstruction, settings: Cleaning) -> CleanCloud:
-    points, confidence, view, pixel = _flat(scene)
+    points, confidence = _flat(scene)
     chosen = np.flatnonzero(np.isfinite(points).all(-1) & np.isfinite(confidence))
     steps = [Step("finite", len(points), len(chosen))]
 
-    def step(name: str, kept: np.ndarray) -> None:
+    def step(name: str, kept: Int64[np.ndarray, "_"]) -> None:
         nonlocal chosen
         steps.append(Step(name, len(chosen), len(kept)))
         chosen = kept
@@ -181,8 +212,7 @@ def _clean(scene: Reconstruction, settings: Cleaning) -> CleanCloud:
         f"confidence (lowest {settings.conf:g} %)",
         chosen[cleaning.above_percentile(confidence[chosen], settings.conf)],
     )
-    totals = np.bincount(view, minlength=len(scene.views))
-    kept = np.bincount(view[chosen], minlength=len(scene.views)) / np.maximum(totals, 1)
+    kept = _kept(scene, chosen)
     if settings.edges:
         smooth = np.concatenate([_smooth(solved, settings.edges) for solved in scene.views])
         step(f"depth edges (over {settings.edges:g})", chosen[smooth[chosen]])
@@ -191,46 +221,47 @@ def _clean(scene: Reconstruction, settings: Cleaning) -> CleanCloud:
         step(f"voxels of {settings.voxel:g}", chosen[one])
     drawn = cleaning.at_most(len(chosen), settings.max_points, seed=settings.seed)
     step(f"at most {settings.max_points}", chosen[drawn])
-    colors = np.concatenate([_colors(solved) for solved in scene.views])
-    return CleanCloud(
-        Cloud(points[chosen], colors[chosen]),
-        confidence[chosen],
-        view[chosen],
-        pixel[chosen],
-        tuple(steps),
-        tuple(float(share) for share in kept),
-    )
+    colors = np.concatenate([view.loaded.fitted.image.reshape(-1, 3) for view in scene.views])
+    cloud = Cloud(points[chosen], colors[chosen])
+    view, pixel = _places(scene, chosen)
+    return CleanCloud(cloud, confidence[chosen], view, pixel, tuple(steps), kept)
 
 
-def _flat(scene: Reconstruction) -> tuple[np.ndarray, ...]:
-    """Points, confidence, view and pixel of all views, one after the other."""
-    aligned = scene.cloud_from == "aligned"
-    points, confidences, views, pixels = [], [], [], []
-    for index, solved in enumerate(scene.views):
-        maps = solved.maps
-        height, width = maps.confidence_global.shape
-        points.append((solved.points_aligned if aligned else maps.points_global).reshape(-1, 3))
-        confidence = maps.confidence_local if aligned else maps.confidence_global
-        confidences.append(confidence.reshape(-1))
-        views.append(np.full(height * width, index, np.int32))
-        pixels.append(np.indices((height, width), np.int32).reshape(2, -1).T)
+def _kept(scene: Reconstruction, chosen: Int64[np.ndarray, "_"]) -> tuple[float, ...]:
+    """The share of every view's points that is among the chosen ones."""
+    totals = [view.maps.confidence_global.size for view in scene.views]
+    counts = np.bincount(_places(scene, chosen)[0], minlength=len(totals))
+    return tuple(float(count / total) for count, total in zip(counts, totals, strict=True))
+
+
+def _flat(scene: Reconstruction) -> tuple[np.ndarray, np.ndarray]:
+    """Points and confidence of all views, one after the other."""
+    if scene.cloud_from == "aligned":
+        points = [view.points_aligned for view in scene.views]
+        confidence = [view.maps.confidence_local for view in scene.views]
+    else:
+        points = [view.maps.points_global for view in scene.views]
+        confidence = [view.maps.confidence_global for view in scene.views]
     return (
-        np.concatenate(points),
-        np.concatenate(confidences),
-        np.concatenate(views),
-        np.concatenate(pixels),
+        np.concatenate([part.reshape(-1, 3) for part in points]),
+        np.concatenate([part.reshape(-1) for part in confidence]),
     )
 
 
-def _smooth(solved: SolvedView, tolerance: float) -> np.ndarray:
-    import torch
+def _places(
+    scene: Reconstruction, chosen: Int64[np.ndarray, "K"]
+) -> tuple[Int64[np.ndarray, "K"], Int64[np.ndarray, "K 2"]]:
+    """The view of each point of the flat lists, and its row and column there."""
+    sizes = [view.maps.confidence_global.shape for view in scene.views]
+    starts = np.cumsum([0, *(height * width for height, width in sizes)])
+    view = np.searchsorted(starts, chosen, side="right") - 1
+    widths = np.array([width for _, width in sizes])[view]
+    return view, np.stack(np.divmod(chosen - starts[view], widths), axis=1)
 
+
+def _smooth(solved: SolvedView, tolerance: float) -> Bool[np.ndarray, "M"]:
     depth = torch.from_numpy(np.ascontiguousarray(solved.depth))
     return cleaning.smooth_depth(depth, tolerance).numpy().reshape(-1)
-
-
-def _colors(solved: SolvedView) -> UInt8[np.ndarray, "M 3"]:
-    return solved.loaded.fitted.image.reshape(-1, 3)
 
 
 def _scaled_view(view: SolvedView, factor: float) -> SolvedView:

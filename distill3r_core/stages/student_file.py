@@ -12,6 +12,7 @@ from distill3r_core.errors import InputMissingError
 from distill3r_core.io.fit import Fit
 from distill3r_core.models import Student, load_student
 from distill3r_core.models.checkpoint import find_student
+from distill3r_core.stages.reconstruct import fit_of
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,7 @@ def open_student(model: Path | None, device: torch.device) -> StudentFile:
     """
     path = find_student(model or _newest_run())
     student = load_student(path, device=str(device))
-    assert student.metadata is not None, "loaded students have a description"
-    plain = student.metadata.fit
-    fit = Fit.from_plain(plain) if plain else Fit(size=student.metadata.size)
-    return StudentFile(path, _label(path), student, device, fit)
+    return StudentFile(path, _label(path), student, device, fit_of(student))
 
 
 def _newest_run() -> Path:

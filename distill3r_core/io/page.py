@@ -1,0 +1,120 @@
+"""One HTML file that shows a cloud and its cameras in any browser, offline."""
+
+import base64
+import html
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial.transform import Rotation
+
+from distill3r_core.io.cameras import Camera
+from distill3r_core.io.files import write_text
+from distill3r_core.io.glb import FRUSTUM_EDGES, frustum, frustum_length
+from distill3r_core.io.ply import Cloud
+
+_TILT = 20.0  # degrees from above, where the page opens
+_BACK = 0.9  # of the extent, from the middle of the cloud
+
+
+def write_page(
+    path: Path,
+    cloud: Cloud,
+    confidence: Float[np.ndarray, "M"],
+    cameras: Sequence[Camera],
+    *,
+    title: str,
+    about: Mapping[str, str],
+) -> None:
+    """Write the page: no other file, no server and no network is needed to open it.
+
+    Args:
+        path: Of the file.
+        cloud: Kept as float32: the page shows the very points of the other formats.
+        confidence: Of each point; a slider in the page hides the low ones.
+        cameras: Drawn as frusta; the page can look from each of them.
+        title: Shown first.
+        about: Frame and scale, shown below it.
+    """
+    data = b"".join(
+        (
+            np.ascontiguousarray(cloud.points, "<f4").tobytes(),
+            np.ascontiguousarray(cloud.colors, np.uint8).tobytes(),
+            _ranks(confidence).tobytes(),
+        )
+    )
+    facts = json.dumps(_facts(cloud, cameras, title, about), ensure_ascii=False)
+    template = (resources.files("distill3r_core.io") / "page.html").read_text(encoding="utf-8")
+    parts = {
+        "@TITLE@": html.escape(title),
+        "@FACTS@": facts.replace("<", "\\u003c"),  # nothing in it may end the script element
+        "@DATA@": base64.b64encode(data).decode(),
+    }
+    for mark, text in parts.items():
+        template = template.replace(mark, text, 1)
+    write_text(path, template)
+
+
+def _ranks(confidence: Float[np.ndarray, "M"]) -> np.ndarray:
+    """Which 256th of the points each belongs to, by confidence."""
+    places = np.empty(len(confidence), np.int64)
+    places[np.argsort(confidence, kind="stable")] = np.arange(len(confidence))
+    return (places * 256 // max(len(confidence), 1)).astype(np.uint8)
+
+
+def _facts(
+    cloud: Cloud, cameras: Sequence[Camera], title: str, about: Mapping[str, str]
+) -> dict[str, Any]:
+    length = frustum_length(cameras, cloud)
+    lines = []
+    for camera in cameras:
+        pose = camera.world_from_cam
+        corners = frustum(camera, length) @ pose[:3, :3].T + pose[:3, 3]
+        lines.append(corners[np.array(FRUSTUM_EDGES)].reshape(-1))
+    middle, extent = _extent(cloud, cameras)
+    turned = cameras[0].world_from_cam[:3, :3] @ Rotation.from_euler(
+        "x", -_TILT, degrees=True
+    ).as_matrix()  # fmt: skip
+    return {
+        "title": title,
+        "about": " · ".join(f"{key}: {value}" for key, value in about.items()),
+        "points": len(cloud),
+        "extent": extent,
+        "spacing": extent / max(len(cloud), 1) ** 0.5,
+        "start": {
+            "rotation": turned.tolist(),
+            "target": middle.tolist(),
+            "distance": _BACK * extent,
+        },
+        "views": [_view(camera, middle, extent) for camera in cameras],
+        "lines": np.concatenate(lines).round(6).tolist(),
+    }
+
+
+def _extent(cloud: Cloud, cameras: Sequence[Camera]) -> tuple[Float[np.ndarray, "3"], float]:
+    """The middle and the size of what there is to see, without the wildest points."""
+    seen = (
+        cloud.points.astype(np.float64)
+        if len(cloud)
+        else np.stack([camera.world_from_cam[:3, 3] for camera in cameras])
+    )
+    low, high = np.percentile(seen, 5, axis=0), np.percentile(seen, 95, axis=0)
+    return np.median(seen, axis=0), float(max(np.linalg.norm(high - low), 1e-6))
+
+
+def _view(camera: Camera, middle: Float[np.ndarray, "3"], extent: float) -> dict[str, Any]:
+    pose = camera.world_from_cam
+    ahead = float((middle - pose[:3, 3]) @ pose[:3, 2])
+    # The page spreads its angle over the shorter side of the window.
+    spread = 2 * np.degrees(np.arctan(min(camera.size) / (2 * camera.intrinsics[0, 0])))
+    return {
+        "name": camera.name,
+        "rotation": pose[:3, :3].tolist(),
+        "center": pose[:3, 3].tolist(),
+        "depth": max(ahead, 0.1 * extent),
+        "spread": float(spread),
+    }
