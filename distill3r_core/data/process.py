@@ -1,6 +1,9 @@
 """From a source frame to its processed form: the one function of `manifest` and `eval`."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -15,6 +18,7 @@ from distill3r_core.io.fit import resize_picture
 from distill3r_core.io.images import check_size
 from distill3r_core.types import Unit
 
+RECORD = "manifest.json"  # beside a manifest: its settings, roots and how frames were processed
 _FILM_WIDTH = 36.0  # millimetres, the long edge of the film that EXIF's 35 mm focal length means
 
 
@@ -89,6 +93,15 @@ def process(source: Source, settings: Processing) -> Processed:
             unit=source.unit,
         ),
     )
+
+
+def recorded_processing(folder: Path) -> dict[str, Any]:
+    """How the pictures of a manifest were processed, as plain data; {} where nothing says."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return dict(record["processing"])
+    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
+        return {}  # a manifest of the original project
 
 
 def processed_size(size: tuple[int, int], settings: Processing) -> tuple[int, int]:

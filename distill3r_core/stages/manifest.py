@@ -137,7 +137,8 @@ def build_manifest(
         for part in made:
             roots.setdefault(part.root, []).append(part.plan.scan.dataset)
         # The record first: a manifest without one would count as somebody else's.
-        record.write_record(settings.output, kept, roots)
+        processing = Processing(resize_max=settings.resize_max)
+        record.write_record(settings.output, kept, roots, processing)
         text = manifest_text(rows)
         write_text(settings.output / record.MANIFEST, text, durable=True)
         index.compact()

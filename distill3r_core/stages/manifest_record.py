@@ -12,10 +12,11 @@ from distill3r_core import config
 from distill3r_core.data.layouts import Scan
 from distill3r_core.data.layouts.base import Refused, shown
 from distill3r_core.data.manifest import Row, read_manifest
+from distill3r_core.data.process import RECORD, Processing
 from distill3r_core.errors import ConflictError
 from distill3r_core.io.files import write_text
 
-MANIFEST, RECORD, REJECTED = "manifest.csv", "manifest.json", "rejected.csv"
+MANIFEST, REJECTED = "manifest.csv", "rejected.csv"
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,15 @@ def read_before(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -
     )
 
 
-def write_record(folder: Path, before: Before, roots: Mapping[str, Sequence[str]]) -> None:
-    """Write settings and roots."""
-    record = {"settings": dict(before.settings), "roots": {**before.roots, **roots}}
+def write_record(
+    folder: Path, before: Before, roots: Mapping[str, Sequence[str]], processing: Processing
+) -> None:
+    """Write settings, roots and how frames were processed."""
+    record = {
+        "settings": dict(before.settings),
+        "processing": config.as_plain(processing),
+        "roots": {**before.roots, **roots},
+    }
     write_text(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
