@@ -11,6 +11,7 @@ from jaxtyping import Bool, Integer
 Planes = Integer[np.ndarray, "C H W"]  # uint8 or uint16, wrapping
 Rows = Integer[np.ndarray, "H C W"]
 
+_SERIAL = 32767  # values; from one more on, torch starts its threads
 _SIGNED = {np.dtype(np.uint8): np.int8, np.dtype(np.uint16): np.int16}
 
 
@@ -47,7 +48,15 @@ def sum_columns(rows: Rows, planes: Planes) -> None:
     word = _SIGNED[rows.dtype]
     source = torch.from_numpy(rows.view(word))
     result = torch.from_numpy(planes.view(word)).permute(1, 0, 2)
-    torch.cumsum(source, -1, dtype=source.dtype, out=result)
+    height, count, width = source.shape
+    if torch.get_num_threads() == 1:
+        torch.cumsum(source, -1, dtype=source.dtype, out=result)
+        return
+    # Many threads read at once: none of them is to start a team of its own.
+    step = max(1, _SERIAL // (count * width))
+    for top in range(0, height, step):
+        part = slice(top, top + step)
+        torch.cumsum(source[part], -1, dtype=source.dtype, out=result[part])
 
 
 def _masked_differences(planes: Planes, mask: Bool[np.ndarray, "H W"]) -> Planes:

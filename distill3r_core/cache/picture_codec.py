@@ -34,6 +34,8 @@ class PictureDecoder:
 
     def __init__(self, unpacker: Unpacker) -> None:
         self._unpacker = unpacker
+        # Reused: fresh memory for each view costs page faults and fragments the heap.
+        self._rows: dict[tuple[int, int], UInt8[np.ndarray, "H 3 W"]] = {}
 
     def decode(
         self, data: memoryview, out: UInt8[np.ndarray, "3 H W"], *, thorough: bool = False
@@ -49,7 +51,11 @@ class PictureDecoder:
                 f"a picture of {record.height}x{record.width} where {out.shape} was due"
             )
         packed = np.frombuffer(self._unpacker.content(record, _PLANES), np.uint8)
-        rows = np.ascontiguousarray(packed.reshape(out.shape).transpose(1, 0, 2))
+        _, height, width = out.shape
+        if (height, width) not in self._rows:
+            self._rows[height, width] = np.empty((height, 3, width), np.uint8)
+        rows = self._rows[height, width]
+        np.copyto(rows, packed.reshape(out.shape).transpose(1, 0, 2))
         sum_rows(rows)
         sum_columns(rows, out)
         out[0] += out[1]

@@ -173,7 +173,9 @@ def directions(
 
 def float16_step(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """The distance between neighbouring float16 at each value's magnitude, subnormals included."""
-    exponent = torch.frexp(values).exponent.clamp(min=-13)  # mantissa in [0.5, 1)
+    # Zero has the exponent 0 by convention, and the subnormals' step.
+    normal = values.abs().clamp(min=2.0**-14)
+    exponent = torch.frexp(normal).exponent  # with a mantissa in [0.5, 1)
     return torch.ldexp(torch.ones_like(values), exponent - 11)
 
 

@@ -1,0 +1,171 @@
+"""The original project's cache: one folder per sample with an archive of arrays and a JSON file.
+
+`consolidated.npz` has `xyz_local`, `xyz_global` (N, H, W, 3) and `conf_local`, `conf_global`
+(N, H, W) in float16, NaN and 0 where invalid, `masks` (run-length codes), `num_views` and
+`inference_time`; `sampled_views.json` names the pictures (the exporter of arXiv:2602.00865).
+"""
+
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float16
+
+from distill3r_core.errors import DamageError
+
+ARRAYS = "consolidated.npz"
+VIEWS = "sampled_views.json"
+
+_PLANES = ("xyz_local", "xyz_global", "conf_local", "conf_global")
+
+# Where numpy's own pickles of object arrays come from; nothing else is loaded.
+_HARMLESS = {
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    *(
+        (f"numpy.{core}.multiarray", name)
+        for core in ("core", "_core")
+        for name in ("_reconstruct", "scalar")
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ReleaseSample:
+    """A sample as the original project stores it.
+
+    Args:
+        xyz_local: Points in each camera's frame, NaN where invalid.
+        xyz_global: Points in the anchor's frame, NaN where invalid.
+        conf_local: Confidence of the local map, 0 where invalid.
+        conf_global: Confidence of the global map, 0 where invalid.
+        masks: Valid pixels.
+        views: The content of `sampled_views.json`.
+        seconds: The teacher took.
+    """
+
+    xyz_local: Float16[np.ndarray, "N H W 3"]
+    xyz_global: Float16[np.ndarray, "N H W 3"]
+    conf_local: Float16[np.ndarray, "N H W"]
+    conf_global: Float16[np.ndarray, "N H W"]
+    masks: Bool[np.ndarray, "N H W"]
+    views: Mapping[str, Any]
+    seconds: float = 0.0
+
+
+def encode_runs(mask: Bool[np.ndarray, "H W"]) -> list[int]:
+    """Start and length of every run of true pixels in row-major order, in one flat list.
+
+    Not the code of the cache's own masks, which alternates between invalid and valid runs.
+    """
+    flat = np.concatenate([[False], mask.ravel(), [False]])
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    starts, stops = edges[::2], edges[1::2]
+    return np.stack([starts, stops - starts], axis=1).ravel().tolist()
+
+
+def decode_runs(runs: Sequence[int], shape: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
+    """The mask of a run-length code.
+
+    Raises:
+        DamageError: A run does not lie within the mask.
+    """
+    flat = np.zeros(shape[0] * shape[1], bool)
+    if len(runs) % 2:
+        raise DamageError(f"a run-length code of {len(runs)} numbers, which come in pairs")
+    for start, length in zip(runs[::2], runs[1::2], strict=True):
+        if not 0 <= start <= start + length <= flat.size:
+            raise DamageError(f"a run of {length} pixels from {start} in a mask of {flat.size}")
+        flat[start : start + length] = True
+    return flat.reshape(shape)
+
+
+def pack_masks(masks: Bool[np.ndarray, "N H W"]) -> np.ndarray:
+    """The object array of all views' codes, as numpy makes it of a list of lists.
+
+    It is (N,) where the codes differ in length and (N, L) where they do not.
+    """
+    codes = [encode_runs(mask) for mask in masks]
+    if len({len(code) for code in codes}) == 1:
+        return np.array(codes, dtype=object)
+    packed = np.empty(len(codes), dtype=object)
+    packed[:] = codes
+    return packed
+
+
+def unpack_masks(packed: np.ndarray, size: tuple[int, int]) -> Bool[np.ndarray, "N H W"]:
+    """The masks of either layout of `pack_masks`."""
+    return np.stack([decode_runs([int(n) for n in code], size) for code in packed])
+
+
+def write_sample(folder: Path, sample: ReleaseSample) -> None:
+    """Write a sample; its archive last, and under its name only when it is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / VIEWS).write_text(json.dumps(dict(sample.views), indent=2), encoding="utf-8")
+    beside = folder / f".{ARRAYS}.partial"
+    with beside.open("wb") as file:
+        np.savez_compressed(
+            file,
+            xyz_local=sample.xyz_local,
+            xyz_global=sample.xyz_global,
+            conf_local=sample.conf_local,
+            conf_global=sample.conf_global,
+            masks=pack_masks(sample.masks),
+            num_views=len(sample.masks),
+            inference_time=np.float32(sample.seconds),
+        )
+    beside.replace(folder / ARRAYS)
+
+
+def read_sample(folder: Path) -> ReleaseSample:
+    """Read a sample. Its pickled part is read without running anything that is pickled with it.
+
+    Raises:
+        DamageError: A file is missing, truncated, or not what it should be.
+    """
+    path = folder / ARRAYS
+    try:
+        views = json.loads((folder / VIEWS).read_text(encoding="utf-8"))
+        with zipfile.ZipFile(path) as archive:
+            arrays = {name: _array(archive, name) for name in _PLANES}
+            packed = _objects(archive, "masks")
+            seconds = float(_array(archive, "inference_time"))
+        size = (arrays["conf_local"].shape[1], arrays["conf_local"].shape[2])
+        masks = unpack_masks(packed, size)
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DamageError(f"{path} cannot be read: {error}") from error
+    except pickle.UnpicklingError as error:
+        raise DamageError(f"{path} has masks that are no lists of numbers: {error}") from error
+    return ReleaseSample(masks=masks, views=views, seconds=seconds, **arrays)
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(f"{name}.npy") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _objects(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(f"{name}.npy") as member:
+        file = io.BytesIO(member.read())
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0
+    shape, _, dtype = read(file) if version == (1, 0) else np.lib.format.read_array_header_2_0(file)
+    if not dtype.hasobject:  # numpy made numbers of codes of one length
+        file.seek(0)
+        return np.lib.format.read_array(file, allow_pickle=False)
+    return np.asarray(_Harmless(file).load()).reshape(shape)
+
+
+class _Harmless(pickle.Unpickler):
+    """Reads numpy's object arrays of plain numbers and lists, and refuses everything else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _HARMLESS:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
