@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from distill3r_core.io.files import replacing
 
-Rgb = UInt8[np.ndarray, "H W 3"]
+Rgb = UInt8[np.ndarray, "_ _ 3"]
 
 # Anchors of two color tables whose lightness rises steadily, so that they survive gray print.
 _TABLES = {
