@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
         epilog="Examples: distill3r cache --resume  ·  "
         "distill3r cache --teacher synthetic --size 112x154 -o caches/trial",
     )(cache)
-    app.add_typer(cache_app)
+    app.add_typer(cache_app, name="cache")
 
 
 @options.shared()
