@@ -18,25 +18,28 @@ from distill3r_core.io.fit import Fit
 from distill3r_core.losses import DistillationLoss
 from distill3r_core.models.checkpoint import save_student
 from distill3r_core.models.metadata import StudentMetadata
-from distill3r_core.models.student import Student
 from distill3r_core.profiling import pick_device
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.train_folder import (
     CONFIG,
     LOG,
+    LOSS_PICTURE,
     PICTURES,
+    PREDICTIONS,
     RunFolder,
     identity_of,
     open_run,
 )
 from distill3r_core.stages.train_report import figures, finished_report, noting, report, spell
-from distill3r_core.stages.train_student import start_student, take_up
+from distill3r_core.stages.train_student import Start, start_student, take_up
+from distill3r_core.training.board import Board
 from distill3r_core.training.distributed import World
 from distill3r_core.training.feed import Feed, build_feed
 from distill3r_core.training.interrupts import interrupts_between_steps
 from distill3r_core.training.loop import Loop, Parts, State
 from distill3r_core.training.metrics import FILE as METRICS
 from distill3r_core.training.metrics import MetricsLog
+from distill3r_core.training.pictures import save_loss_chart, save_predictions
 from distill3r_core.training.schedule import run_length
 from distill3r_core.training.settings import PRESETS, TrainSettings
 from distill3r_core.training.step import build_optimizer
@@ -93,6 +96,9 @@ def train(
         if finished:
             return finished_report(settings, folder)
         noted = stack.enter_context(noting(progress, folder.path / LOG, leads=world.leads))
+        # The run has random numbers of its own, and leaves the caller's as they were.
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        torch.manual_seed(settings.seed)
         return _train(settings, cache, folder, world, device, noted)
 
 
@@ -138,7 +144,8 @@ def _train(
     steps = run_length(settings, samples=samples, effective_batch=feed.effective_batch)
     if not feed.held_out:
         progress.note("no held-out samples in the cache: nothing is validated, `best` is `last`")
-    student = start_student(settings, progress).to(device)
+    start = start_student(settings, progress)
+    student = start.student.to(device)
     optimizer = build_optimizer(student, settings.optim)
     state = take_up(folder.path, student, optimizer, settings, progress)
     if world.leads:
@@ -154,16 +161,25 @@ def _train(
         steps=steps,
         batches=feed.batches,
         held_out=feed.validation if feed.held_out else None,
-        save_model=_saver(settings, cache, fit, student, state),
+        save_model=_saver(settings, cache.header, fit, start, state),
         bfloat16=settings.compute.precision == "bfloat16"
         or (settings.compute.precision == "auto" and device.type == "cuda"),
     )
-    log = MetricsLog(folder.path / METRICS, after=state.step) if world.leads else None
+    log = _open_log(settings, folder, after=state.step) if world.leads else None
     with interrupts_between_steps() as wish, closing(log) if log else nullcontext():
         ending = Loop(parts, state, log, progress).run(wish)
     if world.leads:
+        save_loss_chart(folder.path / LOSS_PICTURE, folder.path / METRICS)
+        if parts.held_out is not None:
+            shown = {"compute": settings.compute, "bfloat16": parts.bfloat16}
+            save_predictions(folder.path / PREDICTIONS, student, parts.held_out(), **shown)
         folder.record(finished=ending != "time", **figures(state, steps))
     return report(settings, folder, state, steps=steps, ending=ending)
+
+
+def _open_log(settings: TrainSettings, folder: RunFolder, *, after: int) -> MetricsLog:
+    board = Board(folder.path) if settings.tensorboard else None
+    return MetricsLog(folder.path / METRICS, after=after, board=board)
 
 
 def _student_fit(settings: TrainSettings, header: CacheHeader, progress: Progress) -> Fit:
@@ -198,23 +214,22 @@ def _describe(folder: RunFolder, settings: TrainSettings, cache: TeacherCache, f
 
 
 def _saver(
-    settings: TrainSettings, cache: TeacherCache, fit: Fit, student: Student, state: State
+    settings: TrainSettings, header: CacheHeader, fit: Fit, start: Start, state: State
 ) -> Callable[[Path], None]:
-    header = cache.header
     metadata = StudentMetadata(
         preset=settings.preset,
-        spec=student.spec,
+        spec=start.student.spec,
         size=fit.resized or fit.size,
         fit=fit.as_plain(),
         teacher=header.teacher,
-        licences=tuple(dict.fromkeys([header.licence])),
+        licences=tuple(dict.fromkeys([header.licence, *start.licences])),
         pictures=PICTURES,
         processing=dict(header.processing),
         settings=config.as_plain(settings),
-        origin=f"distill3r train, from {header.teacher}",
+        origin=f"trained from {start.origin}",
     )
 
     def save(path: Path) -> None:
-        save_student(path, student, replace(metadata, step=state.step), durable=True)
+        save_student(path, start.student, replace(metadata, step=state.step), durable=True)
 
     return save

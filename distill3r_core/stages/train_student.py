@@ -1,14 +1,17 @@
 """The student that a run starts with, or goes on with."""
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
 
 from distill3r_core.models.build import build_student
 from distill3r_core.models.checkpoint import load_student, read_student
+from distill3r_core.models.dune import student_on_dune
+from distill3r_core.models.dune_encoder import DuneEncoder
 from distill3r_core.models.spec import PATCH
 from distill3r_core.models.student import Student
+from distill3r_core.models.weights import DEFAULT_DUNE, DUNE_FILES, LICENCE, find_dune, missing
 from distill3r_core.report import Progress
 from distill3r_core.training import checkpoints
 from distill3r_core.training.loop import State, state_from
@@ -16,25 +19,58 @@ from distill3r_core.training.settings import TrainSettings
 from distill3r_core.types import PointMaps
 
 
-def start_student(settings: TrainSettings, progress: Progress) -> Student:
-    """A student with the weights that a run starts from, the same ones for the same seed.
+@dataclass(frozen=True)
+class Start:
+    """A student at the start of a run.
+
+    Args:
+        student: On the CPU, in training mode.
+        origin: Where its weights come from, in words.
+        licences: That it inherits with them.
+    """
+
+    student: Student
+    origin: str
+    licences: tuple[str, ...] = ()
+
+
+def start_student(settings: TrainSettings, progress: Progress) -> Start:
+    """The student that a run starts with; random weights come from torch's global numbers.
 
     Raises:
         ConfigError: `model` names something that no student has.
-        InputMissingError: There is no checkpoint where `--from` points.
+        InputMissingError: There is no file where `--from` or `encoder_weights` points.
+        WeightsError: The file there does not hold what it should.
     """
-    if settings.start is not None:
-        student = load_student(settings.start)
-        progress.note(f"starting from the weights in {settings.start}")
-    else:
-        # The random numbers of everybody else are none of this run's business.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            student = build_student(settings.preset, **settings.model)
+    start = _weights(settings, progress)
+    student = start.student
     student.recompute = settings.compute.recompute  # type: ignore[assignment]  # no tensor
     student.train()
     freeze_unused(student)
-    return student
+    return start
+
+
+def _weights(settings: TrainSettings, progress: Progress) -> Start:
+    if settings.start is not None:
+        student = load_student(settings.start)
+        progress.note(f"starting from the weights in {settings.start}")
+        licences = student.metadata.licences if student.metadata else ()
+        return Start(student, f"the weights in {settings.start}", licences)
+    student = build_student(settings.preset, **settings.model)
+    wanted = settings.encoder_weights
+    if wanted == "none" or not isinstance(student.encoder, DuneEncoder):
+        return Start(student, "random weights")
+    file = find_dune() if wanted == "auto" else Path(wanted)
+    if file is None:
+        absent = missing(DUNE_FILES[DEFAULT_DUNE])
+        progress.note(
+            "WARNING: the encoder starts from scratch, not from DUNE as in the paper, and will be "
+            f"far worse: {absent.message}\n{absent.hint}"
+        )
+        return Start(student, "random weights, its encoder too: DUNE's file was not found")
+    progress.note(f"the encoder starts from {file}")
+    student = student_on_dune(file, settings.preset, **settings.model)
+    return Start(student, f"the encoder in {file.name}, the rest random", (LICENCE,))
 
 
 def freeze_unused(student: Student) -> None:

@@ -89,6 +89,7 @@ class Feed:
             pin_memory=self.pinned,
             prefetch_factor=2 if workers else None,
             worker_init_fn=leave_signals_to_parent if workers else None,
+            generator=torch.Generator(),  # else it draws from torch's own, which is the run's
         )
         for loaded in loader:
             if isinstance(loaded, DamageError) and isinstance(self.source, TeacherCache):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distill3r_core.io.files import disk_errors, write_text
+from distill3r_core.training.board import Board
 
 FILE = "metrics.jsonl"
 WINDOW = 50  # steps of a moving mean
@@ -29,12 +30,13 @@ class MetricsLog:
     Args:
         path: The file.
         after: Rows of later steps than this are removed: they will be computed again.
+        board: Told about every row, too.
     """
 
-    def __init__(self, path: Path, *, after: int) -> None:
+    def __init__(self, path: Path, *, after: int, board: Board | None = None) -> None:
         kept = [row for row in read_metrics(path) if row["step"] <= after]
         write_text(path, "".join(_line(row) for row in kept))
-        self._path = path
+        self._path, self._board = path, board
         self._file = path.open("a", encoding="utf-8", buffering=1)
 
     def add(self, step: int, **values: float | int | str | None) -> None:
@@ -42,10 +44,14 @@ class MetricsLog:
         row = {"step": step, "time": time.time(), **values}
         with disk_errors(self._path):
             self._file.write(_line(row))
+        if self._board is not None:
+            self._board.add(step, values)
 
     def close(self) -> None:
         """No more rows."""
         self._file.close()
+        if self._board is not None:
+            self._board.close()
 
 
 class MovingMean:

@@ -119,6 +119,7 @@ class TrainSettings:
     device: str = "auto"
     tensorboard: bool = False
     model: dict[str, Any] = field(default_factory=dict)  # changes to the preset's student
+    encoder_weights: Literal["auto", "none"] | Path = "auto"  # DUNE's file; auto: if it is found
     data: DataSettings = DataSettings()
     optim: OptimSettings = OptimSettings()
     schedule: ScheduleSettings = ScheduleSettings()

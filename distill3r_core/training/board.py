@@ -1,0 +1,39 @@
+"""The rows of `metrics.jsonl` in TensorBoard as well, for those who installed it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distill3r_core.errors import ExtraMissingError
+
+FOLDER = "tensorboard"
+
+
+class Board:
+    """Writes numbers of steps.
+
+    Args:
+        run: The run folder.
+
+    Raises:
+        ExtraMissingError: TensorBoard is not installed.
+    """
+
+    def __init__(self, run: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ExtraMissingError(
+                "TensorBoard is not installed", hint="pip install 'distill3r[tb]'"
+            ) from error
+        self._writer: Any = SummaryWriter(run / FOLDER)  # torch leaves it untyped
+
+    def add(self, step: int, values: Mapping[str, float | int | str | None]) -> None:
+        """Numbers of a step; what is no number is left out."""
+        for name, value in values.items():
+            if isinstance(value, float | int):
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._writer.close()

@@ -1,0 +1,107 @@
+"""What a run looks like: its losses over the steps, and the student beside its teacher."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from distill3r_core.data.augment import unit_images
+from distill3r_core.data.batches import Batch
+from distill3r_core.io.charts import Line, save_line_chart
+from distill3r_core.io.previews import colorize, compose, limits, write_picture
+from distill3r_core.training.metrics import MovingMean, read_metrics
+from distill3r_core.training.settings import ComputeSettings
+from distill3r_core.training.step import predict
+
+ROWS = 6  # views shown
+HEADINGS = ("picture", "student's depth", "teacher's depth", "student's confidence", "teacher's")
+
+
+def save_loss_chart(path: Path, metrics: Path) -> None:
+    """Losses by step, on a logarithmic axis, from the rows of a run.
+
+    Args:
+        path: Of the picture.
+        metrics: `metrics.jsonl`.
+    """
+    rows = list(read_metrics(metrics))
+    train = [row for row in rows if row.get("loss") is not None]
+    looks = [row for row in rows if row.get("validation_loss") is not None]
+    steps = [row["step"] for row in train]
+    mean = MovingMean()
+    lines = [
+        Line("loss", steps, [row["loss"] for row in train]),
+        Line("its moving mean", steps, [mean.add(row["loss"]) for row in train]),
+        Line("global points", steps, [row["loss_global"] for row in train], dashed=True),
+        Line("local points", steps, [row["loss_local"] for row in train], dashed=True),
+    ]
+    if looks:
+        held = Line(
+            "held out",
+            [row["step"] for row in looks],
+            [row["validation_loss"] for row in looks],
+            markers=True,
+        )
+        lines.append(held)
+    save_line_chart(path, lines, title="Training", x_label="step", y_label="loss", y_scale="log")
+
+
+def save_predictions(
+    path: Path,
+    student: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    compute: ComputeSettings,
+    bfloat16: bool,
+) -> None:
+    """A grid of held-out views: the student's depth and confidence beside the teacher's.
+
+    Args:
+        path: Of the picture.
+        student: Left in training mode.
+        batches: Of one sample each; the first views of the first few are shown.
+        compute: How to run the student.
+        bfloat16: Whether matrix products run in bfloat16.
+    """
+    device = next(student.parameters()).device
+    panels: list[list[np.ndarray]] = []
+    captions: list[str] = []
+    student.eval()
+    for batch in batches:
+        there = batch.to(device)
+        with torch.no_grad():
+            maps = predict(student, there, compute=compute, bfloat16=bfloat16)
+        targets = batch.targets
+        views = range(min(2, targets.valid_mask.shape[1]))
+        for view in views:
+            mask = targets.valid_mask[0, view].numpy()
+            if not mask.any():
+                continue
+            mine = maps.points_local[0, view].float().cpu()
+            wanted = targets.points_local[0, view]
+            # The loss leaves the scale open: the student's is brought to the teacher's.
+            scale = float(wanted.norm(dim=-1)[mask].mean() / mine.norm(dim=-1)[mask].mean())
+            depths = ((mine[..., 2] * scale).numpy(), wanted[..., 2].numpy())
+            trust = (
+                maps.confidence_local[0, view].float().cpu().numpy(),
+                targets.confidence_local[0, view].numpy(),
+            )
+            span, trusted = limits(depths[1], mask), limits(trust[1], mask)
+            photo = unit_images(batch.images[0, view]).movedim(0, -1).mul(255).round()
+            panels.append(
+                [
+                    photo.to(torch.uint8).numpy(),
+                    colorize(depths[0], table="depth", span=span),
+                    colorize(depths[1], table="depth", span=span, mask=mask),
+                    colorize(trust[0], table="confidence", span=trusted),
+                    colorize(trust[1], table="confidence", span=trusted, mask=mask),
+                ]
+            )
+            captions.append(f"{batch.draws[0].name}, view {view}")
+        if len(panels) >= ROWS:
+            break
+    student.train()
+    if panels:
+        write_picture(path, compose(panels, headings=HEADINGS, captions=captions))
