@@ -1,0 +1,62 @@
+"""A scene whose cameras are known: point maps as a student without error would predict them."""
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from distill3r_core.io.fit import Fit, fit_picture
+from distill3r_core.stages.pictures import LoadedView
+from distill3r_core.stages.reconstruction import Maps
+from distill3r_core.stages.solve import full_pixels
+
+# Of the full-size pictures: rows, columns, focal length.
+CAMERAS = (((480, 640), 500.0), ((640, 480), 620.0), ((480, 640), 540.0))
+SCALES = (1.0, 2.5, 0.4)  # local units in the world's
+_WAVES = np.array([[1.3, 0.2], [0.4, -2.1], [2.0, 1.1]])
+
+
+def world_from_cams() -> list[np.ndarray]:
+    """Poses; the first is the identity."""
+    poses = [np.eye(4) for _ in CAMERAS]
+    poses[1][:3, :3] = Rotation.from_euler("xyz", [5, -12, 30], degrees=True).as_matrix()
+    poses[1][:3, 3] = [0.5, -0.1, 0.2]
+    poses[2][:3, :3] = Rotation.from_euler("xyz", [-8, 20, -4], degrees=True).as_matrix()
+    poses[2][:3, 3] = [-0.4, 0.2, -0.3]
+    return poses
+
+
+def picture(size: tuple[int, int], *, seed: int = 0) -> np.ndarray:
+    """A colorful picture without noise, which survives resizing."""
+    rows, columns = size
+    v, u = np.mgrid[0:rows, 0:columns] / max(size)
+    phases = np.random.default_rng(seed).uniform(0, 6, 3)
+    waves = [np.sin(_WAVES[c, 0] * 4 * u + _WAVES[c, 1] * 4 * v + phases[c]) for c in range(3)]
+    return np.round(127.5 + 127.5 * np.stack(waves, -1)).astype(np.uint8)
+
+
+def exact_views(fit: Fit | None = None) -> tuple[list[LoadedView], list[Maps]]:
+    """Views and their maps: local points in units of their own, global points in the world's."""
+    fit = fit or Fit(size=(28, 42))
+    views, maps = [], []
+    for index, ((size, focal), pose, scale) in enumerate(
+        zip(CAMERAS, world_from_cams(), SCALES, strict=True)
+    ):
+        pixels = picture(size, seed=index)
+        fitted = fit_picture(pixels, fit, portrait=size[0] > size[1])
+        views.append(LoadedView(f"view_{index:03d}", None, None, size, None, fitted, pixels))
+        maps.append(_maps(fitted.placement, size, focal, pose, scale))
+    return views, maps
+
+
+def _maps(placement, size, focal, pose, scale) -> Maps:
+    at = full_pixels(placement) - np.array([size[1] / 2, size[0] / 2])
+    depth = 3 + 0.5 * np.sin(at[..., 0] / 90) * np.cos(at[..., 1] / 70)
+    rays = np.concatenate([at / focal, np.ones_like(at[..., :1])], axis=-1)
+    local = depth[..., None] * rays
+    world = local @ pose[:3, :3].T + pose[:3, 3]
+    confidence = 1 + np.exp(np.sin(at[..., 0] / 50) + 1e-4 * at[..., 1])
+    return Maps(
+        world.astype(np.float32),
+        (local / scale).astype(np.float32),
+        confidence.astype(np.float32),
+        (confidence + 0.5).astype(np.float32),
+    )

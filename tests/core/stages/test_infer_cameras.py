@@ -1,0 +1,171 @@
+"""Cameras from point maps: the closed form finds what is true, and PnP agrees with it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from exact_scene import CAMERAS, SCALES, exact_views, world_from_cams
+
+from distill3r_core.errors import ExtraMissingError, RequestError
+from distill3r_core.geometry import pnp
+from distill3r_core.io.fit import Fit
+from distill3r_core.stages.reconstruction import Maps, Reconstruction
+from distill3r_core.stages.scale import apply_known, read_known
+from distill3r_core.stages.solve import solve
+
+FITS = {
+    "squash": Fit(size=(28, 42)),
+    "crop": Fit(size=(28, 70), mode="crop"),
+    "resized": Fit(size=(56, 84), resized=(28, 42)),
+    "teacher": Fit(size=(28, 42), long_edge=128, multiple=16),
+}
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_exact_maps_give_back_the_cameras_they_were_made_with(name):
+    views, maps = exact_views(FITS[name])
+    solved = solve(views, maps)
+    assert not solved.failed
+    for view, pose, (size, focal), scale in zip(
+        solved.views, world_from_cams(), CAMERAS, SCALES, strict=True
+    ):
+        np.testing.assert_allclose(view.camera.world_from_cam, pose, atol=1e-5)
+        np.testing.assert_allclose(view.camera.intrinsics[0, 0], focal, rtol=1e-4)
+        np.testing.assert_allclose(view.camera.intrinsics[:2, 2], [size[1] / 2, size[0] / 2])
+        assert view.camera.facts["focal_source"] == "points"
+        np.testing.assert_allclose(
+            np.cbrt(np.linalg.det(view.world_from_local[:, :3])), scale, rtol=1e-4, atol=1e-4
+        )
+        np.testing.assert_allclose(view.points_aligned, view.maps.points_global, atol=1e-4)
+
+
+def test_the_world_is_the_first_camera_even_where_the_global_map_says_otherwise():
+    views, maps = exact_views()
+    turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    moved = [
+        dataclasses.replace(
+            part, points_global=(part.points_global @ turn.T + [1, 2, 3]).astype(np.float32)
+        )
+        for part in maps
+    ]
+    solved = solve(views, moved).views
+    np.testing.assert_array_equal(solved[0].camera.world_from_cam, np.eye(4))
+    for view, pose, before in zip(solved, world_from_cams(), maps, strict=True):
+        np.testing.assert_allclose(view.camera.world_from_cam, pose, atol=1e-4)
+        np.testing.assert_allclose(view.maps.points_global, before.points_global, atol=1e-4)
+
+
+def test_a_third_of_wild_points_hardly_moves_a_pose():
+    views, maps = exact_views()
+    generator = np.random.default_rng(0)
+    wild = generator.uniform(size=maps[1].points_global.shape[:2]) < 0.33
+    points = maps[1].points_global.copy()
+    points[wild] += generator.normal(scale=3.0, size=(int(wild.sum()), 3)).astype(np.float32)
+    maps[1] = dataclasses.replace(maps[1], points_global=points)
+    camera = solve(views, maps).views[1].camera
+    np.testing.assert_allclose(camera.world_from_cam, world_from_cams()[1], atol=0.01)
+
+
+def test_pnp_and_the_closed_form_agree_on_exact_maps():
+    pytest.importorskip("pycolmap")
+    views, maps = exact_views()
+    for poses in ("similarity", "pnp"):
+        for view, pose in zip(
+            solve(views, maps, poses=poses).views, world_from_cams(), strict=True
+        ):
+            degrees, distance = view.agreement
+            assert degrees < 0.02 and distance < 1e-3
+            np.testing.assert_allclose(view.camera.world_from_cam, pose, atol=2e-3)
+
+
+def test_poses_by_pnp_without_pycolmap_name_the_extra(monkeypatch):
+    monkeypatch.setattr(pnp, "pnp_available", lambda: False)
+    views, maps = exact_views()
+    with pytest.raises(ExtraMissingError, match="colmap") as raised:
+        solve(views, maps, poses="pnp")
+    assert "distill3r[colmap]" in raised.value.hint
+    assert all(view.agreement is None for view in solve(views, maps).views)
+
+
+def test_a_view_without_finite_points_is_left_out_and_named():
+    views, maps = exact_views()
+    nothing = np.full_like(maps[1].points_global, np.nan)
+    maps[1] = Maps(nothing, nothing, maps[1].confidence_global, maps[1].confidence_local)
+    solved = solve(views, maps)
+    assert [view.camera.name for view in solved.views] == ["view_000", "view_002"]
+    assert [failure.item for failure in solved.failed] == ["view_001"]
+
+
+def test_a_mirrored_map_has_no_focal_length_and_says_where_its_guess_is_from():
+    views, maps = exact_views()
+    mirror = np.array([-1.0, -1.0, 1.0], np.float32)
+    maps[0] = dataclasses.replace(maps[0], points_local=maps[0].points_local * mirror)
+    views[0] = dataclasses.replace(views[0], exif_focal=777.0)
+    maps[2] = dataclasses.replace(maps[2], points_local=maps[2].points_local * mirror)
+    cameras = [view.camera for view in solve(views, maps).views]
+    assert cameras[0].intrinsics[0, 0] == 777.0
+    assert cameras[0].facts["focal_source"].startswith("exif")
+    assert cameras[1].facts["focal_source"] == "points"
+    assert cameras[2].facts["focal_source"].startswith("guessed")
+
+
+def _scene() -> Reconstruction:
+    return Reconstruction(solve(*exact_views()).views)
+
+
+def test_a_known_distance_makes_the_whole_scene_metric():
+    scene = _scene()
+    before = np.linalg.norm(world_from_cams()[1][:3, 3])
+    scaled, notes = apply_known(scene, read_known("view_000:view_001=2.0"))
+    factor = 2.0 / before
+    for old, new in zip(scene.views, scaled.views, strict=True):
+        np.testing.assert_allclose(
+            new.camera.world_from_cam[:3, 3],
+            factor * old.camera.world_from_cam[:3, 3],
+            rtol=1e-4,
+            atol=1e-4,
+        )
+        np.testing.assert_allclose(
+            new.maps.points_global, factor * old.maps.points_global, rtol=1e-4, atol=1e-4
+        )
+        np.testing.assert_allclose(new.points_aligned, factor * old.points_aligned, atol=1e-4)
+        np.testing.assert_allclose(new.depth, factor * old.depth, rtol=1e-4)
+    assert scaled.scale.unit == "m" and "residual" in notes[0]
+
+
+def test_camera_positions_in_any_frame_give_the_scale_and_a_residual(tmp_path):
+    turn = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
+    lines = ["# measured"]
+    for index, pose in enumerate(world_from_cams()):
+        x, y, z = 4.0 * turn @ pose[:3, 3] + 10
+        lines.append(f"view_{index:03d}, {x}, {y}, {z}" if index else f"view_000 {x} {y} {z}")
+    file = tmp_path / "positions.csv"
+    file.write_text("\n".join([*lines, "elsewhere 0 0 0"]))
+    scaled, _ = apply_known(_scene(), read_known(str(file)))
+    np.testing.assert_allclose(
+        scaled.views[1].camera.world_from_cam[:3, 3], 4 * world_from_cams()[1][:3, 3], atol=1e-3
+    )
+    assert scaled.scale.residual < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("view_000:view_001", "cannot use"),
+        ("view_000:view_001=-1", "cannot use"),
+        ("view_000:view_001=nan", "cannot use"),
+        ("nothing.txt", "cannot use"),
+        ("view_000:view_009=1", "knows 1 of 3"),
+        ("view_000:view_000=1", "knows 1 of 3"),
+    ],
+)
+def test_a_scale_that_cannot_be_used_is_refused(text, says):
+    with pytest.raises(RequestError, match=says):
+        apply_known(_scene(), read_known(text))
+
+
+def test_a_damaged_file_of_positions_is_refused_with_its_line(tmp_path):
+    file = tmp_path / "positions.txt"
+    file.write_text("view_000 0 0 0\nview_001 1 x 0\n")
+    with pytest.raises(RequestError, match="line 2"):
+        read_known(str(file))

@@ -1,0 +1,289 @@
+"""Every format, opened by a reader that is not ours, shows the same scene."""
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from exact_scene import exact_views, picture
+from PIL import Image
+from plyfile import PlyData
+
+from distill3r_core.errors import RequestError
+from distill3r_core.io.cameras import read_cameras
+from distill3r_core.stages.exports import WRITERS, export
+from distill3r_core.stages.reconstruction import Cleaning, Reconstruction, Scale
+from distill3r_core.stages.solve import full_pixels, solve
+
+PIXEL = 0.01  # by which two formats may differ
+Y_UP = np.diag([1.0, -1, -1, 1])  # glTF's world, and OpenGL's cameras
+
+
+@pytest.fixture(scope="module")
+def scene() -> Reconstruction:
+    return Reconstruction(solve(*exact_views()).views, facts=("student: exact",))
+
+
+@pytest.fixture(scope="module")
+def folder(scene, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("formats")
+    export(scene, scene.clean(Cleaning(conf=0.0)), folder, list(WRITERS), title="exact")
+    return folder
+
+
+def _ply(folder):
+    vertices = PlyData.read(folder / "scene.ply")["vertex"]
+    colors = np.stack([vertices[name] for name in ("red", "green", "blue")], 1)
+    return np.stack([vertices[axis] for axis in "xyz"], 1), colors
+
+
+def _glb(folder):
+    loaded = trimesh.load_scene(folder / "scene.glb")
+    matrix, name = loaded.graph["cloud"]
+    cloud = loaded.geometry[name]
+    points = trimesh.transform_points(cloud.vertices, Y_UP @ matrix)
+    return points, np.asarray(cloud.colors)[:, :3]
+
+
+def _npz(folder, key="points_global"):
+    data = np.load(folder / "predictions.npz")
+    views = range(len(data["names"]))
+    points = [data[f"{index:03d}/{key}"].reshape(-1, 3) for index in views]
+    colors = [data[f"{index:03d}/image"].reshape(-1, 3) for index in views]
+    return np.concatenate(points), np.concatenate(colors)
+
+
+def _depth(folder):
+    facts = json.loads((folder / "depth" / "depth.json").read_text())
+    points = []
+    for camera in json.loads((folder / "cameras.json").read_text())["cameras"]:
+        depth = np.asarray(Image.open(folder / "depth" / f"{camera['name']}.png"), np.float64)
+        k = np.array(facts["views"][camera["name"]]["intrinsics"])
+        v, u = np.indices(depth.shape) + 0.5
+        rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(k).T
+        pose = np.array(camera["world_from_cam"])
+        local = (depth * facts["scale"])[..., None] * rays
+        points.append((local @ pose[:3, :3].T + pose[:3, 3]).reshape(-1, 3))
+    return np.concatenate(points), None
+
+
+def _html(folder):
+    text = (folder / "scene.html").read_text()
+    facts = json.loads(re.search(r'id="facts"[^>]*>(.*?)</script>', text, re.S)[1])
+    data = base64.b64decode(re.search(r'id="data"[^>]*>(.*?)</script>', text, re.S)[1])
+    points = np.frombuffer(data, "<f4", 3 * facts["points"]).reshape(-1, 3)
+    colors = np.frombuffer(data, "u1", 3 * facts["points"], offset=points.nbytes)
+    return points, colors.reshape(-1, 3)
+
+
+def _colmap(folder, kind=None):
+    model = _model(folder, kind)
+    points = [model.points3D[number] for number in sorted(model.points3D)]
+    return np.array([p.xyz for p in points]), np.array([p.color for p in points])
+
+
+def _model(folder, kind=None):
+    pycolmap = pytest.importorskip("pycolmap")
+    model = pycolmap.Reconstruction()
+    getattr(model, f"read_{kind or 'binary'}")(str(folder / "sparse" / "0"))
+    return model
+
+
+POINTS = {
+    "ply": _ply,
+    "glb": _glb,
+    "colmap binary": lambda folder: _colmap(folder, "binary"),
+    "colmap text": lambda folder: _colmap(folder, "text"),
+    "npz global": _npz,
+    "npz aligned": lambda folder: _npz(folder, "points_aligned"),
+    "depth": _depth,
+    "html": _html,
+}
+
+
+def _listed(folder):
+    cameras, _ = read_cameras(folder / "cameras.json")
+    return [(camera.intrinsics, camera.world_from_cam) for camera in cameras]
+
+
+def _glb_cameras(folder):
+    graph = trimesh.load_scene(folder / "scene.glb").graph
+    cameras, _ = read_cameras(folder / "cameras.json")
+    return [
+        (camera.intrinsics, Y_UP @ graph[f"camera {camera.name}"][0] @ Y_UP) for camera in cameras
+    ]
+
+
+def _nerfstudio(folder):
+    frames = json.loads((folder / "transforms.json").read_text())["frames"]
+    return [
+        (
+            np.array([[f["fl_x"], 0, f["cx"]], [0, f["fl_y"], f["cy"]], [0, 0, 1]]),
+            np.array(f["transform_matrix"]) @ Y_UP,
+        )
+        for f in frames
+    ]
+
+
+def _npz_cameras(folder):
+    data = np.load(folder / "predictions.npz")
+    found = []
+    for index, camera in enumerate(read_cameras(folder / "cameras.json")[0]):
+        rows, columns, _ = data[f"{index:03d}/image"].shape
+        whole = np.diag([camera.size[1] / columns, camera.size[0] / rows, 1])
+        found.append((whole @ data[f"{index:03d}/intrinsics"], data[f"{index:03d}/world_from_cam"]))
+    return found
+
+
+def _colmap_cameras(folder, kind):
+    model = _model(folder, kind)
+    found = []
+    for number in sorted(model.images):
+        image = model.images[number]
+        pose = np.eye(4)
+        pose[:3] = image.cam_from_world().inverse().matrix()
+        found.append((image.camera.calibration_matrix(), pose))
+    return found
+
+
+def _html_cameras(folder):
+    text = (folder / "scene.html").read_text()
+    views = json.loads(re.search(r'id="facts"[^>]*>(.*?)</script>', text, re.S)[1])["views"]
+    found = []
+    for (k, _), view, camera in zip(
+        _listed(folder), views, read_cameras(folder / "cameras.json")[0], strict=True
+    ):
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = view["rotation"], view["center"]
+        focal = min(camera.size) / 2 / np.tan(np.radians(view["spread"] / 2))
+        found.append((np.array([[focal, 0, k[0, 2]], [0, focal, k[1, 2]], [0, 0, 1]]), pose))
+    return found
+
+
+CAMERAS = {
+    "cameras.json": _listed,
+    "glb": _glb_cameras,
+    "nerfstudio": _nerfstudio,
+    "npz": _npz_cameras,
+    "colmap binary": lambda folder: _colmap_cameras(folder, "binary"),
+    "colmap text": lambda folder: _colmap_cameras(folder, "text"),
+    "html": _html_cameras,
+}
+
+
+def _seen(points, cameras):
+    """Pixels of all points in all cameras, (cameras, points, 2), NaN where too near to the eye."""
+    found = []
+    for k, pose in cameras:
+        local = (points - pose[:3, 3]) @ pose[:3, :3]
+        pixels = local @ np.asarray(k).T
+        near = local[:, 2] < 0.5
+        found.append(np.where(near[:, None], np.nan, pixels[:, :2] / pixels[:, 2:]))
+    return np.stack(found)
+
+
+@pytest.mark.parametrize("cameras", CAMERAS)
+@pytest.mark.parametrize("points", POINTS)
+def test_points_of_every_format_fall_on_the_same_pixels_in_cameras_of_every_other(
+    folder, scene, points, cameras
+):
+    truth = _seen(*_truth(scene))
+    found = _seen(np.asarray(POINTS[points](folder)[0], np.float64), CAMERAS[cameras](folder))
+    assert np.isfinite(truth).mean() > 0.9
+    assert np.nanmax(np.abs(found - truth)) < PIXEL
+
+
+def _truth(scene):
+    points = np.concatenate([v.maps.points_global.reshape(-1, 3) for v in scene.views])
+    cameras = [(v.camera.intrinsics, v.camera.world_from_cam) for v in scene.views]
+    return points.astype(np.float64), cameras
+
+
+def test_points_fall_on_the_pixels_they_come_from(folder, scene):
+    pixels = _seen(_ply(folder)[0].astype(np.float64), _listed(folder))
+    start = 0
+    for index, view in enumerate(scene.views):
+        own = full_pixels(view.loaded.fitted.placement).reshape(-1, 2)
+        np.testing.assert_allclose(
+            pixels[index, start : start + len(own)], own, atol=0.1
+        )  # the focal length is fitted: within 1e-4
+        start += len(own)
+
+
+@pytest.mark.parametrize("name", ["ply", "glb", "colmap binary", "npz global", "html"])
+def test_every_format_has_the_colors_the_network_saw(folder, scene, name):
+    colors = np.concatenate([v.loaded.fitted.image.reshape(-1, 3) for v in scene.views])
+    np.testing.assert_array_equal(POINTS[name](folder)[1], colors)
+
+
+def test_colmap_knows_the_pictures_and_which_pixel_saw_each_point(folder, scene):
+    model = _model(folder)
+    assert model.num_reg_images() == len(scene.views)
+    for number in sorted(model.images):
+        image = model.images[number]
+        with Image.open(folder / "images" / image.name) as opened:
+            assert opened.size == (image.camera.width, image.camera.height)
+        view = scene.views[number - 1]
+        own = full_pixels(view.loaded.fitted.placement).reshape(-1, 2)
+        assert image.num_points3D == len(own)
+        np.testing.assert_allclose([p.xy for p in image.points2D], own, atol=1e-5)
+    assert max(point.error for point in model.points3D.values()) < 0.1
+
+
+def test_the_pictures_beside_a_model_are_whole_and_upright(folder, scene):
+    for index, view in enumerate(scene.views):
+        with Image.open(folder / "images" / f"{view.camera.name}.jpg") as opened:
+            assert opened.getexif().get(0x0112, 1) == 1
+            difference = np.asarray(opened, float) - picture(view.camera.size, seed=index)
+        assert np.abs(difference).mean() < 2
+
+
+@pytest.mark.parametrize("unit", ["relative", "m"])
+def test_every_file_states_the_scale(scene, tmp_path, unit):
+    scale = Scale() if unit == "relative" else Scale("m", "a measured door", 0.01)
+    scaled = scene.scaled(1.0, scale)
+    export(scaled, scaled.clean(Cleaning(max_points=50)), tmp_path, list(WRITERS))
+    says = "relative" if unit == "relative" else "a measured door"
+    texts = {
+        "ply": " ".join(PlyData.read(tmp_path / "scene.ply").comments),
+        "glb": json.dumps(trimesh.load_scene(tmp_path / "scene.glb").metadata),
+        "npz": str(np.load(tmp_path / "predictions.npz")["about"]),
+    } | {
+        str(path): (tmp_path / path).read_text()
+        for path in (
+            "transforms.json", "cameras.json", "scene.html", "depth/depth.json",
+            "sparse/0/cameras.txt", "sparse/0/images.txt", "sparse/0/points3D.txt",
+        )
+    }  # fmt: skip
+    assert [name for name, text in texts.items() if says not in text] == []
+
+
+def test_the_page_names_nothing_outside_itself(folder):
+    text = (folder / "scene.html").read_text()
+    page = re.sub(r'<script id="data".*?</script>', "", text, flags=re.S)
+    assert not re.search(r"https?:|//cdn|src=|href=|url\(|@import|fetch\(|XMLHttp", page)
+
+
+def test_a_title_cannot_break_out_of_the_page(scene, tmp_path):
+    title = '</script><script>alert("x")</script>'
+    export(scene, scene.clean(Cleaning(max_points=5)), tmp_path, ["html"], title=title)
+    text = (tmp_path / "scene.html").read_text()
+    assert "<script>alert" not in text
+    facts = json.loads(re.search(r'id="facts"[^>]*>(.*?)</script>', text, re.S)[1])
+    assert facts["title"] == title
+
+
+def test_an_unknown_format_is_refused_with_the_known_ones(scene, tmp_path):
+    with pytest.raises(RequestError, match="usd") as raised:
+        scene.save(tmp_path, ["usd"])
+    assert "colmap" in raised.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_scene_saved_from_python_has_the_files_of_infer(scene, tmp_path):
+    files = scene.save(tmp_path, ("ply", "colmap"), cleaning=Cleaning(max_points=100))
+    assert tmp_path / "scene.ply" in files and tmp_path / "sparse/0/points3D.bin" in files
+    assert len(PlyData.read(tmp_path / "scene.ply")["vertex"].data) == 100
