@@ -9,6 +9,7 @@ from distill3r_core.errors import ExtraMissingError, GeometryError
 
 # Pixels of a picture 512 wide; scaled with the picture, unlike the release's fixed 5 pixels.
 _MAX_ERROR, _MAX_ERROR_WIDTH = 5.0, 512
+_MAX_TRIALS = 1000  # finds a pose that a quarter of the points agree on, all but surely
 
 
 def pnp_available() -> bool:
@@ -59,6 +60,7 @@ def pose_from_points(
     )
     options = pycolmap.AbsolutePoseEstimationOptions()
     options.ransac.max_error = _MAX_ERROR * max(size) / _MAX_ERROR_WIDTH
+    options.ransac.max_num_trials = _MAX_TRIALS
     options.ransac.random_seed = seed
     found = pycolmap.estimate_and_refine_absolute_pose(
         pixels.astype(np.float64), points.astype(np.float64), camera, options

@@ -216,7 +216,7 @@ def _infer_scene(
             title=scene.name, on_format=lambda name: progress.advance(format=name),
         )  # fmt: skip
     done = SceneOutcome.of(
-        folder, outcome, cleaned, files, [*failed, *outcome.failed], loaded.notes,
+        folder, outcome, cleaned, files, [*failed, *outcome.failed],
         name=scene.name, model=file.label, seconds=watch.seconds,
     )  # fmt: skip
     write_record(folder, identity=identity, machine=profiling.machine(file.device), **done.record)

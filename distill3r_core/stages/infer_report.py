@@ -23,7 +23,7 @@ class SceneOutcome:
         record: As plain data: what `run.json` keeps.
         failed: Inputs that were left out.
         finished_before: The same result was there already.
-        notes: What was decided while reading.
+        notes: What is worth saying besides.
     """
 
     folder: Path
@@ -40,7 +40,6 @@ class SceneOutcome:
         cleaned: CleanCloud,
         files: Sequence[Path],
         failed: Sequence[Failure],
-        notes: Sequence[str],
         *,
         name: str,
         model: str,
@@ -85,7 +84,7 @@ class SceneOutcome:
             "views": views,
             "files": [str(path.relative_to(folder)) for path in files],
         }
-        return cls(folder, record, tuple(failed), notes=(*notes, *outcome.notes))
+        return cls(folder, record, tuple(failed), notes=outcome.notes)
 
 
 def scene_report(settings: Mapping[str, Any], outcome: SceneOutcome) -> Report:

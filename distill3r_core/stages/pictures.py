@@ -50,11 +50,10 @@ class LoadedView:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What could be read, what could not, and what was decided in reading."""
+    """What could be read, and what could not."""
 
     views: tuple[LoadedView, ...]
     failed: tuple[Failure, ...]
-    notes: tuple[str, ...]
 
 
 def load_views(
@@ -72,7 +71,7 @@ def load_views(
         fit: How pictures become the student's input; each keeps its own orientation.
         fps: Frames taken of each second of a video; None: all.
         max_views: Evenly spread over all pictures and frames.
-        progress: Told of every source.
+        progress: Told of every source, and of what was decided in reading it.
     """
     progress = progress or Silent()
     if max_views is not None and all(source.kind == "picture" for source in sources):
@@ -95,8 +94,10 @@ def load_views(
             else:
                 views += outcome
             progress.advance(views=str(len(views)))
+    for note in sorted(notes):  # the threads that took them finish in any order
+        progress.note(note)
     kept = [views[index] for index in evenly(len(views), max_views)]
-    return Loaded(tuple(_with_unique_names(kept)), tuple(failed), tuple(sorted(notes)))
+    return Loaded(tuple(_with_unique_names(kept)), tuple(failed))
 
 
 def view_of_pixels(pixels: Pixels, fit: Fit, *, name: str) -> LoadedView:

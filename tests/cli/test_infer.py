@@ -1,0 +1,272 @@
+"""`distill3r infer` as a user meets it."""
+
+import json
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from plyfile import PlyData
+
+from distill3r_core.io.fit import Fit
+from distill3r_core.models import StudentMetadata, build_student, save_student
+
+ACCEPTED = 22  # files of data/bad that are pictures
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    student = build_student("tiny")
+    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    metadata = StudentMetadata(
+        preset="tiny", spec=student.spec, size=(28, 42), fit=Fit(size=(28, 42)).as_plain(),
+        teacher="depth", licences=("of the teacher",),
+    )  # fmt: skip
+    save_student(path, student, metadata)
+    return path
+
+
+@pytest.fixture
+def project(tmp_path, weights) -> Path:
+    """A folder with a run."""
+    place = tmp_path / "runs" / "tiny-001" / "checkpoints" / "best"
+    place.mkdir(parents=True)
+    shutil.copy(weights, place)
+    return tmp_path
+
+
+def _photos(folder: Path, *names: str, size=(64, 48)) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, name in enumerate(names):
+        pixels = np.random.default_rng(index).integers(0, 255, (size[1], size[0], 3), np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    return folder
+
+
+def _run(cli_inprocess, *arguments, cwd, json_too=True):
+    status, out, err = cli_inprocess(
+        "infer", *arguments, *(["--json"] if json_too else []), cwd=cwd
+    )
+    return status, (json.loads(out) if json_too and out else out), err
+
+
+def test_a_folder_of_photos_becomes_a_cloud_from_the_newest_run(cli, project):
+    _photos(project / "photos", "v10.png", "v2.png")
+    done = cli("infer", "photos", "--ply", cwd=project)
+    assert done.returncode == 0, done.stderr
+    folder = project / "results" / "infer" / "photos-tiny-001"
+    assert {path.name for path in folder.iterdir()} == {
+        "scene.ply", "run.json", "preview.png", "cameras.json",
+    }  # fmt: skip
+    vertices = PlyData.read(folder / "scene.ply")["vertex"]
+    assert len(vertices) == 2 * 28 * 42 - int(2 * 28 * 42 * 0.1)
+    cameras = json.loads((folder / "cameras.json").read_text())["cameras"]
+    assert [camera["name"] for camera in cameras] == ["v2", "v10"]
+    assert "scene.ply" in done.stdout and "Traceback" not in done.stderr
+
+
+def test_colors_are_the_pixels_that_the_network_saw(cli_inprocess, project):
+    folder = _photos(project / "photos", "a.png", size=(42, 28))
+    assert _run(cli_inprocess, folder, "--conf", "0", "-o", "out", cwd=project)[0] == 0
+    vertices = PlyData.read(project / "out" / "scene.ply")["vertex"]
+    colors = np.stack([vertices[name] for name in ("red", "green", "blue")], 1)
+    expected = np.asarray(Image.open(folder / "a.png")).reshape(-1, 3)
+    np.testing.assert_array_equal(colors, expected)
+
+
+def test_without_a_run_the_two_ways_to_get_one_are_named(cli, tmp_path):
+    _photos(tmp_path / "photos", "a.png")
+    done = cli("infer", "photos", "--ply", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "distill3r train" in done.stderr and "distill3r demo" in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["missing"], 3),
+        (["photos", "-m", "missing"], 3),
+        (["photos", "--device", "cuda:7"], 3),
+        (["photos", "--format", "ply,usd"], 2),
+        (["photos", "--size", "30x42"], 2),
+        (["photos", "--size", "big"], 2),
+        (["photos", "--conf", "100"], 2),
+        (["photos", "--cloud", "both"], 2),
+        (["photos", "--scale-from", "a:b"], 2),
+        (["photos", "--scale-from", "a:c=1"], 2),
+        ([], 2),
+    ],
+)
+def test_what_cannot_be_done_is_said_with_its_status(cli_inprocess, project, arguments, status):
+    _photos(project / "photos", "a.png", "b.png")
+    found, _, err = _run(cli_inprocess, *arguments, cwd=project, json_too=False)
+    assert found == status, err
+    assert err.startswith("error:") or "\nerror:" in err
+    assert "fault in distill3r" not in err and "Traceback" not in err
+    assert not list(project.glob("results/infer/*/run.json"))
+
+
+def test_the_same_again_is_done_and_anything_else_takes_the_next_number(cli_inprocess, project):
+    photos = _photos(project / "photos", "a.png", "b.png")
+    results = project / "results" / "infer"
+
+    def made(*arguments):
+        status, report, _ = _run(cli_inprocess, photos, *arguments, cwd=project)
+        assert status == 0
+        return Path(report["result"]["folder"]).name
+
+    assert made() == "photos-tiny-001"
+    before = (results / "photos-tiny-001" / "run.json").stat().st_mtime_ns
+    assert made("--ply") == "photos-tiny-001"
+    _, _, err = _run(cli_inprocess, photos, cwd=project, json_too=False)
+    assert "nothing was done" in err
+    assert (results / "photos-tiny-001" / "run.json").stat().st_mtime_ns == before
+    assert made("--conf", "20") == "photos-tiny-001-2"
+    Image.new("RGB", (64, 48)).save(photos / "b.png")
+    assert made() == "photos-tiny-001-3"
+
+
+def test_a_folder_that_holds_another_result_is_a_conflict_unless_overwritten(
+    cli_inprocess, project
+):
+    photos = _photos(project / "photos", "a.png")
+    assert _run(cli_inprocess, photos, "-o", "out", cwd=project)[0] == 0
+    status, report, err = _run(cli_inprocess, photos, "-o", "out", "--conf", "30", cwd=project)
+    assert status == 2 and "conf" in report["error"]["message"] and "--overwrite" in err
+    more = ("-o", "out", "--conf", "30", "--overwrite")
+    assert _run(cli_inprocess, photos, *more, cwd=project)[0] == 0
+
+
+def test_every_file_of_bad_is_used_or_named(cli_inprocess, project, data_dir):
+    status, report, err = _run(cli_inprocess, data_dir / "bad", cwd=project)
+    assert status == 5
+    assert report["result"]["views"] == ACCEPTED
+    named = {Path(failure["item"]).name for failure in report["failed"]}
+    assert named == {
+        "truncated.jpg", "truncated_header.jpg", "truncated.png", "bad_crc.png", "zero_byte.png",
+        "text_named.jpg", "bomb_header.png", "bomb_header_max.png", "float_nan.tiff",
+        "one_by_one.png", "thin_13x200.png", "extreme_aspect_2560x4.png",
+        "truncated.mp4", "text_named.mp4", "zero_byte.mp4",
+    }  # fmt: skip
+    assert all(failure["reason"] for failure in report["failed"])
+    assert "animated: the first of 3 frames" in err
+
+
+def test_where_every_input_is_rejected_the_run_has_failed(cli_inprocess, project, data_dir):
+    bad = [data_dir / "bad" / name for name in ("truncated.jpg", "zero_byte.png", "one_by_one.png")]
+    status, report, _ = _run(cli_inprocess, *bad, cwd=project)
+    assert status == 1
+    assert all(path.name in report["error"]["message"] for path in bad)
+    assert not (project / "results").exists()
+
+
+@pytest.mark.parametrize("name", ["truncated.mp4", "text_named.mp4", "zero_byte.mp4"])
+def test_a_broken_video_is_rejected(cli_inprocess, project, data_dir, name):
+    pytest.importorskip("av")
+    status, report, _ = _run(cli_inprocess, data_dir / "bad" / name, cwd=project)
+    assert status == 1 and name in report["error"]["message"]
+
+
+def test_a_file_without_extension_is_read_when_it_is_named(cli_inprocess, project, data_dir):
+    status, report, _ = _run(cli_inprocess, data_dir / "bad" / "no_extension", cwd=project)
+    assert status == 0 and report["result"]["views"] == 1
+
+
+def test_portrait_and_landscape_stand_upright_in_one_scene(cli_inprocess, project, data_dir):
+    status, report, _ = _run(
+        cli_inprocess, data_dir / "tree", "--format", "colmap,npz", "-o", "tree", cwd=project
+    )
+    assert status == 0 and report["result"]["views"] == 7
+    cameras = json.loads((project / "tree" / "cameras.json").read_text())["cameras"]
+    sizes = {camera["name"]: tuple(camera["size"]) for camera in cameras}
+    assert sizes.pop("IMG_1047") == (768, 1024)
+    assert set(sizes.values()) == {(1024, 768)}
+    data = np.load(project / "tree" / "predictions.npz")
+    assert data["000/points_global"].shape == (42, 28, 3)
+    assert data["006/points_global"].shape == (28, 42, 3)
+    for name, (rows, columns) in sizes.items():
+        with Image.open(project / "tree" / "images" / f"{name}.jpg") as picture:
+            assert picture.size == (columns, rows) and picture.getexif().get(0x0112, 1) == 1
+            upright = np.asarray(picture.resize((28, 42)), float)
+        index = list(data["names"]).index(name)
+        assert np.abs(upright - data[f"{index:03d}/image"]).mean() < 12
+
+
+def test_a_video_gives_its_frames_in_order_and_pictures_of_them(cli_inprocess, project, data_dir):
+    pytest.importorskip("av")
+    status, report, _ = _run(
+        cli_inprocess, data_dir / "video", "--format", "nerfstudio", "-o", "out", cwd=project
+    )
+    assert status == 0 and report["result"]["views"] == 17
+    frames = json.loads((project / "out" / "transforms.json").read_text())["frames"]
+    names = [frame["file_path"] for frame in frames]
+    assert names == [f"images/kitchen_{index:06d}.jpg" for index in range(17)]
+    for name in names:
+        with Image.open(project / "out" / name) as picture:
+            assert picture.size == (640, 480)
+
+
+def test_a_slower_rate_and_fewer_views_thin_a_video_evenly(cli_inprocess, project, data_dir):
+    pytest.importorskip("av")
+    clip = data_dir / "video" / "kitchen.mp4"
+    status, report, _ = _run(cli_inprocess, clip, "--fps", "0.5", cwd=project)
+    assert status == 0 and report["result"]["views"] == 9
+    assert _run(cli_inprocess, clip, "--max-views", "3", "-o", "out", cwd=project)[0] == 0
+    cameras = json.loads((project / "out" / "cameras.json").read_text())["cameras"]
+    assert [camera["frame"] for camera in cameras] == [0, 8, 16]
+
+
+def test_each_folder_is_a_scene_of_its_own_and_a_bad_one_is_named(cli_inprocess, project):
+    _photos(project / "many" / "one", "a.png")
+    _photos(project / "many" / "two", "a.png", "b.png")
+    (project / "many" / "worse").mkdir()
+    (project / "many" / "worse" / "a.jpg").write_bytes(b"nothing")
+    status, report, _ = _run(cli_inprocess, "many", "--each", cwd=project)
+    assert status == 5
+    assert [scene["views"] for scene in report["result"]["scenes"]] == [1, 2]
+    assert [failure["item"] for failure in report["failed"]] == ["worse"]
+    for name in ("one", "two"):
+        assert (project / "results" / "infer" / f"{name}-tiny-001" / "scene.ply").is_file()
+
+
+def test_a_cloud_repeats_with_its_seed(cli_inprocess, project):
+    photos = _photos(project / "photos", "a.png", "b.png")
+    for name in ("one", "two"):
+        arguments = (photos, "--max-points", "100", "--seed", "3", "-o", name)
+        assert _run(cli_inprocess, *arguments, cwd=project)[0] == 0
+    assert (project / "one/scene.ply").read_bytes() == (project / "two/scene.ply").read_bytes()
+
+
+def test_each_step_of_the_cleaning_says_from_and_to(cli_inprocess, project):
+    photos = _photos(project / "photos", "a.png", "b.png")
+    arguments = ("--conf", "25", "--edges", "0.5", "--voxel", "0.01", "--max-points", "50")
+    _, report, _ = _run(cli_inprocess, photos, *arguments, cwd=project)
+    steps = report["result"]["cleaning"]
+    assert [step["step"].split()[0] for step in steps] == [
+        "finite", "confidence", "depth", "voxels", "at",
+    ]  # fmt: skip
+    assert steps[0]["from"] == 2 * 28 * 42
+    assert all(a["to"] == b["from"] for a, b in pairwise(steps))
+    assert steps[1]["to"] == steps[1]["from"] * 0.75
+    assert report["result"]["points"] == steps[-1]["to"] <= 50
+
+
+def test_photos_are_read_in_place(cli_inprocess, project):
+    photos = _photos(project / "photos", "a.png")
+    photos.chmod(0o555)
+    before = {path: path.stat().st_mtime_ns for path in photos.iterdir()}
+    assert _run(cli_inprocess, "photos", "--format", "colmap", cwd=project)[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in photos.iterdir()} == before
+    photos.chmod(0o755)
+
+
+def test_the_folder_we_stand_in_gives_its_name(cli_inprocess, project):
+    photos = _photos(project / "desk", "a.png")
+    model = project / "runs" / "tiny-001"
+    _, report, _ = _run(cli_inprocess, ".", "-m", model, cwd=photos)
+    assert report["result"]["folder"] == "results/infer/desk-tiny-001"

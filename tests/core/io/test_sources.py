@@ -1,0 +1,110 @@
+"""What folders, files and patterns name, and in which order."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill3r_core.errors import ExtraMissingError, InputMissingError
+from distill3r_core.io import sources
+from distill3r_core.io.sources import (
+    Source,
+    evenly,
+    find_sources,
+    natural_key,
+    require_extras,
+    scene_folders,
+)
+
+
+def _make(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+
+
+def _names(inputs: list[str]) -> list[str]:
+    return [source.path.name for source in find_sources(inputs)[0]]
+
+
+@pytest.mark.parametrize("how", ["folder", "files", "pattern"])
+def test_views_are_counted_not_spelt(tmp_path, how):
+    _make(tmp_path, "v10.jpg", "v9.JPG", "v1.png", "notes.txt", ".v2.jpg", "deep/v3.jpg")
+    inputs = {
+        "folder": [str(tmp_path)],
+        "files": [str(tmp_path / name) for name in ("v10.jpg", "v1.png", "v9.JPG")],
+        "pattern": [str(tmp_path / "v*")],
+    }[how]
+    assert _names(inputs) == ["v1.png", "v9.JPG", "v10.jpg"]
+
+
+def test_a_file_is_one_view_however_often_it_is_named(tmp_path):
+    _make(tmp_path, "a.jpg", "b.jpg")
+    assert _names([str(tmp_path), str(tmp_path / "a.jpg"), str(tmp_path / "*.jpg")]) == [
+        "a.jpg",
+        "b.jpg",
+    ]
+
+
+def test_a_file_that_is_named_is_taken_whatever_its_name(tmp_path):
+    _make(tmp_path, "no_extension", "[odd].jpg")
+    assert _names([str(tmp_path / "no_extension")]) == ["no_extension"]
+    assert _names([str(tmp_path / "[odd].jpg")]) == ["[odd].jpg"]
+
+
+def test_videos_are_read_where_there_is_no_picture_and_named_where_there_is(tmp_path):
+    _make(tmp_path, "only/clip.mp4", "both/clip.MOV", "both/a.jpg")
+    found, left_out = find_sources([str(tmp_path / "only")])
+    assert [source.kind for source in found] == ["video"] and not left_out
+    found, left_out = find_sources([str(tmp_path / "both")])
+    assert [source.kind for source in found] == ["picture"]
+    assert [Path(failure.item).name for failure in left_out] == ["clip.MOV"]
+
+
+@pytest.mark.parametrize("text", ["nothing", "*.jpg", "empty"])
+def test_an_input_that_names_nothing_is_missing(tmp_path, text):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputMissingError, match=str(text).replace("*", r"\*")):
+        find_sources([str(tmp_path / text)])
+
+
+def test_a_folder_of_folders_says_each(tmp_path):
+    _make(tmp_path, "one/a.jpg", "two/b.jpg")
+    with pytest.raises(InputMissingError) as raised:
+        find_sources([str(tmp_path)])
+    assert "--each" in raised.value.hint
+    assert [path.name for path in scene_folders([str(tmp_path)])] == ["one", "two"]
+
+
+def test_each_needs_folders_with_pictures(tmp_path):
+    _make(tmp_path, "a.jpg")
+    with pytest.raises(InputMissingError):
+        scene_folders([str(tmp_path)])
+    with pytest.raises(InputMissingError):
+        scene_folders([str(tmp_path / "a.jpg")])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "extra"), [("a.mp4", "video", "video"), ("a.HEIC", "picture", "heic")]
+)
+def test_an_input_that_needs_an_extra_names_it_before_any_work(monkeypatch, name, kind, extra):
+    monkeypatch.setattr(sources.util, "find_spec", lambda package: None)
+    with pytest.raises(ExtraMissingError, match=name) as raised:
+        require_extras([Source(Path("ok.jpg"), "picture"), Source(Path(name), kind)])
+    assert f"distill3r[{extra}]" in raised.value.hint
+
+
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_views_are_spread_evenly_with_both_ends(count, most):
+    chosen = evenly(count, most)
+    assert len(chosen) == len(set(chosen)) == min(count, most)
+    assert chosen[0] == 0 and (len(chosen) == 1 or chosen[-1] == count - 1)
+    steps = [b - a for a, b in pairwise(chosen)]
+    assert not steps or max(steps) - min(steps) <= 1
+
+
+@given(st.text(max_size=12), st.text(max_size=12))
+def test_natural_order_is_defined_for_any_two_names(first, second):
+    assert (natural_key(first) < natural_key(second)) in (True, False)
