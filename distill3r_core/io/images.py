@@ -45,7 +45,10 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 # What Pillow's decoders raise on bytes that are not what they claim to be.
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+_DECODE_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error),
+    TypeError,  # a TIFF that does not say how large it is
+)
 _warnings_lock = threading.Lock()
 
 
@@ -140,7 +143,7 @@ def _exif(image: Image.Image) -> tuple[int, float | None]:
         orientation = tags.get(_ORIENTATION, 1)
         focal = tags.get_ifd(_EXIF).get(_FOCAL_35MM)
         focal = None if focal is None else float(focal)
-    except (*_DECODE_ERRORS, TypeError, ZeroDivisionError):
+    except (*_DECODE_ERRORS, ZeroDivisionError):
         return 1, None
     usable = focal is not None and 0 < focal < float("inf")
     return (orientation if isinstance(orientation, int) else 1), (focal if usable else None)
