@@ -1,6 +1,5 @@
 """A frame as its data set stores it, read and checked: picture, depth registered to it, pose."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from distill3r_core.data.layouts.base import Frame, Rig
+from distill3r_core.data.matrices import read_matrix
 from distill3r_core.data.register import register_depth
 from distill3r_core.errors import ImageError
 from distill3r_core.io.depth import MILLIMETRES, read_png16
@@ -105,33 +105,6 @@ def read_pose(path: Path) -> Float[np.ndarray, "4 4"]:
     exact = np.eye(4)
     exact[:3, :3], exact[:3, 3] = u @ vt, pose[:3, 3]
     return exact
-
-
-def read_matrix(path: Path, side: int, *, what: str) -> Float[np.ndarray, "n n"]:
-    """A square matrix out of a text file, separated by any white space.
-
-    Raises:
-        ImageError: Missing, or not so many finite numbers.
-    """
-    try:
-        words = path.read_text(encoding="utf-8").split()
-    except FileNotFoundError as error:
-        raise ImageError(f"{what} is missing: no {path.name}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ImageError(f"{what} cannot be read: {error}") from error
-    if len(words) != side * side:
-        raise ImageError(f"{what} has {len(words)} numbers, not {side * side}")
-    numbers = [_number(word) for word in words]
-    if not all(math.isfinite(number) for number in numbers):
-        raise ImageError(f"{what} has numbers that are not finite")
-    return np.array(numbers).reshape(side, side)
-
-
-def _number(word: str) -> float:
-    try:
-        return float(word)
-    except ValueError:
-        return math.nan  # Windows wrote -1.#INF, which is no number anywhere else
 
 
 def _read_depth(path: Path, rig: Rig, size: tuple[int, int]) -> Float[np.ndarray, "H W"]:
