@@ -1,9 +1,9 @@
 """The dense prediction head of DPT (arXiv:2103.13413), as Fast3R and its students use it.
 
-Two ways through the same weights. `reference` follows the published order of operations. The
-default reorders what commutes: a 1x1 convolution before a bilinear upsampling instead of after
-it (the weights of the interpolation add up to 1), and the finest 1x1 folded into the 3x3 behind
-it. The function is the same up to rounding.
+The published order of operations is in `dpt_reference`. Here what commutes is reordered: a 1x1
+convolution comes before a bilinear upsampling instead of after it (the weights of the
+interpolation add up to 1), and the finest 1x1 is folded into the 3x3 behind it. The function is
+the same up to rounding.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, interpolate, relu
+from torch.nn.functional import conv2d, interpolate, linear, relu, relu_
 
 LAYER_WIDTHS = (96, 192, 384, 768)  # of Fast3R and Distill3R
 FEATURES = 256
@@ -31,8 +31,8 @@ class ResidualUnit(nn.Module):
         self.conv2 = nn.Conv2d(features, features, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "n F h w"]) -> Float[Tensor, "n F h w"]:
-        """`x + conv2(relu(conv1(relu(x))))`."""
-        return x + self.conv2(relu(self.conv1(relu(x))))
+        """`x + conv2(relu(conv1(relu(x))))`, in as few new tensors as that takes."""
+        return self.conv2(relu_(self.conv1(relu(x)))).add_(x)
 
 
 class FusionStage(nn.Module):
@@ -53,7 +53,7 @@ class FusionStage(nn.Module):
         """Everything before the upsampling and the 1x1 convolution."""
         if finer is not None:
             assert self.skip_unit is not None
-            x = x + self.skip_unit(finer)
+            x = self.skip_unit(finer).add_(x)
         return self.unit(x)
 
 
@@ -109,35 +109,29 @@ class DPTHead(nn.Module):
         self.out = nn.Conv2d(tail, channels, 1)
 
     def forward(
-        self,
-        layers: Sequence[Float[Tensor, "n P _"]],
-        grid: tuple[int, int],
-        *,
-        reference: bool = False,
+        self, layers: Sequence[Float[Tensor, "n P _"]], grid: tuple[int, int]
     ) -> Float[Tensor, "n channels H W"]:
         """The raw map, before any activation.
 
         Args:
             layers: Tokens of the four hooked layers, patches in row-major order.
             grid: Rows and columns of patches.
-            reference: In the published order of operations.
         """
         maps = self._reassemble(layers, grid)
         size = (self.patch_size * grid[0], self.patch_size * grid[1])
-        if reference:
-            return self._published_order(maps, grid, size)
-        coarsest, *between, finest = self._from_coarse_to_fine()
-        x = coarsest.merge(maps[3], None)
-        x = _upsample(coarsest.mix(x), _doubled(x))[..., : grid[0], : grid[1]]
-        for stage, finer in zip(between, (maps[2], maps[1]), strict=True):
-            x = stage.merge(x, finer)
-            x = _upsample(stage.mix(x), _doubled(x))
-        x = finest.merge(x, maps[0])
-        x = _folded(_upsample(x, _doubled(x)), finest.mix, self.narrow)
-        x = relu(self.refine(_upsample(x, size)))
-        return self.out(x.to(self.out.weight.dtype))
+        coarsest, *between, finest = self.from_coarse_to_fine()
+        x = coarsest.merge(maps.pop(), None)
+        x = upsample(_pointwise(x, coarsest.mix), doubled(x))[..., : grid[0], : grid[1]]
+        for stage in between:
+            x = stage.merge(x, maps.pop())
+            x = upsample(_pointwise(x, stage.mix), doubled(x))
+        x = finest.merge(x, maps.pop())
+        x = _folded(upsample(x, doubled(x)), finest.mix, self.narrow)
+        x = relu_(self.refine(upsample(x, size)))
+        return _pointwise(x.to(self.out.weight.dtype), self.out)
 
-    def _from_coarse_to_fine(self) -> list[FusionStage]:
+    def from_coarse_to_fine(self) -> list[FusionStage]:
+        """The stages in the order in which they run."""
         return [stage for stage in reversed(self.stages) if isinstance(stage, FusionStage)]
 
     def _reassemble(
@@ -145,37 +139,32 @@ class DPTHead(nn.Module):
     ) -> list[Float[Tensor, "n F _ _"]]:
         """Tokens back on their grid, at four resolutions, with one number of channels."""
         maps = []
-        for index, tokens in enumerate(layers):
+        for tokens, project, resize, reduce in zip(
+            layers, self.project, self.resize, self.reduce, strict=True
+        ):
+            assert isinstance(project, nn.Conv2d)
+            weight, bias = project.weight[:, :, 0, 0], project.bias
+            x = linear(tokens.to(weight.dtype), weight, bias)
             # (n, C, h, w), in memory still channels last, which is what convolutions like
-            x = tokens.to(self.narrow.weight.dtype).mT.unflatten(2, grid)
-            maps.append(self.reduce[index](self.resize[index](self.project[index](x))))
+            maps.append(reduce(resize(x.mT.unflatten(2, grid))))
         return maps
 
-    def _published_order(
-        self, maps: Sequence[Tensor], grid: tuple[int, int], size: tuple[int, int]
-    ) -> Float[Tensor, "n channels H W"]:
-        coarsest, *others = self._from_coarse_to_fine()
-        x = coarsest.merge(maps[3], None)
-        x = coarsest.mix(_plain_upsample(x, _doubled(x)))[..., : grid[0], : grid[1]]
-        for stage, finer in zip(others, reversed(maps[:3]), strict=True):
-            x = stage.merge(x, finer)
-            x = stage.mix(_plain_upsample(x, _doubled(x)))
-        x = _plain_upsample(self.narrow(x), size)
-        return self.out(relu(self.refine(x)).to(self.out.weight.dtype))
 
-
-def _doubled(x: Tensor) -> tuple[int, int]:
+def doubled(x: Tensor) -> tuple[int, int]:
+    """Twice the size of a map."""
     return 2 * x.shape[-2], 2 * x.shape[-1]
 
 
-def _plain_upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
-    return interpolate(x, size, mode="bilinear", align_corners=True)
-
-
-def _upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
+def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear, in the type of `x`: autocast would take it to float32 and back on CUDA."""
     with torch.autocast(x.device.type, enabled=False):
-        return _plain_upsample(x, size)
+        return interpolate(x, size, mode="bilinear", align_corners=True)
+
+
+def _pointwise(x: Float[Tensor, "n C h w"], layer: nn.Conv2d) -> Float[Tensor, "n D h w"]:
+    """A 1x1 convolution as the matrix product that it is in channels-last memory."""
+    y = linear(x.permute(0, 2, 3, 1), layer.weight[:, :, 0, 0], layer.bias)
+    return y.permute(0, 3, 1, 2)
 
 
 def _folded(

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from distill3r_core.nn.dpt import DPTHead
+from distill3r_core.nn.dpt_reference import published_order
 from distill3r_core.nn.outputs import confidence_from_raw, points_from_raw
 
 
@@ -45,13 +46,14 @@ def predict_maps(
         into: Where the maps go, on any device; None: new memory where the tokens are. Only
             without gradients.
         recompute: Keep nothing of a chunk for the backward pass, compute it again there.
-        reference: See `DPTHead`.
+        reference: In the published order of operations.
     """
     views = layers[0].shape[0]
     step = min(chunk or views, views)
 
     def run(*parts: Tensor) -> tuple[Tensor, Tensor]:
-        return _activate(head(parts, grid, reference=reference))
+        raw = published_order(head, parts, grid) if reference else head(parts, grid)
+        return _activate(raw)
 
     if torch.is_grad_enabled() and into is None:
         done = [

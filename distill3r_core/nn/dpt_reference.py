@@ -1,0 +1,51 @@
+"""The DPT head in the published order of operations: what the fast one is held to."""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import interpolate, relu
+
+from distill3r_core.nn.dpt import DPTHead, FusionStage, ResidualUnit, doubled
+
+
+def published_order(
+    head: DPTHead, layers: Sequence[Float[Tensor, "n P _"]], grid: tuple[int, int]
+) -> Float[Tensor, "n channels H W"]:
+    """What `head(layers, grid)` gives, up to rounding.
+
+    Args:
+        head: The head.
+        layers: Tokens of the four hooked layers, patches in row-major order.
+        grid: Rows and columns of patches.
+    """
+    weight = head.narrow.weight
+    maps = [
+        reduce(resize(project(tokens.to(weight.dtype).mT.unflatten(2, grid))))
+        for tokens, project, resize, reduce in zip(
+            layers, head.project, head.resize, head.reduce, strict=True
+        )
+    ]
+    coarsest, *others = head.from_coarse_to_fine()
+    x = _stage(coarsest, maps[3], None)[..., : grid[0], : grid[1]]
+    for stage, finer in zip(others, reversed(maps[:3]), strict=True):
+        x = _stage(stage, x, finer)
+    size = (head.patch_size * grid[0], head.patch_size * grid[1])
+    x = relu(head.refine(_upsample(head.narrow(x), size)))
+    return head.out(x.to(head.out.weight.dtype))
+
+
+def _stage(stage: FusionStage, x: Tensor, finer: Tensor | None) -> Tensor:
+    if finer is not None:
+        assert stage.skip_unit is not None
+        x = x + _residual(stage.skip_unit, finer)
+    x = _residual(stage.unit, x)
+    return stage.mix(_upsample(x, doubled(x)))
+
+
+def _residual(unit: ResidualUnit, x: Tensor) -> Tensor:
+    return x + unit.conv2(relu(unit.conv1(relu(x))))
+
+
+def _upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return interpolate(x, size, mode="bilinear", align_corners=True)
