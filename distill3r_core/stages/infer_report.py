@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distill3r_core.report import Failure, Report, Table
+from distill3r_core.stages.outputs import RECORD
 from distill3r_core.stages.reconstruct import Outcome
 from distill3r_core.stages.reconstruction import CleanCloud, Reconstruction, low_views
 
@@ -130,10 +131,12 @@ def scenes_report(
 
 
 def _files(outcome: SceneOutcome) -> list[Path]:
-    return [
-        *(outcome.folder / name for name in outcome.record["files"]),
-        outcome.folder / "run.json",
-    ]
+    """Files of the folder itself, and folders for the many below it; run.json has them all."""
+    shown = dict.fromkeys(
+        outcome.folder / (Path(name).parent if Path(name).parent.name else name)
+        for name in outcome.record["files"]
+    )
+    return [*shown, outcome.folder / RECORD]
 
 
 def _agreement(scene: Reconstruction) -> dict[str, float] | None:
@@ -197,4 +200,17 @@ def _notes(outcome: SceneOutcome) -> list[str]:
     guessed = [view["name"] for view in outcome.record["views"] if view["focal_source"] != "points"]
     if guessed:
         notes.append(f"* no focal length fits the points of {', '.join(guessed)}")
+    notes.append(f"next: {_next(outcome)}")
     return notes
+
+
+def _next(outcome: SceneOutcome) -> str:
+    """The command that a person is likely to want now."""
+    names = {Path(name).name for name in outcome.record["files"]}
+    if "transforms.json" in names:
+        return f"ns-train splatfacto --data {outcome.folder}"
+    if "points3D.bin" in names:
+        return f"simple_trainer.py default --data_dir {outcome.folder} (gsplat)"
+    if "scene.html" in names:
+        return f"open {outcome.folder / 'scene.html'} in a browser"
+    return f"distill3r view {outcome.folder}, or add --format html for a page to share"

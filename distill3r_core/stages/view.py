@@ -1,0 +1,164 @@
+"""Serve a reconstruction to a browser on this machine. Needs viser, the extra `viewer`."""
+
+import contextlib
+import io
+import threading
+from collections.abc import Callable
+from importlib import util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from distill3r_core.errors import ExtraMissingError, InputMissingError
+from distill3r_core.io.cameras import Camera, read_cameras
+from distill3r_core.io.glb import frustum_length
+from distill3r_core.io.ply import Cloud, read_ply
+from distill3r_core.report import Report
+
+if TYPE_CHECKING:
+    import viser
+
+HOST, PORT = "127.0.0.1", 8080
+_THUMBNAIL = 240  # pixels along the long edge of a picture in its frustum
+_POINT = 0.0015  # size of a point, of the extent of the scene
+
+
+def view(
+    result: Path,
+    *,
+    host: str = HOST,
+    port: int = PORT,
+    on_ready: Callable[[Report], None] = lambda report: None,
+    until: threading.Event | None = None,
+) -> None:
+    """Show a result of `infer` until interrupted.
+
+    Args:
+        result: Its folder; `scene.ply` and `cameras.json` are read.
+        host: Address that is listened at: this machine alone, unless another is named.
+        port: The first one that is tried.
+        on_ready: Told the page's address, as `url` of a report's result.
+        until: Ends the serving; None: only an interruption does.
+
+    Raises:
+        InputMissingError: The folder has no cloud.
+        ExtraMissingError: viser is not installed.
+    """
+    cloud, cameras = _read(result)
+    if util.find_spec("viser") is None:
+        raise ExtraMissingError(
+            "the viewer needs the extra 'viewer'",
+            hint="pip install 'distill3r[viewer]', or open the page of `infer --format html`",
+        )
+    import viser
+
+    # viser greets on stdout, which is ours for results.
+    with contextlib.redirect_stdout(io.StringIO()):
+        server = viser.ViserServer(host=host, port=port, verbose=False)
+    try:
+        _fill(server, cloud, cameras, result)
+        on_ready(_report(result, f"http://{host}:{server.get_port()}", cloud, cameras))
+        (until or threading.Event()).wait()
+    finally:
+        with contextlib.redirect_stdout(io.StringIO()):
+            server.stop()
+
+
+def _report(result: Path, url: str, cloud: Cloud, cameras: list[Camera]) -> Report:
+    return Report(
+        settings={"result": str(result)},
+        result={"url": url, "points": len(cloud), "cameras": len(cameras)},
+        notes=["Ctrl-C ends it"],
+        summary=f"{result}: {len(cloud):,} points and {len(cameras)} cameras at {url}",
+    )
+
+
+def _read(result: Path) -> tuple[Cloud, list[Camera]]:
+    if not result.exists():
+        raise InputMissingError(f"no result {result}", hint="results of infer lie in results/infer")
+    path = result / "scene.ply"
+    if not path.is_file():
+        raise InputMissingError(
+            f"{result} has no scene.ply", hint="distill3r infer INPUT --ply writes one"
+        )
+    cameras = result / "cameras.json"
+    if not cameras.is_file():
+        raise InputMissingError(f"{result} has no cameras.json: it is no result of infer")
+    return read_ply(path)[0], read_cameras(cameras)[0]
+
+
+def _fill(server: "viser.ViserServer", cloud: Cloud, cameras: list[Camera], result: Path) -> None:
+    server.scene.set_up_direction("-y")  # OpenCV: y is down
+    extent = 25 * frustum_length(cameras, cloud)
+    points = server.scene.add_point_cloud(
+        "/cloud",
+        cloud.points,
+        cloud.colors,
+        point_size=_POINT * extent,
+        point_shape="rounded",
+        precision="float32",
+    )
+    frusta = [_add_camera(server, camera, extent, result) for camera in cameras]
+    middle = np.median(cloud.points, axis=0) if len(cloud) else np.zeros(3)
+    server.initial_camera.look_at = middle
+    server.initial_camera.position = middle - np.array([0.0, 0.25, 0.9]) * extent
+
+    size = server.gui.add_slider("point size", 0.1, 5.0, 0.1, 1.0)
+    share = server.gui.add_slider("points shown, %", 1, 100, 1, 100)
+    shown = server.gui.add_checkbox("cameras", True)
+    order = np.random.default_rng(0).permutation(len(cloud))
+
+    @size.on_update
+    def _(_: object) -> None:
+        points.point_size = _POINT * extent * size.value
+
+    @share.on_update
+    def _(_: object) -> None:
+        kept = np.sort(order[: max(1, len(cloud) * share.value // 100)])
+        points.points, points.colors = cloud.points[kept], cloud.colors[kept]
+
+    @shown.on_update
+    def _(_: object) -> None:
+        for frustum in frusta:
+            frustum.visible = shown.value
+
+
+def _add_camera(
+    server: "viser.ViserServer", camera: Camera, extent: float, result: Path
+) -> "viser.CameraFrustumHandle":
+    """A frustum with its picture; a click on it looks from there."""
+    height, width = camera.size
+    pose = camera.world_from_cam
+    turn = Rotation.from_matrix(pose[:3, :3]).as_quat(scalar_first=True)
+    handle = server.scene.add_camera_frustum(
+        f"/cameras/{camera.name}",
+        fov=float(2 * np.arctan(height / (2 * camera.intrinsics[1, 1]))),
+        aspect=width / height,
+        scale=0.04 * extent,
+        thickness=0.001 * extent,
+        color=(255, 140, 0),
+        image=_thumbnail(camera.name, result),
+        wxyz=turn,
+        position=pose[:3, 3],
+    )
+
+    @handle.on_click
+    def _(event: "viser.SceneNodePointerEvent") -> None:
+        event.client.camera.wxyz = turn
+        event.client.camera.position = pose[:3, 3]
+
+    return handle
+
+
+def _thumbnail(name: str, result: Path) -> np.ndarray | None:
+    """The view's picture, small, where the result has pictures."""
+    for suffix in (".jpg", ".png"):
+        path = result / "images" / f"{name}{suffix}"
+        if path.is_file():
+            with Image.open(path) as picture:
+                picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+                return np.asarray(picture.convert("RGB"))
+    return None

@@ -1,0 +1,132 @@
+"""The page and the viewer, opened in Chromium: what is drawn is the scene."""
+
+import threading
+
+import numpy as np
+import pytest
+from browser import chromium
+from exact_scene import exact_views, picture
+from PIL import Image
+
+from distill3r_core.errors import ExtraMissingError, FailedError, InputMissingError
+from distill3r_core.io.fit import Fit
+from distill3r_core.stages import view as viewer
+from distill3r_core.stages.exports import export
+from distill3r_core.stages.reconstruction import Cleaning, Reconstruction
+from distill3r_core.stages.solve import solve
+
+DRAWN = "document.body.dataset.drawn !== undefined"
+BACKGROUND = np.array([20, 22, 26])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    scene = Reconstruction(solve(*exact_views(Fit(size=(112, 154)))).views)
+    folder = tmp_path_factory.mktemp("page")
+    export(scene, scene.clean(Cleaning(conf=0.0)), folder, ["ply", "html", "colmap"], title="exact")
+    return folder
+
+
+def _drawn(shot: np.ndarray) -> np.ndarray:
+    """Pixels that are not background, right of the panel."""
+    return (np.abs(shot[:, 260:].astype(int) - BACKGROUND) > 12).any(-1)
+
+
+def test_the_page_opened_from_a_camera_shows_what_that_camera_saw(tmp_path):
+    views, maps = exact_views(Fit(size=(112, 154)))
+    scene = Reconstruction(solve(views[:1], maps[:1]).views)  # others' points have other colors
+    export(scene, scene.clean(Cleaning(conf=0.0)), tmp_path, ["html"])
+    with chromium(tmp_path / "profile", size=(1000, 800)) as page:
+        page.open((tmp_path / "scene.html").as_uri() + "#view=view_000", ready=DRAWN)
+        page.evaluate("document.getElementById('frusta').click()")
+        page.evaluate("document.getElementById('panel').remove()")
+        page.evaluate("document.getElementById('help').remove()")
+        shot = page.screenshot()
+        assert not page.errors
+        outside = [url for url in page.requests if not url.startswith(("file:", "data:"))]
+        assert outside == []
+    # The window's height is the picture's; the page spreads the angle over the shorter side.
+    height, width = shot.shape[:2]
+    photo = Image.fromarray(picture((480, 640))).resize((round(height * 640 / 480), height))
+    left = (width - photo.width) // 2
+    seen = shot[:, max(left, 0) : max(left, 0) + photo.width].astype(float)
+    inside = np.asarray(photo, float)[:, max(-left, 0) :][:, : seen.shape[1]]
+    centre = (
+        slice(height // 4, 3 * height // 4),
+        slice(seen.shape[1] // 4, 3 * seen.shape[1] // 4),
+    )
+    assert np.abs(seen[centre] - inside[centre]).mean() < 25  # an unrelated view: about 80
+
+
+def test_the_page_draws_cloud_and_cameras_and_the_slider_takes_points_away(folder, tmp_path):
+    with chromium(tmp_path) as page:
+        page.open((folder / "scene.html").as_uri(), ready=DRAWN)
+        whole = page.screenshot()
+        page.evaluate("document.getElementById('confidence').value = 200")
+        page.evaluate("draw()")
+        thinned = page.screenshot()
+        page.evaluate("document.getElementById('frusta').click()")
+        without = page.screenshot()
+        assert page.evaluate("count") == 3 * 112 * 154
+        assert page.evaluate("document.querySelectorAll('#views button').length") == 4
+        assert not page.errors
+    assert _drawn(whole).mean() > 0.05
+    assert _drawn(thinned).mean() < 0.8 * _drawn(whole).mean()
+    orange = (np.abs(thinned[:, 260:].astype(int) - [255, 140, 0]) < 40).all(-1).sum()
+    left = (np.abs(without[:, 260:].astype(int) - [255, 140, 0]) < 40).all(-1).sum()
+    assert orange > left + 20
+
+
+def test_an_empty_cloud_still_makes_a_page(tmp_path):
+    views, maps = exact_views()
+    scene = Reconstruction(solve(views, maps).views)
+    cleaned = scene.clean(Cleaning(edges=1e-9))
+    assert len(cleaned.cloud) == 0
+    export(scene, cleaned, tmp_path / "out", ["html", "ply", "glb", "colmap"])
+    with chromium(tmp_path / "profile") as page:
+        page.open((tmp_path / "out" / "scene.html").as_uri(), ready=DRAWN)
+        assert not page.errors
+
+
+def test_the_viewer_serves_the_cloud_on_this_machine_alone(folder, tmp_path):
+    pytest.importorskip("viser")
+    done, ready = threading.Event(), threading.Event()
+    told = {}
+
+    def on_ready(report):
+        told.update(report.result)
+        ready.set()
+
+    serving = threading.Thread(
+        target=viewer.view,
+        args=(folder,),
+        kwargs={"on_ready": on_ready, "until": done, "port": 8765},
+    )
+    serving.start()
+    try:
+        assert ready.wait(60)
+        assert told["url"].startswith("http://127.0.0.1:") and told["points"] == 3 * 112 * 154
+        with chromium(tmp_path) as page:
+            page.open(told["url"], ready="document.querySelector('canvas') !== null")
+            page.wait(lambda: (page.screenshot()[150:, :500] < 200).any(-1).mean() > 0.02)
+            outside = [u for u in page.requests if u.startswith("http") and "127.0.0.1" not in u]
+            assert outside == []
+    finally:
+        done.set()
+        serving.join(timeout=30)
+    assert not serving.is_alive()
+
+
+def test_the_viewer_names_its_extra_and_what_it_misses(folder, tmp_path, monkeypatch):
+    with pytest.raises(InputMissingError, match="no result"):
+        viewer.view(tmp_path / "nothing")
+    with pytest.raises(InputMissingError, match=r"scene\.ply"):
+        viewer.view(tmp_path)
+    (tmp_path / "scene.ply").write_text("no ply")
+    (tmp_path / "cameras.json").write_text("{}")
+    with pytest.raises(FailedError, match=r"scene\.ply"):
+        viewer.view(tmp_path)
+    monkeypatch.setattr(viewer.util, "find_spec", lambda name: None)
+    with pytest.raises(ExtraMissingError) as raised:
+        viewer.view(folder)
+    assert "distill3r[viewer]" in raised.value.hint
