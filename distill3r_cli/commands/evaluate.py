@@ -1,7 +1,51 @@
-"""Not yet."""
+"""`distill3r eval`: a student's point maps against ground truth."""
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
+
+from distill3r_cli import console, options
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
+    app.command(
+        "eval",
+        epilog="Examples: distill3r eval  ·  "
+        "distill3r eval runs/small-001 --data 7scenes  ·  "
+        "distill3r eval --data 7scenes --predict constant",
+    )(evaluate)
+
+
+@options.shared()
+def evaluate(
+    context: typer.Context,
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="A run or a weight file; the newest run.", show_default=False),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Data set with ground truth; the run's own validation samples.",
+            show_default=False,
+        ),
+    ] = None,
+    layout: Annotated[str, typer.Option(help="How the data set lies on the disk.")] = "auto",
+    protocol: Annotated[str, typer.Option(help="Frames, alignment and measure.")] = "table2",
+    predict: Annotated[
+        str,
+        typer.Option(help="student; or truth (zeros, scale 1) and constant (a plane): no RUN."),
+    ] = "student",
+    output: options.OutputOpt = None,
+    device: options.DeviceOpt = "auto",
+    overwrite: options.OverwriteOpt = False,
+) -> None:
+    """Score a student's point maps: accuracy, completeness, scale, beside three floors."""
+    from distill3r_core.stages.evaluate import EvalSettings, evaluate  # torch: instant --help
+
+    settings = options.settings(context, EvalSettings, section="eval", leave=("overwrite",))
+    with console.progress(settings.device) as progress:
+        report = evaluate(settings, overwrite=overwrite, progress=progress)
+    console.show(report)

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from distill3r_core.geometry.similarity import apply_similarity, fit_similarity, scale_of
 
+LEAF = 24  # points; the fastest of a few on maps of 85 thousand
+
 
 @dataclass(frozen=True)
 class ViewErrors:
@@ -66,7 +68,10 @@ def nearest_distances(
         source: Any number of finite points.
         target: At least one finite point, in the same unit and frame.
     """
-    distances, _ = KDTree(_as_array(target)).query(_as_array(source), workers=1)
+    # A tree cut through the middle of space, not of the points: on surfaces seen by a camera its
+    # queries took a fifth of the time.
+    tree = KDTree(_as_array(target), leafsize=LEAF, compact_nodes=False, balanced_tree=False)
+    distances, _ = tree.query(_as_array(source), workers=torch.get_num_threads())
     return torch.from_numpy(np.asarray(distances, dtype=np.float64))
 
 

@@ -131,6 +131,8 @@ def detail_of(loaded: Loaded, exported: Exported) -> dict[str, Any]:
         "pictures": list(loaded.pictures),
         "paths": [row.image_path for row in loaded.sample.rows],
         "contents": [row.content for row in loaded.sample.rows],
+        "poses": [row.pose for row in loaded.sample.rows],
+        "units": [row.unit for row in loaded.sample.rows],
         "boxes": [placement.box for placement in loaded.placements],
         "left": asdict(exported.left),
     }
