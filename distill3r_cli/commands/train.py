@@ -1,5 +1,6 @@
 """`distill3r train`: a student learns what the teacher cache says."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -96,6 +97,7 @@ def train(
     Writes a run folder with checkpoints, metrics and settings, which eval and infer take.
     """
     from distill3r_core.stages.train import PRESETS, TrainSettings, default_preset, train
+    from distill3r_core.stages.train_launch import is_launcher, launch_training
 
     settings = options.settings(
         context,
@@ -106,6 +108,9 @@ def train(
         presets=PRESETS,
         default_preset=default_preset(),
     )
+    if is_launcher(settings):
+        command = [sys.executable, "-m", "distill3r_cli", *sys.argv[1:]]
+        raise typer.Exit(launch_training(settings, command, resume=resume, overwrite=overwrite))
     with console.progress(settings.device) as progress:
         report = train(settings, resume=resume, overwrite=overwrite, progress=progress)
     console.show(report)

@@ -82,17 +82,14 @@ def train(
     cache = _open_cache(settings, progress)
     device = world.device(pick_device(settings.device))
     with world.joined(device), ExitStack() as stack:
-        # Workers that were started anew go on from where the lost one's run was.
-        resume = resume or world.restarts > 0
-        data = settings.data
-        effective = data.batch * data.accumulation * world.size
-        identity = identity_of(settings, cache, effective=effective)
+        identity = identity_of(settings, cache, processes=world.size)
         folder = RunFolder(Path(), identity, finished=False)
         if world.leads:
-            held = open_run(settings, identity, resume=resume, overwrite=overwrite)
-            folder = stack.enter_context(held)
+            folder = stack.enter_context(
+                open_run(settings, identity, resume=resume, overwrite=overwrite, world=world)
+            )
         path, finished = json.loads(world.agree(json.dumps([str(folder.path), folder.finished])))
-        folder = RunFolder(Path(path), identity, finished)
+        folder = RunFolder(Path(path), identity, finished, world.launch)
         if finished:
             return finished_report(settings, folder)
         noted = stack.enter_context(noting(progress, folder.path / LOG, leads=world.leads))
@@ -145,7 +142,8 @@ def _train(
     if not feed.held_out:
         progress.note("no held-out samples in the cache: nothing is validated, `best` is `last`")
     start = start_student(settings, progress)
-    student = start.student.to(device)
+    double = settings.compute.precision == "float64"
+    student = start.student.to(device, torch.float64 if double else None)
     optimizer = build_optimizer(student, settings.optim)
     state = take_up(folder.path, student, optimizer, settings, progress)
     if world.leads:

@@ -16,6 +16,7 @@ from distill3r_core.cache.store import TeacherCache
 from distill3r_core.errors import ConflictError
 from distill3r_core.io.files import write_text
 from distill3r_core.training import checkpoints, faults, metrics
+from distill3r_core.training.distributed import World
 from distill3r_core.training.settings import FREE_TO_CHANGE, TrainSettings
 
 RECORD = "run.json"  # identity, whether it is finished, figures
@@ -39,27 +40,30 @@ class RunFolder:
         path: Where it is.
         identity: All that changes the result.
         finished: Nothing is left to be done.
+        launch: What the launcher calls the job that is at it.
     """
 
     path: Path
     identity: Mapping[str, Any]
     finished: bool
+    launch: str | None = None
 
     def record(self, *, finished: bool, **figures: Any) -> None:
         """Write whose folder this is, and what came out."""
-        plain = {"finished": finished, "identity": self.identity, **figures}
+        plain = {"finished": finished, "launch": self.launch, "identity": self.identity, **figures}
         text = json.dumps(plain, indent=2, ensure_ascii=False)
         write_text(self.path / RECORD, text + "\n")
 
 
-def identity_of(settings: TrainSettings, cache: TeacherCache, *, effective: int) -> dict[str, Any]:
+def identity_of(settings: TrainSettings, cache: TeacherCache, *, processes: int) -> dict[str, Any]:
     """All that changes the result of a run, as plain data.
 
     Args:
         settings: Of the run.
         cache: What it learns from: its samples count, not where it lies.
-        effective: Samples of an optimiser step, over all processes.
+        processes: That train together.
     """
+    effective = settings.data.batch * settings.data.accumulation * processes
     plain = config.as_plain(settings)
     kept = {key: plain[key] for key in plain if key not in (*FREE_TO_CHANGE, "cache")}
     # More processes with smaller batches make the same steps.
@@ -75,7 +79,12 @@ def identity_of(settings: TrainSettings, cache: TeacherCache, *, effective: int)
 
 @contextmanager
 def open_run(
-    settings: TrainSettings, identity: Mapping[str, Any], *, resume: bool, overwrite: bool
+    settings: TrainSettings,
+    identity: Mapping[str, Any],
+    *,
+    resume: bool,
+    overwrite: bool,
+    world: World,
 ) -> Iterator[RunFolder]:
     """The folder of a run, made, locked and ready to be written to; or one that is finished.
 
@@ -83,41 +92,65 @@ def open_run(
         ConflictError: The folder holds another run, an unfinished one without `resume`, other
             files, or a run that another process is at.
     """
-    path = settings.output
-    if path is None:
-        path = _newest_open(identity) if resume else None
-        path = path or paths.next_numbered(paths.RUNS, settings.preset)
-    found = _read(path)
-    if found is None and path.exists() and any(path.iterdir()):
-        if not overwrite:
-            raise ConflictError(
-                f"{path} holds other files", hint="choose another folder with -o, or --overwrite"
-            )
-    elif found is not None:
-        lines = config.differences(found["identity"], identity)
-        if lines and (resume or not overwrite):
-            raise ConflictError(
-                f"{path} holds another run:\n" + "\n".join(f"  {line}" for line in lines),
-                hint="choose another folder with -o, replace it with --overwrite, or train on "
-                f"from it with --from {path}",
-            )
-        if found["finished"] and not lines:
-            yield RunFolder(path, identity, finished=True)
-            return
-        if not resume and not overwrite:
-            raise ConflictError(
-                f"{path} holds this run, unfinished",
-                hint=f"go on with `distill3r train --resume -o {path}`, or --overwrite it",
-            )
+    resume = resume or _is_ours(settings, world)
+    path, finished = check_run(settings, identity, resume=resume, overwrite=overwrite)
+    folder = RunFolder(path, identity, finished, world.launch)
+    if finished:
+        yield folder
+        return
     path.mkdir(parents=True, exist_ok=True)
     with _locked(path):
         if overwrite and not resume:
             _clear(path)
-        folder = RunFolder(path, identity, finished=False)
-        if _read(path) is None:
+        if read_record(path) is None or resume:
             folder.record(finished=False)
         checkpoints.remove_leftovers(path)
         yield folder
+
+
+def check_run(
+    settings: TrainSettings, identity: Mapping[str, Any], *, resume: bool, overwrite: bool
+) -> tuple[Path, bool]:
+    """Where a run goes, and whether it is finished; changes nothing.
+
+    Raises:
+        ConflictError: As `open_run`.
+    """
+    path = settings.output
+    if path is None:
+        path = _newest_open(identity) if resume else None
+        path = path or paths.next_numbered(paths.RUNS, settings.preset)
+    found = read_record(path)
+    if found is None:
+        if path.exists() and any(path.iterdir()) and not overwrite:
+            raise ConflictError(
+                f"{path} holds other files", hint="choose another folder with -o, or --overwrite"
+            )
+        return path, False
+    lines = config.differences(found["identity"], identity)
+    if lines and (resume or not overwrite):
+        raise ConflictError(
+            f"{path} holds another run:\n" + "\n".join(f"  {line}" for line in lines),
+            hint="choose another folder with -o, replace it with --overwrite, or train on "
+            f"from it with --from {path}",
+        )
+    if found["finished"] and not lines:
+        return path, True
+    if not resume and not overwrite:
+        raise ConflictError(
+            f"{path} holds this run, unfinished",
+            hint=f"go on with `distill3r train --resume -o {path}`, or --overwrite it",
+        )
+    return path, False
+
+
+def _is_ours(settings: TrainSettings, world: World) -> bool:
+    """Whether the launcher has started this process anew, after the run had begun."""
+    if world.restarts == 0:
+        return False
+    path = settings.output or _newest_open({})
+    found = None if path is None else read_record(path)
+    return found is not None and found.get("launch") == world.launch
 
 
 def _newest_open(identity: Mapping[str, Any]) -> Path | None:
@@ -125,10 +158,10 @@ def _newest_open(identity: Mapping[str, Any]) -> Path | None:
     runs = [record.parent for record in paths.RUNS.glob(f"*/{RECORD}")]
     runs.sort(key=_changed, reverse=True)
     for run in runs:
-        found = _read(run)
+        found = read_record(run)
         if found is not None and not found["finished"]:
             return run
-    if runs and (found := _read(runs[0])) is not None and found["identity"] == identity:
+    if runs and (found := read_record(runs[0])) is not None and found["identity"] == identity:
         return runs[0]
     return None
 
@@ -138,7 +171,8 @@ def _changed(run: Path) -> int:
     return (saved if saved.is_dir() else run / RECORD).stat().st_mtime_ns
 
 
-def _read(run: Path) -> dict[str, Any] | None:
+def read_record(run: Path) -> dict[str, Any] | None:
+    """What a run folder says about itself; None where it is not one."""
     try:
         found = json.loads((run / RECORD).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):

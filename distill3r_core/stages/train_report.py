@@ -49,7 +49,9 @@ def report(
 def finished_report(settings: TrainSettings, folder: RunFolder) -> Report:
     """The outcome of a run that had ended before."""
     found = json.loads((folder.path / RECORD).read_text(encoding="utf-8"))
-    numbers = {key: value for key, value in found.items() if key not in ("identity", "finished")}
+    numbers = {
+        key: value for key, value in found.items() if key not in ("identity", "finished", "launch")
+    }
     return _report(settings, folder.path, numbers, ending="complete", before=True)
 
 

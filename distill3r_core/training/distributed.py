@@ -1,6 +1,7 @@
 """Several processes that train one student: who they are, and what they tell each other."""
 
 import os
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,8 +10,6 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
-
-from distill3r_core.errors import FailedError
 
 RESTARTS = 3  # of all workers, after one was lost
 
@@ -24,12 +23,14 @@ class World:
         size: How many there are.
         local_rank: Its number on this machine.
         restarts: How often the launcher has started the processes anew.
+        launch: What the launcher calls this job; None without one.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
     restarts: int = 0
+    launch: str | None = None
 
     @property
     def leads(self) -> bool:
@@ -44,6 +45,7 @@ class World:
             size=int(os.environ.get("WORLD_SIZE", "1")),
             local_rank=int(os.environ.get("LOCAL_RANK", "0")),
             restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
+            launch=_launch_name(),
         )
 
     def device(self, chosen: torch.device) -> torch.device:
@@ -61,10 +63,9 @@ class World:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        try:
-            yield
-        finally:
-            dist.destroy_process_group()
+        yield
+        # Not after an error: it would wait for processes that may be gone.
+        dist.destroy_process_group()
 
     def sum(self, values: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
         """The sum of every process's values, in place."""
@@ -80,7 +81,13 @@ class World:
         return said[0]
 
 
-def launch(command: Sequence[str], *, processes: int) -> None:
+def _launch_name() -> str | None:
+    name = os.environ.get("TORCHELASTIC_RUN_ID")
+    # torchrun's own default is the same for all jobs; its process is not.
+    return f"{name}-{os.getppid()}" if name is not None else None
+
+
+def launch(command: Sequence[str], *, processes: int) -> int:
     """Run a command in several processes under torch's elastic agent, on this machine.
 
     A worker that is lost makes all of them start again, at most `RESTARTS` times.
@@ -89,9 +96,13 @@ def launch(command: Sequence[str], *, processes: int) -> None:
         command: Program and arguments.
         processes: How many to start.
 
+    Returns:
+        The exit status: 0, or that of the worker which failed first.
+
     Raises:
-        FailedError: A worker failed and is not started again.
+        KeyboardInterrupt: Interrupted; the workers were told and have ended.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -99,6 +110,7 @@ def launch(command: Sequence[str], *, processes: int) -> None:
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=processes,
+        run_id=uuid.uuid4().hex,
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=RESTARTS,
@@ -106,9 +118,9 @@ def launch(command: Sequence[str], *, processes: int) -> None:
     program, *arguments = command
     try:
         elastic_launch(config, program)(*arguments)
+    except SignalException as error:
+        raise KeyboardInterrupt from error
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        raise FailedError(
-            f"worker {rank} ended with exit status {failure.exitcode}",
-            hint="what it said stands above; go on from the last checkpoint with --resume",
-        ) from error
+        _, failure = error.get_first_failure()
+        return failure.exitcode if failure.exitcode > 0 else 1
+    return 0

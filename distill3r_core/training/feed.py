@@ -148,8 +148,14 @@ def build_feed(
     workers = data.workers
     if workers is None:
         workers = 0 if hold else min(_WORKERS.get(device.type, 1), os.cpu_count() or 1)
+    source: Source = cache
+    if hold:
+        try:
+            source = Held(cache, used, size=data.size)
+        except DamageError as error:
+            raise _with_repair(error, cache) from error
     return Feed(
-        source=Held(cache, used, size=data.size) if hold else cache,
+        source=source,
         train=buckets,
         held_out=held_out,
         available=available,

@@ -89,7 +89,8 @@ class CheckpointSettings:
 class ComputeSettings:
     """How a step is computed. None of it changes what is computed, but for rounding."""
 
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on CUDA
+    # auto: bfloat16 on CUDA, else float32; float64 is for comparing runs with each other
+    precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     recompute: Recompute = "none"  # activations to compute again instead of keeping them
     head_chunk: Count | None = None  # views that go through a head at once; None: all
 

@@ -1,0 +1,114 @@
+"""However a step's samples are divided, the step is the same."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+MakeCache = Callable[..., Path]
+ALONE = (sys.executable, "-m", "distill3r_cli")
+TORCHRUN = (
+    *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+    *("-m", "distill3r_cli"),
+)
+
+
+def run_train(
+    program: Sequence[str], cache: Path, run: Path, *more: str, status: int = 0
+) -> subprocess.CompletedProcess[str]:
+    sets = ("compute.precision=float64", "validation.every_steps=3", "checkpoint.every_steps=2")
+    done = subprocess.run(
+        [
+            *(*program, "train", "--preset", "tiny", "--cache", str(cache), "-o", str(run)),
+            *("--max-steps", "5", "--device", "cpu", "--json"),
+            *(word for pair in sets for word in ("--set", pair)),
+            *more,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def assert_equal_runs(first: Path, second: Path) -> None:
+    mine, theirs = (
+        load_file(run / "checkpoints" / "last" / "model.safetensors") for run in (first, second)
+    )
+    for name, tensor in mine.items():
+        assert tensor.dtype == torch.float64
+        torch.testing.assert_close(tensor, theirs[name], rtol=1e-9, atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def alone(make_cache: MakeCache, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A cache, and a run of one process with four samples a step."""
+    folder = tmp_path_factory.mktemp("alone")
+    cache = make_cache(folder / "cache")
+    run_train(ALONE, cache, folder / "run", "--set", "data.batch=4")
+    return cache, folder / "run"
+
+
+def test_accumulated_micro_batches_are_one_batch(alone: tuple[Path, Path], tmp_path: Path) -> None:
+    cache, run = alone
+    split = ("--set", "data.batch=1", "--set", "data.accumulation=4")
+    run_train(ALONE, cache, tmp_path / "run", *split)
+    assert_equal_runs(tmp_path / "run", run)
+
+
+def test_two_processes_train_as_one_and_only_the_first_talks(
+    alone: tuple[Path, Path], tmp_path: Path
+) -> None:
+    cache, run = alone
+    done = run_train(TORCHRUN, cache, tmp_path / "run", "--set", "data.batch=2")
+    assert_equal_runs(tmp_path / "run", run)
+    assert done.stdout.count('"command": "train"') == 1
+    rows, expected = (
+        (folder / "metrics.jsonl").read_text().splitlines() for folder in (tmp_path / "run", run)
+    )
+    assert len(rows) == len(expected)
+
+
+def test_gpus_launches_workers_and_a_lost_one_goes_on_from_the_last_checkpoint(
+    alone: tuple[Path, Path], tmp_path: Path
+) -> None:
+    cache, run = alone
+    # A worker that dies at its fourth step, the first time only.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, pathlib\n"
+        "if os.environ.get('RANK') == '1':\n"
+        "    mark = pathlib.Path(__file__).with_name('died')\n"
+        "    from distill3r_core.training import loop\n"
+        "    step = loop.accumulate\n"
+        "    count = [0]\n"
+        "    def dying(*args, **kwargs):\n"
+        "        count[0] += 1\n"
+        "        if count[0] == 4 and not mark.exists():\n"
+        "            mark.touch()\n"
+        "            os.kill(os.getpid(), 9)\n"
+        "        return step(*args, **kwargs)\n"
+        "    loop.accumulate = dying\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    program = ("env", f"PYTHONPATH={path}", *ALONE)
+    run_train(program, cache, tmp_path / "run", "--set", "data.batch=2", "--gpus", "2")
+    assert (tmp_path / "died").exists()
+    assert "going on from step " in (tmp_path / "run" / "log.txt").read_text()
+    assert_equal_runs(tmp_path / "run", run)
+
+
+def test_gpus_that_are_not_there_are_an_error(alone: tuple[Path, Path], tmp_path: Path) -> None:
+    if torch.cuda.device_count() > 1:
+        pytest.skip("two GPUs are there")
+    cache, _ = alone
+    done = run_train(ALONE, cache, tmp_path / "run", "--device", "cuda", "--gpus", "2", status=3)
+    assert "there are" in done.stderr
+    assert not (tmp_path / "run").exists()
