@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from distill3r_core.errors import RequestError
+from distill3r_core.models.chunks import encoder_chunk, head_chunk_of
 from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.models.spec import PATCH, StudentSpec, ViewCodes
 from distill3r_core.nn.dpt import DPTHead, hooked_layers
@@ -28,9 +29,6 @@ NORMALIZATIONS = {
 }
 HeadName = Literal["both", "global", "local"]
 Recompute = Literal["none", "heads", "all"]
-ENCODER_CHUNK = {"cuda": 64, "cpu": 4}  # views at once; enough to keep the units busy
-HEAD_CHUNK = {"cuda": 8, "cpu": 1}
-_DEFAULT_CHUNK = 8
 
 
 @dataclass(frozen=True)
@@ -207,11 +205,12 @@ class Student(nn.Module):
         """For each group the four layers that heads read, (B n, P, channels) each."""
         batch = groups[0].images.shape[0]
         at_once = reference or torch.is_grad_enabled()
-        chunk = None if at_once else ENCODER_CHUNK.get(self.mean.device.type, _DEFAULT_CHUNK)
         encoded = [
-            self.encode(group.images.flatten(0, 1), chunk=chunk, recompute=recompute).unflatten(
-                0, (batch, -1)
-            )
+            self.encode(
+                group.images.flatten(0, 1),
+                chunk=None if at_once else encoder_chunk(group.patches, self.mean.device),
+                recompute=recompute,
+            ).unflatten(0, (batch, -1))
             for group in groups
         ]
         hooks = hooked_layers(self.spec.fusion_depth)
@@ -248,12 +247,13 @@ class Student(nn.Module):
             return predict_maps(
                 head, tokens, group.grid, chunk=chunk, recompute=recompute, reference=reference
             )
-        chunk = chunk or HEAD_CHUNK.get(self.mean.device.type, _DEFAULT_CHUNK)
-        pinned = device.type == "cpu" and self.mean.device.type == "cuda"
         count, (rows, columns) = len(tokens[0]), group.images.shape[-2:]
+        chunk = chunk or head_chunk_of(self.spec, (rows, columns), self.mean.device)
+        kind = torch.promote_types(self.mean.dtype, torch.float32)
+        pinned = device.type == "cpu" and self.mean.device.type == "cuda"
         into = HeadMaps(
-            torch.empty(count, rows, columns, 3, device=device, pin_memory=pinned),
-            torch.empty(count, rows, columns, device=device, pin_memory=pinned),
+            torch.empty(count, rows, columns, 3, dtype=kind, device=device, pin_memory=pinned),
+            torch.empty(count, rows, columns, dtype=kind, device=device, pin_memory=pinned),
         )
         maps = predict_maps(head, tokens, group.grid, chunk=chunk, into=into)
         if pinned:
