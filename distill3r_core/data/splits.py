@@ -66,7 +66,12 @@ def decide(
     sides = {splits[0] for splits in whole if splits}
     if len(sides) != 1 or fixed or (val_scenes == 0 and sides == {"train"}):
         return Decision(tuple(whole))
-    inside = tuple(_last(part.frames) for part in parts)
+    if all(part.split == "val" for part in parts):
+        return Decision(tuple(whole), ("all of it is test data: there is nothing to train on",))
+    inside = tuple(
+        _last(part.frames) if part.split != "val" else splits
+        for part, splits in zip(parts, whole, strict=True)
+    )
     note = f"too few scenes to hold whole ones out (--val-scenes {val_scenes:g}): "
     if any("val" in splits for splits in inside):
         note += "the last 10 % of each scene's frames are validation"

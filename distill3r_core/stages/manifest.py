@@ -131,7 +131,7 @@ def build_manifest(
         refused = [item for part in made for item in part.refused]
         record.write_rejected(settings.output, kept, refused)
         if not any(part.plan.images for part in made):
-            raise _nothing(made)
+            raise _nothing(settings, made)
         rows = [*kept.rows, *(row for part in made for row in _rows(part))]
         roots: dict[str, list[str]] = {}
         for part in made:
@@ -243,7 +243,7 @@ def _rows(part: Made) -> list[Row]:
     return rows_of(part.plan, cells)
 
 
-def _nothing(made: Sequence[Made]) -> NothingUsableError:
+def _nothing(settings: ManifestSettings, made: Sequence[Made]) -> NothingUsableError:
     refused = [item for part in made for item in part.refused]
     places = ", ".join(dict.fromkeys(part.root for part in made))
     if not refused:
@@ -255,4 +255,10 @@ def _nothing(made: Sequence[Made]) -> NothingUsableError:
     lines = [f"  {shown(item.path)}: {item.reason}" for item in refused[:_SHOWN_REASONS]]
     if len(refused) > _SHOWN_REASONS:
         lines.append(f"  and {len(refused) - _SHOWN_REASONS} more, in {record.REJECTED}")
-    return NothingUsableError(f"nothing usable under {places}:\n" + "\n".join(lines))
+    with_depth = any(part.plan.scan.layout in ("rgbd", "7scenes") for part in made)
+    return NothingUsableError(
+        f"nothing usable under {places}:\n" + "\n".join(lines),
+        hint="--images-only keeps pictures without their depth and poses"
+        if with_depth and not settings.images_only
+        else None,
+    )

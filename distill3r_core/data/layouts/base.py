@@ -148,9 +148,10 @@ def order_of(names: Iterable[str]) -> Order:
 def list_folder(folder: Path) -> Listing:
     """What lies in a folder. Hidden files and files of other kinds are not mentioned."""
     found = Listing()
-    for entry in sorted(os.scandir(folder), key=lambda entry: natural_key(entry.name)):
-        if entry.name.startswith("."):
-            continue
+    entries, trouble = entries_of(folder)
+    if trouble is not None:
+        found.refused.append(Refused(folder, trouble))
+    for entry in entries:
         path = folder / entry.name
         suffix = path.suffix.lower()
         if entry.is_dir():
@@ -162,6 +163,16 @@ def list_folder(folder: Path) -> Listing:
         elif suffix in _OTHER_IMAGES:
             found.others.append(suffix)
     return found
+
+
+def entries_of(folder: Path) -> tuple[list[os.DirEntry[str]], str | None]:
+    """Entries that are not hidden, in natural order, and why the folder could not be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            kept = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        return [], f"cannot be listed: {(error.strerror or str(error)).lower()}"
+    return sorted(kept, key=lambda entry: natural_key(entry.name)), None
 
 
 def walk(root: Path, *, skip: Path | None = None) -> Iterator[tuple[Path, Listing]]:

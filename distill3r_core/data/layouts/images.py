@@ -56,10 +56,13 @@ def scan(root: Path, *, skip: Path | None = None) -> tuple[Scan, ...]:
 def named_frames(pictures: Sequence[Path]) -> tuple[Frame, ...]:
     """Frames of one folder, called by their stems; by their full names where stems repeat."""
     stems = collections.Counter(path.stem.casefold() for path in pictures)
-    return tuple(
-        Frame(name=path.stem if stems[path.stem.casefold()] == 1 else path.name, color=path)
-        for path in pictures
-    )
+    frames: dict[str, Frame] = {}
+    for path in pictures:
+        name = path.stem if stems[path.stem.casefold()] == 1 else path.name
+        while name in frames:  # `a.jpg` beside `a.png`, and `a.jpg.png` too
+            name += "_"
+        frames[name] = Frame(name=name, color=path)
+    return tuple(frames.values())
 
 
 def _scene(root: Path, folder: Path, listing: Listing) -> Scene:

@@ -104,12 +104,15 @@ def _scan_entry(entry: Entry, file: Path, skip: Path | None) -> Scan:
         elif hidden is None or not path.resolve().is_relative_to(hidden):
             groups.setdefault(path.parent, []).append(path)
     scenes = []
+    ids = {folder: _scene_id(folder.relative_to(root), entry) for folder in groups}
+    if len(set(ids.values())) < len(ids):  # the pattern's words do not tell the scenes apart
+        ids = {folder: folder.relative_to(root).as_posix() for folder in groups}
     for folder, pictures in groups.items():
         stems = {path.stem for path in pictures}
         kept = [path for path in pictures if not _is_copy(path.stem, stems)]
         scenes.append(
             Scene(
-                scene_id=_scene_id(folder.relative_to(root), entry),
+                scene_id=ids[folder],
                 folder=folder,
                 frames=named_frames(kept),
                 order=order_of(path.stem for path in kept),

@@ -6,6 +6,9 @@
 
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Float
+
 from distill3r_core.data.layouts.base import (
     Frame,
     Refused,
@@ -13,6 +16,7 @@ from distill3r_core.data.layouts.base import (
     Scan,
     Scene,
     dataset_name,
+    entries_of,
     list_folder,
     natural_key,
     order_of,
@@ -42,7 +46,8 @@ def scan(root: Path, *, skip: Path | None = None) -> tuple[Scan, ...]:
     scenes: list[Scene] = []
     refused: list[Refused] = []
     files = read_split_files(root)
-    for folder, _ in walk(root, skip=skip):
+    for folder, listing in walk(root, skip=skip):
+        refused += [item for item in listing.refused if item.path == folder]
         if not _is_scene(folder):
             continue
         scene_id = scene_id_of(folder, root)
@@ -76,7 +81,7 @@ def _frames(folder: Path) -> tuple[tuple[Frame, ...], list[Refused]]:
     refused = listing.refused
     rig = None
     try:
-        rig = Rig(color=read_matrix(folder / _INTRINSICS, 3, what="intrinsics"))
+        rig = Rig(color=_read_intrinsics(folder / _INTRINSICS))
     except ImageError as error:
         refused.append(Refused(folder / _INTRINSICS, str(error)))
     stems = {path.stem for path in listing.pictures}
@@ -98,14 +103,16 @@ def _frames(folder: Path) -> tuple[tuple[Frame, ...], list[Refused]]:
     return frames, refused
 
 
+def _read_intrinsics(path: Path) -> Float[np.ndarray, "3 3"]:
+    intrinsics = read_matrix(path, 3, what="intrinsics")
+    if min(intrinsics[0, 0], intrinsics[1, 1]) <= 0 or intrinsics[2].tolist() != [0, 0, 1]:
+        raise ImageError("intrinsics are not those of a camera: fx 0 cx, 0 fy cy, 0 0 1")
+    return intrinsics
+
+
 def _stems_of(folder: Path, suffix: str) -> set[str]:
-    if not folder.is_dir():
-        return set()
-    return {
-        path.stem
-        for path in folder.iterdir()
-        if path.suffix.lower() == suffix and not path.name.startswith(".")
-    }
+    paths = (Path(entry.name) for entry in entries_of(folder)[0]) if folder.is_dir() else ()
+    return {path.stem for path in paths if path.suffix.lower() == suffix}
 
 
 def _is_scene(folder: Path) -> bool:

@@ -17,6 +17,7 @@ from distill3r_core.data.layouts.base import (
     Scan,
     Scene,
     dataset_name,
+    entries_of,
     scene_id_of,
     walk,
 )
@@ -47,6 +48,8 @@ RIG = Rig(
 
 def detect(root: Path) -> bool:
     """Whether a folder at most three levels down holds `frame-NNNNNN.color.*`."""
+    if not root.is_dir():
+        return False
     return any(_is_sequence(folder) for folder in _folders(root, _SEARCH_DEPTH))
 
 
@@ -60,7 +63,8 @@ def scan(root: Path, *, skip: Path | None = None) -> tuple[Scan, ...]:
     scenes: list[Scene] = []
     refused: list[Refused] = []
     present: dict[Path, set[str]] = {}
-    for folder, _ in walk(root, skip=skip):
+    for folder, listing in walk(root, skip=skip):
+        refused += [item for item in listing.refused if item.path == folder]
         if _is_sequence(folder):
             frames, lost = _frames(folder)
             refused += lost
@@ -95,7 +99,7 @@ def scan(root: Path, *, skip: Path | None = None) -> tuple[Scan, ...]:
 def _frames(folder: Path) -> tuple[list[Frame], list[Refused]]:
     """Frames by number, and those that have depth or a pose but no picture."""
     numbers: dict[int, str] = {}
-    names = {path.name for path in folder.iterdir() if path.is_file()}
+    names = {entry.name for entry in entries_of(folder)[0] if entry.is_file()}
     for name in names:
         if match := _FILE.fullmatch(name):
             numbers[int(match.group(1))] = match.group(1)
@@ -121,17 +125,15 @@ def _frames(folder: Path) -> tuple[list[Frame], list[Refused]]:
 
 def _is_sequence(folder: Path) -> bool:
     return any(
-        (match := _FILE.fullmatch(path.name)) is not None and match.group(2).lower() == "color"
-        for path in folder.iterdir()
+        (match := _FILE.fullmatch(entry.name)) is not None and match.group(2).lower() == "color"
+        for entry in entries_of(folder)[0]
     )
 
 
 def _folders(root: Path, depth: int) -> Iterator[Path]:
     """A folder and those below it, to a depth; hidden ones are left out."""
-    if not root.is_dir():
-        return
     yield root
     if depth > 0:
-        for path in sorted(root.iterdir()):
-            if path.is_dir() and not path.name.startswith("."):
-                yield from _folders(path, depth - 1)
+        for entry in entries_of(root)[0]:
+            if entry.is_dir():
+                yield from _folders(root / entry.name, depth - 1)

@@ -297,3 +297,42 @@ def test_the_official_color_name_and_ours_may_mix(tmp_path) -> None:
     folder = sevenscenes_sequence(tmp_path / "seq-01", 2)
     save_picture(folder / "frame-000002.color.jpg", 2, (48, 64))
     assert len(one(tmp_path).scenes[0].frames) == 3
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch) -> None:
+    photos(tmp_path / "open", 2)
+    (tmp_path / "shut").mkdir()
+    scandir = os.scandir
+
+    def refuse(folder):
+        if Path(folder).name == "shut":
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = one(tmp_path)
+    assert [len(scene.frames) for scene in found.scenes] == [2]
+    assert [item.reason for item in found.refused] == ["cannot be listed: permission denied"]
+
+
+def test_intrinsics_of_no_camera_are_refused(tmp_path) -> None:
+    room = rgbd_scene(tmp_path / "room", 2)
+    (room / "intrinsics.txt").write_text("0 0 0\n0 0 0\n0 0 1\n")
+    assert "not those of a camera" in one(room).refused[0].reason
+
+
+def test_names_are_never_shared_by_two_frames(tmp_path) -> None:
+    for name in ("a.jpg", "a.png", "a.jpg.png"):
+        save_picture(tmp_path / name, 0)
+    names = [frame.name for frame in one(tmp_path).scenes[0].frames]
+    assert len(set(names)) == 3
+
+
+def test_scenes_of_a_pattern_are_never_merged(tmp_path) -> None:
+    photos(tmp_path / "d" / "a" / "images" / "b", 2)
+    photos(tmp_path / "d" / "a" / "b" / "images", 2)
+    path = pattern_file(
+        tmp_path, f"[{{name: x, root: {tmp_path}/d, pattern: '**/images/**/*.png'}}]"
+    )
+    (found,) = scan(path)
+    assert [scene.scene_id for scene in found.scenes] == ["a/b/images", "a/images/b"]

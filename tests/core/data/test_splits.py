@@ -89,3 +89,9 @@ def test_a_fraction_of_the_scenes_keeps_their_order() -> None:
     assert chosen != choose(list(range(100)), 0.4, seed=1)
     assert choose([7], 0.01, seed=0) == [7]
     assert choose([], 0.5, seed=0) == []
+
+
+def test_test_data_is_never_trained_on() -> None:
+    alone = decide([Part("a", 50, "val")], val_scenes=0.1)
+    assert alone.splits == (("val",) * 50,)
+    assert "nothing to train on" in alone.notes[0]
