@@ -1,5 +1,6 @@
 """One pass of a student over all views of a scene, within the memory there is."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,7 +8,8 @@ import numpy as np
 import torch
 
 from distill3r_core.errors import OutOfMemoryError
-from distill3r_core.models.student import HEAD_CHUNK, Student
+from distill3r_core.models.chunks import head_chunk_of
+from distill3r_core.models.student import Student
 from distill3r_core.profiling import peak_memory, stopwatch
 from distill3r_core.report import Progress, Silent
 from distill3r_core.stages.pictures import LoadedView
@@ -51,7 +53,8 @@ def predict(
         torch.from_numpy(np.ascontiguousarray(view.fitted.image)).movedim(-1, 0) / 255
         for view in views
     ]
-    chunk = HEAD_CHUNK.get(device.type, 1)
+    largest = max((view.fitted.placement.size for view in views), key=math.prod)
+    chunk = min(head_chunk_of(student.spec, largest, device), len(views))
     progress.begin("infer", total=1, unit="pass")
     while True:
         try:

@@ -8,16 +8,18 @@ from exact_scene import CAMERAS, SCALES, exact_views, world_from_cams
 
 from distill3r_core.errors import ExtraMissingError, RequestError
 from distill3r_core.geometry import pnp
-from distill3r_core.io.fit import Fit
+from distill3r_core.io.fit import Fit, Fitted
 from distill3r_core.stages.reconstruction import Maps, Reconstruction
 from distill3r_core.stages.scale import apply_known, read_known
 from distill3r_core.stages.solve import solve
+from distill3r_core.types import Placement
 
 FITS = {
     "squash": Fit(size=(28, 42)),
     "crop": Fit(size=(28, 70), mode="crop"),
     "resized": Fit(size=(56, 84), resized=(28, 42)),
     "teacher": Fit(size=(28, 42), long_edge=128, multiple=16),
+    "thinned": Fit(size=(112, 154)),  # large enough that not every pixel votes
 }
 
 
@@ -53,6 +55,27 @@ def test_the_world_is_the_first_camera_even_where_the_global_map_says_otherwise(
     for view, pose, before in zip(solved, world_from_cams(), maps, strict=True):
         np.testing.assert_allclose(view.camera.world_from_cam, pose, atol=1e-4)
         np.testing.assert_allclose(view.maps.points_global, before.points_global, atol=1e-4)
+
+
+def test_a_view_that_was_transposed_for_the_network_is_turned_back():
+    views, maps = exact_views()
+    fitted = views[1].fitted
+    rows, columns = fitted.placement.size
+    transposed = Placement(box=fitted.placement.box, size=(columns, rows), transposed=True)
+    views[1] = dataclasses.replace(
+        views[1], fitted=Fitted(fitted.image.transpose(1, 0, 2), transposed)
+    )
+    maps[1] = Maps(
+        maps[1].points_global.transpose(1, 0, 2),
+        maps[1].points_local.transpose(1, 0, 2),
+        maps[1].confidence_global.T,
+        maps[1].confidence_local.T,
+    )
+    view = solve(views, maps).views[1]
+    np.testing.assert_allclose(view.camera.world_from_cam, world_from_cams()[1], atol=1e-5)
+    np.testing.assert_allclose(view.camera.intrinsics[0, 0], CAMERAS[1][1], rtol=1e-4)
+    np.testing.assert_array_equal(view.loaded.fitted.image, fitted.image)
+    assert view.loaded.fitted.placement == fitted.placement
 
 
 def test_a_third_of_wild_points_hardly_moves_a_pose():

@@ -1,0 +1,112 @@
+"""Pictures as the student gets them, and back to the full-size ones."""
+
+from importlib import util
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from distill3r_core.errors import ImageError
+from distill3r_core.io.fit import Fit
+from distill3r_core.io.sources import Source, find_sources
+from distill3r_core.io.upright import write_upright
+from distill3r_core.models import build_student
+from distill3r_core.report import Silent
+from distill3r_core.stages.pictures import full_pictures, load_views
+from distill3r_core.stages.reconstruct import reconstruct
+
+FIT = Fit(size=(28, 42))
+
+
+def _picture(size=(64, 48), *, seed=0) -> Image.Image:
+    small = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), np.uint8)
+    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+
+
+def test_views_have_names_of_their_own_that_colmap_can_write(tmp_path):
+    for name in ("a b.jpg", "A_b.png", "a/x.jpg", "b/x.jpg", "b/x.webp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        _picture().save(tmp_path / name)
+    inputs = [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "b")]
+    names = [view.name for view in load_views(find_sources(inputs)[0], FIT).views]
+    assert len({name.casefold() for name in names}) == len(names) == 5
+    assert not any(" " in name or "/" in name for name in names)
+
+
+def test_a_heic_photo_is_a_view(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    path = tmp_path / "phone.HEIC"
+    heif.from_pillow(_picture()).save(path)
+    loaded = load_views([Source(path, "picture")], FIT)
+    assert [view.size for view in loaded.views] == [(48, 64)] and not loaded.failed
+
+
+def test_notes_and_views_come_in_one_order_however_fast_threads_are(tmp_path):
+    for index in range(24):
+        frames = [_picture(seed=index + frame) for frame in range(2)]
+        frames[0].save(tmp_path / f"v{index}.gif", save_all=True, append_images=frames[1:])
+    told = Silent()
+    views = load_views(find_sources([str(tmp_path)])[0], FIT, progress=told).views
+    assert [view.name for view in views] == [f"v{index}" for index in range(24)]
+    assert told.notes == sorted(told.notes) and len(told.notes) == 24
+
+
+def test_full_pictures_are_the_ones_that_were_fitted(tmp_path, data_dir):
+    _picture().save(tmp_path / "a.png")
+    views = load_views(find_sources([str(tmp_path)])[0], FIT).views
+    if util.find_spec("av"):
+        views += load_views(
+            [Source(data_dir / "video/kitchen.mp4", "video")], FIT, max_views=3
+        ).views
+    seen = {
+        view.name: np.asarray(Image.fromarray(pixels).resize((42, 28), Image.Resampling.LANCZOS))
+        for view, pixels in full_pictures(views)
+    }
+    assert list(seen) == [view.name for view in views]
+    for view in views:
+        assert np.abs(seen[view.name].astype(int) - view.fitted.image).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "copied"),
+    [
+        ("a.jpg", {"quality": 80}, True),
+        ("a.png", {}, True),
+        ("a.webp", {}, False),
+        ("turned.jpg", {"orientation": 6}, False),
+        ("odd.jpg", {"orientation": 99}, False),
+    ],
+)
+def test_upright_pictures_are_copied_byte_by_byte_and_others_written_anew(
+    tmp_path, name, options, copied
+):
+    source = tmp_path / name
+    exif = Image.Exif()
+    if turn := options.pop("orientation", None):
+        exif[0x0112] = turn
+    _picture().save(source, exif=exif, **options)
+    view = load_views([Source(source, "picture")], FIT).views[0]
+    (_, pixels) = next(full_pictures([view]))
+    written = write_upright(tmp_path / "images", "view", pixels, source=source)
+    assert (written.read_bytes() == source.read_bytes()) is copied
+    with Image.open(written) as image:
+        assert image.getexif().get(0x0112, 1) == 1
+        assert np.abs(np.asarray(image, int) - pixels).mean() < 3
+
+
+def test_from_python_paths_and_pixels_become_a_reconstruction(tmp_path):
+    torch.manual_seed(0)
+    student = build_student("tiny").eval()
+    _picture().save(tmp_path / "a.png")
+    upright = np.asarray(_picture((48, 64), seed=1))
+    scene = reconstruct([tmp_path / "a.png", upright], student, fit=FIT)
+    assert [camera.name for camera in scene.cameras] == ["a", "view_001"]
+    assert [view.maps.points_local.shape for view in scene.views] == [(28, 42, 3), (42, 28, 3)]
+    files = scene.save(tmp_path / "out", ("colmap",))
+    assert tmp_path / "out/images/view_001.jpg" in files
+    with pytest.raises(ValueError, match="fit="):
+        reconstruct([upright], student)
+    (tmp_path / "b.png").write_bytes(b"nothing")
+    with pytest.raises(ImageError, match=r"b\.png"):
+        reconstruct([tmp_path / "b.png"], student, fit=FIT)
