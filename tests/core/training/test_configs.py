@@ -1,0 +1,77 @@
+"""Every configuration that is shipped loads, and takes a step with a shrunken student."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from distill3r_core import config
+from distill3r_core.stages.train import PRESETS, TrainSettings, train
+
+SHRUNKEN = {
+    "encoder": "rotary",
+    "encoder_width": 24,
+    "encoder_depth": 1,
+    "encoder_heads": 2,
+    "fusion_width": 24,
+    "fusion_depth": 3,
+    "fusion_heads": 2,
+    "head_features": 8,
+    "head_layers": [8, 8, 8, 8],
+    "head_tail": 8,
+}
+TRAINING = [name for name in config.shipped_names() if "train:" in (config.shipped(name) or "")]
+
+
+def loaded(name: str, **options: object) -> TrainSettings:
+    return config.resolve(
+        TrainSettings,
+        section="train",
+        config=name,
+        options=options,
+        presets=PRESETS,
+        default_preset="paper",
+    )
+
+
+def test_the_promised_ones_are_there() -> None:
+    ablations = ("full", "labels-only", "no-weighting", "student-confidence")
+    promised = {"paper-2602.00865", "single-24gb", *(f"ablation-{name}" for name in ablations)}
+    assert promised <= set(TRAINING)
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_it_takes_a_step(name: str, make_cache: Callable[..., Path], tmp_path: Path) -> None:
+    settings = loaded(
+        name,
+        cache=make_cache(tmp_path / "cache"),
+        output=tmp_path / "run",
+        model=SHRUNKEN,
+        gpus=1,
+        device="cpu",
+        max_steps=1,
+    )
+    assert train(settings).result["step"] == 1
+    row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert row["loss"] > 0
+
+
+def test_the_letter_true_run_has_the_papers_numbers() -> None:
+    settings = loaded("paper-2602.00865")
+    data, optim, schedule, loss = settings.data, settings.optim, settings.schedule, settings.loss
+    assert settings.gpus * data.batch * data.accumulation == 16
+    assert (settings.epochs, data.size, data.views) == (60, (224, 518), None)
+    assert not (data.augment_views or data.mirror or data.colors)
+    assert (optim.lr, schedule.final_lr, schedule.warmup_steps) == (1e-4, 5e-5, 3500)
+    assert (optim.weight_decay, optim.decay, optim.betas) == (0.01, "all", (0.9, 0.95))
+    assert (loss.alpha_global, loss.alpha_local, loss.gamma) == (2.0, 1.0, 0.001)
+    assert (loss.weighting, loss.reduction) == ("paper", "paper")
+
+
+def test_ablations_differ_in_the_loss_alone() -> None:
+    base = config.as_plain(loaded("ablation-full"))
+    for name in TRAINING:
+        if name.startswith("ablation-"):
+            found = config.as_plain(loaded(name))
+            assert {**found, "loss": base["loss"]} == base
