@@ -15,8 +15,12 @@ from distill3r_core.models.checkpoint import load_student, read_student
 from distill3r_core.models.dune_encoder import REGISTERS
 from distill3r_core.models.spec import PATCH, StudentSpec
 from distill3r_core.models.student import Student
+from distill3r_core.nn.view_codes import sequential_view_numbers
 from distill3r_core.registry import Registry
 from distill3r_core.stages.bench_counts import Dpt, Network
+from distill3r_core.teachers.fast3r import HEADS_AT_ONCE
+from distill3r_core.teachers.fast3r_config import RELEASED
+from distill3r_core.teachers.fast3r_network import Fast3R
 
 STUDENT, REFERENCE, TEACHER = "student", "student-reference", "fast3r"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -120,6 +124,28 @@ def _reference(subject: Subject) -> Forward:
     return forward
 
 
+def _teacher(subject: Subject) -> Forward:
+    # As the original runs it: float32 weights under autocast, attention in bfloat16 on a GPU.
+    kernels = torch.bfloat16 if subject.device.type == "cuda" else None
+    with subject.device:
+        network = Fast3R(RELEASED, dtype=kernels).eval()
+    chunk = HEADS_AT_ONCE.get(subject.device.type, 1)
+
+    def forward(images: Float[Tensor, "1 N 3 H W"]) -> Sequence[Tensor]:
+        views = [2 * view - 1 for view in images.unbind(1)]
+        numbers = sequential_view_numbers(1, len(views)).to(images.device)
+        with subject.autocast:
+            maps = network(views, numbers, head_chunk=chunk)
+        return [
+            tensor
+            for view in maps
+            for head in (view.global_maps, view.local_maps)
+            for tensor in (head.points, head.confidence)
+        ]
+
+    return forward
+
+
 def _built(subject: Subject) -> Student:
     if subject.model is None:
         return build_student(subject.preset).eval()
@@ -133,3 +159,4 @@ def _maps(maps: object) -> Sequence[Tensor]:
 MODELS: Registry[Callable[[Subject], Forward]] = Registry("model to compare with")
 MODELS.add(STUDENT, _student)
 MODELS.add(REFERENCE, _reference)
+MODELS.add(TEACHER, _teacher)
