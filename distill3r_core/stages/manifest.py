@@ -30,6 +30,7 @@ from distill3r_core.stages.manifest_plan import (
     rows_of,
 )
 from distill3r_core.stages.manifest_report import Made, report_of
+from distill3r_core.stages.manifest_video import with_videos
 from distill3r_core.stages.manifest_work import Job, Workshop
 
 _SHOWN_REASONS = 3  # in the message where nothing is usable
@@ -49,6 +50,7 @@ class ManifestSettings:
     val_scenes: float = Field(default=0.1, ge=0, le=1)  # 0: hold nothing out
     val_frames: str | None = None  # last:N or every:K, inside scenes
     images_only: bool = False
+    video_fps: float = Field(default=2.0, gt=0)  # frames of each second of a video
     resize_max: int = Field(default=960, ge=LEAST_SIDE)  # long edge
     policy: PolicyName | None = None  # None: the data set's; "release" is the original project's
     seed: int = 0
@@ -122,6 +124,10 @@ def build_manifest(
         made = [Made(root, _plan(settings, found, set()), {}) for root, found in scans]
         return report_of(settings, made, files=(), dry_run=True)
     with locked(settings.output):
+        scans = [
+            (root, with_videos(found, settings.output, fps=settings.video_fps, progress=progress))
+            for root, found in scans
+        ]
         index = Index(settings.output)
         try:
             made, processed = _make_all(settings, scans, index, progress)

@@ -47,7 +47,9 @@ class Made:
                 for note in entry.notes if entry else ():
                     places[note].append(frame.color)
         pictures = [f"{_named(found)}: {note}" for note, found in places.items()]
-        return [*scan.notes, *self.plan.notes, *pictures]
+        unread = len(scan.videos)
+        videos = [f"{scan.dataset}: {unread} videos are not counted"] if unread else []
+        return [*scan.notes, *videos, *self.plan.notes, *pictures]
 
     @property
     def figures(self) -> dict[str, Any]:

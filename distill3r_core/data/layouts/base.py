@@ -11,9 +11,9 @@ from jaxtyping import Float
 
 from distill3r_core.data.manifest import Order, Split
 from distill3r_core.io.images import EXTENSIONS
+from distill3r_core.io.sources import VIDEO_EXTENSIONS, natural_key
 from distill3r_core.types import Unit
 
-VIDEO_EXTENSIONS = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"})
 _NUMBER = re.compile(r"(\d+)")
 _OTHER_IMAGES = frozenset({".nef", ".cr2", ".cr3", ".arw", ".dng", ".raf", ".exr", ".jxl", ".psd"})
 
@@ -100,6 +100,7 @@ class Scan:
         root: Where it lies.
         scenes: With their frames.
         policy_name: Whose sampling policy it has; the data set's own name where None.
+        videos: Scenes whose frames are still to be taken out of a video: their id and the file.
         refused: Left out while listing.
         notes: Worth saying.
         fixed_split: The split was asked for, and is not filled up where a side stays empty.
@@ -112,6 +113,7 @@ class Scan:
     root: Path
     scenes: tuple[Scene, ...]
     policy_name: str | None = None
+    videos: tuple[tuple[str, Path], ...] = ()
     refused: tuple[Refused, ...] = ()
     notes: tuple[str, ...] = ()
     fixed_split: bool = False
@@ -130,14 +132,9 @@ class Listing:
     others: list[str] = field(default_factory=list)  # extensions of images that are not read
 
 
-def natural_key(name: str) -> tuple[tuple[str, int, str], ...]:
-    """Sorts `IMG_9` before `IMG_10`, and equal numbers by their spelling."""
-    parts = _NUMBER.split(name)
-    texts, numbers = parts[::2], [*parts[1::2], ""]
-    return tuple(
-        (text.casefold(), int(number) if number else -1, number)
-        for text, number in zip(texts, numbers, strict=True)
-    )
+def frame_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """Sorts `IMG_9` before `IMG_10`, and names of equal numbers and letters by their spelling."""
+    return natural_key(name), name
 
 
 def order_of(names: Iterable[str]) -> Order:
@@ -172,7 +169,7 @@ def entries_of(folder: Path) -> tuple[list[os.DirEntry[str]], str | None]:
             kept = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         return [], f"cannot be listed: {(error.strerror or str(error)).lower()}"
-    return sorted(kept, key=lambda entry: natural_key(entry.name)), None
+    return sorted(kept, key=lambda entry: frame_key(entry.name)), None
 
 
 def walk(root: Path, *, skip: Path | None = None) -> Iterator[tuple[Path, Listing]]:

@@ -1,4 +1,4 @@
-"""Layout `images`: every folder with photographs directly in it is a scene."""
+"""Layout `images`: every folder with photographs directly in it is a scene, and every video."""
 
 import collections
 from collections.abc import Sequence
@@ -32,11 +32,12 @@ def scan(root: Path, *, skip: Path | None = None) -> tuple[Scan, ...]:
         skip: A folder to leave out: that of the results.
     """
     scenes: list[Scene] = []
+    videos: list[tuple[str, Path]] = []
     refused: list[Refused] = []
     others: collections.Counter[str] = collections.Counter()
     for folder, listing in walk(root, skip=skip):
         refused += listing.refused
-        refused += [Refused(path, "a video, not a picture") for path in listing.videos]
+        videos += [(path.relative_to(root).as_posix(), path) for path in listing.videos]
         others.update(listing.others)
         if listing.pictures:
             scenes.append(_scene(root, folder, listing))
@@ -47,6 +48,7 @@ def scan(root: Path, *, skip: Path | None = None) -> tuple[Scan, ...]:
             layout=NAME,
             root=root,
             scenes=tuple(scenes),
+            videos=tuple(videos),
             refused=tuple(refused),
             notes=tuple(notes),
         ),

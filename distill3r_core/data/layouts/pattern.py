@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config
-from distill3r_core.data.layouts.base import Refused, Scan, Scene, natural_key, order_of
+from distill3r_core.data.layouts.base import Refused, Scan, Scene, frame_key, order_of
 from distill3r_core.data.layouts.images import named_frames
 from distill3r_core.data.manifest import Split
 from distill3r_core.errors import ConfigError, InputMissingError
@@ -95,7 +95,7 @@ def _scan_entry(entry: Entry, file: Path, skip: Path | None) -> Scan:
     if not root.is_dir():
         raise InputMissingError(f"no folder {entry.root} (data set {entry.name} of {file})")
     hidden, refused, groups = skip.resolve() if skip else None, [], {}
-    for path in sorted(root.glob(entry.pattern), key=lambda path: natural_key(str(path))):
+    for path in sorted(root.glob(entry.pattern), key=lambda path: frame_key(str(path))):
         relative = path.relative_to(root)
         if any(part.startswith(".") for part in relative.parts) or not path.is_file():
             continue

@@ -17,8 +17,8 @@ from distill3r_core.data.layouts.base import (
     Scene,
     dataset_name,
     entries_of,
+    frame_key,
     list_folder,
-    natural_key,
     order_of,
     scene_id_of,
     walk,
@@ -99,7 +99,7 @@ def _frames(folder: Path) -> tuple[tuple[Frame, ...], list[Refused]]:
         )
         for path in listing.pictures
     )
-    refused.sort(key=lambda item: natural_key(str(item.path)))
+    refused.sort(key=lambda item: frame_key(str(item.path)))
     return frames, refused
 
 

@@ -8,7 +8,7 @@ import pytest
 from trees import chess, photos, rgbd_scene, save_picture, sevenscenes_sequence
 
 from distill3r_core.data.layouts import detect_layout, frames_for_test, scan
-from distill3r_core.data.layouts.base import natural_key
+from distill3r_core.data.layouts.base import frame_key
 from distill3r_core.data.source import read_source
 from distill3r_core.errors import ConfigError, ImageError, InputMissingError, RequestError
 
@@ -20,7 +20,7 @@ def one(root: Path, layout: str = "auto", **options):
 
 def test_numbers_sort_as_numbers() -> None:
     names = ["IMG_10.jpg", "IMG_9.jpg", "img_9.png", "a_1000.003.png", "a_999.870.png", "IMG_09"]
-    assert sorted(names, key=natural_key) == [
+    assert sorted(names, key=frame_key) == [
         "a_999.870.png",
         "a_1000.003.png",
         "IMG_09",

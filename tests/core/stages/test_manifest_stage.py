@@ -400,3 +400,34 @@ def test_depth_of_another_unit_than_metres_keeps_its_numbers(tmp_path, out) -> N
     for frame, row in enumerate(read_manifest(out / "manifest.csv").rows):
         with Image.open(out / row.depth_path) as depth:
             assert np.unique(np.asarray(depth)).tolist() == [1000 + frame]
+
+
+def test_a_video_is_a_scene_of_its_frames(data_dir, out) -> None:
+    pytest.importorskip("av")
+    settings = ManifestSettings((data_dir / "video",), out, val_scenes=0.0, stride=1)
+    report = build_manifest(settings)
+    rows = read_manifest(out / "manifest.csv").rows
+    assert [int(row.sample_id) for row in rows] == list(range(17))
+    assert {(row.scene_id, row.H, row.W) for row in rows} == {("kitchen.mp4", 480, 640)}
+    assert not report.failed
+    before = tree_of(out)
+    assert build_manifest(settings).finished_before
+    assert tree_of(out) == before
+
+
+def test_a_dry_run_does_not_open_videos(data_dir, out) -> None:
+    report = build_manifest(ManifestSettings((data_dir / "video",), out), dry_run=True)
+    assert any("1 videos are not counted" in note for note in report.notes)
+    assert not out.exists()
+
+
+def test_phone_pictures_are_read(tmp_path, out) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    (tmp_path / "phone").mkdir()
+    for frame in range(3):
+        picture = Image.new("RGB", (64, 48), color_of(frame))
+        picture.save(tmp_path / "phone" / f"IMG_{frame}.HEIC", quality=90)
+    build_manifest(ManifestSettings((tmp_path / "phone",), out, val_scenes=0.0))
+    rows = read_manifest(out / "manifest.csv").rows
+    assert [(row.H, row.W) for row in rows] == [(48, 64)] * 3
