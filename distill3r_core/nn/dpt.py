@@ -175,10 +175,14 @@ def _folded(
     The bias of `mix` reaches a pixel through those taps of `narrow` that lie inside the map, so
     the pixels on the rim get less of it.
     """
-    weight = torch.einsum("omij,mf->ofij", narrow.weight, mix.weight[:, :, 0, 0])
     assert mix.bias is not None and narrow.bias is not None
-    taps = torch.einsum("omij,m->oij", narrow.weight, mix.bias)  # what each tap adds
-    y = conv2d(x, weight, narrow.bias + taps.sum((1, 2)), padding=1)
+    kind = torch.promote_types(narrow.weight.dtype, torch.float32)
+    with torch.autocast(x.device.type, enabled=False):  # rounded once, not once per factor
+        taps = narrow.weight.to(kind)
+        weight = torch.einsum("omij,mf->ofij", taps, mix.weight[:, :, 0, 0].to(kind))
+        taps = torch.einsum("omij,m->oij", taps, mix.bias.to(kind))  # what each tap adds
+        bias = narrow.bias + taps.sum((1, 2))
+        y = conv2d(x, weight.to(x.dtype), bias.to(x.dtype), padding=1)
     taps = taps.to(y.dtype)
     for row, side in ((0, 0), (-1, 2)):
         y[:, :, row] -= taps[:, side].sum(-1)[:, None]

@@ -62,7 +62,8 @@ class RotaryEncoder(nn.Module):
         again = recompute and torch.is_grad_enabled()
         grid = self.embed(images)
         rows, columns = grid.shape[-2:]
-        tokens = grid.flatten(2).mT  # (n, P, D)
+        # (n, P, D); what is carried from block to block is as precise as the norms
+        tokens = grid.flatten(2).mT.to(self.norm.weight.dtype)
         rotation = grid_rotation(rows, columns, self.head_width, device=tokens.device)
         for block in self.blocks:
             tokens = run_again(block, tokens, rotation) if again else block(tokens, rotation)
