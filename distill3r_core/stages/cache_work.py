@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -24,6 +24,7 @@ from distill3r_core.types import RawMaps
 _AHEAD = 1  # samples that wait between two threads; each may be hundreds of megabytes
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Where finished samples go: a `CacheWriter`, or nowhere in a rehearsal."""
 
