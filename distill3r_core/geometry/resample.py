@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 Box = tuple[float, float, float, float]
+_ROUNDING = 1e-6  # of a box that was carried from picture to picture, in pixels
 
 
 def whole(values: Shaped[Tensor, "H W *channels"]) -> Box:
@@ -24,8 +25,8 @@ def resample_nearest(
     """Every result is the value of the one pixel that its centre falls into: nothing is mixed."""
     left, top, right, bottom = box
     height, width = values.shape[:2]
-    rows = _centres(top, bottom, size[0]).floor().long().clamp(0, height - 1)
-    columns = _centres(left, right, size[1]).floor().long().clamp(0, width - 1)
+    rows = _under(_centres(top, bottom, size[0]), height)
+    columns = _under(_centres(left, right, size[1]), width)
     return values[rows.to(values.device)[:, None], columns.to(values.device)]
 
 
@@ -46,6 +47,11 @@ def resample_bilinear(
     lines = upper * (1 - down) + lower * down  # (H, w, *channels)
     first, second = lines[:, column.to(values.device)], lines[:, next_column.to(values.device)]
     return first * (1 - across) + second * across
+
+
+def _under(centres: Float[Tensor, "count"], length: int) -> Int[Tensor, "count"]:
+    """The pixel under each centre; on the border of two it is the second one."""
+    return (centres + _ROUNDING).floor().long().clamp(0, length - 1)
 
 
 def _centres(start: float, stop: float, count: int) -> Float[Tensor, "count"]:

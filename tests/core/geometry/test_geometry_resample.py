@@ -49,3 +49,8 @@ def test_nearest_takes_the_pixel_under_the_centre():
     row = torch.arange(8)[None]
     assert resample_nearest(row, whole(row), (1, 4)).tolist() == [[1, 3, 5, 7]]
     assert resample_nearest(row, (1.0, 0.0, 7.0, 1.0), (1, 2)).tolist() == [[2, 5]]
+
+
+def test_the_rounding_of_a_box_does_not_change_the_pixel():
+    row = torch.arange(8)[None]
+    assert resample_nearest(row, (0.0, 0.0, 8 - 1e-9, 1.0), (1, 4)).tolist() == [[1, 3, 5, 7]]

@@ -48,10 +48,10 @@ CONFIG = {
 }
 
 
-def official_tensors(seed: int = 0) -> dict[str, Tensor]:
+def official_tensors(seed: int = 0, *, config: dict = CONFIG) -> dict[str, Tensor]:
     """Random weights under all official names, both of each alias."""
     generator = torch.Generator().manual_seed(seed)
-    ours = build_network(parse_config(CONFIG, source="a test")).state_dict()
+    ours = build_network(parse_config(config, source="a test")).state_dict()
     drawn = {}
     for name, tensor in ours.items():
         fan_in = math.prod(tensor.shape[1:]) if tensor.ndim > 1 else 1
@@ -61,9 +61,10 @@ def official_tensors(seed: int = 0) -> dict[str, Tensor]:
     return add_aliases(rename(drawn, reverse(FAST3R_NAMES)))
 
 
-def hub_tensors(seed: int = 0) -> dict[str, Tensor]:
+def hub_tensors(seed: int = 0, *, config: dict = CONFIG) -> dict[str, Tensor]:
     """As the hub's mixin saves them: `scratch.layer<i>_rn` stays of each pair."""
-    return {name: v for name, v in official_tensors(seed).items() if ".layer_rn." not in name}
+    every = official_tensors(seed, config=config)
+    return {name: value for name, value in every.items() if ".layer_rn." not in name}
 
 
 def write_folder(folder: Path, tensors: dict[str, Tensor], config: object = CONFIG) -> Path:
