@@ -17,6 +17,16 @@ from distill3r_cli.app import app
 
 PROGRAM = "distill3r"
 FILES = {"bash": "distill3r.bash", "zsh": "_distill3r", "fish": "distill3r.fish"}
+# What may follow an option; after any other that takes a value, names of files are offered.
+VALUES = {
+    "--device": ("auto", "cpu", "cuda", "mps"),
+    "--fit": ("squash", "crop", "release"),
+    "--layout": ("auto", "rgbd", "7scenes", "images", "pattern"),
+    "--precision": ("auto", "float32", "bfloat16"),
+    "--predict": ("student", "truth", "constant"),
+    "--preset": ("paper", "small", "tiny"),
+    "--teacher": ("auto", "depth", "synthetic", "fast3r"),
+}
 _NOTE = "made by `python -m distill3r_cli.completions`; do not edit"
 _MARKUP = re.compile(r"\[/?[a-z ]*\]|`")
 _TYPER_OWN = {"--install-completion", "--show-completion"}  # their texts change with typer
@@ -30,6 +40,11 @@ class Switch:
     help: str
     takes_value: bool
     repeats: bool
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """What may follow, where that is known."""
+        return next((VALUES[name] for name in self.names if name in VALUES), ())
 
 
 @dataclass(frozen=True)
@@ -104,17 +119,8 @@ def _line(text: str | None) -> str:
 def _bash(root: Node) -> str:
     nodes = root.walk()
     known = "|".join(node.path for node in nodes[1:])
-    values = "|".join(
-        f"{node.path}:{name}"
-        for node in nodes
-        for switch in node.switches
-        if switch.takes_value
-        for name in switch.names
-    )
-    before_value = (
-        f'    case "$path:$previous" in\n        {values}) return ;; # names of files\n    esac\n'
-        if values
-        else ""
+    before_value = "".join(
+        f"        {pattern}) {action} ;;\n" for action, pattern in _bash_values(nodes).items()
     )
     cases = "".join(
         f'        "{node.path}")\n'
@@ -126,14 +132,20 @@ def _bash(root: Node) -> str:
 
 _{PROGRAM}() {{
     local current="${{COMP_WORDS[COMP_CWORD]}}" previous="${{COMP_WORDS[COMP_CWORD-1]}}"
-    local path="" word options="" commands=""
+    local path="" word words="" options="" commands=""
     for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
         case "$path/$word" in
             {known}) path="$path/$word" ;;
         esac
     done
     COMPREPLY=()
-{before_value}    case "$path" in
+    case "$path:$previous" in
+{before_value}    esac
+    if [[ -n $words ]]; then
+        COMPREPLY=($(compgen -W "$words" -- "$current"))
+        return
+    fi
+    case "$path" in
 {cases}    esac
     if [[ $current == -* ]]; then
         COMPREPLY=($(compgen -W "$options" -- "$current"))
@@ -144,6 +156,18 @@ _{PROGRAM}() {{
 
 complete -o bashdefault -o default -F _{PROGRAM} {PROGRAM}
 """
+
+
+def _bash_values(nodes: list[Node]) -> dict[str, str]:
+    """What is done after options that take a value: the action, and the pattern of its options."""
+    found: dict[str, list[str]] = {}
+    for node in nodes:
+        for switch in node.switches:
+            if switch.takes_value:
+                words = " ".join(switch.values)
+                action = f'words="{words}"' if words else "return"  # without words: files
+                found.setdefault(action, []).extend(f"{node.path}:{n}" for n in switch.names)
+    return {action: "|".join(patterns) for action, patterns in found.items()}
 
 
 def _zsh(root: Node) -> str:
@@ -190,7 +214,8 @@ def _zsh_function(node: Node) -> str:
 def _zsh_switch(switch: Switch) -> str:
     text = switch.help.replace("\\", "").replace("'", "’").replace(":", "\\:")
     text = text.replace("[", "\\[").replace("]", "\\]")
-    value = ":value:_files" if switch.takes_value else ""
+    wanted = f"({' '.join(switch.values)})" if switch.values else "_files"
+    value = f":value:{wanted}" if switch.takes_value else ""
     if switch.repeats:
         return " ".join(f"'*{name}[{text}]{value}'" for name in switch.names)
     if len(switch.names) == 1:
@@ -215,7 +240,8 @@ def _fish(root: Node) -> str:
                 f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}"
                 for name in switch.names
             )
-            value = " -r -F" if switch.takes_value else ""
+            wanted = f"-x -a '{' '.join(switch.values)}'" if switch.values else "-r -F"
+            value = f" {wanted}" if switch.takes_value else ""
             lines.append(f"{where} {names}{value} -d {_quoted(switch.help)}")
     body = "\n".join(lines)
     return f"""# fish completion of {PROGRAM}; {_NOTE}

@@ -1,0 +1,83 @@
+# bash completion of distill3r; made by `python -m distill3r_cli.completions`; do not edit
+
+_distill3r() {
+    local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}"
+    local path="" word words="" options="" commands=""
+    for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+        case "$path/$word" in
+            /demo|/infer|/view|/doctor|/manifest|/train|/eval|/convert|/cache|/bench|/bench/cache|/models|/models/list|/models/path|/models/download) path="$path/$word" ;;
+        esac
+    done
+    COMPREPLY=()
+    case "$path:$previous" in
+        /demo:--output|/demo:-o|/demo:--seed|/demo:--config|/demo:--set|/infer:--model|/infer:-m|/infer:--format|/infer:--output|/infer:-o|/infer:--size|/infer:--fps|/infer:--max-views|/infer:--conf|/infer:--edges|/infer:--voxel|/infer:--max-points|/infer:--cloud|/infer:--poses|/infer:--scale-from|/infer:--seed|/infer:--config|/infer:--set|/view:--host|/view:--port|/manifest:--output|/manifest:-o|/manifest:--views|/manifest:--stride|/manifest:--samples-per-scene|/manifest:--sample-frac|/manifest:--val-scenes|/manifest:--val-frames|/manifest:--resize-max|/manifest:--seed|/manifest:--config|/manifest:--set|/train:--cache|/train:--output|/train:-o|/train:--max-steps|/train:--epochs|/train:--max-hours|/train:--from|/train:--recompute|/train:--gpus|/train:--seed|/train:--config|/train:--set|/eval:--data|/eval:--protocol|/eval:--output|/eval:-o|/eval:--config|/eval:--set|/cache:--manifest|/cache:--output|/cache:-o|/cache:--weights|/cache:--size|/cache:--threshold|/cache:--shard|/cache:--seed|/cache:--config|/cache:--set|/bench:--views|/bench:--size|/bench:--model|/bench:-m|/bench:--compare|/bench:--budget|/bench:--output|/bench:-o|/bench:--seed|/bench:--config|/bench:--set|/bench/cache:--frames|/bench/cache:--views|/bench/cache:--samples|/bench/cache:--rounds|/bench/cache:--workers|/bench/cache:--output|/bench/cache:-o|/bench/cache:--config|/bench/cache:--set) return ;;
+        /demo:--device|/infer:--device|/train:--device|/eval:--device|/cache:--device|/bench:--device) words="auto cpu cuda mps" ;;
+        /infer:--precision|/bench:--precision) words="auto float32 bfloat16" ;;
+        /manifest:--layout|/eval:--layout) words="auto rgbd 7scenes images pattern" ;;
+        /train:--preset|/bench:--preset) words="paper small tiny" ;;
+        /eval:--predict) words="student truth constant" ;;
+        /cache:--teacher) words="auto depth synthetic fast3r" ;;
+        /cache:--fit) words="squash crop release" ;;
+    esac
+    if [[ -n $words ]]; then
+        COMPREPLY=($(compgen -W "$words" -- "$current"))
+        return
+    fi
+    case "$path" in
+        "")
+            options="--version -h --help"
+            commands="demo infer view doctor manifest train eval convert cache bench models" ;;
+        "/demo")
+            options="--output -o --seed --device --overwrite --config --set --print-config --json -q --quiet -v --verbose --debug --no-color -h --help"
+            commands="" ;;
+        "/infer")
+            options="--model -m --ply --format --output -o --size --fps --max-views --each --conf --edges --voxel --max-points --cloud --poses --scale-from --precision --overwrite --device --seed --config --set --print-config --json -q --quiet -v --verbose --debug --no-color -h --help"
+            commands="" ;;
+        "/view")
+            options="--host --port --json -q --quiet -v --verbose --debug --no-color -h --help"
+            commands="" ;;
+        "/doctor")
+            options="--json -q --quiet -v --verbose --debug --no-color -h --help"
+            commands="" ;;
+        "/manifest")
+            options="--output -o --layout --views --stride --samples-per-scene --sample-frac --val-scenes --val-frames --images-only --resize-max --dry-run --overwrite --seed --config --set --print-config --json -q --quiet -v --verbose --debug --no-color -h --help"
+            commands="" ;;
+        "/train")
+            options="--cache --output -o --preset --max-steps --epochs --max-hours --resume --from --allow-missing --recompute --gpus --overwrite --seed --device --config --set --print-config --json -q --quiet -v --verbose --debug --no-color -h --help"
+            commands="" ;;
+        "/eval")
+            options="--data --layout --protocol --predict --output -o --device --overwrite --config --set --print-config --json -q --quiet -v --verbose --debug --no-color -h --help"
+            commands="" ;;
+        "/convert")
+            options="--overwrite --json -q --quiet -v --verbose --debug --no-color -h --help"
+            commands="" ;;
+        "/cache")
+            options="--manifest --output -o --teacher --weights --size --fit --threshold --resume --dry-run --shard --device --seed --config --set --print-config --json -q --quiet -v --verbose --debug --no-color -h --help"
+            commands="" ;;
+        "/bench")
+            options="--views --size --preset --model -m --compare --budget --precision --output -o --device --seed --overwrite --config --set --print-config --json -q --quiet -v --verbose --debug --no-color -h --help"
+            commands="cache" ;;
+        "/bench/cache")
+            options="--frames --views --samples --rounds --workers --output -o --config --set --print-config --json -q --quiet -v --verbose --debug --no-color -h --help"
+            commands="" ;;
+        "/models")
+            options="-h --help"
+            commands="list path download" ;;
+        "/models/list")
+            options="--json -q --quiet -v --verbose --debug --no-color -h --help"
+            commands="" ;;
+        "/models/path")
+            options="--json -q --quiet -v --verbose --debug --no-color -h --help"
+            commands="" ;;
+        "/models/download")
+            options="--json -q --quiet -v --verbose --debug --no-color -h --help"
+            commands="" ;;
+    esac
+    if [[ $current == -* ]]; then
+        COMPREPLY=($(compgen -W "$options" -- "$current"))
+    else
+        COMPREPLY=($(compgen -W "$commands" -- "$current"))
+    fi
+}
+
+complete -o bashdefault -o default -F _distill3r distill3r

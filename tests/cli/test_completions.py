@@ -1,0 +1,84 @@
+"""The completion scripts are those of this program, and a real shell takes them."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from distill3r_cli import completions
+from distill3r_core.data.layouts import LAYOUTS
+from distill3r_core.models.spec import SPECS
+from distill3r_core.teachers import teacher_names
+
+FOLDER = Path(completions.__file__).parents[1] / "completions"
+CASES = [
+    ("distill3r man", {"manifest"}),
+    ("distill3r bench ca", {"cache"}),
+    ("distill3r train --preset ", {"paper", "small", "tiny"}),
+    ("distill3r train --preset s", {"small"}),
+    ("distill3r infer --no-", {"--no-color"}),
+    ("distill3r bench cache --print", {"--print-config"}),
+    ("distill3r --ver", {"--version"}),
+]
+
+
+@pytest.mark.parametrize("shell", completions.FILES)
+def test_a_script_is_not_stale(shell):
+    stored = (FOLDER / completions.FILES[shell]).read_text(encoding="utf-8")
+    assert stored == completions.script(shell), (
+        "the command line has changed: run `python -m distill3r_cli.completions`"
+    )
+
+
+def test_values_are_those_that_the_core_knows():
+    assert set(completions.VALUES["--preset"]) == set(SPECS)
+    assert set(completions.VALUES["--layout"]) == {"auto", *LAYOUTS}
+    assert set(completions.VALUES["--teacher"]) == {"auto", *teacher_names()}
+
+
+def test_every_option_with_known_values_exists():
+    names = {n for node in completions.tree().walk() for s in node.switches for n in s.names}
+    assert set(completions.VALUES) <= names
+
+
+@pytest.mark.parametrize(("line", "offered"), CASES)
+def test_bash_offers_what_may_follow(line, offered):
+    words = line.split(" ")
+    script = (
+        f"source {FOLDER / completions.FILES['bash']}\n"
+        f"COMP_WORDS=({' '.join(word or repr('') for word in words)})\n"
+        f"COMP_CWORD={len(words) - 1}\n"
+        'complete -p distill3r >/dev/null && _distill3r && printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    assert set(_output("bash", "--norc", "-c", script)) == offered
+
+
+def test_bash_offers_files_where_a_path_is_wanted():
+    script = (
+        f"source {FOLDER / completions.FILES['bash']}\n"
+        "COMP_WORDS=(distill3r infer -o '')\nCOMP_CWORD=3\n"
+        '_distill3r; echo "${#COMPREPLY[@]}"; complete -p distill3r'
+    )
+    count, registered = _output("bash", "--norc", "-c", script)
+    assert count == "0"
+    assert "-o default" in registered  # nothing of ours: readline's file names
+
+
+@pytest.mark.parametrize(("line", "offered"), CASES)
+def test_fish_offers_what_may_follow(line, offered):
+    script = f"source {FOLDER / completions.FILES['fish']}; complete -C '{line}'"
+    lines = _output("fish", "--no-config", "-c", script)
+    assert {text.split("\t")[0] for text in lines} == offered
+
+
+def test_zsh_reads_its_script():
+    assert _output("zsh", "-f", "-n", str(FOLDER / completions.FILES["zsh"])) == []
+
+
+def _output(*command: str) -> list[str]:
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert not done.stderr
+    return done.stdout.splitlines()
