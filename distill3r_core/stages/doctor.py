@@ -7,8 +7,7 @@ from distill3r_core.report import Report, Table
 from distill3r_core.stages import doctor_checks as checks
 from distill3r_core.stages.doctor_checks import Check
 
-_WITHOUT_DATA = ("demo", "bench")
-_WITH_DATA = ("manifest", "cache of RGB-D data", "train", "eval", "infer")
+_COMMANDS = ("demo", "manifest", "cache of RGB-D data", "train", "eval", "infer", "bench")
 
 
 def doctor(folder: Path = Path()) -> Report:
@@ -19,7 +18,7 @@ def doctor(folder: Path = Path()) -> Report:
 
     Returns:
         `result` has `ok` (nothing that is required failed), `ready_for`, `checks` (the required
-        things) and `extras`, each a list of `name`, `state`, `detail`, `remedy`.
+        things), `extras` and `weights`, each a list of `name`, `state`, `detail`, `remedy`.
     """
     required = [checks.python(), *checks.packages()]
     if all(check.state == "ok" for check in required):
@@ -27,7 +26,8 @@ def doctor(folder: Path = Path()) -> Report:
     required += [checks.lmdb_store(folder), checks.disk(folder)]
     extras = checks.extras()
     ok = all(check.state == "ok" for check in required)
-    ready = [*_WITHOUT_DATA, *_WITH_DATA] if ok else []
+    weights = checks.weights() if ok else []
+    ready = [*_COMMANDS, *_teachers(weights)] if ok else []
     return Report(
         settings={},
         result={
@@ -35,10 +35,23 @@ def doctor(folder: Path = Path()) -> Report:
             "ready_for": ready,
             "checks": [asdict(check) for check in required],
             "extras": [asdict(check) for check in extras],
+            "weights": [asdict(check) for check in weights],
         },
-        tables=(_table("Required", required), _table("Optional extras", extras)),
+        tables=(
+            _table("Required", required),
+            _table("Optional extras", extras),
+            _table("Known weights", weights),
+        ),
         summary=_verdict(required, ready),
     )
+
+
+def _teachers(weights: list[Check]) -> list[str]:
+    """What `cache` can do with the teachers' weights that are here."""
+    from distill3r_core.teachers.weights import HUB_FOLDERS  # torch, which has been checked
+
+    here = [check.name for check in weights if check.state == "ok"]
+    return [f"cache by {name}" for name in here if name in HUB_FOLDERS]
 
 
 def _table(title: str, found: list[Check]) -> Table:

@@ -196,6 +196,22 @@ def disk(folder: Path) -> Check:
     return Check("disk", "failed", f"{detail}: less than {LEAST_DISK / GIB:.0f} GiB")
 
 
+def weights() -> list[Check]:
+    """Published weights that this program reads, here or not; nothing is hashed."""
+    from distill3r_core.stages.weights import known_weights
+
+    known, found = known_weights(), []
+    for name in known:
+        entry = known[name]
+        detail, place = f"{entry.megabytes:.0f} MB, {entry.source.licence}", entry.find()
+        if place is not None:
+            found.append(Check(name, "ok", f"{detail}: {place}"))
+        else:
+            remedy = f"distill3r models download {name}"
+            found.append(Check(name, "missing", f"{detail}: not in {entry.place}", remedy))
+    return found
+
+
 def _look(name: str, look: Callable[[], str]) -> Check:
     try:
         return Check(name, "ok", look())

@@ -24,7 +24,7 @@ def test_json_is_one_object_with_every_check(cli_inprocess, tmp_path):
     names = {check["name"] for check in report["result"]["checks"]}
     expected = {"Python", "packages", "device", "bf16", "attention kernels", "cache store", "disk"}
     assert expected <= names
-    assert set(report["result"]) >= {"ready_for", "extras"}
+    assert set(report["result"]) >= {"ready_for", "extras", "weights"}
 
 
 def test_a_required_thing_that_fails_makes_exit_status_1(cli_inprocess, tmp_path, monkeypatch):
@@ -89,3 +89,19 @@ def test_results_may_go_where_nothing_is_yet(tmp_path):
     check = doctor_checks.lmdb_store(tmp_path / "not" / "yet")
     assert check.state == "ok"
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_here_are_found_and_the_others_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTILL3R_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    before = {check.name: check for check in doctor_checks.weights()}
+    assert before["dune-vits-448"].state == "missing"
+    assert before["dune-vits-448"].remedy == "distill3r models download dune-vits-448"
+    assert "non-commercial" in before["dune-vits-448"].detail
+    file = tmp_path / "dune" / "dune_vitsmall14_448.pth"
+    file.parent.mkdir()
+    file.write_bytes(b"weights")
+    after = {check.name: check for check in doctor_checks.weights()}
+    assert after["dune-vits-448"].state == "ok"
+    assert str(file) in after["dune-vits-448"].detail
+    assert after["fast3r"].state == "missing"
