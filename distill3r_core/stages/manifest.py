@@ -120,6 +120,8 @@ def build_manifest(
     before = record.read_before(settings.output, identity, overwrite=overwrite)
     progress.begin("list", total=len(settings.roots), unit="roots")
     scans = record.with_own_names(list(_scan_all(settings, progress)), before)
+    for root in sorted(set(before.forgotten) - {root for root, _ in scans}):
+        progress.note(f"rows of {root} were made with other settings: they are dropped")
     if dry_run:
         made = [Made(root, _plan(settings, found, set()), {}) for root, found in scans]
         return report_of(settings, made, files=(), dry_run=True)

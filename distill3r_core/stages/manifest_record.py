@@ -29,6 +29,7 @@ class Before:
         rows: Of the manifest.
         rejected: Lines of `rejected.csv`.
         text: The manifest as it is on the disk.
+        forgotten: Roots of a manifest of other settings, which this run replaces.
     """
 
     settings: Mapping[str, Any]
@@ -36,6 +37,7 @@ class Before:
     rows: tuple[Row, ...] = ()
     rejected: tuple[tuple[str, str], ...] = ()
     text: str = ""
+    forgotten: tuple[str, ...] = ()
 
     def without(self, roots: Collection[str]) -> "Before":
         """What is left when the data sets of some roots are made anew."""
@@ -77,7 +79,7 @@ def read_before(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -
         ) from error
     if found != settings:
         if overwrite:
-            return fresh
+            return replace(fresh, forgotten=tuple(roots))
         lines = config.differences(found, settings)
         raise ConflictError(
             f"{path} was made with other settings:\n" + "\n".join(f"  {line}" for line in lines),

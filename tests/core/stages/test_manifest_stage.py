@@ -17,6 +17,7 @@ from distill3r_core.errors import (
     NothingUsableError,
     RequestError,
 )
+from distill3r_core.report import Silent
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
 
 
@@ -274,6 +275,26 @@ def test_other_settings_are_a_conflict_that_names_them(tmp_path, out) -> None:
     assert (out / "manifest.csv").read_text() == text
     build_manifest(ManifestSettings((root,), out, views=3), overwrite=True)
     assert read_manifest(out / "manifest.csv").samples()[0].rows[2:] != ()
+
+
+def test_replacing_a_manifest_says_what_it_drops(tmp_path, out) -> None:
+    first, second = photos(tmp_path / "first", 6), photos(tmp_path / "second", 5)
+    build_manifest(ManifestSettings((first, second), out))
+    progress = Silent()
+    settings = ManifestSettings((second,), out, views=3)
+    build_manifest(settings, overwrite=True, progress=progress)
+    (note,) = progress.notes
+    assert str(first) in note
+    assert {row.dataset for row in read_manifest(out / "manifest.csv").rows} == {"second"}
+
+
+def test_pictures_that_are_gone_leave_the_manifest(tmp_path, out) -> None:
+    root = photos(tmp_path / "a", 6)
+    build_manifest(ManifestSettings((root,), out, val_scenes=0.0))
+    (root / "IMG_10.png").unlink()
+    build_manifest(ManifestSettings((root,), out, val_scenes=0.0))
+    rows = read_manifest(out / "manifest.csv").rows
+    assert [Path(row.image_path).stem for row in rows] == [f"IMG_{n}" for n in (8, 9, 11, 12, 13)]
 
 
 def test_somebody_elses_manifest_is_a_conflict(tmp_path, out) -> None:
