@@ -239,7 +239,7 @@ def finished_report(
     )
 
 
-def gigabytes(count: float) -> str:
+def gigabytes(count: float | int) -> str:
     """Bytes in a unit that a person reads."""
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if count >= size:

@@ -32,6 +32,7 @@ from distill3r_core.paths import RESULTS
 from distill3r_core.profiling import machine, pick_device
 from distill3r_core.report import Failure, Progress, Report, Silent
 from distill3r_core.stages import outputs
+from distill3r_core.stages.bench_plan import parse_size
 from distill3r_core.stages.eval_floors import TrainingFrames, plane
 from distill3r_core.stages.eval_picture import draw_views
 from distill3r_core.stages.eval_report import tables
@@ -52,6 +53,7 @@ class EvalSettings:
     layout: str = "auto"  # of `data`
     protocol: str = "table2"
     predict: Literal["student", "truth", "constant"] = "student"
+    size: str | None = None  # of maps that come from no student; None: the protocol's
     device: str = "auto"
     output: Path | None = None  # None: results/eval/<run>-<data>-<protocol>
 
@@ -146,7 +148,8 @@ def _test_job(
     if student is not None and settings.predict == "student":
         pictures = _training_pictures(student)
     recorded = metadata.processing if metadata is not None else {}
-    fit = Fit(size=protocol.grid) if student is None else student.fit
+    size = protocol.grid if settings.size is None else parse_size(settings.size)
+    fit = Fit(size=size) if student is None else student.fit
     data = read_test_data(
         root,
         layout=settings.layout,

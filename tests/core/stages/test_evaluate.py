@@ -1,0 +1,342 @@
+"""`evaluate` on a room that is known exactly, with students that are known to be bad or perfect."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from distill3r_core import config
+from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.manifest import read_manifest
+from distill3r_core.data.process import Processing
+from distill3r_core.errors import (
+    ConfigError,
+    ConflictError,
+    InputMissingError,
+    NothingUsableError,
+)
+from distill3r_core.evaluation.floors import same_depth
+from distill3r_core.evaluation.protocols import PROTOCOLS
+from distill3r_core.evaluation.scores import mean_metrics, score_sequence
+from distill3r_core.io.fit import Fit
+from distill3r_core.io.rgbd import write_rgbd_scene
+from distill3r_core.models import build_student
+from distill3r_core.models.checkpoint import save_student
+from distill3r_core.models.metadata import StudentMetadata
+from distill3r_core.report import Silent
+from distill3r_core.scenes import arc, build_scene, pinhole, render_view
+from distill3r_core.stages.cache import CacheSettings, build_cache
+from distill3r_core.stages.eval_truth import poses_of, read_test_data
+from distill3r_core.stages.evaluate import EvalSettings, evaluate
+from distill3r_core.stages.manifest import ManifestSettings, build_manifest
+from distill3r_core.training.settings import TrainSettings
+
+SIZE = (28, 42)
+FRAMES, HELD_OUT = 8, 3
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with a room, its manifest, its cache and a run of a student that learned nothing."""
+    home = tmp_path_factory.mktemp("home")
+    scene, intrinsics = build_scene(3), pinhole((56, 84))
+    poses = arc(scene, FRAMES, seed=3)
+    images, depths = zip(
+        *(render_view(scene, pose, intrinsics, (56, 84)) for pose in poses), strict=True
+    )
+    write_rgbd_scene(
+        home / "rooms/one", torch.stack(images), torch.stack(depths), poses, intrinsics
+    )
+    build_manifest(
+        ManifestSettings(
+            roots=(home / "rooms",), output=home / "data", views=3, stride=1,
+            val_frames=f"last:{HELD_OUT}",
+        )
+    )  # fmt: skip
+    build_cache(
+        CacheSettings(
+            manifest=home / "data/manifest.csv", output=home / "caches/teacher", size="28x42"
+        )
+    )
+    _save_run(home / "runs/tiny-001", home / "caches/teacher")
+    return home
+
+
+def _save_run(run, cache_path, *, pictures=None):
+    cache = TeacherCache(cache_path)
+    if pictures is None:
+        pictures = {p for name in cache.names("train") for p in cache.detail(name)["pictures"]}
+    torch.manual_seed(0)
+    student = build_student("tiny")
+    metadata = StudentMetadata(
+        preset="tiny",
+        spec=student.spec,
+        size=SIZE,
+        fit=Fit(size=SIZE).as_plain(),
+        pictures="pictures.txt",
+        settings=config.as_plain(TrainSettings(cache=cache_path)),
+    )
+    save_student(run / "checkpoints/best/model.safetensors", student, metadata)
+    (run / "pictures.txt").write_text("".join(f"{p}\n" for p in sorted(pictures)))
+
+
+@pytest.fixture
+def here(home, monkeypatch):
+    """The same folder, as the current one."""
+    monkeypatch.chdir(home)
+    return home
+
+
+def _score(**values):
+    return evaluate(EvalSettings(device="cpu", **values))
+
+
+def test_the_truth_scores_zero_and_scale_one(here):
+    report = _score(data=here / "rooms", predict="truth", size="28x42")
+    metrics = report.result["metrics"]
+    assert metrics["acc"] == pytest.approx(0, abs=1e-4)
+    assert metrics["comp"] == pytest.approx(0, abs=1e-4)
+    assert metrics["scale"] == pytest.approx(1, abs=1e-6)
+    assert metrics["scale_log_error"] == pytest.approx(0, abs=1e-6)
+    assert report.result["views"] == FRAMES  # nothing is left out
+    assert report.result["units"]["acc"] == "cm"
+
+
+def test_a_plane_is_the_constant_floor_and_needs_no_run(here):
+    report = _score(data=here / "rooms", predict="constant", size="28x42")
+    floors = report.result["floors"]
+    assert floors["constant_depth"] == report.result["metrics"]
+    assert floors["mean_depth"] is None
+    assert floors["nearest_frame"] is None
+    assert report.result["grid"] == "28x42"
+    assert report.result["metrics"]["acc"] > 1
+
+
+def test_training_frames_are_left_out_for_a_student_and_counted(here):
+    report = _score(data=here / "rooms")
+    assert report.result["views"] == HELD_OUT
+    assert report.result["seen_in_training"] == FRAMES - HELD_OUT
+    assert report.result["grid"] == "28x42"
+    assert report.files[0].parent == Path("results/eval/tiny-001-rooms-table2")
+    assert any("5 frames left out" in note for note in report.notes)
+
+
+def test_floors_know_more_the_more_they_were_told(here):
+    floors = _score(data=here / "rooms").result["floors"]
+    assert floors["mean_depth"]["acc"] < floors["constant_depth"]["acc"]
+    assert floors["nearest_frame"]["acc"] < floors["constant_depth"]["acc"]
+    # The depth teacher is metric, so maps of training frames have the right scale.
+    assert 0.5 < floors["nearest_frame"]["scale"] < 2
+
+
+def test_the_mean_map_is_that_of_the_training_frames(here):
+    mean = _score(data=here / "rooms").result["floors"]["mean_depth"]
+    cache = TeacherCache(here / "caches/teacher")
+    depth, mask = [], []
+    for name in cache.names("train"):
+        targets = cache.read(name).targets
+        depth.append(targets.points_local[..., 2])
+        mask.append(targets.valid_mask)
+    total = np.where(torch.cat(mask), torch.cat(depth), 0).sum(0)
+    by_hand = torch.from_numpy(total / torch.cat(mask).sum(0).numpy()).float()
+
+    data = read_test_data(
+        here / "rooms",
+        layout="auto",
+        protocol=PROTOCOLS["table2"],
+        processing=Processing(),
+        fit=Fit(size=SIZE),
+        trained_on=(here / "runs/tiny-001/pictures.txt").read_text().split(),
+        progress=Silent(),
+    )
+    (truth,) = data.truths
+    points = same_depth(by_hand, truth.intrinsics)
+    scored = score_sequence(
+        truth.name, points, truth.points, truth.mask, view_names=truth.view_names
+    )
+    assert mean["acc"] == pytest.approx(mean_metrics([scored])["acc"], rel=1e-3)
+
+
+def test_truth_and_plane_leave_nothing_out_even_with_a_run(here):
+    report = _score(run=here / "runs/tiny-001", data=here / "rooms", predict="constant")
+    assert report.result["views"] == FRAMES
+    assert report.result["grid"] == "28x42"
+    assert report.result["floors"]["mean_depth"] is not None
+
+
+def test_without_data_validation_samples_are_scored_against_the_teacher(here):
+    report = _score()
+    cache = TeacherCache(here / "caches/teacher")
+    assert [s["name"] for s in report.result["sequences"]] == cache.names("val")
+    assert report.result["published"] == {}
+    assert report.files[0].parent.name == "tiny-001-validation-table2"
+    truth = _score(predict="truth")
+    assert truth.result["metrics"]["acc"] == pytest.approx(0, abs=1e-4)
+
+
+def test_a_run_without_validation_samples_has_nothing_to_score(here, tmp_path):
+    build_manifest(
+        ManifestSettings(
+            roots=(here / "rooms",), output=tmp_path / "data", views=3, stride=1, val_scenes=0.0
+        )
+    )
+    build_cache(
+        CacheSettings(
+            manifest=tmp_path / "data/manifest.csv", output=tmp_path / "cache", size="28x42"
+        )
+    )
+    cache = TeacherCache(tmp_path / "cache")
+    if cache.names("val"):
+        pytest.fail("the manifest was asked to hold nothing out")
+    _save_run(tmp_path / "run", tmp_path / "cache")
+    with pytest.raises(NothingUsableError, match="no validation samples"):
+        _score(run=tmp_path / "run")
+    # All frames of the room were trained on.
+    with pytest.raises(NothingUsableError, match="among the run's training frames"):
+        _score(run=tmp_path / "run", data=here / "rooms")
+
+
+def test_scoring_again_is_done_already_and_other_settings_go_beside_it(here, tmp_path):
+    first = _score(data=here / "rooms", output=tmp_path / "mine")
+    again = _score(data=here / "rooms", output=tmp_path / "mine")
+    assert not first.finished_before
+    assert again.finished_before
+    assert again.result == first.result
+    other = EvalSettings(
+        device="cpu", data=here / "rooms", output=tmp_path / "mine", predict="truth", size="28x42"
+    )
+    with pytest.raises(ConflictError, match="predict: student → truth"):
+        evaluate(other)
+    replaced = evaluate(other, overwrite=True)
+    assert replaced.result["predict"] == "truth"
+
+
+def test_other_weights_under_the_same_name_are_another_result(here, tmp_path, monkeypatch):
+    shutil.copytree(here / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    first = _score(data=here / "rooms")
+    torch.manual_seed(1)
+    student = build_student("tiny")
+    fit = Fit(size=SIZE).as_plain()
+    metadata = StudentMetadata(preset="tiny", spec=student.spec, size=SIZE, fit=fit)
+    save_student(tmp_path / "runs/tiny-001/checkpoints/best/model.safetensors", student, metadata)
+    second = _score(data=here / "rooms")
+    assert second.files[0].parent.name == first.files[0].parent.name + "-2"
+
+
+def test_the_truth_lies_on_the_students_pixels(here):
+    data = read_test_data(
+        here / "rooms",
+        layout="auto",
+        protocol=PROTOCOLS["table2"],
+        processing=Processing(),
+        fit=Fit(size=SIZE),
+        trained_on=(),
+        progress=Silent(),
+    )
+    (truth,) = data.truths
+    manifest = read_manifest(here / "data/manifest.csv")
+    assert data.layout == "rgbd"
+    assert len(truth.view_names) == FRAMES
+    held_out = [row.content for row in manifest.rows if row.split == "val"]
+    assert set(held_out) <= set(truth.contents)  # processed as the manifest did
+    # A pixel's point is seen in that pixel.
+    points, k = truth.points[0], truth.intrinsics[0]
+    seen = points @ k.T
+    pixels = seen[..., :2] / seen[..., 2:]
+    rows, columns = SIZE
+    expected = torch.stack(
+        torch.meshgrid(torch.arange(columns) + 0.5, torch.arange(rows) + 0.5, indexing="xy"), -1
+    )
+    mask = truth.mask[0]
+    torch.testing.assert_close(pixels[mask], expected[mask], atol=1e-3, rtol=0)
+
+
+def test_broken_frames_are_named_and_the_others_scored(here, tmp_path):
+    shutil.copytree(here / "rooms", tmp_path / "rooms")
+    (tmp_path / "rooms/one/pose/000002.txt").write_text("nan " * 16)
+    Image.new("I;16", (84, 56)).save(tmp_path / "rooms/one/depth/000003.png")
+    report = _score(data=tmp_path / "rooms", predict="truth", size="28x42", output=tmp_path / "out")
+    assert report.result["views"] == FRAMES - 2
+    assert {failure.item.rpartition("/")[2] for failure in report.failed} == {
+        "000002.png",
+        "000003.png",
+    }
+
+
+def test_millimetres_are_scored_as_metres(here):
+    cache = TeacherCache(here / "caches/teacher")
+    detail = dict(cache.detail(cache.names()[0]))
+    metres = poses_of(detail, [0, 1])
+    detail["units"] = ["mm"] * len(detail["units"])
+    millimetres = poses_of(detail, [0, 1])
+    torch.testing.assert_close(millimetres[:, :3, 3] * 1000, metres[:, :3, 3])
+    torch.testing.assert_close(millimetres[:, :3, :3], metres[:, :3, :3])
+
+
+def test_a_student_that_does_not_know_its_frames_says_so(here, tmp_path):
+    student = build_student("tiny")
+    fit = Fit(size=SIZE).as_plain()
+    metadata = StudentMetadata(preset="tiny", spec=student.spec, size=SIZE, fit=fit)
+    save_student(tmp_path / "lone.safetensors", student, metadata)
+    report = _score(run=tmp_path / "lone.safetensors", data=here / "rooms", output=tmp_path / "out")
+    assert report.result["views"] == FRAMES
+    assert any("not known" in note for note in report.notes)
+    assert report.result["floors"]["mean_depth"] is None
+    with pytest.raises(InputMissingError, match="does not say which cache"):
+        _score(run=tmp_path / "lone.safetensors")
+
+
+def test_nothing_to_score_says_what_is_needed(here, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for number in range(3):
+        Image.new("RGB", (84, 56), (number, 9, 9)).save(tmp_path / f"photos/{number}.png")
+    with pytest.raises(NothingUsableError, match="no depth") as caught:
+        _score(data=tmp_path / "photos", predict="truth")
+    assert "rgbd" in str(caught.value.hint)
+
+
+def test_what_is_not_there_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputMissingError):  # no run
+        _score()
+    with pytest.raises(InputMissingError):
+        _score(data=tmp_path / "nowhere", predict="truth")
+    with pytest.raises(ConfigError, match="did you mean 'table2'"):
+        _score(data=tmp_path, predict="truth", protocol="table3")
+    with pytest.raises(ConfigError):
+        config.validate(EvalSettings, {"predict": "nonsense"}, source="settings")
+
+
+def test_the_result_file_says_by_which_rules(here):
+    report = _score(data=here / "rooms", predict="truth", size="28x42")
+    result = json.loads(report.files[0].read_text())
+    assert result == report.result
+    assert result["protocol"] == "table2"
+    assert result["rules"].keys() >= {"head", "alignment", "distance", "median", "mean", "frames"}
+    assert result["units"].keys() == result["metrics"].keys()
+
+
+def test_7_scenes_frames_are_those_whose_number_20_divides(data_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    thin = replace(PROTOCOLS["table2"], grid=(28, 42))
+    data = read_test_data(
+        data_dir / "7scenes_kitchen",
+        layout="auto",
+        protocol=thin,
+        processing=Processing(),
+        fit=Fit(size=(28, 42)),
+        trained_on=(),
+        progress=Silent(),
+    )
+    (truth,) = data.truths
+    assert data.layout == "7scenes"
+    assert len(truth.view_names) == 35
+    assert truth.view_names[1] == "frame-000020"
+    assert truth.world == "7scenes_kitchen/redkitchen"
+    assert 0.65 < float(truth.mask.float().mean()) < 0.8  # registered depth is 0.72 valid
