@@ -5,22 +5,38 @@ from typing import Annotated
 
 import typer
 
-from distill3r_cli import console, options
+from distill3r_cli import console, exits, options
 from distill3r_core import paths
 
-cache_app = typer.Typer(name="cache")
+cache_app = typer.Typer(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
 
 PathArg = Annotated[Path, typer.Argument(help="The cache's folder.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command and its siblings."""
-    cache_app.callback(
-        invoke_without_command=True,  # `distill3r cache --resume`; info, verify, ... are beside it
-        epilog="Examples: distill3r cache --resume  ·  "
-        "distill3r cache --teacher synthetic --size 112x154 -o caches/trial",
-    )(cache)
-    app.add_typer(cache_app, name="cache")
+    # `distill3r cache --resume`; info, verify, ... are beside it
+    cache_app.callback(invoke_without_command=True)(cache)
+    siblings = (
+        (info, "info", ("", "caches/teacher --picture maps.png")),
+        (verify, "verify", ("--recompute 3", "--repair")),
+        (merge, "merge", ("part-0 part-1 -o caches/whole", "caches/teacher -o caches/compact")),
+        (export, "export", ("caches/teacher -o exported", "caches/teacher --format npz -o npz")),
+        (import_, "import", ("exported", "exported --images photos -o caches/imported")),
+    )
+    for command, name, examples in siblings:
+        lines = [f"distill3r cache {name} {example}".strip() for example in examples]
+        cache_app.command(name, epilog="Examples: " + "  ·  ".join(lines))(command)
+    app.add_typer(cache_app, name="cache", epilog=EPILOG)
+
+
+EPILOG = (
+    "Examples: distill3r cache --resume  ·  "
+    "distill3r cache --teacher synthetic --size 112x154 -o caches/trial"
+)
 
 
 @options.shared()
@@ -65,5 +81,110 @@ def cache(
     with console.progress(settings.device) as progress:
         report = build_cache(
             settings, resume=resume, dry_run=dry_run, shard=shard, progress=progress
+        )
+    console.show(report)
+
+
+@options.shared(settings=False)
+def info(
+    context: typer.Context,
+    path: PathArg = paths.CACHE,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw a sample's maps into this file.", show_default=False)
+    ] = None,
+    sample: Annotated[
+        str | None, typer.Option(help="Which sample is drawn; default: the first.")
+    ] = None,
+) -> None:
+    """Show what a cache holds: settings, counts, sizes, scenes."""
+    from distill3r_core.stages.cache_info import cache_info  # torch: keep `--help` instant
+
+    console.show(cache_info(path, picture=picture, sample=sample))
+
+
+@options.shared(settings=False)
+def verify(
+    context: typer.Context,
+    path: PathArg = paths.CACHE,
+    manifest: Annotated[
+        Path, typer.Option(help="Compare its pictures with what the teacher read.")
+    ] = paths.MANIFEST,
+    recompute: Annotated[
+        int, typer.Option(metavar="N", help="Ask the teacher again about N random samples.")
+    ] = 0,
+    weights: Annotated[
+        Path | None, typer.Option(help="The teacher's weights, for --recompute.")
+    ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Drop what is broken; `cache --resume` makes it again.")
+    ] = False,
+    device: options.DeviceOpt = "auto",
+    seed: options.SeedOpt = 0,
+) -> None:
+    """Compare every stored byte with its checksum. Exit 1 if there is damage."""
+    from distill3r_core.stages.cache_verify import VerifySettings, verify_cache
+
+    settings = VerifySettings(path, manifest, recompute, weights, repair, device, seed)
+    with console.progress(device) as progress:
+        report = verify_cache(settings, progress=progress)
+    console.show(report)
+    if not report.result["ok"]:
+        raise typer.Exit(exits.FAILED)
+
+
+@options.shared(settings=False)
+def merge(
+    context: typer.Context,
+    parts: Annotated[list[Path], typer.Argument(help="Caches made with the same settings.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Cache that is made.")],
+) -> None:
+    """Copy caches, or the shards of one, into one."""
+    from distill3r_core.stages.cache_merge import merge_caches
+
+    with console.progress("cpu") as progress:
+        report = merge_caches(parts, output, progress=progress)
+    console.show(report)
+
+
+@options.shared(settings=False)
+def export(
+    context: typer.Context,
+    path: PathArg,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder that is made.")],
+    format_: Annotated[
+        str, typer.Option("--format", help="npz: the original project's.", show_choices=True)
+    ] = "npz",
+) -> None:
+    """Write a cache in the original project's format."""
+    from distill3r_core.stages.cache_release import export_release
+
+    if format_ != "npz":
+        raise typer.BadParameter(f"{format_!r} is unknown; there is npz", param_hint="--format")
+    with console.progress("cpu") as progress:
+        report = export_release(path, output, progress=progress)
+    console.show(report)
+
+
+@options.shared(settings=False)
+def import_(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(help="Cache of the original project.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Cache that is made.")
+    ] = paths.CACHE,
+    images: Annotated[
+        Path, typer.Option(help="Folder that relative picture paths start from.")
+    ] = Path(),
+    teacher: Annotated[str, typer.Option(help="Who made it.")] = "fast3r",
+    licence: Annotated[
+        str, typer.Option(help="Of the teacher.")
+    ] = "FAIR Noncommercial Research License",
+) -> None:
+    """Read a cache of the original project, with its pictures."""
+    from distill3r_core.stages.cache_release import ImportSettings, import_release
+
+    with console.progress("cpu") as progress:
+        report = import_release(
+            ImportSettings(path, output, images, teacher, licence), progress=progress
         )
     console.show(report)

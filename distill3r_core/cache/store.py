@@ -145,11 +145,11 @@ class TeacherCache:
         Raises:
             CacheError: It is not in the cache.
         """
-        return self._find(name)[1]
+        return self.place(name)[1]
 
     def detail(self, name: str) -> Mapping[str, Any]:
         """Where a sample came from: its pictures' paths, hashes, and what was counted."""
-        shard, entry = self._find(name)
+        shard, entry = self.place(name)
         return shard.detail(entry)
 
     @cached_property
@@ -171,7 +171,7 @@ class TeacherCache:
             CacheError: It is not in the cache.
             DamageError: Its bytes are not those that were written.
         """
-        _, entry = self._find(name)
+        _, entry = self.place(name)
         chosen = range(entry.views) if views is None else views
         buffers = ViewBuffers.allocate(len(chosen), delivered_planes(entry.kind), entry.size)
         self.read_into(name, chosen, buffers)
@@ -198,7 +198,7 @@ class TeacherCache:
             CacheError: It is not in the cache.
             DamageError: Its bytes are not those that were written.
         """
-        shard, entry = self._find(name)
+        shard, entry = self.place(name)
         decoder = self._decoder()
         with shard.records() as records:
             for row, view in enumerate(views):
@@ -212,7 +212,12 @@ class TeacherCache:
                     np.eye(3) if camera.intrinsics is None else camera.intrinsics
                 )
 
-    def _find(self, name: str) -> tuple[ShardReader, Entry]:
+    def place(self, name: str) -> tuple[ShardReader, Entry]:
+        """The shard that has a finished sample, and its entry there.
+
+        Raises:
+            CacheError: It is not in the cache.
+        """
         try:
             return self._finished[name]
         except KeyError:

@@ -1,0 +1,39 @@
+"""`distill3r bench cache`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distill3r_cli import console, options
+
+
+def register(bench_app: typer.Typer) -> None:
+    """Add the command to `bench`."""
+    bench_app.command(
+        "cache",
+        epilog="Examples: distill3r bench cache --frames data/7scenes  ·  "
+        "distill3r bench cache --frames data/7scenes --json",
+    )(bench_cache)
+
+
+@options.shared()
+def bench_cache(
+    context: typer.Context,
+    frames: Annotated[Path, typer.Option(help="RGB-D frames (7-Scenes), searched recursively.")],
+    views: Annotated[int, typer.Option(help="Of a sample.")] = 20,
+    samples: Annotated[int, typer.Option(help="That are built.")] = 3,
+    rounds: Annotated[int, typer.Option(help="Of every measurement.")] = 5,
+    workers: Annotated[int, typer.Option(help="Processes or threads that load.")] = 2,
+    output: options.OutputOpt = None,
+) -> None:
+    """Measure the teacher cache against the original project's format: bytes, time, memory."""
+    from distill3r_core.stages.bench_cache import (  # torch: keep `--help` instant
+        BenchCacheSettings,
+    )
+    from distill3r_core.stages.bench_cache import bench_cache as measure
+
+    settings = options.settings(context, BenchCacheSettings, section="bench_cache")
+    with console.progress("cpu") as progress:
+        report = measure(settings, progress=progress)
+    console.show(report)

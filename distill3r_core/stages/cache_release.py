@@ -1,0 +1,284 @@
+"""Caches of the original project: written from ours, and read into ours."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic.dataclasses import dataclass
+
+from distill3r_core import config, paths
+from distill3r_core.cache.header import HEADER, CacheHeader, PlannedSample
+from distill3r_core.cache.release_format import ARRAYS, ReleaseSample, read_sample, write_sample
+from distill3r_core.cache.store import CachedSample, CacheWriter, TeacherCache
+from distill3r_core.data.views import picture_hash
+from distill3r_core.errors import (
+    DamageError,
+    GeometryError,
+    ImageError,
+    InputMissingError,
+    NothingUsableError,
+)
+from distill3r_core.geometry.similarity import fit_similarity
+from distill3r_core.io.fit import Fit, fit_picture
+from distill3r_core.io.images import read_picture
+from distill3r_core.report import Failure, Progress, Report, Silent, Table
+from distill3r_core.types import TeacherTargets
+
+_LONG_EDGE, _MULTIPLE = 512, 16  # of the release's pictures (golden facts: Fast3R's input)
+_VIEWS = 20  # the release's reader takes no other number
+
+
+def export_release(path: Path, output: Path, *, progress: Progress = Silent()) -> Report:
+    """Write a cache in the original project's format, one folder per sample.
+
+    Samples that are there already are left as they are.
+
+    Args:
+        path: A cache's folder.
+        output: Where `<dataset>/<scene_id>` folders go.
+        progress: Told of every sample.
+
+    Raises:
+        InputMissingError: There is no cache.
+        DamageError: A sample's bytes are not those that were written.
+    """
+    cache = TeacherCache(path)
+    names = cache.names()
+    scenes = Counter(name.rsplit("/", 1)[0] for name in names)
+    seen: Counter[str] = Counter()
+    written, sizes = 0, Counter()
+    progress.begin("exporting", total=len(names), unit="samples")
+    for name in names:
+        scene = name.rsplit("/", 1)[0]
+        number = seen[scene]
+        seen[scene] += 1
+        folder = output / (scene if scenes[scene] == 1 else f"{scene}_sample{number:02d}")
+        sizes[cache.entry(name).views] += 1
+        if not (folder / ARRAYS).exists():
+            sample = cache.read(name)
+            views = _views_json(cache, name, number=number, total=scenes[scene])
+            write_sample(folder, as_release(sample, views))
+            written += 1
+        progress.advance()
+    notes = []
+    if any(views != _VIEWS for views in sizes):
+        notes.append(f"the original project's reader takes samples of {_VIEWS} views only")
+    result = {"samples": len(names), "written": written}
+    rows = (("samples", str(len(names))), ("written now", str(written)))
+    return Report(
+        settings={"path": str(path), "output": str(output)},
+        result=result,
+        files=[output],
+        tables=[Table(f"{output}: the original project's format", ("", ""), rows)],
+        notes=notes,
+    )
+
+
+def as_release(sample: CachedSample, views: Mapping[str, Any]) -> ReleaseSample:
+    """A sample as the original project stores it: NaN and 0 where invalid."""
+    targets = sample.targets
+    invalid = ~targets.valid_mask
+
+    def points(values: torch.Tensor) -> np.ndarray:
+        return values.masked_fill(invalid[..., None], float("nan")).half().numpy()
+
+    def confidence(values: torch.Tensor) -> np.ndarray:
+        return values.masked_fill(invalid, 0.0).half().numpy()
+
+    return ReleaseSample(
+        xyz_local=points(targets.points_local),
+        xyz_global=points(targets.points_global),
+        conf_local=confidence(targets.confidence_local),
+        conf_global=confidence(targets.confidence_global),
+        masks=targets.valid_mask.numpy(),
+        views=views,
+    )
+
+
+@dataclass(frozen=True, config=config.STRICT)
+class ImportSettings:
+    """Settings of `distill3r cache import`."""
+
+    path: Path  # of the original project's cache
+    output: Path = paths.CACHE
+    images: Path = Path()  # folder that relative picture paths start from
+    teacher: str = "fast3r"  # the release's only teacher
+    licence: str = "FAIR Noncommercial Research License"
+
+
+def import_release(settings: ImportSettings, *, progress: Progress = Silent()) -> Report:
+    """Read the original project's cache into one of ours, pictures included.
+
+    Args:
+        settings: See `ImportSettings`.
+        progress: Told of every sample.
+
+    Raises:
+        InputMissingError: There is no such cache.
+        ConflictError: The output was made with other settings.
+        NothingUsableError: No sample can be used.
+    """
+    folders = sorted(path.parent for path in settings.path.rglob(ARRAYS))
+    if not folders:
+        raise InputMissingError(f"no {ARRAYS} under {settings.path}")
+    plan = {_name(folder, settings.path): folder for folder in folders}
+    planned = tuple(
+        PlannedSample(name, _content(folder / ARRAYS), "train") for name, folder in plan.items()
+    )
+    size = _first_size(folders)
+    fit = Fit(size=size, mode="release", long_edge=_LONG_EDGE, multiple=_MULTIPLE)
+    header = CacheHeader(
+        teacher=settings.teacher,
+        licence=settings.licence,
+        weights_hash=None,
+        size=size,
+        fit=fit.as_plain(),
+        threshold=0.3,
+        metric=False,
+        export={"resample": "release", "threshold_on": "confidence", "global_map": "aligned"},
+        plan=planned,
+    )
+    failed: list[Failure] = []
+    done = _finished(settings.output, header)
+    progress.begin("importing", total=len(planned), unit="samples")
+    with CacheWriter(settings.output, header) as writer:
+        encoder = writer.encoder()
+        for entry in planned:
+            if entry.name not in done:
+                try:
+                    release = read_sample(plan[entry.name])
+                    images, pictures, paths_ = _pictures(release, fit, settings.images)
+                    detail = {"pictures": pictures, "paths": paths_}
+                    targets = from_release(release)
+                    sample = encoder.encode(entry.name, entry.content, images, targets, detail)
+                except (DamageError, ImageError) as error:
+                    failed.append(Failure(entry.name, error.message))
+                else:
+                    writer.put(sample)
+                    done.add(entry.name)
+            progress.advance()
+    if not done:
+        raise NothingUsableError(
+            f"none of {len(planned)} samples can be used; the first: {failed[0].reason}",
+            hint="name the folder that picture paths start from with --images",
+        )
+    result = {"planned": len(planned), "finished": len(done)}
+    rows = (("samples", f"{len(done)} of {len(planned)}"), ("teacher", settings.teacher))
+    return Report(
+        settings=config.as_plain(settings),
+        result=result,
+        files=[settings.output],
+        failed=failed,
+        tables=[Table(f"cache {settings.output}", ("", ""), rows)],
+        notes=["the original keeps no splits: every sample is training data"],
+    )
+
+
+def from_release(sample: ReleaseSample) -> TeacherTargets:
+    """The original's arrays as targets; the global map is stored where no similarity gives it."""
+    local = torch.from_numpy(sample.xyz_local.astype(np.float32))
+    own = torch.from_numpy(sample.xyz_global.astype(np.float32))
+    confidence_local = torch.from_numpy(sample.conf_local.astype(np.float32))
+    confidence_global = torch.from_numpy(sample.conf_global.astype(np.float32))
+    # The mask says less than the maps: infinities of float16 are in them.
+    mask = torch.from_numpy(sample.masks) & local.isfinite().all(-1) & own.isfinite().all(-1)
+    mask = mask & confidence_local.isfinite() & confidence_global.isfinite()
+    similarities = []
+    for view, valid in enumerate(mask):
+        try:
+            similarities.append(fit_similarity(local[view][valid], own[view][valid]))
+        except GeometryError:  # too few points to tell: the stored map is what counts
+            similarities.append(torch.eye(3, 4))
+    return TeacherTargets(
+        points_local=torch.where(mask[..., None], local, 0.0),
+        confidence_local=torch.where(mask, confidence_local, 1.0),
+        confidence_global=torch.where(mask, confidence_global, 1.0),
+        valid_mask=mask,
+        global_from_local=torch.stack(similarities),
+        stored_points_global=torch.where(mask[..., None], own, 0.0),
+    )
+
+
+def _views_json(cache: TeacherCache, name: str, *, number: int, total: int) -> dict[str, Any]:
+    detail = cache.detail(name)
+    dataset, scene_id, _ = name.split("/", 2) if name.count("/") > 1 else ("", name, "")
+    root = Path(detail.get("root", ""))
+    found = [str(root / path) for path in detail.get("paths", detail["pictures"])]
+    return {
+        "dataset": detail.get("dataset", dataset),
+        "scene_id": detail.get("scene_id", scene_id),
+        "sample_id": number,
+        "total_samples": total,
+        "original_count": len(found),
+        "sampled_count": len(found),
+        "sampled_image_paths": found,
+        "sampled_indices": list(range(len(found))),
+    }
+
+
+def _pictures(
+    sample: ReleaseSample, fit: Fit, root: Path
+) -> tuple[torch.Tensor, list[str], list[str]]:
+    """Pictures as the student sees them, their hashes and their paths.
+
+    The release squashed a portrait picture's maps upright, though it showed its student the picture
+    transposed: here the picture is squashed like its maps.
+    """
+    listed: Sequence[str] = sample.views.get("final_image_paths") or sample.views.get(
+        "sampled_image_paths", ()
+    )
+    if len(listed) != len(sample.masks):
+        raise DamageError(f"{len(listed)} pictures are listed for {len(sample.masks)} views")
+    images, hashes, found = [], [], []
+    for text in listed:
+        path = root / text
+        try:
+            pixels = read_picture(path).pixels
+        except ImageError as error:
+            raise ImageError(f"{path}: {error}") from error
+        upright = Fit(fit.size, "release-inference", fit.long_edge, fit.multiple)
+        portrait = pixels.shape[0] > pixels.shape[1]
+        fitted = fit_picture(pixels, upright if portrait else fit, portrait=False)
+        images.append(torch.from_numpy(fitted.image).permute(2, 0, 1))
+        hashes.append(picture_hash(pixels))
+        found.append(text)
+    return torch.stack(images), hashes, found
+
+
+def _name(folder: Path, root: Path) -> str:
+    """`<dataset>/<scene_id>/<window>` of a folder `<dataset>/<scene_id>[_sample<kk>]`."""
+    relative = folder.relative_to(root).as_posix()
+    stem, mark, number = relative.rpartition("_sample")
+    if mark and number.isdigit():
+        return f"{stem}/{int(number):03d}"
+    return f"{relative}/000"
+
+
+def _content(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _first_size(folders: Sequence[Path]) -> tuple[int, int]:
+    """Of the first sample that can be read.
+
+    Raises:
+        NothingUsableError: There is none.
+    """
+    for folder in folders:
+        try:
+            _, height, width = read_sample(folder).masks.shape
+        except DamageError:
+            continue
+        return height, width
+    raise NothingUsableError(f"none of {len(folders)} samples can be read")
+
+
+def _finished(folder: Path, header: CacheHeader) -> set[str]:
+    if not (folder / HEADER).exists():
+        return set()
+    return set(TeacherCache(folder, plan=header.plan).names())
