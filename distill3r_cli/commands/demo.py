@@ -1,7 +1,45 @@
-"""Not yet."""
+"""`distill3r demo`."""
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
+
+from distill3r_cli import console, exits, options
+from distill3r_core import paths
+
+_EXAMPLES = """Examples:
+
+distill3r demo
+
+distill3r demo -o demo-3 --seed 3"""
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
+    app.command("demo", epilog=_EXAMPLES)(demo)
+
+
+@options.shared()
+def demo(
+    context: typer.Context,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where everything goes.")
+    ] = paths.DEMO,
+    seed: options.SeedOpt = 0,
+    device: options.DeviceOpt = "auto",
+    overwrite: options.OverwriteOpt = False,
+) -> None:
+    """Run the whole route on rendered rooms: no data, no weights, no network, no GPU.
+
+    At most four minutes on two cores. Prints the command of every step.
+    """
+    from distill3r_core.stages.demo import DemoSettings  # torch: keep `--help` instant
+    from distill3r_core.stages.demo import demo as run_demo
+
+    settings = options.settings(context, DemoSettings, section="demo", leave=("overwrite",))
+    with console.progress(settings.device) as progress:
+        report = run_demo(settings, overwrite=overwrite, progress=progress)
+    console.show(report)
+    if not report.result["passed"]:
+        raise typer.Exit(exits.FAILED)

@@ -1,0 +1,102 @@
+"""What the demo does that no other stage does: render rooms, and draw what was learnt."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from distill3r_core.cache.store import TeacherCache
+from distill3r_core.io.previews import colorize, compose, limits, write_picture
+from distill3r_core.io.rgbd import write_rgbd_scene
+from distill3r_core.models.checkpoint import load_student
+from distill3r_core.profiling import pick_device
+from distill3r_core.report import Progress
+from distill3r_core.scenes import arc, build_scene, pinhole, render_view
+from distill3r_core.stages import outputs
+from distill3r_core.stages.demo_plan import DemoSettings, room_name
+
+PICTURE = (140, 196)  # rows and columns of a rendered view: twice the student's
+SEEDS = 1000  # a demo's rooms have neighbouring seeds: demos of neighbouring seeds share none
+PREVIEW_ROWS = 4  # held-out views that are drawn
+
+
+def render_rooms(settings: DemoSettings, *, overwrite: bool, progress: Progress) -> None:
+    """Write the rooms as RGB-D scenes, unless they are there.
+
+    Raises:
+        ConflictError: The folder holds rooms of another demo.
+    """
+    identity = {
+        "seed": settings.seed,
+        "rooms": settings.rooms,
+        "views": settings.views,
+        "size": list(PICTURE),
+    }
+    # Without a record the rendering was interrupted: the same files are written over.
+    if (settings.scenes / outputs.RECORD).is_file() and outputs.claim(
+        settings.scenes, chosen=settings.scenes, identity=identity, overwrite=overwrite
+    ).finished:
+        return
+    progress.begin("render", total=settings.rooms * settings.views, unit="views")
+    with _one_thread():
+        for number in range(settings.rooms):
+            _render_room(settings, number, progress)
+    outputs.write_record(settings.scenes, identity=identity)
+
+
+def _render_room(settings: DemoSettings, number: int, progress: Progress) -> None:
+    seed = SEEDS * settings.seed + number
+    scene, intrinsics = build_scene(seed), pinhole(PICTURE)
+    poses = arc(scene, settings.views, seed=seed)
+    images, depths = [], []
+    for pose in poses:
+        image, depth = render_view(scene, pose, intrinsics, PICTURE)
+        images.append(image)
+        depths.append(depth)
+        progress.advance()
+    folder = settings.scenes / room_name(number)
+    write_rgbd_scene(folder, torch.stack(images), torch.stack(depths), poses, intrinsics)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The ray caster's operations are too small to be shared: threads would wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def draw_views(settings: DemoSettings, path: Path) -> Path:
+    """Draw held-out views: photo, predicted depth, true depth and confidence side by side."""
+    device = pick_device(settings.device)
+    student = load_student(settings.run, device=str(device)).eval()
+    cache = TeacherCache(settings.cache)
+    sample = cache.read(cache.names("val")[0])
+    images = sample.images.float() / 255
+    with torch.inference_mode():
+        maps = student(images[None].to(device), head="local")
+    predicted, confidence = maps.points_local[0, ..., 2].cpu(), maps.confidence_local[0].cpu()
+    truth, mask = sample.targets.points_local[..., 2], sample.targets.valid_mask
+    rows: list[list[Any]] = []
+    for view in np.linspace(0, len(images) - 1, PREVIEW_ROWS).round().astype(int):
+        # A student's unit is its own: the median brings it to the truth's.
+        seen = mask[view]
+        unit = truth[view][seen].median() / predicted[view][seen].median()
+        span = limits(truth[view].numpy(), seen.numpy())
+        rows.append(
+            [
+                sample.images[view].movedim(0, -1).numpy(),
+                colorize((unit * predicted[view]).numpy(), table="depth", span=span),
+                colorize(truth[view].numpy(), table="depth", span=span, mask=seen.numpy()),
+                colorize(confidence[view].numpy(), table="confidence"),
+            ]
+        )
+    headings = ("photo (held out)", "predicted depth", "true depth", "confidence")
+    write_picture(path, compose(rows, headings=headings))
+    return path
