@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -172,7 +173,9 @@ def compare_layers(name, case, stored, seen, *, views):
 
 @torch.inference_mode()
 def test_every_layer_norm_has_the_recorded_epsilon(facts, stored, draw, weights):
-    network = build(next(iter(facts["cases"].values())), weights)
+    case = next(iter(facts["cases"].values()))
+    config = replace(parse_config(case["args"], source="the golden file"), scaled_attention=False)
+    network = fill_network(build_network(config), weights, device=CPU)
     probe = facts["small"]["input"]
     factor, place, shape, seed, per_row = re.match(
         r"x = ([\d.]+) \* tensor_for\('(.+)', \((.+)\), (\d+)\); token n sits at row n // (\d+)",

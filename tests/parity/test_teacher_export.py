@@ -3,11 +3,13 @@
 import importlib.util
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from distill3r_core.io.fit import Fit, teacher_placement
 from distill3r_core.teachers.export import export
 from distill3r_core.types import RawMaps
 
@@ -33,7 +35,7 @@ def draw(golden_dir, facts):
 def prediction(draw, number, sizes) -> RawMaps:
     """What the recorded export was given: the formulas of the JSON's `inputs`."""
     local, doubt, wide, confidence = [], [], [], []
-    for view, (width, height) in enumerate(sizes):
+    for view, (height, width) in enumerate(sizes):
         name = f"input/export/sample{number}/view{view}"
         points = 0.5 * draw(f"{name}/local", (1, height, width, 3)) + torch.tensor([0.0, 0, 4])
         c, s = math.cos(0.3 * view), math.sin(0.3 * view)
@@ -67,13 +69,19 @@ def float16_steps(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 
 def test_every_recorded_sample_is_exported_as_the_release_did(golden_dir, facts, draw):
     stored = np.load(golden_dir / "teacher_export.npz")
-    sizes = facts["image_sizes_WxH"]
-    for number, (name, sample) in enumerate(facts["samples"].items()):
+    # The original loads a picture at this long edge, cropped to whole patches.
+    loaded = Fit(size=(1, 1), long_edge=facts["load_size"], multiple=16)
+    sizes = [
+        teacher_placement((height, width), loaded).size
+        for width, height in facts["image_sizes_WxH"]
+    ]
+    for name, sample in facts["samples"].items():
+        views = sample["sampled_views_json"]
         frames = [
-            int("".join(filter(str.isdigit, path)))
-            for path in sample["sampled_views_json"]["sampled_image_paths"]
+            int("".join(filter(str.isdigit, Path(path).stem)))
+            for path in views["sampled_image_paths"]
         ]
-        raw = prediction(draw, number, [sizes[frame] for frame in frames])
+        raw = prediction(draw, views["sample_id"], [sizes[frame] for frame in frames])
         targets = export(
             raw,
             size=tuple(facts["target_HxW"]),
