@@ -1,0 +1,92 @@
+"""`distill3r eval` as a user types it."""
+
+import json
+
+import pytest
+import torch
+
+from distill3r_core.io.rgbd import write_rgbd_scene
+from distill3r_core.scenes import arc, build_scene, pinhole, render_view
+
+FIGURES = {"acc", "comp", "scale"}
+
+
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory):
+    """An RGB-D tree of one room."""
+    root = tmp_path_factory.mktemp("data") / "rooms"
+    scene, intrinsics = build_scene(5), pinhole((56, 84))
+    poses = arc(scene, 4, seed=5)
+    views = [render_view(scene, pose, intrinsics, (56, 84)) for pose in poses]
+    images, depths = (torch.stack(parts) for parts in zip(*views, strict=True))
+    write_rgbd_scene(root / "one", images, depths, poses, intrinsics)
+    return root
+
+
+def test_the_truth_scores_zero_from_the_command_line(cli, rooms, tmp_path):
+    done = cli(
+        "eval", "--data", rooms, "--predict", "truth", "--set", "size=28x42", "--json", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)["result"]
+    assert result.keys() >= {
+        "protocol", "grid", "metrics", "units", "floors", "published", "sequences",
+    }  # fmt: skip
+    assert result["protocol"] == "table2"
+    assert result["grid"] == "28x42"
+    assert result["metrics"]["acc"] == pytest.approx(0, abs=1e-4)
+    assert result["metrics"]["scale"] == pytest.approx(1, abs=1e-6)
+    assert result["metrics"].keys() >= FIGURES
+    assert result["floors"]["constant_depth"].keys() >= FIGURES
+    assert result["floors"]["nearest_frame"] is None
+    assert (tmp_path / "results/eval/truth-rooms-table2/result.json").is_file()
+
+
+def test_a_person_reads_a_table_with_the_floors(cli_inprocess, rooms, tmp_path):
+    arguments = ("eval", "--data", rooms, "--predict", "constant", "--set", "size=28x42")
+    status, out, _ = cli_inprocess(*arguments, cwd=tmp_path)
+    assert status == 0
+    assert "Acc (cm)" in out
+    assert "floor: constant depth" in out
+    status, _, err = cli_inprocess(*arguments, cwd=tmp_path)
+    assert status == 0
+    assert "scored before" in err
+
+
+def test_without_a_run_the_way_to_one_is_named(cli_inprocess, rooms, tmp_path):
+    status, _, err = cli_inprocess("eval", "--data", rooms, cwd=tmp_path)
+    assert status == 3
+    assert "distill3r train" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (("--predict", "guess"), 2, "predict"),
+        (("--protocol", "tabel2", "--predict", "truth"), 2, "table2"),
+        (("--predict", "truth", "--layout", "rgdb"), 2, "rgbd"),
+        (("--predict", "truth", "--device", "cuda:99"), 3, "cuda:99"),
+        (("--predict", "truth", "--set", "size=big"), 2, "size"),
+        (("--predict", "truth", "--set", "sise=28x42"), 2, "sise"),
+    ],
+)
+def test_what_does_not_fit_is_refused(cli_inprocess, rooms, tmp_path, arguments, status, words):
+    found, _, err = cli_inprocess("eval", "--data", rooms, *arguments, cwd=tmp_path)
+    assert found == status
+    assert words in err
+
+
+def test_data_that_is_not_there_is_missing(cli_inprocess, tmp_path):
+    status, _, err = cli_inprocess("eval", "--data", "nowhere", "--predict", "truth", cwd=tmp_path)
+    assert status == 3
+    assert "nowhere" in err
+
+
+def test_broken_frames_make_the_status_5(cli_inprocess, data_dir, tmp_path):
+    status, out, _ = cli_inprocess(
+        "eval", "--data", data_dir / "bad_7scenes", "--predict", "truth", "--set", "size=28x42",
+        "--json", cwd=tmp_path,
+    )  # fmt: skip
+    # Of the frames whose number 20 divides there is one, and it is whole.
+    assert status == 0
+    assert json.loads(out)["result"]["views"] == 1
