@@ -5,18 +5,18 @@ _distill3r() {
     local path="" word words="" options="" commands=""
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case "$path/$word" in
-            /demo|/infer|/view|/doctor|/manifest|/train|/eval|/convert|/cache|/bench|/bench/cache|/models|/models/list|/models/path|/models/download) path="$path/$word" ;;
+            /demo|/infer|/view|/doctor|/manifest|/train|/eval|/convert|/cache|/cache/info|/cache/verify|/cache/merge|/cache/export|/cache/import|/bench|/bench/cache|/models|/models/list|/models/path|/models/download) path="$path/$word" ;;
         esac
     done
     COMPREPLY=()
     case "$path:$previous" in
-        /demo:--output|/demo:-o|/demo:--seed|/demo:--config|/demo:--set|/infer:--model|/infer:-m|/infer:--format|/infer:--output|/infer:-o|/infer:--size|/infer:--fps|/infer:--max-views|/infer:--conf|/infer:--edges|/infer:--voxel|/infer:--max-points|/infer:--cloud|/infer:--poses|/infer:--scale-from|/infer:--seed|/infer:--config|/infer:--set|/view:--host|/view:--port|/manifest:--output|/manifest:-o|/manifest:--views|/manifest:--stride|/manifest:--samples-per-scene|/manifest:--sample-frac|/manifest:--val-scenes|/manifest:--val-frames|/manifest:--resize-max|/manifest:--seed|/manifest:--config|/manifest:--set|/train:--cache|/train:--output|/train:-o|/train:--max-steps|/train:--epochs|/train:--max-hours|/train:--from|/train:--recompute|/train:--gpus|/train:--seed|/train:--config|/train:--set|/eval:--data|/eval:--protocol|/eval:--output|/eval:-o|/eval:--config|/eval:--set|/cache:--manifest|/cache:--output|/cache:-o|/cache:--weights|/cache:--size|/cache:--threshold|/cache:--shard|/cache:--seed|/cache:--config|/cache:--set|/bench:--views|/bench:--size|/bench:--model|/bench:-m|/bench:--compare|/bench:--budget|/bench:--output|/bench:-o|/bench:--seed|/bench:--config|/bench:--set|/bench/cache:--frames|/bench/cache:--views|/bench/cache:--samples|/bench/cache:--rounds|/bench/cache:--workers|/bench/cache:--output|/bench/cache:-o|/bench/cache:--config|/bench/cache:--set) return ;;
-        /demo:--device|/infer:--device|/train:--device|/eval:--device|/cache:--device|/bench:--device) words="auto cpu cuda mps" ;;
+        /demo:--output|/demo:-o|/demo:--seed|/demo:--config|/demo:--set|/infer:--model|/infer:-m|/infer:--format|/infer:--output|/infer:-o|/infer:--size|/infer:--fps|/infer:--max-views|/infer:--conf|/infer:--edges|/infer:--voxel|/infer:--max-points|/infer:--cloud|/infer:--poses|/infer:--scale-from|/infer:--seed|/infer:--config|/infer:--set|/view:--host|/view:--port|/manifest:--output|/manifest:-o|/manifest:--views|/manifest:--stride|/manifest:--samples-per-scene|/manifest:--sample-frac|/manifest:--val-scenes|/manifest:--val-frames|/manifest:--resize-max|/manifest:--seed|/manifest:--config|/manifest:--set|/train:--cache|/train:--output|/train:-o|/train:--max-steps|/train:--epochs|/train:--max-hours|/train:--from|/train:--recompute|/train:--gpus|/train:--seed|/train:--config|/train:--set|/eval:--data|/eval:--protocol|/eval:--output|/eval:-o|/eval:--config|/eval:--set|/cache:--manifest|/cache:--output|/cache:-o|/cache:--weights|/cache:--size|/cache:--threshold|/cache:--shard|/cache:--seed|/cache:--config|/cache:--set|/cache/info:--picture|/cache/info:--sample|/cache/verify:--manifest|/cache/verify:--recompute|/cache/verify:--weights|/cache/verify:--seed|/cache/merge:--output|/cache/merge:-o|/cache/export:--output|/cache/export:-o|/cache/export:--format|/cache/import:--output|/cache/import:-o|/cache/import:--images|/cache/import:--licence|/bench:--views|/bench:--size|/bench:--model|/bench:-m|/bench:--compare|/bench:--budget|/bench:--output|/bench:-o|/bench:--seed|/bench:--config|/bench:--set|/bench/cache:--frames|/bench/cache:--views|/bench/cache:--samples|/bench/cache:--rounds|/bench/cache:--workers|/bench/cache:--output|/bench/cache:-o|/bench/cache:--config|/bench/cache:--set) return ;;
+        /demo:--device|/infer:--device|/train:--device|/eval:--device|/cache:--device|/cache/verify:--device|/bench:--device) words="auto cpu cuda mps" ;;
         /infer:--precision|/bench:--precision) words="auto float32 bfloat16" ;;
         /manifest:--layout|/eval:--layout) words="auto rgbd 7scenes images pattern" ;;
         /train:--preset|/bench:--preset) words="paper small tiny" ;;
         /eval:--predict) words="student truth constant" ;;
-        /cache:--teacher) words="auto depth synthetic fast3r" ;;
+        /cache:--teacher|/cache/import:--teacher) words="auto depth synthetic fast3r" ;;
         /cache:--fit) words="squash crop release" ;;
     esac
     if [[ -n $words ]]; then
@@ -53,6 +53,21 @@ _distill3r() {
             commands="" ;;
         "/cache")
             options="--manifest --output -o --teacher --weights --size --fit --threshold --resume --dry-run --shard --device --seed --config --set --print-config --json -q --quiet -v --verbose --debug --no-color -h --help"
+            commands="info verify merge export import" ;;
+        "/cache/info")
+            options="--picture --sample --json -q --quiet -v --verbose --debug --no-color -h --help"
+            commands="" ;;
+        "/cache/verify")
+            options="--manifest --recompute --weights --repair --device --seed --json -q --quiet -v --verbose --debug --no-color -h --help"
+            commands="" ;;
+        "/cache/merge")
+            options="--output -o --json -q --quiet -v --verbose --debug --no-color -h --help"
+            commands="" ;;
+        "/cache/export")
+            options="--output -o --format --json -q --quiet -v --verbose --debug --no-color -h --help"
+            commands="" ;;
+        "/cache/import")
+            options="--output -o --images --teacher --licence --json -q --quiet -v --verbose --debug --no-color -h --help"
             commands="" ;;
         "/bench")
             options="--views --size --preset --model -m --compare --budget --precision --output -o --device --seed --overwrite --config --set --print-config --json -q --quiet -v --verbose --debug --no-color -h --help"

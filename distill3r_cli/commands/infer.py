@@ -123,6 +123,13 @@ def infer(
             "`NAME X Y Z` with camera positions in metres.",
         ),
     ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|float32|bfloat16",
+            help="Of the student's products; auto: bfloat16 on a GPU that has it.",
+        ),
+    ] = "auto",
     overwrite: options.OverwriteOpt = False,
     device: options.DeviceOpt = "auto",
     seed: options.SeedOpt = 0,

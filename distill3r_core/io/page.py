@@ -19,6 +19,7 @@ from distill3r_core.io.ply import Cloud
 
 _TILT = 20.0  # degrees from above, where the page opens
 _BACK = 0.9  # of the extent, from the middle of the cloud
+_OVERLAP = 1.5  # points are drawn larger than their distance, so that surfaces close
 
 
 def write_page(
@@ -84,7 +85,7 @@ def _facts(
         "about": " · ".join(f"{key}: {value}" for key, value in about.items()),
         "points": len(cloud),
         "extent": extent,
-        "spacing": extent / max(len(cloud), 1) ** 0.5,
+        "spacing": _OVERLAP * extent / max(len(cloud), 1) ** 0.5,
         "start": {
             "rotation": turned.tolist(),
             "target": middle.tolist(),

@@ -25,7 +25,7 @@ from distill3r_core.stages.reconstruct import reconstruct_views
 from distill3r_core.stages.reconstruction import Cleaning, CloudSource
 from distill3r_core.stages.scale import KnownPositions, read_known
 from distill3r_core.stages.solve import PoseSource
-from distill3r_core.stages.student_file import StudentFile, open_student
+from distill3r_core.stages.student_file import Precision, StudentFile, open_student
 
 
 def _split(value: Any) -> Any:
@@ -63,6 +63,7 @@ class InferSettings:
         fps: Frames taken of each second of a video, at most.
         scale_from: What makes lengths metric: `FIRST:SECOND=METRES`, or a file of positions.
         max_views: Views taken of each scene, evenly spread, at most; None: all.
+        precision: Of the student's products; "auto" is bfloat16 on a GPU that has it.
         each: Every folder in the inputs is a scene of its own.
         device: auto, cpu, cuda, cuda:1 or mps.
         seed: Of every random choice.
@@ -86,6 +87,7 @@ class InferSettings:
     scale_from: str | None = None
     fps: Annotated[float, Field(gt=0)] = 2.0
     max_views: Annotated[int | None, Field(ge=1)] = None
+    precision: Precision = "auto"
     each: bool = False
     device: str = "auto"
     seed: int = 0
@@ -133,7 +135,7 @@ def infer(
     for scene in scenes:
         require_extras(scene.sources)
     device = profiling.pick_device(settings.device)
-    file = open_student(settings.model, device)
+    file = open_student(settings.model, device, settings.precision)
     outcomes: list[SceneOutcome] = []
     failed: list[Failure] = []
     for scene in scenes:
@@ -217,7 +219,7 @@ def _infer_scene(
         )  # fmt: skip
     done = SceneOutcome.of(
         folder, outcome, cleaned, files, [*failed, *outcome.failed],
-        name=scene.name, model=file.label, seconds=watch.seconds,
+        name=scene.name, file=file, seconds=watch.seconds,
     )  # fmt: skip
     write_record(folder, identity=identity, machine=profiling.machine(file.device), **done.record)
     return done
@@ -245,7 +247,7 @@ def _identity(
         with source.path.open("rb") as data:
             digest.update(hashlib.file_digest(data, hashlib.blake2b).digest())
     return {
-        "settings": plain | {"format": sorted(settings.formats)},
+        "settings": plain | {"format": sorted(settings.formats), "precision": file.precision},
         "known": None if known is None else known.as_plain(),
         "fit": fit.as_plain(),
         "model": file.digest,

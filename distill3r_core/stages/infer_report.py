@@ -11,6 +11,7 @@ from distill3r_core.report import Failure, Report, Table
 from distill3r_core.stages.outputs import RECORD
 from distill3r_core.stages.reconstruct import Outcome
 from distill3r_core.stages.reconstruction import CleanCloud, Reconstruction, low_views
+from distill3r_core.stages.student_file import StudentFile
 
 _MOST_ROWS = 24  # of the table of views; run.json has them all
 
@@ -43,14 +44,16 @@ class SceneOutcome:
         failed: Sequence[Failure],
         *,
         name: str,
-        model: str,
+        file: StudentFile,
         seconds: float,
     ) -> "SceneOutcome":
         """The outcome of a scene that was just reconstructed."""
         scene, forward = outcome.scene, outcome.forward
         result = {
             "scene": name,
-            "model": model,
+            "model": file.label,
+            "student": list(scene.facts),
+            "precision": file.precision,
             "views": len(scene.views),
             "points": len(cleaned.cloud),
             "cloud": scene.cloud_from,
@@ -64,6 +67,7 @@ class SceneOutcome:
             "agreement": _agreement(scene),
             "seconds": round(seconds, 3),
             "forward_seconds": round(forward.seconds, 3),
+            "estimate_bytes": forward.estimate_bytes,
             "peak_bytes": forward.peak_bytes,
             "head_chunk": forward.head_chunk,
         }
@@ -152,7 +156,7 @@ def _result_table(outcome: SceneOutcome) -> Table:
     result = outcome.record["result"]
     agreement = result["agreement"]
     rows = [
-        ("model", result["model"]),
+        ("model", f"{result['model']} ({'; '.join(result['student'])}), {result['precision']}"),
         ("views", str(result["views"])),
         *((f"points: {step['step']}", _from_to(step)) for step in result["cleaning"]),
         ("cloud from", f"{result['cloud']} points"),

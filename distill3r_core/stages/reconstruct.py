@@ -124,7 +124,7 @@ def _view(image: Image, fit: Fit, index: int) -> LoadedView:
 def _scale(student: Student) -> Scale:
     if student.metadata is not None and student.metadata.unit != "none":
         # Metric targets do not make a metric student: the loss divides both sides by their size.
-        return Scale(source="none: the loss leaves it free, though the targets were metric")
+        return Scale(source="the loss leaves it free, though the targets were metric")
     return Scale()
 
 

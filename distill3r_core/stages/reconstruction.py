@@ -93,7 +93,7 @@ class Scale:
     """
 
     unit: Literal["relative", "m"] = "relative"
-    source: str = "none: lengths compare with each other only"
+    source: str = "lengths compare with each other only"
     residual: float | None = None
 
     def as_plain(self) -> dict[str, str]:

@@ -120,6 +120,7 @@ def _solve_view(picture: LoadedView, maps: Maps, poses: PoseSource, seed: int) -
             pose = other
     facts = {
         "focal_source": focal_source,
+        "exif_focal": picture.exif_focal,
         "confidence_global": float(np.nanmedian(maps.confidence_global)),
         "confidence_local": float(np.nanmedian(maps.confidence_local)),
         "source": str(picture.path) if picture.path else None,

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -12,7 +13,10 @@ from distill3r_core.errors import InputMissingError
 from distill3r_core.io.fit import Fit
 from distill3r_core.models import Student, load_student
 from distill3r_core.models.checkpoint import find_student
+from distill3r_core.models.precision import lower_precision
 from distill3r_core.stages.reconstruct import fit_of
+
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class StudentFile:
         student: In evaluation mode, on `device`.
         device: Where it computes.
         fit: How pictures become its input.
+        precision: In which its products are computed.
     """
 
     path: Path
@@ -32,6 +37,7 @@ class StudentFile:
     student: Student
     device: torch.device
     fit: Fit
+    precision: Precision
 
     @cached_property
     def digest(self) -> str:
@@ -40,12 +46,15 @@ class StudentFile:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def open_student(model: Path | None, device: torch.device) -> StudentFile:
+def open_student(
+    model: Path | None, device: torch.device, precision: Precision = "auto"
+) -> StudentFile:
     """Load the student that a command is to use.
 
     Args:
         model: A run's folder, a checkpoint's folder or a weight file; None: the newest run.
         device: Where it is to compute.
+        precision: "auto" is bfloat16 on a GPU that has it, else float32.
 
     Raises:
         InputMissingError: There is no such file, or no run.
@@ -53,7 +62,17 @@ def open_student(model: Path | None, device: torch.device) -> StudentFile:
     """
     path = find_student(model or _newest_run())
     student = load_student(path, device=str(device))
-    return StudentFile(path, _label(path), student, device, fit_of(student))
+    chosen = _resolved(precision, device)
+    if chosen == "bfloat16":
+        lower_precision(student)
+    return StudentFile(path, _label(path), student, device, fit_of(student), chosen)
+
+
+def _resolved(precision: Precision, device: torch.device) -> Precision:
+    if precision != "auto":
+        return precision
+    able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if able else "float32"
 
 
 def _newest_run() -> Path:

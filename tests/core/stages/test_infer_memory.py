@@ -1,0 +1,91 @@
+"""A pass within the memory there is."""
+
+import pytest
+import torch
+from exact_scene import exact_views
+
+from distill3r_core.errors import OutOfMemoryError
+from distill3r_core.models import Student, build_student
+from distill3r_core.report import Silent
+from distill3r_core.stages import forward
+from distill3r_core.stages.forward import predict
+
+
+@pytest.fixture(scope="module")
+def student() -> Student:
+    torch.manual_seed(0)
+    return build_student("tiny").eval()
+
+
+@pytest.fixture(scope="module")
+def views():
+    return exact_views()[0]
+
+
+def _with_free(monkeypatch, amount: int) -> None:
+    monkeypatch.setattr(forward, "free_memory", lambda device: amount)
+
+
+def test_the_plan_is_said_before_the_pass(student, views):
+    told = Silent()
+    found = predict(student, views, progress=told)
+    assert told.notes[0].startswith("plan: 3 views") and "GiB" in told.notes[0]
+    assert found.head_chunk == 3 and found.estimate_bytes > 0
+
+
+def test_a_smaller_chunk_is_planned_where_the_usual_one_does_not_fit(student, views, monkeypatch):
+    whole = predict(student, views)
+    _with_free(monkeypatch, whole.estimate_bytes - 1)
+    told = Silent()
+    small = predict(student, views, progress=told)
+    assert small.head_chunk == 1 and "1 at once" in told.notes[0]
+    assert small.estimate_bytes < whole.estimate_bytes
+    for a, b in zip(whole.maps, small.maps, strict=True):
+        torch.testing.assert_close(a.points_global, b.points_global, rtol=1e-4, atol=1e-5)
+
+
+def test_views_that_cannot_fit_are_refused_before_they_run_with_what_would(
+    student, views, monkeypatch
+):
+    _with_free(monkeypatch, 10**12)
+    one, three = predict(student, views[:1]), predict(student, views)
+    assert one.estimate_bytes < three.estimate_bytes
+    _with_free(monkeypatch, one.estimate_bytes + 1)
+    with pytest.raises(OutOfMemoryError, match="3 views need") as raised:
+        predict(student, views)
+    assert "--max-views 1 would fit" in raised.value.hint
+
+
+def test_a_pass_that_runs_out_of_memory_is_tried_in_smaller_chunks(student, views, monkeypatch):
+    real, asked = student.forward, []
+
+    def limited(images, *, head_chunk, host):
+        asked.append(head_chunk)
+        if head_chunk > 1:
+            raise torch.OutOfMemoryError("no room")
+        return real(images, head_chunk=head_chunk, host=host)
+
+    monkeypatch.setattr(student, "forward", limited)
+    told = Silent()
+    assert predict(student, views, progress=told).head_chunk == 1
+    assert asked == [3, 1] and "trying again with 1" in told.notes[-1]
+
+
+def test_the_smallest_chunk_failing_is_an_error_with_numbers(student, views, monkeypatch):
+    def never(images, **options):
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(student, "forward", never)
+    with pytest.raises(OutOfMemoryError, match="GiB"):
+        predict(student, views)
+
+
+def test_a_container_s_limit_counts(monkeypatch, tmp_path):
+    monkeypatch.setattr(forward, "_CONTROL_GROUP", tmp_path)
+    device = torch.device("cpu")
+    unlimited = forward.free_memory(device)
+    (tmp_path / "memory.current").write_text("1000\n")
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert forward.free_memory(device) == 4000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert forward.free_memory(device) > unlimited / 2
