@@ -1,6 +1,7 @@
 """The transformer in which all views of a sample see each other (Fast3R, arXiv:2501.13928)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from jaxtyping import Float, Int
@@ -16,7 +17,8 @@ class Fusion(nn.Module):
     """Full self-attention over the tokens of all views, each marked with its view's code.
 
     Its layers are numbered as the heads ask for them: 0 is the encoder's tokens as they come in,
-    i the output of block i, and the last one goes through a final norm.
+    i the output of block i, and the last one goes through a final norm. `kernels` chooses the
+    attention's kernels by device; a benchmark sets others.
 
     Args:
         encoder_width: Channels of the tokens that come in.
@@ -30,6 +32,7 @@ class Fusion(nn.Module):
     """
 
     codes: Tensor
+    kernels: Callable[[torch.device], AbstractContextManager[object]]
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class Fusion(nn.Module):
         )
         self.norm = nn.LayerNorm(width, eps=norm_eps)
         self.register_buffer("codes", view_code_table(width), persistent=False)
+        self.kernels = preferred_kernels
         initialize(self)
 
     def forward(
@@ -79,7 +83,7 @@ class Fusion(nn.Module):
         wanted = range(len(self.blocks) + 1) if layers is None else layers
         kept = {0: tokens}
         state = self._marked(tokens, view_numbers, view_lengths)
-        with preferred_kernels(tokens.device):
+        with self.kernels(tokens.device):
             for number, block in enumerate(self.blocks, start=1):
                 assert isinstance(block, Block)
                 fresh = number == 1 or number - 1 not in kept

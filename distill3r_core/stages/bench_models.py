@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from distill3r_core.models import build_student
 from distill3r_core.models.checkpoint import load_student, read_student
@@ -22,7 +23,8 @@ from distill3r_core.teachers.fast3r import HEADS_AT_ONCE
 from distill3r_core.teachers.fast3r_config import RELEASED
 from distill3r_core.teachers.fast3r_network import Fast3R
 
-STUDENT, REFERENCE, TEACHER = "student", "student-reference", "fast3r"
+STUDENT, REFERENCE = "student", "student-reference"
+TEACHER, TEACHER_HERE = "fast3r", "fast3r-our-kernels"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 Forward = Callable[[Float[Tensor, "1 N 3 H W"]], Sequence[Tensor]]
@@ -116,6 +118,7 @@ def _student(subject: Subject) -> Forward:
 
 def _reference(subject: Subject) -> Forward:
     student = _built(subject).to(subject.device)
+    student.fusion.kernels = _torchs_choice
 
     def forward(images: Float[Tensor, "1 N 3 H W"]) -> Sequence[Tensor]:
         with subject.autocast:
@@ -125,10 +128,22 @@ def _reference(subject: Subject) -> Forward:
 
 
 def _teacher(subject: Subject) -> Forward:
-    # As the original runs it: float32 weights under autocast, attention in bfloat16 on a GPU.
-    kernels = torch.bfloat16 if subject.device.type == "cuda" else None
-    with subject.device:
-        network = Fast3R(RELEASED, dtype=kernels).eval()
+    network = _fast3r(subject.device)
+    network.fusion.kernels = _flash
+    return _teacher_forward(subject, network)
+
+
+def _teacher_here(subject: Subject) -> Forward:
+    return _teacher_forward(subject, _fast3r(subject.device))
+
+
+def _fast3r(device: torch.device) -> Fast3R:
+    # As the original: float32 weights under autocast, attention in bfloat16 on a GPU.
+    with device:
+        return Fast3R(RELEASED, dtype=torch.bfloat16 if device.type == "cuda" else None).eval()
+
+
+def _teacher_forward(subject: Subject, network: Fast3R) -> Forward:
     chunk = HEADS_AT_ONCE.get(subject.device.type, 1)
 
     def forward(images: Float[Tensor, "1 N 3 H W"]) -> Sequence[Tensor]:
@@ -146,6 +161,15 @@ def _teacher(subject: Subject) -> Forward:
     return forward
 
 
+def _torchs_choice(device: torch.device) -> AbstractContextManager[object]:
+    return nullcontext()
+
+
+def _flash(device: torch.device) -> AbstractContextManager[object]:
+    """The kernel that Fast3R's authors pin on a GPU."""
+    return sdpa_kernel(SDPBackend.FLASH_ATTENTION) if device.type == "cuda" else nullcontext()
+
+
 def _built(subject: Subject) -> Student:
     if subject.model is None:
         return build_student(subject.preset).eval()
@@ -160,3 +184,4 @@ MODELS: Registry[Callable[[Subject], Forward]] = Registry("model to compare with
 MODELS.add(STUDENT, _student)
 MODELS.add(REFERENCE, _reference)
 MODELS.add(TEACHER, _teacher)
+MODELS.add(TEACHER_HERE, _teacher_here)

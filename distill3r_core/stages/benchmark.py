@@ -39,6 +39,8 @@ class BenchSettings:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on CUDA
     device: str = "auto"
     seed: int = 0
+    warmups: Annotated[int, Field(ge=1)] | None = None  # of a row; None: 3 on a GPU, else 1
+    runs: Annotated[int, Field(ge=1)] | None = None  # timed, of a row; None: 10 on a GPU, else 5
     memory_gb: Annotated[float, Field(gt=0)] | None = None  # as if there were no more (1e9 bytes)
     output: Path | None = None  # None: results/bench/<preset>-NNN, the next number
 
@@ -88,8 +90,8 @@ def benchmark(
         progress.note(f"on a {device.type} the budget is {budget:.0f} s; --budget changes it")
     bench = Bench(
         deadline=math.inf if budget is None else begin + budget,
-        warmups=WARMUPS.get(device.type, LEAST_WARMUPS),
-        runs=RUNS.get(device.type, FEW_RUNS),
+        warmups=settings.warmups or WARMUPS.get(device.type, LEAST_WARMUPS),
+        runs=settings.runs or RUNS.get(device.type, FEW_RUNS),
         seed=settings.seed,
         memory_bytes=None if settings.memory_gb is None else int(settings.memory_gb * 1e9),
         progress=progress,
