@@ -1,7 +1,7 @@
 """What a teacher is, and what they all do to a view before they look at it."""
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -24,6 +24,8 @@ class Teacher(Protocol):
         long_edge: In pixels, of the picture as the teacher takes it; None: at its own size.
         multiple: Both sides are cropped to a multiple of this.
         metric: Points are in metres wherever the unit of the views is a length.
+        settings: What else decides its answers, as plain data: caches of different settings do
+            not mix.
     """
 
     @property
@@ -40,6 +42,8 @@ class Teacher(Protocol):
     def multiple(self) -> int: ...
     @property
     def metric(self) -> bool: ...
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
 
     def prepare(self, view: View) -> PreparedView:
         """The view at the teacher's input size."""

@@ -1,6 +1,8 @@
 """The teacher of RGB-D data: the sensor's depth and the known poses, as point maps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -25,6 +27,7 @@ class DepthTeacher:
     long_edge = None
     multiple = 1
     metric = True
+    settings: Mapping[str, Any] = MappingProxyType({})
 
     def prepare(self, view: View) -> PreparedView:
         """The view at its own size.

@@ -1,9 +1,10 @@
 """The teacher Fast3R (arXiv:2501.13928), native, on its official weights."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -65,6 +66,7 @@ class Fast3RTeacher:
         self.seed = seed
         self._weights = weights
         self._hash: str | None = None
+        self._view_codes = view_codes
         self._random = network.config.random_view_codes
         if view_codes != "config":
             self._random = view_codes == "random"
@@ -76,6 +78,11 @@ class Fast3RTeacher:
         if self._hash is None and self._weights is not None:
             self._hash = file_hash(self._weights)
         return self._hash
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Seed, view codes and precision as they were asked for."""
+        return {"seed": self.seed, "view_codes": self._view_codes, "precision": self._precision}
 
     def prepare(self, view: View) -> PreparedView:
         """Long edge to 512, then cropped to whole patches; portrait stays portrait."""

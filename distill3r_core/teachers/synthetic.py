@@ -1,7 +1,8 @@
 """A teacher that renders a made-up scene, whatever the pictures show: for tests and dry runs."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -27,6 +28,11 @@ class SyntheticTeacher:
 
     def __init__(self, *, seed: int = 0) -> None:
         self.seed = seed
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The seed of the scenes."""
+        return {"seed": self.seed}
 
     def prepare(self, view: View) -> PreparedView:
         """The view at its own size."""

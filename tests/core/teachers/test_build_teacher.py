@@ -42,6 +42,11 @@ def test_an_unknown_name_is_answered_with_the_nearest_one():
         build_teacher("syntetic")
 
 
+def test_a_teacher_says_which_settings_decide_its_answers():
+    assert build_teacher("depth").settings == {}
+    assert build_teacher("synthetic", seed=3).settings == {"seed": 3}
+
+
 def test_an_override_that_nothing_reads_is_refused():
     assert build_teacher("synthetic", seed=3).seed == 3
     with pytest.raises(ConfigError, match="sede"):

@@ -83,6 +83,7 @@ def test_view_codes_follow_the_samples_name_the_seed_and_the_configuration(
     assert build_teacher("fast3r", folder, seed=1)._numbers(prepared).tolist() != usual
     ordered = build_teacher("fast3r", folder, view_codes="sequential")
     assert ordered._numbers(prepared).tolist() == [[0, 1, 2]]
+    assert ordered.settings == {"seed": 0, "view_codes": "sequential", "precision": "auto"}
 
 
 def test_views_of_different_sizes_keep_them(teacher, prepared):
