@@ -10,10 +10,11 @@ import psutil
 import torch
 from torch import nn
 
-from distill3r_core.errors import OutOfMemoryError
+from distill3r_core.errors import OutOfMemoryError, RequestError
 from distill3r_core.models.chunks import head_chunk_of
 from distill3r_core.models.memory import estimate_bytes
 from distill3r_core.models.student import Student
+from distill3r_core.nn.view_codes import TABLE_ROWS
 from distill3r_core.profiling import peak_memory, stopwatch
 from distill3r_core.report import Progress, Silent
 from distill3r_core.stages.pictures import LoadedView
@@ -44,11 +45,18 @@ class Forward:
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """Views in a head at once, and what that takes."""
+class Plan:
+    """How a pass is to run.
+
+    Args:
+        head_chunk: Views that go through a head at once.
+        bytes: Memory it is expected to take beyond the weights.
+        text: The same in words.
+    """
 
     head_chunk: int
     bytes: int
+    text: str
 
 
 def predict(
@@ -62,12 +70,14 @@ def predict(
         progress: Told of the plan, the pass, and of every smaller chunk that was needed.
 
     Raises:
+        RequestError: See `plan_pass`.
         OutOfMemoryError: The smallest chunk does not fit.
     """
     progress = progress or Silent()
     device = student.mean.device
     sizes = [view.fitted.placement.size for view in views]
-    plan = _plan(student, sizes, progress)
+    plan = plan_pass(student, views)
+    progress.note(plan.text)
     images = [
         torch.from_numpy(np.ascontiguousarray(view.fitted.image)).movedim(-1, 0) / 255
         for view in views
@@ -90,13 +100,20 @@ def predict(
         return Forward(maps, watch.seconds, plan.bytes, peak.bytes, chunk)
 
 
-def _plan(student: Student, sizes: Sequence[tuple[int, int]], progress: Progress) -> _Plan:
+def plan_pass(student: Student, views: Sequence[LoadedView]) -> Plan:
     """The largest chunk that fits by the estimate.
 
     Raises:
-        OutOfMemoryError: None does, on a CPU. There a pass that does not fit is killed by the
+        RequestError: There are more views than the student can tell apart.
+        OutOfMemoryError: No chunk fits, on a CPU. There a pass that does not fit is killed by the
             system; a GPU says so itself, and its estimate may be too careful.
     """
+    if len(views) > TABLE_ROWS:
+        raise RequestError(
+            f"{len(views)} views: the student can tell {TABLE_ROWS} apart",
+            hint=f"--max-views {TABLE_ROWS}, or a lower --fps",
+        )
+    sizes = [view.fitted.placement.size for view in views]
     device = student.mean.device
     largest = max(sizes, key=math.prod)
     chunk = min(head_chunk_of(student.spec, largest, device), len(sizes))
@@ -105,14 +122,14 @@ def _plan(student: Student, sizes: Sequence[tuple[int, int]], progress: Progress
     while needed > free and chunk > 1:
         chunk //= 2
         needed = _needed(student, sizes, chunk)
+    if needed > free and device.type != "cuda":
+        raise _does_not_fit(student, sizes, needed)
     height, width = largest
-    progress.note(
+    text = (
         f"plan: {len(sizes)} views of {height}x{width}, about {needed / _GIB:.2f} GiB of "
         f"{free / _GIB:.2f} free on {device}, {chunk} at once in the heads"
     )
-    if needed > free and device.type != "cuda":
-        raise _does_not_fit(student, sizes, needed)
-    return _Plan(chunk, needed)
+    return Plan(chunk, needed, text)
 
 
 def _needed(student: Student, sizes: Sequence[tuple[int, int]], chunk: int) -> int:

@@ -15,15 +15,17 @@ from distill3r_core.config import STRICT
 from distill3r_core.errors import NothingUsableError
 from distill3r_core.io.fit import Fit
 from distill3r_core.io.sources import Source, find_sources, require_extras, scene_folders
+from distill3r_core.models.spec import PATCH
 from distill3r_core.profiling import stopwatch
 from distill3r_core.report import Failure, Progress, Report, Silent
 from distill3r_core.stages.exports import Format, export
+from distill3r_core.stages.forward import plan_pass
 from distill3r_core.stages.infer_report import SceneOutcome, scene_report, scenes_report
 from distill3r_core.stages.outputs import claim, read_record, write_record
 from distill3r_core.stages.pictures import load_views
 from distill3r_core.stages.reconstruct import reconstruct_views
 from distill3r_core.stages.reconstruction import Cleaning, CloudSource
-from distill3r_core.stages.scale import KnownPositions, read_known
+from distill3r_core.stages.scale import KnownPositions, check_known, read_known
 from distill3r_core.stages.solve import PoseSource
 from distill3r_core.stages.student_file import Precision, StudentFile, open_student
 
@@ -41,6 +43,9 @@ def _parse_size(value: Any) -> Any:
     if isinstance(parts, list) and all(isinstance(part, str) and part.isdigit() for part in parts):
         return [int(part) for part in parts]
     return value
+
+
+_Side = Annotated[int, Field(gt=0, multiple_of=PATCH)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -72,12 +77,9 @@ class InferSettings:
     inputs: tuple[str, ...] = Field(min_length=1)
     model: Path | None = None
     output: Path | None = None
-    format: Annotated[tuple[Format, ...], BeforeValidator(_split)] = ("ply",)
+    format: Annotated[tuple[Format, ...], BeforeValidator(_split), Field(min_length=1)] = ("ply",)
     ply: bool = False
-    size: Annotated[
-        tuple[Annotated[int, Field(ge=14)], Annotated[int, Field(ge=14)]] | None,
-        BeforeValidator(_parse_size),
-    ] = None
+    size: Annotated[tuple[_Side, _Side] | None, BeforeValidator(_parse_size)] = None
     conf: Annotated[float, Field(ge=0, lt=100)] = 10.0
     edges: Annotated[float, Field(ge=0)] = 0.0
     voxel: Annotated[float, Field(ge=0)] = 0.0
@@ -191,6 +193,10 @@ def _infer_scene(
     failed = [*scene.left_out, *loaded.failed]
     if not loaded.views:
         raise NothingUsableError(_nothing(scene, failed))
+    # What cannot be done is said before a folder is taken.
+    if known is not None:
+        check_known(known, loaded.views)
+    plan_pass(file.student, loaded.views)
     identity = _identity(scene, settings, file, fit, known)
     claimed = claim(
         paths.RESULTS / "infer" / f"{scene.name}-{file.label}",

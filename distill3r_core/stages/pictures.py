@@ -21,6 +21,7 @@ _DECODERS = 4  # threads; Pillow decodes outside the interpreter's lock
 _FILM_WIDTH = 36.0  # millimetres, to which EXIF's equivalent focal length refers
 # In a file's name, and white space too: COLMAP's text format ends a name at it.
 _UNSAFE = re.compile(r'[\\/:*?"<>|\s\x00-\x1f]')
+_LONGEST_NAME = 160  # bytes: files get a suffix, and more while they are written
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]
 
@@ -160,7 +161,9 @@ def _fitted(
     height, width, _ = pixels.shape
     check_size((height, width))
     fitted = fit_picture(pixels, fit, portrait=height > width)
-    return LoadedView(_UNSAFE.sub("_", name), path, frame, (height, width), focal, fitted)
+    # Cut by bytes, as file systems count; a letter that was cut in two is dropped.
+    safe = _UNSAFE.sub("_", name).encode()[:_LONGEST_NAME].decode(errors="ignore")
+    return LoadedView(safe, path, frame, (height, width), focal, fitted)
 
 
 def _in_order(

@@ -220,7 +220,7 @@ def _clean(scene: Reconstruction, settings: Cleaning) -> CleanCloud:
         one = cleaning.one_per_voxel(points[chosen], confidence[chosen], settings.voxel)
         step(f"voxels of {settings.voxel:g}", chosen[one])
     drawn = cleaning.at_most(len(chosen), settings.max_points, seed=settings.seed)
-    step(f"at most {settings.max_points}", chosen[drawn])
+    step(f"at most {settings.max_points:,}", chosen[drawn])
     colors = np.concatenate([view.loaded.fitted.image.reshape(-1, 3) for view in scene.views])
     cloud = Cloud(points[chosen], colors[chosen])
     view, pixel = _places(scene, chosen)

@@ -1,7 +1,7 @@
 """Metric scale from something that is known: a distance between two views, or where they stood."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from distill3r_core.errors import RequestError
 from distill3r_core.geometry.registration import scale_from_distances
+from distill3r_core.stages.pictures import LoadedView
 from distill3r_core.stages.reconstruction import Reconstruction, Scale
 
 _DISTANCE = re.compile(r"^(?P<first>[^:]+):(?P<second>[^:]+)=(?P<metres>[^=]+)$")
@@ -52,6 +53,21 @@ def read_known(text: str) -> KnownPositions:
     return KnownPositions(centers, f"{metres:g} m between {first} and {second}")
 
 
+def check_known(known: KnownPositions, views: Sequence[LoadedView]) -> None:
+    """Refuse positions that fit too few of the views, before any work.
+
+    Raises:
+        RequestError: Fewer than two views are known.
+    """
+    found = sum(_center_of(view, known) is not None for view in views)
+    if found < 2:
+        names = ", ".join(view.name for view in views[:8])
+        raise RequestError(
+            f"--scale-from knows {found} of {len(views)} views; it takes two",
+            hint=f"views: {names}{', ...' if len(views) > 8 else ''}",
+        )
+
+
 def apply_known(scene: Reconstruction, known: KnownPositions) -> tuple[Reconstruction, list[str]]:
     """The reconstruction in metres, and what is to be said about it.
 
@@ -62,17 +78,12 @@ def apply_known(scene: Reconstruction, known: KnownPositions) -> tuple[Reconstru
     Raises:
         RequestError: Fewer than two views are known, or they stand at one place.
     """
+    check_known(known, [view.loaded for view in scene.views])
     found = [
         (view.camera.world_from_cam[:3, 3], center)
         for view in scene.views
-        if (center := _center_of(view.camera.name, view.loaded.path, known)) is not None
+        if (center := _center_of(view.loaded, known)) is not None
     ]
-    if len(found) < 2:
-        names = ", ".join(view.camera.name for view in scene.views[:8])
-        raise RequestError(
-            f"--scale-from knows {len(found)} of {len(scene.views)} views; it takes two",
-            hint=f"views: {names}{', ...' if len(scene.views) > 8 else ''}",
-        )
     ours, theirs = (torch.from_numpy(np.stack(part)) for part in zip(*found, strict=True))
     factor, residual = scale_from_distances(ours, theirs)
     if not 0 < factor < float("inf"):
@@ -85,10 +96,8 @@ def apply_known(scene: Reconstruction, known: KnownPositions) -> tuple[Reconstru
     return scene.scaled(factor, scale), notes
 
 
-def _center_of(
-    name: str, path: Path | None, known: KnownPositions
-) -> Float[np.ndarray, "3"] | None:
-    names = (name,) if path is None else (name, path.name)
+def _center_of(view: LoadedView, known: KnownPositions) -> Float[np.ndarray, "3"] | None:
+    names = (view.name,) if view.path is None else (view.name, view.path.name)
     return next((known.centers[name] for name in names if name in known.centers), None)
 
 

@@ -32,6 +32,7 @@ _STEPS, _VOTES = (14, 7, 2), 2000
 # Pixels of a view that take part in its pose: more change nothing that can be measured.
 _PAIRS = 20_000
 _PNP_PAIRS = 5_000
+LARGEST_CONFIDENCE = 65504.0  # in files, as in a cache
 # Fields of view along the long edge, in degrees, that a camera may have, and the one that is
 # taken where neither the points nor the camera tell.
 _VIEWS = (5.0, 150.0)
@@ -121,13 +122,18 @@ def _solve_view(picture: LoadedView, maps: Maps, poses: PoseSource, seed: int) -
     facts = {
         "focal_source": focal_source,
         "exif_focal": picture.exif_focal,
-        "confidence_global": float(np.nanmedian(maps.confidence_global)),
-        "confidence_local": float(np.nanmedian(maps.confidence_local)),
+        "confidence_global": _median(maps.confidence_global),
+        "confidence_local": _median(maps.confidence_local),
         "source": str(picture.path) if picture.path else None,
         "frame": picture.frame,
     }
     camera = Camera(picture.name, picture.size, intrinsics, pose, facts)
     return SolvedView(picture, maps, camera, similarity.numpy(), agreement)
+
+
+def _median(confidence: Float[np.ndarray, "H W"]) -> float:
+    """A number that JSON can hold, even where the confidence is infinite."""
+    return float(min(np.nanmedian(confidence), LARGEST_CONFIDENCE))
 
 
 def _similarity(maps: Maps) -> Float[torch.Tensor, "3 4"]:
@@ -209,11 +215,13 @@ def _pnp(
 
 def _agreement(
     pose: np.ndarray, other: np.ndarray, maps: Maps, similarity: torch.Tensor
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     angle = registration.rotation_angle(torch.from_numpy(pose), torch.from_numpy(other))
     depth = np.cbrt(torch.det(similarity[:, :3]).item()) * np.nanmedian(maps.points_local[..., 2])
     distance = np.linalg.norm(pose[:3, 3] - other[:3, 3])
-    return float(angle), float(distance / max(abs(depth), np.finfo(float).tiny))
+    if not np.isfinite(distance) or abs(depth) <= np.finfo(np.float32).tiny:
+        return None
+    return float(angle), float(distance / abs(depth))
 
 
 def _into_first_frame(views: Sequence[SolvedView]) -> tuple[SolvedView, ...]:

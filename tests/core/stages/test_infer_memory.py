@@ -4,7 +4,7 @@ import pytest
 import torch
 from exact_scene import exact_views
 
-from distill3r_core.errors import OutOfMemoryError
+from distill3r_core.errors import OutOfMemoryError, RequestError
 from distill3r_core.models import Student, build_student
 from distill3r_core.report import Silent
 from distill3r_core.stages import forward
@@ -53,7 +53,7 @@ def test_views_that_cannot_fit_are_refused_before_they_run_with_what_would(
     _with_free(monkeypatch, one.estimate_bytes + 1)
     with pytest.raises(OutOfMemoryError, match="3 views need") as raised:
         predict(student, views)
-    assert "--max-views 1 would fit" in raised.value.hint
+    assert "--max-views 1 would fit" in str(raised.value.hint)
 
 
 def test_a_pass_that_runs_out_of_memory_is_tried_in_smaller_chunks(student, views, monkeypatch):
@@ -78,6 +78,12 @@ def test_the_smallest_chunk_failing_is_an_error_with_numbers(student, views, mon
     monkeypatch.setattr(student, "forward", never)
     with pytest.raises(OutOfMemoryError, match="GiB"):
         predict(student, views)
+
+
+def test_more_views_than_codes_are_refused_with_what_would_do(student, views):
+    with pytest.raises(RequestError, match="1001 views") as raised:
+        predict(student, [views[0]] * 1001)
+    assert "--max-views 1000" in str(raised.value.hint)
 
 
 def test_a_container_s_limit_counts(monkeypatch, tmp_path):
