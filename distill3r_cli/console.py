@@ -171,7 +171,9 @@ class PlainProgress:
             self._print()
 
     def note(self, text: str) -> None:
-        """Something to read now."""
+        """Something to read now, after the end of a phase that is over."""
+        if self._done == self._total:
+            self.finish()
         self.console.print(_escape(text), soft_wrap=True, highlight=False)
 
     def finish(self) -> None:
