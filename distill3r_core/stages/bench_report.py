@@ -190,7 +190,7 @@ def publish(
     """
     result = {
         "header": dict(header),
-        "rows": [dataclasses.asdict(row) for row in rows],
+        "rows": [{**dataclasses.asdict(row), "all_seconds": list(row.all_seconds)} for row in rows],
         "ratios": ratios(rows, on_cpu=header["device"] == "cpu"),
     }
     text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)

@@ -20,6 +20,7 @@ from distill3r_core.models import SPECS
 from distill3r_core.report import Silent
 from distill3r_core.stages import bench_measure, bench_process, benchmark
 from distill3r_core.stages.bench_counts import FAST3R, PAPER_STUDENT, total_flop
+from distill3r_core.stages.bench_gates import GateSettings, judge, measure_gates
 from distill3r_core.stages.bench_models import network_of
 from distill3r_core.stages.bench_process import TooSlowError, WorkerProcess
 from distill3r_core.stages.benchmark import BenchSettings
@@ -62,7 +63,7 @@ class Machine:
             def ask(self, question, *, seconds=None):
                 if "subject" in question:
                     self.name, self.views = question["subject"]["name"], question["views"]
-                    network = FAST3R if self.name == "fast3r" else PAPER_STUDENT
+                    network = FAST3R if self.name.startswith("fast3r") else PAPER_STUDENT
                     flop = total_flop(network, self.views, tuple(question["size"]))
                     self.takes = flop / RATE * (machine.slowdown if self.views > 1 else 1.0)
                     machine.wait(START, seconds)
@@ -250,6 +251,55 @@ def test_what_does_not_fit_is_refused_before_any_work(imagine, values, error):
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(DeviceError):
         benchmark.benchmark(BenchSettings(device="cuda"))
+
+
+def test_gates_are_measured_by_one_command_and_judged(imagine, tmp_path):
+    imagine(most_views=500)
+    settings = GateSettings(device="cpu", budget=1e9, views="12..128")
+    report = measure_gates(settings)
+    gates = {gate["name"]: gate for gate in report.result["gates"]}
+    # On the imagined machine time is arithmetic: the ratio is that of the FLOP.
+    near = gates["teacher / student, seconds, 12 views"]
+    assert near["measured"] == pytest.approx(3.21, abs=0.01)
+    assert near["kept"] is False
+    same = gates["teacher on the student's kernels / student, seconds, 128 views"]
+    assert same["measured"] == pytest.approx(5.14, abs=0.01)
+    assert same["kept"] is True
+    assert gates["published order / student, seconds, 32 views"]["measured"] == pytest.approx(1)
+    assert gates["peak memory, 128 views, GB"]["kept"] is True
+    assert gates["memory for each view more, MB"]["measured"] == 0
+    assert gates["1000 views, seconds"]["kept"] is None
+    assert gates["views in 24 GB"]["measured"] == 0
+    assert json.loads(report.files[0].read_text()) == report.result
+
+
+def test_gates_that_were_not_measured_say_so(imagine):
+    imagine()
+    report = measure_gates(GateSettings(device="cpu", budget=1.0))
+    assert {gate["kept"] for gate in report.result["gates"]} == {None}
+    assert all(row[-1] == "not measured" for row in report.tables[0].rows)
+
+
+def test_growth_and_exponent_are_those_of_a_case_worked_by_hand():
+    def row(model, views, seconds, peak):
+        return {"model": model, "views": views, "seconds": seconds, "peak_bytes": peak,
+                "status": "measured"}  # fmt: skip
+
+    beside = {
+        "ratios": [{"views": 12, "models": {"fast3r": {"ratio": 4.0}}}],
+        "rows": [row("student", 12, 1.0, 10**9), row("student", 112, 10.0, 2 * 10**9)],
+    }
+    many = {"rows": [row("student", 1120, 1000.0, 10**10)]}
+    gates = {
+        gate.name: gate
+        for gate in judge(beside, many, {24.0: many}, views=(12, 112), many_views=1120)
+    }
+    assert gates["teacher / student, seconds, 12 views"].kept is True
+    assert gates["teacher / student, seconds, 32 views"].kept is None
+    assert gates["memory for each view more, MB"].measured == pytest.approx(10)
+    assert gates["exponent of time, 112 to 1120 views"].measured == pytest.approx(2)
+    assert gates["exponent of time, 112 to 1120 views"].kept is False
+    assert gates["views in 24 GB"].kept is True
 
 
 def test_the_paper_preset_has_the_papers_arithmetic():
