@@ -47,9 +47,11 @@ def save_weights(
     """
     record = replace(metadata, version=tool_version(), schema=SCHEMA)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    # One entry alone: of several safetensors writes the order at random, and equal students would
+    # not be equal files.
     with replacing(path, durable=durable) as beside, disk_errors(path):
         # By way of memory: the library's own file writer hides that the disk is full.
-        beside.write_bytes(save(tensors, metadata={HEADER: record.as_json(), "format": "pt"}))
+        beside.write_bytes(save(tensors, metadata={HEADER: record.as_json()}))
 
 
 def load_student(path: str | Path, *, device: str = "cpu") -> Student:

@@ -1,0 +1,107 @@
+"""Students on disk: what is written is what is read, and damage is named."""
+
+import dataclasses
+import json
+import struct
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from distill3r_core.errors import ConfigError, InputMissingError, WeightsError
+from distill3r_core.models import StudentMetadata, build_student, load_student, save_student
+from distill3r_core.models.checkpoint import HEADER
+
+
+@pytest.fixture
+def student():
+    torch.manual_seed(0)
+    return build_student("tiny", attention_scale=1.1, normalization="imagenet")
+
+
+@pytest.fixture
+def metadata(student):
+    return StudentMetadata(
+        preset="tiny",
+        spec=student.spec,
+        size=(70, 98),
+        fit={"size": [70, 98], "mode": "squash"},
+        teacher="depth",
+        licences=("teacher: none",),
+        unit="m",
+        pictures="pictures.txt",
+        settings={"optim": {"lr": 1e-3}},
+        step=12,
+    )
+
+
+@pytest.fixture
+def path(tmp_path, student, metadata):
+    path = tmp_path / "run" / "checkpoints" / "best" / "model.safetensors"
+    save_student(path, student, metadata)
+    return path
+
+
+def test_a_run_a_checkpoint_and_a_file_give_the_same_student(path, student, metadata):
+    images = torch.rand(1, 2, 3, 14, 28)
+    for place in (path, path.parent, path.parents[2], str(path)):
+        found = load_student(place)
+        assert not found.training
+        assert dataclasses.replace(found.metadata, version="") == metadata
+        assert found.spec == student.spec
+        with torch.no_grad():
+            wanted = student.eval()(images).points_global
+            assert torch.equal(found(images).points_global, wanted)
+
+
+def test_a_channels_last_student_is_written_as_any_other(tmp_path, student, metadata, path):
+    other = tmp_path / "other.safetensors"
+    save_student(other, student.to(memory_format=torch.channels_last), metadata)
+    assert other.read_bytes() == path.read_bytes()
+
+
+def test_the_spec_that_is_stored_is_the_students(tmp_path, student, metadata):
+    lying = dataclasses.replace(metadata, spec=build_student("small").spec)
+    save_student(tmp_path / "a.safetensors", student, lying)
+    assert load_student(tmp_path / "a.safetensors").spec == student.spec
+
+
+@pytest.mark.parametrize("keep", [0, 7, 300, -1])
+def test_a_truncated_file_is_named(path, keep):
+    content = path.read_bytes()
+    path.write_bytes(content[:keep])
+    with pytest.raises(WeightsError, match="not a whole safetensors file"):
+        load_student(path)
+
+
+def test_a_missing_and_a_foreign_tensor_are_both_named(path):
+    tensors = load_file(path)
+    (header_size,) = struct.unpack("<Q", path.read_bytes()[:8])
+    header = json.loads(path.read_bytes()[8 : 8 + header_size])["__metadata__"]
+    tensors["stranger"] = tensors.pop("fusion.norm.bias")
+    tensors["fusion.norm.weight"] = torch.zeros(3)
+    save_file(tensors, path, metadata=header)
+    with pytest.raises(WeightsError) as caught:
+        load_student(path)
+    for line in ("missing: fusion.norm.bias", "unknown: stranger", "fusion.norm.weight: (3,)"):
+        assert line in caught.value.message
+
+
+def test_a_file_without_description_is_not_a_student(tmp_path):
+    save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match="not written by distill3r"):
+        load_student(tmp_path / "other.safetensors")
+
+
+def test_an_unknown_property_in_the_description_is_named(path, metadata):
+    tensors, record = load_file(path), json.loads(metadata.as_json())
+    save_file(tensors, path, metadata={HEADER: json.dumps(record | {"new_thing": 1})})
+    with pytest.raises(ConfigError, match="new_thing"):
+        load_student(path)
+
+
+def test_what_is_not_there_is_missing(tmp_path):
+    with pytest.raises(InputMissingError, match="nowhere"):
+        load_student(tmp_path / "nowhere")
+    with pytest.raises(InputMissingError, match="no checkpoint"):
+        load_student(tmp_path)
