@@ -11,6 +11,7 @@ FIGURES = (
     ("scale", "scale", ".3f"),
     ("scale_mean", "scale, mean", ".3f"),
     ("scale_log_spread", "spread of log", ".3f"),
+    ("scale_log_spread_views", "spread over views", ".3f"),
     ("scale_log_error", "|log scale|", ".3f"),
     ("scale_norm", "norm ratio", ".3f"),
 )
