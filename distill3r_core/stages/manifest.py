@@ -11,16 +11,15 @@ from pydantic.dataclasses import dataclass
 from distill3r_core import config, paths
 from distill3r_core.data import splits
 from distill3r_core.data.layouts import AUTO, LAYOUTS, Scan, scan
-from distill3r_core.data.layouts.base import shown
 from distill3r_core.data.manifest import Row, manifest_text
 from distill3r_core.data.process import Processing
 from distill3r_core.data.sampling import PolicyName
-from distill3r_core.errors import ConfigError, NothingUsableError
+from distill3r_core.errors import ConfigError, ConflictError
 from distill3r_core.io.files import write_text
-from distill3r_core.io.images import EXTENSIONS, LEAST_SIDE
+from distill3r_core.io.images import LEAST_SIDE
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages import manifest_record as record
-from distill3r_core.stages.manifest_index import Entry, Index, locked
+from distill3r_core.stages.manifest_index import Entry, Index, locked, stamp_of
 from distill3r_core.stages.manifest_plan import (
     DatasetPlan,
     by_count,
@@ -29,11 +28,9 @@ from distill3r_core.stages.manifest_plan import (
     plan_dataset,
     rows_of,
 )
-from distill3r_core.stages.manifest_report import Made, report_of
+from distill3r_core.stages.manifest_report import Made, nothing_usable, report_of
 from distill3r_core.stages.manifest_video import with_videos
 from distill3r_core.stages.manifest_work import Job, Workshop
-
-_SHOWN_REASONS = 3  # in the message where nothing is usable
 
 
 @dataclass(frozen=True, config=config.STRICT)
@@ -116,7 +113,8 @@ def build_manifest(
         RequestError: The output cannot be written, or a root is of the wrong kind.
         DiskFullError: There is no room for the frames.
     """
-    identity = _identity(settings)
+    path = settings.output / record.MANIFEST
+    identity, stamp = _identity(settings), stamp_of(path)
     before = record.read_before(settings.output, identity, overwrite=overwrite)
     progress.begin("list", total=len(settings.roots), unit="roots")
     scans = record.with_own_names(list(_scan_all(settings, progress)), before)
@@ -126,6 +124,8 @@ def build_manifest(
         made = [Made(root, _plan(settings, found, set()), {}) for root, found in scans]
         return report_of(settings, made, files=(), dry_run=True)
     with locked(settings.output):
+        if stamp_of(path) != stamp:
+            raise ConflictError(f"another run has just written {path}", hint="run again")
         scans = [
             (root, with_videos(found, settings.output, fps=settings.video_fps, progress=progress))
             for root, found in scans
@@ -139,7 +139,7 @@ def build_manifest(
         refused = [item for part in made for item in part.refused]
         record.write_rejected(settings.output, kept, refused)
         if not any(part.plan.images for part in made):
-            raise _nothing(settings, made)
+            raise nothing_usable(made, images_only=settings.images_only)
         rows = [*kept.rows, *(row for part in made for row in _rows(part))]
         roots: dict[str, list[str]] = {}
         for part in made:
@@ -148,9 +148,9 @@ def build_manifest(
         processing = Processing(resize_max=settings.resize_max)
         record.write_record(settings.output, kept, roots, processing)
         text = manifest_text(rows)
-        write_text(settings.output / record.MANIFEST, text, durable=True)
+        write_text(path, text, durable=True)
         index.compact()
-    files = [settings.output / record.MANIFEST]
+    files = [path]
     files += [settings.output / record.REJECTED] if refused else []
     finished = not processed and text == before.text
     return report_of(settings, made, files=files, finished=finished)
@@ -249,24 +249,3 @@ def _rows(part: Made) -> list[Row]:
         return {**row, "K": tuple(row["K"]), "pose": None if pose is None else tuple(pose)}
 
     return rows_of(part.plan, cells)
-
-
-def _nothing(settings: ManifestSettings, made: Sequence[Made]) -> NothingUsableError:
-    refused = [item for part in made for item in part.refused]
-    places = ", ".join(dict.fromkeys(part.root for part in made))
-    if not refused:
-        looked_for = " ".join(sorted(EXTENSIONS))
-        notes = [note for part in made for note in part.plan.scan.notes]
-        return NothingUsableError(
-            "\n".join([f"no pictures under {places}", *notes]), hint=f"looked for {looked_for}"
-        )
-    lines = [f"  {shown(item.path)}: {item.reason}" for item in refused[:_SHOWN_REASONS]]
-    if len(refused) > _SHOWN_REASONS:
-        lines.append(f"  and {len(refused) - _SHOWN_REASONS} more, in {record.REJECTED}")
-    with_depth = any(part.plan.scan.layout in ("rgbd", "7scenes") for part in made)
-    return NothingUsableError(
-        f"nothing usable under {places}:\n" + "\n".join(lines),
-        hint="--images-only keeps pictures without their depth and poses"
-        if with_depth and not settings.images_only
-        else None,
-    )

@@ -9,10 +9,13 @@ from typing import Any
 from distill3r_core import config, paths
 from distill3r_core.data.layouts.base import Refused, shown
 from distill3r_core.data.manifest import Split
+from distill3r_core.errors import NothingUsableError
+from distill3r_core.io.images import EXTENSIONS
 from distill3r_core.report import Failure, Report, Table
 from distill3r_core.stages.manifest_index import Entry
 from distill3r_core.stages.manifest_plan import DatasetPlan, key_of
 
+_SHOWN_REASONS = 3  # in the message where nothing is usable
 _COLUMNS = ("data set", "layout", "scenes", "images", "samples", "validation", "rejected")
 
 
@@ -114,6 +117,28 @@ def report_of(
             _next(settings.output, dry_run),
         ],
         finished_before=finished,
+    )
+
+
+def nothing_usable(made: Sequence[Made], *, images_only: bool) -> NothingUsableError:
+    """The error where every input was rejected: the first reasons, and a way out."""
+    refused = [item for part in made for item in part.refused]
+    places = ", ".join(dict.fromkeys(part.root for part in made))
+    if not refused:
+        looked_for = " ".join(sorted(EXTENSIONS))
+        notes = [note for part in made for note in part.plan.scan.notes]
+        return NothingUsableError(
+            "\n".join([f"no pictures under {places}", *notes]), hint=f"looked for {looked_for}"
+        )
+    lines = [f"  {shown(item.path)}: {item.reason}" for item in refused[:_SHOWN_REASONS]]
+    if len(refused) > _SHOWN_REASONS:
+        lines.append(f"  and {len(refused) - _SHOWN_REASONS} more, in rejected.csv")
+    with_depth = any(part.plan.scan.layout in ("rgbd", "7scenes") for part in made)
+    return NothingUsableError(
+        f"nothing usable under {places}:\n" + "\n".join(lines),
+        hint="--images-only keeps pictures without their depth and poses"
+        if with_depth and not images_only
+        else None,
     )
 
 
