@@ -92,7 +92,7 @@ class InferSettings:
     precision: Precision = "auto"
     each: bool = False
     device: str = "auto"
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
     @property
     def formats(self) -> tuple[Format, ...]:

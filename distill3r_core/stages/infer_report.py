@@ -13,6 +13,7 @@ from distill3r_core.stages.reconstruct import Outcome
 from distill3r_core.stages.reconstruction import CleanCloud, Reconstruction, low_views
 from distill3r_core.stages.student_file import StudentFile
 
+_MOST_NAMES = 8  # of views in a line
 _MOST_ROWS = 24  # of the table of views; run.json has them all
 
 
@@ -161,7 +162,7 @@ def _result_table(outcome: SceneOutcome) -> Table:
         *((f"points: {step['step']}", _from_to(step)) for step in result["cleaning"]),
         ("cloud from", f"{result['cloud']} points"),
         ("scale", f"{result['scale']} ({result['scale_source']})"),
-        ("low confidence", ", ".join(result["low_confidence"]) or "no view"),
+        ("low confidence", _listed(result["low_confidence"]) or "no view"),
         (
             "poses against PnP",
             "not run (extra colmap)"
@@ -203,9 +204,14 @@ def _notes(outcome: SceneOutcome) -> list[str]:
         notes.append(f"{outcome.folder} holds this result already; nothing was done")
     guessed = [view["name"] for view in outcome.record["views"] if view["focal_source"] != "points"]
     if guessed:
-        notes.append(f"* no focal length fits the points of {', '.join(guessed)}")
+        notes.append(f"* no plausible focal length fits the points of {_listed(guessed)}")
     notes.append(f"next: {_next(outcome)}")
     return notes
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _next(outcome: SceneOutcome) -> str:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -272,3 +274,33 @@ def test_the_folder_we_stand_in_gives_its_name(cli_inprocess, project):
     model = project / "runs" / "tiny-001"
     _, report, _ = _run(cli_inprocess, ".", "-m", model, cwd=photos)
     assert report["result"]["folder"] == "results/infer/desk-tiny-001"
+
+
+def test_an_interrupted_run_is_taken_up_by_the_same_command(cli_inprocess, project, monkeypatch):
+    _photos(project / "photos", "a.png")
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("distill3r_core.stages.infer.reconstruct_views", interrupted)
+        assert _run(cli_inprocess, "photos", cwd=project, json_too=False)[0] == 130
+    status, report, _ = _run(cli_inprocess, "photos", cwd=project)
+    assert status == 0 and report["result"]["folder"] == "results/infer/photos-tiny-001"
+
+
+def test_view_says_where_it_serves_and_ends_when_it_is_told_to(cli_inprocess, project):
+    pytest.importorskip("viser")
+    _photos(project / "photos", "a.png")
+    assert _run(cli_inprocess, "photos", "-o", "out", cwd=project)[0] == 0
+    command = [sys.executable, "-m", "distill3r_cli", "view", "out", "--port", "8790"]
+    with subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, text=True) as serving:
+        assert serving.stdout is not None
+        assert "http://127.0.0.1:" in serving.stdout.readline()
+        serving.terminate()
+        assert serving.wait(timeout=60) == 130
+
+
+def test_view_of_nothing_is_missing(cli_inprocess, project):
+    status, _, err = cli_inprocess("view", "nothing", cwd=project)
+    assert status == 3 and "nothing" in err
