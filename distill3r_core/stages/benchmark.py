@@ -16,7 +16,8 @@ from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages import outputs
 from distill3r_core.stages.bench_measure import NO_MEMORY, Bench, Calibration
 from distill3r_core.stages.bench_plan import parse_size, parse_views
-from distill3r_core.stages.bench_report import publish, read_report, row_of
+from distill3r_core.stages.bench_report import publish, read_report
+from distill3r_core.stages.bench_rows import row_of
 from distill3r_core.stages.bench_subjects import Contender, contenders
 
 CPU_BUDGET = 300.0  # seconds, where none is set

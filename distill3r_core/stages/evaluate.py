@@ -1,22 +1,16 @@
 """Score a student, the truth or a plane against ground truth, beside floors that know nothing."""
 
-import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from pydantic.dataclasses import dataclass as checked_dataclass
 from torch import Tensor
 
 from distill3r_core import config
-from distill3r_core.cache.store import TeacherCache
-from distill3r_core.config import STRICT
-from distill3r_core.data.process import Processing
-from distill3r_core.errors import InputMissingError, NothingUsableError, OutOfMemoryError
+from distill3r_core.errors import NothingUsableError, OutOfMemoryError
 from distill3r_core.evaluation.floors import FLOORS
 from distill3r_core.evaluation.protocols import PROTOCOLS, Protocol
 from distill3r_core.evaluation.scores import (
@@ -27,64 +21,25 @@ from distill3r_core.evaluation.scores import (
     units,
 )
 from distill3r_core.io.files import write_text
-from distill3r_core.io.fit import Fit
 from distill3r_core.paths import RESULTS
 from distill3r_core.profiling import machine, pick_device
-from distill3r_core.report import Failure, Progress, Report, Silent
+from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages import outputs
-from distill3r_core.stages.bench_plan import parse_size
 from distill3r_core.stages.eval_floors import TrainingFrames, plane
+from distill3r_core.stages.eval_job import (
+    EvalSettings,
+    Job,
+    cache_path,
+    job_of_data,
+    job_of_validation,
+)
 from distill3r_core.stages.eval_picture import draw_views
 from distill3r_core.stages.eval_report import tables
-from distill3r_core.stages.eval_truth import TestData, Truth, read_test_data, read_validation
+from distill3r_core.stages.eval_truth import Truth
 from distill3r_core.stages.student_file import StudentFile, open_student
 from distill3r_core.types import PointMaps
 
 RESULT, PICTURE = "result.json", "views.png"
-Predictor = Callable[[Truth], Float[Tensor, "N H W 3"]]
-
-
-@checked_dataclass(frozen=True, config=STRICT)
-class EvalSettings:
-    """What is scored, and against what."""
-
-    run: Path | None = None  # a run or a weight file; None: the newest run, where one is needed
-    data: Path | None = None  # with ground truth; None: the run's validation samples
-    layout: str = "auto"  # of `data`
-    protocol: str = "table2"
-    predict: Literal["student", "truth", "constant"] = "student"
-    size: str | None = None  # of maps that come from no student; None: the protocol's
-    device: str = "auto"
-    output: Path | None = None  # None: results/eval/<run>-<data>-<protocol>
-
-
-@dataclass(frozen=True)
-class _Job:
-    """An evaluation whose inputs are known.
-
-    Args:
-        label: Of what is scored.
-        source: Of what it is scored against.
-        truths: Sequence by sequence.
-        count: How many.
-        digest: Of the truths.
-        grid: Rows and columns, landscape.
-        layout: Of the data set; "" for validation samples.
-        seen: Frames left out because the student was trained on them.
-        failed: Frames left out because they cannot be used.
-        notes: Worth saying.
-    """
-
-    label: str
-    source: str
-    truths: Iterable[Truth]
-    count: int
-    digest: str
-    grid: tuple[int, int]
-    layout: str = ""
-    seen: int = 0
-    failed: tuple[Failure, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -109,10 +64,10 @@ def evaluate(
     if settings.predict == "student" or settings.data is None or settings.run is not None:
         student = open_student(settings.run, device)
     if settings.data is not None:
-        job = _test_job(settings, settings.data, protocol, student, progress)
+        job = job_of_data(settings, settings.data, protocol, student, progress)
     else:
         assert student is not None, "validation samples are those of a run"
-        job = _validation_job(settings, student)
+        job = job_of_validation(settings, student)
 
     plain = config.as_plain(settings)
     identity = {
@@ -135,85 +90,10 @@ def evaluate(
     return _report(plain, result, place.folder, job, finished_before=False)
 
 
-def _test_job(
-    settings: EvalSettings,
-    root: Path,
-    protocol: Protocol,
-    student: StudentFile | None,
-    progress: Progress,
-) -> _Job:
-    """The test frames of a data set, without those that the student was trained on."""
-    metadata = None if student is None else student.student.metadata
-    pictures: frozenset[str] | None = frozenset()
-    if student is not None and settings.predict == "student":
-        pictures = _training_pictures(student)
-    recorded = metadata.processing if metadata is not None else {}
-    size = protocol.grid if settings.size is None else parse_size(settings.size)
-    fit = Fit(size=size) if student is None else student.fit
-    data = read_test_data(
-        root,
-        layout=settings.layout,
-        protocol=protocol,
-        processing=config.validate(Processing, recorded, source="the recorded processing"),
-        fit=fit,
-        trained_on=pictures or frozenset(),
-        progress=progress,
-    )
-    if not data.truths:
-        raise _nothing_left(root, data)
-    notes = []
-    if pictures is None:
-        notes.append("the training frames of this student are not known: none is left out")
-    if data.seen:
-        notes.append(f"{data.seen} frames left out: the student was trained on them")
-    return _Job(
-        label=_label(settings, student),
-        source=root.resolve().name,
-        truths=data.truths,
-        count=len(data.truths),
-        digest=_digest(content for truth in data.truths for content in truth.contents),
-        grid=fit.resized or fit.size,
-        layout=data.layout,
-        seen=data.seen,
-        failed=data.failed,
-        notes=tuple(notes),
-    )
-
-
-def _validation_job(settings: EvalSettings, student: StudentFile) -> _Job:
-    """A run's validation samples, with what the teacher said as the truth."""
-    path = _cache_path(student)
-    if path is None:
-        raise InputMissingError(
-            f"{student.path} does not say which cache it learned from",
-            hint="score it against a data set: --data ROOT",
-        )
-    cache = TeacherCache(path)
-    names = cache.names("val")
-    if not names:
-        raise NothingUsableError(
-            f"{path} has no validation samples, so {student.label} has none",
-            hint="score it against a data set: --data ROOT",
-        )
-    planned = {sample.name: sample.content for sample in cache.header.plan}
-    fit = student.fit
-    return _Job(
-        label=_label(settings, student),
-        source="validation",
-        truths=read_validation(cache, size=fit.resized),
-        count=len(names),
-        digest=_digest(
-            [*names, *(planned[name] for name in names), json.dumps(cache.header.settings)]
-        ),
-        grid=fit.resized or fit.size,
-        notes=(f"against what the teacher {cache.header.teacher} said of {len(names)} samples",),
-    )
-
-
 def _score(
     settings: EvalSettings,
     protocol: Protocol,
-    job: _Job,
+    job: Job,
     student: StudentFile | None,
     folder: Path,
     progress: Progress,
@@ -221,7 +101,7 @@ def _score(
     """Score every sequence, the floors with it; gives the result as plain data."""
     training = None
     if student is not None:
-        training = TrainingFrames.of_run(_cache_path(student), size=student.fit.resized)
+        training = TrainingFrames.of_run(cache_path(student), size=student.fit.resized)
     scored: list[SequenceScore] = []
     floors: dict[str, list[SequenceScore | None]] = {name: [] for name in FLOORS}
     unit = "m"
@@ -301,7 +181,7 @@ def _report(
     plain: Mapping[str, Any],
     result: Mapping[str, Any],
     folder: Path,
-    job: _Job,
+    job: Job,
     *,
     finished_before: bool,
 ) -> Report:
@@ -320,53 +200,3 @@ def _report(
         notes=notes,
         finished_before=finished_before,
     )
-
-
-def _nothing_left(root: Path, data: TestData) -> NothingUsableError:
-    if data.seen:
-        return NothingUsableError(
-            f"{root}: all {data.seen} test frames are among the run's training frames",
-            hint="hold some back (`distill3r manifest --val-frames last:N`), or score other data",
-        )
-    first = f": {data.failed[0].item}: {data.failed[0].reason}" if data.failed else ""
-    return NothingUsableError(
-        f"{root} has no test frame that can be scored{first}",
-        hint="ground truth needs depth, poses and calibrated intrinsics (layouts rgbd, 7scenes)",
-    )
-
-
-def _training_pictures(student: StudentFile) -> frozenset[str] | None:
-    """Hashes of the pictures that a student was trained on; None where nobody knows."""
-    metadata = student.student.metadata
-    run = _run_folder(student)
-    if metadata is None or metadata.pictures is None or run is None:
-        return None
-    file = run / metadata.pictures
-    if not file.is_file():
-        return None
-    return frozenset(file.read_text(encoding="utf-8").split())
-
-
-def _cache_path(student: StudentFile) -> Path | None:
-    metadata = student.student.metadata
-    path = metadata.settings.get("cache") if metadata is not None else None
-    return None if path is None else Path(path)
-
-
-def _run_folder(student: StudentFile) -> Path | None:
-    """The run that weights lie in, `RUN/checkpoints/NAME/model.safetensors`."""
-    checkpoints = student.path.parent.parent
-    return checkpoints.parent if checkpoints.name == "checkpoints" else None
-
-
-def _label(settings: EvalSettings, student: StudentFile | None) -> str:
-    if settings.predict == "student" and student is not None:
-        return student.label
-    return settings.predict if student is None else f"{settings.predict}-{student.label}"
-
-
-def _digest(parts: Iterable[str]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        digest.update(part.encode() + b"\n")
-    return digest.hexdigest()
