@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from distill3r_core.config import merge
 from distill3r_core.models.dune_encoder import LAYER_SCALE, DuneEncoder
@@ -51,6 +51,12 @@ def build_from_spec(spec: StudentSpec) -> Student:
         local_head=_build_head(spec),
         spec=spec,
     )
+
+
+def expected_tensors(spec: StudentSpec) -> dict[str, Tensor]:
+    """Names and shapes of a student's weights, without memory behind them."""
+    with torch.device("meta"):
+        return build_from_spec(spec).state_dict()
 
 
 def build_encoder(spec: StudentSpec) -> DuneEncoder | RotaryEncoder:

@@ -7,6 +7,8 @@ import torch
 
 from distill3r_core.errors import ConfigError, ConflictError
 from distill3r_core.io.files import replacing
+from distill3r_core.io.weights import check_names
+from distill3r_core.models.build import expected_tensors
 from distill3r_core.models.checkpoint import LIGHTNING_SUFFIXES, read_student, save_weights
 from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.models.official import lightning_content
@@ -37,6 +39,7 @@ def convert(source: Path, target: Path, *, overwrite: bool = False) -> Report:
             f"cannot tell from {str(target)!r} what to write", hint=f"end it in {OURS} or .ckpt"
         )
     state, metadata = read_student(source)
+    check_names(state, expected_tensors(metadata.spec), source=str(source))
     if target.exists() and not overwrite:
         raise ConflictError(f"{target} is there already", hint="replace it with --overwrite")
     if target.suffix == OURS:

@@ -37,7 +37,9 @@ class KnownWeights:
     def megabytes(self) -> float:
         """Of the download, about."""
         source = self.source
-        return source.gigabytes * 1e3 if isinstance(source, HubFolder) else source.megabytes
+        if isinstance(source, HubFolder):
+            return 1e3 * source.gigabytes
+        return float(source.megabytes)
 
     @property
     def address(self) -> str:
