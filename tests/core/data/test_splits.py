@@ -95,3 +95,7 @@ def test_test_data_is_never_trained_on() -> None:
     alone = decide([Part("a", 50, "val")], val_scenes=0.1)
     assert alone.splits == (("val",) * 50,)
     assert "nothing to train on" in alone.notes[0]
+
+
+def test_an_empty_data_set_is_not_worth_a_word() -> None:
+    assert decide([], val_scenes=0.1).notes == ()
