@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.io.previews import colorize, compose, limits, write_picture
@@ -20,11 +20,11 @@ from distill3r_core.stages.demo_plan import DemoSettings, room_name
 
 PICTURE = (140, 196)  # rows and columns of a rendered view: twice the student's
 SEEDS = 1000  # a demo's rooms have neighbouring seeds: demos of neighbouring seeds share none
-PREVIEW_ROWS = 4  # held-out views that are drawn
+PREVIEW_ROOMS, PREVIEW_VIEWS = 2, 2  # held-out views that are drawn: of so many rooms, so many
 
 
 def render_rooms(settings: DemoSettings, *, overwrite: bool, progress: Progress) -> None:
-    """Write the rooms as RGB-D scenes, unless they are there.
+    """Write the rooms as RGB-D scenes, unless they are there; go on where that was interrupted.
 
     Raises:
         ConflictError: The folder holds rooms of another demo.
@@ -35,10 +35,10 @@ def render_rooms(settings: DemoSettings, *, overwrite: bool, progress: Progress)
         "views": settings.views,
         "size": list(PICTURE),
     }
-    # Without a record the rendering was interrupted: the same files are written over.
-    if (settings.scenes / outputs.RECORD).is_file() and outputs.claim(
+    place = outputs.claim(
         settings.scenes, chosen=settings.scenes, identity=identity, overwrite=overwrite
-    ).finished:
+    )
+    if place.finished:
         return
     progress.begin("render", total=settings.rooms * settings.views, unit="views")
     with _one_thread():
@@ -58,7 +58,15 @@ def _render_room(settings: DemoSettings, number: int, progress: Progress) -> Non
         depths.append(depth)
         progress.advance()
     folder = settings.scenes / room_name(number)
+    _remove_frames(folder, after=settings.views)
     write_rgbd_scene(folder, torch.stack(images), torch.stack(depths), poses, intrinsics)
+
+
+def _remove_frames(folder: Path, *, after: int) -> None:
+    """Remove the frames of a longer demo that is overwritten: the manifest would take them."""
+    for path in folder.glob("*/*"):
+        if path.stem.isdigit() and int(path.stem) >= after:
+            path.unlink()
 
 
 @contextmanager
@@ -77,26 +85,34 @@ def draw_views(settings: DemoSettings, path: Path) -> Path:
     device = pick_device(settings.device)
     student = load_student(settings.run, device=str(device)).eval()
     cache = TeacherCache(settings.cache)
-    sample = cache.read(cache.names("val")[0])
-    images = sample.images.float() / 255
-    with torch.inference_mode():
-        maps = student(images[None].to(device), head="local")
-    predicted, confidence = maps.points_local[0, ..., 2].cpu(), maps.confidence_local[0].cpu()
-    truth, mask = sample.targets.points_local[..., 2], sample.targets.valid_mask
     rows: list[list[Any]] = []
-    for view in np.linspace(0, len(images) - 1, PREVIEW_ROWS).round().astype(int):
-        # A student's unit is its own: the median brings it to the truth's.
-        seen = mask[view]
-        unit = truth[view][seen].median() / predicted[view][seen].median()
-        span = limits(truth[view].numpy(), seen.numpy())
-        rows.append(
-            [
-                sample.images[view].movedim(0, -1).numpy(),
-                colorize((unit * predicted[view]).numpy(), table="depth", span=span),
-                colorize(truth[view].numpy(), table="depth", span=span, mask=seen.numpy()),
-                colorize(confidence[view].numpy(), table="confidence"),
-            ]
-        )
+    for name in cache.names("val")[:PREVIEW_ROOMS]:
+        sample = cache.read(name)
+        with torch.inference_mode():
+            images = sample.images[None].to(device) / 255
+            maps = student(images, head="local")
+        depth, confidence = maps.points_local[0, ..., 2].cpu(), maps.confidence_local[0].cpu()
+        truth, mask = sample.targets.points_local[..., 2], sample.targets.valid_mask
+        for view in _spread(len(truth), PREVIEW_VIEWS):
+            picture = sample.images[view].movedim(0, -1).numpy()
+            maps_of_view = (depth[view], truth[view], mask[view], confidence[view])
+            rows.append([picture, *_panels(*maps_of_view)])
     headings = ("photo (held out)", "predicted depth", "true depth", "confidence")
     write_picture(path, compose(rows, headings=headings))
     return path
+
+
+def _panels(depth: Tensor, truth: Tensor, mask: Tensor, confidence: Tensor) -> list[Any]:
+    # A student's unit is its own: the median brings it to the truth's.
+    unit = truth[mask].median() / depth[mask].median()
+    span = limits(truth.numpy(), mask.numpy())
+    return [
+        colorize((unit * depth).numpy(), table="depth", span=span),
+        colorize(truth.numpy(), table="depth", span=span, mask=mask.numpy()),
+        colorize(confidence.numpy(), table="confidence"),
+    ]
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """Middles of `wanted` equal parts of `count` things."""
+    return [int((2 * part + 1) * count / (2 * wanted)) for part in range(wanted)]

@@ -1,0 +1,111 @@
+"""`distill3r demo`: the whole route, on rendered rooms."""
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+
+from distill3r_core import config
+from distill3r_core.errors import ConflictError
+from distill3r_core.report import Silent
+from distill3r_core.stages import demo_plan
+from distill3r_core.stages.demo import DemoSettings
+from distill3r_core.stages.demo_parts import render_rooms
+from distill3r_core.stages.demo_plan import steps_of
+
+SHORT = ("--set", "rooms=1", "--set", "views=12", "--set", "every=4", "--set", "steps=1")
+STEPS = ["manifest", "cache", "train", "eval", "infer", "bench"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_the_command_of_a_step_spells_its_settings(cli_inprocess, tmp_path, step):
+    settings = DemoSettings(seed=3, device="cpu", steps=7)
+    found = {step.name: step for step in steps_of(settings)}[step]
+    words = shlex.split(found.command)
+    assert words[:2] == ["distill3r", step]
+    status, out, err = cli_inprocess(*words[1:], "--print-config", "--json", cwd=tmp_path)
+    assert status == 0, err
+    assert json.loads(out) == config.as_plain(found.settings)
+
+
+def test_the_demo_passes_and_leaves_all_that_it_names(cli, tmp_path):
+    done = cli("demo", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    result = report["result"]
+    assert result["passed"] is True
+    for name in ("acc", "comp"):
+        assert result[name] <= 0.4 * result["floor"][name]
+    assert result["loss"]["last"] < result["loss"]["first"]
+    for step in STEPS:
+        assert f"$ distill3r {step} " in done.stderr
+    files = {path.rsplit("/", 1)[-1]: tmp_path / path for path in report["files"]}
+    cloud = trimesh.load(files["scene.ply"])
+    assert len(cloud.vertices) > 10_000
+    with Image.open(files["preview.png"]) as picture:
+        assert np.asarray(picture).std() > 20
+
+
+def test_a_demo_that_learns_nothing_fails_and_a_rerun_finds_all_done(
+    cli_inprocess, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(demo_plan, "BENCH_VIEWS", "2")
+    status, out, err = cli_inprocess("demo", *SHORT, cwd=tmp_path)
+    assert status == 1, err
+    assert out.rstrip().splitlines()[-1].startswith("FAILED: ")
+    assert "constant depth" in out
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    assert made
+
+    status, out, _ = cli_inprocess("demo", *SHORT, "--json", cwd=tmp_path)
+    assert status == 1  # finding a failure does not make it a success
+    assert json.loads(out)["result"]["passed"] is False
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == made
+
+    status, _, err = cli_inprocess("demo", *SHORT, "--seed", "1", cwd=tmp_path)
+    assert status == 2
+    assert "seed: 0 → 1" in err
+    assert "--overwrite" in err
+
+
+def test_rendering_goes_on_after_an_interruption(tmp_path):
+    class Impatient(Silent):
+        seen = 0
+
+        def advance(self, steps: int = 1, **figures: float | str) -> None:
+            self.seen += steps
+            if self.seen == 15:
+                raise KeyboardInterrupt
+
+    broken, whole = (
+        DemoSettings(output=tmp_path / name, rooms=2, views=12) for name in ("broken", "whole")
+    )
+    with pytest.raises(KeyboardInterrupt):
+        render_rooms(broken, overwrite=False, progress=Impatient())
+    for settings in (broken, whole):
+        render_rooms(settings, overwrite=False, progress=Silent())
+    files = list(whole.scenes.rglob("*.png"))
+    assert len(files) == 2 * 12 * 2
+    for path in files:
+        twin = broken.scenes / path.relative_to(whole.scenes)
+        assert twin.read_bytes() == path.read_bytes()
+
+
+def test_rooms_that_are_overwritten_leave_no_frame_behind(tmp_path):
+    long, short = (DemoSettings(output=tmp_path, rooms=1, views=n) for n in (14, 12))
+    render_rooms(long, overwrite=False, progress=Silent())
+    with pytest.raises(ConflictError, match="views: 14 → 12"):
+        render_rooms(short, overwrite=False, progress=Silent())
+    render_rooms(short, overwrite=True, progress=Silent())
+    assert len(list(short.scenes.rglob("rgb/*.png"))) == 12
+    assert len(list(short.scenes.rglob("pose/*.txt"))) == 12
+
+
+def test_a_device_that_is_not_there_stops_the_demo_before_any_work(cli_inprocess, tmp_path):
+    status, _, err = cli_inprocess("demo", "--device", "cuda:7", cwd=tmp_path)
+    assert status == 3
+    assert "cuda:7" in err
+    assert not list(tmp_path.iterdir())
