@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from distill3r_core.errors import WeightsError
 from distill3r_core.io.files import disk_errors, write_text
@@ -97,11 +98,20 @@ def _fetch(url: str, partial: Path, on_bytes: Callable[[int, int | None], None])
             write_text(mark, version)
         with partial.open("ab" if continued else "wb") as file:
             while block := answer.read(_BLOCK):
-                file.write(block)
+                _append(file, block)
                 have += len(block)
                 on_bytes(have, total)
     if total is not None and have != total:
         raise http.client.IncompleteRead(b"", total - have)
+
+
+def _append(file: BinaryIO, block: bytes) -> None:
+    """Write, with the disk's errors told apart from the network's."""
+    try:
+        file.write(block)
+    except OSError as error:
+        error.filename = file.name
+        raise
 
 
 def _mark(partial: Path) -> Path:

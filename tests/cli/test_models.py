@@ -1,0 +1,227 @@
+"""`distill3r models`: list, path and download, against a server on this machine."""
+
+import hashlib
+import json
+import os
+import socket
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from distill3r_core.models import weights
+
+NAME = "dune-vits-448"
+CONTENT = bytes(range(256)) * 20_000  # 5 MB
+
+
+class Server(ThreadingHTTPServer):
+    """Serves one file; may cut the connection, change the file, or ignore ranges."""
+
+    content = CONTENT
+    version = '"one"'
+    cut_after: int | None = None
+    ranges = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[str | None] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/dune/file.pth"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        server = self.server
+        asked = self.headers.get("Range")
+        server.asked.append(asked)
+        start = 0
+        if asked and server.ranges and self.headers.get("If-Range") == server.version:
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        if start > len(server.content):
+            self.send_error(416)
+            return
+        body = server.content[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", server.version)
+        self.end_headers()
+        if server.cut_after is not None:
+            self.wfile.write(body[: server.cut_after])
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_RDWR)
+        else:
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def server():
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch, server):
+    monkeypatch.setenv("DISTILL3R_HOME", str(tmp_path / "home"))
+    publish(monkeypatch, url=server.url)
+    return tmp_path / "home"
+
+
+def publish(monkeypatch, **changes) -> None:
+    entry = replace(weights.DUNE_FILES[NAME], **changes)
+    monkeypatch.setitem(weights.DUNE_FILES._entries, NAME, entry)
+
+
+def place():
+    return weights.DUNE_FILES[NAME].place
+
+
+def test_a_file_is_downloaded_by_name_and_then_found(cli_inprocess, home, server, tmp_path):
+    status, _, error = cli_inprocess("models", "path", NAME, cwd=tmp_path)
+    assert status == 3
+    assert str(place()) in error
+    assert f"distill3r models download {NAME}" in error
+    assert not server.asked
+
+    status, out, error = cli_inprocess("models", "download", NAME, cwd=tmp_path)
+    assert status == 0, error
+    assert place().read_bytes() == CONTENT
+    assert [path.name for path in place().parent.iterdir()] == [place().name]
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    assert f"unverified, SHA-256 {digest}" in error
+    assert out.strip() == str(place())
+
+    status, out, _ = cli_inprocess("models", "list", "--json", cwd=tmp_path)
+    rows = {row["name"]: row for row in json.loads(out)["result"]["models"]}
+    assert rows[NAME]["state"] == "unverified"
+    assert rows[NAME]["sha256"] == digest
+    asked = len(server.asked)
+    status, _, error = cli_inprocess("models", "download", NAME, cwd=tmp_path)
+    assert status == 0
+    assert "here already" in error
+    assert len(server.asked) == asked
+
+
+def test_a_download_that_was_cut_off_is_continued(cli_inprocess, home, server, tmp_path):
+    server.cut_after = 3_000_000
+    status, _, error = cli_inprocess("models", "download", NAME, cwd=tmp_path)
+    assert status == 3
+    assert "bytes are missing" in error
+    assert "run again to continue" in error
+    assert not place().exists()
+    server.cut_after = None
+    status, _, error = cli_inprocess("models", "download", NAME, cwd=tmp_path)
+    assert status == 0, error
+    assert server.asked == [None, "bytes=3000000-"]
+    assert place().read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("change", ["version", "ranges"])
+def test_a_file_that_cannot_be_continued_is_fetched_anew(
+    cli_inprocess, home, server, tmp_path, change
+):
+    server.cut_after = 2_000_000
+    cli_inprocess("models", "download", NAME, cwd=tmp_path)
+    server.cut_after = None
+    if change == "version":
+        server.version, server.content = '"two"', CONTENT[::-1]
+    else:
+        server.ranges = False
+    status, _, error = cli_inprocess("models", "download", NAME, cwd=tmp_path)
+    assert status == 0, error
+    assert place().read_bytes() == server.content
+
+
+def test_a_partial_file_longer_than_the_published_one_is_fetched_anew(
+    cli_inprocess, home, server, tmp_path
+):
+    server.cut_after = 2_000_000
+    cli_inprocess("models", "download", NAME, cwd=tmp_path)
+    server.cut_after, server.content = None, CONTENT[:1_000_000]
+    status, _, error = cli_inprocess("models", "download", NAME, cwd=tmp_path)
+    assert status == 0, error
+    assert place().read_bytes() == server.content
+
+
+def test_another_file_than_the_published_one_is_thrown_away(
+    cli_inprocess, home, server, tmp_path, monkeypatch
+):
+    publish(monkeypatch, sha256="0" * 64)
+    status, _, error = cli_inprocess("models", "download", NAME, cwd=tmp_path)
+    assert status == 3
+    assert "not the published file" in error
+    assert not list(place().parent.iterdir())
+    publish(monkeypatch, sha256=hashlib.sha256(CONTENT).hexdigest())
+    status, _, error = cli_inprocess("models", "download", NAME, cwd=tmp_path)
+    assert status == 0, error
+    assert "verified, SHA-256" in error
+    assert "unverified" not in error
+    place().write_bytes(b"damaged")
+    _, out, _ = cli_inprocess("models", "list", "--json", cwd=tmp_path)
+    rows = {row["name"]: row for row in json.loads(out)["result"]["models"]}
+    assert rows[NAME]["state"] == "not the published file"
+
+
+def test_offline_says_which_file_goes_where(cli_inprocess, home, server, tmp_path, monkeypatch):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        publish(monkeypatch, url=f"http://127.0.0.1:{closed.getsockname()[1]}/dune/file.pth")
+    status, _, error = cli_inprocess("models", "download", NAME, cwd=tmp_path)
+    assert status == 3
+    assert "refused" in error
+    assert str(place().parent) in error
+
+
+def test_a_full_disk_is_named_as_such(cli_inprocess, home, server, tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(28, os.strerror(28), "file.pth.partial")
+
+    monkeypatch.setattr("distill3r_core.io.download._append", full)
+    status, _, error = cli_inprocess("models", "download", NAME, cwd=tmp_path)
+    assert status == 4
+    assert "No space left" in error
+
+
+def test_the_hub_offline_says_which_files_go_where(cli, tmp_path):
+    home = tmp_path / "home"
+    environment = {"HF_HUB_OFFLINE": "1", "DISTILL3R_HOME": str(home), "HF_HOME": str(tmp_path)}
+    done = cli("models", "download", "fast3r", cwd=tmp_path, env=environment)
+    assert done.returncode == 3
+    assert "model.safetensors and config.json" in done.stderr
+    assert str(home / "fast3r") in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_name_is_answered_with_the_nearest(cli_inprocess, tmp_path):
+    for command in ("path", "download"):
+        status, _, error = cli_inprocess("models", command, "dune-vits-44", cwd=tmp_path)
+        assert status == 2
+        assert "dune-vits-448" in error
+
+
+def test_bare_models_is_help(cli_inprocess, tmp_path):
+    status, out, _ = cli_inprocess("models", cwd=tmp_path)
+    assert status == 2
+    for command in ("list", "path", "download"):
+        assert command in out
+
+
+def test_convert_needs_a_suffix_it_knows_and_an_input(cli_inprocess, tmp_path):
+    status, _, error = cli_inprocess("convert", "a.ckpt", "b.bin", cwd=tmp_path)
+    assert status == 2
+    assert ".safetensors or .ckpt" in error
+    status, _, error = cli_inprocess("convert", "a.ckpt", "b.safetensors", cwd=tmp_path)
+    assert status == 3
+    assert "a.ckpt" in error
