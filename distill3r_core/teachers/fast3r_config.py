@@ -95,6 +95,8 @@ def parse_config(content: Any, *, source: str) -> Fast3RConfig:
             value = sections[name].get(key)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 problems.append(f"  {name}.{key}: {value!r} is not a positive number")
+    if not problems:
+        problems = _inconsistent(encoder, decoder, head)
     if problems:
         raise WeightsError(f"{source} asks for what is not known here:\n" + "\n".join(problems))
     return Fast3RConfig(
@@ -131,6 +133,22 @@ def _unknown(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
         mode = sections["head_args"].get(key, known)
         if _mode(mode) != known:
             problems.append(f"  head_args.{key}: {mode!r}, known: {known}")
+    return problems
+
+
+def _inconsistent(
+    encoder: Mapping[str, Any], decoder: Mapping[str, Any], head: Mapping[str, Any]
+) -> list[str]:
+    """Sizes that do not fit together."""
+    problems = []
+    if decoder.get("enc_embed_dim", encoder["embed_dim"]) != encoder["embed_dim"]:
+        problems.append(f"  decoder_args.enc_embed_dim: not the encoder's {encoder['embed_dim']}")
+    if head.get("patch_size", encoder["patch_size"]) != encoder["patch_size"]:
+        problems.append(f"  head_args.patch_size: not the encoder's {encoder['patch_size']}")
+    if encoder["embed_dim"] % (4 * encoder["num_heads"]):  # a quarter for each rotation
+        problems.append("  encoder_args.num_heads: do not divide embed_dim into multiples of 4")
+    if decoder["embed_dim"] % decoder["num_heads"]:
+        problems.append("  decoder_args.num_heads: do not divide embed_dim")
     return problems
 
 

@@ -86,6 +86,34 @@ def test_view_codes_follow_the_samples_name_the_seed_and_the_configuration(
     assert ordered.settings == {"seed": 0, "view_codes": "sequential", "precision": "auto"}
 
 
+@torch.inference_mode()
+def test_the_size_of_a_chunk_changes_no_number(teacher, prepared):
+    images, numbers = [2 * view.image[None] - 1 for view in prepared], torch.tensor([[0, 7, 3]])
+    together, alone = (teacher.network(images, numbers, head_chunk=size) for size in (25, 1))
+    for ours, theirs in zip(alone, together, strict=True):
+        torch.testing.assert_close(ours.local_maps.points, theirs.local_maps.points)
+        torch.testing.assert_close(ours.global_maps.points, theirs.global_maps.points)
+
+
+@torch.inference_mode()
+def test_other_views_may_change_places_if_they_keep_their_numbers(teacher, prepared):
+    images = [2 * view.image[None] - 1 for view in prepared]
+    usual = teacher.network(images, torch.tensor([[0, 7, 3]]))
+    swapped = teacher.network([images[i] for i in (0, 2, 1)], torch.tensor([[0, 3, 7]]))
+    for index, place in enumerate((0, 2, 1)):
+        torch.testing.assert_close(
+            swapped[place].global_maps.points,
+            usual[index].global_maps.points,
+            rtol=1e-3,
+            atol=1e-4,
+        )
+
+
+def test_a_single_view_is_its_own_anchor(teacher, prepared):
+    exported = export_counted(teacher.predict(prepared[:1]), size=(28, 42), threshold=0.3)
+    assert exported.targets.valid_mask.any()
+
+
 def test_views_of_different_sizes_keep_them(teacher, prepared):
     portrait = replace(prepared[1], image=prepared[1].image.mT.contiguous())
     raw = teacher.predict([prepared[0], portrait])
@@ -174,6 +202,10 @@ def test_a_folder_that_lacks_a_file_is_refused_by_the_files_name(folder, tmp_pat
         ("head_args", "depth_mode", ["linear", -1, 1]),
         ("head_args", "with_local_head", False),
         ("decoder_args", "depth", "six"),
+        ("decoder_args", "enc_embed_dim", 48),
+        ("decoder_args", "num_heads", 5),
+        ("encoder_args", "num_heads", 3),
+        ("head_args", "patch_size", 14),
     ],
 )
 def test_a_configuration_of_another_network_is_refused_by_its_key(tmp_path, section, key, value):
