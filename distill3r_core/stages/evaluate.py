@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distill3r_core import config
-from distill3r_core.errors import NothingUsableError, OutOfMemoryError
+from distill3r_core.errors import InputMissingError, NothingUsableError, OutOfMemoryError
 from distill3r_core.evaluation.floors import FLOORS
 from distill3r_core.evaluation.protocols import PROTOCOLS, Protocol
 from distill3r_core.evaluation.scores import (
@@ -21,7 +21,7 @@ from distill3r_core.evaluation.scores import (
     units,
 )
 from distill3r_core.io.files import write_text
-from distill3r_core.paths import RESULTS
+from distill3r_core.paths import RESULTS, RUNS, newest_run
 from distill3r_core.profiling import machine, pick_device
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages import outputs
@@ -61,6 +61,12 @@ def evaluate(
     progress = progress or Silent()
     protocol, device = PROTOCOLS[settings.protocol], pick_device(settings.device)
     student = None
+    if settings.run is None and settings.predict == "student" and newest_run() is None:
+        raise InputMissingError(
+            f"no run in {RUNS}/ to score",
+            hint="make one with `distill3r train`, name a run or a weight file "
+            "(`distill3r eval RUN`), or score a plane: --predict constant",
+        )
     if settings.predict == "student" or settings.data is None or settings.run is not None:
         student = open_student(settings.run, device)
     if settings.data is not None:
@@ -101,7 +107,11 @@ def _score(
     """Score every sequence, the floors with it; gives the result as plain data."""
     training = None
     if student is not None:
-        training = TrainingFrames.of_run(cache_path(student), size=student.fit.resized)
+        path = cache_path(student)
+        training = TrainingFrames.of_run(path, size=student.fit.resized)
+        if training is None:
+            where = path or "which is not known"
+            progress.note(f"no floors of the training frames: no cache to be read ({where})")
     scored: list[SequenceScore] = []
     floors: dict[str, list[SequenceScore | None]] = {name: [] for name in FLOORS}
     unit = "m"
