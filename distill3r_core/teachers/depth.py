@@ -100,8 +100,8 @@ def depth_confidence(depth: Float[Tensor, "H W"], *, unit: Unit) -> Float[Tensor
     """`1 + sigma(1 m) / sigma(z)`: 2 at a metre, and less the further away.
 
     The random error of a structured-light sensor grows with the square of the distance, sigma(z) =
-    1.425e-3 z^2 (Khoshelham and Elberink, Sensors 12, 2012, equation 12 and figure 9); the constant
-    cancels. 2 everywhere where the unit is not metric, 1 where depth is unknown (0).
+    1.425e-3 z^2 in metres (Khoshelham and Elberink, Sensors 12, 2012, half a pixel of disparity);
+    the constant cancels. 2 everywhere where the unit is not metric, 1 where depth is unknown (0).
     """
     known = depth > 0
     if unit == "none":
