@@ -92,7 +92,7 @@ class ComputeSettings:
     # auto: bfloat16 on CUDA, else float32; float64 is for comparing runs with each other
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     recompute: Recompute = "none"  # activations to compute again instead of keeping them
-    head_chunk: Count | None = None  # views that go through a head at once; None: all
+    head_chunk: Count | None = None  # views that go through a head at once; None: by device
 
 
 @dataclass(frozen=True, config=STRICT)

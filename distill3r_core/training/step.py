@@ -34,6 +34,10 @@ class Figures:
     confidence_teacher: float
 
 
+# Views that go through a head at once where nobody says: enough to fill the units, no more than
+# fits the caches.
+HEAD_CHUNK = {"cpu": 8, "cuda": 20}
+
 FIGURES = tuple(field.name for field in fields(Figures))
 
 
@@ -55,6 +59,11 @@ def build_optimizer(student: nn.Module, optim: OptimSettings) -> torch.optim.Ada
     )
 
 
+def head_chunk(compute: ComputeSettings, device: torch.device) -> int | None:
+    """Views that go through a head at once; None: all of them."""
+    return compute.head_chunk or HEAD_CHUNK.get(device.type)
+
+
 def predict(
     student: nn.Module, batch: Batch, *, compute: ComputeSettings, bfloat16: bool
 ) -> PointMaps:
@@ -65,7 +74,7 @@ def predict(
         return student(
             images,
             view_numbers=batch.view_numbers,
-            head_chunk=compute.head_chunk,
+            head_chunk=head_chunk(compute, parameter.device),
         )
 
 
