@@ -27,6 +27,7 @@ COLORS = (
     (86, 180, 233),
 )
 TICKS = 6  # about as many on a linear axis
+DOT = 4  # pixels of its radius
 DASH = 8  # pixels of a dash, and of the gap after it
 
 
@@ -41,6 +42,8 @@ class Line:
             gaps in the line.
         dashed: For what was not measured: floors, references.
         markers: A dot at every point.
+        color: Its place in `COLORS`; None: its own place among the lines. Lines that belong
+            together share one.
     """
 
     label: str
@@ -48,6 +51,7 @@ class Line:
     y: Sequence[Number]
     dashed: bool = False
     markers: bool = False
+    color: int | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def save_line_chart(
     y_axis = _axis([y for _, y in points], rows - bottom, top, y_scale)
     _draw_axes(pen, x_axis, y_axis, x_ticks)
     for index, (line, line_points) in enumerate(zip(lines, shown, strict=True)):
-        _draw_line(pen, line, line_points, x_axis, y_axis, COLORS[index % len(COLORS)])
+        _draw_line(pen, line, line_points, x_axis, y_axis, _color(line, index))
     _draw_legend(
         pen, lines, [(x_axis.place(x), y_axis.place(y)) for x, y in points], x_axis, y_axis
     )
@@ -163,8 +167,7 @@ def _draw_line(
             _draw_segment(pen, start, stop, color, dashed=line.dashed)
     for point in placed:
         if point is not None and line.markers:
-            column, row = point
-            pen.ellipse([column - 4, row - 4, column + 4, row + 4], fill=color)
+            _draw_dot(pen, point, color)
 
 
 def _draw_segment(
@@ -187,6 +190,13 @@ def _draw_segment(
         pen.line(ends, color, width=2)
 
 
+def _draw_dot(
+    pen: ImageDraw.ImageDraw, middle: tuple[Number, Number], color: tuple[int, int, int]
+) -> None:
+    column, row = middle
+    pen.ellipse([column - DOT, row - DOT, column + DOT, row + DOT], fill=color)
+
+
 def _draw_legend(
     pen: ImageDraw.ImageDraw,
     lines: Sequence[Line],
@@ -206,9 +216,15 @@ def _draw_legend(
     pen.rectangle([left, top, left + width, top + height], fill=PAPER, outline=GRID)
     for index, line in enumerate(lines):
         row = top + 3 + line_height * (index + 0.5)
-        color = COLORS[index % len(COLORS)]
+        color = _color(line, index)
         _draw_segment(pen, (left + 8, row), (left + 40, row), color, dashed=line.dashed)
+        if line.markers:
+            _draw_dot(pen, (left + 24, row), color)
         pen.text((left + 50, row), line.label, INK, font, anchor="lm")
+
+
+def _color(line: Line, index: int) -> tuple[int, int, int]:
+    return COLORS[(index if line.color is None else line.color) % len(COLORS)]
 
 
 def _ticks(axis: _Axis) -> list[Number]:

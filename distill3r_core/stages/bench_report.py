@@ -143,20 +143,16 @@ def _ratio_table(found: Sequence[Mapping[str, Any]]) -> Table:
 
 def _draw(path: Path, rows: Sequence[Row], header: Mapping[str, Any]) -> None:
     views = sorted({row.views for row in rows})
-    lines = []
-    for model in dict.fromkeys(row.model for row in rows):
+    lines: list[Line] = []
+    for color, model in enumerate(dict.fromkeys(row.model for row in rows)):
         mine = [row for row in rows if row.model == model]
-        counts = [row.views for row in mine]
-
-        def line(label: str, key: str, counts: list[int] = counts, mine: list[Row] = mine) -> Line:
-            values = [getattr(row, key) for row in mine]
-            numbers = [float("nan") if value is None else value for value in values]
-            return Line(label, counts, numbers, dashed=key != "seconds", markers=key == "seconds")
-
-        lines.append(line(model, "seconds"))
-        lines.append(line(f"{model}, floor of this device", "floor_seconds"))
+        lines.append(_line(model, mine, "seconds", color))
+        floor = _line(f"{model}, floor of this device", mine, "floor_seconds", color)
+        if all(floor.y != line.y for line in lines):  # the same network has the same floor
+            lines.append(floor)
         if any(row.table1_seconds for row in mine):
-            lines.append(line(f"{model}, Table I (RTX 6000 Ada)", "table1_seconds"))
+            label = f"{model}, Table I (RTX 6000 Ada)"
+            lines.append(_line(label, mine, "table1_seconds", color))
     save_line_chart(
         path,
         lines,
@@ -166,6 +162,19 @@ def _draw(path: Path, rows: Sequence[Row], header: Mapping[str, Any]) -> None:
         x_scale="log",
         y_scale="log",
         x_ticks=views,
+    )
+
+
+def _line(label: str, rows: Sequence[Row], key: str, color: int) -> Line:
+    """One figure of a model's rows; what was not measured in this run is dashed."""
+    values = [getattr(row, key) for row in rows]
+    return Line(
+        label,
+        [row.views for row in rows],
+        [float("nan") if value is None else value for value in values],
+        dashed=key != "seconds",
+        markers=key != "floor_seconds",
+        color=color,
     )
 
 
