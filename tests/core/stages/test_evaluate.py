@@ -340,3 +340,13 @@ def test_7_scenes_frames_are_those_whose_number_20_divides(data_dir, tmp_path, m
     assert truth.view_names[1] == "frame-000020"
     assert truth.world == "7scenes_kitchen/redkitchen"
     assert 0.65 < float(truth.mask.float().mean()) < 0.8  # registered depth is 0.72 valid
+
+
+def test_a_plane_on_the_kitchen_scores_what_was_measured_before(data_dir, tmp_path):
+    report = _score(
+        data=data_dir / "7scenes_kitchen", predict="constant", size="160x213", output=tmp_path / "o"
+    )
+    # 15.1 / 20.3 over all 140 frames of the sequence, by an independent program.
+    assert report.result["metrics"]["acc"] == pytest.approx(15.1, abs=0.2)
+    assert report.result["metrics"]["comp"] == pytest.approx(20.3, abs=0.2)
+    assert report.result["published"]["Distill3R (224x518)"]["acc"] == 8.76
