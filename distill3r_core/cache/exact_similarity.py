@@ -28,13 +28,15 @@ def apply_to_half(points: Half, transform: Float32[np.ndarray, "3 4"], out: Half
     strip = min(max(1, _STRIP // (3 * width)), height)
     wide, total = torch.empty(3, strip, width), torch.empty(3, strip, width)
     product = np.empty((3, strip, width), np.float32)
-    for top in range(0, height, strip):
-        rows = min(strip, height - top)
-        wide[:, :rows].copy_(source[:, top : top + rows])
-        xyz, sums, term = wide.numpy()[:, :rows], total.numpy()[:, :rows], product[:, :rows]
-        np.multiply(xyz[0], column[0], out=sums)
-        for axis in (1, 2):
-            np.multiply(xyz[axis], column[axis], out=term)
-            np.add(sums, term, out=sums)
-        np.add(sums, column[3], out=sums)
-        result[:, top : top + rows].copy_(total[:, :rows])
+    # Outside a mask there may be any word, infinities and NaN included.
+    with np.errstate(all="ignore"):
+        for top in range(0, height, strip):
+            rows = min(strip, height - top)
+            wide[:, :rows].copy_(source[:, top : top + rows])
+            xyz, sums, term = wide.numpy()[:, :rows], total.numpy()[:, :rows], product[:, :rows]
+            np.multiply(xyz[0], column[0], out=sums)
+            for axis in (1, 2):
+                np.multiply(xyz[axis], column[axis], out=term)
+                np.add(sums, term, out=sums)
+            np.add(sums, column[3], out=sums)
+            result[:, top : top + rows].copy_(total[:, :rows])

@@ -80,6 +80,32 @@ class ViewBuffers:
             intrinsics=np.empty((views, 3, 3), np.float32),
         )
 
+    def fill(self, row: int, maps: memoryview, picture: memoryview, decoder: ViewDecoder) -> None:
+        """Unpack one view into a row."""
+        camera = decoder.maps(maps, self.planes[row], self.mask[row])
+        decoder.picture(picture, self.images[row])
+        self.global_from_local[row] = camera.global_from_local
+        self.intrinsics[row] = np.eye(3) if camera.intrinsics is None else camera.intrinsics
+
+    def finished(self) -> TeacherTargets:
+        """The targets in float32."""
+        has_camera = self.planes.shape[1] == DEPTH_PLANES
+        return finish(
+            torch.from_numpy(self.planes.view(np.float16)),
+            torch.from_numpy(self.mask),
+            torch.from_numpy(self.global_from_local),
+            torch.from_numpy(self.intrinsics) if has_camera else None,
+        )
+
+
+def unpacked(sample: EncodedSample) -> TeacherTargets:
+    """The targets that a reader will see of an encoded sample."""
+    buffers = ViewBuffers.allocate(len(sample.maps), delivered_planes(sample.kind), sample.size)
+    decoder = ViewDecoder()
+    for row, (maps, picture) in enumerate(zip(sample.maps, sample.pictures, strict=True)):
+        buffers.fill(row, memoryview(maps), memoryview(picture), decoder)
+    return buffers.finished()
+
 
 class TeacherCache:
     """Reads a teacher cache: any views of any finished sample, from any thread or process.
@@ -175,13 +201,7 @@ class TeacherCache:
         chosen = range(entry.views) if views is None else views
         buffers = ViewBuffers.allocate(len(chosen), delivered_planes(entry.kind), entry.size)
         self.read_into(name, chosen, buffers)
-        has_camera = delivered_planes(entry.kind) == DEPTH_PLANES
-        targets = finish(
-            torch.from_numpy(buffers.planes.view(np.float16)),
-            torch.from_numpy(buffers.mask),
-            torch.from_numpy(buffers.global_from_local),
-            torch.from_numpy(buffers.intrinsics) if has_camera else None,
-        )
+        targets = buffers.finished()
         pictures = self.detail(name)["pictures"]
         return CachedSample(
             name=name,
@@ -203,14 +223,8 @@ class TeacherCache:
         with shard.records() as records:
             for row, view in enumerate(views):
                 with naming(f"{self.path}: sample {name}, view {view}"):
-                    camera = decoder.maps(
-                        records.maps(entry, view), buffers.planes[row], buffers.mask[row]
-                    )
-                    decoder.picture(records.picture(entry, view), buffers.images[row])
-                buffers.global_from_local[row] = camera.global_from_local
-                buffers.intrinsics[row] = (
-                    np.eye(3) if camera.intrinsics is None else camera.intrinsics
-                )
+                    maps, picture = records.maps(entry, view), records.picture(entry, view)
+                    buffers.fill(row, maps, picture, decoder)
 
     def place(self, name: str) -> tuple[ShardReader, Entry]:
         """The shard that has a finished sample, and its entry there.

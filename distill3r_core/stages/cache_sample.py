@@ -123,12 +123,13 @@ def make_targets(loaded: Loaded, raw: RawMaps, recipe: Recipe) -> Exported:
     )
 
 
-def detail_of(loaded: Loaded, exported: Exported) -> dict[str, Any]:
+def detail_of(loaded: Loaded, exported: Exported, root: Path) -> dict[str, Any]:
     """Where a sample came from, as plain data."""
     return {
         "dataset": loaded.sample.dataset,
         "scene_id": loaded.sample.scene_id,
         "pictures": list(loaded.pictures),
+        "root": str(root.absolute()),
         "paths": [row.image_path for row in loaded.sample.rows],
         "contents": [row.content for row in loaded.sample.rows],
         "poses": [row.pose for row in loaded.sample.rows],

@@ -12,9 +12,9 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from distill3r_core import config, paths, profiling
 from distill3r_core.cache.maps_layout import delivered_planes
-from distill3r_core.cache.sample_codec import ViewDecoder
+from distill3r_core.cache.sample_codec import SampleEncoder, ViewDecoder
 from distill3r_core.cache.shard import DATA, Entry, ShardReader, ShardWriter, shard_folders
-from distill3r_core.cache.store import TeacherCache, ViewBuffers
+from distill3r_core.cache.store import TeacherCache, ViewBuffers, unpacked
 from distill3r_core.data.manifest import read_manifest
 from distill3r_core.data.views import content_of
 from distill3r_core.errors import ConflictError, DamageError, ImageError
@@ -196,11 +196,13 @@ def _recompute(
     )
     found = []
     progress.begin("asking the teacher again", total=len(chosen), unit="samples")
+    encoder = SampleEncoder(exact_global=header.codec == "exact")
     with ThreadPoolExecutor(1) as pool:
         for name in chosen:
             loaded = load_sample(samples[name], teacher, recipe, pool)
             again = make_targets(loaded, teacher.predict(loaded.prepared), recipe).targets
-            equal, largest = step_difference(cache.read(name).targets, again)
+            encoded = encoder.encode(name, "", loaded.images, again, {})
+            equal, largest = step_difference(cache.read(name).targets, unpacked(encoded))
             found.append((name, equal, largest))
             progress.advance(1, equal=f"{equal:.2%}")
     return found

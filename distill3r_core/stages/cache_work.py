@@ -114,7 +114,11 @@ def make_samples(
         exported = make_targets(loaded, raw, recipe)
         name = loaded.sample.name
         return encoder.encode(
-            name, contents[name], loaded.images, exported.targets, detail_of(loaded, exported)
+            name,
+            contents[name],
+            loaded.images,
+            exported.targets,
+            detail_of(loaded, exported, recipe.root),
         )
 
     def store(packed: "Future[EncodedSample]") -> EncodedSample:

@@ -25,7 +25,7 @@ def smooth_targets(
     depth: bool = False,
     independent: bool = False,
 ) -> TeacherTargets:
-    """Targets as a teacher makes them: rays times a smooth depth, or noisier; some pixels invalid."""
+    """Targets as a teacher makes them: depth times ray, or noisier; a tenth of them invalid."""
     generator = torch.Generator().manual_seed(seed)
     height, width = size
     camera = torch.tensor([[1.1 * width, 0, width / 2], [0, 1.2 * width, height / 2], [0, 0, 1]])
@@ -41,7 +41,9 @@ def smooth_targets(
     turn = torch.linalg.qr(torch.randn(views, 3, 3, generator=generator)).Q
     similarity = torch.cat([1.3 * turn, torch.randn(views, 3, 1, generator=generator)], -1)
     confidence = torch.where(mask, 1 + torch.exp(z - 1), 1.0)
-    own = torch.randn(points.shape, generator=generator) if independent else None
+    own = None
+    if independent:
+        own = torch.where(mask[..., None], torch.randn(points.shape, generator=generator), 0.0)
     return TeacherTargets(
         points_local=points,
         confidence_local=confidence,

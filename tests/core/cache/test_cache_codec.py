@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,9 +90,7 @@ def test_pictures_come_back_bit_for_bit(picture):
 
 
 @settings(deadline=None, max_examples=60)
-@given(
-    finite_words((2, 5, 7)), st.one_of(st.none(), hnp.arrays(np.bool_, (5, 7))), st.booleans()
-)
+@given(finite_words((2, 5, 7)), st.one_of(st.none(), hnp.arrays(np.bool_, (5, 7))), st.booleans())
 def test_sums_undo_differences_and_invalid_pixels_cost_nothing(planes, mask, constant):
     if constant:
         planes = np.broadcast_to(planes[:, :1, :1], planes.shape).copy()
@@ -149,7 +148,9 @@ def test_a_global_map_of_its_own_gets_planes_and_one_that_is_similar_does_not():
 
 def test_the_exact_codec_gives_the_float16_global_map_back():
     targets = smooth_targets(size=(30, 50))
-    encoded = SampleEncoder(exact_global=True).encode("n", "c", pictures(size=(30, 50)), targets, {})
+    encoded = SampleEncoder(exact_global=True).encode(
+        "n", "c", pictures(size=(30, 50)), targets, {}
+    )
     for view, record in enumerate(encoded.maps):
         out, _ = decoded(record, (30, 50), ALL_PLANES)
         wanted = targets.points_global[view].half().movedim(-1, 0)
@@ -162,6 +163,13 @@ def test_a_float16_step_is_the_gap_to_the_next_float16():
     steps = float16_step(torch.from_numpy(words.view(np.float16).astype(np.float32)))
     assert np.array_equal(steps.numpy(), gaps)
 
+
+# Those numpy has kernels for and this machine has.
+NUMPY_FEATURES = " ".join(
+    name
+    for name in np._core._multiarray_umath.__cpu_dispatch__
+    if np._core._multiarray_umath.__cpu_features__.get(name)
+)
 
 BYTES = """
 import hashlib, torch
@@ -182,7 +190,7 @@ print(digest.hexdigest())
 @pytest.mark.parametrize(
     "environment",
     [
-        {"ATEN_CPU_CAPABILITY": "default", "NPY_DISABLE_CPU_FEATURES": ""},
+        {"ATEN_CPU_CAPABILITY": "default", "NPY_DISABLE_CPU_FEATURES": NUMPY_FEATURES},
         {"ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "2"},
     ],
     ids=["no vector instructions", "avx2, two threads"],
@@ -198,7 +206,7 @@ def test_the_same_targets_make_the_same_bytes_on_any_cpu(tmp_path, environment):
         digest.update(b"".join(sample.maps + sample.pictures))
     found = subprocess.run(
         [sys.executable, "-c", BYTES, str(tmp_path / "t")],
-        env={**os.environ, **environment, "PYTHONPATH": os.path.dirname(__file__)},
+        env={**os.environ, **environment, "PYTHONPATH": str(Path(__file__).parent)},
         capture_output=True,
         text=True,
         check=True,

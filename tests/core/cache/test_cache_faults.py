@@ -1,0 +1,251 @@
+"""Faults with real processes: kills, cut files, a full disk, readers beside a writer."""
+
+import hashlib
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cache_material import a_header, fill, pictures, rgbd_manifest, smooth_targets
+
+from distill3r_core.cache.database import DATA, check_length
+from distill3r_core.cache.sample_codec import EncodedSample, SampleEncoder
+from distill3r_core.cache.shard import ShardReader, shard_folders
+from distill3r_core.cache.store import CacheWriter, TeacherCache
+from distill3r_core.data.manifest import read_manifest
+from distill3r_core.errors import DamageError, DiskFullError
+from distill3r_core.stages.cache import CacheSettings, build_cache
+
+PAGE = 4096
+
+
+@pytest.fixture(scope="module")
+def encoded() -> list[EncodedSample]:
+    """Samples that are encoded once: the drills are about storing them."""
+    encoder = SampleEncoder()
+    return [
+        encoder.encode(
+            planned.name,
+            planned.content,
+            pictures(seed=number),
+            smooth_targets(seed=number),
+            {"pictures": ["a", "b"]},
+        )
+        for number, planned in enumerate(a_header(12).plan)
+    ]
+
+
+def write_missing(folder: Path, samples: list[EncodedSample]) -> None:
+    with CacheWriter(folder, a_header(len(samples))) as writer:
+        missing = set(TeacherCache(folder).missing())
+        for sample in samples:
+            if sample.name in missing:
+                writer.put(sample)
+
+
+def stored(folder: Path) -> dict[str, str]:
+    """A hash of every record of every finished sample, by name."""
+    cache = TeacherCache(folder)
+    found = {}
+    for name in cache.names():
+        shard, entry = cache.place(name)
+        digest = hashlib.sha256()
+        with shard.records() as records:
+            for view in range(entry.views):
+                digest.update(records.maps(entry, view))
+                digest.update(records.picture(entry, view))
+            digest.update(records.detail(entry))
+        found[name] = digest.hexdigest()
+    return found
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Fork a process that does `work`; gives its number. No imports are paid for."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return child
+
+
+def test_killed_writers_lose_nothing_and_resume_to_the_same_content(tmp_path, drill, encoded):
+    whole = tmp_path / "whole"
+    start = time.perf_counter()
+    write_missing(whole, encoded)
+    span = time.perf_counter() - start
+    wanted = stored(whole)
+    rng = random.Random(0)
+    folder, kills, runs = tmp_path / "killed-0", 0, 0
+    while kills < drill(100):
+        before = stored(folder) if (folder / "cache.json").exists() else {}
+        child = in_child(lambda where=folder: write_missing(where, encoded))
+        time.sleep(rng.random() * span * 1.2)
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        kills += os.WIFSIGNALED(status)
+        after = stored(folder) if (folder / "cache.json").exists() else {}
+        assert before.items() <= after.items() <= wanted.items()
+        if len(after) == len(wanted):
+            runs += 1
+            folder = tmp_path / f"killed-{runs}"
+    write_missing(folder, encoded)
+    assert stored(folder) == wanted
+
+
+def test_every_length_that_a_cut_leaves_is_noticed_before_the_file_is_mapped(tmp_path, drill):
+    fill(tmp_path, a_header())
+    data = tmp_path / "shard-0000" / DATA
+    whole = data.read_bytes()
+    borders = [at + off for at in range(0, len(whole), PAGE) for off in (-1, 0, 1)]
+    rng = np.random.default_rng(0)
+    lengths = [*borders, *rng.integers(0, len(whole), drill(1000))]
+    cut = tmp_path / "cut"
+    for length in sorted({int(n) for n in lengths if 0 <= n < len(whole)}, reverse=True):
+        cut.write_bytes(whole[:length])
+        with pytest.raises(DamageError, match=r"truncated|missing"):
+            check_length(cut)
+    check_length(data)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9, 0.9999])
+def test_a_reader_and_a_writer_of_a_cut_file_end_with_an_error_and_no_crash(tmp_path, share):
+    fill(tmp_path, a_header())
+    data = tmp_path / "shard-0000" / DATA
+    os.truncate(data, int(share * data.stat().st_size))
+    with pytest.raises(DamageError):
+        TeacherCache(tmp_path).names()
+    with pytest.raises(DamageError):
+        CacheWriter(tmp_path, a_header())
+
+
+def test_a_writer_never_leaves_a_file_shorter_than_its_pages_say(tmp_path, encoded):
+    with CacheWriter(tmp_path, a_header(12)) as writer:
+        for sample in [*encoded, *encoded[:6], *encoded[:3]]:  # replaces some
+            writer.put(sample)
+            check_length(tmp_path / "shard-0000" / DATA)
+
+
+def _write_until_full(folder: Path, samples: list[EncodedSample], limit: int, answer) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        write_missing(folder, samples)
+    except DiskFullError as error:
+        answer.put((error.message, error.hint))
+    else:
+        answer.put(None)
+
+
+@pytest.mark.parametrize("limit", [PAGE, 1 << 16, 1 << 17])
+def test_a_full_disk_is_said_keeps_what_is_there_and_is_resumed(tmp_path, encoded, limit):
+    whole = tmp_path / "whole"
+    write_missing(whole, encoded)
+    assert (whole / "shard-0000" / DATA).stat().st_size > limit
+    context = multiprocessing.get_context("fork")
+    answer = context.Queue()
+    folder = tmp_path / "full"
+    child = context.Process(target=_write_until_full, args=(folder, encoded, limit, answer))
+    child.start()
+    message, hint = answer.get(timeout=60)
+    child.join()
+    assert child.exitcode == 0
+    assert str(folder) in message
+    assert "free some space" in hint
+    if (folder / "cache.json").exists():
+        assert stored(folder).items() <= stored(whole).items()
+    write_missing(folder, encoded)
+    assert stored(folder) == stored(whole)
+
+
+def test_a_reader_beside_a_writer_sees_whole_samples_and_ever_more_of_them(tmp_path, encoded):
+    write_missing(tmp_path, encoded[:1])
+    wanted = {}
+
+    def work() -> None:
+        with CacheWriter(tmp_path, a_header(12)) as writer:
+            for _ in range(3):
+                for sample in encoded:
+                    writer.put(sample)
+
+    child = in_child(work)
+    cache, seen = TeacherCache(tmp_path), 0
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        cache.refresh()
+        names = cache.names()
+        assert len(names) >= seen
+        seen = len(names)
+        for name in names:
+            cache.read(name)
+    wanted = {sample.name for sample in encoded}
+    cache.refresh()
+    assert set(cache.names()) == wanted
+
+
+def test_an_lmdb_file_of_zeros_or_of_another_kind_is_refused(tmp_path):
+    fill(tmp_path, a_header())
+    data = tmp_path / "shard-0000" / DATA
+    size = data.stat().st_size
+    for content in (b"\0" * size, b"\xff" * size, os.urandom(size), b"not a database"):
+        data.write_bytes(content)
+        with pytest.raises(DamageError):
+            TeacherCache(tmp_path).names()
+
+
+def make_shard(manifest: Path, output: Path, shard: str) -> None:
+    settings = CacheSettings(manifest=manifest, output=output, size="28x42")
+    build_cache(settings, resume=True, shard=shard)
+
+
+def at_once(manifest: Path, output: Path, count: int) -> None:
+    """All shards of a cache, each in a process of its own."""
+    context = multiprocessing.get_context("forkserver")  # it imports everything once
+    context.set_forkserver_preload(["distill3r_core.stages.cache"])
+    children = [
+        context.Process(target=make_shard, args=(manifest, output, f"{index}/{count}"))
+        for index in range(count)
+    ]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(120)
+    assert [child.exitcode for child in children] == [0] * count
+
+
+def test_four_writers_make_what_one_makes_and_three_finish_for_a_dead_one(tmp_path):
+    manifest = rgbd_manifest(tmp_path, scenes=3, samples=4)
+    build_cache(CacheSettings(manifest=manifest, output=tmp_path / "one", size="28x42"))
+    wanted, four = stored(tmp_path / "one"), tmp_path / "four"
+    at_once(manifest, four, 4)
+    assert stored(four) == wanted
+    assert len(shard_folders(four)) == 4
+
+    dead = shard_folders(four)[2]
+    assert ShardReader(dead).entries()
+    dead.rename(tmp_path / "gone")  # all that a rank had made
+    at_once(manifest, four, 3)
+    assert stored(four) == wanted
+
+
+def test_a_rank_that_is_killed_leaves_its_finished_samples_to_those_who_resume(tmp_path):
+    manifest = rgbd_manifest(tmp_path, scenes=3, samples=8)
+    wanted = {sample.name for sample in read_manifest(manifest).samples()}
+    context = multiprocessing.get_context("forkserver")
+    child = context.Process(target=make_shard, args=(manifest, tmp_path / "cache", "1/4"))
+    child.start()
+    shard = tmp_path / "cache" / "shard-0001"
+    while child.is_alive() and not (shard / DATA).exists():
+        time.sleep(0.002)
+    child.kill()
+    child.join()
+    at_once(manifest, tmp_path / "cache", 3)
+    assert set(TeacherCache(tmp_path / "cache").names()) == wanted
