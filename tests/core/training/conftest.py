@@ -1,86 +1,13 @@
-"""Small teacher caches that a student can learn from: brightness tells depth."""
+"""Fixtures of the tests of training."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-
-from distill3r_core.cache.header import CacheHeader, PlannedSample
-from distill3r_core.cache.store import CacheWriter
-from distill3r_core.io.fit import Fit
-from distill3r_core.types import TeacherTargets
-
-SIZE = (28, 42)
-
-
-def made_sample(
-    seed: int, *, views: int, size: tuple[int, int]
-) -> tuple[torch.Tensor, TeacherTargets]:
-    """Pictures whose brightness is their depth, and the exact targets of cameras on a line."""
-    generator = torch.Generator().manual_seed(seed)
-    height, width = size
-    coarse = torch.rand(views, 1, 3, 3, generator=generator)
-    depth = 1 + 2 * torch.nn.functional.interpolate(coarse, size, mode="bilinear")[:, 0]
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    intrinsics = torch.tensor([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
-    pixels = torch.stack([columns + 0.5, rows + 0.5, torch.ones(height, width)], dim=-1)
-    points = depth[..., None] * (pixels @ intrinsics.inverse().T)
-    poses = torch.eye(3, 4).repeat(views, 1, 1)
-    poses[:, 0, 3] = 0.1 * torch.arange(views)
-    mask = torch.rand(views, height, width, generator=generator) > 0.1
-    points = torch.where(mask[..., None], points.half().float(), 0.0)
-    confidence = torch.where(mask, (1 + 1 / depth).half().float(), 1.0)
-    shade = (255 * (depth - 1) / 2).round().to(torch.uint8)
-    targets = TeacherTargets(
-        points_local=points,
-        confidence_local=confidence,
-        confidence_global=confidence,
-        valid_mask=mask,
-        global_from_local=poses,
-    )
-    return shade[:, None].expand(-1, 3, -1, -1).contiguous(), targets
+from small_caches import write_cache
 
 
 @pytest.fixture(scope="session")
 def make_cache() -> Callable[..., Path]:
     """Write a cache: make_cache(folder, sizes=[...], held_out=2, views=4)."""
-
-    def make(
-        folder: Path,
-        *,
-        sizes: Sequence[tuple[int, int]] = (SIZE,) * 4,
-        held_out: int = 2,
-        views: int = 4,
-        missing: Sequence[str] = (),
-    ) -> Path:
-        plan = [
-            PlannedSample(f"made/{number:02d}/000", f"content-{number}", "train")
-            for number in range(len(sizes))
-        ] + [
-            PlannedSample(f"made/held-{number:02d}/000", f"held-{number}", "val")
-            for number in range(held_out)
-        ]
-        header = CacheHeader(
-            teacher="made",
-            licence="none",
-            weights_hash=None,
-            size=sizes[0],
-            fit=Fit(size=sizes[0]).as_plain(),
-            threshold=None,
-            metric=True,
-            plan=tuple(plan),
-        )
-        with CacheWriter(folder, header) as writer:
-            encoder = writer.encoder()
-            every = [*sizes, *[sizes[0]] * held_out]
-            for number, (planned, size) in enumerate(zip(plan, every, strict=True)):
-                if planned.name in missing:
-                    continue
-                images, targets = made_sample(number, views=views, size=size)
-                detail = {"pictures": [f"picture-{number}-{view}" for view in range(views)]}
-                sample = encoder.encode(planned.name, planned.content, images, targets, detail)
-                writer.put(sample)
-        return folder
-
-    return make
+    return write_cache

@@ -1,0 +1,112 @@
+"""Batches come from the cache as the settings say, whichever way they are read."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.batches import Batch
+from distill3r_core.training.distributed import World
+from distill3r_core.training.feed import Feed, build_feed
+from distill3r_core.training.settings import DataSettings
+
+MakeCache = Callable[..., Path]
+WIDE, TALL = (28, 42), (42, 28)
+
+
+def feed_of(cache: Path, *, world: World | None = None, **data: object) -> Feed:
+    return build_feed(
+        TeacherCache(cache),
+        DataSettings(**{"batch": 2, "accumulation": 1, **data}),
+        validation_samples=32,
+        seed=0,
+        world=world or World(),
+        device=torch.device("cpu"),
+    )
+
+
+def assert_same(first: Batch, second: Batch) -> None:
+    assert first.draws == second.draws
+    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.view_numbers, second.view_numbers)
+    torch.testing.assert_close(first.targets, second.targets, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("size", [None, (14, 28)])
+def test_memory_disk_and_workers_give_the_same_batches(
+    size: tuple[int, int] | None, make_cache: MakeCache, tmp_path: Path
+) -> None:
+    cache = make_cache(tmp_path / "cache")
+    ways = ({"hold": True}, {"hold": False, "workers": 0}, {"hold": False, "workers": 2})
+    found = [
+        list(islice(feed_of(cache, size=size, mirror=True, colors=True, **way).batches(0), 3))
+        for way in ways
+    ]
+    for batches in zip(*found, strict=True):
+        assert_same(batches[0], batches[1])
+        assert_same(batches[0], batches[2])
+
+
+def test_a_later_start_continues_the_same_order(make_cache: MakeCache, tmp_path: Path) -> None:
+    feed = feed_of(make_cache(tmp_path / "cache"))
+    whole = list(islice(feed.batches(0), 7))
+    for expected, found in zip(whole[4:], feed.batches(4), strict=False):
+        assert_same(found, expected)
+
+
+def test_landscape_and_portrait_share_a_run_but_no_step(
+    make_cache: MakeCache, tmp_path: Path
+) -> None:
+    cache = make_cache(tmp_path / "cache", sizes=[WIDE, TALL, WIDE, TALL])
+    shapes = {tuple(batch.images.shape[-2:]) for batch in islice(feed_of(cache).batches(0), 8)}
+    assert shapes == {WIDE, TALL}
+
+
+def test_processes_read_the_parts_of_one_step(make_cache: MakeCache, tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "cache")
+    whole = next(feed_of(cache).batches(0))
+    parts = [
+        next(feed_of(cache, batch=1, world=World(rank=rank, size=2)).batches(0)) for rank in (0, 1)
+    ]
+    for row, part in enumerate(parts):
+        assert_same(part, whole.rows(row, row + 1))
+
+
+def test_validation_looks_the_same_way_every_time(make_cache: MakeCache, tmp_path: Path) -> None:
+    feed = feed_of(make_cache(tmp_path / "cache"), views=3, mirror=True, colors=True)
+    first, second = list(feed.validation()), list(feed.validation())
+    assert len(first) == len(second) == 2
+    for one, other in zip(first, second, strict=True):
+        assert_same(one, other)
+    stored = TeacherCache(tmp_path / "cache").read(first[0].draws[0].name, [0, 1, 2])
+    assert torch.equal(first[0].images[0], stored.images)
+    assert torch.equal(first[0].targets.points_global[0], stored.targets.points_global)
+
+
+def test_without_augmentation_views_stand_as_they_are_cached(
+    make_cache: MakeCache, tmp_path: Path
+) -> None:
+    cache = make_cache(tmp_path / "cache")
+    batch = next(feed_of(cache, augment_views=False).batches(0))
+    stored = TeacherCache(cache).read(batch.draws[0].name)
+    assert torch.equal(batch.images[0], stored.images)
+    torch.testing.assert_close(
+        batch.targets.points_local[0], stored.targets.points_local, rtol=0, atol=0
+    )
+
+
+def test_at_most_so_many_samples_are_validated(make_cache: MakeCache, tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "cache", held_out=5)
+    feed = build_feed(
+        TeacherCache(cache),
+        replace(DataSettings(), batch=1),
+        validation_samples=2,
+        seed=0,
+        world=World(),
+        device=torch.device("cpu"),
+    )
+    assert len(feed.held_out) <= 2
