@@ -7,7 +7,7 @@ from distill3r_core.report import Report, Table
 from distill3r_core.stages import doctor_checks as checks
 from distill3r_core.stages.doctor_checks import Check
 
-_COMMANDS = ("demo", "manifest", "cache of RGB-D data", "train", "eval", "infer", "bench")
+_READY = ("demo", "manifest", "cache of RGB-D data", "train ({preset})", "eval", "infer", "bench")
 
 
 def doctor(folder: Path = Path()) -> Report:
@@ -27,7 +27,7 @@ def doctor(folder: Path = Path()) -> Report:
     extras = checks.extras()
     ok = all(check.state == "ok" for check in required)
     weights = checks.weights() if ok else []
-    ready = [*_COMMANDS, *_teachers(weights)] if ok else []
+    ready = _ready(weights) if ok else []
     return Report(
         settings={},
         result={
@@ -42,16 +42,25 @@ def doctor(folder: Path = Path()) -> Report:
             _table("Optional extras", extras),
             _table("Known weights", weights),
         ),
-        summary=_verdict(required, ready),
+        summary=_verdict(required, ready, weights),
     )
 
 
-def _teachers(weights: list[Check]) -> list[str]:
-    """What `cache` can do with the teachers' weights that are here."""
-    from distill3r_core.teachers.weights import HUB_FOLDERS  # torch, which has been checked
+def _ready(weights: list[Check]) -> list[str]:
+    """What can be done here, in the words of the last line."""
+    from distill3r_core.stages.train import default_preset  # torch, which has been checked
 
-    here = [check.name for check in weights if check.state == "ok"]
-    return [f"cache by {name}" for name in here if name in HUB_FOLDERS]
+    commands = [text.format(preset=default_preset()) for text in _READY]
+    return [*commands, *(f"cache by {check.name}" for check in _teachers(weights, "ok"))]
+
+
+def _teachers(weights: list[Check], state: str) -> list[Check]:
+    """The teachers among the published weights that are here, or are not."""
+    if not weights:
+        return []
+    from distill3r_core.teachers.weights import HUB_FOLDERS
+
+    return [check for check in weights if check.name in HUB_FOLDERS and check.state == state]
 
 
 def _table(title: str, found: list[Check]) -> Table:
@@ -62,8 +71,11 @@ def _table(title: str, found: list[Check]) -> Table:
     return Table(title, ("", "", ""), tuple(rows), prose=True)
 
 
-def _verdict(required: list[Check], ready: list[str]) -> str:
+def _verdict(required: list[Check], ready: list[str], weights: list[Check]) -> str:
     broken = [check.name for check in required if check.state != "ok"]
     if broken:
         return f"NOT READY: {', '.join(broken)} failed"
-    return f"OK: ready for {', '.join(ready)}"
+    lacking = "".join(
+        f" · for cache by {check.name}: {check.remedy}" for check in _teachers(weights, "missing")
+    )
+    return f"OK: ready for {', '.join(ready)}{lacking}"

@@ -60,9 +60,10 @@ def test_a_demo_that_learns_nothing_fails_and_a_rerun_finds_all_done(
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     assert made
 
-    status, out, _ = cli_inprocess("demo", *SHORT, "--json", cwd=tmp_path)
+    status, out, err = cli_inprocess("demo", *SHORT, cwd=tmp_path)
     assert status == 1  # finding a failure does not make it a success
-    assert json.loads(out)["result"]["passed"] is False
+    assert out.rstrip().splitlines()[-1].startswith("FAILED: ")
+    assert "demo was finished before: nothing was done" in err
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == made
 
     status, _, err = cli_inprocess("demo", *SHORT, "--seed", "1", cwd=tmp_path)
