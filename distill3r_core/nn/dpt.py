@@ -13,8 +13,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, linear, relu, relu_
 
+from distill3r_core.nn.upsampled import convolve_upsampled
+
 LAYER_WIDTHS = (96, 192, 384, 768)  # of Fast3R and Distill3R
 FEATURES = 256
+_MANY_CHANNELS = 64  # from which the arithmetic outweighs the steps that save it
 
 
 def hooked_layers(depth: int) -> tuple[int, int, int, int]:
@@ -126,7 +129,7 @@ class DPTHead(nn.Module):
             x = stage.merge(x, maps.pop())
             x = upsample(_pointwise(x, stage.mix), doubled(x))
         x = finest.merge(x, maps.pop())
-        x = _folded(upsample(x, doubled(x)), finest.mix, self.narrow)
+        x = _folded(x, finest.mix, self.narrow)
         x = relu_(self.refine(upsample(x, size)))
         return _pointwise(x.to(self.out.weight.dtype), self.out)
 
@@ -167,10 +170,17 @@ def _pointwise(x: Float[Tensor, "n C h w"], layer: nn.Conv2d) -> Float[Tensor, "
     return y.permute(0, 3, 1, 2)
 
 
+def _is_split_worthwhile(x: Tensor) -> bool:
+    """Where arithmetic is dear, and rounding three times instead of once does not show."""
+    exact = x.dtype in (torch.float32, torch.float64)
+    plain = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    return x.device.type == "cpu" and x.shape[1] >= _MANY_CHANNELS and exact and plain
+
+
 def _folded(
     x: Float[Tensor, "n F h w"], mix: nn.Conv2d, narrow: nn.Conv2d
-) -> Float[Tensor, "n D h w"]:
-    """`narrow(mix(x))` as one 3x3 convolution.
+) -> Float[Tensor, "n D H W"]:
+    """`narrow(mix(upsample(x)))` with one 3x3 convolution, to twice the size.
 
     The bias of `mix` reaches a pixel through those taps of `narrow` that lie inside the map, so
     the pixels on the rim get less of it.
@@ -182,7 +192,11 @@ def _folded(
         weight = torch.einsum("omij,mf->ofij", taps, mix.weight[:, :, 0, 0].to(kind))
         taps = torch.einsum("omij,m->oij", taps, mix.bias.to(kind))  # what each tap adds
         bias = narrow.bias + taps.sum((1, 2))
-        y = conv2d(x, weight.to(x.dtype), bias.to(x.dtype), padding=1)
+        weight, bias = weight.to(x.dtype), bias.to(x.dtype)
+        if _is_split_worthwhile(x):
+            y = convolve_upsampled(x, weight, bias, doubled(x))
+        else:
+            y = conv2d(upsample(x, doubled(x)), weight, bias, padding=1)
     taps = taps.to(y.dtype)
     for row, side in ((0, 0), (-1, 2)):
         y[:, :, row] -= taps[:, side].sum(-1)[:, None]
