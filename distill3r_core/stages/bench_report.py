@@ -129,7 +129,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 def _ratio_table(found: Sequence[Mapping[str, Any]]) -> Table:
     names = list(found[0]["models"])
     unit = found[0]["unit"].replace("cpu_seconds", "CPU-seconds")
-    columns = ("views", *(f"{name} / student ({unit})" for name in names), "in FLOP")
+    columns = ("views", *(f"{name} / student ({unit})" for name in names), f"{names[0]} in FLOP")
     cells = [
         (
             str(entry["views"]),
