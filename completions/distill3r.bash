@@ -5,16 +5,16 @@ _distill3r() {
     local path="" word words="" options="" commands=""
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case "$path/$word" in
-            /demo|/infer|/view|/doctor|/manifest|/train|/eval|/convert|/cache|/cache/info|/cache/verify|/cache/merge|/cache/export|/cache/import|/bench|/bench/cache|/bench/gates|/models|/models/list|/models/path|/models/download) path="$path/$word" ;;
+            /demo|/infer|/view|/doctor|/manifest|/train|/eval|/convert|/cache|/cache/info|/cache/verify|/cache/merge|/cache/export|/cache/import|/bench|/bench/cache|/bench/gates|/bench/train|/bench/ablation|/models|/models/list|/models/path|/models/download) path="$path/$word" ;;
         esac
     done
     COMPREPLY=()
     case "$path:$previous" in
-        /demo:--output|/demo:-o|/demo:--seed|/demo:--config|/demo:--set|/infer:--model|/infer:-m|/infer:--format|/infer:--output|/infer:-o|/infer:--size|/infer:--fps|/infer:--max-views|/infer:--conf|/infer:--edges|/infer:--voxel|/infer:--max-points|/infer:--cloud|/infer:--poses|/infer:--scale-from|/infer:--seed|/infer:--config|/infer:--set|/view:--host|/view:--port|/manifest:--output|/manifest:-o|/manifest:--views|/manifest:--stride|/manifest:--samples-per-scene|/manifest:--sample-frac|/manifest:--val-scenes|/manifest:--val-frames|/manifest:--resize-max|/manifest:--seed|/manifest:--config|/manifest:--set|/train:--cache|/train:--output|/train:-o|/train:--max-steps|/train:--epochs|/train:--max-hours|/train:--from|/train:--recompute|/train:--gpus|/train:--seed|/train:--config|/train:--set|/eval:--data|/eval:--protocol|/eval:--output|/eval:-o|/eval:--config|/eval:--set|/cache:--manifest|/cache:--output|/cache:-o|/cache:--weights|/cache:--size|/cache:--threshold|/cache:--shard|/cache:--seed|/cache:--config|/cache:--set|/cache/info:--picture|/cache/info:--sample|/cache/verify:--manifest|/cache/verify:--recompute|/cache/verify:--weights|/cache/verify:--seed|/cache/merge:--output|/cache/merge:-o|/cache/export:--output|/cache/export:-o|/cache/export:--format|/cache/import:--output|/cache/import:-o|/cache/import:--images|/cache/import:--licence|/bench:--views|/bench:--size|/bench:--model|/bench:-m|/bench:--compare|/bench:--budget|/bench:--output|/bench:-o|/bench:--seed|/bench:--config|/bench:--set|/bench/cache:--frames|/bench/cache:--views|/bench/cache:--samples|/bench/cache:--rounds|/bench/cache:--workers|/bench/cache:--output|/bench/cache:-o|/bench/cache:--config|/bench/cache:--set|/bench/gates:--views|/bench/gates:--many|/bench/gates:--size|/bench/gates:--compare|/bench/gates:--budget|/bench/gates:--output|/bench/gates:-o|/bench/gates:--config|/bench/gates:--set) return ;;
-        /demo:--device|/infer:--device|/train:--device|/eval:--device|/cache:--device|/cache/verify:--device|/bench:--device|/bench/gates:--device) words="auto cpu cuda mps" ;;
+        /demo:--output|/demo:-o|/demo:--seed|/demo:--config|/demo:--set|/infer:--model|/infer:-m|/infer:--format|/infer:--output|/infer:-o|/infer:--size|/infer:--fps|/infer:--max-views|/infer:--conf|/infer:--edges|/infer:--voxel|/infer:--max-points|/infer:--cloud|/infer:--poses|/infer:--scale-from|/infer:--seed|/infer:--config|/infer:--set|/view:--host|/view:--port|/manifest:--output|/manifest:-o|/manifest:--views|/manifest:--stride|/manifest:--samples-per-scene|/manifest:--sample-frac|/manifest:--val-scenes|/manifest:--val-frames|/manifest:--resize-max|/manifest:--seed|/manifest:--config|/manifest:--set|/train:--cache|/train:--output|/train:-o|/train:--max-steps|/train:--epochs|/train:--max-hours|/train:--from|/train:--recompute|/train:--gpus|/train:--seed|/train:--config|/train:--set|/eval:--data|/eval:--protocol|/eval:--output|/eval:-o|/eval:--config|/eval:--set|/cache:--manifest|/cache:--output|/cache:-o|/cache:--weights|/cache:--size|/cache:--threshold|/cache:--shard|/cache:--seed|/cache:--config|/cache:--set|/cache/info:--picture|/cache/info:--sample|/cache/verify:--manifest|/cache/verify:--recompute|/cache/verify:--weights|/cache/verify:--seed|/cache/merge:--output|/cache/merge:-o|/cache/export:--output|/cache/export:-o|/cache/export:--format|/cache/import:--output|/cache/import:-o|/cache/import:--images|/cache/import:--licence|/bench:--views|/bench:--size|/bench:--model|/bench:-m|/bench:--compare|/bench:--budget|/bench:--output|/bench:-o|/bench:--seed|/bench:--config|/bench:--set|/bench/cache:--frames|/bench/cache:--views|/bench/cache:--samples|/bench/cache:--rounds|/bench/cache:--workers|/bench/cache:--output|/bench/cache:-o|/bench/cache:--config|/bench/cache:--set|/bench/gates:--views|/bench/gates:--many|/bench/gates:--size|/bench/gates:--compare|/bench/gates:--budget|/bench/gates:--output|/bench/gates:-o|/bench/gates:--config|/bench/gates:--set|/bench/train:--batch|/bench/train:--views|/bench/train:--size|/bench/train:--rounds|/bench/train:--recompute|/bench/train:--output|/bench/train:-o|/bench/train:--seed|/bench/train:--config|/bench/train:--set|/bench/ablation:--seeds|/bench/ablation:--steps|/bench/ablation:--scenes|/bench/ablation:--processes|/bench/ablation:--output|/bench/ablation:-o|/bench/ablation:--seed|/bench/ablation:--config|/bench/ablation:--set) return ;;
+        /demo:--device|/infer:--device|/train:--device|/eval:--device|/cache:--device|/cache/verify:--device|/bench:--device|/bench/gates:--device|/bench/train:--device) words="auto cpu cuda mps" ;;
         /infer:--precision|/bench:--precision) words="auto float32 bfloat16" ;;
         /manifest:--layout|/eval:--layout) words="auto rgbd 7scenes images pattern" ;;
-        /train:--preset|/bench:--preset|/bench/gates:--preset) words="paper small tiny" ;;
+        /train:--preset|/bench:--preset|/bench/gates:--preset|/bench/train:--preset) words="paper small tiny" ;;
         /eval:--predict) words="student truth constant" ;;
         /cache:--teacher|/cache/import:--teacher) words="auto depth synthetic fast3r" ;;
         /cache:--fit) words="squash crop release" ;;
@@ -71,12 +71,18 @@ _distill3r() {
             commands="" ;;
         "/bench")
             options="--views --size --preset --model -m --compare --budget --precision --output -o --device --seed --overwrite --config --set --print-config --json -q --quiet -v --verbose --debug --no-color -h --help"
-            commands="cache gates" ;;
+            commands="cache gates train ablation" ;;
         "/bench/cache")
             options="--frames --views --samples --rounds --workers --output -o --config --set --print-config --json -q --quiet -v --verbose --debug --no-color -h --help"
             commands="" ;;
         "/bench/gates")
             options="--views --many --size --preset --compare --budget --output -o --device --config --set --print-config --json -q --quiet -v --verbose --debug --no-color -h --help"
+            commands="" ;;
+        "/bench/train")
+            options="--preset --batch --views --size --rounds --recompute --output -o --device --seed --overwrite --config --set --print-config --json -q --quiet -v --verbose --debug --no-color -h --help"
+            commands="" ;;
+        "/bench/ablation")
+            options="--seeds --steps --scenes --processes --output -o --seed --overwrite --config --set --print-config --json -q --quiet -v --verbose --debug --no-color -h --help"
             commands="" ;;
         "/models")
             options="-h --help"

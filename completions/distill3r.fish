@@ -4,7 +4,7 @@ function __distill3r_at
     set -l path ""
     for word in (commandline -opc)[2..]
         switch "$path/$word"
-            case /demo /infer /view /doctor /manifest /train /eval /convert /cache /cache/info /cache/verify /cache/merge /cache/export /cache/import /bench /bench/cache /bench/gates /models /models/list /models/path /models/download
+            case /demo /infer /view /doctor /manifest /train /eval /convert /cache /cache/info /cache/verify /cache/merge /cache/export /cache/import /bench /bench/cache /bench/gates /bench/train /bench/ablation /models /models/list /models/path /models/download
                 set path "$path/$word"
         end
     end
@@ -51,7 +51,7 @@ complete -c distill3r -n '__distill3r_at "/infer"' -l conf -r -F -d 'Drop this p
 complete -c distill3r -n '__distill3r_at "/infer"' -l edges -r -F -d 'Drop points where depth jumps by more than this share of it; 0: none.'
 complete -c distill3r -n '__distill3r_at "/infer"' -l voxel -r -F -d 'Keep one point per cube of this edge; 0: all points.'
 complete -c distill3r -n '__distill3r_at "/infer"' -l max-points -r -F -d 'Keep at most so many points.'
-complete -c distill3r -n '__distill3r_at "/infer"' -l cloud -r -F -d 'Points of the global map, or local points carried by each view’s similarity.'
+complete -c distill3r -n '__distill3r_at "/infer"' -l cloud -r -F -d 'Local points carried by each view’s similarity, or points of the global maps.'
 complete -c distill3r -n '__distill3r_at "/infer"' -l poses -r -F -d 'Cameras from that similarity, or from PnP with RANSAC (extra colmap).'
 complete -c distill3r -n '__distill3r_at "/infer"' -l scale-from -r -F -d 'Make lengths metric: the distance between two views, or a file of lines NAME X Y Z with camera positions in metres.'
 complete -c distill3r -n '__distill3r_at "/infer"' -l precision -x -a 'auto float32 bfloat16' -d 'Of the student’s products; auto: bfloat16 on a GPU that has it.'
@@ -225,6 +225,8 @@ complete -c distill3r -n '__distill3r_at "/cache/import"' -s h -l help -d 'Show 
 complete -c distill3r -n '__distill3r_at "/bench"' -f
 complete -c distill3r -n '__distill3r_at "/bench"' -a cache -d 'Measure the teacher cache against the original project’s format: bytes, time, memory.'
 complete -c distill3r -n '__distill3r_at "/bench"' -a gates -d 'Hold a GPU to the project’s promises: time against the teacher, memory, views.'
+complete -c distill3r -n '__distill3r_at "/bench"' -a train -d 'Time a training step: data wait, forward, backward, optimizer.'
+complete -c distill3r -n '__distill3r_at "/bench"' -a ablation -d 'Train students with and without the teacher’s confidence; score them against the truth.'
 complete -c distill3r -n '__distill3r_at "/bench"' -l views -r -F -d 'A..B: the paper’s points 12, 32, 64, 96, 128 in it; A..B..S: steps; 2,8,32.'
 complete -c distill3r -n '__distill3r_at "/bench"' -l size -r -F -d 'Rows x columns of the student’s views; a teacher’s are the nearest.'
 complete -c distill3r -n '__distill3r_at "/bench"' -l preset -x -a 'paper small tiny' -d 'Student with random weights: paper, small or tiny.'
@@ -279,6 +281,43 @@ complete -c distill3r -n '__distill3r_at "/bench/gates"' -s v -l verbose -d 'Say
 complete -c distill3r -n '__distill3r_at "/bench/gates"' -l debug -d 'Show tracebacks.'
 complete -c distill3r -n '__distill3r_at "/bench/gates"' -l no-color -d 'Plain text.'
 complete -c distill3r -n '__distill3r_at "/bench/gates"' -s h -l help -d 'Show this message and exit.'
+complete -c distill3r -n '__distill3r_at "/bench/train"' -f
+complete -c distill3r -n '__distill3r_at "/bench/train"' -l preset -x -a 'paper small tiny' -d 'Student: paper, small or tiny.'
+complete -c distill3r -n '__distill3r_at "/bench/train"' -l batch -r -F -d 'Samples of a step.'
+complete -c distill3r -n '__distill3r_at "/bench/train"' -l views -r -F -d 'Views of a sample.'
+complete -c distill3r -n '__distill3r_at "/bench/train"' -l size -r -F -d 'Rows x columns of a view.'
+complete -c distill3r -n '__distill3r_at "/bench/train"' -l rounds -r -F -d 'Timed steps of each kind, in turns.'
+complete -c distill3r -n '__distill3r_at "/bench/train"' -l recompute -r -F -d 'Activations computed twice: none, heads or all.'
+complete -c distill3r -n '__distill3r_at "/bench/train"' -l output -s o -r -F -d 'Where the result goes.'
+complete -c distill3r -n '__distill3r_at "/bench/train"' -l device -x -a 'auto cpu cuda mps' -d 'auto, cpu, cuda, cuda:1 or mps.'
+complete -c distill3r -n '__distill3r_at "/bench/train"' -l seed -r -F -d 'Seed of every random choice.'
+complete -c distill3r -n '__distill3r_at "/bench/train"' -l overwrite -d 'Replace a result made with other settings or inputs.'
+complete -c distill3r -n '__distill3r_at "/bench/train"' -l config -r -F -d 'Settings: a YAML file, or the bare name of a shipped one.'
+complete -c distill3r -n '__distill3r_at "/bench/train"' -l set -r -F -d 'One setting, by its dotted key. May be repeated.'
+complete -c distill3r -n '__distill3r_at "/bench/train"' -l print-config -d 'Print the settings that would be used, and stop.'
+complete -c distill3r -n '__distill3r_at "/bench/train"' -l json -d 'One JSON object on stdout.'
+complete -c distill3r -n '__distill3r_at "/bench/train"' -s q -l quiet -d 'Results and errors only.'
+complete -c distill3r -n '__distill3r_at "/bench/train"' -s v -l verbose -d 'Say more.'
+complete -c distill3r -n '__distill3r_at "/bench/train"' -l debug -d 'Show tracebacks.'
+complete -c distill3r -n '__distill3r_at "/bench/train"' -l no-color -d 'Plain text.'
+complete -c distill3r -n '__distill3r_at "/bench/train"' -s h -l help -d 'Show this message and exit.'
+complete -c distill3r -n '__distill3r_at "/bench/ablation"' -f
+complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l seeds -r -F -d 'Students of every loss.'
+complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l steps -r -F -d 'Optimizer steps of each.'
+complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l scenes -r -F -d 'Rooms they learn.'
+complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l processes -r -F -d 'Students at once, one thread each.'
+complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l output -s o -r -F -d 'Where the result goes.'
+complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l seed -r -F -d 'Seed of every random choice.'
+complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l overwrite -d 'Replace a result made with other settings or inputs.'
+complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l config -r -F -d 'Settings: a YAML file, or the bare name of a shipped one.'
+complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l set -r -F -d 'One setting, by its dotted key. May be repeated.'
+complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l print-config -d 'Print the settings that would be used, and stop.'
+complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l json -d 'One JSON object on stdout.'
+complete -c distill3r -n '__distill3r_at "/bench/ablation"' -s q -l quiet -d 'Results and errors only.'
+complete -c distill3r -n '__distill3r_at "/bench/ablation"' -s v -l verbose -d 'Say more.'
+complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l debug -d 'Show tracebacks.'
+complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l no-color -d 'Plain text.'
+complete -c distill3r -n '__distill3r_at "/bench/ablation"' -s h -l help -d 'Show this message and exit.'
 complete -c distill3r -n '__distill3r_at "/models"' -f
 complete -c distill3r -n '__distill3r_at "/models"' -a list -d 'Show every model with its size, licence, and where its file is or goes.'
 complete -c distill3r -n '__distill3r_at "/models"' -a path -d 'Print where the weights of one model are.'

@@ -100,11 +100,11 @@ def infer(
     cloud: Annotated[
         str,
         typer.Option(
-            metavar="global|aligned",
+            metavar="aligned|global",
             rich_help_panel=_CLOUD,
-            help="Points of the global map, or local points carried by each view's similarity.",
+            help="Local points carried by each view's similarity, or points of the global maps.",
         ),
-    ] = "global",
+    ] = "aligned",
     poses: Annotated[
         str,
         typer.Option(

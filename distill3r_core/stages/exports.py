@@ -218,7 +218,7 @@ def _observations(job: Export) -> Observations:
 def _preview(job: Export) -> Path:
     """Photo, depth and confidence of a few views, spread over all."""
     views = [job.scene.views[index] for index in evenly(len(job.scene.views), _PREVIEW_ROWS)]
-    confidences = [np.log(view.maps.confidence_global) for view in views]
+    confidences = [np.log(job.scene.confidence_of(view)) for view in views]
     span = limits(np.concatenate([confidence.ravel() for confidence in confidences]))
     rows = [
         [

@@ -84,7 +84,7 @@ class InferSettings:
     edges: Annotated[float, Field(ge=0)] = 0.0
     voxel: Annotated[float, Field(ge=0)] = 0.0
     max_points: Annotated[int, Field(ge=1)] = 1_000_000
-    cloud: CloudSource = "global"
+    cloud: CloudSource = "aligned"
     poses: PoseSource = "similarity"
     scale_from: str | None = None
     fps: Annotated[float, Field(gt=0)] = 2.0

@@ -72,13 +72,14 @@ class SceneOutcome:
             "peak_bytes": forward.peak_bytes,
             "head_chunk": forward.head_chunk,
         }
+        confidence = "confidence_local" if scene.cloud_from == "aligned" else "confidence_global"
         views = [
             {
                 "name": view.camera.name,
                 "size": list(view.camera.size),
                 "focal": round(float(view.camera.intrinsics[0, 0]), 2),
                 "focal_source": view.camera.facts["focal_source"],
-                "confidence": round(view.camera.facts["confidence_global"], 4),
+                "confidence": round(view.camera.facts[confidence], 4),
                 "kept": round(kept, 4),
                 "pnp_degrees": None if view.agreement is None else round(view.agreement[0], 4),
                 "pnp_distance": None if view.agreement is None else round(view.agreement[1], 5),

@@ -36,7 +36,7 @@ def reconstruct(
     student: Student,
     *,
     fit: Fit | None = None,
-    cloud: CloudSource = "global",
+    cloud: CloudSource = "aligned",
     poses: PoseSource = "similarity",
     scale_from: str | None = None,
     seed: int = 0,

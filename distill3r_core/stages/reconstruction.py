@@ -142,8 +142,8 @@ class Reconstruction:
     Args:
         views: In order; the first one's pose is the identity.
         scale: What a length of 1 means.
-        cloud_from: Which points make the cloud: the global map's, or the local ones carried by
-            each view's similarity.
+        cloud_from: Which points make the cloud: the local ones carried by each view's similarity,
+            which lie nearer to the truth on real frames (docs/benchmarks.md), or the global map's.
         facts: About the model, for the headers of files.
     """
 
@@ -151,6 +151,11 @@ class Reconstruction:
     scale: Scale = dataclasses.field(default_factory=Scale)
     cloud_from: CloudSource = "aligned"
     facts: tuple[str, ...] = ()
+
+    def confidence_of(self, view: SolvedView) -> Float[np.ndarray, "H W"]:
+        """The confidence of the points that make the cloud."""
+        maps = view.maps
+        return maps.confidence_local if self.cloud_from == "aligned" else maps.confidence_global
 
     @property
     def cameras(self) -> list[Camera]:
@@ -236,15 +241,11 @@ def _kept(scene: Reconstruction, chosen: Int64[np.ndarray, "_"]) -> tuple[float,
 
 def _flat(scene: Reconstruction) -> tuple[np.ndarray, np.ndarray]:
     """Points and confidence of all views, one after the other."""
-    if scene.cloud_from == "aligned":
-        points = [view.points_aligned for view in scene.views]
-        confidence = [view.maps.confidence_local for view in scene.views]
-    else:
-        points = [view.maps.points_global for view in scene.views]
-        confidence = [view.maps.confidence_global for view in scene.views]
+    aligned = scene.cloud_from == "aligned"
+    points = [view.points_aligned if aligned else view.maps.points_global for view in scene.views]
     return (
         np.concatenate([part.reshape(-1, 3) for part in points]),
-        np.concatenate([part.reshape(-1) for part in confidence]),
+        np.concatenate([scene.confidence_of(view).reshape(-1) for view in scene.views]),
     )
 
 

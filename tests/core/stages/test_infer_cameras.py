@@ -9,7 +9,7 @@ from exact_scene import CAMERAS, SCALES, exact_views, world_from_cams
 from distill3r_core.errors import ExtraMissingError, RequestError
 from distill3r_core.geometry import pnp
 from distill3r_core.io.fit import Fit, Fitted
-from distill3r_core.stages.reconstruction import Maps, Reconstruction
+from distill3r_core.stages.reconstruction import Cleaning, Maps, Reconstruction
 from distill3r_core.stages.scale import apply_known, read_known
 from distill3r_core.stages.solve import solve
 from distill3r_core.types import Placement
@@ -192,3 +192,24 @@ def test_a_damaged_file_of_positions_is_refused_with_its_line(tmp_path):
     file.write_text("view_000 0 0 0\nview_001 1 x 0\n")
     with pytest.raises(RequestError, match="line 2"):
         read_known(str(file))
+
+
+def test_noise_of_the_global_maps_is_left_out_of_the_aligned_cloud():
+    views, maps = exact_views()
+    generator = np.random.default_rng(0)
+    noisy = [
+        dataclasses.replace(
+            part,
+            points_global=part.points_global
+            + generator.normal(scale=0.05, size=part.points_global.shape).astype(np.float32),
+        )
+        for part in maps
+    ]
+    solved = solve(views, noisy).views
+    truth = np.concatenate([part.points_global.reshape(-1, 3) for part in maps])
+    clouds = {
+        name: Reconstruction(solved, cloud_from=name).clean(Cleaning(conf=0.0)).cloud.points
+        for name in ("global", "aligned")
+    }
+    error = {name: np.linalg.norm(points - truth, axis=1).mean() for name, points in clouds.items()}
+    assert error["aligned"] < 0.2 * error["global"]
