@@ -147,13 +147,14 @@ def finish(
     else:
         points = planes[..., :3, :, :].float().movedim(-3, -1)
     stored = planes[..., 3:6, :, :].float().movedim(-3, -1) if count > LOCAL_PLANES else None
-    # Outside the mask planes are zero; the least confidence there is is 1.
-    confidence = planes[..., -2:, :, :].float().clamp(min=1.0)
+    valid = mask.bool()
+    # Outside the mask planes are zero, and the least confidence there is is 1.
+    confidence = torch.where(valid[..., None, :, :], planes[..., -2:, :, :].float(), 1.0)
     return TeacherTargets(
         points_local=points,
         confidence_local=confidence[..., 0, :, :],
         confidence_global=confidence[..., 1, :, :],
-        valid_mask=mask.bool(),
+        valid_mask=valid,
         global_from_local=global_from_local,
         stored_points_global=stored,
         intrinsics=intrinsics,

@@ -1,0 +1,175 @@
+"""The original project's format: written, read, and refused where it is not what it claims."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from cache_material import a_header, fill, pictures, rgbd_manifest, smooth_targets
+
+from distill3r_core.cache.maps_layout import Kind
+from distill3r_core.cache.release_format import (
+    ARRAYS,
+    ReleaseSample,
+    read_sample,
+    unpack_masks,
+    write_sample,
+)
+from distill3r_core.cache.sample_codec import SampleEncoder, float16_step
+from distill3r_core.cache.store import TeacherCache, unpacked
+from distill3r_core.errors import DamageError, NothingUsableError
+from distill3r_core.stages.cache import CacheSettings, build_cache
+from distill3r_core.stages.cache_release import (
+    ImportSettings,
+    export_release,
+    from_release,
+    import_release,
+)
+
+
+def recorded_exports(golden_dir) -> dict[str, ReleaseSample]:
+    facts = json.loads((golden_dir / "teacher_export.json").read_text())
+    size = tuple(facts["target_HxW"])
+    with np.load(golden_dir / "teacher_export.npz") as arrays:
+        return {
+            name: ReleaseSample(
+                **{
+                    key: arrays[f"{name}/{key}"]
+                    for key in ("xyz_local", "xyz_global", "conf_local", "conf_global")
+                },
+                masks=unpack_masks(np.array(sample["masks"], dtype=object), size),
+                views=sample["sampled_views_json"],
+            )
+            for name, sample in facts["samples"].items()
+        }
+
+
+def test_the_derived_global_map_of_the_recorded_export_is_within_its_float16_step(golden_dir):
+    for name, release in recorded_exports(golden_dir).items():
+        targets = from_release(release)
+        views = len(targets.points_local)
+        images = pictures(views=views, size=tuple(targets.points_local.shape[1:3]))
+        sample = SampleEncoder().encode(name, "", images, targets, {"pictures": [""] * views})
+        assert sample.kind & ~Kind.SHARED == Kind(0), "twelve numbers should say it"
+        again, mask = unpacked(sample), targets.valid_mask
+        assert again.stored_points_global is None
+        assert torch.equal(again.valid_mask, mask)
+        assert torch.equal(again.points_local[mask], targets.points_local[mask])
+        assert torch.equal(again.confidence_local[mask], targets.confidence_local[mask])
+        truth = targets.stored_points_global
+        error = (again.points_global - truth).abs().amax(-1)
+        # The step of a point: of its largest coordinate, before or after it is carried.
+        scale = torch.linalg.norm(targets.global_from_local[..., :3], ord=2, dim=(-2, -1))
+        carried = targets.points_local.abs().amax(-1) * scale[:, None, None]
+        step = float16_step(carried) + float16_step(truth.abs().amax(-1))
+        assert (error[mask] <= step[mask]).all()
+
+
+def test_the_exact_codec_gives_the_recorded_global_map_back_bit_for_bit(golden_dir):
+    for name, release in recorded_exports(golden_dir).items():
+        targets = from_release(release)
+        views = len(targets.points_local)
+        images = pictures(views=views, size=tuple(targets.points_local.shape[1:3]))
+        sample = SampleEncoder(exact_global=True).encode(name, "", images, targets, {})
+        again, mask = unpacked(sample), targets.valid_mask
+        assert torch.equal(again.points_global[mask], targets.stored_points_global[mask])
+
+
+def test_a_sample_survives_the_original_format(tmp_path):
+    targets = smooth_targets()
+    invalid = ~targets.valid_mask
+    release = ReleaseSample(
+        xyz_local=targets.points_local.masked_fill(invalid[..., None], float("nan")).half().numpy(),
+        xyz_global=targets.points_global.masked_fill(invalid[..., None], float("nan"))
+        .half()
+        .numpy(),
+        conf_local=targets.confidence_local.masked_fill(invalid, 0).half().numpy(),
+        conf_global=targets.confidence_global.masked_fill(invalid, 0).half().numpy(),
+        masks=targets.valid_mask.numpy(),
+        views={"sampled_image_paths": ["a.png", "b.png"]},
+    )
+    write_sample(tmp_path, release)
+    again = read_sample(tmp_path)
+    for name in ("xyz_local", "xyz_global", "conf_local", "conf_global", "masks"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(release, name))
+    with np.load(tmp_path / ARRAYS, allow_pickle=True) as theirs:  # as the original reads it
+        assert int(theirs["num_views"]) == 2
+        assert theirs["xyz_local"].dtype == np.float16
+        assert theirs["masks"].dtype == object
+
+
+class Trap:
+    def __reduce__(self):
+        return (print, ("this must not run",))
+
+
+def test_a_pickle_that_would_run_something_is_refused_and_does_not_run(tmp_path, capsys):
+    trap = np.empty(1, dtype=object)
+    trap[0] = Trap()
+    empty = np.zeros((1, 2, 2, 3), np.float16)
+    np.savez(
+        tmp_path / ARRAYS,
+        xyz_local=empty,
+        xyz_global=empty,
+        conf_local=empty[..., 0],
+        conf_global=empty[..., 0],
+        masks=trap,
+        num_views=1,
+        inference_time=np.float32(0),
+    )
+    (tmp_path / "sampled_views.json").write_text("{}")
+    with pytest.raises(DamageError, match="asks for"):
+        read_sample(tmp_path)
+    assert "must not run" not in capsys.readouterr().out
+    assert pickle.loads(pickle.dumps(print)) is print  # it would have been possible
+
+
+@pytest.mark.parametrize("cut", [0, 10, 0.5, -20])
+def test_a_cut_archive_is_damage_and_no_crash(tmp_path, cut):
+    targets = smooth_targets()
+    half = targets.points_local.half().numpy()
+    confidence = targets.confidence_local.half().numpy()
+    write_sample(
+        tmp_path,
+        ReleaseSample(half, half, confidence, confidence, targets.valid_mask.numpy(), {}),
+    )
+    data = (tmp_path / ARRAYS).read_bytes()
+    (tmp_path / ARRAYS).write_bytes(data[: int(cut * len(data)) if 0 < cut < 1 else cut])
+    with pytest.raises(DamageError, match="cannot be read"):
+        read_sample(tmp_path)
+
+
+def test_a_cache_goes_to_the_original_format_and_comes_back(tmp_path):
+    manifest = rgbd_manifest(tmp_path / "data", scenes=2, samples=2, views=3, size=(60, 80))
+    build_cache(CacheSettings(manifest=manifest, output=tmp_path / "ours", size="28x42"))
+    export_release(tmp_path / "ours", tmp_path / "npz")
+    folders = sorted(path.parent.name for path in (tmp_path / "npz").rglob(ARRAYS))
+    assert folders == [f"scene{scene}_sample{k:02d}" for scene in range(2) for k in range(2)]
+    views = json.loads((tmp_path / "npz/data/scene0_sample01/sampled_views.json").read_text())
+    assert views["sampled_count"] == 3
+    assert views["sample_id"] == 1
+    assert views["total_samples"] == 2
+
+    report = import_release(ImportSettings(tmp_path / "npz", tmp_path / "back"))
+    assert report.result == {"planned": 4, "finished": 4}
+    ours, back = TeacherCache(tmp_path / "ours"), TeacherCache(tmp_path / "back")
+    assert back.names() == ours.names()
+    for name in ours.names():
+        one, other = ours.read(name), back.read(name)
+        mask = one.targets.valid_mask
+        assert torch.equal(mask, other.targets.valid_mask)
+        assert one.pictures == other.pictures
+        local = one.targets.points_local.half().float()
+        assert torch.equal(other.targets.points_local[mask], local[mask])
+        close = {"rtol": 2**-9, "atol": 2**-8}
+        moved = (one.targets.points_global[mask], other.targets.points_global[mask])
+        torch.testing.assert_close(*moved, **close)
+
+
+def test_an_import_without_its_pictures_says_where_to_name_them(tmp_path):
+    fill(tmp_path / "ours", a_header())
+    export_release(tmp_path / "ours", tmp_path / "npz")
+    with pytest.raises(NothingUsableError) as error:
+        import_release(ImportSettings(tmp_path / "npz", tmp_path / "back"))
+    assert "--images" in (error.value.hint or "")
