@@ -49,6 +49,17 @@ def test_the_demo_passes_and_leaves_all_that_it_names(cli, tmp_path):
         assert np.asarray(picture).std() > 20
 
 
+@pytest.mark.slow
+def test_the_printed_commands_run_one_after_another_alone(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = DemoSettings(rooms=1, views=12, every=4, steps=2)
+    render_rooms(settings, overwrite=False, progress=Silent())
+    for step in steps_of(settings):
+        done = cli(*shlex.split(step.command)[1:], cwd=tmp_path)
+        assert done.returncode == 0, f"{step.command}\n{done.stderr}"
+    assert (settings.output / "infer" / "scene.ply").is_file()
+
+
 def test_a_demo_that_learns_nothing_fails_and_a_rerun_finds_all_done(
     cli_inprocess, tmp_path, monkeypatch
 ):

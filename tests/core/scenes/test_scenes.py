@@ -141,6 +141,24 @@ def test_an_arc_spans_the_angle_asked_for():
     assert math.degrees(float(swept)) == pytest.approx(40.0, abs=1e-3)
 
 
+def test_cameras_stay_in_the_room_and_out_of_things(drill):
+    for seed in range(drill(500)):
+        scene = build_scene(seed)
+        centers = arc(scene, 5, seed=seed)[:, :3, 3]
+        room = torch.tensor(scene.size)
+        assert bool((centers[:, :2].abs() < room[:2] / 2 - 0.2).all())
+        assert bool(((centers[:, 2] > 0.5) & (centers[:, 2] < room[2] - 0.3)).all())
+        for body in scene.bodies:
+            if isinstance(body.surface, Sphere | Box):
+                reach = (
+                    body.surface.radius
+                    if isinstance(body.surface, Sphere)
+                    else (float(body.surface.half[:2].norm()))
+                )
+                apart = (centers - body.surface.center)[:, :2].norm(dim=-1)
+                assert float(apart.min()) > reach + 0.1
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_every_ray_of_a_room_ends_on_a_surface_it_meets(seed):
     scene = build_scene(seed)
