@@ -77,6 +77,7 @@ def compose(
     *,
     headings: Sequence[str],
     captions: Sequence[str] = (),
+    aspects: Sequence[float] = (),
     height: int = 150,
 ) -> Rgb:
     """Panels in rows under headings.
@@ -85,10 +86,16 @@ def compose(
         rows: Pictures of one view a row, as many as there are headings; sizes may differ.
         headings: Over the columns.
         captions: Under the rows, one each.
-        height: Rows of pixels of a panel; widths follow the pictures' shapes.
+        aspects: Width over height at which the panels of each row are shown, where they are
+            squashed; empty: their own.
+        height: Rows of pixels of a panel.
     """
     assert all(len(row) == len(headings) for row in rows)
-    scaled = [[_scale(panel, height) for panel in row] for row in rows]
+    shapes = aspects or [None] * len(rows)
+    scaled = [
+        [_scale(panel, height, aspect) for panel in row]
+        for row, aspect in zip(rows, shapes, strict=True)
+    ]
     widths = [max(row[column].width for row in scaled) for column in range(len(headings))]
     step = height + _GAP + (_LINE if captions else 0)
     canvas = Image.new(
@@ -115,9 +122,9 @@ def write_picture(path: Path, picture: Rgb) -> None:
         Image.fromarray(picture).save(beside)
 
 
-def _scale(panel: Rgb, height: int) -> Image.Image:
+def _scale(panel: Rgb, height: int, aspect: float | None) -> Image.Image:
     rows, columns = panel.shape[:2]
-    size = (max(1, round(columns * height / rows)), height)
+    size = (max(1, round(height * (aspect or columns / rows))), height)
     # Nearest where maps grow: invented values between pixels would look like detail.
     how = Image.Resampling.NEAREST if height > rows else Image.Resampling.BOX
     return Image.fromarray(panel).resize(size, how)

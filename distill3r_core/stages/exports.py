@@ -232,10 +232,17 @@ def _preview(job: Export) -> Path:
         rows,
         headings=("photo", "depth (near is bright)", "confidence"),
         captions=[view.camera.name for view in views],
+        aspects=[_aspect(view) for view in views],
     )
     path = job.folder / "preview.png"
     write_picture(path, picture)
     return path
+
+
+def _aspect(view: SolvedView) -> float:
+    """Width over height of what the student saw, before it was squashed."""
+    left, top, right, bottom = view.loaded.fitted.placement.box
+    return (right - left) / (bottom - top)
 
 
 WRITERS: Mapping[str, Callable[[Export], list[Path]]] = {

@@ -53,3 +53,9 @@ def test_panels_stand_in_their_columns_unmirrored():
     assert columns.max() < np.nonzero(greens)[1].min()
     half = columns.max() - columns.min() + 1
     assert (picture[rows[0], columns.max() + 1 : columns.max() + half] == 0).all()
+
+
+def test_squashed_panels_are_shown_at_their_true_aspect():
+    squashed = np.full((20, 80, 3), 7, np.uint8)
+    picture = compose([[squashed]], headings=("a",), aspects=[4 / 3], height=60)
+    assert (picture == 7).all(-1).sum() == 60 * 80
