@@ -278,7 +278,7 @@ def _print_report(report: "Report") -> None:
         )
         for index, column in enumerate(table.columns):
             left = index == 0 or table.prose
-            drawn.add_column(_escape(column), justify="left" if left else "right")
+            drawn.add_column(_escape(column), justify="left" if left else "right", overflow="fold")
         for row in table.rows:
             drawn.add_row(*(_escape(cell) for cell in row))
         out.print(drawn)
