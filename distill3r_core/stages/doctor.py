@@ -22,7 +22,8 @@ def doctor(folder: Path = Path()) -> Report:
     """
     required = [checks.python(), *checks.packages()]
     if all(check.state == "ok" for check in required):
-        required += [checks.device(), checks.bfloat16(), checks.attention()]
+        required += [checks.torch_build(), checks.device()]
+        required += [checks.bfloat16(), checks.attention()]
     required += [checks.lmdb_store(folder), checks.disk(folder)]
     extras = checks.extras()
     ok = all(check.state == "ok" for check in required)

@@ -28,6 +28,7 @@ EXTRAS = {
     "colmap": "bundle adjustment of what is exported to COLMAP",
     "tb": "TensorBoard beside metrics.jsonl",
 }
+_NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 # Compiled packages can be there and not load. The others are only looked up: timm takes seconds.
 _LOADED = {"torch": "torch", "numpy": "numpy", "lmdb": "lmdb", "pillow": "PIL", "scipy": "scipy"}
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)[^;>]*(?:>=([0-9.]+))?")
@@ -85,6 +86,21 @@ def extras() -> list[Check]:
         else:
             checks.append(Check(name, "missing", f"{found.detail}: {purpose}", _install(name)))
     return sorted(checks, key=lambda check: list(EXTRAS).index(check.name))
+
+
+def torch_build() -> Check:
+    """Which torch this is, and whether it can reach the GPU that the machine may have."""
+
+    def look() -> str:
+        import torch
+
+        built = torch.version.cuda or torch.version.hip
+        detail = f"{torch.__version__}, " + (f"for GPUs ({built})" if built else "for CPUs only")
+        if _NVIDIA_DRIVER.exists() and not torch.cuda.is_available():
+            detail += "; it does not see the NVIDIA GPU of this machine"
+        return f"{detail}, {torch.get_num_threads()} threads"
+
+    return _look("torch", look)
 
 
 def device(name: str = "auto") -> Check:

@@ -22,7 +22,16 @@ def test_json_is_one_object_with_every_check(cli_inprocess, tmp_path):
     assert report["command"] == "doctor"
     assert report["result"]["ok"] is True
     names = {check["name"] for check in report["result"]["checks"]}
-    expected = {"Python", "packages", "device", "bf16", "attention kernels", "cache store", "disk"}
+    expected = {
+        "Python",
+        "packages",
+        "torch",
+        "device",
+        "bf16",
+        "attention kernels",
+        "cache store",
+        "disk",
+    }
     assert expected <= names
     assert set(report["result"]) >= {"ready_for", "extras", "weights"}
 
@@ -49,6 +58,14 @@ def test_a_missing_package_is_a_finding_with_its_command(monkeypatch):
     (lacking,) = [check for check in doctor_checks.packages() if check.state != "ok"]
     assert (lacking.name, lacking.state) == ("lmdb", "failed")
     assert lacking.remedy.endswith("-m pip install distill3r")
+
+
+def test_a_gpu_that_torch_does_not_see_is_named(monkeypatch, tmp_path):
+    driver = tmp_path / "version"
+    driver.write_text("NVRM")
+    monkeypatch.setattr(doctor_checks, "_NVIDIA_DRIVER", driver)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert "does not see the NVIDIA GPU" in doctor_checks.torch_build().detail
 
 
 def test_an_old_package_is_a_finding(monkeypatch):
