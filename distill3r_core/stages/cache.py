@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +23,7 @@ from distill3r_core.errors import (
 from distill3r_core.io.buckets import PATCH
 from distill3r_core.io.fit import Fit
 from distill3r_core.report import Failure, Progress, Report, Silent
-from distill3r_core.stages.cache_plan import Plan, header_of, plan_samples, share_of
+from distill3r_core.stages.cache_plan import plan_samples, share_of
 from distill3r_core.stages.cache_ranks import device_of, gather, part_of, together
 from distill3r_core.stages.cache_report import Job, check_room, figures, finished_report, rehearse
 from distill3r_core.stages.cache_work import Tally, make_samples
@@ -100,8 +101,11 @@ def build_cache(
     require_weights(name, settings.weights)
     _require_columns(name, manifest)
     teacher = _build(name, settings)
+    header = _header(settings, teacher, manifest)
+    if (settings.output / HEADER).exists():  # refuse before pictures are looked at
+        compare_settings(settings.output, read_header(settings.output), header)
     plan = plan_samples(manifest, views=settings.views, progress=progress)
-    header = _header(settings, teacher, manifest, plan)
+    header = replace(header, plan=plan.planned)
     finished = _finished(settings.output, header)
     own = share_of([s.name for s in plan.planned], index=part.index, count=part.count)
     refused = {failure.item for failure in plan.failed}
@@ -173,9 +177,8 @@ def _require_columns(name: str, manifest: Manifest) -> None:
     )
 
 
-def _header(
-    settings: CacheSettings, teacher: Teacher, manifest: Manifest, plan: Plan
-) -> CacheHeader:
+def _header(settings: CacheSettings, teacher: Teacher, manifest: Manifest) -> CacheHeader:
+    """The header of the cache that is to be, without its plan."""
     automatic = settings.size == "auto"
     rows, columns = (int(n) for n in (_BASE_SIZE if automatic else settings.size).split("x"))
     fit = Fit(
@@ -190,28 +193,23 @@ def _header(
     threshold = teacher.threshold if settings.threshold is None else settings.threshold
     # Depth in no known unit makes points in none.
     unknown = any(row.depth_path and row.unit == "none" for row in manifest.rows)
-    return header_of(
-        teacher,
-        plan=plan.planned,
-        fit=fit,
-        automatic=automatic,
+    return CacheHeader(
+        teacher=teacher.name,
+        licence=teacher.licence,
+        weights_hash=teacher.weights_hash,
+        size="auto" if automatic else fit.size,
+        fit=fit.as_plain(),
         threshold=threshold,
-        exact_global=settings.exact_global,
-        export=export,
-        processing={},
         metric=teacher.metric and not unknown,
+        export=export,
+        codec="exact" if settings.exact_global else "similarity",
     )
 
 
 def _finished(folder: Path, header: CacheHeader) -> set[str]:
-    """Names of the planned samples that are there.
-
-    Raises:
-        ConflictError: What is there was made with other settings.
-    """
+    """Names of the planned samples that are there."""
     if not (folder / HEADER).exists():
         return set()
-    compare_settings(folder, read_header(folder), header)
     return set(TeacherCache(folder, plan=header.plan).names())
 
 

@@ -3,16 +3,14 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from distill3r_core.cache.header import CacheHeader, PlannedSample
+from distill3r_core.cache.header import PlannedSample
 from distill3r_core.data.manifest import Manifest, Row, Sample
 from distill3r_core.data.views import content_of, read_stamps
 from distill3r_core.errors import ImageError, NothingUsableError
 from distill3r_core.io.buckets import PATCH, nearest_bucket
 from distill3r_core.io.fit import Fit, is_portrait, oriented, teacher_placement
 from distill3r_core.report import Failure, Progress
-from distill3r_core.teachers.base import Teacher
 
 
 @dataclass(frozen=True)
@@ -74,34 +72,6 @@ def size_of(fit: Fit, rows: Sequence[Row]) -> tuple[int, int]:
 def patches_of(size: tuple[int, int]) -> int:
     """How many patches a size has."""
     return (size[0] // PATCH) * (size[1] // PATCH)
-
-
-def header_of(
-    teacher: Teacher,
-    *,
-    plan: tuple[PlannedSample, ...],
-    fit: Fit,
-    automatic: bool,
-    threshold: float | None,
-    exact_global: bool,
-    export: Mapping[str, Any],
-    processing: Mapping[str, Any],
-    metric: bool,
-) -> CacheHeader:
-    """The header of the cache that is to be."""
-    return CacheHeader(
-        teacher=teacher.name,
-        licence=teacher.licence,
-        weights_hash=teacher.weights_hash,
-        size="auto" if automatic else fit.size,
-        fit=fit.as_plain(),
-        threshold=threshold,
-        metric=metric,
-        export=export,
-        codec="exact" if exact_global else "similarity",
-        processing=processing,
-        plan=plan,
-    )
 
 
 def share_of(names: Sequence[str], *, index: int, count: int) -> list[str]:

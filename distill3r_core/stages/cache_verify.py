@@ -125,7 +125,7 @@ def _check_shards(path: Path, progress: Progress) -> tuple[list[_Damage], int, i
             _check_sample(shard, entry, decoder)
         except DamageError as error:
             damage.append(_Damage(shard.folder, name, error.message))
-        progress.advance(1, damaged=len(damage))
+        progress.advance(1, damaged=str(len(damage)))
     return damage, len(listed), views
 
 

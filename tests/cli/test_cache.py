@@ -1,0 +1,121 @@
+"""`distill3r cache` and its siblings as a user types them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distill3r_core.data.manifest import Row, write_manifest
+from distill3r_core.data.views import content_hash, picture_hash
+from distill3r_core.io.depth import as_stored, write_depth
+from distill3r_core.io.images import write_picture
+
+MAKE = ("cache", "--size", "28x42")
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A folder with a manifest of two samples of two RGB-D frames."""
+    rng, rows = np.random.default_rng(0), []
+    camera, pose = np.diag([60.0, 60.0, 1.0]), np.eye(4)
+    for frame in range(4):
+        pixels = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+        depth = (1 + rng.random((40, 60))).astype(np.float32)
+        image, map_ = f"images/{frame}.png", f"depth/{frame}.png"
+        write_picture(tmp_path / "data" / image, pixels)
+        write_depth(tmp_path / "data" / map_, depth, unit="m")
+        picture = picture_hash(pixels)
+        known = {"intrinsics": camera, "world_from_cam": pose, "unit": "m"}
+        content = content_hash(picture, depth=as_stored(depth, "m"), **known)
+        rows.append(
+            Row(
+                dataset="own",
+                split="train",
+                scene_id="desk",
+                sample_id=f"{frame:06d}",
+                image_path=image,
+                K=tuple(camera.ravel()),
+                H=40,
+                W=60,
+                K_source="calibrated",
+                depth_path=map_,
+                depth_format="png16mm",
+                pose=tuple(pose.ravel()),
+                unit="m",
+                picture=picture,
+                content=content,
+                windows=(frame // 2,),
+            )
+        )
+    write_manifest(tmp_path / "data" / "manifest.csv", rows)
+    return tmp_path
+
+
+def test_the_cache_is_made_resumed_and_described_by_the_real_command(cli, folder):
+    first = cli(*MAKE, "--resume", "--json", cwd=folder)
+    assert first.returncode == 0, first.stderr
+    assert json.loads(first.stdout)["result"]["finished"] == 2
+    again = cli(*MAKE, "--resume", cwd=folder)
+    assert again.returncode == 0
+    assert "finished before" in again.stderr
+
+
+def test_every_status_of_the_contract(cli_inprocess, folder):
+    def run(*arguments: str) -> tuple[int, str, str]:
+        return cli_inprocess(*arguments, cwd=folder)
+
+    assert run("cache", "--teacher", "fast3r")[0] == 3
+    assert run("cache", "--manifest", "nothing.csv")[0] == 3
+    assert not (folder / "caches").exists()
+    status, out, _ = run(*MAKE, "--dry-run")
+    assert (status, "time expected" in out) == (0, True)
+    assert not (folder / "caches").exists()
+    assert run("cache", "--size", "28x40")[0] == 2
+    assert run("cache", "--teacher", "nobody")[0] == 2
+    assert run(*MAKE, "--shard", "2/2")[0] == 2
+    assert run(*MAKE)[0] == 0
+    status, _, err = run("cache", "--size", "42x28", "--resume")
+    assert (status, "size: [28, 42] → [42, 28]" in err) == (2, True)
+    picture = folder / "data/images/1.png"
+    picture.write_bytes(picture.read_bytes()[:-200])
+    status, _, err = run(*MAKE, "--resume")
+    assert (status, "own/desk/000" in err) == (5, True)
+
+
+def test_siblings_do_what_they_say(cli_inprocess, folder):
+    def run(*arguments: str) -> tuple[int, str, str]:
+        return cli_inprocess("cache", *arguments, cwd=folder)
+
+    assert run("--size", "28x42")[0] == 0
+    status, out, _ = run("info", "--json", "--picture", "maps.png")
+    assert (status, json.loads(out)["result"]["finished"]) == (0, 2)
+    assert (folder / "maps.png").is_file()
+    assert run("verify", "caches/teacher", "--recompute", "1")[0] == 0
+    assert run("merge", "caches/teacher", "-o", "caches/other")[0] == 0
+    assert run("export", "caches/other", "--format", "npz", "-o", "npz")[0] == 0
+    assert run("import", "npz", "-o", "caches/back")[0] == 0
+    assert run("info", "caches/nothing")[0] == 3
+    assert run("export", "caches/other", "--format", "zip", "-o", "zip")[0] == 2
+    data = folder / "caches/other/shard-0000/data.mdb"
+    data.write_bytes(data.read_bytes()[:5000])
+    status, out, _ = run("verify", "caches/other")
+    assert (status, "damaged" in out) == (1, True)
+    assert run("verify", "caches/other", "--repair")[0] == 0
+
+
+def test_an_option_before_a_sibling_is_refused_and_not_dropped(cli_inprocess, folder):
+    status, _, err = cli_inprocess("cache", "--resume", "info", "x", cwd=folder)
+    assert status == 2
+    assert "--resume" in err
+
+
+def test_settings_come_from_the_projects_file_and_are_printed(cli_inprocess, folder):
+    (folder / "distill3r.yaml").write_text("cache: {size: 28x42, export: {resample: release}}\n")
+    status, out, _ = cli_inprocess("cache", "--print-config", cwd=folder)
+    assert status == 0
+    assert "size: 28x42" in out
+    assert "resample: release" in out
+    assert not (folder / "caches").exists()
+    status, _, err = cli_inprocess("cache", "--set", "sise=1", cwd=folder)
+    assert (status, "sise" in err) == (2, True)

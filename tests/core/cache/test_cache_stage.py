@@ -1,0 +1,342 @@
+"""The stage: what it makes, refuses, leaves out and takes up again."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cache_material import SIZE, rgbd_manifest
+
+from distill3r_core.cache.database import DATA
+from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.manifest import Manifest, read_manifest, write_manifest
+from distill3r_core.errors import (
+    ConfigError,
+    ConflictError,
+    DiskFullError,
+    InputMissingError,
+    NothingUsableError,
+    OutOfMemoryError,
+    WeightsError,
+)
+from distill3r_core.io.buckets import bucket_sizes, nearest_bucket
+from distill3r_core.report import Silent
+from distill3r_core.stages import cache as stage
+from distill3r_core.stages import cache_report
+from distill3r_core.stages.cache import CacheSettings, build_cache
+from distill3r_core.stages.cache_info import cache_info
+from distill3r_core.stages.cache_merge import merge_caches
+from distill3r_core.stages.cache_plan import share_of
+from distill3r_core.stages.cache_ranks import part_of
+from distill3r_core.stages.cache_verify import VerifySettings, verify_cache
+from distill3r_core.teachers import DepthTeacher
+
+
+@pytest.fixture
+def settings(tmp_path) -> CacheSettings:
+    manifest = rgbd_manifest(tmp_path / "data", views=3)
+    return CacheSettings(manifest=manifest, output=tmp_path / "cache", size="28x42")
+
+
+def records(path: Path) -> dict[str, bytes]:
+    cache = TeacherCache(path)
+    found = {}
+    for name in cache.names():
+        shard, entry = cache.place(name)
+        with shard.records() as stored:
+            found[name] = b"".join(bytes(stored.maps(entry, view)) for view in range(entry.views))
+    return found
+
+
+def test_the_depth_teachers_maps_are_the_sensors_depth_on_the_pixels_rays(settings):
+    report = build_cache(settings)
+    assert report.result["finished"] == report.result["planned"] == 4
+    cache = TeacherCache(settings.output)
+    assert cache.header.teacher == "depth"
+    assert cache.header.metric
+    assert cache.planes == 3
+    sample = cache.read("data/scene0/000")
+    assert sample.images.shape == (3, 3, *SIZE)
+    z = sample.targets.points_local[..., 2]
+    assert ((z > 0.6) & (z < 3.4))[sample.targets.valid_mask].all()
+    anchor = sample.targets.global_from_local[0]
+    torch.testing.assert_close(anchor, torch.eye(3, 4))
+    moved = sample.targets.global_from_local[2, :, 3]
+    torch.testing.assert_close(moved, torch.tensor([0.2, 0, 0]))
+
+
+def test_what_is_finished_is_said_to_be_and_not_made_again(settings):
+    build_cache(settings)
+    before = (settings.output / "shard-0000" / DATA).stat().st_mtime_ns
+    for resume in (False, True):
+        assert build_cache(settings, resume=resume).finished_before
+    assert (settings.output / "shard-0000" / DATA).stat().st_mtime_ns == before
+
+
+def test_a_half_done_cache_is_a_conflict_that_names_the_command(settings):
+    whole = read_manifest(settings.manifest)
+    write_manifest(settings.manifest, [row for row in whole.rows if row.scene_id == "scene0"])
+    build_cache(settings)
+    first = records(settings.output)
+    write_manifest(settings.manifest, whole.rows)
+    with pytest.raises(ConflictError, match="has 2 of 4 samples") as error:
+        build_cache(settings)
+    assert "cache --resume" in (error.value.hint or "")
+    report = build_cache(settings, resume=True)
+    assert report.result["made"] == 2
+    assert first.items() <= records(settings.output).items()
+
+
+def test_other_settings_are_refused_with_the_differences(settings):
+    build_cache(settings)
+    for change, named in (
+        ({"size": "28x56"}, r"size: \[28, 42\] → \[28, 56\]"),
+        ({"threshold": 0.5}, "threshold: None → 0.5"),
+        ({"teacher": "synthetic"}, "teacher: depth → synthetic"),
+        ({"fit": "crop"}, "fit.mode: squash → crop"),
+        ({"exact_global": True}, "codec"),
+    ):
+        with pytest.raises(ConflictError, match=named):
+            build_cache(replace(settings, **change), resume=True)
+    assert build_cache(replace(settings, workers=1, device="cpu"), resume=True).finished_before
+
+
+def test_a_moved_manifest_leaves_finished_samples_valid(settings, tmp_path):
+    build_cache(settings)
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    moved = replace(settings, manifest=tmp_path / "elsewhere" / "manifest.csv")
+    assert build_cache(moved, resume=True).finished_before
+
+
+def test_a_changed_picture_is_left_out_named_and_tried_again(settings):
+    build_cache(settings)
+    picture = settings.manifest.parent / "images/scene1_004.png"
+    kept = picture.read_bytes()
+    picture.write_bytes(kept[:-40])
+    report = build_cache(settings, resume=True)
+    (failure,) = report.failed
+    assert failure.item == "data/scene1/001"
+    assert "images/scene1_004.png" in failure.reason
+    assert TeacherCache(settings.output).missing() == ["data/scene1/001"]
+    picture.write_bytes(kept)
+    report = build_cache(settings, resume=True)
+    assert report.finished_before  # what was made of it is still right
+    assert not report.failed
+
+
+def test_if_every_sample_is_left_out_nothing_is_usable(settings):
+    for picture in (settings.manifest.parent / "images").iterdir():
+        picture.write_bytes(b"no picture")
+    with pytest.raises(NothingUsableError, match="all 4 samples were left out"):
+        build_cache(settings)
+
+
+def test_a_dry_run_says_what_would_be_done_and_creates_nothing(settings):
+    report = build_cache(settings, dry_run=True)
+    assert report.result["to_make"] == 4
+    assert report.result["expected_bytes"] > 0
+    assert report.result["expected_seconds"] > 0
+    assert not settings.output.exists()
+
+
+def test_missing_weights_end_it_before_anything_is_created(settings, monkeypatch, tmp_path):
+    monkeypatch.setenv("DISTILL3R_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    with pytest.raises(WeightsError) as error:
+        build_cache(replace(settings, teacher="fast3r"))
+    assert "--teacher synthetic" in (error.value.hint or "")
+    assert not settings.output.exists()
+
+
+def test_the_depth_teacher_without_depth_is_refused_before_anything_is_created(settings):
+    manifest = read_manifest(settings.manifest)
+    rows = [replace(row, depth_path="", depth_format=None) for row in manifest.rows]
+    write_manifest(settings.manifest, rows)
+    with pytest.raises(InputMissingError, match=r"images/scene0_000\.png"):
+        build_cache(replace(settings, teacher="depth"))
+    assert not settings.output.exists()
+
+
+def test_too_small_a_disk_is_said_before_the_work(settings, monkeypatch):
+    monkeypatch.setattr(cache_report, "free_bytes", lambda _: 1000)
+    with pytest.raises(DiskFullError, match="4 samples need about"):
+        build_cache(settings)
+    assert not settings.output.exists()
+
+
+@pytest.mark.parametrize("size", ["0x14", "224", "225x518", "224X518", "big"])
+def test_a_size_that_is_no_number_of_patches_is_refused(size):
+    with pytest.raises(ValueError, match="multiples of 14"):
+        CacheSettings(size=size)
+
+
+def test_sizes_by_shape_have_as_many_patches_as_the_papers(tmp_path):
+    sizes = bucket_sizes()
+    assert (224, 518) in sizes
+    assert all(0.96 * 592 <= (h // 14) * (w // 14) <= 592 for h, w in sizes)
+    assert nearest_bucket([(480, 640), (640, 480)]) == (294, 392)
+    manifest = rgbd_manifest(tmp_path, scenes=1, samples=1, size=(60, 80))
+    settings = CacheSettings(manifest=manifest, output=tmp_path / "cache", size="auto")
+    build_cache(settings)
+    cache = TeacherCache(tmp_path / "cache")
+    assert cache.header.size == "auto"
+    assert cache.entry("data/scene0/000").size == (294, 392)
+
+
+@pytest.mark.parametrize(
+    ("fit", "size"), [("squash", (42, 28)), ("crop", (42, 28)), ("release", (28, 42))]
+)
+def test_portrait_samples_stand_and_picture_and_maps_show_the_same(tmp_path, fit, size):
+    manifest = rgbd_manifest(tmp_path, scenes=1, samples=1, size=(80, 56))
+    settings = CacheSettings(manifest=manifest, output=tmp_path / "cache", size="28x42", fit=fit)
+    build_cache(settings)
+    sample = TeacherCache(tmp_path / "cache").read("data/scene0/000")
+    assert sample.images.shape[2:] == size
+    assert sample.targets.points_local.shape[1:3] == size
+    points, mask = sample.targets.points_local[0], sample.targets.valid_mask[0]
+    right, down = (points[..., 0], points[..., 1])
+    across = (right[mask], down[mask])
+    if fit == "release":  # transposed: columns run down the picture
+        across = across[::-1]
+    columns = torch.arange(size[1]).expand(size)[mask].float()
+    assert np.corrcoef(across[0], columns)[0, 1] > 0.9
+    assert abs(np.corrcoef(across[1], columns)[0, 1]) < 0.3
+
+
+class Hungry(DepthTeacher):
+    """Runs out of memory on every sample of scene1."""
+
+    def predict(self, views):
+        if "scene1" in views[0].sample:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().predict(views)
+
+
+def test_a_sample_that_does_not_fit_into_memory_is_left_out_and_the_others_are_made(
+    settings, monkeypatch
+):
+    monkeypatch.setattr(stage, "build_teacher", lambda *_, **__: Hungry())
+    report = build_cache(settings)
+    assert [failure.item for failure in report.failed] == ["data/scene1/000", "data/scene1/001"]
+    assert "3 views at once" in report.failed[0].reason
+    assert report.result["finished"] == 2
+    monkeypatch.setattr(Hungry, "predict", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(OutOfMemoryError):
+        build_cache(replace(settings, output=settings.output.with_name("other")))
+
+
+def test_ctrl_c_keeps_what_is_stored_and_resumes(settings, monkeypatch):
+    class Stopped(Silent):
+        def advance(self, steps=1, **figures):
+            if "written" in figures:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_cache(settings, progress=Stopped())
+    done = len(TeacherCache(settings.output).names())
+    assert 1 <= done < 4
+    assert build_cache(settings, resume=True).result["finished"] == 4
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
+def test_shares_are_even_disjoint_and_all(count):
+    names = [f"{n:03d}" for n in range(41)]
+    shares = [share_of(names, index=index, count=count) for index in range(count)]
+    assert sorted(name for share in shares for name in share) == names
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    if count == 4:  # what one of four leaves is spread over those who resume
+        again = [set(share_of(names, index=i, count=2)) & set(shares[3]) for i in range(2)]
+        assert min(map(len, again)) >= 2
+
+
+@pytest.mark.parametrize("shard", ["4/4", "1", "-1/4", "0/0", "a/b", "1/2/3"])
+def test_a_shard_that_is_none_is_refused(shard):
+    with pytest.raises(ConfigError, match="cannot use the shard"):
+        part_of(shard)
+
+
+def test_torchruns_ranks_are_parts_within_parts(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    part = part_of("2/3")
+    assert (part.index, part.count, part.rank, part.ranks) == (9, 12, 1, 4)
+
+
+def break_record(output: Path, name: str) -> None:
+    cache = TeacherCache(output)
+    shard, entry = cache.place(name)
+    with shard.records() as stored:
+        record = bytes(stored.maps(entry, 0))
+    data = shard.folder / DATA
+    broken = bytearray(record)
+    broken[len(record) // 2] ^= 16
+    # Everywhere: small records have copies in pages that are no longer used.
+    data.write_bytes(data.read_bytes().replace(record, broken))
+
+
+def test_verify_finds_damage_and_repair_lets_resume_redo_exactly_that(settings):
+    build_cache(settings)
+    before = records(settings.output)
+    check = VerifySettings(settings.output, manifest=settings.manifest, recompute=2)
+    sound = verify_cache(check)
+    assert sound.result["ok"]
+    assert [entry["equal"] for entry in sound.result["recomputed"]] == [1.0, 1.0]
+    break_record(settings.output, "data/scene0/001")
+    found = verify_cache(replace(check, recompute=0))
+    assert not found.result["ok"]
+    assert "data/scene0/001" in found.result["damaged"][0]
+    assert verify_cache(replace(check, recompute=0, repair=True)).result["ok"]
+    assert build_cache(settings, resume=True).result["made"] == 1
+    assert records(settings.output) == before
+    assert verify_cache(check).result["ok"]
+
+
+def test_verify_moves_a_cut_shard_aside_and_resume_makes_it_again(settings):
+    build_cache(settings)
+    before = records(settings.output)
+    data = settings.output / "shard-0000" / DATA
+    with data.open("r+b") as file:
+        file.truncate(data.stat().st_size // 2)
+    check = VerifySettings(settings.output, manifest=settings.manifest)
+    assert not verify_cache(check).result["ok"]
+    assert verify_cache(replace(check, repair=True)).result["ok"]
+    assert build_cache(settings, resume=True).result["made"] == 4
+    assert records(settings.output) == before
+
+
+def test_verify_always_computes_the_contents_of_pictures(settings):
+    build_cache(settings)
+    manifest = read_manifest(settings.manifest)
+    rows = [replace(row, K=(row.K[0] + 1, *row.K[1:])) for row in manifest.rows[:1]]
+    write_manifest(settings.manifest, [*rows, *manifest.rows[1:]])
+    found = verify_cache(VerifySettings(settings.output, manifest=settings.manifest))
+    assert found.result["changed"] == ["data/scene0/000"]
+    assert not found.result["ok"]
+
+
+def test_a_merge_holds_what_its_parts_hold(settings, tmp_path):
+    build_cache(settings)
+    manifest = Manifest(settings.manifest, read_manifest(settings.manifest).rows)
+    parts = []
+    for scene in ("scene0", "scene1"):
+        write_manifest(settings.manifest, [row for row in manifest.rows if row.scene_id == scene])
+        parts.append(tmp_path / scene)
+        build_cache(replace(settings, output=parts[-1]))
+    merged = merge_caches(parts, tmp_path / "merged")
+    assert merged.result["finished"] == merged.result["planned"] == 4
+    assert records(tmp_path / "merged") == records(settings.output)
+    assert merge_caches(parts, tmp_path / "merged").result["copied"] == 0
+    build_cache(replace(settings, output=tmp_path / "other", size="28x56"))
+    with pytest.raises(ConflictError, match="size"):
+        merge_caches([*parts, tmp_path / "other"], tmp_path / "wrong")
+
+
+def test_info_counts_and_draws(settings, tmp_path):
+    build_cache(settings)
+    report = cache_info(settings.output, picture=tmp_path / "maps.png")
+    assert report.result["finished"] == 4
+    assert report.result["views"] == 12
+    assert 0 < report.result["ratio"] < 0.2
+    assert [scene["samples"] for scene in report.result["scenes"]] == [2, 2]
+    assert (tmp_path / "maps.png").stat().st_size > 1000
