@@ -79,6 +79,7 @@ def _save_run(run, cache_path, *, pictures=None):
         size=SIZE,
         fit=Fit(size=SIZE).as_plain(),
         pictures="pictures.txt",
+        processing=dict(cache.header.processing),
         settings=config.as_plain(TrainSettings(cache=cache_path)),
     )
     save_student(run / "checkpoints/best/model.safetensors", student, metadata)
@@ -199,6 +200,24 @@ def test_a_run_without_validation_samples_has_nothing_to_score(here, tmp_path):
     # All frames of the room were trained on.
     with pytest.raises(NothingUsableError, match="among the run's training frames"):
         _score(run=tmp_path / "run", data=here / "rooms")
+
+
+def test_frames_are_processed_as_the_runs_manifest_did(here, tmp_path):
+    build_manifest(
+        ManifestSettings(
+            roots=(here / "rooms",), output=tmp_path / "data", views=3, stride=1, resize_max=70,
+            val_frames=f"last:{HELD_OUT}",
+        )
+    )  # fmt: skip
+    build_cache(
+        CacheSettings(
+            manifest=tmp_path / "data/manifest.csv", output=tmp_path / "cache", size="28x42"
+        )
+    )
+    _save_run(tmp_path / "run", tmp_path / "cache")
+    report = _score(run=tmp_path / "run", data=here / "rooms", output=tmp_path / "out")
+    # In any other form no frame would be known again.
+    assert report.result["seen_in_training"] == FRAMES - HELD_OUT
 
 
 def test_scoring_again_is_done_already_and_other_settings_go_beside_it(here, tmp_path):
