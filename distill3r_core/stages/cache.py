@@ -14,6 +14,7 @@ from distill3r_core.cache.header import HEADER, CacheHeader, compare_settings, r
 from distill3r_core.cache.shard import PREFIX
 from distill3r_core.cache.store import CacheWriter, TeacherCache
 from distill3r_core.data.manifest import Manifest, read_manifest
+from distill3r_core.data.process import recorded_processing
 from distill3r_core.errors import (
     ConflictError,
     InputMissingError,
@@ -125,7 +126,8 @@ def build_cache(
     )
     if dry_run:
         return rehearse(job, progress)
-    if len(finished) == len(plan.planned):
+    # With several ranks none leaves early: the others would wait for it in the end.
+    if len(finished) == len(plan.planned) and part.ranks == 1:
         return finished_report(job, Tally(), [], before=True)
     _refuse_half_done(job, resume=resume)
     check_room(job)
@@ -203,6 +205,7 @@ def _header(settings: CacheSettings, teacher: Teacher, manifest: Manifest) -> Ca
         metric=teacher.metric and not unknown,
         export=export,
         codec="exact" if settings.exact_global else "similarity",
+        processing=recorded_processing(manifest.root),
     )
 
 
@@ -222,6 +225,8 @@ def _refuse_half_done(job: Job, *, resume: bool) -> None:
     folder = job.folder
     theirs = job.part.count > 1  # other writers may have begun before this one
     begun = (folder / f"{PREFIX}{job.part.index:04d}") if theirs else folder / HEADER
+    if len(job.finished) == len(job.plan.planned):
+        return
     if resume or not begun.exists():
         if theirs or resume or not folder.exists() or not any(folder.iterdir()):
             return

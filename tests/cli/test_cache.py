@@ -1,6 +1,8 @@
 """`distill3r cache` and its siblings as a user types them."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +121,17 @@ def test_settings_come_from_the_projects_file_and_are_printed(cli_inprocess, fol
     assert not (folder / "caches").exists()
     status, _, err = cli_inprocess("cache", "--set", "sise=1", cwd=folder)
     assert (status, "sise" in err) == (2, True)
+
+
+@pytest.mark.slow
+def test_torchruns_ranks_make_one_cache_and_end_alike(folder):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "4", "-m"]
+    command += ["distill3r_cli", *MAKE, "--json"]
+    made = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["result"]["finished"] == 2  # rank 0 alone prints
+    assert len(list((folder / "caches/teacher").glob("shard-*"))) == 4
+    again = subprocess.run(command, cwd=folder, capture_output=True, check=False, timeout=300)
+    assert again.returncode == 0
