@@ -36,13 +36,15 @@ from distill3r_core.training.board import Board
 from distill3r_core.training.distributed import World
 from distill3r_core.training.feed import Feed, build_feed
 from distill3r_core.training.interrupts import interrupts_between_steps
-from distill3r_core.training.loop import Loop, Parts, State
+from distill3r_core.training.loop import Loop
 from distill3r_core.training.metrics import FILE as METRICS
 from distill3r_core.training.metrics import MetricsLog
 from distill3r_core.training.pictures import save_loss_chart, save_predictions
 from distill3r_core.training.schedule import run_length
 from distill3r_core.training.settings import PRESETS, TrainSettings
+from distill3r_core.training.state import Parts, State
 from distill3r_core.training.step import build_optimizer
+from distill3r_core.training.teller import Teller
 
 __all__ = ["PRESETS", "TrainSettings", "default_preset", "train"]
 
@@ -153,7 +155,10 @@ def _train(
         settings=settings,
         world=world,
         student=student,
-        trained=DistributedDataParallel(student) if world.size > 1 else student,
+        # Its buffers are constants: nobody needs to send them around.
+        trained=DistributedDataParallel(student, broadcast_buffers=False)
+        if world.size > 1
+        else student,
         optimizer=optimizer,
         loss=DistillationLoss(**vars(settings.loss)),
         steps=steps,
@@ -165,7 +170,7 @@ def _train(
     )
     log = _open_log(settings, folder, after=state.step) if world.leads else None
     with interrupts_between_steps() as wish, closing(log) if log else nullcontext():
-        ending = Loop(parts, state, log, progress).run(wish)
+        ending = Loop(parts, state, Teller(parts, state, log, progress), progress).run(wish)
     if world.leads:
         save_loss_chart(folder.path / LOSS_PICTURE, folder.path / METRICS)
         if parts.held_out is not None:

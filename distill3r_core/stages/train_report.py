@@ -17,9 +17,9 @@ from distill3r_core.stages.train_folder import (
     RunFolder,
 )
 from distill3r_core.training import checkpoints
-from distill3r_core.training.loop import Ending, State
 from distill3r_core.training.metrics import FILE as METRICS
 from distill3r_core.training.settings import TrainSettings
+from distill3r_core.training.state import Ending, State
 
 
 def spell(size: tuple[int, int]) -> str:

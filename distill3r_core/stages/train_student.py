@@ -14,8 +14,8 @@ from distill3r_core.models.student import Student
 from distill3r_core.models.weights import DEFAULT_DUNE, DUNE_FILES, LICENCE, find_dune, missing
 from distill3r_core.report import Progress
 from distill3r_core.training import checkpoints
-from distill3r_core.training.loop import State, state_from
 from distill3r_core.training.settings import TrainSettings
+from distill3r_core.training.state import State, state_from
 from distill3r_core.types import PointMaps
 
 

@@ -2,79 +2,23 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from distill3r_core.data.batches import Batch
 from distill3r_core.errors import DivergedError, OutOfMemoryError
-from distill3r_core.losses import DistillationLoss
 from distill3r_core.report import Progress
 from distill3r_core.training import checkpoints, faults
-from distill3r_core.training.distributed import World
 from distill3r_core.training.interrupts import Wish
-from distill3r_core.training.metrics import MetricsLog, MovingMean
 from distill3r_core.training.schedule import learning_rate
-from distill3r_core.training.settings import TrainSettings
+from distill3r_core.training.state import Ending, Parts, State, state_as_plain
 from distill3r_core.training.step import FIGURES, Figures, accumulate
-from distill3r_core.training.validation import Agreement, validate
+from distill3r_core.training.teller import Teller
+from distill3r_core.training.validation import validate
 
-_TIMED = 3  # steps that the expected time is told from; the first one is warm-up
 _HOUR = 3600.0
-
-Ending = Literal["complete", "patience", "time"]
-
-
-@dataclass
-class State:
-    """What changes while a run goes on, beside weights and optimiser; kept in checkpoints."""
-
-    step: int = 0
-    micro_batch: int = 1
-    best: float = math.inf
-    best_step: int | None = None
-    looks_without_better: int = 0
-    skipped_in_a_row: int = 0
-    first_loss: float | None = None
-    last_loss: float | None = None
-    last_validation: dict[str, float] | None = None
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a run is put together from.
-
-    Args:
-        run: Its folder.
-        settings: Of the run.
-        world: The processes.
-        student: The bare student, on its device.
-        trained: The same, wrapped where several processes train it.
-        optimizer: Of its parameters.
-        loss: What it is trained by.
-        steps: Length of the run.
-        batches: This process's share of every step from a given one on.
-        held_out: This process's share of the validation samples; None: there are none.
-        save_model: Writes the student with its metadata.
-        bfloat16: Whether matrix products run in bfloat16.
-    """
-
-    run: Path
-    settings: TrainSettings
-    world: World
-    student: nn.Module
-    trained: nn.Module
-    optimizer: torch.optim.Optimizer
-    loss: DistillationLoss
-    steps: int
-    batches: Callable[[int], Iterator[Batch]]
-    held_out: Callable[[], Iterator[Batch]] | None
-    save_model: Callable[[Path], None]
-    bfloat16: bool
 
 
 @dataclass
@@ -83,19 +27,11 @@ class Loop:
 
     parts: Parts
     state: State
-    log: MetricsLog | None  # of the leading process
+    teller: Teller
     progress: Progress
-    watch: faults.NormWatch = field(init=False)
-    confidence_watch: faults.NormWatch = field(init=False)
-    mean_loss: MovingMean = field(default_factory=MovingMean)
     _started: float = field(default_factory=time.monotonic)
     _saved: int = -1  # step of the last checkpoint
     _looked: int = -1  # step of the last validation
-
-    def __post_init__(self) -> None:
-        growth = self.parts.settings.faults.runaway
-        self.watch = faults.NormWatch(growth)
-        self.confidence_watch = faults.NormWatch(growth)
 
     def run(self, wish: Wish) -> Ending:
         """Train to the end, to the end of patience, or to that of `max_hours`.
@@ -110,16 +46,13 @@ class Loop:
         self.progress.begin("train", total=parts.steps, unit="steps")
         self.progress.advance(state.step)
         self._saved = state.step
-        times: list[float] = []
         while state.step < parts.steps:
             begun = time.monotonic()
             batch = next(batches)
             waited = time.monotonic() - begun
             figures, norm, stop = self._step(batch, wish)
             seconds = time.monotonic() - begun
-            times.append(seconds)
-            self._tell(figures, norm, seconds=seconds, waited=waited, samples=len(batch))
-            self._expect(times)
+            self.teller.step(figures, norm, seconds=seconds, waited=waited, samples=len(batch))
             if stop:
                 self._checkpoint()
                 raise KeyboardInterrupt
@@ -222,63 +155,6 @@ class Loop:
                 hint=f"replay one from {folder}, or go on from a checkpoint with a lower optim.lr",
             )
 
-    def _tell(
-        self, figures: Figures, norm: float, *, seconds: float, waited: float, samples: int
-    ) -> None:
-        parts, state = self.parts, self.state
-        rate = parts.optimizer.param_groups[0]["lr"]
-        if math.isfinite(figures.loss):
-            state.last_loss = figures.loss
-            if state.first_loss is None:
-                state.first_loss = figures.loss
-        mean = self.mean_loss.add(figures.loss) if math.isfinite(figures.loss) else math.nan
-        per_second = samples * parts.world.size / seconds
-        self.progress.advance(
-            **{
-                "loss": figures.loss,
-                "mean loss": mean,
-                "global": figures.loss_global,
-                "local": figures.loss_local,
-                "confidence": figures.loss_confidence,
-                "learning rate": rate,
-                "gradient": norm,
-                "samples/s": per_second,
-                "data wait": f"{waited / seconds:.1%}",
-            }
-        )
-        if self.log is not None:
-            self.log.add(
-                state.step,
-                **{name: getattr(figures, name) for name in FIGURES},
-                learning_rate=rate,
-                gradient_norm=norm,
-                seconds=seconds,
-                data_seconds=waited,
-                samples_per_second=per_second,
-            )
-        for watch, student, teacher, what in (
-            (self.watch, figures.norm_student, figures.norm_teacher, "norm of raw points"),
-            (
-                self.confidence_watch,
-                figures.confidence_student,
-                figures.confidence_teacher,
-                "confidence",
-            ),
-        ):
-            warning = watch.look(student=student, teacher=teacher, what=what)
-            if warning is not None:
-                self.progress.note(warning)
-
-    def _expect(self, times: Sequence[float]) -> None:
-        if len(times) != _TIMED + 1:
-            return
-        each = sorted(times[1:])[_TIMED // 2]
-        left = (self.parts.steps - self.state.step) * each
-        self.progress.note(
-            f"expected: about {spoken(left)} for {self.parts.steps - self.state.step} more steps, "
-            f"{each:.2g} s each"
-        )
-
     def _look_and_keep(self) -> Ending | None:
         """Validate and checkpoint where it is time; how the run ends, if it does."""
         state, settings = self.state, self.parts.settings
@@ -305,13 +181,7 @@ class Loop:
             bfloat16=parts.bfloat16,
             world=parts.world,
         )
-        state.last_validation = validation_figures(found)
-        if self.log is not None:
-            self.log.add(state.step, **state.last_validation)
-        self.progress.note(
-            f"step {state.step}: held-out loss {found.loss:.4g}, distance to the teacher "
-            f"{found.points_local:.4g} local, {found.points_global:.4g} global (its unit)"
-        )
+        self.teller.look(found)
         if found.loss < state.best:
             state.best, state.best_step = found.loss, state.step
             state.looks_without_better = 0
@@ -353,37 +223,3 @@ class Loop:
     def _finish(self) -> None:
         self._validate()
         self._checkpoint()
-
-
-def validation_figures(found: Agreement) -> dict[str, float]:
-    """Names of a validation's numbers in rows and records."""
-    return {
-        "validation_loss": found.loss,
-        "validation_points_local": found.points_local,
-        "validation_points_global": found.points_global,
-    }
-
-
-def state_as_plain(state: State) -> dict[str, Any]:
-    """For JSON: infinity has no name there."""
-    plain = dict(vars(state))
-    plain.pop("step")
-    plain["best"] = None if math.isinf(state.best) else state.best
-    return plain
-
-
-def state_from(checkpoint: checkpoints.Checkpoint) -> State:
-    """The inverse of `state_as_plain`."""
-    plain = {name: checkpoint.state[name] for name in State.__dataclass_fields__ if name != "step"}
-    if plain["best"] is None:
-        plain["best"] = math.inf
-    return State(step=checkpoint.step, **plain)
-
-
-def spoken(seconds: float) -> str:
-    """A duration for people."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / _HOUR:.1f} h"

@@ -1,8 +1,11 @@
 """However a step's samples are divided, the step is the same."""
 
+import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -103,6 +106,29 @@ def test_gpus_launches_workers_and_a_lost_one_goes_on_from_the_last_checkpoint(
     assert (tmp_path / "died").exists()
     assert "going on from step " in (tmp_path / "run" / "log.txt").read_text()
     assert_equal_runs(tmp_path / "run", run)
+
+
+@pytest.mark.slow
+def test_sigterm_to_the_launcher_checkpoints_first_and_leaves_with_130(
+    alone: tuple[Path, Path], tmp_path: Path
+) -> None:
+    cache, run = alone[0], tmp_path / "run"
+    words = ["--cache", str(cache), "-o", str(run), "--max-steps", "5000"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*ALONE, "train", "--preset", "tiny", "--device", "cpu", "--gpus", "2", *words],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+    rows = run / "metrics.jsonl"
+    end = time.monotonic() + 120
+    while time.monotonic() < end and not (rows.is_file() and rows.read_text().count("\n") > 3):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=120) == 130
+    state = json.loads((run / "checkpoints" / "last" / "state.json").read_text())
+    assert state["step"] == rows.read_text().count("gradient_norm")
 
 
 def test_gpus_that_are_not_there_are_an_error(alone: tuple[Path, Path], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from distill3r_core.errors import CacheError, ConflictError, InputMissingError
 from distill3r_core.models import load_student
 from distill3r_core.report import Silent
 from distill3r_core.stages.train import PRESETS, TrainSettings, train
+from distill3r_core.training.machine import spoken_figures
 
 MakeCache = Callable[..., Path]
 
@@ -105,3 +106,21 @@ def test_a_student_smaller_than_its_cache_resizes_it_and_records_that(
     assert student.metadata.size == (28, 42)
     assert tuple(student.metadata.fit["resized"]) == (28, 42)
     assert tuple(student.metadata.fit["size"]) == (56, 84)
+
+
+def test_memory_is_told_with_every_step(make_cache: MakeCache, tmp_path: Path) -> None:
+    train(settings_for(make_cache(tmp_path / "cache"), tmp_path / "run", max_steps=1, device="cpu"))
+    assert rows_of(tmp_path / "run")[0]["rss_bytes"] > 100e6
+
+
+def test_gpu_figures_are_spelled_for_people() -> None:
+    gib = 1024**3
+    figures = {
+        "gpu_allocated_bytes": 1.5 * gib,
+        "gpu_reserved_bytes": 2 * gib,
+        "gpu_free_bytes": 20 * gib,
+        "gpu_utilization": 97.0,
+    }
+    shown = spoken_figures(figures)
+    assert shown["GPU memory"] == "allocated 1.50 · reserved 2.00 · free 20.00 GiB"
+    assert shown["GPU busy"] == "97%"

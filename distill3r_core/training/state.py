@@ -1,0 +1,82 @@
+"""What a run is put together from, and what changes while it goes on."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from distill3r_core.data.batches import Batch
+from distill3r_core.losses import DistillationLoss
+from distill3r_core.training import checkpoints
+from distill3r_core.training.distributed import World
+from distill3r_core.training.settings import TrainSettings
+
+Ending = Literal["complete", "patience", "time"]
+
+
+@dataclass
+class State:
+    """What changes while a run goes on, beside weights and optimiser; kept in checkpoints."""
+
+    step: int = 0
+    micro_batch: int = 1
+    best: float = math.inf
+    best_step: int | None = None
+    looks_without_better: int = 0
+    skipped_in_a_row: int = 0
+    first_loss: float | None = None
+    last_loss: float | None = None
+    last_validation: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is put together from.
+
+    Args:
+        run: Its folder.
+        settings: Of the run.
+        world: The processes.
+        student: The bare student, on its device.
+        trained: The same, wrapped where several processes train it.
+        optimizer: Of its parameters.
+        loss: What it is trained by.
+        steps: Length of the run.
+        batches: This process's share of every step from a given one on.
+        held_out: This process's share of the validation samples; None: there are none.
+        save_model: Writes the student with its metadata.
+        bfloat16: Whether matrix products run in bfloat16.
+    """
+
+    run: Path
+    settings: TrainSettings
+    world: World
+    student: nn.Module
+    trained: nn.Module
+    optimizer: torch.optim.Optimizer
+    loss: DistillationLoss
+    steps: int
+    batches: Callable[[int], Iterator[Batch]]
+    held_out: Callable[[], Iterator[Batch]] | None
+    save_model: Callable[[Path], None]
+    bfloat16: bool
+
+
+def state_as_plain(state: State) -> dict[str, Any]:
+    """For JSON: infinity has no name there."""
+    plain = dict(vars(state))
+    plain.pop("step")
+    plain["best"] = None if math.isinf(state.best) else state.best
+    return plain
+
+
+def state_from(checkpoint: checkpoints.Checkpoint) -> State:
+    """The inverse of `state_as_plain`."""
+    plain = {name: checkpoint.state[name] for name in State.__dataclass_fields__ if name != "step"}
+    if plain["best"] is None:
+        plain["best"] = math.inf
+    return State(step=checkpoint.step, **plain)
