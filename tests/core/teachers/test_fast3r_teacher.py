@@ -286,6 +286,7 @@ def test_the_released_size_is_never_in_memory_twice_either(tmp_path, capsys):
     config = copy.deepcopy(CONFIG)
     for section in ("encoder_args", "decoder_args"):
         config[section] |= {"embed_dim": 1024, "depth": 24, "num_heads": 16}
+    config["decoder_args"]["enc_embed_dim"] = 1024
     folder = write_folder(tmp_path / "hub", hub_tensors(config=config), config)
     ratio, seconds, parameters = measure(folder)
     shutil.rmtree(folder)  # pytest would keep its 2.6 GB for three more runs
