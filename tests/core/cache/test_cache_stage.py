@@ -1,5 +1,6 @@
 """The stage: what it makes, refuses, leaves out and takes up again."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -340,3 +341,32 @@ def test_info_counts_and_draws(settings, tmp_path):
     assert 0 < report.result["ratio"] < 0.2
     assert [scene["samples"] for scene in report.result["scenes"]] == [2, 2]
     assert (tmp_path / "maps.png").stat().st_size > 1000
+
+
+class Slow(DepthTeacher):
+    """Takes its time to look, and as long to have its pictures read."""
+
+    waiting, most = 0, 0
+
+    def prepare(self, view):
+        time.sleep(0.01)
+        if view.index == 0:
+            type(self).waiting += 1
+            type(self).most = max(self.most, self.waiting)
+        return super().prepare(view)
+
+    def predict(self, views):
+        type(self).waiting -= 1
+        time.sleep(0.06)
+        return super().predict(views)
+
+
+def test_the_teacher_does_not_wait_for_pictures_and_pictures_wait_for_the_teacher(
+    tmp_path, monkeypatch
+):
+    manifest = rgbd_manifest(tmp_path, scenes=1, samples=12, views=3)
+    settings = CacheSettings(manifest=manifest, output=tmp_path / "cache", size="28x42", workers=1)
+    monkeypatch.setattr(stage, "build_teacher", lambda *_, **__: Slow())
+    report = build_cache(settings)
+    assert report.result["teacher_share"] > 0.75  # one after the other would be 0.6 at best
+    assert Slow.most <= 3  # read ahead, but not all of it

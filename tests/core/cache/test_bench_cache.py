@@ -1,0 +1,44 @@
+"""`bench cache`: the keys that scripts rely on, and the bars."""
+
+from pathlib import Path
+
+import pytest
+
+from distill3r_core.errors import InputMissingError
+from distill3r_core.stages.bench_cache import BenchCacheSettings, bench_cache
+from distill3r_core.stages.bench_cache_report import BARS, meets
+
+BYTES = ("bytes_clean", "bytes_noisy", "bytes_independent", "bytes_depth", "bytes_all")
+
+
+def test_a_short_run_has_every_key_and_the_bytes_reach_their_bars(data_dir, tmp_path):
+    settings = BenchCacheSettings(
+        frames=data_dir / "7scenes_kitchen",
+        views=2,
+        samples=1,
+        subset=1,
+        rounds=1,
+        output=tmp_path / "bench",
+    )
+    report = bench_cache(settings)
+    ratios = report.result["ratios"]
+    assert set(ratios) == set(BARS)
+    assert all(ratio > 0 for ratio in ratios.values())
+    assert {name for name in BYTES if not meets(name, ratios[name])} == set()
+    assert sorted(path.name for path in (tmp_path / "bench").iterdir()) == [
+        "bench-cache.json",
+        "bench-cache.png",
+    ]
+
+
+@pytest.mark.slow
+def test_every_bar_is_reached(data_dir, tmp_path):
+    frames = data_dir / "7scenes_kitchen"
+    report = bench_cache(BenchCacheSettings(frames=frames, output=tmp_path / "bench"))
+    ratios = report.result["ratios"]
+    assert {name: ratio for name, ratio in ratios.items() if not meets(name, ratio)} == {}
+
+
+def test_too_few_frames_are_said(tmp_path):
+    with pytest.raises(InputMissingError, match="has 0 RGB-D frames"):
+        bench_cache(BenchCacheSettings(frames=Path(tmp_path)))
