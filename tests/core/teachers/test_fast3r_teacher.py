@@ -251,12 +251,17 @@ def test_a_gpu_gives_finite_maps_near_those_of_the_cpu(teacher, prepared, folder
 
 
 MEASURE = """
-import resource, sys, time
+import re, sys, time
+from pathlib import Path
 import torch
 from distill3r_core import build_teacher
-build_teacher("synthetic")
+from distill3r_core.teachers.fast3r_config import Fast3RConfig
+from distill3r_core.teachers.fast3r_files import build_network
+build_network(Fast3RConfig(encoder_depth=1, decoder_depth=4))  # loads what torch needs for it
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not ru_maxrss, which a process inherits from the one that started it.
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", status).group(1)) * 1024
 before, start = peak(), time.perf_counter()
 teacher = build_teacher("fast3r", sys.argv[1])
 seconds = time.perf_counter() - start
@@ -278,7 +283,7 @@ def measure(folder: Path) -> tuple[float, float, int]:
 
 
 def test_a_network_is_never_in_memory_twice(folder):
-    assert measure(folder)[0] < 1.3
+    assert 0.9 < measure(folder)[0] < 1.3
 
 
 @pytest.mark.slow
@@ -293,4 +298,4 @@ def test_the_released_size_is_never_in_memory_twice_either(tmp_path, capsys):
     with capsys.disabled():
         print(f"\nloaded in {seconds:.1f} s, peak memory {ratio:.2f} x the weights")
     assert parameters == 647_551_368
-    assert ratio < 1.3
+    assert 0.9 < ratio < 1.3
