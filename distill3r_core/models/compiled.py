@@ -8,7 +8,7 @@ from torch import Tensor
 from distill3r_core.models.student import Student
 
 
-def compile_parts(student: Student, images: Tensor) -> str | None:
+def compile_parts(student: Student, images: Tensor, *, backend: str = "inductor") -> str | None:
     """Compile encoder and heads, and try them.
 
     The fusion stays as it is: its time is in one fused attention kernel per block.
@@ -16,12 +16,13 @@ def compile_parts(student: Student, images: Tensor) -> str | None:
     Args:
         student: Changed in place; keeps its names and weights. For inference only.
         images: An input of the size that is to come, (B, N, 3, H, W); run once.
+        backend: Of torch.compile.
 
     Returns:
         None where it worked, else why the student runs uncompiled.
     """
     for part in (student.encoder, student.global_head, student.local_head):
-        part.compile()
+        part.compile(backend=backend)
     try:
         with torch.inference_mode():
             student(images)
@@ -31,5 +32,7 @@ def compile_parts(student: Student, images: Tensor) -> str | None:
         student.encoder = copy.copy(student.encoder)
         student.global_head = copy.copy(student.global_head)
         student.local_head = copy.copy(student.local_head)
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        # The first line names the backend, the second what it ran into.
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return " ".join(lines[:2]) or type(error).__name__
     return None
