@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from distill3r_core.models import build_student
 from distill3r_core.models.checkpoint import load_student, read_student
 from distill3r_core.models.dune_encoder import REGISTERS
+from distill3r_core.models.precision import lower_precision
 from distill3r_core.models.spec import PATCH, StudentSpec
 from distill3r_core.models.student import Student
 from distill3r_core.nn.view_codes import sequential_view_numbers
@@ -108,7 +109,9 @@ def network_of(spec: StudentSpec) -> Network:
 
 
 def _student(subject: Subject) -> Forward:
-    student = _built(subject).to(subject.device, subject.dtype)
+    student = _built(subject).to(subject.device)
+    if subject.precision != "float32":
+        lower_precision(student, subject.dtype)
 
     def forward(images: Float[Tensor, "1 N 3 H W"]) -> Sequence[Tensor]:
         return _maps(student(images))

@@ -144,7 +144,8 @@ def _limit_memory(device: torch.device, most: int | None) -> None:
     if device.type == "cuda":
         if most is not None:
             total = torch.cuda.get_device_properties(device).total_memory
-            torch.cuda.set_per_process_memory_fraction(min(1.0, most / total), device)
+            index = torch.cuda.current_device() if device.index is None else device.index
+            torch.cuda.set_per_process_memory_fraction(min(1.0, most / total), index)
         return
     if sys.platform != "linux":
         return

@@ -79,7 +79,10 @@ def benchmark(
     )
     plain = config.as_plain(settings)
     identity = {"settings": {key: value for key, value in plain.items() if key != "output"}}
-    label = settings.preset if settings.model is None else settings.model.resolve().stem
+    label = settings.preset
+    if settings.model is not None:
+        path = settings.model.resolve()
+        label = path.name if path.is_dir() else path.stem
     default = paths.next_numbered(paths.RESULTS / "bench", label)
     place = outputs.claim(default, chosen=settings.output, identity=identity, overwrite=overwrite)
     if place.finished:

@@ -68,7 +68,8 @@ def evaluate(
             "(`distill3r eval RUN`), or score a plane: --predict constant",
         )
     if settings.predict == "student" or settings.data is None or settings.run is not None:
-        student = open_student(settings.run, device)
+        # In float32 on every device: a score is not to depend on where it was computed.
+        student = open_student(settings.run, device, "float32")
     if settings.data is not None:
         job = job_of_data(settings, settings.data, protocol, student, progress)
     else:

@@ -16,12 +16,14 @@ from distill3r_core.errors import (
     OutOfMemoryError,
     RequestError,
 )
-from distill3r_core.models import SPECS
+from distill3r_core.models import SPECS, build_student
+from distill3r_core.models.checkpoint import save_student
+from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.report import Silent
 from distill3r_core.stages import bench_measure, bench_process, benchmark
 from distill3r_core.stages.bench_counts import FAST3R, PAPER_STUDENT, total_flop
 from distill3r_core.stages.bench_gates import GateSettings, judge, measure_gates
-from distill3r_core.stages.bench_models import network_of
+from distill3r_core.stages.bench_models import Subject, build_forward, network_of
 from distill3r_core.stages.bench_process import TooSlowError, WorkerProcess
 from distill3r_core.stages.benchmark import BenchSettings
 
@@ -340,6 +342,27 @@ def test_forwards_are_measured_for_real(tmp_path, monkeypatch):
         assert row["peak_bytes"] > 1e8
         assert 0 < row["floor_share"] < 1
         assert math.isfinite(row["estimated_seconds"])
+
+
+@pytest.mark.parametrize("preset", ["tiny", "paper"])
+@pytest.mark.parametrize("name", ["student", "student-reference"])
+def test_students_run_in_bfloat16_and_give_float32(preset, name):
+    forward = build_forward(Subject(name, preset, None, torch.device("cpu"), "bfloat16"))
+    with torch.inference_mode():
+        maps = forward(torch.rand(1, 2, 3, 28, 42))
+    assert [tuple(m.shape[:4]) for m in maps] == [(1, 2, 28, 42)] * 4
+    assert all(m.dtype == torch.float32 for m in maps)
+    assert all(bool(m.isfinite().all()) for m in maps)
+
+
+def test_a_run_is_measured_under_its_own_name(imagine, tmp_path):
+    imagine()
+    student = build_student("tiny")
+    metadata = StudentMetadata(preset="tiny", spec=student.spec, size=(28, 42))
+    save_student(tmp_path / "mine-001/checkpoints/best/model.safetensors", student, metadata)
+    report = _run(views="2", model=tmp_path / "mine-001")
+    assert report.files[0].parent.name == "mine-001-001"
+    assert report.result["rows"][0]["preset"] == "mine-001"
 
 
 def test_memory_that_is_said_to_be_little_runs_out(tmp_path, monkeypatch):
