@@ -13,6 +13,7 @@ import json
 import os
 import struct
 import weakref
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ LONGEST_NAME = 500  # bytes; LMDB's keys end at 511
 
 _LOCK = "writer.lock"
 _ENTRY = struct.Struct("<IHHHHQQ")  # number, views, height, width, kind, bytes of maps, of pictures
+_CRC = struct.Struct("<I")
 _DROPPED = 0xFFFFFFFF
 
 
@@ -77,7 +79,7 @@ class ShardReader:
                 for key, value in cursor:
                     if bytes(key[:1]) != b"n":
                         break
-                    entry = _unpack(value)
+                    entry = _unpack(bytes(key), value)
                     if entry is not None:
                         found.append((bytes(key[1:]).decode(), entry))
         return found
@@ -85,13 +87,14 @@ class ShardReader:
     def entry(self, name: str) -> Entry | None:
         """One finished sample, or None."""
         with self._database.reading() as transaction:
-            value = transaction.get(b"n" + name.encode())
-            return None if value is None else _unpack(value)
+            key = _name_key(name)
+            value = transaction.get(key)
+            return None if value is None else _unpack(key, value)
 
     def detail(self, entry: Entry) -> dict[str, Any]:
         """Where a sample came from."""
         with self.records() as records:
-            return json.loads(bytes(records.detail(entry)))
+            return json.loads(_opened(records.detail(entry), _sample_key(entry.number)))
 
     @contextmanager
     def records(self) -> Iterator["Records"]:
@@ -115,7 +118,7 @@ class Records:
         return self._get(_view_key(b"i", entry.number, view))
 
     def detail(self, entry: Entry) -> memoryview:
-        """The sample's detail, as JSON."""
+        """The sample's detail: JSON and its checksum."""
         return self._get(_sample_key(entry.number))
 
     def _get(self, key: bytes) -> memoryview:
@@ -165,18 +168,17 @@ class ShardWriter:
             for view, (maps, picture) in enumerate(zip(sample.maps, sample.pictures, strict=True)):
                 transaction.put(_view_key(b"t", number, view), maps)
                 transaction.put(_view_key(b"i", number, view), picture)
-            transaction.put(_sample_key(number), sample.detail_bytes)
-            transaction.put(key, _pack(entry))
+            detail = _sample_key(number)
+            transaction.put(detail, _sealed(sample.detail_bytes, detail))
+            transaction.put(key, _pack(key, entry))
         self._next = number + 1
 
     def drop(self, name: str) -> None:
         """Forget a sample, so that the next run makes it again."""
+        key = _name_key(name)
+        gone = Entry(_DROPPED, 0, (0, 0), Kind(0), 0, 0, "")
         with self._database.writing() as transaction:
-            value = transaction.get(_name_key(name))
-            assert value is not None
-            dropped = bytearray(value)
-            struct.pack_into("<I", dropped, 0, _DROPPED)
-            transaction.put(_name_key(name), bytes(dropped))
+            transaction.put(key, _pack(key, gone))
 
     def close(self) -> None:
         """Give the shard free."""
@@ -247,7 +249,7 @@ def _view_key(prefix: bytes, number: int, view: int) -> bytes:
     return prefix + struct.pack(">IH", number, view)
 
 
-def _pack(entry: Entry) -> bytes:
+def _pack(key: bytes, entry: Entry) -> bytes:
     head = _ENTRY.pack(
         entry.number,
         entry.views,
@@ -256,12 +258,31 @@ def _pack(entry: Entry) -> bytes:
         entry.maps_bytes,
         entry.pictures_bytes,
     )
-    return head + entry.content.encode()
+    return _sealed(head + entry.content.encode(), key)
 
 
-def _unpack(value: bytes | memoryview) -> Entry | None:
-    number, views, height, width, kind, maps, pictures = _ENTRY.unpack_from(value)
+def _unpack(key: bytes, value: bytes | memoryview) -> Entry | None:
+    body = _opened(value, key)
+    number, views, height, width, kind, maps, pictures = _ENTRY.unpack_from(body)
     if number == _DROPPED:
         return None
-    content = bytes(value[_ENTRY.size :]).decode()
+    content = body[_ENTRY.size :].decode()
     return Entry(number, views, (height, width), Kind(kind), maps, pictures, content)
+
+
+def _sealed(body: bytes, key: bytes) -> bytes:
+    """A value with its checksum, which covers its key as well."""
+    return body + _CRC.pack(zlib.crc32(body, zlib.crc32(key)))
+
+
+def _opened(value: bytes | memoryview, key: bytes) -> bytes:
+    """The value without its checksum.
+
+    Raises:
+        DamageError: It does not match.
+    """
+    data = bytes(value)
+    body, checksum = data[: -_CRC.size], data[-_CRC.size :]
+    if checksum != _CRC.pack(zlib.crc32(body, zlib.crc32(key))):
+        raise DamageError(f"the entry {key!r} does not match its checksum")
+    return body

@@ -1,6 +1,7 @@
 """Faults with real processes: kills, cut files, a full disk, readers beside a writer."""
 
 import hashlib
+import json
 import multiprocessing
 import os
 import random
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from cache_material import a_header, fill, pictures, rgbd_manifest, smooth_targets
 
 from distill3r_core.cache.database import DATA, check_length
@@ -60,7 +62,7 @@ def stored(folder: Path) -> dict[str, str]:
             for view in range(entry.views):
                 digest.update(records.maps(entry, view))
                 digest.update(records.picture(entry, view))
-            digest.update(records.detail(entry))
+        digest.update(json.dumps(shard.detail(entry)).encode())
         found[name] = digest.hexdigest()
     return found
 
@@ -189,6 +191,35 @@ def test_a_reader_beside_a_writer_sees_whole_samples_and_ever_more_of_them(tmp_p
     wanted = {sample.name for sample in encoded}
     cache.refresh()
     assert set(cache.names()) == wanted
+
+
+def test_a_flipped_bit_anywhere_in_the_tree_is_an_error_or_harmless_but_no_crash(tmp_path, drill):
+    fill(tmp_path, a_header(12))
+    data = tmp_path / "shard-0000" / DATA
+    good, rng = data.read_bytes(), random.Random(0)
+    kinds = {
+        at: int.from_bytes(good[at + 10 : at + 12], "little") for at in range(0, len(good), PAGE)
+    }
+    tree = [at for at, kind in kinds.items() if kind & 0b1011]  # branches, leaves, meta
+    whole = TeacherCache(tmp_path)
+    wanted = {name: whole.read(name) for name in whole.names()}
+
+    def work() -> None:
+        try:
+            cache = TeacherCache(tmp_path)
+            found = {name: cache.read(name) for name in cache.names()}
+        except DamageError:
+            return
+        for name, sample in found.items():
+            assert torch.equal(sample.images, wanted[name].images)
+            points = sample.targets.points_global
+            assert torch.equal(points, wanted[name].targets.points_global)
+
+    for _ in range(drill(500)):
+        broken = bytearray(good)
+        broken[rng.choice(tree) + rng.randrange(PAGE)] ^= 1 << rng.randrange(8)
+        data.write_bytes(broken)
+        assert os.waitpid(in_child(work), 0)[1] == 0
 
 
 def test_an_lmdb_file_of_zeros_or_of_another_kind_is_refused(tmp_path):
