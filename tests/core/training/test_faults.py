@@ -55,22 +55,29 @@ def weights_of(run: Path) -> dict[str, torch.Tensor]:
     ],
     ids=["gpu", "cpu", "python"],
 )
+def test_every_way_of_running_out_of_memory_is_known(error: Exception) -> None:
+    with pytest.raises(faults.OutOfRoom), faults.memory_limits():
+        raise error
+    with pytest.raises(RuntimeError, match="shapes"), faults.memory_limits():
+        raise RuntimeError("shapes do not fit")
+
+
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_step(
-    error: Exception, make_cache: MakeCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_cache: MakeCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = make_cache(tmp_path / "cache")
     exact = ("data.batch=4", "compute.precision=float64")
-    train(settings_for(cache, tmp_path / "roomy", *exact))
+    train(settings_for(cache, tmp_path / "roomy", *exact, max_steps=2))
 
     def full(maps: Any, images: torch.Tensor) -> Any:
         if len(images) > 1:
-            raise error
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return maps
 
     with monkeypatch.context() as patch:
         patched_forward(patch, full)
         silent = Silent()
-        train(settings_for(cache, tmp_path / "narrow", *exact), progress=silent)
+        train(settings_for(cache, tmp_path / "narrow", *exact, max_steps=2), progress=silent)
     assert [note for note in silent.notes if note.startswith("out of memory: now 1 samples")]
     expected = weights_of(tmp_path / "roomy")
     for name, tensor in weights_of(tmp_path / "narrow").items():

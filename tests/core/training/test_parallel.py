@@ -13,6 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from distill3r_core import config
+from distill3r_core.stages.train import PRESETS, TrainSettings, train
+
 MakeCache = Callable[..., Path]
 ALONE = (sys.executable, "-m", "distill3r_cli")
 TORCHRUN = (
@@ -21,15 +24,25 @@ TORCHRUN = (
 )
 
 
+SETS = ("compute.precision=float64", "validation.every_steps=3", "checkpoint.every_steps=2")
+
+
+def train_here(cache: Path, run: Path, *sets: str) -> None:
+    given = {"preset": "tiny", "cache": cache, "output": run, "max_steps": 5, "device": "cpu"}
+    settings = config.resolve(
+        TrainSettings, section="train", options=given, sets=(*SETS, *sets), presets=PRESETS
+    )
+    train(settings)
+
+
 def run_train(
     program: Sequence[str], cache: Path, run: Path, *more: str, status: int = 0
 ) -> subprocess.CompletedProcess[str]:
-    sets = ("compute.precision=float64", "validation.every_steps=3", "checkpoint.every_steps=2")
     done = subprocess.run(
         [
             *(*program, "train", "--preset", "tiny", "--cache", str(cache), "-o", str(run)),
             *("--max-steps", "5", "--device", "cpu", "--json"),
-            *(word for pair in sets for word in ("--set", pair)),
+            *(word for pair in SETS for word in ("--set", pair)),
             *more,
         ],
         capture_output=True,
@@ -56,14 +69,13 @@ def alone(make_cache: MakeCache, tmp_path_factory: pytest.TempPathFactory) -> tu
     """A cache, and a run of one process with four samples a step."""
     folder = tmp_path_factory.mktemp("alone")
     cache = make_cache(folder / "cache")
-    run_train(ALONE, cache, folder / "run", "--set", "data.batch=4")
+    train_here(cache, folder / "run", "data.batch=4")
     return cache, folder / "run"
 
 
 def test_accumulated_micro_batches_are_one_batch(alone: tuple[Path, Path], tmp_path: Path) -> None:
     cache, run = alone
-    split = ("--set", "data.batch=1", "--set", "data.accumulation=4")
-    run_train(ALONE, cache, tmp_path / "run", *split)
+    train_here(cache, tmp_path / "run", "data.batch=1", "data.accumulation=4")
     assert_equal_runs(tmp_path / "run", run)
 
 

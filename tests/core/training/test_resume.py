@@ -19,7 +19,7 @@ from distill3r_core.stages.train import TrainSettings, train
 from distill3r_core.training import checkpoints
 
 MakeCache = Callable[..., Path]
-STEPS = 14
+STEPS = 11
 SETS = ("checkpoint.every_steps=3", "validation.every_steps=5", "data.workers=1", "data.hold=false")
 
 
@@ -113,34 +113,28 @@ def test_killed_at_random_moments_it_ends_bit_identical(
     assert len(steps) == len(set(steps)) == STEPS
 
 
-def test_sigterm_checkpoints_the_last_step_and_resumes_bit_identical(
-    whole: tuple[Path, Path], tmp_path: Path
+@pytest.mark.parametrize(
+    ("number", "damaged"),
+    [(signal.SIGTERM, False), (signal.SIGINT, True)],
+    ids=["SIGTERM", "Ctrl-C, and the last checkpoint is damaged"],
+)
+def test_interrupted_it_checkpoints_the_last_step_and_resumes_bit_identical(
+    number: signal.Signals, damaged: bool, whole: tuple[Path, Path], tmp_path: Path
 ) -> None:
     cache, run = whole[0], tmp_path / "run"
     process = Process(command(cache, run), tmp_path / "log")
-    wait_for_rows(run, 4, process)
-    assert process.interrupt(signal.SIGTERM) == 130
+    wait_for_rows(run, 7 if damaged else 4, process)
+    assert process.interrupt(number) == 130
     kept = checkpoints.newest(run, warn=print)
     assert kept is not None
     told = (run / "metrics.jsonl").read_text().count("gradient_norm")
     assert kept.step == told  # nothing was lost
-    Process(command(cache, run, "--resume"), tmp_path / "log").end()
-    assert_same_run(run, whole[1])
-
-
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
-    whole: tuple[Path, Path], tmp_path: Path
-) -> None:
-    cache, run = whole[0], tmp_path / "run"
-    process = Process(command(cache, run), tmp_path / "log")
-    wait_for_rows(run, 10, process)
-    assert process.interrupt(signal.SIGINT) == 130
-    last = (run / "checkpoints" / "last").resolve()
-    data = bytearray((last / "model.safetensors").read_bytes())
-    data[-100] ^= 1
-    (last / "model.safetensors").write_bytes(data)
-    text = Process(command(cache, run, "--resume"), tmp_path / "log").end()
-    assert f"{last.name}/model.safetensors is damaged" in text.replace("\n", "")
+    if damaged:
+        data = bytearray(kept.model.read_bytes())
+        data[-100] ^= 1
+        kept.model.write_bytes(data)
+    text = Process(command(cache, run, "--resume"), tmp_path / "log").end().replace("\n", "")
+    assert (f"{kept.folder.name}/model.safetensors is damaged" in text) is damaged
     assert_same_run(run, whole[1])
 
 
