@@ -129,7 +129,7 @@ def _measure(
         "rounds": settings.rounds,
         "data_wait_share": statistics.median(p.data / (p.data + p.seconds) for p in ours[1:]),
         "samples_per_second": {"loader": loader, "needed": settings.batch / step},
-        "peak_bytes": peak.bytes,
+        "peak_bytes_of_both": peak.bytes,
         "size": list(size),
         "machine": profiling.machine(device),
     }
