@@ -37,12 +37,20 @@ def run(arguments: list[str]) -> int:
     except Exception as error:  # the last line of defence: no traceback unasked
         if console.is_debug():
             raise
-        message = f"{type(error).__name__}: {error}\nThis is a fault in distill3r."
-        hint = "run again with --debug and report the traceback"
-        return console.show_error(errors.FailedError(message, hint=hint), exits.FAILED)
+        shown = _in_words(error)
+        return console.show_error(shown, exits.status_of(shown))
     if status == exits.INTERRUPTED:
         console.show_error(errors.Distill3rError("interrupted"), status)
     return status if isinstance(status, int) else exits.OK
+
+
+def _in_words(error: Exception) -> errors.Distill3rError:
+    if isinstance(error, OSError) and error.filename is not None:
+        return errors.RequestError(f"cannot use {error.filename}: {error.strerror}")
+    return errors.FailedError(
+        f"{type(error).__name__}: {error}\nThis is a fault in distill3r.",
+        hint="run again with --debug and report the traceback",
+    )
 
 
 def _show_usage(error: Exception) -> int:

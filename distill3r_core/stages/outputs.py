@@ -53,15 +53,17 @@ def claim(
             number += 1
             folder = default.with_name(f"{default.name}-{number}")
         return _taken(folder, identity)
+    if chosen.exists() and not chosen.is_dir():
+        raise ConflictError(f"{chosen} is a file", hint="choose another folder with -o")
     found = _identity_in(chosen)
     if found not in (None, identity) and not overwrite:
-        lines = config.differences(found or {}, identity)
+        lines = ["it holds other files"]
+        if found != _FOREIGN:
+            lines = config.differences(found or {}, identity)
         raise ConflictError(
             f"{chosen} holds another result:\n" + "\n".join(f"  {line}" for line in lines),
             hint="choose another folder with -o, or replace it with --overwrite",
         )
-    if found == _FOREIGN and not chosen.is_dir():
-        raise ConflictError(f"{chosen} is a file", hint="choose another folder with -o")
     return _taken(chosen, identity)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from PIL import Image
 
 from distill3r_cli import console, exits, options
 from distill3r_core import errors
@@ -106,6 +107,16 @@ def test_an_unknown_command_suggests_the_near_one(cli_inprocess, tmp_path):
     status, _, err = cli_inprocess("manifst", cwd=tmp_path)
     assert status == exits.REQUEST
     assert "manifest" in err
+
+
+def test_a_place_that_cannot_be_written_is_named(cli_inprocess, tmp_path):
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (320, 240)).save(tmp_path / "photos" / "a.png")
+    Image.new("RGB", (320, 240)).save(tmp_path / "photos" / "b.png")
+    status, _, err = cli_inprocess("manifest", "photos", "-o", "/proc/nope", cwd=tmp_path)
+    assert status == exits.REQUEST
+    assert "/proc/nope" in err
+    assert "fault in distill3r" not in err
 
 
 @pytest.fixture

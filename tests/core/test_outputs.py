@@ -66,3 +66,9 @@ def test_an_identity_survives_its_way_through_the_file(tmp_path):
     identity = {"size": (224, 518), "inputs": {"a.jpg": "00ff"}}
     finish(tmp_path / "a", identity)
     assert claim(tmp_path / "a", chosen=None, identity=identity, overwrite=False).finished
+
+
+def test_a_file_is_not_a_folder_for_results(tmp_path):
+    (tmp_path / "scene.ply").write_text("mine")
+    with pytest.raises(ConflictError, match="is a file"):
+        claim(tmp_path, chosen=tmp_path / "scene.ply", identity={}, overwrite=True)

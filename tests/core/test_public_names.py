@@ -1,0 +1,23 @@
+"""What other programs import is there, and costs nothing until it is used."""
+
+import subprocess
+import sys
+
+import pytest
+
+import distill3r_core
+
+
+@pytest.mark.parametrize("name", distill3r_core.__all__)
+def test_every_public_name_is_there(name):
+    assert getattr(distill3r_core, name).__name__ == name
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="build_studnet"):
+        _ = distill3r_core.build_studnet
+
+
+def test_importing_the_package_imports_no_torch():
+    code = "import sys, distill3r_core; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
