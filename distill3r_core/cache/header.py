@@ -48,6 +48,7 @@ class CacheHeader:
             its size is the one that the table stands for.
         threshold: On `C - 1`; None: the mask is the teacher's own.
         metric: Whether points are in metres.
+        teacher_settings: What else decides the teacher's answers, as plain data.
         export: How raw maps became targets (`teachers.export`), as plain data.
         codec: "similarity", or "exact": the float16 global map comes back bit for bit.
         processing: How the manifest's pictures were made, as plain data.
@@ -62,6 +63,7 @@ class CacheHeader:
     fit: Mapping[str, Any]
     threshold: float | None
     metric: bool
+    teacher_settings: Mapping[str, Any] = field(default_factory=dict)
     export: Mapping[str, Any] = field(default_factory=dict)
     codec: Literal["similarity", "exact"] = "similarity"
     processing: Mapping[str, Any] = field(default_factory=dict)

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import field_validator
 from pydantic.dataclasses import dataclass
@@ -58,7 +58,8 @@ class CacheSettings:
     exact_global: bool = False  # the float16 global map bit for bit, for 13 % more bytes
     views: int = 20  # per sample, for manifests without windows of their own
     device: str = "auto"
-    seed: int = 0  # of the synthetic teacher's scenes
+    seed: int = 0  # of what a teacher draws: view codes, the synthetic teacher's scenes
+    options: dict[str, Any] = field(default_factory=dict)  # of the teacher: `precision: float32`
     workers: int = 2  # threads that read pictures
     export: ExportSettings = ExportSettings()
 
@@ -162,7 +163,9 @@ def _run(job: Job, progress: Progress) -> Report:
 
 
 def _build(name: str, settings: CacheSettings) -> Teacher:
-    overrides = {"seed": settings.seed} if name == "synthetic" else {}
+    overrides = dict(settings.options)
+    if settings.seed and name != "depth":  # what a sensor measured has no chance in it
+        overrides["seed"] = settings.seed
     device = profiling.pick_device(device_of(settings.device))
     return build_teacher(name, settings.weights, device=device, **overrides)
 
@@ -203,6 +206,7 @@ def _header(settings: CacheSettings, teacher: Teacher, manifest: Manifest) -> Ca
         fit=fit.as_plain(),
         threshold=threshold,
         metric=teacher.metric and not unknown,
+        teacher_settings=dict(teacher.settings),
         export=export,
         codec="exact" if settings.exact_global else "similarity",
         processing=recorded_processing(manifest.root),

@@ -239,7 +239,9 @@ def _ordered(values: torch.Tensor) -> np.ndarray:
 def _teacher(cache: TeacherCache, settings: VerifySettings) -> Teacher:
     header = cache.header
     device = profiling.pick_device(settings.device)
-    teacher = build_teacher(header.teacher, settings.weights, device=device)
+    teacher = build_teacher(
+        header.teacher, settings.weights, device=device, **header.teacher_settings
+    )
     if teacher.weights_hash != header.weights_hash:
         raise ConflictError(
             f"{cache.path} was made with weights {header.weights_hash}, "

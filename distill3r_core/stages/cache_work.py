@@ -25,6 +25,17 @@ _AHEAD = 1  # samples that wait between two threads; each may be hundreds of meg
 
 
 @runtime_checkable
+class Divisible(Protocol):
+    """A teacher with a part in which views do not see each other.
+
+    Attributes:
+        views_at_once: Views that go through that part together; any number gives the same answer.
+    """
+
+    views_at_once: int
+
+
+@runtime_checkable
 class Sink(Protocol):
     """Where finished samples go: a `CacheWriter`, or nowhere in a rehearsal."""
 
@@ -178,19 +189,27 @@ def _ahead(
 def _ask(teacher: Teacher, loaded: Loaded, tally: Tally) -> RawMaps:
     """What the teacher says of a sample.
 
+    Where memory runs out, a teacher that can take its views in smaller parts without another
+    answer (`Divisible`) does so from then on. One that sees all views at once is not asked about
+    half of them: that would be another answer.
+
     Raises:
-        OutOfMemoryError: The views do not fit. A teacher that sees all views at once is not asked
-            about half of them: that would be another answer.
+        OutOfMemoryError: The views do not fit.
     """
     started = time.perf_counter()
     try:
-        return teacher.predict(loaded.prepared)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()  # the next sample may have fewer views
-        raise OutOfMemoryError(
-            f"memory ran out with {len(loaded.prepared)} views at once",
-            hint="make samples of fewer views: `distill3r manifest ... --views N`",
-        ) from error
+        while True:
+            try:
+                return teacher.predict(loaded.prepared)
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                reason = error
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()  # what is left may do for less
+            if not isinstance(teacher, Divisible) or teacher.views_at_once <= 1:
+                raise OutOfMemoryError(
+                    f"memory ran out with {len(loaded.prepared)} views at once",
+                    hint="make samples of fewer views: `distill3r manifest ... --views N`",
+                ) from reason
+            teacher.views_at_once = min(teacher.views_at_once, len(loaded.prepared)) // 2 or 1
     finally:
         tally.teacher_seconds += time.perf_counter() - started

@@ -71,6 +71,9 @@ class Fast3RTeacher:
         if view_codes != "config":
             self._random = view_codes == "random"
         self._precision = precision
+        # Views that go through a head at once; where memory runs out it may be halved, for views
+        # do not see each other there.
+        self.views_at_once = HEADS_AT_ONCE.get(network.fusion.codes.device.type, 1)
 
     @property
     def weights_hash(self) -> str | None:
@@ -99,9 +102,10 @@ class Fast3RTeacher:
             raise RequestError(f"Fast3R sees at most {TABLE_ROWS} views at once, not {len(views)}")
         device = self.network.fusion.codes.device
         images = [(2 * view.image[None] - 1).to(device) for view in views]
-        chunk = HEADS_AT_ONCE.get(device.type, 1)
         with self._autocast(device):
-            maps = self.network(images, self._numbers(views).to(device), head_chunk=chunk)
+            maps = self.network(
+                images, self._numbers(views).to(device), head_chunk=self.views_at_once
+            )
         return RawMaps(
             points_local=[one.local_maps.points[0].cpu() for one in maps],
             confidence_local=[one.local_maps.confidence[0].cpu() for one in maps],

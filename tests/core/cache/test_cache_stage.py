@@ -227,6 +227,34 @@ def test_a_sample_that_does_not_fit_into_memory_is_left_out_and_the_others_are_m
         build_cache(replace(settings, output=settings.output.with_name("other")))
 
 
+class Parted(DepthTeacher):
+    """Has memory for one view at a time only."""
+
+    views_at_once, asked = 25, ()
+
+    def predict(self, views):
+        self.asked = (*self.asked, self.views_at_once)
+        if self.views_at_once > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().predict(views)
+
+
+def test_views_are_halved_where_that_does_not_change_the_answer(settings, monkeypatch):
+    build_cache(replace(settings, output=settings.output.with_name("whole")))
+    teacher = Parted()
+    monkeypatch.setattr(stage, "build_teacher", lambda *_, **__: teacher)
+    assert not build_cache(settings).failed
+    assert teacher.asked == (25, 1, 1, 1, 1)
+    assert records(settings.output) == records(settings.output.with_name("whole"))
+
+
+def test_another_seed_of_the_teacher_is_another_cache(settings):
+    synthetic = replace(settings, teacher="synthetic")
+    build_cache(synthetic)
+    with pytest.raises(ConflictError, match=r"teacher_settings\.seed: 0 → 1"):
+        build_cache(replace(synthetic, seed=1), resume=True)
+
+
 def test_ctrl_c_keeps_what_is_stored_and_resumes(settings, monkeypatch):
     class Stopped(Silent):
         def advance(self, steps=1, **figures):
