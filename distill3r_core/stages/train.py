@@ -34,7 +34,7 @@ from distill3r_core.stages.train_report import figures, finished_report, noting,
 from distill3r_core.stages.train_student import Start, start_student, take_up
 from distill3r_core.training.board import Board
 from distill3r_core.training.distributed import World
-from distill3r_core.training.feed import Feed, build_feed
+from distill3r_core.training.feed import Feed, build_feed, naming_repair
 from distill3r_core.training.interrupts import interrupts_between_steps
 from distill3r_core.training.loop import Loop
 from distill3r_core.training.metrics import FILE as METRICS
@@ -103,7 +103,8 @@ def train(
 
 def _open_cache(settings: TrainSettings, progress: Progress) -> TeacherCache:
     cache = TeacherCache(settings.cache)
-    missing = cache.missing()
+    with naming_repair(settings.cache):
+        missing = cache.missing()
     if missing:
         shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
         text = f"{settings.cache} lacks {len(missing)} of {len(cache.header.plan)} planned samples"

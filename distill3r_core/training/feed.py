@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -30,6 +32,7 @@ class Feed:
 
     Args:
         source: The cache, or its samples in memory.
+        cache: The folder they come from.
         train: Names of the training samples, by what a step's samples have in common.
         held_out: Names of the validation samples that are looked at.
         available: Views of each sample.
@@ -42,6 +45,7 @@ class Feed:
     """
 
     source: Source
+    cache: Path
     train: Mapping[object, Sequence[str]]
     held_out: Sequence[str]
     available: dict[str, int]
@@ -92,10 +96,9 @@ class Feed:
             generator=torch.Generator(),  # else it draws from torch's own, which is the run's
         )
         for loaded in loader:
-            if isinstance(loaded, DamageError) and isinstance(self.source, TeacherCache):
-                raise _with_repair(loaded, self.source) from loaded
             if isinstance(loaded, Distill3rError):
-                raise loaded
+                with naming_repair(self.cache):
+                    raise loaded
             yield loaded
 
 
@@ -148,14 +151,11 @@ def build_feed(
     workers = data.workers
     if workers is None:
         workers = 0 if hold else min(_WORKERS.get(device.type, 1), os.cpu_count() or 1)
-    source: Source = cache
-    if hold:
-        try:
-            source = Held(cache, used, size=data.size)
-        except DamageError as error:
-            raise _with_repair(error, cache) from error
+    with naming_repair(cache.path):
+        source = Held(cache, used, size=data.size) if hold else cache
     return Feed(
         source=source,
+        cache=cache.path,
         train=buckets,
         held_out=held_out,
         available=available,
@@ -182,9 +182,18 @@ def _free_memory(world: World) -> float:
     return psutil.virtual_memory().available / world.size
 
 
-def _with_repair(error: DamageError, cache: TeacherCache) -> DamageError:
-    return DamageError(
-        error.message,
-        hint=f"`distill3r cache verify --repair {cache.path}`, then "
-        f"`distill3r cache --resume -o {cache.path}`, then `distill3r train --resume`",
-    )
+@contextmanager
+def naming_repair(cache: Path) -> Iterator[None]:
+    """Add to an error about a damaged cache the commands that repair it.
+
+    Raises:
+        DamageError: The block found damage.
+    """
+    try:
+        yield
+    except DamageError as error:
+        raise DamageError(
+            error.message,
+            hint=f"`distill3r cache verify --repair {cache}`, then `distill3r cache --resume "
+            f"-o {cache}`, then `distill3r train --resume`",
+        ) from error
