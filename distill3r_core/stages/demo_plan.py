@@ -96,12 +96,17 @@ def steps_of(settings: DemoSettings) -> list[Step]:
 def _manifest(demo: DemoSettings) -> Step:
     held_out = f"every:{demo.every}"
     wanted = ManifestSettings(
-        roots=(demo.scenes,), output=demo.data, layout="rgbd", val_frames=held_out
+        roots=(demo.scenes,),
+        output=demo.data,
+        layout="rgbd",
+        views=demo.views,  # a sample is a room: steps see views from all over it, as `infer` will
+        val_frames=held_out,
     )
     return Step(
         "manifest",
         _command(
-            "manifest", demo.scenes, "--layout", "rgbd", "--val-frames", held_out, "-o", demo.data
+            *("manifest", demo.scenes, "--layout", "rgbd", "--views", demo.views),
+            *("--val-frames", held_out, "-o", demo.data),
         ),
         wanted,
         lambda overwrite, progress: build_manifest(wanted, overwrite=overwrite, progress=progress),
