@@ -100,12 +100,12 @@ class DuneEncoder(nn.Module):
         return torch.cat([own, table.flatten(2).mT.to(own.dtype)], dim=1)
 
     def _run(self, images: Tensor, *, again: bool) -> Float[Tensor, "n T D"]:
-        weight = self.projection.weight
-        lowered = weight.dtype if weight.dtype != self.positions.dtype else None
+        grid = self.projection(images.to(self.projection.weight.dtype))
+        products = next(m.weight.dtype for m in self.blocks.modules() if isinstance(m, nn.Linear))
+        lowered = products if products != self.positions.dtype else None
         # timm's blocks cast nothing themselves. With lowered weights autocast costs no cast of
         # them, and keeps norms and the residual stream in float32.
         with torch.autocast(images.device.type, dtype=lowered, enabled=_enabled(images, lowered)):
-            grid = self.projection(images)
             rows, columns = grid.shape[-2:]
             positions = self.position_table(rows, columns)
             patches = grid.flatten(2).mT + positions[:, 1:]

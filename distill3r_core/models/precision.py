@@ -3,7 +3,9 @@
 import torch
 from torch import nn
 
+from distill3r_core.models.dune_encoder import DuneEncoder
 from distill3r_core.models.student import Student
+from distill3r_core.nn.encoder import RotaryEncoder
 
 _PRODUCTS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
@@ -11,9 +13,10 @@ _PRODUCTS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 def lower_precision(student: Student, dtype: torch.dtype = torch.bfloat16) -> Student:
     """Let matrix products and convolutions run in a lower precision.
 
-    Only their weights are cast, once. Norms, what blocks carry from one to the next, the last
-    layer of each head and all that follows it stay in float32, so the error is no larger than
-    autocast's, and nothing is cast to float32 and back around an upsampling.
+    Only their weights are cast, once. Norms, what blocks carry from one to the next, and what
+    costs little and rounds much stay in float32: the way from pixels to tokens, from one part to
+    the next, and the last layer of each head with all that follows it. So the error is no
+    larger than autocast's, and nothing is cast to float32 and back around an upsampling.
 
     Args:
         student: Changed in place; for inference only.
@@ -22,8 +25,18 @@ def lower_precision(student: Student, dtype: torch.dtype = torch.bfloat16) -> St
     Returns:
         The same student.
     """
-    exact = {student.global_head.out, student.local_head.out}
+    exact: set[nn.Module] = {student.fusion.embed, *_entrance(student.encoder).modules()}
+    for head in (student.global_head, student.local_head):
+        exact |= {head.out, *head.project}
     for module in student.modules():
         if isinstance(module, _PRODUCTS) and module not in exact:
             module.to(dtype)
     return student
+
+
+def _entrance(encoder: nn.Module) -> nn.Module:
+    """What turns pixels into tokens."""
+    if isinstance(encoder, DuneEncoder):
+        return encoder.projection
+    assert isinstance(encoder, RotaryEncoder)
+    return encoder.embed

@@ -147,7 +147,7 @@ class DPTHead(nn.Module):
         ):
             assert isinstance(project, nn.Conv2d)
             weight, bias = project.weight[:, :, 0, 0], project.bias
-            x = linear(tokens.to(weight.dtype), weight, bias)
+            x = linear(tokens.to(weight.dtype), weight, bias).to(self.narrow.weight.dtype)
             # (n, C, h, w), in memory still channels last, which is what convolutions like
             maps.append(reduce(resize(x.mT.unflatten(2, grid))))
         return maps

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
 from distill3r_core.nn.dpt import DPTHead, FusionStage, ResidualUnit, doubled
@@ -19,9 +19,9 @@ def published_order(
         layers: Tokens of the four hooked layers, patches in row-major order.
         grid: Rows and columns of patches.
     """
-    weight = head.narrow.weight
+    kind = head.narrow.weight.dtype
     maps = [
-        reduce(resize(project(tokens.to(weight.dtype).mT.unflatten(2, grid))))
+        reduce(resize(project(_on_grid(tokens, grid, project)).to(kind)))
         for tokens, project, resize, reduce in zip(
             layers, head.project, head.resize, head.reduce, strict=True
         )
@@ -33,6 +33,11 @@ def published_order(
     size = (head.patch_size * grid[0], head.patch_size * grid[1])
     x = relu(head.refine(_upsample(head.narrow(x), size)))
     return head.out(x.to(head.out.weight.dtype))
+
+
+def _on_grid(tokens: Tensor, grid: tuple[int, int], layer: nn.Module) -> Tensor:
+    assert isinstance(layer, nn.Conv2d)
+    return tokens.to(layer.weight.dtype).mT.unflatten(2, grid)
 
 
 def _stage(stage: FusionStage, x: Tensor, finer: Tensor | None) -> Tensor:
