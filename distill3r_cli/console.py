@@ -63,7 +63,7 @@ def show(report: "Report") -> None:
     Raises:
         typer.Exit: With status 5 where items failed.
     """
-    if _is_leader():
+    if is_leader():
         if _session.as_json:
             _print_json(report=report)
         else:
@@ -84,7 +84,7 @@ def show_error(error: BaseException, status: int) -> int:
     """Print what went wrong and the way out; gives the exit status back."""
     message = str(error)
     hint = error.hint if isinstance(error, errors.Distill3rError) else None
-    if _session.as_json:
+    if _session.as_json and is_leader():
         _print_json(error={"message": message, "hint": hint, "kind": type(error).__name__})
     console = _stderr()
     console.print(f"[bold red]error:[/] {_escape(message)}", soft_wrap=True, highlight=False)
@@ -106,7 +106,7 @@ def progress(device: str = "auto") -> Iterator["PlainProgress | LiveProgress | N
     Args:
         device: Whose memory the panel shows.
     """
-    if _session.quiet or not _is_leader():
+    if _session.quiet or not is_leader():
         yield NoteOnly(silent=True)
         return
     console = _stderr()
@@ -348,5 +348,6 @@ def _figure(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.4g}"
 
 
-def _is_leader() -> bool:
+def is_leader() -> bool:
+    """Whether this process is the one that talks: rank 0, or the only one."""
     return int(os.environ.get("RANK", "0")) == 0
