@@ -19,6 +19,7 @@ Settings = TypeVar("Settings")
 
 STRICT = ConfigDict(extra="forbid")  # for `@dataclass(frozen=True, config=STRICT)` of pydantic
 PROJECT_FILE = Path("distill3r.yaml")
+_ABSENT = "(not there)"
 SECTIONS = ("manifest", "cache", "train", "eval", "infer", "bench", "demo")
 
 
@@ -100,7 +101,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, prefix: str =
     """Lines `key: old → new` for the values that are not the same, by dotted key."""
     lines: list[str] = []
     for key in sorted({*old, *new}):
-        before, after = old.get(key), new.get(key)
+        before, after = old.get(key, _ABSENT), new.get(key, _ABSENT)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             lines += differences(before, after, prefix=f"{prefix}{key}.")
         elif before != after:

@@ -53,8 +53,9 @@ def claim(
             number += 1
             folder = default.with_name(f"{default.name}-{number}")
         return _taken(folder, identity)
-    if chosen.exists() and not chosen.is_dir():
-        raise ConflictError(f"{chosen} is a file", hint="choose another folder with -o")
+    for place in (chosen, *chosen.parents):
+        if place.exists() and not place.is_dir():
+            raise ConflictError(f"{place} is a file", hint="choose another folder with -o")
     found = _identity_in(chosen)
     if found not in (None, identity) and not overwrite:
         lines = ["it holds other files"]

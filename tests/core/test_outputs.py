@@ -68,7 +68,8 @@ def test_an_identity_survives_its_way_through_the_file(tmp_path):
     assert claim(tmp_path / "a", chosen=None, identity=identity, overwrite=False).finished
 
 
-def test_a_file_is_not_a_folder_for_results(tmp_path):
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_file_is_not_a_folder_for_results(tmp_path, below):
     (tmp_path / "scene.ply").write_text("mine")
-    with pytest.raises(ConflictError, match="is a file"):
-        claim(tmp_path, chosen=tmp_path / "scene.ply", identity={}, overwrite=True)
+    with pytest.raises(ConflictError, match=r"scene\.ply is a file"):
+        claim(tmp_path, chosen=tmp_path / "scene.ply" / below, identity={}, overwrite=True)
