@@ -1,7 +1,6 @@
 """The student: every view through the encoder, all of them through the fusion, two heads."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -10,8 +9,9 @@ from torch import Tensor, nn
 
 from distill3r_core.errors import RequestError
 from distill3r_core.models.chunks import encoder_chunk, head_chunk_of
+from distill3r_core.models.groups import Group, group_by_size, tokens_of
 from distill3r_core.models.metadata import StudentMetadata
-from distill3r_core.models.spec import PATCH, StudentSpec, ViewCodes
+from distill3r_core.models.spec import StudentSpec, ViewCodes
 from distill3r_core.nn.dpt import DPTHead, hooked_layers
 from distill3r_core.nn.fusion import Fusion
 from distill3r_core.nn.maps import HeadMaps, predict_maps
@@ -29,22 +29,6 @@ NORMALIZATIONS = {
 }
 HeadName = Literal["both", "global", "local"]
 Recompute = Literal["none", "heads", "all"]
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Views of one size: their places in the sample, their pictures."""
-
-    places: tuple[int, ...]
-    images: Float[Tensor, "B n 3 H W"]
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        return self.images.shape[-2] // PATCH, self.images.shape[-1] // PATCH
-
-    @property
-    def patches(self) -> int:
-        return self.grid[0] * self.grid[1]
 
 
 class Student(nn.Module):
@@ -118,7 +102,7 @@ class Student(nn.Module):
         Raises:
             RequestError: A side is not a multiple of 14, or there are more than 1000 views.
         """
-        groups, count = _groups(images)
+        groups, count = group_by_size(images)
         batch = groups[0].images.shape[0]
         numbers = view_numbers
         if numbers is None:
@@ -195,13 +179,13 @@ class Student(nn.Module):
 
     def _layers(
         self,
-        groups: Sequence[_Group],
+        groups: Sequence[Group],
         numbers: Tensor,
         count: int,
         *,
         reference: bool,
         recompute: bool,
-    ) -> Iterator[tuple[_Group, list[Tensor]]]:
+    ) -> Iterator[tuple[Group, list[Tensor]]]:
         """For each group the four layers that heads read, (B n, P, channels) each."""
         batch = groups[0].images.shape[0]
         at_once = reference or torch.is_grad_enabled()
@@ -230,13 +214,13 @@ class Student(nn.Module):
         )
         kept = [found[hook] for hook in hooks] if reference else found
         for group in groups:
-            yield group, [_of_group(layer, group, lengths) for layer in kept]
+            yield group, [tokens_of(layer, group, lengths) for layer in kept]
 
     def _maps(
         self,
         head: DPTHead,
         tokens: Sequence[Tensor],
-        group: _Group,
+        group: Group,
         chunk: int | None,
         device: torch.device,
         *,
@@ -261,41 +245,7 @@ class Student(nn.Module):
         return maps
 
 
-def _groups(images: Images | Sequence[Tensor]) -> tuple[list[_Group], int]:
-    """Views by size, and how many there are."""
-    if isinstance(images, Tensor):
-        _check_size(images)
-        return [_Group(tuple(range(images.shape[1])), images)], images.shape[1]
-    places: dict[tuple[int, int], list[int]] = {}
-    for place, image in enumerate(images):
-        _check_size(image)
-        places.setdefault((image.shape[-2], image.shape[-1]), []).append(place)
-    groups = [
-        _Group(tuple(members), torch.stack([images[place] for place in members])[None])
-        for members in places.values()
-    ]
-    return groups, len(images)
-
-
-def _check_size(images: Tensor) -> None:
-    height, width = images.shape[-2:]
-    if height % PATCH or width % PATCH or not height or not width:
-        raise RequestError(
-            f"pictures of {height}x{width}: both sides must be multiples of {PATCH}",
-            hint=f"{max(1, height // PATCH) * PATCH}x{max(1, width // PATCH) * PATCH} fits",
-        )
-
-
-def _of_group(
-    layer: Float[Tensor, "B T C"], group: _Group, lengths: Sequence[int]
-) -> Float[Tensor, "n P C"]:
-    if len(group.places) == len(lengths):
-        return layer.unflatten(1, (len(lengths), -1)).flatten(0, 1)
-    views = layer.split(list(lengths), dim=1)
-    return torch.cat([views[place] for place in group.places])
-
-
-def _absent(group: _Group, device: torch.device) -> HeadMaps:
+def _absent(group: Group, device: torch.device) -> HeadMaps:
     """Maps that nobody asked for: the right shape, one number."""
     batch, views, _, rows, columns = group.images.shape
     nothing = torch.full((1, 1, 1), torch.nan, device=device)

@@ -136,6 +136,12 @@ def test_other_sizes_are_refused_with_one_that_fits(student, size):
     assert "fits" in caught.value.hint
 
 
+def test_a_sample_without_views_is_refused(student):
+    for nothing in ([], torch.rand(1, 0, 3, 14, 14)):
+        with pytest.raises(RequestError, match="without views"):
+            student(nothing)
+
+
 def test_a_thousand_views_pass_and_one_more_is_refused(student):
     images = torch.rand(1, 1001, 3, 14, 14)
     found = student(images[:, :1000])
