@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# One test process a core with one thread each: two threads each would wait for one another.
+JOBS ?= 2
+PYTEST = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test test-slow lint format completions clean
@@ -16,10 +19,10 @@ demo: $(INSTALLED)  ## Render scenes, distil, evaluate, reconstruct: about 4 min
 	$(BIN)/distill3r demo
 
 test: $(INSTALLED)  ## Every test; drills at a tenth of their count.
-	$(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-slow: $(INSTALLED)  ## Every test, drills at full count, the long runs.
-	$(BIN)/python -m pytest --full-drills --timeout 5400
+	$(PYTEST) --full-drills --timeout 5400
 
 lint: $(INSTALLED)  ## Format, lint, types, layers.
 	$(BIN)/ruff format --check .
