@@ -78,13 +78,8 @@ def save(
             save_model(beside / MODEL)
             with replacing(beside / OPTIMIZER, durable=True) as path:
                 path.write_bytes(_serialized(optimizer))
-            text = {
-                "step": step,
-                **state,
-                "files": {name: _checksum(beside / name) for name in (MODEL, OPTIMIZER)},
-            }
-            text[_CHECKSUM] = _text_checksum(text)
-            write_text(beside / STATE, json.dumps(text, indent=2) + "\n", durable=True)
+            files = {name: _checksum(beside / name) for name in (MODEL, OPTIMIZER)}
+            _write_state(beside, {"step": step, **state, "files": files})
             if folder.exists():  # damaged, or left by a run that has been taken back
                 shutil.rmtree(folder)
             beside.rename(folder)
@@ -92,6 +87,19 @@ def save(
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return folder
+
+
+def save_state(run: Path, *, step: int, state: Mapping[str, Any]) -> None:
+    """Write the plain data of a step's checkpoint anew, in one rename."""
+    folder = _folder(run, step)
+    with disk_errors(folder):
+        kept = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        _write_state(folder, {"step": step, **state, "files": kept["files"]})
+
+
+def _write_state(folder: Path, text: dict[str, Any]) -> None:
+    text[_CHECKSUM] = _text_checksum(text)
+    write_text(folder / STATE, json.dumps(text, indent=2) + "\n", durable=True)
 
 
 def link(run: Path, name: str, step: int) -> None:

@@ -2,7 +2,9 @@
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +33,7 @@ class Loop:
     progress: Progress
     _started: float = field(default_factory=time.monotonic)
     _saved: int = -1  # step of the last checkpoint
-    _looked: int = -1  # step of the last validation
+    _kept: Mapping[str, Any] = field(default_factory=dict)  # its state
 
     def run(self, wish: Wish) -> Ending:
         """Train to the end, to the end of patience, or to that of `max_hours`.
@@ -45,7 +47,11 @@ class Loop:
         batches = parts.batches(state.step)
         self.progress.begin("train", total=parts.steps, unit="steps")
         self.progress.advance(state.step)
-        self._saved = state.step
+        self._saved, self._kept = state.step, state_as_plain(state)
+        ending = self._catch_up()
+        if ending is not None:
+            self._finish()
+            return ending
         while state.step < parts.steps:
             begun = time.monotonic()
             batch = next(batches)
@@ -155,6 +161,14 @@ class Loop:
                 hint=f"replay one from {folder}, or go on from a checkpoint with a lower optim.lr",
             )
 
+    def _catch_up(self) -> Ending | None:
+        """What a run that was stopped at a step had still to do there."""
+        if self.state.step == 0:
+            return None
+        ending = self._look_and_keep()
+        self._checkpoint()
+        return ending
+
     def _look_and_keep(self) -> Ending | None:
         """Validate and checkpoint where it is time; how the run ends, if it does."""
         state, settings = self.state, self.parts.settings
@@ -170,9 +184,9 @@ class Loop:
     def _validate(self) -> None:
         """Look at held-out samples, and keep the student if it is the best so far."""
         parts, state = self.parts, self.state
-        if parts.held_out is None or self._looked == state.step:
+        if parts.held_out is None or state.looked_at == state.step:
             return
-        self._looked = state.step
+        state.looked_at = state.step
         found = validate(
             parts.student,
             parts.held_out(),
@@ -193,10 +207,14 @@ class Loop:
 
     def _checkpoint(self) -> None:
         parts, state = self.parts, self.state
-        if self._saved == state.step:
+        plain, saved = state_as_plain(state), self._saved
+        if saved == state.step and plain == self._kept:
             return
-        self._saved = state.step
+        self._saved, self._kept = state.step, plain
         if not parts.world.leads:
+            return
+        if saved == state.step:  # a look after the step was kept
+            checkpoints.save_state(parts.run, step=state.step, state=plain)
             return
         checkpoints.save(
             parts.run,
@@ -206,9 +224,8 @@ class Loop:
                 "optimizer": parts.optimizer.state_dict(),
                 "rng": torch.get_rng_state(),
             },
-            state=state_as_plain(state),
+            state=plain,
         )
-        checkpoints.link(parts.run, checkpoints.LAST, state.step)
         checkpoints.prune(parts.run, keep=parts.settings.checkpoint.keep)
 
     def _out_of_time(self) -> bool:

@@ -27,6 +27,7 @@ class State:
     best: float = math.inf
     best_step: int | None = None
     looks_without_better: int = 0
+    looked_at: int | None = None  # step of the last validation
     skipped_in_a_row: int = 0
     first_loss: float | None = None
     last_loss: float | None = None

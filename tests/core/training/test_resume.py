@@ -1,5 +1,6 @@
 """Interrupted anywhere, a run ends with the weights of one that never was."""
 
+import json
 import os
 import random
 import signal
@@ -13,10 +14,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from distill3r_core.data.batches import Batch
 from distill3r_core.errors import ConflictError, DamageError
 from distill3r_core.report import Silent
 from distill3r_core.stages.train import TrainSettings, train
 from distill3r_core.training import checkpoints
+from distill3r_core.training.interrupts import Wish
+from distill3r_core.training.loop import Loop
+from distill3r_core.training.metrics import read_metrics
+from distill3r_core.training.step import Figures
 
 MakeCache = Callable[..., Path]
 STEPS = 11
@@ -82,6 +88,19 @@ def assert_same_run(run: Path, other: Path) -> None:
         checkpoints.read(folder / "checkpoints" / "last").optimizer() for folder in (run, other)
     )
     torch.testing.assert_close(first, second, rtol=0, atol=0)
+    assert looks(run) == looks(other)
+
+
+def looks(run: Path) -> tuple[dict[str, object], list[dict[str, object]]]:
+    """What a run's last state and its rows say about validation."""
+    state = json.loads((run / "checkpoints" / "last" / "state.json").read_text())
+    kept = ("best", "best_step", "looks_without_better", "last_validation")
+    rows = [
+        {name: value for name, value in row.items() if name != "time"}
+        for row in read_metrics(run / "metrics.jsonl")
+        if "validation_loss" in row
+    ]
+    return {name: state[name] for name in kept}, rows
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +204,34 @@ def test_two_processes_cannot_train_one_run(make_cache: MakeCache, tmp_path: Pat
         assert "another process" in other.end(status=2)
     finally:
         process.kill()
+
+
+def test_stopped_where_it_is_to_be_validated_it_is_validated_when_it_goes_on(
+    make_cache: MakeCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = make_cache(tmp_path / "cache")
+    often = {"max_steps": 4, "validation.every_steps": 2}
+    train(tiny(cache, tmp_path / "whole", **often))
+
+    def stopping(loop: Loop, batch: Batch, wish: Wish) -> tuple[Figures, float, bool]:
+        figures, norm, _ = step(loop, batch, wish)
+        return figures, norm, loop.state.step == 2
+
+    step = Loop._step
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny(cache, tmp_path / "run", **often))
+    train(tiny(cache, tmp_path / "run", **often), resume=True)
+    assert looks(tmp_path / "whole")[1][0]["step"] == 2
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_last_look_is_in_the_last_state(make_cache: MakeCache, tmp_path: Path) -> None:
+    cache, run = make_cache(tmp_path / "cache"), tmp_path / "run"
+    train(tiny(cache, run, max_steps=3, max_hours=1e-9, **{"checkpoint.every_steps": 1}))
+    state = checkpoints.read(run / "checkpoints" / "last").state
+    assert state["best_step"] == state["looked_at"] == 1
 
 
 def tiny(cache: Path, run: Path | None, **options: float) -> TrainSettings:
