@@ -32,7 +32,7 @@ _SMALL_MAP = 1 << 24  # for an empty file, where address space is limited
 _READERS = 1024
 # glibc's names for blocks that are mapped on their own, and for what is kept at the heap's end.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_KEPT_BLOCK, _KEPT = 1 << 25, 1 << 28  # bytes; the first is the most that glibc takes
+_KEPT_BLOCK, _KEPT = 1 << 22, 1 << 28  # bytes: records are smaller, whole samples are larger
 _MAGIC = 0xBEEFC0DE
 _META = struct.Struct("<IIQQ48s48sQQ")  # after a page header: magic ... last page, transaction
 _PAGE_HEAD = 16
@@ -118,7 +118,13 @@ class Database:
             self._close()
             with _writing_to(self.folder):
                 self._environment = lmdb.open(
-                    str(self.folder), map_size=self._map_size(), max_readers=_READERS
+                    str(self.folder),
+                    map_size=self._map_size(),
+                    max_readers=_READERS,
+                    # One flush per commit, not two: the data's. The few bytes that make it valid
+                    # are flushed with the next commit, or by `close`. A process that is killed
+                    # loses nothing; a power cut may undo the last commit, and damages nothing.
+                    metasync=False,
                 )
                 self._environment.reader_check()  # slots of readers that were killed
             self._writable = True
@@ -140,7 +146,10 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[lmdb.Transaction]:
-        """A durable write transaction: all of it is on the disk afterwards, or nothing.
+        """A write transaction, flushed to the disk: all of it is stored, or nothing.
+
+        A killed process loses nothing that was committed; a power cut at most the last commit
+        before `close`.
 
         Raises:
             DiskFullError: There is no room.
@@ -164,6 +173,8 @@ class Database:
 
     def _close(self) -> None:
         if self._environment is not None:
+            if self._writable:
+                self._environment.sync(True)
             self._environment.close()
         self._environment, self._writable = None, False
 

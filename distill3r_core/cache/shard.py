@@ -148,7 +148,7 @@ class ShardWriter:
             raise
 
     def put(self, sample: EncodedSample) -> None:
-        """Store a sample, all of it or nothing; on the disk when this returns.
+        """Store a sample, all of it or nothing; see `Database.writing` for what a crash may cost.
 
         Raises:
             DiskFullError: There is no room; the samples before are safe.

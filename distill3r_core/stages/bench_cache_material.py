@@ -110,11 +110,16 @@ class Material:
         header = CacheHeader("bench", "", None, SIZE, FIT.as_plain(), None, True, plan=plan)
         return CacheWriter(self.cache_folder, header)
 
-    def encode(self, encoder: SampleEncoder, sample: int, targets: TeacherTargets) -> EncodedSample:
+    def encode(
+        self,
+        encoder: SampleEncoder,
+        sample: int,
+        images: UInt8[Tensor, "N 3 H W"],
+        targets: TeacherTargets,
+    ) -> EncodedSample:
         """A sample for the cache, pictures included."""
         detail = {"pictures": [str(frame.color) for frame in self.group(sample)]}
-        pictures = self.pictures(sample)
-        return encoder.encode(self.name(sample), str(sample), pictures, targets, detail)
+        return encoder.encode(self.name(sample), str(sample), images, targets, detail)
 
     def cache(self) -> TeacherCache:
         """The cache that is measured."""
