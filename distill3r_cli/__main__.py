@@ -1,5 +1,7 @@
 """Entry point: `distill3r`, and `python -m distill3r_cli`."""
 
+import errno
+import io
 import signal
 import sys
 import traceback
@@ -17,6 +19,7 @@ _UsageError: type[Exception] = cast(type[Exception], typer.BadParameter.__mro__[
 
 def main() -> None:
     """Run the command line and leave with the status of the contract."""
+    _mend_streams()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -44,7 +47,19 @@ def run(arguments: list[str]) -> int:
     return status if isinstance(status, int) else exits.OK
 
 
+def _mend_streams() -> None:
+    """A stream that was closed swallows what is written; one without ü writes it escaped."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, io.StringIO())
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _in_words(error: Exception) -> errors.Distill3rError:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return errors.DiskFullError(f"cannot write {error.filename or 'the output'}: disk full")
     if isinstance(error, OSError) and error.filename is not None:
         return errors.RequestError(f"cannot use {error.filename}: {error.strerror}")
     return errors.FailedError(

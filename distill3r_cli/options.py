@@ -12,13 +12,15 @@ from distill3r_cli import console
 
 Settings = TypeVar("Settings")
 
+LARGEST_SEED = 2**32 - 1  # what numpy and torch both take
+
 ResumeOpt = Annotated[
     bool, typer.Option("--resume", help="Continue; start where nothing is there yet.")
 ]
 OverwriteOpt = Annotated[
     bool, typer.Option("--overwrite", help="Replace a result made with other settings or inputs.")
 ]
-SeedOpt = Annotated[int, typer.Option(help="Seed of every random choice.")]
+SeedOpt = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of every random choice.")]
 DeviceOpt = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 OutputOpt = Annotated[
     Path | None, typer.Option("--output", "-o", help="Where the result goes.", show_default=False)

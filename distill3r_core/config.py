@@ -126,9 +126,9 @@ def _file_values(section: str, config: str | None) -> tuple[str, dict[str, Any]]
     if config is None:
         if not PROJECT_FILE.is_file():
             return "settings", {}
-        source, text = str(PROJECT_FILE), PROJECT_FILE.read_text(encoding="utf-8")
+        source, text = str(PROJECT_FILE), _text_of(PROJECT_FILE)
     elif (path := Path(config)).is_file():
-        source, text = config, path.read_text(encoding="utf-8")
+        source, text = config, _text_of(path)
     elif (found := shipped(config)) is not None:
         source, text = config, found
     else:
@@ -151,6 +151,13 @@ def _file_values(section: str, config: str | None) -> tuple[str, dict[str, Any]]
             hint=f"sections: {', '.join(SECTIONS)}",
         )
     return source, values  # without sections the whole file is this command's
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"cannot read {path}: it is not a text file") from error
 
 
 def _parse_set(text: str) -> tuple[str, Any]:

@@ -1,6 +1,9 @@
 """What a script can rely on, whatever the command: streams, JSON, statuses."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,6 +120,31 @@ def test_a_place_that_cannot_be_written_is_named(cli_inprocess, tmp_path):
     assert status == exits.REQUEST
     assert "/proc/nope" in err
     assert "fault in distill3r" not in err
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("doctor --help >&-", exits.OK),
+        ("manifest nowhere-ü --json >&-", exits.MISSING),
+        ("manifest nowhere-ü", exits.MISSING),
+        ("manifest p --seed -1", exits.REQUEST),
+        ("manifest p --seed 99999999999999999999999", exits.REQUEST),
+    ],
+)
+def test_closed_and_narrow_streams_change_no_status(tmp_path, line, status):
+    done = subprocess.run(
+        f"{sys.executable} -m distill3r_cli {line}",
+        shell=True,
+        cwd=tmp_path,
+        env={**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "fault" not in done.stderr
 
 
 @pytest.fixture

@@ -108,3 +108,10 @@ def test_differences_name_each_dotted_key_once():
 @pytest.mark.parametrize("name", config.shipped_names())
 def test_every_shipped_configuration_is_a_mapping(name):
     assert isinstance(yaml.safe_load(config.shipped(name)), dict)
+
+
+def test_a_config_that_is_no_text_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"picture\.png"):
+        resolve(config="picture.png")
