@@ -12,10 +12,11 @@ from torch.utils.data import Dataset
 from distill3r_core.data import augment
 from distill3r_core.data.batches import Batch, Draw, collate, map_targets, rng_of
 from distill3r_core.errors import Distill3rError
+from distill3r_core.geometry.cameras import place_intrinsics, unproject
 from distill3r_core.geometry.resample import resample_nearest, whole
 from distill3r_core.io.fit import oriented, resize_picture
 from distill3r_core.nn.view_codes import random_view_numbers, sequential_view_numbers
-from distill3r_core.types import TeacherTargets
+from distill3r_core.types import Placement, TeacherTargets
 
 _SEEDS = 2**63
 
@@ -119,6 +120,9 @@ def resize_sample(
 ) -> tuple[Tensor, TeacherTargets]:
     """A stored sample at a smaller size: targets nearest, pictures by the chain's plain resize.
 
+    Where K is known, the depth is put on the rays of the new pixels, as when the cache was made:
+    a nearest point lies on the ray of another pixel, up to half a stored pixel away.
+
     Args:
         images: (N, 3, H, W) uint8.
         targets: Of the same size.
@@ -136,15 +140,17 @@ def resize_sample(
         return resample_nearest(stacked, whole(stacked), size).movedim(2, 0).contiguous()
 
     stored, intrinsics = targets.stored_points_global, targets.intrinsics
+    points, valid_mask = nearest(targets.points_local), nearest(targets.valid_mask)
     if intrinsics is not None:
-        scale = intrinsics.new_tensor([size[1] / width, size[0] / height, 1.0])
-        intrinsics = intrinsics * scale[:, None]
+        box = (0.0, 0.0, float(width), float(height))
+        intrinsics = place_intrinsics(intrinsics, Placement(box, size))
+        points = torch.where(valid_mask[..., None], unproject(points[..., 2], intrinsics), 0.0)
     return resized, replace(
         targets,
-        points_local=nearest(targets.points_local),
+        points_local=points,
         confidence_local=nearest(targets.confidence_local),
         confidence_global=nearest(targets.confidence_global),
-        valid_mask=nearest(targets.valid_mask),
+        valid_mask=valid_mask,
         stored_points_global=None if stored is None else nearest(stored),
         intrinsics=intrinsics,
     )
