@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,26 @@ import torch
 from distill3r_core.errors import ConfigError, DeviceError
 
 DeviceKind = Literal["cpu", "cuda", "mps"]
+
+# torch has a class for a full GPU; a full machine is a RuntimeError of its allocator.
+_FULL_MEMORY = re.compile(r"DefaultCPUAllocator|not enough memory|can't allocate memory")
+
+
+class OutOfRoom(Exception):  # noqa: N818  not a fault yet: smaller parts may fit
+    """The memory of the device or of the machine did not hold what was asked of it."""
+
+
+@contextmanager
+def memory_limits() -> Iterator[None]:
+    """Turn every way of running out of memory into `OutOfRoom`."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfRoom(str(error)) from error
+    except RuntimeError as error:
+        if _FULL_MEMORY.search(str(error)) is None:
+            raise
+        raise OutOfRoom(str(error)) from error
 
 
 def pick_device(name: str) -> torch.device:

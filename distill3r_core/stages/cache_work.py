@@ -16,6 +16,7 @@ import torch
 from distill3r_core.cache.sample_codec import EncodedSample, SampleEncoder
 from distill3r_core.data.manifest import Sample
 from distill3r_core.errors import CacheError, ImageError, OutOfMemoryError
+from distill3r_core.profiling import OutOfRoom, memory_limits
 from distill3r_core.report import Failure
 from distill3r_core.stages.cache_sample import Loaded, Recipe, detail_of, load_sample, make_targets
 from distill3r_core.teachers.base import Teacher
@@ -200,8 +201,9 @@ def _ask(teacher: Teacher, loaded: Loaded, tally: Tally) -> RawMaps:
     try:
         while True:
             try:
-                return teacher.predict(loaded.prepared)
-            except (torch.OutOfMemoryError, MemoryError) as error:
+                with memory_limits():
+                    return teacher.predict(loaded.prepared)
+            except OutOfRoom as error:
                 reason = error
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()  # what is left may do for less

@@ -15,7 +15,7 @@ from distill3r_core.models.chunks import head_chunk_of
 from distill3r_core.models.memory import estimate_bytes
 from distill3r_core.models.student import Student
 from distill3r_core.nn.view_codes import TABLE_ROWS
-from distill3r_core.profiling import peak_memory, stopwatch
+from distill3r_core.profiling import OutOfRoom, memory_limits, peak_memory, stopwatch
 from distill3r_core.report import Progress, Silent
 from distill3r_core.stages.pictures import LoadedView
 from distill3r_core.stages.reconstruction import Maps
@@ -86,14 +86,20 @@ def predict(
     progress.begin("infer", total=1, unit="pass")
     while True:
         try:
-            with peak_memory(device) as peak, stopwatch(device) as watch, torch.inference_mode():
+            with (
+                memory_limits(),
+                peak_memory(device) as peak,
+                stopwatch(device) as watch,
+                torch.inference_mode(),
+            ):
                 found = student(images, head_chunk=chunk, host=True)
-        except torch.OutOfMemoryError as error:
+        except OutOfRoom as error:
             if chunk == 1:
                 raise _does_not_fit(student, sizes, plan.bytes) from error
             chunk //= 2
             progress.note(f"out of memory: trying again with {chunk} views at once in the heads")
-            torch.cuda.empty_cache()
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
             continue
         progress.advance(views=str(len(views)))
         maps = tuple(_as_maps(view) for view in found)

@@ -1,9 +1,6 @@
 """What is kept and said when a step goes wrong."""
 
 import json
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,26 +14,6 @@ from distill3r_core.types import TeacherTargets
 
 FOLDER = "nan"
 _WARM = 10  # looks that make up the norm to compare with
-
-# torch has a class for a full GPU; a full machine is a RuntimeError of its allocator.
-_FULL_MEMORY = re.compile(r"DefaultCPUAllocator|not enough memory|can't allocate memory")
-
-
-class OutOfRoom(Exception):  # noqa: N818  not a fault yet: the step is tried again in smaller parts
-    """The memory of the device or of the machine did not hold a micro-batch."""
-
-
-@contextmanager
-def memory_limits() -> Iterator[None]:
-    """Turn every way of running out of memory into `OutOfRoom`."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise OutOfRoom(str(error)) from error
-    except RuntimeError as error:
-        if _FULL_MEMORY.search(str(error)) is None:
-            raise
-        raise OutOfRoom(str(error)) from error
 
 
 def save_step(

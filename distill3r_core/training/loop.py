@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from distill3r_core.data.batches import Batch
 from distill3r_core.errors import DivergedError, OutOfMemoryError
+from distill3r_core.profiling import OutOfRoom, memory_limits
 from distill3r_core.report import Progress
 from distill3r_core.training import checkpoints, faults
 from distill3r_core.training.interrupts import Wish
@@ -100,7 +101,7 @@ class Loop:
         while True:
             parts.optimizer.zero_grad(set_to_none=True)
             try:
-                with faults.memory_limits():
+                with memory_limits():
                     return accumulate(
                         parts.trained,
                         parts.loss,
@@ -109,7 +110,7 @@ class Loop:
                         compute=parts.settings.compute,
                         bfloat16=parts.bfloat16,
                     )
-            except faults.OutOfRoom as error:
+            except OutOfRoom as error:
                 reason = str(error).splitlines()[0]
             self._make_room(reason, samples=len(batch))
 

@@ -56,13 +56,23 @@ def test_views_that_cannot_fit_are_refused_before_they_run_with_what_would(
     assert "--max-views 1 would fit" in str(raised.value.hint)
 
 
-def test_a_pass_that_runs_out_of_memory_is_tried_in_smaller_chunks(student, views, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("no room"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 99 bytes"),
+    ],
+    ids=["gpu", "cpu"],
+)
+def test_a_pass_that_runs_out_of_memory_is_tried_in_smaller_chunks(
+    student, views, monkeypatch, error
+):
     real, asked = student.forward, []
 
     def limited(images, *, head_chunk, host):
         asked.append(head_chunk)
         if head_chunk > 1:
-            raise torch.OutOfMemoryError("no room")
+            raise error
         return real(images, head_chunk=head_chunk, host=host)
 
     monkeypatch.setattr(student, "forward", limited)

@@ -17,6 +17,7 @@ from distill3r_core.errors import DamageError, DiskFullError, DivergedError, Out
 from distill3r_core.losses import DistillationLoss
 from distill3r_core.models import load_student
 from distill3r_core.models.student import Student
+from distill3r_core.profiling import OutOfRoom, memory_limits
 from distill3r_core.report import Silent
 from distill3r_core.stages.train import PRESETS, TrainSettings, train
 from distill3r_core.training import checkpoints, faults
@@ -56,9 +57,9 @@ def weights_of(run: Path) -> dict[str, torch.Tensor]:
     ids=["gpu", "cpu", "python"],
 )
 def test_every_way_of_running_out_of_memory_is_known(error: Exception) -> None:
-    with pytest.raises(faults.OutOfRoom), faults.memory_limits():
+    with pytest.raises(OutOfRoom), memory_limits():
         raise error
-    with pytest.raises(RuntimeError, match="shapes"), faults.memory_limits():
+    with pytest.raises(RuntimeError, match="shapes"), memory_limits():
         raise RuntimeError("shapes do not fit")
 
 
