@@ -182,7 +182,7 @@ def _train(
 
 
 def _open_log(settings: TrainSettings, folder: RunFolder, *, after: int) -> MetricsLog:
-    board = Board(folder.path) if settings.tensorboard else None
+    board = Board(folder.path, after=after) if settings.tensorboard else None
     return MetricsLog(folder.path / METRICS, after=after, board=board)
 
 

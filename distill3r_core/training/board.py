@@ -14,19 +14,21 @@ class Board:
 
     Args:
         run: The run folder.
+        after: What an earlier process wrote of later steps than this is hidden.
 
     Raises:
         ExtraMissingError: TensorBoard is not installed.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, *, after: int = 0) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise ExtraMissingError(
                 "TensorBoard is not installed", hint="pip install 'distill3r[tb]'"
             ) from error
-        self._writer: Any = SummaryWriter(run / FOLDER)  # torch leaves it untyped
+        # Torch leaves it untyped.
+        self._writer: Any = SummaryWriter(run / FOLDER, purge_step=after + 1)
 
     def add(self, step: int, values: Mapping[str, float | int | str | None]) -> None:
         """Numbers of a step; what is no number is left out."""
