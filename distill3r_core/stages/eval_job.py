@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,13 +13,14 @@ from distill3r_core import config
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.config import STRICT
 from distill3r_core.data.process import Processing
-from distill3r_core.errors import InputMissingError, NothingUsableError
+from distill3r_core.errors import ConflictError, InputMissingError, NothingUsableError
 from distill3r_core.evaluation.protocols import Protocol
 from distill3r_core.io.fit import Fit
 from distill3r_core.report import Failure, Progress
 from distill3r_core.stages.bench_plan import parse_size
 from distill3r_core.stages.eval_truth import TestData, Truth, read_test_data, read_validation
 from distill3r_core.stages.student_file import StudentFile
+from distill3r_core.stages.train_folder import read_record, samples_of
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -49,7 +50,8 @@ class Job:
         grid: Rows and columns, landscape.
         layout: Of the data set; "" for validation samples.
         seen: Frames left out because the student was trained on them.
-        failed: Frames left out because they cannot be used.
+        failed: Frames or samples left out because they cannot be used; those of validation are
+            known when the truths have been read.
         notes: Worth saying.
     """
 
@@ -61,7 +63,7 @@ class Job:
     grid: tuple[int, int]
     layout: str = ""
     seen: int = 0
-    failed: tuple[Failure, ...] = ()
+    failed: Sequence[Failure] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -132,7 +134,8 @@ def job_of_validation(settings: EvalSettings, student: StudentFile) -> Job:
 
     Raises:
         InputMissingError: The run does not name its cache, or it is not there.
-        NothingUsableError: It has no validation samples.
+        ConflictError: There is another cache now where the run's was.
+        NothingUsableError: It has no validation samples, or all were trained on.
     """
     path = cache_path(student)
     if path is None:
@@ -141,25 +144,56 @@ def job_of_validation(settings: EvalSettings, student: StudentFile) -> Job:
             hint="score it against a data set: --data ROOT",
         )
     cache = TeacherCache(path)
+    _check_cache(cache, path, student)
     names = cache.names("val")
     if not names:
         raise NothingUsableError(
             f"{path} has no validation samples, so {student.label} has none",
             hint="score it against a data set: --data ROOT",
         )
+    pictures: frozenset[str] | None = frozenset()
+    if settings.predict == "student":
+        pictures = _training_pictures(student)
+    trained_on = pictures or frozenset()
+    views = [picture for name in names for picture in cache.detail(name)["pictures"]]
+    seen = sum(picture in trained_on for picture in views)
+    if seen == len(views):
+        raise NothingUsableError(
+            f"{path}: all {seen} validation views are among the run's training frames",
+            hint="score it against a data set: --data ROOT",
+        )
     planned = {sample.name: sample.content for sample in cache.header.plan}
-    fit = student.fit
+    fit, failed = student.fit, list[Failure]()
+    notes = [f"against what the teacher {cache.header.teacher} said of {len(names)} samples"]
+    if seen:
+        notes.append(f"{seen} views left out: the student was trained on them")
     return Job(
         label=_label(settings, student),
         source="validation",
-        truths=read_validation(cache, size=fit.resized),
+        truths=read_validation(cache, size=fit.resized, trained_on=trained_on, failed=failed),
         count=len(names),
         digest=_digest(
             [*names, *(planned[name] for name in names), json.dumps(cache.header.settings)]
         ),
         grid=fit.resized or fit.size,
-        notes=(f"against what the teacher {cache.header.teacher} said of {len(names)} samples",),
+        seen=seen,
+        failed=failed,
+        notes=tuple(notes),
     )
+
+
+def _check_cache(cache: TeacherCache, path: Path, student: StudentFile) -> None:
+    run = _run_folder(student)
+    record = None if run is None else read_record(run)
+    if record is None:
+        return  # a weight file alone does not say what was in its cache
+    learned, found = record["identity"]["cache"]["samples"], samples_of(cache)["samples"]
+    if learned != found:
+        raise ConflictError(
+            f"{path} holds other samples than {run} learned from",
+            hint="go to the folder that it was trained in, or score against a data set: "
+            "--data ROOT",
+        )
 
 
 def _nothing_left(root: Path, data: TestData) -> NothingUsableError:

@@ -130,22 +130,34 @@ def read_test_data(
     return TestData(layout, tuple(truths), seen, tuple(failed))
 
 
-def read_validation(cache: TeacherCache, *, size: tuple[int, int] | None) -> Iterator[Truth]:
+def read_validation(
+    cache: TeacherCache,
+    *,
+    size: tuple[int, int] | None,
+    trained_on: frozenset[str],
+    failed: list[Failure],
+) -> Iterator[Truth]:
     """The validation samples of a cache, with what the teacher said as the truth.
 
     Args:
         cache: That a run learned from.
         size: Of the student's input, landscape; None: as the cache has it.
+        trained_on: Hashes of pictures that are left out.
+        failed: Gets the samples that cannot be scored, as they are come by.
     """
     for name in cache.names("val"):
+        pictures = cache.detail(name)["pictures"]
+        unseen = [view for view, picture in enumerate(pictures) if picture not in trained_on]
+        if not unseen:
+            continue  # counted by who asks
         sample = cache.read(name)
         images, targets = sample.images, sample.targets
         if size is not None:
             images, targets = resize_sample(images, targets, size)
-        usable = [
-            view for view, mask in enumerate(targets.valid_mask) if int(mask.sum()) >= LEAST_POINTS
-        ]
+        usable = [view for view in unseen if int(targets.valid_mask[view].sum()) >= LEAST_POINTS]
         if not usable:
+            reason = f"no view has {LEAST_POINTS} pixels that the teacher vouches for"
+            failed.append(Failure(name, reason))
             continue
         points, mask = targets.points_local[usable], targets.valid_mask[usable]
         given = targets.intrinsics

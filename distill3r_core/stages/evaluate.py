@@ -22,8 +22,8 @@ from distill3r_core.evaluation.scores import (
 )
 from distill3r_core.io.files import write_text
 from distill3r_core.paths import RESULTS, RUNS, newest_run
-from distill3r_core.profiling import machine, pick_device
-from distill3r_core.report import Progress, Report, Silent
+from distill3r_core.profiling import OutOfRoom, machine, memory_limits, pick_device
+from distill3r_core.report import Failure, Progress, Report, Silent
 from distill3r_core.stages import outputs
 from distill3r_core.stages.eval_floors import TrainingFrames, plane
 from distill3r_core.stages.eval_job import (
@@ -140,6 +140,7 @@ def _score(
         "grid": f"{rows}x{columns}",
         "views": sum(len(one.views) for one in scored),
         "seen_in_training": job.seen,
+        "failed": [{"item": one.item, "reason": one.reason} for one in job.failed],
         "metrics": mean_metrics(scored),
         "units": units(unit),
         "floors": {name: _floor_metrics(found) for name, found in floors.items()},
@@ -157,9 +158,9 @@ def _predict(
         return plane(truth)
     images = (truth.images.float() / 255)[None].to(student.device)
     try:
-        with torch.inference_mode():
+        with memory_limits(), torch.inference_mode():
             maps = student.student(images, head="local")
-    except torch.OutOfMemoryError as error:
+    except OutOfRoom as error:
         raise OutOfMemoryError(
             f"{truth.name}: {len(truth.view_names)} views do not fit into the memory of "
             f"{student.device}",
@@ -207,7 +208,7 @@ def _report(
         settings=plain,
         result=result,
         files=[folder / name for name in names if (folder / name).is_file()],
-        failed=job.failed,
+        failed=[Failure(**one) for one in result.get("failed", ())],
         tables=tables(result, label=job.label),
         notes=notes,
         finished_before=finished_before,

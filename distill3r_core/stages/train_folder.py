@@ -15,7 +15,7 @@ from distill3r_core import config, paths
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.errors import ConflictError
 from distill3r_core.io.files import write_text
-from distill3r_core.training import checkpoints, faults, metrics
+from distill3r_core.training import board, checkpoints, faults, metrics
 from distill3r_core.training.distributed import World
 from distill3r_core.training.settings import FREE_TO_CHANGE, TrainSettings
 
@@ -28,7 +28,7 @@ PICTURES = "pictures.txt"  # hashes of the training frames
 _LOCK = ".lock"
 _OURS = (
     RECORD, CONFIG, LOG, LOSS_PICTURE, PREDICTIONS, PICTURES,
-    metrics.FILE, checkpoints.FOLDER, faults.FOLDER,
+    metrics.FILE, checkpoints.FOLDER, faults.FOLDER, board.FOLDER,
 )  # fmt: skip
 
 
@@ -72,9 +72,15 @@ def identity_of(settings: TrainSettings, cache: TeacherCache, *, processes: int)
         for key, value in kept["data"].items()
         if key not in ("batch", "accumulation", "workers", "hold")
     } | {"samples_of_a_step": effective}
-    samples = [[s.name, s.content, s.split] for s in cache.header.plan if s.name in cache.names()]
+    return {**kept, "cache": {**cache.header.settings, **samples_of(cache)}}
+
+
+def samples_of(cache: TeacherCache) -> dict[str, Any]:
+    """Which samples a cache has: a digest of their names, contents and splits, and the count."""
+    there = set(cache.names())
+    samples = [[s.name, s.content, s.split] for s in cache.header.plan if s.name in there]
     digest = hashlib.blake2b(json.dumps(samples).encode(), digest_size=16).hexdigest()
-    return {**kept, "cache": {**cache.header.settings, "samples": digest, "count": len(samples)}}
+    return {"samples": digest, "count": len(samples)}
 
 
 @contextmanager

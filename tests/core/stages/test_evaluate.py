@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,9 +32,10 @@ from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.report import Silent
 from distill3r_core.scenes import arc, build_scene, pinhole, render_view
 from distill3r_core.stages.cache import CacheSettings, build_cache
-from distill3r_core.stages.eval_truth import poses_of, read_test_data
+from distill3r_core.stages.eval_truth import poses_of, read_test_data, read_validation
 from distill3r_core.stages.evaluate import EvalSettings, evaluate
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
+from distill3r_core.stages.train_folder import samples_of
 from distill3r_core.training.settings import TrainSettings
 
 SIZE = (28, 42)
@@ -178,6 +180,46 @@ def test_without_data_validation_samples_are_scored_against_the_teacher(here):
     assert report.files[0].parent.name == "tiny-001-validation-table2"
     truth = _score(predict="truth")
     assert truth.result["metrics"]["acc"] == pytest.approx(0, abs=1e-4)
+
+
+def test_another_cache_at_the_runs_path_is_refused(here, tmp_path):
+    run, cache = tmp_path / "run", here / "caches/teacher"
+    _save_run(run, cache)
+    own = samples_of(TeacherCache(cache))
+    for samples, refused in ((own["samples"], False), ("another", True)):
+        record = {"finished": True, "identity": {"cache": {**own, "samples": samples}}}
+        (run / "run.json").write_text(json.dumps(record))
+        with pytest.raises(ConflictError, match="other samples") if refused else nullcontext():
+            _score(run=run, output=tmp_path / "result")
+
+
+def test_validation_views_that_were_trained_on_are_left_out(here, tmp_path):
+    path = here / "caches/teacher"
+    cache = TeacherCache(path)
+    pictures = [p for name in cache.names("val") for p in cache.detail(name)["pictures"]]
+    _save_run(tmp_path / "some", path, pictures=set(pictures[:1]))
+    report = _score(run=tmp_path / "some", output=tmp_path / "result")
+    assert report.result["seen_in_training"] == pictures.count(pictures[0])
+    assert report.result["views"] == len(pictures) - pictures.count(pictures[0])
+    _save_run(tmp_path / "all", path, pictures=set(pictures))
+    with pytest.raises(NothingUsableError, match="training frames"):
+        _score(run=tmp_path / "all", output=tmp_path / "other")
+
+
+def test_validation_samples_that_cannot_be_scored_are_failures(here, monkeypatch):
+    first, read = TeacherCache(here / "caches/teacher").names("val")[0], TeacherCache.read
+
+    def doubting(cache, name, views=None):
+        sample = read(cache, name, views)
+        if name == first:
+            sample.targets.valid_mask[:] = False
+        return sample
+
+    monkeypatch.setattr(TeacherCache, "read", doubting)
+    failed, cache = [], TeacherCache(here / "caches/teacher")
+    truths = list(read_validation(cache, size=None, trained_on=frozenset(), failed=failed))
+    assert [one.item for one in failed] == [first]
+    assert [truth.name for truth in truths] == cache.names("val")[1:]
 
 
 def test_a_run_without_validation_samples_has_nothing_to_score(here, tmp_path):
