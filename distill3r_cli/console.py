@@ -57,17 +57,23 @@ def is_debug() -> bool:
     return _session.debug
 
 
-def show(report: "Report") -> None:
+def show(report: "Report", *, passed: bool = True) -> None:
     """Print a stage's outcome; items that failed make the exit status 5.
 
+    Args:
+        report: What the stage did.
+        passed: Whether it reached what it was to show; if not, that outweighs items.
+
     Raises:
-        typer.Exit: With status 5 where items failed.
+        typer.Exit: With status 1 where it did not pass, else with 5 where items failed.
     """
     if is_leader():
         if _session.as_json:
             _print_json(report=report)
         else:
             _print_report(report)
+    if not passed:
+        raise typer.Exit(exits.FAILED)
     if report.failed:
         raise typer.Exit(exits.PARTIAL)
 

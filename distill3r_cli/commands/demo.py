@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from distill3r_cli import console, exits, options
+from distill3r_cli import console, options
 from distill3r_core import paths
 
 _EXAMPLES = """Examples:
@@ -40,6 +40,4 @@ def demo(
     settings = options.settings(context, DemoSettings, section="demo", leave=("overwrite",))
     with console.progress(settings.device) as progress:
         report = run_demo(settings, overwrite=overwrite, progress=progress)
-    console.show(report)
-    if not report.result["passed"]:
-        raise typer.Exit(exits.FAILED)
+    console.show(report, passed=report.result["passed"])

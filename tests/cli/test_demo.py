@@ -10,7 +10,7 @@ from PIL import Image
 
 from distill3r_core import config
 from distill3r_core.errors import ConflictError
-from distill3r_core.report import Silent
+from distill3r_core.report import Failure, Report, Silent
 from distill3r_core.stages import demo_plan
 from distill3r_core.stages.demo import DemoSettings
 from distill3r_core.stages.demo_parts import render_rooms
@@ -47,6 +47,16 @@ def test_the_demo_passes_and_leaves_all_that_it_names(cli, tmp_path):
     assert len(cloud.vertices) > 10_000
     with Image.open(files["preview.png"]) as picture:
         assert np.asarray(picture).std() > 20
+
+
+def test_a_demo_that_does_not_pass_exits_with_1_whatever_was_left_out(
+    cli_inprocess, tmp_path, monkeypatch
+):
+    report = Report(settings={}, result={"passed": False}, failed=[Failure("a view", "too dark")])
+    monkeypatch.setattr("distill3r_core.stages.demo.demo", lambda *_, **__: report)
+    status, out, _ = cli_inprocess("demo", "--json", cwd=tmp_path)
+    assert status == 1
+    assert json.loads(out)["result"]["passed"] is False
 
 
 @pytest.mark.slow
