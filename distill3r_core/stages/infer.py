@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from distill3r_core import config, paths, profiling
 from distill3r_core.config import STRICT
-from distill3r_core.errors import NothingUsableError
+from distill3r_core.errors import ConflictError, NothingUsableError
 from distill3r_core.io.fit import Fit
 from distill3r_core.io.sources import Source, find_sources, require_extras, scene_folders
 from distill3r_core.models.spec import PATCH
@@ -129,7 +129,7 @@ def infer(
         InputMissingError: An input, a model or a run is not there.
         ExtraMissingError: An input or a setting needs a package that is not installed.
         NothingUsableError: Not one picture of all scenes could be used.
-        ConflictError: `settings.output` holds something else.
+        ConflictError: `settings.output` holds something else, or two scenes have one name in it.
         OutOfMemoryError: The views do not fit, in the smallest chunks.
     """
     progress = progress or Silent()
@@ -161,11 +161,26 @@ def _scenes(settings: InferSettings) -> list[_Scene]:
         name = _name(settings.inputs, sources)
         return [_Scene(name, sources, left_out, settings.output)]
     scenes = []
-    for folder in scene_folders(settings.inputs):
+    folders = scene_folders(settings.inputs)
+    if settings.output is not None:
+        _refuse_equal_names(folders, settings.output)
+    for folder in folders:
         sources, left_out = find_sources([str(folder)])
         output = None if settings.output is None else settings.output / folder.name
         scenes.append(_Scene(folder.name, sources, left_out, output))
     return scenes
+
+
+def _refuse_equal_names(folders: Sequence[Path], output: Path) -> None:
+    """Two scenes of one name would be written into one folder."""
+    first: dict[str, Path] = {}
+    for folder in folders:
+        other = first.setdefault(folder.name, folder)
+        if other is not folder:
+            raise ConflictError(
+                f"{other} and {folder} would both be written to {output / folder.name}",
+                hint="rename one, or give each its own --output",
+            )
 
 
 def _name(inputs: Sequence[str], sources: Sequence[Source]) -> str:
@@ -185,7 +200,9 @@ def _infer_scene(
     overwrite: bool,
     progress: Progress,
 ) -> SceneOutcome:
-    fit = file.fit if settings.size is None else replace(file.fit, size=settings.size, resized=None)
+    fit = file.fit
+    if settings.size is not None:
+        fit = replace(fit, size=settings.size, resized=None, by_shape=False)
     known = None if settings.scale_from is None else read_known(settings.scale_from)
     loaded = load_views(
         scene.sources, fit, fps=settings.fps, max_views=settings.max_views, progress=progress

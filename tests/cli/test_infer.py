@@ -304,3 +304,12 @@ def test_view_says_where_it_serves_and_ends_when_it_is_told_to(cli_inprocess, pr
 def test_view_of_nothing_is_missing(cli_inprocess, project):
     status, _, err = cli_inprocess("view", "nothing", cwd=project)
     assert status == 3 and "nothing" in err
+
+
+def test_scenes_of_one_name_are_refused_before_any_work(cli_inprocess, project):
+    for root in ("first", "second"):
+        _photos(project / root / "room", "1.png", "2.png")
+    status, _, err = cli_inprocess("infer", "--each", "first", "second", "-o", "out", cwd=project)
+    assert status == 2
+    assert "first/room and second/room" in err
+    assert not (project / "out").exists()
