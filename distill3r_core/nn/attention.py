@@ -10,7 +10,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from distill3r_core.nn.rotary import Rotation, rotate
 
-HOPPER = 9  # compute capability from which cuDNN's kernel beats the others (PERFORMANCE: 1.27 x)
+HOPPER = 9  # compute capability from which cuDNN's kernel beats the others (1.27 x on Hopper)
 
 
 class Attention(nn.Module):

@@ -28,7 +28,7 @@ from distill3r_core.io.images import read_picture
 from distill3r_core.report import Failure, Progress, Report, Silent, Table
 from distill3r_core.types import TeacherTargets
 
-_LONG_EDGE, _MULTIPLE = 512, 16  # of the release's pictures (golden facts: Fast3R's input)
+_LONG_EDGE, _MULTIPLE = 512, 16  # of the release's pictures (Fast3R's input)
 _VIEWS = 20  # the release's reader takes no other number
 
 

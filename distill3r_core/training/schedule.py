@@ -33,7 +33,7 @@ def warmup_length(schedule: ScheduleSettings, steps: int) -> int:
 def learning_rate(
     step: int, *, steps: int, optim: OptimSettings, schedule: ScheduleSettings
 ) -> float:
-    """The rate of optimiser step `step`, counted from 0 (golden facts: the first has rate 0)."""
+    """The rate of optimiser step `step`, counted from 0 (in the release, the first has rate 0)."""
     warmup = warmup_length(schedule, steps)
     if step < warmup:
         return optim.lr * step / warmup

@@ -1,4 +1,4 @@
-"""The release's preprocessing, held to recorded pictures (golden/README.md 6)."""
+"""The release's preprocessing, held to recorded pictures."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from PIL import Image
 from distill3r_core.io.fit import Fit, prepare_picture, release_picture, teacher_placement
 from distill3r_core.io.images import read_picture
 
-PATCH = 16  # of the teacher: golden/README.md 6
+PATCH = 16  # of the release's teacher, Fast3R
 LYING = (5, 6, 7, 8)  # EXIF orientations that swap rows and columns
 SAME_PILLOW, OTHER_PILLOW = 1e-5, 2 * 2 / 255  # pictures are in [-1, 1]
 

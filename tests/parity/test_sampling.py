@@ -1,4 +1,4 @@
-"""The original project's choice of frames, held to recorded samples (golden/README.md 7)."""
+"""The original project's choice of frames, held to recorded samples."""
 
 import json
 from pathlib import Path
