@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from distill3r_core import config
 from distill3r_core.errors import ImageError
+from distill3r_core.io.buckets import PATCH, nearest_bucket
 from distill3r_core.types import Placement
 
 FitMode = Literal["squash", "crop", "release", "release-inference"]
@@ -40,6 +41,7 @@ class Fit:
         multiple: The teacher's centre crop to a multiple of this.
         square: The teacher takes a centre square of side `long_edge` (models of 224 pixels).
         resized: A plain resize after all this, where a student is smaller than its cache.
+        by_shape: `size` only says how many patches there are: see `fit_for`.
     """
 
     size: Size
@@ -48,10 +50,14 @@ class Fit:
     multiple: int = 1
     square: bool = False
     resized: Size | None = None
+    by_shape: bool = False
 
     def as_plain(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return config.as_plain(self)
+        """As JSON has it; without `by_shape` where it is not, as it was before there was one."""
+        plain = config.as_plain(self)
+        if not self.by_shape:
+            del plain["by_shape"]
+        return plain
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "Fit":
@@ -97,6 +103,23 @@ def teacher_placement(source_hw: Size, fit: Fit) -> Placement:
         (top + kept_rows) * down,
     )
     return Placement(box=box, size=(kept_rows, kept_columns))
+
+
+def fit_for(sizes: Sequence[Size], fit: Fit) -> Fit:
+    """The chain of one sample: where sizes go by shape, with the one that suits it best.
+
+    Args:
+        sizes: Rows and columns of its pictures.
+        fit: Of all samples.
+
+    Raises:
+        ImageError: As `teacher_placement`.
+    """
+    if not fit.by_shape:
+        return fit
+    seen = [teacher_placement(size, fit).size for size in sizes]
+    patches = (fit.size[0] // PATCH) * (fit.size[1] // PATCH)
+    return dataclasses.replace(fit, size=nearest_bucket(seen, patches=patches), by_shape=False)
 
 
 def student_placement(source_hw: Size, fit: Fit, *, portrait: bool) -> Placement:

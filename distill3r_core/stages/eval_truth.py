@@ -19,7 +19,7 @@ from distill3r_core.evaluation.protocols import Protocol
 from distill3r_core.geometry.cameras import place_intrinsics, unproject
 from distill3r_core.geometry.focal import estimate_focal
 from distill3r_core.geometry.resample import resample_nearest
-from distill3r_core.io.fit import Fit, fit_picture, is_portrait
+from distill3r_core.io.fit import Fit, fit_for, fit_picture, is_portrait
 from distill3r_core.report import Failure, Progress
 from distill3r_core.types import Unit
 
@@ -198,7 +198,10 @@ def _truth_of(
     name: str, layout: str, frames: Sequence[tuple[str, Processed]], fit: Fit
 ) -> tuple[list[Truth], list[Failure]]:
     """A sequence's truth at the grid, in a list that is empty where no frame is left."""
-    portrait = is_portrait([processed.image.shape[:2] for _, processed in frames])
+    if not frames:
+        return [], []
+    sizes = [processed.image.shape[:2] for _, processed in frames]
+    portrait, fit = is_portrait(sizes), fit_for(sizes, fit)
     views, failed = [], []
     for view_name, processed in frames:
         view = _view_of(view_name, processed, fit, portrait=portrait)

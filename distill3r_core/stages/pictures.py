@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from distill3r_core.errors import ImageError
-from distill3r_core.io.fit import Fit, Fitted, fit_picture
+from distill3r_core.io.fit import Fit, Fitted, fit_for, fit_picture
 from distill3r_core.io.images import check_size, read_picture
 from distill3r_core.io.sources import Source, evenly
 from distill3r_core.io.video import read_frames
@@ -109,7 +109,7 @@ def view_of_pixels(pixels: Pixels, fit: Fit, *, name: str) -> LoadedView:
     """
     height, width, _ = pixels.shape
     check_size((height, width))
-    fitted = fit_picture(pixels, fit, portrait=height > width)
+    fitted = fit_picture(pixels, fit_for([(height, width)], fit), portrait=height > width)
     return LoadedView(name, None, None, (height, width), None, fitted, pixels)
 
 
@@ -160,7 +160,7 @@ def _fitted(
 ) -> LoadedView:
     height, width, _ = pixels.shape
     check_size((height, width))
-    fitted = fit_picture(pixels, fit, portrait=height > width)
+    fitted = fit_picture(pixels, fit_for([(height, width)], fit), portrait=height > width)
     # Cut by bytes, as file systems count; a letter that was cut in two is dropped.
     safe = _UNSAFE.sub("_", name).encode()[:_LONGEST_NAME].decode(errors="ignore")
     return LoadedView(safe, path, frame, (height, width), focal, fitted)

@@ -188,7 +188,9 @@ def _open_log(settings: TrainSettings, folder: RunFolder, *, after: int) -> Metr
 
 def _student_fit(settings: TrainSettings, header: CacheHeader, progress: Progress) -> Fit:
     """The cache's chain of resizes with the student's own, if it is smaller, behind it."""
-    fit, wanted = Fit.from_plain(header.fit), settings.data.size
+    # Where the cache chose sizes by shape, infer and eval have to do so as well.
+    fit = replace(Fit.from_plain(header.fit), by_shape=header.size == "auto")
+    wanted = settings.data.size
     if wanted is None or wanted == header.size:
         return fit
     stored = fit.size
