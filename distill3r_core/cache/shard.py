@@ -72,17 +72,30 @@ class ShardReader:
         self._database = Database.at(folder)
 
     def entries(self) -> list[tuple[str, Entry]]:
-        """Every finished sample, sorted by name."""
-        found: list[tuple[str, Entry]] = []
+        """Every finished sample whose entry is sound, sorted by name."""
+        return self.listing()[0]
+
+    def listing(self) -> tuple[list[tuple[str, Entry]], list[tuple[str, str]]]:
+        """Every finished sample, and the names of damaged entries with what is wrong.
+
+        Raises:
+            DamageError: The file itself cannot be read.
+        """
+        found, damaged = list[tuple[str, Entry]](), list[tuple[str, str]]()
         with self._database.reading() as transaction, transaction.cursor() as cursor:
             if cursor.set_range(b"n"):
                 for key, value in cursor:
                     if bytes(key[:1]) != b"n":
                         break
-                    entry = _unpack(bytes(key), value)
+                    name = bytes(key[1:]).decode(errors="surrogateescape")
+                    try:
+                        entry = _unpack(bytes(key), value)
+                    except DamageError as error:
+                        damaged.append((name, error.message))
+                        continue
                     if entry is not None:
-                        found.append((bytes(key[1:]).decode(), entry))
-        return found
+                        found.append((name, entry))
+        return found, damaged
 
     def entry(self, name: str) -> Entry | None:
         """One finished sample, or None."""
@@ -139,7 +152,7 @@ class ShardWriter:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self._lock = _WriterLock(folder / _LOCK)
+        self._lock = WriterLock(folder)
         try:
             self._database = Database.create(folder)
             self._next = self._last_number() + 1
@@ -199,12 +212,17 @@ class ShardWriter:
             return int.from_bytes(key[1:], "big") if key[:1] == b"d" else -1
 
 
-class _WriterLock:
-    """A lock on a file that dies with its process."""
+class WriterLock:
+    """The right to write to a shard, which dies with its process.
 
-    _held: ClassVar["weakref.WeakSet[_WriterLock]"] = weakref.WeakSet()
+    Raises:
+        ConflictError: Another process has it.
+    """
 
-    def __init__(self, path: Path) -> None:
+    _held: ClassVar["weakref.WeakSet[WriterLock]"] = weakref.WeakSet()
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / _LOCK
         self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -216,6 +234,11 @@ class _WriterLock:
             ) from error
         self._held.add(self)
 
+    @classmethod
+    def held(cls) -> list["WriterLock"]:
+        """All that this process has."""
+        return list(cls._held)
+
     def release(self) -> None:
         """Give it free. In a forked child: let go of the parent's lock, which stays held."""
         if self._descriptor is not None:
@@ -225,7 +248,7 @@ class _WriterLock:
 
 def _release_in_child() -> None:
     # A child that outlives its parent must not keep the shard locked.
-    for lock in list(_WriterLock._held):
+    for lock in WriterLock.held():
         lock.release()
 
 
@@ -233,7 +256,7 @@ os.register_at_fork(after_in_child=_release_in_child)
 
 
 def _name_key(name: str) -> bytes:
-    key = name.encode()
+    key = name.encode(errors="surrogateescape")  # a damaged name need not be text
     if not 0 < len(key) <= LONGEST_NAME:
         raise CacheError(
             f"the sample's name has {len(key)} bytes, at most {LONGEST_NAME} fit: {name}"

@@ -13,7 +13,14 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from distill3r_core import config, paths, profiling
 from distill3r_core.cache.maps_layout import delivered_planes
 from distill3r_core.cache.sample_codec import SampleEncoder, ViewDecoder
-from distill3r_core.cache.shard import DATA, Entry, ShardReader, ShardWriter, shard_folders
+from distill3r_core.cache.shard import (
+    DATA,
+    Entry,
+    ShardReader,
+    ShardWriter,
+    WriterLock,
+    shard_folders,
+)
 from distill3r_core.cache.store import TeacherCache, ViewBuffers, unpacked
 from distill3r_core.data.manifest import read_manifest
 from distill3r_core.data.views import content_of
@@ -114,9 +121,12 @@ def _check_shards(path: Path, progress: Progress) -> tuple[list[_Damage], int, i
     for folder in shard_folders(path):
         try:
             shard = ShardReader(folder)
-            listed += [(shard, name, entry) for name, entry in shard.entries()]
+            sound, broken = shard.listing()
+            listed += [(shard, name, entry) for name, entry in sound]
+            damage += [_Damage(folder, name, reason) for name, reason in broken]
         except DamageError as error:
             damage.append(_Damage(folder, None, error.message))
+    samples = len(listed) + sum(one.name is not None for one in damage)
     decoder, views = ViewDecoder(), 0
     progress.begin("comparing checksums", total=len(listed), unit="samples")
     for shard, name, entry in listed:
@@ -126,7 +136,7 @@ def _check_shards(path: Path, progress: Progress) -> tuple[list[_Damage], int, i
         except DamageError as error:
             damage.append(_Damage(shard.folder, name, error.message))
         progress.advance(1, damaged=str(len(damage)))
-    return damage, len(listed), views
+    return damage, samples, views
 
 
 def _check_sample(shard: ShardReader, entry: Entry, decoder: ViewDecoder) -> None:
@@ -164,12 +174,20 @@ def _changed(
 
 
 def _repair(damage: Sequence[_Damage]) -> None:
-    """Drop broken samples; move shards aside that cannot be opened."""
+    """Drop broken samples; move shards aside that cannot be opened.
+
+    Raises:
+        ConflictError: A shard is being written to.
+    """
     for folder in {one.shard for one in damage if one.name is None}:
-        number = 0
-        while (aside := folder.with_name(f"{_BROKEN}{folder.name}-{number}")).exists():
-            number += 1
-        folder.rename(aside)
+        lock = WriterLock(folder)
+        try:
+            number = 0
+            while (aside := folder.with_name(f"{_BROKEN}{folder.name}-{number}")).exists():
+                number += 1
+            folder.rename(aside)
+        finally:
+            lock.release()
     for folder in {one.shard for one in damage if one.name is not None}:
         with ShardWriter(folder) as shard:
             for one in damage:
@@ -260,4 +278,7 @@ def _names(cache: TeacherCache, damage: Sequence[_Damage]) -> list[str]:
 
 def _describe(damage: _Damage) -> str:
     where = str(damage.shard / DATA)
-    return damage.reason if damage.name is None else f"{where}: {damage.name}: {damage.reason}"
+    if damage.name is None:
+        return damage.reason
+    name = damage.name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return f"{where}: {name}: {damage.reason}"

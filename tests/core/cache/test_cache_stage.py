@@ -10,6 +10,7 @@ import torch
 from cache_material import SIZE, rgbd_manifest
 
 from distill3r_core.cache.database import DATA
+from distill3r_core.cache.shard import WriterLock
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.manifest import Manifest, read_manifest, write_manifest
 from distill3r_core.errors import (
@@ -319,6 +320,38 @@ def test_verify_finds_damage_and_repair_lets_resume_redo_exactly_that(settings):
     assert build_cache(settings, resume=True).result["made"] == 1
     assert records(settings.output) == before
     assert verify_cache(check).result["ok"]
+
+
+def test_one_flipped_bit_in_the_index_costs_one_sample_and_not_the_shard(settings):
+    build_cache(settings)
+    before = records(settings.output)
+    data, name = settings.output / "shard-0000" / DATA, "data/scene0/001"
+    content = TeacherCache(settings.output).entry(name).content.encode()
+    bytes_ = data.read_bytes()
+    at = bytes_.index(content, bytes_.index(b"n" + name.encode()))
+    while at >= 0:  # older pages hold copies of the entry
+        bytes_ = bytes_[:at] + bytes([bytes_[at] ^ 1]) + bytes_[at + 1 :]
+        at = bytes_.find(content)
+    data.write_bytes(bytes_)
+    assert TeacherCache(settings.output).missing() == [name]
+    check = VerifySettings(settings.output, manifest=settings.manifest)
+    (found,) = verify_cache(check).result["damaged"]
+    assert name in found
+    assert verify_cache(replace(check, repair=True)).result["ok"]
+    assert build_cache(settings, resume=True).result["made"] == 1
+    assert records(settings.output) == before
+
+
+def test_repair_leaves_a_broken_shard_alone_while_it_is_being_written(settings):
+    build_cache(settings)
+    data = settings.output / "shard-0000" / DATA
+    with data.open("r+b") as file:
+        file.truncate(data.stat().st_size // 2)
+    lock = WriterLock(data.parent)
+    with pytest.raises(ConflictError, match="another process is writing"):
+        verify_cache(VerifySettings(settings.output, repair=True))
+    assert data.exists()
+    lock.release()
 
 
 def test_verify_moves_a_cut_shard_aside_and_resume_makes_it_again(settings):
