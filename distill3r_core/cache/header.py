@@ -100,9 +100,12 @@ def read_header(folder: Path) -> CacheHeader:
             f"{folder} has cache format version {version}, this program reads {FORMAT_VERSION}",
             hint="use the version of distill3r that wrote it, or make the cache again elsewhere",
         )
-    plan = tuple(PlannedSample(*entry) for entry in values.pop("plan"))
-    size = values.pop("size")
-    return CacheHeader(plan=plan, size=size if size == "auto" else tuple(size), **values)
+    try:
+        plan = tuple(PlannedSample(*entry) for entry in values.pop("plan"))
+        size = values.pop("size")
+        return CacheHeader(plan=plan, size=size if size == "auto" else tuple(size), **values)
+    except (KeyError, TypeError) as error:
+        raise CacheError(f"{path} lacks a key or has an unknown one: {error}") from error
 
 
 def publish_header(folder: Path, header: CacheHeader) -> None:

@@ -157,7 +157,7 @@ def _run(job: Job, progress: Progress) -> Report:
     shares = gather(part, (tally, [*refused, *failed]))
     total = Tally.of_all([one for one, _ in shares])
     left_out = [failure for _, some in shares for failure in some]
-    if not total.samples and not job.finished:
+    if left_out and not total.samples and not job.finished:  # a share may be empty
         _refuse_nothing(left_out)
     return finished_report(job, total, left_out)
 

@@ -1,5 +1,6 @@
 """The stage: what it makes, refuses, leaves out and takes up again."""
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from distill3r_core.cache.shard import WriterLock
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.manifest import Manifest, read_manifest, write_manifest
 from distill3r_core.errors import (
+    CacheError,
     ConfigError,
     ConflictError,
     DiskFullError,
@@ -352,6 +354,21 @@ def test_repair_leaves_a_broken_shard_alone_while_it_is_being_written(settings):
         verify_cache(VerifySettings(settings.output, repair=True))
     assert data.exists()
     lock.release()
+
+
+def test_a_share_without_samples_ends_well(settings):
+    report = build_cache(settings, shard="5/6")
+    assert (report.result["made"], report.failed) == (0, [])
+
+
+@pytest.mark.parametrize("change", [{"colour": "red"}, {"teacher": None}, {"size": None}])
+def test_a_header_with_missing_or_unknown_keys_is_named(settings, change):
+    build_cache(settings)
+    path = settings.output / "cache.json"
+    values = json.loads(path.read_text()) | change
+    path.write_text(json.dumps({key: value for key, value in values.items() if value}))
+    with pytest.raises(CacheError, match=r"cache\.json"):
+        TeacherCache(settings.output)
 
 
 def test_verify_moves_a_cut_shard_aside_and_resume_makes_it_again(settings):
