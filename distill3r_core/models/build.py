@@ -1,6 +1,5 @@
 """From a spec to a student."""
 
-import dataclasses
 import math
 from typing import Any
 
@@ -106,9 +105,3 @@ def _build_head(spec: StudentSpec) -> DPTHead:
         with torch.no_grad():  # a point's distance is exp(|v|) - 1
             head.out.bias.copy_(torch.tensor([0.0, 0.0, math.log1p(spec.initial_depth), 0.0]))
     return head
-
-
-def differing(spec: StudentSpec, preset: str) -> dict[str, Any]:
-    """The fields in which a spec differs from a preset."""
-    mine, theirs = dataclasses.asdict(spec), dataclasses.asdict(SPECS[preset])
-    return {name: value for name, value in mine.items() if value != theirs[name]}

@@ -59,18 +59,6 @@ def find_dune(name: str = DEFAULT_DUNE) -> Path | None:
     return place if place.is_file() else None
 
 
-def require_dune(name: str = DEFAULT_DUNE) -> Path:
-    """The file on this machine.
-
-    Raises:
-        WeightsError: It is not there; says where to put it and the command that downloads it.
-    """
-    found = find_dune(name)
-    if found is None:
-        raise missing(DUNE_FILES[name])
-    return found
-
-
 def missing(file: PublishedFile) -> WeightsError:
     """The error that says which file goes where."""
     return WeightsError(
