@@ -193,3 +193,16 @@ def _problems(error: ValidationError) -> str:
         message = problem["msg"].removeprefix("Value error, ")
         lines.append(f"  {place}: {message}" if place else f"  {message}")
     return "\n".join(lines)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Rows and columns of `HxW`.
+
+    Raises:
+        ConfigError: It is not two numbers above 0.
+    """
+    rows, cross, columns = text.lower().partition("x")
+    numbers = cross and rows.isdecimal() and columns.isdecimal()
+    if not numbers or int(rows) == 0 or int(columns) == 0:
+        raise ConfigError(f"cannot read the size {text!r}", hint="rows x columns: 378x518")
+    return int(rows), int(columns)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from distill3r_core.config import parse_size as parse_size  # evaluation takes it from here
 from distill3r_core.errors import ConfigError
 
 PAPER_VIEWS = (12, 32, 64, 96, 128)  # Table I of arXiv:2602.00865
@@ -47,18 +48,6 @@ def _views_of(item: str) -> Sequence[int]:
     if not views or views[0] < 1:
         raise ConfigError(f"the views {item!r} name no number of views", hint=way_out)
     return views
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Rows and columns of `HxW`.
-
-    Raises:
-        ConfigError: It is not two numbers.
-    """
-    rows, cross, columns = text.partition("x")
-    if not (cross and rows.isdecimal() and columns.isdecimal()):
-        raise ConfigError(f"cannot read the size {text!r}", hint="rows x columns: 378x518")
-    return int(rows), int(columns)
 
 
 def nearest_multiple(size: tuple[int, int], patch: int) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages import outputs
 from distill3r_core.stages.bench_measure import NO_MEMORY, Bench, Calibration
-from distill3r_core.stages.bench_plan import parse_size, parse_views
+from distill3r_core.stages.bench_plan import parse_views
 from distill3r_core.stages.bench_report import publish, read_report
 from distill3r_core.stages.bench_rows import row_of
 from distill3r_core.stages.bench_subjects import Contender, contenders
@@ -65,7 +65,7 @@ def benchmark(
     """
     progress = progress or Silent()
     begin = time.monotonic()
-    views, size = parse_views(settings.views), parse_size(settings.size)
+    views, size = parse_views(settings.views), config.parse_size(settings.size)
     device = profiling.pick_device(settings.device)
     precision = settings.precision
     if precision == "auto":

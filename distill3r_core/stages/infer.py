@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from distill3r_core import config, paths, profiling
 from distill3r_core.config import STRICT
-from distill3r_core.errors import ConflictError, NothingUsableError
+from distill3r_core.errors import ConfigError, ConflictError, NothingUsableError
 from distill3r_core.io.fit import Fit
 from distill3r_core.io.sources import Source, find_sources, require_extras, scene_folders
 from distill3r_core.models.spec import PATCH
@@ -37,12 +37,14 @@ def _split(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
-def _parse_size(value: Any) -> Any:
-    """Rows and columns of `HxW`; anything else is left to the checker."""
-    parts = value.lower().split("x") if isinstance(value, str) else value
-    if isinstance(parts, list) and all(isinstance(part, str) and part.isdigit() for part in parts):
-        return [int(part) for part in parts]
-    return value
+def _size(value: Any) -> Any:
+    """Rows and columns of `HxW`; what is no text is left to the checker."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return config.parse_size(value)
+    except ConfigError as error:  # pydantic names the setting, beside all others that are wrong
+        raise ValueError(error.message) from error
 
 
 _Side = Annotated[int, Field(gt=0, multiple_of=PATCH)]
@@ -79,7 +81,7 @@ class InferSettings:
     output: Path | None = None
     format: Annotated[tuple[Format, ...], BeforeValidator(_split), Field(min_length=1)] = ("ply",)
     ply: bool = False
-    size: Annotated[tuple[_Side, _Side] | None, BeforeValidator(_parse_size)] = None
+    size: Annotated[tuple[_Side, _Side] | None, BeforeValidator(_size)] = None
     conf: Annotated[float, Field(ge=0, lt=100)] = 10.0
     edges: Annotated[float, Field(ge=0)] = 0.0
     voxel: Annotated[float, Field(ge=0)] = 0.0

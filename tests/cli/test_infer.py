@@ -313,3 +313,10 @@ def test_scenes_of_one_name_are_refused_before_any_work(cli_inprocess, project):
     assert status == 2
     assert "first/room and second/room" in err
     assert not (project / "out").exists()
+
+
+def test_a_size_that_is_none_is_named_with_how_to_write_it(cli_inprocess, project):
+    _photos(project / "photos", "a.png")
+    status, _, err = cli_inprocess("infer", "photos", "--size", "28y42", cwd=project)
+    assert status == 2
+    assert "cannot read the size '28y42'" in err
