@@ -3,13 +3,14 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from distill3r_core.data.sampling import RELEASE, windows
-from distill3r_core.errors import ConfigError, InputMissingError
+from distill3r_core.errors import ConfigError, InputMissingError, NothingUsableError
 from distill3r_core.io.depth import DepthFormat
 from distill3r_core.io.files import write_text
 from distill3r_core.types import Unit
@@ -26,8 +27,9 @@ _OURS = (
     *("picture", "content", "windows"),
 )
 COLUMNS = (*_ORIGINAL, *_OURS)
-_SPLITS: dict[str, Split] = {"val": "val", "validation": "val", "test": "val"}
+_SPLITS: dict[str, Split] = {"train": "train", "val": "val", "validation": "val", "test": "val"}
 _MOST_SAMPLES = 10000  # per scene, of a manifest without windows: the original's default
+_WINDOWS = re.compile(r"([0-9]+(;[0-9]+)*)?")
 
 
 @dataclass(frozen=True)
@@ -139,22 +141,53 @@ def read_manifest(path: Path) -> Manifest:
 
     Raises:
         InputMissingError: There is no such file.
-        ConfigError: It is not a manifest; names the line and the column.
+        ConfigError: It is not a manifest, or not a whole one; names the line.
+        NothingUsableError: It has no rows.
+    """
+    rows = read_rows(path)
+    if not rows:
+        raise NothingUsableError(
+            f"the manifest {path} has no rows", hint="make one with `distill3r manifest ROOT`"
+        )
+    return Manifest(path, rows)
+
+
+def read_rows(path: Path) -> tuple[Row, ...]:
+    """The rows of a manifest, of which there may be none.
+
+    Raises:
+        InputMissingError: There is no such file.
+        ConfigError: It is not a manifest, or not a whole one; names the line.
     """
     if not path.is_file():
         raise InputMissingError(
             f"no manifest {path}", hint="make one with `distill3r manifest ROOT`"
         )
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file, strict=True)
-            missing = [name for name in _ORIGINAL if name not in (reader.fieldnames or ())]
-            if missing:
-                raise ConfigError(f"{path} is not a manifest: no column {', '.join(missing)}")
-            rows = tuple(_row(line, f"{path}:{reader.line_num}") for line in reader)
-    except (UnicodeDecodeError, csv.Error) as error:
+        text = path.read_bytes().decode("utf-8-sig")  # spreadsheets put a mark before the text
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not a manifest: {error}") from error
-    return Manifest(path, rows)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        missing = [name for name in _ORIGINAL if name not in (reader.fieldnames or ())]
+        if missing:
+            raise ConfigError(f"{path} is not a manifest: no column {', '.join(missing)}")
+        rows: dict[tuple[str, str, str], Row] = {}
+        for cells in reader:
+            place = f"{path}:{reader.line_num}"
+            row = _row(cells, place)
+            if rows.setdefault((row.dataset, row.scene_id, row.image_path), row) is not row:
+                raise ConfigError(f"{place}: {row.image_path} is in its scene twice")
+    except csv.Error as error:
+        line = reader.reader.line_num  # the outer one stands at the last whole row
+        raise ConfigError(f"{path}:{line}: not a manifest: {error}") from error
+    # A last cell that was cut short can read like a whole one.
+    if not text.endswith(("\n", "\r")):
+        raise ConfigError(
+            f"{path}:{reader.line_num}: the last row was cut short",
+            hint="make the manifest again; if the row is whole, end it with a line break",
+        )
+    return tuple(rows.values())
 
 
 def write_manifest(path: Path, rows: Iterable[Row]) -> None:
@@ -190,12 +223,15 @@ def _windows_of(rows: Sequence[Row], views: int) -> dict[int, list[Row]]:
     return members
 
 
-def _row(cells: Mapping[str, str | None], place: str) -> Row:
+def _row(cells: Mapping[str | None, Any], place: str) -> Row:
+    # The reader's marks of a row with too few cells, and of one with too many.
+    if None in cells or None in cells.values():
+        raise ConfigError(f"{place}: the row has not as many cells as there are columns")
     try:
         given = {name: (cells.get(name) or "").strip() for name in COLUMNS}
         return Row(
             dataset=given["dataset"],
-            split=_SPLITS.get(given["split"].lower(), "train"),
+            split=_split(given["split"]),
             scene_id=given["scene_id"],
             sample_id=given["sample_id"],
             image_path=given["image_path"],
@@ -251,8 +287,19 @@ def _numbers(text: str, count: int) -> tuple[float, ...]:
     return tuple(float(value) for value in flat)
 
 
-def _window_numbers(text: str | None) -> tuple[int, ...]:
-    return tuple(int(number) for number in (text or "").split(";") if number.strip())
+def _split(text: str) -> Split:
+    if text.lower() not in _SPLITS:
+        raise ValueError(f"split: {text!r} is none of {', '.join(_SPLITS)}")
+    return _SPLITS[text.lower()]
+
+
+def _window_numbers(text: str) -> tuple[int, ...]:
+    if not _WINDOWS.fullmatch(text.strip()):
+        raise ValueError(f"windows: {text!r} is not numbers from 0, with ; between them")
+    numbers = tuple(int(number) for number in text.split(";") if number.strip())
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"windows: {text!r} names one twice")
+    return numbers
 
 
 def _one_of(text: str, words: Any) -> Any:

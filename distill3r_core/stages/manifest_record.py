@@ -11,7 +11,7 @@ from typing import Any
 from distill3r_core import config
 from distill3r_core.data.layouts import Scan
 from distill3r_core.data.layouts.base import Refused, shown
-from distill3r_core.data.manifest import Row, read_manifest
+from distill3r_core.data.manifest import Row, read_rows
 from distill3r_core.data.process import RECORD, Processing
 from distill3r_core.errors import ConflictError
 from distill3r_core.io.files import write_text
@@ -85,9 +85,7 @@ def read_before(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -
             f"{path} was made with other settings:\n" + "\n".join(f"  {line}" for line in lines),
             hint="choose another folder with -o, or replace it with --overwrite",
         )
-    return Before(
-        settings, roots, read_manifest(path).rows, _read_rejected(folder), path.read_text("utf-8")
-    )
+    return Before(settings, roots, read_rows(path), _read_rejected(folder), path.read_text("utf-8"))
 
 
 def write_record(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from distill3r_core.data.manifest import COLUMNS, Row, read_manifest, write_manifest
-from distill3r_core.errors import ConfigError, InputMissingError
+from distill3r_core.errors import ConfigError, InputMissingError, NothingUsableError
 
 ROW = Row(
     dataset="kitchen",
@@ -30,6 +30,10 @@ ROW = Row(
     windows=(0, 2),
 )
 PLAIN = Row("kitchen", "val", "a/seq-01", "000001", "x.png", ROW.K, 3, 4, windows=())
+
+
+def frame(number: int, **cells) -> Row:
+    return replace(ROW, sample_id=f"{number:06d}", image_path=f"{number}.png", **cells)
 
 
 def test_rows_come_back_in_frame_order(tmp_path) -> None:
@@ -64,7 +68,7 @@ def test_what_a_source_lacks_is_empty(tmp_path) -> None:
 
 
 def test_windows_make_samples_that_are_called_by_their_number(tmp_path) -> None:
-    rows = [replace(ROW, sample_id=f"{n:06d}", windows=(n // 2,)) for n in range(4)]
+    rows = [frame(n, windows=(n // 2,)) for n in range(4)]
     path = tmp_path / "manifest.csv"
     write_manifest(path, rows)
     samples = read_manifest(path).samples()
@@ -77,9 +81,9 @@ def test_windows_make_samples_that_are_called_by_their_number(tmp_path) -> None:
 
 def test_a_row_of_two_windows_is_in_both_samples(tmp_path) -> None:
     rows = [
-        replace(ROW, sample_id="000000", windows=(0,)),
-        replace(ROW, sample_id="000001", windows=(0, 1)),
-        replace(ROW, sample_id="000002", windows=(1,)),
+        frame(0, windows=(0,)),
+        frame(1, windows=(0, 1)),
+        frame(2, windows=(1,)),
     ]
     path = tmp_path / "manifest.csv"
     write_manifest(path, rows)
@@ -88,7 +92,7 @@ def test_a_row_of_two_windows_is_in_both_samples(tmp_path) -> None:
 
 def test_a_window_that_crosses_splits_is_an_error(tmp_path) -> None:
     path = tmp_path / "manifest.csv"
-    write_manifest(path, [ROW, replace(ROW, sample_id="000009", split="val")])
+    write_manifest(path, [ROW, frame(9, split="val")])
     with pytest.raises(ConfigError, match="crosses splits"):
         read_manifest(path).samples()
 
@@ -125,6 +129,11 @@ def test_the_originals_manifest_is_cut_by_its_own_policy(tmp_path) -> None:
         ("K_source", "guess", "none of calibrated, exif, none"),
         ("pose", "oops", "manifest.csv:2"),
         ("windows", "0;x", "manifest.csv:2"),
+        ("windows", "-1", "manifest.csv:2: windows"),
+        ("windows", "0;", "manifest.csv:2: windows"),
+        ("windows", "1;1", "manifest.csv:2: windows"),
+        ("split", "trian", "manifest.csv:2: split"),
+        ("split", "", "manifest.csv:2: split"),
     ],
 )
 def test_a_broken_cell_is_named_with_its_line(tmp_path, column, value, message) -> None:
@@ -148,3 +157,35 @@ def test_other_files_are_not_manifests(tmp_path) -> None:
     (tmp_path / "noise.csv").write_bytes(bytes(range(256)))
     with pytest.raises(ConfigError, match="not a manifest"):
         read_manifest(tmp_path / "noise.csv")
+
+
+def test_a_manifest_that_was_cut_anywhere_in_its_last_row_is_refused(tmp_path) -> None:
+    path = tmp_path / "manifest.csv"
+    write_manifest(path, [frame(0), frame(1)])
+    whole = path.read_bytes()
+    last = whole.rstrip(b"\n").rindex(b"\n") + 1
+    for size in range(last + 1, len(whole)):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ConfigError, match=r"manifest\.csv:3"):
+            read_manifest(path)
+
+
+def test_a_picture_twice_in_a_scene_is_refused_with_its_line(tmp_path) -> None:
+    path = tmp_path / "manifest.csv"
+    write_manifest(path, [frame(0), frame(0)])
+    with pytest.raises(ConfigError, match=r"manifest\.csv:3: 0\.png is in its scene twice"):
+        read_manifest(path)
+
+
+def test_the_mark_of_a_spreadsheet_changes_nothing(tmp_path) -> None:
+    path = tmp_path / "manifest.csv"
+    write_manifest(path, [ROW])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_manifest(path).rows == (ROW,)
+
+
+def test_a_manifest_without_rows_has_nothing_usable(tmp_path) -> None:
+    path = tmp_path / "manifest.csv"
+    write_manifest(path, [])
+    with pytest.raises(NothingUsableError, match="no rows"):
+        read_manifest(path)
