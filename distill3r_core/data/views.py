@@ -135,10 +135,14 @@ def read_stamps(root: Path) -> dict[str, Stamp]:
 def file_of(root: Path, text: str) -> Path:
     """The file a manifest's path names: beside the manifest, or absolute.
 
-    The original project writes paths relative to where it was run; they are found from there.
+    The original project writes paths relative to where it was run; they are looked for from the
+    folders above the manifest, so that it names the same files wherever this program runs.
     """
     path = root / text
-    return path if path.exists() or not Path(text).exists() else Path(text)
+    if path.exists():
+        return path
+    above = (folder / text for folder in root.absolute().parents)
+    return next((found for found in above if found.exists()), path)
 
 
 def _read(row: Row, root: Path, *, sample: str = "", index: int = 0) -> View:

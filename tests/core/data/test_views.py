@@ -112,8 +112,15 @@ def test_rows_of_the_original_project_get_their_content_from_the_pixels(rooms) -
 
 
 def test_paths_are_taken_from_where_the_original_was_run(rooms, tmp_path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
     row = rooms.rows[0]
-    relative = replace(row, image_path=f"data/{row.image_path}", depth_path="")
-    view = read_view(replace(relative, content=""), tmp_path / "elsewhere")
-    assert view.image[0, 0].tolist() == list(color_of(0))
+    relative = replace(row, image_path=f"data/{row.image_path}", depth_path="", content="")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert read_view(relative, rooms.root).image[0, 0].tolist() == list(color_of(0))
+
+
+def test_the_folder_this_runs_in_does_not_change_what_a_path_names(rooms, tmp_path, monkeypatch):
+    monkeypatch.chdir(rooms.root)
+    row = replace(rooms.rows[0], depth_path="", content="")
+    with pytest.raises(ImageError):
+        read_view(row, tmp_path / "elsewhere")
