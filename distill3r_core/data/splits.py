@@ -61,7 +61,9 @@ def decide(
             held_out(part.frames, val_frames) if part.split != "val" else _all(part, "val")
             for part in parts
         ]
-        return Decision(tuple(inside))
+        idle = any(inside) and not any("train" in splits for splits in inside)
+        note = f"--val-frames {val_frames} leaves no frame to train on"
+        return Decision(tuple(inside), (note,) if idle else ())
     whole = [_all(part, part.split or hashed_split(part.name, val_scenes)) for part in parts]
     sides = {splits[0] for splits in whole if splits}
     if len(sides) != 1 or fixed or (val_scenes == 0 and sides == {"train"}):

@@ -99,3 +99,9 @@ def test_test_data_is_never_trained_on() -> None:
 
 def test_an_empty_data_set_is_not_worth_a_word() -> None:
     assert decide([], val_scenes=0.1).notes == ()
+
+
+def test_a_rule_that_leaves_nothing_to_train_on_is_mentioned() -> None:
+    decision = decide([Part("a/b", 6)], val_scenes=0.1, val_frames="last:9999")
+    assert decision.notes == ("--val-frames last:9999 leaves no frame to train on",)
+    assert decide([Part("a/b", 6)], val_scenes=0.1, val_frames="last:2").notes == ()
