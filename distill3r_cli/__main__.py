@@ -34,6 +34,7 @@ def run(arguments: list[str]) -> int:
             traceback.print_exc()
         return console.show_error(error, exits.status_of(error))
     except _UsageError as error:
+        console.expect_json(arguments)  # the option may stand behind what could not be read
         return _show_usage(error)
     except (KeyboardInterrupt, typer.Abort):
         status = exits.INTERRUPTED

@@ -106,6 +106,12 @@ def test_a_usage_error_is_an_object_with_json(cli_inprocess, tmp_path):
     assert "--nope" in json.loads(out)["error"]["message"]
 
 
+def test_a_dropped_option_is_an_object_with_json(cli_inprocess, tmp_path):
+    status, out, _ = cli_inprocess("cache", "--resume", "info", "x", "--json", cwd=tmp_path)
+    assert status == exits.REQUEST
+    assert "--resume" in json.loads(out)["error"]["message"]
+
+
 def test_an_unknown_command_suggests_the_near_one(cli_inprocess, tmp_path):
     status, _, err = cli_inprocess("manifst", cwd=tmp_path)
     assert status == exits.REQUEST
