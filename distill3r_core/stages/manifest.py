@@ -14,7 +14,7 @@ from distill3r_core.data.layouts import AUTO, LAYOUTS, Scan, scan
 from distill3r_core.data.manifest import Row, manifest_text
 from distill3r_core.data.process import Processing
 from distill3r_core.data.sampling import PolicyName
-from distill3r_core.errors import ConfigError, ConflictError
+from distill3r_core.errors import ConfigError, ConflictError, InputMissingError
 from distill3r_core.io.files import write_text
 from distill3r_core.io.images import LEAST_SIDE
 from distill3r_core.report import Progress, Report, Silent
@@ -164,11 +164,18 @@ def _identity(settings: ManifestSettings) -> dict[str, Any]:
 
 def _scan_all(settings: ManifestSettings, progress: Progress) -> Iterator[tuple[str, Scan]]:
     """Pairs of a root's absolute path and a data set there."""
-    roots = {root.resolve(): root for root in settings.roots}
+    roots = {_place(root): root for root in settings.roots}
     for place in roots:
         for found in scan(place, settings.layout, skip=settings.output):
             yield str(place), _thinned(found, settings)
         progress.advance()
+
+
+def _place(root: Path) -> Path:
+    try:
+        return root.resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError: Python before 3.13
+        raise InputMissingError(f"{root} cannot be followed to a folder: {error}") from error
 
 
 def _thinned(found: Scan, settings: ManifestSettings) -> Scan:

@@ -1,5 +1,6 @@
 """What every layout makes of a folder: scenes of frames, still unread, and what it left out."""
 
+import errno
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -129,6 +130,7 @@ class Listing:
     videos: list[Path] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
+    loops: list[Path] = field(default_factory=list)  # links that lead to themselves; refused too
     others: list[str] = field(default_factory=list)  # extensions of images that are not read
 
 
@@ -145,11 +147,15 @@ def order_of(names: Iterable[str]) -> Order:
 def list_folder(folder: Path) -> Listing:
     """What lies in a folder. Hidden files and files of other kinds are not mentioned."""
     found = Listing()
-    entries, trouble = entries_of(folder)
+    entries, trouble = _listed(folder)
     if trouble is not None:
         found.refused.append(Refused(folder, trouble))
     for entry in entries:
         path = folder / entry.name
+        if _is_loop(entry):
+            found.loops.append(path)
+            found.refused.append(Refused(path, "a link that leads to itself"))
+            continue
         suffix = path.suffix.lower()
         if entry.is_dir():
             found.folders.append(path)
@@ -163,13 +169,31 @@ def list_folder(folder: Path) -> Listing:
 
 
 def entries_of(folder: Path) -> tuple[list[os.DirEntry[str]], str | None]:
-    """Entries that are not hidden, in natural order, and why the folder could not be listed."""
+    """Entries that are not hidden, in natural order, and why the folder could not be listed.
+
+    Links that lead to themselves are left out: nothing can be asked of them.
+    """
+    entries, trouble = _listed(folder)
+    return [entry for entry in entries if not _is_loop(entry)], trouble
+
+
+def _listed(folder: Path) -> tuple[list[os.DirEntry[str]], str | None]:
     try:
         with os.scandir(folder) as entries:
             kept = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         return [], f"cannot be listed: {(error.strerror or str(error)).lower()}"
     return sorted(kept, key=lambda entry: frame_key(entry.name)), None
+
+
+def _is_loop(entry: os.DirEntry[str]) -> bool:
+    if not entry.is_symlink():  # spares most files a look
+        return False
+    try:
+        entry.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 def walk(root: Path, *, skip: Path | None = None) -> Iterator[tuple[Path, Listing]]:

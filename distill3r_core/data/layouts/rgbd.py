@@ -47,7 +47,7 @@ def scan(root: Path, *, skip: Path | None = None) -> tuple[Scan, ...]:
     refused: list[Refused] = []
     files = read_split_files(root)
     for folder, listing in walk(root, skip=skip):
-        refused += [item for item in listing.refused if item.path == folder]
+        refused += [item for item in listing.refused if item.path in (folder, *listing.loops)]
         if not _is_scene(folder):
             continue
         scene_id = scene_id_of(folder, root)
@@ -70,7 +70,7 @@ def scan(root: Path, *, skip: Path | None = None) -> tuple[Scan, ...]:
             layout=NAME,
             root=root,
             scenes=tuple(scenes),
-            refused=tuple(refused),
+            refused=tuple(dict.fromkeys(refused)),
             notes=tuple(split_notes(files, present, dataset_name(root))),
         ),
     )

@@ -64,7 +64,7 @@ def scan(root: Path, *, skip: Path | None = None) -> tuple[Scan, ...]:
     refused: list[Refused] = []
     present: dict[Path, set[str]] = {}
     for folder, listing in walk(root, skip=skip):
-        refused += [item for item in listing.refused if item.path == folder]
+        refused += [item for item in listing.refused if item.path in (folder, *listing.loops)]
         if _is_sequence(folder):
             frames, lost = _frames(folder)
             refused += lost
@@ -90,7 +90,7 @@ def scan(root: Path, *, skip: Path | None = None) -> tuple[Scan, ...]:
             root=root,
             scenes=tuple(scenes),
             policy_name=NAME,
-            refused=tuple(refused),
+            refused=tuple(dict.fromkeys(refused)),
             notes=tuple(notes),
         ),
     )

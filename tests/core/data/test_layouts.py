@@ -336,3 +336,20 @@ def test_scenes_of_a_pattern_are_never_merged(tmp_path) -> None:
     )
     (found,) = scan(path)
     assert [scene.scene_id for scene in found.scenes] == ["a/b/images", "a/images/b"]
+
+
+@pytest.mark.parametrize("layout", ["images", "rgbd"])
+def test_a_link_that_leads_to_itself_is_left_out_and_named(tmp_path, layout) -> None:
+    if layout == "images":
+        photos(tmp_path, 3)
+    else:
+        rgbd_scene(tmp_path, 3)
+    (tmp_path / "a.png").symlink_to("b.png")
+    (tmp_path / "b.png").symlink_to("a.png")
+    found = one(tmp_path)
+    assert found.layout == layout
+    assert [len(scene.frames) for scene in found.scenes] == [3]
+    assert {(item.path.name, item.reason) for item in found.refused} == {
+        ("a.png", "a link that leads to itself"),
+        ("b.png", "a link that leads to itself"),
+    }

@@ -452,3 +452,10 @@ def test_phone_pictures_are_read(tmp_path, out) -> None:
     build_manifest(ManifestSettings((tmp_path / "phone",), out, val_scenes=0.0))
     rows = read_manifest(out / "manifest.csv").rows
     assert [(row.H, row.W) for row in rows] == [(48, 64)] * 3
+
+
+def test_a_root_that_is_a_link_to_itself_is_not_there(tmp_path, out) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(InputMissingError, match=str(tmp_path / "a")):
+        build_manifest(ManifestSettings((tmp_path / "a",), out))
