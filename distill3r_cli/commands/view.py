@@ -28,7 +28,9 @@ def view(
     host: Annotated[
         str, typer.Option(help="Address to listen at; the default is this machine alone.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The first port that is tried.")] = 8080,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="The first port that is tried.")
+    ] = 8080,
 ) -> None:
     """Serve a reconstruction to the browser until Ctrl-C (extra viewer)."""
     from distill3r_core.stages.view import view as serve

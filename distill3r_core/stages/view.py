@@ -1,7 +1,9 @@
 """Serve a reconstruction to a browser on this machine. Needs viser, the extra `viewer`."""
 
 import contextlib
+import errno
 import io
+import socket
 import threading
 from collections.abc import Callable
 from importlib import util
@@ -12,7 +14,7 @@ import numpy as np
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from distill3r_core.errors import ExtraMissingError, InputMissingError
+from distill3r_core.errors import ConfigError, ExtraMissingError, InputMissingError, RequestError
 from distill3r_core.io.cameras import Camera, read_cameras
 from distill3r_core.io.glb import frustum_length
 from distill3r_core.io.ply import Cloud, read_ply
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     import viser
 
 HOST, PORT = "127.0.0.1", 8080
+_LAST_PORT = 65535
 _THUMBNAIL = 240  # pixels along the long edge of a picture in its frustum
 _POINT = 0.0015  # size of a point, of the extent of the scene
 
@@ -39,14 +42,17 @@ def view(
     Args:
         result: Its folder; `scene.ply` and `cameras.json` are read.
         host: Address that is listened at: this machine alone, unless another is named.
-        port: The first one that is tried.
+        port: The first one that is tried, 1 to 65535.
         on_ready: Told the page's address, as `url` of a report's result.
         until: Ends the serving; None: only an interruption does.
 
     Raises:
         InputMissingError: The folder has no cloud.
         ExtraMissingError: viser is not installed.
+        ConfigError: There is no such port.
+        RequestError: This machine cannot listen at the address.
     """
+    _require_address(host, port)
     cloud, cameras = _read(result)
     if util.find_spec("viser") is None:
         raise ExtraMissingError(
@@ -65,6 +71,23 @@ def view(
     finally:
         with contextlib.redirect_stdout(io.StringIO()):
             server.stop()
+
+
+def _require_address(host: str, port: int) -> None:
+    """Refuse what cannot be listened at: viser would wait for its own server for ever."""
+    if not 1 <= port <= _LAST_PORT:
+        raise ConfigError(f"no port {port}", hint=f"ports go from 1 to {_LAST_PORT}")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.create_server((host, port), family=family):
+            pass
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE and port < _LAST_PORT:
+            return  # the next ones are tried
+        reason = error.strerror or str(error)
+        raise RequestError(
+            f"cannot listen at {host}:{port}: {reason}", hint="choose others by --host and --port"
+        ) from error
 
 
 def _report(result: Path, url: str, cloud: Cloud, cameras: list[Camera]) -> Report:
