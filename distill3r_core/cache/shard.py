@@ -240,7 +240,13 @@ class WriterLock:
         return list(cls._held)
 
     def release(self) -> None:
-        """Give it free. In a forked child: let go of the parent's lock, which stays held."""
+        """Give it free, for children that were forked as well."""
+        if self._descriptor is not None:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            self.let_go()
+
+    def let_go(self) -> None:
+        """In a forked child: close what was inherited; the parent's lock stays held."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -125,33 +124,39 @@ class TeacherCache:
         if plan is not None:
             self.header = replace(self.header, plan=plan)
         self._threads = threading.local()
+        self._forget()
+
+    def _forget(self) -> None:
+        # Filled when first read, without a lock: a fork could inherit one that is held.
+        self._by_name: dict[str, PlannedSample] | None = None
+        self._index: dict[str, tuple[ShardReader, Entry]] | None = None
+        self._planes: int | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (TeacherCache, (self.path,))
 
-    @cached_property
+    @property
     def _planned(self) -> dict[str, PlannedSample]:
-        return {sample.name: sample for sample in self.header.plan}
+        if self._by_name is None:
+            self._by_name = {sample.name: sample for sample in self.header.plan}
+        return self._by_name
 
-    @cached_property
-    def _shards(self) -> list[ShardReader]:
-        return [ShardReader(folder) for folder in shard_folders(self.path)]
-
-    @cached_property
+    @property
     def _finished(self) -> dict[str, tuple[ShardReader, Entry]]:
-        found: dict[str, tuple[ShardReader, Entry]] = {}
-        for shard in self._shards:
-            for name, entry in shard.entries():
-                planned = self._planned.get(name)
-                if planned is not None and planned.content == entry.content:
-                    found.setdefault(name, (shard, entry))
-        return found
+        if self._index is None:
+            found: dict[str, tuple[ShardReader, Entry]] = {}
+            planned = self._planned
+            for shard in map(ShardReader, shard_folders(self.path)):
+                for name, entry in shard.entries():
+                    if name in planned and planned[name].content == entry.content:
+                        found.setdefault(name, (shard, entry))
+            self._index = found
+        return self._index
 
     def refresh(self) -> None:
         """Look again: a writer may have finished more samples."""
         self.header = read_header(self.path)
-        for name in ("_planned", "_shards", "_finished"):
-            self.__dict__.pop(name, None)
+        self._forget()
 
     def names(self, split: str | None = None) -> list[str]:
         """Samples that are planned and finished, in the plan's order."""
@@ -178,13 +183,16 @@ class TeacherCache:
         shard, entry = self.place(name)
         return shard.detail(entry)
 
-    @cached_property
+    @property
     def planes(self) -> int:
         """How many planes a view has in a batch of any samples; see `maps_layout`."""
-        kinds = {delivered_planes(entry.kind) for _, entry in self._finished.values()}
-        if ALL_PLANES in kinds:
-            return ALL_PLANES
-        return DEPTH_PLANES if kinds == {DEPTH_PLANES} else LOCAL_PLANES
+        if self._planes is None:
+            kinds = {delivered_planes(entry.kind) for _, entry in self._finished.values()}
+            if ALL_PLANES in kinds:
+                self._planes = ALL_PLANES
+            else:
+                self._planes = DEPTH_PLANES if kinds == {DEPTH_PLANES} else LOCAL_PLANES
+        return self._planes
 
     def read(self, name: str, views: Sequence[int] | None = None) -> CachedSample:
         """A sample, or some of its views.

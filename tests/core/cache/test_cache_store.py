@@ -203,13 +203,11 @@ def test_an_open_cache_can_be_read_in_child_processes_and_goes_on(tmp_path, meth
     assert read_and_compare(cache) == 3
     context = multiprocessing.get_context(method)
     answers = context.Queue()
-    children = [context.Process(target=_child, args=(cache, answers)) for _ in range(2)]
-    for child in children:
-        child.start()
+    child = context.Process(target=_child, args=(cache, answers), daemon=True)
+    child.start()
     assert read_and_compare(cache) == 3
-    assert [answers.get(timeout=60) for _ in children] == [3, 3]
-    for child in children:
-        child.join()
+    assert answers.get(timeout=300) == 3  # a spawned child imports everything anew
+    child.join()
 
 
 def test_a_fork_waits_for_readers_in_other_threads(tmp_path):
