@@ -52,6 +52,14 @@ class ManifestSettings:
     policy: PolicyName | None = None  # None: the data set's; "release" is the original project's
     seed: int = 0
 
+    @field_validator("roots", "output", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        # As a path the empty text would be the folder that this runs in.
+        if value == "" or (isinstance(value, list | tuple) and "" in value):
+            raise ValueError("an empty name is no folder")
+        return value
+
     @field_validator("layout")
     @classmethod
     def _known_layout(cls, value: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from trees import chess, color_of, photos, rgbd_scene, save_depth, save_picture, save_pose
 
+from distill3r_core import config
 from distill3r_core.data.manifest import read_manifest
 from distill3r_core.errors import (
     ConfigError,
@@ -459,3 +460,9 @@ def test_a_root_that_is_a_link_to_itself_is_not_there(tmp_path, out) -> None:
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(InputMissingError, match=str(tmp_path / "a")):
         build_manifest(ManifestSettings((tmp_path / "a",), out))
+
+
+@pytest.mark.parametrize("values", [{"roots": [""]}, {"roots": ["a"], "output": ""}])
+def test_an_empty_name_is_not_the_folder_this_runs_in(values) -> None:
+    with pytest.raises(ConfigError, match="empty name"):
+        config.validate(ManifestSettings, values, source="here")
