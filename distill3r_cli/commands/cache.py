@@ -110,7 +110,7 @@ def verify(
         Path, typer.Option(help="Compare its pictures with what the teacher read.")
     ] = paths.MANIFEST,
     recompute: Annotated[
-        int, typer.Option(metavar="N", help="Ask the teacher again about N random samples.")
+        int, typer.Option(metavar="N", min=0, help="Ask the teacher again about N random samples.")
     ] = 0,
     weights: Annotated[
         Path | None, typer.Option(help="The teacher's weights, for --recompute.")

@@ -6,7 +6,7 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config, paths, profiling
@@ -54,7 +54,8 @@ class CacheSettings:
     weights: Path | None = None  # None: where `models download` puts them
     size: str = _BASE_SIZE  # rows x columns of landscape samples, or "auto": by their shape
     fit: Literal["squash", "crop", "release"] = "squash"
-    threshold: float | None = None  # on C - 1; None: the teacher's own
+    # On C - 1; None: the teacher's own.
+    threshold: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     exact_global: bool = False  # the float16 global map bit for bit, for 13 % more bytes
     views: int = 20  # per sample, for manifests without windows of their own
     device: str = "auto"

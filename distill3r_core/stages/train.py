@@ -231,7 +231,8 @@ def _saver(
         licences=tuple(dict.fromkeys([header.licence, *start.licences])),
         pictures=PICTURES,
         processing=dict(header.processing),
-        settings=config.as_plain(settings),
+        # Where a run lies is not what it is: two equal runs have equal files.
+        settings={k: v for k, v in config.as_plain(settings).items() if k != "output"},
         origin=f"trained from {start.origin}",
     )
 

@@ -239,5 +239,15 @@ class Loop:
         return self.parts.world.sum(over).item() > 0
 
     def _finish(self) -> None:
+        broken = [
+            name
+            for name, weights in self.parts.student.named_parameters()
+            if not weights.isfinite().all()
+        ]
+        if broken:  # the guard against steps that are not finite needs several in a row
+            raise DivergedError(
+                f"the run ends with weights that are not finite (first: {broken[0]})",
+                hint="take a lower learning rate: --set optim.lr=...",
+            )
         self._validate()
         self._checkpoint()

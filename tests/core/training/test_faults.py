@@ -148,6 +148,14 @@ def test_too_many_such_steps_in_a_row_stop_the_run(
     assert len(list((tmp_path / "run" / "nan").iterdir())) == 2
 
 
+def test_a_run_whose_last_steps_ruin_the_weights_is_no_success(
+    make_cache: MakeCache, tmp_path: Path
+) -> None:
+    cache = make_cache(tmp_path / "cache")
+    with pytest.raises(DivergedError, match="not finite"):
+        train(settings_for(cache, tmp_path / "run", "optim.lr=1e38", max_steps=3))
+
+
 def test_norms_that_run_away_are_warned_of_once() -> None:
     watch = faults.NormWatch(growth=10.0)
     said = [

@@ -84,6 +84,8 @@ def assert_same_run(run: Path, other: Path) -> None:
     assert mine.keys() == theirs.keys()
     for name, tensor in mine.items():
         assert torch.equal(tensor, theirs[name]), name
+    files = [folder / "checkpoints" / "last" / "model.safetensors" for folder in (run, other)]
+    assert files[0].read_bytes() == files[1].read_bytes()
     first, second = (
         checkpoints.read(folder / "checkpoints" / "last").optimizer() for folder in (run, other)
     )
