@@ -80,6 +80,7 @@ def cli_inprocess(
 
     def call(*arguments: str | Path, cwd: Path) -> tuple[int, str, str]:
         monkeypatch.chdir(cwd)
+        monkeypatch.delenv("COLUMNS", raising=False)  # a test runner's own width cuts tables
         capsys.readouterr()
         status = run([str(argument) for argument in arguments])
         captured = capsys.readouterr()

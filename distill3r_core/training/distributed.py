@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 RESTARTS = 3  # of all workers, after one was lost
 
@@ -62,7 +64,14 @@ class World:
             return
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        # The launcher may keep its store over a restart, with the addresses of those that are gone.
+        store, rank, size = next(iter(rendezvous("env://")))
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            store=PrefixStore(f"start-{self.restarts}", store),
+            rank=rank,
+            world_size=size,
+        )
         yield
         # Not after an error: it would wait for processes that may be gone.
         dist.destroy_process_group()

@@ -87,7 +87,7 @@ def test_a_package_that_does_not_load_is_a_finding(monkeypatch):
 
 def test_every_extra_of_the_package_is_looked_at():
     provided = set(metadata.metadata("distill3r").get_all("Provides-Extra") or ())
-    assert set(doctor_checks.EXTRAS) == provided - {"all"}
+    assert set(doctor_checks.EXTRAS) == provided - {"all", "dev"}
     assert {check.name for check in doctor_checks.extras()} == set(doctor_checks.EXTRAS)
 
 
