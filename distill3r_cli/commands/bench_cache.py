@@ -28,10 +28,10 @@ def bench_cache(
     output: options.OutputOpt = None,
 ) -> None:
     """Measure the teacher cache against the original project's format: bytes, time, memory."""
-    from distill3r_core.stages.bench_cache import (  # torch: keep `--help` instant
+    from distill3r_core.stages.bench.cache import bench_cache as measure
+    from distill3r_core.stages.bench.cache.run import (  # torch: keep `--help` instant
         BenchCacheSettings,
     )
-    from distill3r_core.stages.bench_cache import bench_cache as measure
 
     settings = options.settings(context, BenchCacheSettings, section="bench_cache")
     with console.progress("cpu") as progress:

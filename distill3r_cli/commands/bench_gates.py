@@ -38,7 +38,7 @@ def bench_gates(
     device: options.DeviceOpt = "auto",
 ) -> None:
     """Hold a GPU to the project's promises: time against the teacher, memory, views."""
-    from distill3r_core.stages.bench_gates import GateSettings, measure_gates
+    from distill3r_core.stages.bench.gates import GateSettings, measure_gates
 
     settings = options.settings(context, GateSettings, section="bench_gates")
     with console.progress(settings.device) as progress:

@@ -49,7 +49,7 @@ def train(
 
     Beside it, in turns, the loop of the original project: one sample at a time, heads view by view.
     """
-    from distill3r_core.stages.bench_train import BenchTrainSettings, bench_train
+    from distill3r_core.stages.bench.train import BenchTrainSettings, bench_train
 
     settings = options.settings(
         context, BenchTrainSettings, section="bench_train", leave=("overwrite",)
@@ -75,7 +75,7 @@ def ablation(
     The paper's Table III, on rendered rooms and a teacher whose error grows where it is unsure.
     About 25 minutes on two cores.
     """
-    from distill3r_core.stages.bench_ablation import AblationSettings, bench_ablation
+    from distill3r_core.stages.bench.ablation import AblationSettings, bench_ablation
 
     settings = options.settings(
         context, AblationSettings, section="bench_ablation", leave=("overwrite",)

@@ -97,7 +97,7 @@ def info(
     ] = None,
 ) -> None:
     """Show what a cache holds: settings, counts, sizes, scenes."""
-    from distill3r_core.stages.cache_info import cache_info  # torch: keep `--help` instant
+    from distill3r_core.stages.cache.info import cache_info  # torch: keep `--help` instant
 
     console.show(cache_info(path, picture=picture, sample=sample))
 
@@ -122,7 +122,7 @@ def verify(
     seed: options.SeedOpt = 0,
 ) -> None:
     """Compare every stored byte with its checksum. Exit 1 if there is damage."""
-    from distill3r_core.stages.cache_verify import VerifySettings, verify_cache
+    from distill3r_core.stages.cache.verify import VerifySettings, verify_cache
 
     settings = VerifySettings(path, manifest, recompute, weights, repair, device, seed)
     with console.progress(device) as progress:
@@ -139,7 +139,7 @@ def merge(
     output: Annotated[Path, typer.Option("--output", "-o", help="Cache that is made.")],
 ) -> None:
     """Copy caches, or the shards of one, into one."""
-    from distill3r_core.stages.cache_merge import merge_caches
+    from distill3r_core.stages.cache.merge import merge_caches
 
     with console.progress("cpu") as progress:
         report = merge_caches(parts, output, progress=progress)
@@ -156,7 +156,7 @@ def export(
     ] = "npz",
 ) -> None:
     """Write a cache in the original project's format."""
-    from distill3r_core.stages.cache_release import export_release
+    from distill3r_core.stages.cache.release import export_release
 
     if format_ != "npz":
         raise typer.BadParameter(f"{format_!r} is unknown; there is npz", param_hint="--format")
@@ -181,7 +181,7 @@ def import_(
     ] = "FAIR Noncommercial Research License",
 ) -> None:
     """Read a cache of the original project, with its pictures."""
-    from distill3r_core.stages.cache_release import ImportSettings, import_release
+    from distill3r_core.stages.cache.release import ImportSettings, import_release
 
     with console.progress("cpu") as progress:
         report = import_release(

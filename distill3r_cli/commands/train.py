@@ -97,7 +97,7 @@ def train(
     Writes a run folder with checkpoints, metrics and settings, which eval and infer take.
     """
     from distill3r_core.stages.train import PRESETS, TrainSettings, default_preset, train
-    from distill3r_core.stages.train_launch import is_launcher, launch_training
+    from distill3r_core.stages.train.launch import is_launcher, launch_training
 
     settings = options.settings(
         context,

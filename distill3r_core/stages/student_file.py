@@ -14,7 +14,6 @@ from distill3r_core.io.fit import Fit
 from distill3r_core.models import Student, load_student
 from distill3r_core.models.checkpoint import find_student
 from distill3r_core.models.precision import lower_precision
-from distill3r_core.stages.reconstruct import fit_of
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -91,3 +90,11 @@ def _label(path: Path) -> str:
     if path.name == "model.safetensors" and path.parent.parent.name == "checkpoints":
         return path.parent.parent.parent.resolve().name
     return path.resolve().parent.name if path.name == "model.safetensors" else path.stem
+
+
+def fit_of(student: Student) -> Fit:
+    """How pictures become a student's input: as its file says, else its size, squashed."""
+    if student.metadata is None:
+        raise ValueError("this student was built, not loaded: say how pictures fit it, with fit=")
+    plain = student.metadata.fit
+    return Fit.from_plain(plain) if plain else Fit(size=student.metadata.size)

@@ -5,7 +5,7 @@ from importlib import metadata
 
 import pytest
 
-from distill3r_core.stages import doctor_checks
+from distill3r_core.stages.doctor import checks as doctor_checks
 
 
 def test_a_working_machine_is_ready_and_says_so_last(cli, tmp_path):

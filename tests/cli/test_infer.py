@@ -283,7 +283,7 @@ def test_an_interrupted_run_is_taken_up_by_the_same_command(cli_inprocess, proje
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("distill3r_core.stages.infer.reconstruct_views", interrupted)
+        patch.setattr("distill3r_core.stages.infer.run.reconstruct_views", interrupted)
         assert _run(cli_inprocess, "photos", cwd=project, json_too=False)[0] == 130
     status, report, _ = _run(cli_inprocess, "photos", cwd=project)
     assert status == 0 and report["result"]["folder"] == "results/infer/photos-tiny-001"

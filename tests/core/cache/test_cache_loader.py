@@ -10,7 +10,7 @@ from distill3r_core.cache.shard import ShardWriter
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.loader import Request, RingLoader
 from distill3r_core.errors import CacheError
-from distill3r_core.stages.bench_cache_memory import tree_memory
+from distill3r_core.stages.bench.cache.memory import tree_memory
 
 
 def requests(cache: TeacherCache, count: int, *, seed: int = 0) -> list[list[Request]]:

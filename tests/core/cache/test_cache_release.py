@@ -20,7 +20,7 @@ from distill3r_core.cache.sample_codec import SampleEncoder, float16_step
 from distill3r_core.cache.store import TeacherCache, unpacked
 from distill3r_core.errors import DamageError, NothingUsableError
 from distill3r_core.stages.cache import CacheSettings, build_cache
-from distill3r_core.stages.cache_release import (
+from distill3r_core.stages.cache.release import (
     ImportSettings,
     export_release,
     from_release,

@@ -26,14 +26,14 @@ from distill3r_core.errors import (
 )
 from distill3r_core.io.buckets import bucket_sizes, nearest_bucket
 from distill3r_core.report import Silent
-from distill3r_core.stages import cache as stage
-from distill3r_core.stages import cache_report
 from distill3r_core.stages.cache import CacheSettings, build_cache
-from distill3r_core.stages.cache_info import cache_info
-from distill3r_core.stages.cache_merge import merge_caches
-from distill3r_core.stages.cache_plan import share_of
-from distill3r_core.stages.cache_ranks import part_of
-from distill3r_core.stages.cache_verify import VerifySettings, verify_cache
+from distill3r_core.stages.cache import build as stage
+from distill3r_core.stages.cache import report as cache_report
+from distill3r_core.stages.cache.info import cache_info
+from distill3r_core.stages.cache.merge import merge_caches
+from distill3r_core.stages.cache.plan import share_of
+from distill3r_core.stages.cache.ranks import part_of
+from distill3r_core.stages.cache.verify import VerifySettings, verify_cache
 from distill3r_core.teachers import DepthTeacher
 
 

@@ -4,9 +4,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from distill3r_core.io.fit import Fit, fit_picture
-from distill3r_core.stages.pictures import LoadedView
-from distill3r_core.stages.reconstruction import Maps
-from distill3r_core.stages.solve import full_pixels
+from distill3r_core.stages.infer.pictures import LoadedView
+from distill3r_core.stages.infer.reconstruction import Maps
+from distill3r_core.stages.infer.solve import full_pixels
 
 # Of the full-size pictures: rows, columns, focal length.
 CAMERAS = (((480, 640), 500.0), ((640, 480), 620.0), ((480, 640), 540.0))

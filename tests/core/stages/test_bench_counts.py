@@ -2,7 +2,7 @@
 
 import pytest
 
-from distill3r_core.stages.bench_counts import (
+from distill3r_core.stages.bench.counts import (
     FAST3R,
     PAPER_STUDENT,
     floor_seconds,

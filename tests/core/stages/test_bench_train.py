@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill3r_core.stages.bench_ablation import AblationSettings, summary
-from distill3r_core.stages.bench_ablation_scenes import noisy_targets, true_scene
-from distill3r_core.stages.bench_train import BenchTrainSettings, bench_train
+from distill3r_core.stages.bench.ablation.run import AblationSettings, summary
+from distill3r_core.stages.bench.ablation.scenes import noisy_targets, true_scene
+from distill3r_core.stages.bench.train import BenchTrainSettings, bench_train
 
 SHRUNKEN = {
     "encoder_width": 24,

@@ -20,12 +20,14 @@ from distill3r_core.models import SPECS, build_student
 from distill3r_core.models.checkpoint import save_student
 from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.report import Silent
-from distill3r_core.stages import bench_measure, bench_process, benchmark
-from distill3r_core.stages.bench_counts import FAST3R, PAPER_STUDENT, total_flop
-from distill3r_core.stages.bench_gates import GateSettings, judge, measure_gates
-from distill3r_core.stages.bench_models import Subject, build_forward, network_of
-from distill3r_core.stages.bench_process import TooSlowError, WorkerProcess
-from distill3r_core.stages.benchmark import BenchSettings
+from distill3r_core.stages.bench import BenchSettings
+from distill3r_core.stages.bench import measure as bench_measure
+from distill3r_core.stages.bench import process as bench_process
+from distill3r_core.stages.bench import run as benchmark
+from distill3r_core.stages.bench.counts import FAST3R, PAPER_STUDENT, total_flop
+from distill3r_core.stages.bench.gates import GateSettings, judge, measure_gates
+from distill3r_core.stages.bench.models import Subject, build_forward, network_of
+from distill3r_core.stages.bench.process import TooSlowError, WorkerProcess
 
 RATE = 1e11  # FLOP/s of the machine that the tests imagine
 START = 2.0  # seconds until a process is ready
@@ -372,4 +374,4 @@ def test_memory_that_is_said_to_be_little_runs_out(tmp_path, monkeypatch):
 
 
 def test_the_worker_is_a_module_that_can_be_run():
-    assert bench_process.WORKER == "distill3r_core.stages.bench_worker"
+    assert bench_process.WORKER == "distill3r_core.stages.bench.worker"

@@ -32,10 +32,10 @@ from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.report import Silent
 from distill3r_core.scenes import arc, build_scene, pinhole, render_view
 from distill3r_core.stages.cache import CacheSettings, build_cache
-from distill3r_core.stages.eval_truth import poses_of, read_test_data, read_validation
 from distill3r_core.stages.evaluate import EvalSettings, evaluate
+from distill3r_core.stages.evaluate.truth import poses_of, read_test_data, read_validation
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
-from distill3r_core.stages.train_folder import samples_of
+from distill3r_core.stages.train.folder import samples_of
 from distill3r_core.training.settings import TrainSettings
 
 SIZE = (28, 42)

@@ -11,9 +11,9 @@ from PIL import Image
 from distill3r_core.errors import ExtraMissingError, FailedError, InputMissingError
 from distill3r_core.io.fit import Fit
 from distill3r_core.stages import view as viewer
-from distill3r_core.stages.exports import export
-from distill3r_core.stages.reconstruction import Cleaning, Reconstruction
-from distill3r_core.stages.solve import solve
+from distill3r_core.stages.infer.exports import export
+from distill3r_core.stages.infer.reconstruction import Cleaning, Reconstruction
+from distill3r_core.stages.infer.solve import solve
 
 DRAWN = "document.body.dataset.drawn !== undefined"
 BACKGROUND = np.array([20, 22, 26])

@@ -9,9 +9,9 @@ from exact_scene import CAMERAS, SCALES, exact_views, world_from_cams
 from distill3r_core.errors import ExtraMissingError, RequestError
 from distill3r_core.geometry import pnp
 from distill3r_core.io.fit import Fit, Fitted
-from distill3r_core.stages.reconstruction import Cleaning, Maps, Reconstruction
-from distill3r_core.stages.scale import apply_known, read_known
-from distill3r_core.stages.solve import solve
+from distill3r_core.stages.infer.reconstruction import Cleaning, Maps, Reconstruction
+from distill3r_core.stages.infer.scale import apply_known, read_known
+from distill3r_core.stages.infer.solve import solve
 from distill3r_core.types import Placement
 
 FITS = {

@@ -14,9 +14,9 @@ from plyfile import PlyData
 
 from distill3r_core.errors import RequestError
 from distill3r_core.io.cameras import read_cameras
-from distill3r_core.stages.exports import WRITERS, export
-from distill3r_core.stages.reconstruction import Cleaning, Reconstruction, Scale
-from distill3r_core.stages.solve import full_pixels, solve
+from distill3r_core.stages.infer.exports import WRITERS, export
+from distill3r_core.stages.infer.reconstruction import Cleaning, Reconstruction, Scale
+from distill3r_core.stages.infer.solve import full_pixels, solve
 
 PIXEL = 0.01  # by which two formats may differ
 Y_UP = np.diag([1.0, -1, -1, 1])  # glTF's world, and OpenGL's cameras

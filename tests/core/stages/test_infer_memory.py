@@ -7,8 +7,8 @@ from exact_scene import exact_views
 from distill3r_core.errors import OutOfMemoryError, RequestError
 from distill3r_core.models import Student, build_student
 from distill3r_core.report import Silent
-from distill3r_core.stages import forward
-from distill3r_core.stages.forward import predict
+from distill3r_core.stages.infer import forward
+from distill3r_core.stages.infer.forward import predict
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from distill3r_core.io.sources import Source, find_sources
 from distill3r_core.io.upright import write_upright
 from distill3r_core.models import build_student
 from distill3r_core.report import Silent
-from distill3r_core.stages.pictures import full_pictures, load_views
-from distill3r_core.stages.reconstruct import reconstruct
+from distill3r_core.stages.infer.pictures import full_pictures, load_views
+from distill3r_core.stages.infer.reconstruct import reconstruct
 
 FIT = Fit(size=(28, 42))
 

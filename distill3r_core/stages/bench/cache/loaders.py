@@ -1,0 +1,85 @@
+"""Speed and memory of loading batches, ours and the original's by turns."""
+
+import random
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+
+from distill3r_core.data.loader import Request, RingLoader
+from distill3r_core.errors import FailedError
+from distill3r_core.stages.bench.cache import baseline
+from distill3r_core.stages.bench.cache import memory as bench_cache_memory
+from distill3r_core.stages.bench.cache.material import SIZE, Material
+from distill3r_core.stages.bench.cache.records import Found
+
+_BATCH, _MEMORY_BATCH = 2, 4  # samples
+_SHORT, _LONG = 3, 24  # batches that the baseline and ours are timed over
+
+
+def speed(material: Material, *, subset: int, rounds: int, workers: int) -> Found:
+    """Samples per second in all views and in a subset, after a warm-up, with so many workers."""
+    ratios, medians = {}, {}
+    for name, views in (("full", material.views), ("subset", subset)):
+        theirs, ours = [], []
+        for _ in range(rounds):
+            theirs.append(_release_rate(material, views, workers))
+            ours.append(_ring_rate(material, views, workers))
+        medians[f"loader_{name}_samples_per_second_baseline"] = statistics.median(theirs)
+        medians[f"loader_{name}_samples_per_second"] = statistics.median(ours)
+        ratios[f"loader_{name}"] = statistics.median(ours) / statistics.median(theirs)
+    return Found(ratios, medians)
+
+
+def memory(material: Material, *, workers: int) -> Found:
+    """The highest memory over import, each loader in a process of its own."""
+    peaks = {}
+    for kind, folder in (("release", material.work / "release"), ("ring", material.cache_folder)):
+        arguments = [kind, folder, material.views, _MEMORY_BATCH, workers]
+        module = bench_cache_memory.__name__
+        found = subprocess.run(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if found.returncode:
+            raise FailedError(f"measuring the memory of {kind} failed: {found.stderr.strip()}")
+        peaks[kind] = int(found.stdout)
+    return Found(
+        {"loader_ram": peaks["ring"] / peaks["release"]},
+        {"loader_ram_mb_baseline": peaks["release"] / 1e6, "loader_ram_mb": peaks["ring"] / 1e6},
+    )
+
+
+def _release_rate(material: Material, views: int, workers: int) -> float:
+    folders = [material.release_folder(sample, "noisy") for sample in range(material.samples)]
+    data = baseline.ReleaseSamples(folders, material.views, views)
+    loader = baseline.release_loader(data, batch=_BATCH, batches=_SHORT, workers=workers)
+    memory = torch.zeros(1 << 30, dtype=torch.uint8)
+    for epoch in range(2):  # the first one starts the workers and fills the page cache
+        start = time.perf_counter()
+        for batch in loader:
+            baseline.stage(batch, memory)
+        if epoch:
+            return _BATCH * _SHORT / (time.perf_counter() - start)
+    raise AssertionError
+
+
+def _ring_rate(material: Material, views: int, workers: int) -> float:
+    cache, rng = material.cache(), random.Random(0)
+    names = cache.names()
+
+    def request() -> Request:
+        return Request(rng.choice(names), tuple(sorted(rng.sample(range(material.views), views))))
+
+    wanted = [[request() for _ in range(_BATCH)] for _ in range(_LONG)]
+    with RingLoader(cache, samples=_BATCH, views=views, size=SIZE, threads=workers) as loader:
+        for _ in loader.batches(wanted[:4]):
+            pass
+        start = time.perf_counter()
+        for _ in loader.batches(wanted):
+            pass
+        return _BATCH * _LONG / (time.perf_counter() - start)

@@ -1,0 +1,66 @@
+"""The memory a loader needs, measured in a process of its own.
+
+Run as `python -m distill3r_core.stages.bench.cache.memory KIND FOLDER VIEWS BATCH WORKERS`, where
+KIND is release or ring; prints bytes.
+"""
+
+import random
+import sys
+from pathlib import Path
+
+import psutil
+import torch
+
+from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.loader import Request, RingLoader
+from distill3r_core.stages.bench.cache.baseline import ReleaseSamples, release_loader
+from distill3r_core.stages.bench.cache.material import SIZE
+
+_BATCHES = 4
+
+
+def main(kind: str, folder: Path, views: int, batch: int, workers: int) -> int:
+    """The highest memory over what the process had before, in bytes.
+
+    The page cache is left out: what was read from files is anybody's.
+    """
+    torch.set_num_threads(1)
+    before = peak = tree_memory()
+    if kind == "release":
+        folders = sorted(path.parent for path in folder.rglob("consolidated.npz"))
+        data = ReleaseSamples(folders, views, views)
+        for held in release_loader(data, batch=batch, batches=_BATCHES, workers=workers):
+            peak = max(peak, tree_memory())
+            del held
+    else:
+        cache = TeacherCache(folder)
+        every = tuple(range(views))
+        rng = random.Random(0)
+        wanted = [
+            [Request(n, every) for n in rng.choices(cache.names(), k=batch)]
+            for _ in range(_BATCHES)
+        ]
+        with RingLoader(cache, samples=batch, views=views, size=SIZE, threads=workers) as loader:
+            for _ in loader.batches(wanted):
+                peak = max(peak, tree_memory())
+    return peak - before
+
+
+def tree_memory() -> int:
+    """Anonymous and shared bytes of this process and its children, pages shared counted once."""
+    process = psutil.Process()
+    return sum(_own(one) for one in (process, *process.children(recursive=True)))
+
+
+def _own(process: psutil.Process) -> int:
+    try:
+        text = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+    except FileNotFoundError:
+        return process.memory_full_info().uss
+    lines = [line.split() for line in text.splitlines()]
+    return sum(int(n) * 1024 for name, n, *_ in lines if name in ("Pss_Anon:", "Pss_Shmem:"))
+
+
+if __name__ == "__main__":
+    _, kind, folder, *numbers = sys.argv
+    print(main(kind, Path(folder), *map(int, numbers)))  # noqa: T201  its result, for the parent

@@ -1,0 +1,215 @@
+"""Sizes, writing and reading of single records, ours and the original's by turns."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from distill3r_core.cache.maps_layout import ALL_PLANES, LOCAL_PLANES
+from distill3r_core.cache.sample_codec import SampleEncoder, ViewDecoder
+from distill3r_core.cache.shard import ShardWriter
+from distill3r_core.stages.bench.cache import baseline
+from distill3r_core.stages.bench.cache.material import SIZE, VARIANTS, Material
+
+_DECODED = 5  # views that a round decodes
+_WARM_COMMITS = 3  # the first ones pay for memory that is used again
+
+
+@dataclass(frozen=True)
+class Found:
+    """Numbers of one measurement."""
+
+    ratios: Mapping[str, float]
+    medians: Mapping[str, float]
+
+
+def sizes(material: Material) -> Found:
+    """Bytes of the targets of one sample."""
+    ratios, medians = {}, {}
+    for variant in VARIANTS:
+        targets = material.targets(0, variant)
+        theirs = baseline.save_targets(material.release_folder(0, variant), targets)
+        views = material.views
+        medians[f"bytes_{variant}_baseline_per_view"] = theirs / views
+        for exact in (False, True):
+            encoded = SampleEncoder(exact_global=exact).encode(
+                "sample", "", material.pictures(0), targets, {}
+            )
+            ours = sum(map(len, encoded.maps))
+            name = f"bytes_{variant}" + ("_exact" if exact else "")
+            medians[f"{name}_per_view"] = ours / views
+            if exact:
+                medians[f"{name}_ratio"] = ours / theirs
+            else:
+                ratios[name] = ours / theirs
+    return Found(ratios, medians)
+
+
+def writing(material: Material, *, rounds: int) -> Found:
+    """CPU time of storing targets, durably in ours; fills the cache and the baseline's folders.
+
+    Pictures are left out on both sides: the original stores none at the student's size. What ours
+    takes with them stands beside.
+    """
+    theirs, ours, with_pictures = [], [], []
+    encoder = SampleEncoder()
+    blank = material.pictures(0)[:, :, :1, :1]
+    with ShardWriter(material.work / "written") as shard, material.writer() as writer:
+        for turn in range(max(rounds, material.samples)):
+            sample = turn % material.samples
+            targets, images = material.targets(sample, "noisy"), material.pictures(sample)
+            start = time.process_time()
+            baseline.save_targets(material.release_folder(sample, "noisy"), targets)
+            theirs.append(time.process_time() - start)
+            start = time.process_time()
+            shard.put(encoder.encode(f"sample-{turn}", "", blank, targets, {}))
+            ours.append(time.process_time() - start)
+            start = time.process_time()
+            writer.put(material.encode(encoder, sample, images, targets))
+            with_pictures.append(time.process_time() - start)
+    medians = {
+        "write_cpu_seconds_baseline": statistics.median(theirs),
+        "write_cpu_seconds": statistics.median(ours),
+        "write_cpu_seconds_with_pictures": statistics.median(with_pictures),
+    }
+    return Found(
+        {"write_cpu": medians["write_cpu_seconds"] / medians["write_cpu_seconds_baseline"]}, medians
+    )
+
+
+def all_bytes(material: Material) -> Found:
+    """Bytes of targets and pictures together, over all samples."""
+    theirs = ours = 0
+    for sample in range(material.samples):
+        folder = material.release_folder(sample, "noisy")
+        theirs += sum(path.stat().st_size for path in folder.iterdir())
+        entry = material.cache().entry(material.name(sample))
+        ours += entry.maps_bytes + entry.pictures_bytes
+    each = material.samples * material.views
+    return Found(
+        {"bytes_all": ours / theirs},
+        {"bytes_all_baseline_per_view": theirs / each, "bytes_all_per_view": ours / each},
+    )
+
+
+def commits(material: Material, *, rounds: int) -> Found:
+    """Wall time of storing a sample's records durably, against writing and syncing a plain file."""
+    sample = SampleEncoder().encode(
+        "sample", "", material.pictures(0), material.targets(0, "noisy"), {}
+    )
+    plain, stored = [], []
+    os.sync()  # what earlier measurements wrote is not to be paid for here
+    with ShardWriter(material.work / "committed") as shard:
+        for turn in range(_WARM_COMMITS + 8 * rounds):
+            start = time.perf_counter()
+            _write_synced(material.work / f"plain-{turn}", [*sample.maps, *sample.pictures])
+            middle = time.perf_counter()
+            shard.put(sample)
+            if turn >= _WARM_COMMITS:
+                plain.append(middle - start)
+                stored.append(time.perf_counter() - middle)
+    # Pair by pair: other work on the disk comes and goes.
+    ratio = statistics.median(ours / theirs for ours, theirs in zip(stored, plain, strict=True))
+    medians = {
+        "fdatasync_ms": 1e3 * statistics.median(plain),
+        "commit_ms": 1e3 * statistics.median(stored),
+    }
+    return Found({"commit_over_fdatasync": ratio}, medians)
+
+
+def decoding(material: Material, *, rounds: int) -> Found:
+    """CPU time of a view's targets: all planes, and with the global map left to the device."""
+    targets = material.targets(0, "noisy")
+    folder = material.release_folder(0, "noisy")
+    chosen = min(_DECODED, material.views)
+    default, exact = (
+        [
+            memoryview(record)
+            for record in SampleEncoder(exact_global=bits)
+            .encode("sample", "", material.pictures(0), targets, {})
+            .maps[:chosen]
+        ]
+        for bits in (False, True)
+    )
+    decoder, mask = ViewDecoder(), np.empty(SIZE, np.uint8)
+    planes = {count: np.empty((count, *SIZE), np.uint16) for count in (LOCAL_PLANES, ALL_PLANES)}
+
+    def run(blobs: list[memoryview], count: int) -> None:
+        for blob in blobs:
+            decoder.maps(blob, planes[count], mask)
+
+    seconds = by_turns(
+        {
+            "baseline": lambda: baseline.load_targets(folder),
+            "all": lambda: run(default, ALL_PLANES),
+            "exact": lambda: run(exact, ALL_PLANES),
+            "device": lambda: run(default, LOCAL_PLANES),
+        },
+        rounds=2 * rounds,
+    )
+    theirs = 1e3 * seconds["baseline"] / material.views
+    ours = {name: 1e3 * seconds[name] / chosen for name in ("all", "exact", "device")}
+    return Found(
+        {"decode_cpu": theirs / ours["all"], "decode_cpu_device_global": theirs / ours["device"]},
+        {
+            "decode_cpu_ms_per_view_baseline": theirs,
+            "decode_cpu_ms_per_view": ours["all"],
+            "decode_cpu_ms_per_view_exact": ours["exact"],
+            "decode_cpu_ms_per_view_device_global": ours["device"],
+            "decode_cpu_exact_ratio": theirs / ours["exact"],
+        },
+    )
+
+
+def pictures(material: Material, *, rounds: int) -> Found:
+    """CPU time of a view's picture at the student's size."""
+    chosen = min(_DECODED, material.views)
+    folder = material.release_folder(0, "noisy")
+    cache, decoder, out = material.cache(), ViewDecoder(), np.empty((3, *SIZE), np.uint8)
+    shard, entry = cache.place(material.name(0))
+    with shard.records() as records:
+        stored = [bytes(records.picture(entry, view)) for view in range(chosen)]
+
+    def ours() -> None:
+        for record in stored:
+            decoder.picture(memoryview(record), out)
+
+    def theirs() -> None:
+        for view in range(chosen):
+            baseline.load_picture(folder / f"{view}.png")
+
+    seconds = by_turns({"theirs": theirs, "ours": ours}, rounds=2 * rounds)
+    return Found(
+        {"image_decode_cpu": seconds["theirs"] / seconds["ours"]},
+        {
+            "image_decode_cpu_ms_baseline": 1e3 * seconds["theirs"] / chosen,
+            "image_decode_cpu_ms": 1e3 * seconds["ours"] / chosen,
+        },
+    )
+
+
+def by_turns(jobs: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, float]:
+    """Median CPU seconds of each job. They take turns, so that the machine's moods hit all."""
+    for job in jobs.values():
+        job()
+    spent: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(rounds):
+        for name, job in jobs.items():
+            start = time.process_time()
+            job()
+            spent[name].append(time.process_time() - start)
+    return {name: statistics.median(values) for name, values in spent.items()}
+
+
+def _write_synced(path: Path, parts: list[bytes]) -> None:
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY, 0o644)
+    try:
+        for part in parts:
+            os.write(descriptor, part)
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,89 @@
+"""Measure the teacher cache beside the original project's format, in one run."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from distill3r_core import config, paths, profiling
+from distill3r_core.report import Progress, Report, Silent
+from distill3r_core.stages.bench.cache import loaders, records
+from distill3r_core.stages.bench.cache.material import Material, find_frames
+from distill3r_core.stages.bench.cache.report import publish
+
+
+@dataclass(frozen=True, config=config.STRICT)
+class BenchCacheSettings:
+    """Settings of `distill3r bench cache`."""
+
+    frames: Path  # RGB-D frames, searched recursively
+    views: Annotated[int, Field(ge=2)] = 20
+    samples: Annotated[int, Field(ge=1)] = 3
+    subset: Annotated[int, Field(ge=1)] = 8  # views of a sample that a training step shows
+    rounds: Annotated[int, Field(ge=1)] = 5  # of every measurement; loaders take half as many
+    workers: Annotated[int, Field(ge=1)] = 2
+    output: Path | None = None  # None: results/bench/cache-NNN, the next number
+
+
+def bench_cache(settings: BenchCacheSettings, *, progress: Progress = Silent()) -> Report:
+    """Build targets from RGB-D frames and measure both formats on them, by turns.
+
+    Args:
+        settings: See `BenchCacheSettings`.
+        progress: Told of every measurement.
+
+    Raises:
+        InputMissingError: There are too few frames.
+    """
+    frames = find_frames(settings.frames, settings.views * settings.samples)
+    output = settings.output or paths.next_numbered(paths.RESULTS / "bench", "cache")
+    output.mkdir(parents=True, exist_ok=True)
+    ratios: dict[str, float] = {}
+    medians: dict[str, float] = {}
+    with _one_thread(), tempfile.TemporaryDirectory(dir=output, prefix=".work-") as work:
+        material = Material(frames, settings.views, Path(work))
+        steps = {
+            "sizes": lambda: records.sizes(material),
+            "writing": lambda: records.writing(material, rounds=settings.rounds),
+            "all bytes": lambda: records.all_bytes(material),
+            "commits": lambda: records.commits(material, rounds=settings.rounds),
+            "decoding": lambda: records.decoding(material, rounds=settings.rounds),
+            "pictures": lambda: records.pictures(material, rounds=settings.rounds),
+            "loaders": lambda: loaders.speed(
+                material,
+                subset=min(settings.subset, settings.views),
+                rounds=(settings.rounds + 1) // 2,
+                workers=settings.workers,
+            ),
+            "memory": lambda: loaders.memory(material, workers=settings.workers),
+        }
+        progress.begin("bench cache", total=len(steps), unit="measurements")
+        for measure in steps.values():
+            found = measure()
+            ratios |= found.ratios
+            medians |= found.medians
+            shown = {name: f"{value:.3g}" for name, value in found.ratios.items()}
+            progress.advance(1, **shown)
+    return publish(
+        output,
+        settings=config.as_plain(settings),
+        ratios=ratios,
+        medians=medians,
+        machine=profiling.machine(),
+    )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Both sides compute in one thread each; workers are what is counted."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,222 @@
+"""Hold a GPU's measurements to what this project promises: time against the teacher, memory, views.
+
+All that has to be measured runs behind one command, so that whoever has the GPU needs nothing else.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from distill3r_core import config, paths
+from distill3r_core.config import STRICT
+from distill3r_core.errors import OutOfMemoryError
+from distill3r_core.io.files import write_text
+from distill3r_core.profiling import pick_device
+from distill3r_core.report import Progress, Report, Silent, Table
+from distill3r_core.stages.bench.models import REFERENCE, STUDENT, TEACHER, TEACHER_HERE
+from distill3r_core.stages.bench.plan import parse_views
+from distill3r_core.stages.bench.report import RESULT
+from distill3r_core.stages.bench.run import BenchSettings, benchmark
+
+# How many times longer the compared model takes, by number of views.
+AGAINST_TEACHER = {12: 4.0, 32: 4.7, 64: 5.2, 96: 5.5, 128: 5.8}
+SAME_KERNELS = {12: 3.0, 32: 3.6, 64: 4.1, 96: 4.5, 128: 4.7}  # 0.9 of the ratio of their FLOP
+AGAINST_REFERENCE = {12: 1.5, 32: 1.45, 64: 1.4, 96: 1.35, 128: 1.3}
+PEAK_GB = {128: 3.0}
+GROWTH_MB = 14.0  # of peak memory, for each view more
+MANY_SECONDS = 30.0  # of the forward of 1000 views, on an H200
+MANY_EXPONENT = 1.85  # of time, from 128 views to 1000
+MEMORIES_GB = (24.0, 48.0)  # in which 1000 views have to fit
+FEW_RUNS = 3
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class GateSettings:
+    """What is measured. The gates are for preset `paper` at 378x518 on an H200."""
+
+    views: str = "12..128"  # beside the teacher
+    many: Annotated[int, Field(ge=2)] = 1000  # of the student alone
+    size: str = "378x518"
+    preset: str = "paper"
+    compare: str = f"{TEACHER},{TEACHER_HERE},{REFERENCE}"
+    budget: float | None = None  # seconds of each of the four measurements; None: as `bench`
+    device: str = "auto"
+    output: Path | None = None  # None: results/bench/gates-NNN, the next number
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One promise.
+
+    Args:
+        name: What is promised.
+        wanted: The least, or the most, that keeps it.
+        at_least: Whether `wanted` is the least.
+        measured: None where it was not measured.
+    """
+
+    name: str
+    wanted: float
+    at_least: bool
+    measured: float | None
+
+    @property
+    def kept(self) -> bool | None:
+        """Whether it is; None where it was not measured."""
+        if self.measured is None:
+            return None
+        return self.measured >= self.wanted if self.at_least else self.measured <= self.wanted
+
+
+def measure_gates(settings: GateSettings, *, progress: Progress | None = None) -> Report:
+    """Run all measurements, and hold them to the gates.
+
+    Args:
+        settings: What is measured.
+        progress: Told of every forward.
+
+    Raises:
+        ConfigError: Views, size, preset or a model's name do not fit.
+        DeviceError: The device is not there.
+    """
+    progress = progress or Silent()
+    pick_device(settings.device)
+    folder = settings.output or paths.next_numbered(paths.RESULTS / "bench", "gates")
+    common = {
+        "size": settings.size,
+        "preset": settings.preset,
+        "device": settings.device,
+        "budget": settings.budget,
+    }
+
+    def run(name: str, **values: Any) -> dict[str, Any]:
+        progress.note(f"measuring: {name}")
+        wanted = BenchSettings(**common, **values, output=folder / name)
+        try:
+            return dict(benchmark(wanted, progress=progress).result)
+        except OutOfMemoryError:  # every row of it: a finding, and it has been written
+            return json.loads((folder / name / RESULT).read_text(encoding="utf-8"))
+
+    beside = run("compared", views=settings.views, compare=settings.compare)
+    many = run("many", views=str(settings.many), warmups=1, runs=FEW_RUNS)
+    confined = {
+        memory: run(
+            f"within-{memory:g}-gb", views=str(settings.many), warmups=1, runs=1, memory_gb=memory
+        )
+        for memory in MEMORIES_GB
+    }
+    gates = judge(
+        beside, many, confined, views=parse_views(settings.views), many_views=settings.many
+    )
+    result = {
+        "gates": [{**asdict(gate), "kept": gate.kept} for gate in gates],
+        "header": beside["header"],
+        "measured": {"compared": beside, "many": many},
+    }
+    plain = config.as_plain(settings)
+    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(folder / RESULT, text + "\n")
+    return Report(
+        settings=plain,
+        result=result,
+        files=(folder / RESULT, folder / "compared" / "bench.png"),
+        tables=(_table(gates, beside["header"]),),
+        notes=_notes(settings, beside["header"]),
+    )
+
+
+def judge(
+    beside: Mapping[str, Any],
+    many: Mapping[str, Any],
+    confined: Mapping[float, Mapping[str, Any]],
+    *,
+    views: Sequence[int],
+    many_views: int,
+) -> list[Gate]:
+    """The gates with what was measured.
+
+    Args:
+        beside: Result of the benchmark beside the teacher.
+        many: Of the student alone at many views.
+        confined: The same, with so many GB of memory.
+        views: The numbers of views of `beside`.
+        many_views: Of `many`.
+    """
+    ratios = {entry["views"]: entry["models"] for entry in beside["ratios"]}
+    gates = []
+    for model, wanted, words in (
+        (TEACHER, AGAINST_TEACHER, "teacher / student, seconds"),
+        (TEACHER_HERE, SAME_KERNELS, "teacher on the student's kernels / student, seconds"),
+        (REFERENCE, AGAINST_REFERENCE, "published order / student, seconds"),
+    ):
+        for count, least in wanted.items():
+            found = ratios.get(count, {}).get(model, {}).get("ratio")
+            gates.append(Gate(f"{words}, {count} views", least, True, found))
+    student = {row["views"]: row for row in beside["rows"] if row["model"] == STUDENT}
+    for count, most in PEAK_GB.items():
+        peak = student.get(count, {}).get("peak_bytes")
+        gates.append(
+            Gate(
+                f"peak memory, {count} views, GB", most, False, None if peak is None else peak / 1e9
+            )
+        )
+    (far,) = many["rows"]
+    gates.append(Gate("memory for each view more, MB", GROWTH_MB, False, _growth(student, views)))
+    gates.append(Gate(f"{many_views} views, seconds", MANY_SECONDS, False, far["seconds"]))
+    gates.append(
+        Gate(
+            f"exponent of time, {views[-1]} to {many_views} views",
+            MANY_EXPONENT,
+            False,
+            _exponent(student.get(views[-1]), far),
+        )
+    )
+    for memory, result in confined.items():
+        (row,) = result["rows"]
+        fits = {"measured": float(many_views), "out of memory": 0.0}.get(row["status"])
+        gates.append(Gate(f"views in {memory:g} GB", float(many_views), True, fits))
+    return gates
+
+
+def _growth(student: Mapping[int, Mapping[str, Any]], views: Sequence[int]) -> float | None:
+    """Megabytes of peak memory for each view more, over the whole range that was measured."""
+    peaks = [(n, student[n]["peak_bytes"]) for n in views if student.get(n, {}).get("peak_bytes")]
+    if len(peaks) < 2:
+        return None
+    (few, low), (most, high) = peaks[0], peaks[-1]
+    return (high - low) / (most - few) / 1e6
+
+
+def _exponent(near: Mapping[str, Any] | None, far: Mapping[str, Any]) -> float | None:
+    if near is None or near["seconds"] is None or far["seconds"] is None:
+        return None
+    return math.log(far["seconds"] / near["seconds"]) / math.log(far["views"] / near["views"])
+
+
+def _table(gates: Sequence[Gate], header: Mapping[str, Any]) -> Table:
+    verdicts: Mapping[bool | None, str] = {True: "kept", False: "MISSED", None: "not measured"}
+    rows = tuple(
+        (
+            gate.name,
+            f"{'at least' if gate.at_least else 'at most'} {gate.wanted:g}",
+            "" if gate.measured is None else f"{gate.measured:.4g}",
+            verdicts[gate.kept],
+        )
+        for gate in gates
+    )
+    return Table(
+        f"gates · {header['name']} · {header['precision']}", ("", "gate", "measured", ""), rows
+    )
+
+
+def _notes(settings: GateSettings, header: Mapping[str, Any]) -> list[str]:
+    as_promised = (GateSettings().size, GateSettings().preset) == (settings.size, settings.preset)
+    if header["device"] == "cuda" and as_promised:
+        return []
+    return ["the gates are for preset paper at 378x518 on a GPU (seconds: an H200)"]

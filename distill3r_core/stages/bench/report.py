@@ -1,0 +1,182 @@
+"""What a benchmark found, written down: a table, a chart, and the files that keep them."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distill3r_core.io.charts import Line, save_line_chart
+from distill3r_core.io.files import write_text
+from distill3r_core.report import Report, Table
+from distill3r_core.stages import outputs
+from distill3r_core.stages.bench.measure import MEASURED, SKIPPED
+from distill3r_core.stages.bench.models import STUDENT
+from distill3r_core.stages.bench.rows import Row, ratios
+
+RESULT, CHART = "result.json", "bench.png"
+GB = 1e9
+
+
+def publish(
+    folder: Path,
+    *,
+    settings: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    header: Mapping[str, Any],
+    rows: Sequence[Row],
+) -> Report:
+    """Write the result and draw its chart.
+
+    Args:
+        folder: Of the result.
+        settings: As plain data.
+        identity: What `outputs.claim` was given.
+        header: Device, driver, versions, precision, attention: plain data for a person to read.
+        rows: What was found.
+    """
+    result = {
+        "header": dict(header),
+        "rows": [{**dataclasses.asdict(row), "all_seconds": list(row.all_seconds)} for row in rows],
+        "ratios": ratios(rows, on_cpu=header["device"] == "cpu"),
+    }
+    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(folder / RESULT, text + "\n")
+    _draw(folder / CHART, rows, header)
+    outputs.write_record(folder, identity=identity, header=dict(header))
+    return _report(folder, settings, result)
+
+
+def read_report(folder: Path, settings: Mapping[str, Any]) -> Report:
+    """The report of a result that is there."""
+    result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    report = _report(folder, settings, result)
+    notes = (f"measured before: {folder}", *report.notes)
+    return dataclasses.replace(report, notes=notes, finished_before=True)
+
+
+def _report(folder: Path, settings: Mapping[str, Any], result: Mapping[str, Any]) -> Report:
+    header = result["header"]
+    rows = [Row(**{**row, "all_seconds": tuple(row["all_seconds"])}) for row in result["rows"]]
+    tables = [_table(rows, header)]
+    if result["ratios"]:
+        tables.append(_ratio_table(result["ratios"]))
+    return Report(
+        settings=settings,
+        result=result,
+        files=(folder / CHART, folder / RESULT, folder / outputs.RECORD),
+        tables=tuple(tables),
+        notes=tuple(_notes(rows)),
+    )
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    notes = []
+    if any(row.status == SKIPPED for row in rows):
+        notes.append(
+            "~ rows did not fit into the budget: their time is judged from one view and the "
+            "arithmetic. --budget SECONDS gives more."
+        )
+    if any(row.table1_seconds for row in rows):
+        notes.append("Table I (arXiv:2602.00865) was measured on an RTX 6000 Ada.")
+    return notes
+
+
+def _table(rows: Sequence[Row], header: Mapping[str, Any]) -> Table:
+    facts = (header[key] for key in ("name", "driver", "torch", "precision", "attention"))
+    columns = (
+        "model", "views", "size", "seconds", "min .. max", "runs", "CPU-s", "end to end s",
+        "peak GB", "reserved GB", "TFLOP/s", "of the floor", "Table I s", "Table I GB",
+    )  # fmt: skip
+    cells = [_cells(row) for row in rows]
+    # Columns with nothing in them (a GPU's, at other sizes the paper's) only take room.
+    filled = [index for index in range(len(columns)) if any(row[index] for row in cells)]
+    return Table(
+        " · ".join(["forward", *filter(None, facts)]),
+        tuple(columns[index] for index in filled),
+        tuple(tuple(row[index] for index in filled) for row in cells),
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    if row.status == MEASURED:
+        spread = f"{row.seconds_min:.3g} .. {row.seconds_max:.3g}"
+        seconds = _number(row.seconds)
+    else:
+        expected = "" if row.estimated_seconds is None else f"~{row.estimated_seconds:.3g} "
+        seconds, spread = f"{expected}{row.status}", ""
+    gigabytes = (
+        "" if value is None else f"{value / GB:.2f}"
+        for value in (row.peak_bytes, row.peak_reserved_bytes)
+    )
+    return (
+        row.model if row.model != STUDENT else f"{row.model} {row.preset}",
+        str(row.views),
+        row.size,
+        seconds,
+        spread,
+        str(row.runs or ""),
+        _number(row.cpu_seconds),
+        _number(row.end_to_end_seconds),
+        *gigabytes,
+        _number(row.tflop_per_second),
+        "" if row.floor_share is None else f"{row.floor_share:.0%}",
+        _number(row.table1_seconds),
+        _number(row.table1_gb),
+    )
+
+
+def _ratio_table(found: Sequence[Mapping[str, Any]]) -> Table:
+    names = list(found[0]["models"])
+    unit = found[0]["unit"].replace("cpu_seconds", "CPU-seconds")
+    columns = ("views", *(f"{name} / student ({unit})" for name in names), f"{names[0]} in FLOP")
+    cells = [
+        (
+            str(entry["views"]),
+            *(_number(entry["models"][name]["ratio"]) for name in names),
+            f"{entry['flop_ratio']:.2f}",
+        )
+        for entry in found
+    ]
+    return Table("how many times longer", columns, tuple(cells))
+
+
+def _draw(path: Path, rows: Sequence[Row], header: Mapping[str, Any]) -> None:
+    views = sorted({row.views for row in rows})
+    lines: list[Line] = []
+    for color, model in enumerate(dict.fromkeys(row.model for row in rows)):
+        mine = [row for row in rows if row.model == model]
+        lines.append(_line(model, mine, "seconds", color))
+        floor = _line(f"{model}, floor of this device", mine, "floor_seconds", color)
+        if all(floor.y != line.y for line in lines):  # the same network has the same floor
+            lines.append(floor)
+        if any(row.table1_seconds for row in mine):
+            label = f"{model}, Table I (RTX 6000 Ada)"
+            lines.append(_line(label, mine, "table1_seconds", color))
+    save_line_chart(
+        path,
+        lines,
+        title=f"forward on {header['name']}, {header['precision']}",
+        x_label="views",
+        y_label="seconds",
+        x_scale="log",
+        y_scale="log",
+        x_ticks=views,
+    )
+
+
+def _line(label: str, rows: Sequence[Row], key: str, color: int) -> Line:
+    """One figure of a model's rows; what was not measured in this run is dashed."""
+    values = [getattr(row, key) for row in rows]
+    return Line(
+        label,
+        [row.views for row in rows],
+        [float("nan") if value is None else value for value in values],
+        dashed=key != "seconds",
+        markers=key != "floor_seconds",
+        color=color,
+    )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"

@@ -1,0 +1,90 @@
+"""Who runs in a benchmark: the student, and those it is compared with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from distill3r_core.errors import ConfigError, InputMissingError, RequestError
+from distill3r_core.models import SPECS
+from distill3r_core.stages.bench.counts import FAST3R, Network, total_flop
+from distill3r_core.stages.bench.models import (
+    MODELS,
+    STUDENT,
+    TEACHER,
+    TEACHER_HERE,
+    Subject,
+    network_of,
+    spec_of,
+)
+from distill3r_core.stages.bench.plan import nearest_multiple
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model with its input size and its arithmetic.
+
+    Args:
+        subject: What is built.
+        network: As the counts see it.
+        size: Rows and columns of its views.
+    """
+
+    subject: Subject
+    network: Network
+    size: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        """As in the rows of the result."""
+        return self.subject.name
+
+    def flop(self, views: int) -> float:
+        """Multiplies and adds of one forward."""
+        return total_flop(self.network, views, self.size)
+
+
+def contenders(
+    *,
+    model: Path | None,
+    preset: str,
+    compare: str,
+    size: tuple[int, int],
+    device: torch.device,
+    precision: str,
+) -> tuple[Contender, ...]:
+    """The student first, then those it is compared with, in the order in which they are named.
+
+    Args:
+        model: A run or a file; None: `preset` with random weights.
+        preset: Of the student.
+        compare: Names by commas, or "".
+        size: Asked for; each model's own is the nearest that its patches allow. A student's has
+            to fit as it is.
+        device: Where they run.
+        precision: float32 or bfloat16.
+
+    Raises:
+        ConfigError: An unknown preset or model, or one that is named twice.
+        InputMissingError: There is no such `model`.
+        RequestError: `size` does not fit the student.
+    """
+    if model is not None and not model.exists():
+        raise InputMissingError(f"no model {model}", hint="a run folder, or a .safetensors file")
+    student = network_of(SPECS[preset] if model is None else spec_of(model))
+    if nearest_multiple(size, student.patch) != size:
+        rows, columns = nearest_multiple(size, student.patch)
+        raise RequestError(
+            f"size {size[0]}x{size[1]}: both sides must be multiples of {student.patch}",
+            hint=f"--size {rows}x{columns}",
+        )
+    names = [STUDENT, *(name.strip() for name in compare.split(",") if name.strip())]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"a model is named twice in {compare!r}")
+    found = []
+    for name in names:
+        MODELS[name]  # an unknown name fails here, with the nearest one
+        network = FAST3R if name in (TEACHER, TEACHER_HERE) else student
+        subject = Subject(name, preset, model, device, precision)
+        found.append(Contender(subject, network, nearest_multiple(size, network.patch)))
+    return tuple(found)

@@ -1,0 +1,251 @@
+"""A teacher's answers for every sample of a manifest, stored once and for all."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+from pydantic.dataclasses import dataclass
+
+from distill3r_core import config, paths, profiling
+from distill3r_core.cache.header import HEADER, CacheHeader, compare_settings, read_header
+from distill3r_core.cache.shard import PREFIX
+from distill3r_core.cache.store import CacheWriter, TeacherCache
+from distill3r_core.data.manifest import Manifest, read_manifest
+from distill3r_core.data.process import recorded_processing
+from distill3r_core.errors import (
+    ConflictError,
+    InputMissingError,
+    NothingUsableError,
+    OutOfMemoryError,
+)
+from distill3r_core.io.buckets import PATCH
+from distill3r_core.io.fit import Fit
+from distill3r_core.report import Failure, Progress, Report, Silent
+from distill3r_core.stages.cache.plan import plan_samples, share_of
+from distill3r_core.stages.cache.ranks import device_of, gather, part_of, together
+from distill3r_core.stages.cache.report import Job, check_room, figures, finished_report, rehearse
+from distill3r_core.stages.cache.work import Tally, make_samples
+from distill3r_core.teachers import Teacher, build_teacher, choose_teacher, require_weights
+from distill3r_core.teachers.export import GlobalMap, Resample, ThresholdOn
+
+_SIZE = re.compile(r"(\d+)x(\d+)")
+_BASE_SIZE = "224x518"
+
+
+@dataclass(frozen=True, config=config.STRICT)
+class ExportSettings:
+    """How raw maps become targets; see `teachers.export`."""
+
+    resample: Resample | None = None  # None: "release" with `fit: release`, else "edges"
+    threshold_on: ThresholdOn = "excess"
+    global_map: GlobalMap = "aligned"
+
+
+@dataclass(frozen=True, config=config.STRICT)
+class CacheSettings:
+    """Settings of `distill3r cache`."""
+
+    manifest: Path = paths.MANIFEST
+    output: Path = paths.CACHE
+    teacher: str = "auto"  # depth where every picture has depth, pose and K, else fast3r
+    weights: Path | None = None  # None: where `models download` puts them
+    size: str = _BASE_SIZE  # rows x columns of landscape samples, or "auto": by their shape
+    fit: Literal["squash", "crop", "release"] = "squash"
+    # On C - 1; None: the teacher's own.
+    threshold: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    exact_global: bool = False  # the float16 global map bit for bit, for 13 % more bytes
+    views: int = 20  # per sample, for manifests without windows of their own
+    device: str = "auto"
+    seed: int = 0  # of what a teacher draws: view codes, the synthetic teacher's scenes
+    options: dict[str, Any] = field(default_factory=dict)  # of the teacher: `precision: float32`
+    workers: int = 2  # threads that read pictures
+    export: ExportSettings = ExportSettings()
+
+    @field_validator("size")
+    @classmethod
+    def _check_size(cls, size: str) -> str:
+        if size != "auto":
+            match = _SIZE.fullmatch(size)
+            if not match or any(int(side) % PATCH or not int(side) for side in match.groups()):
+                raise ValueError(f"rows x columns, multiples of {PATCH}, as {_BASE_SIZE}, or auto")
+        return size
+
+
+def build_cache(
+    settings: CacheSettings,
+    *,
+    resume: bool = False,
+    dry_run: bool = False,
+    shard: str | None = None,
+    progress: Progress = Silent(),
+) -> Report:
+    """Ask a teacher about every sample of a manifest, and store what it says.
+
+    Args:
+        settings: See `CacheSettings`.
+        resume: Go on with what is there; start where nothing is.
+        dry_run: Say what would be done, and create nothing.
+        shard: "i/n": make the i-th of n parts, into a shard of its own.
+        progress: Where to report to.
+
+    Raises:
+        InputMissingError: No manifest, or pictures lack what the teacher needs.
+        WeightsError: The teacher's weights are missing.
+        ConflictError: A cache is there that was made with other settings, or is half done.
+        DiskFullError: There is not enough room.
+        NothingUsableError: Every sample was left out.
+    """
+    part = part_of(shard)
+    manifest = read_manifest(settings.manifest)
+    name = settings.teacher if settings.teacher != "auto" else choose_teacher(manifest.rows)
+    require_weights(name, settings.weights)
+    _require_columns(name, manifest)
+    teacher = _build(name, settings)
+    header = _header(settings, teacher, manifest)
+    if (settings.output / HEADER).exists():  # refuse before pictures are looked at
+        compare_settings(settings.output, read_header(settings.output), header)
+    plan = plan_samples(manifest, views=settings.views, progress=progress)
+    header = replace(header, plan=plan.planned)
+    finished = _finished(settings.output, header)
+    own = share_of([s.name for s in plan.planned], index=part.index, count=part.count)
+    refused = {failure.item for failure in plan.failed}
+    todo = [plan.samples[key] for key in own if key not in finished and key not in refused]
+    job = Job(
+        settings=config.as_plain(settings),
+        folder=settings.output,
+        manifest=manifest,
+        teacher=teacher,
+        plan=plan,
+        header=header,
+        part=part,
+        own=frozenset(own),
+        todo=todo,
+        finished=frozenset(finished),
+        workers=settings.workers,
+    )
+    if dry_run:
+        return rehearse(job, progress)
+    # With several ranks none leaves early: the others would wait for it in the end.
+    if len(finished) == len(plan.planned) and part.ranks == 1:
+        return finished_report(job, Tally(), [], before=True)
+    _refuse_half_done(job, resume=resume)
+    check_room(job)
+    with together(part):
+        return _run(job, progress)
+
+
+def _run(job: Job, progress: Progress) -> Report:
+    """Make what is to be made, and tell about it."""
+    part = job.part
+    if job.teacher.name == "synthetic":
+        progress.note("teacher 'synthetic': a dry run on made-up scenes, not your pictures")
+    with CacheWriter(job.folder, job.header, shard=part.index) as writer:
+        which = f" ({part.index} of {part.count})" if part.count > 1 else ""
+        progress.begin("asking the teacher" + which, total=len(job.todo), unit="samples")
+        tally, failed = make_samples(
+            job.todo,
+            job.teacher,
+            job.recipe,
+            writer,
+            contents=job.contents,
+            workers=job.workers,
+            advance=lambda so_far: progress.advance(1, **figures(so_far, job.folder)),
+        )
+    refused = [failure for failure in job.plan.failed if failure.item in job.own]
+    shares = gather(part, (tally, [*refused, *failed]))
+    total = Tally.of_all([one for one, _ in shares])
+    left_out = [failure for _, some in shares for failure in some]
+    if left_out and not total.samples and not job.finished:  # a share may be empty
+        _refuse_nothing(left_out)
+    return finished_report(job, total, left_out)
+
+
+def _build(name: str, settings: CacheSettings) -> Teacher:
+    overrides = dict(settings.options)
+    if settings.seed and name != "depth":  # what a sensor measured has no chance in it
+        overrides["seed"] = settings.seed
+    device = profiling.pick_device(device_of(settings.device))
+    return build_teacher(name, settings.weights, device=device, **overrides)
+
+
+def _require_columns(name: str, manifest: Manifest) -> None:
+    """Before anything is created: `depth` needs depth, pose and K of every picture."""
+    if name != "depth" or choose_teacher(manifest.rows) == "depth":
+        return
+    lacking = next(row for row in manifest.rows if choose_teacher([row]) != "depth")
+    raise InputMissingError(
+        f"the teacher 'depth' needs depth, pose and a pinhole's calibrated K of every picture, "
+        f"and {manifest.path} lacks one for {lacking.image_path}",
+        hint="a teacher that needs pictures alone: --teacher fast3r",
+    )
+
+
+def _header(settings: CacheSettings, teacher: Teacher, manifest: Manifest) -> CacheHeader:
+    """The header of the cache that is to be, without its plan."""
+    automatic = settings.size == "auto"
+    rows, columns = (int(n) for n in (_BASE_SIZE if automatic else settings.size).split("x"))
+    fit = Fit(
+        size=(rows, columns),
+        mode=settings.fit,
+        long_edge=teacher.long_edge,
+        multiple=teacher.multiple,
+    )
+    export = config.as_plain(settings.export)
+    if export["resample"] is None:
+        export["resample"] = "release" if settings.fit == "release" else "edges"
+    threshold = teacher.threshold if settings.threshold is None else settings.threshold
+    # Depth in no known unit makes points in none.
+    unknown = any(row.depth_path and row.unit == "none" for row in manifest.rows)
+    return CacheHeader(
+        teacher=teacher.name,
+        licence=teacher.licence,
+        weights_hash=teacher.weights_hash,
+        size="auto" if automatic else fit.size,
+        fit=fit.as_plain(),
+        threshold=threshold,
+        metric=teacher.metric and not unknown,
+        teacher_settings=dict(teacher.settings),
+        export=export,
+        codec="exact" if settings.exact_global else "similarity",
+        processing=recorded_processing(manifest.root),
+    )
+
+
+def _finished(folder: Path, header: CacheHeader) -> set[str]:
+    """Names of the planned samples that are there."""
+    if not (folder / HEADER).exists():
+        return set()
+    return set(TeacherCache(folder, plan=header.plan).names())
+
+
+def _refuse_half_done(job: Job, *, resume: bool) -> None:
+    """A cache that was begun is gone on with by request only.
+
+    Raises:
+        ConflictError: Something is there, and `--resume` was not given.
+    """
+    folder = job.folder
+    theirs = job.part.count > 1  # other writers may have begun before this one
+    begun = (folder / f"{PREFIX}{job.part.index:04d}") if theirs else folder / HEADER
+    if len(job.finished) == len(job.plan.planned):
+        return
+    if resume or not begun.exists():
+        if theirs or resume or not folder.exists() or not any(folder.iterdir()):
+            return
+        raise ConflictError(f"{folder} holds other files", hint="choose another folder with -o")
+    raise ConflictError(
+        f"{folder} has {len(job.finished)} of {len(job.plan.planned)} samples",
+        hint=f"go on with `distill3r cache --resume -o {folder}`, or choose another folder",
+    )
+
+
+def _refuse_nothing(left_out: Sequence[Failure]) -> None:
+    """Raises: What kept every sample out."""
+    first = left_out[0]
+    message = f"all {len(left_out)} samples were left out; the first: {first.item}: {first.reason}"
+    if all("memory ran out" in failure.reason for failure in left_out):
+        raise OutOfMemoryError(message, hint="`distill3r manifest ... --views N` with a smaller N")
+    raise NothingUsableError(message, hint="look at the pictures, and run `distill3r manifest`")

@@ -1,0 +1,256 @@
+"""What `cache` tells: before it starts, while it works and when it is done."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from distill3r_core.cache.header import CacheHeader
+from distill3r_core.cache.sample_codec import EncodedSample, SampleEncoder
+from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.manifest import Manifest, Sample
+from distill3r_core.errors import DiskFullError
+from distill3r_core.io.fit import Fit
+from distill3r_core.report import Failure, Progress, Report, Table
+from distill3r_core.stages.cache.plan import Plan, fit_of, size_of
+from distill3r_core.stages.cache.ranks import Part
+from distill3r_core.stages.cache.sample import Recipe
+from distill3r_core.stages.cache.work import Tally, make_samples
+from distill3r_core.teachers.base import Teacher
+
+# Stored bytes per pixel, targets and picture together, for the check of the disk before anything
+# is known about these samples: a little more than was measured (docs/benchmarks.md).
+_DEPTH_BYTES, _MAP_BYTES = 3.0, 5.5
+_REHEARSED = 2  # samples: the first one pays for whatever a teacher does once
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that is known before the work begins.
+
+    Args:
+        settings: The resolved settings, as plain data.
+        folder: Of the cache.
+        manifest: Where samples come from.
+        teacher: Who is asked.
+        plan: Every sample.
+        header: Of the cache.
+        part: Which writer this is.
+        own: Names of this writer's samples.
+        todo: Those of them that are to be made.
+        finished: Names of samples that are there, whoever made them.
+        workers: Threads that read pictures.
+    """
+
+    settings: dict[str, Any]
+    folder: Path
+    manifest: Manifest
+    teacher: Teacher
+    plan: Plan
+    header: CacheHeader
+    part: Part
+    own: frozenset[str]
+    todo: Sequence[Sample]
+    finished: frozenset[str]
+    workers: int
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """How samples become targets."""
+        return Recipe(
+            root=self.manifest.root,
+            fit=Fit.from_plain(self.header.fit),
+            automatic=self.header.size == "auto",
+            threshold=self.header.threshold,
+            export=self.header.export,
+        )
+
+    @cached_property
+    def contents(self) -> dict[str, str]:
+        """Hash of all that the teacher reads, by name."""
+        return {sample.name: sample.content for sample in self.plan.planned}
+
+    def pixels(self, samples: Sequence[Sample]) -> int:
+        """Of targets, over all views of samples."""
+        total = 0
+        for sample in samples:
+            fit = fit_of(self.recipe.fit, sample.rows, automatic=self.recipe.automatic)
+            height, width = size_of(fit, sample.rows)
+            total += len(sample.rows) * height * width
+        return total
+
+
+@dataclass
+class _Nowhere:
+    """Takes samples and keeps nothing."""
+
+    exact: bool
+    stored: list[int] = field(default_factory=list)
+
+    def encoder(self) -> SampleEncoder:
+        return SampleEncoder(exact_global=self.exact)
+
+    def put(self, sample: EncodedSample) -> None:
+        self.stored.append(sample.bytes)
+
+
+def check_room(job: Job) -> None:
+    """Compare the room that is left with what will be needed.
+
+    Raises:
+        DiskFullError: It will not do.
+    """
+    needed, free = expected_bytes(job), free_bytes(job.folder)
+    if needed > free:
+        raise DiskFullError(
+            f"{job.folder}: {len(job.todo)} samples need about {gigabytes(needed)}, "
+            f"{gigabytes(free)} are free",
+            hint="free some space, choose another disk with -o, or a smaller --size",
+        )
+
+
+def expected_bytes(job: Job) -> int:
+    """What the samples that are to be made will take, by those that are there, else by teacher."""
+    rate = _DEPTH_BYTES if job.teacher.name in ("depth", "synthetic") else _MAP_BYTES
+    if job.finished:
+        cache = TeacherCache(job.folder)
+        entries = [cache.entry(name) for name in cache.names()[:100]]
+        pixels = sum(entry.views * entry.size[0] * entry.size[1] for entry in entries)
+        if pixels:
+            rate = sum(e.maps_bytes + e.pictures_bytes for e in entries) / pixels
+    return int(job.pixels(job.todo) * rate)
+
+
+def free_bytes(folder: Path) -> int:
+    """Free space where a folder is or will be."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def figures(tally: Tally, folder: Path) -> dict[str, float | str]:
+    """What is shown while the work goes on."""
+    free = free_bytes(folder)
+    rate = tally.bytes / max(tally.seconds, 1e-9)
+    return {
+        "views/s": tally.views / max(tally.seconds, 1e-9),
+        "teacher": f"{tally.teacher_seconds / max(tally.seconds, 1e-9):.0%} of the time",
+        "written": gigabytes(tally.bytes),
+        "free": gigabytes(free),
+        "full in": duration(free / rate) if rate else "-",
+    }
+
+
+def rehearse(job: Job, progress: Progress) -> Report:
+    """What would be done, how much room and how long it would take; nothing is stored."""
+    sink = _Nowhere(exact=job.header.codec == "exact")
+    some = job.todo[:_REHEARSED]
+    progress.begin("trying the first samples", total=len(some), unit="samples")
+    tally, failed = make_samples(
+        some,
+        job.teacher,
+        job.recipe,
+        sink,
+        contents=job.contents,
+        workers=job.workers,
+        advance=lambda _: progress.advance(),
+    )
+    pixels = job.pixels(job.todo)
+    size = int(pixels * tally.bytes / tally.pixels) if tally.pixels else 0
+    seconds = len(job.todo) * tally.seconds / tally.samples if tally.samples else 0.0
+    views = sum(len(sample.rows) for sample in job.todo)
+    result = {
+        "planned": len(job.plan.planned),
+        "finished": len(job.finished),
+        "to_make": len(job.todo),
+        "views": views,
+        "expected_bytes": size,
+        "expected_seconds": seconds,
+        "free_bytes": free_bytes(job.folder),
+        "teacher": job.teacher.name,
+    }
+    rows = (
+        ("teacher", f"{job.teacher.name} ({job.teacher.licence})"),
+        ("samples planned", str(len(job.plan.planned))),
+        ("finished already", str(len(job.finished))),
+        ("to make", f"{len(job.todo)} samples, {views} views"),
+        ("size expected", gigabytes(size)),
+        ("free disk", gigabytes(free_bytes(job.folder))),
+        ("time expected", duration(seconds)),
+    )
+    return Report(
+        settings=job.settings,
+        result=result,
+        failed=[*job.plan.failed, *failed],
+        tables=[Table(f"cache {job.folder}: what would be done", ("", ""), rows)],
+        notes=["nothing was written (--dry-run)"],
+    )
+
+
+def finished_report(
+    job: Job, tally: Tally, failed: Sequence[Failure], *, before: bool = False
+) -> Report:
+    """What was done and what the cache holds now."""
+    cache = TeacherCache(job.folder)
+    names, missing = cache.names(), cache.missing()
+    stored = [cache.entry(name) for name in names]
+    maps, pictures = sum(e.maps_bytes for e in stored), sum(e.pictures_bytes for e in stored)
+    seconds = tally.seconds
+    result = {
+        "planned": len(cache.header.plan),
+        "finished": len(names),
+        "made": tally.samples,
+        "missing": missing,
+        "bytes": maps + pictures,
+        "maps_bytes": maps,
+        "pictures_bytes": pictures,
+        "seconds": seconds,
+        "samples_per_second": tally.samples / max(seconds, 1e-9),
+        "views_per_second": tally.views / max(seconds, 1e-9),
+        "teacher_share": tally.teacher_seconds / max(seconds, 1e-9),
+        "teacher": cache.header.teacher,
+        "licence": cache.header.licence,
+    }
+    rows = [
+        ("teacher", f"{cache.header.teacher} ({cache.header.licence})"),
+        ("samples", f"{len(names)} of {len(cache.header.plan)}"),
+        ("size", gigabytes(maps + pictures)),
+    ]
+    if tally.samples:
+        rows += [
+            ("made now", f"{tally.samples} samples, {tally.views} views in {duration(seconds)}"),
+            ("speed", f"{tally.views / max(seconds, 1e-9):.3g} views/s"),
+            ("teacher's share of the time", f"{result['teacher_share']:.0%}"),
+        ]
+    notes = ["finished before: nothing was done"] if before else []
+    if missing and job.part.count > 1:
+        notes.append(f"{len(missing)} samples are left to other writers, or to --resume")
+    return Report(
+        settings=job.settings,
+        result=result,
+        files=[job.folder],
+        failed=failed,
+        tables=[Table(f"cache {job.folder}", ("", ""), tuple(rows))],
+        notes=notes,
+        finished_before=before,
+    )
+
+
+def gigabytes(count: float | int) -> str:
+    """Bytes in a unit that a person reads."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count / 1e3:.3g} kB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in units that a person reads."""
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.3g} min"
+    return f"{seconds / 3600:.3g} h" if seconds < 360_000 else f"{seconds / 86400:.3g} days"

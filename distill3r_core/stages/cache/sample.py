@@ -1,0 +1,181 @@
+"""One sample: its pictures read, its teacher asked, its targets made."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from distill3r_core.data.manifest import Sample
+from distill3r_core.data.views import picture_hash, read_view
+from distill3r_core.errors import ImageError
+from distill3r_core.geometry.resample import Box
+from distill3r_core.io.fit import Fit, fit_picture, is_portrait
+from distill3r_core.stages.cache.plan import fit_of, size_of
+from distill3r_core.teachers.base import Teacher
+from distill3r_core.teachers.export import Exported, export_counted
+from distill3r_core.types import Placement, PreparedView, RawMaps
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a sample becomes targets.
+
+    Args:
+        root: Folder that the manifest's paths start from.
+        fit: The header's.
+        automatic: Whether each sample has a size of its own.
+        threshold: Of the local confidence.
+        export: Further arguments of the export step.
+    """
+
+    root: Path
+    fit: Fit
+    automatic: bool
+    threshold: float | None
+    export: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A sample whose pictures were read.
+
+    Args:
+        sample: Its rows.
+        prepared: What the teacher takes.
+        placements: Where the student's pictures lie in the source pictures.
+        images: The student's pictures.
+        pictures: Hashes of the source pictures.
+    """
+
+    sample: Sample
+    prepared: Sequence[PreparedView]
+    placements: Sequence[Placement]
+    images: UInt8[Tensor, "N 3 H W"]
+    pictures: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _LoadedView:
+    prepared: PreparedView
+    placement: Placement
+    image: UInt8[Tensor, "3 H W"]
+    picture: str
+
+
+def load_sample(sample: Sample, teacher: Teacher, recipe: Recipe, pool: Executor) -> Loaded:
+    """Read a sample's pictures and bring them to the teacher's and the student's size.
+
+    Raises:
+        ImageError: One of them cannot be used; names it.
+    """
+    fit = fit_of(recipe.fit, sample.rows, automatic=recipe.automatic)
+    portrait = is_portrait([(row.H, row.W) for row in sample.rows])
+
+    def load(index: int) -> _LoadedView:
+        row = sample.rows[index]
+        try:
+            view = read_view(row, recipe.root, sample=sample.name, index=index)
+            fitted = fit_picture(view.image, fit, portrait=portrait)
+            prepared = teacher.prepare(view)
+        except ImageError as error:
+            raise ImageError(f"{row.image_path}: {error}") from error
+        image = torch.from_numpy(np.ascontiguousarray(fitted.image.transpose(2, 0, 1)))
+        return _LoadedView(prepared, fitted.placement, image, picture_hash(view.image))
+
+    views = list(pool.map(load, range(len(sample.rows))))
+    return Loaded(
+        sample=sample,
+        prepared=[view.prepared for view in views],
+        placements=[view.placement for view in views],
+        images=torch.stack([view.image for view in views]),
+        pictures=[view.picture for view in views],
+    )
+
+
+def make_targets(loaded: Loaded, raw: RawMaps, recipe: Recipe) -> Exported:
+    """What the teacher said, at the student's size."""
+    turned = [placement.transposed for placement in loaded.placements]
+    boxes = [
+        raw_box(student, view.placement, points.shape[:2])
+        for student, view, points in zip(
+            loaded.placements, loaded.prepared, raw.points_local, strict=True
+        )
+    ]
+    fit = fit_of(recipe.fit, loaded.sample.rows, automatic=recipe.automatic)
+    if any(turned):
+        raw = _turn(raw, turned)
+        boxes = [
+            (top, left, bottom, right) if turn else (left, top, right, bottom)
+            for turn, (left, top, right, bottom) in zip(turned, boxes, strict=True)
+        ]
+    return export_counted(
+        raw,
+        size=size_of(fit, loaded.sample.rows),
+        boxes=boxes,
+        threshold=recipe.threshold,
+        **recipe.export,
+    )
+
+
+def detail_of(loaded: Loaded, exported: Exported, root: Path) -> dict[str, Any]:
+    """Where a sample came from, as plain data."""
+    return {
+        "dataset": loaded.sample.dataset,
+        "scene_id": loaded.sample.scene_id,
+        "pictures": list(loaded.pictures),
+        "root": str(root.absolute()),
+        "paths": [row.image_path for row in loaded.sample.rows],
+        "contents": [row.content for row in loaded.sample.rows],
+        "poses": [row.pose for row in loaded.sample.rows],
+        "units": [row.unit for row in loaded.sample.rows],
+        "boxes": [placement.box for placement in loaded.placements],
+        "left": asdict(exported.left),
+    }
+
+
+def raw_box(student: Placement, teacher: Placement, shape: Sequence[int]) -> Box:
+    """The part of a raw map that the student sees, in the map's pixels.
+
+    Args:
+        student: Of the student's picture in the source picture.
+        teacher: Of the teacher's picture in the source picture.
+        shape: Rows and columns of the map, which covers the teacher's picture.
+    """
+    left, top, right, bottom = teacher.box
+    down, across = shape[0] / (bottom - top), shape[1] / (right - left)
+    box = student.box
+    return (
+        (box[0] - left) * across,
+        (box[1] - top) * down,
+        (box[2] - left) * across,
+        (box[3] - top) * down,
+    )
+
+
+def _turn(raw: RawMaps, turned: Sequence[bool]) -> RawMaps:
+    """Raw maps with rows and columns swapped where the student's picture has them swapped."""
+
+    def swap(maps: Sequence[Tensor] | None) -> Any:
+        if maps is None:
+            return None
+        return [m.transpose(0, 1) if turn else m for m, turn in zip(maps, turned, strict=True)]
+
+    intrinsics = raw.intrinsics
+    if intrinsics is not None:
+        rows = [[1, 0, 2] if turn else [0, 1, 2] for turn in turned]
+        intrinsics = torch.stack([k[order] for k, order in zip(intrinsics, rows, strict=True)])
+    return replace(
+        raw,
+        points_local=swap(raw.points_local),
+        confidence_local=swap(raw.confidence_local),
+        confidence_global=swap(raw.confidence_global),
+        points_global=swap(raw.points_global),
+        valid_mask=swap(raw.valid_mask),
+        intrinsics=intrinsics,
+    )

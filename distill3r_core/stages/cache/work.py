@@ -1,0 +1,217 @@
+"""Samples through the teacher into the cache: reading, asking, packing and writing overlap.
+
+One thread asks the teacher; meanwhile the next samples' pictures are read, and the last ones'
+targets are packed and written. Queues are short: whoever is fast waits, and memory stays bounded.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from distill3r_core.cache.sample_codec import EncodedSample, SampleEncoder
+from distill3r_core.data.manifest import Sample
+from distill3r_core.errors import CacheError, ImageError, OutOfMemoryError
+from distill3r_core.profiling import OutOfRoom, memory_limits
+from distill3r_core.report import Failure
+from distill3r_core.stages.cache.sample import Loaded, Recipe, detail_of, load_sample, make_targets
+from distill3r_core.teachers.base import Teacher
+from distill3r_core.types import RawMaps
+
+_AHEAD = 1  # samples that wait between two threads; each may be hundreds of megabytes
+
+
+@runtime_checkable
+class Divisible(Protocol):
+    """A teacher with a part in which views do not see each other.
+
+    Attributes:
+        views_at_once: Views that go through that part together; any number gives the same answer.
+    """
+
+    views_at_once: int
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Where finished samples go: a `CacheWriter`, or nowhere in a rehearsal."""
+
+    def encoder(self) -> SampleEncoder:
+        """An encoder for one thread."""
+        ...
+
+    def put(self, sample: EncodedSample) -> None:
+        """Store it."""
+        ...
+
+
+@dataclass
+class Tally:
+    """What was done so far.
+
+    Args:
+        samples: Stored.
+        views: Stored.
+        bytes: Stored.
+        pixels: Stored.
+        teacher_seconds: The teacher's own time.
+        seconds: From the start to the last sample that was stored.
+    """
+
+    samples: int = 0
+    views: int = 0
+    bytes: int = 0
+    pixels: int = 0
+    teacher_seconds: float = 0.0
+    seconds: float = 0.0
+    _started: float = field(default_factory=time.perf_counter, repr=False)
+
+    def add(self, sample: EncodedSample) -> None:
+        """Count a sample that was stored."""
+        self.samples += 1
+        self.views += len(sample.maps)
+        self.bytes += sample.bytes
+        self.pixels += len(sample.maps) * sample.size[0] * sample.size[1]
+        self.seconds = time.perf_counter() - self._started
+
+    @classmethod
+    def of_all(cls, several: Sequence["Tally"]) -> "Tally":
+        """The work of writers that worked side by side."""
+        whole = cls()
+        for one in several:
+            whole.samples += one.samples
+            whole.views += one.views
+            whole.bytes += one.bytes
+            whole.pixels += one.pixels
+            whole.teacher_seconds += one.teacher_seconds / len(several)
+            whole.seconds = max(whole.seconds, one.seconds)
+        return whole
+
+
+def make_samples(
+    samples: Sequence[Sample],
+    teacher: Teacher,
+    recipe: Recipe,
+    sink: Sink,
+    *,
+    contents: Mapping[str, str],
+    workers: int,
+    advance: Callable[[Tally], None],
+) -> tuple[Tally, list[Failure]]:
+    """Make samples and store them, in order.
+
+    Args:
+        samples: To be made.
+        teacher: Who is asked, always from this thread.
+        recipe: How maps become targets.
+        sink: Where samples go.
+        contents: Hash of all that the teacher reads, by name of the sample.
+        workers: Threads that read the pictures of a sample.
+        advance: Called after every sample, stored or left out.
+
+    Returns:
+        What was done, and the samples that were left out.
+
+    Raises:
+        DiskFullError: There is no more room; what was stored before is safe.
+    """
+    tally, failed = Tally(), list[Failure]()
+    encoder = sink.encoder()  # used by the one packing thread only
+
+    def pack(loaded: Loaded, raw: RawMaps) -> EncodedSample:
+        exported = make_targets(loaded, raw, recipe)
+        name = loaded.sample.name
+        return encoder.encode(
+            name,
+            contents[name],
+            loaded.images,
+            exported.targets,
+            detail_of(loaded, exported, recipe.root),
+        )
+
+    def store(packed: "Future[EncodedSample]") -> EncodedSample:
+        sample = packed.result()
+        sink.put(sample)
+        return sample
+
+    def finish(name: str, stored: "Future[EncodedSample]") -> None:
+        try:
+            tally.add(stored.result())
+        except CacheError as error:  # a value that float16 cannot hold
+            failed.append(Failure(name, error.message))
+        advance(tally)
+
+    with (
+        ThreadPoolExecutor(workers, "picture") as pictures,
+        ThreadPoolExecutor(1, "read") as reading,
+        ThreadPoolExecutor(1, "pack") as packing,
+        ThreadPoolExecutor(1, "store") as storing,
+    ):
+        try:
+            waiting: deque[tuple[str, Future[EncodedSample]]] = deque()
+            for sample, loaded in _ahead(
+                samples, lambda one: reading.submit(load_sample, one, teacher, recipe, pictures)
+            ):
+                try:
+                    read = loaded.result()
+                    raw = _ask(teacher, read, tally)
+                except (ImageError, OutOfMemoryError) as error:
+                    failed.append(Failure(sample.name, error.message))
+                    advance(tally)
+                    continue
+                packed = packing.submit(pack, read, raw)
+                waiting.append((sample.name, storing.submit(store, packed)))
+                if len(waiting) > _AHEAD:
+                    finish(*waiting.popleft())
+            while waiting:
+                finish(*waiting.popleft())
+        finally:  # after an error or Ctrl-C, what has not begun is not begun
+            for pool in (reading, packing, storing):
+                pool.shutdown(wait=True, cancel_futures=True)
+    return tally, failed
+
+
+def _ahead(
+    items: Sequence[Sample], submit: "Callable[[Sample], Future[Loaded]]"
+) -> "Iterator[tuple[Sample, Future[Loaded]]]":
+    """Every item with its future, of which a few are begun ahead."""
+    begun: deque[tuple[Sample, Future[Loaded]]] = deque()
+    for item in items:
+        begun.append((item, submit(item)))
+        if len(begun) > _AHEAD:
+            yield begun.popleft()
+    yield from begun
+
+
+def _ask(teacher: Teacher, loaded: Loaded, tally: Tally) -> RawMaps:
+    """What the teacher says of a sample.
+
+    Where memory runs out, a teacher that can take its views in smaller parts without another
+    answer (`Divisible`) does so from then on. One that sees all views at once is not asked about
+    half of them: that would be another answer.
+
+    Raises:
+        OutOfMemoryError: The views do not fit.
+    """
+    started = time.perf_counter()
+    try:
+        while True:
+            try:
+                with memory_limits():
+                    return teacher.predict(loaded.prepared)
+            except OutOfRoom as error:
+                reason = error
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()  # what is left may do for less
+            if not isinstance(teacher, Divisible) or teacher.views_at_once <= 1:
+                raise OutOfMemoryError(
+                    f"memory ran out with {len(loaded.prepared)} views at once",
+                    hint="make samples of fewer views: `distill3r manifest ... --views N`",
+                ) from reason
+            teacher.views_at_once = min(teacher.views_at_once, len(loaded.prepared)) // 2 or 1
+    finally:
+        tally.teacher_seconds += time.perf_counter() - started

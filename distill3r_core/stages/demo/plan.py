@@ -1,0 +1,216 @@
+"""The steps of the demo: what each is called with, and the command that does the same."""
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass as plain_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from distill3r_core import config, paths
+from distill3r_core.config import STRICT
+from distill3r_core.report import Progress, Report
+from distill3r_core.stages.bench import BenchSettings, benchmark
+from distill3r_core.stages.cache import CacheSettings, build_cache
+from distill3r_core.stages.evaluate import EvalSettings, evaluate
+from distill3r_core.stages.infer import InferSettings, infer
+from distill3r_core.stages.manifest import ManifestSettings, build_manifest
+from distill3r_core.stages.train import PRESETS, TrainSettings, train
+
+PRESET = "tiny"
+SIZE = "70x98"  # of the preset's pictures
+BENCH_VIEWS = "4,8,16"
+BENCH_SECONDS = 30
+INFER_VIEWS = 12
+
+
+@dataclass(frozen=True, config=STRICT)
+class DemoSettings:
+    """Settings of `distill3r demo`."""
+
+    output: Path = paths.DEMO
+    rooms: Annotated[int, Field(ge=1)] = 2  # few rooms seen from many places are learnt fastest
+    views: Annotated[int, Field(ge=12)] = 60  # of each room
+    every: Annotated[int, Field(ge=2)] = 6  # of so many views of a room, one is held out
+    steps: Annotated[int, Field(ge=1)] = 400  # of training
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: str = "auto"
+
+    @property
+    def scenes(self) -> Path:
+        """Where the rendered rooms are."""
+        return self.output / "scenes"
+
+    @property
+    def data(self) -> Path:
+        """Where the manifest is."""
+        return self.output / "data"
+
+    @property
+    def cache(self) -> Path:
+        """Of the teacher."""
+        return self.output / "cache"
+
+    @property
+    def run(self) -> Path:
+        """Of the student."""
+        return self.output / "run"
+
+
+@plain_dataclass(frozen=True)
+class Step:
+    """One stage of the demo.
+
+    Args:
+        name: Of the stage.
+        command: What a user types to run it alone.
+        settings: What that command resolves to.
+        run: The same from here; takes `overwrite` and a progress.
+    """
+
+    name: str
+    command: str
+    settings: Any
+    run: Callable[[bool, Progress], Report]
+
+
+def room_name(number: int) -> str:
+    """Name of a rendered room's folder."""
+    return f"room-{number}"
+
+
+def steps_of(settings: DemoSettings) -> list[Step]:
+    """The steps after the rooms are rendered, in order."""
+    return [
+        _manifest(settings),
+        _cache(settings),
+        _train(settings),
+        _evaluate(settings),
+        _infer(settings),
+        _bench(settings),
+    ]
+
+
+def _manifest(demo: DemoSettings) -> Step:
+    held_out = f"every:{demo.every}"
+    wanted = ManifestSettings(
+        roots=(demo.scenes,),
+        output=demo.data,
+        layout="rgbd",
+        views=demo.views,  # a sample is a room: steps see views from all over it, as `infer` will
+        val_frames=held_out,
+    )
+    return Step(
+        "manifest",
+        _command(
+            *("manifest", demo.scenes, "--layout", "rgbd", "--views", demo.views),
+            *("--val-frames", held_out, "-o", demo.data),
+        ),
+        wanted,
+        lambda overwrite, progress: build_manifest(wanted, overwrite=overwrite, progress=progress),
+    )
+
+
+def _cache(demo: DemoSettings) -> Step:
+    manifest = demo.data / paths.MANIFEST.name
+    wanted = CacheSettings(
+        manifest=manifest, output=demo.cache, teacher="depth", size=SIZE, device=demo.device
+    )
+    return Step(
+        "cache",
+        _command(
+            *("cache", "--manifest", manifest, "--teacher", "depth", "--size", SIZE),
+            *("-o", demo.cache, "--resume", *_device(demo)),
+        ),
+        wanted,
+        # A sample whose frames changed is made again: there is nothing to overwrite.
+        lambda overwrite, progress: build_cache(wanted, resume=True, progress=progress),
+    )
+
+
+def _train(demo: DemoSettings) -> Step:
+    values = {
+        "preset": PRESET,
+        "cache": demo.cache,
+        "output": demo.run,
+        "max_steps": demo.steps,
+        "seed": demo.seed,
+        "device": demo.device,
+    }
+    wanted = config.validate(
+        TrainSettings, config.merge(PRESETS[PRESET], values), source="the demo's settings"
+    )
+    return Step(
+        "train",
+        _command(
+            *("train", "--cache", demo.cache, "--preset", PRESET, "--max-steps", demo.steps),
+            *("--seed", demo.seed, "-o", demo.run, "--resume", *_device(demo)),
+        ),
+        wanted,
+        lambda overwrite, progress: train(
+            wanted, resume=not overwrite, overwrite=overwrite, progress=progress
+        ),
+    )
+
+
+def _evaluate(demo: DemoSettings) -> Step:
+    output = demo.output / "eval"
+    wanted = EvalSettings(run=demo.run, output=output, device=demo.device)
+    return Step(
+        "eval",
+        _command("eval", demo.run, "-o", output, *_device(demo)),
+        wanted,
+        lambda overwrite, progress: evaluate(wanted, overwrite=overwrite, progress=progress),
+    )
+
+
+def _infer(demo: DemoSettings) -> Step:
+    photos, output = demo.scenes / room_name(0) / "rgb", demo.output / "infer"
+    wanted = InferSettings(
+        inputs=(str(photos),),
+        model=demo.run,
+        output=output,
+        ply=True,
+        max_views=INFER_VIEWS,
+        device=demo.device,
+    )
+    return Step(
+        "infer",
+        _command(
+            *("infer", photos, "--ply", "-m", demo.run, "--max-views", INFER_VIEWS),
+            *("-o", output, *_device(demo)),
+        ),
+        wanted,
+        lambda overwrite, progress: infer(wanted, overwrite=overwrite, progress=progress),
+    )
+
+
+def _bench(demo: DemoSettings) -> Step:
+    output = demo.output / "bench"
+    wanted = BenchSettings(
+        views=BENCH_VIEWS,
+        size=SIZE,
+        model=demo.run,
+        budget=BENCH_SECONDS,
+        device=demo.device,
+        output=output,
+    )
+    return Step(
+        "bench",
+        _command(
+            *("bench", "--views", BENCH_VIEWS, "--size", SIZE, "-m", demo.run),
+            *("--budget", BENCH_SECONDS, "-o", output, *_device(demo)),
+        ),
+        wanted,
+        lambda overwrite, progress: benchmark(wanted, overwrite=overwrite, progress=progress),
+    )
+
+
+def _command(*words: object) -> str:
+    return shlex.join(["distill3r", *(str(word) for word in words)])
+
+
+def _device(demo: DemoSettings) -> Sequence[str]:
+    return () if demo.device == "auto" else ("--device", demo.device)

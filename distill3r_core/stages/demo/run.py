@@ -1,0 +1,105 @@
+"""The whole route on rendered rooms: no data, no weights, no network, no GPU.
+
+Every step is the stage that its command calls, with settings that the command line can spell; the
+spelling is printed before the step runs.
+"""
+
+import shlex
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distill3r_core import config, profiling
+from distill3r_core.report import Progress, Report, Silent, Table
+from distill3r_core.stages.demo.parts import draw_views, render_rooms
+from distill3r_core.stages.demo.plan import DemoSettings, steps_of
+
+__all__ = ["PASS", "DemoSettings", "demo"]
+
+PASS = 0.4  # of the constant-depth floor: the most that held-out Acc and Comp may be
+PREVIEW = "preview.png"
+_METRICS = ("acc", "comp")
+
+
+def demo(
+    settings: DemoSettings, *, overwrite: bool = False, progress: Progress | None = None
+) -> Report:
+    """Render rooms, distil their depth into a student, score it, use it, measure it.
+
+    Run again in the same folder, it goes on where it was interrupted, or finds all done.
+
+    Args:
+        settings: See `DemoSettings`.
+        overwrite: Replace a demo made with other settings.
+        progress: Told of every step; each step's command is a note.
+
+    Returns:
+        `result` has `passed`: whether held-out `acc` and `comp` are at most `PASS` of `floor`,
+        what a constant depth scores.
+
+    Raises:
+        ConflictError: The folder holds a demo made with other settings.
+    """
+    progress = progress or Silent()
+    begin = time.monotonic()
+    profiling.pick_device(settings.device)  # a device that is not there: before any work
+    render_rooms(settings, overwrite=overwrite, progress=progress)
+    reports: dict[str, Report] = {}
+    for step in steps_of(settings):
+        progress.note(f"$ {step.command}")
+        reports[step.name] = step.run(overwrite, progress)
+    preview = draw_views(settings, settings.output / PREVIEW)
+    return _report(settings, reports, preview, seconds=time.monotonic() - begin)
+
+
+def _report(
+    settings: DemoSettings, reports: Mapping[str, Report], preview: Path, *, seconds: float
+) -> Report:
+    trained, scored = reports["train"].result, reports["eval"].result
+    held_out = {name: scored["metrics"][name] for name in _METRICS}
+    floor = {name: scored["floors"]["constant_depth"][name] for name in _METRICS}
+    passed = all(held_out[name] <= PASS * floor[name] for name in _METRICS)
+    clouds = [path for path in reports["infer"].files if path.suffix == ".ply"]
+    result: dict[str, Any] = {
+        "passed": passed,
+        "loss": {"first": trained["loss_first"], "last": trained["loss_last"]},
+        **held_out,
+        "floor": floor,
+        "most": PASS,
+        "run": trained["run"],
+        "seconds": round(seconds, 1),
+    }
+    rows = [
+        ("training loss", f"{trained['loss_first']:.4g} → {trained['loss_last']:.4g}"),
+        *(_row(name, held_out[name], floor[name]) for name in _METRICS),
+        ("point cloud", ", ".join(str(path) for path in clouds)),
+        ("preview", str(preview)),
+        ("time", f"{seconds:.0f} s"),
+    ]
+    # The manifest is brought up to date by every run, and has no end of its own.
+    before = all(report.finished_before for name, report in reports.items() if name != "manifest")
+    verdict = "OK: the student keeps" if passed else "FAILED: the student does not keep"
+    return Report(
+        settings=config.as_plain(settings),
+        result=result,
+        files=[*clouds, preview],
+        tables=(Table("distill3r demo", ("", ""), tuple(rows), prose=True),),
+        notes=_notes(settings, before=before),
+        summary=f"{verdict} within {PASS:g} of the floor",
+        finished_before=before,
+    )
+
+
+def _notes(settings: DemoSettings, *, before: bool) -> list[str]:
+    run = shlex.quote(str(settings.run))
+    done = [f"{settings.output} was finished before: nothing was done"] if before else []
+    return [*done, f"next: `distill3r infer PHOTOS --ply -m {run}` · `distill3r manifest ROOT`"]
+
+
+def _row(name: str, value: float, floor: float) -> tuple[str, str]:
+    share = f"{value / floor:.2f} of it, at most {PASS:g} passes"
+    return (
+        f"held-out {name.capitalize()}",
+        f"{value:.1f} cm; constant depth {floor:.1f} cm ({share})",
+    )

@@ -1,0 +1,134 @@
+"""The floors that need a run: what its training frames alone would say about a test frame."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.dataset import resize_sample
+from distill3r_core.errors import CacheError, ConflictError, InputMissingError
+from distill3r_core.evaluation.floors import (
+    constant_depth,
+    filled,
+    mean_depth,
+    nearest_frames,
+    same_depth,
+)
+from distill3r_core.geometry.cameras import unproject
+from distill3r_core.geometry.resample import resample_nearest, whole
+from distill3r_core.geometry.scale import masked_median
+from distill3r_core.stages.evaluate.truth import Truth, poses_of
+
+MOST_SAMPLES = 200  # whose maps are averaged, spread evenly over all of them
+
+
+@dataclass(frozen=True)
+class TrainingFrame:
+    """Where a training frame lies in the cache."""
+
+    sample: str
+    view: int
+
+
+class TrainingFrames:
+    """The training frames of a run, read from the cache that it learned from.
+
+    Args:
+        cache: The cache.
+        size: Of the student's input, landscape; None: as the cache has it.
+    """
+
+    def __init__(self, cache: TeacherCache, *, size: tuple[int, int] | None) -> None:
+        self.cache, self.size = cache, size
+        self._means: dict[tuple[int, int], Tensor] = {}
+
+    @classmethod
+    def of_run(cls, path: Path | None, *, size: tuple[int, int] | None) -> "TrainingFrames | None":
+        """The frames in the cache at `path`; None where it can no longer be read."""
+        if path is None:
+            return None
+        try:
+            return cls(TeacherCache(path), size=size)
+        except (InputMissingError, ConflictError, CacheError):
+            return None
+
+    def predict(self, floor: str, truth: Truth) -> Float[Tensor, "N H W 3"] | None:
+        """The points that a floor says, at a sequence's grid; None where it cannot tell.
+
+        Args:
+            floor: "mean_depth" or "nearest_frame".
+            truth: Its pictures are not looked at.
+        """
+        mean = self._mean(truth.size)
+        if mean is None:
+            return None
+        if floor == "mean_depth":
+            return same_depth(mean, truth.intrinsics)
+        return self._nearest(truth, mean)
+
+    def _mean(self, size: tuple[int, int]) -> Float[Tensor, "H W"] | None:
+        """The mean depth map of training frames, at a grid."""
+        if size not in self._means:
+            names = self.cache.names("train")
+            step = -(-len(names) // MOST_SAMPLES) or 1
+            maps = [self._depth(name, None, size) for name in names[::step]]
+            if not maps or not any(mask.any() for _, mask in maps):
+                return None
+            depth, mask = (torch.cat(parts) for parts in zip(*maps, strict=True))
+            self._means[size] = mean_depth(depth, mask)
+        return self._means[size]
+
+    def _nearest(self, truth: Truth, mean: Float[Tensor, "H W"]) -> Float[Tensor, "N H W 3"] | None:
+        """The map of the nearest training frame of the same world, its holes filled by the mean."""
+        frames, poses = self._frames_of(truth.world)
+        if truth.poses is None or not frames:
+            return None
+        nearest = [frames[index] for index in nearest_frames(truth.poses, poses).tolist()]
+        maps = [self._depth(frame.sample, [frame.view], truth.size) for frame in nearest]
+        depth = torch.cat([filled(depth, mask, mean) for depth, mask in maps])
+        return unproject(depth, truth.intrinsics)
+
+    def _frames_of(self, world: str) -> tuple[list[TrainingFrame], Float[Tensor, "M 4 4"]]:
+        """Training frames whose poses are known in a world, and these poses, in metres."""
+        frames: list[TrainingFrame] = []
+        poses: list[Tensor] = []
+        for name in self.cache.names("train"):
+            if not (name.rpartition("/")[0] + "/").startswith(f"{world}/"):
+                continue
+            views = range(self.cache.entry(name).views)
+            found = poses_of(self.cache.detail(name), views)
+            if found is not None:
+                frames += [TrainingFrame(name, view) for view in views]
+                poses.append(found)
+        return frames, torch.cat(poses) if poses else torch.empty(0, 4, 4)
+
+    def _depth(
+        self, name: str, views: Sequence[int] | None, size: tuple[int, int]
+    ) -> tuple[Float[Tensor, "N H W"], Bool[Tensor, "N H W"]]:
+        """Depth maps of a sample's views at a grid; those of another orientation are stretched.
+
+        Where the teacher has no unit, every map is divided by its median: only their shapes
+        can be compared.
+        """
+        sample = self.cache.read(name, views)
+        targets = sample.targets
+        if self.size is not None:
+            _, targets = resize_sample(sample.images, targets, self.size)
+        depth, mask = targets.points_local[..., 2], targets.valid_mask
+        if depth.shape[1:] != size:
+            depth, mask = (
+                torch.stack([resample_nearest(one, whole(one), size) for one in maps])
+                for maps in (depth, mask)
+            )
+        if not self.cache.header.metric:
+            depth = depth / masked_median(depth.flatten(1), mask.flatten(1))[:, None, None]
+        return depth, mask
+
+
+def plane(truth: Truth) -> Float[Tensor, "N H W 3"]:
+    """The floor "constant_depth" at a sequence's grid."""
+    return constant_depth(truth.intrinsics, truth.size)

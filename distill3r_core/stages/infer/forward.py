@@ -1,0 +1,188 @@
+"""One pass of a student over all views of a scene, within the memory there is."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from torch import nn
+
+from distill3r_core.errors import OutOfMemoryError, RequestError
+from distill3r_core.models.chunks import head_chunk_of
+from distill3r_core.models.memory import estimate_bytes
+from distill3r_core.models.student import Student
+from distill3r_core.nn.view_codes import TABLE_ROWS
+from distill3r_core.profiling import OutOfRoom, memory_limits, peak_memory, stopwatch
+from distill3r_core.report import Progress, Silent
+from distill3r_core.stages.infer.pictures import LoadedView
+from distill3r_core.stages.infer.reconstruction import Maps
+from distill3r_core.types import PointMaps
+
+_GIB = 2**30
+_CONTROL_GROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What a student said, and what it took.
+
+    Args:
+        maps: One entry per view, in order.
+        seconds: Wall time of the pass.
+        estimate_bytes: Memory that the pass was expected to take beyond the weights.
+        peak_bytes: The device's memory at its highest; on a CPU that of the process.
+        head_chunk: Views that went through a head at once.
+    """
+
+    maps: tuple[Maps, ...]
+    seconds: float
+    estimate_bytes: int
+    peak_bytes: int
+    head_chunk: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a pass is to run.
+
+    Args:
+        head_chunk: Views that go through a head at once.
+        bytes: Memory it is expected to take beyond the weights.
+        text: The same in words.
+    """
+
+    head_chunk: int
+    bytes: int
+    text: str
+
+
+def predict(
+    student: Student, views: Sequence[LoadedView], *, progress: Progress | None = None
+) -> Forward:
+    """Point maps of all views, in chunks that are expected to fit; smaller ones if they do not.
+
+    Args:
+        student: In evaluation mode, on its device.
+        views: In order; the first is the anchor. Sizes may differ.
+        progress: Told of the plan, the pass, and of every smaller chunk that was needed.
+
+    Raises:
+        RequestError: See `plan_pass`.
+        OutOfMemoryError: The smallest chunk does not fit.
+    """
+    progress = progress or Silent()
+    device = student.mean.device
+    sizes = [view.fitted.placement.size for view in views]
+    plan = plan_pass(student, views)
+    progress.note(plan.text)
+    images = [
+        torch.from_numpy(np.ascontiguousarray(view.fitted.image)).movedim(-1, 0) / 255
+        for view in views
+    ]
+    chunk = plan.head_chunk
+    progress.begin("infer", total=1, unit="pass")
+    while True:
+        try:
+            with (
+                memory_limits(),
+                peak_memory(device) as peak,
+                stopwatch(device) as watch,
+                torch.inference_mode(),
+            ):
+                found = student(images, head_chunk=chunk, host=True)
+        except OutOfRoom as error:
+            if chunk == 1:
+                raise _does_not_fit(student, sizes, plan.bytes) from error
+            chunk //= 2
+            progress.note(f"out of memory: trying again with {chunk} views at once in the heads")
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+            continue
+        progress.advance(views=str(len(views)))
+        maps = tuple(_as_maps(view) for view in found)
+        return Forward(maps, watch.seconds, plan.bytes, peak.bytes, chunk)
+
+
+def plan_pass(student: Student, views: Sequence[LoadedView]) -> Plan:
+    """The largest chunk that fits by the estimate.
+
+    Raises:
+        RequestError: There are more views than the student can tell apart.
+        OutOfMemoryError: No chunk fits, on a CPU. There a pass that does not fit is killed by the
+            system; a GPU says so itself, and its estimate may be too careful.
+    """
+    if len(views) > TABLE_ROWS:
+        raise RequestError(
+            f"{len(views)} views: the student can tell {TABLE_ROWS} apart",
+            hint=f"--max-views {TABLE_ROWS}, or a lower --fps",
+        )
+    sizes = [view.fitted.placement.size for view in views]
+    device = student.mean.device
+    largest = max(sizes, key=math.prod)
+    chunk = min(head_chunk_of(student.spec, largest, device), len(sizes))
+    free = free_memory(device)
+    needed = _needed(student, sizes, chunk)
+    while needed > free and chunk > 1:
+        chunk //= 2
+        needed = _needed(student, sizes, chunk)
+    if needed > free and device.type != "cuda":
+        raise _does_not_fit(student, sizes, needed)
+    height, width = largest
+    text = (
+        f"plan: {len(sizes)} views of {height}x{width}, about {needed / _GIB:.2f} GiB of "
+        f"{free / _GIB:.2f} free on {device}, {chunk} at once in the heads"
+    )
+    return Plan(chunk, needed, text)
+
+
+def _needed(student: Student, sizes: Sequence[tuple[int, int]], chunk: int) -> int:
+    """Bytes of the device that a pass takes beyond the weights."""
+    device = student.mean.device
+    # `lower_precision` changes the products alone: the first of them tells.
+    products = (part for part in student.fusion.modules() if isinstance(part, nn.Linear))
+    dtype = next(products).weight.dtype
+    estimate = estimate_bytes(student.spec, sizes, device=device, dtype=dtype, head_chunk=chunk)
+    # On a GPU pictures come in and maps go out a few at a time.
+    return estimate.total if device.type != "cuda" else estimate.tokens + estimate.working
+
+
+def _does_not_fit(
+    student: Student, sizes: Sequence[tuple[int, int]], needed: int
+) -> OutOfMemoryError:
+    device = student.mean.device
+    free = free_memory(device)
+    counts = range(len(sizes) - 1, 0, -1)
+    fitting = next((count for count in counts if _needed(student, sizes[:count], 1) < free), 0)
+    more = f" (--max-views {fitting} would fit)" if fitting else ""
+    return OutOfMemoryError(
+        f"{len(sizes)} views need about {needed / _GIB:.2f} GiB; "
+        f"{free / _GIB:.2f} GiB are free on {device}",
+        hint=f"take fewer views{more}, or smaller ones with --size",
+    )
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a pass may take on a device: on a CPU what the machine and its container have."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    free = psutil.virtual_memory().available
+    try:
+        limit = (_CONTROL_GROUP / "memory.max").read_text().strip()
+        used = int((_CONTROL_GROUP / "memory.current").read_text())
+    except (OSError, ValueError):
+        return free  # no control group, or one of another version
+    return free if limit == "max" else min(free, int(limit) - used)
+
+
+def _as_maps(view: PointMaps) -> Maps:
+    """Of one view, without the batch axis."""
+    return Maps(
+        view.points_global[0].numpy(),
+        view.points_local[0].numpy(),
+        view.confidence_global[0].numpy(),
+        view.confidence_local[0].numpy(),
+    )

@@ -1,0 +1,280 @@
+"""From pictures to a reconstruction on the disk."""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+from pydantic.dataclasses import dataclass
+
+from distill3r_core import config, paths, profiling
+from distill3r_core.config import STRICT
+from distill3r_core.errors import ConfigError, ConflictError, NothingUsableError
+from distill3r_core.io.fit import Fit
+from distill3r_core.io.sources import Source, find_sources, require_extras, scene_folders
+from distill3r_core.models.spec import PATCH
+from distill3r_core.profiling import stopwatch
+from distill3r_core.report import Failure, Progress, Report, Silent
+from distill3r_core.stages.infer.exports import Format, export
+from distill3r_core.stages.infer.forward import plan_pass
+from distill3r_core.stages.infer.pictures import load_views
+from distill3r_core.stages.infer.reconstruct import reconstruct_views
+from distill3r_core.stages.infer.reconstruction import Cleaning, CloudSource
+from distill3r_core.stages.infer.report import SceneOutcome, scene_report, scenes_report
+from distill3r_core.stages.infer.scale import KnownPositions, check_known, read_known
+from distill3r_core.stages.infer.solve import PoseSource
+from distill3r_core.stages.outputs import claim, read_record, write_record
+from distill3r_core.stages.student_file import Precision, StudentFile, open_student
+
+
+def _split(value: Any) -> Any:
+    """The names of a comma list."""
+    if not isinstance(value, str):
+        return value
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _size(value: Any) -> Any:
+    """Rows and columns of `HxW`; what is no text is left to the checker."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return config.parse_size(value)
+    except ConfigError as error:  # pydantic names the setting, beside all others that are wrong
+        raise ValueError(error.message) from error
+
+
+_Side = Annotated[int, Field(gt=0, multiple_of=PATCH)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class InferSettings:
+    """What `infer` is asked for.
+
+    Args:
+        inputs: Folders, pictures, patterns, videos: one scene, unless `each`.
+        model: A run's folder or a weight file; None: the newest run.
+        output: Folder of the result; None: below `results/infer`.
+        format: Names of formats.
+        ply: PLY besides what `format` names.
+        size: Rows and columns of landscape pictures for the student; None: those it was trained at.
+        conf: The percentage of all points with the lowest confidence that is dropped.
+        edges: Points are dropped where depth jumps by more than this share of it; 0: none.
+        voxel: One point per cube of this edge, in the unit of the scene; 0: all.
+        max_points: At most so many points, drawn without preference.
+        cloud: Points of the global map, or local points carried by each view's similarity.
+        poses: From that similarity, or from PnP with RANSAC (the extra `colmap`).
+        fps: Frames taken of each second of a video, at most.
+        scale_from: What makes lengths metric: `FIRST:SECOND=METRES`, or a file of positions.
+        max_views: Views taken of each scene, evenly spread, at most; None: all.
+        precision: Of the student's products; "auto" is bfloat16 on a GPU that has it.
+        each: Every folder in the inputs is a scene of its own.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        seed: Of every random choice.
+    """
+
+    inputs: tuple[str, ...] = Field(min_length=1)
+    model: Path | None = None
+    output: Path | None = None
+    format: Annotated[tuple[Format, ...], BeforeValidator(_split), Field(min_length=1)] = ("ply",)
+    ply: bool = False
+    size: Annotated[tuple[_Side, _Side] | None, BeforeValidator(_size)] = None
+    conf: Annotated[float, Field(ge=0, lt=100)] = 10.0
+    edges: Annotated[float, Field(ge=0)] = 0.0
+    voxel: Annotated[float, Field(ge=0)] = 0.0
+    max_points: Annotated[int, Field(ge=1)] = 1_000_000
+    cloud: CloudSource = "aligned"
+    poses: PoseSource = "similarity"
+    scale_from: str | None = None
+    fps: Annotated[float, Field(gt=0)] = 2.0
+    max_views: Annotated[int | None, Field(ge=1)] = None
+    precision: Precision = "auto"
+    each: bool = False
+    device: str = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def formats(self) -> tuple[Format, ...]:
+        """Each once, in order."""
+        return tuple(dict.fromkeys((*(("ply",) if self.ply else ()), *self.format)))
+
+    @property
+    def cleaning(self) -> Cleaning:
+        """Which points stay."""
+        return Cleaning(self.conf, self.edges, self.voxel, self.max_points, self.seed)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scene:
+    """One reconstruction to be made."""
+
+    name: str
+    sources: Sequence[Source]
+    left_out: Sequence[Failure]
+    output: Path | None
+
+
+def infer(
+    settings: InferSettings, *, overwrite: bool = False, progress: Progress | None = None
+) -> Report:
+    """Reconstruct scenes from pictures and write the results.
+
+    Args:
+        settings: What is asked for.
+        overwrite: Replace another result in `settings.output`.
+        progress: Told of every stage.
+
+    Raises:
+        InputMissingError: An input, a model or a run is not there.
+        ExtraMissingError: An input or a setting needs a package that is not installed.
+        NothingUsableError: Not one picture of all scenes could be used.
+        ConflictError: `settings.output` holds something else, or two scenes have one name in it.
+        OutOfMemoryError: The views do not fit, in the smallest chunks.
+    """
+    progress = progress or Silent()
+    scenes = _scenes(settings)
+    for scene in scenes:
+        require_extras(scene.sources)
+    device = profiling.pick_device(settings.device)
+    file = open_student(settings.model, device, settings.precision)
+    outcomes: list[SceneOutcome] = []
+    failed: list[Failure] = []
+    for scene in scenes:
+        try:
+            outcomes.append(_infer_scene(scene, settings, file, overwrite, progress))
+        except NothingUsableError as error:
+            if len(scenes) == 1:
+                raise
+            failed.append(Failure(scene.name, error.message))
+    if not outcomes:
+        raise NothingUsableError(f"none of {len(scenes)} scenes has a picture that can be used")
+    plain = config.as_plain(settings)
+    if settings.each:
+        return scenes_report(plain, outcomes, failed)
+    return scene_report(plain, outcomes[0])
+
+
+def _scenes(settings: InferSettings) -> list[_Scene]:
+    if not settings.each:
+        sources, left_out = find_sources(settings.inputs)
+        name = _name(settings.inputs, sources)
+        return [_Scene(name, sources, left_out, settings.output)]
+    scenes = []
+    folders = scene_folders(settings.inputs)
+    if settings.output is not None:
+        _refuse_equal_names(folders, settings.output)
+    for folder in folders:
+        sources, left_out = find_sources([str(folder)])
+        output = None if settings.output is None else settings.output / folder.name
+        scenes.append(_Scene(folder.name, sources, left_out, output))
+    return scenes
+
+
+def _refuse_equal_names(folders: Sequence[Path], output: Path) -> None:
+    """Two scenes of one name would be written into one folder."""
+    first: dict[str, Path] = {}
+    for folder in folders:
+        other = first.setdefault(folder.name, folder)
+        if other is not folder:
+            raise ConflictError(
+                f"{other} and {folder} would both be written to {output / folder.name}",
+                hint="rename one, or give each its own --output",
+            )
+
+
+def _name(inputs: Sequence[str], sources: Sequence[Source]) -> str:
+    """Of a folder or a single file that is named; of several files, the first one's folder."""
+    first = Path(inputs[0])
+    if first.is_dir():
+        return first.resolve().name
+    if len(sources) == 1:
+        return sources[0].path.stem
+    return sources[0].path.resolve().parent.name
+
+
+def _infer_scene(
+    scene: _Scene,
+    settings: InferSettings,
+    file: StudentFile,
+    overwrite: bool,
+    progress: Progress,
+) -> SceneOutcome:
+    fit = file.fit
+    if settings.size is not None:
+        fit = replace(fit, size=settings.size, resized=None, by_shape=False)
+    known = None if settings.scale_from is None else read_known(settings.scale_from)
+    loaded = load_views(
+        scene.sources, fit, fps=settings.fps, max_views=settings.max_views, progress=progress
+    )
+    failed = [*scene.left_out, *loaded.failed]
+    if not loaded.views:
+        raise NothingUsableError(_nothing(scene, failed))
+    # What cannot be done is said before a folder is taken.
+    if known is not None:
+        check_known(known, loaded.views)
+    plan_pass(file.student, loaded.views)
+    identity = _identity(scene, settings, file, fit, known)
+    claimed = claim(
+        paths.RESULTS / "infer" / f"{scene.name}-{file.label}",
+        chosen=scene.output,
+        identity=identity,
+        overwrite=overwrite,
+    )
+    folder = claimed.folder
+    if claimed.finished:
+        return SceneOutcome(folder, read_record(folder), tuple(failed), finished_before=True)
+    with stopwatch(file.device) as watch:
+        outcome = reconstruct_views(
+            loaded.views,
+            file.student,
+            cloud=settings.cloud,
+            poses=settings.poses,
+            known=known,
+            seed=settings.seed,
+            progress=progress,
+        )
+        progress.begin("write", total=len(settings.formats), unit="formats")
+        cleaned = outcome.scene.clean(settings.cleaning)
+        files = export(
+            outcome.scene, cleaned, folder, settings.formats,
+            title=scene.name, on_format=lambda name: progress.advance(format=name),
+        )  # fmt: skip
+    done = SceneOutcome.of(
+        folder, outcome, cleaned, files, [*failed, *outcome.failed],
+        name=scene.name, file=file, seconds=watch.seconds,
+    )  # fmt: skip
+    write_record(folder, identity=identity, machine=profiling.machine(file.device), **done.record)
+    return done
+
+
+def _nothing(scene: _Scene, failed: Sequence[Failure]) -> str:
+    lines = [f"  {failure.item}: {failure.reason}" for failure in failed]
+    return "\n".join([f"no picture of {scene.name} can be used:", *lines])
+
+
+def _identity(
+    scene: _Scene,
+    settings: InferSettings,
+    file: StudentFile,
+    fit: Fit,
+    known: KnownPositions | None,
+) -> dict[str, Any]:
+    """All that changes the result."""
+    plain = config.as_plain(settings)
+    for name in ("inputs", "model", "output", "ply", "size", "each", "device", "scale_from"):
+        del plain[name]
+    digest = hashlib.blake2b(digest_size=16)
+    for source in scene.sources:
+        digest.update(source.path.name.encode())
+        with source.path.open("rb") as data:
+            digest.update(hashlib.file_digest(data, hashlib.blake2b).digest())
+    return {
+        "settings": plain | {"format": sorted(settings.formats), "precision": file.precision},
+        "known": None if known is None else known.as_plain(),
+        "fit": fit.as_plain(),
+        "model": file.digest,
+        "inputs": f"{len(scene.sources)} files, {digest.hexdigest()}",
+    }

@@ -1,0 +1,266 @@
+"""Stage `manifest`: list data sets, cut them into samples, and write the processed frames."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic.dataclasses import dataclass
+
+from distill3r_core import config, paths
+from distill3r_core.data import splits
+from distill3r_core.data.layouts import AUTO, LAYOUTS, Scan, scan
+from distill3r_core.data.manifest import Row, manifest_text
+from distill3r_core.data.process import Processing
+from distill3r_core.data.sampling import PolicyName
+from distill3r_core.errors import ConfigError, ConflictError, InputMissingError
+from distill3r_core.io.files import write_text
+from distill3r_core.io.images import LEAST_SIDE
+from distill3r_core.report import Progress, Report, Silent
+from distill3r_core.stages.manifest import record
+from distill3r_core.stages.manifest.index import Entry, Index, locked, stamp_of
+from distill3r_core.stages.manifest.plan import (
+    DatasetPlan,
+    by_count,
+    by_pose,
+    key_of,
+    plan_dataset,
+    rows_of,
+)
+from distill3r_core.stages.manifest.report import Made, nothing_usable, report_of
+from distill3r_core.stages.manifest.video import with_videos
+from distill3r_core.stages.manifest.work import Job, Workshop
+
+
+@dataclass(frozen=True, config=config.STRICT)
+class ManifestSettings:
+    """Settings of `manifest`."""
+
+    roots: tuple[Path, ...] = Field(min_length=1)
+    output: Path = paths.DATA
+    layout: str = AUTO
+    views: int = Field(default=20, ge=2)  # per sample
+    stride: int | Literal["pose"] | None = None  # between views; None: the data set's policy
+    samples_per_scene: int = Field(default=5, ge=1)  # of each split
+    sample_frac: float = Field(default=1.0, gt=0, le=1)  # of the scenes, drawn by the seed
+    val_scenes: float = Field(default=0.1, ge=0, le=1)  # 0: hold nothing out
+    val_frames: str | None = None  # last:N or every:K, inside scenes
+    images_only: bool = False
+    video_fps: float = Field(default=2.0, gt=0)  # frames of each second of a video
+    resize_max: int = Field(default=960, ge=LEAST_SIDE)  # long edge
+    policy: PolicyName | None = None  # None: the data set's; "release" is the original project's
+    seed: int = 0
+
+    @field_validator("roots", "output", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        # As a path the empty text would be the folder that this runs in.
+        if value == "" or (isinstance(value, list | tuple) and "" in value):
+            raise ValueError("an empty name is no folder")
+        return value
+
+    @field_validator("layout")
+    @classmethod
+    def _known_layout(cls, value: str) -> str:
+        if value != AUTO:
+            try:
+                LAYOUTS[value]
+            except ConfigError as error:
+                raise ValueError(f"{error.message} ({error.hint})") from error
+        return value
+
+    @field_validator("val_frames")
+    @classmethod
+    def _known_rule(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                splits.parse_rule(value)
+            except ConfigError as error:
+                raise ValueError(f"{value!r} is not {error.hint}") from error
+        return value
+
+    @field_validator("stride")
+    @classmethod
+    def _at_least_one(cls, value: int | str | None) -> int | str | None:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("must be at least 1, or pose")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "ManifestSettings":
+        if self.stride is not None and self.policy == "release":
+            raise ValueError("stride: the policy release has none")
+        if self.stride == "pose" and self.images_only:
+            raise ValueError("stride: pose needs the poses that images_only leaves out")
+        return self
+
+
+def build_manifest(
+    settings: ManifestSettings,
+    *,
+    dry_run: bool = False,
+    overwrite: bool = False,
+    progress: Progress = Silent(),
+) -> Report:
+    """List data sets, cut them into samples, and write processed frames and `manifest.csv`.
+
+    What has been done for the same files and settings is not done again. Rows of roots that are
+    not named stay.
+
+    Args:
+        settings: What to read, and how.
+        dry_run: Write nothing; judge by the listing alone.
+        overwrite: Replace a manifest that was made with other settings.
+        progress: Where to report to.
+
+    Raises:
+        InputMissingError: A root is not there.
+        ConflictError: The folder holds a manifest that was made with other settings.
+        NothingUsableError: Everything was rejected.
+        RequestError: The output cannot be written, or a root is of the wrong kind.
+        DiskFullError: There is no room for the frames.
+    """
+    path = settings.output / record.MANIFEST
+    identity, stamp = _identity(settings), stamp_of(path)
+    before = record.read_before(settings.output, identity, overwrite=overwrite)
+    progress.begin("list", total=len(settings.roots), unit="roots")
+    scans = record.with_own_names(list(_scan_all(settings, progress)), before)
+    for root in sorted(set(before.forgotten) - {root for root, _ in scans}):
+        progress.note(f"rows of {root} were made with other settings: they are dropped")
+    if dry_run:
+        made = [Made(root, _plan(settings, found, set()), {}) for root, found in scans]
+        return report_of(settings, made, files=(), dry_run=True)
+    with locked(settings.output):
+        if stamp_of(path) != stamp:
+            raise ConflictError(f"another run has just written {path}", hint="run again")
+        scans = [
+            (root, with_videos(found, settings.output, fps=settings.video_fps, progress=progress))
+            for root, found in scans
+        ]
+        index = Index(settings.output)
+        try:
+            made, processed = _make_all(settings, scans, index, progress)
+        finally:
+            index.close()
+        kept = before.without({root for root, _ in scans})
+        refused = [item for part in made for item in part.refused]
+        record.write_rejected(settings.output, kept, refused)
+        if not any(part.plan.images for part in made):
+            raise nothing_usable(made, images_only=settings.images_only)
+        rows = [*kept.rows, *(row for part in made for row in _rows(part))]
+        roots: dict[str, list[str]] = {}
+        for part in made:
+            roots.setdefault(part.root, []).append(part.plan.scan.dataset)
+        # The record first: a manifest without one would count as somebody else's.
+        processing = Processing(resize_max=settings.resize_max)
+        record.write_record(settings.output, kept, roots, processing)
+        text = manifest_text(rows)
+        write_text(path, text, durable=True)
+        index.compact()
+    files = [path]
+    files += [settings.output / record.REJECTED] if refused else []
+    finished = not processed and text == before.text
+    return report_of(settings, made, files=files, finished=finished)
+
+
+def _identity(settings: ManifestSettings) -> dict[str, Any]:
+    """The settings that change the result; roots come and go."""
+    plain = config.as_plain(settings)
+    return {name: value for name, value in plain.items() if name not in ("roots", "output")}
+
+
+def _scan_all(settings: ManifestSettings, progress: Progress) -> Iterator[tuple[str, Scan]]:
+    """Pairs of a root's absolute path and a data set there."""
+    roots = {_place(root): root for root in settings.roots}
+    for place in roots:
+        for found in scan(place, settings.layout, skip=settings.output):
+            yield str(place), _thinned(found, settings)
+        progress.advance()
+
+
+def _place(root: Path) -> Path:
+    try:
+        return root.resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError: Python before 3.13
+        raise InputMissingError(f"{root} cannot be followed to a folder: {error}") from error
+
+
+def _thinned(found: Scan, settings: ManifestSettings) -> Scan:
+    fraction = settings.sample_frac if found.sample_frac is None else found.sample_frac
+    return replace(found, scenes=tuple(splits.choose(found.scenes, fraction, seed=settings.seed)))
+
+
+def _plan(settings: ManifestSettings, found: Scan, unusable: Collection[str]) -> DatasetPlan:
+    if settings.stride == "pose":
+        windower = by_pose(settings.views, settings.samples_per_scene)
+    else:
+        windower = by_count(settings.views, settings.samples_per_scene, settings.stride)
+    return plan_dataset(
+        found,
+        unusable,
+        windower=windower,
+        policy=settings.policy,
+        val_scenes=settings.val_scenes,
+        val_frames=settings.val_frames,
+    )
+
+
+def _make_all(
+    settings: ManifestSettings,
+    scans: Sequence[tuple[str, Scan]],
+    index: Index,
+    progress: Progress,
+) -> tuple[list[Made], int]:
+    """Make every data set; gives them and how many frames were read for it."""
+    made, processed = [], 0
+    for root, found in scans:
+        total = sum(len(scene.frames) for scene in found.scenes)
+        progress.begin(found.dataset, total=total, unit="frames")
+        workshop = Workshop(
+            settings.output,
+            index,
+            Processing(resize_max=found.resize_max or settings.resize_max),
+            images_only=settings.images_only,
+            on_frame=progress.advance,
+        )
+        made.append(_make(settings, root, found, workshop))
+        processed += workshop.processed
+    return made, processed
+
+
+def _make(settings: ManifestSettings, root: str, found: Scan, workshop: Workshop) -> Made:
+    """Read all frames and write those that windows use.
+
+    A frame that turns out to be unusable moves the windows, so that others are wanted: this is
+    repeated until it stands.
+    """
+    entries: dict[str, Entry] = {}
+    while True:
+        unusable = {key for key, entry in entries.items() if entry.refused}
+        plan = _plan(settings, found, unusable)
+        wanted = {
+            key_of(found, scene.scene, scene.frames[index])
+            for scene in plan.scenes
+            for index in scene.wanted
+        }
+        jobs = [
+            Job(key, frame, write=key in wanted)
+            for scene in found.scenes
+            for frame in scene.frames
+            if (key := key_of(found, scene, frame)) not in entries
+            or (key in wanted and entries[key].row is None)
+        ]
+        if not jobs:
+            return Made(root, plan, entries)
+        entries |= workshop.run(jobs)
+
+
+def _rows(part: Made) -> list[Row]:
+    def cells(key: str) -> dict[str, Any]:
+        row = part.entries[key].row
+        assert row is not None, key
+        pose = row["pose"]
+        return {**row, "K": tuple(row["K"]), "pose": None if pose is None else tuple(pose)}
+
+    return rows_of(part.plan, cells)

@@ -1,0 +1,170 @@
+"""What `manifest` tells when it is done."""
+
+import collections
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill3r_core import config, paths
+from distill3r_core.data.layouts.base import Refused, shown
+from distill3r_core.data.manifest import Split
+from distill3r_core.errors import NothingUsableError
+from distill3r_core.io.images import EXTENSIONS
+from distill3r_core.report import Failure, Report, Table
+from distill3r_core.stages.manifest.index import Entry
+from distill3r_core.stages.manifest.plan import DatasetPlan, key_of
+
+_SHOWN_REASONS = 3  # in the message where nothing is usable
+_COLUMNS = ("data set", "layout", "scenes", "images", "samples", "validation", "rejected")
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """One data set, with what became of its frames."""
+
+    root: str
+    plan: DatasetPlan
+    entries: Mapping[str, Entry]
+
+    @property
+    def refused(self) -> list[Refused]:
+        """All that was left out of it."""
+        scan = self.plan.scan
+        frames = [
+            Refused(frame.color, entry.refused)
+            for scene in scan.scenes
+            for frame in scene.frames
+            if (entry := self.entries.get(key_of(scan, scene, frame))) and entry.refused
+        ]
+        return [*scan.refused, *frames, *self.plan.refused]
+
+    @property
+    def notes(self) -> list[str]:
+        """What was decided in listing, in splitting and in reading pictures."""
+        scan = self.plan.scan
+        places: dict[str, list[Path]] = collections.defaultdict(list)
+        for scene in scan.scenes:
+            for frame in scene.frames:
+                entry = self.entries.get(key_of(scan, scene, frame))
+                for note in entry.notes if entry else ():
+                    places[note].append(frame.color)
+        pictures = [f"{_named(found)}: {note}" for note, found in places.items()]
+        unread = len(scan.videos)
+        videos = [f"{scan.dataset}: {unread} videos are not counted"] if unread else []
+        return [*scan.notes, *videos, *self.plan.notes, *pictures]
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Its line in the report, as plain data."""
+        plan = self.plan
+        sides: tuple[Split, ...] = ("train", "val")
+        return {
+            "dataset": plan.scan.dataset,
+            "layout": plan.scan.layout,
+            "root": self.root,
+            "scenes": sum(bool(scene.wanted) for scene in plan.scenes),
+            "images": plan.images,
+            "samples": {side: plan.samples(side) for side in sides},
+            "rejected": len(self.refused),
+        }
+
+
+def report_of(
+    settings: Any,
+    made: Sequence[Made],
+    *,
+    files: Sequence[Path],
+    finished: bool = False,
+    dry_run: bool = False,
+) -> Report:
+    """The outcome, for people and for scripts.
+
+    Args:
+        settings: Of the stage.
+        made: The data sets of this run.
+        files: What was written.
+        finished: Nothing had to be done.
+        dry_run: Nothing was written.
+    """
+    figures = [part.figures for part in made]
+    total = {
+        "scenes": sum(line["scenes"] for line in figures),
+        "images": sum(line["images"] for line in figures),
+        "samples": {
+            side: sum(line["samples"][side] for line in figures) for side in ("train", "val")
+        },
+        "rejected": sum(line["rejected"] for line in figures),
+    }
+    lines = [_line(line) for line in figures]
+    if len(lines) > 1:
+        lines.append(_line({"dataset": "all", "layout": "", **total}))
+    failed = [Failure(shown(item.path), item.reason) for part in made for item in part.refused]
+    failed += [
+        Failure(part.root, "no sample came of it")
+        for part in made
+        if not part.plan.images and not part.refused
+    ]
+    return Report(
+        settings=config.as_plain(settings),
+        result={"dry_run": dry_run, "datasets": figures, **total},
+        files=files,
+        failed=failed,
+        tables=[Table("", _COLUMNS, tuple(lines))],
+        notes=[
+            *(note for part in made for note in part.notes),
+            *(["nothing has changed: all of it was there"] if finished else []),
+            _next(settings.output, dry_run),
+        ],
+        finished_before=finished,
+    )
+
+
+def nothing_usable(made: Sequence[Made], *, images_only: bool) -> NothingUsableError:
+    """The error where every input was rejected: the first reasons, and a way out."""
+    refused = [item for part in made for item in part.refused]
+    places = ", ".join(dict.fromkeys(part.root for part in made))
+    if not refused:
+        looked_for = " ".join(sorted(EXTENSIONS))
+        notes = [note for part in made for note in part.plan.scan.notes]
+        return NothingUsableError(
+            "\n".join([f"no pictures under {places}", *notes]), hint=f"looked for {looked_for}"
+        )
+    lines = [f"  {shown(item.path)}: {item.reason}" for item in refused[:_SHOWN_REASONS]]
+    if len(refused) > _SHOWN_REASONS:
+        lines.append(f"  and {len(refused) - _SHOWN_REASONS} more, in rejected.csv")
+    with_depth = any(part.plan.scan.layout in ("rgbd", "7scenes") for part in made)
+    return NothingUsableError(
+        f"nothing usable under {places}:\n" + "\n".join(lines),
+        hint="--images-only keeps pictures without their depth and poses"
+        if with_depth and not images_only
+        else None,
+    )
+
+
+def _line(figures: Mapping[str, Any]) -> tuple[str, ...]:
+    samples = figures["samples"]
+    return (
+        figures["dataset"],
+        figures["layout"],
+        str(figures["scenes"]),
+        str(figures["images"]),
+        str(samples["train"] + samples["val"]),
+        str(samples["val"]),
+        str(figures["rejected"]),
+    )
+
+
+def _named(found: Sequence[Path]) -> str:
+    """The picture, or how many there are and the first of them."""
+    if len(found) == 1:
+        return shown(found[0])
+    return f"{len(found)} pictures, the first {shown(found[0])}"
+
+
+def _next(output: Path, dry_run: bool) -> str:
+    if dry_run:
+        return "dry run: by the listing alone, nothing was read or written"
+    if output == paths.DATA:
+        return "next: distill3r cache --resume"
+    return f"next: distill3r cache --manifest {output / 'manifest.csv'} --resume"

@@ -1,0 +1,72 @@
+"""Scenes out of videos: their frames are written as pictures once, and are then like any others."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib import util
+from pathlib import Path
+
+from distill3r_core.data.layouts.base import Frame, Refused, Scan, Scene, frame_key
+from distill3r_core.errors import ImageError
+from distill3r_core.io.files import write_text
+from distill3r_core.io.images import write_picture
+from distill3r_core.io.video import read_frames
+from distill3r_core.report import Progress
+from distill3r_core.stages.manifest.index import stamp_of
+
+FOLDER = "video"  # beside `images/`
+_DONE = ".done.json"  # of which video, and how, the pictures beside it were made
+
+
+def with_videos(found: Scan, folder: Path, *, fps: float, progress: Progress) -> Scan:
+    """The data set with the frames of its videos as scenes.
+
+    Args:
+        found: A data set.
+        folder: The manifest's.
+        fps: Frames of each second to take.
+        progress: Told of every video.
+    """
+    if not found.videos:
+        return found
+    progress.begin(f"{found.dataset}: videos", total=len(found.videos), unit="videos")
+    scenes, refused = list(found.scenes), list(found.refused)
+    for scene_id, path in found.videos:
+        place = folder / FOLDER / found.dataset / scene_id
+        try:
+            frames = _frames(path, place, fps)
+        except ImageError as error:
+            refused.append(Refused(path, str(error)))
+        else:
+            scenes.append(Scene(scene_id, path, frames, order="number"))
+        progress.advance()
+    return replace(found, scenes=tuple(scenes), refused=tuple(refused), videos=())
+
+
+def _frames(path: Path, place: Path, fps: float) -> tuple[Frame, ...]:
+    """Frames of a video as pictures in a folder; taken out again only where the video changed."""
+    made = {"video": stamp_of(path), "fps": fps}
+    names = _done(place, made)
+    if names is None:
+        if util.find_spec("av") is None:
+            raise ImageError("a video needs an extra: pip install 'distill3r[video]'")
+        names = []
+        for number, pixels in read_frames(path, fps=fps):
+            names.append(f"{number:06d}")
+            write_picture(place / f"{names[-1]}.png", pixels)
+        write_text(place / _DONE, json.dumps({**made, "frames": names}))
+    pictures = sorted(names, key=frame_key)
+    return tuple(
+        Frame(name=name, color=place / f"{name}.png", number=int(name)) for name in pictures
+    )
+
+
+def _done(place: Path, made: dict[str, object]) -> Sequence[str] | None:
+    """Names of the frames that lie there whole, or None."""
+    try:
+        record = json.loads((place / _DONE).read_text(encoding="utf-8"))
+        names = record.pop("frames")
+    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        return None
+    whole = record == json.loads(json.dumps(made))
+    return names if whole and all((place / f"{name}.png").is_file() for name in names) else None

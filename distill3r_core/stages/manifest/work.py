@@ -1,0 +1,170 @@
+"""Frames read, processed and written in parallel, and none of it twice."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill3r_core import config
+from distill3r_core.data.layouts.base import Frame, Rig
+from distill3r_core.data.process import Processed, Processing, process
+from distill3r_core.data.source import read_source
+from distill3r_core.errors import ImageError
+from distill3r_core.io.depth import depth_format, write_depth
+from distill3r_core.io.images import write_picture
+from distill3r_core.stages.manifest.index import Entry, Index, sources_of, stamp_of
+
+# Raised when what is written for the same settings changes, so that old entries are not reused.
+_VERSION = 1
+_LONGEST_NAME = 120  # characters; file systems take 255 bytes, and a suffix comes on top
+_AHEAD = 4  # frames in flight per worker
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A frame, and whether it is wanted or only looked at.
+
+    Args:
+        key: `<dataset>/<scene_id>/<frame>`.
+        frame: To read.
+        write: Write the processed picture; else see whether it could be.
+    """
+
+    key: str
+    frame: Frame
+    write: bool
+
+
+class Workshop:
+    """Turns frames into files, with a memory of what has been done.
+
+    Args:
+        folder: The manifest's.
+        index: Its memory.
+        settings: How frames are processed.
+        images_only: Leave depth and pose alone.
+        on_frame: Called after each frame.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        index: Index,
+        settings: Processing,
+        *,
+        images_only: bool,
+        on_frame: Callable[[], None],
+    ) -> None:
+        self.folder, self.index, self.settings = folder, index, settings
+        self.images_only, self.on_frame = images_only, on_frame
+        self.processed = 0
+
+    def run(self, jobs: Iterable[Job]) -> dict[str, Entry]:
+        """Entries of all jobs by key; frames that stand as they are are not read again."""
+        done: dict[str, Entry] = {}
+        for entry, fresh in self._results(jobs):
+            if fresh:
+                self.index.add(entry)
+                self.processed += 1
+            done[entry.key] = entry
+            self.on_frame()
+        return done
+
+    def _results(self, jobs: Iterable[Job]) -> Iterator[tuple[Entry, bool]]:
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        # Threads: decoding, encoding and NumPy let go of the interpreter.
+        with ThreadPoolExecutor(workers) as pool:
+            pending: set[Future[Entry]] = set()
+            try:
+                for job in jobs:
+                    known = self._known(job)
+                    if known is not None:
+                        yield known, False
+                        continue
+                    pending.add(pool.submit(self._make, job))
+                    if len(pending) >= _AHEAD * workers:
+                        ready, pending = wait(pending, return_when=FIRST_COMPLETED)
+                        yield from ((future.result(), True) for future in ready)
+                ready, pending = wait(pending)[0], set()
+                yield from ((future.result(), True) for future in ready)
+            finally:
+                for future in pending:
+                    future.cancel()
+
+    def _known(self, job: Job) -> Entry | None:
+        entry = self.index.entries.get(job.key)
+        if entry is None or (job.write and entry.row is None and entry.refused is None):
+            return None
+        stands = entry.stands(self.folder, self._made(job.frame), sources_of(job.frame))
+        return entry if stands else None
+
+    def _make(self, job: Job) -> Entry:
+        # Before reading: a file that changes meanwhile is then seen to have changed.
+        sources, made = sources_of(job.frame), self._made(job.frame)
+        try:
+            source = read_source(job.frame, images_only=self.images_only)
+            result = process(source, self.settings)
+        except ImageError as error:
+            return Entry(job.key, made, sources, refused=str(error))
+        if not job.write:
+            return Entry(job.key, made, sources, notes=source.notes)
+        row = self._write(job.key, result)
+        names = [name for name in (row["image_path"], row["depth_path"]) if name]
+        written = {name: stamp for name in names if (stamp := stamp_of(self.folder / name))}
+        return Entry(job.key, made, sources, row=row, written=written, notes=source.notes)
+
+    def _write(self, key: str, result: Processed) -> Mapping[str, Any]:
+        place = file_place(key)
+        image_path, depth_path, stored = f"images/{place}.png", "", None
+        write_picture(self.folder / image_path, result.image)
+        if result.depth is not None:
+            stored = depth_format(result.depth, result.unit)
+            depth_path = f"depth/{place}.{'png' if stored == 'png16mm' else 'npy'}"
+            write_depth(self.folder / depth_path, result.depth, unit=result.unit)
+        pose = result.world_from_cam
+        return {
+            "image_path": image_path,
+            "K": result.intrinsics.ravel().tolist(),
+            "H": result.image.shape[0],
+            "W": result.image.shape[1],
+            "K_source": result.intrinsics_source,
+            "depth_path": depth_path,
+            "depth_format": stored,
+            "pose": None if pose is None else pose.ravel().tolist(),
+            "unit": result.unit,
+            "picture": result.picture,
+            "content": result.content,
+        }
+
+    def _made(self, frame: Frame) -> str:
+        facts = {
+            "version": _VERSION,
+            "processing": config.as_plain(self.settings),
+            "images_only": self.images_only,
+            "rig": None if frame.rig is None else _plain(frame.rig),
+            "geometry": frame.depth is not None,
+        }
+        text = json.dumps(facts, sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def file_place(key: str) -> str:
+    """The path of a frame's files below `images/` and `depth/`, without an extension."""
+    folder, _, name = key.rpartition("/")
+    if len(name) > _LONGEST_NAME:
+        digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
+        name = f"{name[:_LONGEST_NAME]}-{digest}"
+    return f"{folder}/{name}"
+
+
+def _plain(rig: Rig) -> dict[str, Any]:
+    return {
+        field.name: value.tolist() if hasattr(value, "tolist") else value
+        for field in dataclasses.fields(rig)
+        if (value := getattr(rig, field.name)) is not None
+    }

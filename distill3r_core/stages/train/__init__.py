@@ -1,0 +1,5 @@
+"""Stage `train`: a student learns what a teacher cache says."""
+
+from distill3r_core.stages.train.run import PRESETS, TrainSettings, default_preset, train
+
+__all__ = ["PRESETS", "TrainSettings", "default_preset", "train"]

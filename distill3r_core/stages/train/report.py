@@ -1,0 +1,115 @@
+"""What a training run says while it goes on and when it has ended."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from distill3r_core import config
+from distill3r_core.report import Progress, Report, Table
+from distill3r_core.stages.train.folder import (
+    CONFIG,
+    LOSS_PICTURE,
+    PREDICTIONS,
+    RECORD,
+    RunFolder,
+)
+from distill3r_core.training import checkpoints
+from distill3r_core.training.metrics import FILE as METRICS
+from distill3r_core.training.settings import TrainSettings
+from distill3r_core.training.state import Ending, State
+
+
+def spell(size: tuple[int, int]) -> str:
+    """Rows and columns as people write them."""
+    return f"{size[0]}x{size[1]}"
+
+
+def figures(state: State, steps: int) -> dict[str, Any]:
+    """The numbers of a run, for scripts."""
+    return {
+        "step": state.step,
+        "steps": steps,
+        "loss_first": state.first_loss,
+        "loss_last": state.last_loss,
+        "best_step": state.best_step,
+        "validation": state.last_validation,
+    }
+
+
+def report(
+    settings: TrainSettings, folder: RunFolder, state: State, *, steps: int, ending: Ending
+) -> Report:
+    """The outcome of a run that ended by itself."""
+    return _report(settings, folder.path, figures(state, steps), ending=ending, before=False)
+
+
+def finished_report(settings: TrainSettings, folder: RunFolder) -> Report:
+    """The outcome of a run that had ended before."""
+    found = json.loads((folder.path / RECORD).read_text(encoding="utf-8"))
+    numbers = {
+        key: value for key, value in found.items() if key not in ("identity", "finished", "launch")
+    }
+    return _report(settings, folder.path, numbers, ending="complete", before=True)
+
+
+def _report(
+    settings: TrainSettings, run: Path, numbers: dict[str, Any], *, ending: Ending, before: bool
+) -> Report:
+    steps = f"{numbers['step']} of {numbers['steps']}"
+    rows = [("steps", steps), ("loss", f"{_short(numbers['loss_first'])} → "
+             f"{_short(numbers['loss_last'])}")]  # fmt: skip
+    validation = numbers["validation"]
+    if validation is not None:
+        rows.append(("held-out loss", _short(validation["validation_loss"])))
+        distance = (
+            f"{_short(validation['validation_points_local'])} local, "
+            f"{_short(validation['validation_points_global'])} global"
+        )
+        rows.append(("distance to the teacher, in its unit", distance))
+    notes = []
+    if before:
+        notes.append(f"{run} is finished: nothing was done")
+    if ending == "time":
+        notes.append(f"--max-hours reached; go on with `distill3r train --resume -o {run}`")
+    if ending == "patience":
+        notes.append("stopped early: the held-out loss got no better")
+    notes.append(f"next: `distill3r eval {run}` · `distill3r infer PHOTOS --ply -m {run}`")
+    best = checkpoints.BEST if numbers["best_step"] is not None else checkpoints.LAST
+    files = [run / checkpoints.FOLDER / best / checkpoints.MODEL, run / METRICS, run / CONFIG]
+    files += [path for name in (LOSS_PICTURE, PREDICTIONS) if (path := run / name).is_file()]
+    return Report(
+        settings=config.as_plain(settings),
+        result={"run": str(run), "preset": settings.preset, "ending": ending, **numbers},
+        files=files,
+        tables=[Table(str(run), ("", "result"), tuple(rows))],
+        notes=notes,
+        finished_before=before,
+    )
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+@contextmanager
+def noting(progress: Progress, path: Path, *, leads: bool) -> Iterator[Progress]:
+    """Progress whose notes go into a file as well."""
+    if not leads:
+        yield progress
+        return
+    with path.open("a", encoding="utf-8", buffering=1) as file:
+        yield _Noting(progress, file)
+
+
+class _Noting:
+    def __init__(self, progress: Progress, file: Any) -> None:
+        self._progress, self._file = progress, file
+        self.begin, self.advance = progress.begin, progress.advance
+
+    def note(self, text: str) -> None:
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        self._file.write(f"{stamp} {text}\n")
+        self._progress.note(text)

@@ -1,0 +1,242 @@
+"""`train`: a student learns what the teacher cache says."""
+
+import json
+from collections.abc import Callable
+from contextlib import ExitStack, closing, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from distill3r_core import config
+from distill3r_core.cache.header import CacheHeader
+from distill3r_core.cache.store import TeacherCache
+from distill3r_core.errors import CacheError, NothingUsableError
+from distill3r_core.io.files import write_text
+from distill3r_core.io.fit import Fit
+from distill3r_core.losses import DistillationLoss
+from distill3r_core.models.checkpoint import save_student
+from distill3r_core.models.metadata import StudentMetadata
+from distill3r_core.profiling import pick_device
+from distill3r_core.report import Progress, Report, Silent
+from distill3r_core.stages.train.folder import (
+    CONFIG,
+    LOG,
+    LOSS_PICTURE,
+    PICTURES,
+    PREDICTIONS,
+    RunFolder,
+    identity_of,
+    open_run,
+)
+from distill3r_core.stages.train.report import figures, finished_report, noting, report, spell
+from distill3r_core.stages.train.student import Start, start_student, take_up
+from distill3r_core.training.board import Board
+from distill3r_core.training.distributed import World
+from distill3r_core.training.feed import Feed, build_feed, naming_repair
+from distill3r_core.training.interrupts import interrupts_between_steps
+from distill3r_core.training.loop import Loop
+from distill3r_core.training.metrics import FILE as METRICS
+from distill3r_core.training.metrics import MetricsLog
+from distill3r_core.training.pictures import save_loss_chart, save_predictions
+from distill3r_core.training.schedule import run_length
+from distill3r_core.training.settings import PRESETS, TrainSettings
+from distill3r_core.training.state import Parts, State
+from distill3r_core.training.step import build_optimizer
+from distill3r_core.training.teller import Teller
+
+__all__ = ["PRESETS", "TrainSettings", "default_preset", "train"]
+
+_SHOWN = 5  # names in a message
+
+
+def default_preset() -> str:
+    """What `train` takes where nobody names a preset: `paper` on a GPU, `small` on a CPU."""
+    return "paper" if torch.cuda.is_available() else "small"
+
+
+def train(
+    settings: TrainSettings,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress = Silent(),
+) -> Report:
+    """Train a student from a teacher cache into a run folder.
+
+    Args:
+        settings: Of the run.
+        resume: Go on from the last checkpoint; start where there is none.
+        overwrite: Replace another run in the folder that was named.
+        progress: Where to report to.
+
+    Raises:
+        InputMissingError: There is no cache.
+        CacheError: It lacks planned samples, or holds none to train on.
+        ConflictError: The run folder holds another run.
+        KeyboardInterrupt: Interrupted; the last step is in a checkpoint.
+        DivergedError: Step after step was not finite.
+        OutOfMemoryError: One sample does not fit.
+        DiskFullError: A checkpoint did not fit on the disk; the one before it is whole.
+    """
+    world = World.from_environment()
+    cache = _open_cache(settings, progress)
+    device = world.device(pick_device(settings.device))
+    with world.joined(device), ExitStack() as stack:
+        identity = identity_of(settings, cache, processes=world.size)
+        folder = RunFolder(Path(), identity, finished=False)
+        if world.leads:
+            folder = stack.enter_context(
+                open_run(settings, identity, resume=resume, overwrite=overwrite, world=world)
+            )
+        path, finished = json.loads(world.agree(json.dumps([str(folder.path), folder.finished])))
+        folder = RunFolder(Path(path), identity, finished, world.launch)
+        if finished:
+            return finished_report(settings, folder)
+        noted = stack.enter_context(noting(progress, folder.path / LOG, leads=world.leads))
+        # The run has random numbers of its own, and leaves the caller's as they were.
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        torch.manual_seed(settings.seed)
+        return _train(settings, cache, folder, world, device, noted)
+
+
+def _open_cache(settings: TrainSettings, progress: Progress) -> TeacherCache:
+    cache = TeacherCache(settings.cache)
+    with naming_repair(settings.cache):
+        missing = cache.missing()
+    if missing:
+        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+        text = f"{settings.cache} lacks {len(missing)} of {len(cache.header.plan)} planned samples"
+        if not settings.allow_missing:
+            raise CacheError(
+                f"{text}: {shown}",
+                hint=f"finish it with `distill3r cache --resume -o {settings.cache}`, or train "
+                "on what is there with --allow-missing",
+            )
+        progress.note(f"warning: {text}: {shown}")
+    if not cache.names("train"):
+        raise NothingUsableError(
+            f"{settings.cache} holds no training samples",
+            hint=f"see `distill3r cache info {settings.cache}`",
+        )
+    return cache
+
+
+def _train(
+    settings: TrainSettings,
+    cache: TeacherCache,
+    folder: RunFolder,
+    world: World,
+    device: torch.device,
+    progress: Progress,
+) -> Report:
+    fit = _student_fit(settings, cache.header, progress)
+    feed = build_feed(
+        cache,
+        replace(settings.data, size=fit.resized),
+        validation_samples=settings.validation.samples,
+        seed=settings.seed,
+        world=world,
+        device=device,
+    )
+    samples = sum(len(names) for names in feed.train.values())
+    steps = run_length(settings, samples=samples, effective_batch=feed.effective_batch)
+    if not feed.held_out:
+        progress.note("no held-out samples in the cache: nothing is validated, `best` is `last`")
+    start = start_student(settings, progress)
+    double = settings.compute.precision == "float64"
+    student = start.student.to(device, torch.float64 if double else None)
+    optimizer = build_optimizer(student, settings.optim)
+    state = take_up(folder.path, student, optimizer, settings, progress)
+    if world.leads:
+        _describe(folder, settings, cache, feed)
+    parts = Parts(
+        run=folder.path,
+        settings=settings,
+        world=world,
+        student=student,
+        # Its buffers are constants: nobody needs to send them around.
+        trained=DistributedDataParallel(student, broadcast_buffers=False)
+        if world.size > 1
+        else student,
+        optimizer=optimizer,
+        loss=DistillationLoss(**vars(settings.loss)),
+        steps=steps,
+        batches=feed.batches,
+        held_out=feed.validation if feed.held_out else None,
+        save_model=_saver(settings, cache.header, fit, start, state),
+        bfloat16=settings.compute.precision == "bfloat16"
+        or (settings.compute.precision == "auto" and device.type == "cuda"),
+    )
+    log = _open_log(settings, folder, after=state.step) if world.leads else None
+    with interrupts_between_steps() as wish, closing(log) if log else nullcontext():
+        ending = Loop(parts, state, Teller(parts, state, log, progress), progress).run(wish)
+    if world.leads:
+        save_loss_chart(folder.path / LOSS_PICTURE, folder.path / METRICS)
+        if parts.held_out is not None:
+            shown = {"compute": settings.compute, "bfloat16": parts.bfloat16}
+            save_predictions(folder.path / PREDICTIONS, student, parts.held_out(), **shown)
+        folder.record(finished=ending != "time", **figures(state, steps))
+    return report(settings, folder, state, steps=steps, ending=ending)
+
+
+def _open_log(settings: TrainSettings, folder: RunFolder, *, after: int) -> MetricsLog:
+    board = Board(folder.path, after=after) if settings.tensorboard else None
+    return MetricsLog(folder.path / METRICS, after=after, board=board)
+
+
+def _student_fit(settings: TrainSettings, header: CacheHeader, progress: Progress) -> Fit:
+    """The cache's chain of resizes with the student's own, if it is smaller, behind it."""
+    # Where the cache chose sizes by shape, infer and eval have to do so as well.
+    fit = replace(Fit.from_plain(header.fit), by_shape=header.size == "auto")
+    wanted = settings.data.size
+    if wanted is None or wanted == header.size:
+        return fit
+    stored = fit.size
+    if wanted[0] > stored[0] or wanted[1] > stored[1]:
+        progress.note(
+            f"the cache is at {spell(stored)}, smaller than the student's {spell(wanted)}: "
+            f"training at {spell(stored)}"
+        )
+        return fit
+    progress.note(
+        f"the cache is at {spell(stored)}, the student at {spell(wanted)}: targets (nearest) and "
+        "pictures are resized once, as they are read"
+    )
+    return replace(fit, resized=wanted)
+
+
+def _describe(folder: RunFolder, settings: TrainSettings, cache: TeacherCache, feed: Feed) -> None:
+    """What a reader of the run needs to know before it has ended."""
+    write_text(folder.path / CONFIG, config.as_yaml("train", settings))
+    pictures = {
+        picture
+        for names in feed.train.values()
+        for name in names
+        for picture in cache.detail(name)["pictures"]
+    }
+    write_text(folder.path / PICTURES, "".join(f"{picture}\n" for picture in sorted(pictures)))
+
+
+def _saver(
+    settings: TrainSettings, header: CacheHeader, fit: Fit, start: Start, state: State
+) -> Callable[[Path], None]:
+    metadata = StudentMetadata(
+        preset=settings.preset,
+        spec=start.student.spec,
+        size=fit.resized or fit.size,
+        fit=fit.as_plain(),
+        teacher=header.teacher,
+        licences=tuple(dict.fromkeys([header.licence, *start.licences])),
+        pictures=PICTURES,
+        processing=dict(header.processing),
+        # Where a run lies is not what it is: two equal runs have equal files.
+        settings={k: v for k, v in config.as_plain(settings).items() if k != "output"},
+        origin=f"trained from {start.origin}",
+    )
+
+    def save(path: Path) -> None:
+        save_student(path, start.student, replace(metadata, step=state.step), durable=True)
+
+    return save
