@@ -75,6 +75,7 @@ def predict(
             images,
             view_numbers=batch.view_numbers,
             head_chunk=head_chunk(compute, parameter.device),
+            recompute=compute.recompute,
         )
 
 

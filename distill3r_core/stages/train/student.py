@@ -44,7 +44,6 @@ def start_student(settings: TrainSettings, progress: Progress) -> Start:
     """
     start = _weights(settings, progress)
     student = start.student
-    student.recompute = settings.compute.recompute  # type: ignore[assignment]  # no tensor
     student.train()
     freeze_unused(student)
     return start
