@@ -26,7 +26,7 @@ def bench_gates(
     size: Annotated[str, typer.Option(help="Rows x columns of the student's views.")] = "378x518",
     preset: Annotated[str, typer.Option(help="Student: paper, small or tiny.")] = "paper",
     compare: Annotated[str, typer.Option(help="Models beside the student.")] = (
-        "fast3r,fast3r-our-kernels,student-reference"
+        "fast3r-reference,fast3r,student-reference"
     ),
     budget: Annotated[
         float | None,

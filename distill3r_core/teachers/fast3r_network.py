@@ -68,6 +68,7 @@ class Fast3R(nn.Module):
         *,
         portrait: Bool[Tensor, "B N"] | None = None,
         head_chunk: int = HEAD_CHUNK,
+        reference: bool = False,
     ) -> list[Fast3RMaps]:
         """Maps of every view, at the size that its picture is stored in.
 
@@ -77,26 +78,32 @@ class Fast3R(nn.Module):
             portrait: Items that are stored transposed, in landscape, though their true shape is
                 portrait. None: none; only a landscape embedding knows of such.
             head_chunk: Views that go through a head at once.
+            reference: The heads in the published order of operations, and every layer kept.
         """
         batch, views = len(images[0]), len(images)
         if portrait is None:
             portrait = torch.zeros(batch, views, dtype=torch.bool)
         assert self.config.landscape_embed or not portrait.any(), "pictures are stored upright"
         tokens = self._encode(images, portrait)
+        hooks = hooked_layers(self.config.decoder_depth)
         layers = self.fusion(
             torch.cat(tokens, dim=1),
             view_numbers,
             [part.shape[1] for part in tokens],
-            layers=hooked_layers(self.config.decoder_depth),
+            layers=None if reference else hooks,
         )
+        if reference:
+            layers = [layers[hook] for hook in hooks]
         sizes = {tuple(image.shape[-2:]) for image in images}
         if len(sizes) == 1 and not portrait.any():
-            return self._together(layers, sizes.pop(), views, head_chunk)
+            return self._together(layers, sizes.pop(), views, head_chunk, reference=reference)
         found, start = [], 0
         for index, image in enumerate(images):
             stop = start + tokens[index].shape[1]
             parts = [layer[:, start:stop] for layer in layers]
-            found.append(self._apart(parts, image, portrait[:, index], head_chunk))
+            found.append(
+                self._apart(parts, image, portrait[:, index], head_chunk, reference=reference)
+            )
             start = stop
         return found
 
@@ -125,7 +132,13 @@ class Fast3R(nn.Module):
         return done
 
     def _together(
-        self, layers: Sequence[Tensor], size: tuple[int, ...], views: int, chunk: int
+        self,
+        layers: Sequence[Tensor],
+        size: tuple[int, ...],
+        views: int,
+        chunk: int,
+        *,
+        reference: bool,
     ) -> list[Fast3RMaps]:
         """All views of one size through the heads, view after view."""
         grid = self._grid(size)
@@ -133,8 +146,8 @@ class Fast3R(nn.Module):
             layer.unflatten(1, (views, -1)).transpose(0, 1).flatten(0, 1)  # (N*B, P, D)
             for layer in layers
         ]
-        wide = predict_maps(self.global_head, rows, grid, chunk=chunk)
-        close = predict_maps(self.local_head, rows, grid, chunk=chunk)
+        wide = predict_maps(self.global_head, rows, grid, chunk=chunk, reference=reference)
+        close = predict_maps(self.local_head, rows, grid, chunk=chunk, reference=reference)
         return [
             Fast3RMaps(far, near)
             for far, near in zip(_by_view(wide, views), _by_view(close, views), strict=True)
@@ -146,6 +159,8 @@ class Fast3R(nn.Module):
         image: Float[Tensor, "B 3 H W"],
         portrait: Bool[Tensor, " B"],
         chunk: int,
+        *,
+        reference: bool,
     ) -> Fast3RMaps:
         """One view, its portrait items predicted upright and laid down again."""
         height, width = image.shape[-2:]
@@ -159,7 +174,7 @@ class Fast3R(nn.Module):
                     continue
                 size = (width, height) if stands else (height, width)
                 rows = [layer[chosen] for layer in layers]
-                maps = predict_maps(head, rows, self._grid(size), chunk=chunk)
+                maps = predict_maps(head, rows, self._grid(size), chunk=chunk, reference=reference)
                 laid = maps.points.transpose(1, 2) if stands else maps.points
                 points[chosen] = laid
                 confidence[chosen] = maps.confidence.mT if stands else maps.confidence

@@ -19,7 +19,7 @@ from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.io.files import write_text
 from distill3r_core.profiling import pick_device
 from distill3r_core.report import Progress, Report, Silent, Table
-from distill3r_core.stages.bench.models import REFERENCE, STUDENT, TEACHER, TEACHER_HERE
+from distill3r_core.stages.bench.models import REFERENCE, STUDENT, TEACHER, TEACHER_REFERENCE
 from distill3r_core.stages.bench.plan import parse_views
 from distill3r_core.stages.bench.report import RESULT
 from distill3r_core.stages.bench.run import BenchSettings, benchmark
@@ -44,7 +44,7 @@ class GateSettings:
     many: Annotated[int, Field(ge=2)] = 1000  # of the student alone
     size: str = "378x518"
     preset: str = "paper"
-    compare: str = f"{TEACHER},{TEACHER_HERE},{REFERENCE}"
+    compare: str = f"{TEACHER_REFERENCE},{TEACHER},{REFERENCE}"
     budget: float | None = None  # seconds of each of the four measurements; None: as `bench`
     device: str = "auto"
     output: Path | None = None  # None: results/bench/gates-NNN, the next number
@@ -151,8 +151,8 @@ def judge(
     ratios = {entry["views"]: entry["models"] for entry in beside["ratios"]}
     gates = []
     for model, wanted, words in (
-        (TEACHER, AGAINST_TEACHER, "teacher / student, seconds"),
-        (TEACHER_HERE, SAME_KERNELS, "teacher on the student's kernels / student, seconds"),
+        (TEACHER_REFERENCE, AGAINST_TEACHER, "teacher as published / student, seconds"),
+        (TEACHER, SAME_KERNELS, "teacher on the student's blocks / student, seconds"),
         (REFERENCE, AGAINST_REFERENCE, "published order / student, seconds"),
     ):
         for count, least in wanted.items():

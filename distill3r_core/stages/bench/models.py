@@ -25,7 +25,7 @@ from distill3r_core.teachers.fast3r_config import RELEASED
 from distill3r_core.teachers.fast3r_network import Fast3R
 
 STUDENT, REFERENCE = "student", "student-reference"
-TEACHER, TEACHER_HERE = "fast3r", "fast3r-our-kernels"
+TEACHER, TEACHER_REFERENCE = "fast3r", "fast3r-reference"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 Forward = Callable[[Float[Tensor, "1 N 3 H W"]], Sequence[Tensor]]
@@ -131,13 +131,14 @@ def _reference(subject: Subject) -> Forward:
 
 
 def _teacher(subject: Subject) -> Forward:
+    return _teacher_forward(subject, _fast3r(subject.device), reference=False)
+
+
+def _teacher_reference(subject: Subject) -> Forward:
+    """As its authors run it: their order of operations, their attention kernel."""
     network = _fast3r(subject.device)
     network.fusion.kernels = _flash
-    return _teacher_forward(subject, network)
-
-
-def _teacher_here(subject: Subject) -> Forward:
-    return _teacher_forward(subject, _fast3r(subject.device))
+    return _teacher_forward(subject, network, reference=True)
 
 
 def _fast3r(device: torch.device) -> Fast3R:
@@ -146,14 +147,14 @@ def _fast3r(device: torch.device) -> Fast3R:
         return Fast3R(RELEASED, dtype=torch.bfloat16 if device.type == "cuda" else None).eval()
 
 
-def _teacher_forward(subject: Subject, network: Fast3R) -> Forward:
+def _teacher_forward(subject: Subject, network: Fast3R, *, reference: bool) -> Forward:
     chunk = HEADS_AT_ONCE.get(subject.device.type, 1)
 
     def forward(images: Float[Tensor, "1 N 3 H W"]) -> Sequence[Tensor]:
         views = [2 * view - 1 for view in images.unbind(1)]
         numbers = sequential_view_numbers(1, len(views)).to(images.device)
         with subject.autocast:
-            maps = network(views, numbers, head_chunk=chunk)
+            maps = network(views, numbers, head_chunk=chunk, reference=reference)
         return [
             tensor
             for view in maps
@@ -187,4 +188,4 @@ MODELS: Registry[Callable[[Subject], Forward]] = Registry("model to compare with
 MODELS.add(STUDENT, _student)
 MODELS.add(REFERENCE, _reference)
 MODELS.add(TEACHER, _teacher)
-MODELS.add(TEACHER_HERE, _teacher_here)
+MODELS.add(TEACHER_REFERENCE, _teacher_reference)

@@ -12,7 +12,7 @@ from distill3r_core.stages.bench.models import (
     MODELS,
     STUDENT,
     TEACHER,
-    TEACHER_HERE,
+    TEACHER_REFERENCE,
     Subject,
     network_of,
     spec_of,
@@ -84,7 +84,7 @@ def contenders(
     found = []
     for name in names:
         MODELS[name]  # an unknown name fails here, with the nearest one
-        network = FAST3R if name in (TEACHER, TEACHER_HERE) else student
+        network = FAST3R if name in (TEACHER, TEACHER_REFERENCE) else student
         subject = Subject(name, preset, model, device, precision)
         found.append(Contender(subject, network, nearest_multiple(size, network.patch)))
     return tuple(found)

@@ -263,10 +263,10 @@ def test_gates_are_measured_by_one_command_and_judged(imagine, tmp_path):
     report = measure_gates(settings)
     gates = {gate["name"]: gate for gate in report.result["gates"]}
     # On the imagined machine time is arithmetic: the ratio is that of the FLOP.
-    near = gates["teacher / student, seconds, 12 views"]
+    near = gates["teacher as published / student, seconds, 12 views"]
     assert near["measured"] == pytest.approx(3.21, abs=0.01)
     assert near["kept"] is False
-    same = gates["teacher on the student's kernels / student, seconds, 128 views"]
+    same = gates["teacher on the student's blocks / student, seconds, 128 views"]
     assert same["measured"] == pytest.approx(5.14, abs=0.01)
     assert same["kept"] is True
     assert gates["published order / student, seconds, 32 views"]["measured"] == pytest.approx(1)
@@ -290,7 +290,7 @@ def test_growth_and_exponent_are_those_of_a_case_worked_by_hand():
                 "status": "measured"}  # fmt: skip
 
     beside = {
-        "ratios": [{"views": 12, "models": {"fast3r": {"ratio": 4.0}}}],
+        "ratios": [{"views": 12, "models": {"fast3r-reference": {"ratio": 4.0}}}],
         "rows": [row("student", 12, 1.0, 10**9), row("student", 112, 10.0, 2 * 10**9)],
     }
     many = {"rows": [row("student", 1120, 1000.0, 10**10)]}
@@ -298,8 +298,8 @@ def test_growth_and_exponent_are_those_of_a_case_worked_by_hand():
         gate.name: gate
         for gate in judge(beside, many, {24.0: many}, views=(12, 112), many_views=1120)
     }
-    assert gates["teacher / student, seconds, 12 views"].kept is True
-    assert gates["teacher / student, seconds, 32 views"].kept is None
+    assert gates["teacher as published / student, seconds, 12 views"].kept is True
+    assert gates["teacher as published / student, seconds, 32 views"].kept is None
     assert gates["memory for each view more, MB"].measured == pytest.approx(10)
     assert gates["exponent of time, 112 to 1120 views"].measured == pytest.approx(2)
     assert gates["exponent of time, 112 to 1120 views"].kept is False
