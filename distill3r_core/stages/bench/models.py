@@ -26,6 +26,7 @@ from distill3r_core.teachers.fast3r_network import Fast3R
 
 STUDENT, REFERENCE = "student", "student-reference"
 TEACHER, TEACHER_REFERENCE = "fast3r", "fast3r-reference"
+PUBLISHED_CHUNK = 20  # views that go through a head at once in the published code
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 Forward = Callable[[Float[Tensor, "1 N 3 H W"]], Sequence[Tensor]]
@@ -125,7 +126,7 @@ def _reference(subject: Subject) -> Forward:
 
     def forward(images: Float[Tensor, "1 N 3 H W"]) -> Sequence[Tensor]:
         with subject.autocast:
-            return _maps(student(images, reference=True))
+            return _maps(student(images, reference=True, head_chunk=PUBLISHED_CHUNK))
 
     return forward
 
