@@ -157,8 +157,9 @@ class DPTHead(nn.Module):
             assert isinstance(project, nn.Conv2d)
             weight, bias = project.weight[:, :, 0, 0], project.bias
             x = linear(tokens.to(weight.dtype), weight, bias).to(self.narrow.weight.dtype)
-            # (n, C, h, w), in memory still channels last, which is what convolutions like
-            maps.append(reduce(resize(x.mT.unflatten(2, grid))))
+            # (n, C, h, w), in memory still channels last, which is what convolutions like. The
+            # axes are moved last: only so one view alone is seen to lie that way too.
+            maps.append(reduce(resize(x.unflatten(1, grid).permute(0, 3, 1, 2))))
         return maps
 
 

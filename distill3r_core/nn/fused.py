@@ -12,7 +12,7 @@ from functools import cache
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, relu_
+from torch.nn.functional import conv2d, interpolate, relu_
 
 _log = logging.getLogger(__name__)
 _KINDS = (torch.bfloat16, torch.float16, torch.float32)
@@ -47,24 +47,29 @@ def upsample(x: Float[Tensor, "n C h w"], size: tuple[int, int]) -> Float[Tensor
 
 
 def convolve_relu(x: Float[Tensor, "n C h w"], layer: nn.Conv2d) -> Float[Tensor, "n D h w"]:
-    """`relu(layer(x))`; on a GPU in one call of cuDNN."""
-    if not _lean(x, layer) or layer.bias is None:
+    """`relu(layer(x))`."""
+    if not _is_lean(x, layer):
         return relu_(layer(x))
-    assert not isinstance(layer.padding, str)
-    geometry = layer.stride, layer.padding, layer.dilation
-    return torch.cudnn_convolution_relu(x, layer.weight, layer.bias, *geometry, layer.groups)
+    from distill3r_core.nn.fused_kernels import finish
+
+    assert layer.bias is not None
+    return finish(_without_bias(x, layer), layer.bias)
 
 
 def convolve_add(
     x: Float[Tensor, "n C h w"], layer: nn.Conv2d, other: Float[Tensor, "n D h w"]
 ) -> Float[Tensor, "n D h w"]:
     """`layer(x) + other`, in new memory."""
-    if not _lean(x, layer) or layer.bias is None:
+    if not _is_lean(x, layer):
         return layer(x).add_(other)
-    from distill3r_core.nn.fused_kernels import add_residual
+    from distill3r_core.nn.fused_kernels import finish
 
-    bare = nn.functional.conv2d(x, layer.weight, None, layer.stride, layer.padding)
-    return add_residual(bare, layer.bias, other)
+    assert layer.bias is not None
+    return finish(_without_bias(x, layer), layer.bias, other)
+
+
+def _without_bias(x: Tensor, layer: nn.Conv2d) -> Tensor:
+    return conv2d(x, layer.weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
 def maps_of(
@@ -87,7 +92,8 @@ def is_fused(x: Tensor) -> bool:
     return kernels_work()
 
 
-def _lean(x: Tensor, layer: nn.Conv2d) -> bool:
-    """No gradients are wanted, and nobody casts on the way."""
+def _is_lean(x: Tensor, layer: nn.Conv2d) -> bool:
+    """A bias, no gradients wanted, and nobody casts on the way."""
     plain = not torch.is_grad_enabled() and x.dtype == layer.weight.dtype
-    return plain and not torch.is_autocast_enabled(x.device.type) and is_fused(x)
+    plain = plain and layer.bias is not None and not torch.is_autocast_enabled(x.device.type)
+    return plain and is_fused(x)

@@ -80,13 +80,16 @@ def _upsample_backward(
 
 @triton.jit
 @no_type_check
-def _add(target, bias, other, total, channels, BLOCK: tl.constexpr):
-    """`target += bias + other`, number by number."""
+def _finish(target, bias, other, total, channels, SUM: tl.constexpr, BLOCK: tl.constexpr):
+    """`target + bias + other`, or `relu(target + bias)`, number by number, in place."""
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = place < total
     value = tl.load(target + place, inside).to(tl.float32)
     value += tl.load(bias + place % channels, inside).to(tl.float32)
-    value += tl.load(other + place, inside).to(tl.float32)
+    if SUM:
+        value += tl.load(other + place, inside).to(tl.float32)
+    else:
+        value = tl.where(value < 0, 0.0, value)  # and NaN stays what it is
     tl.store(target + place, value.to(target.dtype.element_ty), inside)
 
 
@@ -154,13 +157,26 @@ class Upsampled(torch.autograd.Function):
         return x, None
 
 
-def add_residual(
-    target: Float[Tensor, "n C h w"], bias: Float[Tensor, " C"], other: Float[Tensor, "n C h w"]
+def finish(
+    target: Float[Tensor, "n C h w"],
+    bias: Float[Tensor, " C"],
+    other: Float[Tensor, "n C h w"] | None = None,
 ) -> Float[Tensor, "n C h w"]:
-    """`target + bias + other`, written into `target`."""
-    other = other.contiguous(memory_format=torch.channels_last)
+    """`target + bias + other`, or without `other` `relu(target + bias)`.
+
+    Args:
+        target: A convolution without its bias; its memory may take the result.
+        bias: Of the convolution.
+        other: What is added.
+    """
+    target = target.contiguous(memory_format=torch.channels_last)
+    if other is not None:
+        other = other.contiguous(memory_format=torch.channels_last)
     total = target.numel()
-    _add[(triton.cdiv(total, _TILE),)](target, bias, other, total, target.shape[1], BLOCK=_TILE)
+    _finish[(triton.cdiv(total, _TILE),)](
+        target, bias, target if other is None else other, total, target.shape[1],
+        SUM=other is not None, BLOCK=_TILE,
+    )  # fmt: skip
     return target
 
 
