@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, relu
 
-from distill3r_core.nn.fused import convolve_add, convolve_relu, upsample
+from distill3r_core.nn.fused import convolve_relu, upsample
 from distill3r_core.nn.upsampled import convolve_upsampled
 
 LAYER_WIDTHS = (96, 192, 384, 768)  # of Fast3R and Distill3R
@@ -36,7 +36,7 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Float[Tensor, "n F h w"]) -> Float[Tensor, "n F h w"]:
         """`x + conv2(relu(conv1(relu(x))))`, in as few passes over memory as that takes."""
-        return convolve_add(convolve_relu(relu(x), self.conv1), self.conv2, x)
+        return self.conv2(convolve_relu(relu(x), self.conv1)).add_(x)
 
 
 class FusionStage(nn.Module):

@@ -47,29 +47,19 @@ def upsample(x: Float[Tensor, "n C h w"], size: tuple[int, int]) -> Float[Tensor
 
 
 def convolve_relu(x: Float[Tensor, "n C h w"], layer: nn.Conv2d) -> Float[Tensor, "n D h w"]:
-    """`relu(layer(x))`."""
-    if not _is_lean(x, layer):
+    """`relu(layer(x))`; on a GPU bias and ReLU in one pass where nobody wants gradients.
+
+    cuDNN would do all three in one call, but torch gives it the result's own memory, as it was
+    left, as a second summand with factor 0: not a number times 0 is not a number.
+    """
+    lean = not torch.is_grad_enabled() and x.dtype == layer.weight.dtype
+    if layer.bias is None or not lean or not is_fused(x) or _casts(x):
         return relu_(layer(x))
-    from distill3r_core.nn.fused_kernels import finish
+    from distill3r_core.nn.fused_kernels import add_relu
 
-    assert layer.bias is not None
-    return finish(_without_bias(x, layer), layer.bias)
-
-
-def convolve_add(
-    x: Float[Tensor, "n C h w"], layer: nn.Conv2d, other: Float[Tensor, "n D h w"]
-) -> Float[Tensor, "n D h w"]:
-    """`layer(x) + other`, in new memory."""
-    if not _is_lean(x, layer):
-        return layer(x).add_(other)
-    from distill3r_core.nn.fused_kernels import finish
-
-    assert layer.bias is not None
-    return finish(_without_bias(x, layer), layer.bias, other)
-
-
-def _without_bias(x: Tensor, layer: nn.Conv2d) -> Tensor:
-    return conv2d(x, layer.weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+    assert not isinstance(layer.padding, str)
+    geometry = layer.stride, layer.padding, layer.dilation, layer.groups
+    return add_relu(conv2d(x, layer.weight, None, *geometry), layer.bias)
 
 
 def maps_of(
@@ -92,8 +82,5 @@ def is_fused(x: Tensor) -> bool:
     return kernels_work()
 
 
-def _is_lean(x: Tensor, layer: nn.Conv2d) -> bool:
-    """A bias, no gradients wanted, and nobody casts on the way."""
-    plain = not torch.is_grad_enabled() and x.dtype == layer.weight.dtype
-    plain = plain and layer.bias is not None and not torch.is_autocast_enabled(x.device.type)
-    return plain and is_fused(x)
+def _casts(x: Tensor) -> bool:
+    return torch.is_autocast_enabled(x.device.type)

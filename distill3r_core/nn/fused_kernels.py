@@ -80,16 +80,13 @@ def _upsample_backward(
 
 @triton.jit
 @no_type_check
-def _finish(target, bias, other, total, channels, SUM: tl.constexpr, BLOCK: tl.constexpr):
-    """`target + bias + other`, or `relu(target + bias)`, number by number, in place."""
+def _add_relu(target, bias, total, channels, BLOCK: tl.constexpr):
+    """`relu(target + bias)`, number by number, in place."""
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = place < total
     value = tl.load(target + place, inside).to(tl.float32)
     value += tl.load(bias + place % channels, inside).to(tl.float32)
-    if SUM:
-        value += tl.load(other + place, inside).to(tl.float32)
-    else:
-        value = tl.where(value < 0, 0.0, value)  # and NaN stays what it is
+    value = tl.where(value < 0, 0.0, value)  # and NaN stays what it is
     tl.store(target + place, value.to(target.dtype.element_ty), inside)
 
 
@@ -157,26 +154,13 @@ class Upsampled(torch.autograd.Function):
         return x, None
 
 
-def finish(
-    target: Float[Tensor, "n C h w"],
-    bias: Float[Tensor, " C"],
-    other: Float[Tensor, "n C h w"] | None = None,
+def add_relu(
+    target: Float[Tensor, "n C h w"], bias: Float[Tensor, " C"]
 ) -> Float[Tensor, "n C h w"]:
-    """`target + bias + other`, or without `other` `relu(target + bias)`.
-
-    Args:
-        target: A convolution without its bias; its memory may take the result.
-        bias: Of the convolution.
-        other: What is added.
-    """
+    """`relu(target + bias)`; the memory of `target` may take the result."""
     target = target.contiguous(memory_format=torch.channels_last)
-    if other is not None:
-        other = other.contiguous(memory_format=torch.channels_last)
     total = target.numel()
-    _finish[(triton.cdiv(total, _TILE),)](
-        target, bias, target if other is None else other, total, target.shape[1],
-        SUM=other is not None, BLOCK=_TILE,
-    )  # fmt: skip
+    _add_relu[(triton.cdiv(total, _TILE),)](target, bias, total, target.shape[1], BLOCK=_TILE)
     return target
 
 

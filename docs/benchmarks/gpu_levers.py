@@ -43,7 +43,6 @@ def without(*names: str) -> Callable[[], Any]:
     plain = {
         "upsample": (dpt, "upsample", _torchs_upsampling),
         "relu": (dpt, "convolve_relu", lambda x, layer: relu_(layer(x))),
-        "add": (dpt, "convolve_add", lambda x, layer, other: layer(x).add_(other)),
         "maps": (maps, "is_fused", lambda x: False),
     }
 
@@ -142,9 +141,8 @@ def inference(counts: list[int]) -> dict[str, Any]:
         "flash attention": (nothing, flash),
         "torch's upsampling": (without("upsample"), own),
         "convolution, then ReLU": (without("relu"), own),
-        "convolution, then sum": (without("add"), own),
         "last layer apart": (without("maps"), own),
-        "no fused kernels": (without("upsample", "relu", "add", "maps"), own),
+        "no fused kernels": (without("upsample", "relu", "maps"), own),
         "cudnn.benchmark": (benchmark_mode, own),
         "tf32": (tf32, own),
         "global head only": (nothing, lambda images: own(images, head="global")),
