@@ -195,8 +195,10 @@ class ShardWriter:
 
     def close(self) -> None:
         """Give the shard free."""
-        self._database.close()
-        self._lock.release()
+        try:
+            self._database.close()
+        finally:
+            self._lock.release()
 
     def __enter__(self) -> "ShardWriter":
         return self
