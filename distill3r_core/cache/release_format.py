@@ -9,14 +9,16 @@ import io
 import json
 import pickle
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import Bool, Float16
 
+from distill3r_core.disk import disk_errors
 from distill3r_core.errors import DamageError
 
 ARRAYS = "consolidated.npz"
@@ -105,11 +107,15 @@ def unpack_masks(packed: np.ndarray, size: tuple[int, int]) -> Bool[np.ndarray, 
 
 
 def write_sample(folder: Path, sample: ReleaseSample) -> None:
-    """Write a sample; its archive last, and under its name only when it is whole."""
+    """Write a sample; its archive last, and both files under their names only when they are whole.
+
+    Raises:
+        DiskFullError: There is no room; what was written of the file in hand is removed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / VIEWS).write_text(json.dumps(dict(sample.views), indent=2), encoding="utf-8")
-    beside = folder / f".{ARRAYS}.partial"
-    with beside.open("wb") as file:
+    with _whole(folder / VIEWS) as file:
+        file.write(json.dumps(dict(sample.views), indent=2).encode())
+    with _whole(folder / ARRAYS) as file:
         np.savez_compressed(
             file,
             xyz_local=sample.xyz_local,
@@ -120,7 +126,19 @@ def write_sample(folder: Path, sample: ReleaseSample) -> None:
             num_views=len(sample.masks),
             inference_time=np.float32(sample.seconds),
         )
-    beside.replace(folder / ARRAYS)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file that gets its name when all of it is written."""
+    beside = path.with_name(f".{path.name}.partial")
+    with disk_errors(path):
+        try:
+            with beside.open("wb") as file:
+                yield file
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 def read_sample(folder: Path) -> ReleaseSample:

@@ -1,7 +1,9 @@
 """The original project's format: written, read, and refused where it is not what it claims."""
 
 import json
+import os
 import pickle
+import resource
 
 import numpy as np
 import pytest
@@ -11,15 +13,22 @@ from cache_material import a_header, fill, pictures, rgbd_manifest, smooth_targe
 from distill3r_core.cache.maps_layout import Kind
 from distill3r_core.cache.release_format import (
     ARRAYS,
+    VIEWS,
     ReleaseSample,
     read_sample,
     unpack_masks,
     write_sample,
 )
 from distill3r_core.cache.sample_codec import SampleEncoder, float16_step
-from distill3r_core.cache.store import TeacherCache, unpacked
-from distill3r_core.errors import DamageError, NothingUsableError
+from distill3r_core.cache.store import CacheWriter, TeacherCache, unpacked
+from distill3r_core.errors import (
+    DamageError,
+    DiskFullError,
+    InputMissingError,
+    NothingUsableError,
+)
 from distill3r_core.stages.cache import CacheSettings, build_cache
+from distill3r_core.stages.cache.merge import stored_sample
 from distill3r_core.stages.cache.release import (
     ImportSettings,
     export_release,
@@ -165,6 +174,54 @@ def test_a_cache_goes_to_the_original_format_and_comes_back(tmp_path):
         close = {"rtol": 2**-9, "atol": 2**-8}
         moved = (one.targets.points_global[mask], other.targets.points_global[mask])
         torch.testing.assert_close(*moved, **close)
+
+
+def test_a_samples_number_does_not_depend_on_which_others_are_finished(tmp_path):
+    header = a_header(4)
+    fill(tmp_path / "whole", header)
+    whole, half = TeacherCache(tmp_path / "whole"), tmp_path / "half"
+    with CacheWriter(half, header) as writer:
+        for name in whole.names()[2:]:
+            writer.put(stored_sample(whole, name))
+    export_release(half, tmp_path / "npz")
+    folders = sorted(path.parent.name for path in (tmp_path / "npz").rglob(ARRAYS))
+    assert folders == ["scene_sample02", "scene_sample03"]
+    views = json.loads((tmp_path / "npz/data/scene_sample02/sampled_views.json").read_text())
+    assert (views["sample_id"], views["total_samples"]) == (2, 4)
+    export_release(tmp_path / "whole", tmp_path / "npz")
+    export_release(tmp_path / "whole", tmp_path / "at once")
+    for path in (tmp_path / "npz").rglob("*.npz"):
+        other = tmp_path / "at once" / path.relative_to(tmp_path / "npz")
+        with np.load(path, allow_pickle=True) as one, np.load(other, allow_pickle=True) as two:
+            np.testing.assert_array_equal(one["xyz_local"], two["xyz_local"])
+
+
+@pytest.mark.parametrize("limit", [100, 5000])
+def test_an_export_to_a_full_disk_leaves_no_part_of_a_file(tmp_path, limit):
+    fill(tmp_path / "ours", a_header())
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            with pytest.raises(DiskFullError, match="npz/data/scene_sample00"):
+                export_release(tmp_path / "ours", tmp_path / "npz")
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    left = [path.name for path in (tmp_path / "npz").rglob("*") if path.is_file()]
+    assert left == ([] if limit == 100 else [VIEWS])
+    assert export_release(tmp_path / "ours", tmp_path / "npz").result["written"] == 3
+
+
+def test_an_import_from_a_folder_of_pictures_that_is_not_there_creates_nothing(tmp_path):
+    fill(tmp_path / "ours", a_header())
+    export_release(tmp_path / "ours", tmp_path / "npz")
+    settings = ImportSettings(tmp_path / "npz", tmp_path / "back", images=tmp_path / "nowhere")
+    with pytest.raises(InputMissingError, match="nowhere"):
+        import_release(settings)
+    assert not (tmp_path / "back").exists()
 
 
 def test_an_import_without_its_pictures_says_where_to_name_them(tmp_path):
