@@ -22,7 +22,9 @@ def refusal(
         code: Of `errno`.
         then: What to do when there is room again.
     """
-    if code is not None and code in NO_ROOM:
+    if code is None:
+        return None
+    if code in NO_ROOM:
         return DiskFullError(
             f"cannot write {path}: {os.strerror(code)}", hint=f"free some space and {then}"
         )

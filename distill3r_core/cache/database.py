@@ -27,6 +27,7 @@ from distill3r_core.disk import NO_ROOM, refusal
 from distill3r_core.errors import DamageError, DiskFullError
 
 DATA = "data.mdb"
+READERS = "lock.mdb"  # LMDB's table of readers, made before the data
 
 _MAP_SIZE = 1 << 40  # address space only; a file never outgrows it
 _SMALL_MAP = 1 << 24  # for an empty file, where address space is limited

@@ -106,6 +106,28 @@ def test_siblings_do_what_they_say(cli_inprocess, folder):
     assert run("verify", "caches/other", "--repair")[0] == 0
 
 
+def test_verify_and_import_end_as_the_contract_says(cli_inprocess, folder):
+    def run(*arguments: str) -> tuple[int, str, str]:
+        return cli_inprocess("cache", *arguments, cwd=folder)
+
+    assert run("--size", "28x42", "--shard", "0/2")[0] == 0
+    status, out, _ = run("verify", "--json")
+    answer = json.loads(out)
+    assert (status, answer["result"]["ok"]) == (5, True)
+    assert [one["item"] for one in answer["failed"]] == answer["result"]["missing"]
+    assert run("verify", "--recompute", "1", "--manifest", "gone.csv")[0] == 3
+    (folder / "caches/teacher/shard-0000/data.mdb").unlink()
+    status, out, err = run("verify")
+    assert (status, "data.mdb is gone" in err, "damaged" in out) == (1, True, True)
+    assert run("verify", "--repair")[0] == 0
+    assert run("--size", "28x42", "--resume")[0] == 0
+    assert run("verify")[0] == 0
+    assert run("export", "caches/teacher", "-o", "npz")[0] == 0
+    status, _, err = run("import", "npz", "--images", "nowhere", "-o", "caches/back")
+    assert (status, "nowhere" in err) == (3, True)
+    assert not (folder / "caches/back").exists()
+
+
 def test_an_option_before_a_sibling_is_refused_and_not_dropped(cli_inprocess, folder):
     status, _, err = cli_inprocess("cache", "--resume", "info", "x", cwd=folder)
     assert status == 2

@@ -209,6 +209,7 @@ def _header(settings: CacheSettings, teacher: Teacher, manifest: Manifest) -> Ca
         metric=teacher.metric and not unknown,
         teacher_settings=dict(teacher.settings),
         export=export,
+        views=None if manifest.has_windows else settings.views,
         codec="exact" if settings.exact_global else "similarity",
         processing=recorded_processing(manifest.root),
     )
