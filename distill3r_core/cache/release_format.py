@@ -8,7 +8,9 @@
 import io
 import json
 import pickle
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +28,18 @@ VIEWS = "sampled_views.json"
 
 _PLANES = ("xyz_local", "xyz_global", "conf_local", "conf_global")
 
+# What Python raises of a zip archive, an array in it, or numbers in that, which are none.
+_UNREADABLE = (
+    OSError,
+    KeyError,
+    ValueError,
+    TypeError,
+    EOFError,
+    RuntimeError,  # packed in an unknown way, or encrypted
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+)
 # Where numpy's own pickles of object arrays come from; nothing else is loaded.
 _HARMLESS = {
     ("numpy", "ndarray"),
@@ -154,13 +168,25 @@ def read_sample(folder: Path) -> ReleaseSample:
             arrays = {name: _array(archive, name) for name in _PLANES}
             packed = _objects(archive, "masks")
             seconds = float(_array(archive, "inference_time"))
-        size = (arrays["conf_local"].shape[1], arrays["conf_local"].shape[2])
-        masks = unpack_masks(packed, size)
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        _check_shapes(path, arrays, len(packed))
+        masks = unpack_masks(packed, arrays["conf_local"].shape[1:])
+    except _UNREADABLE as error:
         raise DamageError(f"{path} cannot be read: {error}") from error
     except pickle.UnpicklingError as error:
         raise DamageError(f"{path} has masks that are no lists of numbers: {error}") from error
+    if not isinstance(views, dict):
+        raise DamageError(f"{folder / VIEWS} is no JSON object")
     return ReleaseSample(masks=masks, views=views, seconds=seconds, **arrays)
+
+
+def _check_shapes(path: Path, arrays: Mapping[str, np.ndarray], masks: int) -> None:
+    """Raises: DamageError: The arrays are not maps of the same views."""
+    wanted = (masks, *arrays["conf_local"].shape[1:])
+    for name, array in arrays.items():
+        shape = (*wanted, 3) if name.startswith("xyz") else wanted
+        if len(wanted) != 3 or array.shape != shape or array.dtype.kind != "f":
+            found = f"{array.dtype}{list(array.shape)}"
+            raise DamageError(f"{path}: {name} is {found}, which is no map of {masks} views")
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:

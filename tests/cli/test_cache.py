@@ -98,6 +98,8 @@ def test_siblings_do_what_they_say(cli_inprocess, folder):
     assert run("export", "caches/other", "--format", "npz", "-o", "npz")[0] == 0
     assert run("import", "npz", "-o", "caches/back")[0] == 0
     assert run("info", "caches/nothing")[0] == 3
+    status, _, err = run("info", "--picture", "x.png", "--sample", "own/desk/9")
+    assert (status, "the first is 'own/desk/000'" in err) == (1, True)
     assert run("export", "caches/other", "--format", "zip", "-o", "zip")[0] == 2
     data = folder / "caches/other/shard-0000/data.mdb"
     data.write_bytes(data.read_bytes()[:5000])

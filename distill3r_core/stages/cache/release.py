@@ -12,7 +12,13 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from distill3r_core import config, paths
 from distill3r_core.cache.header import HEADER, CacheHeader, PlannedSample
-from distill3r_core.cache.release_format import ARRAYS, ReleaseSample, read_sample, write_sample
+from distill3r_core.cache.release_format import (
+    ARRAYS,
+    VIEWS,
+    ReleaseSample,
+    read_sample,
+    write_sample,
+)
 from distill3r_core.cache.store import CachedSample, CacheWriter, TeacherCache
 from distill3r_core.data.views import picture_hash
 from distill3r_core.errors import (
@@ -150,7 +156,12 @@ def import_release(settings: ImportSettings, *, progress: Progress = Silent()) -
     folders = sorted(path.parent for path in settings.path.rglob(ARRAYS))
     if not folders:
         raise InputMissingError(f"no {ARRAYS} under {settings.path}")
-    plan = {_name(folder, settings.path): folder for folder in folders}
+    failed: list[Failure] = []
+    plan: dict[str, Path] = {}
+    for folder in folders:
+        first = plan.setdefault(_name(folder, settings.path), folder)
+        if first is not folder:
+            failed.append(Failure(str(folder), f"stands for the same sample as {first}"))
     planned = tuple(
         PlannedSample(name, _content(folder / ARRAYS), "train") for name, folder in plan.items()
     )
@@ -167,7 +178,6 @@ def import_release(settings: ImportSettings, *, progress: Progress = Silent()) -
         export={"resample": "release", "threshold_on": "confidence", "global_map": "aligned"},
         plan=planned,
     )
-    failed: list[Failure] = []
     done = _finished(settings.output, header)
     progress.begin("importing", total=len(planned), unit="samples")
     with CacheWriter(settings.output, header) as writer:
@@ -253,9 +263,9 @@ def _pictures(
     The release squashed a portrait picture's maps upright, though it showed its student the picture
     transposed: here the picture is squashed like its maps.
     """
-    listed: Sequence[str] = sample.views.get("final_image_paths") or sample.views.get(
-        "sampled_image_paths", ()
-    )
+    listed = sample.views.get("final_image_paths") or sample.views.get("sampled_image_paths", [])
+    if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
+        raise DamageError(f"{VIEWS} names no pictures, but {listed!r}")
     if len(listed) != len(sample.masks):
         raise DamageError(f"{len(listed)} pictures are listed for {len(sample.masks)} views")
     images, hashes, found = [], [], []

@@ -108,7 +108,7 @@ def verify_cache(settings: VerifySettings, *, progress: Progress = Silent()) -> 
         cache.refresh()
     again: dict[str, Difference] = {}
     if witness is not None:
-        unfit = {one.name for one in damage} | {failure.item for failure in changed}
+        unfit = {failure.item for failure in changed}
         known = [n for n in _names(cache, damage) if n in witness.samples and n not in unfit]
         some = random.Random(settings.seed).sample(known, min(settings.recompute, len(known)))
         again = ask_again(cache, witness, some, progress)
@@ -255,7 +255,12 @@ def _changed(
     if not manifest.exists():
         return []
     samples = samples_of(read_manifest(manifest), cache.header)
-    known = [name for name in _names(cache, damage) if name in samples]
+    # An imported sample is known by its files, which are no pictures of a manifest.
+    known = [
+        name
+        for name in _names(cache, damage)
+        if name in samples and "contents" in cache.detail(name)
+    ]
     changed: list[Failure] = []
     progress.begin("comparing pictures", total=len(known), unit="samples")
     for name in known:
@@ -292,10 +297,9 @@ def _repair(damage: Sequence[_Damage]) -> None:
 
 
 def _names(cache: TeacherCache, damage: Sequence[_Damage]) -> list[str]:
-    """Finished samples; none where a shard cannot be opened, which is damage enough."""
-    if any(one.name is None for one in damage):
-        return []
-    return cache.names()
+    """Sound samples; none where a shard cannot be opened, which is damage enough."""
+    broken = {one.name for one in damage}
+    return [] if None in broken else [name for name in cache.names() if name not in broken]
 
 
 def _describe(damage: _Damage) -> str:

@@ -145,6 +145,20 @@ def test_samples_that_are_broken_or_changed_are_not_asked_about(settings, check)
     assert any("3 samples" in note for note in found.notes)
 
 
+def test_a_broken_detail_is_damage_of_its_sample(settings, check):
+    build_cache(settings)
+    data = settings.output / "shard-0000" / DATA
+    bytes_ = data.read_bytes()
+    word = b'"images/scene0_000.png"'
+    assert word in bytes_
+    data.write_bytes(bytes_.replace(word, word.swapcase()))
+    found = verify_cache(replace(check, recompute=4))
+    (damaged,) = found.result["damaged"]
+    assert NAMES[0] in damaged
+    assert len(found.result["recomputed"]) == 3
+    assert found.result["missing"] == []
+
+
 def test_noise_of_a_coordinate_near_zero_is_measured_by_its_point():
     targets = smooth_targets()
     points = targets.points_local.clone()
