@@ -153,7 +153,7 @@ complete -c distill3r -n '__distill3r_at "/convert"' -l no-color -d 'Plain text.
 complete -c distill3r -n '__distill3r_at "/convert"' -s h -l help -d 'Show this message and exit.'
 complete -c distill3r -n '__distill3r_at "/cache"' -f
 complete -c distill3r -n '__distill3r_at "/cache"' -a info -d 'Show what a cache holds: settings, counts, sizes, scenes.'
-complete -c distill3r -n '__distill3r_at "/cache"' -a verify -d 'Compare every stored byte with its checksum. Exit 1 if there is damage.'
+complete -c distill3r -n '__distill3r_at "/cache"' -a verify -d 'Compare every stored byte with its checksum. Exit 1: damage; 5: missing samples.'
 complete -c distill3r -n '__distill3r_at "/cache"' -a merge -d 'Copy caches, or the shards of one, into one.'
 complete -c distill3r -n '__distill3r_at "/cache"' -a export -d 'Write a cache in the original project’s format.'
 complete -c distill3r -n '__distill3r_at "/cache"' -a import -d 'Read a cache of the original project, with its pictures.'

@@ -1,17 +1,17 @@
 """Entry point: `distill3r`, and `python -m distill3r_cli`."""
 
-import errno
 import io
 import signal
 import sys
 import traceback
+from pathlib import Path
 from typing import cast
 
 import typer
 
 from distill3r_cli import console, exits
 from distill3r_cli.app import app
-from distill3r_core import errors
+from distill3r_core import disk, errors
 
 # typer does not export the class itself
 _UsageError: type[Exception] = cast(type[Exception], typer.BadParameter.__mro__[1])
@@ -59,8 +59,10 @@ def _mend_streams() -> None:
 
 
 def _in_words(error: Exception) -> errors.Distill3rError:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return errors.DiskFullError(f"cannot write {error.filename or 'the output'}: disk full")
+    if isinstance(error, OSError):
+        refused = disk.refusal(Path(error.filename or "the output"), error.errno)
+        if refused is not None:
+            return refused
     if isinstance(error, OSError) and error.filename is not None:
         return errors.RequestError(f"cannot use {error.filename}: {error.strerror}")
     return errors.FailedError(

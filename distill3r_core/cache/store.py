@@ -243,10 +243,11 @@ class TeacherCache:
         try:
             return self._finished[name]
         except KeyError:
-            raise CacheError(
-                f"{self.path} has no finished sample {name!r}",
-                hint=f"finish it with `distill3r cache --resume -o {self.path}`",
-            ) from None
+            hint = f"finish it with `distill3r cache --resume -o {self.path}`"
+            if name not in self._planned:
+                first = next(iter(self._planned), None)
+                hint = f"none of its samples has that name; the first is {first!r}"
+            raise CacheError(f"{self.path} has no finished sample {name!r}", hint=hint) from None
 
     def _decoder(self) -> ViewDecoder:
         # One per thread, and not one that was half-way through a record when the process forked.

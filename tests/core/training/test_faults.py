@@ -52,15 +52,24 @@ def weights_of(run: Path) -> dict[str, torch.Tensor]:
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 99 bytes"),
-        MemoryError("no more"),
+        MemoryError(),  # as Python itself raises it: without a word
     ],
     ids=["gpu", "cpu", "python"],
 )
 def test_every_way_of_running_out_of_memory_is_known(error: Exception) -> None:
-    with pytest.raises(OutOfRoom), memory_limits():
+    with pytest.raises(OutOfRoom, match="memory"), memory_limits():
         raise error
-    with pytest.raises(RuntimeError, match="shapes"), memory_limits():
-        raise RuntimeError("shapes do not fit")
+
+
+@pytest.mark.parametrize("text", ["shapes do not fit", "not enough memory of earlier frames"])
+def test_another_fault_is_not_taken_for_a_lack_of_memory(text: str) -> None:
+    with pytest.raises(RuntimeError, match=text), memory_limits():
+        raise RuntimeError(text)
+
+
+def test_torchs_own_word_for_a_full_machine_is_known() -> None:
+    with pytest.raises(OutOfRoom, match="allocate"), memory_limits():
+        torch.empty(2**60, dtype=torch.uint8)
 
 
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_step(
