@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config, paths, profiling
 from distill3r_core.cache.header import CacheHeader, PlannedSample
 from distill3r_core.cache.store import CacheWriter, TeacherCache
 from distill3r_core.data.batches import Batch
-from distill3r_core.errors import ConfigError, OutOfMemoryError
+from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.io.fit import Fit
 from distill3r_core.models import SPECS, build_student
 from distill3r_core.profiling import pick_device
@@ -29,7 +29,7 @@ from distill3r_core.stages.outputs import claim, read_record, write_record
 from distill3r_core.stages.train.student import freeze_unused
 from distill3r_core.training.distributed import World
 from distill3r_core.training.feed import Feed, build_feed
-from distill3r_core.training.settings import PRESETS, DataSettings, Recompute, TrainSettings
+from distill3r_core.training.settings import PRESETS, DataSettings, Recompute, Side, TrainSettings
 
 PARTS = ("data", "forward", "backward", "optimizer")
 _SAMPLES = 4  # in the made-up cache
@@ -41,6 +41,7 @@ _NOTHING = "–"
 _AHEAD = 4  # batches that each reader may have in hand, and more
 
 Count = Annotated[int, Field(ge=1)]
+Size = Annotated[tuple[Side, Side], BeforeValidator(config.read_size)]
 
 
 @dataclass(frozen=True, config=config.STRICT)
@@ -50,7 +51,7 @@ class BenchTrainSettings:
     preset: str = "small"
     batch: Count = 4
     views: Annotated[int, Field(ge=2, le=_FRAMES)] = 8
-    size: tuple[int, int] | None = None  # None: the preset's
+    size: Size | None = None  # None: the preset's
     rounds: Count = 5  # timed steps of each kind, in turns
     recompute: Recompute = "none"  # of the batched loop; the other one keeps everything
     compare: Literal["one-at-a-time", "none"] = "one-at-a-time"
@@ -58,17 +59,6 @@ class BenchTrainSettings:
     device: str = "auto"
     seed: int = 0
     model: dict[str, Any] | None = None  # changes to the preset's student
-
-    @field_validator("size", mode="before")
-    @classmethod
-    def _spelled(cls, value: Any) -> Any:
-        """`112x154`, as it is typed."""
-        if not isinstance(value, str):
-            return value
-        try:
-            return config.parse_size(value)
-        except ConfigError as error:  # pydantic names the setting, beside all others
-            raise ValueError(error.message) from error
 
 
 def bench_train(
