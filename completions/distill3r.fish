@@ -290,6 +290,7 @@ complete -c distill3r -n '__distill3r_at "/bench/train"' -l views -r -F -d 'View
 complete -c distill3r -n '__distill3r_at "/bench/train"' -l size -r -F -d 'Rows x columns of a view.'
 complete -c distill3r -n '__distill3r_at "/bench/train"' -l rounds -r -F -d 'Timed steps of each kind, in turns.'
 complete -c distill3r -n '__distill3r_at "/bench/train"' -l recompute -r -F -d 'Activations computed twice: none, heads or all.'
+complete -c distill3r -n '__distill3r_at "/bench/train"' -l compare -r -F -d 'The loop beside it: one-at-a-time, or none of it.'
 complete -c distill3r -n '__distill3r_at "/bench/train"' -l output -s o -r -F -d 'Where the result goes.'
 complete -c distill3r -n '__distill3r_at "/bench/train"' -l device -x -a 'auto cpu cuda mps' -d 'auto, cpu, cuda, cuda:1 or mps.'
 complete -c distill3r -n '__distill3r_at "/bench/train"' -l seed -r -F -d 'Seed of every random choice.'

@@ -206,3 +206,13 @@ def parse_size(text: str) -> tuple[int, int]:
     if not numbers or int(rows) == 0 or int(columns) == 0:
         raise ConfigError(f"cannot read the size {text!r}", hint="rows x columns: 378x518")
     return int(rows), int(columns)
+
+
+def read_size(value: Any) -> Any:
+    """For pydantic: rows and columns of `HxW`; what is no text is left to the checker."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_size(value)
+    except ConfigError as error:  # pydantic names the setting, beside all others that are wrong
+        raise ValueError(error.message) from error

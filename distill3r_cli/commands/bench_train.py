@@ -17,7 +17,7 @@ _TRAIN_EXAMPLES = """Examples:
 
 distill3r bench train --json
 
-distill3r bench train --preset paper --batch 4 --views 20 --recompute heads"""
+distill3r bench train --preset paper --batch 4 --views 20 --recompute heads --compare none"""
 
 _ABLATION_EXAMPLES = """Examples:
 
@@ -40,6 +40,9 @@ def train(
     recompute: Annotated[
         str, typer.Option(help="Activations computed twice: none, heads or all.")
     ] = "none",
+    compare: Annotated[
+        str, typer.Option(help="The loop beside it: one-at-a-time, or none of it.")
+    ] = "one-at-a-time",
     output: options.OutputOpt = None,
     device: options.DeviceOpt = "auto",
     seed: options.SeedOpt = 0,
@@ -48,6 +51,7 @@ def train(
     """Time a training step: data wait, forward, backward, optimizer.
 
     Beside it, in turns, the loop of the original project: one sample at a time, heads view by view.
+    On a GPU also memory and kernels of each. A loop that does not fit into memory is a row, too.
     """
     from distill3r_core.stages.bench.train import BenchTrainSettings, bench_train
 
@@ -73,7 +77,8 @@ def ablation(
     """Train students with and without the teacher's confidence; score them against the truth.
 
     The paper's Table III, on rendered rooms and a teacher whose error grows where it is unsure.
-    About 25 minutes on two cores.
+    About 25 minutes on two cores. Finished students are kept: after a stop the same command goes
+    on with the others.
     """
     from distill3r_core.stages.bench.ablation import AblationSettings, bench_ablation
 

@@ -1,6 +1,7 @@
 """What is kept and said when a step goes wrong."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -105,3 +106,17 @@ class NormWatch:
             f"{teacher:.3g}, {change:.0f} times what it was; a lower optim.lr or more "
             "optim.weight_decay holds it"
         )
+
+
+def smaller_passes(micro_batch: int, *, samples: int) -> str:
+    """What a run says about memory that did not suffice.
+
+    Args:
+        micro_batch: Samples that go through the student at once from now on.
+        samples: Of a step, in this process.
+    """
+    passes = math.ceil(samples / micro_batch)
+    return (
+        f"out of memory: now {micro_batch} samples at once and {passes} passes a step; "
+        "the effective batch stays"
+    )

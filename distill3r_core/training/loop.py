@@ -125,18 +125,15 @@ class Loop:
         state.micro_batch = (state.micro_batch + 1) // 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        passes = math.ceil(samples / state.micro_batch)
-        self.progress.note(
-            f"out of memory: now {state.micro_batch} samples at once and {passes} passes a step; "
-            "the effective batch stays"
-        )
         if parts.world.size > 1:
-            # The others wait in a collective that this process will never reach.
+            # The others wait in a collective that this process will never reach. All start again,
+            # and the one that leads says why: who ran out of memory is not always heard.
             checkpoints.write_micro_batch(parts.run, state.micro_batch)
             raise OutOfMemoryError(
                 f"worker {parts.world.rank} ran out of memory: {reason}",
                 hint="go on with --resume: it starts with the smaller micro-batch",
             )
+        self.progress.note(faults.smaller_passes(state.micro_batch, samples=samples))
 
     def _skip(self, batch: Batch, figures: Figures, norm: float) -> None:
         """Keep and name a step that is not finite, and do without it."""

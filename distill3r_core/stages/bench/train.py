@@ -4,37 +4,44 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config, paths, profiling
 from distill3r_core.cache.header import CacheHeader, PlannedSample
 from distill3r_core.cache.store import CacheWriter, TeacherCache
 from distill3r_core.data.batches import Batch
+from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.io.fit import Fit
 from distill3r_core.models import SPECS, build_student
 from distill3r_core.profiling import pick_device
 from distill3r_core.report import Progress, Report, Silent, Table
 from distill3r_core.stages.bench.ablation.scenes import true_scene
-from distill3r_core.stages.bench.train_loops import Loops, Parts
+from distill3r_core.stages.bench.train_costs import Contestant
+from distill3r_core.stages.bench.train_loops import Loops
 from distill3r_core.stages.outputs import claim, read_record, write_record
 from distill3r_core.stages.train.student import freeze_unused
 from distill3r_core.training.distributed import World
 from distill3r_core.training.feed import Feed, build_feed
-from distill3r_core.training.settings import PRESETS, DataSettings, Recompute, TrainSettings
+from distill3r_core.training.settings import PRESETS, DataSettings, Recompute, Side, TrainSettings
 
 PARTS = ("data", "forward", "backward", "optimizer")
 _SAMPLES = 4  # in the made-up cache
 _FRAMES = 20  # of each
 _DEFAULT_SIZE = (224, 518)
+_WARM_UP = {"cpu": 1, "cuda": 3}  # steps
+_GB = 1e9
+_NOTHING = "–"
+_AHEAD = 4  # batches that each reader may have in hand, and more
 
 Count = Annotated[int, Field(ge=1)]
+Size = Annotated[tuple[Side, Side], BeforeValidator(config.read_size)]
 
 
 @dataclass(frozen=True, config=config.STRICT)
@@ -44,19 +51,14 @@ class BenchTrainSettings:
     preset: str = "small"
     batch: Count = 4
     views: Annotated[int, Field(ge=2, le=_FRAMES)] = 8
-    size: tuple[int, int] | None = None  # None: the preset's
+    size: Size | None = None  # None: the preset's
     rounds: Count = 5  # timed steps of each kind, in turns
-    recompute: Recompute = "none"
+    recompute: Recompute = "none"  # of the batched loop; the other one keeps everything
+    compare: Literal["one-at-a-time", "none"] = "one-at-a-time"
     output: Path | None = None
     device: str = "auto"
     seed: int = 0
     model: dict[str, Any] | None = None  # changes to the preset's student
-
-    @field_validator("size", mode="before")
-    @classmethod
-    def _spelled(cls, value: Any) -> Any:
-        """`112x154`, as it is typed."""
-        return [int(side) for side in value.split("x")] if isinstance(value, str) else value
 
 
 def bench_train(
@@ -72,6 +74,7 @@ def bench_train(
     Raises:
         DeviceError: The device that was named is not there.
         ConflictError: The folder that was named holds another result.
+        OutOfMemoryError: No loop fits into the memory.
     """
     device = pick_device(settings.device)
     SPECS[settings.preset]  # an unknown name is said before anything is made
@@ -100,54 +103,108 @@ def _measure(
         recipe.data, size=None, batch=settings.batch, accumulation=1, views=settings.views
     )
     feed = _feed(cache, data, settings, device)
-    student = build_student(settings.preset, **(settings.model or {})).train()
-    student.recompute = settings.recompute  # type: ignore[assignment]  # no tensor
-    freeze_unused(student)
-    loops = Loops(student.to(device), recipe, device)
+    ours, theirs = _contestants(settings, recipe, device)
+    there = [loop for loop in (ours, theirs) if loop is not None]
     batches = feed.batches(0)
-    ours: list[Parts] = []
-    theirs: list[Parts] = []
-    progress.begin("timing steps", total=2 * (settings.rounds + 1), unit="steps")
-    with profiling.peak_memory(device) as peak:
-        for _ in range(settings.rounds + 1):
-            started = time.perf_counter()
-            batch = next(batches)
-            waited = time.perf_counter() - started
-            ours.append(replace(loops.batched(batch), data=waited))
-            progress.advance(1, **{"batched s": ours[-1].seconds})
-            theirs.append(loops.one_at_a_time(batch))
-            progress.advance(1, **{"one at a time s": theirs[-1].seconds})
-    loader = _loader_rate(feed, settings)
-    step = statistics.median(part.seconds for part in ours[1:])
-    baseline = statistics.median(part.seconds for part in theirs[1:])
+    first = next(batches)
+    warm_up = _WARM_UP.get(device.type, 1)
+    progress.begin("warming up", total=len(there) * (warm_up + 1), unit="steps")
+    for loop in there:  # one after the other: what the second one reserves is not the first one's
+        for _ in range(warm_up):
+            loop.attempt(first)
+            progress.advance()
+        loop.examine(first)
+        progress.advance()
+    _refuse_if_none_fits(there)
+    progress.begin("reading", total=None, unit="batches")
+    loader = _loader_rate(batches, workers=feed.workers, samples=settings.batch)
+    progress.begin("timing steps", total=settings.rounds * (1 + len(there)), unit="steps")
+    waits = _waits(ours, batches, settings.rounds, progress)
+    for _ in range(settings.rounds):
+        for loop in there:
+            loop.time(first)
+            progress.advance()
+    _refuse_if_none_fits(there)
     return {
-        "step": _medians(ours[1:]),
-        "one_at_a_time": _medians(theirs[1:]),
-        "ratio": baseline / step,
-        "ratio_cpu": statistics.median(part.cpu for part in theirs[1:])
-        / statistics.median(part.cpu for part in ours[1:]),
+        "step": {**ours.figures(), **waits},
+        "one_at_a_time": None if theirs is None else theirs.figures(),
+        **_ratios(ours, theirs),
         "rounds": settings.rounds,
-        "data_wait_share": statistics.median(p.data / (p.data + p.seconds) for p in ours[1:]),
-        "samples_per_second": {"loader": loader, "needed": settings.batch / step},
-        "peak_bytes_of_both": peak.bytes,
+        "samples_per_second": {
+            "loader": loader,
+            "needed": None if ours.out else settings.batch / ours.median,
+        },
         "size": list(size),
         "machine": profiling.machine(device),
     }
 
 
-def _medians(parts: Sequence[Parts]) -> dict[str, float]:
-    names = asdict(parts[0])
-    return {name: statistics.median(getattr(part, name) for part in parts) for name in names}
+def _contestants(
+    settings: BenchTrainSettings, recipe: TrainSettings, device: torch.device
+) -> tuple[Contestant, Contestant | None]:
+    """The trainer's loop and, unless it is left out, the original project's."""
+    student = build_student(settings.preset, **(settings.model or {})).train()
+    freeze_unused(student)
+    recipe = replace(recipe, compute=replace(recipe.compute, recompute=settings.recompute))
+    loops = Loops(student.to(device), recipe, device)
+    ours = Contestant(loops.batched, loops.let_go, device)
+    if settings.compare == "none":
+        return ours, None
+    return ours, Contestant(loops.one_at_a_time, loops.let_go, device)
 
 
-def _loader_rate(feed: Feed, settings: BenchTrainSettings) -> float:
-    """Samples a second that the loader gives when nobody else computes."""
-    batches: Iterator[Batch] = feed.batches(0)
-    next(batches)
-    started = time.perf_counter()
-    for _ in islice(batches, settings.rounds):
+def _refuse_if_none_fits(there: Sequence[Contestant]) -> None:
+    if all(loop.out for loop in there):
+        raise OutOfMemoryError(
+            f"a step does not fit into memory: {there[0].out_of_memory}",
+            hint="--recompute all, or a smaller --batch, --views or --size",
+        )
+
+
+def _waits(
+    loop: Contestant, batches: Iterator[Batch], rounds: int, progress: Progress
+) -> dict[str, float]:
+    """What a loop waits for data when its steps follow each other, as in a run."""
+    waits, shares = [], []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        batch = next(batches)
+        waited = time.perf_counter() - started
+        parts = loop.attempt(batch)
+        if parts is None:
+            return {}
+        waits.append(waited)
+        shares.append(waited / (waited + parts.seconds))
+        progress.advance()
+    return {"data": statistics.median(waits), "data_share": statistics.median(shares)}
+
+
+def _ratios(ours: Contestant, theirs: Contestant | None) -> dict[str, Any]:
+    """How many times as long the other loop takes; None where one of them did not run."""
+    if theirs is None or ours.out or theirs.out:
+        return {"ratio": None, "ratio_of_pairs": None, "ratio_cpu": None}
+    pairs = [b.seconds / a.seconds for a, b in zip(ours.timed, theirs.timed, strict=True)]
+    cpu = [statistics.median(parts.cpu for parts in loop.timed) for loop in (ours, theirs)]
+    return {
+        "ratio": theirs.median / ours.median,
+        "ratio_of_pairs": {"least": min(pairs), "most": max(pairs)},
+        "ratio_cpu": cpu[1] / cpu[0],
+    }
+
+
+def _loader_rate(batches: Iterator[Batch], *, workers: int, samples: int) -> float:
+    """Samples a second that the loader gives when nobody else computes.
+
+    What lies ready is taken first. It takes as much again as the workers have in hand at once for
+    the rate to be theirs.
+    """
+    ahead = _AHEAD * max(1, workers)
+    for _ in islice(batches, ahead):
         pass
-    return settings.rounds * settings.batch / (time.perf_counter() - started)
+    started = time.perf_counter()
+    for _ in islice(batches, ahead):
+        pass
+    return ahead * samples / (time.perf_counter() - started)
 
 
 def _feed(
@@ -194,17 +251,11 @@ def _made_cache(folder: Path, size: tuple[int, int], seed: int, progress: Progre
 def _report(
     plain: Mapping[str, Any], result: Mapping[str, Any], folder: Path, *, before: bool
 ) -> Report:
-    def row(label: str, parts: Mapping[str, float], *, data: bool) -> tuple[str, ...]:
-        cells = [f"{parts['data']:.3f}" if data else "–"]
-        cells += [f"{parts[name]:.3f}" for name in PARTS[1:]]
-        return (
-            label,
-            *cells,
-            f"{sum(parts[name] for name in PARTS[1:]):.3f}",
-            f"{parts['cpu']:.3f}",
-        )
-
-    rates = result["samples_per_second"]
+    loops = {"batched": result["step"], "one sample at a time": result["one_at_a_time"]}
+    rows = [_row(label, found) for label, found in loops.items() if found is not None]
+    notes = [f"{label}: {why}" for label, why in _misfits(loops)]
+    if before:
+        notes.append(f"{folder} is finished: nothing was done")
     return Report(
         settings=plain,
         result=result,
@@ -212,18 +263,51 @@ def _report(
         tables=[
             Table(
                 f"A step, median of {result['rounds']}, seconds",
-                ("", *PARTS, "computing", "CPU"),
-                (
-                    row("batched", result["step"], data=True),
-                    row("one sample at a time", result["one_at_a_time"], data=False),
-                ),
+                ("", *PARTS, "computing", "CPU", "peak GB", "kernels"),
+                tuple(rows),
             )
         ],
-        notes=[
-            f"batched is {result['ratio']:.2f} times as fast ({result['ratio_cpu']:.2f} in CPU "
-            f"time); waiting for data: {result['data_wait_share']:.1%} of a step; the loader "
-            f"gives {rates['loader']:.1f} samples/s, a step needs {rates['needed']:.1f}",
-            *([f"{folder} is finished: nothing was done"] if before else []),
-        ],
+        notes=[*_findings(result), *notes],
         finished_before=before,
     )
+
+
+def _misfits(loops: Mapping[str, Mapping[str, Any] | None]) -> list[tuple[str, str]]:
+    return [
+        (label, found["out_of_memory"])
+        for label, found in loops.items()
+        if found is not None and found["out_of_memory"] is not None
+    ]
+
+
+def _row(label: str, found: Mapping[str, Any]) -> tuple[str, ...]:
+    if found["out_of_memory"] is not None:
+        return (label, *[_NOTHING] * len(PARTS), "out of memory", *[_NOTHING] * 3)
+    seconds, peak = found["seconds"], found["peak_bytes"]
+    return (
+        label,
+        f"{found['data']:.3f}" if "data" in found else _NOTHING,
+        *(f"{found[name]:.3f}" for name in PARTS[1:]),
+        f"{seconds['median']:.3f} ({seconds['least']:.3f} to {seconds['most']:.3f})",
+        f"{found['cpu']:.3f}",
+        ", ".join(f"{bytes_ / _GB:.2f} {what}" for what, bytes_ in peak.items()),
+        _NOTHING if found["kernels"] is None else str(found["kernels"]),
+    )
+
+
+def _findings(result: Mapping[str, Any]) -> list[str]:
+    """What a person should know of it, in sentences."""
+    found = []
+    if result["ratio"] is not None:
+        pairs = result["ratio_of_pairs"]
+        found.append(
+            f"batched is {result['ratio']:.2f} times as fast ({pairs['least']:.2f} to "
+            f"{pairs['most']:.2f} in single pairs, {result['ratio_cpu']:.2f} in CPU time)"
+        )
+    rates, step = result["samples_per_second"], result["step"]
+    if step["out_of_memory"] is None:
+        found.append(
+            f"waiting for data: {step['data_share']:.1%} of a step; the loader gives "
+            f"{rates['loader']:.1f} samples/s, a step needs {rates['needed']:.1f}"
+        )
+    return found

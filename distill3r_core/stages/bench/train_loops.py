@@ -2,19 +2,21 @@
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from distill3r_core.data.augment import unit_images
 from distill3r_core.data.batches import Batch
 from distill3r_core.losses import DistillationLoss
 from distill3r_core.models import Student
 from distill3r_core.training.settings import TrainSettings
-from distill3r_core.training.step import build_optimizer, head_chunk
+from distill3r_core.training.step import build_optimizer, predict
 from distill3r_core.types import PointMaps
+
+_MILLISECOND = 1e-3
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,6 @@ class Parts:
     backward: float
     optimizer: float
     cpu: float
-    data: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -38,54 +39,96 @@ class Loops:
 
     Args:
         student: On its device, in training mode.
-        recipe: Loss, optimizer and chunks.
+        recipe: Loss, optimizer, chunks and recomputation.
         device: Where it computes.
     """
 
     def __init__(self, student: Student, recipe: TrainSettings, device: torch.device) -> None:
         self._student, self._device = student, device
         self._clip = recipe.optim.clip
-        self._chunk = head_chunk(recipe.compute, device)
+        self._compute, self._bfloat16 = recipe.compute, device.type == "cuda"
         self._loss = DistillationLoss(**vars(recipe.loss))
         self._optimizer = build_optimizer(student, recipe.optim)
 
     def batched(self, batch: Batch) -> Parts:
         """All samples in one forward."""
-        return self._step([batch.to(self._device)], chunk=self._chunk, reference=False)
+        return self._step([batch], self._predict)
 
     def one_at_a_time(self, batch: Batch) -> Parts:
         """A forward for every sample, its heads view by view in the published order of operations.
 
-        Golden facts 14.1: this is what the released training loop does.
+        The released training loop (golden facts 14.1): nothing is computed again, and one backward
+        pass goes through the graphs of all samples, which are all in memory until then.
         """
-        samples = [batch.rows(row, row + 1).to(self._device) for row in range(len(batch))]
-        return self._step(samples, chunk=1, reference=True)
+        samples = [batch.rows(row, row + 1) for row in range(len(batch))]
+        return self._step(samples, self._predict_as_published)
 
-    def _step(self, samples: Sequence[Batch], *, chunk: int | None, reference: bool) -> Parts:
+    def let_go(self) -> None:
+        """Give back what a step that did not fit has left."""
         self._optimizer.zero_grad(set_to_none=True)
-        cpu, times = time.process_time(), [self._now()]
-        losses = [self._forward(part, chunk, reference=reference) for part in samples]
-        times.append(self._now())
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _step(self, samples: Sequence[Batch], predict: Callable[[Batch], PointMaps]) -> Parts:
+        self._optimizer.zero_grad(set_to_none=True)
+        marks = _Marks(self._device)
+        losses = []
+        for part in samples:
+            part = part.to(self._device)
+            losses.append(self._loss(predict(part), part.targets).total)
+        marks.add()
         torch.stack(losses).mean().backward()
-        times.append(self._now())
+        marks.add()
         nn.utils.clip_grad_norm_(self._student.parameters(), self._clip)
         self._optimizer.step()
-        times.append(self._now())
-        forward, backward, optimizer = (end - start for start, end in itertools.pairwise(times))
-        return Parts(forward, backward, optimizer, time.process_time() - cpu)
+        marks.add()
+        return marks.parts()
 
-    def _forward(self, part: Batch, chunk: int | None, *, reference: bool) -> Tensor:
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+    def _predict(self, batch: Batch) -> PointMaps:
+        return predict(self._student, batch, compute=self._compute, bfloat16=self._bfloat16)
+
+    def _predict_as_published(self, batch: Batch) -> PointMaps:
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
             maps = self._student(
-                unit_images(part.images, part.colors),
-                view_numbers=part.view_numbers,
-                head_chunk=chunk,
-                reference=reference,
+                unit_images(batch.images, batch.colors),
+                view_numbers=batch.view_numbers,
+                head_chunk=1,
+                reference=True,
             )
         assert isinstance(maps, PointMaps)
-        return self._loss(maps, part.targets).total
+        return maps
 
-    def _now(self) -> float:
+
+class _Marks:
+    """Moments of a step. A GPU notes its own, so that nothing waits for it inside the step."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._events: list[torch.cuda.Event] = []
+        self._times: list[float] = []
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        self._cpu = time.process_time()
+        self.add()
+
+    def add(self) -> None:
+        """Now."""
+        if self._device.type == "cuda":
+            event = torch.cuda.Event(enable_timing=True)
+            event.record(torch.cuda.current_stream(self._device))
+            self._events.append(event)
+        else:
+            self._times.append(time.perf_counter())
+
+    def parts(self) -> Parts:
+        """The time between the marks, which are four."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-        return time.perf_counter()
+            spans = [
+                start.elapsed_time(end) * _MILLISECOND
+                for start, end in itertools.pairwise(self._events)
+            ]
+        else:
+            spans = [end - start for start, end in itertools.pairwise(self._times)]
+        forward, backward, optimizer = spans
+        return Parts(forward, backward, optimizer, time.process_time() - self._cpu)

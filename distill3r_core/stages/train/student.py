@@ -14,6 +14,7 @@ from distill3r_core.models.student import Student
 from distill3r_core.models.weights import DEFAULT_DUNE, DUNE_FILES, LICENCE, find_dune, missing
 from distill3r_core.report import Progress
 from distill3r_core.training import checkpoints
+from distill3r_core.training.faults import smaller_passes
 from distill3r_core.training.settings import TrainSettings
 from distill3r_core.training.state import State, state_from
 from distill3r_core.types import PointMaps
@@ -99,6 +100,9 @@ def take_up(
         DamageError: There are checkpoints, and all of them are damaged.
     """
     fits = checkpoints.read_micro_batch(run)
+    if fits is not None and fits < settings.data.batch:
+        samples = settings.data.batch * settings.data.accumulation
+        progress.note(smaller_passes(fits, samples=samples))
     found = checkpoints.newest(run, warn=progress.note)
     if found is None:
         return State(micro_batch=min(settings.data.batch, fits or settings.data.batch))

@@ -1,15 +1,21 @@
-"""What training costs and what its loss is worth, measured small."""
+"""What a training step costs, measured small."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from small_caches import made_sample
 
-from distill3r_core.stages.bench.ablation.run import AblationSettings, summary
-from distill3r_core.stages.bench.ablation.scenes import noisy_targets, true_scene
+from distill3r_core import config
+from distill3r_core.data.batches import Batch, Draw, map_targets
+from distill3r_core.errors import OutOfMemoryError
+from distill3r_core.models import Student, build_student
 from distill3r_core.stages.bench.train import BenchTrainSettings, bench_train
+from distill3r_core.stages.bench.train_loops import Loops
+from distill3r_core.stages.train.student import freeze_unused
+from distill3r_core.training.settings import PRESETS, TrainSettings
 
 SHRUNKEN = {
     "encoder_width": 24,
@@ -25,90 +31,97 @@ SHRUNKEN = {
 RunCli = Callable[..., tuple[int, str, str]]
 
 
-def test_both_loops_are_timed_and_compared(tmp_path: Path) -> None:
-    settings = BenchTrainSettings(
-        preset="tiny", batch=2, views=2, size=(28, 42), rounds=1, model=SHRUNKEN,
-        output=tmp_path / "bench",
+def small_bench(output: Path, **changes: Any) -> BenchTrainSettings:
+    return BenchTrainSettings(
+        preset="tiny", batch=2, views=2, size=(28, 42), rounds=2, model=SHRUNKEN, output=output,
+        **changes,
     )  # fmt: skip
+
+
+def test_both_loops_are_timed_and_compared(tmp_path: Path) -> None:
+    settings = small_bench(tmp_path / "bench")
     result = bench_train(settings).result
     for loop in ("step", "one_at_a_time"):
         assert all(result[loop][part] > 0 for part in ("forward", "backward", "optimizer", "cpu"))
+        seconds = result[loop]["seconds"]
+        assert 0 < seconds["least"] <= seconds["median"] <= seconds["most"]
+        assert result[loop]["peak_bytes"]["resident"] > 0
+        assert result[loop]["kernels"] is None  # of a GPU only
     assert result["step"]["data"] > 0
-    ours, theirs = (
-        sum(result[loop][part] for part in ("forward", "backward", "optimizer"))
-        for loop in ("step", "one_at_a_time")
-    )
+    assert 0 < result["step"]["data_share"] < 1
+    ours, theirs = (result[loop]["seconds"]["median"] for loop in ("step", "one_at_a_time"))
     assert result["ratio"] == pytest.approx(theirs / ours)
+    assert result["ratio_of_pairs"]["least"] <= result["ratio_of_pairs"]["most"]
     assert result["samples_per_second"]["needed"] == pytest.approx(2 / ours)
-    assert 0 < result["data_wait_share"] < 1
     assert bench_train(settings).finished_before
 
 
-def test_a_noisy_teacher_errs_where_it_is_unsure() -> None:
-    scene = true_scene(0, 3, (84, 112))
-    said = noisy_targets(scene, seed=1)
-    depth = said.points_local[..., 2]
-    error = (depth / scene.depth).log().abs()[said.valid_mask]
-    confidence = said.confidence_local[said.valid_mask]
-    low, high = torch.quantile(confidence, torch.tensor([0.1, 0.9]))
-    assert error[confidence < low].mean() > 2 * error[confidence > high].mean()
-    assert error.max() > 0.3  # outliers
-    # Errors lie along the rays, so that a pixel stays where it is seen.
-    ray = scene.targets.points_local / scene.depth[..., None]
-    torch.testing.assert_close(
-        said.points_local[said.valid_mask], (depth[..., None] * ray)[said.valid_mask]
+def test_both_loops_take_the_same_step() -> None:
+    """They are two ways to compute one thing: the weights after it tell them apart by rounding."""
+    recipe = config.validate(TrainSettings, PRESETS["tiny"], source="the preset")
+    images, targets = made_sample(0, views=2, size=(28, 42))
+    batch = Batch(
+        images=torch.stack([images, images.flip(1)]),
+        targets=map_targets(targets, lambda values: torch.stack([values, values.flip(0)])),
+        view_numbers=torch.tensor([[0, 3], [0, 7]]),
+        colors=None,
+        draws=(Draw("a", 0), Draw("b", 0)),
     )
-    assert said.valid_mask.float().mean() > 0.9
-    other = noisy_targets(scene, seed=2)
-    assert not torch.equal(other.points_local, said.points_local)
+    gradients = []
+    for name in ("batched", "one_at_a_time"):
+        torch.manual_seed(0)
+        student = build_student("tiny", **SHRUNKEN).train()
+        freeze_unused(student)
+        getattr(Loops(student, recipe, torch.device("cpu")), name)(batch)
+        gradients.append([p.grad for p in student.parameters() if p.requires_grad])
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
-def test_the_ablation_scores_every_loss_from_every_seed_against_the_truth(
-    tmp_path: Path, cli_inprocess: RunCli
+def test_a_bench_without_the_other_loop_says_nothing_of_it(tmp_path: Path) -> None:
+    report = bench_train(small_bench(tmp_path / "bench", compare="none"))
+    assert report.result["one_at_a_time"] is None
+    assert report.result["ratio"] is None
+    assert [row[0] for row in report.tables[0].rows] == ["batched"]
+
+
+def too_large(*_: object) -> None:
+    torch.empty(1 << 60, dtype=torch.uint8)  # torch's own word for a full memory
+
+
+def test_a_loop_that_does_not_fit_into_memory_is_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tmp_path / "small.yaml"
-    config.write_text(
-        json.dumps(
-            {
-                "size": [28, 42],
-                "scenes": 1,
-                "frames": 6,
-                "every": 3,
-                "views": 2,
-                "processes": 1,
-                "variants": ["full", "labels-only"],
-                "model": SHRUNKEN,
-            }
-        )
-    )
-    arguments = ("bench", "ablation", "--seeds", "2", "--steps", "2", "--config", str(config))
-    status, out, err = cli_inprocess(*arguments, "--json", cwd=tmp_path)
-    assert status == 0, err
-    result = json.loads(out)["result"]
-    assert [row["variant"] for row in result["rows"]] == ["full", "labels-only"]
-    assert {(run["variant"], run["seed"]) for run in result["runs"]} == {
-        (variant, seed) for variant in ("full", "labels-only") for seed in (0, 1)
-    }
-    assert result["teacher"]["acc"] < result["rows"][0]["mean"]["acc"]
-    status, out, err = cli_inprocess(*arguments, cwd=tmp_path)
-    assert status == 0
-    assert "nothing was done" in err
-    assert "±" in out
+    monkeypatch.setattr(Loops, "one_at_a_time", too_large)
+    report = bench_train(small_bench(tmp_path / "bench"))
+    assert "allocate" in report.result["one_at_a_time"]["out_of_memory"]
+    assert report.result["step"]["seconds"]["median"] > 0
+    assert report.result["ratio"] is None
+    assert "out of memory" in report.tables[0].rows[1]
+    monkeypatch.setattr(Loops, "batched", too_large)
+    with pytest.raises(OutOfMemoryError, match="does not fit"):
+        bench_train(small_bench(tmp_path / "other"))
 
 
-def test_means_and_spreads_are_over_seeds() -> None:
-    figures = {"comp": 1.0, "scale_spread": 0.0, "global_error": 0.0}
-    scores = [{"variant": "full", "seed": s, "acc": a, **figures} for s, a in ((0, 1.0), (1, 3.0))]
-    found = summary("full", scores)
-    assert found["mean"]["acc"] == 2.0
-    assert found["spread"]["acc"] == pytest.approx(2**0.5)
-    assert summary("full", scores[:1])["spread"]["acc"] is None
+def test_recomputation_reaches_the_batched_loop_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[bool, str]] = []
+    forward = Student.forward
+
+    def watched(self: Student, *arguments: Any, **named: Any) -> Any:
+        asked.append((named.get("reference", False), named.get("recompute", "none")))
+        return forward(self, *arguments, **named)
+
+    monkeypatch.setattr(Student, "forward", watched)
+    bench_train(small_bench(tmp_path / "bench", recompute="heads"))
+    assert {(True, "none"), (False, "heads")} <= set(asked)
+    assert (True, "heads") not in asked
+    assert asked.count((False, "none")) <= 1  # the look for parameters that nothing uses
 
 
-def test_the_four_losses_of_table_three_are_compared_unless_others_are_named() -> None:
-    assert AblationSettings().variants == (
-        "labels-only",
-        "no-weighting",
-        "full",
-        "student-confidence",
-    )
+@pytest.mark.parametrize("size", ["112", "0x154", "axb"])
+def test_a_size_that_is_none_is_refused(size: str, tmp_path: Path, cli_inprocess: RunCli) -> None:
+    status, _, err = cli_inprocess("bench", "train", "--size", size, cwd=tmp_path)
+    assert status == 2
+    assert size in err

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from distill3r_core import config
 from distill3r_core.stages.train import PRESETS, TrainSettings, train
+from distill3r_core.training import checkpoints
 
 MakeCache = Callable[..., Path]
 ALONE = (sys.executable, "-m", "distill3r_cli")
@@ -118,6 +119,39 @@ def test_gpus_launches_workers_and_a_lost_one_goes_on_from_the_last_checkpoint(
     assert (tmp_path / "died").exists()
     assert "going on from step " in (tmp_path / "run" / "log.txt").read_text()
     assert_equal_runs(tmp_path / "run", run)
+
+
+@pytest.mark.parametrize("step", [1, 4], ids=["before a checkpoint", "after one"])
+def test_a_worker_whose_memory_is_full_makes_all_go_on_with_half_the_micro_batch(
+    step: int, alone: tuple[Path, Path], tmp_path: Path
+) -> None:
+    cache, run = alone
+    # From some step on, two samples at once are more than the second worker's memory holds.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\n"
+        "if os.environ.get('RANK') == '1':\n"
+        "    import torch\n"
+        "    from distill3r_core.models.student import Student\n"
+        "    forward = Student.forward\n"
+        "    count = [0]\n"
+        "    def greedy(student, images, **options):\n"
+        "        if student.training and len(images) > 1:\n"
+        "            count[0] += 1\n"
+        f"            if count[0] >= {step}:\n"
+        "                torch.empty(1 << 60, dtype=torch.uint8)\n"
+        "        return forward(student, images, **options)\n"
+        "    Student.forward = greedy\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    program = ("env", f"PYTHONPATH={path}", *ALONE)
+    done = run_train(program, cache, tmp_path / "run", "--set", "data.batch=2", "--gpus", "2")
+    assert_equal_runs(tmp_path / "run", run)
+    state = checkpoints.read(tmp_path / "run" / "checkpoints" / "last").state
+    assert state["micro_batch"] == 1
+    log = (tmp_path / "run" / "log.txt").read_text()
+    for said in (log, done.stderr):
+        assert "out of memory: now 1 samples at once and 2 passes a step" in said
+        assert ("going on from step 3" in said) == (step == 4)  # the best so far
 
 
 @pytest.mark.slow

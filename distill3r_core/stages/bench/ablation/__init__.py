@@ -1,4 +1,4 @@
-"""`bench ablation`: does the teacher"s confidence help?"""
+"""`bench ablation`: does the teacher's confidence help?"""
 
 from distill3r_core.stages.bench.ablation.run import AblationSettings, bench_ablation
 

@@ -4,31 +4,29 @@ Students learn from a teacher that errs where it is unsure, with and without the
 that use its confidence, and are scored against the truth, which the teacher does not know.
 """
 
-import multiprocessing
-import statistics
-import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, field
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config, paths, profiling
-from distill3r_core.report import Progress, Report, Silent, Table
-from distill3r_core.stages.bench.ablation.student import Trial, run_trial, teacher_score
+from distill3r_core.report import Progress, Report, Silent
+from distill3r_core.stages.bench.ablation.student import Trial
+from distill3r_core.stages.bench.ablation.tables import paired, summary, tables
+from distill3r_core.stages.bench.ablation.workers import Job, work_off
 from distill3r_core.stages.outputs import claim, read_record, write_record
-from distill3r_core.training.settings import PRESETS, LossSettings, TrainSettings
+from distill3r_core.training.settings import PRESETS, LossSettings, Side, TrainSettings
 
 VARIANTS = ("labels-only", "no-weighting", "full", "student-confidence")
-FIGURES = ("acc", "comp", "scale_spread", "global_error")
-HEADINGS = ("loss", "Acc cm", "Comp cm", "scale spread %", "global cm")
-_AS_SHOWN = {"acc": 100.0, "comp": 100.0, "scale_spread": 100.0, "global_error": 100.0}
+AGAINST = "full"  # what the others are compared with, seed by seed
+TEACHER = "teacher"
+STUDENTS = "students"  # folder of what the finished ones gave
 
 Count = Annotated[int, Field(ge=1)]
+Size = Annotated[tuple[Side, Side], BeforeValidator(config.read_size)]
 
 
 @dataclass(frozen=True, config=config.STRICT)
@@ -37,18 +35,31 @@ class AblationSettings:
 
     seeds: Count = 3
     seed: Annotated[int, Field(ge=0)] = 0  # the first of them
-    variants: tuple[str, ...] = VARIANTS  # shipped configurations `ablation-<name>`
+    # Shipped configurations `ablation-<name>`.
+    variants: Annotated[tuple[str, ...], Field(min_length=1)] = VARIANTS
     steps: Count = 600
     batch: Count = 1
-    views: Count = 8
-    size: tuple[int, int] = (84, 112)
+    views: Annotated[int, Field(ge=2)] = 8
+    size: Size = (84, 112)
     scenes: Count = 4
     frames: Count = 48  # of each scene
-    every: Count = 6  # of them is held out, between those that are learned from
-    lr: float = 1.5e-3
+    every: Annotated[int, Field(ge=2)] = 6  # of them is held out, between those learned from
+    lr: Annotated[float, Field(gt=0)] = 1.5e-3
     processes: Count = 2  # of one thread each
     output: Path | None = None
     model: dict[str, Any] = field(default_factory=dict)  # changes to the tiny student
+
+    @model_validator(mode="after")
+    def _fits(self) -> "AblationSettings":
+        held_out = -(-self.frames // self.every)
+        if self.frames - held_out < self.views:
+            raise ValueError(
+                f"{self.frames} frames of which {held_out} are held out are too few for "
+                f"{self.views} views"
+            )
+        if len(set(self.variants)) < len(self.variants):
+            raise ValueError(f"variants: one stands twice in {', '.join(self.variants)}")
+        return self
 
 
 def bench_ablation(
@@ -56,17 +67,21 @@ def bench_ablation(
 ) -> Report:
     """Train every variant from every seed, score it against the truth, and say what came out.
 
+    What each student gave is kept as soon as it is finished: the same call goes on with the others.
+
     Args:
         settings: What is compared.
         overwrite: Replace another result in the folder that was named.
         progress: Where to report to.
 
     Raises:
-        ConfigError: No such variant.
+        InputMissingError: No such variant.
         ConflictError: The folder that was named holds another result.
+        KeyboardInterrupt: Somebody asked for it; the finished students are kept.
     """
     plain = config.as_plain(settings)
     identity = {key: plain[key] for key in plain if key not in ("output", "processes")}
+    losses = _losses(settings)
     claimed = claim(
         paths.RESULTS / "bench" / "ablation",
         chosen=settings.output,
@@ -76,92 +91,111 @@ def bench_ablation(
     if claimed.finished:
         found = read_record(claimed.folder)["result"]
         return _report(plain, found, claimed.folder, before=True)
-    trials = _trials(settings)
-    started = time.monotonic()
-    progress.begin("ablation", total=len(trials), unit="students")
-    scores: list[dict[str, Any]] = []
-    with ProcessPoolExecutor(
-        settings.processes,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=torch.set_num_threads,
-        initargs=(1,),
-    ) as pool:
-        waiting = {pool.submit(run_trial, trial): trial for trial in trials}
-        for done in as_completed(waiting):
-            trial, score = waiting[done], done.result()
-            scores.append({"variant": trial.variant, "seed": trial.seed, **asdict(score)})
-            progress.advance(**{"last": trial.variant, "acc": score.acc, "comp": score.comp})
-    scores.sort(key=lambda row: (settings.variants.index(row["variant"]), row["seed"]))
-    result = {
-        "rows": [summary(variant, scores) for variant in settings.variants],
-        "runs": scores,
-        "teacher": asdict(teacher_score(trials[0])),
-        "seconds": time.monotonic() - started,
-        "machine": profiling.machine(),
-    }
+    jobs = _jobs(settings, losses, claimed.folder / STUDENTS)
+    _finish(jobs, settings, claimed.folder, progress)
+    result = _result(settings, jobs)
     write_record(claimed.folder, identity=identity, result=result)
     return _report(plain, result, claimed.folder, before=False)
 
 
-def _trials(settings: AblationSettings) -> list[Trial]:
-    """Seed by seed, so that an early end leaves whole comparisons."""
-    losses = {
+def _losses(settings: AblationSettings) -> dict[str, LossSettings]:
+    return {
         name: config.resolve(
             TrainSettings, section="train", config=f"ablation-{name}", presets=PRESETS
         ).loss
         for name in settings.variants
     }
+
+
+def _jobs(
+    settings: AblationSettings, losses: Mapping[str, LossSettings], folder: Path
+) -> list[Job]:
+    """Seed by seed, so that an early end leaves whole comparisons."""
+
+    def job(variant: str, loss: LossSettings | None, seed: int) -> Job:
+        trial = Trial(
+            variant=variant,
+            loss=loss,
+            seed=seed,
+            steps=settings.steps,
+            batch=settings.batch,
+            views=settings.views,
+            size=settings.size,
+            scenes=settings.scenes,
+            frames=settings.frames,
+            every=settings.every,
+            lr=settings.lr,
+            model=settings.model,
+        )
+        return Job(trial, folder / f"{variant}-{seed}.json")
+
     seeds = range(settings.seed, settings.seed + settings.seeds)
-    return [_trial(settings, name, losses[name], seed) for seed in seeds for name in losses]
+    kinds = {**losses, TEACHER: None}
+    return [job(variant, loss, seed) for seed in seeds for variant, loss in kinds.items()]
 
 
-def _trial(settings: AblationSettings, name: str, loss: LossSettings, seed: int) -> Trial:
-    return Trial(
-        variant=name,
-        loss=loss,
-        seed=seed,
-        steps=settings.steps,
-        batch=settings.batch,
-        views=settings.views,
-        size=settings.size,
-        scenes=settings.scenes,
-        frames=settings.frames,
-        every=settings.every,
-        lr=settings.lr,
-        model=settings.model,
-    )
+def _finish(
+    jobs: Sequence[Job], settings: AblationSettings, folder: Path, progress: Progress
+) -> None:
+    """Do the jobs that nobody has finished yet."""
+    missing = [job for job in jobs if job.kept() is None]
+    if len(missing) < len(jobs):
+        progress.note(f"{len(jobs) - len(missing)} of {len(jobs)} are there already")
+    steps = settings.steps * sum(job.trial.loss is not None for job in missing)
+    progress.begin("ablation", total=steps, unit="steps")
+
+    def show(job: Job) -> None:
+        run = _run(job)
+        progress.advance(0, last=job.name, acc=run["acc"], comp=run["comp"])
+
+    try:
+        work_off(missing, processes=settings.processes, on_steps=progress.advance, on_done=show)
+    except KeyboardInterrupt:
+        kept = sum(job.kept() is not None for job in jobs)
+        progress.note(
+            f"stopped: {kept} of {len(jobs)} are kept in {folder / STUDENTS}; "
+            "the same command goes on with the others"
+        )
+        raise
 
 
-def summary(variant: str, scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean and sample deviation of a variant's figures over its seeds; deviation null for one."""
-    mine = [row for row in scores if row["variant"] == variant]
-    values = {name: [row[name] for row in mine] for name in FIGURES}
+def _result(settings: AblationSettings, jobs: Sequence[Job]) -> dict[str, Any]:
+    found = [_run(job) for job in jobs]
+    runs = [run for run in found if run["variant"] != TEACHER]
+    others = [name for name in settings.variants if name != AGAINST]
+    compared = others if AGAINST in settings.variants else []
     return {
-        "variant": variant,
-        "seeds": len(mine),
-        "mean": {name: statistics.fmean(values[name]) for name in FIGURES},
-        "spread": {
-            name: statistics.stdev(values[name]) if len(mine) > 1 else None for name in FIGURES
-        },
+        "rows": [summary(variant, runs) for variant in settings.variants],
+        "paired": [paired(variant, AGAINST, runs) for variant in compared],
+        "teacher": summary(TEACHER, found),
+        "runs": runs,
+        "machine": profiling.machine(),
+    }
+
+
+def _run(job: Job) -> dict[str, Any]:
+    kept = job.kept()
+    assert kept is not None, job.name
+    return {
+        "variant": job.trial.variant,
+        "seed": job.trial.seed,
+        **kept["score"],
+        "clipped": kept["clipped"],
+        "seconds": kept["seconds"],
     }
 
 
 def _report(
     plain: Mapping[str, Any], result: Mapping[str, Any], folder: Path, *, before: bool
 ) -> Report:
-    def cell(row: Mapping[str, Any], name: str) -> str:
-        mean, spread = row["mean"][name] * _AS_SHOWN[name], row["spread"][name]
-        return f"{mean:.2f}" if spread is None else f"{mean:.2f} ± {spread * _AS_SHOWN[name]:.2f}"
-
-    rows = [(row["variant"], *(cell(row, name) for name in FIGURES)) for row in result["rows"]]
-    teacher = result["teacher"]
-    rows.append(("the teacher itself", *(f"{teacher[n] * _AS_SHOWN[n]:.2f}" for n in FIGURES)))
-    seeds = result["rows"][0]["seeds"]
     return Report(
         settings=plain,
         result=result,
         files=[folder / "run.json"],
-        tables=[Table(f"Against the truth, held-out views, {seeds} seeds", HEADINGS, tuple(rows))],
-        notes=[f"{folder} is finished: nothing was done"] if before else [],
+        tables=tables(result),
+        notes=[
+            "the teacher's own row counts the pixels that it vouches for, the others all",
+            *([f"{folder} is finished: nothing was done"] if before else []),
+        ],
         finished_before=before,
     )

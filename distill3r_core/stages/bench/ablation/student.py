@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from distill3r_core.data.augment import anchor_first, unit_images
 from distill3r_core.data.batches import Batch, map_targets, step_draws
 from distill3r_core.data.dataset import DrawnSamples, HeldSample, Use
-from distill3r_core.evaluation.scores import SequenceScore, score_sequence
-from distill3r_core.geometry.metrics import summarize_scales
+from distill3r_core.evaluation.scores import score_sequence
+from distill3r_core.geometry.metrics import ViewErrors, summarize_scales
 from distill3r_core.losses import DistillationLoss
-from distill3r_core.models import build_student
+from distill3r_core.models import Student, build_student
 from distill3r_core.stages.bench.ablation.scenes import TrueScene, noisy_targets, true_scene
 from distill3r_core.training.schedule import learning_rate
 from distill3r_core.training.settings import (
@@ -29,15 +29,26 @@ from distill3r_core.training.step import accumulate, build_optimizer
 from distill3r_core.training.validation import distance
 from distill3r_core.types import PointMaps, TeacherTargets
 
+# Local maps, global maps, and the pixels that count (None: all) of a room's views.
+Prediction = tuple[Tensor, Tensor, Tensor | None]
+
 _FIRST_ROOM = 1000  # the rooms are the same for all students; their teacher's errors are not
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What one student is made from; see `AblationSettings`."""
+    """What one student is made from; see `AblationSettings`.
+
+    All that is random comes from the seed: the students of one seed start from the same weights,
+    see the same views in the same order, and learn from the same errors.
+
+    Args:
+        variant: Name of the loss.
+        loss: None: no student; what the teacher itself says is scored.
+    """
 
     variant: str
-    loss: LossSettings
+    loss: LossSettings | None
     seed: int
     steps: int
     batch: int
@@ -54,17 +65,41 @@ class Trial:
 class Score:
     """Against the truth, on views that were not learned from.
 
+    The first three are the columns of the paper's Table III, which looks at every view alone.
+
     Args:
         acc: Accuracy of local maps, metres: median over a view's points, mean over views.
         comp: Completeness, metres, likewise.
-        scale_spread: Deviation of the log of the views' best scales: 0 where one factor fits all.
-        global_error: Mean distance of global points, one scale per room, metres.
+        scale: The factor that fits a view's local map to the truth, mean over views. No loss
+            teaches it: all of them are free of scale.
+        scale_spread: Deviation of the log of these factors: 0 where one fits all.
+        acc_global: Accuracy of global maps, metres: one similarity per room and its median over
+            the points of all views, mean over rooms.
+        comp_global: Completeness, metres, likewise.
+        global_error: Mean distance of global points from their own true ones, one scale per room
+            and nothing turned, metres.
     """
 
     acc: float
     comp: float
+    scale: float
     scale_spread: float
+    acc_global: float
+    comp_global: float
     global_error: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial gave.
+
+    Args:
+        score: Against the truth.
+        clipped: Share of the steps whose gradient was longer than the bound; the teacher has none.
+    """
+
+    score: Score
+    clipped: float | None
 
 
 class Rooms:
@@ -88,12 +123,18 @@ class Rooms:
         return self._samples[name] if views is None else _pick(self._samples[name], views)
 
 
-def run_trial(trial: Trial) -> Score:
-    """Train and score one student, in this process and on its CPU."""
+def run_trial(trial: Trial, on_step: Callable[[], None]) -> Outcome:
+    """Train and score one student, in this process and on its CPU.
+
+    Args:
+        trial: Which one.
+        on_step: Called after every step.
+    """
     scenes = rooms(trial)
-    torch.manual_seed(trial.seed)  # this process does nothing else
-    student = build_student("tiny", **trial.model).train()
-    _train(student, trial, Rooms(trial, scenes))
+    if trial.loss is None:
+        return Outcome(_score(trial, scenes, _taught(trial, scenes)), clipped=None)
+    student = new_student(trial)
+    clipped = _train(student, trial, trial.loss, Rooms(trial, scenes), on_step)
     student.eval()
     predictions = []
     for scene in scenes:
@@ -101,17 +142,22 @@ def run_trial(trial: Trial) -> Score:
             maps = student(unit_images(scene.images[_held_out(trial)])[None])
         assert isinstance(maps, PointMaps)
         predictions.append((maps.points_local[0], maps.points_global[0], None))
-    return _score(trial, scenes, predictions)
+    return Outcome(_score(trial, scenes, predictions), clipped)
 
 
-def teacher_score(trial: Trial) -> Score:
-    """The same figures for what the teacher says about the held-out views."""
-    scenes = rooms(trial)
+def new_student(trial: Trial) -> Student:
+    """A student before its first step; seeds torch, in a process that does nothing else."""
+    torch.manual_seed(trial.seed)
+    return build_student("tiny", **trial.model).train()
+
+
+def _taught(trial: Trial, scenes: Sequence[TrueScene]) -> list[Prediction]:
+    """What the teacher says about the held-out views, where it vouches for it."""
     predictions = []
     for number, scene in enumerate(scenes):
         said = _anchored(_said(trial, scene, number), _held_out(trial))
         predictions.append((said.points_local, said.points_global, said.valid_mask))
-    return _score(trial, scenes, predictions)
+    return predictions
 
 
 def rooms(trial: Trial) -> list[TrueScene]:
@@ -120,14 +166,31 @@ def rooms(trial: Trial) -> list[TrueScene]:
     return [true_scene(seed, trial.frames, trial.size) for seed in seeds]
 
 
-def _train(student: nn.Module, trial: Trial, source: Rooms) -> None:
+def batches(trial: Trial, source: Rooms) -> Iterator[Batch]:
+    """What a student is shown, step by step."""
     use = Use(views=trial.views, seed=trial.seed)
     samples = DrawnSamples(source, source.available, use)
+    buckets: dict[object, list[str]] = {"all": list(samples.available)}
+    for draws in islice(step_draws(buckets, size=trial.batch, seed=trial.seed), trial.steps):
+        batch = samples[draws]
+        assert isinstance(batch, Batch)
+        yield batch
+
+
+def _train(
+    student: Student,
+    trial: Trial,
+    settings: LossSettings,
+    source: Rooms,
+    on_step: Callable[[], None],
+) -> float:
+    """Train; the share of steps whose gradient was clipped."""
     optim = OptimSettings(lr=trial.lr)
     schedule = ScheduleSettings(warmup_steps=None, final_lr=trial.lr / 100)
     optimizer = build_optimizer(student, optim)
-    loss = DistillationLoss(**vars(trial.loss))
-    for step, batch in enumerate(_batches(samples, trial)):
+    loss = DistillationLoss(**vars(settings))
+    clipped = 0
+    for step, batch in enumerate(batches(trial, source)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps=trial.steps, optim=optim, schedule=schedule)
         optimizer.zero_grad(set_to_none=True)
@@ -139,40 +202,35 @@ def _train(student: nn.Module, trial: Trial, source: Rooms) -> None:
             compute=ComputeSettings(),
             bfloat16=False,
         )
-        nn.utils.clip_grad_norm_(student.parameters(), optim.clip)
+        norm = nn.utils.clip_grad_norm_(student.parameters(), optim.clip)
+        clipped += norm.item() > optim.clip
         optimizer.step()
+        on_step()
+    return clipped / trial.steps
 
 
-def _batches(samples: DrawnSamples, trial: Trial) -> Iterator[Batch]:
-    buckets: dict[object, list[str]] = {"all": list(samples.available)}
-    for draws in islice(step_draws(buckets, size=trial.batch, seed=trial.seed), trial.steps):
-        batch = samples[draws]
-        assert isinstance(batch, Batch)
-        yield batch
-
-
-def _score(
-    trial: Trial,
-    scenes: Sequence[TrueScene],
-    predictions: Sequence[tuple[Tensor, Tensor, Tensor | None]],
-) -> Score:
-    """Local maps, global maps, and the pixels that count (None: all) of every room."""
-    sequences: list[SequenceScore] = []
+def _score(trial: Trial, scenes: Sequence[TrueScene], predictions: Sequence[Prediction]) -> Score:
+    views: list[ViewErrors] = []
+    whole: list[ViewErrors] = []
     distances: list[float] = []
     for number, (scene, (local, world, mask)) in enumerate(zip(scenes, predictions, strict=True)):
         truth = _anchored(scene.targets, _held_out(trial))
         counted = truth.valid_mask if mask is None else mask
-        names = [str(view) for view in _held_out(trial)]
-        sequences.append(
-            score_sequence(f"room-{number}", local, truth.points_local, counted, view_names=names)
-        )
+        room, names = f"room-{number}", [str(view) for view in _held_out(trial)]
+        views += score_sequence(room, local, truth.points_local, counted, view_names=names).views
+        # All views of a room as one tall picture: one similarity carries them all.
+        tall = [maps.flatten(0, 1)[None] for maps in (world, truth.points_global, counted)]
+        whole += score_sequence(room, *tall, view_names=["all views"]).views
         error = distance(world[None], truth.points_global[None], counted[None], per_view=False)
         distances.append(float(error))
-    views = [view for sequence in sequences for view in sequence.views]
+    scales = summarize_scales([view.scale for view in views])
     return Score(
         acc=statistics.fmean(view.accuracy for view in views),
         comp=statistics.fmean(view.completeness for view in views),
-        scale_spread=summarize_scales([view.scale for view in views]).log_spread,
+        scale=scales.arithmetic_mean,
+        scale_spread=scales.log_spread,
+        acc_global=statistics.fmean(room.accuracy for room in whole),
+        comp_global=statistics.fmean(room.completeness for room in whole),
         global_error=math.fsum(distances) / len(distances),
     )
 
