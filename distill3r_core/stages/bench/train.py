@@ -3,7 +3,8 @@
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydantic.dataclasses import dataclass
 from distill3r_core import config, paths, profiling
 from distill3r_core.cache.header import CacheHeader, PlannedSample
 from distill3r_core.cache.store import CacheWriter, TeacherCache
-from distill3r_core.data.batches import Batch
+from distill3r_core.data.batches import Batch, Samples
 from distill3r_core.io.fit import Fit
 from distill3r_core.models import SPECS, build_student
 from distill3r_core.profiling import pick_device
@@ -31,6 +32,7 @@ from distill3r_core.training.settings import PRESETS, DataSettings, Recompute, T
 
 PARTS = ("data", "forward", "backward", "optimizer")
 _SAMPLES = 4  # in the made-up cache
+_READ_AHEAD, _RATED = 4, 20  # batches that the loader starts with, and that it is timed over
 _FRAMES = 20  # of each
 _DEFAULT_SIZE = (224, 518)
 
@@ -111,13 +113,14 @@ def _measure(
     with profiling.peak_memory(device) as peak:
         for _ in range(settings.rounds + 1):
             started = time.perf_counter()
-            batch = next(batches)
+            batch = _finished(next(batches), device)
             waited = time.perf_counter() - started
             ours.append(replace(loops.batched(batch), data=waited))
             progress.advance(1, **{"batched s": ours[-1].seconds})
             theirs.append(loops.one_at_a_time(batch))
             progress.advance(1, **{"one at a time s": theirs[-1].seconds})
-    loader = _loader_rate(feed, settings)
+    batches.close()
+    loader = _loader_rate(feed, settings, device)
     step = statistics.median(part.seconds for part in ours[1:])
     baseline = statistics.median(part.seconds for part in theirs[1:])
     return {
@@ -140,14 +143,22 @@ def _medians(parts: Sequence[Parts]) -> dict[str, float]:
     return {name: statistics.median(getattr(part, name) for part in parts) for name in names}
 
 
-def _loader_rate(feed: Feed, settings: BenchTrainSettings) -> float:
-    """Samples a second that the loader gives when nobody else computes."""
-    batches: Iterator[Batch] = feed.batches(0)
-    next(batches)
-    started = time.perf_counter()
-    for _ in islice(batches, settings.rounds):
-        pass
-    return settings.rounds * settings.batch / (time.perf_counter() - started)
+def _loader_rate(feed: Feed, settings: BenchTrainSettings, device: torch.device) -> float:
+    """Samples a second that arrive, finished, when nobody else computes."""
+    with closing(feed.batches(0)) as batches:
+        for batch in islice(batches, _READ_AHEAD):
+            _finished(batch, device)
+        started = time.perf_counter()
+        for batch in islice(batches, _RATED):
+            _finished(batch, device)
+        return _RATED * settings.batch / (time.perf_counter() - started)
+
+
+def _finished(batch: Samples, device: torch.device) -> Batch:
+    there = batch.to(device)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return there
 
 
 def _feed(
