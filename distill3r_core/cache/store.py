@@ -60,6 +60,8 @@ class ViewBuffers:
         images: RGB.
         global_from_local: `[sR | t]`.
         intrinsics: K of each map; identity where the map is no depth map.
+        own_global: Whether the planes of the global map are the teacher's own; where they are not,
+            they are the similarity of the local map, rounded.
     """
 
     planes: np.ndarray  # uint16 (N, P, H, W)
@@ -67,6 +69,7 @@ class ViewBuffers:
     images: np.ndarray  # uint8 (N, 3, H, W)
     global_from_local: np.ndarray  # float32 (N, 3, 4)
     intrinsics: np.ndarray  # float32 (N, 3, 3)
+    own_global: np.ndarray  # bool (N,)
 
     @classmethod
     def allocate(cls, views: int, planes: int, size: tuple[int, int]) -> "ViewBuffers":
@@ -77,6 +80,7 @@ class ViewBuffers:
             images=np.empty((views, 3, *size), np.uint8),
             global_from_local=np.empty((views, 3, 4), np.float32),
             intrinsics=np.empty((views, 3, 3), np.float32),
+            own_global=np.empty(views, np.bool_),
         )
 
     def fill(self, row: int, maps: memoryview, picture: memoryview, decoder: ViewDecoder) -> None:
@@ -85,6 +89,7 @@ class ViewBuffers:
         decoder.picture(picture, self.images[row])
         self.global_from_local[row] = camera.global_from_local
         self.intrinsics[row] = np.eye(3) if camera.intrinsics is None else camera.intrinsics
+        self.own_global[row] = delivered_planes(camera.kind) == ALL_PLANES
 
     def finished(self) -> TeacherTargets:
         """The targets in float32."""
@@ -182,6 +187,14 @@ class TeacherCache:
         """Where a sample came from: its pictures' paths, hashes, and what was counted."""
         shard, entry = self.place(name)
         return shard.detail(entry)
+
+    def size_of(self, name: str) -> tuple[int, int]:
+        """Rows and columns of a finished sample.
+
+        Raises:
+            CacheError: It is not in the cache.
+        """
+        return self.entry(name).size
 
     @property
     def planes(self) -> int:

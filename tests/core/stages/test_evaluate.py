@@ -207,15 +207,14 @@ def test_validation_views_that_were_trained_on_are_left_out(here, tmp_path):
 
 
 def test_validation_samples_that_cannot_be_scored_are_failures(here, monkeypatch):
-    first, read = TeacherCache(here / "caches/teacher").names("val")[0], TeacherCache.read
+    first, read = TeacherCache(here / "caches/teacher").names("val")[0], TeacherCache.read_into
 
-    def doubting(cache, name, views=None):
-        sample = read(cache, name, views)
+    def doubting(cache, name, views, buffers):
+        read(cache, name, views, buffers)
         if name == first:
-            sample.targets.valid_mask[:] = False
-        return sample
+            buffers.mask[:] = 0
 
-    monkeypatch.setattr(TeacherCache, "read", doubting)
+    monkeypatch.setattr(TeacherCache, "read_into", doubting)
     failed, cache = [], TeacherCache(here / "caches/teacher")
     truths = list(read_validation(cache, size=None, trained_on=frozenset(), failed=failed))
     assert [one.item for one in failed] == [first]
