@@ -99,8 +99,14 @@ def show_error(error: BaseException, status: int) -> int:
     return status
 
 
-def expect_json(arguments: list[str]) -> None:
-    """Before parsing: know whether an error in the command line itself is to be shown as JSON."""
+def expect(arguments: list[str], command: str = "") -> None:
+    """Before parsing: know how an error in the command line itself is to be shown.
+
+    Args:
+        arguments: As they were typed.
+        command: Whose line it is, where that is known.
+    """
+    _session.command = command
     _session.as_json = "--json" in arguments
     _session.debug = "--debug" in arguments
 
