@@ -17,6 +17,7 @@ import typer
 
 from distill3r_cli import exits
 from distill3r_core import errors
+from distill3r_core.report import duration
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -201,6 +202,8 @@ class PlainProgress:
         parts = [f"{self._label} {count} {self._unit}", f"{rate:.3g} {self._unit}/s"]
         figures = self._figures.items()
         parts += [f"{name.replace('_', ' ')} {_figure(value)}" for name, value in figures]
+        if self._total is not None and 0 < self._done < self._total:
+            parts.append(f"{duration(round((self._total - self._done) / rate))} left")
         self.console.print(_escape(" · ".join(parts)), soft_wrap=True, highlight=False)
 
 
