@@ -132,6 +132,7 @@ complete -c distill3r -n '__distill3r_at "/eval"' -l data -r -F -d 'Data set wit
 complete -c distill3r -n '__distill3r_at "/eval"' -l layout -x -a 'auto rgbd 7scenes images pattern' -d 'How the data set lies on the disk.'
 complete -c distill3r -n '__distill3r_at "/eval"' -l protocol -r -F -d 'Frames, alignment and measure.'
 complete -c distill3r -n '__distill3r_at "/eval"' -l predict -x -a 'student truth constant' -d 'student; or truth (zeros, scale 1) and constant (a plane): no RUN.'
+complete -c distill3r -n '__distill3r_at "/eval"' -l size -r -F -d 'Grid of truth or constant without a RUN, which brings its own.'
 complete -c distill3r -n '__distill3r_at "/eval"' -l output -s o -r -F -d 'Where the result goes.'
 complete -c distill3r -n '__distill3r_at "/eval"' -l device -x -a 'auto cpu cuda mps' -d 'auto, cpu, cuda, cuda:1 or mps.'
 complete -c distill3r -n '__distill3r_at "/eval"' -l overwrite -d 'Replace a result made with other settings or inputs.'
