@@ -150,20 +150,24 @@ def finish(
         known = torch.linalg.inv(intrinsics.cpu().double()) if inverse is None else inverse
         points = directions(known, (height, width), depth.device) * depth[..., None]
     else:
-        points = planes[..., :3, :, :].float().movedim(-3, -1)
-    stored = planes[..., 3:6, :, :].float().movedim(-3, -1) if count > LOCAL_PLANES else None
+        points = _points(planes[..., :3, :, :])
+    stored = _points(planes[..., 3:6, :, :]) if count > LOCAL_PLANES else None
     valid = mask.bool()
-    # Outside the mask planes are zero, and the least confidence there is is 1.
-    confidence = torch.where(valid[..., None, :, :], planes[..., -2:, :, :].float(), 1.0)
     return TeacherTargets(
         points_local=points,
-        confidence_local=confidence[..., 0, :, :],
-        confidence_global=confidence[..., 1, :, :],
+        # Outside the mask planes are zero, and the least confidence there is is 1.
+        confidence_local=torch.where(valid, planes[..., -2, :, :].float(), 1.0),
+        confidence_global=torch.where(valid, planes[..., -1, :, :].float(), 1.0),
         valid_mask=valid,
         global_from_local=global_from_local,
         stored_points_global=stored,
         intrinsics=intrinsics,
     )
+
+
+def _points(planes: Float[Tensor, "*batch 3 H W"]) -> Float[Tensor, "*batch H W 3"]:
+    # Side by side in memory: the loss of maps that are still planes takes 1.4 times as long.
+    return planes.movedim(-3, -1).contiguous().float()
 
 
 def directions(
