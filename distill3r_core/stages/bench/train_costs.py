@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from distill3r_core import profiling
@@ -63,11 +62,13 @@ class Contestant:
         with profile(activities=[ProfilerActivity.CUDA]) as record:
             self.attempt(batch)
             torch.cuda.synchronize(self.device)
+        events = record.events()
+        assert events is not None
         self._kernels = sum(
-            event.device_type == DeviceType.CUDA
+            event.device_type.name == "CUDA"
             and not event.is_user_annotation
             and not event.name.startswith(_COPIES)
-            for event in record.events()
+            for event in events
         )
 
     def attempt(self, batch: Batch) -> Parts | None:
