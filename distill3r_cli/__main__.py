@@ -1,17 +1,17 @@
 """Entry point: `distill3r`, and `python -m distill3r_cli`."""
 
-import errno
 import io
 import signal
 import sys
 import traceback
+from pathlib import Path
 from typing import cast
 
 import typer
 
 from distill3r_cli import console, exits
 from distill3r_cli.app import app
-from distill3r_core import errors
+from distill3r_core import disk, errors
 
 # typer does not export the class itself
 _UsageError: type[Exception] = cast(type[Exception], typer.BadParameter.__mro__[1])
@@ -26,7 +26,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line; gives its exit status."""
     signal.signal(signal.SIGTERM, _interrupt)
-    console.expect_json(arguments)
+    console.expect(arguments)
     try:
         status = app(arguments, prog_name="distill3r", standalone_mode=False)
     except errors.Distill3rError as error:
@@ -34,8 +34,7 @@ def run(arguments: list[str]) -> int:
             traceback.print_exc()
         return console.show_error(error, exits.status_of(error))
     except _UsageError as error:
-        console.expect_json(arguments)  # the option may stand behind what could not be read
-        return _show_usage(error)
+        return _show_usage(error, arguments)
     except (KeyboardInterrupt, typer.Abort):
         status = exits.INTERRUPTED
     except Exception as error:  # the last line of defence: no traceback unasked
@@ -59,8 +58,10 @@ def _mend_streams() -> None:
 
 
 def _in_words(error: Exception) -> errors.Distill3rError:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return errors.DiskFullError(f"cannot write {error.filename or 'the output'}: disk full")
+    if isinstance(error, OSError):
+        refused = disk.refusal(Path(error.filename or "the output"), error.errno)
+        if refused is not None:
+            return refused
     if isinstance(error, OSError) and error.filename is not None:
         return errors.RequestError(f"cannot use {error.filename}: {error.strerror}")
     return errors.FailedError(
@@ -69,11 +70,13 @@ def _in_words(error: Exception) -> errors.Distill3rError:
     )
 
 
-def _show_usage(error: Exception) -> int:
+def _show_usage(error: Exception, arguments: list[str]) -> int:
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed
         return exits.REQUEST
     path = context.command_path if context is not None else "distill3r"
+    # `--json` may stand behind what could not be read.
+    console.expect(arguments, command=path.partition(" ")[2])
     message = getattr(error, "format_message", error.__str__)()
     return console.show_error(errors.RequestError(message, hint=f"{path} --help"), exits.REQUEST)
 

@@ -17,6 +17,7 @@ import typer
 
 from distill3r_cli import exits
 from distill3r_core import errors
+from distill3r_core.report import duration
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -99,8 +100,14 @@ def show_error(error: BaseException, status: int) -> int:
     return status
 
 
-def expect_json(arguments: list[str]) -> None:
-    """Before parsing: know whether an error in the command line itself is to be shown as JSON."""
+def expect(arguments: list[str], command: str = "") -> None:
+    """Before parsing: know how an error in the command line itself is to be shown.
+
+    Args:
+        arguments: As they were typed.
+        command: Whose line it is, where that is known.
+    """
+    _session.command = command
     _session.as_json = "--json" in arguments
     _session.debug = "--debug" in arguments
 
@@ -195,6 +202,8 @@ class PlainProgress:
         parts = [f"{self._label} {count} {self._unit}", f"{rate:.3g} {self._unit}/s"]
         figures = self._figures.items()
         parts += [f"{name.replace('_', ' ')} {_figure(value)}" for name, value in figures]
+        if self._total is not None and 0 < self._done < self._total:
+            parts.append(f"{duration(round((self._total - self._done) / rate))} left")
         self.console.print(_escape(" · ".join(parts)), soft_wrap=True, highlight=False)
 
 

@@ -1,10 +1,11 @@
 """Options that commands share, and the way from what was typed to settings."""
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import typer
 
@@ -26,13 +27,30 @@ OutputOpt = Annotated[
     Path | None, typer.Option("--output", "-o", help="Where the result goes.", show_default=False)
 ]
 
+
+def text(value: str) -> str:
+    """What was typed, where nothing is no answer.
+
+    Raises:
+        typer.BadParameter: Nothing was.
+    """
+    if value == "":  # of an unset variable, "$OUT"; pathlib would read it as this folder
+        raise typer.BadParameter("it is empty; the current folder is .")
+    return value
+
+
+def path(value: str | Path) -> Path:
+    """`text` for paths; defaults come here too."""
+    return Path(value) if isinstance(value, Path) else Path(text(value))
+
+
 _SETTINGS = "Settings"
 _DISPLAY = "Display"
 _SETTINGS_OPTIONS = {
     "config": Annotated[
         str | None,
         typer.Option(
-            "--config", metavar="FILE", rich_help_panel=_SETTINGS,
+            "--config", metavar="FILE", rich_help_panel=_SETTINGS, parser=text,
             help="Settings: a YAML file, or the bare name of a shipped one.",
         ),
     ],
@@ -75,6 +93,7 @@ def shared(*, settings: bool = True) -> Callable[[Callable[..., None]], Callable
     """Give a command `-q -v --debug --no-color --json`, and `--config --set --print-config`.
 
     The command takes `context: typer.Context` first, and is called with its own options only.
+    Its paths and its arguments are never empty.
 
     Args:
         settings: Whether the command has settings (the six and `demo` do).
@@ -100,12 +119,33 @@ def shared(*, settings: bool = True) -> Callable[[Callable[..., None]], Callable
             )
             for name, annotation in extra.items()
         ]
-        own = list(signature.parameters.values())
-        wrapped.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
-        wrapped.__annotations__ = {**command.__annotations__, **extra}
+        own = [
+            parameter.replace(annotation=_never_empty(parameter.annotation))
+            for parameter in signature.parameters.values()
+        ]
+        parameters = [*own, *added]
+        wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        wrapped.__annotations__ = {one.name: one.annotation for one in parameters}
         return wrapped
 
     return decorate
+
+
+def _never_empty(annotation: Any) -> Any:
+    """A parameter's annotation; a path's and an argument's with the parser that refuses ""."""
+    if get_origin(annotation) is not Annotated:
+        return annotation  # the context
+    kind, declared = get_args(annotation)
+    is_path = _holds_path(kind)
+    if is_path or isinstance(declared, type(typer.Argument())):
+        declared = copy.copy(declared)
+        declared.parser = path if is_path else text
+    return Annotated[kind, declared]
+
+
+def _holds_path(kind: Any) -> bool:
+    """Whether a type is a path's, or made of one: `Path | None`, `list[Path] | None`."""
+    return kind is Path or any(_holds_path(part) for part in get_args(kind))
 
 
 def typed(context: typer.Context) -> dict[str, Any]:

@@ -79,6 +79,10 @@ class DiskFullError(ResourceError):
     """The disk is full, or would be."""
 
 
+class DiskFaultError(ResourceError):
+    """The disk, or the way to it, does not do its work."""
+
+
 class ImageError(FailedError):
     """One picture cannot be used. A stage collects these and goes on."""
 

@@ -19,8 +19,13 @@ from distill3r_core.errors import ConfigError, DeviceError
 
 DeviceKind = Literal["cpu", "cuda", "mps"]
 
-# torch has a class for a full GPU; a full machine is a RuntimeError of its allocator.
-_FULL_MEMORY = re.compile(r"DefaultCPUAllocator|not enough memory|can't allocate memory")
+# torch has a class for its allocator of CUDA memory. Its allocators of the machine's memory and of
+# Apple's GPU, and the CUDA driver itself, have words only.
+_FULL_MEMORY = re.compile(
+    r"DefaultCPUAllocator: (can't allocate|not enough) memory"
+    r"|MPS backend out of memory"
+    r"|CUDA error: out of memory"
+)
 
 
 class OutOfRoom(Exception):  # noqa: N818  not a fault yet: smaller parts may fit
@@ -29,11 +34,12 @@ class OutOfRoom(Exception):  # noqa: N818  not a fault yet: smaller parts may fi
 
 @contextmanager
 def memory_limits() -> Iterator[None]:
-    """Turn every way of running out of memory into `OutOfRoom`."""
+    """Turn every way of running out of memory into `OutOfRoom`, which says something."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise OutOfRoom(str(error)) from error
+        # Python's own has no text.
+        raise OutOfRoom(str(error) or "the machine's memory is full") from error
     except RuntimeError as error:
         if _FULL_MEMORY.search(str(error)) is None:
             raise

@@ -81,3 +81,12 @@ class Silent:
     def note(self, text: str) -> None:
         """Keep the note."""
         self.notes.append(text)
+
+
+def duration(seconds: float | int) -> str:
+    """Seconds in units that a person reads."""
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.3g} min"
+    return f"{seconds / 3600:.3g} h" if seconds < 360_000 else f"{seconds / 86400:.3g} days"

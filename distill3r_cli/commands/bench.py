@@ -52,7 +52,10 @@ def bench(
         typer.Option("--model", "-m", help="A run or a file instead.", show_default=False),
     ] = None,
     compare: Annotated[
-        str, typer.Option(help="Measure these in turns with it: fast3r, student-reference.")
+        str,
+        typer.Option(
+            help="Measure these in turns with it: fast3r, student-reference, student-compiled."
+        ),
     ] = "",
     budget: Annotated[
         float | None,

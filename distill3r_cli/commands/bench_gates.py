@@ -28,6 +28,9 @@ def bench_gates(
     compare: Annotated[str, typer.Option(help="Models beside the student.")] = (
         "fast3r-reference,fast3r,student-reference"
     ),
+    runs: Annotated[
+        int | None, typer.Option(help="Timed runs beside the teacher.", show_default=False)
+    ] = None,
     budget: Annotated[
         float | None,
         typer.Option(

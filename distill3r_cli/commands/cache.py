@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from distill3r_cli import console, exits, options
+from distill3r_cli import console, options
 from distill3r_core import paths
 
 cache_app = typer.Typer(
@@ -121,15 +121,13 @@ def verify(
     device: options.DeviceOpt = "auto",
     seed: options.SeedOpt = 0,
 ) -> None:
-    """Compare every stored byte with its checksum. Exit 1 if there is damage."""
+    """Compare every stored byte with its checksum. Exit 1: damage; 5: missing samples."""
     from distill3r_core.stages.cache.verify import VerifySettings, verify_cache
 
     settings = VerifySettings(path, manifest, recompute, weights, repair, device, seed)
     with console.progress(device) as progress:
         report = verify_cache(settings, progress=progress)
-    console.show(report)
-    if not report.result["ok"]:
-        raise typer.Exit(exits.FAILED)
+    console.show(report, passed=report.result["ok"])
 
 
 @options.shared(settings=False)

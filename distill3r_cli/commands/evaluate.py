@@ -38,6 +38,14 @@ def evaluate(
         str,
         typer.Option(help="student; or truth (zeros, scale 1) and constant (a plane): no RUN."),
     ] = "student",
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW",
+            show_default="the run's, else the protocol's",
+            help="Grid of truth or constant without a RUN, which brings its own.",
+        ),
+    ] = None,
     output: options.OutputOpt = None,
     device: options.DeviceOpt = "auto",
     overwrite: options.OverwriteOpt = False,

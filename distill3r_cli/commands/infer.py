@@ -130,6 +130,10 @@ def infer(
             help="Of the student's products; auto: bfloat16 on a GPU that has it.",
         ),
     ] = "auto",
+    compile: Annotated[
+        bool,
+        typer.Option("--compile", help="torch.compile first; a minute, worth it for many scenes."),
+    ] = False,
     overwrite: options.OverwriteOpt = False,
     device: options.DeviceOpt = "auto",
     seed: options.SeedOpt = 0,

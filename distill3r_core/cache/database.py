@@ -17,15 +17,17 @@ import struct
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
 
 import lmdb
 
+from distill3r_core.disk import NO_ROOM, refusal
 from distill3r_core.errors import DamageError, DiskFullError
 
 DATA = "data.mdb"
+READERS = "lock.mdb"  # LMDB's table of readers, made before the data
 
 _MAP_SIZE = 1 << 40  # address space only; a file never outgrows it
 _SMALL_MAP = 1 << 24  # for an empty file, where address space is limited
@@ -38,6 +40,7 @@ _META = struct.Struct("<IIQQ48s48sQQ")  # after a page header: magic ... last pa
 _PAGE_HEAD = 16
 _META_END = _PAGE_HEAD + _META.size
 _PAGE_SIZE = struct.Struct("<I")
+_LITTLE_ROOM = 1 << 24  # bytes; with less a disk is full, whatever else it may be
 
 
 def check_length(path: Path) -> None:
@@ -153,6 +156,7 @@ class Database:
 
         Raises:
             DiskFullError: There is no room.
+            DiskFaultError: The disk is failing.
         """
         assert self._environment is not None and self._writable, "open_for_writing comes first"
         environment = self._environment
@@ -164,7 +168,12 @@ class Database:
             yield transaction
 
     def close(self) -> None:
-        """Close it; the next reader opens it again."""
+        """Close it; the next reader opens it again.
+
+        Raises:
+            DiskFullError: The last commit found no room.
+            DiskFaultError: The disk is failing.
+        """
         with _gate.alone():
             self._close()
 
@@ -172,11 +181,16 @@ class Database:
         self._close()
 
     def _close(self) -> None:
-        if self._environment is not None:
-            if self._writable:
-                self._environment.sync(True)
-            self._environment.close()
+        environment, writable = self._environment, self._writable
         self._environment, self._writable = None, False
+        if environment is None:
+            return
+        try:
+            if writable:
+                with _writing_to(self.folder):
+                    environment.sync(True)
+        finally:
+            environment.close()
 
     def _opened(self) -> lmdb.Environment:
         with _gate.condition:
@@ -310,19 +324,39 @@ def _writing_to(folder: Path) -> Iterator[None]:
             f"cannot write {folder}: the limit of address space is reached"
         ) from error
     except (lmdb.Error, OSError) as error:
-        if not _is_full(error):
+        code = _code_of(error, folder)
+        found = refusal(folder, code, then="go on with `distill3r cache --resume`")
+        if found is None:
             raise
-        raise DiskFullError(
-            f"cannot write {folder}: {error}",
-            hint="free some space and go on with `distill3r cache --resume`",
-        ) from error
+        raise found from error
 
 
-def _is_full(error: Exception) -> bool:
-    # LMDB reports a short write as an input/output error, whatever the system said.
-    text = str(error)
-    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-    return any(os.strerror(code) in text for code in codes)
+def _code_of(error: Exception, folder: Path) -> int | None:
+    """What the system said, where it was about the disk."""
+    if isinstance(error, OSError):
+        return error.errno
+    # LMDB has classes for its own errors; of the system's it passes on the words.
+    codes = (*NO_ROOM, errno.EIO)
+    code = next((code for code in codes if os.strerror(code) in str(error)), None)
+    if code == errno.EIO:
+        # Its word for a write that was cut short, too, which is how a disk becomes full.
+        return _lack_of_room(folder) or code
+    return code
+
+
+def _lack_of_room(folder: Path) -> int | None:
+    """Why the database cannot grow; None where it can."""
+    data, probe = folder / DATA, folder / f".{DATA}.{os.getpid()}.probe"
+    try:
+        size = data.stat().st_size if data.exists() else 0
+        with probe.open("wb") as file:
+            os.posix_fallocate(file.fileno(), size, _LITTLE_ROOM)
+    except OSError as error:
+        return error.errno if error.errno in NO_ROOM else None
+    finally:
+        with suppress(OSError):  # the disk's own fault is what is told
+            probe.unlink(missing_ok=True)
+    return None
 
 
 def _is_refused(error: Exception) -> bool:

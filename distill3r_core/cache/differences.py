@@ -33,13 +33,23 @@ def second_differences(planes: Planes, mask: Bool[np.ndarray, "H W"] | None = No
 
 def sum_rows(rows: Rows) -> None:
     """Running sums over the first axis, in place."""
-    # A loop of row additions is five times faster than cumsum over the first axis: rows that were
-    # just written are still in the cache.
+    # Pairs, pairs of pairs, and down again (Brent and Kung 1982): 16 calls for 224 rows. A loop
+    # over the rows takes 223, and each lets go of Python's lock and asks for it again: four threads
+    # that read waited for each other (measured: 19 instead of 34 samples a second).
     flat = rows.reshape(len(rows), -1)
-    above = flat[0]
-    for row in flat[1:]:
-        np.add(row, above, out=row)
-        above = row
+    step = 1
+    while step < len(flat):
+        _add_above(flat, first=2 * step - 1, step=step)
+        step *= 2
+    while step > 1:
+        step //= 2
+        _add_above(flat, first=3 * step - 1, step=step)
+
+
+def _add_above(rows: Integer[np.ndarray, "H W"], *, first: int, step: int) -> None:
+    """Add to every second row of those `step` apart, from `first` on, the one above."""
+    below = rows[first :: 2 * step]
+    below += rows[first - step :: 2 * step][: len(below)]
 
 
 def sum_columns(rows: Rows, planes: Planes) -> None:

@@ -1,6 +1,5 @@
 """What a cache says about itself: how its targets were made, and which samples are planned."""
 
-import errno
 import fcntl
 import json
 import os
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill3r_core import config
-from distill3r_core.errors import CacheError, ConflictError, DiskFullError, InputMissingError
+from distill3r_core.disk import disk_errors
+from distill3r_core.errors import CacheError, ConfigError, ConflictError, InputMissingError
 
 FORMAT_VERSION = 1
 HEADER = "cache.json"
@@ -51,10 +51,13 @@ class CacheHeader:
         teacher_settings: What else decides the teacher's answers, as plain data.
         export: How raw maps became targets (`teachers.export`), as plain data.
         codec: "similarity", or "exact": the float16 global map comes back bit for bit.
+        views: Per sample, where the manifest had no windows and was cut; None where it had.
         processing: How the manifest's pictures were made, as plain data.
         plan: What the cache is to hold, in the manifest's order.
         format_version: Of the files.
     """
+
+    __pydantic_config__ = config.STRICT  # when it is read back
 
     teacher: str
     licence: str
@@ -66,6 +69,7 @@ class CacheHeader:
     teacher_settings: Mapping[str, Any] = field(default_factory=dict)
     export: Mapping[str, Any] = field(default_factory=dict)
     codec: Literal["similarity", "exact"] = "similarity"
+    views: int | None = None
     processing: Mapping[str, Any] = field(default_factory=dict)
     plan: tuple[PlannedSample, ...] = ()
     format_version: int = FORMAT_VERSION
@@ -100,12 +104,22 @@ def read_header(folder: Path) -> CacheHeader:
             f"{folder} has cache format version {version}, this program reads {FORMAT_VERSION}",
             hint="use the version of distill3r that wrote it, or make the cache again elsewhere",
         )
+    plan = _read_plan(path, values.pop("plan", None))
     try:
-        plan = tuple(PlannedSample(*entry) for entry in values.pop("plan"))
-        size = values.pop("size")
-        return CacheHeader(plan=plan, size=size if size == "auto" else tuple(size), **values)
-    except (KeyError, TypeError) as error:
-        raise CacheError(f"{path} lacks a key or has an unknown one: {error}") from error
+        header = config.validate(CacheHeader, values, source=str(path))
+    except ConfigError as error:
+        raise CacheError(error.message) from error
+    return replace(header, plan=plan)
+
+
+def _read_plan(path: Path, entries: object) -> tuple[PlannedSample, ...]:
+    # By hand: pydantic would take seconds for a million of them.
+    if not isinstance(entries, list):
+        raise CacheError(f"{path} lacks its plan, the list of samples")
+    for entry in entries:
+        if not (isinstance(entry, list) and list(map(type, entry)) == [str] * 3):
+            raise CacheError(f"{path}: the plan has {entry!r} where name, content and split belong")
+    return tuple(PlannedSample(*entry) for entry in entries)
 
 
 def publish_header(folder: Path, header: CacheHeader) -> None:
@@ -151,20 +165,15 @@ def _write(path: Path, header: CacheHeader) -> None:
     head = json.dumps(values, indent=1, ensure_ascii=False).rstrip("\n}")
     text = f'{head},\n "plan": [\n  {plan}\n ]\n}}\n'
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise DiskFullError(
-                f"cannot write {path}: {error.strerror}", hint="free some space and run again"
-            ) from error
-        raise
-    finally:
-        beside.unlink(missing_ok=True)
+    with disk_errors(path):
+        try:
+            with beside.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -96,7 +96,8 @@ class MapsDecoder:
             out[wanted - 1] = out[wanted - 2]
         camera = self._camera(record, kind)
         if kind & Kind.DEPTH and wanted > DEPTH_PLANES:
-            _fill_depth(out[:3], camera)
+            assert camera.intrinsics is not None
+            fill_depth(out[:3], camera.intrinsics)
         if wanted == ALL_PLANES and not kind & Kind.INDEPENDENT:
             self._fill_global(record, out, camera)
         self._apply_mask(record, out, mask)
@@ -169,10 +170,10 @@ def ray_product(
     return (direction * torch.from_numpy(depth)).contiguous().numpy()
 
 
-def _fill_depth(points: UInt16[np.ndarray, "3 H W"], camera: Camera) -> None:
-    assert camera.intrinsics is not None
+def fill_depth(points: UInt16[np.ndarray, "3 H W"], intrinsics: Float32[np.ndarray, "3 3"]) -> None:
+    """Complete a local map of float16 words, of which there is the depth: x and y on its rays."""
     depth = torch.from_numpy(points[2].view(np.float16)).float().numpy()
-    product = ray_product(depth, camera.intrinsics)
+    product = ray_product(depth, intrinsics)
     torch.from_numpy(points.view(np.float16))[:2].copy_(torch.from_numpy(product[:2]))
 
 

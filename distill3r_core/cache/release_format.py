@@ -8,15 +8,19 @@
 import io
 import json
 import pickle
+import tokenize
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import Bool, Float16
 
+from distill3r_core.disk import disk_errors
 from distill3r_core.errors import DamageError
 
 ARRAYS = "consolidated.npz"
@@ -24,6 +28,18 @@ VIEWS = "sampled_views.json"
 
 _PLANES = ("xyz_local", "xyz_global", "conf_local", "conf_global")
 
+# What Python raises of a zip archive, an array in it, or numbers in that, which are none.
+_UNREADABLE = (
+    OSError,
+    KeyError,
+    ValueError,
+    TypeError,
+    EOFError,
+    RuntimeError,  # packed in an unknown way, or encrypted
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+)
 # Where numpy's own pickles of object arrays come from; nothing else is loaded.
 _HARMLESS = {
     ("numpy", "ndarray"),
@@ -105,11 +121,15 @@ def unpack_masks(packed: np.ndarray, size: tuple[int, int]) -> Bool[np.ndarray, 
 
 
 def write_sample(folder: Path, sample: ReleaseSample) -> None:
-    """Write a sample; its archive last, and under its name only when it is whole."""
+    """Write a sample; its archive last, and both files under their names only when they are whole.
+
+    Raises:
+        DiskFullError: There is no room; what was written of the file in hand is removed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / VIEWS).write_text(json.dumps(dict(sample.views), indent=2), encoding="utf-8")
-    beside = folder / f".{ARRAYS}.partial"
-    with beside.open("wb") as file:
+    with _whole(folder / VIEWS) as file:
+        file.write(json.dumps(dict(sample.views), indent=2).encode())
+    with _whole(folder / ARRAYS) as file:
         np.savez_compressed(
             file,
             xyz_local=sample.xyz_local,
@@ -120,7 +140,19 @@ def write_sample(folder: Path, sample: ReleaseSample) -> None:
             num_views=len(sample.masks),
             inference_time=np.float32(sample.seconds),
         )
-    beside.replace(folder / ARRAYS)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file that gets its name when all of it is written."""
+    beside = path.with_name(f".{path.name}.partial")
+    with disk_errors(path):
+        try:
+            with beside.open("wb") as file:
+                yield file
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 def read_sample(folder: Path) -> ReleaseSample:
@@ -136,13 +168,25 @@ def read_sample(folder: Path) -> ReleaseSample:
             arrays = {name: _array(archive, name) for name in _PLANES}
             packed = _objects(archive, "masks")
             seconds = float(_array(archive, "inference_time"))
-        size = (arrays["conf_local"].shape[1], arrays["conf_local"].shape[2])
-        masks = unpack_masks(packed, size)
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        _check_shapes(path, arrays, len(packed))
+        masks = unpack_masks(packed, arrays["conf_local"].shape[1:])
+    except _UNREADABLE as error:
         raise DamageError(f"{path} cannot be read: {error}") from error
     except pickle.UnpicklingError as error:
         raise DamageError(f"{path} has masks that are no lists of numbers: {error}") from error
+    if not isinstance(views, dict):
+        raise DamageError(f"{folder / VIEWS} is no JSON object")
     return ReleaseSample(masks=masks, views=views, seconds=seconds, **arrays)
+
+
+def _check_shapes(path: Path, arrays: Mapping[str, np.ndarray], masks: int) -> None:
+    """Raises: DamageError: The arrays are not maps of the same views."""
+    wanted = (masks, *arrays["conf_local"].shape[1:])
+    for name, array in arrays.items():
+        shape = (*wanted, 3) if name.startswith("xyz") else wanted
+        if len(wanted) != 3 or array.shape != shape or array.dtype.kind != "f":
+            found = f"{array.dtype}{list(array.shape)}"
+            raise DamageError(f"{path}: {name} is {found}, which is no map of {masks} views")
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:

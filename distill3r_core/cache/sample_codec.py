@@ -15,7 +15,7 @@ from distill3r_core.cache.maps_encoder import MapsEncoder
 from distill3r_core.cache.maps_layout import DEPTH_PLANES, LOCAL_PLANES, Kind, ViewMaps
 from distill3r_core.cache.picture_codec import PictureDecoder, PictureEncoder
 from distill3r_core.cache.record import Packer, Unpacker
-from distill3r_core.geometry.cameras import rays
+from distill3r_core.geometry.cameras import inverse_rays
 from distill3r_core.geometry.similarity import apply_similarity
 from distill3r_core.types import TeacherTargets
 
@@ -129,6 +129,8 @@ def finish(
     mask: UInt8[Tensor, "*batch N H W"],
     global_from_local: Float[Tensor, "*batch N 3 4"],
     intrinsics: Float[Tensor, "*batch N 3 3"] | None = None,
+    *,
+    inverse: Float[Tensor, "*batch N 3 3"] | None = None,
 ) -> TeacherTargets:
     """Targets in float32 from delivered planes, on the device they are on.
 
@@ -137,13 +139,16 @@ def finish(
         mask: 1 where valid.
         global_from_local: `[sR | t]`.
         intrinsics: K of each map, where there are 3 planes.
+        inverse: Of K, in float64, in the machine's memory; None: K is inverted here, and a GPU
+            waited for.
     """
     height, width = planes.shape[-2:]
     count = planes.shape[-3]
     if count == DEPTH_PLANES:
         assert intrinsics is not None
         depth = planes[..., 0, :, :].float()
-        points = directions(intrinsics, (height, width)) * depth[..., None]
+        known = torch.linalg.inv(intrinsics.cpu().double()) if inverse is None else inverse
+        points = directions(known, (height, width), depth.device) * depth[..., None]
     else:
         points = planes[..., :3, :, :].float().movedim(-3, -1)
     stored = planes[..., 3:6, :, :].float().movedim(-3, -1) if count > LOCAL_PLANES else None
@@ -162,14 +167,13 @@ def finish(
 
 
 def directions(
-    intrinsics: Float[Tensor, "*batch 3 3"], size: tuple[int, int]
+    inverse: Float[Tensor, "*batch 3 3"], size: tuple[int, int], device: torch.device
 ) -> Float[Tensor, "*batch H W 3"]:
-    """Rays of every pixel, z = 1, rounded once to float32."""
+    """Rays of every pixel, z = 1, rounded once to float32, from the inverse of K in float64."""
     # Double precision, so that the result does not depend on how a device multiplies; Apple's GPU
     # has none.
-    home = intrinsics.device
-    there = torch.device("cpu") if home.type == "mps" else home
-    return rays(intrinsics.to(there).double(), size).float().to(home)
+    there = torch.device("cpu") if device.type == "mps" else device
+    return inverse_rays(inverse.to(there, non_blocking=True), size).float().to(device)
 
 
 def float16_step(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -186,7 +190,8 @@ def _is_depth(targets: TeacherTargets) -> bool:
     points = targets.points_local
     size = (points.shape[-3], points.shape[-2])
     depth = points[..., 2:].half().float()
-    product = directions(targets.intrinsics, size) * depth
+    inverse = torch.linalg.inv(targets.intrinsics.double())
+    product = directions(inverse, size, depth.device) * depth
     # On the axis x is a difference of large numbers: a millionth of the depth is float32's noise.
     allowed = float16_step(points) + depth.abs() * 2.0**-20
     close = ((product - points).abs() <= allowed).all(-1)

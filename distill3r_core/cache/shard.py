@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 import lmdb
 
-from distill3r_core.cache.database import DATA, Database
+from distill3r_core.cache.database import DATA, READERS, Database
 from distill3r_core.cache.maps_layout import Kind
 from distill3r_core.cache.sample_codec import EncodedSample
 from distill3r_core.errors import CacheError, ConflictError, DamageError
@@ -62,6 +62,12 @@ class Entry:
 def shard_folders(cache: Path) -> list[Path]:
     """The shards of a cache, in the order of their numbers."""
     return sorted(path.parent for path in cache.glob(f"{PREFIX}*/{DATA}"))
+
+
+def emptied_shards(cache: Path) -> list[Path]:
+    """Shards whose database is gone: what LMDB makes together with it is still there."""
+    folders = sorted(path.parent for path in cache.glob(f"{PREFIX}*/{READERS}"))
+    return [folder for folder in folders if not (folder / DATA).exists()]
 
 
 class ShardReader:
@@ -195,8 +201,10 @@ class ShardWriter:
 
     def close(self) -> None:
         """Give the shard free."""
-        self._database.close()
-        self._lock.release()
+        try:
+            self._database.close()
+        finally:
+            self._lock.release()
 
     def __enter__(self) -> "ShardWriter":
         return self

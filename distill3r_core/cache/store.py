@@ -60,6 +60,8 @@ class ViewBuffers:
         images: RGB.
         global_from_local: `[sR | t]`.
         intrinsics: K of each map; identity where the map is no depth map.
+        own_global: Whether the planes of the global map are the teacher's own; where they are not,
+            they are the similarity of the local map, rounded.
     """
 
     planes: np.ndarray  # uint16 (N, P, H, W)
@@ -67,6 +69,7 @@ class ViewBuffers:
     images: np.ndarray  # uint8 (N, 3, H, W)
     global_from_local: np.ndarray  # float32 (N, 3, 4)
     intrinsics: np.ndarray  # float32 (N, 3, 3)
+    own_global: np.ndarray  # bool (N,)
 
     @classmethod
     def allocate(cls, views: int, planes: int, size: tuple[int, int]) -> "ViewBuffers":
@@ -77,6 +80,7 @@ class ViewBuffers:
             images=np.empty((views, 3, *size), np.uint8),
             global_from_local=np.empty((views, 3, 4), np.float32),
             intrinsics=np.empty((views, 3, 3), np.float32),
+            own_global=np.empty(views, np.bool_),
         )
 
     def fill(self, row: int, maps: memoryview, picture: memoryview, decoder: ViewDecoder) -> None:
@@ -85,6 +89,7 @@ class ViewBuffers:
         decoder.picture(picture, self.images[row])
         self.global_from_local[row] = camera.global_from_local
         self.intrinsics[row] = np.eye(3) if camera.intrinsics is None else camera.intrinsics
+        self.own_global[row] = delivered_planes(camera.kind) == ALL_PLANES
 
     def finished(self) -> TeacherTargets:
         """The targets in float32."""
@@ -183,6 +188,14 @@ class TeacherCache:
         shard, entry = self.place(name)
         return shard.detail(entry)
 
+    def size_of(self, name: str) -> tuple[int, int]:
+        """Rows and columns of a finished sample.
+
+        Raises:
+            CacheError: It is not in the cache.
+        """
+        return self.entry(name).size
+
     @property
     def planes(self) -> int:
         """How many planes a view has in a batch of any samples; see `maps_layout`."""
@@ -243,10 +256,11 @@ class TeacherCache:
         try:
             return self._finished[name]
         except KeyError:
-            raise CacheError(
-                f"{self.path} has no finished sample {name!r}",
-                hint=f"finish it with `distill3r cache --resume -o {self.path}`",
-            ) from None
+            hint = f"finish it with `distill3r cache --resume -o {self.path}`"
+            if name not in self._planned:
+                first = next(iter(self._planned), None)
+                hint = f"none of its samples has that name; the first is {first!r}"
+            raise CacheError(f"{self.path} has no finished sample {name!r}", hint=hint) from None
 
     def _decoder(self) -> ViewDecoder:
         # One per thread, and not one that was half-way through a record when the process forked.

@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
 
+from distill3r_core.data.batches import join_targets
 from distill3r_core.geometry.similarity import apply_similarity, invert_similarity, reanchor
 from distill3r_core.types import TeacherTargets
 
@@ -45,15 +46,19 @@ def anchor_first(targets: TeacherTargets) -> TeacherTargets:
     own moves along. `confidence_global` stays as it was seen from the first anchor.
     """
     stored = targets.stored_points_global
+    back, similarities = anchored(targets.global_from_local)
     if stored is not None:
-        back = invert_similarity(targets.global_from_local[..., :1, :, :])
-        moved = apply_similarity(back.expand_as(targets.global_from_local), stored)
+        moved = apply_similarity(back.expand_as(similarities), stored)
         stored = torch.where(targets.valid_mask[..., None], moved, 0.0)
-    return replace(
-        targets,
-        global_from_local=reanchor(targets.global_from_local, 0),
-        stored_points_global=stored,
-    )
+    return replace(targets, global_from_local=similarities, stored_points_global=stored)
+
+
+def anchored(
+    global_from_local: Float[Tensor, "*batch N 3 4"],
+) -> tuple[Float[Tensor, "*batch 1 3 4"], Float[Tensor, "*batch N 3 4"]]:
+    """What carries global points into the first view's own frame, and the similarities there."""
+    back = invert_similarity(global_from_local[..., :1, :, :])
+    return back, reanchor(global_from_local, 0)
 
 
 def mirror_images(images: Shaped[Tensor, "*batch H W"]) -> Shaped[Tensor, "*batch H W"]:
@@ -66,7 +71,8 @@ def mirror_targets(targets: TeacherTargets) -> TeacherTargets:
 
     A similarity S becomes M S M with M = diag(-1, 1, 1), which is a similarity again.
     """
-    sign = targets.points_local.new_tensor([-1.0, 1.0, 1.0])
+    sign = targets.points_local.new_ones(3)
+    sign[0] = -1.0  # not from a list: a GPU would be waited for
     moved = targets.global_from_local * sign[:, None]
     moved = torch.cat([moved[..., :3] * sign, moved[..., 3:]], dim=-1)
     stored, intrinsics = targets.stored_points_global, targets.intrinsics
@@ -82,6 +88,20 @@ def mirror_targets(targets: TeacherTargets) -> TeacherTargets:
         stored_points_global=None if stored is None else stored.flip(-2) * sign,
         intrinsics=intrinsics,
     )
+
+
+def choose_targets(
+    which: Bool[Tensor, "B"], chosen: TeacherTargets, others: TeacherTargets
+) -> TeacherTargets:
+    """Of a batch, the samples of `chosen` where `which` says so, else those of `others`."""
+    return join_targets([chosen, others], lambda pair: where_rows(which, pair[0], pair[1]))
+
+
+def where_rows(
+    which: Bool[Tensor, "B"], chosen: Shaped[Tensor, "B *rest"], others: Shaped[Tensor, "B *rest"]
+) -> Shaped[Tensor, "B *rest"]:
+    """The rows of `chosen` where `which` says so, else those of `others`."""
+    return torch.where(which.reshape(-1, *[1] * (chosen.ndim - 1)), chosen, others)
 
 
 def draw_colors(views: int, rng: np.random.Generator) -> Float[np.ndarray, "N 5"]:

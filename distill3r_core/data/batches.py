@@ -1,4 +1,4 @@
-"""Which samples make up which step, and how they are put together.
+"""Which samples make up which step, and what a step's samples are.
 
 The order is a pure function of the seed: a run that is resumed, that is spread over more
 processes, or that had to make its micro-batches smaller sees the same samples in the same steps.
@@ -7,6 +7,7 @@ processes, or that had to make its micro-batches smaller sees the same samples i
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -65,7 +66,7 @@ class Batch:
         )
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch on a device; asynchronous where it lies in pinned memory."""
+        """The batch on a device."""
 
         def move(values: Tensor) -> Tensor:
             return values.to(device, non_blocking=True)
@@ -78,15 +79,21 @@ class Batch:
             draws=self.draws,
         )
 
-    def pin_memory(self) -> "Batch":
-        """The batch in page-locked memory; the loader asks for it by this name."""
-        return Batch(
-            images=self.images.pin_memory(),
-            targets=map_targets(self.targets, Tensor.pin_memory),
-            view_numbers=self.view_numbers.pin_memory(),
-            colors=None if self.colors is None else self.colors.pin_memory(),
-            draws=self.draws,
-        )
+
+@runtime_checkable
+class Samples(Protocol):
+    """A step's samples, wherever they wait: in a loader's memory, or finished as a `Batch`."""
+
+    @property
+    def draws(self) -> tuple[Draw, ...]: ...
+    def __len__(self) -> int: ...
+    def rows(self, start: int, stop: int) -> "Samples":
+        """Some of them."""
+        ...
+
+    def to(self, device: torch.device) -> Batch:
+        """Finished, on a device; asynchronous where they lie in pinned memory."""
+        ...
 
 
 def step_draws(
@@ -133,47 +140,27 @@ def rng_of(draw: Draw, *, seed: int) -> np.random.Generator:
     return np.random.default_rng([seed, draw.number])
 
 
-def collate(samples: Sequence[Batch]) -> Batch:
-    """Several batches of the same sizes as one."""
-    colors = [sample.colors for sample in samples if sample.colors is not None]
-    assert len(colors) in (0, len(samples))
-    return Batch(
-        images=torch.cat([sample.images for sample in samples]),
-        targets=_concatenate([sample.targets for sample in samples]),
-        view_numbers=torch.cat([sample.view_numbers for sample in samples]),
-        colors=torch.cat(colors) if colors else None,
-        draws=tuple(draw for sample in samples for draw in sample.draws),
-    )
-
-
 def map_targets(targets: TeacherTargets, change: Callable[[Tensor], Tensor]) -> TeacherTargets:
     """The targets with `change` applied to every tensor that is there."""
-    stored, intrinsics = targets.stored_points_global, targets.intrinsics
-    return TeacherTargets(
-        points_local=change(targets.points_local),
-        confidence_local=change(targets.confidence_local),
-        confidence_global=change(targets.confidence_global),
-        valid_mask=change(targets.valid_mask),
-        global_from_local=change(targets.global_from_local),
-        stored_points_global=None if stored is None else change(stored),
-        intrinsics=None if intrinsics is None else change(intrinsics),
-    )
+    return join_targets([targets], lambda values: change(values[0]))
 
 
-def _concatenate(several: Sequence[TeacherTargets]) -> TeacherTargets:
-    stores = any(targets.stored_points_global is not None for targets in several)
-    intrinsics = [targets.intrinsics for targets in several if targets.intrinsics is not None]
+def join_targets(
+    several: Sequence[TeacherTargets], join: Callable[[Sequence[Tensor]], Tensor]
+) -> TeacherTargets:
+    """Several targets as one, tensor by tensor; what one of them lacks, all lack."""
 
     def joined(name: str) -> Tensor:
-        return torch.cat([getattr(targets, name) for targets in several])
+        return join([getattr(targets, name) for targets in several])
 
+    stored = all(targets.stored_points_global is not None for targets in several)
+    cameras = all(targets.intrinsics is not None for targets in several)
     return TeacherTargets(
         points_local=joined("points_local"),
         confidence_local=joined("confidence_local"),
         confidence_global=joined("confidence_global"),
         valid_mask=joined("valid_mask"),
         global_from_local=joined("global_from_local"),
-        # `points_global` is the similarity of the local points for those that store none.
-        stored_points_global=joined("points_global") if stores else None,
-        intrinsics=torch.cat(intrinsics) if len(intrinsics) == len(several) else None,
+        stored_points_global=joined("stored_points_global") if stored else None,
+        intrinsics=joined("intrinsics") if cameras else None,
     )

@@ -110,6 +110,11 @@ class Manifest:
         """The folder that relative paths are relative to."""
         return self.path.parent
 
+    @property
+    def has_windows(self) -> bool:
+        """Whether it says itself which pictures form a sample."""
+        return all(row.windows is not None for row in self.rows)
+
     def samples(self, split: Split | None = None, *, views: int = 20) -> tuple[Sample, ...]:
         """The samples, in the order of their names.
 

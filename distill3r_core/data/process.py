@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 from pydantic.dataclasses import dataclass as checked_dataclass
 
@@ -13,6 +14,7 @@ from distill3r_core import config
 from distill3r_core.data.manifest import IntrinsicsSource
 from distill3r_core.data.source import Source
 from distill3r_core.data.views import content_hash, picture_hash
+from distill3r_core.geometry.resample import resample_nearest, whole
 from distill3r_core.io.depth import as_stored
 from distill3r_core.io.fit import resize_picture
 from distill3r_core.io.images import check_size
@@ -71,7 +73,9 @@ def process(source: Source, settings: Processing) -> Processed:
     image, depth = source.pixels, source.depth
     if (rows, columns) != (height, width):
         image = resize_picture(image, (rows, columns))
-        depth = None if depth is None else _nearest(depth, (rows, columns))
+        if depth is not None:
+            depth = torch.from_numpy(depth)
+            depth = resample_nearest(depth, whole(depth), (rows, columns)).numpy()
     if depth is not None:
         # As it will be stored: what a reader gets back is what is hashed here.
         depth = as_stored(depth, source.unit)
@@ -131,12 +135,3 @@ def _intrinsics(
         return guess, "none"
     guess[0, 0] = guess[1, 1] = source.focal_35mm * max(size) / _FILM_WIDTH
     return guess, "exif"
-
-
-def _nearest(depth: Float[np.ndarray, "H W"], size: tuple[int, int]) -> Float[np.ndarray, "h w"]:
-    """Depth at another size: the value of the pixel that each new centre falls into."""
-    rows, columns = (
-        ((np.arange(new) + 0.5) * old / new).astype(np.int64)
-        for new, old in zip(size, depth.shape, strict=True)
-    )
-    return depth[rows[:, None], columns[None, :]]

@@ -1,7 +1,7 @@
 """From the errors of views to the figures of sequences and of a data set."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ def score_sequence(
     mask: Bool[Tensor, "N H W"],
     *,
     view_names: Sequence[str],
+    on_view: Callable[[], None] = lambda: None,
 ) -> SequenceScore:
     """Score a sequence view by view.
 
@@ -42,6 +43,7 @@ def score_sequence(
         truth: Each view in its camera's frame.
         mask: Where the truth is known.
         view_names: For messages.
+        on_view: Called after every view: one takes a second on a fine grid.
 
     Raises:
         FailedError: The prediction of a view cannot be scored; names the view.
@@ -52,6 +54,7 @@ def score_sequence(
             errors.append(view_errors(predicted[view], truth[view], mask[view]))
         except GeometryError as error:
             raise FailedError(f"{name}, {view_name}: {error}") from error
+        on_view()
     return SequenceScore(name, tuple(errors))
 
 

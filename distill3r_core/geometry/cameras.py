@@ -33,9 +33,16 @@ def rays(
         size: Rows and columns.
         centre: Where in its pixel a ray passes.
     """
-    pixels = pixel_grid(size, centre=centre, like=intrinsics)
+    return inverse_rays(torch.linalg.inv(intrinsics), size, centre=centre)
+
+
+def inverse_rays(
+    inverse: Float[Tensor, "*batch 3 3"], size: tuple[int, int], *, centre: float = 0.5
+) -> Float[Tensor, "*batch H W 3"]:
+    """`rays` for who has the inverse of K: to invert on a GPU is to wait for it."""
+    pixels = pixel_grid(size, centre=centre, like=inverse)
     homogeneous = torch.cat([pixels, torch.ones_like(pixels[..., :1])], dim=-1)
-    directions = homogeneous @ torch.linalg.inv(intrinsics).mT[..., None, :, :]
+    directions = homogeneous @ inverse.mT[..., None, :, :]
     return directions / directions[..., 2:]
 
 

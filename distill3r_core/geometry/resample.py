@@ -5,6 +5,7 @@ centres); it may have fractions. Maps are (H, W) or (H, W, C).
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -23,11 +24,17 @@ def resample_nearest(
     values: Shaped[Tensor, "h w *channels"], box: Box, size: tuple[int, int]
 ) -> Shaped[Tensor, "H W *channels"]:
     """Every result is the value of the one pixel that its centre falls into: nothing is mixed."""
-    left, top, right, bottom = box
-    height, width = values.shape[:2]
-    rows = _under(_centres(top, bottom, size[0]), height)
-    columns = _under(_centres(left, right, size[1]), width)
+    rows, columns = nearest_pixels(values.shape[:2], box, size)
     return values[rows.to(values.device)[:, None], columns.to(values.device)]
+
+
+def nearest_pixels(
+    source: Sequence[int], box: Box, size: tuple[int, int]
+) -> tuple[Int[Tensor, "H"], Int[Tensor, "W"]]:
+    """The row and the column, in a map of `source` rows and columns, of every result."""
+    left, top, right, bottom = box
+    rows = _under(_centres(top, bottom, size[0]), source[0])
+    return rows, _under(_centres(left, right, size[1]), source[1])
 
 
 def resample_bilinear(

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from distill3r_core.disk import disk_errors
 from distill3r_core.errors import WeightsError
-from distill3r_core.io.files import disk_errors, write_text
+from distill3r_core.io.files import write_text
 
 _BLOCK = 2**18
 _TIMEOUT = 30.0  # seconds without an answer

@@ -1,14 +1,11 @@
 """Files are written beside their final name, then renamed: a reader never sees half of one."""
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from distill3r_core.errors import DiskFullError
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+from distill3r_core.disk import disk_errors
 
 
 @contextmanager
@@ -21,6 +18,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
     Raises:
         DiskFullError: There is no room; what was written is removed, what was there stays.
+        DiskFaultError: The disk is failing; the same.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: writers such as Pillow choose the format by it.
@@ -35,24 +33,6 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
                 _sync(path.parent)
         finally:
             beside.unlink(missing_ok=True)
-
-
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Say which path had no room, where the system only says that there is none.
-
-    Raises:
-        DiskFullError: The block ran into a full disk, a quota or a file size limit.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            reason = os.strerror(error.errno)
-            raise DiskFullError(
-                f"cannot write {path}: {reason}", hint="free some space and run again"
-            ) from error
-        raise
 
 
 def write_text(path: Path, text: str, *, durable: bool = False) -> None:

@@ -7,8 +7,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from distill3r_core import paths
+from distill3r_core.disk import disk_errors
 from distill3r_core.errors import InputMissingError, WeightsError
-from distill3r_core.io.files import disk_errors, replacing
+from distill3r_core.io.files import replacing
 from distill3r_core.io.weights import check_names, read_tensors
 from distill3r_core.models.build import build_from_spec
 from distill3r_core.models.metadata import SCHEMA, StudentMetadata

@@ -93,11 +93,22 @@ class DuneEncoder(nn.Module):
         own, table = self.positions[:, :1], self.positions[:, 1:]
         if rows == columns == self.grid:
             return self.positions
-        table = table.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)  # (1, D, g, g)
-        factor = [(rows + _OFFSET) / self.grid, (columns + _OFFSET) / self.grid]
-        table = interpolate(table.float(), scale_factor=factor, mode="bicubic", antialias=False)
-        assert table.shape[-2:] == (rows, columns)
-        return torch.cat([own, table.flatten(2).mT.to(own.dtype)], dim=1)
+        table = table.unflatten(1, (self.grid, self.grid))  # (1, g, g, D)
+        down, across = self._resizing(rows), self._resizing(columns)
+        with torch.autocast(table.device.type, enabled=False):
+            # Two products: torch's bicubic kernel walks over the channels of a pixel one by one,
+            # which on a GPU takes longer than a block.
+            table = torch.einsum("rg,ngkd,ck->nrcd", down, table.to(down.dtype), across)
+        return torch.cat([own, table.flatten(1, 2).to(own.dtype)], dim=1)
+
+    def _resizing(self, length: int) -> Float[Tensor, "length g"]:
+        """What each row of the table adds to each row of one of another length."""
+        kind = torch.promote_types(self.positions.dtype, torch.float32)
+        rows = torch.eye(self.grid, dtype=kind, device=self.positions.device)[None, None]
+        factor = ((length + _OFFSET) / self.grid, 1.0)
+        found = interpolate(rows, scale_factor=factor, mode="bicubic", antialias=False)[0, 0]
+        assert found.shape == (length, self.grid)
+        return found
 
     def _run(self, images: Tensor, *, again: bool) -> Float[Tensor, "n T D"]:
         grid = self.projection(images.to(self.projection.weight.dtype))

@@ -30,7 +30,8 @@ def lower_precision(student: Student, dtype: torch.dtype = torch.bfloat16) -> St
         exact |= {head.out, *head.project}
     for module in student.modules():
         if isinstance(module, _PRODUCTS) and module not in exact:
-            module.to(dtype)
+            # Convolutions read channels last: theirs would be laid out anew on every call.
+            module.to(dtype).to(memory_format=torch.channels_last)
     return student
 
 

@@ -2,8 +2,8 @@
 
 The published order of operations is in `dpt_reference`. Here what commutes is reordered: a 1x1
 convolution comes before a bilinear upsampling instead of after it (the weights of the
-interpolation add up to 1), and the finest 1x1 is folded into the 3x3 behind it. The function is
-the same up to rounding.
+interpolation add up to 1), and on a CPU the finest 1x1 is folded into the 3x3 behind it. The
+function is the same up to rounding.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, interpolate, linear, relu, relu_
+from torch.nn.functional import conv2d, linear, relu
 
+from distill3r_core.nn.fused import convolve_relu, upsample
 from distill3r_core.nn.upsampled import convolve_upsampled
 
 LAYER_WIDTHS = (96, 192, 384, 768)  # of Fast3R and Distill3R
@@ -34,8 +35,8 @@ class ResidualUnit(nn.Module):
         self.conv2 = nn.Conv2d(features, features, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "n F h w"]) -> Float[Tensor, "n F h w"]:
-        """`x + conv2(relu(conv1(relu(x))))`, in as few new tensors as that takes."""
-        return self.conv2(relu_(self.conv1(relu(x)))).add_(x)
+        """`x + conv2(relu(conv1(relu(x))))`, in as few passes over memory as that takes."""
+        return self.conv2(convolve_relu(relu(x), self.conv1)).add_(x)
 
 
 class FusionStage(nn.Module):
@@ -112,13 +113,14 @@ class DPTHead(nn.Module):
         self.out = nn.Conv2d(tail, channels, 1)
 
     def forward(
-        self, layers: Sequence[Float[Tensor, "n P _"]], grid: tuple[int, int]
-    ) -> Float[Tensor, "n channels H W"]:
+        self, layers: Sequence[Float[Tensor, "n P _"]], grid: tuple[int, int], *, last: bool = True
+    ) -> Float[Tensor, "n _ H W"]:
         """The raw map, before any activation.
 
         Args:
             layers: Tokens of the four hooked layers, patches in row-major order.
             grid: Rows and columns of patches.
+            last: Run the last 1x1 convolution. Without it the map has the tail's channels.
         """
         maps = self._reassemble(layers, grid)
         size = (self.patch_size * grid[0], self.patch_size * grid[1])
@@ -129,9 +131,16 @@ class DPTHead(nn.Module):
             x = stage.merge(x, maps.pop())
             x = upsample(_pointwise(x, stage.mix), doubled(x))
         x = finest.merge(x, maps.pop())
-        x = _folded(x, finest.mix, self.narrow)
-        x = relu_(self.refine(upsample(x, size)))
-        return _pointwise(x.to(self.out.weight.dtype), self.out)
+        if _is_folding_worthwhile(x):
+            x = _folded(x, finest.mix, self.narrow)
+        else:
+            x = self.narrow(upsample(_pointwise(x, finest.mix), doubled(x)))
+        x = convolve_relu(upsample(x, size), self.refine)
+        if not last:
+            return x
+        if not torch.is_autocast_enabled(x.device.type):  # which casts by itself
+            x = x.to(self.out.weight.dtype)
+        return _pointwise(x, self.out)
 
     def from_coarse_to_fine(self) -> list[FusionStage]:
         """The stages in the order in which they run."""
@@ -148,8 +157,9 @@ class DPTHead(nn.Module):
             assert isinstance(project, nn.Conv2d)
             weight, bias = project.weight[:, :, 0, 0], project.bias
             x = linear(tokens.to(weight.dtype), weight, bias).to(self.narrow.weight.dtype)
-            # (n, C, h, w), in memory still channels last, which is what convolutions like
-            maps.append(reduce(resize(x.mT.unflatten(2, grid))))
+            # (n, C, h, w), in memory still channels last, which is what convolutions like. The
+            # axes are moved last: only so one view alone is seen to lie that way too.
+            maps.append(reduce(resize(x.unflatten(1, grid).permute(0, 3, 1, 2))))
         return maps
 
 
@@ -158,16 +168,15 @@ def doubled(x: Tensor) -> tuple[int, int]:
     return 2 * x.shape[-2], 2 * x.shape[-1]
 
 
-def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear, in the type of `x`: autocast would take it to float32 and back on CUDA."""
-    with torch.autocast(x.device.type, enabled=False):
-        return interpolate(x, size, mode="bilinear", align_corners=True)
-
-
 def _pointwise(x: Float[Tensor, "n C h w"], layer: nn.Conv2d) -> Float[Tensor, "n D h w"]:
     """A 1x1 convolution as the matrix product that it is in channels-last memory."""
     y = linear(x.permute(0, 2, 3, 1), layer.weight[:, :, 0, 0], layer.bias)
     return y.permute(0, 3, 1, 2)
+
+
+def _is_folding_worthwhile(x: Tensor) -> bool:
+    """It saves a pass over the map, and costs one over its rim and a gradient through both."""
+    return x.device.type == "cpu" and not torch.is_grad_enabled()
 
 
 def _is_split_worthwhile(x: Tensor) -> bool:

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from distill3r_core.nn.dpt import DPTHead
 from distill3r_core.nn.dpt_reference import published_order
+from distill3r_core.nn.fused import is_fused, maps_of
 from distill3r_core.nn.outputs import confidence_from_raw, points_from_raw
 
 
@@ -52,8 +53,11 @@ def predict_maps(
     step = min(chunk or views, views)
 
     def run(*parts: Tensor) -> tuple[Tensor, Tensor]:
-        raw = published_order(head, parts, grid) if reference else head(parts, grid)
-        return _activate(raw)
+        if reference:
+            return _activate(published_order(head, parts, grid))
+        if is_fused(parts[0]) and not torch.is_grad_enabled():
+            return maps_of(head(parts, grid, last=False), head.out)
+        return _activate(head(parts, grid))
 
     if torch.is_grad_enabled() and into is None:
         done = [

@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 
+from distill3r_core.disk import disk_errors
 from distill3r_core.errors import DamageError
-from distill3r_core.io.files import disk_errors, replacing, write_text
+from distill3r_core.io.files import replacing, write_text
 
 FOLDER = "checkpoints"
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.pt", "state.json"

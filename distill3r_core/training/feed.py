@@ -1,29 +1,30 @@
 """From a teacher cache to the batches of a run."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
-from torch.utils.data import DataLoader, Sampler
 
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.data.batches import Batch, Draw, share_of, step_draws
-from distill3r_core.data.dataset import DrawnSamples, Held, Source, Use
-from distill3r_core.errors import DamageError, Distill3rError
+from distill3r_core.data.batches import Draw, share_of, step_draws
+from distill3r_core.data.loader import RingLoader
+from distill3r_core.data.requests import Request, Use, request_of
+from distill3r_core.data.sources import Held, Resized, Source
+from distill3r_core.data.stored import StoredBatch
+from distill3r_core.errors import DamageError
 from distill3r_core.training.distributed import World
-from distill3r_core.training.interrupts import leave_signals_to_parent
 from distill3r_core.training.settings import DataSettings
 
 HELD_SHARE = 0.2  # of the free memory, at most, for samples that stay in it
-_PIXEL_BYTES = 3 + 4 * (3 + 1 + 1) + 1  # colors, points, two confidences, mask
-_WORKERS = {"cuda": 8, "cpu": 1}
+# On a machine with an H100, two threads read twice what a `paper` step uses up; eight read no more
+# than two, and a kernel took forty times as long to launch (docs/benchmarks.md).
+_WORKERS = {"cuda": 2, "cpu": 1}
+_SLOTS = 3  # batches in memory: in use, ready, and being read
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,15 @@ class Feed:
     """Where the batches of a run come from.
 
     Args:
-        source: The cache, or its samples in memory.
+        source: The cache at the student's size, or its samples in memory.
         cache: The folder they come from.
         train: Names of the training samples, by what a step's samples have in common.
         held_out: Names of the validation samples that are looked at.
         available: Views of each sample.
         data: Settings.
-        size: The student's, for landscape; None: samples are read at that size already.
         seed: Of order and draws.
         world: The processes.
-        workers: Processes that read.
+        workers: Threads that read.
         pinned: Whether batches go to a GPU.
     """
 
@@ -50,7 +50,6 @@ class Feed:
     held_out: Sequence[str]
     available: dict[str, int]
     data: DataSettings
-    size: tuple[int, int] | None
     seed: int
     world: World
     workers: int
@@ -61,8 +60,11 @@ class Feed:
         """Samples of an optimiser step, over all processes."""
         return self.data.batch * self.data.accumulation * self.world.size
 
-    def batches(self, start: int) -> Iterator[Batch]:
-        """This process's share of every step from `start` on, without end."""
+    def batches(self, start: int) -> Generator[StoredBatch, None, None]:
+        """This process's share of every step from `start` on, without end.
+
+        Each is valid until the next one is taken.
+        """
         use = Use(
             views=self.data.views,
             augment_views=self.data.augment_views,
@@ -71,48 +73,29 @@ class Feed:
             random_view_numbers=self.data.random_view_numbers,
             seed=self.seed,
         )
-        draws = _Draws(self, start)
-        return self._load(use, draws, workers=self.workers)
+        steps = step_draws(self.train, size=self.effective_batch, seed=self.seed)
+        mine = (
+            share_of(draws, rank=self.world.rank, processes=self.world.size)
+            for draws in islice(steps, start, None)
+        )
+        return self._load(use, mine)
 
-    def validation(self) -> Iterator[Batch]:
+    def validation(self) -> Generator[StoredBatch, None, None]:
         """This process's share of the validation samples, one at a time, always the same way."""
         use = Use(views=self.data.views, augment_views=False, random_view_numbers=False)
         mine = self.held_out[self.world.rank :: self.world.size]
-        draws = [(Draw(name, number),) for number, name in enumerate(mine)]
-        return self._load(use, draws, workers=0)
+        return self._load(use, ((Draw(name, number),) for number, name in enumerate(mine)))
 
     def _load(
-        self, use: Use, draws: "_Draws | list[tuple[Draw, ...]]", *, workers: int
-    ) -> Iterator[Batch]:
-        samples = DrawnSamples(self.source, self.available, use, size=self.size)
-        loader: DataLoader[Any] = DataLoader(
-            samples,
-            batch_size=None,
-            sampler=draws,
-            num_workers=workers,
-            pin_memory=self.pinned,
-            prefetch_factor=2 if workers else None,
-            worker_init_fn=leave_signals_to_parent if workers else None,
-            generator=torch.Generator(),  # else it draws from torch's own, which is the run's
-        )
-        for loaded in loader:
-            if isinstance(loaded, Distill3rError):
-                with naming_repair(self.cache):
-                    raise loaded
-            yield loaded
+        self, use: Use, steps: Iterable[Sequence[Draw]]
+    ) -> Generator[StoredBatch, None, None]:
+        def request(draw: Draw) -> Request:
+            return request_of(draw, available=self.available[draw.name], use=use)
 
-
-class _Draws(Sampler[tuple[Draw, ...]]):
-    """The draws of one process, from some step on."""
-
-    def __init__(self, feed: Feed, start: int) -> None:
-        self._feed, self._start = feed, start
-
-    def __iter__(self) -> Iterator[tuple[Draw, ...]]:
-        feed = self._feed
-        steps = step_draws(feed.train, size=feed.effective_batch, seed=feed.seed)
-        share = partial(share_of, rank=feed.world.rank, processes=feed.world.size)
-        return map(share, islice(steps, self._start, None))
+        wanted = ([request(draw) for draw in draws] for draws in steps)
+        loader = RingLoader(self.source, threads=self.workers, slots=_SLOTS, pin=self.pinned)
+        with loader, naming_repair(self.cache):
+            yield from loader.batches(wanted)
 
 
 def build_feed(
@@ -148,11 +131,10 @@ def build_feed(
     hold = data.hold
     if hold is None:
         hold = _held_bytes(cache, available, data.size) <= HELD_SHARE * _free_memory(world)
-    workers = data.workers
-    if workers is None:
-        workers = 0 if hold else min(_WORKERS.get(device.type, 1), os.cpu_count() or 1)
-    with naming_repair(cache.path):
-        source = Held(cache, used, size=data.size) if hold else cache
+    source: Source = cache if data.size is None else Resized(cache, data.size)
+    if hold:
+        with naming_repair(cache.path):
+            source = Held(source, available)
     return Feed(
         source=source,
         cache=cache.path,
@@ -160,10 +142,9 @@ def build_feed(
         held_out=held_out,
         available=available,
         data=data,
-        size=None if hold else data.size,
         seed=seed,
         world=world,
-        workers=workers,
+        workers=data.workers or min(_WORKERS.get(device.type, 1), os.cpu_count() or 1),
         pinned=device.type == "cuda",
     )
 
@@ -175,7 +156,8 @@ def _held_bytes(
         height, width = size or cache.entry(name).size
         return height * width
 
-    return float(sum(count * pixels(name) * _PIXEL_BYTES for name, count in views.items()))
+    each = 3 + 1 + 2 * cache.planes  # bytes: colors, mask, float16 planes
+    return float(sum(count * pixels(name) * each for name, count in views.items()))
 
 
 def _free_memory(world: World) -> float:

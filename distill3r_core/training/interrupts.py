@@ -42,13 +42,3 @@ def interrupts_between_steps() -> Iterator[Wish]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def leave_signals_to_parent(worker: int) -> None:
-    """What a loader's worker does first: the parent decides when it ends.
-
-    Args:
-        worker: Its number, as torch hands it over.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)

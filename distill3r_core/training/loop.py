@@ -2,14 +2,15 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from distill3r_core.data.batches import Batch
+from distill3r_core.data.batches import Samples
 from distill3r_core.errors import DivergedError, OutOfMemoryError
 from distill3r_core.profiling import OutOfRoom, memory_limits
 from distill3r_core.report import Progress
@@ -45,15 +46,19 @@ class Loop:
             OutOfMemoryError: One sample alone does not fit.
         """
         parts, state = self.parts, self.state
-        batches = parts.batches(state.step)
         self.progress.begin("train", total=parts.steps, unit="steps")
         self.progress.advance(state.step)
         self._saved, self._kept = state.step, state_as_plain(state)
         ending = self._catch_up()
-        if ending is not None:
-            self._finish()
-            return ending
-        while state.step < parts.steps:
+        if ending is None:
+            with closing(parts.batches(state.step)) as batches:
+                ending = self._steps(batches, wish)
+        self._finish()
+        return ending
+
+    def _steps(self, batches: Iterator[Samples], wish: Wish) -> Ending:
+        """Step after step; why it went no further."""
+        while self.state.step < self.parts.steps:
             begun = time.monotonic()
             batch = next(batches)
             waited = time.monotonic() - begun
@@ -67,12 +72,10 @@ class Loop:
             if ending is None and self._out_of_time():
                 ending = "time"
             if ending is not None:
-                self._finish()
                 return ending
-        self._finish()
         return "complete"
 
-    def _step(self, batch: Batch, wish: Wish) -> tuple[Figures, float, bool]:
+    def _step(self, batch: Samples, wish: Wish) -> tuple[Figures, float, bool]:
         """One optimiser step; its figures over all processes, and whether one wants to stop."""
         parts, state, settings = self.parts, self.state, self.parts.settings
         for group in parts.optimizer.param_groups:
@@ -95,7 +98,7 @@ class Loop:
         state.step += 1
         return figures, length, stop > 0
 
-    def _accumulate(self, batch: Batch) -> Tensor:
+    def _accumulate(self, batch: Samples) -> Tensor:
         """Gradients of a batch; with a smaller micro-batch where it does not fit."""
         parts, state = self.parts, self.state
         while True:
@@ -135,7 +138,7 @@ class Loop:
             )
         self.progress.note(faults.smaller_passes(state.micro_batch, samples=samples))
 
-    def _skip(self, batch: Batch, figures: Figures, norm: float) -> None:
+    def _skip(self, batch: Samples, figures: Figures, norm: float) -> None:
         """Keep and name a step that is not finite, and do without it."""
         parts, state = self.parts, self.state
         state.skipped_in_a_row += 1
@@ -143,7 +146,7 @@ class Loop:
             parts.run,
             step=state.step,
             rank=parts.world.rank,
-            batch=batch,
+            batch=batch.to(torch.device("cpu")),
             student=parts.student,
             facts={"loss": str(figures.loss), "gradient_norm": str(norm)},
         )

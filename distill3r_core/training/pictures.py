@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from distill3r_core.data.augment import unit_images
-from distill3r_core.data.batches import Batch
+from distill3r_core.data.batches import Samples
 from distill3r_core.io.charts import Line, save_line_chart
 from distill3r_core.io.previews import colorize, compose, limits, write_picture
 from distill3r_core.training.metrics import MovingMean, read_metrics
@@ -51,7 +51,7 @@ def save_loss_chart(path: Path, metrics: Path) -> None:
 def save_predictions(
     path: Path,
     student: nn.Module,
-    batches: Iterable[Batch],
+    batches: Iterable[Samples],
     *,
     compute: ComputeSettings,
     bfloat16: bool,
@@ -73,7 +73,7 @@ def save_predictions(
         there = batch.to(device)
         with torch.no_grad():
             maps = predict(student, there, compute=compute, bfloat16=bfloat16)
-        targets = batch.targets
+        targets = there.to(torch.device("cpu")).targets
         views = range(min(2, targets.valid_mask.shape[1]))
         for view in views:
             mask = targets.valid_mask[0, view].numpy()
@@ -89,7 +89,7 @@ def save_predictions(
                 targets.confidence_local[0, view].numpy(),
             )
             span, trusted = limits(depths[1], mask), limits(trust[1], mask)
-            photo = unit_images(batch.images[0, view]).movedim(0, -1).mul(255).round()
+            photo = unit_images(there.images[0, view].cpu()).movedim(0, -1).mul(255).round()
             panels.append(
                 [
                     photo.to(torch.uint8).numpy(),
@@ -99,7 +99,7 @@ def save_predictions(
                     colorize(trust[1], table="confidence", span=trusted, mask=mask),
                 ]
             )
-            captions.append(f"{batch.draws[0].name}, view {view}")
+            captions.append(f"{there.draws[0].name}, view {view}")
         if len(panels) >= ROWS:
             break
     student.train()

@@ -31,7 +31,7 @@ class DataSettings:
     colors: bool = False
     random_view_numbers: bool = True
     hold: bool | None = None  # keep all samples in memory; None: where they take little of it
-    workers: Annotated[int, Field(ge=0)] | None = None  # None: by what the machine has
+    workers: Count | None = None  # threads that read; None: by what the machine has
 
 
 @dataclass(frozen=True, config=STRICT)

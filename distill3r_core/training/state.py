@@ -1,7 +1,7 @@
 """What a run is put together from, and what changes while it goes on."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from distill3r_core.data.batches import Batch
+from distill3r_core.data.batches import Samples
 from distill3r_core.losses import DistillationLoss
 from distill3r_core.training import checkpoints
 from distill3r_core.training.distributed import World
@@ -47,7 +47,7 @@ class Parts:
         optimizer: Of its parameters.
         loss: What it is trained by.
         steps: Length of the run.
-        batches: This process's share of every step from a given one on.
+        batches: This process's share of every step from a given one on, each until the next.
         held_out: This process's share of the validation samples; None: there are none.
         save_model: Writes the student with its metadata.
         bfloat16: Whether matrix products run in bfloat16.
@@ -61,8 +61,8 @@ class Parts:
     optimizer: torch.optim.Optimizer
     loss: DistillationLoss
     steps: int
-    batches: Callable[[int], Iterator[Batch]]
-    held_out: Callable[[], Iterator[Batch]] | None
+    batches: Callable[[int], Generator[Samples, None, None]]
+    held_out: Callable[[], Iterable[Samples]] | None
     save_model: Callable[[Path], None]
     bfloat16: bool
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from distill3r_core.data.augment import unit_images
-from distill3r_core.data.batches import Batch
+from distill3r_core.data.batches import Batch, Samples
 from distill3r_core.losses import DistillationLoss
 from distill3r_core.training.settings import ComputeSettings, OptimSettings
 from distill3r_core.types import PointMaps
@@ -82,7 +82,7 @@ def predict(
 def accumulate(
     student: nn.Module,
     loss: DistillationLoss,
-    batch: Batch,
+    batch: Samples,
     *,
     micro_batch: int,
     compute: ComputeSettings,
@@ -95,7 +95,7 @@ def accumulate(
     Args:
         student: Bare, or wrapped for several processes.
         loss: Of a micro-batch.
-        batch: In the machine's memory.
+        batch: In the machine's memory; each micro-batch is finished on the student's device.
         micro_batch: Samples that go through the student at once.
         compute: How.
         bfloat16: Whether matrix products run in bfloat16.

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from distill3r_core.report import Progress
+from distill3r_core.report import Progress, duration
 from distill3r_core.training.faults import NormWatch
 from distill3r_core.training.machine import machine_figures, spoken_figures
 from distill3r_core.training.metrics import MetricsLog, MovingMean
@@ -12,7 +12,6 @@ from distill3r_core.training.step import FIGURES, Figures
 from distill3r_core.training.validation import Agreement
 
 _TIMED = 3  # steps that the expected time is told from, after the first, which is warm-up
-_HOUR = 3600.0
 
 
 @dataclass
@@ -111,15 +110,5 @@ class Teller:
             return
         each = sorted(self._times[1:])[_TIMED // 2]
         more = self.parts.steps - self.state.step
-        self.progress.note(
-            f"expected: about {spoken(more * each)} for {more} more steps, {each:.2g} s each"
-        )
-
-
-def spoken(seconds: float) -> str:
-    """A duration for people."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / _HOUR:.1f} h"
+        expected = duration(round(more * each))
+        self.progress.note(f"expected: about {expected} for {more} more steps, {each:.2g} s each")

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from distill3r_core.data.batches import Batch
+from distill3r_core.data.batches import Samples
 from distill3r_core.losses import DistillationLoss
 from distill3r_core.training.distributed import World
 from distill3r_core.training.settings import ComputeSettings
@@ -32,7 +32,7 @@ class Agreement:
 
 def validate(
     student: nn.Module,
-    batches: Iterable[Batch],
+    batches: Iterable[Samples],
     loss: DistillationLoss,
     *,
     compute: ComputeSettings,

@@ -98,12 +98,36 @@ def test_siblings_do_what_they_say(cli_inprocess, folder):
     assert run("export", "caches/other", "--format", "npz", "-o", "npz")[0] == 0
     assert run("import", "npz", "-o", "caches/back")[0] == 0
     assert run("info", "caches/nothing")[0] == 3
+    status, _, err = run("info", "--picture", "x.png", "--sample", "own/desk/9")
+    assert (status, "the first is 'own/desk/000'" in err) == (1, True)
     assert run("export", "caches/other", "--format", "zip", "-o", "zip")[0] == 2
     data = folder / "caches/other/shard-0000/data.mdb"
     data.write_bytes(data.read_bytes()[:5000])
     status, out, _ = run("verify", "caches/other")
     assert (status, "damaged" in out) == (1, True)
     assert run("verify", "caches/other", "--repair")[0] == 0
+
+
+def test_verify_and_import_end_as_the_contract_says(cli_inprocess, folder):
+    def run(*arguments: str) -> tuple[int, str, str]:
+        return cli_inprocess("cache", *arguments, cwd=folder)
+
+    assert run("--size", "28x42", "--shard", "0/2")[0] == 0
+    status, out, _ = run("verify", "--json")
+    answer = json.loads(out)
+    assert (status, answer["result"]["ok"]) == (5, True)
+    assert [one["item"] for one in answer["failed"]] == answer["result"]["missing"]
+    assert run("verify", "--recompute", "1", "--manifest", "gone.csv")[0] == 3
+    (folder / "caches/teacher/shard-0000/data.mdb").unlink()
+    status, out, err = run("verify")
+    assert (status, "data.mdb is gone" in err, "damaged" in out) == (1, True, True)
+    assert run("verify", "--repair")[0] == 0
+    assert run("--size", "28x42", "--resume")[0] == 0
+    assert run("verify")[0] == 0
+    assert run("export", "caches/teacher", "-o", "npz")[0] == 0
+    status, _, err = run("import", "npz", "--images", "nowhere", "-o", "caches/back")
+    assert (status, "nowhere" in err) == (3, True)
+    assert not (folder / "caches/back").exists()
 
 
 def test_an_option_before_a_sibling_is_refused_and_not_dropped(cli_inprocess, folder):

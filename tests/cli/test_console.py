@@ -68,6 +68,19 @@ def test_json_is_one_object_with_the_keys_of_the_contract(say):
     assert (status, err) == (exits.PARTIAL, "")
 
 
+def test_plain_progress_tells_the_time_that_is_left(capsys, monkeypatch):
+    now = iter([0.0, *[10.0] * 3, *[40.0] * 3])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(now))
+    console.begin("eval")
+    with console.progress("cpu") as progress:
+        progress.begin("score", total=4, unit="maps")
+        progress.advance()
+        progress.advance(3)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "score 1/4 maps · 0.1 maps/s · 30 s left"
+    assert last == "score 4/4 maps · 0.1 maps/s"
+
+
 def test_ranks_other_than_zero_are_silent(say, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     assert say(REPORT) == (exits.OK, "", "")

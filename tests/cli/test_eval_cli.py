@@ -25,7 +25,7 @@ def rooms(tmp_path_factory):
 
 def test_the_truth_scores_zero_from_the_command_line(cli, rooms, tmp_path):
     done = cli(
-        "eval", "--data", rooms, "--predict", "truth", "--set", "size=28x42", "--json", cwd=tmp_path
+        "eval", "--data", rooms, "--predict", "truth", "--size", "28x42", "--json", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)["result"]
@@ -43,7 +43,7 @@ def test_the_truth_scores_zero_from_the_command_line(cli, rooms, tmp_path):
 
 
 def test_a_person_reads_a_table_with_the_floors(cli_inprocess, rooms, tmp_path):
-    arguments = ("eval", "--data", rooms, "--predict", "constant", "--set", "size=28x42")
+    arguments = ("eval", "--data", rooms, "--predict", "constant", "--size", "28x42")
     status, out, _ = cli_inprocess(*arguments, cwd=tmp_path)
     assert status == 0
     assert "Acc (cm)" in out
@@ -51,6 +51,17 @@ def test_a_person_reads_a_table_with_the_floors(cli_inprocess, rooms, tmp_path):
     status, _, err = cli_inprocess(*arguments, cwd=tmp_path)
     assert status == 0
     assert "scored before" in err
+
+
+def test_the_grid_that_nobody_named_is_said_and_recorded(cli_inprocess, rooms, tmp_path):
+    arguments = ("eval", "--data", rooms, "--predict", "constant")
+    status, out, err = cli_inprocess(*arguments, cwd=tmp_path)
+    assert status == 0
+    assert "grid 224x518" in out
+    assert "on the protocol's grid, 224x518" in err
+    assert "--size" in err
+    record = json.loads((tmp_path / "results/eval/constant-rooms-table2/result.json").read_text())
+    assert record["grid"] == "224x518"
 
 
 def test_without_a_run_the_way_to_one_is_named(cli_inprocess, rooms, tmp_path):
@@ -84,7 +95,7 @@ def test_data_that_is_not_there_is_missing(cli_inprocess, tmp_path):
 
 def test_broken_frames_make_the_status_5(cli_inprocess, data_dir, tmp_path):
     status, out, _ = cli_inprocess(
-        "eval", "--data", data_dir / "bad_7scenes", "--predict", "truth", "--set", "size=28x42",
+        "eval", "--data", data_dir / "bad_7scenes", "--predict", "truth", "--size", "28x42",
         "--json", cwd=tmp_path,
     )  # fmt: skip
     # Of the frames whose number 20 divides there is one, and it is whole.

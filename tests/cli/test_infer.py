@@ -71,6 +71,15 @@ def test_a_folder_of_photos_becomes_a_cloud_from_the_newest_run(cli, project):
     assert "scene.ply" in done.stdout and "Traceback" not in done.stderr
 
 
+def test_a_student_that_cannot_be_compiled_runs_as_it_is_and_says_why(cli, project):
+    _photos(project / "photos", "a.png", "b.png")
+    broken = {"CXX": "/nowhere/c++", "TORCHINDUCTOR_CACHE_DIR": str(project / "inductor")}
+    done = cli("infer", "photos", "--ply", "--compile", cwd=project, env=broken)
+    assert done.returncode == 0, done.stderr
+    assert "not compiled, running as it is" in done.stderr
+    assert (project / "results/infer/photos-tiny-001/scene.ply").is_file()
+
+
 def test_colors_are_the_pixels_that_the_network_saw(cli_inprocess, project):
     folder = _photos(project / "photos", "a.png", size=(42, 28))
     assert _run(cli_inprocess, folder, "--conf", "0", "-o", "out", cwd=project)[0] == 0

@@ -115,3 +115,10 @@ def test_a_config_that_is_no_text_is_refused_by_name(tmp_path, monkeypatch):
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"picture\.png"):
         resolve(config="picture.png")
+
+
+def test_sizes_are_read_and_refused():
+    assert config.parse_size("378x518") == (378, 518)
+    for wrong in ("0x518", "378", "378x", "axb", "3.5x2", "378×518"):
+        with pytest.raises(ConfigError, match="size"):
+            config.parse_size(wrong)

@@ -3,6 +3,7 @@
 import pytest
 import recorded
 import torch
+from torch.nn.functional import interpolate
 
 from distill3r_core.models import build_student
 from distill3r_core.models.memory import estimate_bytes
@@ -10,6 +11,7 @@ from distill3r_core.models.official import PREFIX, from_official
 from distill3r_core.models.precision import lower_precision
 from distill3r_core.models.spec import RELEASED_ATTENTION_SCALE
 from distill3r_core.models.student import Student
+from distill3r_core.nn import fused
 
 pytestmark = [
     pytest.mark.gpu,
@@ -20,6 +22,12 @@ EXACT = 1e-4  # largest difference over largest value, in float32
 INPUTS = 4
 SCATTER = 1.05  # between two roundings of the same size, as on the CPU
 KINDS = ("points_global", "points_local", "confidence_global", "confidence_local")
+
+
+@pytest.fixture(autouse=True)
+def whole_float32(monkeypatch):
+    """By default cuDNN rounds the inputs of float32 convolutions to ten bits."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +73,34 @@ def test_maps_in_float32_are_those_of_the_cpu(recorded_student):
         for kind in KINDS:
             ours, theirs = getattr(found, kind).cpu(), getattr(exact, kind)
             assert (ours - theirs).abs().max() < EXACT * theirs.abs().max(), (kind, options)
+
+
+@torch.inference_mode()
+def test_the_fused_kernels_change_nothing_but_rounding(recorded_student, monkeypatch):
+    student, images = recorded_student().cuda(), pictures(1, size=(98, 126)).cuda()
+    assert fused.kernels_work()
+    found = student(images)
+    monkeypatch.setattr(fused, "kernels_work", lambda: False)
+    plain = student(images)
+    for kind in KINDS:
+        ours, theirs = getattr(found, kind), getattr(plain, kind)
+        assert (ours - theirs).abs().max() < EXACT * theirs.abs().max(), kind
+
+
+def test_the_upsampling_has_torchs_gradient():
+    from distill3r_core.nn.fused_kernels import Upsampled
+
+    for dtype, bar in ((torch.float32, 1e-5), (torch.bfloat16, 1e-2)):
+        x = torch.randn(3, 128, 27, 37, device="cuda", dtype=dtype)
+        x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+        exact = x.detach().double().requires_grad_()
+        wanted = interpolate(exact, (48, 65), mode="bilinear", align_corners=True)
+        found = Upsampled.apply(x, (48, 65))
+        above = torch.randn_like(found)
+        (ours,) = torch.autograd.grad(found, x, above)
+        (theirs,) = torch.autograd.grad(wanted, exact, above.double())
+        assert error(found.double(), wanted) < bar
+        assert error(ours.double(), theirs) < bar
 
 
 @torch.inference_mode()

@@ -19,6 +19,7 @@ from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.io.files import write_text
 from distill3r_core.profiling import pick_device
 from distill3r_core.report import Progress, Report, Silent, Table
+from distill3r_core.stages.bench.measure import MEASURED, NO_MEMORY
 from distill3r_core.stages.bench.models import REFERENCE, STUDENT, TEACHER, TEACHER_REFERENCE
 from distill3r_core.stages.bench.plan import parse_views
 from distill3r_core.stages.bench.report import RESULT
@@ -45,6 +46,7 @@ class GateSettings:
     size: str = "378x518"
     preset: str = "paper"
     compare: str = f"{TEACHER_REFERENCE},{TEACHER},{REFERENCE}"
+    runs: Annotated[int, Field(ge=1)] | None = None  # timed, beside the teacher; None: as `bench`
     budget: float | None = None  # seconds of each of the four measurements; None: as `bench`
     device: str = "auto"
     output: Path | None = None  # None: results/bench/gates-NNN, the next number
@@ -103,14 +105,15 @@ def measure_gates(settings: GateSettings, *, progress: Progress | None = None) -
         except OutOfMemoryError:  # every row of it: a finding, and it has been written
             return json.loads((folder / name / RESULT).read_text(encoding="utf-8"))
 
-    beside = run("compared", views=settings.views, compare=settings.compare)
+    beside = run("compared", views=settings.views, compare=settings.compare, runs=settings.runs)
     many = run("many", views=str(settings.many), warmups=1, runs=FEW_RUNS)
-    confined = {
-        memory: run(
+    confined: dict[float, dict[str, Any]] = {}
+    for memory in MEMORIES_GB:
+        # What fits into less fits into more.
+        smaller = next((found for found in confined.values() if _fits(found)), None)
+        confined[memory] = smaller or run(
             f"within-{memory:g}-gb", views=str(settings.many), warmups=1, runs=1, memory_gb=memory
         )
-        for memory in MEMORIES_GB
-    }
     gates = judge(
         beside, many, confined, views=parse_views(settings.views), many_views=settings.many
     )
@@ -129,6 +132,10 @@ def measure_gates(settings: GateSettings, *, progress: Progress | None = None) -
         tables=(_table(gates, beside["header"]),),
         notes=_notes(settings, beside["header"]),
     )
+
+
+def _fits(confined: Mapping[str, Any]) -> bool:
+    return confined["rows"][0]["status"] == MEASURED
 
 
 def judge(
@@ -179,7 +186,7 @@ def judge(
     )
     for memory, result in confined.items():
         (row,) = result["rows"]
-        fits = {"measured": float(many_views), "out of memory": 0.0}.get(row["status"])
+        fits = {MEASURED: float(many_views), NO_MEMORY: 0.0}.get(row["status"])
         gates.append(Gate(f"views in {memory:g} GB", float(many_views), True, fits))
     return gates
 

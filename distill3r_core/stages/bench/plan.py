@@ -5,7 +5,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from distill3r_core.config import parse_size as parse_size  # evaluation takes it from here
 from distill3r_core.errors import ConfigError
 
 PAPER_VIEWS = (12, 32, 64, 96, 128)  # Table I of arXiv:2602.00865

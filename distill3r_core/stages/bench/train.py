@@ -4,6 +4,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydantic.dataclasses import dataclass
 from distill3r_core import config, paths, profiling
 from distill3r_core.cache.header import CacheHeader, PlannedSample
 from distill3r_core.cache.store import CacheWriter, TeacherCache
-from distill3r_core.data.batches import Batch
+from distill3r_core.data.batches import Batch, Samples
 from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.io.fit import Fit
 from distill3r_core.models import SPECS, build_student
@@ -105,8 +106,8 @@ def _measure(
     feed = _feed(cache, data, settings, device)
     ours, theirs = _contestants(settings, recipe, device)
     there = [loop for loop in (ours, theirs) if loop is not None]
-    batches = feed.batches(0)
-    first = next(batches)
+    with closing(feed.batches(0)) as batches:
+        first = _finished(next(batches), device)  # closed: nothing overwrites its memory
     warm_up = _WARM_UP.get(device.type, 1)
     progress.begin("warming up", total=len(there) * (warm_up + 1), unit="steps")
     for loop in there:  # one after the other: what the second one reserves is not the first one's
@@ -117,9 +118,11 @@ def _measure(
         progress.advance()
     _refuse_if_none_fits(there)
     progress.begin("reading", total=None, unit="batches")
-    loader = _loader_rate(batches, workers=feed.workers, samples=settings.batch)
+    with closing(feed.batches(1)) as batches:
+        loader = _loader_rate(batches, device, readers=feed.workers, samples=settings.batch)
     progress.begin("timing steps", total=settings.rounds * (1 + len(there)), unit="steps")
-    waits = _waits(ours, batches, settings.rounds, progress)
+    with closing(feed.batches(1)) as batches:
+        waits = _waits(ours, batches, device, settings.rounds, progress)
     for _ in range(settings.rounds):
         for loop in there:
             loop.time(first)
@@ -162,13 +165,17 @@ def _refuse_if_none_fits(there: Sequence[Contestant]) -> None:
 
 
 def _waits(
-    loop: Contestant, batches: Iterator[Batch], rounds: int, progress: Progress
+    loop: Contestant,
+    batches: Iterator[Samples],
+    device: torch.device,
+    rounds: int,
+    progress: Progress,
 ) -> dict[str, float]:
     """What a loop waits for data when its steps follow each other, as in a run."""
     waits, shares = [], []
     for _ in range(rounds):
         started = time.perf_counter()
-        batch = next(batches)
+        batch = _finished(next(batches), device)
         waited = time.perf_counter() - started
         parts = loop.attempt(batch)
         if parts is None:
@@ -192,19 +199,28 @@ def _ratios(ours: Contestant, theirs: Contestant | None) -> dict[str, Any]:
     }
 
 
-def _loader_rate(batches: Iterator[Batch], *, workers: int, samples: int) -> float:
-    """Samples a second that the loader gives when nobody else computes.
+def _loader_rate(
+    batches: Iterator[Samples], device: torch.device, *, readers: int, samples: int
+) -> float:
+    """Samples a second that arrive, finished, when nobody else computes.
 
-    What lies ready is taken first. It takes as much again as the workers have in hand at once for
+    What lies ready is taken first. It takes as much again as the readers have in hand at once for
     the rate to be theirs.
     """
-    ahead = _AHEAD * max(1, workers)
-    for _ in islice(batches, ahead):
-        pass
+    ahead = _AHEAD * max(1, readers)
+    for batch in islice(batches, ahead):
+        _finished(batch, device)
     started = time.perf_counter()
-    for _ in islice(batches, ahead):
-        pass
+    for batch in islice(batches, ahead):
+        _finished(batch, device)
     return ahead * samples / (time.perf_counter() - started)
+
+
+def _finished(batch: Samples, device: torch.device) -> Batch:
+    there = batch.to(device)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return there
 
 
 def _feed(

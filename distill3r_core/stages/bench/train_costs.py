@@ -62,13 +62,11 @@ class Contestant:
         with profile(activities=[ProfilerActivity.CUDA]) as record:
             self.attempt(batch)
             torch.cuda.synchronize(self.device)
-        events = record.events()
-        assert events is not None
         self._kernels = sum(
             event.device_type.name == "CUDA"
             and not event.is_user_annotation
             and not event.name.startswith(_COPIES)
-            for event in events
+            for event in record.events() or ()
         )
 
     def attempt(self, batch: Batch) -> Parts | None:

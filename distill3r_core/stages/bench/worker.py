@@ -16,14 +16,13 @@ import torch
 
 from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.nn.attention import HOPPER
-from distill3r_core.profiling import peak_memory
+from distill3r_core.profiling import OutOfRoom, memory_limits, peak_memory
 from distill3r_core.stages.bench.models import Forward, Subject, build_forward
 
 # A matrix product large enough to run at full rate and small enough to be no wait.
 PRODUCT_SIDE = {"cuda": 8192, "cpu": 1536}
 COPY_BYTES = {"cuda": 2**30, "cpu": 2**27}
 RATE_RUNS = 5
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def main() -> None:
@@ -33,14 +32,13 @@ def main() -> None:
         for line in sys.stdin:
             question = json.loads(line)
             try:
-                if server is None:
-                    server = Server(question)
-                    found = server.facts()
-                else:
-                    found = server.answer(question["do"])
-            except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
-                    raise
+                with memory_limits():
+                    if server is None:
+                        server = Server(question)
+                        found = server.facts()
+                    else:
+                        found = server.answer(question["do"])
+            except (OutOfRoom, OutOfMemoryError) as error:
                 found = {"out_of_memory": str(error).splitlines()[0]}
             answers.write(json.dumps(found) + "\n")
             answers.flush()
@@ -154,12 +152,6 @@ def _limit_memory(device: torch.device, most: int | None) -> None:
     there = psutil.virtual_memory().available + psutil.Process().memory_info().rss
     limit = there if most is None else min(most, there)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError | OutOfMemoryError):
-        return True
-    return any(words in str(error).lower() for words in _NO_MEMORY)
 
 
 def _own_stdout() -> IO[str]:

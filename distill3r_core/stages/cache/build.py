@@ -159,7 +159,7 @@ def _run(job: Job, progress: Progress) -> Report:
     total = Tally.of_all([one for one, _ in shares])
     left_out = [failure for _, some in shares for failure in some]
     if left_out and not total.samples and not job.finished:  # a share may be empty
-        _refuse_nothing(left_out)
+        _refuse_nothing(left_out, total)
     return finished_report(job, total, left_out)
 
 
@@ -209,6 +209,7 @@ def _header(settings: CacheSettings, teacher: Teacher, manifest: Manifest) -> Ca
         metric=teacher.metric and not unknown,
         teacher_settings=dict(teacher.settings),
         export=export,
+        views=None if manifest.has_windows else settings.views,
         codec="exact" if settings.exact_global else "similarity",
         processing=recorded_processing(manifest.root),
     )
@@ -242,10 +243,10 @@ def _refuse_half_done(job: Job, *, resume: bool) -> None:
     )
 
 
-def _refuse_nothing(left_out: Sequence[Failure]) -> None:
+def _refuse_nothing(left_out: Sequence[Failure], tally: Tally) -> None:
     """Raises: What kept every sample out."""
     first = left_out[0]
     message = f"all {len(left_out)} samples were left out; the first: {first.item}: {first.reason}"
-    if all("memory ran out" in failure.reason for failure in left_out):
+    if tally.too_large == len(left_out):
         raise OutOfMemoryError(message, hint="`distill3r manifest ... --views N` with a smaller N")
     raise NothingUsableError(message, hint="look at the pictures, and run `distill3r manifest`")

@@ -1,18 +1,24 @@
 """Caches of the original project: written from ours, and read into ours."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic.dataclasses import dataclass
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from distill3r_core import config, paths
 from distill3r_core.cache.header import HEADER, CacheHeader, PlannedSample
-from distill3r_core.cache.release_format import ARRAYS, ReleaseSample, read_sample, write_sample
+from distill3r_core.cache.release_format import (
+    ARRAYS,
+    VIEWS,
+    ReleaseSample,
+    read_sample,
+    write_sample,
+)
 from distill3r_core.cache.store import CachedSample, CacheWriter, TeacherCache
 from distill3r_core.data.views import picture_hash
 from distill3r_core.errors import (
@@ -45,27 +51,23 @@ def export_release(path: Path, output: Path, *, progress: Progress = Silent()) -
     Raises:
         InputMissingError: There is no cache.
         DamageError: A sample's bytes are not those that were written.
+        DiskFullError: There is no room; samples that were written stay.
     """
     cache = TeacherCache(path)
     names = cache.names()
-    scenes = Counter(name.rsplit("/", 1)[0] for name in names)
-    seen: Counter[str] = Counter()
-    written, sizes = 0, Counter()
+    places = _places(sample.name for sample in cache.header.plan)
+    written = 0
     progress.begin("exporting", total=len(names), unit="samples")
     for name in names:
-        scene = name.rsplit("/", 1)[0]
-        number = seen[scene]
-        seen[scene] += 1
-        folder = output / (scene if scenes[scene] == 1 else f"{scene}_sample{number:02d}")
-        sizes[cache.entry(name).views] += 1
-        if not (folder / ARRAYS).exists():
+        place = places[name]
+        if not (output / place.folder / ARRAYS).exists():
             sample = cache.read(name)
-            views = _views_json(cache, name, number=number, total=scenes[scene])
-            write_sample(folder, as_release(sample, views))
+            views = _views_json(cache, name, number=place.number, total=place.total)
+            write_sample(output / place.folder, as_release(sample, views))
             written += 1
         progress.advance()
     notes = []
-    if any(views != _VIEWS for views in sizes):
+    if any(cache.entry(name).views != _VIEWS for name in names):
         notes.append(f"the original project's reader takes samples of {_VIEWS} views only")
     result = {"samples": len(names), "written": written}
     rows = (("samples", str(len(names))), ("written now", str(written)))
@@ -76,6 +78,31 @@ def export_release(path: Path, output: Path, *, progress: Progress = Silent()) -
         tables=[Table(f"{output}: the original project's format", ("", ""), rows)],
         notes=notes,
     )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a sample goes: its number among all that are planned of its scene."""
+
+    scene: str
+    number: int
+    total: int
+
+    @property
+    def folder(self) -> str:
+        return self.scene if self.total == 1 else f"{self.scene}_sample{self.number:02d}"
+
+
+def _places(planned: Iterable[str]) -> dict[str, _Place]:
+    """By the plan, finished or not: a number stands whenever a sample is made."""
+    scenes: dict[str, list[str]] = {}
+    for name in planned:
+        scenes.setdefault(name.rsplit("/", 1)[0], []).append(name)
+    return {
+        name: _Place(scene, number, len(names))
+        for scene, names in scenes.items()
+        for number, name in enumerate(names)
+    }
 
 
 def as_release(sample: CachedSample, views: Mapping[str, Any]) -> ReleaseSample:
@@ -99,7 +126,7 @@ def as_release(sample: CachedSample, views: Mapping[str, Any]) -> ReleaseSample:
     )
 
 
-@dataclass(frozen=True, config=config.STRICT)
+@checked_dataclass(frozen=True, config=config.STRICT)
 class ImportSettings:
     """Settings of `distill3r cache import`."""
 
@@ -118,14 +145,23 @@ def import_release(settings: ImportSettings, *, progress: Progress = Silent()) -
         progress: Told of every sample.
 
     Raises:
-        InputMissingError: There is no such cache.
+        InputMissingError: There is no such cache, or no such folder of pictures.
         ConflictError: The output was made with other settings.
         NothingUsableError: No sample can be used.
     """
+    if not settings.images.is_dir():
+        raise InputMissingError(
+            f"no folder {settings.images}", hint="name where picture paths start from: --images"
+        )
     folders = sorted(path.parent for path in settings.path.rglob(ARRAYS))
     if not folders:
         raise InputMissingError(f"no {ARRAYS} under {settings.path}")
-    plan = {_name(folder, settings.path): folder for folder in folders}
+    failed: list[Failure] = []
+    plan: dict[str, Path] = {}
+    for folder in folders:
+        first = plan.setdefault(_name(folder, settings.path), folder)
+        if first is not folder:
+            failed.append(Failure(str(folder), f"stands for the same sample as {first}"))
     planned = tuple(
         PlannedSample(name, _content(folder / ARRAYS), "train") for name, folder in plan.items()
     )
@@ -142,7 +178,6 @@ def import_release(settings: ImportSettings, *, progress: Progress = Silent()) -
         export={"resample": "release", "threshold_on": "confidence", "global_map": "aligned"},
         plan=planned,
     )
-    failed: list[Failure] = []
     done = _finished(settings.output, header)
     progress.begin("importing", total=len(planned), unit="samples")
     with CacheWriter(settings.output, header) as writer:
@@ -228,9 +263,9 @@ def _pictures(
     The release squashed a portrait picture's maps upright, though it showed its student the picture
     transposed: here the picture is squashed like its maps.
     """
-    listed: Sequence[str] = sample.views.get("final_image_paths") or sample.views.get(
-        "sampled_image_paths", ()
-    )
+    listed = sample.views.get("final_image_paths") or sample.views.get("sampled_image_paths", [])
+    if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
+        raise DamageError(f"{VIEWS} names no pictures, but {listed!r}")
     if len(listed) != len(sample.masks):
         raise DamageError(f"{len(listed)} pictures are listed for {len(sample.masks)} views")
     images, hashes, found = [], [], []

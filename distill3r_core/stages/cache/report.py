@@ -13,7 +13,7 @@ from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.manifest import Manifest, Sample
 from distill3r_core.errors import DiskFullError
 from distill3r_core.io.fit import Fit
-from distill3r_core.report import Failure, Progress, Report, Table
+from distill3r_core.report import Failure, Progress, Report, Table, duration
 from distill3r_core.stages.cache.plan import Plan, fit_of, size_of
 from distill3r_core.stages.cache.ranks import Part
 from distill3r_core.stages.cache.sample import Recipe
@@ -245,12 +245,3 @@ def gigabytes(count: float | int) -> str:
         if count >= size:
             return f"{count / size:.3g} {unit}"
     return f"{count / 1e3:.3g} kB"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in units that a person reads."""
-    if seconds < 100:
-        return f"{seconds:.3g} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.3g} min"
-    return f"{seconds / 3600:.3g} h" if seconds < 360_000 else f"{seconds / 86400:.3g} days"

@@ -1,37 +1,39 @@
 """Compare every stored byte with its checksum, and the targets with their teacher."""
 
 import random
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from distill3r_core import config, paths, profiling
+from distill3r_core import config, paths
 from distill3r_core.cache.maps_layout import delivered_planes
-from distill3r_core.cache.sample_codec import SampleEncoder, ViewDecoder
+from distill3r_core.cache.sample_codec import ViewDecoder
 from distill3r_core.cache.shard import (
     DATA,
     Entry,
     ShardReader,
     ShardWriter,
     WriterLock,
+    emptied_shards,
     shard_folders,
 )
-from distill3r_core.cache.store import TeacherCache, ViewBuffers, unpacked
+from distill3r_core.cache.store import TeacherCache, ViewBuffers
 from distill3r_core.data.manifest import read_manifest
 from distill3r_core.data.views import content_of
-from distill3r_core.errors import ConflictError, DamageError, ImageError
-from distill3r_core.io.fit import Fit
+from distill3r_core.errors import DamageError, ImageError
 from distill3r_core.report import Failure, Progress, Report, Silent, Table
-from distill3r_core.stages.cache.sample import Recipe, load_sample, make_targets
-from distill3r_core.teachers import Teacher, build_teacher
-from distill3r_core.types import TeacherTargets
+from distill3r_core.stages.cache.recompute import (
+    Difference,
+    ask_again,
+    call_witness,
+    samples_of,
+)
 
 _BROKEN = "broken-"
+_MISSING = "planned, and in no shard of the cache"
 
 
 @checked_dataclass(frozen=True, config=config.STRICT)
@@ -56,6 +58,23 @@ class _Damage:
     reason: str
 
 
+@dataclass(frozen=True)
+class _Checked:
+    """What the shards hold.
+
+    Args:
+        damage: All that is broken.
+        listed: Names and contents of samples that a shard lists, their records broken or not.
+        samples: How many there are.
+        views: How many there are.
+    """
+
+    damage: list[_Damage]
+    listed: frozenset[tuple[str, str]]
+    samples: int
+    views: int
+
+
 def verify_cache(settings: VerifySettings, *, progress: Progress = Silent()) -> Report:
     """Check every record of every shard, and what the cache was made of.
 
@@ -64,59 +83,124 @@ def verify_cache(settings: VerifySettings, *, progress: Progress = Silent()) -> 
         progress: Told of every sample.
 
     Returns:
-        `result["ok"]` says whether all is well; after a repair, whether what is left is.
+        `result["ok"]` says whether all that is stored is what was written, of pictures that are
+        still the same; after a repair, whether what is left is. Planned samples that are not
+        stored, and those about which the teacher now says something else, are left-out items.
 
     Raises:
-        InputMissingError: There is no cache.
-        ConflictError: A repair is asked for while a shard is being written to.
+        InputMissingError: There is no cache; or the teacher is to be asked, and there is no
+            manifest of its samples.
+        WeightsError: The teacher is to be asked, and its weights are missing.
+        ConflictError: A repair is asked for while a shard is being written to, or the teacher is
+            to be asked with other weights.
     """
     cache = TeacherCache(settings.path)
-    damage, samples, views = _check_shards(settings.path, progress)
+    witness = None
+    if settings.recompute:  # refuse before the long work
+        witness = call_witness(
+            cache, settings.manifest, weights=settings.weights, device=settings.device
+        )
+    checked = _check_shards(settings.path, progress)
+    damage, missing = checked.damage, _missing(cache, checked)
     changed = _changed(cache, settings.manifest, damage, progress)
     if settings.repair:
         _repair(damage)
         cache.refresh()
-    steps = _recompute(cache, settings, progress) if settings.recompute else []
+    again: dict[str, Difference] = {}
+    if witness is not None:
+        unfit = {failure.item for failure in changed}
+        known = [n for n in _names(cache, damage) if n in witness.samples and n not in unfit]
+        some = random.Random(settings.seed).sample(known, min(settings.recompute, len(known)))
+        again = ask_again(cache, witness, some, progress)
     ok = (settings.repair or not damage) and not changed
-    verdict = "sound" if ok else "damaged"
+    # A repair is the step before `cache --resume`, which makes what is missing.
+    failed = [] if settings.repair else [Failure(name, _MISSING) for name in missing]
+    failed += [
+        Failure(name, f"the teacher now answers otherwise: {difference}")
+        for name, difference in again.items()
+        if difference.verdict == "different"
+    ]
     result = {
         "ok": ok,
-        "samples": samples,
-        "views": views,
+        "samples": checked.samples,
+        "views": checked.views,
         "damaged": [_describe(one) for one in damage],
+        "missing": missing,
         "changed": [failure.item for failure in changed],
         "repaired": len(damage) if settings.repair else 0,
         "recomputed": [
-            {"sample": name, "equal": equal, "largest_step": largest}
-            for name, equal, largest in steps
+            {
+                "sample": name,
+                "verdict": difference.verdict,
+                "equal": difference.equal,
+                "largest_step": difference.largest_step,
+                "flipped": difference.flipped,
+            }
+            for name, difference in again.items()
         ],
     }
+    return Report(
+        settings=config.as_plain(settings),
+        result=result,
+        failed=failed,
+        tables=[_table(settings, result, again)],
+        notes=_notes(settings, damage, missing, changed, again),
+    )
+
+
+def _table(
+    settings: VerifySettings, result: Mapping[str, Any], again: Mapping[str, Difference]
+) -> Table:
+    verdict = "sound" if result["ok"] else "damaged"
+    if result["ok"] and result["missing"]:
+        verdict = "sound, and not finished"
     rows = [
-        ("samples", str(samples)),
-        ("views", str(views)),
-        ("damaged", str(len(damage))),
-        ("pictures changed since", str(len(changed)) if settings.manifest.exists() else "-"),
+        ("samples", str(result["samples"])),
+        ("views", str(result["views"])),
+        ("damaged", str(len(result["damaged"]))),
+        ("planned, and missing", str(len(result["missing"]))),
+        (
+            "pictures changed since",
+            str(len(result["changed"])) if settings.manifest.exists() else "-",
+        ),
     ]
-    for name, equal, largest in steps:
-        rows.append((f"asked again: {name}", f"{equal:.2%} equal, {largest} float16 steps at most"))
+    rows += [(f"asked again: {name}", str(difference)) for name, difference in again.items()]
+    return Table(f"cache {settings.path}: {verdict}", ("", ""), tuple(rows))
+
+
+def _notes(
+    settings: VerifySettings,
+    damage: Sequence[_Damage],
+    missing: Sequence[str],
+    changed: Sequence[Failure],
+    again: Mapping[str, Difference],
+) -> list[str]:
     notes = [_describe(one) for one in damage]
     notes += [f"{failure.item}: {failure.reason}" for failure in changed]
     if not settings.manifest.exists():
         notes.append(f"pictures were not compared: no {settings.manifest} (--manifest)")
-    if damage:
-        how = "dropped; make them again with" if settings.repair else "`verify --repair`, then"
-        notes.append(f"{how} `distill3r cache --resume -o {settings.path}`")
-    return Report(
-        settings=config.as_plain(settings),
-        result=result,
-        tables=[Table(f"cache {settings.path}: {verdict}", ("", ""), tuple(rows))],
-        notes=notes,
-    )
+    resume = f"`distill3r cache --resume -o {settings.path}`"
+    if damage and not settings.repair:
+        notes.append(f"`verify --repair`, then {resume}")
+    elif damage or missing:
+        dropped = "what was broken is out of the way; " if damage else ""
+        notes.append(f"{dropped}what is missing is made by {resume}")
+    if settings.recompute and len(again) < settings.recompute:
+        notes.append(f"asked again about {len(again)} samples: there are no more to ask about")
+    if any(difference.verdict == "different" for difference in again.values()):
+        notes.append(
+            "another device, precision or version may answer otherwise; the ones that the cache "
+            "was made with may not (docs/cache.md)"
+        )
+    return notes
 
 
-def _check_shards(path: Path, progress: Progress) -> tuple[list[_Damage], int, int]:
-    """What is broken, and how many samples and views were looked at."""
-    damage: list[_Damage] = []
+def _check_shards(path: Path, progress: Progress) -> _Checked:
+    """Look at every sample of every shard."""
+    damage = [
+        _Damage(folder, None, f"{folder / DATA} is gone, with all that it held")
+        for folder in emptied_shards(path)
+    ]
     listed: list[tuple[ShardReader, str, Entry]] = []
     for folder in shard_folders(path):
         try:
@@ -126,8 +210,8 @@ def _check_shards(path: Path, progress: Progress) -> tuple[list[_Damage], int, i
             damage += [_Damage(folder, name, reason) for name, reason in broken]
         except DamageError as error:
             damage.append(_Damage(folder, None, error.message))
-    samples = len(listed) + sum(one.name is not None for one in damage)
     decoder, views = ViewDecoder(), 0
+    known = len(damage)
     progress.begin("comparing checksums", total=len(listed), unit="samples")
     for shard, name, entry in listed:
         views += entry.views
@@ -136,7 +220,19 @@ def _check_shards(path: Path, progress: Progress) -> tuple[list[_Damage], int, i
         except DamageError as error:
             damage.append(_Damage(shard.folder, name, error.message))
         progress.advance(1, damaged=str(len(damage)))
-    return damage, samples, views
+    samples = len(listed) + sum(one.name is not None for one in damage[:known])
+    contents = frozenset((name, entry.content) for _, name, entry in listed)
+    return _Checked(damage, contents, samples, views)
+
+
+def _missing(cache: TeacherCache, checked: _Checked) -> list[str]:
+    """Planned samples that no shard lists, broken or not."""
+    broken = {one.name for one in checked.damage}
+    return [
+        planned.name
+        for planned in cache.header.plan
+        if (planned.name, planned.content) not in checked.listed and planned.name not in broken
+    ]
 
 
 def _check_sample(shard: ShardReader, entry: Entry, decoder: ViewDecoder) -> None:
@@ -158,8 +254,13 @@ def _changed(
     """Samples whose pictures, depth, K or poses are no longer what the teacher read."""
     if not manifest.exists():
         return []
-    samples = {sample.name: sample for sample in read_manifest(manifest).samples()}
-    known = [name for name in _names(cache, damage) if name in samples]
+    samples = samples_of(read_manifest(manifest), cache.header)
+    # An imported sample is known by its files, which are no pictures of a manifest.
+    known = [
+        name
+        for name in _names(cache, damage)
+        if name in samples and "contents" in cache.detail(name)
+    ]
     changed: list[Failure] = []
     progress.begin("comparing pictures", total=len(known), unit="samples")
     for name in known:
@@ -195,85 +296,10 @@ def _repair(damage: Sequence[_Damage]) -> None:
                     shard.drop(one.name)
 
 
-def _recompute(
-    cache: TeacherCache, settings: VerifySettings, progress: Progress
-) -> list[tuple[str, float, int]]:
-    """Ask the teacher again; per sample the share of equal values and the largest difference."""
-    manifest = read_manifest(settings.manifest)
-    samples = {sample.name: sample for sample in manifest.samples()}
-    names = [name for name in cache.names() if name in samples]
-    chosen = random.Random(settings.seed).sample(names, min(settings.recompute, len(names)))
-    header = cache.header
-    teacher = _teacher(cache, settings)
-    recipe = Recipe(
-        root=manifest.root,
-        fit=Fit.from_plain(header.fit),
-        automatic=header.size == "auto",
-        threshold=header.threshold,
-        export=header.export,
-    )
-    found = []
-    progress.begin("asking the teacher again", total=len(chosen), unit="samples")
-    encoder = SampleEncoder(exact_global=header.codec == "exact")
-    with ThreadPoolExecutor(1) as pool:
-        for name in chosen:
-            loaded = load_sample(samples[name], teacher, recipe, pool)
-            again = make_targets(loaded, teacher.predict(loaded.prepared), recipe).targets
-            encoded = encoder.encode(name, "", loaded.images, again, {})
-            equal, largest = step_difference(cache.read(name).targets, unpacked(encoded))
-            found.append((name, equal, largest))
-            progress.advance(1, equal=f"{equal:.2%}")
-    return found
-
-
-def step_difference(stored: TeacherTargets, again: TeacherTargets) -> tuple[float, int]:
-    """The share of equal float16 values, and the largest difference in float16 steps.
-
-    Values that are valid in one of the two only count as different.
-    """
-    both = (stored.valid_mask & again.valid_mask).numpy()
-    either = (stored.valid_mask | again.valid_mask).numpy()
-    steps = [
-        np.abs(_ordered(one)[both] - _ordered(other)[both])
-        for one, other in (
-            (stored.points_local, again.points_local),
-            (stored.points_global, again.points_global),
-            (stored.confidence_local[..., None], again.confidence_local[..., None]),
-            (stored.confidence_global[..., None], again.confidence_global[..., None]),
-        )
-    ]
-    values = np.concatenate([part.ravel() for part in steps])
-    total = 8 * int(either.sum())
-    equal = float((values == 0).sum()) / total if total else 1.0
-    return equal, int(values.max(initial=0))
-
-
-def _ordered(values: torch.Tensor) -> np.ndarray:
-    """Float16 numbered in their order: neighbours differ by one."""
-    words = values.half().numpy().view(np.int16).astype(np.int32)
-    return np.where(words < 0, -(words & 0x7FFF), words)
-
-
-def _teacher(cache: TeacherCache, settings: VerifySettings) -> Teacher:
-    header = cache.header
-    device = profiling.pick_device(settings.device)
-    teacher = build_teacher(
-        header.teacher, settings.weights, device=device, **header.teacher_settings
-    )
-    if teacher.weights_hash != header.weights_hash:
-        raise ConflictError(
-            f"{cache.path} was made with weights {header.weights_hash}, "
-            f"these are {teacher.weights_hash}",
-            hint="name the right ones with --weights",
-        )
-    return teacher
-
-
 def _names(cache: TeacherCache, damage: Sequence[_Damage]) -> list[str]:
-    """Finished samples; none where a shard cannot be opened, which is damage enough."""
-    if any(one.name is None for one in damage):
-        return []
-    return cache.names()
+    """Sound samples; none where a shard cannot be opened, which is damage enough."""
+    broken = {one.name for one in damage}
+    return [] if None in broken else [name for name in cache.names() if name not in broken]
 
 
 def _describe(damage: _Damage) -> str:

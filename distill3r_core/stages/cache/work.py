@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -58,6 +59,7 @@ class Tally:
         views: Stored.
         bytes: Stored.
         pixels: Stored.
+        too_large: Left out, since memory did not hold them.
         teacher_seconds: The teacher's own time.
         seconds: From the start to the last sample that was stored.
     """
@@ -66,6 +68,7 @@ class Tally:
     views: int = 0
     bytes: int = 0
     pixels: int = 0
+    too_large: int = 0
     teacher_seconds: float = 0.0
     seconds: float = 0.0
     _started: float = field(default_factory=time.perf_counter, repr=False)
@@ -87,6 +90,7 @@ class Tally:
             whole.views += one.views
             whole.bytes += one.bytes
             whole.pixels += one.pixels
+            whole.too_large += one.too_large
             whole.teacher_seconds += one.teacher_seconds / len(several)
             whole.seconds = max(whole.seconds, one.seconds)
         return whole
@@ -122,27 +126,36 @@ def make_samples(
     tally, failed = Tally(), list[Failure]()
     encoder = sink.encoder()  # used by the one packing thread only
 
+    def load(sample: Sample) -> Loaded:
+        with _fitting(len(sample.rows)):
+            return load_sample(sample, teacher, recipe, pictures)
+
     def pack(loaded: Loaded, raw: RawMaps) -> EncodedSample:
-        exported = make_targets(loaded, raw, recipe)
         name = loaded.sample.name
-        return encoder.encode(
-            name,
-            contents[name],
-            loaded.images,
-            exported.targets,
-            detail_of(loaded, exported, recipe.root),
-        )
+        with _fitting(len(loaded.prepared)):
+            exported = make_targets(loaded, raw, recipe)
+            return encoder.encode(
+                name,
+                contents[name],
+                loaded.images,
+                exported.targets,
+                detail_of(loaded, exported, recipe.root),
+            )
 
     def store(packed: "Future[EncodedSample]") -> EncodedSample:
         sample = packed.result()
         sink.put(sample)
         return sample
 
+    def leave_out(name: str, error: ImageError | CacheError | OutOfMemoryError) -> None:
+        tally.too_large += isinstance(error, OutOfMemoryError)
+        failed.append(Failure(name, error.message))
+
     def finish(name: str, stored: "Future[EncodedSample]") -> None:
         try:
             tally.add(stored.result())
-        except CacheError as error:  # a value that float16 cannot hold
-            failed.append(Failure(name, error.message))
+        except (CacheError, OutOfMemoryError) as error:  # a value that float16 cannot hold
+            leave_out(name, error)
         advance(tally)
 
     with (
@@ -153,14 +166,12 @@ def make_samples(
     ):
         try:
             waiting: deque[tuple[str, Future[EncodedSample]]] = deque()
-            for sample, loaded in _ahead(
-                samples, lambda one: reading.submit(load_sample, one, teacher, recipe, pictures)
-            ):
+            for sample, loaded in _ahead(samples, lambda one: reading.submit(load, one)):
                 try:
                     read = loaded.result()
-                    raw = _ask(teacher, read, tally)
+                    raw = ask(teacher, read, tally)
                 except (ImageError, OutOfMemoryError) as error:
-                    failed.append(Failure(sample.name, error.message))
+                    leave_out(sample.name, error)
                     advance(tally)
                     continue
                 packed = packing.submit(pack, read, raw)
@@ -187,7 +198,24 @@ def _ahead(
     yield from begun
 
 
-def _ask(teacher: Teacher, loaded: Loaded, tally: Tally) -> RawMaps:
+@contextmanager
+def _fitting(views: int) -> Iterator[None]:
+    """Say of a sample that memory does not hold it.
+
+    Raises:
+        OutOfMemoryError: It does not.
+    """
+    try:
+        with memory_limits():
+            yield
+    except OutOfRoom as error:
+        raise OutOfMemoryError(
+            f"memory ran out with {views} views at once",
+            hint="make samples of fewer views: `distill3r manifest ... --views N`",
+        ) from error
+
+
+def ask(teacher: Teacher, loaded: Loaded, tally: Tally) -> RawMaps:
     """What the teacher says of a sample.
 
     Where memory runs out, a teacher that can take its views in smaller parts without another
@@ -201,17 +229,14 @@ def _ask(teacher: Teacher, loaded: Loaded, tally: Tally) -> RawMaps:
     try:
         while True:
             try:
-                with memory_limits():
+                with _fitting(len(loaded.prepared)):
                     return teacher.predict(loaded.prepared)
-            except OutOfRoom as error:
-                reason = error
+            except OutOfMemoryError:
+                if not isinstance(teacher, Divisible) or teacher.views_at_once <= 1:
+                    raise
+            # Not before the error is gone: its frames hold what the teacher had made.
             if torch.cuda.is_available():
-                torch.cuda.empty_cache()  # what is left may do for less
-            if not isinstance(teacher, Divisible) or teacher.views_at_once <= 1:
-                raise OutOfMemoryError(
-                    f"memory ran out with {len(loaded.prepared)} views at once",
-                    hint="make samples of fewer views: `distill3r manifest ... --views N`",
-                ) from reason
+                torch.cuda.empty_cache()
             teacher.views_at_once = min(teacher.views_at_once, len(loaded.prepared)) // 2 or 1
     finally:
         tally.teacher_seconds += time.perf_counter() - started

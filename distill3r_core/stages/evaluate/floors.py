@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.data.dataset import resize_sample
+from distill3r_core.data.sources import read_at
 from distill3r_core.errors import CacheError, ConflictError, InputMissingError
 from distill3r_core.evaluation.floors import (
     constant_depth,
@@ -114,10 +114,7 @@ class TrainingFrames:
         Where the teacher has no unit, every map is divided by its median: only their shapes
         can be compared.
         """
-        sample = self.cache.read(name, views)
-        targets = sample.targets
-        if self.size is not None:
-            _, targets = resize_sample(sample.images, targets, self.size)
+        _, targets = read_at(self.cache, name, views, size=self.size)
         depth, mask = targets.points_local[..., 2], targets.valid_mask
         if depth.shape[1:] != size:
             depth, mask = (

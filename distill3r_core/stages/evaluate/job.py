@@ -17,7 +17,6 @@ from distill3r_core.errors import ConflictError, InputMissingError, NothingUsabl
 from distill3r_core.evaluation.protocols import Protocol
 from distill3r_core.io.fit import Fit
 from distill3r_core.report import Failure, Progress
-from distill3r_core.stages.bench.plan import parse_size
 from distill3r_core.stages.evaluate.truth import TestData, Truth, read_test_data, read_validation
 from distill3r_core.stages.student_file import StudentFile
 from distill3r_core.stages.train.folder import read_record, samples_of
@@ -32,7 +31,7 @@ class EvalSettings:
     layout: str = "auto"  # of `data`
     protocol: str = "table2"
     predict: Literal["student", "truth", "constant"] = "student"
-    size: str | None = None  # of maps that come from no student; None: the protocol's
+    size: str | None = None  # grid of maps that come from no student; None: the protocol's
     device: str = "auto"
     output: Path | None = None  # None: results/eval/<run>-<data>-<protocol>
 
@@ -45,7 +44,7 @@ class Job:
         label: Of what is scored.
         source: Of what it is scored against.
         truths: Sequence by sequence.
-        count: How many.
+        views: How many are to be scored, at most.
         digest: Of the truths.
         grid: Rows and columns, landscape.
         layout: Of the data set; "" for validation samples.
@@ -58,7 +57,7 @@ class Job:
     label: str
     source: str
     truths: Iterable[Truth]
-    count: int
+    views: int
     digest: str
     grid: tuple[int, int]
     layout: str = ""
@@ -93,8 +92,7 @@ def job_of_data(
     if student is not None and settings.predict == "student":
         pictures = _training_pictures(student)
     recorded = metadata.processing if metadata is not None else {}
-    size = protocol.grid if settings.size is None else parse_size(settings.size)
-    fit = Fit(size=size) if student is None else student.fit
+    fit = _protocols_fit(settings, protocol, progress) if student is None else student.fit
     data = read_test_data(
         root,
         layout=settings.layout,
@@ -115,7 +113,7 @@ def job_of_data(
         label=_label(settings, student),
         source=root.resolve().name,
         truths=data.truths,
-        count=len(data.truths),
+        views=sum(len(truth.view_names) for truth in data.truths),
         digest=_digest(content for truth in data.truths for content in truth.contents),
         grid=fit.resized or fit.size,
         layout=data.layout,
@@ -123,6 +121,18 @@ def job_of_data(
         failed=data.failed,
         notes=tuple(notes),
     )
+
+
+def _protocols_fit(settings: EvalSettings, protocol: Protocol, progress: Progress) -> Fit:
+    """The grid of maps that come from no student."""
+    if settings.size is not None:
+        return Fit(size=config.parse_size(settings.size))
+    rows, columns = protocol.grid
+    progress.note(
+        f"on the protocol's grid, {rows}x{columns}, as the published figures are; for a run's own "
+        "name the run, --size HxW takes another (figures of different grids do not compare)"
+    )
+    return Fit(size=protocol.grid)
 
 
 def job_of_validation(settings: EvalSettings, student: StudentFile) -> Job:
@@ -171,7 +181,7 @@ def job_of_validation(settings: EvalSettings, student: StudentFile) -> Job:
         label=_label(settings, student),
         source="validation",
         truths=read_validation(cache, size=fit.resized, trained_on=trained_on, failed=failed),
-        count=len(names),
+        views=len(views) - seen,
         digest=_digest(
             [*names, *(planned[name] for name in names), json.dumps(cache.header.settings)]
         ),

@@ -10,7 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distill3r_core import config
-from distill3r_core.errors import InputMissingError, NothingUsableError, OutOfMemoryError
+from distill3r_core.errors import (
+    ConfigError,
+    InputMissingError,
+    NothingUsableError,
+    OutOfMemoryError,
+)
 from distill3r_core.evaluation.floors import FLOORS
 from distill3r_core.evaluation.protocols import PROTOCOLS, Protocol
 from distill3r_core.evaluation.scores import (
@@ -40,6 +45,7 @@ from distill3r_core.stages.student_file import StudentFile, open_student
 from distill3r_core.types import PointMaps
 
 RESULT, PICTURE = "result.json", "views.png"
+_PLANE = "constant_depth"  # the floor that `--predict constant` is
 
 
 def evaluate(
@@ -70,6 +76,7 @@ def evaluate(
     if settings.predict == "student" or settings.data is None or settings.run is not None:
         # In float32 on every device: a score is not to depend on where it was computed.
         student = open_student(settings.run, device, "float32")
+        _refuse_size(settings, student)
     if settings.data is not None:
         job = job_of_data(settings, settings.data, protocol, student, progress)
     else:
@@ -97,6 +104,14 @@ def evaluate(
     return _report(plain, result, place.folder, job, finished_before=False)
 
 
+def _refuse_size(settings: EvalSettings, student: StudentFile) -> None:
+    if settings.size is not None:
+        raise ConfigError(
+            f"size {settings.size}: {student.label} brings its own grid",
+            hint="leave the size out, or the run: --predict truth or constant needs none",
+        )
+
+
 def _score(
     settings: EvalSettings,
     protocol: Protocol,
@@ -116,16 +131,19 @@ def _score(
     scored: list[SequenceScore] = []
     floors: dict[str, list[SequenceScore | None]] = {name: [] for name in FLOORS}
     unit = "m"
-    progress.begin("score", total=job.count, unit="sequences")
+    beside = sum(_is_scored(name, settings, training) for name in FLOORS)
+    progress.begin("score", total=job.views * (1 + beside), unit="maps")
     for truth in job.truths:
         unit = "none" if truth.unit == "none" else unit
         predicted = _predict(settings, student, truth)
-        scored.append(_score_one(truth, predicted))
-        for name, found in floors.items():
-            same = name == "constant_depth" and settings.predict == "constant"
-            found.append(scored[-1] if same else _floor_score(name, truth, training))
+        scored.append(_score_one(truth, predicted, progress))
         figures = scored[-1].metrics()
-        progress.advance(acc=figures["acc"], comp=figures["comp"])
+        progress.advance(0, acc=figures["acc"], comp=figures["comp"])
+        for name, found in floors.items():
+            if _is_scored(name, settings, training):
+                found.append(_floor_score(name, truth, training, progress))
+            else:
+                found.append(scored[-1] if name == _PLANE else None)
         if len(scored) == 1 and settings.predict == "student":
             draw_views(folder / PICTURE, truth, predicted, scored[0])
     if not scored:
@@ -170,18 +188,37 @@ def _predict(
     return maps.points_local[0].cpu()
 
 
-def _score_one(truth: Truth, predicted: Float[Tensor, "N H W 3"]) -> SequenceScore:
+def _score_one(
+    truth: Truth, predicted: Float[Tensor, "N H W 3"], progress: Progress
+) -> SequenceScore:
     return score_sequence(
-        truth.name, predicted, truth.points, truth.mask, view_names=truth.view_names
+        truth.name,
+        predicted,
+        truth.points,
+        truth.mask,
+        view_names=truth.view_names,
+        on_view=progress.advance,
     )
 
 
-def _floor_score(name: str, truth: Truth, training: TrainingFrames | None) -> SequenceScore | None:
+def _is_scored(floor: str, settings: EvalSettings, training: TrainingFrames | None) -> bool:
+    """Whether a floor needs scores of its own: the plane has them already where it is predicted."""
+    if floor == _PLANE:
+        return settings.predict != "constant"
+    return training is not None
+
+
+def _floor_score(
+    name: str, truth: Truth, training: TrainingFrames | None, progress: Progress
+) -> SequenceScore | None:
     """What a floor scores on a sequence; None where it has nothing to say."""
-    if name == "constant_depth":
-        return _score_one(truth, plane(truth))
+    if name == _PLANE:
+        return _score_one(truth, plane(truth), progress)
     predicted = None if training is None else training.predict(name, truth)
-    return None if predicted is None else _score_one(truth, predicted)
+    if predicted is None:
+        progress.advance(len(truth.view_names))
+        return None
+    return _score_one(truth, predicted, progress)
 
 
 def _floor_metrics(found: Sequence[SequenceScore | None]) -> dict[str, float] | None:

@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.data.dataset import resize_sample
 from distill3r_core.data.layouts import detect_layout, frames_for_test
 from distill3r_core.data.process import Processed, Processing, process
 from distill3r_core.data.source import read_source
+from distill3r_core.data.sources import read_at
 from distill3r_core.errors import ImageError
 from distill3r_core.evaluation.protocols import Protocol
 from distill3r_core.geometry.cameras import place_intrinsics, unproject
@@ -150,10 +150,7 @@ def read_validation(
         unseen = [view for view, picture in enumerate(pictures) if picture not in trained_on]
         if not unseen:
             continue  # counted by who asks
-        sample = cache.read(name)
-        images, targets = sample.images, sample.targets
-        if size is not None:
-            images, targets = resize_sample(images, targets, size)
+        images, targets = read_at(cache, name, size=size)
         usable = [view for view in unseen if int(targets.valid_mask[view].sum()) >= LEAST_POINTS]
         if not usable:
             reason = f"no view has {LEAST_POINTS} pixels that the teacher vouches for"
@@ -171,7 +168,7 @@ def read_validation(
             intrinsics=_estimated(points, mask) if given is None else given[usable],
             poses=poses_of(cache.detail(name), usable),
             unit="m" if cache.header.metric else "none",
-            contents=tuple(sample.pictures[view] for view in usable),
+            contents=tuple(pictures[view] for view in usable),
         )
 
 

@@ -10,8 +10,9 @@ from typing import IO, Any
 
 from distill3r_core.data.layouts.base import Frame
 from distill3r_core.data.views import INDEX, Stamp
+from distill3r_core.disk import disk_errors
 from distill3r_core.errors import ConflictError, RequestError
-from distill3r_core.io.files import disk_errors, write_text
+from distill3r_core.io.files import write_text
 
 _LOCK = ".lock"
 

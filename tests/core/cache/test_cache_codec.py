@@ -105,6 +105,14 @@ def test_sums_undo_differences_and_invalid_pixels_cost_nothing(planes, mask, con
         assert not residual[:, ~mask].any()
 
 
+@pytest.mark.parametrize("height", [*range(1, 20), 224])
+def test_rows_are_summed_at_any_height(height):
+    rows = np.random.default_rng(height).integers(0, 1 << 16, (height, 2, 3)).astype(np.uint16)
+    expected = np.cumsum(rows, axis=0, dtype=np.uint16)
+    sum_rows(rows)
+    assert (rows == expected).all()
+
+
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 65520.0])
 @pytest.mark.parametrize("name", ["points_local", "confidence_local"])
 def test_a_valid_pixel_that_float16_cannot_hold_is_refused_by_name(name, value):

@@ -1,12 +1,16 @@
 """Faults with real processes: kills, cut files, a full disk, readers beside a writer."""
 
+import ctypes
+import errno
 import hashlib
 import json
 import multiprocessing
 import os
+import platform
 import random
 import resource
 import signal
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +25,7 @@ from distill3r_core.cache.sample_codec import EncodedSample, SampleEncoder
 from distill3r_core.cache.shard import ShardReader, shard_folders
 from distill3r_core.cache.store import CacheWriter, TeacherCache
 from distill3r_core.data.manifest import read_manifest
-from distill3r_core.errors import DamageError, DiskFullError
+from distill3r_core.errors import DamageError, DiskFaultError, DiskFullError
 from distill3r_core.stages.cache import CacheSettings, build_cache
 
 PAGE = 4096
@@ -167,6 +171,45 @@ def test_a_full_disk_is_said_keeps_what_is_there_and_is_resumed(tmp_path, encode
         assert stored(folder).items() <= stored(whole).items()
     write_missing(folder, encoded)
     assert stored(folder) == stored(whole)
+
+
+def refuse_to_sync(code: int) -> None:
+    """Have the kernel answer this thread's fsync and fdatasync with an error, as bad disks do."""
+    load, equal, answer = 0x20, 0x15, 0x06  # BPF: number of the system call; if it is; return
+    program = b"".join(
+        struct.pack("<HBBI", *instruction)
+        for instruction in (
+            (load, 0, 0, 0),
+            (equal, 1, 0, 74),  # fsync on x86-64
+            (equal, 0, 1, 75),  # fdatasync
+            (answer, 0, 0, 0x00050000 | code),  # SECCOMP_RET_ERRNO
+            (answer, 0, 0, 0x7FFF0000),  # SECCOMP_RET_ALLOW
+        )
+    )
+    body = ctypes.create_string_buffer(program)
+    filter_ = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", 5, ctypes.addressof(body)))
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    assert prctl(38, 1, 0, 0, 0) == 0, "no new privileges"
+    assert prctl(22, 2, filter_, 0, 0) == 0, "seccomp"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of x86-64's system calls")
+def test_a_failing_disk_is_not_called_a_full_one(tmp_path, encoded):
+    write_missing(tmp_path, encoded[:2])
+    before = stored(tmp_path)
+
+    def work() -> None:
+        with CacheWriter(tmp_path, a_header(3)) as writer:
+            refuse_to_sync(errno.EIO)
+            with pytest.raises(DiskFaultError, match="failing") as error:
+                writer.put(encoded[2])
+            assert str(tmp_path / "shard-0000") in error.value.message
+            assert "free some space" not in (error.value.hint or "")
+            with pytest.raises(DiskFaultError):
+                writer.close()
+
+    assert os.waitpid(in_child(work), 0)[1] == 0
+    assert before.items() <= stored(tmp_path).items()
 
 
 def test_a_reader_beside_a_writer_sees_whole_samples_and_ever_more_of_them(tmp_path, encoded):

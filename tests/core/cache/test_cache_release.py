@@ -1,7 +1,11 @@
 """The original project's format: written, read, and refused where it is not what it claims."""
 
 import json
+import os
 import pickle
+import random
+import resource
+import shutil
 
 import numpy as np
 import pytest
@@ -11,21 +15,29 @@ from cache_material import a_header, fill, pictures, rgbd_manifest, smooth_targe
 from distill3r_core.cache.maps_layout import Kind
 from distill3r_core.cache.release_format import (
     ARRAYS,
+    VIEWS,
     ReleaseSample,
     read_sample,
     unpack_masks,
     write_sample,
 )
 from distill3r_core.cache.sample_codec import SampleEncoder, float16_step
-from distill3r_core.cache.store import TeacherCache, unpacked
-from distill3r_core.errors import DamageError, NothingUsableError
+from distill3r_core.cache.store import CacheWriter, TeacherCache, unpacked
+from distill3r_core.errors import (
+    DamageError,
+    DiskFullError,
+    InputMissingError,
+    NothingUsableError,
+)
 from distill3r_core.stages.cache import CacheSettings, build_cache
+from distill3r_core.stages.cache.merge import stored_sample
 from distill3r_core.stages.cache.release import (
     ImportSettings,
     export_release,
     from_release,
     import_release,
 )
+from distill3r_core.stages.cache.verify import VerifySettings, verify_cache
 
 
 def recorded_exports(golden_dir) -> dict[str, ReleaseSample]:
@@ -165,6 +177,130 @@ def test_a_cache_goes_to_the_original_format_and_comes_back(tmp_path):
         close = {"rtol": 2**-9, "atol": 2**-8}
         moved = (one.targets.points_global[mask], other.targets.points_global[mask])
         torch.testing.assert_close(*moved, **close)
+
+
+def test_a_samples_number_does_not_depend_on_which_others_are_finished(tmp_path):
+    header = a_header(4)
+    fill(tmp_path / "whole", header)
+    whole, half = TeacherCache(tmp_path / "whole"), tmp_path / "half"
+    with CacheWriter(half, header) as writer:
+        for name in whole.names()[2:]:
+            writer.put(stored_sample(whole, name))
+    export_release(half, tmp_path / "npz")
+    folders = sorted(path.parent.name for path in (tmp_path / "npz").rglob(ARRAYS))
+    assert folders == ["scene_sample02", "scene_sample03"]
+    views = json.loads((tmp_path / "npz/data/scene_sample02/sampled_views.json").read_text())
+    assert (views["sample_id"], views["total_samples"]) == (2, 4)
+    export_release(tmp_path / "whole", tmp_path / "npz")
+    export_release(tmp_path / "whole", tmp_path / "at once")
+    for path in (tmp_path / "npz").rglob("*.npz"):
+        other = tmp_path / "at once" / path.relative_to(tmp_path / "npz")
+        with np.load(path, allow_pickle=True) as one, np.load(other, allow_pickle=True) as two:
+            np.testing.assert_array_equal(one["xyz_local"], two["xyz_local"])
+
+
+@pytest.mark.parametrize("limit", [100, 5000])
+def test_an_export_to_a_full_disk_leaves_no_part_of_a_file(tmp_path, limit):
+    fill(tmp_path / "ours", a_header())
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            with pytest.raises(DiskFullError, match="npz/data/scene_sample00"):
+                export_release(tmp_path / "ours", tmp_path / "npz")
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    left = [path.name for path in (tmp_path / "npz").rglob("*") if path.is_file()]
+    assert left == ([] if limit == 100 else [VIEWS])
+    assert export_release(tmp_path / "ours", tmp_path / "npz").result["written"] == 3
+
+
+def test_an_import_from_a_folder_of_pictures_that_is_not_there_creates_nothing(tmp_path):
+    fill(tmp_path / "ours", a_header())
+    export_release(tmp_path / "ours", tmp_path / "npz")
+    settings = ImportSettings(tmp_path / "npz", tmp_path / "back", images=tmp_path / "nowhere")
+    with pytest.raises(InputMissingError, match="nowhere"):
+        import_release(settings)
+    assert not (tmp_path / "back").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"conf_local": np.ones((28, 42), np.float16)},
+        {"conf_local": np.ones((1, 28, 42), np.float16)},
+        {"xyz_local": np.zeros((2, 28, 42, 2), np.float16)},
+        {"xyz_global": np.zeros((2, 28, 42, 3), np.complex64)},
+        {"masks": np.array(5, dtype=object)},
+        {"masks": np.zeros((2, 28, 42), bool)},
+        {"inference_time": np.zeros(3)},
+        {"views": []},
+        {"views": None},
+        {"views": {"sampled_image_paths": 5}},
+        {"views": {"sampled_image_paths": [1, 2]}},
+    ],
+    ids=lambda change: "-".join(change),
+)
+def test_a_sample_that_is_not_what_it_should_be_is_left_out_and_named(tmp_path, change):
+    manifest = rgbd_manifest(tmp_path / "data", scenes=2, samples=1)
+    build_cache(CacheSettings(manifest=manifest, output=tmp_path / "ours", size="28x42"))
+    export_release(tmp_path / "ours", tmp_path / "npz")
+    folder = tmp_path / "npz/data/scene1"
+    if "views" in change:
+        (folder / VIEWS).write_text(json.dumps(change["views"]))
+    else:
+        with np.load(folder / ARRAYS, allow_pickle=True) as arrays:
+            np.savez(folder / ARRAYS, **(dict(arrays) | change))
+    report = import_release(ImportSettings(tmp_path / "npz", tmp_path / "back"))
+    assert [failure.item for failure in report.failed] == ["data/scene1/000"]
+    assert report.result["finished"] == 1
+
+
+def test_a_flipped_bit_of_an_archive_is_damage_or_harmless_and_no_crash(tmp_path, drill):
+    half = smooth_targets().points_local.half().numpy()
+    confidence = np.ones(half.shape[:3], np.float16)
+    mask = smooth_targets().valid_mask.numpy()
+    write_sample(tmp_path, ReleaseSample(half, half, confidence, confidence, mask, {}))
+    good, rng = (tmp_path / ARRAYS).read_bytes(), random.Random(0)
+    noticed = 0
+    for number in range(drill(2000)):
+        broken = bytearray(good)
+        near = rng.choice([rng.randrange(200), len(good) - 1 - rng.randrange(900)])
+        place = near if number % 2 else rng.randrange(len(good))
+        broken[place] ^= 1 << rng.randrange(8)
+        (tmp_path / ARRAYS).write_bytes(broken)
+        try:
+            again = read_sample(tmp_path)
+        except DamageError:
+            noticed += 1
+        else:
+            np.testing.assert_array_equal(again.xyz_local, half)
+    assert noticed > drill(2000) / 2
+
+
+def test_two_folders_of_one_sample_are_not_taken_for_one(tmp_path):
+    manifest = rgbd_manifest(tmp_path / "data", scenes=1, samples=2)
+    build_cache(CacheSettings(manifest=manifest, output=tmp_path / "ours", size="28x42"))
+    export_release(tmp_path / "ours", tmp_path / "npz")
+    shutil.copytree(tmp_path / "npz/data/scene0_sample01", tmp_path / "npz/data/scene0_sample1")
+    report = import_release(ImportSettings(tmp_path / "npz", tmp_path / "back"))
+    (failure,) = report.failed
+    assert failure.item.endswith("scene0_sample1")
+    assert "scene0_sample01" in failure.reason
+    assert report.result == {"planned": 2, "finished": 2}
+
+
+def test_imported_samples_are_not_held_against_a_manifest_that_has_their_names(tmp_path):
+    manifest = rgbd_manifest(tmp_path / "data", scenes=1, samples=2)
+    build_cache(CacheSettings(manifest=manifest, output=tmp_path / "ours", size="28x42"))
+    export_release(tmp_path / "ours", tmp_path / "npz")
+    import_release(ImportSettings(tmp_path / "npz", tmp_path / "back"))
+    assert TeacherCache(tmp_path / "back").names() == TeacherCache(tmp_path / "ours").names()
+    found = verify_cache(VerifySettings(tmp_path / "back", manifest=manifest))
+    assert (found.result["ok"], found.result["changed"]) == (True, [])
 
 
 def test_an_import_without_its_pictures_says_where_to_name_them(tmp_path):

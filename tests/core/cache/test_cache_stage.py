@@ -19,6 +19,7 @@ from distill3r_core.errors import (
     ConfigError,
     ConflictError,
     DiskFullError,
+    ImageError,
     InputMissingError,
     NothingUsableError,
     OutOfMemoryError,
@@ -26,7 +27,7 @@ from distill3r_core.errors import (
 )
 from distill3r_core.io.buckets import bucket_sizes, nearest_bucket
 from distill3r_core.report import Silent
-from distill3r_core.stages.cache import CacheSettings, build_cache
+from distill3r_core.stages.cache import CacheSettings, build_cache, work
 from distill3r_core.stages.cache import build as stage
 from distill3r_core.stages.cache import report as cache_report
 from distill3r_core.stages.cache.info import cache_info
@@ -230,6 +231,35 @@ def test_a_sample_that_does_not_fit_into_memory_is_left_out_and_the_others_are_m
         build_cache(replace(settings, output=settings.output.with_name("other")))
 
 
+class Garrulous(DepthTeacher):
+    """Talks of memory, and lacks something else."""
+
+    def predict(self, views):
+        raise ImageError("memory ran out of the picture's frame")
+
+
+def test_what_kept_a_sample_out_is_told_by_its_kind_and_not_by_its_words(settings, monkeypatch):
+    monkeypatch.setattr(stage, "build_teacher", lambda *_, **__: Garrulous())
+    with pytest.raises(NothingUsableError):
+        build_cache(settings)
+
+
+@pytest.mark.parametrize("step", ["load_sample", "make_targets"])
+def test_memory_that_runs_out_beside_the_teacher_costs_a_sample_and_not_the_run(
+    settings, monkeypatch, step
+):
+    real, asked = getattr(work, step), []
+
+    def greedy(*arguments):
+        asked.append(step)
+        return real(*arguments) if len(asked) != 2 else torch.empty(2**60, dtype=torch.uint8)
+
+    monkeypatch.setattr(work, step, greedy)
+    report = build_cache(settings)
+    assert [failure.item for failure in report.failed] == ["data/scene0/001"]
+    assert report.result["finished"] == 3
+
+
 class Parted(DepthTeacher):
     """Has memory for one view at a time only."""
 
@@ -361,13 +391,26 @@ def test_a_share_without_samples_ends_well(settings):
     assert (report.result["made"], report.failed) == (0, [])
 
 
-@pytest.mark.parametrize("change", [{"colour": "red"}, {"teacher": None}, {"size": None}])
-def test_a_header_with_missing_or_unknown_keys_is_named(settings, change):
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"colour": "red"}, "colour"),
+        ({"teacher": None}, "teacher"),
+        ({"size": None}, "size"),
+        ({"size": [28]}, "size"),
+        ({"fit": "squash"}, "fit"),
+        ({"threshold": "high"}, "threshold"),
+        ({"plan": None}, "plan"),
+        ({"plan": [["data/scene0/000", "content"]]}, "plan"),
+        ({"plan": [["data/scene0/000", 5, "train"]]}, "plan"),
+    ],
+)
+def test_a_header_with_missing_unknown_or_wrong_values_is_named(settings, change, named):
     build_cache(settings)
     path = settings.output / "cache.json"
     values = json.loads(path.read_text()) | change
     path.write_text(json.dumps({key: value for key, value in values.items() if value}))
-    with pytest.raises(CacheError, match=r"cache\.json"):
+    with pytest.raises(CacheError, match=rf"cache\.json(?s:.*){named}"):
         TeacherCache(settings.output)
 
 

@@ -9,7 +9,6 @@ from distill3r_core.stages.bench.plan import (
     Cost,
     affordable,
     nearest_multiple,
-    parse_size,
     parse_views,
     planned_runs,
 )
@@ -39,13 +38,6 @@ def test_views_that_name_nothing_are_refused_with_the_way_out(text):
     with pytest.raises(ConfigError) as caught:
         parse_views(text)
     assert caught.value.hint
-
-
-def test_sizes_are_read_and_refused():
-    assert parse_size("378x518") == (378, 518)
-    for wrong in ("0x518", "378", "378x", "axb", "3.5x2", "378×518"):
-        with pytest.raises(ConfigError, match="size"):
-            parse_size(wrong)
 
 
 @pytest.mark.parametrize(

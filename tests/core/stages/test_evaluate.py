@@ -120,6 +120,40 @@ def test_a_plane_is_the_constant_floor_and_needs_no_run(here):
     assert report.result["metrics"]["acc"] > 1
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"data": "rooms", "predict": "truth", "size": "28x42"},
+        {"data": "rooms", "predict": "constant", "size": "28x42"},
+        {"data": "rooms", "run": "runs/tiny-001", "predict": "constant"},
+        {"data": "rooms"},
+        {},
+    ],
+)
+def test_every_map_that_is_scored_is_told_so_that_the_time_left_is_known(here, tmp_path, asked):
+    class Told(Silent):
+        total, done = None, 0
+
+        def begin(self, label, *, total, unit):
+            self.total, self.done = total, 0
+
+        def advance(self, steps=1, **figures):
+            self.done += steps
+
+    told = Told()
+    paths = {key: here / asked[key] for key in ("data", "run") if key in asked}
+    settings = EvalSettings(**{**asked, **paths}, device="cpu", output=tmp_path / "out")
+    views = evaluate(settings, progress=told).result["views"]
+    assert told.done == told.total
+    assert told.total % views == 0
+    assert told.total >= views
+
+
+def test_a_run_brings_its_own_grid(here):
+    with pytest.raises(ConfigError, match="28x42: tiny-001 brings its own grid"):
+        _score(data=here / "rooms", run=here / "runs/tiny-001", size="28x42")
+
+
 def test_training_frames_are_left_out_for_a_student_and_counted(here):
     report = _score(data=here / "rooms")
     assert report.result["views"] == HELD_OUT
@@ -207,15 +241,14 @@ def test_validation_views_that_were_trained_on_are_left_out(here, tmp_path):
 
 
 def test_validation_samples_that_cannot_be_scored_are_failures(here, monkeypatch):
-    first, read = TeacherCache(here / "caches/teacher").names("val")[0], TeacherCache.read
+    first, read = TeacherCache(here / "caches/teacher").names("val")[0], TeacherCache.read_into
 
-    def doubting(cache, name, views=None):
-        sample = read(cache, name, views)
+    def doubting(cache, name, views, buffers):
+        read(cache, name, views, buffers)
         if name == first:
-            sample.targets.valid_mask[:] = False
-        return sample
+            buffers.mask[:] = 0
 
-    monkeypatch.setattr(TeacherCache, "read", doubting)
+    monkeypatch.setattr(TeacherCache, "read_into", doubting)
     failed, cache = [], TeacherCache(here / "caches/teacher")
     truths = list(read_validation(cache, size=None, trained_on=frozenset(), failed=failed))
     assert [one.item for one in failed] == [first]

@@ -26,7 +26,7 @@ from distill3r_core.training.step import Figures
 
 MakeCache = Callable[..., Path]
 STEPS = 11
-SETS = ("checkpoint.every_steps=3", "validation.every_steps=5", "data.workers=1", "data.hold=false")
+SETS = ("checkpoint.every_steps=3", "validation.every_steps=5", "data.workers=2", "data.hold=false")
 
 
 def command(cache: Path, run: Path, *more: str) -> list[str]:
@@ -201,6 +201,7 @@ def test_two_processes_cannot_train_one_run(make_cache: MakeCache, tmp_path: Pat
     cache, run = make_cache(tmp_path / "cache"), tmp_path / "run"
     process = Process(command(cache, run), tmp_path / "log")
     wait_for_rows(run, 1, process)
+    process.popen.send_signal(signal.SIGSTOP)  # else it may end before the other one begins
     other = Process(command(cache, run, "--resume"), tmp_path / "other")
     try:
         assert "another process" in other.end(status=2)

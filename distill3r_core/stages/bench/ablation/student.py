@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from distill3r_core.data.augment import anchor_first, unit_images
-from distill3r_core.data.batches import Batch, map_targets, step_draws
-from distill3r_core.data.dataset import DrawnSamples, HeldSample, Use
+from distill3r_core.data.batches import Batch, Draw, join_targets, map_targets, step_draws
+from distill3r_core.data.requests import Request, Use, request_of
 from distill3r_core.evaluation.scores import score_sequence
 from distill3r_core.geometry.metrics import ViewErrors, summarize_scales
 from distill3r_core.losses import DistillationLoss
@@ -113,14 +113,31 @@ class Rooms:
     def __init__(self, trial: Trial, scenes: Sequence[TrueScene]) -> None:
         learned = [view for view in range(trial.frames) if view % trial.every]
         self._samples = {
-            f"room-{number}": _pick(HeldSample(scene.images, _said(trial, scene, number)), learned)
+            f"room-{number}": (
+                scene.images[learned],
+                _views(_said(trial, scene, number), learned),
+            )
             for number, scene in enumerate(scenes)
         }
-        self.available = dict.fromkeys(self._samples, len(learned))
+        self.names = list(self._samples)
+        self._available = len(learned)
 
-    def read(self, name: str, views: Sequence[int] | None = None) -> HeldSample:
-        """Some views of a room, in that order; None: all of them."""
-        return self._samples[name] if views is None else _pick(self._samples[name], views)
+    def batch(self, draws: Sequence[Draw], use: Use) -> Batch:
+        """What is shown of some draws; no cache is between, so its targets are not rounded."""
+        requests = [request_of(draw, available=self._available, use=use) for draw in draws]
+        images, targets = zip(*map(self._shown, requests), strict=True)
+        return Batch(
+            images=torch.stack(images),
+            targets=join_targets(targets, lambda maps: torch.stack(tuple(maps))),
+            view_numbers=torch.tensor([request.view_numbers for request in requests]),
+            colors=None,
+            draws=tuple(draws),
+        )
+
+    def _shown(self, request: Request) -> tuple[Tensor, TeacherTargets]:
+        images, targets = self._samples[request.name]
+        shown = _views(targets, request.views)
+        return images[list(request.views)], anchor_first(shown) if request.reanchored else shown
 
 
 def run_trial(trial: Trial, on_step: Callable[[], None]) -> Outcome:
@@ -169,12 +186,9 @@ def rooms(trial: Trial) -> list[TrueScene]:
 def batches(trial: Trial, source: Rooms) -> Iterator[Batch]:
     """What a student is shown, step by step."""
     use = Use(views=trial.views, seed=trial.seed)
-    samples = DrawnSamples(source, source.available, use)
-    buckets: dict[object, list[str]] = {"all": list(samples.available)}
-    for draws in islice(step_draws(buckets, size=trial.batch, seed=trial.seed), trial.steps):
-        batch = samples[draws]
-        assert isinstance(batch, Batch)
-        yield batch
+    steps = step_draws({"all": source.names}, size=trial.batch, seed=trial.seed)
+    for draws in islice(steps, trial.steps):
+        yield source.batch(draws, use)
 
 
 def _train(
@@ -244,11 +258,9 @@ def _said(trial: Trial, scene: TrueScene, number: int) -> TeacherTargets:
 
 
 def _anchored(targets: TeacherTargets, views: Sequence[int]) -> TeacherTargets:
-    chosen = torch.tensor(views)
-    return anchor_first(map_targets(targets, lambda maps: maps[chosen]))
+    return anchor_first(_views(targets, views))
 
 
-def _pick(sample: HeldSample, views: Sequence[int]) -> HeldSample:
+def _views(targets: TeacherTargets, views: Sequence[int]) -> TeacherTargets:
     chosen = torch.tensor(views)
-    targets = map_targets(sample.targets, lambda maps: maps[chosen])
-    return HeldSample(sample.images[chosen], targets)
+    return map_targets(targets, lambda maps: maps[chosen])

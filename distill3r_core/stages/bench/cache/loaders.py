@@ -8,11 +8,12 @@ import time
 
 import torch
 
-from distill3r_core.data.loader import Request, RingLoader
+from distill3r_core.data.loader import RingLoader
+from distill3r_core.data.requests import Request
 from distill3r_core.errors import FailedError
 from distill3r_core.stages.bench.cache import baseline
 from distill3r_core.stages.bench.cache import memory as bench_cache_memory
-from distill3r_core.stages.bench.cache.material import SIZE, Material
+from distill3r_core.stages.bench.cache.material import Material
 from distill3r_core.stages.bench.cache.records import Found
 
 _BATCH, _MEMORY_BATCH = 2, 4  # samples
@@ -76,7 +77,7 @@ def _ring_rate(material: Material, views: int, workers: int) -> float:
         return Request(rng.choice(names), tuple(sorted(rng.sample(range(material.views), views))))
 
     wanted = [[request() for _ in range(_BATCH)] for _ in range(_LONG)]
-    with RingLoader(cache, samples=_BATCH, views=views, size=SIZE, threads=workers) as loader:
+    with RingLoader(cache, threads=workers) as loader:
         for _ in loader.batches(wanted[:4]):
             pass
         start = time.perf_counter()

@@ -12,9 +12,9 @@ import psutil
 import torch
 
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.data.loader import Request, RingLoader
+from distill3r_core.data.loader import RingLoader
+from distill3r_core.data.requests import Request
 from distill3r_core.stages.bench.cache.baseline import ReleaseSamples, release_loader
-from distill3r_core.stages.bench.cache.material import SIZE
 
 _BATCHES = 4
 
@@ -40,7 +40,7 @@ def main(kind: str, folder: Path, views: int, batch: int, workers: int) -> int:
             [Request(n, every) for n in rng.choices(cache.names(), k=batch)]
             for _ in range(_BATCHES)
         ]
-        with RingLoader(cache, samples=batch, views=views, size=SIZE, threads=workers) as loader:
+        with RingLoader(cache, threads=workers) as loader:
             for _ in loader.batches(wanted):
                 peak = max(peak, tree_memory())
     return peak - before

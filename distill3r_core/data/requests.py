@@ -1,0 +1,89 @@
+"""What a draw decides: which views are shown, in which order, and how they are changed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from distill3r_core.data import augment
+from distill3r_core.data.batches import Draw, rng_of
+from distill3r_core.nn.view_codes import random_view_numbers
+
+_SEEDS = 2**63
+
+
+@dataclass(frozen=True)
+class Use:
+    """How samples are drawn.
+
+    Args:
+        views: How many views a draw shows; None: all.
+        augment_views: A random subset in random order, with the first of it as the anchor.
+        mirror: Every second draw is mirrored, all its views alike.
+        colors: Colors are changed at random, each view on its own.
+        random_view_numbers: Views but the anchor get random numbers, as in Fast3R's training.
+        seed: Of all this.
+    """
+
+    views: int | None = None
+    augment_views: bool = True
+    mirror: bool = False
+    colors: bool = False
+    random_view_numbers: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Request:
+    """A sample as it is to be shown.
+
+    Args:
+        name: Of the sample.
+        views: Which of its views, in the order in which they are wanted.
+        number: Of the draw that asks for it.
+        reanchored: The first of the views is to be the anchor; otherwise the cached one stays.
+        mirrored: All views alike.
+        colors: Factors for the colors, see `augment.draw_colors`; None: as they are.
+        view_numbers: Among those the student tells apart; None: in order.
+    """
+
+    name: str
+    views: tuple[int, ...]
+    number: int = 0
+    reanchored: bool = False
+    mirrored: bool = False
+    colors: Float[np.ndarray, "N 5"] | None = None
+    view_numbers: tuple[int, ...] | None = None
+
+    @property
+    def draw(self) -> Draw:
+        """Where it comes from."""
+        return Draw(self.name, self.number)
+
+
+def request_of(draw: Draw, *, available: int, use: Use) -> Request:
+    """All that is random about a draw, decided by the seed and its number alone.
+
+    Args:
+        draw: One use of a sample.
+        available: How many views the sample has.
+        use: How samples are drawn.
+    """
+    rng = rng_of(draw, seed=use.seed)
+    views = augment.choose_views(available, use.views, rng=rng if use.augment_views else None)
+    mirrored = use.mirror and bool(rng.random() < 0.5)
+    colors = augment.draw_colors(len(views), rng) if use.colors else None
+    numbers = None
+    if use.random_view_numbers:
+        generator = torch.Generator().manual_seed(int(rng.integers(_SEEDS)))
+        numbers = tuple(random_view_numbers(1, len(views), generator)[0].tolist())
+    return Request(
+        name=draw.name,
+        views=views,
+        number=draw.number,
+        reanchored=views[0] != 0,
+        mirrored=mirrored,
+        colors=colors,
+        view_numbers=numbers,
+    )

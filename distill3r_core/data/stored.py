@@ -1,0 +1,222 @@
+"""A batch as it is stored, in memory that is used again, and how a device finishes it.
+
+What lies here is what the cache holds: float16 planes, bytes of pictures, a few numbers per view.
+Those numbers are made ready in the machine's memory; whatever has a value per pixel is computed on
+the device, where nothing waits for it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float16, Int, UInt8
+from torch import Tensor
+
+from distill3r_core.cache.maps_layout import DEPTH_PLANES
+from distill3r_core.cache.sample_codec import finish
+from distill3r_core.cache.store import ViewBuffers
+from distill3r_core.data import augment
+from distill3r_core.data.batches import Batch, Draw
+from distill3r_core.data.requests import Request
+from distill3r_core.geometry.similarity import apply_similarity
+from distill3r_core.types import TeacherTargets
+
+_ALIGNED = 64  # bytes: where a tensor may begin
+
+
+class Fence:
+    """Tells when a GPU has read memory that is to be written again."""
+
+    def __init__(self) -> None:
+        self._copied: torch.cuda.Event | None = None
+
+    def mark(self, device: torch.device) -> None:
+        """What was enqueued so far has to be over."""
+        if device.type == "cuda":
+            self._copied = torch.cuda.Event()
+            self._copied.record(torch.cuda.current_stream(device))
+
+    def wait(self) -> None:
+        """Until it is."""
+        if self._copied is not None:
+            self._copied.synchronize()
+            self._copied = None
+
+
+@dataclass(frozen=True)
+class StoredBatch:
+    """Samples of one size, with equally many views, as they are stored.
+
+    Args:
+        planes: As many as the source's.
+        mask: 1 where valid.
+        images: RGB.
+        global_from_local: `[sR | t]`, into the frame of the anchor that was asked for.
+        anchor_from_stored: Carries a global map that is stored on its own into that frame.
+        own_global: Whether a view's planes of a global map are the teacher's own.
+        intrinsics: K of each map; read where there are DEPTH_PLANES planes.
+        inverse: Of K.
+        mirrored: Which samples are to be.
+        colors: Factors for the colors.
+        view_numbers: Among those that the student tells apart.
+        requests: What it holds, row by row.
+        fence: Of this memory.
+    """
+
+    planes: Float16[Tensor, "B N P H W"]
+    mask: UInt8[Tensor, "B N H W"]
+    images: UInt8[Tensor, "B N 3 H W"]
+    global_from_local: Float[Tensor, "B N 3 4"]
+    anchor_from_stored: Float[Tensor, "B 1 3 4"]
+    own_global: Bool[Tensor, "B N"]
+    intrinsics: Float[Tensor, "B N 3 3"]
+    inverse: Float[Tensor, "B N 3 3"]
+    mirrored: Bool[Tensor, "B"]
+    colors: Float[Tensor, "B N 5"]
+    view_numbers: Int[Tensor, "B N"]
+    requests: tuple[Request, ...]
+    fence: Fence = field(default_factory=Fence)
+
+    @property
+    def draws(self) -> tuple[Draw, ...]:
+        """Where its samples come from."""
+        return tuple(request.draw for request in self.requests)
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def rows(self, start: int, stop: int) -> "StoredBatch":
+        """Some of its samples, in the same memory."""
+        taken = slice(start, stop)
+        tensors = {
+            name: value[taken] for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return StoredBatch(**tensors, requests=self.requests[taken], fence=self.fence)
+
+    def buffers(self, row: int) -> ViewBuffers:
+        """The memory of one sample, for a source to read into."""
+        return ViewBuffers(
+            planes=self.planes[row].numpy().view(np.uint16),
+            mask=self.mask[row].numpy(),
+            images=self.images[row].numpy(),
+            global_from_local=self.global_from_local[row].numpy(),
+            intrinsics=self.intrinsics[row].numpy(),
+            own_global=self.own_global[row].numpy(),
+        )
+
+    def make_ready(self, row: int) -> None:
+        """Compute a sample's few numbers, once it has been read, as its request wants them."""
+        request, similarities = self.requests[row], self.global_from_local[row]
+        back = torch.eye(3, 4)[None]
+        if request.reanchored:
+            back, moved = augment.anchored(similarities)
+            similarities.copy_(moved)
+        self.anchor_from_stored[row] = back
+        if self._has_cameras:
+            torch.linalg.inv(self.intrinsics[row].double(), out=self.inverse[row])
+        self.mirrored[row] = request.mirrored
+        if request.colors is not None:
+            self.colors[row] = torch.from_numpy(request.colors)
+        numbers = request.view_numbers or tuple(range(len(request.views)))
+        self.view_numbers[row] = torch.tensor(numbers)
+
+    def to(self, device: torch.device) -> Batch:
+        """Finished, on a device, in memory of its own; a GPU is not waited for."""
+
+        def move(values: Tensor) -> Tensor:
+            return values.to(device, non_blocking=True, copy=True)
+
+        images, targets = move(self.images), self._finished(device)
+        if any(request.mirrored for request in self.requests):
+            mirrored = move(self.mirrored)
+            images = augment.where_rows(mirrored, augment.mirror_images(images), images)
+            targets = augment.choose_targets(mirrored, augment.mirror_targets(targets), targets)
+        batch = Batch(
+            images=images,
+            targets=targets,
+            view_numbers=move(self.view_numbers),
+            colors=None if self.requests[0].colors is None else move(self.colors),
+            draws=self.draws,
+        )
+        self.fence.mark(device)
+        return batch
+
+    @property
+    def _has_cameras(self) -> bool:
+        return self.planes.shape[2] == DEPTH_PLANES
+
+    def _finished(self, device: torch.device) -> TeacherTargets:
+        def move(values: Tensor) -> Tensor:
+            return values.to(device, non_blocking=True, copy=True)
+
+        targets = finish(
+            self.planes.to(device, non_blocking=True),
+            self.mask.to(device, non_blocking=True),
+            move(self.global_from_local),
+            move(self.intrinsics) if self._has_cameras else None,
+            inverse=self.inverse if self._has_cameras else None,
+        )
+        if targets.stored_points_global is None:
+            return targets
+        back = move(self.anchor_from_stored).expand_as(targets.global_from_local)
+        own = apply_similarity(back, targets.stored_points_global)
+        own = torch.where(targets.valid_mask[..., None], own, 0.0)
+        derived = replace(targets, stored_points_global=None).points_global
+        where_own = move(self.own_global)[..., None, None, None]
+        return replace(targets, stored_points_global=torch.where(where_own, own, derived))
+
+
+class Arena:
+    """Memory for one batch, of any shape; it grows to the largest one that was asked for.
+
+    Args:
+        pin: Page-locked memory, for copies to a GPU.
+    """
+
+    def __init__(self, *, pin: bool) -> None:
+        self._pin = pin
+        self._memory = torch.empty(0, dtype=torch.uint8)
+        self.fence = Fence()
+
+    def batch(
+        self, requests: Sequence[Request], *, planes: int, size: tuple[int, int]
+    ) -> StoredBatch:
+        """Room for what is requested; whatever was here before is gone."""
+        samples, views = len(requests), len(requests[0].views)
+
+        def per_view(*shape: int, dtype: torch.dtype) -> tuple[tuple[int, ...], torch.dtype]:
+            return (samples, views, *shape), dtype
+
+        layout = {
+            "planes": per_view(planes, *size, dtype=torch.float16),
+            "mask": per_view(*size, dtype=torch.uint8),
+            "images": per_view(3, *size, dtype=torch.uint8),
+            "global_from_local": per_view(3, 4, dtype=torch.float32),
+            "anchor_from_stored": ((samples, 1, 3, 4), torch.float32),
+            "own_global": per_view(dtype=torch.bool),
+            "intrinsics": per_view(3, 3, dtype=torch.float32),
+            "inverse": per_view(3, 3, dtype=torch.float64),
+            "mirrored": ((samples,), torch.bool),
+            "colors": per_view(augment.COLOR_FACTORS, dtype=torch.float32),
+            "view_numbers": per_view(dtype=torch.int64),
+        }
+        tensors = self._carve(layout)
+        return StoredBatch(**tensors, requests=tuple(requests), fence=self.fence)
+
+    def _carve(self, layout: dict[str, tuple[tuple[int, ...], torch.dtype]]) -> dict[str, Tensor]:
+        places: dict[str, tuple[int, int]] = {}
+        end = 0
+        for name, (shape, dtype) in layout.items():
+            length = math.prod(shape) * dtype.itemsize
+            places[name] = end, length
+            end += -(-length // _ALIGNED) * _ALIGNED
+        if end > len(self._memory):
+            self._memory = torch.empty(0, dtype=torch.uint8)  # the old one goes first
+            # Touched here, so that the first epoch is as fast as the others.
+            self._memory = torch.zeros(end, dtype=torch.uint8, pin_memory=self._pin)
+        return {
+            name: self._memory[start : start + length].view(layout[name][1]).view(layout[name][0])
+            for name, (start, length) in places.items()
+        }

@@ -1,0 +1,86 @@
+"""What a dense head does between its convolutions: fused kernels on a GPU, torch's elsewhere.
+
+torch's own bilinear kernel for channels-last maps takes a quarter of a forward pass on a Hopper
+GPU, and a bias, a ReLU and a sum are one more pass over memory each. Where Triton cannot compile
+(no C compiler, another kind of GPU) everything runs on torch's kernels, and a warning says so.
+"""
+
+import logging
+import subprocess
+from functools import cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, interpolate, relu_
+
+_log = logging.getLogger(__name__)
+_KINDS = (torch.bfloat16, torch.float16, torch.float32)
+
+
+@cache
+def kernels_work() -> bool:
+    """Whether this machine's GPU runs the Triton kernels; tried once."""
+    if not torch.cuda.is_available():
+        return False
+    try:
+        from distill3r_core.nn.fused_kernels import Upsampled
+
+        probe = torch.ones(1, 8, 2, 2, device="cuda")
+        return bool((Upsampled.apply(probe, (3, 3)) == 1).all())
+    except (ImportError, OSError, RuntimeError, subprocess.CalledProcessError) as error:
+        # Compilers fail in many ways; none of them is a reason not to compute.
+        _log.warning("no fused kernels on this GPU, its heads are slower: %s", error)
+        return False
+
+
+def upsample(x: Float[Tensor, "n C h w"], size: tuple[int, int]) -> Float[Tensor, "n C H W"]:
+    """Bilinear with aligned corners, in the type of `x`: autocast would take it to float32."""
+    if is_fused(x) and min(x.shape[-2:]) > 1:
+        from distill3r_core.nn.fused_kernels import Upsampled
+
+        found = Upsampled.apply(x, size)
+        assert isinstance(found, Tensor)
+        return found
+    with torch.autocast(x.device.type, enabled=False):
+        return interpolate(x, size, mode="bilinear", align_corners=True)
+
+
+def convolve_relu(x: Float[Tensor, "n C h w"], layer: nn.Conv2d) -> Float[Tensor, "n D h w"]:
+    """`relu(layer(x))`; on a GPU bias and ReLU in one pass where nobody wants gradients.
+
+    cuDNN would do all three in one call, but torch gives it the result's own memory, as it was
+    left, as a second summand with factor 0: not a number times 0 is not a number.
+    """
+    lean = not torch.is_grad_enabled() and x.dtype == layer.weight.dtype
+    if layer.bias is None or not lean or not is_fused(x) or _casts(x):
+        return relu_(layer(x))
+    from distill3r_core.nn.fused_kernels import add_relu
+
+    assert not isinstance(layer.padding, str)
+    geometry = layer.stride, layer.padding, layer.dilation, layer.groups
+    return add_relu(conv2d(x, layer.weight, None, *geometry), layer.bias)
+
+
+def maps_of(
+    features: Float[Tensor, "n C H W"], out: nn.Conv2d
+) -> tuple[Float[Tensor, "n H W 3"], Float[Tensor, "n H W"]]:
+    """Points and confidences, float32, from the map before a head's last 1x1 convolution.
+
+    Only where `is_fused`: elsewhere the convolution and `nn.outputs` are what to call.
+    """
+    from distill3r_core.nn.fused_kernels import maps_from
+
+    assert out.bias is not None
+    return maps_from(features, out.weight[:, :, 0, 0], out.bias)
+
+
+def is_fused(x: Tensor) -> bool:
+    """Whether a map like this goes through the fused kernels."""
+    if not x.is_cuda or x.dtype not in _KINDS or torch.compiler.is_compiling():
+        return False
+    return kernels_work()
+
+
+def _casts(x: Tensor) -> bool:
+    return torch.is_autocast_enabled(x.device.type)
