@@ -97,7 +97,9 @@ class DistillationLoss(nn.Module):
 
         points_global = self.alpha_global * term("global")
         points_local = self.alpha_local * term("local")
-        confidence = self.gamma * pooled(_confidence_error(predicted, targets), mask)
+        confidence = torch.zeros_like(points_global)
+        if self.gamma:  # 0 times the infinity of a confidence that nothing holds would be NaN
+            confidence = self.gamma * pooled(_confidence_error(predicted, targets), mask)
         total = points_global + points_local + confidence
         return LossTerms(total, points_global, points_local, confidence)
 

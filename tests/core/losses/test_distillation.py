@@ -46,8 +46,7 @@ def value_and_gradients(
     total.backward()
     gradients = {}
     for name, leaf in leaves.items():
-        assert leaf.grad is not None
-        gradients[name] = leaf.grad
+        gradients[name] = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
     return total.detach(), gradients
 
 
@@ -157,6 +156,16 @@ def test_the_unit_of_the_student_and_of_the_teacher_do_not_matter() -> None:
         points_local=0.1 * predicted.points_local,
     )
     torch.testing.assert_close(loss(scaled, other).total, loss(predicted, targets).total)
+
+
+@pytest.mark.parametrize("weighting", ["paper", "none"])
+def test_confidence_that_is_not_distilled_may_be_anything(weighting: str) -> None:
+    """Nothing holds it then: exp of its logit may overflow."""
+    predicted, targets = random_case()
+    loss = DistillationLoss(weighting=weighting, gamma=0.0)
+    wild = replace(predicted, confidence_local=torch.full_like(targets.confidence_local, torch.inf))
+    assert loss(wild, targets).total.isfinite()
+    assert loss(wild, targets).total == loss(predicted, targets).total
 
 
 def test_only_the_student_weighting_teaches_confidence_through_the_weight() -> None:
