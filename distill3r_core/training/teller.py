@@ -1,6 +1,7 @@
 """What a run says while it goes on: figures of every step, warnings, the time it will take."""
 
 import math
+import time
 from dataclasses import dataclass, field
 
 from distill3r_core.report import Progress, duration
@@ -11,6 +12,7 @@ from distill3r_core.training.state import Parts, State
 from distill3r_core.training.step import FIGURES, Figures
 from distill3r_core.training.validation import Agreement
 
+_STALE = 1.0  # seconds after which the machine is asked again: asking a GPU takes its time
 _TIMED = 3  # steps that the expected time is told from, after the first, which is warm-up
 
 
@@ -24,6 +26,8 @@ class Teller:
     progress: Progress
     _mean_loss: MovingMean = field(default_factory=MovingMean)
     _times: list[float] = field(default_factory=list)
+    _machine: dict[str, float] = field(default_factory=dict)
+    _asked: float = -math.inf
 
     def __post_init__(self) -> None:
         growth = self.parts.settings.faults.runaway
@@ -49,7 +53,7 @@ class Teller:
                 state.first_loss = figures.loss
         mean = self._mean_loss.add(figures.loss) if math.isfinite(figures.loss) else math.nan
         per_second = samples * parts.world.size / seconds
-        machine = machine_figures(next(parts.student.parameters()).device)
+        machine = self._machine_figures()
         self.progress.advance(
             **{
                 "loss": figures.loss,
@@ -103,6 +107,13 @@ class Teller:
             f"step {state.step}: held-out loss {found.loss:.4g}, distance to the teacher "
             f"{found.points_local:.4g} local, {found.points_global:.4g} global (its unit)"
         )
+
+    def _machine_figures(self) -> dict[str, float]:
+        now = time.monotonic()
+        if now - self._asked >= _STALE:
+            self._machine = machine_figures(next(self.parts.student.parameters()).device)
+            self._asked = now
+        return self._machine
 
     def _expect(self, seconds: float) -> None:
         self._times.append(seconds)

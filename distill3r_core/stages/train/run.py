@@ -40,7 +40,7 @@ from distill3r_core.training.loop import Loop
 from distill3r_core.training.metrics import FILE as METRICS
 from distill3r_core.training.metrics import MetricsLog
 from distill3r_core.training.pictures import save_loss_chart, save_predictions
-from distill3r_core.training.schedule import run_length
+from distill3r_core.training.schedule import run_length, warmup_length
 from distill3r_core.training.settings import PRESETS, TrainSettings
 from distill3r_core.training.state import Parts, State
 from distill3r_core.training.step import build_optimizer
@@ -169,6 +169,7 @@ def _train(
         bfloat16=settings.compute.precision == "bfloat16"
         or (settings.compute.precision == "auto" and device.type == "cuda"),
     )
+    _warn_of_warmup(settings, steps, progress)
     log = _open_log(settings, folder, after=state.step) if world.leads else None
     with interrupts_between_steps() as wish, closing(log) if log else nullcontext():
         ending = Loop(parts, state, Teller(parts, state, log, progress), progress).run(wish)
@@ -184,6 +185,17 @@ def _train(
 def _open_log(settings: TrainSettings, folder: RunFolder, *, after: int) -> MetricsLog:
     board = Board(folder.path, after=after) if settings.tensorboard else None
     return MetricsLog(folder.path / METRICS, after=after, board=board)
+
+
+def _warn_of_warmup(settings: TrainSettings, steps: int, progress: Progress) -> None:
+    warmup = warmup_length(settings.schedule, steps)
+    if warmup < steps:
+        return
+    progress.note(
+        f"warning: the warm-up takes {warmup} steps and the run has {steps}: the learning rate "
+        f"never reaches {settings.optim.lr:g}; --set schedule.warmup_steps=null makes it "
+        f"{settings.schedule.warmup_share:.0%} of the run"
+    )
 
 
 def _student_fit(settings: TrainSettings, header: CacheHeader, progress: Progress) -> Fit:

@@ -108,6 +108,18 @@ def test_a_student_smaller_than_its_cache_resizes_it_and_records_that(
     assert tuple(student.metadata.fit["size"]) == (56, 84)
 
 
+def test_a_warm_up_that_outlasts_the_run_is_warned_of(
+    make_cache: MakeCache, tmp_path: Path
+) -> None:
+    cache, silent = make_cache(tmp_path / "cache"), Silent()
+    settings = settings_for(cache, tmp_path / "run", "schedule.warmup_steps=6")
+    train(settings, progress=silent)
+    assert any("warm-up takes 6 steps and the run has 6" in note for note in silent.notes)
+    short, quiet = settings_for(cache, tmp_path / "other", "schedule.warmup_steps=5"), Silent()
+    train(short, progress=quiet)
+    assert not any("warm-up" in note for note in quiet.notes)
+
+
 def test_memory_is_told_with_every_step(make_cache: MakeCache, tmp_path: Path) -> None:
     train(settings_for(make_cache(tmp_path / "cache"), tmp_path / "run", max_steps=1, device="cpu"))
     assert rows_of(tmp_path / "run")[0]["rss_bytes"] > 100e6
