@@ -83,7 +83,8 @@ def _notes(rows: Sequence[Row]) -> list[str]:
 
 
 def _table(rows: Sequence[Row], header: Mapping[str, Any]) -> Table:
-    facts = (header[key] for key in ("name", "driver", "torch", "precision", "attention"))
+    named = ("name", "driver", "torch", "precision", "attention", "heads")
+    facts = (header.get(key) for key in named)  # a result may be older than a fact
     columns = (
         "model", "views", "size", "seconds", "min .. max", "runs", "CPU-s", "end to end s",
         "peak GB", "reserved GB", "TFLOP/s", "of the floor", "Table I s", "Table I GB",

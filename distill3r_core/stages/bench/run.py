@@ -139,6 +139,7 @@ def _header(
         "torch": f"torch {machine['torch']}",
         "precision": precision,
         "attention": known.facts.get("attention"),
+        "heads": known.facts.get("heads"),
         "threads": known.facts.get("threads") if device.type == "cpu" else None,
         "size": f"{rows}x{columns}",
         "budget": budget,

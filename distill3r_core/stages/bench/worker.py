@@ -15,6 +15,7 @@ import psutil
 import torch
 
 from distill3r_core.errors import OutOfMemoryError
+from distill3r_core.nn import fused
 from distill3r_core.nn.attention import HOPPER
 from distill3r_core.profiling import OutOfRoom, memory_limits, peak_memory
 from distill3r_core.stages.bench.models import Forward, Subject, build_forward
@@ -72,6 +73,7 @@ class Server:
         return {
             "threads": torch.get_num_threads(),
             "attention": f"SDPA, {'cuDNN first' if hopper else 'kernel chosen by torch'}",
+            "heads": "fused kernels" if fused.kernels_work() else None,
         }
 
     def answer(self, what: str) -> dict[str, Any]:

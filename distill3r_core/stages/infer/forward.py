@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from distill3r_core.errors import OutOfMemoryError, RequestError
 from distill3r_core.models.chunks import head_chunk_of
@@ -85,25 +85,33 @@ def predict(
     chunk = plan.head_chunk
     progress.begin("infer", total=1, unit="pass")
     while True:
-        try:
-            with (
-                memory_limits(),
-                peak_memory(device) as peak,
-                stopwatch(device) as watch,
-                torch.inference_mode(),
-            ):
-                found = student(images, head_chunk=chunk, host=True)
-        except OutOfRoom as error:
-            if chunk == 1:
-                raise _does_not_fit(student, sizes, plan.bytes) from error
-            chunk //= 2
-            progress.note(f"out of memory: trying again with {chunk} views at once in the heads")
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
-            continue
-        progress.advance(views=str(len(views)))
-        maps = tuple(_as_maps(view) for view in found)
-        return Forward(maps, watch.seconds, plan.bytes, peak.bytes, chunk)
+        done = _attempt(student, images, chunk, plan)
+        if done is not None:
+            progress.advance(views=str(len(views)))
+            return done
+        if chunk == 1:
+            raise _does_not_fit(student, sizes, plan.bytes)
+        chunk //= 2
+        progress.note(f"out of memory: trying again with {chunk} views at once in the heads")
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _attempt(student: Student, images: Sequence[Tensor], chunk: int, plan: Plan) -> Forward | None:
+    """The pass; None where it does not fit. What it had taken by then is free on return."""
+    device = student.mean.device
+    try:
+        with (
+            memory_limits(),
+            peak_memory(device) as peak,
+            stopwatch(device) as watch,
+            torch.inference_mode(),
+        ):
+            found = student(images, head_chunk=chunk, host=True)
+    except OutOfRoom:
+        return None
+    maps = tuple(_as_maps(view) for view in found)
+    return Forward(maps, watch.seconds, plan.bytes, peak.bytes, chunk)
 
 
 def plan_pass(student: Student, views: Sequence[LoadedView]) -> Plan:
