@@ -52,7 +52,6 @@ def check_length(path: Path) -> None:
         DamageError: Bytes are missing, or it is no LMDB file.
     """
     with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
         page_size, metas = 0, []
         head = file.read(_META_END)
         if len(head) == _META_END:
@@ -62,6 +61,8 @@ def check_length(path: Path) -> None:
             head = file.read(_META_END)
             if len(head) == _META_END:
                 metas.append(_META.unpack_from(head, _PAGE_HEAD))
+        # Last: a writer makes the file longer before it says so in a meta page.
+        size = os.fstat(file.fileno()).st_size
     if len(metas) < 2 or any(meta[0] != _MAGIC for meta in metas):
         raise DamageError(f"{path} is not an LMDB file, or its first pages are missing")
     last_page = max(metas, key=lambda meta: meta[7])[6]

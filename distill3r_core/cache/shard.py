@@ -14,7 +14,7 @@ import os
 import struct
 import weakref
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,8 +172,22 @@ class ShardWriter:
         Raises:
             DiskFullError: There is no room; the samples before are safe.
         """
+        self.put_all((sample,))
+
+    def put_all(self, samples: Sequence[EncodedSample]) -> None:
+        """Store samples in one transaction: all of them, or nothing.
+
+        Raises:
+            DiskFullError: There is no room; the samples before are safe.
+        """
+        with self._database.writing() as transaction:
+            for number, sample in enumerate(samples, start=self._next):
+                self._put(transaction, number, sample)
+        self._next += len(samples)
+
+    @staticmethod
+    def _put(transaction: lmdb.Transaction, number: int, sample: EncodedSample) -> None:
         key = _name_key(sample.name)
-        number = self._next
         entry = Entry(
             number,
             len(sample.maps),
@@ -183,14 +197,12 @@ class ShardWriter:
             sum(map(len, sample.pictures)),
             sample.content,
         )
-        with self._database.writing() as transaction:
-            for view, (maps, picture) in enumerate(zip(sample.maps, sample.pictures, strict=True)):
-                transaction.put(_view_key(b"t", number, view), maps)
-                transaction.put(_view_key(b"i", number, view), picture)
-            detail = _sample_key(number)
-            transaction.put(detail, _sealed(sample.detail_bytes, detail))
-            transaction.put(key, _pack(key, entry))
-        self._next = number + 1
+        for view, (maps, picture) in enumerate(zip(sample.maps, sample.pictures, strict=True)):
+            transaction.put(_view_key(b"t", number, view), maps)
+            transaction.put(_view_key(b"i", number, view), picture)
+        detail = _sample_key(number)
+        transaction.put(detail, _sealed(sample.detail_bytes, detail))
+        transaction.put(key, _pack(key, entry))
 
     def drop(self, name: str) -> None:
         """Forget a sample, so that the next run makes it again."""

@@ -296,6 +296,10 @@ class CacheWriter:
         """Store an encoded sample durably, all of it or nothing."""
         self._shard.put(sample)
 
+    def put_all(self, samples: Sequence[EncodedSample]) -> None:
+        """Store encoded samples in one transaction: all of them, or nothing."""
+        self._shard.put_all(samples)
+
     def close(self) -> None:
         """Give the shard free."""
         self._shard.close()

@@ -1,6 +1,6 @@
 """Several caches as one: shards of job arrays, parts made on different machines."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,9 @@ from distill3r_core.cache.store import CacheWriter, TeacherCache
 from distill3r_core.errors import ConfigError, ConflictError, DiskFullError
 from distill3r_core.report import Progress, Report, Silent, Table
 from distill3r_core.stages.cache.report import free_bytes, gigabytes
+
+# Bytes in one transaction. Each waits for the disk, which takes longer than small samples do.
+_COMMITTED = 1 << 24
 
 
 def merge_caches(parts: Sequence[Path], output: Path, *, progress: Progress = Silent()) -> Report:
@@ -51,9 +54,9 @@ def merge_caches(parts: Sequence[Path], output: Path, *, progress: Progress = Si
         )
     progress.begin("merging", total=len(todo), unit="samples")
     with CacheWriter(output, header) as writer:
-        for name in todo:
-            writer.put(stored_sample(chosen[name], name))
-            progress.advance()
+        for names in _groups(todo, {name: _bytes(chosen[name].entry(name)) for name in todo}):
+            writer.put_all([stored_sample(chosen[name], name) for name in names])
+            progress.advance(len(names))
     merged = TeacherCache(output)
     result = {
         "finished": len(merged.names()),
@@ -73,6 +76,19 @@ def merge_caches(parts: Sequence[Path], output: Path, *, progress: Progress = Si
         files=[output],
         tables=[Table(f"cache {output}", ("", ""), rows)],
     )
+
+
+def _groups(names: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Names in order, as many together as are committed at once; a large one alone."""
+    group, size = list[str](), 0
+    for name in names:
+        if group and size + sizes[name] > _COMMITTED:
+            yield group
+            group, size = [], 0
+        group.append(name)
+        size += sizes[name]
+    if group:
+        yield group
 
 
 def stored_sample(cache: TeacherCache, name: str) -> EncodedSample:

@@ -141,6 +141,26 @@ def test_a_writer_never_leaves_a_file_shorter_than_its_pages_say(tmp_path, encod
             check_length(tmp_path / "shard-0000" / DATA)
 
 
+def test_a_file_that_grows_while_it_is_measured_is_not_called_truncated(
+    tmp_path, encoded, monkeypatch
+):
+    real, measured = os.fstat, []
+    with CacheWriter(tmp_path, a_header(12)) as writer:
+
+        def measure_and_be_overtaken(descriptor: int) -> os.stat_result:
+            found = real(descriptor)
+            measured.append(found.st_size)
+            for sample in encoded:
+                writer.put(sample)
+            return found
+
+        writer.put(encoded[0])
+        monkeypatch.setattr(os, "fstat", measure_and_be_overtaken)
+        check_length(tmp_path / "shard-0000" / DATA)
+        monkeypatch.undo()
+    assert (tmp_path / "shard-0000" / DATA).stat().st_size > measured[0]
+
+
 def _write_until_full(folder: Path, samples: list[EncodedSample], limit: int, answer) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

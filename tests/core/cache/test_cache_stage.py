@@ -27,7 +27,7 @@ from distill3r_core.errors import (
 )
 from distill3r_core.io.buckets import bucket_sizes, nearest_bucket
 from distill3r_core.report import Silent
-from distill3r_core.stages.cache import CacheSettings, build_cache, work
+from distill3r_core.stages.cache import CacheSettings, build_cache, merge, work
 from distill3r_core.stages.cache import build as stage
 from distill3r_core.stages.cache import report as cache_report
 from distill3r_core.stages.cache.info import cache_info
@@ -452,6 +452,16 @@ def test_a_merge_holds_what_its_parts_hold(settings, tmp_path):
     build_cache(replace(settings, output=tmp_path / "other", size="28x56"))
     with pytest.raises(ConflictError, match="size"):
         merge_caches([*parts, tmp_path / "other"], tmp_path / "wrong")
+
+
+@pytest.mark.parametrize("together", [1, 25_000, 1 << 24])
+def test_a_merge_is_the_same_however_many_samples_are_committed_at_once(
+    settings, tmp_path, monkeypatch, together
+):
+    build_cache(settings)
+    monkeypatch.setattr(merge, "_COMMITTED", together)
+    assert merge_caches([settings.output], tmp_path / "merged").result["copied"] == 4
+    assert records(tmp_path / "merged") == records(settings.output)
 
 
 def test_info_counts_and_draws(settings, tmp_path):

@@ -335,6 +335,13 @@ def test_a_process_that_the_system_killed_ran_out_of_memory(tmp_path, monkeypatc
         process.ask({})
 
 
+def test_a_process_without_memory_says_so_itself():
+    subject = Subject("student", "tiny", None, torch.device("cpu"), "float32")
+    question = {"subject": subject.as_plain(), "views": 4, "size": [378, 518], "seed": 0}
+    with WorkerProcess() as process, pytest.raises(OutOfMemoryError, match="allocate"):
+        process.ask({**question, "memory_bytes": 2 * 10**8})
+
+
 def test_forwards_are_measured_for_real(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     report = _run(views="2", preset="tiny", size="28x42", compare="student-reference")
