@@ -234,6 +234,8 @@ def _row(cells: Mapping[str | None, Any], place: str) -> Row:
         raise ConfigError(f"{place}: the row has not as many cells as there are columns")
     try:
         given = {name: (cells.get(name) or "").strip() for name in COLUMNS}
+        if given["depth_format"] == "png16mm" and given["unit"] in ("", "none"):
+            raise ValueError("depth_format is png16mm, millimetres, but unit is none: m or mm")
         return Row(
             dataset=given["dataset"],
             split=_split(given["split"]),
