@@ -176,6 +176,31 @@ def test_a_broken_video_is_rejected(cli_inprocess, project, data_dir, name):
     assert status == 1 and name in report["error"]["message"]
 
 
+@pytest.mark.parametrize("name", ["truncated.mp4", "text_named.mp4", "zero_byte.mp4"])
+@pytest.mark.parametrize("named", [False, True])
+def test_a_broken_video_beside_pictures_is_left_out_with_its_reason(
+    cli_inprocess, project, data_dir, name, named
+):
+    pytest.importorskip("av")
+    mixed = _photos(project / "mixed", "a.png", "b.png")
+    shutil.copy(data_dir / "bad" / name, mixed)
+    inputs = sorted(mixed.iterdir()) if named else [mixed]
+    status, report, _ = _run(cli_inprocess, *inputs, cwd=project)
+    assert status == 5 and report["result"]["views"] == 2
+    (failure,) = report["failed"]
+    assert failure["item"] == str(mixed / name)
+    assert failure["reason"].startswith("not a video, or damaged")
+
+
+def test_a_whole_video_beside_pictures_is_to_be_named_alone(cli_inprocess, project, data_dir):
+    pytest.importorskip("av")
+    mixed = _photos(project / "mixed", "a.png", "b.png")
+    shutil.copy(data_dir / "video" / "kitchen.mp4", mixed)
+    status, report, _ = _run(cli_inprocess, mixed, cwd=project)
+    assert status == 5
+    assert "name it alone" in report["failed"][0]["reason"]
+
+
 def test_a_file_without_extension_is_read_when_it_is_named(cli_inprocess, project, data_dir):
     status, report, _ = _run(cli_inprocess, data_dir / "bad" / "no_extension", cwd=project)
     assert status == 0 and report["result"]["views"] == 1
