@@ -15,6 +15,7 @@ from plyfile import PlyData
 
 from distill3r_core.io.fit import Fit
 from distill3r_core.models import StudentMetadata, build_student, save_student
+from distill3r_core.training import checkpoints
 
 ACCEPTED = 22  # files of data/bad that are pictures
 
@@ -159,6 +160,28 @@ def test_every_file_of_bad_is_used_or_named(cli_inprocess, project, data_dir):
     }  # fmt: skip
     assert all(failure["reason"] for failure in report["failed"])
     assert "animated: the first of 3 frames" in err
+
+
+@pytest.mark.parametrize("command", ["infer", "eval"])
+def test_weights_with_a_flipped_bit_are_named_and_refused(
+    cli_inprocess, tmp_path, weights, command
+):
+    photos = _photos(tmp_path / "photos", "a.png", "b.png")
+    for step in (1, 2):
+        checkpoints.save(
+            tmp_path / "runs/tiny-001", step=step, optimizer={}, state={},
+            save_model=lambda path: shutil.copy(weights, path),
+        )  # fmt: skip
+    model = tmp_path / "runs/tiny-001/checkpoints/last/model.safetensors"
+    content = bytearray(model.read_bytes())
+    content[-1000] ^= 1
+    model.write_bytes(content)
+    inputs = [photos] if command == "infer" else ["--data", photos]
+    status, _, err = cli_inprocess(command, *inputs, cwd=tmp_path)
+    assert status == 3
+    assert "runs/tiny-001/checkpoints/last/model.safetensors is damaged" in err
+    assert "runs/tiny-001/checkpoints/step-000001" in err
+    assert not (tmp_path / "results").exists()
 
 
 def test_where_every_input_is_rejected_the_run_has_failed(cli_inprocess, project, data_dir):
