@@ -153,7 +153,8 @@ def check_run(
             f"{path} holds this run, unfinished",
             hint=f"go on with `distill3r train --resume -o {path}`, or --overwrite it",
         )
-    return RunFolder(path, identity, finished=False)
+    with _locked(path):  # who is at it is known before long work
+        return RunFolder(path, identity, finished=False)
 
 
 def is_ours(settings: TrainSettings, world: World) -> bool:
