@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from distill3r_cli import exits
+from distill3r_cli import exits, interrupts
 from distill3r_core import errors
 from distill3r_core.report import duration
 
@@ -67,7 +67,9 @@ def show(report: "Report", *, passed: bool = True) -> None:
 
     Raises:
         typer.Exit: With status 1 where it did not pass, else with 5 where items failed.
+        KeyboardInterrupt: One was swallowed while modules were imported.
     """
+    interrupts.check()
     if is_leader():
         if _session.as_json:
             _print_json(report=report)
@@ -118,7 +120,11 @@ def progress(device: str = "auto") -> Iterator["PlainProgress | LiveProgress | N
 
     Args:
         device: Whose memory the panel shows.
+
+    Raises:
+        KeyboardInterrupt: One was swallowed while modules were imported.
     """
+    interrupts.check()
     if _session.quiet or not is_leader():
         yield NoteOnly(silent=True)
         return

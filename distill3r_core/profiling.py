@@ -180,6 +180,17 @@ def stopwatch(device: torch.device) -> Iterator[Stopwatch]:
     watch.cpu_seconds = time.process_time() - cpu
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute in this thread alone."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)

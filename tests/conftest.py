@@ -76,7 +76,7 @@ def cli_inprocess(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
     """Run one command line in this process, in a folder: (status, stdout, stderr)."""
-    from distill3r_cli.__main__ import run
+    from distill3r_cli.run import run
 
     def call(*arguments: str | Path, cwd: Path) -> tuple[int, str, str]:
         monkeypatch.chdir(cwd)

@@ -8,8 +8,9 @@ from importlib import util
 from pathlib import Path
 from typing import Literal
 
-from distill3r_core.errors import ExtraMissingError, InputMissingError
+from distill3r_core.errors import ExtraMissingError, ImageError, InputMissingError
 from distill3r_core.io.images import EXTENSIONS
+from distill3r_core.io.video import read_frames
 from distill3r_core.report import Failure
 
 VIDEO_EXTENSIONS = frozenset({".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm"})
@@ -133,8 +134,17 @@ def _from_folder(folder: Path) -> tuple[list[Source], list[Failure]]:
     videos = [source for source in media if source.kind == "video"]
     if not pictures:
         return videos, []
-    reason = "a video among pictures: name it alone to read it"
-    return pictures, [Failure(str(video.path), reason) for video in videos]
+    return pictures, [Failure(str(video.path), _why_not(video.path)) for video in videos]
+
+
+def _why_not(video: Path) -> str:
+    """Why a video among pictures is left out: one that cannot be read is not worth naming."""
+    if util.find_spec("av") is not None:
+        try:
+            next(read_frames(video, fps=None))
+        except ImageError as error:
+            return error.message
+    return "a video among pictures: name it alone to read it"
 
 
 def _media(folder: Path) -> list[Source]:

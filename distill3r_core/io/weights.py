@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import hashlib
 import pathlib
 import pickle
 import zipfile
@@ -33,8 +32,6 @@ HARMLESS: list[Any] = [
         for module in ("numpy._core", "numpy.core")  # of numpy 2 and of numpy 1
     ),
 ]
-_HASH_BYTES = 16
-_BLOCK = 2**20
 
 
 def read_pickled(path: Path, *, map_location: str = "cpu") -> Any:
@@ -81,15 +78,6 @@ def read_tensors(path: Path, *, device: str = "cpu") -> tuple[dict[str, Tensor],
             f"cannot read {path}: not a whole safetensors file ({error})",
             hint="download or copy it again and compare its size",
         ) from error
-
-
-def file_hash(path: Path) -> str:
-    """BLAKE2b-128 of a file, in hexadecimal: how weights are told apart."""
-    digest = hashlib.blake2b(digest_size=_HASH_BYTES)
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def check_names(

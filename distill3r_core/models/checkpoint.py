@@ -8,7 +8,8 @@ from torch import Tensor
 
 from distill3r_core import paths
 from distill3r_core.disk import disk_errors
-from distill3r_core.errors import InputMissingError, WeightsError
+from distill3r_core.errors import DamageError, InputMissingError, WeightsError
+from distill3r_core.io.checksums import STATE, check_file, read_state
 from distill3r_core.io.files import replacing
 from distill3r_core.io.weights import check_names, read_tensors
 from distill3r_core.models.build import build_from_spec
@@ -17,6 +18,7 @@ from distill3r_core.models.official import read_lightning
 from distill3r_core.models.student import Student
 from distill3r_core.profiling import tool_version
 
+MODEL = "model.safetensors"  # of a checkpoint
 HEADER = "distill3r"  # key of the record in a file's metadata
 LIGHTNING_SUFFIXES = (".ckpt", ".pt", ".pth")
 
@@ -85,6 +87,7 @@ def read_student(path: Path) -> tuple[dict[str, Tensor], StudentMetadata]:
     file = find_student(path)
     if file.suffix in LIGHTNING_SUFFIXES:
         return read_lightning(file)
+    _check(file)
     state, header = read_tensors(file)
     if HEADER not in header:
         raise WeightsError(
@@ -95,6 +98,26 @@ def read_student(path: Path) -> tuple[dict[str, Tensor], StudentMetadata]:
     return state, StudentMetadata.from_json(header[HEADER], source=str(file))
 
 
+def _check(file: Path) -> None:
+    """Refuse weights of a run that are not those it wrote; other files have no one to vouch."""
+    if file.name != MODEL or not (file.parent / STATE).is_file():
+        return
+    try:
+        check_file(file, read_state(file.parent))
+    except DamageError as error:
+        raise WeightsError(
+            error.message,
+            hint="copy the checkpoint again, or take another one of the run: "
+            f"{', '.join(_others(file.parent)) or 'there is none'}",
+        ) from error
+
+
+def _others(checkpoint: Path) -> list[str]:
+    """The run's other checkpoints, the newest first; `last` and `best` are links to some."""
+    folders = sorted(checkpoint.resolve().parent.glob("step-*"), reverse=True)
+    return [str(checkpoint.parent / f.name) for f in folders if f != checkpoint.resolve()]
+
+
 def find_student(path: Path) -> Path:
     """The weight file that a path stands for.
 
@@ -103,7 +126,7 @@ def find_student(path: Path) -> Path:
     """
     if path.is_file():
         return path
-    for found in (path / "model.safetensors", paths.best_checkpoint(path)):
+    for found in (path / MODEL, paths.best_checkpoint(path)):
         if found is not None and found.is_file():
             return found
     if path.is_dir():

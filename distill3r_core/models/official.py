@@ -43,8 +43,10 @@ LICENCES = (
     "Fast3R weights: FAIR Noncommercial Research License",
     "DUNE weights: NAVER's non-commercial licence",
 )
-# What the original trained with: the teacher's resize and crop, then a squeeze to one size.
-TRAINED_FIT = Fit(size=(224, 518), mode="release", long_edge=512, multiple=16)
+# What the original's inference script shows it: the teacher's loader at 518, then a squeeze. Not
+# the pixels it was trained on ("release" at 512, which mirrors portraits), but those it was
+# published with; who trains on from these weights gets the fit of the cache.
+INFERENCE_FIT = Fit(size=(224, 518), mode="release-inference", long_edge=518, multiple=16)
 _LIGHTNING = "2.6.6"  # whose layout is written
 _ENCODERS = ("dune",)
 
@@ -73,8 +75,8 @@ def read_lightning(path: Path) -> tuple[dict[str, Tensor], StudentMetadata]:
     metadata = StudentMetadata(
         preset="paper",
         spec=spec,
-        size=TRAINED_FIT.size,
-        fit=TRAINED_FIT.as_plain(),
+        size=INFERENCE_FIT.size,
+        fit=INFERENCE_FIT.as_plain(),
         teacher="fast3r",
         licences=LICENCES,
         step=int(content.get("global_step") or 0),

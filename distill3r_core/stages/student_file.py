@@ -1,6 +1,5 @@
 """The student that a command is to use: the one that was named, or the newest run's."""
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 
 from distill3r_core import paths
 from distill3r_core.errors import InputMissingError
+from distill3r_core.io.checksums import file_hash
 from distill3r_core.io.fit import Fit
 from distill3r_core.models import Student, load_student
 from distill3r_core.models.checkpoint import find_student
@@ -41,8 +41,7 @@ class StudentFile:
     @cached_property
     def digest(self) -> str:
         """A hash of the weight file."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        return file_hash(self.path)
 
 
 def open_student(

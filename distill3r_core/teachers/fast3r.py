@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from distill3r_core.errors import ConfigError, RequestError
-from distill3r_core.io.weights import file_hash
+from distill3r_core.io.checksums import file_hash
 from distill3r_core.nn.view_codes import (
     TABLE_ROWS,
     random_view_numbers,

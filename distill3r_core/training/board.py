@@ -9,6 +9,21 @@ from distill3r_core.errors import ExtraMissingError
 FOLDER = "tensorboard"
 
 
+def summary_writer() -> Any:
+    """TensorBoard's writer, which torch leaves untyped.
+
+    Raises:
+        ExtraMissingError: TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ExtraMissingError(
+            "TensorBoard is not installed", hint="pip install 'distill3r[tb]'"
+        ) from error
+    return SummaryWriter
+
+
 class Board:
     """Writes numbers of steps.
 
@@ -21,14 +36,7 @@ class Board:
     """
 
     def __init__(self, run: Path, *, after: int = 0) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ExtraMissingError(
-                "TensorBoard is not installed", hint="pip install 'distill3r[tb]'"
-            ) from error
-        # Torch leaves it untyped.
-        self._writer: Any = SummaryWriter(run / FOLDER, purge_step=after + 1)
+        self._writer = summary_writer()(run / FOLDER, purge_step=after + 1)
 
     def add(self, step: int, values: Mapping[str, float | int | str | None]) -> None:
         """Numbers of a step; what is no number is left out."""

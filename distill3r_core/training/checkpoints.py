@@ -4,7 +4,6 @@
 changes in one rename. The state file carries the checksums of the others and its own.
 """
 
-import hashlib
 import io
 import json
 import os
@@ -18,12 +17,19 @@ import torch
 
 from distill3r_core.disk import disk_errors
 from distill3r_core.errors import DamageError
+from distill3r_core.io.checksums import (
+    FILES,
+    STATE,
+    check_file,
+    file_hash,
+    read_state,
+    write_state,
+)
 from distill3r_core.io.files import replacing, write_text
 
 FOLDER = "checkpoints"
-MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.pt", "state.json"
+MODEL, OPTIMIZER = "model.safetensors", "optimizer.pt"
 LAST, BEST = "last", "best"
-_CHECKSUM = "checksum"
 _MICRO_BATCH = "micro-batch.txt"
 
 
@@ -79,8 +85,8 @@ def save(
             save_model(beside / MODEL)
             with replacing(beside / OPTIMIZER, durable=True) as path:
                 path.write_bytes(_serialized(optimizer))
-            files = {name: _checksum(beside / name) for name in (MODEL, OPTIMIZER)}
-            _write_state(beside, {"step": step, **state, "files": files})
+            files = {name: file_hash(beside / name) for name in (MODEL, OPTIMIZER)}
+            write_state(beside, {"step": step, **state, FILES: files})
             if folder.exists():  # damaged, or left by a run that has been taken back
                 shutil.rmtree(folder)
             beside.rename(folder)
@@ -95,12 +101,7 @@ def save_state(run: Path, *, step: int, state: Mapping[str, Any]) -> None:
     folder = _folder(run, step)
     with disk_errors(folder):
         kept = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        _write_state(folder, {"step": step, **state, "files": kept["files"]})
-
-
-def _write_state(folder: Path, text: dict[str, Any]) -> None:
-    text[_CHECKSUM] = _text_checksum(text)
-    write_text(folder / STATE, json.dumps(text, indent=2) + "\n", durable=True)
+        write_state(folder, {"step": step, **state, FILES: kept[FILES]})
 
 
 def link(run: Path, name: str, step: int) -> None:
@@ -163,21 +164,9 @@ def read(folder: Path) -> Checkpoint:
     Raises:
         DamageError: It is not what was written.
     """
-    path = folder / STATE
-    try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DamageError(f"{path} cannot be read: {error}") from error
-    if not isinstance(state, dict):
-        raise DamageError(f"{path} is not the state of a checkpoint")
-    written = state.pop(_CHECKSUM, None)
-    if written != _text_checksum(state):
-        raise DamageError(f"{path} is damaged: its checksum is wrong")
-    for name, expected in state["files"].items():
-        if not (folder / name).is_file():
-            raise DamageError(f"{folder / name} is missing")
-        if _checksum(folder / name) != expected:
-            raise DamageError(f"{folder / name} is damaged: its checksum is wrong")
+    state = read_state(folder)
+    for name in state[FILES]:
+        check_file(folder / name, state)
     return Checkpoint(folder.resolve(), state["step"], state)
 
 
@@ -216,16 +205,3 @@ def _folders(run: Path) -> list[Path]:
     """Of all steps, the newest first."""
     folders = [path for path in (run / FOLDER).glob("step-*") if path.name[5:].isdigit()]
     return sorted(folders, key=lambda path: int(path.name[5:]), reverse=True)
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, _blake).hexdigest()
-
-
-def _text_checksum(state: Mapping[str, Any]) -> str:
-    return _blake(json.dumps(state, sort_keys=True).encode()).hexdigest()
-
-
-def _blake(data: bytes = b"") -> Any:  # hashlib's objects have no public type
-    return hashlib.blake2b(data, digest_size=16)

@@ -18,7 +18,7 @@ SETTINGS = {"--config", "--set", "--print-config"}
 
 _ALL_HELP = """
 import json, sys, contextlib, io
-from distill3r_cli.__main__ import run
+from distill3r_cli.run import run
 found = {}
 for words in json.loads(sys.argv[1]):
     out = io.StringIO()

@@ -15,6 +15,7 @@ from plyfile import PlyData
 
 from distill3r_core.io.fit import Fit
 from distill3r_core.models import StudentMetadata, build_student, save_student
+from distill3r_core.training import checkpoints
 
 ACCEPTED = 22  # files of data/bad that are pictures
 
@@ -170,6 +171,28 @@ def test_every_file_of_bad_is_used_or_named(cli_inprocess, project, data_dir):
     assert "animated: the first of 3 frames" in err
 
 
+@pytest.mark.parametrize("command", ["infer", "eval"])
+def test_weights_with_a_flipped_bit_are_named_and_refused(
+    cli_inprocess, tmp_path, weights, command
+):
+    photos = _photos(tmp_path / "photos", "a.png", "b.png")
+    for step in (1, 2):
+        checkpoints.save(
+            tmp_path / "runs/tiny-001", step=step, optimizer={}, state={},
+            save_model=lambda path: shutil.copy(weights, path),
+        )  # fmt: skip
+    model = tmp_path / "runs/tiny-001/checkpoints/last/model.safetensors"
+    content = bytearray(model.read_bytes())
+    content[-1000] ^= 1
+    model.write_bytes(content)
+    inputs = [photos] if command == "infer" else ["--data", photos]
+    status, _, err = cli_inprocess(command, *inputs, cwd=tmp_path)
+    assert status == 3
+    assert "runs/tiny-001/checkpoints/last/model.safetensors is damaged" in err
+    assert "runs/tiny-001/checkpoints/step-000001" in err
+    assert not (tmp_path / "results").exists()
+
+
 def test_where_every_input_is_rejected_the_run_has_failed(cli_inprocess, project, data_dir):
     bad = [data_dir / "bad" / name for name in ("truncated.jpg", "zero_byte.png", "one_by_one.png")]
     status, report, _ = _run(cli_inprocess, *bad, cwd=project)
@@ -183,6 +206,31 @@ def test_a_broken_video_is_rejected(cli_inprocess, project, data_dir, name):
     pytest.importorskip("av")
     status, report, _ = _run(cli_inprocess, data_dir / "bad" / name, cwd=project)
     assert status == 1 and name in report["error"]["message"]
+
+
+@pytest.mark.parametrize("name", ["truncated.mp4", "text_named.mp4", "zero_byte.mp4"])
+@pytest.mark.parametrize("named", [False, True])
+def test_a_broken_video_beside_pictures_is_left_out_with_its_reason(
+    cli_inprocess, project, data_dir, name, named
+):
+    pytest.importorskip("av")
+    mixed = _photos(project / "mixed", "a.png", "b.png")
+    shutil.copy(data_dir / "bad" / name, mixed)
+    inputs = sorted(mixed.iterdir()) if named else [mixed]
+    status, report, _ = _run(cli_inprocess, *inputs, cwd=project)
+    assert status == 5 and report["result"]["views"] == 2
+    (failure,) = report["failed"]
+    assert failure["item"] == str(mixed / name)
+    assert failure["reason"].startswith("not a video, or damaged")
+
+
+def test_a_whole_video_beside_pictures_is_to_be_named_alone(cli_inprocess, project, data_dir):
+    pytest.importorskip("av")
+    mixed = _photos(project / "mixed", "a.png", "b.png")
+    shutil.copy(data_dir / "video" / "kitchen.mp4", mixed)
+    status, report, _ = _run(cli_inprocess, mixed, cwd=project)
+    assert status == 5
+    assert "name it alone" in report["failed"][0]["reason"]
 
 
 def test_a_file_without_extension_is_read_when_it_is_named(cli_inprocess, project, data_dir):

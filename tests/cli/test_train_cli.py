@@ -93,6 +93,38 @@ def test_a_new_run_may_start_from_the_weights_of_another(home: Path, cli_inproce
     assert json.loads(second[0])["loss"] < json.loads(first[0])["loss"]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--from", "nowhere"),
+        ("--set", "encoder_weights=nowhere.pth", "--set", "preset=paper"),
+        ("--set", "model.no_such_part=1"),
+    ],
+)
+@pytest.mark.parametrize("where", [(), ("-o", "mine/run")])
+def test_a_start_that_fails_leaves_nothing(
+    home: Path, cli_inprocess: RunCli, wrong: tuple[str, ...], where: tuple[str, ...]
+) -> None:
+    before = sorted(home.rglob("*"))
+    assert cli_inprocess("train", *wrong, *where, cwd=home)[0] in (2, 3)
+    assert sorted(home.rglob("*")) == before
+    assert cli_inprocess("train", *where, cwd=home)[0] == 0
+
+
+def test_a_start_that_fails_does_not_take_another_runs_place(
+    home: Path, cli_inprocess: RunCli
+) -> None:
+    assert cli_inprocess("train", "-o", "run", cwd=home)[0] == 0
+    kept = {path: path.read_bytes() for path in (home / "run").rglob("*") if path.is_file()}
+    again = ("train", "-o", "run", "--overwrite", "--seed", "1")
+    assert cli_inprocess(*again, "--from", "nowhere", cwd=home)[0] == 3
+    assert {p: p.read_bytes() for p in (home / "run").rglob("*") if p.is_file()} == kept
+    status, _, err = cli_inprocess(*again, "--from", "run", cwd=home)  # its own replacement
+    assert status == 0
+    assert "starting from the weights in run" in err
+    assert "starting from the weights in run" in (home / "run/log.txt").read_text()
+
+
 def test_the_default_preset_is_made_for_this_machine() -> None:
     import torch
 

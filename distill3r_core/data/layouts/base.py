@@ -3,7 +3,7 @@
 import errno
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -216,6 +216,25 @@ def walk(root: Path, *, skip: Path | None = None) -> Iterator[tuple[Path, Listin
             yield from visit(below)
 
     yield from visit(root)
+
+
+def folders_below(
+    root: Path, *, skip: Path | None, wanted: Callable[[Path], bool]
+) -> tuple[list[Path], list[Refused]]:
+    """The folders from `root` down that are `wanted`, and those that cannot be entered.
+
+    Args:
+        root: Where to begin.
+        skip: A folder to leave out: that of the results.
+        wanted: Whether a folder is a scene of the layout.
+    """
+    folders, refused = [], []
+    for folder, listing in walk(root, skip=skip):
+        # Of files, a layout refuses those that it would have read.
+        refused += [item for item in listing.refused if item.path in (folder, *listing.loops)]
+        if wanted(folder):
+            folders.append(folder)
+    return folders, refused
 
 
 def scene_id_of(folder: Path, root: Path) -> str:

@@ -17,6 +17,7 @@ from distill3r_core.data.layouts.base import (
     Scene,
     dataset_name,
     entries_of,
+    folders_below,
     frame_key,
     list_folder,
     order_of,
@@ -44,12 +45,9 @@ def scan(root: Path, *, skip: Path | None = None) -> tuple[Scan, ...]:
         skip: A folder to leave out: that of the results.
     """
     scenes: list[Scene] = []
-    refused: list[Refused] = []
     files = read_split_files(root)
-    for folder, listing in walk(root, skip=skip):
-        refused += [item for item in listing.refused if item.path in (folder, *listing.loops)]
-        if not _is_scene(folder):
-            continue
+    folders, refused = folders_below(root, skip=skip, wanted=_is_scene)
+    for folder in folders:
         scene_id = scene_id_of(folder, root)
         frames, lost = _frames(folder)
         refused += lost

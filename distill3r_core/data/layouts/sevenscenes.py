@@ -18,8 +18,8 @@ from distill3r_core.data.layouts.base import (
     Scene,
     dataset_name,
     entries_of,
+    folders_below,
     scene_id_of,
-    walk,
 )
 from distill3r_core.data.layouts.split_files import read_split_files, split_notes
 
@@ -61,25 +61,23 @@ def scan(root: Path, *, skip: Path | None = None) -> tuple[Scan, ...]:
         skip: A folder to leave out: that of the results.
     """
     scenes: list[Scene] = []
-    refused: list[Refused] = []
     present: dict[Path, set[str]] = {}
-    for folder, listing in walk(root, skip=skip):
-        refused += [item for item in listing.refused if item.path in (folder, *listing.loops)]
-        if _is_sequence(folder):
-            frames, lost = _frames(folder)
-            refused += lost
-            present.setdefault(folder.parent, set()).add(folder.name)
-            files = read_split_files(folder.parent)
-            scenes.append(
-                Scene(
-                    scene_id=scene_id_of(folder, root),
-                    folder=folder,
-                    frames=tuple(frames),
-                    order="number",
-                    split=files.split_of(folder.name),
-                    is_test=files.is_test(folder.name),
-                )
+    folders, refused = folders_below(root, skip=skip, wanted=_is_sequence)
+    for folder in folders:
+        frames, lost = _frames(folder)
+        refused += lost
+        present.setdefault(folder.parent, set()).add(folder.name)
+        files = read_split_files(folder.parent)
+        scenes.append(
+            Scene(
+                scene_id=scene_id_of(folder, root),
+                folder=folder,
+                frames=tuple(frames),
+                order="number",
+                split=files.split_of(folder.name),
+                is_test=files.is_test(folder.name),
             )
+        )
     notes = []
     for parent, names in present.items():
         notes += split_notes(read_split_files(parent), names, parent.name)

@@ -1,7 +1,5 @@
 """What the demo does that no other stage does: render rooms, and draw what was learnt."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ from distill3r_core.cache.store import TeacherCache
 from distill3r_core.io.previews import colorize, compose, limits, write_picture
 from distill3r_core.io.rgbd import write_rgbd_scene
 from distill3r_core.models.checkpoint import load_student
-from distill3r_core.profiling import pick_device
+from distill3r_core.profiling import one_thread, pick_device
 from distill3r_core.report import Progress
 from distill3r_core.scenes import arc, build_scene, pinhole, render_view
 from distill3r_core.stages import outputs
@@ -41,7 +39,8 @@ def render_rooms(settings: DemoSettings, *, overwrite: bool, progress: Progress)
     if place.finished:
         return
     progress.begin("render", total=settings.rooms * settings.views, unit="views")
-    with _one_thread():
+    # The ray caster's operations are too small to be shared: threads would wait for each other.
+    with one_thread():
         for number in range(settings.rooms):
             _render_room(settings, number, progress)
     outputs.write_record(settings.scenes, identity=identity)
@@ -67,17 +66,6 @@ def _remove_frames(folder: Path, *, after: int) -> None:
     for path in folder.glob("*/*"):
         if path.stem.isdigit() and int(path.stem) >= after:
             path.unlink()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The ray caster's operations are too small to be shared: threads would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def draw_views(settings: DemoSettings, path: Path) -> Path:

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ _OURS = (
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's folder, held by this process until it ends.
+    """A run's folder; from `open_run` it is held by this process until it ends.
 
     Args:
         path: Where it is.
@@ -90,18 +90,24 @@ def open_run(
     *,
     resume: bool,
     overwrite: bool,
-    world: World,
+    launch: str | None,
 ) -> Iterator[RunFolder]:
     """The folder of a run, made, locked and ready to be written to; or one that is finished.
+
+    Args:
+        settings: Of the run.
+        identity: All that changes its result.
+        resume: Go on with it.
+        overwrite: Replace another run.
+        launch: What the launcher calls the job that is at it.
 
     Raises:
         ConflictError: The folder holds another run, an unfinished one without `resume`, other
             files, or a run that another process is at.
     """
-    resume = resume or _is_ours(settings, world)
-    path, finished = check_run(settings, identity, resume=resume, overwrite=overwrite)
-    folder = RunFolder(path, identity, finished, world.launch)
-    if finished:
+    found = check_run(settings, identity, resume=resume, overwrite=overwrite)
+    folder, path = replace(found, launch=launch), found.path
+    if folder.finished:
         yield folder
         return
     path.mkdir(parents=True, exist_ok=True)
@@ -116,7 +122,7 @@ def open_run(
 
 def check_run(
     settings: TrainSettings, identity: Mapping[str, Any], *, resume: bool, overwrite: bool
-) -> tuple[Path, bool]:
+) -> RunFolder:
     """Where a run goes, and whether it is finished; changes nothing.
 
     Raises:
@@ -132,7 +138,7 @@ def check_run(
             raise ConflictError(
                 f"{path} holds other files", hint="choose another folder with -o, or --overwrite"
             )
-        return path, False
+        return RunFolder(path, identity, finished=False)
     lines = config.differences(found["identity"], identity)
     if lines and (resume or not overwrite):
         raise ConflictError(
@@ -141,16 +147,17 @@ def check_run(
             f"from it with --from {path}",
         )
     if found["finished"] and not lines:
-        return path, True
+        return RunFolder(path, identity, finished=True)
     if not resume and not overwrite:
         raise ConflictError(
             f"{path} holds this run, unfinished",
             hint=f"go on with `distill3r train --resume -o {path}`, or --overwrite it",
         )
-    return path, False
+    with _locked(path):  # who is at it is known before long work
+        return RunFolder(path, identity, finished=False)
 
 
-def _is_ours(settings: TrainSettings, world: World) -> bool:
+def is_ours(settings: TrainSettings, world: World) -> bool:
     """Whether the launcher has started this process anew, after the run had begun."""
     if world.restarts == 0:
         return False

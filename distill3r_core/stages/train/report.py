@@ -2,10 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from distill3r_core import config
 from distill3r_core.report import Progress, Report, Table
@@ -94,22 +92,32 @@ def _short(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}"
 
 
-@contextmanager
-def noting(progress: Progress, path: Path, *, leads: bool) -> Iterator[Progress]:
-    """Progress whose notes go into a file as well."""
-    if not leads:
-        yield progress
-        return
-    with path.open("a", encoding="utf-8", buffering=1) as file:
-        yield _Noting(progress, file)
+class Noting:
+    """Progress whose notes go into a file as well, once there is one: the earlier ones, too."""
 
-
-class _Noting:
-    def __init__(self, progress: Progress, file: Any) -> None:
-        self._progress, self._file = progress, file
+    def __init__(self, progress: Progress) -> None:
         self.begin, self.advance = progress.begin, progress.advance
+        self._progress = progress
+        self._early: list[str] = []
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> "Noting":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def keep(self, path: Path) -> None:
+        """Append to this file from now on."""
+        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._file.writelines(self._early)
 
     def note(self, text: str) -> None:
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        self._file.write(f"{stamp} {text}\n")
+        """Say it, and keep it."""
+        line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n"
+        if self._file is None:
+            self._early.append(line)
+        else:
+            self._file.write(line)
         self._progress.note(text)

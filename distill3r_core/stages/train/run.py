@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import ExitStack, closing, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from distill3r_core.io.fit import Fit
 from distill3r_core.losses import DistillationLoss
 from distill3r_core.models.checkpoint import save_student
 from distill3r_core.models.metadata import StudentMetadata
+from distill3r_core.models.student import Student
 from distill3r_core.profiling import pick_device
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.train.folder import (
@@ -27,12 +28,14 @@ from distill3r_core.stages.train.folder import (
     PICTURES,
     PREDICTIONS,
     RunFolder,
+    check_run,
     identity_of,
+    is_ours,
     open_run,
 )
-from distill3r_core.stages.train.report import figures, finished_report, noting, report, spell
+from distill3r_core.stages.train.report import Noting, figures, finished_report, report, spell
 from distill3r_core.stages.train.student import Start, start_student, take_up
-from distill3r_core.training.board import Board
+from distill3r_core.training.board import Board, summary_writer
 from distill3r_core.training.distributed import World
 from distill3r_core.training.feed import Feed, build_feed, naming_repair
 from distill3r_core.training.interrupts import interrupts_between_steps
@@ -85,20 +88,37 @@ def train(
     device = world.device(pick_device(settings.device))
     with world.joined(device), ExitStack() as stack:
         identity = identity_of(settings, cache, processes=world.size)
+        resume = resume or is_ours(settings, world)
         folder = RunFolder(Path(), identity, finished=False)
         if world.leads:
-            folder = stack.enter_context(
-                open_run(settings, identity, resume=resume, overwrite=overwrite, world=world)
-            )
-        path, finished = json.loads(world.agree(json.dumps([str(folder.path), folder.finished])))
-        folder = RunFolder(Path(path), identity, finished, world.launch)
-        if finished:
+            folder = check_run(settings, identity, resume=resume, overwrite=overwrite)
+        folder = _agreed(folder, world)
+        if folder.finished:
             return finished_report(settings, folder)
-        noted = stack.enter_context(noting(progress, folder.path / LOG, leads=world.leads))
         # The run has random numbers of its own, and leaves the caller's as they were.
         stack.enter_context(torch.random.fork_rng(devices=[]))
         torch.manual_seed(settings.seed)
-        return _train(settings, cache, folder, world, device, noted)
+        noted = stack.enter_context(Noting(progress))
+        # All that can be wrong with the settings is found before anything is written.
+        ready = _prepare(settings, cache, world, device, noted)
+        if world.leads:
+            folder = stack.enter_context(
+                open_run(
+                    settings, identity, resume=resume, overwrite=overwrite, launch=world.launch
+                )
+            )
+        folder = _agreed(folder, world)
+        if folder.finished:  # meanwhile, by another process
+            return finished_report(settings, folder)
+        if world.leads:
+            noted.keep(folder.path / LOG)
+        return _train(settings, cache, folder, ready, world, device, noted)
+
+
+def _agreed(folder: RunFolder, world: World) -> RunFolder:
+    """What the leading process found out about the folder."""
+    path, finished = json.loads(world.agree(json.dumps([str(folder.path), folder.finished])))
+    return RunFolder(Path(path), folder.identity, finished, world.launch)
 
 
 def _open_cache(settings: TrainSettings, progress: Progress) -> TeacherCache:
@@ -123,14 +143,36 @@ def _open_cache(settings: TrainSettings, progress: Progress) -> TeacherCache:
     return cache
 
 
-def _train(
+@dataclass(frozen=True)
+class _Ready:
+    """What a run is made of, before it has a folder.
+
+    Args:
+        fit: How pictures become the student's input.
+        feed: Where batches come from.
+        steps: Of the whole run.
+        start: The student's weights at its start.
+        student: On its device.
+        optimizer: Of its parameters.
+    """
+
+    fit: Fit
+    feed: Feed
+    steps: int
+    start: Start
+    student: Student
+    optimizer: torch.optim.Optimizer
+
+
+def _prepare(
     settings: TrainSettings,
     cache: TeacherCache,
-    folder: RunFolder,
     world: World,
     device: torch.device,
     progress: Progress,
-) -> Report:
+) -> _Ready:
+    if settings.tensorboard:
+        summary_writer()
     fit = _student_fit(settings, cache.header, progress)
     feed = build_feed(
         cache,
@@ -147,7 +189,19 @@ def _train(
     start = start_student(settings, progress)
     double = settings.compute.precision == "float64"
     student = start.student.to(device, torch.float64 if double else None)
-    optimizer = build_optimizer(student, settings.optim)
+    return _Ready(fit, feed, steps, start, student, build_optimizer(student, settings.optim))
+
+
+def _train(
+    settings: TrainSettings,
+    cache: TeacherCache,
+    folder: RunFolder,
+    ready: _Ready,
+    world: World,
+    device: torch.device,
+    progress: Progress,
+) -> Report:
+    feed, student, optimizer, steps = ready.feed, ready.student, ready.optimizer, ready.steps
     state = take_up(folder.path, student, optimizer, settings, progress)
     if world.leads:
         _describe(folder, settings, cache, feed)
@@ -165,7 +219,7 @@ def _train(
         steps=steps,
         batches=feed.batches,
         held_out=feed.validation if feed.held_out else None,
-        save_model=_saver(settings, cache.header, fit, start, state),
+        save_model=_saver(settings, cache.header, ready.fit, ready.start, state),
         bfloat16=settings.compute.precision == "bfloat16"
         or (settings.compute.precision == "auto" and device.type == "cuda"),
     )

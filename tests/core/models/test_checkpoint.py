@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from distill3r_core.errors import ConfigError, InputMissingError, WeightsError
 from distill3r_core.models import StudentMetadata, build_student, load_student, save_student
 from distill3r_core.models.checkpoint import HEADER
+from distill3r_core.training import checkpoints
 
 
 @pytest.fixture
@@ -64,6 +65,47 @@ def test_the_spec_that_is_stored_is_the_students(tmp_path, student, metadata):
     lying = dataclasses.replace(metadata, spec=build_student("small").spec)
     save_student(tmp_path / "a.safetensors", student, lying)
     assert load_student(tmp_path / "a.safetensors").spec == student.spec
+
+
+@pytest.fixture
+def checkpoint(tmp_path, student, metadata):
+    """A run's second checkpoint, as training writes it."""
+    for step in (1, 2):
+        folder = checkpoints.save(
+            tmp_path / "run",
+            step=step,
+            save_model=lambda path: save_student(path, student, metadata),
+            optimizer={},
+            state={},
+        )
+    return folder
+
+
+def test_one_flipped_bit_in_a_runs_weights_is_refused(checkpoint):
+    model = checkpoint / "model.safetensors"
+    content = bytearray(model.read_bytes())
+    content[-1000] ^= 1  # among the tensors: the file reads well
+    model.write_bytes(content)
+    run = checkpoint.parents[1]
+    for path in (run, run / "checkpoints/last", checkpoint, model):
+        with pytest.raises(WeightsError, match=r"model\.safetensors is damaged") as caught:
+            load_student(path)
+        assert "step-000001" in caught.value.hint
+        assert "step-000002" not in caught.value.hint
+    load_student(run / "checkpoints/step-000001")
+
+
+def test_a_damaged_state_vouches_for_nothing(checkpoint):
+    state = checkpoint / "state.json"
+    state.write_text(state.read_text().replace('"step": 2', '"step": 3'))
+    with pytest.raises(WeightsError, match=r"state\.json is damaged"):
+        load_student(checkpoint)
+
+
+def test_weights_alone_have_no_one_to_vouch_for_them(checkpoint, tmp_path):
+    (tmp_path / "state.json").write_text("{}")  # of another program
+    copied = checkpoint.joinpath("model.safetensors").rename(tmp_path / "mine.safetensors")
+    load_student(copied)
 
 
 @pytest.mark.parametrize("keep", [0, 7, 300, -1])

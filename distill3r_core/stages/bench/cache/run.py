@@ -1,12 +1,9 @@
 """Measure the teacher cache beside the original project's format, in one run."""
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -45,7 +42,8 @@ def bench_cache(settings: BenchCacheSettings, *, progress: Progress = Silent()) 
     output.mkdir(parents=True, exist_ok=True)
     ratios: dict[str, float] = {}
     medians: dict[str, float] = {}
-    with _one_thread(), tempfile.TemporaryDirectory(dir=output, prefix=".work-") as work:
+    # One thread on both sides; workers are what is counted.
+    with profiling.one_thread(), tempfile.TemporaryDirectory(dir=output, prefix=".work-") as work:
         material = Material(frames, settings.views, Path(work))
         steps = {
             "sizes": lambda: records.sizes(material),
@@ -76,14 +74,3 @@ def bench_cache(settings: BenchCacheSettings, *, progress: Progress = Silent()) 
         medians=medians,
         machine=profiling.machine(),
     )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Both sides compute in one thread each; workers are what is counted."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -1,0 +1,51 @@
+"""Ctrl-C and SIGTERM while a command runs."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass
+class _Seen:
+    """Whether one came."""
+
+    came: bool = False
+
+
+_seen = _Seen()
+
+
+@contextmanager
+def as_exceptions() -> Iterator[None]:
+    """SIGTERM ends the block like Ctrl-C: checkpoint first, exit 130.
+
+    Raises:
+        KeyboardInterrupt: Also where a library that was being imported made its own error of it.
+    """
+    signal.signal(signal.SIGTERM, _raise)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as of a job behind &
+        signal.signal(signal.SIGINT, _raise)
+    try:
+        yield
+    except Exception as error:
+        if _seen.came:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        _seen.came = False
+
+
+def check() -> None:
+    """Raise again what was swallowed: torch does so while it imports numpy.
+
+    Raises:
+        KeyboardInterrupt: One came, and the block goes on.
+    """
+    if _seen.came:
+        raise KeyboardInterrupt
+
+
+def _raise(signum: int, frame: object) -> None:
+    _seen.came = True
+    raise KeyboardInterrupt

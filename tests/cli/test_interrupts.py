@@ -1,0 +1,43 @@
+"""Ctrl-C at any moment ends with 130 and no traceback."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+_OURS = "| distill3r_cli\n"  # as -X importtime tells that the package is there; `signal` is next
+
+
+@pytest.mark.parametrize("imports", [2, 3, 5, 20, 60, 150, 300, 600, 1200])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_modules_are_imported_shows_none_of_them(tmp_path, imports, number):
+    command = (sys.executable, "-X", "importtime", "-m", "distill3r_cli", "doctor")
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        while not process.stderr.readline().endswith(_OURS):
+            assert process.poll() is None
+        for _ in range(imports):
+            process.stderr.readline()
+        process.send_signal(number)
+        said = process.stderr.read()
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert "KeyboardInterrupt" not in said
+
+
+def test_an_interrupt_that_a_library_made_its_own_error_of_is_one(
+    cli_inprocess, tmp_path, monkeypatch
+):
+    def import_numpy():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:
+            raise AttributeError("numpy._core has no attribute '_multiarray_umath'") from error
+
+    monkeypatch.setattr("distill3r_cli.run.app", lambda *_, **__: import_numpy())
+    status, _, err = cli_inprocess("doctor", cwd=tmp_path)
+    assert status == 130
+    assert err == "error: interrupted\n"
