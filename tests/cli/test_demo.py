@@ -131,3 +131,13 @@ def test_a_device_that_is_not_there_stops_the_demo_before_any_work(cli_inprocess
     assert status == 3
     assert "cuda:7" in err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_demo_does_not_write_among_other_files(cli_inprocess, tmp_path):
+    photo = tmp_path / "photos" / "a.jpg"
+    photo.parent.mkdir()
+    photo.write_bytes(b"a photo")
+    status, _, err = cli_inprocess("demo", "-o", "photos", cwd=tmp_path)
+    assert status == 2
+    assert "photos holds other files" in err
+    assert list(photo.parent.iterdir()) == [photo]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distill3r_core import config, profiling
+from distill3r_core.errors import ConflictError
 from distill3r_core.report import Progress, Report, Silent, Table
 from distill3r_core.stages.demo.parts import draw_views, render_rooms
 from distill3r_core.stages.demo.plan import DemoSettings, steps_of
@@ -39,11 +40,13 @@ def demo(
         what a constant depth scores.
 
     Raises:
-        ConflictError: The folder holds a demo made with other settings.
+        ConflictError: The folder holds a demo made with other settings, or other files.
     """
     progress = progress or Silent()
     begin = time.monotonic()
     profiling.pick_device(settings.device)  # a device that is not there: before any work
+    if not overwrite:
+        _refuse_other_files(settings)
     render_rooms(settings, overwrite=overwrite, progress=progress)
     reports: dict[str, Report] = {}
     for step in steps_of(settings):
@@ -51,6 +54,16 @@ def demo(
         reports[step.name] = step.run(overwrite, progress)
     preview = draw_views(settings, settings.output / PREVIEW)
     return _report(settings, reports, preview, seconds=time.monotonic() - begin)
+
+
+def _refuse_other_files(settings: DemoSettings) -> None:
+    """A folder is a demo's if it has rooms in it: they are what is made first."""
+    folder = settings.output
+    if folder.is_dir() and any(folder.iterdir()) and not settings.scenes.exists():
+        raise ConflictError(
+            f"{folder} holds other files",
+            hint="choose another folder with -o, or write among them with --overwrite",
+        )
 
 
 def _report(
