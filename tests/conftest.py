@@ -1,18 +1,30 @@
 """What every test may use: checked shapes, the folders of recorded data, the command line."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook("distill3r_core", "beartype.beartype")
 
+# How long one example takes says more of what else the machine does than of the code.
+hypothesis.settings.register_profile("shared machine", deadline=None)
+hypothesis.settings.load_profile("shared machine")
+
 DRILL_SHARE = 10  # `make test` runs a tenth of each drill
 CLI_TIMEOUT = 600.0
+
+
+def pytest_configure() -> None:
+    # A job behind & ignores Ctrl-C, and so would every program that it starts; tests send it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

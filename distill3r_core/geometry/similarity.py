@@ -12,6 +12,9 @@ from distill3r_core.errors import GeometryError
 # Below this ratio of the second to the first singular value of the cross-covariance, points lie on
 # a line to float32's precision and the turn about it is free.
 LINE_RATIO = 1e-10
+# Points that spread by no more than this share of their distance to the origin are at one place to
+# float32's precision; the cross-covariance is then rounding, with any ratio.
+PLACE_RATIO = 1e-7
 
 
 def fit_similarity(
@@ -43,6 +46,10 @@ def fit_similarity(
     covariance = (w * y).mT @ x
     if not covariance.isfinite().all():
         raise GeometryError("a similarity needs finite points")
+    for centered, mean in ((x, x_mean), (y, y_mean)):
+        spread = (w * centered.square()).sum((-2, -1)).sqrt()
+        if (spread <= PLACE_RATIO * mean.norm(dim=(-2, -1))).any():
+            raise GeometryError("a similarity needs points that are not at one place")
     u, sizes, v_t = torch.linalg.svd(covariance)
     if (sizes[..., 1] <= LINE_RATIO * sizes[..., 0]).any():
         raise GeometryError("a similarity needs points that do not lie on one line")
