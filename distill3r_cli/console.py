@@ -3,13 +3,13 @@
 Rich is imported where it is used, so that `--help` stays instant.
 """
 
+import contextlib
 import json
 import logging
 import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +94,8 @@ def show_error(error: BaseException, status: int) -> int:
     message = str(error)
     hint = error.hint if isinstance(error, errors.Distill3rError) else None
     if _session.as_json and is_leader():
-        _print_json(error={"message": message, "hint": hint, "kind": type(error).__name__})
+        with contextlib.suppress(OSError):  # stdout may be what is full; stderr tells it
+            _print_json(error={"message": message, "hint": hint, "kind": type(error).__name__})
     console = _stderr()
     console.print(f"[bold red]error:[/] {_escape(message)}", soft_wrap=True, highlight=False)
     if hint:
@@ -114,7 +115,7 @@ def expect(arguments: list[str], command: str = "") -> None:
     _session.debug = "--debug" in arguments
 
 
-@contextmanager
+@contextlib.contextmanager
 def progress(device: str = "auto") -> Iterator["PlainProgress | LiveProgress | NoteOnly"]:
     """Progress of the running command: live on a terminal, plain lines elsewhere, none with -q.
 
@@ -341,8 +342,16 @@ def _print_json(*, report: "Report | None" = None, error: dict[str, Any] | None 
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _write_to_nobody()
+
+
+def _write_to_nobody() -> None:
+    """A reader that has seen enough (`| head -1`) does not make the work a failure."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _stdout() -> "Console":
@@ -350,7 +359,9 @@ def _stdout() -> "Console":
 
     # A pipe has no width: tables must not be cut to 80 columns there.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
-    return Console(no_color=_session.no_color or None, width=width)
+    console = Console(no_color=_session.no_color or None, width=width)
+    console.on_broken_pipe = _write_to_nobody  # type: ignore[method-assign]  # it would exit with 1
+    return console
 
 
 def _stderr() -> "Console":

@@ -56,7 +56,9 @@ def _in_words(error: Exception) -> errors.Distill3rError:
         if refused is not None:
             return refused
     if isinstance(error, OSError) and error.filename is not None:
-        return errors.RequestError(f"cannot use {error.filename}: {error.strerror}")
+        # Of a rename that fails, the second is the name that the user knows.
+        name = error.filename2 or error.filename
+        return errors.RequestError(f"cannot use {name}: {error.strerror}")
     return errors.FailedError(
         f"{type(error).__name__}: {error}\nThis is a fault in distill3r.",
         hint="run again with --debug and report the traceback",

@@ -145,9 +145,13 @@ def _file_values(section: str, config: str | None) -> tuple[str, dict[str, Any]]
     if all(key in SECTIONS and isinstance(values[key], dict | None) for key in values):
         return source, dict(values.get(section) or {})
     if config is None:
-        unknown = [str(key) for key in values if key not in SECTIONS]
+        problems = [
+            f"  {key}: {'Not a mapping' if key in SECTIONS else 'Unknown section'}"
+            for key, value in values.items()
+            if key not in SECTIONS or not isinstance(value, dict | None)
+        ]
         raise ConfigError(
-            f"cannot use {source}:\n" + "\n".join(f"  {key}: Unknown section" for key in unknown),
+            f"cannot use {source}:\n" + "\n".join(problems),
             hint=f"sections: {', '.join(SECTIONS)}",
         )
     return source, values  # without sections the whole file is this command's

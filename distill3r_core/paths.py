@@ -32,7 +32,7 @@ def next_numbered(parent: Path, stem: str) -> Path:
 
 def newest_run(runs: Path = RUNS) -> Path | None:
     """The run folder whose `checkpoints/` changed last, or None where there is no run."""
-    checkpoints = [path for path in runs.glob("*/checkpoints") if any(path.iterdir())]
+    checkpoints = [path for path in runs.glob("*/checkpoints/") if any(path.iterdir())]
     if not checkpoints:
         return None
     return max(checkpoints, key=lambda path: path.stat().st_mtime_ns).parent

@@ -125,6 +125,7 @@ def _zipped(path: Path) -> bool:
 
 
 def _refusal(path: Path, reason: str) -> WeightsError:
+    """Of torch's own words, which are advice to load it all the same, only the name is told."""
     marker = "GLOBAL "
     name = reason.partition(marker)[2].split(" ")[0]
     if name:
@@ -134,6 +135,6 @@ def _refusal(path: Path, reason: str) -> WeightsError:
             hint="use a file from its publisher, or one that is made of tensors only",
         )
     return WeightsError(
-        f"cannot read {path}: not a checkpoint ({reason.splitlines()[0]})",
+        f"cannot read {path}: it is no checkpoint, which would be a pickle of tensors",
         hint="is this the file you meant?",
     )

@@ -27,7 +27,7 @@ def convert(source: Path, target: Path, *, overwrite: bool = False) -> Report:
 
     Raises:
         ConfigError: The target's suffix is neither.
-        ConflictError: `target` is there already.
+        ConflictError: `target` is there already, or is a folder.
         RequestError: The student has no place in the original's layout.
         InputMissingError: There is no `source`.
         WeightsError: `source` is damaged, would run code, or is of another kind.
@@ -40,6 +40,8 @@ def convert(source: Path, target: Path, *, overwrite: bool = False) -> Report:
         )
     state, metadata = read_student(source)
     check_names(state, expected_tensors(metadata.spec), source=str(source))
+    if target.is_dir():
+        raise ConflictError(f"{target} is a folder", hint="name a file in it, or another one")
     if target.exists() and not overwrite:
         raise ConflictError(f"{target} is there already", hint="replace it with --overwrite")
     if target.suffix == OURS:

@@ -166,6 +166,40 @@ def test_closed_and_narrow_streams_change_no_status(tmp_path, line, status):
     assert "fault" not in done.stderr
 
 
+@pytest.mark.parametrize("command", ["models list", "models list --json", "doctor"])
+def test_a_reader_that_goes_away_changes_no_status(tmp_path, command):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "distill3r_cli", *command.split()],
+        cwd=tmp_path,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert done.returncode == exits.OK, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Broken" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["models list", "models list --json"])
+def test_a_full_disk_under_stdout_is_said_on_stderr(tmp_path, command):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "distill3r_cli", *command.split()],
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == exits.RESOURCE, done.stderr
+    assert "disk full" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.fixture
 def group():
     """A command with a sibling below it, like `cache` and `cache info`."""

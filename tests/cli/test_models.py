@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from distill3r_core.models import weights
+from distill3r_core.models import StudentMetadata, build_student, save_student, weights
 
 NAME = "dune-vits-448"
 CONTENT = bytes(range(256)) * 20_000  # 5 MB
@@ -225,3 +225,23 @@ def test_convert_needs_a_suffix_it_knows_and_an_input(cli_inprocess, tmp_path):
     status, _, error = cli_inprocess("convert", "a.ckpt", "b.safetensors", cwd=tmp_path)
     assert status == 3
     assert "a.ckpt" in error
+
+
+def test_convert_does_not_write_over_a_folder(cli_inprocess, tmp_path):
+    student = build_student("tiny")
+    metadata = StudentMetadata(preset="tiny", spec=student.spec, size=(70, 98))
+    save_student(tmp_path / "in.safetensors", student, metadata)
+    (tmp_path / "out.safetensors").mkdir()
+    status, _, err = cli_inprocess(
+        "convert", "in.safetensors", "out.safetensors", "--overwrite", cwd=tmp_path
+    )
+    assert status == 2
+    assert "out.safetensors is a folder" in err
+
+
+def test_a_file_of_another_kind_is_named_without_torchs_advice(cli_inprocess, tmp_path):
+    (tmp_path / "text.ckpt").write_text("no pickle")
+    status, _, err = cli_inprocess("convert", "text.ckpt", "out.safetensors", cwd=tmp_path)
+    assert status == 3
+    assert "cannot read text.ckpt" in err
+    assert "weights_only" not in err

@@ -125,6 +125,12 @@ def test_a_start_that_fails_does_not_take_another_runs_place(
     assert "starting from the weights in run" in (home / "run/log.txt").read_text()
 
 
+def test_the_next_command_can_be_typed_as_it_stands(home: Path, cli_inprocess: RunCli) -> None:
+    status, _, err = cli_inprocess("train", "-o", "my run", cwd=home)
+    assert status == 0
+    assert "`distill3r eval 'my run'`" in err
+
+
 def test_the_default_preset_is_made_for_this_machine() -> None:
     import torch
 

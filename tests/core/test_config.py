@@ -69,6 +69,13 @@ def test_an_unknown_section_of_the_project_file_is_refused(tmp_path, monkeypatch
         resolve()
 
 
+def test_a_section_that_is_no_mapping_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "distill3r.yaml").write_text("train: 3")
+    with pytest.raises(ConfigError, match="train: Not a mapping"):
+        resolve()
+
+
 def test_a_config_that_is_nowhere_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputMissingError, match=r"nowhere\.yaml"):

@@ -20,6 +20,8 @@ def test_the_newest_run_is_the_one_whose_checkpoints_changed_last(tmp_path):
 
 def test_a_run_without_checkpoints_is_not_a_run(tmp_path):
     (tmp_path / "tiny-001" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "checkpoints").touch()
     assert paths.newest_run(tmp_path) is None
 
 

@@ -1,5 +1,6 @@
 """What `infer` says when it is done: a record, tables and the next command."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,10 +219,11 @@ def _listed(names: Sequence[str]) -> str:
 def _next(outcome: SceneOutcome) -> str:
     """The command that a person is likely to want now."""
     names = {Path(name).name for name in outcome.record["files"]}
+    folder = shlex.quote(str(outcome.folder))
     if "transforms.json" in names:
-        return f"ns-train splatfacto --data {outcome.folder}"
+        return f"ns-train splatfacto --data {folder}"
     if "points3D.bin" in names:
-        return f"simple_trainer.py default --data_dir {outcome.folder} (gsplat)"
+        return f"simple_trainer.py default --data_dir {folder} (gsplat)"
     if "scene.html" in names:
         return f"open {outcome.folder / 'scene.html'} in a browser"
-    return f"distill3r view {outcome.folder}, or add --format html for a page to share"
+    return f"distill3r view {folder}, or add --format html for a page to share"

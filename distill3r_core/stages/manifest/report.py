@@ -1,6 +1,7 @@
 """What `manifest` tells when it is done."""
 
 import collections
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,4 +168,4 @@ def _next(output: Path, dry_run: bool) -> str:
         return "dry run: by the listing alone, nothing was read or written"
     if output == paths.DATA:
         return "next: distill3r cache --resume"
-    return f"next: distill3r cache --manifest {output / 'manifest.csv'} --resume"
+    return f"next: distill3r cache --manifest {shlex.quote(str(output / 'manifest.csv'))} --resume"

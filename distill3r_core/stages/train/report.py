@@ -1,6 +1,7 @@
 """What a training run says while it goes on and when it has ended."""
 
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import Any, TextIO
@@ -67,14 +68,14 @@ def _report(
             f"{_short(validation['validation_points_global'])} global"
         )
         rows.append(("distance to the teacher, in its unit", distance))
-    notes = []
+    notes, quoted = [], shlex.quote(str(run))
     if before:
         notes.append(f"{run} is finished: nothing was done")
     if ending == "time":
-        notes.append(f"--max-hours reached; go on with `distill3r train --resume -o {run}`")
+        notes.append(f"--max-hours reached; go on with `distill3r train --resume -o {quoted}`")
     if ending == "patience":
         notes.append("stopped early: the held-out loss got no better")
-    notes.append(f"next: `distill3r eval {run}` · `distill3r infer PHOTOS --ply -m {run}`")
+    notes.append(f"next: `distill3r eval {quoted}` · `distill3r infer PHOTOS --ply -m {quoted}`")
     best = checkpoints.BEST if numbers["best_step"] is not None else checkpoints.LAST
     files = [run / checkpoints.FOLDER / best / checkpoints.MODEL, run / METRICS, run / CONFIG]
     files += [path for name in (LOSS_PICTURE, PREDICTIONS) if (path := run / name).is_file()]
