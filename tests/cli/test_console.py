@@ -196,7 +196,7 @@ def test_a_full_disk_under_stdout_is_said_on_stderr(tmp_path, command):
             check=False,
         )
     assert done.returncode == exits.RESOURCE, done.stderr
-    assert "disk full" in done.stderr
+    assert "No space left" in done.stderr
     assert "Traceback" not in done.stderr
 
 
