@@ -1,7 +1,7 @@
 """What a dense head does between its convolutions: fused kernels on a GPU, torch's elsewhere.
 
 torch's own bilinear kernel for channels-last maps takes a quarter of a forward pass on a Hopper
-GPU, and a bias, a ReLU and a sum are one more pass over memory each. Where Triton cannot compile
+GPU, and a bias and a ReLU are one more pass over memory each. Where Triton cannot compile
 (no C compiler, another kind of GPU) everything runs on torch's kernels, and a warning says so.
 """
 
@@ -27,11 +27,14 @@ def kernels_work() -> bool:
         from distill3r_core.nn.fused_kernels import Upsampled
 
         probe = torch.ones(1, 8, 2, 2, device="cuda")
-        return bool((Upsampled.apply(probe, (3, 3)) == 1).all())
+        right = bool((Upsampled.apply(probe, (3, 3)) == 1).all())
     except (ImportError, OSError, RuntimeError, subprocess.CalledProcessError) as error:
         # Compilers fail in many ways; none of them is a reason not to compute.
         _log.warning("no fused kernels on this GPU, its heads are slower: %s", error)
         return False
+    if not right:
+        _log.warning("the fused kernels give wrong numbers on this GPU: doing without them")
+    return right
 
 
 def upsample(x: Float[Tensor, "n C h w"], size: tuple[int, int]) -> Float[Tensor, "n C H W"]:

@@ -160,7 +160,9 @@ def add_relu(
     """`relu(target + bias)`; the memory of `target` may take the result."""
     target = target.contiguous(memory_format=torch.channels_last)
     total = target.numel()
-    _add_relu[(triton.cdiv(total, _TILE),)](target, bias, total, target.shape[1], BLOCK=_TILE)
+    grid = (triton.cdiv(total, _TILE),)
+    with torch.cuda.device_of(target):  # Triton starts on the current GPU, whatever it is given
+        _add_relu[grid](target, bias, total, target.shape[1], BLOCK=_TILE)
     return target
 
 
@@ -176,9 +178,10 @@ def maps_from(
     confidence = features.new_empty((count, rows, columns), dtype=torch.float32)
     total, blocks = count * rows * columns, _blocks(channels)
     grid = (triton.cdiv(total, blocks["PIXELS"]),)
-    _maps[grid](
-        features, weight.contiguous(), bias, points, confidence, total, channels, **blocks
-    )  # fmt: skip
+    with torch.cuda.device_of(features):
+        _maps[grid](
+            features, weight.contiguous(), bias, points, confidence, total, channels, **blocks
+        )  # fmt: skip
     return points, confidence
 
 
@@ -202,7 +205,8 @@ def _over_pixels(
     total, blocks = target.numel() // channels, _blocks(channels)
     scales = [_scale(few, many) for few, many in zip(low, size, strict=True)]
     grid = (triton.cdiv(total, blocks["PIXELS"]),)
-    kernel[grid](source, target, total, *size, *low, *scales, channels, **blocks, **reach)
+    with torch.cuda.device_of(source):
+        kernel[grid](source, target, total, *size, *low, *scales, channels, **blocks, **reach)
 
 
 def _blocks(channels: int) -> dict[str, int]:
