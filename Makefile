@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # One test process a core with one thread each: two threads each would wait for one another.
 JOBS ?= 2
-PYTEST = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest
+PYTEST = $(ONE_THREAD) -n $(JOBS) --dist loadfile
 INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test test-slow lint format completions clean
@@ -22,7 +23,8 @@ test: $(INSTALLED)  ## Every test; drills at a tenth of their count.
 	$(PYTEST) -m 'not slow'
 
 test-slow: $(INSTALLED)  ## Every test, drills at full count, the long runs.
-	$(PYTEST) --full-drills --timeout 5400
+	$(PYTEST) -m 'not alone' --full-drills --timeout 5400
+	$(ONE_THREAD) -m alone
 
 lint: $(INSTALLED)  ## Format, lint, types, layers.
 	$(BIN)/ruff format --check .

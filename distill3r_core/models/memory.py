@@ -60,12 +60,13 @@ def estimate_bytes(
     pixels = sum(math.prod(size) for size in sizes)
     tokens = pixels // PATCH**2
     largest = max(sizes, key=math.prod)
-    chunk = min(head_chunk or head_chunk_of(spec, largest, device), len(sizes))
+    views = len(sizes)
+    chunk = min(head_chunk or head_chunk_of(spec, largest, device, views=views), views)
     patches = math.prod(largest) // PATCH**2
-    seen = min(encoder_chunk(patches, device), len(sizes)) * patches
+    seen = min(encoder_chunk(patches, device), views) * patches
     width, product = spec.fusion_width, dtype.itemsize
     hooks = len({*hooked_layers(spec.fusion_depth)} - {0})
-    kept = tokens * (spec.encoder_width + hooks * width) * _FLOAT
+    kept = tokens * (spec.encoder_width + hooks * width) * product
     # A block holds queries, keys, values, their mixture twice, and its own result.
     block = tokens * width * (5 * product + _FLOAT)
     block += min(tokens, slice_size(device)) * width * (2 * _MLP * product + 2 * _FLOAT)

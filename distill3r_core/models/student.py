@@ -232,7 +232,7 @@ class Student(nn.Module):
                 head, tokens, group.grid, chunk=chunk, recompute=recompute, reference=reference
             )
         count, (rows, columns) = len(tokens[0]), group.images.shape[-2:]
-        chunk = chunk or head_chunk_of(self.spec, (rows, columns), self.mean.device)
+        chunk = chunk or head_chunk_of(self.spec, (rows, columns), self.mean.device, views=count)
         kind = torch.promote_types(self.mean.dtype, torch.float32)
         pinned = device.type == "cpu" and self.mean.device.type == "cuda"
         into = HeadMaps(

@@ -18,7 +18,8 @@ class Fusion(nn.Module):
 
     Its layers are numbered as the heads ask for them: 0 is the encoder's tokens as they come in,
     i the output of block i, and the last one goes through a final norm. `kernels` chooses the
-    attention's kernels by device; a benchmark sets others.
+    attention's kernels by device; a benchmark sets others. `kept_dtype` is the type in which
+    layers are kept for the heads (None: as they are), whatever the blocks hand on.
 
     Args:
         encoder_width: Channels of the tokens that come in.
@@ -53,6 +54,7 @@ class Fusion(nn.Module):
             for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width, eps=norm_eps)
+        self.kept_dtype: torch.dtype | None = None
         self.register_buffer("codes", view_code_table(width), persistent=False)
         self.kernels = preferred_kernels
         initialize(self)
@@ -81,17 +83,20 @@ class Fusion(nn.Module):
         """
         assert view_numbers.shape[1] <= TABLE_ROWS, f"more than {TABLE_ROWS} views"
         wanted = range(len(self.blocks) + 1) if layers is None else layers
-        kept = {0: tokens}
+        kept = {0: self._kept(tokens)}
         state = self._marked(tokens, view_numbers, view_lengths)
         with self.kernels(tokens.device):
             for number, block in enumerate(self.blocks, start=1):
                 assert isinstance(block, Block)
-                fresh = number == 1 or number - 1 not in kept
+                fresh = number == 1 or kept.get(number - 1) is not state
                 state = run_block(block, state, overwrite=fresh, recompute=recompute)
                 if number in wanted and number < len(self.blocks):
-                    kept[number] = state
-        kept[len(self.blocks)] = self.norm(state)
+                    kept[number] = self._kept(state)
+        kept[len(self.blocks)] = self._kept(self.norm(state))
         return [kept[number] for number in wanted]
+
+    def _kept(self, state: Tensor) -> Tensor:
+        return state if self.kept_dtype is None else state.to(self.kept_dtype)
 
     def _marked(
         self, tokens: Tensor, view_numbers: Tensor, view_lengths: Sequence[int]

@@ -40,7 +40,7 @@ def run_block(
     for part in _slices(tokens.shape[1], size):
         projected = block.attn.proj(mixed[:, part].to(block.attn.proj.weight.dtype))
         state = tokens[:, part] + block.ls1(projected)
-        result[:, part] = state + block.ls2(block.mlp(block.norm2(state)))
+        torch.add(state, block.ls2(block.mlp(block.norm2(state))), out=result[:, part])
     return result
 
 

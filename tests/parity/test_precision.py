@@ -1,6 +1,5 @@
 """bfloat16 on the recorded weights, whose outputs are large: finite, and no worse than autocast."""
 
-import pytest
 import recorded
 import torch
 
@@ -10,16 +9,16 @@ from distill3r_core.models.precision import lower_precision
 from distill3r_core.models.spec import RELEASED_ATTENTION_SCALE
 
 BAR = 0.05  # root mean square over that of the maps; measured 0.01
-INPUTS = 4
-# Two roundings of the same size differ by a few percent from one set of weights to the next; over
-# five sets of weights the mean is 0.95.
-SCATTER = 1.05
+DRAWS = 5  # of weights, the recorded ones first
+# Two roundings of the same size differ by some 7 % from one set of weights to the next: over five
+# sets the mean was 0.99.
+SCATTER = 1.07
 
 
-@pytest.fixture(scope="module")
-def student(golden_dir):
+def build(golden_dir, draw: int):
+    """A student whose weights are drawn as the recorded ones are; draw 0: those themselves."""
     keys = recorded.load_json(golden_dir, "distill3r_student.keys")
-    seed = recorded.load_json(golden_dir, "distill3r_student")["seed"]
+    seed = recorded.load_json(golden_dir, "distill3r_student")["seed"] + draw
     names = [(name.removeprefix(PREFIX), shape) for name, shape in keys["tensors"]]
     state = recorded.weights(recorded.drawing(golden_dir), names, seed)
     student = build_student("paper", normalization="unit", attention_scale=RELEASED_ATTENTION_SCALE)
@@ -44,17 +43,18 @@ def error(found: torch.Tensor, exact: torch.Tensor) -> float:
     return float((found - exact).norm() / exact.norm())
 
 
-def test_bfloat16_is_finite_and_its_error_is_no_larger_than_that_of_autocast(student):
-    inputs = [
-        torch.rand(1, 3, 3, 42, 70, generator=torch.Generator().manual_seed(seed))
-        for seed in range(INPUTS)
-    ]
-    with torch.inference_mode():
-        exact = [raw_maps(student, images, reference=True) for images in inputs]
-        with torch.autocast("cpu", torch.bfloat16):
-            plain = [raw_maps(student, images, reference=True) for images in inputs]
-        lower_precision(student)
-        lowered = [raw_maps(student, images, reference=False) for images in inputs]
-    assert all(maps.isfinite().all() for maps in lowered)
-    own, autocast = (sum(map(error, found, exact)) / INPUTS for found in (lowered, plain))
-    assert own <= SCATTER * autocast < SCATTER * BAR, f"{own:.2e} against {autocast:.2e}"
+def test_bfloat16_is_finite_and_its_error_is_no_larger_than_that_of_autocast(golden_dir):
+    own, autocast = [], []
+    for draw in range(DRAWS):
+        student = build(golden_dir, draw)
+        images = torch.rand(1, 3, 3, 42, 70, generator=torch.Generator().manual_seed(draw))
+        with torch.inference_mode():
+            exact = raw_maps(student, images, reference=True)
+            with torch.autocast("cpu", torch.bfloat16):
+                plain = raw_maps(student, images, reference=True)
+            lowered = raw_maps(lower_precision(student), images, reference=False)
+        assert lowered.isfinite().all()
+        own.append(error(lowered, exact))
+        autocast.append(error(plain, exact))
+    assert sum(own) <= SCATTER * sum(autocast), (own, autocast)
+    assert max(own + autocast) < BAR

@@ -3,6 +3,7 @@
 All that has to be measured runs behind one command, so that whoever has the GPU needs nothing else.
 """
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -192,12 +193,12 @@ def judge(
 
 
 def _growth(student: Mapping[int, Mapping[str, Any]], views: Sequence[int]) -> float | None:
-    """Megabytes of peak memory for each view more, over the whole range that was measured."""
+    """Megabytes of peak memory for each view more, where it grows fastest."""
     peaks = [(n, student[n]["peak_bytes"]) for n in views if student.get(n, {}).get("peak_bytes")]
-    if len(peaks) < 2:
-        return None
-    (few, low), (most, high) = peaks[0], peaks[-1]
-    return (high - low) / (most - few) / 1e6
+    growths = [
+        (high - low) / (more - few) / 1e6 for (few, low), (more, high) in itertools.pairwise(peaks)
+    ]
+    return max(growths, default=None)
 
 
 def _exponent(near: Mapping[str, Any] | None, far: Mapping[str, Any]) -> float | None:

@@ -130,7 +130,7 @@ def plan_pass(student: Student, views: Sequence[LoadedView]) -> Plan:
     sizes = [view.fitted.placement.size for view in views]
     device = student.mean.device
     largest = max(sizes, key=math.prod)
-    chunk = min(head_chunk_of(student.spec, largest, device), len(sizes))
+    chunk = head_chunk_of(student.spec, largest, device, views=len(sizes))
     free = free_memory(device)
     needed = _needed(student, sizes, chunk)
     while needed > free and chunk > 1:

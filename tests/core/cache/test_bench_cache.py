@@ -32,6 +32,7 @@ def test_a_short_run_has_every_key_and_the_bytes_reach_their_bars(data_dir, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_every_bar_is_reached(data_dir, tmp_path):
     frames = data_dir / "7scenes_kitchen"
     report = bench_cache(BenchCacheSettings(frames=frames, output=tmp_path / "bench"))

@@ -231,6 +231,19 @@ def test_bfloat16_is_finite_and_no_worse_than_autocast():
     assert errors[1] / 4 < 0.02
 
 
+def test_lowering_to_float32_changes_nothing_but_rounding():
+    student, images = build_student("paper").eval(), torch.rand(1, 2, 3, 28, 42)
+    with torch.no_grad():
+        for block in student.encoder.blocks:  # far from the tiny factors of a fresh encoder
+            block.ls1.gamma.uniform_(0.5, 1.5)
+            block.ls2.gamma.uniform_(-1.5, -0.5)
+    exact = student(images)
+    lowered = lower_precision(student, torch.float32)
+    once = lowered(images)
+    assert error_of(once, exact) < 1e-5
+    assert_same(lower_precision(lowered, torch.float32)(images), once, rtol=0, atol=0)
+
+
 def test_the_fast_path_runs_under_autocast_too():
     student, images = build_student("tiny").eval(), torch.rand(1, 3, 3, 28, 42)
     exact = student(images)
@@ -241,8 +254,11 @@ def test_the_fast_path_runs_under_autocast_too():
 
 def test_chunks_shrink_as_views_grow():
     spec, device = SPECS["paper"], torch.device("cpu")
-    small, large = (head_chunk_of(spec, size, device) for size in ((70, 98), (378, 518)))
+    small, large = (head_chunk_of(spec, size, device, views=99) for size in ((70, 98), (378, 518)))
     assert small > large >= 1
+    gpu = torch.device("cuda")
+    few, many = (head_chunk_of(spec, (378, 518), gpu, views=views) for views in (12, 128))
+    assert few == 12 > many  # few views go through at once
     assert encoder_chunk(10**9, device) == 1
 
 
