@@ -42,12 +42,14 @@ def lower_precision(student: Student, dtype: torch.dtype = torch.bfloat16) -> St
 def _fold_scales(encoder: DuneEncoder) -> None:
     """Multiply each LayerScale into the layer before it, while that is still float32."""
     for block in encoder.blocks:
-        for name, layer in (("ls1", block.attn.proj), ("ls2", block.mlp.fc2)):
-            factors = getattr(getattr(block, name), "gamma", None)
-            if factors is not None:
-                layer.weight.mul_(factors[:, None])
-                layer.bias.mul_(factors)
-                setattr(block, name, nn.Identity())
+        for name, before in (("ls1", "attn.proj"), ("ls2", "mlp.fc2")):
+            if isinstance(block.get_submodule(name), nn.Identity):
+                continue
+            factors, layer = block.get_parameter(f"{name}.gamma"), block.get_submodule(before)
+            assert isinstance(layer, nn.Linear)
+            layer.weight.mul_(factors[:, None])
+            layer.bias.mul_(factors)
+            setattr(block, name, nn.Identity())
 
 
 def _entrance(encoder: nn.Module) -> nn.Module:
