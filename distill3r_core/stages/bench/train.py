@@ -31,6 +31,7 @@ from distill3r_core.stages.train.student import freeze_unused
 from distill3r_core.training.distributed import World
 from distill3r_core.training.feed import Feed, build_feed
 from distill3r_core.training.settings import PRESETS, DataSettings, Recompute, Side, TrainSettings
+from distill3r_core.training.step import prepare_memory
 
 PARTS = ("data", "forward", "backward", "optimizer")
 _SAMPLES = 4  # in the made-up cache
@@ -78,6 +79,7 @@ def bench_train(
         OutOfMemoryError: No loop fits into the memory.
     """
     device = pick_device(settings.device)
+    prepare_memory(device)
     SPECS[settings.preset]  # an unknown name is said before anything is made
     plain = config.as_plain(settings)
     identity = {key: value for key, value in plain.items() if key != "output"}

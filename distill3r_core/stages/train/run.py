@@ -46,7 +46,7 @@ from distill3r_core.training.pictures import save_loss_chart, save_predictions
 from distill3r_core.training.schedule import run_length, warmup_length
 from distill3r_core.training.settings import PRESETS, TrainSettings
 from distill3r_core.training.state import Parts, State
-from distill3r_core.training.step import build_optimizer
+from distill3r_core.training.step import build_optimizer, prepare_memory
 from distill3r_core.training.teller import Teller
 
 __all__ = ["PRESETS", "TrainSettings", "default_preset", "train"]
@@ -86,6 +86,7 @@ def train(
     world = World.from_environment()
     cache = _open_cache(settings, progress)
     device = world.device(pick_device(settings.device))
+    prepare_memory(device)
     with world.joined(device), ExitStack() as stack:
         identity = identity_of(settings, cache, processes=world.size)
         resume = resume or is_ours(settings, world)
