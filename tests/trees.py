@@ -1,5 +1,6 @@
 """Fabricated data sets: tiny pictures whose color tells the frame."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +71,18 @@ def chess(root: Path) -> Path:
     (scene / "TrainSplit.txt").write_bytes(b"sequence1\r\nsequence7\r\n\r\n")
     (scene / "TestSplit.txt").write_text("sequence2\n")
     return root
+
+
+def rejected(out: Path) -> dict[str, str]:
+    """Reasons in `rejected.csv`, by the name of the file."""
+    with (out / "rejected.csv").open(newline="") as file:
+        return {Path(line["path"]).name: line["reason"] for line in csv.DictReader(file)}
+
+
+def tree_of(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Times and bytes of all that a reader of the manifest may open."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix in (".png", ".npy")
+    }

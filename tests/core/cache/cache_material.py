@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from distill3r_core.cache.header import CacheHeader, PlannedSample
-from distill3r_core.cache.store import CacheWriter
+from distill3r_core.cache.store import CacheWriter, TeacherCache
 from distill3r_core.data.manifest import Row, write_manifest
 from distill3r_core.data.views import content_hash, picture_hash
 from distill3r_core.geometry.cameras import unproject
@@ -144,3 +144,14 @@ def rgbd_manifest(
             )
     write_manifest(folder / "manifest.csv", rows)
     return folder / "manifest.csv"
+
+
+def records(path: Path) -> dict[str, bytes]:
+    """The maps of every sample of a cache, by name."""
+    cache = TeacherCache(path)
+    found = {}
+    for name in cache.names():
+        shard, entry = cache.place(name)
+        with shard.records() as stored:
+            found[name] = b"".join(bytes(stored.maps(entry, view)) for view in range(entry.views))
+    return found
