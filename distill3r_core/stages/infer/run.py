@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from distill3r_core import config, paths, profiling
 from distill3r_core.config import STRICT
-from distill3r_core.errors import ConfigError, ConflictError, NothingUsableError
+from distill3r_core.errors import ConflictError, NothingUsableError
 from distill3r_core.io.fit import Fit
 from distill3r_core.io.sources import Source, find_sources, require_extras, scene_folders
 from distill3r_core.models.compiled import compile_parts
@@ -37,16 +37,6 @@ def _split(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return [part.strip() for part in value.split(",") if part.strip()]
-
-
-def _size(value: Any) -> Any:
-    """Rows and columns of `HxW`; what is no text is left to the checker."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return config.parse_size(value)
-    except ConfigError as error:  # pydantic names the setting, beside all others that are wrong
-        raise ValueError(error.message) from error
 
 
 _Side = Annotated[int, Field(gt=0, multiple_of=PATCH)]
@@ -84,7 +74,7 @@ class InferSettings:
     output: Path | None = None
     format: Annotated[tuple[Format, ...], BeforeValidator(_split), Field(min_length=1)] = ("ply",)
     ply: bool = False
-    size: Annotated[tuple[_Side, _Side] | None, BeforeValidator(_size)] = None
+    size: Annotated[tuple[_Side, _Side] | None, BeforeValidator(config.read_size)] = None
     conf: Annotated[float, Field(ge=0, lt=100)] = 10.0
     edges: Annotated[float, Field(ge=0)] = 0.0
     voxel: Annotated[float, Field(ge=0)] = 0.0
