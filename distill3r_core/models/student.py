@@ -208,11 +208,13 @@ class Student(nn.Module):
                     views[place] = part[:, row]
             tokens = torch.cat(views, dim=1)
             lengths = [view.shape[1] for view in views]
+            del views, part
         del encoded
         found = self.fusion(
             tokens, numbers, lengths, layers=None if reference else hooks, recompute=recompute
         )
         kept = [found[hook] for hook in hooks] if reference else found
+        del tokens, found  # while heads run only what they read is in memory
         for group in groups:
             yield group, [tokens_of(layer, group, lengths) for layer in kept]
 
