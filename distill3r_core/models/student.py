@@ -208,7 +208,7 @@ class Student(nn.Module):
                     views[place] = part[:, row]
             tokens = torch.cat(views, dim=1)
             lengths = [view.shape[1] for view in views]
-            del views, part
+            del views
         del encoded
         found = self.fusion(
             tokens, numbers, lengths, layers=None if reference else hooks, recompute=recompute
