@@ -1,5 +1,6 @@
 """`bench cache`: the keys that scripts rely on, and the bars."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -33,10 +34,13 @@ def test_a_short_run_has_every_key_and_the_bytes_reach_their_bars(data_dir, tmp_
 
 @pytest.mark.slow
 @pytest.mark.alone
-def test_every_bar_is_reached(data_dir, tmp_path):
-    frames = data_dir / "7scenes_kitchen"
-    report = bench_cache(BenchCacheSettings(frames=frames, output=tmp_path / "bench"))
-    ratios = report.result["ratios"]
+def test_every_bar_is_reached(cli, data_dir, tmp_path):
+    # In a process of its own, as users run it: here every call's types are checked.
+    done = cli(
+        "bench", "cache", "--frames", str(data_dir / "7scenes_kitchen"), "--json", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    ratios = json.loads(done.stdout)["result"]["ratios"]
     assert {name: ratio for name, ratio in ratios.items() if not meets(name, ratio)} == {}
 
 
