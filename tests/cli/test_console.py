@@ -166,18 +166,23 @@ def test_closed_and_narrow_streams_change_no_status(tmp_path, line, status):
     assert "fault" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["models list", "models list --json", "doctor"])
-def test_a_reader_that_goes_away_changes_no_status(tmp_path, command):
-    reading, writing = os.pipe()
-    os.close(reading)
-    done = subprocess.run(
+def run_into(stdout, command, folder):
+    """The real command line, writing into a file of ours."""
+    return subprocess.run(
         [sys.executable, "-m", "distill3r_cli", *command.split()],
-        cwd=tmp_path,
-        stdout=writing,
+        cwd=folder,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
         check=False,
     )
+
+
+@pytest.mark.parametrize("command", ["models list", "models list --json", "doctor"])
+def test_a_reader_that_goes_away_changes_no_status(tmp_path, command):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = run_into(writing, command, tmp_path)
     os.close(writing)
     assert done.returncode == exits.OK, done.stderr
     assert "Traceback" not in done.stderr
@@ -187,14 +192,7 @@ def test_a_reader_that_goes_away_changes_no_status(tmp_path, command):
 @pytest.mark.parametrize("command", ["models list", "models list --json"])
 def test_a_full_disk_under_stdout_is_said_on_stderr(tmp_path, command):
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "distill3r_cli", *command.split()],
-            cwd=tmp_path,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
+        done = run_into(full, command, tmp_path)
     assert done.returncode == exits.RESOURCE, done.stderr
     assert "No space left" in done.stderr
     assert "Traceback" not in done.stderr

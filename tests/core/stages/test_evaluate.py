@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scored_room import FRAMES, HELD_OUT, SIZE, save_run, score
 
 from distill3r_core import config
 from distill3r_core.cache.store import TeacherCache
@@ -25,82 +25,18 @@ from distill3r_core.evaluation.floors import same_depth
 from distill3r_core.evaluation.protocols import PROTOCOLS
 from distill3r_core.evaluation.scores import mean_metrics, score_sequence
 from distill3r_core.io.fit import Fit
-from distill3r_core.io.rgbd import write_rgbd_scene
 from distill3r_core.models import build_student
 from distill3r_core.models.checkpoint import save_student
 from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.report import Silent
-from distill3r_core.scenes import arc, build_scene, pinhole, render_view
 from distill3r_core.stages.cache import CacheSettings, build_cache
 from distill3r_core.stages.evaluate import EvalSettings, evaluate
-from distill3r_core.stages.evaluate.truth import poses_of, read_test_data, read_validation
+from distill3r_core.stages.evaluate.truth import poses_of, read_test_data
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
-from distill3r_core.stages.train.folder import samples_of
-from distill3r_core.training.settings import TrainSettings
-
-SIZE = (28, 42)
-FRAMES, HELD_OUT = 8, 3
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A folder with a room, its manifest, its cache and a run of a student that learned nothing."""
-    home = tmp_path_factory.mktemp("home")
-    scene, intrinsics = build_scene(3), pinhole((56, 84))
-    poses = arc(scene, FRAMES, seed=3)
-    images, depths = zip(
-        *(render_view(scene, pose, intrinsics, (56, 84)) for pose in poses), strict=True
-    )
-    write_rgbd_scene(
-        home / "rooms/one", torch.stack(images), torch.stack(depths), poses, intrinsics
-    )
-    build_manifest(
-        ManifestSettings(
-            roots=(home / "rooms",), output=home / "data", views=3, stride=1,
-            val_frames=f"last:{HELD_OUT}",
-        )
-    )  # fmt: skip
-    build_cache(
-        CacheSettings(
-            manifest=home / "data/manifest.csv", output=home / "caches/teacher", size="28x42"
-        )
-    )
-    _save_run(home / "runs/tiny-001", home / "caches/teacher")
-    return home
-
-
-def _save_run(run, cache_path, *, pictures=None):
-    cache = TeacherCache(cache_path)
-    if pictures is None:
-        pictures = {p for name in cache.names("train") for p in cache.detail(name)["pictures"]}
-    torch.manual_seed(0)
-    student = build_student("tiny")
-    metadata = StudentMetadata(
-        preset="tiny",
-        spec=student.spec,
-        size=SIZE,
-        fit=Fit(size=SIZE).as_plain(),
-        pictures="pictures.txt",
-        processing=dict(cache.header.processing),
-        settings=config.as_plain(TrainSettings(cache=cache_path)),
-    )
-    save_student(run / "checkpoints/best/model.safetensors", student, metadata)
-    (run / "pictures.txt").write_text("".join(f"{p}\n" for p in sorted(pictures)))
-
-
-@pytest.fixture
-def here(home, monkeypatch):
-    """The same folder, as the current one."""
-    monkeypatch.chdir(home)
-    return home
-
-
-def _score(**values):
-    return evaluate(EvalSettings(device="cpu", **values))
 
 
 def test_the_truth_scores_zero_and_scale_one(here):
-    report = _score(data=here / "rooms", predict="truth", size="28x42")
+    report = score(data=here / "rooms", predict="truth", size="28x42")
     metrics = report.result["metrics"]
     assert metrics["acc"] == pytest.approx(0, abs=1e-4)
     assert metrics["comp"] == pytest.approx(0, abs=1e-4)
@@ -111,7 +47,7 @@ def test_the_truth_scores_zero_and_scale_one(here):
 
 
 def test_a_plane_is_the_constant_floor_and_needs_no_run(here):
-    report = _score(data=here / "rooms", predict="constant", size="28x42")
+    report = score(data=here / "rooms", predict="constant", size="28x42")
     floors = report.result["floors"]
     assert floors["constant_depth"] == report.result["metrics"]
     assert floors["mean_depth"] is None
@@ -151,11 +87,11 @@ def test_every_map_that_is_scored_is_told_so_that_the_time_left_is_known(here, t
 
 def test_a_run_brings_its_own_grid(here):
     with pytest.raises(ConfigError, match="28x42: tiny-001 brings its own grid"):
-        _score(data=here / "rooms", run=here / "runs/tiny-001", size="28x42")
+        score(data=here / "rooms", run=here / "runs/tiny-001", size="28x42")
 
 
 def test_training_frames_are_left_out_for_a_student_and_counted(here):
-    report = _score(data=here / "rooms")
+    report = score(data=here / "rooms")
     assert report.result["views"] == HELD_OUT
     assert report.result["seen_in_training"] == FRAMES - HELD_OUT
     assert report.result["grid"] == "28x42"
@@ -164,7 +100,7 @@ def test_training_frames_are_left_out_for_a_student_and_counted(here):
 
 
 def test_floors_know_more_the_more_they_were_told(here):
-    floors = _score(data=here / "rooms").result["floors"]
+    floors = score(data=here / "rooms").result["floors"]
     assert floors["mean_depth"]["acc"] < floors["constant_depth"]["acc"]
     assert floors["nearest_frame"]["acc"] < floors["constant_depth"]["acc"]
     # The depth teacher is metric, so maps of training frames have the right scale.
@@ -172,7 +108,7 @@ def test_floors_know_more_the_more_they_were_told(here):
 
 
 def test_the_mean_map_is_that_of_the_training_frames(here):
-    mean = _score(data=here / "rooms").result["floors"]["mean_depth"]
+    mean = score(data=here / "rooms").result["floors"]["mean_depth"]
     cache = TeacherCache(here / "caches/teacher")
     depth, mask = [], []
     for name in cache.names("train"):
@@ -200,81 +136,10 @@ def test_the_mean_map_is_that_of_the_training_frames(here):
 
 
 def test_truth_and_plane_leave_nothing_out_even_with_a_run(here):
-    report = _score(run=here / "runs/tiny-001", data=here / "rooms", predict="constant")
+    report = score(run=here / "runs/tiny-001", data=here / "rooms", predict="constant")
     assert report.result["views"] == FRAMES
     assert report.result["grid"] == "28x42"
     assert report.result["floors"]["mean_depth"] is not None
-
-
-def test_without_data_validation_samples_are_scored_against_the_teacher(here):
-    report = _score()
-    cache = TeacherCache(here / "caches/teacher")
-    assert [s["name"] for s in report.result["sequences"]] == cache.names("val")
-    assert report.result["published"] == {}
-    assert report.files[0].parent.name == "tiny-001-validation-table2"
-    truth = _score(predict="truth")
-    assert truth.result["metrics"]["acc"] == pytest.approx(0, abs=1e-4)
-
-
-def test_another_cache_at_the_runs_path_is_refused(here, tmp_path):
-    run, cache = tmp_path / "run", here / "caches/teacher"
-    _save_run(run, cache)
-    own = samples_of(TeacherCache(cache))
-    for samples, refused in ((own["samples"], False), ("another", True)):
-        record = {"finished": True, "identity": {"cache": {**own, "samples": samples}}}
-        (run / "run.json").write_text(json.dumps(record))
-        with pytest.raises(ConflictError, match="other samples") if refused else nullcontext():
-            _score(run=run, output=tmp_path / "result")
-
-
-def test_validation_views_that_were_trained_on_are_left_out(here, tmp_path):
-    path = here / "caches/teacher"
-    cache = TeacherCache(path)
-    pictures = [p for name in cache.names("val") for p in cache.detail(name)["pictures"]]
-    _save_run(tmp_path / "some", path, pictures=set(pictures[:1]))
-    report = _score(run=tmp_path / "some", output=tmp_path / "result")
-    assert report.result["seen_in_training"] == pictures.count(pictures[0])
-    assert report.result["views"] == len(pictures) - pictures.count(pictures[0])
-    _save_run(tmp_path / "all", path, pictures=set(pictures))
-    with pytest.raises(NothingUsableError, match="training frames"):
-        _score(run=tmp_path / "all", output=tmp_path / "other")
-
-
-def test_validation_samples_that_cannot_be_scored_are_failures(here, monkeypatch):
-    first, read = TeacherCache(here / "caches/teacher").names("val")[0], TeacherCache.read_into
-
-    def doubting(cache, name, views, buffers):
-        read(cache, name, views, buffers)
-        if name == first:
-            buffers.mask[:] = 0
-
-    monkeypatch.setattr(TeacherCache, "read_into", doubting)
-    failed, cache = [], TeacherCache(here / "caches/teacher")
-    truths = list(read_validation(cache, size=None, trained_on=frozenset(), failed=failed))
-    assert [one.item for one in failed] == [first]
-    assert [truth.name for truth in truths] == cache.names("val")[1:]
-
-
-def test_a_run_without_validation_samples_has_nothing_to_score(here, tmp_path):
-    build_manifest(
-        ManifestSettings(
-            roots=(here / "rooms",), output=tmp_path / "data", views=3, stride=1, val_scenes=0.0
-        )
-    )
-    build_cache(
-        CacheSettings(
-            manifest=tmp_path / "data/manifest.csv", output=tmp_path / "cache", size="28x42"
-        )
-    )
-    cache = TeacherCache(tmp_path / "cache")
-    if cache.names("val"):
-        pytest.fail("the manifest was asked to hold nothing out")
-    _save_run(tmp_path / "run", tmp_path / "cache")
-    with pytest.raises(NothingUsableError, match="no validation samples"):
-        _score(run=tmp_path / "run")
-    # All frames of the room were trained on.
-    with pytest.raises(NothingUsableError, match="among the run's training frames"):
-        _score(run=tmp_path / "run", data=here / "rooms")
 
 
 def test_frames_are_processed_as_the_runs_manifest_did(here, tmp_path):
@@ -289,15 +154,15 @@ def test_frames_are_processed_as_the_runs_manifest_did(here, tmp_path):
             manifest=tmp_path / "data/manifest.csv", output=tmp_path / "cache", size="28x42"
         )
     )
-    _save_run(tmp_path / "run", tmp_path / "cache")
-    report = _score(run=tmp_path / "run", data=here / "rooms", output=tmp_path / "out")
+    save_run(tmp_path / "run", tmp_path / "cache")
+    report = score(run=tmp_path / "run", data=here / "rooms", output=tmp_path / "out")
     # In any other form no frame would be known again.
     assert report.result["seen_in_training"] == FRAMES - HELD_OUT
 
 
 def test_scoring_again_is_done_already_and_other_settings_go_beside_it(here, tmp_path):
-    first = _score(data=here / "rooms", output=tmp_path / "mine")
-    again = _score(data=here / "rooms", output=tmp_path / "mine")
+    first = score(data=here / "rooms", output=tmp_path / "mine")
+    again = score(data=here / "rooms", output=tmp_path / "mine")
     assert not first.finished_before
     assert again.finished_before
     assert again.result == first.result
@@ -313,13 +178,13 @@ def test_scoring_again_is_done_already_and_other_settings_go_beside_it(here, tmp
 def test_other_weights_under_the_same_name_are_another_result(here, tmp_path, monkeypatch):
     shutil.copytree(here / "runs", tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
-    first = _score(data=here / "rooms")
+    first = score(data=here / "rooms")
     torch.manual_seed(1)
     student = build_student("tiny")
     fit = Fit(size=SIZE).as_plain()
     metadata = StudentMetadata(preset="tiny", spec=student.spec, size=SIZE, fit=fit)
     save_student(tmp_path / "runs/tiny-001/checkpoints/best/model.safetensors", student, metadata)
-    second = _score(data=here / "rooms")
+    second = score(data=here / "rooms")
     assert second.files[0].parent.name == first.files[0].parent.name + "-2"
 
 
@@ -355,7 +220,7 @@ def test_broken_frames_are_named_and_the_others_scored(here, tmp_path):
     shutil.copytree(here / "rooms", tmp_path / "rooms")
     (tmp_path / "rooms/one/pose/000002.txt").write_text("nan " * 16)
     Image.new("I;16", (84, 56)).save(tmp_path / "rooms/one/depth/000003.png")
-    report = _score(data=tmp_path / "rooms", predict="truth", size="28x42", output=tmp_path / "out")
+    report = score(data=tmp_path / "rooms", predict="truth", size="28x42", output=tmp_path / "out")
     assert report.result["views"] == FRAMES - 2
     assert {failure.item.rpartition("/")[2] for failure in report.failed} == {
         "000002.png",
@@ -378,12 +243,12 @@ def test_a_student_that_does_not_know_its_frames_says_so(here, tmp_path):
     fit = Fit(size=SIZE).as_plain()
     metadata = StudentMetadata(preset="tiny", spec=student.spec, size=SIZE, fit=fit)
     save_student(tmp_path / "lone.safetensors", student, metadata)
-    report = _score(run=tmp_path / "lone.safetensors", data=here / "rooms", output=tmp_path / "out")
+    report = score(run=tmp_path / "lone.safetensors", data=here / "rooms", output=tmp_path / "out")
     assert report.result["views"] == FRAMES
     assert any("not known" in note for note in report.notes)
     assert report.result["floors"]["mean_depth"] is None
     with pytest.raises(InputMissingError, match="does not say which cache"):
-        _score(run=tmp_path / "lone.safetensors")
+        score(run=tmp_path / "lone.safetensors")
 
 
 def test_nothing_to_score_says_what_is_needed(here, tmp_path):
@@ -391,24 +256,24 @@ def test_nothing_to_score_says_what_is_needed(here, tmp_path):
     for number in range(3):
         Image.new("RGB", (84, 56), (number, 9, 9)).save(tmp_path / f"photos/{number}.png")
     with pytest.raises(NothingUsableError, match="no depth") as caught:
-        _score(data=tmp_path / "photos", predict="truth")
+        score(data=tmp_path / "photos", predict="truth")
     assert "rgbd" in str(caught.value.hint)
 
 
 def test_what_is_not_there_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputMissingError):  # no run
-        _score()
+        score()
     with pytest.raises(InputMissingError):
-        _score(data=tmp_path / "nowhere", predict="truth")
+        score(data=tmp_path / "nowhere", predict="truth")
     with pytest.raises(ConfigError, match="did you mean 'table2'"):
-        _score(data=tmp_path, predict="truth", protocol="table3")
+        score(data=tmp_path, predict="truth", protocol="table3")
     with pytest.raises(ConfigError):
         config.validate(EvalSettings, {"predict": "nonsense"}, source="settings")
 
 
 def test_the_result_file_says_by_which_rules(here):
-    report = _score(data=here / "rooms", predict="truth", size="28x42")
+    report = score(data=here / "rooms", predict="truth", size="28x42")
     result = json.loads(report.files[0].read_text())
     assert result == report.result
     assert result["protocol"] == "table2"
@@ -437,7 +302,7 @@ def test_7_scenes_frames_are_those_whose_number_20_divides(data_dir, tmp_path, m
 
 
 def test_a_plane_on_the_kitchen_scores_what_was_measured_before(data_dir, tmp_path):
-    report = _score(
+    report = score(
         data=data_dir / "7scenes_kitchen", predict="constant", size="160x213", output=tmp_path / "o"
     )
     # 15.1 / 20.3 over all 140 frames of the sequence, by an independent program.

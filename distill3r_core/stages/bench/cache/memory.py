@@ -6,6 +6,9 @@ KIND is release or ring; prints bytes.
 
 import random
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -17,6 +20,7 @@ from distill3r_core.data.requests import Request
 from distill3r_core.stages.bench.cache.baseline import ReleaseSamples, release_loader
 
 _BATCHES = 4
+_INTERVAL = 0.01  # seconds between two looks
 
 
 def main(kind: str, folder: Path, views: int, batch: int, workers: int) -> int:
@@ -25,25 +29,52 @@ def main(kind: str, folder: Path, views: int, batch: int, workers: int) -> int:
     The page cache is left out: what was read from files is anybody's.
     """
     torch.set_num_threads(1)
-    before = peak = tree_memory()
-    if kind == "release":
-        folders = sorted(path.parent for path in folder.rglob("consolidated.npz"))
-        data = ReleaseSamples(folders, views, views)
-        for held in release_loader(data, batch=batch, batches=_BATCHES, workers=workers):
-            peak = max(peak, tree_memory())
-            del held
-    else:
-        cache = TeacherCache(folder)
-        every = tuple(range(views))
-        rng = random.Random(0)
-        wanted = [
-            [Request(n, every) for n in rng.choices(cache.names(), k=batch)]
-            for _ in range(_BATCHES)
-        ]
-        with RingLoader(cache, threads=workers) as loader:
-            for _ in loader.batches(wanted):
-                peak = max(peak, tree_memory())
-    return peak - before
+    before = tree_memory()
+    with Watch() as watch:
+        if kind == "release":
+            folders = sorted(path.parent for path in folder.rglob("consolidated.npz"))
+            data = ReleaseSamples(folders, views, views)
+            for held in release_loader(data, batch=batch, batches=_BATCHES, workers=workers):
+                del held
+        else:
+            cache = TeacherCache(folder)
+            every = tuple(range(views))
+            rng = random.Random(0)
+            wanted = [
+                [Request(n, every) for n in rng.choices(cache.names(), k=batch)]
+                for _ in range(_BATCHES)
+            ]
+            with RingLoader(cache, threads=workers) as loader:
+                for _ in loader.batches(wanted):
+                    pass
+    return watch.peak - before
+
+
+class Watch:
+    """The highest memory while its block runs, looked at all the time.
+
+    Workers hold the most between two batches: who looks when one arrives sees what is left of it.
+    """
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._over = threading.Event()
+        self._pool = ThreadPoolExecutor(1)
+
+    def __enter__(self) -> "Watch":
+        self._looking = self._pool.submit(self._look)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._pool.shutdown()
+        self._looking.result()  # what went wrong in there is not to be missed
+
+    def _look(self) -> None:
+        while True:
+            self.peak = max(self.peak, tree_memory())
+            if self._over.wait(_INTERVAL):
+                return
 
 
 def tree_memory() -> int:
@@ -55,8 +86,10 @@ def tree_memory() -> int:
 def _own(process: psutil.Process) -> int:
     try:
         text = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
-    except FileNotFoundError:
-        return process.memory_full_info().uss
+    except (FileNotFoundError, ProcessLookupError):  # another system, or it has ended meanwhile
+        with suppress(psutil.NoSuchProcess):
+            return process.memory_full_info().uss
+        return 0
     lines = [line.split() for line in text.splitlines()]
     return sum(int(n) * 1024 for name, n, *_ in lines if name in ("Pss_Anon:", "Pss_Shmem:"))
 

@@ -1,0 +1,68 @@
+"""A room, its manifest, its cache and a student, for `eval` to score."""
+
+import torch
+
+from distill3r_core import config
+from distill3r_core.cache.store import TeacherCache
+from distill3r_core.io.fit import Fit
+from distill3r_core.io.rgbd import write_rgbd_scene
+from distill3r_core.models import build_student
+from distill3r_core.models.checkpoint import save_student
+from distill3r_core.models.metadata import StudentMetadata
+from distill3r_core.scenes import arc, build_scene, pinhole, render_view
+from distill3r_core.stages.cache import CacheSettings, build_cache
+from distill3r_core.stages.evaluate import EvalSettings, evaluate
+from distill3r_core.stages.manifest import ManifestSettings, build_manifest
+from distill3r_core.training.settings import TrainSettings
+
+SIZE = (28, 42)
+FRAMES, HELD_OUT = 8, 3
+
+
+def make_home(home):
+    """A folder with a room, its manifest, its cache and a run of a student that learned nothing."""
+    scene, intrinsics = build_scene(3), pinhole((56, 84))
+    poses = arc(scene, FRAMES, seed=3)
+    images, depths = zip(
+        *(render_view(scene, pose, intrinsics, (56, 84)) for pose in poses), strict=True
+    )
+    write_rgbd_scene(
+        home / "rooms/one", torch.stack(images), torch.stack(depths), poses, intrinsics
+    )
+    build_manifest(
+        ManifestSettings(
+            roots=(home / "rooms",), output=home / "data", views=3, stride=1,
+            val_frames=f"last:{HELD_OUT}",
+        )
+    )  # fmt: skip
+    build_cache(
+        CacheSettings(
+            manifest=home / "data/manifest.csv", output=home / "caches/teacher", size="28x42"
+        )
+    )
+    save_run(home / "runs/tiny-001", home / "caches/teacher")
+
+
+def save_run(run, cache_path, *, pictures=None):
+    """A run of a `tiny` student that learned nothing from a cache's training frames."""
+    cache = TeacherCache(cache_path)
+    if pictures is None:
+        pictures = {p for name in cache.names("train") for p in cache.detail(name)["pictures"]}
+    torch.manual_seed(0)
+    student = build_student("tiny")
+    metadata = StudentMetadata(
+        preset="tiny",
+        spec=student.spec,
+        size=SIZE,
+        fit=Fit(size=SIZE).as_plain(),
+        pictures="pictures.txt",
+        processing=dict(cache.header.processing),
+        settings=config.as_plain(TrainSettings(cache=cache_path)),
+    )
+    save_student(run / "checkpoints/best/model.safetensors", student, metadata)
+    (run / "pictures.txt").write_text("".join(f"{p}\n" for p in sorted(pictures)))
+
+
+def score(**values):
+    """`evaluate` on the CPU."""
+    return evaluate(EvalSettings(device="cpu", **values))

@@ -1,0 +1,88 @@
+"""`eval` without `--data`: the run's validation samples, against its cache."""
+
+import json
+from contextlib import nullcontext
+
+import pytest
+from scored_room import save_run, score
+
+from distill3r_core.cache.store import TeacherCache
+from distill3r_core.errors import (
+    ConflictError,
+    NothingUsableError,
+)
+from distill3r_core.stages.cache import CacheSettings, build_cache
+from distill3r_core.stages.evaluate.truth import read_validation
+from distill3r_core.stages.manifest import ManifestSettings, build_manifest
+from distill3r_core.stages.train.folder import samples_of
+
+
+def test_without_data_validation_samples_are_scored_against_the_teacher(here):
+    report = score()
+    cache = TeacherCache(here / "caches/teacher")
+    assert [s["name"] for s in report.result["sequences"]] == cache.names("val")
+    assert report.result["published"] == {}
+    assert report.files[0].parent.name == "tiny-001-validation-table2"
+    truth = score(predict="truth")
+    assert truth.result["metrics"]["acc"] == pytest.approx(0, abs=1e-4)
+
+
+def test_another_cache_at_the_runs_path_is_refused(here, tmp_path):
+    run, cache = tmp_path / "run", here / "caches/teacher"
+    save_run(run, cache)
+    own = samples_of(TeacherCache(cache))
+    for samples, refused in ((own["samples"], False), ("another", True)):
+        record = {"finished": True, "identity": {"cache": {**own, "samples": samples}}}
+        (run / "run.json").write_text(json.dumps(record))
+        with pytest.raises(ConflictError, match="other samples") if refused else nullcontext():
+            score(run=run, output=tmp_path / "result")
+
+
+def test_validation_views_that_were_trained_on_are_left_out(here, tmp_path):
+    path = here / "caches/teacher"
+    cache = TeacherCache(path)
+    pictures = [p for name in cache.names("val") for p in cache.detail(name)["pictures"]]
+    save_run(tmp_path / "some", path, pictures=set(pictures[:1]))
+    report = score(run=tmp_path / "some", output=tmp_path / "result")
+    assert report.result["seen_in_training"] == pictures.count(pictures[0])
+    assert report.result["views"] == len(pictures) - pictures.count(pictures[0])
+    save_run(tmp_path / "all", path, pictures=set(pictures))
+    with pytest.raises(NothingUsableError, match="training frames"):
+        score(run=tmp_path / "all", output=tmp_path / "other")
+
+
+def test_validation_samples_that_cannot_be_scored_are_failures(here, monkeypatch):
+    first, read = TeacherCache(here / "caches/teacher").names("val")[0], TeacherCache.read_into
+
+    def doubting(cache, name, views, buffers):
+        read(cache, name, views, buffers)
+        if name == first:
+            buffers.mask[:] = 0
+
+    monkeypatch.setattr(TeacherCache, "read_into", doubting)
+    failed, cache = [], TeacherCache(here / "caches/teacher")
+    truths = list(read_validation(cache, size=None, trained_on=frozenset(), failed=failed))
+    assert [one.item for one in failed] == [first]
+    assert [truth.name for truth in truths] == cache.names("val")[1:]
+
+
+def test_a_run_without_validation_samples_has_nothing_to_score(here, tmp_path):
+    build_manifest(
+        ManifestSettings(
+            roots=(here / "rooms",), output=tmp_path / "data", views=3, stride=1, val_scenes=0.0
+        )
+    )
+    build_cache(
+        CacheSettings(
+            manifest=tmp_path / "data/manifest.csv", output=tmp_path / "cache", size="28x42"
+        )
+    )
+    cache = TeacherCache(tmp_path / "cache")
+    if cache.names("val"):
+        pytest.fail("the manifest was asked to hold nothing out")
+    save_run(tmp_path / "run", tmp_path / "cache")
+    with pytest.raises(NothingUsableError, match="no validation samples"):
+        score(run=tmp_path / "run")
+    # All frames of the room were trained on.
+    with pytest.raises(NothingUsableError, match="among the run's training frames"):
+        score(run=tmp_path / "run", data=here / "rooms")
