@@ -150,7 +150,7 @@ class NoteOnly:
 
     silent: bool = False
 
-    def begin(self, label: str, *, total: int | None, unit: str) -> None:
+    def begin(self, label: str, *, total: int | None, unit: str, done: int = 0) -> None:
         """Nothing is drawn."""
 
     def advance(self, steps: int = 1, **figures: float | str) -> None:
@@ -171,16 +171,18 @@ class PlainProgress:
     _unit: str = ""
     _total: int | None = None
     _done: int = 0
+    _before: int = 0
     _said: int = -1
     _last: float = 0.0
     _start: float = 0.0
     _figures: dict[str, float | str] = field(default_factory=dict)
 
-    def begin(self, label: str, *, total: int | None, unit: str) -> None:
+    def begin(self, label: str, *, total: int | None, unit: str, done: int = 0) -> None:
         """A phase starts."""
         self.finish()
         self._label, self._total, self._unit = label, total, unit
-        self._done, self._said, self._figures = 0, -1, {}
+        self._done = self._before = done
+        self._said, self._figures = -1, {}
         self._start = self._last = time.monotonic()
 
     def advance(self, steps: int = 1, **figures: float | str) -> None:
@@ -205,11 +207,12 @@ class PlainProgress:
     def _print(self) -> None:
         self._last, self._said = time.monotonic(), self._done
         count = f"{self._done}" if self._total is None else f"{self._done}/{self._total}"
-        rate = self._done / max(time.monotonic() - self._start, 1e-9)
+        made = self._done - self._before
+        rate = made / max(time.monotonic() - self._start, 1e-9)
         parts = [f"{self._label} {count} {self._unit}", f"{rate:.3g} {self._unit}/s"]
         figures = self._figures.items()
         parts += [f"{name.replace('_', ' ')} {_figure(value)}" for name, value in figures]
-        if self._total is not None and 0 < self._done < self._total:
+        if self._total is not None and made > 0 and self._done < self._total:
             parts.append(f"{duration(round((self._total - self._done) / rate))} left")
         self.console.print(_escape(" · ".join(parts)), soft_wrap=True, highlight=False)
 
@@ -241,12 +244,12 @@ class LiveProgress:
         self._unit = ""
         self._figures: dict[str, float | str] = {}
 
-    def begin(self, label: str, *, total: int | None, unit: str) -> None:
+    def begin(self, label: str, *, total: int | None, unit: str, done: int = 0) -> None:
         """A phase starts."""
         if self._task is not None:
             self._bars.stop_task(self._task)
         self._unit, self._figures = unit, {}
-        self._task = self._bars.add_task(_escape(label), total=total, rate="")
+        self._task = self._bars.add_task(_escape(label), total=total, completed=done, rate="")
 
     def advance(self, steps: int = 1, **figures: float | str) -> None:
         """Steps are done."""

@@ -53,8 +53,15 @@ class Report:
 class Progress(Protocol):
     """Where a stage reports to. The command line draws it; from Python, `Silent` is the default."""
 
-    def begin(self, label: str, *, total: int | None, unit: str) -> None:
-        """A phase starts; the one before it is over. `total` None: its length is unknown."""
+    def begin(self, label: str, *, total: int | None, unit: str, done: int = 0) -> None:
+        """A phase starts; the one before it is over.
+
+        Args:
+            label: Its name.
+            total: Its length in units; None: unknown.
+            unit: What is counted.
+            done: Units that were done in an earlier run, and say nothing of this one's speed.
+        """
         ...
 
     def advance(self, steps: int = 1, **figures: float | str) -> None:
@@ -72,7 +79,7 @@ class Silent:
 
     notes: list[str] = field(default_factory=list)
 
-    def begin(self, label: str, *, total: int | None, unit: str) -> None:
+    def begin(self, label: str, *, total: int | None, unit: str, done: int = 0) -> None:
         """Ignore the phase."""
 
     def advance(self, steps: int = 1, **figures: float | str) -> None:

@@ -46,8 +46,7 @@ class Loop:
             OutOfMemoryError: One sample alone does not fit.
         """
         parts, state = self.parts, self.state
-        self.progress.begin("train", total=parts.steps, unit="steps")
-        self.progress.advance(state.step)
+        self.progress.begin("train", total=parts.steps, unit="steps", done=state.step)
         self._saved, self._kept = state.step, state_as_plain(state)
         ending = self._catch_up()
         if ending is None:

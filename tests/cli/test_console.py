@@ -1,14 +1,17 @@
 """What a script can rely on, whatever the command: streams, JSON, statuses."""
 
+import io
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import typer
 from PIL import Image
+from rich.console import Console
 
 from distill3r_cli import console, exits, options
 from distill3r_core import errors
@@ -226,3 +229,16 @@ def test_an_option_before_a_siblings_name_is_refused_and_not_dropped(group):
         tree(["--resume", "info"], standalone_mode=False)
     with pytest.raises(typer.BadParameter, match="--json"):
         tree(["--json", "info"], standalone_mode=False)
+
+
+def test_what_an_earlier_run_did_says_nothing_of_the_speed():
+    said = io.StringIO()
+    shown = console.PlainProgress(Console(file=said, width=200))
+    shown.begin("train", total=10_000, unit="steps", done=5000)
+    time.sleep(0.2)
+    shown.advance(2)
+    shown.finish()
+    count, rate, left = said.getvalue().split(" · ")
+    assert count == "train 5002/10000 steps"
+    assert 1 < float(rate.split()[0]) <= 10
+    assert left.strip().endswith("left")

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,12 @@ _OURS = (
     RECORD, CONFIG, LOG, LOSS_PICTURE, PREDICTIONS, PICTURES,
     metrics.FILE, checkpoints.FOLDER, faults.FOLDER, board.FOLDER,
 )  # fmt: skip
+
+
+def resume_command(run: Path) -> str:
+    """What goes on with a run, whatever options it was started with."""
+    name = shlex.quote(str(run))
+    return f"distill3r train --resume -o {name} --config {shlex.quote(str(run / CONFIG))}"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from distill3r_core.stages.train.folder import (
     PREDICTIONS,
     RECORD,
     RunFolder,
+    resume_command,
 )
 from distill3r_core.training import checkpoints
 from distill3r_core.training.metrics import FILE as METRICS
@@ -72,7 +73,7 @@ def _report(
     if before:
         notes.append(f"{run} is finished: nothing was done")
     if ending == "time":
-        notes.append(f"--max-hours reached; go on with `distill3r train --resume -o {quoted}`")
+        notes.append(f"--max-hours reached; go on with `{resume_command(run)}`")
     if ending == "patience":
         notes.append("stopped early: the held-out loss got no better")
     notes.append(f"next: `distill3r eval {quoted}` · `distill3r infer PHOTOS --ply -m {quoted}`")

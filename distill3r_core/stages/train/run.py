@@ -32,6 +32,7 @@ from distill3r_core.stages.train.folder import (
     identity_of,
     is_ours,
     open_run,
+    resume_command,
 )
 from distill3r_core.stages.train.report import Noting, figures, finished_report, report, spell
 from distill3r_core.stages.train.student import Start, start_student, take_up
@@ -227,7 +228,12 @@ def _train(
     _warn_of_warmup(settings, steps, progress)
     log = _open_log(settings, folder, after=state.step) if world.leads else None
     with interrupts_between_steps() as wish, closing(log) if log else nullcontext():
-        ending = Loop(parts, state, Teller(parts, state, log, progress), progress).run(wish)
+        try:
+            ending = Loop(parts, state, Teller(parts, state, log, progress), progress).run(wish)
+        except KeyboardInterrupt:
+            command = resume_command(folder.path)
+            progress.note(f"interrupted after step {state.step}; go on with `{command}`")
+            raise
     if world.leads:
         save_loss_chart(folder.path / LOSS_PICTURE, folder.path / METRICS)
         if parts.held_out is not None:

@@ -70,8 +70,8 @@ def test_every_map_that_is_scored_is_told_so_that_the_time_left_is_known(here, t
     class Told(Silent):
         total, done = None, 0
 
-        def begin(self, label, *, total, unit):
-            self.total, self.done = total, 0
+        def begin(self, label, *, total, unit, done=0):
+            self.total, self.done = total, done
 
         def advance(self, steps=1, **figures):
             self.done += steps

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -150,11 +151,16 @@ def test_interrupted_it_checkpoints_the_last_step_and_resumes_bit_identical(
     assert kept is not None
     told = (run / "metrics.jsonl").read_text().count("gradient_norm")
     assert kept.step == told  # nothing was lost
+    said = (tmp_path / "log").read_text()
+    again = f"distill3r train --resume -o {run} --config {run}/config.yaml"
+    assert f"interrupted after step {told}; go on with `{again}`" in said
     if damaged:
         data = bytearray(kept.model.read_bytes())
         data[-100] ^= 1
         kept.model.write_bytes(data)
-    text = Process(command(cache, run, "--resume"), tmp_path / "log").end().replace("\n", "")
+    # What was told to go on with is what a user types.
+    typed = [sys.executable, "-m", "distill3r_cli", *shlex.split(again)[1:]]
+    text = Process(typed, tmp_path / "log").end().replace("\n", "")
     assert (f"{kept.folder.name}/model.safetensors is damaged" in text) is damaged
     assert_same_run(run, whole[1])
 
