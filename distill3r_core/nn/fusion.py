@@ -88,7 +88,7 @@ class Fusion(nn.Module):
         with self.kernels(tokens.device):
             for number, block in enumerate(self.blocks, start=1):
                 assert isinstance(block, Block)
-                fresh = number == 1 or kept.get(number - 1) is not state
+                fresh = kept.get(number - 1) is not state
                 state = run_block(block, state, overwrite=fresh, recompute=recompute)
                 if number in wanted and number < len(self.blocks):
                     kept[number] = self._kept(state)

@@ -106,6 +106,13 @@ def test_chunks_slices_and_the_host_change_nothing(student, monkeypatch):
     assert_same(student(images, head_chunk=2, host=True), wanted)
 
 
+def test_slices_do_not_write_over_what_was_kept_in_a_lower_precision(monkeypatch):
+    student, images = lower_precision(build_student("tiny").eval()), torch.rand(1, 5, 3, 28, 42)
+    wanted = student(images)
+    monkeypatch.setitem(sliced.SLICE, "cpu", 7)
+    assert error_of(student(images), wanted) < 0.01  # products of other sizes round otherwise
+
+
 def test_random_numbers_of_views_follow_their_generator(student):
     images = torch.rand(1, 4, 3, 14, 28)
 
