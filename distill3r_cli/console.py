@@ -360,11 +360,13 @@ def _write_to_nobody() -> None:
 def _stdout() -> "Console":
     from rich.console import Console
 
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:  # Rich's own would exit with 1
+            _write_to_nobody()
+
     # A pipe has no width: tables must not be cut to 80 columns there.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
-    console = Console(no_color=_session.no_color or None, width=width)
-    console.on_broken_pipe = _write_to_nobody  # type: ignore[method-assign]  # it would exit with 1
-    return console
+    return Piped(no_color=_session.no_color or None, width=width)
 
 
 def _stderr() -> "Console":
