@@ -17,6 +17,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,9 +26,10 @@ import lmdb
 from distill3r_core.allocator import keep_freed_memory
 from distill3r_core.disk import NO_ROOM, refusal
 from distill3r_core.errors import DamageError, DiskFullError
+from distill3r_core.files import replacing
 
 DATA = "data.mdb"
-READERS = "lock.mdb"  # LMDB's table of readers, made before the data
+READERS = "lock.mdb"  # LMDB's table of readers, made when the data is first opened
 
 _MAP_SIZE = 1 << 40  # address space only; a file never outgrows it
 _SMALL_MAP = 1 << 24  # for an empty file, where address space is limited
@@ -104,10 +106,8 @@ class Database:
     @classmethod
     def create(cls, folder: Path) -> "Database":
         """The database in a folder, made where there is none, and open for writing."""
-        folder.mkdir(parents=True, exist_ok=True)
         if not (folder / DATA).exists():
-            with _writing_to(folder):
-                _make(folder)
+            _make(folder)
         database = cls.at(folder)
         database.open_for_writing()
         return database
@@ -295,12 +295,18 @@ os.register_at_fork(
 
 
 def _make(folder: Path) -> None:
-    """An empty database of engine 0.9, which any tool of the last ten years can read."""
+    """An empty database of engine 0.9, which any tool of the last ten years can read.
+
+    LMDB makes the file first and fills it then; another rank's reader must not see it between, nor
+    may a kill leave it so.
+    """
     size = _MAP_SIZE if _unlimited() else _SMALL_MAP
-    if int(lmdb.__version__.split(".")[0]) >= 3:
-        lmdb.open(str(folder), map_size=size, lib_version=0).close()
-    else:
-        lmdb.open(str(folder), map_size=size).close()
+    with replacing(folder / DATA, durable=True) as beside, _writing_to(folder):
+        one_file = partial(lmdb.open, str(beside), map_size=size, subdir=False, lock=False)
+        if int(lmdb.__version__.split(".")[0]) >= 3:
+            one_file(lib_version=0).close()
+        else:
+            one_file().close()
 
 
 @contextmanager

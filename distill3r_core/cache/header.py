@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill3r_core import config
-from distill3r_core.disk import disk_errors
 from distill3r_core.errors import CacheError, ConfigError, ConflictError, InputMissingError
+from distill3r_core.files import write_text
 
 FORMAT_VERSION = 1
 HEADER = "cache.json"
@@ -164,16 +164,7 @@ def _write(path: Path, header: CacheHeader) -> None:
     del values["plan"]
     head = json.dumps(values, indent=1, ensure_ascii=False).rstrip("\n}")
     text = f'{head},\n "plan": [\n  {plan}\n ]\n}}\n'
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with disk_errors(path):
-        try:
-            with beside.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+    write_text(path, text, durable=True)
 
 
 @contextmanager

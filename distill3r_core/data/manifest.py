@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args
 
 from distill3r_core.data.sampling import RELEASE, windows
 from distill3r_core.errors import ConfigError, InputMissingError, NothingUsableError
+from distill3r_core.files import write_text
 from distill3r_core.io.depth import DepthFormat
-from distill3r_core.io.files import write_text
 from distill3r_core.types import Unit
 
 Split = Literal["train", "val"]

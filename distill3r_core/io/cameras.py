@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from distill3r_core.errors import FailedError
-from distill3r_core.io.files import write_text
+from distill3r_core.files import write_text
 
 FRAME = "OpenCV axes (x right, y down, z forward) of the first view's camera"
 _KEYS = ("name", "size", "intrinsics", "world_from_cam")

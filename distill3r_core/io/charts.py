@@ -9,7 +9,7 @@ from typing import Literal
 
 from PIL import Image, ImageDraw, ImageFont
 
-from distill3r_core.io.files import replacing
+from distill3r_core.files import replacing
 
 Scale = Literal["linear", "log"]
 Number = float | int

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill3r_core.errors import DamageError
-from distill3r_core.io.files import write_text
+from distill3r_core.files import write_text
 
 STATE = "state.json"
 FILES = "files"  # its key for the checksums, by the file's name

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
+from distill3r_core.files import replacing
 from distill3r_core.io.cameras import Camera
-from distill3r_core.io.files import replacing
 from distill3r_core.io.ply import Cloud
 
 _PINHOLE = 1  # COLMAP's number of the model

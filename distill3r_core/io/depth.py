@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt16
 from PIL import Image, UnidentifiedImageError
 
 from distill3r_core.errors import ImageError
-from distill3r_core.io.files import replacing
+from distill3r_core.files import replacing
 from distill3r_core.types import Unit
 
 DepthFormat = Literal["png16mm", "npy32"]

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from distill3r_core.disk import disk_errors
 from distill3r_core.errors import WeightsError
-from distill3r_core.io.files import write_text
+from distill3r_core.files import write_text
 
 _BLOCK = 2**18
 _TIMEOUT = 30.0  # seconds without an answer

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from trimesh.path import Path3D
 from trimesh.path.entities import Line
 
+from distill3r_core.files import replacing
 from distill3r_core.io.cameras import Camera
-from distill3r_core.io.files import replacing
 from distill3r_core.io.nerfstudio import OPENGL_FROM_OPENCV
 from distill3r_core.io.ply import Cloud
 

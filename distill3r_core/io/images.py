@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from distill3r_core.errors import ImageError
-from distill3r_core.io.files import replacing
+from distill3r_core.files import replacing
 
 EXTENSIONS = frozenset(
     f".{name}"

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from distill3r_core.io.files import replacing, write_text
+from distill3r_core.files import replacing, write_text
 
 _MOST = 65535
 

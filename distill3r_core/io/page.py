@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
+from distill3r_core.files import write_text
 from distill3r_core.io.cameras import Camera
-from distill3r_core.io.files import write_text
 from distill3r_core.io.glb import FRUSTUM_EDGES, frustum, frustum_length
 from distill3r_core.io.ply import Cloud
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from plyfile import PlyData, PlyElement, PlyParseError
 
 from distill3r_core.errors import FailedError
-from distill3r_core.io.files import replacing
+from distill3r_core.files import replacing
 
 _VERTEX = np.dtype(
     [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")]

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from distill3r_core.io.files import replacing
+from distill3r_core.files import replacing
 
 Rgb = UInt8[np.ndarray, "_ _ 3"]
 

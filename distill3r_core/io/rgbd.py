@@ -7,8 +7,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from distill3r_core.files import replacing, write_text
 from distill3r_core.io.depth import write_depth
-from distill3r_core.io.files import replacing, write_text
 
 DIGITS = 6  # of a frame's number in its file names
 

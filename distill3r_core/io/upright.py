@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from distill3r_core.io.files import replacing
+from distill3r_core.files import replacing
 
 _ORIENTATION = 0x0112
 _QUALITY = 95

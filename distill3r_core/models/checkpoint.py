@@ -9,8 +9,8 @@ from torch import Tensor
 from distill3r_core import paths
 from distill3r_core.disk import disk_errors
 from distill3r_core.errors import DamageError, InputMissingError, WeightsError
+from distill3r_core.files import replacing
 from distill3r_core.io.checksums import STATE, check_file, read_state
-from distill3r_core.io.files import replacing
 from distill3r_core.io.weights import check_names, read_tensors
 from distill3r_core.models.build import build_from_spec
 from distill3r_core.models.metadata import SCHEMA, StudentMetadata

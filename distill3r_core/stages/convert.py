@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from distill3r_core.errors import ConfigError, ConflictError
-from distill3r_core.io.files import replacing
+from distill3r_core.files import replacing
 from distill3r_core.io.weights import check_names
 from distill3r_core.models.build import expected_tensors
 from distill3r_core.models.checkpoint import LIGHTNING_SUFFIXES, read_student, save_weights

@@ -8,7 +8,7 @@ from typing import Any
 
 from distill3r_core import config
 from distill3r_core.errors import ConflictError
-from distill3r_core.io.files import write_text
+from distill3r_core.files import write_text
 
 RECORD = "run.json"  # in every result folder: identity, machine, figures
 STARTED = ".started.json"  # until the record is there: whose half-written result this is

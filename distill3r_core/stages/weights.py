@@ -10,8 +10,8 @@ from typing import Any
 from distill3r_core import paths
 from distill3r_core.disk import disk_errors
 from distill3r_core.errors import WeightsError
+from distill3r_core.files import write_text
 from distill3r_core.io.download import download, hash_of
-from distill3r_core.io.files import write_text
 from distill3r_core.models.weights import DUNE_FILES, PublishedFile, missing
 from distill3r_core.registry import Registry
 from distill3r_core.report import Progress, Report, Silent, Table

@@ -17,6 +17,7 @@ import torch
 
 from distill3r_core.disk import disk_errors
 from distill3r_core.errors import DamageError
+from distill3r_core.files import replacing, write_text
 from distill3r_core.io.checksums import (
     FILES,
     STATE,
@@ -25,7 +26,6 @@ from distill3r_core.io.checksums import (
     read_state,
     write_state,
 )
-from distill3r_core.io.files import replacing, write_text
 
 FOLDER = "checkpoints"
 MODEL, OPTIMIZER = "model.safetensors", "optimizer.pt"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from distill3r_core.data.batches import Batch, Draw
-from distill3r_core.io.files import replacing, write_text
+from distill3r_core.files import replacing, write_text
 from distill3r_core.types import TeacherTargets
 
 FOLDER = "nan"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distill3r_core.disk import disk_errors
-from distill3r_core.io.files import write_text
+from distill3r_core.files import write_text
 from distill3r_core.training.board import Board
 
 FILE = "metrics.jsonl"

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from distill3r_core.errors import DiskFullError
-from distill3r_core.io.files import write_text
+from distill3r_core.files import write_text
 
 
 def test_a_failed_write_leaves_what_was_there_and_no_litter(tmp_path):

@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from distill3r_core import config, paths
 from distill3r_core.config import STRICT
 from distill3r_core.errors import OutOfMemoryError
-from distill3r_core.io.files import write_text
+from distill3r_core.files import write_text
 from distill3r_core.profiling import pick_device
 from distill3r_core.report import Progress, Report, Silent, Table
 from distill3r_core.stages.bench.measure import MEASURED, NO_MEMORY

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distill3r_core.files import write_text
 from distill3r_core.io.charts import Line, save_line_chart
-from distill3r_core.io.files import write_text
 from distill3r_core.report import Report, Table
 from distill3r_core.stages import outputs
 from distill3r_core.stages.bench.measure import MEASURED, SKIPPED

@@ -25,7 +25,7 @@ from distill3r_core.evaluation.scores import (
     score_sequence,
     units,
 )
-from distill3r_core.io.files import write_text
+from distill3r_core.files import write_text
 from distill3r_core.paths import RESULTS, RUNS, newest_run
 from distill3r_core.profiling import OutOfRoom, machine, memory_limits, pick_device
 from distill3r_core.report import Failure, Progress, Report, Silent

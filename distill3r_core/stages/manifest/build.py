@@ -15,7 +15,7 @@ from distill3r_core.data.manifest import Row, manifest_text
 from distill3r_core.data.process import Processing
 from distill3r_core.data.sampling import PolicyName
 from distill3r_core.errors import ConfigError, ConflictError, InputMissingError
-from distill3r_core.io.files import write_text
+from distill3r_core.files import write_text
 from distill3r_core.io.images import LEAST_SIDE
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.manifest import record

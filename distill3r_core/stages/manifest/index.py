@@ -12,7 +12,7 @@ from distill3r_core.data.layouts.base import Frame
 from distill3r_core.data.views import INDEX, Stamp
 from distill3r_core.disk import disk_errors
 from distill3r_core.errors import ConflictError, RequestError
-from distill3r_core.io.files import write_text
+from distill3r_core.files import write_text
 
 _LOCK = ".lock"
 

@@ -14,7 +14,7 @@ from distill3r_core.data.layouts.base import Refused, shown
 from distill3r_core.data.manifest import Row, read_rows
 from distill3r_core.data.process import RECORD, Processing
 from distill3r_core.errors import ConflictError
-from distill3r_core.io.files import write_text
+from distill3r_core.files import write_text
 
 MANIFEST, REJECTED = "manifest.csv", "rejected.csv"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from distill3r_core.data.layouts.base import Frame, Refused, Scan, Scene, frame_key
 from distill3r_core.errors import ImageError
-from distill3r_core.io.files import write_text
+from distill3r_core.files import write_text
 from distill3r_core.io.images import write_picture
 from distill3r_core.io.video import read_frames
 from distill3r_core.report import Progress

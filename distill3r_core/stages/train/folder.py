@@ -15,7 +15,7 @@ from typing import Any
 from distill3r_core import config, paths
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.errors import ConflictError
-from distill3r_core.io.files import write_text
+from distill3r_core.files import write_text
 from distill3r_core.training import board, checkpoints, faults, metrics
 from distill3r_core.training.distributed import World
 from distill3r_core.training.settings import FREE_TO_CHANGE, TrainSettings

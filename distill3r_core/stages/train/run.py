@@ -13,7 +13,7 @@ from distill3r_core import config
 from distill3r_core.cache.header import CacheHeader
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.errors import CacheError, NothingUsableError
-from distill3r_core.io.files import write_text
+from distill3r_core.files import write_text
 from distill3r_core.io.fit import Fit
 from distill3r_core.losses import DistillationLoss
 from distill3r_core.models.checkpoint import save_student

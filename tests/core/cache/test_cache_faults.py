@@ -22,7 +22,7 @@ from cache_material import a_header, fill, pictures, rgbd_manifest, smooth_targe
 
 from distill3r_core.cache.database import DATA, check_length
 from distill3r_core.cache.sample_codec import EncodedSample, SampleEncoder
-from distill3r_core.cache.shard import ShardReader, shard_folders
+from distill3r_core.cache.shard import ShardReader, ShardWriter, shard_folders
 from distill3r_core.cache.store import CacheWriter, TeacherCache
 from distill3r_core.data.manifest import read_manifest
 from distill3r_core.errors import DamageError, DiskFaultError, DiskFullError
@@ -132,6 +132,22 @@ def test_a_reader_and_a_writer_of_a_cut_file_end_with_an_error_and_no_crash(tmp_
         TeacherCache(tmp_path).names()
     with pytest.raises(DamageError):
         CacheWriter(tmp_path, a_header())
+
+
+def test_nobody_ever_sees_a_database_that_is_half_made(tmp_path):
+    count = 300
+
+    def work() -> None:
+        for number in range(count):
+            ShardWriter(tmp_path / f"{number}").close()
+
+    child = in_child(work)
+    for number in range(count):
+        data = tmp_path / f"{number}" / DATA
+        while not data.exists():
+            pass
+        check_length(data)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_writer_never_leaves_a_file_shorter_than_its_pages_say(tmp_path, encoded):

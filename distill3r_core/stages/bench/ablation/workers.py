@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from distill3r_core.errors import DamageError, Distill3rError, FailedError, OutOfMemoryError
-from distill3r_core.io.files import write_text
+from distill3r_core.files import write_text
 from distill3r_core.profiling import OutOfRoom, memory_limits
 from distill3r_core.stages.bench.ablation.student import Trial, run_trial
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from distill3r_core.files import replacing, write_text
 from distill3r_core.io.charts import COLORS, INK, PAPER
-from distill3r_core.io.files import replacing, write_text
 from distill3r_core.report import Report, Table
 
 RECORD, CHART = "bench-cache.json", "bench-cache.png"
