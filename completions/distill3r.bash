@@ -73,10 +73,10 @@ _distill3r() {
             options="--views --size --preset --model -m --compare --budget --precision --output -o --device --seed --overwrite --config --set --print-config --json -q --quiet -v --verbose --debug --no-color -h --help"
             commands="cache gates train ablation" ;;
         "/bench/cache")
-            options="--frames --views --samples --rounds --workers --output -o --config --set --print-config --json -q --quiet -v --verbose --debug --no-color -h --help"
+            options="--frames --views --samples --rounds --workers --output -o --overwrite --config --set --print-config --json -q --quiet -v --verbose --debug --no-color -h --help"
             commands="" ;;
         "/bench/gates")
-            options="--views --many --size --preset --compare --runs --budget --output -o --device --config --set --print-config --json -q --quiet -v --verbose --debug --no-color -h --help"
+            options="--views --many --size --preset --compare --runs --budget --output -o --device --overwrite --config --set --print-config --json -q --quiet -v --verbose --debug --no-color -h --help"
             commands="" ;;
         "/bench/train")
             options="--preset --batch --views --size --rounds --recompute --compare --output -o --device --seed --overwrite --config --set --print-config --json -q --quiet -v --verbose --debug --no-color -h --help"

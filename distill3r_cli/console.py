@@ -27,6 +27,19 @@ if TYPE_CHECKING:
 PLAIN_INTERVAL = 5.0  # seconds between two lines of progress where there is no terminal
 LIVE_REFRESH = 4  # pictures a second of the live display
 
+# Commands that keep what they have done and go on with the rest.
+_RESUMED_AS_TYPED = frozenset(
+    {
+        "manifest",
+        "cache merge",
+        "cache export",
+        "cache import",
+        "models download",
+        "bench ablation",
+        "demo",
+    }
+)
+
 
 @dataclass
 class Session:
@@ -101,6 +114,16 @@ def show_error(error: BaseException, status: int) -> int:
     if hint:
         console.print(f"[bold]hint:[/] {_escape(hint)}", soft_wrap=True, highlight=False)
     return status
+
+
+def show_interrupted(status: int) -> int:
+    """Print that somebody stopped the command, and how to go on; gives the exit status back."""
+    hint = None  # `train` has said what its next command is; others start anew
+    if _session.command in _RESUMED_AS_TYPED:
+        hint = "the same command goes on where it was"
+    elif _session.command == "cache":
+        hint = "the same command with --resume goes on where it was"
+    return show_error(errors.Distill3rError("interrupted", hint=hint), status)
 
 
 def expect(arguments: list[str], command: str = "") -> None:

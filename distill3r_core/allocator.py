@@ -7,7 +7,6 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's names for its settings
 _COMMON_LIMIT = 1 << 25  # bytes; a larger threshold is refused by older versions
 
 
-
 @dataclass
 class _Asked:
     """The most that anybody in this process asked for."""

@@ -26,6 +26,7 @@ def bench_cache(
     rounds: Annotated[int, typer.Option(help="Of every measurement.")] = 5,
     workers: Annotated[int, typer.Option(help="Processes or threads that load.")] = 2,
     output: options.OutputOpt = None,
+    overwrite: options.OverwriteOpt = False,
 ) -> None:
     """Measure the teacher cache against the original project's format: bytes, time, memory."""
     from distill3r_core.stages.bench.cache import bench_cache as measure
@@ -33,7 +34,9 @@ def bench_cache(
         BenchCacheSettings,
     )
 
-    settings = options.settings(context, BenchCacheSettings, section="bench_cache")
+    settings = options.settings(
+        context, BenchCacheSettings, section="bench_cache", leave=("overwrite",)
+    )
     with console.progress("cpu") as progress:
-        report = measure(settings, progress=progress)
+        report = measure(settings, overwrite=overwrite, progress=progress)
     console.show(report)

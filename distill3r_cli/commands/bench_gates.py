@@ -39,11 +39,12 @@ def bench_gates(
     ] = None,
     output: options.OutputOpt = None,
     device: options.DeviceOpt = "auto",
+    overwrite: options.OverwriteOpt = False,
 ) -> None:
     """Hold a GPU to the project's promises: time against the teacher, memory, views."""
     from distill3r_core.stages.bench.gates import GateSettings, measure_gates
 
-    settings = options.settings(context, GateSettings, section="bench_gates")
+    settings = options.settings(context, GateSettings, section="bench_gates", leave=("overwrite",))
     with console.progress(settings.device) as progress:
-        report = measure_gates(settings, progress=progress)
+        report = measure_gates(settings, overwrite=overwrite, progress=progress)
     console.show(report)

@@ -77,7 +77,7 @@ def ablation(
     """Train students with and without the teacher's confidence; score them against the truth.
 
     The paper's Table III, on rendered rooms and a teacher whose error grows where it is unsure.
-    About 25 minutes on two cores. Finished students are kept: after a stop the same command goes
+    About 20 minutes on two cores. Finished students are kept: after a stop the same command goes
     on with the others.
     """
     from distill3r_core.stages.bench.ablation import AblationSettings, bench_ablation

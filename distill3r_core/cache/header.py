@@ -128,7 +128,8 @@ def publish_header(folder: Path, header: CacheHeader) -> None:
     Several ranks may call this at once.
 
     Raises:
-        ConflictError: The cache there was made with other settings; names the differences.
+        ConflictError: The cache there was made with other settings (names the differences), or
+            the folder holds something else.
         DiskFullError: There is no room.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,7 +139,21 @@ def publish_header(folder: Path, header: CacheHeader) -> None:
             compare_settings(folder, there, header)
             if there == header:
                 return
+        else:
+            _refuse_foreign(folder)
         _write(folder / HEADER, header)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    # Shards without a header, too: nobody knows how they were made.
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    others = [name for name in names if name != _LOCK]
+    if others:
+        raise ConflictError(
+            f"{folder} holds other files and no {HEADER}: {', '.join(others[:3])}"
+            + (" ..." if len(others) > 3 else ""),
+            hint="choose another folder with -o",
+        )
 
 
 def compare_settings(folder: Path, there: CacheHeader, wanted: CacheHeader) -> None:

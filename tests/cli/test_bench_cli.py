@@ -16,7 +16,7 @@ def test_a_benchmark_is_run_and_reported(cli, tmp_path):
     assert found["result"]["ratios"] == []
     assert found["settings"]["preset"] == "tiny"
     assert {path.rpartition("/")[2] for path in found["files"]} == {
-        "bench.png", "result.json", "run.json",
+        "bench.png", "run.json",
     }  # fmt: skip
     assert (tmp_path / "results/bench/tiny-001/bench.png").is_file()
 

@@ -46,6 +46,14 @@ def test_a_required_thing_that_fails_makes_exit_status_1(cli_inprocess, tmp_path
     assert json.loads(out)["result"]["ok"] is False
 
 
+@pytest.mark.parametrize("place", ["notes.txt", "notes.txt/deeper"])
+def test_a_file_where_results_would_go_is_a_finding(cli_inprocess, tmp_path, place):
+    (tmp_path / "notes.txt").write_text("words")
+    status, out, _ = cli_inprocess("doctor", place, cwd=tmp_path)
+    assert status == 1
+    assert "is a file: no results can go there" in " ".join(out.split())
+
+
 def test_a_missing_package_is_a_finding_with_its_command(monkeypatch):
     real = metadata.version
 

@@ -28,6 +28,27 @@ def test_an_interrupt_while_modules_are_imported_shows_none_of_them(tmp_path, im
     assert "KeyboardInterrupt" not in said
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("manifest", "photos"), "the same command goes on"),
+        (("cache",), "the same command with --resume goes on"),
+        (("infer", "photos"), None),
+    ],
+)
+def test_an_interrupted_command_says_how_to_go_on_where_it_can(
+    cli_inprocess, tmp_path, monkeypatch, arguments, hint
+):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("distill3r_cli.console.progress", stopped)
+    status, _, err = cli_inprocess(*arguments, cwd=tmp_path)
+    assert status == 130
+    assert err.startswith("error: interrupted\n")
+    assert (hint in err) if hint else ("hint" not in err)
+
+
 def test_an_interrupt_that_a_library_made_its_own_error_of_is_one(
     cli_inprocess, tmp_path, monkeypatch
 ):

@@ -4,7 +4,6 @@ All that has to be measured runs behind one command, so that whoever has the GPU
 """
 
 import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,17 +13,18 @@ from typing import Annotated, Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from distill3r_core import config, paths
+from distill3r_core import config
 from distill3r_core.config import STRICT
 from distill3r_core.errors import OutOfMemoryError
-from distill3r_core.files import write_text
 from distill3r_core.profiling import pick_device
 from distill3r_core.report import Progress, Report, Silent, Table
 from distill3r_core.stages.bench.measure import MEASURED, NO_MEMORY
 from distill3r_core.stages.bench.models import REFERENCE, STUDENT, TEACHER, TEACHER_REFERENCE
+from distill3r_core.stages.bench.place import Place, place_for
 from distill3r_core.stages.bench.plan import parse_views
-from distill3r_core.stages.bench.report import RESULT
+from distill3r_core.stages.bench.report import CHART
 from distill3r_core.stages.bench.run import BenchSettings, benchmark
+from distill3r_core.stages.outputs import read_record
 
 # How many times longer the compared model takes, by number of views.
 AGAINST_TEACHER = {12: 4.0, 32: 4.7, 64: 5.2, 96: 5.5, 128: 5.8}
@@ -77,20 +77,26 @@ class Gate:
         return self.measured >= self.wanted if self.at_least else self.measured <= self.wanted
 
 
-def measure_gates(settings: GateSettings, *, progress: Progress | None = None) -> Report:
+def measure_gates(
+    settings: GateSettings, *, overwrite: bool = False, progress: Progress | None = None
+) -> Report:
     """Run all measurements, and hold them to the gates.
 
     Args:
-        settings: What is measured.
+        settings: What is measured. Measurements that are finished in its folder are kept.
+        overwrite: Replace another result in `settings.output`.
         progress: Told of every forward.
 
     Raises:
         ConfigError: Views, size, preset or a model's name do not fit.
+        ConflictError: `settings.output` holds another result.
         DeviceError: The device is not there.
     """
     progress = progress or Silent()
-    pick_device(settings.device)
-    folder = settings.output or paths.next_numbered(paths.RESULTS / "bench", "gates")
+    device, plain = pick_device(settings.device), config.as_plain(settings)
+    place = place_for("gates", plain, chosen=settings.output, device=device, overwrite=overwrite)
+    if place.finished:
+        return _report(settings, place, place.result())
     common = {
         "size": settings.size,
         "preset": settings.preset,
@@ -100,11 +106,11 @@ def measure_gates(settings: GateSettings, *, progress: Progress | None = None) -
 
     def run(name: str, **values: Any) -> dict[str, Any]:
         progress.note(f"measuring: {name}")
-        wanted = BenchSettings(**common, **values, output=folder / name)
+        wanted = BenchSettings(**common, **values, output=place.folder / name)
         try:
-            return dict(benchmark(wanted, progress=progress).result)
+            return dict(benchmark(wanted, overwrite=overwrite, progress=progress).result)
         except OutOfMemoryError:  # every row of it: a finding, and it has been written
-            return json.loads((folder / name / RESULT).read_text(encoding="utf-8"))
+            return read_record(place.folder / name)["result"]
 
     beside = run("compared", views=settings.views, compare=settings.compare, runs=settings.runs)
     many = run("many", views=str(settings.many), warmups=1, runs=FEW_RUNS)
@@ -123,15 +129,19 @@ def measure_gates(settings: GateSettings, *, progress: Progress | None = None) -
         "header": beside["header"],
         "measured": {"compared": beside, "many": many},
     }
-    plain = config.as_plain(settings)
-    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(folder / RESULT, text + "\n")
+    place.keep(result)
+    return _report(settings, place, result)
+
+
+def _report(settings: GateSettings, place: Place, result: Mapping[str, Any]) -> Report:
+    notes = [f"measured before: {place.folder}"] if place.finished else []
     return Report(
-        settings=plain,
+        settings=config.as_plain(settings),
         result=result,
-        files=(folder / RESULT, folder / "compared" / "bench.png"),
-        tables=(_table(gates, beside["header"]),),
-        notes=_notes(settings, beside["header"]),
+        files=(place.record, place.folder / "compared" / CHART),
+        tables=(_table(result["gates"], result["header"]),),
+        notes=[*notes, *_notes(settings, result["header"])],
+        finished_before=place.finished,
     )
 
 
@@ -207,14 +217,14 @@ def _exponent(near: Mapping[str, Any] | None, far: Mapping[str, Any]) -> float |
     return math.log(far["seconds"] / near["seconds"]) / math.log(far["views"] / near["views"])
 
 
-def _table(gates: Sequence[Gate], header: Mapping[str, Any]) -> Table:
+def _table(gates: Sequence[Mapping[str, Any]], header: Mapping[str, Any]) -> Table:
     verdicts: Mapping[bool | None, str] = {True: "kept", False: "MISSED", None: "not measured"}
     rows = tuple(
         (
-            gate.name,
-            f"{'at least' if gate.at_least else 'at most'} {gate.wanted:g}",
-            "" if gate.measured is None else f"{gate.measured:.4g}",
-            verdicts[gate.kept],
+            gate["name"],
+            f"{'at least' if gate['at_least'] else 'at most'} {gate['wanted']:g}",
+            "" if gate["measured"] is None else f"{gate['measured']:.4g}",
+            verdicts[gate["kept"]],
         )
         for gate in gates
     )

@@ -1,37 +1,33 @@
-"""What a benchmark found, written down: a table, a chart, and the files that keep them."""
+"""What forwards cost, written down: a table, a chart, and the record that keeps them."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill3r_core.files import write_text
 from distill3r_core.io.charts import Line, save_line_chart
 from distill3r_core.report import Report, Table
-from distill3r_core.stages import outputs
 from distill3r_core.stages.bench.measure import MEASURED, SKIPPED
 from distill3r_core.stages.bench.models import STUDENT
+from distill3r_core.stages.bench.place import Place
 from distill3r_core.stages.bench.rows import Row, ratios
 
-RESULT, CHART = "result.json", "bench.png"
+CHART = "bench.png"
 GB = 1e9
 
 
 def publish(
-    folder: Path,
+    place: Place,
     *,
     settings: Mapping[str, Any],
-    identity: Mapping[str, Any],
     header: Mapping[str, Any],
     rows: Sequence[Row],
 ) -> Report:
     """Write the result and draw its chart.
 
     Args:
-        folder: Of the result.
+        place: Of the result.
         settings: As plain data.
-        identity: What `outputs.claim` was given.
         header: Device, driver, versions, precision, attention: plain data for a person to read.
         rows: What was found.
     """
@@ -40,22 +36,19 @@ def publish(
         "rows": [{**dataclasses.asdict(row), "all_seconds": list(row.all_seconds)} for row in rows],
         "ratios": ratios(rows, on_cpu=header["device"] == "cpu"),
     }
-    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(folder / RESULT, text + "\n")
-    _draw(folder / CHART, rows, header)
-    outputs.write_record(folder, identity=identity, header=dict(header))
-    return _report(folder, settings, result)
+    _draw(place.folder / CHART, rows, header)
+    place.keep(result)
+    return _report(place, settings, result)
 
 
-def read_report(folder: Path, settings: Mapping[str, Any]) -> Report:
+def read_report(place: Place, settings: Mapping[str, Any]) -> Report:
     """The report of a result that is there."""
-    result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    report = _report(folder, settings, result)
-    notes = (f"measured before: {folder}", *report.notes)
+    report = _report(place, settings, place.result())
+    notes = (f"measured before: {place.folder}", *report.notes)
     return dataclasses.replace(report, notes=notes, finished_before=True)
 
 
-def _report(folder: Path, settings: Mapping[str, Any], result: Mapping[str, Any]) -> Report:
+def _report(place: Place, settings: Mapping[str, Any], result: Mapping[str, Any]) -> Report:
     header = result["header"]
     rows = [Row(**{**row, "all_seconds": tuple(row["all_seconds"])}) for row in result["rows"]]
     tables = [_table(rows, header)]
@@ -64,7 +57,7 @@ def _report(folder: Path, settings: Mapping[str, Any], result: Mapping[str, Any]
     return Report(
         settings=settings,
         result=result,
-        files=(folder / CHART, folder / RESULT, folder / outputs.RECORD),
+        files=(place.folder / CHART, place.record),
         tables=tuple(tables),
         notes=tuple(_notes(rows)),
     )

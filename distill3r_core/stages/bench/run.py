@@ -9,12 +9,12 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from distill3r_core import config, paths, profiling
+from distill3r_core import config, profiling
 from distill3r_core.config import STRICT
 from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.report import Progress, Report, Silent
-from distill3r_core.stages import outputs
 from distill3r_core.stages.bench.measure import NO_MEMORY, Bench, Calibration
+from distill3r_core.stages.bench.place import place_for
 from distill3r_core.stages.bench.plan import parse_views
 from distill3r_core.stages.bench.report import publish, read_report
 from distill3r_core.stages.bench.rows import row_of
@@ -79,15 +79,13 @@ def benchmark(
         precision=precision,
     )
     plain = config.as_plain(settings)
-    identity = {"settings": {key: value for key, value in plain.items() if key != "output"}}
     label = settings.preset
     if settings.model is not None:
         path = settings.model.resolve()
         label = path.name if path.is_dir() else path.stem
-    default = paths.next_numbered(paths.RESULTS / "bench", label)
-    place = outputs.claim(default, chosen=settings.output, identity=identity, overwrite=overwrite)
+    place = place_for(label, plain, chosen=settings.output, device=device, overwrite=overwrite)
     if place.finished:
-        return read_report(place.folder, plain)
+        return read_report(place, plain)
 
     budget = settings.budget
     if budget is None and device.type != "cuda":
@@ -108,9 +106,8 @@ def benchmark(
     trials = bench.measure(models, views, known)
     rows = [row_of(trial, device_rates, label=label) for trial in trials]
     report = publish(
-        place.folder,
+        place,
         settings=plain,
-        identity=identity,
         header=_header(device, precision, models[0], device_rates, budget),
         rows=rows,
     )

@@ -14,7 +14,7 @@ import torch
 from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
-from distill3r_core import config, paths, profiling
+from distill3r_core import config
 from distill3r_core.cache.header import CacheHeader, PlannedSample
 from distill3r_core.cache.store import CacheWriter, TeacherCache
 from distill3r_core.data.batches import Batch, Samples
@@ -24,9 +24,9 @@ from distill3r_core.models import SPECS, build_student
 from distill3r_core.profiling import pick_device
 from distill3r_core.report import Progress, Report, Silent, Table
 from distill3r_core.stages.bench.ablation.scenes import true_scene
+from distill3r_core.stages.bench.place import Place, place_for
 from distill3r_core.stages.bench.train_costs import Contestant
 from distill3r_core.stages.bench.train_loops import Loops
-from distill3r_core.stages.outputs import claim, read_record, write_record
 from distill3r_core.stages.train.student import freeze_unused
 from distill3r_core.training.distributed import World
 from distill3r_core.training.feed import Feed, build_feed
@@ -82,17 +82,19 @@ def bench_train(
     prepare_memory(device)
     SPECS[settings.preset]  # an unknown name is said before anything is made
     plain = config.as_plain(settings)
-    identity = {key: value for key, value in plain.items() if key != "output"}
-    identity["machine"] = profiling.machine(device)
-    default = paths.RESULTS / "bench" / f"train-{settings.preset}"
-    claimed = claim(default, chosen=settings.output, identity=identity, overwrite=overwrite)
-    if claimed.finished:
-        found = read_record(claimed.folder)["result"]
-        return _report(plain, found, claimed.folder, before=True)
+    place = place_for(
+        f"train-{settings.preset}",
+        plain,
+        chosen=settings.output,
+        device=device,
+        overwrite=overwrite,
+    )
+    if place.finished:
+        return _report(plain, place.result(), place)
     with tempfile.TemporaryDirectory(prefix="distill3r-bench-") as folder:
         result = _measure(settings, Path(folder) / "cache", device, progress)
-    write_record(claimed.folder, identity=identity, result=result)
-    return _report(plain, result, claimed.folder, before=False)
+    place.keep(result)
+    return _report(plain, result, place)
 
 
 def _measure(
@@ -140,7 +142,6 @@ def _measure(
             "needed": None if ours.out else settings.batch / ours.median,
         },
         "size": list(size),
-        "machine": profiling.machine(device),
     }
 
 
@@ -266,18 +267,16 @@ def _made_cache(folder: Path, size: tuple[int, int], seed: int, progress: Progre
     return TeacherCache(folder)
 
 
-def _report(
-    plain: Mapping[str, Any], result: Mapping[str, Any], folder: Path, *, before: bool
-) -> Report:
+def _report(plain: Mapping[str, Any], result: Mapping[str, Any], place: Place) -> Report:
     loops = {"batched": result["step"], "one sample at a time": result["one_at_a_time"]}
     rows = [_row(label, found) for label, found in loops.items() if found is not None]
     notes = [f"{label}: {why}" for label, why in _misfits(loops)]
-    if before:
-        notes.append(f"{folder} is finished: nothing was done")
+    if place.finished:
+        notes.append(f"measured before: {place.folder}")
     return Report(
         settings=plain,
         result=result,
-        files=[folder / "run.json"],
+        files=[place.record],
         tables=[
             Table(
                 f"A step, median of {result['rounds']}, seconds",
@@ -286,7 +285,7 @@ def _report(
             )
         ],
         notes=[*_findings(result), *notes],
-        finished_before=before,
+        finished_before=place.finished,
     )
 
 

@@ -234,9 +234,7 @@ def _refuse_half_done(job: Job, *, resume: bool) -> None:
     if len(job.finished) == len(job.plan.planned):
         return
     if resume or not begun.exists():
-        if theirs or resume or not folder.exists() or not any(folder.iterdir()):
-            return
-        raise ConflictError(f"{folder} holds other files", hint="choose another folder with -o")
+        return
     raise ConflictError(
         f"{folder} has {len(job.finished)} of {len(job.plan.planned)} samples",
         hint=f"go on with `distill3r cache --resume -o {folder}`, or choose another folder",

@@ -204,9 +204,13 @@ def lmdb_store(folder: Path) -> Check:
 
 def disk(folder: Path) -> Check:
     """Free disk where results go."""
+    folder = folder.resolve()
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if not nearest.is_dir():
+        return Check("disk", "failed", f"{nearest} is a file: no results can go there")
     existing = _existing(folder)
     free = shutil.disk_usage(existing).free
-    detail = f"{free / GIB:.1f} GiB free in {existing.resolve()}"
+    detail = f"{free / GIB:.1f} GiB free in {existing}"
     if free >= LEAST_DISK:
         return Check("disk", "ok", detail)
     return Check("disk", "failed", f"{detail}: less than {LEAST_DISK / GIB:.0f} GiB")

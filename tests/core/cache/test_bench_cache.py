@@ -1,11 +1,12 @@
 """`bench cache`: the keys that scripts rely on, and the bars."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from distill3r_core.errors import InputMissingError
+from distill3r_core.errors import ConflictError, InputMissingError
 from distill3r_core.stages.bench.cache import BenchCacheSettings, bench_cache
 from distill3r_core.stages.bench.cache.report import BARS, meets
 
@@ -27,9 +28,14 @@ def test_a_short_run_has_every_key_and_the_bytes_reach_their_bars(data_dir, tmp_
     assert all(ratio > 0 for ratio in ratios.values())
     assert {name for name in BYTES if not meets(name, ratios[name])} == set()
     assert sorted(path.name for path in (tmp_path / "bench").iterdir()) == [
-        "bench-cache.json",
-        "bench-cache.png",
+        "bench.png",
+        "run.json",
     ]
+    again = bench_cache(settings)
+    assert again.finished_before
+    assert again.result == report.result
+    with pytest.raises(ConflictError, match="rounds: 1 → 2"):
+        bench_cache(replace(settings, rounds=2))
 
 
 @pytest.mark.slow

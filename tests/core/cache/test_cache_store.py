@@ -75,6 +75,19 @@ def test_a_sample_whose_content_changed_is_missing_until_it_is_replaced(tmp_path
     assert torch.equal(cache.read(changed.name).images, pictures(seed=7))
 
 
+def test_a_cache_is_not_begun_among_other_files_nor_among_shards_that_nobody_describes(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
+    with pytest.raises(ConflictError, match=r"photos holds other files and no cache.json: a.jpg$"):
+        publish_header(tmp_path / "photos", a_header())
+
+    cache = tmp_path / "cache"
+    fill(cache, a_header())
+    (cache / HEADER).unlink()
+    with pytest.raises(ConflictError, match=r"no cache.json: shard-0000"):
+        CacheWriter(cache, a_header())
+
+
 def test_a_sample_that_is_no_longer_planned_stays_unread(tmp_path):
     header = a_header(3)
     fill(tmp_path, header)

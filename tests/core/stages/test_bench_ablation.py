@@ -255,7 +255,7 @@ def test_students_of_other_settings_are_a_conflict_and_are_never_counted(
 
 def identity(settings: AblationSettings) -> dict[str, Any]:
     plain = config.as_plain(settings)
-    return {key: plain[key] for key in plain if key not in ("output", "processes")}
+    return {"settings": {key: plain[key] for key in plain if key not in ("output", "processes")}}
 
 
 def test_a_damaged_student_is_named(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a training step costs, measured small."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,9 @@ def test_both_loops_are_timed_and_compared(tmp_path: Path) -> None:
     assert result["ratio_of_pairs"]["least"] <= result["ratio_of_pairs"]["most"]
     assert result["samples_per_second"]["needed"] == pytest.approx(2 / ours)
     assert bench_train(settings).finished_before
+    record = json.loads((tmp_path / "bench/run.json").read_text())
+    assert record["result"] == result
+    assert record["identity"]["machine"]["device"] == "cpu"
 
 
 def test_both_loops_take_the_same_step() -> None:

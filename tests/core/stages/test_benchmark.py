@@ -205,7 +205,7 @@ def test_out_of_memory_everywhere_is_an_error_after_the_result_is_written(imagin
     imagine(most_views=1)
     with pytest.raises(OutOfMemoryError, match="every row"):
         _run(views="2,4", budget=10_000.0, output=tmp_path / "out")
-    rows = json.loads((tmp_path / "out/result.json").read_text())["rows"]
+    rows = json.loads((tmp_path / "out/run.json").read_text())["result"]["rows"]
     assert [row["status"] for row in rows] == ["out of memory"] * 2
 
 
@@ -274,7 +274,7 @@ def test_gates_are_measured_by_one_command_and_judged(imagine, tmp_path):
     assert gates["memory for each view more, MB"]["measured"] == 0
     assert gates["1000 views, seconds"]["kept"] is None
     assert gates["views in 24 GB"]["measured"] == 0
-    assert json.loads(report.files[0].read_text()) == report.result
+    assert json.loads(report.files[0].read_text())["result"] == report.result
 
 
 def test_gates_that_were_not_measured_say_so(imagine):

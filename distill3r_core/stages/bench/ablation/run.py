@@ -80,7 +80,8 @@ def bench_ablation(
         KeyboardInterrupt: Somebody asked for it; the finished students are kept.
     """
     plain = config.as_plain(settings)
-    identity = {key: plain[key] for key in plain if key not in ("output", "processes")}
+    compared = {key: plain[key] for key in plain if key not in ("output", "processes")}
+    identity = {"settings": compared}  # and no machine: it changes how long it takes
     losses = _losses(settings)
     claimed = claim(
         paths.RESULTS / "bench" / "ablation",
@@ -94,7 +95,7 @@ def bench_ablation(
     jobs = _jobs(settings, losses, claimed.folder / STUDENTS)
     _finish(jobs, settings, claimed.folder, progress)
     result = _result(settings, jobs)
-    write_record(claimed.folder, identity=identity, result=result)
+    write_record(claimed.folder, identity=identity, machine=profiling.machine(), result=result)
     return _report(plain, result, claimed.folder, before=False)
 
 
@@ -169,7 +170,6 @@ def _result(settings: AblationSettings, jobs: Sequence[Job]) -> dict[str, Any]:
         "paired": [paired(variant, AGAINST, runs) for variant in compared],
         "teacher": summary(TEACHER, found),
         "runs": runs,
-        "machine": profiling.machine(),
     }
 
 

@@ -1,6 +1,5 @@
 """The outcome of `bench cache`: table, JSON and a chart."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,11 +7,11 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from distill3r_core.files import replacing, write_text
+from distill3r_core.files import replacing
 from distill3r_core.io.charts import COLORS, INK, PAPER
 from distill3r_core.report import Report, Table
-
-RECORD, CHART = "bench-cache.json", "bench-cache.png"
+from distill3r_core.stages.bench.place import Place
+from distill3r_core.stages.bench.report import CHART
 
 # The bar of every ratio, and whether it is a most or a least.
 BARS: dict[str, tuple[str, float]] = {
@@ -56,18 +55,21 @@ def meets(name: str, ratio: float) -> bool:
 
 
 def publish(
-    folder: Path,
+    place: Place,
     *,
     settings: Mapping[str, Any],
     ratios: Mapping[str, float],
     medians: Mapping[str, float],
-    machine: Mapping[str, Any],
 ) -> Report:
     """Write the result and say it."""
+    draw_gains(place.folder / CHART, ratios)
     result = {"ratios": dict(ratios), "medians": dict(medians)}
-    record = {"settings": dict(settings), "machine": dict(machine), **result}
-    write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
-    draw_gains(folder / CHART, ratios)
+    place.keep(result)
+    return report_of(place, settings, result)
+
+
+def report_of(place: Place, settings: Mapping[str, Any], result: Mapping[str, Any]) -> Report:
+    """What a person reads of a result."""
     rows = tuple(
         (
             _SAYS[name],
@@ -75,17 +77,20 @@ def publish(
             f"{BARS[name][0]} {BARS[name][1]:.3g}",
             "reached" if meets(name, ratio) else "missed",
         )
-        for name, ratio in ratios.items()
+        for name, ratio in result["ratios"].items()
     )
+    before = [f"measured before: {place.folder}"] if place.finished else []
     return Report(
         settings=settings,
         result=result,
-        files=[folder / RECORD, folder / CHART],
+        files=[place.folder / CHART, place.record],
         tables=[Table("cache against the original's format", ("", "ratio", "bar", ""), rows)],
         notes=[
+            *before,
             "bytes, write, commit and memory: ours ÷ theirs; decode and loaders: theirs ÷ ours",
             "targets are made from RGB-D frames with noise, not a network's output",
         ],
+        finished_before=place.finished,
     )
 
 

@@ -7,11 +7,12 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from distill3r_core import config, paths, profiling
+from distill3r_core import config, profiling
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.bench.cache import loaders, records
 from distill3r_core.stages.bench.cache.material import Material, find_frames
-from distill3r_core.stages.bench.cache.report import publish
+from distill3r_core.stages.bench.cache.report import publish, report_of
+from distill3r_core.stages.bench.place import place_for
 
 
 @dataclass(frozen=True, config=config.STRICT)
@@ -27,23 +28,32 @@ class BenchCacheSettings:
     output: Path | None = None  # None: results/bench/cache-NNN, the next number
 
 
-def bench_cache(settings: BenchCacheSettings, *, progress: Progress = Silent()) -> Report:
+def bench_cache(
+    settings: BenchCacheSettings, *, overwrite: bool = False, progress: Progress = Silent()
+) -> Report:
     """Build targets from RGB-D frames and measure both formats on them, by turns.
 
     Args:
         settings: See `BenchCacheSettings`.
+        overwrite: Replace another result in `settings.output`.
         progress: Told of every measurement.
 
     Raises:
+        ConflictError: `settings.output` holds another result.
         InputMissingError: There are too few frames.
     """
     frames = find_frames(settings.frames, settings.views * settings.samples)
-    output = settings.output or paths.next_numbered(paths.RESULTS / "bench", "cache")
-    output.mkdir(parents=True, exist_ok=True)
+    plain = config.as_plain(settings)
+    place = place_for("cache", plain, chosen=settings.output, overwrite=overwrite)
+    if place.finished:
+        return report_of(place, plain, place.result())
     ratios: dict[str, float] = {}
     medians: dict[str, float] = {}
     # One thread on both sides; workers are what is counted.
-    with profiling.one_thread(), tempfile.TemporaryDirectory(dir=output, prefix=".work-") as work:
+    with (
+        profiling.one_thread(),
+        tempfile.TemporaryDirectory(dir=place.folder, prefix=".work-") as work,
+    ):
         material = Material(frames, settings.views, Path(work))
         steps = {
             "sizes": lambda: records.sizes(material),
@@ -67,10 +77,4 @@ def bench_cache(settings: BenchCacheSettings, *, progress: Progress = Silent()) 
             medians |= found.medians
             shown = {name: f"{value:.3g}" for name, value in found.ratios.items()}
             progress.advance(1, **shown)
-    return publish(
-        output,
-        settings=config.as_plain(settings),
-        ratios=ratios,
-        medians=medians,
-        machine=profiling.machine(),
-    )
+    return publish(place, settings=plain, ratios=ratios, medians=medians)

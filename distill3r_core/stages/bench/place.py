@@ -1,0 +1,68 @@
+"""Where a benchmark's result lies: a folder whose `run.json` has identity, machine and result."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill3r_core import paths, profiling
+from distill3r_core.stages import outputs
+
+_ELSEWHERE = ("output",)  # settings that say nothing about what is measured
+
+
+@dataclass(frozen=True)
+class Place:
+    """The folder of one benchmark.
+
+    Args:
+        folder: Where its files go.
+        identity: The settings and the machine that its figures hold for.
+        finished: The same has been measured there already.
+    """
+
+    folder: Path
+    identity: Mapping[str, Any]
+    finished: bool
+
+    def result(self) -> dict[str, Any]:
+        """What was measured before."""
+        return outputs.read_record(self.folder)["result"]
+
+    def keep(self, result: Mapping[str, Any]) -> None:
+        """Write the record, the last file of the folder."""
+        outputs.write_record(self.folder, identity=self.identity, result=dict(result))
+
+    @property
+    def record(self) -> Path:
+        """The file that `keep` writes."""
+        return self.folder / outputs.RECORD
+
+
+def place_for(
+    stem: str,
+    settings: Mapping[str, Any],
+    *,
+    chosen: Path | None,
+    device: torch.device | None = None,
+    overwrite: bool = False,
+) -> Place:
+    """The folder for a measurement: the next number, as every one is another, or the one chosen.
+
+    Args:
+        stem: Of the folder's name.
+        settings: As plain data.
+        chosen: The folder that the user named.
+        device: What is measured; None: the processor.
+        overwrite: Replace another result in `chosen`.
+
+    Raises:
+        ConflictError: `chosen` holds something else.
+    """
+    measured = {key: value for key, value in settings.items() if key not in _ELSEWHERE}
+    identity = {"settings": measured, "machine": profiling.machine(device)}
+    default = paths.next_numbered(paths.RESULTS / "bench", stem)
+    claimed = outputs.claim(default, chosen=chosen, identity=identity, overwrite=overwrite)
+    return Place(claimed.folder, identity, claimed.finished)
