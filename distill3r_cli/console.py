@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -116,13 +116,15 @@ def show_error(error: BaseException, status: int) -> int:
     return status
 
 
-def show_interrupted(status: int) -> int:
+def show_interrupted(status: int, arguments: Sequence[str]) -> int:
     """Print that somebody stopped the command, and how to go on; gives the exit status back."""
     hint = None  # `train` has said what its next command is; others start anew
     if _session.command in _RESUMED_AS_TYPED:
         hint = "the same command goes on where it was"
     elif _session.command == "cache":
         hint = "the same command with --resume goes on where it was"
+    if hint and "--overwrite" in arguments:
+        hint += "; leave --overwrite out"
     return show_error(errors.Distill3rError("interrupted", hint=hint), status)
 
 
@@ -346,13 +348,14 @@ def _print_report(report: "Report") -> None:
 def _print_json(*, report: "Report | None" = None, error: dict[str, Any] | None = None) -> None:
     from distill3r_core import profiling
 
+    machine = report.machine if report else None
     _write(
         json.dumps(
             {
                 "command": _session.command,
                 "version": profiling.tool_version(),
                 "settings": dict(report.settings) if report else None,
-                "machine": profiling.machine(),
+                "machine": dict(machine or profiling.machine()),
                 "result": dict(report.result) if report else None,
                 "files": [str(path) for path in report.files] if report else [],
                 "failed": [{"item": f.item, "reason": f.reason} for f in report.failed]

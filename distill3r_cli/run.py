@@ -36,7 +36,7 @@ def run(arguments: list[str]) -> int:
         shown = _in_words(error)
         return console.show_error(shown, exits.status_of(shown))
     if status == exits.INTERRUPTED and console.is_leader():
-        console.show_interrupted(status)
+        console.show_interrupted(status, arguments)
     return status if isinstance(status, int) else exits.OK
 
 

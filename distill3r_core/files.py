@@ -1,5 +1,6 @@
 """Files are written beside their final name, then renamed: a reader never sees half of one."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
                 _sync(beside)
             beside.replace(path)
             if durable:
-                _sync(path.parent)
+                _sync_folder(path.parent)
         finally:
             beside.unlink(missing_ok=True)
 
@@ -39,6 +40,14 @@ def write_text(path: Path, text: str, *, durable: bool = False) -> None:
     """Write a text file whole or not at all."""
     with replacing(path, durable=durable) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+def _sync_folder(path: Path) -> None:
+    try:
+        _sync(path)
+    except OSError as error:  # some network file systems sync files alone
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
 
 
 def _sync(path: Path) -> None:

@@ -37,6 +37,7 @@ class Report:
         notes: Short lines that are worth saying after the tables (what was assumed, what is next).
         summary: One last line that says it all; empty where the tables do.
         finished_before: True where the result was already there and nothing was done.
+        machine: What the result holds for, where it matters which device that was.
     """
 
     settings: Mapping[str, Any]
@@ -47,6 +48,7 @@ class Report:
     notes: Sequence[str] = ()
     summary: str = ""
     finished_before: bool = False
+    machine: Mapping[str, Any] | None = None
 
 
 @runtime_checkable  # shapes under test are checked, records with a progress in them too

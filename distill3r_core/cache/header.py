@@ -132,6 +132,7 @@ def publish_header(folder: Path, header: CacheHeader) -> None:
             the folder holds something else.
         DiskFullError: There is no room.
     """
+    refuse_foreign(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / _LOCK):
         if (folder / HEADER).exists():
@@ -139,16 +140,23 @@ def publish_header(folder: Path, header: CacheHeader) -> None:
             compare_settings(folder, there, header)
             if there == header:
                 return
-        else:
-            _refuse_foreign(folder)
         _write(folder / HEADER, header)
 
 
-def _refuse_foreign(folder: Path) -> None:
-    # Shards without a header, too: nobody knows how they were made.
+def refuse_foreign(folder: Path) -> None:
+    """Refuse to begin a cache among other files, before anything is written there.
+
+    Shards without a header are others, too: nobody knows how they were made.
+
+    Raises:
+        ConflictError: There is something, and no header.
+    """
+    if not folder.is_dir():
+        return
+    # One listing: another rank may be about to begin the same cache.
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     others = [name for name in names if name != _LOCK]
-    if others:
+    if others and HEADER not in names:
         raise ConflictError(
             f"{folder} holds other files and no {HEADER}: {', '.join(others[:3])}"
             + (" ..." if len(others) > 3 else ""),

@@ -65,7 +65,7 @@ def shard_folders(cache: Path) -> list[Path]:
 
 
 def emptied_shards(cache: Path) -> list[Path]:
-    """Shards whose database is gone: what LMDB makes together with it is still there."""
+    """Shards whose database is gone: what LMDB makes when it is first opened is there."""
     folders = sorted(path.parent for path in cache.glob(f"{PREFIX}*/{READERS}"))
     return [folder for folder in folders if not (folder / DATA).exists()]
 

@@ -278,8 +278,8 @@ class CacheWriter:
         shard: Number of the shard.
 
     Raises:
-        ConflictError: The cache there was made with other settings, or another process writes to
-            this shard.
+        ConflictError: The cache there was made with other settings, the folder holds something
+            else, or another process writes to this shard.
     """
 
     def __init__(self, path: Path | str, header: CacheHeader, *, shard: int = 0) -> None:

@@ -31,7 +31,8 @@ def test_an_interrupt_while_modules_are_imported_shows_none_of_them(tmp_path, im
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        (("manifest", "photos"), "the same command goes on"),
+        (("manifest", "photos"), "the same command goes on where it was\n"),
+        (("demo", "--overwrite"), "goes on where it was; leave --overwrite out"),
         (("cache",), "the same command with --resume goes on"),
         (("infer", "photos"), None),
     ],

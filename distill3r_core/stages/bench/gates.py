@@ -107,8 +107,8 @@ def measure_gates(
     def run(name: str, **values: Any) -> dict[str, Any]:
         progress.note(f"measuring: {name}")
         wanted = BenchSettings(**common, **values, output=place.folder / name)
-        try:
-            return dict(benchmark(wanted, overwrite=overwrite, progress=progress).result)
+        try:  # what else lies there belongs to a result that has been given up above
+            return dict(benchmark(wanted, overwrite=True, progress=progress).result)
         except OutOfMemoryError:  # every row of it: a finding, and it has been written
             return read_record(place.folder / name)["result"]
 
@@ -142,6 +142,7 @@ def _report(settings: GateSettings, place: Place, result: Mapping[str, Any]) -> 
         tables=(_table(result["gates"], result["header"]),),
         notes=[*notes, *_notes(settings, result["header"])],
         finished_before=place.finished,
+        machine=place.machine,
     )
 
 

@@ -32,8 +32,15 @@ class Place:
         return outputs.read_record(self.folder)["result"]
 
     def keep(self, result: Mapping[str, Any]) -> None:
-        """Write the record, the last file of the folder."""
-        outputs.write_record(self.folder, identity=self.identity, result=dict(result))
+        """Write the record, which marks the measurement as finished."""
+        outputs.write_record(
+            self.folder, identity=self.identity, machine=self.machine, result=dict(result)
+        )
+
+    @property
+    def machine(self) -> Mapping[str, Any]:
+        """The machine and the device that were measured."""
+        return self.identity["machine"]
 
     @property
     def record(self) -> Path:
@@ -47,6 +54,7 @@ def place_for(
     *,
     chosen: Path | None,
     device: torch.device | None = None,
+    inputs: str | None = None,
     overwrite: bool = False,
 ) -> Place:
     """The folder for a measurement: the next number, as every one is another, or the one chosen.
@@ -56,13 +64,16 @@ def place_for(
         settings: As plain data.
         chosen: The folder that the user named.
         device: What is measured; None: the processor.
+        inputs: A hash of what is measured on; None: nothing that could change.
         overwrite: Replace another result in `chosen`.
 
     Raises:
         ConflictError: `chosen` holds something else.
     """
     measured = {key: value for key, value in settings.items() if key not in _ELSEWHERE}
-    identity = {"settings": measured, "machine": profiling.machine(device)}
+    identity: dict[str, Any] = {"settings": measured, "machine": profiling.machine(device)}
+    if inputs is not None:
+        identity["inputs"] = inputs
     default = paths.next_numbered(paths.RESULTS / "bench", stem)
     claimed = outputs.claim(default, chosen=chosen, identity=identity, overwrite=overwrite)
     return Place(claimed.folder, identity, claimed.finished)

@@ -23,7 +23,7 @@ def publish(
     header: Mapping[str, Any],
     rows: Sequence[Row],
 ) -> Report:
-    """Write the result and draw its chart.
+    """Write the result, then draw its chart: that can be done again.
 
     Args:
         place: Of the result.
@@ -36,8 +36,8 @@ def publish(
         "rows": [{**dataclasses.asdict(row), "all_seconds": list(row.all_seconds)} for row in rows],
         "ratios": ratios(rows, on_cpu=header["device"] == "cpu"),
     }
-    _draw(place.folder / CHART, rows, header)
     place.keep(result)
+    _draw(place.folder / CHART, rows, header)
     return _report(place, settings, result)
 
 
@@ -60,6 +60,7 @@ def _report(place: Place, settings: Mapping[str, Any], result: Mapping[str, Any]
         files=(place.folder / CHART, place.record),
         tables=tuple(tables),
         notes=tuple(_notes(rows)),
+        machine=place.machine,
     )
 
 

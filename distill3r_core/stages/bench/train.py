@@ -286,6 +286,7 @@ def _report(plain: Mapping[str, Any], result: Mapping[str, Any], place: Place) -
         ],
         notes=[*_findings(result), *notes],
         finished_before=place.finished,
+        machine=place.machine,
     )
 
 

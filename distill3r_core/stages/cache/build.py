@@ -10,7 +10,13 @@ from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config, paths, profiling
-from distill3r_core.cache.header import HEADER, CacheHeader, compare_settings, read_header
+from distill3r_core.cache.header import (
+    HEADER,
+    CacheHeader,
+    compare_settings,
+    read_header,
+    refuse_foreign,
+)
 from distill3r_core.cache.shard import PREFIX
 from distill3r_core.cache.store import CacheWriter, TeacherCache
 from distill3r_core.data.manifest import Manifest, read_manifest
@@ -94,7 +100,8 @@ def build_cache(
     Raises:
         InputMissingError: No manifest, or pictures lack what the teacher needs.
         WeightsError: The teacher's weights are missing.
-        ConflictError: A cache is there that was made with other settings, or is half done.
+        ConflictError: A cache is there that was made with other settings, or is half done, or
+            the folder holds something else.
         DiskFullError: There is not enough room.
         NothingUsableError: Every sample was left out.
     """
@@ -105,7 +112,8 @@ def build_cache(
     _require_columns(name, manifest)
     teacher = _build(name, settings)
     header = _header(settings, teacher, manifest)
-    if (settings.output / HEADER).exists():  # refuse before pictures are looked at
+    refuse_foreign(settings.output)  # before pictures are looked at
+    if (settings.output / HEADER).exists():
         compare_settings(settings.output, read_header(settings.output), header)
     plan = plan_samples(manifest, views=settings.views, progress=progress)
     header = replace(header, plan=plan.planned)

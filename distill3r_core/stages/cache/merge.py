@@ -30,8 +30,8 @@ def merge_caches(parts: Sequence[Path], output: Path, *, progress: Progress = Si
 
     Raises:
         InputMissingError: One of them is no cache.
-        ConflictError: They were made with different settings, or hold different contents under
-            one name.
+        ConflictError: They were made with different settings, hold different contents under one
+            name, or the output holds something else.
         DiskFullError: There is not enough room.
     """
     if output.resolve() in [part.resolve() for part in parts]:

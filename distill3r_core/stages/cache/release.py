@@ -146,7 +146,7 @@ def import_release(settings: ImportSettings, *, progress: Progress = Silent()) -
 
     Raises:
         InputMissingError: There is no such cache, or no such folder of pictures.
-        ConflictError: The output was made with other settings.
+        ConflictError: The output was made with other settings, or holds something else.
         NothingUsableError: No sample can be used.
     """
     if not settings.images.is_dir():

@@ -208,9 +208,8 @@ def disk(folder: Path) -> Check:
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     if not nearest.is_dir():
         return Check("disk", "failed", f"{nearest} is a file: no results can go there")
-    existing = _existing(folder)
-    free = shutil.disk_usage(existing).free
-    detail = f"{free / GIB:.1f} GiB free in {existing}"
+    free = shutil.disk_usage(nearest).free
+    detail = f"{free / GIB:.1f} GiB free in {nearest}"
     if free >= LEAST_DISK:
         return Check("disk", "ok", detail)
     return Check("disk", "failed", f"{detail}: less than {LEAST_DISK / GIB:.0f} GiB")

@@ -141,13 +141,15 @@ def test_nobody_ever_sees_a_database_that_is_half_made(tmp_path):
         for number in range(count):
             ShardWriter(tmp_path / f"{number}").close()
 
-    child = in_child(work)
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
     for number in range(count):
         data = tmp_path / f"{number}" / DATA
         while not data.exists():
-            pass
+            assert child.is_alive() or data.exists()
         check_length(data)
-    assert os.waitpid(child, 0)[1] == 0
+    child.join()
+    assert child.exitcode == 0
 
 
 def test_a_writer_never_leaves_a_file_shorter_than_its_pages_say(tmp_path, encoded):

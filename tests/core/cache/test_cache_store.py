@@ -80,6 +80,7 @@ def test_a_cache_is_not_begun_among_other_files_nor_among_shards_that_nobody_des
     (tmp_path / "photos" / "a.jpg").touch()
     with pytest.raises(ConflictError, match=r"photos holds other files and no cache.json: a.jpg$"):
         publish_header(tmp_path / "photos", a_header())
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["a.jpg"]
 
     cache = tmp_path / "cache"
     fill(cache, a_header())

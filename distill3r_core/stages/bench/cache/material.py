@@ -5,6 +5,7 @@ that of a network's output: 0.2 % of the distance, correlated over a few pixels.
 network output, and the tables say so.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -147,6 +148,15 @@ def find_frames(folder: Path, count: int) -> list[Frame]:
             hint="name a folder of 7-Scenes, or ask for less with --samples or --views",
         )
     return frames[:count]
+
+
+def fingerprint(frames: Sequence[Frame]) -> str:
+    """A hash of all bytes of the frames, in order."""
+    digest = hashlib.sha256()
+    for frame in frames:
+        for path in (frame.color, frame.depth, frame.pose):
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def make_targets(frames: Sequence[Frame], variant: Variant, *, seed: int = 0) -> TeacherTargets:

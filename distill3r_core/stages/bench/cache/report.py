@@ -61,10 +61,10 @@ def publish(
     ratios: Mapping[str, float],
     medians: Mapping[str, float],
 ) -> Report:
-    """Write the result and say it."""
-    draw_gains(place.folder / CHART, ratios)
+    """Write the result, draw it and say it."""
     result = {"ratios": dict(ratios), "medians": dict(medians)}
     place.keep(result)
+    draw_gains(place.folder / CHART, ratios)
     return report_of(place, settings, result)
 
 
@@ -91,6 +91,7 @@ def report_of(place: Place, settings: Mapping[str, Any], result: Mapping[str, An
             "targets are made from RGB-D frames with noise, not a network's output",
         ],
         finished_before=place.finished,
+        machine=place.machine,
     )
 
 

@@ -1,5 +1,6 @@
 """Measure the teacher cache beside the original project's format, in one run."""
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -10,9 +11,11 @@ from pydantic.dataclasses import dataclass
 from distill3r_core import config, profiling
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.bench.cache import loaders, records
-from distill3r_core.stages.bench.cache.material import Material, find_frames
+from distill3r_core.stages.bench.cache.material import Material, find_frames, fingerprint
 from distill3r_core.stages.bench.cache.report import publish, report_of
 from distill3r_core.stages.bench.place import place_for
+
+_WORK = ".work-"  # the folder with both caches; beside the result, as it is the disk that counts
 
 
 @dataclass(frozen=True, config=config.STRICT)
@@ -44,15 +47,23 @@ def bench_cache(
     """
     frames = find_frames(settings.frames, settings.views * settings.samples)
     plain = config.as_plain(settings)
-    place = place_for("cache", plain, chosen=settings.output, overwrite=overwrite)
+    place = place_for(
+        "cache",
+        plain,
+        chosen=settings.output,
+        inputs=fingerprint(frames),
+        overwrite=overwrite,
+    )
     if place.finished:
         return report_of(place, plain, place.result())
+    for left in place.folder.glob(f"{_WORK}*"):  # of a run that was killed
+        shutil.rmtree(left)
     ratios: dict[str, float] = {}
     medians: dict[str, float] = {}
     # One thread on both sides; workers are what is counted.
     with (
         profiling.one_thread(),
-        tempfile.TemporaryDirectory(dir=place.folder, prefix=".work-") as work,
+        tempfile.TemporaryDirectory(dir=place.folder, prefix=_WORK) as work,
     ):
         material = Material(frames, settings.views, Path(work))
         steps = {
