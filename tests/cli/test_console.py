@@ -14,6 +14,7 @@ from PIL import Image
 from rich.console import Console
 
 from distill3r_cli import console, exits, options
+from distill3r_cli.progress import PlainProgress
 from distill3r_core import errors
 from distill3r_core.report import Failure, Report, Table
 
@@ -73,7 +74,7 @@ def test_json_is_one_object_with_the_keys_of_the_contract(say):
 
 def test_plain_progress_tells_the_time_that_is_left(capsys, monkeypatch):
     now = iter([0.0, *[10.0] * 3, *[40.0] * 3])
-    monkeypatch.setattr(console.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr("distill3r_cli.progress.time.monotonic", lambda: next(now))
     console.begin("eval")
     with console.progress("cpu") as progress:
         progress.begin("score", total=4, unit="maps")
@@ -233,7 +234,7 @@ def test_an_option_before_a_siblings_name_is_refused_and_not_dropped(group):
 
 def test_what_an_earlier_run_did_says_nothing_of_the_speed():
     said = io.StringIO()
-    shown = console.PlainProgress(Console(file=said, width=200))
+    shown = PlainProgress(Console(file=said, width=200))
     shown.begin("train", total=10_000, unit="steps", done=5000)
     time.sleep(0.2)
     shown.advance(2)

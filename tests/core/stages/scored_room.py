@@ -29,18 +29,18 @@ def make_home(home):
     write_rgbd_scene(
         home / "rooms/one", torch.stack(images), torch.stack(depths), poses, intrinsics
     )
+    make_cache(home / "rooms", home / "data", home / "caches/teacher")
+    save_run(home / "runs/tiny-001", home / "caches/teacher")
+
+
+def make_cache(rooms, data, cache, **changes):
+    """The manifest of rooms, with their last frames held out, and its cache."""
     build_manifest(
         ManifestSettings(
-            roots=(home / "rooms",), output=home / "data", views=3, stride=1,
-            val_frames=f"last:{HELD_OUT}",
-        )
-    )  # fmt: skip
-    build_cache(
-        CacheSettings(
-            manifest=home / "data/manifest.csv", output=home / "caches/teacher", size="28x42"
+            roots=(rooms,), output=data, views=3, stride=1, val_frames=f"last:{HELD_OUT}", **changes
         )
     )
-    save_run(home / "runs/tiny-001", home / "caches/teacher")
+    build_cache(CacheSettings(manifest=data / "manifest.csv", output=cache, size="28x42"))
 
 
 def save_run(run, cache_path, *, pictures=None):

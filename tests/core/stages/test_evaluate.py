@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scored_room import FRAMES, HELD_OUT, SIZE, save_run, score
+from scored_room import FRAMES, HELD_OUT, SIZE, make_cache, save_run, score
 
 from distill3r_core import config
 from distill3r_core.cache.store import TeacherCache
@@ -29,10 +29,8 @@ from distill3r_core.models import build_student
 from distill3r_core.models.checkpoint import save_student
 from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.report import Silent
-from distill3r_core.stages.cache import CacheSettings, build_cache
 from distill3r_core.stages.evaluate import EvalSettings, evaluate
 from distill3r_core.stages.evaluate.truth import poses_of, read_test_data
-from distill3r_core.stages.manifest import ManifestSettings, build_manifest
 
 
 def test_the_truth_scores_zero_and_scale_one(here):
@@ -143,17 +141,7 @@ def test_truth_and_plane_leave_nothing_out_even_with_a_run(here):
 
 
 def test_frames_are_processed_as_the_runs_manifest_did(here, tmp_path):
-    build_manifest(
-        ManifestSettings(
-            roots=(here / "rooms",), output=tmp_path / "data", views=3, stride=1, resize_max=70,
-            val_frames=f"last:{HELD_OUT}",
-        )
-    )  # fmt: skip
-    build_cache(
-        CacheSettings(
-            manifest=tmp_path / "data/manifest.csv", output=tmp_path / "cache", size="28x42"
-        )
-    )
+    make_cache(here / "rooms", tmp_path / "data", tmp_path / "cache", resize_max=70)
     save_run(tmp_path / "run", tmp_path / "cache")
     report = score(run=tmp_path / "run", data=here / "rooms", output=tmp_path / "out")
     # In any other form no frame would be known again.
