@@ -1,6 +1,7 @@
 """DUNE's encoder (arXiv:2503.14405): a DINOv2 ViT with registers on blocks from timm."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -94,39 +95,40 @@ class DuneEncoder(nn.Module):
         if rows == columns == self.grid:
             return self.positions
         table = table.unflatten(1, (self.grid, self.grid))  # (1, g, g, D)
-        down, across = self._resizing(rows), self._resizing(columns)
+        kind = torch.promote_types(table.dtype, torch.float32)
+        resizing = _resizing if torch.compiler.is_compiling() else _kept_resizing
+        down, across = (
+            resizing(self.grid, length, kind, table.device) for length in (rows, columns)
+        )
         with torch.autocast(table.device.type, enabled=False):
             # Two products: torch's bicubic kernel walks over the channels of a pixel one by one,
             # which on a GPU takes longer than a block.
-            table = torch.einsum("rg,ngkd,ck->nrcd", down, table.to(down.dtype), across)
+            table = torch.einsum("rg,ngkd,ck->nrcd", down, table.to(kind), across)
         return torch.cat([own, table.flatten(1, 2).to(own.dtype)], dim=1)
-
-    def _resizing(self, length: int) -> Float[Tensor, "length g"]:
-        """What each row of the table adds to each row of one of another length."""
-        kind = torch.promote_types(self.positions.dtype, torch.float32)
-        rows = torch.eye(self.grid, dtype=kind, device=self.positions.device)[None, None]
-        factor = ((length + _OFFSET) / self.grid, 1.0)
-        found = interpolate(rows, scale_factor=factor, mode="bicubic", antialias=False)[0, 0]
-        assert found.shape == (length, self.grid)
-        return found
 
     def _run(self, images: Tensor, *, again: bool) -> Float[Tensor, "n T D"]:
         grid = self.projection(images.to(self.projection.weight.dtype))
-        products = next(m.weight.dtype for m in self.blocks.modules() if isinstance(m, nn.Linear))
-        lowered = products if products != self.positions.dtype else None
-        # timm's blocks cast nothing themselves. With lowered weights autocast costs no cast of
-        # them, and keeps norms and the residual stream in float32.
-        with torch.autocast(images.device.type, dtype=lowered, enabled=_enabled(images, lowered)):
-            rows, columns = grid.shape[-2:]
-            positions = self.position_table(rows, columns)
-            patches = grid.flatten(2).mT + positions[:, 1:]
-            first = (self.class_token + positions[:, :1]).expand(len(images), -1, -1)
-            registers = self.register_tokens.expand(len(images), -1, -1)
-            tokens = torch.cat([first, registers, patches], dim=1)  # (n, 1 + R + P, D)
-            for block in self.blocks:
-                tokens = run_again(block, tokens) if again else block(tokens)
-            return tokens
+        positions = self.position_table(*grid.shape[-2:])
+        patches = grid.flatten(2).mT + positions[:, 1:]
+        first = (self.class_token + positions[:, :1]).expand(len(images), -1, -1)
+        registers = self.register_tokens.expand(len(images), -1, -1)
+        tokens = torch.cat([first, registers, patches], dim=1)  # (n, 1 + R + P, D)
+        for block in self.blocks:
+            tokens = run_again(block, tokens) if again else block(tokens)
+        return tokens
 
 
-def _enabled(images: Tensor, lowered: torch.dtype | None) -> bool:
-    return lowered is not None or torch.is_autocast_enabled(images.device.type)
+def _resizing(
+    grid: int, length: int, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "length grid"]:
+    """What each row of the table adds to each row of one of another length."""
+    with torch.inference_mode(False):  # so that training may read it as well
+        rows = torch.eye(grid, dtype=dtype, device=device)[None, None]
+        factor = ((length + _OFFSET) / grid, 1.0)
+        found = interpolate(rows, scale_factor=factor, mode="bicubic", antialias=False)[0, 0]
+    assert found.shape == (length, grid)
+    return found
+
+
+# On a GPU it is many small kernels before anything large runs.
+_kept_resizing = lru_cache(maxsize=64)(_resizing)

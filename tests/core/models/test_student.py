@@ -251,6 +251,40 @@ def test_lowering_to_float32_changes_nothing_but_rounding():
     assert_same(lower_precision(lowered, torch.float32)(images), once, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_lowered_blocks_are_timms_under_autocast_to_the_bit(dtype):
+    torch.manual_seed(0)
+    student = build_student("paper", encoder_depth=2, fusion_depth=2).eval()
+    factors = torch.tensor([1.0, -2.0, 0.5]).repeat(128)  # powers of two: rounding does not mind
+    for block in student.encoder.blocks:
+        block.ls1.gamma.copy_(factors)
+        block.ls2.gamma.copy_(factors.flip(0))
+    theirs = copy.deepcopy(student.encoder.blocks)
+    for layer in theirs.modules():
+        if isinstance(layer, torch.nn.Linear):
+            layer.to(dtype)
+    found = wanted = torch.randn(3, 11, 384)
+    with torch.autocast("cpu", dtype):
+        for block in theirs:
+            wanted = block(wanted)
+    for block in lower_precision(student, dtype).encoder.blocks:
+        found = block(found)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, wanted)
+
+
+def test_an_encoder_that_has_inferred_can_be_trained():
+    encoder = build_student("paper", encoder_depth=1, fusion_depth=1).encoder
+    images = torch.rand(1, 3, 28, 98)
+    with torch.inference_mode():
+        before = encoder(images)
+    with torch.enable_grad():
+        after = encoder(images)
+        after.square().sum().backward()
+    assert torch.equal(after.detach(), before)
+    assert encoder.positions.grad.isfinite().all() and encoder.positions.grad.any()
+
+
 def test_the_fast_path_runs_under_autocast_too():
     student, images = build_student("tiny").eval(), torch.rand(1, 3, 3, 28, 42)
     exact = student(images)
