@@ -41,7 +41,8 @@ def claim(
         overwrite: Replace another result in `chosen`.
 
     Returns:
-        The claim. A result that a kill cut short is taken up again by the same identity.
+        The claim. A result that a kill cut short, or whose files somebody removed, is taken up
+        again by the same identity.
 
     Raises:
         ConflictError: `chosen` holds something else.
@@ -70,7 +71,9 @@ def claim(
 
 def _taken(folder: Path, identity: Mapping[str, Any]) -> Claim:
     if (folder / RECORD).is_file() and _identity_in(folder) == identity:
-        return Claim(folder, finished=True)
+        files = read_record(folder).get("files", ())
+        if all((folder / name).exists() for name in files):
+            return Claim(folder, finished=True)
     write_text(folder / STARTED, json.dumps({"identity": dict(identity)}) + "\n")
     (folder / RECORD).unlink(missing_ok=True)  # what it spoke of is about to be replaced
     return Claim(folder, finished=False)
@@ -82,10 +85,12 @@ def write_record(folder: Path, *, identity: Mapping[str, Any], **facts: Any) -> 
     Args:
         folder: Of the result.
         identity: What `claim` was given.
-        facts: More to keep beside it: machine, figures, files.
+        facts: More to keep beside it: machine, figures; `files`: names, without which the
+            result is not whole.
     """
     path = folder / RECORD
-    text = json.dumps({"identity": dict(identity), **facts}, indent=2, ensure_ascii=False)
+    record = {"identity": dict(identity), **facts}
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
     (folder / STARTED).unlink(missing_ok=True)
     return path

@@ -55,6 +55,23 @@ def test_a_result_that_was_cut_short_is_taken_up_by_the_same_run_only(tmp_path):
     assert other.folder == tmp_path / "a-2"
 
 
+def test_a_result_whose_files_were_removed_is_made_again(tmp_path):
+    folder = tmp_path / "a"
+    (folder / "depth").mkdir(parents=True)
+    (folder / "depth" / "0.png").write_bytes(b"png")
+    write_record(folder, identity={"conf": 10}, files=["depth/0.png"])
+    assert claim(folder, chosen=None, identity={"conf": 10}, overwrite=False).finished
+    (folder / "depth" / "0.png").unlink()
+    again = claim(folder, chosen=None, identity={"conf": 10}, overwrite=False)
+    assert (again.folder, again.finished) == (folder, False)
+
+
+def test_a_figure_that_is_no_number_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write_record(tmp_path, identity={}, seconds=float("nan"))
+    assert not any(tmp_path.iterdir())
+
+
 def test_overwriting_unmarks_the_old_result_before_it_is_touched(tmp_path):
     finish(tmp_path / "a", {"conf": 10})
     claim(tmp_path, chosen=tmp_path / "a", identity={"conf": 20}, overwrite=True)

@@ -31,10 +31,19 @@ class Place:
         """What was measured before."""
         return outputs.read_record(self.folder)["result"]
 
-    def keep(self, result: Mapping[str, Any]) -> None:
-        """Write the record, which marks the measurement as finished."""
+    def keep(self, result: Mapping[str, Any], *files: str) -> None:
+        """Write the record, which marks the measurement as finished.
+
+        Args:
+            result: What was measured.
+            files: Names of the others in the folder, without which it is not whole.
+        """
         outputs.write_record(
-            self.folder, identity=self.identity, machine=self.machine, result=dict(result)
+            self.folder,
+            identity=self.identity,
+            machine=self.machine,
+            files=list(files),
+            result=dict(result),
         )
 
     @property

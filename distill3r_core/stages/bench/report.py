@@ -36,8 +36,8 @@ def publish(
         "rows": [{**dataclasses.asdict(row), "all_seconds": list(row.all_seconds)} for row in rows],
         "ratios": ratios(rows, on_cpu=header["device"] == "cpu"),
     }
-    place.keep(result)
     _draw(place.folder / CHART, rows, header)
+    place.keep(result, CHART)
     return _report(place, settings, result)
 
 

@@ -100,7 +100,9 @@ def evaluate(
     result = _score(settings, protocol, job, student, place.folder, progress)
     text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(place.folder / RESULT, text + "\n")
-    outputs.write_record(place.folder, identity=identity, settings=plain, machine=machine(device))
+    outputs.write_record(
+        place.folder, identity=identity, settings=plain, machine=machine(device), files=[RESULT]
+    )
     return _report(plain, result, place.folder, job, finished_before=False)
 
 
@@ -249,4 +251,5 @@ def _report(
         tables=tables(result, label=job.label),
         notes=notes,
         finished_before=finished_before,
+        machine=outputs.read_record(folder)["machine"],
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from distill3r_core import profiling
 from distill3r_core.report import Failure, Report, Table
 from distill3r_core.stages.infer.reconstruct import Outcome
 from distill3r_core.stages.infer.reconstruction import CleanCloud, Reconstruction, low_views
@@ -88,6 +89,7 @@ class SceneOutcome:
             for view, kept in zip(scene.views, cleaned.kept, strict=True)
         ]
         record = {
+            "machine": profiling.machine(file.device),
             "result": result,
             "views": views,
             "files": [str(path.relative_to(folder)) for path in files],
@@ -105,6 +107,7 @@ def scene_report(settings: Mapping[str, Any], outcome: SceneOutcome) -> Report:
         tables=[_result_table(outcome), _views_table(outcome)],
         notes=[*outcome.notes, *_notes(outcome)],
         finished_before=outcome.finished_before,
+        machine=outcome.record["machine"],
     )
 
 
@@ -134,6 +137,7 @@ def scenes_report(
         tables=[Table("scenes", ("scene", "views", "points", "seconds", "folder"), rows)],
         notes=[note for outcome in outcomes for note in outcome.notes],
         finished_before=all(outcome.finished_before for outcome in outcomes),
+        machine=outcomes[0].record["machine"],
     )
 
 

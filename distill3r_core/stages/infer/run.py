@@ -242,7 +242,7 @@ def _infer_scene(
         folder, outcome, cleaned, files, [*failed, *outcome.failed],
         name=scene.name, file=file, seconds=watch.seconds,
     )  # fmt: skip
-    write_record(folder, identity=identity, machine=profiling.machine(file.device), **done.record)
+    write_record(folder, identity=identity, **done.record)
     return done
 
 

@@ -3,10 +3,14 @@
 import json
 import shlex
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
+import torch
+
 from distill3r_core import config
+from distill3r_core.profiling import machine
 from distill3r_core.report import Progress, Report, Table
 from distill3r_core.stages.train.folder import (
     CONFIG,
@@ -40,19 +44,26 @@ def figures(state: State, steps: int) -> dict[str, Any]:
 
 
 def report(
-    settings: TrainSettings, folder: RunFolder, state: State, *, steps: int, ending: Ending
+    settings: TrainSettings,
+    folder: RunFolder,
+    state: State,
+    device: torch.device,
+    *,
+    steps: int,
+    ending: Ending,
 ) -> Report:
     """The outcome of a run that ended by itself."""
-    return _report(settings, folder.path, figures(state, steps), ending=ending, before=False)
+    done = _report(settings, folder.path, figures(state, steps), ending=ending, before=False)
+    return replace(done, machine=machine(device))
 
 
 def finished_report(settings: TrainSettings, folder: RunFolder) -> Report:
     """The outcome of a run that had ended before."""
     found = json.loads((folder.path / RECORD).read_text(encoding="utf-8"))
-    numbers = {
-        key: value for key, value in found.items() if key not in ("identity", "finished", "launch")
-    }
-    return _report(settings, folder.path, numbers, ending="complete", before=True)
+    about = ("identity", "finished", "launch", "machine")
+    numbers = {key: value for key, value in found.items() if key not in about}
+    done = _report(settings, folder.path, numbers, ending="complete", before=True)
+    return replace(done, machine=found.get("machine"))
 
 
 def _report(

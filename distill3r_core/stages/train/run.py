@@ -19,7 +19,7 @@ from distill3r_core.losses import DistillationLoss
 from distill3r_core.models.checkpoint import save_student
 from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.models.student import Student
-from distill3r_core.profiling import pick_device
+from distill3r_core.profiling import machine, pick_device
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.train.folder import (
     CONFIG,
@@ -239,8 +239,8 @@ def _train(
         if parts.held_out is not None:
             shown = {"compute": settings.compute, "bfloat16": parts.bfloat16}
             save_predictions(folder.path / PREDICTIONS, student, parts.held_out(), **shown)
-        folder.record(finished=ending != "time", **figures(state, steps))
-    return report(settings, folder, state, steps=steps, ending=ending)
+        folder.record(finished=ending != "time", machine=machine(device), **figures(state, steps))
+    return report(settings, folder, state, device, steps=steps, ending=ending)
 
 
 def _open_log(settings: TrainSettings, folder: RunFolder, *, after: int) -> MetricsLog:

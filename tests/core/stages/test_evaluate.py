@@ -154,6 +154,7 @@ def test_scoring_again_is_done_already_and_other_settings_go_beside_it(here, tmp
     assert not first.finished_before
     assert again.finished_before
     assert again.result == first.result
+    assert again.machine == first.machine and first.machine["device"] == "cpu"
     other = EvalSettings(
         device="cpu", data=here / "rooms", output=tmp_path / "mine", predict="truth", size="28x42"
     )

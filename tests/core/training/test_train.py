@@ -60,9 +60,11 @@ def test_a_finished_run_is_said_to_be_done_and_another_is_a_conflict(
 ) -> None:
     cache, run = make_cache(tmp_path / "cache"), tmp_path / "run"
     settings = settings_for(cache, run, max_steps=1)
-    train(settings)
+    first = train(settings)
     for resume in (False, True):
-        assert train(settings, resume=resume).finished_before
+        again = train(settings, resume=resume)
+        assert again.finished_before and again.result == first.result
+        assert again.machine == first.machine and first.machine["device"] == "cpu"
     other = settings_for(cache, run, "optim.lr=0.5", max_steps=1)
     for resume in (False, True):
         with pytest.raises(ConflictError, match=r"optim\.lr: 0\.0015 → 0\.5"):

@@ -63,8 +63,8 @@ def publish(
 ) -> Report:
     """Write the result, draw it and say it."""
     result = {"ratios": dict(ratios), "medians": dict(medians)}
-    place.keep(result)
     draw_gains(place.folder / CHART, ratios)
+    place.keep(result, CHART)
     return report_of(place, settings, result)
 
 
