@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import psutil
 import torch
 
 from distill3r_core.cache.store import TeacherCache
@@ -17,6 +16,7 @@ from distill3r_core.data.requests import Request, Use, request_of
 from distill3r_core.data.sources import Held, Resized, Source
 from distill3r_core.data.stored import StoredBatch
 from distill3r_core.errors import DamageError
+from distill3r_core.machine_memory import available_memory
 from distill3r_core.training.distributed import World
 from distill3r_core.training.settings import DataSettings
 
@@ -161,7 +161,7 @@ def _held_bytes(
 
 
 def _free_memory(world: World) -> float:
-    return psutil.virtual_memory().available / world.size
+    return available_memory() / world.size
 
 
 @contextmanager

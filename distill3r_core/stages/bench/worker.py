@@ -15,6 +15,7 @@ import psutil
 import torch
 
 from distill3r_core.errors import OutOfMemoryError
+from distill3r_core.machine_memory import available_memory
 from distill3r_core.nn import fused
 from distill3r_core.nn.attention import HOPPER
 from distill3r_core.profiling import OutOfRoom, memory_limits, peak_memory
@@ -162,7 +163,7 @@ def _limit_memory(device: torch.device, most: int | None) -> None:
         return
     import resource
 
-    there = psutil.virtual_memory().available + psutil.Process().memory_info().rss
+    there = available_memory() + psutil.Process().memory_info().rss
     limit = there if most is None else min(most, there)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 

@@ -107,20 +107,20 @@ def device(name: str = "auto") -> Check:
     """What computes, and how much memory it has."""
 
     def look() -> str:
-        import psutil
         import torch
 
         from distill3r_core import profiling
+        from distill3r_core.machine_memory import available_memory
 
         picked = profiling.pick_device(name)
         if picked.type == "cuda":
             free, total = torch.cuda.mem_get_info(picked)
             title = torch.cuda.get_device_name(picked)
             return f"{title}, {free / GIB:.1f} of {total / GIB:.1f} GiB free"
-        memory, facts = psutil.virtual_memory(), profiling.machine(picked)
+        facts = profiling.machine(picked)
         return (
             f"{picked.type} ({facts['cpu']}, {facts['cores']} cores), "
-            f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free"
+            f"{available_memory() / GIB:.1f} of {facts['memory_bytes'] / GIB:.1f} GiB free"
         )
 
     return _look("device", look)

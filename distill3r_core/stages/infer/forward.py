@@ -3,14 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor, nn
 
 from distill3r_core.errors import OutOfMemoryError, RequestError
+from distill3r_core.machine_memory import available_memory
 from distill3r_core.models.chunks import head_chunk_of
 from distill3r_core.models.memory import estimate_bytes
 from distill3r_core.models.student import Student
@@ -22,7 +21,6 @@ from distill3r_core.stages.infer.reconstruction import Maps
 from distill3r_core.types import PointMaps
 
 _GIB = 2**30
-_CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -173,17 +171,11 @@ def _does_not_fit(
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that a pass may take on a device: on a CPU what the machine and its container have."""
+    """Bytes that a pass may take on a device."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
-    free = psutil.virtual_memory().available
-    try:
-        limit = (_CONTROL_GROUP / "memory.max").read_text().strip()
-        used = int((_CONTROL_GROUP / "memory.current").read_text())
-    except (OSError, ValueError):
-        return free  # no control group, or one of another version
-    return free if limit == "max" else min(free, int(limit) - used)
+    return available_memory()
 
 
 def _as_maps(view: PointMaps) -> Maps:

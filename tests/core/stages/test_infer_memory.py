@@ -94,14 +94,3 @@ def test_more_views_than_codes_are_refused_with_what_would_do(student, views):
     with pytest.raises(RequestError, match="1001 views") as raised:
         predict(student, [views[0]] * 1001)
     assert "--max-views 1000" in str(raised.value.hint)
-
-
-def test_a_container_s_limit_counts(monkeypatch, tmp_path):
-    monkeypatch.setattr(forward, "_CONTROL_GROUP", tmp_path)
-    device = torch.device("cpu")
-    unlimited = forward.free_memory(device)
-    (tmp_path / "memory.current").write_text("1000\n")
-    (tmp_path / "memory.max").write_text("5000\n")
-    assert forward.free_memory(device) == 4000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert forward.free_memory(device) > unlimited / 2

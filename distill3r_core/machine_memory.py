@@ -1,0 +1,68 @@
+"""How much more of the machine's memory this process may take, control groups included.
+
+A container, a batch job and a systemd slice are control groups: a process that goes beyond the
+limit of any group it is in, or of one above that, is killed without a word.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_CONTROL_GROUPS = Path("/sys/fs/cgroup")
+_MEMBERSHIP = Path("/proc/self/cgroup")
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What the files of a group are called, and what it says of pages that can be dropped."""
+
+    limit: str
+    used: str
+    droppable: str
+
+
+_NAMES = {
+    1: _Names("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    2: _Names("memory.max", "memory.current", "inactive_file"),
+}
+
+
+def available_memory() -> int:
+    """Bytes that can be taken without swapping and without being killed."""
+    return max(0, min([psutil.virtual_memory().available, *_rooms()]))
+
+
+def _rooms() -> Iterator[int]:
+    """What each limit on the way up leaves."""
+    for names, folder in _groups():
+        while folder.is_relative_to(_CONTROL_GROUPS):
+            try:
+                limit, used = _read(folder / names.limit), _read(folder / names.used)
+                lines = (folder / "memory.stat").read_text().splitlines()
+                stat = dict(line.split() for line in lines)
+            except (OSError, ValueError):
+                pass  # no limit ("max"), the root, or not visible from inside a container
+            else:
+                # Files that were read stay in memory until it is wanted for something else.
+                yield limit - used + int(stat.get(names.droppable, 0))
+            folder = folder.parent
+
+
+def _groups() -> Iterator[tuple[_Names, Path]]:
+    """The folders of this process's memory group, of either version."""
+    try:
+        lines = _MEMBERSHIP.read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            yield _NAMES[2], _CONTROL_GROUPS / path.lstrip("/")
+        elif "memory" in controllers.split(","):
+            yield _NAMES[1], _CONTROL_GROUPS / "memory" / path.lstrip("/")
+
+
+def _read(path: Path) -> int:
+    return int(path.read_text())
