@@ -54,7 +54,8 @@ def bench(
     compare: Annotated[
         str,
         typer.Option(
-            help="Measure these in turns with it: fast3r, student-reference, student-compiled."
+            help="Measure these in turns with it: fast3r, fast3r-reference (as published), "
+            "student-reference, student-compiled."
         ),
     ] = "",
     budget: Annotated[
@@ -62,6 +63,7 @@ def bench(
         typer.Option(help="Seconds in all; 300 on a CPU, no end on a GPU.", show_default=False),
     ] = None,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    head: Annotated[str, typer.Option(help="Of the student: both, global or local.")] = "both",
     output: options.OutputOpt = None,
     device: options.DeviceOpt = "auto",
     seed: options.SeedOpt = 0,

@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 _STEPS = (2, 7)  # their product is the patch size
-_INNER = 24  # channels at half the resolution
+STEM_WIDTH = 24  # channels at half the resolution
 
 
 class ConvolutionalStem(nn.Module):
@@ -18,11 +18,11 @@ class ConvolutionalStem(nn.Module):
         super().__init__()
         halved, whole = _STEPS
         self.layers = nn.Sequential(
-            nn.Conv2d(3, _INNER, 3, stride=halved, padding=1),
+            nn.Conv2d(3, STEM_WIDTH, 3, stride=halved, padding=1),
             nn.GELU(),
-            nn.Conv2d(_INNER, _INNER, 3, padding=1),
+            nn.Conv2d(STEM_WIDTH, STEM_WIDTH, 3, padding=1),
             nn.GELU(),
-            nn.Conv2d(_INNER, width, whole, stride=whole),
+            nn.Conv2d(STEM_WIDTH, width, whole, stride=whole),
         )
 
     def forward(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n D h w"]:

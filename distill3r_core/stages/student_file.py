@@ -63,7 +63,7 @@ def open_student(
     chosen = _resolved(precision, device)
     if chosen == "bfloat16":
         lower_precision(student)
-    return StudentFile(path, _label(path), student, device, fit_of(student), chosen)
+    return StudentFile(path, label_of(path), student, device, fit_of(student), chosen)
 
 
 def _resolved(precision: Precision, device: torch.device) -> Precision:
@@ -84,7 +84,7 @@ def _newest_run() -> Path:
     return run
 
 
-def _label(path: Path) -> str:
+def label_of(path: Path) -> str:
     """`small-001` for runs/small-001/checkpoints/best/model.safetensors, else the file's stem."""
     if path.name == "model.safetensors" and path.parent.parent.name == "checkpoints":
         return path.parent.parent.parent.resolve().name

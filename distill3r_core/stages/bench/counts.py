@@ -43,7 +43,7 @@ class Dpt:
     Args:
         layers: Channels of the four reassembled maps, the finest first.
         features: Channels of the fused maps.
-        last: Output channels of the full-resolution 3x3 convolution.
+        last: Channels of the map at full resolution, before and after its 3x3 convolution.
     """
 
     layers: tuple[int, int, int, int] = (96, 192, 384, 768)
@@ -64,7 +64,8 @@ class Network:
         fusion_depth: Its blocks, each attending over all views.
         head: One head.
         heads: How many of them run.
-        convolutional_stem: Patches become tokens by three convolutions rather than one.
+        stem_width: Channels at half the resolution of a stem of three convolutions; None:
+            patches become tokens by one.
     """
 
     patch: int
@@ -75,7 +76,7 @@ class Network:
     fusion_depth: int
     head: Dpt = Dpt()
     heads: int = 2
-    convolutional_stem: bool = False
+    stem_width: int | None = None
 
 
 PAPER_STUDENT = Network(14, 384, 12, 5, 384, 6)
@@ -141,9 +142,9 @@ def floor_seconds(
 def _stem(network: Network, pixels: int, patches: int) -> tuple[Part, ...]:
     """From the pixels of one view to its tokens."""
     name, wide, area = "encoder/patches", network.encoder_width, network.patch**2
-    if not network.convolutional_stem:
+    if network.stem_width is None:
         return (Part(name, 2.0 * 3 * area * patches * wide, 3.0 * pixels + patches * wide),)
-    inner, quarter = wide // 4, pixels // 4
+    inner, quarter = network.stem_width, pixels // 4
     return (
         _conv(name, (pixels, 3), (quarter, inner), taps=9),
         _conv(name, (quarter, inner), (quarter, inner), taps=9),
@@ -190,11 +191,11 @@ def _head(network: Network, rows: int, columns: int) -> Iterator[Part]:
         yield _conv(name, here, here, taps=9).times(2 * units)
         above = (4 * pixels[level], features)
         yield _conv(name, above, above, taps=1)
-    half = features // 2
-    yield _conv("heads/conv 8x", (pixels["8x"], features), (pixels["8x"], half), taps=9)
-    yield Part("heads/conv full", 18.0 * full * half * head.last, 1.0 * pixels["8x"] * half)
+    last = head.last
+    yield _conv("heads/conv 8x", (pixels["8x"], features), (pixels["8x"], last), taps=9)
+    yield Part("heads/conv full", 18.0 * full * last**2, 1.0 * pixels["8x"] * last)
     written = full * MAP_CHANNELS
-    yield Part("heads/out", 2.0 * written * head.last, 0.0, float(written * OUTPUT_BYTES))
+    yield Part("heads/out", 2.0 * written * last, 0.0, float(written * OUTPUT_BYTES))
 
 
 def _conv(name: str, source: tuple[int, int], target: tuple[int, int], *, taps: int) -> Part:

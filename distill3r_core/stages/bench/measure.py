@@ -147,10 +147,12 @@ class Bench:
 
     def _run_row(self, row: Sequence[Trial], spare: float) -> None:
         """Run the models of a row in turns; one that has no room beside others runs alone."""
+        begin = time.monotonic()
         crowded = self._run_together(row, spare)
-        if len(row) > 1:
+        if len(row) > 1 and crowded:
+            spare = max(0.0, spare - (time.monotonic() - begin)) / len(crowded)
             for trial in crowded:
-                self._run_together([trial], 0.0)
+                self._run_together([trial], spare)
 
     def _run_together(self, row: Sequence[Trial], spare: float) -> list[Trial]:
         """Run models in turns; gives those that ran out of memory.

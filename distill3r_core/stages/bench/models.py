@@ -18,17 +18,24 @@ from distill3r_core.models.compiled import compile_parts
 from distill3r_core.models.dune_encoder import REGISTERS
 from distill3r_core.models.precision import lower_precision
 from distill3r_core.models.spec import PATCH, StudentSpec
-from distill3r_core.models.student import Student
+from distill3r_core.models.stem import STEM_WIDTH
+from distill3r_core.models.student import HeadName, Student
 from distill3r_core.nn.view_codes import sequential_view_numbers
 from distill3r_core.registry import Registry
 from distill3r_core.stages.bench.counts import Dpt, Network
 from distill3r_core.teachers.fast3r import HEADS_AT_ONCE
 from distill3r_core.teachers.fast3r_config import RELEASED
 from distill3r_core.teachers.fast3r_network import Fast3R
+from distill3r_core.types import PointMaps
 
 STUDENT, REFERENCE, COMPILED = "student", "student-reference", "student-compiled"
 TEACHER, TEACHER_REFERENCE = "fast3r", "fast3r-reference"
 PUBLISHED_CHUNK = 20  # views that go through a head at once in the published code
+HEADS: Mapping[str, tuple[str, ...]] = {
+    "both": ("global", "local"),
+    "global": ("global",),
+    "local": ("local",),
+}
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 Forward = Callable[[Float[Tensor, "1 N 3 H W"]], Sequence[Tensor]]
@@ -44,6 +51,7 @@ class Subject:
         model: A run or a file whose student is measured instead.
         device: Where it runs.
         precision: Of its weights and products: float32 or bfloat16.
+        head: Which of a student's heads run.
     """
 
     name: str
@@ -51,6 +59,7 @@ class Subject:
     model: Path | None
     device: torch.device
     precision: str
+    head: HeadName = "both"
 
     def as_plain(self) -> dict[str, str | None]:
         """For a question to another process; `from_plain` reads it back."""
@@ -97,8 +106,13 @@ def spec_of(model: Path) -> StudentSpec:
     return read_student(model)[1].spec
 
 
-def network_of(spec: StudentSpec) -> Network:
-    """A student's architecture as the counts see it."""
+def network_of(spec: StudentSpec, head: HeadName = "both") -> Network:
+    """A student's architecture as the counts see it.
+
+    Args:
+        spec: Of the student.
+        head: Which of them run.
+    """
     return Network(
         patch=PATCH,
         encoder_width=spec.encoder_width,
@@ -107,7 +121,8 @@ def network_of(spec: StudentSpec) -> Network:
         fusion_width=spec.fusion_width,
         fusion_depth=spec.fusion_depth,
         head=Dpt(spec.head_layers, spec.head_features, spec.head_tail),
-        convolutional_stem=spec.stem == "convolutional",
+        heads=len(HEADS[head]),
+        stem_width=STEM_WIDTH if spec.stem == "convolutional" else None,
     )
 
 
@@ -115,7 +130,7 @@ def _student(subject: Subject) -> Forward:
     student = _lowered(subject)
 
     def forward(images: Float[Tensor, "1 N 3 H W"]) -> Sequence[Tensor]:
-        return _maps(student(images))
+        return _maps(student(images, head=subject.head), subject.head)
 
     return forward
 
@@ -131,7 +146,7 @@ def _compiled(subject: Subject) -> Forward:
             if reason is not None:  # measured under this name it would be a lie
                 raise FailedError(f"{COMPILED} cannot be measured here: {reason}")
             done = True
-        return _maps(student(images))
+        return _maps(student(images, head=subject.head), subject.head)
 
     return forward
 
@@ -142,7 +157,8 @@ def _reference(subject: Subject) -> Forward:
 
     def forward(images: Float[Tensor, "1 N 3 H W"]) -> Sequence[Tensor]:
         with subject.autocast:
-            return _maps(student(images, reference=True, head_chunk=PUBLISHED_CHUNK))
+            maps = student(images, head=subject.head, reference=True, head_chunk=PUBLISHED_CHUNK)
+            return _maps(maps, subject.head)
 
     return forward
 
@@ -202,8 +218,10 @@ def _built(subject: Subject) -> Student:
     return load_student(subject.model).eval()
 
 
-def _maps(maps: object) -> Sequence[Tensor]:
-    return tuple(vars(maps).values())
+def _maps(maps: PointMaps, head: HeadName) -> Sequence[Tensor]:
+    return tuple(
+        getattr(maps, f"{kind}_{name}") for name in HEADS[head] for kind in ("points", "confidence")
+    )
 
 
 MODELS: Registry[Callable[[Subject], Forward]] = Registry("model to compare with")

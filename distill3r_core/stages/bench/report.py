@@ -77,7 +77,7 @@ def _notes(rows: Sequence[Row]) -> list[str]:
 
 
 def _table(rows: Sequence[Row], header: Mapping[str, Any]) -> Table:
-    named = ("name", "driver", "torch", "precision", "attention", "heads")
+    named = ("name", "driver", "torch", "precision", "attention", "heads", "head")
     facts = (header.get(key) for key in named)  # a result may be older than a fact
     columns = (
         "model", "views", "size", "seconds", "min .. max", "runs", "CPU-s", "end to end s",

@@ -7,7 +7,7 @@ from typing import Any
 
 from distill3r_core.stages.bench.counts import floor_seconds
 from distill3r_core.stages.bench.measure import Calibration, Trial
-from distill3r_core.stages.bench.models import STUDENT, TEACHER
+from distill3r_core.stages.bench.models import STUDENT, TEACHER, Subject
 
 ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 
@@ -99,7 +99,7 @@ def row_of(trial: Trial, device: Calibration, *, label: str) -> Row:
         )
     seconds = _median(runs, "seconds")
     published = None
-    if contender.size == TABLE1_SIZE.get(contender.name) and label in ("paper", TEACHER):
+    if contender.size == TABLE1_SIZE.get(contender.name) and _is_published(contender.subject):
         published = TABLE1[contender.name].get(trial.views)
     return Row(
         model=contender.name,
@@ -127,6 +127,13 @@ def row_of(trial: Trial, device: Calibration, *, label: str) -> Row:
         table1_gb=published and published[1],
         all_seconds=tuple(run["seconds"] for run in runs),
     )
+
+
+def _is_published(subject: Subject) -> bool:
+    """Whether it has the architecture that Table I was measured with."""
+    if subject.name == TEACHER:
+        return True
+    return (subject.model, subject.preset, subject.head) == (None, "paper", "both")
 
 
 def ratios(rows: Sequence[Row], *, on_cpu: bool) -> list[dict[str, Any]]:

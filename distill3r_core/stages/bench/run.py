@@ -12,6 +12,9 @@ from pydantic.dataclasses import dataclass
 from distill3r_core import config, profiling
 from distill3r_core.config import STRICT
 from distill3r_core.errors import OutOfMemoryError
+from distill3r_core.io.checksums import file_hash
+from distill3r_core.models.checkpoint import find_student
+from distill3r_core.models.student import HeadName
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.bench.measure import NO_MEMORY, Bench, Calibration
 from distill3r_core.stages.bench.place import place_for
@@ -19,6 +22,7 @@ from distill3r_core.stages.bench.plan import parse_views
 from distill3r_core.stages.bench.report import publish, read_report
 from distill3r_core.stages.bench.rows import row_of
 from distill3r_core.stages.bench.subjects import Contender, contenders
+from distill3r_core.stages.student_file import label_of
 
 CPU_BUDGET = 300.0  # seconds, where none is set
 WARMUPS = {"cuda": 3}  # on other devices one
@@ -39,6 +43,7 @@ class BenchSettings:
     compare: str = ""  # models beside the student, by commas
     budget: Annotated[float, Field(gt=0)] | None = None  # seconds; None: 300, on a GPU no end
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on CUDA
+    head: HeadName = "both"  # of the student; the others are left out
     device: str = "auto"
     seed: int = 0
     warmups: Annotated[int, Field(ge=1)] | None = None  # of a row; None: 3 on a GPU, else 1
@@ -77,13 +82,16 @@ def benchmark(
         size=size,
         device=device,
         precision=precision,
+        head=settings.head,
     )
     plain = config.as_plain(settings)
-    label = settings.preset
+    label, weights = settings.preset, None
     if settings.model is not None:
-        path = settings.model.resolve()
-        label = path.name if path.is_dir() else path.stem
-    place = place_for(label, plain, chosen=settings.output, device=device, overwrite=overwrite)
+        path = find_student(settings.model)
+        label, weights = label_of(path), file_hash(path)
+    place = place_for(
+        label, plain, chosen=settings.output, device=device, inputs=weights, overwrite=overwrite
+    )
     if place.finished:
         return read_report(place, plain)
 
@@ -137,6 +145,7 @@ def _header(
         "precision": precision,
         "attention": known.facts.get("attention"),
         "heads": known.facts.get("heads"),
+        "head": None if student.subject.head == "both" else f"{student.subject.head} head alone",
         "threads": known.facts.get("threads") if device.type == "cpu" else None,
         "size": f"{rows}x{columns}",
         "budget": budget,

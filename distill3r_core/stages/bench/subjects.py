@@ -7,6 +7,7 @@ import torch
 
 from distill3r_core.errors import ConfigError, InputMissingError, RequestError
 from distill3r_core.models import SPECS
+from distill3r_core.models.student import HeadName
 from distill3r_core.stages.bench.counts import FAST3R, Network, total_flop
 from distill3r_core.stages.bench.models import (
     MODELS,
@@ -52,6 +53,7 @@ def contenders(
     size: tuple[int, int],
     device: torch.device,
     precision: str,
+    head: HeadName = "both",
 ) -> tuple[Contender, ...]:
     """The student first, then those it is compared with, in the order in which they are named.
 
@@ -63,15 +65,16 @@ def contenders(
             to fit as it is.
         device: Where they run.
         precision: float32 or bfloat16.
+        head: Which of the student's heads run. Teachers have both.
 
     Raises:
         ConfigError: An unknown preset or model, or one that is named twice.
         InputMissingError: There is no such `model`.
-        RequestError: `size` does not fit the student.
+        RequestError: `size` does not fit the student, or a teacher is beside one head alone.
     """
     if model is not None and not model.exists():
         raise InputMissingError(f"no model {model}", hint="a run folder, or a .safetensors file")
-    student = network_of(SPECS[preset] if model is None else spec_of(model))
+    student = network_of(SPECS[preset] if model is None else spec_of(model), head)
     if nearest_multiple(size, student.patch) != size:
         rows, columns = nearest_multiple(size, student.patch)
         raise RequestError(
@@ -84,7 +87,13 @@ def contenders(
     found = []
     for name in names:
         MODELS[name]  # an unknown name fails here, with the nearest one
-        network = FAST3R if name in (TEACHER, TEACHER_REFERENCE) else student
-        subject = Subject(name, preset, model, device, precision)
+        taught = name in (TEACHER, TEACHER_REFERENCE)
+        if taught and head != "both":
+            raise RequestError(
+                f"{name} runs both heads: beside the {head} one alone its ratio says nothing",
+                hint="leave out --head, or compare with student-reference",
+            )
+        network = FAST3R if taught else student
+        subject = Subject(name, preset, model, device, precision, head)
         found.append(Contender(subject, network, nearest_multiple(size, network.patch)))
     return tuple(found)

@@ -75,7 +75,9 @@ class Server:
         return {
             "threads": torch.get_num_threads(),
             "attention": f"SDPA, {'cuDNN first' if hopper else 'kernel chosen by torch'}",
-            "heads": "fused kernels" if fused.kernels_work() else None,
+            "heads": "fused kernels"
+            if self.device.type == "cuda" and fused.kernels_work()
+            else None,
         }
 
     def answer(self, what: str) -> dict[str, Any]:

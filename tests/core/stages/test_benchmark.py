@@ -199,6 +199,7 @@ def test_models_that_do_not_fit_together_run_alone(imagine):
     imagine(shared=False)
     report = _run(views="2", compare="student-reference", budget=10_000.0)
     assert set(_status(report).values()) == {"measured"}
+    assert [row["runs"] for row in report.result["rows"]] == [5, 5]
 
 
 def test_out_of_memory_everywhere_is_an_error_after_the_result_is_written(imagine, tmp_path):
@@ -372,6 +373,58 @@ def test_a_run_is_measured_under_its_own_name(imagine, tmp_path):
     report = _run(views="2", model=tmp_path / "mine-001")
     assert report.files[0].parent.name == "mine-001-001"
     assert report.result["rows"][0]["preset"] == "mine-001"
+    best = _run(views="2", model=tmp_path / "mine-001/checkpoints/best")
+    assert best.result["rows"][0]["preset"] == "mine-001"
+
+
+def test_other_weights_under_the_same_name_are_measured_anew(imagine, tmp_path):
+    imagine()
+    path, values = tmp_path / "mine.safetensors", {"views": "2", "output": tmp_path / "out"}
+    for width in (24, 32):
+        student = build_student("tiny", head_tail=width)
+        save_student(
+            path, student, StudentMetadata(preset="tiny", spec=student.spec, size=(28, 42))
+        )
+        if width == 24:
+            assert not _run(model=path, **values).finished_before
+            assert _run(model=path, **values).finished_before
+    with pytest.raises(ConflictError, match="inputs"):
+        _run(model=path, **values)
+
+
+def test_only_the_papers_own_architecture_stands_beside_its_table(imagine, tmp_path):
+    imagine()
+    student = build_student("tiny")
+    path = tmp_path / "paper/model.safetensors"
+    save_student(path, student, StudentMetadata(preset="tiny", spec=student.spec, size=(28, 42)))
+    for values, beside in (
+        ({}, True),
+        ({"head": "global"}, False),
+        ({"preset": "small"}, False),
+        ({"model": path.parent}, False),
+    ):
+        (row,) = _run(views="12", budget=10_000.0, **values).result["rows"]
+        assert (row["table1_seconds"] is not None) == beside
+
+
+@pytest.mark.parametrize("head", ["global", "local"])
+@pytest.mark.parametrize("name", ["student", "student-reference"])
+def test_one_head_alone_is_measured(name, head):
+    torch.manual_seed(0)
+    both = build_forward(Subject(name, "tiny", None, torch.device("cpu"), "float32"))
+    torch.manual_seed(0)
+    alone = build_forward(Subject(name, "tiny", None, torch.device("cpu"), "float32", head))
+    images = torch.rand(1, 2, 3, 28, 42)
+    with torch.inference_mode():
+        place = ("global", "local").index(head)
+        wanted, found = both(images)[2 * place : 2 * place + 2], alone(images)
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_teacher_is_not_compared_with_one_head():
+    with pytest.raises(RequestError, match="both heads"):
+        _run(views="2", head="local", compare="fast3r")
 
 
 def test_memory_that_is_said_to_be_little_runs_out(tmp_path, monkeypatch):
