@@ -38,8 +38,10 @@ def write_ply(path: Path, cloud: Cloud, *, comments: Sequence[str] = ()) -> None
     Args:
         path: Of the file.
         cloud: Written as float32 `x y z` and uint8 `red green blue`.
-        comments: Lines for the header: frame, scale, where the points come from.
+        comments: Lines for the header: frame, scale, where the points come from. Letters that
+            the format has no room for (it is ASCII) are escaped.
     """
+    header = [line.encode("ascii", "backslashreplace").decode() for line in comments]
     vertices = np.empty(len(cloud), _VERTEX)
     for axis, name in enumerate("xyz"):
         vertices[name] = cloud.points[:, axis]
@@ -47,7 +49,7 @@ def write_ply(path: Path, cloud: Cloud, *, comments: Sequence[str] = ()) -> None
         vertices[name] = cloud.colors[:, channel]
     element = PlyElement.describe(vertices, "vertex")
     with replacing(path) as beside:
-        PlyData([element], byte_order="<", comments=list(comments)).write(str(beside))
+        PlyData([element], byte_order="<", comments=header).write(str(beside))
 
 
 def read_ply(path: Path) -> tuple[Cloud, list[str]]:

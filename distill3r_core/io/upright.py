@@ -44,7 +44,9 @@ def _copyable(source: Path) -> str | None:
         warnings.simplefilter("error")
         try:
             with Image.open(source) as image:
-                plain = image.mode == "RGB" and getattr(image, "n_frames", 1) == 1
+                # A color that stands for "transparent" is white to us, to others what it is.
+                plain = image.mode == "RGB" and "transparency" not in image.info
+                plain = plain and getattr(image, "n_frames", 1) == 1
                 if plain and image.getexif().get(_ORIENTATION, 1) == 1:
                     return {"JPEG": ".jpg", "PNG": ".png"}.get(image.format or "")
         except (OSError, SyntaxError, ValueError, Warning):

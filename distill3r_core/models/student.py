@@ -92,7 +92,7 @@ class Student(nn.Module):
             view_numbers: The number of every view, on any device; None: as the two above say.
             recompute: What a backward pass computes again instead of keeping it: the heads (a
                 quarter more work, less than half the memory), or every block as well.
-            host: Give the maps on the host, through pinned memory.
+            host: Give the maps on the host, without gradients through pinned memory.
             reference: The published order of operations, everything at once: slow, large, and
                 what the default is held to.
 
@@ -230,9 +230,10 @@ class Student(nn.Module):
         recompute: bool,
     ) -> HeadMaps:
         if reference or torch.is_grad_enabled():
-            return predict_maps(
+            maps = predict_maps(
                 head, tokens, group.grid, chunk=chunk, recompute=recompute, reference=reference
             )
+            return HeadMaps(maps.points.to(device), maps.confidence.to(device))
         count, (rows, columns) = len(tokens[0]), group.images.shape[-2:]
         chunk = chunk or head_chunk_of(self.spec, (rows, columns), self.mean.device, views=count)
         if chunk >= count and device == self.mean.device:

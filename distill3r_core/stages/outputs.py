@@ -108,6 +108,6 @@ def _identity_in(folder: Path) -> Mapping[str, Any] | None:
             return json.loads((folder / name).read_text(encoding="utf-8"))["identity"]
         except FileNotFoundError:
             continue
-        except (NotADirectoryError, json.JSONDecodeError, KeyError, TypeError):
+        except (NotADirectoryError, ValueError, KeyError, TypeError):  # not JSON, not text
             return _FOREIGN
     return _FOREIGN if folder.exists() and any(folder.iterdir()) else None

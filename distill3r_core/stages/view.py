@@ -6,6 +6,7 @@ import io
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +15,18 @@ import numpy as np
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from distill3r_core.errors import ConfigError, ExtraMissingError, InputMissingError, RequestError
+from distill3r_core.errors import (
+    ConfigError,
+    ExtraMissingError,
+    FailedError,
+    InputMissingError,
+    RequestError,
+)
 from distill3r_core.io.cameras import Camera, read_cameras
 from distill3r_core.io.glb import frustum_length
 from distill3r_core.io.ply import Cloud, read_ply
 from distill3r_core.report import Report
+from distill3r_core.stages.outputs import RECORD, STARTED, read_record
 
 if TYPE_CHECKING:
     import viser
@@ -48,12 +56,14 @@ def view(
 
     Raises:
         InputMissingError: The folder has no cloud.
+        FailedError: The result is not finished, or its record cannot be read.
         ExtraMissingError: viser is not installed.
         ConfigError: There is no such port.
         RequestError: This machine cannot listen at the address.
     """
     _require_address(host, port)
-    cloud, cameras = _read(result)
+    opened = _open(result)
+    cloud, cameras = _read(opened)
     if util.find_spec("viser") is None:
         raise ExtraMissingError(
             "the viewer needs the extra 'viewer'",
@@ -65,8 +75,9 @@ def view(
     with contextlib.redirect_stdout(io.StringIO()):
         server = viser.ViserServer(host=host, port=port, verbose=False)
     try:
-        _fill(server, cloud, cameras, result)
-        on_ready(_report(result, f"http://{host}:{server.get_port()}", cloud, cameras))
+        _fill(server, cloud, cameras, opened)
+        name = f"[{host}]" if ":" in host else host
+        on_ready(_report(result, f"http://{name}:{server.get_port()}", cloud, cameras))
         (until or threading.Event()).wait()
     finally:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -99,21 +110,52 @@ def _report(result: Path, url: str, cloud: Cloud, cameras: list[Camera]) -> Repo
     )
 
 
-def _read(result: Path) -> tuple[Cloud, list[Camera]]:
-    if not result.exists():
-        raise InputMissingError(f"no result {result}", hint="results of infer lie in results/infer")
-    path = result / "scene.ply"
-    if not path.is_file():
+@dataclass(frozen=True)
+class _Result:
+    """A folder of `infer`, and which of the files in it are this result's.
+
+    Args:
+        folder: Where it is.
+        files: By their names in the folder; None: all, as Python writes no record.
+    """
+
+    folder: Path
+    files: frozenset[str] | None
+
+    def find(self, name: str) -> Path | None:
+        """A file of the result; None where there is none, or an earlier result's."""
+        path = self.folder / name
+        known = self.files is None or name in self.files
+        return path if known and path.is_file() else None
+
+
+def _open(folder: Path) -> _Result:
+    if not folder.exists():
+        raise InputMissingError(f"no result {folder}", hint="results of infer lie in results/infer")
+    if (folder / STARTED).is_file():
+        raise FailedError(f"{folder} is not finished", hint="repeat the infer that began it")
+    if not (folder / RECORD).is_file():
+        return _Result(folder, None)
+    try:
+        return _Result(folder, frozenset(read_record(folder)["files"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise FailedError(f"{folder / RECORD} is no record of infer: {error}") from error
+
+
+def _read(result: _Result) -> tuple[Cloud, list[Camera]]:
+    cloud, cameras = result.find("scene.ply"), result.find("cameras.json")
+    if cloud is None:
         raise InputMissingError(
-            f"{result} has no scene.ply", hint="distill3r infer INPUT --ply writes one"
+            f"{result.folder} has no scene.ply", hint="distill3r infer INPUT --ply writes one"
         )
-    cameras = result / "cameras.json"
-    if not cameras.is_file():
-        raise InputMissingError(f"{result} has no cameras.json: it is no result of infer")
-    return read_ply(path)[0], read_cameras(cameras)[0]
+    if cameras is None:
+        raise InputMissingError(f"{result.folder} has no cameras.json: it is no result of infer")
+    return read_ply(cloud)[0], read_cameras(cameras)[0]
 
 
-def _fill(server: "viser.ViserServer", cloud: Cloud, cameras: list[Camera], result: Path) -> None:
+def _fill(
+    server: "viser.ViserServer", cloud: Cloud, cameras: list[Camera], result: _Result
+) -> None:
     server.scene.set_up_direction("-y")  # OpenCV: y is down
     extent = 25 * frustum_length(cameras, cloud)
     points = server.scene.add_point_cloud(
@@ -150,7 +192,7 @@ def _fill(server: "viser.ViserServer", cloud: Cloud, cameras: list[Camera], resu
 
 
 def _add_camera(
-    server: "viser.ViserServer", camera: Camera, extent: float, result: Path
+    server: "viser.ViserServer", camera: Camera, extent: float, result: _Result
 ) -> "viser.CameraFrustumHandle":
     """A frustum with its picture; a click on it looks from there."""
     height, width = camera.size
@@ -176,11 +218,11 @@ def _add_camera(
     return handle
 
 
-def _thumbnail(name: str, result: Path) -> np.ndarray | None:
+def _thumbnail(name: str, result: _Result) -> np.ndarray | None:
     """The view's picture, small, where the result has pictures."""
     for suffix in (".jpg", ".png"):
-        path = result / "images" / f"{name}{suffix}"
-        if path.is_file():
+        path = result.find(f"images/{name}{suffix}")
+        if path is not None:
             with Image.open(path) as picture:
                 picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
                 return np.asarray(picture.convert("RGB"))

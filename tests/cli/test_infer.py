@@ -295,6 +295,68 @@ def test_each_folder_is_a_scene_of_its_own_and_a_bad_one_is_named(cli_inprocess,
         assert (project / "results" / "infer" / f"{name}-tiny-001" / "scene.ply").is_file()
 
 
+def test_where_no_folder_can_be_used_every_reason_is_said(cli_inprocess, project):
+    for name in ("one", "two"):
+        (project / "many" / name).mkdir(parents=True)
+        (project / "many" / name / "a.jpg").write_bytes(b"nothing")
+    status, _, err = _run(cli_inprocess, "many", "--each", cwd=project, json_too=False)
+    assert status == 1
+    assert "many/one/a.jpg" in err and "many/two/a.jpg" in err
+
+
+def test_a_scene_that_cannot_be_done_as_asked_leaves_the_others_done(cli_inprocess, project):
+    _photos(project / "many" / "one", "a.png", "b.png")
+    _photos(project / "many" / "two", "c.png", "d.png")
+    status, report, _ = _run(cli_inprocess, "many", "--each", "--scale-from", "a:b=1", cwd=project)
+    assert status == 5
+    assert [scene["scene"] for scene in report["result"]["scenes"]] == ["one"]
+    assert report["failed"][0]["item"] == "two" and "knows 0 of 2" in report["failed"][0]["reason"]
+
+
+def test_every_option_that_shapes_a_result_works_with_names_of_any_letters(cli_inprocess, project):
+    pytest.importorskip("pycolmap")
+    photos = _photos(project / "fotos", "Küche 1.png", "Küche, 2.png")
+    every = "ply,glb,colmap,nerfstudio,npz,depth,html"
+    status, report, err = _run(
+        cli_inprocess, photos, "--format", every, "--scale-from", "Küche 1.png:Küche, 2.png=2.5",
+        "--size", "42x56", "--precision", "bfloat16", "--cloud", "global", "--poses", "pnp",
+        "--conf", "0", "-o", "out", cwd=project,
+    )  # fmt: skip
+    assert status == 0, err
+    result = report["result"]
+    assert (result["scale"], result["cloud"], result["precision"]) == ("m", "global", "bfloat16")
+    assert result["cleaning"][0]["from"] == 2 * 42 * 56
+    header = " ".join(PlyData.read(project / "out/scene.ply").comments)
+    assert "2.5 m between K\\xfcche 1.png" in header  # PLY is ASCII
+    cameras = json.loads((project / "out/cameras.json").read_text())["cameras"]
+    centers = [np.array(camera["world_from_cam"])[:3, 3] for camera in cameras]
+    assert np.linalg.norm(centers[1] - centers[0]) == pytest.approx(2.5, rel=1e-5)
+
+
+def test_memory_that_ends_after_the_pass_is_said_as_such(cli_inprocess, project, monkeypatch):
+    def crowded(scene, settings):
+        raise MemoryError
+
+    monkeypatch.setattr("distill3r_core.stages.infer.reconstruction._clean", crowded)
+    photos = _photos(project / "photos", "a.png")
+    status, _, err = _run(cli_inprocess, photos, cwd=project, json_too=False)
+    assert status == 4
+    assert "--max-points" in err and "fault in distill3r" not in err
+
+
+def test_view_shows_no_cloud_that_an_overwritten_result_left(cli_inprocess, project):
+    pytest.importorskip("viser")
+    _photos(project / "photos", "a.png")
+    _photos(project / "other", "b.png")
+    assert _run(cli_inprocess, "photos", "--ply", "-o", "out", cwd=project)[0] == 0
+    made = ("other", "--format", "glb", "-o", "out", "--overwrite")
+    _, _, err = _run(cli_inprocess, *made, cwd=project, json_too=False)
+    assert "distill3r view out" not in err and "--ply" in err
+    assert (project / "out" / "scene.ply").is_file()
+    status, _, err = cli_inprocess("view", "out", cwd=project)
+    assert status == 3 and "no scene.ply" in err
+
+
 def test_a_cloud_repeats_with_its_seed(cli_inprocess, project):
     photos = _photos(project / "photos", "a.png", "b.png")
     for name in ("one", "two"):

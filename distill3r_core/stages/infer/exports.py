@@ -55,7 +55,8 @@ class Export:
     @property
     def comments(self) -> list[str]:
         """The same as lines, with what is known of the model."""
-        return [*(f"{key}: {value}" for key, value in self.about.items()), *self.scene.facts]
+        facts = [*(f"{key}: {value}" for key, value in self.about.items()), *self.scene.facts]
+        return [" ".join(fact.split()) for fact in facts]  # a licence may have lines of its own
 
     @cached_property
     def pictures(self) -> list[Path]:

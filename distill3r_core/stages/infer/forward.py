@@ -3,16 +3,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from distill3r_core.errors import OutOfMemoryError, RequestError
 from distill3r_core.machine_memory import available_memory
 from distill3r_core.models.chunks import head_chunk_of
 from distill3r_core.models.memory import estimate_bytes
 from distill3r_core.models.student import Student
+from distill3r_core.nn.block import Block
 from distill3r_core.nn.view_codes import TABLE_ROWS
 from distill3r_core.profiling import OutOfRoom, memory_limits, peak_memory, stopwatch
 from distill3r_core.report import Progress, Silent
@@ -21,6 +23,9 @@ from distill3r_core.stages.infer.reconstruction import Maps
 from distill3r_core.types import PointMaps
 
 _GIB = 2**30
+# Bytes for every pixel of every view: the maps 32, the picture 3, the cleaning at most 80; measured
+# with 20 views of 224x518. Files are written from what is left after it.
+_AFTERWARDS = 115
 
 
 @dataclass(frozen=True)
@@ -117,8 +122,9 @@ def plan_pass(student: Student, views: Sequence[LoadedView]) -> Plan:
 
     Raises:
         RequestError: There are more views than the student can tell apart.
-        OutOfMemoryError: No chunk fits, on a CPU. There a pass that does not fit is killed by the
-            system; a GPU says so itself, and its estimate may be too careful.
+        OutOfMemoryError: No chunk fits, on a CPU: there a pass that does not fit is killed by the
+            system; a GPU says so itself, and its estimate may be too careful. Or the machine has
+            no room for the maps and what is made of them.
     """
     if len(views) > TABLE_ROWS:
         raise RequestError(
@@ -126,6 +132,7 @@ def plan_pass(student: Student, views: Sequence[LoadedView]) -> Plan:
             hint=f"--max-views {TABLE_ROWS}, or a lower --fps",
         )
     sizes = [view.fitted.placement.size for view in views]
+    _require_room_afterwards(sizes)
     device = student.mean.device
     largest = max(sizes, key=math.prod)
     chunk = head_chunk_of(student.spec, largest, device, views=len(sizes))
@@ -147,12 +154,26 @@ def plan_pass(student: Student, views: Sequence[LoadedView]) -> Plan:
 def _needed(student: Student, sizes: Sequence[tuple[int, int]], chunk: int) -> int:
     """Bytes of the device that a pass takes beyond the weights."""
     device = student.mean.device
-    # `lower_precision` changes the products alone: the first of them tells.
-    products = (part for part in student.fusion.modules() if isinstance(part, nn.Linear))
-    dtype = next(products).weight.dtype
+    block = student.fusion.blocks[0]
+    assert isinstance(block, Block)
+    dtype = block.attn.qkv.weight.dtype  # what `lower_precision` lowers
     estimate = estimate_bytes(student.spec, sizes, device=device, dtype=dtype, head_chunk=chunk)
     # On a GPU pictures come in and maps go out a few at a time.
     return estimate.total if device.type != "cuda" else estimate.tokens + estimate.working
+
+
+def _require_room_afterwards(sizes: Sequence[tuple[int, int]]) -> None:
+    """Refuse what would end after the pass, when the maps are cleaned and written."""
+    free = available_memory()
+    if sum(math.prod(size) for size in sizes) * _AFTERWARDS > free:
+        fitting = sum(
+            total * _AFTERWARDS <= free for total in accumulate(math.prod(size) for size in sizes)
+        )
+        raise OutOfMemoryError(
+            f"the maps of {len(sizes)} views, and cleaning them, need more than the "
+            f"{free / _GIB:.2f} GiB of memory that are free on this machine",
+            hint=f"take fewer views (--max-views {fitting} would fit), or smaller ones with --size",
+        )
 
 
 def _does_not_fit(

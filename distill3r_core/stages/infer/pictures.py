@@ -21,6 +21,7 @@ _DECODERS = 4  # threads; Pillow decodes outside the interpreter's lock
 _FILM_WIDTH = 36.0  # millimetres, to which EXIF's equivalent focal length refers
 # In a file's name, and white space too: COLMAP's text format ends a name at it.
 _UNSAFE = re.compile(r'[\\/:*?"<>|\s\x00-\x1f]')
+_CHANGED = "it has changed in the meantime"
 _LONGEST_NAME = 160  # bytes: files get a suffix, and more while they are written
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]
@@ -128,14 +129,23 @@ def full_pictures(views: Sequence[LoadedView]) -> Iterator[tuple[LoadedView, Pix
             continue
         assert first.path is not None, "a view comes from pixels or from a file"
         if first.frame is None:
-            yield first, read_picture(first.path).pixels
+            yield _unchanged(first, read_picture(first.path).pixels)
             remaining = remaining[1:]
             continue
         of_video = {view.frame: view for view in remaining if view.path == first.path}
         for number, pixels in read_frames(first.path, fps=None):
             if number in of_video:
-                yield of_video[number], pixels
+                yield _unchanged(of_video.pop(number), pixels)
+        if of_video:
+            raise ImageError(f"{first.path} has fewer frames than before: {_CHANGED}")
         remaining = [view for view in remaining if view.path != first.path]
+
+
+def _unchanged(view: LoadedView, pixels: Pixels) -> tuple[LoadedView, Pixels]:
+    if pixels.shape[:2] != view.size:
+        height, width = view.size
+        raise ImageError(f"{view.path} was {width}x{height} when it was read: {_CHANGED}")
+    return view, pixels
 
 
 def _load(

@@ -77,7 +77,10 @@ class SolvedView:
 
     @property
     def depth(self) -> Float[np.ndarray, "H W"]:
-        """z in the view's camera, in the world's unit."""
+        """z of the local points in the world's unit.
+
+        In the view's camera, as far as that is the similarity's; PnP's lies elsewhere.
+        """
         scale = np.cbrt(np.linalg.det(self.world_from_local[:, :3]))
         return (scale * self.maps.points_local[..., 2]).astype(np.float32)
 

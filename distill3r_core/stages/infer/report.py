@@ -230,4 +230,6 @@ def _next(outcome: SceneOutcome) -> str:
         return f"simple_trainer.py default --data_dir {folder} (gsplat)"
     if "scene.html" in names:
         return f"open {outcome.folder / 'scene.html'} in a browser"
+    if "scene.ply" not in names:
+        return "the same with --ply for `distill3r view`, or with --format html for a page"
     return f"distill3r view {folder}, or add --format html for a page to share"

@@ -1,107 +1,42 @@
 """From pictures to a reconstruction on the disk."""
 
-import dataclasses
 import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import BeforeValidator, Field
-from pydantic.dataclasses import dataclass
 
 from distill3r_core import config, paths, profiling
-from distill3r_core.config import STRICT
-from distill3r_core.errors import ConflictError, NothingUsableError
+from distill3r_core.errors import (
+    ConflictError,
+    ImageError,
+    NothingUsableError,
+    OutOfMemoryError,
+    RequestError,
+)
 from distill3r_core.io.fit import Fit
 from distill3r_core.io.sources import Source, find_sources, require_extras, scene_folders
 from distill3r_core.models.compiled import compile_parts
-from distill3r_core.models.spec import PATCH
 from distill3r_core.profiling import stopwatch
 from distill3r_core.report import Failure, Progress, Report, Silent
-from distill3r_core.stages.infer.exports import Format, export
+from distill3r_core.stages.infer.exports import export
 from distill3r_core.stages.infer.forward import plan_pass
 from distill3r_core.stages.infer.pictures import load_views
 from distill3r_core.stages.infer.reconstruct import reconstruct_views
-from distill3r_core.stages.infer.reconstruction import Cleaning, CloudSource
 from distill3r_core.stages.infer.report import SceneOutcome, scene_report, scenes_report
 from distill3r_core.stages.infer.scale import KnownPositions, check_known, read_known
-from distill3r_core.stages.infer.solve import PoseSource
+from distill3r_core.stages.infer.settings import InferSettings
 from distill3r_core.stages.outputs import claim, read_record, write_record
-from distill3r_core.stages.student_file import Precision, StudentFile, open_student
+from distill3r_core.stages.student_file import StudentFile, open_student
+
+# What need not keep `--each` from the other scenes.
+_OF_ONE_SCENE = (NothingUsableError, ImageError, OutOfMemoryError, RequestError)
 
 
-def _split(value: Any) -> Any:
-    """The names of a comma list."""
-    if not isinstance(value, str):
-        return value
-    return [part.strip() for part in value.split(",") if part.strip()]
-
-
-_Side = Annotated[int, Field(gt=0, multiple_of=PATCH)]
-
-
-@dataclass(frozen=True, config=STRICT)
-class InferSettings:
-    """What `infer` is asked for.
-
-    Args:
-        inputs: Folders, pictures, patterns, videos: one scene, unless `each`.
-        model: A run's folder or a weight file; None: the newest run.
-        output: Folder of the result; None: below `results/infer`.
-        format: Names of formats.
-        ply: PLY besides what `format` names.
-        size: Rows and columns of landscape pictures for the student; None: those it was trained at.
-        conf: The percentage of all points with the lowest confidence that is dropped.
-        edges: Points are dropped where depth jumps by more than this share of it; 0: none.
-        voxel: One point per cube of this edge, in the unit of the scene; 0: all.
-        max_points: At most so many points, drawn without preference.
-        cloud: Points of the global map, or local points carried by each view's similarity.
-        poses: From that similarity, or from PnP with RANSAC (the extra `colmap`).
-        fps: Frames taken of each second of a video, at most.
-        scale_from: What makes lengths metric: `FIRST:SECOND=METRES`, or a file of positions.
-        max_views: Views taken of each scene, evenly spread, at most; None: all.
-        precision: Of the student's products; "auto" is bfloat16 on a GPU that has it.
-        compile: torch.compile for encoder and heads: worth its minute for many scenes.
-        each: Every folder in the inputs is a scene of its own.
-        device: auto, cpu, cuda, cuda:1 or mps.
-        seed: Of every random choice.
-    """
-
-    inputs: tuple[str, ...] = Field(min_length=1)
-    model: Path | None = None
-    output: Path | None = None
-    format: Annotated[tuple[Format, ...], BeforeValidator(_split), Field(min_length=1)] = ("ply",)
-    ply: bool = False
-    size: Annotated[tuple[_Side, _Side] | None, BeforeValidator(config.read_size)] = None
-    conf: Annotated[float, Field(ge=0, lt=100)] = 10.0
-    edges: Annotated[float, Field(ge=0)] = 0.0
-    voxel: Annotated[float, Field(ge=0)] = 0.0
-    max_points: Annotated[int, Field(ge=1)] = 1_000_000
-    cloud: CloudSource = "aligned"
-    poses: PoseSource = "similarity"
-    scale_from: str | None = None
-    fps: Annotated[float, Field(gt=0)] = 2.0
-    max_views: Annotated[int | None, Field(ge=1)] = None
-    precision: Precision = "auto"
-    compile: bool = False
-    each: bool = False
-    device: str = "auto"
-    seed: Annotated[int, Field(ge=0)] = 0
-
-    @property
-    def formats(self) -> tuple[Format, ...]:
-        """Each once, in order."""
-        return tuple(dict.fromkeys((*(("ply",) if self.ply else ()), *self.format)))
-
-    @property
-    def cleaning(self) -> Cleaning:
-        """Which points stay."""
-        return Cleaning(self.conf, self.edges, self.voxel, self.max_points, self.seed)
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class _Scene:
     """One reconstruction to be made."""
 
@@ -141,12 +76,14 @@ def infer(
     for scene in scenes:
         try:
             outcomes.append(_infer_scene(scene, settings, file, overwrite, progress))
-        except NothingUsableError as error:
-            if len(scenes) == 1:
+        except _OF_ONE_SCENE as error:
+            # A folder that is taken is not the scene's fault.
+            if not settings.each or isinstance(error, ConflictError):
                 raise
             failed.append(Failure(scene.name, error.message))
     if not outcomes:
-        raise NothingUsableError(f"none of {len(scenes)} scenes has a picture that can be used")
+        lines = [f"  {failure.item}: {failure.reason}" for failure in failed]
+        raise NothingUsableError("\n".join([f"not one of {len(scenes)} scenes:", *lines]))
     plain = config.as_plain(settings)
     if settings.each:
         return scenes_report(plain, outcomes, failed)
@@ -222,7 +159,7 @@ def _infer_scene(
     folder = claimed.folder
     if claimed.finished:
         return SceneOutcome(folder, read_record(folder), tuple(failed), finished_before=True)
-    with stopwatch(file.device) as watch:
+    with stopwatch(file.device) as watch, _room_of_the_machine(scene.name):
         outcome = reconstruct_views(
             loaded.views,
             file.student,
@@ -244,6 +181,24 @@ def _infer_scene(
     )  # fmt: skip
     write_record(folder, identity=identity, **done.record)
     return done
+
+
+@contextmanager
+def _room_of_the_machine(scene: str) -> Iterator[None]:
+    """Say what helps where memory runs out beside the student's pass, which has an answer itself.
+
+    Raises:
+        OutOfMemoryError: The block ran out of it.
+    """
+    try:
+        with profiling.memory_limits():
+            yield
+    except profiling.OutOfRoom as error:
+        raise OutOfMemoryError(
+            f"{scene}: no memory is left to clean and write the points",
+            hint="fewer views (--max-views), smaller ones (--size), fewer points (--max-points) "
+            "or fewer formats at once",
+        ) from error
 
 
 def _compile(file: StudentFile, size: tuple[int, int], progress: Progress) -> None:
@@ -270,7 +225,9 @@ def _identity(
 ) -> dict[str, Any]:
     """All that changes the result."""
     plain = config.as_plain(settings)
-    for name in ("inputs", "model", "output", "ply", "size", "each", "device", "scale_from"):
+    for name in (
+        "inputs", "model", "output", "ply", "size", "each", "device", "scale_from", "compile",
+    ):  # fmt: skip
         del plain[name]
     digest = hashlib.blake2b(digest_size=16)
     for source in scene.sources:

@@ -15,6 +15,10 @@ from distill3r_core.stages.infer.pictures import LoadedView
 from distill3r_core.stages.infer.reconstruction import Reconstruction, Scale
 
 _DISTANCE = re.compile(r"^(?P<first>[^:]+):(?P<second>[^:]+)=(?P<metres>[^=]+)$")
+# Names may have blanks and commas in them; either may stand between the numbers.
+_POSITION = re.compile(
+    r"^(?P<name>.*?)\s*[\s,]\s*(?P<x>[^\s,]+)\s*[\s,]\s*(?P<y>[^\s,]+)\s*[\s,]\s*(?P<z>[^\s,]+)\s*$"
+)
 _SYNTAX = "--scale-from FIRST:SECOND=METRES, or a file with a line `NAME X Y Z` per camera"
 
 
@@ -57,9 +61,9 @@ def check_known(known: KnownPositions, views: Sequence[LoadedView]) -> None:
     """Refuse positions that fit too few of the views, before any work.
 
     Raises:
-        RequestError: Fewer than two views are known.
+        RequestError: Fewer than two views are known, or a name fits several of them.
     """
-    found = sum(_center_of(view, known) is not None for view in views)
+    found = len(_centers_of(views, known))
     if found < 2:
         names = ", ".join(view.name for view in views[:8])
         raise RequestError(
@@ -78,11 +82,11 @@ def apply_known(scene: Reconstruction, known: KnownPositions) -> tuple[Reconstru
     Raises:
         RequestError: Fewer than two views are known, or they stand at one place.
     """
-    check_known(known, [view.loaded for view in scene.views])
+    views = [view.loaded for view in scene.views]
+    check_known(known, views)
     found = [
-        (view.camera.world_from_cam[:3, 3], center)
-        for view in scene.views
-        if (center := _center_of(view.loaded, known)) is not None
+        (scene.views[index].camera.world_from_cam[:3, 3], center)
+        for index, center in _centers_of(views, known).items()
     ]
     ours, theirs = (torch.from_numpy(np.stack(part)) for part in zip(*found, strict=True))
     factor, residual = scale_from_distances(ours, theirs)
@@ -96,22 +100,48 @@ def apply_known(scene: Reconstruction, known: KnownPositions) -> tuple[Reconstru
     return scene.scaled(factor, scale), notes
 
 
-def _center_of(view: LoadedView, known: KnownPositions) -> Float[np.ndarray, "3"] | None:
-    names = (view.name,) if view.path is None else (view.name, view.path.name)
-    return next((known.centers[name] for name in names if name in known.centers), None)
+def _centers_of(
+    views: Sequence[LoadedView], known: KnownPositions
+) -> dict[int, Float[np.ndarray, "3"]]:
+    """Where views stand, by their index. A view's own name goes before that of its file.
+
+    Raises:
+        RequestError: The name of a file is that of several views.
+    """
+    by_name = {view.name: index for index, view in enumerate(views)}
+    centers = {}
+    for name, center in known.centers.items():
+        fitting = [by_name[name]] if name in by_name else _of_file(name, views)
+        if len(fitting) > 1:
+            names = ", ".join(views[index].name for index in fitting[:8])
+            raise RequestError(
+                f"--scale-from: {len(fitting)} views come from a file called {name}",
+                hint=f"name one of the views: {names}{', ...' if len(fitting) > 8 else ''}",
+            )
+        centers |= dict.fromkeys(fitting, center)
+    return centers
+
+
+def _of_file(name: str, views: Sequence[LoadedView]) -> list[int]:
+    """The views whose file has this name, with its suffix or without."""
+    return [
+        index
+        for index, view in enumerate(views)
+        if view.path is not None and name in (view.path.name, view.path.stem)
+    ]
 
 
 def _read_positions(path: Path) -> dict[str, Float[np.ndarray, "3"]]:
     centers: dict[str, np.ndarray] = {}
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        parts = [part.strip() for part in line.replace(",", " ").split()]
-        values = [_number(part) for part in parts[-3:]]
-        if len(parts) < 4 or any(value is None for value in values):
+        match = _POSITION.match(line)
+        values = [] if match is None else [_number(match[axis]) for axis in "xyz"]
+        if match is None or any(value is None for value in values):
             raise RequestError(f"{path}, line {number}: not `NAME X Y Z`: {line!r}", hint=_SYNTAX)
-        centers[" ".join(parts[:-3])] = np.array(values, np.float64)
+        centers[match["name"].strip()] = np.array(values, np.float64)
     return centers
 
 

@@ -10,7 +10,7 @@ from distill3r_core.errors import ExtraMissingError, RequestError
 from distill3r_core.geometry import pnp
 from distill3r_core.io.fit import Fit, Fitted
 from distill3r_core.stages.infer.reconstruction import Cleaning, Maps, Reconstruction
-from distill3r_core.stages.infer.scale import apply_known, read_known
+from distill3r_core.stages.infer.scale import apply_known, check_known, read_known
 from distill3r_core.stages.infer.solve import solve
 from distill3r_core.types import Placement
 
@@ -185,6 +185,38 @@ def test_camera_positions_in_any_frame_give_the_scale_and_a_residual(tmp_path):
 def test_a_scale_that_cannot_be_used_is_refused(text, says):
     with pytest.raises(RequestError, match=says):
         apply_known(_scene(), read_known(text))
+
+
+def test_positions_know_pictures_by_their_files_names(tmp_path):
+    views = [
+        dataclasses.replace(view, name=name, path=tmp_path / file)
+        for view, (name, file) in zip(
+            exact_views()[0],
+            [("a_b", "a b.png"), ("x,y", "x,y.png"), ("c", "c.png")],
+            strict=True,
+        )
+    ]
+    file = tmp_path / "positions.csv"
+    file.write_text("\ufeffa b 1 2 3\nx,y.png , 4 5,6\n c.png,7,8,9\n", encoding="utf-8")
+    known = read_known(str(file))
+    assert {name: list(at) for name, at in known.centers.items()} == {
+        "a b": [1, 2, 3], "x,y.png": [4, 5, 6], "c.png": [7, 8, 9],
+    }  # fmt: skip
+    check_known(known, views)
+    check_known(read_known("a b.png:x,y=1"), views)
+
+
+def test_a_name_that_fits_several_views_is_refused_with_theirs(tmp_path):
+    views = [
+        dataclasses.replace(view, name=name, path=tmp_path / folder / "000.png")
+        for view, name, folder in zip(
+            exact_views()[0], ["000", "000-2", "000-3"], "abc", strict=True
+        )
+    ]
+    with pytest.raises(RequestError, match=r"3 views come from a file called 000\.png") as raised:
+        check_known(read_known("000.png:000-2=1"), views)
+    assert "000, 000-2, 000-3" in raised.value.hint
+    check_known(read_known("000:000-2=1"), views)  # names of views are one view's each
 
 
 def test_a_damaged_file_of_positions_is_refused_with_its_line(tmp_path):

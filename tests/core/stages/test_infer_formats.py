@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -259,6 +260,16 @@ def test_every_file_states_the_scale(scene, tmp_path, unit):
         )
     }  # fmt: skip
     assert [name for name, text in texts.items() if says not in text] == []
+
+
+def test_what_is_known_of_a_model_may_have_any_letters_and_lines(scene, tmp_path):
+    pycolmap = pytest.importorskip("pycolmap")
+    told = replace(scene, facts=("licence: nicht für\nden Handel",))
+    export(told, told.clean(Cleaning(max_points=50)), tmp_path, list(WRITERS))
+    assert "licence: nicht f\\xfcr den Handel" in PlyData.read(tmp_path / "scene.ply").comments
+    assert len(pycolmap.Reconstruction(str(tmp_path / "sparse/0")).points3D) == 50
+    text = (tmp_path / "sparse/0/points3D.txt").read_text(encoding="utf-8")
+    assert "# licence: nicht für den Handel\n" in text
 
 
 def test_the_page_names_nothing_outside_itself(folder):

@@ -6,9 +6,10 @@ from exact_scene import exact_views
 
 from distill3r_core.errors import OutOfMemoryError, RequestError
 from distill3r_core.models import Student, build_student
+from distill3r_core.models.precision import lower_precision
 from distill3r_core.report import Silent
 from distill3r_core.stages.infer import forward
-from distill3r_core.stages.infer.forward import predict
+from distill3r_core.stages.infer.forward import plan_pass, predict
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,24 @@ def test_views_that_cannot_fit_are_refused_before_they_run_with_what_would(
     with pytest.raises(OutOfMemoryError, match="3 views need") as raised:
         predict(student, views)
     assert "--max-views 1 would fit" in str(raised.value.hint)
+
+
+def test_a_lower_precision_is_planned_with_less(views):
+    student = build_student("tiny").eval()
+    views = views * 40
+    exact = plan_pass(student, views)
+    lowered = plan_pass(lower_precision(student), views)
+    assert lowered.bytes < 0.75 * exact.bytes
+
+
+def test_views_whose_maps_cannot_be_held_are_refused_before_they_run(student, views, monkeypatch):
+    pixels = views[0].fitted.image.shape[0] * views[0].fitted.image.shape[1]
+    _with_free(monkeypatch, 10**12)
+    monkeypatch.setattr(forward, "available_memory", lambda: 2 * 115 * pixels)
+    plan_pass(student, views[:2])
+    with pytest.raises(OutOfMemoryError, match="the maps of 3 views") as raised:
+        plan_pass(student, views)
+    assert "--max-views 2 would fit" in str(raised.value.hint)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Pictures as the student gets them, and back to the full-size ones."""
 
+from dataclasses import replace
 from importlib import util
 
 import numpy as np
@@ -68,11 +69,28 @@ def test_full_pictures_are_the_ones_that_were_fitted(tmp_path, data_dir):
         assert np.abs(seen[view.name].astype(int) - view.fitted.image).mean() < 3
 
 
+def test_a_picture_that_changed_while_a_run_went_on_is_no_picture_of_the_view(tmp_path):
+    _picture().save(tmp_path / "a.png")
+    views = load_views(find_sources([str(tmp_path)])[0], FIT).views
+    Image.new("RGB", (100, 200)).save(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="changed in the meantime"):
+        list(full_pictures(views))
+
+
+def test_a_video_that_became_shorter_is_named(tmp_path, data_dir):
+    pytest.importorskip("av")
+    clip = Source(data_dir / "video/kitchen.mp4", "video")
+    (view,) = load_views([clip], FIT, max_views=1).views
+    with pytest.raises(ImageError, match="fewer frames"):
+        list(full_pictures([replace(view, frame=10_000)]))
+
+
 @pytest.mark.parametrize(
     ("name", "options", "copied"),
     [
         ("a.jpg", {"quality": 80}, True),
         ("a.png", {}, True),
+        ("clear.png", {"transparency": (0, 0, 0)}, False),
         ("a.webp", {}, False),
         ("turned.jpg", {"orientation": 6}, False),
         ("odd.jpg", {"orientation": 99}, False),

@@ -1,0 +1,84 @@
+"""What `infer` is asked for."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+from pydantic.dataclasses import dataclass
+
+from distill3r_core import config
+from distill3r_core.config import STRICT
+from distill3r_core.models.spec import PATCH
+from distill3r_core.stages.infer.exports import Format
+from distill3r_core.stages.infer.reconstruction import Cleaning, CloudSource
+from distill3r_core.stages.infer.solve import PoseSource
+from distill3r_core.stages.student_file import Precision
+
+
+def _split(value: Any) -> Any:
+    """The names of a comma list."""
+    if not isinstance(value, str):
+        return value
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+_Side = Annotated[int, Field(gt=0, multiple_of=PATCH)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class InferSettings:
+    """What `infer` is asked for.
+
+    Args:
+        inputs: Folders, pictures, patterns, videos: one scene, unless `each`.
+        model: A run's folder or a weight file; None: the newest run.
+        output: Folder of the result; None: below `results/infer`.
+        format: Names of formats.
+        ply: PLY besides what `format` names.
+        size: Rows and columns of landscape pictures for the student; None: those it was trained at.
+        conf: The percentage of all points with the lowest confidence that is dropped.
+        edges: Points are dropped where depth jumps by more than this share of it; 0: none.
+        voxel: One point per cube of this edge, in the unit of the scene; 0: all.
+        max_points: At most so many points, drawn without preference.
+        cloud: Points of the global map, or local points carried by each view's similarity.
+        poses: From that similarity, or from PnP with RANSAC (the extra `colmap`).
+        fps: Frames taken of each second of a video, at most.
+        scale_from: What makes lengths metric: `FIRST:SECOND=METRES`, or a file of positions.
+        max_views: Views taken of each scene, evenly spread, at most; None: all.
+        precision: Of the student's products; "auto" is bfloat16 on a GPU that has it.
+        compile: torch.compile for encoder and heads: worth its minute for many scenes.
+        each: Every folder in the inputs is a scene of its own.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        seed: Of every random choice.
+    """
+
+    inputs: tuple[str, ...] = Field(min_length=1)
+    model: Path | None = None
+    output: Path | None = None
+    format: Annotated[tuple[Format, ...], BeforeValidator(_split), Field(min_length=1)] = ("ply",)
+    ply: bool = False
+    size: Annotated[tuple[_Side, _Side] | None, BeforeValidator(config.read_size)] = None
+    conf: Annotated[float, Field(ge=0, lt=100)] = 10.0
+    edges: Annotated[float, Field(ge=0)] = 0.0
+    voxel: Annotated[float, Field(ge=0)] = 0.0
+    max_points: Annotated[int, Field(ge=1)] = 1_000_000
+    cloud: CloudSource = "aligned"
+    poses: PoseSource = "similarity"
+    scale_from: str | None = None
+    fps: Annotated[float, Field(gt=0)] = 2.0
+    max_views: Annotated[int | None, Field(ge=1)] = None
+    precision: Precision = "auto"
+    compile: bool = False
+    each: bool = False
+    device: str = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def formats(self) -> tuple[Format, ...]:
+        """Each once, in order."""
+        return tuple(dict.fromkeys((*(("ply",) if self.ply else ()), *self.format)))
+
+    @property
+    def cleaning(self) -> Cleaning:
+        """Which points stay."""
+        return Cleaning(self.conf, self.edges, self.voxel, self.max_points, self.seed)
