@@ -1,14 +1,11 @@
 """Pictures that let a person judge maps at a glance: photo, depth and confidence side by side."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
-
-from distill3r_core.files import replacing
 
 Rgb = UInt8[np.ndarray, "_ _ 3"]
 
@@ -114,12 +111,6 @@ def compose(
     for number, caption in enumerate(captions):
         draw.text((_GAP, _LINE + step * number + height + 2), caption, fill=_INK, font=font)
     return np.asarray(canvas)
-
-
-def write_picture(path: Path, picture: Rgb) -> None:
-    """Write a picture whole or not at all; the suffix chooses the format."""
-    with replacing(path) as beside:
-        Image.fromarray(picture).save(beside)
 
 
 def _scale(panel: Rgb, height: int, aspect: float | None) -> Image.Image:

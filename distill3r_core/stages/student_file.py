@@ -60,13 +60,14 @@ def open_student(
     """
     path = find_student(model or _newest_run())
     student = load_student(path, device=str(device))
-    chosen = _resolved(precision, device)
+    chosen = resolve_precision(precision, device)
     if chosen == "bfloat16":
         lower_precision(student)
     return StudentFile(path, label_of(path), student, device, fit_of(student), chosen)
 
 
-def _resolved(precision: Precision, device: torch.device) -> Precision:
+def resolve_precision(precision: Precision, device: torch.device) -> Precision:
+    """What "auto" means on a device: bfloat16 on a GPU that has it, else float32."""
     if precision != "auto":
         return precision
     able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -10,7 +10,8 @@ from torch import nn
 from distill3r_core.data.augment import unit_images
 from distill3r_core.data.batches import Samples
 from distill3r_core.io.charts import Line, save_line_chart
-from distill3r_core.io.previews import colorize, compose, limits, write_picture
+from distill3r_core.io.images import write_picture
+from distill3r_core.io.previews import colorize, compose, limits
 from distill3r_core.training.metrics import MovingMean, read_metrics
 from distill3r_core.training.settings import ComputeSettings
 from distill3r_core.training.step import predict

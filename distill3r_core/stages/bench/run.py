@@ -3,7 +3,7 @@
 import math
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -22,7 +22,7 @@ from distill3r_core.stages.bench.plan import parse_views
 from distill3r_core.stages.bench.report import publish, read_report
 from distill3r_core.stages.bench.rows import row_of
 from distill3r_core.stages.bench.subjects import Contender, contenders
-from distill3r_core.stages.student_file import label_of
+from distill3r_core.stages.student_file import Precision, label_of, resolve_precision
 
 CPU_BUDGET = 300.0  # seconds, where none is set
 WARMUPS = {"cuda": 3}  # on other devices one
@@ -42,7 +42,7 @@ class BenchSettings:
     model: Path | None = None  # a run or a file to measure instead
     compare: str = ""  # models beside the student, by commas
     budget: Annotated[float, Field(gt=0)] | None = None  # seconds; None: 300, on a GPU no end
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on CUDA
+    precision: Precision = "auto"  # auto: bfloat16 on a GPU that has it
     head: HeadName = "both"  # of the student; the others are left out
     device: str = "auto"
     seed: int = 0
@@ -72,9 +72,7 @@ def benchmark(
     begin = time.monotonic()
     views, size = parse_views(settings.views), config.parse_size(settings.size)
     device = profiling.pick_device(settings.device)
-    precision = settings.precision
-    if precision == "auto":
-        precision = "bfloat16" if device.type == "cuda" else "float32"
+    precision = resolve_precision(settings.precision, device)
     models = contenders(
         model=settings.model,
         preset=settings.preset,

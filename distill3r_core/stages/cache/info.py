@@ -10,7 +10,8 @@ import numpy as np
 from distill3r_core.cache.maps_layout import Kind
 from distill3r_core.cache.shard import Entry, ShardReader, shard_folders
 from distill3r_core.cache.store import CachedSample, TeacherCache
-from distill3r_core.io.previews import colorize, compose, limits, write_picture
+from distill3r_core.io.images import write_picture
+from distill3r_core.io.previews import colorize, compose, limits
 from distill3r_core.report import Report, Table
 from distill3r_core.stages.cache.report import gigabytes
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.io.previews import colorize, compose, limits, write_picture
+from distill3r_core.io.images import write_picture
+from distill3r_core.io.previews import colorize, compose, limits
 from distill3r_core.io.rgbd import write_rgbd_scene
 from distill3r_core.models.checkpoint import load_student
 from distill3r_core.profiling import one_thread, pick_device

@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distill3r_core.evaluation.scores import PER_HUNDRED, SequenceScore
-from distill3r_core.io.previews import colorize, compose, limits, write_picture
+from distill3r_core.io.images import write_picture
+from distill3r_core.io.previews import colorize, compose, limits
 from distill3r_core.stages.evaluate.truth import Truth
 
 MOST_ROWS = 6  # views that are drawn, spread evenly over the sequence

@@ -15,11 +15,12 @@ from distill3r_core.geometry.cameras import place_intrinsics
 from distill3r_core.io.cameras import FRAME, write_cameras
 from distill3r_core.io.colmap import Observations, write_colmap
 from distill3r_core.io.glb import write_glb
+from distill3r_core.io.images import write_picture
 from distill3r_core.io.maps import write_depth_maps, write_predictions
 from distill3r_core.io.nerfstudio import write_transforms
 from distill3r_core.io.page import write_page
 from distill3r_core.io.ply import write_ply
-from distill3r_core.io.previews import colorize, compose, limits, write_picture
+from distill3r_core.io.previews import colorize, compose, limits
 from distill3r_core.io.sources import evenly
 from distill3r_core.io.upright import write_upright
 from distill3r_core.stages.infer.pictures import full_pictures
