@@ -110,12 +110,12 @@ def _extent(cloud: Cloud, cameras: Sequence[Camera]) -> tuple[Float[np.ndarray, 
 def _view(camera: Camera, middle: Float[np.ndarray, "3"], extent: float) -> dict[str, Any]:
     pose = camera.world_from_cam
     ahead = float((middle - pose[:3, 3]) @ pose[:3, 2])
-    # The page spreads its angle over the shorter side of the window.
-    spread = 2 * np.degrees(np.arctan(min(camera.size) / (2 * camera.intrinsics[0, 0])))
+    height, width = camera.size
+    half = np.array([width / camera.intrinsics[0, 0], height / camera.intrinsics[1, 1]]) / 2
     return {
         "name": camera.name,
         "rotation": pose[:3, :3].tolist(),
         "center": pose[:3, 3].tolist(),
         "depth": max(ahead, 0.1 * extent),
-        "spread": float(spread),
+        "spread": half.tolist(),
     }
