@@ -46,7 +46,7 @@ complete -c distill3r -n '__distill3r_at "/infer"' -l output -s o -r -F -d 'Wher
 complete -c distill3r -n '__distill3r_at "/infer"' -l size -r -F -d 'Size of landscape pictures for the student; multiples of 14.'
 complete -c distill3r -n '__distill3r_at "/infer"' -l fps -r -F -d 'Frames of each second of a video, at most.'
 complete -c distill3r -n '__distill3r_at "/infer"' -l max-views -r -F -d 'Views of each scene, at most, evenly spread.'
-complete -c distill3r -n '__distill3r_at "/infer"' -l each -d 'Every folder in INPUT is a scene of its own.'
+complete -c distill3r -n '__distill3r_at "/infer"' -l each -d 'Every folder, or each in it, is a scene.'
 complete -c distill3r -n '__distill3r_at "/infer"' -l conf -r -F -d 'Drop this percentage of all points, the least confident.'
 complete -c distill3r -n '__distill3r_at "/infer"' -l edges -r -F -d 'Drop points where depth jumps by more than this share of it; 0: none.'
 complete -c distill3r -n '__distill3r_at "/infer"' -l voxel -r -F -d 'Keep one point per cube of this edge; 0: all points.'

@@ -5,10 +5,12 @@ current folder > preset > default.
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -72,7 +74,7 @@ def validate(cls: type[Settings], values: Mapping[str, Any], *, source: str) -> 
     try:
         return TypeAdapter(cls).validate_python(dict(values))
     except ValidationError as error:
-        raise ConfigError(f"cannot use {source}:\n{_problems(error)}") from error
+        raise ConfigError(f"cannot use {source}:\n{_problems(cls, error)}") from error
 
 
 def as_plain(settings: Any) -> Any:
@@ -190,13 +192,28 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
     values[last] = value
 
 
-def _problems(error: ValidationError) -> str:
+def _problems(cls: type[Any], error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
         place = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "unexpected_keyword_argument":
+            message = _unknown(cls, [str(part) for part in problem["loc"]])
         lines.append(f"  {place}: {message}" if place else f"  {message}")
     return "\n".join(lines)
+
+
+def _unknown(cls: type[Any], place: Sequence[str]) -> str:
+    """What to say of a key that no setting has: the nearest that one has."""
+    *parents, last = place
+    for parent in parents:
+        cls = get_type_hints(cls).get(parent, object)
+        if not dataclasses.is_dataclass(cls):
+            return "unknown setting"
+    near = get_close_matches(last, [field.name for field in dataclasses.fields(cls)], n=1)
+    if not parents and last in SECTIONS:
+        return f"unknown setting; this command's own have no `{last}.` before them"
+    return "unknown setting" + (f"; {near[0]}?" if near else "")
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -72,7 +72,9 @@ def infer(
     each: Annotated[
         bool,
         typer.Option(
-            "--each", rich_help_panel=_INPUT, help="Every folder in INPUT is a scene of its own."
+            "--each",
+            rich_help_panel=_INPUT,
+            help="Every folder, or each in it, is a scene.",
         ),
     ] = False,
     conf: Annotated[

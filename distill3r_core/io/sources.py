@@ -2,7 +2,7 @@
 
 import glob
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
@@ -59,24 +59,33 @@ def find_sources(inputs: Sequence[str]) -> tuple[list[Source], list[Failure]]:
     return sorted(found.values(), key=lambda source: natural_key(str(source.path))), left_out
 
 
-def scene_folders(inputs: Sequence[str]) -> list[Path]:
-    """The folders below the named ones that hold pictures or videos, in natural order.
+def scene_folders(inputs: Sequence[str]) -> tuple[list[Path], list[Path]]:
+    """The folders that are a scene each, in natural order, and those without a picture.
+
+    Args:
+        inputs: Folders and patterns. The folders in a folder are scenes where they hold pictures
+            or videos; a folder in which none does is a scene itself.
 
     Raises:
-        InputMissingError: An input is not a folder, or has no folder with pictures in it.
+        InputMissingError: An input is no folder, or there are no pictures in it.
     """
     folders: list[Path] = []
+    empty: list[Path] = []
     for text in inputs:
-        root = Path(text)
-        if not root.is_dir():
-            raise InputMissingError(f"no folder {root}", hint="--each takes folders of folders")
-        inside = [path for path in _visible(root.iterdir()) if path.is_dir() and _media(path)]
-        if not inside:
-            raise InputMissingError(
-                f"no folder in {root} holds pictures", hint=f"leave --each out for {root} itself"
-            )
-        folders += inside
-    return sorted(folders, key=lambda path: natural_key(str(path)))
+        roots = [Path(text)] if Path(text).is_dir() else _matching_folders(text)
+        if not roots:
+            raise InputMissingError(f"no folder {text}", hint="--each takes folders of folders")
+        for root in roots:
+            below = [path for path in _visible(root.iterdir()) if path.is_dir()]
+            inside = [path for path in below if _media(path)]
+            if not inside and not _media(root):
+                raise InputMissingError(
+                    f"neither {root} nor a folder in it holds pictures",
+                    hint=f"name deeper ones by a pattern: '{root}/*/*'",
+                )
+            folders += inside or [root]
+            empty += [path for path in below if path not in inside] if inside else []
+    return sorted(folders, key=lambda path: natural_key(str(path))), empty
 
 
 def require_extras(sources: Sequence[Source]) -> None:
@@ -130,11 +139,21 @@ def _from_folder(folder: Path) -> tuple[list[Source], list[Failure]]:
         hint = f"{below} folders in it have pictures: add --each" if below else None
         looked = " ".join(sorted(EXTENSIONS | VIDEO_EXTENSIONS))
         raise InputMissingError(f"no pictures in {folder} (looked for {looked})", hint=hint)
-    pictures = [source for source in media if source.kind == "picture"]
+    names = {source.path.name for source in media}
+    depths = [source for source in media if _is_depth(source.path.name, names)]
+    pictures = [source for source in media if source.kind == "picture" and source not in depths]
     videos = [source for source in media if source.kind == "video"]
+    left_out = [Failure(str(depth.path), "a depth map, no photograph") for depth in depths]
     if not pictures:
-        return videos, []
-    return pictures, [Failure(str(video.path), _why_not(video.path)) for video in videos]
+        return videos, left_out
+    left_out += [Failure(str(video.path), _why_not(video.path)) for video in videos]
+    return pictures, left_out
+
+
+def _is_depth(name: str, names: Collection[str]) -> bool:
+    """Whether a file is the depth beside a picture: 000000.depth.png beside 000000.color.png."""
+    stem, mark, _ = name.partition(".depth.")
+    return bool(mark) and any(f"{stem}.color{suffix}" in names for suffix in EXTENSIONS)
 
 
 def _why_not(video: Path) -> str:
@@ -154,6 +173,12 @@ def _media(folder: Path) -> list[Source]:
 
 def _visible(paths: Iterable[Path]) -> list[Path]:
     return [path for path in paths if not path.name.startswith(".")]
+
+
+def _matching_folders(pattern: str) -> list[Path]:
+    # Path.glob refuses absolute patterns.
+    matches = [Path(match) for match in glob.glob(pattern, recursive=True)]  # noqa: PTH207
+    return [path for path in _visible(matches) if path.is_dir()]
 
 
 def _source(path: Path) -> Source:

@@ -131,6 +131,8 @@ def find_student(path: Path) -> Path:
             return found
     if path.is_dir():
         raise InputMissingError(
-            f"{path} has no checkpoint", hint="continue its training: distill3r train --resume"
+            f"{path} has no checkpoint",
+            hint="a run's folder or a weight file is wanted; a run without one is continued by "
+            "`distill3r train --resume`",
         )
     raise InputMissingError(f"no run and no weight file {path}")

@@ -42,7 +42,7 @@ def claim(
 
     Returns:
         The claim. A result that a kill cut short, or whose files somebody removed, is taken up
-        again by the same identity.
+        again by the same identity; one of which nothing was written is in nobody's way.
 
     Raises:
         ConflictError: `chosen` holds something else.
@@ -58,14 +58,13 @@ def claim(
         if place.exists() and not place.is_dir():
             raise ConflictError(f"{place} is a file", hint="choose another folder with -o")
     found = _identity_in(chosen)
-    if found not in (None, identity) and not overwrite:
-        lines = ["it holds other files"]
-        if found != _FOREIGN:
-            lines = config.differences(found or {}, identity)
-        raise ConflictError(
-            f"{chosen} holds another result:\n" + "\n".join(f"  {line}" for line in lines),
-            hint="choose another folder with -o, or replace it with --overwrite",
-        )
+    begun_only = chosen.is_dir() and [path.name for path in chosen.iterdir()] == [STARTED]
+    if found not in (None, identity) and not (overwrite or begun_only):
+        hint = "choose another folder with -o, or replace it with --overwrite"
+        if found == _FOREIGN:
+            raise ConflictError(f"{chosen} holds other files", hint=hint)
+        lines = "\n".join(f"  {line}" for line in config.differences(found or {}, identity))
+        raise ConflictError(f"{chosen} holds another result:\n{lines}", hint=hint)
     return _taken(chosen, identity)
 
 

@@ -351,10 +351,51 @@ def test_view_shows_no_cloud_that_an_overwritten_result_left(cli_inprocess, proj
     assert _run(cli_inprocess, "photos", "--ply", "-o", "out", cwd=project)[0] == 0
     made = ("other", "--format", "glb", "-o", "out", "--overwrite")
     _, _, err = _run(cli_inprocess, *made, cwd=project, json_too=False)
-    assert "distill3r view out" not in err and "--ply" in err
+    assert "distill3r view out" not in err
     assert (project / "out" / "scene.ply").is_file()
     status, _, err = cli_inprocess("view", "out", cwd=project)
     assert status == 3 and "no scene.ply" in err
+
+
+def test_a_cloud_without_points_is_warned_of(cli_inprocess, project):
+    photos = _photos(project / "photos", "a.png", "b.png")
+    _, _, err = _run(cli_inprocess, photos, "--edges", "1e-9", cwd=project, json_too=False)
+    assert "no point is left" in err
+
+
+@pytest.mark.parametrize(
+    ("formats", "says"),
+    [
+        ("ply", "`distill3r view out`"),
+        ("npz,depth", "look at out/preview.png"),
+        ("ply,html,colmap", "`distill3r view out` · open out/scene.html in a browser · `python"),
+        ("nerfstudio", "`distill3r view out` · `ns-train splatfacto --data out`"),
+    ],
+)
+def test_the_next_command_fits_what_was_written(cli_inprocess, project, formats, says):
+    photos = _photos(project / "photos", "a.png")
+    made = (photos, "--format", formats, "-o", "out")
+    _, _, err = _run(cli_inprocess, *made, cwd=project, json_too=False)
+    assert f"next: {says}" in err
+
+
+def test_a_result_says_what_it_was_made_of(cli_inprocess, project):
+    _photos(project / "photos", "a.png", "b.png")
+    made = ("photos", "--format", "npz", "-o", "out")
+    assert _run(cli_inprocess, *made, cwd=project)[0] == 0
+    record = json.loads((project / "out/run.json").read_text())
+    assert record["inputs"] == ["photos/a.png", "photos/b.png"]
+    assert record["model"].endswith("checkpoints/best/model.safetensors") and record["version"]
+    with np.load(project / "out/predictions.npz") as npz:
+        assert "world_from_local" in json.loads(str(npz["about"]))["points_local"]
+
+
+def test_more_pictures_than_codes_are_refused_before_they_are_read(cli_inprocess, project):
+    photos = _photos(project / "photos", "0.png")
+    for number in range(1, 1001):
+        (photos / f"{number}.png").write_bytes(b"never read")
+    status, _, err = _run(cli_inprocess, photos, cwd=project, json_too=False)
+    assert status == 2 and "1001 views" in err
 
 
 def test_a_cloud_repeats_with_its_seed(cli_inprocess, project):

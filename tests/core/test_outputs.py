@@ -72,6 +72,25 @@ def test_a_figure_that_is_no_number_is_not_written(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+def test_a_folder_in_which_nothing_but_a_start_was_made_is_free(tmp_path):
+    mine = tmp_path / "mine"
+    claim(tmp_path, chosen=mine, identity={"conf": 10}, overwrite=False)
+    claim(tmp_path, chosen=mine, identity={"conf": 20}, overwrite=False)
+    (mine / "scene.ply").write_text("half")
+    with pytest.raises(ConflictError, match="conf: 20 → 30"):
+        claim(tmp_path, chosen=mine, identity={"conf": 30}, overwrite=False)
+    # Of two runs at a time that chose no folder each has its own.
+    first = claim(tmp_path / "a", chosen=None, identity={"conf": 10}, overwrite=False)
+    second = claim(tmp_path / "a", chosen=None, identity={"conf": 20}, overwrite=False)
+    assert first.folder != second.folder
+
+
+def test_a_record_that_is_no_text_is_another_program_s(tmp_path):
+    (tmp_path / "run.json").write_bytes(b"\xff\xfe{")
+    with pytest.raises(ConflictError, match="other files"):
+        claim(tmp_path / "a", chosen=tmp_path, identity={}, overwrite=False)
+
+
 def test_overwriting_unmarks_the_old_result_before_it_is_touched(tmp_path):
     finish(tmp_path / "a", {"conf": 10})
     claim(tmp_path, chosen=tmp_path / "a", identity={"conf": 20}, overwrite=True)

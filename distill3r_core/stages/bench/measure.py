@@ -9,6 +9,7 @@ from typing import Any
 
 from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.report import Progress
+from distill3r_core.stages.bench.models import COMPILED
 from distill3r_core.stages.bench.plan import Cost, affordable, planned_runs
 from distill3r_core.stages.bench.process import TooSlowError, WorkerProcess
 from distill3r_core.stages.bench.subjects import Contender
@@ -100,7 +101,8 @@ class Bench:
                 start = time.monotonic() - begin
                 rates = process.ask({"do": "rates"}, seconds=self._patience)
                 forward = process.ask({"do": "run"}, seconds=self._patience)["seconds"]
-                if forward < SHORT:
+                # A compiled model's first forward is its compiler's.
+                if forward < SHORT or contender.name == COMPILED:
                     forward = process.ask({"do": "run"}, seconds=self._patience)["seconds"]
             except (TooSlowError, OutOfMemoryError) as error:
                 crowded = isinstance(error, OutOfMemoryError)

@@ -38,6 +38,8 @@ def _views_of(item: str) -> Sequence[int]:
             f"cannot read the views {item!r}", hint="12..128, 8..64..8 or 2,8,32, each at least 1"
         )
     low, high = int(match[1]), int(match[2])
+    if low > high:
+        raise ConfigError(f"the views {item!r} name no number of views", hint=f"{high}..{low}")
     if match[3] is None:
         views = [n for n in PAPER_VIEWS if low <= n <= high]
         way_out = f"points of the paper: {', '.join(map(str, PAPER_VIEWS))}; or step: {item}..2"

@@ -78,7 +78,9 @@ def _notes(rows: Sequence[Row]) -> list[str]:
 
 def _table(rows: Sequence[Row], header: Mapping[str, Any]) -> Table:
     named = ("name", "driver", "torch", "precision", "attention", "heads", "head")
-    facts = (header.get(key) for key in named)  # a result may be older than a fact
+    facts = [header.get(key) for key in named]  # a result may be older than a fact
+    if header["threads"]:
+        facts.insert(1, f"{header['threads']} thread{'s' * (header['threads'] > 1)}")
     columns = (
         "model", "views", "size", "seconds", "min .. max", "runs", "CPU-s", "end to end s",
         "peak GB", "reserved GB", "TFLOP/s", "of the floor", "Table I s", "Table I GB",

@@ -7,7 +7,7 @@ from typing import Any
 
 from distill3r_core.stages.bench.counts import floor_seconds
 from distill3r_core.stages.bench.measure import Calibration, Trial
-from distill3r_core.stages.bench.models import STUDENT, TEACHER, Subject
+from distill3r_core.stages.bench.models import STUDENT, TEACHER, TEACHER_REFERENCE, Subject
 
 ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 
@@ -28,7 +28,7 @@ class Row:
 
     Args:
         model: Its name.
-        preset: Of the student, or the name of what was given.
+        preset: Of the student, or the name of what was given; of a teacher its own name.
         views: How many.
         size: Rows and columns.
         status: measured, "out of memory" or "skipped, estimated".
@@ -103,7 +103,7 @@ def row_of(trial: Trial, device: Calibration, *, label: str) -> Row:
         published = TABLE1[contender.name].get(trial.views)
     return Row(
         model=contender.name,
-        preset=label,
+        preset=contender.name if contender.name in (TEACHER, TEACHER_REFERENCE) else label,
         views=trial.views,
         size="{}x{}".format(*contender.size),
         status=trial.status,

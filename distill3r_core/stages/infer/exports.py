@@ -166,7 +166,12 @@ def _npz(job: Export) -> list[Path]:
         for view in job.scene.views
     ]
     names = [camera.name for camera in job.scene.cameras]
-    write_predictions(path, views, names, about=job.about)
+    about = job.about | {
+        "points_local": "in the view's own frame and the student's own unit; world = "
+        "world_from_local @ [x, y, z, 1]",
+        "depth": "z of points_local in the world's unit",
+    }
+    write_predictions(path, views, names, about=about)
     return [path]
 
 

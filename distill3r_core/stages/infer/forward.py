@@ -126,11 +126,7 @@ def plan_pass(student: Student, views: Sequence[LoadedView]) -> Plan:
             system; a GPU says so itself, and its estimate may be too careful. Or the machine has
             no room for the maps and what is made of them.
     """
-    if len(views) > TABLE_ROWS:
-        raise RequestError(
-            f"{len(views)} views: the student can tell {TABLE_ROWS} apart",
-            hint=f"--max-views {TABLE_ROWS}, or a lower --fps",
-        )
+    require_codes(len(views))
     sizes = [view.fitted.placement.size for view in views]
     _require_room_afterwards(sizes)
     device = student.mean.device
@@ -149,6 +145,19 @@ def plan_pass(student: Student, views: Sequence[LoadedView]) -> Plan:
         f"{free / _GIB:.2f} free on {device}, {chunk} at once in the heads"
     )
     return Plan(chunk, needed, text)
+
+
+def require_codes(views: int) -> None:
+    """Refuse more views than a student can tell apart.
+
+    Raises:
+        RequestError: There are more.
+    """
+    if views > TABLE_ROWS:
+        raise RequestError(
+            f"{views} views: the student can tell {TABLE_ROWS} apart",
+            hint=f"--max-views {TABLE_ROWS}, or a lower --fps",
+        )
 
 
 def _needed(student: Student, sizes: Sequence[tuple[int, int]], chunk: int) -> int:

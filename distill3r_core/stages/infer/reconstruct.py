@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
+import PIL.ImageOps
 from jaxtyping import UInt8
 
 from distill3r_core.errors import ImageError, NothingUsableError
@@ -19,7 +21,7 @@ from distill3r_core.stages.infer.scale import KnownPositions, apply_known, read_
 from distill3r_core.stages.infer.solve import PoseSource, solve
 from distill3r_core.stages.student_file import fit_of
 
-Image = str | Path | UInt8[np.ndarray, "_ _ 3"]
+Image = str | Path | PIL.Image.Image | UInt8[np.ndarray, "_ _ 3"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def reconstruct(
     >>> scene.save("desk", ("ply", "glb", "colmap"))
 
     Args:
-        images: Paths, or upright RGB pixels; the first is the anchor.
+        images: Paths, Pillow's pictures, or upright RGB pixels; the first is the anchor.
         student: On the device where it is to run.
         fit: How pictures become its input; None: as it was trained.
         cloud: See `Reconstruction`.
@@ -61,9 +63,13 @@ def reconstruct(
 
     Raises:
         ImageError: A picture cannot be used.
-        NothingUsableError: No view has a camera.
+        NothingUsableError: There are no pictures, or no view has a camera.
         OutOfMemoryError: See `predict`.
     """
+    if isinstance(images, str | Path):
+        raise TypeError(f"images: a list of pictures is wanted, not {images!r}")
+    if not len(images):
+        raise NothingUsableError("no pictures to reconstruct from")
     fit = fit or fit_of(student)
     known = None if scale_from is None else read_known(scale_from)
     views = [_view(image, fit, index) for index, image in enumerate(images)]
@@ -106,6 +112,8 @@ def reconstruct_views(
 
 
 def _view(image: Image, fit: Fit, index: int) -> LoadedView:
+    if isinstance(image, PIL.Image.Image):
+        image = np.asarray(PIL.ImageOps.exif_transpose(image).convert("RGB"))
     if isinstance(image, np.ndarray):
         return view_of_pixels(image, fit, name=f"view_{index:03d}")
     loaded = load_views([Source(Path(image), "picture")], fit)

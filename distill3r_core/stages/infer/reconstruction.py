@@ -192,7 +192,8 @@ class Reconstruction:
         # The writers know this class: imported here, or each would import the other.
         from distill3r_core.stages.infer.exports import export
 
-        return export(self, self.clean(cleaning), Path(folder), formats, title=title)
+        names = [formats] if isinstance(formats, str) else formats
+        return export(self, self.clean(cleaning), Path(folder), names, title=title)
 
     def scaled(self, factor: float, scale: Scale) -> "Reconstruction":
         """The same in another unit."""

@@ -16,6 +16,9 @@ from distill3r_core.stages.outputs import RECORD
 from distill3r_core.stages.student_file import StudentFile
 
 _MOST_NAMES = 8  # of views in a line
+# Medians over the views from which poses are called doubtful: three times what separates the two on
+# rooms that the student knows, and the depth by which a view would be misplaced by a quarter.
+_DOUBTFUL_DEGREES, _DOUBTFUL_DISTANCE = 15.0, 0.25
 _MOST_ROWS = 24  # of the table of views; run.json has them all
 
 
@@ -89,12 +92,20 @@ class SceneOutcome:
             for view, kept in zip(scene.views, cleaned.kept, strict=True)
         ]
         record = {
+            "version": profiling.tool_version(),
             "machine": profiling.machine(file.device),
+            "model": str(file.path),
+            "inputs": list(dict.fromkeys(str(path) for path in _paths(outcome))),
             "result": result,
             "views": views,
             "files": [str(path.relative_to(folder)) for path in files],
         }
         return cls(folder, record, tuple(failed), notes=outcome.notes)
+
+
+def _paths(outcome: Outcome) -> list[Path]:
+    loaded = (view.loaded for view in outcome.scene.views)
+    return [view.path for view in loaded if view.path is not None]
 
 
 def scene_report(settings: Mapping[str, Any], outcome: SceneOutcome) -> Report:
@@ -200,7 +211,7 @@ def _views_table(outcome: SceneOutcome) -> Table:
     ]
     more = len(views) - len(rows)
     title = "views" + (f" (the first {len(rows)}; run.json has {more} more)" if more else "")
-    columns = ("view", "size", "focal px", "confidence", "kept", "PnP")
+    columns = ("view", "width x height", "focal px", "confidence", "kept", "PnP")
     return Table(title, columns, tuple(rows))
 
 
@@ -211,6 +222,17 @@ def _notes(outcome: SceneOutcome) -> list[str]:
     guessed = [view["name"] for view in outcome.record["views"] if view["focal_source"] != "points"]
     if guessed:
         notes.append(f"* no plausible focal length fits the points of {_listed(guessed)}")
+    result = outcome.record["result"]
+    if not result["points"]:
+        notes.append("warning: no point is left; the table says which step took them")
+    agreement = result["agreement"]
+    if agreement is not None and (
+        agreement["degrees"] > _DOUBTFUL_DEGREES or agreement["distance"] > _DOUBTFUL_DISTANCE
+    ):
+        notes.append(
+            "warning: closed form and PnP find different poses: the student's maps do not fit one "
+            "camera per view, as where a scene is unlike those it has learned from"
+        )
     notes.append(f"next: {_next(outcome)}")
     return notes
 
@@ -221,15 +243,16 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _next(outcome: SceneOutcome) -> str:
-    """The command that a person is likely to want now."""
+    """What a person is likely to want now: to look at it, and to go on from it."""
     names = {Path(name).name for name in outcome.record["files"]}
     folder = shlex.quote(str(outcome.folder))
-    if "transforms.json" in names:
-        return f"ns-train splatfacto --data {folder}"
-    if "points3D.bin" in names:
-        return f"simple_trainer.py default --data_dir {folder} (gsplat)"
+    ways = []
+    if "scene.ply" in names:
+        ways.append(f"`distill3r view {folder}`")
     if "scene.html" in names:
-        return f"open {outcome.folder / 'scene.html'} in a browser"
-    if "scene.ply" not in names:
-        return "the same with --ply for `distill3r view`, or with --format html for a page"
-    return f"distill3r view {folder}, or add --format html for a page to share"
+        ways.append(f"open {outcome.folder / 'scene.html'} in a browser")
+    if "transforms.json" in names:
+        ways.append(f"`ns-train splatfacto --data {folder}` (nerfstudio)")
+    elif "points3D.bin" in names:
+        ways.append(f"`python simple_trainer.py default --data_dir {folder}` (gsplat)")
+    return " · ".join(ways) or f"look at {outcome.folder / 'preview.png'}"

@@ -17,13 +17,14 @@ from distill3r_core.errors import (
     OutOfMemoryError,
     RequestError,
 )
+from distill3r_core.geometry.pnp import require_pnp
 from distill3r_core.io.fit import Fit
 from distill3r_core.io.sources import Source, find_sources, require_extras, scene_folders
 from distill3r_core.models.compiled import compile_parts
 from distill3r_core.profiling import stopwatch
 from distill3r_core.report import Failure, Progress, Report, Silent
 from distill3r_core.stages.infer.exports import export
-from distill3r_core.stages.infer.forward import plan_pass
+from distill3r_core.stages.infer.forward import plan_pass, require_codes
 from distill3r_core.stages.infer.pictures import load_views
 from distill3r_core.stages.infer.reconstruct import reconstruct_views
 from distill3r_core.stages.infer.report import SceneOutcome, scene_report, scenes_report
@@ -64,7 +65,9 @@ def infer(
         OutOfMemoryError: The views do not fit, in the smallest chunks.
     """
     progress = progress or Silent()
-    scenes = _scenes(settings)
+    if settings.poses == "pnp":
+        require_pnp()
+    scenes = _scenes(settings, progress)
     for scene in scenes:
         require_extras(scene.sources)
     device = profiling.pick_device(settings.device)
@@ -90,13 +93,15 @@ def infer(
     return scene_report(plain, outcomes[0])
 
 
-def _scenes(settings: InferSettings) -> list[_Scene]:
+def _scenes(settings: InferSettings, progress: Progress) -> list[_Scene]:
     if not settings.each:
         sources, left_out = find_sources(settings.inputs)
         name = _name(settings.inputs, sources)
         return [_Scene(name, sources, left_out, settings.output)]
     scenes = []
-    folders = scene_folders(settings.inputs)
+    folders, empty = scene_folders(settings.inputs)
+    for folder in empty:
+        progress.note(f"{folder} holds no pictures")
     if settings.output is not None:
         _refuse_equal_names(folders, settings.output)
     for folder in folders:
@@ -139,6 +144,8 @@ def _infer_scene(
     if settings.size is not None:
         fit = replace(fit, size=settings.size, resized=None, by_shape=False)
     known = None if settings.scale_from is None else read_known(settings.scale_from)
+    if settings.max_views is None:
+        require_codes(sum(source.kind == "picture" for source in scene.sources))
     loaded = load_views(
         scene.sources, fit, fps=settings.fps, max_views=settings.max_views, progress=progress
     )

@@ -3,14 +3,16 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
-from distill3r_core.errors import RequestError
+from distill3r_core.errors import InputMissingError, RequestError
 from distill3r_core.geometry.registration import scale_from_distances
+from distill3r_core.io.sources import natural_key
 from distill3r_core.stages.infer.pictures import LoadedView
 from distill3r_core.stages.infer.reconstruction import Reconstruction, Scale
 
@@ -19,6 +21,7 @@ _DISTANCE = re.compile(r"^(?P<first>[^:]+):(?P<second>[^:]+)=(?P<metres>[^=]+)$"
 _POSITION = re.compile(
     r"^(?P<name>.*?)\s*[\s,]\s*(?P<x>[^\s,]+)\s*[\s,]\s*(?P<y>[^\s,]+)\s*[\s,]\s*(?P<z>[^\s,]+)\s*$"
 )
+_MOST_NAMES = 8
 _SYNTAX = "--scale-from FIRST:SECOND=METRES, or a file with a line `NAME X Y Z` per camera"
 
 
@@ -43,12 +46,15 @@ def read_known(text: str) -> KnownPositions:
     """What `--scale-from` says: `FIRST:SECOND=METRES`, or a file of camera positions in metres.
 
     Raises:
+        InputMissingError: There is no such file.
         RequestError: It is neither, or a line of the file is not `NAME X Y Z`.
     """
     path = Path(text)
     if path.is_file():
         return KnownPositions(_read_positions(path), f"camera positions of {path.name}")
     match = _DISTANCE.match(text)
+    if match is None and not {"=", ":"} & set(text):
+        raise InputMissingError(f"--scale-from: no file {path}", hint=_SYNTAX)
     metres = None if match is None else _number(match["metres"])
     if match is None or metres is None or metres <= 0:
         raise RequestError(f"cannot use --scale-from {text!r}", hint=_SYNTAX)
@@ -65,10 +71,15 @@ def check_known(known: KnownPositions, views: Sequence[LoadedView]) -> None:
     """
     found = len(_centers_of(views, known))
     if found < 2:
-        names = ", ".join(view.name for view in views[:8])
+        own = {view.name for view in views}
+        unknown = [name for name in known.centers if name not in own and not _of_file(name, views)]
+        said = f"; no view is called {', '.join(unknown[:_MOST_NAMES])}" if unknown else ""
+        near = [get_close_matches(name, own, n=1) for name in unknown]
+        meant = [match for matches in near for match in matches] or sorted(own, key=natural_key)
+        names = ", ".join(meant[:_MOST_NAMES])
         raise RequestError(
-            f"--scale-from knows {found} of {len(views)} views; it takes two",
-            hint=f"views: {names}{', ...' if len(views) > 8 else ''}",
+            f"--scale-from knows {found} of {len(views)} views; it takes two{said}",
+            hint=f"views: {names}{', ...' if len(own) > len(meant[:_MOST_NAMES]) else ''}",
         )
 
 
@@ -93,9 +104,10 @@ def apply_known(scene: Reconstruction, known: KnownPositions) -> tuple[Reconstru
     if not 0 < factor < float("inf"):
         raise RequestError(f"--scale-from: the {len(found)} views it knows stand at one place")
     scale = Scale("m", f"{known.source} ({len(found)} views)", residual)
+    exact = "exact, as there is but one distance"
+    rest = f"residual {residual:.4g} m over the distances between {len(found)} views"
     notes = [
-        f"scale: 1 unit = {factor:.6g} m from {known.source}; "
-        f"residual {residual:.4g} m over the distances between {len(found)} views"
+        f"scale: 1 unit = {factor:.6g} m from {known.source}; {rest if len(found) > 2 else exact}"
     ]
     return scene.scaled(factor, scale), notes
 

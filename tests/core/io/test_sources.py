@@ -75,15 +75,37 @@ def test_a_folder_of_folders_says_each(tmp_path):
     with pytest.raises(InputMissingError) as raised:
         find_sources([str(tmp_path)])
     assert "--each" in raised.value.hint
-    assert [path.name for path in scene_folders([str(tmp_path)])] == ["one", "two"]
+    assert [path.name for path in scene_folders([str(tmp_path)])[0]] == ["one", "two"]
+
+
+def test_scenes_are_the_folders_in_a_folder_or_itself_and_patterns_name_deeper_ones(tmp_path):
+    _make(tmp_path, "many/one/a.jpg", "many/room/rgb/a.jpg", "alone/a.jpg", "many/room/depth/a.txt")
+
+    def names(*inputs: str) -> tuple[list[str], list[str]]:
+        found, empty = scene_folders([str(tmp_path / text) for text in inputs])
+        return [path.name for path in found], [path.name for path in empty]
+
+    assert names("many", "alone") == (["alone", "one"], ["room"])
+    assert names("many/room/rgb") == (["rgb"], [])
+    assert names("*/room/r*") == (["rgb"], [])
 
 
 def test_each_needs_folders_with_pictures(tmp_path):
-    _make(tmp_path, "a.jpg")
-    with pytest.raises(InputMissingError):
+    _make(tmp_path, "a.jpg", "deep/er/b.jpg")
+    for text in ("a.jpg", "nothing", "no*ing"):
+        with pytest.raises(InputMissingError, match="no folder"):
+            scene_folders([str(tmp_path / text)])
+    (tmp_path / "a.jpg").unlink()
+    with pytest.raises(InputMissingError, match="neither") as raised:
         scene_folders([str(tmp_path)])
-    with pytest.raises(InputMissingError):
-        scene_folders([str(tmp_path / "a.jpg")])
+    assert "/*/*" in raised.value.hint
+
+
+def test_the_depth_beside_a_picture_is_no_photograph_and_is_named(tmp_path):
+    _make(tmp_path, "0.color.png", "0.depth.png", "1.color.jpg", "1.depth.png", "my.depth.png")
+    found, left_out = find_sources([str(tmp_path)])
+    assert [source.path.name for source in found] == ["0.color.png", "1.color.jpg", "my.depth.png"]
+    assert [Path(failure.item).name for failure in left_out] == ["0.depth.png", "1.depth.png"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from exact_scene import CAMERAS, SCALES, exact_views, world_from_cams
 
-from distill3r_core.errors import ExtraMissingError, RequestError
+from distill3r_core.errors import ExtraMissingError, InputMissingError, RequestError
 from distill3r_core.geometry import pnp
 from distill3r_core.io.fit import Fit, Fitted
 from distill3r_core.stages.infer.reconstruction import Cleaning, Maps, Reconstruction
@@ -153,7 +153,7 @@ def test_a_known_distance_makes_the_whole_scene_metric():
         )
         np.testing.assert_allclose(new.points_aligned, factor * old.points_aligned, atol=1e-4)
         np.testing.assert_allclose(new.depth, factor * old.depth, rtol=1e-4)
-    assert scaled.scale.unit == "m" and "residual" in notes[0]
+    assert scaled.scale.unit == "m" and "1 unit = " in notes[0]
 
 
 def test_camera_positions_in_any_frame_give_the_scale_and_a_residual(tmp_path):
@@ -177,14 +177,24 @@ def test_camera_positions_in_any_frame_give_the_scale_and_a_residual(tmp_path):
         ("view_000:view_001", "cannot use"),
         ("view_000:view_001=-1", "cannot use"),
         ("view_000:view_001=nan", "cannot use"),
-        ("nothing.txt", "cannot use"),
-        ("view_000:view_009=1", "knows 1 of 3"),
+        ("=2", "cannot use"),
+        ("view_000:view_009=1", "knows 1 of 3 views; it takes two; no view is called view_009"),
         ("view_000:view_000=1", "knows 1 of 3"),
     ],
 )
 def test_a_scale_that_cannot_be_used_is_refused(text, says):
     with pytest.raises(RequestError, match=says):
         apply_known(_scene(), read_known(text))
+
+
+def test_a_file_of_positions_that_is_not_there_is_missing():
+    with pytest.raises(InputMissingError, match=r"no file nothing\.txt"):
+        read_known("nothing.txt")
+
+
+def test_one_distance_has_no_residual_to_speak_of():
+    _, notes = apply_known(_scene(), read_known("view_000:view_001=2.0"))
+    assert "exact" in notes[0] and "e-1" not in notes[0]
 
 
 def test_positions_know_pictures_by_their_files_names(tmp_path):

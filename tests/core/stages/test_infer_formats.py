@@ -159,8 +159,9 @@ def _html_cameras(folder):
     ):
         pose = np.eye(4)
         pose[:3, :3], pose[:3, 3] = view["rotation"], view["center"]
-        focal = min(camera.size) / 2 / np.tan(np.radians(view["spread"] / 2))
-        found.append((np.array([[focal, 0, k[0, 2]], [0, focal, k[1, 2]], [0, 0, 1]]), pose))
+        (height, width), (across, down) = camera.size, view["spread"]
+        focal = width / 2 / across, height / 2 / down
+        found.append((np.array([[focal[0], 0, k[0, 2]], [0, focal[1], k[1, 2]], [0, 0, 1]]), pose))
     return found
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from distill3r_core.errors import ImageError
+from distill3r_core.errors import ImageError, NothingUsableError
 from distill3r_core.io.fit import Fit
 from distill3r_core.io.sources import Source, find_sources
 from distill3r_core.io.upright import write_upright
@@ -111,6 +111,24 @@ def test_upright_pictures_are_copied_byte_by_byte_and_others_written_anew(
     with Image.open(written) as image:
         assert image.getexif().get(0x0112, 1) == 1
         assert np.abs(np.asarray(image, int) - pixels).mean() < 3
+
+
+def test_from_python_what_is_no_list_of_pictures_is_refused(tmp_path):
+    student = build_student("tiny").eval()
+    with pytest.raises(TypeError, match="a list of pictures"):
+        reconstruct(str(tmp_path), student, fit=FIT)
+    with pytest.raises(NothingUsableError, match="no pictures"):
+        reconstruct([], student, fit=FIT)
+
+
+def test_from_python_a_picture_of_pillow_is_turned_upright(tmp_path):
+    student, exif = build_student("tiny").eval(), Image.Exif()
+    exif[0x0112] = 6
+    _picture().save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as opened:
+        ours, theirs = reconstruct([opened, tmp_path / "a.png"], student, fit=FIT).views
+    assert np.array_equal(ours.loaded.fitted.image, theirs.loaded.fitted.image)
+    assert ours.loaded.size == theirs.loaded.size
 
 
 def test_from_python_paths_and_pixels_become_a_reconstruction(tmp_path):
