@@ -10,7 +10,8 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from importlib import metadata
+from typing import IO, TYPE_CHECKING, Any
 
 import typer
 
@@ -50,6 +51,7 @@ class Session:
     verbose: bool = False
     debug: bool = False
     no_color: bool = False
+    told: bool = False  # the one document of --json
 
 
 _session = Session()
@@ -136,6 +138,7 @@ def expect(arguments: list[str], command: str = "") -> None:
     """
     _session.command = command
     _session.as_json = "--json" in arguments
+    _session.told = False
     _session.debug = "--debug" in arguments
 
 
@@ -198,16 +201,16 @@ def _print_report(report: "Report") -> None:
 
 
 def _print_json(*, report: "Report | None" = None, error: dict[str, Any] | None = None) -> None:
-    from distill3r_core import profiling
-
-    machine = report.machine if report else None
+    if _session.told:  # one command, one document: a viewer that is ended has said all
+        return
+    _session.told = True
     _write(
         json.dumps(
             {
                 "command": _session.command,
-                "version": profiling.tool_version(),
+                "version": metadata.version("distill3r"),
                 "settings": dict(report.settings) if report else None,
-                "machine": dict(machine or profiling.machine()),
+                "machine": _machine(report),
                 "result": dict(report.result) if report else None,
                 "files": [str(path) for path in report.files] if report else [],
                 "failed": [{"item": f.item, "reason": f.reason} for f in report.failed]
@@ -222,35 +225,48 @@ def _print_json(*, report: "Report | None" = None, error: dict[str, Any] | None 
     )
 
 
+def _machine(report: "Report | None") -> dict[str, Any] | None:
+    """What a result holds for; of an error the machine, where torch, which knows it, is loaded."""
+    if report is None:
+        loaded = sys.modules.get("distill3r_core.profiling")
+        look = getattr(loaded, "machine", None)  # an interrupt may have come while it was loading
+        return None if look is None else look()
+    from distill3r_core import profiling
+
+    return dict(report.machine or profiling.machine())
+
+
 def _write(text: str) -> None:
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        _write_to_nobody()
+        _write_to_nobody(sys.stdout)
 
 
-def _write_to_nobody() -> None:
+def _write_to_nobody(stream: IO[str]) -> None:
     """A reader that has seen enough (`| head -1`) does not make the work a failure."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _stdout() -> "Console":
+    # A pipe has no width: tables must not be cut to 80 columns there.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
+    return _console(stderr=False, width=width)
+
+
+def _stderr() -> "Console":
+    return _console(stderr=True, width=None)
+
+
+def _console(*, stderr: bool, width: int | None) -> "Console":
     from rich.console import Console
 
     class Piped(Console):
         def on_broken_pipe(self) -> None:  # Rich's own would exit with 1
-            _write_to_nobody()
+            _write_to_nobody(sys.stderr if stderr else sys.stdout)
 
-    # A pipe has no width: tables must not be cut to 80 columns there.
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
-    return Piped(no_color=_session.no_color or None, width=width)
-
-
-def _stderr() -> "Console":
-    from rich.console import Console
-
-    return Console(stderr=True, no_color=_session.no_color or None)
+    return Piped(stderr=stderr, no_color=_session.no_color or None, width=width)
 
 
 def is_leader() -> bool:

@@ -59,10 +59,21 @@ def _in_words(error: Exception) -> errors.Distill3rError:
         # Of a rename that fails, the second is the name that the user knows.
         name = error.filename2 or error.filename
         return errors.RequestError(f"cannot use {name}: {error.strerror}")
+    if _is_out_of_memory(error):
+        return errors.OutOfMemoryError(
+            f"out of memory: {str(error).splitlines()[0] if str(error) else 'no more is given'}",
+            hint="less at once: fewer or smaller views, smaller batches, fewer workers",
+        )
     return errors.FailedError(
         f"{type(error).__name__}: {error}\nThis is a fault in distill3r.",
         hint="run again with --debug and report the traceback",
     )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    loaded = sys.modules.get("distill3r_core.profiling")  # without it torch has not run
+    look = getattr(loaded, "is_out_of_memory", None)
+    return isinstance(error, MemoryError) if look is None else look(error)
 
 
 def _show_usage(error: Exception, arguments: list[str]) -> int:

@@ -37,13 +37,18 @@ def memory_limits() -> Iterator[None]:
     """Turn every way of running out of memory into `OutOfRoom`, which says something."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         # Python's own has no text.
         raise OutOfRoom(str(error) or "the machine's memory is full") from error
-    except RuntimeError as error:
-        if _FULL_MEMORY.search(str(error)) is None:
-            raise
-        raise OutOfRoom(str(error)) from error
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says, in one of many ways, that memory is full."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and _FULL_MEMORY.search(str(error)) is not None
 
 
 def pick_device(name: str) -> torch.device:

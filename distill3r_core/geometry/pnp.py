@@ -1,6 +1,10 @@
 """A camera's pose from points it sees, by PnP with RANSAC. Needs pycolmap, the extra `colmap`."""
 
+import signal
+import sys
+import threading
 from importlib import util
+from types import ModuleType
 
 import numpy as np
 from jaxtyping import Float
@@ -29,6 +33,18 @@ def require_pnp() -> None:
         )
 
 
+def _pycolmap() -> ModuleType:
+    """The library, without what it does to the process: its log takes SIGTERM, with a dump."""
+    first = "pycolmap" not in sys.modules
+    import pycolmap
+
+    if first and threading.current_thread() is threading.main_thread():
+        handler = signal.getsignal(signal.SIGTERM)
+        if handler is not None:  # Python's own: set anew where the library has overwritten it
+            signal.signal(signal.SIGTERM, handler)
+    return pycolmap
+
+
 def pose_from_points(
     points: Float[np.ndarray, "M 3"],
     pixels: Float[np.ndarray, "M 2"],
@@ -49,8 +65,7 @@ def pose_from_points(
     Raises:
         GeometryError: No pose explains enough of the pairs.
     """
-    import pycolmap
-
+    pycolmap = _pycolmap()
     height, width = size
     camera = pycolmap.Camera(
         model="PINHOLE",

@@ -81,6 +81,19 @@ def read_cameras(path: Path) -> tuple[list[Camera], dict[str, Any]]:
             )
             for entry in data["cameras"]
         ]
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        about = data["about"]
+        if not cameras or not all(_is_sound(camera) for camera in cameras):
+            raise ValueError("no cameras, or one that is none")
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
         raise FailedError(f"cannot read cameras from {path}: {error!r}") from error
-    return cameras, data["about"]
+    return cameras, about
+
+
+def _is_sound(camera: Camera) -> bool:
+    """Whether there is a picture, a focal length, and a rotation with a place."""
+    k, pose = camera.intrinsics, camera.world_from_cam
+    if min(camera.size) < 1 or k.shape != (3, 3) or pose.shape != (4, 4):
+        return False
+    turn = pose[:3, :3]
+    near = np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) and np.linalg.det(turn) > 0
+    return bool(np.isfinite(k).all() and np.isfinite(pose).all() and k[0, 0] > 0 < k[1, 1] and near)

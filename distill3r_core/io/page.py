@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -55,9 +56,8 @@ def write_page(
         "@FACTS@": facts.replace("<", "\\u003c"),  # nothing in it may end the script element
         "@DATA@": base64.b64encode(data).decode(),
     }
-    for mark, text in parts.items():
-        template = template.replace(mark, text, 1)
-    write_text(path, template)
+    # In one pass: a title may look like a mark.
+    write_text(path, re.sub("|".join(parts), lambda mark: parts[mark[0]], template))
 
 
 def _ranks(confidence: Float[np.ndarray, "M"]) -> np.ndarray:

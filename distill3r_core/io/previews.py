@@ -69,6 +69,9 @@ def colorize(
     return picture
 
 
+_WIDEST = 6.0  # width over height of a panel
+
+
 def compose(
     rows: Sequence[Sequence[Rgb]],
     *,
@@ -115,7 +118,8 @@ def compose(
 
 def _scale(panel: Rgb, height: int, aspect: float | None) -> Image.Image:
     rows, columns = panel.shape[:2]
-    size = (max(1, round(height * (aspect or columns / rows))), height)
+    shown = min(max(aspect or columns / rows, 1 / _WIDEST), _WIDEST)  # a strip is cut to size
+    size = (max(1, round(height * shown)), height)
     # Nearest where maps grow: invented values between pixels would look like detail.
     how = Image.Resampling.NEAREST if height > rows else Image.Resampling.BOX
     return Image.fromarray(panel).resize(size, how)

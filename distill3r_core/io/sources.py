@@ -1,6 +1,7 @@
 """What was named on a command line, as an ordered list of pictures and videos."""
 
 import glob
+import os
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ def scene_folders(inputs: Sequence[str]) -> tuple[list[Path], list[Path]]:
             raise InputMissingError(f"no folder {text}", hint="--each takes folders of folders")
         for root in roots:
             below = [path for path in _visible(root.iterdir()) if path.is_dir()]
-            inside = [path for path in below if _media(path)]
+            inside = [path for path in below if os.access(path, os.R_OK | os.X_OK) and _media(path)]
             if not inside and not _media(root):
                 raise InputMissingError(
                     f"neither {root} nor a folder in it holds pictures",
@@ -108,6 +109,11 @@ def require_extras(sources: Sequence[Source]) -> None:
             )
 
 
+def spelled(path: Path) -> str:
+    """A path as text that any file can hold: bytes that are no UTF-8 are replaced."""
+    return os.fsencode(path).decode(errors="replace")
+
+
 def evenly(count: int, most: int | None) -> list[int]:
     """At most `most` numbers of 0..count-1, evenly spread, the first and the last among them."""
     if most is None or count <= most:
@@ -122,6 +128,8 @@ def _expand(text: str) -> tuple[list[Source], list[Failure]]:
     if path.is_dir():
         return _from_folder(path)
     if path.exists():
+        if not path.is_file():
+            return [], [Failure(spelled(path), "not a file")]
         return [_source(path)], []
     # Path.glob refuses absolute patterns.
     matches = [Path(match) for match in glob.glob(text, recursive=True)]  # noqa: PTH207
@@ -139,11 +147,17 @@ def _from_folder(folder: Path) -> tuple[list[Source], list[Failure]]:
         hint = f"{below} folders in it have pictures: add --each" if below else None
         looked = " ".join(sorted(EXTENSIONS | VIDEO_EXTENSIONS))
         raise InputMissingError(f"no pictures in {folder} (looked for {looked})", hint=hint)
+    broken = [
+        Failure(spelled(path), "not a file, or a link to none")
+        for path in _visible(folder.iterdir())
+        if path.suffix.lower() in EXTENSIONS and not path.is_file() and not path.is_dir()
+    ]
     names = {source.path.name for source in media}
     depths = [source for source in media if _is_depth(source.path.name, names)]
     pictures = [source for source in media if source.kind == "picture" and source not in depths]
     videos = [source for source in media if source.kind == "video"]
-    left_out = [Failure(str(depth.path), "a depth map, no photograph") for depth in depths]
+    left_out = [Failure(spelled(depth.path), "a depth map, no photograph") for depth in depths]
+    left_out += broken
     if not pictures:
         return videos, left_out
     left_out += [Failure(str(video.path), _why_not(video.path)) for video in videos]

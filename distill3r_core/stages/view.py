@@ -86,6 +86,8 @@ def view(
 
 def _require_address(host: str, port: int) -> None:
     """Refuse what cannot be listened at: viser would wait for its own server for ever."""
+    if not host:
+        raise ConfigError("an empty host would serve to everybody", hint="--host 0.0.0.0 does so")
     if not 1 <= port <= _LAST_PORT:
         raise ConfigError(f"no port {port}", hint=f"ports go from 1 to {_LAST_PORT}")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -218,12 +220,19 @@ def _add_camera(
     return handle
 
 
+def _small(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        return np.asarray(picture.convert("RGB"))
+
+
 def _thumbnail(name: str, result: _Result) -> np.ndarray | None:
     """The view's picture, small, where the result has pictures."""
     for suffix in (".jpg", ".png"):
         path = result.find(f"images/{name}{suffix}")
         if path is not None:
-            with Image.open(path) as picture:
-                picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-                return np.asarray(picture.convert("RGB"))
+            try:
+                return _small(path)
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+                return None  # a frustum without its picture shows as much of the scene
     return None

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import typer
 from PIL import Image
 from rich.console import Console
 
-from distill3r_cli import console, exits, options
+from distill3r_cli import console, exits, options, run
 from distill3r_cli.progress import PlainProgress
 from distill3r_core import errors
 from distill3r_core.report import Failure, Report, Table
@@ -70,6 +71,34 @@ def test_json_is_one_object_with_the_keys_of_the_contract(say):
     assert shown["command"] == "infer"
     assert shown["failed"] == [{"item": "a [1].jpg", "reason": "truncated"}]
     assert (status, err) == (exits.PARTIAL, "")
+
+
+def test_json_of_a_command_is_told_once(say, capsys):
+    _, out, _ = say(REPORT, as_json=True)
+    json.loads(out)
+    console.show_interrupted(exits.INTERRUPTED, [])  # as of a viewer that is ended
+    assert capsys.readouterr().out == ""
+
+
+def test_an_interrupt_while_torch_is_loading_is_json_too(monkeypatch, capsys):
+    half_loaded = types.ModuleType("distill3r_core.profiling")
+    monkeypatch.setitem(sys.modules, "distill3r_core.profiling", half_loaded)
+    console.expect(["--json"], command="infer")
+    assert console.show_interrupted(exits.INTERRUPTED, []) == exits.INTERRUPTED
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["machine"] is None and shown["error"]["message"] == "interrupted"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 99 bytes"),
+    ],
+)
+def test_memory_that_is_full_anywhere_is_no_fault_of_the_program(error):
+    assert run._in_words(error).__class__ is errors.OutOfMemoryError
+    assert run._in_words(RuntimeError("odd")).__class__ is errors.FailedError
 
 
 def test_plain_progress_tells_the_time_that_is_left(capsys, monkeypatch):

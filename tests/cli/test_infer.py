@@ -1,6 +1,7 @@
 """`distill3r infer` as a user meets it."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -109,6 +110,8 @@ def test_without_a_run_the_two_ways_to_get_one_are_named(cli, tmp_path):
         (["photos", "--size", "big"], 2),
         (["photos", "--format", ""], 2),
         (["photos", "--fps", "0"], 2),
+        (["photos", "--fps", "inf"], 2),
+        (["photos", "--voxel", "inf"], 2),
         (["photos", "--conf", "100"], 2),
         (["photos", "--cloud", "both"], 2),
         (["photos", "--scale-from", "a:b"], 2),
@@ -398,6 +401,38 @@ def test_more_pictures_than_codes_are_refused_before_they_are_read(cli_inprocess
     assert status == 2 and "1001 views" in err
 
 
+def test_names_that_are_no_text_and_what_is_no_file_leave_the_others_alone(cli, project):
+    photos = _photos(project / os.fsdecode(b"photos\xe9"), "a.png", os.fsdecode(b"caf\xe9.png"))
+    os.mkfifo(photos / "pipe.png")
+    every = "ply,glb,colmap,nerfstudio,npz,depth,html"
+    done = cli("infer", photos, "--format", every, "-o", "out", "--json", cwd=project)
+    assert done.returncode == 5, done.stderr
+    failed = json.loads(done.stdout)["failed"]
+    assert [Path(failure["item"]).name for failure in failed] == ["pipe.png"]
+    cameras = json.loads((project / "out/cameras.json").read_text(encoding="utf-8"))["cameras"]
+    assert sorted(camera["name"] for camera in cameras) == ["a", "caf_"]
+
+
+def test_weights_without_numbers_are_said_to_be_so(cli_inprocess, project):
+    student = build_student("tiny")
+    student.local_head.out.weight.data.fill_(float("nan"))
+    metadata = StudentMetadata(
+        preset="tiny", spec=student.spec, size=(28, 42), fit=Fit(size=(28, 42)).as_plain()
+    )
+    save_student(project / "broken.safetensors", student, metadata)
+    photos = _photos(project / "photos", "a.png")
+    made = (photos, "-m", "broken.safetensors")
+    status, _, err = _run(cli_inprocess, *made, cwd=project, json_too=False)
+    assert status == 1 and "its weights are damaged" in err
+
+
+def test_a_reader_of_stderr_that_leaves_takes_nothing_with_it(project):
+    _photos(project / "photos", "a.png")
+    line = f"{sys.executable} -m distill3r_cli infer photos -o out 2>&1 >/dev/null | head -c 1"
+    subprocess.run(["sh", "-c", line], cwd=project, check=True, capture_output=True, timeout=120)
+    assert (project / "out" / "run.json").is_file()
+
+
 def test_a_cloud_repeats_with_its_seed(cli_inprocess, project):
     photos = _photos(project / "photos", "a.png", "b.png")
     for name in ("one", "two"):
@@ -459,6 +494,16 @@ def test_view_says_where_it_serves_and_ends_when_it_is_told_to(cli_inprocess, pr
         assert "http://127.0.0.1:" in serving.stdout.readline()
         serving.terminate()
         assert serving.wait(timeout=60) == 130
+    with subprocess.Popen(
+        [*command, "--json"], cwd=project, stdout=subprocess.PIPE, text=True
+    ) as serving:
+        assert serving.stdout is not None
+        first = serving.stdout.readline()
+        lines = [first, *iter(serving.stdout.readline, "}\n"), "}"]
+        serving.terminate()
+        assert serving.wait(timeout=60) == 130
+        assert json.loads("".join(lines))["result"]["cameras"] == 1
+        assert serving.stdout.read() == ""
 
 
 def test_view_of_nothing_is_missing(cli_inprocess, project):

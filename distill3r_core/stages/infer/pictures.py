@@ -171,8 +171,10 @@ def _fitted(
     height, width, _ = pixels.shape
     check_size((height, width))
     fitted = fit_picture(pixels, fit_for([(height, width)], fit), portrait=height > width)
-    # Cut by bytes, as file systems count; a letter that was cut in two is dropped.
-    safe = _UNSAFE.sub("_", name).encode()[:_LONGEST_NAME].decode(errors="ignore")
+    # Cut by bytes, as file systems count; a letter that was cut in two is dropped. What is no
+    # UTF-8 becomes a question mark first, which is not safe either.
+    whole = _UNSAFE.sub("_", name.encode(errors="replace").decode())
+    safe = whole.encode()[:_LONGEST_NAME].decode(errors="ignore")
     return LoadedView(safe, path, frame, (height, width), focal, fitted)
 
 

@@ -92,12 +92,17 @@ def reconstruct_views(
     """Reconstruct a scene from fitted pictures.
 
     Raises:
-        NothingUsableError: No view has a camera.
+        NothingUsableError: The student gives no number, or no view has a camera.
         OutOfMemoryError: See `predict`.
         RequestError: See `apply_known`.
     """
     progress = progress or Silent()
     forward = predict(student, views, progress=progress)
+    if not any(np.isfinite(maps.points_local).any() for maps in forward.maps):
+        raise NothingUsableError(
+            "the student gives no number for any pixel: its weights are damaged, or its training "
+            "left the range of numbers"
+        )
     solved = solve(views, forward.maps, poses=poses, seed=seed, progress=progress)
     if not solved.views:
         lines = [f"  {failure.item}: {failure.reason}" for failure in solved.failed]

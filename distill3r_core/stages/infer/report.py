@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from distill3r_core import profiling
+from distill3r_core.io.sources import spelled
 from distill3r_core.report import Failure, Report, Table
 from distill3r_core.stages.infer.reconstruct import Outcome
 from distill3r_core.stages.infer.reconstruction import CleanCloud, Reconstruction, low_views
@@ -95,7 +96,7 @@ class SceneOutcome:
             "version": profiling.tool_version(),
             "machine": profiling.machine(file.device),
             "model": str(file.path),
-            "inputs": list(dict.fromkeys(str(path) for path in _paths(outcome))),
+            "inputs": list(dict.fromkeys(spelled(path) for path in _paths(outcome))),
             "result": result,
             "views": views,
             "files": [str(path.relative_to(folder)) for path in files],

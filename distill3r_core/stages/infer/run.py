@@ -1,6 +1,7 @@
 """From pictures to a reconstruction on the disk."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,13 +20,19 @@ from distill3r_core.errors import (
 )
 from distill3r_core.geometry.pnp import require_pnp
 from distill3r_core.io.fit import Fit
-from distill3r_core.io.sources import Source, find_sources, require_extras, scene_folders
+from distill3r_core.io.sources import (
+    Source,
+    find_sources,
+    require_extras,
+    scene_folders,
+    spelled,
+)
 from distill3r_core.models.compiled import compile_parts
 from distill3r_core.profiling import stopwatch
 from distill3r_core.report import Failure, Progress, Report, Silent
 from distill3r_core.stages.infer.exports import export
 from distill3r_core.stages.infer.forward import plan_pass, require_codes
-from distill3r_core.stages.infer.pictures import load_views
+from distill3r_core.stages.infer.pictures import LoadedView, load_views
 from distill3r_core.stages.infer.reconstruct import reconstruct_views
 from distill3r_core.stages.infer.report import SceneOutcome, scene_report, scenes_report
 from distill3r_core.stages.infer.scale import KnownPositions, check_known, read_known
@@ -101,13 +108,13 @@ def _scenes(settings: InferSettings, progress: Progress) -> list[_Scene]:
     scenes = []
     folders, empty = scene_folders(settings.inputs)
     for folder in empty:
-        progress.note(f"{folder} holds no pictures")
+        progress.note(f"{folder} holds no pictures that can be read")
     if settings.output is not None:
         _refuse_equal_names(folders, settings.output)
     for folder in folders:
         sources, left_out = find_sources([str(folder)])
         output = None if settings.output is None else settings.output / folder.name
-        scenes.append(_Scene(folder.name, sources, left_out, output))
+        scenes.append(_Scene(spelled(Path(folder.name)), sources, left_out, output))
     return scenes
 
 
@@ -127,10 +134,12 @@ def _name(inputs: Sequence[str], sources: Sequence[Source]) -> str:
     """Of a folder or a single file that is named; of several files, the first one's folder."""
     first = Path(inputs[0])
     if first.is_dir():
-        return first.resolve().name
-    if len(sources) == 1:
-        return sources[0].path.stem
-    return sources[0].path.resolve().parent.name
+        named = first.resolve().name
+    elif len(sources) == 1:
+        named = sources[0].path.stem
+    else:
+        named = sources[0].path.resolve().parent.name if sources else first.name
+    return spelled(Path(named))
 
 
 def _infer_scene(
@@ -156,7 +165,7 @@ def _infer_scene(
     if known is not None:
         check_known(known, loaded.views)
     plan_pass(file.student, loaded.views)
-    identity = _identity(scene, settings, file, fit, known)
+    identity = _identity(loaded.views, settings, file, fit, known)
     claimed = claim(
         paths.RESULTS / "infer" / f"{scene.name}-{file.label}",
         chosen=scene.output,
@@ -224,7 +233,7 @@ def _nothing(scene: _Scene, failed: Sequence[Failure]) -> str:
 
 
 def _identity(
-    scene: _Scene,
+    views: Sequence[LoadedView],
     settings: InferSettings,
     file: StudentFile,
     fit: Fit,
@@ -237,14 +246,15 @@ def _identity(
     ):  # fmt: skip
         del plain[name]
     digest = hashlib.blake2b(digest_size=16)
-    for source in scene.sources:
-        digest.update(source.path.name.encode())
-        with source.path.open("rb") as data:
+    paths = list(dict.fromkeys(view.path for view in views if view.path is not None))
+    for path in paths:
+        digest.update(os.fsencode(path.name))
+        with path.open("rb") as data:
             digest.update(hashlib.file_digest(data, hashlib.blake2b).digest())
     return {
         "settings": plain | {"format": sorted(settings.formats), "precision": file.precision},
         "known": None if known is None else known.as_plain(),
         "fit": fit.as_plain(),
         "model": file.digest,
-        "inputs": f"{len(scene.sources)} files, {digest.hexdigest()}",
+        "inputs": f"{len(paths)} files, {digest.hexdigest()}",
     }

@@ -58,14 +58,14 @@ class InferSettings:
     format: Annotated[tuple[Format, ...], BeforeValidator(_split), Field(min_length=1)] = ("ply",)
     ply: bool = False
     size: Annotated[tuple[_Side, _Side] | None, BeforeValidator(config.read_size)] = None
-    conf: Annotated[float, Field(ge=0, lt=100)] = 10.0
-    edges: Annotated[float, Field(ge=0)] = 0.0
-    voxel: Annotated[float, Field(ge=0)] = 0.0
+    conf: Annotated[float, Field(ge=0, lt=100, allow_inf_nan=False)] = 10.0
+    edges: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    voxel: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     max_points: Annotated[int, Field(ge=1)] = 1_000_000
     cloud: CloudSource = "aligned"
     poses: PoseSource = "similarity"
     scale_from: str | None = None
-    fps: Annotated[float, Field(gt=0)] = 2.0
+    fps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
     max_views: Annotated[int | None, Field(ge=1)] = None
     precision: Precision = "auto"
     compile: bool = False

@@ -15,6 +15,7 @@ from distill3r_core.geometry.cameras import invert_rigid
 from distill3r_core.geometry.focal import estimate_focal
 from distill3r_core.geometry.similarity import compose
 from distill3r_core.io.cameras import Camera
+from distill3r_core.io.sources import spelled
 from distill3r_core.report import Failure, Progress, Silent
 from distill3r_core.stages.infer.pictures import LoadedView
 from distill3r_core.stages.infer.reconstruction import Maps, SolvedView
@@ -124,7 +125,7 @@ def _solve_view(picture: LoadedView, maps: Maps, poses: PoseSource, seed: int) -
         "exif_focal": picture.exif_focal,
         "confidence_global": _median(maps.confidence_global),
         "confidence_local": _median(maps.confidence_local),
-        "source": str(picture.path) if picture.path else None,
+        "source": spelled(picture.path) if picture.path else None,
         "frame": picture.frame,
     }
     camera = Camera(picture.name, picture.size, intrinsics, pose, facts)

@@ -1,6 +1,8 @@
 """Poses from the recorded global points, against the cameras they were made with."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -26,3 +28,29 @@ def test_the_cameras_of_the_recorded_scene_are_found_among_outliers(golden_dir):
             cosine = (np.trace(found[:3, :3].T @ truth[:3, :3]) - 1) / 2
             assert np.degrees(np.arccos(np.clip(cosine, -1, 1))) < 0.05
             assert np.abs(found[:3, 3] - truth[:3, 3]).max() < 5e-3  # the scene is 4 deep
+
+
+TERMINATED = """
+import os, signal
+import numpy as np
+from distill3r_core.errors import GeometryError
+from distill3r_core.geometry.pnp import pose_from_points
+
+def ours(number, frame):
+    raise SystemExit(77)
+
+signal.signal(signal.SIGTERM, ours)
+try:
+    pose_from_points(np.random.rand(9, 3), np.random.rand(9, 2), np.eye(3), (4, 4))
+except GeometryError:
+    pass
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_the_library_leaves_a_termination_to_us():
+    pytest.importorskip("pycolmap")
+    done = subprocess.run(
+        [sys.executable, "-c", TERMINATED], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 77, done.stderr

@@ -55,6 +55,12 @@ def test_panels_stand_in_their_columns_unmirrored():
     assert (picture[rows[0], columns.max() + 1 : columns.max() + half] == 0).all()
 
 
+def test_a_strip_is_shown_no_wider_than_a_panel_may_be():
+    strip = np.zeros((14, 40_000, 3), np.uint8)
+    assert compose([[strip]], headings=["photo"]).shape[1] < 1_000
+    assert compose([[strip.swapaxes(0, 1)]], headings=["photo"]).shape[1] > 20
+
+
 def test_squashed_panels_are_shown_at_their_true_aspect():
     squashed = np.full((20, 80, 3), 7, np.uint8)
     picture = compose([[squashed]], headings=("a",), aspects=[4 / 3], height=60)

@@ -1,5 +1,6 @@
 """What folders, files and patterns name, and in which order."""
 
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -99,6 +100,18 @@ def test_each_needs_folders_with_pictures(tmp_path):
     with pytest.raises(InputMissingError, match="neither") as raised:
         scene_folders([str(tmp_path)])
     assert "/*/*" in raised.value.hint
+
+
+def test_what_is_no_file_is_named_and_never_opened(tmp_path):
+    _make(tmp_path, "a.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nothing.jpg")
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    found, left_out = find_sources([str(tmp_path)])
+    assert [source.path.name for source in found] == ["a.jpg"]
+    named = sorted(Path(failure.item).name for failure in left_out)
+    assert named == ["gone.jpg", "loop.jpg", "pipe.jpg"]
+    assert find_sources([str(tmp_path / "pipe.jpg")])[1][0].reason == "not a file"
 
 
 def test_the_depth_beside_a_picture_is_no_photograph_and_is_named(tmp_path):

@@ -13,7 +13,7 @@ from exact_scene import exact_views, picture
 from PIL import Image
 from plyfile import PlyData
 
-from distill3r_core.errors import RequestError
+from distill3r_core.errors import FailedError, RequestError
 from distill3r_core.io.cameras import read_cameras
 from distill3r_core.stages.infer.exports import WRITERS, export
 from distill3r_core.stages.infer.reconstruction import Cleaning, Reconstruction, Scale
@@ -286,6 +286,46 @@ def test_a_title_cannot_break_out_of_the_page(scene, tmp_path):
     assert "<script>alert" not in text
     facts = json.loads(re.search(r'id="facts"[^>]*>(.*?)</script>', text, re.S)[1])
     assert facts["title"] == title
+
+
+@pytest.mark.parametrize("title", ["@DATA@", "@FACTS@ @TITLE@"])
+def test_a_title_that_looks_like_a_mark_of_the_template_is_a_title(scene, tmp_path, title):
+    export(scene, scene.clean(Cleaning(max_points=5)), tmp_path, ["html"], title=title)
+    text = (tmp_path / "scene.html").read_text()
+    assert f"<title>{title}" in text
+    assert json.loads(re.search(r'id="facts"[^>]*>(.*?)</script>', text, re.S)[1])["title"] == title
+    data = re.search(r'id="data"[^>]*>(.*?)</script>', text, re.S)[1]
+    assert len(base64.b64decode(data, validate=True)) == 5 * 16
+
+
+DAMAGES = {
+    "no cameras": {"cameras": []},
+    "no list": {},
+    "no about": {"about": None},
+    "no size": {"size": [0, 0]},
+    "half a size": {"size": [10]},
+    "no focal length": {"intrinsics": [[0, 0, 1], [0, 0, 1], [0, 0, 1]]},
+    "numbers missing": {"intrinsics": [1]},
+    "no rotation": {"world_from_cam": [[0.0] * 4] * 4},
+    "no number": {"world_from_cam": [[float("nan")] * 4] * 4},
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_cameras_are_named_as_such(folder, tmp_path, name):
+    data = json.loads((folder / "cameras.json").read_text())
+    damage = DAMAGES[name]
+    if name == "no list":
+        data = {}
+    elif name in ("no cameras", "no about"):
+        data |= damage
+        data = {key: value for key, value in data.items() if value is not None}
+    else:
+        data["cameras"][1] |= damage
+    path = tmp_path / "cameras.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(FailedError, match=r"cameras\.json"):
+        read_cameras(path)
 
 
 def test_an_unknown_format_is_refused_with_the_known_ones(scene, tmp_path):

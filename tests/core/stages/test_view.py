@@ -1,9 +1,10 @@
 """The viewer's address: what cannot be listened at is refused before anything waits for it."""
 
 import pytest
+from PIL import Image
 
-from distill3r_core.errors import ConfigError, RequestError
-from distill3r_core.stages.view import view
+from distill3r_core.errors import ConfigError, FailedError, RequestError
+from distill3r_core.stages.view import _open, _thumbnail, view
 
 
 @pytest.mark.parametrize("port", [-1, 0, 65536, 99999])
@@ -16,6 +17,35 @@ def test_a_port_that_does_not_exist_is_refused(tmp_path, port) -> None:
 def test_an_address_of_another_machine_is_refused(tmp_path, host) -> None:
     with pytest.raises(RequestError, match=f"cannot listen at {host}:8080"):
         view(tmp_path, host=host)
+
+
+def test_an_address_of_nobody_is_not_taken_for_all(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="everybody"):
+        view(tmp_path, host="")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0 no more"], ids=["empty", "cut"])
+def test_a_damaged_picture_leaves_its_frustum_without_one(tmp_path, content) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "v0.jpg").write_bytes(content)
+    assert _thumbnail("v0", _open(tmp_path)) is None
+    Image.new("RGB", (400, 300)).save(tmp_path / "images" / "v0.jpg")
+    assert _thumbnail("v0", _open(tmp_path)).shape == (180, 240, 3)
+
+
+@pytest.mark.parametrize(
+    "record", [b"\xff", b"[]", b"{}", b'{"files": null}'], ids=["bytes", "list", "empty", "null"]
+)
+def test_a_damaged_record_is_named(tmp_path, record) -> None:
+    (tmp_path / "run.json").write_bytes(record)
+    with pytest.raises(FailedError, match=r"run\.json"):
+        view(tmp_path)
+
+
+def test_a_result_in_the_making_is_not_shown(tmp_path) -> None:
+    (tmp_path / ".started.json").write_text("{}")
+    with pytest.raises(FailedError, match="not finished"):
+        view(tmp_path)
 
 
 def test_the_command_refuses_such_a_port_too(cli_inprocess, tmp_path) -> None:
