@@ -79,7 +79,7 @@ def _notes(rows: Sequence[Row]) -> list[str]:
 def _table(rows: Sequence[Row], header: Mapping[str, Any]) -> Table:
     named = ("name", "driver", "torch", "precision", "attention", "heads", "head")
     facts = [header.get(key) for key in named]  # a result may be older than a fact
-    if header["threads"]:
+    if header.get("threads"):
         facts.insert(1, f"{header['threads']} thread{'s' * (header['threads'] > 1)}")
     columns = (
         "model", "views", "size", "seconds", "min .. max", "runs", "CPU-s", "end to end s",
@@ -126,12 +126,12 @@ def _cells(row: Row) -> tuple[str, ...]:
 def _ratio_table(found: Sequence[Mapping[str, Any]]) -> Table:
     names = list(found[0]["models"])
     unit = found[0]["unit"].replace("cpu_seconds", "CPU-seconds")
-    columns = ("views", *(f"{name} / student ({unit})" for name in names), f"{names[0]} in FLOP")
+    columns = ("views", *(f"{name} / student ({unit})" for name in names), "in FLOP")
     cells = [
         (
             str(entry["views"]),
             *(_number(entry["models"][name]["ratio"]) for name in names),
-            f"{entry['flop_ratio']:.2f}",
+            " / ".join(f"{entry['models'][name]['flop_ratio']:.2f}" for name in names),
         )
         for entry in found
     ]
@@ -143,7 +143,8 @@ def _draw(path: Path, rows: Sequence[Row], header: Mapping[str, Any]) -> None:
     lines: list[Line] = []
     for color, model in enumerate(dict.fromkeys(row.model for row in rows)):
         mine = [row for row in rows if row.model == model]
-        lines.append(_line(model, mine, "seconds", color))
+        if any(row.seconds is not None for row in mine):
+            lines.append(_line(model, mine, "seconds", color))
         floor = _line(f"{model}, floor of this device", mine, "floor_seconds", color)
         if all(floor.y != line.y for line in lines):  # the same network has the same floor
             lines.append(floor)
@@ -170,7 +171,7 @@ def _line(label: str, rows: Sequence[Row], key: str, color: int) -> Line:
         [row.views for row in rows],
         [float("nan") if value is None else value for value in values],
         dashed=key != "seconds",
-        markers=key != "floor_seconds",
+        markers=key != "floor_seconds" or len(rows) == 1,  # one point makes no line
         color=color,
     )
 

@@ -153,7 +153,10 @@ def _read_positions(path: Path) -> dict[str, Float[np.ndarray, "3"]]:
         values = [] if match is None else [_number(match[axis]) for axis in "xyz"]
         if match is None or any(value is None for value in values):
             raise RequestError(f"{path}, line {number}: not `NAME X Y Z`: {line!r}", hint=_SYNTAX)
-        centers[match["name"].strip()] = np.array(values, np.float64)
+        name = match["name"].strip()
+        if name in centers:
+            raise RequestError(f"{path}, line {number}: {name} is there twice", hint=_SYNTAX)
+        centers[name] = np.array(values, np.float64)
     return centers
 
 

@@ -234,6 +234,9 @@ def test_a_damaged_file_of_positions_is_refused_with_its_line(tmp_path):
     file.write_text("view_000 0 0 0\nview_001 1 x 0\n")
     with pytest.raises(RequestError, match="line 2"):
         read_known(str(file))
+    file.write_text("view_000 0 0 0\nview_001 1 1 0\nview_000 2 2 2\n")
+    with pytest.raises(RequestError, match="line 3: view_000 is there twice"):
+        read_known(str(file))
 
 
 def test_noise_of_the_global_maps_is_left_out_of_the_aligned_cloud():
