@@ -24,7 +24,7 @@ LIGHTNING_SUFFIXES = (".ckpt", ".pt", ".pth")
 
 
 def save_student(
-    path: Path, student: Student, metadata: StudentMetadata, *, durable: bool = False
+    path: str | Path, student: Student, metadata: StudentMetadata, *, durable: bool = False
 ) -> None:
     """Write weights and description, whole or not at all.
 
@@ -37,7 +37,8 @@ def save_student(
     Raises:
         DiskFullError: There is no room.
     """
-    save_weights(path, student.state_dict(), replace(metadata, spec=student.spec), durable=durable)
+    described = replace(metadata, spec=student.spec)
+    save_weights(Path(path), student.state_dict(), described, durable=durable)
 
 
 def save_weights(
