@@ -42,18 +42,14 @@ class BenchSettings:
     preset: str = "paper"  # of a student with random weights
     model: Path | None = None  # a run or a file to measure instead
     compare: str = ""  # models beside the student, by commas
-    budget: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = (
-        None  # seconds; None: 300, on a GPU no end
-    )
+    budget: _Positive | None = None  # seconds; None: 300, on a GPU no end
     precision: Precision = "auto"  # auto: bfloat16 on a GPU that has it
     head: HeadName = "both"  # of the student; the others are left out
     device: str = "auto"
     seed: int = 0
     warmups: Annotated[int, Field(ge=1)] | None = None  # of a row; None: 3 on a GPU, else 1
     runs: Annotated[int, Field(ge=1)] | None = None  # timed, of a row; None: 10 on a GPU, else 5
-    memory_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = (
-        None  # as if there were no more (1e9 bytes)
-    )
+    memory_gb: _Positive | None = None  # as if there were no more (1e9 bytes)
     output: Path | None = None  # None: results/bench/<preset>-NNN, the next number
 
 
