@@ -17,10 +17,7 @@ from distill3r_core.stages.infer.pictures import LoadedView
 from distill3r_core.stages.infer.reconstruction import Reconstruction, Scale
 
 _DISTANCE = re.compile(r"^(?P<first>[^:]+):(?P<second>[^:]+)=(?P<metres>[^=]+)$")
-# Names may have blanks and commas in them; either may stand between the numbers.
-_POSITION = re.compile(
-    r"^(?P<name>.*?)\s*[\s,]\s*(?P<x>[^\s,]+)\s*[\s,]\s*(?P<y>[^\s,]+)\s*[\s,]\s*(?P<z>[^\s,]+)\s*$"
-)
+_WORD = re.compile(r"[^\s,]+")
 _MOST_NAMES = 8
 _SYNTAX = "--scale-from FIRST:SECOND=METRES, or a file with a line `NAME X Y Z` per camera"
 
@@ -149,11 +146,11 @@ def _read_positions(path: Path) -> dict[str, Float[np.ndarray, "3"]]:
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        match = _POSITION.match(line)
-        values = [] if match is None else [_number(match[axis]) for axis in "xyz"]
-        if match is None or any(value is None for value in values):
+        words = list(_WORD.finditer(line))
+        values = [_number(word[0]) for word in words[-3:]]
+        if len(words) < 4 or any(value is None for value in values):
             raise RequestError(f"{path}, line {number}: not `NAME X Y Z`: {line!r}", hint=_SYNTAX)
-        name = match["name"].strip()
+        name = line[: words[-3].start()].rstrip(", \t").lstrip()  # it may have blanks and commas
         if name in centers:
             raise RequestError(f"{path}, line {number}: {name} is there twice", hint=_SYNTAX)
         centers[name] = np.array(values, np.float64)

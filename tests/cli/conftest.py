@@ -1,0 +1,32 @@
+"""A folder with a run, for tests of `infer`."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill3r_core.io.fit import Fit
+from distill3r_core.models import StudentMetadata, build_student, save_student
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    student = build_student("tiny")
+    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    metadata = StudentMetadata(
+        preset="tiny", spec=student.spec, size=(28, 42), fit=Fit(size=(28, 42)).as_plain(),
+        teacher="depth", licences=("of the teacher",),
+    )  # fmt: skip
+    save_student(path, student, metadata)
+    return path
+
+
+@pytest.fixture
+def project(tmp_path, weights) -> Path:
+    """A folder with a run."""
+    place = tmp_path / "runs" / "tiny-001" / "checkpoints" / "best"
+    place.mkdir(parents=True)
+    shutil.copy(weights, place)
+    return tmp_path
