@@ -86,7 +86,8 @@ def scene_folders(inputs: Sequence[str]) -> tuple[list[Path], list[Path]]:
                 )
             folders += inside or [root]
             empty += [path for path in below if path not in inside] if inside else []
-    return sorted(folders, key=lambda path: natural_key(str(path))), empty
+    once = {folder.resolve(): folder for folder in reversed(folders)}
+    return sorted(once.values(), key=lambda path: natural_key(str(path))), empty
 
 
 def require_extras(sources: Sequence[Source]) -> None:

@@ -50,6 +50,8 @@ def test_without_a_run_the_two_ways_to_get_one_are_named(cli, tmp_path):
         (["photos", "--conf", "100"], 2),
         (["photos", "--cloud", "both"], 2),
         (["photos", "--scale-from", "a:b"], 2),
+        (["photos", "--each", "--scale-from", "a:b"], 2),
+        (["photos", "--scale-from", "nothing.txt"], 3),
         (["photos", "--scale-from", "a:c=1"], 2),
         ([], 2),
     ],

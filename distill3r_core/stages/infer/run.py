@@ -74,6 +74,7 @@ def infer(
     progress = progress or Silent()
     if settings.poses == "pnp":
         require_pnp()
+    known = None if settings.scale_from is None else read_known(settings.scale_from)
     scenes = _scenes(settings, progress)
     for scene in scenes:
         require_extras(scene.sources)
@@ -85,7 +86,7 @@ def infer(
     failed: list[Failure] = []
     for scene in scenes:
         try:
-            outcomes.append(_infer_scene(scene, settings, file, overwrite, progress))
+            outcomes.append(_infer_scene(scene, settings, file, known, overwrite, progress))
         except _OF_ONE_SCENE as error:
             # A folder that is taken is not the scene's fault.
             if not settings.each or isinstance(error, ConflictError):
@@ -146,13 +147,13 @@ def _infer_scene(
     scene: _Scene,
     settings: InferSettings,
     file: StudentFile,
+    known: KnownPositions | None,
     overwrite: bool,
     progress: Progress,
 ) -> SceneOutcome:
     fit = file.fit
     if settings.size is not None:
         fit = replace(fit, size=settings.size, resized=None, by_shape=False)
-    known = None if settings.scale_from is None else read_known(settings.scale_from)
     if settings.max_views is None:
         require_codes(sum(source.kind == "picture" for source in scene.sources))
     loaded = load_views(

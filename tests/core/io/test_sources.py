@@ -87,6 +87,7 @@ def test_scenes_are_the_folders_in_a_folder_or_itself_and_patterns_name_deeper_o
         return [path.name for path in found], [path.name for path in empty]
 
     assert names("many", "alone") == (["alone", "one"], ["room"])
+    assert names("alone", "alone", "a*") == (["alone"], [])
     assert names("many/room/rgb") == (["rgb"], [])
     assert names("*/room/r*") == (["rgb"], [])
 
