@@ -20,6 +20,9 @@ from distill3r_core.io.ply import Cloud
 
 _TILT = 20.0  # degrees from above, where the page opens
 _BACK = 0.9  # of the extent, from the middle of the cloud
+_HALF_ANGLE = np.pi / 6  # that is seen of the shorter side of the window at first
+_ROOM = 1.1  # around the cameras
+_FARTHEST = 3.0  # extents from the middle, for a camera that is to be seen at first
 _OVERLAP = 1.5  # points are drawn larger than their distance, so that surfaces close
 
 
@@ -82,14 +85,14 @@ def _facts(
     ).as_matrix()  # fmt: skip
     return {
         "title": title,
-        "about": " · ".join(f"{key}: {value}" for key, value in about.items()),
+        "about": " · ".join(f"{key.replace('_', ' ')}: {value}" for key, value in about.items()),
         "points": len(cloud),
         "extent": extent,
         "spacing": _OVERLAP * extent / max(len(cloud), 1) ** 0.5,
         "start": {
             "rotation": turned.tolist(),
             "target": middle.tolist(),
-            "distance": _BACK * extent,
+            "distance": _distance(turned, middle, extent, cameras),
         },
         "views": [_view(camera, middle, extent) for camera in cameras],
         "lines": np.concatenate(lines).round(6).tolist(),
@@ -105,6 +108,20 @@ def _extent(cloud: Cloud, cameras: Sequence[Camera]) -> tuple[Float[np.ndarray, 
     )
     low, high = np.percentile(seen, 5, axis=0), np.percentile(seen, 95, axis=0)
     return np.median(seen, axis=0), float(max(np.linalg.norm(high - low), 1e-6))
+
+
+def _distance(
+    rotation: Float[np.ndarray, "3 3"],
+    target: Float[np.ndarray, "3"],
+    extent: float,
+    cameras: Sequence[Camera],
+) -> float:
+    """How far the page's first look is from its target: the cameras are seen too, but wild ones."""
+    offsets = np.stack([camera.world_from_cam[:3, 3] for camera in cameras]) - target
+    near = np.linalg.norm(offsets, axis=1) <= _FARTHEST * extent
+    across, down, ahead = (offsets[near] @ rotation).T
+    needed = _ROOM * np.maximum(abs(across), abs(down)) / np.tan(_HALF_ANGLE) - ahead
+    return float(needed.max(initial=_BACK * extent))
 
 
 def _view(camera: Camera, middle: Float[np.ndarray, "3"], extent: float) -> dict[str, Any]:

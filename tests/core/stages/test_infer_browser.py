@@ -1,5 +1,7 @@
 """The page and the viewer, opened in Chromium: what is drawn is the scene."""
 
+import json
+import re
 import threading
 
 import numpy as np
@@ -72,6 +74,16 @@ def test_the_page_draws_cloud_and_cameras_and_the_slider_takes_points_away(folde
     orange = (np.abs(thinned[:, 260:].astype(int) - [255, 140, 0]) < 40).all(-1).sum()
     left = (np.abs(without[:, 260:].astype(int) - [255, 140, 0]) < 40).all(-1).sum()
     assert orange > left + 20
+
+
+def test_the_page_opens_so_that_the_cameras_are_seen(folder, tmp_path):
+    with chromium(tmp_path, size=(1200, 700)) as page:
+        page.open((folder / "scene.html").as_uri(), ready=DRAWN)
+        clip = page.evaluate("Array.from(clipMatrix())")
+    facts = re.search(r'id="facts"[^>]*>(.*?)</script>', (folder / "scene.html").read_text(), re.S)
+    for view in json.loads(facts[1])["views"]:
+        x, y, _, w = np.array(clip).reshape(4, 4).T @ [*view["center"], 1]
+        assert w > 0 and abs(x / w) < 1 and abs(y / w) < 1
 
 
 def test_an_empty_cloud_still_makes_a_page(tmp_path):
