@@ -2,11 +2,14 @@
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from distill3r_core.disk import disk_errors
+
+_BESIDE = re.compile(r"\..+\.(?P<process>\d+)\.partial(\.[^.]*)?")
 
 
 @contextmanager
@@ -34,6 +37,24 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
                 _sync_folder(path.parent)
         finally:
             beside.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes were writing in a folder and below it; not what others write."""
+    for path in folder.rglob(".*.partial*"):
+        found = _BESIDE.fullmatch(path.name)
+        if found is not None and not _is_alive(int(found["process"])):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def write_text(path: Path, text: str, *, durable: bool = False) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from distill3r_core import config
 from distill3r_core.errors import ConflictError
-from distill3r_core.files import write_text
+from distill3r_core.files import remove_leftovers, write_text
 
 RECORD = "run.json"  # in every result folder: identity, machine, figures
 STARTED = ".started.json"  # until the record is there: whose half-written result this is
@@ -73,6 +73,7 @@ def _taken(folder: Path, identity: Mapping[str, Any]) -> Claim:
         files = read_record(folder).get("files", ())
         if all((folder / name).exists() for name in files):
             return Claim(folder, finished=True)
+    remove_leftovers(folder)
     write_text(folder / STARTED, json.dumps({"identity": dict(identity)}) + "\n")
     (folder / RECORD).unlink(missing_ok=True)  # what it spoke of is about to be replaced
     return Claim(folder, finished=False)
