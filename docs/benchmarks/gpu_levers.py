@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import interpolate, relu_
 
-from distill3r_core.models import build_student
+from distill3r_core.models import build_student, dune_encoder, precision
 from distill3r_core.models.compiled import compile_parts
 from distill3r_core.models.precision import lower_precision
 from distill3r_core.nn import dpt, maps
@@ -36,6 +36,32 @@ def student(*, lowered: bool = True) -> nn.Module:
     torch.manual_seed(0)
     built = build_student("paper").eval().to(DEVICE)
     return lower_precision(built) if lowered else built
+
+
+class Autocast(nn.Module):
+    """A block that casts nothing itself, as all of the encoder's were before."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        with torch.autocast(tokens.device.type, torch.bfloat16):
+            return self.block(tokens)
+
+
+def student_on_timms_blocks() -> nn.Module:
+    torch.manual_seed(0)
+    built = build_student("paper").eval().to(DEVICE)
+    with mock.patch.object(precision, "_own_block", Autocast):
+        return lower_precision(built)
+
+
+@contextmanager
+def resizing_anew() -> Iterator[None]:
+    """The table of positions is resized by matrices that are made at every forward."""
+    with mock.patch.object(dune_encoder, "_kept_resizing", dune_encoder._resizing):
+        yield
 
 
 def without(*names: str) -> Callable[[], Any]:
@@ -145,6 +171,8 @@ def inference(counts: list[int]) -> dict[str, Any]:
         "no fused kernels": (without("upsample", "relu", "maps"), own),
         "cudnn.benchmark": (benchmark_mode, own),
         "tf32": (tf32, own),
+        "timm's blocks under autocast": (nothing, student_on_timms_blocks()),
+        "matrices of the table anew": (resizing_anew, own),
         "global head only": (nothing, lambda images: own(images, head="global")),
         "maps to the host": (nothing, lambda images: own(images, host=True)),
     }
