@@ -1,9 +1,11 @@
 """Ctrl-C and SIGTERM while a command runs."""
 
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 
 @dataclass
@@ -26,6 +28,8 @@ def as_exceptions() -> Iterator[None]:
     signal.signal(signal.SIGTERM, _raise)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as of a job behind &
         signal.signal(signal.SIGINT, _raise)
+    told_by = sys.unraisablehook
+    sys.unraisablehook = partial(_tell_unless_seen, told_by)
     try:
         yield
     except Exception as error:
@@ -34,6 +38,7 @@ def as_exceptions() -> Iterator[None]:
         raise
     finally:
         _seen.came = False
+        sys.unraisablehook = told_by
 
 
 def check() -> None:
@@ -44,6 +49,17 @@ def check() -> None:
     """
     if _seen.came:
         raise KeyboardInterrupt
+
+
+def _tell_unless_seen(
+    told_by: Callable[["sys.UnraisableHookArgs"], object], ignored: "sys.UnraisableHookArgs"
+) -> None:
+    """What Python does with an error in a callback of its own: it tells it, and goes on.
+
+    Where that was an interrupt, `check` raises it again.
+    """
+    if not (_seen.came and isinstance(ignored.exc_value, KeyboardInterrupt)):
+        told_by(ignored)
 
 
 def _raise(signum: int, frame: object) -> None:

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from distill3r_cli import interrupts
+
 _OURS = "| distill3r_cli\n"  # as -X importtime tells that the package is there; `signal` is next
 
 
@@ -26,6 +28,35 @@ def test_an_interrupt_while_modules_are_imported_shows_none_of_them(tmp_path, im
     assert process.returncode == 130, said
     assert "Traceback" not in said
     assert "KeyboardInterrupt" not in said
+
+
+class _Falls:
+    """Whose end meets the interrupt, as a callback of the import system may."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        if self.number is None:
+            raise ValueError("told")
+        signal.raise_signal(self.number)
+
+
+def test_an_interrupt_that_python_ignores_is_not_told_and_not_lost(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda ignored: told.append(ignored.exc_type))
+    before, hook = [signal.getsignal(number) for number in (2, 15)], sys.unraisablehook
+    try:
+        with interrupts.as_exceptions():
+            _Falls(None)
+            _Falls(signal.SIGTERM)
+            assert told == [ValueError]
+            with pytest.raises(KeyboardInterrupt):
+                interrupts.check()
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+    assert sys.unraisablehook is hook
 
 
 @pytest.mark.parametrize(
