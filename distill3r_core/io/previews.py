@@ -22,6 +22,7 @@ _INK = (20, 20, 20)
 _GAP = 6  # pixels between panels
 _LINE = 18  # pixels of a line of text
 _LIMITS = (2.0, 98.0)  # percentiles: a few wild points must not flatten the rest
+_WIDEST = 6.0  # a panel's width over its height, and the reverse, at most
 
 
 def limits(
@@ -67,9 +68,6 @@ def colorize(
     picture = np.round(np.stack(channels, axis=-1)).astype(np.uint8)
     picture[~counted] = _INVALID
     return picture
-
-
-_WIDEST = 6.0  # width over height of a panel
 
 
 def compose(
@@ -118,7 +116,7 @@ def compose(
 
 def _scale(panel: Rgb, height: int, aspect: float | None) -> Image.Image:
     rows, columns = panel.shape[:2]
-    shown = min(max(aspect or columns / rows, 1 / _WIDEST), _WIDEST)  # a strip is cut to size
+    shown = min(max(aspect or columns / rows, 1 / _WIDEST), _WIDEST)  # a strip is squashed
     size = (max(1, round(height * shown)), height)
     # Nearest where maps grow: invented values between pixels would look like detail.
     how = Image.Resampling.NEAREST if height > rows else Image.Resampling.BOX

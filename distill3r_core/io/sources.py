@@ -73,7 +73,8 @@ def scene_folders(inputs: Sequence[str]) -> tuple[list[Path], list[Path]]:
     folders: list[Path] = []
     empty: list[Path] = []
     for text in inputs:
-        roots = [Path(text)] if Path(text).is_dir() else _matching_folders(text)
+        given = [Path(text)] if Path(text).is_dir() else _matches(text)
+        roots = [path for path in given if path.is_dir()]
         if not roots:
             raise InputMissingError(f"no folder {text}", hint="--each takes folders of folders")
         for root in roots:
@@ -132,9 +133,7 @@ def _expand(text: str) -> tuple[list[Source], list[Failure]]:
         if not path.is_file():
             return [], [Failure(spelled(path), "not a file")]
         return [_source(path)], []
-    # Path.glob refuses absolute patterns.
-    matches = [Path(match) for match in glob.glob(text, recursive=True)]  # noqa: PTH207
-    sources = [_source(match) for match in _visible(matches) if match.is_file()]
+    sources = [_source(match) for match in _matches(text) if match.is_file()]
     if not sources:
         what = "nothing matches" if glob.has_magic(text) else "no such file or folder:"
         raise InputMissingError(f"{what} {text}")
@@ -190,10 +189,9 @@ def _visible(paths: Iterable[Path]) -> list[Path]:
     return [path for path in paths if not path.name.startswith(".")]
 
 
-def _matching_folders(pattern: str) -> list[Path]:
+def _matches(pattern: str) -> list[Path]:
     # Path.glob refuses absolute patterns.
-    matches = [Path(match) for match in glob.glob(pattern, recursive=True)]  # noqa: PTH207
-    return [path for path in _visible(matches) if path.is_dir()]
+    return _visible(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207
 
 
 def _source(path: Path) -> Source:

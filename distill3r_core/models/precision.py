@@ -43,8 +43,7 @@ def lower_precision(student: Student, dtype: torch.dtype = torch.bfloat16) -> St
 def _take_own_blocks(encoder: DuneEncoder, *, fold: bool) -> None:
     """Give the weights of timm's blocks to ours, which cast where the type changes.
 
-    timm's cast nothing, so they would need autocast, which asks at every operation: with few
-    views a GPU waits for it.
+    timm's cast nothing, so they would need autocast, which asks at every operation.
 
     Args:
         encoder: Changed in place.

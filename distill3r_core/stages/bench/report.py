@@ -23,7 +23,7 @@ def publish(
     header: Mapping[str, Any],
     rows: Sequence[Row],
 ) -> Report:
-    """Write the result, then draw its chart: that can be done again.
+    """Draw the chart of a result and write it.
 
     Args:
         place: Of the result.

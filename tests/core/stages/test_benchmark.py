@@ -1,7 +1,6 @@
 """The benchmark keeps its budget and its word, on a clock that is told what to show."""
 
 import json
-import math
 
 import pytest
 import torch
@@ -11,7 +10,6 @@ from distill3r_core.errors import (
     ConfigError,
     ConflictError,
     DeviceError,
-    FailedError,
     InputMissingError,
     OutOfMemoryError,
     RequestError,
@@ -22,11 +20,10 @@ from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.report import Silent
 from distill3r_core.stages.bench import BenchSettings
 from distill3r_core.stages.bench import measure as bench_measure
-from distill3r_core.stages.bench import process as bench_process
 from distill3r_core.stages.bench import run as benchmark
 from distill3r_core.stages.bench.counts import FAST3R, PAPER_STUDENT, total_flop
 from distill3r_core.stages.bench.gates import GateSettings, judge, measure_gates
-from distill3r_core.stages.bench.models import Subject, build_forward, network_of
+from distill3r_core.stages.bench.models import network_of
 from distill3r_core.stages.bench.process import TooSlowError, WorkerProcess
 
 RATE = 1e11  # FLOP/s of the machine that the tests imagine
@@ -311,60 +308,6 @@ def test_the_paper_preset_has_the_papers_arithmetic():
     assert network_of(SPECS["paper"]) == PAPER_STUDENT
 
 
-def test_a_process_that_dies_is_named_with_its_last_words(tmp_path, monkeypatch):
-    (tmp_path / "dying.py").write_text("import sys; sys.exit('no such luck')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with WorkerProcess("dying") as process, pytest.raises(FailedError, match="no such luck"):
-        process.ask({})
-
-
-def test_a_process_that_says_nothing_is_given_up_and_ended(tmp_path, monkeypatch):
-    (tmp_path / "sleepy.py").write_text("import time; time.sleep(60)")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with WorkerProcess("sleepy") as process:
-        with pytest.raises(TooSlowError):
-            process.ask({}, seconds=0.2)
-        child = process._process
-    assert child.poll() is not None
-
-
-def test_a_process_that_the_system_killed_ran_out_of_memory(tmp_path, monkeypatch):
-    text = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    (tmp_path / "killed.py").write_text(text)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with WorkerProcess("killed") as process, pytest.raises(OutOfMemoryError):
-        process.ask({})
-
-
-def test_a_process_without_memory_says_so_itself():
-    subject = Subject("student", "tiny", None, torch.device("cpu"), "float32")
-    question = {"subject": subject.as_plain(), "views": 4, "size": [378, 518], "seed": 0}
-    with WorkerProcess() as process, pytest.raises(OutOfMemoryError, match="allocate"):
-        process.ask({**question, "memory_bytes": 2 * 10**8})
-
-
-def test_forwards_are_measured_for_real(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    report = _run(views="2", preset="tiny", size="28x42", compare="student-reference")
-    for row in report.result["rows"]:
-        assert row["status"] == "measured"
-        assert 0 < row["seconds_min"] <= row["seconds"] <= row["seconds_max"]
-        assert row["peak_bytes"] > 1e8
-        assert 0 < row["floor_share"] < 1
-        assert math.isfinite(row["estimated_seconds"])
-
-
-@pytest.mark.parametrize("preset", ["tiny", "paper"])
-@pytest.mark.parametrize("name", ["student", "student-reference"])
-def test_students_run_in_bfloat16_and_give_float32(preset, name):
-    forward = build_forward(Subject(name, preset, None, torch.device("cpu"), "bfloat16"))
-    with torch.inference_mode():
-        maps = forward(torch.rand(1, 2, 3, 28, 42))
-    assert [tuple(m.shape[:4]) for m in maps] == [(1, 2, 28, 42)] * 4
-    assert all(m.dtype == torch.float32 for m in maps)
-    assert all(bool(m.isfinite().all()) for m in maps)
-
-
 def test_a_run_is_measured_under_its_own_name(imagine, tmp_path):
     imagine()
     student = build_student("tiny")
@@ -407,31 +350,6 @@ def test_only_the_papers_own_architecture_stands_beside_its_table(imagine, tmp_p
         assert (row["table1_seconds"] is not None) == beside
 
 
-@pytest.mark.parametrize("head", ["global", "local"])
-@pytest.mark.parametrize("name", ["student", "student-reference"])
-def test_one_head_alone_is_measured(name, head):
-    torch.manual_seed(0)
-    both = build_forward(Subject(name, "tiny", None, torch.device("cpu"), "float32"))
-    torch.manual_seed(0)
-    alone = build_forward(Subject(name, "tiny", None, torch.device("cpu"), "float32", head))
-    images = torch.rand(1, 2, 3, 28, 42)
-    with torch.inference_mode():
-        place = ("global", "local").index(head)
-        wanted, found = both(images)[2 * place : 2 * place + 2], alone(images)
-    for ours, theirs in zip(found, wanted, strict=True):
-        assert torch.equal(ours, theirs)
-
-
 def test_a_teacher_is_not_compared_with_one_head():
     with pytest.raises(RequestError, match="both heads"):
         _run(views="2", head="local", compare="fast3r")
-
-
-def test_memory_that_is_said_to_be_little_runs_out(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(OutOfMemoryError, match="every row"):
-        _run(views="64", preset="tiny", size="280x420", memory_gb=0.4, budget=60.0)
-
-
-def test_the_worker_is_a_module_that_can_be_run():
-    assert bench_process.WORKER == "distill3r_core.stages.bench.worker"

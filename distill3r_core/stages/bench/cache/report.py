@@ -61,7 +61,7 @@ def publish(
     ratios: Mapping[str, float],
     medians: Mapping[str, float],
 ) -> Report:
-    """Write the result, draw it and say it."""
+    """Draw the result, write it and say it."""
     result = {"ratios": dict(ratios), "medians": dict(medians)}
     draw_gains(place.folder / CHART, ratios)
     place.keep(result, CHART)
