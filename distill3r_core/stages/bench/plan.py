@@ -39,7 +39,9 @@ def _views_of(item: str) -> Sequence[int]:
         )
     low, high = int(match[1]), int(match[2])
     if low > high:
-        raise ConfigError(f"the views {item!r} name no number of views", hint="upwards: 12..128, or 2..8..2")
+        raise ConfigError(
+            f"the views {item!r} name no number of views", hint="upwards: 12..128, or 2..8..2"
+        )
     if match[3] is None:
         views = [n for n in PAPER_VIEWS if low <= n <= high]
         way_out = f"points of the paper: {', '.join(map(str, PAPER_VIEWS))}; or step: {item}..2"
