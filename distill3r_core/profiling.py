@@ -16,6 +16,7 @@ import psutil
 import torch
 
 from distill3r_core.errors import ConfigError, DeviceError
+from distill3r_core.interrupts import held
 
 DeviceKind = Literal["cpu", "cuda", "mps"]
 
@@ -160,8 +161,9 @@ def peak_memory(device: torch.device, *, interval: float = 0.01) -> Iterator[Pea
     try:
         yield peak
     finally:
-        stop.set()
-        watcher.join()
+        with held():  # or the watcher waits for this thread, and this one for it
+            stop.set()
+            watcher.join()
         peak.bytes = max(peak.bytes, process.memory_info().rss)
 
 

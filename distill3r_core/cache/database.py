@@ -27,6 +27,7 @@ from distill3r_core.allocator import keep_freed_memory
 from distill3r_core.disk import NO_ROOM, refusal
 from distill3r_core.errors import DamageError, DiskFullError
 from distill3r_core.files import replacing
+from distill3r_core.interrupts import held
 
 DATA = "data.mdb"
 READERS = "lock.mdb"  # LMDB's table of readers, made when the data is first opened
@@ -94,7 +95,7 @@ class Database:
     def at(cls, folder: Path) -> "Database":
         """The database in a folder. The file must exist."""
         status = (folder / DATA).stat()
-        with _gate.condition:
+        with _gate.locked():
             key = (status.st_dev, status.st_ino)
             found = cls._known.get(key)
             if found is None:
@@ -194,7 +195,7 @@ class Database:
             environment.close()
 
     def _opened(self) -> lmdb.Environment:
-        with _gate.condition:
+        with _gate.locked():
             if self._environment is None:
                 path = self.folder / DATA
                 check_length(path)
@@ -232,41 +233,48 @@ class _Gate:
     """Lets transactions in, or one caller who must be alone: to close or to fork."""
 
     def __init__(self) -> None:
-        self.condition = threading.Condition(threading.RLock())
+        self._condition = threading.Condition(threading.RLock())
         self._running = 0
         self._closed = False
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        with self.condition:
-            while self._closed:
-                self.condition.wait()
-            self._running += 1
-        try:
+    def locked(self) -> Iterator[None]:
+        with held(), self._condition:
             yield
-        finally:
-            with self.condition:
-                self._running -= 1
-                self.condition.notify_all()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with held():
+            with self._condition:
+                while self._closed:
+                    self._condition.wait()
+                self._running += 1
+            try:
+                yield
+            finally:
+                with self._condition:
+                    self._running -= 1
+                    self._condition.notify_all()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        self.close()
-        try:
-            yield
-        finally:
-            self.open()
+        with held():
+            self.close()
+            try:
+                yield
+            finally:
+                self.open()
 
     def close(self) -> None:
-        self.condition.acquire()
+        self._condition.acquire()
         self._closed = True
         while self._running:
-            self.condition.wait()
+            self._condition.wait()
 
     def open(self) -> None:
         self._closed = False
-        self.condition.notify_all()
-        self.condition.release()
+        self._condition.notify_all()
+        self._condition.release()
 
 
 _gate = _Gate()

@@ -9,7 +9,7 @@ validation and `bench cache` read through it.
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from types import TracebackType
 
 import torch
@@ -17,6 +17,8 @@ import torch
 from distill3r_core.data.requests import Request
 from distill3r_core.data.sources import Source
 from distill3r_core.data.stored import Arena, StoredBatch
+from distill3r_core.interrupts import held
+from distill3r_core.threads import Pool, result_of
 
 
 class RingLoader:
@@ -59,15 +61,16 @@ class RingLoader:
                     return
                 arena, batch, reads = begun.popleft()
                 for read in reads:
-                    read.result()
+                    result_of(read)
                 yield batch
                 arena.fence.wait()
                 free.append(arena)
         finally:
-            for _, _, reads in begun:  # the consumer stopped: let go of the ring before its reuse
-                for read in reads:
-                    if not read.cancel():
-                        read.exception()
+            with held():
+                for _, _, reads in begun:  # the consumer stopped: free the ring before its reuse
+                    for read in reads:
+                        if not read.cancel():
+                            read.exception()
 
     def close(self) -> None:
         """End the threads."""
@@ -99,14 +102,15 @@ class RingLoader:
         batch.make_ready(row)
 
 
-def _single_threaded(threads: int) -> ThreadPoolExecutor:
+def _single_threaded(threads: int) -> Pool:
     """Threads in which torch starts no teams of its own; elsewhere it does as before."""
     # The number is each thread's own, but what was set last is what new threads start with.
     before = torch.get_num_threads()
     started = threading.Barrier(threads + 1)
-    pool = ThreadPoolExecutor(threads, "unpack", initializer=torch.set_num_threads, initargs=(1,))
-    for _ in range(threads):
-        pool.submit(started.wait)
-    started.wait()
+    pool = Pool(threads, "unpack", initializer=torch.set_num_threads, initargs=(1,))
+    with held():
+        for _ in range(threads):
+            pool.submit(started.wait)
+        started.wait()
     torch.set_num_threads(before)
     return pool

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from distill3r_core.data.batches import Samples
 from distill3r_core.errors import DivergedError, OutOfMemoryError
+from distill3r_core.interrupts import Wish
 from distill3r_core.profiling import OutOfRoom, memory_limits
 from distill3r_core.report import Progress
 from distill3r_core.training import checkpoints, faults
-from distill3r_core.training.interrupts import Wish
 from distill3r_core.training.schedule import learning_rate
 from distill3r_core.training.state import Ending, Parts, State, state_as_plain
 from distill3r_core.training.step import FIGURES, Figures, accumulate

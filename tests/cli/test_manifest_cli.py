@@ -147,12 +147,17 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
 def stop_midway(process: subprocess.Popen[bytes], out: Path, how: int, frames: int) -> int:
     """Send a signal once so many frames were made; gives the exit status."""
     index = out / ".frames.jsonl"
-    while process.poll() is None:
-        if index.is_file() and index.read_bytes().count(b"\n") > frames:
-            process.send_signal(how)
-            break
-        time.sleep(0.002)
-    return process.wait(timeout=60)
+    with process:
+        while process.poll() is None:
+            if index.is_file() and index.read_bytes().count(b"\n") > frames:
+                process.send_signal(how)
+                break
+            time.sleep(0.002)
+        try:
+            return process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,11 +16,13 @@ from distill3r_core.cache.sample_codec import SampleEncoder, float16_step
 from distill3r_core.cache.store import TeacherCache, unpacked
 from distill3r_core.data.manifest import Manifest, Sample, read_manifest
 from distill3r_core.errors import ConflictError, InputMissingError
+from distill3r_core.interrupts import held
 from distill3r_core.io.fit import Fit
 from distill3r_core.report import Progress
 from distill3r_core.stages.cache.sample import Recipe, load_sample, make_targets
 from distill3r_core.stages.cache.work import Tally, ask
 from distill3r_core.teachers import Teacher, build_teacher
+from distill3r_core.threads import Pool
 from distill3r_core.types import TeacherTargets
 
 # Sums of float32 in another order move a result by far less than a step of float16, which may
@@ -133,9 +134,10 @@ def ask_again(
     encoder = SampleEncoder(exact_global=header.codec == "exact")
     found: dict[str, Difference] = {}
     progress.begin("asking the teacher again", total=len(names), unit="samples")
-    with ThreadPoolExecutor(1) as pool:
+    with Pool(1) as pool:
         for name in names:
-            loaded = load_sample(witness.samples[name], teacher, recipe, pool)
+            with held():
+                loaded = load_sample(witness.samples[name], teacher, recipe, pool)
             again = make_targets(loaded, ask(teacher, loaded, Tally()), recipe).targets
             encoded = encoder.encode(name, "", loaded.images, again, {})
             found[name] = compare(cache.read(name).targets, unpacked(encoded), level=_level(header))

@@ -7,7 +7,7 @@ targets are packed and written. Queues are short: whoever is fast waits, and mem
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -21,6 +21,7 @@ from distill3r_core.profiling import OutOfRoom, memory_limits
 from distill3r_core.report import Failure
 from distill3r_core.stages.cache.sample import Loaded, Recipe, detail_of, load_sample, make_targets
 from distill3r_core.teachers.base import Teacher
+from distill3r_core.threads import Pool, ahead, result_of
 from distill3r_core.types import RawMaps
 
 _AHEAD = 1  # samples that wait between two threads; each may be hundreds of megabytes
@@ -153,49 +154,34 @@ def make_samples(
 
     def finish(name: str, stored: "Future[EncodedSample]") -> None:
         try:
-            tally.add(stored.result())
+            tally.add(result_of(stored))
         except (CacheError, OutOfMemoryError) as error:  # a value that float16 cannot hold
             leave_out(name, error)
         advance(tally)
 
     with (
-        ThreadPoolExecutor(workers, "picture") as pictures,
-        ThreadPoolExecutor(1, "read") as reading,
-        ThreadPoolExecutor(1, "pack") as packing,
-        ThreadPoolExecutor(1, "store") as storing,
+        Pool(workers, "picture") as pictures,
+        Pool(1, "read") as reading,
+        Pool(1, "pack") as packing,
+        Pool(1, "store") as storing,
     ):
-        try:
-            waiting: deque[tuple[str, Future[EncodedSample]]] = deque()
-            for sample, loaded in _ahead(samples, lambda one: reading.submit(load, one)):
-                try:
-                    read = loaded.result()
-                    raw = ask(teacher, read, tally)
-                except (ImageError, OutOfMemoryError) as error:
-                    leave_out(sample.name, error)
-                    advance(tally)
-                    continue
-                packed = packing.submit(pack, read, raw)
-                waiting.append((sample.name, storing.submit(store, packed)))
-                if len(waiting) > _AHEAD:
-                    finish(*waiting.popleft())
-            while waiting:
+        waiting: deque[tuple[str, Future[EncodedSample]]] = deque()
+        begun = ahead(lambda one: reading.submit(load, one), samples, _AHEAD)
+        for sample, loaded in zip(samples, begun, strict=True):
+            try:
+                read = result_of(loaded)
+                raw = ask(teacher, read, tally)
+            except (ImageError, OutOfMemoryError) as error:
+                leave_out(sample.name, error)
+                advance(tally)
+                continue
+            packed = packing.submit(pack, read, raw)
+            waiting.append((sample.name, storing.submit(store, packed)))
+            if len(waiting) > _AHEAD:
                 finish(*waiting.popleft())
-        finally:  # after an error or Ctrl-C, what has not begun is not begun
-            for pool in (reading, packing, storing):
-                pool.shutdown(wait=True, cancel_futures=True)
+        while waiting:
+            finish(*waiting.popleft())
     return tally, failed
-
-
-def _ahead(
-    items: Sequence[Sample], submit: "Callable[[Sample], Future[Loaded]]"
-) -> "Iterator[tuple[Sample, Future[Loaded]]]":
-    """Every item with its future, of which a few are begun ahead."""
-    begun: deque[tuple[Sample, Future[Loaded]]] = deque()
-    for item in items:
-        begun.append((item, submit(item)))
-        if len(begun) > _AHEAD:
-            yield begun.popleft()
-    yield from begun
 
 
 @contextmanager

@@ -2,9 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from distill3r_core.io.images import check_size, read_picture
 from distill3r_core.io.sources import Source, evenly
 from distill3r_core.io.video import read_frames
 from distill3r_core.report import Failure, Progress, Silent
+from distill3r_core.threads import Pool, ahead, result_of
 
 _DECODERS = 4  # threads; Pillow decodes outside the interpreter's lock
 _FILM_WIDTH = 36.0  # millimetres, to which EXIF's equivalent focal length refers
@@ -89,8 +88,10 @@ def load_views(
         except ImageError as error:
             return Failure(str(source.path), error.message)
 
-    with ThreadPoolExecutor(_DECODERS) as pool:
-        for outcome in _in_order(pool, load, sources):
+    with Pool(_DECODERS) as pool:
+        # never more than a few pictures in flight
+        begun = ahead(lambda source: pool.submit(load, source), sources, 2 * _DECODERS)
+        for outcome in map(result_of, begun):
             if isinstance(outcome, Failure):
                 failed.append(outcome)
             else:
@@ -176,19 +177,6 @@ def _fitted(
     whole = _UNSAFE.sub("_", name.encode(errors="replace").decode())
     safe = whole.encode()[:_LONGEST_NAME].decode(errors="ignore")
     return LoadedView(safe, path, frame, (height, width), focal, fitted)
-
-
-def _in_order(
-    pool: ThreadPoolExecutor,
-    load: Callable[[Source], list[LoadedView] | Failure],
-    sources: Sequence[Source],
-) -> Iterator[list[LoadedView] | Failure]:
-    """Results in the order of the sources, never more than a few pictures in flight."""
-    waiting = iter(sources)
-    flying = [pool.submit(load, source) for source in islice(waiting, 2 * _DECODERS)]
-    while flying:
-        yield flying.pop(0).result()
-        flying += [pool.submit(load, source) for source in islice(waiting, 1)]
 
 
 def _with_unique_names(views: Sequence[LoadedView]) -> list[LoadedView]:

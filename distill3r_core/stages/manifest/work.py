@@ -4,8 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from distill3r_core.errors import ImageError
 from distill3r_core.io.depth import depth_format, write_depth
 from distill3r_core.io.images import write_picture
 from distill3r_core.stages.manifest.index import Entry, Index, sources_of, stamp_of
+from distill3r_core.threads import Pool, ahead, result_of
 
 # Raised when what is written for the same settings changes, so that old entries are not reused.
 _VERSION = 1
@@ -67,34 +67,22 @@ class Workshop:
     def run(self, jobs: Iterable[Job]) -> dict[str, Entry]:
         """Entries of all jobs by key; frames that stand as they are are not read again."""
         done: dict[str, Entry] = {}
-        for entry, fresh in self._results(jobs):
-            if fresh:
-                self.index.add(entry)
-                self.processed += 1
-            done[entry.key] = entry
-            self.on_frame()
-        return done
-
-    def _results(self, jobs: Iterable[Job]) -> Iterator[tuple[Entry, bool]]:
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         # Threads: decoding, encoding and NumPy let go of the interpreter.
-        with ThreadPoolExecutor(workers) as pool:
-            pending: set[Future[Entry]] = set()
-            try:
-                for job in jobs:
-                    known = self._known(job)
-                    if known is not None:
-                        yield known, False
-                        continue
-                    pending.add(pool.submit(self._make, job))
-                    if len(pending) >= _AHEAD * workers:
-                        ready, pending = wait(pending, return_when=FIRST_COMPLETED)
-                        yield from ((future.result(), True) for future in ready)
-                ready, pending = wait(pending)[0], set()
-                yield from ((future.result(), True) for future in ready)
-            finally:
-                for future in pending:
-                    future.cancel()
+        with Pool(workers) as pool:
+            entries = ahead(lambda job: pool.submit(self._entry, job), jobs, _AHEAD * workers)
+            for entry, fresh in map(result_of, entries):
+                if fresh:
+                    self.index.add(entry)
+                    self.processed += 1
+                done[entry.key] = entry
+                self.on_frame()
+        return done
+
+    def _entry(self, job: Job) -> tuple[Entry, bool]:
+        """What is known of a frame, else what is made of it; and whether it was made."""
+        known = self._known(job)
+        return (self._make(job), True) if known is None else (known, False)
 
     def _known(self, job: Job) -> Entry | None:
         entry = self.index.entries.get(job.key)

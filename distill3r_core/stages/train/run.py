@@ -14,6 +14,7 @@ from distill3r_core.cache.header import CacheHeader
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.errors import CacheError, NothingUsableError
 from distill3r_core.files import write_text
+from distill3r_core.interrupts import interrupts_between_steps
 from distill3r_core.io.fit import Fit
 from distill3r_core.losses import DistillationLoss
 from distill3r_core.models.checkpoint import save_student
@@ -39,7 +40,6 @@ from distill3r_core.stages.train.student import Start, start_student, take_up
 from distill3r_core.training.board import Board, summary_writer
 from distill3r_core.training.distributed import World
 from distill3r_core.training.feed import Feed, build_feed, naming_repair
-from distill3r_core.training.interrupts import interrupts_between_steps
 from distill3r_core.training.loop import Loop
 from distill3r_core.training.metrics import FILE as METRICS
 from distill3r_core.training.metrics import MetricsLog

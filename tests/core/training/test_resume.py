@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 
 from distill3r_core.data.batches import Batch
 from distill3r_core.errors import ConflictError, DamageError
+from distill3r_core.interrupts import Wish
 from distill3r_core.report import Silent
 from distill3r_core.stages.train import TrainSettings, train
 from distill3r_core.training import checkpoints
-from distill3r_core.training.interrupts import Wish
 from distill3r_core.training.loop import Loop
 from distill3r_core.training.metrics import read_metrics
 from distill3r_core.training.step import Figures

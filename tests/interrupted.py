@@ -1,0 +1,117 @@
+"""Run a task again and again, each time with Ctrl-C one moment later.
+
+A moment is a call or a return in Python's own modules of threads: an error that is raised there
+leaves their locks as they are. Run as `python interrupted.py TASK EVERY FOLDER` for every EVERY-th
+moment; prints how many that were, and ends with tracebacks of all threads where one of them hangs.
+"""
+
+import faulthandler
+import itertools
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import _base, thread
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.loader import RingLoader
+from distill3r_core.data.requests import Request
+from distill3r_core.io.fit import Fit
+from distill3r_core.io.sources import find_sources
+from distill3r_core.stages.cache import CacheSettings, build_cache
+from distill3r_core.stages.infer.pictures import load_views
+from distill3r_core.stages.manifest import ManifestSettings, build_manifest
+from distill3r_core.threads import Pool, ahead, result_of
+
+LONGEST = 60.0  # seconds until a task hangs, on a machine that does other things too
+_WHERE = {_base.__file__, thread.__file__, threading.__file__}
+
+
+def pool(folder: Path) -> None:
+    """Two threads that take turns with the main one."""
+    with Pool(2) as threads:
+        begun = ahead(lambda number: threads.submit(divmod, number, 3), range(6), 2)
+        assert [result_of(each)[0] for each in begun] == [0, 0, 0, 1, 1, 1]
+
+
+def manifest(folder: Path) -> None:
+    """Frames that are processed by threads."""
+    shutil.rmtree(folder / "data", ignore_errors=True)
+    settings = ManifestSettings(
+        roots=(folder / "photos",), output=folder / "data", resize_max=56, views=3
+    )
+    assert build_manifest(settings).result["scenes"] == 1
+
+
+def cache(folder: Path) -> None:
+    """Samples that are read, packed and stored by threads."""
+    shutil.rmtree(folder / "cache", ignore_errors=True)
+    settings = CacheSettings(
+        manifest=folder / "data" / "manifest.csv",
+        output=folder / "cache",
+        teacher="synthetic",
+        size="14x28",
+    )
+    assert build_cache(settings).result["finished"] == 2
+
+
+def loader(folder: Path) -> None:
+    """Batches that are read by threads."""
+    stored = TeacherCache(folder / "cache")
+    wanted = [[Request(name, (0, 1))] for name in stored.names()]
+    with RingLoader(stored) as ring:
+        assert sum(1 for _ in ring.batches(wanted)) == len(wanted)
+
+
+def pictures(folder: Path) -> None:
+    """Pictures that are decoded by threads."""
+    sources, _ = find_sources([str(folder / "photos")])
+    assert len(load_views(sources, Fit(size=(14, 28))).views) == 6
+
+
+TASKS = {each.__name__: each for each in (pool, manifest, cache, loader, pictures)}
+
+
+def moments(task: Callable[[], None], every: int) -> int:
+    """At how many moments the task was interrupted, once each."""
+    task()  # what it imports is there from now on
+    for number in itertools.count(1, every):
+        faulthandler.dump_traceback_later(LONGEST, exit=True)
+        interrupted = _interrupted(task, number)
+        while threading.active_count() > 1:  # a pool that was left is cleared away with its threads
+            time.sleep(0.001)
+        faulthandler.cancel_dump_traceback_later()
+        if not interrupted:
+            return number // every
+    raise AssertionError
+
+
+def _interrupted(task: Callable[[], None], number: int) -> bool:
+    passed = 0
+
+    def meet(frame: FrameType, event: str, _: object) -> None:
+        nonlocal passed
+        if event in ("call", "return") and frame.f_code.co_filename in _WHERE:
+            passed += 1
+            if passed == number:
+                signal.raise_signal(signal.SIGINT)
+
+    sys.setprofile(meet)
+    try:
+        task()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.setprofile(None)
+    assert passed < number, "the interrupt was lost"
+    return False
+
+
+if __name__ == "__main__":
+    _, chosen, every, folder = sys.argv
+    print(moments(partial(TASKS[chosen], Path(folder)), int(every)))
