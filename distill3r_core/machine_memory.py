@@ -1,9 +1,11 @@
-"""How much more of the machine's memory this process may take, control groups included.
+"""How much more of the machine's memory this process may take, within all limits around it.
 
 A container, a batch job and a systemd slice are control groups: a process that goes beyond the
-limit of any group it is in, or of one above that, is killed without a word.
+limit of any group it is in, or of one above that, is killed without a word. A shell or a scheduler
+may limit the process's address space as well (`ulimit -v`).
 """
 
+import resource
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +33,13 @@ _NAMES = {
 
 def available_memory() -> int:
     """Bytes that can be taken without swapping and without being killed."""
-    return max(0, min([psutil.virtual_memory().available, *_rooms()]))
+    return max(0, min([psutil.virtual_memory().available, *_rooms(), *_address_space()]))
+
+
+def _address_space() -> Iterator[int]:
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        yield limit - psutil.Process().memory_info().vms
 
 
 def _rooms() -> Iterator[int]:

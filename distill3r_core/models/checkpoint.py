@@ -12,7 +12,7 @@ from distill3r_core.errors import DamageError, InputMissingError, WeightsError
 from distill3r_core.files import replacing
 from distill3r_core.io.checksums import STATE, check_file, read_state
 from distill3r_core.io.weights import check_names, read_tensors
-from distill3r_core.models.build import build_from_spec
+from distill3r_core.models.build import build_from_spec, expected_tensors
 from distill3r_core.models.metadata import SCHEMA, StudentMetadata
 from distill3r_core.models.official import read_lightning
 from distill3r_core.models.student import Student
@@ -71,8 +71,9 @@ def load_student(path: str | Path, *, device: str = "cpu") -> Student:
         WeightsError: It is damaged, would run code, or its tensors are not those of its spec.
     """
     state, metadata = read_student(Path(path))
+    # before it is built: a description that is not this file's may ask for any amount of memory
+    check_names(state, expected_tensors(metadata.spec), source=str(path))
     student = build_from_spec(metadata.spec)
-    check_names(state, student.state_dict(), source=str(path))
     student.load_state_dict(state)
     student.metadata = metadata
     return student.to(device).eval()

@@ -2,8 +2,9 @@
 
 import math
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from distill3r_core.config import STRICT, as_plain, validate
@@ -15,6 +16,9 @@ PATCH = 14  # pixels along a patch of every student
 Encoder = Literal["dune_vits14", "dune_vitb14", "rotary"]
 Normalization = Literal["unit", "imagenet"]
 ViewCodes = Literal["sequential", "random"]
+# A file's description is not trusted: a network of a million blocks would be built for hours.
+Channels = Annotated[int, Field(gt=0, le=1 << 14)]
+Count = Annotated[int, Field(gt=0, le=1 << 10)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -43,22 +47,30 @@ class StudentSpec:
     """
 
     encoder: Encoder
-    encoder_width: int
-    encoder_depth: int
-    encoder_heads: int
-    fusion_width: int
-    fusion_depth: int
-    fusion_heads: int
-    head_features: int
-    head_layers: tuple[int, int, int, int]
-    head_tail: int
-    position_grid: int = 32
+    encoder_width: Channels
+    encoder_depth: Count
+    encoder_heads: Count
+    fusion_width: Channels
+    fusion_depth: Count
+    fusion_heads: Count
+    head_features: Channels
+    head_layers: tuple[Channels, Channels, Channels, Channels]
+    head_tail: Channels
+    position_grid: Count = 32
     stem: Literal["patch", "convolutional"] = "patch"
     initial_depth: float | None = None
     spare_parameters: bool = False
     normalization: Normalization = "unit"
     attention_scale: float = 1.0
     view_codes: ViewCodes = "random"
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> "StudentSpec":
+        for part in ("encoder", "fusion"):
+            width, heads = getattr(self, f"{part}_width"), getattr(self, f"{part}_heads")
+            if width % heads:
+                raise ValueError(f"{part}_width {width} is not a multiple of {heads} heads")
+        return self
 
     def as_plain(self) -> dict[str, Any]:
         """For JSON and YAML."""

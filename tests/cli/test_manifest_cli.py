@@ -177,6 +177,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, cli_inprocess, how, status
     found, printed, _ = cli_inprocess("manifest", *arguments, "--json", cwd=tmp_path)
     assert found == 0
     assert json.loads(printed)["result"]["images"] == 30
+    assert not list(out.rglob(".*.partial*"))
     kept = [path for path in times if path.stat().st_mtime_ns == times[path]]
     assert len(kept) >= len(made)
     resumed = (out / "manifest.csv").read_text()

@@ -1,5 +1,9 @@
 """What a process may still take is what the tightest group around it leaves."""
 
+import resource
+import subprocess
+import sys
+
 import psutil
 import pytest
 
@@ -62,3 +66,16 @@ def test_a_group_that_is_full_leaves_nothing(groups):
 def test_a_machine_without_control_groups_has_what_it_has(monkeypatch, tmp_path):
     monkeypatch.setattr(machine_memory, "_MEMBERSHIP", tmp_path / "nothing")
     assert 0 < available_memory() <= psutil.virtual_memory().total
+
+
+def test_a_limited_address_space_counts():
+    limit = 4 * GIB
+
+    def confine():
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+    show = "from distill3r_core.machine_memory import available_memory; print(available_memory())"
+    found = subprocess.run(
+        [sys.executable, "-c", show], preexec_fn=confine, capture_output=True, check=True
+    )
+    assert limit / 2 < int(found.stdout) < limit

@@ -15,7 +15,7 @@ from distill3r_core.data.manifest import Row, manifest_text
 from distill3r_core.data.process import Processing
 from distill3r_core.data.sampling import PolicyName
 from distill3r_core.errors import ConfigError, ConflictError, InputMissingError
-from distill3r_core.files import write_text
+from distill3r_core.files import remove_leftovers, write_text
 from distill3r_core.io.images import LEAST_SIDE
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.manifest import record
@@ -134,6 +134,7 @@ def build_manifest(
     with locked(settings.output):
         if stamp_of(path) != stamp:
             raise ConflictError(f"another run has just written {path}", hint="run again")
+        remove_leftovers(settings.output)
         scans = [
             (root, with_videos(found, settings.output, fps=settings.video_fps, progress=progress))
             for root, found in scans

@@ -4,11 +4,17 @@ import dataclasses
 import json
 import struct
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from distill3r_core.errors import ConfigError, InputMissingError, WeightsError
+from distill3r_core.errors import (
+    ConfigError,
+    Distill3rError,
+    InputMissingError,
+    WeightsError,
+)
 from distill3r_core.models import StudentMetadata, build_student, load_student, save_student
 from distill3r_core.models.checkpoint import HEADER
 from distill3r_core.training import checkpoints
@@ -147,3 +153,25 @@ def test_what_is_not_there_is_missing(tmp_path):
         load_student(tmp_path / "nowhere")
     with pytest.raises(InputMissingError, match="no checkpoint"):
         load_student(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"encoder_width": 0}, "encoder_width"),
+        ({"fusion_depth": 10**9}, "fusion_depth"),
+        ({"head_features": 2**40}, "head_features"),
+        ({"encoder_width": 16000}, "instead of"),
+        ({"fusion_heads": 7}, "7 heads"),
+    ],
+)
+def test_a_description_of_another_network_is_refused_before_it_is_built(
+    path, metadata, change, said
+):
+    tensors, record = load_file(path), json.loads(metadata.as_json())
+    record["spec"] |= change
+    save_file(tensors, path, metadata={HEADER: json.dumps(record)})
+    before = psutil.Process().memory_info().rss
+    with pytest.raises(Distill3rError, match=said):
+        load_student(path)
+    assert psutil.Process().memory_info().rss < before + 2**28
