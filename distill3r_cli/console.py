@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import typer
 
-from distill3r_cli import exits, interrupts
+from distill3r_cli import exits, interrupts, tables
 from distill3r_cli.progress import LiveProgress, PlainProgress, escape
 from distill3r_core import errors
 from distill3r_core.report import Progress, Silent
@@ -172,21 +172,10 @@ def progress(device: str = "auto") -> Iterator[Progress]:
 
 
 def _print_report(report: "Report") -> None:
-    from rich.table import Table
-
     out = _stdout()
     for table in report.tables:
-        drawn = Table(
-            title=escape(table.title) or None,
-            title_justify="left",
-            show_header=any(table.columns),
-        )
-        for index, column in enumerate(table.columns):
-            left = index == 0 or table.prose
-            drawn.add_column(escape(column), justify="left" if left else "right", overflow="fold")
-        for row in table.rows:
-            drawn.add_row(*(escape(cell) for cell in row))
-        out.print(drawn)
+        for number, part in enumerate(tables.parts_of(table, out.width)):
+            out.print(tables.drawn(table, part, titled=number == 0))
     for path in report.files:
         out.print(escape(str(path)), soft_wrap=True, highlight=False)
     err = _stderr()

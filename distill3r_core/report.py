@@ -16,12 +16,21 @@ class Failure:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of finished text under headings, for people; scripts read `Report.result`."""
+    """Rows of finished text under headings, for people; scripts read `Report.result`.
+
+    Args:
+        title: Above it; may be empty.
+        columns: Headings; all of them empty: none are shown.
+        rows: Text for every column.
+        prose: Cells are words, set to the left; else all but the first are numbers.
+        keys: How many of the first columns say what a row is about.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    prose: bool = False  # cells are words, set to the left; else all but the first are numbers
+    prose: bool = False
+    keys: int = 1
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ def _report(settings: GateSettings, place: Place, result: Mapping[str, Any]) -> 
         settings=config.as_plain(settings),
         result=result,
         files=(place.record, place.folder / "compared" / CHART),
-        tables=(_table(result["gates"], result["header"]),),
+        tables=(_table(settings, result["gates"], result["header"]),),
         notes=[*notes, *_notes(settings, result["header"])],
         finished_before=place.finished,
         machine=place.machine,
@@ -218,8 +218,12 @@ def _exponent(near: Mapping[str, Any] | None, far: Mapping[str, Any]) -> float |
     return math.log(far["seconds"] / near["seconds"]) / math.log(far["views"] / near["views"])
 
 
-def _table(gates: Sequence[Mapping[str, Any]], header: Mapping[str, Any]) -> Table:
-    verdicts: Mapping[bool | None, str] = {True: "kept", False: "MISSED", None: "not measured"}
+def _table(
+    settings: GateSettings, gates: Sequence[Mapping[str, Any]], header: Mapping[str, Any]
+) -> Table:
+    verdicts: dict[bool | None, str] = {True: "kept", False: "MISSED", None: "not measured"}
+    if not _is_promised(settings, header):
+        verdicts |= {True: "reached, not asked", False: "not reached, not asked"}
     rows = tuple(
         (
             gate["name"],
@@ -234,8 +238,13 @@ def _table(gates: Sequence[Mapping[str, Any]], header: Mapping[str, Any]) -> Tab
     )
 
 
-def _notes(settings: GateSettings, header: Mapping[str, Any]) -> list[str]:
+def _is_promised(settings: GateSettings, header: Mapping[str, Any]) -> bool:
+    """Whether what was measured is what the gates are about."""
     as_promised = (GateSettings().size, GateSettings().preset) == (settings.size, settings.preset)
-    if header["device"] == "cuda" and as_promised:
+    return header["device"] == "cuda" and as_promised
+
+
+def _notes(settings: GateSettings, header: Mapping[str, Any]) -> list[str]:
+    if _is_promised(settings, header):
         return []
     return ["the gates are for preset paper at 378x518 on a GPU (seconds: an H200)"]

@@ -92,6 +92,7 @@ def _table(rows: Sequence[Row], header: Mapping[str, Any]) -> Table:
         " · ".join(["forward", *filter(None, facts)]),
         tuple(columns[index] for index in filled),
         tuple(tuple(row[index] for index in filled) for row in cells),
+        keys=2,
     )
 
 

@@ -1,0 +1,75 @@
+"""Tables on narrow screens: nothing is lost, and no number is broken."""
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from distill3r_cli.tables import drawn, parts_of
+from distill3r_core.report import Table
+
+COLUMNS = ("model", "views", "size", "seconds", "min .. max", "end to end s", "of the floor")
+ROWS = (
+    ("student small", "2", "378x518", "0.0153", "0.0153 .. 0.0154", "0.0154", "30%"),
+    ("fast3r", "128", "384x512", "0.864", "0.862 .. 0.906", "0.884", "61%"),
+)
+texts = st.text("abc 早[]", min_size=1, max_size=9).map(str.strip)
+
+
+def text_of(table: Table, width: int) -> str:
+    screen = io.StringIO()
+    console = Console(file=screen, width=width)
+    for number, part in enumerate(parts_of(table, width)):
+        console.print(drawn(table, part, titled=number == 0))
+    return screen.getvalue()
+
+
+@given(
+    st.integers(2, 7).flatmap(lambda n: st.lists(st.tuples(*[texts] * n), min_size=2, max_size=4)),
+    st.integers(1, 2),
+    st.integers(20, 120),
+)
+def test_every_column_stands_once_behind_the_keys(lines, keys, width) -> None:
+    table = Table("", lines[0], tuple(lines[1:]), keys=keys)
+    parts = parts_of(table, width)
+    every = tuple(range(len(table.columns)))
+    if len(parts) > 1:
+        assert all(part.columns[:keys] == every[:keys] for part in parts)
+        assert sum((part.columns[keys:] for part in parts), ()) == every[keys:]
+    else:
+        assert parts[0].columns == every
+    for part in parts:
+        if None not in part.widths:
+            assert Console(width=width).measure(drawn(table, part, titled=True)).maximum <= width
+
+
+@pytest.mark.parametrize("width", [44, 60, 80, 120])
+def test_no_cell_and_no_word_of_a_heading_is_broken(width) -> None:
+    shown = text_of(Table("forward", COLUMNS, ROWS, keys=2), width)
+    words = {word for heading in COLUMNS for word in heading.split()}
+    for text in (*words, *(cell for row in ROWS for cell in row)):
+        assert text in shown
+    assert max(map(len, shown.splitlines())) <= width
+
+
+def test_a_table_that_fits_stays_whole_with_its_headings_on_one_line() -> None:
+    shown = text_of(Table("forward", COLUMNS, ROWS, keys=2), 200)
+    assert "end to end s" in shown
+    assert len(shown.splitlines()) == 1 + 3 + len(ROWS) + 1
+
+
+def test_a_part_is_filled_before_the_next_and_a_title_is_shown_once() -> None:
+    table = Table("forward", COLUMNS, ROWS, keys=2)
+    # The keys take 1 + 16 + 8 characters, then 10, 10 | 19, 9, 8 for the longest word or number.
+    assert [len(parts_of(table, width)) for width in (60, 61, 80, 81)] == [3, 2, 2, 1]
+    assert text_of(table, 60).count("forward") == 1
+
+
+@pytest.mark.parametrize("prose", [True, False])
+def test_what_no_part_can_hold_is_broken_where_it_must(prose) -> None:
+    long = "a sentence of very many words " * 5
+    table = Table("", ("", ""), (("what", long),), prose=prose)
+    assert len(parts_of(table, 60)) == 1
+    assert text_of(table, 60).count("sentence") == 5
