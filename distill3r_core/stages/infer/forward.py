@@ -15,6 +15,7 @@ from distill3r_core.models.chunks import head_chunk_of
 from distill3r_core.models.memory import estimate_bytes
 from distill3r_core.models.student import Student
 from distill3r_core.nn.block import Block
+from distill3r_core.nn.told import Stretch, Told
 from distill3r_core.nn.view_codes import TABLE_ROWS
 from distill3r_core.profiling import OutOfRoom, memory_limits, peak_memory, stopwatch
 from distill3r_core.report import Progress, Silent
@@ -87,11 +88,9 @@ def predict(
         for view in views
     ]
     chunk = plan.head_chunk
-    progress.begin("infer", total=1, unit="pass")
     while True:
-        done = _attempt(student, images, chunk, plan)
+        done = _attempt(student, images, chunk, plan, _Stretches(progress, student, len(views)))
         if done is not None:
-            progress.advance(views=str(len(views)))
             return done
         if chunk == 1:
             raise _does_not_fit(student, sizes, plan.bytes)
@@ -101,7 +100,32 @@ def predict(
             torch.cuda.empty_cache()
 
 
-def _attempt(student: Student, images: Sequence[Tensor], chunk: int, plan: Plan) -> Forward | None:
+@dataclass
+class _Stretches:
+    """Shows a pass as a phase of progress for each of its stretches."""
+
+    progress: Progress
+    student: Student
+    views: int
+    _now: Stretch | None = None
+
+    def __call__(self, stretch: Stretch, count: int) -> None:
+        if stretch != self._now:  # views of several sizes go through the encoder one by one
+            self._now = stretch
+            blocks = len(self.student.fusion.blocks)
+            total, unit = {
+                "encoder": (self.views, "views"),
+                "fusion": (blocks, "blocks"),
+                "heads": (2 * self.views, "maps"),
+            }[stretch]
+            self.progress.begin(stretch, total=total, unit=unit)
+        if count:
+            self.progress.advance(count)
+
+
+def _attempt(
+    student: Student, images: Sequence[Tensor], chunk: int, plan: Plan, told: Told
+) -> Forward | None:
     """The pass; None where it does not fit. What it had taken by then is free on return."""
     device = student.mean.device
     try:
@@ -111,7 +135,7 @@ def _attempt(student: Student, images: Sequence[Tensor], chunk: int, plan: Plan)
             stopwatch(device) as watch,
             torch.inference_mode(),
         ):
-            found = student(images, head_chunk=chunk, host=True)
+            found = student(images, head_chunk=chunk, host=True, told=told)
     except OutOfRoom:
         return None
     maps = tuple(_as_maps(view) for view in found)

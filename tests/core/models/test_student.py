@@ -106,6 +106,23 @@ def test_chunks_slices_and_the_host_change_nothing(student, monkeypatch):
     assert_same(student(images, head_chunk=2, host=True), wanted)
 
 
+@pytest.mark.parametrize("sizes", [[(28, 42)] * 5, [(28, 42), (42, 28), (28, 42)]])
+@pytest.mark.parametrize("head", ["both", "local"])
+@pytest.mark.parametrize("chunk", [None, 2])
+@pytest.mark.parametrize("reference", [False, True])
+def test_a_pass_tells_of_every_view_block_and_map(student, sizes, head, chunk, reference):
+    images, heard = [torch.rand(3, *size) for size in sizes], []
+    options = {"head": head, "head_chunk": chunk, "reference": reference}
+    student(images, **options, told=lambda stretch, count: heard.append((stretch, count)))
+    order = list(dict.fromkeys(stretch for stretch, _ in heard))
+    assert order == ["encoder", "fusion", "heads"]
+    assert all(heard[[name for name, _ in heard].index(name)][1] == 0 for name in order)
+    sums = {name: sum(count for other, count in heard if other == name) for name in order}
+    maps = len(sizes) * (2 if head == "both" else 1)
+    assert sums == {"encoder": len(sizes), "fusion": student.spec.fusion_depth, "heads": maps}
+    assert chunk is None or all(count <= chunk for name, count in heard if name == "heads")
+
+
 def test_slices_do_not_write_over_what_was_kept_in_a_lower_precision(monkeypatch):
     student, images = lower_precision(build_student("tiny").eval()), torch.rand(1, 5, 3, 28, 42)
     wanted = student(images)

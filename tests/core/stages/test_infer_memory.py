@@ -1,5 +1,7 @@
 """A pass within the memory there is."""
 
+from dataclasses import dataclass, field
+
 import pytest
 import torch
 from exact_scene import exact_views
@@ -32,6 +34,30 @@ def test_the_plan_is_said_before_the_pass(student, views):
     found = predict(student, views, progress=told)
     assert told.notes[0].startswith("plan: 3 views") and "GiB" in told.notes[0]
     assert found.head_chunk == 3 and found.estimate_bytes > 0
+
+
+@dataclass
+class _Phases(Silent):
+    """Every phase as it stood at its end."""
+
+    seen: list[list[object]] = field(default_factory=list)
+
+    def begin(self, label, *, total, unit, done=0):
+        self.seen.append([label, unit, total, done])
+
+    def advance(self, steps=1, **figures):
+        self.seen[-1][-1] += steps
+
+
+def test_every_stretch_of_the_pass_is_a_phase_that_ends_full(student, views):
+    told = _Phases()
+    predict(student, views, progress=told)
+    blocks = student.spec.fusion_depth
+    assert told.seen == [
+        ["encoder", "views", 3, 3],
+        ["fusion", "blocks", blocks, blocks],
+        ["heads", "maps", 6, 6],
+    ]
 
 
 def test_a_smaller_chunk_is_planned_where_the_usual_one_does_not_fit(student, views, monkeypatch):
@@ -88,11 +114,11 @@ def test_a_pass_that_runs_out_of_memory_is_tried_in_smaller_chunks(
 ):
     real, asked = student.forward, []
 
-    def limited(images, *, head_chunk, host):
+    def limited(images, *, head_chunk, **others):
         asked.append(head_chunk)
         if head_chunk > 1:
             raise error
-        return real(images, head_chunk=head_chunk, host=host)
+        return real(images, head_chunk=head_chunk, **others)
 
     monkeypatch.setattr(student, "forward", limited)
     told = Silent()
