@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table as Drawn
 
 _FRAME = 1  # columns of the screen that the first edge takes
+_SHARE = 4  # of the screen's width, for one column of names
 _EDGE = 3  # that every column takes beside its text: a space, a space, an edge
 
 
@@ -29,8 +30,9 @@ class Part:
 def parts_of(table: Table, width: int) -> list[Part]:
     """A table in as many parts as a screen needs, each behind the columns that name a row.
 
-    Headings are broken between words where that saves a part, and numbers never. A table of prose,
-    and one of which a single column is too wide, is left to break where it must.
+    Headings are broken between words where that saves a part, and so are names that take more than
+    a share of the screen; numbers never. A table of prose, and one of which a single column is too
+    wide, is left to break where it must.
 
     Args:
         table: To be shown.
@@ -40,9 +42,12 @@ def parts_of(table: Table, width: int) -> list[Part]:
     whole = Part(every, (None,) * len(every))
     if table.prose or _room([_natural(table, index) for index in every]) <= width:
         return [whole]
-    least = [_least(table, index) for index in every]
     keys, others = every[: table.keys], every[table.keys :]
-    if any(_room([least[index] for index in (*keys, one)]) > width for one in others):
+    least = [_least(table, index) for index in every]
+    for index in keys:
+        words = (table.columns[index], *(row[index] for row in table.rows))
+        least[index] = max(min(least[index], width // _SHARE), *map(_longest_word, words))
+    if not others or any(_room([least[index] for index in (*keys, one)]) > width for one in others):
         return [whole]
     parts: list[list[int]] = []
     for one in others:
@@ -85,8 +90,12 @@ def _natural(table: Table, index: int) -> int:
 
 
 def _least(table: Table, index: int) -> int:
-    words = table.columns[index].split()
-    return max(map(_cells, ("", *words, *(row[index] for row in table.rows))))
+    cells = max(map(_cells, (row[index] for row in table.rows)), default=0)
+    return max(_longest_word(table.columns[index]), cells)
+
+
+def _longest_word(text: str) -> int:
+    return max(map(_cells, text.split()), default=0)
 
 
 def _room(widths: list[int]) -> int:

@@ -48,10 +48,18 @@ def test_every_column_stands_once_behind_the_keys(lines, keys, width) -> None:
 @pytest.mark.parametrize("width", [44, 60, 80, 120])
 def test_no_cell_and_no_word_of_a_heading_is_broken(width) -> None:
     shown = text_of(Table("forward", COLUMNS, ROWS, keys=2), width)
-    words = {word for heading in COLUMNS for word in heading.split()}
-    for text in (*words, *(cell for row in ROWS for cell in row)):
+    words = {word for text in (*COLUMNS, ROWS[0][0]) for word in text.split()}
+    for text in (*words, *(cell for row in ROWS for cell in row[1:])):
         assert text in shown
     assert max(map(len, shown.splitlines())) <= width
+
+
+def test_long_names_give_way_before_columns_do() -> None:
+    rows = (("floor: mean depth map of the training frames", *(f"{n}.25" for n in range(8))),)
+    table = Table("", ("", *("|log scale|" for _ in range(8))), rows)
+    (part,) = parts_of(table, 104)
+    assert part.widths == (26, *[6] * 8)
+    assert "floor: mean depth map of " in text_of(table, 104)
 
 
 def test_a_table_that_fits_stays_whole_with_its_headings_on_one_line() -> None:
