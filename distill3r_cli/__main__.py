@@ -10,11 +10,20 @@ _INTERRUPTED = 130  # as `exits` has it, which is not there yet
 def main() -> None:
     """Run the command line and leave with the status of the contract."""
     _leave_when_interrupted()
-    from distill3r_cli.run import mend_streams, run  # a third of a second: Ctrl-C may come
+    # From here on Ctrl-C may come: the rest takes a third of a second.
+    import atexit
+    from contextlib import suppress
 
+    from distill3r_cli.run import mend_streams, run
+
+    atexit.register(_ignore_signals)  # before torch's, so that it is called after them
     mend_streams()
-    status = run(sys.argv[1:])
-    _leave_when_interrupted()  # torch takes its time to go
+    status = run(sys.argv[1:])  # afterwards torch takes its time to go
+    if status == _INTERRUPTED:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # full, or closed
+                stream.flush()
+        os._exit(status)  # threads that somebody did not wait for are not waited for
     sys.exit(status)
 
 
@@ -23,6 +32,12 @@ def _leave_when_interrupted() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: os._exit(_INTERRUPTED))
+
+
+def _ignore_signals() -> None:
+    """All is said and done: the interpreter would give them back their deadly meaning."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from distill3r_core.report import Report
 
 LIVE_REFRESH = 4  # pictures a second of the live display
+_LAUNCHED = "DISTILL3R_LAUNCHED"  # in the environment of ranks that this program has started
 
 # Commands that keep what they have done and go on with the rest.
 _RESUMED_AS_TYPED = frozenset(
@@ -167,8 +168,12 @@ def progress(device: str = "auto") -> Iterator[Progress]:
     from rich.live import Live
 
     shown = LiveProgress(console, device)
-    with Live(shown, console=console, refresh_per_second=LIVE_REFRESH, transient=False):
-        yield shown
+    live = Live(shown, console=console, refresh_per_second=LIVE_REFRESH, transient=False)
+    try:
+        with live:
+            yield shown
+    finally:
+        live.stop()  # also what an interrupt met while it started: the cursor is hidden by then
 
 
 def _print_report(report: "Report") -> None:
@@ -261,3 +266,13 @@ def _console(*, stderr: bool, width: int | None) -> "Console":
 def is_leader() -> bool:
     """Whether this process is the one that talks: rank 0, or the only one."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def expect_ranks() -> None:
+    """This process is about to start ranks of its own command: it will say if they are stopped."""
+    os.environ[_LAUNCHED] = "1"
+
+
+def tells_of_interrupts() -> bool:
+    """Whether this process says that somebody stopped the command; a signal reaches several."""
+    return is_leader() and not ("RANK" in os.environ and _LAUNCHED in os.environ)

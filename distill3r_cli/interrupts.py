@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 @dataclass
 class _Seen:
@@ -20,7 +22,7 @@ _seen = _Seen()
 
 @contextmanager
 def as_exceptions() -> Iterator[None]:
-    """SIGTERM ends the block like Ctrl-C: checkpoint first, exit 130.
+    """SIGTERM ends the block like Ctrl-C: checkpoint first, exit 130. After it nothing comes.
 
     Raises:
         KeyboardInterrupt: Also where a library that was being imported made its own error of it.
@@ -37,8 +39,23 @@ def as_exceptions() -> Iterator[None]:
             raise KeyboardInterrupt from error
         raise
     finally:
+        for number in _SIGNALS:
+            if signal.getsignal(number) == _raise:
+                signal.signal(number, _over)
         _seen.came = False
         sys.unraisablehook = told_by
+
+
+@contextmanager
+def given_back() -> Iterator[None]:
+    """Who answered signals before the block answers them after it."""
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # None: not Python's, and not changed
+                signal.signal(number, handler)
 
 
 def check() -> None:
@@ -65,3 +82,7 @@ def _tell_unless_seen(
 def _raise(signum: int, frame: object) -> None:
     _seen.came = True
     raise KeyboardInterrupt
+
+
+def _over(signum: int, frame: object) -> None:
+    """The command is done, and what became of it is being said."""

@@ -18,6 +18,11 @@ _UsageError: type[Exception] = cast(type[Exception], typer.BadParameter.__mro__[
 
 def run(arguments: list[str]) -> int:
     """Run one command line; gives its exit status."""
+    with interrupts.given_back():
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     console.expect(arguments)
     try:
         with interrupts.as_exceptions():
@@ -35,7 +40,7 @@ def run(arguments: list[str]) -> int:
             raise
         shown = _in_words(error)
         return console.show_error(shown, exits.status_of(shown))
-    if status == exits.INTERRUPTED and console.is_leader():
+    if status == exits.INTERRUPTED and console.tells_of_interrupts():
         console.show_interrupted(status, arguments)
     return status if isinstance(status, int) else exits.OK
 

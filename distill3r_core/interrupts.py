@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -36,12 +37,12 @@ def interrupts_between_steps() -> Iterator[Wish]:
         return
     launched = "TORCHELASTIC_RUN_ID" in os.environ
 
-    def note(signum: int, frame: FrameType | None) -> None:
+    def note(signum: int) -> None:
         if wish.stop and not launched:
             raise KeyboardInterrupt
         wish.stop = True
 
-    with _answered_by(note):
+    with _answered_by(_Answer(note)):
         yield wish
 
 
@@ -51,38 +52,73 @@ def held() -> Iterator[None]:
 
     For short blocks that share conditions, events or queues with other threads.
     """
-    if not _is_main_thread() or isinstance(signal.getsignal(signal.SIGINT), _Note):
-        yield  # handlers run in the main thread; a block around this one may hold them already
+    if _holding.now or not _is_main_thread():
+        yield  # a block around this one holds them; handlers run in the main thread alone
         return
-    note = _Note()
+    came: list[int] = []
     try:
-        with _answered_by(note):
-            yield
+        with _answered_by(_Answer(came.append)):
+            _holding.now = True
+            try:
+                yield
+            finally:
+                _holding.now = False
     finally:
-        if note.came:
-            signal.raise_signal(note.came[0])
+        for signum in came:
+            signal.raise_signal(signum)
 
 
 @dataclass
-class _Note:
-    """What came."""
+class _Holding:
+    """Whether the main thread is within a block that holds signals."""
 
-    came: list[int] = field(default_factory=list)
+    now: bool = False
+
+
+_holding = _Holding()
+
+
+@dataclass
+class _Answer:
+    """A handler for the time of a block.
+
+    An interrupt may meet the very change of handlers, so that one of a block that is over stays,
+    or of one that was never entered: it gives signals on to the handler before it.
+    """
+
+    answer: Callable[[int], None]
+    active: bool = False
+    before: dict[int, Any] = field(default_factory=dict)
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        self.came.append(signum)
+        before = self.before[signum]
+        if self.active:
+            self.answer(signum)
+        elif callable(before):
+            before(signum, frame)
+        elif before == signal.SIG_DFL:
+            signal.signal(signum, signal.SIG_DFL)
+            signal.raise_signal(signum)
 
 
 @contextmanager
-def _answered_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def _answered_by(handler: _Answer) -> Iterator[None]:
+    for number in _SIGNALS:
+        found = signal.getsignal(number)
+        while isinstance(found, _Answer) and not found.active:
+            found = found.before[number]
+        handler.before[number] = found
     # None: answered outside of Python, which could not be restored
-    ours = [number for number in _SIGNALS if signal.getsignal(number) is not None]
-    before = {number: signal.signal(number, handler) for number in ours}
+    ours = [number for number in _SIGNALS if handler.before[number] is not None]
     try:
+        for number in ours:
+            signal.signal(number, handler)
+        handler.active = True
         yield
     finally:
-        for number, answer in before.items():
-            signal.signal(number, answer)
+        handler.active = False
+        for number in ours:
+            signal.signal(number, handler.before[number])
 
 
 def _is_main_thread() -> bool:

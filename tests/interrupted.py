@@ -1,10 +1,12 @@
-"""Run a task again and again, each time with Ctrl-C one moment later.
+"""Run a task again and again, each time with a signal one moment later.
 
-A moment is a call or a return in Python's own modules of threads: an error that is raised there
-leaves their locks as they are. Run as `python interrupted.py TASK EVERY FOLDER` for every EVERY-th
-moment; prints how many that were, and ends with tracebacks of all threads where one of them hangs.
+A moment is a call or a return in Python's modules of threads, and in ours that hold signals: an
+error that is raised there leaves locks and handlers as they are. Run as `python interrupted.py TASK
+EVERY FOLDER` for every EVERY-th moment; prints how many that were, and ends with tracebacks of all
+threads where one of them hangs. Ctrl-C and SIGTERM come in turns.
 """
 
+import contextlib
 import faulthandler
 import itertools
 import shutil
@@ -18,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from distill3r_core import interrupts, threads
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.loader import RingLoader
 from distill3r_core.data.requests import Request
@@ -28,14 +31,15 @@ from distill3r_core.stages.infer.pictures import load_views
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
 from distill3r_core.threads import Pool, ahead, result_of
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LONGEST = 60.0  # seconds until a task hangs, on a machine that does other things too
-_WHERE = {_base.__file__, thread.__file__, threading.__file__}
+_WHERE = {module.__file__ for module in (_base, thread, threading, contextlib, interrupts, threads)}
 
 
 def pool(folder: Path) -> None:
     """Two threads that take turns with the main one."""
-    with Pool(2) as threads:
-        begun = ahead(lambda number: threads.submit(divmod, number, 3), range(6), 2)
+    with Pool(2) as workers:
+        begun = ahead(lambda number: workers.submit(divmod, number, 3), range(6), 2)
         assert [result_of(each)[0] for each in begun] == [0, 0, 0, 1, 1, 1]
 
 
@@ -80,9 +84,13 @@ TASKS = {each.__name__: each for each in (pool, manifest, cache, loader, picture
 def moments(task: Callable[[], None], every: int) -> int:
     """At how many moments the task was interrupted, once each."""
     task()  # what it imports is there from now on
-    for number in itertools.count(1, every):
+    for turn, number in enumerate(itertools.count(1, every)):
         faulthandler.dump_traceback_later(LONGEST, exit=True)
-        interrupted = _interrupted(task, number)
+        for signum in SIGNALS:
+            signal.signal(signum, signal.default_int_handler)
+        interrupted = _interrupted(task, number, SIGNALS[turn % 2])
+        for signum in SIGNALS:
+            assert _is_answered(signum), f"moment {number}: signal {signum} is lost from now on"
         while threading.active_count() > 1:  # a pool that was left is cleared away with its threads
             time.sleep(0.001)
         faulthandler.cancel_dump_traceback_later()
@@ -91,7 +99,15 @@ def moments(task: Callable[[], None], every: int) -> int:
     raise AssertionError
 
 
-def _interrupted(task: Callable[[], None], number: int) -> bool:
+def _is_answered(signum: signal.Signals) -> bool:
+    try:
+        signal.raise_signal(signum)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def _interrupted(task: Callable[[], None], number: int, signum: signal.Signals) -> bool:
     passed = 0
 
     def meet(frame: FrameType, event: str, _: object) -> None:
@@ -99,7 +115,7 @@ def _interrupted(task: Callable[[], None], number: int) -> bool:
         if event in ("call", "return") and frame.f_code.co_filename in _WHERE:
             passed += 1
             if passed == number:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signum)
 
     sys.setprofile(meet)
     try:

@@ -59,9 +59,10 @@ class RingLoader:
                     begun.append((arena, *self._begin(arena, group)))
                 if not begun:
                     return
-                arena, batch, reads = begun.popleft()
+                arena, batch, reads = begun[0]
                 for read in reads:
                     result_of(read)
+                begun.popleft()
                 yield batch
                 arena.fence.wait()
                 free.append(arena)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from distill3r_core.errors import ExtraMissingError
+from distill3r_core.interrupts import held
 
 FOLDER = "tensorboard"
 
@@ -40,10 +41,12 @@ class Board:
 
     def add(self, step: int, values: Mapping[str, float | int | str | None]) -> None:
         """Numbers of a step; what is no number is left out."""
-        for name, value in values.items():
-            if isinstance(value, float | int):
-                self._writer.add_scalar(name, value, step)
+        with held():  # a queue is between the writer and its thread
+            for name, value in values.items():
+                if isinstance(value, float | int):
+                    self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Write what is left."""
-        self._writer.close()
+        with held():
+            self._writer.close()

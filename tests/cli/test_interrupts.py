@@ -1,10 +1,13 @@
 """Ctrl-C at any moment ends with 130 and no traceback."""
 
+import json
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
+from trees import save_picture
 
 from distill3r_cli import interrupts
 
@@ -94,3 +97,25 @@ def test_an_interrupt_that_a_library_made_its_own_error_of_is_one(
     status, _, err = cli_inprocess("doctor", cwd=tmp_path)
     assert status == 130
     assert err == "error: interrupted\n"
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.02, 0.1])
+@pytest.mark.parametrize("numbers", [(2, 2), (15, 2)])
+def test_a_second_interrupt_while_the_first_is_told_changes_nothing(tmp_path, gap, numbers):
+    for number in range(40):
+        save_picture(tmp_path / "photos" / f"{number}.png", number, (300, 400))
+    command = (sys.executable, "-m", "distill3r_cli", "manifest", "photos", "--json")
+    memory = tmp_path / "data" / ".frames.jsonl"
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not (memory.is_file() and memory.read_bytes().count(b"\n") > 2):
+            assert process.poll() is None
+            time.sleep(0.002)
+        for number in numbers:
+            process.send_signal(number)
+            time.sleep(gap)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert json.loads(out)["error"]["message"] == "interrupted"

@@ -5,13 +5,19 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 
 import interrupted
 import pytest
 from trees import save_picture
 
-from distill3r_core.interrupts import held
+from distill3r_core.interrupts import held, interrupts_between_steps
+from distill3r_core.threads import Pool, result_of
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +33,11 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize(
     ("task", "every"),
     [
-        ("pool", 1),
-        ("manifest", 3),
-        ("pictures", 3),
-        ("loader", 3),
-        ("cache", 11),
+        ("pool", 3),
+        ("manifest", 9),
+        ("pictures", 9),
+        ("loader", 9),
+        ("cache", 45),
         pytest.param("cache", 1, marks=pytest.mark.slow),
     ],
 )
@@ -49,21 +55,20 @@ def test_an_interrupt_at_any_moment_ends_the_work(folder, task, every) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_held_signal_is_answered_once_after_the_block_by_who_answered_before(number) -> None:
+def test_held_signals_are_answered_after_the_block_by_who_answered_before(number) -> None:
     answered, over = [], []
     before = signal.signal(number, lambda signum, frame: answered.append((signum, *over)))
     try:
         with held():
             with held():
                 signal.raise_signal(number)
-                signal.raise_signal(number)
             over.append("inner")
             signal.raise_signal(number)
             assert not answered
             over.append("outer")
-        assert answered == [(number, "inner", "outer")]
+        assert answered == [(number, "inner", "outer")] * 2
         signal.raise_signal(number)
-        assert len(answered) == 2
+        assert len(answered) == 3
     finally:
         signal.signal(number, before)
 
@@ -77,6 +82,55 @@ def test_an_error_of_the_block_gives_way_to_the_interrupt_that_came_in_it() -> N
     with pytest.raises(KeyboardInterrupt) as caught:
         fail()
     assert isinstance(caught.value.__context__, ValueError)
+
+
+def test_the_second_wish_to_stop_is_not_lost_in_a_block_that_holds() -> None:
+    @held()
+    def ask_twice() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+
+    with interrupts_between_steps() as wish:
+        with pytest.raises(KeyboardInterrupt):
+            ask_twice()
+        assert wish.stop
+
+
+@contextmanager
+def interrupts_after(*seconds: float) -> Iterator[None]:
+    timers = [Timer(each, os.kill, (os.getpid(), signal.SIGINT)) for each in seconds]
+    for timer in timers:
+        timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        yield
+    for timer in timers:
+        timer.join()
+
+
+def test_an_interrupt_ends_a_long_job_that_asks_now_and_then() -> None:
+    def endless() -> None:
+        while True:
+            time.sleep(0.01)
+            pool.check()
+
+    started = time.monotonic()
+    with interrupts_after(0.2), Pool(1) as pool:
+        future = pool.submit(endless)
+        result_of(future)
+    assert time.monotonic() - started < 5
+    assert isinstance(future.exception(), CancelledError)
+
+
+def test_the_second_interrupt_does_not_wait_for_a_job_that_never_asks() -> None:
+    over = threading.Event()
+    started = time.monotonic()
+    with interrupts_after(0.2, 0.5), Pool(1) as pool:
+        waiting = [pool.submit(over.wait, 60) for _ in range(3)]
+        result_of(waiting[0])
+    assert time.monotonic() - started < 20
+    assert [future.cancelled() for future in waiting] == [False, True, True]
+    over.set()
+    assert waiting[0].result()
 
 
 def test_other_threads_hold_nothing() -> None:

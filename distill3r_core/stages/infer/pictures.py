@@ -84,7 +84,7 @@ def load_views(
 
     def load(source: Source) -> list[LoadedView] | Failure:
         try:
-            return _load(source, fit, fps, notes.append)
+            return _load(source, fit, fps, notes.append, pool.check)
         except ImageError as error:
             return Failure(str(source.path), error.message)
 
@@ -150,13 +150,19 @@ def _unchanged(view: LoadedView, pixels: Pixels) -> tuple[LoadedView, Pixels]:
 
 
 def _load(
-    source: Source, fit: Fit, fps: float | None, note: Callable[[str], None]
+    source: Source,
+    fit: Fit,
+    fps: float | None,
+    note: Callable[[str], None],
+    check: Callable[[], None],
 ) -> list[LoadedView]:
     if source.kind == "video":
-        return [
-            _fitted(f"{source.path.stem}_{number:06d}", source.path, number, pixels, None, fit)
-            for number, pixels in read_frames(source.path, fps=fps)
-        ]
+        frames = []
+        for number, pixels in read_frames(source.path, fps=fps):
+            check()
+            name = f"{source.path.stem}_{number:06d}"
+            frames.append(_fitted(name, source.path, number, pixels, None, fit))
+        return frames
     picture = read_picture(source.path)
     for text in picture.notes:
         note(f"{source.path}: {text}")

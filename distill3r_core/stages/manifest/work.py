@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,19 +70,27 @@ class Workshop:
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         # Threads: decoding, encoding and NumPy let go of the interpreter.
         with Pool(workers) as pool:
-            entries = ahead(lambda job: pool.submit(self._entry, job), jobs, _AHEAD * workers)
-            for entry, fresh in map(result_of, entries):
-                if fresh:
-                    self.index.add(entry)
-                    self.processed += 1
+            begun = ahead(
+                lambda job: pool.submit(self._make, job),
+                self._unknown(jobs, done),
+                _AHEAD * workers,
+            )
+            for entry in map(result_of, begun):
+                self.index.add(entry)
+                self.processed += 1
                 done[entry.key] = entry
                 self.on_frame()
         return done
 
-    def _entry(self, job: Job) -> tuple[Entry, bool]:
-        """What is known of a frame, else what is made of it; and whether it was made."""
-        known = self._known(job)
-        return (self._make(job), True) if known is None else (known, False)
+    def _unknown(self, jobs: Iterable[Job], done: dict[str, Entry]) -> Iterator[Job]:
+        """The jobs that are to be done; the others are put to what is done."""
+        for job in jobs:
+            known = self._known(job)
+            if known is None:
+                yield job
+                continue
+            done[job.key] = known
+            self.on_frame()
 
     def _known(self, job: Job) -> Entry | None:
         entry = self.index.entries.get(job.key)

@@ -159,11 +159,11 @@ def test_sigterm_to_the_launcher_checkpoints_first_and_leaves_with_130(
     alone: tuple[Path, Path], tmp_path: Path
 ) -> None:
     cache, run = alone[0], tmp_path / "run"
-    words = ["--cache", str(cache), "-o", str(run), "--max-steps", "5000"]
-    with (tmp_path / "log").open("w") as log:
+    words = ["--cache", str(cache), "-o", str(run), "--max-steps", "5000", "--json"]
+    with (tmp_path / "log").open("w") as log, (tmp_path / "json").open("w") as said:
         process = subprocess.Popen(
             [*ALONE, "train", "--preset", "tiny", "--device", "cpu", "--gpus", "2", *words],
-            stdout=log,
+            stdout=said,
             stderr=log,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
@@ -175,6 +175,9 @@ def test_sigterm_to_the_launcher_checkpoints_first_and_leaves_with_130(
     assert process.wait(timeout=120) == 130
     state = json.loads((run / "checkpoints" / "last" / "state.json").read_text())
     assert state["step"] == rows.read_text().count("gradient_norm")
+    # one document, though rank 0 and the launcher were both told
+    assert json.loads((tmp_path / "json").read_text())["error"]["message"] == "interrupted"
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 def test_gpus_that_are_not_there_are_an_error(alone: tuple[Path, Path], tmp_path: Path) -> None:
