@@ -2,7 +2,7 @@
 
 A container, a batch job and a systemd slice are control groups: a process that goes beyond the
 limit of any group it is in, or of one above that, is killed without a word. A shell or a scheduler
-may limit the process's address space as well (`ulimit -v`).
+may limit the process's address space or its data as well (`ulimit -v`, `ulimit -d`).
 """
 
 import resource
@@ -37,9 +37,11 @@ def available_memory() -> int:
 
 
 def _address_space() -> Iterator[int]:
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY:
-        yield limit - psutil.Process().memory_info().vms
+    memory = psutil.Process().memory_info()
+    for which, used in ((resource.RLIMIT_AS, "vms"), (resource.RLIMIT_DATA, "data")):
+        limit, _ = resource.getrlimit(which)
+        if limit != resource.RLIM_INFINITY and hasattr(memory, used):  # the second on Linux alone
+            yield limit - getattr(memory, used)
 
 
 def _rooms() -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""Per-view maps as files: depth as 16-bit pictures with one scale, and all predictions as NPZ."""
+"""Per-view maps as files: depth as 16-bit pictures with a scale each, all predictions as NPZ."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, UInt8, UInt16
 from PIL import Image
 
 from distill3r_core.files import replacing, write_text
 
 _MOST = 65535
+# Medians: what lies farther is stored as that far. Half of a view's pixels have 655 steps or more,
+# however far away a single one may lie.
+_FARTHEST = 100
 
 
 def write_depth_maps(
@@ -26,34 +29,43 @@ def write_depth_maps(
     Args:
         folder: Of the files.
         depths: z in each camera's frame by the view's name, in the world's unit. Values that are
-            not finite or not in front of the camera are written as 0.
+            not finite or not in front of the camera are written as 0, those beyond a hundred times
+            the view's median as the largest number there is.
         intrinsics: By name, in pixels of the depth map.
         about: Frame and scale of the scene.
     """
-    usable = {name: np.isfinite(depth) & (depth > 0) for name, depth in depths.items()}
-    highest = max(
-        (float(depth[usable[name]].max(initial=0.0)) for name, depth in depths.items()), default=0.0
-    )
-    scale = highest / _MOST if highest > 0 else 1.0
-    files = []
+    files, views = [], {}
     for name, depth in depths.items():
-        stored = np.where(usable[name], np.rint(np.where(usable[name], depth, 0) / scale), 0)
+        stored, scale = _as_steps(depth)
         path = folder / f"{name}.png"
         with replacing(path) as beside:
-            Image.fromarray(stored.astype(np.uint16)).save(beside, compress_level=3)
+            Image.fromarray(stored).save(beside, compress_level=3)
         files.append(path)
+        views[name] = {"scale": scale, "intrinsics": intrinsics[name].tolist()}
     facts = {
         "about": {
             **about,
-            "depth": "z in the view's camera = stored value * scale; 0: unknown",
+            "depth": "z in the view's camera = stored value * the view's scale; 0: unknown; "
+            f"{_MOST}: that far, or farther",
             "intrinsics": "pixels of the depth map, centers at +0.5",
         },
-        "scale": scale,
-        "views": {name: {"intrinsics": intrinsics[name].tolist()} for name in depths},
+        "views": views,
     }
     path = folder / "depth.json"
     write_text(path, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     return [*files, path]
+
+
+def _as_steps(depth: Float[np.ndarray, "H W"]) -> tuple[UInt16[np.ndarray, "H W"], float]:
+    """Stored numbers, and what one of them stands for."""
+    usable = np.isfinite(depth) & (depth > 0)
+    known = depth[usable].astype(np.float64)
+    if not known.size:
+        return np.zeros(depth.shape, np.uint16), 1.0
+    scale = min(known.max(), _FARTHEST * np.median(known)) / _MOST
+    stored = np.zeros(depth.shape, np.uint16)
+    stored[usable] = np.clip(np.rint(known / scale), 1, _MOST)
+    return stored, float(scale)
 
 
 def write_predictions(

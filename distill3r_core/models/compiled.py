@@ -1,6 +1,7 @@
 """torch.compile for inference, where the machine can do it."""
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -8,14 +9,21 @@ from torch import Tensor
 from distill3r_core.models.student import Student
 
 
-def compile_parts(student: Student, images: Tensor, *, backend: str = "inductor") -> str | None:
-    """Compile encoder and heads, and try them.
+def compile_parts(
+    student: Student,
+    images: Tensor | Sequence[Tensor],
+    *,
+    head_chunk: int | None = None,
+    backend: str = "inductor",
+) -> str | None:
+    """Compile encoder and heads for what is to come, and try them.
 
     The fusion stays as it is: its time is in one fused attention kernel per block.
 
     Args:
         student: Changed in place; keeps its names and weights. For inference only.
-        images: An input of the size that is to come, (B, N, 3, H, W); run once.
+        images: As many and of the sizes that are to come, as for the student; run once.
+        head_chunk: Views that will go through a head at once: each number is compiled for.
         backend: Of torch.compile.
 
     Returns:
@@ -25,7 +33,7 @@ def compile_parts(student: Student, images: Tensor, *, backend: str = "inductor"
         part.compile(backend=backend)
     try:
         with torch.inference_mode():
-            student(images)
+            student(images, head_chunk=head_chunk, host=head_chunk is not None)
     except (RuntimeError, OSError, ImportError) as error:
         # Compilers fail in many ways; all of theirs are runtime errors. Copies share the weights
         # and forget that they were compiled.

@@ -115,6 +115,9 @@ def test_each_folder_is_a_scene_of_its_own_and_a_bad_one_is_named(cli_inprocess,
     assert status == 5
     assert [scene["views"] for scene in report["result"]["scenes"]] == [1, 2]
     assert [failure["item"] for failure in report["failed"]] == ["worse"]
+    _, _, err = run_infer(cli_inprocess, "many", "--each", cwd=project, json_too=False)
+    for name in ("one", "two"):  # what is to be said of a scene is said of each by name
+        assert f"{name}: results/infer/{name}-tiny-001 holds this result already" in err
     for name in ("one", "two"):
         assert (project / "results" / "infer" / f"{name}-tiny-001" / "scene.ply").is_file()
 

@@ -68,11 +68,12 @@ def test_a_machine_without_control_groups_has_what_it_has(monkeypatch, tmp_path)
     assert 0 < available_memory() <= psutil.virtual_memory().total
 
 
-def test_a_limited_address_space_counts():
+@pytest.mark.parametrize("which", [resource.RLIMIT_AS, resource.RLIMIT_DATA])
+def test_a_limit_of_the_process_counts(which):
     limit = 4 * GIB
 
     def confine():
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        resource.setrlimit(which, (limit, limit))
 
     show = "from distill3r_core.machine_memory import available_memory; print(available_memory())"
     found = subprocess.run(

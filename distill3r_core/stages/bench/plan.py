@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from distill3r_core.errors import ConfigError
+from distill3r_core.nn.view_codes import TABLE_ROWS
 
 PAPER_VIEWS = (12, 32, 64, 96, 128)  # Table I of arXiv:2602.00865
 LEAST_RUNS = 2  # one to warm up, one to time
@@ -21,11 +22,13 @@ def parse_views(text: str) -> tuple[int, ...]:
             Numbers, or any of these, separated by commas.
 
     Raises:
-        ConfigError: It names none, or a number under 1.
+        ConfigError: It names none, or a number under 1 or over 1000.
     """
     found: set[int] = set()
     for item in text.split(","):
         found.update(_views_of(item.strip()))
+    if max(found, default=0) > TABLE_ROWS:
+        raise ConfigError(f"{max(found)} views: the student can tell {TABLE_ROWS} apart")
     return tuple(sorted(found))
 
 

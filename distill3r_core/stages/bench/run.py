@@ -29,7 +29,7 @@ WARMUPS = {"cuda": 3}  # on other devices one
 RUNS = {"cuda": 10}  # on other devices five
 LEAST_WARMUPS, FEW_RUNS = 1, 5
 AROUND = 0.02  # of the budget, for what is not measured: the program's start, the files
-_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -42,14 +42,14 @@ class BenchSettings:
     preset: str = "paper"  # of a student with random weights
     model: Path | None = None  # a run or a file to measure instead
     compare: str = ""  # models beside the student, by commas
-    budget: _Positive | None = None  # seconds; None: 300, on a GPU no end
+    budget: Positive | None = None  # seconds; None: 300, on a GPU no end
     precision: Precision = "auto"  # auto: bfloat16 on a GPU that has it
     head: HeadName = "both"  # of the student; the others are left out
     device: str = "auto"
     seed: int = 0
     warmups: Annotated[int, Field(ge=1)] | None = None  # of a row; None: 3 on a GPU, else 1
     runs: Annotated[int, Field(ge=1)] | None = None  # timed, of a row; None: 10 on a GPU, else 5
-    memory_gb: _Positive | None = None  # as if there were no more (1e9 bytes)
+    memory_gb: Positive | None = None  # as if there were no more (1e9 bytes)
     output: Path | None = None  # None: results/bench/<preset>-NNN, the next number
 
 

@@ -93,7 +93,7 @@ def predict(
         if done is not None:
             return done
         if chunk == 1:
-            raise _does_not_fit(student, sizes, plan.bytes)
+            raise _ran_out(student, sizes)
         chunk //= 2
         progress.note(f"out of memory: trying again with {chunk} views at once in the heads")
         if device.type == "cuda":
@@ -219,10 +219,25 @@ def _does_not_fit(
     fitting = next((count for count in counts if _needed(student, sizes[:count], 1) < free), 0)
     more = f" (--max-views {fitting} would fit)" if fitting else ""
     return OutOfMemoryError(
-        f"{len(sizes)} views need about {needed / _GIB:.2f} GiB; "
+        f"{_counted(len(sizes))} would take about {needed / _GIB:.2f} GiB; "
         f"{free / _GIB:.2f} GiB are free on {device}",
         hint=f"take fewer views{more}, or smaller ones with --size",
     )
+
+
+def _ran_out(student: Student, sizes: Sequence[tuple[int, int]]) -> OutOfMemoryError:
+    """Of a pass that was expected to fit: what it was expected to take helps no further."""
+    device = student.mean.device
+    half = f"--max-views {len(sizes) // 2}" if len(sizes) > 1 else "--size"
+    return OutOfMemoryError(
+        f"memory ran out on {device} in a pass over {_counted(len(sizes))}, one at once in the "
+        f"heads, for which about {_needed(student, sizes, 1) / _GIB:.2f} GiB were expected to do",
+        hint=f"other programs or a limit of this process may take the rest; try {half}",
+    )
+
+
+def _counted(views: int) -> str:
+    return "1 view" if views == 1 else f"{views} views"
 
 
 def free_memory(device: torch.device) -> int:

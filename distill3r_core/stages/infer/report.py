@@ -73,6 +73,7 @@ class SceneOutcome:
             ],
             "low_confidence": [scene.views[index].camera.name for index in low_views(cleaned.kept)],
             "agreement": _agreement(scene),
+            "behind": [view.camera.name for view in scene.views if not (view.depth > 0).any()],
             "seconds": round(seconds, 3),
             "forward_seconds": round(forward.seconds, 3),
             "estimate_bytes": forward.estimate_bytes,
@@ -118,7 +119,7 @@ def scene_report(settings: Mapping[str, Any], outcome: SceneOutcome) -> Report:
         files=_files(outcome),
         failed=outcome.failed,
         tables=[_result_table(outcome), _views_table(outcome)],
-        notes=[*outcome.notes, *_notes(outcome)],
+        notes=[*outcome.notes, *_warnings(outcome), f"next: {_next(outcome)}"],
         finished_before=outcome.finished_before,
         machine=outcome.record["machine"],
     )
@@ -133,6 +134,8 @@ def scenes_report(
             outcome.record["result"]["scene"],
             str(outcome.record["result"]["views"]),
             f"{outcome.record['result']['points']:,}",
+            outcome.record["result"]["scale"],
+            _poses_against_pnp(outcome.record["result"]["agreement"]) or "not run",
             f"{outcome.record['result']['seconds']:.1f}",
             str(outcome.folder),
         )
@@ -147,8 +150,18 @@ def scenes_report(
         },
         files=[path for outcome in outcomes for path in _files(outcome)],
         failed=[*failed, *(failure for outcome in outcomes for failure in outcome.failed)],
-        tables=[Table("scenes", ("scene", "views", "points", "seconds", "folder"), rows)],
-        notes=[note for outcome in outcomes for note in outcome.notes],
+        tables=[
+            Table(
+                "scenes",
+                ("scene", "views", "points", "scale", "poses against PnP", "seconds", "folder"),
+                rows,
+            )
+        ],
+        notes=[
+            f"{outcome.record['result']['scene']}: {note}"
+            for outcome in outcomes
+            for note in (*outcome.notes, *_warnings(outcome))
+        ],
         finished_before=all(outcome.finished_before for outcome in outcomes),
         machine=outcomes[0].record["machine"],
     )
@@ -182,16 +195,17 @@ def _result_table(outcome: SceneOutcome) -> Table:
         ("cloud from", f"{result['cloud']} points"),
         ("scale", f"{result['scale']} ({result['scale_source']})"),
         ("low confidence", _listed(result["low_confidence"]) or "no view"),
-        (
-            "poses against PnP",
-            "not run (extra colmap)"
-            if agreement is None
-            else f"{agreement['degrees']:.2f}° · {100 * agreement['distance']:.1f} % of the depth",
-        ),
+        ("poses against PnP", _poses_against_pnp(agreement) or "not run (extra colmap)"),
         ("time", f"{result['seconds']:.1f} s, forward {result['forward_seconds']:.1f} s"),
         ("peak memory", f"{result['peak_bytes'] / 2**30:.2f} GiB"),
     ]
     return Table(f"{result['scene']} · {outcome.folder}", ("", ""), tuple(rows), prose=True)
+
+
+def _poses_against_pnp(agreement: Mapping[str, float] | None) -> str | None:
+    if agreement is None:
+        return None
+    return f"{agreement['degrees']:.2f}° · {100 * agreement['distance']:.1f} % of the depth"
 
 
 def _from_to(step: Mapping[str, Any]) -> str:
@@ -217,14 +231,18 @@ def _views_table(outcome: SceneOutcome) -> Table:
     return Table(title, columns, tuple(rows))
 
 
-def _notes(outcome: SceneOutcome) -> list[str]:
+def _warnings(outcome: SceneOutcome) -> list[str]:
     notes = []
     if outcome.finished_before:
         notes.append(f"{outcome.folder} holds this result already; nothing was done")
-    guessed = [view["name"] for view in outcome.record["views"] if view["focal_source"] != "points"]
-    if guessed:
-        notes.append(f"* no plausible focal length fits the points of {_listed(guessed)}")
+    for source in sorted({view["focal_source"] for view in outcome.record["views"]} - {"points"}):
+        names = [v["name"] for v in outcome.record["views"] if v["focal_source"] == source]
+        notes.append(f"* focal length of {_listed(names)}: {source}")
     result = outcome.record["result"]
+    if behind := result["behind"]:
+        notes.append(
+            f"warning: no point of {_listed(behind)} lies in front of its camera: no depth there"
+        )
     if not result["points"]:
         notes.append("warning: no point is left; the table says which step took them")
     agreement = result["agreement"]
@@ -235,7 +253,6 @@ def _notes(outcome: SceneOutcome) -> list[str]:
             "warning: closed form and PnP find different poses: the student's maps do not fit one "
             "camera per view, as where a scene is unlike those it has learned from"
         )
-    notes.append(f"next: {_next(outcome)}")
     return notes
 
 
@@ -256,5 +273,10 @@ def _next(outcome: SceneOutcome) -> str:
     if "transforms.json" in names:
         ways.append(f"`ns-train splatfacto --data {folder}` (nerfstudio)")
     elif "points3D.bin" in names:
-        ways.append(f"`python simple_trainer.py default --data_dir {folder}` (gsplat)")
+        trained = shlex.quote(str(outcome.folder / "splats"))
+        # Its own defaults are pictures of a quarter of the size, which it expects to lie there.
+        ways.append(
+            f"`python simple_trainer.py default --data_dir {folder} --data_factor 1 "
+            f"--result_dir {trained}` (gsplat)"
+        )
     return " · ".join(ways) or f"look at {outcome.folder / 'preview.png'}"

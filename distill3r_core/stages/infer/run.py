@@ -31,7 +31,7 @@ from distill3r_core.models.compiled import compile_parts
 from distill3r_core.profiling import stopwatch
 from distill3r_core.report import Failure, Progress, Report, Silent
 from distill3r_core.stages.infer.exports import export
-from distill3r_core.stages.infer.forward import plan_pass, require_codes
+from distill3r_core.stages.infer.forward import Plan, plan_pass, require_codes
 from distill3r_core.stages.infer.pictures import LoadedView, load_views
 from distill3r_core.stages.infer.reconstruct import reconstruct_views
 from distill3r_core.stages.infer.report import SceneOutcome, scene_report, scenes_report
@@ -80,8 +80,6 @@ def infer(
         require_extras(scene.sources)
     device = profiling.pick_device(settings.device)
     file = open_student(settings.model, device, settings.precision)
-    if settings.compile:
-        _compile(file, settings.size or file.fit.size, progress)
     outcomes: list[SceneOutcome] = []
     failed: list[Failure] = []
     for scene in scenes:
@@ -165,7 +163,7 @@ def _infer_scene(
     # What cannot be done is said before a folder is taken.
     if known is not None:
         check_known(known, loaded.views)
-    plan_pass(file.student, loaded.views)
+    plan = plan_pass(file.student, loaded.views)
     identity = _identity(loaded.views, settings, file, fit, known)
     claimed = claim(
         paths.RESULTS / "infer" / f"{scene.name}-{file.label}",
@@ -176,6 +174,8 @@ def _infer_scene(
     folder = claimed.folder
     if claimed.finished:
         return SceneOutcome(folder, read_record(folder), tuple(failed), finished_before=True)
+    if settings.compile:
+        _compile(file, loaded.views, plan, progress)
     with stopwatch(file.device) as watch, _room_of_the_machine(scene.name):
         outcome = reconstruct_views(
             loaded.views,
@@ -218,10 +218,17 @@ def _room_of_the_machine(scene: str) -> Iterator[None]:
         ) from error
 
 
-def _compile(file: StudentFile, size: tuple[int, int], progress: Progress) -> None:
-    """Compile the student for pictures of one size; where that fails it runs as it is."""
+def _compile(
+    file: StudentFile, views: Sequence[LoadedView], plan: Plan, progress: Progress
+) -> None:
+    """Compile the student for a scene's pictures; where that fails it runs as it is."""
+    progress.begin("compile", total=1, unit="student")
+    sizes = [view.fitted.placement.size for view in views]
     with stopwatch(file.device) as watch:
-        reason = compile_parts(file.student, torch.zeros(1, 2, 3, *size, device=file.device))
+        reason = compile_parts(
+            file.student, [torch.zeros(3, *size) for size in sizes], head_chunk=plan.head_chunk
+        )
+    progress.advance()
     if reason is None:
         progress.note(f"compiled in {watch.seconds:.0f} s")
     else:

@@ -19,6 +19,7 @@ from distill3r_core.stages.infer.reconstruction import Reconstruction, Scale
 _DISTANCE = re.compile(r"^(?P<first>[^:]+):(?P<second>[^:]+)=(?P<metres>[^=]+)$")
 _WORD = re.compile(r"[^\s,]+")
 _MOST_NAMES = 8
+_DOUBTFUL = 0.1  # of the median distance: no scale is known to more than its residual
 _SYNTAX = "--scale-from FIRST:SECOND=METRES, or a file with a line `NAME X Y Z` per camera"
 
 
@@ -100,12 +101,18 @@ def apply_known(scene: Reconstruction, known: KnownPositions) -> tuple[Reconstru
     factor, residual = scale_from_distances(ours, theirs)
     if not 0 < factor < float("inf"):
         raise RequestError(f"--scale-from: the {len(found)} views it knows stand at one place")
+    said = f"scale: 1 unit = {factor:.6g} m from {known.source}"
+    if len(found) == 2:  # one distance is met whatever it is
+        scale = Scale("m", f"{known.source} ({len(found)} views)")
+        return scene.scaled(factor, scale), [f"{said}; exact, as there is but one distance"]
     scale = Scale("m", f"{known.source} ({len(found)} views)", residual)
-    exact = "exact, as there is but one distance"
-    rest = f"residual {residual:.4g} m over the distances between {len(found)} views"
-    notes = [
-        f"scale: 1 unit = {factor:.6g} m from {known.source}; {rest if len(found) > 2 else exact}"
-    ]
+    notes = [f"{said}; residual {residual:.4g} m over the distances between {len(found)} views"]
+    share = residual / torch.pdist(theirs).median().item()
+    if share > _DOUBTFUL:
+        notes.append(
+            f"warning: the residual is {share:.0%} of the median distance: names may be mixed up, "
+            "or the student's poses wrong"
+        )
     return scene.scaled(factor, scale), notes
 
 

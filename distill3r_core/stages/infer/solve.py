@@ -179,7 +179,7 @@ def _focal(picture: LoadedView, maps: Maps) -> tuple[float, str]:
         return picture.exif_focal, "exif: no plausible focal length fits the points"
     return (
         _focal_of(_GUESSED_VIEW, picture.size),
-        "guessed: no plausible focal length fits the points",
+        f"guessed ({_GUESSED_VIEW:g}° wide): no plausible focal length fits the points",
     )
 
 

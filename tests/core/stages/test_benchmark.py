@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from distill3r_core.config import validate
 from distill3r_core.errors import (
     ConfigError,
     ConflictError,
@@ -275,7 +276,16 @@ def test_gates_are_measured_by_one_command_and_judged(imagine, tmp_path):
     # "kept" is a word for the machine and the model that the gates are about
     verdicts = {row[-1] for row in report.tables[0].rows}
     assert verdicts <= {"reached, not asked", "not reached, not asked", "not measured"}
+    assert report.result["as_promised"] is False
     assert json.loads(report.files[0].read_text())["result"] == report.result
+
+
+def test_more_views_than_the_student_can_tell_apart_are_refused_at_once():
+    with pytest.raises(ConfigError, match="1001 views"):
+        benchmark.benchmark(BenchSettings(device="cpu", views="8,1001"))
+    for values in ({"many": 1001}, {"budget": 0}):
+        with pytest.raises(ConfigError, match=next(iter(values))):
+            validate(GateSettings, values, source="settings")
 
 
 def test_gates_that_were_not_measured_say_so(imagine):

@@ -193,8 +193,22 @@ def test_a_file_of_positions_that_is_not_there_is_missing():
 
 
 def test_one_distance_has_no_residual_to_speak_of():
-    _, notes = apply_known(_scene(), read_known("view_000:view_001=2.0"))
+    scene, notes = apply_known(_scene(), read_known("view_000:view_001=2.0"))
     assert "exact" in notes[0] and "e-1" not in notes[0]
+    assert scene.scale.residual is None
+
+
+def test_positions_that_do_not_fit_the_poses_are_warned_of(tmp_path):
+    file = tmp_path / "positions.txt"
+    names, poses = [f"view_{index:03d}" for index in range(3)], world_from_cams()
+
+    def notes_of(names):
+        centers = [" ".join(map(str, pose[:3, 3])) for pose in poses]
+        file.write_text("\n".join(f"{n} {at}" for n, at in zip(names, centers, strict=True)))
+        return apply_known(_scene(), read_known(str(file)))[1]
+
+    assert len(notes_of(names)) == 1
+    assert "warning: the residual is" in notes_of([names[1], names[0], names[2]])[-1]
 
 
 def test_positions_know_pictures_by_their_files_names(tmp_path):

@@ -15,6 +15,7 @@ from plyfile import PlyData
 
 from distill3r_core.errors import FailedError, RequestError
 from distill3r_core.io.cameras import read_cameras
+from distill3r_core.io.maps import write_depth_maps
 from distill3r_core.stages.infer.exports import WRITERS, export
 from distill3r_core.stages.infer.reconstruction import Cleaning, Reconstruction, Scale
 from distill3r_core.stages.infer.solve import full_pixels, solve
@@ -66,7 +67,7 @@ def _depth(folder):
         v, u = np.indices(depth.shape) + 0.5
         rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(k).T
         pose = np.array(camera["world_from_cam"])
-        local = (depth * facts["scale"])[..., None] * rays
+        local = (depth * facts["views"][camera["name"]]["scale"])[..., None] * rays
         points.append((local @ pose[:3, :3].T + pose[:3, 3]).reshape(-1, 3))
     return np.concatenate(points), None
 
@@ -339,3 +340,29 @@ def test_a_scene_saved_from_python_has_the_files_of_infer(scene, tmp_path):
     files = scene.save(tmp_path, ("ply", "colmap"), cleaning=Cleaning(max_points=100))
     assert tmp_path / "scene.ply" in files and tmp_path / "sparse/0/points3D.bin" in files
     assert len(PlyData.read(tmp_path / "scene.ply")["vertex"].data) == 100
+
+
+def test_a_pixel_that_lies_very_far_away_takes_no_depth_from_the_others(tmp_path):
+    rng = np.random.default_rng(0)
+    depths = {
+        "near": rng.uniform(0.4, 0.6, (20, 30)),
+        "far": rng.uniform(40, 60, (20, 30)),
+        "wild": rng.uniform(1, 3, (20, 30)),
+        "empty": -np.ones((20, 30)),
+    }
+    depths["wild"][0] = [2e5, np.inf, np.nan, -1, 0, 1e-6, *[2.0] * 24]
+    eye = {name: np.eye(3) for name in depths}
+    write_depth_maps(tmp_path, depths, eye, about={})
+    views = json.loads((tmp_path / "depth.json").read_text())["views"]
+    found = {
+        name: np.asarray(Image.open(tmp_path / f"{name}.png"), np.float64) * view["scale"]
+        for name, view in views.items()
+    }
+    for name in ("near", "far"):
+        np.testing.assert_allclose(found[name], depths[name], rtol=1e-4)
+    np.testing.assert_allclose(found["wild"][1:], depths["wild"][1:], rtol=2e-3)
+    median = np.median(depths["wild"][np.isfinite(depths["wild"]) & (depths["wild"] > 0)])
+    assert found["wild"][0, 0] == pytest.approx(100 * median)  # that far, or farther
+    assert (found["wild"][0, 1:5] == 0).all()  # unknown
+    assert found["wild"][0, 5] > 0  # near is not unknown
+    assert not found["empty"].any()

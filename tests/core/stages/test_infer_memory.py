@@ -78,7 +78,7 @@ def test_views_that_cannot_fit_are_refused_before_they_run_with_what_would(
     one, three = predict(student, views[:1]), predict(student, views)
     assert one.estimate_bytes < three.estimate_bytes
     _with_free(monkeypatch, one.estimate_bytes + 1)
-    with pytest.raises(OutOfMemoryError, match="3 views need") as raised:
+    with pytest.raises(OutOfMemoryError, match="3 views would take") as raised:
         predict(student, views)
     assert "--max-views 1 would fit" in str(raised.value.hint)
 
