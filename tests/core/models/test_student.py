@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill3r_core.errors import ConfigError, RequestError
-from distill3r_core.models import SPECS, build_student
+from distill3r_core.models import SPECS, build_student, chunks
 from distill3r_core.models.chunks import encoder_chunk, head_chunk_of
 from distill3r_core.models.memory import estimate_bytes
 from distill3r_core.models.precision import lower_precision
@@ -121,6 +121,22 @@ def test_a_pass_tells_of_every_view_block_and_map(student, sizes, head, chunk, r
     maps = len(sizes) * (2 if head == "both" else 1)
     assert sums == {"encoder": len(sizes), "fusion": student.spec.fusion_depth, "heads": maps}
     assert chunk is None or all(count <= chunk for name, count in heard if name == "heads")
+
+
+def test_few_views_at_once_go_through_the_encoder_and_a_head(student, monkeypatch):
+    monkeypatch.setitem(chunks.ENCODER_TOKENS, "cpu", 2 * 6)
+    monkeypatch.setitem(chunks.HEAD_NUMBERS, "cpu", 2 * 28 * 42 * student.spec.head_features)
+    seen = []
+
+    def see(part, inputs):
+        seen.append(len(inputs[0]) if part is student.encoder else len(inputs[0][0]))
+
+    parts = (student.encoder, student.global_head, student.local_head)
+    hooks = [part.register_forward_pre_hook(see) for part in parts]
+    student(torch.rand(1, 5, 3, 28, 42))
+    for hook in hooks:
+        hook.remove()
+    assert seen == [2, 2, 1] * 3
 
 
 def test_slices_do_not_write_over_what_was_kept_in_a_lower_precision(monkeypatch):

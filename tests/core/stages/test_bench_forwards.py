@@ -1,6 +1,7 @@
 """Forwards of a benchmark for real: in this process, and in those that it starts."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,10 +11,12 @@ from distill3r_core.errors import (
     OutOfMemoryError,
 )
 from distill3r_core.stages.bench import BenchSettings
+from distill3r_core.stages.bench import models as bench_models
 from distill3r_core.stages.bench import process as bench_process
 from distill3r_core.stages.bench import run as benchmark
 from distill3r_core.stages.bench.models import Subject, build_forward
 from distill3r_core.stages.bench.process import TooSlowError, WorkerProcess
+from distill3r_core.teachers.fast3r_network import Fast3R
 
 
 def _run(**values):
@@ -50,6 +53,35 @@ def test_a_process_without_memory_says_so_itself():
     question = {"subject": subject.as_plain(), "views": 4, "size": [378, 518], "seed": 0}
     with WorkerProcess() as process, pytest.raises(OutOfMemoryError, match="allocate"):
         process.ask({**question, "memory_bytes": 2 * 10**8})
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_teachers_forwards_run_as_they_are_named(monkeypatch, precision):
+    small = {"encoder_width": 64, "encoder_depth": 2, "encoder_heads": 2}
+    small |= {"decoder_width": 64, "decoder_depth": 4, "decoder_heads": 2}
+    monkeypatch.setattr(bench_models, "RELEASED", replace(bench_models.RELEASED, **small))
+    real, calls = Fast3R.forward, []
+
+    def seen(network, views, numbers, **options):
+        calls.append((len(views), options, torch.is_autocast_enabled("cpu"), network))
+        return real(network, views, numbers, **options)
+
+    monkeypatch.setattr(Fast3R, "forward", seen)
+    images, found = torch.rand(1, 3, 3, 32, 48), {}
+    for name in ("fast3r", "fast3r-reference"):
+        torch.manual_seed(0)  # the same weights
+        forward = build_forward(Subject(name, "paper", None, torch.device("cpu"), precision))
+        with torch.inference_mode():
+            found[name] = forward(images)
+    options = [{"head_chunk": 1, "reference": reference} for reference in (False, True)]
+    assert [call[:3] for call in calls] == [(3, each, precision == "bfloat16") for each in options]
+    networks = [call[3] for call in calls]
+    assert networks[0].fusion.kernels is not networks[1].fusion.kernels
+    shapes = [(1, 32, 48, 3), (1, 32, 48)] * 2 * 3
+    for ours, published, shape in zip(*found.values(), shapes, strict=True):
+        assert tuple(ours.shape) == tuple(published.shape) == shape
+        if precision == "float32":
+            torch.testing.assert_close(ours, published, rtol=1e-4, atol=1e-4)
 
 
 def test_forwards_are_measured_for_real(tmp_path, monkeypatch):
