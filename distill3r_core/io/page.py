@@ -88,7 +88,7 @@ def _facts(
         "about": " · ".join(f"{key.replace('_', ' ')}: {value}" for key, value in about.items()),
         "points": len(cloud),
         "extent": extent,
-        "spacing": _OVERLAP * extent / max(len(cloud), 1) ** 0.5,
+        "spacing": spacing_of(cloud, cameras),
         "start": {
             "rotation": turned.tolist(),
             "target": middle.tolist(),
@@ -97,6 +97,17 @@ def _facts(
         "views": [_view(camera, middle, extent) for camera in cameras],
         "lines": np.concatenate(lines).round(6).tolist(),
     }
+
+
+def spacing_of(cloud: Cloud, cameras: Sequence[Camera]) -> float:
+    """How large points are to be drawn so that surfaces close, in the world's unit.
+
+    Args:
+        cloud: Points on surfaces; where there is none, the cameras say how large the scene is.
+        cameras: Of the scene.
+    """
+    _, extent = _extent(cloud, cameras)
+    return _OVERLAP * extent / max(len(cloud), 1) ** 0.5
 
 
 def _extent(cloud: Cloud, cameras: Sequence[Camera]) -> tuple[Float[np.ndarray, "3"], float]:

@@ -24,6 +24,7 @@ from distill3r_core.errors import (
 )
 from distill3r_core.io.cameras import Camera, read_cameras
 from distill3r_core.io.glb import frustum_length
+from distill3r_core.io.page import spacing_of
 from distill3r_core.io.ply import Cloud, read_ply
 from distill3r_core.report import Report
 from distill3r_core.stages.outputs import RECORD, STARTED, read_record
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 HOST, PORT = "127.0.0.1", 8080
 _LAST_PORT = 65535
 _THUMBNAIL = 240  # pixels along the long edge of a picture in its frustum
-_POINT = 0.0015  # size of a point, of the extent of the scene
 
 
 def view(
@@ -159,12 +159,12 @@ def _fill(
     server: "viser.ViserServer", cloud: Cloud, cameras: list[Camera], result: _Result
 ) -> None:
     server.scene.set_up_direction("-y")  # OpenCV: y is down
-    extent = 25 * frustum_length(cameras, cloud)
+    extent, spacing = 25 * frustum_length(cameras, cloud), spacing_of(cloud, cameras)
     points = server.scene.add_point_cloud(
         "/cloud",
         cloud.points,
         cloud.colors,
-        point_size=_POINT * extent,
+        point_size=spacing,
         point_shape="rounded",
         precision="float32",
     )
@@ -180,7 +180,7 @@ def _fill(
 
     @size.on_update
     def _(_: object) -> None:
-        points.point_size = _POINT * extent * size.value
+        points.point_size = spacing * size.value
 
     @share.on_update
     def _(_: object) -> None:

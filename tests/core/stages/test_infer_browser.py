@@ -117,7 +117,8 @@ def test_the_viewer_serves_the_cloud_on_this_machine_alone(folder, tmp_path):
         assert told["url"].startswith("http://127.0.0.1:") and told["points"] == 3 * 112 * 154
         with chromium(tmp_path) as page:
             page.open(told["url"], ready="document.querySelector('canvas') !== null")
-            page.wait(lambda: (page.screenshot()[150:, :500] < 200).any(-1).mean() > 0.02)
+            # Below viser's own panels, which would do for a scene otherwise.
+            page.wait(lambda: (page.screenshot()[200:] < 200).any(-1).mean() > 0.1)
             outside = [u for u in page.requests if u.startswith("http") and "127.0.0.1" not in u]
             assert outside == []
     finally:
