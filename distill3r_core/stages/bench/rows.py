@@ -45,8 +45,8 @@ class Row:
         tflop: Arithmetic of one forward.
         tflop_per_second: That over the time.
         floor_seconds: The least time at the rates that this device reached in this run.
-        floor_share: That over the time: 1 is as fast as the device allows the arithmetic that is counted, of which
-            the student leaves some out.
+        floor_share: That over the time: 1 is as fast as the device allows for the arithmetic that
+            is counted, of which the student leaves some out.
         estimated_seconds: Judged from one view and the counts; what a skipped row would take.
         table1_seconds: The paper's figure, on another GPU; None at other sizes.
         table1_gb: The paper's peak memory.
