@@ -239,7 +239,7 @@ def _warnings(outcome: SceneOutcome) -> list[str]:
         names = [v["name"] for v in outcome.record["views"] if v["focal_source"] == source]
         notes.append(f"* focal length of {_listed(names)}: {source}")
     result = outcome.record["result"]
-    if behind := result["behind"]:
+    if behind := result.get("behind"):  # a result may be older than a fact
         notes.append(
             f"warning: no point of {_listed(behind)} lies in front of its camera: no depth there"
         )
