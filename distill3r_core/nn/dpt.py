@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, relu
 
-from distill3r_core.nn.fused import convolve_relu, upsample
+from distill3r_core.nn.fused import convolve_relu, convolve_upsample, upsample, without_bias
 from distill3r_core.nn.upsampled import convolve_upsampled
 
 LAYER_WIDTHS = (96, 192, 384, 768)  # of Fast3R and Distill3R
@@ -120,7 +120,8 @@ class DPTHead(nn.Module):
         Args:
             layers: Tokens of the four hooked layers, patches in row-major order.
             grid: Rows and columns of patches.
-            last: Run the last 1x1 convolution. Without it the map has the tail's channels.
+            last: Run all of it. Without, the map has the tail's channels: it is what the last 3x3
+                convolution gives before its bias, its ReLU and the 1x1 convolution.
         """
         maps = self._reassemble(layers, grid)
         size = (self.patch_size * grid[0], self.patch_size * grid[1])
@@ -132,12 +133,13 @@ class DPTHead(nn.Module):
             x = upsample(_pointwise(x, stage.mix), doubled(x))
         x = finest.merge(x, maps.pop())
         if _is_folding_worthwhile(x):
-            x = _folded(x, finest.mix, self.narrow)
+            x = upsample(_folded(x, finest.mix, self.narrow), size)
         else:
-            x = self.narrow(upsample(_pointwise(x, finest.mix), doubled(x)))
-        x = convolve_relu(upsample(x, size), self.refine)
+            x = upsample(_pointwise(x, finest.mix), doubled(x))
+            x = convolve_upsample(x, self.narrow, size)
         if not last:
-            return x
+            return without_bias(x, self.refine)
+        x = convolve_relu(x, self.refine)
         if not torch.is_autocast_enabled(x.device.type):  # which casts by itself
             x = x.to(self.out.weight.dtype)
         return _pointwise(x, self.out)

@@ -60,22 +60,40 @@ def convolve_relu(x: Float[Tensor, "n C h w"], layer: nn.Conv2d) -> Float[Tensor
         return relu_(layer(x))
     from distill3r_core.nn.fused_kernels import add_relu
 
-    assert not isinstance(layer.padding, str)
-    geometry = layer.stride, layer.padding, layer.dilation, layer.groups
-    return add_relu(conv2d(x, layer.weight, None, *geometry), layer.bias)
+    return add_relu(without_bias(x, layer), layer.bias)
+
+
+def convolve_upsample(
+    x: Float[Tensor, "n C h w"], layer: nn.Conv2d, size: tuple[int, int]
+) -> Float[Tensor, "n D H W"]:
+    """`upsample(layer(x), size)`; on a GPU the bias comes after it where nobody wants gradients.
+
+    That is the same, as the weights of the interpolation add up to 1, and no pass of its own.
+    """
+    if layer.bias is None or torch.is_grad_enabled() or not is_fused(x) or min(x.shape[-2:]) < 2:
+        return upsample(layer(x), size)
+    from distill3r_core.nn.fused_kernels import upsample_and_add
+
+    return upsample_and_add(without_bias(x, layer), size, layer.bias)
 
 
 def maps_of(
-    features: Float[Tensor, "n C H W"], out: nn.Conv2d
+    features: Float[Tensor, "n C H W"], before: Float[Tensor, " C"], out: nn.Conv2d
 ) -> tuple[Float[Tensor, "n H W 3"], Float[Tensor, "n H W"]]:
-    """Points and confidences, float32, from the map before a head's last 1x1 convolution.
+    """Points and confidences, float32, from `relu(features + before)` and a last 1x1 convolution.
 
-    Only where `is_fused`: elsewhere the convolution and `nn.outputs` are what to call.
+    Only where `is_fused`: elsewhere these steps and `nn.outputs` are what to call.
     """
     from distill3r_core.nn.fused_kernels import maps_from
 
     assert out.bias is not None
-    return maps_from(features, out.weight[:, :, 0, 0], out.bias)
+    return maps_from(features, before, out.weight[:, :, 0, 0], out.bias)
+
+
+def without_bias(x: Float[Tensor, "n C h w"], layer: nn.Conv2d) -> Float[Tensor, "n D h w"]:
+    """What a convolution gives before its bias."""
+    assert not isinstance(layer.padding, str)
+    return conv2d(x, layer.weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
 def is_fused(x: Tensor) -> bool:

@@ -28,7 +28,7 @@ def _source_of(place, scale, low):
 @no_type_check
 def _upsample(
     source, target, total, rows, columns, low_rows, low_columns, row_scale, column_scale, channels,
-    PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
+    bias, BIASED: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     channel = tl.arange(0, CHANNELS)
@@ -43,6 +43,8 @@ def _upsample(
     c = tl.load(source + ((lower + left) * channels)[:, None] + channel, inside).to(tl.float32)
     d = tl.load(source + ((lower + right) * channels)[:, None] + channel, inside).to(tl.float32)
     value = (1 - down) * ((1 - across) * a + across * b) + down * ((1 - across) * c + across * d)
+    if BIASED:
+        value += tl.load(bias + channel, channel < channels, other=0.0).to(tl.float32)[None, :]
     place = target + (pixel.to(tl.int64) * channels)[:, None] + channel
     tl.store(place, value.to(target.dtype.element_ty), inside)
 
@@ -100,17 +102,19 @@ def _channel_sum(value, weight, bias, channel, channels, index):
 @triton.jit
 @no_type_check
 def _maps(
-    source, weight, bias, points, confidence, total, channels,
+    source, before, weight, bias, points, confidence, total, channels,
     PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """A 1x1 convolution to four numbers, and from these to a point and its confidence."""
+    """Bias, ReLU and a 1x1 convolution to four numbers; of these a point and its confidence."""
     pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     channel = tl.arange(0, CHANNELS)
     known = pixel < total
     place = pixel.to(tl.int64)
     inside = known[:, None] & (channel < channels)[None, :]
     value = tl.load(source + (place * channels)[:, None] + channel, inside, other=0.0)
-    value = value.to(tl.float32)
+    added = tl.load(before + channel, channel < channels, other=0.0).to(tl.float32)
+    value = value.to(tl.float32) + added[None, :]
+    value = tl.where(value < 0, 0.0, value)  # and NaN stays what it is
     x = _channel_sum(value, weight, bias, channel, channels, 0)
     y = _channel_sum(value, weight, bias, channel, channels, 1)
     z = _channel_sum(value, weight, bias, channel, channels, 2)
@@ -136,7 +140,7 @@ class Upsampled(torch.autograd.Function):
         x = x.contiguous(memory_format=torch.channels_last)
         ctx.low = (x.shape[-2], x.shape[-1])
         y = _empty(x, size)
-        _over_pixels(_upsample, x, y, size, ctx.low)
+        _over_pixels(_upsample, x, y, size, ctx.low, bias=x, BIASED=False)
         return y
 
     @staticmethod
@@ -154,6 +158,16 @@ class Upsampled(torch.autograd.Function):
         return x, None
 
 
+def upsample_and_add(
+    x: Float[Tensor, "n C h w"], size: tuple[int, int], bias: Float[Tensor, " C"]
+) -> Float[Tensor, "n C H W"]:
+    """What `Upsampled` gives plus a number for each channel; without a gradient."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    y = _empty(x, size)
+    _over_pixels(_upsample, x, y, size, (x.shape[-2], x.shape[-1]), bias=bias, BIASED=True)
+    return y
+
+
 def add_relu(
     target: Float[Tensor, "n C h w"], bias: Float[Tensor, " C"]
 ) -> Float[Tensor, "n C h w"]:
@@ -168,10 +182,18 @@ def add_relu(
 
 def maps_from(
     features: Float[Tensor, "n C H W"],
+    before: Float[Tensor, " C"],
     weight: Float[Tensor, "4 C"],
     bias: Float[Tensor, "4"],
 ) -> tuple[Float[Tensor, "n H W 3"], Float[Tensor, "n H W"]]:
-    """Points and confidences in float32, see `nn.outputs`, from the map before the last layer."""
+    """Points and confidences in float32, see `nn.outputs`, of `relu(features + before)`.
+
+    Args:
+        features: What the last 3x3 convolution gives without its bias.
+        before: That bias.
+        weight: Of the last 1x1 convolution.
+        bias: Of the last 1x1 convolution.
+    """
     count, channels, rows, columns = features.shape
     features = features.contiguous(memory_format=torch.channels_last)
     points = features.new_empty((count, rows, columns, 3), dtype=torch.float32)
@@ -180,7 +202,8 @@ def maps_from(
     grid = (triton.cdiv(total, blocks["PIXELS"]),)
     with torch.cuda.device_of(features):
         _maps[grid](
-            features, weight.contiguous(), bias, points, confidence, total, channels, **blocks
+            features, before, weight.contiguous(), bias, points, confidence, total, channels,
+            **blocks,
         )  # fmt: skip
     return points, confidence
 
@@ -199,14 +222,14 @@ def _over_pixels(
     target: Tensor,
     size: tuple[int, int],
     low: tuple[int, int],
-    **reach: int,
+    **more: Any,
 ) -> None:
     channels = source.shape[1]
     total, blocks = target.numel() // channels, _blocks(channels)
     scales = [_scale(few, many) for few, many in zip(low, size, strict=True)]
     grid = (triton.cdiv(total, blocks["PIXELS"]),)
     with torch.cuda.device_of(source):
-        kernel[grid](source, target, total, *size, *low, *scales, channels, **blocks, **reach)
+        kernel[grid](source, target, total, *size, *low, *scales, channels, **blocks, **more)
 
 
 def _blocks(channels: int) -> dict[str, int]:

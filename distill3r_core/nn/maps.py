@@ -60,7 +60,8 @@ def predict_maps(
         if reference:
             return _activate(published_order(head, parts, grid))
         if is_fused(parts[0]) and not torch.is_grad_enabled():
-            return maps_of(head(parts, grid, last=False), head.out)
+            assert head.refine.bias is not None
+            return maps_of(head(parts, grid, last=False), head.refine.bias, head.out)
         return _activate(head(parts, grid))
 
     if torch.is_grad_enabled() and into is None:

@@ -23,6 +23,10 @@ for source, size, channels in (
     wanted = interpolate(x, size, mode="bilinear", align_corners=True)
     found = kernels.Upsampled.apply(x, size)
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    bias = torch.randn(channels)
+    with torch.no_grad():
+        shifted = kernels.upsample_and_add(x, size, bias)
+    torch.testing.assert_close(shifted, wanted + bias[:, None, None], rtol=1e-5, atol=1e-5)
     above = torch.randn_like(wanted)
     (theirs,) = torch.autograd.grad(wanted, x, above)
     (ours,) = torch.autograd.grad(found, x, above)
@@ -34,15 +38,19 @@ for layout in (torch.channels_last, torch.contiguous_format):  # one view may li
         wanted = torch.relu(target + bias[:, None, None])
         torch.testing.assert_close(kernels.add_relu(target.clone(), bias), wanted)
 
-features = torch.randn(2, 20, 3, 5).to(memory_format=torch.channels_last)
+raised = torch.randn(2, 20, 3, 5).to(memory_format=torch.channels_last)
+before = torch.randn(20)
+features = torch.relu(raised + before[:, None, None])
 for factor in (1e-4, 1e-2, 0.3, 1.0, 3.0):
     weight, bias = factor * torch.randn(4, 20), 0.1 * factor * torch.randn(4)
     raw = linear(features.permute(0, 2, 3, 1), weight, bias)
-    points, confidence = kernels.maps_from(features, weight, bias)
+    points, confidence = kernels.maps_from(raised, before, weight, bias)
     torch.testing.assert_close(points, points_from_raw(raw[..., :3]), rtol=1e-4, atol=1e-5 * factor)
     torch.testing.assert_close(confidence, confidence_from_raw(raw[..., 3]), rtol=1e-5, atol=1e-6)
 zero = torch.zeros(4, 20)
-assert not kernels.maps_from(features, zero, torch.zeros(4))[0].any()
+assert not kernels.maps_from(raised, before, zero, torch.zeros(4))[0].any()
+lost = kernels.maps_from(torch.full_like(raised, torch.nan), before, weight, bias)
+assert lost[0].isnan().all() and lost[1].isnan().all()
 """
 
 
