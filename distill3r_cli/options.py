@@ -199,11 +199,23 @@ def settings(
         config=given["config"],
         presets=presets,
         default_preset=default_preset,
+        words={
+            keys.get(name, name): word(parameter)
+            for parameter in context.command.params
+            if (name := parameter.name or "") not in leave and name not in given
+        },
     )
     if given["print_config"]:
         console.show_config(config.as_yaml(section, found), config.as_plain(found))
         raise typer.Exit
     return found
+
+
+def word(parameter: Any) -> str:
+    """What a user calls a parameter: `--conf`, ROOTS."""
+    if parameter.param_type_name == "option":
+        return max(parameter.opts, key=len)
+    return parameter.metavar or parameter.name.upper()
 
 
 def left_to_sibling(context: typer.Context) -> bool:

@@ -8,9 +8,9 @@ from typing import cast
 
 import typer
 
-from distill3r_cli import console, exits, interrupts
+from distill3r_cli import console, exits, interrupts, options
 from distill3r_cli.app import app
-from distill3r_core import disk, errors
+from distill3r_core import disk, errors, problems
 
 # typer does not export the class itself
 _UsageError: type[Exception] = cast(type[Exception], typer.BadParameter.__mro__[1])
@@ -88,5 +88,14 @@ def _show_usage(error: Exception, arguments: list[str]) -> int:
     path = context.command_path if context is not None else "distill3r"
     # `--json` may stand behind what could not be read.
     console.expect(arguments, command=path.partition(" ")[2])
-    message = getattr(error, "format_message", error.__str__)()
-    return console.show_error(errors.RequestError(message, hint=f"{path} --help"), exits.REQUEST)
+    return console.show_error(
+        errors.RequestError(_usage_message(error), hint=f"{path} --help"), exits.REQUEST
+    )
+
+
+def _usage_message(error: Exception) -> str:
+    """What was wrong with the line; of a value in the words that settings have."""
+    details, parameter = getattr(error.__cause__, "errors", None), getattr(error, "param", None)
+    if details is None or parameter is None:
+        return getattr(error, "format_message", error.__str__)()
+    return f"{options.word(parameter)}: {problems.fault_of(details()[0])}"

@@ -5,21 +5,21 @@ current folder > preset > default.
 """
 
 import contextlib
-import dataclasses
-from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from distill3r_core.errors import ConfigError, InputMissingError
+from distill3r_core.problems import Problem, no_multiple, problems_of, unknown
 
 Settings = TypeVar("Settings")
 
 STRICT = ConfigDict(extra="forbid")  # for `@dataclass(frozen=True, config=STRICT)` of pydantic
+LOWER = StringConstraints(to_lower=True)  # for sizes that are kept as text: 28X42 is 28x42
 PROJECT_FILE = Path("distill3r.yaml")
 _ABSENT = "(not there)"
 SECTIONS = ("manifest", "cache", "train", "eval", "infer", "bench", "demo")
@@ -34,6 +34,7 @@ def resolve(
     config: str | None = None,
     presets: Mapping[str, Mapping[str, Any]] | None = None,
     default_preset: str | None = None,
+    words: Mapping[str, str] | None = None,
 ) -> Settings:
     """Settings of one command from every place that may name them.
 
@@ -45,36 +46,57 @@ def resolve(
         config: A file, or the bare name of a shipped one; None: `distill3r.yaml`, if there is one.
         presets: Values under each preset's name, for settings that have the key `preset`.
         default_preset: The preset where none is named.
+        words: What the command line calls a setting, by dotted key (`{"start": "--from"}`), for
+            messages.
 
     Raises:
         ConfigError: Unknown keys or values that do not fit, all of them at once.
         InputMissingError: `config` is neither a file nor a shipped name.
     """
     source, values = _file_values(section, config)
+    words, typed = words or {}, {}
     for text in sets:
         key, value = _parse_set(text)
         _put(values, key, value)
+        typed[key] = f"--set {key}"
     for key, value in (options or {}).items():
         _put(values, key, value)
+        typed[key] = words.get(key, key)
     if presets is not None:
         name = values.get("preset", default_preset)
         if name is not None:
             if name not in presets:
-                raise ConfigError(f"unknown preset {name!r}", hint=f"known: {', '.join(presets)}")
+                wrong = Problem("preset", unknown(name, presets))
+                raise _refusal([wrong], source=source, typed=typed)
             values = merge(presets[name], values) | {"preset": name}
-    return validate(cls, values, source=source)
+    # What is nowhere has the command line's name: that is where it is missed.
+    absent = {key: words[key] for key in words if "." not in key and key not in values}
+    return validate(cls, values, source=source, typed=typed | absent)
 
 
-def validate(cls: type[Settings], values: Mapping[str, Any], *, source: str) -> Settings:
-    """`cls(**values)` with every problem named by its dotted key.
+def validate(
+    cls: type[Settings],
+    values: Mapping[str, Any],
+    *,
+    source: str,
+    typed: Mapping[str, str] | None = None,
+) -> Settings:
+    """`cls(**values)` with every problem named as the user named the setting.
+
+    Args:
+        cls: The settings' dataclass.
+        values: Of its fields.
+        source: Where they are from, for messages.
+        typed: How those were written that did not come from `source`, by dotted key.
 
     Raises:
-        ConfigError: Unknown keys or values that do not fit.
+        ConfigError: Unknown keys or values that do not fit, all of them at once.
     """
     try:
         return TypeAdapter(cls).validate_python(dict(values))
     except ValidationError as error:
-        raise ConfigError(f"cannot use {source}:\n{_problems(cls, error)}") from error
+        problems = problems_of(cls, values, error, sections=SECTIONS)
+        raise _refusal(problems, source=source, typed=typed or {}) from error
 
 
 def as_plain(settings: Any) -> Any:
@@ -192,48 +214,69 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
     values[last] = value
 
 
-def _problems(cls: type[Any], error: ValidationError) -> str:
+def _refusal(problems: Sequence[Problem], *, source: str, typed: Mapping[str, str]) -> ConfigError:
+    """All that is wrong, each under the name that the user gave it."""
+    told = [(_typed_as(problem.key, typed), problem) for problem in problems]
+    if len(told) == 1 and told[0][0] is not None:
+        return ConfigError(f"{told[0][0]}: {told[0][1].message}")
+    of_file = source if all(name is None for name, _ in told) else "these settings"
     lines = []
-    for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "unexpected_keyword_argument":
-            message = _unknown(cls, [str(part) for part in problem["loc"]])
-        lines.append(f"  {place}: {message}" if place else f"  {message}")
-    return "\n".join(lines)
+    for name, problem in told:
+        place = name or problem.key
+        where = f" (in {source})" if name is None and of_file != source and problem.key else ""
+        lines.append(f"  {place}: {problem.message}{where}" if place else f"  {problem.message}")
+    return ConfigError(f"cannot use {of_file}:\n" + "\n".join(lines))
 
 
-def _unknown(cls: type[Any], place: Sequence[str]) -> str:
-    """What to say of a key that no setting has: the nearest that one has."""
-    *parents, last = place
-    for parent in parents:
-        cls = get_type_hints(cls).get(parent, object)
-        if not dataclasses.is_dataclass(cls):
-            return "unknown setting"
-    near = get_close_matches(last, [field.name for field in dataclasses.fields(cls)], n=1)
-    if not parents and last in SECTIONS:
-        return f"unknown setting; this command's own have no `{last}.` before them"
-    return "unknown setting" + (f"; {near[0]}?" if near else "")
+def _typed_as(key: str, typed: Mapping[str, str]) -> str | None:
+    """How a setting was typed, by itself, with others around it, or in part; None: it was not."""
+    if not key:
+        return None
+    for given, name in typed.items():
+        if key == given or key.startswith(f"{given}."):
+            return name + key[len(given) :]
+        if given.startswith(f"{key}."):
+            return name
+    return None
 
 
-def parse_size(text: str) -> tuple[int, int]:
+def parse_size(text: str, *, step: int = 1) -> tuple[int, int]:
     """Rows and columns of `HxW`.
 
+    Args:
+        text: Of a setting.
+        step: Both are to be multiples of it.
+
     Raises:
-        ConfigError: It is not two numbers above 0.
+        ConfigError: It is not two numbers above 0, or they are no multiples.
     """
     rows, cross, columns = text.lower().partition("x")
     numbers = cross and rows.isdecimal() and columns.isdecimal()
     if not numbers or int(rows) == 0 or int(columns) == 0:
         raise ConfigError(f"cannot read the size {text!r}", hint="rows x columns: 378x518")
+    if int(rows) % step or int(columns) % step:
+        raise ConfigError(no_multiple(text, step))
     return int(rows), int(columns)
 
 
 def read_size(value: Any) -> Any:
     """For pydantic: rows and columns of `HxW`; what is no text is left to the checker."""
-    if not isinstance(value, str):
-        return value
+    return _read(parse_size, value) if isinstance(value, str) else value
+
+
+def reads(read: Callable[[str], object]) -> AfterValidator:
+    """For pydantic: text that `read` understands; the text itself is the setting."""
+
+    def check(text: str) -> str:
+        _read(read, text)
+        return text
+
+    return AfterValidator(check)
+
+
+def _read(read: Callable[[str], object], text: str) -> object:
     try:
-        return parse_size(value)
+        return read(text)
     except ConfigError as error:  # pydantic names the setting, beside all others that are wrong
-        raise ValueError(error.message) from error
+        hint = f" ({error.hint})" if error.hint else ""
+        raise ValueError(error.message + hint) from error

@@ -10,15 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import psutil
 import torch
+from pydantic import AfterValidator
 
 from distill3r_core.errors import ConfigError, DeviceError
 from distill3r_core.interrupts import held
 
 DeviceKind = Literal["cpu", "cuda", "mps"]
+DEVICE_NAME = re.compile(r"auto|(cpu|cuda|mps)(:\d+)?")
+DEVICES = "auto, cpu, cuda, cuda:1 or mps"
 
 # torch has a class for its allocator of CUDA memory. Its allocators of the machine's memory and of
 # Apple's GPU, and the CUDA driver itself, have words only.
@@ -52,6 +55,16 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and _FULL_MEMORY.search(str(error)) is not None
 
 
+def _device_name(name: str) -> str:
+    """The name itself, if a device may have it; whether it is there is another question."""
+    if DEVICE_NAME.fullmatch(name) is None:
+        raise ValueError(f"unknown device {name!r} ({DEVICES})")
+    return name
+
+
+DeviceName = Annotated[str, AfterValidator(_device_name)]  # of settings
+
+
 def pick_device(name: str) -> torch.device:
     """The device called `name`: auto, cpu, cuda, cuda:1 or mps.
 
@@ -63,9 +76,9 @@ def pick_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    kind, colon, index = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (colon and not index.isdigit()):
-        raise ConfigError(f"unknown device {name!r}", hint="auto, cpu, cuda, cuda:1 or mps")
+    if DEVICE_NAME.fullmatch(name) is None:
+        raise ConfigError(f"unknown device {name!r}", hint=DEVICES)
+    kind, _, index = name.partition(":")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise DeviceError(f"device {name!r} is not there: {torch.cuda.device_count()} CUDA devices")
     if kind == "mps" and not torch.backends.mps.is_available():

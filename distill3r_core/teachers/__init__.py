@@ -1,7 +1,7 @@
 """Who is asked: teachers, and the one export step that turns their maps into targets."""
 
 from distill3r_core.teachers.base import Teacher
-from distill3r_core.teachers.build import build_teacher, teacher_names
+from distill3r_core.teachers.build import build_teacher, check_teacher, teacher_names
 from distill3r_core.teachers.choice import choose_teacher
 from distill3r_core.teachers.depth import DepthTeacher
 from distill3r_core.teachers.export import Exported, Left, export, export_counted
@@ -15,6 +15,7 @@ __all__ = [
     "SyntheticTeacher",
     "Teacher",
     "build_teacher",
+    "check_teacher",
     "choose_teacher",
     "export",
     "export_counted",

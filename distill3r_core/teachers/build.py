@@ -51,6 +51,15 @@ def build_teacher(
     return builder(path, torch.device(device), **overrides)
 
 
+def check_teacher(name: str) -> None:
+    """Know a name.
+
+    Raises:
+        ConfigError: No teacher has it.
+    """
+    _teachers()[name]
+
+
 def teacher_names() -> list[str]:
     """Every name that `build_teacher` knows."""
     return list(_teachers())

@@ -4,17 +4,19 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import paths
-from distill3r_core.config import STRICT
+from distill3r_core.config import STRICT, read_size
 from distill3r_core.losses.distillation import Reduction, Weighting
+from distill3r_core.profiling import DeviceName
 
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=14, multiple_of=14)]
+Size = Annotated[tuple[Side, Side], BeforeValidator(read_size)]  # rows, columns; or HxW
 Recompute = Literal["none", "heads", "all"]
 
 
@@ -22,7 +24,7 @@ Recompute = Literal["none", "heads", "all"]
 class DataSettings:
     """What a step is made of."""
 
-    size: tuple[Side, Side] | None = None  # rows, columns, landscape; None: that of the cache
+    size: Size | None = None  # landscape; None: that of the cache
     views: Annotated[int, Field(ge=2)] | None = None  # per draw; None: all of the sample
     batch: Count = 4  # samples of one forward and backward pass, per process
     accumulation: Count = 2  # passes of one optimiser step
@@ -117,7 +119,7 @@ class TrainSettings:
     allow_missing: bool = False
     gpus: Count = 1
     seed: Annotated[int, Field(ge=0)] = 0
-    device: str = "auto"
+    device: DeviceName = "auto"
     tensorboard: bool = False
     model: dict[str, Any] = field(default_factory=dict)  # changes to the preset's student
     encoder_weights: Literal["auto", "none"] | Path = "auto"  # DUNE's file; auto: if it is found

@@ -83,9 +83,8 @@ def test_a_config_that_is_nowhere_is_named(tmp_path, monkeypatch):
 
 
 def test_an_unknown_preset_lists_the_known_ones():
-    with pytest.raises(ConfigError) as caught:
-        resolve(options={"preset": "huge"})
-    assert caught.value.hint == "known: paper, tiny"
+    with pytest.raises(ConfigError, match=r"^--set preset: 'huge' is unknown: paper or tiny$"):
+        resolve(sets=["preset=huge"])
 
 
 def test_printed_settings_read_back_equal(tmp_path, monkeypatch):

@@ -25,6 +25,16 @@ for module in (pattern, sevenscenes, rgbd, images):
 AUTO = "auto"
 
 
+def check_layout(name: str) -> None:
+    """Know a name.
+
+    Raises:
+        ConfigError: No layout has it, nor is it "auto".
+    """
+    if name != AUTO:
+        LAYOUTS[name]
+
+
 def detect_layout(root: Path) -> str:
     """The name of the layout of a data set.
 

@@ -17,14 +17,22 @@ from distill3r_core import config
 from distill3r_core.config import STRICT
 from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.nn.view_codes import TABLE_ROWS
-from distill3r_core.profiling import pick_device
+from distill3r_core.profiling import DeviceName, pick_device
 from distill3r_core.report import Progress, Report, Silent, Table
 from distill3r_core.stages.bench.measure import MEASURED, NO_MEMORY
 from distill3r_core.stages.bench.models import REFERENCE, STUDENT, TEACHER, TEACHER_REFERENCE
 from distill3r_core.stages.bench.place import Place, place_for
 from distill3r_core.stages.bench.plan import parse_views
 from distill3r_core.stages.bench.report import CHART
-from distill3r_core.stages.bench.run import BenchSettings, Positive, benchmark
+from distill3r_core.stages.bench.run import (
+    BenchSettings,
+    ModelsText,
+    Positive,
+    PresetName,
+    SizeText,
+    ViewsText,
+    benchmark,
+)
 from distill3r_core.stages.outputs import read_record
 
 # How many times longer the compared model takes, by number of views.
@@ -43,14 +51,14 @@ FEW_RUNS = 3
 class GateSettings:
     """What is measured. The gates are for preset `paper` at 378x518 on an H200."""
 
-    views: str = "12..128"  # beside the teacher
+    views: ViewsText = "12..128"  # beside the teacher
     many: Annotated[int, Field(ge=2, le=TABLE_ROWS)] = TABLE_ROWS  # of the student alone
-    size: str = "378x518"
-    preset: str = "paper"
-    compare: str = f"{TEACHER_REFERENCE},{TEACHER},{REFERENCE}"
+    size: SizeText = "378x518"
+    preset: PresetName = "paper"
+    compare: ModelsText = f"{TEACHER_REFERENCE},{TEACHER},{REFERENCE}"
     runs: Annotated[int, Field(ge=1)] | None = None  # timed, beside the teacher; None: as `bench`
     budget: Positive | None = None  # seconds of each of the four measurements; None: as `bench`
-    device: str = "auto"
+    device: DeviceName = "auto"
     output: Path | None = None  # None: results/bench/gates-NNN, the next number
 
 

@@ -2,6 +2,7 @@
 
 import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,15 +14,18 @@ from distill3r_core import config, profiling
 from distill3r_core.config import STRICT
 from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.io.checksums import file_hash
+from distill3r_core.models import SPECS
 from distill3r_core.models.checkpoint import find_student
+from distill3r_core.models.spec import PATCH
 from distill3r_core.models.student import HeadName
+from distill3r_core.profiling import DeviceName
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.bench.measure import NO_MEMORY, Bench, Calibration
 from distill3r_core.stages.bench.place import place_for
 from distill3r_core.stages.bench.plan import parse_views
 from distill3r_core.stages.bench.report import publish, read_report
 from distill3r_core.stages.bench.rows import row_of
-from distill3r_core.stages.bench.subjects import Contender, contenders
+from distill3r_core.stages.bench.subjects import Contender, contenders, parse_models
 from distill3r_core.stages.student_file import Precision, label_of, resolve_precision
 
 CPU_BUDGET = 300.0  # seconds, where none is set
@@ -30,6 +34,11 @@ RUNS = {"cuda": 10}  # on other devices five
 LEAST_WARMUPS, FEW_RUNS = 1, 5
 AROUND = 0.02  # of the budget, for what is not measured: the program's start, the files
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# Texts that are read when the measurement begins, and refused before.
+ViewsText = Annotated[str, config.reads(parse_views)]
+SizeText = Annotated[str, config.LOWER, config.reads(partial(config.parse_size, step=PATCH))]
+PresetName = Annotated[str, config.reads(SPECS.__getitem__)]
+ModelsText = Annotated[str, config.reads(parse_models)]
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -37,16 +46,16 @@ DRIVER = Path("/proc/driver/nvidia/version")
 class BenchSettings:
     """What is measured, and for how long."""
 
-    views: str = "12..128"  # A..B: the paper's points; A..B..S: steps; or numbers by commas
-    size: str = "378x518"  # rows x columns; a teacher's are rounded to its own patch
-    preset: str = "paper"  # of a student with random weights
+    views: ViewsText = "12..128"  # A..B: the paper's points; A..B..S: steps; or numbers by commas
+    size: SizeText = "378x518"  # rows x columns; a teacher's are rounded to its own patch
+    preset: PresetName = "paper"  # of a student with random weights
     model: Path | None = None  # a run or a file to measure instead
-    compare: str = ""  # models beside the student, by commas
+    compare: ModelsText = ""  # models beside the student, by commas
     budget: Positive | None = None  # seconds; None: 300, on a GPU no end
     precision: Precision = "auto"  # auto: bfloat16 on a GPU that has it
     head: HeadName = "both"  # of the student; the others are left out
-    device: str = "auto"
-    seed: int = 0
+    device: DeviceName = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0
     warmups: Annotated[int, Field(ge=1)] | None = None  # of a row; None: 3 on a GPU, else 1
     runs: Annotated[int, Field(ge=1)] | None = None  # timed, of a row; None: 10 on a GPU, else 5
     memory_gb: Positive | None = None  # as if there were no more (1e9 bytes)

@@ -45,6 +45,23 @@ class Contender:
         return total_flop(self.network, views, self.size)
 
 
+def parse_models(text: str) -> tuple[str, ...]:
+    """The models that stand beside the student, in the order in which they are named.
+
+    Args:
+        text: Names by commas, or "".
+
+    Raises:
+        ConfigError: A name is unknown, stands there twice, or is the student's own.
+    """
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names:
+        MODELS[name]  # an unknown name fails here, with the nearest one
+    if len({STUDENT, *names}) <= len(names):
+        raise ConfigError(f"a model is named twice in {text!r}, or the student, which is there")
+    return names
+
+
 def contenders(
     *,
     model: Path | None,
@@ -61,32 +78,22 @@ def contenders(
         model: A run or a file; None: `preset` with random weights.
         preset: Of the student.
         compare: Names by commas, or "".
-        size: Asked for; each model's own is the nearest that its patches allow. A student's has
-            to fit as it is.
+        size: Of the student's views; a teacher's is the nearest that its patches allow.
         device: Where they run.
         precision: float32 or bfloat16.
         head: Which of the student's heads run. Teachers have both.
 
     Raises:
-        ConfigError: An unknown preset or model, or one that is named twice.
+        ConfigError: An unknown preset or model, or one that is named twice or is the student.
         InputMissingError: There is no such `model`.
-        RequestError: `size` does not fit the student, or a teacher is beside one head alone.
+        RequestError: A teacher is beside one head alone.
     """
+    names = (STUDENT, *parse_models(compare))
     if model is not None and not model.exists():
         raise InputMissingError(f"no model {model}", hint="a run folder, or a .safetensors file")
     student = network_of(SPECS[preset] if model is None else spec_of(model), head)
-    if nearest_multiple(size, student.patch) != size:
-        rows, columns = nearest_multiple(size, student.patch)
-        raise RequestError(
-            f"size {size[0]}x{size[1]}: both sides must be multiples of {student.patch}",
-            hint=f"--size {rows}x{columns}",
-        )
-    names = [STUDENT, *(name.strip() for name in compare.split(",") if name.strip())]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"a model is named twice in {compare!r}")
     found = []
     for name in names:
-        MODELS[name]  # an unknown name fails here, with the nearest one
         taught = name in (TEACHER, TEACHER_REFERENCE)
         if taught and head != "both":
             raise RequestError(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config
@@ -21,7 +21,7 @@ from distill3r_core.data.batches import Batch, Samples
 from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.io.fit import Fit
 from distill3r_core.models import SPECS, build_student
-from distill3r_core.profiling import pick_device
+from distill3r_core.profiling import DeviceName, pick_device
 from distill3r_core.report import Progress, Report, Silent, Table
 from distill3r_core.stages.bench.ablation.scenes import true_scene
 from distill3r_core.stages.bench.place import Place, place_for
@@ -30,7 +30,14 @@ from distill3r_core.stages.bench.train_loops import Loops
 from distill3r_core.stages.train.student import freeze_unused
 from distill3r_core.training.distributed import World
 from distill3r_core.training.feed import Feed, build_feed
-from distill3r_core.training.settings import PRESETS, DataSettings, Recompute, Side, TrainSettings
+from distill3r_core.training.settings import (
+    PRESETS,
+    Count,
+    DataSettings,
+    Recompute,
+    Size,
+    TrainSettings,
+)
 from distill3r_core.training.step import prepare_memory
 
 PARTS = ("data", "forward", "backward", "optimizer")
@@ -42,15 +49,12 @@ _GB = 1e9
 _NOTHING = "–"
 _AHEAD = 4  # batches that each reader may have in hand, and more
 
-Count = Annotated[int, Field(ge=1)]
-Size = Annotated[tuple[Side, Side], BeforeValidator(config.read_size)]
-
 
 @dataclass(frozen=True, config=config.STRICT)
 class BenchTrainSettings:
     """What is measured."""
 
-    preset: str = "small"
+    preset: Annotated[str, config.reads(SPECS.__getitem__)] = "small"
     batch: Count = 4
     views: Annotated[int, Field(ge=2, le=_FRAMES)] = 8
     size: Size | None = None  # None: the preset's
@@ -58,8 +62,8 @@ class BenchTrainSettings:
     recompute: Recompute = "none"  # of the batched loop; the other one keeps everything
     compare: Literal["one-at-a-time", "none"] = "one-at-a-time"
     output: Path | None = None
-    device: str = "auto"
-    seed: int = 0
+    device: DeviceName = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0
     model: dict[str, Any] | None = None  # changes to the preset's student
 
 
@@ -80,7 +84,6 @@ def bench_train(
     """
     device = pick_device(settings.device)
     prepare_memory(device)
-    SPECS[settings.preset]  # an unknown name is said before anything is made
     plain = config.as_plain(settings)
     place = place_for(
         f"train-{settings.preset}",

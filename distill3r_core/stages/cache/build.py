@@ -1,12 +1,11 @@
 """A teacher's answers for every sample of a manifest, stored once and for all."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config, paths, profiling
@@ -29,16 +28,32 @@ from distill3r_core.errors import (
 )
 from distill3r_core.io.buckets import PATCH
 from distill3r_core.io.fit import Fit
+from distill3r_core.profiling import DeviceName
 from distill3r_core.report import Failure, Progress, Report, Silent
 from distill3r_core.stages.cache.plan import plan_samples, share_of
 from distill3r_core.stages.cache.ranks import device_of, gather, part_of, together
 from distill3r_core.stages.cache.report import Job, check_room, figures, finished_report, rehearse
 from distill3r_core.stages.cache.work import Tally, make_samples
-from distill3r_core.teachers import Teacher, build_teacher, choose_teacher, require_weights
+from distill3r_core.teachers import (
+    Teacher,
+    build_teacher,
+    check_teacher,
+    choose_teacher,
+    require_weights,
+)
 from distill3r_core.teachers.export import GlobalMap, Resample, ThresholdOn
 
-_SIZE = re.compile(r"(\d+)x(\d+)")
 _BASE_SIZE = "224x518"
+
+
+def _check_size(text: str) -> None:
+    if text != "auto":
+        config.parse_size(text, step=PATCH)
+
+
+def _check_teacher(name: str) -> None:
+    if name != "auto":
+        check_teacher(name)
 
 
 @dataclass(frozen=True, config=config.STRICT)
@@ -56,28 +71,24 @@ class CacheSettings:
 
     manifest: Path = paths.MANIFEST
     output: Path = paths.CACHE
-    teacher: str = "auto"  # depth where every picture has depth, pose and K, else fast3r
+    teacher: Annotated[str, config.reads(_check_teacher)] = (
+        "auto"  # depth where every picture has depth, pose and K, else fast3r
+    )
     weights: Path | None = None  # None: where `models download` puts them
-    size: str = _BASE_SIZE  # rows x columns of landscape samples, or "auto": by their shape
+    size: Annotated[str, config.LOWER, config.reads(_check_size)] = (
+        _BASE_SIZE  # rows x columns of landscape samples, or "auto": by their shape
+    )
     fit: Literal["squash", "crop", "release"] = "squash"
     # On C - 1; None: the teacher's own.
     threshold: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     exact_global: bool = False  # the float16 global map bit for bit, for 13 % more bytes
-    views: int = 20  # per sample, for manifests without windows of their own
-    device: str = "auto"
-    seed: int = 0  # of what a teacher draws: view codes, the synthetic teacher's scenes
+    views: int = Field(default=20, ge=2)  # per sample, for manifests without windows of their own
+    device: DeviceName = "auto"
+    # Of what a teacher draws: view codes, the synthetic teacher's scenes.
+    seed: int = Field(default=0, ge=0)
     options: dict[str, Any] = field(default_factory=dict)  # of the teacher: `precision: float32`
-    workers: int = 2  # threads that read pictures
+    workers: int = Field(default=2, ge=1)  # threads that read pictures
     export: ExportSettings = ExportSettings()
-
-    @field_validator("size")
-    @classmethod
-    def _check_size(cls, size: str) -> str:
-        if size != "auto":
-            match = _SIZE.fullmatch(size)
-            if not match or any(int(side) % PATCH or not int(side) for side in match.groups()):
-                raise ValueError(f"rows x columns, multiples of {PATCH}, as {_BASE_SIZE}, or auto")
-        return size
 
 
 def build_cache(

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from distill3r_core import config, paths
 from distill3r_core.config import STRICT
+from distill3r_core.profiling import DeviceName
 from distill3r_core.report import Progress, Report
 from distill3r_core.stages.bench import BenchSettings, benchmark
 from distill3r_core.stages.cache import CacheSettings, build_cache
@@ -36,7 +37,7 @@ class DemoSettings:
     every: Annotated[int, Field(ge=2)] = 6  # of so many views of a room, one is held out
     steps: Annotated[int, Field(ge=1)] = 400  # of training
     seed: Annotated[int, Field(ge=0)] = 0
-    device: str = "auto"
+    device: DeviceName = "auto"
 
     @property
     def scenes(self) -> Path:

@@ -5,17 +5,19 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from distill3r_core import config
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.config import STRICT
+from distill3r_core.data.layouts import AUTO, check_layout
 from distill3r_core.data.process import Processing
 from distill3r_core.errors import ConflictError, InputMissingError, NothingUsableError
-from distill3r_core.evaluation.protocols import Protocol
+from distill3r_core.evaluation.protocols import PROTOCOLS, Protocol
 from distill3r_core.io.fit import Fit
+from distill3r_core.profiling import DeviceName
 from distill3r_core.report import Failure, Progress
 from distill3r_core.stages.evaluate.truth import TestData, Truth, read_test_data, read_validation
 from distill3r_core.stages.student_file import StudentFile
@@ -28,11 +30,13 @@ class EvalSettings:
 
     run: Path | None = None  # a run or a weight file; None: the newest run, where one is needed
     data: Path | None = None  # with ground truth; None: the run's validation samples
-    layout: str = "auto"  # of `data`
-    protocol: str = "table2"
+    layout: Annotated[str, config.reads(check_layout)] = AUTO  # of `data`
+    protocol: Annotated[str, config.reads(PROTOCOLS.__getitem__)] = "table2"
     predict: Literal["student", "truth", "constant"] = "student"
-    size: str | None = None  # grid of maps that come from no student; None: the protocol's
-    device: str = "auto"
+    size: Annotated[str, config.LOWER, config.reads(config.parse_size)] | None = (
+        None  # grid of maps that come from no student; None: the protocol's
+    )
+    device: DeviceName = "auto"
     output: Path | None = None  # None: results/eval/<run>-<data>-<protocol>
 
 

@@ -3,14 +3,14 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config, paths
 from distill3r_core.data import splits
-from distill3r_core.data.layouts import AUTO, LAYOUTS, Scan, scan
+from distill3r_core.data.layouts import AUTO, Scan, check_layout, scan
 from distill3r_core.data.manifest import Row, manifest_text
 from distill3r_core.data.process import Processing
 from distill3r_core.data.sampling import PolicyName
@@ -39,7 +39,7 @@ class ManifestSettings:
 
     roots: tuple[Path, ...] = Field(min_length=1)
     output: Path = paths.DATA
-    layout: str = AUTO
+    layout: Annotated[str, config.reads(check_layout)] = AUTO
     views: int = Field(default=20, ge=2)  # per sample
     stride: int | Literal["pose"] | None = None  # between views; None: the data set's policy
     samples_per_scene: int = Field(default=5, ge=1)  # of each split
@@ -50,7 +50,7 @@ class ManifestSettings:
     video_fps: float = Field(default=2.0, gt=0)  # frames of each second of a video
     resize_max: int = Field(default=960, ge=LEAST_SIDE)  # long edge
     policy: PolicyName | None = None  # None: the data set's; "release" is the original project's
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
     @field_validator("roots", "output", mode="before")
     @classmethod
@@ -58,16 +58,6 @@ class ManifestSettings:
         # As a path the empty text would be the folder that this runs in.
         if value == "" or (isinstance(value, list | tuple) and "" in value):
             raise ValueError("an empty name is no folder")
-        return value
-
-    @field_validator("layout")
-    @classmethod
-    def _known_layout(cls, value: str) -> str:
-        if value != AUTO:
-            try:
-                LAYOUTS[value]
-            except ConfigError as error:
-                raise ValueError(f"{error.message} ({error.hint})") from error
         return value
 
     @field_validator("val_frames")
@@ -84,7 +74,9 @@ class ManifestSettings:
     @classmethod
     def _at_least_one(cls, value: int | str | None) -> int | str | None:
         if isinstance(value, int) and value < 1:
-            raise ValueError("must be at least 1, or pose")
+            raise ValueError(
+                f"{value} is too small; it takes a whole number of at least 1, or pose"
+            )
         return value
 
     @model_validator(mode="after")

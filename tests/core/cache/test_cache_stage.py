@@ -147,10 +147,22 @@ def test_too_small_a_disk_is_said_before_the_work(settings, monkeypatch):
     assert not settings.output.exists()
 
 
-@pytest.mark.parametrize("size", ["0x14", "224", "225x518", "224X518", "big"])
-def test_a_size_that_is_no_number_of_patches_is_refused(size):
-    with pytest.raises(ValueError, match="multiples of 14"):
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ("0x14", "cannot read the size"),
+        ("224", "cannot read the size"),
+        ("big", "cannot read the size"),
+        ("225x518", "no multiples of 14; the nearest is 224x518"),
+    ],
+)
+def test_a_size_that_is_no_number_of_patches_is_refused(size, message):
+    with pytest.raises(ValueError, match=message):
         CacheSettings(size=size)
+
+
+def test_a_size_is_the_same_in_capital_letters():
+    assert CacheSettings(size="224X518") == CacheSettings(size="224x518")
 
 
 def test_sizes_by_shape_have_as_many_patches_as_the_papers(tmp_path):

@@ -65,4 +65,4 @@ def save_run(run, cache_path, *, pictures=None):
 
 def score(**values):
     """`evaluate` on the CPU."""
-    return evaluate(EvalSettings(device="cpu", **values))
+    return evaluate(config.validate(EvalSettings, {"device": "cpu", **values}, source="settings"))

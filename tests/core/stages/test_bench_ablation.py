@@ -280,9 +280,9 @@ def test_settings_that_cannot_work_are_refused_at_once(
 ) -> None:
     for setting, said in (
         ("views=41", "too few for 41 views"),
-        ("size=84x113", "multiple of 14"),
+        ("size=84x113", "multiples of 14"),
         ("variants=[full, full]", "stands twice"),
-        ("every=1", "greater than or equal to 2"),
+        ("every=1", "at least 2"),
     ):
         status, _, err = cli_inprocess("bench", "ablation", "--set", setting, cwd=tmp_path)
         assert status == 2, setting

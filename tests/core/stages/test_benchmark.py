@@ -109,7 +109,8 @@ def imagine(monkeypatch, tmp_path):
 
 
 def _run(**values):
-    return benchmark.benchmark(BenchSettings(device="cpu", **values))
+    wanted = validate(BenchSettings, {"device": "cpu", **values}, source="settings")
+    return benchmark.benchmark(wanted)
 
 
 def _status(report):
@@ -282,7 +283,7 @@ def test_gates_are_measured_by_one_command_and_judged(imagine, tmp_path):
 
 def test_more_views_than_the_student_can_tell_apart_are_refused_at_once():
     with pytest.raises(ConfigError, match="1001 views"):
-        benchmark.benchmark(BenchSettings(device="cpu", views="8,1001"))
+        _run(views="8,1001")
     for values in ({"many": 1001}, {"budget": 0}):
         with pytest.raises(ConfigError, match=next(iter(values))):
             validate(GateSettings, values, source="settings")

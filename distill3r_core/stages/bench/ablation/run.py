@@ -7,9 +7,9 @@ that use its confidence, and are scored against the truth, which the teacher doe
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config, paths, profiling
@@ -18,15 +18,13 @@ from distill3r_core.stages.bench.ablation.student import Trial
 from distill3r_core.stages.bench.ablation.tables import paired, summary, tables
 from distill3r_core.stages.bench.ablation.workers import Job, work_off
 from distill3r_core.stages.outputs import claim, read_record, write_record
-from distill3r_core.training.settings import PRESETS, LossSettings, Side, TrainSettings
+from distill3r_core.training.settings import PRESETS, Count, LossSettings, Size, TrainSettings
 
-VARIANTS = ("labels-only", "no-weighting", "full", "student-confidence")
+Variant = Literal["labels-only", "no-weighting", "full", "student-confidence"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
 AGAINST = "full"  # what the others are compared with, seed by seed
 TEACHER = "teacher"
 STUDENTS = "students"  # folder of what the finished ones gave
-
-Count = Annotated[int, Field(ge=1)]
-Size = Annotated[tuple[Side, Side], BeforeValidator(config.read_size)]
 
 
 @dataclass(frozen=True, config=config.STRICT)
@@ -36,7 +34,7 @@ class AblationSettings:
     seeds: Count = 3
     seed: Annotated[int, Field(ge=0)] = 0  # the first of them
     # Shipped configurations `ablation-<name>`.
-    variants: Annotated[tuple[str, ...], Field(min_length=1)] = VARIANTS
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1)] = VARIANTS
     steps: Count = 600
     batch: Count = 1
     views: Annotated[int, Field(ge=2)] = 8
@@ -75,7 +73,6 @@ def bench_ablation(
         progress: Where to report to.
 
     Raises:
-        InputMissingError: No such variant.
         ConflictError: The folder that was named holds another result.
         KeyboardInterrupt: Somebody asked for it; the finished students are kept.
     """

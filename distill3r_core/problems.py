@@ -1,0 +1,270 @@
+"""What is wrong with a setting, in words for those who have never met pydantic."""
+
+import dataclasses
+import types
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
+
+_LONGEST = 60  # letters of a value that are shown
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    Path: "a path",
+}
+_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+# What a value is found to be, by the beginning of pydantic's name for it; else it is of the wrong
+# kind, and what would do says all.
+_FAULTS = {
+    "greater_than": "is too small",
+    "less_than": "is too large",
+    "finite_number": "is not finite",
+    "too_short": "has too few values",
+    "too_long": "has too many values",
+    "missing": "has too few values",
+}
+# Of a value on the command line, whose type alone is known.
+_TYPES = {"int": "a whole number", "float": "a number"}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One setting that does not fit.
+
+    Args:
+        key: Its dotted name; "": several that do not fit together.
+        message: What was given, what is wrong with it, and what would do.
+    """
+
+    key: str
+    message: str
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a problem is: the setting's own name, and what may stand there."""
+
+    parts: tuple[str, ...]
+    annotation: Any = None  # None: no such setting
+    owner: Any = None  # the dataclass that has none of this name
+
+    @property
+    def key(self) -> str:
+        return ".".join(self.parts)
+
+
+def problems_of(
+    cls: type[Any],
+    values: Mapping[str, Any],
+    error: "ValidationError",
+    *,
+    sections: Collection[str] = (),
+) -> list[Problem]:
+    """Every setting that does not fit, once: a union's alternatives speak of the same value.
+
+    Args:
+        cls: The settings' dataclass.
+        values: That were given for it.
+        error: That pydantic raised over them.
+        sections: Of config files, which some write before a setting where none belongs.
+    """
+    found: dict[str, Problem] = {}
+    for detail in error.errors():
+        place = _place(cls, detail["loc"])
+        if place.key in found:
+            continue
+        message = _message(place, _at(values, place.parts), detail)
+        if place.annotation is None and place.key in sections:
+            message = f"unknown setting; this command's own have no `{place.key}.` before them"
+        found[place.key] = Problem(place.key, message)
+    return list(found.values())
+
+
+def fault_of(detail: "ErrorDetails", *, wanted: str = "") -> str:
+    """What is wrong with one value.
+
+    Args:
+        detail: As pydantic has it.
+        wanted: What would do, in words.
+    """
+    given, kind, limits = detail["input"], detail["type"], detail.get("ctx", {})
+    if kind in ("value_error", "assertion_error"):
+        return detail["msg"].partition(", ")[2]
+    if not wanted:
+        wanted = _TYPES.get(kind.partition("_")[0], "") or _range(limits).removeprefix("of ")
+    faults = (text for start, text in _FAULTS.items() if kind.startswith(start))
+    fault = "is not a number" if given != given else next(faults, "")
+    if fault:
+        number = given if isinstance(given, str) else shown(given)  # typed, and so text
+        return f"{number} {fault}; it takes {wanted}"
+    return f"{shown(given)} is not {wanted}" if wanted else f"{shown(given)} does not fit"
+
+
+def shown(value: Any) -> str:
+    """A value as the user may have written it."""
+    if isinstance(value, str):
+        text = repr(value)
+    elif value is None or isinstance(value, bool):
+        text = {None: "null", True: "true", False: "false"}[value]
+    elif isinstance(value, list | tuple):
+        text = "[" + ", ".join(shown(item) for item in value) + "]"
+    else:
+        text = str(value).removesuffix(".0")
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a sentence: `a, b or c`."""
+    return " or ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def no_multiple(value: Any, step: int) -> str:
+    """What to say of a number, or a size, that is no multiple of a step; names the nearest."""
+    sides = value.lower().split("x") if isinstance(value, str) else value
+    sides = [int(side) for side in (sides if isinstance(sides, list | tuple) else [sides])]
+    near = "x".join(str(max(1, int(side / step + 0.5)) * step) for side in sides)
+    given = "x".join(map(str, sides))
+    fault = "is no multiple" if len(sides) == 1 else "has sides that are no multiples"
+    return f"{given} {fault} of {step}; the nearest is {near}"
+
+
+def unknown(name: Any, known: Iterable[str]) -> str:
+    """What to say of a name that is none of those that are known."""
+    return f"{shown(name)} is unknown: {listed(list(known))}{_nearest(name, list(known))}"
+
+
+def wanted_of(annotation: Any) -> str:
+    """What a type takes, in words: `a whole number of at least 1`."""
+    base, limits = _split(annotation)
+    origin, parts = get_origin(base), [a for a in get_args(base) if a is not types.NoneType]
+    if _is_union(base):
+        return " or ".join(wanted_of(_with(part, limits)) for part in parts)
+    if origin is Literal:
+        return listed([str(part) for part in parts])
+    if origin is tuple:
+        number = "one value or more" if parts[-1] is ... else f"{len(parts)} values"
+        return f"{number}, each {wanted_of(parts[0])}"
+    if dataclasses.is_dataclass(base):
+        names = [field.name for field in dataclasses.fields(base)]
+        return f"a mapping with {', '.join(names[:-1])} or {names[-1]}"
+    step = next((limit.multiple_of for limit in limits if hasattr(limit, "multiple_of")), None)
+    if step is not None:
+        return f"a multiple of {step}"
+    bounds = {name: getattr(one, name) for one in limits for name in _BOUNDS if hasattr(one, name)}
+    return f"{_KINDS.get(base, 'a mapping')} {_range(bounds)}".strip()
+
+
+def _message(place: _Place, whole: Any, detail: "ErrorDetails") -> str:
+    if place.annotation is None:
+        if detail["type"] == "unexpected_keyword_argument":
+            return "unknown setting" + _nearest_setting(place)
+        return fault_of(detail)
+    given, kind = detail["input"], detail["type"]
+    if kind.startswith("missing"):
+        if whole is None:
+            return "missing"
+        return fault_of({**detail, "input": whole}, wanted=wanted_of(place.annotation))
+    indices = [part for part in detail["loc"][len(place.parts) :] if isinstance(part, int)]
+    takes = _element(place.annotation, indices[0]) if indices else place.annotation
+    choices = _choices(takes)
+    if choices and isinstance(given, str) and kind != "value_error":
+        # Whatever else a union takes, a word was meant for a name.
+        return f"{shown(given)} is unknown: {wanted_of(takes)}{_nearest(given, choices)}"
+    if kind == "multiple_of":
+        return no_multiple(whole, detail.get("ctx", {})["multiple_of"])
+    return fault_of(detail, wanted=wanted_of(takes))
+
+
+def _nearest_setting(place: _Place) -> str:
+    if not dataclasses.is_dataclass(place.owner):
+        return ""
+    return _nearest(place.parts[-1], [field.name for field in dataclasses.fields(place.owner)])
+
+
+def _nearest(name: Any, known: Sequence[str]) -> str:
+    """Of the known names the nearest, as the end of a message; "" where none is near."""
+    near = get_close_matches(name, known, n=1) if isinstance(name, str) else []
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _place(cls: Any, location: Sequence[int | str]) -> _Place:
+    """The setting that pydantic's location is in; the rest of it is of no one's concern."""
+    parts: list[str] = []
+    annotation: Any = None
+    for part in location:
+        fields = getattr(cls, "__pydantic_fields__", None)
+        if fields is None:
+            break
+        parts.append(str(part))
+        if part not in fields:
+            return _Place(tuple(parts), owner=cls)
+        annotation = _with(fields[part].annotation, fields[part].metadata)
+        cls = _dataclass_in(annotation)
+    return _Place(tuple(parts), annotation)
+
+
+def _at(values: Any, parts: Sequence[str]) -> Any:
+    """The value under a dotted key; None where there is none."""
+    for part in parts:
+        values = values.get(part) if isinstance(values, Mapping) else getattr(values, part, None)
+    return values
+
+
+def _dataclass_in(annotation: Any) -> Any:
+    """The dataclass that an annotation is, or may be; None: none."""
+    base, _ = _split(annotation)
+    if dataclasses.is_dataclass(base):
+        return base
+    return next(filter(None, map(_dataclass_in, get_args(base))), None) if _is_union(base) else None
+
+
+def _choices(annotation: Any) -> list[str]:
+    """The names that an annotation takes."""
+    base, _ = _split(annotation)
+    if get_origin(base) is Literal:
+        return [part for part in get_args(base) if isinstance(part, str)]
+    return [name for part in get_args(base) for name in _choices(part)] if _is_union(base) else []
+
+
+def _element(annotation: Any, index: int) -> Any:
+    """What may stand at one place of a tuple."""
+    base, _ = _split(annotation)
+    if _is_union(base):
+        return next(
+            (_element(part, index) for part in get_args(base) if part is not types.NoneType), base
+        )
+    parts = get_args(base)
+    return parts[0] if not parts or parts[-1] is ... else parts[index]
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, types.UnionType)
+
+
+def _with(annotation: Any, limits: Sequence[Any]) -> Any:
+    return Annotated[annotation, *limits] if limits else annotation
+
+
+def _split(annotation: Any) -> tuple[Any, list[Any]]:
+    """A type and what is asked of it besides."""
+    if get_origin(annotation) is not Annotated:
+        return annotation, []
+    base, *limits = get_args(annotation)
+    return base, [one for limit in limits for one in getattr(limit, "metadata", [limit])]
+
+
+def _range(bounds: Mapping[str, Any]) -> str:
+    """A range in words: `from 0 to 1`, `of at least 0 and below 100`; "": all numbers."""
+    if "ge" in bounds and "le" in bounds:
+        return f"from {shown(bounds['ge'])} to {shown(bounds['le'])}"
+    words = [f"{word} {shown(bounds[name])}" for name, word in _BOUNDS.items() if name in bounds]
+    of = "of " if words and words[0].startswith("at ") else ""
+    return of + " and ".join(words)
