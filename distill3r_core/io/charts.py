@@ -1,4 +1,4 @@
-"""Line charts as pictures, drawn with Pillow: axes, logarithmic scales, a legend."""
+"""Line charts as pictures, drawn with Pillow: axes, logarithmic scales, a legend below."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from distill3r_core.files import replacing
 Scale = Literal["linear", "log"]
 Number = float | int
 
-SIZE = (960, 640)  # columns, rows
+SIZE = (960, 640)  # columns, rows, the legend below not counted
 MARGIN = (92, 48, 28, 64)  # left, top, right, bottom, in pixels
 INK, GRID, PAPER = (40, 40, 40), (224, 224, 224), (255, 255, 255)
 # Okabe and Ito's colours, which stay apart for the colour-blind.
@@ -27,6 +27,8 @@ COLORS = (
     (86, 180, 233),
 )
 TICKS = 6  # about as many on a linear axis
+LEGEND_ROW, LEGEND_FONT = 22, 14  # pixels
+LEGEND_MARK, LEGEND_GAP = 42, 24  # pixels before a name, and after it
 DOT = 4  # pixels of its radius
 DASH = 8  # pixels of a dash, and of the gap after it
 
@@ -92,20 +94,19 @@ def save_line_chart(
         y_scale: Linear or logarithmic.
         x_ticks: The values that are marked on the horizontal axis; None: round ones.
     """
-    picture = Image.new("RGB", SIZE, PAPER)
+    left, top, right, bottom = MARGIN
+    columns, rows = SIZE
+    legend = LEGEND_ROW * _legend_grid(lines, columns - left)[0]
+    picture = Image.new("RGB", (columns, rows + legend), PAPER)
     pen = ImageDraw.Draw(picture)
     shown = [_drawable(line, x_scale, y_scale) for line in lines]
     points = [point for line in shown for point in line if point is not None]
-    left, top, right, bottom = MARGIN
-    columns, rows = SIZE
     x_axis = _axis([x for x, _ in points], left, columns - right, x_scale)
     y_axis = _axis([y for _, y in points], rows - bottom, top, y_scale)
     _draw_axes(pen, x_axis, y_axis, x_ticks)
     for index, (line, line_points) in enumerate(zip(lines, shown, strict=True)):
         _draw_line(pen, line, line_points, x_axis, y_axis, _color(line, index))
-    _draw_legend(
-        pen, lines, [(x_axis.place(x), y_axis.place(y)) for x, y in points], x_axis, y_axis
-    )
+    _draw_legend(pen, lines)
     pen.text((columns / 2, 8), title, INK, _font(18), anchor="mt")
     pen.text(((x_axis.start + x_axis.stop) / 2, rows - 10), x_label, INK, _font(15), anchor="mb")
     pen.text((8, top - 8), y_label, INK, _font(15), anchor="lb")
@@ -197,30 +198,25 @@ def _draw_dot(
     pen.ellipse([column - DOT, row - DOT, column + DOT, row + DOT], fill=color)
 
 
-def _draw_legend(
-    pen: ImageDraw.ImageDraw,
-    lines: Sequence[Line],
-    taken: Sequence[tuple[float, float]],
-    x_axis: _Axis,
-    y_axis: _Axis,
-) -> None:
-    font, line_height = _font(14), 22
-    width = max((font.getlength(line.label) for line in lines), default=0.0) + 60
-    height = line_height * len(lines) + 6
-    top = y_axis.stop + 12
-    # In the upper corner that hides fewer points.
-    left = min(
-        (x_axis.start + 12, x_axis.stop - 12 - width),
-        key=lambda edge: sum(edge <= x <= edge + width and y <= top + height for x, y in taken),
-    )
-    pen.rectangle([left, top, left + width, top + height], fill=PAPER, outline=GRID)
+def _legend_grid(lines: Sequence[Line], width: int) -> tuple[int, float]:
+    """Rows of a legend, and the pixels from one column to the next."""
+    longest = max((_font(LEGEND_FONT).getlength(line.label) for line in lines), default=0.0)
+    step = longest + LEGEND_MARK + LEGEND_GAP
+    return math.ceil(len(lines) / max(1, int(width // step))), step
+
+
+def _draw_legend(pen: ImageDraw.ImageDraw, lines: Sequence[Line]) -> None:
+    """Names below the plot, where they cover nothing of it."""
+    left, top = MARGIN[0], SIZE[1]
+    rows, step = _legend_grid(lines, SIZE[0] - left)
     for index, line in enumerate(lines):
-        row = top + 3 + line_height * (index + 0.5)
+        column, row = divmod(index, rows)
+        x, y = left + column * step, top + LEGEND_ROW * (row + 0.5)
         color = _color(line, index)
-        _draw_segment(pen, (left + 8, row), (left + 40, row), color, dashed=line.dashed)
+        _draw_segment(pen, (x, y), (x + 32, y), color, dashed=line.dashed)
         if line.markers:
-            _draw_dot(pen, (left + 24, row), color)
-        pen.text((left + 50, row), line.label, INK, font, anchor="lm")
+            _draw_dot(pen, (x + 16, y), color)
+        pen.text((x + LEGEND_MARK, y), line.label, INK, _font(LEGEND_FONT), anchor="lm")
 
 
 def _color(line: Line, index: int) -> tuple[int, int, int]:
