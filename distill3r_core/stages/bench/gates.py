@@ -24,16 +24,17 @@ from distill3r_core.stages.bench.models import REFERENCE, STUDENT, TEACHER, TEAC
 from distill3r_core.stages.bench.place import Place, place_for
 from distill3r_core.stages.bench.plan import parse_views
 from distill3r_core.stages.bench.report import CHART
-from distill3r_core.stages.bench.run import (
+from distill3r_core.stages.bench.run import benchmark
+from distill3r_core.stages.bench.settings import (
     BenchSettings,
     ModelsText,
     Positive,
     PresetName,
     SizeText,
     ViewsText,
-    benchmark,
 )
 from distill3r_core.stages.outputs import read_record
+from distill3r_core.training.settings import Count
 
 # How many times longer the compared model takes, by number of views.
 AGAINST_TEACHER = {12: 4.0, 32: 4.7, 64: 5.2, 96: 5.5, 128: 5.8}
@@ -56,7 +57,7 @@ class GateSettings:
     size: SizeText = "378x518"
     preset: PresetName = "paper"
     compare: ModelsText = f"{TEACHER_REFERENCE},{TEACHER},{REFERENCE}"
-    runs: Annotated[int, Field(ge=1)] | None = None  # timed, beside the teacher; None: as `bench`
+    runs: Count | None = None  # timed, beside the teacher; None: as `bench`
     budget: Positive | None = None  # seconds of each of the four measurements; None: as `bench`
     device: DeviceName = "auto"
     output: Path | None = None  # None: results/bench/gates-NNN, the next number

@@ -20,11 +20,12 @@ from distill3r_core.cache.store import CacheWriter, TeacherCache
 from distill3r_core.data.batches import Batch, Samples
 from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.io.fit import Fit
-from distill3r_core.models import SPECS, build_student
+from distill3r_core.models import build_student
 from distill3r_core.profiling import DeviceName, pick_device
 from distill3r_core.report import Progress, Report, Silent, Table
 from distill3r_core.stages.bench.ablation.scenes import true_scene
 from distill3r_core.stages.bench.place import Place, place_for
+from distill3r_core.stages.bench.settings import PresetName
 from distill3r_core.stages.bench.train_costs import Contestant
 from distill3r_core.stages.bench.train_loops import Loops
 from distill3r_core.stages.train.student import freeze_unused
@@ -54,7 +55,7 @@ _AHEAD = 4  # batches that each reader may have in hand, and more
 class BenchTrainSettings:
     """What is measured."""
 
-    preset: Annotated[str, config.reads(SPECS.__getitem__)] = "small"
+    preset: PresetName = "small"
     batch: Count = 4
     views: Annotated[int, Field(ge=2, le=_FRAMES)] = 8
     size: Size | None = None  # None: the preset's

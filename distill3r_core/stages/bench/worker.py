@@ -153,6 +153,11 @@ def _wait(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
+def can_limit_memory(device: torch.device) -> bool:
+    """Whether a process can be kept from taking more memory than it is given."""
+    return device.type == "cuda" or sys.platform == "linux"
+
+
 def _limit_memory(device: torch.device, most: int | None) -> None:
     """Have an allocation fail that would otherwise drive the machine into its swap space."""
     if device.type == "cuda":
@@ -161,7 +166,7 @@ def _limit_memory(device: torch.device, most: int | None) -> None:
             index = torch.cuda.current_device() if device.index is None else device.index
             torch.cuda.set_per_process_memory_fraction(min(1.0, most / total), index)
         return
-    if sys.platform != "linux":
+    if not can_limit_memory(device):
         return
     import resource
 

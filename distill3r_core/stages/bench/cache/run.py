@@ -14,6 +14,7 @@ from distill3r_core.stages.bench.cache import loaders, records
 from distill3r_core.stages.bench.cache.material import Material, find_frames, fingerprint
 from distill3r_core.stages.bench.cache.report import publish, report_of
 from distill3r_core.stages.bench.place import place_for
+from distill3r_core.training.settings import Count
 
 _WORK = ".work-"  # the folder with both caches; beside the result, as it is the disk that counts
 
@@ -24,10 +25,10 @@ class BenchCacheSettings:
 
     frames: Path  # RGB-D frames, searched recursively
     views: Annotated[int, Field(ge=2)] = 20
-    samples: Annotated[int, Field(ge=1)] = 3
-    subset: Annotated[int, Field(ge=1)] = 8  # views of a sample that a training step shows
-    rounds: Annotated[int, Field(ge=1)] = 5  # of every measurement; loaders take half as many
-    workers: Annotated[int, Field(ge=1)] = 2
+    samples: Count = 3
+    subset: Count = 8  # views of a sample that a training step shows
+    rounds: Count = 5  # of every measurement; loaders take half as many
+    workers: Count = 2
     output: Path | None = None  # None: results/bench/cache-NNN, the next number
 
 

@@ -1,0 +1,46 @@
+"""What `bench` is asked for."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from distill3r_core import config
+from distill3r_core.config import STRICT
+from distill3r_core.models import SPECS
+from distill3r_core.models.spec import PATCH
+from distill3r_core.models.student import HeadName
+from distill3r_core.profiling import DeviceName
+from distill3r_core.stages.bench.plan import parse_views
+from distill3r_core.stages.bench.subjects import parse_models
+from distill3r_core.stages.student_file import Precision
+from distill3r_core.training.settings import Count
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# Texts that are read when the measurement begins, and refused before.
+ViewsText = Annotated[str, config.reads(parse_views)]
+SizeText = Annotated[str, config.LOWER, config.reads(partial(config.parse_size, step=PATCH))]
+PresetName = Annotated[str, config.reads(SPECS.__getitem__)]
+ModelsText = Annotated[str, config.reads(parse_models)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class BenchSettings:
+    """What is measured, and for how long."""
+
+    views: ViewsText = "12..128"  # A..B: the paper's points; A..B..S: steps; or numbers by commas
+    size: SizeText = "378x518"  # rows x columns; a teacher's are rounded to its own patch
+    preset: PresetName = "paper"  # of a student with random weights
+    model: Path | None = None  # a run or a file to measure instead
+    compare: ModelsText = ""  # models beside the student, by commas
+    budget: Positive | None = None  # seconds; None: 300, on a GPU no end
+    precision: Precision = "auto"  # auto: bfloat16 on a GPU that has it
+    head: HeadName = "both"  # of the student; the others are left out
+    device: DeviceName = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0
+    warmups: Count | None = None  # of a row; None: 3 on a GPU, else 1
+    runs: Count | None = None  # timed, of a row; None: 10 on a GPU, else 5
+    memory_gb: Positive | None = None  # as if there were no more (1e9 bytes)
+    output: Path | None = None  # None: results/bench/<preset>-NNN, the next number
