@@ -146,15 +146,12 @@ def measure_gates(
 
 
 def _report(settings: GateSettings, place: Place, result: Mapping[str, Any]) -> Report:
-    notes = [f"measured before: {place.folder}"] if place.finished else []
-    return Report(
-        settings=config.as_plain(settings),
-        result=result,
-        files=(place.record, place.folder / "compared" / CHART),
-        tables=(_table(settings, result["gates"], result["header"]),),
-        notes=[*notes, *_notes(settings, result["header"])],
-        finished_before=place.finished,
-        machine=place.machine,
+    return place.report(
+        config.as_plain(settings),
+        result,
+        tables=[_table(settings, result["gates"], result["header"])],
+        notes=_notes(settings, result["header"]),
+        files=[f"compared/{CHART}"],
     )
 
 

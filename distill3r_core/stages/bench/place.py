@@ -1,6 +1,6 @@
 """Where a benchmark's result lies: a folder whose `run.json` has identity, machine and result."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from distill3r_core import paths, profiling
+from distill3r_core.report import Report, Table
 from distill3r_core.stages import outputs
 
 _ELSEWHERE = ("output",)  # settings that say nothing about what is measured
@@ -44,6 +45,35 @@ class Place:
             machine=self.machine,
             files=list(files),
             result=dict(result),
+        )
+
+    def report(
+        self,
+        settings: Mapping[str, Any],
+        result: Mapping[str, Any],
+        *,
+        tables: Sequence[Table],
+        notes: Sequence[str] = (),
+        files: Sequence[str] = (),
+    ) -> Report:
+        """What a person is told of the result, and whether it was there already.
+
+        Args:
+            settings: As plain data.
+            result: What was measured.
+            tables: That show it.
+            notes: Worth saying.
+            files: Names of those in the folder that are shown beside the record.
+        """
+        before = [f"measured before: {self.folder}"] if self.finished else []
+        return Report(
+            settings=settings,
+            result=result,
+            files=[*(self.folder / name for name in files), self.record],
+            tables=tables,
+            notes=[*before, *notes],
+            finished_before=self.finished,
+            machine=self.machine,
         )
 
     @property

@@ -38,30 +38,23 @@ def publish(
     }
     _draw(place.folder / CHART, rows, header)
     place.keep(result, CHART)
-    return _report(place, settings, result)
+    return report_of(place, settings, result)
 
 
-def read_report(place: Place, settings: Mapping[str, Any]) -> Report:
-    """The report of a result that is there."""
-    report = _report(place, settings, place.result())
-    notes = (f"measured before: {place.folder}", *report.notes)
-    return dataclasses.replace(report, notes=notes, finished_before=True)
+def report_of(place: Place, settings: Mapping[str, Any], result: Mapping[str, Any]) -> Report:
+    """What a person is told of a result.
 
-
-def _report(place: Place, settings: Mapping[str, Any], result: Mapping[str, Any]) -> Report:
+    Args:
+        place: Of the result.
+        settings: As plain data.
+        result: As `publish` has written it.
+    """
     header = result["header"]
     rows = [Row(**{**row, "all_seconds": tuple(row["all_seconds"])}) for row in result["rows"]]
     tables = [_table(rows, header)]
     if result["ratios"]:
         tables.append(_ratio_table(result["ratios"]))
-    return Report(
-        settings=settings,
-        result=result,
-        files=(place.folder / CHART, place.record),
-        tables=tuple(tables),
-        notes=tuple(_notes(rows)),
-        machine=place.machine,
-    )
+    return place.report(settings, result, tables=tables, notes=_notes(rows), files=[CHART])
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:

@@ -14,7 +14,7 @@ from distill3r_core.stages.bench.header import header_of
 from distill3r_core.stages.bench.measure import NO_MEMORY, Bench
 from distill3r_core.stages.bench.place import Place, place_for
 from distill3r_core.stages.bench.plan import parse_views
-from distill3r_core.stages.bench.report import publish, read_report
+from distill3r_core.stages.bench.report import publish, report_of
 from distill3r_core.stages.bench.rows import row_of
 from distill3r_core.stages.bench.settings import BenchSettings
 from distill3r_core.stages.bench.subjects import contenders
@@ -62,7 +62,7 @@ def benchmark(
     label, place = _place(settings, device, overwrite=overwrite)
     plain = config.as_plain(settings)
     if place.finished:
-        return read_report(place, plain)
+        return report_of(place, plain, place.result())
     budget = _budget(settings, device, progress)
     bench = Bench(
         deadline=math.inf if budget is None else begin + budget * (1 - AROUND),

@@ -3,7 +3,7 @@
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
@@ -22,12 +22,13 @@ from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.io.fit import Fit
 from distill3r_core.models import build_student
 from distill3r_core.profiling import DeviceName, pick_device
-from distill3r_core.report import Progress, Report, Silent, Table
+from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.bench.ablation.scenes import true_scene
-from distill3r_core.stages.bench.place import Place, place_for
+from distill3r_core.stages.bench.place import place_for
 from distill3r_core.stages.bench.settings import PresetName
 from distill3r_core.stages.bench.train_costs import Contestant
 from distill3r_core.stages.bench.train_loops import Loops
+from distill3r_core.stages.bench.train_report import report_of
 from distill3r_core.stages.train.student import freeze_unused
 from distill3r_core.training.distributed import World
 from distill3r_core.training.feed import Feed, build_feed
@@ -41,13 +42,10 @@ from distill3r_core.training.settings import (
 )
 from distill3r_core.training.step import prepare_memory
 
-PARTS = ("data", "forward", "backward", "optimizer")
 _SAMPLES = 4  # in the made-up cache
 _FRAMES = 20  # of each
 _DEFAULT_SIZE = (224, 518)
 _WARM_UP = {"cpu": 1, "cuda": 3}  # steps
-_GB = 1e9
-_NOTHING = "–"
 _AHEAD = 4  # batches that each reader may have in hand, and more
 
 
@@ -94,11 +92,11 @@ def bench_train(
         overwrite=overwrite,
     )
     if place.finished:
-        return _report(plain, place.result(), place)
+        return report_of(place, plain, place.result())
     with tempfile.TemporaryDirectory(prefix="distill3r-bench-") as folder:
         result = _measure(settings, Path(folder) / "cache", device, progress)
     place.keep(result)
-    return _report(plain, result, place)
+    return report_of(place, plain, result)
 
 
 def _measure(
@@ -269,67 +267,3 @@ def _made_cache(folder: Path, size: tuple[int, int], seed: int, progress: Progre
             writer.put(sample)
             progress.advance()
     return TeacherCache(folder)
-
-
-def _report(plain: Mapping[str, Any], result: Mapping[str, Any], place: Place) -> Report:
-    loops = {"batched": result["step"], "one sample at a time": result["one_at_a_time"]}
-    rows = [_row(label, found) for label, found in loops.items() if found is not None]
-    notes = [f"{label}: {why}" for label, why in _misfits(loops)]
-    if place.finished:
-        notes.append(f"measured before: {place.folder}")
-    return Report(
-        settings=plain,
-        result=result,
-        files=[place.record],
-        tables=[
-            Table(
-                f"A step, median of {result['rounds']}, seconds",
-                ("", *PARTS, "computing", "CPU", "peak GB", "kernels"),
-                tuple(rows),
-            )
-        ],
-        notes=[*_findings(result), *notes],
-        finished_before=place.finished,
-        machine=place.machine,
-    )
-
-
-def _misfits(loops: Mapping[str, Mapping[str, Any] | None]) -> list[tuple[str, str]]:
-    return [
-        (label, found["out_of_memory"])
-        for label, found in loops.items()
-        if found is not None and found["out_of_memory"] is not None
-    ]
-
-
-def _row(label: str, found: Mapping[str, Any]) -> tuple[str, ...]:
-    if found["out_of_memory"] is not None:
-        return (label, *[_NOTHING] * len(PARTS), "out of memory", *[_NOTHING] * 3)
-    seconds, peak = found["seconds"], found["peak_bytes"]
-    return (
-        label,
-        f"{found['data']:.3f}" if "data" in found else _NOTHING,
-        *(f"{found[name]:.3f}" for name in PARTS[1:]),
-        f"{seconds['median']:.3f} ({seconds['least']:.3f} to {seconds['most']:.3f})",
-        f"{found['cpu']:.3f}",
-        ", ".join(f"{bytes_ / _GB:.2f} {what}" for what, bytes_ in peak.items()),
-        _NOTHING if found["kernels"] is None else str(found["kernels"]),
-    )
-
-
-def _findings(result: Mapping[str, Any]) -> list[str]:
-    """What a person should know of it, in sentences."""
-    found = []
-    if result["ratio"] is not None:
-        pairs = result["ratio_of_pairs"]
-        found.append(
-            f"batched is {result['ratio']:.2f} times as fast ({pairs['least']:.2f} to "
-            f"{pairs['most']:.2f} in single pairs, {result['ratio_cpu']:.2f} in CPU time)"
-        )
-    rates, step = result["samples_per_second"], result["step"]
-    if step["out_of_memory"] is None:
-        found.append(
-            f"waiting for data: {step['data_share']:.1%} of a step; the loader gives "
-            f"{rates['loader']:.1f} samples/s, a step needs {rates['needed']:.1f}"
-        )
-    return found

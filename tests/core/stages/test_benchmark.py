@@ -278,7 +278,7 @@ def test_gates_are_measured_by_one_command_and_judged(imagine, tmp_path):
     verdicts = {row[-1] for row in report.tables[0].rows}
     assert verdicts <= {"reached, not asked", "not reached, not asked", "not measured"}
     assert report.result["as_promised"] is False
-    assert json.loads(report.files[0].read_text())["result"] == report.result
+    assert json.loads(report.files[-1].read_text())["result"] == report.result
 
 
 def test_more_views_than_the_student_can_tell_apart_are_refused_at_once():

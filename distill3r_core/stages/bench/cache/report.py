@@ -79,19 +79,15 @@ def report_of(place: Place, settings: Mapping[str, Any], result: Mapping[str, An
         )
         for name, ratio in result["ratios"].items()
     )
-    before = [f"measured before: {place.folder}"] if place.finished else []
-    return Report(
-        settings=settings,
-        result=result,
-        files=[place.folder / CHART, place.record],
+    return place.report(
+        settings,
+        result,
         tables=[Table("cache against the original's format", ("", "ratio", "bar", ""), rows)],
         notes=[
-            *before,
             "bytes, write, commit and memory: ours ÷ theirs; decode and loaders: theirs ÷ ours",
             "targets are made from RGB-D frames with noise, not a network's output",
         ],
-        finished_before=place.finished,
-        machine=place.machine,
+        files=[CHART],
     )
 
 
