@@ -1,16 +1,18 @@
 """The student's levers on a GPU, one by one: `python docs/benchmarks/gpu_levers.py OUT.json`.
 
 Preset `paper` at random weights, 378x518, bfloat16. Every variant changes one thing of the default
-path; medians over runs timed with CUDA events, variants in turns, so that they share the GPU's
-clocks. Beside them: where the time goes, the largest kernels, and what a training step takes.
+path; medians over runs, variants in turns, so that they share the GPU's clocks. Beside them: where
+the time goes, the largest kernels, and what a training step takes. With `--device cpu` (and a small
+preset) all of it is done in little, to see that it runs.
 """
 
+import argparse
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,20 +23,57 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import interpolate, relu_
 
 from distill3r_core.models import build_student, dune_encoder, precision
-from distill3r_core.models.compiled import compile_parts
 from distill3r_core.models.precision import lower_precision
 from distill3r_core.nn import dpt, maps
+from distill3r_core.profiling import peak_memory
 
-SIZE = (378, 518)
-RUNS = {2: 20, 12: 10, 32: 6, 128: 5}
-DEVICE = torch.device("cuda")
+WARMUPS = 2
 REFERENCE_CHUNK = 20  # of the published code
 Forward = Callable[[Tensor], Any]
 
 
-def student(*, lowered: bool = True) -> nn.Module:
+@dataclass(frozen=True)
+class Setup:
+    """How much is measured.
+
+    Args:
+        device: Where.
+        preset: Of the student.
+        size: Rows and columns of a view.
+        runs: Timed ones, by number of views.
+        middle: The number of views whose kernels and chunks of heads are looked at.
+        batch: Samples, views, rows and columns of a training step.
+    """
+
+    device: torch.device
+    preset: str
+    size: tuple[int, int]
+    runs: dict[int, int]
+    middle: int
+    batch: tuple[int, int, int, int]
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    def images(self, views: int) -> Tensor:
+        return torch.rand(1, views, 3, *self.size, device=self.device)
+
+    def wait(self) -> None:
+        if self.on_gpu:
+            torch.cuda.synchronize()
+
+
+def setup_of(device: str, preset: str) -> Setup:
+    if device == "cuda":
+        runs = {2: 20, 12: 10, 128: 5}
+        return Setup(torch.device(device), preset, (378, 518), runs, 12, (4, 20, 224, 518))
+    return Setup(torch.device(device), preset, (28, 42), {2: 1, 3: 1}, 3, (1, 2, 28, 42))
+
+
+def student(setup: Setup, *, lowered: bool = True) -> nn.Module:
     torch.manual_seed(0)
-    built = build_student("paper").eval().to(DEVICE)
+    built = build_student(setup.preset).eval().to(setup.device)
     return lower_precision(built) if lowered else built
 
 
@@ -50,11 +89,9 @@ class Autocast(nn.Module):
             return self.block(tokens)
 
 
-def student_on_timms_blocks() -> nn.Module:
-    torch.manual_seed(0)
-    built = build_student("paper").eval().to(DEVICE)
+def student_on_timms_blocks(setup: Setup) -> nn.Module:
     with mock.patch.object(precision, "_own_block", Autocast):
-        return lower_precision(built)
+        return student(setup)
 
 
 @contextmanager
@@ -104,12 +141,11 @@ def tf32() -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32 = False
 
 
-@contextmanager
-def nothing() -> Iterator[None]:
-    yield
-
-
-def event_seconds(work: Callable[[], Any]) -> float:
+def seconds_of(setup: Setup, work: Callable[[], Any]) -> float:
+    if not setup.on_gpu:
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     begin.record()
     work()
@@ -118,27 +154,26 @@ def event_seconds(work: Callable[[], Any]) -> float:
     return begin.elapsed_time(end) / 1e3
 
 
-def measure(variants: dict[str, tuple[Any, Forward]], views: int) -> dict[str, Any]:
+def measure(setup: Setup, variants: dict[str, tuple[Any, Forward]], views: int) -> dict[str, Any]:
     """Medians of all variants, which take turns."""
-    images = torch.rand(1, views, 3, *SIZE, device=DEVICE)
+    images = setup.images(views)
     times: dict[str, list[float]] = {name: [] for name in variants}
     peaks: dict[str, float] = {}
     failed: dict[str, str] = {}
-    for turn in range(2 + RUNS[views]):
+    for turn in range(WARMUPS + setup.runs[views]):
         for name, (around, forward) in variants.items():
             if name in failed:
                 continue
             try:
-                torch.cuda.reset_peak_memory_stats()
-                before = torch.cuda.memory_allocated()
-                with around(), torch.inference_mode():
-                    seconds = event_seconds(lambda forward=forward: forward(images))
+                before = torch.cuda.memory_allocated() if setup.on_gpu else 0
+                with peak_memory(setup.device) as peak, around(), torch.inference_mode():
+                    seconds = seconds_of(setup, lambda forward=forward: forward(images))
             except RuntimeError as error:
                 failed[name] = str(error).splitlines()[0][:200]
                 continue
-            if turn >= 2:
+            if turn >= WARMUPS:
                 times[name].append(seconds)
-                peaks[name] = (torch.cuda.max_memory_allocated() - before) / 1e9
+                peaks[name] = (peak.bytes - before) / 1e9
     return {
         name: {
             "median": statistics.median(found),
@@ -152,55 +187,54 @@ def measure(variants: dict[str, tuple[Any, Forward]], views: int) -> dict[str, A
     }
 
 
-def inference(counts: list[int]) -> dict[str, Any]:
-    own, plain, flash = student(), student(lowered=False), student()
-    plain.fusion.kernels = lambda device: nothing()
+def inference(setup: Setup) -> dict[str, Any]:
+    own, plain, flash = student(setup), student(setup, lowered=False), student(setup)
+    plain.fusion.kernels = lambda device: nullcontext()
     flash.fusion.kernels = lambda device: sdpa_kernel(SDPBackend.FLASH_ATTENTION)
 
     def reference(images: Tensor) -> Any:
-        with torch.autocast("cuda", torch.bfloat16):
+        with torch.autocast(setup.device.type, torch.bfloat16):
             return plain(images, reference=True, head_chunk=REFERENCE_CHUNK)
 
     variants: dict[str, tuple[Any, Forward]] = {
-        "reference": (nothing, reference),
-        "default": (nothing, own),
-        "flash attention": (nothing, flash),
+        "reference": (nullcontext, reference),
+        "default": (nullcontext, own),
+        "flash attention": (nullcontext, flash),
         "torch's upsampling": (without("upsample"), own),
         "convolution, then ReLU": (without("relu"), own),
         "last layer apart": (without("maps"), own),
         "no fused kernels": (without("upsample", "relu", "maps"), own),
         "cudnn.benchmark": (benchmark_mode, own),
         "tf32": (tf32, own),
-        "timm's blocks under autocast": (nothing, student_on_timms_blocks()),
+        "timm's blocks under autocast": (nullcontext, student_on_timms_blocks(setup)),
         "matrices of the table anew": (resizing_anew, own),
-        "global head only": (nothing, lambda images: own(images, head="global")),
-        "maps to the host": (nothing, lambda images: own(images, host=True)),
+        "global head only": (nullcontext, lambda images: own(images, head="global")),
+        "maps to the host": (nullcontext, lambda images: own(images, host=True)),
     }
-    for chunk in (2, 5, 10, 16):  # of 12 views
+    for chunk in (2, 5, 10, 16):  # of the middle number of views
         variants[f"head chunk {chunk}"] = (
-            nothing,
+            nullcontext,
             lambda images, chunk=chunk: own(images, head_chunk=chunk),
         )
     found = {}
-    for views in counts:
-        chosen = {k: v for k, v in variants.items() if views == 12 or "chunk" not in k}
-        found[views] = measure(chosen, views)
+    for views in setup.runs:
+        chosen = {k: v for k, v in variants.items() if views == setup.middle or "chunk" not in k}
+        found[views] = measure(setup, chosen, views)
         _print(f"N = {views}", found[views])
     return found
 
 
-def parts(views: int) -> dict[str, float]:
-    """Seconds of encoder, fusion and heads, and the largest kernels."""
-    own = student()
-    images = torch.rand(1, views, 3, *SIZE, device=DEVICE)
+def parts(setup: Setup, views: int) -> dict[str, float]:
+    """Seconds of encoder, fusion and heads."""
+    own, images = student(setup), setup.images(views)
     spent: dict[str, list[float]] = {}
 
     def timed(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
-            torch.cuda.synchronize()
+            setup.wait()
             begin = time.perf_counter()
             found = call(*args, **kwargs)
-            torch.cuda.synchronize()
+            setup.wait()
             spent.setdefault(name, []).append(time.perf_counter() - begin)
             return found
 
@@ -220,17 +254,19 @@ def parts(views: int) -> dict[str, float]:
     return {name: sum(values) for name, values in spent.items()}
 
 
-def kernels(work: Callable[[], Any], top: int = 22) -> list[tuple[str, float, int]]:
-    """The kernels that take most of the GPU's time: name, milliseconds, calls."""
+def kernels(setup: Setup, work: Callable[[], Any], top: int = 22) -> list[tuple[str, float, int]]:
+    """The kernels that take most of the device's time: name, milliseconds, calls."""
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as seen:
+    gpu = [ProfilerActivity.CUDA] if setup.on_gpu else []
+    with profile(activities=[*gpu, ProfilerActivity.CPU]) as seen:
         work()
-        torch.cuda.synchronize()
+        setup.wait()
+    spent = "self_device_time_total" if setup.on_gpu else "self_cpu_time_total"
     rows = [
-        (row.key[:90], row.self_device_time_total / 1e3, row.count)
+        (row.key[:90], getattr(row, spent) / 1e3, row.count)
         for row in seen.key_averages()
-        if row.self_device_time_total > 0 and "cuda" in str(row.device_type).lower()
+        if getattr(row, spent) > 0 and setup.device.type in str(row.device_type).lower()
     ]
     rows.sort(key=lambda row: -row[1])
     total = sum(row[1] for row in rows)
@@ -240,69 +276,38 @@ def kernels(work: Callable[[], Any], top: int = 22) -> list[tuple[str, float, in
     return rows[:top]
 
 
-def compiled(counts: list[int]) -> dict[str, Any]:
-    """torch.compile of encoder and heads: seconds to compile, then per forward."""
-    own = student()
-    images = torch.rand(1, counts[0], 3, *SIZE, device=DEVICE)
-    begin = time.perf_counter()
-    reason = compile_parts(own, images)
-    found: dict[str, Any] = {"compile_seconds": time.perf_counter() - begin, "reason": reason}
-    for views in counts:
-        found[str(views)] = measure({"compiled": (nothing, own)}, views)["compiled"]
-    print("compiled:", found)
-    return found
-
-
-def graphed(views: int) -> dict[str, Any]:
-    """The default path replayed from a CUDA graph."""
-    own = student()
-    images = torch.rand(1, views, 3, *SIZE, device=DEVICE)
-    numbers = torch.arange(views, device=DEVICE)[None]
-    with torch.inference_mode():
-        side = torch.cuda.Stream()
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                own(images, view_numbers=numbers)
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            own(images, view_numbers=numbers)
-        times = [event_seconds(graph.replay) for _ in range(12)][2:]
-    return {"median": statistics.median(times), "min": min(times), "max": max(times)}
-
-
-def training() -> dict[str, Any]:
-    """A step of B = 4, N = 20 at 224x518, by parts, with and without recomputation."""
+def training(setup: Setup) -> dict[str, Any]:
+    """A step, by parts, with and without recomputation."""
     from distill3r_core.losses import DistillationLoss
     from distill3r_core.training.settings import OptimSettings
     from distill3r_core.training.step import build_optimizer
     from distill3r_core.types import TeacherTargets
 
-    samples, views, size = 4, 20, (224, 518)
+    (samples, views, *size), device = setup.batch, setup.device
     torch.manual_seed(0)
-    net = build_student("paper").train().to(DEVICE)
+    net = build_student(setup.preset).train().to(device)
     optimizer = build_optimizer(net, OptimSettings())
     loss = DistillationLoss()
-    images = torch.rand(samples, views, 3, *size, device=DEVICE)
+    images = torch.rand(samples, views, 3, *size, device=device)
     shape = (samples, views, *size)
-    identity = torch.eye(3, 4, device=DEVICE).expand(samples, views, 3, 4).contiguous()
+    identity = torch.eye(3, 4, device=device).expand(samples, views, 3, 4).contiguous()
     targets = TeacherTargets(
-        points_local=torch.rand(*shape, 3, device=DEVICE) + 1,
-        confidence_local=torch.rand(*shape, device=DEVICE) + 1,
-        confidence_global=torch.rand(*shape, device=DEVICE) + 1,
-        valid_mask=torch.rand(*shape, device=DEVICE) > 0.1,
+        points_local=torch.rand(*shape, 3, device=device) + 1,
+        confidence_local=torch.rand(*shape, device=device) + 1,
+        confidence_global=torch.rand(*shape, device=device) + 1,
+        valid_mask=torch.rand(*shape, device=device) > 0.1,
         global_from_local=identity,
     )
     numbers = torch.arange(views)[None].expand(samples, views)
 
     def step(recompute: str, chunk: int | None) -> dict[str, float]:
         def now() -> float:
-            torch.cuda.synchronize()
+            setup.wait()
             return time.perf_counter()
 
         optimizer.zero_grad(set_to_none=True)
         times = [now()]
-        with torch.autocast("cuda", torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16):
             maps = net(images, view_numbers=numbers, head_chunk=chunk, recompute=recompute)
         times.append(now())
         total = loss(maps, targets).total
@@ -328,18 +333,19 @@ def training() -> dict[str, Any]:
     ):
         torch.backends.cudnn.benchmark = fast
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
         try:
-            steps = [step(recompute, chunk) for _ in range(6)][2:]
+            with peak_memory(device) as peak:
+                steps = [step(recompute, chunk) for _ in range(6)][2:]
         except torch.OutOfMemoryError as error:
             found[name] = {"failed": str(error)[:150]}
             continue
         found[name] = {key: statistics.median(s[key] for s in steps) for key in steps[0]}
-        found[name]["peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
-        found[name]["reserved_gb"] = torch.cuda.max_memory_reserved() / 1e9
+        found[name]["peak_gb"] = peak.bytes / 1e9
+        if setup.on_gpu:
+            found[name]["reserved_gb"] = torch.cuda.max_memory_reserved() / 1e9
         print(name, {key: round(value, 4) for key, value in found[name].items()}, flush=True)
     torch.backends.cudnn.benchmark = False
-    found["kernels"] = kernels(lambda: step("none", 20), top=30)
+    found["kernels"] = kernels(setup, lambda: step("none", 20), top=30)
     return found
 
 
@@ -355,15 +361,15 @@ def _print(title: str, rows: dict[str, Any]) -> None:
             )
 
 
-def main(target: Path, wanted: set[str]) -> None:
-    found: dict[str, Any] = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__}
+def main(target: Path, wanted: set[str], setup: Setup) -> None:
+    name = torch.cuda.get_device_name() if setup.on_gpu else "cpu"
+    found: dict[str, Any] = {"device": name, "preset": setup.preset, "torch": torch.__version__}
+    many = max(setup.runs)
     sections: dict[str, Callable[[], Any]] = {
-        "parts": lambda: {views: parts(views) for views in (12, 128)},
-        "inference": lambda: inference([2, 12, 128]),
-        "kernels": lambda: kernels(_default_forward(12)),
-        "graphed": lambda: {2: graphed(2), 12: graphed(12)},
-        "training": training,
-        "compiled": lambda: compiled([12, 2, 128]),
+        "parts": lambda: {views: parts(setup, views) for views in (setup.middle, many)},
+        "inference": lambda: inference(setup),
+        "kernels": lambda: kernels(setup, _default_forward(setup)),
+        "training": lambda: training(setup),
     }
     for name, section in sections.items():
         if wanted and name not in wanted:
@@ -371,7 +377,7 @@ def main(target: Path, wanted: set[str]) -> None:
         print(f"== {name}", flush=True)
         try:
             found[name] = section()
-            if name in ("parts", "graphed"):
+            if name == "parts":
                 print(found[name], flush=True)
         except (RuntimeError, TypeError, AttributeError, ValueError) as error:
             found[name] = {"failed": repr(error)[:500]}
@@ -380,9 +386,8 @@ def main(target: Path, wanted: set[str]) -> None:
         target.write_text(json.dumps(found, indent=1, default=str))
 
 
-def _default_forward(views: int) -> Callable[[], Any]:
-    own = student()
-    images = torch.rand(1, views, 3, *SIZE, device=DEVICE)
+def _default_forward(setup: Setup) -> Callable[[], Any]:
+    own, images = student(setup), setup.images(setup.middle)
 
     def run() -> Any:
         with torch.inference_mode():
@@ -393,4 +398,10 @@ def _default_forward(views: int) -> Callable[[], Any]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), set(sys.argv[2:]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("target", type=Path, help="JSON that is written")
+    parser.add_argument("sections", nargs="*", help="parts, inference, ...; all without")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--preset", default="paper")
+    given = parser.parse_args()
+    main(given.target, set(given.sections), setup_of(given.device, given.preset))
