@@ -173,7 +173,9 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, cli_inprocess, how, status
     index = (out / ".frames.jsonl").read_text().splitlines()
     made = {json.loads(line)["key"] for line in index if line.endswith("}")}
     assert 4 <= len(made) < 30
-    times = {path: path.stat().st_mtime_ns for path in (out / "images").rglob("*.png")}
+    # A kill may leave a picture half written, under a name of its own.
+    whole = [path for path in (out / "images").rglob("*.png") if ".partial" not in path.name]
+    times = {path: path.stat().st_mtime_ns for path in whole}
     found, printed, _ = cli_inprocess("manifest", *arguments, "--json", cwd=tmp_path)
     assert found == 0
     assert json.loads(printed)["result"]["images"] == 30
@@ -202,3 +204,15 @@ def test_a_large_tree_is_listed_cut_and_made_again_quickly(tmp_path, cli_inproce
     start_ = time.monotonic()
     assert cli_inprocess("manifest", "tree", cwd=tmp_path)[0] == 5
     assert time.monotonic() - start_ < 0.01 * 30 * scenes  # nothing was decoded again
+
+
+def test_a_folder_that_is_not_there_comes_before_a_manifest_that_is_in_the_way(
+    cli_inprocess, tmp_path
+) -> None:
+    photos(tmp_path / "photos", 3)
+    assert cli_inprocess("manifest", "photos", cwd=tmp_path)[0] == 0
+    status, _, err = cli_inprocess("manifest", "photos", "nowhere", "--views", "2", cwd=tmp_path)
+    assert status == 3
+    assert f"no such folder: {tmp_path / 'nowhere'}" in err
+    status, _, err = cli_inprocess("manifest", "photos", "--views", "2", cwd=tmp_path)
+    assert status == 2

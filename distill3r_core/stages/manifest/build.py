@@ -113,6 +113,9 @@ def build_manifest(
         RequestError: The output cannot be written, or a root is of the wrong kind.
         DiskFullError: There is no room for the frames.
     """
+    for root in settings.roots:  # what is not there comes before what is in the way
+        if not _place(root).exists():
+            raise InputMissingError(f"no such folder: {_place(root)}")
     path = settings.output / record.MANIFEST
     identity, stamp = _identity(settings), stamp_of(path)
     before = record.read_before(settings.output, identity, overwrite=overwrite)
