@@ -14,7 +14,7 @@ from typing import Any
 
 from distill3r_core import config, paths
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.errors import ConflictError
+from distill3r_core.errors import ConflictError, Distill3rError
 from distill3r_core.files import write_text
 from distill3r_core.training import board, checkpoints, faults, metrics
 from distill3r_core.training.distributed import World
@@ -101,6 +101,8 @@ def open_run(
 ) -> Iterator[RunFolder]:
     """The folder of a run, made, locked and ready to be written to; or one that is finished.
 
+    Where the run fails before its first step is done, what it has written goes again.
+
     Args:
         settings: Of the run.
         identity: All that changes its result.
@@ -117,6 +119,7 @@ def open_run(
     if folder.finished:
         yield folder
         return
+    made = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
     with _locked(path):
         if overwrite and not resume:
@@ -124,7 +127,15 @@ def open_run(
         if read_record(path) is None or resume:
             folder.record(finished=False)
         checkpoints.remove_leftovers(path)
-        yield folder
+        try:
+            yield folder
+        except Distill3rError:
+            if not _has_worth(path):
+                _clear(path)
+                (path / _LOCK).unlink()
+                if made:
+                    path.rmdir()
+            raise
 
 
 def check_run(
@@ -214,6 +225,12 @@ def _locked(path: Path) -> Iterator[None]:
                 hint="wait for it, or choose another folder with -o",
             ) from error
         yield
+
+
+def _has_worth(path: Path) -> bool:
+    """Whether a run has left what somebody could go on with, or look into."""
+    kept = any((path / name).exists() for name in (checkpoints.FOLDER, faults.FOLDER))
+    return kept or any(metrics.read_metrics(path / metrics.FILE))
 
 
 def _clear(path: Path) -> None:

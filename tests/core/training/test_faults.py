@@ -109,6 +109,42 @@ def test_one_sample_that_does_not_fit_is_an_error_with_a_way_out(
     with pytest.raises(OutOfMemoryError) as caught:
         train(settings_for(cache, tmp_path / "run"))
     assert "--recompute all" in str(caught.value.hint)
+    assert not (tmp_path / "run").exists()  # it holds nothing that was worth the time
+
+
+def test_a_run_that_fails_after_a_checkpoint_stays(
+    make_cache: MakeCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, steps = make_cache(tmp_path / "cache"), []
+
+    def full(maps: Any, images: torch.Tensor) -> Any:
+        steps.append(images.shape)
+        if images.shape[-1] == 42 and len(steps) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return maps
+
+    patched_forward(monkeypatch, full)
+    with pytest.raises(OutOfMemoryError):
+        train(settings_for(cache, tmp_path / "run", "checkpoint.every_steps=1"))
+    assert (tmp_path / "run" / "checkpoints").is_dir()
+    assert (tmp_path / "run" / "log.txt").is_file()
+
+
+def test_a_failed_start_leaves_what_others_have_put_into_the_folder(
+    make_cache: MakeCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(maps: Any, images: torch.Tensor) -> Any:
+        if images.shape[-1] == 42:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return maps
+
+    cache, run = make_cache(tmp_path / "cache"), tmp_path / "run"
+    run.mkdir()
+    (run / "notes.md").write_text("mine")
+    patched_forward(monkeypatch, full)
+    with pytest.raises(OutOfMemoryError):
+        train(settings_for(cache, run), overwrite=True)
+    assert [path.name for path in run.iterdir()] == ["notes.md"]
 
 
 def test_a_step_that_is_not_finite_is_named_skipped_and_can_be_replayed(
