@@ -19,6 +19,8 @@ _KINDS = {
     bool: "true or false",
     str: "text",
     Path: "a path",
+    dict: "a mapping",
+    list: "a list",
 }
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 # What a value is found to be, by the beginning of pydantic's name for it; else it is of the wrong
@@ -153,13 +155,12 @@ def wanted_of(annotation: Any) -> str:
         number = "one value or more" if parts[-1] is ... else f"{len(parts)} values"
         return f"{number}, each {wanted_of(parts[0])}"
     if dataclasses.is_dataclass(base):
-        names = [field.name for field in dataclasses.fields(base)]
-        return f"a mapping with {', '.join(names[:-1])} or {names[-1]}"
+        return f"a mapping with {listed([field.name for field in dataclasses.fields(base)])}"
     step = next((limit.multiple_of for limit in limits if hasattr(limit, "multiple_of")), None)
     if step is not None:
         return f"a multiple of {step}"
     bounds = {name: getattr(one, name) for one in limits for name in _BOUNDS if hasattr(one, name)}
-    return f"{_KINDS.get(base, 'a mapping')} {_range(bounds)}".strip()
+    return f"{_KINDS.get(origin or base, '')} {_range(bounds)}".strip()
 
 
 def _message(place: _Place, whole: Any, detail: "ErrorDetails") -> str:
@@ -179,8 +180,16 @@ def _message(place: _Place, whole: Any, detail: "ErrorDetails") -> str:
         # Whatever else a union takes, a word was meant for a name.
         return f"{shown(given)} is unknown: {wanted_of(takes)}{_nearest(given, choices)}"
     if kind == "multiple_of":
-        return no_multiple(whole, detail.get("ctx", {})["multiple_of"])
+        size = whole if _is_size(whole) else given
+        return no_multiple(size, detail.get("ctx", {})["multiple_of"])
     return fault_of(detail, wanted=wanted_of(takes))
+
+
+def _is_size(value: Any) -> bool:
+    """Whether all of a value's sides are known; text has been read by now."""
+    if isinstance(value, list | tuple):
+        return all(isinstance(side, int) for side in value)
+    return isinstance(value, str)
 
 
 def _nearest_setting(place: _Place) -> str:
@@ -235,14 +244,15 @@ def _choices(annotation: Any) -> list[str]:
 
 
 def _element(annotation: Any, index: int) -> Any:
-    """What may stand at one place of a tuple."""
+    """What may stand at one place of a tuple, a list or a mapping."""
     base, _ = _split(annotation)
     if _is_union(base):
-        return next(
-            (_element(part, index) for part in get_args(base) if part is not types.NoneType), base
-        )
+        holders = [part for part in get_args(base) if get_origin(_split(part)[0]) is not Literal]
+        return _element(next(part for part in holders if part is not types.NoneType), index)
     parts = get_args(base)
-    return parts[0] if not parts or parts[-1] is ... else parts[index]
+    if get_origin(base) is not tuple:
+        return parts[-1] if parts else Any
+    return parts[0] if parts[-1] is ... else parts[min(index, len(parts) - 1)]
 
 
 def _is_union(annotation: Any) -> bool:

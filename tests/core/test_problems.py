@@ -43,6 +43,9 @@ class Every:
     side: Side = 14
     size: Annotated[tuple[Side, Side] | None, BeforeValidator(config.read_size)] = None
     formats: Annotated[tuple[Literal["ply", "glb"], ...], Field(min_length=1)] = ("ply",)
+    either: Literal["auto"] | tuple[int, int] = "auto"
+    numbers: list[int] = field(default_factory=list)
+    table: dict[int, float] = field(default_factory=dict)
     free: dict[str, Any] = field(default_factory=dict)
     even: Annotated[str, config.reads(_even)] = "ab"
     inner: Inner = Inner()
@@ -89,6 +92,16 @@ class Every:
             [14, 14, 14],
             "[14, 14, 14] has too many values; it takes 2 values, each a multiple of 14",
         ),
+        ("size", [99, "a"], "99 is no multiple of 14; the nearest is 98"),
+        ("either", [1, "b"], "[1, 'b'] is not auto or 2 values, each a whole number"),
+        (
+            "either",
+            "aut",
+            "'aut' is unknown: auto or 2 values, each a whole number; did you mean 'auto'?",
+        ),
+        ("numbers", [1, 2, "c"], "'c' is not a whole number"),
+        ("numbers", 3, "3 is not a list"),
+        ("table", {7: "d"}, "'d' is not a number"),
         ("size", "foo", "cannot read the size 'foo' (rows x columns: 378x518)"),
         ("formats", ["plx"], "'plx' is unknown: ply or glb; did you mean 'ply'?"),
         ("formats", [], "[] has too few values; it takes one value or more, each ply or glb"),
