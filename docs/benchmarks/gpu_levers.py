@@ -25,6 +25,7 @@ from torch.nn.functional import interpolate, relu_
 from distill3r_core.models import build_student, dune_encoder, precision
 from distill3r_core.models.precision import lower_precision
 from distill3r_core.nn import dpt, maps
+from distill3r_core.nn.fused import maps_of, upsample
 from distill3r_core.profiling import peak_memory
 
 WARMUPS = 2
@@ -104,16 +105,22 @@ def resizing_anew() -> Iterator[None]:
 def without(*names: str) -> Callable[[], Any]:
     """A context in which some of the fused kernels give way to torch's own."""
     plain = {
-        "upsample": (dpt, "upsample", _torchs_upsampling),
-        "relu": (dpt, "convolve_relu", lambda x, layer: relu_(layer(x))),
-        "maps": (maps, "is_fused", lambda x: False),
+        "upsample": [
+            (dpt, "upsample", _torchs_upsampling),
+            (dpt, "convolve_upsample", lambda x, conv, size: _torchs_upsampling(conv(x), size)),
+        ],
+        "late bias": [(dpt, "convolve_upsample", lambda x, conv, size: upsample(conv(x), size))],
+        "relu": [(dpt, "convolve_relu", lambda x, layer: relu_(layer(x)))],
+        "late relu": [(maps, "maps_of", _relu_then_maps)],
+        "maps": [(maps, "is_fused", lambda x: False)],
     }
 
     @contextmanager
     def around() -> Iterator[None]:
         with ExitStack() as stack:
             for name in names:
-                stack.enter_context(mock.patch.object(*plain[name]))
+                for replacement in plain[name]:
+                    stack.enter_context(mock.patch.object(*replacement))
             yield
 
     return around
@@ -121,6 +128,13 @@ def without(*names: str) -> Callable[[], Any]:
 
 def _torchs_upsampling(x: Tensor, size: tuple[int, int]) -> Tensor:
     return interpolate(x, size, mode="bilinear", align_corners=True)
+
+
+def _relu_then_maps(features: Tensor, before: Tensor, out: nn.Conv2d) -> Any:
+    """Bias and ReLU in a pass of their own before the last kernel, which then adds nothing."""
+    from distill3r_core.nn.fused_kernels import add_relu
+
+    return maps_of(add_relu(features, before), torch.zeros_like(before), out)
 
 
 @contextmanager
@@ -203,6 +217,8 @@ def inference(setup: Setup) -> dict[str, Any]:
         "torch's upsampling": (without("upsample"), own),
         "convolution, then ReLU": (without("relu"), own),
         "last layer apart": (without("maps"), own),
+        "bias before the last upsampling": (without("late bias"), own),
+        "last ReLU apart": (without("late relu"), own),
         "no fused kernels": (without("upsample", "relu", "maps"), own),
         "cudnn.benchmark": (benchmark_mode, own),
         "tf32": (tf32, own),
