@@ -11,13 +11,13 @@ from trimesh.path.entities import Line
 
 from distill3r_core.files import replacing
 from distill3r_core.io.cameras import Camera
+from distill3r_core.io.frusta import FRUSTUM_EDGES, frustum, frustum_length
 from distill3r_core.io.nerfstudio import OPENGL_FROM_OPENCV
 from distill3r_core.io.ply import Cloud
 
 # glTF's world has y up: ours, half a turn about x.
 Y_UP_FROM_WORLD = np.diag([1.0, -1.0, -1.0, 1.0])
 CAMERA_COLOR = (255, 140, 0, 255)
-FRUSTUM_EDGES = ((0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (2, 3), (3, 4), (4, 1))
 
 
 def write_glb(
@@ -41,7 +41,7 @@ def write_glb(
     length = frustum_length(cameras, cloud)
     for camera in cameras:
         pose = Y_UP_FROM_WORLD @ camera.world_from_cam
-        corners = frustum(camera, length) @ pose[:3, :3].T + pose[:3, 3]
+        corners = frustum(camera, length) @ Y_UP_FROM_WORLD[:3, :3]
         scene.add_geometry(
             _lines(corners), node_name=f"frustum {camera.name}", geom_name=f"frustum {camera.name}"
         )
@@ -57,19 +57,3 @@ def write_glb(
 def _lines(corners: Float[np.ndarray, "5 3"]) -> Path3D:
     strokes = [Line(list(edge)) for edge in FRUSTUM_EDGES]
     return Path3D(strokes, corners, colors=[CAMERA_COLOR] * len(strokes))
-
-
-def frustum(camera: Camera, length: float) -> Float[np.ndarray, "5 3"]:
-    """The center and the corners of the picture at a distance, in the camera's frame."""
-    height, width = camera.size
-    corners = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1]], np.float64)
-    rays = corners @ np.linalg.inv(camera.intrinsics).T
-    return np.concatenate([np.zeros((1, 3)), length * rays])
-
-
-def frustum_length(cameras: Sequence[Camera], cloud: Cloud) -> float:
-    """How deep a frustum is drawn: a small part of what there is to see."""
-    centers = np.stack([camera.world_from_cam[:3, 3] for camera in cameras])
-    seen = cloud.points if len(cloud) else centers
-    spread = np.linalg.norm(np.percentile(seen, 90, axis=0) - np.percentile(seen, 10, axis=0))
-    return float(max(0.04 * spread, 1e-6))

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from distill3r_core.files import write_text
 from distill3r_core.io.cameras import Camera
-from distill3r_core.io.glb import FRUSTUM_EDGES, frustum, frustum_length
+from distill3r_core.io.frusta import FRUSTUM_EDGES, frustum, frustum_length
 from distill3r_core.io.ply import Cloud
 
 _TILT = 20.0  # degrees from above, where the page opens
@@ -74,11 +74,8 @@ def _facts(
     cloud: Cloud, cameras: Sequence[Camera], title: str, about: Mapping[str, str]
 ) -> dict[str, Any]:
     length = frustum_length(cameras, cloud)
-    lines = []
-    for camera in cameras:
-        pose = camera.world_from_cam
-        corners = frustum(camera, length) @ pose[:3, :3].T + pose[:3, 3]
-        lines.append(corners[np.array(FRUSTUM_EDGES)].reshape(-1))
+    edges = np.array(FRUSTUM_EDGES)
+    lines = [frustum(camera, length)[edges].reshape(-1) for camera in cameras]
     middle, extent = _extent(cloud, cameras)
     turned = cameras[0].world_from_cam[:3, :3] @ Rotation.from_euler(
         "x", -_TILT, degrees=True

@@ -23,7 +23,7 @@ from distill3r_core.errors import (
     RequestError,
 )
 from distill3r_core.io.cameras import Camera, read_cameras
-from distill3r_core.io.glb import frustum_length
+from distill3r_core.io.frusta import frustum_length
 from distill3r_core.io.page import spacing_of
 from distill3r_core.io.ply import Cloud, read_ply
 from distill3r_core.report import Report
