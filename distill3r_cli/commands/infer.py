@@ -40,13 +40,14 @@ def infer(
     ] = None,
     ply: Annotated[bool, typer.Option("--ply", help="A point cloud as PLY; the default.")] = False,
     format: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--format",
             metavar="LIST",
+            show_default="ply; with --head local: depth",
             help="Formats, with commas: ply, glb, colmap, nerfstudio, npz, depth, html.",
         ),
-    ] = "ply",
+    ] = None,
     output: options.OutputOpt = None,
     size: Annotated[
         str | None,
@@ -77,6 +78,15 @@ def infer(
             help="Every folder, or each in it, is a scene.",
         ),
     ] = False,
+    head: Annotated[
+        str,
+        typer.Option(
+            metavar="both|global|local",
+            rich_help_panel=_CLOUD,
+            help="Heads that run. global: poses by PnP (extra colmap), cloud of global points; "
+            "local: depth and focal length of each view, no poses, no cloud.",
+        ),
+    ] = "both",
     conf: Annotated[
         float,
         typer.Option(
@@ -100,21 +110,32 @@ def infer(
         int, typer.Option(rich_help_panel=_CLOUD, help="Keep at most so many points.")
     ] = 1_000_000,
     cloud: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="aligned|global",
+            show_default="aligned; with --head global: global",
             rich_help_panel=_CLOUD,
             help="Local points carried by each view's similarity, or points of the global maps.",
         ),
-    ] = "aligned",
+    ] = None,
     poses: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="similarity|pnp",
+            show_default="similarity; with --head global: pnp",
             rich_help_panel=_CLOUD,
             help="Cameras from that similarity, or from PnP with RANSAC (extra colmap).",
         ),
-    ] = "similarity",
+    ] = None,
+    pnp: Annotated[
+        bool,
+        typer.Option(
+            " /--no-pnp",
+            show_default=False,
+            rich_help_panel=_CLOUD,
+            help="Leave PnP out, which runs beside the similarity to tell how they agree.",
+        ),
+    ] = True,
     scale_from: Annotated[
         str | None,
         typer.Option(

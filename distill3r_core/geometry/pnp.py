@@ -33,6 +33,16 @@ def require_pnp() -> None:
         )
 
 
+def prepare() -> None:
+    """Load the library before threads use it: only the main one can undo what it does to signals.
+
+    Raises:
+        ExtraMissingError: It is not installed.
+    """
+    require_pnp()
+    _pycolmap()
+
+
 def _pycolmap() -> ModuleType:
     """The library, without what it does to the process: its log takes SIGTERM, with a dump."""
     first = "pycolmap" not in sys.modules

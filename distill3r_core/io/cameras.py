@@ -9,74 +9,97 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from distill3r_core.errors import FailedError
+from distill3r_core.errors import FailedError, InputMissingError
 from distill3r_core.files import write_text
 
 FRAME = "OpenCV axes (x right, y down, z forward) of the first view's camera"
-_KEYS = ("name", "size", "intrinsics", "world_from_cam")
+_POSE = "world_from_cam"
+_KEYS = ("name", "size", "intrinsics", _POSE)
 
 
 @dataclass(frozen=True)
-class Camera:
-    """A pinhole camera without distortion, of one upright full-size picture.
+class Pinhole:
+    """A pinhole camera without distortion, of one upright full-size picture, wherever it stood.
 
     Args:
         name: Of the view; unique in a reconstruction, fit for a file's name.
         size: Rows and columns of the picture.
         intrinsics: In its pixels, centres at +0.5.
-        world_from_cam: Pose; OpenCV axes.
         facts: More to say of it in files: where the focal length comes from, confidence.
     """
 
     name: str
     size: tuple[int, int]
     intrinsics: Float[np.ndarray, "3 3"]
-    world_from_cam: Float[np.ndarray, "4 4"]
     facts: Mapping[str, Any]
 
+    def at(self, world_from_cam: Float[np.ndarray, "4 4"]) -> "Camera":
+        """The same at a place."""
+        return Camera(self.name, self.size, self.intrinsics, self.facts, world_from_cam)
 
-def write_cameras(path: Path, cameras: Sequence[Camera], *, about: Mapping[str, Any]) -> None:
+
+@dataclass(frozen=True)
+class Camera(Pinhole):
+    """A pinhole camera whose pose is known.
+
+    Args:
+        world_from_cam: Pose; OpenCV axes.
+    """
+
+    world_from_cam: Float[np.ndarray, "4 4"]
+
+
+def write_cameras(path: Path, cameras: Sequence[Pinhole], *, about: Mapping[str, Any]) -> None:
     """Write cameras as JSON.
 
     Args:
         path: Of the file.
-        cameras: In the order of the views.
+        cameras: In the order of the views. A pose is written where it is known.
         about: Put before them: frame, unit, where the scale comes from.
     """
-    listed = [
-        {
-            "name": camera.name,
-            "size": list(camera.size),
-            "intrinsics": camera.intrinsics.tolist(),
-            "world_from_cam": camera.world_from_cam.tolist(),
-            **camera.facts,
-        }
-        for camera in cameras
-    ]
     facts = {
         **about,
         "size": "rows, columns",
         "intrinsics": "pixels of the upright full-size picture, centers at +0.5",
-        "world_from_cam": "4x4, camera to world",
     }
+    if any(isinstance(camera, Camera) for camera in cameras):
+        facts[_POSE] = "4x4, camera to world"
+    listed = [_as_plain(camera) for camera in cameras]
     text = json.dumps({"about": facts, "cameras": listed}, indent=2, ensure_ascii=False)
     write_text(path, text + "\n")
+
+
+def _as_plain(camera: Pinhole) -> dict[str, Any]:
+    pose = {_POSE: camera.world_from_cam.tolist()} if isinstance(camera, Camera) else {}
+    return {
+        "name": camera.name,
+        "size": list(camera.size),
+        "intrinsics": camera.intrinsics.tolist(),
+        **pose,
+        **camera.facts,
+    }
 
 
 def read_cameras(path: Path) -> tuple[list[Camera], dict[str, Any]]:
     """The cameras of a file and what is said about them all.
 
     Raises:
+        InputMissingError: The file is of views whose poses are not known.
         FailedError: The file is not one that `write_cameras` wrote.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+        if "poses" in data["about"] and not any(_POSE in entry for entry in data["cameras"]):
+            raise InputMissingError(
+                f"{path} has no poses: {data['about']['poses']}",
+                hint="distill3r infer INPUT, without --head local, finds them",
+            )
         cameras = [
             Camera(
                 name=entry["name"],
                 size=(int(entry["size"][0]), int(entry["size"][1])),
                 intrinsics=np.array(entry["intrinsics"], np.float64),
-                world_from_cam=np.array(entry["world_from_cam"], np.float64),
+                world_from_cam=np.array(entry[_POSE], np.float64),
                 facts={key: value for key, value in entry.items() if key not in _KEYS},
             )
             for entry in data["cameras"]

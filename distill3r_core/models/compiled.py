@@ -6,13 +6,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from distill3r_core.models.student import Student
+from distill3r_core.models.student import HeadName, Student
 
 
 def compile_parts(
     student: Student,
     images: Tensor | Sequence[Tensor],
     *,
+    head: HeadName = "both",
     head_chunk: int | None = None,
     backend: str = "inductor",
 ) -> str | None:
@@ -23,6 +24,7 @@ def compile_parts(
     Args:
         student: Changed in place; keeps its names and weights. For inference only.
         images: As many and of the sizes that are to come, as for the student; run once.
+        head: Which heads will be run.
         head_chunk: Views that will go through a head at once: each number is compiled for.
         backend: Of torch.compile.
 
@@ -33,7 +35,7 @@ def compile_parts(
         part.compile(backend=backend)
     try:
         with torch.inference_mode():
-            student(images, head_chunk=head_chunk, host=head_chunk is not None)
+            student(images, head=head, head_chunk=head_chunk, host=head_chunk is not None)
     except (RuntimeError, OSError, ImportError) as error:
         # Compilers fail in many ways; all of theirs are runtime errors. Copies share the weights
         # and forget that they were compiled.

@@ -55,7 +55,7 @@ def view(
         until: Ends the serving; None: only an interruption does.
 
     Raises:
-        InputMissingError: The folder has no cloud.
+        InputMissingError: The folder has no cloud, or no poses.
         FailedError: The result is not finished, or its record cannot be read.
         ExtraMissingError: viser is not installed.
         ConfigError: There is no such port.
@@ -147,6 +147,8 @@ def _open(folder: Path) -> _Result:
 def _read(result: _Result) -> tuple[Cloud, list[Camera]]:
     cloud, cameras = result.find("scene.ply"), result.find("cameras.json")
     if cloud is None:
+        if cameras is not None:
+            read_cameras(cameras)  # says so where there are no poses, and a cloud cannot be
         raise InputMissingError(
             f"{result.folder} has no scene.ply", hint="distill3r infer INPUT --ply writes one"
         )

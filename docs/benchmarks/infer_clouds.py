@@ -25,8 +25,9 @@ from distill3r_core.io.sources import Source
 from distill3r_core.models import Student, load_student
 from distill3r_core.stages.infer.forward import predict
 from distill3r_core.stages.infer.pictures import LoadedView, load_views
+from distill3r_core.stages.infer.pinholes import full_pixels
 from distill3r_core.stages.infer.reconstruction import Cleaning, Reconstruction
-from distill3r_core.stages.infer.solve import full_pixels, solve
+from distill3r_core.stages.infer.solve import solve
 from distill3r_core.stages.student_file import fit_of
 
 WINDOWS = ((8, 2), (8, 5), (20, 1))  # views, frames from one to the next
@@ -58,7 +59,7 @@ def distances(
 ) -> dict[str, float]:
     """Centimetres from a cleaned cloud to the sensor's points."""
     cleaned = scene.clean(cleaning)
-    rows, columns = scene.views[0].maps.confidence_global.shape
+    rows, columns = scene.views[0].in_world.confidence.shape
     flat = cleaned.view * rows * columns + cleaned.pixel @ np.array([columns, 1])
     counted = valid[flat]
     ours = torch.from_numpy(cleaned.cloud.points[counted].astype(np.float64))

@@ -146,6 +146,46 @@ def test_every_option_that_shapes_a_result_works_with_names_of_any_letters(cli_i
     assert np.linalg.norm(centers[1] - centers[0]) == pytest.approx(2.5, rel=1e-5)
 
 
+def test_the_local_head_alone_gives_depth_and_says_that_it_knows_no_poses(cli_inprocess, project):
+    photos = make_photos(project / "photos", "a.png", "b.png")
+    made = (photos, "--head", "local", "-o", "out")
+    status, out, err = run_infer(cli_inprocess, *made, cwd=project, json_too=False)
+    assert status == 0, err
+    assert "none (--head local)" in out and "heads 2/2 maps" in err
+    assert {path.name for path in (project / "out").iterdir()} == {
+        "depth", "cameras.json", "preview.png", "run.json",
+    }  # fmt: skip
+    result = run_infer(cli_inprocess, *made, cwd=project)[1]["result"]
+    assert result["head"] == "local" and "points" not in result and "agreement" not in result
+    status, _, err = cli_inprocess("view", "out", cwd=project)
+    assert status == 3 and "has no poses" in err and "local head" in err
+
+
+def test_the_global_head_alone_makes_every_file_with_poses_by_pnp(cli_inprocess, project):
+    pytest.importorskip("pycolmap")
+    photos = make_photos(project / "photos", "a.png", "b.png")
+    every = "ply,glb,colmap,nerfstudio,npz,depth,html"
+    made = (photos, "--head", "global", "--format", every, "-o", "out")
+    status, out, err = run_infer(cli_inprocess, *made, cwd=project, json_too=False)
+    assert status == 0, err
+    assert "global points" in out and "they are PnP's" in out and "heads 2/2 maps" in err
+    with np.load(project / "out/predictions.npz") as npz:
+        assert {key.split("/")[1] for key in npz.files if key.startswith("000/")} == {
+            "image", "points_global", "confidence_global", "depth", "intrinsics", "world_from_cam",
+        }  # fmt: skip
+        assert "points_local" in json.loads(str(npz["about"]))["left_out"]
+    record = json.loads((project / "out/run.json").read_text())
+    assert (
+        record["identity"]["settings"]["cloud"] == "global" and record["result"]["poses"] == "pnp"
+    )
+
+
+def test_a_scene_can_be_made_without_pnp_beside_it(cli_inprocess, project):
+    photos = make_photos(project / "photos", "a.png")
+    _, out, _ = run_infer(cli_inprocess, photos, "--no-pnp", cwd=project, json_too=False)
+    assert "not run (--no-pnp)" in out
+
+
 @pytest.mark.parametrize(
     ("formats", "says"),
     [

@@ -7,29 +7,29 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
-from jaxtyping import Float
 
 from distill3r_core.errors import RequestError
-from distill3r_core.geometry.cameras import place_intrinsics
 from distill3r_core.io.cameras import FRAME, write_cameras
 from distill3r_core.io.colmap import Observations, write_colmap
 from distill3r_core.io.glb import write_glb
-from distill3r_core.io.images import write_picture
 from distill3r_core.io.maps import write_depth_maps, write_predictions
 from distill3r_core.io.nerfstudio import write_transforms
 from distill3r_core.io.page import write_page
 from distill3r_core.io.ply import write_ply
-from distill3r_core.io.previews import colorize, compose, limits
-from distill3r_core.io.sources import evenly
 from distill3r_core.io.upright import write_upright
 from distill3r_core.stages.infer.pictures import full_pictures
+from distill3r_core.stages.infer.pinholes import full_pixels, map_intrinsics
+from distill3r_core.stages.infer.preview import Shown, spread, write_preview
 from distill3r_core.stages.infer.reconstruction import CleanCloud, Reconstruction, SolvedView
-from distill3r_core.stages.infer.solve import full_pixels
 
 Format = Literal["ply", "glb", "colmap", "nerfstudio", "npz", "depth", "html"]
 
-_PREVIEW_ROWS = 6
+_LOCAL = (
+    "in the view's own frame and the student's own unit; world = world_from_local @ [x, y, z, 1]"
+)
+_NO_LOCAL = (
+    "points_local, confidence_local, points_aligned, world_from_local: the local head was not run"
+)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ def export(
         on_format(name)
     path = folder / "cameras.json"
     write_cameras(path, scene.cameras, about=job.about)
-    return [*files, path, _preview(job)]
+    shown = [Shown(v.loaded, v.depth, scene.map_of(v).confidence) for v in spread(scene.views)]
+    return [*files, path, write_preview(folder, shown)]
 
 
 def _ply(job: Export) -> list[Path]:
@@ -150,36 +151,42 @@ def _nerfstudio(job: Export) -> list[Path]:
 
 def _npz(job: Export) -> list[Path]:
     path = job.folder / "predictions.npz"
-    views = [
-        {
-            "image": view.loaded.fitted.image,
-            "points_global": view.maps.points_global,
-            "points_aligned": view.points_aligned,
-            "points_local": view.maps.points_local,
-            "confidence_global": view.maps.confidence_global,
-            "confidence_local": view.maps.confidence_local,
-            "depth": view.depth,
-            "intrinsics": map_intrinsics(view),
-            "world_from_cam": view.camera.world_from_cam,
-            "world_from_local": view.world_from_local,
-        }
-        for view in job.scene.views
-    ]
+    about = job.about | {"depth": "z of points_local in the world's unit", "points_local": _LOCAL}
+    if any(view.local is None for view in job.scene.views):
+        about = job.about | {"depth": "z of points_global in the camera", "left_out": _NO_LOCAL}
     names = [camera.name for camera in job.scene.cameras]
-    about = job.about | {
-        "points_local": "in the view's own frame and the student's own unit; world = "
-        "world_from_local @ [x, y, z, 1]",
-        "depth": "z of points_local in the world's unit",
-    }
-    write_predictions(path, views, names, about=about)
+    write_predictions(path, [_arrays(view) for view in job.scene.views], names, about=about)
     return [path]
+
+
+def _arrays(view: SolvedView) -> dict[str, np.ndarray]:
+    """What the NPZ has of a view."""
+    arrays = {
+        "image": view.loaded.fitted.image,
+        "points_global": view.in_world.points,
+        "confidence_global": view.in_world.confidence,
+        "depth": view.depth,
+        "intrinsics": map_intrinsics(view.camera, view.loaded.fitted.placement),
+        "world_from_cam": view.camera.world_from_cam,
+    }
+    if view.local is not None:
+        arrays |= {
+            "points_aligned": view.local.in_world.points,
+            "points_local": view.local.seen.points,
+            "confidence_local": view.local.seen.confidence,
+            "world_from_local": view.local.world_from_local,
+        }
+    return arrays
 
 
 def _depth(job: Export) -> list[Path]:
     return write_depth_maps(
         job.folder / "depth",
         {view.camera.name: view.depth for view in job.scene.views},
-        {view.camera.name: map_intrinsics(view) for view in job.scene.views},
+        {
+            view.camera.name: map_intrinsics(view.camera, view.loaded.fitted.placement)
+            for view in job.scene.views
+        },
         about=job.about,
     )
 
@@ -195,12 +202,6 @@ def _html(job: Export) -> list[Path]:
         about=job.about,
     )
     return [path]
-
-
-def map_intrinsics(view: SolvedView) -> Float[np.ndarray, "3 3"]:
-    """K in pixels of a view's maps; a squashed picture has two focal lengths."""
-    full = torch.from_numpy(view.camera.intrinsics)
-    return place_intrinsics(full, view.loaded.fitted.placement).numpy()
 
 
 def _observations(job: Export) -> Observations:
@@ -220,36 +221,6 @@ def _observations(job: Export) -> Observations:
         # A point behind its camera has no projection; COLMAP writes -1 for an unknown error.
         error[mine] = np.where(np.isfinite(off) & (local[:, 2] > 0), off, -1.0)
     return Observations(cleaned.view, pixels, error)
-
-
-def _preview(job: Export) -> Path:
-    """Photo, depth and confidence of a few views, spread over all."""
-    views = [job.scene.views[index] for index in evenly(len(job.scene.views), _PREVIEW_ROWS)]
-    confidences = [np.log(job.scene.confidence_of(view)) for view in views]
-    span = limits(np.concatenate([confidence.ravel() for confidence in confidences]))
-    rows = [
-        [
-            view.loaded.fitted.image,
-            colorize(view.depth, table="depth"),
-            colorize(confidence, table="confidence", span=span),
-        ]
-        for view, confidence in zip(views, confidences, strict=True)
-    ]
-    picture = compose(
-        rows,
-        headings=("photo", "depth (near is bright)", "confidence"),
-        captions=[view.camera.name for view in views],
-        aspects=[_aspect(view) for view in views],
-    )
-    path = job.folder / "preview.png"
-    write_picture(path, picture)
-    return path
-
-
-def _aspect(view: SolvedView) -> float:
-    """Width over height of what the student saw, before it was squashed."""
-    left, top, right, bottom = view.loaded.fitted.placement.box
-    return (right - left) / (bottom - top)
 
 
 WRITERS: Mapping[str, Callable[[Export], list[Path]]] = {

@@ -13,21 +13,21 @@ from distill3r_core.errors import OutOfMemoryError, RequestError
 from distill3r_core.machine_memory import available_memory
 from distill3r_core.models.chunks import head_chunk_of
 from distill3r_core.models.memory import estimate_bytes
-from distill3r_core.models.student import Student
+from distill3r_core.models.student import HeadName, Student
 from distill3r_core.nn.block import Block
 from distill3r_core.nn.told import Stretch, Told
 from distill3r_core.nn.view_codes import TABLE_ROWS
 from distill3r_core.profiling import OutOfRoom, memory_limits, peak_memory, stopwatch
 from distill3r_core.report import Progress, Silent
+from distill3r_core.stages.infer.maps import Maps, ViewMap
 from distill3r_core.stages.infer.pictures import LoadedView
-from distill3r_core.stages.infer.reconstruction import Maps
 from distill3r_core.types import PointMaps
 
 _GIB = 2**30
-# Bytes for every pixel of every view: the maps 32, the picture 3, the cleaning 80 (130 with a voxel
-# size, of which this does not know); measured with 20 views of 224x518. Writing took less, but for
-# COLMAP's 450 a point, of which there are a million by default.
-_AFTERWARDS = 115
+# Bytes for every pixel of every view: a head's map, the picture (3) with the cleaning (80; 130 with
+# a voxel size, of which this does not know); measured with 20 views of 224x518. Writing took less,
+# but for COLMAP's 450 a point, of which there are a million by default.
+_MAP, _AFTERWARDS = 16, 83
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,18 @@ class Plan:
 
 
 def predict(
-    student: Student, views: Sequence[LoadedView], *, progress: Progress | None = None
+    student: Student,
+    views: Sequence[LoadedView],
+    *,
+    head: HeadName = "both",
+    progress: Progress | None = None,
 ) -> Forward:
     """Point maps of all views, in chunks that are expected to fit; smaller ones if they do not.
 
     Args:
         student: In evaluation mode, on its device.
         views: In order; the first is the anchor. Sizes may differ.
+        head: Which heads are run.
         progress: Told of the plan, the pass, and of every smaller chunk that was needed.
 
     Raises:
@@ -81,7 +86,7 @@ def predict(
     progress = progress or Silent()
     device = student.mean.device
     sizes = [view.fitted.placement.size for view in views]
-    plan = plan_pass(student, views)
+    plan = plan_pass(student, views, head=head)
     progress.note(plan.text)
     images = [
         torch.from_numpy(np.ascontiguousarray(view.fitted.image)).movedim(-1, 0) / 255
@@ -89,11 +94,12 @@ def predict(
     ]
     chunk = plan.head_chunk
     while True:
-        done = _attempt(student, images, chunk, plan, _Stretches(progress, student, len(views)))
+        told = _Stretches(progress, student, len(views), _heads(head))
+        done = _attempt(student, images, chunk, plan, head, told)
         if done is not None:
             return done
         if chunk == 1:
-            raise _ran_out(student, sizes)
+            raise _ran_out(student, sizes, head)
         chunk //= 2
         progress.note(f"out of memory: trying again with {chunk} views at once in the heads")
         if device.type == "cuda":
@@ -107,6 +113,7 @@ class _Stretches:
     progress: Progress
     student: Student
     views: int
+    heads: int
     _now: Stretch | None = None
 
     def __call__(self, stretch: Stretch, count: int) -> None:
@@ -116,7 +123,7 @@ class _Stretches:
             total, unit = {
                 "encoder": (self.views, "views"),
                 "fusion": (blocks, "blocks"),
-                "heads": (2 * self.views, "maps"),
+                "heads": (self.heads * self.views, "maps"),
             }[stretch]
             self.progress.begin(stretch, total=total, unit=unit)
         if count:
@@ -124,7 +131,12 @@ class _Stretches:
 
 
 def _attempt(
-    student: Student, images: Sequence[Tensor], chunk: int, plan: Plan, told: Told
+    student: Student,
+    images: Sequence[Tensor],
+    chunk: int,
+    plan: Plan,
+    head: HeadName,
+    told: Told,
 ) -> Forward | None:
     """The pass; None where it does not fit. What it had taken by then is free on return."""
     device = student.mean.device
@@ -135,14 +147,14 @@ def _attempt(
             stopwatch(device) as watch,
             torch.inference_mode(),
         ):
-            found = student(images, head_chunk=chunk, host=True, told=told)
+            found = student(images, head=head, head_chunk=chunk, host=True, told=told)
     except OutOfRoom:
         return None
-    maps = tuple(_as_maps(view) for view in found)
+    maps = tuple(_as_maps(view, head) for view in found)
     return Forward(maps, watch.seconds, plan.bytes, peak.bytes, chunk)
 
 
-def plan_pass(student: Student, views: Sequence[LoadedView]) -> Plan:
+def plan_pass(student: Student, views: Sequence[LoadedView], *, head: HeadName = "both") -> Plan:
     """The largest chunk that fits by the estimate.
 
     Raises:
@@ -153,17 +165,17 @@ def plan_pass(student: Student, views: Sequence[LoadedView]) -> Plan:
     """
     require_codes(len(views))
     sizes = [view.fitted.placement.size for view in views]
-    _require_room_afterwards(sizes)
+    _require_room_afterwards(sizes, _heads(head))
     device = student.mean.device
     largest = max(sizes, key=math.prod)
     chunk = head_chunk_of(student.spec, largest, device, views=len(sizes))
     free = free_memory(device)
-    needed = _needed(student, sizes, chunk)
+    needed = _needed(student, sizes, chunk, head)
     while needed > free and chunk > 1:
         chunk //= 2
-        needed = _needed(student, sizes, chunk)
+        needed = _needed(student, sizes, chunk, head)
     if needed > free and device.type != "cuda":
-        raise _does_not_fit(student, sizes, needed)
+        raise _does_not_fit(student, sizes, needed, head)
     height, width = largest
     text = (
         f"plan: {len(sizes)} views of {height}x{width}, about {needed / _GIB:.2f} GiB of "
@@ -185,24 +197,29 @@ def require_codes(views: int) -> None:
         )
 
 
-def _needed(student: Student, sizes: Sequence[tuple[int, int]], chunk: int) -> int:
+def _heads(head: HeadName) -> int:
+    return 2 if head == "both" else 1
+
+
+def _needed(student: Student, sizes: Sequence[tuple[int, int]], chunk: int, head: HeadName) -> int:
     """Bytes of the device that a pass takes beyond the weights."""
     device = student.mean.device
     block = student.fusion.blocks[0]
     assert isinstance(block, Block)
     dtype = block.attn.qkv.weight.dtype  # what `lower_precision` lowers
-    estimate = estimate_bytes(student.spec, sizes, device=device, dtype=dtype, head_chunk=chunk)
+    estimate = estimate_bytes(
+        student.spec, sizes, device=device, dtype=dtype, head_chunk=chunk, heads=_heads(head)
+    )
     # On a GPU pictures come in and maps go out a few at a time.
     return estimate.total if device.type != "cuda" else estimate.tokens + estimate.working
 
 
-def _require_room_afterwards(sizes: Sequence[tuple[int, int]]) -> None:
+def _require_room_afterwards(sizes: Sequence[tuple[int, int]], heads: int) -> None:
     """Refuse what would end after the pass, when the maps are cleaned and written."""
     free = available_memory()
-    if sum(math.prod(size) for size in sizes) * _AFTERWARDS > free:
-        fitting = sum(
-            total * _AFTERWARDS <= free for total in accumulate(math.prod(size) for size in sizes)
-        )
+    totals = list(accumulate(math.prod(size) * (_AFTERWARDS + heads * _MAP) for size in sizes))
+    if totals[-1] > free:
+        fitting = sum(total <= free for total in totals)
         raise OutOfMemoryError(
             f"the maps of {len(sizes)} views, and cleaning them, need more than the "
             f"{free / _GIB:.2f} GiB of memory that are free on this machine",
@@ -211,12 +228,14 @@ def _require_room_afterwards(sizes: Sequence[tuple[int, int]]) -> None:
 
 
 def _does_not_fit(
-    student: Student, sizes: Sequence[tuple[int, int]], needed: int
+    student: Student, sizes: Sequence[tuple[int, int]], needed: int, head: HeadName
 ) -> OutOfMemoryError:
     device = student.mean.device
     free = free_memory(device)
     counts = range(len(sizes) - 1, 0, -1)
-    fitting = next((count for count in counts if _needed(student, sizes[:count], 1) < free), 0)
+    fitting = next(
+        (count for count in counts if _needed(student, sizes[:count], 1, head) < free), 0
+    )
     more = f" (--max-views {fitting} would fit)" if fitting else ""
     return OutOfMemoryError(
         f"{_counted(len(sizes))} would take about {needed / _GIB:.2f} GiB; "
@@ -225,13 +244,16 @@ def _does_not_fit(
     )
 
 
-def _ran_out(student: Student, sizes: Sequence[tuple[int, int]]) -> OutOfMemoryError:
+def _ran_out(
+    student: Student, sizes: Sequence[tuple[int, int]], head: HeadName
+) -> OutOfMemoryError:
     """Of a pass that was expected to fit: what it was expected to take helps no further."""
     device = student.mean.device
+    needed = _needed(student, sizes, 1, head)
     half = f"--max-views {len(sizes) // 2}" if len(sizes) > 1 else "--size"
     return OutOfMemoryError(
         f"memory ran out on {device} in a pass over {_counted(len(sizes))}, one at once in the "
-        f"heads, for which about {_needed(student, sizes, 1) / _GIB:.2f} GiB were expected to do",
+        f"heads, for which about {needed / _GIB:.2f} GiB were expected to do",
         hint=f"other programs or a limit of this process may take the rest; try {half}",
     )
 
@@ -248,11 +270,8 @@ def free_memory(device: torch.device) -> int:
     return available_memory()
 
 
-def _as_maps(view: PointMaps) -> Maps:
+def _as_maps(view: PointMaps, head: HeadName) -> Maps:
     """Of one view, without the batch axis."""
-    return Maps(
-        view.points_global[0].numpy(),
-        view.points_local[0].numpy(),
-        view.confidence_global[0].numpy(),
-        view.confidence_local[0].numpy(),
-    )
+    in_world = ViewMap(view.points_global[0].numpy(), view.confidence_global[0].numpy())
+    local = ViewMap(view.points_local[0].numpy(), view.confidence_local[0].numpy())
+    return Maps(in_world if head != "local" else None, local if head != "global" else None)

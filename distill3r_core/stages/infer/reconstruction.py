@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,9 +12,10 @@ from jaxtyping import Bool, Float, Int64
 from distill3r_core.geometry import cleaning
 from distill3r_core.io.cameras import Camera
 from distill3r_core.io.ply import Cloud
+from distill3r_core.stages.infer.heads import CloudSource
+from distill3r_core.stages.infer.maps import ViewMap
 from distill3r_core.stages.infer.pictures import LoadedView
-
-CloudSource = Literal["global", "aligned"]
+from distill3r_core.stages.infer.unit import Scale
 
 # A view that keeps less than this share of what all views keep on average is called low.
 LOW_SHARE = 0.5
@@ -41,13 +41,28 @@ class Cleaning:
 
 
 @dataclass(frozen=True)
-class Maps:
-    """What a student says about one view; a transposed picture's maps are turned back."""
+class CarriedMap:
+    """The local head's map of a view, and where it lies in the world.
 
-    points_global: Float[np.ndarray, "H W 3"]
-    points_local: Float[np.ndarray, "H W 3"]
-    confidence_global: Float[np.ndarray, "H W"]
-    confidence_local: Float[np.ndarray, "H W"]
+    Args:
+        seen: As predicted, in the view's own frame and unit.
+        world_from_local: The similarity `[sR | t]` that carries its points into the world.
+    """
+
+    seen: ViewMap
+    world_from_local: Float[np.ndarray, "3 4"]
+
+    @property
+    def in_world(self) -> ViewMap:
+        """The map, carried into the world."""
+        linear, shift = np.split(self.world_from_local.astype(np.float32), [3], axis=1)
+        return ViewMap(self.seen.points @ linear.T + shift[:, 0], self.seen.confidence)
+
+    @property
+    def depth(self) -> Float[np.ndarray, "H W"]:
+        """z of the local points in the world's unit."""
+        scale = np.cbrt(np.linalg.det(self.world_from_local[:, :3]))
+        return (scale * self.seen.points[..., 2]).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -56,56 +71,30 @@ class SolvedView:
 
     Args:
         loaded: The picture.
-        maps: `points_global` in the world frame and unit, `points_local` as predicted.
+        in_world: The global head's map, in the world frame and unit.
+        local: The local head's; None: that head was not run.
         camera: Of the full-size picture, in the world frame and unit.
-        world_from_local: The similarity `[sR | t]` that carries the local points into the world.
         agreement: Of the closed-form pose with PnP: degrees, and the distance of the two camera
-            centers as a share of the view's median depth. None where PnP was not run.
+            centers as a share of the view's median depth. None where there are not both.
     """
 
     loaded: LoadedView
-    maps: Maps
+    in_world: ViewMap
+    local: CarriedMap | None
     camera: Camera
-    world_from_local: Float[np.ndarray, "3 4"]
     agreement: tuple[float, float] | None = None
 
     @property
-    def points_aligned(self) -> Float[np.ndarray, "H W 3"]:
-        """The local points, carried into the world by the view's similarity."""
-        linear = self.world_from_local[:, :3].astype(np.float32)
-        return self.maps.points_local @ linear.T + self.world_from_local[:, 3].astype(np.float32)
-
-    @property
     def depth(self) -> Float[np.ndarray, "H W"]:
-        """z of the local points in the world's unit.
+        """z in the world's unit.
 
-        In the view's camera, as far as that is the similarity's; PnP's lies elsewhere.
+        By the local head, as far as it was run: in the view's camera as far as that is the
+        similarity's; PnP's lies elsewhere. Else of the global points in the camera.
         """
-        scale = np.cbrt(np.linalg.det(self.world_from_local[:, :3]))
-        return (scale * self.maps.points_local[..., 2]).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Scale:
-    """What a length of 1 means.
-
-    Args:
-        unit: "m", or "relative": lengths compare with each other only.
-        source: Where the unit comes from, in words.
-        residual: Root mean square error, in metres, of the known distances.
-    """
-
-    unit: Literal["relative", "m"] = "relative"
-    source: str = "lengths compare with each other only"
-    residual: float | None = None
-
-    def as_plain(self) -> dict[str, str]:
-        """For the head of a file."""
-        facts = {"scale": "relative" if self.unit == "relative" else "metric (metres)"}
-        facts["scale_source"] = self.source
-        if self.residual is not None:
-            facts["scale_residual"] = f"{self.residual:.6g} m"
-        return facts
+        if self.local is not None:
+            return self.local.depth
+        pose = self.camera.world_from_cam
+        return ((self.in_world.points - pose[:3, 3]) @ pose[:3, 2]).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -146,7 +135,8 @@ class Reconstruction:
         views: In order; the first one's pose is the identity.
         scale: What a length of 1 means.
         cloud_from: Which points make the cloud: the local ones carried by each view's similarity,
-            which lie nearer to the truth on real frames (docs/benchmarks.md), or the global map's.
+            which lie nearer to the truth on real frames (docs/benchmarks.md), or the global map's,
+            which there are where the local head was not run.
         facts: About the model, for the headers of files.
     """
 
@@ -155,10 +145,12 @@ class Reconstruction:
     cloud_from: CloudSource = "aligned"
     facts: tuple[str, ...] = ()
 
-    def confidence_of(self, view: SolvedView) -> Float[np.ndarray, "H W"]:
-        """The confidence of the points that make the cloud."""
-        maps = view.maps
-        return maps.confidence_local if self.cloud_from == "aligned" else maps.confidence_global
+    def map_of(self, view: SolvedView) -> ViewMap:
+        """The points that a view adds to the cloud."""
+        if self.cloud_from == "global":
+            return view.in_world
+        assert view.local is not None, "only local points can be carried"
+        return view.local.in_world
 
     @property
     def cameras(self) -> list[Camera]:
@@ -238,18 +230,17 @@ def _clean(scene: Reconstruction, settings: Cleaning) -> CleanCloud:
 
 def _kept(scene: Reconstruction, chosen: Int64[np.ndarray, "_"]) -> tuple[float, ...]:
     """The share of every view's points that is among the chosen ones."""
-    totals = [view.maps.confidence_global.size for view in scene.views]
+    totals = [view.in_world.confidence.size for view in scene.views]
     counts = np.bincount(_places(scene, chosen)[0], minlength=len(totals))
     return tuple(float(count / total) for count, total in zip(counts, totals, strict=True))
 
 
 def _flat(scene: Reconstruction) -> tuple[np.ndarray, np.ndarray]:
     """Points and confidence of all views, one after the other."""
-    aligned = scene.cloud_from == "aligned"
-    points = [view.points_aligned if aligned else view.maps.points_global for view in scene.views]
+    maps = [scene.map_of(view) for view in scene.views]
     return (
-        np.concatenate([part.reshape(-1, 3) for part in points]),
-        np.concatenate([scene.confidence_of(view).reshape(-1) for view in scene.views]),
+        np.concatenate([seen.points.reshape(-1, 3) for seen in maps]),
+        np.concatenate([seen.confidence.reshape(-1) for seen in maps]),
     )
 
 
@@ -257,7 +248,7 @@ def _places(
     scene: Reconstruction, chosen: Int64[np.ndarray, "K"]
 ) -> tuple[Int64[np.ndarray, "K"], Int64[np.ndarray, "K 2"]]:
     """The view of each point of the flat lists, and its row and column there."""
-    sizes = [view.maps.confidence_global.shape for view in scene.views]
+    sizes = [view.in_world.confidence.shape for view in scene.views]
     starts = np.cumsum([0, *(height * width for height, width in sizes)])
     view = np.searchsorted(starts, chosen, side="right") - 1
     widths = np.array([width for _, width in sizes])[view]
@@ -272,12 +263,13 @@ def _smooth(solved: SolvedView, tolerance: float) -> Bool[np.ndarray, "M"]:
 def _scaled_view(view: SolvedView, factor: float) -> SolvedView:
     pose = view.camera.world_from_cam.copy()
     pose[:3, 3] *= factor
-    maps = dataclasses.replace(
-        view.maps, points_global=(factor * view.maps.points_global).astype(np.float32)
-    )
+    points = (factor * view.in_world.points).astype(np.float32)
+    local = view.local
+    if local is not None:
+        local = dataclasses.replace(local, world_from_local=factor * local.world_from_local)
     return dataclasses.replace(
         view,
-        maps=maps,
+        in_world=dataclasses.replace(view.in_world, points=points),
+        local=local,
         camera=dataclasses.replace(view.camera, world_from_cam=pose),
-        world_from_local=factor * view.world_from_local,
     )

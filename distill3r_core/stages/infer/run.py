@@ -18,7 +18,6 @@ from distill3r_core.errors import (
     OutOfMemoryError,
     RequestError,
 )
-from distill3r_core.geometry.pnp import require_pnp
 from distill3r_core.io.fit import Fit
 from distill3r_core.io.sources import (
     Source,
@@ -28,13 +27,23 @@ from distill3r_core.io.sources import (
     spelled,
 )
 from distill3r_core.models.compiled import compile_parts
+from distill3r_core.models.student import HeadName
 from distill3r_core.profiling import stopwatch
 from distill3r_core.report import Failure, Progress, Report, Silent
 from distill3r_core.stages.infer.exports import export
 from distill3r_core.stages.infer.forward import Plan, plan_pass, require_codes
-from distill3r_core.stages.infer.pictures import LoadedView, load_views
+from distill3r_core.stages.infer.heads import (
+    Placing,
+    placing,
+    require_formats,
+    require_world,
+)
+from distill3r_core.stages.infer.local_views import LocalViews
+from distill3r_core.stages.infer.pictures import Loaded, LoadedView, load_views
 from distill3r_core.stages.infer.reconstruct import reconstruct_views
-from distill3r_core.stages.infer.report import SceneOutcome, scene_report, scenes_report
+from distill3r_core.stages.infer.reconstruction import Reconstruction
+from distill3r_core.stages.infer.record import SceneOutcome, Written, record_of
+from distill3r_core.stages.infer.report import scene_report, scenes_report
 from distill3r_core.stages.infer.scale import KnownPositions, check_known, read_known
 from distill3r_core.stages.infer.settings import InferSettings
 from distill3r_core.stages.outputs import claim, read_record, write_record
@@ -54,6 +63,31 @@ class _Scene:
     output: Path | None
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """What is asked for, looked up: the same for every scene.
+
+    Args:
+        settings: As given.
+        file: The student.
+        plan: How views come into one world; None where they do not.
+        known: What makes lengths metric.
+        overwrite: Replace another result in the folder that was named.
+    """
+
+    settings: InferSettings
+    file: StudentFile
+    plan: Placing | None
+    known: KnownPositions | None
+    overwrite: bool
+
+    @property
+    def fit(self) -> Fit:
+        """How pictures become the student's input."""
+        fit, size = self.file.fit, self.settings.size
+        return fit if size is None else replace(fit, size=size, resized=None, by_shape=False)
+
+
 def infer(
     settings: InferSettings, *, overwrite: bool = False, progress: Progress | None = None
 ) -> Report:
@@ -69,22 +103,25 @@ def infer(
         ExtraMissingError: An input or a setting needs a package that is not installed.
         NothingUsableError: Not one picture of all scenes could be used.
         ConflictError: `settings.output` holds something else, or two scenes have one name in it.
+        RequestError: The heads that are to run do not give what is asked for.
         OutOfMemoryError: The views do not fit, in the smallest chunks.
     """
     progress = progress or Silent()
-    if settings.poses == "pnp":
-        require_pnp()
+    plan = placing(settings.head, settings.cloud, settings.poses, pnp=settings.pnp)
+    require_world(settings.head, settings.scale_from)
+    require_formats(settings.head, settings.formats)
     known = None if settings.scale_from is None else read_known(settings.scale_from)
     scenes = _scenes(settings, progress)
     for scene in scenes:
         require_extras(scene.sources)
     device = profiling.pick_device(settings.device)
     file = open_student(settings.model, device, settings.precision)
+    wanted = _Wanted(settings, file, plan, known, overwrite)
     outcomes: list[SceneOutcome] = []
     failed: list[Failure] = []
     for scene in scenes:
         try:
-            outcomes.append(_infer_scene(scene, settings, file, known, overwrite, progress))
+            outcomes.append(_infer_scene(scene, wanted, progress))
         except _OF_ONE_SCENE as error:
             # A folder that is taken is not the scene's fault.
             if not settings.each or isinstance(error, ConflictError):
@@ -141,63 +178,74 @@ def _name(inputs: Sequence[str], sources: Sequence[Source]) -> str:
     return spelled(Path(named))
 
 
-def _infer_scene(
-    scene: _Scene,
-    settings: InferSettings,
-    file: StudentFile,
-    known: KnownPositions | None,
-    overwrite: bool,
-    progress: Progress,
-) -> SceneOutcome:
-    fit = file.fit
-    if settings.size is not None:
-        fit = replace(fit, size=settings.size, resized=None, by_shape=False)
-    if settings.max_views is None:
-        require_codes(sum(source.kind == "picture" for source in scene.sources))
-    loaded = load_views(
-        scene.sources, fit, fps=settings.fps, max_views=settings.max_views, progress=progress
-    )
+def _infer_scene(scene: _Scene, wanted: _Wanted, progress: Progress) -> SceneOutcome:
+    settings, file = wanted.settings, wanted.file
+    loaded = _load(scene, wanted, progress)
     failed = [*scene.left_out, *loaded.failed]
-    if not loaded.views:
-        raise NothingUsableError(_nothing(scene, failed))
     # What cannot be done is said before a folder is taken.
-    if known is not None:
-        check_known(known, loaded.views)
-    plan = plan_pass(file.student, loaded.views)
-    identity = _identity(loaded.views, settings, file, fit, known)
+    if wanted.known is not None:
+        check_known(wanted.known, loaded.views)
+    plan = plan_pass(file.student, loaded.views, head=settings.head)
+    identity = _identity(loaded.views, wanted)
     claimed = claim(
         paths.RESULTS / "infer" / f"{scene.name}-{file.label}",
         chosen=scene.output,
         identity=identity,
-        overwrite=overwrite,
+        overwrite=wanted.overwrite,
     )
     folder = claimed.folder
     if claimed.finished:
         return SceneOutcome(folder, read_record(folder), tuple(failed), finished_before=True)
     if settings.compile:
-        _compile(file, loaded.views, plan, progress)
+        _compile(file, loaded.views, plan, settings.head, progress)
     with stopwatch(file.device) as watch, _room_of_the_machine(scene.name):
         outcome = reconstruct_views(
             loaded.views,
             file.student,
-            cloud=settings.cloud,
-            poses=settings.poses,
-            known=known,
+            head=settings.head,
+            plan=wanted.plan,
+            known=wanted.known,
             seed=settings.seed,
             progress=progress,
         )
-        progress.begin("write", total=len(settings.formats), unit="formats")
-        cleaned = outcome.scene.clean(settings.cleaning)
-        files = export(
-            outcome.scene, cleaned, folder, settings.formats,
-            title=scene.name, on_format=lambda name: progress.advance(format=name),
-        )  # fmt: skip
-    done = SceneOutcome.of(
-        folder, outcome, cleaned, files, [*failed, *outcome.failed],
-        name=scene.name, file=file, seconds=watch.seconds,
+        written = _write(outcome.scene, folder, scene.name, settings, progress)
+    record = record_of(
+        folder, outcome, written, name=scene.name, file=file, head=settings.head,
+        plan=wanted.plan, seconds=watch.seconds,
     )  # fmt: skip
-    write_record(folder, identity=identity, **done.record)
-    return done
+    write_record(folder, identity=identity, **record)
+    return SceneOutcome(folder, record, (*failed, *outcome.failed), notes=outcome.notes)
+
+
+def _load(scene: _Scene, wanted: _Wanted, progress: Progress) -> Loaded:
+    settings = wanted.settings
+    if settings.max_views is None:
+        require_codes(sum(source.kind == "picture" for source in scene.sources))
+    loaded = load_views(
+        scene.sources, wanted.fit, fps=settings.fps, max_views=settings.max_views, progress=progress
+    )
+    if not loaded.views:
+        raise NothingUsableError(_nothing(scene, [*scene.left_out, *loaded.failed]))
+    return loaded
+
+
+def _write(
+    scene: Reconstruction | LocalViews,
+    folder: Path,
+    title: str,
+    settings: InferSettings,
+    progress: Progress,
+) -> Written:
+    progress.begin("write", total=len(settings.formats), unit="formats")
+
+    def told(name: str) -> None:
+        progress.advance(format=name)
+
+    if isinstance(scene, LocalViews):
+        return Written(scene.save(folder, settings.formats, on_format=told), None)
+    cleaned = scene.clean(settings.cleaning)
+    files = export(scene, cleaned, folder, settings.formats, title=title, on_format=told)
+    return Written(files, cleaned)
 
 
 @contextmanager
@@ -219,15 +267,18 @@ def _room_of_the_machine(scene: str) -> Iterator[None]:
 
 
 def _compile(
-    file: StudentFile, views: Sequence[LoadedView], plan: Plan, progress: Progress
+    file: StudentFile,
+    views: Sequence[LoadedView],
+    plan: Plan,
+    head: HeadName,
+    progress: Progress,
 ) -> None:
     """Compile the student for a scene's pictures; where that fails it runs as it is."""
     progress.begin("compile", total=1, unit="student")
     sizes = [view.fitted.placement.size for view in views]
     with stopwatch(file.device) as watch:
-        reason = compile_parts(
-            file.student, [torch.zeros(3, *size) for size in sizes], head_chunk=plan.head_chunk
-        )
+        images = [torch.zeros(3, *size) for size in sizes]
+        reason = compile_parts(file.student, images, head=head, head_chunk=plan.head_chunk)
     progress.advance()
     if reason is None:
         progress.note(f"compiled in {watch.seconds:.0f} s")
@@ -240,19 +291,17 @@ def _nothing(scene: _Scene, failed: Sequence[Failure]) -> str:
     return "\n".join([f"no picture of {scene.name} can be used:", *lines])
 
 
-def _identity(
-    views: Sequence[LoadedView],
-    settings: InferSettings,
-    file: StudentFile,
-    fit: Fit,
-    known: KnownPositions | None,
-) -> dict[str, Any]:
+def _identity(views: Sequence[LoadedView], wanted: _Wanted) -> dict[str, Any]:
     """All that changes the result."""
+    settings, file = wanted.settings, wanted.file
     plain = config.as_plain(settings)
     for name in (
         "inputs", "model", "output", "ply", "size", "each", "device", "scale_from", "compile",
     ):  # fmt: skip
         del plain[name]
+    plain |= {"format": sorted(settings.formats), "precision": file.precision}
+    if wanted.plan is not None:  # what was left to the heads
+        plain |= {"cloud": wanted.plan.cloud, "poses": wanted.plan.poses}
     digest = hashlib.blake2b(digest_size=16)
     paths = list(dict.fromkeys(view.path for view in views if view.path is not None))
     for path in paths:
@@ -260,9 +309,9 @@ def _identity(
         with path.open("rb") as data:
             digest.update(hashlib.file_digest(data, hashlib.blake2b).digest())
     return {
-        "settings": plain | {"format": sorted(settings.formats), "precision": file.precision},
-        "known": None if known is None else known.as_plain(),
-        "fit": fit.as_plain(),
+        "settings": plain,
+        "known": None if wanted.known is None else wanted.known.as_plain(),
+        "fit": wanted.fit.as_plain(),
         "model": file.digest,
         "inputs": f"{len(paths)} files, {digest.hexdigest()}",
     }

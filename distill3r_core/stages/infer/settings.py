@@ -9,9 +9,10 @@ from pydantic.dataclasses import dataclass
 from distill3r_core import config
 from distill3r_core.config import STRICT
 from distill3r_core.models.spec import PATCH
+from distill3r_core.models.student import HeadName
 from distill3r_core.stages.infer.exports import Format
-from distill3r_core.stages.infer.reconstruction import Cleaning, CloudSource
-from distill3r_core.stages.infer.solve import PoseSource
+from distill3r_core.stages.infer.heads import CloudSource, PoseSource
+from distill3r_core.stages.infer.reconstruction import Cleaning
 from distill3r_core.stages.student_file import Precision
 
 
@@ -22,6 +23,7 @@ def _split(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
+_Formats = Annotated[tuple[Format, ...], BeforeValidator(_split), Field(min_length=1)]
 _Side = Annotated[int, Field(gt=0, multiple_of=PATCH)]
 
 
@@ -33,15 +35,19 @@ class InferSettings:
         inputs: Folders, pictures, patterns, videos: one scene, unless `each`.
         model: A run's folder or a weight file; None: the newest run.
         output: Folder of the result; None: below `results/infer`.
-        format: Names of formats.
+        format: Names of formats; None: "ply", or "depth" where only the local head is run.
         ply: PLY besides what `format` names.
         size: Rows and columns of landscape pictures for the student; None: those it was trained at.
+        head: Which heads are run; one alone gives less, see `heads`.
         conf: The percentage of all points with the lowest confidence that is dropped.
         edges: Points are dropped where depth jumps by more than this share of it; 0: none.
         voxel: One point per cube of this edge, in the unit of the scene; 0: all.
         max_points: At most so many points, drawn without preference.
-        cloud: Points of the global map, or local points carried by each view's similarity.
-        poses: From that similarity, or from PnP with RANSAC (the extra `colmap`).
+        cloud: Points of the global map, or local points carried by each view's similarity; None:
+            the latter where both heads are run.
+        poses: From that similarity, or from PnP with RANSAC (the extra `colmap`); None: the former
+            where both heads are run.
+        pnp: Run PnP beside the similarity where it is installed, to tell how they agree.
         fps: Frames taken of each second of a video, at most.
         scale_from: What makes lengths metric: `FIRST:SECOND=METRES`, or a file of positions.
         max_views: Views taken of each scene, evenly spread, at most; None: all.
@@ -55,15 +61,17 @@ class InferSettings:
     inputs: tuple[str, ...] = Field(min_length=1)
     model: Path | None = None
     output: Path | None = None
-    format: Annotated[tuple[Format, ...], BeforeValidator(_split), Field(min_length=1)] = ("ply",)
+    format: _Formats | None = None
     ply: bool = False
     size: Annotated[tuple[_Side, _Side] | None, BeforeValidator(config.read_size)] = None
+    head: HeadName = "both"
     conf: Annotated[float, Field(ge=0, lt=100, allow_inf_nan=False)] = 10.0
     edges: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     voxel: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     max_points: Annotated[int, Field(ge=1)] = 1_000_000
-    cloud: CloudSource = "aligned"
-    poses: PoseSource = "similarity"
+    cloud: CloudSource | None = None
+    poses: PoseSource | None = None
+    pnp: bool = True
     scale_from: str | None = None
     fps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
     max_views: Annotated[int | None, Field(ge=1)] = None
@@ -76,7 +84,9 @@ class InferSettings:
     @property
     def formats(self) -> tuple[Format, ...]:
         """Each once, in order."""
-        return tuple(dict.fromkeys((*(("ply",) if self.ply else ()), *self.format)))
+        plain: tuple[Format, ...] = ("ply",) if self.ply else ()
+        default: Format = "depth" if self.head == "local" else "ply"
+        return tuple(dict.fromkeys((*plain, *(self.format or (() if plain else (default,))))))
 
     @property
     def cleaning(self) -> Cleaning:

@@ -1,12 +1,14 @@
 """A scene whose cameras are known: point maps as a student without error would predict them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from distill3r_core.io.fit import Fit, fit_picture
+from distill3r_core.stages.infer.maps import Maps, ViewMap
 from distill3r_core.stages.infer.pictures import LoadedView
-from distill3r_core.stages.infer.reconstruction import Maps
-from distill3r_core.stages.infer.solve import full_pixels
+from distill3r_core.stages.infer.pinholes import full_pixels
 
 # Of the full-size pictures: rows, columns, focal length.
 CAMERAS = (((480, 640), 500.0), ((640, 480), 620.0), ((480, 640), 540.0))
@@ -33,18 +35,25 @@ def picture(size: tuple[int, int], *, seed: int = 0) -> np.ndarray:
     return np.round(127.5 + 127.5 * np.stack(waves, -1)).astype(np.uint8)
 
 
-def exact_views(fit: Fit | None = None) -> tuple[list[LoadedView], list[Maps]]:
+def exact_views(
+    fit: Fit | None = None, *, cameras: Sequence[tuple[tuple[int, int], float]] = CAMERAS
+) -> tuple[list[LoadedView], list[Maps]]:
     """Views and their maps: local points in units of their own, global points in the world's."""
     fit = fit or Fit(size=(28, 42))
     views, maps = [], []
     for index, ((size, focal), pose, scale) in enumerate(
-        zip(CAMERAS, world_from_cams(), SCALES, strict=True)
+        zip(cameras, world_from_cams(), SCALES, strict=True)
     ):
         pixels = picture(size, seed=index)
         fitted = fit_picture(pixels, fit, portrait=size[0] > size[1])
         views.append(LoadedView(f"view_{index:03d}", None, None, size, None, fitted, pixels))
         maps.append(_maps(fitted.placement, size, focal, pose, scale))
     return views, maps
+
+
+def with_points(seen: ViewMap, points: np.ndarray) -> ViewMap:
+    """The same map with other points."""
+    return ViewMap(points.astype(np.float32), seen.confidence)
 
 
 def _maps(placement, size, focal, pose, scale) -> Maps:
@@ -55,8 +64,6 @@ def _maps(placement, size, focal, pose, scale) -> Maps:
     world = local @ pose[:3, :3].T + pose[:3, 3]
     confidence = 1 + np.exp(np.sin(at[..., 0] / 50) + 1e-4 * at[..., 1])
     return Maps(
-        world.astype(np.float32),
-        (local / scale).astype(np.float32),
-        confidence.astype(np.float32),
-        (confidence + 0.5).astype(np.float32),
+        ViewMap(world.astype(np.float32), confidence.astype(np.float32)),
+        ViewMap((local / scale).astype(np.float32), (confidence + 0.5).astype(np.float32)),
     )

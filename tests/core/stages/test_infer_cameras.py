@@ -4,12 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-from exact_scene import CAMERAS, SCALES, exact_views, world_from_cams
+from exact_scene import CAMERAS, SCALES, exact_views, with_points, world_from_cams
 
 from distill3r_core.errors import ExtraMissingError, InputMissingError, RequestError
 from distill3r_core.geometry import pnp
 from distill3r_core.io.fit import Fit, Fitted
-from distill3r_core.stages.infer.reconstruction import Cleaning, Maps, Reconstruction
+from distill3r_core.stages.infer.maps import Maps
+from distill3r_core.stages.infer.reconstruction import Cleaning, Reconstruction
 from distill3r_core.stages.infer.scale import apply_known, check_known, read_known
 from distill3r_core.stages.infer.solve import solve
 from distill3r_core.types import Placement
@@ -36,25 +37,23 @@ def test_exact_maps_give_back_the_cameras_they_were_made_with(name):
         np.testing.assert_allclose(view.camera.intrinsics[:2, 2], [size[1] / 2, size[0] / 2])
         assert view.camera.facts["focal_source"] == "points"
         np.testing.assert_allclose(
-            np.cbrt(np.linalg.det(view.world_from_local[:, :3])), scale, rtol=1e-4, atol=1e-4
+            np.cbrt(np.linalg.det(view.local.world_from_local[:, :3])), scale, rtol=1e-4, atol=1e-4
         )
-        np.testing.assert_allclose(view.points_aligned, view.maps.points_global, atol=1e-4)
+        np.testing.assert_allclose(view.local.in_world.points, view.in_world.points, atol=1e-4)
 
 
 def test_the_world_is_the_first_camera_even_where_the_global_map_says_otherwise():
     views, maps = exact_views()
     turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
     moved = [
-        dataclasses.replace(
-            part, points_global=(part.points_global @ turn.T + [1, 2, 3]).astype(np.float32)
-        )
+        Maps(with_points(part.in_world, part.in_world.points @ turn.T + [1, 2, 3]), part.local)
         for part in maps
     ]
     solved = solve(views, moved).views
     np.testing.assert_array_equal(solved[0].camera.world_from_cam, np.eye(4))
     for view, pose, before in zip(solved, world_from_cams(), maps, strict=True):
         np.testing.assert_allclose(view.camera.world_from_cam, pose, atol=1e-4)
-        np.testing.assert_allclose(view.maps.points_global, before.points_global, atol=1e-4)
+        np.testing.assert_allclose(view.in_world.points, before.in_world.points, atol=1e-4)
 
 
 def test_a_view_that_was_transposed_for_the_network_is_turned_back():
@@ -65,12 +64,7 @@ def test_a_view_that_was_transposed_for_the_network_is_turned_back():
     views[1] = dataclasses.replace(
         views[1], fitted=Fitted(fitted.image.transpose(1, 0, 2), transposed)
     )
-    maps[1] = Maps(
-        maps[1].points_global.transpose(1, 0, 2),
-        maps[1].points_local.transpose(1, 0, 2),
-        maps[1].confidence_global.T,
-        maps[1].confidence_local.T,
-    )
+    maps[1] = maps[1].transposed
     view = solve(views, maps).views[1]
     np.testing.assert_allclose(view.camera.world_from_cam, world_from_cams()[1], atol=1e-5)
     np.testing.assert_allclose(view.camera.intrinsics[0, 0], CAMERAS[1][1], rtol=1e-4)
@@ -81,10 +75,10 @@ def test_a_view_that_was_transposed_for_the_network_is_turned_back():
 def test_a_third_of_wild_points_hardly_moves_a_pose():
     views, maps = exact_views()
     generator = np.random.default_rng(0)
-    wild = generator.uniform(size=maps[1].points_global.shape[:2]) < 0.33
-    points = maps[1].points_global.copy()
+    wild = generator.uniform(size=maps[1].in_world.confidence.shape) < 0.33
+    points = maps[1].in_world.points.copy()
     points[wild] += generator.normal(scale=3.0, size=(int(wild.sum()), 3)).astype(np.float32)
-    maps[1] = dataclasses.replace(maps[1], points_global=points)
+    maps[1] = Maps(with_points(maps[1].in_world, points), maps[1].local)
     camera = solve(views, maps).views[1].camera
     np.testing.assert_allclose(camera.world_from_cam, world_from_cams()[1], atol=0.01)
 
@@ -112,8 +106,8 @@ def test_poses_by_pnp_without_pycolmap_name_the_extra(monkeypatch):
 
 def test_a_view_without_finite_points_is_left_out_and_named():
     views, maps = exact_views()
-    nothing = np.full_like(maps[1].points_global, np.nan)
-    maps[1] = Maps(nothing, nothing, maps[1].confidence_global, maps[1].confidence_local)
+    nothing = np.full_like(maps[1].in_world.points, np.nan)
+    maps[1] = Maps(with_points(maps[1].in_world, nothing), with_points(maps[1].local, nothing))
     solved = solve(views, maps)
     assert [view.camera.name for view in solved.views] == ["view_000", "view_002"]
     assert [failure.item for failure in solved.failed] == ["view_001"]
@@ -122,9 +116,10 @@ def test_a_view_without_finite_points_is_left_out_and_named():
 def test_a_mirrored_map_has_no_focal_length_and_says_where_its_guess_is_from():
     views, maps = exact_views()
     mirror = np.array([-1.0, -1.0, 1.0], np.float32)
-    maps[0] = dataclasses.replace(maps[0], points_local=maps[0].points_local * mirror)
+    for index in (0, 2):
+        local = maps[index].local
+        maps[index] = Maps(maps[index].in_world, with_points(local, local.points * mirror))
     views[0] = dataclasses.replace(views[0], exif_focal=777.0)
-    maps[2] = dataclasses.replace(maps[2], points_local=maps[2].points_local * mirror)
     cameras = [view.camera for view in solve(views, maps).views]
     assert cameras[0].intrinsics[0, 0] == 777.0
     assert cameras[0].facts["focal_source"].startswith("exif")
@@ -149,9 +144,11 @@ def test_a_known_distance_makes_the_whole_scene_metric():
             atol=1e-4,
         )
         np.testing.assert_allclose(
-            new.maps.points_global, factor * old.maps.points_global, rtol=1e-4, atol=1e-4
+            new.in_world.points, factor * old.in_world.points, rtol=1e-4, atol=1e-4
         )
-        np.testing.assert_allclose(new.points_aligned, factor * old.points_aligned, atol=1e-4)
+        np.testing.assert_allclose(
+            new.local.in_world.points, factor * old.local.in_world.points, atol=1e-4
+        )
         np.testing.assert_allclose(new.depth, factor * old.depth, rtol=1e-4)
     assert scaled.scale.unit == "m" and "1 unit = " in notes[0]
 
@@ -257,15 +254,18 @@ def test_noise_of_the_global_maps_is_left_out_of_the_aligned_cloud():
     views, maps = exact_views()
     generator = np.random.default_rng(0)
     noisy = [
-        dataclasses.replace(
-            part,
-            points_global=part.points_global
-            + generator.normal(scale=0.05, size=part.points_global.shape).astype(np.float32),
+        Maps(
+            with_points(
+                part.in_world,
+                part.in_world.points
+                + generator.normal(scale=0.05, size=part.in_world.points.shape),
+            ),
+            part.local,
         )
         for part in maps
     ]
     solved = solve(views, noisy).views
-    truth = np.concatenate([part.points_global.reshape(-1, 3) for part in maps])
+    truth = np.concatenate([part.in_world.points.reshape(-1, 3) for part in maps])
     clouds = {
         name: Reconstruction(solved, cloud_from=name).clean(Cleaning(conf=0.0)).cloud.points
         for name in ("global", "aligned")

@@ -17,8 +17,11 @@ from distill3r_core.errors import FailedError, RequestError
 from distill3r_core.io.cameras import read_cameras
 from distill3r_core.io.maps import write_depth_maps
 from distill3r_core.stages.infer.exports import WRITERS, export
-from distill3r_core.stages.infer.reconstruction import Cleaning, Reconstruction, Scale
-from distill3r_core.stages.infer.solve import full_pixels, solve
+from distill3r_core.stages.infer.maps import Maps
+from distill3r_core.stages.infer.pinholes import full_pixels
+from distill3r_core.stages.infer.reconstruction import Cleaning, Reconstruction
+from distill3r_core.stages.infer.solve import solve
+from distill3r_core.stages.infer.unit import Scale
 
 PIXEL = 0.01  # by which two formats may differ
 Y_UP = np.diag([1.0, -1, -1, 1])  # glTF's world, and OpenGL's cameras
@@ -200,9 +203,26 @@ def test_points_of_every_format_fall_on_the_same_pixels_in_cameras_of_every_othe
 
 
 def _truth(scene):
-    points = np.concatenate([v.maps.points_global.reshape(-1, 3) for v in scene.views])
+    points = np.concatenate([v.in_world.points.reshape(-1, 3) for v in scene.views])
     cameras = [(v.camera.intrinsics, v.camera.world_from_cam) for v in scene.views]
     return points.astype(np.float64), cameras
+
+
+def test_formats_of_the_global_head_alone_agree_too(tmp_path):
+    pytest.importorskip("pycolmap")
+    views, maps = exact_views(
+        cameras=[((480, 640), 500.0), ((640, 480), 500.0), ((480, 640), 500.0)]
+    )
+    solved = solve(views, [Maps(said.in_world, None) for said in maps], poses="pnp")
+    scene = Reconstruction(solved.views, cloud_from="global")
+    export(scene, scene.clean(Cleaning(conf=0.0)), tmp_path, list(WRITERS))
+    truth = _seen(*_truth(scene))
+    assert np.isfinite(truth).mean() > 0.9
+    for kind in POINTS.keys() - {"npz aligned"}:
+        points = np.asarray(POINTS[kind](tmp_path)[0], np.float64)
+        for cameras in CAMERAS:
+            found = _seen(points, CAMERAS[cameras](tmp_path))
+            assert np.nanmax(np.abs(found - truth)) < PIXEL, (kind, cameras)
 
 
 def test_points_fall_on_the_pixels_they_come_from(folder, scene):

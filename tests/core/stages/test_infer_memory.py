@@ -49,14 +49,15 @@ class _Phases(Silent):
         self.seen[-1][-1] += steps
 
 
-def test_every_stretch_of_the_pass_is_a_phase_that_ends_full(student, views):
+@pytest.mark.parametrize(("head", "maps"), [("both", 6), ("global", 3), ("local", 3)])
+def test_every_stretch_of_the_pass_is_a_phase_that_ends_full(student, views, head, maps):
     told = _Phases()
-    predict(student, views, progress=told)
+    predict(student, views, head=head, progress=told)
     blocks = student.spec.fusion_depth
     assert told.seen == [
         ["encoder", "views", 3, 3],
         ["fusion", "blocks", blocks, blocks],
-        ["heads", "maps", 6, 6],
+        ["heads", "maps", maps, maps],
     ]
 
 
@@ -68,7 +69,7 @@ def test_a_smaller_chunk_is_planned_where_the_usual_one_does_not_fit(student, vi
     assert small.head_chunk == 1 and "1 at once" in told.notes[0]
     assert small.estimate_bytes < whole.estimate_bytes
     for a, b in zip(whole.maps, small.maps, strict=True):
-        torch.testing.assert_close(a.points_global, b.points_global, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(a.in_world.points, b.in_world.points, rtol=1e-4, atol=1e-5)
 
 
 def test_views_that_cannot_fit_are_refused_before_they_run_with_what_would(

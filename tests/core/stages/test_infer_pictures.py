@@ -138,7 +138,7 @@ def test_from_python_paths_and_pixels_become_a_reconstruction(tmp_path):
     upright = np.asarray(_picture((48, 64), seed=1))
     scene = reconstruct([tmp_path / "a.png", upright], student, fit=FIT)
     assert [camera.name for camera in scene.cameras] == ["a", "view_001"]
-    assert [view.maps.points_local.shape for view in scene.views] == [(28, 42, 3), (42, 28, 3)]
+    assert [view.local.seen.points.shape for view in scene.views] == [(28, 42, 3), (42, 28, 3)]
     files = scene.save(tmp_path / "out", ("colmap",))
     assert tmp_path / "out/images/view_001.jpg" in files
     with pytest.raises(ValueError, match="fit="):

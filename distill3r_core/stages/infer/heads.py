@@ -1,0 +1,99 @@
+"""What the heads that are run allow: which poses, which points, which files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from distill3r_core.errors import RequestError
+from distill3r_core.geometry.pnp import require_pnp
+from distill3r_core.models.student import HeadName
+
+CloudSource = Literal["global", "aligned"]
+PoseSource = Literal["similarity", "pnp"]
+
+_OF_ONE_VIEW = ("depth", "npz")  # formats that need no world
+_BOTH = "--head both (the default) runs the other head too"
+
+
+@dataclass(frozen=True)
+class Placing:
+    """How views come into one world.
+
+    Args:
+        cloud: Which points make the cloud.
+        poses: Which poses the cameras get.
+        compare: Run PnP beside the similarity where pycolmap is installed, to tell how they agree.
+    """
+
+    cloud: CloudSource
+    poses: PoseSource
+    compare: bool
+
+
+def placing(
+    head: HeadName, cloud: CloudSource | None, poses: PoseSource | None, *, pnp: bool = True
+) -> Placing | None:
+    """How views come into one world; None where they do not: each stays in its own frame.
+
+    Args:
+        head: What is run.
+        cloud: None: local points carried by each view's similarity where there are both maps.
+        poses: None: that similarity's where there are both maps.
+        pnp: Whether PnP may be run where the poses are not PnP's.
+
+    Raises:
+        RequestError: The heads do not give what is asked for, or two wishes contradict.
+        ExtraMissingError: The poses can only be PnP's, and pycolmap is not installed.
+    """
+    if head == "local":
+        _refuse_without_world({"--cloud": cloud, "--poses": poses})
+        return None
+    if head == "global":
+        if cloud == "aligned":
+            raise _no_local("--cloud aligned carries local points into the world")
+        if poses == "similarity":
+            raise _no_local("--poses similarity carries local points to global ones")
+        cloud, poses = "global", "pnp"
+    if poses == "pnp":
+        if not pnp:
+            poses_of = "--head global" if head == "global" else "--poses pnp"
+            raise RequestError(f"--no-pnp: the poses of {poses_of} are PnP's")
+        require_pnp()
+    return Placing(cloud or "aligned", poses or "similarity", pnp)
+
+
+def require_formats(head: HeadName, formats: Sequence[str]) -> None:
+    """Refuse formats that need a world where there is none.
+
+    Raises:
+        RequestError: Names the first of them.
+    """
+    others = [name for name in formats if name not in _OF_ONE_VIEW]
+    if head == "local" and others:
+        raise RequestError(
+            f"--format {others[0]} needs poses, which --head local does not give",
+            hint=f"--format {','.join(_OF_ONE_VIEW)}; {_BOTH}",
+        )
+
+
+def require_world(head: HeadName, scale_from: str | None) -> None:
+    """Refuse known positions where there are no poses to compare them with.
+
+    Raises:
+        RequestError: Names the option.
+    """
+    if head == "local":
+        _refuse_without_world({"--scale-from": scale_from})
+
+
+def _refuse_without_world(options: dict[str, str | None]) -> None:
+    for option, value in options.items():
+        if value is not None:
+            raise RequestError(
+                f"{option} does not go with --head local, which knows no poses and makes no cloud",
+                hint=_BOTH,
+            )
+
+
+def _no_local(reason: str) -> RequestError:
+    return RequestError(f"{reason}, which --head global does not predict", hint=_BOTH)

@@ -1,0 +1,161 @@
+"""What `run.json` keeps of one scene, as plain data."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from distill3r_core import profiling
+from distill3r_core.geometry.pnp import pnp_available
+from distill3r_core.io.cameras import Pinhole
+from distill3r_core.io.sources import spelled
+from distill3r_core.models.student import HeadName
+from distill3r_core.report import Failure
+from distill3r_core.stages.infer.heads import Placing
+from distill3r_core.stages.infer.local_views import LocalViews
+from distill3r_core.stages.infer.reconstruct import Outcome
+from distill3r_core.stages.infer.reconstruction import CleanCloud, Reconstruction, low_views
+from distill3r_core.stages.student_file import StudentFile
+
+
+@dataclass(frozen=True)
+class SceneOutcome:
+    """What came out of one scene.
+
+    Args:
+        folder: Of the result.
+        record: As plain data: what `run.json` keeps.
+        failed: Inputs that were left out.
+        finished_before: The same result was there already.
+        notes: What is worth saying besides.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+    failed: tuple[Failure, ...]
+    finished_before: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Written:
+    """The files of a scene, and the cloud in them; None where there is no world for one."""
+
+    files: Sequence[Path]
+    cleaned: CleanCloud | None
+
+
+def record_of(
+    folder: Path,
+    outcome: Outcome,
+    written: Written,
+    *,
+    name: str,
+    file: StudentFile,
+    head: HeadName,
+    plan: Placing | None,
+    seconds: float,
+) -> dict[str, Any]:
+    """The record of a scene that was just reconstructed.
+
+    Args:
+        folder: Of the result.
+        outcome: The views.
+        written: What was made of them.
+        name: Of the scene.
+        file: The student.
+        head: Which heads were run.
+        plan: How views came into one world; None where they did not.
+        seconds: From the first view's pass to the last file.
+    """
+    scene, forward = outcome.scene, outcome.forward
+    result = {
+        "scene": name,
+        "model": file.label,
+        "student": list(scene.facts),
+        "precision": file.precision,
+        "head": head,
+        "views": len(scene.views),
+        "scale": scene.scale.unit,
+        "scale_source": scene.scale.source,
+        "scale_residual": scene.scale.residual,
+        "behind": [view.camera.name for view in scene.views if not (view.depth > 0).any()],
+        "seconds": round(seconds, 3),
+        "forward_seconds": round(forward.seconds, 3),
+        "estimate_bytes": forward.estimate_bytes,
+        "peak_bytes": forward.peak_bytes,
+        "head_chunk": forward.head_chunk,
+    }
+    if isinstance(scene, LocalViews):
+        views = [_camera(view.camera, "confidence_local") for view in scene.views]
+    else:
+        assert written.cleaned is not None and plan is not None, "a world has a cloud"
+        result |= _cloud(scene, written.cleaned)
+        result |= {"poses": plan.poses, "pnp": _pnp(plan), "agreement": _agreement(scene)}
+        views = _placed(scene, written.cleaned)
+    return {
+        "version": profiling.tool_version(),
+        "machine": profiling.machine(file.device),
+        "model": str(file.path),
+        "inputs": list(dict.fromkeys(spelled(path) for path in _paths(scene))),
+        "result": result,
+        "views": views,
+        "files": [str(path.relative_to(folder)) for path in written.files],
+    }
+
+
+def _cloud(scene: Reconstruction, cleaned: CleanCloud) -> dict[str, Any]:
+    return {
+        "points": len(cleaned.cloud),
+        "cloud": scene.cloud_from,
+        "cleaning": [
+            {"step": step.name, "from": step.before, "to": step.after} for step in cleaned.steps
+        ],
+        "low_confidence": [scene.views[index].camera.name for index in low_views(cleaned.kept)],
+    }
+
+
+def _placed(scene: Reconstruction, cleaned: CleanCloud) -> list[dict[str, Any]]:
+    """The views of a world: what each adds to the cloud, and how PnP sees it."""
+    confidence = f"confidence_{'local' if scene.cloud_from == 'aligned' else 'global'}"
+    return [
+        _camera(view.camera, confidence)
+        | {
+            "kept": round(kept, 4),
+            "pnp_degrees": None if view.agreement is None else round(view.agreement[0], 4),
+            "pnp_distance": None if view.agreement is None else round(view.agreement[1], 5),
+        }
+        for view, kept in zip(scene.views, cleaned.kept, strict=True)
+    ]
+
+
+def _camera(camera: Pinhole, confidence: str) -> dict[str, Any]:
+    return {
+        "name": camera.name,
+        "size": list(camera.size),
+        "focal": round(float(camera.intrinsics[0, 0]), 2),
+        "focal_source": camera.facts["focal_source"],
+        "confidence": round(camera.facts[confidence], 4),
+    }
+
+
+def _pnp(plan: Placing) -> Literal["run", "left out", "not installed"]:
+    if plan.poses == "similarity" and not plan.compare:
+        return "left out"
+    return "run" if pnp_available() else "not installed"
+
+
+def _agreement(scene: Reconstruction) -> dict[str, float] | None:
+    """Medians over the views of the distance between the closed-form pose and PnP's."""
+    found = [view.agreement for view in scene.views if view.agreement is not None]
+    if not found:
+        return None
+    degrees, distance = np.median(np.array(found), axis=0)
+    return {"degrees": float(degrees), "distance": float(distance), "views": float(len(found))}
+
+
+def _paths(scene: Reconstruction | LocalViews) -> list[Path]:
+    loaded = (view.loaded for view in scene.views)
+    return [view.path for view in loaded if view.path is not None]

@@ -1,0 +1,27 @@
+"""What a length of a result means."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a length of 1 means.
+
+    Args:
+        unit: "m", or "relative": lengths compare with each other only.
+        source: Where the unit comes from, in words.
+        residual: Root mean square error, in metres, of the known distances.
+    """
+
+    unit: Literal["relative", "m"] = "relative"
+    source: str = "lengths compare with each other only"
+    residual: float | None = None
+
+    def as_plain(self) -> dict[str, str]:
+        """For the head of a file."""
+        facts = {"scale": "relative" if self.unit == "relative" else "metric (metres)"}
+        facts["scale_source"] = self.source
+        if self.residual is not None:
+            facts["scale_residual"] = f"{self.residual:.6g} m"
+        return facts
