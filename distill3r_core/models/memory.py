@@ -8,11 +8,13 @@ import torch
 
 from distill3r_core.models.chunks import encoder_chunk, head_chunk_of
 from distill3r_core.models.spec import PATCH, StudentSpec
+from distill3r_core.models.stem import STEM_WIDTH
 from distill3r_core.nn.dpt import hooked_layers
 from distill3r_core.nn.sliced import slice_size
 
 _FLOAT = 4  # bytes
 _MLP = 4  # hidden channels over channels
+_BLOCK = 16  # channels that convolutions on a CPU keep side by side, filled up
 _SLACK = 1.15  # scratch of convolutions, fragments of the allocator; measured
 
 
@@ -21,7 +23,7 @@ class MemoryEstimate:
     """Bytes at the highest point of a pass without gradients.
 
     Args:
-        images: The input.
+        images: The input, which comes as a list, and as one tensor.
         outputs: Points and confidences of the heads that were asked for.
         tokens: What is kept for the heads, of all views.
         working: The largest working set of any part: encoder, a block of the fusion, a head.
@@ -71,14 +73,24 @@ def estimate_bytes(
     block = tokens * width * (5 * product + _FLOAT)
     block += min(tokens, slice_size(device)) * width * (2 * _MLP * product + 2 * _FLOAT)
     encoder = seen * spec.encoder_width * ((5 + 2 * _MLP) * product + 3 * _FLOAT)
+    encoder = max(encoder, seen * PATCH**2 * _stem_numbers(spec) * product)
+    encoder += seen * PATCH**2 * 3 * _FLOAT  # the pictures, normalized
     # Convolutions pack their weights anew on every call.
     head = (chunk * _head_numbers(spec, largest) + _packed_numbers(spec)) * product
     # The fusion is over when the heads' outputs are made.
     outputs = pixels * 4 * heads * _FLOAT
     working = max(encoder, block - outputs, head)
     return MemoryEstimate(
-        images=pixels * 3 * _FLOAT, outputs=outputs, tokens=kept, working=int(_SLACK * working)
+        images=2 * pixels * 3 * _FLOAT, outputs=outputs, tokens=kept, working=int(_SLACK * working)
     )
+
+
+def _stem_numbers(spec: StudentSpec) -> int:
+    """Numbers that the stem holds for a pixel: three maps at half the resolution."""
+    if spec.stem == "patch":
+        return 0
+    channels = -(-STEM_WIDTH // _BLOCK) * _BLOCK
+    return 3 * channels // 4
 
 
 def _head_numbers(spec: StudentSpec, size: tuple[int, int]) -> int:
