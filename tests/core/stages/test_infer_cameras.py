@@ -9,7 +9,7 @@ from exact_scene import CAMERAS, SCALES, exact_views, with_points, world_from_ca
 from distill3r_core.errors import ExtraMissingError, InputMissingError, RequestError
 from distill3r_core.geometry import pnp
 from distill3r_core.io.fit import Fit, Fitted
-from distill3r_core.stages.infer.maps import Maps
+from distill3r_core.stages.infer.maps import Maps, ViewMap
 from distill3r_core.stages.infer.reconstruction import Cleaning, Reconstruction
 from distill3r_core.stages.infer.scale import apply_known, check_known, read_known
 from distill3r_core.stages.infer.solve import solve
@@ -272,3 +272,48 @@ def test_noise_of_the_global_maps_is_left_out_of_the_aligned_cloud():
     }
     error = {name: np.linalg.norm(points - truth, axis=1).mean() for name, points in clouds.items()}
     assert error["aligned"] < 0.2 * error["global"]
+
+
+def test_the_cloud_is_of_carried_local_points_with_their_own_confidence_unless_asked_otherwise():
+    views, maps = exact_views()
+    maps = [
+        Maps(said.in_world, ViewMap(said.local.points, said.in_world.confidence[::-1] + 7.0))
+        for said in maps
+    ]
+    scene = Reconstruction(solve(views, maps).views)
+    everything = Cleaning(conf=0.0)
+    local = scene.clean(everything)
+    expected = np.concatenate([said.local.confidence.ravel() for said in maps])
+    np.testing.assert_array_equal(local.confidence, expected)
+    carried = np.concatenate([v.local.in_world.points.reshape(-1, 3) for v in scene.views])
+    np.testing.assert_array_equal(local.cloud.points, carried)
+    other = dataclasses.replace(scene, cloud_from="global").clean(everything)
+    expected = np.concatenate([said.in_world.confidence.ravel() for said in maps])
+    np.testing.assert_array_equal(other.confidence, expected)
+    # The percentage is of those that make the cloud.
+    least = np.argsort(local.confidence, kind="stable")[: len(local.confidence) // 2]
+    kept = scene.clean(Cleaning(conf=50.0))
+    assert kept.confidence.min() >= local.confidence[least].max()
+
+
+def test_the_residual_of_known_positions_is_the_one_worked_by_hand(tmp_path):
+    scene = _scene()
+    # Ours are 3, 4 and 5 apart, theirs 6, 8 and 14: the factor is 120 / 50, which leaves
+    # 1.2, 1.6 and -2.
+    views = [
+        dataclasses.replace(view, camera=view.camera.at(_at(place)))
+        for view, place in zip(scene.views, [(0, 0, 0), (3, 0, 0), (0, 4, 0)], strict=True)
+    ]
+    file = tmp_path / "positions.txt"
+    file.write_text("view_000 0 0 0\nview_001 6 0 0\nview_002 -8 0 0\n")
+    scene = dataclasses.replace(scene, views=tuple(views))
+    scaled, notes = apply_known(scene, read_known(str(file)))
+    assert scaled.scale.residual == pytest.approx(np.sqrt(8 / 3))
+    assert "1 unit = 2.4 m" in notes[0] and "residual 1.633 m" in notes[0]
+    np.testing.assert_allclose(scaled.views[2].camera.world_from_cam[:3, 3], [0, 9.6, 0])
+
+
+def _at(place):
+    pose = np.eye(4)
+    pose[:3, 3] = place
+    return pose

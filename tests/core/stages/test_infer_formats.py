@@ -16,6 +16,7 @@ from plyfile import PlyData
 from distill3r_core.errors import FailedError, RequestError
 from distill3r_core.io.cameras import read_cameras
 from distill3r_core.io.maps import write_depth_maps
+from distill3r_core.io.previews import colorize
 from distill3r_core.stages.infer.exports import WRITERS, export
 from distill3r_core.stages.infer.maps import Maps
 from distill3r_core.stages.infer.pinholes import full_pixels
@@ -262,6 +263,14 @@ def test_the_pictures_beside_a_model_are_whole_and_upright(folder, scene):
             assert opened.getexif().get(0x0112, 1) == 1
             difference = np.asarray(opened, float) - picture(view.camera.size, seed=index)
         assert np.abs(difference).mean() < 2
+
+
+def test_the_preview_shows_the_depth_that_the_files_hold(folder, scene):
+    depth = colorize(scene.views[0].depth, table="depth")
+    expected = Image.fromarray(depth).resize((200, 150), Image.Resampling.NEAREST)
+    with Image.open(folder / "preview.png") as opened:
+        found = np.asarray(opened)[18:168, 212:412]  # the second panel of the first row
+    np.testing.assert_array_equal(found, np.asarray(expected))
 
 
 @pytest.mark.parametrize("unit", ["relative", "m"])

@@ -14,7 +14,8 @@ from distill3r_core.io.sources import Source, find_sources
 from distill3r_core.io.upright import write_upright
 from distill3r_core.models import build_student
 from distill3r_core.report import Silent
-from distill3r_core.stages.infer.pictures import full_pictures, load_views
+from distill3r_core.stages.infer.pictures import full_pictures, load_views, view_of_pixels
+from distill3r_core.stages.infer.preview import Shown, write_preview
 from distill3r_core.stages.infer.reconstruct import reconstruct
 
 FIT = Fit(size=(28, 42))
@@ -146,3 +147,38 @@ def test_from_python_paths_and_pixels_become_a_reconstruction(tmp_path):
     (tmp_path / "b.png").write_bytes(b"nothing")
     with pytest.raises(ImageError, match=r"b\.png"):
         reconstruct([tmp_path / "b.png"], student, fit=FIT)
+
+
+def test_the_focal_length_that_a_camera_wrote_is_a_fact_of_its_view(tmp_path):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 27  # millimetres, of film 36 wide
+    _picture((64, 48)).save(tmp_path / "a.jpg", exif=exif)
+    _picture((64, 48), seed=1).save(tmp_path / "b.jpg")
+    views = load_views(find_sources([str(tmp_path)])[0], FIT).views
+    assert [view.exif_focal for view in views] == [48.0, None]
+    student = build_student("tiny").eval()
+    scene = reconstruct([tmp_path / "a.jpg", tmp_path / "b.jpg"], student, fit=FIT)
+    facts = [camera.facts for camera in scene.cameras]
+    assert [fact["exif_focal"] for fact in facts] == [48.0, None]
+    # The points of random weights fit no camera.
+    assert scene.cameras[0].intrinsics[0, 0] == 48.0
+    assert [fact["focal_source"].split()[0] for fact in facts] == ["exif:", "guessed"]
+
+
+def test_the_preview_shows_photo_depth_and_confidence_of_each_view(tmp_path):
+    views = [view_of_pixels(np.asarray(_picture()), FIT, name=name) for name in "ab"]
+    near_left, flat = np.tile(np.linspace(1, 3, 42), (28, 1)), np.full((28, 42), 2.0)
+    flat[:, 30:] = 5.0
+    shown = [Shown(views[0], near_left, flat), Shown(views[1], near_left[:, ::-1], flat)]
+    with Image.open(write_preview(tmp_path, shown)) as opened:
+        preview = np.asarray(opened.convert("L"), float)
+    assert opened.size == (3 * 200 + 4 * 6, 18 + 6 + 2 * (150 + 6 + 18))
+    for row, sign in enumerate((-1, 1)):
+        top = 18 + row * (150 + 6 + 18)
+        depth, confidence = (
+            preview[top : top + 150, left : left + 200] for left in (6 + 206, 6 + 2 * 206)
+        )
+        # Near is bright, in this view's own range; confidences share theirs.
+        assert (sign * np.diff(depth[75]) >= 0).all()
+        assert abs(depth[75, 0] - depth[75, -1]) > 100
+        assert confidence[75, 20] < confidence[75, 180] - 100
