@@ -5,9 +5,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from distill3r_core.errors import RequestError
-
-_MOST_CELLS = 2**20  # along an axis: three such numbers fit one 64-bit key
+_SMALLEST_CUBE = 1e-37  # parts all points of single precision, and no quotient overflows
 
 
 def above_percentile(confidence: Float[np.ndarray, "M"], percent: float) -> Bool[np.ndarray, "M"]:
@@ -48,23 +46,18 @@ def one_per_voxel(
         points: Finite.
         confidence: Ties go to the earlier point.
         size: Edge of the cubes, in the points' unit.
-
-    Raises:
-        RequestError: The cubes are too small for the extent of the cloud to be counted.
     """
     if not len(points):
         return np.empty(0, np.int64)
+    size = max(size, _SMALLEST_CUBE)
     cells = np.floor((points.astype(np.float64) - points.min(axis=0)) / size)
-    if cells.max() >= _MOST_CELLS:
-        extent = float(np.ptp(points, axis=0).max())
-        raise RequestError(
-            f"voxels of {size:g} are too small for a cloud {extent:g} across",
-            hint=f"at least {extent / _MOST_CELLS:.2g}",
-        )
-    cells = cells.astype(np.int64)
-    keys = (cells[:, 0] * _MOST_CELLS + cells[:, 1]) * _MOST_CELLS + cells[:, 2]
-    order = np.argsort(-confidence, kind="stable")
-    _, first = np.unique(keys[order], return_index=True)
+    # Cube by cube, the most confident first.
+    order = np.lexsort((-confidence, *cells.T))
+    first = np.zeros(len(order), bool)
+    first[0] = True
+    for column in cells.T:
+        sorted_column = column[order]
+        first[1:] |= sorted_column[1:] != sorted_column[:-1]
     return np.sort(order[first])
 
 

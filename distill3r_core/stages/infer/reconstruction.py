@@ -158,11 +158,7 @@ class Reconstruction:
         return [view.camera for view in self.views]
 
     def clean(self, settings: Cleaning | None = None) -> CleanCloud:
-        """The cloud after the steps of the cleaning.
-
-        Raises:
-            RequestError: See `one_per_voxel`.
-        """
+        """The cloud after the steps of the cleaning."""
         return _clean(self, settings or Cleaning())
 
     def save(

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from distill3r_core.errors import RequestError
 from distill3r_core.geometry.cleaning import above_percentile, at_most, one_per_voxel, smooth_depth
 
 
@@ -64,11 +63,11 @@ def test_no_two_points_of_a_thinned_cloud_share_a_voxel(seed, size):
     assert len(np.unique(cells, axis=0)) == len(kept)
 
 
-def test_voxels_too_small_to_be_counted_are_refused_with_the_least_size():
-    points = np.array([[0.0, 0, 0], [1000.0, 0, 0]])
-    with pytest.raises(RequestError, match="too small") as raised:
-        one_per_voxel(points, np.ones(2), 1e-6)
-    assert "at least" in raised.value.hint
+@pytest.mark.parametrize("size", [1e-6, 1e-9, 1e-300])
+def test_voxels_of_any_size_part_points_that_differ(size):
+    points = np.array([[1000, 0, 0], [0, 1, 0], [1000, 0, 0], [0, 1, 1e-3]], np.float32)
+    confidence = np.array([1.0, 1.0, 2.0, 1.0])
+    np.testing.assert_array_equal(one_per_voxel(points, confidence, size), [1, 2, 3])
 
 
 def test_an_empty_cloud_has_no_voxel():
