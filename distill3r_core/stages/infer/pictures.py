@@ -158,7 +158,11 @@ def _load(
 ) -> list[LoadedView]:
     if source.kind == "video":
         frames = []
-        for number, pixels in read_frames(source.path, fps=fps):
+
+        def of_video(text: str) -> None:
+            note(f"{source.path}: {text}")
+
+        for number, pixels in read_frames(source.path, fps=fps, note=of_video):
             check()
             name = f"{source.path.stem}_{number:06d}"
             frames.append(_fitted(name, source.path, number, pixels, None, fit))

@@ -1,5 +1,7 @@
 """Frames of a video: all of them, in order, upright."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -56,3 +58,32 @@ def test_a_video_that_breaks_off_is_refused_after_its_good_frames(clip, tmp_path
     broken.write_bytes(data)
     with pytest.raises(ImageError, match="damaged"):
         list(read_frames(broken, fps=None))
+
+
+def _write(path, count=40):
+    """A video of noise, ten frames a second."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(count):
+            pixels = np.random.default_rng(index).integers(0, 255, (48, 64, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+
+
+@pytest.mark.parametrize(
+    ("suffix", "says"),
+    [("avi", r"it has 40 frames; (\d+) could"), ("mkv", r"lasts 4\.0 s; the last frame is at 1\.")],
+)
+def test_a_video_that_ends_early_without_an_error_says_what_is_missing(tmp_path, suffix, says):
+    whole, cut = tmp_path / f"whole.{suffix}", tmp_path / f"cut.{suffix}"
+    _write(whole)
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    told = []
+    assert len(list(read_frames(whole, fps=None, note=told.append))) == 40 and told == []
+    count = len(list(read_frames(cut, fps=None, note=told.append)))
+    assert 0 < count < 40 and len(told) == 1
+    found = re.search(says, told[0])
+    assert found and found.groups() in ((), (str(count),))
