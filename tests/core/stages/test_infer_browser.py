@@ -45,11 +45,11 @@ def test_the_page_opened_from_a_camera_shows_all_that_the_camera_saw(tmp_path, w
         page.evaluate("document.getElementById('panel').remove()")
         page.evaluate("document.getElementById('help').remove()")
         shot = page.screenshot()
+        height, width = page.evaluate("[canvas.clientHeight, canvas.clientWidth]")
         assert not page.errors
         outside = [url for url in page.requests if not url.startswith(("file:", "data:"))]
         assert outside == []
-    # The whole picture is in the window, as large as it can be.
-    height, width = shot.shape[:2]
+    # The whole picture is in its part of the window, as large as it can be.
     scale = min(height / 480, width / 640)
     photo = Image.fromarray(picture((480, 640))).resize((int(640 * scale), int(480 * scale)))
     left, top = (width - photo.width) // 2, (height - photo.height) // 2
@@ -74,6 +74,25 @@ def test_the_page_draws_cloud_and_cameras_and_the_slider_takes_points_away(folde
     orange = (np.abs(thinned[:, 260:].astype(int) - [255, 140, 0]) < 40).all(-1).sum()
     left = (np.abs(without[:, 260:].astype(int) - [255, 140, 0]) < 40).all(-1).sum()
     assert orange > left + 20
+
+
+def test_on_a_phone_the_panel_lies_below_the_scene_and_scrolls(folder, tmp_path):
+    with chromium(tmp_path, size=(360, 740)) as page:
+        page.open((folder / "scene.html").as_uri(), ready=DRAWN)
+        assert page.evaluate("innerWidth < 600")
+        place = "(({top, bottom, left, right}) => [top, bottom, left, right])"
+        canvas, panel = (
+            page.evaluate(f"{place}(document.getElementById('{name}').getBoundingClientRect())")
+            for name in ("canvas", "panel")
+        )
+        height = page.evaluate("innerHeight")
+        assert canvas[1] <= panel[0] + 1 and panel[1] <= height + 1
+        assert canvas[1] - canvas[0] > 0.6 * height
+        page.evaluate("document.getElementById('panel').scrollTop = 1e6")
+        last = (
+            "document.querySelector('#views li:last-child button').getBoundingClientRect().bottom"
+        )
+        assert page.evaluate(last) <= height
 
 
 def test_the_page_opens_so_that_the_cameras_are_seen(folder, tmp_path):
