@@ -10,6 +10,7 @@ from distill3r_core import config
 from distill3r_core.config import STRICT
 from distill3r_core.models.spec import PATCH
 from distill3r_core.models.student import HeadName
+from distill3r_core.profiling import DeviceName
 from distill3r_core.stages.infer.exports import Format
 from distill3r_core.stages.infer.heads import CloudSource, PoseSource
 from distill3r_core.stages.infer.reconstruction import Cleaning
@@ -78,7 +79,7 @@ class InferSettings:
     precision: Precision = "auto"
     compile: bool = False
     each: bool = False
-    device: str = "auto"
+    device: DeviceName = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
 
     @property
