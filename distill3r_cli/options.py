@@ -214,7 +214,7 @@ def settings(
 def word(parameter: Any) -> str:
     """What a user calls a parameter: `--conf`, ROOTS."""
     if parameter.param_type_name == "option":
-        return max(parameter.opts, key=len)
+        return max((*parameter.opts, *parameter.secondary_opts), key=len)
     return parameter.metavar or parameter.name.upper()
 
 

@@ -6,7 +6,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -209,15 +218,26 @@ def _place(cls: Any, location: Sequence[int | str]) -> _Place:
     parts: list[str] = []
     annotation: Any = None
     for part in location:
-        fields = getattr(cls, "__pydantic_fields__", None)
+        fields = _fields(cls)
         if fields is None:
             break
         parts.append(str(part))
         if part not in fields:
             return _Place(tuple(parts), owner=cls)
-        annotation = _with(fields[part].annotation, fields[part].metadata)
+        annotation = fields[str(part)]
         cls = _dataclass_in(annotation)
     return _Place(tuple(parts), annotation)
+
+
+def _fields(cls: Any) -> dict[str, Any] | None:
+    """The annotation of every field; None where `cls` is no dataclass, pydantic's or Python's."""
+    own = getattr(cls, "__pydantic_fields__", None)
+    if own is not None:
+        return {name: _with(field.annotation, field.metadata) for name, field in own.items()}
+    if not dataclasses.is_dataclass(cls):
+        return None
+    hints = get_type_hints(cls, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
 def _at(values: Any, parts: Sequence[str]) -> Any:
