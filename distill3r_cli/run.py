@@ -1,6 +1,7 @@
 """One command line: run it, say what went wrong, and give its exit status."""
 
 import io
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -12,6 +13,7 @@ from distill3r_cli import console, exits, interrupts, options
 from distill3r_cli.app import app
 from distill3r_core import disk, errors, problems
 
+_NO_ROOM = re.compile("failed to map segment|[Cc]annot allocate memory")
 # typer does not export the class itself
 _UsageError: type[Exception] = cast(type[Exception], typer.BadParameter.__mro__[1])
 
@@ -78,6 +80,8 @@ def _in_words(error: Exception) -> errors.Distill3rError:
 def _is_out_of_memory(error: Exception) -> bool:
     loaded = sys.modules.get("distill3r_core.profiling")  # without it torch has not run
     look = getattr(loaded, "is_out_of_memory", None)
+    if isinstance(error, ImportError) and _NO_ROOM.search(str(error)):  # for a library
+        return True
     return isinstance(error, MemoryError) if look is None else look(error)
 
 

@@ -5,6 +5,7 @@ current folder > preset > default.
 """
 
 import contextlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -65,7 +66,7 @@ def resolve(
     if presets is not None:
         name = values.get("preset", default_preset)
         if name is not None:
-            if name not in presets:
+            if not isinstance(name, str) or name not in presets:
                 wrong = Problem("preset", unknown(name, presets))
                 raise _refusal([wrong], source=source, typed=typed)
             values = merge(presets[name], values) | {"preset": name}
@@ -162,7 +163,8 @@ def _file_values(section: str, config: str | None) -> tuple[str, dict[str, Any]]
         )
     try:
         values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+        json.dumps(values, default=str, skipkeys=True)  # refuses what holds itself
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"cannot read {source}: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"cannot use {source}: its top level is not a mapping")
@@ -190,7 +192,7 @@ def _text_of(path: Path) -> str:
 
 def _parse_set(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
-    if not equals or not key.strip():
+    if not equals or not all(part.strip() for part in key.split(".")):
         raise ConfigError(
             f"cannot read --set {text!r}", hint="--set key=value, --set optim.lr=1e-4"
         )
@@ -251,7 +253,7 @@ def parse_size(text: str, *, step: int = 1) -> tuple[int, int]:
         ConfigError: It is not two numbers above 0, or they are no multiples.
     """
     rows, cross, columns = text.lower().partition("x")
-    numbers = cross and rows.isdecimal() and columns.isdecimal()
+    numbers = cross and all(side.isdecimal() and len(side) < 10 for side in (rows, columns))
     if not numbers or int(rows) == 0 or int(columns) == 0:
         raise ConfigError(f"cannot read the size {text!r}", hint="rows x columns: 378x518")
     if int(rows) % step or int(columns) % step:

@@ -114,8 +114,8 @@ def fault_of(detail: "ErrorDetails", *, wanted: str = "") -> str:
     faults = (text for start, text in _FAULTS.items() if kind.startswith(start))
     fault = "is not a number" if given != given else next(faults, "")
     if fault:
-        number = given if isinstance(given, str) else shown(given)  # typed, and so text
-        return f"{number} {fault}; it takes {wanted}"
+        typed = isinstance(given, str) and not fault.endswith("values")  # a number as text
+        return f"{given if typed else shown(given)} {fault}; it takes {wanted}"
     return f"{shown(given)} is not {wanted}" if wanted else f"{shown(given)} does not fit"
 
 
@@ -141,7 +141,7 @@ def no_multiple(value: Any, step: int) -> str:
     """What to say of a number, or a size, that is no multiple of a step; names the nearest."""
     sides = value.lower().split("x") if isinstance(value, str) else value
     sides = [int(side) for side in (sides if isinstance(sides, list | tuple) else [sides])]
-    near = "x".join(str(max(1, int(side / step + 0.5)) * step) for side in sides)
+    near = "x".join(str(max(1, (2 * side + step) // (2 * step)) * step) for side in sides)
     given = "x".join(map(str, sides))
     fault = "is no multiple" if len(sides) == 1 else "has sides that are no multiples"
     return f"{given} {fault} of {step}; the nearest is {near}"
@@ -157,7 +157,9 @@ def wanted_of(annotation: Any) -> str:
     base, limits = _split(annotation)
     origin, parts = get_origin(base), [a for a in get_args(base) if a is not types.NoneType]
     if _is_union(base):
-        return " or ".join(wanted_of(_with(part, limits)) for part in parts)
+        names = [str(name) for part in parts for name in get_args(part) if _is_choice(part)]
+        others = [wanted_of(_with(part, limits)) for part in parts if not _is_choice(part)]
+        return listed([*names, *others])
     if origin is Literal:
         return listed([str(part) for part in parts])
     if origin is tuple:
@@ -166,9 +168,9 @@ def wanted_of(annotation: Any) -> str:
     if dataclasses.is_dataclass(base):
         return f"a mapping with {listed([field.name for field in dataclasses.fields(base)])}"
     step = next((limit.multiple_of for limit in limits if hasattr(limit, "multiple_of")), None)
-    if step is not None:
-        return f"a multiple of {step}"
     bounds = {name: getattr(one, name) for one in limits for name in _BOUNDS if hasattr(one, name)}
+    if step is not None:
+        return f"a multiple of {step} {_range(bounds)}".strip()
     return f"{_KINDS.get(origin or base, '')} {_range(bounds)}".strip()
 
 
@@ -197,7 +199,7 @@ def _message(place: _Place, whole: Any, detail: "ErrorDetails") -> str:
 def _is_size(value: Any) -> bool:
     """Whether all of a value's sides are known; text has been read by now."""
     if isinstance(value, list | tuple):
-        return all(isinstance(side, int) for side in value)
+        return all(isinstance(side, int) and not isinstance(side, bool) for side in value)
     return isinstance(value, str)
 
 
@@ -273,6 +275,10 @@ def _element(annotation: Any, index: int) -> Any:
     if get_origin(base) is not tuple:
         return parts[-1] if parts else Any
     return parts[0] if parts[-1] is ... else parts[min(index, len(parts) - 1)]
+
+
+def _is_choice(annotation: Any) -> bool:
+    return get_origin(annotation) is Literal
 
 
 def _is_union(annotation: Any) -> bool:

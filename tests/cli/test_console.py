@@ -94,11 +94,13 @@ def test_an_interrupt_while_torch_is_loading_is_json_too(monkeypatch, capsys):
     [
         MemoryError(),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 99 bytes"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
     ],
 )
 def test_memory_that_is_full_anywhere_is_no_fault_of_the_program(error):
     assert run._in_words(error).__class__ is errors.OutOfMemoryError
-    assert run._in_words(RuntimeError("odd")).__class__ is errors.FailedError
+    for fault in (RuntimeError("odd"), ImportError("no module called odd")):
+        assert run._in_words(fault).__class__ is errors.FailedError
 
 
 def test_plain_progress_tells_the_time_that_is_left(capsys, monkeypatch):

@@ -57,6 +57,27 @@ def test_the_same_again_is_done_and_anything_else_takes_the_next_number(cli_inpr
     assert made() == "photos-tiny-001-3"
 
 
+def test_what_earlier_versions_knew_is_all_that_tells_a_usual_result_from_others(
+    cli_inprocess, project
+):
+    photos = make_photos(project / "photos", "a.png")
+    run_infer(cli_inprocess, photos, "-o", "out", cwd=project)
+    identity = json.loads((project / "out" / "run.json").read_text())["identity"]
+    assert set(identity["settings"]) == {
+        "format", "conf", "edges", "voxel", "max_points", "cloud", "poses", "fps", "max_views",
+        "precision", "seed",
+    }  # fmt: skip
+
+
+def test_what_shapes_a_cloud_makes_no_other_result_of_the_local_head_alone(cli_inprocess, project):
+    photos = make_photos(project / "photos", "a.png")
+    local = (photos, "--head", "local", "-o", "out")
+    for more in ((), ("--conf", "50", "--voxel", "0.1")):
+        status, _, err = run_infer(cli_inprocess, *local, *more, cwd=project, json_too=False)
+        assert status == 0
+    assert "nothing was done" in err
+
+
 def test_a_file_without_extension_is_read_when_it_is_named(cli_inprocess, project, data_dir):
     status, report, _ = run_infer(cli_inprocess, data_dir / "bad" / "no_extension", cwd=project)
     assert status == 0 and report["result"]["views"] == 1
@@ -168,7 +189,7 @@ def test_the_global_head_alone_makes_every_file_with_poses_by_pnp(cli_inprocess,
     made = (photos, "--head", "global", "--format", every, "-o", "out")
     status, out, err = run_infer(cli_inprocess, *made, cwd=project, json_too=False)
     assert status == 0, err
-    assert "global points" in out and "they are PnP's" in out and "heads 2/2 maps" in err
+    assert "global points" in out and "PnP's (--head global)" in out and "heads 2/2 maps" in err
     with np.load(project / "out/predictions.npz") as npz:
         assert {key.split("/")[1] for key in npz.files if key.startswith("000/")} == {
             "image", "points_global", "confidence_global", "depth", "intrinsics", "world_from_cam",

@@ -99,7 +99,7 @@ def test_overrides_leave_presets_untouched():
     assert PRESETS["tiny"] == {"steps": 20, "optim": {"lr": 1e-3}}
 
 
-@pytest.mark.parametrize("text", ["no_equals", "=3", "a.b=[1"])
+@pytest.mark.parametrize("text", ["no_equals", "=3", "a.b=[1", ".steps=3", "optim.=3"])
 def test_a_set_that_cannot_be_read_is_refused(text):
     with pytest.raises(ConfigError, match="cannot read --set"):
         resolve(sets=[text])
@@ -121,6 +121,19 @@ def test_a_config_that_is_no_text_is_refused_by_name(tmp_path, monkeypatch):
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"picture\.png"):
         resolve(config="picture.png")
+
+
+def test_a_config_that_holds_itself_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("train: &all {preset: tiny, optim: *all}")
+    with pytest.raises(ConfigError, match=r"cannot read mine\.yaml"):
+        resolve(config="mine.yaml")
+
+
+@pytest.mark.parametrize("preset", ["[tiny]", "{tiny: 1}", "3"])
+def test_a_preset_that_is_no_name_is_refused(preset):
+    with pytest.raises(ConfigError, match=r"--set preset: .* is unknown: "):
+        resolve(sets=[f"preset={preset}"])
 
 
 def test_sizes_are_read_and_refused():

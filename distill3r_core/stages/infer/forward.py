@@ -24,6 +24,8 @@ from distill3r_core.stages.infer.pictures import LoadedView
 from distill3r_core.types import PointMaps
 
 _GIB = 2**30
+# The share of what is free that a pass with more than one view at once in a head may count on.
+_AT_FIRST = 0.9
 # Bytes for every pixel of every view: a head's map, the picture (3) with the cleaning (80; 130 with
 # a voxel size, of which this does not know); measured with 20 views of 224x518. Writing took less,
 # but for COLMAP's 450 a point, of which there are a million by default.
@@ -170,8 +172,10 @@ def plan_pass(student: Student, views: Sequence[LoadedView], *, head: HeadName =
     largest = max(sizes, key=math.prod)
     chunk = head_chunk_of(student.spec, largest, device, views=len(sizes))
     free = free_memory(device)
+    # On a CPU a second try finds less than the first: what that had taken is not all given back.
+    wide = free if device.type == "cuda" else free * _AT_FIRST
     needed = _needed(student, sizes, chunk, head)
-    while needed > free and chunk > 1:
+    while needed > wide and chunk > 1:
         chunk //= 2
         needed = _needed(student, sizes, chunk, head)
     if needed > free and device.type != "cuda":

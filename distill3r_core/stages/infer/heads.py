@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from distill3r_core.errors import RequestError
 from distill3r_core.geometry.pnp import require_pnp
 from distill3r_core.models.student import HeadName
+from distill3r_core.problems import unknown
 
 CloudSource = Literal["global", "aligned"]
 PoseSource = Literal["similarity", "pnp"]
@@ -42,11 +43,16 @@ def placing(
         pnp: Whether PnP may be run where the poses are not PnP's.
 
     Raises:
-        RequestError: The heads do not give what is asked for, or two wishes contradict.
+        RequestError: A name is unknown, the heads do not give what is asked for, or two wishes
+            contradict.
         ExtraMissingError: The poses can only be PnP's, and pycolmap is not installed.
     """
+    _require_known("head", head, get_args(HeadName))
+    _require_known("cloud", cloud or "aligned", get_args(CloudSource))
+    _require_known("poses", poses or "similarity", get_args(PoseSource))
     if head == "local":
-        _refuse_without_world({"--cloud": cloud, "--poses": poses})
+        unwanted = None if pnp else "left out"
+        _refuse_without_world({"--cloud": cloud, "--poses": poses, "--no-pnp": unwanted})
         return None
     if head == "global":
         if cloud == "aligned":
@@ -71,7 +77,7 @@ def require_formats(head: HeadName, formats: Sequence[str]) -> None:
     others = [name for name in formats if name not in _OF_ONE_VIEW]
     if head == "local" and others:
         raise RequestError(
-            f"--format {others[0]} needs poses, which --head local does not give",
+            f"the format {others[0]} needs poses, which --head local does not give",
             hint=f"--format {','.join(_OF_ONE_VIEW)}; {_BOTH}",
         )
 
@@ -84,6 +90,12 @@ def require_world(head: HeadName, scale_from: str | None) -> None:
     """
     if head == "local":
         _refuse_without_world({"--scale-from": scale_from})
+
+
+def _require_known(setting: str, name: str, names: Sequence[str]) -> None:
+    """Refuse a name from Python that the command line would have refused."""
+    if name not in names:
+        raise RequestError(f"{setting}: {unknown(name, names)}")
 
 
 def _refuse_without_world(options: dict[str, str | None]) -> None:

@@ -70,12 +70,29 @@ def pinhole_of(picture: LoadedView, focal: Focal, maps: Maps) -> Pinhole:
     )
     facts = {
         "focal_source": focal.source,
+        "misfit": None if maps.local is None else _misfit(picture, maps.local, intrinsics),
         "exif_focal": picture.exif_focal,
         **{f"confidence_{name}": seen.median_confidence for name, seen in maps.known.items()},
         "source": spelled(picture.path) if picture.path else None,
         "frame": picture.frame,
     }
     return Pinhole(picture.name, picture.size, intrinsics, facts)
+
+
+def _misfit(
+    picture: LoadedView, own: ViewMap, intrinsics: Float[np.ndarray, "3 3"]
+) -> float | None:
+    """How far pixels lie from where the camera sees their points, as a share of the long edge.
+
+    The median over the pixels that vote for a camera; None where none is in front of it.
+    """
+    counted = own.finite & own.voters & (own.points[..., 2] > 0)
+    if not counted.any():
+        return None
+    points = own.points[counted].astype(np.float64)
+    seen = points[:, :2] / points[:, 2:] * intrinsics[0, 0] + intrinsics[:2, 2]
+    off = np.linalg.norm(seen - full_pixels(picture.fitted.placement)[counted], axis=1)
+    return float(np.median(off)) / max(picture.size)
 
 
 def map_intrinsics(camera: Pinhole, placement: Placement) -> Float[np.ndarray, "3 3"]:

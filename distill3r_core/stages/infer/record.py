@@ -137,6 +137,7 @@ def _camera(camera: Pinhole, confidence: str) -> dict[str, Any]:
         "size": list(camera.size),
         "focal": round(float(camera.intrinsics[0, 0]), 2),
         "focal_source": camera.facts["focal_source"],
+        "misfit": camera.facts["misfit"],
         "confidence": round(camera.facts[confidence], 4),
     }
 

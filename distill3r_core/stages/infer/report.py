@@ -14,7 +14,8 @@ _MOST_NAMES = 8  # of views in a line
 # two lay 9 to 16 degrees and 13 to 25 % of the depth apart, in photographs unlike it 44 and 73 %
 # (docs/benchmarks.md, "Which points make the cloud").
 _DOUBTFUL_DEGREES, _DOUBTFUL_DISTANCE = 20.0, 0.35
-_POSES = "poses against PnP"
+# A student of landscape pictures fitted those to 1 % of the long edge, and portrait ones to 16 %.
+_DOUBTFUL_MISFIT = 0.05
 _MOST_ROWS = 24  # of the table of views; run.json has them all
 
 
@@ -37,6 +38,7 @@ def scenes_report(
 ) -> Report:
     """The report of many scenes."""
     rows = tuple(_scene_row(outcome) for outcome in outcomes)
+    poses = _poses_heading(outcomes[0].record["result"])  # the same heads were run for all
     return Report(
         settings=settings,
         result={
@@ -49,7 +51,7 @@ def scenes_report(
         tables=[
             Table(
                 "scenes",
-                ("scene", "views", "points", "scale", _POSES, "seconds", "folder"),
+                ("scene", "views", "points", "scale", poses, "seconds", "folder"),
                 rows,
             )
         ],
@@ -92,7 +94,7 @@ def _result_table(outcome: SceneOutcome) -> Table:
         ("views", str(result["views"])),
         *(_cloud_rows(result) if _has_world(result) else [("cloud", "none: no poses")]),
         ("scale", f"{result['scale']} ({result['scale_source']})"),
-        (_POSES, _poses(result)),
+        (_poses_heading(result), _poses(result)),
         ("time", f"{result['seconds']:.1f} s, forward {result['forward_seconds']:.1f} s"),
         ("peak memory", f"{result['peak_bytes'] / 2**30:.2f} GiB"),
     ]
@@ -112,13 +114,18 @@ def _cloud_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def _poses_heading(result: Mapping[str, Any]) -> str:
+    """Only with both heads are there two poses of a view that could be compared."""
+    return "poses against PnP" if result.get("head", "both") == "both" else "poses"
+
+
 def _poses(result: Mapping[str, Any]) -> str:
     """What poses there are, and how far the closed form's and PnP's lie from each other."""
     head, agreement = result.get("head", "both"), result.get("agreement")
     if head == "local":
         return "none (--head local)"
     if head == "global":
-        return "they are PnP's (--head global)"
+        return "PnP's (--head global)"
     if agreement is not None:
         return f"{agreement['degrees']:.2f}° · {100 * agreement['distance']:.1f} % of the depth"
     return {
@@ -162,6 +169,12 @@ def _in_world(view: Mapping[str, Any], compared: bool) -> tuple[str, ...]:
     return *kept, "" if degrees is None else f"{degrees:.2f}°"
 
 
+def _is_bent(view: Mapping[str, Any]) -> bool:
+    """Whether a view's points are far from any pinhole camera, which has not been said yet."""
+    misfit = view.get("misfit")  # a result may be older than a fact
+    return view["focal_source"] == "points" and misfit is not None and misfit > _DOUBTFUL_MISFIT
+
+
 def _warnings(outcome: SceneOutcome) -> list[str]:
     notes = []
     if outcome.finished_before:
@@ -169,6 +182,12 @@ def _warnings(outcome: SceneOutcome) -> list[str]:
     for source in sorted({view["focal_source"] for view in outcome.record["views"]} - {"points"}):
         names = [v["name"] for v in outcome.record["views"] if v["focal_source"] == source]
         notes.append(f"* focal length of {_listed(names)}: {source}")
+    if bent := [view["name"] for view in outcome.record["views"] if _is_bent(view)]:
+        notes.append(
+            f"warning: the points of {_listed(bent)} fit no pinhole camera: half of them lie more "
+            f"than {_DOUBTFUL_MISFIT:.0%} of the picture's long edge from where it sees them; its "
+            "focal length and pose are doubtful"
+        )
     result = outcome.record["result"]
     if behind := result.get("behind"):  # a result may be older than a fact
         notes.append(

@@ -291,6 +291,10 @@ def _nothing(scene: _Scene, failed: Sequence[Failure]) -> str:
     return "\n".join([f"no picture of {scene.name} can be used:", *lines])
 
 
+# What shapes a cloud and nothing else.
+_OF_CLOUDS = ("cloud", "poses", "pnp", "conf", "edges", "voxel", "max_points")
+
+
 def _identity(views: Sequence[LoadedView], wanted: _Wanted) -> dict[str, Any]:
     """All that changes the result."""
     settings, file = wanted.settings, wanted.file
@@ -300,8 +304,14 @@ def _identity(views: Sequence[LoadedView], wanted: _Wanted) -> dict[str, Any]:
     ):  # fmt: skip
         del plain[name]
     plain |= {"format": sorted(settings.formats), "precision": file.precision}
-    if wanted.plan is not None:  # what was left to the heads
+    if wanted.plan is None:  # without a world there is no cloud
+        for name in _OF_CLOUDS:
+            del plain[name]
+    else:  # what was left to the heads
         plain |= {"cloud": wanted.plan.cloud, "poses": wanted.plan.poses}
+    for name, usual in (("head", "both"), ("pnp", True)):  # results older than these have neither
+        if plain.get(name) == usual:
+            del plain[name]
     digest = hashlib.blake2b(digest_size=16)
     paths = list(dict.fromkeys(view.path for view in views if view.path is not None))
     for path in paths:

@@ -103,9 +103,13 @@ def apply_known(scene: Reconstruction, known: KnownPositions) -> tuple[Reconstru
     if not 0 < factor < float("inf"):
         raise RequestError(f"--scale-from: the {len(found)} views it knows stand at one place")
     said = f"scale: 1 unit = {factor:.6g} m from {known.source}"
+    unused = _unused(views, known)
     if len(found) == 2:  # one distance is met whatever it is
         scale = Scale("m", f"{known.source} ({len(found)} views)")
-        return scene.scaled(factor, scale), [f"{said}; exact, as there is but one distance"]
+        return scene.scaled(factor, scale), [
+            f"{said}; exact, as there is but one distance",
+            *unused,
+        ]
     scale = Scale("m", f"{known.source} ({len(found)} views)", residual)
     notes = [f"{said}; residual {residual:.4g} m over the distances between {len(found)} views"]
     share = residual / torch.pdist(theirs).median().item()
@@ -114,7 +118,17 @@ def apply_known(scene: Reconstruction, known: KnownPositions) -> tuple[Reconstru
             f"warning: the residual is {share:.0%} of the median distance: names may be mixed up, "
             "or the student's poses wrong"
         )
-    return scene.scaled(factor, scale), notes
+    return scene.scaled(factor, scale), [*notes, *unused]
+
+
+def _unused(views: Sequence[LoadedView], known: KnownPositions) -> list[str]:
+    """A note of the positions that are no view's."""
+    own = {view.name for view in views}
+    names = [name for name in known.centers if name not in own and not _of_file(name, views)]
+    if not names:
+        return []
+    more = ", ..." if len(names) > _MOST_NAMES else ""
+    return [f"--scale-from: no view is called {', '.join(names[:_MOST_NAMES])}{more}"]
 
 
 def _centers_of(

@@ -1,5 +1,6 @@
 """The folder of a run: whose it is, whether it is finished, and who may write to it."""
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -101,7 +102,7 @@ def open_run(
 ) -> Iterator[RunFolder]:
     """The folder of a run, made, locked and ready to be written to; or one that is finished.
 
-    Where the run fails before its first step is done, what it has written goes again.
+    Where the run fails before its first step is done, a folder that was made for it goes again.
 
     Args:
         settings: Of the run.
@@ -130,10 +131,10 @@ def open_run(
         try:
             yield folder
         except Distill3rError:
-            if not _has_worth(path):
+            if made and not _has_worth(path):
                 _clear(path)
                 (path / _LOCK).unlink()
-                if made:
+                with contextlib.suppress(OSError):  # somebody has put something there meanwhile
                     path.rmdir()
             raise
 

@@ -1,6 +1,7 @@
 """Cameras from point maps: the closed form finds what is true, and PnP agrees with it."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -36,10 +37,28 @@ def test_exact_maps_give_back_the_cameras_they_were_made_with(name):
         np.testing.assert_allclose(view.camera.intrinsics[0, 0], focal, rtol=1e-4)
         np.testing.assert_allclose(view.camera.intrinsics[:2, 2], [size[1] / 2, size[0] / 2])
         assert view.camera.facts["focal_source"] == "points"
+        assert view.camera.facts["misfit"] < 1e-5
         np.testing.assert_allclose(
             np.cbrt(np.linalg.det(view.local.world_from_local[:, :3])), scale, rtol=1e-4, atol=1e-4
         )
         np.testing.assert_allclose(view.local.in_world.points, view.in_world.points, atol=1e-4)
+
+
+def test_the_misfit_is_how_far_pixels_lie_from_where_the_camera_sees_their_points():
+    views, maps = exact_views()
+    local = maps[0].local
+    bent = dataclasses.replace(maps[0], local=with_points(local, local.points * [1, 2, 1]))
+    camera = solve(views[:1], [bent]).views[0].camera
+    (rows, columns), focal = camera.size, camera.intrinsics[0, 0]
+    off = []
+    for row in range(28):
+        for column in range(42):
+            x, y, z = bent.local.points[row, column].astype(np.float64)
+            seen = focal * x / z + columns / 2, focal * y / z + rows / 2
+            lies = (column + 0.5) * columns / 42, (row + 0.5) * rows / 28
+            off.append(math.dist(seen, lies))
+    assert camera.facts["misfit"] == pytest.approx(np.median(off) / 640, rel=0.1)  # most vote
+    assert camera.facts["misfit"] > 0.05
 
 
 def test_the_world_is_the_first_camera_even_where_the_global_map_says_otherwise():
@@ -206,6 +225,16 @@ def test_positions_that_do_not_fit_the_poses_are_warned_of(tmp_path):
 
     assert len(notes_of(names)) == 1
     assert "warning: the residual is" in notes_of([names[1], names[0], names[2]])[-1]
+
+
+def test_positions_of_no_view_are_named(tmp_path):
+    file = tmp_path / "positions.txt"
+    centers = [" ".join(map(str, pose[:3, 3])) for pose in world_from_cams()]
+    lines = [f"view_{index:03d} {at}" for index, at in enumerate(centers)]
+    for known in (lines, lines[:2]):
+        file.write_text("\n".join([*known, "elsewhere 1 2 3"]))
+        notes = apply_known(_scene(), read_known(str(file)))[1]
+        assert notes[-1] == "--scale-from: no view is called elsewhere"
 
 
 def test_positions_know_pictures_by_their_files_names(tmp_path):

@@ -1,6 +1,8 @@
 """One head alone: the global one places views by PnP, the local one knows each view by itself."""
 
+import inspect
 import json
+import re
 
 import numpy as np
 import pytest
@@ -190,11 +192,26 @@ def test_from_python_a_local_head_gives_views_that_save_no_scene(student, tmp_pa
         ("both", {"poses": "pnp", "pnp": False}, "--no-pnp"),
         ("local", {"cloud": "global"}, "--cloud"),
         ("local", {"poses": "pnp"}, "--poses"),
+        ("local", {"pnp": False}, "--no-pnp"),
     ],
 )
 def test_what_a_head_does_not_give_is_refused_by_name(head, wishes, says):
-    with pytest.raises(RequestError, match=f"^{says}"):
+    with pytest.raises(RequestError, match=f"^{re.escape(says)}"):
         placing(head, **{"cloud": None, "poses": None} | wishes)
+
+
+@pytest.mark.parametrize(
+    ("head", "wishes", "says"),
+    [
+        ("lokal", {}, "head: 'lokal' is unknown: both, global or local; did you mean 'local'?"),
+        ("both", {"cloud": "foo"}, "cloud: 'foo' is unknown: global or aligned"),
+        ("both", {"poses": "foo"}, "poses: 'foo' is unknown: similarity or pnp"),
+    ],
+)
+def test_a_wrong_name_from_python_is_refused(head, wishes, says):
+    unchecked = inspect.unwrap(placing)  # users have no checker of types
+    with pytest.raises(RequestError, match=f"^{re.escape(says)}"):
+        unchecked(head, **{"cloud": None, "poses": None} | wishes)
 
 
 def test_what_is_left_open_follows_from_the_heads():

@@ -72,6 +72,19 @@ def test_a_smaller_chunk_is_planned_where_the_usual_one_does_not_fit(student, vi
         torch.testing.assert_close(a.in_world.points, b.in_world.points, rtol=1e-4, atol=1e-5)
 
 
+def test_what_is_free_is_not_counted_on_to_the_last_byte_unless_it_must_be(
+    student, views, monkeypatch
+):
+    usual = plan_pass(student, views)
+    _with_free(monkeypatch, int(usual.bytes / 0.9) + 1)
+    assert plan_pass(student, views).head_chunk == usual.head_chunk > 1
+    _with_free(monkeypatch, int(usual.bytes / 0.9) - 1)
+    small = plan_pass(student, views)
+    assert small.head_chunk < usual.head_chunk
+    _with_free(monkeypatch, plan_pass(student, views[:1]).bytes)
+    assert plan_pass(student, views[:1]).head_chunk == 1
+
+
 def test_views_that_cannot_fit_are_refused_before_they_run_with_what_would(
     student, views, monkeypatch
 ):

@@ -50,13 +50,31 @@ def test_poses_are_called_doubtful_by_either_of_two_distances(degrees, distance,
         ({"pnp": "left out"}, "not run (--no-pnp)"),
         ({"pnp": "not installed"}, "not run (extra colmap)"),
         ({}, "not run"),  # of an earlier version
-        ({"head": "global"}, "they are PnP's"),
+        ({"head": "global"}, "PnP's"),
         ({"head": "local"}, "none"),
     ],
 )
 def test_the_table_says_how_poses_compare_or_why_they_do_not(result, says):
     rows = dict(_report(**result).tables[0].rows)
-    assert rows["poses against PnP"].startswith(says)
+    title = "poses" if "head" in result else "poses against PnP"
+    assert rows[title].startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("view", "warned"),
+    [
+        ({"misfit": 0.051}, True),
+        ({"misfit": 0.05}, False),
+        ({"misfit": None}, False),
+        ({}, False),  # of an earlier version
+        ({"misfit": 0.9, "focal_source": "guessed (60° wide)"}, False),  # said by that
+    ],
+)
+def test_points_that_fit_no_camera_are_warned_of(view, warned):
+    record = _record()
+    record["views"][0] |= view
+    notes = scene_report({}, SceneOutcome(Path("out"), record, ())).notes
+    assert any("fit no pinhole camera" in note for note in notes) == warned
 
 
 def test_a_focal_length_that_is_not_the_points_own_is_marked_and_explained():

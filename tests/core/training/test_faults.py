@@ -140,11 +140,32 @@ def test_a_failed_start_leaves_what_others_have_put_into_the_folder(
 
     cache, run = make_cache(tmp_path / "cache"), tmp_path / "run"
     run.mkdir()
-    (run / "notes.md").write_text("mine")
+    for name in ("notes.md", "config.yaml", "log.txt"):
+        (run / name).write_text("mine")
     patched_forward(monkeypatch, full)
     with pytest.raises(OutOfMemoryError):
         train(settings_for(cache, run), overwrite=True)
-    assert [path.name for path in run.iterdir()] == ["notes.md"]
+    assert {"notes.md", "config.yaml", "log.txt"} <= {path.name for path in run.iterdir()}
+    with pytest.raises(OutOfMemoryError):
+        train(settings_for(cache, run), resume=True)  # with the config that a resumption is told of
+    assert (run / "config.yaml").is_file() and (run / "notes.md").read_text() == "mine"
+
+
+def test_a_failed_start_tells_its_own_error_whatever_has_come_into_its_folder(
+    make_cache: MakeCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, run = make_cache(tmp_path / "cache"), tmp_path / "run"
+
+    def full(maps: Any, images: torch.Tensor) -> Any:
+        if images.shape[-1] == 42:
+            (run / "editor.swp").touch()
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return maps
+
+    patched_forward(monkeypatch, full)
+    with pytest.raises(OutOfMemoryError):
+        train(settings_for(cache, run))
+    assert [path.name for path in run.iterdir()] == ["editor.swp"]
 
 
 def test_a_step_that_is_not_finite_is_named_skipped_and_can_be_replayed(
