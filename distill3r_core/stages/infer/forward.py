@@ -103,7 +103,7 @@ def predict(
         if chunk == 1:
             raise _ran_out(student, sizes, head)
         chunk //= 2
-        progress.note(f"out of memory: trying again with {chunk} views at once in the heads")
+        progress.note(f"out of memory: trying again with {_counted(chunk)} at once in the heads")
         if device.type == "cuda":
             torch.cuda.empty_cache()
 

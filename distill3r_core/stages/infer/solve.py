@@ -12,7 +12,7 @@ from jaxtyping import Float
 from distill3r_core.errors import GeometryError
 from distill3r_core.geometry import pnp, registration
 from distill3r_core.geometry.cameras import invert_rigid
-from distill3r_core.geometry.similarity import compose, scale_of
+from distill3r_core.geometry.similarity import compose
 from distill3r_core.io.cameras import Pinhole
 from distill3r_core.report import Failure, Progress, Silent
 from distill3r_core.stages.infer.heads import PoseSource
@@ -79,10 +79,10 @@ def solve(
     seen = [turned_back(picture, said) for picture, said in zip(loaded, maps, strict=True)]
     rules = _Rules(poses, by_pnp, seed)
 
-    def place(job: tuple[LoadedView, Maps, Focal | None]) -> SolvedView | str:
+    def place(found: "_ClosedForm | str") -> SolvedView | str:
         """The view, or why it has no camera."""
         try:
-            return _place(*job, rules)
+            return found if isinstance(found, str) else _place(found, rules)
         except GeometryError as error:
             return error.message
 
@@ -91,7 +91,10 @@ def solve(
     failed: list[Failure] = []
     workers = os.cpu_count() or 1
     with Pool(workers) as pool:
-        begun = ahead(lambda job: pool.submit(place, job), _with_focals(seen), 2 * workers)
+        # PnP runs beside this thread, which goes on with the next closed form: that is torch's,
+        # which has threads of its own.
+        known = (_closed_form(*view) for view in _with_focals(seen))
+        begun = ahead(lambda found: pool.submit(place, found), known, 2 * workers)
         for picture, found in zip(loaded, map(result_of, begun), strict=True):
             if isinstance(found, SolvedView):
                 views.append(found)
@@ -121,27 +124,50 @@ def _with_focals(
     return [(picture, maps, focal) for (picture, maps), focal in zip(seen, focals, strict=True)]
 
 
-def _place(picture: LoadedView, maps: Maps, shared: Focal | None, rules: _Rules) -> SolvedView:
+@dataclass(frozen=True)
+class _ClosedForm:
+    """What of a view's camera needs no search.
+
+    Args:
+        picture: Upright.
+        in_world: By the global head.
+        local: By the local head, and the similarity that carries it into the world; None: that
+            head was not run.
+        camera: Of the full-size picture.
+    """
+
+    picture: LoadedView
+    in_world: ViewMap
+    local: CarriedMap | None
+    camera: Pinhole
+
+
+def _closed_form(picture: LoadedView, maps: Maps, shared: Focal | None) -> _ClosedForm | str:
+    """The closed form, or why there is none."""
     in_world, local = maps.in_world, maps.local
     assert in_world is not None, "a view without a global map has no place in the world"
     if not in_world.finite.any():
-        raise GeometryError("no point of it is a number")
+        return "no point of it is a number"
     if local is None:
-        assert shared is not None and rules.poses == "pnp", "nothing else tells its pose"
-        camera = pinhole_of(picture, shared, maps)
-        pose = _pnp(picture, in_world, camera, rules.seed)
-        return SolvedView(picture, in_world, None, camera.at(_found(pose)))
-    similarity = _similarity(in_world, local)
+        assert shared is not None, "nothing else tells its focal length"
+        return _ClosedForm(picture, in_world, None, pinhole_of(picture, shared, maps))
+    try:
+        carried = CarriedMap(local, _similarity(in_world, local).numpy())
+    except GeometryError as error:
+        return error.message
     camera = pinhole_of(picture, own_focal(picture, local), maps)
-    pose = registration.rigid_of(similarity).numpy()
-    agreement = None
-    if rules.by_pnp:
-        other = _pnp(picture, in_world, camera, rules.seed)
-        agreement = None if other is None else _agreement(pose, other, local, similarity)
-        if rules.poses == "pnp":
-            pose = _found(other)
-    carried = CarriedMap(local, similarity.numpy())
-    return SolvedView(picture, in_world, carried, camera.at(pose), agreement)
+    return _ClosedForm(picture, in_world, carried, camera)
+
+
+def _place(found: _ClosedForm, rules: _Rules) -> SolvedView:
+    picture, in_world, local, camera = found.picture, found.in_world, found.local, found.camera
+    other = _pnp(picture, in_world, camera, rules.seed) if rules.by_pnp else None
+    if local is None:
+        return SolvedView(picture, in_world, None, camera.at(_found(other)))
+    pose = registration.rigid_of(torch.from_numpy(local.world_from_local)).numpy()
+    agreement = None if other is None else _agreement(pose, other, local)
+    placed = camera.at(_found(other) if rules.poses == "pnp" else pose)
+    return SolvedView(picture, in_world, local, placed, agreement)
 
 
 def _found(pose: Float[np.ndarray, "4 4"] | None) -> Float[np.ndarray, "4 4"]:
@@ -180,10 +206,10 @@ def _pnp(
 
 
 def _agreement(
-    pose: np.ndarray, other: np.ndarray, local: ViewMap, similarity: torch.Tensor
+    pose: np.ndarray, other: np.ndarray, local: CarriedMap
 ) -> tuple[float, float] | None:
     angle = registration.rotation_angle(torch.from_numpy(pose), torch.from_numpy(other))
-    depth = scale_of(similarity).item() * np.nanmedian(local.points[..., 2])
+    depth = float(np.nanmedian(local.depth))
     distance = np.linalg.norm(pose[:3, 3] - other[:3, 3])
     if not np.isfinite(distance) or abs(depth) <= np.finfo(np.float32).tiny:
         return None
