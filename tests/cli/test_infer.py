@@ -143,6 +143,9 @@ def test_each_folder_is_a_scene_of_its_own_and_a_bad_one_is_named(cli_inprocess,
     _, _, err = run_infer(cli_inprocess, "many", "--each", cwd=project, json_too=False)
     for name in ("one", "two"):  # what is to be said of a scene is said of each by name
         assert f"{name}: results/infer/{name}-tiny-001 holds this result already" in err
+    assert [line for line in err.splitlines() if line.startswith("scene ")] == [
+        "scene 1 of 3: one", "scene 2 of 3: two", "scene 3 of 3: worse",
+    ]  # fmt: skip
     for name in ("one", "two"):
         assert (project / "results" / "infer" / f"{name}-tiny-001" / "scene.ply").is_file()
 

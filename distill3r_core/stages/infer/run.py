@@ -119,7 +119,9 @@ def infer(
     wanted = _Wanted(settings, file, plan, known, overwrite)
     outcomes: list[SceneOutcome] = []
     failed: list[Failure] = []
-    for scene in scenes:
+    for number, scene in enumerate(scenes, start=1):
+        if settings.each:  # whose plan and warnings follow
+            progress.note(f"scene {number} of {len(scenes)}: {scene.name}")
         try:
             outcomes.append(_infer_scene(scene, wanted, progress))
         except _OF_ONE_SCENE as error:
