@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from distill3r_core.data.layouts import scan
@@ -90,6 +90,7 @@ def test_the_nearest_point_wins() -> None:
 
 
 @settings(max_examples=40, deadline=None)
+@example(height=105, width=43, limit=33)  # the point falls on the rim, where all is rounding
 @given(height=st.integers(30, 300), width=st.integers(30, 300), limit=st.integers(32, 200))
 def test_intrinsics_follow_the_picture(height, width, limit) -> None:
     """A point falls on the same place of the picture before and after."""
@@ -111,7 +112,7 @@ def test_intrinsics_follow_the_picture(height, width, limit) -> None:
     assert result.depth.shape == (rows, columns)
     point = np.array([0.1, -0.2, 1.0])
     before, after = (intrinsics @ point)[:2], (result.intrinsics @ point)[:2]
-    np.testing.assert_allclose(before / (width, height), after / (columns, rows))
+    np.testing.assert_allclose(before / (width, height), after / (columns, rows), atol=1e-15)
     assert result.intrinsics_source == "calibrated"
 
 
