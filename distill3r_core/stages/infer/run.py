@@ -51,6 +51,8 @@ from distill3r_core.stages.student_file import StudentFile, open_student
 
 # What need not keep `--each` from the other scenes.
 _OF_ONE_SCENE = (NothingUsableError, ImageError, OutOfMemoryError, RequestError)
+# What shapes a cloud and nothing else.
+_OF_CLOUDS = ("cloud", "poses", "pnp", "conf", "edges", "voxel", "max_points")
 
 
 @dataclass(frozen=True)
@@ -291,10 +293,6 @@ def _compile(
 def _nothing(scene: _Scene, failed: Sequence[Failure]) -> str:
     lines = [f"  {failure.item}: {failure.reason}" for failure in failed]
     return "\n".join([f"no picture of {scene.name} can be used:", *lines])
-
-
-# What shapes a cloud and nothing else.
-_OF_CLOUDS = ("cloud", "poses", "pnp", "conf", "edges", "voxel", "max_points")
 
 
 def _identity(views: Sequence[LoadedView], wanted: _Wanted) -> dict[str, Any]:
