@@ -219,7 +219,7 @@ complete -c distill3r -n '__distill3r_at "/cache/export"' -s h -l help -d 'Show 
 complete -c distill3r -n '__distill3r_at "/cache/import"' -l output -s o -r -F -d 'Cache that is made.'
 complete -c distill3r -n '__distill3r_at "/cache/import"' -l images -r -F -d 'Folder that relative picture paths start from.'
 complete -c distill3r -n '__distill3r_at "/cache/import"' -l teacher -x -a 'auto depth synthetic fast3r' -d 'Who made it.'
-complete -c distill3r -n '__distill3r_at "/cache/import"' -l licence -r -F -d 'Of the teacher.'
+complete -c distill3r -n '__distill3r_at "/cache/import"' -l license -r -F -d 'Of the teacher.'
 complete -c distill3r -n '__distill3r_at "/cache/import"' -l json -d 'One JSON object on stdout.'
 complete -c distill3r -n '__distill3r_at "/cache/import"' -s q -l quiet -d 'Results and errors only.'
 complete -c distill3r -n '__distill3r_at "/cache/import"' -s v -l verbose -d 'Say more.'
@@ -328,7 +328,7 @@ complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l debug -d 'Show tr
 complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l no-color -d 'Plain text.'
 complete -c distill3r -n '__distill3r_at "/bench/ablation"' -s h -l help -d 'Show this message and exit.'
 complete -c distill3r -n '__distill3r_at "/models"' -f
-complete -c distill3r -n '__distill3r_at "/models"' -a list -d 'Show every model with its size, licence, and where its file is or goes.'
+complete -c distill3r -n '__distill3r_at "/models"' -a list -d 'Show every model with its size, license, and where its file is or goes.'
 complete -c distill3r -n '__distill3r_at "/models"' -a path -d 'Print where the weights of one model are.'
 complete -c distill3r -n '__distill3r_at "/models"' -a download -d 'Download the weights of one model; run again to continue after an interruption.'
 complete -c distill3r -n '__distill3r_at "/models"' -s h -l help -d 'Show this message and exit.'

@@ -1,7 +1,7 @@
 """The shapes and records that stages hand to each other.
 
 Axes: B samples, N views, H W pixels. Frames: OpenCV axes (x right, y down, z forward); the global
-frame is that of view 0's camera, the anchor. Pixel centres are at +0.5.
+frame is that of view 0's camera, the anchor. Pixel centers are at +0.5.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class View:
 
     Args:
         image: RGB.
-        intrinsics: Calibrated K of this picture, centres at +0.5; None where it is a guess.
+        intrinsics: Calibrated K of this picture, centers at +0.5; None where it is a guess.
         depth: z in the camera's frame, registered to `image`, in `unit`; 0 where unknown.
         world_from_cam: Camera pose, translation in `unit`.
         unit: "none" where the scale is arbitrary.

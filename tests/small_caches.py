@@ -59,7 +59,7 @@ def write_cache(
     ]
     header = CacheHeader(
         teacher="made",
-        licence="none",
+        license="none",
         weights_hash=None,
         size=sizes[0],
         fit=Fit(size=sizes[0]).as_plain(),

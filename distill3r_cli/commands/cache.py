@@ -174,7 +174,7 @@ def import_(
         Path, typer.Option(help="Folder that relative picture paths start from.")
     ] = Path(),
     teacher: Annotated[str, typer.Option(help="Who made it.")] = "fast3r",
-    licence: Annotated[
+    license: Annotated[
         str, typer.Option(help="Of the teacher.")
     ] = "FAIR Noncommercial Research License",
 ) -> None:
@@ -183,6 +183,6 @@ def import_(
 
     with console.progress("cpu") as progress:
         report = import_release(
-            ImportSettings(path, output, images, teacher, licence), progress=progress
+            ImportSettings(path, output, images, teacher, license), progress=progress
         )
     console.show(report)

@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 @options.shared(settings=False)
 def list_models(context: typer.Context) -> None:
-    """Show every model with its size, licence, and where its file is or goes."""
+    """Show every model with its size, license, and where its file is or goes."""
     from distill3r_core.stages.weights import list_weights  # torch: keep `--help` instant
 
     console.show(list_weights())

@@ -41,7 +41,7 @@ class CacheHeader:
 
     Args:
         teacher: Its name.
-        licence: Of the teacher's weights, which a student inherits.
+        license: Of the teacher's weights, which a student inherits.
         weights_hash: Of the weight file; None where there is none.
         size: Rows and columns of landscape samples, or "auto": one of a table per sample.
         fit: How pictures become the student's input: `io.fit.Fit` as plain data. With size "auto"
@@ -60,7 +60,7 @@ class CacheHeader:
     __pydantic_config__ = config.STRICT  # when it is read back
 
     teacher: str
-    licence: str
+    license: str
     weights_hash: str | None
     size: tuple[int, int] | Literal["auto"]
     fit: Mapping[str, Any]

@@ -42,7 +42,7 @@ class Row:
         scene_id: The place, or the sequence of it.
         sample_id: The original project's word for a frame; string order is frame order.
         image_path: Relative to the manifest's folder, or absolute.
-        K: Nine numbers row by row, in pixels of the picture, centres at +0.5; the original's
+        K: Nine numbers row by row, in pixels of the picture, centers at +0.5; the original's
             placeholder where `K_source` is "none".
         H: Rows after EXIF orientation.
         W: Columns.

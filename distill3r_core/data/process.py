@@ -41,7 +41,7 @@ class Processed:
 
     Args:
         image: Upright RGB.
-        intrinsics: K of `image`, centres at +0.5; the placeholder (f = max(H, W), centre) where
+        intrinsics: K of `image`, centers at +0.5; the placeholder (f = max(H, W), center) where
             `intrinsics_source` is "none".
         intrinsics_source: Where K comes from.
         depth: Registered and at the size of `image`, in `unit`; 0 where unknown.

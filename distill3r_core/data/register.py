@@ -21,8 +21,8 @@ def register_depth(
 
     Args:
         depth: z in the depth camera's frame, 0 where unknown.
-        depth_camera: K, centres at +0.5.
-        color_camera: K, centres at +0.5.
+        depth_camera: K, centers at +0.5.
+        color_camera: K, centers at +0.5.
         color_from_depth: Rigid motion, in the unit of `depth`.
         size: Rows and columns of the color picture.
 
@@ -36,7 +36,7 @@ def register_depth(
     front = z > 0
     if not front.all():
         x, y, z = x[front], y[front], z[front]
-    # rint of the coordinate whose whole numbers are pixel centres.
+    # rint of the coordinate whose whole numbers are pixel centers.
     u = np.rint(color_camera[0, 0] * x / z + (color_camera[0, 2] - 0.5))
     v = np.rint(color_camera[1, 1] * y / z + (color_camera[1, 2] - 0.5))
     inside = (u >= 0) & (u < size[1]) & (v >= 0) & (v < size[0])

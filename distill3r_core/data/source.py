@@ -25,7 +25,7 @@ class Source:
     Args:
         pixels: Upright RGB.
         focal_35mm: From EXIF.
-        intrinsics: Calibrated K of the picture, centres at +0.5.
+        intrinsics: Calibrated K of the picture, centers at +0.5.
         depth: Registered to the picture, in `unit`; 0 where unknown.
         world_from_cam: Pose of the color camera.
         unit: Of depth and pose.

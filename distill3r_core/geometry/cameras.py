@@ -1,6 +1,6 @@
 """Pinhole cameras: pixels, rays and points, in OpenCV axes (x right, y down, z forward).
 
-Pixel centres are at +0.5 unless a caller says otherwise: `centre=0.0` is for comparisons with
+Pixel centers are at +0.5 unless a caller says otherwise: `center=0.0` is for comparisons with
 references that count pixels in whole numbers.
 """
 
@@ -12,35 +12,35 @@ from distill3r_core.types import Placement
 
 
 def pixel_grid(
-    size: tuple[int, int], *, centre: float = 0.5, like: Tensor | None = None
+    size: tuple[int, int], *, center: float = 0.5, like: Tensor | None = None
 ) -> Float[Tensor, "H W 2"]:
-    """The coordinates (u, v) of every pixel's centre; dtype and device of `like`."""
+    """The coordinates (u, v) of every pixel's center; dtype and device of `like`."""
     height, width = size
     dtype = None if like is None else like.dtype
     device = None if like is None else like.device
-    v = torch.arange(height, dtype=dtype, device=device) + centre
-    u = torch.arange(width, dtype=dtype, device=device) + centre
+    v = torch.arange(height, dtype=dtype, device=device) + center
+    u = torch.arange(width, dtype=dtype, device=device) + center
     return torch.stack(torch.meshgrid(u, v, indexing="xy"), dim=-1)
 
 
 def rays(
-    intrinsics: Float[Tensor, "*batch 3 3"], size: tuple[int, int], *, centre: float = 0.5
+    intrinsics: Float[Tensor, "*batch 3 3"], size: tuple[int, int], *, center: float = 0.5
 ) -> Float[Tensor, "*batch H W 3"]:
     """The direction of every pixel's ray in its camera's frame, scaled to z = 1.
 
     Args:
         intrinsics: In pixels of a picture of `size`.
         size: Rows and columns.
-        centre: Where in its pixel a ray passes.
+        center: Where in its pixel a ray passes.
     """
-    return inverse_rays(torch.linalg.inv(intrinsics), size, centre=centre)
+    return inverse_rays(torch.linalg.inv(intrinsics), size, center=center)
 
 
 def inverse_rays(
-    inverse: Float[Tensor, "*batch 3 3"], size: tuple[int, int], *, centre: float = 0.5
+    inverse: Float[Tensor, "*batch 3 3"], size: tuple[int, int], *, center: float = 0.5
 ) -> Float[Tensor, "*batch H W 3"]:
     """`rays` for who has the inverse of K: to invert on a GPU is to wait for it."""
-    pixels = pixel_grid(size, centre=centre, like=inverse)
+    pixels = pixel_grid(size, center=center, like=inverse)
     homogeneous = torch.cat([pixels, torch.ones_like(pixels[..., :1])], dim=-1)
     directions = homogeneous @ inverse.mT[..., None, :, :]
     return directions / directions[..., 2:]
@@ -50,17 +50,17 @@ def unproject(
     depth: Float[Tensor, "*batch H W"],
     intrinsics: Float[Tensor, "*batch 3 3"],
     *,
-    centre: float = 0.5,
+    center: float = 0.5,
 ) -> Float[Tensor, "*batch H W 3"]:
     """The point of every pixel in its camera's frame, in the unit of `depth`.
 
     Args:
         depth: z in the camera's frame (not the length of the ray).
         intrinsics: In pixels of the depth map.
-        centre: Where in its pixel a depth was measured.
+        center: Where in its pixel a depth was measured.
     """
     height, width = depth.shape[-2:]
-    return depth[..., None] * rays(intrinsics, (height, width), centre=centre)
+    return depth[..., None] * rays(intrinsics, (height, width), center=center)
 
 
 def project(
@@ -89,7 +89,7 @@ def place_intrinsics(
     """K of a picture after it was cropped, transposed if so, and resized.
 
     Args:
-        intrinsics: In pixels of the source picture, centres at +0.5.
+        intrinsics: In pixels of the source picture, centers at +0.5.
         placement: Where the result's pixels lie in the source. Where it is transposed, the result
             maps the same camera's points to the transposed pixels and has a zero diagonal.
     """

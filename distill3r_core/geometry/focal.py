@@ -15,7 +15,7 @@ def estimate_focal(
     points: Float[Tensor, "*batch H W 3"],
     valid_mask: Bool[Tensor, "*batch H W"] | None = None,
     *,
-    centre: float = 0.5,
+    center: float = 0.5,
     rounds: int = 100,
 ) -> Float[Tensor, "*batch"]:
     """The focal length, in pixels, of a pinhole camera with its principal point in the middle.
@@ -27,13 +27,13 @@ def estimate_focal(
         points: In the camera's own frame, in any unit. Points whose (x, y) / z is not finite count
             as lying on the optical axis, which adds nothing to either sum.
         valid_mask: The pixels that vote; None: all.
-        centre: Where in its pixel a point was seen.
+        center: Where in its pixel a point was seen.
         rounds: Of re-weighting.
 
     Raises:
         GeometryError: A view has no vote that tells: all off the mask, or all on the axis.
     """
-    pixels, slopes, counts = _votes(points, valid_mask, centre)
+    pixels, slopes, counts = _votes(points, valid_mask, center)
     focal = _least_squares(pixels, slopes, counts)
     for _ in range(rounds):
         distance = (pixels - focal[..., None, None] * slopes).norm(dim=-1)
@@ -47,7 +47,7 @@ def estimate_focal_median(
     points: Float[Tensor, "*batch H W 3"],
     valid_mask: Bool[Tensor, "*batch H W"] | None = None,
     *,
-    centre: float = 0.5,
+    center: float = 0.5,
 ) -> Float[Tensor, "*batch"]:
     """The median of all votes u z / x and v z / y for the focal length, in pixels.
 
@@ -57,7 +57,7 @@ def estimate_focal_median(
         GeometryError: A view has no vote.
     """
     height, width = points.shape[-3:-1]
-    pixels = _centred((height, width), centre, points)
+    pixels = _centerd((height, width), center, points)
     votes = (pixels * points[..., 2:] / points[..., :2]).flatten(-3)  # (..., H*W*2)
     counts = ~votes.isnan()
     if valid_mask is not None:
@@ -68,10 +68,10 @@ def estimate_focal_median(
     return focal
 
 
-def _votes(points: Tensor, valid_mask: Tensor | None, centre: float) -> tuple[Tensor, ...]:
+def _votes(points: Tensor, valid_mask: Tensor | None, center: float) -> tuple[Tensor, ...]:
     """Pixels from the principal point and slopes (..., M, 2), and who votes (..., M)."""
     height, width = points.shape[-3:-1]
-    pixels = _centred((height, width), centre, points.double()).flatten(0, 1)
+    pixels = _centerd((height, width), center, points.double()).flatten(0, 1)
     slopes = (points[..., :2].double() / points[..., 2:].double()).flatten(-3, -2)
     slopes = slopes.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     counts = torch.ones_like(slopes[..., 0])
@@ -80,10 +80,10 @@ def _votes(points: Tensor, valid_mask: Tensor | None, centre: float) -> tuple[Te
     return pixels, slopes, counts
 
 
-def _centred(size: tuple[int, int], centre: float, like: Tensor) -> Tensor:
+def _centerd(size: tuple[int, int], center: float, like: Tensor) -> Tensor:
     height, width = size
     middle = torch.tensor([width / 2, height / 2], dtype=like.dtype, device=like.device)
-    return pixel_grid(size, centre=centre, like=like) - middle
+    return pixel_grid(size, center=center, like=like) - middle
 
 
 def _least_squares(pixels: Tensor, slopes: Tensor, weights: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ def pose_from_points(
 
     Args:
         points: In the world frame, finite.
-        pixels: Where they are seen (u, v), centres at +0.5.
+        pixels: Where they are seen (u, v), centers at +0.5.
         intrinsics: In pixels of the picture, equal focal lengths.
         size: Rows and columns of the picture.
         seed: Of the random samples.

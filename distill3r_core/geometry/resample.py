@@ -1,7 +1,7 @@
 """Read a map of values at another size.
 
 A box is the part of the map that is kept: left, top, right, bottom, in its pixels (edges, not
-centres); it may have fractions. Maps are (H, W) or (H, W, C).
+centers); it may have fractions. Maps are (H, W) or (H, W, C).
 """
 
 import math
@@ -23,7 +23,7 @@ def whole(values: Shaped[Tensor, "H W *channels"]) -> Box:
 def resample_nearest(
     values: Shaped[Tensor, "h w *channels"], box: Box, size: tuple[int, int]
 ) -> Shaped[Tensor, "H W *channels"]:
-    """Every result is the value of the one pixel that its centre falls into: nothing is mixed."""
+    """Every result is the value of the one pixel that its center falls into: nothing is mixed."""
     rows, columns = nearest_pixels(values.shape[:2], box, size)
     return values[rows.to(values.device)[:, None], columns.to(values.device)]
 
@@ -33,14 +33,14 @@ def nearest_pixels(
 ) -> tuple[Int[Tensor, "H"], Int[Tensor, "W"]]:
     """The row and the column, in a map of `source` rows and columns, of every result."""
     left, top, right, bottom = box
-    rows = _under(_centres(top, bottom, size[0]), source[0])
-    return rows, _under(_centres(left, right, size[1]), source[1])
+    rows = _under(_centers(top, bottom, size[0]), source[0])
+    return rows, _under(_centers(left, right, size[1]), source[1])
 
 
 def resample_bilinear(
     values: Float[Tensor, "h w *channels"], box: Box, size: tuple[int, int]
 ) -> Float[Tensor, "H W *channels"]:
-    """Mix the four pixels around each centre, whatever lies between them.
+    """Mix the four pixels around each center, whatever lies between them.
 
     This is what the released exporter does (torch's `interpolate`, bilinear, `align_corners` off,
     no antialias): across the edge of an object it invents points in the air.
@@ -56,13 +56,13 @@ def resample_bilinear(
     return first * (1 - across) + second * across
 
 
-def _under(centres: Float[Tensor, "count"], length: int) -> Int[Tensor, "count"]:
-    """The pixel under each centre; on the border of two it is the second one."""
-    return (centres + _ROUNDING).floor().long().clamp(0, length - 1)
+def _under(centers: Float[Tensor, "count"], length: int) -> Int[Tensor, "count"]:
+    """The pixel under each center; on the border of two it is the second one."""
+    return (centers + _ROUNDING).floor().long().clamp(0, length - 1)
 
 
-def _centres(start: float, stop: float, count: int) -> Float[Tensor, "count"]:
-    """Where the centres of `count` equal parts of [start, stop] lie."""
+def _centers(start: float, stop: float, count: int) -> Float[Tensor, "count"]:
+    """Where the centers of `count` equal parts of [start, stop] lie."""
     step = (stop - start) / count
     return start + (torch.arange(count, dtype=torch.float64) + 0.5) * step
 
@@ -70,7 +70,7 @@ def _centres(start: float, stop: float, count: int) -> Float[Tensor, "count"]:
 def _taps(
     start: float, stop: float, count: int, length: int
 ) -> tuple[Int[Tensor, "count"], Int[Tensor, "count"], Float[Tensor, "count"]]:
-    """The two pixels about each centre and the weight of the second, within the box's pixels."""
+    """The two pixels about each center and the weight of the second, within the box's pixels."""
     first, last = max(0, math.floor(start)), min(length, math.ceil(stop)) - 1
     assert first <= last, "the box keeps nothing of the map"
     # In float32, as torch does: a value near 0 shows the rounding of its weights.

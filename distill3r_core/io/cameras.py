@@ -24,7 +24,7 @@ class Pinhole:
     Args:
         name: Of the view; unique in a reconstruction, fit for a file's name.
         size: Rows and columns of the picture.
-        intrinsics: In its pixels, centres at +0.5.
+        intrinsics: In its pixels, centers at +0.5.
         facts: More to say of it in files: where the focal length comes from, confidence.
     """
 

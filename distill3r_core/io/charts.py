@@ -17,7 +17,7 @@ Number = float | int
 SIZE = (960, 640)  # columns, rows, the legend below not counted
 MARGIN = (92, 48, 28, 64)  # left, top, right, bottom, in pixels
 INK, GRID, PAPER = (40, 40, 40), (224, 224, 224), (255, 255, 255)
-# Okabe and Ito's colours, which stay apart for the colour-blind.
+# Okabe and Ito's colors, which stay apart for the color-blind.
 COLORS = (
     (0, 114, 178),
     (213, 94, 0),

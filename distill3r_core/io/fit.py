@@ -38,8 +38,8 @@ class Fit:
             script (portrait squashed, bilinear with antialias).
         long_edge: The teacher's resize before its crop (Fast3R: 512); None: it takes the picture
             at its own size.
-        multiple: The teacher's centre crop to a multiple of this.
-        square: The teacher takes a centre square of side `long_edge` (models of 224 pixels).
+        multiple: The teacher's center crop to a multiple of this.
+        square: The teacher takes a center square of side `long_edge` (models of 224 pixels).
         resized: A plain resize after all this, where a student is smaller than its cache.
         by_shape: `size` only says how many patches there are: see `fit_for`.
     """
@@ -214,7 +214,7 @@ def resized_size(source_hw: Size, fit: Fit) -> Size:
 
 
 def _crop(rows: int, columns: int, fit: Fit) -> tuple[int, int, int, int]:
-    """The teacher's centre crop of a resized picture: top, left, rows, columns."""
+    """The teacher's center crop of a resized picture: top, left, rows, columns."""
     kept_rows, kept_columns = rows, columns
     if fit.square:
         kept_rows = kept_columns = 2 * min(rows // 2, columns // 2)
@@ -237,7 +237,7 @@ def _crop(rows: int, columns: int, fit: Fit) -> tuple[int, int, int, int]:
 def _center_crop(
     box: tuple[float, float, float, float], aspect: float
 ) -> tuple[float, float, float, float]:
-    """The largest part of a box with the aspect width / height, around its centre."""
+    """The largest part of a box with the aspect width / height, around its center."""
     left, top, right, bottom = box
     width, height = right - left, bottom - top
     kept_width, kept_height = min(width, height * aspect), min(height, width / aspect)

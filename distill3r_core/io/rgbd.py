@@ -27,7 +27,7 @@ def write_rgbd_scene(
         images: RGB in [0, 1].
         depth: z in each camera's frame, metres, 0 where unknown; rounded to millimetres.
         world_from_cam: OpenCV axes, metres.
-        intrinsics: Pixels, centres at +0.5; the same for every view.
+        intrinsics: Pixels, centers at +0.5; the same for every view.
 
     Returns:
         The folder's pictures.

@@ -27,7 +27,7 @@ def read_frames(
     Args:
         path: Of the video.
         fps: At most so many frames of each second; None: all of them.
-        note: Told at the end where the file says that it has more than could be read.
+        note: ProgressCallback at the end where the file says that it has more than could be read.
 
     Raises:
         ImageError: The file is no video, is damaged, or has no frame. The message is the reason

@@ -23,7 +23,7 @@ class StudentMetadata:
         size: Rows and columns of the pictures it was trained on, landscape.
         fit: `Fit.as_plain()`: how pictures become its input; empty where nobody knows.
         teacher: Name of its teacher.
-        licences: Of teacher and encoder; a student inherits them.
+        licenses: Of teacher and encoder; a student inherits them.
         unit: Of its points: the unit of its targets, "none" where the scale is relative.
         pictures: File with the hashes of the training frames, beside the run's configuration.
         processing: How `manifest` brought frames to their processed form.
@@ -39,7 +39,7 @@ class StudentMetadata:
     size: tuple[int, int]
     fit: dict[str, Any] = field(default_factory=dict)
     teacher: str = "unknown"
-    licences: tuple[str, ...] = ()
+    licenses: tuple[str, ...] = ()
     unit: Unit = "none"
     pictures: str | None = None
     processing: dict[str, Any] = field(default_factory=dict)

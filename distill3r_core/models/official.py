@@ -39,9 +39,9 @@ STUDENT_NAMES: Pairs = (
 )
 PREFIX = "student."
 IGNORED = "teacher_filter."  # of older checkpoints; the original drops these as well
-LICENCES = (
+LICENSES = (
     "Fast3R weights: FAIR Noncommercial Research License",
-    "DUNE weights: NAVER's non-commercial licence",
+    "DUNE weights: NAVER's non-commercial license",
 )
 # What the original's inference script shows it: the teacher's loader at 518, then a squeeze. Not
 # the pixels it was trained on ("release" at 512, which mirrors portraits), but those it was
@@ -78,7 +78,7 @@ def read_lightning(path: Path) -> tuple[dict[str, Tensor], StudentMetadata]:
         size=INFERENCE_FIT.size,
         fit=INFERENCE_FIT.as_plain(),
         teacher="fast3r",
-        licences=LICENCES,
+        licenses=LICENSES,
         step=int(content.get("global_step") or 0),
         origin=f"read from the original project's {path.name}",
     )

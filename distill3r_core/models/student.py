@@ -15,7 +15,7 @@ from distill3r_core.models.spec import StudentSpec, ViewCodes
 from distill3r_core.nn.dpt import DPTHead, hooked_layers
 from distill3r_core.nn.fusion import Fusion
 from distill3r_core.nn.maps import HeadMaps, predict_maps
-from distill3r_core.nn.told import Told, nobody
+from distill3r_core.nn.progress import ProgressCallback, no_progress
 from distill3r_core.nn.view_codes import (
     TABLE_ROWS,
     generator_from_global,
@@ -78,7 +78,7 @@ class Student(nn.Module):
         recompute: Recompute = "none",
         host: bool = False,
         reference: bool = False,
-        told: Told = nobody,
+        on_progress: ProgressCallback = no_progress,
     ) -> PointMaps | list[PointMaps]:
         """Points and confidences for every pixel of every view.
 
@@ -97,7 +97,7 @@ class Student(nn.Module):
             host: Give the maps on the host, without gradients through pinned memory.
             reference: The published order of operations, everything at once: slow, large, and
                 what the default is held to.
-            told: How far it is: of views, blocks and maps.
+            on_progress: How far it is: of views, blocks and maps.
 
         Returns:
             Maps with the axes of `images`; for a list, one entry per view, each (1, H, W, ...).
@@ -111,7 +111,12 @@ class Student(nn.Module):
         if numbers is None:
             numbers = self._view_numbers(batch, count, view_codes, generator)
         layers = self._layers(
-            groups, numbers, count, reference=reference, recompute=recompute == "all", told=told
+            groups,
+            numbers,
+            count,
+            reference=reference,
+            recompute=recompute == "all",
+            on_progress=on_progress,
         )
         device = torch.device("cpu") if host else self.mean.device
         heads = {"global": self.global_head, "local": self.local_head}
@@ -126,7 +131,7 @@ class Student(nn.Module):
                     device,
                     reference=reference,
                     recompute=recompute != "none",
-                    told=told,
+                    on_progress=on_progress,
                 )
                 if head in ("both", name)
                 else _absent(group, device)
@@ -149,7 +154,7 @@ class Student(nn.Module):
         *,
         chunk: int | None = None,
         recompute: bool = False,
-        told: Told = nobody,
+        on_progress: ProgressCallback = no_progress,
     ) -> Float[Tensor, "n P D"]:
         """Patch tokens of pictures, RGB in [0, 1].
 
@@ -157,13 +162,13 @@ class Student(nn.Module):
             images: On any device.
             chunk: Pictures at once; None: all.
             recompute: See `RotaryEncoder.forward`.
-            told: Of every chunk.
+            on_progress: Of every chunk.
         """
-        told("encoder", 0)
+        on_progress("encoder", 0)
         parts = []
         for part in images.split(chunk or len(images)):
             parts.append(self.encoder(self._normalized(part), recompute=recompute))
-            told("encoder", len(part))
+            on_progress("encoder", len(part))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _normalized(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 3 H W"]:
@@ -192,7 +197,7 @@ class Student(nn.Module):
         *,
         reference: bool,
         recompute: bool,
-        told: Told,
+        on_progress: ProgressCallback,
     ) -> Iterator[tuple[Group, list[Tensor]]]:
         """For each group the four layers that heads read, (B n, P, channels) each."""
         batch = groups[0].images.shape[0]
@@ -202,7 +207,7 @@ class Student(nn.Module):
                 group.images.flatten(0, 1),
                 chunk=None if at_once else encoder_chunk(group.patches, self.mean.device),
                 recompute=recompute,
-                told=told,
+                on_progress=on_progress,
             ).unflatten(0, (batch, -1))
             for group in groups
         ]
@@ -225,7 +230,7 @@ class Student(nn.Module):
             lengths,
             layers=None if reference else hooks,
             recompute=recompute,
-            told=told,
+            on_progress=on_progress,
         )
         kept = [found[hook] for hook in hooks] if reference else found
         del tokens, found  # while heads run only what they read is in memory
@@ -242,7 +247,7 @@ class Student(nn.Module):
         *,
         reference: bool,
         recompute: bool,
-        told: Told,
+        on_progress: ProgressCallback,
     ) -> HeadMaps:
         if reference or torch.is_grad_enabled():
             maps = predict_maps(
@@ -252,20 +257,22 @@ class Student(nn.Module):
                 chunk=chunk,
                 recompute=recompute,
                 reference=reference,
-                told=told,
+                on_progress=on_progress,
             )
             return HeadMaps(maps.points.to(device), maps.confidence.to(device))
         count, (rows, columns) = len(tokens[0]), group.images.shape[-2:]
         chunk = chunk or head_chunk_of(self.spec, (rows, columns), self.mean.device, views=count)
         if chunk >= count and device == self.mean.device:
-            return predict_maps(head, tokens, group.grid, told=told)
+            return predict_maps(head, tokens, group.grid, on_progress=on_progress)
         kind = torch.promote_types(self.mean.dtype, torch.float32)
         pinned = device.type == "cpu" and self.mean.device.type == "cuda"
         into = HeadMaps(
             torch.empty(count, rows, columns, 3, dtype=kind, device=device, pin_memory=pinned),
             torch.empty(count, rows, columns, dtype=kind, device=device, pin_memory=pinned),
         )
-        maps = predict_maps(head, tokens, group.grid, chunk=chunk, into=into, told=told)
+        maps = predict_maps(
+            head, tokens, group.grid, chunk=chunk, into=into, on_progress=on_progress
+        )
         if pinned:
             torch.cuda.synchronize(self.mean.device)
         return maps

@@ -9,7 +9,7 @@ from distill3r_core.registry import Registry
 
 _ADDRESS = "https://download.europe.naverlabs.com/dune/"
 _FOLDER = "dune"
-LICENCE = "NAVER's non-commercial licence"
+LICENSE = "NAVER's non-commercial license"
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class PublishedFile:
         name: What `models` calls it.
         url: Where it is published.
         megabytes: Of the download, about.
-        licence: Of the weights; what is made from them inherits it.
+        license: Of the weights; what is made from them inherits it.
         purpose: What it is for, in a few words.
         sha256: As its publisher gives it; None where he gives none.
     """
@@ -28,7 +28,7 @@ class PublishedFile:
     name: str
     url: str
     megabytes: int
-    licence: str
+    license: str
     purpose: str
     sha256: str | None = None
 
@@ -48,7 +48,7 @@ for _name, _file, _megabytes in (
     ("dune-vitb-448-paper", "dune_vitbase14_448_paper.pth", 440),
 ):
     DUNE_FILES.add(
-        _name, PublishedFile(_name, _ADDRESS + _file, _megabytes, LICENCE, "encoder of a student")
+        _name, PublishedFile(_name, _ADDRESS + _file, _megabytes, LICENSE, "encoder of a student")
     )
 DEFAULT_DUNE = "dune-vits-448"  # what the paper's student starts from
 
@@ -63,6 +63,6 @@ def missing(file: PublishedFile) -> WeightsError:
     """The error that says which file goes where."""
     return WeightsError(
         f"no file {file.place}",
-        hint=f"download it ({file.megabytes} MB, {file.licence}): "
+        hint=f"download it ({file.megabytes} MB, {file.license}): "
         f"distill3r models download {file.name}\nor put the file from {file.url} there",
     )

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from distill3r_core.nn.attention import preferred_kernels
 from distill3r_core.nn.block import Block, initialize
+from distill3r_core.nn.progress import ProgressCallback, no_progress
 from distill3r_core.nn.sliced import run_block
-from distill3r_core.nn.told import Told, nobody
 from distill3r_core.nn.view_codes import TABLE_ROWS, view_code_table
 
 
@@ -68,7 +68,7 @@ class Fusion(nn.Module):
         *,
         layers: Sequence[int] | None = None,
         recompute: bool = False,
-        told: Told = nobody,
+        on_progress: ProgressCallback = no_progress,
     ) -> list[Tensor]:
         """The layers that were asked for, each (B, T, channels).
 
@@ -79,14 +79,14 @@ class Fusion(nn.Module):
             layers: Numbers of the layers to keep, in rising order; None: all of them. Nothing
                 else is kept.
             recompute: Keep nothing inside a block for the backward pass, compute it again there.
-            told: Of every block.
+            on_progress: Of every block.
 
         Raises:
             AssertionError: More views than the table has rows.
         """
         assert view_numbers.shape[1] <= TABLE_ROWS, f"more than {TABLE_ROWS} views"
         wanted = range(len(self.blocks) + 1) if layers is None else layers
-        told("fusion", 0)
+        on_progress("fusion", 0)
         kept = {0: self._kept(tokens)}
         state = self._marked(tokens, view_numbers, view_lengths)
         with self.kernels(tokens.device):
@@ -96,7 +96,7 @@ class Fusion(nn.Module):
                 state = run_block(block, state, overwrite=fresh, recompute=recompute)
                 if number in wanted and number < len(self.blocks):
                     kept[number] = self._kept(state)
-                told("fusion", 1)
+                on_progress("fusion", 1)
         kept[len(self.blocks)] = self._kept(self.norm(state))
         return [kept[number] for number in wanted]
 

@@ -12,7 +12,7 @@ from distill3r_core.nn.dpt import DPTHead
 from distill3r_core.nn.dpt_reference import published_order
 from distill3r_core.nn.fused import is_fused, maps_of
 from distill3r_core.nn.outputs import confidence_from_raw, points_from_raw
-from distill3r_core.nn.told import Told, nobody
+from distill3r_core.nn.progress import ProgressCallback, no_progress
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def predict_maps(
     into: HeadMaps | None = None,
     recompute: bool = False,
     reference: bool = False,
-    told: Told = nobody,
+    on_progress: ProgressCallback = no_progress,
 ) -> HeadMaps:
     """Maps of all views.
 
@@ -50,11 +50,11 @@ def predict_maps(
             without gradients.
         recompute: Keep nothing of a chunk for the backward pass, compute it again there.
         reference: In the published order of operations.
-        told: Of every chunk, if there are no gradients.
+        on_progress: Of every chunk, if there are no gradients.
     """
     views = layers[0].shape[0]
     step = min(chunk or views, views)
-    told("heads", 0)
+    on_progress("heads", 0)
 
     def run(*parts: Tensor) -> tuple[Tensor, Tensor]:
         if reference:
@@ -72,10 +72,10 @@ def predict_maps(
         return HeadMaps(*(_joined([pair[kind] for pair in done]) for kind in (0, 1)))
     if step == views and into is None:
         maps = HeadMaps(*run(*layers))
-        told("heads", views)
+        on_progress("heads", views)
         return maps
     into = into or _empty_maps(head, views, grid, layers[0].device)
-    return _fill(into, run, layers, step, told)
+    return _fill(into, run, layers, step, on_progress)
 
 
 def _activate(raw: Float[Tensor, "n 4 H W"]) -> tuple[Tensor, Tensor]:
@@ -97,7 +97,7 @@ def _fill(
     run: Callable[..., tuple[Tensor, Tensor]],
     layers: Sequence[Tensor],
     step: int,
-    told: Told,
+    on_progress: ProgressCallback,
 ) -> HeadMaps:
     start = 0
     for parts in _chunks(layers, step):
@@ -107,7 +107,7 @@ def _fill(
         pinned = into.points.is_pinned()
         into.points[start:end].copy_(points, non_blocking=pinned)
         into.confidence[start:end].copy_(confidence, non_blocking=pinned)
-        told("heads", end - start)
+        on_progress("heads", end - start)
         start = end
     return into
 

@@ -51,7 +51,7 @@ def look_at(centers: Float[Tensor, "N 3"], targets: Float[Tensor, "N 3"]) -> Flo
 
 
 def pinhole(size: tuple[int, int], *, degrees: float = FIELD_OF_VIEW) -> Float[Tensor, "3 3"]:
-    """Intrinsics of a picture, centres at +0.5, with a field of view along its longer edge."""
+    """Intrinsics of a picture, centers at +0.5, with a field of view along its longer edge."""
     height, width = size
     focal = max(size) / 2 / math.tan(math.radians(degrees) / 2)
     return torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])

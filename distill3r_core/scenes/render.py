@@ -22,9 +22,9 @@ class RenderedScene:
 
     Args:
         images: RGB in [0, 1].
-        depth: z in each camera's frame, metres, exact at the pixels' centres.
+        depth: z in each camera's frame, metres, exact at the pixels' centers.
         world_from_cam: OpenCV axes, metres.
-        intrinsics: Pixels, centres at +0.5.
+        intrinsics: Pixels, centers at +0.5.
     """
 
     images: Float[Tensor, "N 3 H W"]
@@ -83,7 +83,7 @@ def render_depth(
 def _rays(
     world_from_cam: Tensor, intrinsics: Tensor, size: tuple[int, int]
 ) -> tuple[Float[Tensor, "M 3"], Float[Tensor, "M 3"]]:
-    """Origins and directions through the pixels' centres, in the world."""
+    """Origins and directions through the pixels' centers, in the world."""
     # z is 1 in the camera's frame, so the t of a hit is its depth.
     directions = rays(intrinsics, size).flatten(0, 1) @ world_from_cam[:3, :3].mT  # (H*W, 3)
     return world_from_cam[:3, 3].expand_as(directions), directions

@@ -56,7 +56,7 @@ def convert(source: Path, target: Path, *, overwrite: bool = False) -> Report:
         result={"parameters": numbers, "preset": metadata.preset, "spec": metadata.spec.as_plain()},
         files=(target,),
         tables=(_table(metadata, numbers),),
-        notes=metadata.licences,
+        notes=metadata.licenses,
     )
 
 

@@ -51,7 +51,7 @@ def view(
         result: Its folder; `scene.ply` and `cameras.json` are read.
         host: Address that is listened at: this machine alone, unless another is named.
         port: The first one that is tried, 1 to 65535.
-        on_ready: Told the page's address, as `url` of a report's result.
+        on_ready: Called with the page's address, as `url` of a report's result.
         until: Ends the serving; None: only an interruption does.
 
     Raises:

@@ -81,17 +81,17 @@ def known_weights() -> Registry[KnownWeights]:
 
 
 def list_weights() -> Report:
-    """All known weights with size, licence and state; files that are here with their hash."""
+    """All known weights with size, license and state; files that are here with their hash."""
     known = known_weights()
     rows = [_facts(known[name]) for name in known]
     table = Table(
         title="weights",
-        columns=("model", "size", "licence", "state", "where"),
+        columns=("model", "size", "license", "state", "where"),
         rows=tuple(
             (
                 row["name"],
                 f"{row['megabytes']:.0f} MB",
-                row["licence"],
+                row["license"],
                 row["state"] if row["sha256"] is None else f"{row['state']} {row['sha256'][:12]}",
                 row["path"] or f"goes to {row['place']}",
             )
@@ -141,7 +141,7 @@ def download_weights(name: str, *, progress: Progress | None = None) -> Report:
     if entry.find() is not None:
         notes = ("it was here already",)
     else:
-        progress.note(f"{name}: {entry.megabytes:.0f} MB, {entry.source.licence}")
+        progress.note(f"{name}: {entry.megabytes:.0f} MB, {entry.source.license}")
         if isinstance(entry.source, HubFolder):
             _from_hub(entry, entry.source)
         else:
@@ -213,7 +213,7 @@ def _facts(entry: KnownWeights) -> dict[str, Any]:
     return {
         "name": entry.name,
         "megabytes": entry.megabytes,
-        "licence": entry.source.licence,
+        "license": entry.source.license,
         "state": state,
         "sha256": digest,
         "path": None if found is None else str(found),

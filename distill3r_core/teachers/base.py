@@ -17,7 +17,7 @@ class Teacher(Protocol):
 
     Attributes:
         name: The name it is built by.
-        licence: Of its weights; a student inherits it.
+        license: Of its weights; a student inherits it.
         weights_hash: BLAKE2b-128 of the weight file, in hexadecimal; None where there is none.
         threshold: Of `confidence_local - 1`: pixels at or below it do not count. None: the
             teacher's own mask says which do.
@@ -31,7 +31,7 @@ class Teacher(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def licence(self) -> str: ...
+    def license(self) -> str: ...
     @property
     def weights_hash(self) -> str | None: ...
     @property

@@ -21,7 +21,7 @@ class DepthTeacher:
     """Exact point maps from depth, intrinsics and poses; in metres where their unit is a length."""
 
     name = "depth"
-    licence = "that of the data"
+    license = "that of the data"
     weights_hash = None
     threshold = None
     long_edge = None
@@ -77,7 +77,7 @@ def maps_of_depth(
 
     Args:
         depths: z in each camera's frame; 0, negative or not finite where unknown.
-        intrinsics: Of each map, centres at +0.5.
+        intrinsics: Of each map, centers at +0.5.
         world_from_cam: Of each camera, in the unit of `depths`.
         unit: "m", or "none" where lengths mean nothing.
     """

@@ -100,7 +100,7 @@ def export_counted(
         threshold_on: "excess": pixels count where `confidence_local - 1` is above the threshold,
             which has the paper's range of confidences. "confidence": where `confidence_local` is,
             the release's reading, which leaves nothing out of a network's maps.
-        resample: "edges" takes, for every target, the one pixel its centre falls into: point,
+        resample: "edges" takes, for every target, the one pixel its center falls into: point,
             confidences and mask are what the teacher said of one place, and no point hangs between
             foreground and background. The price is a shift by at most half a pixel of the raw
             map; where the teacher knows K there is none, as its depth is put on the target's own

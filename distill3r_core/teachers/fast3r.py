@@ -47,7 +47,7 @@ class Fast3RTeacher:
     """
 
     name = "fast3r"
-    licence = HUB_FOLDERS["fast3r"].licence
+    license = HUB_FOLDERS["fast3r"].license
     threshold = THRESHOLD
     long_edge = LONG_EDGE
     metric = False

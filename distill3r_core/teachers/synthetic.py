@@ -19,7 +19,7 @@ class SyntheticTeacher:
     """
 
     name = "synthetic"
-    licence = "Apache-2.0"
+    license = "Apache-2.0"
     weights_hash = None
     threshold = None
     long_edge = None

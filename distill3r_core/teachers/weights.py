@@ -15,13 +15,13 @@ class HubFolder:
         repo: Owner and name.
         files: All that is read of it; the first is the one that makes it complete.
         gigabytes: Of the download.
-        licence: Of the weights.
+        license: Of the weights.
     """
 
     repo: str
     files: tuple[str, ...]
     gigabytes: float
-    licence: str
+    license: str
 
 
 HUB_FOLDERS = {
@@ -29,7 +29,7 @@ HUB_FOLDERS = {
         repo="jedyang97/Fast3R_ViT_Large_512",
         files=("model.safetensors", "config.json"),
         gigabytes=2.6,
-        licence="FAIR Noncommercial Research License",
+        license="FAIR Noncommercial Research License",
     )
 }
 
@@ -65,7 +65,7 @@ def require_weights(name: str, weights: Path | None = None) -> Path | None:
 def _ways_out(name: str, place: Path) -> str:
     source = HUB_FOLDERS[name]
     return (
-        f"download them ({source.gigabytes} GB, {source.licence}): "
+        f"download them ({source.gigabytes} GB, {source.license}): "
         f"distill3r models download {name}\n"
         f"or put the files of {source.repo} into {place}, or name their folder: --weights DIR\n"
         "a dry run, not your scene: distill3r cache --resume --teacher synthetic\n"

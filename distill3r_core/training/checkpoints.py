@@ -53,7 +53,7 @@ class Checkpoint:
         return self.folder / MODEL
 
     def optimizer(self) -> dict[str, Any]:
-        """The optimiser's and the random numbers' state."""
+        """The optimizer's and the random numbers' state."""
         return torch.load(self.folder / OPTIMIZER, weights_only=True, map_location="cpu")
 
 
@@ -139,7 +139,7 @@ def newest(run: Path, *, warn: Callable[[str], None]) -> Checkpoint | None:
 
     Args:
         run: The run folder.
-        warn: Told about those that are damaged.
+        warn: Called about those that are damaged.
 
     Raises:
         DamageError: There are checkpoints, and all of them are damaged.

@@ -57,7 +57,7 @@ class Feed:
 
     @property
     def effective_batch(self) -> int:
-        """Samples of an optimiser step, over all processes."""
+        """Samples of an optimizer step, over all processes."""
         return self.data.batch * self.data.accumulation * self.world.size
 
     def batches(self, start: int) -> Generator[StoredBatch, None, None]:

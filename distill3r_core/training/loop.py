@@ -75,7 +75,7 @@ class Loop:
         return "complete"
 
     def _step(self, batch: Samples, wish: Wish) -> tuple[Figures, float, bool]:
-        """One optimiser step; its figures over all processes, and whether one wants to stop."""
+        """One optimizer step; its figures over all processes, and whether one wants to stop."""
         parts, state, settings = self.parts, self.state, self.parts.settings
         for group in parts.optimizer.param_groups:
             group["lr"] = learning_rate(

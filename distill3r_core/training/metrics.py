@@ -31,7 +31,7 @@ class MetricsLog:
     Args:
         path: The file.
         after: Rows of later steps than this are removed: they will be computed again.
-        board: Told about every row, too.
+        board: Receives every row, too.
     """
 
     def __init__(self, path: Path, *, after: int, board: Board | None = None) -> None:

@@ -6,12 +6,12 @@ from distill3r_core.training.settings import OptimSettings, ScheduleSettings, Tr
 
 
 def run_length(settings: TrainSettings, *, samples: int, effective_batch: int) -> int:
-    """Optimiser steps of a run: `--max-steps`, else `--epochs`, else what the schedule says.
+    """Optimizer steps of a run: `--max-steps`, else `--epochs`, else what the schedule says.
 
     Args:
         settings: Of the run.
         samples: In the training part of the cache.
-        effective_batch: Samples of an optimiser step, over all processes.
+        effective_batch: Samples of an optimizer step, over all processes.
     """
     schedule = settings.schedule
     if settings.max_steps is not None:
@@ -33,7 +33,7 @@ def warmup_length(schedule: ScheduleSettings, steps: int) -> int:
 def learning_rate(
     step: int, *, steps: int, optim: OptimSettings, schedule: ScheduleSettings
 ) -> float:
-    """The rate of optimiser step `step`, counted from 0 (in the release, the first has rate 0)."""
+    """The rate of optimizer step `step`, counted from 0 (in the release, the first has rate 0)."""
     warmup = warmup_length(schedule, steps)
     if step < warmup:
         return optim.lr * step / warmup

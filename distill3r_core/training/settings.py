@@ -27,7 +27,7 @@ class DataSettings:
     size: Size | None = None  # landscape; None: that of the cache
     views: Annotated[int, Field(ge=2)] | None = None  # per draw; None: all of the sample
     batch: Count = 4  # samples of one forward and backward pass, per process
-    accumulation: Count = 2  # passes of one optimiser step
+    accumulation: Count = 2  # passes of one optimizer step
     augment_views: bool = True  # random subset, order and anchor
     mirror: bool = False
     colors: bool = False
@@ -50,7 +50,7 @@ class OptimSettings:
 
 @dataclass(frozen=True, config=STRICT)
 class ScheduleSettings:
-    """Learning rate by optimiser step: linear from zero, then half a cosine."""
+    """Learning rate by optimizer step: linear from zero, then half a cosine."""
 
     steps: Count | None = None  # length of the run; --max-steps and --epochs go before it
     epochs: Count | None = 60  # the same, where `steps` is not set

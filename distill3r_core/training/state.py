@@ -20,7 +20,7 @@ Ending = Literal["complete", "patience", "time"]
 
 @dataclass
 class State:
-    """What changes while a run goes on, beside weights and optimiser; kept in checkpoints."""
+    """What changes while a run goes on, beside weights and optimizer; kept in checkpoints."""
 
     step: int = 0
     micro_batch: int = 1

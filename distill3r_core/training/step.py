@@ -1,4 +1,4 @@
-"""One optimiser step: forward and backward by micro-batches, then AdamW."""
+"""One optimizer step: forward and backward by micro-batches, then AdamW."""
 
 from collections.abc import Iterable
 from contextlib import nullcontext

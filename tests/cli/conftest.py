@@ -17,7 +17,7 @@ def weights(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "model.safetensors"
     metadata = StudentMetadata(
         preset="tiny", spec=student.spec, size=(28, 42), fit=Fit(size=(28, 42)).as_plain(),
-        teacher="depth", licences=("of the teacher",),
+        teacher="depth", licenses=("of the teacher",),
     )  # fmt: skip
     save_student(path, student, metadata)
     return path

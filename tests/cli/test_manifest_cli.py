@@ -66,7 +66,7 @@ def test_json_is_one_object_with_stable_keys(cli_inprocess, tmp_path) -> None:
         (["photos", "--layout", "pattern"], 2, "does not take"),
         (["photos/IMG_8.png"], 2, "is a file"),
         (["photos", "--set", "veiws=3"], 2, "veiws"),
-        (["photos", "--colour"], 2, "--colour"),
+        (["photos", "--color"], 2, "--color"),
         (["empty"], 1, "no pictures under"),
         (["broken"], 1, "empty file"),
         (["photos", "-o", "file/data"], 2, "cannot write to"),

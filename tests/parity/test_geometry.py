@@ -1,4 +1,4 @@
-"""Alignment and focal lengths against recorded results (centres of pixels at 0)."""
+"""Alignment and focal lengths against recorded results (centers of pixels at 0)."""
 
 import json
 
@@ -42,22 +42,22 @@ def test_alignments_are_the_recorded_ones(golden):
 
 def test_plain_focal_lengths_are_the_recorded_ones(golden):
     local = golden["pts3d_local"]
-    weiszfeld = estimate_focal(local, centre=0.0, rounds=10)
+    weiszfeld = estimate_focal(local, center=0.0, rounds=10)
     np.testing.assert_allclose(weiszfeld, golden["focal_plain_weiszfeld"], rtol=1e-5)
-    median = estimate_focal_median(local, centre=0.0)
+    median = estimate_focal_median(local, center=0.0)
     np.testing.assert_allclose(median, golden["focal_plain_median"], rtol=1e-5)
 
 
 def test_confident_focal_lengths_are_the_recorded_ones(golden):
     mask = confident(golden["conf_local"], 0.1)
-    found = estimate_focal(golden["pts3d_local"], mask, centre=0.0)
+    found = estimate_focal(golden["pts3d_local"], mask, center=0.0)
     np.testing.assert_allclose(found, golden["focal_confident_local"], rtol=1e-5)
     mask = confident(golden["conf_global"][:1], 0.1)
-    found = estimate_focal(golden["pts3d_global"][:1], mask, centre=0.0)
+    found = estimate_focal(golden["pts3d_global"][:1], mask, center=0.0)
     np.testing.assert_allclose(found, golden["focal_confident"], rtol=1e-5)
 
 
 def test_the_recorded_scene_has_the_focal_length_it_was_made_with(golden, facts):
     sure = confident(golden["conf_global"][:1], 0.1)
-    found = estimate_focal(golden["pts3d_global"][:1], sure, centre=0.0)
+    found = estimate_focal(golden["pts3d_global"][:1], sure, center=0.0)
     assert abs(found.item() / facts["true_focal"] - 1) < 0.01

@@ -122,7 +122,7 @@ def test_a_checkpoint_is_converted_and_back_bit_by_bit(
     student = load_student(tmp_path / "student.safetensors")
     assert student.metadata.size == (224, 518)
     assert student.metadata.fit == load_student(checkpoint).metadata.fit
-    assert student.metadata.licences
+    assert student.metadata.licenses
 
     status, _, error = cli_inprocess("convert", "student.safetensors", "back.ckpt", cwd=tmp_path)
     assert status == 0, error

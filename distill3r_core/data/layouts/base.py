@@ -24,7 +24,7 @@ class Rig:
     """The cameras of an RGB-D source.
 
     Args:
-        color: K of the color camera, centres at +0.5.
+        color: K of the color camera, centers at +0.5.
         size: Rows and columns of the pictures that K and `depth` belong to; None: of any.
         depth: K of the depth camera, where it is another one.
         color_from_depth: Moves points of the depth camera into the color camera's frame; the

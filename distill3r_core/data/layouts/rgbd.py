@@ -1,7 +1,7 @@
 """Layout `rgbd`, the plain one: color, registered depth, poses and intrinsics, one file each.
 
 `<scene>/{rgb/NNNNNN.png|jpg, depth/NNNNNN.png (16-bit millimetres, 0 invalid), pose/NNNNNN.txt
-(4x4 world_from_cam, metres), intrinsics.txt (3x3, centres at +0.5)}`.
+(4x4 world_from_cam, metres), intrinsics.txt (3x3, centers at +0.5)}`.
 """
 
 from pathlib import Path

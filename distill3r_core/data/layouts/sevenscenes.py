@@ -29,7 +29,7 @@ _FILE = re.compile(r"frame-(\d+)\.(color|depth|pose)\.(png|jpg|txt)", re.IGNOREC
 _COLORS = ("color.png", "color.jpg")
 
 # The recipe rounds to whole pixel coordinates when it projects into the color picture, so there
-# (320, 240) is a pixel's centre; in the depth picture it adds 0.5 first, so there it is a corner.
+# (320, 240) is a pixel's center; in the depth picture it adds 0.5 first, so there it is a corner.
 _COLOR_FROM_DEPTH = (
     (0.99996518012567637, 0.0026765126468950343, -0.0079041012313000904, -0.025558943178152542),
     (-0.0027409311281316700, 0.99996302803027592, -0.0081504520778013286, 0.00010109636268061706),

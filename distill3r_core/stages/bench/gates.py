@@ -95,7 +95,7 @@ def measure_gates(
     Args:
         settings: What is measured. Measurements that are finished in its folder are kept.
         overwrite: Replace another result in `settings.output`.
-        progress: Told of every forward.
+        progress: Reports every forward.
 
     Raises:
         ConfigError: Views, size, preset or a model's name do not fit.

@@ -69,7 +69,7 @@ class Bench:
         runs: Wanted, timed.
         seed: Of pictures.
         memory_bytes: The most that a process may take; None: all there is.
-        progress: Told of every forward.
+        progress: Reports every forward.
     """
 
     def __init__(

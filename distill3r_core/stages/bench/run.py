@@ -36,7 +36,7 @@ def benchmark(
     Args:
         settings: What is measured.
         overwrite: Replace another result in `settings.output`.
-        progress: Told of every forward.
+        progress: Reports every forward.
 
     Raises:
         ConflictError: `settings.output` holds another result.

@@ -248,7 +248,7 @@ def _made_cache(folder: Path, size: tuple[int, int], seed: int, progress: Progre
     )
     header = CacheHeader(
         teacher="exact rooms",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         weights_hash=None,
         size=size,
         fit=Fit(size=size).as_plain(),

@@ -125,7 +125,7 @@ def _summary(
     kinds = sorted({_KINDS[entry.kind & ~Kind.SHARED] for entry in entries.values()})
     size = settings["size"]
     rows = [
-        ("teacher", f"{settings['teacher']} ({settings['licence']})"),
+        ("teacher", f"{settings['teacher']} ({settings['license']})"),
         ("weights", settings["weights_hash"] or "-"),
         ("size", size if size == "auto" else f"{size[0]}x{size[1]}"),
         ("fit", settings["fit"].get("mode", "-")),

@@ -46,7 +46,7 @@ def export_release(path: Path, output: Path, *, progress: Progress = Silent()) -
     Args:
         path: A cache's folder.
         output: Where `<dataset>/<scene_id>` folders go.
-        progress: Told of every sample.
+        progress: Reports every sample.
 
     Raises:
         InputMissingError: There is no cache.
@@ -134,7 +134,7 @@ class ImportSettings:
     output: Path = paths.CACHE
     images: Path = Path()  # folder that relative picture paths start from
     teacher: str = "fast3r"  # the release's only teacher
-    licence: str = "FAIR Noncommercial Research License"
+    license: str = "FAIR Noncommercial Research License"
 
 
 def import_release(settings: ImportSettings, *, progress: Progress = Silent()) -> Report:
@@ -142,7 +142,7 @@ def import_release(settings: ImportSettings, *, progress: Progress = Silent()) -
 
     Args:
         settings: See `ImportSettings`.
-        progress: Told of every sample.
+        progress: Reports every sample.
 
     Raises:
         InputMissingError: There is no such cache, or no such folder of pictures.
@@ -169,7 +169,7 @@ def import_release(settings: ImportSettings, *, progress: Progress = Silent()) -
     fit = Fit(size=size, mode="release", long_edge=_LONG_EDGE, multiple=_MULTIPLE)
     header = CacheHeader(
         teacher=settings.teacher,
-        licence=settings.licence,
+        license=settings.license,
         weights_hash=None,
         size=size,
         fit=fit.as_plain(),

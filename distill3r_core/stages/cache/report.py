@@ -173,7 +173,7 @@ def rehearse(job: Job, progress: Progress) -> Report:
         "teacher": job.teacher.name,
     }
     rows = (
-        ("teacher", f"{job.teacher.name} ({job.teacher.licence})"),
+        ("teacher", f"{job.teacher.name} ({job.teacher.license})"),
         ("samples planned", str(len(job.plan.planned))),
         ("finished already", str(len(job.finished))),
         ("to make", f"{len(job.todo)} samples, {views} views"),
@@ -212,10 +212,10 @@ def finished_report(
         "views_per_second": tally.views / max(seconds, 1e-9),
         "teacher_share": tally.teacher_seconds / max(seconds, 1e-9),
         "teacher": cache.header.teacher,
-        "licence": cache.header.licence,
+        "license": cache.header.license,
     }
     rows = [
-        ("teacher", f"{cache.header.teacher} ({cache.header.licence})"),
+        ("teacher", f"{cache.header.teacher} ({cache.header.license})"),
         ("samples", f"{len(names)} of {len(cache.header.plan)}"),
         ("size", gigabytes(maps + pictures)),
     ]

@@ -80,7 +80,7 @@ def verify_cache(settings: VerifySettings, *, progress: Progress = Silent()) -> 
 
     Args:
         settings: See `VerifySettings`.
-        progress: Told of every sample.
+        progress: Reports every sample.
 
     Returns:
         `result["ok"]` says whether all that is stored is what was written, of pictures that are

@@ -33,7 +33,7 @@ def demo(
     Args:
         settings: See `DemoSettings`.
         overwrite: Replace a demo made with other settings.
-        progress: Told of every step; each step's command is a note.
+        progress: Reports every step; each step's command is a note.
 
     Returns:
         `result` has `passed`: whether held-out `acc` and `comp` are at most `PASS` of `floor`,

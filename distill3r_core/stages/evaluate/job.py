@@ -84,7 +84,7 @@ def job_of_data(
         root: Of the data set.
         protocol: Chooses the frames.
         student: Whose input they are brought to; None: they go to the protocol's grid.
-        progress: Told of every frame.
+        progress: Reports every frame.
 
     Raises:
         ConfigError: No such layout.

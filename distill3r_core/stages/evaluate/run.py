@@ -56,7 +56,7 @@ def evaluate(
     Args:
         settings: What is scored, and against what.
         overwrite: Replace another result in `settings.output`.
-        progress: Told of frames and sequences.
+        progress: Reports frames and sequences.
 
     Raises:
         ConfigError: An unknown protocol or layout.

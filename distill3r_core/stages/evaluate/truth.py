@@ -98,7 +98,7 @@ def read_test_data(
         processing: How frames were brought to their processed form for the student.
         fit: How pictures become its input.
         trained_on: Hashes of pictures that are left out, and counted.
-        progress: Told of every frame.
+        progress: Reports every frame.
 
     Raises:
         InputMissingError: There is nothing at `root`.
@@ -267,7 +267,7 @@ def _view_of(name: str, processed: Processed, fit: Fit, *, portrait: bool) -> _T
 def _estimated(
     points: Float[Tensor, "N H W 3"], mask: Bool[Tensor, "N H W"]
 ) -> Float[Tensor, "N 3 3"]:
-    """K of maps that come without one: a focal length fitted to them, the centre in the middle."""
+    """K of maps that come without one: a focal length fitted to them, the center in the middle."""
     _, height, width, _ = points.shape
     intrinsics = torch.eye(3).repeat(len(points), 1, 1)
     intrinsics[:, 0, 2], intrinsics[:, 1, 2] = width / 2, height / 2

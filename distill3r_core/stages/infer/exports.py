@@ -57,7 +57,7 @@ class Export:
     def comments(self) -> list[str]:
         """The same as lines, with what is known of the model."""
         facts = [*(f"{key}: {value}" for key, value in self.about.items()), *self.scene.facts]
-        return [" ".join(fact.split()) for fact in facts]  # a licence may have lines of its own
+        return [" ".join(fact.split()) for fact in facts]  # a license may have lines of its own
 
     @cached_property
     def pictures(self) -> list[Path]:
@@ -89,7 +89,7 @@ def export(
         folder: Where files go.
         formats: Which.
         title: Of the scene.
-        on_format: Told of each format that is written.
+        on_format: Called with each format that is written.
 
     Returns:
         The files, in the order of the formats.

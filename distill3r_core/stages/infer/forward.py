@@ -15,7 +15,7 @@ from distill3r_core.models.chunks import head_chunk_of
 from distill3r_core.models.memory import estimate_bytes
 from distill3r_core.models.student import HeadName, Student
 from distill3r_core.nn.block import Block
-from distill3r_core.nn.told import Stretch, Told
+from distill3r_core.nn.progress import ProgressCallback, Stretch
 from distill3r_core.nn.view_codes import TABLE_ROWS
 from distill3r_core.profiling import OutOfRoom, memory_limits, peak_memory, stopwatch
 from distill3r_core.report import Progress, Silent
@@ -79,7 +79,7 @@ def predict(
         student: In evaluation mode, on its device.
         views: In order; the first is the anchor. Sizes may differ.
         head: Which heads are run.
-        progress: Told of the plan, the pass, and of every smaller chunk that was needed.
+        progress: Reports the plan, the pass, and of every smaller chunk that was needed.
 
     Raises:
         RequestError: See `plan_pass`.
@@ -96,8 +96,8 @@ def predict(
     ]
     chunk = plan.head_chunk
     while True:
-        told = _Stretches(progress, student, len(views), _heads(head))
-        done = _attempt(student, images, chunk, plan, head, told)
+        on_progress = _Stretches(progress, student, len(views), _heads(head))
+        done = _attempt(student, images, chunk, plan, head, on_progress)
         if done is not None:
             return done
         if chunk == 1:
@@ -138,7 +138,7 @@ def _attempt(
     chunk: int,
     plan: Plan,
     head: HeadName,
-    told: Told,
+    on_progress: ProgressCallback,
 ) -> Forward | None:
     """The pass; None where it does not fit. What it had taken by then is free on return."""
     device = student.mean.device
@@ -149,7 +149,7 @@ def _attempt(
             stopwatch(device) as watch,
             torch.inference_mode(),
         ):
-            found = student(images, head=head, head_chunk=chunk, host=True, told=told)
+            found = student(images, head=head, head_chunk=chunk, host=True, on_progress=on_progress)
     except OutOfRoom:
         return None
     maps = tuple(_as_maps(view, head) for view in found)

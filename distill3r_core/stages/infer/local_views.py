@@ -76,7 +76,7 @@ class LocalViews:
         Args:
             folder: Where files go.
             formats: "depth", "npz", or both.
-            on_format: Told of each format that is written.
+            on_format: Called with each format that is written.
 
         Returns:
             The files.
@@ -135,7 +135,7 @@ def see_alone(
     Args:
         loaded: The pictures.
         maps: What the student's local head says about them.
-        progress: Told of every view.
+        progress: Reports every view.
     """
     progress = progress or Silent()
     progress.begin("cameras", total=len(loaded), unit="views")

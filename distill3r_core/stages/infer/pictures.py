@@ -72,7 +72,7 @@ def load_views(
         fit: How pictures become the student's input; each keeps its own orientation.
         fps: Frames taken of each second of a video; None: all.
         max_views: Evenly spread over all pictures and frames.
-        progress: Told of every source, and of what was decided in reading it.
+        progress: Reports every source, and of what was decided in reading it.
     """
     progress = progress or Silent()
     if max_views is not None and all(source.kind == "picture" for source in sources):

@@ -101,7 +101,7 @@ def map_intrinsics(camera: Pinhole, placement: Placement) -> Float[np.ndarray, "
 
 
 def full_pixels(placement: Placement) -> Float[np.ndarray, "H W 2"]:
-    """Where the centres of a fitted picture's pixels lie in the full-size one, (u, v)."""
+    """Where the centers of a fitted picture's pixels lie in the full-size one, (u, v)."""
     left, top, right, bottom = placement.box
     height, width = placement.size
     u = left + (np.arange(width) + 0.5) * (right - left) / width
@@ -123,7 +123,7 @@ def _of_points(picture: LoadedView, seen: ViewMap) -> float | None:
         focal = estimate_focal(
             torch.from_numpy(seen.points[::step, ::step] * stretch),
             torch.from_numpy(seen.voters[::step, ::step]),
-            centre=0.5 / step,
+            center=0.5 / step,
             rounds=_ROUNDS,
         ).item()
     except GeometryError:

@@ -105,7 +105,7 @@ def reconstruct(
         scale_from: What makes lengths metric, as `infer --scale-from` takes it. Views of pixels
             are called `view_000`, `view_001` and so on.
         seed: Of every random choice.
-        progress: Told of every step.
+        progress: Reports every step.
 
     Raises:
         ExtraMissingError: Poses are PnP's, and pycolmap is not installed.
@@ -148,7 +148,7 @@ def reconstruct_views(
         plan: How views come into one world; None where they do not.
         known: What makes lengths metric.
         seed: Of every random choice.
-        progress: Told of every step.
+        progress: Reports every step.
 
     Raises:
         NothingUsableError: The student gives no number, or no view has a camera.
@@ -208,5 +208,5 @@ def _facts(student: Student) -> tuple[str, ...]:
     if student.metadata is None:
         return ()
     facts = [f"student: {student.metadata.preset}, teacher {student.metadata.teacher}"]
-    facts += [f"licence: {licence}" for licence in student.metadata.licences]
+    facts += [f"license: {license}" for license in student.metadata.licenses]
     return tuple(facts)

@@ -98,7 +98,7 @@ def infer(
     Args:
         settings: What is asked for.
         overwrite: Replace another result in `settings.output`.
-        progress: Told of every stage.
+        progress: Reports every stage.
 
     Raises:
         InputMissingError: An input, a model or a run is not there.

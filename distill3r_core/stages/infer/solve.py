@@ -65,7 +65,7 @@ def solve(
         poses: Which of the two poses is used; "pnp" where there are no local maps.
         compare: Whether PnP is run where its poses are not used.
         seed: Of RANSAC: the same for every view, whatever the number of threads.
-        progress: Told of every view.
+        progress: Reports every view.
 
     Raises:
         ExtraMissingError: `poses` is "pnp" and pycolmap is not installed.

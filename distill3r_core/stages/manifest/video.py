@@ -25,7 +25,7 @@ def with_videos(found: Scan, folder: Path, *, fps: float, progress: Progress) ->
         found: A data set.
         folder: The manifest's.
         fps: Frames of each second to take.
-        progress: Told of every video.
+        progress: Reports every video.
     """
     if not found.videos:
         return found

@@ -301,7 +301,7 @@ def _saver(
         size=fit.resized or fit.size,
         fit=fit.as_plain(),
         teacher=header.teacher,
-        licences=tuple(dict.fromkeys([header.licence, *start.licences])),
+        licenses=tuple(dict.fromkeys([header.license, *start.licenses])),
         pictures=PICTURES,
         processing=dict(header.processing),
         # Where a run lies is not what it is: two equal runs have equal files.

@@ -11,7 +11,7 @@ from distill3r_core.models.dune import student_on_dune
 from distill3r_core.models.dune_encoder import DuneEncoder
 from distill3r_core.models.spec import PATCH
 from distill3r_core.models.student import Student
-from distill3r_core.models.weights import DEFAULT_DUNE, DUNE_FILES, LICENCE, find_dune, missing
+from distill3r_core.models.weights import DEFAULT_DUNE, DUNE_FILES, LICENSE, find_dune, missing
 from distill3r_core.report import Progress
 from distill3r_core.training import checkpoints
 from distill3r_core.training.faults import smaller_passes
@@ -27,12 +27,12 @@ class Start:
     Args:
         student: On the CPU, in training mode.
         origin: Where its weights come from, in words.
-        licences: That it inherits with them.
+        licenses: That it inherits with them.
     """
 
     student: Student
     origin: str
-    licences: tuple[str, ...] = ()
+    licenses: tuple[str, ...] = ()
 
 
 def start_student(settings: TrainSettings, progress: Progress) -> Start:
@@ -54,8 +54,8 @@ def _weights(settings: TrainSettings, progress: Progress) -> Start:
     if settings.start is not None:
         student = load_student(settings.start)
         progress.note(f"starting from the weights in {settings.start}")
-        licences = student.metadata.licences if student.metadata else ()
-        return Start(student, f"the weights in {settings.start}", licences)
+        licenses = student.metadata.licenses if student.metadata else ()
+        return Start(student, f"the weights in {settings.start}", licenses)
     student = build_student(settings.preset, **settings.model)
     wanted = settings.encoder_weights
     if wanted == "none" or not isinstance(student.encoder, DuneEncoder):
@@ -70,7 +70,7 @@ def _weights(settings: TrainSettings, progress: Progress) -> Start:
         return Start(student, "random weights, its encoder too: DUNE's file was not found")
     progress.note(f"the encoder starts from {file}")
     student = student_on_dune(file, settings.preset, **settings.model)
-    return Start(student, f"the encoder in {file.name}, the rest random", (LICENCE,))
+    return Start(student, f"the encoder in {file.name}, the rest random", (LICENSE,))
 
 
 def freeze_unused(student: Student) -> None:
@@ -94,7 +94,7 @@ def take_up(
     settings: TrainSettings,
     progress: Progress,
 ) -> State:
-    """Bring student and optimiser to the newest whole checkpoint of a run; its state.
+    """Bring student and optimizer to the newest whole checkpoint of a run; its state.
 
     Raises:
         DamageError: There are checkpoints, and all of them are damaged.

@@ -69,7 +69,7 @@ def a_header(count: int = 3, **changes: object) -> CacheHeader:
     )
     values = {
         "teacher": "depth",
-        "licence": "free",
+        "license": "free",
         "weights_hash": None,
         "size": SIZE,
         "fit": {"size": list(SIZE)},

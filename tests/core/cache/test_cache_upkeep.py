@@ -85,7 +85,7 @@ def test_repair_leaves_a_broken_shard_alone_while_it_is_being_written(settings):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"colour": "red"}, "colour"),
+        ({"color": "red"}, "color"),
         ({"teacher": None}, "teacher"),
         ({"size": None}, "size"),
         ({"size": [28]}, "size"),

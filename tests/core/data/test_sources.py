@@ -35,7 +35,7 @@ def write(folder: Path, kinds: list[bool]) -> TeacherCache:
     plan = tuple(PlannedSample(f"s/{n}/000", f"c{n}", "train") for n in range(len(kinds)))
     header = CacheHeader(
         teacher="made",
-        licence="none",
+        license="none",
         weights_hash=None,
         size=STORED,
         fit={"size": list(STORED)},

@@ -8,13 +8,13 @@ K = torch.tensor([[50.0, 0.0, 21.0], [0.0, 60.0, 14.0], [0.0, 0.0, 1.0]])
 
 
 def test_a_ray_through_the_principal_point_looks_ahead():
-    centred = torch.tensor([[50.0, 0.0, 10.5], [0.0, 50.0, 3.5], [0.0, 0.0, 1.0]])
-    assert rays(centred, (28, 42))[3, 10].tolist() == pytest.approx([0, 0, 1], abs=1e-6)
+    centerd = torch.tensor([[50.0, 0.0, 10.5], [0.0, 50.0, 3.5], [0.0, 0.0, 1.0]])
+    assert rays(centerd, (28, 42))[3, 10].tolist() == pytest.approx([0, 0, 1], abs=1e-6)
     whole = torch.tensor([[50.0, 0.0, 10.0], [0.0, 50.0, 3.0], [0.0, 0.0, 1.0]])
-    assert rays(whole, (28, 42), centre=0.0)[3, 10].tolist() == pytest.approx([0, 0, 1], abs=1e-6)
+    assert rays(whole, (28, 42), center=0.0)[3, 10].tolist() == pytest.approx([0, 0, 1], abs=1e-6)
 
 
-def test_projecting_what_was_unprojected_gives_the_pixel_centres_back():
+def test_projecting_what_was_unprojected_gives_the_pixel_centers_back():
     points = unproject(torch.rand(2, 28, 42) + 0.5, K.expand(2, 3, 3))
     pixels = project(points, K.expand(2, 3, 3))
     torch.testing.assert_close(pixels[1, 5, 7], torch.tensor([7.5, 5.5]), rtol=0, atol=1e-4)

@@ -6,16 +6,16 @@ from distill3r_core.geometry.cameras import unproject
 from distill3r_core.geometry.focal import estimate_focal, estimate_focal_median
 
 
-def seen_with(focal: float, *, centre: float = 0.5) -> torch.Tensor:
+def seen_with(focal: float, *, center: float = 0.5) -> torch.Tensor:
     k = torch.tensor([[focal, 0.0, 21.0], [0.0, focal, 14.0], [0.0, 0.0, 1.0]])
     depth = torch.rand(2, 28, 42, generator=torch.Generator().manual_seed(0)) + 1
-    return unproject(depth, k.expand(2, 3, 3), centre=centre)
+    return unproject(depth, k.expand(2, 3, 3), center=center)
 
 
 @pytest.mark.parametrize("estimate", [estimate_focal, estimate_focal_median])
-@pytest.mark.parametrize("centre", [0.0, 0.5])
-def test_the_focal_length_of_exact_points_is_found_in_any_unit(estimate, centre):
-    found = estimate(1000 * seen_with(37.0, centre=centre), centre=centre)
+@pytest.mark.parametrize("center", [0.0, 0.5])
+def test_the_focal_length_of_exact_points_is_found_in_any_unit(estimate, center):
+    found = estimate(1000 * seen_with(37.0, center=center), center=center)
     torch.testing.assert_close(found, torch.tensor([37.0, 37.0]), rtol=1e-4, atol=0)
 
 

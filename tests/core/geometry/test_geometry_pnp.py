@@ -16,7 +16,7 @@ def test_the_cameras_of_the_recorded_scene_are_found_among_outliers(golden_dir):
     facts = json.loads((golden_dir / "geometry.json").read_text())
     height, width, focal = facts["H"], facts["W"], facts["true_focal"]
     camera = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-    columns, rows = np.meshgrid(np.arange(width), np.arange(height))  # centres at 0
+    columns, rows = np.meshgrid(np.arange(width), np.arange(height))  # centers at 0
     pixels = np.stack([columns, rows], -1).reshape(-1, 2).astype(float)
     with np.load(golden_dir / "geometry.npz") as golden:
         views = zip(golden["pts3d_global"], golden["conf_global"], golden["true_c2w"], strict=True)

@@ -45,7 +45,7 @@ def test_nearest_invents_no_value(size):
     assert torch.isin(read, values).all()
 
 
-def test_nearest_takes_the_pixel_under_the_centre():
+def test_nearest_takes_the_pixel_under_the_center():
     row = torch.arange(8)[None]
     assert resample_nearest(row, whole(row), (1, 4)).tolist() == [[1, 3, 5, 7]]
     assert resample_nearest(row, (1.0, 0.0, 7.0, 1.0), (1, 2)).tolist() == [[2, 5]]

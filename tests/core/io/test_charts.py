@@ -8,7 +8,7 @@ from distill3r_core.io.charts import COLORS, SIZE, Line, save_line_chart
 
 
 def _pixels_of(path, color):
-    """Columns and rows of a colour in the plot, without the legend below it."""
+    """Columns and rows of a color in the plot, without the legend below it."""
     with Image.open(path) as opened:
         picture = np.asarray(opened)[: SIZE[1]]
     rows, columns = np.nonzero((picture == color).all(-1))

@@ -34,7 +34,7 @@ def metadata(student):
         size=(70, 98),
         fit={"size": [70, 98], "mode": "squash"},
         teacher="depth",
-        licences=("teacher: none",),
+        licenses=("teacher: none",),
         unit="m",
         pictures="pictures.txt",
         settings={"optim": {"lr": 1e-3}},

@@ -113,7 +113,7 @@ def test_chunks_slices_and_the_host_change_nothing(student, monkeypatch):
 def test_a_pass_tells_of_every_view_block_and_map(student, sizes, head, chunk, reference):
     images, heard = [torch.rand(3, *size) for size in sizes], []
     options = {"head": head, "head_chunk": chunk, "reference": reference}
-    student(images, **options, told=lambda stretch, count: heard.append((stretch, count)))
+    student(images, **options, on_progress=lambda stretch, count: heard.append((stretch, count)))
     order = list(dict.fromkeys(stretch for stretch, _ in heard))
     assert order == ["encoder", "fusion", "heads"]
     assert all(heard[[name for name, _ in heard].index(name)][1] == 0 for name in order)

@@ -114,7 +114,7 @@ def test_depth_is_z_and_not_the_length_of_the_ray():
     torch.testing.assert_close(depth, torch.full(SIZE, 2.5))
 
 
-def test_intrinsics_have_their_centres_at_half():
+def test_intrinsics_have_their_centers_at_half():
     size = (21, 21)
     scene = _scene(Sphere(torch.tensor([5.0, 0, 0]), 1.0))
     depth = render_depth(scene, _looking_along_x(0.0), pinhole(size), size)

@@ -65,7 +65,7 @@ def test_a_plane_is_the_constant_floor_and_needs_no_run(here):
     ],
 )
 def test_every_map_that_is_scored_is_told_so_that_the_time_left_is_known(here, tmp_path, asked):
-    class Told(Silent):
+    class ProgressCallback(Silent):
         total, done = None, 0
 
         def begin(self, label, *, total, unit, done=0):
@@ -74,7 +74,7 @@ def test_every_map_that_is_scored_is_told_so_that_the_time_left_is_known(here, t
         def advance(self, steps=1, **figures):
             self.done += steps
 
-    told = Told()
+    told = ProgressCallback()
     paths = {key: here / asked[key] for key in ("data", "run") if key in asked}
     settings = EvalSettings(**{**asked, **paths}, device="cpu", output=tmp_path / "out")
     views = evaluate(settings, progress=told).result["views"]

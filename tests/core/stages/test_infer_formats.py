@@ -295,12 +295,12 @@ def test_every_file_states_the_scale(scene, tmp_path, unit):
 
 def test_what_is_known_of_a_model_may_have_any_letters_and_lines(scene, tmp_path):
     pycolmap = pytest.importorskip("pycolmap")
-    told = replace(scene, facts=("licence: nicht für\nden Handel",))
+    told = replace(scene, facts=("license: nicht für\nden Handel",))
     export(told, told.clean(Cleaning(max_points=50)), tmp_path, list(WRITERS))
-    assert "licence: nicht f\\xfcr den Handel" in PlyData.read(tmp_path / "scene.ply").comments
+    assert "license: nicht f\\xfcr den Handel" in PlyData.read(tmp_path / "scene.ply").comments
     assert len(pycolmap.Reconstruction(str(tmp_path / "sparse/0")).points3D) == 50
     text = (tmp_path / "sparse/0/points3D.txt").read_text(encoding="utf-8")
-    assert "# licence: nicht für den Handel\n" in text
+    assert "# license: nicht für den Handel\n" in text
 
 
 def test_the_page_names_nothing_outside_itself(folder):

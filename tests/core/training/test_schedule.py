@@ -1,4 +1,4 @@
-"""The learning rate by true optimiser steps, the length of a run, and what decays."""
+"""The learning rate by true optimizer steps, the length of a run, and what decays."""
 
 import pytest
 

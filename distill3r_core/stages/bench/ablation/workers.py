@@ -74,8 +74,8 @@ def work_off(
     Args:
         jobs: What is to be done.
         processes: How many at once.
-        on_steps: Told now and then how many more steps were taken, by all together.
-        on_done: Told of each job whose file is there.
+        on_steps: Called now and then with the number of steps taken since.
+        on_done: Called with each job whose file is there.
 
     Raises:
         OutOfMemoryError: The memory did not suffice for one of them.

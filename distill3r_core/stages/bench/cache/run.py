@@ -40,7 +40,7 @@ def bench_cache(
     Args:
         settings: See `BenchCacheSettings`.
         overwrite: Replace another result in `settings.output`.
-        progress: Told of every measurement.
+        progress: Reports every measurement.
 
     Raises:
         ConflictError: `settings.output` holds another result.
