@@ -1,8 +1,7 @@
 """Teachers by name: those of this package, and those that other packages announce."""
 
 import inspect
-from collections.abc import Callable, Iterable
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,7 @@ from distill3r_core.teachers.fast3r import build_fast3r
 from distill3r_core.teachers.synthetic import SyntheticTeacher
 from distill3r_core.teachers.weights import require_weights
 
-ENTRY_POINTS = "distill3r.teachers"  # the group: name = "package.module:builder"
-
-
-# Of (weights the user named or None, device, its own arguments by keyword).
+# Takes the weights that the user named or None, the device, and its own arguments by keyword.
 Builder = Callable[..., Teacher]
 
 
@@ -42,7 +38,7 @@ def build_teacher(
         ConfigError: No such teacher, or it knows no such override.
         WeightsError: Its weights are missing or are not the file they should be.
     """
-    builder = _teachers()[name]
+    builder = TEACHERS[name]
     path = None if weights is None else Path(weights).expanduser()
     try:
         inspect.signature(builder).bind(path, torch.device(device), **overrides)
@@ -57,47 +53,12 @@ def check_teacher(name: str) -> None:
     Raises:
         ConfigError: No teacher has it.
     """
-    _teachers()[name]
+    TEACHERS[name]
 
 
 def teacher_names() -> list[str]:
     """Every name that `build_teacher` knows."""
-    return list(_teachers())
-
-
-def _teachers() -> Registry[Builder]:
-    registry: Registry[Builder] = Registry("teacher")
-    for name, builder in BUILDERS.items():
-        registry.add(name, builder)
-    for announced in _announced(entry_points(group=ENTRY_POINTS)):
-        registry.add(announced.name, _loading(announced))
-    return registry
-
-
-def _announced(points: Iterable[EntryPoint]) -> list[EntryPoint]:
-    """Entry points under names of their own.
-
-    Raises:
-        ConfigError: Two packages, or a package and this one, use one name.
-    """
-    taken = dict.fromkeys(BUILDERS, "distill3r")
-    for point in points:
-        owner = point.dist.name if point.dist else point.value
-        if point.name in taken:
-            raise ConfigError(
-                f"{owner} and {taken[point.name]} both bring a teacher {point.name!r}"
-            )
-        taken[point.name] = owner
-    return list(points)
-
-
-def _loading(point: EntryPoint) -> Builder:
-    """A builder that imports its package when it is first needed."""
-
-    def build(weights: Path | None, device: torch.device, **overrides: Any) -> Teacher:
-        return point.load()(weights, device, **overrides)
-
-    return build
+    return list(TEACHERS)
 
 
 def _depth(weights: Path | None, device: torch.device) -> Teacher:
@@ -128,4 +89,7 @@ def _refuse(weights: Path | None, name: str) -> None:
         raise ConfigError(f"the teacher {name!r} has no weights, and {weights} was given")
 
 
-BUILDERS: dict[str, Builder] = {"depth": _depth, "synthetic": _synthetic, "fast3r": _fast3r}
+TEACHERS: Registry[Builder] = Registry("teacher", entry_points="distill3r.teachers")
+TEACHERS.add("depth", _depth)
+TEACHERS.add("synthetic", _synthetic)
+TEACHERS.add("fast3r", _fast3r)

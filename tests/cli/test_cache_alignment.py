@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.teachers import build
+from distill3r_core.registry import Origin, adding_from
 from distill3r_core.teachers.base import prepare_view
+from distill3r_core.teachers.build import TEACHERS
 from distill3r_core.teachers.synthetic import SyntheticTeacher
 from distill3r_core.types import PreparedView, RawMaps, View
 
@@ -49,9 +50,17 @@ def photos(tmp_path):
     return tmp_path
 
 
+@pytest.fixture
+def color_teacher():
+    origin = Origin("plugin", "color.py")
+    with adding_from(origin):
+        TEACHERS.add("color", lambda weights, device: ColorTeacher())
+    yield
+    TEACHERS.remove_from(origin)
+
+
 @pytest.mark.parametrize("fit", ["squash", "crop", "release"])
-def test_a_map_lies_on_its_picture(cli_inprocess, photos, monkeypatch, fit):
-    monkeypatch.setitem(build.BUILDERS, "color", lambda weights, device: ColorTeacher())
+def test_a_map_lies_on_its_picture(cli_inprocess, photos, color_teacher, fit):
     assert cli_inprocess("manifest", "photos", "--views", "2", cwd=photos)[0] == 0
     status, _, error = cli_inprocess(
         "cache", "--teacher", "color", "--fit", fit, "--size", "56x84", cwd=photos

@@ -1,32 +1,14 @@
-import sys
-from importlib.metadata import EntryPoint
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 
 from distill3r_core.errors import ConfigError, WeightsError
 from distill3r_core.teachers import (
-    SyntheticTeacher,
     Teacher,
-    build,
     build_teacher,
     choose_teacher,
     require_weights,
-    teacher_names,
 )
-
-
-class Elsewhere(SyntheticTeacher):
-    name = "elsewhere"
-
-
-def announce(monkeypatch, name, builder):
-    """As if an installed package announced a teacher."""
-    package = ModuleType("elsewhere_package")
-    package.build = builder
-    monkeypatch.setitem(sys.modules, package.__name__, package)
-    point = EntryPoint(name, "elsewhere_package:build", build.ENTRY_POINTS)
-    monkeypatch.setattr(build, "entry_points", lambda *, group: [point])
 
 
 @pytest.mark.parametrize("name", ["depth", "synthetic"])
@@ -56,20 +38,6 @@ def test_an_override_that_nothing_reads_is_refused():
 def test_weights_for_a_teacher_that_has_none_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="has no weights"):
         build_teacher("depth", tmp_path)
-
-
-def test_another_package_brings_a_teacher_by_an_entry_point(monkeypatch):
-    announce(monkeypatch, "elsewhere", lambda weights, device, *, seed=0: Elsewhere(seed=seed))
-    assert "elsewhere" in teacher_names()
-    assert build_teacher("elsewhere", seed=5).name == "elsewhere"
-
-
-def test_another_package_cannot_take_a_name_that_is_in_use(monkeypatch):
-    announce(monkeypatch, "depth", lambda weights, device: Elsewhere())
-    with pytest.raises(
-        ConfigError, match="elsewhere_package:build and distill3r both bring a teacher 'depth'"
-    ):
-        build_teacher("depth")
 
 
 def frame(**changes):
