@@ -57,7 +57,7 @@ def estimate_focal_median(
         GeometryError: A view has no vote.
     """
     height, width = points.shape[-3:-1]
-    pixels = _centerd((height, width), center, points)
+    pixels = _centered((height, width), center, points)
     votes = (pixels * points[..., 2:] / points[..., :2]).flatten(-3)  # (..., H*W*2)
     counts = ~votes.isnan()
     if valid_mask is not None:
@@ -71,7 +71,7 @@ def estimate_focal_median(
 def _votes(points: Tensor, valid_mask: Tensor | None, center: float) -> tuple[Tensor, ...]:
     """Pixels from the principal point and slopes (..., M, 2), and who votes (..., M)."""
     height, width = points.shape[-3:-1]
-    pixels = _centerd((height, width), center, points.double()).flatten(0, 1)
+    pixels = _centered((height, width), center, points.double()).flatten(0, 1)
     slopes = (points[..., :2].double() / points[..., 2:].double()).flatten(-3, -2)
     slopes = slopes.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     counts = torch.ones_like(slopes[..., 0])
@@ -80,7 +80,7 @@ def _votes(points: Tensor, valid_mask: Tensor | None, center: float) -> tuple[Te
     return pixels, slopes, counts
 
 
-def _centerd(size: tuple[int, int], center: float, like: Tensor) -> Tensor:
+def _centered(size: tuple[int, int], center: float, like: Tensor) -> Tensor:
     height, width = size
     middle = torch.tensor([width / 2, height / 2], dtype=like.dtype, device=like.device)
     return pixel_grid(size, center=center, like=like) - middle

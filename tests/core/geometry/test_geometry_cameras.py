@@ -8,8 +8,8 @@ K = torch.tensor([[50.0, 0.0, 21.0], [0.0, 60.0, 14.0], [0.0, 0.0, 1.0]])
 
 
 def test_a_ray_through_the_principal_point_looks_ahead():
-    centerd = torch.tensor([[50.0, 0.0, 10.5], [0.0, 50.0, 3.5], [0.0, 0.0, 1.0]])
-    assert rays(centerd, (28, 42))[3, 10].tolist() == pytest.approx([0, 0, 1], abs=1e-6)
+    centered = torch.tensor([[50.0, 0.0, 10.5], [0.0, 50.0, 3.5], [0.0, 0.0, 1.0]])
+    assert rays(centered, (28, 42))[3, 10].tolist() == pytest.approx([0, 0, 1], abs=1e-6)
     whole = torch.tensor([[50.0, 0.0, 10.0], [0.0, 50.0, 3.0], [0.0, 0.0, 1.0]])
     assert rays(whole, (28, 42), center=0.0)[3, 10].tolist() == pytest.approx([0, 0, 1], abs=1e-6)
 
