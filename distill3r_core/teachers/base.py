@@ -1,6 +1,6 @@
-"""What a teacher is, and what they all do to a view before they look at it."""
+"""The contract of a teacher, and the preparation of views that teachers share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -8,30 +8,24 @@ import torch
 from distill3r_core.geometry.cameras import place_intrinsics
 from distill3r_core.geometry.resample import resample_nearest
 from distill3r_core.io.fit import Fit, prepare_picture
-from distill3r_core.types import PreparedView, RawMaps, View
+from distill3r_core.prediction import Predictor
+from distill3r_core.types import PreparedView, View
 
 
 @runtime_checkable
-class Teacher(Protocol):
-    """A model, or a sensor, that says where the pixels of a sample lie.
+class Teacher(Predictor, Protocol):
+    """A predictor whose maps are stored in a teacher cache, for students to learn from.
 
     Attributes:
-        name: The name it is built by.
-        license: Of its weights; a student inherits it.
         weights_hash: BLAKE2b-128 of the weight file, in hexadecimal; None where there is none.
-        threshold: Of `confidence_local - 1`: pixels at or below it do not count. None: the
-            teacher's own mask says which do.
-        long_edge: In pixels, of the picture as the teacher takes it; None: at its own size.
-        multiple: Both sides are cropped to a multiple of this.
-        metric: Points are in metres wherever the unit of the views is a length.
-        settings: What else decides its answers, as plain data: caches of different settings do
-            not mix.
+        threshold: Threshold on `confidence_local - 1`: pixels at or below it are invalid. None:
+            the teacher's own mask decides.
+        long_edge: Long edge of the teacher's input image, in pixels; None: as in the source.
+        multiple: Both sides of the input image are cropped to a multiple of this.
+        settings: Everything else that decides the predictions, as plain data: caches of different
+            settings do not mix.
     """
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def license(self) -> str: ...
     @property
     def weights_hash(self) -> str | None: ...
     @property
@@ -41,17 +35,7 @@ class Teacher(Protocol):
     @property
     def multiple(self) -> int: ...
     @property
-    def metric(self) -> bool: ...
-    @property
     def settings(self) -> Mapping[str, Any]: ...
-
-    def prepare(self, view: View) -> PreparedView:
-        """The view at the teacher's input size."""
-        ...
-
-    def predict(self, views: Sequence[PreparedView]) -> RawMaps:
-        """Maps of all views of one sample, seen at once, in the views' order, on the CPU."""
-        ...
 
 
 def prepare_view(view: View, *, long_edge: int | None = None, multiple: int = 1) -> PreparedView:

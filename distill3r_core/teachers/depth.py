@@ -10,6 +10,7 @@ from torch import Tensor
 
 from distill3r_core.errors import InputMissingError
 from distill3r_core.geometry.cameras import invert_rigid, unproject
+from distill3r_core.prediction import StepCallback, ignore_steps
 from distill3r_core.teachers.base import prepare_view
 from distill3r_core.types import PreparedView, RawMaps, Unit, View
 
@@ -21,7 +22,8 @@ class DepthTeacher:
     """Exact point maps from depth, intrinsics and poses; in metres where their unit is a length."""
 
     name = "depth"
-    license = "that of the data"
+    licenses = ("that of the data",)
+    max_views = None
     weights_hash = None
     threshold = None
     long_edge = None
@@ -49,10 +51,13 @@ class DepthTeacher:
             )
         return prepare_view(view)
 
-    def predict(self, views: Sequence[PreparedView]) -> RawMaps:
+    def predict(
+        self, views: Sequence[PreparedView], *, on_progress: StepCallback = ignore_steps
+    ) -> RawMaps:
         """The sensor's points; valid where it measured a depth."""
         poses, cameras, depths = [], [], []
-        for view in views:
+        for done, view in enumerate(views):
+            on_progress("views", done, len(views))
             assert view.depth is not None
             assert view.world_from_cam is not None
             assert view.intrinsics is not None
@@ -62,6 +67,7 @@ class DepthTeacher:
             poses.append(pose)
             cameras.append(view.intrinsics)
             depths.append(view.depth * metres)
+        on_progress("views", len(views), len(views))
         unit: Unit = "m" if all(view.unit in METRES for view in views) else "none"
         return maps_of_depth(depths, torch.stack(cameras), torch.stack(poses), unit=unit)
 

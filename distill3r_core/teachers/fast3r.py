@@ -12,11 +12,13 @@ from torch import Tensor
 
 from distill3r_core.errors import ConfigError, RequestError
 from distill3r_core.io.checksums import file_hash
+from distill3r_core.nn.progress import Stretch
 from distill3r_core.nn.view_codes import (
     TABLE_ROWS,
     random_view_numbers,
     sequential_view_numbers,
 )
+from distill3r_core.prediction import StepCallback, ignore_steps
 from distill3r_core.teachers.base import prepare_view
 from distill3r_core.teachers.fast3r_files import load_network, weight_file
 from distill3r_core.teachers.fast3r_network import HEAD_CHUNK, Fast3R
@@ -47,7 +49,8 @@ class Fast3RTeacher:
     """
 
     name = "fast3r"
-    license = HUB_FOLDERS["fast3r"].license
+    licenses = (HUB_FOLDERS["fast3r"].license,)
+    max_views = TABLE_ROWS
     threshold = THRESHOLD
     long_edge = LONG_EDGE
     metric = False
@@ -92,7 +95,9 @@ class Fast3RTeacher:
         return prepare_view(view, long_edge=self.long_edge, multiple=self.multiple)
 
     @torch.inference_mode()
-    def predict(self, views: Sequence[PreparedView]) -> RawMaps:
+    def predict(
+        self, views: Sequence[PreparedView], *, on_progress: StepCallback = ignore_steps
+    ) -> RawMaps:
         """All views in one pass.
 
         Raises:
@@ -104,7 +109,10 @@ class Fast3RTeacher:
         images = [(2 * view.image[None] - 1).to(device) for view in views]
         with self._autocast(device):
             maps = self.network(
-                images, self._numbers(views).to(device), head_chunk=self.views_at_once
+                images,
+                self._numbers(views).to(device),
+                head_chunk=self.views_at_once,
+                on_progress=_PassProgress(on_progress, self.network, len(views)),
             )
         return RawMaps(
             points_local=[one.local_maps.points[0].cpu() for one in maps],
@@ -127,6 +135,20 @@ class Fast3RTeacher:
         if precision == "float32":
             return nullcontext()
         return torch.autocast(device.type, dtype=getattr(torch, precision))
+
+
+class _PassProgress:
+    """Report the counts of a forward pass as steps of phases whose length is known."""
+
+    def __init__(self, on_progress: StepCallback, network: Fast3R, views: int) -> None:
+        self._on_progress = on_progress
+        blocks = network.config.decoder_depth
+        self._totals: dict[Stretch, int] = {"encoder": views, "fusion": blocks, "heads": 2 * views}
+        self._done = dict.fromkeys(self._totals, 0)
+
+    def __call__(self, stretch: Stretch, count: int) -> None:
+        self._done[stretch] += count
+        self._on_progress(stretch, self._done[stretch], self._totals[stretch])
 
 
 def build_fast3r(

@@ -11,6 +11,7 @@ from distill3r_core.nn.dpt import DPTHead, hooked_layers
 from distill3r_core.nn.encoder import PatchEmbed, RotaryEncoder
 from distill3r_core.nn.fusion import Fusion
 from distill3r_core.nn.maps import HeadMaps, predict_maps
+from distill3r_core.nn.progress import ProgressCallback, no_progress
 from distill3r_core.teachers.fast3r_config import SCALED_ATTENTION, Fast3RConfig
 
 ENCODER_CHUNK = 400  # pictures of one size in one batch, as in the original
@@ -69,6 +70,7 @@ class Fast3R(nn.Module):
         portrait: Bool[Tensor, "B N"] | None = None,
         head_chunk: int = HEAD_CHUNK,
         reference: bool = False,
+        on_progress: ProgressCallback = no_progress,
     ) -> list[Fast3RMaps]:
         """Maps of every view, at the size that its picture is stored in.
 
@@ -79,56 +81,87 @@ class Fast3R(nn.Module):
                 portrait. None: none; only a landscape embedding knows of such.
             head_chunk: Views that go through a head at once.
             reference: The heads in the published order of operations, and every layer kept.
+            on_progress: Called between encoded batches, blocks of the fusion and chunks of maps.
         """
         batch, views = len(images[0]), len(images)
         if portrait is None:
             portrait = torch.zeros(batch, views, dtype=torch.bool)
         assert self.config.landscape_embed or not portrait.any(), "pictures are stored upright"
-        tokens = self._encode(images, portrait)
+        on_progress("encoder", 0)
+        tokens = self._encode(images, portrait, on_progress)
         hooks = hooked_layers(self.config.decoder_depth)
         layers = self.fusion(
             torch.cat(tokens, dim=1),
             view_numbers,
             [part.shape[1] for part in tokens],
             layers=None if reference else hooks,
+            on_progress=on_progress,
         )
         if reference:
             layers = [layers[hook] for hook in hooks]
         sizes = {tuple(image.shape[-2:]) for image in images}
         if len(sizes) == 1 and not portrait.any():
-            return self._together(layers, sizes.pop(), views, head_chunk, reference=reference)
+            return self._together(
+                layers,
+                sizes.pop(),
+                views,
+                head_chunk,
+                reference=reference,
+                on_progress=on_progress,
+            )
         found, start = [], 0
         for index, image in enumerate(images):
             stop = start + tokens[index].shape[1]
             parts = [layer[:, start:stop] for layer in layers]
             found.append(
-                self._apart(parts, image, portrait[:, index], head_chunk, reference=reference)
+                self._apart(
+                    parts,
+                    image,
+                    portrait[:, index],
+                    head_chunk,
+                    reference=reference,
+                    on_progress=on_progress,
+                )
             )
             start = stop
         return found
 
     def _encode(
-        self, images: Sequence[Float[Tensor, "B 3 _ _"]], portrait: Bool[Tensor, "B N"]
+        self,
+        images: Sequence[Float[Tensor, "B 3 _ _"]],
+        portrait: Bool[Tensor, "B N"],
+        on_progress: ProgressCallback,
     ) -> list[Float[Tensor, "B P D"]]:
         """Tokens of every view; those of one size in one batch, otherwise view by view."""
         if len({image.shape for image in images}) > 1:
             return [
-                self._encode_batch(image, portrait[:, index]) for index, image in enumerate(images)
+                self._encode_batch(image, portrait[:, index], on_progress)
+                for index, image in enumerate(images)
             ]
         batch = len(images[0])
-        done = self._encode_batch(torch.cat(list(images)), portrait.T.flatten())  # (N*B, P, D)
+        stacked = torch.cat(list(images))  # (N*B, 3, H, W)
+        done = self._encode_batch(stacked, portrait.T.flatten(), on_progress)
         return list(done.split(batch))
 
     def _encode_batch(
-        self, images: Float[Tensor, "n 3 H W"], portrait: Bool[Tensor, " n"]
+        self,
+        images: Float[Tensor, "n 3 H W"],
+        portrait: Bool[Tensor, " n"],
+        on_progress: ProgressCallback,
     ) -> Float[Tensor, "n P D"]:
         if not portrait.any():
-            return torch.cat([self.encoder(part) for part in images.split(ENCODER_CHUNK)])
-        upright = self._encode_batch(images[portrait].mT, torch.zeros_like(portrait[portrait]))
+            parts = []
+            for part in images.split(ENCODER_CHUNK):
+                parts.append(self.encoder(part))
+                on_progress("encoder", len(part))
+            return torch.cat(parts)
+        none = torch.zeros_like(portrait[portrait])
+        upright = self._encode_batch(images[portrait].mT, none, on_progress)
         done = upright.new_empty(len(images), *upright.shape[1:])
         done[portrait] = upright
         if not portrait.all():
-            done[~portrait] = self._encode_batch(images[~portrait], portrait[~portrait])
+            rest = portrait[~portrait]
+            done[~portrait] = self._encode_batch(images[~portrait], rest, on_progress)
         return done
 
     def _together(
@@ -139,6 +172,7 @@ class Fast3R(nn.Module):
         chunk: int,
         *,
         reference: bool,
+        on_progress: ProgressCallback,
     ) -> list[Fast3RMaps]:
         """All views of one size through the heads, view after view."""
         grid = self._grid(size)
@@ -146,12 +180,13 @@ class Fast3R(nn.Module):
             layer.unflatten(1, (views, -1)).transpose(0, 1).flatten(0, 1)  # (N*B, P, D)
             for layer in layers
         ]
-        wide = predict_maps(self.global_head, rows, grid, chunk=chunk, reference=reference)
-        close = predict_maps(self.local_head, rows, grid, chunk=chunk, reference=reference)
-        return [
-            Fast3RMaps(far, near)
-            for far, near in zip(_by_view(wide, views), _by_view(close, views), strict=True)
+        both = [
+            predict_maps(
+                head, rows, grid, chunk=chunk, reference=reference, on_progress=on_progress
+            )
+            for head in (self.global_head, self.local_head)
         ]
+        return [Fast3RMaps(*pair) for pair in zip(*(_by_view(m, views) for m in both), strict=True)]
 
     def _apart(
         self,
@@ -161,6 +196,7 @@ class Fast3R(nn.Module):
         chunk: int,
         *,
         reference: bool,
+        on_progress: ProgressCallback,
     ) -> Fast3RMaps:
         """One view, its portrait items predicted upright and laid down again."""
         height, width = image.shape[-2:]
@@ -174,7 +210,14 @@ class Fast3R(nn.Module):
                     continue
                 size = (width, height) if stands else (height, width)
                 rows = [layer[chosen] for layer in layers]
-                maps = predict_maps(head, rows, self._grid(size), chunk=chunk, reference=reference)
+                maps = predict_maps(
+                    head,
+                    rows,
+                    self._grid(size),
+                    chunk=chunk,
+                    reference=reference,
+                    on_progress=on_progress,
+                )
                 laid = maps.points.transpose(1, 2) if stands else maps.points
                 points[chosen] = laid
                 confidence[chosen] = maps.confidence.mT if stands else maps.confidence

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from distill3r_core.prediction import StepCallback, ignore_steps
 from distill3r_core.scenes import arc, build_scene, pinhole, render_depth
 from distill3r_core.teachers.base import prepare_view
 from distill3r_core.teachers.depth import maps_of_depth
@@ -19,7 +20,8 @@ class SyntheticTeacher:
     """
 
     name = "synthetic"
-    license = "Apache-2.0"
+    licenses = ("Apache-2.0",)
+    max_views = None
     weights_hash = None
     threshold = None
     long_edge = None
@@ -38,7 +40,9 @@ class SyntheticTeacher:
         """The view at its own size."""
         return prepare_view(view)
 
-    def predict(self, views: Sequence[PreparedView]) -> RawMaps:
+    def predict(
+        self, views: Sequence[PreparedView], *, on_progress: StepCallback = ignore_steps
+    ) -> RawMaps:
         """What cameras on an arc in the sample's room see, each at the size of its view."""
         # A CRC and not hash(): the same scene in every process.
         seed = zlib.crc32(f"{self.seed}/{views[0].sample}".encode())
@@ -46,8 +50,9 @@ class SyntheticTeacher:
         poses = arc(scene, len(views), seed=seed)
         sizes = [(view.image.shape[1], view.image.shape[2]) for view in views]
         cameras = torch.stack([pinhole(size) for size in sizes])
-        depths = [
-            render_depth(scene, pose, camera, size)
-            for pose, camera, size in zip(poses, cameras, sizes, strict=True)
-        ]
+        depths = []
+        for pose, camera, size in zip(poses, cameras, sizes, strict=True):
+            on_progress("rendering", len(depths), len(views))
+            depths.append(render_depth(scene, pose, camera, size))
+        on_progress("rendering", len(views), len(views))
         return maps_of_depth(depths, cameras, poses, unit="m")

@@ -25,7 +25,7 @@ class ColorTeacher(SyntheticTeacher):
     def prepare(self, view: View) -> PreparedView:
         return prepare_view(view, long_edge=self.long_edge, multiple=self.multiple)
 
-    def predict(self, views: Sequence[PreparedView]) -> RawMaps:
+    def predict(self, views: Sequence[PreparedView], **_: object) -> RawMaps:
         sure = [torch.full(view.image.shape[1:], 2.0) for view in views]
         return RawMaps(
             points_local=[view.image.movedim(0, -1) for view in views],

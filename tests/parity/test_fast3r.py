@@ -156,7 +156,7 @@ def keep_all_layers(fusion, seen):
     """Keep all layers of a forward pass that asks for four of them."""
     forward = fusion.forward
 
-    def keeping(tokens, numbers, lengths, *, layers):
+    def keeping(tokens, numbers, lengths, *, layers, on_progress):
         seen.extend(forward(tokens, numbers, lengths))
         seen.append(lengths)
         return [seen[number] for number in layers]

@@ -220,7 +220,7 @@ def _header(settings: CacheSettings, teacher: Teacher, manifest: Manifest) -> Ca
     unknown = any(row.depth_path and row.unit == "none" for row in manifest.rows)
     return CacheHeader(
         teacher=teacher.name,
-        license=teacher.license,
+        license=", ".join(teacher.licenses),
         weights_hash=teacher.weights_hash,
         size="auto" if automatic else fit.size,
         fit=fit.as_plain(),

@@ -173,7 +173,7 @@ def rehearse(job: Job, progress: Progress) -> Report:
         "teacher": job.teacher.name,
     }
     rows = (
-        ("teacher", f"{job.teacher.name} ({job.teacher.license})"),
+        ("teacher", f"{job.teacher.name} ({job.header.license})"),
         ("samples planned", str(len(job.plan.planned))),
         ("finished already", str(len(job.finished))),
         ("to make", f"{len(job.todo)} samples, {views} views"),

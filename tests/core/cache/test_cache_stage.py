@@ -201,10 +201,10 @@ def test_portrait_samples_stand_and_picture_and_maps_show_the_same(tmp_path, fit
 class Hungry(DepthTeacher):
     """Runs out of memory on every sample of scene1."""
 
-    def predict(self, views):
+    def predict(self, views, **options):
         if "scene1" in views[0].sample:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return super().predict(views)
+        return super().predict(views, **options)
 
 
 def test_a_sample_that_does_not_fit_into_memory_is_left_out_and_the_others_are_made(
@@ -215,7 +215,7 @@ def test_a_sample_that_does_not_fit_into_memory_is_left_out_and_the_others_are_m
     assert [failure.item for failure in report.failed] == ["data/scene1/000", "data/scene1/001"]
     assert "3 views at once" in report.failed[0].reason
     assert report.result["finished"] == 2
-    monkeypatch.setattr(Hungry, "predict", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    monkeypatch.setattr(Hungry, "predict", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
     with pytest.raises(OutOfMemoryError):
         build_cache(replace(settings, output=settings.output.with_name("other")))
 
@@ -223,7 +223,7 @@ def test_a_sample_that_does_not_fit_into_memory_is_left_out_and_the_others_are_m
 class Garrulous(DepthTeacher):
     """Talks of memory, and lacks something else."""
 
-    def predict(self, views):
+    def predict(self, views, **options):
         raise ImageError("memory ran out of the picture's frame")
 
 
@@ -254,11 +254,11 @@ class Parted(DepthTeacher):
 
     views_at_once, asked = 25, ()
 
-    def predict(self, views):
+    def predict(self, views, **options):
         self.asked = (*self.asked, self.views_at_once)
         if self.views_at_once > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return super().predict(views)
+        return super().predict(views, **options)
 
 
 def test_views_are_halved_where_that_does_not_change_the_answer(settings, monkeypatch):
@@ -331,10 +331,10 @@ class Slow(DepthTeacher):
             type(self).most = max(self.most, self.waiting)
         return super().prepare(view)
 
-    def predict(self, views):
+    def predict(self, views, **options):
         type(self).waiting -= 1
         time.sleep(0.06)
-        return super().predict(views)
+        return super().predict(views, **options)
 
 
 def test_the_teacher_does_not_wait_for_pictures_and_pictures_wait_for_the_teacher(

@@ -102,8 +102,8 @@ class Changed(DepthTeacher):
 
     by = 1.0
 
-    def predict(self, views):
-        raw = super().predict(views)
+    def predict(self, views, **options):
+        raw = super().predict(views, **options)
         return replace(raw, points_local=[self.by * points for points in raw.points_local])
 
 
