@@ -76,7 +76,7 @@ def bench(
     """
     if options.left_to_sibling(context):
         return
-    from distill3r_core.stages.bench import BenchSettings, benchmark  # torch: instant --help
+    from distill3r_core.stages.benchmark import BenchSettings, benchmark  # torch: instant --help
 
     settings = options.settings(context, BenchSettings, section="bench", leave=("overwrite",))
     with console.progress(settings.device) as progress:

@@ -42,7 +42,7 @@ def bench_gates(
     overwrite: options.OverwriteOpt = False,
 ) -> None:
     """Hold a GPU to the project's promises: time against the teacher, memory, views."""
-    from distill3r_core.stages.bench.gates import GateSettings, measure_gates
+    from distill3r_core.stages.benchmark.gates import GateSettings, measure_gates
 
     settings = options.settings(context, GateSettings, section="bench_gates", leave=("overwrite",))
     with console.progress(settings.device) as progress:

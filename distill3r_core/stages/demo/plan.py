@@ -13,7 +13,7 @@ from distill3r_core import config, paths
 from distill3r_core.config import STRICT
 from distill3r_core.profiling import DeviceName
 from distill3r_core.report import Progress, Report
-from distill3r_core.stages.bench import BenchSettings, benchmark
+from distill3r_core.stages.benchmark import BenchSettings, benchmark
 from distill3r_core.stages.cache import CacheSettings, build_cache
 from distill3r_core.stages.evaluate import EvalSettings, evaluate
 from distill3r_core.stages.infer import InferSettings, infer

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from distill3r_core.benchmarks.cache import BenchCacheSettings, bench_cache
+from distill3r_core.benchmarks.cache.cache_report import BARS, meets
 from distill3r_core.errors import ConflictError, InputMissingError
-from distill3r_core.stages.bench.cache import BenchCacheSettings, bench_cache
-from distill3r_core.stages.bench.cache.report import BARS, meets
 
 BYTES = ("bytes_clean", "bytes_noisy", "bytes_independent", "bytes_depth", "bytes_all")
 

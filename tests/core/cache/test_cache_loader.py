@@ -8,6 +8,7 @@ import pytest
 import torch
 from cache_material import a_header, fill, pictures
 
+from distill3r_core.benchmarks.cache.loader_memory import tree_memory
 from distill3r_core.cache.header import publish_header
 from distill3r_core.cache.shard import ShardWriter
 from distill3r_core.cache.store import TeacherCache
@@ -15,7 +16,6 @@ from distill3r_core.data import augment
 from distill3r_core.data.loader import RingLoader
 from distill3r_core.data.requests import Request
 from distill3r_core.errors import CacheError
-from distill3r_core.stages.bench.cache.memory import tree_memory
 
 
 def requests(cache: TeacherCache, count: int, *, seed: int = 0) -> list[list[Request]]:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from cache_material import a_header, pictures, smooth_targets
 
+from distill3r_core.benchmarks.cache.loader_memory import tree_memory
 from distill3r_core.cache.header import HEADER, PlannedSample
 from distill3r_core.cache.store import CacheWriter, TeacherCache
-from distill3r_core.stages.bench.cache.memory import tree_memory
 from distill3r_core.stages.cache.merge import merge_caches
 
 SIZE = (14, 14)

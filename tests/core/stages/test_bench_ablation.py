@@ -16,11 +16,10 @@ import pytest
 import torch
 
 from distill3r_core import config
-from distill3r_core.errors import DamageError, FailedError
-from distill3r_core.stages.bench.ablation import AblationSettings, bench_ablation
-from distill3r_core.stages.bench.ablation.run import VARIANTS
-from distill3r_core.stages.bench.ablation.scenes import noisy_targets, true_scene
-from distill3r_core.stages.bench.ablation.student import (
+from distill3r_core.benchmarks.ablation import AblationSettings, bench_ablation
+from distill3r_core.benchmarks.ablation.rendered_rooms import noisy_targets, true_scene
+from distill3r_core.benchmarks.ablation.score_tables import ERRORS, FIGURES, paired, summary
+from distill3r_core.benchmarks.ablation.student_trial import (
     Rooms,
     Trial,
     batches,
@@ -28,7 +27,8 @@ from distill3r_core.stages.bench.ablation.student import (
     rooms,
     run_trial,
 )
-from distill3r_core.stages.bench.ablation.tables import ERRORS, FIGURES, paired, summary
+from distill3r_core.benchmarks.ablation.study import VARIANTS
+from distill3r_core.errors import DamageError, FailedError
 from distill3r_core.training.settings import LossSettings
 
 RunCli = Callable[..., tuple[int, str, str]]
@@ -108,7 +108,7 @@ def test_students_of_one_seed_differ_in_their_loss_alone() -> None:
 
 
 def test_a_teacher_that_never_errs_has_a_perfect_score(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = "distill3r_core.stages.bench.ablation.student.noisy_targets"
+    module = "distill3r_core.benchmarks.ablation.student_trial.noisy_targets"
     monkeypatch.setattr(module, lambda scene, *, seed: scene.targets)
     score = run_trial(replace(TRIAL, loss=None), lambda: None).score
     errors = [getattr(score, name) for name in ERRORS]
@@ -119,7 +119,7 @@ def test_a_teacher_that_never_errs_has_a_perfect_score(monkeypatch: pytest.Monke
 def test_a_unit_changes_the_scale_alone_and_a_bent_room_the_global_figures_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    module = "distill3r_core.stages.bench.ablation.student.noisy_targets"
+    module = "distill3r_core.benchmarks.ablation.student_trial.noisy_targets"
 
     def in_half_metres(scene: Any, *, seed: int) -> Any:
         exact = scene.targets

@@ -10,12 +10,12 @@ from distill3r_core.errors import (
     FailedError,
     OutOfMemoryError,
 )
-from distill3r_core.stages.bench import BenchSettings
-from distill3r_core.stages.bench import models as bench_models
-from distill3r_core.stages.bench import process as bench_process
-from distill3r_core.stages.bench import run as benchmark
-from distill3r_core.stages.bench.models import Subject, build_forward
-from distill3r_core.stages.bench.process import TooSlowError, WorkerProcess
+from distill3r_core.stages.benchmark import BenchSettings
+from distill3r_core.stages.benchmark import forwards as bench_models
+from distill3r_core.stages.benchmark import run_benchmark as benchmark
+from distill3r_core.stages.benchmark import worker_process as bench_process
+from distill3r_core.stages.benchmark.forwards import Subject, build_forward
+from distill3r_core.stages.benchmark.worker_process import TooSlowError, WorkerProcess
 from distill3r_core.teachers.fast3r_network import Fast3R
 
 
@@ -128,4 +128,4 @@ def test_memory_that_is_said_to_be_little_runs_out(tmp_path, monkeypatch):
 
 
 def test_the_worker_is_a_module_that_can_be_run():
-    assert bench_process.WORKER == "distill3r_core.stages.bench.worker"
+    assert bench_process.WORKER == "distill3r_core.stages.benchmark.forward_worker"

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill3r_core.errors import ConfigError
-from distill3r_core.stages.bench.plan import (
+from distill3r_core.stages.benchmark.budget import (
     Cost,
     affordable,
     nearest_multiple,

@@ -10,18 +10,18 @@ import torch
 
 from distill3r_core.errors import RequestError
 from distill3r_core.nn.attention import HOPPER, preferred_kernels
-from distill3r_core.stages.bench import BenchSettings
-from distill3r_core.stages.bench import report as bench_report
-from distill3r_core.stages.bench import run as benchmark
-from distill3r_core.stages.bench import worker as bench_worker
-from distill3r_core.stages.bench.counts import floor_seconds
-from distill3r_core.stages.bench.measure import MEASURED, Calibration, Trial
-from distill3r_core.stages.bench.models import Subject
-from distill3r_core.stages.bench.place import place_for
-from distill3r_core.stages.bench.process import WorkerProcess
-from distill3r_core.stages.bench.rows import Row, ratios, row_of
-from distill3r_core.stages.bench.subjects import Contender, contenders
-from distill3r_core.stages.bench.worker import Server
+from distill3r_core.stages.benchmark import BenchSettings
+from distill3r_core.stages.benchmark import forward_report as bench_report
+from distill3r_core.stages.benchmark import forward_worker as bench_worker
+from distill3r_core.stages.benchmark import run_benchmark as benchmark
+from distill3r_core.stages.benchmark.counts import floor_seconds
+from distill3r_core.stages.benchmark.entries import Contender, contenders
+from distill3r_core.stages.benchmark.forward_worker import Server
+from distill3r_core.stages.benchmark.forwards import Subject
+from distill3r_core.stages.benchmark.result_folder import place_for
+from distill3r_core.stages.benchmark.rows import Row, ratios, row_of
+from distill3r_core.stages.benchmark.timing import MEASURED, Calibration, Trial
+from distill3r_core.stages.benchmark.worker_process import WorkerProcess
 
 VIEWS = (12, 32, 64, 96, 128)
 # Seconds and GB of arXiv:2602.00865, Table I, read off the paper once more.

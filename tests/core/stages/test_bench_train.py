@@ -10,11 +10,11 @@ import torch
 from small_caches import made_sample
 
 from distill3r_core import config
+from distill3r_core.benchmarks.training.step_benchmark import BenchTrainSettings, bench_train
+from distill3r_core.benchmarks.training.step_loops import Loops
 from distill3r_core.data.batches import Batch, Draw, map_targets
 from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.models import Student, build_student
-from distill3r_core.stages.bench.train import BenchTrainSettings, bench_train
-from distill3r_core.stages.bench.train_loops import Loops
 from distill3r_core.stages.train.student import freeze_unused
 from distill3r_core.training.settings import PRESETS, TrainSettings
 

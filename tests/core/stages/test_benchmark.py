@@ -19,13 +19,13 @@ from distill3r_core.models import SPECS, build_student
 from distill3r_core.models.checkpoint import save_student
 from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.report import Silent
-from distill3r_core.stages.bench import BenchSettings
-from distill3r_core.stages.bench import measure as bench_measure
-from distill3r_core.stages.bench import run as benchmark
-from distill3r_core.stages.bench.counts import FAST3R, PAPER_STUDENT, total_flop
-from distill3r_core.stages.bench.gates import GateSettings, judge, measure_gates
-from distill3r_core.stages.bench.models import network_of
-from distill3r_core.stages.bench.process import TooSlowError, WorkerProcess
+from distill3r_core.stages.benchmark import BenchSettings
+from distill3r_core.stages.benchmark import run_benchmark as benchmark
+from distill3r_core.stages.benchmark import timing as bench_measure
+from distill3r_core.stages.benchmark.counts import FAST3R, PAPER_STUDENT, total_flop
+from distill3r_core.stages.benchmark.forwards import network_of
+from distill3r_core.stages.benchmark.gates import GateSettings, judge, measure_gates
+from distill3r_core.stages.benchmark.worker_process import TooSlowError, WorkerProcess
 
 RATE = 1e11  # FLOP/s of the machine that the tests imagine
 START = 2.0  # seconds until a process is ready

@@ -8,13 +8,13 @@ import time
 
 import torch
 
+from distill3r_core.benchmarks.cache import loader_memory as bench_cache_memory
+from distill3r_core.benchmarks.cache import release_baseline as baseline
+from distill3r_core.benchmarks.cache.record_timings import Found
+from distill3r_core.benchmarks.cache.rgbd_samples import Material
 from distill3r_core.data.loader import RingLoader
 from distill3r_core.data.requests import Request
 from distill3r_core.errors import FailedError
-from distill3r_core.stages.bench.cache import baseline
-from distill3r_core.stages.bench.cache import memory as bench_cache_memory
-from distill3r_core.stages.bench.cache.material import Material
-from distill3r_core.stages.bench.cache.records import Found
 
 _BATCH, _MEMORY_BATCH = 2, 4  # samples
 _SHORT, _LONG = 3, 24  # batches that the baseline and ours are timed over

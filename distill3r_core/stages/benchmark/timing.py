@@ -9,10 +9,10 @@ from typing import Any
 
 from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.report import Progress
-from distill3r_core.stages.bench.models import COMPILED
-from distill3r_core.stages.bench.plan import Cost, affordable, planned_runs
-from distill3r_core.stages.bench.process import TooSlowError, WorkerProcess
-from distill3r_core.stages.bench.subjects import Contender
+from distill3r_core.stages.benchmark.budget import Cost, affordable, planned_runs
+from distill3r_core.stages.benchmark.entries import Contender
+from distill3r_core.stages.benchmark.forwards import COMPILED
+from distill3r_core.stages.benchmark.worker_process import TooSlowError, WorkerProcess
 
 MEASURED, NO_MEMORY, SKIPPED = "measured", "out of memory", "skipped, estimated"
 SHORT = 5.0  # seconds; a first forward under this is repeated before it is trusted

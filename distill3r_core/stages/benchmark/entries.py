@@ -8,8 +8,9 @@ import torch
 from distill3r_core.errors import ConfigError, InputMissingError, RequestError
 from distill3r_core.models import SPECS
 from distill3r_core.models.student import HeadName
-from distill3r_core.stages.bench.counts import FAST3R, Network, total_flop
-from distill3r_core.stages.bench.models import (
+from distill3r_core.stages.benchmark.budget import nearest_multiple
+from distill3r_core.stages.benchmark.counts import FAST3R, Network, total_flop
+from distill3r_core.stages.benchmark.forwards import (
     MODELS,
     STUDENT,
     TEACHER,
@@ -18,7 +19,6 @@ from distill3r_core.stages.bench.models import (
     network_of,
     spec_of,
 )
-from distill3r_core.stages.bench.plan import nearest_multiple
 
 
 @dataclass(frozen=True)

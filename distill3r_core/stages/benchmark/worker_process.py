@@ -13,7 +13,7 @@ from typing import Any
 
 from distill3r_core.errors import FailedError, OutOfMemoryError
 
-WORKER = "distill3r_core.stages.bench.worker"
+WORKER = "distill3r_core.stages.benchmark.forward_worker"
 KILLED = -9  # what the system does to a process when memory runs out
 PATIENCE = 10.0  # seconds that a process has to end after it was told to
 LOG_LINES = 12

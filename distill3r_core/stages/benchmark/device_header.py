@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from distill3r_core import profiling
-from distill3r_core.stages.bench.measure import Calibration
-from distill3r_core.stages.bench.subjects import Contender
+from distill3r_core.stages.benchmark.entries import Contender
+from distill3r_core.stages.benchmark.timing import Calibration
 
 DRIVER = Path("/proc/driver/nvidia/version")
 

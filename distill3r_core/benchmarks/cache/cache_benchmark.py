@@ -9,11 +9,12 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config, profiling
+from distill3r_core.benchmarks.cache import loader_speed as loaders
+from distill3r_core.benchmarks.cache import record_timings as records
+from distill3r_core.benchmarks.cache.cache_report import publish, report_of
+from distill3r_core.benchmarks.cache.rgbd_samples import Material, find_frames, fingerprint
 from distill3r_core.report import Progress, Report, Silent
-from distill3r_core.stages.bench.cache import loaders, records
-from distill3r_core.stages.bench.cache.material import Material, find_frames, fingerprint
-from distill3r_core.stages.bench.cache.report import publish, report_of
-from distill3r_core.stages.bench.place import place_for
+from distill3r_core.stages.benchmark.result_folder import place_for
 from distill3r_core.training.settings import Count
 
 _WORK = ".work-"  # the folder with both caches; beside the result, as it is the disk that counts

@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 
+from distill3r_core.benchmarks.ablation.student_trial import Trial, run_trial
 from distill3r_core.errors import DamageError, Distill3rError, FailedError, OutOfMemoryError
 from distill3r_core.files import write_text
 from distill3r_core.profiling import OutOfRoom, memory_limits
-from distill3r_core.stages.bench.ablation.student import Trial, run_trial
 
 _GLANCE = 1.0  # seconds between two looks at how far they are
 _PATIENCE = 10.0  # seconds that a process has to end

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distill3r_core.stages.bench.counts import floor_seconds
-from distill3r_core.stages.bench.measure import Calibration, Trial
-from distill3r_core.stages.bench.models import STUDENT, TEACHER, TEACHER_REFERENCE, Subject
+from distill3r_core.stages.benchmark.counts import floor_seconds
+from distill3r_core.stages.benchmark.forwards import STUDENT, TEACHER, TEACHER_REFERENCE, Subject
+from distill3r_core.stages.benchmark.timing import Calibration, Trial
 
 ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 

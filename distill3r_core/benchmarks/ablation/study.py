@@ -13,10 +13,10 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config, paths, profiling
+from distill3r_core.benchmarks.ablation.score_tables import paired, summary, tables
+from distill3r_core.benchmarks.ablation.student_trial import Trial
+from distill3r_core.benchmarks.ablation.trial_processes import Job, work_off
 from distill3r_core.report import Progress, Report, Silent
-from distill3r_core.stages.bench.ablation.student import Trial
-from distill3r_core.stages.bench.ablation.tables import paired, summary, tables
-from distill3r_core.stages.bench.ablation.workers import Job, work_off
 from distill3r_core.stages.outputs import claim, read_record, write_record
 from distill3r_core.training.settings import PRESETS, Count, LossSettings, Size, TrainSettings
 

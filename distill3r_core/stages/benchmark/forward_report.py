@@ -7,10 +7,10 @@ from typing import Any
 
 from distill3r_core.io.charts import Line, save_line_chart
 from distill3r_core.report import Report, Table
-from distill3r_core.stages.bench.measure import MEASURED, SKIPPED
-from distill3r_core.stages.bench.models import STUDENT
-from distill3r_core.stages.bench.place import Place
-from distill3r_core.stages.bench.rows import Row, ratios
+from distill3r_core.stages.benchmark.forwards import STUDENT
+from distill3r_core.stages.benchmark.result_folder import Place
+from distill3r_core.stages.benchmark.rows import Row, ratios
+from distill3r_core.stages.benchmark.timing import MEASURED, SKIPPED
 
 CHART = "bench.png"
 GB = 1e9

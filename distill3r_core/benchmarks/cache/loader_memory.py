@@ -1,7 +1,7 @@
 """The memory a loader needs, measured in a process of its own.
 
-Run as `python -m distill3r_core.stages.bench.cache.memory KIND FOLDER VIEWS BATCH WORKERS`, where
-KIND is release or ring; prints bytes.
+Run as `python -m distill3r_core.benchmarks.cache.loader_memory KIND FOLDER VIEWS BATCH WORKERS`,
+where KIND is release or ring; prints bytes.
 """
 
 import random
@@ -14,10 +14,10 @@ from pathlib import Path
 import psutil
 import torch
 
+from distill3r_core.benchmarks.cache.release_baseline import ReleaseSamples, release_loader
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.loader import RingLoader
 from distill3r_core.data.requests import Request
-from distill3r_core.stages.bench.cache.baseline import ReleaseSamples, release_loader
 
 _BATCHES = 4
 _INTERVAL = 0.01  # seconds between two looks

@@ -10,9 +10,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from distill3r_core import profiling
+from distill3r_core.benchmarks.training.step_loops import Parts
 from distill3r_core.data.batches import Batch
 from distill3r_core.profiling import OutOfRoom, memory_limits
-from distill3r_core.stages.bench.train_loops import Parts
 
 _COPIES = ("Memcpy", "Memset")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from distill3r_core.benchmarks.cache import release_baseline as baseline
+from distill3r_core.benchmarks.cache.rgbd_samples import SIZE, VARIANTS, Material
 from distill3r_core.cache.maps_layout import ALL_PLANES, LOCAL_PLANES
 from distill3r_core.cache.sample_codec import SampleEncoder, ViewDecoder
 from distill3r_core.cache.shard import ShardWriter
-from distill3r_core.stages.bench.cache import baseline
-from distill3r_core.stages.bench.cache.material import SIZE, VARIANTS, Material
 
 _DECODED = 5  # views that a round decodes
 _WARM_COMMITS = 3  # the first ones pay for memory that is used again

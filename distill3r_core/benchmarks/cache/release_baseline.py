@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
+from distill3r_core.benchmarks.cache.rgbd_samples import FIT
 from distill3r_core.cache.release_format import ARRAYS, ReleaseSample, decode_runs, write_sample
 from distill3r_core.io.fit import release_picture
-from distill3r_core.stages.bench.cache.material import FIT
 from distill3r_core.types import TeacherTargets
 
 _PLANES = ("xyz_local", "xyz_global", "conf_local", "conf_global")

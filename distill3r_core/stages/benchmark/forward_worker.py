@@ -19,7 +19,7 @@ from distill3r_core.machine_memory import available_memory
 from distill3r_core.nn import fused
 from distill3r_core.nn.attention import HOPPER
 from distill3r_core.profiling import OutOfRoom, memory_limits, peak_memory
-from distill3r_core.stages.bench.models import Forward, Subject, build_forward
+from distill3r_core.stages.benchmark.forwards import Forward, Subject, build_forward
 
 # A matrix product large enough to run at full rate and small enough to be no wait.
 PRODUCT_SIDE = {"cuda": 8192, "cpu": 1536}

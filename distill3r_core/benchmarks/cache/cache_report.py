@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from distill3r_core.files import replacing
 from distill3r_core.io.charts import COLORS, INK, PAPER
 from distill3r_core.report import Report, Table
-from distill3r_core.stages.bench.place import Place
-from distill3r_core.stages.bench.report import CHART
+from distill3r_core.stages.benchmark.forward_report import CHART
+from distill3r_core.stages.benchmark.result_folder import Place
 
 # The bar of every ratio, and whether it is a most or a least.
 BARS: dict[str, tuple[str, float]] = {

@@ -19,13 +19,12 @@ from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.nn.view_codes import TABLE_ROWS
 from distill3r_core.profiling import DeviceName, pick_device
 from distill3r_core.report import Progress, Report, Silent, Table
-from distill3r_core.stages.bench.measure import MEASURED, NO_MEMORY
-from distill3r_core.stages.bench.models import REFERENCE, STUDENT, TEACHER, TEACHER_REFERENCE
-from distill3r_core.stages.bench.place import Place, place_for
-from distill3r_core.stages.bench.plan import parse_views
-from distill3r_core.stages.bench.report import CHART
-from distill3r_core.stages.bench.run import benchmark
-from distill3r_core.stages.bench.settings import (
+from distill3r_core.stages.benchmark.budget import parse_views
+from distill3r_core.stages.benchmark.forward_report import CHART
+from distill3r_core.stages.benchmark.forwards import REFERENCE, STUDENT, TEACHER, TEACHER_REFERENCE
+from distill3r_core.stages.benchmark.result_folder import Place, place_for
+from distill3r_core.stages.benchmark.run_benchmark import benchmark
+from distill3r_core.stages.benchmark.settings import (
     BenchSettings,
     ModelsText,
     Positive,
@@ -33,6 +32,7 @@ from distill3r_core.stages.bench.settings import (
     SizeText,
     ViewsText,
 )
+from distill3r_core.stages.benchmark.timing import MEASURED, NO_MEMORY
 from distill3r_core.stages.outputs import read_record
 from distill3r_core.training.settings import Count
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distill3r_core.report import Report, Table
-from distill3r_core.stages.bench.place import Place
+from distill3r_core.stages.benchmark.result_folder import Place
 
 PARTS = ("data", "forward", "backward", "optimizer")
 _GB = 1e9

@@ -15,6 +15,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config
+from distill3r_core.benchmarks.ablation.rendered_rooms import true_scene
+from distill3r_core.benchmarks.training.step_loops import Loops
+from distill3r_core.benchmarks.training.step_report import report_of
+from distill3r_core.benchmarks.training.timed_loop import Contestant
 from distill3r_core.cache.header import CacheHeader, PlannedSample
 from distill3r_core.cache.store import CacheWriter, TeacherCache
 from distill3r_core.data.batches import Batch, Samples
@@ -23,12 +27,8 @@ from distill3r_core.io.fit import Fit
 from distill3r_core.models import build_student
 from distill3r_core.profiling import DeviceName, pick_device
 from distill3r_core.report import Progress, Report, Silent
-from distill3r_core.stages.bench.ablation.scenes import true_scene
-from distill3r_core.stages.bench.place import place_for
-from distill3r_core.stages.bench.settings import PresetName
-from distill3r_core.stages.bench.train_costs import Contestant
-from distill3r_core.stages.bench.train_loops import Loops
-from distill3r_core.stages.bench.train_report import report_of
+from distill3r_core.stages.benchmark.result_folder import place_for
+from distill3r_core.stages.benchmark.settings import PresetName
 from distill3r_core.stages.train.student import freeze_unused
 from distill3r_core.training.distributed import World
 from distill3r_core.training.feed import Feed, build_feed

@@ -22,7 +22,7 @@ from distill3r_core.models.stem import STEM_WIDTH
 from distill3r_core.models.student import HeadName, Student
 from distill3r_core.nn.view_codes import sequential_view_numbers
 from distill3r_core.registry import Registry
-from distill3r_core.stages.bench.counts import Dpt, Network
+from distill3r_core.stages.benchmark.counts import Dpt, Network
 from distill3r_core.teachers.fast3r import HEADS_AT_ONCE
 from distill3r_core.teachers.fast3r_config import RELEASED
 from distill3r_core.teachers.fast3r_network import Fast3R
