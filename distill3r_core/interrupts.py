@@ -18,32 +18,32 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
-class Wish:
+class StopFlag:
     """Whether somebody asked the run to stop."""
 
     stop: bool = False
 
 
 @contextmanager
-def interrupts_between_steps() -> Iterator[Wish]:
+def interrupts_between_steps() -> Iterator[StopFlag]:
     """While the block runs, the first signal is only noted; the second one interrupts at once.
 
     Under a launcher every signal is only noted: Ctrl-C reaches each worker twice, from the
     terminal and from the launcher, which kills those that take too long.
     """
-    wish = Wish()
+    stop_flag = StopFlag()
     if not _is_main_thread():
-        yield wish  # handlers belong to the main thread
+        yield stop_flag  # handlers belong to the main thread
         return
     launched = "TORCHELASTIC_RUN_ID" in os.environ
 
     def note(signum: int) -> None:
-        if wish.stop and not launched:
+        if stop_flag.stop and not launched:
             raise KeyboardInterrupt
-        wish.stop = True
+        stop_flag.stop = True
 
     with _answered_by(_Answer(note)):
-        yield wish
+        yield stop_flag
 
 
 @contextmanager

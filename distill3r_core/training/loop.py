@@ -12,32 +12,32 @@ from torch import Tensor, nn
 
 from distill3r_core.data.batches import Samples
 from distill3r_core.errors import DivergedError, OutOfMemoryError
-from distill3r_core.interrupts import Wish
+from distill3r_core.interrupts import StopFlag
 from distill3r_core.profiling import OutOfRoom, memory_limits
 from distill3r_core.report import Progress
 from distill3r_core.training import checkpoints, faults
+from distill3r_core.training.run_state import Ending, TrainComponents, TrainState, state_as_plain
 from distill3r_core.training.schedule import learning_rate
-from distill3r_core.training.state import Ending, Parts, State, state_as_plain
 from distill3r_core.training.step import FIGURES, Figures, accumulate
-from distill3r_core.training.teller import Teller
+from distill3r_core.training.train_logger import TrainLogger
 from distill3r_core.training.validation import validate
 
 _HOUR = 3600.0
 
 
 @dataclass
-class Loop:
+class TrainLoop:
     """Takes a run from where its state is to its end."""
 
-    parts: Parts
-    state: State
-    teller: Teller
+    parts: TrainComponents
+    state: TrainState
+    logger: TrainLogger
     progress: Progress
     _started: float = field(default_factory=time.monotonic)
     _saved: int = -1  # step of the last checkpoint
     _kept: Mapping[str, Any] = field(default_factory=dict)  # its state
 
-    def run(self, wish: Wish) -> Ending:
+    def run(self, stop_flag: StopFlag) -> Ending:
         """Train to the end, to the end of patience, or to that of `max_hours`.
 
         Raises:
@@ -51,19 +51,19 @@ class Loop:
         ending = self._catch_up()
         if ending is None:
             with closing(parts.batches(state.step)) as batches:
-                ending = self._steps(batches, wish)
+                ending = self._steps(batches, stop_flag)
         self._finish()
         return ending
 
-    def _steps(self, batches: Iterator[Samples], wish: Wish) -> Ending:
+    def _steps(self, batches: Iterator[Samples], stop_flag: StopFlag) -> Ending:
         """Step after step; why it went no further."""
         while self.state.step < self.parts.steps:
             begun = time.monotonic()
             batch = next(batches)
             waited = time.monotonic() - begun
-            figures, norm, stop = self._step(batch, wish)
+            figures, norm, stop = self._step(batch, stop_flag)
             seconds = time.monotonic() - begun
-            self.teller.step(figures, norm, seconds=seconds, waited=waited, samples=len(batch))
+            self.logger.step(figures, norm, seconds=seconds, waited=waited, samples=len(batch))
             if stop:
                 self._checkpoint()
                 raise KeyboardInterrupt
@@ -74,7 +74,7 @@ class Loop:
                 return ending
         return "complete"
 
-    def _step(self, batch: Samples, wish: Wish) -> tuple[Figures, float, bool]:
+    def _step(self, batch: Samples, stop_flag: StopFlag) -> tuple[Figures, float, bool]:
         """One optimizer step; its figures over all processes, and whether one wants to stop."""
         parts, state, settings = self.parts, self.state, self.parts.settings
         for group in parts.optimizer.param_groups:
@@ -84,7 +84,7 @@ class Loop:
         totals = self._accumulate(batch)
         clip = settings.optim.clip or math.inf
         norm = nn.utils.clip_grad_norm_(parts.student.parameters(), clip)
-        flag = torch.tensor([float(wish.stop)], device=totals.device)
+        flag = torch.tensor([float(stop_flag.stop)], device=totals.device)
         told = torch.cat([totals / parts.world.size, flag])
         # The one place in a step where the processor waits for the device.
         *values, stop, length = [*parts.world.sum(told).tolist(), norm.item()]
@@ -195,7 +195,7 @@ class Loop:
             bfloat16=parts.bfloat16,
             world=parts.world,
         )
-        self.teller.look(found)
+        self.logger.look(found)
         if found.loss < state.best:
             state.best, state.best_step = found.loss, state.step
             state.looks_without_better = 0

@@ -90,10 +90,10 @@ def test_the_second_wish_to_stop_is_not_lost_in_a_block_that_holds() -> None:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)
 
-    with interrupts_between_steps() as wish:
+    with interrupts_between_steps() as stop_flag:
         with pytest.raises(KeyboardInterrupt):
             ask_twice()
-        assert wish.stop
+        assert stop_flag.stop
 
 
 @contextmanager

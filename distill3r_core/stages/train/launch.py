@@ -6,7 +6,7 @@ import torch
 
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.errors import DeviceError
-from distill3r_core.stages.train.folder import check_run, identity_of
+from distill3r_core.stages.train.run_folder import check_run, identity_of
 from distill3r_core.training.distributed import World, launch
 from distill3r_core.training.settings import TrainSettings
 

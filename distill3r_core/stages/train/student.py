@@ -15,8 +15,8 @@ from distill3r_core.models.weights import DEFAULT_DUNE, DUNE_FILES, LICENSE, fin
 from distill3r_core.report import Progress
 from distill3r_core.training import checkpoints
 from distill3r_core.training.faults import smaller_passes
+from distill3r_core.training.run_state import TrainState, state_from
 from distill3r_core.training.settings import TrainSettings
-from distill3r_core.training.state import State, state_from
 from distill3r_core.types import PointMaps
 
 
@@ -87,13 +87,13 @@ def freeze_unused(student: Student) -> None:
         parameter.grad = None
 
 
-def take_up(
+def restore(
     run: Path,
     student: Student,
     optimizer: torch.optim.Optimizer,
     settings: TrainSettings,
     progress: Progress,
-) -> State:
+) -> TrainState:
     """Bring student and optimizer to the newest whole checkpoint of a run; its state.
 
     Raises:
@@ -105,7 +105,7 @@ def take_up(
         progress.note(smaller_passes(fits, samples=samples))
     found = checkpoints.newest(run, warn=progress.note)
     if found is None:
-        return State(micro_batch=min(settings.data.batch, fits or settings.data.batch))
+        return TrainState(micro_batch=min(settings.data.batch, fits or settings.data.batch))
     weights, _ = read_student(found.model)
     student.load_state_dict(weights)
     kept = found.optimizer()
@@ -118,7 +118,7 @@ def take_up(
     return state
 
 
-def relink(run: Path, state: State) -> None:
+def relink(run: Path, state: TrainState) -> None:
     """Make `last` and `best` what they were at a checkpoint that was gone back to."""
     checkpoints.link(run, checkpoints.LAST, state.step)
     if state.best_step is not None and not checkpoints.link_best(run, state.best_step):

@@ -17,12 +17,12 @@ from safetensors.torch import load_file
 
 from distill3r_core.data.batches import Batch
 from distill3r_core.errors import ConflictError, DamageError
-from distill3r_core.interrupts import Wish
+from distill3r_core.interrupts import StopFlag
 from distill3r_core.report import Silent
 from distill3r_core.stages.train import TrainSettings, train
 from distill3r_core.training import checkpoints
-from distill3r_core.training.loop import Loop
-from distill3r_core.training.metrics import read_metrics
+from distill3r_core.training.loop import TrainLoop
+from distill3r_core.training.metrics_log import read_metrics
 from distill3r_core.training.step import Figures
 
 MakeCache = Callable[..., Path]
@@ -222,13 +222,13 @@ def test_stopped_where_it_is_to_be_validated_it_is_validated_when_it_goes_on(
     often = {"max_steps": 4, "validation.every_steps": 2}
     train(tiny(cache, tmp_path / "whole", **often))
 
-    def stopping(loop: Loop, batch: Batch, wish: Wish) -> tuple[Figures, float, bool]:
-        figures, norm, _ = step(loop, batch, wish)
+    def stopping(loop: TrainLoop, batch: Batch, stop_flag: StopFlag) -> tuple[Figures, float, bool]:
+        figures, norm, _ = step(loop, batch, stop_flag)
         return figures, norm, loop.state.step == 2
 
-    step = Loop._step
+    step = TrainLoop._step
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_step", stopping)
+        patch.setattr(TrainLoop, "_step", stopping)
         with pytest.raises(KeyboardInterrupt):
             train(tiny(cache, tmp_path / "run", **often))
     train(tiny(cache, tmp_path / "run", **often), resume=True)

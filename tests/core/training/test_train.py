@@ -12,7 +12,7 @@ from distill3r_core.errors import CacheError, ConflictError, InputMissingError
 from distill3r_core.models import load_student
 from distill3r_core.report import Silent
 from distill3r_core.stages.train import PRESETS, TrainSettings, train
-from distill3r_core.training.machine import spoken_figures
+from distill3r_core.training.machine_usage import format_machine_usage
 
 MakeCache = Callable[..., Path]
 
@@ -135,6 +135,6 @@ def test_gpu_figures_are_spelled_for_people() -> None:
         "gpu_free_bytes": 20 * gib,
         "gpu_utilization": 97.0,
     }
-    shown = spoken_figures(figures)
+    shown = format_machine_usage(figures)
     assert shown["GPU memory"] == "allocated 1.50 · reserved 2.00 · free 20.00 GiB"
     assert shown["GPU busy"] == "97%"

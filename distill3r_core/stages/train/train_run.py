@@ -22,7 +22,7 @@ from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.models.student import Student
 from distill3r_core.profiling import machine, pick_device
 from distill3r_core.report import Progress, Report, Silent
-from distill3r_core.stages.train.folder import (
+from distill3r_core.stages.train.run_folder import (
     CONFIG,
     LOG,
     LOSS_PICTURE,
@@ -35,20 +35,20 @@ from distill3r_core.stages.train.folder import (
     open_run,
     resume_command,
 )
-from distill3r_core.stages.train.report import Noting, figures, finished_report, report, spell
-from distill3r_core.stages.train.student import Start, start_student, take_up
-from distill3r_core.training.board import Board, summary_writer
+from distill3r_core.stages.train.student import Start, restore, start_student
+from distill3r_core.stages.train.train_report import Noting, figures, finished_report, report, spell
 from distill3r_core.training.distributed import World
 from distill3r_core.training.feed import Feed, build_feed, naming_repair
-from distill3r_core.training.loop import Loop
-from distill3r_core.training.metrics import FILE as METRICS
-from distill3r_core.training.metrics import MetricsLog
-from distill3r_core.training.pictures import save_loss_chart, save_predictions
+from distill3r_core.training.loop import TrainLoop
+from distill3r_core.training.metrics_log import FILE as METRICS
+from distill3r_core.training.metrics_log import MetricsLog
+from distill3r_core.training.run_images import save_loss_chart, save_predictions
+from distill3r_core.training.run_state import TrainComponents, TrainState
 from distill3r_core.training.schedule import run_length, warmup_length
 from distill3r_core.training.settings import PRESETS, TrainSettings
-from distill3r_core.training.state import Parts, State
 from distill3r_core.training.step import build_optimizer, prepare_memory
-from distill3r_core.training.teller import Teller
+from distill3r_core.training.tensorboard import Board, summary_writer
+from distill3r_core.training.train_logger import TrainLogger
 
 __all__ = ["PRESETS", "TrainSettings", "default_preset", "train"]
 
@@ -204,10 +204,10 @@ def _train(
     progress: Progress,
 ) -> Report:
     feed, student, optimizer, steps = ready.feed, ready.student, ready.optimizer, ready.steps
-    state = take_up(folder.path, student, optimizer, settings, progress)
+    state = restore(folder.path, student, optimizer, settings, progress)
     if world.leads:
         _describe(folder, settings, cache, feed)
-    parts = Parts(
+    parts = TrainComponents(
         run=folder.path,
         settings=settings,
         world=world,
@@ -227,9 +227,11 @@ def _train(
     )
     _warn_of_warmup(settings, steps, progress)
     log = _open_log(settings, folder, after=state.step) if world.leads else None
-    with interrupts_between_steps() as wish, closing(log) if log else nullcontext():
+    with interrupts_between_steps() as stop_flag, closing(log) if log else nullcontext():
         try:
-            ending = Loop(parts, state, Teller(parts, state, log, progress), progress).run(wish)
+            ending = TrainLoop(
+                parts, state, TrainLogger(parts, state, log, progress), progress
+            ).run(stop_flag)
         except KeyboardInterrupt:
             command = resume_command(folder.path)
             progress.note(f"interrupted after step {state.step}; go on with `{command}`")
@@ -293,7 +295,7 @@ def _describe(folder: RunFolder, settings: TrainSettings, cache: TeacherCache, f
 
 
 def _saver(
-    settings: TrainSettings, header: CacheHeader, fit: Fit, start: Start, state: State
+    settings: TrainSettings, header: CacheHeader, fit: Fit, start: Start, state: TrainState
 ) -> Callable[[Path], None]:
     metadata = StudentMetadata(
         preset=settings.preset,

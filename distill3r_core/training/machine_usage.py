@@ -5,7 +5,7 @@ import torch
 from distill3r_core.profiling import memory_use
 
 
-def machine_figures(device: torch.device) -> dict[str, float]:
+def machine_usage(device: torch.device) -> dict[str, float]:
     """What is taken of this process's device.
 
     On a GPU its allocated, reserved and free bytes and, where NVIDIA's management library is
@@ -26,7 +26,7 @@ def machine_figures(device: torch.device) -> dict[str, float]:
     return figures
 
 
-def spoken_figures(figures: dict[str, float]) -> dict[str, str]:
+def format_machine_usage(figures: dict[str, float]) -> dict[str, str]:
     """The same for people: sizes in GiB."""
     gib = 1024**3
     if "rss_bytes" in figures:

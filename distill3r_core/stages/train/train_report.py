@@ -12,7 +12,7 @@ import torch
 from distill3r_core import config
 from distill3r_core.profiling import machine
 from distill3r_core.report import Progress, Report, Table
-from distill3r_core.stages.train.folder import (
+from distill3r_core.stages.train.run_folder import (
     CONFIG,
     LOSS_PICTURE,
     PREDICTIONS,
@@ -21,9 +21,9 @@ from distill3r_core.stages.train.folder import (
     resume_command,
 )
 from distill3r_core.training import checkpoints
-from distill3r_core.training.metrics import FILE as METRICS
+from distill3r_core.training.metrics_log import FILE as METRICS
+from distill3r_core.training.run_state import Ending, TrainState
 from distill3r_core.training.settings import TrainSettings
-from distill3r_core.training.state import Ending, State
 
 
 def spell(size: tuple[int, int]) -> str:
@@ -31,7 +31,7 @@ def spell(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def figures(state: State, steps: int) -> dict[str, Any]:
+def figures(state: TrainState, steps: int) -> dict[str, Any]:
     """The numbers of a run, for scripts."""
     return {
         "step": state.step,
@@ -46,7 +46,7 @@ def figures(state: State, steps: int) -> dict[str, Any]:
 def report(
     settings: TrainSettings,
     folder: RunFolder,
-    state: State,
+    state: TrainState,
     device: torch.device,
     *,
     steps: int,

@@ -10,7 +10,7 @@ from typing import Any
 
 from distill3r_core.disk import disk_errors
 from distill3r_core.files import write_text
-from distill3r_core.training.board import Board
+from distill3r_core.training.tensorboard import Board
 
 FILE = "metrics.jsonl"
 WINDOW = 50  # steps of a moving mean

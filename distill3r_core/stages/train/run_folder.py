@@ -17,7 +17,7 @@ from distill3r_core import config, paths
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.errors import ConflictError, Distill3rError
 from distill3r_core.files import write_text
-from distill3r_core.training import board, checkpoints, faults, metrics
+from distill3r_core.training import checkpoints, faults, metrics_log, tensorboard
 from distill3r_core.training.distributed import World
 from distill3r_core.training.settings import FREE_TO_CHANGE, TrainSettings
 
@@ -30,7 +30,7 @@ PICTURES = "pictures.txt"  # hashes of the training frames
 _LOCK = ".lock"
 _OURS = (
     RECORD, CONFIG, LOG, LOSS_PICTURE, PREDICTIONS, PICTURES,
-    metrics.FILE, checkpoints.FOLDER, faults.FOLDER, board.FOLDER,
+    metrics_log.FILE, checkpoints.FOLDER, faults.FOLDER, tensorboard.FOLDER,
 )  # fmt: skip
 
 
@@ -231,7 +231,7 @@ def _locked(path: Path) -> Iterator[None]:
 def _has_worth(path: Path) -> bool:
     """Whether a run has left what somebody could go on with, or look into."""
     kept = any((path / name).exists() for name in (checkpoints.FOLDER, faults.FOLDER))
-    return kept or any(metrics.read_metrics(path / metrics.FILE))
+    return kept or any(metrics_log.read_metrics(path / metrics_log.FILE))
 
 
 def _clear(path: Path) -> None:

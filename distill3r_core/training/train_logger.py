@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from distill3r_core.report import Progress, duration
 from distill3r_core.training.faults import NormWatch
-from distill3r_core.training.machine import machine_figures, spoken_figures
-from distill3r_core.training.metrics import MetricsLog, MovingMean
-from distill3r_core.training.state import Parts, State
+from distill3r_core.training.machine_usage import format_machine_usage, machine_usage
+from distill3r_core.training.metrics_log import MetricsLog, MovingMean
+from distill3r_core.training.run_state import TrainComponents, TrainState
 from distill3r_core.training.step import FIGURES, Figures
 from distill3r_core.training.validation import Agreement
 
@@ -17,11 +17,11 @@ _TIMED = 3  # steps that the expected time is told from, after the first, which 
 
 
 @dataclass
-class Teller:
+class TrainLogger:
     """Tells a person, and `metrics.jsonl`, about steps and looks."""
 
-    parts: Parts
-    state: State
+    parts: TrainComponents
+    state: TrainState
     log: MetricsLog | None  # of the leading process
     progress: Progress
     _mean_loss: MovingMean = field(default_factory=MovingMean)
@@ -65,7 +65,7 @@ class Teller:
                 "gradient": norm,
                 "samples/s": per_second,
                 "data wait": f"{waited / seconds:.1%}",
-                **spoken_figures(machine),
+                **format_machine_usage(machine),
             }
         )
         if self.log is not None:
@@ -111,7 +111,7 @@ class Teller:
     def _machine_figures(self) -> dict[str, float]:
         now = time.monotonic()
         if now - self._asked >= _STALE:
-            self._machine = machine_figures(next(self.parts.student.parameters()).device)
+            self._machine = machine_usage(next(self.parts.student.parameters()).device)
             self._asked = now
         return self._machine
 

@@ -19,7 +19,7 @@ Ending = Literal["complete", "patience", "time"]
 
 
 @dataclass
-class State:
+class TrainState:
     """What changes while a run goes on, beside weights and optimizer; kept in checkpoints."""
 
     step: int = 0
@@ -35,7 +35,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Parts:
+class TrainComponents:
     """What a run is put together from.
 
     Args:
@@ -67,7 +67,7 @@ class Parts:
     bfloat16: bool
 
 
-def state_as_plain(state: State) -> dict[str, Any]:
+def state_as_plain(state: TrainState) -> dict[str, Any]:
     """For JSON: infinity has no name there."""
     plain = dict(vars(state))
     plain.pop("step")
@@ -75,9 +75,11 @@ def state_as_plain(state: State) -> dict[str, Any]:
     return plain
 
 
-def state_from(checkpoint: checkpoints.Checkpoint) -> State:
+def state_from(checkpoint: checkpoints.Checkpoint) -> TrainState:
     """The inverse of `state_as_plain`."""
-    plain = {name: checkpoint.state[name] for name in State.__dataclass_fields__ if name != "step"}
+    plain = {
+        name: checkpoint.state[name] for name in TrainState.__dataclass_fields__ if name != "step"
+    }
     if plain["best"] is None:
         plain["best"] = math.inf
-    return State(step=checkpoint.step, **plain)
+    return TrainState(step=checkpoint.step, **plain)

@@ -12,7 +12,7 @@ from distill3r_core.data.batches import Samples
 from distill3r_core.io.charts import Line, save_line_chart
 from distill3r_core.io.images import write_picture
 from distill3r_core.io.previews import colorize, compose, limits
-from distill3r_core.training.metrics import MovingMean, read_metrics
+from distill3r_core.training.metrics_log import MovingMean, read_metrics
 from distill3r_core.training.settings import ComputeSettings
 from distill3r_core.training.step import predict
 
