@@ -27,7 +27,7 @@ from distill3r_core.io.frusta import frustum_length
 from distill3r_core.io.page import spacing_of
 from distill3r_core.io.ply import Cloud, read_ply
 from distill3r_core.report import Report
-from distill3r_core.stages.outputs import RECORD, STARTED, read_record
+from distill3r_core.results import RECORD, STARTED, read_record
 
 if TYPE_CHECKING:
     import viser

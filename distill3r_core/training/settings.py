@@ -4,6 +4,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
@@ -161,3 +162,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 # What may differ between the parts of one run: it moves the work, not the result.
 FREE_TO_CHANGE = ("output", "max_hours", "gpus", "device", "tensorboard", "allow_missing")
+
+
+def default_preset() -> str:
+    """What `train` takes where nobody names a preset: `paper` on a GPU, `small` on a CPU."""
+    return "paper" if torch.cuda.is_available() else "small"

@@ -17,7 +17,7 @@ from distill3r_core.benchmarks.ablation.score_tables import paired, summary, tab
 from distill3r_core.benchmarks.ablation.student_trial import Trial
 from distill3r_core.benchmarks.ablation.trial_processes import Job, work_off
 from distill3r_core.report import Progress, Report, Silent
-from distill3r_core.stages.outputs import claim, read_record, write_record
+from distill3r_core.results import claim, read_record, write_record
 from distill3r_core.training.settings import PRESETS, Count, LossSettings, Size, TrainSettings
 
 Variant = Literal["labels-only", "no-weighting", "full", "student-confidence"]

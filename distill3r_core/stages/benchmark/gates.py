@@ -19,6 +19,7 @@ from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.nn.view_codes import TABLE_ROWS
 from distill3r_core.profiling import DeviceName, pick_device
 from distill3r_core.report import Progress, Report, Silent, Table
+from distill3r_core.results import read_record
 from distill3r_core.stages.benchmark.budget import parse_views
 from distill3r_core.stages.benchmark.forward_report import CHART
 from distill3r_core.stages.benchmark.forwards import REFERENCE, STUDENT, TEACHER, TEACHER_REFERENCE
@@ -33,7 +34,6 @@ from distill3r_core.stages.benchmark.settings import (
     ViewsText,
 )
 from distill3r_core.stages.benchmark.timing import MEASURED, NO_MEMORY
-from distill3r_core.stages.outputs import read_record
 from distill3r_core.training.settings import Count
 
 # How many times longer the compared model takes, by number of views.

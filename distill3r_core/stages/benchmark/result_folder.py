@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 
-from distill3r_core import paths, profiling
+from distill3r_core import paths, profiling, results
 from distill3r_core.report import Report, Table
-from distill3r_core.stages import outputs
 
 _ELSEWHERE = ("output",)  # settings that say nothing about what is measured
 
@@ -30,7 +29,7 @@ class Place:
 
     def result(self) -> dict[str, Any]:
         """What was measured before."""
-        return outputs.read_record(self.folder)["result"]
+        return results.read_record(self.folder)["result"]
 
     def keep(self, result: Mapping[str, Any], *files: str) -> None:
         """Write the record, which marks the measurement as finished.
@@ -39,7 +38,7 @@ class Place:
             result: What was measured.
             files: Names of the others in the folder, without which it is not whole.
         """
-        outputs.write_record(
+        results.write_record(
             self.folder,
             identity=self.identity,
             machine=self.machine,
@@ -84,7 +83,7 @@ class Place:
     @property
     def record(self) -> Path:
         """The file that `keep` writes."""
-        return self.folder / outputs.RECORD
+        return self.folder / results.RECORD
 
 
 def place_for(
@@ -114,5 +113,5 @@ def place_for(
     if inputs is not None:
         identity["inputs"] = inputs
     default = paths.next_numbered(paths.RESULTS / "bench", stem)
-    claimed = outputs.claim(default, chosen=chosen, identity=identity, overwrite=overwrite)
+    claimed = results.claim(default, chosen=chosen, identity=identity, overwrite=overwrite)
     return Place(claimed.folder, identity, claimed.finished)

@@ -10,6 +10,7 @@ from distill3r_core.errors import OutOfMemoryError, RequestError
 from distill3r_core.io.checksums import file_hash
 from distill3r_core.models.checkpoint import find_student
 from distill3r_core.report import Progress, Report, Silent
+from distill3r_core.runs.student_file import label_of, resolve_precision
 from distill3r_core.stages.benchmark.budget import parse_views
 from distill3r_core.stages.benchmark.device_header import header_of
 from distill3r_core.stages.benchmark.entries import contenders
@@ -19,7 +20,6 @@ from distill3r_core.stages.benchmark.result_folder import Place, place_for
 from distill3r_core.stages.benchmark.rows import row_of
 from distill3r_core.stages.benchmark.settings import BenchSettings
 from distill3r_core.stages.benchmark.timing import NO_MEMORY, Bench
-from distill3r_core.stages.student_file import label_of, resolve_precision
 
 CPU_BUDGET = 300.0  # seconds, where none is set
 WARMUPS = {"cuda": 3}  # on other devices one

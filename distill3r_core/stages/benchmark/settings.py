@@ -13,9 +13,9 @@ from distill3r_core.models import SPECS
 from distill3r_core.models.spec import PATCH
 from distill3r_core.models.student import HeadName
 from distill3r_core.profiling import DeviceName
+from distill3r_core.runs.student_file import Precision
 from distill3r_core.stages.benchmark.budget import parse_views
 from distill3r_core.stages.benchmark.entries import parse_models
-from distill3r_core.stages.student_file import Precision
 from distill3r_core.training.settings import Count
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

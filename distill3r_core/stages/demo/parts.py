@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distill3r_core import results
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.io.images import write_picture
 from distill3r_core.io.previews import colorize, compose, limits
@@ -14,7 +15,6 @@ from distill3r_core.models.checkpoint import load_student
 from distill3r_core.profiling import one_thread, pick_device
 from distill3r_core.report import Progress
 from distill3r_core.scenes import arc, build_scene, pinhole, render_view
-from distill3r_core.stages import outputs
 from distill3r_core.stages.demo.plan import DemoSettings, room_name
 
 PICTURE = (140, 196)  # rows and columns of a rendered view: twice the student's
@@ -34,7 +34,7 @@ def render_rooms(settings: DemoSettings, *, overwrite: bool, progress: Progress)
         "views": settings.views,
         "size": list(PICTURE),
     }
-    place = outputs.claim(
+    place = results.claim(
         settings.scenes, chosen=settings.scenes, identity=identity, overwrite=overwrite
     )
     if place.finished:
@@ -44,7 +44,7 @@ def render_rooms(settings: DemoSettings, *, overwrite: bool, progress: Progress)
     with one_thread():
         for number in range(settings.rooms):
             _render_room(settings, number, progress)
-    outputs.write_record(settings.scenes, identity=identity)
+    results.write_record(settings.scenes, identity=identity)
 
 
 def _render_room(settings: DemoSettings, number: int, progress: Progress) -> None:

@@ -49,7 +49,7 @@ def doctor(folder: Path = Path()) -> Report:
 
 def _ready(weights: list[Check]) -> list[str]:
     """What can be done here, in the words of the last line."""
-    from distill3r_core.stages.train import default_preset  # torch, which has been checked
+    from distill3r_core.training.settings import default_preset  # torch, which has been checked
 
     commands = [text.format(preset=default_preset()) for text in _READY]
     return [*commands, *(f"cache by {check.name}" for check in _teachers(weights, "ok"))]

@@ -19,9 +19,9 @@ from distill3r_core.evaluation.protocols import PROTOCOLS, Protocol
 from distill3r_core.io.fit import Fit
 from distill3r_core.profiling import DeviceName
 from distill3r_core.report import Failure, Progress
+from distill3r_core.runs.record import read_record, samples_of
+from distill3r_core.runs.student_file import StudentFile
 from distill3r_core.stages.evaluate.truth import TestData, Truth, read_test_data, read_validation
-from distill3r_core.stages.student_file import StudentFile
-from distill3r_core.stages.train.run_folder import read_record, samples_of
 
 
 @checked_dataclass(frozen=True, config=STRICT)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from distill3r_core import config
+from distill3r_core import config, results
 from distill3r_core.errors import (
     ConfigError,
     InputMissingError,
@@ -29,7 +29,7 @@ from distill3r_core.files import write_text
 from distill3r_core.paths import RESULTS, RUNS, newest_run
 from distill3r_core.profiling import OutOfRoom, machine, memory_limits, pick_device
 from distill3r_core.report import Failure, Progress, Report, Silent
-from distill3r_core.stages import outputs
+from distill3r_core.runs.student_file import StudentFile, open_student
 from distill3r_core.stages.evaluate.floors import TrainingFrames, plane
 from distill3r_core.stages.evaluate.job import (
     EvalSettings,
@@ -41,7 +41,6 @@ from distill3r_core.stages.evaluate.job import (
 from distill3r_core.stages.evaluate.picture import draw_views
 from distill3r_core.stages.evaluate.report import tables
 from distill3r_core.stages.evaluate.truth import Truth
-from distill3r_core.stages.student_file import StudentFile, open_student
 from distill3r_core.types import PointMaps
 
 RESULT, PICTURE = "result.json", "views.png"
@@ -92,7 +91,7 @@ def evaluate(
         "truth": job.digest,
     }
     default = RESULTS / "eval" / f"{job.label}-{job.source}-{protocol.name}"
-    place = outputs.claim(default, chosen=settings.output, identity=identity, overwrite=overwrite)
+    place = results.claim(default, chosen=settings.output, identity=identity, overwrite=overwrite)
     if place.finished:
         result = json.loads((place.folder / RESULT).read_text(encoding="utf-8"))
         return _report(plain, result, place.folder, job, finished_before=True)
@@ -100,7 +99,7 @@ def evaluate(
     result = _score(settings, protocol, job, student, place.folder, progress)
     text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(place.folder / RESULT, text + "\n")
-    outputs.write_record(
+    results.write_record(
         place.folder, identity=identity, settings=plain, machine=machine(device), files=[RESULT]
     )
     return _report(plain, result, place.folder, job, finished_before=False)
@@ -237,7 +236,7 @@ def _report(
     *,
     finished_before: bool,
 ) -> Report:
-    names = (RESULT, outputs.RECORD, PICTURE)
+    names = (RESULT, results.RECORD, PICTURE)
     notes = list(job.notes)
     if finished_before:
         notes.append(f"scored before: {folder}")
@@ -251,5 +250,5 @@ def _report(
         tables=tables(result, label=job.label),
         notes=notes,
         finished_before=finished_before,
-        machine=outputs.read_record(folder)["machine"],
+        machine=results.read_record(folder)["machine"],
     )

@@ -16,6 +16,7 @@ from distill3r_core.io.sources import Source
 from distill3r_core.models import Student
 from distill3r_core.models.student import HeadName
 from distill3r_core.report import Failure, Progress, Silent
+from distill3r_core.runs.student_file import fit_of
 from distill3r_core.stages.infer.forward import Forward, predict
 from distill3r_core.stages.infer.heads import (
     CloudSource,
@@ -30,7 +31,6 @@ from distill3r_core.stages.infer.reconstruction import Reconstruction
 from distill3r_core.stages.infer.scale import KnownPositions, apply_known, read_known
 from distill3r_core.stages.infer.solve import solve
 from distill3r_core.stages.infer.unit import Scale
-from distill3r_core.stages.student_file import fit_of
 
 Image = str | Path | PIL.Image.Image | UInt8[np.ndarray, "_ _ 3"]
 

@@ -13,11 +13,11 @@ from distill3r_core.io.cameras import Pinhole
 from distill3r_core.io.sources import spelled
 from distill3r_core.models.student import HeadName
 from distill3r_core.report import Failure
+from distill3r_core.runs.student_file import StudentFile
 from distill3r_core.stages.infer.heads import Placing
 from distill3r_core.stages.infer.local_views import LocalViews
 from distill3r_core.stages.infer.reconstruct import Outcome
 from distill3r_core.stages.infer.reconstruction import CleanCloud, Reconstruction, low_views
-from distill3r_core.stages.student_file import StudentFile
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ from distill3r_core.models.compiled import compile_parts
 from distill3r_core.models.student import HeadName
 from distill3r_core.profiling import stopwatch
 from distill3r_core.report import Failure, Progress, Report, Silent
+from distill3r_core.results import claim, read_record, write_record
+from distill3r_core.runs.student_file import StudentFile, open_student
 from distill3r_core.stages.infer.exports import export
 from distill3r_core.stages.infer.forward import Plan, plan_pass, require_codes
 from distill3r_core.stages.infer.heads import (
@@ -46,8 +48,6 @@ from distill3r_core.stages.infer.record import SceneOutcome, Written, record_of
 from distill3r_core.stages.infer.report import scene_report, scenes_report
 from distill3r_core.stages.infer.scale import KnownPositions, check_known, read_known
 from distill3r_core.stages.infer.settings import InferSettings
-from distill3r_core.stages.outputs import claim, read_record, write_record
-from distill3r_core.stages.student_file import StudentFile, open_student
 
 # What need not keep `--each` from the other scenes.
 _OF_ONE_SCENE = (NothingUsableError, ImageError, OutOfMemoryError, RequestError)

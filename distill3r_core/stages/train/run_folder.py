@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import fcntl
-import hashlib
 import json
 import shlex
 import shutil
@@ -17,16 +16,15 @@ from distill3r_core import config, paths
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.errors import ConflictError, Distill3rError
 from distill3r_core.files import write_text
+from distill3r_core.runs.record import PICTURES, RECORD, read_record, samples_of
 from distill3r_core.training import checkpoints, faults, metrics_log, tensorboard
 from distill3r_core.training.distributed import World
 from distill3r_core.training.settings import FREE_TO_CHANGE, TrainSettings
 
-RECORD = "run.json"  # identity, whether it is finished, figures
 CONFIG = "config.yaml"
 LOG = "log.txt"
 LOSS_PICTURE = "loss.png"
 PREDICTIONS = "predictions.png"
-PICTURES = "pictures.txt"  # hashes of the training frames
 _LOCK = ".lock"
 _OURS = (
     RECORD, CONFIG, LOG, LOSS_PICTURE, PREDICTIONS, PICTURES,
@@ -81,14 +79,6 @@ def identity_of(settings: TrainSettings, cache: TeacherCache, *, processes: int)
         if key not in ("batch", "accumulation", "workers", "hold")
     } | {"samples_of_a_step": effective}
     return {**kept, "cache": {**cache.header.settings, **samples_of(cache)}}
-
-
-def samples_of(cache: TeacherCache) -> dict[str, Any]:
-    """Which samples a cache has: a digest of their names, contents and splits, and the count."""
-    there = set(cache.names())
-    samples = [[s.name, s.content, s.split] for s in cache.header.plan if s.name in there]
-    digest = hashlib.blake2b(json.dumps(samples).encode(), digest_size=16).hexdigest()
-    return {"samples": digest, "count": len(samples)}
 
 
 @contextmanager
@@ -201,15 +191,6 @@ def _newest_open(identity: Mapping[str, Any]) -> Path | None:
 def _changed(run: Path) -> int:
     saved = run / checkpoints.FOLDER
     return (saved if saved.is_dir() else run / RECORD).stat().st_mtime_ns
-
-
-def read_record(run: Path) -> dict[str, Any] | None:
-    """What a run folder says about itself; None where it is not one."""
-    try:
-        found = json.loads((run / RECORD).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
-        return None
-    return found if isinstance(found, dict) and {"identity", "finished"} <= found.keys() else None
 
 
 @contextmanager

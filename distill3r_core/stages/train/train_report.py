@@ -12,11 +12,11 @@ import torch
 from distill3r_core import config
 from distill3r_core.profiling import machine
 from distill3r_core.report import Progress, Report, Table
+from distill3r_core.runs.record import RECORD
 from distill3r_core.stages.train.run_folder import (
     CONFIG,
     LOSS_PICTURE,
     PREDICTIONS,
-    RECORD,
     RunFolder,
     resume_command,
 )

@@ -22,11 +22,11 @@ from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.models.student import Student
 from distill3r_core.profiling import machine, pick_device
 from distill3r_core.report import Progress, Report, Silent
+from distill3r_core.runs.record import PICTURES
 from distill3r_core.stages.train.run_folder import (
     CONFIG,
     LOG,
     LOSS_PICTURE,
-    PICTURES,
     PREDICTIONS,
     RunFolder,
     check_run,
@@ -45,7 +45,7 @@ from distill3r_core.training.metrics_log import MetricsLog
 from distill3r_core.training.run_images import save_loss_chart, save_predictions
 from distill3r_core.training.run_state import TrainComponents, TrainState
 from distill3r_core.training.schedule import run_length, warmup_length
-from distill3r_core.training.settings import PRESETS, TrainSettings
+from distill3r_core.training.settings import PRESETS, TrainSettings, default_preset
 from distill3r_core.training.step import build_optimizer, prepare_memory
 from distill3r_core.training.tensorboard import Board, summary_writer
 from distill3r_core.training.train_logger import TrainLogger
@@ -53,11 +53,6 @@ from distill3r_core.training.train_logger import TrainLogger
 __all__ = ["PRESETS", "TrainSettings", "default_preset", "train"]
 
 _SHOWN = 5  # names in a message
-
-
-def default_preset() -> str:
-    """What `train` takes where nobody names a preset: `paper` on a GPU, `small` on a CPU."""
-    return "paper" if torch.cuda.is_available() else "small"
 
 
 def train(

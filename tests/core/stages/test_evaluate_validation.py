@@ -11,10 +11,10 @@ from distill3r_core.errors import (
     ConflictError,
     NothingUsableError,
 )
+from distill3r_core.runs.record import samples_of
 from distill3r_core.stages.cache import CacheSettings, build_cache
 from distill3r_core.stages.evaluate.truth import read_validation
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
-from distill3r_core.stages.train.run_folder import samples_of
 
 
 def test_without_data_validation_samples_are_scored_against_the_teacher(here):

@@ -3,7 +3,7 @@
 import pytest
 
 from distill3r_core.errors import ConflictError
-from distill3r_core.stages.outputs import claim, read_record, write_record
+from distill3r_core.results import claim, read_record, write_record
 
 
 def finish(folder, identity):

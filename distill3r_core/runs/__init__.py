@@ -1,0 +1,1 @@
+"""Runs on the disk: what their folders hold, and the students in them."""
