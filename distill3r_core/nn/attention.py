@@ -20,12 +20,20 @@ class Attention(nn.Module):
         width: Channels of a token.
         heads: Number of heads; divides `width`.
         scale: Factor on the usual softmax scale, one over the root of a head's width.
-        dtype: Of the product and the softmax, whatever surrounds them (autocast included); None:
-            as their inputs. Fast3R takes bfloat16 on a GPU.
+        dtype: Type of the product and the softmax, whatever surrounds them (autocast included);
+            None: that of their inputs. Fast3R takes bfloat16 on a GPU.
+        qk_norm: Epsilon of a layer norm of each head's queries and keys, before they are rotated,
+            shared by the heads (arXiv:2302.05442); None: without.
     """
 
     def __init__(
-        self, width: int, heads: int, *, scale: float = 1.0, dtype: torch.dtype | None = None
+        self,
+        width: int,
+        heads: int,
+        *,
+        scale: float = 1.0,
+        dtype: torch.dtype | None = None,
+        qk_norm: float | None = None,
     ) -> None:
         super().__init__()
         assert width % heads == 0, f"{heads} heads do not divide {width} channels"
@@ -34,6 +42,11 @@ class Attention(nn.Module):
         self.dtype = dtype
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
+        norms = (
+            nn.Identity() if qk_norm is None else nn.LayerNorm(width // heads, eps=qk_norm)
+            for _ in range(2)
+        )
+        self.q_norm, self.k_norm = norms
 
     def forward(
         self, tokens: Float[Tensor, "B T D"], rotation: Rotation | None = None
@@ -60,6 +73,7 @@ class Attention(nn.Module):
         query, key, value = (  # (B, heads, T, head width) each
             qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         )
+        query, key = self.q_norm(query), self.k_norm(key)
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
         with self._precision(qkv.device):

@@ -45,6 +45,7 @@ class Block(nn.Module):
         layer_scale: Initial value of a LayerScale on both branches; None: without.
         scale: See `Attention`.
         dtype: See `Attention`.
+        qk_norm: See `Attention`.
     """
 
     def __init__(
@@ -57,10 +58,11 @@ class Block(nn.Module):
         layer_scale: float | None = None,
         scale: float = 1.0,
         dtype: torch.dtype | None = None,
+        qk_norm: float | None = None,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=eps)
-        self.attn = Attention(width, heads, scale=scale, dtype=dtype)
+        self.attn = Attention(width, heads, scale=scale, dtype=dtype, qk_norm=qk_norm)
         self.ls1 = nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
         self.norm2 = nn.LayerNorm(width, eps=eps)
         self.mlp = Mlp(width, int(width * mlp_ratio))

@@ -27,30 +27,39 @@ def hooked_layers(depth: int) -> tuple[int, int, int, int]:
 
 
 class ResidualUnit(nn.Module):
-    """Two 3x3 convolutions behind ReLUs, around which the input is carried unchanged."""
+    """Two 3x3 convolutions behind ReLUs, and a skip path around them.
 
-    def __init__(self, features: int) -> None:
+    Args:
+        features: Channels.
+        rectified: The skip path carries `relu(x)`, as in VGGT, instead of `x`.
+    """
+
+    def __init__(self, features: int, *, rectified: bool = False) -> None:
         super().__init__()
+        self.rectified = rectified
         self.conv1 = nn.Conv2d(features, features, 3, padding=1)
         self.conv2 = nn.Conv2d(features, features, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "n F h w"]) -> Float[Tensor, "n F h w"]:
         """`x + conv2(relu(conv1(relu(x))))`, in as few passes over memory as that takes."""
-        return self.conv2(convolve_relu(relu(x), self.conv1)).add_(x)
+        positive = relu(x)
+        skip = positive if self.rectified else x
+        return self.conv2(convolve_relu(positive, self.conv1)).add_(skip)
 
 
 class FusionStage(nn.Module):
-    """Merge a finer map into the coarser ones and double the resolution.
+    """Merge a finer map into the coarser ones.
 
     Args:
         features: Channels.
         skip: Whether it has the unit for a finer map.
+        rectified: See `ResidualUnit`.
     """
 
-    def __init__(self, features: int, *, skip: bool) -> None:
+    def __init__(self, features: int, *, skip: bool, rectified: bool = False) -> None:
         super().__init__()
-        self.skip_unit = ResidualUnit(features) if skip else None
-        self.unit = ResidualUnit(features)
+        self.skip_unit = ResidualUnit(features, rectified=rectified) if skip else None
+        self.unit = ResidualUnit(features, rectified=rectified)
         self.mix = nn.Conv2d(features, features, 1)
 
     def merge(self, x: Tensor, finer: Tensor | None) -> Float[Tensor, "n F h w"]:
@@ -127,22 +136,22 @@ class DPTHead(nn.Module):
         size = (self.patch_size * grid[0], self.patch_size * grid[1])
         coarsest, *between, finest = self.from_coarse_to_fine()
         x = coarsest.merge(maps.pop(), None)
-        x = upsample(_pointwise(x, coarsest.mix), doubled(x))[..., : grid[0], : grid[1]]
+        x = upsample(pointwise(x, coarsest.mix), doubled(x))[..., : grid[0], : grid[1]]
         for stage in between:
             x = stage.merge(x, maps.pop())
-            x = upsample(_pointwise(x, stage.mix), doubled(x))
+            x = upsample(pointwise(x, stage.mix), doubled(x))
         x = finest.merge(x, maps.pop())
         if _is_folding_worthwhile(x):
             x = upsample(_folded(x, finest.mix, self.narrow), size)
         else:
-            x = upsample(_pointwise(x, finest.mix), doubled(x))
+            x = upsample(pointwise(x, finest.mix), doubled(x))
             x = convolve_upsample(x, self.narrow, size)
         if not last:
             return without_bias(x, self.refine)
         x = convolve_relu(x, self.refine)
         if not torch.is_autocast_enabled(x.device.type):  # which casts by itself
             x = x.to(self.out.weight.dtype)
-        return _pointwise(x, self.out)
+        return pointwise(x, self.out)
 
     def from_coarse_to_fine(self) -> list[FusionStage]:
         """The stages in the order in which they run."""
@@ -170,7 +179,7 @@ def doubled(x: Tensor) -> tuple[int, int]:
     return 2 * x.shape[-2], 2 * x.shape[-1]
 
 
-def _pointwise(x: Float[Tensor, "n C h w"], layer: nn.Conv2d) -> Float[Tensor, "n D h w"]:
+def pointwise(x: Float[Tensor, "n C h w"], layer: nn.Conv2d) -> Float[Tensor, "n D h w"]:
     """A 1x1 convolution as the matrix product that it is in channels-last memory."""
     y = linear(x.permute(0, 2, 3, 1), layer.weight[:, :, 0, 0], layer.bias)
     return y.permute(0, 3, 1, 2)

@@ -34,6 +34,66 @@ def dpt_names(official: str, ours: str) -> Pairs:
     return tuple((official + theirs, ours + own) for theirs, own in pairs)
 
 
+def fusion_chain_names(official: str, ours: str, *, suffix: str = "") -> Pairs:
+    """Pairs for the four stages of a `FusionChain`.
+
+    Args:
+        official: Prefix of the head's `scratch` modules, as `head.scratch.`.
+        ours: Prefix of the chain, as `head.chain.`.
+        suffix: What follows the number of a stage in its official name.
+    """
+    pairs = []
+    for index in range(4):
+        stage = f"{official}refinenet{index + 1}{suffix}."
+        pairs += [
+            (f"{stage}resConfUnit1.", f"{ours}stages.{index}.skip_unit."),
+            (f"{stage}resConfUnit2.", f"{ours}stages.{index}.unit."),
+            (f"{stage}out_conv.", f"{ours}stages.{index}.mix."),
+        ]
+    return tuple(pairs)
+
+
+def tap_pyramid_names(official: str, ours: str) -> Pairs:
+    """Pairs for a `TapPyramid`.
+
+    Args:
+        official: Prefix of the head, as `depth_head.`.
+        ours: Prefix of the pyramid, as `depth_head.pyramid.`.
+    """
+    return (
+        (f"{official}norm.", f"{ours}norm."),
+        (f"{official}projects.", f"{ours}project."),
+        (f"{official}resize_layers.", f"{ours}resize."),
+        *((f"{official}scratch.layer{i + 1}_rn.", f"{ours}reduce.{i}.") for i in range(4)),
+    )
+
+
+def plane_head_names(official: str, ours: str) -> Pairs:
+    """Pairs for a `PlaneHead`; both prefixes end in a dot."""
+    scratch = f"{official}scratch."
+    return (
+        *tap_pyramid_names(official, f"{ours}pyramid."),
+        *fusion_chain_names(scratch, f"{ours}chain."),
+        (f"{scratch}output_conv1.", f"{ours}tail.narrow."),
+        (f"{scratch}output_conv2.0.", f"{ours}tail.refine."),
+        (f"{scratch}output_conv2.2.", f"{ours}tail.out."),
+    )
+
+
+def count_blocks(state: Mapping[str, Value], prefix: str) -> int:
+    """Number of the blocks `<prefix><number>.` in a state dict.
+
+    Raises:
+        KeyError: There is none.
+    """
+    numbers = {
+        name.removeprefix(prefix).partition(".")[0] for name in state if name.startswith(prefix)
+    }
+    if not numbers:
+        raise KeyError(f"{prefix}0")
+    return len(numbers)
+
+
 def rename(state: Mapping[str, Value], pairs: Pairs) -> dict[str, Value]:
     """The entries under their new names; a name that no prefix fits stays as it is.
 

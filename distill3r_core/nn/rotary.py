@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 BASE = 100.0  # of CroCo and all that descends from it
@@ -40,12 +40,30 @@ def grid_rotation(
         base: The longest wavelength is 2 pi times almost this.
         device: Where the attention runs.
     """
-    assert head_width % 4 == 0, f"a head of {head_width} channels has no four quarters"
-    quarter = head_width // 4
-    frequencies = base ** (-torch.arange(quarter, device=device, dtype=torch.float32) / quarter)
+    return rotation_at(grid_positions(rows, columns, device=device), head_width, base=base)
+
+
+def grid_positions(
+    rows: int, columns: int, *, device: torch.device | None = None
+) -> Int[Tensor, "P 2"]:
+    """Row and column of every patch of a grid in row-major order, counted from 0."""
     row = torch.arange(rows, device=device).repeat_interleave(columns)
     column = torch.arange(columns, device=device).repeat(rows)
-    positions = torch.stack([row, column], dim=-1)  # (P, 2)
+    return torch.stack([row, column], dim=-1)
+
+
+def rotation_at(positions: Int[Tensor, "P 2"], head_width: int, *, base: float = BASE) -> Rotation:
+    """The rotation of tokens at any positions.
+
+    Args:
+        positions: Row and column of every token; (0, 0) leaves a token as it is.
+        head_width: Channels of one attention head, a multiple of 4.
+        base: The longest wavelength is 2 pi times almost this.
+    """
+    assert head_width % 4 == 0, f"a head of {head_width} channels has no four quarters"
+    quarter = head_width // 4
+    steps = torch.arange(quarter, device=positions.device, dtype=torch.float32)
+    frequencies = base ** (-steps / quarter)
     angles = (positions[..., None] * frequencies)[None]  # (1, P, 2, F)
     return Rotation(angles.cos(), angles.sin())
 

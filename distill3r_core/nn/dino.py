@@ -1,0 +1,135 @@
+"""DINOv2's vision transformer (arXiv:2304.07193), with or without registers (arXiv:2309.16588)."""
+
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from distill3r_core.nn.block import Block
+from distill3r_core.nn.encoder import PatchEmbed
+
+PATCH_SIZE = 14
+# How a position table is resized to another grid: "scale" by the factor (length + 0.1) / grid,
+# which is itself what the sample positions are computed from, without antialias (DINOv2 without
+# registers, DUNE, Depth Anything 3); "size" to the length, with antialias (DINOv2 with registers,
+# VGGT, Pi3).
+Resizing = Literal["scale", "size"]
+_OFFSET = 0.1  # patches; DINOv2 adds it so that rounding cannot lose a row of the table
+
+
+class DinoTrunk(nn.Module):
+    """Patches, a class token and registers through pre-norm blocks with LayerScale.
+
+    Args:
+        width: Channels of a token.
+        depth: Number of blocks.
+        heads: Attention heads.
+        grid: Rows of the square table of positions.
+        registers: Number of register tokens, which have no position.
+        resizing: How the table of positions is resized.
+        norm_eps: Epsilon of the final layer norm; that of the blocks is 1e-6.
+        qk_norm_from: First block with normalized queries and keys (epsilon 1e-5); None: none.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        depth: int,
+        heads: int,
+        grid: int,
+        registers: int = 0,
+        resizing: Resizing = "size",
+        norm_eps: float = 1e-6,
+        qk_norm_from: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.grid, self.resizing = grid, resizing
+        self.head_width = width // heads
+        first_normed = depth if qk_norm_from is None else qk_norm_from
+        self.patch_embed = PatchEmbed(PATCH_SIZE, width)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid * grid, width))
+        self.register_tokens = nn.Parameter(torch.zeros(1, registers, width)) if registers else None
+        self.blocks = nn.ModuleList(
+            Block(width, heads, layer_scale=1.0, qk_norm=1e-5 if index >= first_normed else None)
+            for index in range(depth)
+        )
+        self.norm = nn.LayerNorm(width, eps=norm_eps)
+
+    def embed(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n T D"]:
+        """Tokens before the first block: class token, registers, patches in row-major order.
+
+        Args:
+            images: As the weights expect them to be normalized.
+        """
+        grid = self.patch_embed(images)
+        rows, columns = grid.shape[-2:]
+        table = resized_table(
+            self.pos_embed[:, 1:], (rows, columns), grid=self.grid, resizing=self.resizing
+        )
+        first = (self.cls_token + self.pos_embed[:, :1]).expand(len(images), -1, -1)
+        parts = [first, grid.flatten(2).mT + table]
+        if self.register_tokens is not None:
+            parts.insert(1, self.register_tokens.expand(len(images), -1, -1))
+        return torch.cat(parts, dim=1)
+
+    def forward(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n P D"]:
+        """Normalized patch tokens of every image, in row-major order.
+
+        Args:
+            images: As the weights expect them to be normalized.
+        """
+        tokens = self.embed(images)
+        special = tokens.shape[1] - (images.shape[-2] // PATCH_SIZE) * (
+            images.shape[-1] // PATCH_SIZE
+        )
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.norm(tokens[:, special:])
+
+
+def resized_table(
+    table: Float[Tensor, "1 G D"], size: tuple[int, int], *, grid: int, resizing: Resizing
+) -> Float[Tensor, "1 P D"]:
+    """A square table of positions, resized bicubically to another grid of patches.
+
+    Args:
+        table: One row per patch of the square grid, in row-major order.
+        size: Rows and columns of the grid that is wanted.
+        grid: Rows of the square one.
+        resizing: See `Resizing`.
+    """
+    if size == (grid, grid):
+        return table
+    square = table.unflatten(1, (grid, grid))  # (1, g, g, D)
+    kind = torch.promote_types(table.dtype, torch.float32)
+    matrix = _resizing_matrix if torch.compiler.is_compiling() else _kept_matrix
+    down, across = (matrix(grid, length, resizing, kind, table.device) for length in size)
+    with torch.autocast(table.device.type, enabled=False):
+        # Two products: torch's bicubic kernel walks over the channels of a pixel one by one,
+        # which on a GPU takes longer than a block.
+        resized = torch.einsum("rg,ngkd,ck->nrcd", down, square.to(kind), across)
+    return resized.flatten(1, 2).to(table.dtype)
+
+
+def _resizing_matrix(
+    grid: int, length: int, resizing: Resizing, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "length grid"]:
+    """How much each row of the table adds to each row of one of another length."""
+    with torch.inference_mode(False):  # so that training may read it as well
+        rows = torch.eye(grid, dtype=dtype, device=device)[None, None]
+        if resizing == "scale":
+            factor = ((length + _OFFSET) / grid, 1.0)
+            found = interpolate(rows, scale_factor=factor, mode="bicubic", antialias=False)
+        else:
+            found = interpolate(rows, (length, grid), mode="bicubic", antialias=True)
+    assert found.shape[-2:] == (length, grid)
+    return found[0, 0]
+
+
+# On a GPU it is many small kernels before anything large runs.
+_kept_matrix = lru_cache(maxsize=64)(_resizing_matrix)
