@@ -64,10 +64,7 @@ class RayTail(nn.Module):
         half, hidden = features // 2, 32
         widths = (features, half, features, half, features, half)
         self.neck = nn.Sequential(
-            *(
-                nn.Conv2d(before, after, 3, padding=1)
-                for before, after in pairwise(widths)
-            )
+            *(nn.Conv2d(before, after, 3, padding=1) for before, after in pairwise(widths))
         )
         self.refine = nn.Conv2d(half, hidden, 3, padding=1)
         self.norm = nn.LayerNorm(hidden, eps=1e-5)
