@@ -47,7 +47,8 @@ class DinoTrunk(nn.Module):
         qk_norm_from: int | None = None,
     ) -> None:
         super().__init__()
-        self.grid, self.resizing = grid, resizing
+        self.grid = grid
+        self.resizing: Resizing = resizing
         self.head_width = width // heads
         first_normed = depth if qk_norm_from is None else qk_norm_from
         self.patch_embed = PatchEmbed(PATCH_SIZE, width)

@@ -160,16 +160,15 @@ class CameraHead(nn.Module):
         """
         tokens = self.token_norm(tokens)
         plain = layer_norm(tokens, tokens.shape[-1:], eps=1e-6)
-        pose: Tensor | None = None
+        pose = tokens.new_zeros(*tokens.shape[:2], POSE_NUMBERS)
+        given: Tensor = self.empty_pose.expand_as(pose)
         rounds = []
         for _ in range(ROUNDS):
-            given = self.empty_pose.expand(*tokens.shape[:2], -1) if pose is None else pose
             shift, scale, gate = self.modulation(silu(self.embed_pose(given))).chunk(3, dim=-1)
             x = gate * (plain * (1 + scale) + shift) + tokens
             for block in self.blocks:
                 x = block(x)
-            delta = self.out(gelu(self.narrow(self.norm(x))))
-            pose = delta if pose is None else pose + delta
+            given = pose = pose + self.out(gelu(self.narrow(self.norm(x))))
             rounds.append(torch.cat([pose[..., :7], relu(pose[..., 7:])], dim=-1))
         return rounds
 
