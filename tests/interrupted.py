@@ -23,9 +23,9 @@ from types import FrameType
 from distill3r_core import interrupts, threads
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.loader import RingLoader
-from distill3r_core.data.requests import Request
-from distill3r_core.io.fit import Fit
-from distill3r_core.io.sources import find_sources
+from distill3r_core.data.sample_requests import Request
+from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.inputs import find_inputs
 from distill3r_core.stages.cache import CacheSettings, build_cache
 from distill3r_core.stages.infer.pictures import load_views
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
@@ -74,7 +74,7 @@ def loader(folder: Path) -> None:
 
 def pictures(folder: Path) -> None:
     """Pictures that are decoded by threads."""
-    sources, _ = find_sources([str(folder / "photos")])
+    sources, _ = find_inputs([str(folder / "photos")])
     assert len(load_views(sources, Fit(size=(14, 28))).views) == 6
 
 

@@ -14,9 +14,9 @@ from types import TracebackType
 
 import torch
 
-from distill3r_core.data.requests import Request
-from distill3r_core.data.sources import Source
-from distill3r_core.data.stored import Arena, StoredBatch
+from distill3r_core.data.sample_requests import Request
+from distill3r_core.data.sample_sources import SampleSource
+from distill3r_core.data.stored_batch import Arena, StoredBatch
 from distill3r_core.interrupts import held
 from distill3r_core.threads import Pool, result_of
 
@@ -32,7 +32,7 @@ class RingLoader:
     """
 
     def __init__(
-        self, source: Source, *, threads: int = 2, slots: int = 2, pin: bool = False
+        self, source: SampleSource, *, threads: int = 2, slots: int = 2, pin: bool = False
     ) -> None:
         assert slots > 1, "one batch is in use while another one is filled"
         self._source = source

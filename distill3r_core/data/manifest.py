@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from distill3r_core.data.sampling import RELEASE, windows
 from distill3r_core.errors import ConfigError, InputMissingError, NothingUsableError
 from distill3r_core.files import write_text
-from distill3r_core.io.depth import DepthFormat
+from distill3r_core.io.images.depth import DepthFormat
 from distill3r_core.types import Unit
 
 Split = Literal["train", "val"]
@@ -33,7 +33,7 @@ _WINDOWS = re.compile(r"([0-9]+(;[0-9]+)*)?")
 
 
 @dataclass(frozen=True)
-class Row:
+class ManifestRow:
     """One picture of a scene.
 
     Args:
@@ -95,7 +95,7 @@ class Sample:
     dataset: str
     scene_id: str
     split: Split
-    rows: tuple[Row, ...]
+    rows: tuple[ManifestRow, ...]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Manifest:
     """Rows and where their relative paths start."""
 
     path: Path
-    rows: tuple[Row, ...]
+    rows: tuple[ManifestRow, ...]
 
     @property
     def root(self) -> Path:
@@ -125,7 +125,7 @@ class Manifest:
         Raises:
             ConfigError: A window crosses splits.
         """
-        scenes: dict[tuple[str, str], list[Row]] = {}
+        scenes: dict[tuple[str, str], list[ManifestRow]] = {}
         for row in self.rows:
             scenes.setdefault((row.dataset, row.scene_id), []).append(row)
         found: list[Sample] = []
@@ -157,7 +157,7 @@ def read_manifest(path: Path) -> Manifest:
     return Manifest(path, rows)
 
 
-def read_rows(path: Path) -> tuple[Row, ...]:
+def read_rows(path: Path) -> tuple[ManifestRow, ...]:
     """The rows of a manifest, of which there may be none.
 
     Raises:
@@ -177,7 +177,7 @@ def read_rows(path: Path) -> tuple[Row, ...]:
         missing = [name for name in _ORIGINAL if name not in (reader.fieldnames or ())]
         if missing:
             raise ConfigError(f"{path} is not a manifest: no column {', '.join(missing)}")
-        rows: dict[tuple[str, str, str], Row] = {}
+        rows: dict[tuple[str, str, str], ManifestRow] = {}
         for cells in reader:
             place = f"{path}:{reader.line_num}"
             row = _row(cells, place)
@@ -195,12 +195,12 @@ def read_rows(path: Path) -> tuple[Row, ...]:
     return tuple(rows.values())
 
 
-def write_manifest(path: Path, rows: Iterable[Row]) -> None:
+def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:
     """Write rows in the order of data set, scene and frame, whole or not at all."""
     write_text(path, manifest_text(rows), durable=True)
 
 
-def manifest_text(rows: Iterable[Row]) -> str:
+def manifest_text(rows: Iterable[ManifestRow]) -> str:
     """The CSV text of rows."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
@@ -210,9 +210,9 @@ def manifest_text(rows: Iterable[Row]) -> str:
     return text.getvalue()
 
 
-def _windows_of(rows: Sequence[Row], views: int) -> dict[int, list[Row]]:
+def _windows_of(rows: Sequence[ManifestRow], views: int) -> dict[int, list[ManifestRow]]:
     """Members of each window of a scene, in frame order."""
-    members: dict[int, list[Row]] = {}
+    members: dict[int, list[ManifestRow]] = {}
     if all(row.windows is not None for row in rows):
         for row in rows:
             for number in row.windows or ():
@@ -228,7 +228,7 @@ def _windows_of(rows: Sequence[Row], views: int) -> dict[int, list[Row]]:
     return members
 
 
-def _row(cells: Mapping[str | None, Any], place: str) -> Row:
+def _row(cells: Mapping[str | None, Any], place: str) -> ManifestRow:
     # The reader's marks of a row with too few cells, and of one with too many.
     if None in cells or None in cells.values():
         raise ConfigError(f"{place}: the row has not as many cells as there are columns")
@@ -236,7 +236,7 @@ def _row(cells: Mapping[str | None, Any], place: str) -> Row:
         given = {name: (cells.get(name) or "").strip() for name in COLUMNS}
         if given["depth_format"] == "png16mm" and given["unit"] in ("", "none"):
             raise ValueError("depth_format is png16mm, millimetres, but unit is none: m or mm")
-        return Row(
+        return ManifestRow(
             dataset=given["dataset"],
             split=_split(given["split"]),
             scene_id=given["scene_id"],
@@ -262,7 +262,7 @@ def _row(cells: Mapping[str | None, Any], place: str) -> Row:
         raise ConfigError(f"{place}: {error}") from error
 
 
-def _cells(row: Row) -> list[str | int]:
+def _cells(row: ManifestRow) -> list[str | int]:
     return [
         row.dataset,
         row.split,

@@ -16,7 +16,7 @@ _HASH_BYTES = 8
 
 
 @dataclass(frozen=True)
-class Part:
+class SceneFrames:
     """A scene as far as splitting goes.
 
     Args:
@@ -31,20 +31,20 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Decision:
+class DatasetSplit:
     """The split of every frame of every scene, and what is worth saying about it."""
 
     splits: tuple[tuple[Split, ...], ...]
     notes: tuple[str, ...] = ()
 
 
-def decide(
-    parts: Sequence[Part],
+def split_dataset(
+    parts: Sequence[SceneFrames],
     *,
     val_scenes: float,
     val_frames: str | None = None,
     fixed: bool = False,
-) -> Decision:
+) -> DatasetSplit:
     """Split one data set.
 
     Args:
@@ -63,13 +63,13 @@ def decide(
         ]
         idle = any(inside) and not any("train" in splits for splits in inside)
         note = f"--val-frames {val_frames} leaves no frame to train on"
-        return Decision(tuple(inside), (note,) if idle else ())
+        return DatasetSplit(tuple(inside), (note,) if idle else ())
     whole = [_all(part, part.split or hashed_split(part.name, val_scenes)) for part in parts]
     sides = {splits[0] for splits in whole if splits}
     if len(sides) != 1 or fixed or (val_scenes == 0 and sides == {"train"}):
-        return Decision(tuple(whole))
+        return DatasetSplit(tuple(whole))
     if all(part.split == "val" for part in parts):
-        return Decision(tuple(whole), ("all of it is test data: there is nothing to train on",))
+        return DatasetSplit(tuple(whole), ("all of it is test data: there is nothing to train on",))
     inside = tuple(
         _last(part.frames) if part.split != "val" else splits
         for part, splits in zip(parts, whole, strict=True)
@@ -79,7 +79,7 @@ def decide(
         note += "the last 10 % of each scene's frames are validation"
     else:
         note += "there is no validation data"
-    return Decision(inside, (note,))
+    return DatasetSplit(inside, (note,))
 
 
 def hashed_split(name: str, val_scenes: float) -> Split:
@@ -134,5 +134,5 @@ def _last(frames: int) -> tuple[Split, ...]:
     return ("train",) * (frames - count) + ("val",) * count
 
 
-def _all(part: Part, split: Split) -> tuple[Split, ...]:
+def _all(part: SceneFrames, split: Split) -> tuple[Split, ...]:
     return (split,) * part.frames

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from distill3r_core.files import replacing, write_text
-from distill3r_core.io.depth import write_depth
+from distill3r_core.io.images.depth import write_depth
 
 DIGITS = 6  # of a frame's number in its file names
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from distill3r_core.errors import RequestError, WeightsError
-from distill3r_core.io.fit import Fit
+from distill3r_core.io.images.fit import Fit
 from distill3r_core.io.weights import read_pickled
 from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.models.spec import SPECS, StudentSpec, released

@@ -10,7 +10,7 @@ import torch
 from distill3r_core import paths
 from distill3r_core.errors import InputMissingError
 from distill3r_core.io.checksums import file_hash
-from distill3r_core.io.fit import Fit
+from distill3r_core.io.images.fit import Fit
 from distill3r_core.models import Student, load_student
 from distill3r_core.models.checkpoint import find_student
 from distill3r_core.models.precision import lower_precision

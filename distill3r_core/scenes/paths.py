@@ -6,14 +6,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from distill3r_core.scenes.scene import THINGS_RADIUS, Draw, Scene
+from distill3r_core.scenes.scene import THINGS_RADIUS, ProceduralScene, RandomChoices
 
 ARC = 69.0  # degrees between the first and the last camera
 FIELD_OF_VIEW = 62.0  # degrees, of the longer edge of a picture
 _OUT = 0.4  # metres kept free around things and walls
 
 
-def arc(scene: Scene, views: int, *, seed: int, degrees: float = ARC) -> Float[Tensor, "N 4 4"]:
+def arc(
+    scene: ProceduralScene, views: int, *, seed: int, degrees: float = ARC
+) -> Float[Tensor, "N 4 4"]:
     """Cameras on an arc around the middle of a room, looking at it.
 
     Args:
@@ -25,7 +27,7 @@ def arc(scene: Scene, views: int, *, seed: int, degrees: float = ARC) -> Float[T
     Returns:
         world_from_cam, OpenCV axes, metres.
     """
-    draw = Draw(seed)
+    draw = RandomChoices(seed)
     start = draw.uniform(0.0, math.tau)
     radius = draw.uniform(0.75, 1.0) * (min(scene.size[:2]) / 2 - _OUT)
     radius = max(radius, THINGS_RADIUS + 2 * _OUT)

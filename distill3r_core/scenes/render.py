@@ -8,7 +8,7 @@ from torch import Tensor
 
 from distill3r_core.geometry.cameras import rays
 from distill3r_core.scenes import paths
-from distill3r_core.scenes.scene import Scene, build_scene
+from distill3r_core.scenes.scene import ProceduralScene, build_scene
 from distill3r_core.scenes.surfaces import MISSED
 from distill3r_core.scenes.textures import AMBIENT
 
@@ -57,7 +57,7 @@ def render_scene(
 
 
 def render_view(
-    scene: Scene,
+    scene: ProceduralScene,
     world_from_cam: Float[Tensor, "4 4"],
     intrinsics: Float[Tensor, "3 3"],
     size: tuple[int, int],
@@ -71,7 +71,7 @@ def render_view(
 
 
 def render_depth(
-    scene: Scene,
+    scene: ProceduralScene,
     world_from_cam: Float[Tensor, "4 4"],
     intrinsics: Float[Tensor, "3 3"],
     size: tuple[int, int],
@@ -90,7 +90,7 @@ def _rays(
 
 
 def cast(
-    scene: Scene, origins: Float[Tensor, "M 3"], directions: Float[Tensor, "M 3"]
+    scene: ProceduralScene, origins: Float[Tensor, "M 3"], directions: Float[Tensor, "M 3"]
 ) -> tuple[Float[Tensor, " M"], Int64[Tensor, " M"]]:
     """The t of the first hit of each ray, and the number of the body that it hits."""
     hits = torch.stack([body.surface.intersect(origins, directions) for body in scene.bodies])
@@ -99,7 +99,7 @@ def cast(
 
 
 def _shade(
-    scene: Scene, points: Float[Tensor, "M 3"], body: Int64[Tensor, " M"]
+    scene: ProceduralScene, points: Float[Tensor, "M 3"], body: Int64[Tensor, " M"]
 ) -> Float[Tensor, "M 3"]:
     albedo, normals = torch.zeros_like(points), torch.zeros_like(points)
     for number, candidate in enumerate(scene.bodies):
@@ -117,7 +117,7 @@ def _shade(
     return 1 - torch.exp(-_EXPOSURE * albedo * light)
 
 
-def _reaches(scene: Scene, points: Tensor, lamp: Tensor) -> Tensor:
+def _reaches(scene: ProceduralScene, points: Tensor, lamp: Tensor) -> Tensor:
     """Whether nothing stands between points and a lamp."""
     towards = lamp - points  # t = 1 is the lamp
     free = torch.ones(len(points), dtype=torch.bool)

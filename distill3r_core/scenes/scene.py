@@ -24,7 +24,7 @@ class Body:
 
 
 @dataclass(frozen=True)
-class Scene:
+class ProceduralScene:
     """A closed room: every ray from within it ends on a body.
 
     Args:
@@ -38,7 +38,7 @@ class Scene:
     size: tuple[float, float, float]
 
 
-class Draw:
+class RandomChoices:
     """Random choices in a fixed order; the same seed gives the same choices."""
 
     def __init__(self, seed: int) -> None:
@@ -63,9 +63,9 @@ class Draw:
         return torch.tensor(rgb)
 
 
-def build_scene(seed: int) -> Scene:
+def build_scene(seed: int) -> ProceduralScene:
     """A room with boxes, balls, a flat or hilly floor, patterns and lamps, all by the seed."""
-    draw = Draw(seed)
+    draw = RandomChoices(seed)
     width, depth, height = draw.uniform(6.0, 7.5), draw.uniform(6.0, 7.5), draw.uniform(2.6, 3.4)
     floor: Surface = _relief(draw) if draw.uniform(0.0, 1.0) < 0.5 else _wall(0, 0, 1, 0.0)
     shell = [
@@ -86,14 +86,16 @@ def build_scene(seed: int) -> Scene:
         surface = _box(draw) if index % 2 == 0 else _sphere(draw)
         texture = _texture(draw, hue=hue + 0.19 + 0.382 * index, period=(0.15, 0.5))
         bodies.append(Body(surface, texture))
-    return Scene(tuple(bodies), _lights(draw, width, depth, height), (width, depth, height))
+    return ProceduralScene(
+        tuple(bodies), _lights(draw, width, depth, height), (width, depth, height)
+    )
 
 
 def _wall(x: int, y: int, z: int, offset: float) -> Wall:
     return Wall(torch.tensor([x, y, z], dtype=torch.float32), offset)
 
 
-def _relief(draw: Draw) -> Relief:
+def _relief(draw: RandomChoices) -> Relief:
     directions = draw.vector(0.0, math.tau, 3)
     lengths = draw.vector(1.0, 3.0, 3)  # metres from crest to crest
     waves = torch.stack([directions.cos(), directions.sin()], -1) * (math.tau / lengths)[:, None]
@@ -102,29 +104,29 @@ def _relief(draw: Draw) -> Relief:
     return Relief(0.0, amplitudes, waves, draw.vector(0.0, math.tau, 3))
 
 
-def _turned(draw: Draw) -> Float[Tensor, "3 3"]:
+def _turned(draw: RandomChoices) -> Float[Tensor, "3 3"]:
     angle = draw.uniform(0.0, math.pi / 2)
     cos, sin = math.cos(angle), math.sin(angle)
     return torch.tensor([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
 
 
-def _place(draw: Draw, height: float) -> Float[Tensor, "3"]:
+def _place(draw: RandomChoices, height: float) -> Float[Tensor, "3"]:
     angle, radius = draw.uniform(0.0, math.tau), THINGS_RADIUS * math.sqrt(draw.uniform(0.02, 1.0))
     return torch.tensor([radius * math.cos(angle), radius * math.sin(angle), height])
 
 
-def _box(draw: Draw) -> Box:
+def _box(draw: RandomChoices) -> Box:
     half = draw.vector(0.15, 0.4, 3)
     half[2] *= draw.uniform(0.8, 1.8)
     return Box(_place(draw, float(half[2])), half, _turned(draw))
 
 
-def _sphere(draw: Draw) -> Sphere:
+def _sphere(draw: RandomChoices) -> Sphere:
     radius = draw.uniform(0.15, 0.42)
     return Sphere(_place(draw, radius + draw.uniform(0.0, 0.6)), radius)
 
 
-def _texture(draw: Draw, *, hue: float, period: tuple[float, float]) -> Texture:
+def _texture(draw: RandomChoices, *, hue: float, period: tuple[float, float]) -> Texture:
     names = list(PATTERNS)
     colors = [
         draw.color(hue=hue, spread=0.05, value=0.55),
@@ -140,7 +142,7 @@ def _texture(draw: Draw, *, hue: float, period: tuple[float, float]) -> Texture:
     )
 
 
-def _lights(draw: Draw, width: float, depth: float, height: float) -> tuple[Light, ...]:
+def _lights(draw: RandomChoices, width: float, depth: float, height: float) -> tuple[Light, ...]:
     lights = []
     for strength in (1.6, 0.7):
         position = torch.tensor(

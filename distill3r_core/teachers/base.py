@@ -7,7 +7,7 @@ import torch
 
 from distill3r_core.geometry.cameras import place_intrinsics
 from distill3r_core.geometry.resample import resample_nearest
-from distill3r_core.io.fit import Fit, prepare_picture
+from distill3r_core.io.images.fit import Fit, prepare_image
 from distill3r_core.prediction import Predictor
 from distill3r_core.types import PreparedView, View
 
@@ -51,7 +51,7 @@ def prepare_view(view: View, *, long_edge: int | None = None, multiple: int = 1)
     """
     height, width, _ = view.image.shape
     fit = Fit(size=(height, width), long_edge=long_edge, multiple=multiple)
-    image, placement = prepare_picture(view.image, fit)
+    image, placement = prepare_image(view.image, fit)
     depth, intrinsics, pose = (
         None if value is None else torch.from_numpy(value.astype("float32"))
         for value in (view.depth, view.intrinsics, view.world_from_cam)

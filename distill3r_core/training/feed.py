@@ -12,9 +12,9 @@ import torch
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.batches import Draw, share_of, step_draws
 from distill3r_core.data.loader import RingLoader
-from distill3r_core.data.requests import Request, Use, request_of
-from distill3r_core.data.sources import Held, Resized, Source
-from distill3r_core.data.stored import StoredBatch
+from distill3r_core.data.sample_requests import Request, Use, request_of
+from distill3r_core.data.sample_sources import HeldSamples, ResizedCache, SampleSource
+from distill3r_core.data.stored_batch import StoredBatch
 from distill3r_core.errors import DamageError
 from distill3r_core.machine_memory import available_memory
 from distill3r_core.training.distributed import World
@@ -44,7 +44,7 @@ class Feed:
         pinned: Whether batches go to a GPU.
     """
 
-    source: Source
+    source: SampleSource
     cache: Path
     train: Mapping[object, Sequence[str]]
     held_out: Sequence[str]
@@ -131,10 +131,10 @@ def build_feed(
     hold = data.hold
     if hold is None:
         hold = _held_bytes(cache, available, data.size) <= HELD_SHARE * _free_memory(world)
-    source: Source = cache if data.size is None else Resized(cache, data.size)
+    source: SampleSource = cache if data.size is None else ResizedCache(cache, data.size)
     if hold:
         with naming_repair(cache.path):
-            source = Held(source, available)
+            source = HeldSamples(source, available)
     return Feed(
         source=source,
         cache=cache.path,

@@ -10,7 +10,7 @@ from torch import nn
 from distill3r_core.data.augment import unit_images
 from distill3r_core.data.batches import Samples
 from distill3r_core.io.charts import Line, save_line_chart
-from distill3r_core.io.images import write_picture
+from distill3r_core.io.images.decode import write_image
 from distill3r_core.io.previews import colorize, compose, limits
 from distill3r_core.training.metrics_log import MovingMean, read_metrics
 from distill3r_core.training.settings import ComputeSettings
@@ -105,4 +105,4 @@ def save_predictions(
             break
     student.train()
     if panels:
-        write_picture(path, compose(panels, headings=HEADINGS, captions=captions))
+        write_image(path, compose(panels, headings=HEADINGS, captions=captions))

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill3r_core.data.manifest import Row, read_manifest
-from distill3r_core.data.views import read_view
+from distill3r_core.data.manifest import ManifestRow, read_manifest
+from distill3r_core.data.manifest_views import read_view
 from distill3r_core.geometry.registration import fit_similarity_robust, rotation_angle
 from distill3r_core.geometry.similarity import apply_similarity
-from distill3r_core.io.sources import Source
+from distill3r_core.io.images.inputs import InputFile
 from distill3r_core.models import Student, load_student
 from distill3r_core.runs.student_file import fit_of
 from distill3r_core.stages.infer.forward import predict
@@ -40,7 +40,9 @@ CLEANINGS = {
 }
 
 
-def truth(row: Row, root: Path, view: LoadedView) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def truth(
+    row: ManifestRow, root: Path, view: LoadedView
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """World points of the sensor at a view's pixels, where it has any, and the pose."""
     known = read_view(row, root, sample="", index=0)
     assert known.depth is not None and known.intrinsics is not None
@@ -70,9 +72,9 @@ def distances(
     return {"mean": float(left.mean()), "median": float(left.median()), "kept": share}
 
 
-def window(student: Student, rows: list[Row], root: Path) -> dict[str, Any]:
+def window(student: Student, rows: list[ManifestRow], root: Path) -> dict[str, Any]:
     """Figures of one window."""
-    sources = [Source(root / row.image_path, "picture") for row in rows]
+    sources = [InputFile(root / row.image_path, "picture") for row in rows]
     views = load_views(sources, fit_of(student)).views
     maps = predict(student, views).maps
     known = [truth(row, root, view) for row, view in zip(rows, views, strict=True)]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill3r_core.io.fit import Fit
+from distill3r_core.io.images.fit import Fit
 from distill3r_core.models import StudentMetadata, build_student, save_student
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill3r_core.data.manifest import Row, write_manifest
-from distill3r_core.data.views import content_hash, picture_hash
-from distill3r_core.io.depth import as_stored, write_depth
-from distill3r_core.io.images import write_picture
+from distill3r_core.data.manifest import ManifestRow, write_manifest
+from distill3r_core.data.manifest_views import content_hash, image_hash
+from distill3r_core.io.images.decode import write_image
+from distill3r_core.io.images.depth import as_stored, write_depth
 
 MAKE = ("cache", "--size", "28x42")
 
@@ -25,13 +25,13 @@ def folder(tmp_path) -> Path:
         pixels = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
         depth = (1 + rng.random((40, 60))).astype(np.float32)
         image, map_ = f"images/{frame}.png", f"depth/{frame}.png"
-        write_picture(tmp_path / "data" / image, pixels)
+        write_image(tmp_path / "data" / image, pixels)
         write_depth(tmp_path / "data" / map_, depth, unit="m")
-        picture = picture_hash(pixels)
+        picture = image_hash(pixels)
         known = {"intrinsics": camera, "world_from_cam": pose, "unit": "m"}
         content = content_hash(picture, depth=as_stored(depth, "m"), **known)
         rows.append(
-            Row(
+            ManifestRow(
                 dataset="own",
                 split="train",
                 scene_id="desk",

@@ -12,7 +12,7 @@ from PIL import Image
 
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.manifest import read_manifest
-from distill3r_core.data.views import read_view
+from distill3r_core.data.manifest_views import read_view
 from distill3r_core.teachers import build_teacher, export
 
 sys.path.append(str(Path(__file__).parents[1] / "core" / "teachers"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from infer_project import make_photos, run_infer
 
-from distill3r_core.io.fit import Fit
+from distill3r_core.io.images.fit import Fit
 from distill3r_core.models import StudentMetadata, build_student, save_student
 from distill3r_core.training import checkpoints
 

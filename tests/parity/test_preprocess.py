@@ -9,8 +9,8 @@ import PIL
 import pytest
 from PIL import Image
 
-from distill3r_core.io.fit import Fit, prepare_picture, release_picture, teacher_placement
-from distill3r_core.io.images import read_picture
+from distill3r_core.io.images.decode import read_image
+from distill3r_core.io.images.fit import Fit, prepare_image, release_image, teacher_placement
 
 PATCH = 16  # of the release's teacher, Fast3R
 LYING = (5, 6, 7, 8)  # EXIF orientations that swap rows and columns
@@ -25,12 +25,12 @@ def test_every_recorded_variant_of_every_picture(golden_dir: Path, tmp_path: Pat
     for name, case in facts["images"].items():
         path = tmp_path / f"{name}.png"
         _save(path, _generate(facts["generator"], case["width"], case["height"]), case)
-        pixels = read_picture(path).pixels
+        pixels = read_image(path).pixels
         for variant, (fit, whole) in _variants(facts, case).items():
             if whole:
-                image = release_picture(pixels, fit)
+                image = release_image(pixels, fit)
             else:
-                image = prepare_picture(pixels, fit)[0].astype(np.float32)
+                image = prepare_image(pixels, fit)[0].astype(np.float32)
                 assert teacher_placement(pixels.shape[:2], fit).size == image.shape[:2]
             normalized = (image / 255 - 0.5) / 0.5
             found = normalized.transpose(2, 0, 1)[:, ::stride, ::stride]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill3r_core.io.fit import Fit, teacher_placement
+from distill3r_core.io.images.fit import Fit, teacher_placement
 from distill3r_core.teachers.export import export
 from distill3r_core.types import RawMaps
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from distill3r_core.benchmarks.ablation.rendered_rooms import TrueScene, noisy_targets, true_scene
 from distill3r_core.data.augment import anchor_first, unit_images
 from distill3r_core.data.batches import Batch, Draw, join_targets, map_targets, step_draws
-from distill3r_core.data.requests import Request, Use, request_of
+from distill3r_core.data.sample_requests import Request, Use, request_of
 from distill3r_core.evaluation.scores import score_sequence
 from distill3r_core.geometry.metrics import ViewErrors, summarize_scales
 from distill3r_core.losses import DistillationLoss

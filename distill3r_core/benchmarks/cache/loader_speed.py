@@ -13,7 +13,7 @@ from distill3r_core.benchmarks.cache import release_baseline as baseline
 from distill3r_core.benchmarks.cache.record_timings import Found
 from distill3r_core.benchmarks.cache.rgbd_samples import Material
 from distill3r_core.data.loader import RingLoader
-from distill3r_core.data.requests import Request
+from distill3r_core.data.sample_requests import Request
 from distill3r_core.errors import FailedError
 
 _BATCH, _MEMORY_BATCH = 2, 4  # samples

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from distill3r_core.benchmarks.cache.rgbd_samples import FIT
 from distill3r_core.cache.release_format import ARRAYS, ReleaseSample, decode_runs, write_sample
-from distill3r_core.io.fit import release_picture
+from distill3r_core.io.images.fit import release_image
 from distill3r_core.types import TeacherTargets
 
 _PLANES = ("xyz_local", "xyz_global", "conf_local", "conf_global")
@@ -62,7 +62,7 @@ def load_picture(path: Path) -> Tensor:
     """A stored picture as the student's input, in [-1, 1]."""
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB"))
-    resized = torch.from_numpy(release_picture(pixels, FIT)).movedim(-1, 0)
+    resized = torch.from_numpy(release_image(pixels, FIT)).movedim(-1, 0)
     return resized.contiguous().div_(127.5).sub_(1)
 
 

@@ -25,8 +25,8 @@ from distill3r_core.cache.sample_codec import EncodedSample, SampleEncoder
 from distill3r_core.cache.store import CacheWriter, TeacherCache
 from distill3r_core.errors import InputMissingError
 from distill3r_core.geometry.cameras import rays
-from distill3r_core.io.depth import read_png16
-from distill3r_core.io.fit import Fit, fit_picture
+from distill3r_core.io.images.depth import read_png16
+from distill3r_core.io.images.fit import Fit, fit_image
 from distill3r_core.types import TeacherTargets
 
 Variant = Literal["clean", "noisy", "independent", "depth"]
@@ -100,7 +100,7 @@ class Material:
         fitted = []
         for view in range(self.views):
             with Image.open(folder / f"{view}.png") as image:
-                fitted.append(fit_picture(np.asarray(image), FIT, portrait=False).image)
+                fitted.append(fit_image(np.asarray(image), FIT, portrait=False).image)
         return torch.from_numpy(np.stack(fitted)).movedim(-1, 1).contiguous()
 
     def writer(self) -> CacheWriter:

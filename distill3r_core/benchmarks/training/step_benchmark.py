@@ -23,7 +23,7 @@ from distill3r_core.cache.header import CacheHeader, PlannedSample
 from distill3r_core.cache.store import CacheWriter, TeacherCache
 from distill3r_core.data.batches import Batch, Samples
 from distill3r_core.errors import OutOfMemoryError
-from distill3r_core.io.fit import Fit
+from distill3r_core.io.images.fit import Fit
 from distill3r_core.models import build_student
 from distill3r_core.profiling import DeviceName, pick_device
 from distill3r_core.report import Progress, Report, Silent

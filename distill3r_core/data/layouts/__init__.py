@@ -83,7 +83,7 @@ def frames_for_test(root: Path, layout: str = AUTO) -> tuple[tuple[str, tuple[Fr
         layout: By name; "auto" finds out.
 
     Returns:
-        Pairs of `<dataset>/<scene_id>` and unread frames, in order; `data.source.read_source`
+        Pairs of `<dataset>/<scene_id>` and unread frames, in order; `data.source.read_source_frame`
         reads them and `data.process.process` brings them to their processed form.
 
     Raises:

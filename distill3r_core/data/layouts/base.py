@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from distill3r_core.data.manifest import Order, Split
-from distill3r_core.io.images import EXTENSIONS
-from distill3r_core.io.sources import VIDEO_EXTENSIONS, natural_key
+from distill3r_core.io.images.decode import EXTENSIONS
+from distill3r_core.io.images.inputs import VIDEO_EXTENSIONS, natural_key
 from distill3r_core.types import Unit
 
 _NUMBER = re.compile(r"(\d+)")

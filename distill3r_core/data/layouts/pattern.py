@@ -17,14 +17,14 @@ from distill3r_core.data.layouts.base import Refused, Scan, Scene, frame_key, or
 from distill3r_core.data.layouts.images import named_frames
 from distill3r_core.data.manifest import Split
 from distill3r_core.errors import ConfigError, InputMissingError
-from distill3r_core.io.images import EXTENSIONS
+from distill3r_core.io.images.decode import EXTENSIONS
 
 NAME = "pattern"
 _MASKED = "_masked"  # BlendedMVS: a second copy of every picture
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Entry:
+class PatternEntry:
     """One data set of the file.
 
     Args:
@@ -63,7 +63,7 @@ def scan(root: Path, *, skip: Path | None = None) -> tuple[Scan, ...]:
     return tuple(_scan_entry(entry, root, skip) for entry in _entries(root))
 
 
-def _entries(path: Path) -> list[Entry]:
+def _entries(path: Path) -> list[PatternEntry]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -76,7 +76,7 @@ def _entries(path: Path) -> list[Entry]:
     return [_entry(values, common, f"{path}, data set {n}") for n, values in enumerate(listed, 1)]
 
 
-def _entry(values: Any, resize_max: Any, source: str) -> Entry:
+def _entry(values: Any, resize_max: Any, source: str) -> PatternEntry:
     if not isinstance(values, Mapping):
         raise ConfigError(f"cannot use {source}: it is not a mapping")
     plain = dict(values)
@@ -85,10 +85,10 @@ def _entry(values: Any, resize_max: Any, source: str) -> Entry:
     if plain.get("split") == "test":
         plain["split"] = "val"
     plain.setdefault("resize_max", resize_max)
-    return config.validate(Entry, plain, source=source)
+    return config.validate(PatternEntry, plain, source=source)
 
 
-def _scan_entry(entry: Entry, file: Path, skip: Path | None) -> Scan:
+def _scan_entry(entry: PatternEntry, file: Path, skip: Path | None) -> Scan:
     root = Path(entry.root).expanduser()
     if not root.is_dir():
         root = file.parent / entry.root
@@ -136,7 +136,7 @@ def _is_copy(stem: str, stems: set[str]) -> bool:
     return stem.endswith(_MASKED) and stem.removesuffix(_MASKED) in stems
 
 
-def _scene_id(folder: Path, entry: Entry) -> str:
+def _scene_id(folder: Path, entry: PatternEntry) -> str:
     """Path parts below the root that the pattern does not spell out: those that name a scene."""
     literal = {part for part in PurePosixPath(entry.pattern).parts if not set(part) & set("*?[")}
     parts = [part for part in folder.parts if part not in literal]

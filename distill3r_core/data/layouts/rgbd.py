@@ -25,7 +25,7 @@ from distill3r_core.data.layouts.base import (
     walk,
 )
 from distill3r_core.data.layouts.split_files import read_split_files, split_notes
-from distill3r_core.data.matrices import read_matrix
+from distill3r_core.data.matrix_files import read_matrix
 from distill3r_core.errors import ImageError
 
 NAME = "rgbd"

@@ -18,16 +18,16 @@ from distill3r_core.cache.header import (
 )
 from distill3r_core.cache.shard import PREFIX
 from distill3r_core.cache.store import CacheWriter, TeacherCache
+from distill3r_core.data.frame_processing import recorded_processing
 from distill3r_core.data.manifest import Manifest, read_manifest
-from distill3r_core.data.process import recorded_processing
 from distill3r_core.errors import (
     ConflictError,
     InputMissingError,
     NothingUsableError,
     OutOfMemoryError,
 )
-from distill3r_core.io.buckets import PATCH
-from distill3r_core.io.fit import Fit
+from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.size_buckets import PATCH
 from distill3r_core.profiling import DeviceName
 from distill3r_core.report import Failure, Progress, Report, Silent
 from distill3r_core.stages.cache.plan import plan_samples, share_of

@@ -10,7 +10,7 @@ import numpy as np
 from distill3r_core.cache.maps_layout import Kind
 from distill3r_core.cache.shard import Entry, ShardReader, shard_folders
 from distill3r_core.cache.store import CachedSample, TeacherCache
-from distill3r_core.io.images import write_picture
+from distill3r_core.io.images.decode import write_image
 from distill3r_core.io.previews import colorize, compose, limits
 from distill3r_core.report import Report, Table
 from distill3r_core.stages.cache.report import gigabytes
@@ -64,7 +64,7 @@ def cache_info(path: Path, *, picture: Path | None = None, sample: str | None = 
     files = []
     if picture is not None:
         chosen = cache.read(sample or (names[0] if names else "(none)"))
-        write_picture(picture, sample_picture(chosen))
+        write_image(picture, sample_picture(chosen))
         files.append(picture)
     return Report(
         settings={},

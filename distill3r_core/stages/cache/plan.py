@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from distill3r_core.cache.header import PlannedSample
-from distill3r_core.data.manifest import Manifest, Row, Sample
-from distill3r_core.data.views import content_of, read_stamps
+from distill3r_core.data.manifest import Manifest, ManifestRow, Sample
+from distill3r_core.data.manifest_views import content_of, read_stamps
 from distill3r_core.errors import ImageError, NothingUsableError
-from distill3r_core.io.buckets import PATCH, nearest_bucket
-from distill3r_core.io.fit import Fit, is_portrait, oriented, teacher_placement
+from distill3r_core.io.images.fit import Fit, is_portrait, oriented, teacher_placement
+from distill3r_core.io.images.size_buckets import PATCH, nearest_bucket
 from distill3r_core.report import Failure, Progress
 
 
@@ -54,7 +54,7 @@ def plan_samples(manifest: Manifest, *, views: int, progress: Progress) -> Plan:
     return Plan({sample.name: sample for sample in samples}, tuple(planned), tuple(failed))
 
 
-def fit_of(base: Fit, rows: Sequence[Row], *, automatic: bool) -> Fit:
+def fit_of(base: Fit, rows: Sequence[ManifestRow], *, automatic: bool) -> Fit:
     """The fit of one sample: the header's, or with the size that suits its pictures best."""
     if not automatic:
         return base
@@ -62,7 +62,7 @@ def fit_of(base: Fit, rows: Sequence[Row], *, automatic: bool) -> Fit:
     return replace(base, size=nearest_bucket(seen, patches=patches_of(base.size)))
 
 
-def size_of(fit: Fit, rows: Sequence[Row]) -> tuple[int, int]:
+def size_of(fit: Fit, rows: Sequence[ManifestRow]) -> tuple[int, int]:
     """Rows and columns of a sample's targets."""
     if fit.mode == "release":
         return fit.size

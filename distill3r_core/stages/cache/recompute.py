@@ -17,7 +17,7 @@ from distill3r_core.cache.store import TeacherCache, unpacked
 from distill3r_core.data.manifest import Manifest, Sample, read_manifest
 from distill3r_core.errors import ConflictError, InputMissingError
 from distill3r_core.interrupts import held
-from distill3r_core.io.fit import Fit
+from distill3r_core.io.images.fit import Fit
 from distill3r_core.report import Progress
 from distill3r_core.stages.cache.sample import Recipe, load_sample, make_targets
 from distill3r_core.stages.cache.work import Tally, ask

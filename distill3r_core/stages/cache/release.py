@@ -20,7 +20,7 @@ from distill3r_core.cache.release_format import (
     write_sample,
 )
 from distill3r_core.cache.store import CachedSample, CacheWriter, TeacherCache
-from distill3r_core.data.views import picture_hash
+from distill3r_core.data.manifest_views import image_hash
 from distill3r_core.errors import (
     DamageError,
     GeometryError,
@@ -29,8 +29,8 @@ from distill3r_core.errors import (
     NothingUsableError,
 )
 from distill3r_core.geometry.similarity import fit_similarity
-from distill3r_core.io.fit import Fit, fit_picture
-from distill3r_core.io.images import read_picture
+from distill3r_core.io.images.decode import read_image
+from distill3r_core.io.images.fit import Fit, fit_image
 from distill3r_core.report import Failure, Progress, Report, Silent, Table
 from distill3r_core.types import TeacherTargets
 
@@ -272,14 +272,14 @@ def _pictures(
     for text in listed:
         path = root / text
         try:
-            pixels = read_picture(path).pixels
+            pixels = read_image(path).pixels
         except ImageError as error:
             raise ImageError(f"{path}: {error}") from error
         upright = Fit(fit.size, "release-inference", fit.long_edge, fit.multiple)
         portrait = pixels.shape[0] > pixels.shape[1]
-        fitted = fit_picture(pixels, upright if portrait else fit, portrait=False)
+        fitted = fit_image(pixels, upright if portrait else fit, portrait=False)
         images.append(torch.from_numpy(fitted.image).permute(2, 0, 1))
-        hashes.append(picture_hash(pixels))
+        hashes.append(image_hash(pixels))
         found.append(text)
     return torch.stack(images), hashes, found
 

@@ -12,7 +12,7 @@ from distill3r_core.cache.sample_codec import EncodedSample, SampleEncoder
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.manifest import Manifest, Sample
 from distill3r_core.errors import DiskFullError
-from distill3r_core.io.fit import Fit
+from distill3r_core.io.images.fit import Fit
 from distill3r_core.report import Failure, Progress, Report, Table, duration
 from distill3r_core.stages.cache.plan import Plan, fit_of, size_of
 from distill3r_core.stages.cache.ranks import Part

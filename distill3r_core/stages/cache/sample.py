@@ -12,10 +12,10 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from distill3r_core.data.manifest import Sample
-from distill3r_core.data.views import picture_hash, read_view
+from distill3r_core.data.manifest_views import image_hash, read_view
 from distill3r_core.errors import ImageError
 from distill3r_core.geometry.resample import Box
-from distill3r_core.io.fit import Fit, fit_picture, is_portrait
+from distill3r_core.io.images.fit import Fit, fit_image, is_portrait
 from distill3r_core.stages.cache.plan import fit_of, size_of
 from distill3r_core.teachers.base import Teacher
 from distill3r_core.teachers.export import Exported, export_counted
@@ -81,12 +81,12 @@ def load_sample(sample: Sample, teacher: Teacher, recipe: Recipe, pool: Executor
         row = sample.rows[index]
         try:
             view = read_view(row, recipe.root, sample=sample.name, index=index)
-            fitted = fit_picture(view.image, fit, portrait=portrait)
+            fitted = fit_image(view.image, fit, portrait=portrait)
             prepared = teacher.prepare(view)
         except ImageError as error:
             raise ImageError(f"{row.image_path}: {error}") from error
         image = torch.from_numpy(np.ascontiguousarray(fitted.image.transpose(2, 0, 1)))
-        return _LoadedView(prepared, fitted.placement, image, picture_hash(view.image))
+        return _LoadedView(prepared, fitted.placement, image, image_hash(view.image))
 
     views = list(pool.map(load, range(len(sample.rows))))
     return Loaded(

@@ -22,7 +22,7 @@ from distill3r_core.cache.shard import (
 )
 from distill3r_core.cache.store import TeacherCache, ViewBuffers
 from distill3r_core.data.manifest import read_manifest
-from distill3r_core.data.views import content_of
+from distill3r_core.data.manifest_views import content_of
 from distill3r_core.errors import DamageError, ImageError
 from distill3r_core.report import Failure, Progress, Report, Silent, Table
 from distill3r_core.stages.cache.recompute import (

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from distill3r_core import results
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.io.images import write_picture
+from distill3r_core.io.images.decode import write_image
 from distill3r_core.io.previews import colorize, compose, limits
 from distill3r_core.io.rgbd import write_rgbd_scene
 from distill3r_core.models.checkpoint import load_student
@@ -87,7 +87,7 @@ def draw_views(settings: DemoSettings, path: Path) -> Path:
             maps_of_view = (depth[view], truth[view], mask[view], confidence[view])
             rows.append([picture, *_panels(*maps_of_view)])
     headings = ("photo (held out)", "predicted depth", "true depth", "confidence")
-    write_picture(path, compose(rows, headings=headings))
+    write_image(path, compose(rows, headings=headings))
     return path
 
 

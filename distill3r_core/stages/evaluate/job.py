@@ -12,11 +12,11 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from distill3r_core import config
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.config import STRICT
+from distill3r_core.data.frame_processing import Processing
 from distill3r_core.data.layouts import AUTO, check_layout
-from distill3r_core.data.process import Processing
 from distill3r_core.errors import ConflictError, InputMissingError, NothingUsableError
 from distill3r_core.evaluation.protocols import PROTOCOLS, Protocol
-from distill3r_core.io.fit import Fit
+from distill3r_core.io.images.fit import Fit
 from distill3r_core.profiling import DeviceName
 from distill3r_core.report import Failure, Progress
 from distill3r_core.runs.record import read_record, samples_of

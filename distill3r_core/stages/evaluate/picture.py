@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distill3r_core.evaluation.scores import PER_HUNDRED, SequenceScore
-from distill3r_core.io.images import write_picture
+from distill3r_core.io.images.decode import write_image
 from distill3r_core.io.previews import colorize, compose, limits
 from distill3r_core.stages.evaluate.truth import Truth
 
@@ -48,5 +48,5 @@ def draw_views(
             f"Comp {PER_HUNDRED * errors.completeness:.1f}"
         )
     headings = ("photo", "predicted depth", "true depth", "difference")
-    write_picture(path, compose(rows, headings=headings, captions=captions))
+    write_image(path, compose(rows, headings=headings, captions=captions))
     return path

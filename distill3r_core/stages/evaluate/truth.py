@@ -10,16 +10,16 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.frame_processing import Processed, Processing, process
+from distill3r_core.data.frame_reader import read_source_frame
 from distill3r_core.data.layouts import detect_layout, frames_for_test
-from distill3r_core.data.process import Processed, Processing, process
-from distill3r_core.data.source import read_source
-from distill3r_core.data.sources import read_at
+from distill3r_core.data.sample_sources import read_at
 from distill3r_core.errors import ImageError
 from distill3r_core.evaluation.protocols import Protocol
 from distill3r_core.geometry.cameras import place_intrinsics, unproject
 from distill3r_core.geometry.focal import estimate_focal
 from distill3r_core.geometry.resample import resample_nearest
-from distill3r_core.io.fit import Fit, fit_for, fit_picture, is_portrait
+from distill3r_core.io.images.fit import Fit, fit_for, fit_image, is_portrait
 from distill3r_core.report import Failure, Progress
 from distill3r_core.types import Unit
 
@@ -115,7 +115,7 @@ def read_test_data(
         for frame in frames:
             progress.advance()
             try:
-                processed = process(read_source(frame), processing)
+                processed = process(read_source_frame(frame), processing)
                 _check_truth(processed)
             except ImageError as error:
                 failed.append(Failure(str(frame.color), str(error)))
@@ -237,7 +237,7 @@ class _TestView:
 
 def _view_of(name: str, processed: Processed, fit: Fit, *, portrait: bool) -> _TestView:
     """A frame as the student sees it, its depth sampled to the same grid (nearest)."""
-    fitted = fit_picture(processed.image, fit, portrait=portrait)
+    fitted = fit_image(processed.image, fit, portrait=portrait)
     placement = fitted.placement
     assert processed.depth is not None, "checked as it was read"
     metre = MILLIMETRES if processed.unit == "mm" else 1.0

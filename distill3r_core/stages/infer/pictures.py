@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from distill3r_core.errors import ImageError
-from distill3r_core.io.fit import Fit, Fitted, fit_for, fit_picture
-from distill3r_core.io.images import check_size, read_picture
-from distill3r_core.io.sources import Source, evenly
-from distill3r_core.io.video import read_frames
+from distill3r_core.io.images.decode import check_size, read_image
+from distill3r_core.io.images.fit import Fit, Fitted, fit_for, fit_image
+from distill3r_core.io.images.inputs import InputFile, evenly
+from distill3r_core.io.images.video import read_frames
 from distill3r_core.report import Failure, Progress, Silent
 from distill3r_core.threads import Pool, ahead, result_of
 
@@ -58,7 +58,7 @@ class Loaded:
 
 
 def load_views(
-    sources: Sequence[Source],
+    sources: Sequence[InputFile],
     fit: Fit,
     *,
     fps: float | None = None,
@@ -82,7 +82,7 @@ def load_views(
     notes: list[str] = []
     progress.begin("load", total=len(sources), unit="files")
 
-    def load(source: Source) -> list[LoadedView] | Failure:
+    def load(source: InputFile) -> list[LoadedView] | Failure:
         try:
             return _load(source, fit, fps, notes.append, pool.check)
         except ImageError as error:
@@ -111,7 +111,7 @@ def view_of_pixels(pixels: Pixels, fit: Fit, *, name: str) -> LoadedView:
     """
     height, width, _ = pixels.shape
     check_size((height, width))
-    fitted = fit_picture(pixels, fit_for([(height, width)], fit), portrait=height > width)
+    fitted = fit_image(pixels, fit_for([(height, width)], fit), portrait=height > width)
     return LoadedView(name, None, None, (height, width), None, fitted, pixels)
 
 
@@ -130,7 +130,7 @@ def full_pictures(views: Sequence[LoadedView]) -> Iterator[tuple[LoadedView, Pix
             continue
         assert first.path is not None, "a view comes from pixels or from a file"
         if first.frame is None:
-            yield _unchanged(first, read_picture(first.path).pixels)
+            yield _unchanged(first, read_image(first.path).pixels)
             remaining = remaining[1:]
             continue
         of_video = {view.frame: view for view in remaining if view.path == first.path}
@@ -150,7 +150,7 @@ def _unchanged(view: LoadedView, pixels: Pixels) -> tuple[LoadedView, Pixels]:
 
 
 def _load(
-    source: Source,
+    source: InputFile,
     fit: Fit,
     fps: float | None,
     note: Callable[[str], None],
@@ -167,7 +167,7 @@ def _load(
             name = f"{source.path.stem}_{number:06d}"
             frames.append(_fitted(name, source.path, number, pixels, None, fit))
         return frames
-    picture = read_picture(source.path)
+    picture = read_image(source.path)
     for text in picture.notes:
         note(f"{source.path}: {text}")
     focal = None
@@ -181,7 +181,7 @@ def _fitted(
 ) -> LoadedView:
     height, width, _ = pixels.shape
     check_size((height, width))
-    fitted = fit_picture(pixels, fit_for([(height, width)], fit), portrait=height > width)
+    fitted = fit_image(pixels, fit_for([(height, width)], fit), portrait=height > width)
     # Cut by bytes, as file systems count; a letter that was cut in two is dropped. What is no
     # UTF-8 becomes a question mark first, which is not safe either.
     whole = _UNSAFE.sub("_", name.encode(errors="replace").decode())

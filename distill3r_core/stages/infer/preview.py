@@ -8,9 +8,9 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from distill3r_core.io.images import write_picture
+from distill3r_core.io.images.decode import write_image
+from distill3r_core.io.images.inputs import evenly
 from distill3r_core.io.previews import colorize, compose, limits
-from distill3r_core.io.sources import evenly
 from distill3r_core.stages.infer.pictures import LoadedView
 
 _MOST_ROWS = 6
@@ -63,5 +63,5 @@ def write_preview(folder: Path, shown: Sequence[Shown]) -> Path:
         aspects=[view.aspect for view in shown],
     )
     path = folder / "preview.png"
-    write_picture(path, picture)
+    write_image(path, picture)
     return path

@@ -11,8 +11,8 @@ import PIL.ImageOps
 from jaxtyping import UInt8
 
 from distill3r_core.errors import ImageError, NothingUsableError
-from distill3r_core.io.fit import Fit
-from distill3r_core.io.sources import Source
+from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.inputs import InputFile
 from distill3r_core.models import Student
 from distill3r_core.models.student import HeadName
 from distill3r_core.report import Failure, Progress, Silent
@@ -191,7 +191,7 @@ def _view(image: Image, fit: Fit, index: int) -> LoadedView:
         image = np.asarray(PIL.ImageOps.exif_transpose(image).convert("RGB"))
     if isinstance(image, np.ndarray):
         return view_of_pixels(image, fit, name=f"view_{index:03d}")
-    loaded = load_views([Source(Path(image), "picture")], fit)
+    loaded = load_views([InputFile(Path(image), "picture")], fit)
     if loaded.failed:
         raise ImageError(f"{image}: {loaded.failed[0].reason}")
     return loaded.views[0]

@@ -18,10 +18,10 @@ from distill3r_core.errors import (
     OutOfMemoryError,
     RequestError,
 )
-from distill3r_core.io.fit import Fit
-from distill3r_core.io.sources import (
-    Source,
-    find_sources,
+from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.inputs import (
+    InputFile,
+    find_inputs,
     require_extras,
     scene_folders,
     spelled,
@@ -60,7 +60,7 @@ class _Scene:
     """One reconstruction to be made."""
 
     name: str
-    sources: Sequence[Source]
+    sources: Sequence[InputFile]
     left_out: Sequence[Failure]
     output: Path | None
 
@@ -142,7 +142,7 @@ def infer(
 
 def _scenes(settings: InferSettings, progress: Progress) -> list[_Scene]:
     if not settings.each:
-        sources, left_out = find_sources(settings.inputs)
+        sources, left_out = find_inputs(settings.inputs)
         name = _name(settings.inputs, sources)
         return [_Scene(name, sources, left_out, settings.output)]
     scenes = []
@@ -152,7 +152,7 @@ def _scenes(settings: InferSettings, progress: Progress) -> list[_Scene]:
     if settings.output is not None:
         _refuse_equal_names(folders, settings.output)
     for folder in folders:
-        sources, left_out = find_sources([str(folder)])
+        sources, left_out = find_inputs([str(folder)])
         output = None if settings.output is None else settings.output / folder.name
         scenes.append(_Scene(spelled(Path(folder.name)), sources, left_out, output))
     return scenes
@@ -170,7 +170,7 @@ def _refuse_equal_names(folders: Sequence[Path], output: Path) -> None:
             )
 
 
-def _name(inputs: Sequence[str], sources: Sequence[Source]) -> str:
+def _name(inputs: Sequence[str], sources: Sequence[InputFile]) -> str:
     """Of a folder or a single file that is named; of several files, the first one's folder."""
     first = Path(inputs[0])
     if first.is_dir():

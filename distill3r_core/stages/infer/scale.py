@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from distill3r_core.errors import InputMissingError, RequestError
 from distill3r_core.geometry.registration import scale_from_distances
-from distill3r_core.io.sources import natural_key
+from distill3r_core.io.images.inputs import natural_key
 from distill3r_core.stages.infer.pictures import LoadedView
 from distill3r_core.stages.infer.reconstruction import Reconstruction
 from distill3r_core.stages.infer.unit import Scale

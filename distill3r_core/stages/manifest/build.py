@@ -10,17 +10,10 @@ from pydantic.dataclasses import dataclass
 
 from distill3r_core import config, paths
 from distill3r_core.data import splits
+from distill3r_core.data.frame_processing import Processing
 from distill3r_core.data.layouts import AUTO, Scan, check_layout, scan
-from distill3r_core.data.manifest import Row, manifest_text
-from distill3r_core.data.process import Processing
-from distill3r_core.data.sampling import PolicyName
-from distill3r_core.errors import ConfigError, ConflictError, InputMissingError
-from distill3r_core.files import remove_leftovers, write_text
-from distill3r_core.io.images import LEAST_SIDE
-from distill3r_core.report import Progress, Report, Silent
-from distill3r_core.stages.manifest import record
-from distill3r_core.stages.manifest.index import Entry, Index, locked, stamp_of
-from distill3r_core.stages.manifest.plan import (
+from distill3r_core.data.manifest import ManifestRow, manifest_text
+from distill3r_core.data.planning import (
     DatasetPlan,
     by_count,
     by_pose,
@@ -28,9 +21,20 @@ from distill3r_core.stages.manifest.plan import (
     plan_dataset,
     rows_of,
 )
-from distill3r_core.stages.manifest.report import Made, nothing_usable, report_of
-from distill3r_core.stages.manifest.video import with_videos
-from distill3r_core.stages.manifest.work import Job, Workshop
+from distill3r_core.data.sampling import PolicyName
+from distill3r_core.errors import ConfigError, ConflictError, InputMissingError
+from distill3r_core.files import remove_leftovers, write_text
+from distill3r_core.io.images.decode import LEAST_SIDE
+from distill3r_core.report import Progress, Report, Silent
+from distill3r_core.stages.manifest import manifest_folder
+from distill3r_core.stages.manifest.frame_index import FrameIndex, FrameRecord, locked, stamp_of
+from distill3r_core.stages.manifest.frame_processor import FrameJob, FrameProcessor
+from distill3r_core.stages.manifest.manifest_report import (
+    ProcessedDataset,
+    nothing_usable,
+    report_of,
+)
+from distill3r_core.stages.manifest.video_frames import with_videos
 
 
 @dataclass(frozen=True, config=config.STRICT)
@@ -116,15 +120,15 @@ def build_manifest(
     for root in settings.roots:  # what is not there comes before what is in the way
         if not _place(root).exists():
             raise InputMissingError(f"no such folder: {_place(root)}")
-    path = settings.output / record.MANIFEST
+    path = settings.output / manifest_folder.MANIFEST
     identity, stamp = _identity(settings), stamp_of(path)
-    before = record.read_before(settings.output, identity, overwrite=overwrite)
+    before = manifest_folder.read_before(settings.output, identity, overwrite=overwrite)
     progress.begin("list", total=len(settings.roots), unit="roots")
-    scans = record.with_own_names(list(_scan_all(settings, progress)), before)
+    scans = manifest_folder.with_own_names(list(_scan_all(settings, progress)), before)
     for root in sorted(set(before.forgotten) - {root for root, _ in scans}):
         progress.note(f"rows of {root} were made with other settings: they are dropped")
     if dry_run:
-        made = [Made(root, _plan(settings, found, set()), {}) for root, found in scans]
+        made = [ProcessedDataset(root, _plan(settings, found, set()), {}) for root, found in scans]
         return report_of(settings, made, files=(), dry_run=True)
     with locked(settings.output):
         if stamp_of(path) != stamp:
@@ -134,14 +138,14 @@ def build_manifest(
             (root, with_videos(found, settings.output, fps=settings.video_fps, progress=progress))
             for root, found in scans
         ]
-        index = Index(settings.output)
+        index = FrameIndex(settings.output)
         try:
             made, processed = _make_all(settings, scans, index, progress)
         finally:
             index.close()
         kept = before.without({root for root, _ in scans})
         refused = [item for part in made for item in part.refused]
-        record.write_rejected(settings.output, kept, refused)
+        manifest_folder.write_rejected(settings.output, kept, refused)
         if not any(part.plan.images for part in made):
             raise nothing_usable(made, images_only=settings.images_only)
         rows = [*kept.rows, *(row for part in made for row in _rows(part))]
@@ -150,12 +154,12 @@ def build_manifest(
             roots.setdefault(part.root, []).append(part.plan.scan.dataset)
         # The record first: a manifest without one would count as somebody else's.
         processing = Processing(resize_max=settings.resize_max)
-        record.write_record(settings.output, kept, roots, processing)
+        manifest_folder.write_record(settings.output, kept, roots, processing)
         text = manifest_text(rows)
         write_text(path, text, durable=True)
         index.compact()
     files = [path]
-    files += [settings.output / record.REJECTED] if refused else []
+    files += [settings.output / manifest_folder.REJECTED] if refused else []
     finished = not processed and text == before.text
     return report_of(settings, made, files=files, finished=finished)
 
@@ -205,15 +209,15 @@ def _plan(settings: ManifestSettings, found: Scan, unusable: Collection[str]) ->
 def _make_all(
     settings: ManifestSettings,
     scans: Sequence[tuple[str, Scan]],
-    index: Index,
+    index: FrameIndex,
     progress: Progress,
-) -> tuple[list[Made], int]:
+) -> tuple[list[ProcessedDataset], int]:
     """Make every data set; gives them and how many frames were read for it."""
     made, processed = [], 0
     for root, found in scans:
         total = sum(len(scene.frames) for scene in found.scenes)
         progress.begin(found.dataset, total=total, unit="frames")
-        workshop = Workshop(
+        workshop = FrameProcessor(
             settings.output,
             index,
             Processing(resize_max=found.resize_max or settings.resize_max),
@@ -225,13 +229,15 @@ def _make_all(
     return made, processed
 
 
-def _make(settings: ManifestSettings, root: str, found: Scan, workshop: Workshop) -> Made:
+def _make(
+    settings: ManifestSettings, root: str, found: Scan, workshop: FrameProcessor
+) -> ProcessedDataset:
     """Read all frames and write those that windows use.
 
     A frame that turns out to be unusable moves the windows, so that others are wanted: this is
     repeated until it stands.
     """
-    entries: dict[str, Entry] = {}
+    entries: dict[str, FrameRecord] = {}
     while True:
         unusable = {key for key, entry in entries.items() if entry.refused}
         plan = _plan(settings, found, unusable)
@@ -241,18 +247,18 @@ def _make(settings: ManifestSettings, root: str, found: Scan, workshop: Workshop
             for index in scene.wanted
         }
         jobs = [
-            Job(key, frame, write=key in wanted)
+            FrameJob(key, frame, write=key in wanted)
             for scene in found.scenes
             for frame in scene.frames
             if (key := key_of(found, scene, frame)) not in entries
             or (key in wanted and entries[key].row is None)
         ]
         if not jobs:
-            return Made(root, plan, entries)
+            return ProcessedDataset(root, plan, entries)
         entries |= workshop.run(jobs)
 
 
-def _rows(part: Made) -> list[Row]:
+def _rows(part: ProcessedDataset) -> list[ManifestRow]:
     def cells(key: str) -> dict[str, Any]:
         row = part.entries[key].row
         assert row is not None, key

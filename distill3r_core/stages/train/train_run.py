@@ -15,7 +15,7 @@ from distill3r_core.cache.store import TeacherCache
 from distill3r_core.errors import CacheError, NothingUsableError
 from distill3r_core.files import write_text
 from distill3r_core.interrupts import interrupts_between_steps
-from distill3r_core.io.fit import Fit
+from distill3r_core.io.images.fit import Fit
 from distill3r_core.losses import DistillationLoss
 from distill3r_core.models.checkpoint import save_student
 from distill3r_core.models.metadata import StudentMetadata

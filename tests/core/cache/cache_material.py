@@ -7,11 +7,11 @@ import torch
 
 from distill3r_core.cache.header import CacheHeader, PlannedSample
 from distill3r_core.cache.store import CacheWriter, TeacherCache
-from distill3r_core.data.manifest import Row, write_manifest
-from distill3r_core.data.views import content_hash, picture_hash
+from distill3r_core.data.manifest import ManifestRow, write_manifest
+from distill3r_core.data.manifest_views import content_hash, image_hash
 from distill3r_core.geometry.cameras import unproject
-from distill3r_core.io.depth import as_stored, write_depth
-from distill3r_core.io.images import write_picture
+from distill3r_core.io.images.decode import write_image
+from distill3r_core.io.images.depth import as_stored, write_depth
 from distill3r_core.types import TeacherTargets
 
 SIZE = (28, 42)
@@ -110,20 +110,20 @@ def rgbd_manifest(
             depth[rng.random(depth.shape) < 0.05] = 0
             pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
             name = f"scene{scene}_{frame:03d}"
-            write_picture(folder / f"images/{name}.png", pixels)
+            write_image(folder / f"images/{name}.png", pixels)
             write_depth(folder / f"depth/{name}.png", depth, unit="m")
             camera = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]], float)
             pose = np.eye(4)
             pose[0, 3] = 0.1 * frame
             content = content_hash(
-                picture_hash(pixels),
+                image_hash(pixels),
                 depth=as_stored(depth, "m"),
                 intrinsics=camera,
                 world_from_cam=pose,
                 unit="m",
             )
             rows.append(
-                Row(
+                ManifestRow(
                     dataset="data",
                     split="train",
                     scene_id=f"scene{scene}",
@@ -137,7 +137,7 @@ def rgbd_manifest(
                     depth_format="png16mm",
                     pose=tuple(pose.ravel()),
                     unit="m",
-                    picture=picture_hash(pixels),
+                    picture=image_hash(pixels),
                     content=content,
                     windows=(frame // views,),
                 )

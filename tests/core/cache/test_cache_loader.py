@@ -14,7 +14,7 @@ from distill3r_core.cache.shard import ShardWriter
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data import augment
 from distill3r_core.data.loader import RingLoader
-from distill3r_core.data.requests import Request
+from distill3r_core.data.sample_requests import Request
 from distill3r_core.errors import CacheError
 
 

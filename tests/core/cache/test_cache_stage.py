@@ -21,7 +21,7 @@ from distill3r_core.errors import (
     OutOfMemoryError,
     WeightsError,
 )
-from distill3r_core.io.buckets import bucket_sizes, nearest_bucket
+from distill3r_core.io.images.size_buckets import bucket_sizes, nearest_bucket
 from distill3r_core.report import Silent
 from distill3r_core.stages.cache import CacheSettings, build_cache, work
 from distill3r_core.stages.cache import build as stage

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from trees import chess, photos, rgbd_scene, save_picture, sevenscenes_sequence
 
+from distill3r_core.data.frame_reader import read_source_frame
 from distill3r_core.data.layouts import detect_layout, frames_for_test, scan
 from distill3r_core.data.layouts.base import frame_key
-from distill3r_core.data.source import read_source
 from distill3r_core.errors import ConfigError, ImageError, InputMissingError, RequestError
 
 
@@ -119,7 +119,7 @@ def test_sevenscenes_with_its_traps(tmp_path) -> None:
     ]
     assert found.notes == ("chess/seq-07 is named in a split file and is not there",)
     assert [frame.number for frame in found.scenes[1].frames] == list(range(0, 33, 3))
-    depth = read_source(found.scenes[0].frames[4]).depth
+    depth = read_source_frame(found.scenes[0].frames[4]).depth
     assert depth is not None
     assert 0 < (depth > 0).mean() < 0.5
     assert depth.max() < 2  # neither code is a distance
@@ -155,7 +155,7 @@ def test_every_broken_frame_of_sevenscenes_is_named(data_dir) -> None:
     reasons = {}
     for frame in found.scenes[0].frames:
         try:
-            read_source(frame)
+            read_source_frame(frame)
         except ImageError as error:
             reasons[frame.number] = str(error)
     assert reasons == {
@@ -173,7 +173,7 @@ def test_every_broken_frame_of_sevenscenes_is_named(data_dir) -> None:
         14: "pose is not a rotation",
     }
     for frame in found.scenes[0].frames:
-        assert read_source(frame, images_only=True).depth is None
+        assert read_source_frame(frame, images_only=True).depth is None
 
 
 def test_rgbd_scenes_are_found_at_any_depth(tmp_path) -> None:
@@ -181,7 +181,7 @@ def test_rgbd_scenes_are_found_at_any_depth(tmp_path) -> None:
     assert detect_layout(tmp_path / "rooms") == "rgbd"
     (scene,) = one(tmp_path / "rooms").scenes
     assert scene.scene_id == "x/kitchen"
-    source = read_source(scene.frames[2])
+    source = read_source_frame(scene.frames[2])
     assert source.depth is not None
     assert source.world_from_cam is not None
     assert source.unit == "m"
@@ -207,15 +207,15 @@ def test_rgbd_says_what_is_missing(tmp_path) -> None:
     ]
     frames = found.scenes[0].frames
     with pytest.raises(ImageError, match="depth is missing"):
-        read_source(frames[1])
+        read_source_frame(frames[1])
     with pytest.raises(ImageError, match="pose is missing"):
-        read_source(frames[2])
+        read_source_frame(frames[2])
     (room / "intrinsics.txt").write_text("1 2 3")
     found = one(room)
     assert found.refused[0].reason == "intrinsics has 3 numbers, not 9"
     with pytest.raises(ImageError, match="no intrinsics"):
-        read_source(found.scenes[0].frames[0])
-    assert read_source(found.scenes[0].frames[0], images_only=True).intrinsics is None
+        read_source_frame(found.scenes[0].frames[0])
+    assert read_source_frame(found.scenes[0].frames[0], images_only=True).intrinsics is None
 
 
 def test_rgbd_may_have_split_files(tmp_path) -> None:

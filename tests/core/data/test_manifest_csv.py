@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from distill3r_core.data.manifest import COLUMNS, Row, read_manifest, write_manifest
+from distill3r_core.data.manifest import COLUMNS, ManifestRow, read_manifest, write_manifest
 from distill3r_core.errors import ConfigError, InputMissingError, NothingUsableError
 
-ROW = Row(
+ROW = ManifestRow(
     dataset="kitchen",
     split="train",
     scene_id="a/seq-01",
@@ -29,10 +29,10 @@ ROW = Row(
     content="cd",
     windows=(0, 2),
 )
-PLAIN = Row("kitchen", "val", "a/seq-01", "000001", "x.png", ROW.K, 3, 4, windows=())
+PLAIN = ManifestRow("kitchen", "val", "a/seq-01", "000001", "x.png", ROW.K, 3, 4, windows=())
 
 
-def frame(number: int, **cells) -> Row:
+def frame(number: int, **cells) -> ManifestRow:
     return replace(ROW, sample_id=f"{number:06d}", image_path=f"{number}.png", **cells)
 
 

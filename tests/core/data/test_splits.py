@@ -4,16 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill3r_core.data.splits import Part, choose, decide, hashed_split, held_out
+from distill3r_core.data.splits import SceneFrames, choose, hashed_split, held_out, split_dataset
 from distill3r_core.errors import ConfigError
 
 
-def parts(count: int, frames: int = 10) -> list[Part]:
-    return [Part(f"data/scene{number}", frames) for number in range(count)]
+def parts(count: int, frames: int = 10) -> list[SceneFrames]:
+    return [SceneFrames(f"data/scene{number}", frames) for number in range(count)]
 
 
 def test_scenes_are_held_out_whole() -> None:
-    decision = decide(parts(200), val_scenes=0.1)
+    decision = split_dataset(parts(200), val_scenes=0.1)
     sides = [set(splits) for splits in decision.splits]
     assert all(len(side) == 1 for side in sides)
     assert 8 <= sides.count({"val"}) <= 35
@@ -21,8 +21,8 @@ def test_scenes_are_held_out_whole() -> None:
 
 
 def test_the_choice_does_not_depend_on_the_other_scenes() -> None:
-    many = dict(zip(range(200), decide(parts(200), val_scenes=0.3).splits, strict=True))
-    few = decide(parts(50), val_scenes=0.3).splits
+    many = dict(zip(range(200), split_dataset(parts(200), val_scenes=0.3).splits, strict=True))
+    few = split_dataset(parts(50), val_scenes=0.3).splits
     assert [many[number] for number in range(50)] == list(few)
 
 
@@ -35,7 +35,9 @@ def test_a_larger_fraction_only_adds_scenes(name, one, other) -> None:
 
 @pytest.mark.parametrize("val_scenes", [1e-9, 1.0])  # nothing held out, and everything
 def test_an_empty_side_is_filled_from_inside_the_scenes(val_scenes) -> None:
-    decision = decide([Part("a", 140), Part("b", 11), Part("c", 3)], val_scenes=val_scenes)
+    decision = split_dataset(
+        [SceneFrames("a", 140), SceneFrames("b", 11), SceneFrames("c", 3)], val_scenes=val_scenes
+    )
     assert decision.splits[0] == ("train",) * 126 + ("val",) * 14
     assert decision.splits[1] == ("train",) * 9 + ("val",) * 2
     assert decision.splits[2] == ("train",) * 3
@@ -43,29 +45,33 @@ def test_an_empty_side_is_filled_from_inside_the_scenes(val_scenes) -> None:
 
 
 def test_scenes_too_small_to_cut_leave_no_validation_and_say_so() -> None:
-    decision = decide([Part("a", 3)], val_scenes=0.1)
+    decision = split_dataset([SceneFrames("a", 3)], val_scenes=0.1)
     assert decision.splits == (("train",) * 3,)
     assert "no validation" in decision.notes[0]
 
 
 def test_no_validation_is_a_choice() -> None:
-    decision = decide(parts(3), val_scenes=0.0)
+    decision = split_dataset(parts(3), val_scenes=0.0)
     assert {split for splits in decision.splits for split in splits} == {"train"}
     assert decision.notes == ()
 
 
 def test_a_data_sets_own_split_decides() -> None:
-    decision = decide([Part("a", 5, "val"), Part("b", 5, "train")], val_scenes=0.0)
+    decision = split_dataset(
+        [SceneFrames("a", 5, "val"), SceneFrames("b", 5, "train")], val_scenes=0.0
+    )
     assert decision.splits == (("val",) * 5, ("train",) * 5)
 
 
 def test_a_split_that_was_given_is_not_filled_up() -> None:
-    decision = decide([Part("a", 40, "train")], val_scenes=0.1, fixed=True)
+    decision = split_dataset([SceneFrames("a", 40, "train")], val_scenes=0.1, fixed=True)
     assert decision.splits == (("train",) * 40,)
 
 
 def test_frames_are_held_out_by_request() -> None:
-    decision = decide([Part("a", 6), Part("b", 6, "val")], val_scenes=0.1, val_frames="last:2")
+    decision = split_dataset(
+        [SceneFrames("a", 6), SceneFrames("b", 6, "val")], val_scenes=0.1, val_frames="last:2"
+    )
     assert decision.splits[0] == ("train",) * 4 + ("val",) * 2
     assert decision.splits[1] == ("val",) * 6  # a test sequence stays one
 
@@ -92,16 +98,16 @@ def test_a_fraction_of_the_scenes_keeps_their_order() -> None:
 
 
 def test_test_data_is_never_trained_on() -> None:
-    alone = decide([Part("a", 50, "val")], val_scenes=0.1)
+    alone = split_dataset([SceneFrames("a", 50, "val")], val_scenes=0.1)
     assert alone.splits == (("val",) * 50,)
     assert "nothing to train on" in alone.notes[0]
 
 
 def test_an_empty_data_set_is_not_worth_a_word() -> None:
-    assert decide([], val_scenes=0.1).notes == ()
+    assert split_dataset([], val_scenes=0.1).notes == ()
 
 
 def test_a_rule_that_leaves_nothing_to_train_on_is_mentioned() -> None:
-    decision = decide([Part("a/b", 6)], val_scenes=0.1, val_frames="last:9999")
+    decision = split_dataset([SceneFrames("a/b", 6)], val_scenes=0.1, val_frames="last:9999")
     assert decision.notes == ("--val-frames last:9999 leaves no frame to train on",)
-    assert decide([Part("a/b", 6)], val_scenes=0.1, val_frames="last:2").notes == ()
+    assert split_dataset([SceneFrames("a/b", 6)], val_scenes=0.1, val_frames="last:2").notes == ()

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from distill3r_core.io.depth import read_depth
+from distill3r_core.io.images.depth import read_depth
 from distill3r_core.io.rgbd import write_rgbd_scene
 from distill3r_core.scenes import render_scene
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from distill3r_core.io.fit import Fit, fit_picture
+from distill3r_core.io.images.fit import Fit, fit_image
 from distill3r_core.models.official import PREFIX, read_lightning
 
 LONG_EDGE, MULTIPLE, SIZE = 518, 16, (224, 518)  # of the release's inference script
@@ -41,6 +41,6 @@ def test_pictures_are_shown_to_an_original_checkpoint_as_its_own_script_does(fit
         size=SIZE, mode="bilinear", align_corners=False, antialias=True,
     )  # fmt: skip
     wanted = shown[0].movedim(0, -1).round().to(torch.uint8).numpy()
-    found = fit_picture(pixels, fit, portrait=rows > columns)
+    found = fit_image(pixels, fit, portrait=rows > columns)
     assert not found.placement.transposed
     np.testing.assert_array_equal(found.image, wanted)

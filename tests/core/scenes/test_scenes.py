@@ -16,7 +16,7 @@ from distill3r_core.scenes import (
     render_view,
 )
 from distill3r_core.scenes.render import cast
-from distill3r_core.scenes.scene import Body, Scene
+from distill3r_core.scenes.scene import Body, ProceduralScene
 from distill3r_core.scenes.surfaces import Box, Relief, Sphere, Wall
 from distill3r_core.scenes.textures import PATTERNS, Light, Texture
 
@@ -28,9 +28,11 @@ def _plain(color: float = 1.0, pattern: str = "clouds") -> Texture:
     return Texture(pattern, torch.full((3, 3), color), UPRIGHT, torch.zeros(3), torch.zeros(3, 3))
 
 
-def _scene(*surfaces: object) -> Scene:
+def _scene(*surfaces: object) -> ProceduralScene:
     bodies = tuple(Body(surface, _plain()) for surface in surfaces)  # type: ignore[arg-type]  # a Protocol
-    return Scene(bodies, (Light(torch.tensor([0.0, 0, 9]), torch.ones(3)),), (9.0, 9.0, 9.0))
+    return ProceduralScene(
+        bodies, (Light(torch.tensor([0.0, 0, 9]), torch.ones(3)),), (9.0, 9.0, 9.0)
+    )
 
 
 def _looking_along_x(x: float) -> torch.Tensor:
@@ -230,7 +232,9 @@ def test_a_thing_casts_its_shadow():
     ball = Body(Sphere(torch.tensor([0.0, 0, 2]), 0.5), _plain())
     pose = look_at(torch.tensor([[3.0, 0, 1.0]]), torch.zeros(1, 3))[0]
     pictures = [
-        render_view(Scene(bodies, (lamp,), (9.0, 9.0, 9.0)), pose, pinhole((3, 3)), (3, 3))[0]
+        render_view(
+            ProceduralScene(bodies, (lamp,), (9.0, 9.0, 9.0)), pose, pinhole((3, 3)), (3, 3)
+        )[0]
         for bodies in ((bare,), (bare, ball))
     ]
     under, nearby = pictures[0] - pictures[1], pictures[0][:, 2, 1] - pictures[1][:, 2, 1]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from distill3r_core.io.fit import Fit, fit_picture
+from distill3r_core.io.images.fit import Fit, fit_image
 from distill3r_core.stages.infer.maps import Maps, ViewMap
 from distill3r_core.stages.infer.pictures import LoadedView
 from distill3r_core.stages.infer.pinholes import full_pixels
@@ -45,7 +45,7 @@ def exact_views(
         zip(cameras, world_from_cams(), SCALES, strict=True)
     ):
         pixels = picture(size, seed=index)
-        fitted = fit_picture(pixels, fit, portrait=size[0] > size[1])
+        fitted = fit_image(pixels, fit, portrait=size[0] > size[1])
         views.append(LoadedView(f"view_{index:03d}", None, None, size, None, fitted, pixels))
         maps.append(_maps(fitted.placement, size, focal, pose, scale))
     return views, maps

@@ -4,7 +4,7 @@ import torch
 
 from distill3r_core import config
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.io.fit import Fit
+from distill3r_core.io.images.fit import Fit
 from distill3r_core.io.rgbd import write_rgbd_scene
 from distill3r_core.models import build_student
 from distill3r_core.models.checkpoint import save_student

@@ -13,8 +13,8 @@ from scored_room import FRAMES, HELD_OUT, SIZE, make_cache, save_run, score
 
 from distill3r_core import config
 from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.frame_processing import Processing
 from distill3r_core.data.manifest import read_manifest
-from distill3r_core.data.process import Processing
 from distill3r_core.errors import (
     ConfigError,
     ConflictError,
@@ -24,7 +24,7 @@ from distill3r_core.errors import (
 from distill3r_core.evaluation.floors import same_depth
 from distill3r_core.evaluation.protocols import PROTOCOLS
 from distill3r_core.evaluation.scores import mean_metrics, score_sequence
-from distill3r_core.io.fit import Fit
+from distill3r_core.io.images.fit import Fit
 from distill3r_core.models import build_student
 from distill3r_core.models.checkpoint import save_student
 from distill3r_core.models.metadata import StudentMetadata

@@ -11,7 +11,7 @@ from exact_scene import exact_views, picture
 from PIL import Image
 
 from distill3r_core.errors import ExtraMissingError, FailedError, InputMissingError
-from distill3r_core.io.fit import Fit
+from distill3r_core.io.images.fit import Fit
 from distill3r_core.stages import view as viewer
 from distill3r_core.stages.infer.exports import export
 from distill3r_core.stages.infer.reconstruction import Cleaning, Reconstruction

@@ -13,7 +13,7 @@ from PIL import Image
 from distill3r_core import reconstruct
 from distill3r_core.errors import ExtraMissingError, InputMissingError, RequestError
 from distill3r_core.geometry import pnp
-from distill3r_core.io.fit import Fit
+from distill3r_core.io.images.fit import Fit
 from distill3r_core.models import build_student
 from distill3r_core.stages import view as viewer
 from distill3r_core.stages.infer import solve as solving

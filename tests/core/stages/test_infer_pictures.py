@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from distill3r_core.errors import ImageError, NothingUsableError
-from distill3r_core.io.fit import Fit
-from distill3r_core.io.sources import Source, find_sources
+from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.inputs import InputFile, find_inputs
 from distill3r_core.io.upright import write_upright
 from distill3r_core.models import build_student
 from distill3r_core.report import Silent
@@ -31,7 +31,7 @@ def test_views_have_names_of_their_own_that_colmap_can_write(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         _picture().save(tmp_path / name)
     inputs = [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "b")]
-    names = [view.name for view in load_views(find_sources(inputs)[0], FIT).views]
+    names = [view.name for view in load_views(find_inputs(inputs)[0], FIT).views]
     assert len({name.casefold() for name in names}) == len(names) == 5
     assert not any(" " in name or "/" in name for name in names)
 
@@ -40,7 +40,7 @@ def test_a_heic_photo_is_a_view(tmp_path):
     heif = pytest.importorskip("pillow_heif")
     path = tmp_path / "phone.HEIC"
     heif.from_pillow(_picture()).save(path)
-    loaded = load_views([Source(path, "picture")], FIT)
+    loaded = load_views([InputFile(path, "picture")], FIT)
     assert [view.size for view in loaded.views] == [(48, 64)] and not loaded.failed
 
 
@@ -49,17 +49,17 @@ def test_notes_and_views_come_in_one_order_however_fast_threads_are(tmp_path):
         frames = [_picture(seed=index + frame) for frame in range(2)]
         frames[0].save(tmp_path / f"v{index}.gif", save_all=True, append_images=frames[1:])
     told = Silent()
-    views = load_views(find_sources([str(tmp_path)])[0], FIT, progress=told).views
+    views = load_views(find_inputs([str(tmp_path)])[0], FIT, progress=told).views
     assert [view.name for view in views] == [f"v{index}" for index in range(24)]
     assert told.notes == sorted(told.notes) and len(told.notes) == 24
 
 
 def test_full_pictures_are_the_ones_that_were_fitted(tmp_path, data_dir):
     _picture().save(tmp_path / "a.png")
-    views = load_views(find_sources([str(tmp_path)])[0], FIT).views
+    views = load_views(find_inputs([str(tmp_path)])[0], FIT).views
     if util.find_spec("av"):
         views += load_views(
-            [Source(data_dir / "video/kitchen.mp4", "video")], FIT, max_views=3
+            [InputFile(data_dir / "video/kitchen.mp4", "video")], FIT, max_views=3
         ).views
     seen = {
         view.name: np.asarray(Image.fromarray(pixels).resize((42, 28), Image.Resampling.LANCZOS))
@@ -72,7 +72,7 @@ def test_full_pictures_are_the_ones_that_were_fitted(tmp_path, data_dir):
 
 def test_a_picture_that_changed_while_a_run_went_on_is_no_picture_of_the_view(tmp_path):
     _picture().save(tmp_path / "a.png")
-    views = load_views(find_sources([str(tmp_path)])[0], FIT).views
+    views = load_views(find_inputs([str(tmp_path)])[0], FIT).views
     Image.new("RGB", (100, 200)).save(tmp_path / "a.png")
     with pytest.raises(ImageError, match="changed in the meantime"):
         list(full_pictures(views))
@@ -80,7 +80,7 @@ def test_a_picture_that_changed_while_a_run_went_on_is_no_picture_of_the_view(tm
 
 def test_a_video_that_became_shorter_is_named(tmp_path, data_dir):
     pytest.importorskip("av")
-    clip = Source(data_dir / "video/kitchen.mp4", "video")
+    clip = InputFile(data_dir / "video/kitchen.mp4", "video")
     (view,) = load_views([clip], FIT, max_views=1).views
     with pytest.raises(ImageError, match="fewer frames"):
         list(full_pictures([replace(view, frame=10_000)]))
@@ -105,7 +105,7 @@ def test_upright_pictures_are_copied_byte_by_byte_and_others_written_anew(
     if turn := options.pop("orientation", None):
         exif[0x0112] = turn
     _picture().save(source, exif=exif, **options)
-    view = load_views([Source(source, "picture")], FIT).views[0]
+    view = load_views([InputFile(source, "picture")], FIT).views[0]
     (_, pixels) = next(full_pictures([view]))
     written = write_upright(tmp_path / "images", "view", pixels, source=source)
     assert (written.read_bytes() == source.read_bytes()) is copied
@@ -154,7 +154,7 @@ def test_the_focal_length_that_a_camera_wrote_is_a_fact_of_its_view(tmp_path):
     exif.get_ifd(0x8769)[0xA405] = 27  # millimetres, of film 36 wide
     _picture((64, 48)).save(tmp_path / "a.jpg", exif=exif)
     _picture((64, 48), seed=1).save(tmp_path / "b.jpg")
-    views = load_views(find_sources([str(tmp_path)])[0], FIT).views
+    views = load_views(find_inputs([str(tmp_path)])[0], FIT).views
     assert [view.exif_focal for view in views] == [48.0, None]
     student = build_student("tiny").eval()
     scene = reconstruct([tmp_path / "a.jpg", tmp_path / "b.jpg"], student, fit=FIT)

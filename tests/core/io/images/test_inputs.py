@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill3r_core.errors import ExtraMissingError, InputMissingError
-from distill3r_core.io import sources
-from distill3r_core.io.sources import (
-    Source,
+from distill3r_core.io.images import inputs
+from distill3r_core.io.images.inputs import (
+    InputFile,
     evenly,
-    find_sources,
+    find_inputs,
     natural_key,
     require_extras,
     scene_folders,
@@ -27,7 +27,7 @@ def _make(folder: Path, *names: str) -> None:
 
 
 def _names(inputs: list[str]) -> list[str]:
-    return [source.path.name for source in find_sources(inputs)[0]]
+    return [source.path.name for source in find_inputs(inputs)[0]]
 
 
 @pytest.mark.parametrize("how", ["folder", "files", "pattern"])
@@ -57,9 +57,9 @@ def test_a_file_that_is_named_is_taken_whatever_its_name(tmp_path):
 
 def test_videos_are_read_where_there_is_no_picture_and_named_where_there_is(tmp_path):
     _make(tmp_path, "only/clip.mp4", "both/clip.MOV", "both/a.jpg")
-    found, left_out = find_sources([str(tmp_path / "only")])
+    found, left_out = find_inputs([str(tmp_path / "only")])
     assert [source.kind for source in found] == ["video"] and not left_out
-    found, left_out = find_sources([str(tmp_path / "both")])
+    found, left_out = find_inputs([str(tmp_path / "both")])
     assert [source.kind for source in found] == ["picture"]
     assert [Path(failure.item).name for failure in left_out] == ["clip.MOV"]
 
@@ -68,13 +68,13 @@ def test_videos_are_read_where_there_is_no_picture_and_named_where_there_is(tmp_
 def test_an_input_that_names_nothing_is_missing(tmp_path, text):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputMissingError, match=str(text).replace("*", r"\*")):
-        find_sources([str(tmp_path / text)])
+        find_inputs([str(tmp_path / text)])
 
 
 def test_a_folder_of_folders_says_each(tmp_path):
     _make(tmp_path, "one/a.jpg", "two/b.jpg")
     with pytest.raises(InputMissingError) as raised:
-        find_sources([str(tmp_path)])
+        find_inputs([str(tmp_path)])
     assert "--each" in raised.value.hint
     assert [path.name for path in scene_folders([str(tmp_path)])[0]] == ["one", "two"]
 
@@ -108,16 +108,16 @@ def test_what_is_no_file_is_named_and_never_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nothing.jpg")
     (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
-    found, left_out = find_sources([str(tmp_path)])
+    found, left_out = find_inputs([str(tmp_path)])
     assert [source.path.name for source in found] == ["a.jpg"]
     named = sorted(Path(failure.item).name for failure in left_out)
     assert named == ["gone.jpg", "loop.jpg", "pipe.jpg"]
-    assert find_sources([str(tmp_path / "pipe.jpg")])[1][0].reason == "not a file"
+    assert find_inputs([str(tmp_path / "pipe.jpg")])[1][0].reason == "not a file"
 
 
 def test_the_depth_beside_a_picture_is_no_photograph_and_is_named(tmp_path):
     _make(tmp_path, "0.color.png", "0.depth.png", "1.color.jpg", "1.depth.png", "my.depth.png")
-    found, left_out = find_sources([str(tmp_path)])
+    found, left_out = find_inputs([str(tmp_path)])
     assert [source.path.name for source in found] == ["0.color.png", "1.color.jpg", "my.depth.png"]
     assert [Path(failure.item).name for failure in left_out] == ["0.depth.png", "1.depth.png"]
 
@@ -126,9 +126,9 @@ def test_the_depth_beside_a_picture_is_no_photograph_and_is_named(tmp_path):
     ("name", "kind", "extra"), [("a.mp4", "video", "video"), ("a.HEIC", "picture", "heic")]
 )
 def test_an_input_that_needs_an_extra_names_it_before_any_work(monkeypatch, name, kind, extra):
-    monkeypatch.setattr(sources.util, "find_spec", lambda package: None)
+    monkeypatch.setattr(inputs.util, "find_spec", lambda package: None)
     with pytest.raises(ExtraMissingError, match=name) as raised:
-        require_extras([Source(Path("ok.jpg"), "picture"), Source(Path(name), kind)])
+        require_extras([InputFile(Path("ok.jpg"), "picture"), InputFile(Path(name), kind)])
     assert f"distill3r[{extra}]" in raised.value.hint
 
 

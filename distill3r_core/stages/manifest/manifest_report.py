@@ -10,23 +10,23 @@ from typing import Any
 from distill3r_core import config, paths
 from distill3r_core.data.layouts.base import Refused, shown
 from distill3r_core.data.manifest import Split
+from distill3r_core.data.planning import DatasetPlan, key_of
 from distill3r_core.errors import NothingUsableError
-from distill3r_core.io.images import EXTENSIONS
+from distill3r_core.io.images.decode import EXTENSIONS
 from distill3r_core.report import Failure, Report, Table
-from distill3r_core.stages.manifest.index import Entry
-from distill3r_core.stages.manifest.plan import DatasetPlan, key_of
+from distill3r_core.stages.manifest.frame_index import FrameRecord
 
 _SHOWN_REASONS = 3  # in the message where nothing is usable
 _COLUMNS = ("data set", "layout", "scenes", "images", "samples", "validation", "rejected")
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
+class ProcessedDataset:
     """One data set, with what became of its frames."""
 
     root: str
     plan: DatasetPlan
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, FrameRecord]
 
     @property
     def refused(self) -> list[Refused]:
@@ -73,7 +73,7 @@ class Made:
 
 def report_of(
     settings: Any,
-    made: Sequence[Made],
+    made: Sequence[ProcessedDataset],
     *,
     files: Sequence[Path],
     finished: bool = False,
@@ -121,7 +121,7 @@ def report_of(
     )
 
 
-def nothing_usable(made: Sequence[Made], *, images_only: bool) -> NothingUsableError:
+def nothing_usable(made: Sequence[ProcessedDataset], *, images_only: bool) -> NothingUsableError:
     """The error where every input was rejected: the first reasons, and a way out."""
     refused = [item for part in made for item in part.refused]
     places = ", ".join(dict.fromkeys(part.root for part in made))

@@ -1,7 +1,7 @@
 """A student of a cache whose sizes go by shape sees pictures as that cache did."""
 
-from distill3r_core.io.buckets import nearest_bucket
-from distill3r_core.io.fit import Fit, fit_for
+from distill3r_core.io.images.fit import Fit, fit_for
+from distill3r_core.io.images.size_buckets import nearest_bucket
 
 
 def test_sizes_by_shape_are_those_of_the_bucket_and_survive_being_stored() -> None:

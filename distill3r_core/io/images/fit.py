@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from distill3r_core import config
 from distill3r_core.errors import ImageError
-from distill3r_core.io.buckets import PATCH, nearest_bucket
+from distill3r_core.io.images.size_buckets import PATCH, nearest_bucket
 from distill3r_core.types import Placement
 
 FitMode = Literal["squash", "crop", "release", "release-inference"]
@@ -145,7 +145,7 @@ def student_placement(source_hw: Size, fit: Fit, *, portrait: bool) -> Placement
     return Placement(box=_center_crop(seen.box, aspect), size=size)
 
 
-def prepare_picture(
+def prepare_image(
     pixels: UInt8[np.ndarray, "H W 3"], fit: Fit
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Placement]:
     """The picture at the teacher's input size, and where it lies in the source."""
@@ -163,24 +163,24 @@ def prepare_picture(
     return np.array(image), placement
 
 
-def fit_picture(pixels: UInt8[np.ndarray, "H W 3"], fit: Fit, *, portrait: bool) -> Fitted:
+def fit_image(pixels: UInt8[np.ndarray, "H W 3"], fit: Fit, *, portrait: bool) -> Fitted:
     """The picture as the student gets it, `fit.resized` included."""
     height, width, _ = pixels.shape
     placement = student_placement((height, width), fit, portrait=portrait)
     if fit.mode in ("release", "release-inference"):
-        image = np.rint(release_picture(pixels, fit)).astype(np.uint8)
+        image = np.rint(release_image(pixels, fit)).astype(np.uint8)
     else:
         image = _resize(pixels, placement.size, box=placement.box)
     if fit.resized is not None:
         size = oriented(fit.resized, portrait=placement.size != fit.size)
-        image = resize_picture(image, size)
+        image = resize_image(image, size)
         placement = dataclasses.replace(placement, size=size)
     return Fitted(image, placement)
 
 
-def release_picture(pixels: UInt8[np.ndarray, "H W 3"], fit: Fit) -> Float[np.ndarray, "h w 3"]:
+def release_image(pixels: UInt8[np.ndarray, "H W 3"], fit: Fit) -> Float[np.ndarray, "h w 3"]:
     """The student's picture of the two release modes before it is rounded, in 0..255, float32."""
-    prepared, _ = prepare_picture(pixels, fit)
+    prepared, _ = prepare_image(pixels, fit)
     training = fit.mode == "release"
     if training and prepared.shape[0] > prepared.shape[1]:
         prepared = prepared.transpose(1, 0, 2)
@@ -191,7 +191,7 @@ def release_picture(pixels: UInt8[np.ndarray, "H W 3"], fit: Fit) -> Float[np.nd
     return resized[0].movedim(0, -1).numpy()
 
 
-def resize_picture(pixels: UInt8[np.ndarray, "H W 3"], size: Size) -> UInt8[np.ndarray, "h w 3"]:
+def resize_image(pixels: UInt8[np.ndarray, "H W 3"], size: Size) -> UInt8[np.ndarray, "h w 3"]:
     """The plain resize: Lanczos where pixels get fewer, bicubic where they get more."""
     height, width, _ = pixels.shape
     return _resize(pixels, size, box=(0.0, 0.0, float(width), float(height)))

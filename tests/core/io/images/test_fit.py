@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill3r_core.errors import ConfigError, ImageError
-from distill3r_core.io.fit import (
+from distill3r_core.io.images.fit import (
     Fit,
-    fit_picture,
+    fit_image,
     is_portrait,
-    prepare_picture,
-    resize_picture,
+    prepare_image,
+    resize_image,
     student_placement,
     teacher_placement,
 )
@@ -33,7 +33,7 @@ def ramp(height: int, width: int) -> np.ndarray:
 def test_pixels_lie_where_the_placement_says(source, mode, portrait, long_edge) -> None:
     fit = Fit(size=(56, 84), mode=mode, long_edge=long_edge, multiple=8)
     try:
-        fitted = fit_picture(ramp(*source), fit, portrait=portrait)
+        fitted = fit_image(ramp(*source), fit, portrait=portrait)
     except ImageError:
         assert min(source) / max(source) * 96 < 8.5 or min(source) < 16
         return
@@ -56,7 +56,7 @@ def test_pixels_lie_where_the_placement_says(source, mode, portrait, long_edge) 
 def test_the_teacher_gets_whole_patches(source, multiple, long_edge) -> None:
     fit = Fit(size=(56, 84), long_edge=long_edge, multiple=multiple)
     try:
-        image, place = prepare_picture(ramp(*source), fit)
+        image, place = prepare_image(ramp(*source), fit)
     except ImageError:
         return
     assert image.shape[:2] == place.size
@@ -99,11 +99,11 @@ def test_crop_keeps_the_aspect() -> None:
 
 def test_release_transposes_portrait_pictures_and_its_inference_squashes_them() -> None:
     portrait = ramp(640, 480)
-    training = fit_picture(portrait, Fit(size=(56, 84), mode="release", **FAST3R), portrait=True)
+    training = fit_image(portrait, Fit(size=(56, 84), mode="release", **FAST3R), portrait=True)
     assert training.placement.transposed
     assert training.image.shape == (56, 84, 3)
     assert training.image[-1, 0, 0] > 240  # the last column became the last row
-    script = fit_picture(
+    script = fit_image(
         portrait,
         Fit(size=(56, 84), mode="release-inference", long_edge=518, multiple=16),
         portrait=True,
@@ -113,11 +113,11 @@ def test_release_transposes_portrait_pictures_and_its_inference_squashes_them() 
 
 
 def test_the_plain_resize_ends_the_chain() -> None:
-    cached = fit_picture(ramp(480, 640), Fit(size=(84, 112)), portrait=False)
-    small = fit_picture(ramp(480, 640), Fit(size=(84, 112), resized=(42, 70)), portrait=False)
-    np.testing.assert_array_equal(small.image, resize_picture(cached.image, (42, 70)))
+    cached = fit_image(ramp(480, 640), Fit(size=(84, 112)), portrait=False)
+    small = fit_image(ramp(480, 640), Fit(size=(84, 112), resized=(42, 70)), portrait=False)
+    np.testing.assert_array_equal(small.image, resize_image(cached.image, (42, 70)))
     assert small.placement.box == cached.placement.box
-    upright = fit_picture(ramp(640, 480), Fit(size=(84, 112), resized=(42, 70)), portrait=True)
+    upright = fit_image(ramp(640, 480), Fit(size=(84, 112), resized=(42, 70)), portrait=True)
     assert upright.placement.size == (70, 42)
 
 

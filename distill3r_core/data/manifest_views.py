@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from distill3r_core.data.manifest import Row
+from distill3r_core.data.manifest import ManifestRow
 from distill3r_core.errors import ImageError
-from distill3r_core.io.depth import read_depth
-from distill3r_core.io.images import read_picture
+from distill3r_core.io.images.decode import read_image
+from distill3r_core.io.images.depth import read_depth
 from distill3r_core.types import Unit, View
 
 INDEX = ".frames.jsonl"  # beside the manifest: what was made of which file
@@ -33,7 +33,7 @@ class Stamp:
         return cls(status.st_size, status.st_mtime_ns)
 
 
-def picture_hash(pixels: UInt8[np.ndarray, "H W 3"]) -> str:
+def image_hash(pixels: UInt8[np.ndarray, "H W 3"]) -> str:
     """BLAKE2b-128 of upright pixels and their size."""
     return _digest(_shape_bytes(pixels), np.ascontiguousarray(pixels).tobytes())
 
@@ -49,7 +49,7 @@ def content_hash(
     """BLAKE2b-128 of all that a teacher reads of a frame.
 
     Args:
-        picture: `picture_hash` of the pixels.
+        picture: `image_hash` of the pixels.
         depth: Registered, as `read_depth` gives it.
         intrinsics: Calibrated ones only.
         world_from_cam: Camera pose.
@@ -64,7 +64,7 @@ def content_hash(
     return _digest(*parts)
 
 
-def read_view(row: Row, root: Path, *, sample: str = "", index: int = 0) -> View:
+def read_view(row: ManifestRow, root: Path, *, sample: str = "", index: int = 0) -> View:
     """The view of one row.
 
     Args:
@@ -84,7 +84,7 @@ def read_view(row: Row, root: Path, *, sample: str = "", index: int = 0) -> View
 
 
 def content_of(
-    rows: Sequence[Row],
+    rows: Sequence[ManifestRow],
     root: Path,
     *,
     stamps: Mapping[str, Stamp] | None = None,
@@ -145,8 +145,8 @@ def file_of(root: Path, text: str) -> Path:
     return next((found for found in above if found.exists()), path)
 
 
-def _read(row: Row, root: Path, *, sample: str = "", index: int = 0) -> View:
-    image = read_picture(file_of(root, row.image_path)).pixels
+def _read(row: ManifestRow, root: Path, *, sample: str = "", index: int = 0) -> View:
+    image = read_image(file_of(root, row.image_path)).pixels
     if image.shape[:2] != (row.H, row.W):
         height, width, _ = image.shape
         raise ImageError(f"is {width}x{height} pixels, the manifest says {row.W}x{row.H}")
@@ -166,9 +166,9 @@ def _read(row: Row, root: Path, *, sample: str = "", index: int = 0) -> View:
     )
 
 
-def _content(row: Row, view: View) -> str:
+def _content(row: ManifestRow, view: View) -> str:
     return content_hash(
-        picture_hash(view.image),
+        image_hash(view.image),
         depth=view.depth,
         intrinsics=view.intrinsics,
         world_from_cam=view.world_from_cam,
@@ -176,7 +176,7 @@ def _content(row: Row, view: View) -> str:
     )
 
 
-def _stands(row: Row, root: Path, stamps: Mapping[str, Stamp]) -> bool:
+def _stands(row: ManifestRow, root: Path, stamps: Mapping[str, Stamp]) -> bool:
     names = [name for name in (row.image_path, row.depth_path) if name]
     try:
         return all(stamps.get(name) == Stamp.of(file_of(root, name)) for name in names)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from distill3r_core.errors import ImageError
-from distill3r_core.io.depth import (
+from distill3r_core.io.images.depth import (
     as_stored,
     depth_format,
     read_depth,

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from distill3r_core import config
+from distill3r_core.data.frame_processing import RECORD, Processing
 from distill3r_core.data.layouts import Scan
 from distill3r_core.data.layouts.base import Refused, shown
-from distill3r_core.data.manifest import Row, read_rows
-from distill3r_core.data.process import RECORD, Processing
+from distill3r_core.data.manifest import ManifestRow, read_rows
 from distill3r_core.errors import ConflictError
 from distill3r_core.files import write_text
 
@@ -20,7 +20,7 @@ MANIFEST, REJECTED = "manifest.csv", "rejected.csv"
 
 
 @dataclass(frozen=True)
-class Before:
+class EarlierManifest:
     """What earlier runs left in a folder.
 
     Args:
@@ -34,12 +34,12 @@ class Before:
 
     settings: Mapping[str, Any]
     roots: Mapping[str, Sequence[str]]
-    rows: tuple[Row, ...] = ()
+    rows: tuple[ManifestRow, ...] = ()
     rejected: tuple[tuple[str, str], ...] = ()
     text: str = ""
     forgotten: tuple[str, ...] = ()
 
-    def without(self, roots: Collection[str]) -> "Before":
+    def without(self, roots: Collection[str]) -> "EarlierManifest":
         """What is left when the data sets of some roots are made anew."""
         names = {name for root in roots for name in self.roots.get(root, ())}
         return replace(
@@ -52,7 +52,7 @@ class Before:
         )
 
 
-def read_before(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> Before:
+def read_before(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> EarlierManifest:
     """What earlier runs left in a folder, if this one may add to it.
 
     Args:
@@ -64,7 +64,7 @@ def read_before(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -
         ConflictError: A manifest is there that was made with other settings or by something else.
     """
     path = folder / MANIFEST
-    fresh = Before(settings, {})
+    fresh = EarlierManifest(settings, {})
     if not path.is_file():
         return fresh
     try:
@@ -85,11 +85,16 @@ def read_before(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -
             f"{path} was made with other settings:\n" + "\n".join(f"  {line}" for line in lines),
             hint="choose another folder with -o, or replace it with --overwrite",
         )
-    return Before(settings, roots, read_rows(path), _read_rejected(folder), path.read_text("utf-8"))
+    return EarlierManifest(
+        settings, roots, read_rows(path), _read_rejected(folder), path.read_text("utf-8")
+    )
 
 
 def write_record(
-    folder: Path, before: Before, roots: Mapping[str, Sequence[str]], processing: Processing
+    folder: Path,
+    before: EarlierManifest,
+    roots: Mapping[str, Sequence[str]],
+    processing: Processing,
 ) -> None:
     """Write settings, roots and how frames were processed."""
     record = {
@@ -100,7 +105,7 @@ def write_record(
     write_text(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_rejected(folder: Path, before: Before, refused: Sequence[Refused]) -> None:
+def write_rejected(folder: Path, before: EarlierManifest, refused: Sequence[Refused]) -> None:
     """Write what was left out, with the lines of other roots."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
@@ -110,7 +115,9 @@ def write_rejected(folder: Path, before: Before, refused: Sequence[Refused]) -> 
     write_text(folder / REJECTED, text.getvalue())
 
 
-def with_own_names(scans: Sequence[tuple[str, Scan]], before: Before) -> list[tuple[str, Scan]]:
+def with_own_names(
+    scans: Sequence[tuple[str, Scan]], before: EarlierManifest
+) -> list[tuple[str, Scan]]:
     """The data sets, each under a name that no other one has.
 
     A root keeps the names it had; a new one gets `-2`, `-3` ... where its name is taken.

@@ -8,10 +8,10 @@ import pytest
 from trees import color_of, photos, rgbd_scene
 
 from distill3r_core.data.manifest import Manifest, read_manifest
-from distill3r_core.data.views import content_of, read_stamps, read_view
+from distill3r_core.data.manifest_views import content_of, read_stamps, read_view
 from distill3r_core.errors import ImageError
-from distill3r_core.io.depth import write_depth
-from distill3r_core.io.images import write_picture
+from distill3r_core.io.images.decode import write_image
+from distill3r_core.io.images.depth import write_depth
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
 
 
@@ -48,7 +48,7 @@ def test_a_changed_frame_is_not_read(rooms, what) -> None:
     row = rooms.rows[1]
     path = rooms.root / row.image_path
     if what == "picture":
-        write_picture(path, np.full((24, 32, 3), 5, np.uint8))
+        write_image(path, np.full((24, 32, 3), 5, np.uint8))
     elif what == "depth":
         depth = np.full((24, 32), 3.0, np.float32)
         write_depth(rooms.root / row.depth_path, depth, unit="m")
@@ -56,7 +56,7 @@ def test_a_changed_frame_is_not_read(rooms, what) -> None:
         assert row.pose is not None
         row = replace(row, pose=(*row.pose[:3], 9.0, *row.pose[4:]))
     elif what == "size":
-        write_picture(path, np.zeros((24, 40, 3), np.uint8))
+        write_image(path, np.zeros((24, 40, 3), np.uint8))
     elif what == "gone":
         path.unlink()
     else:
@@ -70,7 +70,7 @@ def test_contents_are_trusted_while_size_and_time_stand(rooms) -> None:
     before, status = content_of(rooms.rows, rooms.root), path.stat()
     assert content_of(rooms.rows, rooms.root, compute=True) == before
     damaged = bytearray(path.read_bytes())
-    write_picture(path, np.full((24, 32, 3), 5, np.uint8))
+    write_image(path, np.full((24, 32, 3), 5, np.uint8))
     path.write_bytes(path.read_bytes().ljust(len(damaged), b"\0"))
     assert path.stat().st_size == status.st_size
     assert content_of(rooms.rows, rooms.root) != before  # its time is another

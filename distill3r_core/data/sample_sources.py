@@ -16,14 +16,14 @@ from distill3r_core.cache.maps_layout import DEPTH_PLANES, Kind, delivered_plane
 from distill3r_core.cache.store import TeacherCache, ViewBuffers
 from distill3r_core.geometry.cameras import place_intrinsics
 from distill3r_core.geometry.resample import nearest_pixels
-from distill3r_core.io.fit import oriented, resize_picture
+from distill3r_core.io.images.fit import oriented, resize_image
 from distill3r_core.types import Placement, TeacherTargets
 
 Size = tuple[int, int]
 
 
 @runtime_checkable
-class Source(Protocol):
+class SampleSource(Protocol):
     """A `TeacherCache`, or what reads from one; safe to read from many threads."""
 
     @property
@@ -40,7 +40,7 @@ class Source(Protocol):
         ...
 
 
-class Resized:
+class ResizedCache:
     """A cache at the student's size: targets nearest, pictures by the chain's plain resize.
 
     Where K is known, the depth is put on the rays of the new pixels, as when the cache was made:
@@ -85,7 +85,7 @@ class Resized:
         return rooms[key]
 
 
-class Held:
+class HeldSamples:
     """Samples that were read, and resized, once and stay in memory, bit for bit.
 
     Args:
@@ -93,7 +93,7 @@ class Held:
         available: Which, and how many views each has.
     """
 
-    def __init__(self, source: Source, available: Mapping[str, int]) -> None:
+    def __init__(self, source: SampleSource, available: Mapping[str, int]) -> None:
         self._planes = source.planes
         self._samples: dict[str, ViewBuffers] = {}
         for name, views in available.items():
@@ -131,7 +131,7 @@ def read_at(
         views: Which ones, in the order in which they are wanted; None: all.
         size: Rows and columns for landscape; None: as it is stored.
     """
-    source: Source = cache if size is None else Resized(cache, size)
+    source: SampleSource = cache if size is None else ResizedCache(cache, size)
     entry = cache.entry(name)
     chosen = range(entry.views) if views is None else views
     planes = delivered_planes(entry.kind)
@@ -149,7 +149,7 @@ def _resize(whole: ViewBuffers, smaller: ViewBuffers, row: int, *, on_rays: bool
     planes[:] = whole.planes[0][:, rows, columns]
     smaller.mask[row] = whole.mask[0][rows, columns]
     picture = np.ascontiguousarray(whole.images[0].transpose(1, 2, 0))
-    smaller.images[row] = resize_picture(picture, size).transpose(2, 0, 1)
+    smaller.images[row] = resize_image(picture, size).transpose(2, 0, 1)
     smaller.global_from_local[row] = whole.global_from_local[0]
     smaller.own_global[row] = whole.own_global[0]
     smaller.intrinsics[row] = whole.intrinsics[0]

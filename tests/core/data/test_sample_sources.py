@@ -7,7 +7,7 @@ import torch
 
 from distill3r_core.cache.header import CacheHeader, PlannedSample
 from distill3r_core.cache.store import CacheWriter, TeacherCache, ViewBuffers
-from distill3r_core.data.sources import Held, Resized, read_at
+from distill3r_core.data.sample_sources import HeldSamples, ResizedCache, read_at
 from distill3r_core.geometry.cameras import project, unproject
 from distill3r_core.types import TeacherTargets
 
@@ -57,7 +57,7 @@ def write(folder: Path, kinds: list[bool]) -> TeacherCache:
     return TeacherCache(folder)
 
 
-def read(source: Resized | Held, name: str) -> ViewBuffers:
+def read(source: ResizedCache | HeldSamples, name: str) -> ViewBuffers:
     buffers = ViewBuffers.allocate(1, source.planes, source.size_of(name))
     source.read_into(name, [0], buffers)
     return buffers
@@ -69,7 +69,7 @@ def test_where_k_is_known_points_lie_on_the_rays_of_the_new_pixels(
 ) -> None:
     cache = write(tmp_path, [True, False] if mixed else [True])
     assert cache.planes == (5 if mixed else 3)
-    buffers = read(Resized(cache, HALF), "s/0/000")
+    buffers = read(ResizedCache(cache, HALF), "s/0/000")
     targets = buffers.finished()
     seen = project(targets.points_local[0, 2:], torch.from_numpy(buffers.intrinsics)[0])
     rows, columns = torch.meshgrid(torch.arange(2, 8), torch.arange(10), indexing="ij")
@@ -88,8 +88,8 @@ def test_where_k_is_not_known_every_point_is_a_stored_one(tmp_path: Path) -> Non
 
 
 def test_held_samples_are_those_of_their_source(tmp_path: Path) -> None:
-    resized = Resized(write(tmp_path, [True, False]), HALF)
-    held = Held(resized, {"s/0/000": 1, "s/1/000": 1})
+    resized = ResizedCache(write(tmp_path, [True, False]), HALF)
+    held = HeldSamples(resized, {"s/0/000": 1, "s/1/000": 1})
     for name in ("s/0/000", "s/1/000"):
         for field, values in vars(read(resized, name)).items():
             assert (getattr(read(held, name), field) == values).all(), field

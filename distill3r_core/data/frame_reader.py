@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from distill3r_core.data.depth_registration import register_depth
 from distill3r_core.data.layouts.base import Frame, Rig
-from distill3r_core.data.matrices import read_matrix
-from distill3r_core.data.register import register_depth
+from distill3r_core.data.matrix_files import read_matrix
 from distill3r_core.errors import ImageError
-from distill3r_core.io.depth import MILLIMETRES, read_png16
-from distill3r_core.io.images import read_picture
+from distill3r_core.io.images.decode import read_image
+from distill3r_core.io.images.depth import MILLIMETRES, read_png16
 from distill3r_core.types import Unit
 
 # How far from a rotation a stored one may be: sensors' files are off by 1e-3.
@@ -19,7 +19,7 @@ ROTATION_TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFrame:
     """One frame before it is brought to its processed size.
 
     Args:
@@ -41,7 +41,7 @@ class Source:
     notes: tuple[str, ...] = ()
 
 
-def read_source(frame: Frame, *, images_only: bool = False) -> Source:
+def read_source_frame(frame: Frame, *, images_only: bool = False) -> SourceFrame:
     """Read all files of a frame.
 
     Args:
@@ -52,11 +52,11 @@ def read_source(frame: Frame, *, images_only: bool = False) -> Source:
         ImageError: Something that is needed is missing or unusable. The message is the reason
             alone.
     """
-    picture = read_picture(frame.color)
+    picture = read_image(frame.color)
     size = (picture.pixels.shape[0], picture.pixels.shape[1])
     rig = None if frame.rig is None else _scaled(frame.rig, size)
     if frame.depth is None or frame.pose is None or images_only:
-        return Source(
+        return SourceFrame(
             picture.pixels,
             picture.exif_focal_35mm,
             intrinsics=None if rig is None else rig.color,
@@ -77,7 +77,7 @@ def read_source(frame: Frame, *, images_only: bool = False) -> Source:
         pose = pose @ np.linalg.inv(rig.color_from_depth)
         if not depth.any():
             raise ImageError("depth has no valid pixel in the color picture")
-    return Source(
+    return SourceFrame(
         picture.pixels,
         picture.exif_focal_35mm,
         intrinsics=rig.color,

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from distill3r_core import config
+from distill3r_core.data.frame_processing import Processed, Processing, process
+from distill3r_core.data.frame_reader import read_source_frame
 from distill3r_core.data.layouts.base import Frame, Rig
-from distill3r_core.data.process import Processed, Processing, process
-from distill3r_core.data.source import read_source
 from distill3r_core.errors import ImageError
-from distill3r_core.io.depth import depth_format, write_depth
-from distill3r_core.io.images import write_picture
-from distill3r_core.stages.manifest.index import Entry, Index, sources_of, stamp_of
+from distill3r_core.io.images.decode import write_image
+from distill3r_core.io.images.depth import depth_format, write_depth
+from distill3r_core.stages.manifest.frame_index import FrameIndex, FrameRecord, sources_of, stamp_of
 from distill3r_core.threads import Pool, ahead, result_of
 
 # Raised when what is written for the same settings changes, so that old entries are not reused.
@@ -26,7 +26,7 @@ _AHEAD = 4  # frames in flight per worker
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class FrameJob:
     """A frame, and whether it is wanted or only looked at.
 
     Args:
@@ -40,7 +40,7 @@ class Job:
     write: bool
 
 
-class Workshop:
+class FrameProcessor:
     """Turns frames into files, with a memory of what has been done.
 
     Args:
@@ -54,7 +54,7 @@ class Workshop:
     def __init__(
         self,
         folder: Path,
-        index: Index,
+        index: FrameIndex,
         settings: Processing,
         *,
         images_only: bool,
@@ -64,9 +64,9 @@ class Workshop:
         self.images_only, self.on_frame = images_only, on_frame
         self.processed = 0
 
-    def run(self, jobs: Iterable[Job]) -> dict[str, Entry]:
+    def run(self, jobs: Iterable[FrameJob]) -> dict[str, FrameRecord]:
         """Entries of all jobs by key; frames that stand as they are are not read again."""
-        done: dict[str, Entry] = {}
+        done: dict[str, FrameRecord] = {}
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         # Threads: decoding, encoding and NumPy let go of the interpreter.
         with Pool(workers) as pool:
@@ -82,7 +82,9 @@ class Workshop:
                 self.on_frame()
         return done
 
-    def _unknown(self, jobs: Iterable[Job], done: dict[str, Entry]) -> Iterator[Job]:
+    def _unknown(
+        self, jobs: Iterable[FrameJob], done: dict[str, FrameRecord]
+    ) -> Iterator[FrameJob]:
         """The jobs that are to be done; the others are put to what is done."""
         for job in jobs:
             known = self._known(job)
@@ -92,32 +94,32 @@ class Workshop:
             done[job.key] = known
             self.on_frame()
 
-    def _known(self, job: Job) -> Entry | None:
+    def _known(self, job: FrameJob) -> FrameRecord | None:
         entry = self.index.entries.get(job.key)
         if entry is None or (job.write and entry.row is None and entry.refused is None):
             return None
         stands = entry.stands(self.folder, self._made(job.frame), sources_of(job.frame))
         return entry if stands else None
 
-    def _make(self, job: Job) -> Entry:
+    def _make(self, job: FrameJob) -> FrameRecord:
         # Before reading: a file that changes meanwhile is then seen to have changed.
         sources, made = sources_of(job.frame), self._made(job.frame)
         try:
-            source = read_source(job.frame, images_only=self.images_only)
+            source = read_source_frame(job.frame, images_only=self.images_only)
             result = process(source, self.settings)
         except ImageError as error:
-            return Entry(job.key, made, sources, refused=str(error))
+            return FrameRecord(job.key, made, sources, refused=str(error))
         if not job.write:
-            return Entry(job.key, made, sources, notes=source.notes)
+            return FrameRecord(job.key, made, sources, notes=source.notes)
         row = self._write(job.key, result)
         names = [name for name in (row["image_path"], row["depth_path"]) if name]
         written = {name: stamp for name in names if (stamp := stamp_of(self.folder / name))}
-        return Entry(job.key, made, sources, row=row, written=written, notes=source.notes)
+        return FrameRecord(job.key, made, sources, row=row, written=written, notes=source.notes)
 
     def _write(self, key: str, result: Processed) -> Mapping[str, Any]:
         place = file_place(key)
         image_path, depth_path, stored = f"images/{place}.png", "", None
-        write_picture(self.folder / image_path, result.image)
+        write_image(self.folder / image_path, result.image)
         if result.depth is not None:
             stored = depth_format(result.depth, result.unit)
             depth_path = f"depth/{place}.{'png' if stored == 'png16mm' else 'npy'}"

@@ -1,4 +1,4 @@
-"""Source frames reach their processed form with picture, depth, K and pose in step."""
+"""SourceFrame frames reach their processed form with picture, depth, K and pose in step."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,13 +8,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from distill3r_core.data.depth_registration import register_depth
+from distill3r_core.data.frame_processing import (
+    Processing,
+    process,
+    processed_size,
+    recorded_processing,
+)
+from distill3r_core.data.frame_reader import SourceFrame, read_pose, read_source_frame
 from distill3r_core.data.layouts import scan
-from distill3r_core.data.process import Processing, process, processed_size, recorded_processing
-from distill3r_core.data.register import register_depth
-from distill3r_core.data.source import Source, read_pose, read_source
 from distill3r_core.errors import ImageError
-from distill3r_core.io.depth import read_png16
-from distill3r_core.io.images import read_picture
+from distill3r_core.io.images.decode import read_image
+from distill3r_core.io.images.depth import read_png16
 
 
 def kitchen_frames(data_dir: Path) -> dict[int | None, object]:
@@ -28,7 +33,7 @@ def test_registered_depth_is_that_of_the_published_recipe(data_dir) -> None:
     assert recorded
     for path in recorded:
         frame = frames[int(path.name.split(".")[0].split("-")[1])]
-        depth = process(read_source(frame), Processing()).depth
+        depth = process(read_source_frame(frame), Processing()).depth
         assert depth is not None
         theirs = read_png16(path).astype(np.int64)
         theirs[theirs > 10_000] = 0  # the recipe lets 65535 through, its readers drop it
@@ -40,7 +45,7 @@ def test_the_invalid_code_65535_is_no_distance(data_dir, tmp_path) -> None:
     (found,) = scan(data_dir / "7scenes_extra" / "with_65535")
     raw = read_png16(data_dir / "7scenes_extra" / "with_65535" / "frame-000033.depth.png")
     assert (raw == 65535).any()
-    depth = read_source(found.scenes[0].frames[0]).depth
+    depth = read_source_frame(found.scenes[0].frames[0]).depth
     assert depth is not None
     assert depth.max() <= 10
 
@@ -48,7 +53,7 @@ def test_the_invalid_code_65535_is_no_distance(data_dir, tmp_path) -> None:
 def test_the_pose_moves_with_the_depth(data_dir) -> None:
     """Points of the depth camera are where they were, seen from the color camera."""
     frame = kitchen_frames(data_dir)[100]
-    source = read_source(frame)
+    source = read_source_frame(frame)
     rig = frame.rig
     recorded = read_pose(frame.pose)
     assert source.world_from_cam is not None
@@ -58,7 +63,7 @@ def test_the_pose_moves_with_the_depth(data_dir) -> None:
 def test_neighbouring_frames_see_the_same_surface(data_dir) -> None:
     """Depth of one frame, moved into the next, agrees with that one's own."""
     frames = kitchen_frames(data_dir)
-    near, far = (process(read_source(frames[n]), Processing()) for n in (0, 20))
+    near, far = (process(read_source_frame(frames[n]), Processing()) for n in (0, 20))
     for part in (near, far):
         assert part.depth is not None
     rows, columns = np.nonzero(near.depth > 0)
@@ -98,7 +103,7 @@ def test_intrinsics_follow_the_picture(height, width, limit) -> None:
         return
     intrinsics = np.array([[200.0, 0, width / 3], [0, 210.0, height / 2.5], [0, 0, 1]])
     depth = np.full((height, width), 2.0, np.float32)
-    source = Source(
+    source = SourceFrame(
         np.zeros((height, width, 3), np.uint8),
         intrinsics=intrinsics,
         depth=depth,
@@ -118,7 +123,7 @@ def test_intrinsics_follow_the_picture(height, width, limit) -> None:
 
 def test_depth_is_never_mixed_across_edges() -> None:
     depth = np.where(np.arange(100)[None] < 50, 1.0, 3.0).repeat(80, axis=0).astype(np.float32)
-    source = Source(
+    source = SourceFrame(
         np.zeros((80, 100, 3), np.uint8),
         intrinsics=np.eye(3),
         depth=depth,
@@ -132,8 +137,8 @@ def test_depth_is_never_mixed_across_edges() -> None:
 
 def test_focal_length_from_exif_is_in_pixels_of_the_processed_picture(data_dir) -> None:
     for folder, millimetres, size in (("castle", 35, 1024), ("tree", 28, 1024)):
-        picture = read_picture(sorted((data_dir / folder).iterdir())[0])
-        source = Source(picture.pixels, picture.exif_focal_35mm)
+        picture = read_image(sorted((data_dir / folder).iterdir())[0])
+        source = SourceFrame(picture.pixels, picture.exif_focal_35mm)
         whole = process(source, Processing(resize_max=2000))
         assert whole.intrinsics_source == "exif"
         assert whole.intrinsics[0, 0] == pytest.approx(size * millimetres / 36)
@@ -142,18 +147,18 @@ def test_focal_length_from_exif_is_in_pixels_of_the_processed_picture(data_dir) 
 
 
 def test_without_any_knowledge_k_is_the_placeholder() -> None:
-    result = process(Source(np.zeros((30, 40, 3), np.uint8)), Processing())
+    result = process(SourceFrame(np.zeros((30, 40, 3), np.uint8)), Processing())
     assert result.intrinsics_source == "none"
     assert result.intrinsics.tolist() == [[40, 0, 20], [0, 40, 15], [0, 0, 1]]
 
 
 def test_a_picture_that_shrinks_below_a_patch_is_refused() -> None:
     with pytest.raises(ImageError, match="too small: 960x10"):
-        process(Source(np.zeros((20, 1920, 3), np.uint8)), Processing())
+        process(SourceFrame(np.zeros((20, 1920, 3), np.uint8)), Processing())
 
 
 def test_hashes_tell_what_changed() -> None:
-    source = Source(
+    source = SourceFrame(
         np.zeros((20, 30, 3), np.uint8),
         intrinsics=np.eye(3),
         depth=np.ones((20, 30), np.float32),
@@ -178,7 +183,7 @@ def test_hashes_tell_what_changed() -> None:
     assert changed.picture != base.picture
     assert changed.content != base.content
     assert len(base.picture) == len(base.content) == 32  # 128 bits
-    turned = process(Source(np.zeros((30, 20, 3), np.uint8)), Processing())
+    turned = process(SourceFrame(np.zeros((30, 20, 3), np.uint8)), Processing())
     assert turned.picture != base.picture  # as many bytes, another shape
 
 

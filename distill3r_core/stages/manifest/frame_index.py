@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from distill3r_core.data.layouts.base import Frame
-from distill3r_core.data.views import INDEX, Stamp
+from distill3r_core.data.manifest_views import INDEX, Stamp
 from distill3r_core.disk import disk_errors
 from distill3r_core.errors import ConflictError, RequestError
 from distill3r_core.files import write_text
@@ -18,7 +18,7 @@ _LOCK = ".lock"
 
 
 @dataclass(frozen=True)
-class Entry:
+class FrameRecord:
     """What became of one frame.
 
     Args:
@@ -46,7 +46,7 @@ class Entry:
         return all(stamp_of(folder / name) == stamp for name, stamp in self.written.items())
 
 
-class Index:
+class FrameIndex:
     """Entries by key, kept in a file that grows while a run works: a kill loses one line at most.
 
     Args:
@@ -55,7 +55,7 @@ class Index:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / INDEX
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, FrameRecord] = {}
         self._file: IO[str] | None = None
         self._grew = False
         if self.path.is_file():
@@ -64,7 +64,7 @@ class Index:
                 if (entry := _parse(line)) is not None:
                     self.entries[entry.key] = entry
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: FrameRecord) -> None:
         """Remember an entry now."""
         self.entries[entry.key], self._grew = entry, True
         with disk_errors(self.path):
@@ -128,16 +128,16 @@ def stamp_of(path: Path) -> tuple[int, int] | None:
     return stamp.size, stamp.modified_ns
 
 
-def _line(entry: Entry) -> str:
+def _line(entry: FrameRecord) -> str:
     # Nothing that stayed empty: there is a line for every frame of every data set.
     values = {name: value for name, value in vars(entry).items() if value}
     return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
 
 
-def _parse(line: str) -> Entry | None:
+def _parse(line: str) -> FrameRecord | None:
     try:
         values = json.loads(line)
-        return Entry(
+        return FrameRecord(
             key=values["key"],
             made=values["made"],
             sources=tuple(None if stamp is None else tuple(stamp) for stamp in values["sources"]),

@@ -9,10 +9,10 @@ from pathlib import Path
 from distill3r_core.data.layouts.base import Frame, Refused, Scan, Scene, frame_key
 from distill3r_core.errors import ImageError
 from distill3r_core.files import write_text
-from distill3r_core.io.images import write_picture
-from distill3r_core.io.video import read_frames
+from distill3r_core.io.images.decode import write_image
+from distill3r_core.io.images.video import read_frames
 from distill3r_core.report import Progress
-from distill3r_core.stages.manifest.index import stamp_of
+from distill3r_core.stages.manifest.frame_index import stamp_of
 
 FOLDER = "video"  # beside `images/`
 _DONE = ".done.json"  # of which video, and how, the pictures beside it were made
@@ -53,7 +53,7 @@ def _frames(path: Path, place: Path, fps: float) -> tuple[Frame, ...]:
         names = []
         for number, pixels in read_frames(path, fps=fps):
             names.append(f"{number:06d}")
-            write_picture(place / f"{names[-1]}.png", pixels)
+            write_image(place / f"{names[-1]}.png", pixels)
         write_text(place / _DONE, json.dumps({**made, "frames": names}))
     pictures = sorted(names, key=frame_key)
     return tuple(

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from distill3r_core.errors import ExtraMissingError, ImageError, InputMissingError
-from distill3r_core.io.images import EXTENSIONS
-from distill3r_core.io.video import read_frames
+from distill3r_core.io.images.decode import EXTENSIONS
+from distill3r_core.io.images.video import read_frames
 from distill3r_core.report import Failure
 
 VIDEO_EXTENSIONS = frozenset({".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm"})
@@ -20,7 +20,7 @@ _DIGITS = re.compile(r"(\d+)")
 
 
 @dataclass(frozen=True)
-class Source:
+class InputFile:
     """A file that gives one view, or the views of a video."""
 
     path: Path
@@ -36,7 +36,7 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
     ]
 
 
-def find_sources(inputs: Sequence[str]) -> tuple[list[Source], list[Failure]]:
+def find_inputs(inputs: Sequence[str]) -> tuple[list[InputFile], list[Failure]]:
     """The pictures and videos that folders, files and patterns name, in natural order of the path.
 
     A folder gives its pictures by their extension, hidden files and folders below it left out; it
@@ -51,7 +51,7 @@ def find_sources(inputs: Sequence[str]) -> tuple[list[Source], list[Failure]]:
     Raises:
         InputMissingError: An input is not there, or names nothing that is a picture or a video.
     """
-    found: dict[Path, Source] = {}
+    found: dict[Path, InputFile] = {}
     left_out: list[Failure] = []
     for text in inputs:
         named, ignored = _expand(text)
@@ -91,7 +91,7 @@ def scene_folders(inputs: Sequence[str]) -> tuple[list[Path], list[Path]]:
     return sorted(once.values(), key=lambda path: natural_key(str(path))), empty
 
 
-def require_extras(sources: Sequence[Source]) -> None:
+def require_extras(sources: Sequence[InputFile]) -> None:
     """Refuse inputs that need a package which is not installed, before any work.
 
     Raises:
@@ -125,7 +125,7 @@ def evenly(count: int, most: int | None) -> list[int]:
     return [round(index * (count - 1) / (most - 1)) for index in range(most)]
 
 
-def _expand(text: str) -> tuple[list[Source], list[Failure]]:
+def _expand(text: str) -> tuple[list[InputFile], list[Failure]]:
     path = Path(text)
     if path.is_dir():
         return _from_folder(path)
@@ -140,7 +140,7 @@ def _expand(text: str) -> tuple[list[Source], list[Failure]]:
     return sources, []
 
 
-def _from_folder(folder: Path) -> tuple[list[Source], list[Failure]]:
+def _from_folder(folder: Path) -> tuple[list[InputFile], list[Failure]]:
     media = _media(folder)
     if not media:
         below = sum(1 for path in _visible(folder.iterdir()) if path.is_dir() and _media(path))
@@ -180,7 +180,7 @@ def _why_not(video: Path) -> str:
     return "a video among pictures: name it alone to read it"
 
 
-def _media(folder: Path) -> list[Source]:
+def _media(folder: Path) -> list[InputFile]:
     files = sorted(path for path in _visible(folder.iterdir()) if path.is_file())
     return [_source(path) for path in files if path.suffix.lower() in EXTENSIONS | VIDEO_EXTENSIONS]
 
@@ -194,6 +194,6 @@ def _matches(pattern: str) -> list[Path]:
     return _visible(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207
 
 
-def _source(path: Path) -> Source:
+def _source(path: Path) -> InputFile:
     video = path.suffix.lower() in VIDEO_EXTENSIONS
-    return Source(path, "video" if video else "picture")
+    return InputFile(path, "video" if video else "picture")

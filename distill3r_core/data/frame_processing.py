@@ -11,13 +11,13 @@ from jaxtyping import Float, UInt8
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from distill3r_core import config
+from distill3r_core.data.frame_reader import SourceFrame
 from distill3r_core.data.manifest import IntrinsicsSource
-from distill3r_core.data.source import Source
-from distill3r_core.data.views import content_hash, picture_hash
+from distill3r_core.data.manifest_views import content_hash, image_hash
 from distill3r_core.geometry.resample import resample_nearest, whole
-from distill3r_core.io.depth import as_stored
-from distill3r_core.io.fit import resize_picture
-from distill3r_core.io.images import check_size
+from distill3r_core.io.images.decode import check_size
+from distill3r_core.io.images.depth import as_stored
+from distill3r_core.io.images.fit import resize_image
 from distill3r_core.types import Unit
 
 RECORD = "manifest.json"  # beside a manifest: its settings, roots and how frames were processed
@@ -61,7 +61,7 @@ class Processed:
     content: str
 
 
-def process(source: Source, settings: Processing) -> Processed:
+def process(source: SourceFrame, settings: Processing) -> Processed:
     """Bring picture, depth and K to the processed size.
 
     Raises:
@@ -72,7 +72,7 @@ def process(source: Source, settings: Processing) -> Processed:
     check_size((rows, columns))
     image, depth = source.pixels, source.depth
     if (rows, columns) != (height, width):
-        image = resize_picture(image, (rows, columns))
+        image = resize_image(image, (rows, columns))
         if depth is not None:
             depth = torch.from_numpy(depth)
             depth = resample_nearest(depth, whole(depth), (rows, columns)).numpy()
@@ -80,7 +80,7 @@ def process(source: Source, settings: Processing) -> Processed:
         # As it will be stored: what a reader gets back is what is hashed here.
         depth = as_stored(depth, source.unit)
     intrinsics, known = _intrinsics(source, (rows, columns))
-    picture = picture_hash(image)
+    picture = image_hash(image)
     return Processed(
         image=image,
         intrinsics=intrinsics,
@@ -125,7 +125,7 @@ def placeholder(size: tuple[int, int]) -> Float[np.ndarray, "3 3"]:
 
 
 def _intrinsics(
-    source: Source, size: tuple[int, int]
+    source: SourceFrame, size: tuple[int, int]
 ) -> tuple[Float[np.ndarray, "3 3"], IntrinsicsSource]:
     if source.intrinsics is not None:
         height, width, _ = source.pixels.shape

@@ -53,7 +53,7 @@ _warnings_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedImage:
     """A picture as a person sees it.
 
     Args:
@@ -68,7 +68,7 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
-def read_picture(path: Path, *, least_side: int = LEAST_SIDE) -> Picture:
+def read_image(path: Path, *, least_side: int = LEAST_SIDE) -> DecodedImage:
     """Decode one picture.
 
     16-bit gray is scaled by 1/257, transparency is laid on white, and of an animation the first
@@ -97,7 +97,7 @@ def read_picture(path: Path, *, least_side: int = LEAST_SIDE) -> Picture:
     except _DECODE_ERRORS as error:
         raise ImageError(_reason(error)) from error
     check_size(pixels.shape[:2], least_side=least_side)
-    return Picture(pixels, focal, tuple(notes))
+    return DecodedImage(pixels, focal, tuple(notes))
 
 
 def check_size(size: tuple[int, ...], *, least_side: int = LEAST_SIDE) -> None:
@@ -110,7 +110,7 @@ def check_size(size: tuple[int, ...], *, least_side: int = LEAST_SIDE) -> None:
         raise ImageError(f"too small: {size[1]}x{size[0]} pixels, the least is {least_side} a side")
 
 
-def write_picture(path: Path, pixels: UInt8[np.ndarray, "H W 3"]) -> None:
+def write_image(path: Path, pixels: UInt8[np.ndarray, "H W 3"]) -> None:
     """Write RGB pixels in the format of the name's extension, whole or not at all."""
     with replacing(path) as beside:
         # Level 3 of PNG: twice as fast as the default for 4 % more bytes.

@@ -19,7 +19,7 @@ from distill3r_core.cache.sample_codec import finish
 from distill3r_core.cache.store import ViewBuffers
 from distill3r_core.data import augment
 from distill3r_core.data.batches import Batch, Draw
-from distill3r_core.data.requests import Request
+from distill3r_core.data.sample_requests import Request
 from distill3r_core.geometry.similarity import apply_similarity
 from distill3r_core.types import TeacherTargets
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from distill3r_core.errors import ImageError
-from distill3r_core.io.images import read_picture, write_picture
+from distill3r_core.io.images.decode import read_image, write_image
 
 PHOTO = (240, 320, 3)
 ACCEPTED = {
@@ -58,26 +58,26 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_unusual_pictures_are_read(data_dir: Path, name: str) -> None:
-    assert read_picture(data_dir / "bad" / name).pixels.shape == ACCEPTED[name]
+    assert read_image(data_dir / "bad" / name).pixels.shape == ACCEPTED[name]
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_broken_pictures_are_refused_with_the_reason(data_dir: Path, name: str) -> None:
     with pytest.raises(ImageError, match=REFUSED[name]):
-        read_picture(data_dir / "bad" / name)
+        read_image(data_dir / "bad" / name)
 
 
 @pytest.mark.parametrize("name", ["cmyk.jpg", "rgb16.png", "palette.png", "gray8.jpg"])
 def test_other_color_models_look_like_the_photograph(data_dir: Path, name: str) -> None:
-    photo = read_picture(data_dir / "bad" / "UPPERCASE.JPG").pixels.astype(float)
-    found = read_picture(data_dir / "bad" / name).pixels.astype(float)
+    photo = read_image(data_dir / "bad" / "UPPERCASE.JPG").pixels.astype(float)
+    found = read_image(data_dir / "bad" / name).pixels.astype(float)
     if "gray" in name:
         photo = np.repeat((photo @ (0.299, 0.587, 0.114))[..., None], 3, axis=-1)
     assert np.abs(found - photo).mean() < 6
 
 
 def test_gray_of_16_bits_is_scaled_and_not_clipped(data_dir: Path) -> None:
-    pixels = read_picture(data_dir / "bad" / "gray16.png").pixels
+    pixels = read_image(data_dir / "bad" / "gray16.png").pixels
     assert pixels.min() == 0
     assert pixels.max() == 255
     assert abs(pixels.mean() - 127.5) < 1  # the file is a ramp
@@ -85,7 +85,7 @@ def test_gray_of_16_bits_is_scaled_and_not_clipped(data_dir: Path) -> None:
 
 def test_an_animation_gives_its_first_frame_and_says_so(data_dir: Path) -> None:
     for name in ("animated.gif", "animated.png"):
-        picture = read_picture(data_dir / "bad" / name)
+        picture = read_image(data_dir / "bad" / name)
         assert picture.notes == ("animated: the first of 3 frames",)
 
 
@@ -93,7 +93,7 @@ def test_transparency_is_laid_on_white_and_said(tmp_path: Path) -> None:
     layer = np.zeros((20, 20, 4), np.uint8)
     layer[:10, :, 3] = 255  # black above, nothing below
     Image.fromarray(layer).save(tmp_path / "half.png")
-    picture = read_picture(tmp_path / "half.png")
+    picture = read_image(tmp_path / "half.png")
     assert picture.pixels[0, 0].tolist() == [0, 0, 0]
     assert picture.pixels[19, 0].tolist() == [255, 255, 255]
     assert picture.notes == ("transparent parts laid on white",)
@@ -101,13 +101,13 @@ def test_transparency_is_laid_on_white_and_said(tmp_path: Path) -> None:
 
 def test_opaque_alpha_is_not_worth_a_word(tmp_path: Path) -> None:
     Image.new("RGBA", (20, 20), (9, 8, 7, 255)).save(tmp_path / "opaque.png")
-    assert read_picture(tmp_path / "opaque.png").notes == ()
+    assert read_image(tmp_path / "opaque.png").notes == ()
 
 
 def test_orientation_turns_the_picture_upright(data_dir: Path) -> None:
     folder = data_dir / "tree_orientation"
-    upright = read_picture(folder / "IMG_1047_upright.JPG").pixels.astype(int)
-    turned = read_picture(folder / "IMG_1047_orientation6.JPG").pixels.astype(int)
+    upright = read_image(folder / "IMG_1047_upright.JPG").pixels.astype(int)
+    turned = read_image(folder / "IMG_1047_orientation6.JPG").pixels.astype(int)
     assert upright.shape == turned.shape
     assert np.abs(upright - turned).mean() < 1
 
@@ -129,19 +129,19 @@ def test_every_orientation_comes_back_upright(tmp_path: Path) -> None:
         exif[0x0112] = tag
         path = tmp_path / f"{tag}.png"
         Image.fromarray(np.ascontiguousarray(pixels)).save(path, exif=exif)
-        np.testing.assert_array_equal(read_picture(path).pixels, upright, err_msg=str(tag))
+        np.testing.assert_array_equal(read_image(path).pixels, upright, err_msg=str(tag))
 
 
 def test_focal_length_comes_from_exif(data_dir: Path) -> None:
     castle = sorted((data_dir / "castle").iterdir())[0]
-    assert read_picture(castle).exif_focal_35mm == 35
+    assert read_image(castle).exif_focal_35mm == 35
     tree = sorted((data_dir / "tree").iterdir())[0]
-    assert read_picture(tree).exif_focal_35mm == 28
+    assert read_image(tree).exif_focal_35mm == 28
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no such file"):
-        read_picture(tmp_path / "nothing.png")
+        read_image(tmp_path / "nothing.png")
 
 
 def test_postscript_is_not_run(tmp_path: Path) -> None:
@@ -150,20 +150,20 @@ def test_postscript_is_not_run(tmp_path: Path) -> None:
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n%%EndComments\nshowpage\n"
     )
     with pytest.raises(ImageError, match="not a picture"):
-        read_picture(path)
+        read_image(path)
 
 
 def test_heic_names_the_extra(tmp_path: Path) -> None:
     path = tmp_path / "phone.heic"
     path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0" + bytes(64))
     with pytest.raises(ImageError, match=r"distill3r\[heic\]|damaged"):
-        read_picture(path)
+        read_image(path)
 
 
 def test_written_pictures_come_back(tmp_path: Path) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (15, 17, 3)).astype(np.uint8)
-    write_picture(tmp_path / "a" / "x.png", pixels)
-    np.testing.assert_array_equal(read_picture(tmp_path / "a" / "x.png").pixels, pixels)
+    write_image(tmp_path / "a" / "x.png", pixels)
+    np.testing.assert_array_equal(read_image(tmp_path / "a" / "x.png").pixels, pixels)
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["x.png"]
 
 
@@ -183,6 +183,6 @@ def test_damaged_bytes_never_end_in_another_error(data_dir, tmp_path, drill, nam
         path = tmp_path / name
         path.write_bytes(damaged)
         try:
-            read_picture(path)
+            read_image(path)
         except ImageError as error:
             assert str(error)  # noqa: PT017  a picture may well survive

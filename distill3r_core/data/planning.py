@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from distill3r_core.data import sampling, splits
+from distill3r_core.data.frame_reader import read_pose
 from distill3r_core.data.layouts.base import Frame, Refused, Scan, Scene
-from distill3r_core.data.manifest import Row, Split
+from distill3r_core.data.manifest import ManifestRow, Split
 from distill3r_core.data.sampling import Policy, Window
-from distill3r_core.data.source import read_pose
 from distill3r_core.errors import ImageError, RequestError
 
 # From the frames of one part of a scene to its windows, as numbers of these frames.
@@ -91,8 +91,8 @@ def plan_dataset(
         unusable: Keys of frames that cannot be read.
         windower: Cuts frames into windows.
         policy: Instead of the data set's own.
-        val_scenes: See `splits.decide`.
-        val_frames: See `splits.decide`.
+        val_scenes: See `splits.split_dataset`.
+        val_frames: See `splits.split_dataset`.
     """
     usable = [
         (scene, tuple(f for f in scene.frames if key_of(scan, scene, f) not in unusable))
@@ -100,9 +100,9 @@ def plan_dataset(
     ]
     alone = [scene for scene, frames in usable if len(frames) == 1]
     usable = [(scene, frames) for scene, frames in usable if len(frames) >= sampling.LEAST_VIEWS]
-    decision = splits.decide(
+    decision = splits.split_dataset(
         [
-            splits.Part(f"{scan.dataset}/{scene.scene_id}", len(frames), scene.split)
+            splits.SceneFrames(f"{scan.dataset}/{scene.scene_id}", len(frames), scene.split)
             for scene, frames in usable
         ],
         val_scenes=val_scenes,
@@ -159,12 +159,12 @@ def by_pose(views: int, samples: int) -> Windower:
     return cut
 
 
-def rows_of(plan: DatasetPlan, made: Callable[[str], dict[str, Any]]) -> list[Row]:
+def rows_of(plan: DatasetPlan, made: Callable[[str], dict[str, Any]]) -> list[ManifestRow]:
     """Manifest rows of a data set.
 
     Args:
         plan: Whose wanted frames have all been made.
-        made: Cells of the frame with a key: those of `Row` that do not come from the plan.
+        made: Cells of the frame with a key: those of `ManifestRow` that do not come from the plan.
     """
     rows = []
     for scene in plan.scenes:
@@ -173,7 +173,7 @@ def rows_of(plan: DatasetPlan, made: Callable[[str], dict[str, Any]]) -> list[Ro
             frame = scene.frames[index]
             cells = made(key_of(plan.scan, scene.scene, frame))
             rows.append(
-                Row(
+                ManifestRow(
                     dataset=plan.scan.dataset,
                     split=scene.splits[index],
                     scene_id=scene.scene.scene_id,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distill3r_core.errors import ImageError
-from distill3r_core.io.video import read_frames
+from distill3r_core.io.images.video import read_frames
 
 pytest.importorskip("av")
 

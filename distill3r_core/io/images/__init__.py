@@ -1,0 +1,1 @@
+"""Images, videos and depth maps in, and how they are fitted to a model."""
