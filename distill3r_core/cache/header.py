@@ -44,7 +44,7 @@ class CacheHeader:
         license: Of the teacher's weights, which a student inherits.
         weights_hash: Of the weight file; None where there is none.
         size: Rows and columns of landscape samples, or "auto": one of a table per sample.
-        fit: How pictures become the student's input: `io.fit.Fit` as plain data. With size "auto"
+        fit: How pictures become the student's input: `Fit` as plain data. With size "auto"
             its size is the one that the table stands for.
         threshold: On `C - 1`; None: the mask is the teacher's own.
         metric: Whether points are in metres.
