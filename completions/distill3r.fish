@@ -4,7 +4,7 @@ function __distill3r_at
     set -l path ""
     for word in (commandline -opc)[2..]
         switch "$path/$word"
-            case /demo /infer /view /doctor /manifest /train /eval /convert /cache /cache/info /cache/verify /cache/merge /cache/export /cache/import /bench /bench/cache /bench/gates /bench/train /bench/ablation /models /models/list /models/path /models/download
+            case /demo /infer /view /doctor /manifest /train /eval /convert /cache /cache/info /cache/verify /cache/merge /cache/export /cache/import /bench /bench/cache /bench/train /bench/ablation /models /models/list /models/path /models/download
                 set path "$path/$word"
         end
     end
@@ -228,7 +228,6 @@ complete -c distill3r -n '__distill3r_at "/cache/import"' -l no-color -d 'Plain 
 complete -c distill3r -n '__distill3r_at "/cache/import"' -s h -l help -d 'Show this message and exit.'
 complete -c distill3r -n '__distill3r_at "/bench"' -f
 complete -c distill3r -n '__distill3r_at "/bench"' -a cache -d 'Measure the teacher cache against the original project’s format: bytes, time, memory.'
-complete -c distill3r -n '__distill3r_at "/bench"' -a gates -d 'Hold a GPU to the project’s promises: time against the teacher, memory, views.'
 complete -c distill3r -n '__distill3r_at "/bench"' -a train -d 'Time a training step: data wait, forward, backward, optimizer.'
 complete -c distill3r -n '__distill3r_at "/bench"' -a ablation -d 'Train students with and without the teacher’s confidence; score them against the truth.'
 complete -c distill3r -n '__distill3r_at "/bench"' -l views -r -F -d 'A..B: the paper’s points 12, 32, 64, 96, 128 in it; A..B..S: steps; 2,8,32.'
@@ -269,26 +268,6 @@ complete -c distill3r -n '__distill3r_at "/bench/cache"' -s v -l verbose -d 'Say
 complete -c distill3r -n '__distill3r_at "/bench/cache"' -l debug -d 'Show tracebacks.'
 complete -c distill3r -n '__distill3r_at "/bench/cache"' -l no-color -d 'Plain text.'
 complete -c distill3r -n '__distill3r_at "/bench/cache"' -s h -l help -d 'Show this message and exit.'
-complete -c distill3r -n '__distill3r_at "/bench/gates"' -f
-complete -c distill3r -n '__distill3r_at "/bench/gates"' -l views -r -F -d 'Beside the teacher: A..B, A..B..S or 2,8.'
-complete -c distill3r -n '__distill3r_at "/bench/gates"' -l many -r -F -d 'Views of the student alone.'
-complete -c distill3r -n '__distill3r_at "/bench/gates"' -l size -r -F -d 'Rows x columns of the student’s views.'
-complete -c distill3r -n '__distill3r_at "/bench/gates"' -l preset -x -a 'paper small tiny' -d 'Student: paper, small or tiny.'
-complete -c distill3r -n '__distill3r_at "/bench/gates"' -l compare -r -F -d 'Models beside the student.'
-complete -c distill3r -n '__distill3r_at "/bench/gates"' -l runs -r -F -d 'Timed runs beside the teacher.'
-complete -c distill3r -n '__distill3r_at "/bench/gates"' -l budget -r -F -d 'Seconds of each measurement; 300 on a CPU, no end on a GPU.'
-complete -c distill3r -n '__distill3r_at "/bench/gates"' -l output -s o -r -F -d 'Where the result goes.'
-complete -c distill3r -n '__distill3r_at "/bench/gates"' -l device -x -a 'auto cpu cuda mps' -d 'auto, cpu, cuda, cuda:1 or mps.'
-complete -c distill3r -n '__distill3r_at "/bench/gates"' -l overwrite -d 'Replace a result made with other settings or inputs.'
-complete -c distill3r -n '__distill3r_at "/bench/gates"' -l config -r -F -d 'Settings: a YAML file, or the bare name of a shipped one.'
-complete -c distill3r -n '__distill3r_at "/bench/gates"' -l set -r -F -d 'One setting, by its dotted key. May be repeated.'
-complete -c distill3r -n '__distill3r_at "/bench/gates"' -l print-config -d 'Print the settings that would be used, and stop.'
-complete -c distill3r -n '__distill3r_at "/bench/gates"' -l json -d 'One JSON object on stdout.'
-complete -c distill3r -n '__distill3r_at "/bench/gates"' -s q -l quiet -d 'Results and errors only.'
-complete -c distill3r -n '__distill3r_at "/bench/gates"' -s v -l verbose -d 'Say more.'
-complete -c distill3r -n '__distill3r_at "/bench/gates"' -l debug -d 'Show tracebacks.'
-complete -c distill3r -n '__distill3r_at "/bench/gates"' -l no-color -d 'Plain text.'
-complete -c distill3r -n '__distill3r_at "/bench/gates"' -s h -l help -d 'Show this message and exit.'
 complete -c distill3r -n '__distill3r_at "/bench/train"' -f
 complete -c distill3r -n '__distill3r_at "/bench/train"' -l preset -x -a 'paper small tiny' -d 'Student: paper, small or tiny.'
 complete -c distill3r -n '__distill3r_at "/bench/train"' -l batch -r -F -d 'Samples of a step.'

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from distill3r_cli import console, options
-from distill3r_cli.commands import bench_cache, bench_gates, bench_train
+from distill3r_cli.commands import bench_cache, bench_train
 
 bench_app = typer.Typer(
     help="Measure time and memory: of a student, of the cache, of training.",
@@ -19,7 +19,6 @@ bench_app = typer.Typer(
 def register(app: typer.Typer) -> None:
     """Add the command and those below it."""
     bench_cache.register(bench_app)
-    bench_gates.register(bench_app)
     bench_train.register(bench_app)
     app.add_typer(bench_app, name="bench", epilog=EPILOG)
 

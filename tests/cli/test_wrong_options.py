@@ -52,7 +52,6 @@ import pytest
         ),
         ("bench --budget 0", "--budget: 0 is too small; it takes a number above 0"),
         ("bench train --preset foo", "--preset: unknown student preset 'foo'"),
-        ("bench gates --views x", "--views: cannot read the views 'x'"),
         ("bench ablation --set variants=[fll]", "--set variants: 'fll' is unknown: labels-only,"),
         ("demo --set rooms=0", "--set rooms: 0 is too small"),
     ],

@@ -24,7 +24,6 @@ from distill3r_core.stages.benchmark import run_benchmark as benchmark
 from distill3r_core.stages.benchmark import timing as bench_measure
 from distill3r_core.stages.benchmark.counts import FAST3R, PAPER_STUDENT, total_flop
 from distill3r_core.stages.benchmark.forwards import network_of
-from distill3r_core.stages.benchmark.gates import GateSettings, judge, measure_gates
 from distill3r_core.stages.benchmark.worker_process import TooSlowError, WorkerProcess
 
 RATE = 1e11  # FLOP/s of the machine that the tests imagine
@@ -257,65 +256,11 @@ def test_a_device_that_is_not_there_is_refused():
         benchmark.benchmark(BenchSettings(device="cuda"))
 
 
-def test_gates_are_measured_by_one_command_and_judged(imagine, tmp_path):
-    imagine(most_views=500)
-    settings = GateSettings(device="cpu", budget=1e9, views="12..128")
-    report = measure_gates(settings)
-    gates = {gate["name"]: gate for gate in report.result["gates"]}
-    # On the imagined machine time is arithmetic: the ratio is that of the FLOP.
-    near = gates["teacher as published / student, seconds, 12 views"]
-    assert near["measured"] == pytest.approx(3.21, abs=0.01)
-    assert near["kept"] is False
-    same = gates["teacher on the student's blocks / student, seconds, 128 views"]
-    assert same["measured"] == pytest.approx(5.14, abs=0.01)
-    assert same["kept"] is True
-    assert gates["published order / student, seconds, 32 views"]["measured"] == pytest.approx(1)
-    assert gates["peak memory, 128 views, GB"]["kept"] is True
-    assert gates["memory for each view more, MB"]["measured"] == 0
-    assert gates["1000 views, seconds"]["kept"] is None
-    assert gates["views in 24 GB"]["measured"] == 0
-    # "kept" is a word for the machine and the model that the gates are about
-    verdicts = {row[-1] for row in report.tables[0].rows}
-    assert verdicts <= {"reached, not asked", "not reached, not asked", "not measured"}
-    assert report.result["as_promised"] is False
-    assert json.loads(report.files[-1].read_text())["result"] == report.result
-
-
 def test_more_views_than_the_student_can_tell_apart_are_refused_at_once():
     with pytest.raises(ConfigError, match="1001 views"):
         _run(views="8,1001")
-    for values in ({"many": 1001}, {"budget": 0}):
-        with pytest.raises(ConfigError, match=next(iter(values))):
-            validate(GateSettings, values, source="settings")
-
-
-def test_gates_that_were_not_measured_say_so(imagine):
-    imagine()
-    report = measure_gates(GateSettings(device="cpu", budget=1.0))
-    assert {gate["kept"] for gate in report.result["gates"]} == {None}
-    assert all(row[-1] == "not measured" for row in report.tables[0].rows)
-
-
-def test_growth_and_exponent_are_those_of_a_case_worked_by_hand():
-    def row(model, views, seconds, peak):
-        return {"model": model, "views": views, "seconds": seconds, "peak_bytes": peak,
-                "status": "measured"}  # fmt: skip
-
-    beside = {
-        "ratios": [{"views": 12, "models": {"fast3r-reference": {"ratio": 4.0}}}],
-        "rows": [row("student", 12, 1.0, 10**9), row("student", 112, 10.0, 2 * 10**9)],
-    }
-    many = {"rows": [row("student", 1120, 1000.0, 10**10)]}
-    gates = {
-        gate.name: gate
-        for gate in judge(beside, many, {24.0: many}, views=(12, 112), many_views=1120)
-    }
-    assert gates["teacher as published / student, seconds, 12 views"].kept is True
-    assert gates["teacher as published / student, seconds, 32 views"].kept is None
-    assert gates["memory for each view more, MB"].measured == pytest.approx(10)
-    assert gates["exponent of time, 112 to 1120 views"].measured == pytest.approx(2)
-    assert gates["exponent of time, 112 to 1120 views"].kept is False
-    assert gates["views in 24 GB"].kept is True
+    with pytest.raises(ConfigError, match="budget"):
+        _run(budget=0)
 
 
 def test_the_paper_preset_has_the_papers_arithmetic():
