@@ -69,6 +69,13 @@ _SETTINGS_OPTIONS = {
         ),
     ],
 }  # fmt: skip
+PluginsOpt = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin", metavar="FILE.py", rich_help_panel=_SETTINGS, parser=path,
+        help="Python file that adds teachers, presets, layouts, metrics, ... May be repeated.",
+    ),
+]  # fmt: skip
 _DISPLAY_OPTIONS = {
     "as_json": Annotated[
         bool, typer.Option("--json", rich_help_panel=_DISPLAY, help="One JSON object on stdout.")
@@ -89,7 +96,9 @@ _DISPLAY_OPTIONS = {
 }
 
 
-def shared(*, settings: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def shared(
+    *, settings: bool = True, plugins: bool | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command `-q -v --debug --no-color --json`, and `--config --set --print-config`.
 
     The command takes `context: typer.Context` first, and is called with its own options only.
@@ -97,8 +106,14 @@ def shared(*, settings: bool = True) -> Callable[[Callable[..., None]], Callable
 
     Args:
         settings: Whether the command has settings (the six and `demo` do).
+        plugins: Whether it takes `--plugin`; by default if it has settings.
     """
-    extra = {**(_SETTINGS_OPTIONS if settings else {}), **_DISPLAY_OPTIONS}
+    takes_plugins = settings if plugins is None else plugins
+    extra = {
+        **(_SETTINGS_OPTIONS if settings else {}),
+        **({"plugins": PluginsOpt} if takes_plugins else {}),
+        **_DISPLAY_OPTIONS,
+    }
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
@@ -107,6 +122,8 @@ def shared(*, settings: bool = True) -> Callable[[Callable[..., None]], Callable
             display = {name: given[name] for name in _DISPLAY_OPTIONS}
             console.begin(context.command_path.split(maxsplit=1)[-1], **display)
             context.obj = given
+            if takes_plugins and not settings:
+                _load_plugins(context, section="")
             command(context, **values)
 
         signature = inspect.signature(command)
@@ -181,10 +198,11 @@ def settings(
 
     Raises:
         typer.Exit: After printing them, with `--print-config`.
-        ConfigError: They do not fit.
+        ConfigError: They do not fit, or a plugin cannot be loaded.
     """
-    from distill3r_core import config
+    from distill3r_core import config, plugins
 
+    _load_plugins(context, section=section)  # first: settings are checked against registries
     given, keys = context.obj, keys or {}
     typed_here = {
         keys.get(name, name): value
@@ -206,9 +224,26 @@ def settings(
         },
     )
     if given["print_config"]:
-        console.show_config(config.as_yaml(section, found), config.as_plain(found))
+        text = config.as_yaml(section, found, plugins=plugins.loaded_paths())
+        console.show_config(text, config.as_plain(found))
         raise typer.Exit
     return found
+
+
+def _load_plugins(context: typer.Context, *, section: str) -> None:
+    """Load the plugins that were typed or that a config file lists, until the command ends."""
+    from distill3r_core import config, plugins
+
+    files = [
+        *config.plugin_files(section, context.obj.get("config")),
+        *(context.obj["plugins"] or ()),
+    ]
+    if not files:
+        return
+    from distill3r_core.extend import load_plugins  # torch: keep `--help` instant
+
+    context.call_on_close(plugins.unload_all)
+    load_plugins(files)
 
 
 def word(parameter: Any) -> str:

@@ -54,7 +54,7 @@ def resolve(
         ConfigError: Unknown keys or values that do not fit, all of them at once.
         InputMissingError: `config` is neither a file nor a shipped name.
     """
-    source, values = _file_values(section, config)
+    source, values, _ = _file_values(section, config)
     words, typed = words or {}, {}
     for text in sets:
         key, value = _parse_set(text)
@@ -105,9 +105,31 @@ def as_plain(settings: Any) -> Any:
     return TypeAdapter(type(settings)).dump_python(settings, mode="json")
 
 
-def as_yaml(section: str, settings: Any) -> str:
-    """Settings as the text of a config file; `resolve` reads it back to equal settings."""
-    return yaml.safe_dump({section: as_plain(settings)}, sort_keys=False, allow_unicode=True)
+def as_yaml(section: str, settings: Any, *, plugins: Sequence[str] = ()) -> str:
+    """Settings as the text of a config file; `resolve` reads it back to equal settings.
+
+    Args:
+        section: The command.
+        settings: Its settings.
+        plugins: Plugin files that were loaded for it.
+    """
+    values = {"plugins": list(plugins)} if plugins else {}
+    values[section] = as_plain(settings)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def plugin_files(section: str, config: str | None = None) -> list[str]:
+    """The plugin files that a configuration lists: `plugins:` at its top and in the section.
+
+    Args:
+        section: The command.
+        config: As for `resolve`.
+
+    Raises:
+        ConfigError: The file cannot be used, or the list is not one of paths.
+        InputMissingError: `config` is neither a file nor a shipped name.
+    """
+    return _file_values(section, config)[2]
 
 
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,11 +168,11 @@ def shipped_names() -> list[str]:
     return sorted(file.name[:-5] for file in folder.iterdir() if file.name.endswith(".yaml"))
 
 
-def _file_values(section: str, config: str | None) -> tuple[str, dict[str, Any]]:
-    """The name of the file that was read and its values for one command."""
+def _file_values(section: str, config: str | None) -> tuple[str, dict[str, Any], list[str]]:
+    """The name of the file that was read, its values for one command, and its plugin files."""
     if config is None:
         if not PROJECT_FILE.is_file():
-            return "settings", {}
+            return "settings", {}, []
         source, text = str(PROJECT_FILE), _text_of(PROJECT_FILE)
     elif (path := Path(config)).is_file():
         source, text = config, _text_of(path)
@@ -168,8 +190,10 @@ def _file_values(section: str, config: str | None) -> tuple[str, dict[str, Any]]
         raise ConfigError(f"cannot read {source}: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"cannot use {source}: its top level is not a mapping")
+    plugins = _pop_plugins(values, source)
     if all(key in SECTIONS and isinstance(values[key], dict | None) for key in values):
-        return source, dict(values.get(section) or {})
+        own = dict(values.get(section) or {})
+        return source, own, [*plugins, *_pop_plugins(own, source)]
     if config is None:
         problems = [
             f"  {key}: {'Not a mapping' if key in SECTIONS else 'Unknown section'}"
@@ -180,7 +204,17 @@ def _file_values(section: str, config: str | None) -> tuple[str, dict[str, Any]]
             f"cannot use {source}:\n" + "\n".join(problems),
             hint=f"sections: {', '.join(SECTIONS)}",
         )
-    return source, values  # without sections the whole file is this command's
+    return source, values, plugins  # without sections the whole file is this command's
+
+
+def _pop_plugins(values: dict[str, Any], source: str) -> list[str]:
+    listed = values.pop("plugins", None) or []
+    if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+        raise ConfigError(
+            f"cannot use {source}:\n  plugins: {listed!r} is not a list of files",
+            hint="plugins: [mine.py]",
+        )
+    return listed
 
 
 def _text_of(path: Path) -> str:

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 from distill3r_core.errors import ConfigError
 
@@ -31,6 +32,7 @@ class Origin:
 
 BUILT_IN = Origin("built in", "distill3r")
 _current_origin: ContextVar[Origin] = ContextVar("origin of new entries", default=BUILT_IN)
+_registries: WeakSet["Registry[Any]"] = WeakSet()
 
 
 @contextmanager
@@ -41,6 +43,13 @@ def adding_from(origin: Origin) -> Iterator[None]:
         yield
     finally:
         _current_origin.reset(token)
+
+
+def remove_entries_of(origin: Origin) -> None:
+    """Remove all entries that `origin` added, from every registry."""
+    for registry in tuple(_registries):
+        for name in [name for name, added_by in registry._origins.items() if added_by == origin]:
+            del registry._origins[name], registry._entries[name]
 
 
 class Registry(Generic[Entry]):
@@ -58,6 +67,7 @@ class Registry(Generic[Entry]):
         self._entries: dict[str, Entry] = {}
         self._origins: dict[str, Origin] = {}
         self._unloaded: dict[str, metadata.EntryPoint] = {}
+        _registries.add(self)
 
     def add(self, name: str, entry: Entry) -> Entry:
         """Register an entry.
@@ -68,11 +78,6 @@ class Registry(Generic[Entry]):
         self._claim(name, _current_origin.get())
         self._entries[name] = entry
         return entry
-
-    def remove_from(self, origin: Origin) -> None:
-        """Remove all entries that `origin` added."""
-        for name in [name for name, added_by in self._origins.items() if added_by == origin]:
-            del self._origins[name], self._entries[name]
 
     def origin(self, name: str) -> Origin:
         """Who added the entry.

@@ -102,7 +102,7 @@ def info(
     console.show(cache_info(path, picture=picture, sample=sample))
 
 
-@options.shared(settings=False)
+@options.shared(settings=False, plugins=True)
 def verify(
     context: typer.Context,
     path: PathArg = paths.CACHE,

@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
     )(convert)
 
 
-@options.shared(settings=False)
+@options.shared(settings=False, plugins=True)
 def convert(
     context: typer.Context,
     source: Annotated[

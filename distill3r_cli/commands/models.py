@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(models_app, name="models")
 
 
-@options.shared(settings=False)
+@options.shared(settings=False, plugins=True)
 def list_models(context: typer.Context) -> None:
     """Show every model with its size, license, and where its file is or goes."""
     from distill3r_core.stages.weights import list_weights  # torch: keep `--help` instant
@@ -40,7 +40,7 @@ def list_models(context: typer.Context) -> None:
     console.show(list_weights())
 
 
-@options.shared(settings=False)
+@options.shared(settings=False, plugins=True)
 def path(context: typer.Context, name: _Name) -> None:
     """Print where the weights of one model are."""
     from distill3r_core.stages.weights import weights_path
@@ -48,7 +48,7 @@ def path(context: typer.Context, name: _Name) -> None:
     console.show(weights_path(name))
 
 
-@options.shared(settings=False)
+@options.shared(settings=False, plugins=True)
 def download(context: typer.Context, name: _Name) -> None:
     """Download the weights of one model; run again to continue after an interruption."""
     from distill3r_core.stages.weights import download_weights

@@ -51,6 +51,7 @@ class CacheHeader:
         teacher_settings: What else decides the teacher's answers, as plain data.
         export: How raw maps became targets (`teachers.export`), as plain data.
         codec: "similarity", or "exact": the float16 global map comes back bit for bit.
+        plugins: Hash of each plugin that was loaded, by file name.
         views: Per sample, where the manifest had no windows and was cut; None where it had.
         processing: How the manifest's pictures were made, as plain data.
         plan: What the cache is to hold, in the manifest's order.
@@ -69,6 +70,7 @@ class CacheHeader:
     teacher_settings: Mapping[str, Any] = field(default_factory=dict)
     export: Mapping[str, Any] = field(default_factory=dict)
     codec: Literal["similarity", "exact"] = "similarity"
+    plugins: Mapping[str, str] = field(default_factory=dict)
     views: int | None = None
     processing: Mapping[str, Any] = field(default_factory=dict)
     plan: tuple[PlannedSample, ...] = ()

@@ -28,6 +28,7 @@ class StudentMetadata:
         pictures: File with the hashes of the training frames, beside the run's configuration.
         processing: How `manifest` brought frames to their processed form.
         settings: The resolved settings of the training run.
+        plugins: Hash of each plugin that was loaded for the training, by file name.
         step: Optimizer steps it was trained for.
         origin: How the file came to be, in words.
         version: Of the program that wrote it.
@@ -44,6 +45,7 @@ class StudentMetadata:
     pictures: str | None = None
     processing: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    plugins: dict[str, str] = field(default_factory=dict)
     step: int = 0
     origin: str = ""
     version: str = ""

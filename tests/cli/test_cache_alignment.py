@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.registry import Origin, adding_from
+from distill3r_core.registry import Origin, adding_from, remove_entries_of
 from distill3r_core.teachers.base import prepare_view
 from distill3r_core.teachers.build import TEACHERS
 from distill3r_core.teachers.synthetic import SyntheticTeacher
@@ -56,7 +56,7 @@ def color_teacher():
     with adding_from(origin):
         TEACHERS.add("color", lambda weights, device: ColorTeacher())
     yield
-    TEACHERS.remove_from(origin)
+    remove_entries_of(origin)
 
 
 @pytest.mark.parametrize("fit", ["squash", "crop", "release"])

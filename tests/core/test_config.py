@@ -141,3 +141,35 @@ def test_sizes_are_read_and_refused():
     for wrong in ("0x518", "378", "378x", "axb", "3.5x2", "378×518"):
         with pytest.raises(ConfigError, match="size"):
             config.parse_size(wrong)
+
+
+def test_plugins_are_listed_for_all_commands_or_for_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "distill3r.yaml").write_text(
+        "plugins: [all.py]\ntrain: {steps: 3, plugins: [train.py]}\ncache: {plugins: [cache.py]}"
+    )
+    assert config.plugin_files("train") == ["all.py", "train.py"]
+    assert config.plugin_files("infer") == ["all.py"]
+    assert resolve().steps == 3
+    (tmp_path / "mine.yaml").write_text("steps: 4\nplugins: [mine.py]")
+    assert config.plugin_files("train", "mine.yaml") == ["mine.py"]
+    assert resolve(config="mine.yaml").steps == 4
+
+
+def test_settings_are_written_with_their_plugins(tmp_path):
+    (tmp_path / "mine.yaml").write_text(config.as_yaml("train", Settings(), plugins=["/a/b.py"]))
+    assert config.plugin_files("train", str(tmp_path / "mine.yaml")) == ["/a/b.py"]
+    assert resolve(config=str(tmp_path / "mine.yaml")) == Settings()
+
+
+@pytest.mark.parametrize("listed", ["mine.py", "[3]", "{a: b}"])
+def test_plugins_that_are_no_list_of_files_are_refused(tmp_path, monkeypatch, listed):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "distill3r.yaml").write_text(f"plugins: {listed}")
+    with pytest.raises(ConfigError, match="is not a list of files"):
+        config.plugin_files("train")
+
+
+def test_plugins_are_no_setting_of_set():
+    with pytest.raises(ConfigError, match="plugins"):
+        resolve(sets=["plugins=[a.py]"])

@@ -5,7 +5,7 @@ from types import ModuleType
 import pytest
 
 from distill3r_core.errors import ConfigError
-from distill3r_core.registry import BUILT_IN, Origin, Registry, adding_from
+from distill3r_core.registry import BUILT_IN, Origin, Registry, adding_from, remove_entries_of
 
 GROUP = "distill3r.colors"
 FILE = Origin("plugin", "mine.py")
@@ -89,7 +89,7 @@ def test_an_entry_knows_who_added_it(colors, announce):
 def test_what_a_plugin_added_can_be_removed(colors):
     with adding_from(FILE):
         colors.add("green", 2)
-    colors.remove_from(FILE)
+    remove_entries_of(FILE)
     assert list(colors) == ["red"]
     colors.add("green", 3)
     assert colors["green"] == 3

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from distill3r_core import config, paths, profiling
+from distill3r_core import config, paths, plugins, profiling
 from distill3r_core.cache.header import (
     HEADER,
     CacheHeader,
@@ -230,6 +230,7 @@ def _header(settings: CacheSettings, teacher: Teacher, manifest: Manifest) -> Ca
         export=export,
         views=None if manifest.has_windows else settings.views,
         codec="exact" if settings.exact_global else "similarity",
+        plugins=plugins.hashes(),
         processing=recorded_processing(manifest.root),
     )
 

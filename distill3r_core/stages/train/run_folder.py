@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from distill3r_core import config, paths
+from distill3r_core import config, paths, plugins
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.errors import ConflictError, Distill3rError
 from distill3r_core.files import write_text
@@ -78,7 +78,8 @@ def identity_of(settings: TrainSettings, cache: TeacherCache, *, processes: int)
         for key, value in kept["data"].items()
         if key not in ("batch", "accumulation", "workers", "hold")
     } | {"samples_of_a_step": effective}
-    return {**kept, "cache": {**cache.header.settings, **samples_of(cache)}}
+    learned = {**cache.header.settings, **samples_of(cache)}
+    return {**kept, "cache": learned, "plugins": plugins.hashes()}
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from distill3r_core import config
+from distill3r_core import config, plugins
 from distill3r_core.cache.header import CacheHeader
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.errors import CacheError, NothingUsableError
@@ -279,7 +279,9 @@ def _student_fit(settings: TrainSettings, header: CacheHeader, progress: Progres
 
 def _describe(folder: RunFolder, settings: TrainSettings, cache: TeacherCache, feed: Feed) -> None:
     """What a reader of the run needs to know before it has ended."""
-    write_text(folder.path / CONFIG, config.as_yaml("train", settings))
+    write_text(
+        folder.path / CONFIG, config.as_yaml("train", settings, plugins=plugins.loaded_paths())
+    )
     pictures = {
         picture
         for names in feed.train.values()
@@ -303,6 +305,7 @@ def _saver(
         processing=dict(header.processing),
         # Where a run lies is not what it is: two equal runs have equal files.
         settings={k: v for k, v in config.as_plain(settings).items() if k != "output"},
+        plugins=plugins.hashes(),
         origin=f"trained from {start.origin}",
     )
 
