@@ -10,21 +10,21 @@ if TYPE_CHECKING:
     from distill3r_core.cache import TeacherCache
     from distill3r_core.losses import DistillationLoss
     from distill3r_core.models import build_student, load_student
-    from distill3r_core.stages.infer.reconstruct import reconstruct
-    from distill3r_core.stages.infer.reconstruction import Reconstruction
+    from distill3r_core.reconstruction.reconstruct import reconstruct
+    from distill3r_core.reconstruction.reconstruction import Reconstruction
     from distill3r_core.teachers import build_teacher
     from distill3r_core.types import PointMaps, TeacherTargets
 
 _HOMES = {
     "DistillationLoss": "distill3r_core.losses",
     "PointMaps": "distill3r_core.types",
-    "Reconstruction": "distill3r_core.stages.infer.reconstruction",
+    "Reconstruction": "distill3r_core.reconstruction.reconstruction",
     "TeacherCache": "distill3r_core.cache",
     "TeacherTargets": "distill3r_core.types",
     "build_student": "distill3r_core.models",
     "build_teacher": "distill3r_core.teachers",
     "load_student": "distill3r_core.models",
-    "reconstruct": "distill3r_core.stages.infer.reconstruct",
+    "reconstruct": "distill3r_core.reconstruction.reconstruct",
 }
 
 __all__ = [

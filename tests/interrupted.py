@@ -26,8 +26,8 @@ from distill3r_core.data.loader import RingLoader
 from distill3r_core.data.sample_requests import Request
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.io.images.inputs import find_inputs
+from distill3r_core.reconstruction.loaded_views import load_views
 from distill3r_core.stages.cache import CacheSettings, build_cache
-from distill3r_core.stages.infer.pictures import load_views
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
 from distill3r_core.threads import Pool, ahead, result_of
 

@@ -23,12 +23,12 @@ from distill3r_core.geometry.registration import fit_similarity_robust, rotation
 from distill3r_core.geometry.similarity import apply_similarity
 from distill3r_core.io.images.inputs import InputFile
 from distill3r_core.models import Student, load_student
+from distill3r_core.reconstruction.camera_poses import solve
+from distill3r_core.reconstruction.forward_pass import predict
+from distill3r_core.reconstruction.loaded_views import LoadedView, load_views
+from distill3r_core.reconstruction.pinholes import full_pixels
+from distill3r_core.reconstruction.reconstruction import Cleaning, Reconstruction
 from distill3r_core.runs.student_file import fit_of
-from distill3r_core.stages.infer.forward import predict
-from distill3r_core.stages.infer.pictures import LoadedView, load_views
-from distill3r_core.stages.infer.pinholes import full_pixels
-from distill3r_core.stages.infer.reconstruction import Cleaning, Reconstruction
-from distill3r_core.stages.infer.solve import solve
 
 WINDOWS = ((8, 2), (8, 5), (20, 1))  # views, frames from one to the next
 CONFIDENCE = Cleaning(conf=10.0, max_points=10**9)

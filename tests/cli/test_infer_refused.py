@@ -188,7 +188,7 @@ def test_memory_that_ends_after_the_pass_is_said_as_such(cli_inprocess, project,
     def crowded(scene, settings):
         raise MemoryError
 
-    monkeypatch.setattr("distill3r_core.stages.infer.reconstruction._clean", crowded)
+    monkeypatch.setattr("distill3r_core.reconstruction.reconstruction._clean", crowded)
     photos = make_photos(project / "photos", "a.png")
     status, _, err = run_infer(cli_inprocess, photos, cwd=project, json_too=False)
     assert status == 4

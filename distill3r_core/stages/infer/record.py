@@ -12,12 +12,12 @@ from distill3r_core.geometry.pnp import pnp_available
 from distill3r_core.io.cameras import Pinhole
 from distill3r_core.io.images.inputs import spelled
 from distill3r_core.models.student import HeadName
+from distill3r_core.reconstruction.head_options import Placing
+from distill3r_core.reconstruction.local_views import LocalViews
+from distill3r_core.reconstruction.reconstruct import Outcome
+from distill3r_core.reconstruction.reconstruction import CleanCloud, Reconstruction, low_views
 from distill3r_core.report import Failure
 from distill3r_core.runs.student_file import StudentFile
-from distill3r_core.stages.infer.heads import Placing
-from distill3r_core.stages.infer.local_views import LocalViews
-from distill3r_core.stages.infer.reconstruct import Outcome
-from distill3r_core.stages.infer.reconstruction import CleanCloud, Reconstruction, low_views
 
 
 @dataclass(frozen=True)

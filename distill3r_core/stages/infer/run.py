@@ -29,24 +29,24 @@ from distill3r_core.io.images.inputs import (
 from distill3r_core.models.compiled import compile_parts
 from distill3r_core.models.student import HeadName
 from distill3r_core.profiling import stopwatch
-from distill3r_core.report import Failure, Progress, Report, Silent
-from distill3r_core.results import claim, read_record, write_record
-from distill3r_core.runs.student_file import StudentFile, open_student
-from distill3r_core.stages.infer.exports import export
-from distill3r_core.stages.infer.forward import Plan, plan_pass, require_codes
-from distill3r_core.stages.infer.heads import (
+from distill3r_core.reconstruction.exports import export
+from distill3r_core.reconstruction.forward_pass import Plan, plan_pass, require_codes
+from distill3r_core.reconstruction.head_options import (
     Placing,
     placing,
     require_formats,
     require_world,
 )
-from distill3r_core.stages.infer.local_views import LocalViews
-from distill3r_core.stages.infer.pictures import Loaded, LoadedView, load_views
-from distill3r_core.stages.infer.reconstruct import reconstruct_views
-from distill3r_core.stages.infer.reconstruction import Reconstruction
+from distill3r_core.reconstruction.known_positions import KnownPositions, check_known, read_known
+from distill3r_core.reconstruction.loaded_views import Loaded, LoadedView, load_views
+from distill3r_core.reconstruction.local_views import LocalViews
+from distill3r_core.reconstruction.reconstruct import reconstruct_views
+from distill3r_core.reconstruction.reconstruction import Reconstruction
+from distill3r_core.report import Failure, Progress, Report, Silent
+from distill3r_core.results import claim, read_record, write_record
+from distill3r_core.runs.student_file import StudentFile, open_student
 from distill3r_core.stages.infer.record import SceneOutcome, Written, record_of
 from distill3r_core.stages.infer.report import scene_report, scenes_report
-from distill3r_core.stages.infer.scale import KnownPositions, check_known, read_known
 from distill3r_core.stages.infer.settings import InferSettings
 
 # What need not keep `--each` from the other scenes.

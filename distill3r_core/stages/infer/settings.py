@@ -11,10 +11,10 @@ from distill3r_core.config import STRICT
 from distill3r_core.models.spec import PATCH
 from distill3r_core.models.student import HeadName
 from distill3r_core.profiling import DeviceName
+from distill3r_core.reconstruction.exports import Format
+from distill3r_core.reconstruction.head_options import CloudSource, PoseSource
+from distill3r_core.reconstruction.reconstruction import Cleaning
 from distill3r_core.runs.student_file import Precision
-from distill3r_core.stages.infer.exports import Format
-from distill3r_core.stages.infer.heads import CloudSource, PoseSource
-from distill3r_core.stages.infer.reconstruction import Cleaning
 
 
 def _split(value: Any) -> Any:

@@ -6,9 +6,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from distill3r_core.io.images.fit import Fit, fit_image
-from distill3r_core.stages.infer.maps import Maps, ViewMap
-from distill3r_core.stages.infer.pictures import LoadedView
-from distill3r_core.stages.infer.pinholes import full_pixels
+from distill3r_core.reconstruction.loaded_views import LoadedView
+from distill3r_core.reconstruction.pinholes import full_pixels
+from distill3r_core.reconstruction.view_maps import Maps, ViewMap
 
 # Of the full-size pictures: rows, columns, focal length.
 CAMERAS = (((480, 640), 500.0), ((640, 480), 620.0), ((480, 640), 540.0))

@@ -12,10 +12,10 @@ from PIL import Image
 
 from distill3r_core.errors import ExtraMissingError, FailedError, InputMissingError
 from distill3r_core.io.images.fit import Fit
+from distill3r_core.reconstruction.camera_poses import solve
+from distill3r_core.reconstruction.exports import export
+from distill3r_core.reconstruction.reconstruction import Cleaning, Reconstruction
 from distill3r_core.stages import view as viewer
-from distill3r_core.stages.infer.exports import export
-from distill3r_core.stages.infer.reconstruction import Cleaning, Reconstruction
-from distill3r_core.stages.infer.solve import solve
 
 DRAWN = "document.body.dataset.drawn !== undefined"
 BACKGROUND = np.array([20, 22, 26])

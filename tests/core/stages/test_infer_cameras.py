@@ -10,10 +10,10 @@ from exact_scene import CAMERAS, SCALES, exact_views, with_points, world_from_ca
 from distill3r_core.errors import ExtraMissingError, InputMissingError, RequestError
 from distill3r_core.geometry import pnp
 from distill3r_core.io.images.fit import Fit, Fitted
-from distill3r_core.stages.infer.maps import Maps, ViewMap
-from distill3r_core.stages.infer.reconstruction import Cleaning, Reconstruction
-from distill3r_core.stages.infer.scale import apply_known, check_known, read_known
-from distill3r_core.stages.infer.solve import solve
+from distill3r_core.reconstruction.camera_poses import solve
+from distill3r_core.reconstruction.known_positions import apply_known, check_known, read_known
+from distill3r_core.reconstruction.reconstruction import Cleaning, Reconstruction
+from distill3r_core.reconstruction.view_maps import Maps, ViewMap
 from distill3r_core.types import Placement
 
 FITS = {

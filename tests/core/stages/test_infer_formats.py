@@ -17,12 +17,12 @@ from distill3r_core.errors import FailedError, RequestError
 from distill3r_core.io.cameras import read_cameras
 from distill3r_core.io.maps import write_depth_maps
 from distill3r_core.io.previews import colorize
-from distill3r_core.stages.infer.exports import WRITERS, export
-from distill3r_core.stages.infer.maps import Maps
-from distill3r_core.stages.infer.pinholes import full_pixels
-from distill3r_core.stages.infer.reconstruction import Cleaning, Reconstruction
-from distill3r_core.stages.infer.solve import solve
-from distill3r_core.stages.infer.unit import Scale
+from distill3r_core.reconstruction.camera_poses import solve
+from distill3r_core.reconstruction.exports import WRITERS, export
+from distill3r_core.reconstruction.pinholes import full_pixels
+from distill3r_core.reconstruction.reconstruction import Cleaning, Reconstruction
+from distill3r_core.reconstruction.scale import Scale
+from distill3r_core.reconstruction.view_maps import Maps
 
 PIXEL = 0.01  # by which two formats may differ
 Y_UP = np.diag([1.0, -1, -1, 1])  # glTF's world, and OpenGL's cameras

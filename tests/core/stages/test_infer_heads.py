@@ -15,13 +15,13 @@ from distill3r_core.errors import ExtraMissingError, InputMissingError, RequestE
 from distill3r_core.geometry import pnp
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.models import build_student
+from distill3r_core.reconstruction import camera_poses as solving
+from distill3r_core.reconstruction.camera_poses import solve
+from distill3r_core.reconstruction.forward_pass import plan_pass, predict
+from distill3r_core.reconstruction.head_options import placing
+from distill3r_core.reconstruction.local_views import LocalViews, see_alone
+from distill3r_core.reconstruction.view_maps import Maps
 from distill3r_core.stages import view as viewer
-from distill3r_core.stages.infer import solve as solving
-from distill3r_core.stages.infer.forward import plan_pass, predict
-from distill3r_core.stages.infer.heads import placing
-from distill3r_core.stages.infer.local_views import LocalViews, see_alone
-from distill3r_core.stages.infer.maps import Maps
-from distill3r_core.stages.infer.solve import solve
 
 # One camera, upright, on its side, and at half the size.
 ONE_CAMERA = (((480, 640), 500.0), ((640, 480), 500.0), ((240, 320), 250.0))

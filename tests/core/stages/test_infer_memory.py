@@ -9,9 +9,9 @@ from exact_scene import exact_views
 from distill3r_core.errors import OutOfMemoryError, RequestError
 from distill3r_core.models import Student, build_student
 from distill3r_core.models.precision import lower_precision
+from distill3r_core.reconstruction import forward_pass as forward
+from distill3r_core.reconstruction.forward_pass import plan_pass, predict
 from distill3r_core.report import Silent
-from distill3r_core.stages.infer import forward
-from distill3r_core.stages.infer.forward import plan_pass, predict
 
 
 @pytest.fixture(scope="module")

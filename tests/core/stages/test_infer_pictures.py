@@ -13,10 +13,10 @@ from distill3r_core.io.images.fit import Fit
 from distill3r_core.io.images.inputs import InputFile, find_inputs
 from distill3r_core.io.upright import write_upright
 from distill3r_core.models import build_student
+from distill3r_core.reconstruction.loaded_views import full_pictures, load_views, view_of_pixels
+from distill3r_core.reconstruction.preview import Shown, write_preview
+from distill3r_core.reconstruction.reconstruct import reconstruct
 from distill3r_core.report import Silent
-from distill3r_core.stages.infer.pictures import full_pictures, load_views, view_of_pixels
-from distill3r_core.stages.infer.preview import Shown, write_preview
-from distill3r_core.stages.infer.reconstruct import reconstruct
 
 FIT = Fit(size=(28, 42))
 

@@ -9,13 +9,13 @@ from jaxtyping import Float
 
 from distill3r_core.io.cameras import Pinhole, write_cameras
 from distill3r_core.io.maps import write_depth_maps, write_predictions
+from distill3r_core.reconstruction.head_options import require_formats
+from distill3r_core.reconstruction.loaded_views import LoadedView
+from distill3r_core.reconstruction.pinholes import map_intrinsics, own_focal, pinhole_of
+from distill3r_core.reconstruction.preview import Shown, spread, write_preview
+from distill3r_core.reconstruction.scale import Scale
+from distill3r_core.reconstruction.view_maps import Maps, ViewMap, turned_back
 from distill3r_core.report import Failure, Progress, Silent
-from distill3r_core.stages.infer.heads import require_formats
-from distill3r_core.stages.infer.maps import Maps, ViewMap, turned_back
-from distill3r_core.stages.infer.pictures import LoadedView
-from distill3r_core.stages.infer.pinholes import map_intrinsics, own_focal, pinhole_of
-from distill3r_core.stages.infer.preview import Shown, spread, write_preview
-from distill3r_core.stages.infer.unit import Scale
 
 _ABOUT = {
     "frame": "OpenCV axes (x right, y down, z forward) of each view's own camera",

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from distill3r_core.io.images.decode import write_image
 from distill3r_core.io.images.inputs import evenly
 from distill3r_core.io.previews import colorize, compose, limits
-from distill3r_core.stages.infer.pictures import LoadedView
+from distill3r_core.reconstruction.loaded_views import LoadedView
 
 _MOST_ROWS = 6
 

@@ -14,18 +14,18 @@ from distill3r_core.geometry import pnp, registration
 from distill3r_core.geometry.cameras import invert_rigid
 from distill3r_core.geometry.similarity import compose
 from distill3r_core.io.cameras import Pinhole
-from distill3r_core.report import Failure, Progress, Silent
-from distill3r_core.stages.infer.heads import PoseSource
-from distill3r_core.stages.infer.maps import Maps, ViewMap, turned_back
-from distill3r_core.stages.infer.pictures import LoadedView
-from distill3r_core.stages.infer.pinholes import (
+from distill3r_core.reconstruction.head_options import PoseSource
+from distill3r_core.reconstruction.loaded_views import LoadedView
+from distill3r_core.reconstruction.pinholes import (
     Focal,
     full_pixels,
     own_focal,
     pinhole_of,
     shared_focals,
 )
-from distill3r_core.stages.infer.reconstruction import CarriedMap, SolvedView
+from distill3r_core.reconstruction.reconstruction import CarriedMap, SolvedView
+from distill3r_core.reconstruction.view_maps import Maps, ViewMap, turned_back
+from distill3r_core.report import Failure, Progress, Silent
 from distill3r_core.threads import Pool, ahead, result_of
 
 # Pixels of a view that take part in its pose: more change nothing that can be measured.

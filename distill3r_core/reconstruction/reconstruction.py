@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float, Int64
 from distill3r_core.geometry import cleaning
 from distill3r_core.io.cameras import Camera
 from distill3r_core.io.ply import Cloud
-from distill3r_core.stages.infer.heads import CloudSource
-from distill3r_core.stages.infer.maps import ViewMap
-from distill3r_core.stages.infer.pictures import LoadedView
-from distill3r_core.stages.infer.unit import Scale
+from distill3r_core.reconstruction.head_options import CloudSource
+from distill3r_core.reconstruction.loaded_views import LoadedView
+from distill3r_core.reconstruction.scale import Scale
+from distill3r_core.reconstruction.view_maps import ViewMap
 
 # A view that keeps less than this share of what all views keep on average is called low.
 LOW_SHARE = 0.5
@@ -178,7 +178,7 @@ class Reconstruction:
             RequestError: A format has another name.
         """
         # The writers know this class: imported here, or each would import the other.
-        from distill3r_core.stages.infer.exports import export
+        from distill3r_core.reconstruction.exports import export
 
         names = [formats] if isinstance(formats, str) else formats
         return export(self, self.clean(cleaning), Path(folder), names, title=title)

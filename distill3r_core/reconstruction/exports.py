@@ -17,10 +17,10 @@ from distill3r_core.io.nerfstudio import write_transforms
 from distill3r_core.io.page import write_page
 from distill3r_core.io.ply import write_ply
 from distill3r_core.io.upright import write_upright
-from distill3r_core.stages.infer.pictures import full_pictures
-from distill3r_core.stages.infer.pinholes import full_pixels, map_intrinsics
-from distill3r_core.stages.infer.preview import Shown, spread, write_preview
-from distill3r_core.stages.infer.reconstruction import CleanCloud, Reconstruction, SolvedView
+from distill3r_core.reconstruction.loaded_views import full_pictures
+from distill3r_core.reconstruction.pinholes import full_pixels, map_intrinsics
+from distill3r_core.reconstruction.preview import Shown, spread, write_preview
+from distill3r_core.reconstruction.reconstruction import CleanCloud, Reconstruction, SolvedView
 
 Format = Literal["ply", "glb", "colmap", "nerfstudio", "npz", "depth", "html"]
 

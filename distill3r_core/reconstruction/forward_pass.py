@@ -18,9 +18,9 @@ from distill3r_core.nn.block import Block
 from distill3r_core.nn.progress import ProgressCallback, Stretch
 from distill3r_core.nn.view_codes import TABLE_ROWS
 from distill3r_core.profiling import OutOfRoom, memory_limits, peak_memory, stopwatch
+from distill3r_core.reconstruction.loaded_views import LoadedView
+from distill3r_core.reconstruction.view_maps import Maps, ViewMap
 from distill3r_core.report import Progress, Silent
-from distill3r_core.stages.infer.maps import Maps, ViewMap
-from distill3r_core.stages.infer.pictures import LoadedView
 from distill3r_core.types import PointMaps
 
 _GIB = 2**30

@@ -13,9 +13,9 @@ from jaxtyping import Float
 from distill3r_core.errors import InputMissingError, RequestError
 from distill3r_core.geometry.registration import scale_from_distances
 from distill3r_core.io.images.inputs import natural_key
-from distill3r_core.stages.infer.pictures import LoadedView
-from distill3r_core.stages.infer.reconstruction import Reconstruction
-from distill3r_core.stages.infer.unit import Scale
+from distill3r_core.reconstruction.loaded_views import LoadedView
+from distill3r_core.reconstruction.reconstruction import Reconstruction
+from distill3r_core.reconstruction.scale import Scale
 
 _DISTANCE = re.compile(r"^(?P<first>[^:]+):(?P<second>[^:]+)=(?P<metres>[^=]+)$")
 _WORD = re.compile(r"[^\s,]+")

@@ -15,22 +15,22 @@ from distill3r_core.io.images.fit import Fit
 from distill3r_core.io.images.inputs import InputFile
 from distill3r_core.models import Student
 from distill3r_core.models.student import HeadName
-from distill3r_core.report import Failure, Progress, Silent
-from distill3r_core.runs.student_file import fit_of
-from distill3r_core.stages.infer.forward import Forward, predict
-from distill3r_core.stages.infer.heads import (
+from distill3r_core.reconstruction.camera_poses import solve
+from distill3r_core.reconstruction.forward_pass import Forward, predict
+from distill3r_core.reconstruction.head_options import (
     CloudSource,
     Placing,
     PoseSource,
     placing,
     require_world,
 )
-from distill3r_core.stages.infer.local_views import LocalViews, see_alone
-from distill3r_core.stages.infer.pictures import LoadedView, load_views, view_of_pixels
-from distill3r_core.stages.infer.reconstruction import Reconstruction
-from distill3r_core.stages.infer.scale import KnownPositions, apply_known, read_known
-from distill3r_core.stages.infer.solve import solve
-from distill3r_core.stages.infer.unit import Scale
+from distill3r_core.reconstruction.known_positions import KnownPositions, apply_known, read_known
+from distill3r_core.reconstruction.loaded_views import LoadedView, load_views, view_of_pixels
+from distill3r_core.reconstruction.local_views import LocalViews, see_alone
+from distill3r_core.reconstruction.reconstruction import Reconstruction
+from distill3r_core.reconstruction.scale import Scale
+from distill3r_core.report import Failure, Progress, Silent
+from distill3r_core.runs.student_file import fit_of
 
 Image = str | Path | PIL.Image.Image | UInt8[np.ndarray, "_ _ 3"]
 

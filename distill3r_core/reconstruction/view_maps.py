@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from distill3r_core.stages.infer.pictures import LoadedView
+from distill3r_core.reconstruction.loaded_views import LoadedView
 from distill3r_core.types import Placement
 
 # The share of pixels with the least confidence that does not vote for a camera (the original's

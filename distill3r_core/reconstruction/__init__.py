@@ -1,0 +1,1 @@
+"""What point maps become: cameras, a scale, a clean cloud, files."""
