@@ -13,7 +13,7 @@ from distill3r_core.errors import GeometryError
 from distill3r_core.geometry import pnp, registration
 from distill3r_core.geometry.cameras import invert_rigid
 from distill3r_core.geometry.similarity import compose
-from distill3r_core.io.cameras import Pinhole
+from distill3r_core.io.exports.cameras import Pinhole
 from distill3r_core.reconstruction.head_options import PoseSource
 from distill3r_core.reconstruction.loaded_views import LoadedView
 from distill3r_core.reconstruction.pinholes import (

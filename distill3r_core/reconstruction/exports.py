@@ -9,14 +9,14 @@ from typing import Literal
 import numpy as np
 
 from distill3r_core.errors import RequestError
-from distill3r_core.io.cameras import FRAME, write_cameras
-from distill3r_core.io.colmap import Observations, write_colmap
-from distill3r_core.io.glb import write_glb
-from distill3r_core.io.maps import write_depth_maps, write_predictions
-from distill3r_core.io.nerfstudio import write_transforms
-from distill3r_core.io.page import write_page
-from distill3r_core.io.ply import write_ply
-from distill3r_core.io.upright import write_upright
+from distill3r_core.io.exports.cameras import FRAME, write_cameras
+from distill3r_core.io.exports.colmap import Observations, write_colmap
+from distill3r_core.io.exports.glb import write_glb
+from distill3r_core.io.exports.html_page import write_page
+from distill3r_core.io.exports.nerfstudio import write_transforms
+from distill3r_core.io.exports.ply import write_ply
+from distill3r_core.io.exports.upright_images import write_upright
+from distill3r_core.io.exports.view_arrays import write_depth_maps, write_predictions
 from distill3r_core.reconstruction.loaded_views import full_pictures
 from distill3r_core.reconstruction.pinholes import full_pixels, map_intrinsics
 from distill3r_core.reconstruction.preview import Shown, spread, write_preview

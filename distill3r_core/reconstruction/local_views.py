@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from distill3r_core.io.cameras import Pinhole, write_cameras
-from distill3r_core.io.maps import write_depth_maps, write_predictions
+from distill3r_core.io.exports.cameras import Pinhole, write_cameras
+from distill3r_core.io.exports.view_arrays import write_depth_maps, write_predictions
 from distill3r_core.reconstruction.head_options import require_formats
 from distill3r_core.reconstruction.loaded_views import LoadedView
 from distill3r_core.reconstruction.pinholes import map_intrinsics, own_focal, pinhole_of

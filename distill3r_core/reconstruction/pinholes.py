@@ -11,6 +11,7 @@ from distill3r_core.errors import GeometryError
 from distill3r_core.geometry.cameras import place_intrinsics
 from distill3r_core.geometry.focal import estimate_focal
 from distill3r_core.io.cameras import Pinhole
+from distill3r_core.io.exports.cameras import Pinhole
 from distill3r_core.io.images.inputs import spelled
 from distill3r_core.reconstruction.loaded_views import LoadedView
 from distill3r_core.reconstruction.view_maps import Maps, ViewMap

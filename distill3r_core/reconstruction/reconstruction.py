@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 
 from distill3r_core.geometry import cleaning
-from distill3r_core.io.cameras import Camera
-from distill3r_core.io.ply import Cloud
+from distill3r_core.io.exports.cameras import Camera
+from distill3r_core.io.exports.ply import Cloud
 from distill3r_core.reconstruction.head_options import CloudSource
 from distill3r_core.reconstruction.loaded_views import LoadedView
 from distill3r_core.reconstruction.scale import Scale

@@ -22,10 +22,10 @@ from distill3r_core.errors import (
     InputMissingError,
     RequestError,
 )
-from distill3r_core.io.cameras import Camera, read_cameras
-from distill3r_core.io.frusta import frustum_length
-from distill3r_core.io.page import spacing_of
-from distill3r_core.io.ply import Cloud, read_ply
+from distill3r_core.io.exports.cameras import Camera, read_cameras
+from distill3r_core.io.exports.frusta import frustum_length
+from distill3r_core.io.exports.html_page import spacing_of
+from distill3r_core.io.exports.ply import Cloud, read_ply
 from distill3r_core.report import Report
 from distill3r_core.results import RECORD, STARTED, read_record
 

@@ -14,8 +14,8 @@ from PIL import Image
 from plyfile import PlyData
 
 from distill3r_core.errors import FailedError, RequestError
-from distill3r_core.io.cameras import read_cameras
-from distill3r_core.io.maps import write_depth_maps
+from distill3r_core.io.exports.cameras import read_cameras
+from distill3r_core.io.exports.view_arrays import write_depth_maps
 from distill3r_core.io.previews import colorize
 from distill3r_core.reconstruction.camera_poses import solve
 from distill3r_core.reconstruction.exports import WRITERS, export

@@ -6,12 +6,13 @@ from importlib import util
 import numpy as np
 import pytest
 import torch
+from distill3r_core.io.upright import write_upright
 from PIL import Image
 
 from distill3r_core.errors import ImageError, NothingUsableError
+from distill3r_core.io.exports.upright_images import write_upright
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.io.images.inputs import InputFile, find_inputs
-from distill3r_core.io.upright import write_upright
 from distill3r_core.models import build_student
 from distill3r_core.reconstruction.loaded_views import full_pictures, load_views, view_of_pixels
 from distill3r_core.reconstruction.preview import Shown, write_preview

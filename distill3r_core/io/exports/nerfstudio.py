@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from distill3r_core.files import write_text
-from distill3r_core.io.cameras import Camera
+from distill3r_core.io.exports.cameras import Camera
 
 # Cameras there look along -z with y up (OpenGL); the world stays as it is.
 OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])

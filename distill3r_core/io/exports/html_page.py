@@ -14,9 +14,9 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from distill3r_core.files import write_text
-from distill3r_core.io.cameras import Camera
-from distill3r_core.io.frusta import FRUSTUM_EDGES, frustum, frustum_length
-from distill3r_core.io.ply import Cloud
+from distill3r_core.io.exports.cameras import Camera
+from distill3r_core.io.exports.frusta import FRUSTUM_EDGES, frustum, frustum_length
+from distill3r_core.io.exports.ply import Cloud
 
 _TILT = 20.0  # degrees from above, where the page opens
 _BACK = 0.9  # of the extent, from the middle of the cloud
@@ -53,7 +53,9 @@ def write_page(
         )
     )
     facts = json.dumps(_facts(cloud, cameras, title, about), ensure_ascii=False)
-    template = (resources.files("distill3r_core.io") / "page.html").read_text(encoding="utf-8")
+    template = (resources.files("distill3r_core.io.exports") / "html_page.html").read_text(
+        encoding="utf-8"
+    )
     parts = {
         "@TITLE@": html.escape(title),
         "@FACTS@": facts.replace("<", "\\u003c"),  # nothing in it may end the script element

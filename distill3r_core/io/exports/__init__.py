@@ -1,0 +1,1 @@
+"""Writers of clouds, cameras and maps, one file per format."""
