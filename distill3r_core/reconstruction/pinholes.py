@@ -10,7 +10,6 @@ from jaxtyping import Float
 from distill3r_core.errors import GeometryError
 from distill3r_core.geometry.cameras import place_intrinsics
 from distill3r_core.geometry.focal import estimate_focal
-from distill3r_core.io.cameras import Pinhole
 from distill3r_core.io.exports.cameras import Pinhole
 from distill3r_core.io.images.inputs import spelled
 from distill3r_core.reconstruction.loaded_views import LoadedView

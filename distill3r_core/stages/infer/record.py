@@ -9,7 +9,6 @@ import numpy as np
 
 from distill3r_core import profiling
 from distill3r_core.geometry.pnp import pnp_available
-from distill3r_core.io.cameras import Pinhole
 from distill3r_core.io.exports.cameras import Pinhole
 from distill3r_core.io.images.inputs import spelled
 from distill3r_core.models.student import HeadName

@@ -6,7 +6,6 @@ from importlib import util
 import numpy as np
 import pytest
 import torch
-from distill3r_core.io.upright import write_upright
 from PIL import Image
 
 from distill3r_core.errors import ImageError, NothingUsableError
