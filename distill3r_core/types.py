@@ -6,6 +6,7 @@ frame is that of view 0's camera, the anchor. Pixel centers are at +0.5.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -135,9 +136,9 @@ class TeacherTargets:
     stored_points_global: Float[Tensor, "*batch N H W 3"] | None = None
     intrinsics: Float[Tensor, "*batch N 3 3"] | None = None
 
-    @property
+    @cached_property  # the loss, the metrics and the validation of a batch all read it
     def points_global(self) -> Float[Tensor, "*batch N H W 3"]:
-        """Points in the anchor's frame, zero outside the mask."""
+        """Points in the anchor's frame, zero outside the mask; computed once."""
         if self.stored_points_global is not None:
             return self.stored_points_global
         linear = self.global_from_local[..., :3].mT[..., None, :, :]  # (..., N, 1, 3, 3)

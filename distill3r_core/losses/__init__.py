@@ -1,5 +1,6 @@
-"""What a student is trained by."""
+"""The training objective and its terms."""
 
-from distill3r_core.losses.distillation import DistillationLoss, LossTerms
+from distill3r_core.losses.distillation import DistillationLoss
+from distill3r_core.losses.objective import LossSettings, LossTerms, Objective
 
-__all__ = ["DistillationLoss", "LossTerms"]
+__all__ = ["DistillationLoss", "LossSettings", "LossTerms", "Objective"]

@@ -18,7 +18,7 @@ from distill3r_core.report import Progress
 from distill3r_core.training import checkpoints, faults
 from distill3r_core.training.run_state import Ending, TrainComponents, TrainState, state_as_plain
 from distill3r_core.training.schedule import learning_rate
-from distill3r_core.training.step import FIGURES, Figures, accumulate
+from distill3r_core.training.step import StepMetrics, accumulate
 from distill3r_core.training.train_logger import TrainLogger
 from distill3r_core.training.validation import validate
 
@@ -61,9 +61,9 @@ class TrainLoop:
             begun = time.monotonic()
             batch = next(batches)
             waited = time.monotonic() - begun
-            figures, norm, stop = self._step(batch, stop_flag)
+            metrics, norm, stop = self._step(batch, stop_flag)
             seconds = time.monotonic() - begun
-            self.logger.step(figures, norm, seconds=seconds, waited=waited, samples=len(batch))
+            self.logger.step(metrics, norm, seconds=seconds, waited=waited, samples=len(batch))
             if stop:
                 self._checkpoint()
                 raise KeyboardInterrupt
@@ -74,8 +74,8 @@ class TrainLoop:
                 return ending
         return "complete"
 
-    def _step(self, batch: Samples, stop_flag: StopFlag) -> tuple[Figures, float, bool]:
-        """One optimizer step; its figures over all processes, and whether one wants to stop."""
+    def _step(self, batch: Samples, stop_flag: StopFlag) -> tuple[StepMetrics, float, bool]:
+        """One optimizer step; its metrics over all processes, and whether one wants to stop."""
         parts, state, settings = self.parts, self.state, self.parts.settings
         for group in parts.optimizer.param_groups:
             group["lr"] = learning_rate(
@@ -88,14 +88,14 @@ class TrainLoop:
         told = torch.cat([totals / parts.world.size, flag])
         # The one place in a step where the processor waits for the device.
         *values, stop, length = [*parts.world.sum(told).tolist(), norm.item()]
-        figures = Figures(**dict(zip(FIGURES, values, strict=True)))
-        if math.isfinite(figures.loss) and math.isfinite(length):
+        metrics = StepMetrics.from_values(values, terms=parts.loss.names)
+        if math.isfinite(metrics.loss) and math.isfinite(length):
             parts.optimizer.step()
             state.skipped_in_a_row = 0
         else:
-            self._skip(batch, figures, length)
+            self._skip(batch, metrics, length)
         state.step += 1
-        return figures, length, stop > 0
+        return metrics, length, stop > 0
 
     def _accumulate(self, batch: Samples) -> Tensor:
         """Gradients of a batch; with a smaller micro-batch where it does not fit."""
@@ -137,7 +137,7 @@ class TrainLoop:
             )
         self.progress.note(faults.smaller_passes(state.micro_batch, samples=samples))
 
-    def _skip(self, batch: Samples, figures: Figures, norm: float) -> None:
+    def _skip(self, batch: Samples, metrics: StepMetrics, norm: float) -> None:
         """Keep and name a step that is not finite, and do without it."""
         parts, state = self.parts, self.state
         state.skipped_in_a_row += 1
@@ -147,11 +147,11 @@ class TrainLoop:
             rank=parts.world.rank,
             batch=batch.to(torch.device("cpu")),
             student=parts.student,
-            facts={"loss": str(figures.loss), "gradient_norm": str(norm)},
+            facts={"loss": str(metrics.loss), "gradient_norm": str(norm)},
         )
         names = ", ".join(sorted({draw.name for draw in batch.draws}))
         self.progress.note(
-            f"warning: step {state.step} is not finite (loss {figures.loss}, gradient {norm}) on "
+            f"warning: step {state.step} is not finite (loss {metrics.loss}, gradient {norm}) on "
             f"{names}; skipped, kept in {folder}"
         )
         limit = parts.settings.faults.nonfinite_in_a_row
@@ -187,7 +187,7 @@ class TrainLoop:
         if parts.held_out is None or state.looked_at == state.step:
             return
         state.looked_at = state.step
-        found = validate(
+        metrics = validate(
             parts.student,
             parts.held_out(),
             parts.loss,
@@ -195,9 +195,9 @@ class TrainLoop:
             bfloat16=parts.bfloat16,
             world=parts.world,
         )
-        self.logger.look(found)
-        if found.loss < state.best:
-            state.best, state.best_step = found.loss, state.step
+        self.logger.validation(metrics)
+        if metrics.loss < state.best:
+            state.best, state.best_step = metrics.loss, state.step
             state.looks_without_better = 0
             self._checkpoint()
             if parts.world.leads:

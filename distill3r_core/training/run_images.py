@@ -1,6 +1,6 @@
 """What a run looks like: its losses over the steps, and the student beside its teacher."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,32 +20,35 @@ ROWS = 6  # views shown
 HEADINGS = ("picture", "student's depth", "teacher's depth", "student's confidence", "teacher's")
 
 
-def save_loss_chart(path: Path, metrics: Path) -> None:
+def save_loss_chart(path: Path, metrics: Path, *, terms: Mapping[str, str]) -> None:
     """Losses by step, on a logarithmic axis, from the rows of a run.
 
     Args:
-        path: Of the picture.
+        path: Image file to write.
         metrics: `metrics.jsonl`.
+        terms: Label of every term of the objective by name.
     """
     rows = list(read_metrics(metrics))
     train = [row for row in rows if row.get("loss") is not None]
-    looks = [row for row in rows if row.get("validation_loss") is not None]
+    validated = [row for row in rows if row.get("validation_loss") is not None]
     steps = [row["step"] for row in train]
     mean = MovingMean()
     lines = [
         Line("loss", steps, [row["loss"] for row in train]),
         Line("its moving mean", steps, [mean.add(row["loss"]) for row in train]),
-        Line("global points", steps, [row["loss_global"] for row in train], dashed=True),
-        Line("local points", steps, [row["loss_local"] for row in train], dashed=True),
     ]
-    if looks:
-        held = Line(
+    for name, label in terms.items():
+        values = [row[f"loss_{name}"] for row in train]
+        if any(values):  # a term of weight 0 has no place on a logarithmic axis
+            lines.append(Line(label, steps, values, dashed=True))
+    if validated:
+        held_out = Line(
             "held out",
-            [row["step"] for row in looks],
-            [row["validation_loss"] for row in looks],
+            [row["step"] for row in validated],
+            [row["validation_loss"] for row in validated],
             markers=True,
         )
-        lines.append(held)
+        lines.append(held_out)
     save_line_chart(path, lines, title="Training", x_label="step", y_label="loss", y_scale="log")
 
 

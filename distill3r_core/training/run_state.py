@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from distill3r_core.data.batches import Samples
-from distill3r_core.losses import DistillationLoss
+from distill3r_core.losses import Objective
 from distill3r_core.training import checkpoints
 from distill3r_core.training.distributed import World
 from distill3r_core.training.settings import TrainSettings
@@ -44,8 +44,8 @@ class TrainComponents:
         world: The processes.
         student: The bare student, on its device.
         trained: The same, wrapped where several processes train it.
-        optimizer: Of its parameters.
-        loss: What it is trained by.
+        optimizer: Optimizer over the student's parameters.
+        loss: The training objective.
         steps: Length of the run.
         batches: This process's share of every step from a given one on, each until the next.
         held_out: This process's share of the validation samples; None: there are none.
@@ -59,7 +59,7 @@ class TrainComponents:
     student: nn.Module
     trained: nn.Module
     optimizer: torch.optim.Optimizer
-    loss: DistillationLoss
+    loss: Objective
     steps: int
     batches: Callable[[int], Generator[Samples, None, None]]
     held_out: Callable[[], Iterable[Samples]] | None

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from distill3r_core import paths
 from distill3r_core.config import STRICT, read_size
-from distill3r_core.losses.distillation import Reduction, Weighting
+from distill3r_core.losses import LossSettings
 from distill3r_core.profiling import DeviceName
 
 Count = Annotated[int, Field(ge=1)]
@@ -58,17 +58,6 @@ class ScheduleSettings:
     warmup_steps: Annotated[int, Field(ge=0)] | None = 3500
     warmup_share: Share = 0.05  # of the run, where `warmup_steps` is not set
     final_lr: Amount = 5e-5
-
-
-@dataclass(frozen=True, config=STRICT)
-class LossSettings:
-    """See `DistillationLoss`."""
-
-    alpha_global: Amount = 2.0
-    alpha_local: Amount = 1.0
-    gamma: Amount = 0.001
-    weighting: Weighting = "paper"
-    reduction: Reduction = "paper"
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -1,38 +1,55 @@
 """One optimizer step: forward and backward by micro-batches, then AdamW."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from distill3r_core.allocator import keep_freed_memory
 from distill3r_core.data.augment import unit_images
 from distill3r_core.data.batches import Batch, Samples
-from distill3r_core.losses import DistillationLoss
+from distill3r_core.losses import Objective
 from distill3r_core.training.settings import ComputeSettings, OptimSettings
 from distill3r_core.types import PointMaps
 
 
 @dataclass(frozen=True)
-class Figures:
-    """What a step is watched by: means over its samples; points in the unit they come in.
+class StepMetrics:
+    """What is monitored of a step: means over its samples.
 
-    The loss and its three terms, then the mean norm of raw points and the mean confidence of the
-    student and of the teacher, over valid pixels, both heads together.
+    Args:
+        loss: The objective.
+        terms: Its terms by name.
+        norm_student: Mean norm of the student's raw points over valid pixels, both maps together.
+        norm_teacher: The same for the teacher, in its own unit.
+        confidence_student: Mean confidence of the student over valid pixels, both maps together.
+        confidence_teacher: The same for the teacher.
     """
 
     loss: float
-    loss_global: float
-    loss_local: float
-    loss_confidence: float
+    terms: Mapping[str, float]
     norm_student: float
     norm_teacher: float
     confidence_student: float
     confidence_teacher: float
+
+    @classmethod
+    def from_values(cls, values: Sequence[float], *, terms: Sequence[str]) -> "StepMetrics":
+        """From the values that `accumulate` gives for an objective of these terms."""
+        loss, *others = values
+        by_term = dict(zip(terms, others, strict=False))
+        return cls(loss, by_term, *others[len(terms) :])
+
+    @property
+    def row(self) -> dict[str, float]:
+        """All of it by name, each term as `loss_<term>`."""
+        row = {**vars(self)}
+        terms = {f"loss_{name}": value for name, value in row.pop("terms").items()}
+        return {"loss": row.pop("loss"), **terms, **row}
 
 
 # Views that go through a head at once where nobody says: enough to fill the units, no more than
@@ -40,8 +57,6 @@ class Figures:
 HEAD_CHUNK = {"cpu": 8, "cuda": 20}
 
 _KEPT_BLOCK, _KEPT = 1 << 30, (1 << 31) - 1  # bytes
-
-FIGURES = tuple(field.name for field in fields(Figures))
 
 
 def build_optimizer(student: nn.Module, optim: OptimSettings) -> torch.optim.AdamW:
@@ -90,28 +105,31 @@ def predict(
 
 def accumulate(
     student: nn.Module,
-    loss: DistillationLoss,
+    loss: Objective,
     batch: Samples,
     *,
     micro_batch: int,
     compute: ComputeSettings,
     bfloat16: bool,
-) -> Float[Tensor, "figures"]:
-    """Add the gradient of the batch's mean loss to the student's; the `FIGURES` of the batch.
+) -> Float[Tensor, "values"]:
+    """Add the gradient of the batch's mean loss to the student's.
 
-    Nothing waits for the device here.
+    Does not wait for the device.
 
     Args:
         student: Bare, or wrapped for several processes.
-        loss: Of a micro-batch.
-        batch: In the machine's memory; each micro-batch is finished on the student's device.
+        loss: The training objective.
+        batch: Samples of the step; each micro-batch is finished on the student's device.
         micro_batch: Samples that go through the student at once.
-        compute: How.
+        compute: How the step is computed.
         bfloat16: Whether matrix products run in bfloat16.
+
+    Returns:
+        The values of the batch for `StepMetrics.from_values`.
     """
     device = next(student.parameters()).device
     starts = range(0, len(batch), micro_batch)
-    totals = torch.zeros(len(FIGURES), device=device)
+    totals: Tensor | None = None
     for start in starts:
         part = batch.rows(start, start + micro_batch).to(device)
         share = len(part) / len(batch)
@@ -122,21 +140,27 @@ def accumulate(
             terms = loss(predicted, part.targets)
             (share * terms.total).backward()
         with torch.no_grad():
-            values = [terms.total, terms.points_global, terms.points_local, terms.confidence]
-            totals += share * torch.stack([*values, *_norms(predicted, part)]).float()
+            values = [terms.total, *terms.parts.values(), *_norms(predicted, part)]
+            weighted = share * torch.stack(values).float()
+            totals = weighted if totals is None else totals + weighted
+    assert totals is not None, "a batch has samples"
     return totals
 
 
 def _norms(predicted: PointMaps, batch: Batch) -> Iterable[Float[Tensor, ""]]:
-    targets, mask = batch.targets, batch.targets.valid_mask
-    for points in (
-        (predicted.points_global, predicted.points_local),
-        (targets.points_global, targets.points_local),
-    ):
-        yield (_mean(points[0].norm(dim=-1), mask) + _mean(points[1].norm(dim=-1), mask)) / 2
-    for side in (predicted, targets):
-        yield (_mean(side.confidence_global, mask) + _mean(side.confidence_local, mask)) / 2
+    """Mean norms of points, student's and teacher's, then mean confidences."""
+    mask, count = batch.targets.valid_mask, batch.targets.valid_mask.sum().clamp(min=1)
 
+    def mean(maps: Sequence[Float[Tensor, "B N H W"] | None]) -> Float[Tensor, ""]:
+        """Over valid pixels, and over the maps that the student predicts."""
+        first, *others = [
+            torch.where(mask, values, 0.0).sum() / count for values in maps if values is not None
+        ]
+        return sum(others, start=first) / (1 + len(others))
 
-def _mean(values: Float[Tensor, "*any"], mask: Bool[Tensor, "*any"]) -> Float[Tensor, ""]:
-    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)
+    sides = (predicted, batch.targets)
+    for side in sides:
+        points = (side.points_global, side.points_local)
+        yield mean([None if values is None else values.norm(dim=-1) for values in points])
+    for side in sides:
+        yield mean([side.confidence_global, side.confidence_local])

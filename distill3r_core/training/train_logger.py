@@ -1,4 +1,4 @@
-"""What a run says while it goes on: figures of every step, warnings, the time it will take."""
+"""What a run says while it goes on: metrics of every step, warnings, the time it will take."""
 
 import math
 import time
@@ -9,8 +9,8 @@ from distill3r_core.training.faults import NormWatch
 from distill3r_core.training.machine_usage import format_machine_usage, machine_usage
 from distill3r_core.training.metrics_log import MetricsLog, MovingMean
 from distill3r_core.training.run_state import TrainComponents, TrainState
-from distill3r_core.training.step import FIGURES, Figures
-from distill3r_core.training.validation import Agreement
+from distill3r_core.training.step import StepMetrics
+from distill3r_core.training.validation import ValidationMetrics
 
 _STALE = 1.0  # seconds after which the machine is asked again: asking a GPU takes its time
 _TIMED = 3  # steps that the expected time is told from, after the first, which is warm-up
@@ -34,12 +34,12 @@ class TrainLogger:
         self._points_watch, self._confidence_watch = NormWatch(growth), NormWatch(growth)
 
     def step(
-        self, figures: Figures, norm: float, *, seconds: float, waited: float, samples: int
+        self, metrics: StepMetrics, norm: float, *, seconds: float, waited: float, samples: int
     ) -> None:
         """A step is done.
 
         Args:
-            figures: Of the step, over all processes.
+            metrics: Of the step, over all processes.
             norm: Of its gradient, before it was clipped.
             seconds: That it took.
             waited: Seconds of these that went into waiting for data.
@@ -47,20 +47,18 @@ class TrainLogger:
         """
         parts, state = self.parts, self.state
         rate = parts.optimizer.param_groups[0]["lr"]
-        if math.isfinite(figures.loss):
-            state.last_loss = figures.loss
+        if math.isfinite(metrics.loss):
+            state.last_loss = metrics.loss
             if state.first_loss is None:
-                state.first_loss = figures.loss
-        mean = self._mean_loss.add(figures.loss) if math.isfinite(figures.loss) else math.nan
+                state.first_loss = metrics.loss
+        mean = self._mean_loss.add(metrics.loss) if math.isfinite(metrics.loss) else math.nan
         per_second = samples * parts.world.size / seconds
         machine = self._machine_figures()
         self.progress.advance(
             **{
-                "loss": figures.loss,
+                "loss": metrics.loss,
                 "mean loss": mean,
-                "global": figures.loss_global,
-                "local": figures.loss_local,
-                "confidence": figures.loss_confidence,
+                **{parts.loss.labels[name]: value for name, value in metrics.terms.items()},
                 "learning rate": rate,
                 "gradient": norm,
                 "samples/s": per_second,
@@ -71,7 +69,7 @@ class TrainLogger:
         if self.log is not None:
             self.log.add(
                 state.step,
-                **{name: getattr(figures, name) for name in FIGURES},
+                **metrics.row,
                 learning_rate=rate,
                 gradient_norm=norm,
                 seconds=seconds,
@@ -80,11 +78,11 @@ class TrainLogger:
                 **machine,
             )
         for watch, student, teacher, what in (
-            (self._points_watch, figures.norm_student, figures.norm_teacher, "norm of raw points"),
+            (self._points_watch, metrics.norm_student, metrics.norm_teacher, "norm of raw points"),
             (
                 self._confidence_watch,
-                figures.confidence_student,
-                figures.confidence_teacher,
+                metrics.confidence_student,
+                metrics.confidence_teacher,
                 "confidence",
             ),
         ):
@@ -93,19 +91,15 @@ class TrainLogger:
                 self.progress.note(warning)
         self._expect(seconds)
 
-    def look(self, found: Agreement) -> None:
-        """A validation is done."""
+    def validation(self, metrics: ValidationMetrics) -> None:
+        """Report a validation."""
         state = self.state
-        state.last_validation = {
-            "validation_loss": found.loss,
-            "validation_points_local": found.points_local,
-            "validation_points_global": found.points_global,
-        }
+        state.last_validation = metrics.row
         if self.log is not None:
             self.log.add(state.step, **state.last_validation)
         self.progress.note(
-            f"step {state.step}: held-out loss {found.loss:.4g}, distance to the teacher "
-            f"{found.points_local:.4g} local, {found.points_global:.4g} global (its unit)"
+            f"step {state.step}: held-out loss {metrics.loss:.4g}, distance to the teacher "
+            f"{metrics.points_local:.4g} local, {metrics.points_global:.4g} global (its unit)"
         )
 
     def _machine_figures(self) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """How well a student repeats its teacher on samples it was not trained on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -8,57 +8,82 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from distill3r_core.data.batches import Samples
-from distill3r_core.losses import DistillationLoss
+from distill3r_core.losses import Objective
 from distill3r_core.training.distributed import World
 from distill3r_core.training.settings import ComputeSettings
 from distill3r_core.training.step import predict
 
 
 @dataclass(frozen=True)
-class Agreement:
+class ValidationMetrics:
     """Means over held-out samples.
 
     Args:
-        loss: As in training.
+        loss: The objective, as in training.
+        terms: Its terms by name.
         points_local: Mean distance to the teacher's local points in the teacher's own unit, each
             view of the student brought to the teacher's scale (ratio of mean norms).
         points_global: The same for global points, with one scale for all views of a sample.
     """
 
     loss: float
+    terms: Mapping[str, float]
     points_local: float
     points_global: float
+
+    @property
+    def row(self) -> dict[str, float]:
+        """All of it by name: `validation_loss`, `validation_loss_<term>`, distances."""
+        return {
+            "validation_loss": self.loss,
+            **{f"validation_loss_{name}": value for name, value in self.terms.items()},
+            "validation_points_local": self.points_local,
+            "validation_points_global": self.points_global,
+        }
 
 
 def validate(
     student: nn.Module,
     batches: Iterable[Samples],
-    loss: DistillationLoss,
+    loss: Objective,
     *,
     compute: ComputeSettings,
     bfloat16: bool,
     world: World,
-) -> Agreement:
-    """Look at held-out samples, each process at its part; the student is left in training mode."""
+) -> ValidationMetrics:
+    """Evaluate the student on held-out samples. It is left in training mode.
+
+    Args:
+        student: The bare student, on its device.
+        batches: This process's share of the held-out samples.
+        loss: The training objective.
+        compute: How the student is run.
+        bfloat16: Whether matrix products run in bfloat16.
+        world: The processes that share the samples.
+    """
     device = next(student.parameters()).device
-    sums = torch.zeros(4, dtype=torch.float64, device=device)
+    sums = torch.zeros(4 + len(loss.names), dtype=torch.float64, device=device)
     student.eval()
     with torch.no_grad():
         for batch in batches:
             there = batch.to(device)
             predicted = predict(student, there, compute=compute, bfloat16=bfloat16)
             targets, mask = there.targets, there.targets.valid_mask
+            terms = loss(predicted, targets)
             values = [
-                loss(predicted, targets).total,
+                terms.total,
+                *terms.parts.values(),
                 distance(predicted.points_local, targets.points_local, mask, per_view=True),
                 distance(predicted.points_global, targets.points_global, mask, per_view=False),
                 torch.ones((), device=device),
             ]
             sums += len(batch) * torch.stack([value.double() for value in values])
     student.train()
-    *means, count = world.sum(sums).tolist()
-    assert count > 0, "nothing to validate on"
-    return Agreement(*(mean / count for mean in means))
+    *totals, count = world.sum(sums).tolist()
+    assert count > 0, "no samples to validate on"
+    mean, *terms, points_local, points_global = (total / count for total in totals)
+    by_name = dict(zip(loss.names, terms, strict=True))
+    return ValidationMetrics(mean, by_name, points_local, points_global)
 
 
 def distance(

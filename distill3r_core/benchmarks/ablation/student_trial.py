@@ -16,7 +16,7 @@ from distill3r_core.data.batches import Batch, Draw, join_targets, map_targets, 
 from distill3r_core.data.sample_requests import Request, Use, request_of
 from distill3r_core.evaluation.scores import score_sequence
 from distill3r_core.geometry.metrics import ViewErrors, summarize_scales
-from distill3r_core.losses import DistillationLoss
+from distill3r_core.losses import Objective
 from distill3r_core.models import Student, build_student
 from distill3r_core.training.schedule import learning_rate
 from distill3r_core.training.settings import (
@@ -202,7 +202,7 @@ def _train(
     optim = OptimSettings(lr=trial.lr)
     schedule = ScheduleSettings(warmup_steps=None, final_lr=trial.lr / 100)
     optimizer = build_optimizer(student, optim)
-    loss = DistillationLoss(**vars(settings))
+    loss = Objective(settings.all_terms)
     clipped = 0
     for step, batch in enumerate(batches(trial, source)):
         for group in optimizer.param_groups:

@@ -10,7 +10,7 @@ from torch import nn
 
 from distill3r_core.data.augment import unit_images
 from distill3r_core.data.batches import Batch
-from distill3r_core.losses import DistillationLoss
+from distill3r_core.losses import Objective
 from distill3r_core.models import Student
 from distill3r_core.training.settings import TrainSettings
 from distill3r_core.training.step import build_optimizer, predict
@@ -47,7 +47,7 @@ class Loops:
         self._student, self._device = student, device
         self._clip = recipe.optim.clip
         self._compute, self._bfloat16 = recipe.compute, device.type == "cuda"
-        self._loss = DistillationLoss(**vars(recipe.loss))
+        self._loss = Objective(recipe.loss.all_terms)
         self._optimizer = build_optimizer(student, recipe.optim)
 
     def batched(self, batch: Batch) -> Parts:

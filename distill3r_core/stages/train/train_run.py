@@ -16,7 +16,7 @@ from distill3r_core.errors import CacheError, NothingUsableError
 from distill3r_core.files import write_text
 from distill3r_core.interrupts import interrupts_between_steps
 from distill3r_core.io.images.fit import Fit
-from distill3r_core.losses import DistillationLoss
+from distill3r_core.losses import Objective
 from distill3r_core.models.checkpoint import save_student
 from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.models.student import Student
@@ -212,7 +212,7 @@ def _train(
         if world.size > 1
         else student,
         optimizer=optimizer,
-        loss=DistillationLoss(**vars(settings.loss)),
+        loss=Objective(settings.loss.all_terms),
         steps=steps,
         batches=feed.batches,
         held_out=feed.validation if feed.held_out else None,
@@ -232,7 +232,8 @@ def _train(
             progress.note(f"interrupted after step {state.step}; go on with `{command}`")
             raise
     if world.leads:
-        save_loss_chart(folder.path / LOSS_PICTURE, folder.path / METRICS)
+        labels = parts.loss.labels
+        save_loss_chart(folder.path / LOSS_PICTURE, folder.path / METRICS, terms=labels)
         if parts.held_out is not None:
             shown = {"compute": settings.compute, "bfloat16": parts.bfloat16}
             save_predictions(folder.path / PREDICTIONS, student, parts.held_out(), **shown)

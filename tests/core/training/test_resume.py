@@ -23,7 +23,7 @@ from distill3r_core.stages.train import TrainSettings, train
 from distill3r_core.training import checkpoints
 from distill3r_core.training.loop import TrainLoop
 from distill3r_core.training.metrics_log import read_metrics
-from distill3r_core.training.step import Figures
+from distill3r_core.training.step import StepMetrics
 
 MakeCache = Callable[..., Path]
 STEPS = 11
@@ -222,7 +222,9 @@ def test_stopped_where_it_is_to_be_validated_it_is_validated_when_it_goes_on(
     often = {"max_steps": 4, "validation.every_steps": 2}
     train(tiny(cache, tmp_path / "whole", **often))
 
-    def stopping(loop: TrainLoop, batch: Batch, stop_flag: StopFlag) -> tuple[Figures, float, bool]:
+    def stopping(
+        loop: TrainLoop, batch: Batch, stop_flag: StopFlag
+    ) -> tuple[StepMetrics, float, bool]:
         figures, norm, _ = step(loop, batch, stop_flag)
         return figures, norm, loop.state.step == 2
 

@@ -1,0 +1,13 @@
+"""The terms that a training objective may have, by name."""
+
+from distill3r_core.losses import confidence, points
+from distill3r_core.losses.loss_term import LossTerm
+from distill3r_core.registry import Registry
+
+__all__ = ["LOSS_TERMS", "LossTerm"]
+
+LOSS_TERMS: Registry[LossTerm] = Registry("loss term")
+
+LOSS_TERMS.add("points_global", points.GLOBAL)
+LOSS_TERMS.add("points_local", points.LOCAL)
+LOSS_TERMS.add("confidence", confidence.CONFIDENCE)
