@@ -9,6 +9,7 @@ from torch import Tensor
 
 from distill3r_core.errors import RequestError, WeightsError
 from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.teacher_fit import DUST3R_FIT
 from distill3r_core.io.weights import read_pickled
 from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.models.spec import SPECS, StudentSpec, released
@@ -46,7 +47,9 @@ LICENSES = (
 # What the original's inference script shows it: the teacher's loader at 518, then a squeeze. Not
 # the pixels it was trained on ("release" at 512, which mirrors portraits), but those it was
 # published with; who trains on from these weights gets the fit of the cache.
-INFERENCE_FIT = Fit(size=(224, 518), mode="release-inference", long_edge=518, multiple=16)
+INFERENCE_FIT = Fit(
+    size=(224, 518), mode="release-inference", teacher=replace(DUST3R_FIT, long_edge=518)
+)
 _LIGHTNING = "2.6.6"  # whose layout is written
 _ENCODERS = ("dune",)
 

@@ -7,7 +7,7 @@ import torch
 
 from distill3r_core.geometry.cameras import place_intrinsics
 from distill3r_core.geometry.resample import resample_nearest
-from distill3r_core.io.images.fit import Fit, prepare_image
+from distill3r_core.io.images.teacher_fit import TeacherFit, prepare_image
 from distill3r_core.prediction import Predictor
 from distill3r_core.types import PreparedView, View
 
@@ -20,8 +20,7 @@ class Teacher(Predictor, Protocol):
         weights_hash: BLAKE2b-128 of the weight file, in hexadecimal; None where there is none.
         threshold: Threshold on `confidence_local - 1`: pixels at or below it are invalid. None:
             the teacher's own mask decides.
-        long_edge: Long edge of the teacher's input image, in pixels; None: as in the source.
-        multiple: Both sides of the input image are cropped to a multiple of this.
+        fit: How images become the teacher's input.
         settings: Everything else that decides the predictions, as plain data: caches of different
             settings do not mix.
     """
@@ -31,26 +30,21 @@ class Teacher(Predictor, Protocol):
     @property
     def threshold(self) -> float | None: ...
     @property
-    def long_edge(self) -> int | None: ...
-    @property
-    def multiple(self) -> int: ...
+    def fit(self) -> TeacherFit: ...
     @property
     def settings(self) -> Mapping[str, Any]: ...
 
 
-def prepare_view(view: View, *, long_edge: int | None = None, multiple: int = 1) -> PreparedView:
-    """Resize and crop a view's picture, and move its depth and intrinsics with it.
+def prepare_view(view: View, fit: TeacherFit = TeacherFit()) -> PreparedView:
+    """Bring a view's image, depth and intrinsics to a teacher's input size.
 
     Args:
         view: Upright.
-        long_edge: See `Teacher`.
-        multiple: See `Teacher`.
+        fit: How the teacher takes images; by default at their own size.
 
     Raises:
-        ImageError: Nothing is left of the picture after the crop.
+        ImageError: Nothing is left of the image after the crop.
     """
-    height, width, _ = view.image.shape
-    fit = Fit(size=(height, width), long_edge=long_edge, multiple=multiple)
     image, placement = prepare_image(view.image, fit)
     depth, intrinsics, pose = (
         None if value is None else torch.from_numpy(value.astype("float32"))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from distill3r_core.errors import InputMissingError
 from distill3r_core.geometry.cameras import invert_rigid, unproject
+from distill3r_core.io.images.teacher_fit import TeacherFit
 from distill3r_core.prediction import StepCallback, ignore_steps
 from distill3r_core.teachers.base import prepare_view
 from distill3r_core.types import PreparedView, RawMaps, Unit, View
@@ -26,8 +27,7 @@ class DepthTeacher:
     max_views = None
     weights_hash = None
     threshold = None
-    long_edge = None
-    multiple = 1
+    fit = TeacherFit()
     metric = True
     settings: Mapping[str, Any] = MappingProxyType({})
 

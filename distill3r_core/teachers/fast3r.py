@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from distill3r_core.errors import ConfigError, RequestError
 from distill3r_core.io.checksums import file_hash
+from distill3r_core.io.images.teacher_fit import DUST3R_FIT
 from distill3r_core.nn.progress import Stretch
 from distill3r_core.nn.view_codes import (
     TABLE_ROWS,
@@ -29,7 +31,6 @@ PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 VIEW_CODES = ("config", "sequential", "random")
 
 THRESHOLD = 0.3  # on confidence - 1 (arXiv:2602.00865, equation 1)
-LONG_EDGE = 512
 # On a CPU the memory of a head at full resolution is what counts; the numbers are the same.
 HEADS_AT_ONCE = {"cuda": HEAD_CHUNK}
 
@@ -52,7 +53,6 @@ class Fast3RTeacher:
     licenses = (HUB_FOLDERS["fast3r"].license,)
     max_views = TABLE_ROWS
     threshold = THRESHOLD
-    long_edge = LONG_EDGE
     metric = False
 
     def __init__(
@@ -65,7 +65,7 @@ class Fast3RTeacher:
         seed: int = 0,
     ) -> None:
         self.network = network
-        self.multiple = network.config.patch_size
+        self.fit = replace(DUST3R_FIT, multiple=network.config.patch_size)
         self.seed = seed
         self._weights = weights
         self._hash: str | None = None
@@ -92,7 +92,7 @@ class Fast3RTeacher:
 
     def prepare(self, view: View) -> PreparedView:
         """Long edge to 512, then cropped to whole patches; portrait stays portrait."""
-        return prepare_view(view, long_edge=self.long_edge, multiple=self.multiple)
+        return prepare_view(view, self.fit)
 
     @torch.inference_mode()
     def predict(

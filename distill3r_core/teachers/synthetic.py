@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from distill3r_core.io.images.teacher_fit import TeacherFit
 from distill3r_core.prediction import StepCallback, ignore_steps
 from distill3r_core.scenes import arc, build_scene, pinhole, render_depth
 from distill3r_core.teachers.base import prepare_view
@@ -24,8 +25,7 @@ class SyntheticTeacher:
     max_views = None
     weights_hash = None
     threshold = None
-    long_edge = None
-    multiple = 1
+    fit = TeacherFit()
     metric = True
 
     def __init__(self, *, seed: int = 0) -> None:

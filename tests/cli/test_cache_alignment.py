@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from distill3r_core.cache.store import TeacherCache
+from distill3r_core.io.images.teacher_fit import TeacherFit
 from distill3r_core.registry import Origin, adding_from, remove_entries_of
 from distill3r_core.teachers.base import prepare_view
 from distill3r_core.teachers.build import TEACHERS
@@ -19,11 +20,10 @@ class ColorTeacher(SyntheticTeacher):
     """Says of every pixel that it lies at the place of its color: RGB is xyz."""
 
     name = "color"
-    long_edge = 128
-    multiple = 16
+    fit = TeacherFit(long_edge=128, multiple=16)
 
     def prepare(self, view: View) -> PreparedView:
-        return prepare_view(view, long_edge=self.long_edge, multiple=self.multiple)
+        return prepare_view(view, self.fit)
 
     def predict(self, views: Sequence[PreparedView], **_: object) -> RawMaps:
         sure = [torch.full(view.image.shape[1:], 2.0) for view in views]

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,13 @@ import pytest
 from PIL import Image
 
 from distill3r_core.io.images.decode import read_image
-from distill3r_core.io.images.fit import Fit, prepare_image, release_image, teacher_placement
+from distill3r_core.io.images.fit import Fit, release_image
+from distill3r_core.io.images.teacher_fit import (
+    DUST3R_FIT,
+    TeacherFit,
+    prepare_image,
+    teacher_placement,
+)
 
 PATCH = 16  # of the release's teacher, Fast3R
 LYING = (5, 6, 7, 8)  # EXIF orientations that swap rows and columns
@@ -30,8 +37,8 @@ def test_every_recorded_variant_of_every_picture(golden_dir: Path, tmp_path: Pat
             if whole:
                 image = release_image(pixels, fit)
             else:
-                image = prepare_image(pixels, fit)[0].astype(np.float32)
-                assert teacher_placement(pixels.shape[:2], fit).size == image.shape[:2]
+                image = prepare_image(pixels, fit.teacher)[0].astype(np.float32)
+                assert teacher_placement(pixels.shape[:2], fit.teacher).size == image.shape[:2]
             normalized = (image / 255 - 0.5) / 0.5
             found = normalized.transpose(2, 0, 1)[:, ::stride, ::stride]
             _compare(found, arrays[f"{name}/{variant}"], f"{name}/{variant}")
@@ -47,9 +54,9 @@ def test_the_teacher_keeps_the_size_that_is_recorded(golden_dir: Path) -> None:
         source = (case["height"], case["width"])
         if case["exif_orientation"] in LYING:
             source = source[::-1]
-        teacher = teacher_placement(source, _variants(facts, case)["teacher"][0])
+        teacher = teacher_placement(source, _variants(facts, case)["teacher"][0].teacher)
         assert [list(teacher.size)] == case["true_shape"]
-        large = teacher_placement(source, _variants(facts, case)["student_inference"][0])
+        large = teacher_placement(source, _variants(facts, case)["student_inference"][0].teacher)
         name = next(key for key in case if re.fullmatch(r"size\d+_HxW", key))
         assert list(large.size) == case[name]
 
@@ -59,8 +66,7 @@ def test_the_teacher_keeps_the_size_that_is_recorded(golden_dir: Path) -> None:
     [((480, 640), (384, 512)), ((300, 1000), (144, 512)), ((99, 99), (384, 512))],
 )
 def test_the_table_of_sizes(source: tuple[int, int], size: tuple[int, int]) -> None:
-    fit = Fit(size=(224, 518), mode="release", long_edge=512, multiple=PATCH)
-    assert teacher_placement(source, fit).size == size
+    assert teacher_placement(source, replace(DUST3R_FIT, multiple=PATCH)).size == size
 
 
 def _variants(facts: dict, case: dict) -> dict[str, tuple[Fit, bool]]:
@@ -72,25 +78,16 @@ def _variants(facts: dict, case: dict) -> dict[str, tuple[Fit, bool]]:
     (square,) = (key for key in named if re.fullmatch(r"teacher_size\d+", key))
     size = tuple(case["student_training_HxW"])
     inference_size = tuple(case["student_inference_HxW"])
-    release = {"mode": "release", "multiple": PATCH}
+
+    def cropped(long_edge: str) -> TeacherFit:
+        return TeacherFit(long_edge=int(long_edge), multiple=PATCH, square_to_4x3=True)
+
+    whole_square = TeacherFit(long_edge=int(square[len("teacher_size") :]), square=True)
     return {
-        "teacher": (Fit(size=size, long_edge=int(teacher), **release), False),
-        square: (
-            Fit(
-                size=size, mode="release", long_edge=int(square[len("teacher_size") :]), square=True
-            ),
-            False,
-        ),
-        "student_training": (Fit(size=size, long_edge=int(training), **release), True),
-        "student_inference": (
-            Fit(
-                size=inference_size,
-                mode="release-inference",
-                long_edge=int(inference),
-                multiple=PATCH,
-            ),
-            True,
-        ),
+        "teacher": (Fit(size, "release", cropped(teacher)), False),
+        square: (Fit(size, "release", whole_square), False),
+        "student_training": (Fit(size, "release", cropped(training)), True),
+        "student_inference": (Fit(inference_size, "release-inference", cropped(inference)), True),
     }
 
 

@@ -3,13 +3,14 @@
 import importlib.util
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from distill3r_core.io.images.fit import Fit, teacher_placement
+from distill3r_core.io.images.teacher_fit import DUST3R_FIT, teacher_placement
 from distill3r_core.teachers.export import export
 from distill3r_core.types import RawMaps
 
@@ -70,7 +71,7 @@ def float16_steps(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 def test_every_recorded_sample_is_exported_as_the_release_did(golden_dir, facts, draw):
     stored = np.load(golden_dir / "teacher_export.npz")
     # The original loads a picture at this long edge, cropped to whole patches.
-    loaded = Fit(size=(1, 1), long_edge=facts["load_size"], multiple=16)
+    loaded = replace(DUST3R_FIT, long_edge=facts["load_size"])
     sizes = [
         teacher_placement((height, width), loaded).size
         for width, height in facts["image_sizes_WxH"]

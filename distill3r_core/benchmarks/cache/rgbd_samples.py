@@ -27,13 +27,14 @@ from distill3r_core.errors import InputMissingError
 from distill3r_core.geometry.cameras import rays
 from distill3r_core.io.images.depth import read_png16
 from distill3r_core.io.images.fit import Fit, fit_image
+from distill3r_core.io.images.teacher_fit import DUST3R_FIT
 from distill3r_core.types import TeacherTargets
 
 Variant = Literal["clean", "noisy", "independent", "depth"]
 
 VARIANTS: tuple[Variant, ...] = ("clean", "noisy", "independent", "depth")
 SIZE = (224, 518)  # of the targets
-FIT = Fit(size=SIZE, mode="release", long_edge=512, multiple=16)
+FIT = Fit(size=SIZE, mode="release", teacher=DUST3R_FIT)
 PNG_SIZE = (720, 960)  # of the original project's stored pictures
 _TEACHER = (384, 512)  # size the teacher predicts at
 _FOCAL = 585 / 640  # of the sensor, in widths of the picture

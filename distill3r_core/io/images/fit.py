@@ -17,12 +17,17 @@ from PIL import Image
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from distill3r_core import config
-from distill3r_core.errors import ImageError
 from distill3r_core.io.images.size_buckets import PATCH, nearest_bucket
+from distill3r_core.io.images.teacher_fit import (
+    Size,
+    TeacherFit,
+    prepare_image,
+    teacher_placement,
+    visible_box,
+)
 from distill3r_core.types import Placement
 
 FitMode = Literal["squash", "crop", "release", "release-inference"]
-Size = tuple[int, int]
 
 
 @checked_dataclass(frozen=True, config=config.STRICT)
@@ -36,19 +41,14 @@ class Fit:
             and gives up the rim. "release" is the original project's training chain (portrait
             transposed, bilinear without antialias), "release-inference" that of its inference
             script (portrait squashed, bilinear with antialias).
-        long_edge: The teacher's resize before its crop (Fast3R: 512); None: it takes the picture
-            at its own size.
-        multiple: The teacher's center crop to a multiple of this.
-        square: The teacher takes a center square of side `long_edge` (models of 224 pixels).
+        teacher: How the teacher takes the picture; the student is shown no more than that.
         resized: A plain resize after all this, where a student is smaller than its cache.
         by_shape: `size` only says how many patches there are: see `fit_for`.
     """
 
     size: Size
     mode: FitMode = "squash"
-    long_edge: int | None = None
-    multiple: int = 1
-    square: bool = False
+    teacher: TeacherFit = TeacherFit()
     resized: Size | None = None
     by_shape: bool = False
 
@@ -87,24 +87,6 @@ def is_portrait(sizes: Sequence[Size]) -> bool:
     return 2 * sum(height > width for height, width in sizes) > len(sizes)
 
 
-def teacher_placement(source_hw: Size, fit: Fit) -> Placement:
-    """What the teacher sees of a picture of (rows, columns), and at which size.
-
-    Raises:
-        ImageError: Nothing is left of it after the crop to whole patches.
-    """
-    rows, columns = resized_size(source_hw, fit)
-    top, left, kept_rows, kept_columns = _crop(rows, columns, fit)
-    down, across = source_hw[0] / rows, source_hw[1] / columns
-    box = (
-        left * across,
-        top * down,
-        (left + kept_columns) * across,
-        (top + kept_rows) * down,
-    )
-    return Placement(box=box, size=(kept_rows, kept_columns))
-
-
 def fit_for(sizes: Sequence[Size], fit: Fit) -> Fit:
     """The chain of one sample: where sizes go by shape, with the one that suits it best.
 
@@ -117,7 +99,7 @@ def fit_for(sizes: Sequence[Size], fit: Fit) -> Fit:
     """
     if not fit.by_shape:
         return fit
-    seen = [teacher_placement(size, fit).size for size in sizes]
+    seen = [teacher_placement(size, fit.teacher).size for size in sizes]
     patches = (fit.size[0] // PATCH) * (fit.size[1] // PATCH)
     return dataclasses.replace(fit, size=nearest_bucket(seen, patches=patches), by_shape=False)
 
@@ -131,36 +113,19 @@ def student_placement(source_hw: Size, fit: Fit, *, portrait: bool) -> Placement
         portrait: Whether the sample is portrait. A picture of the other orientation is cropped
             to what the same camera would have seen, held the other way.
     """
-    seen = teacher_placement(source_hw, fit)
+    seen = visible_box(source_hw, fit.teacher)
     if fit.mode in ("release", "release-inference"):
-        turned = fit.mode == "release" and seen.size[0] > seen.size[1]
-        return Placement(box=seen.box, size=fit.size, transposed=turned)
+        rows, columns = teacher_placement(source_hw, fit.teacher).size
+        turned = fit.mode == "release" and rows > columns
+        return Placement(box=seen, size=fit.size, transposed=turned)
     size = oriented(fit.size, portrait=portrait)
-    left, top, right, bottom = seen.box
+    left, top, right, bottom = seen
     aspect = (right - left) / (bottom - top)
     if fit.mode == "crop":
         aspect = size[1] / size[0]
     elif (aspect < 1) != portrait and aspect != 1:
         aspect = 1 / aspect
-    return Placement(box=_center_crop(seen.box, aspect), size=size)
-
-
-def prepare_image(
-    pixels: UInt8[np.ndarray, "H W 3"], fit: Fit
-) -> tuple[UInt8[np.ndarray, "h w 3"], Placement]:
-    """The picture at the teacher's input size, and where it lies in the source."""
-    height, width, _ = pixels.shape
-    placement = teacher_placement((height, width), fit)
-    rows, columns = resized_size((height, width), fit)
-    image = Image.fromarray(pixels)
-    if fit.long_edge is not None:
-        # The original's choice: bicubic also where nothing changes, by its own long edge.
-        shrinks = max(height, width) > max(rows, columns)
-        filter_ = Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC
-        image = image.resize((columns, rows), filter_)
-    top, left, kept_rows, kept_columns = _crop(rows, columns, fit)
-    image = image.crop((left, top, left + kept_columns, top + kept_rows))
-    return np.array(image), placement
+    return Placement(box=_center_crop(seen, aspect), size=size)
 
 
 def fit_image(pixels: UInt8[np.ndarray, "H W 3"], fit: Fit, *, portrait: bool) -> Fitted:
@@ -180,7 +145,7 @@ def fit_image(pixels: UInt8[np.ndarray, "H W 3"], fit: Fit, *, portrait: bool) -
 
 def release_image(pixels: UInt8[np.ndarray, "H W 3"], fit: Fit) -> Float[np.ndarray, "h w 3"]:
     """The student's picture of the two release modes before it is rounded, in 0..255, float32."""
-    prepared, _ = prepare_image(pixels, fit)
+    prepared, _ = prepare_image(pixels, fit.teacher)
     training = fit.mode == "release"
     if training and prepared.shape[0] > prepared.shape[1]:
         prepared = prepared.transpose(1, 0, 2)
@@ -200,38 +165,6 @@ def resize_image(pixels: UInt8[np.ndarray, "H W 3"], size: Size) -> UInt8[np.nda
 def oriented(size: Size, *, portrait: bool) -> Size:
     """A landscape size, swapped for portrait."""
     return (size[1], size[0]) if portrait else size
-
-
-def resized_size(source_hw: Size, fit: Fit) -> Size:
-    """Rows and columns after the teacher's resize, before its crop."""
-    if fit.long_edge is None:
-        return source_hw
-    long_edge = fit.long_edge
-    if fit.square:
-        long_edge = round(fit.long_edge * max(source_hw) / min(source_hw))
-    rows, columns = (round(side * long_edge / max(source_hw)) for side in source_hw)
-    return max(rows, 1), max(columns, 1)
-
-
-def _crop(rows: int, columns: int, fit: Fit) -> tuple[int, int, int, int]:
-    """The teacher's center crop of a resized picture: top, left, rows, columns."""
-    kept_rows, kept_columns = rows, columns
-    if fit.square:
-        kept_rows = kept_columns = 2 * min(rows // 2, columns // 2)
-    elif fit.multiple > 1:
-        kept_rows, kept_columns = (
-            2 * (side // 2) // fit.multiple * fit.multiple for side in (rows, columns)
-        )
-        if rows == columns and fit.long_edge is not None:
-            # These networks never saw a square: they were trained on 4:3 and wider.
-            kept_rows = kept_columns * 3 // 4 // fit.multiple * fit.multiple
-    if min(kept_rows, kept_columns) == 0:
-        raise ImageError(
-            f"too small: {columns}x{rows} pixels at the teacher's size, "
-            f"the least is {fit.multiple} a side"
-        )
-    # Around half the side, rounded down: an odd side loses its last row.
-    return rows // 2 - kept_rows // 2, columns // 2 - kept_columns // 2, kept_rows, kept_columns
 
 
 def _center_crop(

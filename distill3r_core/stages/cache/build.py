@@ -209,8 +209,7 @@ def _header(settings: CacheSettings, teacher: Teacher, manifest: Manifest) -> Ca
     fit = Fit(
         size=(rows, columns),
         mode=settings.fit,
-        long_edge=teacher.long_edge,
-        multiple=teacher.multiple,
+        teacher=teacher.fit,
     )
     export = config.as_plain(settings.export)
     if export["resample"] is None:

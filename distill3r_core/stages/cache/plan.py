@@ -8,8 +8,9 @@ from distill3r_core.cache.header import PlannedSample
 from distill3r_core.data.manifest import Manifest, ManifestRow, Sample
 from distill3r_core.data.manifest_views import content_of, read_stamps
 from distill3r_core.errors import ImageError, NothingUsableError
-from distill3r_core.io.images.fit import Fit, is_portrait, oriented, teacher_placement
+from distill3r_core.io.images.fit import Fit, is_portrait, oriented
 from distill3r_core.io.images.size_buckets import PATCH, nearest_bucket
+from distill3r_core.io.images.teacher_fit import teacher_placement
 from distill3r_core.report import Failure, Progress
 
 
@@ -58,7 +59,7 @@ def fit_of(base: Fit, rows: Sequence[ManifestRow], *, automatic: bool) -> Fit:
     """The fit of one sample: the header's, or with the size that suits its pictures best."""
     if not automatic:
         return base
-    seen = [teacher_placement((row.H, row.W), base).size for row in rows]
+    seen = [teacher_placement((row.H, row.W), base.teacher).size for row in rows]
     return replace(base, size=nearest_bucket(seen, patches=patches_of(base.size)))
 
 

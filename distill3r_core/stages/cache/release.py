@@ -31,10 +31,10 @@ from distill3r_core.errors import (
 from distill3r_core.geometry.similarity import fit_similarity
 from distill3r_core.io.images.decode import read_image
 from distill3r_core.io.images.fit import Fit, fit_image
+from distill3r_core.io.images.teacher_fit import DUST3R_FIT
 from distill3r_core.report import Failure, Progress, Report, Silent, Table
 from distill3r_core.types import TeacherTargets
 
-_LONG_EDGE, _MULTIPLE = 512, 16  # of the release's pictures (Fast3R's input)
 _VIEWS = 20  # the release's reader takes no other number
 
 
@@ -166,7 +166,7 @@ def import_release(settings: ImportSettings, *, progress: Progress = Silent()) -
         PlannedSample(name, _content(folder / ARRAYS), "train") for name, folder in plan.items()
     )
     size = _first_size(folders)
-    fit = Fit(size=size, mode="release", long_edge=_LONG_EDGE, multiple=_MULTIPLE)
+    fit = Fit(size=size, mode="release", teacher=DUST3R_FIT)
     header = CacheHeader(
         teacher=settings.teacher,
         license=settings.license,
@@ -275,7 +275,7 @@ def _pictures(
             pixels = read_image(path).pixels
         except ImageError as error:
             raise ImageError(f"{path}: {error}") from error
-        upright = Fit(fit.size, "release-inference", fit.long_edge, fit.multiple)
+        upright = Fit(fit.size, "release-inference", fit.teacher)
         portrait = pixels.shape[0] > pixels.shape[1]
         fitted = fit_image(pixels, upright if portrait else fit, portrait=False)
         images.append(torch.from_numpy(fitted.image).permute(2, 0, 1))

@@ -10,6 +10,7 @@ from exact_scene import CAMERAS, SCALES, exact_views, with_points, world_from_ca
 from distill3r_core.errors import ExtraMissingError, InputMissingError, RequestError
 from distill3r_core.geometry import pnp
 from distill3r_core.io.images.fit import Fit, Fitted
+from distill3r_core.io.images.teacher_fit import TeacherFit
 from distill3r_core.reconstruction.camera_poses import solve
 from distill3r_core.reconstruction.known_positions import apply_known, check_known, read_known
 from distill3r_core.reconstruction.reconstruction import Cleaning, Reconstruction
@@ -20,7 +21,7 @@ FITS = {
     "squash": Fit(size=(28, 42)),
     "crop": Fit(size=(28, 70), mode="crop"),
     "resized": Fit(size=(56, 84), resized=(28, 42)),
-    "teacher": Fit(size=(28, 42), long_edge=128, multiple=16),
+    "teacher": Fit(size=(28, 42), teacher=TeacherFit(long_edge=128, multiple=16)),
     "thinned": Fit(size=(112, 154)),  # large enough that not every pixel votes
 }
 

@@ -43,7 +43,7 @@ def small(view):
 def test_it_is_a_teacher_that_masks_by_the_papers_threshold(teacher):
     assert isinstance(teacher, Teacher)
     assert (teacher.name, teacher.threshold, teacher.metric) == ("fast3r", 0.3, False)
-    assert (teacher.long_edge, teacher.multiple) == (512, 16)
+    assert (teacher.fit.long_edge, teacher.fit.multiple) == (512, 16)
     assert "Noncommercial" in teacher.licenses[0]
 
 

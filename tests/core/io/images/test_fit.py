@@ -1,5 +1,7 @@
 """Pictures are fitted as they are said to be, and the placement tells the truth about it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,13 +12,16 @@ from distill3r_core.io.images.fit import (
     Fit,
     fit_image,
     is_portrait,
-    prepare_image,
     resize_image,
     student_placement,
+)
+from distill3r_core.io.images.teacher_fit import (
+    DUST3R_FIT,
+    TeacherFit,
+    prepare_image,
     teacher_placement,
 )
 
-FAST3R = {"long_edge": 512, "multiple": 16}
 SIZES = st.tuples(st.integers(40, 900), st.integers(40, 900))
 MODES = st.sampled_from(["squash", "crop", "release", "release-inference"])
 
@@ -31,7 +36,7 @@ def ramp(height: int, width: int) -> np.ndarray:
 @settings(max_examples=60, deadline=None)
 @given(source=SIZES, mode=MODES, portrait=st.booleans(), long_edge=st.sampled_from([None, 96]))
 def test_pixels_lie_where_the_placement_says(source, mode, portrait, long_edge) -> None:
-    fit = Fit(size=(56, 84), mode=mode, long_edge=long_edge, multiple=8)
+    fit = Fit(size=(56, 84), mode=mode, teacher=TeacherFit(long_edge=long_edge, multiple=8))
     try:
         fitted = fit_image(ramp(*source), fit, portrait=portrait)
     except ImageError:
@@ -54,7 +59,7 @@ def test_pixels_lie_where_the_placement_says(source, mode, portrait, long_edge) 
 @settings(max_examples=60, deadline=None)
 @given(source=SIZES, multiple=st.sampled_from([1, 14, 16]), long_edge=st.sampled_from([None, 224]))
 def test_the_teacher_gets_whole_patches(source, multiple, long_edge) -> None:
-    fit = Fit(size=(56, 84), long_edge=long_edge, multiple=multiple)
+    fit = TeacherFit(long_edge=long_edge, multiple=multiple)
     try:
         image, place = prepare_image(ramp(*source), fit)
     except ImageError:
@@ -64,10 +69,10 @@ def test_the_teacher_gets_whole_patches(source, multiple, long_edge) -> None:
 
 
 def test_the_student_sees_no_more_than_the_teacher() -> None:
-    fit = Fit(size=(224, 518), **FAST3R)
+    fit = Fit(size=(224, 518), teacher=DUST3R_FIT)
     for portrait in (False, True):
         for source in ((480, 640), (640, 480), (300, 1000), (769, 1024)):
-            seen = teacher_placement(source, fit).box
+            seen = teacher_placement(source, fit.teacher).box
             shown = student_placement(source, fit, portrait=portrait).box
             assert shown[0] >= seen[0]
             assert shown[1] >= seen[1]
@@ -99,13 +104,15 @@ def test_crop_keeps_the_aspect() -> None:
 
 def test_release_transposes_portrait_pictures_and_its_inference_squashes_them() -> None:
     portrait = ramp(640, 480)
-    training = fit_image(portrait, Fit(size=(56, 84), mode="release", **FAST3R), portrait=True)
+    training = fit_image(
+        portrait, Fit(size=(56, 84), mode="release", teacher=DUST3R_FIT), portrait=True
+    )
     assert training.placement.transposed
     assert training.image.shape == (56, 84, 3)
     assert training.image[-1, 0, 0] > 240  # the last column became the last row
     script = fit_image(
         portrait,
-        Fit(size=(56, 84), mode="release-inference", long_edge=518, multiple=16),
+        Fit(size=(56, 84), mode="release-inference", teacher=replace(DUST3R_FIT, long_edge=518)),
         portrait=True,
     )
     assert not script.placement.transposed
@@ -122,7 +129,7 @@ def test_the_plain_resize_ends_the_chain() -> None:
 
 
 def test_a_fit_comes_back_from_plain_data() -> None:
-    fit = Fit(size=(224, 518), mode="crop", long_edge=512, multiple=16, resized=(112, 154))
+    fit = Fit(size=(224, 518), mode="crop", teacher=DUST3R_FIT, resized=(112, 154))
     assert Fit.from_plain(fit.as_plain()) == fit
     with pytest.raises(ConfigError, match="sise"):
         Fit.from_plain({"sise": [1, 2]})
@@ -136,4 +143,51 @@ def test_most_pictures_decide_and_squares_are_landscape() -> None:
 
 def test_a_picture_thinner_than_a_patch_is_refused() -> None:
     with pytest.raises(ImageError, match="the least is 16"):
-        teacher_placement((14, 1000), Fit(size=(224, 518), **FAST3R))
+        teacher_placement((14, 1000), DUST3R_FIT)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    source=SIZES,
+    reach=st.sampled_from(["crop", "pad", "resize"]),
+    square=st.booleans(),
+    resampling=st.sampled_from(["lanczos", "bicubic"]),
+)
+def test_a_teachers_input_shows_what_its_placement_says(source, reach, square, resampling) -> None:
+    fit = TeacherFit(long_edge=224, square=square, multiple=14, reach=reach, resampling=resampling)
+    try:
+        image, place = prepare_image(ramp(*source), fit)
+    except ImageError:
+        assert reach == "crop"
+        return
+    rows, columns = place.size
+    assert image.shape[:2] == place.size
+    assert rows % 14 == columns % 14 == 0
+    assert not square or (rows, columns) == (224, 224)
+    left, top, right, bottom = place.box
+    x = (left + (np.arange(columns) + 0.5) * (right - left) / columns) / source[1] * 255
+    y = (top + (np.arange(rows) + 0.5) * (bottom - top) / rows) / source[0] * 255
+    for axis, (line, wanted) in enumerate(
+        ((image[rows // 2, :, 0], x), (image[:, columns // 2, 1], y))
+    ):
+        inside = (wanted > 12) & (wanted < 243)  # the filters meet the rim
+        assert np.abs(line.astype(float) - wanted)[inside].max() < 6, axis
+        outside = (wanted < -4) | (wanted > 259)
+        assert (line[outside] == 255).all()  # white
+    assert reach == "pad" or not (x.min() < 0 or x.max() > 255 or y.min() < 0 or y.max() > 255)
+
+
+@pytest.mark.parametrize(("reach", "size"), [("crop", (140, 224)), ("pad", (154, 224))])
+def test_sides_between_two_multiples_are_cropped_padded_or_resized(reach, size) -> None:
+    fit = TeacherFit(long_edge=224, multiple=14, reach=reach)
+    assert teacher_placement((300, 450), fit).size == size  # 149 x 224 after the resize
+
+
+def test_a_side_half_way_between_two_multiples_grows() -> None:
+    fit = TeacherFit(multiple=14, reach="resize")
+    assert teacher_placement((189, 188), fit).size == (196, 182)
+
+
+def test_a_student_is_never_shown_a_teachers_padding() -> None:
+    fit = Fit(size=(56, 84), teacher=TeacherFit(long_edge=224, square=True, reach="pad"))
+    assert student_placement((300, 450), fit, portrait=False).box == (0, 0, 450, 300)
