@@ -1,4 +1,4 @@
-"""Matrices in text files: poses and intrinsics."""
+"""Matrices in text files: poses and intrinsics, read and checked."""
 
 import math
 from pathlib import Path
@@ -8,9 +8,12 @@ from jaxtyping import Float
 
 from distill3r_core.errors import ImageError
 
+# How far from a rotation a stored one may be: sensors' files are off by 1e-3.
+ROTATION_TOLERANCE = 1e-2
+
 
 def read_matrix(path: Path, side: int, *, what: str) -> Float[np.ndarray, "n n"]:
-    """A square matrix out of a text file, separated by any white space.
+    """Read a square matrix from a text file, its numbers separated by any white space.
 
     Raises:
         ImageError: Missing, or not so many finite numbers.
@@ -27,6 +30,47 @@ def read_matrix(path: Path, side: int, *, what: str) -> Float[np.ndarray, "n n"]
     if not all(math.isfinite(number) for number in numbers):
         raise ImageError(f"{what} has numbers that are not finite")
     return np.array(numbers).reshape(side, side)
+
+
+def read_intrinsics(path: Path) -> Float[np.ndarray, "3 3"]:
+    """Read K from a text file of nine numbers.
+
+    Raises:
+        ImageError: Missing, not nine finite numbers, or not the K of a camera.
+    """
+    intrinsics = read_matrix(path, 3, what="intrinsics")
+    if min(intrinsics[0, 0], intrinsics[1, 1]) <= 0 or intrinsics[2].tolist() != [0, 0, 1]:
+        raise ImageError("intrinsics are not those of a camera: fx 0 cx, 0 fy cy, 0 0 1")
+    return intrinsics
+
+
+def read_pose(path: Path) -> Float[np.ndarray, "4 4"]:
+    """Read world_from_cam from a text file of sixteen numbers, its rotation made exact.
+
+    Raises:
+        ImageError: Missing, not sixteen finite numbers, or not a rigid motion.
+    """
+    return exact_pose(read_matrix(path, 4, what="pose"))
+
+
+def exact_pose(pose: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "4 4"]:
+    """The pose with the nearest exact rotation.
+
+    Raises:
+        ImageError: It has numbers that are not finite, or is not a rigid motion.
+    """
+    if not np.isfinite(pose).all():
+        raise ImageError("pose has numbers that are not finite")
+    rotation = pose[:3, :3]
+    off = np.abs(rotation @ rotation.T - np.eye(3)).max()
+    if off > ROTATION_TOLERANCE or abs(np.linalg.det(rotation) - 1) > ROTATION_TOLERANCE:
+        raise ImageError("pose is not a rotation")
+    if np.abs(pose[3] - (0, 0, 0, 1)).max() > ROTATION_TOLERANCE:
+        raise ImageError("pose does not end in the row 0 0 0 1")
+    u, _, vt = np.linalg.svd(rotation)
+    exact = np.eye(4)
+    exact[:3, :3], exact[:3, 3] = u @ vt, pose[:3, 3]
+    return exact
 
 
 def _number(word: str) -> float:

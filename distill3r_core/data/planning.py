@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from distill3r_core.data import sampling, splits
-from distill3r_core.data.frame_reader import read_pose
-from distill3r_core.data.layouts.base import Frame, Refused, Scan, Scene
+from distill3r_core.data.frame_reader import read_frame_pose
+from distill3r_core.data.layouts import Frame, Refused, Scene
+from distill3r_core.data.listing import DatasetListing
 from distill3r_core.data.manifest import ManifestRow, Split
 from distill3r_core.data.sampling import Policy, Window
 from distill3r_core.errors import ImageError, RequestError
@@ -54,13 +55,13 @@ class DatasetPlan:
     """A data set.
 
     Args:
-        scan: As it was listed.
+        listing: The data set as it was listed.
         scenes: Those with at least two usable frames.
         refused: Scenes that are too small.
         notes: Worth saying.
     """
 
-    scan: Scan
+    listing: DatasetListing
     scenes: tuple[ScenePlan, ...]
     refused: tuple[Refused, ...] = ()
     notes: tuple[str, ...] = field(default=())
@@ -76,7 +77,7 @@ class DatasetPlan:
 
 
 def plan_dataset(
-    scan: Scan,
+    listing: DatasetListing,
     unusable: Collection[str],
     *,
     windower: Windower,
@@ -87,7 +88,7 @@ def plan_dataset(
     """Split a data set and cut it into windows.
 
     Args:
-        scan: Its scenes.
+        listing: Its scenes.
         unusable: Keys of frames that cannot be read.
         windower: Cuts frames into windows.
         policy: Instead of the data set's own.
@@ -95,34 +96,33 @@ def plan_dataset(
         val_frames: See `splits.split_dataset`.
     """
     usable = [
-        (scene, tuple(f for f in scene.frames if key_of(scan, scene, f) not in unusable))
-        for scene in scan.scenes
+        (scene, tuple(f for f in scene.frames if listing.key_of(scene, f) not in unusable))
+        for scene in listing.scenes
     ]
     alone = [scene for scene, frames in usable if len(frames) == 1]
     usable = [(scene, frames) for scene, frames in usable if len(frames) >= sampling.LEAST_VIEWS]
     decision = splits.split_dataset(
         [
-            splits.SceneFrames(f"{scan.dataset}/{scene.scene_id}", len(frames), scene.split)
+            splits.SceneFrames(f"{listing.name}/{scene.scene_id}", len(frames), scene.split)
             for scene, frames in usable
         ],
         val_scenes=val_scenes,
         val_frames=val_frames,
-        fixed=scan.fixed_split,
+        fixed=listing.dataset.split is not None,
     )
-    scenes, notes = [], [f"{scan.dataset}: {note}" for note in decision.notes]
+    scenes, notes = [], [f"{listing.name}: {note}" for note in decision.notes]
     for (scene, frames), chosen in zip(usable, decision.splits, strict=True):
-        own = sampling.policy_for(scan.policy_name or "", ordered=scene.order != "none")
-        used = sampling.with_name(own, policy or "auto")
+        used = sampling.with_name(listing.dataset.policy_of(scene), policy or "auto")
         scenes.append(ScenePlan(scene, frames, chosen, _windows(frames, chosen, used, windower)))
         notes += [
-            f"{scan.dataset}/{scene.scene_id}: one {side} frame alone makes no sample"
+            f"{listing.name}/{scene.scene_id}: one {side} frame alone makes no sample"
             for side in _SIDES
             if chosen.count(side) == 1
         ]
     refused = tuple(
         Refused(scene.folder, "a scene of one frame makes no sample") for scene in alone
     )
-    return DatasetPlan(scan, tuple(scenes), refused, tuple(notes))
+    return DatasetPlan(listing, tuple(scenes), refused, tuple(notes))
 
 
 def by_count(views: int, samples: int, stride: int | None) -> Windower:
@@ -141,15 +141,16 @@ def by_pose(views: int, samples: int) -> Windower:
     def cut(frames: tuple[Frame, ...], policy: Policy) -> tuple[Window, ...]:
         posed, poses = [], []
         for index, frame in enumerate(frames):
-            if frame.pose is None:
-                raise RequestError(
-                    f"--stride pose needs poses, and {frame.color} has none",
-                    hint="give a number, or leave --stride out",
-                )
             try:
-                poses.append(read_pose(frame.pose))
+                pose = read_frame_pose(frame)
             except ImageError:
                 continue  # the frame itself is about to be refused for it
+            if pose is None:
+                raise RequestError(
+                    f"--stride pose needs poses, and {frame.image} has none",
+                    hint="give a number, or leave --stride out",
+                )
+            poses.append(pose)
             posed.append(index)
         if not posed:
             return ()
@@ -171,10 +172,10 @@ def rows_of(plan: DatasetPlan, made: Callable[[str], dict[str, Any]]) -> list[Ma
         ids = _sample_ids(scene.scene)
         for index, numbers in scene.wanted.items():
             frame = scene.frames[index]
-            cells = made(key_of(plan.scan, scene.scene, frame))
+            cells = made(plan.listing.key_of(scene.scene, frame))
             rows.append(
                 ManifestRow(
-                    dataset=plan.scan.dataset,
+                    dataset=plan.listing.name,
                     split=scene.splits[index],
                     scene_id=scene.scene.scene_id,
                     sample_id=ids[frame.name],
@@ -184,11 +185,6 @@ def rows_of(plan: DatasetPlan, made: Callable[[str], dict[str, Any]]) -> list[Ma
                 )
             )
     return rows
-
-
-def key_of(scan: Scan, scene: Scene, frame: Frame) -> str:
-    """The name of a frame among all."""
-    return f"{scan.dataset}/{scene.scene_id}/{frame.name}"
 
 
 def _windows(

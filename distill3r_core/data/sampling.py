@@ -41,28 +41,6 @@ class Policy:
 PATH = Policy("path")
 CLOUD = Policy("cloud")
 RELEASE = Policy("release")
-# By the beginning of a data set's name, in lower case; the first that fits.
-POLICIES = {
-    "co3d": Policy("orbit", most=10),
-    "dtu": Policy("orbit", most=3),
-    "scannetpp": Policy("path", reference=200, most=5),
-    "scannet++": Policy("path", reference=200, most=5),
-    "habitat": Policy("path", reference=60, most=3),
-    "arkitscenes": Policy("path", reference=150, least=5, most=30),
-    "megadepth": Policy("cloud", reference=100, most=8),
-    "blendedmvs": Policy("path", reference=150, most=4),
-    "7scenes": Policy("path", reference=100, least=2, most=20),
-    "12scenes": Policy("path", reference=100, least=2, most=20),
-}
-
-
-def policy_for(dataset: str, *, ordered: bool = True) -> Policy:
-    """The policy of a data set by its name, else the generic one."""
-    plain = dataset.lower().replace("-", "").replace("_", "")
-    for name, policy in POLICIES.items():
-        if plain.startswith(name):
-            return policy
-    return PATH if ordered else CLOUD
 
 
 def windows(

@@ -1,109 +1,125 @@
-"""Layouts: how data sets lie on the disk, and which of them a folder has."""
+"""Layouts: how data sets lie on disk, and which layout a folder has."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from distill3r_core.data.layouts import images, pattern, rgbd, sevenscenes
-from distill3r_core.data.layouts.base import Frame, Scan, Scene
+from distill3r_core.data.layouts.records import (
+    Dataset,
+    DepthFile,
+    Frame,
+    Layout,
+    Listed,
+    Note,
+    Refused,
+    Rig,
+    Scene,
+    VideoScene,
+)
 from distill3r_core.errors import InputMissingError, RequestError
 from distill3r_core.registry import Registry
 
-
-@dataclass(frozen=True)
-class Layout:
-    """A way in which data lies on the disk."""
-
-    detect: Callable[[Path], bool]
-    scan: Callable[..., tuple[Scan, ...]]
-
-
-LAYOUTS: Registry[Layout] = Registry("layout")
-# In the order in which they are tried: the most particular first.
-for module in (pattern, sevenscenes, rgbd, images):
-    LAYOUTS.add(module.NAME, Layout(module.detect, module.scan))
+LAYOUTS: Registry[Layout] = Registry("layout", entry_points="distill3r.layouts")
+for built_in in (pattern, sevenscenes, rgbd, images):
+    LAYOUTS.add(built_in.LAYOUT.name, built_in.LAYOUT)
 AUTO = "auto"
 
 
 def check_layout(name: str) -> None:
-    """Know a name.
+    """Check that a layout of this name exists.
 
     Raises:
-        ConfigError: No layout has it, nor is it "auto".
+        ConfigError: It is neither a layout nor "auto".
     """
     if name != AUTO:
         LAYOUTS[name]
 
 
-def detect_layout(root: Path) -> str:
-    """The name of the layout of a data set.
+def detect_layout(root: Path) -> tuple[Layout, str]:
+    """Find out the layout of a data set.
+
+    Returns:
+        The layout, and why it was recognized. Layouts are tried in the order in which they were
+        registered, those that take any folder last.
 
     Raises:
         InputMissingError: There is nothing at `root`.
-        RequestError: It is a file of no kind that a data set is described by.
+        RequestError: It is a file of no layout.
     """
     if not root.exists():
         raise InputMissingError(f"no such folder: {root}")
-    for name in LAYOUTS:
-        if LAYOUTS[name].detect(root):
-            return name
+    for layout in sorted((LAYOUTS[name] for name in LAYOUTS), key=lambda entry: entry.is_fallback):
+        if reason := layout.detect(root):
+            return layout, reason
     raise RequestError(f"{root} is a file", hint="name its folder, or a data_paths.yaml")
 
 
-def scan(root: Path, layout: str = AUTO, *, skip: Path | None = None) -> tuple[Scan, ...]:
-    """List the data sets at a place; one, but for the layout `pattern`.
+def scan(
+    root: Path, layout: str | Layout = AUTO, *, skip: Path | None = None
+) -> tuple[Dataset, ...]:
+    """Find the data sets at a path; their scenes are listed when they are asked for.
 
     Args:
-        root: A folder, or a YAML file.
-        layout: By name; "auto" finds out.
+        root: A folder, or a file where the layout takes one.
+        layout: A layout or its name; "auto" detects it.
         skip: A folder below it to leave out: that of the results.
 
     Raises:
-        ConfigError: No layout has this name.
+        ConfigError: No layout has this name, or a file that describes data sets is invalid.
         InputMissingError: There is nothing at `root`.
         RequestError: The layout needs a folder and `root` is a file, or the other way round.
     """
-    found = detect_layout(root) if layout == AUTO else layout
-    entry = LAYOUTS[found]
+    reason = None
+    if layout == AUTO:
+        layout, reason = detect_layout(root)
+    elif isinstance(layout, str):
+        layout = LAYOUTS[layout]
     if not root.exists():
         raise InputMissingError(f"no such folder: {root}")
-    if root.is_file() != (found == pattern.NAME):
+    if root.is_file() != layout.takes_file:
         kind = "file" if root.is_file() else "folder"
-        raise RequestError(f"{root} is a {kind}, which layout {found!r} does not take")
-    return entry.scan(root, skip=skip)
+        raise RequestError(f"{root} is a {kind}, which layout {layout.name!r} does not take")
+    return tuple(replace(found, layout=layout, reason=reason) for found in layout.scan(root, skip))
 
 
-def frames_for_test(root: Path, layout: str = AUTO) -> tuple[tuple[str, tuple[Frame, ...]], ...]:
+def frames_for_test(
+    root: Path, layout: str | Layout = AUTO
+) -> Iterator[tuple[str, tuple[Frame, ...]]]:
     """The sequences that a data set's own split files name as test data, each with its frames.
 
-    Without split files that is every sequence. Whatever `manifest` made of the data set.
+    Without split files that is every sequence, whatever `manifest` made of the data set.
 
     Args:
-        root: Of the data set.
-        layout: By name; "auto" finds out.
+        root: Folder of the data set.
+        layout: A layout or its name; "auto" detects it.
 
-    Returns:
-        Pairs of `<dataset>/<scene_id>` and unread frames, in order; `data.source.read_source_frame`
-        reads them and `data.process.process` brings them to their processed form.
+    Yields:
+        Pairs of `<dataset>/<scene_id>` and unread frames, in order. `read_source_frame` reads a
+        frame, and `process` brings it to its processed form.
 
     Raises:
         InputMissingError: There is nothing at `root`.
     """
-    return tuple(
-        (f"{found.dataset}/{scene.scene_id}", scene.frames)
-        for found in scan(root, layout)
-        for scene in found.scenes
-        if scene.is_test
-    )
+    for dataset in scan(root, layout):
+        for scene in dataset.list_scenes():
+            if isinstance(scene, Scene) and scene.is_test:
+                yield f"{dataset.name}/{scene.scene_id}", scene.frames
 
 
 __all__ = [
     "AUTO",
     "LAYOUTS",
+    "Dataset",
+    "DepthFile",
     "Frame",
     "Layout",
-    "Scan",
+    "Listed",
+    "Note",
+    "Refused",
+    "Rig",
     "Scene",
+    "VideoScene",
     "detect_layout",
     "frames_for_test",
     "scan",

@@ -1,76 +1,64 @@
-"""Layout `images`: every folder with photographs directly in it is a scene, and every video."""
+"""Layout `images`: every folder that holds images is a scene, and every video."""
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
-from distill3r_core.data.layouts.base import (
+from distill3r_core.data.layouts.folders import dataset_name, order_of, scene_id_of, walk
+from distill3r_core.data.layouts.records import (
+    Dataset,
     Frame,
-    Listing,
-    Refused,
-    Scan,
+    Layout,
+    Listed,
+    Note,
     Scene,
-    dataset_name,
-    order_of,
-    scene_id_of,
-    walk,
+    VideoScene,
 )
 
-NAME = "images"
 
-
-def detect(root: Path) -> bool:
-    """Any folder may be one: this layout is asked last."""
-    return root.is_dir()
-
-
-def scan(root: Path, *, skip: Path | None = None) -> tuple[Scan, ...]:
-    """List the scenes below a folder.
-
-    Args:
-        root: A folder of photographs, or of such folders.
-        skip: A folder to leave out: that of the results.
-    """
-    scenes: list[Scene] = []
-    videos: list[tuple[str, Path]] = []
-    refused: list[Refused] = []
-    others: collections.Counter[str] = collections.Counter()
-    for folder, listing in walk(root, skip=skip):
-        refused += listing.refused
-        videos += [(path.relative_to(root).as_posix(), path) for path in listing.videos]
-        others.update(listing.others)
-        if listing.pictures:
-            scenes.append(_scene(root, folder, listing))
-    notes = [f"{count} files {suffix} are not read" for suffix, count in sorted(others.items())]
-    return (
-        Scan(
-            dataset=dataset_name(root),
-            layout=NAME,
-            root=root,
-            scenes=tuple(scenes),
-            videos=tuple(videos),
-            refused=tuple(refused),
-            notes=tuple(notes),
-        ),
-    )
-
-
-def named_frames(pictures: Sequence[Path]) -> tuple[Frame, ...]:
-    """Frames of one folder, called by their stems; by their full names where stems repeat."""
-    stems = collections.Counter(path.stem.casefold() for path in pictures)
+def named_frames(images: Sequence[Path]) -> tuple[Frame, ...]:
+    """Frames of one folder, named by their stems; by their full names where stems repeat."""
+    stems = collections.Counter(path.stem.casefold() for path in images)
     frames: dict[str, Frame] = {}
-    for path in pictures:
+    for path in images:
         name = path.stem if stems[path.stem.casefold()] == 1 else path.name
         while name in frames:  # `a.jpg` beside `a.png`, and `a.jpg.png` too
             name += "_"
-        frames[name] = Frame(name=name, color=path)
+        frames[name] = Frame(name=name, image=path)
     return tuple(frames.values())
 
 
-def _scene(root: Path, folder: Path, listing: Listing) -> Scene:
-    return Scene(
-        scene_id=scene_id_of(folder, root),
-        folder=folder,
-        frames=named_frames(listing.pictures),
-        order=order_of(path.stem for path in listing.pictures),
-    )
+def _detect(root: Path) -> str | None:
+    return "no other layout fits" if root.is_dir() else None
+
+
+def _scan(root: Path, skip: Path | None) -> list[Dataset]:
+    return [Dataset(dataset_name(root), root, partial(_list_scenes, root, skip))]
+
+
+def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
+    unread: collections.Counter[str] = collections.Counter()
+    for folder, listing in walk(root, skip=skip):
+        yield from listing.refused
+        for video in listing.videos:
+            yield VideoScene(video.relative_to(root).as_posix(), video)
+        unread.update(listing.others)
+        if listing.images:
+            yield Scene(
+                scene_id=scene_id_of(folder, root),
+                folder=folder,
+                frames=named_frames(listing.images),
+                order=order_of(path.stem for path in listing.images),
+            )
+    for suffix, count in sorted(unread.items()):
+        yield Note(f"{count} files {suffix} are not read")
+
+
+LAYOUT = Layout(
+    name="images",
+    summary="images in one folder or in several, one scene each; videos",
+    detect=_detect,
+    scan=_scan,
+    is_fallback=True,
+)

@@ -4,7 +4,8 @@ Each entry of `datasets` has `name`, `root`, `pattern` (or `glob`), and may have
 `split` and `resize_max`; `prep.resize_max` holds for all.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,14 +14,29 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config
-from distill3r_core.data.layouts.base import Refused, Scan, Scene, frame_key, order_of
+from distill3r_core.data.layouts import sevenscenes
+from distill3r_core.data.layouts.folders import frame_key, order_of
 from distill3r_core.data.layouts.images import named_frames
+from distill3r_core.data.layouts.records import Dataset, Layout, Listed, Refused, Scene
 from distill3r_core.data.manifest import Split
+from distill3r_core.data.sampling import Policy
 from distill3r_core.errors import ConfigError, InputMissingError
 from distill3r_core.io.images.decode import EXTENSIONS
 
-NAME = "pattern"
-_MASKED = "_masked"  # BlendedMVS: a second copy of every picture
+_MASKED = "_masked"  # BlendedMVS: a second copy of every image
+# Policies of published data sets, by the beginning of their name in lower case.
+_POLICIES = {
+    "co3d": Policy("orbit", most=10),
+    "dtu": Policy("orbit", most=3),
+    "scannetpp": Policy("path", reference=200, most=5),
+    "scannet++": Policy("path", reference=200, most=5),
+    "habitat": Policy("path", reference=60, most=3),
+    "arkitscenes": Policy("path", reference=150, least=5, most=30),
+    "megadepth": Policy("cloud", reference=100, most=8),
+    "blendedmvs": Policy("path", reference=150, most=4),
+    sevenscenes.LAYOUT.name: sevenscenes.LAYOUT.policy,
+    "12scenes": Policy("path", reference=100, least=2, most=20),
+}
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -28,12 +44,12 @@ class PatternEntry:
     """One data set of the file.
 
     Args:
-        name: Of the data set.
+        name: Name of the data set.
         root: A folder, relative to where the program runs, else to the file.
         pattern: Glob below the root.
         sample_frac: Fraction of the scenes to keep.
-        split: Of all its scenes; None: decided by scene.
-        resize_max: Its limit of the long edge.
+        split: Split of all its scenes; None: decided by scene.
+        resize_max: Limit of the long edge, pixels.
     """
 
     name: str
@@ -44,23 +60,43 @@ class PatternEntry:
     resize_max: int | None = Field(default=None, ge=1)
 
 
-def detect(root: Path) -> bool:
-    """Whether it is a YAML file."""
-    return root.is_file() and root.suffix.lower() in (".yaml", ".yml")
+def policy_for(dataset: str) -> Policy | None:
+    """Sampling policy of a published data set by its name; None where it is unknown."""
+    plain = dataset.lower().replace("-", "").replace("_", "")
+    return next((policy for name, policy in _POLICIES.items() if plain.startswith(name)), None)
 
 
-def scan(root: Path, *, skip: Path | None = None) -> tuple[Scan, ...]:
-    """List the data sets that a file names.
+def _detect(root: Path) -> str | None:
+    is_yaml = root.is_file() and root.suffix.lower() in (".yaml", ".yml")
+    return "a YAML file that lists data sets" if is_yaml else None
 
-    Args:
-        root: The YAML file.
-        skip: A folder to leave out: that of the results.
+
+def _scan(root: Path, skip: Path | None) -> list[Dataset]:
+    """Find the data sets that a file names.
 
     Raises:
         ConfigError: The file is not of this form.
-        InputMissingError: A root it names is not there.
+        InputMissingError: A root that it names does not exist.
     """
-    return tuple(_scan_entry(entry, root, skip) for entry in _entries(root))
+    found = []
+    for entry in _entries(root):
+        folder = Path(entry.root).expanduser()
+        if not folder.is_dir():
+            folder = root.parent / entry.root
+        if not folder.is_dir():
+            raise InputMissingError(f"no folder {entry.root} (data set {entry.name} of {root})")
+        found.append(
+            Dataset(
+                name=entry.name,
+                root=folder,
+                list_scenes=partial(_list_scenes, entry, folder, skip),
+                policy=policy_for(entry.name),
+                split=entry.split,
+                sample_frac=entry.sample_frac,
+                resize_max=entry.resize_max,
+            )
+        )
+    return found
 
 
 def _entries(path: Path) -> list[PatternEntry]:
@@ -88,56 +124,46 @@ def _entry(values: Any, resize_max: Any, source: str) -> PatternEntry:
     return config.validate(PatternEntry, plain, source=source)
 
 
-def _scan_entry(entry: PatternEntry, file: Path, skip: Path | None) -> Scan:
-    root = Path(entry.root).expanduser()
-    if not root.is_dir():
-        root = file.parent / entry.root
-    if not root.is_dir():
-        raise InputMissingError(f"no folder {entry.root} (data set {entry.name} of {file})")
-    hidden, refused, groups = skip.resolve() if skip else None, [], {}
+def _list_scenes(entry: PatternEntry, root: Path, skip: Path | None) -> Iterator[Listed]:
+    hidden, groups = skip.resolve() if skip else None, {}
     for path in sorted(root.glob(entry.pattern), key=lambda path: frame_key(str(path))):
         relative = path.relative_to(root)
         if any(part.startswith(".") for part in relative.parts) or not path.is_file():
             continue
         if path.suffix.lower() not in EXTENSIONS:
-            refused.append(Refused(path, "not a picture by its extension"))
+            yield Refused(path, "not a picture by its extension")
         elif hidden is None or not path.resolve().is_relative_to(hidden):
             groups.setdefault(path.parent, []).append(path)
-    scenes = []
     ids = {folder: _scene_id(folder.relative_to(root), entry) for folder in groups}
-    if len(set(ids.values())) < len(ids):  # the pattern's words do not tell the scenes apart
+    if len(set(ids.values())) < len(ids):  # the pattern's wildcards do not tell the scenes apart
         ids = {folder: folder.relative_to(root).as_posix() for folder in groups}
-    for folder, pictures in groups.items():
-        stems = {path.stem for path in pictures}
-        kept = [path for path in pictures if not _is_copy(path.stem, stems)]
-        scenes.append(
-            Scene(
-                scene_id=ids[folder],
-                folder=folder,
-                frames=named_frames(kept),
-                order=order_of(path.stem for path in kept),
-                split=entry.split,
-            )
+    for folder, images in groups.items():
+        stems = {path.stem for path in images}
+        kept = [
+            path
+            for path in images
+            if not (path.stem.endswith(_MASKED) and path.stem.removesuffix(_MASKED) in stems)
+        ]
+        yield Scene(
+            scene_id=ids[folder],
+            folder=folder,
+            frames=named_frames(kept),
+            order=order_of(path.stem for path in kept),
+            split=entry.split,
         )
-    return Scan(
-        dataset=entry.name,
-        layout=NAME,
-        root=root,
-        scenes=tuple(scenes),
-        policy_name=entry.name,
-        refused=tuple(refused),
-        fixed_split=entry.split is not None,
-        sample_frac=entry.sample_frac,
-        resize_max=entry.resize_max,
-    )
-
-
-def _is_copy(stem: str, stems: set[str]) -> bool:
-    return stem.endswith(_MASKED) and stem.removesuffix(_MASKED) in stems
 
 
 def _scene_id(folder: Path, entry: PatternEntry) -> str:
-    """Path parts below the root that the pattern does not spell out: those that name a scene."""
+    """Path parts below the root that the pattern does not spell out: they name the scene."""
     literal = {part for part in PurePosixPath(entry.pattern).parts if not set(part) & set("*?[")}
     parts = [part for part in folder.parts if part not in literal]
     return "/".join(parts) or entry.name
+
+
+LAYOUT = Layout(
+    name="pattern",
+    summary="a YAML file that lists data sets as a name, a root and a glob pattern",
+    detect=_detect,
+    scan=_scan,
+    takes_file=True,
+)

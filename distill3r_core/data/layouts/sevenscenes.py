@@ -6,24 +6,31 @@ Facts: nianticlabs/simplerecon (cameras and the motion between them), the data s
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from distill3r_core.data.layouts.base import (
-    Frame,
-    Refused,
-    Rig,
-    Scan,
-    Scene,
+from distill3r_core.data.layouts.folders import (
     dataset_name,
     entries_of,
     folders_below,
     scene_id_of,
 )
+from distill3r_core.data.layouts.records import (
+    Dataset,
+    DepthFile,
+    Frame,
+    Layout,
+    Listed,
+    Note,
+    Refused,
+    Rig,
+    Scene,
+)
 from distill3r_core.data.layouts.split_files import read_split_files, split_notes
+from distill3r_core.data.sampling import Policy
 
-NAME = "7scenes"
 _SEARCH_DEPTH = 3
 _FILE = re.compile(r"frame-(\d+)\.(color|depth|pose)\.(png|jpg|txt)", re.IGNORECASE)
 _COLORS = ("color.png", "color.jpg")
@@ -41,61 +48,48 @@ RIG = Rig(
     size=(480, 640),
     depth=np.array([[585.0, 0, 320.0], [0, 585.0, 240.0], [0, 0, 1]]),
     color_from_depth=np.array(_COLOR_FROM_DEPTH),
-    farthest=10.0,  # both invalid codes, 0 and 65535, and what the sensor cannot see
-    unit="m",
 )
+_FARTHEST = 10.0  # meters, beyond which the sensor cannot see
 
 
-def detect(root: Path) -> bool:
-    """Whether a folder at most three levels down holds `frame-NNNNNN.color.*`."""
-    if not root.is_dir():
-        return False
-    return any(_is_sequence(folder) for folder in _folders(root, _SEARCH_DEPTH))
+def _detect(root: Path) -> str | None:
+    if root.is_dir():
+        for folder in _folders(root, _SEARCH_DEPTH):
+            if found := _color_image(folder):
+                return f"{scene_id_of(folder, root)} holds {found}"
+    return None
 
 
-def scan(root: Path, *, skip: Path | None = None) -> tuple[Scan, ...]:
-    """List the sequences below a folder: of all scenes, of one, or one sequence alone.
+def _scan(root: Path, skip: Path | None) -> list[Dataset]:
+    return [Dataset(dataset_name(root), root, partial(_list_scenes, root, skip))]
 
-    Args:
-        root: A folder.
-        skip: A folder to leave out: that of the results.
-    """
-    scenes: list[Scene] = []
+
+def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
+    """The sequences below a folder: of all scenes, of one, or one sequence alone."""
     present: dict[Path, set[str]] = {}
-    folders, refused = folders_below(root, skip=skip, wanted=_is_sequence)
-    for folder in folders:
-        frames, lost = _frames(folder)
-        refused += lost
+    for folder in folders_below(root, skip=skip, is_scene=lambda path: bool(_color_image(path))):
+        if isinstance(folder, Refused):
+            yield folder
+            continue
+        frames, refused = _frames(folder)
+        yield from refused
         present.setdefault(folder.parent, set()).add(folder.name)
         files = read_split_files(folder.parent)
-        scenes.append(
-            Scene(
-                scene_id=scene_id_of(folder, root),
-                folder=folder,
-                frames=tuple(frames),
-                order="number",
-                split=files.split_of(folder.name),
-                is_test=files.is_test(folder.name),
-            )
+        yield Scene(
+            scene_id=scene_id_of(folder, root),
+            folder=folder,
+            frames=tuple(frames),
+            order="number",
+            split=files.split_of(folder.name),
+            is_test=files.is_test(folder.name),
         )
-    notes = []
     for parent, names in present.items():
-        notes += split_notes(read_split_files(parent), names, parent.name)
-    return (
-        Scan(
-            dataset=dataset_name(root),
-            layout=NAME,
-            root=root,
-            scenes=tuple(scenes),
-            policy_name=NAME,
-            refused=tuple(dict.fromkeys(refused)),
-            notes=tuple(notes),
-        ),
-    )
+        for text in split_notes(read_split_files(parent), names, parent.name):
+            yield Note(text)
 
 
 def _frames(folder: Path) -> tuple[list[Frame], list[Refused]]:
-    """Frames by number, and those that have depth or a pose but no picture."""
+    """Frames by number, and those that have depth or a pose but no image."""
     numbers: dict[int, str] = {}
     names = {entry.name for entry in entries_of(folder)[0] if entry.is_file()}
     for name in names:
@@ -111,9 +105,9 @@ def _frames(folder: Path) -> tuple[list[Frame], list[Refused]]:
         frames.append(
             Frame(
                 name=stem,
-                color=folder / color,
+                image=folder / color,
                 number=number,
-                depth=folder / f"{stem}.depth.png",
+                depth=DepthFile(folder / f"{stem}.depth.png", farthest=_FARTHEST),
                 pose=folder / f"{stem}.pose.txt",
                 rig=RIG,
             )
@@ -121,17 +115,30 @@ def _frames(folder: Path) -> tuple[list[Frame], list[Refused]]:
     return frames, refused
 
 
-def _is_sequence(folder: Path) -> bool:
-    return any(
-        (match := _FILE.fullmatch(entry.name)) is not None and match.group(2).lower() == "color"
-        for entry in entries_of(folder)[0]
-    )
+def _color_image(folder: Path) -> str | None:
+    """The first color image of a sequence; None: the folder is no sequence."""
+    for entry in entries_of(folder)[0]:
+        match = _FILE.fullmatch(entry.name)
+        if match is not None and match.group(2).lower() == "color":
+            return entry.name
+    return None
 
 
 def _folders(root: Path, depth: int) -> Iterator[Path]:
-    """A folder and those below it, to a depth; hidden ones are left out."""
+    """A folder and those below it, at most `depth` levels down, without hidden ones."""
     yield root
     if depth > 0:
         for entry in entries_of(root)[0]:
             if entry.is_dir():
                 yield from _folders(root / entry.name, depth - 1)
+
+
+LAYOUT = Layout(
+    name="7scenes",
+    summary="<scene>/seq-NN/frame-NNNNNN.{color.png, depth.png, pose.txt}",
+    detect=_detect,
+    scan=_scan,
+    carries=frozenset({"depth", "pose", "intrinsics"}),
+    policy=Policy("path", reference=100, least=2, most=20),
+    shared_world=True,
+)

@@ -12,7 +12,7 @@ from torch import Tensor
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.frame_processing import Processed, Processing, process
 from distill3r_core.data.frame_reader import read_source_frame
-from distill3r_core.data.layouts import detect_layout, frames_for_test
+from distill3r_core.data.layouts import LAYOUTS, detect_layout, frames_for_test
 from distill3r_core.data.sample_sources import read_at
 from distill3r_core.errors import ImageError
 from distill3r_core.evaluation.protocols import Protocol
@@ -25,7 +25,6 @@ from distill3r_core.types import Unit
 
 LEAST_POINTS = 3  # of a view; fewer do not fix a similarity
 MILLIMETRES = 1000.0
-_WORLD_OF_MANY = frozenset({"7scenes"})  # layouts whose sequences of a scene share one world
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def read_test_data(
     Raises:
         InputMissingError: There is nothing at `root`.
     """
-    layout = detect_layout(root) if layout == "auto" else layout
+    layout = detect_layout(root)[0].name if layout == "auto" else layout
     chosen = [
         (name, [frames[index] for index in protocol.frames(layout, [f.number for f in frames])])
         for name, frames in frames_for_test(root, layout)
@@ -118,7 +117,7 @@ def read_test_data(
                 processed = process(read_source_frame(frame), processing)
                 _check_truth(processed)
             except ImageError as error:
-                failed.append(Failure(str(frame.color), str(error)))
+                failed.append(Failure(str(frame.image), str(error)))
                 continue
             if processed.picture in trained_on:
                 seen += 1
@@ -211,7 +210,7 @@ def _truth_of(
     poses = [view.pose for view in views if view.pose is not None]
     truth = Truth(
         name=name,
-        world=name.rpartition("/")[0] if layout in _WORLD_OF_MANY else name,
+        world=name.rpartition("/")[0] if LAYOUTS[layout].shared_world else name,
         view_names=tuple(view.name for view in views),
         images=torch.stack([view.image for view in views]),
         points=torch.stack([view.points for view in views]),

@@ -11,13 +11,13 @@ from pydantic.dataclasses import dataclass
 from distill3r_core import config, paths
 from distill3r_core.data import splits
 from distill3r_core.data.frame_processing import Processing
-from distill3r_core.data.layouts import AUTO, Scan, check_layout, scan
+from distill3r_core.data.layouts import AUTO, check_layout, scan
+from distill3r_core.data.listing import DatasetListing, list_dataset
 from distill3r_core.data.manifest import ManifestRow, manifest_text
 from distill3r_core.data.planning import (
     DatasetPlan,
     by_count,
     by_pose,
-    key_of,
     plan_dataset,
     rows_of,
 )
@@ -124,7 +124,7 @@ def build_manifest(
     identity, stamp = _identity(settings), stamp_of(path)
     before = manifest_folder.read_before(settings.output, identity, overwrite=overwrite)
     progress.begin("list", total=len(settings.roots), unit="roots")
-    scans = manifest_folder.with_own_names(list(_scan_all(settings, progress)), before)
+    scans = manifest_folder.with_own_names(list(_list_all(settings, progress)), before)
     for root in sorted(set(before.forgotten) - {root for root, _ in scans}):
         progress.note(f"rows of {root} were made with other settings: they are dropped")
     if dry_run:
@@ -151,7 +151,7 @@ def build_manifest(
         rows = [*kept.rows, *(row for part in made for row in _rows(part))]
         roots: dict[str, list[str]] = {}
         for part in made:
-            roots.setdefault(part.root, []).append(part.plan.scan.dataset)
+            roots.setdefault(part.root, []).append(part.plan.listing.name)
         # The record first: a manifest without one would count as somebody else's.
         processing = Processing(resize_max=settings.resize_max)
         manifest_folder.write_record(settings.output, kept, roots, processing)
@@ -170,12 +170,14 @@ def _identity(settings: ManifestSettings) -> dict[str, Any]:
     return {name: value for name, value in plain.items() if name not in ("roots", "output")}
 
 
-def _scan_all(settings: ManifestSettings, progress: Progress) -> Iterator[tuple[str, Scan]]:
+def _list_all(
+    settings: ManifestSettings, progress: Progress
+) -> Iterator[tuple[str, DatasetListing]]:
     """Pairs of a root's absolute path and a data set there."""
     roots = {_place(root): root for root in settings.roots}
     for place in roots:
-        for found in scan(place, settings.layout, skip=settings.output):
-            yield str(place), _thinned(found, settings)
+        for dataset in scan(place, settings.layout, skip=settings.output):
+            yield str(place), _thinned(list_dataset(dataset), settings)
         progress.advance()
 
 
@@ -186,12 +188,15 @@ def _place(root: Path) -> Path:
         raise InputMissingError(f"{root} cannot be followed to a folder: {error}") from error
 
 
-def _thinned(found: Scan, settings: ManifestSettings) -> Scan:
-    fraction = settings.sample_frac if found.sample_frac is None else found.sample_frac
+def _thinned(found: DatasetListing, settings: ManifestSettings) -> DatasetListing:
+    own = found.dataset.sample_frac
+    fraction = settings.sample_frac if own is None else own
     return replace(found, scenes=tuple(splits.choose(found.scenes, fraction, seed=settings.seed)))
 
 
-def _plan(settings: ManifestSettings, found: Scan, unusable: Collection[str]) -> DatasetPlan:
+def _plan(
+    settings: ManifestSettings, found: DatasetListing, unusable: Collection[str]
+) -> DatasetPlan:
     if settings.stride == "pose":
         windower = by_pose(settings.views, settings.samples_per_scene)
     else:
@@ -208,7 +213,7 @@ def _plan(settings: ManifestSettings, found: Scan, unusable: Collection[str]) ->
 
 def _make_all(
     settings: ManifestSettings,
-    scans: Sequence[tuple[str, Scan]],
+    scans: Sequence[tuple[str, DatasetListing]],
     index: FrameIndex,
     progress: Progress,
 ) -> tuple[list[ProcessedDataset], int]:
@@ -216,11 +221,11 @@ def _make_all(
     made, processed = [], 0
     for root, found in scans:
         total = sum(len(scene.frames) for scene in found.scenes)
-        progress.begin(found.dataset, total=total, unit="frames")
+        progress.begin(found.name, total=total, unit="frames")
         workshop = FrameProcessor(
             settings.output,
             index,
-            Processing(resize_max=found.resize_max or settings.resize_max),
+            Processing(resize_max=found.dataset.resize_max or settings.resize_max),
             images_only=settings.images_only,
             on_frame=progress.advance,
         )
@@ -230,7 +235,7 @@ def _make_all(
 
 
 def _make(
-    settings: ManifestSettings, root: str, found: Scan, workshop: FrameProcessor
+    settings: ManifestSettings, root: str, found: DatasetListing, workshop: FrameProcessor
 ) -> ProcessedDataset:
     """Read all frames and write those that windows use.
 
@@ -242,7 +247,7 @@ def _make(
         unusable = {key for key, entry in entries.items() if entry.refused}
         plan = _plan(settings, found, unusable)
         wanted = {
-            key_of(found, scene.scene, scene.frames[index])
+            found.key_of(scene.scene, scene.frames[index])
             for scene in plan.scenes
             for index in scene.wanted
         }
@@ -250,7 +255,7 @@ def _make(
             FrameJob(key, frame, write=key in wanted)
             for scene in found.scenes
             for frame in scene.frames
-            if (key := key_of(found, scene, frame)) not in entries
+            if (key := found.key_of(scene, frame)) not in entries
             or (key in wanted and entries[key].row is None)
         ]
         if not jobs:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from distill3r_core.data.layouts.base import Frame
+from distill3r_core.data.layouts import Frame
 from distill3r_core.data.manifest_views import INDEX, Stamp
 from distill3r_core.disk import disk_errors
 from distill3r_core.errors import ConflictError, RequestError
@@ -116,7 +116,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 def sources_of(frame: Frame) -> tuple[tuple[int, int] | None, ...]:
     """Stamps of a frame's files."""
-    return tuple(stamp_of(path) for path in (frame.color, frame.depth, frame.pose) if path)
+    return tuple(stamp_of(path) for path in frame.files)
 
 
 def stamp_of(path: Path) -> tuple[int, int] | None:

@@ -1,6 +1,5 @@
 """Frames read, processed and written in parallel, and none of it twice."""
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -9,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from distill3r_core import config
 from distill3r_core.data.frame_processing import Processed, Processing, process
 from distill3r_core.data.frame_reader import read_source_frame
-from distill3r_core.data.layouts.base import Frame, Rig
+from distill3r_core.data.layouts import Frame
 from distill3r_core.errors import ImageError
 from distill3r_core.io.images.decode import write_image
 from distill3r_core.io.images.depth import depth_format, write_depth
@@ -20,7 +21,7 @@ from distill3r_core.stages.manifest.frame_index import FrameIndex, FrameRecord, 
 from distill3r_core.threads import Pool, ahead, result_of
 
 # Raised when what is written for the same settings changes, so that old entries are not reused.
-_VERSION = 1
+_VERSION = 2
 _LONGEST_NAME = 120  # characters; file systems take 255 bytes, and a suffix comes on top
 _AHEAD = 4  # frames in flight per worker
 
@@ -144,10 +145,12 @@ class FrameProcessor:
             "version": _VERSION,
             "processing": config.as_plain(self.settings),
             "images_only": self.images_only,
-            "rig": None if frame.rig is None else _plain(frame.rig),
-            "geometry": frame.depth is not None,
+            "rig": None if frame.rig is None else vars(frame.rig),
+            "depth": None if frame.depth is None else {**vars(frame.depth), "path": None},
+            "pose": "file" if isinstance(frame.pose, Path) else frame.pose,
+            "unit": frame.unit,
         }
-        text = json.dumps(facts, sort_keys=True)
+        text = json.dumps(facts, sort_keys=True, default=np.ndarray.tolist)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
@@ -158,11 +161,3 @@ def file_place(key: str) -> str:
         digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
         name = f"{name[:_LONGEST_NAME]}-{digest}"
     return f"{folder}/{name}"
-
-
-def _plain(rig: Rig) -> dict[str, Any]:
-    return {
-        field.name: value.tolist() if hasattr(value, "tolist") else value
-        for field in dataclasses.fields(rig)
-        if (value := getattr(rig, field.name)) is not None
-    }

@@ -10,8 +10,9 @@ from typing import Any
 
 from distill3r_core import config
 from distill3r_core.data.frame_processing import RECORD, Processing
-from distill3r_core.data.layouts import Scan
-from distill3r_core.data.layouts.base import Refused, shown
+from distill3r_core.data.layouts import Refused
+from distill3r_core.data.layouts.folders import shown
+from distill3r_core.data.listing import DatasetListing
 from distill3r_core.data.manifest import ManifestRow, read_rows
 from distill3r_core.errors import ConflictError
 from distill3r_core.files import write_text
@@ -116,8 +117,8 @@ def write_rejected(folder: Path, before: EarlierManifest, refused: Sequence[Refu
 
 
 def with_own_names(
-    scans: Sequence[tuple[str, Scan]], before: EarlierManifest
-) -> list[tuple[str, Scan]]:
+    scans: Sequence[tuple[str, DatasetListing]], before: EarlierManifest
+) -> list[tuple[str, DatasetListing]]:
     """The data sets, each under a name that no other one has.
 
     A root keeps the names it had; a new one gets `-2`, `-3` ... where its name is taken.
@@ -131,16 +132,16 @@ def with_own_names(
     free = {root: list(before.roots.get(root, ())) for root in mine}
     named = []
     for root, scan in scans:
-        kept = next((name for name in free[root] if _is_of(name, scan.dataset)), None)
+        kept = next((name for name in free[root] if _is_of(name, scan.name)), None)
         if kept is not None and kept not in taken:
             free[root].remove(kept)
             name = kept
         else:
-            name, number = scan.dataset, 2
+            name, number = scan.name, 2
             while name in taken:
-                name, number = f"{scan.dataset}-{number}", number + 1
+                name, number = f"{scan.name}-{number}", number + 1
         taken.add(name)
-        named.append((root, replace(scan, dataset=name)))
+        named.append((root, replace(scan, dataset=replace(scan.dataset, name=name))))
     return named
 
 

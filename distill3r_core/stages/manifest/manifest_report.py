@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from distill3r_core import config, paths
-from distill3r_core.data.layouts.base import Refused, shown
+from distill3r_core.data.layouts import Refused
+from distill3r_core.data.layouts.folders import shown
 from distill3r_core.data.manifest import Split
-from distill3r_core.data.planning import DatasetPlan, key_of
+from distill3r_core.data.planning import DatasetPlan
 from distill3r_core.errors import NothingUsableError
 from distill3r_core.io.images.decode import EXTENSIONS
 from distill3r_core.report import Failure, Report, Table
@@ -31,29 +32,32 @@ class ProcessedDataset:
     @property
     def refused(self) -> list[Refused]:
         """All that was left out of it."""
-        scan = self.plan.scan
+        listing = self.plan.listing
         frames = [
-            Refused(frame.color, entry.refused)
-            for scene in scan.scenes
+            Refused(frame.image, entry.refused)
+            for scene in listing.scenes
             for frame in scene.frames
-            if (entry := self.entries.get(key_of(scan, scene, frame))) and entry.refused
+            if (entry := self.entries.get(listing.key_of(scene, frame))) and entry.refused
         ]
-        return [*scan.refused, *frames, *self.plan.refused]
+        return [*listing.refused, *frames, *self.plan.refused]
 
     @property
     def notes(self) -> list[str]:
-        """What was decided in listing, in splitting and in reading pictures."""
-        scan = self.plan.scan
+        """Choices made in detecting the layout, listing, splitting and reading images."""
+        listing = self.plan.listing
         places: dict[str, list[Path]] = collections.defaultdict(list)
-        for scene in scan.scenes:
+        for scene in listing.scenes:
             for frame in scene.frames:
-                entry = self.entries.get(key_of(scan, scene, frame))
+                entry = self.entries.get(listing.key_of(scene, frame))
                 for note in entry.notes if entry else ():
-                    places[note].append(frame.color)
+                    places[note].append(frame.image)
         pictures = [f"{_named(found)}: {note}" for note, found in places.items()]
-        unread = len(scan.videos)
-        videos = [f"{scan.dataset}: {unread} videos are not counted"] if unread else []
-        return [*scan.notes, *videos, *self.plan.notes, *pictures]
+        unread = len(listing.videos)
+        videos = [f"{listing.name}: {unread} videos are not counted"] if unread else []
+        recognized = []
+        if (reason := listing.dataset.reason) is not None:
+            recognized.append(f"{listing.name} has the layout {listing.layout.name}: {reason}")
+        return [*recognized, *listing.notes, *videos, *self.plan.notes, *pictures]
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -61,8 +65,8 @@ class ProcessedDataset:
         plan = self.plan
         sides: tuple[Split, ...] = ("train", "val")
         return {
-            "dataset": plan.scan.dataset,
-            "layout": plan.scan.layout,
+            "dataset": plan.listing.name,
+            "layout": plan.listing.layout.name,
             "root": self.root,
             "scenes": sum(bool(scene.wanted) for scene in plan.scenes),
             "images": plan.images,
@@ -127,14 +131,14 @@ def nothing_usable(made: Sequence[ProcessedDataset], *, images_only: bool) -> No
     places = ", ".join(dict.fromkeys(part.root for part in made))
     if not refused:
         looked_for = " ".join(sorted(EXTENSIONS))
-        notes = [note for part in made for note in part.plan.scan.notes]
+        notes = [note for part in made for note in part.plan.listing.notes]
         return NothingUsableError(
             "\n".join([f"no pictures under {places}", *notes]), hint=f"looked for {looked_for}"
         )
     lines = [f"  {shown(item.path)}: {item.reason}" for item in refused[:_SHOWN_REASONS]]
     if len(refused) > _SHOWN_REASONS:
         lines.append(f"  and {len(refused) - _SHOWN_REASONS} more, in rejected.csv")
-    with_depth = any(part.plan.scan.layout in ("rgbd", "7scenes") for part in made)
+    with_depth = any("depth" in part.plan.listing.layout.carries for part in made)
     return NothingUsableError(
         f"nothing usable under {places}:\n" + "\n".join(lines),
         hint="--images-only keeps pictures without their depth and poses"

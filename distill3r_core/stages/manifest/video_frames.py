@@ -6,7 +6,9 @@ from dataclasses import replace
 from importlib import util
 from pathlib import Path
 
-from distill3r_core.data.layouts.base import Frame, Refused, Scan, Scene, frame_key
+from distill3r_core.data.layouts import Frame, Refused, Scene
+from distill3r_core.data.layouts.folders import frame_key
+from distill3r_core.data.listing import DatasetListing
 from distill3r_core.errors import ImageError
 from distill3r_core.files import write_text
 from distill3r_core.io.images.decode import write_image
@@ -18,7 +20,9 @@ FOLDER = "video"  # beside `images/`
 _DONE = ".done.json"  # of which video, and how, the pictures beside it were made
 
 
-def with_videos(found: Scan, folder: Path, *, fps: float, progress: Progress) -> Scan:
+def with_videos(
+    found: DatasetListing, folder: Path, *, fps: float, progress: Progress
+) -> DatasetListing:
     """The data set with the frames of its videos as scenes.
 
     Args:
@@ -29,10 +33,11 @@ def with_videos(found: Scan, folder: Path, *, fps: float, progress: Progress) ->
     """
     if not found.videos:
         return found
-    progress.begin(f"{found.dataset}: videos", total=len(found.videos), unit="videos")
+    progress.begin(f"{found.name}: videos", total=len(found.videos), unit="videos")
     scenes, refused = list(found.scenes), list(found.refused)
-    for scene_id, path in found.videos:
-        place = folder / FOLDER / found.dataset / scene_id
+    for video in found.videos:
+        scene_id, path = video.scene_id, video.path
+        place = folder / FOLDER / found.name / scene_id
         try:
             frames = _frames(path, place, fps)
         except ImageError as error:
@@ -55,9 +60,9 @@ def _frames(path: Path, place: Path, fps: float) -> tuple[Frame, ...]:
             names.append(f"{number:06d}")
             write_image(place / f"{names[-1]}.png", pixels)
         write_text(place / _DONE, json.dumps({**made, "frames": names}))
-    pictures = sorted(names, key=frame_key)
+    ordered = sorted(names, key=frame_key)
     return tuple(
-        Frame(name=name, color=place / f"{name}.png", number=int(name)) for name in pictures
+        Frame(name=name, image=place / f"{name}.png", number=int(name)) for name in ordered
     )
 
 

@@ -1,4 +1,4 @@
-"""SourceFrame frames reach their processed form with picture, depth, K and pose in step."""
+"""Source frames reach their processed form with picture, depth, K and pose in step."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +15,10 @@ from distill3r_core.data.frame_processing import (
     processed_size,
     recorded_processing,
 )
-from distill3r_core.data.frame_reader import SourceFrame, read_pose, read_source_frame
+from distill3r_core.data.frame_reader import SourceFrame, read_source_frame
 from distill3r_core.data.layouts import scan
+from distill3r_core.data.listing import list_dataset
+from distill3r_core.data.matrix_files import read_pose
 from distill3r_core.errors import ImageError
 from distill3r_core.io.images.decode import read_image
 from distill3r_core.io.images.depth import read_png16
@@ -24,7 +26,7 @@ from distill3r_core.io.images.depth import read_png16
 
 def kitchen_frames(data_dir: Path) -> dict[int | None, object]:
     (found,) = scan(data_dir / "7scenes_kitchen")
-    return {frame.number: frame for frame in found.scenes[0].frames}
+    return {frame.number: frame for frame in list_dataset(found).scenes[0].frames}
 
 
 def test_registered_depth_is_that_of_the_published_recipe(data_dir) -> None:
@@ -45,7 +47,7 @@ def test_the_invalid_code_65535_is_no_distance(data_dir, tmp_path) -> None:
     (found,) = scan(data_dir / "7scenes_extra" / "with_65535")
     raw = read_png16(data_dir / "7scenes_extra" / "with_65535" / "frame-000033.depth.png")
     assert (raw == 65535).any()
-    depth = read_source_frame(found.scenes[0].frames[0]).depth
+    depth = read_source_frame(list_dataset(found).scenes[0].frames[0]).depth
     assert depth is not None
     assert depth.max() <= 10
 

@@ -9,13 +9,14 @@ from trees import chess, photos, rgbd_scene, save_picture, sevenscenes_sequence
 
 from distill3r_core.data.frame_reader import read_source_frame
 from distill3r_core.data.layouts import detect_layout, frames_for_test, scan
-from distill3r_core.data.layouts.base import frame_key
+from distill3r_core.data.layouts.folders import frame_key
+from distill3r_core.data.listing import list_dataset
 from distill3r_core.errors import ConfigError, ImageError, InputMissingError, RequestError
 
 
 def one(root: Path, layout: str = "auto", **options):
     (found,) = scan(root, layout, **options)
-    return found
+    return list_dataset(found)
 
 
 def test_numbers_sort_as_numbers() -> None:
@@ -42,13 +43,13 @@ def test_numbers_sort_as_numbers() -> None:
     ],
 )
 def test_the_layout_of_real_data_is_found(data_dir, name, layout) -> None:
-    assert detect_layout(data_dir / name) == layout
+    assert detect_layout(data_dir / name)[0].name == layout
 
 
 def test_a_folder_of_photos_is_a_scene(tmp_path) -> None:
     found = one(photos(tmp_path / "house", 5))
     (scene,) = found.scenes
-    assert (found.dataset, found.layout, scene.scene_id) == ("house", "images", "house")
+    assert (found.name, found.layout.name, scene.scene_id) == ("house", "images", "house")
     assert [frame.name for frame in scene.frames] == [f"IMG_{n}" for n in range(8, 13)]
     assert scene.order == "number"
 
@@ -61,7 +62,7 @@ def test_a_folder_of_folders_is_many(tmp_path) -> None:
 
 
 def test_hidden_files_and_folders_do_not_count(data_dir, tmp_path) -> None:
-    names = {frame.color.name for frame in one(data_dir / "bad").scenes[0].frames}
+    names = {frame.image.name for frame in one(data_dir / "bad").scenes[0].frames}
     assert not {".hidden.jpg", "._100_7100.JPG", "Thumbs.db", "no_extension", "folder.jpg"} & names
     photos(tmp_path / "a" / ".thumbnails", 3)
     photos(tmp_path / "a", 2)
@@ -178,7 +179,7 @@ def test_every_broken_frame_of_sevenscenes_is_named(data_dir) -> None:
 
 def test_rgbd_scenes_are_found_at_any_depth(tmp_path) -> None:
     rgbd_scene(tmp_path / "rooms" / "x" / "kitchen", 3)
-    assert detect_layout(tmp_path / "rooms") == "rgbd"
+    assert detect_layout(tmp_path / "rooms")[0].name == "rgbd"
     (scene,) = one(tmp_path / "rooms").scenes
     assert scene.scene_id == "x/kitchen"
     source = read_source_frame(scene.frames[2])
@@ -193,7 +194,7 @@ def test_rgbd_scenes_are_found_at_any_depth(tmp_path) -> None:
 
 def test_an_rgbd_scene_may_be_the_root(tmp_path) -> None:
     found = one(rgbd_scene(tmp_path / "room", 2))
-    assert (found.dataset, found.scenes[0].scene_id) == ("room", "room")
+    assert (found.name, found.scenes[0].scene_id) == ("room", "room")
 
 
 def test_rgbd_says_what_is_missing(tmp_path) -> None:
@@ -250,9 +251,13 @@ def test_the_originals_configuration_is_read(tmp_path) -> None:
           - {name: MegaDepth, root: mega, glob: "*/dense*/imgs/*.jpg", split: train}
         """,
     )
-    assert detect_layout(path) == "pattern"
-    blended, mega = scan(path)
-    assert (blended.dataset, blended.sample_frac, blended.resize_max) == ("BlendedMVS", 0.4, 640)
+    assert detect_layout(path)[0].name == "pattern"
+    blended, mega = (list_dataset(found) for found in scan(path))
+    assert (blended.name, blended.dataset.sample_frac, blended.dataset.resize_max) == (
+        "BlendedMVS",
+        0.4,
+        640,
+    )
     assert [len(scene.frames) for scene in blended.scenes] == [3]  # without the masked copies
     assert [scene.scene_id for scene in blended.scenes] == ["5a3c"]
     assert [scene.scene_id for scene in mega.scenes] == ["0000/dense0", "0000/dense1"]
@@ -334,7 +339,7 @@ def test_scenes_of_a_pattern_are_never_merged(tmp_path) -> None:
     path = pattern_file(
         tmp_path, f"[{{name: x, root: {tmp_path}/d, pattern: '**/images/**/*.png'}}]"
     )
-    (found,) = scan(path)
+    found = one(path)
     assert [scene.scene_id for scene in found.scenes] == ["a/b/images", "a/images/b"]
 
 
@@ -347,7 +352,7 @@ def test_a_link_that_leads_to_itself_is_left_out_and_named(tmp_path, layout) -> 
     (tmp_path / "a.png").symlink_to("b.png")
     (tmp_path / "b.png").symlink_to("a.png")
     found = one(tmp_path)
-    assert found.layout == layout
+    assert found.layout.name == layout
     assert [len(scene.frames) for scene in found.scenes] == [3]
     assert {(item.path.name, item.reason) for item in found.refused} == {
         ("a.png", "a link that leads to itself"),

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill3r_core.data.layouts.pattern import policy_for
 from distill3r_core.data.sampling import (
     CLOUD,
     PATH,
     RELEASE,
     Policy,
     cut,
-    policy_for,
     pose_walk,
     stride_of,
     windows,

@@ -1,0 +1,199 @@
+"""Records of the layout contract: a layout, its data sets, their scenes and frames."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from distill3r_core.data.manifest import Camera, Order, Split
+from distill3r_core.data.sampling import CLOUD, PATH, Policy
+from distill3r_core.types import Unit
+
+Carried = Literal["depth", "pose", "intrinsics", "mask"]
+
+
+@dataclass(frozen=True, eq=False)
+class Rig:
+    """Cameras of a frame; frames may share one or have one each.
+
+    Args:
+        color: K of the color camera, pixel centers at +0.5.
+        size: Rows and columns of the images that K belongs to; K is scaled for images of another
+            size. None: K fits images of any size.
+        depth: K of the depth camera, where it differs from the color camera.
+        color_from_depth: Rigid motion from the depth camera's frame to the color camera's, in the
+            unit of the frame. Where it is given, poses are those of the depth camera.
+    """
+
+    color: Float[np.ndarray, "3 3"]
+    size: tuple[int, int] | None = None
+    depth: Float[np.ndarray, "3 3"] | None = None
+    color_from_depth: Float[np.ndarray, "4 4"] | None = None
+
+
+@dataclass(frozen=True)
+class DepthFile:
+    """A depth map on disk.
+
+    Args:
+        path: File of the depth map, as large as the image.
+        codec: Name of its reader in `io.images.depth_codecs`.
+        scale: Stored steps in one unit of the frame: 1000 for millimeters in a scene in meters.
+        invalid: Stored values that mean "no depth". Zero, negative and non-finite values always do.
+        farthest: Depth beyond this is invalid, in the unit of the frame.
+    """
+
+    path: Path
+    codec: str = "png16"
+    scale: float = 1000.0
+    invalid: tuple[int, ...] = (0, 65535)
+    farthest: float = float("inf")
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """An image of a scene and what its data set has beside it; nothing has been read.
+
+    A frame whose depth or pose is named but missing or unusable is left out of the manifest. Where
+    a data set has none, the field is None and the frame is kept without.
+
+    Args:
+        name: Unique in its scene; the processed image gets this name.
+        image: The image file.
+        number: The frame's own number, where the layout has one.
+        pose: world_from_cam (OpenCV axes): the matrix, or a text file of its sixteen numbers.
+        depth: Depth map along the optical axis.
+        rig: Its cameras; None where they are not calibrated.
+        unit: Unit of depth and pose.
+        camera: Projection of the color camera.
+        mask: Image that is black where pixels are to be ignored.
+    """
+
+    name: str
+    image: Path
+    number: int | None = None
+    pose: Path | Float[np.ndarray, "4 4"] | None = None
+    depth: DepthFile | None = None
+    rig: Rig | None = None
+    unit: Unit = "m"
+    camera: Camera = "pinhole"
+    mask: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that the frame consists of."""
+        depth = None if self.depth is None else self.depth.path
+        pose = self.pose if isinstance(self.pose, Path) else None
+        return tuple(path for path in (self.image, depth, pose, self.mask) if path is not None)
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Frames of one place, in order.
+
+    Args:
+        scene_id: Path parts that name it, from the root.
+        folder: Its folder, for messages.
+        frames: In order.
+        order: What the order was taken from.
+        split: Split according to the data set's own files; None where they do not name it.
+        is_test: Whether the data set's own files name it as test data.
+    """
+
+    scene_id: str
+    folder: Path
+    frames: tuple[Frame, ...]
+    order: Order
+    split: Split | None = None
+    is_test: bool = True
+
+
+@dataclass(frozen=True)
+class VideoScene:
+    """A scene whose frames are still in a video."""
+
+    scene_id: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A file or folder that was left out, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """A remark for the user."""
+
+    text: str
+
+
+Listed = Scene | VideoScene | Refused | Note
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set that a layout has found.
+
+    Args:
+        name: Its name.
+        root: Its folder.
+        list_scenes: Lists it scene by scene, anew at every call. What cannot be listed is yielded
+            as `Refused`, not raised.
+        policy: Sampling policy, where it differs from the layout's.
+        split: Split of all its scenes; an empty other side is then intended.
+        sample_frac: Its own fraction of scenes to keep.
+        resize_max: Its own limit of the long edge, pixels.
+        layout: Layout that has read it; `scan` fills this in.
+        reason: Why this layout was recognized; None where the user named it.
+    """
+
+    name: str
+    root: Path
+    list_scenes: Callable[[], Iterator[Listed]]
+    policy: Policy | None = None
+    split: Split | None = None
+    sample_frac: float | None = None
+    resize_max: int | None = None
+    layout: "Layout | None" = None
+    reason: str | None = None
+
+    def policy_of(self, scene: Scene) -> Policy:
+        """Sampling policy of a scene: the data set's, the layout's, or the one for its order."""
+        own = self.policy or (self.layout.policy if self.layout else None)
+        return own or (CLOUD if scene.order == "none" else PATH)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a kind of data set is laid out on disk.
+
+    Args:
+        name: Name that `--layout` takes.
+        summary: One line that describes the tree.
+        detect: Why a path has this layout, as a phrase that names what was found; None where it
+            has not.
+        scan: Finds the data sets at a path. The second argument is a folder to leave out: that of
+            the results.
+        carries: What its frames have beside images.
+        policy: How samples are cut; None: by the generic policy of the scene's order.
+        shared_world: Whether the sequences of one folder share their world frame.
+        takes_file: Whether the path is a file, not a folder.
+        is_fallback: Whether it is tried after all other layouts, because it takes any folder.
+    """
+
+    name: str
+    summary: str
+    detect: Callable[[Path], str | None]
+    scan: Callable[[Path, Path | None], Iterable[Dataset]]
+    carries: frozenset[Carried] = frozenset()
+    policy: Policy | None = None
+    shared_world: bool = False
+    takes_file: bool = False
+    is_fallback: bool = False

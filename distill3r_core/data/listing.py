@@ -1,0 +1,58 @@
+"""A data set whose scenes have been listed."""
+
+from dataclasses import dataclass
+
+from distill3r_core.data.layouts import Dataset, Frame, Layout, Note, Refused, Scene, VideoScene
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetListing:
+    """Scenes of a data set, and what was left out while they were listed.
+
+    Args:
+        dataset: The data set.
+        scenes: Its scenes with their frames.
+        videos: Scenes whose frames are still in a video.
+        refused: Files and folders that were left out.
+        notes: Remarks for the user.
+    """
+
+    dataset: Dataset
+    scenes: tuple[Scene, ...]
+    videos: tuple[VideoScene, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+        return self.dataset.name
+
+    @property
+    def layout(self) -> Layout:
+        """Layout that has read it."""
+        assert self.dataset.layout is not None, "set by layouts.scan"
+        return self.dataset.layout
+
+    def key_of(self, scene: Scene, frame: Frame) -> str:
+        """The name of a frame among those of all data sets."""
+        return f"{self.name}/{scene.scene_id}/{frame.name}"
+
+
+def list_dataset(dataset: Dataset) -> DatasetListing:
+    """List all scenes of a data set."""
+    scenes: list[Scene] = []
+    videos: list[VideoScene] = []
+    notes: list[str] = []
+    refused: dict[Refused, None] = {}  # a layout may come across the same file twice
+    for found in dataset.list_scenes():
+        match found:
+            case Scene():
+                scenes.append(found)
+            case VideoScene():
+                videos.append(found)
+            case Refused():
+                refused[found] = None
+            case Note():
+                notes.append(found.text)
+    return DatasetListing(dataset, tuple(scenes), tuple(videos), tuple(refused), tuple(notes))

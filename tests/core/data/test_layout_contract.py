@@ -1,0 +1,206 @@
+"""What a layout may hand over: depth and pose in any combination, and scenes one at a time."""
+
+import ast
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from trees import photos, rgbd_scene, save_depth, save_picture, save_pose
+
+import distill3r_core
+from distill3r_core.data.frame_reader import read_source_frame
+from distill3r_core.data.layouts import (
+    LAYOUTS,
+    Dataset,
+    DepthFile,
+    Frame,
+    Layout,
+    Rig,
+    Scene,
+    detect_layout,
+    scan,
+)
+from distill3r_core.data.listing import list_dataset
+from distill3r_core.data.sampling import CLOUD, PATH, Policy
+from distill3r_core.errors import ImageError
+from distill3r_core.io.images.depth_codecs import DEPTH_CODECS
+from distill3r_core.registry import Origin, adding_from
+from distill3r_core.stages.manifest import ManifestSettings, build_manifest
+
+RIG = Rig(color=np.array([[30.0, 0, 16], [0, 30, 12], [0, 0, 1]]))
+POSE = np.array([[0.0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]])
+
+
+@pytest.fixture
+def frame(tmp_path) -> Frame:
+    return Frame("a", save_picture(tmp_path / "a.png", 0), rig=RIG)
+
+
+@pytest.fixture
+def plugin():
+    """Registers records for one test."""
+    origin = Origin("plugin", "toy.py")
+    with adding_from(origin):
+        yield
+    LAYOUTS.remove_from(origin)
+    DEPTH_CODECS.remove_from(origin)
+
+
+def test_a_pose_is_a_matrix_or_a_file(frame, tmp_path) -> None:
+    path = tmp_path / "pose.txt"
+    path.write_text(" ".join(str(value) for value in POSE.ravel()))
+    from_file = read_source_frame(replace(frame, pose=path))
+    from_matrix = read_source_frame(replace(frame, pose=POSE))
+    assert from_file.world_from_cam is not None
+    assert from_matrix.world_from_cam is not None
+    np.testing.assert_array_equal(from_file.world_from_cam, from_matrix.world_from_cam)
+    assert from_matrix.unit == "m"
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_a_lost_pose_is_refused(frame, value) -> None:
+    lost = POSE.copy()
+    lost[0, 3] = value
+    with pytest.raises(ImageError, match="not finite"):
+        read_source_frame(replace(frame, pose=lost))
+
+
+def test_depth_and_pose_come_without_each_other(frame, tmp_path) -> None:
+    depth = DepthFile(save_depth(tmp_path / "depth.png", 1500))
+    alone = read_source_frame(replace(frame, depth=depth))
+    assert alone.world_from_cam is None
+    assert alone.depth is not None
+    assert set(np.unique(alone.depth)) == {1.5}
+    alone = read_source_frame(replace(frame, pose=POSE))
+    assert alone.depth is None
+    assert alone.world_from_cam is not None
+
+
+def test_a_pose_of_the_depth_camera_moves_to_the_color_camera_without_depth(frame) -> None:
+    moved = np.eye(4)
+    moved[:3, 3] = (-0.025, 0, 0)
+    rig = replace(RIG, depth=RIG.color, color_from_depth=moved)
+    found = read_source_frame(replace(frame, rig=rig, pose=POSE)).world_from_cam
+    assert found is not None
+    np.testing.assert_allclose(found @ moved, POSE, atol=1e-12)
+
+
+def test_scale_invalid_codes_and_reach_belong_to_the_depth_file(frame, tmp_path) -> None:
+    path = save_depth(tmp_path / "depth.png", 0)
+    values = np.full((24, 32), 10_000, np.uint16)
+    values[0], values[1], values[2], values[3] = 0, 65535, 4321, 60_000
+    Image.fromarray(values).save(path)
+    file = DepthFile(path, scale=5000.0, invalid=(65535, 4321), farthest=11.0)
+    depth = read_source_frame(replace(frame, depth=file)).depth
+    assert depth is not None
+    assert depth[:, 0].tolist() == [0, 0, 0, 0, *[2.0] * 20]
+
+
+def test_the_plain_layout_takes_65535_for_no_depth(tmp_path) -> None:
+    room = rgbd_scene(tmp_path / "room", 2)
+    save_depth(room / "depth" / "000000.png", 65535)
+    (found,) = scan(tmp_path / "room")
+    with pytest.raises(ImageError, match="no valid pixel"):
+        read_source_frame(list_dataset(found).scenes[0].frames[0])
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_codec_may_read_floats_with_nan(frame, tmp_path) -> None:
+    values = np.full((24, 32), 2.5, np.float32)
+    values[0, :4] = (np.nan, np.inf, -1, 0)
+    np.save(tmp_path / "depth.npy", values)
+    DEPTH_CODECS.add("npy", np.load)
+    file = DepthFile(tmp_path / "depth.npy", codec="npy", scale=1.0)
+    depth = read_source_frame(replace(frame, depth=file)).depth
+    assert depth is not None
+    assert depth[0, :6].tolist() == [0, 0, 0, 0, 2.5, 2.5]
+
+
+@pytest.mark.parametrize("tree", ["images", "rgbd"])
+def test_scenes_are_listed_when_they_are_asked_for(tmp_path, tree) -> None:
+    make = {"images": photos, "rgbd": rgbd_scene}[tree]
+    for name in ("a", "b", "c"):
+        make(tmp_path / name, 2)
+    (found,) = scan(tmp_path, tree)
+    scenes = found.list_scenes()
+    assert isinstance(first := next(scenes), Scene)
+    shutil.rmtree(tmp_path / "b")
+    rest = [scene.scene_id for scene in scenes if isinstance(scene, Scene)]
+    assert (first.scene_id, rest[-1:]) == ("a", ["c"])
+    assert "b" not in rest
+    again = [scene.scene_id for scene in found.list_scenes() if isinstance(scene, Scene)]
+    assert again == ["a", "c"]
+
+
+def test_detection_names_what_it_found(tmp_path) -> None:
+    rgbd_scene(tmp_path / "rooms" / "kitchen", 2)
+    layout, reason = detect_layout(tmp_path / "rooms")
+    assert (layout.name, reason) == ("rgbd", "kitchen has rgb and depth")
+    out = tmp_path / "out"
+    report = build_manifest(ManifestSettings((tmp_path / "rooms",), out))
+    assert f"rooms has the layout rgbd: {reason}" in report.notes
+    named = build_manifest(ManifestSettings((tmp_path / "rooms",), tmp_path / "two", layout="rgbd"))
+    assert not any("has the layout" in note for note in named.notes)
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_layout_from_outside_is_tried_before_the_one_that_takes_any_folder(tmp_path) -> None:
+    for number in range(9):
+        save_picture(tmp_path / "toy" / f"{number}.png", number)
+        save_pose(tmp_path / "toy" / f"{number}.pose", 0.1 * number)
+
+    def list_scenes():
+        frames = tuple(
+            Frame(path.stem, path, number=int(path.stem), pose=path.with_suffix(".pose"), rig=RIG)
+            for path in sorted((tmp_path / "toy").glob("*.png"))
+        )
+        yield Scene("turn", tmp_path / "toy", frames, order="number")
+
+    LAYOUTS.add(
+        "toy",
+        Layout(
+            name="toy",
+            summary="numbers with a .pose beside",
+            detect=lambda root: "0.pose" if (root / "0.pose").is_file() else None,
+            scan=lambda root, skip: [Dataset("toy", root, list_scenes)],
+            carries=frozenset({"pose"}),
+            policy=Policy("orbit", most=4),
+        ),
+    )
+    settings = ManifestSettings((tmp_path / "toy",), tmp_path / "out", views=3, val_scenes=0.0)
+    report = build_manifest(settings)
+    assert report.result["datasets"][0]["layout"] == "toy"
+    rows = (tmp_path / "out" / "manifest.csv").read_text().splitlines()[1:]
+    first = [row for row in rows if row.endswith((",0", ",0\n")) or row.rsplit(",", 1)[1] == "0"]
+    assert [row.split(",")[3] for row in first] == ["000000", "000004", "000008"]
+
+
+def test_the_policy_is_the_data_sets_own_then_the_layouts_then_that_of_the_order() -> None:
+    def dataset(layout: Policy | None, own: Policy | None) -> Dataset:
+        record = Layout("x", "", lambda root: None, lambda root, skip: [], policy=layout)
+        return Dataset("x", Path(), lambda: iter(()), policy=own, layout=record)
+
+    ordered, unordered = (Scene("s", Path(), (), order=order) for order in ("name", "none"))
+    orbit, path = Policy("orbit"), Policy("path", least=3)
+    assert dataset(orbit, path).policy_of(ordered) == path
+    assert dataset(orbit, None).policy_of(unordered) == orbit
+    assert dataset(None, None).policy_of(ordered) == PATH
+    assert dataset(None, None).policy_of(unordered) == CLOUD
+
+
+def test_no_layout_is_known_by_its_name_outside_its_module() -> None:
+    root = Path(distill3r_core.__file__).parent
+    found = []
+    for path in [*root.rglob("*.py"), *(root.parent / "distill3r_cli").rglob("*.py")]:
+        if path.is_relative_to(root / "data" / "layouts"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Compare | ast.MatchValue):
+                names = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}
+                found += [(path.name, node.lineno) for name in names & {"7scenes", "rgbd"}]
+                if "layout" in ast.unparse(node).lower():
+                    found += [(path.name, node.lineno) for _ in names & set(LAYOUTS)]
+    assert found == []
