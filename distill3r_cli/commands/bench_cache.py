@@ -29,10 +29,8 @@ def bench_cache(
     overwrite: options.OverwriteOpt = False,
 ) -> None:
     """Measure the teacher cache against the original project's format: bytes, time, memory."""
+    from distill3r_core.benchmarks.cache import BenchCacheSettings  # torch: keep `--help` instant
     from distill3r_core.benchmarks.cache import bench_cache as measure
-    from distill3r_core.benchmarks.cache.cache_benchmark import (  # torch: keep `--help` instant
-        BenchCacheSettings,
-    )
 
     settings = options.settings(
         context, BenchCacheSettings, section="bench_cache", leave=("overwrite",)

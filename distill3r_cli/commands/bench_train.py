@@ -53,7 +53,7 @@ def train(
     Beside it, in turns, the loop of the original project: one sample at a time, heads view by view.
     On a GPU also memory and kernels of each. A loop that does not fit into memory is a row, too.
     """
-    from distill3r_core.benchmarks.training.step_benchmark import BenchTrainSettings, bench_train
+    from distill3r_core.benchmarks.training import BenchTrainSettings, bench_train
 
     settings = options.settings(
         context, BenchTrainSettings, section="bench_train", leave=("overwrite",)

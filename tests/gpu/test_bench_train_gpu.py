@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from distill3r_core.benchmarks.training.step_benchmark import BenchTrainSettings, bench_train
+from distill3r_core.benchmarks.training import BenchTrainSettings, bench_train
 
 pytestmark = [
     pytest.mark.gpu,

@@ -1,4 +1,4 @@
-"""One student of the ablation: trained from a noisy teacher, scored against the truth."""
+"""One student of the ablation: trained from a noisy teacher, scored against the ground truth."""
 
 import math
 import statistics
@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from distill3r_core.benchmarks.ablation.rendered_rooms import TrueScene, noisy_targets, true_scene
@@ -37,14 +38,14 @@ _FIRST_ROOM = 1000  # the rooms are the same for all students; their teacher's e
 
 @dataclass(frozen=True)
 class Trial:
-    """What one student is made from; see `AblationSettings`.
+    """The training of one student; for the other fields see `AblationSettings`.
 
-    All that is random comes from the seed: the students of one seed start from the same weights,
-    see the same views in the same order, and learn from the same errors.
+    Everything random comes from the seed: the students of one seed start from the same weights,
+    see the same views in the same order, and learn from the same errors of the teacher.
 
     Args:
         variant: Name of the loss.
-        loss: None: no student; what the teacher itself says is scored.
+        loss: Settings of the loss; None: no student is trained, and the teacher is scored.
     """
 
     variant: str
@@ -60,24 +61,33 @@ class Trial:
     lr: float
     model: dict[str, Any] = field(default_factory=dict)
 
+    def as_plain(self) -> dict[str, Any]:
+        """Plain data, equal after a way through JSON; `from_plain` reads it back."""
+        return TypeAdapter(Trial).dump_python(self, mode="json")
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> "Trial":
+        """The trial of `as_plain`."""
+        return TypeAdapter(Trial).validate_python(plain)
+
 
 @dataclass(frozen=True)
 class Score:
-    """Against the truth, on views that were not learned from.
+    """Errors against the ground truth, on held-out views.
 
-    The first three are the columns of the paper's Table III, which looks at every view alone.
+    The first three are the columns of the paper's Table III, which scores every view alone.
 
     Args:
-        acc: Accuracy of local maps, metres: median over a view's points, mean over views.
-        comp: Completeness, metres, likewise.
-        scale: The factor that fits a view's local map to the truth, mean over views. No loss
-            teaches it: all of them are free of scale.
-        scale_spread: Deviation of the log of these factors: 0 where one fits all.
-        acc_global: Accuracy of global maps, metres: one similarity per room and its median over
-            the points of all views, mean over rooms.
-        comp_global: Completeness, metres, likewise.
-        global_error: Mean distance of global points from their own true ones, one scale per room
-            and nothing turned, metres.
+        acc: Accuracy of local maps in meters: median over a view's points, mean over views.
+        comp: Completeness in meters, likewise.
+        scale: Factor that fits a view's local map to the truth, mean over views. The losses are
+            invariant to scale, so no student learns it.
+        scale_spread: Standard deviation of the logarithm of these factors.
+        acc_global: Accuracy of global maps in meters: median over the points of all views after
+            one similarity per room, mean over rooms.
+        comp_global: Completeness in meters, likewise.
+        global_error: Mean distance of global points to their own true points in meters, after one
+            scale per room and no rotation.
     """
 
     acc: float
@@ -91,11 +101,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial gave.
+    """Outcome of a trial.
 
     Args:
-        score: Against the truth.
-        clipped: Share of the steps whose gradient was longer than the bound; the teacher has none.
+        score: Errors on held-out views.
+        clipped: Share of the steps whose gradient was clipped; None for the teacher.
     """
 
     score: Score
@@ -103,29 +113,29 @@ class Outcome:
 
 
 class Rooms:
-    """Samples in memory, one per room: its views that are learned from, as the teacher sees them.
+    """Training samples in memory, one per room: its training views with the teacher's targets.
 
     Args:
-        trial: Which views; whose errors.
-        scenes: The rooms.
+        trial: Trial that draws from them.
+        scenes: Rendered rooms.
     """
 
     def __init__(self, trial: Trial, scenes: Sequence[TrueScene]) -> None:
-        learned = [view for view in range(trial.frames) if view % trial.every]
+        training = [view for view in range(trial.frames) if view % trial.every]
         self._samples = {
             f"room-{number}": (
-                scene.images[learned],
-                _views(_said(trial, scene, number), learned),
+                scene.images[training],
+                _views(_teacher_targets(trial, scene, number), training),
             )
             for number, scene in enumerate(scenes)
         }
         self.names = list(self._samples)
-        self._available = len(learned)
+        self._available = len(training)
 
     def batch(self, draws: Sequence[Draw], use: Use) -> Batch:
-        """What is shown of some draws; no cache is between, so its targets are not rounded."""
+        """The batch of some draws. Its targets are not rounded, as no cache is involved."""
         requests = [request_of(draw, available=self._available, use=use) for draw in draws]
-        images, targets = zip(*map(self._shown, requests), strict=True)
+        images, targets = zip(*map(self._sample, requests), strict=True)
         return Batch(
             images=torch.stack(images),
             targets=join_targets(targets, lambda maps: torch.stack(tuple(maps))),
@@ -134,22 +144,24 @@ class Rooms:
             draws=tuple(draws),
         )
 
-    def _shown(self, request: Request) -> tuple[Tensor, TeacherTargets]:
+    def _sample(self, request: Request) -> tuple[Tensor, TeacherTargets]:
         images, targets = self._samples[request.name]
-        shown = _views(targets, request.views)
-        return images[list(request.views)], anchor_first(shown) if request.reanchored else shown
+        chosen = _views(targets, request.views)
+        if request.reanchored:
+            chosen = anchor_first(chosen)
+        return images[list(request.views)], chosen
 
 
 def run_trial(trial: Trial, on_step: Callable[[], None]) -> Outcome:
     """Train and score one student, in this process and on its CPU.
 
     Args:
-        trial: Which one.
-        on_step: Called after every step.
+        trial: Trial to run.
+        on_step: Called after every optimizer step.
     """
     scenes = rooms(trial)
     if trial.loss is None:
-        return Outcome(_score(trial, scenes, _taught(trial, scenes)), clipped=None)
+        return Outcome(_score(trial, scenes, _predict_teacher(trial, scenes)), clipped=None)
     student = new_student(trial)
     clipped = _train(student, trial, trial.loss, Rooms(trial, scenes), on_step)
     student.eval()
@@ -163,28 +175,28 @@ def run_trial(trial: Trial, on_step: Callable[[], None]) -> Outcome:
 
 
 def new_student(trial: Trial) -> Student:
-    """A student before its first step; seeds torch, in a process that does nothing else."""
+    """An untrained student. Seeds torch: the process does nothing else."""
     torch.manual_seed(trial.seed)
     return build_student("tiny", **trial.model).train()
 
 
-def _taught(trial: Trial, scenes: Sequence[TrueScene]) -> list[Prediction]:
-    """What the teacher says about the held-out views, where it vouches for it."""
+def _predict_teacher(trial: Trial, scenes: Sequence[TrueScene]) -> list[Prediction]:
+    """The teacher's own maps of the held-out views, with its valid mask."""
     predictions = []
     for number, scene in enumerate(scenes):
-        said = _anchored(_said(trial, scene, number), _held_out(trial))
-        predictions.append((said.points_local, said.points_global, said.valid_mask))
+        targets = _anchored(_teacher_targets(trial, scene, number), _held_out(trial))
+        predictions.append((targets.points_local, targets.points_global, targets.valid_mask))
     return predictions
 
 
 def rooms(trial: Trial) -> list[TrueScene]:
-    """The rooms of a trial."""
+    """Render the rooms of a trial."""
     seeds = range(_FIRST_ROOM, _FIRST_ROOM + trial.scenes)
     return [true_scene(seed, trial.frames, trial.size) for seed in seeds]
 
 
 def batches(trial: Trial, source: Rooms) -> Iterator[Batch]:
-    """What a student is shown, step by step."""
+    """Batches of the training steps, in order."""
     use = Use(views=trial.views, seed=trial.seed)
     steps = step_draws({"all": source.names}, size=trial.batch, seed=trial.seed)
     for draws in islice(steps, trial.steps):
@@ -198,7 +210,7 @@ def _train(
     source: Rooms,
     on_step: Callable[[], None],
 ) -> float:
-    """Train; the share of steps whose gradient was clipped."""
+    """Train a student; returns the share of steps whose gradient was clipped."""
     optim = OptimSettings(lr=trial.lr)
     schedule = ScheduleSettings(warmup_steps=None, final_lr=trial.lr / 100)
     optimizer = build_optimizer(student, optim)
@@ -232,7 +244,7 @@ def _score(trial: Trial, scenes: Sequence[TrueScene], predictions: Sequence[Pred
         counted = truth.valid_mask if mask is None else mask
         room, names = f"room-{number}", [str(view) for view in _held_out(trial)]
         views += score_sequence(room, local, truth.points_local, counted, view_names=names).views
-        # All views of a room as one tall picture: one similarity carries them all.
+        # All views of a room as one tall image: one similarity aligns them all.
         tall = [maps.flatten(0, 1)[None] for maps in (world, truth.points_global, counted)]
         whole += score_sequence(room, *tall, view_names=["all views"]).views
         error = distance(world[None], truth.points_global[None], counted[None], per_view=False)
@@ -253,7 +265,7 @@ def _held_out(trial: Trial) -> list[int]:
     return list(range(0, trial.frames, trial.every))
 
 
-def _said(trial: Trial, scene: TrueScene, number: int) -> TeacherTargets:
+def _teacher_targets(trial: Trial, scene: TrueScene, number: int) -> TeacherTargets:
     return noisy_targets(scene, seed=trial.seed * trial.scenes + number)
 
 

@@ -1,10 +1,10 @@
-"""`bench ablation`: does the teacher's confidence help? The paper's Table III, measured.
+"""`bench ablation`: does the teacher's confidence help? Table III of the paper, reproduced.
 
-Students learn from a teacher that errs where it is unsure, with and without the parts of the loss
-that use its confidence, and are scored against the truth, which the teacher does not know.
+Students learn from a teacher that errs where its confidence is low, with and without the parts of
+the loss that use the confidence, and are scored against the ground truth.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -12,28 +12,28 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from distill3r_core import config, paths, profiling
+from distill3r_core import config
 from distill3r_core.benchmarks.ablation.score_tables import paired, summary, tables
 from distill3r_core.benchmarks.ablation.student_trial import Trial
-from distill3r_core.benchmarks.ablation.trial_processes import Job, work_off
+from distill3r_core.benchmarks.ablation.trial_runs import TrialRun, run_trials
 from distill3r_core.report import Progress, Report, Silent
-from distill3r_core.results import claim, read_record, write_record
+from distill3r_core.stages.benchmark.result_folder import claim_folder
 from distill3r_core.training.settings import PRESETS, Count, LossSettings, Size, TrainSettings
 
 Variant = Literal["labels-only", "no-weighting", "full", "student-confidence"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
-AGAINST = "full"  # what the others are compared with, seed by seed
+AGAINST = "full"  # the others are compared with it, seed by seed
 TEACHER = "teacher"
-STUDENTS = "students"  # folder of what the finished ones gave
+STUDENTS = "students"  # folder of the finished trials
 
 
 @dataclass(frozen=True, config=config.STRICT)
 class AblationSettings:
-    """What is compared, and how much of it."""
+    """Settings of the ablation."""
 
     seeds: Count = 3
     seed: Annotated[int, Field(ge=0)] = 0  # the first of them
-    # Shipped configurations `ablation-<name>`.
+    # Names of shipped configurations `ablation-<name>`.
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)] = VARIANTS
     steps: Count = 600
     batch: Count = 1
@@ -41,7 +41,7 @@ class AblationSettings:
     size: Size = (84, 112)
     scenes: Count = 4
     frames: Count = 48  # of each scene
-    every: Annotated[int, Field(ge=2)] = 6  # of them is held out, between those learned from
+    every: Annotated[int, Field(ge=2)] = 6  # every n-th frame is held out
     lr: Annotated[float, Field(gt=0)] = 1.5e-3
     processes: Count = 2  # of one thread each
     output: Path | None = None
@@ -63,136 +63,114 @@ class AblationSettings:
 def bench_ablation(
     settings: AblationSettings, *, overwrite: bool = False, progress: Progress = Silent()
 ) -> Report:
-    """Train every variant from every seed, score it against the truth, and say what came out.
+    """Train a student with every loss from every seed, and score it against the ground truth.
 
-    What each student gave is kept as soon as it is finished: the same call goes on with the others.
+    The outcome of each student is kept as soon as it is finished: after an interruption the same
+    call continues with the others.
 
     Args:
-        settings: What is compared.
-        overwrite: Replace another result in the folder that was named.
-        progress: Where to report to.
+        settings: Settings of the ablation.
+        overwrite: Replace another result in the chosen folder.
+        progress: Receives the optimizer steps.
 
     Raises:
-        ConflictError: The folder that was named holds another result.
-        KeyboardInterrupt: Somebody asked for it; the finished students are kept.
+        ConflictError: The chosen folder holds another result.
+        KeyboardInterrupt: The run was interrupted; the finished students are kept.
     """
-    plain = config.as_plain(settings)
-    compared = {key: plain[key] for key in plain if key not in ("output", "processes")}
-    identity = {"settings": compared}  # and no machine: it changes how long it takes
-    losses = _losses(settings)
-    claimed = claim(
-        paths.RESULTS / "bench" / "ablation",
-        chosen=settings.output,
-        identity=identity,
-        overwrite=overwrite,
-    )
-    if claimed.finished:
-        found = read_record(claimed.folder)["result"]
-        return _report(plain, found, claimed.folder, before=True)
-    jobs = _jobs(settings, losses, claimed.folder / STUDENTS)
-    _finish(jobs, settings, claimed.folder, progress)
-    result = _result(settings, jobs)
-    write_record(claimed.folder, identity=identity, machine=profiling.machine(), result=result)
-    return _report(plain, result, claimed.folder, before=False)
-
-
-def _losses(settings: AblationSettings) -> dict[str, LossSettings]:
-    return {
+    losses = {
         name: config.resolve(
             TrainSettings, section="train", config=f"ablation-{name}", presets=PRESETS
         ).loss
         for name in settings.variants
     }
+    folder = claim_folder(
+        "ablation",
+        config.as_plain(settings),
+        chosen=settings.output,
+        overwrite=overwrite,
+        resumable=True,
+        ignored=("output", "processes"),
+    )
+    if folder.finished:
+        result = folder.read()
+    else:
+        students = folder.folder / STUDENTS
+        runs = [  # seed by seed, so that an early end leaves whole comparisons
+            TrialRun(_trial(settings, variant, loss, seed), students / f"{variant}-{seed}.json")
+            for seed in range(settings.seed, settings.seed + settings.seeds)
+            for variant, loss in {**losses, TEACHER: None}.items()
+        ]
+        _run_missing(runs, settings, students, progress)
+        result = _result(settings, runs)
+        folder.write(result)
+    note = "the teacher's own row counts its valid pixels, the others all"
+    return folder.report(result, tables=tables(result), notes=[note])
 
 
-def _jobs(
-    settings: AblationSettings, losses: Mapping[str, LossSettings], folder: Path
-) -> list[Job]:
-    """Seed by seed, so that an early end leaves whole comparisons."""
-
-    def job(variant: str, loss: LossSettings | None, seed: int) -> Job:
-        trial = Trial(
-            variant=variant,
-            loss=loss,
-            seed=seed,
-            steps=settings.steps,
-            batch=settings.batch,
-            views=settings.views,
-            size=settings.size,
-            scenes=settings.scenes,
-            frames=settings.frames,
-            every=settings.every,
-            lr=settings.lr,
-            model=settings.model,
-        )
-        return Job(trial, folder / f"{variant}-{seed}.json")
-
-    seeds = range(settings.seed, settings.seed + settings.seeds)
-    kinds = {**losses, TEACHER: None}
-    return [job(variant, loss, seed) for seed in seeds for variant, loss in kinds.items()]
+def _trial(settings: AblationSettings, variant: str, loss: LossSettings | None, seed: int) -> Trial:
+    return Trial(
+        variant=variant,
+        loss=loss,
+        seed=seed,
+        steps=settings.steps,
+        batch=settings.batch,
+        views=settings.views,
+        size=settings.size,
+        scenes=settings.scenes,
+        frames=settings.frames,
+        every=settings.every,
+        lr=settings.lr,
+        model=settings.model,
+    )
 
 
-def _finish(
-    jobs: Sequence[Job], settings: AblationSettings, folder: Path, progress: Progress
+def _run_missing(
+    runs: Sequence[TrialRun], settings: AblationSettings, students: Path, progress: Progress
 ) -> None:
-    """Do the jobs that nobody has finished yet."""
-    missing = [job for job in jobs if job.kept() is None]
-    if len(missing) < len(jobs):
-        progress.note(f"{len(jobs) - len(missing)} of {len(jobs)} are there already")
-    steps = settings.steps * sum(job.trial.loss is not None for job in missing)
+    """Run the trials that are not finished."""
+    missing = [run for run in runs if run.outcome() is None]
+    if len(missing) < len(runs):
+        progress.note(f"{len(runs) - len(missing)} of {len(runs)} are there already")
+    steps = settings.steps * sum(run.trial.loss is not None for run in missing)
     progress.begin("ablation", total=steps, unit="steps")
 
-    def show(job: Job) -> None:
-        run = _run(job)
-        progress.advance(0, last=job.name, acc=run["acc"], comp=run["comp"])
+    def show(run: TrialRun) -> None:
+        figures = _figures(run)
+        progress.advance(0, last=run.name, acc=figures["acc"], comp=figures["comp"])
 
     try:
-        work_off(missing, processes=settings.processes, on_steps=progress.advance, on_done=show)
+        run_trials(
+            missing, processes=settings.processes, on_steps=progress.advance, on_finished=show
+        )
     except KeyboardInterrupt:
-        kept = sum(job.kept() is not None for job in jobs)
+        kept = sum(run.outcome() is not None for run in runs)
         progress.note(
-            f"stopped: {kept} of {len(jobs)} are kept in {folder / STUDENTS}; "
-            "the same command goes on with the others"
+            f"stopped: {kept} of {len(runs)} are kept in {students}; "
+            "the same command continues with the others"
         )
         raise
 
 
-def _result(settings: AblationSettings, jobs: Sequence[Job]) -> dict[str, Any]:
-    found = [_run(job) for job in jobs]
-    runs = [run for run in found if run["variant"] != TEACHER]
+def _result(settings: AblationSettings, runs: Sequence[TrialRun]) -> dict[str, Any]:
+    figures = [_figures(run) for run in runs]
+    students = [each for each in figures if each["variant"] != TEACHER]
     others = [name for name in settings.variants if name != AGAINST]
     compared = others if AGAINST in settings.variants else []
     return {
-        "rows": [summary(variant, runs) for variant in settings.variants],
-        "paired": [paired(variant, AGAINST, runs) for variant in compared],
-        "teacher": summary(TEACHER, found),
-        "runs": runs,
+        "rows": [summary(variant, students) for variant in settings.variants],
+        "paired": [paired(variant, AGAINST, students) for variant in compared],
+        "teacher": summary(TEACHER, figures),
+        "runs": students,
     }
 
 
-def _run(job: Job) -> dict[str, Any]:
-    kept = job.kept()
-    assert kept is not None, job.name
+def _figures(run: TrialRun) -> dict[str, Any]:
+    outcome = run.outcome()
+    assert outcome is not None, run.name
     return {
-        "variant": job.trial.variant,
-        "seed": job.trial.seed,
-        **kept["score"],
-        "clipped": kept["clipped"],
-        "seconds": kept["seconds"],
+        "variant": run.trial.variant,
+        "seed": run.trial.seed,
+        **outcome["score"],
+        "clipped": outcome["clipped"],
+        "seconds": outcome["seconds"],
     }
-
-
-def _report(
-    plain: Mapping[str, Any], result: Mapping[str, Any], folder: Path, *, before: bool
-) -> Report:
-    return Report(
-        settings=plain,
-        result=result,
-        files=[folder / "run.json"],
-        tables=tables(result),
-        notes=[
-            "the teacher's own row counts the pixels that it vouches for, the others all",
-            *([f"{folder} is finished: nothing was done"] if before else []),
-        ],
-        finished_before=before,
-    )

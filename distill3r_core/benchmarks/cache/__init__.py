@@ -1,4 +1,4 @@
-"""`bench cache`: the teacher cache beside the original project"s format."""
+"""`bench cache`: the teacher cache beside the original project's format."""
 
 from distill3r_core.benchmarks.cache.cache_benchmark import BenchCacheSettings, bench_cache
 

@@ -1,9 +1,10 @@
-"""Measure the teacher cache beside the original project's format, in one run."""
+"""`bench cache`: the teacher cache beside the original project's format."""
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -11,13 +12,28 @@ from pydantic.dataclasses import dataclass
 from distill3r_core import config, profiling
 from distill3r_core.benchmarks.cache import loader_speed as loaders
 from distill3r_core.benchmarks.cache import record_timings as records
-from distill3r_core.benchmarks.cache.cache_report import publish, report_of
-from distill3r_core.benchmarks.cache.rgbd_samples import Material, find_frames, fingerprint
-from distill3r_core.report import Progress, Report, Silent
-from distill3r_core.stages.benchmark.result_folder import place_for
+from distill3r_core.benchmarks.cache.rgbd_samples import BenchSamples, find_frames, fingerprint
+from distill3r_core.report import Progress, Report, Silent, Table
+from distill3r_core.stages.benchmark.result_folder import ResultFolder, claim_folder
 from distill3r_core.training.settings import Count
 
-_WORK = ".work-"  # the folder with both caches; beside the result, as it is the disk that counts
+_WORK = ".work-"  # folder of both caches, beside the result: the disk of the result is measured
+
+_LABELS = {
+    "bytes_clean": "bytes of targets, no noise",
+    "bytes_noisy": "bytes of targets, 0.2 % noise",
+    "bytes_independent": "bytes of targets, independent global map",
+    "bytes_depth": "bytes of targets, depth times ray",
+    "bytes_all": "bytes with images",
+    "write_cpu": "CPU time to store a sample, durably",
+    "commit_over_fdatasync": "commit against a synced plain file",
+    "decode_cpu": "CPU time to read a view, all maps",
+    "decode_cpu_device_global": "CPU time to read a view, global map on the device",
+    "image_decode_cpu": "CPU time to read an image",
+    "loader_full": "samples per second, all views",
+    "loader_subset": "samples per second, a subset of the views",
+    "loader_ram": "memory of the loader",
+}
 
 
 @dataclass(frozen=True, config=config.STRICT)
@@ -36,7 +52,7 @@ class BenchCacheSettings:
 def bench_cache(
     settings: BenchCacheSettings, *, overwrite: bool = False, progress: Progress = Silent()
 ) -> Report:
-    """Build targets from RGB-D frames and measure both formats on them, by turns.
+    """Build targets from RGB-D frames and measure both formats on them, in turns.
 
     Args:
         settings: See `BenchCacheSettings`.
@@ -48,26 +64,25 @@ def bench_cache(
         InputMissingError: There are too few frames.
     """
     frames = find_frames(settings.frames, settings.views * settings.samples)
-    plain = config.as_plain(settings)
-    place = place_for(
+    folder = claim_folder(
         "cache",
-        plain,
+        config.as_plain(settings),
         chosen=settings.output,
         inputs=fingerprint(frames),
         overwrite=overwrite,
     )
-    if place.finished:
-        return report_of(place, plain, place.result())
-    for left in place.folder.glob(f"{_WORK}*"):  # of a run that was killed
-        shutil.rmtree(left)
+    if folder.finished:
+        return _report(folder, folder.read())
+    for leftover in folder.folder.glob(f"{_WORK}*"):  # of a run that was killed
+        shutil.rmtree(leftover)
     ratios: dict[str, float] = {}
     medians: dict[str, float] = {}
     # One thread on both sides; workers are what is counted.
     with (
         profiling.one_thread(),
-        tempfile.TemporaryDirectory(dir=place.folder, prefix=_WORK) as work,
+        tempfile.TemporaryDirectory(dir=folder.folder, prefix=_WORK) as work,
     ):
-        material = Material(frames, settings.views, Path(work))
+        material = BenchSamples(frames, settings.views, Path(work))
         steps = {
             "sizes": lambda: records.sizes(material),
             "writing": lambda: records.writing(material, rounds=settings.rounds),
@@ -90,4 +105,19 @@ def bench_cache(
             medians |= found.medians
             shown = {name: f"{value:.3g}" for name, value in found.ratios.items()}
             progress.advance(1, **shown)
-    return publish(place, settings=plain, ratios=ratios, medians=medians)
+    result = {"ratios": ratios, "medians": medians}
+    folder.write(result)
+    return _report(folder, result)
+
+
+def _report(folder: ResultFolder, result: Mapping[str, Any]) -> Report:
+    """The report of a result: `ratios` and `medians` by name."""
+    rows = tuple((_LABELS[name], f"{ratio:.3g}") for name, ratio in result["ratios"].items())
+    return folder.report(
+        result,
+        tables=[Table("cache against the original's format", ("", "ratio"), rows)],
+        notes=[
+            "bytes, write, commit and memory: ours ÷ theirs; decode and loaders: theirs ÷ ours",
+            "targets are made from RGB-D frames with noise, not a network's output",
+        ],
+    )

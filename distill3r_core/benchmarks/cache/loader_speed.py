@@ -9,9 +9,9 @@ import time
 import torch
 
 from distill3r_core.benchmarks.cache import loader_memory as bench_cache_memory
-from distill3r_core.benchmarks.cache import release_baseline as baseline
-from distill3r_core.benchmarks.cache.record_timings import Found
-from distill3r_core.benchmarks.cache.rgbd_samples import Material
+from distill3r_core.benchmarks.cache import release_baseline
+from distill3r_core.benchmarks.cache.record_timings import Measurement
+from distill3r_core.benchmarks.cache.rgbd_samples import BenchSamples
 from distill3r_core.data.loader import RingLoader
 from distill3r_core.data.sample_requests import Request
 from distill3r_core.errors import FailedError
@@ -20,7 +20,7 @@ _BATCH, _MEMORY_BATCH = 2, 4  # samples
 _SHORT, _LONG = 3, 24  # batches that the baseline and ours are timed over
 
 
-def speed(material: Material, *, subset: int, rounds: int, workers: int) -> Found:
+def speed(material: BenchSamples, *, subset: int, rounds: int, workers: int) -> Measurement:
     """Samples per second in all views and in a subset, after a warm-up, with so many workers."""
     ratios, medians = {}, {}
     for name, views in (("full", material.views), ("subset", subset)):
@@ -31,10 +31,10 @@ def speed(material: Material, *, subset: int, rounds: int, workers: int) -> Foun
         medians[f"loader_{name}_samples_per_second_baseline"] = statistics.median(theirs)
         medians[f"loader_{name}_samples_per_second"] = statistics.median(ours)
         ratios[f"loader_{name}"] = statistics.median(ours) / statistics.median(theirs)
-    return Found(ratios, medians)
+    return Measurement(ratios, medians)
 
 
-def memory(material: Material, *, workers: int) -> Found:
+def memory(material: BenchSamples, *, workers: int) -> Measurement:
     """The highest memory over import, each loader in a process of its own."""
     peaks = {}
     for kind, folder in (("release", material.work / "release"), ("ring", material.cache_folder)):
@@ -49,27 +49,27 @@ def memory(material: Material, *, workers: int) -> Found:
         if found.returncode:
             raise FailedError(f"measuring the memory of {kind} failed: {found.stderr.strip()}")
         peaks[kind] = int(found.stdout)
-    return Found(
+    return Measurement(
         {"loader_ram": peaks["ring"] / peaks["release"]},
         {"loader_ram_mb_baseline": peaks["release"] / 1e6, "loader_ram_mb": peaks["ring"] / 1e6},
     )
 
 
-def _release_rate(material: Material, views: int, workers: int) -> float:
+def _release_rate(material: BenchSamples, views: int, workers: int) -> float:
     folders = [material.release_folder(sample, "noisy") for sample in range(material.samples)]
-    data = baseline.ReleaseSamples(folders, material.views, views)
-    loader = baseline.release_loader(data, batch=_BATCH, batches=_SHORT, workers=workers)
+    data = release_baseline.ReleaseSamples(folders, material.views, views)
+    loader = release_baseline.release_loader(data, batch=_BATCH, batches=_SHORT, workers=workers)
     memory = torch.zeros(1 << 30, dtype=torch.uint8)
     for epoch in range(2):  # the first one starts the workers and fills the page cache
         start = time.perf_counter()
         for batch in loader:
-            baseline.stage(batch, memory)
+            release_baseline.stage(batch, memory)
         if epoch:
             return _BATCH * _SHORT / (time.perf_counter() - start)
     raise AssertionError
 
 
-def _ring_rate(material: Material, views: int, workers: int) -> float:
+def _ring_rate(material: BenchSamples, views: int, workers: int) -> float:
     cache, rng = material.cache(), random.Random(0)
     names = cache.names()
 

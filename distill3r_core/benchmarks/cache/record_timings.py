@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from distill3r_core.benchmarks.cache import release_baseline as baseline
-from distill3r_core.benchmarks.cache.rgbd_samples import SIZE, VARIANTS, Material
+from distill3r_core.benchmarks.cache import release_baseline
+from distill3r_core.benchmarks.cache.rgbd_samples import SIZE, VARIANTS, BenchSamples
 from distill3r_core.cache.maps_layout import ALL_PLANES, LOCAL_PLANES
 from distill3r_core.cache.sample_codec import SampleEncoder, ViewDecoder
 from distill3r_core.cache.shard import ShardWriter
@@ -20,19 +20,19 @@ _WARM_COMMITS = 3  # the first ones pay for memory that is used again
 
 
 @dataclass(frozen=True)
-class Found:
+class Measurement:
     """Numbers of one measurement."""
 
     ratios: Mapping[str, float]
     medians: Mapping[str, float]
 
 
-def sizes(material: Material) -> Found:
+def sizes(material: BenchSamples) -> Measurement:
     """Bytes of the targets of one sample."""
     ratios, medians = {}, {}
     for variant in VARIANTS:
         targets = material.targets(0, variant)
-        theirs = baseline.save_targets(material.release_folder(0, variant), targets)
+        theirs = release_baseline.save_targets(material.release_folder(0, variant), targets)
         views = material.views
         medians[f"bytes_{variant}_baseline_per_view"] = theirs / views
         for exact in (False, True):
@@ -46,10 +46,10 @@ def sizes(material: Material) -> Found:
                 medians[f"{name}_ratio"] = ours / theirs
             else:
                 ratios[name] = ours / theirs
-    return Found(ratios, medians)
+    return Measurement(ratios, medians)
 
 
-def writing(material: Material, *, rounds: int) -> Found:
+def writing(material: BenchSamples, *, rounds: int) -> Measurement:
     """CPU time of storing targets, durably in ours; fills the cache and the baseline's folders.
 
     Pictures are left out on both sides: the original stores none at the student's size. What ours
@@ -63,7 +63,7 @@ def writing(material: Material, *, rounds: int) -> Found:
             sample = turn % material.samples
             targets, images = material.targets(sample, "noisy"), material.pictures(sample)
             start = time.process_time()
-            baseline.save_targets(material.release_folder(sample, "noisy"), targets)
+            release_baseline.save_targets(material.release_folder(sample, "noisy"), targets)
             theirs.append(time.process_time() - start)
             start = time.process_time()
             shard.put(encoder.encode(f"sample-{turn}", "", blank, targets, {}))
@@ -76,12 +76,12 @@ def writing(material: Material, *, rounds: int) -> Found:
         "write_cpu_seconds": statistics.median(ours),
         "write_cpu_seconds_with_pictures": statistics.median(with_pictures),
     }
-    return Found(
+    return Measurement(
         {"write_cpu": medians["write_cpu_seconds"] / medians["write_cpu_seconds_baseline"]}, medians
     )
 
 
-def all_bytes(material: Material) -> Found:
+def all_bytes(material: BenchSamples) -> Measurement:
     """Bytes of targets and pictures together, over all samples."""
     theirs = ours = 0
     for sample in range(material.samples):
@@ -90,13 +90,13 @@ def all_bytes(material: Material) -> Found:
         entry = material.cache().entry(material.name(sample))
         ours += entry.maps_bytes + entry.pictures_bytes
     each = material.samples * material.views
-    return Found(
+    return Measurement(
         {"bytes_all": ours / theirs},
         {"bytes_all_baseline_per_view": theirs / each, "bytes_all_per_view": ours / each},
     )
 
 
-def commits(material: Material, *, rounds: int) -> Found:
+def commits(material: BenchSamples, *, rounds: int) -> Measurement:
     """Wall time of storing a sample's records durably, against writing and syncing a plain file."""
     sample = SampleEncoder().encode(
         "sample", "", material.pictures(0), material.targets(0, "noisy"), {}
@@ -118,10 +118,10 @@ def commits(material: Material, *, rounds: int) -> Found:
         "fdatasync_ms": 1e3 * statistics.median(plain),
         "commit_ms": 1e3 * statistics.median(stored),
     }
-    return Found({"commit_over_fdatasync": ratio}, medians)
+    return Measurement({"commit_over_fdatasync": ratio}, medians)
 
 
-def decoding(material: Material, *, rounds: int) -> Found:
+def decoding(material: BenchSamples, *, rounds: int) -> Measurement:
     """CPU time of a view's targets: all planes, and with the global map left to the device."""
     targets = material.targets(0, "noisy")
     folder = material.release_folder(0, "noisy")
@@ -144,7 +144,7 @@ def decoding(material: Material, *, rounds: int) -> Found:
 
     seconds = by_turns(
         {
-            "baseline": lambda: baseline.load_targets(folder),
+            "baseline": lambda: release_baseline.load_targets(folder),
             "all": lambda: run(default, ALL_PLANES),
             "exact": lambda: run(exact, ALL_PLANES),
             "device": lambda: run(default, LOCAL_PLANES),
@@ -156,7 +156,7 @@ def decoding(material: Material, *, rounds: int) -> Found:
         for name, spent in seconds.items()
     }
     ratios = {name: least["baseline"] / least[name] for name in ("all", "exact", "device")}
-    return Found(
+    return Measurement(
         {"decode_cpu": ratios["all"], "decode_cpu_device_global": ratios["device"]},
         {
             "decode_cpu_ms_per_view_baseline": 1e3 * seconds["baseline"].median / material.views,
@@ -168,7 +168,7 @@ def decoding(material: Material, *, rounds: int) -> Found:
     )
 
 
-def pictures(material: Material, *, rounds: int) -> Found:
+def pictures(material: BenchSamples, *, rounds: int) -> Measurement:
     """CPU time of a view's picture at the student's size."""
     chosen = min(_DECODED, material.views)
     folder = material.release_folder(0, "noisy")
@@ -183,10 +183,10 @@ def pictures(material: Material, *, rounds: int) -> Found:
 
     def theirs() -> None:
         for view in range(chosen):
-            baseline.load_picture(folder / f"{view}.png")
+            release_baseline.load_picture(folder / f"{view}.png")
 
     seconds = by_turns({"theirs": theirs, "ours": ours}, rounds=2 * rounds)
-    return Found(
+    return Measurement(
         {"image_decode_cpu": seconds["theirs"].least / seconds["ours"].least},
         {
             "image_decode_cpu_ms_baseline": 1e3 * seconds["theirs"].median / chosen,
@@ -196,7 +196,7 @@ def pictures(material: Material, *, rounds: int) -> Found:
 
 
 @dataclass(frozen=True)
-class Spent:
+class Timing:
     """CPU seconds of a job. Ratios are of the least: what lies above it is other work's doing.
 
     Args:
@@ -208,7 +208,7 @@ class Spent:
     median: float
 
 
-def by_turns(jobs: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, Spent]:
+def by_turns(jobs: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, Timing]:
     """CPU seconds of each job. They take turns, so that the machine's moods hit all."""
     for job in jobs.values():
         job()
@@ -218,7 +218,7 @@ def by_turns(jobs: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[s
             start = time.process_time()
             job()
             spent[name].append(time.process_time() - start)
-    return {name: Spent(min(all_), statistics.median(all_)) for name, all_ in spent.items()}
+    return {name: Timing(min(all_), statistics.median(all_)) for name, all_ in spent.items()}
 
 
 def _write_synced(path: Path, parts: list[bytes]) -> None:

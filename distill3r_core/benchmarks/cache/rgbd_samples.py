@@ -53,7 +53,7 @@ class Frame:
     pose: Path
 
 
-class Material:
+class BenchSamples:
     """Samples of both formats, made when they are first needed.
 
     Args:

@@ -20,8 +20,8 @@ _MILLISECOND = 1e-3
 
 
 @dataclass(frozen=True)
-class Parts:
-    """Seconds of the parts of a step."""
+class StepTiming:
+    """Seconds of the parts of a step; `cpu` of all threads."""
 
     forward: float
     backward: float
@@ -30,17 +30,17 @@ class Parts:
 
     @property
     def seconds(self) -> float:
-        """Of computing: all but the wait for data."""
+        """Time of computing: everything but the wait for data."""
         return self.forward + self.backward + self.optimizer
 
 
-class Loops:
-    """Steps of one student, each from the weights that the last one left.
+class StepLoops:
+    """Training steps of one student, computed in two ways.
 
     Args:
-        student: On its device, in training mode.
+        student: Student in training mode, on the device.
         recipe: Loss, optimizer, chunks and recomputation.
-        device: Where it computes.
+        device: Device of the student.
     """
 
     def __init__(self, student: Student, recipe: TrainSettings, device: torch.device) -> None:
@@ -50,39 +50,39 @@ class Loops:
         self._loss = Objective(recipe.loss.all_terms)
         self._optimizer = build_optimizer(student, recipe.optim)
 
-    def batched(self, batch: Batch) -> Parts:
+    def batched(self, batch: Batch) -> StepTiming:
         """All samples in one forward."""
         return self._step([batch], self._predict)
 
-    def one_at_a_time(self, batch: Batch) -> Parts:
+    def one_at_a_time(self, batch: Batch) -> StepTiming:
         """A forward for every sample, its heads view by view in the published order of operations.
 
-        The released training loop (golden facts 14.1): nothing is computed again, and one backward
-        pass goes through the graphs of all samples, which are all in memory until then.
+        The released training loop: no recomputation, and one backward pass through the graphs of
+        all samples, which stay in memory until then.
         """
         samples = [batch.rows(row, row + 1) for row in range(len(batch))]
         return self._step(samples, self._predict_as_published)
 
-    def let_go(self) -> None:
-        """Give back what a step that did not fit has left."""
+    def release_memory(self) -> None:
+        """Free what a step that ran out of memory left behind."""
         self._optimizer.zero_grad(set_to_none=True)
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _step(self, samples: Sequence[Batch], predict: Callable[[Batch], PointMaps]) -> Parts:
+    def _step(self, samples: Sequence[Batch], predict: Callable[[Batch], PointMaps]) -> StepTiming:
         self._optimizer.zero_grad(set_to_none=True)
-        marks = _Marks(self._device)
+        clock = _StepClock(self._device)
         losses = []
         for part in samples:
             part = part.to(self._device)
             losses.append(self._loss(predict(part), part.targets).total)
-        marks.add()
+        clock.add()
         torch.stack(losses).mean().backward()
-        marks.add()
+        clock.add()
         nn.utils.clip_grad_norm_(self._student.parameters(), self._clip)
         self._optimizer.step()
-        marks.add()
-        return marks.parts()
+        clock.add()
+        return clock.timing()
 
     def _predict(self, batch: Batch) -> PointMaps:
         return predict(self._student, batch, compute=self._compute, bfloat16=self._bfloat16)
@@ -99,8 +99,8 @@ class Loops:
         return maps
 
 
-class _Marks:
-    """Moments of a step. A GPU notes its own, so that nothing waits for it inside the step."""
+class _StepClock:
+    """Times within a step. A GPU records its own, so that the step never waits for it."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -112,7 +112,7 @@ class _Marks:
         self.add()
 
     def add(self) -> None:
-        """Now."""
+        """Record the current time."""
         if self._device.type == "cuda":
             event = torch.cuda.Event(enable_timing=True)
             event.record(torch.cuda.current_stream(self._device))
@@ -120,8 +120,8 @@ class _Marks:
         else:
             self._times.append(time.perf_counter())
 
-    def parts(self) -> Parts:
-        """The time between the marks, which are four."""
+    def timing(self) -> StepTiming:
+        """The times between the four clock."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
             spans = [
@@ -131,4 +131,4 @@ class _Marks:
         else:
             spans = [end - start for start, end in itertools.pairwise(self._times)]
         forward, backward, optimizer = spans
-        return Parts(forward, backward, optimizer, time.process_time() - self._cpu)
+        return StepTiming(forward, backward, optimizer, time.process_time() - self._cpu)

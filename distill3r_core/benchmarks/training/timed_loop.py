@@ -1,4 +1,4 @@
-"""What one training loop costs: the time of its steps, its memory, its kernels."""
+"""The cost of one training loop: time of its steps, memory, kernels."""
 
 import gc
 import statistics
@@ -10,7 +10,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from distill3r_core import profiling
-from distill3r_core.benchmarks.training.step_loops import Parts
+from distill3r_core.benchmarks.training.step_loops import StepTiming
 from distill3r_core.data.batches import Batch
 from distill3r_core.profiling import OutOfRoom, memory_limits
 
@@ -18,38 +18,35 @@ _COPIES = ("Memcpy", "Memset")
 
 
 @dataclass
-class Contestant:
-    """A loop while it is measured; once its memory does not suffice, it is out.
+class TimedLoop:
+    """A loop that is measured, until a step runs out of memory.
 
     Args:
         step: Takes a step.
-        let_go: Gives back what a step that did not fit has left.
-        device: Where it computes.
+        release_memory: Frees what a step that ran out of memory left behind.
+        device: Device of the loop.
+        out_of_memory: Message of the step that ran out of memory.
+        timings: Timed steps.
     """
 
-    step: Callable[[Batch], Parts]
-    let_go: Callable[[], None]
+    step: Callable[[Batch], StepTiming]
+    release_memory: Callable[[], None]
     device: torch.device
     out_of_memory: str | None = None
-    timed: list[Parts] = field(default_factory=list)
+    timings: list[StepTiming] = field(default_factory=list)
     _peak: dict[str, int] = field(default_factory=dict)
     _kernels: int | None = None
 
     @property
-    def out(self) -> bool:
-        """Whether its memory did not suffice."""
-        return self.out_of_memory is not None
-
-    @property
     def median(self) -> float:
-        """Seconds of computing of a step that counts."""
-        return statistics.median(parts.seconds for parts in self.timed)
+        """Median seconds of computing of a timed step."""
+        return statistics.median(timing.seconds for timing in self.timings)
 
-    def examine(self, batch: Batch) -> None:
-        """Measure the memory of a step, and on a GPU count its kernels in another."""
+    def measure_memory(self, batch: Batch) -> None:
+        """Measure the memory of a step, and on a GPU count the kernels of another."""
         gc.collect()
         if self.device.type == "cuda":
-            torch.cuda.empty_cache()  # what others have reserved is not this loop's
+            torch.cuda.empty_cache()  # memory that other loops reserved is not this one's
         with profiling.peak_memory(self.device) as peak:
             self.attempt(batch)
         if self.device.type != "cuda":
@@ -69,32 +66,32 @@ class Contestant:
             for event in record.events() or ()
         )
 
-    def attempt(self, batch: Batch) -> Parts | None:
-        """Take a step that counts for nothing, unless the loop is out."""
-        if self.out:
+    def attempt(self, batch: Batch) -> StepTiming | None:
+        """Take a step that is not recorded; None where it runs, or one has run, out of memory."""
+        if self.out_of_memory is not None:
             return None
         try:
             with memory_limits():
                 return self.step(batch)
         except OutOfRoom as error:
             self.out_of_memory = str(error).splitlines()[0]
-        self.let_go()  # not sooner: the error holds what the step has allocated
+        self.release_memory()  # after the handler: the error keeps what the step allocated
         return None
 
     def time(self, batch: Batch) -> None:
-        """Take a step that counts."""
-        parts = self.attempt(batch)
-        if parts is not None:
-            self.timed.append(parts)
+        """Take a step that is recorded."""
+        timing = self.attempt(batch)
+        if timing is not None:
+            self.timings.append(timing)
 
     def figures(self) -> dict[str, Any]:
         """Medians of the parts; median and range of a step's computing; memory and kernels."""
-        if self.out:
+        if self.out_of_memory is not None:
             return {"out_of_memory": self.out_of_memory}
-        seconds = [parts.seconds for parts in self.timed]
+        seconds = [timing.seconds for timing in self.timings]
         medians = {
-            name: statistics.median(getattr(parts, name) for parts in self.timed)
-            for name in asdict(self.timed[0])
+            name: statistics.median(getattr(timing, name) for timing in self.timings)
+            for name in asdict(self.timings[0])
         }
         return {
             **medians,

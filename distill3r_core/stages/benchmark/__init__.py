@@ -1,4 +1,4 @@
-"""Stage `bench`: time and memory, measured in processes of their own."""
+"""Stage `bench`: time and memory of models by number of views."""
 
 from distill3r_core.stages.benchmark.run_benchmark import benchmark
 from distill3r_core.stages.benchmark.settings import BenchSettings

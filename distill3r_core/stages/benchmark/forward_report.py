@@ -1,4 +1,4 @@
-"""What forwards cost, written down: a table, a chart, and the record that keeps them."""
+"""The result of `bench`: a table, a chart, and the record that keeps them."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,8 @@ from typing import Any
 
 from distill3r_core.io.charts import Line, save_line_chart
 from distill3r_core.report import Report, Table
-from distill3r_core.stages.benchmark.forwards import STUDENT
-from distill3r_core.stages.benchmark.result_folder import Place
+from distill3r_core.stages.benchmark.models import STUDENT
+from distill3r_core.stages.benchmark.result_folder import ResultFolder
 from distill3r_core.stages.benchmark.rows import Row, ratios
 from distill3r_core.stages.benchmark.timing import MEASURED, SKIPPED
 
@@ -16,62 +16,44 @@ CHART = "bench.png"
 GB = 1e9
 
 
-def publish(
-    place: Place,
-    *,
-    settings: Mapping[str, Any],
-    header: Mapping[str, Any],
-    rows: Sequence[Row],
-) -> Report:
-    """Draw the chart of a result and write it.
+def publish(folder: ResultFolder, *, header: Mapping[str, Any], rows: Sequence[Row]) -> Report:
+    """Write a result with its chart.
 
     Args:
-        place: Of the result.
-        settings: As plain data.
+        folder: Folder of the result.
         header: Device, driver, versions, precision, attention: plain data for a person to read.
-        rows: What was found.
+        rows: Measured rows.
     """
     result = {
         "header": dict(header),
-        "rows": [{**dataclasses.asdict(row), "all_seconds": list(row.all_seconds)} for row in rows],
+        "rows": [dataclasses.asdict(row) for row in rows],
         "ratios": ratios(rows, on_cpu=header["device"] == "cpu"),
     }
-    _draw(place.folder / CHART, rows, header)
-    place.keep(result, CHART)
-    return report_of(place, settings, result)
+    _draw(folder.folder / CHART, rows, header)
+    folder.write(result, CHART)
+    return report_of(folder, result)
 
 
-def report_of(place: Place, settings: Mapping[str, Any], result: Mapping[str, Any]) -> Report:
-    """What a person is told of a result.
-
-    Args:
-        place: Of the result.
-        settings: As plain data.
-        result: As `publish` has written it.
-    """
-    header = result["header"]
-    rows = [Row(**{**row, "all_seconds": tuple(row["all_seconds"])}) for row in result["rows"]]
-    tables = [_table(rows, header)]
+def report_of(folder: ResultFolder, result: Mapping[str, Any]) -> Report:
+    """The report of a result that `publish` wrote."""
+    rows = [Row(**row) for row in result["rows"]]
+    tables = [_table(rows, result["header"])]
     if result["ratios"]:
         tables.append(_ratio_table(result["ratios"]))
-    return place.report(settings, result, tables=tables, notes=_notes(rows), files=[CHART])
-
-
-def _notes(rows: Sequence[Row]) -> list[str]:
     notes = []
     if any(row.status == SKIPPED for row in rows):
         notes.append(
-            "~ rows did not fit into the budget: their time is judged from one view and the "
+            "~ rows did not fit into the budget: their time is estimated from one view and the "
             "arithmetic. --budget SECONDS gives more."
         )
     if any(row.table1_seconds for row in rows):
         notes.append("Table I (arXiv:2602.00865) was measured on an RTX 6000 Ada.")
-    return notes
+    return folder.report(result, tables=tables, notes=notes, files=[CHART])
 
 
 def _table(rows: Sequence[Row], header: Mapping[str, Any]) -> Table:
     named = ("name", "driver", "torch", "precision", "attention", "heads", "head")
-    facts = [header.get(key) for key in named]  # a result may be older than a fact
+    facts = [header.get(key) for key in named]
     if header.get("threads"):
         facts.insert(1, f"{header['threads']} thread{'s' * (header['threads'] > 1)}")
     columns = (
@@ -79,7 +61,7 @@ def _table(rows: Sequence[Row], header: Mapping[str, Any]) -> Table:
         "peak GB", "reserved GB", "TFLOP/s", "of the floor", "Table I s", "Table I GB",
     )  # fmt: skip
     cells = [_cells(row) for row in rows]
-    # Columns with nothing in them (a GPU's, at other sizes the paper's) only take room.
+    # Empty columns (those of a GPU, or of the paper at other sizes) are left out.
     filled = [index for index in range(len(columns)) if any(row[index] for row in cells)]
     return Table(
         " · ".join(["forward", *filter(None, facts)]),
@@ -117,17 +99,17 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def _ratio_table(found: Sequence[Mapping[str, Any]]) -> Table:
-    names = list(found[0]["models"])
-    unit = found[0]["unit"].replace("cpu_seconds", "CPU-seconds")
+def _ratio_table(entries: Sequence[Mapping[str, Any]]) -> Table:
+    names = list(entries[0]["models"])
+    unit = entries[0]["unit"].replace("cpu_seconds", "CPU-seconds")
     columns = ("views", *(f"{name} / student ({unit})" for name in names), "in FLOP")
     cells = [
         (
             str(entry["views"]),
             *(_number(entry["models"][name]["ratio"]) for name in names),
-            " / ".join(f"{entry['models'][name]['flop_ratio']:.2f}" for name in names),
+            " / ".join(_number(entry["models"][name]["flop_ratio"]) for name in names),
         )
-        for entry in found
+        for entry in entries
     ]
     return Table("how many times longer", columns, tuple(cells))
 
@@ -140,7 +122,8 @@ def _draw(path: Path, rows: Sequence[Row], header: Mapping[str, Any]) -> None:
         if any(row.seconds is not None for row in mine):
             lines.append(_line(model, mine, "seconds", color))
         floor = _line(f"{model}, floor of this device", mine, "floor_seconds", color)
-        if all(floor.y != line.y for line in lines):  # the same network has the same floor
+        known = any(row.floor_seconds is not None for row in mine)
+        if known and all(floor.y != line.y for line in lines):  # one network has one floor
             lines.append(floor)
         if any(row.table1_seconds for row in mine):
             label = f"{model}, Table I (RTX 6000 Ada)"
@@ -158,14 +141,14 @@ def _draw(path: Path, rows: Sequence[Row], header: Mapping[str, Any]) -> None:
 
 
 def _line(label: str, rows: Sequence[Row], key: str, color: int) -> Line:
-    """One figure of a model's rows; what was not measured in this run is dashed."""
+    """One figure of a model's rows, dashed where it was not measured in this run."""
     values = [getattr(row, key) for row in rows]
     return Line(
         label,
         [row.views for row in rows],
         [float("nan") if value is None else value for value in values],
         dashed=key != "seconds",
-        markers=key != "floor_seconds" or len(rows) == 1,  # one point makes no line
+        markers=key != "floor_seconds" or len(rows) == 1,  # a single point is no line
         color=color,
     )
 

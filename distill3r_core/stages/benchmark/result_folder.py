@@ -1,4 +1,4 @@
-"""Where a benchmark's result lies: a folder whose `run.json` has identity, machine and result."""
+"""The folder of a benchmark's result: `run.json` keeps identity, machine and result."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,33 +10,35 @@ import torch
 from distill3r_core import paths, profiling, results
 from distill3r_core.report import Report, Table
 
-_ELSEWHERE = ("output",)  # settings that say nothing about what is measured
-
 
 @dataclass(frozen=True)
-class Place:
-    """The folder of one benchmark.
+class ResultFolder:
+    """The folder of one result.
 
     Args:
-        folder: Where its files go.
-        identity: The settings and the machine that its figures hold for.
-        finished: The same has been measured there already.
+        folder: Folder of the files.
+        settings: Settings as plain data.
+        identity: All that the figures depend on.
+        machine: Machine and device of the measurement.
+        finished: The result is there already.
     """
 
     folder: Path
+    settings: Mapping[str, Any]
     identity: Mapping[str, Any]
+    machine: Mapping[str, Any]
     finished: bool
 
-    def result(self) -> dict[str, Any]:
-        """What was measured before."""
+    def read(self) -> dict[str, Any]:
+        """The result of a finished measurement."""
         return results.read_record(self.folder)["result"]
 
-    def keep(self, result: Mapping[str, Any], *files: str) -> None:
+    def write(self, result: Mapping[str, Any], *files: str) -> None:
         """Write the record, which marks the measurement as finished.
 
         Args:
-            result: What was measured.
-            files: Names of the others in the folder, without which it is not whole.
+            result: Figures, as plain data.
+            files: Names of the other files in the folder, without which it is incomplete.
         """
         results.write_record(
             self.folder,
@@ -48,70 +50,68 @@ class Place:
 
     def report(
         self,
-        settings: Mapping[str, Any],
         result: Mapping[str, Any],
         *,
         tables: Sequence[Table],
         notes: Sequence[str] = (),
         files: Sequence[str] = (),
     ) -> Report:
-        """What a person is told of the result, and whether it was there already.
+        """The report of a result; says whether it was there already.
 
         Args:
-            settings: As plain data.
-            result: What was measured.
-            tables: That show it.
-            notes: Worth saying.
-            files: Names of those in the folder that are shown beside the record.
+            result: Figures, as plain data.
+            tables: Tables that show it.
+            notes: Notes below them.
+            files: Names of files in the folder to list beside the record.
         """
-        before = [f"measured before: {self.folder}"] if self.finished else []
+        before = [f"{self.folder} is finished: nothing was done"] if self.finished else []
         return Report(
-            settings=settings,
+            settings=self.settings,
             result=result,
-            files=[*(self.folder / name for name in files), self.record],
+            files=[self.folder / name for name in (*files, results.RECORD)],
             tables=tables,
             notes=[*before, *notes],
             finished_before=self.finished,
             machine=self.machine,
         )
 
-    @property
-    def machine(self) -> Mapping[str, Any]:
-        """The machine and the device that were measured."""
-        return self.identity["machine"]
 
-    @property
-    def record(self) -> Path:
-        """The file that `keep` writes."""
-        return self.folder / results.RECORD
-
-
-def place_for(
-    stem: str,
+def claim_folder(
+    name: str,
     settings: Mapping[str, Any],
     *,
     chosen: Path | None,
     device: torch.device | None = None,
     inputs: str | None = None,
     overwrite: bool = False,
-) -> Place:
-    """The folder for a measurement: the next number, as every one is another, or the one chosen.
+    resumable: bool = False,
+    ignored: Sequence[str] = ("output",),
+) -> ResultFolder:
+    """Claim the folder of a result: `results/bench/<name>-NNN`, or the chosen one.
 
     Args:
-        stem: Of the folder's name.
-        settings: As plain data.
-        chosen: The folder that the user named.
-        device: What is measured; None: the processor.
-        inputs: A hash of what is measured on; None: nothing that could change.
+        name: Name of the folder, without the number.
+        settings: Settings as plain data.
+        chosen: Folder that the user named.
+        device: Measured device; None: the CPU.
+        inputs: Hash of the measured data; None: there are none that could change.
         overwrite: Replace another result in `chosen`.
+        resumable: The same settings continue what is there, on any machine, instead of taking the
+            next number.
+        ignored: Settings that do not change the result.
 
     Raises:
         ConflictError: `chosen` holds something else.
     """
-    measured = {key: value for key, value in settings.items() if key not in _ELSEWHERE}
-    identity: dict[str, Any] = {"settings": measured, "machine": profiling.machine(device)}
+    machine = profiling.machine(device)
+    identity: dict[str, Any] = {
+        "settings": {key: value for key, value in settings.items() if key not in ignored}
+    }
+    if not resumable:
+        identity["machine"] = machine
     if inputs is not None:
         identity["inputs"] = inputs
-    default = paths.next_numbered(paths.RESULTS / "bench", stem)
+    folder = paths.RESULTS / "bench"
+    default = folder / name if resumable else paths.next_numbered(folder, name)
     claimed = results.claim(default, chosen=chosen, identity=identity, overwrite=overwrite)
-    return Place(claimed.folder, identity, claimed.finished)
+    return ResultFolder(claimed.folder, settings, identity, machine, claimed.finished)

@@ -1,4 +1,4 @@
-"""What `bench` is asked for."""
+"""Settings of `bench`."""
 
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,11 @@ from distill3r_core.models.student import HeadName
 from distill3r_core.profiling import DeviceName
 from distill3r_core.runs.student_file import Precision
 from distill3r_core.stages.benchmark.budget import parse_views
-from distill3r_core.stages.benchmark.entries import parse_models
+from distill3r_core.stages.benchmark.models import parse_models
 from distill3r_core.training.settings import Count
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-# Texts that are read when the measurement begins, and refused before.
+# Texts that are parsed later, and validated here.
 ViewsText = Annotated[str, config.reads(parse_views)]
 SizeText = Annotated[str, config.LOWER, config.reads(partial(config.parse_size, step=PATCH))]
 PresetName = Annotated[str, config.reads(SPECS.__getitem__)]
@@ -28,7 +28,7 @@ ModelsText = Annotated[str, config.reads(parse_models)]
 
 @dataclass(frozen=True, config=STRICT)
 class BenchSettings:
-    """What is measured, and for how long."""
+    """Settings of `bench`: the models, their input, and the budget."""
 
     views: ViewsText = "12..128"  # A..B: the paper's points; A..B..S: steps; or numbers by commas
     size: SizeText = "378x518"  # rows x columns; a teacher's are rounded to its own patch

@@ -10,8 +10,7 @@ from typing import Any
 from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.report import Progress
 from distill3r_core.stages.benchmark.budget import Cost, affordable, planned_runs
-from distill3r_core.stages.benchmark.entries import Contender
-from distill3r_core.stages.benchmark.forwards import COMPILED
+from distill3r_core.stages.benchmark.models import COMPILED, BenchModel
 from distill3r_core.stages.benchmark.worker_process import TooSlowError, WorkerProcess
 
 MEASURED, NO_MEMORY, SKIPPED = "measured", "out of memory", "skipped, estimated"
@@ -20,15 +19,15 @@ SHORT = 5.0  # seconds; a first forward under this is repeated before it is trus
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a model does with one view, from which longer rows are judged.
+    """What one view takes, from which the time of more views is estimated.
 
     Args:
         start: Seconds until its process was ready.
         forward: Seconds of a forward of one view; infinite where it did not end in time.
-        flop_rate: Of the device on a large matrix product, FLOP/s.
-        byte_rate: Of the device on a large copy, bytes/s.
-        facts: About the process and the device.
-        out_of_memory: Not even one view has room.
+        flop_rate: FLOP/s of the device on a large matrix product.
+        byte_rate: Bytes/s of the device on a large copy.
+        facts: Threads and kernels of the process.
+        out_of_memory: Memory does not suffice for one view.
     """
 
     start: float
@@ -41,18 +40,18 @@ class Calibration:
 
 @dataclass
 class Trial:
-    """What was seen of one model at one number of views.
+    """Measurement of one model at one number of views.
 
     Args:
-        contender: The model.
-        views: How many.
+        model: The model.
+        views: Number of views.
         status: MEASURED, NO_MEMORY or SKIPPED.
-        estimate: Seconds that a forward was expected to take.
+        estimate: Expected seconds of a forward.
         warmups: Runs before the timed ones.
-        runs: The timed runs, as the process answered.
+        runs: Answers of the worker to the timed runs.
     """
 
-    contender: Contender
+    model: BenchModel
     views: int
     status: str = SKIPPED
     estimate: float = math.inf
@@ -61,14 +60,14 @@ class Trial:
 
 
 class Bench:
-    """A benchmark that has begun.
+    """Measures models within a budget of time.
 
     Args:
-        deadline: Of `time.monotonic()`; infinite: none.
-        warmups: Wanted before the timed runs.
-        runs: Wanted, timed.
-        seed: Of pictures.
-        memory_bytes: The most that a process may take; None: all there is.
+        deadline: End of the budget on the clock of `time.monotonic`; infinite: none.
+        warmups: Wanted number of runs before the timed ones.
+        runs: Wanted number of timed runs.
+        seed: Seed of the random images.
+        memory_bytes: Most memory that a process may take; None: all there is.
         progress: Reports every forward.
     """
 
@@ -84,71 +83,72 @@ class Bench:
     ) -> None:
         self.deadline, self.warmups, self.runs = deadline, warmups, runs
         self.seed, self.memory_bytes, self.progress = seed, memory_bytes, progress
-        # How much longer forwards took than was judged from one view, by model.
-        self._surprise: dict[str, float] = {}
+        # How much longer forwards took than estimated from one view, by model.
+        self._correction: dict[str, float] = {}
 
     @property
     def left(self) -> float:
-        """Seconds of the budget."""
+        """Seconds left of the budget."""
         return max(0.0, self.deadline - time.monotonic())
 
-    def calibrate(self, contender: Contender) -> Calibration:
-        """Run one view."""
+    def calibrate(self, model: BenchModel) -> Calibration:
+        """Time one view, and the rates of the device."""
         begin = time.monotonic()
         with WorkerProcess() as process:
             try:
-                facts = process.ask(self._question(contender, 1), seconds=self._patience)
+                facts = process.ask(self._request(model, 1), seconds=self._timeout)
                 start = time.monotonic() - begin
-                rates = process.ask({"do": "rates"}, seconds=self._patience)
-                forward = process.ask({"do": "run"}, seconds=self._patience)["seconds"]
-                # A compiled model's first forward is its compiler's.
-                if forward < SHORT or contender.name == COMPILED:
-                    forward = process.ask({"do": "run"}, seconds=self._patience)["seconds"]
+                rates = process.ask({"do": "rates"}, seconds=self._timeout)
+                forward = process.ask({"do": "run"}, seconds=self._timeout)["seconds"]
+                # The first forward of a compiled model compiles it.
+                if forward < SHORT or model.name == COMPILED:
+                    forward = process.ask({"do": "run"}, seconds=self._timeout)["seconds"]
             except (TooSlowError, OutOfMemoryError) as error:
-                crowded = isinstance(error, OutOfMemoryError)
-                return Calibration(time.monotonic() - begin, math.inf, out_of_memory=crowded)
-        self.progress.advance(model=contender.name, views="1", seconds=forward)
+                out_of_memory = isinstance(error, OutOfMemoryError)
+                return Calibration(time.monotonic() - begin, math.inf, out_of_memory=out_of_memory)
+        self.progress.advance(model=model.name, views="1", seconds=forward)
         return Calibration(start, forward, facts=facts, **rates)
 
     def measure(
-        self, contenders: Sequence[Contender], views: Sequence[int], known: Sequence[Calibration]
+        self, models: Sequence[BenchModel], views: Sequence[int], known: Sequence[Calibration]
     ) -> list[Trial]:
-        """Every model at every number of views, the small numbers first.
+        """Measure every model at every number of views, in ascending order.
 
         Args:
-            contenders: The models.
-            views: How many, ascending.
-            known: Of each model.
+            models: The models; those of one row run in turns.
+            views: Numbers of views, ascending.
+            known: Calibration of each model.
         """
         trials: list[Trial] = []
-        for place, count in enumerate(views):
-            pairs = list(zip(contenders, known, strict=True))
-            costs = [self._cost(c, k, later) for later in views[place:] for c, k in pairs]
+        for index, count in enumerate(views):
+            pairs = list(zip(models, known, strict=True))
+            costs = [self._cost(c, k, later) for later in views[index:] for c, k in pairs]
             fits = affordable(costs, self.left)
             row = [
                 Trial(
-                    contender,
+                    model,
                     count,
                     status=NO_MEMORY if calibration.out_of_memory else SKIPPED,
                     estimate=cost.forward,
                 )
-                for (contender, calibration), cost in zip(pairs, costs, strict=False)
+                for (model, calibration), cost in zip(pairs, costs, strict=False)
             ]
             runnable = [trial for trial, fit in zip(row, fits, strict=False) if fit]
             if runnable:
                 least = math.fsum(c.least for c, fit in zip(costs, fits, strict=True) if fit)
-                rows_ahead = math.ceil(sum(fits) / len(contenders))
+                rows_ahead = math.ceil(sum(fits) / len(models))
                 self._run_row(runnable, (self.left - least) / rows_ahead)
             trials += row
         return trials
 
-    def _cost(self, contender: Contender, known: Calibration, views: int) -> Cost:
-        growth = contender.flop(views) / contender.flop(1)
-        surprise = self._surprise.get(contender.name, 1.0)
-        return Cost(known.start, known.forward * growth * surprise)
+    def _cost(self, model: BenchModel, known: Calibration, views: int) -> Cost:
+        one, all_views = model.flop(1), model.flop(views)
+        growth = views if one is None or all_views is None else all_views / one
+        correction = self._correction.get(model.name, 1.0)
+        return Cost(known.start, known.forward * growth * correction)
 
     def _run_row(self, row: Sequence[Trial], spare: float) -> None:
-        """Run the models of a row in turns; one that has no room beside others runs alone."""
+        """Run the models of a row in turns; one that has no memory beside others runs alone."""
         begin = time.monotonic()
         crowded = self._run_together(row, spare)
         if len(row) > 1 and crowded:
@@ -157,11 +157,11 @@ class Bench:
                 self._run_together([trial], spare)
 
     def _run_together(self, row: Sequence[Trial], spare: float) -> list[Trial]:
-        """Run models in turns; gives those that ran out of memory.
+        """Run models in turns; returns those that ran out of memory.
 
         Args:
-            row: What to run; filled in.
-            spare: Seconds beyond one run to warm up and one to time.
+            row: Trials to run; the results are added to them.
+            spare: Seconds beyond one warm-up and one timed run.
         """
         round_seconds = math.fsum(trial.estimate for trial in row)
         warmups, runs = planned_runs(spare, round_seconds, warmups=self.warmups, runs=self.runs)
@@ -170,11 +170,11 @@ class Bench:
             live = [
                 (trial, process)
                 for trial, process in live
-                if self._asked(trial, process, self._question(trial.contender, trial.views))
+                if self._ask(trial, process, self._request(trial.model, trial.views))
             ]
             for turn in range(warmups + runs):
                 for trial, process in list(live):
-                    answer = self._asked(trial, process, {"do": "run"})
+                    answer = self._ask(trial, process, {"do": "run"})
                     if answer is None:
                         live.remove((trial, process))
                         process.close()
@@ -184,15 +184,15 @@ class Bench:
                         trial.runs.append(answer)
                         trial.status = MEASURED
         for trial in row:
-            self._learn(trial)
+            self._update_correction(trial)
         return [trial for trial in row if trial.status == NO_MEMORY]
 
-    def _asked(
-        self, trial: Trial, process: WorkerProcess, question: dict[str, Any]
+    def _ask(
+        self, trial: Trial, process: WorkerProcess, request: dict[str, Any]
     ) -> dict[str, Any] | None:
-        """The answer; None, and the trial's status, where there was no time or no memory."""
+        """The answer; None, with the trial's status set, where time or memory ran out."""
         try:
-            answer = process.ask(question, seconds=self._patience)
+            answer = process.ask(request, seconds=self._timeout)
         except TooSlowError:
             return None
         except OutOfMemoryError:
@@ -200,26 +200,25 @@ class Bench:
             return None
         if "seconds" in answer:
             self.progress.advance(
-                model=trial.contender.name, views=str(trial.views), seconds=answer["seconds"]
+                model=trial.model.name, views=str(trial.views), seconds=answer["seconds"]
             )
         return answer
 
-    def _learn(self, trial: Trial) -> None:
-        """Judge later rows by what this one took."""
+    def _update_correction(self, trial: Trial) -> None:
+        """Correct the estimates of later rows by what this one took."""
         if trial.runs and math.isfinite(trial.estimate):
             took = min(run["seconds"] for run in trial.runs)
-            before = self._surprise.get(trial.contender.name, 1.0)
-            self._surprise[trial.contender.name] = before * took / trial.estimate
+            before = self._correction.get(trial.model.name, 1.0)
+            self._correction[trial.model.name] = before * took / trial.estimate
 
-    def _question(self, contender: Contender, views: int) -> dict[str, Any]:
+    def _request(self, model: BenchModel, views: int) -> dict[str, Any]:
         return {
-            "subject": contender.subject.as_plain(),
+            "model": model.as_plain(),
             "views": views,
-            "size": contender.size,
             "seed": self.seed,
             "memory_bytes": self.memory_bytes,
         }
 
     @property
-    def _patience(self) -> float | None:
+    def _timeout(self) -> float | None:
         return None if math.isinf(self.deadline) else self.left

@@ -1,35 +1,65 @@
-"""A process of its own for every model and number of views, asked through a pipe."""
+"""Worker processes that answer requests, one JSON object per line, through pipes."""
 
 import json
+import os
 import selectors
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from distill3r_core.errors import FailedError, OutOfMemoryError
+from distill3r_core import errors
+from distill3r_core.errors import Distill3rError, FailedError, OutOfMemoryError
+from distill3r_core.profiling import OutOfRoom, memory_limits
 
 WORKER = "distill3r_core.stages.benchmark.forward_worker"
-KILLED = -9  # what the system does to a process when memory runs out
-PATIENCE = 10.0  # seconds that a process has to end after it was told to
+KILLED = -9  # by the system, when memory runs out
+PATIENCE = 10.0  # seconds between terminating a process and killing it
 LOG_LINES = 12
+
+Answer = dict[str, Any]
 
 
 class TooSlowError(FailedError):
     """A process did not answer in time."""
 
 
-class WorkerProcess:
-    """A fresh process that answers one JSON object per line.
+def serve(handle: Callable[[Answer, Callable[[Answer], None]], Answer]) -> None:
+    """Answer requests on stdin until it is closed; what libraries print goes to stderr.
 
     Args:
-        module: What it runs.
+        handle: Takes a request, and a function that sends an answer ahead of the one it returns.
+    """
+    pipe = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    with os.fdopen(pipe, "w", encoding="utf-8") as answers:
 
-    A context manager: the process ends with the block, whatever it is doing.
+        def send(answer: Answer) -> None:
+            answers.write(json.dumps(answer) + "\n")
+            answers.flush()
+
+        for line in sys.stdin:
+            try:
+                with memory_limits():
+                    answer = handle(json.loads(line), send)
+            except OutOfRoom as error:
+                answer = {"error": ["OutOfMemoryError", str(error).splitlines()[0], None]}
+            except Distill3rError as error:
+                answer = {"error": [type(error).__name__, error.message, error.hint]}
+            send(answer)
+
+
+class WorkerProcess:
+    """A fresh process whose module calls `serve`.
+
+    Args:
+        module: Module that it runs.
+
+    A context manager: the process ends with the block, even in the middle of a request.
     """
 
     def __init__(self, module: str = WORKER) -> None:
@@ -39,12 +69,12 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
+            bufsize=0,  # no answer waits in a buffer while the pipe seems empty
+            start_new_session=True,  # Ctrl-C, which a terminal sends to all, is the parent's
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._requests, self._answers = self._process.stdin, self._process.stdout
-        self._ready = selectors.DefaultSelector()
-        self._ready.register(self._answers, selectors.EVENT_READ)
 
     def __enter__(self) -> "WorkerProcess":
         return self
@@ -57,52 +87,62 @@ class WorkerProcess:
     ) -> None:
         self.close()
 
-    def ask(self, question: Mapping[str, Any], *, seconds: float | None = None) -> dict[str, Any]:
-        """Send one object and wait for the answer.
+    def fileno(self) -> int:
+        """Readable when an answer is there or the process has ended."""
+        return self._answers.fileno()
 
-        Args:
-            question: Plain data.
-            seconds: How long to wait; None: as long as it takes.
+    def ask(self, request: Mapping[str, Any], *, seconds: float | None = None) -> Answer:
+        """Send a request and wait for an answer; raises what `send` and `receive` do."""
+        self.send(request)
+        return self.receive(seconds)
+
+    def send(self, request: Mapping[str, Any]) -> None:
+        """Send a request.
 
         Raises:
-            TooSlowError: No answer in time. The process is of no more use.
-            OutOfMemoryError: It ran out of memory, by its own word or by the system's hand.
-            FailedError: It ended otherwise; with the end of what it said.
+            OutOfMemoryError: The system killed the process.
+            FailedError: The process ended otherwise; with the end of its output.
         """
-        self._send(question)
-        return self._receive(seconds)
-
-    def _send(self, question: Mapping[str, Any]) -> None:
         try:
-            self._requests.write(json.dumps(question).encode() + b"\n")
-            self._requests.flush()
+            self._requests.write(json.dumps(request).encode() + b"\n")
         except BrokenPipeError:
-            self._raise_lost()
+            self._raise_ended()
 
-    def _receive(self, seconds: float | None) -> dict[str, Any]:
-        if not self._ready.select(seconds):
+    def receive(self, seconds: float | None = None) -> Answer:
+        """Wait for an answer.
+
+        Args:
+            seconds: Longest wait; None: no limit.
+
+        Raises:
+            TooSlowError: No answer in time. The process can answer no further request.
+            Distill3rError: The error that the worker answered with.
+            OutOfMemoryError: The system killed the process.
+            FailedError: The process ended otherwise; with the end of its output.
+        """
+        if not ready([self], seconds):
             raise TooSlowError(f"no answer within {seconds:.0f} s")
         line = self._answers.readline()
         if not line:
-            self._raise_lost()
+            self._raise_ended()
         answer = json.loads(line)
-        if "out_of_memory" in answer:
-            raise OutOfMemoryError(answer["out_of_memory"])
+        if "error" in answer:
+            kind, message, hint = answer["error"]
+            raise getattr(errors, kind, FailedError)(message, hint=hint)
         return answer
 
-    def _raise_lost(self) -> None:
+    def _raise_ended(self) -> None:
         status = self._process.wait()
         if status == KILLED:
             raise OutOfMemoryError("the system ended the process: no memory left")
         self._log.seek(0)
-        said = self._log.read().decode(errors="replace").strip().splitlines()
+        log = self._log.read().decode(errors="replace").strip().splitlines()
         raise FailedError(
-            f"a benchmark process ended with status {status}:\n" + "\n".join(said[-LOG_LINES:])
+            f"a benchmark process ended with status {status}:\n" + "\n".join(log[-LOG_LINES:])
         )
 
     def close(self) -> None:
-        """End the process: it is asked first, then told."""
-        self._ready.close()
+        """End the process."""
         with suppress(BrokenPipeError):
             self._requests.close()  # the end of its input is the end of its work
         self._process.terminate()
@@ -113,3 +153,11 @@ class WorkerProcess:
         self._process.wait()
         self._answers.close()
         self._log.close()
+
+
+def ready(processes: Iterable[WorkerProcess], seconds: float | None = None) -> list[WorkerProcess]:
+    """Wait until one of the processes has answered or ended; all that have, or none in time."""
+    with selectors.DefaultSelector() as selector:
+        for process in processes:
+            selector.register(process, selectors.EVENT_READ, process)
+        return [key.data for key, _ in selector.select(seconds)]

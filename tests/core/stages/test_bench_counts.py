@@ -5,14 +5,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from distill3r_core.models import SPECS, build_student
-from distill3r_core.stages.benchmark.counts import (
+from distill3r_core.nn.counts import (
     FAST3R,
     PAPER_STUDENT,
     floor_seconds,
     parts,
     total_flop,
 )
-from distill3r_core.stages.benchmark.forwards import network_of
+from distill3r_core.stages.benchmark.models import network_of
 
 STUDENT_SIZE, TEACHER_SIZE = (378, 518), (384, 512)
 H200 = {"flop_rate": 790e12, "byte_rate": 4.3e12, "item_bytes": 2}

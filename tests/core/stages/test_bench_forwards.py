@@ -8,15 +8,20 @@ import torch
 
 from distill3r_core.errors import (
     FailedError,
+    InputMissingError,
     OutOfMemoryError,
 )
 from distill3r_core.stages.benchmark import BenchSettings
-from distill3r_core.stages.benchmark import forwards as bench_models
+from distill3r_core.stages.benchmark import models as bench_models
 from distill3r_core.stages.benchmark import run_benchmark as benchmark
 from distill3r_core.stages.benchmark import worker_process as bench_process
-from distill3r_core.stages.benchmark.forwards import Subject, build_forward
+from distill3r_core.stages.benchmark.models import BenchModel
 from distill3r_core.stages.benchmark.worker_process import TooSlowError, WorkerProcess
 from distill3r_core.teachers.fast3r_network import Fast3R
+
+
+def _model(name, preset="tiny", precision="float32", size=(28, 42), head="both"):
+    return BenchModel(name, preset, None, torch.device("cpu"), precision, size, head)
 
 
 def _run(**values):
@@ -49,10 +54,10 @@ def test_a_process_that_the_system_killed_ran_out_of_memory(tmp_path, monkeypatc
 
 
 def test_a_process_without_memory_says_so_itself():
-    subject = Subject("student", "tiny", None, torch.device("cpu"), "float32")
-    question = {"subject": subject.as_plain(), "views": 4, "size": [378, 518], "seed": 0}
+    model = _model("student", size=(378, 518))
+    request = {"model": model.as_plain(), "views": 4, "seed": 0}
     with WorkerProcess() as process, pytest.raises(OutOfMemoryError, match="allocate"):
-        process.ask({**question, "memory_bytes": 2 * 10**8})
+        process.ask({**request, "memory_bytes": 2 * 10**8})
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -70,7 +75,7 @@ def test_the_teachers_forwards_run_as_they_are_named(monkeypatch, precision):
     images, found = torch.rand(1, 3, 3, 32, 48), {}
     for name in ("fast3r", "fast3r-reference"):
         torch.manual_seed(0)  # the same weights
-        forward = build_forward(Subject(name, "paper", None, torch.device("cpu"), precision))
+        forward = _model(name, "paper", precision).build_forward()
         with torch.inference_mode():
             found[name] = forward(images)
     options = [{"head_chunk": 1, "reference": reference} for reference in (False, True)]
@@ -98,7 +103,7 @@ def test_forwards_are_measured_for_real(tmp_path, monkeypatch):
 @pytest.mark.parametrize("preset", ["tiny", "paper"])
 @pytest.mark.parametrize("name", ["student", "student-reference"])
 def test_students_run_in_bfloat16_and_give_float32(preset, name):
-    forward = build_forward(Subject(name, preset, None, torch.device("cpu"), "bfloat16"))
+    forward = _model(name, preset, "bfloat16").build_forward()
     with torch.inference_mode():
         maps = forward(torch.rand(1, 2, 3, 28, 42))
     assert [tuple(m.shape[:4]) for m in maps] == [(1, 2, 28, 42)] * 4
@@ -110,9 +115,9 @@ def test_students_run_in_bfloat16_and_give_float32(preset, name):
 @pytest.mark.parametrize("name", ["student", "student-reference"])
 def test_one_head_alone_is_measured(name, head):
     torch.manual_seed(0)
-    both = build_forward(Subject(name, "tiny", None, torch.device("cpu"), "float32"))
+    both = _model(name).build_forward()
     torch.manual_seed(0)
-    alone = build_forward(Subject(name, "tiny", None, torch.device("cpu"), "float32", head))
+    alone = _model(name, head=head).build_forward()
     images = torch.rand(1, 2, 3, 28, 42)
     with torch.inference_mode():
         place = ("global", "local").index(head)
@@ -129,3 +134,21 @@ def test_memory_that_is_said_to_be_little_runs_out(tmp_path, monkeypatch):
 
 def test_the_worker_is_a_module_that_can_be_run():
     assert bench_process.WORKER == "distill3r_core.stages.benchmark.forward_worker"
+
+
+def test_any_teacher_is_timed_through_its_predictions(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report = _run(views="2", preset="tiny", size="28x42", compare="synthetic")
+    student, teacher = report.result["rows"]
+    assert (teacher["model"], teacher["preset"], teacher["size"]) == ("synthetic",) * 2 + ("28x42",)
+    assert teacher["status"] == "measured" and teacher["seconds"] > 0
+    assert teacher["tflop"] is teacher["floor_share"] is None  # its arithmetic is unknown
+    (entry,) = report.result["ratios"]
+    assert entry["ratio"] == pytest.approx(teacher["cpu_seconds"] / student["cpu_seconds"])
+    assert entry["flop_ratio"] is None
+
+
+def test_a_view_that_lacks_what_a_teacher_needs_is_an_error_of_its_kind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputMissingError, match="depth"):
+        _run(views="2", preset="tiny", size="28x42", compare="depth")

@@ -10,15 +10,14 @@ import torch
 
 from distill3r_core.errors import RequestError
 from distill3r_core.nn.attention import HOPPER, preferred_kernels
+from distill3r_core.nn.counts import floor_seconds
 from distill3r_core.stages.benchmark import BenchSettings
 from distill3r_core.stages.benchmark import forward_report as bench_report
 from distill3r_core.stages.benchmark import forward_worker as bench_worker
 from distill3r_core.stages.benchmark import run_benchmark as benchmark
-from distill3r_core.stages.benchmark.counts import floor_seconds
-from distill3r_core.stages.benchmark.entries import Contender, contenders
 from distill3r_core.stages.benchmark.forward_worker import Server
-from distill3r_core.stages.benchmark.forwards import Subject
-from distill3r_core.stages.benchmark.result_folder import place_for
+from distill3r_core.stages.benchmark.models import BenchModel, bench_models
+from distill3r_core.stages.benchmark.result_folder import claim_folder
 from distill3r_core.stages.benchmark.rows import Row, ratios, row_of
 from distill3r_core.stages.benchmark.timing import MEASURED, Calibration, Trial
 from distill3r_core.stages.benchmark.worker_process import WorkerProcess
@@ -33,19 +32,17 @@ DEVICE = Calibration(start=1.0, forward=1.0, flop_rate=1e13, byte_rate=1e12)
 HEADER = {"device": "cpu", "name": "a machine", "precision": "float32", "attention": "SDPA"}
 
 
-def _contenders(compare: str = "fast3r", size: tuple[int, int] = (378, 518)):
-    return contenders(
-        model=None, preset="paper", compare=compare, size=size, device=torch.device("cpu"),
-        precision="float32",
-    )  # fmt: skip
+def _models(compare: str = "fast3r", size: tuple[int, int] = (378, 518)):
+    student = BenchModel("student", "paper", None, torch.device("cpu"), "float32", size)
+    return bench_models(student, compare)
 
 
-def _row(contender: Contender, views: int, seconds: float = 1.0, cpu_seconds: float = 1.0) -> Row:
+def _row(model: BenchModel, views: int, seconds: float = 1.0, cpu_seconds: float = 1.0) -> Row:
     run = {
         "seconds": seconds, "cpu_seconds": cpu_seconds, "end_to_end_seconds": seconds,
         "peak_bytes": 10**9, "peak_reserved_bytes": None,
     }  # fmt: skip
-    trial = Trial(contender, views, status=MEASURED, estimate=1.0, warmups=1, runs=[run] * 3)
+    trial = Trial(model, views, status=MEASURED, estimate=1.0, warmups=1, runs=[run] * 3)
     return row_of(trial, DEVICE, label="paper")
 
 
@@ -62,15 +59,15 @@ def published(tmp_path, monkeypatch):
             return real(path, lines, **options)
 
         monkeypatch.setattr(bench_report, "save_line_chart", seen)
-        place = place_for("x", {}, chosen=tmp_path / "out")
-        report = bench_report.publish(place, settings={}, header=HEADER, rows=rows)
+        folder = claim_folder("x", {}, chosen=tmp_path / "out")
+        report = bench_report.publish(folder, header=HEADER, rows=rows)
         return report, *drawn
 
     return write
 
 
 def test_the_chart_is_logarithmic_both_ways_and_shows_the_floor(published):
-    student, _ = _contenders()
+    student, _ = _models()
     rows = [_row(student, views, seconds=views / 4) for views in (12, 128)]
     _, (lines, options) = published(rows)
     assert (options["x_scale"], options["y_scale"]) == ("log", "log")
@@ -89,7 +86,7 @@ def test_the_chart_is_logarithmic_both_ways_and_shows_the_floor(published):
 
 
 def test_the_papers_table_stands_beside_the_rows(published):
-    rows = [_row(one, views) for one in reversed(_contenders()) for views in VIEWS]
+    rows = [_row(one, views) for one in reversed(_models()) for views in VIEWS]
     report, (lines, _) = published(rows)
     table = report.tables[0]
     columns = [table.columns.index(name) for name in ("Table I s", "Table I GB")]
@@ -109,9 +106,9 @@ def test_the_papers_table_stands_beside_the_rows(published):
 
 
 def test_the_papers_table_is_not_put_beside_other_sizes_or_numbers_of_views():
-    for one in _contenders(size=(224, 518)):
+    for one in _models(size=(224, 518)):
         assert _row(one, 12).table1_seconds is None
-    for one in _contenders():
+    for one in _models():
         assert _row(one, 13).table1_seconds is None
 
 
@@ -119,7 +116,7 @@ def test_the_papers_table_is_not_put_beside_other_sizes_or_numbers_of_views():
     ("on_cpu", "unit", "wanted"), [(True, "cpu_seconds", 3.0), (False, "seconds", 2.5)]
 )
 def test_a_ratio_is_the_teachers_time_over_the_students(on_cpu, unit, wanted):
-    student, teacher = _contenders()
+    student, teacher = _models()
     rows = [
         _row(student, 12, seconds=4.0, cpu_seconds=2.0),
         _row(teacher, 12, seconds=10.0, cpu_seconds=6.0),
@@ -130,7 +127,7 @@ def test_a_ratio_is_the_teachers_time_over_the_students(on_cpu, unit, wanted):
 
 
 def test_the_ratio_is_shown_under_its_name(published):
-    student, teacher = _contenders()
+    student, teacher = _models()
     rows = [_row(student, 12, cpu_seconds=2.0), _row(teacher, 12, cpu_seconds=6.0)]
     table = published(rows)[0].tables[1]
     assert table.columns == ("views", "fast3r / student (CPU-seconds)", "in FLOP")
@@ -174,9 +171,9 @@ def test_the_kernels_of_a_gpu_are_told_by_what_it_is(monkeypatch, major, fused, 
 def test_memory_gb_limits_the_process_that_measures(tmp_path, monkeypatch):
     asked, limits, real = [], [], WorkerProcess.ask
 
-    def ask(process, question, **options):
-        answer = real(process, question, **options)
-        asked.append(question.get("memory_bytes", asked[-1] if asked else None))
+    def ask(process, request, **options):
+        answer = real(process, request, **options)
+        asked.append(request.get("memory_bytes", asked[-1] if asked else None))
         limits.append(psutil.Process(process._process.pid).rlimit(psutil.RLIMIT_DATA))
         return answer
 
@@ -199,10 +196,10 @@ def test_memory_gb_is_refused_where_nothing_would_hold_it(monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no limit is kept there")
 def test_without_memory_gb_a_process_may_take_what_is_free():
-    subject = Subject("student", "tiny", None, torch.device("cpu"), "float32")
-    question = {"subject": subject.as_plain(), "views": 1, "size": [28, 42], "seed": 0}
+    model = BenchModel("student", "tiny", None, torch.device("cpu"), "float32", (28, 42))
+    request = {"model": model.as_plain(), "views": 1, "seed": 0}
     with WorkerProcess() as process:
-        process.ask({**question, "memory_bytes": None})
+        process.ask({**request, "memory_bytes": None})
         soft, hard = psutil.Process(process._process.pid).rlimit(psutil.RLIMIT_DATA)
     assert soft == hard
     assert 0 < soft < psutil.virtual_memory().total

@@ -10,8 +10,8 @@ import torch
 from small_caches import made_sample
 
 from distill3r_core import config
-from distill3r_core.benchmarks.training.step_benchmark import BenchTrainSettings, bench_train
-from distill3r_core.benchmarks.training.step_loops import Loops
+from distill3r_core.benchmarks.training import BenchTrainSettings, bench_train
+from distill3r_core.benchmarks.training.step_loops import StepLoops
 from distill3r_core.data.batches import Batch, Draw, map_targets
 from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.models import Student, build_student
@@ -76,7 +76,7 @@ def test_both_loops_take_the_same_step() -> None:
         torch.manual_seed(0)
         student = build_student("tiny", **SHRUNKEN).train()
         freeze_unused(student)
-        getattr(Loops(student, recipe, torch.device("cpu")), name)(batch)
+        getattr(StepLoops(student, recipe, torch.device("cpu")), name)(batch)
         gradients.append([p.grad for p in student.parameters() if p.requires_grad])
     for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
@@ -96,13 +96,13 @@ def too_large(*_: object) -> None:
 def test_a_loop_that_does_not_fit_into_memory_is_a_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Loops, "one_at_a_time", too_large)
+    monkeypatch.setattr(StepLoops, "one_at_a_time", too_large)
     report = bench_train(small_bench(tmp_path / "bench"))
     assert "allocate" in report.result["one_at_a_time"]["out_of_memory"]
     assert report.result["step"]["seconds"]["median"] > 0
     assert report.result["ratio"] is None
     assert "out of memory" in report.tables[0].rows[1]
-    monkeypatch.setattr(Loops, "batched", too_large)
+    monkeypatch.setattr(StepLoops, "batched", too_large)
     with pytest.raises(OutOfMemoryError, match="does not fit"):
         bench_train(small_bench(tmp_path / "other"))
 

@@ -18,12 +18,12 @@ from distill3r_core.errors import (
 from distill3r_core.models import SPECS, build_student
 from distill3r_core.models.checkpoint import save_student
 from distill3r_core.models.metadata import StudentMetadata
+from distill3r_core.nn.counts import FAST3R, PAPER_STUDENT, total_flop
 from distill3r_core.report import Silent
 from distill3r_core.stages.benchmark import BenchSettings
 from distill3r_core.stages.benchmark import run_benchmark as benchmark
 from distill3r_core.stages.benchmark import timing as bench_measure
-from distill3r_core.stages.benchmark.counts import FAST3R, PAPER_STUDENT, total_flop
-from distill3r_core.stages.benchmark.forwards import network_of
+from distill3r_core.stages.benchmark.models import network_of
 from distill3r_core.stages.benchmark.worker_process import TooSlowError, WorkerProcess
 
 RATE = 1e11  # FLOP/s of the machine that the tests imagine
@@ -61,15 +61,15 @@ class Machine:
                     machine.running -= 1
                 self.open = False
 
-            def ask(self, question, *, seconds=None):
-                if "subject" in question:
-                    self.name, self.views = question["subject"]["name"], question["views"]
+            def ask(self, request, *, seconds=None):
+                if "model" in request:
+                    self.name, self.views = request["model"]["name"], request["views"]
                     network = FAST3R if self.name.startswith("fast3r") else PAPER_STUDENT
-                    flop = total_flop(network, self.views, tuple(question["size"]))
+                    flop = total_flop(network, self.views, tuple(request["model"]["size"]))
                     self.takes = flop / RATE * (machine.slowdown if self.views > 1 else 1.0)
                     machine.wait(START, seconds)
                     return {"threads": 1, "attention": "none"}
-                if question["do"] == "rates":
+                if request["do"] == "rates":
                     return {"flop_rate": 2 * RATE, "byte_rate": 1e13}
                 crowded = machine.running > 1 and not machine.shared
                 if self.views > machine.most_views or crowded:

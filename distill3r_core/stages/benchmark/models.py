@@ -1,0 +1,320 @@
+"""The models that `bench` times: students, their published order of operations, teachers."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from distill3r_core.errors import ConfigError, FailedError, InputMissingError, RequestError
+from distill3r_core.models import SPECS, build_student
+from distill3r_core.models.checkpoint import load_student, read_student
+from distill3r_core.models.compiled import compile_parts
+from distill3r_core.models.dune_encoder import REGISTERS
+from distill3r_core.models.precision import lower_precision
+from distill3r_core.models.spec import PATCH, StudentSpec
+from distill3r_core.models.stem import STEM_WIDTH
+from distill3r_core.models.student import HeadName, Student
+from distill3r_core.nn.counts import FAST3R, Dpt, Network, total_flop
+from distill3r_core.nn.view_codes import sequential_view_numbers
+from distill3r_core.registry import Registry
+from distill3r_core.stages.benchmark.budget import nearest_multiple
+from distill3r_core.teachers.build import TEACHERS, build_teacher
+from distill3r_core.teachers.fast3r import HEADS_AT_ONCE
+from distill3r_core.teachers.fast3r_config import RELEASED
+from distill3r_core.teachers.fast3r_network import Fast3R
+from distill3r_core.types import PointMaps, PreparedView, View
+
+STUDENT, COMPILED = "student", "student-compiled"
+PUBLISHED_CHUNK = 20  # views that go through a head at once in the published code
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+HEADS: dict[str, tuple[str, ...]] = {
+    "both": ("global", "local"),
+    "global": ("global",),
+    "local": ("local",),
+}
+
+Forward = Callable[[Float[Tensor, "1 N 3 H W"]], Sequence[Tensor]]
+
+
+@dataclass(frozen=True)
+class BenchModel:
+    """A model that is timed.
+
+    Args:
+        name: Name in the rows of the result: a key of `MODELS`, or a teacher.
+        preset: Preset of a student with random weights.
+        path: Run or weight file whose student is timed instead of the preset's.
+        device: Device of the forward.
+        precision: Precision of weights and products: float32 or bfloat16.
+        size: Rows and columns of its views.
+        head: Heads of a student that are run.
+    """
+
+    name: str
+    preset: str
+    path: Path | None
+    device: torch.device
+    precision: str
+    size: tuple[int, int]
+    head: HeadName = "both"
+
+    def as_plain(self) -> dict[str, Any]:
+        """Plain data for a request to a worker process; `from_plain` reads it back."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        path = None if self.path is None else str(self.path)
+        return {**fields, "path": path, "device": str(self.device)}
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> "BenchModel":
+        """The model of `as_plain`."""
+        path = None if plain["path"] is None else Path(plain["path"])
+        read = {"path": path, "device": torch.device(plain["device"]), "size": tuple(plain["size"])}
+        return cls(**{**plain, **read})
+
+    @property
+    def is_student(self) -> bool:
+        """Whether the student's own weights are run."""
+        return self.name in MODELS and not MODELS[self.name].is_teacher
+
+    @cached_property
+    def network(self) -> Network | None:
+        """Architecture for counting arithmetic; None where it is unknown."""
+        return MODELS[self.name].network(self) if self.name in MODELS else None
+
+    def flop(self, views: int) -> float | None:
+        """Multiplications and additions of one forward; None where they are unknown."""
+        return None if self.network is None else total_flop(self.network, views, self.size)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the matrix products."""
+        return PRECISIONS[self.precision]
+
+    @property
+    def autocast(self) -> AbstractContextManager[object]:
+        """Mixed precision as the original programs use it; nothing in float32."""
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    @torch.inference_mode()
+    def build_forward(self) -> Forward:
+        """Build the model on its device.
+
+        Raises:
+            ConfigError: There is no such model or preset.
+            WeightsError: The weights of a teacher are missing.
+        """
+        return MODELS[self.name].build(self) if self.name in MODELS else _predictor(self)
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """How a model with random weights is built and counted.
+
+    Args:
+        build: Builds its forward.
+        network: Its architecture, for counting arithmetic.
+        is_teacher: It is not a student; always runs both heads.
+    """
+
+    build: Callable[[BenchModel], Forward]
+    network: Callable[[BenchModel], Network]
+    is_teacher: bool = False
+
+
+def parse_models(text: str) -> tuple[str, ...]:
+    """Read the names of the models to compare with, separated by commas; "" is none.
+
+    Raises:
+        ConfigError: A name is unknown, is given twice, or is the student's own.
+    """
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names:
+        if name not in TEACHERS:
+            MODELS[name]  # an unknown name fails here, with the nearest one
+    if len({STUDENT, *names}) <= len(names):
+        raise ConfigError(f"{text!r} names a model twice, or the student, which is always timed")
+    return names
+
+
+def bench_models(student: BenchModel, compare: str) -> tuple[BenchModel, ...]:
+    """The student and the models to compare it with, in the order in which they are named.
+
+    Args:
+        student: Its size is rounded to what each model's patches allow.
+        compare: Names separated by commas, or "".
+
+    Raises:
+        ConfigError: An unknown name, or a name that is given twice.
+        InputMissingError: The student's path does not exist.
+        RequestError: A teacher is compared with one head alone.
+    """
+    if student.path is not None and not student.path.exists():
+        raise InputMissingError(
+            f"no model {student.path}", hint="a run folder, or a .safetensors file"
+        )
+    models = []
+    for name in (STUDENT, *parse_models(compare)):
+        model = replace(student, name=name)
+        if not model.is_student and model.head != "both":
+            raise RequestError(
+                f"{name} runs both heads: its ratio to the {model.head} one alone says nothing",
+                hint="leave out --head, or compare with student-reference",
+            )
+        if model.network is not None:
+            model = replace(model, size=nearest_multiple(model.size, model.network.patch))
+        models.append(model)
+    return tuple(models)
+
+
+def network_of(spec: StudentSpec, head: HeadName = "both") -> Network:
+    """Architecture of a student for counting arithmetic.
+
+    Args:
+        spec: Spec of the student.
+        head: Heads that are run.
+    """
+    return Network(
+        patch=PATCH,
+        encoder_width=spec.encoder_width,
+        encoder_depth=spec.encoder_depth,
+        extra_tokens=0 if spec.encoder == "rotary" else 1 + REGISTERS,
+        fusion_width=spec.fusion_width,
+        fusion_depth=spec.fusion_depth,
+        head=Dpt(spec.head_layers, spec.head_features, spec.head_tail),
+        heads=len(HEADS[head]),
+        stem_width=STEM_WIDTH if spec.stem == "convolutional" else None,
+    )
+
+
+def _student_network(model: BenchModel) -> Network:
+    spec = SPECS[model.preset] if model.path is None else read_student(model.path)[1].spec
+    return network_of(spec, model.head)
+
+
+def _student(model: BenchModel) -> Forward:
+    student = _lowered(model)
+
+    def forward(images: Float[Tensor, "1 N 3 H W"]) -> Sequence[Tensor]:
+        return _maps(student(images, head=model.head), model.head)
+
+    return forward
+
+
+def _compiled(model: BenchModel) -> Forward:
+    """The student with torch.compile; the first forward, a warm-up, compiles."""
+    student, compiled = _lowered(model), False
+
+    def forward(images: Float[Tensor, "1 N 3 H W"]) -> Sequence[Tensor]:
+        nonlocal compiled
+        if not compiled:
+            reason = compile_parts(student, images)
+            if reason is not None:  # timing it under this name would be wrong
+                raise FailedError(f"{COMPILED} cannot be measured here: {reason}")
+            compiled = True
+        return _maps(student(images, head=model.head), model.head)
+
+    return forward
+
+
+def _reference(model: BenchModel) -> Forward:
+    student = _built(model).to(model.device)
+    student.fusion.kernels = _default_kernels
+
+    def forward(images: Float[Tensor, "1 N 3 H W"]) -> Sequence[Tensor]:
+        with model.autocast:
+            maps = student(images, head=model.head, reference=True, head_chunk=PUBLISHED_CHUNK)
+            return _maps(maps, model.head)
+
+    return forward
+
+
+def _fast3r(model: BenchModel, *, reference: bool = False) -> Forward:
+    """Fast3R with random weights.
+
+    Args:
+        model: Device and precision.
+        reference: As its authors run it: their order of operations, their attention kernel.
+    """
+    # As the original: float32 weights under autocast, attention in bfloat16 on a GPU.
+    with model.device:
+        dtype = torch.bfloat16 if model.device.type == "cuda" else None
+        network = Fast3R(RELEASED, dtype=dtype).eval()
+    if reference:
+        network.fusion.kernels = _flash_kernels
+    chunk = HEADS_AT_ONCE.get(model.device.type, 1)
+
+    def forward(images: Float[Tensor, "1 N 3 H W"]) -> Sequence[Tensor]:
+        views = [2 * view - 1 for view in images.unbind(1)]
+        numbers = sequential_view_numbers(1, len(views)).to(images.device)
+        with model.autocast:
+            maps = network(views, numbers, head_chunk=chunk, reference=reference)
+        return [
+            tensor
+            for view in maps
+            for head in (view.global_maps, view.local_maps)
+            for tensor in (head.points, head.confidence)
+        ]
+
+    return forward
+
+
+def _fast3r_reference(model: BenchModel) -> Forward:
+    return _fast3r(model, reference=True)
+
+
+def _predictor(model: BenchModel) -> Forward:
+    """Any other teacher, with its weights: prediction with the copies from and to the host."""
+    predictor = build_teacher(model.name, device=model.device)
+    prepared: list[PreparedView] = []  # by the first forward, a warm-up
+
+    def forward(images: Float[Tensor, "1 N 3 H W"]) -> Sequence[Tensor]:
+        if not prepared:
+            pixels = (255 * images[0]).byte().movedim(1, -1).cpu().numpy()
+            views = (View(image, sample="bench", index=i) for i, image in enumerate(pixels))
+            prepared.extend(predictor.prepare(view) for view in views)
+        maps = predictor.predict(prepared)
+        return [*maps.points_local, *maps.confidence_local, *maps.confidence_global]
+
+    return forward
+
+
+def _default_kernels(device: torch.device) -> AbstractContextManager[object]:
+    return nullcontext()
+
+
+def _flash_kernels(device: torch.device) -> AbstractContextManager[object]:
+    """The kernel that Fast3R's authors pin on a GPU."""
+    return sdpa_kernel(SDPBackend.FLASH_ATTENTION) if device.type == "cuda" else nullcontext()
+
+
+def _lowered(model: BenchModel) -> Student:
+    student = _built(model).to(model.device)
+    return student if model.precision == "float32" else lower_precision(student, model.dtype)
+
+
+def _built(model: BenchModel) -> Student:
+    student = build_student(model.preset) if model.path is None else load_student(model.path)
+    return student.eval()
+
+
+def _maps(maps: PointMaps, head: HeadName) -> Sequence[Tensor]:
+    return tuple(
+        getattr(maps, f"{kind}_{name}") for name in HEADS[head] for kind in ("points", "confidence")
+    )
+
+
+MODELS: Registry[ModelEntry] = Registry("model to compare with")
+MODELS.add(STUDENT, ModelEntry(_student, _student_network))
+MODELS.add("student-reference", ModelEntry(_reference, _student_network))
+MODELS.add(COMPILED, ModelEntry(_compiled, _student_network))
+MODELS.add("fast3r", ModelEntry(_fast3r, lambda model: FAST3R, is_teacher=True))
+MODELS.add("fast3r-reference", ModelEntry(_fast3r_reference, lambda model: FAST3R, is_teacher=True))
