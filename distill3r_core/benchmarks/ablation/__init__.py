@@ -1,4 +1,4 @@
-"""`bench ablation`: does the teacher's confidence help?"""
+"""`bench ablation`: Table III of the paper, reproduced on rendered rooms."""
 
 from distill3r_core.benchmarks.ablation.study import AblationSettings, bench_ablation
 

@@ -1,4 +1,4 @@
-"""Exact scenes and a teacher that errs about them, more where it is less sure."""
+"""Rendered rooms with exact targets, and a teacher whose error grows as its confidence falls."""
 
 from dataclasses import dataclass
 
@@ -13,17 +13,20 @@ from distill3r_core.types import TeacherTargets
 
 THRESHOLD = 0.3  # on C - 1, as for every network teacher
 
-# The teacher's relative error of depth: a floor, more with the square of depth, more at edges.
+# Relative depth error of the teacher: constant, with the square of depth, and at edges.
 FLOOR, FAR, EDGE = 0.005, 0.01, 0.06
-FAR_DEPTH = 4.0  # metres at which distance adds `FAR`
-EDGE_BREAK = 0.1  # relative break of inverse depth that is an edge in full
-# Outliers: how often, in general, at edges, far away; and how far off they are (log of depth).
+FAR_DEPTH = 4.0  # meters at which distance adds `FAR`
+EDGE_BREAK = 0.1  # relative break of inverse depth from which the full `EDGE` is added
+# Probability of outliers: everywhere, at edges, far away; and their spread (log of depth).
 OUTLIERS, EDGE_OUTLIERS, FAR_OUTLIERS = 0.002, 0.10, 0.03
 OUTLIER_SPREAD = 0.3
-COARSE = (6, 8)  # cells of the smooth part of the error: networks err by surfaces, not by pixels
+COARSE = (
+    6,
+    8,
+)  # cells of the smooth part of the error: networks err over surfaces, not single pixels
 SMOOTH_SHARE = 0.7
-CONFIDENCE = 0.15  # C - 1 where the error expected is 100 %
-CONFIDENCE_NOISE = 0.2  # the teacher does not know its own error exactly (log)
+CONFIDENCE = 0.15  # C - 1 where the expected error is 100 %
+CONFIDENCE_NOISE = 0.2  # deviation of log(C - 1): the teacher does not know its error exactly
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,9 @@ class TrueScene:
     """A rendered room.
 
     Args:
-        images: RGB.
-        depth: Exact, metres.
-        targets: Exact local maps; the first view is the anchor.
+        images: RGB images of all views.
+        depth: Exact depth in meters.
+        targets: Exact targets; the first view is the anchor.
     """
 
     images: UInt8[Tensor, "N 3 H W"]
@@ -42,7 +45,7 @@ class TrueScene:
 
 
 def true_scene(seed: int, views: int, size: tuple[int, int]) -> TrueScene:
-    """A procedural room seen from an arc."""
+    """Render a procedural room from cameras on an arc."""
     scene = render_scene(seed, views, size)
     poses = scene.world_from_cam[:, :3]
     back = invert_similarity(poses[:1]).expand_as(poses)
@@ -59,11 +62,11 @@ def true_scene(seed: int, views: int, size: tuple[int, int]) -> TrueScene:
 
 
 def noisy_targets(scene: TrueScene, *, seed: int) -> TeacherTargets:
-    """What an unsure teacher says about a scene.
+    """Targets of an imperfect teacher.
 
-    Depths are wrong along their rays, by smooth and by independent errors whose size grows at
-    edges and far away, and some are outliers there. The confidence falls as the error that is to
-    be expected grows, so it tells the truth on average, but not exactly.
+    Depths are wrong along their rays, by smooth and by independent errors that grow at edges and
+    with distance, where there are also outliers. The confidence falls as the expected error grows:
+    it is right on average, but not exactly.
     """
     generator = torch.Generator().manual_seed(seed)
     depth = scene.depth
@@ -96,15 +99,15 @@ def noisy_targets(scene: TrueScene, *, seed: int) -> TeacherTargets:
 
 
 def _edges(depth: Float[Tensor, "N H W"]) -> Float[Tensor, "N H W"]:
-    """The relative break of inverse depth at the worst pixel of the 3 x 3 around each.
+    """Relative break of inverse depth, the maximum over the 3 x 3 pixels around each.
 
-    Inverse depth is linear in the picture on every plane, however it is turned: its second
-    differences see edges and not slopes.
+    Inverse depth is linear in the image on every plane: its second differences respond to edges
+    and not to slopes.
     """
     inverse = torch.nn.functional.pad(1 / depth[:, None], (1, 1, 1, 1), mode="replicate")
     middle = inverse[..., 1:-1, 1:-1]
     across = (inverse[..., 1:-1, 2:] + inverse[..., 1:-1, :-2] - 2 * middle).abs()
     down = (inverse[..., 2:, 1:-1] + inverse[..., :-2, 1:-1] - 2 * middle).abs()
-    # The rim of the picture is repeated, which is a break where there is none.
+    # The padding repeats the border, which looks like a break.
     broken = torch.nn.functional.pad((across + down)[..., 1:-1, 1:-1], (1, 1, 1, 1))
     return torch.nn.functional.max_pool2d(broken / middle, 3, stride=1, padding=1)[:, 0]

@@ -1,4 +1,4 @@
-"""What the students' scores say, loss by loss and seed by seed."""
+"""Means and paired differences of the students' scores, and the tables that show them."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +8,7 @@ from distill3r_core.report import Table
 
 Run = Mapping[str, Any]  # a `variant`, a `seed`, and the figures of its score
 
-# How a figure is headed and shown.
+# Heading and factor of each figure.
 _SHOWN: dict[str, tuple[str, float]] = {
     "acc": ("Acc cm", 100.0),
     "comp": ("Comp cm", 100.0),
@@ -19,21 +19,21 @@ _SHOWN: dict[str, tuple[str, float]] = {
     "global_error": ("global cm", 100.0),
 }
 FIGURES = tuple(_SHOWN)
-ERRORS = tuple(name for name in FIGURES if name != "scale")  # the smaller, the better
+ERRORS = tuple(name for name in FIGURES if name != "scale")  # smaller is better
 
 
 def summary(variant: str, runs: Sequence[Run]) -> dict[str, Any]:
-    """Mean and sample deviation of a variant's figures over its seeds; deviation null for one."""
+    """Mean and sample deviation of a variant's figures over its seeds; no deviation of one seed."""
     mine = [run for run in runs if run["variant"] == variant]
     values = {name: [run[name] for run in mine] for name in FIGURES}
     return {"variant": variant, "seeds": len(mine), **_moments(values)}
 
 
 def paired(variant: str, against: str, runs: Sequence[Run]) -> dict[str, Any]:
-    """How much more a variant errs than another from the same seed.
+    """Differences between the errors of a variant and of another from the same seed.
 
-    Students of one seed share their first weights, what they were shown and the teacher's errors:
-    what these do to both is not in the difference.
+    Students of one seed share initial weights, training batches and the teacher's errors, whose
+    effect cancels in the difference.
 
     Returns:
         `mean` and `spread` of the differences of `ERRORS`, and in how many seeds each is `above` 0.
@@ -64,7 +64,7 @@ def _moments(values: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float
 
 
 def tables(result: Mapping[str, Any]) -> list[Table]:
-    """Means with spreads, and the differences from the same seeds."""
+    """Tables of means with spreads, and of the paired differences."""
     rows = result["rows"]
     seeds = f"{rows[0]['seeds']} seeds, mean ± deviation"
     found = [

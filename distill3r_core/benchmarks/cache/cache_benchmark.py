@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from distill3r_core import config, profiling
 from distill3r_core.benchmarks.cache import loader_speed as loaders
 from distill3r_core.benchmarks.cache import record_timings as records
-from distill3r_core.benchmarks.cache.rgbd_samples import BenchSamples, find_frames, fingerprint
+from distill3r_core.benchmarks.cache.rgbd_samples import RgbdSamples, find_frames, fingerprint
 from distill3r_core.report import Progress, Report, Silent, Table
 from distill3r_core.stages.benchmark.result_folder import ResultFolder, claim_folder
 from distill3r_core.training.settings import Count
@@ -40,11 +40,11 @@ _LABELS = {
 class BenchCacheSettings:
     """Settings of `distill3r bench cache`."""
 
-    frames: Path  # RGB-D frames, searched recursively
+    frames: Path  # folder of RGB-D frames, searched recursively
     views: Annotated[int, Field(ge=2)] = 20
     samples: Count = 3
-    subset: Count = 8  # views of a sample that a training step shows
-    rounds: Count = 5  # of every measurement; loaders take half as many
+    subset: Count = 8  # views per sample of a training step
+    rounds: Count = 5  # rounds of every measurement; half as many of the loaders
     workers: Count = 2
     output: Path | None = None  # None: results/bench/cache-NNN, the next number
 
@@ -57,7 +57,7 @@ def bench_cache(
     Args:
         settings: See `BenchCacheSettings`.
         overwrite: Replace another result in `settings.output`.
-        progress: Reports every measurement.
+        progress: Receives every measurement.
 
     Raises:
         ConflictError: `settings.output` holds another result.
@@ -77,26 +77,26 @@ def bench_cache(
         shutil.rmtree(leftover)
     ratios: dict[str, float] = {}
     medians: dict[str, float] = {}
-    # One thread on both sides; workers are what is counted.
+    # One thread on both sides: only workers count.
     with (
         profiling.one_thread(),
         tempfile.TemporaryDirectory(dir=folder.folder, prefix=_WORK) as work,
     ):
-        material = BenchSamples(frames, settings.views, Path(work))
+        source = RgbdSamples(frames, settings.views, Path(work))
         steps = {
-            "sizes": lambda: records.sizes(material),
-            "writing": lambda: records.writing(material, rounds=settings.rounds),
-            "all bytes": lambda: records.all_bytes(material),
-            "commits": lambda: records.commits(material, rounds=settings.rounds),
-            "decoding": lambda: records.decoding(material, rounds=settings.rounds),
-            "pictures": lambda: records.pictures(material, rounds=settings.rounds),
+            "sizes": lambda: records.sizes(source),
+            "writing": lambda: records.writing(source, rounds=settings.rounds),
+            "all bytes": lambda: records.all_bytes(source),
+            "commits": lambda: records.commits(source, rounds=settings.rounds),
+            "decoding": lambda: records.decoding(source, rounds=settings.rounds),
+            "pictures": lambda: records.pictures(source, rounds=settings.rounds),
             "loaders": lambda: loaders.speed(
-                material,
+                source,
                 subset=min(settings.subset, settings.views),
                 rounds=(settings.rounds + 1) // 2,
                 workers=settings.workers,
             ),
-            "memory": lambda: loaders.memory(material, workers=settings.workers),
+            "memory": lambda: loaders.memory(source, workers=settings.workers),
         }
         progress.begin("bench cache", total=len(steps), unit="measurements")
         for measure in steps.values():

@@ -1,4 +1,4 @@
-"""The memory a loader needs, measured in a process of its own.
+"""Memory of a loader, measured in a process of its own.
 
 Run as `python -m distill3r_core.benchmarks.cache.loader_memory KIND FOLDER VIEWS BATCH WORKERS`,
 where KIND is release or ring; prints bytes.
@@ -20,17 +20,17 @@ from distill3r_core.data.loader import RingLoader
 from distill3r_core.data.sample_requests import Request
 
 _BATCHES = 4
-_INTERVAL = 0.01  # seconds between two looks
+_INTERVAL = 0.01  # seconds between two samples
 
 
 def main(kind: str, folder: Path, views: int, batch: int, workers: int) -> int:
-    """The highest memory over what the process had before, in bytes.
+    """Peak memory of loading, beyond what the process had before, in bytes.
 
-    The page cache is left out: what was read from files is anybody's.
+    The page cache is not counted: the system can drop it.
     """
     torch.set_num_threads(1)
     before = tree_memory()
-    with Watch() as watch:
+    with PeakTreeMemory() as watch:
         if kind == "release":
             folders = sorted(path.parent for path in folder.rglob("consolidated.npz"))
             data = ReleaseSamples(folders, views, views)
@@ -50,10 +50,10 @@ def main(kind: str, folder: Path, views: int, batch: int, workers: int) -> int:
     return watch.peak - before
 
 
-class Watch:
-    """The highest memory while its block runs, looked at all the time.
+class PeakTreeMemory:
+    """Peak memory of this process and its children while the block runs.
 
-    Workers hold the most between two batches: who looks when one arrives sees what is left of it.
+    It is sampled continuously: workers hold the most between two batches.
     """
 
     def __init__(self) -> None:
@@ -61,16 +61,16 @@ class Watch:
         self._over = threading.Event()
         self._pool = ThreadPoolExecutor(1)
 
-    def __enter__(self) -> "Watch":
-        self._looking = self._pool.submit(self._look)
+    def __enter__(self) -> "PeakTreeMemory":
+        self._sampling = self._pool.submit(self._sample)
         return self
 
     def __exit__(self, *error: object) -> None:
         self._over.set()
         self._pool.shutdown()
-        self._looking.result()  # what went wrong in there is not to be missed
+        self._sampling.result()  # raises what was raised there
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         while True:
             self.peak = max(self.peak, tree_memory())
             if self._over.wait(_INTERVAL):
@@ -80,13 +80,13 @@ class Watch:
 def tree_memory() -> int:
     """Anonymous and shared bytes of this process and its children, pages shared counted once."""
     process = psutil.Process()
-    return sum(_own(one) for one in (process, *process.children(recursive=True)))
+    return sum(_process_memory(one) for one in (process, *process.children(recursive=True)))
 
 
-def _own(process: psutil.Process) -> int:
+def _process_memory(process: psutil.Process) -> int:
     try:
         text = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
-    except (FileNotFoundError, ProcessLookupError):  # another system, or it has ended meanwhile
+    except (FileNotFoundError, ProcessLookupError):  # no Linux, or the process has ended
         with suppress(psutil.NoSuchProcess):
             return process.memory_full_info().uss
         return 0

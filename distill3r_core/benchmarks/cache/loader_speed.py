@@ -1,4 +1,4 @@
-"""Speed and memory of loading batches, ours and the original's by turns."""
+"""Speed and memory of loading batches, ours and the original's in turns."""
 
 import random
 import statistics
@@ -11,34 +11,34 @@ import torch
 from distill3r_core.benchmarks.cache import loader_memory as bench_cache_memory
 from distill3r_core.benchmarks.cache import release_baseline
 from distill3r_core.benchmarks.cache.record_timings import Measurement
-from distill3r_core.benchmarks.cache.rgbd_samples import BenchSamples
+from distill3r_core.benchmarks.cache.rgbd_samples import RgbdSamples
 from distill3r_core.data.loader import RingLoader
 from distill3r_core.data.sample_requests import Request
 from distill3r_core.errors import FailedError
 
 _BATCH, _MEMORY_BATCH = 2, 4  # samples
-_SHORT, _LONG = 3, 24  # batches that the baseline and ours are timed over
+_SHORT, _LONG = 3, 24  # timed batches of the baseline and of ours
 
 
-def speed(material: BenchSamples, *, subset: int, rounds: int, workers: int) -> Measurement:
-    """Samples per second in all views and in a subset, after a warm-up, with so many workers."""
+def speed(source: RgbdSamples, *, subset: int, rounds: int, workers: int) -> Measurement:
+    """Samples per second with all views and with a subset, after a warm-up."""
     ratios, medians = {}, {}
-    for name, views in (("full", material.views), ("subset", subset)):
+    for name, views in (("full", source.views), ("subset", subset)):
         theirs, ours = [], []
         for _ in range(rounds):
-            theirs.append(_release_rate(material, views, workers))
-            ours.append(_ring_rate(material, views, workers))
+            theirs.append(_release_rate(source, views, workers))
+            ours.append(_ring_rate(source, views, workers))
         medians[f"loader_{name}_samples_per_second_baseline"] = statistics.median(theirs)
         medians[f"loader_{name}_samples_per_second"] = statistics.median(ours)
         ratios[f"loader_{name}"] = statistics.median(ours) / statistics.median(theirs)
     return Measurement(ratios, medians)
 
 
-def memory(material: BenchSamples, *, workers: int) -> Measurement:
-    """The highest memory over import, each loader in a process of its own."""
+def memory(source: RgbdSamples, *, workers: int) -> Measurement:
+    """Peak memory beyond the imports, each loader in a process of its own."""
     peaks = {}
-    for kind, folder in (("release", material.work / "release"), ("ring", material.cache_folder)):
-        arguments = [kind, folder, material.views, _MEMORY_BATCH, workers]
+    for kind, folder in (("release", source.work / "release"), ("ring", source.cache_folder)):
+        arguments = [kind, folder, source.views, _MEMORY_BATCH, workers]
         module = bench_cache_memory.__name__
         found = subprocess.run(
             [sys.executable, "-m", module, *map(str, arguments)],
@@ -55,12 +55,12 @@ def memory(material: BenchSamples, *, workers: int) -> Measurement:
     )
 
 
-def _release_rate(material: BenchSamples, views: int, workers: int) -> float:
-    folders = [material.release_folder(sample, "noisy") for sample in range(material.samples)]
-    data = release_baseline.ReleaseSamples(folders, material.views, views)
+def _release_rate(source: RgbdSamples, views: int, workers: int) -> float:
+    folders = [source.release_folder(sample, "noisy") for sample in range(source.samples)]
+    data = release_baseline.ReleaseSamples(folders, source.views, views)
     loader = release_baseline.release_loader(data, batch=_BATCH, batches=_SHORT, workers=workers)
     memory = torch.zeros(1 << 30, dtype=torch.uint8)
-    for epoch in range(2):  # the first one starts the workers and fills the page cache
+    for epoch in range(2):  # the first starts the workers and fills the page cache
         start = time.perf_counter()
         for batch in loader:
             release_baseline.stage(batch, memory)
@@ -69,12 +69,12 @@ def _release_rate(material: BenchSamples, views: int, workers: int) -> float:
     raise AssertionError
 
 
-def _ring_rate(material: BenchSamples, views: int, workers: int) -> float:
-    cache, rng = material.cache(), random.Random(0)
+def _ring_rate(source: RgbdSamples, views: int, workers: int) -> float:
+    cache, rng = source.cache(), random.Random(0)
     names = cache.names()
 
     def request() -> Request:
-        return Request(rng.choice(names), tuple(sorted(rng.sample(range(material.views), views))))
+        return Request(rng.choice(names), tuple(sorted(rng.sample(range(source.views), views))))
 
     wanted = [[request() for _ in range(_BATCH)] for _ in range(_LONG)]
     with RingLoader(cache, threads=workers) as loader:

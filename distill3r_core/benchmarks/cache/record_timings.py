@@ -1,4 +1,4 @@
-"""Sizes, writing and reading of single records, ours and the original's by turns."""
+"""Sizes, writing and reading of single records, ours and the original's in turns."""
 
 import os
 import statistics
@@ -10,34 +10,34 @@ from pathlib import Path
 import numpy as np
 
 from distill3r_core.benchmarks.cache import release_baseline
-from distill3r_core.benchmarks.cache.rgbd_samples import SIZE, VARIANTS, BenchSamples
+from distill3r_core.benchmarks.cache.rgbd_samples import SIZE, VARIANTS, RgbdSamples
 from distill3r_core.cache.maps_layout import ALL_PLANES, LOCAL_PLANES
 from distill3r_core.cache.sample_codec import SampleEncoder, ViewDecoder
 from distill3r_core.cache.shard import ShardWriter
 
-_DECODED = 5  # views that a round decodes
-_WARM_COMMITS = 3  # the first ones pay for memory that is used again
+_DECODED = 5  # decoded views per round
+_WARM_COMMITS = 3  # the first commits also allocate memory that later ones reuse
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Numbers of one measurement."""
+    """Ratios and medians by name."""
 
     ratios: Mapping[str, float]
     medians: Mapping[str, float]
 
 
-def sizes(material: BenchSamples) -> Measurement:
+def sizes(source: RgbdSamples) -> Measurement:
     """Bytes of the targets of one sample."""
     ratios, medians = {}, {}
     for variant in VARIANTS:
-        targets = material.targets(0, variant)
-        theirs = release_baseline.save_targets(material.release_folder(0, variant), targets)
-        views = material.views
+        targets = source.targets(0, variant)
+        theirs = release_baseline.save_targets(source.release_folder(0, variant), targets)
+        views = source.views
         medians[f"bytes_{variant}_baseline_per_view"] = theirs / views
         for exact in (False, True):
             encoded = SampleEncoder(exact_global=exact).encode(
-                "sample", "", material.pictures(0), targets, {}
+                "sample", "", source.pictures(0), targets, {}
             )
             ours = sum(map(len, encoded.maps))
             name = f"bytes_{variant}" + ("_exact" if exact else "")
@@ -49,27 +49,27 @@ def sizes(material: BenchSamples) -> Measurement:
     return Measurement(ratios, medians)
 
 
-def writing(material: BenchSamples, *, rounds: int) -> Measurement:
+def writing(source: RgbdSamples, *, rounds: int) -> Measurement:
     """CPU time of storing targets, durably in ours; fills the cache and the baseline's folders.
 
-    Pictures are left out on both sides: the original stores none at the student's size. What ours
-    takes with them stands beside.
+    Without images on both sides, as the original stores none at the student's size; the time of
+    ours with them is a median of its own.
     """
     theirs, ours, with_pictures = [], [], []
     encoder = SampleEncoder()
-    blank = material.pictures(0)[:, :, :1, :1]
-    with ShardWriter(material.work / "written") as shard, material.writer() as writer:
-        for turn in range(max(rounds, material.samples)):
-            sample = turn % material.samples
-            targets, images = material.targets(sample, "noisy"), material.pictures(sample)
+    blank = source.pictures(0)[:, :, :1, :1]
+    with ShardWriter(source.work / "written") as shard, source.writer() as writer:
+        for turn in range(max(rounds, source.samples)):
+            sample = turn % source.samples
+            targets, images = source.targets(sample, "noisy"), source.pictures(sample)
             start = time.process_time()
-            release_baseline.save_targets(material.release_folder(sample, "noisy"), targets)
+            release_baseline.save_targets(source.release_folder(sample, "noisy"), targets)
             theirs.append(time.process_time() - start)
             start = time.process_time()
             shard.put(encoder.encode(f"sample-{turn}", "", blank, targets, {}))
             ours.append(time.process_time() - start)
             start = time.process_time()
-            writer.put(material.encode(encoder, sample, images, targets))
+            writer.put(source.encode(encoder, sample, images, targets))
             with_pictures.append(time.process_time() - start)
     medians = {
         "write_cpu_seconds_baseline": statistics.median(theirs),
@@ -81,38 +81,38 @@ def writing(material: BenchSamples, *, rounds: int) -> Measurement:
     )
 
 
-def all_bytes(material: BenchSamples) -> Measurement:
-    """Bytes of targets and pictures together, over all samples."""
+def all_bytes(source: RgbdSamples) -> Measurement:
+    """Bytes of targets and images together, over all samples."""
     theirs = ours = 0
-    for sample in range(material.samples):
-        folder = material.release_folder(sample, "noisy")
+    for sample in range(source.samples):
+        folder = source.release_folder(sample, "noisy")
         theirs += sum(path.stat().st_size for path in folder.iterdir())
-        entry = material.cache().entry(material.name(sample))
+        entry = source.cache().entry(source.name(sample))
         ours += entry.maps_bytes + entry.pictures_bytes
-    each = material.samples * material.views
+    each = source.samples * source.views
     return Measurement(
         {"bytes_all": ours / theirs},
         {"bytes_all_baseline_per_view": theirs / each, "bytes_all_per_view": ours / each},
     )
 
 
-def commits(material: BenchSamples, *, rounds: int) -> Measurement:
+def commits(source: RgbdSamples, *, rounds: int) -> Measurement:
     """Wall time of storing a sample's records durably, against writing and syncing a plain file."""
     sample = SampleEncoder().encode(
-        "sample", "", material.pictures(0), material.targets(0, "noisy"), {}
+        "sample", "", source.pictures(0), source.targets(0, "noisy"), {}
     )
     plain, stored = [], []
-    os.sync()  # what earlier measurements wrote is not to be paid for here
-    with ShardWriter(material.work / "committed") as shard:
+    os.sync()  # what earlier measurements wrote is not part of this one
+    with ShardWriter(source.work / "committed") as shard:
         for turn in range(_WARM_COMMITS + 8 * rounds):
             start = time.perf_counter()
-            _write_synced(material.work / f"plain-{turn}", [*sample.maps, *sample.pictures])
+            _write_synced(source.work / f"plain-{turn}", [*sample.maps, *sample.pictures])
             middle = time.perf_counter()
             shard.put(sample)
             if turn >= _WARM_COMMITS:
                 plain.append(middle - start)
                 stored.append(time.perf_counter() - middle)
-    # Pair by pair: other work on the disk comes and goes.
+    # Pair by pair: the load of the disk changes.
     ratio = statistics.median(ours / theirs for ours, theirs in zip(stored, plain, strict=True))
     medians = {
         "fdatasync_ms": 1e3 * statistics.median(plain),
@@ -121,16 +121,16 @@ def commits(material: BenchSamples, *, rounds: int) -> Measurement:
     return Measurement({"commit_over_fdatasync": ratio}, medians)
 
 
-def decoding(material: BenchSamples, *, rounds: int) -> Measurement:
-    """CPU time of a view's targets: all planes, and with the global map left to the device."""
-    targets = material.targets(0, "noisy")
-    folder = material.release_folder(0, "noisy")
-    chosen = min(_DECODED, material.views)
+def decoding(source: RgbdSamples, *, rounds: int) -> Measurement:
+    """CPU time of reading a view's targets: all planes, and without the global map."""
+    targets = source.targets(0, "noisy")
+    folder = source.release_folder(0, "noisy")
+    chosen = min(_DECODED, source.views)
     default, exact = (
         [
             memoryview(record)
             for record in SampleEncoder(exact_global=bits)
-            .encode("sample", "", material.pictures(0), targets, {})
+            .encode("sample", "", source.pictures(0), targets, {})
             .maps[:chosen]
         ]
         for bits in (False, True)
@@ -142,7 +142,7 @@ def decoding(material: BenchSamples, *, rounds: int) -> Measurement:
         for blob in blobs:
             decoder.maps(blob, planes[count], mask)
 
-    seconds = by_turns(
+    seconds = time_in_turns(
         {
             "baseline": lambda: release_baseline.load_targets(folder),
             "all": lambda: run(default, ALL_PLANES),
@@ -152,14 +152,14 @@ def decoding(material: BenchSamples, *, rounds: int) -> Measurement:
         rounds=2 * rounds,
     )
     least = {
-        name: spent.least / (material.views if name == "baseline" else chosen)
-        for name, spent in seconds.items()
+        name: timing.least / (source.views if name == "baseline" else chosen)
+        for name, timing in seconds.items()
     }
     ratios = {name: least["baseline"] / least[name] for name in ("all", "exact", "device")}
     return Measurement(
         {"decode_cpu": ratios["all"], "decode_cpu_device_global": ratios["device"]},
         {
-            "decode_cpu_ms_per_view_baseline": 1e3 * seconds["baseline"].median / material.views,
+            "decode_cpu_ms_per_view_baseline": 1e3 * seconds["baseline"].median / source.views,
             "decode_cpu_ms_per_view": 1e3 * seconds["all"].median / chosen,
             "decode_cpu_ms_per_view_exact": 1e3 * seconds["exact"].median / chosen,
             "decode_cpu_ms_per_view_device_global": 1e3 * seconds["device"].median / chosen,
@@ -168,12 +168,12 @@ def decoding(material: BenchSamples, *, rounds: int) -> Measurement:
     )
 
 
-def pictures(material: BenchSamples, *, rounds: int) -> Measurement:
-    """CPU time of a view's picture at the student's size."""
-    chosen = min(_DECODED, material.views)
-    folder = material.release_folder(0, "noisy")
-    cache, decoder, out = material.cache(), ViewDecoder(), np.empty((3, *SIZE), np.uint8)
-    shard, entry = cache.place(material.name(0))
+def pictures(source: RgbdSamples, *, rounds: int) -> Measurement:
+    """CPU time of reading a view's image at the student's size."""
+    chosen = min(_DECODED, source.views)
+    folder = source.release_folder(0, "noisy")
+    cache, decoder, out = source.cache(), ViewDecoder(), np.empty((3, *SIZE), np.uint8)
+    shard, entry = cache.place(source.name(0))
     with shard.records() as records:
         stored = [bytes(records.picture(entry, view)) for view in range(chosen)]
 
@@ -183,9 +183,9 @@ def pictures(material: BenchSamples, *, rounds: int) -> Measurement:
 
     def theirs() -> None:
         for view in range(chosen):
-            release_baseline.load_picture(folder / f"{view}.png")
+            release_baseline.load_image(folder / f"{view}.png")
 
-    seconds = by_turns({"theirs": theirs, "ours": ours}, rounds=2 * rounds)
+    seconds = time_in_turns({"theirs": theirs, "ours": ours}, rounds=2 * rounds)
     return Measurement(
         {"image_decode_cpu": seconds["theirs"].least / seconds["ours"].least},
         {
@@ -197,34 +197,31 @@ def pictures(material: BenchSamples, *, rounds: int) -> Measurement:
 
 @dataclass(frozen=True)
 class Timing:
-    """CPU seconds of a job. Ratios are of the least: what lies above it is other work's doing.
-
-    Args:
-        least: Of all rounds.
-        median: Of all rounds.
-    """
+    """CPU seconds over all rounds. Ratios use the least, which other work disturbs least."""
 
     least: float
     median: float
 
 
-def by_turns(jobs: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, Timing]:
-    """CPU seconds of each job. They take turns, so that the machine's moods hit all."""
-    for job in jobs.values():
-        job()
-    spent: dict[str, list[float]] = {name: [] for name in jobs}
+def time_in_turns(
+    functions: Mapping[str, Callable[[], object]], *, rounds: int
+) -> dict[str, Timing]:
+    """Time each function, in turns, so that changes of the machine's load affect all of them."""
+    for function in functions.values():
+        function()
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds):
-        for name, job in jobs.items():
+        for name, function in functions.items():
             start = time.process_time()
-            job()
-            spent[name].append(time.process_time() - start)
-    return {name: Timing(min(all_), statistics.median(all_)) for name, all_ in spent.items()}
+            function()
+            seconds[name].append(time.process_time() - start)
+    return {name: Timing(min(each), statistics.median(each)) for name, each in seconds.items()}
 
 
 def _write_synced(path: Path, parts: list[bytes]) -> None:
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY, 0o644)
     try:
-        # In one call, as LMDB does: the page cache's large pages come dearer on some machines.
+        # In one call, as LMDB does: several calls are slower on some machines.
         written = os.writev(descriptor, parts)
         assert written == sum(map(len, parts)), f"{path}: {written} bytes written"
         os.fdatasync(descriptor)

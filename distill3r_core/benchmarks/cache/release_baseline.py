@@ -1,8 +1,7 @@
-"""The original project's cache, written and read the way the release does it: the baseline.
+"""Baseline: the original project's cache, written and read as its release does.
 
-One deflated archive per sample, all of it read and widened to float32 whatever is wanted of it;
-one 960-pixel PNG per view, resized by Lanczos and bilinearly in every epoch. Written from the
-recorded facts, not from the release's text.
+One compressed archive per sample, always read in full and widened to float32, and one 960-pixel PNG
+per view, resized with Lanczos and bilinearly in every epoch.
 """
 
 import random
@@ -25,7 +24,7 @@ _PLANES = ("xyz_local", "xyz_global", "conf_local", "conf_global")
 
 
 def as_release(targets: TeacherTargets) -> ReleaseSample:
-    """Targets as the release's exporter stores them; its masks are always full."""
+    """Targets as the release stores them; its masks are always full."""
     return ReleaseSample(
         xyz_local=targets.points_local.half().numpy(),
         xyz_global=targets.points_global.half().numpy(),
@@ -37,7 +36,7 @@ def as_release(targets: TeacherTargets) -> ReleaseSample:
 
 
 def save_targets(folder: Path, targets: TeacherTargets) -> int:
-    """Write a sample; gives the archive's bytes."""
+    """Write a sample; returns the bytes of the archive."""
     write_sample(folder, as_release(targets))
     return (folder / ARRAYS).stat().st_size
 
@@ -58,8 +57,8 @@ def load_targets(folder: Path) -> dict[str, dict[str, Tensor]]:
     return views
 
 
-def load_picture(path: Path) -> Tensor:
-    """A stored picture as the student's input, in [-1, 1]."""
+def load_image(path: Path) -> Tensor:
+    """A stored image as the student's input, in [-1, 1]."""
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB"))
     resized = torch.from_numpy(release_image(pixels, FIT)).movedim(-1, 0)
@@ -70,9 +69,9 @@ class ReleaseSamples(Dataset[Any]):
     """Samples in folders of one archive and one PNG per view.
 
     Args:
-        folders: Of the samples.
-        views: That each has.
-        subset: How many of them are wanted.
+        folders: Folders of the samples.
+        views: Number of views of each sample.
+        subset: Number of views that are drawn.
     """
 
     def __init__(self, folders: Sequence[Path], views: int, subset: int) -> None:
@@ -84,10 +83,10 @@ class ReleaseSamples(Dataset[Any]):
     def __getitem__(self, index: int) -> tuple[Path, list[Tensor], list[int]]:
         folder = self.folders[index]
         chosen = sorted(random.sample(range(self.views), self.subset))
-        return folder, [load_picture(folder / f"{view}.png") for view in chosen], chosen
+        return folder, [load_image(folder / f"{view}.png") for view in chosen], chosen
 
     def collate(self, batch: Sequence[tuple[Path, list[Tensor], list[int]]]) -> dict[str, Any]:
-        """Pictures as one tensor, targets as dictionaries per view."""
+        """Images as one tensor, targets as dictionaries per view."""
         teacher = []
         for folder, _, chosen in batch:
             views = load_targets(folder)
@@ -112,7 +111,7 @@ def release_loader(
 
 
 def stage(batch: dict[str, Any], memory: Tensor) -> int:
-    """What page-locking a batch costs: one copy of every tensor; gives its bytes."""
+    """Copy every tensor into `memory`, as page-locking a batch does; returns the bytes."""
     tensors = [batch["images"]]
     tensors += [
         maps for sample in batch["teacher"] for view in sample.values() for maps in view.values()

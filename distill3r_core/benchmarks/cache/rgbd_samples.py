@@ -1,8 +1,7 @@
-"""Targets that look like a teacher's, built from RGB-D frames, for measuring the cache.
+"""Samples with targets like a network's, made from RGB-D frames, for measuring the cache.
 
-Real geometry, smoothed so that the sensor's steps do not make it too easy or too hard; the noise is
-that of a network's output: 0.2 % of the distance, correlated over a few pixels. It is no real
-network output, and the tables say so.
+The geometry is real, smoothed to remove the quantization of the sensor. The noise is like that of a
+network: 0.2 % of the distance, correlated over a few pixels.
 """
 
 import hashlib
@@ -35,49 +34,49 @@ Variant = Literal["clean", "noisy", "independent", "depth"]
 VARIANTS: tuple[Variant, ...] = ("clean", "noisy", "independent", "depth")
 SIZE = (224, 518)  # of the targets
 FIT = Fit(size=SIZE, mode="release", teacher=DUST3R_FIT)
-PNG_SIZE = (720, 960)  # of the original project's stored pictures
-_TEACHER = (384, 512)  # size the teacher predicts at
-_FOCAL = 585 / 640  # of the sensor, in widths of the picture
-_NOISE = 0.002  # of the distance
-_DRIFT = 0.005  # of an independent global map, at low frequency
-_CONFIDENCE = (-6.0, 3.36)  # range of its logarithm, less one
-_BILATERAL = (4, 0.06, 4.0)  # radius in pixels, sigma in metres, sigma in pixels
+PNG_SIZE = (720, 960)  # size of the images that the original project stores
+_TEACHER = (384, 512)  # size of the teacher's maps
+_FOCAL = 585 / 640  # focal length of the sensor over the width of its image
+_NOISE = 0.002  # over the distance
+_DRIFT = 0.005  # low-frequency error of an independent global map, over the distance
+_CONFIDENCE = (-6.0, 3.36)  # range of log(confidence - 1)
+_BILATERAL = (4, 0.06, 4.0)  # radius in pixels, sigma in meters, sigma in pixels
 
 
 @dataclass(frozen=True)
-class Frame:
-    """One RGB-D frame on disk."""
+class RgbdFrame:
+    """Files of one RGB-D frame."""
 
     color: Path
     depth: Path
     pose: Path
 
 
-class BenchSamples:
-    """Samples of both formats, made when they are first needed.
+class RgbdSamples:
+    """Samples in both formats, made when they are first needed.
 
     Args:
-        frames: Enough for whole samples.
-        views: Of a sample.
-        work: A folder that is removed afterwards.
+        frames: Frames of all samples, in order.
+        views: Views of a sample.
+        work: Temporary folder.
     """
 
-    def __init__(self, frames: Sequence[Frame], views: int, work: Path) -> None:
+    def __init__(self, frames: Sequence[RgbdFrame], views: int, work: Path) -> None:
         self.frames, self.views, self.work = frames, views, work
         self.samples = len(frames) // views
         self.cache_folder = work / "cache"
         self._targets: dict[tuple[int, Variant], TeacherTargets] = {}
 
     def name(self, sample: int) -> str:
-        """Of a sample in the cache."""
+        """Name of a sample in the cache."""
         return f"bench/scene/{sample:03d}"
 
-    def group(self, sample: int) -> Sequence[Frame]:
+    def group(self, sample: int) -> Sequence[RgbdFrame]:
         """Frames of a sample."""
         return self.frames[sample * self.views : (sample + 1) * self.views]
 
     def targets(self, sample: int, variant: Variant) -> TeacherTargets:
-        """Targets of a sample. Only those that are used again are kept."""
+        """Targets of a sample; those that are used again are kept in memory."""
         key = (sample, variant)
         if key in self._targets:
             return self._targets[key]
@@ -87,7 +86,7 @@ class BenchSamples:
         return made
 
     def release_folder(self, sample: int, variant: Variant) -> Path:
-        """Where the original's format has a sample; its PNGs are there."""
+        """Folder of a sample in the original's format, with its PNG images."""
         folder = self.work / ("release" if variant == "noisy" else variant) / f"{sample:03d}"
         if variant == "noisy" and not folder.exists():
             folder.mkdir(parents=True)
@@ -96,7 +95,7 @@ class BenchSamples:
         return folder
 
     def pictures(self, sample: int) -> UInt8[Tensor, "N 3 H W"]:
-        """At the student's size, by the original's chain."""
+        """Images of a sample at the student's size, fitted as the original does."""
         folder = self.release_folder(sample, "noisy")
         fitted = []
         for view in range(self.views):
@@ -105,7 +104,7 @@ class BenchSamples:
         return torch.from_numpy(np.stack(fitted)).movedim(-1, 1).contiguous()
 
     def writer(self) -> CacheWriter:
-        """Of the cache that is measured."""
+        """Writer of the measured cache."""
         plan = tuple(
             PlannedSample(self.name(sample), str(sample), "train") for sample in range(self.samples)
         )
@@ -119,16 +118,16 @@ class BenchSamples:
         images: UInt8[Tensor, "N 3 H W"],
         targets: TeacherTargets,
     ) -> EncodedSample:
-        """A sample for the cache, pictures included."""
+        """A sample for the cache, with its images."""
         detail = {"pictures": [str(frame.color) for frame in self.group(sample)]}
         return encoder.encode(self.name(sample), str(sample), images, targets, detail)
 
     def cache(self) -> TeacherCache:
-        """The cache that is measured."""
+        """The measured cache."""
         return TeacherCache(self.cache_folder)
 
 
-def find_frames(folder: Path, count: int) -> list[Frame]:
+def find_frames(folder: Path, count: int) -> list[RgbdFrame]:
     """The first frames under a folder, searched recursively, in order.
 
     Raises:
@@ -141,7 +140,7 @@ def find_frames(folder: Path, count: int) -> list[Frame]:
         color = next((path for path in colors if path.is_file()), None)
         pose = depth.with_name(f"{stem}.pose.txt")
         if color is not None and pose.is_file():
-            frames.append(Frame(color, depth, pose))
+            frames.append(RgbdFrame(color, depth, pose))
     if len(frames) < count:
         raise InputMissingError(
             f"{folder} has {len(frames)} RGB-D frames (*.depth.png, *.color.jpg, *.pose.txt), "
@@ -151,7 +150,7 @@ def find_frames(folder: Path, count: int) -> list[Frame]:
     return frames[:count]
 
 
-def fingerprint(frames: Sequence[Frame]) -> str:
+def fingerprint(frames: Sequence[RgbdFrame]) -> str:
     """A hash of all bytes of the frames, in order."""
     digest = hashlib.sha256()
     for frame in frames:
@@ -160,14 +159,14 @@ def fingerprint(frames: Sequence[Frame]) -> str:
     return digest.hexdigest()
 
 
-def make_targets(frames: Sequence[Frame], variant: Variant, *, seed: int = 0) -> TeacherTargets:
+def make_targets(frames: Sequence[RgbdFrame], variant: Variant, *, seed: int = 0) -> TeacherTargets:
     """One sample's targets, in float32, every pixel valid.
 
     Args:
-        frames: One per view.
-        variant: "clean" has no noise; "noisy" has; the global map of "independent" is a prediction
-            of its own; "depth" is the clean one with its maps made of depth times ray.
-        seed: Of the noise.
+        frames: One frame per view.
+        variant: "clean" has no noise, "noisy" has; the global map of "independent" is predicted
+            independently; "depth" is clean, its maps being depth times ray.
+        seed: Seed of the noise.
     """
     rng = np.random.default_rng(seed)
     poses = [np.loadtxt(frame.pose) for frame in frames]
@@ -210,10 +209,10 @@ def make_targets(frames: Sequence[Frame], variant: Variant, *, seed: int = 0) ->
     )
 
 
-def write_png(frame: Frame, path: Path, *, seed: int) -> int:
-    """The original project's stored picture of a frame; gives its bytes.
+def write_png(frame: RgbdFrame, path: Path, *, seed: int) -> int:
+    """Write the image that the original project stores of a frame; returns its bytes.
 
-    The frame is enlarged to 960x720 as a camera's picture would be larger, with a sensor's noise.
+    The frame is enlarged to 960x720, with the noise of a sensor, like the image of a larger camera.
     """
     rng = np.random.default_rng(seed)
     with Image.open(frame.color) as image:
@@ -224,9 +223,9 @@ def write_png(frame: Frame, path: Path, *, seed: int) -> int:
     return path.stat().st_size
 
 
-@lru_cache(maxsize=256)  # every variant shows the same frames
+@lru_cache(maxsize=256)  # all variants are made from the same frames
 def smooth_depth(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Depth in metres without holes and steps of the sensor, and where the holes were."""
+    """Depth in meters without the holes and steps of the sensor, and the mask of the holes."""
     raw = read_png16(path)
     holes = (raw == 0) | (raw == 65535)
     found = ndimage.distance_transform_edt(holes, return_distances=False, return_indices=True)
@@ -285,7 +284,7 @@ def _camera(size: tuple[int, int]) -> np.ndarray:
 
 
 def _correlated(rng: np.random.Generator, channels: int) -> np.ndarray:
-    """Noise of unit variance that neighbours share."""
+    """Spatially correlated noise of unit variance."""
     noise = rng.standard_normal((*_TEACHER, channels)).astype(np.float32)
     noise = ndimage.gaussian_filter(noise, (1.1, 1.1, 0), truncate=2 / 1.1)
     return noise / noise.std()

@@ -1,4 +1,4 @@
-"""Which numbers of views a benchmark measures, and what of it fits into its budget."""
+"""The numbers of views that a benchmark measures, and how many runs fit into its budget."""
 
 import math
 import re
@@ -15,20 +15,20 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)(?:\.\.(\d+))?")
 
 
 def parse_views(text: str) -> tuple[int, ...]:
-    """The numbers of views that `text` names, ascending, each once.
+    """Read numbers of views: ascending, each once.
 
     Args:
         text: `A..B`: the paper's points within [A, B]. `A..B..S`: from A to B in steps of S.
             Numbers, or any of these, separated by commas.
 
     Raises:
-        ConfigError: It names none, or a number under 1 or over 1000.
+        ConfigError: There are none, or one is under 1 or over 1000.
     """
     found: set[int] = set()
     for item in text.split(","):
         found.update(_views_of(item.strip()))
     if max(found, default=0) > TABLE_ROWS:
-        raise ConfigError(f"{max(found)} views: the student can tell {TABLE_ROWS} apart")
+        raise ConfigError(f"{max(found)} views: a student takes {TABLE_ROWS} at most")
     return tuple(sorted(found))
 
 
@@ -64,19 +64,19 @@ def nearest_multiple(size: tuple[int, int], patch: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a row of the benchmark is expected to take, in seconds."""
+    """Expected seconds of a row of the benchmark."""
 
-    start: float  # of the process and its model
+    start: float  # starting the process and building its model
     forward: float
 
     @property
     def least(self) -> float:
-        """With as few runs as make sense."""
+        """With one warm-up and one timed run."""
         return self.start + LEAST_RUNS * self.forward
 
 
 def affordable(costs: Sequence[Cost], seconds: float) -> list[bool]:
-    """Which rows fit into `seconds`, the first ones first."""
+    """Whether each row fits into what the rows before it leave of `seconds`."""
     fits = []
     for cost in costs:
         fits.append(cost.least <= seconds)
@@ -86,13 +86,13 @@ def affordable(costs: Sequence[Cost], seconds: float) -> list[bool]:
 
 
 def planned_runs(spare: float, round_seconds: float, *, warmups: int, runs: int) -> tuple[int, int]:
-    """How many runs to warm up and how many to time: at least one of each.
+    """Numbers of warm-up and of timed runs, at least one of each.
 
     Args:
-        spare: Seconds beyond those least runs.
-        round_seconds: That one run of every model of the row takes.
-        warmups: Wanted.
-        runs: Wanted.
+        spare: Seconds beyond the minimum of one run each.
+        round_seconds: Seconds of one run of every model of the row.
+        warmups: Wanted number of warm-up runs.
+        runs: Wanted number of timed runs.
     """
     wanted = warmups + runs - LEAST_RUNS
     if wanted * round_seconds <= spare:
