@@ -1,4 +1,4 @@
-"""`distill3r manifest`: from folders of data to a manifest and processed pictures."""
+"""`distill3r manifest`: from folders of data to a manifest and processed images."""
 
 from pathlib import Path
 from typing import Annotated
@@ -27,12 +27,12 @@ def manifest(
         typer.Argument(help="Folders of data, or a data_paths.yaml.", show_default=False),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of the manifest and its pictures.")
+        Path, typer.Option("--output", "-o", help="Folder of the manifest and its images.")
     ] = paths.DATA,
     layout: Annotated[
-        str, typer.Option(help="How the data lies: auto, rgbd, 7scenes, images or pattern.")
+        str, typer.Option(help="Layout of the data: auto, rgbd, 7scenes, images or pattern.")
     ] = "auto",
-    views: Annotated[int, typer.Option(help="Views of a sample.")] = 20,
+    views: Annotated[int, typer.Option(help="Views per sample.")] = 20,
     stride: Annotated[
         str | None,
         typer.Option(
@@ -57,16 +57,18 @@ def manifest(
         ),
     ] = None,
     images_only: Annotated[
-        bool, typer.Option("--images-only", help="Leave depth and poses alone.")
+        bool, typer.Option("--images-only", help="Keep images only, without depth and poses.")
     ] = False,
-    resize_max: Annotated[int, typer.Option(help="Longest edge of a processed picture.")] = 960,
+    resize_max: Annotated[
+        int, typer.Option(help="Longest edge of a processed image, in pixels.")
+    ] = 960,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List only; read and write nothing.")
     ] = False,
     overwrite: options.OverwriteOpt = False,
     seed: options.SeedOpt = 0,
 ) -> None:
-    """Turn photographs or RGB-D frames into samples that a teacher can look at."""
+    """Turn images, videos or RGB-D frames into samples for a teacher."""
     from distill3r_core.stages.manifest import ManifestSettings, build_manifest
 
     settings = options.settings(

@@ -1,1 +1,1 @@
-"""From folders of pictures to samples, and from caches to batches."""
+"""From folders of images to samples, and from caches to batches."""

@@ -2,7 +2,7 @@
 
 Views may be left out and reordered, and any view may be the anchor: the cached similarities carry
 every local map into the new anchor's frame exactly. A mirror image of a scene is a scene. The
-colors of a picture say nothing about where its points are.
+colors of an image say nothing about where its points are.
 """
 
 from dataclasses import replace
@@ -93,7 +93,7 @@ def mirror_targets(targets: TeacherTargets) -> TeacherTargets:
 def choose_targets(
     which: Bool[Tensor, "B"], chosen: TeacherTargets, others: TeacherTargets
 ) -> TeacherTargets:
-    """Of a batch, the samples of `chosen` where `which` says so, else those of `others`."""
+    """Samples of `chosen` where `which` is true, else those of `others`."""
     return join_targets([chosen, others], lambda pair: where_rows(which, pair[0], pair[1]))
 
 
@@ -114,7 +114,7 @@ def draw_colors(views: int, rng: np.random.Generator) -> Float[np.ndarray, "N 5"
 def unit_images(
     images: UInt8[Tensor, "*batch 3 H W"], colors: Float[Tensor, "*batch 5"] | None = None
 ) -> Float[Tensor, "*batch 3 H W"]:
-    """Pictures in [0, 1], with their colors changed by the factors of `draw_colors`, if given."""
+    """Images in [0, 1], with their colors changed by the factors of `draw_colors`, if given."""
     unit = images.float() / 255.0
     if colors is None:
         return unit

@@ -24,7 +24,7 @@ class Draw:
     """One use of a sample.
 
     Args:
-        name: Of the sample.
+        name: Name of the sample.
         number: How many draws the run made before this one; with the seed it decides everything
             that is random about this use.
     """
@@ -108,7 +108,7 @@ def step_draws(
     Args:
         buckets: Names of samples by whatever they must have in common (size, number of views).
         size: Samples of a step, over all processes.
-        seed: Of the order.
+        seed: Seed of the order.
         shuffle: Whether the order is random; otherwise it is the one given.
     """
     members = [(key, name) for key, names in buckets.items() for name in names]

@@ -24,7 +24,7 @@ def register_depth(
         depth_camera: K, centers at +0.5.
         color_camera: K, centers at +0.5.
         color_from_depth: Rigid motion, in the unit of `depth`.
-        size: Rows and columns of the color picture.
+        size: Rows and columns of the color image.
 
     Returns:
         z in the color camera's frame, in the unit of `depth`, float32.

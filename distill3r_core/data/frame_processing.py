@@ -21,7 +21,7 @@ from distill3r_core.io.images.fit import resize_image
 from distill3r_core.types import Unit
 
 RECORD = "manifest.json"  # beside a manifest: its settings, roots and how frames were processed
-_FILM_WIDTH = 36.0  # millimetres, the long edge of the film that EXIF's 35 mm focal length means
+_FILM_WIDTH = 36.0  # millimeters, the long edge of the film that EXIF's 35 mm focal length means
 
 
 @checked_dataclass(frozen=True, config=config.STRICT)
@@ -46,7 +46,7 @@ class Processed:
         intrinsics_source: Where K comes from.
         depth: Registered and at the size of `image`, in `unit`; 0 where unknown.
         world_from_cam: Pose.
-        unit: Of depth and pose.
+        unit: Unit of depth and pose.
         picture: Hash of the pixels.
         content: Hash of all that a teacher reads.
     """
@@ -62,10 +62,10 @@ class Processed:
 
 
 def process(source: SourceFrame, settings: Processing) -> Processed:
-    """Bring picture, depth and K to the processed size.
+    """Bring image, depth and K to the processed size.
 
     Raises:
-        ImageError: The picture would be smaller than a patch. The message is the reason alone.
+        ImageError: The image would be smaller than a patch. The message is the reason alone.
     """
     height, width, _ = source.pixels.shape
     rows, columns = processed_size((height, width), settings)
@@ -100,7 +100,7 @@ def process(source: SourceFrame, settings: Processing) -> Processed:
 
 
 def recorded_processing(folder: Path) -> dict[str, Any]:
-    """How the pictures of a manifest were processed, as plain data; {} where nothing says."""
+    """How the images of a manifest were processed, as plain data; {} where nothing says."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         return dict(record["processing"])
@@ -118,7 +118,7 @@ def processed_size(size: tuple[int, int], settings: Processing) -> tuple[int, in
 
 
 def placeholder(size: tuple[int, int]) -> Float[np.ndarray, "3 3"]:
-    """The original project's K of a picture about which nothing is known."""
+    """The original project's K of an image about which nothing is known."""
     height, width = size
     focal = float(max(size))
     return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])

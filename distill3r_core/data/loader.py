@@ -26,7 +26,8 @@ class RingLoader:
 
     Args:
         source: Where samples are: a `TeacherCache`, or what `data.sources` has.
-        threads: That unpack. More than a few wait for Python's lock, and the trainer with them.
+        threads: Number of threads that unpack samples. More than a few wait for Python's lock,
+            and the trainer with them.
         slots: Batches in memory: the one in use, and those that are read ahead.
         pin: Page-locked memory, for copies to a GPU.
     """

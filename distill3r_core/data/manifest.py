@@ -1,4 +1,4 @@
-"""The manifest: one CSV row per picture, readable by a person and by the original project."""
+"""The manifest: one CSV row per image, readable by a person and by the original project."""
 
 import csv
 import io
@@ -34,28 +34,28 @@ _WINDOWS = re.compile(r"([0-9]+(;[0-9]+)*)?")
 
 @dataclass(frozen=True)
 class ManifestRow:
-    """One picture of a scene.
+    """One image of a scene.
 
     Args:
         dataset: Name of the data set.
-        split: Of the picture.
+        split: Split of the image.
         scene_id: The place, or the sequence of it.
         sample_id: The original project's word for a frame; string order is frame order.
         image_path: Relative to the manifest's folder, or absolute.
-        K: Nine numbers row by row, in pixels of the picture, centers at +0.5; the original's
+        K: Nine numbers row by row, in pixels of the image, centers at +0.5; the original's
             placeholder where `K_source` is "none".
         H: Rows after EXIF orientation.
         W: Columns.
         K_source: Where K comes from.
-        depth_path: Registered depth at the picture's size, "" where there is none.
+        depth_path: Registered depth at the image's size, "" where there is none.
         depth_format: How that file is stored.
         pose: world_from_cam, sixteen numbers row by row, translation in `unit`.
-        unit: Of depth and pose.
+        unit: Unit of depth and pose.
         camera: Its projection.
         order: What the order of the frames was taken from.
         picture: Hash of the pixels, "" in the original's manifests.
         content: Hash of all that a teacher reads of this frame.
-        windows: Numbers of the windows within the scene that use the picture; None where the
+        windows: Numbers of the windows within the scene that use the image; None where the
             manifest has no such column.
     """
 
@@ -85,8 +85,8 @@ class Sample:
 
     Args:
         name: `<dataset>/<scene_id>/<window, 3 digits>`.
-        dataset: Of the scene.
-        scene_id: Of the scene.
+        dataset: Name of the scene's data set.
+        scene_id: Name of the scene within it.
         split: One for all views.
         rows: In frame order.
     """
@@ -112,7 +112,7 @@ class Manifest:
 
     @property
     def has_windows(self) -> bool:
-        """Whether it says itself which pictures form a sample."""
+        """Whether it says itself which images form a sample."""
         return all(row.windows is not None for row in self.rows)
 
     def samples(self, split: Split | None = None, *, views: int = 20) -> tuple[Sample, ...]:

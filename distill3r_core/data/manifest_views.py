@@ -1,4 +1,4 @@
-"""Views out of a manifest's rows, and the hashes by which pictures and samples are known."""
+"""Views out of a manifest's rows, and the hashes by which images and samples are known."""
 
 import hashlib
 import json
@@ -53,7 +53,7 @@ def content_hash(
         depth: Registered, as `read_depth` gives it.
         intrinsics: Calibrated ones only.
         world_from_cam: Camera pose.
-        unit: Of depth and pose.
+        unit: Unit of depth and pose.
     """
     parts = [picture.encode(), unit.encode()]
     for name, values in (("depth", depth), ("K", intrinsics), ("pose", world_from_cam)):
@@ -68,7 +68,7 @@ def read_view(row: ManifestRow, root: Path, *, sample: str = "", index: int = 0)
     """The view of one row.
 
     Args:
-        row: Of a manifest.
+        row: Row of a manifest.
         root: The manifest's folder.
         sample: Name of the sample it is read for.
         index: Its place in the sample.
@@ -96,7 +96,7 @@ def content_of(
     else, and where it has none, it is computed from the files.
 
     Args:
-        rows: Of the sample.
+        rows: Rows of the sample, in order.
         root: The manifest's folder.
         stamps: From `read_stamps`; None: read here.
         compute: Trust nothing.

@@ -25,7 +25,7 @@ class ScenePlan:
     """One scene.
 
     Args:
-        scene: As it was listed.
+        scene: The scene as it was listed.
         frames: Those that are usable as far as is known, in order.
         splits: One for each of `frames`.
         windows: Numbers of `frames`; training windows first.
@@ -68,7 +68,7 @@ class DatasetPlan:
 
     @property
     def images(self) -> int:
-        """How many pictures some window uses."""
+        """How many images some window uses."""
         return sum(len(scene.wanted) for scene in self.scenes)
 
     def samples(self, split: Split) -> int:
@@ -164,7 +164,7 @@ def rows_of(plan: DatasetPlan, made: Callable[[str], dict[str, Any]]) -> list[Ma
     """Manifest rows of a data set.
 
     Args:
-        plan: Whose wanted frames have all been made.
+        plan: A plan whose wanted frames have all been processed.
         made: Cells of the frame with a key: those of `ManifestRow` that do not come from the plan.
     """
     rows = []

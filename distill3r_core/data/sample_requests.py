@@ -23,7 +23,7 @@ class Use:
         mirror: Every second draw is mirrored, all its views alike.
         colors: Colors are changed at random, each view on its own.
         random_view_numbers: Views but the anchor get random numbers, as in Fast3R's training.
-        seed: Of all this.
+        seed: Seed of all these choices.
     """
 
     views: int | None = None
@@ -39,9 +39,9 @@ class Request:
     """A sample as it is to be shown.
 
     Args:
-        name: Of the sample.
+        name: Name of the sample.
         views: Which of its views, in the order in which they are wanted.
-        number: Of the draw that asks for it.
+        number: Number of the draw that asks for it.
         reanchored: The first of the views is to be the anchor; otherwise the cached one stays.
         mirrored: All views alike.
         colors: Factors for the colors, see `augment.draw_colors`; None: as they are.

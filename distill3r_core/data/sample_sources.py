@@ -41,7 +41,7 @@ class SampleSource(Protocol):
 
 
 class ResizedCache:
-    """A cache at the student's size: targets nearest, pictures by the chain's plain resize.
+    """A cache at the student's size: targets nearest, images by the chain's plain resize.
 
     Where K is known, the depth is put on the rays of the new pixels, as when the cache was made:
     a nearest point lies on the ray of another pixel, up to half a stored pixel away.
@@ -57,7 +57,7 @@ class ResizedCache:
 
     @property
     def planes(self) -> int:
-        """As in the cache."""
+        """Number of planes of a view, as in the cache."""
         return self._cache.planes
 
     def size_of(self, name: str) -> Size:
@@ -103,7 +103,7 @@ class HeldSamples:
 
     @property
     def planes(self) -> int:
-        """As in the source."""
+        """Number of planes of a view, as in the source."""
         return self._planes
 
     def size_of(self, name: str) -> Size:
@@ -123,11 +123,11 @@ class HeldSamples:
 def read_at(
     cache: TeacherCache, name: str, views: Sequence[int] | None = None, *, size: Size | None
 ) -> tuple[UInt8[Tensor, "N 3 H W"], TeacherTargets]:
-    """Pictures and targets of a sample at the student's size, finished on the CPU.
+    """Images and targets of a sample at the student's size, finished on the CPU.
 
     Args:
         cache: Where it is.
-        name: Of the sample.
+        name: Name of the sample.
         views: Which ones, in the order in which they are wanted; None: all.
         size: Rows and columns for landscape; None: as it is stored.
     """
@@ -148,8 +148,8 @@ def _resize(whole: ViewBuffers, smaller: ViewBuffers, row: int, *, on_rays: bool
     planes = smaller.planes[row]
     planes[:] = whole.planes[0][:, rows, columns]
     smaller.mask[row] = whole.mask[0][rows, columns]
-    picture = np.ascontiguousarray(whole.images[0].transpose(1, 2, 0))
-    smaller.images[row] = resize_image(picture, size).transpose(2, 0, 1)
+    image = np.ascontiguousarray(whole.images[0].transpose(1, 2, 0))
+    smaller.images[row] = resize_image(image, size).transpose(2, 0, 1)
     smaller.global_from_local[row] = whole.global_from_local[0]
     smaller.own_global[row] = whole.own_global[0]
     smaller.intrinsics[row] = whole.intrinsics[0]

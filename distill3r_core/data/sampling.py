@@ -26,7 +26,7 @@ class Policy:
 
     Args:
         name: "orbit" for a turn around an object, "path" for a camera that moves through a place,
-            "cloud" for pictures without an order, "release" for the original project's cut.
+            "cloud" for images without an order, "release" for the original project's cut.
         reference: The number of frames that has stride 1 ("path", "cloud").
         least: The least stride.
         most: The greatest stride.
@@ -104,10 +104,10 @@ def cut(frames: Sequence[int], views: int, samples: int) -> tuple[Window, ...]:
 def pose_walk(
     world_from_cam: Float[np.ndarray, "F 4 4"], *, around_object: bool = False
 ) -> tuple[int, ...]:
-    """Frames with about the same motion between neighbours (`--stride pose`).
+    """Frames with about the same motion between neighbors (`--stride pose`).
 
     Args:
-        world_from_cam: Camera poses in metres, in order.
+        world_from_cam: Camera poses in meters, in order.
         around_object: Count the angle around the point that the cameras look at, and no distance.
 
     Returns:

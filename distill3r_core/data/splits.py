@@ -92,7 +92,7 @@ def hashed_split(name: str, val_scenes: float) -> Split:
 def held_out(frames: int, rule: str) -> tuple[Split, ...]:
     """The split of each frame of a scene by `last:N` or `every:K`.
 
-    `every:K` holds out the middle one of each K frames, so that it has neighbours on both sides.
+    `every:K` holds out the middle one of each K frames, so that it has neighbors on both sides.
 
     Raises:
         ConfigError: The rule is of another form.

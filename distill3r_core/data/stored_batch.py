@@ -1,6 +1,6 @@
 """A batch as it is stored, in memory that is used again, and how a device finishes it.
 
-What lies here is what the cache holds: float16 planes, bytes of pictures, a few numbers per view.
+What lies here is what the cache holds: float16 planes, bytes of images, a few numbers per view.
 Those numbers are made ready in the machine's memory; whatever has a value per pixel is computed on
 the device, where nothing waits for it.
 """
@@ -50,19 +50,19 @@ class StoredBatch:
     """Samples of one size, with equally many views, as they are stored.
 
     Args:
-        planes: As many as the source's.
+        planes: Number of planes of a view; that of the source.
         mask: 1 where valid.
         images: RGB.
         global_from_local: `[sR | t]`, into the frame of the anchor that was asked for.
         anchor_from_stored: Carries a global map that is stored on its own into that frame.
         own_global: Whether a view's planes of a global map are the teacher's own.
         intrinsics: K of each map; read where there are DEPTH_PLANES planes.
-        inverse: Of K.
+        inverse: Inverse of K.
         mirrored: Which samples are to be.
         colors: Factors for the colors.
         view_numbers: Among those that the student tells apart.
         requests: What it holds, row by row.
-        fence: Of this memory.
+        fence: Fence that guards this memory.
     """
 
     planes: Float16[Tensor, "B N P H W"]

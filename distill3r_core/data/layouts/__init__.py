@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from distill3r_core.data.layouts import images, pattern, rgbd, sevenscenes
+from distill3r_core.data.layouts.folders import one_dataset
 from distill3r_core.data.layouts.records import (
     Dataset,
     DepthFile,
@@ -122,5 +123,6 @@ __all__ = [
     "VideoScene",
     "detect_layout",
     "frames_for_test",
+    "one_dataset",
     "scan",
 ]

@@ -5,9 +5,10 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from distill3r_core.data.layouts.records import Refused
+from distill3r_core.data.layouts.records import Dataset, Listed, Refused
 from distill3r_core.data.manifest import Order
 from distill3r_core.io.images.decode import EXTENSIONS
 from distill3r_core.io.images.inputs import VIDEO_EXTENSIONS, natural_key
@@ -130,6 +131,17 @@ def folders_below(
         yield from (item for item in listing.refused if item.path in (folder, *listing.loops))
         if is_scene(folder):
             yield folder
+
+
+def one_dataset(
+    list_scenes: Callable[[Path, Path | None], Iterator[Listed]],
+) -> Callable[[Path, Path | None], list[Dataset]]:
+    """The `scan` of a layout to which a root is one data set, named like its folder.
+
+    Args:
+        list_scenes: Lists the scenes of a root; its second argument is a folder to leave out.
+    """
+    return lambda root, skip: [Dataset(dataset_name(root), root, partial(list_scenes, root, skip))]
 
 
 def scene_id_of(folder: Path, root: Path) -> str:

@@ -2,12 +2,10 @@
 
 import collections
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
-from distill3r_core.data.layouts.folders import dataset_name, order_of, scene_id_of, walk
+from distill3r_core.data.layouts.folders import one_dataset, order_of, scene_id_of, walk
 from distill3r_core.data.layouts.records import (
-    Dataset,
     Frame,
     Layout,
     Listed,
@@ -33,10 +31,6 @@ def _detect(root: Path) -> str | None:
     return "no other layout fits" if root.is_dir() else None
 
 
-def _scan(root: Path, skip: Path | None) -> list[Dataset]:
-    return [Dataset(dataset_name(root), root, partial(_list_scenes, root, skip))]
-
-
 def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
     unread: collections.Counter[str] = collections.Counter()
     for folder, listing in walk(root, skip=skip):
@@ -59,6 +53,6 @@ LAYOUT = Layout(
     name="images",
     summary="images in one folder or in several, one scene each; videos",
     detect=_detect,
-    scan=_scan,
+    scan=one_dataset(_list_scenes),
     is_fallback=True,
 )

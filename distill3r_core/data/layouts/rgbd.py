@@ -5,7 +5,6 @@ pose/NNNNNN.txt (4x4 world_from_cam, meters), intrinsics.txt (3x3, centers at +0
 """
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 from distill3r_core.data.layouts.folders import (
@@ -14,12 +13,12 @@ from distill3r_core.data.layouts.folders import (
     folders_below,
     frame_key,
     list_folder,
+    one_dataset,
     order_of,
     scene_id_of,
     walk,
 )
 from distill3r_core.data.layouts.records import (
-    Dataset,
     DepthFile,
     Frame,
     Layout,
@@ -42,10 +41,6 @@ def _detect(root: Path) -> str | None:
             if found := _beside_rgb(folder):
                 return f"{scene_id_of(folder, root)} has rgb and {found}"
     return None
-
-
-def _scan(root: Path, skip: Path | None) -> list[Dataset]:
-    return [Dataset(dataset_name(root), root, partial(_list_scenes, root, skip))]
 
 
 def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
@@ -115,6 +110,6 @@ LAYOUT = Layout(
     name="rgbd",
     summary="<scene>/{rgb, depth, pose, intrinsics.txt}, one file a frame",
     detect=_detect,
-    scan=_scan,
+    scan=one_dataset(_list_scenes),
     carries=frozenset({"depth", "pose", "intrinsics"}),
 )

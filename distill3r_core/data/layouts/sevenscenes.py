@@ -1,24 +1,22 @@
 """Layout `7scenes`: Microsoft's RGB-D sequences, and trees of the same form.
 
 Facts: nianticlabs/simplerecon (cameras and the motion between them), the data set's own page
-(poses are those of the depth camera, camera to world, metres).
+(poses are those of the depth camera, camera to world, meters).
 """
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from distill3r_core.data.layouts.folders import (
-    dataset_name,
     entries_of,
     folders_below,
+    one_dataset,
     scene_id_of,
 )
 from distill3r_core.data.layouts.records import (
-    Dataset,
     DepthFile,
     Frame,
     Layout,
@@ -35,8 +33,8 @@ _SEARCH_DEPTH = 3
 _FILE = re.compile(r"frame-(\d+)\.(color|depth|pose)\.(png|jpg|txt)", re.IGNORECASE)
 _COLORS = ("color.png", "color.jpg")
 
-# The recipe rounds to whole pixel coordinates when it projects into the color picture, so there
-# (320, 240) is a pixel's center; in the depth picture it adds 0.5 first, so there it is a corner.
+# The recipe rounds to whole pixel coordinates when it projects into the color image, so there
+# (320, 240) is a pixel's center; in the depth image it adds 0.5 first, so there it is a corner.
 _COLOR_FROM_DEPTH = (
     (0.99996518012567637, 0.0026765126468950343, -0.0079041012313000904, -0.025558943178152542),
     (-0.0027409311281316700, 0.99996302803027592, -0.0081504520778013286, 0.00010109636268061706),
@@ -58,10 +56,6 @@ def _detect(root: Path) -> str | None:
             if found := _color_image(folder):
                 return f"{scene_id_of(folder, root)} holds {found}"
     return None
-
-
-def _scan(root: Path, skip: Path | None) -> list[Dataset]:
-    return [Dataset(dataset_name(root), root, partial(_list_scenes, root, skip))]
 
 
 def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
@@ -137,7 +131,7 @@ LAYOUT = Layout(
     name="7scenes",
     summary="<scene>/seq-NN/frame-NNNNNN.{color.png, depth.png, pose.txt}",
     detect=_detect,
-    scan=_scan,
+    scan=one_dataset(_list_scenes),
     carries=frozenset({"depth", "pose", "intrinsics"}),
     policy=Policy("path", reference=100, least=2, most=20),
     shared_world=True,

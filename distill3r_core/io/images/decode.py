@@ -1,6 +1,6 @@
-"""Pictures in: upright RGB pixels from whatever a camera or a program wrote, or the reason why not.
+"""Images in: upright RGB pixels from whatever a camera or a program wrote, or the reason why not.
 
-A file is judged by its content, not by its name. Nothing is substituted: a picture that cannot be
+A file is judged by its content, not by its name. Nothing is substituted: an image that cannot be
 decoded whole is refused.
 """
 
@@ -54,11 +54,11 @@ _warnings_lock = threading.Lock()
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """A picture as a person sees it.
+    """An image as a person sees it.
 
     Args:
         pixels: RGB, EXIF orientation applied.
-        exif_focal_35mm: Focal length in millimetres of 35 mm film, where the camera wrote one:
+        exif_focal_35mm: Focal length in millimeters of 35 mm film, where the camera wrote one:
             `f = exif_focal_35mm * max(H, W) / 36` pixels.
         notes: What was decided in reading it ("animated: the first of 3 frames").
     """
@@ -69,13 +69,13 @@ class DecodedImage:
 
 
 def read_image(path: Path, *, least_side: int = LEAST_SIDE) -> DecodedImage:
-    """Decode one picture.
+    """Decode one image.
 
     16-bit gray is scaled by 1/257, transparency is laid on white, and of an animation the first
     frame is taken; the last two are said in `notes`.
 
     Raises:
-        ImageError: The picture cannot be used. The message is the reason alone: the caller knows
+        ImageError: The image cannot be used. The message is the reason alone: the caller knows
             the path and names it.
     """
     if not path.is_file():
@@ -101,7 +101,7 @@ def read_image(path: Path, *, least_side: int = LEAST_SIDE) -> DecodedImage:
 
 
 def check_size(size: tuple[int, ...], *, least_side: int = LEAST_SIDE) -> None:
-    """Refuse a picture of (rows, columns) that has no room for one patch.
+    """Refuse an image of (rows, columns) that has no room for one patch.
 
     Raises:
         ImageError: Says the size and the least size.
@@ -119,14 +119,14 @@ def write_image(path: Path, pixels: UInt8[np.ndarray, "H W 3"]) -> None:
 
 @contextmanager
 def _open(path: Path) -> Iterator[tuple[Image.Image, int, float | None, int]]:
-    """The undecoded picture, its EXIF orientation and focal length, its number of frames."""
+    """The undecoded image, its EXIF orientation and focal length, its number of frames."""
     # Pillow warns about metadata that it cannot read; the switch for that belongs to the process.
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = Image.open(path, formats=_known_formats())
         try:
             orientation, focal = _exif(image)
-            # A JPEG with several pictures (MPO) holds previews or a second eye, no animation.
+            # A JPEG with several images (MPO) holds previews or a second eye, no animation.
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             image.seek(0)
         except BaseException:

@@ -1,4 +1,4 @@
-"""Depth maps as files: 16-bit PNG of millimetres, and float32 NPY where they do not fit."""
+"""Depth maps as files: 16-bit PNG of millimeters, and float32 NPY where they do not fit."""
 
 from pathlib import Path
 from typing import Literal
@@ -37,7 +37,7 @@ def read_png16(path: Path) -> UInt16[np.ndarray, "H W"]:
 
 
 def depth_format(depth: Float[np.ndarray, "H W"], unit: Unit) -> DepthFormat:
-    """How a depth map is stored: as millimetres where it is metric and they fit in 16 bits."""
+    """How a depth map is stored: as millimeters where it is metric and they fit in 16 bits."""
     if unit == "none" or float(depth.max(initial=0.0)) * MILLIMETRES[unit] > _MOST:
         return "npy32"
     return "png16mm"
@@ -54,9 +54,9 @@ def write_depth(path: Path, depth: Float[np.ndarray, "H W"], *, unit: Unit) -> N
     """Write depth in the format of the name's extension, whole or not at all.
 
     Args:
-        path: Ends in `.png` (millimetres, rounded) or `.npy` (float32, as given).
+        path: Ends in `.png` (millimeters, rounded) or `.npy` (float32, as given).
         depth: z in `unit`; 0 where unknown.
-        unit: Of `depth`. A PNG needs a metric one.
+        unit: Unit of `depth`; a PNG needs a metric one.
     """
     with replacing(path) as beside:
         if path.suffix == ".npy":

@@ -1,7 +1,7 @@
-"""How a picture of any size becomes the teacher's and the student's input.
+"""How an image of any size becomes the teacher's and the student's input.
 
 The chain is recorded in a cache's header and in a checkpoint, and replayed by `infer` and `eval`.
-The teacher may resize the picture to a long edge and crop it to whole patches; the student is
+The teacher may resize the image to a long edge and crop it to whole patches; the student is
 shown no more than its teacher saw, at a size of its own.
 """
 
@@ -32,16 +32,16 @@ FitMode = Literal["squash", "crop", "release", "release-inference"]
 
 @checked_dataclass(frozen=True, config=config.STRICT)
 class Fit:
-    """How pictures become the student's input.
+    """How images become the student's input.
 
     Args:
         size: Rows and columns for landscape; portrait samples swap them, but not in the two
             release modes.
-        mode: "squash" keeps the whole picture and gives up its aspect, "crop" keeps the aspect
+        mode: "squash" keeps the whole image and gives up its aspect, "crop" keeps the aspect
             and gives up the rim. "release" is the original project's training chain (portrait
             transposed, bilinear without antialias), "release-inference" that of its inference
             script (portrait squashed, bilinear with antialias).
-        teacher: How the teacher takes the picture; the student is shown no more than that.
+        teacher: How the teacher takes the image; the student is shown no more than that.
         resized: A plain resize after all this, where a student is smaller than its cache.
         by_shape: `size` only says how many patches there are: see `fit_for`.
     """
@@ -71,11 +71,11 @@ class Fit:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A picture as the student gets it.
+    """An image as the student gets it.
 
     Args:
         image: RGB.
-        placement: Where it lies in the source picture.
+        placement: Where it lies in the source image.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
@@ -83,7 +83,7 @@ class Fitted:
 
 
 def is_portrait(sizes: Sequence[Size]) -> bool:
-    """Whether most pictures of a sample, each (rows, columns), are higher than wide."""
+    """Whether most images of a sample, each (rows, columns), are higher than wide."""
     return 2 * sum(height > width for height, width in sizes) > len(sizes)
 
 
@@ -91,8 +91,8 @@ def fit_for(sizes: Sequence[Size], fit: Fit) -> Fit:
     """The chain of one sample: where sizes go by shape, with the one that suits it best.
 
     Args:
-        sizes: Rows and columns of its pictures.
-        fit: Of all samples.
+        sizes: Rows and columns of its images.
+        fit: Chain of all samples.
 
     Raises:
         ImageError: As `teacher_placement`.
@@ -105,12 +105,12 @@ def fit_for(sizes: Sequence[Size], fit: Fit) -> Fit:
 
 
 def student_placement(source_hw: Size, fit: Fit, *, portrait: bool) -> Placement:
-    """What the student sees of a picture, before `fit.resized`.
+    """What the student sees of an image, before `fit.resized`.
 
     Args:
-        source_hw: Rows and columns of the picture.
+        source_hw: Rows and columns of the image.
         fit: The chain.
-        portrait: Whether the sample is portrait. A picture of the other orientation is cropped
+        portrait: Whether the sample is portrait. An image of the other orientation is cropped
             to what the same camera would have seen, held the other way.
     """
     seen = visible_box(source_hw, fit.teacher)
@@ -129,7 +129,7 @@ def student_placement(source_hw: Size, fit: Fit, *, portrait: bool) -> Placement
 
 
 def fit_image(pixels: UInt8[np.ndarray, "H W 3"], fit: Fit, *, portrait: bool) -> Fitted:
-    """The picture as the student gets it, `fit.resized` included."""
+    """The image as the student gets it, `fit.resized` included."""
     height, width, _ = pixels.shape
     placement = student_placement((height, width), fit, portrait=portrait)
     if fit.mode in ("release", "release-inference"):
@@ -144,7 +144,7 @@ def fit_image(pixels: UInt8[np.ndarray, "H W 3"], fit: Fit, *, portrait: bool) -
 
 
 def release_image(pixels: UInt8[np.ndarray, "H W 3"], fit: Fit) -> Float[np.ndarray, "h w 3"]:
-    """The student's picture of the two release modes before it is rounded, in 0..255, float32."""
+    """The student's image of the two release modes before it is rounded, in 0..255, float32."""
     prepared, _ = prepare_image(pixels, fit.teacher)
     training = fit.mode == "release"
     if training and prepared.shape[0] > prepared.shape[1]:

@@ -1,4 +1,4 @@
-"""What was named on a command line, as an ordered list of pictures and videos."""
+"""What was named on a command line, as an ordered list of images and videos."""
 
 import glob
 import os
@@ -37,10 +37,10 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
 
 
 def find_inputs(inputs: Sequence[str]) -> tuple[list[InputFile], list[Failure]]:
-    """The pictures and videos that folders, files and patterns name, in natural order of the path.
+    """The images and videos that folders, files and patterns name, in natural order of the path.
 
-    A folder gives its pictures by their extension, hidden files and folders below it left out; it
-    gives its videos where it has no picture. A file that is named is taken whatever its name.
+    A folder gives its images by their extension, hidden files and folders below it left out; it
+    gives its videos where it has no image. A file that is named is taken whatever its name.
 
     Args:
         inputs: Folders, files and glob patterns.
@@ -49,7 +49,7 @@ def find_inputs(inputs: Sequence[str]) -> tuple[list[InputFile], list[Failure]]:
         The sources, each once, and what was left out though it looks like an input.
 
     Raises:
-        InputMissingError: An input is not there, or names nothing that is a picture or a video.
+        InputMissingError: An input is not there, or names nothing that is an image or a video.
     """
     found: dict[Path, InputFile] = {}
     left_out: list[Failure] = []
@@ -61,14 +61,14 @@ def find_inputs(inputs: Sequence[str]) -> tuple[list[InputFile], list[Failure]]:
 
 
 def scene_folders(inputs: Sequence[str]) -> tuple[list[Path], list[Path]]:
-    """The folders that are a scene each, in natural order, and those without a picture.
+    """The folders that are a scene each, in natural order, and those without an image.
 
     Args:
-        inputs: Folders and patterns. The folders in a folder are scenes where they hold pictures
+        inputs: Folders and patterns. The folders in a folder are scenes where they hold images
             or videos; a folder in which none does is a scene itself.
 
     Raises:
-        InputMissingError: An input is no folder, or there are no pictures in it.
+        InputMissingError: An input is no folder, or there are no images in it.
     """
     folders: list[Path] = []
     empty: list[Path] = []
@@ -154,14 +154,14 @@ def _from_folder(folder: Path) -> tuple[list[InputFile], list[Failure]]:
     ]
     names = {source.path.name for source in media}
     depths = [source for source in media if _is_depth(source.path.name, names)]
-    pictures = [source for source in media if source.kind == "picture" and source not in depths]
+    images = [source for source in media if source.kind == "picture" and source not in depths]
     videos = [source for source in media if source.kind == "video"]
     left_out = [Failure(spelled(depth.path), "a depth map, no photograph") for depth in depths]
     left_out += broken
-    if not pictures:
+    if not images:
         return videos, left_out
     left_out += [Failure(str(video.path), _why_not(video.path)) for video in videos]
-    return pictures, left_out
+    return images, left_out
 
 
 def _is_depth(name: str, names: Collection[str]) -> bool:
@@ -171,7 +171,7 @@ def _is_depth(name: str, names: Collection[str]) -> bool:
 
 
 def _why_not(video: Path) -> str:
-    """Why a video among pictures is left out: one that cannot be read is not worth naming."""
+    """Why a video among images is left out: one that cannot be read is not worth naming."""
     if util.find_spec("av") is not None:
         try:
             next(read_frames(video, fps=None))

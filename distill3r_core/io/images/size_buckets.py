@@ -1,4 +1,4 @@
-"""Sizes with about the same number of patches, so that pictures of any shape keep theirs."""
+"""Sizes with about the same number of patches, so that images of any shape keep theirs."""
 
 import math
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ def bucket_sizes(patches: int = PATCHES, *, patch: int = PATCH) -> tuple[tuple[i
 def nearest_bucket(
     sizes: Sequence[tuple[int, int]], *, patches: int = PATCHES, patch: int = PATCH
 ) -> tuple[int, int]:
-    """The landscape size whose shape is nearest to the median shape of pictures.
+    """The landscape size whose shape is nearest to the median shape of images.
 
     Args:
-        sizes: Rows and columns of the pictures, of either orientation.
+        sizes: Rows and columns of the images, of either orientation.
         patches: See `bucket_sizes`.
         patch: Side of a patch in pixels.
     """

@@ -25,7 +25,7 @@ def read_frames(
     """The frames of a video in order, each with its number in the file, counted from 0.
 
     Args:
-        path: Of the video.
+        path: Path of the video.
         fps: At most so many frames of each second; None: all of them.
         note: ProgressCallback at the end where the file says that it has more than could be read.
 

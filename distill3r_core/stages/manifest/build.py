@@ -121,7 +121,10 @@ def build_manifest(
         if not _place(root).exists():
             raise InputMissingError(f"no such folder: {_place(root)}")
     path = settings.output / manifest_folder.MANIFEST
-    identity, stamp = _identity(settings), stamp_of(path)
+    plain = config.as_plain(settings)
+    # Roots come and go; all other settings change the result.
+    identity = {name: value for name, value in plain.items() if name not in ("roots", "output")}
+    stamp = stamp_of(path)
     before = manifest_folder.read_before(settings.output, identity, overwrite=overwrite)
     progress.begin("list", total=len(settings.roots), unit="roots")
     scans = manifest_folder.with_own_names(list(_list_all(settings, progress)), before)
@@ -164,12 +167,6 @@ def build_manifest(
     return report_of(settings, made, files=files, finished=finished)
 
 
-def _identity(settings: ManifestSettings) -> dict[str, Any]:
-    """The settings that change the result; roots come and go."""
-    plain = config.as_plain(settings)
-    return {name: value for name, value in plain.items() if name not in ("roots", "output")}
-
-
 def _list_all(
     settings: ManifestSettings, progress: Progress
 ) -> Iterator[tuple[str, DatasetListing]]:
@@ -177,7 +174,10 @@ def _list_all(
     roots = {_place(root): root for root in settings.roots}
     for place in roots:
         for dataset in scan(place, settings.layout, skip=settings.output):
-            yield str(place), _thinned(list_dataset(dataset), settings)
+            found, own = list_dataset(dataset), dataset.sample_frac
+            fraction = settings.sample_frac if own is None else own
+            chosen = splits.choose(found.scenes, fraction, seed=settings.seed)
+            yield str(place), replace(found, scenes=tuple(chosen))
         progress.advance()
 
 
@@ -186,12 +186,6 @@ def _place(root: Path) -> Path:
         return root.resolve()
     except (OSError, RuntimeError) as error:  # RuntimeError: Python before 3.13
         raise InputMissingError(f"{root} cannot be followed to a folder: {error}") from error
-
-
-def _thinned(found: DatasetListing, settings: ManifestSettings) -> DatasetListing:
-    own = found.dataset.sample_frac
-    fraction = settings.sample_frac if own is None else own
-    return replace(found, scenes=tuple(splits.choose(found.scenes, fraction, seed=settings.seed)))
 
 
 def _plan(

@@ -75,7 +75,7 @@ class FrameIndex:
             self._file.flush()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._file is not None:
             with disk_errors(self.path):
                 self._file.close()

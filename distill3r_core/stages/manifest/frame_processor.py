@@ -33,7 +33,7 @@ class FrameJob:
     Args:
         key: `<dataset>/<scene_id>/<frame>`.
         frame: To read.
-        write: Write the processed picture; else see whether it could be.
+        write: Write the processed image; else see whether it could be.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""What lies in a manifest's folder already: settings, roots, rows and what was left out."""
+"""What a manifest's folder holds already: settings, roots, rows and rejected files."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ class EarlierManifest:
     Args:
         settings: Those that change the result, as plain data.
         roots: Data set names by the path of their root.
-        rows: Of the manifest.
+        rows: Rows of the manifest.
         rejected: Lines of `rejected.csv`.
         text: The manifest as it is on the disk.
         forgotten: Roots of a manifest of other settings, which this run replaces.
@@ -57,8 +57,8 @@ def read_before(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -
     """What earlier runs left in a folder, if this one may add to it.
 
     Args:
-        folder: Of the manifest.
-        settings: Of this run, those that change the result.
+        folder: Folder of the manifest.
+        settings: Settings of this run that change the result.
         overwrite: Forget a manifest that was made with others.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What `manifest` tells when it is done."""
+"""The report of `manifest`."""
 
 import collections
 import shlex
@@ -51,13 +51,13 @@ class ProcessedDataset:
                 entry = self.entries.get(listing.key_of(scene, frame))
                 for note in entry.notes if entry else ():
                     places[note].append(frame.image)
-        pictures = [f"{_named(found)}: {note}" for note, found in places.items()]
+        images = [f"{_named(found)}: {note}" for note, found in places.items()]
         unread = len(listing.videos)
         videos = [f"{listing.name}: {unread} videos are not counted"] if unread else []
         recognized = []
         if (reason := listing.dataset.reason) is not None:
             recognized.append(f"{listing.name} has the layout {listing.layout.name}: {reason}")
-        return [*recognized, *listing.notes, *videos, *self.plan.notes, *pictures]
+        return [*recognized, *listing.notes, *videos, *self.plan.notes, *images]
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def report_of(
     """The outcome, for people and for scripts.
 
     Args:
-        settings: Of the stage.
+        settings: Settings of the stage.
         made: The data sets of this run.
         files: What was written.
         finished: Nothing had to be done.
@@ -161,7 +161,7 @@ def _line(figures: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _named(found: Sequence[Path]) -> str:
-    """The picture, or how many there are and the first of them."""
+    """The image, or how many there are and the first of them."""
     if len(found) == 1:
         return shown(found[0])
     return f"{len(found)} pictures, the first {shown(found[0])}"

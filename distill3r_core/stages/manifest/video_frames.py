@@ -1,4 +1,4 @@
-"""Scenes out of videos: their frames are written as pictures once, and are then like any others."""
+"""Scenes out of videos: their frames are written as images once, and are then like any others."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from distill3r_core.report import Progress
 from distill3r_core.stages.manifest.frame_index import stamp_of
 
 FOLDER = "video"  # beside `images/`
-_DONE = ".done.json"  # of which video, and how, the pictures beside it were made
+_DONE = ".done.json"  # of which video, and how, the images beside it were made
 
 
 def with_videos(
@@ -49,7 +49,7 @@ def with_videos(
 
 
 def _frames(path: Path, place: Path, fps: float) -> tuple[Frame, ...]:
-    """Frames of a video as pictures in a folder; taken out again only where the video changed."""
+    """Frames of a video as images in a folder; taken out again only where the video changed."""
     made = {"video": stamp_of(path), "fps": fps}
     names = _done(place, made)
     if names is None:

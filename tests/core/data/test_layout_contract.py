@@ -27,7 +27,7 @@ from distill3r_core.data.listing import list_dataset
 from distill3r_core.data.sampling import CLOUD, PATH, Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.io.images.depth_codecs import DEPTH_CODECS
-from distill3r_core.registry import Origin, adding_from
+from distill3r_core.registry import Origin, adding_from, remove_entries_of
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
 
 RIG = Rig(color=np.array([[30.0, 0, 16], [0, 30, 12], [0, 0, 1]]))
@@ -45,8 +45,7 @@ def plugin():
     origin = Origin("plugin", "toy.py")
     with adding_from(origin):
         yield
-    LAYOUTS.remove_from(origin)
-    DEPTH_CODECS.remove_from(origin)
+    remove_entries_of(origin)
 
 
 def test_a_pose_is_a_matrix_or_a_file(frame, tmp_path) -> None:
