@@ -12,18 +12,43 @@ from typing import TYPE_CHECKING, Any
 from distill3r_core import plugins
 
 if TYPE_CHECKING:
-    from distill3r_core.data.layouts import LAYOUTS, Layout
+    from distill3r_core.data.layouts import (
+        LAYOUTS,
+        Dataset,
+        DepthFile,
+        Frame,
+        Layout,
+        Note,
+        Refused,
+        Rig,
+        Scene,
+        VideoScene,
+        one_dataset,
+    )
+    from distill3r_core.data.sampling import Policy
     from distill3r_core.evaluation.protocols import PROTOCOLS, Protocol
+    from distill3r_core.io.images.depth_codecs import DEPTH_CODECS
     from distill3r_core.teachers.build import TEACHERS
     from distill3r_core.types import PreparedView, RawMaps, TeacherTargets, View
 
 _REGISTRIES = {
+    "DEPTH_CODECS": "distill3r_core.io.images.depth_codecs",
     "LAYOUTS": "distill3r_core.data.layouts",
     "PROTOCOLS": "distill3r_core.evaluation.protocols",
     "TEACHERS": "distill3r_core.teachers.build",
 }
 _HOMES = _REGISTRIES | {
+    "Dataset": "distill3r_core.data.layouts",
+    "DepthFile": "distill3r_core.data.layouts",
+    "Frame": "distill3r_core.data.layouts",
+    "Note": "distill3r_core.data.layouts",
+    "Refused": "distill3r_core.data.layouts",
+    "Rig": "distill3r_core.data.layouts",
+    "Scene": "distill3r_core.data.layouts",
+    "VideoScene": "distill3r_core.data.layouts",
+    "one_dataset": "distill3r_core.data.layouts",
     "Layout": "distill3r_core.data.layouts",
+    "Policy": "distill3r_core.data.sampling",
     "PreparedView": "distill3r_core.types",
     "Protocol": "distill3r_core.evaluation.protocols",
     "RawMaps": "distill3r_core.types",
@@ -32,16 +57,27 @@ _HOMES = _REGISTRIES | {
 }
 
 __all__ = [
+    "DEPTH_CODECS",
     "LAYOUTS",
     "PROTOCOLS",
     "TEACHERS",
+    "Dataset",
+    "DepthFile",
+    "Frame",
     "Layout",
+    "Note",
+    "Policy",
     "PreparedView",
     "Protocol",
     "RawMaps",
+    "Refused",
+    "Rig",
+    "Scene",
     "TeacherTargets",
+    "VideoScene",
     "View",
     "load_plugins",
+    "one_dataset",
 ]
 
 
