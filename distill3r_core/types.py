@@ -7,7 +7,7 @@ frame is that of view 0's camera, the anchor. Pixel centers are at +0.5.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -15,11 +15,12 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 Images = Float[Tensor, "B N 3 H W"]  # RGB in [0, 1]
-PointMap = Float[Tensor, "B N H W 3"]
+Points = Float[Tensor, "B N H W 3"]
 ConfidenceMap = Float[Tensor, "B N H W"]  # 1 + exp(logit), in [1, inf)
 Mask = Bool[Tensor, "B N H W"]
 
 Unit = Literal["m", "mm", "none"]
+Array = TypeVar("Array", Tensor, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -148,8 +149,25 @@ class TeacherTargets:
 
 
 @dataclass(frozen=True)
+class PointMap(Generic[Array]):
+    """A 3D point for every pixel, and how sure a network is of it.
+
+    Tensors while a network computes with them, arrays from the export on.
+
+    Args:
+        points: In the frame of whoever made the map: the view's camera, the anchor's, or a scene's.
+        confidence: `1 + exp(logit)`, in [1, inf): not a probability.
+    """
+
+    points: Float[Array, "*axes H W 3"]
+    confidence: Float[Array, "*axes H W"]
+
+
+@dataclass(frozen=True)
 class PointMaps:
     """What a student predicts for every pixel of every view, in float32.
+
+    Both fields of a map are None where the head that predicts it was not run.
 
     Args:
         points_global: In the frame of view 0's camera.
@@ -158,7 +176,40 @@ class PointMaps:
         confidence_local: The same for the local map.
     """
 
-    points_global: Float[Tensor, "*batch N H W 3"]
-    points_local: Float[Tensor, "*batch N H W 3"]
-    confidence_global: Float[Tensor, "*batch N H W"]
-    confidence_local: Float[Tensor, "*batch N H W"]
+    points_global: Float[Tensor, "*batch N H W 3"] | None
+    points_local: Float[Tensor, "*batch N H W 3"] | None
+    confidence_global: Float[Tensor, "*batch N H W"] | None
+    confidence_local: Float[Tensor, "*batch N H W"] | None
+
+    @classmethod
+    def from_maps(
+        cls, global_map: PointMap[Tensor] | None, local_map: PointMap[Tensor] | None
+    ) -> "PointMaps":
+        """The maps of the two heads; None for a head that was not run."""
+        return cls(
+            points_global=None if global_map is None else global_map.points,
+            points_local=None if local_map is None else local_map.points,
+            confidence_global=None if global_map is None else global_map.confidence,
+            confidence_local=None if local_map is None else local_map.confidence,
+        )
+
+    @property
+    def global_map(self) -> PointMap[Tensor] | None:
+        """The map in the frame of view 0's camera."""
+        if self.points_global is None or self.confidence_global is None:
+            return None
+        return PointMap(self.points_global, self.confidence_global)
+
+    @property
+    def local_map(self) -> PointMap[Tensor] | None:
+        """The map in each view's own camera frame."""
+        if self.points_local is None or self.confidence_local is None:
+            return None
+        return PointMap(self.points_local, self.confidence_local)
+
+    @property
+    def both(self) -> tuple[PointMap[Tensor], PointMap[Tensor]]:
+        """The global and the local map, of a student whose two heads were run."""
+        global_map, local_map = self.global_map, self.local_map
+        assert global_map is not None and local_map is not None, "a head was not run"
+        return global_map, local_map

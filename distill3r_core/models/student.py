@@ -14,7 +14,7 @@ from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.models.spec import StudentSpec, ViewCodes
 from distill3r_core.nn.dpt import DPTHead, hooked_layers
 from distill3r_core.nn.fusion import Fusion
-from distill3r_core.nn.maps import HeadMaps, predict_maps
+from distill3r_core.nn.maps import predict_maps
 from distill3r_core.nn.progress import ProgressCallback, no_progress
 from distill3r_core.nn.view_codes import (
     TABLE_ROWS,
@@ -22,7 +22,7 @@ from distill3r_core.nn.view_codes import (
     random_view_numbers,
     sequential_view_numbers,
 )
-from distill3r_core.types import Images, PointMaps
+from distill3r_core.types import Images, PointMap, PointMaps
 
 NORMALIZATIONS = {
     "unit": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
@@ -86,7 +86,7 @@ class Student(nn.Module):
             images: RGB in [0, 1], sides multiples of 14; on the device of the weights, or
                 elsewhere, whence they are fetched a few at a time. A list holds the views of one
                 sample, which may differ in size.
-            head: Which maps are wanted. The others are NaN without memory behind them.
+            head: Which maps are wanted. The others are None.
             head_chunk: Views that go through a head at once; None: what suits the device.
             view_codes: How views are numbered; None: as the spec says while training, else
                 sequentially.
@@ -134,7 +134,7 @@ class Student(nn.Module):
                     on_progress=on_progress,
                 )
                 if head in ("both", name)
-                else _absent(group, device)
+                else None
                 for name, module in heads.items()
             }
             if isinstance(images, Tensor):
@@ -142,7 +142,7 @@ class Student(nn.Module):
             for row, place in enumerate(group.places):
                 found[place] = _assemble(
                     {
-                        name: HeadMaps(m.points[row, None], m.confidence[row, None])
+                        name: m and PointMap(m.points[row, None], m.confidence[row, None])
                         for name, m in maps.items()
                     }
                 )
@@ -248,7 +248,7 @@ class Student(nn.Module):
         reference: bool,
         recompute: bool,
         on_progress: ProgressCallback,
-    ) -> HeadMaps:
+    ) -> PointMap[Tensor]:
         if reference or torch.is_grad_enabled():
             maps = predict_maps(
                 head,
@@ -259,14 +259,14 @@ class Student(nn.Module):
                 reference=reference,
                 on_progress=on_progress,
             )
-            return HeadMaps(maps.points.to(device), maps.confidence.to(device))
+            return PointMap(maps.points.to(device), maps.confidence.to(device))
         count, (rows, columns) = len(tokens[0]), group.images.shape[-2:]
         chunk = chunk or head_chunk_of(self.spec, (rows, columns), self.mean.device, views=count)
         if chunk >= count and device == self.mean.device:
             return predict_maps(head, tokens, group.grid, on_progress=on_progress)
         kind = torch.promote_types(self.mean.dtype, torch.float32)
         pinned = device.type == "cpu" and self.mean.device.type == "cuda"
-        into = HeadMaps(
+        into = PointMap(
             torch.empty(count, rows, columns, 3, dtype=kind, device=device, pin_memory=pinned),
             torch.empty(count, rows, columns, dtype=kind, device=device, pin_memory=pinned),
         )
@@ -278,24 +278,12 @@ class Student(nn.Module):
         return maps
 
 
-def _absent(group: Group, device: torch.device) -> HeadMaps:
-    """Maps that nobody asked for: the right shape, one number."""
-    batch, views, _, rows, columns = group.images.shape
-    nothing = torch.full((1, 1, 1), torch.nan, device=device)
-    confidence = nothing.expand(batch * views, rows, columns)
-    return HeadMaps(confidence[..., None].expand(-1, -1, -1, 3), confidence)
-
-
-def _assemble(maps: dict[str, HeadMaps], batch: int | None = None) -> PointMaps:
+def _assemble(maps: dict[str, PointMap[Tensor] | None], batch: int | None = None) -> PointMaps:
     """Point maps of all views; with `batch`, the axis of samples is brought back."""
-    shape = () if batch is None else (batch,)
-
-    def unfold(tensor: Tensor) -> Tensor:
-        return tensor.unflatten(0, (*shape, -1)) if shape else tensor
-
-    return PointMaps(
-        points_global=unfold(maps["global"].points),
-        points_local=unfold(maps["local"].points),
-        confidence_global=unfold(maps["global"].confidence),
-        confidence_local=unfold(maps["local"].confidence),
-    )
+    if batch is not None:
+        maps = {
+            name: m
+            and PointMap(m.points.unflatten(0, (batch, -1)), m.confidence.unflatten(0, (batch, -1)))
+            for name, m in maps.items()
+        }
+    return PointMaps.from_maps(maps["global"], maps["local"])

@@ -1,7 +1,6 @@
 """Run a head over many views, a few at a time, into point maps and confidences."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -13,19 +12,7 @@ from distill3r_core.nn.dpt_reference import published_order
 from distill3r_core.nn.fused import is_fused, maps_of
 from distill3r_core.nn.outputs import confidence_from_raw, points_from_raw
 from distill3r_core.nn.progress import ProgressCallback, no_progress
-
-
-@dataclass(frozen=True)
-class HeadMaps:
-    """What one head says about every pixel, in float32.
-
-    Args:
-        points: In the frame that the head was trained for.
-        confidence: `1 + exp(logit)`, in [1, inf).
-    """
-
-    points: Float[Tensor, "n H W 3"]
-    confidence: Float[Tensor, "n H W"]
+from distill3r_core.types import PointMap
 
 
 def predict_maps(
@@ -34,11 +21,11 @@ def predict_maps(
     grid: tuple[int, int],
     *,
     chunk: int | None = None,
-    into: HeadMaps | None = None,
+    into: PointMap[Tensor] | None = None,
     recompute: bool = False,
     reference: bool = False,
     on_progress: ProgressCallback = no_progress,
-) -> HeadMaps:
+) -> PointMap[Tensor]:
     """Maps of all views.
 
     Args:
@@ -69,9 +56,9 @@ def predict_maps(
             checkpoint(run, *parts, use_reentrant=False) if recompute else run(*parts)
             for parts in _chunks(layers, step)
         ]
-        return HeadMaps(*(_joined([pair[kind] for pair in done]) for kind in (0, 1)))
+        return PointMap(*(_joined([pair[kind] for pair in done]) for kind in (0, 1)))
     if step == views and into is None:
-        maps = HeadMaps(*run(*layers))
+        maps = PointMap(*run(*layers))
         on_progress("heads", views)
         return maps
     into = into or _empty_maps(head, views, grid, layers[0].device)
@@ -84,21 +71,23 @@ def _activate(raw: Float[Tensor, "n 4 H W"]) -> tuple[Tensor, Tensor]:
     return points_from_raw(raw[..., :3]), confidence_from_raw(raw[..., 3])
 
 
-def _empty_maps(head: DPTHead, views: int, grid: tuple[int, int], device: torch.device) -> HeadMaps:
+def _empty_maps(
+    head: DPTHead, views: int, grid: tuple[int, int], device: torch.device
+) -> PointMap[Tensor]:
     rows, columns = (head.patch_size * side for side in grid)
-    return HeadMaps(
+    return PointMap(
         torch.empty(views, rows, columns, 3, device=device),
         torch.empty(views, rows, columns, device=device),
     )
 
 
 def _fill(
-    into: HeadMaps,
+    into: PointMap[Tensor],
     run: Callable[..., tuple[Tensor, Tensor]],
     layers: Sequence[Tensor],
     step: int,
     on_progress: ProgressCallback,
-) -> HeadMaps:
+) -> PointMap[Tensor]:
     start = 0
     for parts in _chunks(layers, step):
         points, confidence = run(*parts)

@@ -21,7 +21,7 @@ from distill3r_core.profiling import OutOfRoom, memory_limits, peak_memory, stop
 from distill3r_core.reconstruction.loaded_views import LoadedView
 from distill3r_core.reconstruction.view_maps import Maps, ViewMap
 from distill3r_core.report import Progress, Silent
-from distill3r_core.types import PointMaps
+from distill3r_core.types import PointMap
 
 _GIB = 2**30
 # The share of what is free that a pass with more than one view at once in a head may count on.
@@ -152,7 +152,7 @@ def _attempt(
             found = student(images, head=head, head_chunk=chunk, host=True, on_progress=on_progress)
     except OutOfRoom:
         return None
-    maps = tuple(_as_maps(view, head) for view in found)
+    maps = tuple(Maps(_of_one(view.global_map), _of_one(view.local_map)) for view in found)
     return Forward(maps, watch.seconds, plan.bytes, peak.bytes, chunk)
 
 
@@ -274,8 +274,8 @@ def free_memory(device: torch.device) -> int:
     return available_memory()
 
 
-def _as_maps(view: PointMaps, head: HeadName) -> Maps:
-    """Of one view, without the batch axis."""
-    in_world = ViewMap(view.points_global[0].numpy(), view.confidence_global[0].numpy())
-    local = ViewMap(view.points_local[0].numpy(), view.confidence_local[0].numpy())
-    return Maps(in_world if head != "local" else None, local if head != "global" else None)
+def _of_one(maps: PointMap[Tensor] | None) -> ViewMap | None:
+    """The map of one view, without the batch axis; None where its head was not run."""
+    if maps is None:
+        return None
+    return ViewMap(maps.points[0].numpy(), maps.confidence[0].numpy())

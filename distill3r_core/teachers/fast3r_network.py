@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from distill3r_core.nn.dpt import DPTHead, hooked_layers
 from distill3r_core.nn.encoder import PatchEmbed, RotaryEncoder
 from distill3r_core.nn.fusion import Fusion
-from distill3r_core.nn.maps import HeadMaps, predict_maps
+from distill3r_core.nn.maps import predict_maps
 from distill3r_core.nn.progress import ProgressCallback, no_progress
 from distill3r_core.teachers.fast3r_config import SCALED_ATTENTION, Fast3RConfig
+from distill3r_core.types import PointMap
 
 ENCODER_CHUNK = 400  # pictures of one size in one batch, as in the original
 HEAD_CHUNK = 25
@@ -27,8 +28,8 @@ class Fast3RMaps:
         local_maps: Points in the view's own frame, and their confidence.
     """
 
-    global_maps: HeadMaps
-    local_maps: HeadMaps
+    global_maps: PointMap[Tensor]
+    local_maps: PointMap[Tensor]
 
 
 class Fast3R(nn.Module):
@@ -221,7 +222,7 @@ class Fast3R(nn.Module):
                 laid = maps.points.transpose(1, 2) if stands else maps.points
                 points[chosen] = laid
                 confidence[chosen] = maps.confidence.mT if stands else maps.confidence
-            both.append(HeadMaps(points, confidence))
+            both.append(PointMap(points, confidence))
         return Fast3RMaps(*both)
 
     def _grid(self, size: tuple[int, ...]) -> tuple[int, int]:
@@ -229,7 +230,7 @@ class Fast3R(nn.Module):
         return rows, columns
 
 
-def _by_view(maps: HeadMaps, views: int) -> list[HeadMaps]:
+def _by_view(maps: PointMap[Tensor], views: int) -> list[PointMap[Tensor]]:
     """Split (N*B, ...) into N parts."""
     parts = zip(maps.points.chunk(views), maps.confidence.chunk(views), strict=True)
-    return [HeadMaps(points, confidence) for points, confidence in parts]
+    return [PointMap(points, confidence) for points, confidence in parts]

@@ -76,20 +76,20 @@ def save_predictions(
     for batch in batches:
         there = batch.to(device)
         with torch.no_grad():
-            maps = predict(student, there, compute=compute, bfloat16=bfloat16)
+            _, local_map = predict(student, there, compute=compute, bfloat16=bfloat16).both
         targets = there.to(torch.device("cpu")).targets
         views = range(min(2, targets.valid_mask.shape[1]))
         for view in views:
             mask = targets.valid_mask[0, view].numpy()
             if not mask.any():
                 continue
-            mine = maps.points_local[0, view].float().cpu()
+            mine = local_map.points[0, view].float().cpu()
             wanted = targets.points_local[0, view]
             # The loss leaves the scale open: the student's is brought to the teacher's.
             scale = float(wanted.norm(dim=-1)[mask].mean() / mine.norm(dim=-1)[mask].mean())
             depths = ((mine[..., 2] * scale).numpy(), wanted[..., 2].numpy())
             trust = (
-                maps.confidence_local[0, view].float().cpu().numpy(),
+                local_map.confidence[0, view].float().cpu().numpy(),
                 targets.confidence_local[0, view].numpy(),
             )
             span, trusted = limits(depths[1], mask), limits(trust[1], mask)

@@ -68,13 +68,14 @@ def validate(
         for batch in batches:
             there = batch.to(device)
             predicted = predict(student, there, compute=compute, bfloat16=bfloat16)
+            global_map, local_map = predicted.both
             targets, mask = there.targets, there.targets.valid_mask
             terms = loss(predicted, targets)
             values = [
                 terms.total,
                 *terms.parts.values(),
-                distance(predicted.points_local, targets.points_local, mask, per_view=True),
-                distance(predicted.points_global, targets.points_global, mask, per_view=False),
+                distance(local_map.points, targets.points_local, mask, per_view=True),
+                distance(global_map.points, targets.points_global, mask, per_view=False),
                 torch.ones((), device=device),
             ]
             sums += len(batch) * torch.stack([value.double() for value in values])

@@ -170,7 +170,8 @@ def run_trial(trial: Trial, on_step: Callable[[], None]) -> Outcome:
         with torch.no_grad():
             maps = student(unit_images(scene.images[_held_out(trial)])[None])
         assert isinstance(maps, PointMaps)
-        predictions.append((maps.points_local[0], maps.points_global[0], None))
+        global_map, local_map = maps.both
+        predictions.append((local_map.points[0], global_map.points[0], None))
     return Outcome(_score(trial, scenes, predictions), clipped)
 
 

@@ -79,8 +79,8 @@ def draw_views(settings: DemoSettings, path: Path) -> Path:
         sample = cache.read(name)
         with torch.inference_mode():
             images = sample.images[None].to(device) / 255
-            maps = student(images, head="local")
-        depth, confidence = maps.points_local[0, ..., 2].cpu(), maps.confidence_local[0].cpu()
+            local_map = student(images, head="local").local_map
+        depth, confidence = local_map.points[0, ..., 2].cpu(), local_map.confidence[0].cpu()
         truth, mask = sample.targets.points_local[..., 2], sample.targets.valid_mask
         for view in _spread(len(truth), PREVIEW_VIEWS):
             picture = sample.images[view].movedim(0, -1).numpy()

@@ -185,7 +185,7 @@ def _predict(
             f"{student.device}",
             hint="--device cpu has another memory",
         ) from error
-    assert isinstance(maps, PointMaps)
+    assert isinstance(maps, PointMaps) and maps.points_local is not None
     return maps.points_local[0].cpu()
 
 

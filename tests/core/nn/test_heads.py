@@ -5,8 +5,9 @@ import torch
 
 from distill3r_core.nn.dpt import DPTHead, hooked_layers
 from distill3r_core.nn.dpt_reference import published_order
-from distill3r_core.nn.maps import HeadMaps, predict_maps
+from distill3r_core.nn.maps import predict_maps
 from distill3r_core.nn.outputs import confidence_from_raw, points_from_raw
+from distill3r_core.types import PointMap
 
 WIDTHS = (12, 8, 8, 8)
 
@@ -48,7 +49,7 @@ def test_chunks_change_nothing(head):
     with torch.no_grad():
         whole = predict_maps(head, layers, (2, 3))
         parts = predict_maps(head, layers, (2, 3), chunk=2)
-        into = HeadMaps(torch.empty(5, 28, 42, 3), torch.empty(5, 28, 42))
+        into = PointMap(torch.empty(5, 28, 42, 3), torch.empty(5, 28, 42))
         given = predict_maps(head, layers, (2, 3), chunk=3, into=into)
     assert given.points is into.points
     for maps in (parts, given):
