@@ -112,7 +112,7 @@ class FrameProcessor:
             return FrameRecord(job.key, made, sources, refused=str(error))
         if not job.write:
             return FrameRecord(job.key, made, sources, notes=source.notes)
-        row = self._write(job.key, result)
+        row = {**self._write(job.key, result), "camera": job.frame.camera}
         names = [name for name in (row["image_path"], row["depth_path"]) if name]
         written = {name: stamp for name in names if (stamp := stamp_of(self.folder / name))}
         return FrameRecord(job.key, made, sources, row=row, written=written, notes=source.notes)
@@ -149,6 +149,7 @@ class FrameProcessor:
             "depth": None if frame.depth is None else {**vars(frame.depth), "path": None},
             "pose": "file" if isinstance(frame.pose, Path) else frame.pose,
             "unit": frame.unit,
+            "camera": frame.camera,
         }
         text = json.dumps(facts, sort_keys=True, default=np.ndarray.tolist)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

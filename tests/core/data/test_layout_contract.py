@@ -24,8 +24,10 @@ from distill3r_core.data.layouts import (
     scan,
 )
 from distill3r_core.data.listing import list_dataset
+from distill3r_core.data.manifest import read_manifest
+from distill3r_core.data.planning import by_pose
 from distill3r_core.data.sampling import CLOUD, PATH, Policy
-from distill3r_core.errors import ImageError
+from distill3r_core.errors import ImageError, RequestError
 from distill3r_core.io.images.depth_codecs import DEPTH_CODECS
 from distill3r_core.registry import Origin, adding_from, remove_entries_of
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
@@ -153,7 +155,14 @@ def test_a_layout_from_outside_is_tried_before_the_one_that_takes_any_folder(tmp
 
     def list_scenes():
         frames = tuple(
-            Frame(path.stem, path, number=int(path.stem), pose=path.with_suffix(".pose"), rig=RIG)
+            Frame(
+                path.stem,
+                path,
+                number=int(path.stem),
+                pose=path.with_suffix(".pose"),
+                rig=RIG,
+                camera="fisheye",
+            )
             for path in sorted((tmp_path / "toy").glob("*.png"))
         )
         yield Scene("turn", tmp_path / "toy", frames, order="number")
@@ -172,9 +181,11 @@ def test_a_layout_from_outside_is_tried_before_the_one_that_takes_any_folder(tmp
     settings = ManifestSettings((tmp_path / "toy",), tmp_path / "out", views=3, val_scenes=0.0)
     report = build_manifest(settings)
     assert report.result["datasets"][0]["layout"] == "toy"
-    rows = (tmp_path / "out" / "manifest.csv").read_text().splitlines()[1:]
-    first = [row for row in rows if row.endswith((",0", ",0\n")) or row.rsplit(",", 1)[1] == "0"]
-    assert [row.split(",")[3] for row in first] == ["000000", "000004", "000008"]
+    rows = read_manifest(tmp_path / "out" / "manifest.csv").rows
+    first = [row.sample_id for row in rows if row.windows == (0,)]
+    assert first == ["000000", "000004", "000008"]
+    assert {(row.camera, row.depth_path, row.unit) for row in rows} == {("fisheye", "", "m")}
+    assert [row.pose[3] for row in rows if row.pose and row.sample_id == "000004"] == [0.4]
 
 
 def test_the_policy_is_the_data_sets_own_then_the_layouts_then_that_of_the_order() -> None:
@@ -203,3 +214,15 @@ def test_no_layout_is_known_by_its_name_outside_its_module() -> None:
                 if "layout" in ast.unparse(node).lower():
                     found += [(path.name, node.lineno) for _ in names & set(LAYOUTS)]
     assert found == []
+
+
+def test_windows_by_motion_take_poses_as_matrices(frame) -> None:
+    def at(x: float) -> Frame:
+        pose = np.eye(4)
+        pose[0, 3] = x
+        return replace(frame, pose=pose)
+
+    frames = tuple(at(0.1 * number) for number in range(12))
+    assert by_pose(4, 5)(frames, PATH) == ((0, 3, 6, 9),)  # 0.25 m apart
+    with pytest.raises(RequestError, match="has none"):
+        by_pose(4, 5)((*frames, frame), PATH)
