@@ -1,8 +1,8 @@
-"""How much more of the machine's memory this process may take, within all limits around it.
+"""Memory that this process may still allocate, within the limits of its environment.
 
 A container, a batch job and a systemd slice are control groups: a process that goes beyond the
-limit of any group it is in, or of one above that, is killed without a word. A shell or a scheduler
-may limit the process's address space or its data as well (`ulimit -v`, `ulimit -d`).
+limit of its group, or of one above, is killed without a message. A shell or a scheduler may also
+limit the address space or the data of the process (`ulimit -v`, `ulimit -d`).
 """
 
 import resource
@@ -18,7 +18,7 @@ _MEMBERSHIP = Path("/proc/self/cgroup")
 
 @dataclass(frozen=True)
 class _Names:
-    """What the files of a group are called, and what it says of pages that can be dropped."""
+    """Names of a group's files, and of the field that counts droppable pages."""
 
     limit: str
     used: str
@@ -32,20 +32,20 @@ _NAMES = {
 
 
 def available_memory() -> int:
-    """Bytes that can be taken without swapping and without being killed."""
-    return max(0, min([psutil.virtual_memory().available, *_rooms(), *_address_space()]))
+    """Bytes that can be allocated without swapping and without being killed."""
+    return max(0, min([psutil.virtual_memory().available, *_group_memory(), *_address_space()]))
 
 
 def _address_space() -> Iterator[int]:
     memory = psutil.Process().memory_info()
     for which, used in ((resource.RLIMIT_AS, "vms"), (resource.RLIMIT_DATA, "data")):
         limit, _ = resource.getrlimit(which)
-        if limit != resource.RLIM_INFINITY and hasattr(memory, used):  # the second on Linux alone
+        if limit != resource.RLIM_INFINITY and hasattr(memory, used):  # `data` on Linux only
             yield limit - getattr(memory, used)
 
 
-def _rooms() -> Iterator[int]:
-    """What each limit on the way up leaves."""
+def _group_memory() -> Iterator[int]:
+    """Memory left within the limit of each group and of those above it."""
     for names, folder in _groups():
         while folder.is_relative_to(_CONTROL_GROUPS):
             try:
@@ -55,7 +55,7 @@ def _rooms() -> Iterator[int]:
             except (OSError, ValueError):
                 pass  # no limit ("max"), the root, or not visible from inside a container
             else:
-                # Files that were read stay in memory until it is wanted for something else.
+                # Cached files stay in memory until it is needed.
                 yield limit - used + int(stat.get(names.droppable, 0))
             folder = folder.parent
 

@@ -1,4 +1,4 @@
-"""What machine this is, which device to use, and how much memory is taken."""
+"""Facts about the machine, the choice of a device, time and memory of a block."""
 
 import os
 import platform
@@ -56,7 +56,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def _device_name(name: str) -> str:
-    """The name itself, if a device may have it; whether it is there is another question."""
+    """The name, if it is the name of a device, present or not."""
     if DEVICE_NAME.fullmatch(name) is None:
         raise ValueError(f"unknown device {name!r} ({DEVICES})")
     return name
@@ -87,7 +87,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def machine(device: torch.device | None = None) -> dict[str, Any]:
-    """Facts about this machine that a measurement must name; plain data."""
+    """Facts about this machine that belong to a measurement, as plain data."""
     facts: dict[str, Any] = {
         "platform": platform.platform(),
         "python": platform.python_version(),
@@ -117,7 +117,7 @@ def tool_version() -> str:
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Bytes taken now. `allocated`, `reserved` and `free` are the GPU's, None without one."""
+    """Memory in bytes. All but `rss` are the GPU's, None without one."""
 
     rss: int
     allocated: int | None = None
@@ -143,7 +143,7 @@ def memory_use(device: torch.device | None = None) -> MemoryUse:
 
 @dataclass
 class Peak:
-    """The highest memory seen while a block ran; filled in when the block ends."""
+    """Peak memory of a block, set when it ends."""
 
     bytes: int = 0
 
@@ -153,8 +153,8 @@ def peak_memory(device: torch.device, *, interval: float = 0.01) -> Iterator[Pea
     """Measure the peak of a block: allocated bytes on CUDA, resident bytes of the process on a CPU.
 
     Args:
-        device: Where the block computes.
-        interval: Seconds between two looks at the resident size.
+        device: Device on which the block computes.
+        interval: Seconds between two samples of the resident size.
     """
     peak = Peak()
     if device.type == "cuda":
@@ -192,17 +192,17 @@ class Stopwatch:
 def stopwatch(device: torch.device) -> Iterator[Stopwatch]:
     """Time a block, waiting for a GPU's queue on both sides."""
     watch = Stopwatch()
-    _synchronize(device)
+    synchronize(device)
     wall, cpu = time.perf_counter(), time.process_time()
     yield watch
-    _synchronize(device)
+    synchronize(device)
     watch.seconds = time.perf_counter() - wall
     watch.cpu_seconds = time.process_time() - cpu
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute in this thread alone."""
+    """Limit torch to one thread within the block."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -211,7 +211,8 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _synchronize(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
+    """Wait until the work of a GPU is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

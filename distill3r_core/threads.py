@@ -1,4 +1,4 @@
-"""Threads beside a main thread that may be interrupted at any moment."""
+"""Thread pools for a main thread that can be interrupted at any moment."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,13 +11,13 @@ from distill3r_core.interrupts import held
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_SLICE = 0.1  # seconds of waiting between which an interrupt may come
+_SLICE = 0.1  # seconds of waiting after which an interrupt is handled
 
 
 class Pool(ThreadPoolExecutor):
-    """A pool whose block ends soon: after an error or Ctrl-C, what has not begun is not begun.
+    """A thread pool that starts no further jobs after an error or Ctrl-C in its block.
 
-    Take results with `result_of`; long jobs call `check` now and then.
+    Take results with `result_of`; long jobs call `check` from time to time.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -26,7 +26,7 @@ class Pool(ThreadPoolExecutor):
         self._running: set[Future[Any]] = set()
 
     def submit(self, *args: Any, **kwargs: Any) -> "Future[Any]":
-        """As of any executor; an interrupt comes after it."""
+        """Submit a job; an interrupt is handled afterwards."""
         with held():
             future = super().submit(*args, **kwargs)
             self._running.add(future)
@@ -34,16 +34,16 @@ class Pool(ThreadPoolExecutor):
             return future
 
     def check(self) -> None:
-        """Called by a job between two parts of its work.
+        """End the calling job if its result is no longer needed.
 
         Raises:
-            CancelledError: The pool's block was left, nobody waits for the job.
+            CancelledError: The block of the pool has ended with an error.
         """
         if self._left:
             raise CancelledError
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As of any executor, but a second interrupt does not wait for jobs that run."""
+        """Shut down; a second interrupt does not wait for running jobs."""
         with held():
             super().shutdown(wait=False, cancel_futures=cancel_futures)
         if wait:
@@ -63,7 +63,7 @@ class Pool(ThreadPoolExecutor):
 
 
 def result_of(future: "Future[Result]") -> Result:
-    """What a thread found, or its error. An interrupt leaves no lock taken."""
+    """The result of a thread, or its error. An interrupt leaves no lock acquired."""
     _await(future)
     with held():
         return future.result()
@@ -79,10 +79,10 @@ def _await(future: "Future[Any]") -> None:
 def ahead(
     submit: "Callable[[Item], Future[Result]]", items: Iterable[Item], count: int
 ) -> "Iterator[Future[Result]]":
-    """The futures of all items in order, of which so many more are begun."""
-    begun: deque[Future[Result]] = deque()
+    """The futures of all items in order, with `count` more submitted ahead."""
+    submitted: deque[Future[Result]] = deque()
     for item in items:
-        begun.append(submit(item))
-        if len(begun) > count:
-            yield begun.popleft()
-    yield from begun
+        submitted.append(submit(item))
+        if len(submitted) > count:
+            yield submitted.popleft()
+    yield from submitted

@@ -1,4 +1,4 @@
-"""`distill3r bench`: time and memory by number of views; its siblings stand below it."""
+"""`distill3r bench`: time and memory by number of views, and the group of its subcommands."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,7 @@ bench_app = typer.Typer(
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command and those below it."""
+    """Add the command and its subcommands."""
     bench_cache.register(bench_app)
     bench_train.register(bench_app)
     app.add_typer(bench_app, name="bench", epilog=EPILOG)
@@ -35,43 +35,49 @@ def bench(
     context: typer.Context,
     views: Annotated[
         str,
-        typer.Option(
-            help="A..B: the paper's points 12, 32, 64, 96, 128 in it; A..B..S: steps; 2,8,32."
-        ),
+        typer.Option(help="Numbers of views: 12..128 (12, 32, 64, 96, 128), 2..8..2 or 2,8,32."),
     ] = "12..128",
     size: Annotated[
         str,
-        typer.Option(help="Rows x columns of the student's views; a teacher's are the nearest."),
+        typer.Option(
+            help="Rows x columns of a view; other models take the nearest multiple of their patch."
+        ),
     ] = "378x518",
     preset: Annotated[
         str, typer.Option(help="Student with random weights: paper, small or tiny.")
     ] = "paper",
     model: Annotated[
         Path | None,
-        typer.Option("--model", "-m", help="A run or a file instead.", show_default=False),
+        typer.Option(
+            "--model", "-m", help="Run or file to measure instead of a preset.", show_default=False
+        ),
     ] = None,
     compare: Annotated[
         str,
         typer.Option(
-            help="Measure these in turns with it: fast3r, fast3r-reference (as published), "
-            "student-reference, student-compiled."
+            help="Models to compare with, by commas: student-reference, student-compiled, fast3r, "
+            "fast3r-reference (as published), or any teacher with its weights."
         ),
     ] = "",
     budget: Annotated[
         float | None,
-        typer.Option(help="Seconds in all; 300 on a CPU, no end on a GPU.", show_default=False),
+        typer.Option(
+            help="Seconds for all rows; 300 on a CPU, no limit on a GPU.", show_default=False
+        ),
     ] = None,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
-    head: Annotated[str, typer.Option(help="Of the student: both, global or local.")] = "both",
+    head: Annotated[
+        str, typer.Option(help="Heads of the student: both, global or local.")
+    ] = "both",
     output: options.OutputOpt = None,
     device: options.DeviceOpt = "auto",
     seed: options.SeedOpt = 0,
     overwrite: options.OverwriteOpt = False,
 ) -> None:
-    """Measure the forward of a student, beside its teacher's, by number of views.
+    """Measure time and memory of a student, beside other models, by number of views.
 
-    Each model and number of views gets a process of its own; models take turns. Rows that the
-    budget has no time for are estimated and marked so.
+    Each model and number of views runs in a process of its own; models take turns. Rows that do
+    not fit into the budget are estimated and marked.
     """
     if options.left_to_sibling(context):
         return

@@ -20,11 +20,13 @@ def register(bench_app: typer.Typer) -> None:
 @options.shared()
 def bench_cache(
     context: typer.Context,
-    frames: Annotated[Path, typer.Option(help="RGB-D frames (7-Scenes), searched recursively.")],
-    views: Annotated[int, typer.Option(help="Of a sample.")] = 20,
-    samples: Annotated[int, typer.Option(help="That are built.")] = 3,
-    rounds: Annotated[int, typer.Option(help="Of every measurement.")] = 5,
-    workers: Annotated[int, typer.Option(help="Processes or threads that load.")] = 2,
+    frames: Annotated[
+        Path, typer.Option(help="Folder of RGB-D frames (7-Scenes), searched recursively.")
+    ],
+    views: Annotated[int, typer.Option(help="Views per sample.")] = 20,
+    samples: Annotated[int, typer.Option(help="Number of samples.")] = 3,
+    rounds: Annotated[int, typer.Option(help="Rounds of every measurement.")] = 5,
+    workers: Annotated[int, typer.Option(help="Loader processes or threads.")] = 2,
     output: options.OutputOpt = None,
     overwrite: options.OverwriteOpt = False,
 ) -> None:

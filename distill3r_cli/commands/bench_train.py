@@ -1,4 +1,4 @@
-"""`distill3r bench train` and `bench ablation`: what training costs, and what its loss is worth."""
+"""`distill3r bench train` and `bench ablation`: cost of a training step, comparison of losses."""
 
 from typing import Annotated
 
@@ -30,18 +30,18 @@ distill3r bench ablation --seeds 5 --steps 1000 -o results/bench/ablation-long""
 def train(
     context: typer.Context,
     preset: Annotated[str, typer.Option(help="Student: paper, small or tiny.")] = "small",
-    batch: Annotated[int, typer.Option(help="Samples of a step.")] = 4,
-    views: Annotated[int, typer.Option(help="Views of a sample.")] = 8,
+    batch: Annotated[int, typer.Option(help="Samples per step.")] = 4,
+    views: Annotated[int, typer.Option(help="Views per sample.")] = 8,
     size: Annotated[
         str | None,
         typer.Option(metavar="HxW", show_default="the preset's", help="Rows x columns of a view."),
     ] = None,
-    rounds: Annotated[int, typer.Option(help="Timed steps of each kind, in turns.")] = 5,
+    rounds: Annotated[int, typer.Option(help="Timed steps of each loop, in turns.")] = 5,
     recompute: Annotated[
-        str, typer.Option(help="Activations computed twice: none, heads or all.")
+        str, typer.Option(help="Activations that are recomputed: none, heads or all.")
     ] = "none",
     compare: Annotated[
-        str, typer.Option(help="The loop beside it: one-at-a-time, or none of it.")
+        str, typer.Option(help="Loop to compare with: one-at-a-time or none.")
     ] = "one-at-a-time",
     output: options.OutputOpt = None,
     device: options.DeviceOpt = "auto",
@@ -50,8 +50,8 @@ def train(
 ) -> None:
     """Time a training step: data wait, forward, backward, optimizer.
 
-    Beside it, in turns, the loop of the original project: one sample at a time, heads view by view.
-    On a GPU also memory and kernels of each. A loop that does not fit into memory is a row, too.
+    It is compared with the loop of the original project: one sample at a time, heads view by view.
+    On a GPU also kernels of each. A loop that does not fit into memory has a row, too.
     """
     from distill3r_core.benchmarks.training import BenchTrainSettings, bench_train
 
@@ -66,19 +66,21 @@ def train(
 @options.shared()
 def ablation(
     context: typer.Context,
-    seeds: Annotated[int, typer.Option(help="Students of every loss.")] = 3,
-    steps: Annotated[int, typer.Option(help="Optimizer steps of each.")] = 600,
-    scenes: Annotated[int, typer.Option(help="Rooms they learn.")] = 4,
-    processes: Annotated[int, typer.Option(help="Students at once, one thread each.")] = 2,
+    seeds: Annotated[int, typer.Option(help="Students per loss.")] = 3,
+    steps: Annotated[int, typer.Option(help="Optimizer steps per student.")] = 600,
+    scenes: Annotated[int, typer.Option(help="Rendered rooms.")] = 4,
+    processes: Annotated[
+        int, typer.Option(help="Students trained at once, on one thread each.")
+    ] = 2,
     output: options.OutputOpt = None,
     seed: options.SeedOpt = 0,
     overwrite: options.OverwriteOpt = False,
 ) -> None:
-    """Train students with and without the teacher's confidence; score them against the truth.
+    """Train students with and without the teacher's confidence; score them against ground truth.
 
-    The paper's Table III, on rendered rooms and a teacher whose error grows where it is unsure.
-    About 20 minutes on two cores. Finished students are kept: after a stop the same command goes
-    on with the others.
+    Table III of the paper, on rendered rooms, with a teacher whose error grows as its confidence
+    falls. About 20 minutes on two cores. Finished students are kept: after an interruption the
+    same command continues with the others.
     """
     from distill3r_core.benchmarks.ablation import AblationSettings, bench_ablation
 

@@ -25,7 +25,7 @@ from distill3r_core.data.batches import Batch, Samples
 from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.models import build_student
-from distill3r_core.profiling import DeviceName, pick_device
+from distill3r_core.profiling import DeviceName, pick_device, synchronize
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.benchmark.result_folder import claim_folder
 from distill3r_core.stages.benchmark.settings import PresetName
@@ -226,8 +226,7 @@ def _loader_rate(
 
 def _on_device(batch: Samples, device: torch.device) -> Batch:
     moved = batch.to(device)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    synchronize(device)
     return moved
 
 

@@ -11,7 +11,7 @@ import torch
 from distill3r_core.machine_memory import available_memory
 from distill3r_core.nn import fused
 from distill3r_core.nn.attention import HOPPER
-from distill3r_core.profiling import peak_memory
+from distill3r_core.profiling import peak_memory, synchronize
 from distill3r_core.stages.benchmark.models import BenchModel, Forward
 from distill3r_core.stages.benchmark.worker_process import Answer, serve
 
@@ -74,10 +74,10 @@ class Server:
         with peak_memory(self.device) as peak:
             begin = time.perf_counter()
             images = self.images.to(self.device, non_blocking=True)
-            _wait(self.device)
+            synchronize(self.device)
             start, cpu_start = time.perf_counter(), time.process_time()
             outputs = self.forward(images)
-            _wait(self.device)
+            synchronize(self.device)
             stop, cpu_stop = time.perf_counter(), time.process_time()
             self._fetch(outputs)
             end = time.perf_counter()
@@ -101,7 +101,7 @@ class Server:
             self._landing = [torch.empty_like(o, device="cpu", pin_memory=pin) for o in outputs]
         for target, output in zip(self._landing, outputs, strict=True):
             target.copy_(output, non_blocking=True)
-        _wait(self.device)
+        synchronize(self.device)
 
     @torch.inference_mode()
     def rates(self) -> dict[str, float]:
@@ -122,19 +122,12 @@ def _best(work: Callable[[], object], device: torch.device) -> float:
     """Shortest time of a few runs, in seconds, after a warm-up."""
     times = []
     for _ in range(RATE_RUNS + 1):
-        _wait(device)
+        synchronize(device)
         start = time.perf_counter()
         work()
-        _wait(device)
+        synchronize(device)
         times.append(time.perf_counter() - start)
     return min(times[1:])
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def can_limit_memory(device: torch.device) -> bool:
