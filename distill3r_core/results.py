@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill3r_core import config
+from distill3r_core import config, plugins
 from distill3r_core.errors import ConflictError
 from distill3r_core.files import remove_leftovers, write_text
 
@@ -38,6 +38,7 @@ def claim(
         default: Used where none is chosen; if it holds another result, `-2`, `-3` ... is appended.
         chosen: The folder that the user named.
         identity: All that changes the result (settings, inputs with their hashes), as plain data.
+            Plugins are added to it.
         overwrite: Replace another result in `chosen`.
 
     Returns:
@@ -47,7 +48,7 @@ def claim(
     Raises:
         ConflictError: `chosen` holds something else.
     """
-    identity = json.loads(json.dumps(dict(identity)))  # as it will be read back: tuples are lists
+    identity = _with_plugins(identity)
     if chosen is None:
         number, folder = 1, default
         while _identity_in(folder) not in (None, identity):
@@ -89,7 +90,7 @@ def write_record(folder: Path, *, identity: Mapping[str, Any], **facts: Any) -> 
             result is not whole.
     """
     path = folder / RECORD
-    record = {"identity": dict(identity), **facts}
+    record = {"identity": _with_plugins(identity), **facts}
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
     (folder / STARTED).unlink(missing_ok=True)
@@ -99,6 +100,12 @@ def write_record(folder: Path, *, identity: Mapping[str, Any], **facts: Any) -> 
 def read_record(folder: Path) -> dict[str, Any]:
     """The record of a finished result."""
     return json.loads((folder / RECORD).read_text(encoding="utf-8"))
+
+
+def _with_plugins(identity: Mapping[str, Any]) -> dict[str, Any]:
+    found = plugins.hashes()
+    whole = {**identity, "plugins": found} if found else dict(identity)
+    return json.loads(json.dumps(whole))  # as it is read back: tuples are lists
 
 
 def _identity_in(folder: Path) -> Mapping[str, Any] | None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from distill3r_core import plugins
 from distill3r_core.errors import ConflictError
 from distill3r_core.results import claim, read_record, write_record
 
@@ -32,6 +33,22 @@ def test_a_chosen_folder_with_another_result_is_a_conflict_that_names_the_differ
         claim(tmp_path, chosen=tmp_path / "a", identity={"conf": 20}, overwrite=False)
     found = claim(tmp_path, chosen=tmp_path / "a", identity={"conf": 20}, overwrite=True)
     assert not found.finished
+
+
+def test_a_result_belongs_to_its_plugins(tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text("")
+    plugins.load(mine)
+    try:
+        finish(tmp_path / "a", {"conf": 10})
+        assert read_record(tmp_path / "a")["identity"]["plugins"] == plugins.hashes()
+        assert claim(
+            tmp_path, chosen=tmp_path / "a", identity={"conf": 10}, overwrite=False
+        ).finished
+    finally:
+        plugins.unload_all()
+    with pytest.raises(ConflictError, match=r"plugins: .*mine\.py.* → \(not there\)"):
+        claim(tmp_path, chosen=tmp_path / "a", identity={"conf": 10}, overwrite=False)
 
 
 def test_a_folder_with_other_files_is_never_taken(tmp_path):
