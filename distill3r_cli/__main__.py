@@ -4,38 +4,38 @@ import os
 import signal
 import sys
 
-_INTERRUPTED = 130  # as `exits` has it, which is not there yet
+_INTERRUPTED = 130  # `exits.INTERRUPTED`; that module is not imported yet
 
 
 def main() -> None:
-    """Run the command line and leave with the status of the contract."""
+    """Run the command line and exit with its status."""
     _leave_when_interrupted()
-    # From here on Ctrl-C may come: the rest takes a third of a second.
+    # Ctrl-C is handled from here on: the imports below take a third of a second.
     import atexit
     from contextlib import suppress
 
-    from distill3r_cli.run import mend_streams, run
+    from distill3r_cli.run import make_streams_safe, run
 
-    atexit.register(_ignore_signals)  # before torch's, so that it is called after them
-    mend_streams()
-    status = run(sys.argv[1:])  # afterwards torch takes its time to go
+    atexit.register(_ignore_signals)  # before torch registers its own, so that it runs last
+    make_streams_safe()
+    status = run(sys.argv[1:])
     if status == _INTERRUPTED:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):  # full, or closed
                 stream.flush()
-        os._exit(status)  # threads that somebody did not wait for are not waited for
+        os._exit(status)  # do not wait for threads
     sys.exit(status)
 
 
 def _leave_when_interrupted() -> None:
-    """End without a word: nothing is at work, and an exception would only show where it fell."""
+    """Exit silently: nothing has started, and a traceback would not help."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: os._exit(_INTERRUPTED))
 
 
 def _ignore_signals() -> None:
-    """All is said and done: the interpreter would give them back their deadly meaning."""
+    """Ignore signals during shutdown, where the interpreter restores the default handlers."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 

@@ -64,7 +64,7 @@ for command in (
 ):
     command.register(app)
 
-# Typer lists groups after commands; the panels bring them to where a user looks for them.
+# Typer lists groups after commands; panels put both in the order of use.
 _PANELS = {
     "Try": ("demo", "infer", "view", "doctor"),
     "Build": ("manifest", "cache", "train"),

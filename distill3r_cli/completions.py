@@ -1,8 +1,8 @@
-"""Completion scripts for bash, zsh and fish, made from the command tree.
+"""Completion scripts for bash, zsh and fish, generated from the command tree.
 
     python -m distill3r_cli.completions [FOLDER]
 
-They are plain scripts that start no Python: a press of Tab answers at once.
+They start no Python, so that completion is instant.
 """
 
 import re
@@ -17,7 +17,7 @@ from distill3r_cli.app import app
 
 PROGRAM = "distill3r"
 FILES = {"bash": "distill3r.bash", "zsh": "_distill3r", "fish": "distill3r.fish"}
-# What may follow an option; after any other that takes a value, names of files are offered.
+# Values of an option; file names are offered for every other option that takes a value.
 VALUES = {
     "--device": ("auto", "cpu", "cuda", "mps"),
     "--fit": ("squash", "crop", "release"),
@@ -34,7 +34,7 @@ _TYPER_OWN = {"--install-completion", "--show-completion"}  # their texts change
 
 @dataclass(frozen=True)
 class Switch:
-    """An option: its names, what it does, and whether a value follows."""
+    """An option: its names, its help, and whether it takes a value."""
 
     names: tuple[str, ...]
     help: str
@@ -43,13 +43,13 @@ class Switch:
 
     @property
     def values(self) -> tuple[str, ...]:
-        """What may follow, where that is known."""
+        """Values to offer; empty where they are not listed."""
         return next((VALUES[name] for name in self.names if name in VALUES), ())
 
 
 @dataclass(frozen=True)
 class Node:
-    """A command: the words that lead to it, its options and the commands below it."""
+    """A command: its words, its options and its subcommands."""
 
     words: tuple[str, ...]
     help: str
@@ -59,11 +59,11 @@ class Node:
 
     @property
     def path(self) -> str:
-        """The words with a slash before each; empty for the program itself."""
+        """Its words, each after a slash; empty for the program itself."""
         return "".join(f"/{word}" for word in self.words)
 
     def walk(self) -> list["Node"]:
-        """This command and all below it."""
+        """This command and all its subcommands."""
         return [self, *(node for child in self.children for node in child.walk())]
 
 
@@ -78,7 +78,7 @@ def script(shell: str) -> str:
 
 
 def main() -> None:
-    """Write the scripts into the folder that is named, else into `completions/`."""
+    """Write the scripts into the folder given as argument, else into `completions/`."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "completions")
     folder.mkdir(parents=True, exist_ok=True)
     for shell, name in FILES.items():
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def _node(command: Any, words: tuple[str, ...]) -> Node:
-    # A command of typer is not exported as a type; its params and commands are click's of old.
+    # Typer does not export the type of its commands; they have click's attributes.
     shown = [p for p in command.params if not p.hidden and not _TYPER_OWN.intersection(p.opts)]
     switches = [_switch(p) for p in shown if p.param_type_name == "option"]
     switches.append(Switch(("-h", "--help"), "Show this message and exit.", False, False))
@@ -159,7 +159,7 @@ complete -o bashdefault -o default -F _{PROGRAM} {PROGRAM}
 
 
 def _bash_values(nodes: list[Node]) -> dict[str, str]:
-    """What is done after options that take a value: the action, and the pattern of its options."""
+    """Shell action after options that take a value, and the pattern of these options."""
     found: dict[str, list[str]] = {}
     for node in nodes:
         for switch in node.switches:
@@ -262,7 +262,7 @@ end
 
 
 def _quoted(text: str, *, zsh: bool = False) -> str:
-    """A help text as one word: no quotes inside, so that none has to be escaped."""
+    """A help text as one shell word; quotes in it are replaced, so that none needs escaping."""
     plain = text.replace("\\", "").replace("'", "’").replace('"', "”")
     if zsh:  # inside the single quotes of an argument of _arguments, where ( ) : are special
         plain = re.sub(r"([():])", r"\\\1", plain)

@@ -1,4 +1,4 @@
-"""What a person or a script sees: results on stdout; progress, notes and errors on stderr.
+"""Output of the commands: results on stdout; progress, notes and errors on stderr.
 
 Rich is imported where it is used, so that `--help` stays instant.
 """
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     from distill3r_core.report import Report
 
-LIVE_REFRESH = 4  # pictures a second of the live display
-_LAUNCHED = "DISTILL3R_LAUNCHED"  # in the environment of ranks that this program has started
+LIVE_REFRESH = 4  # updates of the live display per second
+_LAUNCHED = "DISTILL3R_LAUNCHED"  # in the environment of the ranks that this program starts
 
-# Commands that keep what they have done and go on with the rest.
+# Commands that continue where they stopped when they are typed again.
 _RESUMED_AS_TYPED = frozenset(
     {
         "manifest",
@@ -44,7 +44,7 @@ _RESUMED_AS_TYPED = frozenset(
 
 @dataclass
 class Session:
-    """How the running command shows things."""
+    """Display options of the running command."""
 
     command: str = ""
     as_json: bool = False
@@ -52,14 +52,14 @@ class Session:
     verbose: bool = False
     debug: bool = False
     no_color: bool = False
-    told: bool = False  # the one document of --json
+    json_printed: bool = False
 
 
 _session = Session()
 
 
 def begin(command: str, **display: bool) -> None:
-    """A command starts: remember how it is to show things and set up logging."""
+    """Store the display options of a command that starts, and set up logging."""
     global _session
     _session = Session(command=command, **display)
     level = logging.DEBUG if _session.verbose else logging.WARNING
@@ -69,23 +69,23 @@ def begin(command: str, **display: bool) -> None:
 
 
 def is_debug() -> bool:
-    """Whether tracebacks were asked for."""
+    """Whether --debug was given."""
     return _session.debug
 
 
 def show(report: "Report", *, passed: bool = True) -> None:
-    """Print a stage's outcome; items that failed make the exit status 5.
+    """Print the report of a stage; failed items make the exit status 5.
 
     Args:
-        report: What the stage did.
-        passed: Whether it reached what it was to show; if not, that outweighs items.
+        report: Outcome of the stage.
+        passed: Whether its goal was reached; if not, the status is 1 whatever else failed.
 
     Raises:
-        typer.Exit: With status 1 where it did not pass, else with 5 where items failed.
+        typer.Exit: With status 1 if it did not pass, else with 5 if items failed.
         KeyboardInterrupt: One was swallowed while modules were imported.
     """
     interrupts.check()
-    if is_leader():
+    if is_rank_zero():
         if _session.as_json:
             _print_json(report=report)
         else:
@@ -105,11 +105,11 @@ def show_config(text: str, plain: dict[str, Any]) -> None:
 
 
 def show_error(error: BaseException, status: int) -> int:
-    """Print what went wrong and the way out; gives the exit status back."""
+    """Print an error with its hint; returns the exit status."""
     message = str(error)
     hint = error.hint if isinstance(error, errors.Distill3rError) else None
-    if _session.as_json and is_leader():
-        with contextlib.suppress(OSError):  # stdout may be what is full; stderr tells it
+    if _session.as_json and is_rank_zero():
+        with contextlib.suppress(OSError):  # stdout may be the full disk; stderr reports it
             _print_json(error={"message": message, "hint": hint, "kind": type(error).__name__})
     console = _stderr()
     console.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
@@ -119,42 +119,42 @@ def show_error(error: BaseException, status: int) -> int:
 
 
 def show_interrupted(status: int, arguments: Sequence[str]) -> int:
-    """Print that somebody stopped the command, and how to go on; gives the exit status back."""
-    hint = None  # `train` has said what its next command is; others start anew
+    """Print that the command was interrupted and how to continue; returns the exit status."""
+    hint = None  # `train` prints its own next command; other commands start again
     if _session.command in _RESUMED_AS_TYPED:
-        hint = "the same command goes on where it was"
+        hint = "the same command continues where it stopped"
     elif _session.command == "cache":
-        hint = "the same command with --resume goes on where it was"
+        hint = "the same command with --resume continues where it stopped"
     if hint and "--overwrite" in arguments:
         hint += "; leave --overwrite out"
     return show_error(errors.Distill3rError("interrupted", hint=hint), status)
 
 
 def expect(arguments: list[str], command: str = "") -> None:
-    """Before parsing: know how an error in the command line itself is to be shown.
+    """Prepare the display of errors in the command line itself, before it is parsed.
 
     Args:
-        arguments: As they were typed.
-        command: Whose line it is, where that is known.
+        arguments: Arguments as typed.
+        command: The command, where it is known.
     """
     _session.command = command
     _session.as_json = "--json" in arguments
-    _session.told = False
+    _session.json_printed = False
     _session.debug = "--debug" in arguments
 
 
 @contextlib.contextmanager
 def progress(device: str = "auto") -> Iterator[Progress]:
-    """Progress of the running command: live on a terminal, plain lines elsewhere, none with -q.
+    """Progress display of the running command: live on a terminal, else lines; none with -q.
 
     Args:
-        device: Whose memory the panel shows.
+        device: Device whose memory the panel shows.
 
     Raises:
         KeyboardInterrupt: One was swallowed while modules were imported.
     """
     interrupts.check()
-    if _session.quiet or not is_leader():
+    if _session.quiet or not is_rank_zero():
         yield Silent()
         return
     console = _stderr()
@@ -173,14 +173,14 @@ def progress(device: str = "auto") -> Iterator[Progress]:
         with live:
             yield shown
     finally:
-        live.stop()  # also what an interrupt met while it started: the cursor is hidden by then
+        live.stop()  # also after an interrupt during its start, which has hidden the cursor
 
 
 def _print_report(report: "Report") -> None:
     out = _stdout()
     for table in report.tables:
-        for number, part in enumerate(tables.parts_of(table, out.width)):
-            out.print(tables.drawn(table, part, titled=number == 0))
+        for number, part in enumerate(tables.split_table(table, out.width)):
+            out.print(tables.as_rich_table(table, part, titled=number == 0))
     for path in report.files:
         out.print(escape(str(path)), soft_wrap=True, highlight=False)
     err = _stderr()
@@ -195,9 +195,9 @@ def _print_report(report: "Report") -> None:
 
 
 def _print_json(*, report: "Report | None" = None, error: dict[str, Any] | None = None) -> None:
-    if _session.told:  # one command, one document: a viewer that is ended has said all
+    if _session.json_printed:  # one document for each command, also when it is interrupted later
         return
-    _session.told = True
+    _session.json_printed = True
     _write(
         json.dumps(
             {
@@ -220,11 +220,11 @@ def _print_json(*, report: "Report | None" = None, error: dict[str, Any] | None 
 
 
 def _machine(report: "Report | None") -> dict[str, Any] | None:
-    """What a result holds for; of an error the machine, where torch, which knows it, is loaded."""
+    """The machine of a result; for an error, only if torch, which describes it, is loaded."""
     if report is None:
         loaded = sys.modules.get("distill3r_core.profiling")
-        look = getattr(loaded, "machine", None)  # an interrupt may have come while it was loading
-        return None if look is None else look()
+        describe = getattr(loaded, "machine", None)  # missing after an interrupt while it loaded
+        return None if describe is None else describe()
     from distill3r_core import profiling
 
     return dict(report.machine or profiling.machine())
@@ -235,16 +235,16 @@ def _write(text: str) -> None:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        _write_to_nobody(sys.stdout)
+        _discard_output(sys.stdout)
 
 
-def _write_to_nobody(stream: IO[str]) -> None:
-    """A reader that has seen enough (`| head -1`) does not make the work a failure."""
+def _discard_output(stream: IO[str]) -> None:
+    """Drop further output after a broken pipe (`| head -1`), which is no failure."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _stdout() -> "Console":
-    # A pipe has no width: tables must not be cut to 80 columns there.
+    # A pipe has no width: do not cut tables to 80 columns there.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
     return _console(stderr=False, width=width)
 
@@ -257,22 +257,22 @@ def _console(*, stderr: bool, width: int | None) -> "Console":
     from rich.console import Console
 
     class Piped(Console):
-        def on_broken_pipe(self) -> None:  # Rich's own would exit with 1
-            _write_to_nobody(sys.stderr if stderr else sys.stdout)
+        def on_broken_pipe(self) -> None:  # the default exits with status 1
+            _discard_output(sys.stderr if stderr else sys.stdout)
 
     return Piped(stderr=stderr, no_color=_session.no_color or None, width=width)
 
 
-def is_leader() -> bool:
-    """Whether this process is the one that talks: rank 0, or the only one."""
+def is_rank_zero() -> bool:
+    """Whether this process prints: rank 0, or the only process."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def expect_ranks() -> None:
-    """This process is about to start ranks of its own command: it will say if they are stopped."""
+def mark_launcher() -> None:
+    """Record that this process starts the ranks, and reports their interruption itself."""
     os.environ[_LAUNCHED] = "1"
 
 
-def tells_of_interrupts() -> bool:
-    """Whether this process says that somebody stopped the command; a signal reaches several."""
-    return is_leader() and not ("RANK" in os.environ and _LAUNCHED in os.environ)
+def reports_interrupts() -> bool:
+    """Whether this process reports an interrupt, which reaches several processes."""
+    return is_rank_zero() and not ("RANK" in os.environ and _LAUNCHED in os.environ)

@@ -11,78 +11,78 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
-class _Seen:
-    """Whether one came."""
+class _InterruptFlag:
+    """Whether a signal has arrived."""
 
-    came: bool = False
+    arrived: bool = False
 
 
-_seen = _Seen()
+_interrupt = _InterruptFlag()
 
 
 @contextmanager
-def as_exceptions() -> Iterator[None]:
-    """SIGTERM ends the block like Ctrl-C: checkpoint first, exit 130. After it nothing comes.
+def raised_as_exceptions() -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGTERM as on Ctrl-C; ignore both after the block.
 
     Raises:
-        KeyboardInterrupt: Also where a library that was being imported made its own error of it.
+        KeyboardInterrupt: Also where a library turned it into another error during its import.
     """
     signal.signal(signal.SIGTERM, _raise)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as of a job behind &
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a job started with & ignores it
         signal.signal(signal.SIGINT, _raise)
-    told_by = sys.unraisablehook
-    sys.unraisablehook = partial(_tell_unless_seen, told_by)
+    report = sys.unraisablehook
+    sys.unraisablehook = partial(_report_unless_interrupt, report)
     try:
         yield
     except Exception as error:
-        if _seen.came:
+        if _interrupt.arrived:
             raise KeyboardInterrupt from error
         raise
     finally:
         for number in _SIGNALS:
             if signal.getsignal(number) == _raise:
-                signal.signal(number, _over)
-        _seen.came = False
-        sys.unraisablehook = told_by
+                signal.signal(number, _ignore)
+        _interrupt.arrived = False
+        sys.unraisablehook = report
 
 
 @contextmanager
-def given_back() -> Iterator[None]:
-    """Who answered signals before the block answers them after it."""
+def handlers_restored() -> Iterator[None]:
+    """Restore the signal handlers after the block."""
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
         yield
     finally:
         for number, handler in before.items():
-            if handler is not None:  # None: not Python's, and not changed
+            if handler is not None:  # None: not installed from Python, and not changed
                 signal.signal(number, handler)
 
 
 def check() -> None:
-    """Raise again what was swallowed: torch does so while it imports numpy.
+    """Raise an interrupt that a library has swallowed, as torch does while it imports numpy.
 
     Raises:
-        KeyboardInterrupt: One came, and the block goes on.
+        KeyboardInterrupt: A signal has arrived and the block is still running.
     """
-    if _seen.came:
+    if _interrupt.arrived:
         raise KeyboardInterrupt
 
 
-def _tell_unless_seen(
-    told_by: Callable[["sys.UnraisableHookArgs"], object], ignored: "sys.UnraisableHookArgs"
+def _report_unless_interrupt(
+    report: Callable[["sys.UnraisableHookArgs"], object], ignored: "sys.UnraisableHookArgs"
 ) -> None:
-    """What Python does with an error in a callback of its own: it tells it, and goes on.
+    """Report an error that Python ignores in a callback, unless it is the interrupt.
 
-    Where that was an interrupt, `check` raises it again.
+    `check` raises that again.
     """
-    if not (_seen.came and isinstance(ignored.exc_value, KeyboardInterrupt)):
-        told_by(ignored)
+    if not (_interrupt.arrived and isinstance(ignored.exc_value, KeyboardInterrupt)):
+        report(ignored)
 
 
 def _raise(signum: int, frame: object) -> None:
-    _seen.came = True
+    _interrupt.arrived = True
     raise KeyboardInterrupt
 
 
-def _over(signum: int, frame: object) -> None:
-    """The command is done, and what became of it is being said."""
+def _ignore(signum: int, frame: object) -> None:
+    """The command has ended and its outcome is being printed."""

@@ -1,4 +1,4 @@
-"""Options that commands share, and the way from what was typed to settings."""
+"""Options that commands share, and how typed options become settings."""
 
 import copy
 import functools
@@ -15,9 +15,7 @@ Settings = TypeVar("Settings")
 
 LARGEST_SEED = 2**32 - 1  # what numpy and torch both take
 
-ResumeOpt = Annotated[
-    bool, typer.Option("--resume", help="Continue; start where nothing is there yet.")
-]
+ResumeOpt = Annotated[bool, typer.Option("--resume", help="Continue an unfinished one, or start.")]
 OverwriteOpt = Annotated[
     bool, typer.Option("--overwrite", help="Replace a result made with other settings or inputs.")
 ]
@@ -29,18 +27,18 @@ OutputOpt = Annotated[
 
 
 def text(value: str) -> str:
-    """What was typed, where nothing is no answer.
+    """A value that must not be empty.
 
     Raises:
-        typer.BadParameter: Nothing was.
+        typer.BadParameter: It is empty.
     """
-    if value == "":  # of an unset variable, "$OUT"; pathlib would read it as this folder
+    if value == "":  # from an unset variable, "$OUT"; pathlib reads it as the current folder
         raise typer.BadParameter("it is empty; the current folder is .")
     return value
 
 
 def path(value: str | Path) -> Path:
-    """`text` for paths; defaults come here too."""
+    """A path that must not be empty. Defaults are parsed, too."""
     return Path(value) if isinstance(value, Path) else Path(text(value))
 
 
@@ -51,21 +49,21 @@ _SETTINGS_OPTIONS = {
         str | None,
         typer.Option(
             "--config", metavar="FILE", rich_help_panel=_SETTINGS, parser=text,
-            help="Settings: a YAML file, or the bare name of a shipped one.",
+            help="YAML file with settings, or the name of a shipped one.",
         ),
     ],
     "sets": Annotated[
         list[str] | None,
         typer.Option(
             "--set", metavar="KEY=VALUE", rich_help_panel=_SETTINGS,
-            help="One setting, by its dotted key. May be repeated.",
+            help="One setting by its dotted key; may be repeated.",
         ),
     ],
     "print_config": Annotated[
         bool,
         typer.Option(
             "--print-config", rich_help_panel=_SETTINGS,
-            help="Print the settings that would be used, and stop.",
+            help="Print the resolved settings and exit.",
         ),
     ],
 }  # fmt: skip
@@ -85,7 +83,7 @@ _DISPLAY_OPTIONS = {
         typer.Option("-q", "--quiet", rich_help_panel=_DISPLAY, help="Results and errors only."),
     ],
     "verbose": Annotated[
-        bool, typer.Option("-v", "--verbose", rich_help_panel=_DISPLAY, help="Say more.")
+        bool, typer.Option("-v", "--verbose", rich_help_panel=_DISPLAY, help="Log more.")
     ],
     "debug": Annotated[
         bool, typer.Option("--debug", rich_help_panel=_DISPLAY, help="Show tracebacks.")
@@ -101,8 +99,8 @@ def shared(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command `-q -v --debug --no-color --json`, and `--config --set --print-config`.
 
-    The command takes `context: typer.Context` first, and is called with its own options only.
-    Its paths and its arguments are never empty.
+    The command takes `context: typer.Context` first and is called with its own options only. Empty
+    paths and arguments are refused.
 
     Args:
         settings: Whether the command has settings (the six and `demo` do).
@@ -149,7 +147,7 @@ def shared(
 
 
 def _never_empty(annotation: Any) -> Any:
-    """A parameter's annotation; a path's and an argument's with the parser that refuses ""."""
+    """The annotation of a parameter; paths and arguments get the parser that refuses ""."""
     if get_origin(annotation) is not Annotated:
         return annotation  # the context
     kind, declared = get_args(annotation)
@@ -161,12 +159,12 @@ def _never_empty(annotation: Any) -> Any:
 
 
 def _holds_path(kind: Any) -> bool:
-    """Whether a type is a path's, or made of one: `Path | None`, `list[Path] | None`."""
+    """Whether a type is or contains a path: `Path | None`, `list[Path] | None`."""
     return kind is Path or any(_holds_path(part) for part in get_args(kind))
 
 
 def typed(context: typer.Context) -> dict[str, Any]:
-    """The options and arguments that stand on the command line, by parameter name."""
+    """The options and arguments that were typed, by parameter name."""
     return {
         name: value
         for name, value in context.params.items()
@@ -185,20 +183,20 @@ def settings(
     presets: Mapping[str, Mapping[str, Any]] | None = None,
     default_preset: str | None = None,
 ) -> Settings:
-    """The settings of a command, from what was typed, `--set`, files, preset and defaults.
+    """Resolve the settings of a command from options, `--set`, files, preset and defaults.
 
     Args:
-        context: Of a command decorated with `shared()`.
+        context: Context of a command decorated with `shared()`.
         cls: The settings' dataclass.
         section: The command's section in config files.
-        keys: Dotted setting of a parameter whose name is not that of its setting.
+        keys: Dotted key of each parameter that is not named like its setting.
         leave: Parameters that are not settings (`resume`, `overwrite`).
         presets: See `config.resolve`.
         default_preset: See `config.resolve`.
 
     Raises:
-        typer.Exit: After printing them, with `--print-config`.
-        ConfigError: They do not fit, or a plugin cannot be loaded.
+        typer.Exit: After `--print-config` has printed them.
+        ConfigError: They are invalid, or a plugin cannot be loaded.
     """
     from distill3r_core import config, plugins
 
@@ -247,17 +245,17 @@ def _load_plugins(context: typer.Context, *, section: str) -> None:
 
 
 def word(parameter: Any) -> str:
-    """What a user calls a parameter: `--conf`, ROOTS."""
+    """Name of a parameter on the command line: `--conf`, ROOTS."""
     if parameter.param_type_name == "option":
         return max((*parameter.opts, *parameter.secondary_opts), key=len)
     return parameter.metavar or parameter.name.upper()
 
 
 def left_to_sibling(context: typer.Context) -> bool:
-    """Whether a command below this one was named (`cache info`).
+    """Whether a subcommand follows (`cache info`).
 
     Raises:
-        typer.BadParameter: Options were given to this one, which the sibling would drop.
+        typer.BadParameter: Options were given before the subcommand, which would drop them.
     """
     if context.invoked_subcommand is None:
         return False

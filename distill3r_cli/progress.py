@@ -1,4 +1,4 @@
-"""How progress is drawn: lines for logs and pipes, bars and a memory panel on a terminal.
+"""Progress displays: lines for logs and pipes, bars and a memory panel on a terminal.
 
 Rich is imported where it is used, so that `--help` stays instant.
 """
@@ -12,7 +12,7 @@ from distill3r_core.report import duration
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-PLAIN_INTERVAL = 5.0  # seconds between two lines of progress where there is no terminal
+PLAIN_INTERVAL = 5.0  # seconds between two lines of progress
 
 
 @dataclass
@@ -25,40 +25,40 @@ class PlainProgress:
     _total: int | None = None
     _done: int = 0
     _before: int = 0
-    _said: int = -1
+    _printed: int = -1
     _last: float = 0.0
     _start: float = 0.0
     _figures: dict[str, float | str] = field(default_factory=dict)
 
     def begin(self, label: str, *, total: int | None, unit: str, done: int = 0) -> None:
-        """A phase starts."""
+        """Start a phase."""
         self.finish()
         self._label, self._total, self._unit = label, total, unit
         self._done = self._before = done
-        self._said, self._figures = -1, {}
+        self._printed, self._figures = -1, {}
         self._start = self._last = time.monotonic()
 
     def advance(self, steps: int = 1, **figures: float | str) -> None:
-        """Steps are done."""
+        """Count steps."""
         self._done += steps
         self._figures |= figures
         if time.monotonic() - self._last >= PLAIN_INTERVAL:
             self._print()
 
     def note(self, text: str) -> None:
-        """Something to read now, after the end of a phase that is over."""
+        """Print a note, after the last line of a finished phase."""
         if self._done == self._total:
             self.finish()
         self.console.print(escape(text), soft_wrap=True, highlight=False)
 
     def finish(self) -> None:
-        """The phase is over: say where it ended."""
-        if self._label and self._said != self._done:
+        """End the phase and print its last line."""
+        if self._label and self._printed != self._done:
             self._print()
         self._label = ""
 
     def _print(self) -> None:
-        self._last, self._said = time.monotonic(), self._done
+        self._last, self._printed = time.monotonic(), self._done
         count = f"{self._done}" if self._total is None else f"{self._done}/{self._total}"
         made = self._done - self._before
         rate = made / max(time.monotonic() - self._start, 1e-9)
@@ -71,7 +71,7 @@ class PlainProgress:
 
 
 class LiveProgress:
-    """Bars of the phases, the figures of the one that runs, and a panel of memory."""
+    """Bars of all phases, figures of the current one, and a memory panel."""
 
     def __init__(self, console: "Console", device: str) -> None:
         from rich.progress import (
@@ -98,21 +98,21 @@ class LiveProgress:
         self._figures: dict[str, float | str] = {}
 
     def begin(self, label: str, *, total: int | None, unit: str, done: int = 0) -> None:
-        """A phase starts."""
+        """Start a phase."""
         if self._task is not None:
             self._bars.stop_task(self._task)
         self._unit, self._figures = unit, {}
         self._task = self._bars.add_task(escape(label), total=total, completed=done, rate="")
 
     def advance(self, steps: int = 1, **figures: float | str) -> None:
-        """Steps are done."""
+        """Count steps."""
         self._figures |= figures
         speed = self._bars.tasks[-1].speed if self._bars.tasks else None
         rate = f"{speed:.3g} {self._unit}/s" if speed else ""
         self._bars.update(self._task, advance=steps, rate=rate)
 
     def note(self, text: str) -> None:
-        """Something to read now, above the bars."""
+        """Print a note above the bars."""
         self.console.print(escape(text), soft_wrap=True, highlight=False)
 
     def __rich__(self) -> "RenderableType":
@@ -145,7 +145,7 @@ def _memory_text(device: str) -> str:
 
 
 def escape(text: str) -> str:
-    """Text as it is: what looks like markup in a name is none."""
+    """Text with its markup characters escaped."""
     from rich.markup import escape as escaped
 
     return escaped(text)

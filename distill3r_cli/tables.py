@@ -1,4 +1,4 @@
-"""Tables on a screen that may be narrower than they are."""
+"""Fit tables to the width of the terminal by splitting them into parts."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -7,103 +7,106 @@ from distill3r_cli.progress import escape
 from distill3r_core.report import Table
 
 if TYPE_CHECKING:
-    from rich.table import Table as Drawn
+    from rich.table import Table as RichTable
 
-_FRAME = 1  # columns of the screen that the first edge takes
-_SHARE = 4  # of the screen's width, for one column of names
-_EDGE = 3  # that every column takes beside its text: a space, a space, an edge
+_FRAME = 1  # characters of the left border
+_NAME_SHARE = 4  # a column of names takes at most a quarter of the width
+_EDGE = 3  # characters that a column takes beside its text: two spaces and a border
 
 
 @dataclass(frozen=True)
-class Part:
-    """Some columns of a table, which stand side by side.
+class TablePart:
+    """Columns of a table that are shown side by side.
 
     Args:
-        columns: Their places in the table.
-        widths: Characters of each; None: as wide as they like.
+        columns: Indices of the columns.
+        widths: Width of each in characters; None: as wide as its text.
     """
 
     columns: tuple[int, ...]
     widths: tuple[int | None, ...]
 
 
-def parts_of(table: Table, width: int) -> list[Part]:
-    """A table in as many parts as a screen needs, each behind the columns that name a row.
+def split_table(table: Table, width: int) -> list[TablePart]:
+    """Split a table into as few parts as the width allows; each repeats the columns of names.
 
-    Headings are broken between words where that saves a part, and so are names that take more than
-    a share of the screen; numbers never. A table of prose, and one of which a single column is too
-    wide, is left to break where it must.
+    Headings and long names are wrapped between words where that saves a part; numbers never are. A
+    table of prose, and one with a single column that is too wide, is not split.
 
     Args:
-        table: To be shown.
-        width: Characters of the screen.
+        table: The table.
+        width: Width of the terminal in characters.
     """
     every = tuple(range(len(table.columns)))
-    whole = Part(every, (None,) * len(every))
-    if table.prose or _room([_natural(table, index) for index in every]) <= width:
+    whole = TablePart(every, (None,) * len(every))
+    if table.prose or _total_width([_full_width(table, index) for index in every]) <= width:
         return [whole]
     keys, others = every[: table.keys], every[table.keys :]
-    least = [_least(table, index) for index in every]
+    least = [_minimum_width(table, index) for index in every]
     for index in keys:
         words = (table.columns[index], *(row[index] for row in table.rows))
-        least[index] = max(min(least[index], width // _SHARE), *map(_longest_word, words))
-    if not others or any(_room([least[index] for index in (*keys, one)]) > width for one in others):
+        least[index] = max(min(least[index], width // _NAME_SHARE), *map(_longest_word, words))
+    if not others or any(
+        _total_width([least[index] for index in (*keys, one)]) > width for one in others
+    ):
         return [whole]
     parts: list[list[int]] = []
     for one in others:
-        if not parts or _room([least[index] for index in (*keys, *parts[-1], one)]) > width:
+        if not parts or _total_width([least[index] for index in (*keys, *parts[-1], one)]) > width:
             parts.append([])
         parts[-1].append(one)
-    return [Part((*keys, *part), tuple(least[index] for index in (*keys, *part))) for part in parts]
+    return [
+        TablePart((*keys, *part), tuple(least[index] for index in (*keys, *part))) for part in parts
+    ]
 
 
-def drawn(table: Table, part: Part, *, titled: bool) -> "Drawn":
-    """A part as rich draws it.
+def as_rich_table(table: Table, part: TablePart, *, titled: bool) -> "RichTable":
+    """Convert a part into a table of rich.
 
     Args:
-        table: Whose it is.
-        part: The columns.
-        titled: Whether the table's title stands above it.
+        table: The whole table.
+        part: The columns to show.
+        titled: Whether to show the title.
     """
-    from rich.table import Table as Drawn
+    from rich.table import Table as RichTable
 
-    shown = Drawn(
+    result = RichTable(
         title=escape(table.title) if titled and table.title else None,
         title_justify="left",
         show_header=any(table.columns),
     )
     for index, width in zip(part.columns, part.widths, strict=True):
         left = index == 0 or table.prose
-        shown.add_column(
+        result.add_column(
             escape(table.columns[index]),
             justify="left" if left else "right",
             overflow="fold",
             width=width,
         )
     for row in table.rows:
-        shown.add_row(*(escape(row[index]) for index in part.columns))
-    return shown
+        result.add_row(*(escape(row[index]) for index in part.columns))
+    return result
 
 
-def _natural(table: Table, index: int) -> int:
-    return max(map(_cells, (table.columns[index], *(row[index] for row in table.rows))))
+def _full_width(table: Table, index: int) -> int:
+    return max(map(_cell_width, (table.columns[index], *(row[index] for row in table.rows))))
 
 
-def _least(table: Table, index: int) -> int:
-    cells = max(map(_cells, (row[index] for row in table.rows)), default=0)
+def _minimum_width(table: Table, index: int) -> int:
+    cells = max(map(_cell_width, (row[index] for row in table.rows)), default=0)
     return max(_longest_word(table.columns[index]), cells)
 
 
 def _longest_word(text: str) -> int:
-    return max(map(_cells, text.split()), default=0)
+    return max(map(_cell_width, text.split()), default=0)
 
 
-def _room(widths: list[int]) -> int:
+def _total_width(widths: list[int]) -> int:
     return _FRAME + sum(width + _EDGE for width in widths)
 
 
-def _cells(text: str) -> int:
-    """Characters of the screen that a text takes: some letters take two."""
+def _cell_width(text: str) -> int:
+    """Width of a text in characters of the terminal, where some letters take two."""
     from rich.cells import cell_len
 
     return max(map(cell_len, text.splitlines()), default=0)

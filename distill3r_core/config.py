@@ -1,4 +1,4 @@
-"""Settings: where they come from, in which order, and what is wrong with them.
+"""Resolve settings from options, files, presets and defaults, and report every problem at once.
 
 Precedence: option > `--set` > `--config`, or the command's section of `distill3r.yaml` in the
 current folder > preset > default.
@@ -15,14 +15,14 @@ import yaml
 from pydantic import AfterValidator, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from distill3r_core.errors import ConfigError, InputMissingError
-from distill3r_core.problems import Problem, no_multiple, problems_of, unknown
+from distill3r_core.problems import Problem, multiple_message, problems_of, unknown_name
 
 Settings = TypeVar("Settings")
 
 STRICT = ConfigDict(extra="forbid")  # for `@dataclass(frozen=True, config=STRICT)` of pydantic
 LOWER = StringConstraints(to_lower=True)  # for sizes that are kept as text: 28X42 is 28x42
 PROJECT_FILE = Path("distill3r.yaml")
-_ABSENT = "(not there)"
+_ABSENT = "(absent)"
 SECTIONS = ("manifest", "cache", "train", "eval", "infer", "bench", "demo")
 
 
@@ -37,21 +37,21 @@ def resolve(
     default_preset: str | None = None,
     words: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Settings of one command from every place that may name them.
+    """Resolve the settings of one command.
 
     Args:
         cls: A frozen pydantic dataclass, nested ones included, made with `config=STRICT`.
         section: The command, one of `SECTIONS`.
-        options: What was typed, by dotted key (`{"data.views": 8}`); only what was typed.
-        sets: `key=value` pairs of `--set`; values are read as YAML.
-        config: A file, or the bare name of a shipped one; None: `distill3r.yaml`, if there is one.
-        presets: Values under each preset's name, for settings that have the key `preset`.
-        default_preset: The preset where none is named.
-        words: What the command line calls a setting, by dotted key (`{"start": "--from"}`), for
-            messages.
+        options: Typed options only, by dotted key (`{"data.views": 8}`).
+        sets: `key=value` pairs of `--set`; values are parsed as YAML.
+        config: A file, or the bare name of a shipped one; None: `distill3r.yaml`, if it exists.
+        presets: Values of each preset by its name, for settings that have the key `preset`.
+        default_preset: Preset where none is given.
+        words: Name of a setting on the command line by its dotted key (`{"start": "--from"}`),
+            for messages.
 
     Raises:
-        ConfigError: Unknown keys or values that do not fit, all of them at once.
+        ConfigError: Unknown keys or invalid values; lists all of them.
         InputMissingError: `config` is neither a file nor a shipped name.
     """
     source, values, _ = _file_values(section, config)
@@ -67,10 +67,10 @@ def resolve(
         name = values.get("preset", default_preset)
         if name is not None:
             if not isinstance(name, str) or name not in presets:
-                wrong = Problem("preset", unknown(name, presets))
+                wrong = Problem("preset", unknown_name(name, presets))
                 raise _refusal([wrong], source=source, typed=typed)
             values = merge(presets[name], values) | {"preset": name}
-    # What is nowhere has the command line's name: that is where it is missed.
+    # A missing setting is named like its option.
     absent = {key: words[key] for key in words if "." not in key and key not in values}
     return validate(cls, values, source=source, typed=typed | absent)
 
@@ -82,16 +82,16 @@ def validate(
     source: str,
     typed: Mapping[str, str] | None = None,
 ) -> Settings:
-    """`cls(**values)` with every problem named as the user named the setting.
+    """Build `cls(**values)`; problems name settings the way the user did.
 
     Args:
         cls: The settings' dataclass.
-        values: Of its fields.
-        source: Where they are from, for messages.
-        typed: How those were written that did not come from `source`, by dotted key.
+        values: Values of its fields.
+        source: Name of their source, for messages.
+        typed: Name of each setting that does not come from `source`, by dotted key.
 
     Raises:
-        ConfigError: Unknown keys or values that do not fit, all of them at once.
+        ConfigError: Unknown keys or invalid values; lists all of them.
     """
     try:
         return TypeAdapter(cls).validate_python(dict(values))
@@ -133,7 +133,7 @@ def plugin_files(section: str, config: str | None = None) -> list[str]:
 
 
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `top` over it, mappings merged key by key."""
+    """`base` overridden by the values of `top`; mappings are merged key by key."""
     merged = dict(base)
     for key, value in top.items():
         below = merged.get(key)
@@ -145,7 +145,7 @@ def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, prefix: str = "") -> list[str]:
-    """Lines `key: old → new` for the values that are not the same, by dotted key."""
+    """Lines `key: old → new` for values that differ, by dotted key."""
     lines: list[str] = []
     for key in sorted({*old, *new}):
         before, after = old.get(key, _ABSENT), new.get(key, _ABSENT)
@@ -157,19 +157,19 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, prefix: str =
 
 
 def shipped(name: str) -> str | None:
-    """The text of the shipped configuration of that bare name, or None."""
+    """Text of a shipped configuration, or None if there is none of this name."""
     file = resources.files("distill3r_core") / "configs" / f"{name}.yaml"
     return file.read_text(encoding="utf-8") if file.is_file() else None
 
 
 def shipped_names() -> list[str]:
-    """Bare names of the shipped configurations."""
+    """Names of the shipped configurations."""
     folder = resources.files("distill3r_core") / "configs"
     return sorted(file.name[:-5] for file in folder.iterdir() if file.name.endswith(".yaml"))
 
 
 def _file_values(section: str, config: str | None) -> tuple[str, dict[str, Any], list[str]]:
-    """The name of the file that was read, its values for one command, and its plugin files."""
+    """Name of the configuration file, its values for one command, and its plugin files."""
     if config is None:
         if not PROJECT_FILE.is_file():
             return "settings", {}, []
@@ -185,7 +185,7 @@ def _file_values(section: str, config: str | None) -> tuple[str, dict[str, Any],
         )
     try:
         values = yaml.safe_load(text) or {}
-        json.dumps(values, default=str, skipkeys=True)  # refuses what holds itself
+        json.dumps(values, default=str, skipkeys=True)  # raises for a self-referencing document
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"cannot read {source}: {error}") from error
     if not isinstance(values, dict):
@@ -204,7 +204,7 @@ def _file_values(section: str, config: str | None) -> tuple[str, dict[str, Any],
             f"cannot use {source}:\n" + "\n".join(problems),
             hint=f"sections: {', '.join(SECTIONS)}",
         )
-    return source, values, plugins  # without sections the whole file is this command's
+    return source, values, plugins  # without sections the whole file belongs to this command
 
 
 def _pop_plugins(values: dict[str, Any], source: str) -> list[str]:
@@ -235,7 +235,7 @@ def _parse_set(text: str) -> tuple[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"cannot read --set {text!r}: {error}") from error
     if isinstance(parsed, str):
-        with contextlib.suppress(ValueError):  # YAML 1.1 reads 1e-4 as a word
+        with contextlib.suppress(ValueError):  # YAML 1.1 reads 1e-4 as text
             parsed = float(parsed)
     return key.strip(), parsed
 
@@ -244,20 +244,20 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     for parent in parents:
         below = values.get(parent)
-        # A copy: the mapping may belong to a preset or a file that others read.
+        # A copy: the mapping may belong to a preset.
         values[parent] = dict(below) if isinstance(below, Mapping) else {}
         values = values[parent]
     values[last] = value
 
 
 def _refusal(problems: Sequence[Problem], *, source: str, typed: Mapping[str, str]) -> ConfigError:
-    """All that is wrong, each under the name that the user gave it."""
-    told = [(_typed_as(problem.key, typed), problem) for problem in problems]
-    if len(told) == 1 and told[0][0] is not None:
-        return ConfigError(f"{told[0][0]}: {told[0][1].message}")
-    of_file = source if all(name is None for name, _ in told) else "these settings"
+    """The error that lists all problems under the names that the user typed."""
+    named = [(_typed_as(problem.key, typed), problem) for problem in problems]
+    if len(named) == 1 and named[0][0] is not None:
+        return ConfigError(f"{named[0][0]}: {named[0][1].message}")
+    of_file = source if all(name is None for name, _ in named) else "these settings"
     lines = []
-    for name, problem in told:
+    for name, problem in named:
         place = name or problem.key
         where = f" (in {source})" if name is None and of_file != source and problem.key else ""
         lines.append(f"  {place}: {problem.message}{where}" if place else f"  {problem.message}")
@@ -265,7 +265,7 @@ def _refusal(problems: Sequence[Problem], *, source: str, typed: Mapping[str, st
 
 
 def _typed_as(key: str, typed: Mapping[str, str]) -> str | None:
-    """How a setting was typed, by itself, with others around it, or in part; None: it was not."""
+    """Typed name of a setting, of a mapping around it or of a part of it; None: not typed."""
     if not key:
         return None
     for given, name in typed.items():
@@ -277,31 +277,31 @@ def _typed_as(key: str, typed: Mapping[str, str]) -> str | None:
 
 
 def parse_size(text: str, *, step: int = 1) -> tuple[int, int]:
-    """Rows and columns of `HxW`.
+    """Parse rows and columns of `HxW`.
 
     Args:
-        text: Of a setting.
-        step: Both are to be multiples of it.
+        text: Value of a setting.
+        step: Divisor of both numbers.
 
     Raises:
-        ConfigError: It is not two numbers above 0, or they are no multiples.
+        ConfigError: They are not two positive multiples of `step`.
     """
     rows, cross, columns = text.lower().partition("x")
     numbers = cross and all(side.isdecimal() and len(side) < 10 for side in (rows, columns))
     if not numbers or int(rows) == 0 or int(columns) == 0:
         raise ConfigError(f"cannot read the size {text!r}", hint="rows x columns: 378x518")
     if int(rows) % step or int(columns) % step:
-        raise ConfigError(no_multiple(text, step))
+        raise ConfigError(multiple_message(text, step))
     return int(rows), int(columns)
 
 
 def read_size(value: Any) -> Any:
-    """For pydantic: rows and columns of `HxW`; what is no text is left to the checker."""
+    """Pydantic validator: parse `HxW`; other types pass unchanged."""
     return _read(parse_size, value) if isinstance(value, str) else value
 
 
 def reads(read: Callable[[str], object]) -> AfterValidator:
-    """For pydantic: text that `read` understands; the text itself is the setting."""
+    """Pydantic validator: text that `read` accepts; the text itself is the value."""
 
     def check(text: str) -> str:
         _read(read, text)
@@ -313,6 +313,6 @@ def reads(read: Callable[[str], object]) -> AfterValidator:
 def _read(read: Callable[[str], object], text: str) -> object:
     try:
         return read(text)
-    except ConfigError as error:  # pydantic names the setting, beside all others that are wrong
+    except ConfigError as error:  # pydantic adds the name of the setting
         hint = f" ({error.hint})" if error.hint else ""
         raise ValueError(error.message + hint) from error

@@ -1,4 +1,4 @@
-"""What a disk refuses: room, or to work at all. Both are named with the path, and told apart."""
+"""Turn errors of the disk (full, failing) into errors that name the path."""
 
 import errno
 import os
@@ -15,12 +15,12 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 def refusal(
     path: Path, code: int | None, *, then: str = "run again"
 ) -> DiskFullError | DiskFaultError | None:
-    """The error that stands for the system's code; None where the disk is not to blame.
+    """The error for a code of the system; None where the disk is not the cause.
 
     Args:
-        path: What was being written.
-        code: Of `errno`.
-        then: What to do when there is room again.
+        path: File that was being written.
+        code: Code from `errno`.
+        then: What to do when there is space again.
     """
     if code is None:
         return None
@@ -30,15 +30,15 @@ def refusal(
         )
     if code == errno.EIO:
         return DiskFaultError(
-            f"cannot write {path}: {os.strerror(code)}: the disk, or the way to it, is failing",
-            hint="look into the system's log (dmesg), and write to another disk with -o",
+            f"cannot write {path}: {os.strerror(code)}: the disk or its connection is failing",
+            hint="see the system log (dmesg), and write to another disk with -o",
         )
     return None
 
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Say which path the disk refused, where the system only says that it did.
+    """Name the path when the disk refuses a write in the block.
 
     Raises:
         DiskFullError: The block ran into a full disk, a quota or a file size limit.

@@ -1,16 +1,16 @@
-"""What can go wrong, one class per thing the user can fix.
+"""Errors, one class for each thing that the user can fix.
 
-Every error says what is wrong with its value and place; `hint` is the way out, a command where
-there is one. The six families in the middle are what the command line turns into exit statuses.
+The message names the problem with its value and place; `hint` is the way out, a command where
+there is one. The command line turns the four families below into exit statuses.
 """
 
 
 class Distill3rError(Exception):
-    """Base of every error that is meant to be read by a person.
+    """Base class of all errors for users.
 
     Args:
-        message: What is wrong, with its value and place.
-        hint: The way out, shown on a line of its own.
+        message: The problem with its value and place.
+        hint: The way out, shown on its own line.
     """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
@@ -24,11 +24,11 @@ class FailedError(Distill3rError):
 
 
 class RequestError(Distill3rError):
-    """What was asked for cannot be done as asked (exit 2)."""
+    """The request cannot be carried out as it stands (exit 2)."""
 
 
 class MissingError(Distill3rError):
-    """Something that was named or is needed is not there (exit 3)."""
+    """Something that was named or is needed does not exist (exit 3)."""
 
 
 class ResourceError(Distill3rError):
@@ -44,19 +44,19 @@ class DamageError(FailedError):
 
 
 class DivergedError(FailedError):
-    """Training left the range of finite numbers and did not come back."""
+    """Training produced non-finite numbers and did not recover."""
 
 
 class ConfigError(RequestError):
-    """A setting has an unknown name or a value that does not fit."""
+    """A setting has an unknown name or an invalid value."""
 
 
 class ConflictError(RequestError):
-    """What is already there was made with other settings or inputs."""
+    """An existing result was made with other settings or inputs."""
 
 
 class InputMissingError(MissingError):
-    """A file or folder that was named is not there."""
+    """A named file or folder does not exist."""
 
 
 class WeightsError(MissingError):
@@ -64,11 +64,11 @@ class WeightsError(MissingError):
 
 
 class ExtraMissingError(MissingError):
-    """An optional dependency is needed and not installed."""
+    """An optional dependency is needed but not installed."""
 
 
 class DeviceError(MissingError):
-    """A device that was named is not there."""
+    """A named device does not exist."""
 
 
 class OutOfMemoryError(ResourceError):
@@ -80,16 +80,16 @@ class DiskFullError(ResourceError):
 
 
 class DiskFaultError(ResourceError):
-    """The disk, or the way to it, does not do its work."""
+    """The disk or its connection fails."""
 
 
 class ImageError(FailedError):
-    """One picture cannot be used. A stage collects these and goes on."""
+    """An image cannot be used. Stages collect these errors and continue."""
 
 
 class CacheError(FailedError):
-    """A teacher cache cannot be read as it stands."""
+    """A teacher cache cannot be read in its present state."""
 
 
 class GeometryError(FailedError):
-    """Points do not determine what was asked of them."""
+    """The points do not determine the result."""

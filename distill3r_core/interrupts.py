@@ -1,8 +1,8 @@
-"""Ctrl-C and SIGTERM where they may come: between two steps, and not while a lock is taken.
+"""Delay Ctrl-C and SIGTERM to the end of a step, or until a lock is released.
 
-An interrupt is an error that Python raises in the main thread between any two of its instructions,
-also in the midst of `threading`'s own ones. A condition that is then held stays so, and the threads
-that wait for it never end, nor does the process that waits for them.
+Python raises an interrupt in the main thread between any two instructions, also inside `threading`.
+A condition that is held at that moment stays locked; the threads that wait for it never end, nor
+does the process that waits for the threads.
 """
 
 import os
@@ -26,10 +26,10 @@ class StopFlag:
 
 @contextmanager
 def interrupts_between_steps() -> Iterator[StopFlag]:
-    """While the block runs, the first signal is only noted; the second one interrupts at once.
+    """Within the block the first signal only sets the flag; a second one interrupts at once.
 
-    Under a launcher every signal is only noted: Ctrl-C reaches each worker twice, from the
-    terminal and from the launcher, which kills those that take too long.
+    Under a launcher every signal only sets the flag: Ctrl-C reaches each worker twice, from the
+    terminal and from the launcher, which kills workers that take too long.
     """
     stop_flag = StopFlag()
     if not _is_main_thread():
@@ -42,48 +42,48 @@ def interrupts_between_steps() -> Iterator[StopFlag]:
             raise KeyboardInterrupt
         stop_flag.stop = True
 
-    with _answered_by(_Answer(note)):
+    with _handled_by(_BlockHandler(note)):
         yield stop_flag
 
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Signals that come while the block runs are answered at its end, by whoever answered before.
+    """Hold signals back until the end of the block, where the previous handler receives them.
 
-    For short blocks that share conditions, events or queues with other threads.
+    For short blocks that use conditions, events or queues shared with other threads.
     """
     if _holding.now or not _is_main_thread():
-        yield  # a block around this one holds them; handlers run in the main thread alone
+        yield  # held by an outer block already, or not the main thread, where handlers run
         return
-    came: list[int] = []
+    pending: list[int] = []
     try:
-        with _answered_by(_Answer(came.append)):
+        with _handled_by(_BlockHandler(pending.append)):
             _holding.now = True
             try:
                 yield
             finally:
                 _holding.now = False
     finally:
-        for signum in came:
+        for signum in pending:
             signal.raise_signal(signum)
 
 
 @dataclass
-class _Holding:
-    """Whether the main thread is within a block that holds signals."""
+class _HoldState:
+    """Whether the main thread is in a block that holds signals."""
 
     now: bool = False
 
 
-_holding = _Holding()
+_holding = _HoldState()
 
 
 @dataclass
-class _Answer:
-    """A handler for the time of a block.
+class _BlockHandler:
+    """A signal handler for the duration of a block.
 
-    An interrupt may meet the very change of handlers, so that one of a block that is over stays,
-    or of one that was never entered: it gives signals on to the handler before it.
+    An interrupt can arrive while handlers are being exchanged, which leaves the handler of a block
+    that has ended or never began. Such a handler passes signals on to the one before it.
     """
 
     answer: Callable[[int], None]
@@ -102,13 +102,13 @@ class _Answer:
 
 
 @contextmanager
-def _answered_by(handler: _Answer) -> Iterator[None]:
+def _handled_by(handler: _BlockHandler) -> Iterator[None]:
     for number in _SIGNALS:
         found = signal.getsignal(number)
-        while isinstance(found, _Answer) and not found.active:
+        while isinstance(found, _BlockHandler) and not found.active:
             found = found.before[number]
         handler.before[number] = found
-    # None: answered outside of Python, which could not be restored
+    # None: installed outside of Python; it could not be restored
     ours = [number for number in _SIGNALS if handler.before[number] is not None]
     try:
         for number in ours:

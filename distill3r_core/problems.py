@@ -1,4 +1,4 @@
-"""What is wrong with a setting, in words for those who have never met pydantic."""
+"""Describe invalid settings in plain words, from the errors of pydantic."""
 
 import dataclasses
 import types
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-_LONGEST = 60  # letters of a value that are shown
+_LONGEST = 60  # characters of a value in a message
 _KINDS = {
     int: "a whole number",
     float: "a number",
@@ -32,8 +32,8 @@ _KINDS = {
     list: "a list",
 }
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-# What a value is found to be, by the beginning of pydantic's name for it; else it is of the wrong
-# kind, and what would do says all.
+# Fault of a value by the start of pydantic's error type. Any other error means a wrong type, which
+# the expected type explains.
 _FAULTS = {
     "greater_than": "is too small",
     "less_than": "is too large",
@@ -42,17 +42,17 @@ _FAULTS = {
     "too_long": "has too many values",
     "missing": "has too few values",
 }
-# Of a value on the command line, whose type alone is known.
+# Expected type of a value on the command line.
 _TYPES = {"int": "a whole number", "float": "a number"}
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One setting that does not fit.
+    """An invalid setting.
 
     Args:
-        key: Its dotted name; "": several that do not fit together.
-        message: What was given, what is wrong with it, and what would do.
+        key: Its dotted name; "": several settings contradict each other.
+        message: The value, its fault, and what is expected.
     """
 
     key: str
@@ -60,12 +60,12 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a problem is: the setting's own name, and what may stand there."""
+class _SettingPlace:
+    """The setting that a problem belongs to, and its type."""
 
     parts: tuple[str, ...]
     annotation: Any = None  # None: no such setting
-    owner: Any = None  # the dataclass that has none of this name
+    owner: Any = None  # the dataclass that lacks the name
 
     @property
     def key(self) -> str:
@@ -79,13 +79,13 @@ def problems_of(
     *,
     sections: Collection[str] = (),
 ) -> list[Problem]:
-    """Every setting that does not fit, once: a union's alternatives speak of the same value.
+    """List every invalid setting once, although a union reports one error for each alternative.
 
     Args:
         cls: The settings' dataclass.
-        values: That were given for it.
-        error: That pydantic raised over them.
-        sections: Of config files, which some write before a setting where none belongs.
+        values: Values that were given.
+        error: Error that pydantic raised for them.
+        sections: Sections of config files, which users may prefix to a key by mistake.
     """
     found: dict[str, Problem] = {}
     for detail in error.errors():
@@ -94,17 +94,17 @@ def problems_of(
             continue
         message = _message(place, _at(values, place.parts), detail)
         if place.annotation is None and place.key in sections:
-            message = f"unknown setting; this command's own have no `{place.key}.` before them"
+            message = f"unknown setting; the settings of this command take no prefix `{place.key}.`"
         found[place.key] = Problem(place.key, message)
     return list(found.values())
 
 
-def fault_of(detail: "ErrorDetails", *, wanted: str = "") -> str:
-    """What is wrong with one value.
+def describe_fault(detail: "ErrorDetails", *, wanted: str = "") -> str:
+    """Describe the fault of one value.
 
     Args:
-        detail: As pydantic has it.
-        wanted: What would do, in words.
+        detail: Error of pydantic.
+        wanted: Expected values in words.
     """
     given, kind, limits = detail["input"], detail["type"], detail.get("ctx", {})
     if kind in ("value_error", "assertion_error"):
@@ -115,58 +115,64 @@ def fault_of(detail: "ErrorDetails", *, wanted: str = "") -> str:
     fault = "is not a number" if given != given else next(faults, "")
     if fault:
         typed = isinstance(given, str) and not fault.endswith("values")  # a number as text
-        return f"{given if typed else shown(given)} {fault}; it takes {wanted}"
-    return f"{shown(given)} is not {wanted}" if wanted else f"{shown(given)} does not fit"
+        return f"{given if typed else format_value(given)} {fault}; it takes {wanted}"
+    return (
+        f"{format_value(given)} is not {wanted}"
+        if wanted
+        else f"{format_value(given)} does not fit"
+    )
 
 
-def shown(value: Any) -> str:
-    """A value as the user may have written it."""
+def format_value(value: Any) -> str:
+    """A value as a user would write it."""
     if isinstance(value, str):
         text = repr(value)
     elif value is None or isinstance(value, bool):
         text = {None: "null", True: "true", False: "false"}[value]
     elif isinstance(value, list | tuple):
-        text = "[" + ", ".join(shown(item) for item in value) + "]"
+        text = "[" + ", ".join(format_value(item) for item in value) + "]"
     else:
         text = str(value).removesuffix(".0")
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
-def listed(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     """Names for a sentence: `a, b or c`."""
     return " or ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
-def no_multiple(value: Any, step: int) -> str:
-    """What to say of a number, or a size, that is no multiple of a step; names the nearest."""
+def multiple_message(value: Any, step: int) -> str:
+    """Message for a number or a size that is not a multiple of a step; names the nearest."""
     sides = value.lower().split("x") if isinstance(value, str) else value
     sides = [int(side) for side in (sides if isinstance(sides, list | tuple) else [sides])]
     near = "x".join(str(max(1, (2 * side + step) // (2 * step)) * step) for side in sides)
     given = "x".join(map(str, sides))
-    fault = "is no multiple" if len(sides) == 1 else "has sides that are no multiples"
+    fault = "is not a multiple" if len(sides) == 1 else "has sides that are not multiples"
     return f"{given} {fault} of {step}; the nearest is {near}"
 
 
-def unknown(name: Any, known: Iterable[str]) -> str:
-    """What to say of a name that is none of those that are known."""
-    return f"{shown(name)} is unknown: {listed(list(known))}{_nearest(name, list(known))}"
+def unknown_name(name: Any, known: Iterable[str]) -> str:
+    """Message for a name that is not among the known ones; names the nearest."""
+    return (
+        f"{format_value(name)} is unknown: {join_names(list(known))}{_nearest(name, list(known))}"
+    )
 
 
-def wanted_of(annotation: Any) -> str:
-    """What a type takes, in words: `a whole number of at least 1`."""
+def describe_type(annotation: Any) -> str:
+    """Values that a type accepts, in words: `a whole number of at least 1`."""
     base, limits = _split(annotation)
     origin, parts = get_origin(base), [a for a in get_args(base) if a is not types.NoneType]
     if _is_union(base):
         names = [str(name) for part in parts for name in get_args(part) if _is_choice(part)]
-        others = [wanted_of(_with(part, limits)) for part in parts if not _is_choice(part)]
-        return listed([*names, *others])
+        others = [describe_type(_with(part, limits)) for part in parts if not _is_choice(part)]
+        return join_names([*names, *others])
     if origin is Literal:
-        return listed([str(part) for part in parts])
+        return join_names([str(part) for part in parts])
     if origin is tuple:
         number = "one value or more" if parts[-1] is ... else f"{len(parts)} values"
-        return f"{number}, each {wanted_of(parts[0])}"
+        return f"{number}, each {describe_type(parts[0])}"
     if dataclasses.is_dataclass(base):
-        return f"a mapping with {listed([field.name for field in dataclasses.fields(base)])}"
+        return f"a mapping with {join_names([field.name for field in dataclasses.fields(base)])}"
     step = next((limit.multiple_of for limit in limits if hasattr(limit, "multiple_of")), None)
     bounds = {name: getattr(one, name) for one in limits for name in _BOUNDS if hasattr(one, name)}
     if step is not None:
@@ -174,49 +180,49 @@ def wanted_of(annotation: Any) -> str:
     return f"{_KINDS.get(origin or base, '')} {_range(bounds)}".strip()
 
 
-def _message(place: _Place, whole: Any, detail: "ErrorDetails") -> str:
+def _message(place: _SettingPlace, whole: Any, detail: "ErrorDetails") -> str:
     if place.annotation is None:
         if detail["type"] == "unexpected_keyword_argument":
             return "unknown setting" + _nearest_setting(place)
-        return fault_of(detail)
+        return describe_fault(detail)
     given, kind = detail["input"], detail["type"]
     if kind.startswith("missing"):
         if whole is None:
             return "missing"
-        return fault_of({**detail, "input": whole}, wanted=wanted_of(place.annotation))
+        return describe_fault({**detail, "input": whole}, wanted=describe_type(place.annotation))
     indices = [part for part in detail["loc"][len(place.parts) :] if isinstance(part, int)]
     takes = _element(place.annotation, indices[0]) if indices else place.annotation
     choices = _choices(takes)
     if choices and isinstance(given, str) and kind != "value_error":
-        # Whatever else a union takes, a word was meant for a name.
-        return f"{shown(given)} is unknown: {wanted_of(takes)}{_nearest(given, choices)}"
+        # A word was meant as a name, whatever else the union accepts.
+        return f"{format_value(given)} is unknown: {describe_type(takes)}{_nearest(given, choices)}"
     if kind == "multiple_of":
         size = whole if _is_size(whole) else given
-        return no_multiple(size, detail.get("ctx", {})["multiple_of"])
-    return fault_of(detail, wanted=wanted_of(takes))
+        return multiple_message(size, detail.get("ctx", {})["multiple_of"])
+    return describe_fault(detail, wanted=describe_type(takes))
 
 
 def _is_size(value: Any) -> bool:
-    """Whether all of a value's sides are known; text has been read by now."""
+    """Whether a value is a size. Text has been parsed before."""
     if isinstance(value, list | tuple):
         return all(isinstance(side, int) and not isinstance(side, bool) for side in value)
     return isinstance(value, str)
 
 
-def _nearest_setting(place: _Place) -> str:
+def _nearest_setting(place: _SettingPlace) -> str:
     if not dataclasses.is_dataclass(place.owner):
         return ""
     return _nearest(place.parts[-1], [field.name for field in dataclasses.fields(place.owner)])
 
 
 def _nearest(name: Any, known: Sequence[str]) -> str:
-    """Of the known names the nearest, as the end of a message; "" where none is near."""
+    """The nearest known name as the end of a message; "" where none is near."""
     near = get_close_matches(name, known, n=1) if isinstance(name, str) else []
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _place(cls: Any, location: Sequence[int | str]) -> _Place:
-    """The setting that pydantic's location is in; the rest of it is of no one's concern."""
+def _place(cls: Any, location: Sequence[int | str]) -> _SettingPlace:
+    """The setting at a location of pydantic, whose further parts are ignored."""
     parts: list[str] = []
     annotation: Any = None
     for part in location:
@@ -225,14 +231,14 @@ def _place(cls: Any, location: Sequence[int | str]) -> _Place:
             break
         parts.append(str(part))
         if part not in fields:
-            return _Place(tuple(parts), owner=cls)
+            return _SettingPlace(tuple(parts), owner=cls)
         annotation = fields[str(part)]
         cls = _dataclass_in(annotation)
-    return _Place(tuple(parts), annotation)
+    return _SettingPlace(tuple(parts), annotation)
 
 
 def _fields(cls: Any) -> dict[str, Any] | None:
-    """The annotation of every field; None where `cls` is no dataclass, pydantic's or Python's."""
+    """Annotation of every field; None where `cls` is not a dataclass."""
     own = getattr(cls, "__pydantic_fields__", None)
     if own is not None:
         return {name: _with(field.annotation, field.metadata) for name, field in own.items()}
@@ -250,7 +256,7 @@ def _at(values: Any, parts: Sequence[str]) -> Any:
 
 
 def _dataclass_in(annotation: Any) -> Any:
-    """The dataclass that an annotation is, or may be; None: none."""
+    """The dataclass in an annotation, or None."""
     base, _ = _split(annotation)
     if dataclasses.is_dataclass(base):
         return base
@@ -258,7 +264,7 @@ def _dataclass_in(annotation: Any) -> Any:
 
 
 def _choices(annotation: Any) -> list[str]:
-    """The names that an annotation takes."""
+    """The names that an annotation accepts."""
     base, _ = _split(annotation)
     if get_origin(base) is Literal:
         return [part for part in get_args(base) if isinstance(part, str)]
@@ -266,7 +272,7 @@ def _choices(annotation: Any) -> list[str]:
 
 
 def _element(annotation: Any, index: int) -> Any:
-    """What may stand at one place of a tuple, a list or a mapping."""
+    """Type of one element of a tuple, a list or a mapping."""
     base, _ = _split(annotation)
     if _is_union(base):
         holders = [part for part in get_args(base) if get_origin(_split(part)[0]) is not Literal]
@@ -290,7 +296,7 @@ def _with(annotation: Any, limits: Sequence[Any]) -> Any:
 
 
 def _split(annotation: Any) -> tuple[Any, list[Any]]:
-    """A type and what is asked of it besides."""
+    """A type and its constraints."""
     if get_origin(annotation) is not Annotated:
         return annotation, []
     base, *limits = get_args(annotation)
@@ -300,7 +306,9 @@ def _split(annotation: Any) -> tuple[Any, list[Any]]:
 def _range(bounds: Mapping[str, Any]) -> str:
     """A range in words: `from 0 to 1`, `of at least 0 and below 100`; "": all numbers."""
     if "ge" in bounds and "le" in bounds:
-        return f"from {shown(bounds['ge'])} to {shown(bounds['le'])}"
-    words = [f"{word} {shown(bounds[name])}" for name, word in _BOUNDS.items() if name in bounds]
+        return f"from {format_value(bounds['ge'])} to {format_value(bounds['le'])}"
+    words = [
+        f"{word} {format_value(bounds[name])}" for name, word in _BOUNDS.items() if name in bounds
+    ]
     of = "of " if words and words[0].startswith("at ") else ""
     return of + " and ".join(words)

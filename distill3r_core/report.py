@@ -1,4 +1,4 @@
-"""What a stage tells while it works and when it is done, as data: the core prints nothing."""
+"""Progress and outcome of a stage as data: the core prints nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 @dataclass(frozen=True)
 class Failure:
-    """One item that was left out: named, with the reason. It makes the exit status 5."""
+    """An item that was left out, with the reason. It makes the exit status 5."""
 
     item: str
     reason: str
@@ -16,14 +16,14 @@ class Failure:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of finished text under headings, for people; scripts read `Report.result`.
+    """A table for people to read; scripts read `Report.result`.
 
     Args:
-        title: Above it; may be empty.
-        columns: Headings; all of them empty: none are shown.
-        rows: Text for every column.
-        prose: Cells are words, set to the left; else all but the first are numbers.
-        keys: How many of the first columns say what a row is about.
+        title: Title; may be empty.
+        columns: Headings; if all are empty, none is shown.
+        rows: Text of every cell.
+        prose: Cells hold words and are left-aligned; else all but the first column hold numbers.
+        keys: Number of leading columns that identify a row.
     """
 
     title: str
@@ -39,14 +39,14 @@ class Report:
 
     Args:
         settings: The resolved settings, as plain data.
-        result: Numbers and names for scripts, as plain data; stable keys.
-        files: What was written, the most useful first.
-        failed: Items that were left out, while the rest went well.
-        tables: What a person reads on stdout.
-        notes: Short lines that are worth saying after the tables (what was assumed, what is next).
-        summary: One last line that says it all; empty where the tables do.
-        finished_before: True where the result was already there and nothing was done.
-        machine: What the result holds for, where it matters which device that was.
+        result: Numbers and names for scripts, as plain data with stable keys.
+        files: Files that were written, the most useful first.
+        failed: Items that were left out while the rest succeeded.
+        tables: Tables for stdout.
+        notes: Short lines after the tables (assumptions, next commands).
+        summary: Last line; empty where the tables suffice.
+        finished_before: The result existed already and nothing was done.
+        machine: Description of the device, where the result depends on it.
     """
 
     settings: Mapping[str, Any]
@@ -60,33 +60,33 @@ class Report:
     machine: Mapping[str, Any] | None = None
 
 
-@runtime_checkable  # shapes under test are checked, records with a progress in them too
+@runtime_checkable  # tests check types at run time, also of records that hold one
 class Progress(Protocol):
-    """Where a stage reports to. The command line draws it; from Python, `Silent` is the default."""
+    """Receiver of a stage's progress. The command line draws it; `Silent` is the default."""
 
     def begin(self, label: str, *, total: int | None, unit: str, done: int = 0) -> None:
-        """A phase starts; the one before it is over.
+        """Start a phase and end the one before it.
 
         Args:
-            label: Its name.
+            label: Name of the phase.
             total: Its length in units; None: unknown.
-            unit: What is counted.
-            done: Units that were done in an earlier run, and say nothing of this one's speed.
+            unit: Name of the unit that is counted.
+            done: Units finished by an earlier run; they do not count towards the speed.
         """
         ...
 
     def advance(self, steps: int = 1, **figures: float | str) -> None:
-        """`steps` more units are done; `figures` (loss, MB written, ...) replace those shown."""
+        """Count `steps` more units; `figures` (loss, MB written, ...) replace those shown."""
         ...
 
     def note(self, text: str) -> None:
-        """Something that a person should read now: a warning, a decision that was taken."""
+        """Show a line now: a warning, or a decision that was made."""
         ...
 
 
 @dataclass
 class Silent:
-    """Progress for callers who want none; keeps the notes, which a test may read."""
+    """Progress that shows nothing and keeps the notes."""
 
     notes: list[str] = field(default_factory=list)
 
@@ -102,7 +102,7 @@ class Silent:
 
 
 def duration(seconds: float | int) -> str:
-    """Seconds in units that a person reads."""
+    """A duration in the unit that suits its length."""
     if seconds < 100:
         return f"{seconds:.3g} s"
     if seconds < 6000:

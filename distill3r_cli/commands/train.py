@@ -109,7 +109,7 @@ def train(
         default_preset=default_preset(),
     )
     if is_launcher(settings):
-        console.expect_ranks()
+        console.mark_launcher()
         command = [sys.executable, "-m", "distill3r_cli", *sys.argv[1:]]
         raise typer.Exit(launch_training(settings, command, resume=resume, overwrite=overwrite))
     with console.progress(settings.device) as progress:

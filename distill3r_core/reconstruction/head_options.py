@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from distill3r_core.errors import RequestError
 from distill3r_core.geometry.pnp import require_pnp
 from distill3r_core.models.student import HeadName
-from distill3r_core.problems import unknown
+from distill3r_core.problems import unknown_name
 
 CloudSource = Literal["global", "aligned"]
 PoseSource = Literal["similarity", "pnp"]
@@ -43,7 +43,7 @@ def placing(
         pnp: Whether PnP may be run where the poses are not PnP's.
 
     Raises:
-        RequestError: A name is unknown, the heads do not give what is asked for, or two wishes
+        RequestError: A name is unknown_name, the heads do not give what is asked for, or two wishes
             contradict.
         ExtraMissingError: The poses can only be PnP's, and pycolmap is not installed.
     """
@@ -95,7 +95,7 @@ def require_world(head: HeadName, scale_from: str | None) -> None:
 def _require_known(setting: str, name: str, names: Sequence[str]) -> None:
     """Refuse a name from Python that the command line would have refused."""
     if name not in names:
-        raise RequestError(f"{setting}: {unknown(name, names)}")
+        raise RequestError(f"{setting}: {unknown_name(name, names)}")
 
 
 def _refuse_without_world(options: dict[str, str | None]) -> None:

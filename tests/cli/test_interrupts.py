@@ -65,8 +65,8 @@ def test_an_interrupt_that_python_ignores_is_not_told_and_not_lost(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        (("manifest", "photos"), "the same command goes on where it was\n"),
-        (("demo", "--overwrite"), "goes on where it was; leave --overwrite out"),
+        (("manifest", "photos"), "the same command continues where it stopped\n"),
+        (("demo", "--overwrite"), "continues where it stopped; leave --overwrite out"),
         (("cache",), "the same command with --resume goes on"),
         (("infer", "photos"), None),
     ],

@@ -31,7 +31,7 @@ def test_a_run_is_resumed_with_the_same_plugin_only(cli_inprocess, project):
 
     status, _, error = cli_inprocess(*again, cwd=project)
     assert status == 2
-    assert f"plugins.mine.py: {written[1]} → (not there)" in error
+    assert f"plugins.mine.py: {written[1]} → (absent)" in error
 
     (project / "mine.py").write_text("# another one\n")
     status, _, error = cli_inprocess(*again, "--plugin", "mine.py", cwd=project)

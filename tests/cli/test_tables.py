@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from distill3r_cli.tables import drawn, parts_of
+from distill3r_cli.tables import as_rich_table, split_table
 from distill3r_core.report import Table
 
 COLUMNS = ("model", "views", "size", "seconds", "min .. max", "end to end s", "of the floor")
@@ -21,8 +21,8 @@ texts = st.text("abc 早[]", min_size=1, max_size=9).map(str.strip)
 def text_of(table: Table, width: int) -> str:
     screen = io.StringIO()
     console = Console(file=screen, width=width)
-    for number, part in enumerate(parts_of(table, width)):
-        console.print(drawn(table, part, titled=number == 0))
+    for number, part in enumerate(split_table(table, width)):
+        console.print(as_rich_table(table, part, titled=number == 0))
     return screen.getvalue()
 
 
@@ -33,7 +33,7 @@ def text_of(table: Table, width: int) -> str:
 )
 def test_every_column_stands_once_behind_the_keys(lines, keys, width) -> None:
     table = Table("", lines[0], tuple(lines[1:]), keys=keys)
-    parts = parts_of(table, width)
+    parts = split_table(table, width)
     every = tuple(range(len(table.columns)))
     if len(parts) > 1:
         assert all(part.columns[:keys] == every[:keys] for part in parts)
@@ -42,7 +42,10 @@ def test_every_column_stands_once_behind_the_keys(lines, keys, width) -> None:
         assert parts[0].columns == every
     for part in parts:
         if None not in part.widths:
-            assert Console(width=width).measure(drawn(table, part, titled=True)).maximum <= width
+            assert (
+                Console(width=width).measure(as_rich_table(table, part, titled=True)).maximum
+                <= width
+            )
 
 
 @pytest.mark.parametrize("width", [44, 60, 80, 120])
@@ -57,7 +60,7 @@ def test_no_cell_and_no_word_of_a_heading_is_broken(width) -> None:
 def test_long_names_give_way_before_columns_do() -> None:
     rows = (("floor: mean depth map of the training frames", *(f"{n}.25" for n in range(8))),)
     table = Table("", ("", *("|log scale|" for _ in range(8))), rows)
-    (part,) = parts_of(table, 104)
+    (part,) = split_table(table, 104)
     assert part.widths == (26, *[6] * 8)
     assert "floor: mean depth map of " in text_of(table, 104)
 
@@ -71,7 +74,7 @@ def test_a_table_that_fits_stays_whole_with_its_headings_on_one_line() -> None:
 def test_a_part_is_filled_before_the_next_and_a_title_is_shown_once() -> None:
     table = Table("forward", COLUMNS, ROWS, keys=2)
     # The keys take 1 + 16 + 8 characters, then 10, 10 | 19, 9, 8 for the longest word or number.
-    assert [len(parts_of(table, width)) for width in (60, 61, 80, 81)] == [3, 2, 2, 1]
+    assert [len(split_table(table, width)) for width in (60, 61, 80, 81)] == [3, 2, 2, 1]
     assert text_of(table, 60).count("forward") == 1
 
 
@@ -79,5 +82,5 @@ def test_a_part_is_filled_before_the_next_and_a_title_is_shown_once() -> None:
 def test_what_no_part_can_hold_is_broken_where_it_must(prose) -> None:
     long = "a sentence of very many words " * 5
     table = Table("", ("", ""), (("what", long),), prose=prose)
-    assert len(parts_of(table, 60)) == 1
+    assert len(split_table(table, 60)) == 1
     assert text_of(table, 60).count("sentence") == 5

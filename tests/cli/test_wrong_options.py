@@ -19,7 +19,7 @@ import pytest
         ("cache --fit sqash", "--fit: 'sqash' is unknown: squash, crop or release; did you mean"),
         (
             "cache --size 100x100",
-            "--size: 100x100 has sides that are no multiples of 14; the nearest is 98x98",
+            "--size: 100x100 has sides that are not multiples of 14; the nearest is 98x98",
         ),
         ("cache --device gpu", "--device: unknown device 'gpu' (auto, cpu, cuda, cuda:1 or mps)"),
         (
@@ -38,12 +38,12 @@ import pytest
             "infer . --conf 150",
             "--conf: 150 is too large; it takes a number of at least 0 and below 100",
         ),
-        ("infer . --size 100x100", "--size: 100x100 has sides that are no multiples of 14"),
+        ("infer . --size 100x100", "--size: 100x100 has sides that are not multiples of 14"),
         ("infer . --format plx", "--format: 'plx' is unknown: ply, glb,"),
         ("bench --views x", "--views: cannot read the views 'x'"),
         (
             "bench --size 9x9",
-            "--size: 9x9 has sides that are no multiples of 14; the nearest is 14x14",
+            "--size: 9x9 has sides that are not multiples of 14; the nearest is 14x14",
         ),
         ("bench --preset papre", "--preset: unknown student preset 'papre', did you mean 'paper'?"),
         (

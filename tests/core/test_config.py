@@ -107,8 +107,8 @@ def test_a_set_that_cannot_be_read_is_refused(text):
 
 def test_differences_name_each_dotted_key_once():
     old, new = {"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 4, "d": 3}, "e": 5}
-    assert config.differences(old, new) == ["b.c: 2 → 4", "e: (not there) → 5"]
-    assert config.differences({}, {"f": None}) == ["f: (not there) → None"]
+    assert config.differences(old, new) == ["b.c: 2 → 4", "e: (absent) → 5"]
+    assert config.differences({}, {"f": None}) == ["f: (absent) → None"]
 
 
 @pytest.mark.parametrize("name", config.shipped_names())

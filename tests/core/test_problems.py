@@ -61,7 +61,7 @@ class Every:
         (
             "size",
             [14 * 10**30, 1],
-            f"{14 * 10**30}x1 has sides that are no multiples of 14; "
+            f"{14 * 10**30}x1 has sides that are not multiples of 14; "
             f"the nearest is {14 * 10**30}x14",
         ),
         (
@@ -94,9 +94,13 @@ class Every:
         ("mirror", "perhaps", "'perhaps' is not true or false"),
         ("name", 3, "3 is not text"),
         ("place", 3, "3 is not a path"),
-        ("side", 99, "99 is no multiple of 14; the nearest is 98"),
-        ("size", "100x200", "100x200 has sides that are no multiples of 14; the nearest is 98x196"),
-        ("size", [14, 99], "14x99 has sides that are no multiples of 14; the nearest is 14x98"),
+        ("side", 99, "99 is not a multiple of 14; the nearest is 98"),
+        (
+            "size",
+            "100x200",
+            "100x200 has sides that are not multiples of 14; the nearest is 98x196",
+        ),
+        ("size", [14, 99], "14x99 has sides that are not multiples of 14; the nearest is 14x98"),
         (
             "size",
             [14],
@@ -108,7 +112,7 @@ class Every:
             "[14, 14, 14] has too many values; "
             "it takes 2 values, each a multiple of 14 of at least 14",
         ),
-        ("size", [99, "a"], "99 is no multiple of 14; the nearest is 98"),
+        ("size", [99, "a"], "99 is not a multiple of 14; the nearest is 98"),
         ("either", [1, "b"], "[1, 'b'] is not auto or 2 values, each a whole number"),
         (
             "either",

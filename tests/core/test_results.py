@@ -47,7 +47,7 @@ def test_a_result_belongs_to_its_plugins(tmp_path):
         ).finished
     finally:
         plugins.unload_all()
-    with pytest.raises(ConflictError, match=r"plugins: .*mine\.py.* → \(not there\)"):
+    with pytest.raises(ConflictError, match=r"plugins: .*mine\.py.* → \(absent\)"):
         claim(tmp_path, chosen=tmp_path / "a", identity={"conf": 10}, overwrite=False)
 
 

@@ -153,7 +153,7 @@ def test_too_small_a_disk_is_said_before_the_work(settings, monkeypatch):
         ("0x14", "cannot read the size"),
         ("224", "cannot read the size"),
         ("big", "cannot read the size"),
-        ("225x518", "no multiples of 14; the nearest is 224x518"),
+        ("225x518", "not multiples of 14; the nearest is 224x518"),
     ],
 )
 def test_a_size_that_is_no_number_of_patches_is_refused(size, message):
