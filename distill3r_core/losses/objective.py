@@ -18,7 +18,7 @@ from distill3r_core.losses.loss_term import FeatureRequest, Term, TermInputs, Te
 from distill3r_core.losses.points import PointsOptions, Weighting
 from distill3r_core.losses.reduction import Reduction
 from distill3r_core.losses.terms import LOSS_TERMS
-from distill3r_core.problems import problems_of, shown
+from distill3r_core.problems import format_value, problems_of
 from distill3r_core.types import PointMaps, TeacherTargets
 
 
@@ -35,7 +35,9 @@ def _read_terms(value: Any) -> Any:
             problems.append(f"{error.message} ({error.hint})")
             continue
         if not isinstance(options, Mapping | TermOptions):
-            problems.append(f"{name}: {shown(options)} is not a mapping, such as {{weight: 0.1}}")
+            problems.append(
+                f"{name}: {format_value(options)} is not a mapping, such as {{weight: 0.1}}"
+            )
             continue
         try:
             terms[name] = TypeAdapter(of_term).validate_python(options)

@@ -98,9 +98,9 @@ def test_an_interrupt_while_torch_is_loading_is_json_too(monkeypatch, capsys):
     ],
 )
 def test_memory_that_is_full_anywhere_is_no_fault_of_the_program(error):
-    assert run._in_words(error).__class__ is errors.OutOfMemoryError
+    assert run._as_error(error).__class__ is errors.OutOfMemoryError
     for fault in (RuntimeError("odd"), ImportError("no module called odd")):
-        assert run._in_words(fault).__class__ is errors.FailedError
+        assert run._as_error(fault).__class__ is errors.FailedError
 
 
 def test_plain_progress_tells_the_time_that_is_left(capsys, monkeypatch):
