@@ -84,3 +84,16 @@ def namespaced(values: Mapping[str, Any], case: str) -> dict[str, Any]:
         for name, value in values.items()
         if name.startswith(f"{case}/")
     }
+
+
+def generate(formulas: dict[str, str], width: int, height: int) -> np.ndarray:
+    """The test image of a width and a height that the formulas of a file describe."""
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    names = {"x": x, "y": y, "W": width, "H": height, "pi": np.pi, "sin": np.sin, "cos": np.cos}
+    channels = []
+    for channel in "RGB":
+        formula = formulas[channel].replace("mod", "%")
+        formula = re.sub(r"(\d|pi)\s+(?=[a-zA-Z(])", r"\1 * ", formula)
+        value = eval(formula, {"__builtins__": {}, "floor": np.floor}, names)
+        channels.append(np.clip(np.floor(value + 0.5), 0, 255).astype(np.uint8))
+    return np.stack(channels, axis=-1)

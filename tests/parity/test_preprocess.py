@@ -9,6 +9,7 @@ import numpy as np
 import PIL
 import pytest
 from PIL import Image
+from recorded import generate
 
 from distill3r_core.io.images.decode import read_image
 from distill3r_core.io.images.fit import Fit, release_image
@@ -31,7 +32,7 @@ def test_every_recorded_variant_of_every_picture(golden_dir: Path, tmp_path: Pat
     checked = set()
     for name, case in facts["images"].items():
         path = tmp_path / f"{name}.png"
-        _save(path, _generate(facts["generator"], case["width"], case["height"]), case)
+        _save(path, generate(facts["generator"], case["width"], case["height"]), case)
         pixels = read_image(path).pixels
         for variant, (fit, whole) in _variants(facts, case).items():
             if whole:
@@ -89,18 +90,6 @@ def _variants(facts: dict, case: dict) -> dict[str, tuple[Fit, bool]]:
         "student_training": (Fit(size, "release", cropped(training)), True),
         "student_inference": (Fit(inference_size, "release-inference", cropped(inference)), True),
     }
-
-
-def _generate(formulas: dict[str, str], width: int, height: int) -> np.ndarray:
-    y, x = np.mgrid[:height, :width].astype(np.float64)
-    names = {"x": x, "y": y, "W": width, "H": height, "pi": np.pi, "sin": np.sin, "cos": np.cos}
-    channels = []
-    for channel in "RGB":
-        formula = formulas[channel].replace("mod", "%")
-        formula = re.sub(r"(\d|pi)\s+(?=[a-zA-Z(])", r"\1 * ", formula)
-        value = eval(formula, {"__builtins__": {}, "floor": np.floor}, names)
-        channels.append(np.clip(np.floor(value + 0.5), 0, 255).astype(np.uint8))
-    return np.stack(channels, axis=-1)
 
 
 def _save(path: Path, pixels: np.ndarray, case: dict) -> None:

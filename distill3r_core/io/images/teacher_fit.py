@@ -1,6 +1,7 @@
 """How a teacher takes images: its resize, crop or padding, as a record and as pixels."""
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from distill3r_core import config
 from distill3r_core.errors import ImageError
+from distill3r_core.io.images.opencv_resize import resize_as_opencv
 from distill3r_core.types import Placement
 
 Size = tuple[int, int]  # rows and columns
@@ -21,8 +23,16 @@ _WHITE = (255, 255, 255)
 class TeacherFit:
     """How images become a teacher's input.
 
+    At most one of `long_edge`, `short_edge`, `width` and `area` is given; without any of them the
+    image keeps its size.
+
     Args:
-        long_edge: Long edge of the resized image, in pixels; None: the image keeps its size.
+        long_edge: Long edge of the resized image, in pixels.
+        short_edge: Short edge of the resized image, in pixels.
+        width: Width of the resized image, in pixels; its height goes to the nearest multiple.
+        area: Largest number of pixels of the resized image, whose sides are the multiples that
+            come nearest to the aspect ratio (Pi3).
+        tallest: Rows that are kept around the center where there are more.
         square: The input is a square of side `long_edge`.
         multiple: Both sides of the input are multiples of this.
         reach: How the resized image reaches a square, or sides that are multiples: "crop" around
@@ -31,21 +41,38 @@ class TeacherFit:
         square_to_4x3: A square image is cropped to 4:3, for networks that were trained on images
             of 4:3 and wider.
         resampling: "lanczos" shrinks by Lanczos and enlarges by bicubic interpolation, as
-            DUSt3R's code does; "bicubic" does both by bicubic interpolation.
+            DUSt3R's code does; "bicubic" does both by bicubic interpolation, "lanczos3" both by
+            Lanczos; "opencv" is OpenCV's area average where no side grows, and its bicubic
+            interpolation otherwise, first to the edge and then to the multiples (Depth Anything 3).
     """
 
     long_edge: int | None = None
+    short_edge: int | None = None
+    width: int | None = None
+    area: int | None = None
+    tallest: int | None = None
     square: bool = False
     multiple: int = 1
     reach: Literal["crop", "pad", "resize"] = "crop"
     square_to_4x3: bool = False
-    resampling: Literal["lanczos", "bicubic"] = "lanczos"
+    resampling: Literal["lanczos", "lanczos3", "bicubic", "opencv"] = "lanczos"
 
     def __post_init__(self) -> None:
         assert self.long_edge is not None or not self.square, "a square has a given side"
+        given = (self.long_edge, self.short_edge, self.width, self.area)
+        assert sum(length is not None for length in given) <= 1, "one length decides the size"
+
+    @property
+    def keeps_size(self) -> bool:
+        """Whether the image is not resized, but for its multiples."""
+        return self.long_edge is self.short_edge is self.width is self.area is None
 
 
 DUST3R_FIT = TeacherFit(long_edge=512, multiple=16, square_to_4x3=True)  # MASt3R and Fast3R too
+DUST3R_224_FIT = TeacherFit(long_edge=224, multiple=16, square=True)
+DA3_FIT = TeacherFit(long_edge=504, multiple=14, reach="resize", resampling="opencv")
+VGGT_FIT = TeacherFit(width=518, multiple=14, tallest=518, resampling="bicubic")
+PI3_FIT = TeacherFit(area=255_000, multiple=14, resampling="lanczos3")
 
 
 def teacher_placement(source: Size, fit: TeacherFit) -> Placement:
@@ -93,13 +120,7 @@ def prepare_image(
     source = (pixels.shape[0], pixels.shape[1])
     placement = teacher_placement(source, fit)
     rows, columns = resized_size(source, fit)
-    image = Image.fromarray(pixels)
-    if fit.long_edge is not None or (rows, columns) != source:
-        # DUSt3R's choice: bicubic also where nothing changes.
-        shrinks = max(source) > max(rows, columns)
-        lanczos = shrinks and fit.resampling == "lanczos"
-        filter_ = Image.Resampling.LANCZOS if lanczos else Image.Resampling.BICUBIC
-        image = image.resize((columns, rows), filter_)
+    image = Image.fromarray(_resized(pixels, fit))
     top, left, kept_rows, kept_columns = _window(rows, columns, fit)
     if fit.reach == "pad":
         canvas = Image.new("RGB", (kept_columns, kept_rows), _WHITE)
@@ -113,18 +134,72 @@ def resized_size(source: Size, fit: TeacherFit) -> Size:
     if fit.square and fit.reach == "resize":
         assert fit.long_edge is not None
         return fit.long_edge, fit.long_edge
-    rows, columns = source
-    if fit.long_edge is not None:
-        long_edge = fit.long_edge
-        if fit.square and fit.reach == "crop":  # the short edge fills the square
-            long_edge = round(fit.long_edge * max(source) / min(source))
-        rows, columns = (round(side * long_edge / max(source)) for side in source)
+    if fit.width is not None:
+        height = round(source[0] * fit.width / source[1] / fit.multiple) * fit.multiple
+        return max(height, fit.multiple), fit.width
+    if fit.area is not None:
+        return _size_of_area(source, fit.area, fit.multiple)
+    rows, columns = _edge_size(source, fit)
     if fit.reach == "resize":
         rows, columns = (
             fit.multiple * math.floor(side / fit.multiple + 0.5) for side in (rows, columns)
         )
     least = fit.multiple if fit.reach == "resize" else 1
     return max(rows, least), max(columns, least)
+
+
+def common_windows(sizes: Sequence[Size]) -> list[tuple[int, int, int, int]]:
+    """The part of each image that is left where all of them are cropped to one size.
+
+    Args:
+        sizes: Rows and columns of the images.
+
+    Returns:
+        Top, left, rows and columns of each part, around the image's center.
+    """
+    rows, columns = (min(size[axis] for size in sizes) for axis in (0, 1))
+    return [((h - rows) // 2, (w - columns) // 2, rows, columns) for h, w in sizes]
+
+
+def _edge_size(source: Size, fit: TeacherFit) -> Size:
+    """Rows and columns with the long or the short edge as wanted, before any multiple."""
+    rows, columns = source
+    edge, own = fit.long_edge, max(source)
+    if fit.short_edge is not None:
+        edge, own = fit.short_edge, min(source)
+    elif edge is not None and fit.square and fit.reach == "crop":
+        edge = round(edge * max(source) / min(source))  # the short edge fills the square
+    if edge is None:
+        return rows, columns
+    return max(round(rows * edge / own), 1), max(round(columns * edge / own), 1)
+
+
+def _size_of_area(source: Size, area: int, multiple: int) -> Size:
+    """Multiples near the aspect ratio, of at most `area` pixels (the rule of Pi3's loader)."""
+    scale = math.sqrt(area / (source[0] * source[1]))
+    height, width = (side * scale for side in source)
+    rows, columns = (max(round(side / multiple), 1) for side in (height, width))
+    while rows * columns * multiple**2 > area and max(rows, columns) > 1:
+        if columns / rows > width / height:
+            columns -= 1
+        else:
+            rows -= 1
+    return max(rows, 1) * multiple, max(columns, 1) * multiple
+
+
+def _resized(pixels: UInt8[np.ndarray, "H W 3"], fit: TeacherFit) -> UInt8[np.ndarray, "h w 3"]:
+    """The image after the resize, before crop or padding."""
+    source = (pixels.shape[0], pixels.shape[1])
+    rows, columns = resized_size(source, fit)
+    if fit.keeps_size and (rows, columns) == source:
+        return pixels
+    if fit.resampling == "opencv":
+        return resize_as_opencv(resize_as_opencv(pixels, _edge_size(source, fit)), (rows, columns))
+    # DUSt3R's choice: bicubic also where nothing changes.
+    shrinks = max(source) > max(rows, columns)
+    lanczos = fit.resampling == "lanczos3" or (shrinks and fit.resampling == "lanczos")
+    filter_ = Image.Resampling.LANCZOS if lanczos else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(pixels).resize((columns, rows), filter_))
 
 
 def _window(rows: int, columns: int, fit: TeacherFit) -> tuple[int, int, int, int]:
@@ -139,6 +214,9 @@ def _window(rows: int, columns: int, fit: TeacherFit) -> tuple[int, int, int, in
             )
         return (rows - kept_rows) // 2, (columns - kept_columns) // 2, kept_rows, kept_columns
     kept_rows, kept_columns = rows, columns
+    if fit.tallest is not None:
+        kept_rows = min(rows, fit.tallest)
+        return (rows - kept_rows) // 2, 0, kept_rows, kept_columns
     if fit.square and fit.reach == "crop":
         kept_rows = kept_columns = 2 * min(rows // 2, columns // 2)
     elif fit.multiple > 1 and fit.reach == "crop":
