@@ -23,7 +23,7 @@ from types import FrameType
 from distill3r_core import interrupts, threads
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.loader import RingLoader
-from distill3r_core.data.sample_requests import Request
+from distill3r_core.data.sample_requests import SampleRequest
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.io.images.inputs import find_inputs
 from distill3r_core.reconstruction.loaded_views import load_views
@@ -67,7 +67,7 @@ def cache(folder: Path) -> None:
 def loader(folder: Path) -> None:
     """Batches that are read by threads."""
     stored = TeacherCache(folder / "cache")
-    wanted = [[Request(name, (0, 1))] for name in stored.names()]
+    wanted = [[SampleRequest(name, (0, 1))] for name in stored.names()]
     with RingLoader(stored) as ring:
         assert sum(1 for _ in ring.batches(wanted)) == len(wanted)
 

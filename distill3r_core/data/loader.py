@@ -14,7 +14,7 @@ from types import TracebackType
 
 import torch
 
-from distill3r_core.data.sample_requests import Request
+from distill3r_core.data.sample_requests import SampleRequest
 from distill3r_core.data.sample_sources import SampleSource
 from distill3r_core.data.stored_batch import Arena, StoredBatch
 from distill3r_core.interrupts import held
@@ -40,7 +40,7 @@ class RingLoader:
         self._ring = [Arena(pin=pin) for _ in range(slots)]
         self._pool = _single_threaded(threads)
 
-    def batches(self, wanted: Iterable[Sequence[Request]]) -> Iterator[StoredBatch]:
+    def batches(self, wanted: Iterable[Sequence[SampleRequest]]) -> Iterator[StoredBatch]:
         """The batches that are asked for, in order. Each is valid until the next one is taken.
 
         Args:
@@ -90,7 +90,7 @@ class RingLoader:
         self.close()
 
     def _begin(
-        self, arena: Arena, group: Sequence[Request]
+        self, arena: Arena, group: Sequence[SampleRequest]
     ) -> tuple[StoredBatch, list["Future[None]"]]:
         sizes = {(self._source.size_of(request.name), len(request.views)) for request in group}
         assert len(sizes) == 1, f"samples of one batch differ in size or views: {sizes}"

@@ -14,7 +14,7 @@ _SEEDS = 2**63
 
 
 @dataclass(frozen=True)
-class Use:
+class DrawSettings:
     """How samples are drawn.
 
     Args:
@@ -35,7 +35,7 @@ class Use:
 
 
 @dataclass(frozen=True)
-class Request:
+class SampleRequest:
     """A sample as it is to be shown.
 
     Args:
@@ -62,23 +62,25 @@ class Request:
         return Draw(self.name, self.number)
 
 
-def request_of(draw: Draw, *, available: int, use: Use) -> Request:
+def request_of(draw: Draw, *, available: int, settings: DrawSettings) -> SampleRequest:
     """All that is random about a draw, decided by the seed and its number alone.
 
     Args:
         draw: One use of a sample.
         available: How many views the sample has.
-        use: How samples are drawn.
+        settings: How samples are drawn.
     """
-    rng = rng_of(draw, seed=use.seed)
-    views = augment.choose_views(available, use.views, rng=rng if use.augment_views else None)
-    mirrored = use.mirror and bool(rng.random() < 0.5)
-    colors = augment.draw_colors(len(views), rng) if use.colors else None
+    rng = rng_of(draw, seed=settings.seed)
+    views = augment.choose_views(
+        available, settings.views, rng=rng if settings.augment_views else None
+    )
+    mirrored = settings.mirror and bool(rng.random() < 0.5)
+    colors = augment.draw_colors(len(views), rng) if settings.colors else None
     numbers = None
-    if use.random_view_numbers:
+    if settings.random_view_numbers:
         generator = torch.Generator().manual_seed(int(rng.integers(_SEEDS)))
         numbers = tuple(random_view_numbers(1, len(views), generator)[0].tolist())
-    return Request(
+    return SampleRequest(
         name=draw.name,
         views=views,
         number=draw.number,

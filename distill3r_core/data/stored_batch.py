@@ -19,7 +19,7 @@ from distill3r_core.cache.sample_codec import finish
 from distill3r_core.cache.store import ViewBuffers
 from distill3r_core.data import augment
 from distill3r_core.data.batches import Batch, Draw
-from distill3r_core.data.sample_requests import Request
+from distill3r_core.data.sample_requests import SampleRequest
 from distill3r_core.geometry.similarity import apply_similarity
 from distill3r_core.types import TeacherTargets
 
@@ -76,7 +76,7 @@ class StoredBatch:
     mirrored: Bool[Tensor, "B"]
     colors: Float[Tensor, "B N 5"]
     view_numbers: Int[Tensor, "B N"]
-    requests: tuple[Request, ...]
+    requests: tuple[SampleRequest, ...]
     fence: Fence = field(default_factory=Fence)
 
     @property
@@ -181,7 +181,7 @@ class Arena:
         self.fence = Fence()
 
     def batch(
-        self, requests: Sequence[Request], *, planes: int, size: tuple[int, int]
+        self, requests: Sequence[SampleRequest], *, planes: int, size: tuple[int, int]
     ) -> StoredBatch:
         """Room for what is requested; whatever was here before is gone."""
         samples, views = len(requests), len(requests[0].views)

@@ -12,7 +12,7 @@ import torch
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.batches import Draw, share_of, step_draws
 from distill3r_core.data.loader import RingLoader
-from distill3r_core.data.sample_requests import Request, Use, request_of
+from distill3r_core.data.sample_requests import DrawSettings, SampleRequest, request_of
 from distill3r_core.data.sample_sources import HeldSamples, ResizedCache, SampleSource
 from distill3r_core.data.stored_batch import StoredBatch
 from distill3r_core.errors import DamageError
@@ -65,7 +65,7 @@ class Feed:
 
         Each is valid until the next one is taken.
         """
-        use = Use(
+        settings = DrawSettings(
             views=self.data.views,
             augment_views=self.data.augment_views,
             mirror=self.data.mirror,
@@ -78,19 +78,21 @@ class Feed:
             share_of(draws, rank=self.world.rank, processes=self.world.size)
             for draws in islice(steps, start, None)
         )
-        return self._load(use, mine)
+        return self._load(settings, mine)
 
     def validation(self) -> Generator[StoredBatch, None, None]:
         """This process's share of the validation samples, one at a time, always the same way."""
-        use = Use(views=self.data.views, augment_views=False, random_view_numbers=False)
+        settings = DrawSettings(
+            views=self.data.views, augment_views=False, random_view_numbers=False
+        )
         mine = self.held_out[self.world.rank :: self.world.size]
-        return self._load(use, ((Draw(name, number),) for number, name in enumerate(mine)))
+        return self._load(settings, ((Draw(name, number),) for number, name in enumerate(mine)))
 
     def _load(
-        self, use: Use, steps: Iterable[Sequence[Draw]]
+        self, settings: DrawSettings, steps: Iterable[Sequence[Draw]]
     ) -> Generator[StoredBatch, None, None]:
-        def request(draw: Draw) -> Request:
-            return request_of(draw, available=self.available[draw.name], use=use)
+        def request(draw: Draw) -> SampleRequest:
+            return request_of(draw, available=self.available[draw.name], settings=settings)
 
         wanted = ([request(draw) for draw in draws] for draws in steps)
         loader = RingLoader(self.source, threads=self.workers, slots=_SLOTS, pin=self.pinned)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from distill3r_core.benchmarks.ablation.rendered_rooms import TrueScene, noisy_targets, true_scene
 from distill3r_core.data.augment import anchor_first, unit_images
 from distill3r_core.data.batches import Batch, Draw, join_targets, map_targets, step_draws
-from distill3r_core.data.sample_requests import Request, Use, request_of
+from distill3r_core.data.sample_requests import DrawSettings, SampleRequest, request_of
 from distill3r_core.evaluation.scores import score_sequence
 from distill3r_core.geometry.metrics import ViewErrors, summarize_scales
 from distill3r_core.losses import Objective
@@ -132,9 +132,11 @@ class Rooms:
         self.names = list(self._samples)
         self._available = len(training)
 
-    def batch(self, draws: Sequence[Draw], use: Use) -> Batch:
+    def batch(self, draws: Sequence[Draw], settings: DrawSettings) -> Batch:
         """The batch of some draws. Its targets are not rounded, as no cache is involved."""
-        requests = [request_of(draw, available=self._available, use=use) for draw in draws]
+        requests = [
+            request_of(draw, available=self._available, settings=settings) for draw in draws
+        ]
         images, targets = zip(*map(self._sample, requests), strict=True)
         return Batch(
             images=torch.stack(images),
@@ -144,7 +146,7 @@ class Rooms:
             draws=tuple(draws),
         )
 
-    def _sample(self, request: Request) -> tuple[Tensor, TeacherTargets]:
+    def _sample(self, request: SampleRequest) -> tuple[Tensor, TeacherTargets]:
         images, targets = self._samples[request.name]
         chosen = _views(targets, request.views)
         if request.reanchored:
@@ -198,10 +200,10 @@ def rooms(trial: Trial) -> list[TrueScene]:
 
 def batches(trial: Trial, source: Rooms) -> Iterator[Batch]:
     """Batches of the training steps, in order."""
-    use = Use(views=trial.views, seed=trial.seed)
+    settings = DrawSettings(views=trial.views, seed=trial.seed)
     steps = step_draws({"all": source.names}, size=trial.batch, seed=trial.seed)
     for draws in islice(steps, trial.steps):
-        yield source.batch(draws, use)
+        yield source.batch(draws, settings)
 
 
 def _train(

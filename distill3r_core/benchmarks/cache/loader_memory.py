@@ -17,7 +17,7 @@ import torch
 from distill3r_core.benchmarks.cache.release_baseline import ReleaseSamples, release_loader
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.loader import RingLoader
-from distill3r_core.data.sample_requests import Request
+from distill3r_core.data.sample_requests import SampleRequest
 
 _BATCHES = 4
 _INTERVAL = 0.01  # seconds between two samples
@@ -41,7 +41,7 @@ def main(kind: str, folder: Path, views: int, batch: int, workers: int) -> int:
             every = tuple(range(views))
             rng = random.Random(0)
             wanted = [
-                [Request(n, every) for n in rng.choices(cache.names(), k=batch)]
+                [SampleRequest(n, every) for n in rng.choices(cache.names(), k=batch)]
                 for _ in range(_BATCHES)
             ]
             with RingLoader(cache, threads=workers) as loader:

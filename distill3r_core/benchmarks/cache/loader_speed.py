@@ -13,7 +13,7 @@ from distill3r_core.benchmarks.cache import release_baseline
 from distill3r_core.benchmarks.cache.record_timings import Measurement
 from distill3r_core.benchmarks.cache.rgbd_samples import RgbdSamples
 from distill3r_core.data.loader import RingLoader
-from distill3r_core.data.sample_requests import Request
+from distill3r_core.data.sample_requests import SampleRequest
 from distill3r_core.errors import FailedError
 
 _BATCH, _MEMORY_BATCH = 2, 4  # samples
@@ -73,8 +73,10 @@ def _ring_rate(source: RgbdSamples, views: int, workers: int) -> float:
     cache, rng = source.cache(), random.Random(0)
     names = cache.names()
 
-    def request() -> Request:
-        return Request(rng.choice(names), tuple(sorted(rng.sample(range(source.views), views))))
+    def request() -> SampleRequest:
+        return SampleRequest(
+            rng.choice(names), tuple(sorted(rng.sample(range(source.views), views)))
+        )
 
     wanted = [[request() for _ in range(_BATCH)] for _ in range(_LONG)]
     with RingLoader(cache, threads=workers) as loader:

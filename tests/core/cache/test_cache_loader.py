@@ -14,13 +14,15 @@ from distill3r_core.cache.shard import ShardWriter
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data import augment
 from distill3r_core.data.loader import RingLoader
-from distill3r_core.data.sample_requests import Request
+from distill3r_core.data.sample_requests import SampleRequest
 from distill3r_core.errors import CacheError
 
 
-def requests(cache: TeacherCache, count: int, *, seed: int = 0) -> list[list[Request]]:
+def requests(cache: TeacherCache, count: int, *, seed: int = 0) -> list[list[SampleRequest]]:
     rng = random.Random(seed)
-    return [[Request(rng.choice(cache.names()), (1, 0)) for _ in range(2)] for _ in range(count)]
+    return [
+        [SampleRequest(rng.choice(cache.names()), (1, 0)) for _ in range(2)] for _ in range(count)
+    ]
 
 
 @pytest.mark.parametrize("kind", [{}, {"depth": True}, {"independent": True}])
@@ -47,10 +49,10 @@ def test_every_sample_is_changed_as_its_own_request_says(tmp_path, kind):
     cache = TeacherCache(tmp_path)
     colors = augment.draw_colors(2, np.random.default_rng(0))
     group = [
-        Request("data/scene/000", (1, 0), 7, reanchored=True, mirrored=True, colors=colors),
-        Request("data/scene/001", (0, 1), 8, colors=colors + 1, view_numbers=(0, 9)),
-        Request("data/scene/000", (1, 0), 9, reanchored=True, colors=colors + 2),
-        Request("data/scene/001", (0, 1), 10, mirrored=True, colors=colors + 3),
+        SampleRequest("data/scene/000", (1, 0), 7, reanchored=True, mirrored=True, colors=colors),
+        SampleRequest("data/scene/001", (0, 1), 8, colors=colors + 1, view_numbers=(0, 9)),
+        SampleRequest("data/scene/000", (1, 0), 9, reanchored=True, colors=colors + 2),
+        SampleRequest("data/scene/001", (0, 1), 10, mirrored=True, colors=colors + 3),
     ]
     with RingLoader(cache) as loader:
         (stored,) = loader.batches([group])
@@ -84,7 +86,7 @@ def test_beside_independent_maps_a_similarity_stays_exact(tmp_path):
         (tmp_path / str(number) / "shard-0000").rename(tmp_path / "both" / f"shard-{number:04d}")
     cache = TeacherCache(tmp_path / "both")
     assert cache.planes == 8
-    group = [Request(planned.name, (1, 0), reanchored=True) for planned in header.plan]
+    group = [SampleRequest(planned.name, (1, 0), reanchored=True) for planned in header.plan]
     with RingLoader(cache) as loader:
         (stored,) = loader.batches([group])
         targets = stored.to(torch.device("cpu")).targets
@@ -97,7 +99,7 @@ def test_batches_of_any_shape_go_through_one_ring(tmp_path):
     fill(tmp_path, a_header())
     cache = TeacherCache(tmp_path)
     shapes = [(1, 2), (3, 1), (2, 2), (1, 1), (3, 2)]  # samples, views
-    wanted = [[Request("data/scene/000", (1, 0)[:views])] * count for count, views in shapes]
+    wanted = [[SampleRequest("data/scene/000", (1, 0)[:views])] * count for count, views in shapes]
     single = cache.read("data/scene/000", (1, 0))
     with RingLoader(cache) as loader:
         for (count, views), batch in zip(shapes, loader.batches(wanted), strict=True):
@@ -131,7 +133,7 @@ def test_a_mixed_cache_is_delivered_in_the_planes_that_suit_all(tmp_path):
     cache = TeacherCache(tmp_path)
     assert cache.planes == 5
     with RingLoader(cache) as loader:
-        (batch,) = loader.batches([[Request("data/scene/000", (0, 1))]])
+        (batch,) = loader.batches([[SampleRequest("data/scene/000", (0, 1))]])
         targets = batch.to(torch.device("cpu")).targets
     exact = TeacherCache(tmp_path / "whole").read("data/scene/000").targets
     torch.testing.assert_close(
@@ -143,7 +145,7 @@ def test_an_error_reaches_the_consumer_and_the_loader_can_be_used_again(tmp_path
     fill(tmp_path, a_header())
     cache = TeacherCache(tmp_path)
     with RingLoader(cache) as loader:
-        bad = [[Request("data/scene/000", (0, 1)), Request("nothing", (0, 1))]]
+        bad = [[SampleRequest("data/scene/000", (0, 1)), SampleRequest("nothing", (0, 1))]]
         with pytest.raises(CacheError, match="nothing"):
             list(loader.batches(bad))
         first = next(iter(loader.batches(requests(cache, 9))))  # and stops after one
