@@ -1,4 +1,4 @@
-"""`distill3r eval`: a student's point maps against ground truth."""
+"""`distill3r eval`: the point maps of models against ground truth."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         "eval",
         epilog="Examples: distill3r eval  ·  "
-        "distill3r eval runs/small-001 --data 7scenes  ·  "
+        "distill3r eval runs/small-001 runs/small-002 --data 7scenes  ·  "
         "distill3r eval --data 7scenes --predict constant",
     )(evaluate)
 
@@ -21,9 +21,14 @@ def register(app: typer.Typer) -> None:
 @options.shared()
 def evaluate(
     context: typer.Context,
-    run: Annotated[
-        Path | None,
-        typer.Argument(help="A run or a weight file; the newest run.", show_default=False),
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL]...",
+            help="Runs, weight files or names of models, the first compared with the others; "
+            "the newest run.",
+            show_default=False,
+        ),
     ] = None,
     data: Annotated[
         Path | None,
@@ -32,25 +37,25 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    layout: Annotated[str, typer.Option(help="How the data set lies on the disk.")] = "auto",
-    protocol: Annotated[str, typer.Option(help="Frames, alignment and measure.")] = "table2",
+    layout: Annotated[str, typer.Option(help="Layout of the data set.")] = "auto",
+    protocol: Annotated[str, typer.Option(help="Frames, alignment and metrics.")] = "table2",
     predict: Annotated[
         str,
-        typer.Option(help="student; or truth (zeros, scale 1) and constant (a plane): no RUN."),
+        typer.Option(help="student; or truth (zeros, scale 1) and constant (a plane): no MODEL."),
     ] = "student",
     size: Annotated[
         str | None,
         typer.Option(
             metavar="HxW",
             show_default="the run's, else the protocol's",
-            help="Grid of truth or constant without a RUN, which brings its own.",
+            help="Grid of truth or constant without a MODEL, which brings its own.",
         ),
     ] = None,
     output: options.OutputOpt = None,
     device: options.DeviceOpt = "auto",
     overwrite: options.OverwriteOpt = False,
 ) -> None:
-    """Score a student's point maps: accuracy, completeness, scale, beside three floors."""
+    """Score the point maps of models: accuracy, completeness and scale, beside baselines."""
     from distill3r_core.stages.evaluate import EvalSettings, evaluate  # torch: instant --help
 
     settings = options.settings(context, EvalSettings, section="eval", leave=("overwrite",))

@@ -1,117 +1,104 @@
-"""From the errors of views to the figures of sequences and of a data set."""
+"""Score predictions of sequences by a protocol, and reduce them to the figures of a data set."""
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Bool, Float
-from torch import Tensor
+from distill3r_core.evaluation.metrics import METRICS, Comparison, Metric
+from distill3r_core.evaluation.protocols import Protocol
+from distill3r_core.evaluation.truth import Truth
+from distill3r_core.types import RawMaps
 
-from distill3r_core.errors import FailedError, GeometryError
-from distill3r_core.geometry.metrics import ViewErrors, summarize_scales, view_errors
-
-PER_HUNDRED = 100  # metres to the centimetres that tables print
+Figures = dict[str, float | None]
 
 
 @dataclass(frozen=True)
 class SequenceScore:
-    """The errors of a sequence's views."""
+    """What a protocol's metrics measured on a sequence.
+
+    Args:
+        name: Name of the sequence.
+        views: How many were scored.
+        values: By metric, one value per view, pair or point; None where it could not be measured.
+    """
 
     name: str
-    views: tuple[ViewErrors, ...]
-
-    def metrics(self) -> dict[str, float]:
-        """The figures of this sequence, as `mean_metrics` names them."""
-        return mean_metrics([self])
+    views: int
+    values: Mapping[str, Sequence[float] | None]
 
 
 def score_sequence(
-    name: str,
-    predicted: Float[Tensor, "N H W 3"],
-    truth: Float[Tensor, "N H W 3"],
-    mask: Bool[Tensor, "N H W"],
-    *,
-    view_names: Sequence[str],
-    on_view: Callable[[], None] = lambda: None,
+    truth: Truth, maps: RawMaps, protocol: Protocol, *, on_view: Callable[[], None] = lambda: None
 ) -> SequenceScore:
-    """Score a sequence view by view.
+    """Measure the metrics of a protocol on the prediction of a sequence.
 
     Args:
-        name: Of the sequence.
-        predicted: Each view in any frame and unit.
-        truth: Each view in its camera's frame.
-        mask: Where the truth is known.
-        view_names: For messages.
-        on_view: Called after every view: one takes a second on a fine grid.
+        truth: The sequence.
+        maps: Its prediction, on the truth's grid.
+        protocol: Names the alignment and the metrics.
+        on_view: Called once per view: aligning one takes a second on a fine grid.
 
     Raises:
-        FailedError: The prediction of a view cannot be scored; names the view.
+        FailedError: The prediction cannot be aligned; names the view.
     """
-    errors = []
-    for view, view_name in enumerate(view_names):
-        try:
-            errors.append(view_errors(predicted[view], truth[view], mask[view]))
-        except GeometryError as error:
-            raise FailedError(f"{name}, {view_name}: {error}") from error
+    clouds = []
+    for pair in protocol.alignment.align(truth, maps):
+        clouds.append(pair)
+        if len(clouds) <= len(truth.view_names):
+            on_view()
+    for _ in range(len(truth.view_names) - len(clouds)):
         on_view()
-    return SequenceScore(name, tuple(errors))
+    comparison = Comparison(truth, maps, tuple(clouds))
+    values = {metric.name: metric.measure(comparison) for metric in metrics_of(protocol)}
+    return SequenceScore(truth.name, len(truth.view_names), values)
 
 
-def mean_metrics(sequences: Sequence[SequenceScore]) -> dict[str, float]:
-    """The figures of a data set: means over views, then over sequences.
+def metrics_of(protocol: Protocol) -> list[Metric]:
+    """The records of a protocol's metrics."""
+    return [METRICS[name] for name in protocol.metrics]
+
+
+def figures_of(sequences: Sequence[SequenceScore], protocol: Protocol) -> Figures:
+    """The figures of a data set, or of a part of it.
 
     Args:
         sequences: At least one, each with at least one view.
+        protocol: Names the metrics and the aggregation.
 
     Returns:
-        `acc` and `comp` in hundredths of the truth's unit; `scale` and what belongs to it in
-        units of truth per unit of prediction:
-        `scale` is the geometric mean, `scale_mean` the arithmetic one that the paper prints,
-        `scale_log_spread` the deviation of log(scale) over sequences and
-        `scale_log_spread_views` that over the views of a sequence, `scale_log_error` the mean of
-        |log(scale)|, `scale_norm` the geometric mean of the ratio of median norms, which does not
-        shrink as errors grow.
+        By metric; None where some sequence lacks what it needs: a mean over the others would be
+        of another data set.
     """
-    per_sequence = [summarize_scales([view.scale for view in s.views]) for s in sequences]
-    over = summarize_scales([scales.geometric_mean for scales in per_sequence])
-    norms = [summarize_scales([view.norm_ratio for view in s.views]) for s in sequences]
-    return {
-        "acc": PER_HUNDRED * _mean(_mean(v.accuracy for v in s.views) for s in sequences),
-        "comp": PER_HUNDRED * _mean(_mean(v.completeness for v in s.views) for s in sequences),
-        "scale": over.geometric_mean,
-        "scale_mean": _mean(scales.arithmetic_mean for scales in per_sequence),
-        "scale_log_spread": over.log_spread,
-        "scale_log_spread_views": _mean(scales.log_spread for scales in per_sequence),
-        "scale_log_error": over.log_error,
-        "scale_norm": summarize_scales([n.geometric_mean for n in norms]).geometric_mean,
-    }
+    figures: Figures = {}
+    for metric in metrics_of(protocol):
+        measured = [score.values[metric.name] for score in sequences]
+        known = [values for values in measured if values is not None]
+        if len(known) < len(measured):
+            figures[metric.name] = None
+        elif protocol.aggregation == "pooled":
+            figures[metric.name] = metric.unit.factor * metric.within(
+                [value for values in known for value in values]
+            )
+        else:
+            figures[metric.name] = metric.unit.factor * metric.over(
+                [metric.within(values) for values in known]
+            )
+    return figures
 
 
-def units(unit: str) -> dict[str, str]:
+def units_of(protocol: Protocol, unit: str) -> dict[str, str]:
     """The unit of every figure.
 
     Args:
-        unit: Of the truth: "m", or "none" where it has no known unit.
+        protocol: Names the metrics.
+        unit: Unit of the truth: "m", or "none" where it has no known unit.
     """
-    length, factor = ("cm", "m per unit") if unit == "m" else ("0.01 units of truth", "ratio")
-    return {
-        "acc": length,
-        "comp": length,
-        "scale": factor,
-        "scale_mean": factor,
-        "scale_log_spread": "log",
-        "scale_log_spread_views": "log",
-        "scale_log_error": "log",
-        "scale_norm": factor,
-    }
+    return {metric.name: metric.unit.named(unit) for metric in metrics_of(protocol)}
 
 
-def as_plain(sequences: Sequence[SequenceScore]) -> list[dict[str, Any]]:
+def as_plain(sequences: Sequence[SequenceScore], protocol: Protocol) -> list[dict[str, Any]]:
     """Sequences as plain data for a result file."""
-    return [{"name": s.name, "views": len(s.views), "metrics": s.metrics()} for s in sequences]
-
-
-def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return math.fsum(found) / len(found)
+    return [
+        {"name": score.name, "views": score.views, "metrics": figures_of([score], protocol)}
+        for score in sequences
+    ]

@@ -21,6 +21,29 @@ LEAF = 24  # points; the fastest of a few on maps of 85 thousand
 
 
 @dataclass(frozen=True)
+class AlignedClouds:
+    """A predicted and a true point cloud in one frame and unit.
+
+    Args:
+        predicted: Predicted points after the alignment.
+        truth: True points.
+        accuracy: Distance from each predicted point to the nearest true one.
+        completeness: Distance from each true point to the nearest predicted one.
+        scale: The factor on the prediction that the alignment found.
+        norm_ratio: Median distance of the true points to the origin of their frame over that of
+            the predicted ones before the alignment. It does not shrink as errors grow, as a
+            least-squares scale does.
+    """
+
+    predicted: Float[Tensor, "M 3"]
+    truth: Float[Tensor, "K 3"]
+    accuracy: Float[Tensor, " M"]
+    completeness: Float[Tensor, " K"]
+    scale: float
+    norm_ratio: float
+
+
+@dataclass(frozen=True)
 class ViewErrors:
     """Errors of one view after its best similarity to the truth.
 
@@ -75,15 +98,15 @@ def nearest_distances(
     return torch.from_numpy(np.asarray(distances, dtype=np.float64))
 
 
-def view_errors(
+def align_view(
     predicted: Float[Tensor, "H W 3"],
     truth: Float[Tensor, "H W 3"],
     mask: Bool[Tensor, "H W"],
-) -> ViewErrors:
-    """Accuracy, completeness and scale of one view.
+) -> AlignedClouds:
+    """Carry a view's prediction onto the truth by the best similarity, and measure distances.
 
-    The prediction is carried onto the truth by the similarity that fits corresponding pixels best,
-    then nearest neighbours are searched both ways.
+    The similarity fits corresponding pixels best (least squares, Umeyama); then nearest neighbors
+    are searched both ways.
 
     Args:
         predicted: In any frame and unit; finite inside the mask.
@@ -96,12 +119,33 @@ def view_errors(
     mine, true = predicted[mask].double(), truth[mask].double()
     similarity = fit_similarity(mine, true)
     moved = apply_similarity(similarity, mine)
-    return ViewErrors(
-        accuracy=_median(nearest_distances(moved, true)),
-        completeness=_median(nearest_distances(true, moved)),
+    return AlignedClouds(
+        predicted=moved,
+        truth=true,
+        accuracy=nearest_distances(moved, true),
+        completeness=nearest_distances(true, moved),
         scale=float(scale_of(similarity)),
         norm_ratio=_median(true.norm(dim=-1)) / _median(mine.norm(dim=-1)),
-        points=len(true),
+    )
+
+
+def view_errors(
+    predicted: Float[Tensor, "H W 3"],
+    truth: Float[Tensor, "H W 3"],
+    mask: Bool[Tensor, "H W"],
+) -> ViewErrors:
+    """Accuracy, completeness and scale of one view, after `align_view`.
+
+    Raises:
+        GeometryError: See `align_view`.
+    """
+    clouds = align_view(predicted, truth, mask)
+    return ViewErrors(
+        accuracy=_median(clouds.accuracy),
+        completeness=_median(clouds.completeness),
+        scale=clouds.scale,
+        norm_ratio=clouds.norm_ratio,
+        points=len(clouds.truth),
     )
 
 

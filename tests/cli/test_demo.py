@@ -38,7 +38,7 @@ def test_the_demo_passes_and_leaves_all_that_it_names(cli, tmp_path):
     result = report["result"]
     assert result["passed"] is True
     for name in ("acc", "comp"):
-        assert result[name] <= 0.4 * result["floor"][name]
+        assert result[name] <= 0.4 * result["baseline"][name]
     assert result["loss"]["last"] < result["loss"]["first"]
     for step in STEPS:
         assert f"$ distill3r {step} " in done.stderr

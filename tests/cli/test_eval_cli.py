@@ -30,24 +30,24 @@ def test_the_truth_scores_zero_from_the_command_line(cli, rooms, tmp_path):
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)["result"]
     assert result.keys() >= {
-        "protocol", "grid", "metrics", "units", "floors", "published", "sequences",
+        "protocol", "grid", "metrics", "units", "baselines", "published", "sequences",
     }  # fmt: skip
     assert result["protocol"] == "table2"
     assert result["grid"] == "28x42"
     assert result["metrics"]["acc"] == pytest.approx(0, abs=1e-4)
     assert result["metrics"]["scale"] == pytest.approx(1, abs=1e-6)
     assert result["metrics"].keys() >= FIGURES
-    assert result["floors"]["constant_depth"].keys() >= FIGURES
-    assert result["floors"]["nearest_frame"] is None
+    assert result["baselines"]["constant_depth"].keys() >= FIGURES
+    assert result["baselines"]["nearest_frame"] is None
     assert (tmp_path / "results/eval/truth-rooms-table2/result.json").is_file()
 
 
-def test_a_person_reads_a_table_with_the_floors(cli_inprocess, rooms, tmp_path):
+def test_a_person_reads_a_table_with_the_baselines(cli_inprocess, rooms, tmp_path):
     arguments = ("eval", "--data", rooms, "--predict", "constant", "--size", "28x42")
     status, out, _ = cli_inprocess(*arguments, cwd=tmp_path)
     assert status == 0
     assert "Acc (cm)" in out
-    assert "floor: constant depth" in out
+    assert "baseline: constant depth" in out
     status, _, err = cli_inprocess(*arguments, cwd=tmp_path)
     assert status == 0
     assert "scored before" in err

@@ -58,11 +58,11 @@ def test_no_cell_and_no_word_of_a_heading_is_broken(width) -> None:
 
 
 def test_long_names_give_way_before_columns_do() -> None:
-    rows = (("floor: mean depth map of the training frames", *(f"{n}.25" for n in range(8))),)
+    rows = (("baseline: mean depth map of the training frames", *(f"{n}.25" for n in range(8))),)
     table = Table("", ("", *("|log scale|" for _ in range(8))), rows)
     (part,) = split_table(table, 104)
     assert part.widths == (26, *[6] * 8)
-    assert "floor: mean depth map of " in text_of(table, 104)
+    assert "baseline: mean depth map of " in text_of(table, 104)
 
 
 def test_a_table_that_fits_stays_whole_with_its_headings_on_one_line() -> None:

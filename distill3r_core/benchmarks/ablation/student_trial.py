@@ -15,8 +15,8 @@ from distill3r_core.benchmarks.ablation.rendered_rooms import TrueScene, noisy_t
 from distill3r_core.data.augment import anchor_first, unit_images
 from distill3r_core.data.batches import Batch, Draw, join_targets, map_targets, step_draws
 from distill3r_core.data.sample_requests import DrawSettings, SampleRequest, request_of
-from distill3r_core.evaluation.scores import score_sequence
-from distill3r_core.geometry.metrics import ViewErrors, summarize_scales
+from distill3r_core.errors import FailedError, GeometryError
+from distill3r_core.geometry.metrics import ViewErrors, summarize_scales, view_errors
 from distill3r_core.losses import Objective
 from distill3r_core.models import Student, build_student
 from distill3r_core.training.schedule import learning_rate
@@ -245,11 +245,13 @@ def _score(trial: Trial, scenes: Sequence[TrueScene], predictions: Sequence[Pred
     for number, (scene, (local, world, mask)) in enumerate(zip(scenes, predictions, strict=True)):
         truth = _anchored(scene.targets, _held_out(trial))
         counted = truth.valid_mask if mask is None else mask
-        room, names = f"room-{number}", [str(view) for view in _held_out(trial)]
-        views += score_sequence(room, local, truth.points_local, counted, view_names=names).views
         # All views of a room as one tall image: one similarity aligns them all.
-        tall = [maps.flatten(0, 1)[None] for maps in (world, truth.points_global, counted)]
-        whole += score_sequence(room, *tall, view_names=["all views"]).views
+        tall = [maps.flatten(0, 1) for maps in (world, truth.points_global, counted)]
+        try:
+            views += map(view_errors, local, truth.points_local, counted)
+            whole.append(view_errors(*tall))
+        except GeometryError as error:
+            raise FailedError(f"room-{number}: {error}") from error
         error = distance(world[None], truth.points_global[None], counted[None], per_view=False)
         distances.append(float(error))
     scales = summarize_scales([view.scale for view in views])

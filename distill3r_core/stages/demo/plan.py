@@ -158,7 +158,7 @@ def _train(demo: DemoSettings) -> Step:
 
 def _evaluate(demo: DemoSettings) -> Step:
     output = demo.output / "eval"
-    wanted = EvalSettings(run=demo.run, output=output, device=demo.device)
+    wanted = EvalSettings(models=(str(demo.run),), output=output, device=demo.device)
     return Step(
         "eval",
         _command("eval", demo.run, "-o", output, *_device(demo)),

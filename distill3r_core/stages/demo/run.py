@@ -18,7 +18,7 @@ from distill3r_core.stages.demo.plan import DemoSettings, steps_of
 
 __all__ = ["PASS", "DemoSettings", "demo"]
 
-PASS = 0.4  # of the constant-depth floor: the most that held-out Acc and Comp may be
+PASS = 0.4  # of the constant-depth baseline: the most that held-out Acc and Comp may be
 PREVIEW = "preview.png"
 _METRICS = ("acc", "comp")
 
@@ -36,7 +36,7 @@ def demo(
         progress: Reports every step; each step's command is a note.
 
     Returns:
-        `result` has `passed`: whether held-out `acc` and `comp` are at most `PASS` of `floor`,
+        `result` has `passed`: whether held-out `acc` and `comp` are at most `PASS` of `baseline`,
         what a constant depth scores.
 
     Raises:
@@ -71,21 +71,21 @@ def _report(
 ) -> Report:
     trained, scored = reports["train"].result, reports["eval"].result
     held_out = {name: scored["metrics"][name] for name in _METRICS}
-    floor = {name: scored["floors"]["constant_depth"][name] for name in _METRICS}
-    passed = all(held_out[name] <= PASS * floor[name] for name in _METRICS)
+    baseline = {name: scored["baselines"]["constant_depth"][name] for name in _METRICS}
+    passed = all(held_out[name] <= PASS * baseline[name] for name in _METRICS)
     clouds = [path for path in reports["infer"].files if path.suffix == ".ply"]
     result: dict[str, Any] = {
         "passed": passed,
         "loss": {"first": trained["loss_first"], "last": trained["loss_last"]},
         **held_out,
-        "floor": floor,
+        "baseline": baseline,
         "most": PASS,
         "run": trained["run"],
         "seconds": round(seconds, 1),
     }
     rows = [
         ("training loss", f"{trained['loss_first']:.4g} → {trained['loss_last']:.4g}"),
-        *(_row(name, held_out[name], floor[name]) for name in _METRICS),
+        *(_row(name, held_out[name], baseline[name]) for name in _METRICS),
         ("point cloud", ", ".join(str(path) for path in clouds)),
         ("preview", str(preview)),
         ("time", f"{seconds:.0f} s"),
@@ -99,7 +99,7 @@ def _report(
         files=[*clouds, preview],
         tables=(Table("distill3r demo", ("", ""), tuple(rows), prose=True),),
         notes=_notes(settings, before=before),
-        summary=f"{verdict} within {PASS:g} of the floor",
+        summary=f"{verdict} within {PASS:g} of the baseline",
         finished_before=before,
     )
 
@@ -110,9 +110,9 @@ def _notes(settings: DemoSettings, *, before: bool) -> list[str]:
     return [*done, f"next: `distill3r infer PHOTOS --ply -m {run}` · `distill3r manifest ROOT`"]
 
 
-def _row(name: str, value: float, floor: float) -> tuple[str, str]:
-    share = f"{value / floor:.2f} of it, at most {PASS:g} passes"
+def _row(name: str, value: float, baseline: float) -> tuple[str, str]:
+    share = f"{value / baseline:.2f} of it, at most {PASS:g} passes"
     return (
         f"held-out {name.capitalize()}",
-        f"{value:.1f} cm; constant depth {floor:.1f} cm ({share})",
+        f"{value:.1f} cm; constant depth {baseline:.1f} cm ({share})",
     )

@@ -1,6 +1,7 @@
-"""Aggregation and protocols, by hand and by law."""
+"""Aggregation, metrics and protocols, by hand and by law."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,15 +9,42 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill3r_core.errors import ConfigError, FailedError
+from distill3r_core.evaluation.metrics import METRICS, MetricUnit, median
+from distill3r_core.evaluation.predictions import maps_of
 from distill3r_core.evaluation.protocols import PROTOCOLS
-from distill3r_core.evaluation.scores import SequenceScore, mean_metrics, score_sequence, units
-from distill3r_core.geometry.metrics import ViewErrors
+from distill3r_core.evaluation.scores import (
+    SequenceScore,
+    figures_of,
+    metrics_of,
+    score_sequence,
+    units_of,
+)
+from distill3r_core.evaluation.truth import Truth
 
 TABLE2 = PROTOCOLS["table2"]
 
 
-def _view(accuracy, completeness=0.1, scale=1.0, ratio=1.0):
-    return ViewErrors(accuracy, completeness, scale, ratio, 100)
+def _score(name, *, acc, scale=None, ratio=None):
+    scale = [1.0] * len(acc) if scale is None else scale
+    values = dict.fromkeys(TABLE2.metrics, scale)
+    values |= {"acc": acc, "comp": [0.1] * len(acc), "scale_norm": ratio or [1.0] * len(acc)}
+    return SequenceScore(name, len(acc), values)
+
+
+def _truth(points, mask, *, name="s"):
+    count = len(points)
+    return Truth(
+        name=name,
+        world=name,
+        view_names=tuple(f"view {index}" for index in range(count)),
+        views=(),
+        points=points,
+        mask=mask,
+        intrinsics=torch.eye(3).expand(count, 3, 3),
+        poses=None,
+        unit="m",
+        contents=(),
+    )
 
 
 def _sequence(views: int = 3, seed: int = 0):
@@ -27,22 +55,41 @@ def _sequence(views: int = 3, seed: int = 0):
     return noisy, truth, mask
 
 
-def _names(count):
-    return [f"view {index}" for index in range(count)]
+def _figures(predicted, points, mask):
+    truth = _truth(points, mask)
+    return figures_of([score_sequence(truth, maps_of(predicted, truth), TABLE2)], TABLE2)
+
+
+def _frames(layout, numbers):
+    (window,) = TABLE2.frames(layout, {"scene/one": numbers})
+    assert window.name == window.sequence == "scene/one"
+    return list(window.frames)
 
 
 def test_views_are_averaged_before_sequences():
-    long = SequenceScore("a", (_view(0.1), _view(0.3)))
-    short = SequenceScore("b", (_view(0.4),))
-    found = mean_metrics([long, short])
+    found = figures_of([_score("a", acc=[0.1, 0.3]), _score("b", acc=[0.4])], TABLE2)
     assert found["acc"] == pytest.approx(100 * (0.2 + 0.4) / 2)  # not (0.1 + 0.3 + 0.4) / 3
     assert found["comp"] == pytest.approx(10)
 
 
+def test_a_pooled_protocol_reduces_the_values_of_all_sequences_at_once():
+    sequences = [_score("a", acc=[0.1, 0.3]), _score("b", acc=[0.5])]
+    pooled = figures_of(sequences, replace(TABLE2, aggregation="pooled"))
+    assert pooled["acc"] == pytest.approx(100 * (0.1 + 0.3 + 0.5) / 3)
+
+
+def test_a_figure_that_some_sequence_lacks_is_none_and_not_the_mean_of_the_others():
+    whole, lacking = _score("a", acc=[0.1]), _score("b", acc=[0.2])
+    lacking = replace(lacking, values={**lacking.values, "acc": None})
+    found = figures_of([whole, lacking], TABLE2)
+    assert found["acc"] is None
+    assert found["comp"] == pytest.approx(10)
+
+
 def test_the_scale_block_is_that_of_a_case_worked_by_hand():
-    first = SequenceScore("a", (_view(0.1, scale=1.0), _view(0.1, scale=4.0)))
-    second = SequenceScore("b", (_view(0.1, scale=8.0, ratio=2.0),))
-    found = mean_metrics([first, second])
+    first = _score("a", acc=[0.1, 0.1], scale=[1.0, 4.0])
+    second = _score("b", acc=[0.1], scale=[8.0], ratio=[2.0])
+    found = figures_of([first, second], TABLE2)
     assert found["scale"] == pytest.approx(4)  # sqrt(2 * 8)
     assert found["scale_mean"] == pytest.approx((2.5 + 8) / 2)
     assert found["scale_log_spread"] == pytest.approx(math.log(2))
@@ -53,7 +100,7 @@ def test_the_scale_block_is_that_of_a_case_worked_by_hand():
 
 def test_half_the_truth_scores_zero_and_scale_two():
     _, truth, mask = _sequence()
-    found = mean_metrics([score_sequence("s", truth / 2, truth, mask, view_names=_names(3))])
+    found = _figures(truth / 2, truth, mask)
     assert found["acc"] == pytest.approx(0, abs=1e-4)
     assert found["comp"] == pytest.approx(0, abs=1e-4)
     assert found["scale"] == pytest.approx(2, abs=1e-6)
@@ -64,35 +111,52 @@ def test_half_the_truth_scores_zero_and_scale_two():
 @given(order=st.permutations(range(4)))
 def test_the_order_of_the_views_changes_no_figure(order):
     noisy, truth, mask = _sequence(4)
-    plain = score_sequence("s", noisy, truth, mask, view_names=_names(4))
-    turned = score_sequence("s", noisy[order], truth[order], mask[order], view_names=_names(4))
-    assert mean_metrics([turned]) == pytest.approx(mean_metrics([plain]), rel=1e-12)
+    assert _figures(noisy[order], truth[order], mask[order]) == pytest.approx(
+        _figures(noisy, truth, mask), rel=1e-12
+    )
 
 
-def test_every_figure_has_a_unit():
-    figures = mean_metrics([SequenceScore("a", (_view(0.1),))])
-    assert units("m").keys() == units("none").keys() == figures.keys()
-    assert units("m")["acc"] == "cm"
+def test_every_figure_has_a_unit_and_every_metric_its_own_key():
+    figures = figures_of([_score("a", acc=[0.1])], TABLE2)
+    assert units_of(TABLE2, "m").keys() == units_of(TABLE2, "none").keys() == figures.keys()
+    assert units_of(TABLE2, "m")["acc"] == "cm"
+    names = [metric.name for metric in metrics_of(TABLE2)]
+    assert len(set(names)) == len(names)
+
+
+def test_a_metric_and_a_protocol_are_added_by_records_alone():
+    worst = replace(
+        METRICS["acc"], name="worst", unit=MetricUnit("mm", "units", factor=1000.0), within=max
+    )
+    METRICS.add("worst of a test", worst)
+    protocol = replace(TABLE2, name="test", metrics=("worst of a test", "scale"))
+    noisy, points, mask = _sequence()
+    truth = _truth(points, mask)
+    score = score_sequence(truth, maps_of(noisy, truth), protocol)
+    figures = figures_of([score], protocol)
+    assert figures.keys() == {"worst", "scale"}
+    assert figures["worst"] == pytest.approx(1000 * max(score.values["worst"]))
+    assert median([3.0, 1.0, 2.0]) == 2
 
 
 def test_a_prediction_that_is_not_finite_is_named():
-    noisy, truth, mask = _sequence()
+    noisy, points, mask = _sequence()
     mask[1, 0, 0] = True
     noisy[1, 0, 0] = math.nan
+    truth = _truth(points, mask, name="scene/one")
     with pytest.raises(FailedError, match=r"scene/one, view 1: "):
-        score_sequence("scene/one", noisy, truth, mask, view_names=_names(3))
+        score_sequence(truth, maps_of(noisy, truth), TABLE2)
 
 
 def test_frames_of_7_scenes_are_chosen_by_their_own_number():
     every_fifth = [5 * index for index in range(20)]
-    assert [every_fifth[i] for i in TABLE2.frames("7scenes", every_fifth)] == [0, 20, 40, 60, 80]
-    thinned = [0, 20, 35, 60, 61]
-    assert TABLE2.frames("7scenes", thinned) == [0, 1, 3]
+    assert [every_fifth[i] for i in _frames("7scenes", every_fifth)] == [0, 20, 40, 60, 80]
+    assert _frames("7scenes", [0, 20, 35, 60, 61]) == [0, 1, 3]
 
 
 @pytest.mark.parametrize(("count", "step"), [(1, 1), (50, 1), (51, 2), (100, 2), (101, 3)])
 def test_other_layouts_keep_at_most_fifty_frames(count, step):
-    chosen = TABLE2.frames("rgbd", list(range(count)))
+    chosen = _frames("rgbd", list(range(count)))
     assert chosen == list(range(0, count, step))
     assert len(chosen) <= 50
 

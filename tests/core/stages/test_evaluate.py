@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +22,18 @@ from distill3r_core.errors import (
     InputMissingError,
     NothingUsableError,
 )
-from distill3r_core.evaluation.floors import same_depth
+from distill3r_core.evaluation.baseline_depth import same_depth
+from distill3r_core.evaluation.data_frames import fit_views, read_test_data
+from distill3r_core.evaluation.predictions import maps_of
 from distill3r_core.evaluation.protocols import PROTOCOLS
-from distill3r_core.evaluation.scores import mean_metrics, score_sequence
+from distill3r_core.evaluation.scores import figures_of, score_sequence
+from distill3r_core.evaluation.validation_samples import poses_of
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.models import build_student
 from distill3r_core.models.checkpoint import save_student
 from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.report import Silent
 from distill3r_core.stages.evaluate import EvalSettings, evaluate
-from distill3r_core.stages.evaluate.truth import poses_of, read_test_data
 
 
 def test_the_truth_scores_zero_and_scale_one(here):
@@ -44,12 +47,12 @@ def test_the_truth_scores_zero_and_scale_one(here):
     assert report.result["units"]["acc"] == "cm"
 
 
-def test_a_plane_is_the_constant_floor_and_needs_no_run(here):
+def test_a_plane_is_a_baseline_and_needs_no_run(here):
     report = score(data=here / "rooms", predict="constant", size="28x42")
-    floors = report.result["floors"]
-    assert floors["constant_depth"] == report.result["metrics"]
-    assert floors["mean_depth"] is None
-    assert floors["nearest_frame"] is None
+    baselines = report.result["baselines"]
+    assert baselines["constant_depth"] == report.result["metrics"]
+    assert baselines["mean_depth"] is None
+    assert baselines["nearest_frame"] is None
     assert report.result["grid"] == "28x42"
     assert report.result["metrics"]["acc"] > 1
 
@@ -59,13 +62,13 @@ def test_a_plane_is_the_constant_floor_and_needs_no_run(here):
     [
         {"data": "rooms", "predict": "truth", "size": "28x42"},
         {"data": "rooms", "predict": "constant", "size": "28x42"},
-        {"data": "rooms", "run": "runs/tiny-001", "predict": "constant"},
+        {"data": "rooms", "models": "runs/tiny-001", "predict": "constant"},
         {"data": "rooms"},
         {},
     ],
 )
-def test_every_map_that_is_scored_is_told_so_that_the_time_left_is_known(here, tmp_path, asked):
-    class ProgressCallback(Silent):
+def test_every_map_that_is_scored_is_reported_so_that_the_time_left_is_known(here, tmp_path, asked):
+    class Counting(Silent):
         total, done = None, 0
 
         def begin(self, label, *, total, unit, done=0):
@@ -74,18 +77,20 @@ def test_every_map_that_is_scored_is_told_so_that_the_time_left_is_known(here, t
         def advance(self, steps=1, **figures):
             self.done += steps
 
-    told = ProgressCallback()
-    paths = {key: here / asked[key] for key in ("data", "run") if key in asked}
-    settings = EvalSettings(**{**asked, **paths}, device="cpu", output=tmp_path / "out")
-    views = evaluate(settings, progress=told).result["views"]
-    assert told.done == told.total
-    assert told.total % views == 0
-    assert told.total >= views
+    progress = Counting()
+    paths = {"data": here / asked["data"]} if "data" in asked else {}
+    models = (here / asked["models"],) if "models" in asked else ()
+    given = {**asked, **paths, "models": models}
+    settings = EvalSettings(**given, device="cpu", output=tmp_path / "out")
+    views = evaluate(settings, progress=progress).result["views"]
+    assert progress.done == progress.total
+    assert progress.total % views == 0
+    assert progress.total >= views
 
 
 def test_a_run_brings_its_own_grid(here):
     with pytest.raises(ConfigError, match="28x42: tiny-001 brings its own grid"):
-        score(data=here / "rooms", run=here / "runs/tiny-001", size="28x42")
+        score(data=here / "rooms", models=[here / "runs/tiny-001"], size="28x42")
 
 
 def test_training_frames_are_left_out_for_a_student_and_counted(here):
@@ -97,16 +102,16 @@ def test_training_frames_are_left_out_for_a_student_and_counted(here):
     assert any("5 frames left out" in note for note in report.notes)
 
 
-def test_floors_know_more_the_more_they_were_told(here):
-    floors = score(data=here / "rooms").result["floors"]
-    assert floors["mean_depth"]["acc"] < floors["constant_depth"]["acc"]
-    assert floors["nearest_frame"]["acc"] < floors["constant_depth"]["acc"]
+def test_baselines_are_better_the_more_they_know(here):
+    baselines = score(data=here / "rooms").result["baselines"]
+    assert baselines["mean_depth"]["acc"] < baselines["constant_depth"]["acc"]
+    assert baselines["nearest_frame"]["acc"] < baselines["constant_depth"]["acc"]
     # The depth teacher is metric, so maps of training frames have the right scale.
-    assert 0.5 < floors["nearest_frame"]["scale"] < 2
+    assert 0.5 < baselines["nearest_frame"]["scale"] < 2
 
 
 def test_the_mean_map_is_that_of_the_training_frames(here):
-    mean = score(data=here / "rooms").result["floors"]["mean_depth"]
+    mean = score(data=here / "rooms").result["baselines"]["mean_depth"]
     cache = TeacherCache(here / "caches/teacher")
     depth, mask = [], []
     for name in cache.names("train"):
@@ -121,29 +126,28 @@ def test_the_mean_map_is_that_of_the_training_frames(here):
         layout="auto",
         protocol=PROTOCOLS["table2"],
         processing=Processing(),
-        fit=Fit(size=SIZE),
+        prepare=partial(fit_views, fit=Fit(size=SIZE)),
         trained_on=(here / "runs/tiny-001/pictures.txt").read_text().split(),
         progress=Silent(),
     )
     (truth,) = data.truths
     points = same_depth(by_hand, truth.intrinsics)
-    scored = score_sequence(
-        truth.name, points, truth.points, truth.mask, view_names=truth.view_names
-    )
-    assert mean["acc"] == pytest.approx(mean_metrics([scored])["acc"], rel=1e-3)
+    protocol = PROTOCOLS["table2"]
+    scored = score_sequence(truth, maps_of(points, truth), protocol)
+    assert mean["acc"] == pytest.approx(figures_of([scored], protocol)["acc"], rel=1e-3)
 
 
 def test_truth_and_plane_leave_nothing_out_even_with_a_run(here):
-    report = score(run=here / "runs/tiny-001", data=here / "rooms", predict="constant")
+    report = score(models=[here / "runs/tiny-001"], data=here / "rooms", predict="constant")
     assert report.result["views"] == FRAMES
     assert report.result["grid"] == "28x42"
-    assert report.result["floors"]["mean_depth"] is not None
+    assert report.result["baselines"]["mean_depth"] is not None
 
 
 def test_frames_are_processed_as_the_runs_manifest_did(here, tmp_path):
     make_cache(here / "rooms", tmp_path / "data", tmp_path / "cache", resize_max=70)
     save_run(tmp_path / "run", tmp_path / "cache")
-    report = score(run=tmp_path / "run", data=here / "rooms", output=tmp_path / "out")
+    report = score(models=[tmp_path / "run"], data=here / "rooms", output=tmp_path / "out")
     # In any other form no frame would be known again.
     assert report.result["seen_in_training"] == FRAMES - HELD_OUT
 
@@ -183,7 +187,7 @@ def test_the_truth_lies_on_the_students_pixels(here):
         layout="auto",
         protocol=PROTOCOLS["table2"],
         processing=Processing(),
-        fit=Fit(size=SIZE),
+        prepare=partial(fit_views, fit=Fit(size=SIZE)),
         trained_on=(),
         progress=Silent(),
     )
@@ -232,12 +236,14 @@ def test_a_student_that_does_not_know_its_frames_says_so(here, tmp_path):
     fit = Fit(size=SIZE).as_plain()
     metadata = StudentMetadata(preset="tiny", spec=student.spec, size=SIZE, fit=fit)
     save_student(tmp_path / "lone.safetensors", student, metadata)
-    report = score(run=tmp_path / "lone.safetensors", data=here / "rooms", output=tmp_path / "out")
+    report = score(
+        models=[tmp_path / "lone.safetensors"], data=here / "rooms", output=tmp_path / "out"
+    )
     assert report.result["views"] == FRAMES
     assert any("not known" in note for note in report.notes)
-    assert report.result["floors"]["mean_depth"] is None
+    assert report.result["baselines"]["mean_depth"] is None
     with pytest.raises(InputMissingError, match="does not say which cache"):
-        score(run=tmp_path / "lone.safetensors")
+        score(models=[tmp_path / "lone.safetensors"])
 
 
 def test_nothing_to_score_says_what_is_needed(here, tmp_path):
@@ -278,7 +284,7 @@ def test_7_scenes_frames_are_those_whose_number_20_divides(data_dir, tmp_path, m
         layout="auto",
         protocol=thin,
         processing=Processing(),
-        fit=Fit(size=(28, 42)),
+        prepare=partial(fit_views, fit=Fit(size=(28, 42))),
         trained_on=(),
         progress=Silent(),
     )
@@ -298,3 +304,27 @@ def test_a_plane_on_the_kitchen_scores_what_was_measured_before(data_dir, tmp_pa
     assert report.result["metrics"]["acc"] == pytest.approx(15.1, abs=0.2)
     assert report.result["metrics"]["comp"] == pytest.approx(20.3, abs=0.2)
     assert report.result["published"]["Distill3R (224x518)"]["acc"] == 8.76
+
+
+def test_several_models_share_a_table_and_the_first_is_the_result(here, tmp_path):
+    torch.manual_seed(7)
+    student = build_student("tiny")
+    fit = Fit(size=SIZE).as_plain()
+    metadata = StudentMetadata(preset="tiny", spec=student.spec, size=SIZE, fit=fit)
+    save_student(tmp_path / "other.safetensors", student, metadata)
+    models = [here / "runs/tiny-001", tmp_path / "other.safetensors"]
+    report = score(models=models, data=here / "rooms", output=tmp_path / "both")
+    alone = score(models=models[1:], data=here / "rooms", output=tmp_path / "one")
+    assert list(report.result["models"]) == ["tiny-001", "other"]
+    assert report.result["models"]["tiny-001"] == report.result["metrics"]
+    assert report.result["models"]["other"] == alone.result["metrics"]
+    assert [row[0] for row in report.tables[0].rows[:2]] == ["tiny-001", "other"]
+
+
+def test_a_teacher_is_scored_by_its_name(here, tmp_path):
+    report = score(models=["depth"], data=here / "rooms", output=tmp_path / "teacher")
+    assert report.result["metrics"]["acc"] == pytest.approx(0, abs=1e-3)
+    assert report.result["metrics"]["scale"] == pytest.approx(1, abs=1e-5)
+    assert report.result["grid"] == "56x84"  # the images' own size
+    with pytest.raises(ConfigError, match="depth has no validation samples"):
+        score(models=["depth"])

@@ -11,9 +11,9 @@ from distill3r_core.errors import (
     ConflictError,
     NothingUsableError,
 )
+from distill3r_core.evaluation.validation_samples import read_validation
 from distill3r_core.runs.record import samples_of
 from distill3r_core.stages.cache import CacheSettings, build_cache
-from distill3r_core.stages.evaluate.truth import read_validation
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
 
 
@@ -35,7 +35,7 @@ def test_another_cache_at_the_runs_path_is_refused(here, tmp_path):
         record = {"finished": True, "identity": {"cache": {**own, "samples": samples}}}
         (run / "run.json").write_text(json.dumps(record))
         with pytest.raises(ConflictError, match="other samples") if refused else nullcontext():
-            score(run=run, output=tmp_path / "result")
+            score(models=[run], output=tmp_path / "result")
 
 
 def test_validation_views_that_were_trained_on_are_left_out(here, tmp_path):
@@ -43,12 +43,12 @@ def test_validation_views_that_were_trained_on_are_left_out(here, tmp_path):
     cache = TeacherCache(path)
     pictures = [p for name in cache.names("val") for p in cache.detail(name)["pictures"]]
     save_run(tmp_path / "some", path, pictures=set(pictures[:1]))
-    report = score(run=tmp_path / "some", output=tmp_path / "result")
+    report = score(models=[tmp_path / "some"], output=tmp_path / "result")
     assert report.result["seen_in_training"] == pictures.count(pictures[0])
     assert report.result["views"] == len(pictures) - pictures.count(pictures[0])
     save_run(tmp_path / "all", path, pictures=set(pictures))
     with pytest.raises(NothingUsableError, match="training frames"):
-        score(run=tmp_path / "all", output=tmp_path / "other")
+        score(models=[tmp_path / "all"], output=tmp_path / "other")
 
 
 def test_validation_samples_that_cannot_be_scored_are_failures(here, monkeypatch):
@@ -82,7 +82,7 @@ def test_a_run_without_validation_samples_has_nothing_to_score(here, tmp_path):
         pytest.fail("the manifest was asked to hold nothing out")
     save_run(tmp_path / "run", tmp_path / "cache")
     with pytest.raises(NothingUsableError, match="no validation samples"):
-        score(run=tmp_path / "run")
+        score(models=[tmp_path / "run"])
     # All frames of the room were trained on.
     with pytest.raises(NothingUsableError, match="among the run's training frames"):
-        score(run=tmp_path / "run", data=here / "rooms")
+        score(models=[tmp_path / "run"], data=here / "rooms")

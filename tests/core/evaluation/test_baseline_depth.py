@@ -1,13 +1,13 @@
-"""Floors know what they claim to know, and nothing more."""
+"""Depth of baselines: by hand and by law."""
 
 import math
 
 import pytest
 import torch
 
-from distill3r_core.evaluation.floors import (
+from distill3r_core.evaluation.baseline_depth import (
     constant_depth,
-    filled,
+    fill_holes,
     frame_distances,
     mean_depth,
     nearest_frames,
@@ -46,7 +46,7 @@ def test_the_mean_map_ignores_what_stands_outside_the_mask():
 
 def test_holes_take_the_mean():
     depth, mean = torch.tensor([[1.0, 2.0]]), torch.tensor([[8.0, 9.0]])
-    assert filled(depth, torch.tensor([[True, False]]), mean).tolist() == [[1.0, 9.0]]
+    assert fill_holes(depth, torch.tensor([[True, False]]), mean).tolist() == [[1.0, 9.0]]
 
 
 def test_one_map_is_seen_along_each_cameras_rays():

@@ -1,89 +1,68 @@
-"""What an evaluation is to score: which frames or samples, and what the student was trained on."""
+"""What a model is scored against: which frames or samples, without those it was trained on."""
 
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
-
-from pydantic.dataclasses import dataclass as checked_dataclass
 
 from distill3r_core import config
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.config import STRICT
 from distill3r_core.data.frame_processing import Processing
-from distill3r_core.data.layouts import AUTO, check_layout
 from distill3r_core.errors import ConflictError, InputMissingError, NothingUsableError
-from distill3r_core.evaluation.protocols import PROTOCOLS, Protocol
-from distill3r_core.io.images.fit import Fit
-from distill3r_core.profiling import DeviceName
+from distill3r_core.evaluation.data_frames import TestData, read_test_data
+from distill3r_core.evaluation.protocols import Protocol
+from distill3r_core.evaluation.truth import Truth
+from distill3r_core.evaluation.validation_samples import read_validation
 from distill3r_core.report import Failure, Progress
 from distill3r_core.runs.record import read_record, samples_of
 from distill3r_core.runs.student_file import StudentFile
-from distill3r_core.stages.evaluate.truth import TestData, Truth, read_test_data, read_validation
-
-
-@checked_dataclass(frozen=True, config=STRICT)
-class EvalSettings:
-    """What is scored, and against what."""
-
-    run: Path | None = None  # a run or a weight file; None: the newest run, where one is needed
-    data: Path | None = None  # with ground truth; None: the run's validation samples
-    layout: Annotated[str, config.reads(check_layout)] = AUTO  # of `data`
-    protocol: Annotated[str, config.reads(PROTOCOLS.__getitem__)] = "table2"
-    predict: Literal["student", "truth", "constant"] = "student"
-    size: Annotated[str, config.LOWER, config.reads(config.parse_size)] | None = (
-        None  # grid of maps that come from no student; None: the protocol's
-    )
-    device: DeviceName = "auto"
-    output: Path | None = None  # None: results/eval/<run>-<data>-<protocol>
+from distill3r_core.stages.evaluate.scored_model import ScoredModel
+from distill3r_core.stages.evaluate.settings import EvalSettings
 
 
 @dataclass(frozen=True)
-class Job:
-    """An evaluation whose inputs are known.
+class PreparedEvaluation:
+    """An evaluation of one model whose inputs are known.
 
     Args:
-        label: Of what is scored.
-        source: Of what it is scored against.
+        model: What is scored.
+        source: Name of what it is scored against.
         truths: Sequence by sequence.
-        views: How many are to be scored, at most.
-        digest: Of the truths.
-        grid: Rows and columns, landscape.
-        layout: Of the data set; "" for validation samples.
-        seen: Frames left out because the student was trained on them.
+        views: Largest number of views that are scored.
+        digest: Hash of the truths.
+        layout: Layout of the data set; "" for validation samples.
+        seen: Frames left out because the model was trained on them.
         failed: Frames or samples left out because they cannot be used; those of validation are
             known when the truths have been read.
-        notes: Worth saying.
+        notes: Lines for the report.
     """
 
-    label: str
+    model: ScoredModel
     source: str
     truths: Iterable[Truth]
     views: int
     digest: str
-    grid: tuple[int, int]
     layout: str = ""
     seen: int = 0
     failed: Sequence[Failure] = ()
     notes: tuple[str, ...] = ()
 
 
-def job_of_data(
+def prepare_data(
     settings: EvalSettings,
     root: Path,
     protocol: Protocol,
-    student: StudentFile | None,
+    model: ScoredModel,
     progress: Progress,
-) -> Job:
-    """The test frames of a data set, without those that the student was trained on.
+) -> PreparedEvaluation:
+    """The test frames of a data set, without those that the model was trained on.
 
     Args:
-        settings: Of the evaluation.
-        root: Of the data set.
+        settings: Settings of the evaluation.
+        root: Folder of the data set.
         protocol: Chooses the frames.
-        student: Whose input they are brought to; None: they go to the protocol's grid.
+        model: What is scored.
         progress: Reports every frame.
 
     Raises:
@@ -91,35 +70,34 @@ def job_of_data(
         InputMissingError: There is nothing at `root`.
         NothingUsableError: No frame is left.
     """
+    student = model.student
     metadata = None if student is None else student.student.metadata
-    pictures: frozenset[str] | None = frozenset()
+    hashes: frozenset[str] | None = frozenset()
     if student is not None and settings.predict == "student":
-        pictures = _training_pictures(student)
+        hashes = _training_images(student)
     recorded = metadata.processing if metadata is not None else {}
-    fit = _protocols_fit(settings, protocol, progress) if student is None else student.fit
     data = read_test_data(
         root,
         layout=settings.layout,
         protocol=protocol,
         processing=config.validate(Processing, recorded, source="the recorded processing"),
-        fit=fit,
-        trained_on=pictures or frozenset(),
+        prepare=model.prepare,
+        trained_on=hashes or frozenset(),
         progress=progress,
     )
     if not data.truths:
         raise _nothing_left(root, data)
     notes = []
-    if pictures is None:
+    if hashes is None:
         notes.append("the training frames of this student are not known: none is left out")
     if data.seen:
         notes.append(f"{data.seen} frames left out: the student was trained on them")
-    return Job(
-        label=_label(settings, student),
+    return PreparedEvaluation(
+        model=model,
         source=root.resolve().name,
         truths=data.truths,
         views=sum(len(truth.view_names) for truth in data.truths),
         digest=_digest(content for truth in data.truths for content in truth.contents),
-        grid=fit.resized or fit.size,
         layout=data.layout,
         seen=data.seen,
         failed=data.failed,
@@ -127,30 +105,20 @@ def job_of_data(
     )
 
 
-def _protocols_fit(settings: EvalSettings, protocol: Protocol, progress: Progress) -> Fit:
-    """The grid of maps that come from no student."""
-    if settings.size is not None:
-        return Fit(size=config.parse_size(settings.size))
-    rows, columns = protocol.grid
-    progress.note(
-        f"on the protocol's grid, {rows}x{columns}, as the published figures are; for a run's own "
-        "name the run, --size HxW takes another (figures of different grids do not compare)"
-    )
-    return Fit(size=protocol.grid)
-
-
-def job_of_validation(settings: EvalSettings, student: StudentFile) -> Job:
-    """A run's validation samples, with what the teacher said as the truth.
+def prepare_validation(settings: EvalSettings, model: ScoredModel) -> PreparedEvaluation:
+    """A run's validation samples, with the teacher's maps as the truth.
 
     Args:
-        settings: Of the evaluation.
-        student: Of the run.
+        settings: Settings of the evaluation.
+        model: A student.
 
     Raises:
         InputMissingError: The run does not name its cache, or it is not there.
         ConflictError: There is another cache now where the run's was.
         NothingUsableError: It has no validation samples, or all were trained on.
     """
+    student = model.student
+    assert student is not None, "validation samples are those of a run"
     path = cache_path(student)
     if path is None:
         raise InputMissingError(
@@ -165,31 +133,29 @@ def job_of_validation(settings: EvalSettings, student: StudentFile) -> Job:
             f"{path} has no validation samples, so {student.label} has none",
             hint="score it against a data set: --data ROOT",
         )
-    pictures: frozenset[str] | None = frozenset()
+    trained_on: frozenset[str] = frozenset()
     if settings.predict == "student":
-        pictures = _training_pictures(student)
-    trained_on = pictures or frozenset()
-    views = [picture for name in names for picture in cache.detail(name)["pictures"]]
-    seen = sum(picture in trained_on for picture in views)
+        trained_on = _training_images(student) or frozenset()
+    views = [image for name in names for image in cache.detail(name)["pictures"]]
+    seen = sum(image in trained_on for image in views)
     if seen == len(views):
         raise NothingUsableError(
             f"{path}: all {seen} validation views are among the run's training frames",
             hint="score it against a data set: --data ROOT",
         )
     planned = {sample.name: sample.content for sample in cache.header.plan}
-    fit, failed = student.fit, list[Failure]()
-    notes = [f"against what the teacher {cache.header.teacher} said of {len(names)} samples"]
+    size, failed = student.fit.resized, list[Failure]()
+    notes = [f"against the maps of the teacher {cache.header.teacher} for {len(names)} samples"]
     if seen:
         notes.append(f"{seen} views left out: the student was trained on them")
-    return Job(
-        label=_label(settings, student),
+    return PreparedEvaluation(
+        model=model,
         source="validation",
-        truths=read_validation(cache, size=fit.resized, trained_on=trained_on, failed=failed),
+        truths=read_validation(cache, size=size, trained_on=trained_on, failed=failed),
         views=len(views) - seen,
         digest=_digest(
             [*names, *(planned[name] for name in names), json.dumps(cache.header.settings)]
         ),
-        grid=fit.resized or fit.size,
         seen=seen,
         failed=failed,
         notes=tuple(notes),
@@ -223,8 +189,8 @@ def _nothing_left(root: Path, data: TestData) -> NothingUsableError:
     )
 
 
-def _training_pictures(student: StudentFile) -> frozenset[str] | None:
-    """Hashes of the pictures that a student was trained on; None where nobody knows."""
+def _training_images(student: StudentFile) -> frozenset[str] | None:
+    """Hashes of the images that a student was trained on; None where they are not known."""
     metadata = student.student.metadata
     run = _run_folder(student)
     if metadata is None or metadata.pictures is None or run is None:
@@ -243,15 +209,9 @@ def cache_path(student: StudentFile) -> Path | None:
 
 
 def _run_folder(student: StudentFile) -> Path | None:
-    """The run that weights lie in, `RUN/checkpoints/NAME/model.safetensors`."""
+    """The run that weights belong to: `RUN/checkpoints/NAME/model.safetensors`."""
     checkpoints = student.path.parent.parent
     return checkpoints.parent if checkpoints.name == "checkpoints" else None
-
-
-def _label(settings: EvalSettings, student: StudentFile | None) -> str:
-    if settings.predict == "student" and student is not None:
-        return student.label
-    return settings.predict if student is None else f"{settings.predict}-{student.label}"
 
 
 def _digest(parts: Iterable[str]) -> str:

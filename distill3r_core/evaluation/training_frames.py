@@ -1,4 +1,4 @@
-"""The floors that need a run: what its training frames alone would say about a test frame."""
+"""The training frames of a run, and what their depth alone predicts for a test frame."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,24 +11,29 @@ from torch import Tensor
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.sample_sources import read_at
 from distill3r_core.errors import CacheError, ConflictError, InputMissingError
-from distill3r_core.evaluation.floors import (
-    constant_depth,
-    filled,
+from distill3r_core.evaluation.baseline_depth import (
+    fill_holes,
     mean_depth,
     nearest_frames,
     same_depth,
 )
+from distill3r_core.evaluation.truth import Truth
+from distill3r_core.evaluation.validation_samples import poses_of
 from distill3r_core.geometry.cameras import unproject
 from distill3r_core.geometry.resample import resample_nearest, whole
 from distill3r_core.geometry.scale import masked_median
-from distill3r_core.stages.evaluate.truth import Truth, poses_of
 
-MOST_SAMPLES = 200  # whose maps are averaged, spread evenly over all of them
+MOST_SAMPLES = 200  # to average over, spread evenly over all samples
 
 
 @dataclass(frozen=True)
 class TrainingFrame:
-    """Where a training frame lies in the cache."""
+    """A training frame of a cache.
+
+    Args:
+        sample: Name of the sample that has it.
+        view: Its place in the sample.
+    """
 
     sample: str
     view: int
@@ -39,7 +44,7 @@ class TrainingFrames:
 
     Args:
         cache: The cache.
-        size: Of the student's input, landscape; None: as the cache has it.
+        size: Size of the student's input, landscape; None: that of the cache.
     """
 
     def __init__(self, cache: TeacherCache, *, size: tuple[int, int] | None) -> None:
@@ -56,19 +61,10 @@ class TrainingFrames:
         except (InputMissingError, ConflictError, CacheError):
             return None
 
-    def predict(self, floor: str, truth: Truth) -> Float[Tensor, "N H W 3"] | None:
-        """The points that a floor says, at a sequence's grid; None where it cannot tell.
-
-        Args:
-            floor: "mean_depth" or "nearest_frame".
-            truth: Its pictures are not looked at.
-        """
+    def mean_points(self, truth: Truth) -> Float[Tensor, "N H W 3"] | None:
+        """Points of the mean depth map, at a sequence's grid; None where there is no depth."""
         mean = self._mean(truth.size)
-        if mean is None:
-            return None
-        if floor == "mean_depth":
-            return same_depth(mean, truth.intrinsics)
-        return self._nearest(truth, mean)
+        return None if mean is None else same_depth(mean, truth.intrinsics)
 
     def _mean(self, size: tuple[int, int]) -> Float[Tensor, "H W"] | None:
         """The mean depth map of training frames, at a grid."""
@@ -82,18 +78,22 @@ class TrainingFrames:
             self._means[size] = mean_depth(depth, mask)
         return self._means[size]
 
-    def _nearest(self, truth: Truth, mean: Float[Tensor, "H W"]) -> Float[Tensor, "N H W 3"] | None:
-        """The map of the nearest training frame of the same world, its holes filled by the mean."""
+    def nearest_points(self, truth: Truth) -> Float[Tensor, "N H W 3"] | None:
+        """Points of the nearest training frame of the same world, its holes filled by the mean.
+
+        None where the sequence has no poses, or no training frame shares its world.
+        """
+        mean = self._mean(truth.size)
         frames, poses = self._frames_of(truth.world)
-        if truth.poses is None or not frames:
+        if mean is None or truth.poses is None or not frames:
             return None
         nearest = [frames[index] for index in nearest_frames(truth.poses, poses).tolist()]
         maps = [self._depth(frame.sample, [frame.view], truth.size) for frame in nearest]
-        depth = torch.cat([filled(depth, mask, mean) for depth, mask in maps])
+        depth = torch.cat([fill_holes(depth, mask, mean) for depth, mask in maps])
         return unproject(depth, truth.intrinsics)
 
     def _frames_of(self, world: str) -> tuple[list[TrainingFrame], Float[Tensor, "M 4 4"]]:
-        """Training frames whose poses are known in a world, and these poses, in metres."""
+        """Training frames whose poses are known in a world, and these poses, in meters."""
         frames: list[TrainingFrame] = []
         poses: list[Tensor] = []
         for name in self.cache.names("train"):
@@ -109,7 +109,7 @@ class TrainingFrames:
     def _depth(
         self, name: str, views: Sequence[int] | None, size: tuple[int, int]
     ) -> tuple[Float[Tensor, "N H W"], Bool[Tensor, "N H W"]]:
-        """Depth maps of a sample's views at a grid; those of another orientation are stretched.
+        """Depth maps of a sample's views, resampled to a grid.
 
         Where the teacher has no unit, every map is divided by its median: only their shapes
         can be compared.
@@ -124,8 +124,3 @@ class TrainingFrames:
         if not self.cache.header.metric:
             depth = depth / masked_median(depth.flatten(1), mask.flatten(1))[:, None, None]
         return depth, mask
-
-
-def plane(truth: Truth) -> Float[Tensor, "N H W 3"]:
-    """The floor "constant_depth" at a sequence's grid."""
-    return constant_depth(truth.intrinsics, truth.size)

@@ -1,8 +1,7 @@
-"""What a prediction scores that never looks at the picture: figures under this show nothing.
+"""Depth that is predicted without a look at the image: what baselines are made of.
 
-Three of them: a plane at a constant depth; the mean depth map of the training frames, which knows
-that floors are near and low; the map of the training frame nearest to the camera, which knows the
-place.
+A plane at a constant depth; the mean depth map of the training frames, which knows that floors are
+near and low; the map of the training frame nearest to the camera, which knows the place.
 """
 
 import torch
@@ -11,9 +10,8 @@ from torch import Tensor
 
 from distill3r_core.geometry.cameras import unproject
 
-FLOORS = ("constant_depth", "mean_depth", "nearest_frame")
-NEAR_METRES = 0.25  # a camera this far off is as different as one
-NEAR_DEGREES = 15.0  # turned by this much
+NEAR_METERS = 0.25  # a camera at this distance differs as much as one
+NEAR_DEGREES = 15.0  # that is rotated by this angle
 
 
 def constant_depth(
@@ -38,21 +36,21 @@ def same_depth(
 def mean_depth(
     depth: Float[Tensor, "M H W"], valid_mask: Bool[Tensor, "M H W"]
 ) -> Float[Tensor, "H W"]:
-    """The mean depth of every pixel over the frames that saw it.
+    """The mean depth of every pixel over the frames in which it is valid.
 
-    A pixel that no frame saw gets the mean of all.
+    A pixel that is valid in no frame gets the mean of all.
 
     Args:
-        depth: Of training frames, in one unit; anything outside the mask.
+        depth: Depth maps of training frames, in one unit; anything outside the mask.
         valid_mask: At least one pixel.
     """
-    seen = valid_mask.sum(0)
+    count = valid_mask.sum(0)
     total = torch.where(valid_mask, depth, 0.0).double().sum(0)
-    mean = torch.where(seen > 0, total / seen.clamp(min=1), total.sum() / seen.sum())
+    mean = torch.where(count > 0, total / count.clamp(min=1), total.sum() / count.sum())
     return mean.to(depth.dtype)
 
 
-def filled(
+def fill_holes(
     depth: Float[Tensor, "*batch H W"],
     valid_mask: Bool[Tensor, "*batch H W"],
     mean: Float[Tensor, "H W"],
@@ -67,7 +65,7 @@ def nearest_frames(
     """The training frame nearest to each camera: distance / 0.25 m + angle / 15 degrees.
 
     Args:
-        cameras: `world_from_cam`, translations in metres.
+        cameras: `world_from_cam`, translations in meters.
         training: The same, in the same world; at least one.
     """
     return frame_distances(cameras, training).argmin(dim=1)
@@ -76,9 +74,9 @@ def nearest_frames(
 def frame_distances(
     cameras: Float[Tensor, "N 4 4"], training: Float[Tensor, "M 4 4"]
 ) -> Float[Tensor, "N M"]:
-    """How different two cameras are, place and direction taken together."""
+    """Difference of two cameras in place and direction, taken together."""
     cameras, training = cameras.double(), training.double()
-    apart = torch.cdist(cameras[:, :3, 3], training[:, :3, 3])
+    distance = torch.cdist(cameras[:, :3, 3], training[:, :3, 3])
     traces = torch.einsum("nij,mij->nm", cameras[:, :3, :3], training[:, :3, :3])
-    turned = torch.rad2deg(torch.arccos(((traces - 1) / 2).clamp(-1, 1)))
-    return apart / NEAR_METRES + turned / NEAR_DEGREES
+    angle = torch.rad2deg(torch.arccos(((traces - 1) / 2).clamp(-1, 1)))
+    return distance / NEAR_METERS + angle / NEAR_DEGREES

@@ -1,0 +1,91 @@
+"""What can be scored, behind one signature: a model, the truth itself, or a baseline."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from distill3r_core.errors import OutOfMemoryError
+from distill3r_core.evaluation.truth import Truth
+from distill3r_core.geometry.cameras import invert_rigid
+from distill3r_core.prediction import Predictor
+from distill3r_core.profiling import OutOfRoom, memory_limits
+from distill3r_core.runs.student_file import StudentFile
+from distill3r_core.types import PointMaps, RawMaps
+
+# Maps of all views of a sequence; None where there is nothing to predict from. What is not a
+# model may read the truth's cameras.
+Prediction = Callable[[Truth], RawMaps | None]
+
+
+def predict_with(model: Predictor, *, device: torch.device) -> Prediction:
+    """A model as what is scored.
+
+    Args:
+        model: Student or teacher.
+        device: Device that the model computes on.
+    """
+
+    def predict(truth: Truth) -> RawMaps:
+        with _memory_of(device, truth):
+            return model.predict(truth.views)
+
+    return predict
+
+
+def predict_with_student(file: StudentFile) -> Prediction:
+    """A student as what is scored; its local head is run."""
+
+    def predict(truth: Truth) -> RawMaps:
+        images = torch.stack([view.image for view in truth.views])[None].to(file.device)
+        with _memory_of(file.device, truth), torch.inference_mode():
+            maps = file.student(images, head="local")
+        assert isinstance(maps, PointMaps) and maps.points_local is not None
+        return maps_of(maps.points_local[0].cpu(), truth)
+
+    return predict
+
+
+@contextmanager
+def _memory_of(device: torch.device, truth: Truth) -> Iterator[None]:
+    try:
+        with memory_limits():
+            yield
+    except OutOfRoom as error:
+        raise OutOfMemoryError(
+            f"{truth.name}: {len(truth.views)} views do not fit into the memory of {device}",
+            hint="--device cpu uses the machine's memory",
+        ) from error
+
+
+def predict_truth(truth: Truth) -> RawMaps:
+    """The truth itself: errors of 0, a scale of 1."""
+    return maps_of(truth.points, truth, poses=truth.poses)
+
+
+def maps_of(
+    points: Float[Tensor, "N H W 3"],
+    truth: Truth,
+    *,
+    poses: Float[Tensor, "N 4 4"] | None = None,
+) -> RawMaps:
+    """Maps of one confidence from points.
+
+    Args:
+        points: In each camera's frame.
+        truth: The sequence that they belong to.
+        poses: `world_from_cam` of each camera, in the unit of the points; None: not predicted.
+    """
+    confidence = torch.ones(points.shape[:3])
+    similarity = None
+    if poses is not None:
+        similarity = (invert_rigid(poses[:1]) @ poses)[:, :3]
+    return RawMaps(
+        points_local=list(points),
+        confidence_local=list(confidence),
+        confidence_global=list(confidence),
+        global_from_local=similarity,
+        intrinsics=truth.intrinsics,
+    )

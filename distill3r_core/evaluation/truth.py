@@ -1,0 +1,46 @@
+"""What predictions are compared with: the true points and cameras of one sequence."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from distill3r_core.types import PreparedView, Unit
+
+LEAST_POINTS = 3  # of a view; fewer do not determine a similarity
+MILLIMETERS = 1000.0  # per meter
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The views that a model sees in one pass, with their ground truth at the model's grid.
+
+    Args:
+        name: Name of the sequence.
+        world: Name of the world whose frame the poses are in: a prefix of the names of all
+            sequences that share it.
+        view_names: For messages.
+        views: The views as the model takes them.
+        points: In each camera's frame; anything outside the mask.
+        mask: Pixels where the truth is known.
+        intrinsics: K of each map.
+        poses: `world_from_cam`, float64, in meters; None where they are not known.
+        unit: Unit of the points: "m" or "none".
+        contents: Hash of each frame: pixels, depth, K and pose.
+    """
+
+    name: str
+    world: str
+    view_names: tuple[str, ...]
+    views: tuple[PreparedView, ...]
+    points: Float[Tensor, "N H W 3"]
+    mask: Bool[Tensor, "N H W"]
+    intrinsics: Float[Tensor, "N 3 3"]
+    poses: Float[Tensor, "N 4 4"] | None
+    unit: Unit
+    contents: tuple[str, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of the grid."""
+        return self.points.shape[1], self.points.shape[2]

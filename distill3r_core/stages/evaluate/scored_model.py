@@ -1,0 +1,145 @@
+"""What an evaluation scores: students, teachers, the truth or a plane, behind one record."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from distill3r_core import config
+from distill3r_core.errors import ConfigError, InputMissingError
+from distill3r_core.evaluation.baselines import predict_constant_depth
+from distill3r_core.evaluation.data_frames import PrepareViews, fit_views, prepare_views
+from distill3r_core.evaluation.predictions import (
+    Prediction,
+    predict_truth,
+    predict_with,
+    predict_with_student,
+)
+from distill3r_core.evaluation.protocols import Protocol
+from distill3r_core.io.images.fit import Fit
+from distill3r_core.paths import RUNS, newest_run
+from distill3r_core.report import Progress
+from distill3r_core.runs.student_file import StudentFile, open_student
+from distill3r_core.stages.evaluate.settings import EvalSettings
+from distill3r_core.teachers import build_teacher
+from distill3r_core.teachers.build import TEACHERS
+
+WITHOUT_MODEL = {"truth": predict_truth, "constant": predict_constant_depth}
+
+
+@dataclass(frozen=True)
+class ScoredModel:
+    """A model, or what stands in its place.
+
+    Args:
+        label: Name in tables and of the result folder.
+        digest: Hash of the weights; None where there are none.
+        prepare: How views become its input.
+        predict: The prediction that is scored.
+        student: The student whose grid, training frames and cache are used; None: there is none.
+        grid: Rows and columns of its input, landscape; None: it follows from the images.
+    """
+
+    label: str
+    digest: str | None
+    prepare: PrepareViews
+    predict: Prediction
+    student: StudentFile | None
+    grid: tuple[int, int] | None
+
+
+def open_models(
+    settings: EvalSettings, protocol: Protocol, device: torch.device, progress: Progress
+) -> list[ScoredModel]:
+    """What the settings ask to score; at least one.
+
+    Args:
+        settings: Settings of the evaluation.
+        protocol: Has a grid for what comes from no model.
+        device: Device that models compute on.
+        progress: Is told which grid was chosen.
+
+    Raises:
+        ConfigError: A size, or several models, where neither is used.
+        InputMissingError: There is no run, or no such file.
+        WeightsError: A file is not that of a model.
+    """
+    if settings.predict == "student":
+        if settings.models:
+            return [_open_model(settings, name, device) for name in settings.models]
+        if newest_run() is None:
+            raise InputMissingError(
+                f"no run in {RUNS}/ to score",
+                hint="make one with `distill3r train`, name a run or a weight file "
+                "(`distill3r eval RUN`), or score a plane: --predict constant",
+            )
+        return [_open_student(settings, None, device)]
+    if len(settings.models) > 1:
+        raise ConfigError(
+            f"--predict {settings.predict} takes its grid from one run, not from "
+            f"{len(settings.models)}",
+            hint="name one run, or none",
+        )
+    predict = WITHOUT_MODEL[settings.predict]
+    if settings.models or settings.data is None:
+        given = _open_student(settings, settings.models[0] if settings.models else None, device)
+        label = f"{settings.predict}-{given.label}"
+        return [ScoredModel(label, given.digest, given.prepare, predict, given.student, given.grid)]
+    if settings.size is not None:
+        grid = config.parse_size(settings.size)
+    else:
+        grid = protocol.grid
+        progress.note(
+            f"on the protocol's grid, {grid[0]}x{grid[1]}, as the published figures are; for a "
+            "run's own name the run, --size HxW takes another (figures of different grids do not "
+            "compare)"
+        )
+    prepare = partial(fit_views, fit=Fit(size=grid))
+    return [ScoredModel(settings.predict, None, prepare, predict, None, grid)]
+
+
+def labels_of(models: Sequence[ScoredModel], names: Sequence[str]) -> list[str]:
+    """A label for each model; as it was typed where two would have the same."""
+    labels = [model.label for model in models]
+    return [
+        name if labels.count(label) > 1 else label
+        for label, name in zip(labels, names or labels, strict=True)
+    ]
+
+
+def _open_model(settings: EvalSettings, name: str, device: torch.device) -> ScoredModel:
+    if Path(name).exists() or name not in TEACHERS:
+        return _open_student(settings, name, device)
+    if settings.data is None:
+        raise ConfigError(
+            f"{name} has no validation samples", hint="score it against a data set: --data ROOT"
+        )
+    teacher = build_teacher(name, device=device)
+    return ScoredModel(
+        label=name,
+        digest=teacher.weights_hash,
+        prepare=partial(prepare_views, model=teacher),
+        predict=predict_with(teacher, device=device),
+        student=None,
+        grid=None,
+    )
+
+
+def _open_student(settings: EvalSettings, name: str | None, device: torch.device) -> ScoredModel:
+    # In float32 on every device: a score must not depend on where it was computed.
+    student = open_student(None if name is None else Path(name), device, "float32")
+    if settings.size is not None:
+        raise ConfigError(
+            f"size {settings.size}: {student.label} brings its own grid",
+            hint="leave the size out, or the run: --predict truth or constant needs none",
+        )
+    return ScoredModel(
+        label=student.label,
+        digest=student.digest,
+        prepare=partial(fit_views, fit=student.fit),
+        predict=predict_with_student(student),
+        student=student,
+        grid=student.fit.resized or student.fit.size,
+    )
