@@ -96,7 +96,8 @@ def train(
 
     Writes a run folder with checkpoints, metrics and settings, which eval and infer take.
     """
-    from distill3r_core.stages.train import PRESETS, TrainSettings, default_preset, train
+    from distill3r_core.models.families import train_presets
+    from distill3r_core.stages.train import TrainSettings, default_preset, train
     from distill3r_core.stages.train.launch import is_launcher, launch_training
 
     settings = options.settings(
@@ -105,7 +106,7 @@ def train(
         section="train",
         keys={"recompute": "compute.recompute"},
         leave=("resume", "overwrite"),
-        presets=PRESETS,
+        presets=train_presets(),
         default_preset=default_preset(),
     )
     if is_launcher(settings):

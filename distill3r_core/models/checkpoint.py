@@ -1,5 +1,6 @@
 """Students on disk: safetensors with their description in the header."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,14 +8,16 @@ from safetensors.torch import save
 from torch import Tensor
 
 from distill3r_core import paths
+from distill3r_core.config import validate
 from distill3r_core.disk import disk_errors
 from distill3r_core.errors import DamageError, InputMissingError, WeightsError
 from distill3r_core.files import replacing
 from distill3r_core.io.checksums import STATE, check_file, read_state
 from distill3r_core.io.weights import check_names, read_tensors
 from distill3r_core.models.build import build_from_spec, expected_tensors
+from distill3r_core.models.families import parse_spec
 from distill3r_core.models.metadata import SCHEMA, StudentMetadata
-from distill3r_core.models.official import read_lightning
+from distill3r_core.models.multiview.official import read_lightning
 from distill3r_core.models.student import Student
 from distill3r_core.profiling import tool_version
 
@@ -97,7 +100,25 @@ def read_student(path: Path) -> tuple[dict[str, Tensor], StudentMetadata]:
             hint="an original Lightning checkpoint can be read, or converted: "
             "distill3r convert IN.ckpt OUT.safetensors",
         )
-    return state, StudentMetadata.from_json(header[HEADER], source=str(file))
+    return state, _read_metadata(header[HEADER], file)
+
+
+def _read_metadata(text: str, file: Path) -> StudentMetadata:
+    """The description in a file's header.
+
+    Raises:
+        WeightsError: It is of another version of this program.
+        ConfigError: Unknown keys or values that do not fit.
+    """
+    values = json.loads(text)
+    if values.get("schema") != SCHEMA:
+        raise WeightsError(
+            f"{file} was written by version {values.get('version') or 'unknown'} of distill3r, "
+            "whose description of a student this version does not read",
+            hint="train it again, or convert the checkpoint it came from again",
+        )
+    values["spec"] = parse_spec(values.get("spec") or {})
+    return validate(StudentMetadata, values, source=str(file))
 
 
 def _check(file: Path) -> None:

@@ -1,42 +1,43 @@
-"""What is stored beside a student's weights: all that a reader needs to use them."""
+"""The description that is stored with a student's weights."""
 
 import json
 from dataclasses import field
 from typing import Any
 
+from pydantic import SerializeAsAny
 from pydantic.dataclasses import dataclass
 
-from distill3r_core.config import STRICT, as_plain, validate
+from distill3r_core.config import STRICT, as_plain
 from distill3r_core.models.spec import StudentSpec
 from distill3r_core.types import Unit
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True, config=STRICT)
 class StudentMetadata:
-    """Where a student comes from and how pictures are to be fitted for it.
+    """Where a student comes from and how images are to be fitted for it.
 
     Args:
-        preset: The preset it was built from.
-        spec: What it is made of, with the properties of the weights.
-        size: Rows and columns of the pictures it was trained on, landscape.
-        fit: `Fit.as_plain()`: how pictures become its input; empty where nobody knows.
+        preset: Name of the preset it was built from.
+        spec: Architecture, with the properties of the weights.
+        size: Rows and columns of the images it was trained on, landscape.
+        fit: `Fit.as_plain()`: how images become its input; empty where that is unknown.
         teacher: Name of its teacher.
-        licenses: Of teacher and encoder; a student inherits them.
-        unit: Of its points: the unit of its targets, "none" where the scale is relative.
+        licenses: Licenses of teacher and encoder, which a student inherits.
+        unit: Unit of its points, that of its targets; "none" where the scale is relative.
         pictures: File with the hashes of the training frames, beside the run's configuration.
         processing: How `manifest` brought frames to their processed form.
         settings: The resolved settings of the training run.
         plugins: Hash of each plugin that was loaded for the training, by file name.
-        step: Optimizer steps it was trained for.
+        step: Number of optimizer steps it was trained for.
         origin: How the file came to be, in words.
-        version: Of the program that wrote it.
-        schema: Of this record.
+        version: Version of the program that wrote it.
+        schema: Version of this record.
     """
 
     preset: str
-    spec: StudentSpec
+    spec: SerializeAsAny[StudentSpec]
     size: tuple[int, int]
     fit: dict[str, Any] = field(default_factory=dict)
     teacher: str = "unknown"
@@ -54,16 +55,3 @@ class StudentMetadata:
     def as_json(self) -> str:
         """One line of text for a file's header."""
         return json.dumps(as_plain(self), ensure_ascii=False)
-
-    @classmethod
-    def from_json(cls, text: str, *, source: str) -> "StudentMetadata":
-        """The record that `as_json` gave.
-
-        Args:
-            text: The record.
-            source: Whose it is, for messages.
-
-        Raises:
-            ConfigError: Unknown keys or values that do not fit.
-        """
-        return validate(cls, json.loads(text), source=source)

@@ -7,7 +7,7 @@ writes its output once, all between them is free.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 OUTPUT_BYTES = 4  # maps leave in float32 whatever the network computes in
@@ -79,7 +79,6 @@ class Network:
     stem_width: int | None = None
 
 
-PAPER_STUDENT = Network(14, 384, 12, 5, 384, 6)
 FAST3R = Network(16, 1024, 24, 0, 1024, 24)
 
 
@@ -109,15 +108,13 @@ def parts(network: Network, views: int, size: tuple[int, int]) -> tuple[Part, ..
     )
 
 
-def total_flop(network: Network, views: int, size: tuple[int, int]) -> float:
+def total_flop(parts: Iterable[Part]) -> float:
     """Multiplies and adds of one forward."""
-    return math.fsum(part.flop for part in parts(network, views, size))
+    return math.fsum(part.flop for part in parts)
 
 
 def floor_seconds(
-    network: Network,
-    views: int,
-    size: tuple[int, int],
+    parts: Iterable[Part],
     *,
     flop_rate: float,
     byte_rate: float,
@@ -126,16 +123,14 @@ def floor_seconds(
     """The least time of one forward: each part as fast as its arithmetic or its traffic allows.
 
     Args:
-        network: What runs.
-        views: At least 1.
-        size: Rows and columns of every view.
+        parts: The parts of the forward.
         flop_rate: What the device reaches on a large matrix product, FLOP/s.
         byte_rate: What it reaches on a copy, bytes read and written per second.
-        item_bytes: Of the precision that the network computes in.
+        item_bytes: Bytes of a number in the precision that the network computes in.
     """
     return math.fsum(
         max(part.flop / flop_rate, (part.elements * item_bytes + part.fixed_bytes) / byte_rate)
-        for part in parts(network, views, size)
+        for part in parts
     )
 
 

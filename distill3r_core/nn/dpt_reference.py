@@ -1,4 +1,4 @@
-"""The DPT head in the published order of operations: what the fast one is held to."""
+"""The DPT head in the published order of operations, which the fast one must agree with."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,35 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
 from distill3r_core.nn.dpt import DPTHead, FusionStage, ResidualUnit, doubled
+from distill3r_core.nn.maps import activate, join, split_views
+from distill3r_core.nn.progress import ProgressCallback, no_progress
+from distill3r_core.types import PointMap
+
+
+def published_maps(
+    head: DPTHead,
+    layers: Sequence[Float[Tensor, "n P _"]],
+    grid: tuple[int, int],
+    *,
+    chunk: int | None = None,
+    on_progress: ProgressCallback = no_progress,
+) -> PointMap[Tensor]:
+    """What `predict_maps(head, layers, grid)` gives, up to rounding.
+
+    Args:
+        head: The head.
+        layers: Tokens of the four hooked layers, one row per view.
+        grid: Rows and columns of patches.
+        chunk: Views that go through the head at once; None: all of them.
+        on_progress: Called after every chunk.
+    """
+    on_progress("heads", 0)
+    done = []
+    for parts in split_views(layers, chunk or len(layers[0])):
+        done.append(activate(published_order(head, parts, grid)))
+        on_progress("heads", len(parts[0]))
+    points, confidences = zip(*done, strict=True)
+    return PointMap(join(list(points)), join(list(confidences)))
 
 
 def published_order(

@@ -50,6 +50,14 @@ class RotaryEncoder(nn.Module):
         self.norm = nn.LayerNorm(width, eps=eps)
         initialize(self.blocks)
 
+    @property
+    def entrance(self) -> nn.Module:
+        """The layers that turn pixels into tokens."""
+        return self.embed
+
+    def prepare_lower_precision(self, dtype: torch.dtype) -> None:
+        """Nothing to change: these blocks cast where the type changes."""
+
     def forward(
         self, images: Float[Tensor, "n 3 H W"], *, recompute: bool = False
     ) -> Float[Tensor, "n P D"]:

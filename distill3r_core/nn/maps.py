@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from distill3r_core.nn.dpt import DPTHead
-from distill3r_core.nn.dpt_reference import published_order
 from distill3r_core.nn.fused import is_fused, maps_of
 from distill3r_core.nn.outputs import confidence_from_raw, points_from_raw
 from distill3r_core.nn.progress import ProgressCallback, no_progress
@@ -23,7 +22,6 @@ def predict_maps(
     chunk: int | None = None,
     into: PointMap[Tensor] | None = None,
     recompute: bool = False,
-    reference: bool = False,
     on_progress: ProgressCallback = no_progress,
 ) -> PointMap[Tensor]:
     """Maps of all views.
@@ -33,30 +31,27 @@ def predict_maps(
         layers: Tokens of its four layers, one row per view.
         grid: Rows and columns of patches.
         chunk: Views that go through the head at once; None: all of them.
-        into: Where the maps go, on any device; None: new memory where the tokens are. Only
+        into: Memory for the maps, on any device; None: new memory where the tokens are. Only
             without gradients.
         recompute: Keep nothing of a chunk for the backward pass, compute it again there.
-        reference: In the published order of operations.
-        on_progress: Of every chunk, if there are no gradients.
+        on_progress: Called after every chunk, without gradients.
     """
     views = layers[0].shape[0]
     step = min(chunk or views, views)
     on_progress("heads", 0)
 
     def run(*parts: Tensor) -> tuple[Tensor, Tensor]:
-        if reference:
-            return _activate(published_order(head, parts, grid))
         if is_fused(parts[0]) and not torch.is_grad_enabled():
             assert head.refine.bias is not None
             return maps_of(head(parts, grid, last=False), head.refine.bias, head.out)
-        return _activate(head(parts, grid))
+        return activate(head(parts, grid))
 
     if torch.is_grad_enabled() and into is None:
         done = [
             checkpoint(run, *parts, use_reentrant=False) if recompute else run(*parts)
-            for parts in _chunks(layers, step)
+            for parts in split_views(layers, step)
         ]
-        return PointMap(*(_joined([pair[kind] for pair in done]) for kind in (0, 1)))
+        return PointMap(*(join([pair[kind] for pair in done]) for kind in (0, 1)))
     if step == views and into is None:
         maps = PointMap(*run(*layers))
         on_progress("heads", views)
@@ -65,7 +60,8 @@ def predict_maps(
     return _fill(into, run, layers, step, on_progress)
 
 
-def _activate(raw: Float[Tensor, "n 4 H W"]) -> tuple[Tensor, Tensor]:
+def activate(raw: Float[Tensor, "n 4 H W"]) -> tuple[Tensor, Tensor]:
+    """Points and confidences, from what a head predicts."""
     raw = raw if raw.dtype == torch.float64 else raw.float()
     raw = raw.permute(0, 2, 3, 1)  # (n, H, W, 4)
     return points_from_raw(raw[..., :3]), confidence_from_raw(raw[..., 3])
@@ -89,10 +85,10 @@ def _fill(
     on_progress: ProgressCallback,
 ) -> PointMap[Tensor]:
     start = 0
-    for parts in _chunks(layers, step):
+    for parts in split_views(layers, step):
         points, confidence = run(*parts)
         end = start + len(points)
-        # Copies to pinned memory overlap with the next chunk; whoever gave it synchronizes.
+        # Copies to pinned memory overlap with the next chunk; the caller synchronizes.
         pinned = into.points.is_pinned()
         into.points[start:end].copy_(points, non_blocking=pinned)
         into.confidence[start:end].copy_(confidence, non_blocking=pinned)
@@ -101,9 +97,11 @@ def _fill(
     return into
 
 
-def _chunks(layers: Sequence[Tensor], step: int) -> list[tuple[Tensor, ...]]:
+def split_views(layers: Sequence[Tensor], step: int) -> list[tuple[Tensor, ...]]:
+    """The layers of `step` views at a time."""
     return list(zip(*(layer.split(step) for layer in layers), strict=True))
 
 
-def _joined(parts: list[Tensor]) -> Tensor:
+def join(parts: list[Tensor]) -> Tensor:
+    """Concatenate, without a copy where there is one part."""
     return parts[0] if len(parts) == 1 else torch.cat(parts)

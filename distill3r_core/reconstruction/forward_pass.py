@@ -11,10 +11,8 @@ from torch import Tensor
 
 from distill3r_core.errors import OutOfMemoryError, RequestError
 from distill3r_core.machine_memory import available_memory
-from distill3r_core.models.chunks import head_chunk_of
-from distill3r_core.models.memory import estimate_bytes
+from distill3r_core.models.families import family_of
 from distill3r_core.models.student import HeadName, Student
-from distill3r_core.nn.block import Block
 from distill3r_core.nn.progress import ProgressCallback, Stretch
 from distill3r_core.nn.view_codes import TABLE_ROWS
 from distill3r_core.profiling import OutOfRoom, memory_limits, peak_memory, stopwatch
@@ -86,7 +84,7 @@ def predict(
         OutOfMemoryError: The smallest chunk does not fit.
     """
     progress = progress or Silent()
-    device = student.mean.device
+    device = student.device
     sizes = [view.fitted.placement.size for view in views]
     plan = plan_pass(student, views, head=head)
     progress.note(plan.text)
@@ -96,7 +94,7 @@ def predict(
     ]
     chunk = plan.head_chunk
     while True:
-        on_progress = _Stretches(progress, student, len(views), _heads(head))
+        on_progress = _Stretches(progress, student, len(views), head)
         done = _attempt(student, images, chunk, plan, head, on_progress)
         if done is not None:
             return done
@@ -115,18 +113,13 @@ class _Stretches:
     progress: Progress
     student: Student
     views: int
-    heads: int
+    head: HeadName
     _now: Stretch | None = None
 
     def __call__(self, stretch: Stretch, count: int) -> None:
         if stretch != self._now:  # views of several sizes go through the encoder one by one
             self._now = stretch
-            blocks = len(self.student.fusion.blocks)
-            total, unit = {
-                "encoder": (self.views, "views"),
-                "fusion": (blocks, "blocks"),
-                "heads": (self.heads * self.views, "maps"),
-            }[stretch]
+            total, unit = self.student.progress_totals(self.views, self.head)[stretch]
             self.progress.begin(stretch, total=total, unit=unit)
         if count:
             self.progress.advance(count)
@@ -141,7 +134,7 @@ def _attempt(
     on_progress: ProgressCallback,
 ) -> Forward | None:
     """The pass; None where it does not fit. What it had taken by then is free on return."""
-    device = student.mean.device
+    device = student.device
     try:
         with (
             memory_limits(),
@@ -168,9 +161,9 @@ def plan_pass(student: Student, views: Sequence[LoadedView], *, head: HeadName =
     require_codes(len(views))
     sizes = [view.fitted.placement.size for view in views]
     _require_room_afterwards(sizes, _heads(head))
-    device = student.mean.device
+    device = student.device
     largest = max(sizes, key=math.prod)
-    chunk = head_chunk_of(student.spec, largest, device, views=len(sizes))
+    chunk = family_of(student.spec).cost.head_chunk(student.spec, largest, device, views=len(sizes))
     free = free_memory(device)
     # On a CPU a second try finds less than the first: what that had taken is not all given back.
     wide = free if device.type == "cuda" else free * _AT_FIRST
@@ -207,12 +200,14 @@ def _heads(head: HeadName) -> int:
 
 def _needed(student: Student, sizes: Sequence[tuple[int, int]], chunk: int, head: HeadName) -> int:
     """Bytes of the device that a pass takes beyond the weights."""
-    device = student.mean.device
-    block = student.fusion.blocks[0]
-    assert isinstance(block, Block)
-    dtype = block.attn.qkv.weight.dtype  # what `lower_precision` lowers
-    estimate = estimate_bytes(
-        student.spec, sizes, device=device, dtype=dtype, head_chunk=chunk, heads=_heads(head)
+    device = student.device
+    estimate = family_of(student.spec).cost.memory(
+        student.spec,
+        sizes,
+        device=device,
+        dtype=student.product_dtype,
+        head_chunk=chunk,
+        heads=_heads(head),
     )
     # On a GPU pictures come in and maps go out a few at a time.
     return estimate.total if device.type != "cuda" else estimate.tokens + estimate.working
@@ -234,7 +229,7 @@ def _require_room_afterwards(sizes: Sequence[tuple[int, int]], heads: int) -> No
 def _does_not_fit(
     student: Student, sizes: Sequence[tuple[int, int]], needed: int, head: HeadName
 ) -> OutOfMemoryError:
-    device = student.mean.device
+    device = student.device
     free = free_memory(device)
     counts = range(len(sizes) - 1, 0, -1)
     fitting = next(
@@ -252,7 +247,7 @@ def _ran_out(
     student: Student, sizes: Sequence[tuple[int, int]], head: HeadName
 ) -> OutOfMemoryError:
     """Of a pass that was expected to fit: what it was expected to take helps no further."""
-    device = student.mean.device
+    device = student.device
     needed = _needed(student, sizes, 1, head)
     half = f"--max-views {len(sizes) // 2}" if len(sizes) > 1 else "--size"
     return OutOfMemoryError(

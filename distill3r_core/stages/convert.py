@@ -11,7 +11,7 @@ from distill3r_core.io.weights import check_names
 from distill3r_core.models.build import expected_tensors
 from distill3r_core.models.checkpoint import LIGHTNING_SUFFIXES, read_student, save_weights
 from distill3r_core.models.metadata import StudentMetadata
-from distill3r_core.models.official import lightning_content
+from distill3r_core.models.multiview.official import lightning_content
 from distill3r_core.report import Report, Table
 
 OURS = ".safetensors"
@@ -61,14 +61,18 @@ def convert(source: Path, target: Path, *, overwrite: bool = False) -> Report:
 
 
 def _table(metadata: StudentMetadata, numbers: int) -> Table:
-    spec = metadata.spec
+    plain = metadata.spec.as_plain()
+    properties = {name: value for name, value in plain.items() if not isinstance(value, dict)}
     rows = (
         ("preset", metadata.preset),
         ("parameters", f"{numbers:,}"),
-        ("normalization", spec.normalization),
-        ("attention scale", f"{spec.attention_scale:.4f}"),
+        *((name.replace("_", " "), _spelled(value)) for name, value in properties.items()),
         ("size", "x".join(map(str, metadata.size))),
         ("fit", str(metadata.fit.get("mode", "unknown"))),
         ("teacher", metadata.teacher),
     )
     return Table(title="student", columns=("property", "value"), rows=rows)
+
+
+def _spelled(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -12,7 +12,7 @@ from distill3r_core.disk import disk_errors
 from distill3r_core.errors import WeightsError
 from distill3r_core.files import write_text
 from distill3r_core.io.download import download, hash_of
-from distill3r_core.models.weights import DUNE_FILES, PublishedFile, missing
+from distill3r_core.models.encoders.dune_weights import DUNE_FILES, PublishedFile, missing
 from distill3r_core.registry import Registry
 from distill3r_core.report import Progress, Report, Silent, Table
 from distill3r_core.teachers.weights import HUB_FOLDERS, HubFolder, require_weights

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from distill3r_core.nn.dpt import DPTHead, hooked_layers
+from distill3r_core.nn.dpt_reference import published_maps
 from distill3r_core.nn.encoder import PatchEmbed, RotaryEncoder
 from distill3r_core.nn.fusion import Fusion
 from distill3r_core.nn.maps import predict_maps
@@ -177,14 +178,13 @@ class Fast3R(nn.Module):
     ) -> list[Fast3RMaps]:
         """All views of one size through the heads, view after view."""
         grid = self._grid(size)
+        predict = published_maps if reference else predict_maps
         rows = [
             layer.unflatten(1, (views, -1)).transpose(0, 1).flatten(0, 1)  # (N*B, P, D)
             for layer in layers
         ]
         both = [
-            predict_maps(
-                head, rows, grid, chunk=chunk, reference=reference, on_progress=on_progress
-            )
+            predict(head, rows, grid, chunk=chunk, on_progress=on_progress)
             for head in (self.global_head, self.local_head)
         ]
         return [Fast3RMaps(*pair) for pair in zip(*(_by_view(m, views) for m in both), strict=True)]
@@ -202,6 +202,7 @@ class Fast3R(nn.Module):
         """One view, its portrait items predicted upright and laid down again."""
         height, width = image.shape[-2:]
         upright = portrait if self.config.landscape_heads else torch.zeros_like(portrait)
+        predict = published_maps if reference else predict_maps
         both = []
         for head in (self.global_head, self.local_head):
             points = image.new_empty(len(image), height, width, 3, dtype=torch.float32)
@@ -211,12 +212,11 @@ class Fast3R(nn.Module):
                     continue
                 size = (width, height) if stands else (height, width)
                 rows = [layer[chosen] for layer in layers]
-                maps = predict_maps(
+                maps = predict(
                     head,
                     rows,
                     self._grid(size),
                     chunk=chunk,
-                    reference=reference,
                     on_progress=on_progress,
                 )
                 laid = maps.points.transpose(1, 2) if stands else maps.points

@@ -123,32 +123,6 @@ class TrainSettings:
     faults: FaultSettings = FaultSettings()
 
 
-# Model, size and recipe of each preset; `paper` is the defaults.
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {},
-    "small": {
-        "data": {
-            "size": [112, 154],
-            "views": 8,
-            "batch": 2,
-            "accumulation": 1,
-            "mirror": True,
-            "colors": True,
-        },
-        "optim": {"lr": 1e-3},
-        "schedule": {"steps": 800, "warmup_steps": None, "final_lr": 1e-5},
-        "validation": {"every_steps": 200, "samples": 8},
-        "checkpoint": {"every_steps": 100},
-    },
-    "tiny": {
-        "data": {"size": [70, 98], "views": 4, "batch": 2, "accumulation": 1},
-        "optim": {"lr": 1.5e-3},
-        "schedule": {"steps": 800, "warmup_steps": None, "final_lr": 1.5e-5},
-        "validation": {"every_steps": 200, "samples": 8},
-        "checkpoint": {"every_steps": 100},
-    },
-}
-
 # What may differ between the parts of one run: it moves the work, not the result.
 FREE_TO_CHANGE = ("output", "max_hours", "gpus", "device", "tensorboard", "allow_missing")
 

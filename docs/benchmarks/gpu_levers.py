@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import interpolate, relu_
 
-from distill3r_core.models import build_student, dune_encoder, precision
+from distill3r_core.models import build_student
+from distill3r_core.models.encoders import dune_network
+from distill3r_core.models.multiview.published import published_forward
 from distill3r_core.models.precision import lower_precision
 from distill3r_core.nn import dpt, maps
 from distill3r_core.nn.fused import maps_of, upsample
@@ -91,14 +93,14 @@ class Autocast(nn.Module):
 
 
 def student_on_timms_blocks(setup: Setup) -> nn.Module:
-    with mock.patch.object(precision, "_own_block", Autocast):
+    with mock.patch.object(dune_network, "_own_block", Autocast):
         return student(setup)
 
 
 @contextmanager
 def resizing_anew() -> Iterator[None]:
     """The table of positions is resized by matrices that are made at every forward."""
-    with mock.patch.object(dune_encoder, "_kept_resizing", dune_encoder._resizing):
+    with mock.patch.object(dune_network, "_kept_resizing", dune_network._resizing):
         yield
 
 
@@ -208,7 +210,7 @@ def inference(setup: Setup) -> dict[str, Any]:
 
     def reference(images: Tensor) -> Any:
         with torch.autocast(setup.device.type, torch.bfloat16):
-            return plain(images, reference=True, head_chunk=REFERENCE_CHUNK)
+            return published_forward(plain, images, head_chunk=REFERENCE_CHUNK)
 
     variants: dict[str, tuple[Any, Forward]] = {
         "reference": (nullcontext, reference),

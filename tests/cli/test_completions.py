@@ -8,7 +8,7 @@ import pytest
 
 from distill3r_cli import completions
 from distill3r_core.data.layouts import LAYOUTS
-from distill3r_core.models.spec import SPECS
+from distill3r_core.models.presets import PRESETS
 from distill3r_core.teachers import teacher_names
 
 FOLDER = Path(completions.__file__).parents[1] / "completions"
@@ -32,7 +32,7 @@ def test_a_script_is_not_stale(shell):
 
 
 def test_values_are_those_that_the_core_knows():
-    assert set(completions.VALUES["--preset"]) == set(SPECS)
+    assert set(completions.VALUES["--preset"]) == set(PRESETS)
     assert set(completions.VALUES["--layout"]) == {"auto", *LAYOUTS}
     assert set(completions.VALUES["--teacher"]) == {"auto", *teacher_names()}
 

@@ -10,8 +10,9 @@ from distill3r_core import config
 from distill3r_core.data.batches import Batch, Draw, map_targets
 from distill3r_core.losses import DistillationLoss
 from distill3r_core.models import build_student
+from distill3r_core.models.families import train_presets
 from distill3r_core.report import Silent
-from distill3r_core.stages.train import PRESETS, TrainSettings, train
+from distill3r_core.stages.train import TrainSettings, train
 from distill3r_core.stages.train.student import freeze_unused
 from distill3r_core.training.settings import ComputeSettings
 from distill3r_core.training.step import accumulate
@@ -67,7 +68,7 @@ def test_a_full_gpu_halves_the_micro_batch_and_the_run_ends(tmp_path):
     cache = write_cache(tmp_path / "cache", sizes=((112, 154),) * 4, views=8)
 
     def run(name: str, batch: int = 4) -> Silent:
-        values = PRESETS["small"] | {"preset": "small", "cache": cache, "device": "cuda"}
+        values = train_presets()["small"] | {"preset": "small", "cache": cache, "device": "cuda"}
         values |= {"output": tmp_path / name, "max_steps": 3}
         values["data"] = {"batch": batch, "accumulation": 1}
         progress = Silent()

@@ -1,15 +1,18 @@
 """The student on a GPU: the same maps as on a CPU, in about the memory that is estimated."""
 
+from functools import partial
+
 import pytest
 import recorded
 import torch
 from torch.nn.functional import interpolate
 
 from distill3r_core.models import build_student
-from distill3r_core.models.memory import estimate_bytes
-from distill3r_core.models.official import PREFIX, from_official
+from distill3r_core.models.multiview.memory import estimate_bytes
+from distill3r_core.models.multiview.official import PREFIX, from_official
+from distill3r_core.models.multiview.published import published_forward
+from distill3r_core.models.multiview.spec import RELEASED_ATTENTION_SCALE
 from distill3r_core.models.precision import lower_precision
-from distill3r_core.models.spec import RELEASED_ATTENTION_SCALE
 from distill3r_core.models.student import Student
 from distill3r_core.nn import fused
 
@@ -66,13 +69,14 @@ def error(found: torch.Tensor, exact: torch.Tensor) -> float:
 @torch.inference_mode()
 def test_maps_in_float32_are_those_of_the_cpu(recorded_student):
     student, images = recorded_student(), pictures(0)
-    exact = student(images, reference=True)
+    exact = published_forward(student, images)
     student.cuda()
-    for options in ({}, {"head_chunk": 1}, {"host": True}, {"reference": True}):
-        found = student(images.cuda(), **options)
+    passes = [student, partial(student, head_chunk=1), partial(student, host=True)]
+    for run in (*passes, partial(published_forward, student)):
+        found = run(images.cuda())
         for kind in KINDS:
             ours, theirs = getattr(found, kind).cpu(), getattr(exact, kind)
-            assert (ours - theirs).abs().max() < EXACT * theirs.abs().max(), (kind, options)
+            assert (ours - theirs).abs().max() < EXACT * theirs.abs().max(), (kind, run)
 
 
 @torch.inference_mode()
@@ -124,10 +128,10 @@ def test_bfloat16_is_finite_and_its_error_is_no_larger_than_that_of_autocast(
 ):
     inputs = [pictures(seed) for seed in range(INPUTS)]
     student = recorded_student()
-    exact = [logarithms(student(images, reference=True)) for images in inputs]
+    exact = [logarithms(published_forward(student, images)) for images in inputs]
     student.cuda()
     with torch.autocast("cuda", torch.bfloat16):
-        plain = [logarithms(student(images.cuda(), reference=True)) for images in inputs]
+        plain = [logarithms(published_forward(student, images.cuda())) for images in inputs]
     lower_precision(student)
     lowered = [logarithms(student(images.cuda())) for images in inputs]
     assert all(maps.isfinite().all() for maps in lowered)

@@ -7,7 +7,7 @@ import pytest
 import recorded
 import torch
 
-from distill3r_core.models.dune import load_dune
+from distill3r_core.models.encoders.dune_files import load_dune
 
 NORMED_BAR, RAW_BAR, PROBE_BAR = 5e-5, 2e-4, 1e-4  # absolute; the tokens have deviation 1
 

@@ -17,10 +17,12 @@ from safetensors.torch import load_file
 import distill3r_core
 from distill3r_core.errors import WeightsError
 from distill3r_core.models.checkpoint import load_student
-from distill3r_core.models.dune import load_dune, student_on_dune
-from distill3r_core.models.official import PREFIX
-from distill3r_core.models.spec import RELEASED_ATTENTION_SCALE
-from distill3r_core.models.weights import DUNE_FILES
+from distill3r_core.models.encoders.dune_files import load_dune
+from distill3r_core.models.encoders.dune_weights import DUNE_FILES
+from distill3r_core.models.families import preset_spec
+from distill3r_core.models.multiview.family import student_on_dune
+from distill3r_core.models.multiview.official import PREFIX
+from distill3r_core.models.multiview.spec import RELEASED_ATTENTION_SCALE
 
 
 class Hostile:
@@ -224,7 +226,7 @@ def test_hyper_parameters_that_are_no_numbers_and_other_encoders_are_named(conte
 
 
 def test_a_published_encoder_starts_a_student(dune_file, dune_content):
-    student = student_on_dune(dune_file)
+    student = student_on_dune(dune_file, preset_spec("paper"))
     assert student.spec.normalization == "imagenet"
     wanted = dune_content["model"]["module._orig_mod.encoder.cls_token"]
     assert torch.equal(student.encoder.class_token, wanted)

@@ -4,9 +4,10 @@ import recorded
 import torch
 
 from distill3r_core.models import build_student
-from distill3r_core.models.official import PREFIX, from_official
+from distill3r_core.models.multiview.official import PREFIX, from_official
+from distill3r_core.models.multiview.published import published_forward
+from distill3r_core.models.multiview.spec import RELEASED_ATTENTION_SCALE
 from distill3r_core.models.precision import lower_precision
-from distill3r_core.models.spec import RELEASED_ATTENTION_SCALE
 
 BAR = 0.05  # root mean square over that of the maps; measured 0.01
 DRAWS = 5  # of weights, the recorded ones first
@@ -28,7 +29,7 @@ def build(golden_dir, draw: int):
 
 def raw_maps(student, images: torch.Tensor, *, reference: bool) -> torch.Tensor:
     """Logarithms of distance and confidence: what a head says before it is exponentiated."""
-    maps = student(images, reference=reference)
+    maps = published_forward(student, images) if reference else student(images)
     return torch.stack(
         [
             maps.points_global.norm(dim=-1).log1p(),

@@ -6,8 +6,8 @@ import recorded
 import torch
 
 from distill3r_core.models import build_student, load_student
-from distill3r_core.models.official import PREFIX, to_official
-from distill3r_core.models.spec import PATCH, RELEASED_ATTENTION_SCALE
+from distill3r_core.models.multiview.official import PREFIX, to_official
+from distill3r_core.models.multiview.spec import RELEASED_ATTENTION_SCALE
 from distill3r_core.nn.dpt import hooked_layers
 from distill3r_core.nn.view_codes import sequential_view_numbers
 
@@ -64,7 +64,7 @@ def set_attention_scale(student, case) -> None:
     """The original drops its factor in train mode, which one case records."""
     scale = student.spec.attention_scale if case["attention_scaled_at_inference"] else 1.0
     for block in student.fusion.blocks:
-        block.attn.scale = scale * (student.spec.fusion_width // student.spec.fusion_heads) ** -0.5
+        block.attn.scale = scale * (student.spec.fusion.width // student.spec.fusion.heads) ** -0.5
 
 
 @pytest.fixture(scope="module")
@@ -75,14 +75,15 @@ def runs(student, golden, draw):
         set_attention_scale(student, case)
         images = torch.stack(views_of(draw, case), dim=1)  # (B, N, 3, H, W)
         batch, count = images.shape[:2]
-        grid = (images.shape[-2] // PATCH, images.shape[-1] // PATCH)
+        patch = student.spec.encoder.patch
+        grid = (images.shape[-2] // patch, images.shape[-1] // patch)
         with torch.no_grad():
             tokens = student.encode(images.flatten(0, 1)).unflatten(0, (batch, count))
             numbers = sequential_view_numbers(batch, count)
             layers = student.fusion(tokens.flatten(1, 2), numbers, [tokens.shape[2]] * count)
             hooked = [
                 layers[hook].unflatten(1, (count, -1)).transpose(0, 1).flatten(0, 1)
-                for hook in hooked_layers(student.spec.fusion_depth)
+                for hook in hooked_layers(student.spec.fusion.depth)
             ]  # views first, as the original stores its raw maps
             raw = {
                 "raw_global": student.global_head(hooked, grid),

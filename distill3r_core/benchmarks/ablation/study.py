@@ -16,9 +16,10 @@ from distill3r_core import config
 from distill3r_core.benchmarks.ablation.score_tables import paired, summary, tables
 from distill3r_core.benchmarks.ablation.student_trial import Trial
 from distill3r_core.benchmarks.ablation.trial_runs import TrialRun, run_trials
+from distill3r_core.models.families import train_presets
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.benchmark.result_folder import claim_folder
-from distill3r_core.training.settings import PRESETS, Count, LossSettings, Size, TrainSettings
+from distill3r_core.training.settings import Count, LossSettings, Size, TrainSettings
 
 Variant = Literal["labels-only", "no-weighting", "full", "student-confidence"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
@@ -79,7 +80,7 @@ def bench_ablation(
     """
     losses = {
         name: config.resolve(
-            TrainSettings, section="train", config=f"ablation-{name}", presets=PRESETS
+            TrainSettings, section="train", config=f"ablation-{name}", presets=train_presets()
         ).loss
         for name in settings.variants
     }

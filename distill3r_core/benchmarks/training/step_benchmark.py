@@ -25,6 +25,7 @@ from distill3r_core.data.batches import Batch, Samples
 from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.models import build_student
+from distill3r_core.models.families import train_presets
 from distill3r_core.profiling import DeviceName, pick_device, synchronize
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.benchmark.result_folder import claim_folder
@@ -33,7 +34,6 @@ from distill3r_core.stages.train.student import freeze_unused
 from distill3r_core.training.distributed import World
 from distill3r_core.training.feed import build_feed
 from distill3r_core.training.settings import (
-    PRESETS,
     Count,
     Recompute,
     Size,
@@ -100,7 +100,7 @@ def bench_train(
 def _measure(
     settings: BenchTrainSettings, folder: Path, device: torch.device, progress: Progress
 ) -> dict[str, Any]:
-    recipe = config.validate(TrainSettings, PRESETS[settings.preset], source="the preset")
+    recipe = config.validate(TrainSettings, train_presets()[settings.preset], source="the preset")
     recipe = replace(recipe, compute=replace(recipe.compute, recompute=settings.recompute))
     size = settings.size or recipe.data.size or _DEFAULT_SIZE
     progress.begin("rendering a cache", total=_SAMPLES, unit="samples")

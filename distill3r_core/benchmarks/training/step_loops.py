@@ -12,6 +12,7 @@ from distill3r_core.data.augment import unit_images
 from distill3r_core.data.batches import Batch
 from distill3r_core.losses import Objective
 from distill3r_core.models import Student
+from distill3r_core.models.families import family_of
 from distill3r_core.training.settings import TrainSettings
 from distill3r_core.training.step import build_optimizer, predict
 from distill3r_core.types import PointMaps
@@ -89,11 +90,13 @@ class StepLoops:
 
     def _predict_as_published(self, batch: Batch) -> PointMaps:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
-            maps = self._student(
+            published = family_of(self._student.spec).published
+            assert published is not None, "a family without a published order of operations"
+            maps = published(
+                self._student,
                 unit_images(batch.images, batch.colors),
                 view_numbers=batch.view_numbers,
                 head_chunk=1,
-                reference=True,
             )
         assert isinstance(maps, PointMaps)
         return maps

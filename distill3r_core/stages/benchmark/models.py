@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,15 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from distill3r_core.errors import ConfigError, FailedError, InputMissingError, RequestError
-from distill3r_core.models import SPECS, build_student
+from distill3r_core.models import build_student
 from distill3r_core.models.checkpoint import load_student, read_student
 from distill3r_core.models.compiled import compile_parts
-from distill3r_core.models.dune_encoder import REGISTERS
+from distill3r_core.models.families import family_of, preset_spec
 from distill3r_core.models.precision import lower_precision
-from distill3r_core.models.spec import PATCH, StudentSpec
-from distill3r_core.models.stem import STEM_WIDTH
+from distill3r_core.models.spec import StudentSpec
 from distill3r_core.models.student import HeadName, Student
-from distill3r_core.nn.counts import FAST3R, Dpt, Network, total_flop
+from distill3r_core.nn.counts import FAST3R, Part, parts, total_flop
+from distill3r_core.nn.fusion import Fusion
 from distill3r_core.nn.view_codes import sequential_view_numbers
 from distill3r_core.registry import Registry
 from distill3r_core.stages.benchmark.budget import nearest_multiple
@@ -83,14 +82,14 @@ class BenchModel:
         """Whether the student's own weights are run."""
         return self.name in MODELS and not MODELS[self.name].is_teacher
 
-    @cached_property
-    def network(self) -> Network | None:
-        """Architecture for counting arithmetic; None where it is unknown."""
-        return MODELS[self.name].network(self) if self.name in MODELS else None
+    def parts(self, views: int) -> tuple[Part, ...] | None:
+        """The arithmetic of one forward, part by part; None where it is unknown."""
+        return MODELS[self.name].parts(self, views) if self.name in MODELS else None
 
     def flop(self, views: int) -> float | None:
         """Multiplications and additions of one forward; None where they are unknown."""
-        return None if self.network is None else total_flop(self.network, views, self.size)
+        known = self.parts(views)
+        return None if known is None else total_flop(known)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -121,12 +120,14 @@ class ModelEntry:
 
     Args:
         build: Builds its forward.
-        network: Its architecture, for counting arithmetic.
+        multiple: What both sides of its views must be multiples of.
+        parts: Arithmetic of one forward over some number of views.
         is_teacher: It is not a student; always runs both heads.
     """
 
     build: Callable[[BenchModel], Forward]
-    network: Callable[[BenchModel], Network]
+    multiple: Callable[[BenchModel], int]
+    parts: Callable[[BenchModel, int], tuple[Part, ...]]
     is_teacher: bool = False
 
 
@@ -169,35 +170,29 @@ def bench_models(student: BenchModel, compare: str) -> tuple[BenchModel, ...]:
                 f"{name} runs both heads: its ratio to the {model.head} one alone says nothing",
                 hint="leave out --head, or compare with student-reference",
             )
-        if model.network is not None:
-            model = replace(model, size=nearest_multiple(model.size, model.network.patch))
+        if name in MODELS:
+            multiple = MODELS[name].multiple(model)
+            model = replace(model, size=nearest_multiple(model.size, multiple))
         models.append(model)
     return tuple(models)
 
 
-def network_of(spec: StudentSpec, head: HeadName = "both") -> Network:
-    """Architecture of a student for counting arithmetic.
-
-    Args:
-        spec: Spec of the student.
-        head: Heads that are run.
-    """
-    return Network(
-        patch=PATCH,
-        encoder_width=spec.encoder_width,
-        encoder_depth=spec.encoder_depth,
-        extra_tokens=0 if spec.encoder == "rotary" else 1 + REGISTERS,
-        fusion_width=spec.fusion_width,
-        fusion_depth=spec.fusion_depth,
-        head=Dpt(spec.head_layers, spec.head_features, spec.head_tail),
-        heads=len(HEADS[head]),
-        stem_width=STEM_WIDTH if spec.stem == "convolutional" else None,
-    )
+def _spec_of(model: BenchModel) -> StudentSpec:
+    return preset_spec(model.preset) if model.path is None else read_student(model.path)[1].spec
 
 
-def _student_network(model: BenchModel) -> Network:
-    spec = SPECS[model.preset] if model.path is None else read_student(model.path)[1].spec
-    return network_of(spec, model.head)
+def _student_multiple(model: BenchModel) -> int:
+    spec = _spec_of(model)
+    return family_of(spec).multiple(spec)
+
+
+def _student_parts(model: BenchModel, views: int) -> tuple[Part, ...]:
+    spec = _spec_of(model)
+    return family_of(spec).cost.flop(spec, views, model.size, head=model.head)
+
+
+def _fast3r_parts(model: BenchModel, views: int) -> tuple[Part, ...]:
+    return parts(FAST3R, views, model.size)
 
 
 def _student(model: BenchModel) -> Forward:
@@ -227,11 +222,15 @@ def _compiled(model: BenchModel) -> Forward:
 
 def _reference(model: BenchModel) -> Forward:
     student = _built(model).to(model.device)
-    student.fusion.kernels = _default_kernels
+    published, fusion = family_of(student.spec).published, student.get_submodule("fusion")
+    if published is None:
+        raise FailedError(f"{model.name} cannot be measured: its family has no published order")
+    assert isinstance(fusion, Fusion)
+    fusion.kernels = _default_kernels
 
     def forward(images: Float[Tensor, "1 N 3 H W"]) -> Sequence[Tensor]:
         with model.autocast:
-            maps = student(images, head=model.head, reference=True, head_chunk=PUBLISHED_CHUNK)
+            maps = published(student, images, head=model.head, head_chunk=PUBLISHED_CHUNK)
             return _maps(maps, model.head)
 
     return forward
@@ -313,8 +312,13 @@ def _maps(maps: PointMaps, head: HeadName) -> Sequence[Tensor]:
 
 
 MODELS: Registry[ModelEntry] = Registry("model to compare with")
-MODELS.add(STUDENT, ModelEntry(_student, _student_network))
-MODELS.add("student-reference", ModelEntry(_reference, _student_network))
-MODELS.add(COMPILED, ModelEntry(_compiled, _student_network))
-MODELS.add("fast3r", ModelEntry(_fast3r, lambda model: FAST3R, is_teacher=True))
-MODELS.add("fast3r-reference", ModelEntry(_fast3r_reference, lambda model: FAST3R, is_teacher=True))
+MODELS.add(STUDENT, ModelEntry(_student, _student_multiple, _student_parts))
+MODELS.add("student-reference", ModelEntry(_reference, _student_multiple, _student_parts))
+MODELS.add(COMPILED, ModelEntry(_compiled, _student_multiple, _student_parts))
+MODELS.add(
+    "fast3r", ModelEntry(_fast3r, lambda model: FAST3R.patch, _fast3r_parts, is_teacher=True)
+)
+MODELS.add(
+    "fast3r-reference",
+    ModelEntry(_fast3r_reference, lambda model: FAST3R.patch, _fast3r_parts, is_teacher=True),
+)

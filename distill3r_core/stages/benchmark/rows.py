@@ -95,11 +95,10 @@ def row_of(trial: Trial, rates: Calibration, *, label: str) -> Row:
         return statistics.median(every(key)) if trial.runs else None
 
     seconds, floor, flop = median("seconds"), None, model.flop(views)
-    if model.network is not None and rates.flop_rate is not None and rates.byte_rate is not None:
+    parts = model.parts(views)
+    if parts is not None and rates.flop_rate is not None and rates.byte_rate is not None:
         floor = floor_seconds(
-            model.network,
-            views,
-            model.size,
+            parts,
             flop_rate=rates.flop_rate,
             byte_rate=rates.byte_rate,
             item_bytes=model.dtype.itemsize,

@@ -9,8 +9,8 @@ from pydantic.dataclasses import dataclass
 
 from distill3r_core import config
 from distill3r_core.config import STRICT
-from distill3r_core.models import SPECS
-from distill3r_core.models.spec import PATCH
+from distill3r_core.io.images.size_buckets import PATCH
+from distill3r_core.models.presets import PRESETS
 from distill3r_core.models.student import HeadName
 from distill3r_core.profiling import DeviceName
 from distill3r_core.runs.student_file import Precision
@@ -22,7 +22,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 # Texts that are parsed later, and validated here.
 ViewsText = Annotated[str, config.reads(parse_views)]
 SizeText = Annotated[str, config.LOWER, config.reads(partial(config.parse_size, step=PATCH))]
-PresetName = Annotated[str, config.reads(SPECS.__getitem__)]
+PresetName = Annotated[str, config.reads(PRESETS.__getitem__)]
 ModelsText = Annotated[str, config.reads(parse_models)]
 
 

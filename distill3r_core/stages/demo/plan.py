@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from distill3r_core import config, paths
 from distill3r_core.config import STRICT
+from distill3r_core.models.families import train_presets
 from distill3r_core.profiling import DeviceName
 from distill3r_core.report import Progress, Report
 from distill3r_core.stages.benchmark import BenchSettings, benchmark
@@ -18,7 +19,7 @@ from distill3r_core.stages.cache import CacheSettings, build_cache
 from distill3r_core.stages.evaluate import EvalSettings, evaluate
 from distill3r_core.stages.infer import InferSettings, infer
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
-from distill3r_core.stages.train import PRESETS, TrainSettings, train
+from distill3r_core.stages.train import TrainSettings, train
 
 PRESET = "tiny"
 SIZE = "70x98"  # of the preset's pictures
@@ -141,7 +142,7 @@ def _train(demo: DemoSettings) -> Step:
         "device": demo.device,
     }
     wanted = config.validate(
-        TrainSettings, config.merge(PRESETS[PRESET], values), source="the demo's settings"
+        TrainSettings, config.merge(train_presets()[PRESET], values), source="the demo's settings"
     )
     return Step(
         "train",

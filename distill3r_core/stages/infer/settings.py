@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from distill3r_core import config
 from distill3r_core.config import STRICT
-from distill3r_core.models.spec import PATCH
+from distill3r_core.io.images.size_buckets import PATCH
 from distill3r_core.models.student import HeadName
 from distill3r_core.profiling import DeviceName
 from distill3r_core.reconstruction.exports import Format

@@ -1,5 +1,5 @@
 """Stage `train`: a student learns what a teacher cache says."""
 
-from distill3r_core.stages.train.train_run import PRESETS, TrainSettings, default_preset, train
+from distill3r_core.stages.train.train_run import TrainSettings, default_preset, train
 
-__all__ = ["PRESETS", "TrainSettings", "default_preset", "train"]
+__all__ = ["TrainSettings", "default_preset", "train"]

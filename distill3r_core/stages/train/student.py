@@ -7,11 +7,8 @@ import torch
 
 from distill3r_core.models.build import build_student
 from distill3r_core.models.checkpoint import load_student, read_student
-from distill3r_core.models.dune import student_on_dune
-from distill3r_core.models.dune_encoder import DuneEncoder
-from distill3r_core.models.spec import PATCH
+from distill3r_core.models.families import family_of
 from distill3r_core.models.student import Student
-from distill3r_core.models.weights import DEFAULT_DUNE, DUNE_FILES, LICENSE, find_dune, missing
 from distill3r_core.report import Progress
 from distill3r_core.training import checkpoints
 from distill3r_core.training.faults import smaller_passes
@@ -58,19 +55,21 @@ def _weights(settings: TrainSettings, progress: Progress) -> Start:
         return Start(student, f"the weights in {settings.start}", licenses)
     student = build_student(settings.preset, **settings.model)
     wanted = settings.encoder_weights
-    if wanted == "none" or not isinstance(student.encoder, DuneEncoder):
+    initializer = next(iter(family_of(student.spec).initializers(student.spec)), None)
+    if wanted == "none" or initializer is None:
         return Start(student, "random weights")
-    file = find_dune() if wanted == "auto" else Path(wanted)
+    file = initializer.find() if wanted == "auto" else Path(wanted)
     if file is None:
-        absent = missing(DUNE_FILES[DEFAULT_DUNE])
+        absent, name = initializer.missing(), initializer.name
         progress.note(
-            "WARNING: the encoder starts from scratch, not from DUNE as in the paper, and will be "
-            f"far worse: {absent.message}\n{absent.hint}"
+            f"WARNING: the encoder starts from scratch, not from {name} as in the paper, and will "
+            f"be far worse: {absent.message}\n{absent.hint}"
         )
-        return Start(student, "random weights, its encoder too: DUNE's file was not found")
+        return Start(student, f"random weights, its encoder too: {name}'s file was not found")
     progress.note(f"the encoder starts from {file}")
-    student = student_on_dune(file, settings.preset, **settings.model)
-    return Start(student, f"the encoder in {file.name}, the rest random", (LICENSE,))
+    student = initializer.build(file, student.spec)
+    origin = f"the encoder in {file.name}, the rest random"
+    return Start(student, origin, (initializer.license,))
 
 
 def freeze_unused(student: Student) -> None:
@@ -78,10 +77,13 @@ def freeze_unused(student: Student) -> None:
 
     Students that keep the names of the released checkpoints carry some.
     """
-    side = 2 * PATCH
-    maps = student(torch.zeros(1, 2, 3, side, side), view_numbers=torch.tensor([[0, 1]]))
+    family = family_of(student.spec)
+    side, views = 2 * family.multiple(student.spec), min(2, family.views.maximum)
+    numbers = torch.arange(views)[None]
+    maps = student(torch.zeros(1, views, 3, side, side), view_numbers=numbers)
     assert isinstance(maps, PointMaps)
-    torch.stack([getattr(maps, field.name).sum() for field in fields(maps)]).sum().backward()
+    predicted = (getattr(maps, field.name) for field in fields(maps))
+    torch.stack([part.sum() for part in predicted if part is not None]).sum().backward()
     for parameter in student.parameters():
         parameter.requires_grad_(parameter.grad is not None)
         parameter.grad = None

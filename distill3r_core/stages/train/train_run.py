@@ -45,12 +45,12 @@ from distill3r_core.training.metrics_log import MetricsLog
 from distill3r_core.training.run_images import save_loss_chart, save_predictions
 from distill3r_core.training.run_state import TrainComponents, TrainState
 from distill3r_core.training.schedule import run_length, warmup_length
-from distill3r_core.training.settings import PRESETS, TrainSettings, default_preset
+from distill3r_core.training.settings import TrainSettings, default_preset
 from distill3r_core.training.step import build_optimizer, prepare_memory
 from distill3r_core.training.tensorboard import Board, summary_writer
 from distill3r_core.training.train_logger import TrainLogger
 
-__all__ = ["PRESETS", "TrainSettings", "default_preset", "train"]
+__all__ = ["TrainSettings", "default_preset", "train"]
 
 _SHOWN = 5  # names in a message
 

@@ -34,15 +34,9 @@ from distill3r_core.training.settings import LossSettings
 RunCli = Callable[..., tuple[int, str, str]]
 
 SHRUNKEN = {
-    "encoder_width": 24,
-    "encoder_depth": 1,
-    "encoder_heads": 2,
-    "fusion_width": 24,
-    "fusion_depth": 3,
-    "fusion_heads": 2,
-    "head_features": 8,
-    "head_layers": [8, 8, 8, 8],
-    "head_tail": 8,
+    "encoder": {"width": 24, "depth": 1, "heads": 2},
+    "fusion": {"width": 24, "depth": 3, "heads": 2},
+    "heads": {"features": 8, "layers": [8, 8, 8, 8], "tail": 8},
 }
 SMALL: dict[str, Any] = {
     "size": [28, 42],

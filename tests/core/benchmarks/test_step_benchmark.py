@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +11,22 @@ import torch
 from small_caches import made_sample
 
 from distill3r_core import config
-from distill3r_core.benchmarks.training import BenchTrainSettings, bench_train
+from distill3r_core.benchmarks.training import BenchTrainSettings, bench_train, step_loops
 from distill3r_core.benchmarks.training.step_loops import StepLoops
 from distill3r_core.data.batches import Batch, Draw, map_targets
 from distill3r_core.errors import OutOfMemoryError
-from distill3r_core.models import Student, build_student
+from distill3r_core.models import build_student
+from distill3r_core.models.families import train_presets
+from distill3r_core.models.multiview.family import MULTIVIEW
+from distill3r_core.models.multiview.published import published_forward
+from distill3r_core.models.multiview.student import MultiviewStudent
 from distill3r_core.stages.train.student import freeze_unused
-from distill3r_core.training.settings import PRESETS, TrainSettings
+from distill3r_core.training.settings import TrainSettings
 
 SHRUNKEN = {
-    "encoder_width": 24,
-    "encoder_depth": 1,
-    "encoder_heads": 2,
-    "fusion_width": 24,
-    "fusion_depth": 3,
-    "fusion_heads": 2,
-    "head_features": 8,
-    "head_layers": [8, 8, 8, 8],
-    "head_tail": 8,
+    "encoder": {"width": 24, "depth": 1, "heads": 2},
+    "fusion": {"width": 24, "depth": 3, "heads": 2},
+    "heads": {"features": 8, "layers": [8, 8, 8, 8], "tail": 8},
 }
 RunCli = Callable[..., tuple[int, str, str]]
 
@@ -62,7 +61,7 @@ def test_both_loops_are_timed_and_compared(tmp_path: Path) -> None:
 
 def test_both_loops_take_the_same_step() -> None:
     """They are two ways to compute one thing: the weights after it tell them apart by rounding."""
-    recipe = config.validate(TrainSettings, PRESETS["tiny"], source="the preset")
+    recipe = config.validate(TrainSettings, train_presets()["tiny"], source="the preset")
     images, targets = made_sample(0, views=2, size=(28, 42))
     batch = Batch(
         images=torch.stack([images, images.flip(1)]),
@@ -111,13 +110,18 @@ def test_recomputation_reaches_the_batched_loop_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[bool, str]] = []
-    forward = Student.forward
 
-    def watched(self: Student, *arguments: Any, **named: Any) -> Any:
-        asked.append((named.get("reference", False), named.get("recompute", "none")))
-        return forward(self, *arguments, **named)
+    def watched(forward: Callable[..., Any], *, published: bool) -> Callable[..., Any]:
+        def run(*arguments: Any, **named: Any) -> Any:
+            asked.append((published, named.get("recompute", "none")))
+            return forward(*arguments, **named)
 
-    monkeypatch.setattr(Student, "forward", watched)
+        return run
+
+    fast = watched(MultiviewStudent.forward, published=False)
+    monkeypatch.setattr(MultiviewStudent, "forward", fast)
+    family = replace(MULTIVIEW, published=watched(published_forward, published=True))
+    monkeypatch.setattr(step_loops, "family_of", lambda spec: family)
     bench_train(small_bench(tmp_path / "bench", recompute="heads"))
     assert {(True, "none"), (False, "heads")} <= set(asked)
     assert (True, "heads") not in asked

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from distill3r_core.config import merge
 from distill3r_core.errors import (
     ConfigError,
     Distill3rError,
@@ -158,18 +159,18 @@ def test_what_is_not_there_is_missing(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"encoder_width": 0}, "encoder_width"),
-        ({"fusion_depth": 10**9}, "fusion_depth"),
-        ({"head_features": 2**40}, "head_features"),
-        ({"encoder_width": 16000}, "instead of"),
-        ({"fusion_heads": 7}, "7 heads"),
+        ({"encoder": {"width": 0}}, r"encoder.*width"),
+        ({"fusion": {"depth": 10**9}}, r"fusion\.depth"),
+        ({"heads": {"features": 2**40}}, r"heads\.features"),
+        ({"encoder": {"width": 16000}}, "instead of"),
+        ({"fusion": {"heads": 7}}, "7 heads"),
     ],
 )
 def test_a_description_of_another_network_is_refused_before_it_is_built(
     path, metadata, change, said
 ):
     tensors, record = load_file(path), json.loads(metadata.as_json())
-    record["spec"] |= change
+    record["spec"] = merge(record["spec"], change)
     save_file(tensors, path, metadata={HEADER: json.dumps(record)})
     before = psutil.Process().memory_info().rss
     with pytest.raises(Distill3rError, match=said):

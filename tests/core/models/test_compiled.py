@@ -16,7 +16,7 @@ from distill3r_core.models import build_student
 from distill3r_core.models.compiled import compile_parts
 
 torch.manual_seed(0)
-student = build_student("tiny", encoder_depth=1, fusion_depth=1).eval()
+student = build_student("tiny", encoder={"depth": 1}, fusion={"depth": 1}).eval()
 images = torch.rand(1, 2, 3, 28, 42)
 with torch.inference_mode():
     wanted = student(images).points_global

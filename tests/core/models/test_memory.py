@@ -7,7 +7,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from distill3r_core.models import build_student
-from distill3r_core.models.memory import estimate_bytes
+from distill3r_core.models.multiview.memory import estimate_bytes
 
 CPU = torch.device("cpu")
 

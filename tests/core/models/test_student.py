@@ -9,9 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill3r_core.errors import ConfigError, RequestError
-from distill3r_core.models import SPECS, build_student, chunks
-from distill3r_core.models.chunks import encoder_chunk, head_chunk_of
-from distill3r_core.models.memory import estimate_bytes
+from distill3r_core.models import build_student
+from distill3r_core.models.families import preset_spec
+from distill3r_core.models.multiview import chunks
+from distill3r_core.models.multiview.chunks import encoder_chunk, head_chunk_of
+from distill3r_core.models.multiview.memory import estimate_bytes
+from distill3r_core.models.multiview.published import published_forward
 from distill3r_core.models.precision import lower_precision
 from distill3r_core.nn import sliced
 from distill3r_core.types import PointMaps
@@ -45,7 +48,7 @@ def _no_gradients():
 def test_any_multiple_of_14_gives_a_point_for_every_pixel(student, rows, columns, views):
     images = torch.rand(2, views, 3, 14 * rows, 14 * columns)
     with torch.no_grad():
-        found, wanted = student(images), student(images, reference=True)
+        found, wanted = student(images), published_forward(student, images)
     assert found.points_global.shape == (2, views, 14 * rows, 14 * columns, 3)
     assert_same(found, wanted, rtol=1e-5, atol=1e-5)
     assert (found.confidence_local >= 1).all()
@@ -71,7 +74,7 @@ def test_a_list_of_views_is_the_tensor_of_them(student):
 def test_views_of_mixed_sizes_are_the_same_in_the_reference(student):
     sizes = [(28, 42), (42, 28), (28, 42), (14, 56)]
     images = [torch.rand(3, *size) for size in sizes]
-    found, wanted = student(images), student(images, reference=True)
+    found, wanted = student(images), published_forward(student, images)
     for maps, other, size in zip(found, wanted, sizes, strict=True):
         assert maps.confidence_local.shape == (1, *size)
         assert_same(maps, other, rtol=1e-5, atol=1e-5)
@@ -107,23 +110,24 @@ def test_chunks_slices_and_the_host_change_nothing(student, monkeypatch):
 @pytest.mark.parametrize("sizes", [[(28, 42)] * 5, [(28, 42), (42, 28), (28, 42)]])
 @pytest.mark.parametrize("head", ["both", "local"])
 @pytest.mark.parametrize("chunk", [None, 2])
-@pytest.mark.parametrize("reference", [False, True])
-def test_a_pass_tells_of_every_view_block_and_map(student, sizes, head, chunk, reference):
+def test_a_pass_reports_every_view_block_and_map(student, sizes, head, chunk):
     images, heard = [torch.rand(3, *size) for size in sizes], []
-    options = {"head": head, "head_chunk": chunk, "reference": reference}
+    options = {"head": head, "head_chunk": chunk}
     student(images, **options, on_progress=lambda stretch, count: heard.append((stretch, count)))
     order = list(dict.fromkeys(stretch for stretch, _ in heard))
     assert order == ["encoder", "fusion", "heads"]
     assert all(heard[[name for name, _ in heard].index(name)][1] == 0 for name in order)
     sums = {name: sum(count for other, count in heard if other == name) for name in order}
     maps = len(sizes) * (2 if head == "both" else 1)
-    assert sums == {"encoder": len(sizes), "fusion": student.spec.fusion_depth, "heads": maps}
+    assert sums == {"encoder": len(sizes), "fusion": student.spec.fusion.depth, "heads": maps}
+    totals = student.progress_totals(len(sizes), head)
+    assert sums == {name: total for name, (total, _) in totals.items()}
     assert chunk is None or all(count <= chunk for name, count in heard if name == "heads")
 
 
 def test_few_views_at_once_go_through_the_encoder_and_a_head(student, monkeypatch):
     monkeypatch.setitem(chunks.ENCODER_TOKENS, "cpu", 2 * 6)
-    monkeypatch.setitem(chunks.HEAD_NUMBERS, "cpu", 2 * 28 * 42 * student.spec.head_features)
+    monkeypatch.setitem(chunks.HEAD_NUMBERS, "cpu", 2 * 28 * 42 * student.spec.heads.features)
     seen = []
 
     def see(part, inputs):
@@ -209,9 +213,9 @@ def test_the_attention_scale_belongs_to_the_weights(student):
 
 
 def test_overrides_reach_the_student_and_unknown_ones_are_named():
-    assert build_student("tiny", fusion_depth=3).spec.fusion_depth == 3
-    with pytest.raises(ConfigError, match="fusion_size"):
-        build_student("tiny", fusion_size=3)
+    assert build_student("tiny", fusion={"depth": 3}).spec.fusion.depth == 3
+    with pytest.raises(ConfigError, match=r"fusion\.size"):
+        build_student("tiny", fusion={"size": 3})
     with pytest.raises(ConfigError, match="tiny"):
         build_student("tini")
 
@@ -258,9 +262,9 @@ def test_bfloat16_is_finite_and_no_worse_than_autocast():
     for seed in range(4):
         torch.manual_seed(seed)
         student, images = build_student("tiny").eval(), torch.rand(1, 3, 3, 42, 56)
-        exact = student(images, reference=True)
+        exact = published_forward(student, images)
         with torch.autocast("cpu", torch.bfloat16):
-            plain = student(images, reference=True)
+            plain = published_forward(student, images)
         lowered = lower_precision(student)(images)
         assert all(value.isfinite().all() for value in maps_of(lowered).values())
         assert all(value.dtype == torch.float32 for value in maps_of(lowered).values())
@@ -285,7 +289,7 @@ def test_lowering_to_float32_changes_nothing_but_rounding():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_lowered_blocks_are_timms_under_autocast_to_the_bit(dtype):
     torch.manual_seed(0)
-    student = build_student("paper", encoder_depth=2, fusion_depth=2).eval()
+    student = build_student("paper", encoder={"depth": 2}, fusion={"depth": 2}).eval()
     factors = torch.tensor([1.0, -2.0, 0.5]).repeat(128)  # powers of two: rounding does not mind
     for block in student.encoder.blocks:
         block.ls1.gamma.copy_(factors)
@@ -305,7 +309,7 @@ def test_lowered_blocks_are_timms_under_autocast_to_the_bit(dtype):
 
 
 def test_an_encoder_that_has_inferred_can_be_trained():
-    encoder = build_student("paper", encoder_depth=1, fusion_depth=1).encoder
+    encoder = build_student("paper", encoder={"depth": 1}, fusion={"depth": 1}).encoder
     images = torch.rand(1, 3, 28, 98)
     with torch.inference_mode():
         before = encoder(images)
@@ -325,7 +329,7 @@ def test_the_fast_path_runs_under_autocast_too():
 
 
 def test_chunks_shrink_as_views_grow():
-    spec, device = SPECS["paper"], torch.device("cpu")
+    spec, device = preset_spec("paper"), torch.device("cpu")
     small, large = (head_chunk_of(spec, size, device, views=99) for size in ((70, 98), (378, 518)))
     assert small > large >= 1
     gpu = torch.device("cuda")
@@ -335,7 +339,7 @@ def test_chunks_shrink_as_views_grow():
 
 
 def test_the_estimate_grows_with_views_size_and_chunk():
-    spec, cpu = SPECS["paper"], torch.device("cpu")
+    spec, cpu = preset_spec("paper"), torch.device("cpu")
 
     def total(views: int, size: tuple[int, int], **options: int) -> int:
         return estimate_bytes(spec, [size] * views, device=cpu, **options).total

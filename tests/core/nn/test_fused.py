@@ -59,6 +59,7 @@ from unittest import mock
 import torch
 from distill3r_core.nn import dpt, fused, maps
 from distill3r_core.nn.dpt import DPTHead
+from distill3r_core.nn.dpt_reference import published_maps
 from distill3r_core.nn.maps import predict_maps
 
 torch.manual_seed(0)
@@ -66,7 +67,7 @@ widths, grid = (12, 8, 8, 8), (3, 5)
 head = DPTHead(widths, patch_size=14, features=16, layer_widths=(4, 6, 8, 10)).eval()
 layers = [torch.randn(3, 20, width)[:, 5:] for width in widths]
 with torch.inference_mode():
-    wanted = predict_maps(head, layers, grid, reference=True)
+    wanted = published_maps(head, layers, grid)
     with (
         mock.patch.object(fused, "is_fused", lambda x: True),
         mock.patch.object(maps, "is_fused", lambda x: True),

@@ -53,7 +53,7 @@ class _Phases(Silent):
 def test_every_stretch_of_the_pass_is_a_phase_that_ends_full(student, views, head, maps):
     told = _Phases()
     predict(student, views, head=head, progress=told)
-    blocks = student.spec.fusion_depth
+    blocks = student.spec.fusion.depth
     assert told.seen == [
         ["encoder", "views", 3, 3],
         ["fusion", "blocks", blocks, blocks],

@@ -4,16 +4,18 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from distill3r_core.models import SPECS, build_student
+from distill3r_core.models import PRESETS, build_student
+from distill3r_core.models.families import preset_spec
+from distill3r_core.models.multiview.cost import network_of
+from distill3r_core.models.multiview.published import published_forward
 from distill3r_core.nn.counts import (
     FAST3R,
-    PAPER_STUDENT,
     floor_seconds,
     parts,
     total_flop,
 )
-from distill3r_core.stages.benchmark.models import network_of
 
+PAPER_STUDENT = network_of(preset_spec("paper"))
 STUDENT_SIZE, TEACHER_SIZE = (378, 518), (384, 512)
 H200 = {"flop_rate": 790e12, "byte_rate": 4.3e12, "item_bytes": 2}
 
@@ -24,24 +26,26 @@ TEACHER = {12: 24.71, 32: 103.0, 64: 324.7, 96: 665.2, 128: 1124}
 
 @pytest.mark.parametrize(("views", "tflop"), STUDENT.items())
 def test_the_student_takes_the_traced_number_of_flop(views, tflop):
-    assert total_flop(PAPER_STUDENT, views, STUDENT_SIZE) / 1e12 == pytest.approx(tflop, rel=1e-3)
+    assert total_flop(parts(PAPER_STUDENT, views, STUDENT_SIZE)) / 1e12 == pytest.approx(
+        tflop, rel=1e-3
+    )
 
 
 @pytest.mark.parametrize("head", ["both", "global"])
-@pytest.mark.parametrize("preset", list(SPECS))
+@pytest.mark.parametrize("preset", list(PRESETS))
 def test_every_preset_takes_the_products_that_its_forward_runs(preset, head):
     student, size = build_student(preset).eval(), (42, 70)
 
     def traced(views: int) -> int:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            student(torch.rand(1, views, 3, *size), reference=True, head=head)
+            published_forward(student, torch.rand(1, views, 3, *size), head=head)
         return counter.get_total_flops()
 
     # The counter sees convolutions and matrix products, not what attention is made of. One view
     # more than before: what is done once for all of them (a table is resized) falls out.
     counted = [
         part.flop
-        for part in parts(network_of(SPECS[preset], head), 1, size)
+        for part in parts(network_of(preset_spec(preset), head), 1, size)
         if not part.name.endswith("/attention")
     ]
     assert sum(counted) == pytest.approx(traced(2) - traced(1), rel=1e-9)
@@ -49,7 +53,7 @@ def test_every_preset_takes_the_products_that_its_forward_runs(preset, head):
 
 @pytest.mark.parametrize(("views", "tflop"), TEACHER.items())
 def test_the_teacher_takes_the_traced_number_of_flop(views, tflop):
-    assert total_flop(FAST3R, views, TEACHER_SIZE) / 1e12 == pytest.approx(tflop, rel=1e-3)
+    assert total_flop(parts(FAST3R, views, TEACHER_SIZE)) / 1e12 == pytest.approx(tflop, rel=1e-3)
 
 
 def test_components_are_those_traced():
@@ -69,13 +73,13 @@ def test_one_head_on_one_view_is_224_gflop():
 
 @pytest.mark.parametrize(("views", "seconds"), {12: 0.0098, 32: 0.0335, 128: 0.277}.items())
 def test_the_floor_on_an_h200_is_the_published_one(views, seconds):
-    assert floor_seconds(PAPER_STUDENT, views, STUDENT_SIZE, **H200) == pytest.approx(
+    assert floor_seconds(parts(PAPER_STUDENT, views, STUDENT_SIZE), **H200) == pytest.approx(
         seconds, rel=0.02
     )
 
 
 def test_the_teachers_floor_on_an_h200_is_the_published_one():
-    assert floor_seconds(FAST3R, 12, TEACHER_SIZE, **H200) == pytest.approx(0.031, rel=0.02)
+    assert floor_seconds(parts(FAST3R, 12, TEACHER_SIZE), **H200) == pytest.approx(0.031, rel=0.02)
 
 
 def test_only_attention_over_all_views_grows_faster_than_the_views():

@@ -78,9 +78,7 @@ def test_the_chart_is_logarithmic_both_ways_and_shows_the_floor(published):
     floor = by_label["student, floor of this device"]
     assert floor.dashed
     assert list(floor.y) == [
-        floor_seconds(
-            student.network, views, student.size, flop_rate=1e13, byte_rate=1e12, item_bytes=4
-        )
+        floor_seconds(student.parts(views), flop_rate=1e13, byte_rate=1e12, item_bytes=4)
         for views in (12, 128)
     ]
 

@@ -15,17 +15,19 @@ from distill3r_core.errors import (
     OutOfMemoryError,
     RequestError,
 )
-from distill3r_core.models import SPECS, build_student
+from distill3r_core.models import build_student
 from distill3r_core.models.checkpoint import save_student
+from distill3r_core.models.families import preset_spec
 from distill3r_core.models.metadata import StudentMetadata
-from distill3r_core.nn.counts import FAST3R, PAPER_STUDENT, total_flop
+from distill3r_core.models.multiview.cost import network_of
+from distill3r_core.nn.counts import FAST3R, Network, parts, total_flop
 from distill3r_core.report import Silent
 from distill3r_core.stages.benchmark import BenchSettings
 from distill3r_core.stages.benchmark import run_benchmark as benchmark
 from distill3r_core.stages.benchmark import timing as bench_measure
-from distill3r_core.stages.benchmark.models import network_of
 from distill3r_core.stages.benchmark.worker_process import TooSlowError, WorkerProcess
 
+PAPER = Network(14, 384, 12, 5, 384, 6)
 RATE = 1e11  # FLOP/s of the machine that the tests imagine
 START = 2.0  # seconds until a process is ready
 
@@ -64,8 +66,8 @@ class Machine:
             def ask(self, request, *, seconds=None):
                 if "model" in request:
                     self.name, self.views = request["model"]["name"], request["views"]
-                    network = FAST3R if self.name.startswith("fast3r") else PAPER_STUDENT
-                    flop = total_flop(network, self.views, tuple(request["model"]["size"]))
+                    network = FAST3R if self.name.startswith("fast3r") else PAPER
+                    flop = total_flop(parts(network, self.views, tuple(request["model"]["size"])))
                     self.takes = flop / RATE * (machine.slowdown if self.views > 1 else 1.0)
                     machine.wait(START, seconds)
                     return {"threads": 1, "attention": "none"}
@@ -264,7 +266,7 @@ def test_more_views_than_the_student_can_tell_apart_are_refused_at_once():
 
 
 def test_the_paper_preset_has_the_papers_arithmetic():
-    assert network_of(SPECS["paper"]) == PAPER_STUDENT
+    assert network_of(preset_spec("paper")) == PAPER
 
 
 def test_a_run_is_measured_under_its_own_name(imagine, tmp_path):
@@ -283,7 +285,7 @@ def test_other_weights_under_the_same_name_are_measured_anew(imagine, tmp_path):
     imagine()
     path, values = tmp_path / "mine.safetensors", {"views": "2", "output": tmp_path / "out"}
     for width in (24, 32):
-        student = build_student("tiny", head_tail=width)
+        student = build_student("tiny", heads={"tail": width})
         save_student(
             path, student, StudentMetadata(preset="tiny", spec=student.spec, size=(28, 42))
         )

@@ -7,19 +7,13 @@ from pathlib import Path
 import pytest
 
 from distill3r_core import config
-from distill3r_core.stages.train import PRESETS, TrainSettings, train
+from distill3r_core.models.families import train_presets
+from distill3r_core.stages.train import TrainSettings, train
 
 SHRUNKEN = {
-    "encoder": "rotary",
-    "encoder_width": 24,
-    "encoder_depth": 1,
-    "encoder_heads": 2,
-    "fusion_width": 24,
-    "fusion_depth": 3,
-    "fusion_heads": 2,
-    "head_features": 8,
-    "head_layers": [8, 8, 8, 8],
-    "head_tail": 8,
+    "encoder": {"kind": "rotary", "width": 24, "depth": 1, "heads": 2},
+    "fusion": {"width": 24, "depth": 3, "heads": 2},
+    "heads": {"features": 8, "layers": [8, 8, 8, 8], "tail": 8},
 }
 TRAINING = [name for name in config.shipped_names() if "train:" in (config.shipped(name) or "")]
 
@@ -30,7 +24,7 @@ def loaded(name: str, **options: object) -> TrainSettings:
         section="train",
         config=name,
         options=options,
-        presets=PRESETS,
+        presets=train_presets(),
         default_preset="paper",
     )
 

@@ -16,10 +16,11 @@ from distill3r_core import config
 from distill3r_core.errors import DamageError, DiskFullError, DivergedError, OutOfMemoryError
 from distill3r_core.losses import DistillationLoss
 from distill3r_core.models import load_student
-from distill3r_core.models.student import Student
+from distill3r_core.models.families import train_presets
+from distill3r_core.models.multiview.student import MultiviewStudent
 from distill3r_core.profiling import OutOfRoom, memory_limits
 from distill3r_core.report import Silent
-from distill3r_core.stages.train import PRESETS, TrainSettings, train
+from distill3r_core.stages.train import TrainSettings, train
 from distill3r_core.training import checkpoints, faults
 from distill3r_core.training.settings import ComputeSettings
 from distill3r_core.training.step import predict
@@ -29,18 +30,20 @@ MakeCache = Callable[..., Path]
 
 def settings_for(cache: Path, run: Path, *sets: str, **options: Any) -> TrainSettings:
     given = {"preset": "tiny", "cache": cache, "output": run, "max_steps": 4, **options}
-    return config.resolve(TrainSettings, section="train", options=given, sets=sets, presets=PRESETS)
+    return config.resolve(
+        TrainSettings, section="train", options=given, sets=sets, presets=train_presets()
+    )
 
 
 def patched_forward(monkeypatch: pytest.MonkeyPatch, change: Callable[..., Any]) -> None:
     """Let `change(maps, images)` see, and alter, what the student says while it trains."""
-    forward = Student.forward
+    forward = MultiviewStudent.forward
 
     def changed(student: Student, images: Any, **options: Any) -> Any:
         maps = forward(student, images, **options)
         return change(maps, images) if student.training else maps
 
-    monkeypatch.setattr(Student, "forward", changed)
+    monkeypatch.setattr(MultiviewStudent, "forward", changed)
 
 
 def weights_of(run: Path) -> dict[str, torch.Tensor]:

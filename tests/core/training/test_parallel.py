@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from distill3r_core import config
-from distill3r_core.stages.train import PRESETS, TrainSettings, train
+from distill3r_core.models.families import train_presets
+from distill3r_core.stages.train import TrainSettings, train
 from distill3r_core.training import checkpoints
 
 MakeCache = Callable[..., Path]
@@ -31,7 +32,7 @@ SETS = ("compute.precision=float64", "validation.every_steps=3", "checkpoint.eve
 def train_here(cache: Path, run: Path, *sets: str) -> None:
     given = {"preset": "tiny", "cache": cache, "output": run, "max_steps": 5, "device": "cpu"}
     settings = config.resolve(
-        TrainSettings, section="train", options=given, sets=(*SETS, *sets), presets=PRESETS
+        TrainSettings, section="train", options=given, sets=(*SETS, *sets), presets=train_presets()
     )
     train(settings)
 
@@ -131,8 +132,8 @@ def test_a_worker_whose_memory_is_full_makes_all_go_on_with_half_the_micro_batch
         "import os\n"
         "if os.environ.get('RANK') == '1':\n"
         "    import torch\n"
-        "    from distill3r_core.models.student import Student\n"
-        "    forward = Student.forward\n"
+        "    from distill3r_core.models.multiview.student import MultiviewStudent\n"
+        "    forward = MultiviewStudent.forward\n"
         "    count = [0]\n"
         "    def greedy(student, images, **options):\n"
         "        if student.training and len(images) > 1:\n"
@@ -140,7 +141,7 @@ def test_a_worker_whose_memory_is_full_makes_all_go_on_with_half_the_micro_batch
         f"            if count[0] >= {step}:\n"
         "                torch.empty(1 << 60, dtype=torch.uint8)\n"
         "        return forward(student, images, **options)\n"
-        "    Student.forward = greedy\n"
+        "    MultiviewStudent.forward = greedy\n"
     )
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     program = ("env", f"PYTHONPATH={path}", *ALONE)

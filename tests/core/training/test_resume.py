@@ -247,10 +247,10 @@ def test_a_last_look_is_in_the_last_state(make_cache: MakeCache, tmp_path: Path)
 
 def tiny(cache: Path, run: Path | None, **options: float) -> TrainSettings:
     from distill3r_core import config
-    from distill3r_core.stages.train import PRESETS
+    from distill3r_core.models.families import train_presets
 
     given = {"preset": "tiny", "cache": cache, "output": run, **options}
-    return config.resolve(TrainSettings, section="train", options=given, presets=PRESETS)
+    return config.resolve(TrainSettings, section="train", options=given, presets=train_presets())
 
 
 def test_notes_of_a_run_are_kept(make_cache: MakeCache, tmp_path: Path) -> None:

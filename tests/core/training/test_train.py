@@ -10,8 +10,9 @@ import pytest
 from distill3r_core import config
 from distill3r_core.errors import CacheError, ConflictError, InputMissingError
 from distill3r_core.models import load_student
+from distill3r_core.models.families import train_presets
 from distill3r_core.report import Silent
-from distill3r_core.stages.train import PRESETS, TrainSettings, train
+from distill3r_core.stages.train import TrainSettings, train
 from distill3r_core.training.machine_usage import format_machine_usage
 
 MakeCache = Callable[..., Path]
@@ -20,7 +21,9 @@ MakeCache = Callable[..., Path]
 def settings_for(cache: Path, run: Path | None, *sets: str, **options: Any) -> TrainSettings:
     """A tiny run of six steps."""
     given = {"preset": "tiny", "cache": cache, "output": run, "max_steps": 6, **options}
-    return config.resolve(TrainSettings, section="train", options=given, sets=sets, presets=PRESETS)
+    return config.resolve(
+        TrainSettings, section="train", options=given, sets=sets, presets=train_presets()
+    )
 
 
 def rows_of(run: Path) -> list[dict[str, Any]]:
@@ -50,7 +53,7 @@ def test_a_run_leaves_all_that_its_readers_need(make_cache: MakeCache, tmp_path:
     pictures = (run / "pictures.txt").read_text().split()
     assert len(pictures) == 4 * 4  # held-out frames are not training frames
     again = config.resolve(
-        TrainSettings, section="train", config=str(run / "config.yaml"), presets=PRESETS
+        TrainSettings, section="train", config=str(run / "config.yaml"), presets=train_presets()
     )
     assert again == settings
 

@@ -1,43 +1,54 @@
-"""DUNE's published encoders: reading their files, and starting a student from one."""
+"""Reading the files of DUNE's published encoders."""
 
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
 from distill3r_core.errors import WeightsError
 from distill3r_core.io.weights import check_names, read_pickled
-from distill3r_core.models.build import build_encoder, build_student
-from distill3r_core.models.dune_encoder import DuneEncoder
-from distill3r_core.models.official import DUNE_NAMES
-from distill3r_core.models.spec import PATCH, SPECS, StudentSpec
-from distill3r_core.models.student import Student
-from distill3r_core.nn.names import rename
+from distill3r_core.models.encoders.dune import DuneSpec
+from distill3r_core.models.encoders.dune_network import DuneEncoder
+from distill3r_core.nn.names import Pairs, rename
 
-Arch = Literal["vit_small", "vit_base"]
-SIZES: dict[str, dict[str, Any]] = {
-    "vit_small": {"encoder": "dune_vits14", "encoder_width": 384, "encoder_heads": 6},
-    "vit_base": {"encoder": "dune_vitb14", "encoder_width": 768, "encoder_heads": 12},
+# DUNE's names of its architectures, and ours.
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "vit_small": {"arch": "vits14", "width": 384, "heads": 6},
+    "vit_base": {"arch": "vitb14", "width": 768, "heads": 12},
 }
+DUNE_NAMES: Pairs = (
+    ("cls_token", "class_token"),
+    ("pos_embed", "positions"),
+    ("register_tokens", "register_tokens"),
+    ("mask_token", "mask_token"),
+    ("patch_embed.proj.", "projection."),
+    ("blocks.0.", "blocks."),  # all blocks sit in one chunk, number 0
+    ("norm.", "norm."),
+)
 _WRAPPERS = ("module.", "_orig_mod.")
 _MARK = "encoder."
 _IMAGE_SIZE = 448
+DEPTH = 12
 
 
 @dataclass(frozen=True)
 class DuneFile:
-    """What a `.pth` of DUNE says.
+    """The encoder in a `.pth` of DUNE.
 
     Args:
         state: The encoder's tensors under our names.
-        overrides: Fields of a `StudentSpec` that describe it.
+        spec: What its spec is made of, depth left out.
     """
 
     state: dict[str, Tensor]
-    overrides: dict[str, Any]
+    spec: dict[str, Any]
+
+    def encoder_spec(self, *, depth: int = DEPTH) -> DuneSpec:
+        """The spec of the encoder; published ones have 12 blocks."""
+        return DuneSpec(kind="dune", depth=depth, **self.spec)
 
 
 def read_dune(path: str | Path) -> DuneFile:
@@ -57,15 +68,16 @@ def read_dune(path: str | Path) -> DuneFile:
     options = _options(content["args"])
     encoder = options.get("enc_args")
     arch = encoder.get("arch") if isinstance(encoder, Mapping) else None
-    if arch not in SIZES:
-        raise WeightsError(f"{path}: DUNE's architecture is {arch!r}; known: {', '.join(SIZES)}")
-    grid = int(options.get("image_size", _IMAGE_SIZE)) // PATCH
+    if arch not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise WeightsError(f"{path}: DUNE's architecture is {arch!r}; known: {known}")
+    grid = int(options.get("image_size", _IMAGE_SIZE)) // DuneSpec.patch
     state = rename(_encoder_state(content["model"]), DUNE_NAMES)
-    return DuneFile(state, {**SIZES[arch], "position_grid": grid})
+    return DuneFile(state, {**ARCHITECTURES[arch], "position_grid": grid})
 
 
 def load_dune(path: str | Path) -> DuneEncoder:
-    """A published encoder in eval mode. It expects pictures normalized as for ImageNet.
+    """A published encoder in eval mode. It expects images normalized as for ImageNet.
 
     Args:
         path: `dune_vitsmall14_448.pth` or one of its siblings.
@@ -75,33 +87,17 @@ def load_dune(path: str | Path) -> DuneEncoder:
         WeightsError: It is damaged, would run code, or its tensors are not DUNE's.
     """
     file = read_dune(path)
-    spec = StudentSpec.from_plain(SPECS["paper"].as_plain() | file.overrides)
-    encoder = build_encoder(spec)
-    assert isinstance(encoder, DuneEncoder)
-    _fill(encoder, file.state, path)
+    encoder = file.encoder_spec().build()
+    fill_encoder(encoder, file.state, path)
     return encoder.eval()
 
 
-def student_on_dune(path: str | Path, preset: str = "paper", **overrides: Any) -> Student:
-    """A student whose encoder is a published one; fusion and heads are random.
-
-    Args:
-        path: `dune_vitsmall14_448.pth` or one of its siblings.
-        preset: See `build_student`.
-        overrides: See `build_student`; the file decides about the encoder.
+def fill_encoder(encoder: DuneEncoder, state: dict[str, Tensor], path: str | Path) -> None:
+    """Load the tensors of a published file.
 
     Raises:
-        InputMissingError: There is no such file.
-        WeightsError: It is damaged, would run code, or its tensors are not DUNE's.
+        WeightsError: They are not those of the encoder.
     """
-    file = read_dune(path)
-    student = build_student(preset, **{**overrides, **file.overrides, "normalization": "imagenet"})
-    assert isinstance(student.encoder, DuneEncoder)
-    _fill(student.encoder, file.state, path)
-    return student
-
-
-def _fill(encoder: DuneEncoder, state: dict[str, Tensor], path: str | Path) -> None:
     check_names(state, encoder.state_dict(), source=str(path))
     encoder.load_state_dict(state)
 

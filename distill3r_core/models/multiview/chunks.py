@@ -2,37 +2,37 @@
 
 import torch
 
-from distill3r_core.models.spec import StudentSpec
+from distill3r_core.models.multiview.spec import MultiviewSpec
 
-# Numbers of the largest map of a head, over all views of a chunk. Measured: on a CPU two views
+# Elements of the largest map of a head, over all views of a chunk. Measured: on a CPU two views
 # of 224x518 are faster than one (weights are packed once for both) and than four (new pages).
 HEAD_NUMBERS = {"cuda": 2**28 + 2**27, "cpu": 2**26}
-# How many times as many, if those are all: few views have little else in memory, and two passes
-# over half of them start twice as many kernels.
+# How many times more where that is all views: few views leave memory free, and two passes over
+# half of them start twice as many kernels.
 _ALL_AT_ONCE = {"cuda": 2}
-# Tokens of all views that the encoder sees at once.
+# Tokens that go through the encoder at once, over all views of a chunk.
 ENCODER_TOKENS = {"cuda": 2**16, "cpu": 2**12}
-_SMALLEST = "cpu"  # what an unknown device is taken for
+_SMALLEST = "cpu"  # limits for any other device
 
 
 def head_chunk_of(
-    spec: StudentSpec, size: tuple[int, int], device: torch.device, *, views: int
+    spec: MultiviewSpec, size: tuple[int, int], device: torch.device, *, views: int
 ) -> int:
     """Views of one size that go through a head at once.
 
     Args:
-        spec: Of the student.
+        spec: Spec of the student.
         size: Rows and columns of the views.
-        device: Where it computes.
-        views: How many there are.
+        device: Device of the pass.
+        views: Number of views.
     """
     numbers = HEAD_NUMBERS.get(device.type, HEAD_NUMBERS[_SMALLEST])
-    of_one = size[0] * size[1] * spec.head_features
+    of_one = size[0] * size[1] * spec.heads.features
     if views * of_one <= _ALL_AT_ONCE.get(device.type, 1) * numbers:
         return views
     return max(1, numbers // of_one)
 
 
 def encoder_chunk(patches: int, device: torch.device) -> int:
-    """Views of so many patches that go through the encoder at once."""
+    """Views of that number of patches that go through the encoder at once."""
     return max(1, ENCODER_TOKENS.get(device.type, ENCODER_TOKENS[_SMALLEST]) // patches)

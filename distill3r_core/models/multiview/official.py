@@ -1,4 +1,4 @@
-"""The layouts of others: the original project's checkpoints, and DUNE's names inside them."""
+"""The checkpoints of the original project: their names of tensors, reading and writing them."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,12 +7,15 @@ from typing import Any
 
 from torch import Tensor
 
+from distill3r_core.config import validate
 from distill3r_core.errors import RequestError, WeightsError
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.io.images.teacher_fit import DUST3R_FIT
 from distill3r_core.io.weights import read_pickled
+from distill3r_core.models.encoders.dune_files import DUNE_NAMES
 from distill3r_core.models.metadata import StudentMetadata
-from distill3r_core.models.spec import SPECS, StudentSpec, released
+from distill3r_core.models.multiview.spec import MultiviewSpec, released
+from distill3r_core.models.presets import PRESETS
 from distill3r_core.nn.names import (
     FUSION_NAMES,
     Pairs,
@@ -23,15 +26,6 @@ from distill3r_core.nn.names import (
     reverse,
 )
 
-DUNE_NAMES: Pairs = (
-    ("cls_token", "class_token"),
-    ("pos_embed", "positions"),
-    ("register_tokens", "register_tokens"),
-    ("mask_token", "mask_token"),
-    ("patch_embed.proj.", "projection."),
-    ("blocks.0.", "blocks."),  # all blocks sit in one chunk, number 0
-    ("norm.", "norm."),
-)
 STUDENT_NAMES: Pairs = (
     *((f"encoder.{theirs}", f"encoder.{ours}") for theirs, ours in DUNE_NAMES),
     *FUSION_NAMES,
@@ -52,6 +46,7 @@ INFERENCE_FIT = Fit(
 )
 _LIGHTNING = "2.6.6"  # whose layout is written
 _ENCODERS = ("dune",)
+_ARCHITECTURE = "paper"  # preset with the architecture of the released checkpoints
 
 
 def read_lightning(path: Path) -> tuple[dict[str, Tensor], StudentMetadata]:
@@ -115,11 +110,10 @@ def lightning_content(state: Mapping[str, Tensor], metadata: StudentMetadata) ->
     Raises:
         RequestError: The student has another architecture, which the original cannot hold.
     """
-    spec = metadata.spec
-    like_original = replace(
-        spec, view_codes="random", attention_scale=1.0, normalization=SPECS["paper"].normalization
-    )
-    if like_original != SPECS["paper"]:
+    spec, paper = metadata.spec, _paper_spec()
+    if not isinstance(spec, MultiviewSpec) or paper != replace(
+        spec, view_codes="random", attention_scale=1.0, normalization=paper.normalization
+    ):
         raise RequestError(
             f"a student of preset {metadata.preset!r} has no place in the original's layout",
             hint="only the architecture of preset 'paper' can be converted to .ckpt",
@@ -136,27 +130,32 @@ def lightning_content(state: Mapping[str, Tensor], metadata: StudentMetadata) ->
         "hparams_name": "kwargs",
         "hyper_parameters": {
             "encoder_type": _ENCODERS[0],
-            "embed_dim": spec.encoder_width,
-            "encoder_depth": spec.encoder_depth,
-            "encoder_heads": spec.encoder_heads,
-            "decoder_depth": spec.fusion_depth,
-            "decoder_heads": spec.fusion_heads,
+            "embed_dim": spec.encoder.width,
+            "encoder_depth": spec.encoder.depth,
+            "encoder_heads": spec.encoder.heads,
+            "decoder_depth": spec.fusion.depth,
+            "decoder_heads": spec.fusion.heads,
             "landscape_only": True,
         },
     }
 
 
-def _spec_of(parameters: Mapping[str, Any], path: Path) -> StudentSpec:
+def _spec_of(parameters: Mapping[str, Any], path: Path) -> MultiviewSpec:
     """The released architecture with the stored sizes, whose numbers may be strings."""
     kind = str(parameters.get("encoder_type", _ENCODERS[0]))
     if kind not in _ENCODERS:
         raise WeightsError(f"{path} has an encoder {kind!r}; known: {', '.join(_ENCODERS)}")
-    spec = released(SPECS["paper"])
-    return replace(
-        spec,
-        fusion_depth=_number(parameters, "decoder_depth", spec.fusion_depth, path),
-        fusion_heads=_number(parameters, "decoder_heads", spec.fusion_heads, path),
+    spec = released(_paper_spec())
+    fusion = replace(
+        spec.fusion,
+        depth=_number(parameters, "decoder_depth", spec.fusion.depth, path),
+        heads=_number(parameters, "decoder_heads", spec.fusion.heads, path),
     )
+    return replace(spec, fusion=fusion)
+
+
+def _paper_spec() -> MultiviewSpec:
+    return validate(MultiviewSpec, PRESETS[_ARCHITECTURE].spec, source="the preset")
 
 
 def _number(parameters: Mapping[str, Any], name: str, default: int, path: Path) -> int:

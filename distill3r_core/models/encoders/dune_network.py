@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from distill3r_core.nn.block import Block
 from distill3r_core.nn.sliced import run_again
 
 REGISTERS = 4
@@ -77,6 +78,27 @@ class DuneEncoder(nn.Module):
         again = recompute and torch.is_grad_enabled()
         return self.norm(self._run(images, again=again))[:, 1 + REGISTERS :]
 
+    @property
+    def entrance(self) -> nn.Module:
+        """The layers that turn pixels into tokens."""
+        return self.projection
+
+    def prepare_lower_precision(self, dtype: torch.dtype) -> None:
+        """Give the weights of timm's blocks to ours, which cast where the type changes.
+
+        timm's cast nothing, so they would need autocast, which asks at every operation. Each
+        LayerScale is multiplied into the layer before it, while that is still float32, except for
+        float16: 1e-4 of a weight is too small for it.
+
+        Args:
+            dtype: Type in which matrix products will run.
+        """
+        for index, block in enumerate(self.blocks):
+            if dtype != torch.float16:
+                _fold_scales(block)
+            if not isinstance(block, Block):
+                self.blocks[index] = _own_block(block)
+
     def all_tokens(self, images: Float[Tensor, "n 3 H W"]) -> DuneTokens:
         """Every token, before and after the final norm."""
         raw = self._run(images, again=False)
@@ -132,3 +154,35 @@ def _resizing(
 
 # On a GPU it is many small kernels before anything large runs.
 _kept_resizing = lru_cache(maxsize=64)(_resizing)
+
+
+def _own_block(block: nn.Module) -> Block:
+    """Our block on the same parameters."""
+    attention, norm = block.get_submodule("attn"), block.get_submodule("norm1")
+    hidden = block.get_submodule("mlp.fc1")
+    assert isinstance(norm, nn.LayerNorm) and isinstance(hidden, nn.Linear)
+    scaled = not isinstance(block.get_submodule("ls1"), nn.Identity)
+    width, heads = hidden.in_features, attention.num_heads
+    assert isinstance(heads, int)
+    with torch.device("meta"):  # its own parameters are not wanted
+        own = Block(
+            width,
+            heads,
+            eps=norm.eps,
+            mlp_ratio=hidden.out_features / width,
+            layer_scale=1.0 if scaled else None,
+        )
+    own.load_state_dict(block.state_dict(), assign=True)
+    return own.train(block.training)
+
+
+@torch.no_grad()
+def _fold_scales(block: nn.Module) -> None:
+    for name, before in (("ls1", "attn.proj"), ("ls2", "mlp.fc2")):
+        if isinstance(block.get_submodule(name), nn.Identity):
+            continue
+        factors, layer = block.get_parameter(f"{name}.gamma"), block.get_submodule(before)
+        assert isinstance(layer, nn.Linear)
+        layer.weight.mul_(factors[:, None])
+        layer.bias.mul_(factors)
+        setattr(block, name, nn.Identity())

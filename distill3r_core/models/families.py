@@ -1,0 +1,70 @@
+"""The student families there are."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from distill3r_core.config import merge, validate
+from distill3r_core.errors import ConfigError
+from distill3r_core.models.family import Family
+from distill3r_core.models.multiview.family import MULTIVIEW
+from distill3r_core.models.presets import PRESETS
+from distill3r_core.models.spec import StudentSpec
+from distill3r_core.registry import Registry
+
+__all__ = ["FAMILIES", "Family", "family_of", "parse_spec", "preset_spec", "train_presets"]
+
+FAMILIES: Registry[Family] = Registry("student family", entry_points="distill3r.families")
+FAMILIES.add(MULTIVIEW.name, MULTIVIEW)
+
+
+def family_of(spec: StudentSpec) -> Family:
+    """The family of a spec."""
+    return FAMILIES[spec.family]
+
+
+def parse_spec(values: Mapping[str, Any]) -> StudentSpec:
+    """The spec that `as_plain` gave, validated by its family.
+
+    Raises:
+        ConfigError: There is no such family, or its spec has other fields or values.
+    """
+    name = values.get("family")
+    if not isinstance(name, str):
+        raise ConfigError(
+            "the student's architecture names no family", hint=f"known: {', '.join(FAMILIES)}"
+        )
+    return validate(FAMILIES[name].spec, values, source="the student's architecture")
+
+
+def preset_spec(preset: str, overrides: Mapping[str, Any] | None = None) -> StudentSpec:
+    """The spec of a preset with some of its values changed.
+
+    Args:
+        preset: Name of the preset.
+        overrides: Values by field, nested like the spec. A part of another `kind`, and a spec of
+            another `family`, replaces the preset's whole.
+
+    Raises:
+        ConfigError: There is no such preset, or a field or value does not fit.
+    """
+    return parse_spec(_override(PRESETS[preset].spec, overrides or {}))
+
+
+def train_presets() -> dict[str, dict[str, Any]]:
+    """Training settings by preset: the family's recipe with the preset's own over it."""
+    return {
+        name: merge(FAMILIES[preset.spec["family"]].recipe, preset.train_settings)
+        for name, preset in ((name, PRESETS[name]) for name in PRESETS)
+    }
+
+
+def _override(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    if any(tag in top and top[tag] != base.get(tag) for tag in ("family", "kind")):
+        return dict(top)
+    merged: dict[str, Any] = dict(base)
+    for name, value in top.items():
+        below = merged.get(name)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            value = _override(below, value)
+        merged[name] = value
+    return merged

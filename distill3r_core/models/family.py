@@ -1,0 +1,160 @@
+"""The record of a student family: all that the rest of the program needs to know of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from distill3r_core.errors import WeightsError
+from distill3r_core.models.spec import StudentSpec
+from distill3r_core.models.student import HeadName, Student
+from distill3r_core.nn.counts import Part
+
+
+@dataclass(frozen=True)
+class ViewLimits:
+    """How many views of a sample a student takes in one pass.
+
+    Args:
+        minimum: Fewest views.
+        maximum: Most views.
+        fixed: Number of views of a training sample, where a family cannot train on others.
+    """
+
+    minimum: int = 1
+    maximum: int = 1000
+    fixed: int | None = None
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes at the highest point of a pass without gradients, on top of the weights.
+
+    Args:
+        images: The input, as a list of views and once more as one tensor.
+        outputs: Points and confidences of the heads that are run.
+        tokens: Tokens of all views that are kept for the heads.
+        working: The largest working set of any part: encoder, a block of the fusion, a head.
+    """
+
+    images: int
+    outputs: int
+    tokens: int
+    working: int
+
+    @property
+    def total(self) -> int:
+        """Sum of all four."""
+        return self.images + self.outputs + self.tokens + self.working
+
+
+class CountFlop(Protocol):
+    """Counts the arithmetic and the memory traffic of one forward pass."""
+
+    def __call__(
+        self, spec: Any, views: int, size: tuple[int, int], *, head: HeadName = "both"
+    ) -> tuple[Part, ...]:
+        """The parts of a pass over `views` views of `size` (rows, columns)."""
+        ...
+
+
+class EstimateMemory(Protocol):
+    """Estimates the memory of a pass without gradients, beyond the weights."""
+
+    def __call__(
+        self,
+        spec: Any,
+        sizes: Sequence[tuple[int, int]],
+        *,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        head_chunk: int | None = None,
+        heads: int = 2,
+    ) -> MemoryEstimate:
+        """Bytes of a pass over views of these sizes (rows, columns).
+
+        Args:
+            spec: Spec of the student.
+            sizes: Size of every view.
+            device: Device of the pass; its chunks are taken where none is given.
+            dtype: Type of the matrix products, see `lower_precision`.
+            head_chunk: Views that go through a head at once.
+            heads: Number of heads that are run, 1 or 2.
+        """
+        ...
+
+
+class ChooseChunk(Protocol):
+    """Chooses how many views go through a head at once."""
+
+    def __call__(
+        self, spec: Any, size: tuple[int, int], device: torch.device, *, views: int
+    ) -> int:
+        """The largest chunk that is fast on the device, of `views` views of `size`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a pass of a family's students takes.
+
+    Args:
+        flop: Arithmetic and memory traffic by part.
+        memory: Memory of a pass without gradients.
+        head_chunk: Views that go through a head at once.
+    """
+
+    flop: CountFlop
+    memory: EstimateMemory
+    head_chunk: ChooseChunk
+
+
+@dataclass(frozen=True)
+class Initializer:
+    """Published weights that a fresh student can start from.
+
+    Args:
+        name: Name in messages ("DUNE").
+        find: The file on this machine; None where it is not there.
+        missing: The error that says which file goes where.
+        build: A student of that spec whose weights come from the file as far as they fit, the
+            rest random. The file decides about the parts it fills.
+        license: License of the weights, which the student inherits.
+    """
+
+    name: str
+    find: Callable[[], Path | None]
+    missing: Callable[[], WeightsError]
+    build: Callable[[Path, Any], Student]
+    license: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of student.
+
+    Args:
+        name: Value of `family` in its specs.
+        spec: Type of its specs; validates them.
+        build: A student with random weights from a spec.
+        multiple: What both sides of a view must be multiples of, by spec.
+        cost: What a pass takes.
+        views: Numbers of views it takes.
+        recipe: Training settings that differ from the defaults; a preset's go over them.
+        initializers: Weights that a fresh student can start from, by spec, the preferred first.
+        published: Forward pass in the published order of operations, with the arguments of a
+            student's `forward` after the student itself: slow, and what the fast one is held to.
+            None where there is none.
+    """
+
+    name: str
+    spec: type[StudentSpec]
+    build: Callable[[Any], Student]
+    multiple: Callable[[Any], int]
+    cost: Cost
+    views: ViewLimits = ViewLimits()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    initializers: Callable[[Any], Sequence[Initializer]] = lambda spec: ()
+    published: Callable[..., Any] | None = None

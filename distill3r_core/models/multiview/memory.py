@@ -1,0 +1,91 @@
+"""How much memory a forward pass will take, before it is run."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from distill3r_core.models.family import MemoryEstimate
+from distill3r_core.models.multiview.chunks import encoder_chunk, head_chunk_of
+from distill3r_core.models.multiview.spec import MultiviewSpec
+from distill3r_core.nn.dpt import hooked_layers
+from distill3r_core.nn.sliced import slice_size
+
+_FLOAT = 4  # bytes
+_MLP = 4  # hidden channels over channels
+_BLOCK = 16  # channels that convolutions on a CPU keep side by side, filled up
+_SLACK = 1.15  # scratch of convolutions, fragments of the allocator; measured
+
+
+def estimate_bytes(
+    spec: MultiviewSpec,
+    sizes: Sequence[tuple[int, int]],
+    *,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    head_chunk: int | None = None,
+    heads: int = 2,
+) -> MemoryEstimate:
+    """What a pass over views of these sizes takes at its highest, beyond the weights.
+
+    Args:
+        spec: Spec of the student.
+        sizes: Rows and columns of every view.
+        device: Device of the pass; its chunks are taken where none is given.
+        dtype: Type of the matrix products, see `lower_precision`.
+        head_chunk: Views that go through a head at once.
+        heads: Number of heads that are run, 1 or 2.
+    """
+    pixels = sum(math.prod(size) for size in sizes)
+    area = spec.encoder.patch**2
+    tokens = pixels // area
+    largest = max(sizes, key=math.prod)
+    views = len(sizes)
+    chunk = min(head_chunk or head_chunk_of(spec, largest, device, views=views), views)
+    patches = math.prod(largest) // area
+    seen = min(encoder_chunk(patches, device), views) * patches
+    width, product = spec.fusion.width, dtype.itemsize
+    hooks = len({*hooked_layers(spec.fusion.depth)} - {0})
+    kept = tokens * (spec.encoder.width + hooks * width) * product
+    # A block holds queries, keys, values, their mixture twice, and its own result.
+    block = tokens * width * (5 * product + _FLOAT)
+    block += min(tokens, slice_size(device)) * width * (2 * _MLP * product + 2 * _FLOAT)
+    encoder = seen * spec.encoder.width * ((5 + 2 * _MLP) * product + 3 * _FLOAT)
+    encoder = max(encoder, seen * area * _stem_numbers(spec) * product)
+    encoder += seen * area * 3 * _FLOAT  # the images, normalized
+    # Convolutions pack their weights anew on every call.
+    head = (chunk * _head_numbers(spec, largest) + _packed_numbers(spec)) * product
+    # The fusion is over when the heads' outputs are made.
+    outputs = pixels * 4 * heads * _FLOAT
+    working = max(encoder, block - outputs, head)
+    return MemoryEstimate(
+        images=2 * pixels * 3 * _FLOAT, outputs=outputs, tokens=kept, working=int(_SLACK * working)
+    )
+
+
+def _stem_numbers(spec: MultiviewSpec) -> int:
+    """Numbers that a convolutional stem holds for a pixel: three maps at half the resolution."""
+    if spec.encoder.stem_width is None:
+        return 0
+    channels = -(-spec.encoder.stem_width // _BLOCK) * _BLOCK
+    return 3 * channels // 4
+
+
+def _head_numbers(spec: MultiviewSpec, size: tuple[int, int]) -> int:
+    """Numbers that a head holds for one view, at the highest of its last steps."""
+    pixels = math.prod(size)
+    finest = (
+        64 * pixels // spec.encoder.patch**2
+    )  # the merged map has 8 x 8 numbers per patch and channel
+    features, tail = spec.heads.features, spec.heads.tail
+    narrowing = finest * (features + tail) + finest // 4 * features
+    refining = tail * (finest + 2 * pixels)
+    return max(narrowing, refining) + 8 * pixels
+
+
+def _packed_numbers(spec: MultiviewSpec) -> int:
+    """Weights of a head's larger convolutions."""
+    features, tail = spec.heads.features, spec.heads.tail
+    last = spec.heads.layers[3]
+    inputs = sum(spec.heads.layers) + 14 * features + tail
+    return 9 * (features * inputs + last * last + tail * tail)

@@ -1,0 +1,90 @@
+"""The spec of a multiview student."""
+
+import math
+from dataclasses import replace
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from distill3r_core.config import STRICT
+from distill3r_core.models.encoders.dune import DuneSpec
+from distill3r_core.models.encoders.rotary import RotarySpec
+from distill3r_core.models.spec import Channels, Count, StudentSpec, require_divisible
+
+RELEASED_ATTENTION_SCALE = math.sqrt(math.log(137) / math.log(20))
+
+Normalization = Literal["unit", "imagenet"]
+ViewCodes = Literal["sequential", "random"]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class FusionSpec:
+    """The transformer over the tokens of all views.
+
+    Args:
+        kind: Tag of this kind of fusion: full self-attention over all views.
+        width: Channels of a token.
+        depth: Number of blocks.
+        heads: Attention heads.
+    """
+
+    kind: Literal["full"] = "full"
+    width: Channels
+    depth: Count
+    heads: Count
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> "FusionSpec":
+        require_divisible(self.width, self.heads)
+        return self
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class DptSpec:
+    """The two dense prediction heads, for global and for local points.
+
+    Args:
+        kind: Tag of this kind of heads: DPT (arXiv:2103.13413).
+        features: Channels of the merged maps.
+        layers: Channels of the four layers before they are merged.
+        tail: Channels at full resolution.
+        initial_depth: The z at which an untrained student puts its points; None: at the origin.
+        spare_parameters: Keep those that released checkpoints carry and no forward pass reads.
+    """
+
+    kind: Literal["dpt"] = "dpt"
+    features: Channels
+    layers: tuple[Channels, Channels, Channels, Channels]
+    tail: Channels
+    initial_depth: float | None = None
+    spare_parameters: bool = False
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class MultiviewSpec(StudentSpec):
+    """An encoder for each view, a fusion of all views, two heads.
+
+    Args:
+        family: Name of this family.
+        encoder: From the pixels of a view to its tokens.
+        fusion: From the tokens of each view to those that have seen all views.
+        heads: From tokens to maps.
+        normalization: What the encoder is fed: "unit" is [-1, 1], "imagenet" is zero mean and
+            unit deviation over ImageNet.
+        attention_scale: Factor on the softmax scale of the fusion.
+        view_codes: Numbers of the views while training; at inference they are sequential.
+    """
+
+    family: Literal["multiview"] = "multiview"
+    encoder: Annotated[DuneSpec | RotarySpec, Field(discriminator="kind")]
+    fusion: FusionSpec
+    heads: DptSpec
+    normalization: Normalization = "unit"
+    attention_scale: float = 1.0
+    view_codes: ViewCodes = "random"
+
+
+def released(spec: MultiviewSpec) -> MultiviewSpec:
+    """The same architecture with the properties of the weights that Distill3R released."""
+    return replace(spec, normalization="unit", attention_scale=RELEASED_ATTENTION_SCALE)

@@ -1,0 +1,230 @@
+"""The multiview student: an encoder for each view, a fusion of all views, two heads."""
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from distill3r_core.errors import RequestError
+from distill3r_core.models.encoders.dune_network import DuneEncoder
+from distill3r_core.models.multiview.engine import Engine
+from distill3r_core.models.multiview.groups import assemble, group_by_size
+from distill3r_core.models.multiview.spec import MultiviewSpec, ViewCodes
+from distill3r_core.models.student import HeadName, OneHead, Recompute, Student
+from distill3r_core.nn.dpt import DPTHead, hooked_layers
+from distill3r_core.nn.encoder import RotaryEncoder
+from distill3r_core.nn.fusion import Fusion
+from distill3r_core.nn.maps import predict_maps
+from distill3r_core.nn.progress import ProgressCallback, Stretch, no_progress
+from distill3r_core.nn.view_codes import (
+    TABLE_ROWS,
+    generator_from_global,
+    random_view_numbers,
+    sequential_view_numbers,
+)
+from distill3r_core.types import Images, PointMap, PointMaps
+
+NORMALIZATIONS = {
+    "unit": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+class MultiviewStudent(Student):
+    """Point maps of many views in one pass.
+
+    Args:
+        encoder: From normalized images (n, 3, H, W) to patch tokens (n, P, D).
+        fusion: The transformer over all views.
+        global_head: Predicts points in the frame of view 0's camera.
+        local_head: Predicts points in each view's own frame.
+        spec: The architecture and the properties of the weights.
+    """
+
+    # The fusion stays as it is: its time is in one fused attention kernel per block.
+    COMPILED: ClassVar[tuple[str, ...]] = ("encoder", "global_head", "local_head")
+
+    spec: MultiviewSpec
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self,
+        *,
+        encoder: DuneEncoder | RotaryEncoder,
+        fusion: Fusion,
+        global_head: DPTHead,
+        local_head: DPTHead,
+        spec: MultiviewSpec,
+    ) -> None:
+        super().__init__(spec)
+        self.encoder = encoder
+        self.fusion = fusion
+        self.global_head = global_head
+        self.local_head = local_head
+        mean, deviation = NORMALIZATIONS[spec.normalization]
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("deviation", torch.tensor(deviation)[:, None, None], persistent=False)
+
+    def forward(
+        self,
+        images: Images | Sequence[Float[Tensor, "3 _ _"]],
+        *,
+        head: HeadName = "both",
+        head_chunk: int | None = None,
+        view_codes: ViewCodes | None = None,
+        generator: torch.Generator | None = None,
+        view_numbers: Int[Tensor, "B N"] | None = None,
+        recompute: Recompute = "none",
+        host: bool = False,
+        on_progress: ProgressCallback = no_progress,
+    ) -> PointMaps | list[PointMaps]:
+        """Points and confidences for every pixel of every view; see `Student.forward`.
+
+        Args:
+            images: RGB in [0, 1], sides multiples of the patch; on the device of the weights, or
+                elsewhere, from where they are fetched a few at a time. A list holds the views of
+                one sample, which may differ in size.
+            head: Maps to predict. Those of a head that is not run are None.
+            head_chunk: Views that go through a head at once; None: what suits the device.
+            view_codes: How views are numbered; None: as the spec says while training, else
+                sequentially.
+            generator: Source of random view numbers, on the CPU; None: one seeded from torch's
+                global one.
+            view_numbers: Number of every view, on any device; None: as the two above say.
+            recompute: What a backward pass computes again instead of keeping it: the heads (a
+                quarter more work, less than half the memory), or every block as well.
+            host: Return the maps on the host. Without gradients they go there by way of pinned
+                memory.
+            on_progress: Receives the progress of the pass: views, blocks and maps.
+
+        Returns:
+            Maps with the axes of `images`; for a list, one entry per view, each (1, H, W, ...).
+
+        Raises:
+            RequestError: A side is not a multiple of the patch, or there are more than 1000 views.
+        """
+        groups = group_by_size(images, self.spec.encoder.patch)
+        batch, count = len(groups[0].images), sum(len(group.places) for group in groups)
+        if view_numbers is None:
+            view_numbers = self._view_numbers(batch, count, view_codes, generator)
+        engine = Engine(self, head, head_chunk, recompute, host, on_progress)
+        return assemble(engine.run(groups, view_numbers), as_list=not isinstance(images, Tensor))
+
+    def encode(
+        self,
+        images: Float[Tensor, "n 3 H W"],
+        *,
+        chunk: int | None = None,
+        recompute: bool = False,
+        on_progress: ProgressCallback = no_progress,
+    ) -> Float[Tensor, "n P D"]:
+        """Patch tokens of each view by itself.
+
+        Args:
+            images: RGB in [0, 1], on any device.
+            chunk: Views that go through the encoder at once; None: all.
+            recompute: Keep nothing inside a block for the backward pass, compute it again there.
+            on_progress: Called after every chunk.
+        """
+        on_progress("encoder", 0)
+        parts = []
+        for part in images.split(chunk or len(images)):
+            part = part.to(self.mean.device, non_blocking=True)
+            parts.append(self.encoder((part - self.mean) / self.deviation, recompute=recompute))
+            on_progress("encoder", len(part))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def fuse(
+        self,
+        tokens: Float[Tensor, "B T D"],
+        view_numbers: Int[Tensor, "B N"],
+        view_lengths: Sequence[int],
+        *,
+        recompute: bool = False,
+        on_progress: ProgressCallback = no_progress,
+    ) -> list[Tensor]:
+        """Let all views attend to each other: the four layers that heads read, (B, T, channels).
+
+        Args:
+            tokens: Tokens of all views, one view after the other.
+            view_numbers: Number of every view, below 1000.
+            view_lengths: Number of tokens of every view; they add up to T.
+            recompute: Keep nothing inside a block for the backward pass, compute it again there.
+            on_progress: Called after every block.
+        """
+        return self.fusion(
+            tokens,
+            view_numbers,
+            view_lengths,
+            layers=hooked_layers(self.spec.fusion.depth),
+            recompute=recompute,
+            on_progress=on_progress,
+        )
+
+    def decode(
+        self,
+        layers: Sequence[Float[Tensor, "n P _"]],
+        grid: tuple[int, int],
+        *,
+        head: OneHead,
+        chunk: int | None = None,
+        into: PointMap[Tensor] | None = None,
+        recompute: bool = False,
+        on_progress: ProgressCallback = no_progress,
+    ) -> PointMap[Tensor]:
+        """The map of one head, (n, H, W, ...).
+
+        Args:
+            layers: The four layers of `fuse`, one row per view.
+            grid: Rows and columns of patches.
+            head: Head to run.
+            chunk: Views that go through it at once; None: all.
+            into: Memory for the map, on any device; only without gradients.
+            recompute: Keep nothing of a chunk for the backward pass, compute it again there.
+            on_progress: Called after every chunk, without gradients.
+        """
+        return predict_maps(
+            self.global_head if head == "global" else self.local_head,
+            layers,
+            grid,
+            chunk=chunk,
+            into=into,
+            recompute=recompute,
+            on_progress=on_progress,
+        )
+
+    def progress_totals(self, views: int, head: HeadName) -> dict[Stretch, tuple[int, str]]:
+        """Views through the encoder, blocks of the fusion, maps of the heads."""
+        heads = 2 if head == "both" else 1
+        return {
+            "encoder": (views, "views"),
+            "fusion": (len(self.fusion.blocks), "blocks"),
+            "heads": (heads * views, "maps"),
+        }
+
+    def prepare_lower_precision(self, dtype: torch.dtype) -> None:
+        """Give the encoder blocks that cast, and keep layers for the heads in `dtype`."""
+        self.encoder.prepare_lower_precision(dtype)
+        self.fusion.kept_dtype = dtype
+
+    def exact_layers(self) -> Iterator[nn.Module]:
+        """The layers from pixels to tokens, from encoder to fusion, and the last of each head."""
+        yield from self.encoder.entrance.modules()
+        yield from (self.fusion.embed, self.global_head.out, self.local_head.out)
+
+    def _view_numbers(
+        self,
+        batch: int,
+        count: int,
+        view_codes: ViewCodes | None,
+        generator: torch.Generator | None,
+    ) -> Int[Tensor, "B N"]:
+        if count > TABLE_ROWS:
+            raise RequestError(f"{count} views: this student can tell {TABLE_ROWS} apart")
+        default = self.spec.view_codes if self.training else "sequential"
+        if (view_codes or default) == "sequential":
+            return sequential_view_numbers(batch, count)
+        return random_view_numbers(batch, count, generator or generator_from_global())

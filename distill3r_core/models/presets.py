@@ -1,0 +1,115 @@
+"""The students that have a name. Plain data: reading it imports no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from distill3r_core.registry import Registry
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A student and how it is trained.
+
+    Args:
+        summary: The student in a few words, for help and documentation.
+        spec: Architecture: `family`, and the fields of that family's spec.
+        size: Rows and columns it is trained at, landscape; None: those of the cache.
+        recipe: Training settings that differ from those of its family.
+    """
+
+    summary: str
+    spec: Mapping[str, Any]
+    size: tuple[int, int] | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def train_settings(self) -> dict[str, Any]:
+        """The recipe with the size in its place."""
+        if self.size is None:
+            return dict(self.recipe)
+        data = {"size": list(self.size), **self.recipe.get("data", {})}
+        return {**self.recipe, "data": data}
+
+
+PRESETS: Registry[Preset] = Registry("student preset", entry_points="distill3r.presets")
+PRESETS.add(
+    "paper",
+    Preset(
+        summary="the 72M model of Distill3R (arXiv:2602.00865)",
+        spec={
+            "family": "multiview",
+            "encoder": {"kind": "dune", "arch": "vits14", "width": 384, "depth": 12, "heads": 6},
+            "fusion": {"width": 384, "depth": 6, "heads": 6},
+            "heads": {
+                "features": 256,
+                "layers": [96, 192, 384, 768],
+                "tail": 128,
+                "spare_parameters": True,
+            },
+            "normalization": "imagenet",
+        },
+    ),
+)
+PRESETS.add(
+    "small",
+    Preset(
+        summary="about 5M, for small data of your own",
+        spec={
+            "family": "multiview",
+            "encoder": {
+                "kind": "rotary",
+                "width": 192,
+                "depth": 6,
+                "heads": 6,
+                "stem": "convolutional",
+            },
+            "fusion": {"width": 192, "depth": 4, "heads": 6},
+            "heads": {
+                "features": 32,
+                "layers": [32, 48, 64, 64],
+                "tail": 32,
+                "initial_depth": 0.7,
+            },
+        },
+        size=(112, 154),
+        recipe={
+            "data": {"views": 8, "batch": 2, "accumulation": 1, "mirror": True, "colors": True},
+            "optim": {"lr": 1e-3},
+            "schedule": {"steps": 800, "warmup_steps": None, "final_lr": 1e-5},
+            "validation": {"every_steps": 200, "samples": 8},
+            "checkpoint": {"every_steps": 100},
+        },
+    ),
+)
+PRESETS.add(
+    "tiny",
+    Preset(
+        summary="about 2M, for a demo or a test",
+        spec={
+            "family": "multiview",
+            "encoder": {
+                "kind": "rotary",
+                "width": 128,
+                "depth": 4,
+                "heads": 4,
+                "stem": "convolutional",
+            },
+            "fusion": {"width": 128, "depth": 2, "heads": 4},
+            "heads": {
+                "features": 24,
+                "layers": [24, 48, 96, 96],
+                "tail": 24,
+                "initial_depth": 0.7,
+            },
+        },
+        size=(70, 98),
+        recipe={
+            "data": {"views": 4, "batch": 2, "accumulation": 1},
+            "optim": {"lr": 1.5e-3},
+            "schedule": {"steps": 800, "warmup_steps": None, "final_lr": 1.5e-5},
+            "validation": {"every_steps": 200, "samples": 8},
+            "checkpoint": {"every_steps": 100},
+        },
+    ),
+)
