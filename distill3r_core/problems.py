@@ -190,6 +190,10 @@ def _message(place: _SettingPlace, whole: Any, detail: "ErrorDetails") -> str:
         if whole is None:
             return "missing"
         return describe_fault({**detail, "input": whole}, wanted=describe_type(place.annotation))
+    if kind == "union_tag_invalid":
+        limits = detail.get("ctx", {})
+        known = [tag.strip("'") for tag in limits["expected_tags"].split(", ")]
+        return f"kind {unknown_name(limits['tag'], known)}"
     indices = [part for part in detail["loc"][len(place.parts) :] if isinstance(part, int)]
     takes = _element(place.annotation, indices[0]) if indices else place.annotation
     choices = _choices(takes)
@@ -226,6 +230,10 @@ def _place(cls: Any, location: Sequence[int | str]) -> _SettingPlace:
     parts: list[str] = []
     annotation: Any = None
     for part in location:
+        tagged = _tagged(annotation, part)
+        if tagged is not None:  # pydantic names the alternative, which the user does not write
+            annotation = cls = tagged
+            continue
         fields = _fields(cls)
         if fields is None:
             break
@@ -235,6 +243,21 @@ def _place(cls: Any, location: Sequence[int | str]) -> _SettingPlace:
         annotation = fields[str(part)]
         cls = _dataclass_in(annotation)
     return _SettingPlace(tuple(parts), annotation)
+
+
+def _tagged(annotation: Any, tag: int | str) -> Any:
+    """The dataclass of that tag among those that an annotation may be; None: none."""
+    base, _ = _split(annotation)
+    members = get_args(base) if _is_union(base) else ()
+    return next(
+        (
+            member
+            for member in members
+            if dataclasses.is_dataclass(member)
+            and any(tag in _choices(field) for field in (_fields(member) or {}).values())
+        ),
+        None,
+    )
 
 
 def _fields(cls: Any) -> dict[str, Any] | None:

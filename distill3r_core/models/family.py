@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -50,6 +50,7 @@ class MemoryEstimate:
         return self.images + self.outputs + self.tokens + self.working
 
 
+@runtime_checkable
 class CountFlop(Protocol):
     """Counts the arithmetic and the memory traffic of one forward pass."""
 
@@ -60,6 +61,7 @@ class CountFlop(Protocol):
         ...
 
 
+@runtime_checkable
 class EstimateMemory(Protocol):
     """Estimates the memory of a pass without gradients, beyond the weights."""
 
@@ -86,6 +88,7 @@ class EstimateMemory(Protocol):
         ...
 
 
+@runtime_checkable
 class ChooseChunk(Protocol):
     """Chooses how many views go through a head at once."""
 

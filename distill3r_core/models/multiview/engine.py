@@ -7,7 +7,7 @@ by way of pinned memory while the next chunk is computed.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -23,6 +23,7 @@ from distill3r_core.types import PointMap
 HEADS: tuple[OneHead, OneHead] = ("global", "local")
 
 
+@runtime_checkable
 class Steps(Protocol):
     """The steps of a multiview student; see `MultiviewStudent`."""
 

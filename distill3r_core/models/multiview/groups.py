@@ -72,7 +72,7 @@ def _check_size(images: Tensor, patch: int) -> None:
 
 
 def join_views(
-    groups: Sequence[Group], encoded: Sequence[Float[Tensor, "B n P D"]]
+    groups: Sequence[Group], encoded: Sequence[Float[Tensor, "B _n _P D"]]
 ) -> tuple[Float[Tensor, "B T D"], list[int]]:
     """Tokens of all views in the order of the sample, and the number of tokens of every view.
 

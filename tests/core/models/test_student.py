@@ -350,3 +350,30 @@ def test_the_estimate_grows_with_views_size_and_chunk():
     assert total(8, (224, 518), heads=1) < total(8, (224, 518))
     growth = (total(128, (224, 518)) - total(64, (224, 518))) / 64
     assert growth <= 14e6
+
+
+def test_the_steps_one_after_the_other_are_the_forward_pass_and_its_gradient(student):
+    images, numbers = torch.rand(2, 3, 3, 28, 42), torch.tensor([[0, 1, 2]] * 2)
+    found = []
+    for steps in (False, True):
+        student.zero_grad()
+        with torch.enable_grad():
+            if steps:
+                tokens = student.encode(images.flatten(0, 1)).unflatten(0, (2, 3))
+                layers = student.fuse(tokens.flatten(1, 2), numbers, [6] * 3)
+                rows = [layer.unflatten(1, (3, 6)).flatten(0, 1) for layer in layers]
+                points = student.decode(rows, (2, 3), head="local").points.unflatten(0, (2, 3))
+            else:
+                points = student(images, view_numbers=numbers, head="local").points_local
+            points.square().sum().backward()
+        found.append((points.detach(), student.fusion.embed.weight.grad.clone()))
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+    student.zero_grad(set_to_none=True)
+
+
+def test_a_part_of_another_kind_replaces_the_presets():
+    overrides = {"encoder": {"kind": "rotary", "width": 48, "depth": 1, "heads": 4}}
+    spec = preset_spec("paper", overrides)
+    assert spec.encoder.kind == "rotary" and spec.encoder.stem == "patch"
+    assert spec.heads == preset_spec("paper").heads
+    assert preset_spec("small", {"encoder": {"depth": 2}}).encoder.width == 192
