@@ -14,6 +14,7 @@ from typing import Any
 import typer
 
 from distill3r_cli.app import app
+from distill3r_core.models.presets import PRESETS
 
 PROGRAM = "distill3r"
 FILES = {"bash": "distill3r.bash", "zsh": "_distill3r", "fish": "distill3r.fish"}
@@ -24,7 +25,7 @@ VALUES = {
     "--layout": ("auto", "rgbd", "7scenes", "images", "pattern"),
     "--precision": ("auto", "float32", "bfloat16"),
     "--predict": ("student", "truth", "constant"),
-    "--preset": ("paper", "small", "tiny"),
+    "--preset": tuple(PRESETS),
     "--teacher": ("auto", "depth", "synthetic", "fast3r"),
 }
 _NOTE = "made by `python -m distill3r_cli.completions`; do not edit"
