@@ -50,7 +50,7 @@ def test_an_interrupt_that_python_ignores_is_not_told_and_not_lost(monkeypatch):
     monkeypatch.setattr(sys, "unraisablehook", lambda ignored: told.append(ignored.exc_type))
     before, hook = [signal.getsignal(number) for number in (2, 15)], sys.unraisablehook
     try:
-        with interrupts.as_exceptions():
+        with interrupts.raised_as_exceptions():
             _Falls(None)
             _Falls(signal.SIGTERM)
             assert told == [ValueError]
