@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from distill3r_core import plugins
 
 if TYPE_CHECKING:
+    from distill3r_core.config import STRICT
     from distill3r_core.data.layouts import (
         LAYOUTS,
         Dataset,
@@ -22,62 +23,86 @@ if TYPE_CHECKING:
         Refused,
         Rig,
         Scene,
-        VideoScene,
-        one_dataset,
     )
-    from distill3r_core.data.sampling import Policy
     from distill3r_core.evaluation.protocols import PROTOCOLS, Protocol
-    from distill3r_core.io.images.depth_codecs import DEPTH_CODECS
+    from distill3r_core.io.images.teacher_fit import TeacherFit
+    from distill3r_core.losses.loss_term import FeatureRequest, LossTerm, TermInputs, TermOptions
+    from distill3r_core.losses.terms import LOSS_TERMS
+    from distill3r_core.prediction import Predictor, ignore_steps
+    from distill3r_core.teachers.base import Teacher, prepare_view
     from distill3r_core.teachers.build import TEACHERS
-    from distill3r_core.types import PreparedView, RawMaps, TeacherTargets, View
+    from distill3r_core.types import (
+        PointMap,
+        PointMaps,
+        PreparedView,
+        RawMaps,
+        TeacherTargets,
+        View,
+    )
 
-_REGISTRIES = {
-    "DEPTH_CODECS": "distill3r_core.io.images.depth_codecs",
-    "LAYOUTS": "distill3r_core.data.layouts",
-    "PROTOCOLS": "distill3r_core.evaluation.protocols",
-    "TEACHERS": "distill3r_core.teachers.build",
+_NAMES = {
+    "distill3r_core.config": ("STRICT",),
+    "distill3r_core.data.layouts": (
+        "LAYOUTS",
+        "Dataset",
+        "DepthFile",
+        "Frame",
+        "Layout",
+        "Note",
+        "Refused",
+        "Rig",
+        "Scene",
+    ),
+    "distill3r_core.evaluation.protocols": ("PROTOCOLS", "Protocol"),
+    "distill3r_core.io.images.teacher_fit": ("TeacherFit",),
+    "distill3r_core.losses.loss_term": ("FeatureRequest", "LossTerm", "TermInputs", "TermOptions"),
+    "distill3r_core.losses.terms": ("LOSS_TERMS",),
+    "distill3r_core.prediction": ("Predictor", "ignore_steps"),
+    "distill3r_core.teachers.base": ("Teacher", "prepare_view"),
+    "distill3r_core.teachers.build": ("TEACHERS",),
+    "distill3r_core.types": (
+        "PointMap",
+        "PointMaps",
+        "PreparedView",
+        "RawMaps",
+        "TeacherTargets",
+        "View",
+    ),
 }
-_HOMES = _REGISTRIES | {
-    "Dataset": "distill3r_core.data.layouts",
-    "DepthFile": "distill3r_core.data.layouts",
-    "Frame": "distill3r_core.data.layouts",
-    "Note": "distill3r_core.data.layouts",
-    "Refused": "distill3r_core.data.layouts",
-    "Rig": "distill3r_core.data.layouts",
-    "Scene": "distill3r_core.data.layouts",
-    "VideoScene": "distill3r_core.data.layouts",
-    "one_dataset": "distill3r_core.data.layouts",
-    "Layout": "distill3r_core.data.layouts",
-    "Policy": "distill3r_core.data.sampling",
-    "PreparedView": "distill3r_core.types",
-    "Protocol": "distill3r_core.evaluation.protocols",
-    "RawMaps": "distill3r_core.types",
-    "TeacherTargets": "distill3r_core.types",
-    "View": "distill3r_core.types",
-}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+_REGISTRIES = [name for name in _HOMES if name.isupper() and name != "STRICT"]
 
 __all__ = [
-    "DEPTH_CODECS",
     "LAYOUTS",
+    "LOSS_TERMS",
     "PROTOCOLS",
+    "STRICT",
     "TEACHERS",
     "Dataset",
     "DepthFile",
+    "FeatureRequest",
     "Frame",
     "Layout",
+    "LossTerm",
     "Note",
-    "Policy",
+    "PointMap",
+    "PointMaps",
+    "Predictor",
     "PreparedView",
     "Protocol",
     "RawMaps",
     "Refused",
     "Rig",
     "Scene",
+    "Teacher",
+    "TeacherFit",
     "TeacherTargets",
-    "VideoScene",
+    "TermInputs",
+    "TermOptions",
     "View",
+    "ignore_steps",
     "load_plugins",
-    "one_dataset",
+    "prepare_view",
 ]
 
 
@@ -92,8 +117,8 @@ def load_plugins(paths: Sequence[str | Path]) -> None:
         ConfigError: One of them cannot be loaded; names the file and the line.
     """
     if paths:
-        for name, module in _REGISTRIES.items():  # their own entries first: see `plugins.load`
-            getattr(import_module(module), name)
+        for name in _REGISTRIES:  # their built-in entries first: see `plugins.load`
+            __getattr__(name)
     for path in paths:
         plugins.load(Path(path))
 

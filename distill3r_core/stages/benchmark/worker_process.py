@@ -12,8 +12,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from distill3r_core import errors
+from distill3r_core import errors, plugins
 from distill3r_core.errors import Distill3rError, FailedError, OutOfMemoryError
+from distill3r_core.extend import load_plugins
 from distill3r_core.profiling import OutOfRoom, memory_limits
 
 WORKER = "distill3r_core.stages.benchmark.forward_worker"
@@ -31,11 +32,14 @@ class TooSlowError(FailedError):
 def serve(handle: Callable[[Answer, Callable[[Answer], None]], Answer]) -> None:
     """Answer requests on stdin until it is closed; what libraries print goes to stderr.
 
+    The plugins of the parent process, which are this one's arguments, are loaded first.
+
     Args:
         handle: Takes a request, and a function that sends an answer ahead of the one it returns.
     """
     pipe = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    load_plugins(sys.argv[1:])
     with os.fdopen(pipe, "w", encoding="utf-8") as answers:
 
         def send(answer: Answer) -> None:
@@ -65,7 +69,7 @@ class WorkerProcess:
     def __init__(self, module: str = WORKER) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module],
+            [sys.executable, "-m", module, *plugins.loaded_paths()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -1,0 +1,89 @@
+"""The additions of docs/extending.md, made from outside the package and run by the commands."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_caches import write_cache
+
+from distill3r_core.cache.store import TeacherCache
+
+HERE = Path(__file__).parent
+TOYS = sorted(HERE.glob("toy_*.py"))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    names = ("late", "early", "middle")
+    for name in names:
+        pixels = generator.integers(0, 255, (30, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    (folder / "frames.txt").write_text("early.png\nmiddle.png\nlate.png\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("path", TOYS, ids=lambda path: path.stem)
+def test_an_addition_is_one_short_file_of_public_names(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 80
+    imports = [line for line in text.splitlines() if "distill3r" in line and "import" in line]
+    assert imports
+    assert all(line.startswith("from distill3r_core.extend import ") for line in imports)
+
+
+def test_every_addition_is_described():
+    text = (HERE.parents[1] / "docs" / "extending.md").read_text()
+    assert [path.name for path in TOYS if f"tests/extending/{path.name}" not in text] == []
+
+
+def test_a_layout_is_read_by_manifest(cli_inprocess, photos):
+    plugin = ("--plugin", HERE / "toy_layout.py")
+    status, _, error = cli_inprocess("manifest", "photos", "--views", "2", *plugin, cwd=photos)
+    assert status == 0, error
+    with (photos / "data" / "manifest.csv").open() as file:
+        rows = {int(row["sample_id"]): row["image_path"] for row in csv.DictReader(file)}
+    assert len(rows) >= 2
+    for number, path in rows.items():  # numbered by the lines of frames.txt
+        name = ("early", "middle", "late")[number]
+        stored = np.asarray(Image.open(photos / "data" / path).convert("RGB"))
+        assert (stored == np.asarray(Image.open(photos / "photos" / f"{name}.png"))).all()
+
+
+def test_a_teacher_fills_a_cache_that_knows_its_plugin(cli_inprocess, photos):
+    assert cli_inprocess("manifest", "photos", "--views", "2", cwd=photos)[0] == 0
+    line = ("cache", "--teacher", "wall", "--size", "28x42", "--resume")
+    plugin = ("--plugin", HERE / "toy_teacher.py")
+    status, _, error = cli_inprocess(*line, *plugin, cwd=photos)
+    assert status == 0, error
+    cache = TeacherCache(photos / "caches" / "teacher")
+    assert list(cache.header.plugins) == ["toy_teacher.py"]
+    depth = cache.read(cache.names()[0]).targets.points_local[..., 2]
+    assert depth.min() == depth.max() == 2.0
+    status, _, error = cli_inprocess(
+        "cache", "verify", "--recompute", "1", *plugin, cwd=photos
+    )  # fmt: skip
+    assert status == 0, error
+    status, _, error = cli_inprocess(*line, cwd=photos)
+    assert status == 2
+    assert "unknown teacher 'wall'" in error
+
+
+def test_a_loss_term_is_trained_with(cli_inprocess, tmp_path):
+    write_cache(tmp_path / "caches" / "teacher")
+    line = ("train", "--preset", "tiny", "--device", "cpu", "--max-steps", "2", "-o", "run", "-q")
+    plugin = ("--plugin", HERE / "toy_loss_term.py")
+    term = ("--set", "loss.terms.smoothness={weight: 0.5, power: 2}")
+    status, _, error = cli_inprocess(*line, *plugin, *term, cwd=tmp_path)
+    assert status == 0, error
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert any(value > 0 for row in rows for key, value in row.items() if "smoothness" in key)
+    status, _, error = cli_inprocess(*line, *term, cwd=tmp_path)
+    assert status == 2
+    assert "unknown loss term 'smoothness'" in error
