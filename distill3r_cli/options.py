@@ -71,7 +71,7 @@ PluginsOpt = Annotated[
     list[Path] | None,
     typer.Option(
         "--plugin", metavar="FILE.py", rich_help_panel=_SETTINGS, parser=path,
-        help="Python file that adds teachers, presets, layouts, metrics, ... May be repeated.",
+        help="Python file that adds teachers, presets, layouts, ...; may be repeated.",
     ),
 ]  # fmt: skip
 _DISPLAY_OPTIONS = {
@@ -180,7 +180,7 @@ def settings(
     section: str,
     keys: Mapping[str, str] | None = None,
     leave: tuple[str, ...] = (),
-    presets: Mapping[str, Mapping[str, Any]] | None = None,
+    presets: Callable[[], Mapping[str, Mapping[str, Any]]] | None = None,
     default_preset: str | None = None,
 ) -> Settings:
     """Resolve the settings of a command from options, `--set`, files, preset and defaults.
@@ -191,7 +191,7 @@ def settings(
         section: The command's section in config files.
         keys: Dotted key of each parameter that is not named like its setting.
         leave: Parameters that are not settings (`resume`, `overwrite`).
-        presets: See `config.resolve`.
+        presets: Gives what `config.resolve` takes; called after plugins are loaded.
         default_preset: See `config.resolve`.
 
     Raises:
@@ -213,7 +213,7 @@ def settings(
         options=typed_here,
         sets=given["sets"] or (),
         config=given["config"],
-        presets=presets,
+        presets=None if presets is None else presets(),
         default_preset=default_preset,
         words={
             keys.get(name, name): word(parameter)

@@ -24,10 +24,19 @@ if TYPE_CHECKING:
         Rig,
         Scene,
     )
+    from distill3r_core.evaluation.alignments import Alignment
+    from distill3r_core.evaluation.frame_rules import NumberedFrames, Window
+    from distill3r_core.evaluation.metrics import METRICS, Comparison, Metric, MetricUnit
     from distill3r_core.evaluation.protocols import PROTOCOLS, Protocol
     from distill3r_core.io.images.teacher_fit import TeacherFit
     from distill3r_core.losses.loss_term import FeatureRequest, LossTerm, TermInputs, TermOptions
     from distill3r_core.losses.terms import LOSS_TERMS
+    from distill3r_core.models.families import FAMILIES, Family
+    from distill3r_core.models.family import Cost, Initializer, ViewLimits
+    from distill3r_core.models.multiview.spec import MultiviewSpec
+    from distill3r_core.models.presets import PRESETS, Preset
+    from distill3r_core.models.spec import StudentSpec
+    from distill3r_core.models.student import Student
     from distill3r_core.prediction import Predictor, ignore_steps
     from distill3r_core.teachers.base import Teacher, prepare_view
     from distill3r_core.teachers.build import TEACHERS
@@ -53,10 +62,19 @@ _NAMES = {
         "Rig",
         "Scene",
     ),
+    "distill3r_core.evaluation.alignments": ("Alignment",),
+    "distill3r_core.evaluation.frame_rules": ("NumberedFrames", "Window"),
+    "distill3r_core.evaluation.metrics": ("METRICS", "Comparison", "Metric", "MetricUnit"),
     "distill3r_core.evaluation.protocols": ("PROTOCOLS", "Protocol"),
     "distill3r_core.io.images.teacher_fit": ("TeacherFit",),
     "distill3r_core.losses.loss_term": ("FeatureRequest", "LossTerm", "TermInputs", "TermOptions"),
     "distill3r_core.losses.terms": ("LOSS_TERMS",),
+    "distill3r_core.models.families": ("FAMILIES", "Family"),
+    "distill3r_core.models.family": ("Cost", "Initializer", "ViewLimits"),
+    "distill3r_core.models.multiview.spec": ("MultiviewSpec",),
+    "distill3r_core.models.presets": ("PRESETS", "Preset"),
+    "distill3r_core.models.spec": ("StudentSpec",),
+    "distill3r_core.models.student": ("Student",),
     "distill3r_core.prediction": ("Predictor", "ignore_steps"),
     "distill3r_core.teachers.base": ("Teacher", "prepare_view"),
     "distill3r_core.teachers.build": ("TEACHERS",),
@@ -73,33 +91,50 @@ _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 _REGISTRIES = [name for name in _HOMES if name.isupper() and name != "STRICT"]
 
 __all__ = [
+    "FAMILIES",
     "LAYOUTS",
     "LOSS_TERMS",
+    "METRICS",
+    "PRESETS",
     "PROTOCOLS",
     "STRICT",
     "TEACHERS",
+    "Alignment",
+    "Comparison",
+    "Cost",
     "Dataset",
     "DepthFile",
+    "Family",
     "FeatureRequest",
     "Frame",
+    "Initializer",
     "Layout",
     "LossTerm",
+    "Metric",
+    "MetricUnit",
+    "MultiviewSpec",
     "Note",
+    "NumberedFrames",
     "PointMap",
     "PointMaps",
     "Predictor",
     "PreparedView",
+    "Preset",
     "Protocol",
     "RawMaps",
     "Refused",
     "Rig",
     "Scene",
+    "Student",
+    "StudentSpec",
     "Teacher",
     "TeacherFit",
     "TeacherTargets",
     "TermInputs",
     "TermOptions",
     "View",
+    "ViewLimits",
+    "Window",
     "ignore_steps",
     "load_plugins",
     "prepare_view",

@@ -106,7 +106,7 @@ def train(
         section="train",
         keys={"recompute": "compute.recompute"},
         leave=("resume", "overwrite"),
-        presets=train_presets(),
+        presets=train_presets,
         default_preset=default_preset(),
     )
     if is_launcher(settings):

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from small_caches import write_cache
 
 from distill3r_core.cache.store import TeacherCache
+from distill3r_core.io.rgbd import write_rgbd_scene
 
 HERE = Path(__file__).parent
 TOYS = sorted(HERE.glob("toy_*.py"))
@@ -87,3 +89,34 @@ def test_a_loss_term_is_trained_with(cli_inprocess, tmp_path):
     status, _, error = cli_inprocess(*line, *term, cwd=tmp_path)
     assert status == 2
     assert "unknown loss term 'smoothness'" in error
+
+
+def test_a_family_is_trained_by_its_preset_and_read_back(cli_inprocess, tmp_path):
+    write_cache(tmp_path / "caches" / "teacher")
+    line = ("train", "--preset", "flat-tiny", "--device", "cpu", "-o", "run", "-q")
+    plugin = ("--plugin", HERE / "toy_preset.py")
+    status, _, error = cli_inprocess(*line, *plugin, cwd=tmp_path)
+    assert status == 0, error
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"]
+    source = tmp_path / "run" / "checkpoints" / "last" / "model.safetensors"
+    status, _, error = cli_inprocess("eval", "run", *plugin, "--device", "cpu", cwd=tmp_path)
+    assert status == 0, error
+    status, _, error = cli_inprocess("convert", source, "out.safetensors", cwd=tmp_path)
+    assert status == 2
+    assert "unknown student family 'flat'" in error
+
+
+def test_a_metric_is_reported_by_its_protocol(cli_inprocess, tmp_path):
+    camera = torch.tensor([[40.0, 0, 20], [0, 40, 15], [0, 0, 1]])
+    depth = 1 + torch.rand(3, 30, 40, generator=torch.Generator().manual_seed(0))
+    poses = torch.eye(4).repeat(3, 1, 1)
+    write_rgbd_scene(tmp_path / "rooms" / "a", torch.rand(3, 3, 30, 40), depth, poses, camera)
+    line = ("eval", "--data", "rooms", "--predict", "constant", "--protocol", "extremes")
+    options = ("--size", "28x42", "--device", "cpu", "--json")
+    plugin = ("--plugin", HERE / "toy_metric.py")
+    status, out, error = cli_inprocess(*line, *options, *plugin, cwd=tmp_path)
+    assert status == 0, error
+    result = json.loads(out)["result"]
+    assert 100 * result["metrics"]["worst"] > result["metrics"]["acc"] > 0  # meters, centimeters
+    (record,) = (tmp_path / "results" / "eval").rglob("run.json")
+    assert "toy_metric.py" in json.loads(record.read_text())["identity"]["plugins"]
