@@ -100,8 +100,8 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Outcome of a trial.
+class TrialOutcome:
+    """TrialOutcome of a trial.
 
     Args:
         score: Errors on held-out views.
@@ -154,7 +154,7 @@ class Rooms:
         return images[list(request.views)], chosen
 
 
-def run_trial(trial: Trial, on_step: Callable[[], None]) -> Outcome:
+def run_trial(trial: Trial, on_step: Callable[[], None]) -> TrialOutcome:
     """Train and score one student, in this process and on its CPU.
 
     Args:
@@ -163,7 +163,7 @@ def run_trial(trial: Trial, on_step: Callable[[], None]) -> Outcome:
     """
     scenes = rooms(trial)
     if trial.loss is None:
-        return Outcome(_score(trial, scenes, _predict_teacher(trial, scenes)), clipped=None)
+        return TrialOutcome(_score(trial, scenes, _predict_teacher(trial, scenes)), clipped=None)
     student = new_student(trial)
     clipped = _train(student, trial, trial.loss, Rooms(trial, scenes), on_step)
     student.eval()
@@ -174,7 +174,7 @@ def run_trial(trial: Trial, on_step: Callable[[], None]) -> Outcome:
         assert isinstance(maps, PointMaps)
         global_map, local_map = maps.both
         predictions.append((local_map.points[0], global_map.points[0], None))
-    return Outcome(_score(trial, scenes, predictions), clipped)
+    return TrialOutcome(_score(trial, scenes, predictions), clipped)
 
 
 def new_student(trial: Trial) -> Student:

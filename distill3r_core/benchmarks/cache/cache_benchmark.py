@@ -89,7 +89,7 @@ def bench_cache(
             "all bytes": lambda: records.all_bytes(source),
             "commits": lambda: records.commits(source, rounds=settings.rounds),
             "decoding": lambda: records.decoding(source, rounds=settings.rounds),
-            "pictures": lambda: records.pictures(source, rounds=settings.rounds),
+            "images": lambda: records.image_decoding(source, rounds=settings.rounds),
             "loaders": lambda: loaders.speed(
                 source,
                 subset=min(settings.subset, settings.views),

@@ -37,7 +37,7 @@ def sizes(source: RgbdSamples) -> Measurement:
         medians[f"bytes_{variant}_baseline_per_view"] = theirs / views
         for exact in (False, True):
             encoded = SampleEncoder(exact_global=exact).encode(
-                "sample", "", source.pictures(0), targets, {}
+                "sample", "", source.images(0), targets, {}
             )
             ours = sum(map(len, encoded.maps))
             name = f"bytes_{variant}" + ("_exact" if exact else "")
@@ -57,11 +57,11 @@ def writing(source: RgbdSamples, *, rounds: int) -> Measurement:
     """
     theirs, ours, with_pictures = [], [], []
     encoder = SampleEncoder()
-    blank = source.pictures(0)[:, :, :1, :1]
+    blank = source.images(0)[:, :, :1, :1]
     with ShardWriter(source.work / "written") as shard, source.writer() as writer:
         for turn in range(max(rounds, source.samples)):
             sample = turn % source.samples
-            targets, images = source.targets(sample, "noisy"), source.pictures(sample)
+            targets, images = source.targets(sample, "noisy"), source.images(sample)
             start = time.process_time()
             release_baseline.save_targets(source.release_folder(sample, "noisy"), targets)
             theirs.append(time.process_time() - start)
@@ -98,9 +98,7 @@ def all_bytes(source: RgbdSamples) -> Measurement:
 
 def commits(source: RgbdSamples, *, rounds: int) -> Measurement:
     """Wall time of storing a sample's records durably, against writing and syncing a plain file."""
-    sample = SampleEncoder().encode(
-        "sample", "", source.pictures(0), source.targets(0, "noisy"), {}
-    )
+    sample = SampleEncoder().encode("sample", "", source.images(0), source.targets(0, "noisy"), {})
     plain, stored = [], []
     os.sync()  # what earlier measurements wrote is not part of this one
     with ShardWriter(source.work / "committed") as shard:
@@ -130,7 +128,7 @@ def decoding(source: RgbdSamples, *, rounds: int) -> Measurement:
         [
             memoryview(record)
             for record in SampleEncoder(exact_global=bits)
-            .encode("sample", "", source.pictures(0), targets, {})
+            .encode("sample", "", source.images(0), targets, {})
             .maps[:chosen]
         ]
         for bits in (False, True)
@@ -168,7 +166,7 @@ def decoding(source: RgbdSamples, *, rounds: int) -> Measurement:
     )
 
 
-def pictures(source: RgbdSamples, *, rounds: int) -> Measurement:
+def image_decoding(source: RgbdSamples, *, rounds: int) -> Measurement:
     """CPU time of reading a view's image at the student's size."""
     chosen = min(_DECODED, source.views)
     folder = source.release_folder(0, "noisy")

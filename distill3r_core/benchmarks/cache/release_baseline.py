@@ -91,8 +91,8 @@ class ReleaseSamples(Dataset[Any]):
         for folder, _, chosen in batch:
             views = load_targets(folder)
             teacher.append({f"view_{k}": views[f"view_{view}"] for k, view in enumerate(chosen)})
-        pictures = torch.stack([torch.stack(pictures) for _, pictures, _ in batch])
-        return {"images": pictures, "teacher": teacher}
+        images = torch.stack([torch.stack(images) for _, images, _ in batch])
+        return {"images": images, "teacher": teacher}
 
 
 def release_loader(

@@ -94,7 +94,7 @@ class RgbdSamples:
                 write_png(frame, folder / f"{view}.png", seed=sample * self.views + view)
         return folder
 
-    def pictures(self, sample: int) -> UInt8[Tensor, "N 3 H W"]:
+    def images(self, sample: int) -> UInt8[Tensor, "N 3 H W"]:
         """Images of a sample at the student's size, fitted as the original does."""
         folder = self.release_folder(sample, "noisy")
         fitted = []

@@ -7,7 +7,7 @@ from typing import Any
 
 from distill3r_core.nn.counts import floor_seconds
 from distill3r_core.stages.benchmark.models import STUDENT
-from distill3r_core.stages.benchmark.timing import Calibration, Trial
+from distill3r_core.stages.benchmark.timing import BenchEntry, Calibration
 
 # Table I of arXiv:2602.00865: seconds and GB on an RTX 6000 Ada, by model, size and views.
 TABLE1: Mapping[tuple[str, tuple[int, int]], Mapping[int, tuple[float, float]]] = {
@@ -78,21 +78,21 @@ class Row:
     all_seconds: Sequence[float] = ()
 
 
-def row_of(trial: Trial, rates: Calibration, *, label: str) -> Row:
-    """The row of a trial.
+def row_of(entry: BenchEntry, rates: Calibration, *, label: str) -> Row:
+    """The row of an entry.
 
     Args:
-        trial: Measurement of the row.
+        entry: Measurement of the row.
         rates: Calibration that has the device's rates.
         label: Preset or name of the student.
     """
-    model, views = trial.model, trial.views
+    model, views = entry.model, entry.views
 
     def every(key: str) -> list[Any]:
-        return [run[key] for run in trial.runs if run[key] is not None]
+        return [run[key] for run in entry.runs if run[key] is not None]
 
     def median(key: str) -> float | None:
-        return statistics.median(every(key)) if trial.runs else None
+        return statistics.median(every(key)) if entry.runs else None
 
     seconds, floor, flop = median("seconds"), None, model.flop(views)
     parts = model.parts(views)
@@ -111,9 +111,9 @@ def row_of(trial: Trial, rates: Calibration, *, label: str) -> Row:
         preset=label if model.is_student else model.name,
         views=views,
         size="{}x{}".format(*model.size),
-        status=trial.status,
-        runs=len(trial.runs),
-        warmups=trial.warmups,
+        status=entry.status,
+        runs=len(entry.runs),
+        warmups=entry.warmups,
         seconds=seconds,
         seconds_min=min(every("seconds"), default=None),
         seconds_max=max(every("seconds"), default=None),
@@ -126,7 +126,7 @@ def row_of(trial: Trial, rates: Calibration, *, label: str) -> Row:
         tflop_per_second=flop and seconds and flop / seconds / 1e12,
         floor_seconds=floor,
         floor_share=floor and seconds and floor / seconds,
-        estimated_seconds=trial.estimate if trial.estimate < float("inf") else None,
+        estimated_seconds=entry.estimate if entry.estimate < float("inf") else None,
         table1_seconds=published and published[0],
         table1_gb=published and published[1],
         all_seconds=every("seconds"),

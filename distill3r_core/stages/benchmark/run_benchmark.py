@@ -88,8 +88,8 @@ def benchmark(
     calibrations = [bench.calibrate(model) for model in models]
     # One floor for all models: by the process that the machine disturbed least.
     rates = max(calibrations, key=lambda each: each.flop_rate or 0.0)
-    trials = bench.measure(models, parse_views(settings.views), calibrations)
-    rows = [row_of(trial, rates, label=label) for trial in trials]
+    entries = bench.measure(models, parse_views(settings.views), calibrations)
+    rows = [row_of(entry, rates, label=label) for entry in entries]
     report = publish(folder, header={**_header(models[0], rates), "budget": budget}, rows=rows)
     if all(row.status == NO_MEMORY for row in rows):
         raise OutOfMemoryError(

@@ -39,7 +39,7 @@ class Calibration:
 
 
 @dataclass
-class Trial:
+class BenchEntry:
     """Measurement of one model at one number of views.
 
     Args:
@@ -111,7 +111,7 @@ class Bench:
 
     def measure(
         self, models: Sequence[BenchModel], views: Sequence[int], known: Sequence[Calibration]
-    ) -> list[Trial]:
+    ) -> list[BenchEntry]:
         """Measure every model at every number of views, in ascending order.
 
         Args:
@@ -119,13 +119,13 @@ class Bench:
             views: Numbers of views, ascending.
             known: Calibration of each model.
         """
-        trials: list[Trial] = []
+        entries: list[BenchEntry] = []
         for index, count in enumerate(views):
             pairs = list(zip(models, known, strict=True))
             costs = [self._cost(c, k, later) for later in views[index:] for c, k in pairs]
             fits = affordable(costs, self.left)
             row = [
-                Trial(
+                BenchEntry(
                     model,
                     count,
                     status=NO_MEMORY if calibration.out_of_memory else SKIPPED,
@@ -133,13 +133,13 @@ class Bench:
                 )
                 for (model, calibration), cost in zip(pairs, costs, strict=False)
             ]
-            runnable = [trial for trial, fit in zip(row, fits, strict=False) if fit]
+            runnable = [entry for entry, fit in zip(row, fits, strict=False) if fit]
             if runnable:
                 least = math.fsum(c.least for c, fit in zip(costs, fits, strict=True) if fit)
                 rows_ahead = math.ceil(sum(fits) / len(models))
                 self._run_row(runnable, (self.left - least) / rows_ahead)
-            trials += row
-        return trials
+            entries += row
+        return entries
 
     def _cost(self, model: BenchModel, known: Calibration, views: int) -> Cost:
         one, all_views = model.flop(1), model.flop(views)
@@ -147,69 +147,69 @@ class Bench:
         correction = self._correction.get(model.name, 1.0)
         return Cost(known.start, known.forward * growth * correction)
 
-    def _run_row(self, row: Sequence[Trial], spare: float) -> None:
+    def _run_row(self, row: Sequence[BenchEntry], spare: float) -> None:
         """Run the models of a row in turns; one that has no memory beside others runs alone."""
         begin = time.monotonic()
         crowded = self._run_together(row, spare)
         if len(row) > 1 and crowded:
             spare = max(0.0, spare - (time.monotonic() - begin)) / len(crowded)
-            for trial in crowded:
-                self._run_together([trial], spare)
+            for entry in crowded:
+                self._run_together([entry], spare)
 
-    def _run_together(self, row: Sequence[Trial], spare: float) -> list[Trial]:
+    def _run_together(self, row: Sequence[BenchEntry], spare: float) -> list[BenchEntry]:
         """Run models in turns; returns those that ran out of memory.
 
         Args:
             row: Trials to run; the results are added to them.
             spare: Seconds beyond one warm-up and one timed run.
         """
-        round_seconds = math.fsum(trial.estimate for trial in row)
+        round_seconds = math.fsum(entry.estimate for entry in row)
         warmups, runs = planned_runs(spare, round_seconds, warmups=self.warmups, runs=self.runs)
         with ExitStack() as stack:
-            live = [(trial, stack.enter_context(WorkerProcess())) for trial in row]
+            live = [(entry, stack.enter_context(WorkerProcess())) for entry in row]
             live = [
-                (trial, process)
-                for trial, process in live
-                if self._ask(trial, process, self._request(trial.model, trial.views))
+                (entry, process)
+                for entry, process in live
+                if self._ask(entry, process, self._request(entry.model, entry.views))
             ]
             for turn in range(warmups + runs):
-                for trial, process in list(live):
-                    answer = self._ask(trial, process, {"do": "run"})
+                for entry, process in list(live):
+                    answer = self._ask(entry, process, {"do": "run"})
                     if answer is None:
-                        live.remove((trial, process))
+                        live.remove((entry, process))
                         process.close()
                     elif turn < warmups:
-                        trial.warmups += 1
+                        entry.warmups += 1
                     else:
-                        trial.runs.append(answer)
-                        trial.status = MEASURED
-        for trial in row:
-            self._update_correction(trial)
-        return [trial for trial in row if trial.status == NO_MEMORY]
+                        entry.runs.append(answer)
+                        entry.status = MEASURED
+        for entry in row:
+            self._update_correction(entry)
+        return [entry for entry in row if entry.status == NO_MEMORY]
 
     def _ask(
-        self, trial: Trial, process: WorkerProcess, request: dict[str, Any]
+        self, entry: BenchEntry, process: WorkerProcess, request: dict[str, Any]
     ) -> dict[str, Any] | None:
-        """The answer; None, with the trial's status set, where time or memory ran out."""
+        """The answer; None, with the entry's status set, where time or memory ran out."""
         try:
             answer = process.ask(request, seconds=self._timeout)
         except TooSlowError:
             return None
         except OutOfMemoryError:
-            trial.status, trial.runs = NO_MEMORY, []
+            entry.status, entry.runs = NO_MEMORY, []
             return None
         if "seconds" in answer:
             self.progress.advance(
-                model=trial.model.name, views=str(trial.views), seconds=answer["seconds"]
+                model=entry.model.name, views=str(entry.views), seconds=answer["seconds"]
             )
         return answer
 
-    def _update_correction(self, trial: Trial) -> None:
+    def _update_correction(self, entry: BenchEntry) -> None:
         """Correct the estimates of later rows by what this one took."""
-        if trial.runs and math.isfinite(trial.estimate):
-            took = min(run["seconds"] for run in trial.runs)
-            before = self._correction.get(trial.model.name, 1.0)
-            self._correction[trial.model.name] = before * took / trial.estimate
+        if entry.runs and math.isfinite(entry.estimate):
+            took = min(run["seconds"] for run in entry.runs)
+            before = self._correction.get(entry.model.name, 1.0)
+            self._correction[entry.model.name] = before * took / entry.estimate
 
     def _request(self, model: BenchModel, views: int) -> dict[str, Any]:
         return {

@@ -19,7 +19,7 @@ from distill3r_core.stages.benchmark.forward_worker import Server
 from distill3r_core.stages.benchmark.models import BenchModel, bench_models
 from distill3r_core.stages.benchmark.result_folder import claim_folder
 from distill3r_core.stages.benchmark.rows import Row, ratios, row_of
-from distill3r_core.stages.benchmark.timing import MEASURED, Calibration, Trial
+from distill3r_core.stages.benchmark.timing import MEASURED, BenchEntry, Calibration
 from distill3r_core.stages.benchmark.worker_process import WorkerProcess
 
 VIEWS = (12, 32, 64, 96, 128)
@@ -42,8 +42,8 @@ def _row(model: BenchModel, views: int, seconds: float = 1.0, cpu_seconds: float
         "seconds": seconds, "cpu_seconds": cpu_seconds, "end_to_end_seconds": seconds,
         "peak_bytes": 10**9, "peak_reserved_bytes": None,
     }  # fmt: skip
-    trial = Trial(model, views, status=MEASURED, estimate=1.0, warmups=1, runs=[run] * 3)
-    return row_of(trial, DEVICE, label="paper")
+    entry = BenchEntry(model, views, status=MEASURED, estimate=1.0, warmups=1, runs=[run] * 3)
+    return row_of(entry, DEVICE, label="paper")
 
 
 @pytest.fixture
