@@ -1,0 +1,118 @@
+"""Relative pose errors of all pairs of cameras, as the published evaluations compute them.
+
+Published codes differ in what they call the relative pose of cameras i and j, so every form is
+named; figures of different forms do not compare. With T camera-to-world poses: "vggt" and "fast3r"
+use inv(T_i) T_j, "pi3" its inverse, and "da3" T_i inv(T_j) of poses that were first moved into
+the frame of camera 0, where it mixes rotation and translation. Angles are in degrees; computed in
+float64, as float32 poses can move an error into another bin.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from distill3r_core.geometry.cameras import invert_rigid
+from distill3r_core.geometry.registration import rotation_angle
+
+PoseForm = Literal["vggt", "fast3r", "pi3", "da3"]
+AucForm = Literal["bins", "histc", "integral"]
+
+_LINEAR = 1 - 1e-4  # Fast3R's arc cosine is linear beyond this cosine: errors below 0.8 are wrong
+_TINY = 1e-15
+
+
+@dataclass(frozen=True)
+class PairErrors:
+    """Errors of the relative poses of all pairs i < j, in lexicographic order.
+
+    Args:
+        rotation: Degrees; NaN where a predicted pose is.
+        translation: Angle between the directions of the translations up to sign, degrees in
+            [0, 90]: 90 where the true translation is zero, NaN where a predicted pose is.
+    """
+
+    rotation: Float[Tensor, " P"]
+    translation: Float[Tensor, " P"]
+
+    @property
+    def largest(self) -> Float[Tensor, " P"]:
+        """The larger of the two errors of each pair."""
+        return torch.maximum(self.rotation, self.translation)
+
+
+def pair_errors(
+    predicted: Float[Tensor, "N 4 4"], truth: Float[Tensor, "N 4 4"], *, form: PoseForm = "vggt"
+) -> PairErrors:
+    """Compare the relative poses of all pairs of cameras.
+
+    Args:
+        predicted: `world_from_cam`, in any frame and unit.
+        truth: The same cameras.
+        form: Which relative pose; see the module.
+    """
+    mine, true = predicted.double(), truth.double()
+    first, second = torch.triu_indices(len(true), len(true), offset=1)
+    relative = [_relative(poses, first, second, form) for poses in (mine, true)]
+    rotation = rotation_angle(*relative)
+    if form == "fast3r":
+        rotation = _linearized_angle(rotation)
+    return PairErrors(rotation, _direction_error(relative[0][:, :3, 3], relative[1][:, :3, 3]))
+
+
+def share_below(errors: Float[Tensor, " P"], threshold: float) -> float:
+    """Share of pairs whose error is below a threshold; NaN counts as a failed pair."""
+    return int((errors < threshold).sum()) / len(errors)
+
+
+def area_under_curve(
+    errors: Float[Tensor, " P"], threshold: int, *, form: AucForm = "bins"
+) -> float:
+    """Area under the curve of the share of pairs below an error, 0 to 1.
+
+    Args:
+        errors: The larger error of each pair, degrees; NaN counts as a failed pair.
+        threshold: Largest error, degrees.
+        form: "bins" of one degree, the last one closed (VGGT, Pi3, DA3, SpatialBench); "histc",
+            `threshold + 1` bins (Fast3R); or the exact "integral".
+    """
+    known = errors[errors <= threshold]  # not NaN
+    if form == "integral":
+        return float((1 - known / threshold).sum()) / len(errors)
+    bins = threshold if form == "bins" else threshold + 1
+    # The same edges as `numpy.histogram` and `torch.histc`: the last bin is closed.
+    index = (known / threshold * bins).floor().long().clamp(max=bins - 1)
+    counts = torch.bincount(index, minlength=bins).double()
+    return float(counts.cumsum(0).mean()) / len(errors)
+
+
+def _relative(poses: Tensor, first: Tensor, second: Tensor, form: PoseForm) -> Tensor:
+    if form == "da3":
+        poses = invert_rigid(poses[:1]) @ poses
+        return poses[first] @ invert_rigid(poses[second])
+    if form == "pi3":
+        first, second = second, first
+    return invert_rigid(poses[first]) @ poses[second]
+
+
+def _direction_error(
+    predicted: Float[Tensor, "P 3"], truth: Float[Tensor, "P 3"]
+) -> Float[Tensor, " P"]:
+    mine, true = (
+        vectors / (vectors.norm(dim=-1, keepdim=True) + _TINY) for vectors in (predicted, truth)
+    )
+    sine_squared = (1 - (mine * true).sum(-1).square()).clamp(min=_TINY)
+    return torch.rad2deg(torch.acos((1 - sine_squared).sqrt()))
+
+
+def _linearized_angle(degrees: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
+    """Fast3R's angle of a rotation: its least value is 0.405 degrees."""
+    cosine = torch.cos(torch.deg2rad(degrees))
+    linear = math.acos(_LINEAR) - (cosine - _LINEAR) / math.sqrt(1 - _LINEAR**2)
+    # Symmetric at the other end: beyond -_LINEAR.
+    other = math.acos(-_LINEAR) - (cosine + _LINEAR) / math.sqrt(1 - _LINEAR**2)
+    angle = torch.where(cosine >= _LINEAR, linear, torch.acos(cosine))
+    return torch.rad2deg(torch.where(cosine <= -_LINEAR, other, angle))
