@@ -15,7 +15,7 @@ complete -c distill3r -n '__distill3r_at ""' -f
 complete -c distill3r -n '__distill3r_at ""' -a demo -d 'Run the whole route on rendered rooms: no data, no weights, no network, no GPU.'
 complete -c distill3r -n '__distill3r_at ""' -a infer -d 'Reconstruct a scene from pictures: a point cloud, cameras and a preview.'
 complete -c distill3r -n '__distill3r_at ""' -a view -d 'Serve a reconstruction to the browser until Ctrl-C (extra viewer).'
-complete -c distill3r -n '__distill3r_at ""' -a doctor -d 'Look at this machine: what it has, what it lacks, what it is ready for.'
+complete -c distill3r -n '__distill3r_at ""' -a doctor -d 'Check this machine: what it has, what it lacks, and what it is ready for.'
 complete -c distill3r -n '__distill3r_at ""' -a manifest -d 'Turn images, videos or RGB-D frames into samples for a teacher.'
 complete -c distill3r -n '__distill3r_at ""' -a train -d 'Train a student from a teacher cache.'
 complete -c distill3r -n '__distill3r_at ""' -a eval -d 'Score the point maps of models: accuracy, completeness and scale, beside baselines.'
@@ -26,7 +26,7 @@ complete -c distill3r -n '__distill3r_at ""' -a models -d 'Published weights: li
 complete -c distill3r -n '__distill3r_at ""' -l version -d 'Print the version.'
 complete -c distill3r -n '__distill3r_at ""' -s h -l help -d 'Show this message and exit.'
 complete -c distill3r -n '__distill3r_at "/demo"' -f
-complete -c distill3r -n '__distill3r_at "/demo"' -l output -s o -r -F -d 'Where everything goes.'
+complete -c distill3r -n '__distill3r_at "/demo"' -l output -s o -r -F -d 'Folder for all files.'
 complete -c distill3r -n '__distill3r_at "/demo"' -l seed -r -F -d 'Seed of every random choice.'
 complete -c distill3r -n '__distill3r_at "/demo"' -l device -x -a 'auto cpu cuda mps' -d 'auto, cpu, cuda, cuda:1 or mps.'
 complete -c distill3r -n '__distill3r_at "/demo"' -l overwrite -d 'Replace a result made with other settings or inputs.'

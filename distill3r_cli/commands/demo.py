@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 def demo(
     context: typer.Context,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where everything goes.")
+        Path, typer.Option("--output", "-o", help="Folder for all files.")
     ] = paths.DEMO,
     seed: options.SeedOpt = 0,
     device: options.DeviceOpt = "auto",

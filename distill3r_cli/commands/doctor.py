@@ -19,12 +19,12 @@ def register(app: typer.Typer) -> None:
 @options.shared(settings=False)
 def doctor(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="Where results would go.")] = Path(),
+    folder: Annotated[Path, typer.Argument(help="Folder for results.")] = Path(),
 ) -> None:
-    """Look at this machine: what it has, what it lacks, what it is ready for."""
-    from distill3r_core.stages.doctor import doctor as look  # torch: keep `--help` instant
+    """Check this machine: what it has, what it lacks, and what it is ready for."""
+    from distill3r_core.stages.doctor import doctor as run_checks  # torch: keep `--help` instant
 
-    report = look(folder)
+    report = run_checks(folder)
     console.show(report)
     if not report.result["ok"]:
         raise typer.Exit(exits.FAILED)

@@ -67,7 +67,7 @@ def test_an_interrupt_that_python_ignores_is_not_told_and_not_lost(monkeypatch):
     [
         (("manifest", "photos"), "the same command continues where it stopped\n"),
         (("demo", "--overwrite"), "continues where it stopped; leave --overwrite out"),
-        (("cache",), "the same command with --resume goes on"),
+        (("cache",), "the same command with --resume continues"),
         (("infer", "photos"), None),
     ],
 )

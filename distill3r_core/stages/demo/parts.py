@@ -1,4 +1,4 @@
-"""What the demo does that no other stage does: render rooms, and draw what was learnt."""
+"""Render the rooms of the demo and draw predictions for held-out views."""
 
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,16 @@ from distill3r_core.report import Progress
 from distill3r_core.scenes import arc, build_scene, pinhole, render_view
 from distill3r_core.stages.demo.plan import DemoSettings, room_name
 
-PICTURE = (140, 196)  # rows and columns of a rendered view: twice the student's
-SEEDS = 1000  # a demo's rooms have neighbouring seeds: demos of neighbouring seeds share none
-PREVIEW_ROOMS, PREVIEW_VIEWS = 2, 2  # held-out views that are drawn: of so many rooms, so many
+VIEW_SIZE = (140, 196)  # rows and columns of a rendered view: twice the size of the student's
+SEEDS = 1000  # distance between the seeds of two demos, so that they share no room
+PREVIEW_ROOMS, PREVIEW_VIEWS = (
+    2,
+    2,
+)  # number of rooms, and of held-out views of each, in the preview
 
 
 def render_rooms(settings: DemoSettings, *, overwrite: bool, progress: Progress) -> None:
-    """Write the rooms as RGB-D scenes, unless they are there; go on where that was interrupted.
+    """Write the rooms as RGB-D scenes, unless they exist.
 
     Raises:
         ConflictError: The folder holds rooms of another demo.
@@ -32,7 +35,7 @@ def render_rooms(settings: DemoSettings, *, overwrite: bool, progress: Progress)
         "seed": settings.seed,
         "rooms": settings.rooms,
         "views": settings.views,
-        "size": list(PICTURE),
+        "size": list(VIEW_SIZE),
     }
     place = results.claim(
         settings.scenes, chosen=settings.scenes, identity=identity, overwrite=overwrite
@@ -40,7 +43,7 @@ def render_rooms(settings: DemoSettings, *, overwrite: bool, progress: Progress)
     if place.finished:
         return
     progress.begin("render", total=settings.rooms * settings.views, unit="views")
-    # The ray caster's operations are too small to be shared: threads would wait for each other.
+    # The operations of the ray caster are too small for several threads.
     with one_thread():
         for number in range(settings.rooms):
             _render_room(settings, number, progress)
@@ -49,11 +52,11 @@ def render_rooms(settings: DemoSettings, *, overwrite: bool, progress: Progress)
 
 def _render_room(settings: DemoSettings, number: int, progress: Progress) -> None:
     seed = SEEDS * settings.seed + number
-    scene, intrinsics = build_scene(seed), pinhole(PICTURE)
+    scene, intrinsics = build_scene(seed), pinhole(VIEW_SIZE)
     poses = arc(scene, settings.views, seed=seed)
     images, depths = [], []
     for pose in poses:
-        image, depth = render_view(scene, pose, intrinsics, PICTURE)
+        image, depth = render_view(scene, pose, intrinsics, VIEW_SIZE)
         images.append(image)
         depths.append(depth)
         progress.advance()
@@ -63,7 +66,7 @@ def _render_room(settings: DemoSettings, number: int, progress: Progress) -> Non
 
 
 def _remove_frames(folder: Path, *, after: int) -> None:
-    """Remove the frames of a longer demo that is overwritten: the manifest would take them."""
+    """Remove further frames of a longer demo, which the manifest would include."""
     for path in folder.glob("*/*"):
         if path.stem.isdigit() and int(path.stem) >= after:
             path.unlink()
@@ -92,7 +95,7 @@ def draw_views(settings: DemoSettings, path: Path) -> Path:
 
 
 def _panels(depth: Tensor, truth: Tensor, mask: Tensor, confidence: Tensor) -> list[Any]:
-    # A student's unit is its own: the median brings it to the truth's.
+    # The student's scale is arbitrary: match the median depth.
     unit = truth[mask].median() / depth[mask].median()
     span = limits(truth.numpy(), mask.numpy())
     return [
@@ -103,5 +106,5 @@ def _panels(depth: Tensor, truth: Tensor, mask: Tensor, confidence: Tensor) -> l
 
 
 def _spread(count: int, wanted: int) -> list[int]:
-    """Middles of `wanted` equal parts of `count` things."""
+    """Indices of the centers of `wanted` equal parts of `count` items."""
     return [int((2 * part + 1) * count / (2 * wanted)) for part in range(wanted)]

@@ -1,4 +1,4 @@
-"""The steps of the demo: what each is called with, and the command that does the same."""
+"""The steps of the demo: settings of each stage and the equivalent command line."""
 
 import shlex
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from distill3r_core.stages.manifest import ManifestSettings, build_manifest
 from distill3r_core.stages.train import TrainSettings, train
 
 PRESET = "tiny"
-SIZE = "70x98"  # of the preset's pictures
+SIZE = "70x98"  # of the preset's images
 BENCH_VIEWS = "4,8,16"
 BENCH_SECONDS = 30
 INFER_VIEWS = 12
@@ -33,43 +33,43 @@ class DemoSettings:
     """Settings of `distill3r demo`."""
 
     output: Path = paths.DEMO
-    rooms: Annotated[int, Field(ge=1)] = 2  # few rooms seen from many places are learnt fastest
+    rooms: Annotated[int, Field(ge=1)] = 2  # few rooms with many views are learned fastest
     views: Annotated[int, Field(ge=12)] = 60  # of each room
-    every: Annotated[int, Field(ge=2)] = 6  # of so many views of a room, one is held out
+    every: Annotated[int, Field(ge=2)] = 6  # one of so many views of a room is held out
     steps: Annotated[int, Field(ge=1)] = 400  # of training
     seed: Annotated[int, Field(ge=0)] = 0
     device: DeviceName = "auto"
 
     @property
     def scenes(self) -> Path:
-        """Where the rendered rooms are."""
+        """Folder of the rendered rooms."""
         return self.output / "scenes"
 
     @property
     def data(self) -> Path:
-        """Where the manifest is."""
+        """Folder of the manifest."""
         return self.output / "data"
 
     @property
     def cache(self) -> Path:
-        """Of the teacher."""
+        """Folder of the teacher cache."""
         return self.output / "cache"
 
     @property
     def run(self) -> Path:
-        """Of the student."""
+        """Folder of the training run."""
         return self.output / "run"
 
 
 @plain_dataclass(frozen=True)
-class Step:
+class DemoStep:
     """One stage of the demo.
 
     Args:
-        name: Of the stage.
-        command: What a user types to run it alone.
-        settings: What that command resolves to.
-        run: The same from here; takes `overwrite` and a progress.
+        name: Name of the stage.
+        command: Command line that runs it alone.
+        settings: Settings that the command line resolves to.
+        run: Runs the stage; takes `overwrite` and a progress.
     """
 
     name: str
@@ -83,7 +83,7 @@ def room_name(number: int) -> str:
     return f"room-{number}"
 
 
-def steps_of(settings: DemoSettings) -> list[Step]:
+def steps_of(settings: DemoSettings) -> list[DemoStep]:
     """The steps after the rooms are rendered, in order."""
     return [
         _manifest(settings),
@@ -95,16 +95,16 @@ def steps_of(settings: DemoSettings) -> list[Step]:
     ]
 
 
-def _manifest(demo: DemoSettings) -> Step:
+def _manifest(demo: DemoSettings) -> DemoStep:
     held_out = f"every:{demo.every}"
     wanted = ManifestSettings(
         roots=(demo.scenes,),
         output=demo.data,
         layout="rgbd",
-        views=demo.views,  # a sample is a room: steps see views from all over it, as `infer` will
+        views=demo.views,  # a sample is a whole room, as for `infer`
         val_frames=held_out,
     )
-    return Step(
+    return DemoStep(
         "manifest",
         _command(
             *("manifest", demo.scenes, "--layout", "rgbd", "--views", demo.views),
@@ -115,24 +115,24 @@ def _manifest(demo: DemoSettings) -> Step:
     )
 
 
-def _cache(demo: DemoSettings) -> Step:
+def _cache(demo: DemoSettings) -> DemoStep:
     manifest = demo.data / paths.MANIFEST.name
     wanted = CacheSettings(
         manifest=manifest, output=demo.cache, teacher="depth", size=SIZE, device=demo.device
     )
-    return Step(
+    return DemoStep(
         "cache",
         _command(
             *("cache", "--manifest", manifest, "--teacher", "depth", "--size", SIZE),
             *("-o", demo.cache, "--resume", *_device(demo)),
         ),
         wanted,
-        # A sample whose frames changed is made again: there is nothing to overwrite.
+        # Samples whose frames changed are made again without --overwrite.
         lambda overwrite, progress: build_cache(wanted, resume=True, progress=progress),
     )
 
 
-def _train(demo: DemoSettings) -> Step:
+def _train(demo: DemoSettings) -> DemoStep:
     values = {
         "preset": PRESET,
         "cache": demo.cache,
@@ -144,7 +144,7 @@ def _train(demo: DemoSettings) -> Step:
     wanted = config.validate(
         TrainSettings, config.merge(train_presets()[PRESET], values), source="the demo's settings"
     )
-    return Step(
+    return DemoStep(
         "train",
         _command(
             *("train", "--cache", demo.cache, "--preset", PRESET, "--max-steps", demo.steps),
@@ -157,10 +157,10 @@ def _train(demo: DemoSettings) -> Step:
     )
 
 
-def _evaluate(demo: DemoSettings) -> Step:
+def _evaluate(demo: DemoSettings) -> DemoStep:
     output = demo.output / "eval"
     wanted = EvalSettings(models=(str(demo.run),), output=output, device=demo.device)
-    return Step(
+    return DemoStep(
         "eval",
         _command("eval", demo.run, "-o", output, *_device(demo)),
         wanted,
@@ -168,7 +168,7 @@ def _evaluate(demo: DemoSettings) -> Step:
     )
 
 
-def _infer(demo: DemoSettings) -> Step:
+def _infer(demo: DemoSettings) -> DemoStep:
     photos, output = demo.scenes / room_name(0) / "rgb", demo.output / "infer"
     wanted = InferSettings(
         inputs=(str(photos),),
@@ -178,7 +178,7 @@ def _infer(demo: DemoSettings) -> Step:
         max_views=INFER_VIEWS,
         device=demo.device,
     )
-    return Step(
+    return DemoStep(
         "infer",
         _command(
             *("infer", photos, "--ply", "-m", demo.run, "--max-views", INFER_VIEWS),
@@ -189,7 +189,7 @@ def _infer(demo: DemoSettings) -> Step:
     )
 
 
-def _bench(demo: DemoSettings) -> Step:
+def _bench(demo: DemoSettings) -> DemoStep:
     output = demo.output / "bench"
     wanted = BenchSettings(
         views=BENCH_VIEWS,
@@ -199,7 +199,7 @@ def _bench(demo: DemoSettings) -> Step:
         device=demo.device,
         output=output,
     )
-    return Step(
+    return DemoStep(
         "bench",
         _command(
             *("bench", "--views", BENCH_VIEWS, "--size", SIZE, "-m", demo.run),

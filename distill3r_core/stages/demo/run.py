@@ -1,7 +1,6 @@
 """The whole route on rendered rooms: no data, no weights, no network, no GPU.
 
-Every step is the stage that its command calls, with settings that the command line can spell; the
-spelling is printed before the step runs.
+Every step runs the stage of a command; the command line is printed before.
 """
 
 import shlex
@@ -28,12 +27,12 @@ def demo(
 ) -> Report:
     """Render rooms, distil their depth into a student, score it, use it, measure it.
 
-    Run again in the same folder, it goes on where it was interrupted, or finds all done.
+    In the same folder again, it continues where it was interrupted.
 
     Args:
         settings: See `DemoSettings`.
         overwrite: Replace a demo made with other settings.
-        progress: Reports every step; each step's command is a note.
+        progress: Receives the progress of every step, and its command line as a note.
 
     Returns:
         `result` has `passed`: whether held-out `acc` and `comp` are at most `PASS` of `baseline`,
@@ -44,7 +43,7 @@ def demo(
     """
     progress = progress or Silent()
     begin = time.monotonic()
-    profiling.pick_device(settings.device)  # a device that is not there: before any work
+    profiling.pick_device(settings.device)  # refuses a missing device before any work
     if not overwrite:
         _refuse_other_files(settings)
     render_rooms(settings, overwrite=overwrite, progress=progress)
@@ -57,7 +56,7 @@ def demo(
 
 
 def _refuse_other_files(settings: DemoSettings) -> None:
-    """A folder is a demo's if it has rooms in it: they are what is made first."""
+    """Refuse a folder with files but without rooms, which a demo makes first."""
     folder = settings.output
     if folder.is_dir() and any(folder.iterdir()) and not settings.scenes.exists():
         raise ConflictError(

@@ -38,13 +38,13 @@ _FAULTS = (ImportError, OSError, RuntimeError, AttributeError)
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """Outcome of one check.
 
     Args:
-        name: Of the thing.
+        name: Subject of the check.
         state: "failed" where it is required and does not work, "missing" where it is optional.
-        detail: What was found, or what is wrong.
-        remedy: The command that mends it; empty where nothing is to be done.
+        detail: The finding.
+        remedy: The command that fixes it; empty where nothing is to be done.
     """
 
     name: str
@@ -64,12 +64,12 @@ def python() -> Check:
 
 
 def packages() -> list[Check]:
-    """Required packages; those that are well make one line."""
+    """Required packages; those that work share one line."""
     names = [text for text in metadata.requires(PROJECT) or [] if not _EXTRA.search(text)]
     checks = [_package(text) for text in names]
     broken = [check for check in checks if check.state != "ok"]
-    well = ", ".join(f"{c.name} {c.detail}" for c in checks if c.state == "ok")
-    return [Check("packages", "ok", well), *broken]
+    working = ", ".join(f"{c.name} {c.detail}" for c in checks if c.state == "ok")
+    return [Check("packages", "ok", working), *broken]
 
 
 def extras() -> list[Check]:
@@ -89,7 +89,7 @@ def extras() -> list[Check]:
 
 
 def torch_build() -> Check:
-    """Which torch this is, and whether it can reach the GPU that the machine may have."""
+    """Version and build of torch, and whether it finds the GPU."""
 
     def look() -> str:
         import torch
@@ -104,7 +104,7 @@ def torch_build() -> Check:
 
 
 def device(name: str = "auto") -> Check:
-    """What computes, and how much memory it has."""
+    """The device and its free memory."""
 
     def look() -> str:
         import torch
@@ -127,7 +127,7 @@ def device(name: str = "auto") -> Check:
 
 
 def bfloat16() -> Check:
-    """Whether the device multiplies in bfloat16, and whether it has instructions for it."""
+    """Whether the device supports bfloat16, and in hardware."""
 
     def look() -> str:
         import torch
@@ -143,13 +143,13 @@ def bfloat16() -> Check:
             flags = Path("/proc/cpuinfo")
             text = flags.read_text() if flags.is_file() else ""
             native = "amx_bf16" in text or "avx512_bf16" in text
-        return "yes, in hardware" if native else "works, without instructions of its own: slow"
+        return "yes, in hardware" if native else "works, without hardware support: slow"
 
     return _look("bf16", look)
 
 
 def attention() -> Check:
-    """Which attention kernels run on the device."""
+    """Attention kernels that run on the device."""
 
     def look() -> str:
         import torch
@@ -182,7 +182,7 @@ def attention() -> Check:
 
 
 def lmdb_store(folder: Path) -> Check:
-    """Whether a cache can be written and read back on the file system of the results."""
+    """Whether LMDB works on the file system of the results."""
 
     def look() -> str:
         import lmdb
@@ -203,7 +203,7 @@ def lmdb_store(folder: Path) -> Check:
 
 
 def disk(folder: Path) -> Check:
-    """Free disk where results go."""
+    """Free disk space for results."""
     folder = folder.resolve()
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     if not nearest.is_dir():
@@ -216,7 +216,7 @@ def disk(folder: Path) -> Check:
 
 
 def weights() -> list[Check]:
-    """Published weights that this program reads, here or not; nothing is hashed."""
+    """Published weights and whether they are on this machine; nothing is hashed."""
     from distill3r_core.stages.weights import known_weights
 
     known, found = known_weights(), []
@@ -239,7 +239,7 @@ def _look(name: str, look: Callable[[], str]) -> Check:
 
 
 def _package(requirement: str) -> Check:
-    """Whether a requirement of our own metadata is met; the detail of a good one is its version."""
+    """Check a requirement from the package metadata; the detail is the installed version."""
     match = _REQUIREMENT.match(requirement)
     assert match is not None, requirement
     name, least = match.group(1), match.group(2) or "0"
@@ -257,7 +257,7 @@ def _package(requirement: str) -> Check:
 
 
 def _install(extra: str | None = None) -> str:
-    """The command that installs what is missing, for this very interpreter."""
+    """The command that installs a package or extra for this interpreter."""
     target = f"{PROJECT}[{extra}]" if extra else PROJECT
     return f"{shlex.quote(sys.executable)} -m pip install {shlex.quote(target)}"
 
@@ -267,6 +267,6 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
+    """The folder, or its nearest parent that exists."""
     folder = folder.resolve()
     return next(path for path in (folder, *folder.parents) if path.is_dir())

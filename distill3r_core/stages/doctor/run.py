@@ -1,4 +1,4 @@
-"""What this machine has, what it lacks, and what it is ready for."""
+"""Check what this machine has, lacks, and is ready for."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -11,10 +11,10 @@ _READY = ("demo", "manifest", "cache of RGB-D data", "train ({preset})", "eval",
 
 
 def doctor(folder: Path = Path()) -> Report:
-    """Look at this machine.
+    """Check this machine.
 
     Args:
-        folder: Where results would go.
+        folder: Folder for results.
 
     Returns:
         `result` has `ok` (nothing that is required failed), `ready_for`, `checks` (the required
@@ -48,7 +48,7 @@ def doctor(folder: Path = Path()) -> Report:
 
 
 def _ready(weights: list[Check]) -> list[str]:
-    """What can be done here, in the words of the last line."""
+    """Commands that can be run, for the summary."""
     from distill3r_core.training.settings import default_preset  # torch, which has been checked
 
     commands = [text.format(preset=default_preset()) for text in _READY]
@@ -56,7 +56,7 @@ def _ready(weights: list[Check]) -> list[str]:
 
 
 def _teachers(weights: list[Check], state: str) -> list[Check]:
-    """The teachers among the published weights that are here, or are not."""
+    """Teachers among the published weights that are in `state`."""
     if not weights:
         return []
     from distill3r_core.teachers.weights import HUB_FOLDERS
