@@ -1,7 +1,8 @@
 """Small teacher caches that a student can learn from: brightness tells depth."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
@@ -41,6 +42,12 @@ def made_sample(
     return shade[:, None].expand(-1, 3, -1, -1).contiguous(), targets
 
 
+def made_features(seed: int, layer: str, *, views: int, channels: int) -> torch.Tensor:
+    """Features of 2 x 3 patches a view, different for every sample and layer."""
+    generator = torch.Generator().manual_seed(1000 * seed + len(layer))
+    return torch.randn(views, 2, 3, channels, generator=generator)
+
+
 def write_cache(
     folder: Path,
     *,
@@ -48,6 +55,7 @@ def write_cache(
     held_out: int = 2,
     views: int = 4,
     missing: Sequence[str] = (),
+    features: Mapping[str, int] = MappingProxyType({}),
 ) -> Path:
     """Write a cache of made-up samples, one per size, and some held-out ones."""
     plan = [
@@ -66,6 +74,7 @@ def write_cache(
         threshold=None,
         metric=True,
         plan=tuple(plan),
+        features=dict(features),
     )
     with CacheWriter(folder, header) as writer:
         encoder = writer.encoder()
@@ -75,6 +84,10 @@ def write_cache(
                 continue
             images, targets = made_sample(number, views=views, size=size)
             detail = {"pictures": [f"picture-{number}-{view}" for view in range(views)]}
-            sample = encoder.encode(planned.name, planned.content, images, targets, detail)
+            streams = {
+                layer: made_features(number, layer, views=views, channels=channels)
+                for layer, channels in features.items()
+            }
+            sample = encoder.encode(planned.name, planned.content, images, targets, detail, streams)
             writer.put(sample)
     return folder

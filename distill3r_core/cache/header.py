@@ -52,6 +52,8 @@ class CacheHeader:
         export: How raw maps became targets (`teachers.export`), as plain data.
         codec: "similarity", or "exact": the float16 global map comes back bit for bit.
         plugins: Hash of each plugin that was loaded, by file name.
+        features: Number of channels of every layer whose teacher features are stored beside the
+            samples, by the name of the layer.
         views: Per sample, where the manifest had no windows and was cut; None where it had.
         processing: How the manifest's pictures were made, as plain data.
         plan: What the cache is to hold, in the manifest's order.
@@ -71,6 +73,7 @@ class CacheHeader:
     export: Mapping[str, Any] = field(default_factory=dict)
     codec: Literal["similarity", "exact"] = "similarity"
     plugins: Mapping[str, str] = field(default_factory=dict)
+    features: Mapping[str, int] = field(default_factory=dict)
     views: int | None = None
     processing: Mapping[str, Any] = field(default_factory=dict)
     plan: tuple[PlannedSample, ...] = ()

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from distill3r_core.cache.feature_codec import FeatureDecoder, FeatureEncoder
 from distill3r_core.cache.maps_decoder import Camera, MapsDecoder
 from distill3r_core.cache.maps_encoder import MapsEncoder
 from distill3r_core.cache.maps_layout import DEPTH_PLANES, LOCAL_PLANES, Kind, ViewMaps
@@ -34,6 +36,7 @@ class EncodedSample:
         maps: One record per view.
         pictures: One record per view.
         detail: Paths, hashes and notes, as plain data.
+        features: One record per view, by layer.
     """
 
     name: str
@@ -43,6 +46,7 @@ class EncodedSample:
     maps: tuple[bytes, ...]
     pictures: tuple[bytes, ...]
     detail: Mapping[str, Any]
+    features: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
 
     @property
     def detail_bytes(self) -> bytes:
@@ -52,7 +56,8 @@ class EncodedSample:
     @property
     def bytes(self) -> int:
         """Size of all records."""
-        return sum(map(len, (*self.maps, *self.pictures, self.detail_bytes)))
+        features = (record for records in self.features.values() for record in records)
+        return sum(map(len, (*self.maps, *self.pictures, *features, self.detail_bytes)))
 
 
 class SampleEncoder:
@@ -67,6 +72,7 @@ class SampleEncoder:
         packer = Packer()
         self._exact = exact_global
         self._maps, self._pictures = MapsEncoder(packer), PictureEncoder(packer)
+        self._features = FeatureEncoder(packer)
 
     def encode(
         self,
@@ -75,8 +81,9 @@ class SampleEncoder:
         images: UInt8[Tensor, "N 3 H W"],
         targets: TeacherTargets,
         detail: Mapping[str, Any],
+        features: Mapping[str, Float[Tensor, "N _h _w _C"]] = MappingProxyType({}),
     ) -> EncodedSample:
-        """Pack a sample.
+        """Pack a sample, with teacher features by layer where they are to be stored.
 
         Raises:
             CacheError: A value at a valid pixel is not a finite float16; names the view.
@@ -88,7 +95,14 @@ class SampleEncoder:
         )
         pictures = tuple(self._pictures.encode(image.numpy()) for image in images)
         size = (images.shape[2], images.shape[3])
-        return EncodedSample(name, content, kind, size, maps, pictures, detail)
+        streams = {
+            layer: tuple(
+                self._features.encode(view, name=f"{name}, view {index}, features/{layer}")
+                for index, view in enumerate(views)
+            )
+            for layer, views in features.items()
+        }
+        return EncodedSample(name, content, kind, size, maps, pictures, detail, streams)
 
 
 class ViewDecoder:
@@ -97,6 +111,7 @@ class ViewDecoder:
     def __init__(self) -> None:
         unpacker = Unpacker()
         self._maps, self._pictures = MapsDecoder(unpacker), PictureDecoder(unpacker)
+        self.features = FeatureDecoder(unpacker)
 
     def maps(
         self, data: memoryview, planes: np.ndarray, mask: np.ndarray, *, thorough: bool = False

@@ -1,7 +1,8 @@
 """One shard of a cache: the samples of one writer, in one LMDB environment.
 
 Keys: `n` + name -> what and where the sample is; `d` + number -> its detail (JSON); `t` + number +
-view -> maps; `i` + number + view -> picture. Numbers are big-endian, so that they sort. The entry
+view -> maps; `i` + number + view -> picture;
+`f` + number + view + layer -> features. Numbers are big-endian, so that they sort. The entry
 under `n` is written in the same transaction as the rest: where it is, the sample is complete.
 
 Nothing is ever deleted: a replaced or dropped sample loses its entry, `merge` leaves its bytes
@@ -136,6 +137,10 @@ class Records:
         """The record of a view's picture."""
         return self._get(_view_key(b"i", entry.number, view))
 
+    def features(self, entry: Entry, view: int, layer: str) -> memoryview:
+        """The record of a view's features of a layer."""
+        return self._get(_view_key(b"f", entry.number, view) + layer.encode())
+
     def detail(self, entry: Entry) -> memoryview:
         """The sample's detail: JSON and its checksum."""
         return self._get(_sample_key(entry.number))
@@ -200,6 +205,9 @@ class ShardWriter:
         for view, (maps, picture) in enumerate(zip(sample.maps, sample.pictures, strict=True)):
             transaction.put(_view_key(b"t", number, view), maps)
             transaction.put(_view_key(b"i", number, view), picture)
+        for layer, records in sample.features.items():
+            for view, features in enumerate(records):
+                transaction.put(_view_key(b"f", number, view) + layer.encode(), features)
         detail = _sample_key(number)
         transaction.put(detail, _sealed(sample.detail_bytes, detail))
         transaction.put(key, _pack(key, entry))

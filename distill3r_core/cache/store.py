@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float16, UInt8
 from torch import Tensor
 
 from distill3r_core.cache.header import (
@@ -247,6 +247,48 @@ class TeacherCache:
                     maps, picture = records.maps(entry, view), records.picture(entry, view)
                     buffers.fill(row, maps, picture, decoder)
 
+    def feature_shape(self, name: str, layer: str) -> tuple[int, int, int]:
+        """Rows, columns and channels of a sample's features of a layer.
+
+        Raises:
+            CacheError: The sample, or the layer, is not in the cache.
+            DamageError: Its bytes are not those that were written.
+        """
+        shard, entry = self.place(name)
+        self.require_layer(layer)
+        with shard.records() as records, naming(f"{self.path}: sample {name}, features/{layer}"):
+            return self._decoder().features.shape(records.features(entry, 0, layer))
+
+    def read_features_into(
+        self, name: str, layer: str, views: Sequence[int], out: Float16[np.ndarray, "N h w C"]
+    ) -> None:
+        """Unpack features of a layer straight into the caller's memory.
+
+        Raises:
+            CacheError: The sample, or the layer, is not in the cache.
+            DamageError: Its bytes are not those that were written.
+        """
+        shard, entry = self.place(name)
+        self.require_layer(layer)
+        decoder = self._decoder().features
+        with shard.records() as records:
+            for row, view in enumerate(views):
+                with naming(f"{self.path}: sample {name}, view {view}, features/{layer}"):
+                    decoder.decode(records.features(entry, view, layer), out[row])
+
+    def require_layer(self, layer: str) -> None:
+        """Refuse a layer that the header does not declare.
+
+        Raises:
+            CacheError: No features of the layer are stored.
+        """
+        known = ", ".join(self.header.features) or "none"
+        if layer not in self.header.features:
+            raise CacheError(
+                f"{self.path} holds no teacher features of the layer {layer!r}",
+                hint=f"layers that it holds: {known}",
+            )
+
     def place(self, name: str) -> tuple[ShardReader, Entry]:
         """The shard that has a finished sample, and its entry there.
 
@@ -286,7 +328,7 @@ class CacheWriter:
         self.path = Path(path)
         publish_header(self.path, header)
         self._shard = ShardWriter(self.path / f"{PREFIX}{shard:04d}")
-        self._exact = header.codec == "exact"
+        self._exact, self._layers = header.codec == "exact", set(header.features)
 
     def encoder(self) -> SampleEncoder:
         """An encoder for one thread."""
@@ -294,10 +336,12 @@ class CacheWriter:
 
     def put(self, sample: EncodedSample) -> None:
         """Store an encoded sample durably, all of it or nothing."""
-        self._shard.put(sample)
+        self.put_all((sample,))
 
     def put_all(self, samples: Sequence[EncodedSample]) -> None:
         """Store encoded samples in one transaction: all of them, or nothing."""
+        for sample in samples:
+            assert set(sample.features) == self._layers, "a sample has the layers of the header"
         self._shard.put_all(samples)
 
     def close(self) -> None:

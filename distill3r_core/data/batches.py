@@ -6,7 +6,7 @@ processes, or that had to make its micro-batches smaller sees the same samples i
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -43,6 +43,7 @@ class Batch:
         view_numbers: Number of each view among those the student tells apart.
         colors: Factors for the colors, see `augment.draw_colors`; None: as they are.
         draws: Where they come from.
+        features: Stored features of the teacher by layer, where a loader was to read them.
     """
 
     images: UInt8[Tensor, "B N 3 H W"]
@@ -50,6 +51,7 @@ class Batch:
     view_numbers: Int[Tensor, "B N"]
     colors: Float[Tensor, "B N 5"] | None
     draws: tuple[Draw, ...]
+    features: Mapping[str, Float[Tensor, "B N _h _w _C"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.draws)
@@ -63,6 +65,7 @@ class Batch:
             view_numbers=self.view_numbers[taken],
             colors=None if self.colors is None else self.colors[taken],
             draws=self.draws[taken],
+            features={layer: values[taken] for layer, values in self.features.items()},
         )
 
     def to(self, device: torch.device) -> "Batch":
@@ -77,6 +80,7 @@ class Batch:
             view_numbers=move(self.view_numbers),
             colors=None if self.colors is None else move(self.colors),
             draws=self.draws,
+            features={layer: move(values) for layer, values in self.features.items()},
         )
 
 

@@ -17,6 +17,7 @@ import torch
 from distill3r_core.data.sample_requests import SampleRequest
 from distill3r_core.data.sample_sources import SampleSource
 from distill3r_core.data.stored_batch import Arena, StoredBatch
+from distill3r_core.data.teacher_features import CachedFeatures
 from distill3r_core.interrupts import held
 from distill3r_core.threads import Pool, result_of
 
@@ -30,13 +31,20 @@ class RingLoader:
             and the trainer with them.
         slots: Batches in memory: the one in use, and those that are read ahead.
         pin: Page-locked memory, for copies to a GPU.
+        features: Stored teacher features to read beside the samples.
     """
 
     def __init__(
-        self, source: SampleSource, *, threads: int = 2, slots: int = 2, pin: bool = False
+        self,
+        source: SampleSource,
+        *,
+        threads: int = 2,
+        slots: int = 2,
+        pin: bool = False,
+        features: CachedFeatures | None = None,
     ) -> None:
         assert slots > 1, "one batch is in use while another one is filled"
-        self._source = source
+        self._source, self._features = source, features
         self._ring = [Arena(pin=pin) for _ in range(slots)]
         self._pool = _single_threaded(threads)
 
@@ -95,12 +103,16 @@ class RingLoader:
         sizes = {(self._source.size_of(request.name), len(request.views)) for request in group}
         assert len(sizes) == 1, f"samples of one batch differ in size or views: {sizes}"
         ((size, _),) = sizes
-        batch = arena.batch(group, planes=self._source.planes, size=size)
+        shapes = {} if self._features is None else self._features.shapes(group[0].name)
+        batch = arena.batch(group, planes=self._source.planes, size=size, features=shapes)
         return batch, [self._pool.submit(self._read, batch, row) for row in range(len(group))]
 
     def _read(self, batch: StoredBatch, row: int) -> None:
         request = batch.requests[row]
         self._source.read_into(request.name, request.views, batch.buffers(row))
+        if self._features is not None:
+            out = {layer: values[row].numpy() for layer, values in batch.features.items()}
+            self._features.read_into(request.name, request.views, out)
         batch.make_ready(row)
 
 

@@ -6,8 +6,9 @@ the device, where nothing waits for it.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from distill3r_core.data.sample_requests import SampleRequest
 from distill3r_core.geometry.similarity import apply_similarity
 from distill3r_core.types import TeacherTargets
 
+_FEATURES = "features/"  # before the name of a layer
 _ALIGNED = 64  # bytes: where a tensor may begin
 
 
@@ -62,6 +64,7 @@ class StoredBatch:
         colors: Factors for the colors.
         view_numbers: Among those that the student tells apart.
         requests: What it holds, row by row.
+        features: Stored features of the teacher, by layer.
         fence: Fence that guards this memory.
     """
 
@@ -77,6 +80,7 @@ class StoredBatch:
     colors: Float[Tensor, "B N 5"]
     view_numbers: Int[Tensor, "B N"]
     requests: tuple[SampleRequest, ...]
+    features: Mapping[str, Float16[Tensor, "B N _h _w _C"]] = field(default_factory=dict)
     fence: Fence = field(default_factory=Fence)
 
     @property
@@ -93,7 +97,9 @@ class StoredBatch:
         tensors = {
             name: value[taken] for name, value in vars(self).items() if isinstance(value, Tensor)
         }
-        return StoredBatch(**tensors, requests=self.requests[taken], fence=self.fence)
+        features = {layer: values[taken] for layer, values in self.features.items()}
+        requests = self.requests[taken]
+        return StoredBatch(**tensors, requests=requests, features=features, fence=self.fence)
 
     def buffers(self, row: int) -> ViewBuffers:
         """The memory of one sample, for a source to read into."""
@@ -139,6 +145,7 @@ class StoredBatch:
             view_numbers=move(self.view_numbers),
             colors=None if self.requests[0].colors is None else move(self.colors),
             draws=self.draws,
+            features={layer: move(values) for layer, values in self.features.items()},
         )
         self.fence.mark(device)
         return batch
@@ -181,9 +188,21 @@ class Arena:
         self.fence = Fence()
 
     def batch(
-        self, requests: Sequence[SampleRequest], *, planes: int, size: tuple[int, int]
+        self,
+        requests: Sequence[SampleRequest],
+        *,
+        planes: int,
+        size: tuple[int, int],
+        features: Mapping[str, tuple[int, int, int]] = MappingProxyType({}),
     ) -> StoredBatch:
-        """Room for what is requested; whatever was here before is gone."""
+        """Room for what is requested; whatever was here before is gone.
+
+        Args:
+            requests: Samples of the batch.
+            planes: Planes of a view.
+            size: Rows and columns of a view.
+            features: Rows, columns and channels of a view's stored features, by layer.
+        """
         samples, views = len(requests), len(requests[0].views)
 
         def per_view(*shape: int, dtype: torch.dtype) -> tuple[tuple[int, ...], torch.dtype]:
@@ -202,8 +221,11 @@ class Arena:
             "colors": per_view(augment.COLOR_FACTORS, dtype=torch.float32),
             "view_numbers": per_view(dtype=torch.int64),
         }
+        for layer, shape in features.items():
+            layout[_FEATURES + layer] = per_view(*shape, dtype=torch.float16)
         tensors = self._carve(layout)
-        return StoredBatch(**tensors, requests=tuple(requests), fence=self.fence)
+        streams = {layer: tensors.pop(_FEATURES + layer) for layer in features}
+        return StoredBatch(**tensors, requests=tuple(requests), features=streams, fence=self.fence)
 
     def _carve(self, layout: dict[str, tuple[tuple[int, ...], torch.dtype]]) -> dict[str, Tensor]:
         places: dict[str, tuple[int, int]] = {}

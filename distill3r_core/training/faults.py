@@ -56,6 +56,7 @@ def load_step(folder: Path) -> tuple[Batch, dict[str, Tensor]]:
         view_numbers=plain["view_numbers"],
         colors=plain["colors"],
         draws=tuple(Draw(**draw) for draw in plain["draws"]),
+        features=plain["features"],
     )
     return batch, kept["weights"]
 
@@ -67,6 +68,7 @@ def _plain(batch: Batch) -> dict[str, Any]:
         "targets": {name: getattr(targets, name) for name in TeacherTargets.__match_args__},
         "view_numbers": batch.view_numbers,
         "colors": batch.colors,
+        "features": dict(batch.features),
         "draws": [asdict(draw) for draw in batch.draws],
     }
 

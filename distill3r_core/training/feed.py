@@ -15,6 +15,7 @@ from distill3r_core.data.loader import RingLoader
 from distill3r_core.data.sample_requests import DrawSettings, SampleRequest, request_of
 from distill3r_core.data.sample_sources import HeldSamples, ResizedCache, SampleSource
 from distill3r_core.data.stored_batch import StoredBatch
+from distill3r_core.data.teacher_features import CachedFeatures
 from distill3r_core.errors import DamageError
 from distill3r_core.machine_memory import available_memory
 from distill3r_core.training.distributed import World
@@ -42,6 +43,7 @@ class Feed:
         world: The processes.
         workers: Threads that read.
         pinned: Whether batches go to a GPU.
+        features: Stored teacher features that are read beside the samples.
     """
 
     source: SampleSource
@@ -54,6 +56,7 @@ class Feed:
     world: World
     workers: int
     pinned: bool
+    features: CachedFeatures | None = None
 
     @property
     def effective_batch(self) -> int:
@@ -95,7 +98,13 @@ class Feed:
             return request_of(draw, available=self.available[draw.name], settings=settings)
 
         wanted = ([request(draw) for draw in draws] for draws in steps)
-        loader = RingLoader(self.source, threads=self.workers, slots=_SLOTS, pin=self.pinned)
+        loader = RingLoader(
+            self.source,
+            threads=self.workers,
+            slots=_SLOTS,
+            pin=self.pinned,
+            features=self.features,
+        )
         with loader, naming_repair(self.cache):
             yield from loader.batches(wanted)
 
@@ -108,6 +117,7 @@ def build_feed(
     seed: int,
     world: World,
     device: torch.device,
+    features: CachedFeatures | None = None,
 ) -> Feed:
     """Sort a cache's finished samples for a run; read them into memory where that is cheap.
 
@@ -118,6 +128,7 @@ def build_feed(
         seed: Of order and draws.
         world: The processes.
         device: Where batches go.
+        features: Stored teacher features to read beside the samples.
     """
     entries = {name: cache.entry(name) for name in cache.names()}
     buckets: dict[object, list[str]] = {}
@@ -148,6 +159,7 @@ def build_feed(
         world=world,
         workers=data.workers or min(_WORKERS.get(device.type, 1), os.cpu_count() or 1),
         pinned=device.type == "cuda",
+        features=features,
     )
 
 

@@ -83,7 +83,12 @@ class TrainLoop:
             )
         totals = self._accumulate(batch)
         clip = settings.optim.clip or math.inf
-        norm = nn.utils.clip_grad_norm_(parts.student.parameters(), clip)
+        of_terms = [parameter for parameter in parts.loss.parameters() if parameter.requires_grad]
+        for parameter in of_terms:  # the wrapper averages the gradients of the student alone
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            parts.world.sum(parameter.grad).div_(parts.world.size)
+        norm = nn.utils.clip_grad_norm_([*parts.student.parameters(), *of_terms], clip)
         flag = torch.tensor([float(stop_flag.stop)], device=totals.device)
         told = torch.cat([totals / parts.world.size, flag])
         # The one place in a step where the processor waits for the device.
@@ -108,6 +113,7 @@ class TrainLoop:
                         parts.trained,
                         parts.loss,
                         batch,
+                        features=parts.features,
                         micro_batch=state.micro_batch,
                         compute=parts.settings.compute,
                         bfloat16=parts.bfloat16,
@@ -191,6 +197,7 @@ class TrainLoop:
             parts.student,
             parts.held_out(),
             parts.loss,
+            features=parts.features,
             compute=parts.settings.compute,
             bfloat16=parts.bfloat16,
             world=parts.world,
@@ -222,6 +229,7 @@ class TrainLoop:
             save_model=parts.save_model,
             optimizer={
                 "optimizer": parts.optimizer.state_dict(),
+                "objective": parts.loss.state_dict(),
                 "rng": torch.get_rng_state(),
             },
             state=plain,

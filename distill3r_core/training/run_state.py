@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from distill3r_core.data.batches import Samples
+from distill3r_core.data.teacher_features import FeatureSource
 from distill3r_core.losses import Objective
 from distill3r_core.training import checkpoints
 from distill3r_core.training.distributed import World
@@ -46,6 +47,7 @@ class TrainComponents:
         trained: The same, wrapped where several processes train it.
         optimizer: Optimizer over the student's parameters.
         loss: The training objective.
+        features: Where the teacher features that it reads come from; None: it reads none.
         steps: Length of the run.
         batches: This process's share of every step from a given one on, each until the next.
         held_out: This process's share of the validation samples; None: there are none.
@@ -60,6 +62,7 @@ class TrainComponents:
     trained: nn.Module
     optimizer: torch.optim.Optimizer
     loss: Objective
+    features: FeatureSource | None
     steps: int
     batches: Callable[[int], Generator[Samples, None, None]]
     held_out: Callable[[], Iterable[Samples]] | None

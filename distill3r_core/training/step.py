@@ -1,8 +1,9 @@
 """One optimizer step: forward and backward by micro-batches, then AdamW."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,7 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 from distill3r_core.allocator import keep_freed_memory
 from distill3r_core.data.augment import unit_images
 from distill3r_core.data.batches import Batch, Samples
-from distill3r_core.losses import Objective
+from distill3r_core.data.teacher_features import FeatureSource
+from distill3r_core.losses import LossTerms, Objective
 from distill3r_core.training.settings import ComputeSettings, OptimSettings
 from distill3r_core.types import PointMaps
 
@@ -59,9 +61,9 @@ HEAD_CHUNK = {"cpu": 8, "cuda": 20}
 _KEPT_BLOCK, _KEPT = 1 << 30, (1 << 31) - 1  # bytes
 
 
-def build_optimizer(student: nn.Module, optim: OptimSettings) -> torch.optim.AdamW:
+def build_optimizer(model: nn.Module, optim: OptimSettings) -> torch.optim.AdamW:
     """AdamW, fused; with `decay: matrices` only tensors of two and more axes decay."""
-    trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     decayed = [p for p in trained if optim.decay == "all" or p.ndim >= 2]
     others = [p for p in trained if optim.decay == "matrices" and p.ndim < 2]
     groups = [
@@ -103,11 +105,57 @@ def predict(
         )
 
 
+def predict_and_compare(
+    student: nn.Module,
+    loss: Objective,
+    batch: Batch,
+    *,
+    features: FeatureSource | None = None,
+    compute: ComputeSettings,
+    bfloat16: bool,
+) -> tuple[PointMaps, LossTerms]:
+    """The student's prediction for a batch on its device, and its loss.
+
+    Args:
+        student: Bare, or wrapped for several processes.
+        loss: The training objective.
+        batch: Samples on the student's device.
+        features: Where the teacher features that the objective reads come from.
+        compute: How the step is computed.
+        bfloat16: Whether matrix products run in bfloat16.
+    """
+    bare = student.module if isinstance(student, DistributedDataParallel) else student
+    with recorded_outputs(bare, loss.features.student) as outputs:
+        predicted = predict(student, batch, compute=compute, bfloat16=bfloat16)
+    teacher = features.features(batch) if features is not None else {}
+    terms = loss(predicted, batch.targets, teacher_features=teacher, student_features=outputs)
+    return predicted, terms
+
+
+@contextmanager
+def recorded_outputs(student: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The first output of each named submodule in the passes that run within the block."""
+    outputs: dict[str, Any] = {}
+
+    def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            outputs.setdefault(name, output)
+
+        return hook
+
+    with ExitStack() as stack:
+        for name in names:
+            hook = student.get_submodule(name).register_forward_hook(keep(name))
+            stack.callback(hook.remove)
+        yield outputs
+
+
 def accumulate(
     student: nn.Module,
     loss: Objective,
     batch: Samples,
     *,
+    features: FeatureSource | None = None,
     micro_batch: int,
     compute: ComputeSettings,
     bfloat16: bool,
@@ -120,6 +168,7 @@ def accumulate(
         student: Bare, or wrapped for several processes.
         loss: The training objective.
         batch: Samples of the step; each micro-batch is finished on the student's device.
+        features: Where the teacher features that the objective reads come from.
         micro_batch: Samples that go through the student at once.
         compute: How the step is computed.
         bfloat16: Whether matrix products run in bfloat16.
@@ -136,8 +185,9 @@ def accumulate(
         last = start == starts[-1]
         wrapped = isinstance(student, DistributedDataParallel)
         with student.no_sync() if wrapped and not last else nullcontext():
-            predicted = predict(student, part, compute=compute, bfloat16=bfloat16)
-            terms = loss(predicted, part.targets)
+            predicted, terms = predict_and_compare(
+                student, loss, part, features=features, compute=compute, bfloat16=bfloat16
+            )
             (share * terms.total).backward()
         with torch.no_grad():
             values = [terms.total, *terms.parts.values(), *_norms(predicted, part)]

@@ -8,10 +8,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from distill3r_core.data.batches import Samples
+from distill3r_core.data.teacher_features import FeatureSource
 from distill3r_core.losses import Objective
 from distill3r_core.training.distributed import World
 from distill3r_core.training.settings import ComputeSettings
-from distill3r_core.training.step import predict
+from distill3r_core.training.step import predict_and_compare
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def validate(
     batches: Iterable[Samples],
     loss: Objective,
     *,
+    features: FeatureSource | None = None,
     compute: ComputeSettings,
     bfloat16: bool,
     world: World,
@@ -57,6 +59,7 @@ def validate(
         student: The bare student, on its device.
         batches: This process's share of the held-out samples.
         loss: The training objective.
+        features: Where the teacher features that the objective reads come from.
         compute: How the student is run.
         bfloat16: Whether matrix products run in bfloat16.
         world: The processes that share the samples.
@@ -67,10 +70,11 @@ def validate(
     with torch.no_grad():
         for batch in batches:
             there = batch.to(device)
-            predicted = predict(student, there, compute=compute, bfloat16=bfloat16)
+            predicted, terms = predict_and_compare(
+                student, loss, there, features=features, compute=compute, bfloat16=bfloat16
+            )
             global_map, local_map = predicted.both
             targets, mask = there.targets, there.targets.valid_mask
-            terms = loss(predicted, targets)
             values = [
                 terms.total,
                 *terms.parts.values(),

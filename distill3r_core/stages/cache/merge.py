@@ -98,8 +98,14 @@ def stored_sample(cache: TeacherCache, name: str) -> EncodedSample:
     with shard.records() as records:
         maps = tuple(bytes(records.maps(entry, view)) for view in range(entry.views))
         pictures = tuple(bytes(records.picture(entry, view)) for view in range(entry.views))
+        features = {
+            layer: tuple(bytes(records.features(entry, view, layer)) for view in range(entry.views))
+            for layer in cache.header.features
+        }
     detail = shard.detail(entry)
-    return EncodedSample(name, entry.content, entry.kind, entry.size, maps, pictures, detail)
+    return EncodedSample(
+        name, entry.content, entry.kind, entry.size, maps, pictures, detail, features
+    )
 
 
 def _plan(caches: Sequence[TeacherCache]) -> tuple[PlannedSample, ...]:

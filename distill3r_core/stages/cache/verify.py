@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from distill3r_core import config, paths
+from distill3r_core.cache.header import read_header
 from distill3r_core.cache.maps_layout import delivered_planes
 from distill3r_core.cache.sample_codec import ViewDecoder
 from distill3r_core.cache.shard import (
@@ -210,13 +212,13 @@ def _check_shards(path: Path, progress: Progress) -> _Checked:
             damage += [_Damage(folder, name, reason) for name, reason in broken]
         except DamageError as error:
             damage.append(_Damage(folder, None, error.message))
-    decoder, views = ViewDecoder(), 0
+    decoder, views, layers = ViewDecoder(), 0, tuple(read_header(path).features)
     known = len(damage)
     progress.begin("comparing checksums", total=len(listed), unit="samples")
     for shard, name, entry in listed:
         views += entry.views
         try:
-            _check_sample(shard, entry, decoder)
+            _check_sample(shard, entry, decoder, layers)
         except DamageError as error:
             damage.append(_Damage(shard.folder, name, error.message))
         progress.advance(1, damaged=str(len(damage)))
@@ -235,7 +237,9 @@ def _missing(cache: TeacherCache, checked: _Checked) -> list[str]:
     ]
 
 
-def _check_sample(shard: ShardReader, entry: Entry, decoder: ViewDecoder) -> None:
+def _check_sample(
+    shard: ShardReader, entry: Entry, decoder: ViewDecoder, layers: Sequence[str]
+) -> None:
     buffers = ViewBuffers.allocate(1, delivered_planes(entry.kind), entry.size)
     with shard.records() as records:
         for view in range(entry.views):
@@ -243,6 +247,10 @@ def _check_sample(shard: ShardReader, entry: Entry, decoder: ViewDecoder) -> Non
                 records.maps(entry, view), buffers.planes[0], buffers.mask[0], thorough=True
             )
             decoder.picture(records.picture(entry, view), buffers.images[0], thorough=True)
+            for layer in layers:
+                features = records.features(entry, view, layer)
+                out = np.empty(decoder.features.shape(features), np.float16)
+                decoder.features.decode(features, out, thorough=True)
     detail = shard.detail(entry)
     if len(detail["pictures"]) != entry.views:
         raise DamageError(f"its detail names {len(detail['pictures'])} pictures, not {entry.views}")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from distill3r_core.losses import Objective
 from distill3r_core.models.build import build_student
 from distill3r_core.models.checkpoint import load_student, read_student
 from distill3r_core.models.families import family_of
@@ -93,6 +94,7 @@ def restore(
     run: Path,
     student: Student,
     optimizer: torch.optim.Optimizer,
+    loss: Objective,
     settings: TrainSettings,
     progress: Progress,
 ) -> TrainState:
@@ -112,6 +114,7 @@ def restore(
     student.load_state_dict(weights)
     kept = found.optimizer()
     optimizer.load_state_dict(kept["optimizer"])
+    loss.load_state_dict(kept["objective"])
     torch.set_rng_state(kept["rng"])
     state = state_from(found)
     state.micro_batch = min(state.micro_batch, fits or state.micro_batch)

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from distill3r_core import config, plugins
 from distill3r_core.cache.header import CacheHeader
 from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.teacher_features import CachedFeatures
 from distill3r_core.errors import CacheError, NothingUsableError
 from distill3r_core.files import write_text
 from distill3r_core.interrupts import interrupts_between_steps
@@ -150,7 +152,9 @@ class _Ready:
         steps: Of the whole run.
         start: The student's weights at its start.
         student: On its device.
-        optimizer: Of its parameters.
+        loss: The training objective.
+        features: Where the teacher features that it reads come from; None: it reads none.
+        optimizer: Optimizer over the parameters of the student and of the objective.
     """
 
     fit: Fit
@@ -158,6 +162,8 @@ class _Ready:
     steps: int
     start: Start
     student: Student
+    loss: Objective
+    features: CachedFeatures | None
     optimizer: torch.optim.Optimizer
 
 
@@ -171,6 +177,15 @@ def _prepare(
     if settings.tensorboard:
         summary_writer()
     fit = _student_fit(settings, cache.header, progress)
+    start = start_student(settings, progress)
+    dtype = torch.float64 if settings.compute.precision == "float64" else None
+    student = start.student.to(device, dtype)
+    # After the student: terms with parameters leave its random weights as they are.
+    loss = Objective(settings.loss.all_terms).to(device, dtype)
+    features = None
+    if loss.features.teacher:
+        features = CachedFeatures(cache, loss.features.teacher)
+        features.check(mirror=settings.data.mirror)
     feed = build_feed(
         cache,
         replace(settings.data, size=fit.resized),
@@ -178,15 +193,14 @@ def _prepare(
         seed=settings.seed,
         world=world,
         device=device,
+        features=features,
     )
     samples = sum(len(names) for names in feed.train.values())
     steps = run_length(settings, samples=samples, effective_batch=feed.effective_batch)
     if not feed.held_out:
         progress.note("no held-out samples in the cache: nothing is validated, `best` is `last`")
-    start = start_student(settings, progress)
-    double = settings.compute.precision == "float64"
-    student = start.student.to(device, torch.float64 if double else None)
-    return _Ready(fit, feed, steps, start, student, build_optimizer(student, settings.optim))
+    optimizer = build_optimizer(nn.ModuleList([student, loss]), settings.optim)
+    return _Ready(fit, feed, steps, start, student, loss, features, optimizer)
 
 
 def _train(
@@ -198,8 +212,8 @@ def _train(
     device: torch.device,
     progress: Progress,
 ) -> Report:
-    feed, student, optimizer, steps = ready.feed, ready.student, ready.optimizer, ready.steps
-    state = restore(folder.path, student, optimizer, settings, progress)
+    feed, student, loss, steps = ready.feed, ready.student, ready.loss, ready.steps
+    state = restore(folder.path, student, ready.optimizer, loss, settings, progress)
     if world.leads:
         _describe(folder, settings, cache, feed)
     parts = TrainComponents(
@@ -207,12 +221,10 @@ def _train(
         settings=settings,
         world=world,
         student=student,
-        # Its buffers are constants: nobody needs to send them around.
-        trained=DistributedDataParallel(student, broadcast_buffers=False)
-        if world.size > 1
-        else student,
-        optimizer=optimizer,
-        loss=Objective(settings.loss.all_terms),
+        trained=_wrapped(student, loss) if world.size > 1 else student,
+        optimizer=ready.optimizer,
+        loss=loss,
+        features=ready.features,
         steps=steps,
         batches=feed.batches,
         held_out=feed.validation if feed.held_out else None,
@@ -239,6 +251,16 @@ def _train(
             save_predictions(folder.path / PREDICTIONS, student, parts.held_out(), **shown)
         folder.record(finished=ending != "time", machine=machine(device), **figures(state, steps))
     return report(settings, folder, state, device, steps=steps, ending=ending)
+
+
+def _wrapped(student: Student, loss: Objective) -> DistributedDataParallel:
+    """The student for training in several processes."""
+    return DistributedDataParallel(
+        student,
+        broadcast_buffers=False,  # they are constants
+        # Without its terms, a head gets no gradient.
+        find_unused_parameters=any(options.weight == 0 for options in loss.options.values()),
+    )
 
 
 def _open_log(settings: TrainSettings, folder: RunFolder, *, after: int) -> MetricsLog:
