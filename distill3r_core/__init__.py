@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from distill3r_core.cache import TeacherCache
     from distill3r_core.losses import DistillationLoss
     from distill3r_core.models import build_student, load_student
+    from distill3r_core.reconstruction.export import save_reconstruction
+    from distill3r_core.reconstruction.prediction.load_model import load_model
     from distill3r_core.reconstruction.reconstruct import reconstruct
     from distill3r_core.reconstruction.reconstruction import Reconstruction
     from distill3r_core.teachers import build_teacher
@@ -23,8 +25,10 @@ _HOMES = {
     "TeacherTargets": "distill3r_core.types",
     "build_student": "distill3r_core.models",
     "build_teacher": "distill3r_core.teachers",
+    "load_model": "distill3r_core.reconstruction.prediction.load_model",
     "load_student": "distill3r_core.models",
     "reconstruct": "distill3r_core.reconstruction.reconstruct",
+    "save_reconstruction": "distill3r_core.reconstruction.export",
 }
 
 __all__ = [
@@ -35,8 +39,10 @@ __all__ = [
     "TeacherTargets",
     "build_student",
     "build_teacher",
+    "load_model",
     "load_student",
     "reconstruct",
+    "save_reconstruction",
 ]
 
 

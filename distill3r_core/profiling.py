@@ -32,20 +32,20 @@ _FULL_MEMORY = re.compile(
 )
 
 
-class OutOfRoom(Exception):  # noqa: N818  not a fault yet: smaller parts may fit
-    """The memory of the device or of the machine did not hold what was asked of it."""
+class AllocationError(Exception):
+    """The memory of the device or of the machine is full; smaller parts may still fit."""
 
 
 @contextmanager
 def memory_limits() -> Iterator[None]:
-    """Turn every way of running out of memory into `OutOfRoom`, which says something."""
+    """Turn every way of running out of memory into `AllocationError`."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         # Python's own has no text.
-        raise OutOfRoom(str(error) or "the machine's memory is full") from error
+        raise AllocationError(str(error) or "the machine's memory is full") from error
 
 
 def is_out_of_memory(error: Exception) -> bool:

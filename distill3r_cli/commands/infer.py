@@ -1,11 +1,11 @@
 """`distill3r infer`: pictures to a reconstruction."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from distill3r_cli import console, options
+from distill3r_core.reconstruction.formats import FORMATS
 
 _EXAMPLES = """Examples:
 
@@ -33,9 +33,12 @@ def infer(
         ),
     ],
     model: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--model", "-m", show_default="the newest run", help="A run's folder, or a weight file."
+            "--model",
+            "-m",
+            show_default="the newest run",
+            help="A run's folder, a weight file, or a teacher's name.",
         ),
     ] = None,
     ply: Annotated[bool, typer.Option("--ply", help="A point cloud as PLY; the default.")] = False,
@@ -45,7 +48,7 @@ def infer(
             "--format",
             metavar="LIST",
             show_default="ply; with --head local: depth",
-            help="Formats, with commas: ply, glb, colmap, nerfstudio, npz, depth, html.",
+            help=f"Formats, with commas: {', '.join(FORMATS)}.",
         ),
     ] = None,
     output: options.OutputOpt = None,

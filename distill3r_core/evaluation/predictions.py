@@ -11,7 +11,7 @@ from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.evaluation.truth import Truth
 from distill3r_core.geometry.cameras import invert_rigid
 from distill3r_core.prediction import Predictor
-from distill3r_core.profiling import OutOfRoom, memory_limits
+from distill3r_core.profiling import AllocationError, memory_limits
 from distill3r_core.runs.student_file import StudentFile
 from distill3r_core.types import PointMaps, RawMaps
 
@@ -53,7 +53,7 @@ def _memory_of(device: torch.device, truth: Truth) -> Iterator[None]:
     try:
         with memory_limits():
             yield
-    except OutOfRoom as error:
+    except AllocationError as error:
         raise OutOfMemoryError(
             f"{truth.name}: {len(truth.views)} views do not fit into the memory of {device}",
             hint="--device cpu uses the machine's memory",

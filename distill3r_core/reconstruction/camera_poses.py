@@ -1,4 +1,4 @@
-"""Poses from point maps: a place for every view in one world frame."""
+"""The camera of every view from its point maps, in closed form or by PnP, in one world frame."""
 
 import dataclasses
 import os
@@ -17,14 +17,20 @@ from distill3r_core.io.exports.cameras import Pinhole
 from distill3r_core.reconstruction.head_options import PoseSource
 from distill3r_core.reconstruction.loaded_views import LoadedView
 from distill3r_core.reconstruction.pinholes import (
-    Focal,
-    full_pixels,
-    own_focal,
-    pinhole_of,
+    FocalLength,
+    local_focal,
+    pinhole_camera,
     shared_focals,
 )
-from distill3r_core.reconstruction.reconstruction import CarriedMap, SolvedView
-from distill3r_core.reconstruction.view_maps import Maps, ViewMap, turned_back
+from distill3r_core.reconstruction.placements import full_size_pixels
+from distill3r_core.reconstruction.reconstruction import AlignedMap, PosedView
+from distill3r_core.reconstruction.view_maps import (
+    Map,
+    ViewMaps,
+    confident_pixels,
+    finite_pixels,
+    undo_transpose,
+)
 from distill3r_core.report import Failure, Progress, Silent
 from distill3r_core.threads import Pool, ahead, result_of
 
@@ -36,35 +42,35 @@ _PNP_PAIRS = 5_000
 
 
 @dataclass(frozen=True)
-class Solved:
-    """Views with cameras, and those that have none."""
+class SolvedCameras:
+    """Views whose cameras were found, and the failures of the others."""
 
-    views: tuple[SolvedView, ...]
+    views: tuple[PosedView, ...]
     failed: tuple[Failure, ...]
 
 
-def solve(
+def solve_cameras(
     loaded: Sequence[LoadedView],
-    maps: Sequence[Maps],
+    maps: Sequence[ViewMaps],
     *,
     poses: PoseSource = "similarity",
     compare: bool = True,
     seed: int = 0,
     progress: Progress | None = None,
-) -> Solved:
-    """Find the camera of every view and bring all into the frame of the first one's.
+) -> SolvedCameras:
+    """Find the camera of every view and bring all views into the frame of the first one's camera.
 
-    Where both heads were run a pose is the rigid part of the similarity that carries the view's
-    local points to its global ones. PnP with RANSAC on the global points is run beside it where
-    pycolmap is installed, and the agreement of the two is kept with the view. Where the global
-    head was run alone, poses are PnP's, with the focal length of the first view's global map.
+    Where a view has both maps, its pose is the rigid part of the similarity that aligns its local
+    points with its global ones. PnP with RANSAC on the global points is run beside it where
+    pycolmap is installed, and the agreement of the two is kept with the view. Where views have a
+    global map alone, poses are PnP's, with the focal length of the first view's global map.
 
     Args:
-        loaded: The pictures.
-        maps: What the student says about them, as predicted; the global map always.
+        loaded: Views in order; the first is the anchor.
+        maps: Maps of the views, as predicted, with a global map each.
         poses: Which of the two poses is used; "pnp" where there are no local maps.
         compare: Whether PnP is run where its poses are not used.
-        seed: Of RANSAC: the same for every view, whatever the number of threads.
+        seed: Seed of RANSAC: the same for every view, whatever the number of threads.
         progress: Reports every view.
 
     Raises:
@@ -76,110 +82,96 @@ def solve(
     by_pnp = poses == "pnp" or (compare and pnp.pnp_available())
     if by_pnp:
         pnp.prepare()
-    seen = [turned_back(picture, said) for picture, said in zip(loaded, maps, strict=True)]
-    rules = _Rules(poses, by_pnp, seed)
+    upright = [
+        undo_transpose(view, predicted) for view, predicted in zip(loaded, maps, strict=True)
+    ]
+    focals: list[FocalLength | None] = [None] * len(upright)  # each view has its own
+    first = upright[0][1]
+    if first.local_map is None and first.global_map is not None:
+        focals = [*shared_focals([view for view, _ in upright], first.global_map)]
 
-    def place(found: "_ClosedForm | str") -> SolvedView | str:
-        """The view, or why it has no camera."""
+    def place(found: "_ClosedForm | str") -> PosedView | str:
+        """The view, or the reason why it has no camera."""
         try:
-            return found if isinstance(found, str) else _place(found, rules)
+            return found if isinstance(found, str) else _place(found, poses, by_pnp, seed)
         except GeometryError as error:
             return error.message
 
-    progress.begin("cameras", total=len(seen), unit="views")
-    views: list[SolvedView] = []
+    progress.begin("cameras", total=len(upright), unit="views")
+    views: list[PosedView] = []
     failed: list[Failure] = []
     workers = os.cpu_count() or 1
     with Pool(workers) as pool:
         # PnP runs beside this thread, which goes on with the next closed form: that is torch's,
         # which has threads of its own.
-        known = (_closed_form(*view) for view in _with_focals(seen))
-        begun = ahead(lambda found: pool.submit(place, found), known, 2 * workers)
-        for picture, found in zip(loaded, map(result_of, begun), strict=True):
-            if isinstance(found, SolvedView):
+        closed = (
+            _closed_form(view, predicted, focal)
+            for (view, predicted), focal in zip(upright, focals, strict=True)
+        )
+        begun = ahead(lambda found: pool.submit(place, found), closed, 2 * workers)
+        for view, found in zip(loaded, map(result_of, begun), strict=True):
+            if isinstance(found, PosedView):
                 views.append(found)
             else:
-                failed.append(Failure(str(picture.path or picture.name), f"no camera: {found}"))
+                failed.append(Failure(str(view.path or view.name), f"no camera: {found}"))
             progress.advance()
-    return Solved(_into_first_frame(views), tuple(failed))
-
-
-@dataclass(frozen=True)
-class _Rules:
-    """How poses are found: by which way, whether PnP is run, and its seed."""
-
-    poses: PoseSource
-    by_pnp: bool
-    seed: int
-
-
-def _with_focals(
-    seen: Sequence[tuple[LoadedView, Maps]],
-) -> list[tuple[LoadedView, Maps, Focal | None]]:
-    """Views with a focal length that they share; None where each has its own by its local map."""
-    first = seen[0][1]
-    if first.local is not None or first.in_world is None:
-        return [(picture, maps, None) for picture, maps in seen]
-    focals = shared_focals([picture for picture, _ in seen], first.in_world)
-    return [(picture, maps, focal) for (picture, maps), focal in zip(seen, focals, strict=True)]
+    return SolvedCameras(_into_first_frame(views), tuple(failed))
 
 
 @dataclass(frozen=True)
 class _ClosedForm:
-    """What of a view's camera needs no search.
+    """What can be found of a view's camera without a search.
 
     Args:
-        picture: Upright.
-        in_world: By the global head.
-        local: By the local head, and the similarity that carries it into the world; None: that
-            head was not run.
-        camera: Of the full-size picture.
+        loaded: The upright view.
+        global_map: Its global map.
+        aligned: Its local map, aligned with the global one; None: not predicted.
+        camera: Camera of the full-size image.
     """
 
-    picture: LoadedView
-    in_world: ViewMap
-    local: CarriedMap | None
+    loaded: LoadedView
+    global_map: Map
+    aligned: AlignedMap | None
     camera: Pinhole
 
 
-def _closed_form(picture: LoadedView, maps: Maps, shared: Focal | None) -> _ClosedForm | str:
-    """The closed form, or why there is none."""
-    in_world, local = maps.in_world, maps.local
-    assert in_world is not None, "a view without a global map has no place in the world"
-    if not in_world.finite.any():
+def _closed_form(view: LoadedView, maps: ViewMaps, shared: FocalLength | None) -> _ClosedForm | str:
+    """The closed form, or the reason why there is none."""
+    global_map, local_map = maps.global_map, maps.local_map
+    assert global_map is not None, "a view without a global map has no place in the world"
+    if not finite_pixels(global_map).any():
         return "no point of it is a number"
-    if local is None:
-        assert shared is not None, "nothing else tells its focal length"
-        return _ClosedForm(picture, in_world, None, pinhole_of(picture, shared, maps))
+    if local_map is None:
+        assert shared is not None, "without a local map the focal length comes from the first view"
+        return _ClosedForm(view, global_map, None, pinhole_camera(view, shared, maps))
     try:
-        carried = CarriedMap(local, _similarity(in_world, local).numpy())
+        aligned = AlignedMap(local_map, _similarity(global_map, local_map).numpy())
     except GeometryError as error:
         return error.message
-    camera = pinhole_of(picture, own_focal(picture, local), maps)
-    return _ClosedForm(picture, in_world, carried, camera)
+    camera = pinhole_camera(view, local_focal(view, local_map), maps)
+    return _ClosedForm(view, global_map, aligned, camera)
 
 
-def _place(found: _ClosedForm, rules: _Rules) -> SolvedView:
-    picture, in_world, local, camera = found.picture, found.in_world, found.local, found.camera
-    other = _pnp(picture, in_world, camera, rules.seed) if rules.by_pnp else None
-    if local is None:
-        return SolvedView(picture, in_world, None, camera.at(_found(other)))
-    pose = registration.rigid_of(torch.from_numpy(local.world_from_local)).numpy()
-    agreement = None if other is None else _agreement(pose, other, local)
-    placed = camera.at(_found(other) if rules.poses == "pnp" else pose)
-    return SolvedView(picture, in_world, local, placed, agreement)
-
-
-def _found(pose: Float[np.ndarray, "4 4"] | None) -> Float[np.ndarray, "4 4"]:
-    if pose is None:
+def _place(found: _ClosedForm, poses: PoseSource, by_pnp: bool, seed: int) -> PosedView:
+    aligned, camera = found.aligned, found.camera
+    pnp_pose = _pnp_pose(found.loaded, found.global_map, camera, seed) if by_pnp else None
+    if pnp_pose is None and (aligned is None or poses == "pnp"):
         raise GeometryError("PnP found no pose that explains its points")
-    return pose
+    if aligned is None:
+        assert pnp_pose is not None
+        return PosedView(found.loaded, found.global_map, None, camera.at(pnp_pose))
+    pose = registration.rigid_of(torch.from_numpy(aligned.world_from_local)).numpy()
+    agreement = None if pnp_pose is None else _agreement(pose, pnp_pose, aligned)
+    if poses == "pnp":
+        assert pnp_pose is not None
+        pose = pnp_pose
+    return PosedView(found.loaded, found.global_map, aligned, camera.at(pose), agreement)
 
 
-def _similarity(in_world: ViewMap, local: ViewMap) -> Float[torch.Tensor, "3 4"]:
-    source, target = local.points.reshape(-1, 3), in_world.points.reshape(-1, 3)
-    c_source, c_target = local.confidence.reshape(-1), in_world.confidence.reshape(-1)
-    counted = np.flatnonzero(local.finite & in_world.finite)
+def _similarity(global_map: Map, local_map: Map) -> Float[torch.Tensor, "3 4"]:
+    source, target = local_map.points.reshape(-1, 3), global_map.points.reshape(-1, 3)
+    c_source, c_target = local_map.confidence.reshape(-1), global_map.confidence.reshape(-1)
+    counted = np.flatnonzero(finite_pixels(local_map) & finite_pixels(global_map))
     counted = counted[:: max(1, len(counted) // _PAIRS)]
     # A pair is as good as the worse of its two points: confidences add like resistances.
     a, b = c_source[counted].astype(np.float64), c_target[counted].astype(np.float64)
@@ -190,55 +182,57 @@ def _similarity(in_world: ViewMap, local: ViewMap) -> Float[torch.Tensor, "3 4"]
     )
 
 
-def _pnp(
-    picture: LoadedView, in_world: ViewMap, camera: Pinhole, seed: int
+def _pnp_pose(
+    view: LoadedView, global_map: Map, camera: Pinhole, seed: int
 ) -> Float[np.ndarray, "4 4"] | None:
-    points = in_world.points.reshape(-1, 3)
-    pixels = full_pixels(picture.fitted.placement).reshape(-1, 2)
-    counted = np.flatnonzero(np.isfinite(points).all(-1) & in_world.voters.reshape(-1))
-    counted = counted[:: max(1, len(counted) // _PNP_PAIRS)]
+    """The pose that PnP finds; None where it finds none."""
+    points = global_map.points.reshape(-1, 3)
+    pixels = full_size_pixels(view.fitted.placement).reshape(-1, 2)
+    counted = np.isfinite(points).all(-1) & confident_pixels(global_map).reshape(-1)
+    chosen = np.flatnonzero(counted)
+    chosen = chosen[:: max(1, len(chosen) // _PNP_PAIRS)]
     try:
         return pnp.pose_from_points(
-            points[counted], pixels[counted], camera.intrinsics, picture.size, seed=seed
+            points[chosen], pixels[chosen], camera.intrinsics, view.size, seed=seed
         )
     except GeometryError:
         return None
 
 
 def _agreement(
-    pose: np.ndarray, other: np.ndarray, local: CarriedMap
+    pose: np.ndarray, pnp_pose: np.ndarray, aligned: AlignedMap
 ) -> tuple[float, float] | None:
-    angle = registration.rotation_angle(torch.from_numpy(pose), torch.from_numpy(other))
-    depth = float(np.nanmedian(local.depth))
-    distance = np.linalg.norm(pose[:3, 3] - other[:3, 3])
+    angle = registration.rotation_angle(torch.from_numpy(pose), torch.from_numpy(pnp_pose))
+    depth = float(np.nanmedian(aligned.depth))
+    distance = np.linalg.norm(pose[:3, 3] - pnp_pose[:3, 3])
     if not np.isfinite(distance) or abs(depth) <= np.finfo(np.float32).tiny:
         return None
     return float(angle), float(distance / abs(depth))
 
 
-def _into_first_frame(views: Sequence[SolvedView]) -> tuple[SolvedView, ...]:
+def _into_first_frame(views: Sequence[PosedView]) -> tuple[PosedView, ...]:
     """All views in the frame of the first one's camera, whose pose becomes the identity.
 
-    The global map is in that frame only as well as the student knows it; here it is exact, and
-    the same for every file that is written.
+    Global maps are in that frame only as well as the model knows it; here it is exact, and the
+    same for every file that is written.
     """
     if not views:
         return ()
     back = invert_rigid(torch.from_numpy(views[0].camera.world_from_cam))
-    turn, shift = back[:3, :3].numpy(), back[:3, 3].numpy()
+    rotation, translation = back[:3, :3].numpy(), back[:3, 3].numpy()
     moved = []
     for index, view in enumerate(views):
         pose = (back @ torch.from_numpy(view.camera.world_from_cam)).numpy()
-        points = (view.in_world.points @ turn.T + shift).astype(np.float32)
-        local = view.local
-        if local is not None:
-            similarity = compose(back[:3], torch.from_numpy(local.world_from_local)).numpy()
-            local = dataclasses.replace(local, world_from_local=similarity)
+        points = (view.global_map.points @ rotation.T + translation).astype(np.float32)
+        aligned = view.aligned
+        if aligned is not None:
+            similarity = compose(back[:3], torch.from_numpy(aligned.world_from_local)).numpy()
+            aligned = dataclasses.replace(aligned, world_from_local=similarity)
         moved.append(
             dataclasses.replace(
                 view,
-                in_world=dataclasses.replace(view.in_world, points=points),
-                local=local,
+                global_map=dataclasses.replace(view.global_map, points=points),
+                aligned=aligned,
                 camera=dataclasses.replace(
                     view.camera, world_from_cam=np.eye(4) if index == 0 else pose
                 ),

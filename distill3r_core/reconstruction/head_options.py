@@ -1,4 +1,4 @@
-"""What the heads that are run allow: which poses, which points, which files."""
+"""Options that depend on which heads are run: which poses, which points."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,23 +7,25 @@ from typing import Literal, get_args
 from distill3r_core.errors import RequestError
 from distill3r_core.geometry.pnp import require_pnp
 from distill3r_core.models.student import HeadName
+from distill3r_core.prediction import Predictor
 from distill3r_core.problems import unknown_name
+from distill3r_core.reconstruction.prediction.student_predictor import StudentPredictor
 
 CloudSource = Literal["global", "aligned"]
 PoseSource = Literal["similarity", "pnp"]
 
-_OF_ONE_VIEW = ("depth", "npz")  # formats that need no world
 _BOTH = "--head both (the default) runs the other head too"
 
 
 @dataclass(frozen=True)
-class Placing:
+class WorldOptions:
     """How views come into one world.
 
     Args:
         cloud: Which points make the cloud.
         poses: Which poses the cameras get.
-        compare: Run PnP beside the similarity where pycolmap is installed, to tell how they agree.
+        compare: Run PnP beside the similarity where pycolmap is installed, to measure how far they
+            agree.
     """
 
     cloud: CloudSource
@@ -31,20 +33,21 @@ class Placing:
     compare: bool
 
 
-def placing(
+def resolve_options(
     head: HeadName, cloud: CloudSource | None, poses: PoseSource | None, *, pnp: bool = True
-) -> Placing | None:
+) -> WorldOptions | None:
     """How views come into one world; None where they do not: each stays in its own frame.
 
     Args:
-        head: What is run.
-        cloud: None: local points carried by each view's similarity where there are both maps.
-        poses: None: that similarity's where there are both maps.
+        head: Which heads are run.
+        cloud: Which points make the cloud; None: local points, aligned with the world by each
+            view's similarity, where there are both maps.
+        poses: Which poses the cameras get; None: that similarity's where there are both maps.
         pnp: Whether PnP may be run where the poses are not PnP's.
 
     Raises:
-        RequestError: A name is unknown_name, the heads do not give what is asked for, or two wishes
-            contradict.
+        RequestError: A name is unknown, the heads do not give what is asked for, or two options
+            contradict each other.
         ExtraMissingError: The poses can only be PnP's, and pycolmap is not installed.
     """
     _require_known("head", head, get_args(HeadName))
@@ -65,20 +68,19 @@ def placing(
             poses_of = "--head global" if head == "global" else "--poses pnp"
             raise RequestError(f"--no-pnp: the poses of {poses_of} are PnP's")
         require_pnp()
-    return Placing(cloud or "aligned", poses or "similarity", pnp)
+    return WorldOptions(cloud or "aligned", poses or "similarity", pnp)
 
 
-def require_formats(head: HeadName, formats: Sequence[str]) -> None:
-    """Refuse formats that need a world where there is none.
+def require_heads(model: Predictor, head: HeadName) -> None:
+    """Refuse a single head of a model that has no such heads.
 
     Raises:
-        RequestError: Names the first of them.
+        RequestError: Names the model.
     """
-    others = [name for name in formats if name not in _OF_ONE_VIEW]
-    if head == "local" and others:
+    if head != "both" and not isinstance(model, StudentPredictor):
         raise RequestError(
-            f"the format {others[0]} needs poses, which --head local does not give",
-            hint=f"--format {','.join(_OF_ONE_VIEW)}; {_BOTH}",
+            f"--head {head}: {model.name} predicts all maps at once",
+            hint="leave --head out; one head alone can be run of a student",
         )
 
 

@@ -1,4 +1,4 @@
-"""Pictures and video frames as the student gets them, with the way back to the full-size ones."""
+"""Images and video frames as a model sees them, with the way back to the full-size ones."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +15,7 @@ from distill3r_core.io.images.inputs import InputFile, evenly
 from distill3r_core.io.images.video import read_frames
 from distill3r_core.report import Failure, Progress, Silent
 from distill3r_core.threads import Pool, ahead, result_of
+from distill3r_core.types import PreparedView, View
 
 _DECODERS = 4  # threads; Pillow decodes outside the interpreter's lock
 _FILM_WIDTH = 36.0  # millimetres, to which EXIF's equivalent focal length refers
@@ -24,20 +25,23 @@ _CHANGED = "it has changed in the meantime"
 _LONGEST_NAME = 160  # bytes: files get a suffix, and more while they are written
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]
+# How images become a model's input: a student's settings, or `Predictor.prepare`.
+Fitting = Fit | Callable[[View], PreparedView]
 
 
 @dataclass(frozen=True)
 class LoadedView:
-    """One picture, fitted.
+    """One image, fitted to a model's input.
 
     Args:
         name: Unique among the views, fit for a file's name.
-        path: Of the picture or video; None where the caller gave pixels.
+        path: Path of the image or video; None where the caller gave pixels.
         frame: Number within the video, from 0.
-        size: Rows and columns of the upright full-size picture.
-        exif_focal: In its pixels, where the camera wrote one.
-        fitted: What the student sees.
-        pixels: The full-size picture, where the caller gave it.
+        size: Rows and columns of the upright full-size image.
+        exif_focal: Focal length in its pixels, where the camera wrote one.
+        fitted: The pixels that the model sees.
+        pixels: The full-size image, where the caller gave it.
+        prepared: What `Predictor.prepare` returned; None where `fitted` says it all.
     """
 
     name: str
@@ -47,11 +51,12 @@ class LoadedView:
     exif_focal: float | None
     fitted: Fitted
     pixels: Pixels | None = None
+    prepared: PreparedView | None = None
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """What could be read, and what could not."""
+class LoadedViews:
+    """Views that could be read, and failures of the others."""
 
     views: tuple[LoadedView, ...]
     failed: tuple[Failure, ...]
@@ -59,20 +64,20 @@ class Loaded:
 
 def load_views(
     sources: Sequence[InputFile],
-    fit: Fit,
+    fit: Fitting,
     *,
     fps: float | None = None,
     max_views: int | None = None,
     progress: Progress | None = None,
-) -> Loaded:
-    """Read and fit pictures and videos; what cannot be read is named and left out.
+) -> LoadedViews:
+    """Read and fit images and videos; what cannot be read is named and left out.
 
     Args:
         sources: In the order of the views.
-        fit: How pictures become the student's input; each keeps its own orientation.
+        fit: How images become the model's input; each keeps its own orientation.
         fps: Frames taken of each second of a video; None: all.
-        max_views: Evenly spread over all pictures and frames.
-        progress: Reports every source, and of what was decided in reading it.
+        max_views: Largest number of views, evenly spread over all images and frames.
+        progress: Reports every source, and the decisions taken in reading it.
     """
     progress = progress or Silent()
     if max_views is not None and all(source.kind == "picture" for source in sources):
@@ -89,7 +94,7 @@ def load_views(
             return Failure(str(source.path), error.message)
 
     with Pool(_DECODERS) as pool:
-        # never more than a few pictures in flight
+        # never more than a few images in flight
         begun = ahead(lambda source: pool.submit(load, source), sources, 2 * _DECODERS)
         for outcome in map(result_of, begun):
             if isinstance(outcome, Failure):
@@ -100,23 +105,22 @@ def load_views(
     for note in sorted(notes):  # the threads that took them finish in any order
         progress.note(note)
     kept = [views[index] for index in evenly(len(views), max_views)]
-    return Loaded(tuple(_with_unique_names(kept)), tuple(failed))
+    return LoadedViews(tuple(_with_unique_names(kept)), tuple(failed))
 
 
-def view_of_pixels(pixels: Pixels, fit: Fit, *, name: str) -> LoadedView:
+def view_of_pixels(pixels: Pixels, fit: Fitting, *, name: str) -> LoadedView:
     """A view of upright pixels that a caller has at hand.
 
     Raises:
         ImageError: They are too few for a patch.
     """
     height, width, _ = pixels.shape
-    check_size((height, width))
-    fitted = fit_image(pixels, fit_for([(height, width)], fit), portrait=height > width)
-    return LoadedView(name, None, None, (height, width), None, fitted, pixels)
+    fitted, prepared = _fit(pixels, fit)
+    return LoadedView(name, None, None, (height, width), None, fitted, pixels, prepared)
 
 
-def full_pictures(views: Sequence[LoadedView]) -> Iterator[tuple[LoadedView, Pixels]]:
-    """The upright full-size pictures of views, read again; a video is decoded once.
+def full_size_images(views: Sequence[LoadedView]) -> Iterator[tuple[LoadedView, Pixels]]:
+    """The upright full-size images of views, read again; a video is decoded once.
 
     Raises:
         ImageError: A file has changed since it was loaded.
@@ -151,7 +155,7 @@ def _unchanged(view: LoadedView, pixels: Pixels) -> tuple[LoadedView, Pixels]:
 
 def _load(
     source: InputFile,
-    fit: Fit,
+    fit: Fitting,
     fps: float | None,
     note: Callable[[str], None],
     check: Callable[[], None],
@@ -165,32 +169,42 @@ def _load(
         for number, pixels in read_frames(source.path, fps=fps, note=of_video):
             check()
             name = f"{source.path.stem}_{number:06d}"
-            frames.append(_fitted(name, source.path, number, pixels, None, fit))
+            frames.append(_named_view(name, source.path, number, pixels, None, fit))
         return frames
-    picture = read_image(source.path)
-    for text in picture.notes:
+    image = read_image(source.path)
+    for text in image.notes:
         note(f"{source.path}: {text}")
     focal = None
-    if picture.exif_focal_35mm is not None:
-        focal = picture.exif_focal_35mm * max(picture.pixels.shape[:2]) / _FILM_WIDTH
-    return [_fitted(source.path.stem, source.path, None, picture.pixels, focal, fit)]
+    if image.exif_focal_35mm is not None:
+        focal = image.exif_focal_35mm * max(image.pixels.shape[:2]) / _FILM_WIDTH
+    return [_named_view(source.path.stem, source.path, None, image.pixels, focal, fit)]
 
 
-def _fitted(
-    name: str, path: Path, frame: int | None, pixels: Pixels, focal: float | None, fit: Fit
+def _named_view(
+    name: str, path: Path, frame: int | None, pixels: Pixels, focal: float | None, fit: Fitting
 ) -> LoadedView:
     height, width, _ = pixels.shape
-    check_size((height, width))
-    fitted = fit_image(pixels, fit_for([(height, width)], fit), portrait=height > width)
+    fitted, prepared = _fit(pixels, fit)
     # Cut by bytes, as file systems count; a letter that was cut in two is dropped. What is no
     # UTF-8 becomes a question mark first, which is not safe either.
     whole = _UNSAFE.sub("_", name.encode(errors="replace").decode())
     safe = whole.encode()[:_LONGEST_NAME].decode(errors="ignore")
-    return LoadedView(safe, path, frame, (height, width), focal, fitted)
+    return LoadedView(safe, path, frame, (height, width), focal, fitted, prepared=prepared)
+
+
+def _fit(pixels: Pixels, fit: Fitting) -> tuple[Fitted, PreparedView | None]:
+    height, width, _ = pixels.shape
+    check_size((height, width))
+    if isinstance(fit, Fit):
+        portrait = height > width
+        return fit_image(pixels, fit_for([(height, width)], fit), portrait=portrait), None
+    prepared = fit(View(image=pixels))
+    image = (255 * prepared.image.movedim(0, -1)).round().byte().numpy()
+    return Fitted(image, prepared.placement), prepared
 
 
 def _with_unique_names(views: Sequence[LoadedView]) -> list[LoadedView]:
-    """Views whose names differ even where case does not count; pictures of one name get -2, -3."""
+    """Views whose names differ even where case does not count; images of one name get -2, -3."""
     taken: set[str] = set()
     named = []
     for view in views:

@@ -1,9 +1,8 @@
-"""Photo, depth and confidence of a few views in one picture."""
+"""Photo, depth and confidence of a few views in one image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -12,15 +11,14 @@ from distill3r_core.io.images.decode import write_image
 from distill3r_core.io.images.inputs import evenly
 from distill3r_core.io.previews import colorize, compose, limits
 from distill3r_core.reconstruction.loaded_views import LoadedView
+from distill3r_core.reconstruction.placements import kept_aspect
 
 _MOST_ROWS = 6
 
-View = TypeVar("View")
-
 
 @dataclass(frozen=True)
-class Shown:
-    """A row of the picture.
+class PreviewRow:
+    """A row of the preview.
 
     Args:
         loaded: The view, whose maps are not transposed.
@@ -32,36 +30,30 @@ class Shown:
     depth: Float[np.ndarray, "H W"]
     confidence: Float[np.ndarray, "H W"]
 
-    @property
-    def aspect(self) -> float:
-        """Width over height of what the student saw, before it was squashed."""
-        left, top, right, bottom = self.loaded.fitted.placement.box
-        return (right - left) / (bottom - top)
+
+def spread(views: int) -> list[int]:
+    """Indices of as many views as are shown, spread over all."""
+    return list(evenly(views, _MOST_ROWS))
 
 
-def spread(views: Sequence[View]) -> list[View]:
-    """As many views as are shown, spread over all."""
-    return [views[index] for index in evenly(len(views), _MOST_ROWS)]
-
-
-def write_preview(folder: Path, shown: Sequence[Shown]) -> Path:
+def write_preview(folder: Path, rows: Sequence[PreviewRow]) -> Path:
     """Write `preview.png`."""
-    confidences = [np.log(view.confidence) for view in shown]
+    confidences = [np.log(row.confidence) for row in rows]
     span = limits(np.concatenate([confidence.ravel() for confidence in confidences]))
-    rows = [
+    panels = [
         [
-            view.loaded.fitted.image,
-            colorize(view.depth, table="depth"),
+            row.loaded.fitted.image,
+            colorize(row.depth, table="depth"),
             colorize(confidence, table="confidence", span=span),
         ]
-        for view, confidence in zip(shown, confidences, strict=True)
+        for row, confidence in zip(rows, confidences, strict=True)
     ]
-    picture = compose(
-        rows,
+    preview = compose(
+        panels,
         headings=("photo", "depth (near is bright)", "confidence"),
-        captions=[view.loaded.name for view in shown],
-        aspects=[view.aspect for view in shown],
+        captions=[row.loaded.name for row in rows],
+        aspects=[kept_aspect(row.loaded.fitted.placement) for row in rows],
     )
     path = folder / "preview.png"
-    write_image(path, picture)
+    write_image(path, preview)
     return path

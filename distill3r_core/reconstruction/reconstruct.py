@@ -1,4 +1,4 @@
-"""From views to a reconstruction: forward pass, cameras, scale. The Python way in is here too."""
+"""From images to a reconstruction: forward pass, cameras, scale. The Python way in is here too."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,54 +8,69 @@ from typing import Literal, overload
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
+import torch
 from jaxtyping import UInt8
 
-from distill3r_core.errors import ImageError, NothingUsableError
+from distill3r_core.errors import ImageError, NothingUsableError, RequestError
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.io.images.inputs import InputFile
 from distill3r_core.models import Student
 from distill3r_core.models.student import HeadName
-from distill3r_core.reconstruction.camera_poses import solve
-from distill3r_core.reconstruction.forward_pass import Forward, predict
+from distill3r_core.prediction import Predictor
+from distill3r_core.reconstruction.camera_poses import solve_cameras
 from distill3r_core.reconstruction.head_options import (
     CloudSource,
-    Placing,
     PoseSource,
-    placing,
+    WorldOptions,
+    require_heads,
     require_world,
+    resolve_options,
 )
 from distill3r_core.reconstruction.known_positions import KnownPositions, apply_known, read_known
-from distill3r_core.reconstruction.loaded_views import LoadedView, load_views, view_of_pixels
-from distill3r_core.reconstruction.local_views import LocalViews, see_alone
+from distill3r_core.reconstruction.loaded_views import (
+    Fitting,
+    LoadedView,
+    load_views,
+    view_of_pixels,
+)
+from distill3r_core.reconstruction.local_views import LocalViews, find_local_cameras
+from distill3r_core.reconstruction.prediction.forward_pass import (
+    ForwardPass,
+    run_predictor,
+    run_student,
+)
+from distill3r_core.reconstruction.prediction.load_model import model_facts
+from distill3r_core.reconstruction.prediction.student_predictor import StudentPredictor
 from distill3r_core.reconstruction.reconstruction import Reconstruction
 from distill3r_core.reconstruction.scale import Scale
+from distill3r_core.reconstruction.view_maps import finite_pixels
 from distill3r_core.report import Failure, Progress, Silent
 from distill3r_core.runs.student_file import fit_of
 
-Image = str | Path | PIL.Image.Image | UInt8[np.ndarray, "_ _ 3"]
+ImageSource = str | Path | PIL.Image.Image | UInt8[np.ndarray, "_ _ 3"]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of the views, what the pass took, and what was left out or is worth saying.
+class ReconstructionOutcome:
+    """A reconstruction, what its forward pass took, and what the user should know.
 
     Args:
         scene: The views in one world, or each by itself where the local head was run alone.
         forward: The pass.
         failed: Views that were left out.
-        notes: Worth saying.
+        notes: Notes for the user.
     """
 
     scene: Reconstruction | LocalViews
-    forward: Forward
+    forward: ForwardPass
     failed: tuple[Failure, ...]
     notes: tuple[str, ...]
 
 
 @overload
 def reconstruct(
-    images: Sequence[Image],
-    student: Student,
+    images: Sequence[ImageSource],
+    model: Student | Predictor,
     *,
     fit: Fit | None = None,
     head: Literal["both", "global"] = "both",
@@ -68,16 +83,16 @@ def reconstruct(
 ) -> Reconstruction: ...
 @overload
 def reconstruct(
-    images: Sequence[Image],
-    student: Student,
+    images: Sequence[ImageSource],
+    model: Student | Predictor,
     *,
     fit: Fit | None = None,
     head: Literal["local"],
     progress: Progress | None = None,
 ) -> LocalViews: ...
 def reconstruct(
-    images: Sequence[Image],
-    student: Student,
+    images: Sequence[ImageSource],
+    model: Student | Predictor,
     *,
     fit: Fit | None = None,
     head: HeadName = "both",
@@ -88,105 +103,124 @@ def reconstruct(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Reconstruction | LocalViews:
-    """Reconstruct a scene from pictures.
+    """Reconstruct a scene from images.
 
     >>> scene = reconstruct(sorted(Path("photos").glob("*.jpg")), load_student("runs/small-001"))
-    >>> scene.save("desk", ("ply", "glb", "colmap"))
+    >>> save_reconstruction(scene, "desk", ("ply", "glb", "colmap"))
 
     Args:
-        images: Paths, Pillow's pictures, or upright RGB pixels; the first is the anchor.
-        student: On the device where it is to run.
-        fit: How pictures become its input; None: as it was trained.
-        head: Which heads are run. "global" takes poses from PnP and the cloud from global maps;
-            "local" knows no poses, and gives each view by itself.
+        images: Paths, Pillow images, or upright RGB pixels; the first is the anchor.
+        model: A student or any other model (see `load_model`), on the device where it is to run.
+        fit: How images become a student's input; None: as it was trained.
+        head: Which heads of a student are run. "global" takes poses from PnP and the cloud from
+            global maps; "local" knows no poses, and gives each view by itself.
         cloud: See `Reconstruction`; None: "aligned" where both heads are run.
-        poses: See `solve`; None: "similarity" where both heads are run.
-        pnp: Run PnP beside the similarity, to tell how they agree.
+        poses: See `solve_cameras`; None: "similarity" where both heads are run.
+        pnp: Run PnP beside the similarity, to measure how far they agree.
         scale_from: What makes lengths metric, as `infer --scale-from` takes it. Views of pixels
             are called `view_000`, `view_001` and so on.
-        seed: Of every random choice.
+        seed: Seed of every random choice.
         progress: Reports every step.
 
     Raises:
         ExtraMissingError: Poses are PnP's, and pycolmap is not installed.
-        ImageError: A picture cannot be used.
-        NothingUsableError: There are no pictures, or no view has a camera.
-        OutOfMemoryError: See `predict`.
-        RequestError: The heads do not give what is asked for.
+        ImageError: An image cannot be used.
+        InputMissingError: The model needs what images lack, such as depth.
+        NothingUsableError: There are no images, or no view has a camera.
+        OutOfMemoryError: See `run_student`.
+        RequestError: The model or its heads do not give what is asked for.
     """
     if isinstance(images, str | Path):
-        raise TypeError(f"images: a list of pictures is wanted, not {images!r}")
+        raise TypeError(f"images: expected a list of images, not {images!r}")
     if not len(images):
-        raise NothingUsableError("no pictures to reconstruct from")
-    plan = placing(head, cloud, poses, pnp=pnp)
+        raise NothingUsableError("no images to reconstruct from")
+    options = resolve_options(head, cloud, poses, pnp=pnp)
     require_world(head, scale_from)
-    fit = fit or fit_of(student)
     known = None if scale_from is None else read_known(scale_from)
-    views = [_view(image, fit, index) for index, image in enumerate(images)]
+    if isinstance(model, Student):
+        model = StudentPredictor(model, fit or fit_of(model))
+    elif fit is not None:
+        raise RequestError(f"fit: {model.name} fits images by itself")
+    require_heads(model, head)
+    fitting = fitting_of(model)
+    views = [_view(image, fitting, index) for index, image in enumerate(images)]
     outcome = reconstruct_views(
-        views, student, head=head, plan=plan, known=known, seed=seed, progress=progress
+        views, model, head=head, options=options, known=known, seed=seed, progress=progress
     )
     return outcome.scene
 
 
+def fitting_of(model: Predictor) -> Fitting:
+    """How images become a model's input."""
+    return model.fit if isinstance(model, StudentPredictor) else model.prepare
+
+
 def reconstruct_views(
     views: Sequence[LoadedView],
-    student: Student,
+    model: Predictor,
     *,
     head: HeadName,
-    plan: Placing | None,
+    options: WorldOptions | None,
     known: KnownPositions | None,
     seed: int,
+    device: torch.device | None = None,
+    scene: str = "scene",
     progress: Progress | None = None,
-) -> Outcome:
-    """Reconstruct a scene from fitted pictures.
+) -> ReconstructionOutcome:
+    """Reconstruct a scene from fitted images.
 
     Args:
-        views: In order; the first is the anchor.
-        student: On the device where it is to run.
+        views: Fitted for the model, in order; the first is the anchor.
+        model: On the device where it is to run.
         head: Which heads are run.
-        plan: How views come into one world; None where they do not.
+        options: How views come into one world; None where they do not.
         known: What makes lengths metric.
-        seed: Of every random choice.
+        seed: Seed of every random choice.
+        device: Where a model that is no student computes; None: the CPU.
+        scene: Name of the scene.
         progress: Reports every step.
 
     Raises:
-        NothingUsableError: The student gives no number, or no view has a camera.
-        OutOfMemoryError: See `predict`.
+        NothingUsableError: The model predicts no finite point, or no view has a camera.
+        OutOfMemoryError: See `run_student`.
         RequestError: See `apply_known`.
     """
     progress = progress or Silent()
-    forward = predict(student, views, head=head, progress=progress)
-    heads = zip(*(maps.known.values() for maps in forward.maps), strict=True)
-    if not all(any(seen.finite.any() for seen in of_head) for of_head in heads):
+    if isinstance(model, StudentPredictor):
+        forward = run_student(model.student, views, head=head, progress=progress)
+    else:
+        forward = run_predictor(
+            model, views, device=device or torch.device("cpu"), sample=scene, progress=progress
+        )
+    by_head = zip(*(maps.known.values() for maps in forward.maps), strict=True)
+    if not all(any(finite_pixels(points).any() for points in maps) for maps in by_head):
         raise NothingUsableError(
-            "the student gives no number for any pixel: its weights are damaged, or its training "
+            f"{model.name} gives no number for any pixel: its weights are damaged, or its training "
             "left the range of numbers"
         )
-    if plan is None:
-        alone, failed = see_alone(views, forward.maps, progress=progress)
-        return Outcome(LocalViews(alone, facts=_facts(student)), forward, failed, ())
-    solved = solve(
+    facts = model_facts(model)
+    if options is None:
+        alone, failed = find_local_cameras(views, forward.maps, progress=progress)
+        return ReconstructionOutcome(LocalViews(alone, facts=facts), forward, failed, ())
+    solved = solve_cameras(
         views,
         forward.maps,
-        poses=plan.poses,
-        compare=plan.compare,
+        poses=options.poses,
+        compare=options.compare,
         seed=seed,
         progress=progress,
     )
     if not solved.views:
         lines = [f"  {failure.item}: {failure.reason}" for failure in solved.failed]
         raise NothingUsableError("\n".join(["no view has a camera:", *lines]))
-    scene = Reconstruction(
-        solved.views, scale=_scale(student), cloud_from=plan.cloud, facts=_facts(student)
-    )
+    found = Reconstruction(solved.views, scale=_scale(model), cloud_from=options.cloud, facts=facts)
     notes: list[str] = []
     if known is not None:
-        scene, notes = apply_known(scene, known)
-    return Outcome(scene, forward, solved.failed, tuple(notes))
+        found, notes = apply_known(found, known)
+    return ReconstructionOutcome(found, forward, solved.failed, tuple(notes))
 
 
-def _view(image: Image, fit: Fit, index: int) -> LoadedView:
+def _view(image: ImageSource, fit: Fitting, index: int) -> LoadedView:
     if isinstance(image, PIL.Image.Image):
         image = np.asarray(PIL.ImageOps.exif_transpose(image).convert("RGB"))
     if isinstance(image, np.ndarray):
@@ -197,16 +231,9 @@ def _view(image: Image, fit: Fit, index: int) -> LoadedView:
     return loaded.views[0]
 
 
-def _scale(student: Student) -> Scale:
-    if student.metadata is not None and student.metadata.unit != "none":
+def _scale(model: Predictor) -> Scale:
+    metadata = model.student.metadata if isinstance(model, StudentPredictor) else None
+    if metadata is not None and metadata.unit != "none":
         # Metric targets do not make a metric student: the loss divides both sides by their size.
         return Scale(source="the loss leaves it free, though the targets were metric")
     return Scale()
-
-
-def _facts(student: Student) -> tuple[str, ...]:
-    if student.metadata is None:
-        return ()
-    facts = [f"student: {student.metadata.preset}, teacher {student.metadata.teacher}"]
-    facts += [f"license: {license}" for license in student.metadata.licenses]
-    return tuple(facts)

@@ -23,9 +23,10 @@ from distill3r_core.errors import (
     RequestError,
 )
 from distill3r_core.io.exports.cameras import Camera, read_cameras
+from distill3r_core.io.exports.cloud import Cloud
 from distill3r_core.io.exports.frusta import frustum_length
 from distill3r_core.io.exports.html_page import spacing_of
-from distill3r_core.io.exports.ply import Cloud, read_ply
+from distill3r_core.io.exports.ply import read_ply
 from distill3r_core.report import Report
 from distill3r_core.results import RECORD, STARTED, read_record
 

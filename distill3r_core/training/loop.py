@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from distill3r_core.data.batches import Samples
 from distill3r_core.errors import DivergedError, OutOfMemoryError
 from distill3r_core.interrupts import StopFlag
-from distill3r_core.profiling import OutOfRoom, memory_limits
+from distill3r_core.profiling import AllocationError, memory_limits
 from distill3r_core.report import Progress
 from distill3r_core.training import checkpoints, faults
 from distill3r_core.training.run_state import Ending, TrainComponents, TrainState, state_as_plain
@@ -118,7 +118,7 @@ class TrainLoop:
                         compute=parts.settings.compute,
                         bfloat16=parts.bfloat16,
                     )
-            except OutOfRoom as error:
+            except AllocationError as error:
                 reason = str(error).splitlines()[0]
             self._make_room(reason, samples=len(batch))
 

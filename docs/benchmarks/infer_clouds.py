@@ -23,11 +23,12 @@ from distill3r_core.geometry.registration import fit_similarity_robust, rotation
 from distill3r_core.geometry.similarity import apply_similarity
 from distill3r_core.io.images.inputs import InputFile
 from distill3r_core.models import Student, load_student
-from distill3r_core.reconstruction.camera_poses import solve
-from distill3r_core.reconstruction.forward_pass import predict
+from distill3r_core.reconstruction.camera_poses import solve_cameras
 from distill3r_core.reconstruction.loaded_views import LoadedView, load_views
-from distill3r_core.reconstruction.pinholes import full_pixels
-from distill3r_core.reconstruction.reconstruction import Cleaning, Reconstruction
+from distill3r_core.reconstruction.placements import full_size_pixels
+from distill3r_core.reconstruction.point_cloud import Cleaning, clean_cloud
+from distill3r_core.reconstruction.prediction.forward_pass import run_student
+from distill3r_core.reconstruction.reconstruction import Reconstruction
 from distill3r_core.runs.student_file import fit_of
 
 WINDOWS = ((8, 2), (8, 5), (20, 1))  # views, frames from one to the next
@@ -47,7 +48,7 @@ def truth(
     known = read_view(row, root, sample="", index=0)
     assert known.depth is not None and known.intrinsics is not None
     assert known.world_from_cam is not None
-    pixels = np.floor(full_pixels(view.fitted.placement)).astype(int)
+    pixels = np.floor(full_size_pixels(view.fitted.placement)).astype(int)
     depth = known.depth[pixels[..., 1], pixels[..., 0]]
     k, pose = known.intrinsics, known.world_from_cam
     slopes = (pixels + 0.5 - k[:2, 2]) / k[[0, 1], [0, 1]]
@@ -60,7 +61,7 @@ def distances(
     scene: Reconstruction, cleaning: Cleaning, points: np.ndarray, valid: np.ndarray
 ) -> dict[str, float]:
     """Centimetres from a cleaned cloud to the sensor's points."""
-    cleaned = scene.clean(cleaning)
+    cleaned = clean_cloud(scene, cleaning)
     rows, columns = scene.views[0].in_world.confidence.shape
     flat = cleaned.view * rows * columns + cleaned.pixel @ np.array([columns, 1])
     counted = valid[flat]
@@ -76,12 +77,12 @@ def window(student: Student, rows: list[ManifestRow], root: Path) -> dict[str, A
     """Figures of one window."""
     sources = [InputFile(root / row.image_path, "picture") for row in rows]
     views = load_views(sources, fit_of(student)).views
-    maps = predict(student, views).maps
+    maps = run_student(student, views).maps
     known = [truth(row, root, view) for row, view in zip(rows, views, strict=True)]
     points, valid = (np.concatenate([part[i] for part in known]) for i in (0, 1))
     found: dict[str, Any] = {"first": rows[0].sample_id}
     for poses in ("similarity", "pnp"):
-        solved = solve(views, maps, poses=poses).views
+        solved = solve_cameras(views, maps, poses=poses).views
         angles = [
             rotation_angle(
                 torch.from_numpy(view.camera.world_from_cam),
@@ -90,7 +91,7 @@ def window(student: Student, rows: list[ManifestRow], root: Path) -> dict[str, A
             for view, (_, _, pose) in zip(solved[1:], known[1:], strict=True)
         ]
         found[f"rotation {poses}"] = float(torch.stack(angles).median())
-    solved = solve(views, maps).views
+    solved = solve_cameras(views, maps).views
     found["focal"] = float(np.median([view.camera.intrinsics[0, 0] for view in solved]))
     for cloud in ("global", "aligned"):
         scene = Reconstruction(solved, cloud_from=cloud)

@@ -188,7 +188,7 @@ def test_memory_that_ends_after_the_pass_is_said_as_such(cli_inprocess, project,
     def crowded(scene, settings):
         raise MemoryError
 
-    monkeypatch.setattr("distill3r_core.reconstruction.reconstruction._clean", crowded)
+    monkeypatch.setattr("distill3r_core.stages.infer.infer_scenes.clean_cloud", crowded)
     photos = make_photos(project / "photos", "a.png")
     status, _, err = run_infer(cli_inprocess, photos, cwd=project, json_too=False)
     assert status == 4
@@ -261,7 +261,7 @@ def test_an_interrupted_run_is_taken_up_by_the_same_command(cli_inprocess, proje
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("distill3r_core.stages.infer.run.reconstruct_views", interrupted)
+        patch.setattr("distill3r_core.stages.infer.infer_scenes.reconstruct_views", interrupted)
         assert run_infer(cli_inprocess, "photos", cwd=project, json_too=False)[0] == 130
     status, report, _ = run_infer(cli_inprocess, "photos", cwd=project)
     assert status == 0 and report["result"]["folder"] == "results/infer/photos-tiny-001"

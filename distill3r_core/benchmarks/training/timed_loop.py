@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 from distill3r_core import profiling
 from distill3r_core.benchmarks.training.step_loops import StepTiming
 from distill3r_core.data.batches import Batch
-from distill3r_core.profiling import OutOfRoom, memory_limits
+from distill3r_core.profiling import AllocationError, memory_limits
 
 _COPIES = ("Memcpy", "Memset")
 
@@ -73,7 +73,7 @@ class TimedLoop:
         try:
             with memory_limits():
                 return self.step(batch)
-        except OutOfRoom as error:
+        except AllocationError as error:
             self.out_of_memory = str(error).splitlines()[0]
         self.release_memory()  # after the handler: the error keeps what the step allocated
         return None

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from distill3r_core.files import replacing
 from distill3r_core.io.exports.cameras import Camera
-from distill3r_core.io.exports.ply import Cloud
+from distill3r_core.io.exports.cloud import Cloud
 
 _PINHOLE = 1  # COLMAP's number of the model
 _POINT_2D = np.dtype([("u", "<f8"), ("v", "<f8"), ("point", "<i8")])

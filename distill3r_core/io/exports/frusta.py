@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from distill3r_core.io.exports.cameras import Camera
-from distill3r_core.io.exports.ply import Cloud
+from distill3r_core.io.exports.cloud import Cloud
 
 # Between the center (0) and the corners: upper left, upper right, lower right, lower left.
 FRUSTUM_EDGES = ((0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (2, 3), (3, 4), (4, 1))

@@ -11,9 +11,9 @@ from trimesh.path.entities import Line
 
 from distill3r_core.files import replacing
 from distill3r_core.io.exports.cameras import Camera
+from distill3r_core.io.exports.cloud import Cloud
 from distill3r_core.io.exports.frusta import FRUSTUM_EDGES, frustum, frustum_length
 from distill3r_core.io.exports.nerfstudio import OPENGL_FROM_OPENCV
-from distill3r_core.io.exports.ply import Cloud
 
 # glTF's world has y up: ours, half a turn about x.
 Y_UP_FROM_WORLD = np.diag([1.0, -1.0, -1.0, 1.0])

@@ -15,8 +15,8 @@ from scipy.spatial.transform import Rotation
 
 from distill3r_core.files import write_text
 from distill3r_core.io.exports.cameras import Camera
+from distill3r_core.io.exports.cloud import Cloud
 from distill3r_core.io.exports.frusta import FRUSTUM_EDGES, frustum, frustum_length
-from distill3r_core.io.exports.ply import Cloud
 
 _TILT = 20.0  # degrees from above, where the page opens
 _BACK = 0.9  # of the extent, from the middle of the cloud

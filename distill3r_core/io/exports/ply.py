@@ -1,35 +1,18 @@
 """Colored point clouds as PLY files. The one module that imports plyfile, which is GPL."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
 from plyfile import PlyData, PlyElement, PlyParseError
 
 from distill3r_core.errors import FailedError
 from distill3r_core.files import replacing
+from distill3r_core.io.exports.cloud import Cloud
 
 _VERTEX = np.dtype(
     [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")]
 )
-
-
-@dataclass(frozen=True)
-class Cloud:
-    """Points with their colors.
-
-    Args:
-        points: In the world frame: OpenCV axes of the first view's camera.
-        colors: RGB.
-    """
-
-    points: Float[np.ndarray, "M 3"]
-    colors: UInt8[np.ndarray, "M 3"]
-
-    def __len__(self) -> int:
-        return len(self.points)
 
 
 def write_ply(path: Path, cloud: Cloud, *, comments: Sequence[str] = ()) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from distill3r_core import errors, plugins
 from distill3r_core.errors import Distill3rError, FailedError, OutOfMemoryError
 from distill3r_core.extend import load_plugins
-from distill3r_core.profiling import OutOfRoom, memory_limits
+from distill3r_core.profiling import AllocationError, memory_limits
 
 WORKER = "distill3r_core.stages.benchmark.forward_worker"
 KILLED = -9  # by the system, when memory runs out
@@ -50,7 +50,7 @@ def serve(handle: Callable[[Answer, Callable[[Answer], None]], Answer]) -> None:
             try:
                 with memory_limits():
                     answer = handle(json.loads(line), send)
-            except OutOfRoom as error:
+            except AllocationError as error:
                 answer = {"error": ["OutOfMemoryError", str(error).splitlines()[0], None]}
             except Distill3rError as error:
                 answer = {"error": [type(error).__name__, error.message, error.hint]}

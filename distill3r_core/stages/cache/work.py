@@ -17,7 +17,7 @@ import torch
 from distill3r_core.cache.sample_codec import EncodedSample, SampleEncoder
 from distill3r_core.data.manifest import Sample
 from distill3r_core.errors import CacheError, ImageError, OutOfMemoryError
-from distill3r_core.profiling import OutOfRoom, memory_limits
+from distill3r_core.profiling import AllocationError, memory_limits
 from distill3r_core.report import Failure
 from distill3r_core.stages.cache.sample import Loaded, Recipe, detail_of, load_sample, make_targets
 from distill3r_core.teachers.base import Teacher
@@ -194,7 +194,7 @@ def _fitting(views: int) -> Iterator[None]:
     try:
         with memory_limits():
             yield
-    except OutOfRoom as error:
+    except AllocationError as error:
         raise OutOfMemoryError(
             f"memory ran out with {views} views at once",
             hint="make samples of fewer views: `distill3r manifest ... --views N`",

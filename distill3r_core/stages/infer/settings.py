@@ -3,17 +3,18 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config
 from distill3r_core.config import STRICT
 from distill3r_core.io.images.size_buckets import PATCH
 from distill3r_core.models.student import HeadName
+from distill3r_core.problems import unknown_name
 from distill3r_core.profiling import DeviceName
-from distill3r_core.reconstruction.exports import Format
+from distill3r_core.reconstruction.formats import FORMATS
 from distill3r_core.reconstruction.head_options import CloudSource, PoseSource
-from distill3r_core.reconstruction.reconstruction import Cleaning
+from distill3r_core.reconstruction.point_cloud import Cleaning
 from distill3r_core.runs.student_file import Precision
 
 
@@ -24,7 +25,15 @@ def _split(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
-_Formats = Annotated[tuple[Format, ...], BeforeValidator(_split), Field(min_length=1)]
+def _known_format(name: str) -> str:
+    """The name, if a format has it."""
+    if name not in FORMATS:
+        raise ValueError(unknown_name(name, list(FORMATS)))
+    return name
+
+
+_Format = Annotated[str, AfterValidator(_known_format)]
+_Formats = Annotated[tuple[_Format, ...], BeforeValidator(_split), Field(min_length=1)]
 _Side = Annotated[int, Field(gt=0, multiple_of=PATCH)]
 
 
@@ -34,7 +43,7 @@ class InferSettings:
 
     Args:
         inputs: Folders, pictures, patterns, videos: one scene, unless `each`.
-        model: A run's folder or a weight file; None: the newest run.
+        model: A run's folder, a weight file or the name of a model; None: the newest run.
         output: Folder of the result; None: below `results/infer`.
         format: Names of formats; None: "ply", or "depth" where only the local head is run.
         ply: PLY besides what `format` names.
@@ -60,7 +69,7 @@ class InferSettings:
     """
 
     inputs: tuple[str, ...] = Field(min_length=1)
-    model: Path | None = None
+    model: str | Path | None = None
     output: Path | None = None
     format: _Formats | None = None
     ply: bool = False
@@ -83,10 +92,10 @@ class InferSettings:
     seed: Annotated[int, Field(ge=0)] = 0
 
     @property
-    def formats(self) -> tuple[Format, ...]:
+    def formats(self) -> tuple[str, ...]:
         """Each once, in order."""
-        plain: tuple[Format, ...] = ("ply",) if self.ply else ()
-        default: Format = "depth" if self.head == "local" else "ply"
+        plain: tuple[str, ...] = ("ply",) if self.ply else ()
+        default = "depth" if self.head == "local" else "ply"
         return tuple(dict.fromkeys((*plain, *(self.format or (() if plain else (default,))))))
 
     @property

@@ -7,8 +7,9 @@ from scipy.spatial.transform import Rotation
 
 from distill3r_core.io.images.fit import Fit, fit_image
 from distill3r_core.reconstruction.loaded_views import LoadedView
-from distill3r_core.reconstruction.pinholes import full_pixels
-from distill3r_core.reconstruction.view_maps import Maps, ViewMap
+from distill3r_core.reconstruction.placements import full_size_pixels
+from distill3r_core.reconstruction.view_maps import ViewMaps
+from distill3r_core.types import PointMap
 
 # Of the full-size pictures: rows, columns, focal length.
 CAMERAS = (((480, 640), 500.0), ((640, 480), 620.0), ((480, 640), 540.0))
@@ -37,7 +38,7 @@ def picture(size: tuple[int, int], *, seed: int = 0) -> np.ndarray:
 
 def exact_views(
     fit: Fit | None = None, *, cameras: Sequence[tuple[tuple[int, int], float]] = CAMERAS
-) -> tuple[list[LoadedView], list[Maps]]:
+) -> tuple[list[LoadedView], list[ViewMaps]]:
     """Views and their maps: local points in units of their own, global points in the world's."""
     fit = fit or Fit(size=(28, 42))
     views, maps = [], []
@@ -51,19 +52,19 @@ def exact_views(
     return views, maps
 
 
-def with_points(seen: ViewMap, points: np.ndarray) -> ViewMap:
+def with_points(seen: PointMap, points: np.ndarray) -> PointMap:
     """The same map with other points."""
-    return ViewMap(points.astype(np.float32), seen.confidence)
+    return PointMap(points.astype(np.float32), seen.confidence)
 
 
-def _maps(placement, size, focal, pose, scale) -> Maps:
-    at = full_pixels(placement) - np.array([size[1] / 2, size[0] / 2])
+def _maps(placement, size, focal, pose, scale) -> ViewMaps:
+    at = full_size_pixels(placement) - np.array([size[1] / 2, size[0] / 2])
     depth = 3 + 0.5 * np.sin(at[..., 0] / 90) * np.cos(at[..., 1] / 70)
     rays = np.concatenate([at / focal, np.ones_like(at[..., :1])], axis=-1)
     local = depth[..., None] * rays
     world = local @ pose[:3, :3].T + pose[:3, 3]
     confidence = 1 + np.exp(np.sin(at[..., 0] / 50) + 1e-4 * at[..., 1])
-    return Maps(
-        ViewMap(world.astype(np.float32), confidence.astype(np.float32)),
-        ViewMap((local / scale).astype(np.float32), (confidence + 0.5).astype(np.float32)),
+    return ViewMaps(
+        PointMap(world.astype(np.float32), confidence.astype(np.float32)),
+        PointMap((local / scale).astype(np.float32), (confidence + 0.5).astype(np.float32)),
     )

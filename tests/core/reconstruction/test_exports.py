@@ -17,12 +17,14 @@ from distill3r_core.errors import FailedError, RequestError
 from distill3r_core.io.exports.cameras import read_cameras
 from distill3r_core.io.exports.view_arrays import write_depth_maps
 from distill3r_core.io.previews import colorize
-from distill3r_core.reconstruction.camera_poses import solve
-from distill3r_core.reconstruction.exports import WRITERS, export
-from distill3r_core.reconstruction.pinholes import full_pixels
-from distill3r_core.reconstruction.reconstruction import Cleaning, Reconstruction
+from distill3r_core.reconstruction.camera_poses import solve_cameras
+from distill3r_core.reconstruction.export import save_reconstruction
+from distill3r_core.reconstruction.formats import FORMATS
+from distill3r_core.reconstruction.placements import full_size_pixels
+from distill3r_core.reconstruction.point_cloud import Cleaning
+from distill3r_core.reconstruction.reconstruction import Reconstruction
 from distill3r_core.reconstruction.scale import Scale
-from distill3r_core.reconstruction.view_maps import Maps
+from distill3r_core.reconstruction.view_maps import ViewMaps
 
 PIXEL = 0.01  # by which two formats may differ
 Y_UP = np.diag([1.0, -1, -1, 1])  # glTF's world, and OpenGL's cameras
@@ -30,13 +32,13 @@ Y_UP = np.diag([1.0, -1, -1, 1])  # glTF's world, and OpenGL's cameras
 
 @pytest.fixture(scope="module")
 def scene() -> Reconstruction:
-    return Reconstruction(solve(*exact_views()).views, facts=("student: exact",))
+    return Reconstruction(solve_cameras(*exact_views()).views, facts=("student: exact",))
 
 
 @pytest.fixture(scope="module")
 def folder(scene, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("formats")
-    export(scene, scene.clean(Cleaning(conf=0.0)), folder, list(WRITERS), title="exact")
+    save_reconstruction(scene, folder, list(FORMATS), cloud=Cleaning(conf=0.0), title="exact")
     return folder
 
 
@@ -204,7 +206,7 @@ def test_points_of_every_format_fall_on_the_same_pixels_in_cameras_of_every_othe
 
 
 def _truth(scene):
-    points = np.concatenate([v.in_world.points.reshape(-1, 3) for v in scene.views])
+    points = np.concatenate([v.global_map.points.reshape(-1, 3) for v in scene.views])
     cameras = [(v.camera.intrinsics, v.camera.world_from_cam) for v in scene.views]
     return points.astype(np.float64), cameras
 
@@ -214,9 +216,9 @@ def test_formats_of_the_global_head_alone_agree_too(tmp_path):
     views, maps = exact_views(
         cameras=[((480, 640), 500.0), ((640, 480), 500.0), ((480, 640), 500.0)]
     )
-    solved = solve(views, [Maps(said.in_world, None) for said in maps], poses="pnp")
+    solved = solve_cameras(views, [ViewMaps(one.global_map, None) for one in maps], poses="pnp")
     scene = Reconstruction(solved.views, cloud_from="global")
-    export(scene, scene.clean(Cleaning(conf=0.0)), tmp_path, list(WRITERS))
+    save_reconstruction(scene, tmp_path, list(FORMATS), cloud=Cleaning(conf=0.0))
     truth = _seen(*_truth(scene))
     assert np.isfinite(truth).mean() > 0.9
     for kind in POINTS.keys() - {"npz aligned"}:
@@ -230,7 +232,7 @@ def test_points_fall_on_the_pixels_they_come_from(folder, scene):
     pixels = _seen(_ply(folder)[0].astype(np.float64), _listed(folder))
     start = 0
     for index, view in enumerate(scene.views):
-        own = full_pixels(view.loaded.fitted.placement).reshape(-1, 2)
+        own = full_size_pixels(view.loaded.fitted.placement).reshape(-1, 2)
         np.testing.assert_allclose(
             pixels[index, start : start + len(own)], own, atol=0.1
         )  # the focal length is fitted: within 1e-4
@@ -251,7 +253,7 @@ def test_colmap_knows_the_pictures_and_which_pixel_saw_each_point(folder, scene)
         with Image.open(folder / "images" / image.name) as opened:
             assert opened.size == (image.camera.width, image.camera.height)
         view = scene.views[number - 1]
-        own = full_pixels(view.loaded.fitted.placement).reshape(-1, 2)
+        own = full_size_pixels(view.loaded.fitted.placement).reshape(-1, 2)
         assert image.num_points3D == len(own)
         np.testing.assert_allclose([p.xy for p in image.points2D], own, atol=1e-5)
     assert max(point.error for point in model.points3D.values()) < 0.1
@@ -277,7 +279,7 @@ def test_the_preview_shows_the_depth_that_the_files_hold(folder, scene):
 def test_every_file_states_the_scale(scene, tmp_path, unit):
     scale = Scale() if unit == "relative" else Scale("m", "a measured door", 0.01)
     scaled = scene.scaled(1.0, scale)
-    export(scaled, scaled.clean(Cleaning(max_points=50)), tmp_path, list(WRITERS))
+    save_reconstruction(scaled, tmp_path, list(FORMATS), cloud=Cleaning(max_points=50))
     says = "relative" if unit == "relative" else "a measured door"
     texts = {
         "ply": " ".join(PlyData.read(tmp_path / "scene.ply").comments),
@@ -296,7 +298,7 @@ def test_every_file_states_the_scale(scene, tmp_path, unit):
 def test_what_is_known_of_a_model_may_have_any_letters_and_lines(scene, tmp_path):
     pycolmap = pytest.importorskip("pycolmap")
     told = replace(scene, facts=("license: nicht für\nden Handel",))
-    export(told, told.clean(Cleaning(max_points=50)), tmp_path, list(WRITERS))
+    save_reconstruction(told, tmp_path, list(FORMATS), cloud=Cleaning(max_points=50))
     assert "license: nicht f\\xfcr den Handel" in PlyData.read(tmp_path / "scene.ply").comments
     assert len(pycolmap.Reconstruction(str(tmp_path / "sparse/0")).points3D) == 50
     text = (tmp_path / "sparse/0/points3D.txt").read_text(encoding="utf-8")
@@ -311,7 +313,7 @@ def test_the_page_names_nothing_outside_itself(folder):
 
 def test_a_title_cannot_break_out_of_the_page(scene, tmp_path):
     title = '</script><script>alert("x")</script>'
-    export(scene, scene.clean(Cleaning(max_points=5)), tmp_path, ["html"], title=title)
+    save_reconstruction(scene, tmp_path, ["html"], cloud=Cleaning(max_points=5), title=title)
     text = (tmp_path / "scene.html").read_text()
     assert "<script>alert" not in text
     facts = json.loads(re.search(r'id="facts"[^>]*>(.*?)</script>', text, re.S)[1])
@@ -320,7 +322,7 @@ def test_a_title_cannot_break_out_of_the_page(scene, tmp_path):
 
 @pytest.mark.parametrize("title", ["@DATA@", "@FACTS@ @TITLE@"])
 def test_a_title_that_looks_like_a_mark_of_the_template_is_a_title(scene, tmp_path, title):
-    export(scene, scene.clean(Cleaning(max_points=5)), tmp_path, ["html"], title=title)
+    save_reconstruction(scene, tmp_path, ["html"], cloud=Cleaning(max_points=5), title=title)
     text = (tmp_path / "scene.html").read_text()
     assert f"<title>{title}" in text
     assert json.loads(re.search(r'id="facts"[^>]*>(.*?)</script>', text, re.S)[1])["title"] == title
@@ -360,13 +362,13 @@ def test_damaged_cameras_are_named_as_such(folder, tmp_path, name):
 
 def test_an_unknown_format_is_refused_with_the_known_ones(scene, tmp_path):
     with pytest.raises(RequestError, match="usd") as raised:
-        scene.save(tmp_path, ["usd"])
+        save_reconstruction(scene, tmp_path, ["usd"])
     assert "colmap" in raised.value.hint
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_scene_saved_from_python_has_the_files_of_infer(scene, tmp_path):
-    files = scene.save(tmp_path, ("ply", "colmap"), cleaning=Cleaning(max_points=100))
+    files = save_reconstruction(scene, tmp_path, ("ply", "colmap"), cloud=Cleaning(max_points=100))
     assert tmp_path / "scene.ply" in files and tmp_path / "sparse/0/points3D.bin" in files
     assert len(PlyData.read(tmp_path / "scene.ply")["vertex"].data) == 100
 

@@ -12,9 +12,10 @@ from PIL import Image
 
 from distill3r_core.errors import ExtraMissingError, FailedError, InputMissingError
 from distill3r_core.io.images.fit import Fit
-from distill3r_core.reconstruction.camera_poses import solve
-from distill3r_core.reconstruction.exports import export
-from distill3r_core.reconstruction.reconstruction import Cleaning, Reconstruction
+from distill3r_core.reconstruction.camera_poses import solve_cameras
+from distill3r_core.reconstruction.export import save_reconstruction
+from distill3r_core.reconstruction.point_cloud import Cleaning, clean_cloud
+from distill3r_core.reconstruction.reconstruction import Reconstruction
 from distill3r_core.stages import view as viewer
 
 DRAWN = "document.body.dataset.drawn !== undefined"
@@ -23,9 +24,11 @@ BACKGROUND = np.array([20, 22, 26])
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    scene = Reconstruction(solve(*exact_views(Fit(size=(112, 154)))).views)
+    scene = Reconstruction(solve_cameras(*exact_views(Fit(size=(112, 154)))).views)
     folder = tmp_path_factory.mktemp("page")
-    export(scene, scene.clean(Cleaning(conf=0.0)), folder, ["ply", "html", "colmap"], title="exact")
+    save_reconstruction(
+        scene, folder, ["ply", "html", "colmap"], cloud=Cleaning(conf=0.0), title="exact"
+    )
     return folder
 
 
@@ -37,8 +40,10 @@ def _drawn(shot: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("window", [(1000, 800), (1300, 500), (500, 900)])
 def test_the_page_opened_from_a_camera_shows_all_that_the_camera_saw(tmp_path, window):
     views, maps = exact_views(Fit(size=(112, 154)))
-    scene = Reconstruction(solve(views[:1], maps[:1]).views)  # others' points have other colors
-    export(scene, scene.clean(Cleaning(conf=0.0)), tmp_path, ["html"])
+    scene = Reconstruction(
+        solve_cameras(views[:1], maps[:1]).views
+    )  # others' points have other colors
+    save_reconstruction(scene, tmp_path, ["html"], cloud=Cleaning(conf=0.0))
     with chromium(tmp_path / "profile", size=window) as page:
         page.open((tmp_path / "scene.html").as_uri() + "#view=view_000", ready=DRAWN)
         page.evaluate("document.getElementById('frusta').click()")
@@ -107,10 +112,10 @@ def test_the_page_opens_so_that_the_cameras_are_seen(folder, tmp_path):
 
 def test_an_empty_cloud_still_makes_a_page(tmp_path):
     views, maps = exact_views()
-    scene = Reconstruction(solve(views, maps).views)
-    cleaned = scene.clean(Cleaning(edges=1e-9))
+    scene = Reconstruction(solve_cameras(views, maps).views)
+    cleaned = clean_cloud(scene, Cleaning(edges=1e-9))
     assert len(cleaned.cloud) == 0
-    export(scene, cleaned, tmp_path / "out", ["html", "ply", "glb", "colmap"])
+    save_reconstruction(scene, tmp_path / "out", ["html", "ply", "glb", "colmap"], cloud=cleaned)
     with chromium(tmp_path / "profile") as page:
         page.open((tmp_path / "out" / "scene.html").as_uri(), ready=DRAWN)
         assert not page.errors

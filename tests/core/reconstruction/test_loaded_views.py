@@ -13,8 +13,9 @@ from distill3r_core.io.exports.upright_images import write_upright
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.io.images.inputs import InputFile, find_inputs
 from distill3r_core.models import build_student
-from distill3r_core.reconstruction.loaded_views import full_pictures, load_views, view_of_pixels
-from distill3r_core.reconstruction.preview import Shown, write_preview
+from distill3r_core.reconstruction.export import save_reconstruction
+from distill3r_core.reconstruction.loaded_views import full_size_images, load_views, view_of_pixels
+from distill3r_core.reconstruction.preview import PreviewRow, write_preview
 from distill3r_core.reconstruction.reconstruct import reconstruct
 from distill3r_core.report import Silent
 
@@ -63,7 +64,7 @@ def test_full_pictures_are_the_ones_that_were_fitted(tmp_path, data_dir):
         ).views
     seen = {
         view.name: np.asarray(Image.fromarray(pixels).resize((42, 28), Image.Resampling.LANCZOS))
-        for view, pixels in full_pictures(views)
+        for view, pixels in full_size_images(views)
     }
     assert list(seen) == [view.name for view in views]
     for view in views:
@@ -75,7 +76,7 @@ def test_a_picture_that_changed_while_a_run_went_on_is_no_picture_of_the_view(tm
     views = load_views(find_inputs([str(tmp_path)])[0], FIT).views
     Image.new("RGB", (100, 200)).save(tmp_path / "a.png")
     with pytest.raises(ImageError, match="changed in the meantime"):
-        list(full_pictures(views))
+        list(full_size_images(views))
 
 
 def test_a_video_that_became_shorter_is_named(tmp_path, data_dir):
@@ -83,7 +84,7 @@ def test_a_video_that_became_shorter_is_named(tmp_path, data_dir):
     clip = InputFile(data_dir / "video/kitchen.mp4", "video")
     (view,) = load_views([clip], FIT, max_views=1).views
     with pytest.raises(ImageError, match="fewer frames"):
-        list(full_pictures([replace(view, frame=10_000)]))
+        list(full_size_images([replace(view, frame=10_000)]))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_upright_pictures_are_copied_byte_by_byte_and_others_written_anew(
         exif[0x0112] = turn
     _picture().save(source, exif=exif, **options)
     view = load_views([InputFile(source, "picture")], FIT).views[0]
-    (_, pixels) = next(full_pictures([view]))
+    (_, pixels) = next(full_size_images([view]))
     written = write_upright(tmp_path / "images", "view", pixels, source=source)
     assert (written.read_bytes() == source.read_bytes()) is copied
     with Image.open(written) as image:
@@ -116,9 +117,9 @@ def test_upright_pictures_are_copied_byte_by_byte_and_others_written_anew(
 
 def test_from_python_what_is_no_list_of_pictures_is_refused(tmp_path):
     student = build_student("tiny").eval()
-    with pytest.raises(TypeError, match="a list of pictures"):
+    with pytest.raises(TypeError, match="a list of images"):
         reconstruct(str(tmp_path), student, fit=FIT)
-    with pytest.raises(NothingUsableError, match="no pictures"):
+    with pytest.raises(NothingUsableError, match="no images"):
         reconstruct([], student, fit=FIT)
 
 
@@ -139,8 +140,11 @@ def test_from_python_paths_and_pixels_become_a_reconstruction(tmp_path):
     upright = np.asarray(_picture((48, 64), seed=1))
     scene = reconstruct([tmp_path / "a.png", upright], student, fit=FIT)
     assert [camera.name for camera in scene.cameras] == ["a", "view_001"]
-    assert [view.local.seen.points.shape for view in scene.views] == [(28, 42, 3), (42, 28, 3)]
-    files = scene.save(tmp_path / "out", ("colmap",))
+    assert [view.aligned.local_map.points.shape for view in scene.views] == [
+        (28, 42, 3),
+        (42, 28, 3),
+    ]
+    files = save_reconstruction(scene, tmp_path / "out", ("colmap",))
     assert tmp_path / "out/images/view_001.jpg" in files
     with pytest.raises(ValueError, match="fit="):
         reconstruct([upright], student)
@@ -169,7 +173,7 @@ def test_the_preview_shows_photo_depth_and_confidence_of_each_view(tmp_path):
     views = [view_of_pixels(np.asarray(_picture()), FIT, name=name) for name in "ab"]
     near_left, flat = np.tile(np.linspace(1, 3, 42), (28, 1)), np.full((28, 42), 2.0)
     flat[:, 30:] = 5.0
-    shown = [Shown(views[0], near_left, flat), Shown(views[1], near_left[:, ::-1], flat)]
+    shown = [PreviewRow(views[0], near_left, flat), PreviewRow(views[1], near_left[:, ::-1], flat)]
     with Image.open(write_preview(tmp_path, shown)) as opened:
         preview = np.asarray(opened.convert("L"), float)
     assert opened.size == (3 * 200 + 4 * 6, 18 + 6 + 2 * (150 + 6 + 18))

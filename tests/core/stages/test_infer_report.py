@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from distill3r_core.stages.infer.record import SceneOutcome
-from distill3r_core.stages.infer.report import scene_report
+from distill3r_core.stages.infer.infer_report import scene_report
+from distill3r_core.stages.infer.scene_record import SceneOutcome
 
 
 def _record(**result):

@@ -18,7 +18,7 @@ from distill3r_core.losses import DistillationLoss
 from distill3r_core.models import load_student
 from distill3r_core.models.families import train_presets
 from distill3r_core.models.multiview.student import MultiviewStudent
-from distill3r_core.profiling import OutOfRoom, memory_limits
+from distill3r_core.profiling import AllocationError, memory_limits
 from distill3r_core.report import Silent
 from distill3r_core.stages.train import TrainSettings, train
 from distill3r_core.training import checkpoints, faults
@@ -60,7 +60,7 @@ def weights_of(run: Path) -> dict[str, torch.Tensor]:
     ids=["gpu", "cpu", "python"],
 )
 def test_every_way_of_running_out_of_memory_is_known(error: Exception) -> None:
-    with pytest.raises(OutOfRoom, match="memory"), memory_limits():
+    with pytest.raises(AllocationError, match="memory"), memory_limits():
         raise error
 
 
@@ -71,7 +71,7 @@ def test_another_fault_is_not_taken_for_a_lack_of_memory(text: str) -> None:
 
 
 def test_torchs_own_word_for_a_full_machine_is_known() -> None:
-    with pytest.raises(OutOfRoom, match="allocate"), memory_limits():
+    with pytest.raises(AllocationError, match="allocate"), memory_limits():
         torch.empty(2**60, dtype=torch.uint8)
 
 

@@ -8,10 +8,10 @@ import pytest
 import trimesh
 
 from distill3r_core.io.exports.cameras import Camera
+from distill3r_core.io.exports.cloud import Cloud
 from distill3r_core.io.exports.frusta import FRUSTUM_EDGES, frustum, frustum_length
 from distill3r_core.io.exports.glb import write_glb
 from distill3r_core.io.exports.html_page import write_page
-from distill3r_core.io.exports.ply import Cloud
 from distill3r_core.stages import view as viewer
 
 # Sees 1/2 to either side and 1/3 up and down at depth 1; its x is the world's z, y is y.

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill3r_core.errors import FailedError
-from distill3r_core.io.exports.ply import Cloud, read_ply, write_ply
+from distill3r_core.io.exports.cloud import Cloud
+from distill3r_core.io.exports.ply import read_ply, write_ply
 
 
 def _cloud(count: int, seed: int = 0) -> Cloud:

@@ -12,12 +12,13 @@ from distill3r_core.geometry.pnp import pnp_available
 from distill3r_core.io.exports.cameras import Pinhole
 from distill3r_core.io.images.inputs import spelled
 from distill3r_core.models.student import HeadName
-from distill3r_core.reconstruction.head_options import Placing
+from distill3r_core.reconstruction.head_options import WorldOptions
 from distill3r_core.reconstruction.local_views import LocalViews
-from distill3r_core.reconstruction.reconstruct import Outcome
-from distill3r_core.reconstruction.reconstruction import CleanCloud, Reconstruction, low_views
+from distill3r_core.reconstruction.point_cloud import CleanCloud, low_views
+from distill3r_core.reconstruction.prediction.load_model import LoadedModel
+from distill3r_core.reconstruction.reconstruct import ReconstructionOutcome
+from distill3r_core.reconstruction.reconstruction import Reconstruction
 from distill3r_core.report import Failure
-from distill3r_core.runs.student_file import StudentFile
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,11 @@ class SceneOutcome:
     """What came out of one scene.
 
     Args:
-        folder: Of the result.
-        record: As plain data: what `run.json` keeps.
+        folder: Folder of the result.
+        record: The record that `run.json` keeps, as plain data.
         failed: Inputs that were left out.
         finished_before: The same result was there already.
-        notes: What is worth saying besides.
+        notes: Further notes for the user.
     """
 
     folder: Path
@@ -40,7 +41,7 @@ class SceneOutcome:
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenFiles:
     """The files of a scene, and the cloud in them; None where there is no world for one."""
 
     files: Sequence[Path]
@@ -49,33 +50,33 @@ class Written:
 
 def record_of(
     folder: Path,
-    outcome: Outcome,
-    written: Written,
+    outcome: ReconstructionOutcome,
+    written: WrittenFiles,
     *,
     name: str,
-    file: StudentFile,
+    model: LoadedModel,
     head: HeadName,
-    plan: Placing | None,
+    options: WorldOptions | None,
     seconds: float,
 ) -> dict[str, Any]:
     """The record of a scene that was just reconstructed.
 
     Args:
-        folder: Of the result.
+        folder: Folder of the result.
         outcome: The views.
         written: What was made of them.
-        name: Of the scene.
-        file: The student.
+        name: Name of the scene.
+        model: The model that ran.
         head: Which heads were run.
-        plan: How views came into one world; None where they did not.
+        options: How views came into one world; None where they did not.
         seconds: From the first view's pass to the last file.
     """
     scene, forward = outcome.scene, outcome.forward
     result = {
         "scene": name,
-        "model": file.label,
+        "model": model.label,
         "student": list(scene.facts),
-        "precision": file.precision,
+        "precision": model.precision,
         "head": head,
         "views": len(scene.views),
         "scale": scene.scale.unit,
@@ -91,14 +92,14 @@ def record_of(
     if isinstance(scene, LocalViews):
         views = [_camera(view.camera, "confidence_local") for view in scene.views]
     else:
-        assert written.cleaned is not None and plan is not None, "a world has a cloud"
+        assert written.cleaned is not None and options is not None, "a world has a cloud"
         result |= _cloud(scene, written.cleaned)
-        result |= {"poses": plan.poses, "pnp": _pnp(plan), "agreement": _agreement(scene)}
+        result |= {"poses": options.poses, "pnp": _pnp(options), "agreement": _agreement(scene)}
         views = _placed(scene, written.cleaned)
     return {
         "version": profiling.tool_version(),
-        "machine": profiling.machine(file.device),
-        "model": str(file.path),
+        "machine": profiling.machine(model.device),
+        "model": model.location,
         "inputs": list(dict.fromkeys(spelled(path) for path in _paths(scene))),
         "result": result,
         "views": views,
@@ -142,8 +143,8 @@ def _camera(camera: Pinhole, confidence: str) -> dict[str, Any]:
     }
 
 
-def _pnp(plan: Placing) -> Literal["run", "left out", "not installed"]:
-    if plan.poses == "similarity" and not plan.compare:
+def _pnp(options: WorldOptions) -> Literal["run", "left out", "not installed"]:
+    if options.poses == "similarity" and not options.compare:
         return "left out"
     return "run" if pnp_available() else "not installed"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from distill3r_core.report import Failure, Report, Table
 from distill3r_core.results import RECORD
-from distill3r_core.stages.infer.record import SceneOutcome
+from distill3r_core.stages.infer.scene_record import SceneOutcome
 
 _MOST_NAMES = 8  # of views in a line
 # Medians over the views from which poses are called doubtful. In a room that a student knows the

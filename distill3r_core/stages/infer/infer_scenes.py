@@ -1,4 +1,4 @@
-"""From pictures to a reconstruction on the disk."""
+"""From images to a reconstruction on the disk."""
 
 import hashlib
 import os
@@ -20,33 +20,40 @@ from distill3r_core.errors import (
 )
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.io.images.inputs import (
-    InputFile,
-    find_inputs,
     require_extras,
-    scene_folders,
-    spelled,
 )
 from distill3r_core.models.compiled import compile_parts
 from distill3r_core.models.student import HeadName
+from distill3r_core.prediction import Predictor
 from distill3r_core.profiling import stopwatch
-from distill3r_core.reconstruction.exports import export
-from distill3r_core.reconstruction.forward_pass import Plan, plan_pass, require_codes
+from distill3r_core.reconstruction.export import save_reconstruction
+from distill3r_core.reconstruction.formats import Need, require_formats
 from distill3r_core.reconstruction.head_options import (
-    Placing,
-    placing,
-    require_formats,
+    WorldOptions,
+    require_heads,
     require_world,
+    resolve_options,
 )
 from distill3r_core.reconstruction.known_positions import KnownPositions, check_known, read_known
-from distill3r_core.reconstruction.loaded_views import Loaded, LoadedView, load_views
+from distill3r_core.reconstruction.loaded_views import (
+    Fitting,
+    LoadedView,
+    LoadedViews,
+    load_views,
+)
 from distill3r_core.reconstruction.local_views import LocalViews
-from distill3r_core.reconstruction.reconstruct import reconstruct_views
+from distill3r_core.reconstruction.point_cloud import clean_cloud
+from distill3r_core.reconstruction.prediction.forward_pass import require_views
+from distill3r_core.reconstruction.prediction.load_model import LoadedModel, open_model
+from distill3r_core.reconstruction.prediction.memory_plan import plan_pass, require_codes
+from distill3r_core.reconstruction.prediction.student_predictor import StudentPredictor
+from distill3r_core.reconstruction.reconstruct import fitting_of, reconstruct_views
 from distill3r_core.reconstruction.reconstruction import Reconstruction
 from distill3r_core.report import Failure, Progress, Report, Silent
 from distill3r_core.results import claim, read_record, write_record
-from distill3r_core.runs.student_file import StudentFile, open_student
-from distill3r_core.stages.infer.record import SceneOutcome, Written, record_of
-from distill3r_core.stages.infer.report import scene_report, scenes_report
+from distill3r_core.stages.infer.infer_report import scene_report, scenes_report
+from distill3r_core.stages.infer.scene_inputs import SceneInputs, find_scenes
+from distill3r_core.stages.infer.scene_record import SceneOutcome, WrittenFiles, record_of
 from distill3r_core.stages.infer.settings import InferSettings
 
 # What need not keep `--each` from the other scenes.
@@ -56,44 +63,37 @@ _OF_CLOUDS = ("cloud", "poses", "pnp", "conf", "edges", "voxel", "max_points")
 
 
 @dataclass(frozen=True)
-class _Scene:
-    """One reconstruction to be made."""
-
-    name: str
-    sources: Sequence[InputFile]
-    left_out: Sequence[Failure]
-    output: Path | None
-
-
-@dataclass(frozen=True)
-class _Wanted:
+class _Request:
     """What is asked for, looked up: the same for every scene.
 
     Args:
-        settings: As given.
-        file: The student.
-        plan: How views come into one world; None where they do not.
+        settings: The settings as given.
+        model: The model that runs.
+        options: How views come into one world; None where they do not.
         known: What makes lengths metric.
         overwrite: Replace another result in the folder that was named.
     """
 
     settings: InferSettings
-    file: StudentFile
-    plan: Placing | None
+    model: LoadedModel
+    options: WorldOptions | None
     known: KnownPositions | None
     overwrite: bool
 
     @property
-    def fit(self) -> Fit:
-        """How pictures become the student's input."""
-        fit, size = self.file.fit, self.settings.size
-        return fit if size is None else replace(fit, size=size, resized=None, by_shape=False)
+    def fit(self) -> Fitting:
+        """How images become the model's input."""
+        fit, size = fitting_of(self.model.predictor), self.settings.size
+        if size is None:
+            return fit
+        assert isinstance(fit, Fit), "another model's size cannot be set"
+        return replace(fit, size=size, resized=None, by_shape=False)
 
 
 def infer(
     settings: InferSettings, *, overwrite: bool = False, progress: Progress | None = None
 ) -> Report:
-    """Reconstruct scenes from pictures and write the results.
+    """Reconstruct scenes from images and write the results.
 
     Args:
         settings: What is asked for.
@@ -103,29 +103,31 @@ def infer(
     Raises:
         InputMissingError: An input, a model or a run is not there.
         ExtraMissingError: An input or a setting needs a package that is not installed.
-        NothingUsableError: Not one picture of all scenes could be used.
+        NothingUsableError: Not one image of all scenes could be used.
         ConflictError: `settings.output` holds something else, or two scenes have one name in it.
-        RequestError: The heads that are to run do not give what is asked for.
+        RequestError: The model or its heads do not give what is asked for.
         OutOfMemoryError: The views do not fit, in the smallest chunks.
     """
     progress = progress or Silent()
-    plan = placing(settings.head, settings.cloud, settings.poses, pnp=settings.pnp)
+    options = resolve_options(settings.head, settings.cloud, settings.poses, pnp=settings.pnp)
     require_world(settings.head, settings.scale_from)
-    require_formats(settings.head, settings.formats)
+    has: tuple[Need, ...] = () if options is None else ("poses", "cloud")
+    require_formats(settings.formats, has=has)
     known = None if settings.scale_from is None else read_known(settings.scale_from)
-    scenes = _scenes(settings, progress)
+    scenes = find_scenes(settings, progress)
     for scene in scenes:
         require_extras(scene.sources)
     device = profiling.pick_device(settings.device)
-    file = open_student(settings.model, device, settings.precision)
-    wanted = _Wanted(settings, file, plan, known, overwrite)
+    model = open_model(settings.model, device, settings.precision)
+    _require_settings(model.predictor, settings)
+    request = _Request(settings, model, options, known, overwrite)
     outcomes: list[SceneOutcome] = []
     failed: list[Failure] = []
     for number, scene in enumerate(scenes, start=1):
         if settings.each:  # whose plan and warnings follow
             progress.note(f"scene {number} of {len(scenes)}: {scene.name}")
         try:
-            outcomes.append(_infer_scene(scene, wanted, progress))
+            outcomes.append(_infer_scene(scene, request, progress))
         except _OF_ONE_SCENE as error:
             # A folder that is taken is not the scene's fault.
             if not settings.each or isinstance(error, ConflictError):
@@ -140,96 +142,91 @@ def infer(
     return scene_report(plain, outcomes[0])
 
 
-def _scenes(settings: InferSettings, progress: Progress) -> list[_Scene]:
-    if not settings.each:
-        sources, left_out = find_inputs(settings.inputs)
-        name = _name(settings.inputs, sources)
-        return [_Scene(name, sources, left_out, settings.output)]
-    scenes = []
-    folders, empty = scene_folders(settings.inputs)
-    for folder in empty:
-        progress.note(f"{folder} holds no pictures that can be read")
-    if settings.output is not None:
-        _refuse_equal_names(folders, settings.output)
-    for folder in folders:
-        sources, left_out = find_inputs([str(folder)])
-        output = None if settings.output is None else settings.output / folder.name
-        scenes.append(_Scene(spelled(Path(folder.name)), sources, left_out, output))
-    return scenes
+def _require_settings(model: Predictor, settings: InferSettings) -> None:
+    """Refuse settings that only a student has.
 
-
-def _refuse_equal_names(folders: Sequence[Path], output: Path) -> None:
-    """Two scenes of one name would be written into one folder."""
-    first: dict[str, Path] = {}
-    for folder in folders:
-        other = first.setdefault(folder.name, folder)
-        if other is not folder:
-            raise ConflictError(
-                f"{other} and {folder} would both be written to {output / folder.name}",
-                hint="rename one, or give each its own --output",
+    Raises:
+        RequestError: Names the option and the model.
+    """
+    require_heads(model, settings.head)
+    if isinstance(model, StudentPredictor):
+        return
+    options = {
+        "--size": settings.size is not None,
+        "--precision": settings.precision != "auto",
+        "--compile": settings.compile,
+    }
+    for option, given in options.items():
+        if given:
+            raise RequestError(
+                f"{option} is for students; {model.name} decides it by itself",
+                hint=f"leave {option} out",
             )
 
 
-def _name(inputs: Sequence[str], sources: Sequence[InputFile]) -> str:
-    """Of a folder or a single file that is named; of several files, the first one's folder."""
-    first = Path(inputs[0])
-    if first.is_dir():
-        named = first.resolve().name
-    elif len(sources) == 1:
-        named = sources[0].path.stem
-    else:
-        named = sources[0].path.resolve().parent.name if sources else first.name
-    return spelled(Path(named))
-
-
-def _infer_scene(scene: _Scene, wanted: _Wanted, progress: Progress) -> SceneOutcome:
-    settings, file = wanted.settings, wanted.file
-    loaded = _load(scene, wanted, progress)
+def _infer_scene(scene: SceneInputs, request: _Request, progress: Progress) -> SceneOutcome:
+    settings, model = request.settings, request.model
+    loaded = _load(scene, request, progress)
     failed = [*scene.left_out, *loaded.failed]
     # What cannot be done is said before a folder is taken.
-    if wanted.known is not None:
-        check_known(wanted.known, loaded.views)
-    plan = plan_pass(file.student, loaded.views, head=settings.head)
-    identity = _identity(loaded.views, wanted)
+    if request.known is not None:
+        check_known(request.known, loaded.views)
+    if model.student is not None:
+        plan_pass(model.student, loaded.views, head=settings.head)
+    else:
+        require_views(model.predictor, len(loaded.views))
+    identity = _identity(loaded.views, request)
     claimed = claim(
-        paths.RESULTS / "infer" / f"{scene.name}-{file.label}",
+        paths.RESULTS / "infer" / f"{scene.name}-{model.label}",
         chosen=scene.output,
         identity=identity,
-        overwrite=wanted.overwrite,
+        overwrite=request.overwrite,
     )
     folder = claimed.folder
     if claimed.finished:
         return SceneOutcome(folder, read_record(folder), tuple(failed), finished_before=True)
     if settings.compile:
-        _compile(file, loaded.views, plan, settings.head, progress)
-    with stopwatch(file.device) as watch, _room_of_the_machine(scene.name):
+        _compile(model, loaded.views, settings.head, progress)
+    with stopwatch(model.device) as watch, _cleaning_memory(scene.name):
         outcome = reconstruct_views(
             loaded.views,
-            file.student,
+            model.predictor,
             head=settings.head,
-            plan=wanted.plan,
-            known=wanted.known,
+            options=request.options,
+            known=request.known,
             seed=settings.seed,
+            device=model.device,
+            scene=scene.name,
             progress=progress,
         )
         written = _write(outcome.scene, folder, scene.name, settings, progress)
     record = record_of(
-        folder, outcome, written, name=scene.name, file=file, head=settings.head,
-        plan=wanted.plan, seconds=watch.seconds,
+        folder, outcome, written, name=scene.name, model=model, head=settings.head,
+        options=request.options, seconds=watch.seconds,
     )  # fmt: skip
     write_record(folder, identity=identity, **record)
     return SceneOutcome(folder, record, (*failed, *outcome.failed), notes=outcome.notes)
 
 
-def _load(scene: _Scene, wanted: _Wanted, progress: Progress) -> Loaded:
-    settings = wanted.settings
+def _load(scene: SceneInputs, request: _Request, progress: Progress) -> LoadedViews:
+    settings = request.settings
     if settings.max_views is None:
-        require_codes(sum(source.kind == "picture" for source in scene.sources))
+        images = sum(source.kind == "picture" for source in scene.sources)
+        if request.model.student is not None:
+            require_codes(images)
+        else:
+            require_views(request.model.predictor, images)
     loaded = load_views(
-        scene.sources, wanted.fit, fps=settings.fps, max_views=settings.max_views, progress=progress
+        scene.sources,
+        request.fit,
+        fps=settings.fps,
+        max_views=settings.max_views,
+        progress=progress,
     )
     if not loaded.views:
-        raise NothingUsableError(_nothing(scene, [*scene.left_out, *loaded.failed]))
+        failed = [*scene.left_out, *loaded.failed]
+        lines = [f"  {failure.item}: {failure.reason}" for failure in failed]
+        raise NothingUsableError("\n".join([f"no picture of {scene.name} can be used:", *lines]))
     return loaded
 
 
@@ -239,22 +236,24 @@ def _write(
     title: str,
     settings: InferSettings,
     progress: Progress,
-) -> Written:
+) -> WrittenFiles:
     progress.begin("write", total=len(settings.formats), unit="formats")
 
-    def told(name: str) -> None:
+    def count(name: str) -> None:
         progress.advance(format=name)
 
-    if isinstance(scene, LocalViews):
-        return Written(scene.save(folder, settings.formats, on_format=told), None)
-    cleaned = scene.clean(settings.cleaning)
-    files = export(scene, cleaned, folder, settings.formats, title=title, on_format=told)
-    return Written(files, cleaned)
+    cleaned = None
+    if isinstance(scene, Reconstruction):
+        cleaned = clean_cloud(scene, settings.cleaning)
+    files = save_reconstruction(
+        scene, folder, settings.formats, cloud=cleaned, title=title, on_format=count
+    )
+    return WrittenFiles(files, cleaned)
 
 
 @contextmanager
-def _room_of_the_machine(scene: str) -> Iterator[None]:
-    """Say what helps where memory runs out beside the student's pass, which has an answer itself.
+def _cleaning_memory(scene: str) -> Iterator[None]:
+    """Say what helps where memory runs out outside the model's pass, which says so itself.
 
     Raises:
         OutOfMemoryError: The block ran out of it.
@@ -262,7 +261,7 @@ def _room_of_the_machine(scene: str) -> Iterator[None]:
     try:
         with profiling.memory_limits():
             yield
-    except profiling.OutOfRoom as error:
+    except profiling.AllocationError as error:
         raise OutOfMemoryError(
             f"{scene}: no memory is left to clean and write the points",
             hint="fewer views (--max-views), smaller ones (--size), fewer points (--max-points) "
@@ -271,18 +270,17 @@ def _room_of_the_machine(scene: str) -> Iterator[None]:
 
 
 def _compile(
-    file: StudentFile,
-    views: Sequence[LoadedView],
-    plan: Plan,
-    head: HeadName,
-    progress: Progress,
+    model: LoadedModel, views: Sequence[LoadedView], head: HeadName, progress: Progress
 ) -> None:
-    """Compile the student for a scene's pictures; where that fails it runs as it is."""
+    """Compile the student for a scene's images; where that fails it runs as it is."""
+    student = model.student
+    assert student is not None, "no other model can be compiled"
+    plan = plan_pass(student, views, head=head)
     progress.begin("compile", total=1, unit="student")
     sizes = [view.fitted.placement.size for view in views]
-    with stopwatch(file.device) as watch:
+    with stopwatch(model.device) as watch:
         images = [torch.zeros(3, *size) for size in sizes]
-        reason = compile_parts(file.student, images, head=head, head_chunk=plan.head_chunk)
+        reason = compile_parts(student, images, head=head, head_chunk=plan.head_chunk)
     progress.advance()
     if reason is None:
         progress.note(f"compiled in {watch.seconds:.0f} s")
@@ -290,25 +288,20 @@ def _compile(
         progress.note(f"warning: not compiled, running as it is: {reason}")
 
 
-def _nothing(scene: _Scene, failed: Sequence[Failure]) -> str:
-    lines = [f"  {failure.item}: {failure.reason}" for failure in failed]
-    return "\n".join([f"no picture of {scene.name} can be used:", *lines])
-
-
-def _identity(views: Sequence[LoadedView], wanted: _Wanted) -> dict[str, Any]:
+def _identity(views: Sequence[LoadedView], request: _Request) -> dict[str, Any]:
     """All that changes the result."""
-    settings, file = wanted.settings, wanted.file
+    settings, model = request.settings, request.model
     plain = config.as_plain(settings)
     for name in (
         "inputs", "model", "output", "ply", "size", "each", "device", "scale_from", "compile",
     ):  # fmt: skip
         del plain[name]
-    plain |= {"format": sorted(settings.formats), "precision": file.precision}
-    if wanted.plan is None:  # without a world there is no cloud
+    plain |= {"format": sorted(settings.formats), "precision": model.precision}
+    if request.options is None:  # without a world there is no cloud
         for name in _OF_CLOUDS:
             del plain[name]
     else:  # what was left to the heads
-        plain |= {"cloud": wanted.plan.cloud, "poses": wanted.plan.poses}
+        plain |= {"cloud": request.options.cloud, "poses": request.options.poses}
     for name, usual in (("head", "both"), ("pnp", True)):  # results older than these have neither
         if plain.get(name) == usual:
             del plain[name]
@@ -320,8 +313,8 @@ def _identity(views: Sequence[LoadedView], wanted: _Wanted) -> dict[str, Any]:
             digest.update(hashlib.file_digest(data, hashlib.blake2b).digest())
     return {
         "settings": plain,
-        "known": None if wanted.known is None else wanted.known.as_plain(),
-        "fit": wanted.fit.as_plain(),
-        "model": file.digest,
+        "known": None if request.known is None else request.known.as_plain(),
+        "fit": fit.as_plain() if isinstance(fit := request.fit, Fit) else model.label,
+        "model": model.identity,
         "inputs": f"{len(paths)} files, {digest.hexdigest()}",
     }

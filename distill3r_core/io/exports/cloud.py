@@ -1,0 +1,22 @@
+"""A colored point cloud."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Points with their colors.
+
+    Args:
+        points: In the world frame: OpenCV axes of the first view's camera.
+        colors: RGB.
+    """
+
+    points: Float[np.ndarray, "M 3"]
+    colors: UInt8[np.ndarray, "M 3"]
+
+    def __len__(self) -> int:
+        return len(self.points)

@@ -1,0 +1,115 @@
+"""Any model by its name or path: a student of this project, or a teacher."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from distill3r_core.models.student import Student
+from distill3r_core.prediction import Predictor
+from distill3r_core.reconstruction.prediction.student_predictor import StudentPredictor
+from distill3r_core.runs.student_file import Precision, StudentFile, open_student
+from distill3r_core.teachers import Teacher, build_teacher, teacher_names
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that a command is to use.
+
+    Args:
+        predictor: Ready to predict, on `device`.
+        label: Name of the run, of the file or of the model, for the names of results.
+        device: Where it computes.
+        source: The file of a student's weights; None for a teacher.
+    """
+
+    predictor: Predictor
+    label: str
+    device: torch.device
+    source: StudentFile | None = None
+
+    @property
+    def student(self) -> Student | None:
+        """The student; None where the model is none."""
+        return None if self.source is None else self.source.student
+
+    @property
+    def location(self) -> str:
+        """Path of a student's weights, or the name of a teacher."""
+        return self.label if self.source is None else str(self.source.path)
+
+    @property
+    def precision(self) -> str:
+        """Precision of the products."""
+        if self.source is not None:
+            return self.source.precision
+        assert isinstance(self.predictor, Teacher)
+        return str(self.predictor.settings.get("precision", "float32"))
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """What the headers of files state about the model."""
+        return model_facts(self.predictor)
+
+    @cached_property
+    def identity(self) -> str | dict[str, object]:
+        """What tells this model from any other: a hash of its weights, and a teacher's settings."""
+        if self.source is not None:
+            return self.source.digest
+        assert isinstance(self.predictor, Teacher)
+        return {
+            "name": self.predictor.name,
+            "weights": self.predictor.weights_hash,
+            "settings": dict(self.predictor.settings),
+        }
+
+
+def load_model(model: str | Path, *, device: str | torch.device = "cpu") -> Predictor:
+    """Load any model that can be run on images.
+
+    Args:
+        model: Name of a teacher, a run's folder, a checkpoint's folder or a weight file of a
+            student. A folder that is called like a teacher is meant by `./NAME`.
+        device: Where it computes.
+
+    Raises:
+        ConfigError: The teacher's settings do not fit.
+        InputMissingError: There is no such file.
+        WeightsError: The teacher's weights are missing, or a file is not a student's.
+    """
+    return open_model(model, torch.device(device)).predictor
+
+
+def open_model(
+    model: str | Path | None, device: torch.device, precision: Precision = "auto"
+) -> LoadedModel:
+    """Load the model that a command is to use.
+
+    Args:
+        model: As in `load_model`; None: the student of the newest run.
+        device: Where it computes.
+        precision: Precision of a student's products; see `open_student`.
+
+    Raises:
+        InputMissingError: There is no such file, or no run.
+        WeightsError: The teacher's weights are missing, or a file is not a student's.
+    """
+    if model is not None and str(model) in teacher_names():
+        teacher = build_teacher(str(model), device=device)
+        return LoadedModel(teacher, teacher.name, device)
+    file = open_student(None if model is None else Path(model), device, precision)
+    predictor = StudentPredictor(file.student, file.fit, name=file.label)
+    return LoadedModel(predictor, file.label, device, file)
+
+
+def model_facts(predictor: Predictor) -> tuple[str, ...]:
+    """What is known of a model, as lines for the headers of files."""
+    if not isinstance(predictor, StudentPredictor):
+        kind = f"model: {predictor.name}"
+    elif predictor.student.metadata is None:
+        return ()
+    else:
+        metadata = predictor.student.metadata
+        kind = f"student: {metadata.preset}, teacher {metadata.teacher}"
+    return (kind, *(f"license: {license}" for license in predictor.licenses))

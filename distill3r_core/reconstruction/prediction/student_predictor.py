@@ -1,0 +1,72 @@
+"""A student as a predictor, which can be run in place of any other model."""
+
+from collections.abc import Sequence
+
+import torch
+
+from distill3r_core.io.images.fit import Fit, fit_for, fit_image
+from distill3r_core.models.student import Student
+from distill3r_core.nn.view_codes import TABLE_ROWS
+from distill3r_core.prediction import StepCallback, ignore_steps
+from distill3r_core.reconstruction.prediction.forward_pass import require_views, student_maps
+from distill3r_core.types import PreparedView, RawMaps, View
+
+
+class StudentPredictor:
+    """A student with the way in which images are fitted to its input.
+
+    Args:
+        student: In evaluation mode, on its device.
+        fit: How images become its input; each keeps its own orientation.
+        name: Name of the model in messages.
+    """
+
+    metric = False  # the loss divides points by their size, whatever the unit of the targets
+    max_views = TABLE_ROWS
+
+    def __init__(self, student: Student, fit: Fit, *, name: str = "student") -> None:
+        self.student = student
+        self.fit = fit
+        self.name = name
+
+    @property
+    def licenses(self) -> tuple[str, ...]:
+        """Licenses of the student's teacher and encoder."""
+        return () if self.student.metadata is None else self.student.metadata.licenses
+
+    def prepare(self, view: View) -> PreparedView:
+        """Fit an image to the student's input size.
+
+        Raises:
+            ImageError: Nothing is left of the image after the crop.
+        """
+        height, width, _ = view.image.shape
+        fitted = fit_image(
+            view.image, fit_for([(height, width)], self.fit), portrait=height > width
+        )
+        return PreparedView(
+            image=torch.from_numpy(fitted.image.copy()).movedim(-1, 0) / 255,
+            placement=fitted.placement,
+            unit=view.unit,
+            sample=view.sample,
+            index=view.index,
+        )
+
+    def predict(
+        self, views: Sequence[PreparedView], *, on_progress: StepCallback = ignore_steps
+    ) -> RawMaps:
+        """Maps of all views in one pass, of unknown scale.
+
+        Raises:
+            RequestError: There are more views than the student can tell apart.
+        """
+        require_views(self, len(views))
+        maps = student_maps(self.student, [view.image for view in views], on_progress=on_progress)
+        points_local, confidence_local, points_global, confidence_global = [], [], [], []
+        for one in maps:
+            assert one.local_map is not None and one.global_map is not None
+            points_local.append(torch.from_numpy(one.local_map.points))
+            confidence_local.append(torch.from_numpy(one.local_map.confidence))
+            points_global.append(torch.from_numpy(one.global_map.points))
+            confidence_global.append(torch.from_numpy(one.global_map.confidence))
+        return RawMaps(points_local, confidence_local, confidence_global, points_global)

@@ -1,0 +1,75 @@
+"""Which scenes are to be reconstructed, and from which files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill3r_core.errors import ConflictError
+from distill3r_core.io.images.inputs import InputFile, find_inputs, scene_folders, spelled
+from distill3r_core.report import Failure, Progress
+from distill3r_core.stages.infer.settings import InferSettings
+
+
+@dataclass(frozen=True)
+class SceneInputs:
+    """One scene to be reconstructed.
+
+    Args:
+        name: Name of the scene.
+        sources: Its images and videos.
+        left_out: Inputs that cannot be used.
+        output: Folder of its result, where the user named one.
+    """
+
+    name: str
+    sources: Sequence[InputFile]
+    left_out: Sequence[Failure]
+    output: Path | None
+
+
+def find_scenes(settings: InferSettings, progress: Progress) -> list[SceneInputs]:
+    """The scenes that the inputs make: one, or with `each` one per folder.
+
+    Raises:
+        ConflictError: Two scenes have one name in `settings.output`.
+        InputMissingError: An input is not there.
+    """
+    if not settings.each:
+        sources, left_out = find_inputs(settings.inputs)
+        name = _name(settings.inputs, sources)
+        return [SceneInputs(name, sources, left_out, settings.output)]
+    scenes = []
+    folders, empty = scene_folders(settings.inputs)
+    for folder in empty:
+        progress.note(f"{folder} holds no pictures that can be read")
+    if settings.output is not None:
+        _refuse_equal_names(folders, settings.output)
+    for folder in folders:
+        sources, left_out = find_inputs([str(folder)])
+        output = None if settings.output is None else settings.output / folder.name
+        scenes.append(SceneInputs(spelled(Path(folder.name)), sources, left_out, output))
+    return scenes
+
+
+def _refuse_equal_names(folders: Sequence[Path], output: Path) -> None:
+    """Two scenes of one name would be written into one folder."""
+    first: dict[str, Path] = {}
+    for folder in folders:
+        other = first.setdefault(folder.name, folder)
+        if other is not folder:
+            raise ConflictError(
+                f"{other} and {folder} would both be written to {output / folder.name}",
+                hint="rename one, or give each its own --output",
+            )
+
+
+def _name(inputs: Sequence[str], sources: Sequence[InputFile]) -> str:
+    """Name of the folder or the single file; of several files, of the first one's folder."""
+    first = Path(inputs[0])
+    if first.is_dir():
+        named = first.resolve().name
+    elif len(sources) == 1:
+        named = sources[0].path.stem
+    else:
+        named = sources[0].path.resolve().parent.name if sources else first.name
+    return spelled(Path(named))
