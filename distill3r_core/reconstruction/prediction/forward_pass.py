@@ -202,7 +202,7 @@ class StudentSteps:
         self._on_step = on_step
         totals = student.progress_totals(views, head)
         self._totals = {stretch: total for stretch, (total, _) in totals.items()}
-        self._done: dict[Stretch, int] = dict.fromkeys(self._totals, 0)
+        self._done = dict.fromkeys(self._totals, 0)
 
     def __call__(self, stretch: Stretch, count: int) -> None:
         self._done[stretch] += count
