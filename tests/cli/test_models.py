@@ -10,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from distill3r_core.models import StudentMetadata, build_student, save_student, weights
+from distill3r_core.models import StudentMetadata, build_student, save_student
+from distill3r_core.models.encoders import dune_weights as weights
 
 NAME = "dune-vits-448"
 CONTENT = bytes(range(256)) * 20_000  # 5 MB
