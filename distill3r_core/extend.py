@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from distill3r_core.models.spec import StudentSpec
     from distill3r_core.models.student import Student
     from distill3r_core.prediction import Predictor, ignore_steps
+    from distill3r_core.reconstruction.export import Export
+    from distill3r_core.reconstruction.formats import FORMATS, ExportFormat
     from distill3r_core.teachers.base import Teacher, prepare_view
     from distill3r_core.teachers.build import TEACHERS
     from distill3r_core.types import (
@@ -76,6 +78,8 @@ _NAMES = {
     "distill3r_core.models.spec": ("StudentSpec",),
     "distill3r_core.models.student": ("Student",),
     "distill3r_core.prediction": ("Predictor", "ignore_steps"),
+    "distill3r_core.reconstruction.export": ("Export",),
+    "distill3r_core.reconstruction.formats": ("FORMATS", "ExportFormat"),
     "distill3r_core.teachers.base": ("Teacher", "prepare_view"),
     "distill3r_core.teachers.build": ("TEACHERS",),
     "distill3r_core.types": (
@@ -92,6 +96,7 @@ _REGISTRIES = [name for name in _HOMES if name.isupper() and name != "STRICT"]
 
 __all__ = [
     "FAMILIES",
+    "FORMATS",
     "LAYOUTS",
     "LOSS_TERMS",
     "METRICS",
@@ -104,6 +109,8 @@ __all__ = [
     "Cost",
     "Dataset",
     "DepthFile",
+    "Export",
+    "ExportFormat",
     "Family",
     "FeatureRequest",
     "Frame",

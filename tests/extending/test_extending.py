@@ -120,3 +120,20 @@ def test_a_metric_is_reported_by_its_protocol(cli_inprocess, tmp_path):
     assert 100 * result["metrics"]["worst"] > result["metrics"]["acc"] > 0  # meters, centimeters
     (record,) = (tmp_path / "results" / "eval").rglob("run.json")
     assert "toy_metric.py" in json.loads(record.read_text())["identity"]["plugins"]
+
+
+def test_a_format_is_written_by_infer(cli_inprocess, photos):
+    write_cache(photos / "caches" / "teacher")
+    train = ("train", "--preset", "tiny", "--max-steps", "1", "--device", "cpu", "-o", "run", "-q")
+    assert cli_inprocess(*train, cwd=photos)[0] == 0
+    line = ("infer", "photos", "-m", "run", "--device", "cpu", "--format", "xyz", "-o", "out")
+    status, _, error = cli_inprocess(*line, "--plugin", HERE / "toy_format.py", cwd=photos)
+    assert status == 0, error
+    cloud = np.loadtxt(photos / "out" / "scene.xyz")
+    assert cloud.shape[1] == 6
+    assert np.isfinite(cloud).all()
+    record = json.loads((photos / "out" / "run.json").read_text())
+    assert list(record["identity"]["plugins"]) == ["toy_format.py"]
+    status, _, error = cli_inprocess(*line, cwd=photos)
+    assert status == 2
+    assert "xyz" in error
