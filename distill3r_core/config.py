@@ -245,7 +245,8 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
     for parent in parents:
         below = values.get(parent)
         # A copy: the mapping may belong to a preset.
-        values[parent] = dict(below) if isinstance(below, Mapping) else {}
+        named = {"name": below} if isinstance(below, str) else {}  # `teacher: fast3r`
+        values[parent] = dict(below) if isinstance(below, Mapping) else named
         values = values[parent]
     values[last] = value
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from distill3r_core.reconstruction.export import Export
     from distill3r_core.reconstruction.formats import FORMATS, ExportFormat
     from distill3r_core.teachers.base import Teacher, prepare_view
-    from distill3r_core.teachers.build import TEACHERS
+    from distill3r_core.teachers.registry import TEACHERS, TeacherNeeds, TeacherRecord
     from distill3r_core.types import (
         PointMap,
         PointMaps,
@@ -81,7 +81,7 @@ _NAMES = {
     "distill3r_core.reconstruction.export": ("Export",),
     "distill3r_core.reconstruction.formats": ("FORMATS", "ExportFormat"),
     "distill3r_core.teachers.base": ("Teacher", "prepare_view"),
-    "distill3r_core.teachers.build": ("TEACHERS",),
+    "distill3r_core.teachers.registry": ("TEACHERS", "TeacherNeeds", "TeacherRecord"),
     "distill3r_core.types": (
         "PointMap",
         "PointMaps",
@@ -136,6 +136,8 @@ __all__ = [
     "StudentSpec",
     "Teacher",
     "TeacherFit",
+    "TeacherNeeds",
+    "TeacherRecord",
     "TeacherTargets",
     "TermInputs",
     "TermOptions",

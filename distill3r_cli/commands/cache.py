@@ -76,7 +76,11 @@ def cache(
     from distill3r_core.stages.cache import CacheSettings, build_cache  # torch: `--help` is instant
 
     settings = options.settings(
-        context, CacheSettings, section="cache", leave=("resume", "dry_run", "shard")
+        context,
+        CacheSettings,
+        section="cache",
+        keys={"teacher": "teacher.name"},
+        leave=("resume", "dry_run", "shard"),
     )
     with console.progress(settings.device) as progress:
         report = build_cache(

@@ -15,7 +15,8 @@ from distill3r_core.io.download import download, hash_of
 from distill3r_core.models.encoders.dune_weights import DUNE_FILES, PublishedFile, missing
 from distill3r_core.registry import Registry
 from distill3r_core.report import Progress, Report, Silent, Table
-from distill3r_core.teachers.weights import HUB_FOLDERS, HubFolder, require_weights
+from distill3r_core.teachers import TEACHERS
+from distill3r_core.teachers.weights import HubFolder, require_weights
 
 _HASHES = "hashes.json"  # in DISTILL3R_HOME: a big file is hashed once
 _MEGABYTE = 1e6
@@ -61,7 +62,7 @@ class KnownWeights:
         if isinstance(self.source, PublishedFile):
             return self.place if self.place.is_file() else None
         try:
-            return require_weights(self.name)
+            return require_weights(self.name, self.source)
         except WeightsError:
             return None
 
@@ -73,8 +74,10 @@ class KnownWeights:
 def known_weights() -> Registry[KnownWeights]:
     """Every model whose weights this program can read, by name."""
     known: Registry[KnownWeights] = Registry("model")
-    for name, folder in HUB_FOLDERS.items():
-        known.add(name, KnownWeights(name, folder))
+    for name in TEACHERS:
+        folder = TEACHERS[name].weights
+        if folder is not None:
+            known.add(name, KnownWeights(name, folder))
     for name in DUNE_FILES:
         known.add(name, KnownWeights(name, DUNE_FILES[name]))
     return known
@@ -119,7 +122,7 @@ def weights_path(name: str) -> Report:
     if found is None:
         if isinstance(entry.source, PublishedFile):
             raise missing(entry.source)
-        require_weights(name)
+        require_weights(name, entry.source)
         raise AssertionError(f"{name} is neither here nor missing")
     return Report(settings={"name": name}, result=_facts(entry), files=(found,))
 

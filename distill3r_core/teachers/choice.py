@@ -1,31 +1,47 @@
-"""Which teacher `auto` stands for."""
+"""The setting `teacher`: a name, or a name with settings of the teacher's own."""
 
-from collections.abc import Iterable
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
+from pydantic import BeforeValidator, PlainSerializer
 
-@runtime_checkable
-class FrameFacts(Protocol):
-    """What a manifest row says of a frame, as far as teachers care."""
-
-    @property
-    def depth_path(self) -> object: ...
-    @property
-    def pose(self) -> object: ...
-    @property
-    def camera(self) -> str: ...
-    @property
-    def K_source(self) -> str: ...  # noqa: N802 - the manifest's column
+from distill3r_core.errors import ConfigError
+from distill3r_core.teachers.registry import AUTO, TEACHERS
 
 
-def choose_teacher(frames: Iterable[FrameFacts]) -> str:
-    """`depth` where every frame has depth, a pose and a pinhole's calibrated K, else `fast3r`."""
-    frames = list(frames)
-    exact = frames and all(
-        frame.depth_path
-        and frame.pose is not None
-        and frame.K_source == "calibrated"
-        and frame.camera == "pinhole"
-        for frame in frames
-    )
-    return "depth" if exact else "fast3r"
+@dataclass(frozen=True)
+class TeacherChoice:
+    """Which teacher is used, and how.
+
+    Args:
+        name: Its name; "auto": chosen by what the data have.
+        settings: The teacher's own settings.
+    """
+
+    name: str = AUTO
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _read(value: Any) -> TeacherChoice:
+    """Read `fast3r`, or `{name: fast3r, precision: float32}`; the name may be left out."""
+    if isinstance(value, TeacherChoice):
+        return value
+    values = {"name": value} if isinstance(value, str) else value
+    if not isinstance(values, Mapping) or not isinstance(values.get("name", AUTO), str):
+        raise ValueError(f"{value!r} is not the name of a teacher, with or without its settings")
+    settings = dict(values)
+    name = settings.pop("name", AUTO)
+    if name != AUTO:
+        try:
+            TEACHERS[name].read_settings(settings)
+        except ConfigError as error:  # pydantic names the setting, beside all others
+            raise ValueError(error.message + (f" ({error.hint})" if error.hint else "")) from error
+    return TeacherChoice(name, settings)
+
+
+def _plain(choice: TeacherChoice) -> str | dict[str, Any]:
+    return {"name": choice.name, **choice.settings} if choice.settings else choice.name
+
+
+TeacherSetting = Annotated[TeacherChoice, BeforeValidator(_read), PlainSerializer(_plain)]

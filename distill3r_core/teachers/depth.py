@@ -13,6 +13,7 @@ from distill3r_core.geometry.cameras import invert_rigid, unproject
 from distill3r_core.io.images.teacher_fit import TeacherFit
 from distill3r_core.prediction import StepCallback, ignore_steps
 from distill3r_core.teachers.base import prepare_view
+from distill3r_core.teachers.record import TeacherNeeds, TeacherRecord
 from distill3r_core.types import PreparedView, RawMaps, Unit, View
 
 METRES = {"m": 1.0, "mm": 1e-3}  # per unit of length
@@ -37,17 +38,17 @@ class DepthTeacher:
         Raises:
             InputMissingError: It lacks depth, a pose or a calibrated K.
         """
-        facts = {
-            "depth": view.depth,
-            "a pose": view.world_from_cam,
-            "a calibrated K": view.intrinsics,
-        }
-        lacks = [name for name, value in facts.items() if value is None]
+        found = (
+            ("depth", view.depth),
+            ("a pose", view.world_from_cam),
+            ("a calibrated K", view.intrinsics),
+        )
+        lacks = [name for name, value in found if value is None]
         if lacks:
             raise InputMissingError(
                 f"view {view.index} of {view.sample!r} lacks {' and '.join(lacks)}, "
-                "which the teacher 'depth' is made of",
-                hint="a teacher that needs pictures alone: --teacher fast3r",
+                "which the teacher 'depth' needs",
+                hint="choose a teacher that needs images alone, such as --teacher fast3r",
             )
         return prepare_view(view)
 
@@ -70,6 +71,16 @@ class DepthTeacher:
         on_progress("views", len(views), len(views))
         unit: Unit = "m" if all(view.unit in METRES for view in views) else "none"
         return maps_of_depth(depths, torch.stack(cameras), torch.stack(poses), unit=unit)
+
+
+DEPTH = TeacherRecord(
+    name=DepthTeacher.name,
+    build=lambda settings, weights, device: DepthTeacher(),
+    licenses=DepthTeacher.licenses,
+    needs=TeacherNeeds(depth=True, poses=True, intrinsics=True),
+    metric=True,
+    depth_maps=True,
+)
 
 
 def maps_of_depth(

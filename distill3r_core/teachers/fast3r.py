@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 from torch import Tensor
 
-from distill3r_core.errors import ConfigError, RequestError
+from distill3r_core import config
+from distill3r_core.errors import RequestError
 from distill3r_core.io.checksums import file_hash
 from distill3r_core.io.images.teacher_fit import DUST3R_FIT
 from distill3r_core.nn.progress import Stretch
@@ -22,35 +25,51 @@ from distill3r_core.nn.view_codes import (
 )
 from distill3r_core.prediction import StepCallback, ignore_steps
 from distill3r_core.teachers.base import prepare_view
-from distill3r_core.teachers.fast3r_files import load_network, weight_file
+from distill3r_core.teachers.fast3r_files import CONFIG, WEIGHTS, load_network, weight_file
 from distill3r_core.teachers.fast3r_network import HEAD_CHUNK, Fast3R
-from distill3r_core.teachers.weights import HUB_FOLDERS
+from distill3r_core.teachers.record import TeacherRecord
+from distill3r_core.teachers.weights import HubFolder
 from distill3r_core.types import PreparedView, RawMaps, View
 
-PRECISIONS = ("auto", "float32", "float16", "bfloat16")
-VIEW_CODES = ("config", "sequential", "random")
-
+FOLDER = HubFolder(
+    repo="jedyang97/Fast3R_ViT_Large_512",
+    files=(WEIGHTS, CONFIG),
+    gigabytes=2.6,
+    license="FAIR Noncommercial Research License",
+)
 THRESHOLD = 0.3  # on confidence - 1 (arXiv:2602.00865, equation 1)
 # On a CPU the memory of a head at full resolution is what counts; the numbers are the same.
 HEADS_AT_ONCE = {"cuda": HEAD_CHUNK}
+
+
+@checked_dataclass(frozen=True, config=config.STRICT)
+class Fast3RSettings:
+    """Settings of the teacher `fast3r`.
+
+    Args:
+        precision: Precision of the forward pass. "auto" is the original's autocast to float16 on a
+            GPU, and float32 elsewhere.
+        view_codes: How views are numbered; "config": as the weights' configuration says.
+        seed: Seed of random view codes, together with the sample's name: a sample gets the same
+            ones in every run.
+    """
+
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    view_codes: Literal["config", "sequential", "random"] = "config"
+    seed: int = Field(default=0, ge=0)
 
 
 class Fast3RTeacher:
     """Local and global point maps of many views, of unknown scale.
 
     Args:
-        network: In eval mode, on its device.
-        weights: The file it came from, for its hash.
-        precision: Of the forward pass, one of `PRECISIONS`: "auto" is the original's autocast to
-            float16 on a GPU, and float32 elsewhere.
-        view_codes: How views are numbered, one of `VIEW_CODES`: "config" as the weights'
-            configuration says.
-        seed: Of random numbers, together with the sample's name: a sample gets the same ones
-            in every run.
+        network: The network in evaluation mode, on its device.
+        settings: See `Fast3RSettings`.
+        weights: The file that the network was loaded from, for its hash.
     """
 
     name = "fast3r"
-    licenses = (HUB_FOLDERS["fast3r"].license,)
+    licenses = (FOLDER.license,)
     max_views = TABLE_ROWS
     threshold = THRESHOLD
     metric = False
@@ -58,29 +77,25 @@ class Fast3RTeacher:
     def __init__(
         self,
         network: Fast3R,
+        settings: Fast3RSettings = Fast3RSettings(),
         *,
         weights: Path | None = None,
-        precision: str = "auto",
-        view_codes: str = "config",
-        seed: int = 0,
     ) -> None:
         self.network = network
         self.fit = replace(DUST3R_FIT, multiple=network.config.patch_size)
-        self.seed = seed
         self._weights = weights
         self._hash: str | None = None
-        self._view_codes = view_codes
+        self._settings = settings
         self._random = network.config.random_view_codes
-        if view_codes != "config":
-            self._random = view_codes == "random"
-        self._precision = precision
+        if settings.view_codes != "config":
+            self._random = settings.view_codes == "random"
         # Views that go through a head at once; where memory runs out it may be halved, for views
         # do not see each other there.
         self.views_at_once = HEADS_AT_ONCE.get(network.fusion.codes.device.type, 1)
 
     @property
     def weights_hash(self) -> str | None:
-        """Of the weight file, read when it is first asked for; None for a network without one."""
+        """Hash of the weight file, which is read at the first use; None without a file."""
         if self._hash is None and self._weights is not None:
             self._hash = file_hash(self._weights)
         return self._hash
@@ -88,7 +103,7 @@ class Fast3RTeacher:
     @property
     def settings(self) -> Mapping[str, Any]:
         """Seed, view codes and precision as they were asked for."""
-        return {"seed": self.seed, "view_codes": self._view_codes, "precision": self._precision}
+        return config.as_plain(self._settings)
 
     def prepare(self, view: View) -> PreparedView:
         """Long edge to 512, then cropped to whole patches; portrait stays portrait."""
@@ -125,11 +140,11 @@ class Fast3RTeacher:
         """Rows of the code table; random ones are a matter of the sample's name and the seed."""
         if not self._random:
             return sequential_view_numbers(1, len(views))
-        seed = zlib.crc32(f"{self.seed}/{views[0].sample}".encode())
+        seed = zlib.crc32(f"{self._settings.seed}/{views[0].sample}".encode())
         return random_view_numbers(1, len(views), torch.Generator().manual_seed(seed))
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        precision = self._precision
+        precision = self._settings.precision
         if precision == "auto":
             precision = "float16" if device.type == "cuda" else "float32"
         if precision == "float32":
@@ -151,33 +166,20 @@ class _PassProgress:
         self._on_progress(stretch, self._done[stretch], self._totals[stretch])
 
 
-def build_fast3r(
-    weights: Path,
-    device: torch.device,
-    *,
-    precision: str = "auto",
-    view_codes: str = "config",
-    seed: int = 0,
-) -> Fast3RTeacher:
-    """The teacher of a folder of weights; see `load_network` and `Fast3RTeacher`.
-
-    Raises:
-        WeightsError: A file is missing, damaged or not Fast3R's.
-        ConfigError: No such precision or view codes.
-    """
-    for name, value, known in (
-        ("precision", precision, PRECISIONS),
-        ("view_codes", view_codes, VIEW_CODES),
-    ):
-        if value not in known:
-            raise ConfigError(f"{name} {value!r} is unknown", hint=f"known: {', '.join(known)}")
+def _build(settings: Fast3RSettings, weights: Path | None, device: torch.device) -> Fast3RTeacher:
+    assert weights is not None, "the record names weights"
     # The original's attention is in bfloat16 on a GPU whatever surrounds it.
     dtype = torch.bfloat16 if device.type == "cuda" else None
     network = load_network(weights, device=device, dtype=dtype)
-    return Fast3RTeacher(
-        network,
-        weights=weight_file(weights),
-        precision=precision,
-        view_codes=view_codes,
-        seed=seed,
-    )
+    return Fast3RTeacher(network, settings, weights=weight_file(weights))
+
+
+FAST3R = TeacherRecord(
+    name=Fast3RTeacher.name,
+    build=_build,
+    licenses=Fast3RTeacher.licenses,
+    settings=Fast3RSettings,
+    weights=FOLDER,
+    fit=DUST3R_FIT,
+    threshold=THRESHOLD,
+)

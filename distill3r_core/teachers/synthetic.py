@@ -5,13 +5,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
+from distill3r_core import config
 from distill3r_core.io.images.teacher_fit import TeacherFit
 from distill3r_core.prediction import StepCallback, ignore_steps
 from distill3r_core.scenes import arc, build_scene, pinhole, render_depth
 from distill3r_core.teachers.base import prepare_view
 from distill3r_core.teachers.depth import maps_of_depth
+from distill3r_core.teachers.record import TeacherRecord
 from distill3r_core.types import PreparedView, RawMaps, View
+
+
+@dataclass(frozen=True, config=config.STRICT)
+class SyntheticSettings:
+    """Settings of the teacher `synthetic`."""
+
+    seed: int = Field(default=0, ge=0)  # of the scenes, together with the sample's name
 
 
 class SyntheticTeacher:
@@ -56,3 +67,14 @@ class SyntheticTeacher:
             depths.append(render_depth(scene, pose, camera, size))
         on_progress("rendering", len(views), len(views))
         return maps_of_depth(depths, cameras, poses, unit="m")
+
+
+SYNTHETIC = TeacherRecord(
+    name=SyntheticTeacher.name,
+    build=lambda settings, weights, device: SyntheticTeacher(seed=settings.seed),
+    licenses=SyntheticTeacher.licenses,
+    settings=SyntheticSettings,
+    metric=True,
+    depth_maps=True,
+    simulated=True,
+)

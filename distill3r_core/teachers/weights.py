@@ -1,4 +1,4 @@
-"""Where the teachers' weight files are, found without loading anything."""
+"""Published weights of teachers, and where they are on this machine."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,10 @@ class HubFolder:
     """Weights that are published as a folder on the Hugging Face hub.
 
     Args:
-        repo: Owner and name.
-        files: All that is read of it; the first is the one that makes it complete.
-        gigabytes: Of the download.
-        license: Of the weights.
+        repo: Owner and name of the repository.
+        files: Files that are read; the first one holds the tensors and is downloaded last.
+        gigabytes: Size of the download.
+        license: License of the weights.
     """
 
     repo: str
@@ -24,50 +24,45 @@ class HubFolder:
     license: str
 
 
-HUB_FOLDERS = {
-    "fast3r": HubFolder(
-        repo="jedyang97/Fast3R_ViT_Large_512",
-        files=("model.safetensors", "config.json"),
-        gigabytes=2.6,
-        license="FAIR Noncommercial Research License",
-    )
-}
-
-
-def require_weights(name: str, weights: Path | None = None) -> Path | None:
-    """The weights that a teacher will read: a folder or a file; None where it needs none.
+def require_weights(
+    name: str, folder: HubFolder | None, weights: Path | None = None
+) -> Path | None:
+    """Find the weights that a teacher will read.
 
     Args:
-        name: Of the teacher.
-        weights: What the user named; None: `DISTILL3R_HOME` and the hub's cache are searched.
+        name: Name of the teacher.
+        folder: Its published weights; None: it has none.
+        weights: Folder or file that the user named; None: `DISTILL3R_HOME` and the hub's cache
+            are searched.
+
+    Returns:
+        A folder or a file; None where the teacher has no weights.
 
     Raises:
         WeightsError: They are not there; says which file goes where, and what works without.
     """
-    if name not in HUB_FOLDERS:
+    if folder is None:
         return weights
     if weights is not None and not weights.exists():
-        raise WeightsError(f"no file or folder {weights}", hint=_ways_out(name, weights))
-    source = HUB_FOLDERS[name]
+        raise WeightsError(f"no file or folder {weights}", hint=_ways_out(name, folder, weights))
     home = paths.weights_home() / name
-    for folder in (home, _hub_snapshot(source)) if weights is None else (weights,):
-        if folder is not None and (folder.is_file() or _complete(folder, source)):
-            return folder
+    for found in (home, _hub_snapshot(folder)) if weights is None else (weights,):
+        if found is not None and (found.is_file() or _complete(found, folder)):
+            return found
     place = home if weights is None else weights
-    missing = [file for file in source.files if not (place / file).is_file()]
+    missing = [file for file in folder.files if not (place / file).is_file()]
     raise WeightsError(
         f"the teacher {name!r} has no weights: {' and '.join(missing)} not found in {place}"
         + (" nor in the Hugging Face cache" if weights is None else ""),
-        hint=_ways_out(name, place),
+        hint=_ways_out(name, folder, place),
     )
 
 
-def _ways_out(name: str, place: Path) -> str:
-    source = HUB_FOLDERS[name]
+def _ways_out(name: str, folder: HubFolder, place: Path) -> str:
     return (
-        f"download them ({source.gigabytes} GB, {source.license}): "
+        f"download them ({folder.gigabytes} GB, {folder.license}): "
         f"distill3r models download {name}\n"
-        f"or put the files of {source.repo} into {place}, or name their folder: --weights DIR\n"
+        f"or put the files of {folder.repo} into {place}, or name their folder: --weights DIR\n"
         "a dry run, not your scene: distill3r cache --resume --teacher synthetic\n"
         "the whole route on rendered scenes: distill3r demo"
     )

@@ -11,7 +11,7 @@ from distill3r_core.cache.store import TeacherCache
 from distill3r_core.io.images.teacher_fit import TeacherFit
 from distill3r_core.registry import Origin, adding_from, remove_entries_of
 from distill3r_core.teachers.base import prepare_view
-from distill3r_core.teachers.build import TEACHERS
+from distill3r_core.teachers.registry import TEACHERS, TeacherRecord
 from distill3r_core.teachers.synthetic import SyntheticTeacher
 from distill3r_core.types import PreparedView, RawMaps, View
 
@@ -54,7 +54,13 @@ def photos(tmp_path):
 def color_teacher():
     origin = Origin("plugin", "color.py")
     with adding_from(origin):
-        TEACHERS.add("color", lambda weights, device: ColorTeacher())
+        record = TeacherRecord(
+            name="color",
+            build=lambda settings, weights, device: ColorTeacher(),
+            licenses=ColorTeacher.licenses,
+            fit=ColorTeacher.fit,
+        )
+        TEACHERS.add(record.name, record)
     yield
     remove_entries_of(origin)
 

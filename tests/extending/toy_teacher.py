@@ -1,8 +1,22 @@
 """A toy teacher: every image is a flat wall, two units in front of a camera that never moves."""
 
 import torch
+from pydantic.dataclasses import dataclass
 
-from distill3r_core.extend import TEACHERS, RawMaps, TeacherFit, ignore_steps, prepare_view
+from distill3r_core.extend import (
+    STRICT,
+    TEACHERS,
+    RawMaps,
+    TeacherFit,
+    TeacherRecord,
+    ignore_steps,
+    prepare_view,
+)
+
+
+@dataclass(frozen=True, config=STRICT)
+class WallSettings:
+    depth: float = 2.0
 
 
 class WallTeacher:
@@ -38,4 +52,12 @@ class WallTeacher:
         )
 
 
-TEACHERS.add("wall", lambda weights, device, *, depth=2.0: WallTeacher(depth))
+TEACHERS.add(
+    WallTeacher.name,
+    TeacherRecord(
+        name=WallTeacher.name,
+        build=lambda settings, weights, device: WallTeacher(settings.depth),
+        licenses=WallTeacher.licenses,
+        settings=WallSettings,
+    ),
+)

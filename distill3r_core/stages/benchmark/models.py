@@ -24,10 +24,10 @@ from distill3r_core.nn.fusion import Fusion
 from distill3r_core.nn.view_codes import sequential_view_numbers
 from distill3r_core.registry import Registry
 from distill3r_core.stages.benchmark.budget import nearest_multiple
-from distill3r_core.teachers.build import TEACHERS, build_teacher
 from distill3r_core.teachers.fast3r import HEADS_AT_ONCE
 from distill3r_core.teachers.fast3r_config import RELEASED
 from distill3r_core.teachers.fast3r_network import Fast3R
+from distill3r_core.teachers.registry import TEACHERS, build_teacher
 from distill3r_core.types import PointMaps, PreparedView, View
 
 STUDENT, COMPILED = "student", "student-compiled"

@@ -1,9 +1,9 @@
 """A teacher's answers for every sample of a manifest, stored once and for all."""
 
 from collections.abc import Sequence
-from dataclasses import field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -29,19 +29,16 @@ from distill3r_core.errors import (
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.io.images.size_buckets import PATCH
 from distill3r_core.profiling import DeviceName
-from distill3r_core.report import Failure, Progress, Report, Silent
+from distill3r_core.report import Failure, Progress, Report, Silent, duration
 from distill3r_core.stages.cache.plan import plan_samples, share_of
 from distill3r_core.stages.cache.ranks import device_of, gather, part_of, together
 from distill3r_core.stages.cache.report import Job, check_room, figures, finished_report, rehearse
 from distill3r_core.stages.cache.work import Tally, make_samples
-from distill3r_core.teachers import (
-    Teacher,
-    build_teacher,
-    check_teacher,
-    choose_teacher,
-    require_weights,
-)
+from distill3r_core.teachers import TEACHERS, Teacher, TeacherRecord, build_teacher, choose_teacher
+from distill3r_core.teachers.choice import TeacherChoice, TeacherSetting
 from distill3r_core.teachers.export import GlobalMap, Resample, ThresholdOn
+from distill3r_core.teachers.registry import AUTO
+from distill3r_core.teachers.weights import require_weights
 
 _BASE_SIZE = "224x518"
 
@@ -49,11 +46,6 @@ _BASE_SIZE = "224x518"
 def _check_size(text: str) -> None:
     if text != "auto":
         config.parse_size(text, step=PATCH)
-
-
-def _check_teacher(name: str) -> None:
-    if name != "auto":
-        check_teacher(name)
 
 
 @dataclass(frozen=True, config=config.STRICT)
@@ -71,9 +63,7 @@ class CacheSettings:
 
     manifest: Path = paths.MANIFEST
     output: Path = paths.CACHE
-    teacher: Annotated[str, config.reads(_check_teacher)] = (
-        "auto"  # depth where every picture has depth, pose and K, else fast3r
-    )
+    teacher: TeacherSetting = TeacherChoice()  # a name, with or without settings of its own
     weights: Path | None = None  # None: where `models download` puts them
     size: Annotated[str, config.LOWER, config.reads(_check_size)] = (
         _BASE_SIZE  # rows x columns of landscape samples, or "auto": by their shape
@@ -86,7 +76,6 @@ class CacheSettings:
     device: DeviceName = "auto"
     # Of what a teacher draws: view codes, the synthetic teacher's scenes.
     seed: int = Field(default=0, ge=0)
-    options: dict[str, Any] = field(default_factory=dict)  # of the teacher: `precision: float32`
     workers: int = Field(default=2, ge=1)  # threads that read pictures
     export: ExportSettings = ExportSettings()
 
@@ -118,10 +107,11 @@ def build_cache(
     """
     part = part_of(shard)
     manifest = read_manifest(settings.manifest)
-    name = settings.teacher if settings.teacher != "auto" else choose_teacher(manifest.rows)
-    require_weights(name, settings.weights)
-    _require_columns(name, manifest)
-    teacher = _build(name, settings)
+    choice = settings.teacher
+    record = choose_teacher(manifest.rows) if choice.name == AUTO else TEACHERS[choice.name]
+    require_weights(record.name, record.weights, settings.weights)
+    _require_columns(record, manifest)
+    teacher = _build(record, settings)
     header = _header(settings, teacher, manifest)
     refuse_foreign(settings.output)  # before pictures are looked at
     if (settings.output / HEADER).exists():
@@ -137,6 +127,7 @@ def build_cache(
         folder=settings.output,
         manifest=manifest,
         teacher=teacher,
+        record=record,
         plan=plan,
         header=header,
         part=part,
@@ -159,8 +150,16 @@ def build_cache(
 def _run(job: Job, progress: Progress) -> Report:
     """Make what is to be made, and tell about it."""
     part = job.part
-    if job.teacher.name == "synthetic":
-        progress.note("teacher 'synthetic': a dry run on made-up scenes, not your pictures")
+    if job.record.simulated:
+        progress.note(
+            f"teacher {job.record.name!r}: a dry run on made-up scenes, not your pictures"
+        )
+    minutes = job.record.needs.minutes_per_sample
+    if minutes is not None:
+        total = duration(60 * minutes * len(job.todo))
+        progress.note(
+            f"teacher {job.record.name!r}: about {minutes:g} minutes per sample, {total} in all"
+        )
     with CacheWriter(job.folder, job.header, shard=part.index) as writer:
         which = f" ({part.index} of {part.count})" if part.count > 1 else ""
         progress.begin("asking the teacher" + which, total=len(job.todo), unit="samples")
@@ -182,24 +181,23 @@ def _run(job: Job, progress: Progress) -> Report:
     return finished_report(job, total, left_out)
 
 
-def _build(name: str, settings: CacheSettings) -> Teacher:
-    overrides = dict(settings.options)
-    if settings.seed and name != "depth":  # what a sensor measured has no chance in it
-        overrides["seed"] = settings.seed
+def _build(record: TeacherRecord, settings: CacheSettings) -> Teacher:
+    own = dict(settings.teacher.settings)
+    if settings.seed and record.seeded:
+        own["seed"] = settings.seed
     device = profiling.pick_device(device_of(settings.device))
-    return build_teacher(name, settings.weights, device=device, **overrides)
+    return build_teacher(record, settings.weights, device=device, **own)
 
 
-def _require_columns(name: str, manifest: Manifest) -> None:
-    """Before anything is created: `depth` needs depth, pose and K of every picture."""
-    if name != "depth" or choose_teacher(manifest.rows) == "depth":
-        return
-    lacking = next(row for row in manifest.rows if choose_teacher([row]) != "depth")
-    raise InputMissingError(
-        f"the teacher 'depth' needs depth, pose and a pinhole's calibrated K of every picture, "
-        f"and {manifest.path} lacks one for {lacking.image_path}",
-        hint="a teacher that needs pictures alone: --teacher fast3r",
-    )
+def _require_columns(record: TeacherRecord, manifest: Manifest) -> None:
+    """Refuse a manifest that lacks what the teacher needs, before anything is created."""
+    for row in manifest.rows:
+        if lacking := record.needs.lacking(row):
+            raise InputMissingError(
+                f"the teacher {record.name!r} needs {' and '.join(lacking)} of every image, "
+                f"and {manifest.path} has none for {row.image_path}",
+                hint="a teacher that needs images alone: --teacher fast3r",
+            )
 
 
 def _header(settings: CacheSettings, teacher: Teacher, manifest: Manifest) -> CacheHeader:

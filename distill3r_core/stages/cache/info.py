@@ -14,6 +14,7 @@ from distill3r_core.io.images.decode import write_image
 from distill3r_core.io.previews import colorize, compose, limits
 from distill3r_core.report import Report, Table
 from distill3r_core.stages.cache.report import gigabytes
+from distill3r_core.teachers import TEACHERS
 
 _RAW = 16  # bytes of a pixel's eight maps in float16
 _SHOWN_VIEWS = 4
@@ -165,6 +166,7 @@ def _notes(cache: TeacherCache, result: dict[str, Any]) -> list[str]:
         )
     if result["unplanned"]:
         notes.append(f"{result['unplanned']} stored samples are no longer planned, and not read")
-    if cache.header.teacher == "synthetic":
-        notes.append("made by the synthetic teacher: made-up scenes, not the pictures'")
+    name = cache.header.teacher
+    if name in TEACHERS and TEACHERS[name].simulated:
+        notes.append(f"made by the {name} teacher: made-up scenes, not the pictures'")
     return notes

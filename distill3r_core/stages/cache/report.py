@@ -19,6 +19,7 @@ from distill3r_core.stages.cache.ranks import Part
 from distill3r_core.stages.cache.sample import Recipe
 from distill3r_core.stages.cache.work import Tally, make_samples
 from distill3r_core.teachers.base import Teacher
+from distill3r_core.teachers.record import TeacherRecord
 
 # Stored bytes per pixel, targets and picture together, for the check of the disk before anything
 # is known about these samples: a little more than was measured (docs/benchmarks.md).
@@ -34,7 +35,8 @@ class Job:
         settings: The resolved settings, as plain data.
         folder: Of the cache.
         manifest: Where samples come from.
-        teacher: Who is asked.
+        teacher: The teacher, ready to predict.
+        record: What is known about it.
         plan: Every sample.
         header: Of the cache.
         part: Which writer this is.
@@ -48,6 +50,7 @@ class Job:
     folder: Path
     manifest: Manifest
     teacher: Teacher
+    record: TeacherRecord
     plan: Plan
     header: CacheHeader
     part: Part
@@ -113,7 +116,7 @@ def check_room(job: Job) -> None:
 
 def expected_bytes(job: Job) -> int:
     """What the samples that are to be made will take, by those that are there, else by teacher."""
-    rate = _DEPTH_BYTES if job.teacher.name in ("depth", "synthetic") else _MAP_BYTES
+    rate = _DEPTH_BYTES if job.record.depth_maps else _MAP_BYTES
     if job.finished:
         cache = TeacherCache(job.folder)
         entries = [cache.entry(name) for name in cache.names()[:100]]

@@ -20,6 +20,7 @@ from distill3r_core.stages.evaluate import EvalSettings, evaluate
 from distill3r_core.stages.infer import InferSettings, infer
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
 from distill3r_core.stages.train import TrainSettings, train
+from distill3r_core.teachers.choice import TeacherChoice
 
 PRESET = "tiny"
 SIZE = "70x98"  # of the preset's images
@@ -118,7 +119,11 @@ def _manifest(demo: DemoSettings) -> DemoStep:
 def _cache(demo: DemoSettings) -> DemoStep:
     manifest = demo.data / paths.MANIFEST.name
     wanted = CacheSettings(
-        manifest=manifest, output=demo.cache, teacher="depth", size=SIZE, device=demo.device
+        manifest=manifest,
+        output=demo.cache,
+        teacher=TeacherChoice("depth"),
+        size=SIZE,
+        device=demo.device,
     )
     return DemoStep(
         "cache",

@@ -59,9 +59,9 @@ def _teachers(weights: list[Check], state: str) -> list[Check]:
     """Teachers among the published weights that are in `state`."""
     if not weights:
         return []
-    from distill3r_core.teachers.weights import HUB_FOLDERS
+    from distill3r_core.teachers import teacher_names
 
-    return [check for check in weights if check.name in HUB_FOLDERS and check.state == state]
+    return [check for check in weights if check.name in teacher_names() and check.state == state]
 
 
 def _table(title: str, found: list[Check]) -> Table:

@@ -24,7 +24,7 @@ from distill3r_core.report import Progress
 from distill3r_core.runs.student_file import StudentFile, open_student
 from distill3r_core.stages.evaluate.settings import EvalSettings
 from distill3r_core.teachers import build_teacher
-from distill3r_core.teachers.build import TEACHERS
+from distill3r_core.teachers.registry import TEACHERS
 
 WITHOUT_MODEL = {"truth": predict_truth, "constant": predict_constant_depth}
 

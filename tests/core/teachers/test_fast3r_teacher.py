@@ -225,7 +225,7 @@ def test_a_configuration_that_is_no_json_is_refused(folder, tmp_path):
 
 
 def test_an_unknown_precision_is_refused_before_the_file_is_read(folder):
-    with pytest.raises(ConfigError, match="precision 'half'"):
+    with pytest.raises(ConfigError, match="precision: 'half' is unknown"):
         build_teacher("fast3r", folder, precision="half")
 
 

@@ -1,0 +1,75 @@
+"""Teachers by name: those of this package, of other packages, and of plugins."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill3r_core.errors import ConfigError
+from distill3r_core.registry import Registry
+from distill3r_core.teachers.base import Teacher
+from distill3r_core.teachers.depth import DEPTH
+from distill3r_core.teachers.fast3r import FAST3R
+from distill3r_core.teachers.record import FrameFacts, TeacherNeeds, TeacherRecord
+from distill3r_core.teachers.synthetic import SYNTHETIC
+from distill3r_core.teachers.weights import require_weights
+
+__all__ = [
+    "AUTO",
+    "TEACHERS",
+    "TeacherNeeds",
+    "TeacherRecord",
+    "build_teacher",
+    "choose_teacher",
+    "teacher_names",
+]
+
+AUTO = "auto"  # the first of `_AUTOMATIC` whose needs the data meet
+TEACHERS: Registry[TeacherRecord] = Registry("teacher", entry_points="distill3r.teachers")
+for _record in (DEPTH, SYNTHETIC, FAST3R):
+    TEACHERS.add(_record.name, _record)
+_AUTOMATIC = (DEPTH, FAST3R)
+
+
+def build_teacher(
+    teacher: str | TeacherRecord,
+    weights: str | Path | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    **settings: Any,
+) -> Teacher:
+    """Build a teacher that is ready to predict.
+
+    Args:
+        teacher: Its name (see `teacher_names`), or a record that is in no registry.
+        weights: Folder or file of its weights; None: where `models download` puts them.
+        device: Where it predicts.
+        settings: The teacher's own settings, such as `seed`.
+
+    Raises:
+        ConfigError: There is no such teacher, or it does not have these settings or weights.
+        WeightsError: Its weights are missing or are not the file they should be.
+    """
+    record = TEACHERS[teacher] if isinstance(teacher, str) else teacher
+    own = record.read_settings(settings)
+    path = None if weights is None else Path(weights).expanduser()
+    if record.weights is None and path is not None:
+        raise ConfigError(f"the teacher {record.name!r} has no weights, and {path} was given")
+    return record.build(
+        own, require_weights(record.name, record.weights, path), torch.device(device)
+    )
+
+
+def teacher_names() -> list[str]:
+    """Every name that `build_teacher` knows."""
+    return list(TEACHERS)
+
+
+def choose_teacher(frames: Iterable[FrameFacts]) -> TeacherRecord:
+    """The teacher that `auto` stands for: the first one whose needs all frames meet."""
+    frames = list(frames)
+    for record in _AUTOMATIC[:-1]:
+        if frames and not any(record.needs.lacking(frame) for frame in frames):
+            return record
+    return _AUTOMATIC[-1]
