@@ -6,15 +6,16 @@ import torch
 from torch import Tensor
 
 from distill3r_core.models.families import family_of, preset_spec
+from distill3r_core.models.presets import Preset
 from distill3r_core.models.spec import StudentSpec
 from distill3r_core.models.student import Student
 
 
-def build_student(preset: str = "paper", **overrides: Any) -> Student:
+def build_student(preset: str | Preset = "paper", **overrides: Any) -> Student:
     """Build a student with random weights.
 
     Args:
-        preset: Name of the preset.
+        preset: A preset or its name.
         overrides: Values of its spec that differ, nested like the spec: `fusion={"depth": 3}`.
 
     Raises:

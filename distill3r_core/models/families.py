@@ -7,7 +7,7 @@ from distill3r_core.config import merge, validate
 from distill3r_core.errors import ConfigError
 from distill3r_core.models.family import Family
 from distill3r_core.models.multiview.family import MULTIVIEW
-from distill3r_core.models.presets import PRESETS
+from distill3r_core.models.presets import PRESETS, Preset
 from distill3r_core.models.spec import StudentSpec
 from distill3r_core.registry import Registry
 
@@ -36,18 +36,19 @@ def parse_spec(values: Mapping[str, Any]) -> StudentSpec:
     return validate(FAMILIES[name].spec, values, source="the student's architecture")
 
 
-def preset_spec(preset: str, overrides: Mapping[str, Any] | None = None) -> StudentSpec:
+def preset_spec(preset: str | Preset, overrides: Mapping[str, Any] | None = None) -> StudentSpec:
     """The spec of a preset with some of its values changed.
 
     Args:
-        preset: Name of the preset.
+        preset: A preset or its name.
         overrides: Values by field, nested like the spec. A part of another `kind`, and a spec of
             another `family`, replaces the preset's whole.
 
     Raises:
         ConfigError: There is no such preset, or a field or value does not fit.
     """
-    return parse_spec(_override(PRESETS[preset].spec, overrides or {}))
+    record = preset if isinstance(preset, Preset) else PRESETS[preset]
+    return parse_spec(_override(record.spec, overrides or {}))
 
 
 def train_presets() -> dict[str, dict[str, Any]]:
