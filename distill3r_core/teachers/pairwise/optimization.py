@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from distill3r_core.geometry.cameras import pixel_grid
@@ -52,7 +52,7 @@ class Alignment(nn.Module):
         center: Where in its pixel a point was seen.
     """
 
-    slopes: Float[Tensor, "N P 2"]
+    pixels: Float[Tensor, "N P 2"]
     valid: Bool[Tensor, "N P"]
 
     def __init__(self, pairs: PairPredictions, start: Placed, *, center: float = 0.5) -> None:
@@ -138,7 +138,7 @@ class Alignment(nn.Module):
         total = points.new_zeros(())
         sides = ((pairs.points_i, pairs.confidence_i), (pairs.points_j, pairs.confidence_j))
         for side, (predicted, confidence) in enumerate(sides):
-            views: Int[Tensor, e] = pairs.edges[chunk, side]
+            views = pairs.edges[chunk, side]
             moved = scale * (predicted[chunk].float() @ rotation.mT + translation)
             # The confidence of what lies beyond a view is 0, and its logarithm is not wanted.
             weight = torch.where(self.valid[views], confidence[chunk].float(), 1.0).log()
