@@ -187,7 +187,6 @@ def settings(
 
     Args:
         context: Context of a command decorated with `shared()`.
-        cls: The settings' dataclass.
         section: The command's section in config files.
         keys: Dotted key of each parameter that is not named like its setting.
         leave: Parameters that are not settings (`resume`, `overwrite`).

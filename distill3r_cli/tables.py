@@ -19,7 +19,6 @@ class TablePart:
     """Columns of a table that are shown side by side.
 
     Args:
-        columns: Indices of the columns.
         widths: Width of each in characters; None: as wide as its text.
     """
 
@@ -32,10 +31,6 @@ def split_table(table: Table, width: int) -> list[TablePart]:
 
     Headings and long names are wrapped between words where that saves a part; numbers never are. A
     table of prose, and one with a single column that is too wide, is not split.
-
-    Args:
-        table: The table.
-        width: Width of the terminal in characters.
     """
     every = tuple(range(len(table.columns)))
     whole = TablePart(every, (None,) * len(every))
@@ -64,8 +59,6 @@ def as_rich_table(table: Table, part: TablePart, *, titled: bool) -> "RichTable"
     """Convert a part into a table of rich.
 
     Args:
-        table: The whole table.
-        part: The columns to show.
         titled: Whether to show the title.
     """
     from rich.table import Table as RichTable

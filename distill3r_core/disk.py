@@ -19,7 +19,6 @@ def refusal(
 
     Args:
         path: File that was being written.
-        code: Code from `errno`.
         then: What to do when there is space again.
     """
     if code is None:

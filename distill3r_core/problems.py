@@ -82,9 +82,6 @@ def problems_of(
     """List every invalid setting once, although a union reports one error for each alternative.
 
     Args:
-        cls: The settings' dataclass.
-        values: Values that were given.
-        error: Error that pydantic raised for them.
         sections: Sections of config files, which users may prefix to a key by mistake.
     """
     found: dict[str, Problem] = {}
@@ -103,7 +100,6 @@ def describe_fault(detail: "ErrorDetails", *, wanted: str = "") -> str:
     """Describe the fault of one value.
 
     Args:
-        detail: Error of pydantic.
         wanted: Expected values in words.
     """
     given, kind, limits = detail["input"], detail["type"], detail.get("ctx", {})

@@ -153,7 +153,6 @@ def peak_memory(device: torch.device, *, interval: float = 0.01) -> Iterator[Pea
     """Measure the peak of a block: allocated bytes on CUDA, resident bytes of the process on a CPU.
 
     Args:
-        device: Device on which the block computes.
         interval: Seconds between two samples of the resident size.
     """
     peak = Peak()

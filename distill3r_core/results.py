@@ -21,7 +21,6 @@ class Claim:
     """A folder for a result.
 
     Args:
-        folder: Where it goes.
         finished: The same result is there already; nothing is to be done.
     """
 
@@ -84,7 +83,6 @@ def write_record(folder: Path, *, identity: Mapping[str, Any], **facts: Any) -> 
     """Write the record that marks a result as finished; the last file of a result.
 
     Args:
-        folder: Of the result.
         identity: What `claim` was given.
         facts: More to keep beside it: machine, figures; `files`: names, without which the
             result is not whole.

@@ -27,7 +27,6 @@ class PlannedSample:
     Args:
         name: `<dataset>/<scene_id>/<window>`.
         content: Hash of all that the teacher reads of it.
-        split: "train" or "val".
     """
 
     name: str
@@ -40,7 +39,6 @@ class CacheHeader:
     """How a cache was made. Two caches with the same settings hold the same bytes.
 
     Args:
-        teacher: Its name.
         license: Of the teacher's weights, which a student inherits.
         weights_hash: Of the weight file; None where there is none.
         size: Rows and columns of landscape samples, or "auto": one of a table per sample.
@@ -57,7 +55,6 @@ class CacheHeader:
         views: Per sample, where the manifest had no windows and was cut; None where it had.
         processing: How the manifest's pictures were made, as plain data.
         plan: What the cache is to hold, in the manifest's order.
-        format_version: Of the files.
     """
 
     __pydantic_config__ = config.STRICT  # when it is read back

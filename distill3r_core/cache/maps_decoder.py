@@ -63,7 +63,6 @@ class MapsDecoder:
         """Fill `out` and `mask` from a record.
 
         Args:
-            data: The record.
             out: Float16 words, as many planes as are wanted: DEPTH_PLANES of a depth record,
                 LOCAL_PLANES of one whose global map is the similarity, ALL_PLANES of any. The
                 planes are zero outside the mask.

@@ -36,9 +36,7 @@ class MapsEncoder:
         """The record of one view.
 
         Args:
-            view: Its maps.
             kind: How they are stored; SHARED is found here.
-            name: Of the view, for messages.
 
         Raises:
             CacheError: A value at a valid pixel is not finite.

@@ -49,7 +49,6 @@ class ViewMaps:
 
     Args:
         points_local: x, y and z.
-        confidence: Local and global.
         mask: Valid pixels; anything may be elsewhere.
         global_from_local: `[sR | t]`.
         points_global: Stored where the kind is INDEPENDENT or EXACT.

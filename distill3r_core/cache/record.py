@@ -38,7 +38,6 @@ class Section:
 
     Args:
         code: What it is; unique within a record.
-        content: Its bytes.
         packed: Compress it. Small ones are stored as they are.
     """
 

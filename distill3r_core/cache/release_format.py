@@ -63,7 +63,6 @@ class ReleaseSample:
         conf_global: Confidence of the global map, 0 where invalid.
         masks: Valid pixels.
         views: The content of `sampled_views.json`.
-        seconds: The teacher took.
     """
 
     xyz_local: Float16[np.ndarray, "N H W 3"]

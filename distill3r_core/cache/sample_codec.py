@@ -29,10 +29,8 @@ class EncodedSample:
     """A sample, packed: what a writer stores in one transaction.
 
     Args:
-        name: Of the sample.
         content: Hash of all that the teacher read.
         kind: How its maps are stored.
-        size: Rows and columns.
         maps: One record per view.
         pictures: One record per view.
         detail: Paths, hashes and notes, as plain data.

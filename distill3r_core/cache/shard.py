@@ -42,12 +42,7 @@ class Entry:
     """A finished sample.
 
     Args:
-        number: Of the sample in its shard.
-        views: How many it has.
-        size: Rows and columns.
         kind: How its maps are stored.
-        maps_bytes: Stored size of its maps.
-        pictures_bytes: Stored size of its pictures.
         content: Hash of all that the teacher read.
     """
 

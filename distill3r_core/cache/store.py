@@ -37,7 +37,6 @@ class CachedSample:
 
     Args:
         name: `<dataset>/<scene_id>/<window>`.
-        split: "train" or "val".
         images: RGB at the student's size.
         targets: In float32.
         pictures: Hash of each view's source picture.
@@ -115,7 +114,6 @@ class TeacherCache:
     """Reads a teacher cache: any views of any finished sample, from any thread or process.
 
     Args:
-        path: The cache's folder.
         plan: What it is to hold, where that is not (yet) what its header says.
 
     Raises:
@@ -211,7 +209,6 @@ class TeacherCache:
         """A sample, or some of its views.
 
         Args:
-            name: Of a finished sample.
             views: Which ones, in the order in which they are wanted; None: all.
 
         Raises:
@@ -317,7 +314,6 @@ class CacheWriter:
     Args:
         path: The cache's folder; made where it is missing.
         header: What the cache is to be, its plan included.
-        shard: Number of the shard.
 
     Raises:
         ConflictError: The cache there was made with other settings, the folder holds something

@@ -29,7 +29,6 @@ def choose_views(
     """Which views of a sample are shown, the anchor first.
 
     Args:
-        available: Views that the sample has.
         wanted: How many to take; None, or more than there are: all of them.
         rng: For a random subset in random order; None: the first ones as they are cached.
     """

@@ -24,7 +24,6 @@ class Draw:
     """One use of a sample.
 
     Args:
-        name: Name of the sample.
         number: How many draws the run made before this one; with the seed it decides everything
             that is random about this use.
     """
@@ -42,7 +41,6 @@ class Batch:
         targets: What the teacher said about them.
         view_numbers: Number of each view among those the student tells apart.
         colors: Factors for the colors, see `augment.draw_colors`; None: as they are.
-        draws: Where they come from.
         features: Stored features of the teacher by layer, where a loader was to read them.
     """
 

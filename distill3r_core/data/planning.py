@@ -25,9 +25,7 @@ class ScenePlan:
     """One scene.
 
     Args:
-        scene: The scene as it was listed.
         frames: Those that are usable as far as is known, in order.
-        splits: One for each of `frames`.
         windows: Numbers of `frames`; training windows first.
     """
 
@@ -55,10 +53,8 @@ class DatasetPlan:
     """A data set.
 
     Args:
-        listing: The data set as it was listed.
         scenes: Those with at least two usable frames.
         refused: Scenes that are too small.
-        notes: Worth saying.
     """
 
     listing: DatasetListing
@@ -88,7 +84,6 @@ def plan_dataset(
     """Split a data set and cut it into windows.
 
     Args:
-        listing: Its scenes.
         unusable: Keys of frames that cannot be read.
         windower: Cuts frames into windows.
         policy: Instead of the data set's own.

@@ -39,11 +39,7 @@ class SampleRequest:
     """A sample as it is to be shown.
 
     Args:
-        name: Name of the sample.
-        views: Which of its views, in the order in which they are wanted.
-        number: Number of the draw that asks for it.
         reanchored: The first of the views is to be the anchor; otherwise the cached one stays.
-        mirrored: All views alike.
         colors: Factors for the colors, see `augment.draw_colors`; None: as they are.
         view_numbers: Among those the student tells apart; None: in order.
     """
@@ -66,7 +62,6 @@ def request_of(draw: Draw, *, available: int, settings: DrawSettings) -> SampleR
     """All that is random about a draw, decided by the seed and its number alone.
 
     Args:
-        draw: One use of a sample.
         available: How many views the sample has.
         settings: How samples are drawn.
     """

@@ -89,7 +89,6 @@ class HeldSamples:
     """Samples that were read, and resized, once and stay in memory, bit for bit.
 
     Args:
-        source: Where they come from.
         available: Which, and how many views each has.
     """
 
@@ -126,8 +125,6 @@ def read_at(
     """Images and targets of a sample at the student's size, finished on the CPU.
 
     Args:
-        cache: Where it is.
-        name: Name of the sample.
         views: Which ones, in the order in which they are wanted; None: all.
         size: Rows and columns for landscape; None: as it is stored.
     """

@@ -28,8 +28,6 @@ class Policy:
         name: "orbit" for a turn around an object, "path" for a camera that moves through a place,
             "cloud" for images without an order, "release" for the original project's cut.
         reference: The number of frames that has stride 1 ("path", "cloud").
-        least: The least stride.
-        most: The greatest stride.
     """
 
     name: PolicyName
@@ -58,7 +56,6 @@ def windows(
 
     Args:
         frames: How many usable frames the scene has, in their order.
-        policy: How to space them.
         views: Views a sample has; a scene with fewer frames is one smaller sample.
         samples: Keep at most so many, spread evenly.
         stride: Overrides the policy's own stride, and is taken as it is.

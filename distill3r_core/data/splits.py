@@ -20,7 +20,6 @@ class SceneFrames:
     """A scene as far as splitting goes.
 
     Args:
-        name: `<dataset>/<scene_id>`.
         frames: How many usable ones it has.
         split: What the data set's own files say; None: nothing.
     """
@@ -48,7 +47,6 @@ def split_dataset(
     """Split one data set.
 
     Args:
-        parts: Its scenes.
         val_scenes: Fraction of the scenes that are validation, by a stable hash of their names.
         val_frames: `last:N` or `every:K`: hold out frames inside scenes instead.
         fixed: The split was given; a side that stays empty is meant.

@@ -59,13 +59,8 @@ class StoredBatch:
         anchor_from_stored: Carries a global map that is stored on its own into that frame.
         own_global: Whether a view's planes of a global map are the teacher's own.
         intrinsics: K of each map; read where there are DEPTH_PLANES planes.
-        inverse: Inverse of K.
-        mirrored: Which samples are to be.
-        colors: Factors for the colors.
         view_numbers: Among those that the student tells apart.
         requests: What it holds, row by row.
-        features: Stored features of the teacher, by layer.
-        fence: Fence that guards this memory.
     """
 
     planes: Float16[Tensor, "B N P H W"]
@@ -198,8 +193,6 @@ class Arena:
         """Room for what is requested; whatever was here before is gone.
 
         Args:
-            requests: Samples of the batch.
-            planes: Planes of a view.
             size: Rows and columns of a view.
             features: Rows, columns and channels of a view's stored features, by layer.
         """

@@ -48,7 +48,6 @@ class CachedFeatures:
 
     Args:
         cache: Cache whose header declares the layers.
-        layers: Layers to read.
     """
 
     cache: TeacherCache
@@ -103,7 +102,6 @@ class LiveFeatures:
 
     Args:
         encoder: Encoder of the teacher, on the device of the batches.
-        layers: Layers to compute.
     """
 
     encoder: FeatureEncoder

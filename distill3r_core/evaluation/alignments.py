@@ -30,7 +30,6 @@ class Alignment:
     Args:
         text: The rule in words, for result files.
         head: The map that is aligned: in each view's own frame ("local") or the anchor's.
-        align: The alignment.
     """
 
     text: str

@@ -21,7 +21,6 @@ def constant_depth(
 
     Args:
         intrinsics: In pixels of maps of `size`.
-        size: Rows and columns.
     """
     return same_depth(torch.ones(size, dtype=intrinsics.dtype), intrinsics)
 

@@ -36,8 +36,6 @@ class Baseline:
     """A prediction that needs no model.
 
     Args:
-        title: Name in tables.
-        predict: The prediction.
         needs_run: It is made of the training frames of a run.
     """
 

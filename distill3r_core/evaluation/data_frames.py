@@ -30,8 +30,6 @@ class TestData:
     """The test part of a data set.
 
     Args:
-        layout: Name of its layout.
-        truths: Sequence by sequence.
         seen: Frames left out because the model was trained on them.
         failed: Frames left out because they cannot be used.
     """
@@ -55,13 +53,10 @@ def read_test_data(
     """The frames of a data set that a protocol scores.
 
     Args:
-        root: Folder of the data set.
         layout: Name of its layout; "auto" detects it.
-        protocol: Chooses the frames.
         processing: How frames were brought to their processed form for the model.
         prepare: How views become the model's input.
         trained_on: Hashes of images that are left out, and counted.
-        progress: Reports every frame.
 
     Raises:
         InputMissingError: There is nothing at `root`.

@@ -11,7 +11,6 @@ class Window:
 
     Args:
         name: Name in results: the sequence's, or one that begins with it.
-        sequence: Name of the sequence.
         frames: Indices into the sequence's frames, in the order in which the model sees them.
     """
 
@@ -51,7 +50,6 @@ class NumberedFrames:
     Args:
         strides: Stride by layout. Elsewhere every k-th frame, with the least k that leaves `most`.
         most: Largest number of frames where a layout has no stride.
-        text: The rule in words.
     """
 
     strides: Mapping[str, int]

@@ -24,8 +24,6 @@ class Comparison:
     """A prediction of one sequence beside its truth, as metrics see it.
 
     Args:
-        truth: The sequence.
-        maps: The prediction.
         clouds: Predicted and true points after the protocol's alignment: one pair per view, or
             one for the whole sequence.
     """
@@ -62,15 +60,12 @@ class Metric:
     """One figure of an evaluation.
 
     Args:
-        name: Key in results.
-        heading: Heading in tables.
         unit: Unit of the figure.
         better: Direction of improvement; "one" where 1 is perfect.
         measure: Values of a sequence: one per view, pair of views or point. None where the
             prediction or the truth lacks what it needs.
         within: Reduces the values of a sequence to its figure.
         over: Reduces the figures of sequences to that of the data set.
-        format: Format of the figure in tables.
         describe: Headings of tables name the unit.
     """
 

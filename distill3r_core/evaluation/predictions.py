@@ -21,12 +21,7 @@ Prediction = Callable[[Truth], RawMaps | None]
 
 
 def predict_with(model: Predictor, *, device: torch.device) -> Prediction:
-    """A model as what is scored.
-
-    Args:
-        model: Student or teacher.
-        device: Device that the model computes on.
-    """
+    """A model as what is scored."""
 
     def predict(truth: Truth) -> RawMaps:
         with _memory_of(device, truth):
@@ -75,7 +70,6 @@ def maps_of(
 
     Args:
         points: In each camera's frame.
-        truth: The sequence that they belong to.
         poses: `world_from_cam` of each camera, in the unit of the points; None: not predicted.
     """
     confidence = torch.ones(points.shape[:3])

@@ -17,7 +17,6 @@ class SequenceScore:
     """What a protocol's metrics measured on a sequence.
 
     Args:
-        name: Name of the sequence.
         views: How many were scored.
         values: By metric, one value per view, pair or point; None where it could not be measured.
     """
@@ -33,7 +32,6 @@ def score_sequence(
     """Measure the metrics of a protocol on the prediction of a sequence.
 
     Args:
-        truth: The sequence.
         maps: Its prediction, on the truth's grid.
         protocol: Names the alignment and the metrics.
         on_view: Called once per view: aligning one takes a second on a fine grid.
@@ -90,7 +88,6 @@ def units_of(protocol: Protocol, unit: str) -> dict[str, str]:
     """The unit of every figure.
 
     Args:
-        protocol: Names the metrics.
         unit: Unit of the truth: "m", or "none" where it has no known unit.
     """
     return {metric.name: metric.unit.named(unit) for metric in metrics_of(protocol)}

@@ -28,12 +28,7 @@ MOST_SAMPLES = 200  # to average over, spread evenly over all samples
 
 @dataclass(frozen=True)
 class TrainingFrame:
-    """A training frame of a cache.
-
-    Args:
-        sample: Name of the sample that has it.
-        view: Its place in the sample.
-    """
+    """A training frame of a cache."""
 
     sample: str
     view: int
@@ -43,7 +38,6 @@ class TrainingFrames:
     """The training frames of a run, read from the cache that it learned from.
 
     Args:
-        cache: The cache.
         size: Size of the student's input, landscape; None: that of the cache.
     """
 

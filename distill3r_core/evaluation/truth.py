@@ -16,14 +16,10 @@ class Truth:
     """The views that a model sees in one pass, with their ground truth at the model's grid.
 
     Args:
-        name: Name of the sequence.
         world: Name of the world whose frame the poses are in: a prefix of the names of all
             sequences that share it.
-        view_names: For messages.
-        views: The views as the model takes them.
         points: In each camera's frame; anything outside the mask.
         mask: Pixels where the truth is known.
-        intrinsics: K of each map.
         poses: `world_from_cam`, float64, in meters; None where they are not known.
         unit: Unit of the points: "m" or "none".
         contents: Hash of each frame: pixels, depth, K and pose.

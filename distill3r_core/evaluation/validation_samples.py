@@ -25,7 +25,6 @@ def read_validation(
     """The validation samples of a cache, with the teacher's maps as the truth.
 
     Args:
-        cache: The cache that a run learned from.
         size: Size of the student's input, landscape; None: that of the cache.
         trained_on: Hashes of images that are left out; who asks counts them.
         failed: Receives the samples that cannot be scored, when they are reached.

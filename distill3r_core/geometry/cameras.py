@@ -30,7 +30,6 @@ def rays(
 
     Args:
         intrinsics: In pixels of a picture of `size`.
-        size: Rows and columns.
         center: Where in its pixel a ray passes.
     """
     return inverse_rays(torch.linalg.inv(intrinsics), size, center=center)

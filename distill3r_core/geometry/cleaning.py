@@ -13,7 +13,6 @@ def above_percentile(confidence: Float[np.ndarray, "M"], percent: float) -> Bool
 
     Args:
         confidence: Of all points that are compared, in [1, inf).
-        percent: In [0, 100).
     """
     drop = int(len(confidence) * percent / 100)
     if drop == 0:

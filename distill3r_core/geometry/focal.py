@@ -28,7 +28,6 @@ def estimate_focal(
             as lying on the optical axis, which adds nothing to either sum.
         valid_mask: The pixels that vote; None: all.
         center: Where in its pixel a point was seen.
-        rounds: Of re-weighting.
 
     Raises:
         GeometryError: A view has no vote that tells: all off the mask, or all on the axis.

@@ -74,7 +74,6 @@ def join_pose_vector(
     """The pose vector of `[R | t]` (of three or four rows) and K; its principal point is lost.
 
     Args:
-        transform: Rotation and translation.
         intrinsics: In pixels of the image.
         size: Rows and columns of the image.
     """

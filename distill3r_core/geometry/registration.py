@@ -27,7 +27,6 @@ def fit_similarity_robust(
         source: Finite points, in a view's own frame.
         target: The same points in the global frame, finite.
         weights: Trust in each pair, at least 0.
-        rounds: Of re-weighting.
 
     Returns:
         `[sR | t]`, source to target.

@@ -37,7 +37,6 @@ def masked_median(
 
     Args:
         values: Anything outside the mask; finite inside.
-        mask: The values that count.
 
     Returns:
         One median per row, NaN where no value counts.

@@ -71,7 +71,6 @@ def apply_similarity(
     Args:
         similarity: Its leading axes are the first axes of `points`; points of the remaining axes
             share one similarity: (N, 3, 4) moves (N, H, W, 3) view by view.
-        points: In the frame that the similarity leads from.
     """
     shared = points.ndim - similarity.ndim + 1  # axes of points that have one similarity
     assert shared > 0, "more similarities than points"

@@ -38,12 +38,9 @@ class Line:
     """One line of a chart.
 
     Args:
-        label: Its name in the legend.
-        x: Where its points are.
         y: Their values. Those that are not finite, or not positive on a logarithmic axis, are
             gaps in the line.
         dashed: For what was not measured: floors, references.
-        markers: A dot at every point.
         color: Its place in `COLORS`; None: its own place among the lines. Lines that belong
             together share one.
     """
@@ -90,8 +87,6 @@ def save_line_chart(
         title: Above the chart.
         x_label: Below it.
         y_label: Above the vertical axis.
-        x_scale: Linear or logarithmic.
-        y_scale: Linear or logarithmic.
         x_ticks: The values that are marked on the horizontal axis; None: round ones.
     """
     left, top, right, bottom = MARGIN

@@ -27,7 +27,6 @@ def download(
     """Bring a file here. What was fetched before an interruption is kept and continued.
 
     Args:
-        url: Its address.
         target: Where it goes; appears there only when it is whole.
         sha256: What it must hash to, where the publisher says.
         on_bytes: Called with the bytes that are here and how many there will be.

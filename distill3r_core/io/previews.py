@@ -32,7 +32,6 @@ def limits(
 
     Args:
         values: Of one or several maps that are to be compared by eye.
-        mask: The values that count.
     """
     counted = np.isfinite(values) if mask is None else np.isfinite(values) & mask
     if not counted.any():
@@ -52,7 +51,6 @@ def colorize(
 
     Args:
         values: Depth (near is bright) or confidence (high is bright).
-        table: Which colors.
         span: Values at the ends of the table; None: `limits` of this map. Give the same span to
             maps that stand side by side.
         mask: Pixels that count; the others, and those not finite, are gray.
@@ -82,8 +80,6 @@ def compose(
 
     Args:
         rows: Pictures of one view a row, as many as there are headings; sizes may differ.
-        headings: Over the columns.
-        captions: Under the rows, one each.
         aspects: Width over height at which the panels of each row are shown, where they are
             squashed; empty: their own.
         height: Rows of pixels of a panel.

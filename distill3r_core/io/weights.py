@@ -39,7 +39,6 @@ def read_pickled(path: Path, *, map_location: str = "cpu") -> Any:
 
     Args:
         path: A `.pth`, `.pt` or `.ckpt` file.
-        map_location: Device of the tensors.
 
     Raises:
         InputMissingError: There is no such file.
@@ -86,10 +85,7 @@ def check_names(
     """Every wanted tensor is there, with its shape, and nothing else.
 
     Args:
-        found: Tensors of a file.
         wanted: Tensors of the network, under the same names.
-        source: Where they are from, for the message.
-        hint: The way out.
 
     Raises:
         WeightsError: Names what is missing, unknown or of another shape, all of it at once.

@@ -16,8 +16,6 @@ class DistillationLoss(Objective):
 
     Args:
         alpha_global: Weight of the global points; 0 leaves the term out, as with the others.
-        alpha_local: Weight of the local points.
-        gamma: Weight of the confidences.
         weighting: What the squared distances are multiplied by, see `PointsOptions`.
         reduction: How pixels become one number, see `PointsOptions` and `ConfidenceOptions`.
     """

@@ -29,9 +29,7 @@ class TermInputs:
     """What a term may read of a batch; all tensors have the leading axes (B, N).
 
     Args:
-        predicted: Maps of the student.
         targets: Maps of the teacher. Only pixels in their `valid_mask` count.
-        teacher_features: Features of the teacher by layer, for the layers that a term asks for.
         student_features: Outputs of the student's submodules by name, for those that a term asks
             for, as the submodule returns them.
     """
@@ -74,8 +72,6 @@ class LossTerm:
     Args:
         label: Name for people, in progress and charts ("global points").
         summary: What the term measures, in one sentence.
-        build: Makes the term from its options.
-        options: Type of its options.
         features: The features that the term reads with these options.
     """
 

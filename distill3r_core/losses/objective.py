@@ -62,8 +62,6 @@ class LossSettings:
 
     Args:
         alpha_global: Weight of the term `points_global`; 0 leaves it out, as with the others.
-        alpha_local: Weight of the term `points_local`.
-        gamma: Weight of the term `confidence`.
         weighting: See `PointsOptions`.
         reduction: See `PointsOptions` and `ConfidenceOptions`.
         terms: Weight and options of further terms by name. A term of the paper that is named here
@@ -94,7 +92,6 @@ class LossTerms:
     """The loss of a batch and its terms.
 
     Args:
-        total: Sum of the parts.
         parts: Value of every term by name, its weight applied. A part is an attribute as well
             (`loss_terms.points_global`).
     """
@@ -159,7 +156,6 @@ class Objective(nn.Module):
 
         Args:
             predicted: Maps of the student, with leading axes (B, N).
-            targets: Maps of the teacher, likewise.
             teacher_features: See `TermInputs`; at least the layers in `features`.
             student_features: See `TermInputs`; at least the submodules in `features`.
         """

@@ -15,7 +15,6 @@ def build_student(preset: str | Preset = "paper", **overrides: Any) -> Student:
     """Build a student with random weights.
 
     Args:
-        preset: A preset or its name.
         overrides: Values of its spec that differ, nested like the spec: `fusion={"depth": 3}`.
 
     Raises:

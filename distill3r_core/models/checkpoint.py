@@ -32,7 +32,6 @@ def save_student(
     """Write weights and description, whole or not at all.
 
     Args:
-        path: A `.safetensors` file.
         student: On any device. Its spec is what is written, whatever `metadata` says.
         metadata: All else that a reader needs.
         durable: Wait until the bytes are on the disk.
@@ -67,7 +66,6 @@ def load_student(path: str | Path, *, device: str = "cpu") -> Student:
     Args:
         path: A run folder (its best checkpoint), a checkpoint folder, our `.safetensors`, or the
             original project's Lightning `.ckpt`.
-        device: Where it goes.
 
     Raises:
         InputMissingError: There is no such file, or no checkpoint in the run.

@@ -22,9 +22,7 @@ def compile_parts(
     Args:
         student: Changed in place; keeps its names and weights. For inference only.
         images: Input of the student, as many views and of the sizes that will come.
-        head: Heads that will be run.
         head_chunk: Views that will go through a head at once: each number is compiled for.
-        backend: Backend of torch.compile.
 
     Returns:
         None where it worked, else why the student runs uncompiled.

@@ -40,7 +40,6 @@ def preset_spec(preset: str | Preset, overrides: Mapping[str, Any] | None = None
     """The spec of a preset with some of its values changed.
 
     Args:
-        preset: A preset or its name.
         overrides: Values by field, nested like the spec. A part of another `kind`, and a spec of
             another `family`, replaces the preset's whole.
 

@@ -18,8 +18,6 @@ class ViewLimits:
     """How many views of a sample a student takes in one pass.
 
     Args:
-        minimum: Fewest views.
-        maximum: Most views.
         fixed: Number of views of a training sample, where a family cannot train on others.
     """
 
@@ -78,8 +76,6 @@ class EstimateMemory(Protocol):
         """Bytes of a pass over views of these sizes (rows, columns).
 
         Args:
-            spec: Spec of the student.
-            sizes: Size of every view.
             device: Device of the pass; its chunks are taken where none is given.
             dtype: Type of the matrix products, see `lower_precision`.
             head_chunk: Views that go through a head at once.
@@ -119,7 +115,6 @@ class Initializer:
     """Published weights that a fresh student can start from.
 
     Args:
-        name: Name in messages ("DUNE").
         find: The file on this machine; None where it is not there.
         missing: The error that says which file goes where.
         build: A student of that spec whose weights come from the file as far as they fit, the
@@ -139,12 +134,9 @@ class Family:
     """A kind of student.
 
     Args:
-        name: Value of `family` in its specs.
-        spec: Type of its specs; validates them.
         build: A student with random weights from a spec.
         multiple: What both sides of a view must be multiples of, by spec.
         cost: What a pass takes.
-        views: Numbers of views it takes.
         recipe: Training settings that differ from the defaults; a preset's go over them.
         initializers: Weights that a fresh student can start from, by spec, the preferred first.
         published: Forward pass in the published order of operations, with the arguments of a

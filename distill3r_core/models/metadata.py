@@ -19,11 +19,9 @@ class StudentMetadata:
     """Where a student comes from and how images are to be fitted for it.
 
     Args:
-        preset: Name of the preset it was built from.
         spec: Architecture, with the properties of the weights.
         size: Rows and columns of the images it was trained on, landscape.
         fit: `Fit.as_plain()`: how images become its input; empty where that is unknown.
-        teacher: Name of its teacher.
         licenses: Licenses of teacher and encoder, which a student inherits.
         unit: Unit of its points, that of its targets; "none" where the scale is relative.
         pictures: File with the hashes of the training frames, beside the run's configuration.
@@ -32,8 +30,6 @@ class StudentMetadata:
         plugins: Hash of each plugin that was loaded for the training, by file name.
         step: Number of optimizer steps it was trained for.
         origin: How the file came to be, in words.
-        version: Version of the program that wrote it.
-        schema: Version of this record.
     """
 
     preset: str

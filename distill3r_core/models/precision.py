@@ -19,7 +19,6 @@ def lower_precision(student: Student, dtype: torch.dtype = torch.bfloat16) -> St
 
     Args:
         student: Changed in place; for inference only.
-        dtype: Type of the products.
 
     Returns:
         The same student.

@@ -17,9 +17,6 @@ class StudentSpec:
     """Architecture, and the properties that belong to the weights rather than to a run.
 
     A family derives its own type, which validates all other fields.
-
-    Args:
-        family: Name of the family in `FAMILIES`.
     """
 
     family: str

@@ -74,12 +74,7 @@ class Student(nn.Module):
         raise NotImplementedError
 
     def progress_totals(self, views: int, head: HeadName) -> dict[Stretch, tuple[int, str]]:
-        """How many steps of progress a pass reports in each of its stretches, and their unit.
-
-        Args:
-            views: Number of views of the pass.
-            head: Heads that are run.
-        """
+        """How many steps of progress a pass reports in each of its stretches, and their unit."""
         raise NotImplementedError
 
     def prepare_lower_precision(self, dtype: torch.dtype) -> None:

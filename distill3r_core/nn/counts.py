@@ -21,7 +21,6 @@ class Part:
 
     Args:
         name: Of the component and the operation in it, `heads/fuse 4x`.
-        flop: Multiplies and adds.
         elements: Numbers read and written in the precision of the network.
         fixed_bytes: Bytes read and written in a precision of their own.
     """
@@ -58,11 +57,9 @@ class Network:
     Args:
         patch: Pixels of a patch's side.
         encoder_width: Channels of the encoder's tokens.
-        encoder_depth: Its blocks.
         extra_tokens: Class and register tokens of a view, dropped before the fusion.
         fusion_width: Channels of the fusion's tokens, which the heads read.
         fusion_depth: Its blocks, each attending over all views.
-        head: One head.
         heads: How many of them run.
         stem_width: Channels at half the resolution of a stem of three convolutions; None:
             patches become tokens by one.
@@ -86,7 +83,6 @@ def parts(network: Network, views: int, size: tuple[int, int]) -> tuple[Part, ..
     """The parts of one forward.
 
     Args:
-        network: What runs.
         views: At least 1.
         size: Rows and columns of every view, multiples of the patch.
     """
@@ -123,7 +119,6 @@ def floor_seconds(
     """The least time of one forward: each part as fast as its arithmetic or its traffic allows.
 
     Args:
-        parts: The parts of the forward.
         flop_rate: What the device reaches on a large matrix product, FLOP/s.
         byte_rate: What it reaches on a copy, bytes read and written per second.
         item_bytes: Bytes of a number in the precision that the network computes in.

@@ -30,7 +30,6 @@ class ResidualUnit(nn.Module):
     """Two 3x3 convolutions behind ReLUs, and a skip path around them.
 
     Args:
-        features: Channels.
         rectified: The skip path carries `relu(x)`, as in VGGT, instead of `x`.
     """
 
@@ -51,7 +50,6 @@ class FusionStage(nn.Module):
     """Merge a finer map into the coarser ones.
 
     Args:
-        features: Channels.
         skip: Whether it has the unit for a finer map.
         rectified: See `ResidualUnit`.
     """
@@ -79,7 +77,6 @@ class DPTHead(nn.Module):
         features: Channels of the merged maps.
         layer_widths: Channels of each layer after its 1x1 convolution.
         tail_width: Channels at full resolution; None: half of `features`.
-        channels: Of the result.
         spare_unit: Keep the unit that released checkpoints carry and no forward pass reads
             (frozen, so that no gradient is expected of it).
     """

@@ -23,7 +23,6 @@ def published_maps(
     """What `predict_maps(head, layers, grid)` gives, up to rounding.
 
     Args:
-        head: The head.
         layers: Tokens of the four hooked layers, one row per view.
         grid: Rows and columns of patches.
         chunk: Views that go through the head at once; None: all of them.
@@ -44,7 +43,6 @@ def published_order(
     """What `head(layers, grid)` gives, up to rounding.
 
     Args:
-        head: The head.
         layers: Tokens of the four hooked layers, patches in row-major order.
         grid: Rows and columns of patches.
     """

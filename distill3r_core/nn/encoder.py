@@ -26,10 +26,6 @@ class RotaryEncoder(nn.Module):
 
     Args:
         embed: From images (n, 3, H, W) to tokens on the patch grid (n, width, h, w).
-        width: Channels of a token.
-        depth: Number of blocks.
-        heads: Attention heads.
-        eps: Of all layer norms.
         dtype: See `Attention`.
     """
 

@@ -25,11 +25,7 @@ class Fusion(nn.Module):
     Args:
         encoder_width: Channels of the tokens that come in.
         width: Channels of a token inside.
-        depth: Number of blocks.
-        heads: Attention heads.
         attention_scale: Factor on the usual softmax scale; a property of the weights.
-        block_eps: Of the blocks' layer norms.
-        norm_eps: Of the final norm.
         dtype: See `Attention`.
     """
 
@@ -79,7 +75,6 @@ class Fusion(nn.Module):
             layers: Numbers of the layers to keep, in rising order; None: all of them. Nothing
                 else is kept.
             recompute: Keep nothing inside a block for the backward pass, compute it again there.
-            on_progress: Of every block.
 
         Raises:
             AssertionError: More views than the table has rows.

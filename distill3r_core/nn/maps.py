@@ -27,7 +27,6 @@ def predict_maps(
     """Maps of all views.
 
     Args:
-        head: The head.
         layers: Tokens of its four layers, one row per view.
         grid: Rows and columns of patches.
         chunk: Views that go through the head at once; None: all of them.

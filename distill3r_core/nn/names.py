@@ -39,7 +39,6 @@ def fusion_chain_names(official: str, ours: str, *, suffix: str = "") -> Pairs:
 
     Args:
         official: Prefix of the head's `scratch` modules, as `head.scratch.`.
-        ours: Prefix of the chain, as `head.chain.`.
         suffix: What follows the number of a stage in its official name.
     """
     pairs = []
@@ -98,7 +97,6 @@ def rename(state: Mapping[str, Value], pairs: Pairs) -> dict[str, Value]:
     """The entries under their new names; a name that no prefix fits stays as it is.
 
     Args:
-        state: Entries by name.
         pairs: Old and new prefixes; no old one is the beginning of another.
     """
     return {_renamed(name, pairs): value for name, value in state.items()}

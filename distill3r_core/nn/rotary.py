@@ -16,7 +16,6 @@ class Rotation:
     Args:
         cos: Axis 2: row, column. F frequencies, a quarter of a head's channels. The batch axis
             is 1 where all items have the same grid.
-        sin: The same.
     """
 
     cos: Float[Tensor, "B P 2 F"]

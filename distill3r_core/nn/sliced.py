@@ -24,7 +24,6 @@ def run_block(
 
     Args:
         block: Of which rotary positions are not asked.
-        tokens: Of each item.
         overwrite: `tokens` is not read again, its memory may take the result.
         recompute: Keep nothing for the backward pass, compute it again there.
     """

@@ -23,9 +23,6 @@ def convolve_upsampled(
     """`conv2d(upsample(x, size), weight, bias, padding=1)`, without gradients.
 
     Args:
-        x: The map.
-        weight: Of the convolution.
-        bias: Of the convolution.
         size: Rows and columns of the upsampled map.
     """
     count, _, low, _ = x.shape

@@ -34,9 +34,6 @@ def random_view_numbers(
 
     Args:
         batch: Items, which draw one after the other.
-        views: Of each item.
-        generator: On the CPU.
-        rows: Of the table.
     """
     anchor = torch.zeros(1, dtype=torch.long)
     drawn = [

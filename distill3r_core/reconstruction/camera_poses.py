@@ -67,11 +67,9 @@ def solve_cameras(
 
     Args:
         loaded: Views in order; the first is the anchor.
-        maps: Maps of the views, as predicted, with a global map each.
         poses: Which of the two poses is used; "pnp" where there are no local maps.
         compare: Whether PnP is run where its poses are not used.
         seed: Seed of RANSAC: the same for every view, whatever the number of threads.
-        progress: Reports every view.
 
     Raises:
         ExtraMissingError: `poses` is "pnp" and pycolmap is not installed.
@@ -124,7 +122,6 @@ class _ClosedForm:
 
     Args:
         loaded: The upright view.
-        global_map: Its global map.
         aligned: Its local map, aligned with the global one; None: not predicted.
         camera: Camera of the full-size image.
     """

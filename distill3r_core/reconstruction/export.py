@@ -20,10 +20,8 @@ class Export:
     """What the writer of a format is given.
 
     Args:
-        scene: Views in one world, or each by itself.
         cleaned: The cloud; None where the views have no common world.
         folder: Where files go.
-        title: Title of the scene.
     """
 
     scene: Reconstruction | LocalViews
@@ -74,7 +72,6 @@ def save_reconstruction(
         folder: Where files go.
         formats: Names of formats; None: "ply", or "depth" where the views have no common world.
         cloud: The cloud of the scene, or how it is cleaned; None: as `infer` does by default.
-        title: Title of the scene.
         on_format: Called with the name of each format that is written.
 
     Returns:

@@ -53,7 +53,6 @@ def require_formats(names: Sequence[str], *, has: Collection[Need]) -> None:
     """Refuse formats that are unknown or cannot be written.
 
     Args:
-        names: Names of formats.
         has: What the reconstruction has, or will have.
 
     Raises:

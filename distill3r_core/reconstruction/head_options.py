@@ -22,7 +22,6 @@ class WorldOptions:
     """How views come into one world.
 
     Args:
-        cloud: Which points make the cloud.
         poses: Which poses the cameras get.
         compare: Run PnP beside the similarity where pycolmap is installed, to measure how far they
             agree.
@@ -39,7 +38,6 @@ def resolve_options(
     """How views come into one world; None where they do not: each stays in its own frame.
 
     Args:
-        head: Which heads are run.
         cloud: Which points make the cloud; None: local points, aligned with the world by each
             view's similarity, where there are both maps.
         poses: Which poses the cameras get; None: that similarity's where there are both maps.

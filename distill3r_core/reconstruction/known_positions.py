@@ -26,12 +26,7 @@ _SYNTAX = "--scale-from FIRST:SECOND=METRES, or a file with a line `NAME X Y Z` 
 
 @dataclass(frozen=True)
 class KnownPositions:
-    """Camera centers in metres, in any frame, by the name of the view or of its file.
-
-    Args:
-        centers: What is known.
-        source: Where from, in words.
-    """
+    """Camera centers in metres, in any frame, by the name of the view or of its file."""
 
     centers: Mapping[str, Float[np.ndarray, "3"]]
     source: str

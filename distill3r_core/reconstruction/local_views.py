@@ -20,7 +20,6 @@ class LocalView:
     """A view by itself.
 
     Args:
-        loaded: The image.
         local_map: Its map, in its own camera's frame and a unit of its own.
         camera: Camera of the full-size image; its pose is not known.
     """
@@ -78,8 +77,6 @@ def find_local_cameras(
 
     Args:
         loaded: Views in order.
-        maps: Maps of the views, as predicted, with a local map each.
-        progress: Reports every view.
     """
     progress = progress or Silent()
     progress.begin("cameras", total=len(loaded), unit="views")

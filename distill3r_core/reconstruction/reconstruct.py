@@ -56,9 +56,7 @@ class ReconstructionOutcome:
 
     Args:
         scene: The views in one world, or each by itself where the local head was run alone.
-        forward: The pass.
         failed: Views that were left out.
-        notes: Notes for the user.
     """
 
     scene: Reconstruction | LocalViews
@@ -120,7 +118,6 @@ def reconstruct(
         scale_from: What makes lengths metric, as `infer --scale-from` takes it. Views of pixels
             are called `view_000`, `view_001` and so on.
         seed: Seed of every random choice.
-        progress: Reports every step.
 
     Raises:
         ExtraMissingError: Poses are PnP's, and pycolmap is not installed.
@@ -172,13 +169,10 @@ def reconstruct_views(
     Args:
         views: Fitted for the model, in order; the first is the anchor.
         model: On the device where it is to run.
-        head: Which heads are run.
         options: How views come into one world; None where they do not.
         known: What makes lengths metric.
         seed: Seed of every random choice.
         device: Where a model that is no student computes; None: the CPU.
-        scene: Name of the scene.
-        progress: Reports every step.
 
     Raises:
         NothingUsableError: The model predicts no finite point, or no view has a camera.

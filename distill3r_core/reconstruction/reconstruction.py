@@ -46,7 +46,6 @@ class PosedView:
     """A view with its place in the world.
 
     Args:
-        loaded: The image.
         global_map: The global map, in the world's frame and unit.
         aligned: The local map; None: not predicted.
         camera: Camera of the full-size image, in the world's frame and unit.

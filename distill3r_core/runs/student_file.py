@@ -23,12 +23,9 @@ class StudentFile:
     """A student with what its file says about it.
 
     Args:
-        path: Of the weights.
         label: The run's name, or the file's.
         student: In evaluation mode, on `device`.
-        device: Where it computes.
         fit: How pictures become its input.
-        precision: In which its products are computed.
     """
 
     path: Path
@@ -51,7 +48,6 @@ def open_student(
 
     Args:
         model: A run's folder, a checkpoint's folder or a weight file; None: the newest run.
-        device: Where it is to compute.
         precision: "auto" is bfloat16 on a GPU that has it, else float32.
 
     Raises:

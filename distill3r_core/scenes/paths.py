@@ -19,7 +19,6 @@ def arc(
     """Cameras on an arc around the middle of a room, looking at it.
 
     Args:
-        scene: The room.
         views: How many, evenly spaced.
         seed: Of where the arc starts, how high it runs and what the cameras look at.
         degrees: Between the first camera and the last.

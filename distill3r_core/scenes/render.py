@@ -40,9 +40,6 @@ def render_scene(
 
     Args:
         seed: The same seed gives the same room and arc, whatever the number and size of views.
-        views: Number of pictures.
-        size: Rows and columns of each.
-        degrees: Length of the arc.
     """
     scene = build_scene(seed)
     poses = paths.arc(scene, views, seed=seed, degrees=degrees)

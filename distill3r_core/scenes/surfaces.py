@@ -80,9 +80,7 @@ class Box:
     """A box that may be turned about the vertical.
 
     Args:
-        center: Of the box.
         half: Half its size along its own axes.
-        axes: Rows are its axes in the world.
     """
 
     center: Float[Tensor, "3"]
@@ -112,10 +110,7 @@ class Relief:
     """A floor of hills: a height field, the sum of a few plane waves.
 
     Args:
-        base: Mean height.
-        amplitudes: Of the waves.
         waves: Wave vectors, radians per metre.
-        phases: Of the waves.
     """
 
     base: float

@@ -21,7 +21,6 @@ class Texture:
     """Two colors in a pattern and a third that stains both slowly, so that no two places match.
 
     Args:
-        pattern: One of `PATTERNS`.
         colors: RGB in [0, 1].
         frame: Rows are the axes of the pattern in the world, times repetitions per metre.
         phase: Where the pattern starts.
@@ -48,7 +47,6 @@ class Light:
     """A small lamp.
 
     Args:
-        position: In the world, metres.
         color: RGB strength near the lamp.
     """
 

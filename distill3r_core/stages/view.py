@@ -118,7 +118,6 @@ class _Result:
     """A folder of `infer`, and which of the files in it are this result's.
 
     Args:
-        folder: Where it is.
         files: By their names in the folder; None: all, as Python writes no record.
     """
 

@@ -22,7 +22,6 @@ def align(
     Args:
         points_local: In the view's own frame.
         points_global: In the anchor's frame.
-        confidence_global: Of `points_global`.
         usable: Pixels whose numbers are finite and vouched for; no other one has a say.
 
     Returns:

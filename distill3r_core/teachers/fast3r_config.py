@@ -26,12 +26,7 @@ class Fast3RConfig:
     """Sizes and choices of a Fast3R network.
 
     Args:
-        encoder_width: Channels of a token in the encoder.
-        encoder_depth: Blocks of the encoder.
-        encoder_heads: Attention heads of the encoder.
         decoder_width: Channels of a token in the transformer over all views.
-        decoder_depth: Its blocks.
-        decoder_heads: Its attention heads.
         patch_size: Pixels along a patch.
         landscape_embed: Pictures are stored in landscape; those whose true shape is portrait are
             turned before they are cut into patches.

@@ -45,7 +45,6 @@ def load_network(
     Args:
         weights: The folder, or a `.safetensors` or Lightning `.ckpt` file with the `config.json`
             beside it.
-        device: Where it runs.
         dtype: Of the attention; see `Fast3R`.
 
     Raises:
@@ -73,7 +72,6 @@ def fill_network(network: Fast3R, state: Mapping[str, Tensor], *, device: torch.
     """Let a network of the meta device own the tensors of a state dict.
 
     Args:
-        network: From `build_network`.
         state: Under the official names, on `device`, one name of each alias.
         device: Where the network's own table goes.
     """

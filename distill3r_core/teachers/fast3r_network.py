@@ -37,7 +37,6 @@ class Fast3R(nn.Module):
     """Point maps of many views in one pass.
 
     Args:
-        config: Sizes and choices.
         dtype: Of the attention's product and softmax, whatever surrounds them; None: as their
             inputs. The original takes bfloat16 on a GPU and nothing on a CPU.
     """

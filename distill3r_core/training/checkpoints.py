@@ -38,8 +38,6 @@ class Checkpoint:
     """One that has passed its checksums.
 
     Args:
-        folder: Where it lies.
-        step: Steps done.
         state: Everything else that was kept as plain data.
     """
 
@@ -68,11 +66,7 @@ def save(
     """Write the checkpoint of a step and make it the last one.
 
     Args:
-        run: The run folder.
-        step: Steps done.
-        save_model: Writes the student to a path.
         optimizer: Tensors and plain data for torch to save.
-        state: Plain data.
 
     Raises:
         DiskFullError: There is no room; the checkpoints that were there are untouched.
@@ -138,7 +132,6 @@ def newest(run: Path, *, warn: Callable[[str], None]) -> Checkpoint | None:
     """The newest checkpoint that is whole, or None where none was ever written.
 
     Args:
-        run: The run folder.
         warn: Called about those that are damaged.
 
     Raises:

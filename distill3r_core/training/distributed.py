@@ -23,7 +23,6 @@ class World:
     Args:
         rank: Its number; 0 leads, and alone writes.
         size: How many there are.
-        local_rank: Its number on this machine.
         restarts: How often the launcher has started the processes anew.
         launch: What the launcher calls this job; None without one.
     """
@@ -102,7 +101,6 @@ def launch(command: Sequence[str], *, processes: int) -> int:
     A worker that is lost makes all of them start again, at most `RESTARTS` times.
 
     Args:
-        command: Program and arguments.
         processes: How many to start.
 
     Returns:

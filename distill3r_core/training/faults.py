@@ -23,10 +23,7 @@ def save_step(
     """Keep a step that gave a loss or gradient that is not finite, so that it can be replayed.
 
     Args:
-        run: The run folder.
-        step: Number of the step.
         rank: Of the process; each keeps its own share.
-        batch: What it was computed from.
         student: Weights before the step.
         facts: More to write beside it.
     """
@@ -115,7 +112,6 @@ def smaller_passes(micro_batch: int, *, samples: int) -> str:
 
     Args:
         micro_batch: Samples that go through the student at once from now on.
-        samples: Of a step, in this process.
     """
     passes = math.ceil(samples / micro_batch)
     return (

@@ -34,14 +34,8 @@ class Feed:
 
     Args:
         source: The cache at the student's size, or its samples in memory.
-        cache: The folder they come from.
         train: Names of the training samples, by what a step's samples have in common.
         held_out: Names of the validation samples that are looked at.
-        available: Views of each sample.
-        data: Settings.
-        seed: Of order and draws.
-        world: The processes.
-        workers: Threads that read.
         pinned: Whether batches go to a GPU.
         features: Stored teacher features that are read beside the samples.
     """
@@ -125,8 +119,6 @@ def build_feed(
         cache: With at least one training sample.
         data: What a step is made of; `size` is that of the student.
         validation_samples: How many held-out samples to look at, at most.
-        seed: Of order and draws.
-        world: The processes.
         device: Where batches go.
         features: Stored teacher features to read beside the samples.
     """

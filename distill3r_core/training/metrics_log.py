@@ -29,7 +29,6 @@ class MetricsLog:
     """Appends rows; each is on its way to the disk when `add` returns.
 
     Args:
-        path: The file.
         after: Rows of later steps than this are removed: they will be computed again.
         board: Receives every row, too.
     """

@@ -25,7 +25,6 @@ def save_loss_chart(path: Path, metrics: Path, *, terms: Mapping[str, str]) -> N
 
     Args:
         path: Image file to write.
-        metrics: `metrics.jsonl`.
         terms: Label of every term of the objective by name.
     """
     rows = list(read_metrics(metrics))
@@ -63,7 +62,6 @@ def save_predictions(
     """A grid of held-out views: the student's depth and confidence beside the teacher's.
 
     Args:
-        path: Of the picture.
         student: Left in training mode.
         batches: Of one sample each; the first views of the first few are shown.
         compute: How to run the student.

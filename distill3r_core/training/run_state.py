@@ -40,15 +40,9 @@ class TrainComponents:
     """What a run is put together from.
 
     Args:
-        run: Its folder.
-        settings: Of the run.
-        world: The processes.
-        student: The bare student, on its device.
         trained: The same, wrapped where several processes train it.
         optimizer: Optimizer over the student's parameters.
-        loss: The training objective.
         features: Where the teacher features that it reads come from; None: it reads none.
-        steps: Length of the run.
         batches: This process's share of every step from a given one on, each until the next.
         held_out: This process's share of the validation samples; None: there are none.
         save_model: Writes the student with its metadata.

@@ -24,12 +24,9 @@ class StepMetrics:
     """What is monitored of a step: means over its samples.
 
     Args:
-        loss: The objective.
-        terms: Its terms by name.
         norm_student: Mean norm of the student's raw points over valid pixels, both maps together.
         norm_teacher: The same for the teacher, in its own unit.
         confidence_student: Mean confidence of the student over valid pixels, both maps together.
-        confidence_teacher: The same for the teacher.
     """
 
     loss: float
@@ -118,7 +115,6 @@ def predict_and_compare(
 
     Args:
         student: Bare, or wrapped for several processes.
-        loss: The training objective.
         batch: Samples on the student's device.
         features: Where the teacher features that the objective reads come from.
         compute: How the step is computed.
@@ -166,7 +162,6 @@ def accumulate(
 
     Args:
         student: Bare, or wrapped for several processes.
-        loss: The training objective.
         batch: Samples of the step; each micro-batch is finished on the student's device.
         features: Where the teacher features that the objective reads come from.
         micro_batch: Samples that go through the student at once.

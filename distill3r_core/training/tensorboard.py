@@ -29,7 +29,6 @@ class Board:
     """Writes numbers of steps.
 
     Args:
-        run: The run folder.
         after: What an earlier process wrote of later steps than this is hidden.
 
     Raises:

@@ -39,11 +39,8 @@ class TrainLogger:
         """A step is done.
 
         Args:
-            metrics: Of the step, over all processes.
             norm: Of its gradient, before it was clipped.
-            seconds: That it took.
             waited: Seconds of these that went into waiting for data.
-            samples: Of this process.
         """
         parts, state = self.parts, self.state
         rate = parts.optimizer.param_groups[0]["lr"]

@@ -20,8 +20,6 @@ class ValidationMetrics:
     """Means over held-out samples.
 
     Args:
-        loss: The objective, as in training.
-        terms: Its terms by name.
         points_local: Mean distance to the teacher's local points in the teacher's own unit, each
             view of the student brought to the teacher's scale (ratio of mean norms).
         points_global: The same for global points, with one scale for all views of a sample.
@@ -56,9 +54,7 @@ def validate(
     """Evaluate the student on held-out samples. It is left in training mode.
 
     Args:
-        student: The bare student, on its device.
         batches: This process's share of the held-out samples.
-        loss: The training objective.
         features: Where the teacher features that the objective reads come from.
         compute: How the student is run.
         bfloat16: Whether matrix products run in bfloat16.

@@ -44,7 +44,6 @@ class Trial:
     see the same views in the same order, and learn from the same errors of the teacher.
 
     Args:
-        variant: Name of the loss.
         loss: Settings of the loss; None: no student is trained, and the teacher is scored.
     """
 
@@ -113,12 +112,7 @@ class TrialOutcome:
 
 
 class Rooms:
-    """Training samples in memory, one per room: its training views with the teacher's targets.
-
-    Args:
-        trial: Trial that draws from them.
-        scenes: Rendered rooms.
-    """
+    """Training samples in memory, one per room: its training views with the teacher's targets."""
 
     def __init__(self, trial: Trial, scenes: Sequence[TrueScene]) -> None:
         training = [view for view in range(trial.frames) if view % trial.every]
@@ -158,7 +152,6 @@ def run_trial(trial: Trial, on_step: Callable[[], None]) -> TrialOutcome:
     """Train and score one student, in this process and on its CPU.
 
     Args:
-        trial: Trial to run.
         on_step: Called after every optimizer step.
     """
     scenes = rooms(trial)

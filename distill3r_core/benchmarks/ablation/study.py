@@ -70,7 +70,6 @@ def bench_ablation(
     call continues with the others.
 
     Args:
-        settings: Settings of the ablation.
         overwrite: Replace another result in the chosen folder.
         progress: Receives the optimizer steps.
 

@@ -56,8 +56,6 @@ def run_trials(
     """Run trials in order, several at once. No process outlives this call.
 
     Args:
-        runs: Trials to run.
-        processes: Number of trials at once.
         on_steps: Receives the number of optimizer steps since its last call.
         on_finished: Receives each trial whose file has been written.
 

@@ -69,8 +69,6 @@ class ReleaseSamples(Dataset[Any]):
     """Samples in folders of one archive and one PNG per view.
 
     Args:
-        folders: Folders of the samples.
-        views: Number of views of each sample.
         subset: Number of views that are drawn.
     """
 

@@ -57,8 +57,6 @@ class RgbdSamples:
 
     Args:
         frames: Frames of all samples, in order.
-        views: Views of a sample.
-        work: Temporary folder.
     """
 
     def __init__(self, frames: Sequence[RgbdFrame], views: int, work: Path) -> None:

@@ -71,7 +71,6 @@ def bench_train(
     """Time steps of the trainer and of the original project's loop, in turns, on rendered rooms.
 
     Args:
-        settings: Settings of the measurement.
         overwrite: Replace another result in the chosen folder.
         progress: Receives every step.
 

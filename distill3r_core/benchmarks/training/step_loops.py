@@ -41,7 +41,6 @@ class StepLoops:
     Args:
         student: Student in training mode, on the device.
         recipe: Loss, optimizer, chunks and recomputation.
-        device: Device of the student.
     """
 
     def __init__(self, student: Student, recipe: TrainSettings, device: torch.device) -> None:

@@ -22,11 +22,8 @@ class TimedLoop:
     """A loop that is measured, until a step runs out of memory.
 
     Args:
-        step: Takes a step.
         release_memory: Frees what a step that ran out of memory left behind.
-        device: Device of the loop.
         out_of_memory: Message of the step that ran out of memory.
-        timings: Timed steps.
     """
 
     step: Callable[[Batch], StepTiming]

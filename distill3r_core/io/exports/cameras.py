@@ -53,7 +53,6 @@ def write_cameras(path: Path, cameras: Sequence[Pinhole], *, about: Mapping[str,
     """Write cameras as JSON.
 
     Args:
-        path: Of the file.
         cameras: In the order of the views. A pose is written where it is known.
         about: Put before them: frame, unit, where the scale comes from.
     """

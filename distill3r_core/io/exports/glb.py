@@ -26,7 +26,6 @@ def write_glb(
     """Write points, a frustum of lines for each camera, and a node with each camera's pose.
 
     Args:
-        path: Of the file.
         cloud: World frame; written with y up.
         cameras: A node's matrix is the camera's pose in glTF's own convention: it looks along its
             -z, y up.

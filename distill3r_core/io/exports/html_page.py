@@ -38,11 +38,9 @@ def write_page(
     """Write the page: no other file, no server and no network is needed to open it.
 
     Args:
-        path: Of the file.
         cloud: Kept as float32: the page shows the very points of the other formats.
         confidence: Of each point; a slider in the page hides the low ones.
         cameras: Drawn as frusta; the page can look from each of them.
-        title: Shown first.
         about: Frame and scale, shown below it.
     """
     data = b"".join(
@@ -103,7 +101,6 @@ def spacing_of(cloud: Cloud, cameras: Sequence[Camera]) -> float:
 
     Args:
         cloud: Points on surfaces; where there is none, the cameras say how large the scene is.
-        cameras: Of the scene.
     """
     _, extent = _extent(cloud, cameras)
     return _OVERLAP * extent / max(len(cloud), 1) ** 0.5

@@ -25,7 +25,6 @@ def write_transforms(
     """Write cameras as nerfstudio's data parser reads them.
 
     Args:
-        path: Of the file.
         cameras: One per picture, in order.
         files: Paths of the pictures, relative to the file's folder.
         cloud: Path of a PLY in the same world frame, relative to the file's folder.

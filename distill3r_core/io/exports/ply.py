@@ -19,7 +19,6 @@ def write_ply(path: Path, cloud: Cloud, *, comments: Sequence[str] = ()) -> None
     """Write a cloud as binary little-endian PLY, whole or not at all.
 
     Args:
-        path: Of the file.
         cloud: Written as float32 `x y z` and uint8 `red green blue`.
         comments: Lines for the header: frame, scale, where the points come from. Letters that
             the format has no room for (it is ASCII) are escaped.

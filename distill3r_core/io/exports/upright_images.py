@@ -20,7 +20,6 @@ def write_upright(
     """A picture under a name of its own, without a loss where the original can be copied.
 
     Args:
-        folder: Where it goes.
         name: Without extension.
         pixels: Upright and full-size.
         source: The file they were read from; None for video frames and pixels in memory.

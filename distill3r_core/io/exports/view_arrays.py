@@ -27,7 +27,6 @@ def write_depth_maps(
     """Write `<name>.png` per view and `depth.json`.
 
     Args:
-        folder: Of the files.
         depths: z in each camera's frame by the view's name, in the world's unit. Values that are
             not finite or not in front of the camera are written as 0, those beyond a hundred times
             the view's median as the largest number there is.
@@ -78,9 +77,7 @@ def write_predictions(
     """Write arrays of every view as one NPZ without pickled objects.
 
     Args:
-        path: Of the file.
         views: Arrays by name. Those of view 7 get the keys `007/...`: sizes may differ by view.
-        names: Of the views, stored as `names`.
         about: Frame and scale, stored as JSON text under `about`.
     """
     arrays: dict[str, np.ndarray] = {

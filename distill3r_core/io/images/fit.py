@@ -92,7 +92,6 @@ def fit_for(sizes: Sequence[Size], fit: Fit) -> Fit:
 
     Args:
         sizes: Rows and columns of its images.
-        fit: Chain of all samples.
 
     Raises:
         ImageError: As `teacher_placement`.
@@ -109,7 +108,6 @@ def student_placement(source_hw: Size, fit: Fit, *, portrait: bool) -> Placement
 
     Args:
         source_hw: Rows and columns of the image.
-        fit: The chain.
         portrait: Whether the sample is portrait. An image of the other orientation is cropped
             to what the same camera would have seen, held the other way.
     """

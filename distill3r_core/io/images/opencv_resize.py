@@ -17,7 +17,6 @@ def resize_as_opencv(
     are rounded.
 
     Args:
-        pixels: The image.
         size: Rows and columns of the result.
     """
     source = (pixels.shape[0], pixels.shape[1])

@@ -80,7 +80,6 @@ def teacher_placement(source: Size, fit: TeacherFit) -> Placement:
 
     Args:
         source: Rows and columns of the image.
-        fit: How the teacher takes it.
 
     Returns:
         The placement; with padding, its box reaches beyond the image.

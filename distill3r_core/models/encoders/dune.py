@@ -21,11 +21,7 @@ class DuneSpec:
     """DUNE's vision transformer.
 
     Args:
-        kind: Tag of this kind of encoder.
         arch: Architecture, as timm builds it.
-        width: Channels of a token.
-        depth: Number of blocks.
-        heads: Attention heads.
         position_grid: Rows of the square table of positions: 32 at 448 pixels, 24 at 336.
     """
 

@@ -37,10 +37,7 @@ class DuneEncoder(nn.Module):
     """Class token, registers and patches through pre-norm blocks with LayerScale.
 
     Args:
-        projection: The patch convolution.
         blocks: The blocks, in order.
-        norm: The final norm.
-        width: Channels of a token.
         grid: Rows of the square table of positions.
     """
 

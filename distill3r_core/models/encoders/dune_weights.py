@@ -18,8 +18,6 @@ class PublishedFile:
 
     Args:
         name: What `models` calls it.
-        url: Where it is published.
-        megabytes: Of the download, about.
         license: Of the weights; what is made from them inherits it.
         purpose: What it is for, in a few words.
         sha256: As its publisher gives it; None where he gives none.

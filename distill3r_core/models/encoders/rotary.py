@@ -16,10 +16,6 @@ class RotarySpec:
     """A plain vision transformer with rotary positions.
 
     Args:
-        kind: Tag of this kind of encoder.
-        width: Channels of a token.
-        depth: Number of blocks.
-        heads: Attention heads.
         stem: How patches become tokens: by one convolution, or by a few.
     """
 

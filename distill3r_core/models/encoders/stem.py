@@ -8,11 +8,7 @@ STEM_WIDTH = 24  # channels at half the resolution
 
 
 class ConvolutionalStem(nn.Module):
-    """Three convolutions from pixels to one token per patch of 14 pixels.
-
-    Args:
-        width: Channels of a token.
-    """
+    """Three convolutions from pixels to one token per patch of 14 pixels."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

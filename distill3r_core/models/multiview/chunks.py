@@ -21,10 +21,7 @@ def head_chunk_of(
     """Views of one size that go through a head at once.
 
     Args:
-        spec: Spec of the student.
         size: Rows and columns of the views.
-        device: Device of the pass.
-        views: Number of views.
     """
     numbers = HEAD_NUMBERS.get(device.type, HEAD_NUMBERS[_SMALLEST])
     of_one = size[0] * size[1] * spec.heads.features

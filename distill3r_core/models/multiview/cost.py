@@ -6,12 +6,7 @@ from distill3r_core.nn.counts import Dpt, Network, Part, parts
 
 
 def network_of(spec: MultiviewSpec, head: HeadName = "both") -> Network:
-    """The architecture as the formulas see it.
-
-    Args:
-        spec: Spec of the student.
-        head: Heads that are run.
-    """
+    """The architecture as the formulas see it."""
     return Network(
         patch=spec.encoder.patch,
         encoder_width=spec.encoder.width,

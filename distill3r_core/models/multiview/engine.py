@@ -69,11 +69,8 @@ class Engine:
     """How a pass is run.
 
     Args:
-        student: The student.
-        head: Heads to run.
         head_chunk: Views that go through a head at once; None: what suits the device.
         recompute: What a backward pass computes again instead of keeping it.
-        host: Return the maps on the host.
         on_progress: Receives the progress of the pass.
     """
 
@@ -91,7 +88,6 @@ class Engine:
 
         Args:
             groups: Views of all samples by size.
-            view_numbers: Number of every view.
         """
         again = self.recompute == "all"
         encoded = [self._encode(group, recompute=again) for group in groups]

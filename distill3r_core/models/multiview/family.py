@@ -62,7 +62,6 @@ def student_on_dune(path: Path, spec: MultiviewSpec) -> MultiviewStudent:
 
     Args:
         path: `dune_vitsmall14_448.pth` or one of its siblings, which decides about the encoder.
-        spec: Spec of the student.
 
     Raises:
         InputMissingError: There is no such file.

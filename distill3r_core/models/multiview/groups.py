@@ -17,7 +17,6 @@ class Group:
     """Views of one size.
 
     Args:
-        places: Places of the views in the sample.
         images: RGB in [0, 1].
         patch: Pixels along a patch.
     """
@@ -74,12 +73,7 @@ def _check_size(images: Tensor, patch: int) -> None:
 def join_views(
     groups: Sequence[Group], encoded: Sequence[Float[Tensor, "B _n _P D"]]
 ) -> tuple[Float[Tensor, "B T D"], list[int]]:
-    """Tokens of all views in the order of the sample, and the number of tokens of every view.
-
-    Args:
-        groups: All views.
-        encoded: Tokens of each group.
-    """
+    """Tokens of all views in the order of the sample, and the number of tokens of every view."""
     if len(groups) == 1:
         return encoded[0].flatten(1, 2), [groups[0].patches] * len(groups[0].places)
     views: list[Tensor] = [encoded[0]] * sum(len(group.places) for group in groups)
@@ -96,7 +90,6 @@ def tokens_of(
 
     Args:
         layer: Tokens of all views, one view after the other.
-        group: Some of the views.
         lengths: Number of tokens of every view of the sample.
     """
     if len(group.places) == len(lengths):

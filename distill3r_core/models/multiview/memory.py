@@ -29,7 +29,6 @@ def estimate_bytes(
     """What a pass over views of these sizes takes at its highest, beyond the weights.
 
     Args:
-        spec: Spec of the student.
         sizes: Rows and columns of every view.
         device: Device of the pass; its chunks are taken where none is given.
         dtype: Type of the matrix products, see `lower_precision`.

@@ -52,9 +52,6 @@ _ARCHITECTURE = "paper"  # preset with the architecture of the released checkpoi
 def read_lightning(path: Path) -> tuple[dict[str, Tensor], StudentMetadata]:
     """Weights, under our names, and description of a checkpoint of the original project.
 
-    Args:
-        path: A Lightning `.ckpt`.
-
     Raises:
         InputMissingError: There is no such file.
         WeightsError: It is damaged, would run code, or is of another model.
@@ -105,7 +102,6 @@ def lightning_content(state: Mapping[str, Tensor], metadata: StudentMetadata) ->
 
     Args:
         state: Under our names.
-        metadata: Of the student.
 
     Raises:
         RequestError: The student has another architecture, which the original cannot hold.

@@ -35,9 +35,7 @@ def published_forward(
     """What `student(images)` gives, up to rounding.
 
     Args:
-        student: The student.
         images: See `Student.forward`.
-        head: Maps to predict.
         head_chunk: Views that go through a head at once; None: all.
         view_numbers: Number of every view; None: sequential.
     """

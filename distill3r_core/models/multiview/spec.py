@@ -24,9 +24,6 @@ class FusionSpec:
 
     Args:
         kind: Tag of this kind of fusion: full self-attention over all views.
-        width: Channels of a token.
-        depth: Number of blocks.
-        heads: Attention heads.
     """
 
     kind: Literal["full"] = "full"
@@ -46,9 +43,7 @@ class DptSpec:
 
     Args:
         kind: Tag of this kind of heads: DPT (arXiv:2103.13413).
-        features: Channels of the merged maps.
         layers: Channels of the four layers before they are merged.
-        tail: Channels at full resolution.
         initial_depth: The z at which an untrained student puts its points; None: at the origin.
         spare_parameters: Keep those that released checkpoints carry and no forward pass reads.
     """
@@ -66,10 +61,8 @@ class MultiviewSpec(StudentSpec):
     """An encoder for each view, a fusion of all views, two heads.
 
     Args:
-        family: Name of this family.
         encoder: From the pixels of a view to its tokens.
         fusion: From the tokens of each view to those that have seen all views.
-        heads: From tokens to maps.
         normalization: What the encoder is fed: "unit" is [-1, 1], "imagenet" is zero mean and
             unit deviation over ImageNet.
         attention_scale: Factor on the softmax scale of the fusion.

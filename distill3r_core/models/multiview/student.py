@@ -180,7 +180,6 @@ class MultiviewStudent(Student):
         Args:
             layers: The four layers of `fuse`, one row per view.
             grid: Rows and columns of patches.
-            head: Head to run.
             chunk: Views that go through it at once; None: all.
             into: Memory for the map, on any device; only without gradients.
             recompute: Keep nothing of a chunk for the backward pass, compute it again there.

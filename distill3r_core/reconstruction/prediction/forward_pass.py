@@ -33,7 +33,6 @@ class ForwardPass:
 
     Args:
         maps: One entry per view, in order.
-        seconds: Wall time of the pass.
         estimate_bytes: Memory that the pass was expected to take beyond the weights; None: the
             model gives no estimate.
         peak_bytes: The device's memory at its highest; on a CPU that of the process.
@@ -59,7 +58,6 @@ def run_student(
     Args:
         student: In evaluation mode, on its device.
         views: In order; the first is the anchor. Sizes may differ.
-        head: Which heads are run.
         progress: Reports the plan, the pass, and every smaller chunk that was needed.
 
     Raises:
@@ -99,7 +97,6 @@ def run_predictor(
     """Point maps of all views by any model.
 
     Args:
-        predictor: The model.
         views: Prepared by the model; in order, the first is the anchor.
         device: Where the model computes; its memory is measured.
         sample: Name of the scene, from which a model may draw its random numbers.
@@ -193,9 +190,6 @@ class StudentSteps:
 
     Args:
         on_step: Called with each phase, the steps done and their number.
-        student: The student that runs.
-        views: Number of views.
-        head: Which heads run.
     """
 
     def __init__(self, on_step: StepCallback, student: Student, views: int, head: HeadName) -> None:

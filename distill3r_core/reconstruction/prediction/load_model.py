@@ -20,7 +20,6 @@ class LoadedModel:
     Args:
         predictor: Ready to predict, on `device`.
         label: Name of the run, of the file or of the model, for the names of results.
-        device: Where it computes.
         source: The file of a student's weights; None for a teacher.
     """
 
@@ -71,7 +70,6 @@ def load_model(model: str | Path, *, device: str | torch.device = "cpu") -> Pred
     Args:
         model: Name of a teacher, a run's folder, a checkpoint's folder or a weight file of a
             student. A folder that is called like a teacher is meant by `./NAME`.
-        device: Where it computes.
 
     Raises:
         ConfigError: The teacher's settings do not fit.
@@ -88,7 +86,6 @@ def open_model(
 
     Args:
         model: As in `load_model`; None: the student of the newest run.
-        device: Where it computes.
         precision: Precision of a student's products; see `open_student`.
 
     Raises:

@@ -30,7 +30,6 @@ class PassPlan:
     Args:
         head_chunk: Views that go through a head at once.
         bytes: Memory it is expected to take beyond the weights.
-        text: The same in words.
     """
 
     head_chunk: int

@@ -18,7 +18,6 @@ class StudentPredictor:
     Args:
         student: In evaluation mode, on its device.
         fit: How images become its input; each keeps its own orientation.
-        name: Name of the model in messages.
     """
 
     metric = False  # the loss divides points by their size, whatever the unit of the targets

@@ -20,9 +20,7 @@ def publish(folder: ResultFolder, *, header: Mapping[str, Any], rows: Sequence[R
     """Write a result with its chart.
 
     Args:
-        folder: Folder of the result.
         header: Device, driver, versions, precision, attention: plain data for a person to read.
-        rows: Measured rows.
     """
     result = {
         "header": dict(header),

@@ -13,15 +13,7 @@ from distill3r_core.report import Report, Table
 
 @dataclass(frozen=True)
 class ResultFolder:
-    """The folder of one result.
-
-    Args:
-        folder: Folder of the files.
-        settings: Settings as plain data.
-        identity: All that the figures depend on.
-        machine: Machine and device of the measurement.
-        finished: The result is there already.
-    """
+    """The folder of one result."""
 
     folder: Path
     settings: Mapping[str, Any]
@@ -60,7 +52,6 @@ class ResultFolder:
 
         Args:
             result: Figures, as plain data.
-            tables: Tables that show it.
             notes: Notes below them.
             files: Names of files in the folder to list beside the record.
         """
@@ -91,8 +82,6 @@ def claim_folder(
 
     Args:
         name: Name of the folder, without the number.
-        settings: Settings as plain data.
-        chosen: Folder that the user named.
         device: Measured device; None: the CPU.
         inputs: Hash of the measured data; None: there are none that could change.
         overwrite: Replace another result in `chosen`.

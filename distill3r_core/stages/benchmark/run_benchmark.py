@@ -35,7 +35,6 @@ def benchmark(
     """Measure forwards, each model and number of views in a process of its own.
 
     Args:
-        settings: Settings of the measurement.
         overwrite: Replace another result in `settings.output`.
         progress: Receives every forward.
 

@@ -43,8 +43,6 @@ class BenchEntry:
     """Measurement of one model at one number of views.
 
     Args:
-        model: The model.
-        views: Number of views.
         status: MEASURED, NO_MEMORY or SKIPPED.
         estimate: Expected seconds of a forward.
         warmups: Runs before the timed ones.
@@ -68,7 +66,6 @@ class Bench:
         runs: Wanted number of timed runs.
         seed: Seed of the random images.
         memory_bytes: Most memory that a process may take; None: all there is.
-        progress: Reports every forward.
     """
 
     def __init__(
@@ -116,8 +113,6 @@ class Bench:
 
         Args:
             models: The models; those of one row run in turns.
-            views: Numbers of views, ascending.
-            known: Calibration of each model.
         """
         entries: list[BenchEntry] = []
         for index, count in enumerate(views):

@@ -60,9 +60,6 @@ def serve(handle: Callable[[Answer, Callable[[Answer], None]], Answer]) -> None:
 class WorkerProcess:
     """A fresh process whose module calls `serve`.
 
-    Args:
-        module: Module that it runs.
-
     A context manager: the process ends with the block, even in the middle of a request.
     """
 

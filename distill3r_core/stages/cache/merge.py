@@ -26,7 +26,6 @@ def merge_caches(parts: Sequence[Path], output: Path, *, progress: Progress = Si
     Args:
         parts: Folders of caches that were made with the same settings.
         output: Folder of the cache that is made, or is added to.
-        progress: Reports every sample.
 
     Raises:
         InputMissingError: One of them is no cache.

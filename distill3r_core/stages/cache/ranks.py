@@ -25,7 +25,6 @@ class Part:
 
     Args:
         index: From 0; the number of its shard.
-        count: Of all writers.
         rank: Among those that torchrun started.
         ranks: How many torchrun started; 1 without it.
     """

@@ -71,7 +71,6 @@ class Witness:
 
     Args:
         teacher: Built as the header says.
-        manifest: Where the pictures are.
         samples: By name, cut as the cache's were.
     """
 
@@ -151,7 +150,6 @@ def compare(
     """How far two answers lie apart.
 
     Args:
-        stored: One.
         again: The other.
         level: The local confidence above which pixels are valid; None: the teacher's mask decides.
 

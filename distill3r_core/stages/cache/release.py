@@ -46,7 +46,6 @@ def export_release(path: Path, output: Path, *, progress: Progress = Silent()) -
     Args:
         path: A cache's folder.
         output: Where `<dataset>/<scene_id>` folders go.
-        progress: Reports every sample.
 
     Raises:
         InputMissingError: There is no cache.
@@ -142,7 +141,6 @@ def import_release(settings: ImportSettings, *, progress: Progress = Silent()) -
 
     Args:
         settings: See `ImportSettings`.
-        progress: Reports every sample.
 
     Raises:
         InputMissingError: There is no such cache, or no such folder of pictures.

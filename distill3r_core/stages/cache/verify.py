@@ -65,7 +65,6 @@ class _Checked:
     """What the shards hold.
 
     Args:
-        damage: All that is broken.
         listed: Names and contents of samples that a shard lists, their records broken or not.
         samples: How many there are.
         views: How many there are.
@@ -82,7 +81,6 @@ def verify_cache(settings: VerifySettings, *, progress: Progress = Silent()) -> 
 
     Args:
         settings: See `VerifySettings`.
-        progress: Reports every sample.
 
     Returns:
         `result["ok"]` says whether all that is stored is what was written, of pictures that are

@@ -56,10 +56,6 @@ class Tally:
     """What was done so far.
 
     Args:
-        samples: Stored.
-        views: Stored.
-        bytes: Stored.
-        pixels: Stored.
         too_large: Left out, since memory did not hold them.
         teacher_seconds: The teacher's own time.
         seconds: From the start to the last sample that was stored.
@@ -110,10 +106,8 @@ def make_samples(
     """Make samples and store them, in order.
 
     Args:
-        samples: To be made.
         teacher: Who is asked, always from this thread.
         recipe: How maps become targets.
-        sink: Where samples go.
         contents: Hash of all that the teacher reads, by name of the sample.
         workers: Threads that read the pictures of a sample.
         advance: Called after every sample, stored or left out.

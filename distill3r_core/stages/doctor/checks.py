@@ -41,9 +41,7 @@ class Check:
     """Outcome of one check.
 
     Args:
-        name: Subject of the check.
         state: "failed" where it is required and does not work, "missing" where it is optional.
-        detail: The finding.
         remedy: The command that fixes it; empty where nothing is to be done.
     """
 

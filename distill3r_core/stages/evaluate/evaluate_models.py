@@ -95,7 +95,6 @@ class _Scores:
     """The scores of one model and of the baselines beside it.
 
     Args:
-        model: Sequence by sequence.
         baselines: The same by baseline; None for a sequence that it cannot predict.
         unit: "m" where every truth is in meters.
         grid: Rows and columns, landscape.

@@ -26,16 +26,12 @@ class PreparedEvaluation:
     """An evaluation of one model whose inputs are known.
 
     Args:
-        model: What is scored.
         source: Name of what it is scored against.
-        truths: Sequence by sequence.
         views: Largest number of views that are scored.
-        digest: Hash of the truths.
         layout: Layout of the data set; "" for validation samples.
         seen: Frames left out because the model was trained on them.
         failed: Frames or samples left out because they cannot be used; those of validation are
             known when the truths have been read.
-        notes: Lines for the report.
     """
 
     model: ScoredModel
@@ -57,13 +53,6 @@ def prepare_data(
     progress: Progress,
 ) -> PreparedEvaluation:
     """The test frames of a data set, without those that the model was trained on.
-
-    Args:
-        settings: Settings of the evaluation.
-        root: Folder of the data set.
-        protocol: Chooses the frames.
-        model: What is scored.
-        progress: Reports every frame.
 
     Raises:
         ConfigError: No such layout.
@@ -107,10 +96,6 @@ def prepare_data(
 
 def prepare_validation(settings: EvalSettings, model: ScoredModel) -> PreparedEvaluation:
     """A run's validation samples, with the teacher's maps as the truth.
-
-    Args:
-        settings: Settings of the evaluation.
-        model: A student.
 
     Raises:
         InputMissingError: The run does not name its cache, or it is not there.

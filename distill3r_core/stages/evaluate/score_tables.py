@@ -15,7 +15,6 @@ def tables(result: Mapping[str, Any], *, label: str) -> tuple[Table, ...]:
 
     Args:
         result: Result of the evaluation, as plain data.
-        label: Label of the first model.
     """
     metrics, units = metrics_of(PROTOCOLS[result["protocol"]]), result["units"]
     headings = [

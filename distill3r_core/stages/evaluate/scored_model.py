@@ -37,7 +37,6 @@ class ScoredModel:
         label: Name in tables and of the result folder.
         digest: Hash of the weights; None where there are none.
         prepare: How views become its input.
-        predict: The prediction that is scored.
         student: The student whose grid, training frames and cache are used; None: there is none.
         grid: Rows and columns of its input, landscape; None: it follows from the images.
     """
@@ -56,9 +55,7 @@ def open_models(
     """What the settings ask to score; at least one.
 
     Args:
-        settings: Settings of the evaluation.
         protocol: Has a grid for what comes from no model.
-        device: Device that models compute on.
         progress: Is told which grid was chosen.
 
     Raises:

@@ -21,10 +21,8 @@ def draw_views(
 
     Args:
         path: Where the image goes.
-        truth: The sequence.
         maps: Its prediction; brought to the truth's unit by the ratio of median depths.
         score: Score of the same sequence, for the captions: what was measured view by view.
-        protocol: Protocol of the score.
     """
     count = len(truth.view_names)
     rows, captions = [], []

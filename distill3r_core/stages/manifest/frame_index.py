@@ -47,11 +47,7 @@ class FrameRecord:
 
 
 class FrameIndex:
-    """Entries by key, kept in a file that grows while a run works: a kill loses one line at most.
-
-    Args:
-        folder: The manifest's.
-    """
+    """Entries by key in a file that grows while a run works: a kill loses at most one line."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / INDEX

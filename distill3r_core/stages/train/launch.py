@@ -24,10 +24,7 @@ def launch_training(
     What would stop every process is found before the first one starts.
 
     Args:
-        settings: Of the run.
         command: The program and its arguments, as they are for one process.
-        resume: As in `train`.
-        overwrite: As in `train`.
 
     Raises:
         DeviceError: There are fewer GPUs.

@@ -43,8 +43,6 @@ class RunFolder:
     """A run's folder; from `open_run` it is held by this process until it ends.
 
     Args:
-        path: Where it is.
-        identity: All that changes the result.
         finished: Nothing is left to be done.
         launch: What the launcher calls the job that is at it.
     """
@@ -65,9 +63,7 @@ def identity_of(settings: TrainSettings, cache: TeacherCache, *, processes: int)
     """All that changes the result of a run, as plain data.
 
     Args:
-        settings: Of the run.
         cache: What it learns from: its samples count, not where it lies.
-        processes: That train together.
     """
     effective = settings.data.batch * settings.data.accumulation * processes
     plain = config.as_plain(settings)
@@ -96,9 +92,6 @@ def open_run(
     Where the run fails before its first step is done, a folder that was made for it goes again.
 
     Args:
-        settings: Of the run.
-        identity: All that changes its result.
-        resume: Go on with it.
         overwrite: Replace another run.
         launch: What the launcher calls the job that is at it.
 

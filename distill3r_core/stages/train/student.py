@@ -25,7 +25,6 @@ class Start:
     Args:
         student: On the CPU, in training mode.
         origin: Where its weights come from, in words.
-        licenses: That it inherits with them.
     """
 
     student: Student

@@ -67,10 +67,8 @@ def train(
     """Train a student from a teacher cache into a run folder.
 
     Args:
-        settings: Of the run.
         resume: Go on from the last checkpoint; start where there is none.
         overwrite: Replace another run in the folder that was named.
-        progress: Where to report to.
 
     Raises:
         InputMissingError: There is no cache.
@@ -149,10 +147,7 @@ class _Ready:
     Args:
         fit: How pictures become the student's input.
         feed: Where batches come from.
-        steps: Of the whole run.
         start: The student's weights at its start.
-        student: On its device.
-        loss: The training objective.
         features: Where the teacher features that it reads come from; None: it reads none.
         optimizer: Optimizer over the parameters of the student and of the objective.
     """
