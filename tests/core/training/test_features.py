@@ -25,8 +25,9 @@ from distill3r_core.losses import LossSettings, Objective
 from distill3r_core.losses.loss_term import FeatureRequest, LossTerm, TermInputs, TermOptions
 from distill3r_core.losses.terms import LOSS_TERMS
 from distill3r_core.models import build_student
+from distill3r_core.models.families import train_presets
 from distill3r_core.registry import Origin, adding_from, remove_entries_of
-from distill3r_core.stages.train import PRESETS, TrainSettings, train
+from distill3r_core.stages.train import TrainSettings, train
 from distill3r_core.training import checkpoints
 from distill3r_core.training.metrics_log import read_metrics
 from distill3r_core.training.settings import ComputeSettings
@@ -88,7 +89,9 @@ class ToyEncoder:
 def settings(cache: Path, run: Path, **options: Any) -> TrainSettings:
     given = {"preset": "tiny", "cache": cache, "output": run, "max_steps": 6, **options}
     sets = ["loss.terms.similarity.weight=0.5", "checkpoint.every_steps=2"]
-    return config.resolve(TrainSettings, section="train", options=given, sets=sets, presets=PRESETS)
+    return config.resolve(
+        TrainSettings, section="train", options=given, sets=sets, presets=train_presets()
+    )
 
 
 def test_stored_features_follow_the_views_of_a_draw(make_cache: MakeCache, tmp_path: Path) -> None:
@@ -146,7 +149,9 @@ def test_an_encoder_runs_on_the_images_that_the_student_sees(micro_batch: int) -
     student.zero_grad()
     shaded = batch.images.float() / 255
     tokens = []
-    hook = student.encoder.register_forward_hook(lambda *call: tokens.append(call[2]))
+    hook = student.get_submodule("encoder").register_forward_hook(
+        lambda *call: tokens.append(call[2])
+    )
     predicted = student(shaded, view_numbers=batch.view_numbers)
     hook.remove()
     inputs = TermInputs(
