@@ -186,7 +186,6 @@ def settings(
     """Resolve the settings of a command from options, `--set`, files, preset and defaults.
 
     Args:
-        context: Context of a command decorated with `shared()`.
         section: The command's section in config files.
         keys: Dotted key of each parameter that is not named like its setting.
         leave: Parameters that are not settings (`resume`, `overwrite`).

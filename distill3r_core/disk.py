@@ -18,7 +18,6 @@ def refusal(
     """The error for a code of the system; None where the disk is not the cause.
 
     Args:
-        path: File that was being written.
         then: What to do when there is space again.
     """
     if code is None:

@@ -16,7 +16,6 @@ class Plugin:
     """A plugin file that has been loaded.
 
     Args:
-        path: The file, as the user named it.
         hash: BLAKE2b-128 of its bytes, in hexadecimal.
     """
 

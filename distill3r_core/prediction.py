@@ -20,7 +20,6 @@ class StepCallback(Protocol):
         Args:
             phase: Name of the phase, such as "encoder" or "alignment".
             done: Steps of the phase that are finished; 0 where it begins.
-            total: Number of steps of the phase.
         """
         ...
 

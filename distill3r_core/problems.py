@@ -97,11 +97,7 @@ def problems_of(
 
 
 def describe_fault(detail: "ErrorDetails", *, wanted: str = "") -> str:
-    """Describe the fault of one value.
-
-    Args:
-        wanted: Expected values in words.
-    """
+    """Describe the fault of one value."""
     given, kind, limits = detail["input"], detail["type"], detail.get("ctx", {})
     if kind in ("value_error", "assertion_error"):
         return detail["msg"].partition(", ")[2]

@@ -20,7 +20,6 @@ class Origin:
 
     Args:
         kind: "built in", "package" (through an entry point) or "plugin" (a file).
-        name: Name of the package, or path of the file.
     """
 
     kind: str

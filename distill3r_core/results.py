@@ -35,7 +35,6 @@ def claim(
 
     Args:
         default: Used where none is chosen; if it holds another result, `-2`, `-3` ... is appended.
-        chosen: The folder that the user named.
         identity: All that changes the result (settings, inputs with their hashes), as plain data.
             Plugins are added to it.
         overwrite: Replace another result in `chosen`.
@@ -83,7 +82,6 @@ def write_record(folder: Path, *, identity: Mapping[str, Any], **facts: Any) -> 
     """Write the record that marks a result as finished; the last file of a result.
 
     Args:
-        identity: What `claim` was given.
         facts: More to keep beside it: machine, figures; `files`: names, without which the
             result is not whole.
     """

@@ -34,7 +34,6 @@ class Camera:
     """What a record says beside its planes.
 
     Args:
-        kind: How the view is stored.
         global_from_local: `[sR | t]`.
         intrinsics: K of the map, where the kind is DEPTH.
     """

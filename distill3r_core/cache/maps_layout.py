@@ -48,11 +48,9 @@ class ViewMaps:
     """The maps of one view as float16 words.
 
     Args:
-        points_local: x, y and z.
         mask: Valid pixels; anything may be elsewhere.
         global_from_local: `[sR | t]`.
         points_global: Stored where the kind is INDEPENDENT or EXACT.
-        intrinsics: Where the kind is DEPTH.
     """
 
     points_local: UInt16[np.ndarray, "3 H W"]

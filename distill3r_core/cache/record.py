@@ -38,7 +38,6 @@ class Section:
 
     Args:
         code: What it is; unique within a record.
-        packed: Compress it. Small ones are stored as they are.
     """
 
     code: int
@@ -107,7 +106,6 @@ class Unpacker:
 
         Args:
             data: The whole record; the result borrows it.
-            magic: The kind of record that is expected.
             thorough: Check every byte, as `verify` does.
 
         Raises:

@@ -62,7 +62,6 @@ class ReleaseSample:
         conf_local: Confidence of the local map, 0 where invalid.
         conf_global: Confidence of the global map, 0 where invalid.
         masks: Valid pixels.
-        views: The content of `sampled_views.json`.
     """
 
     xyz_local: Float16[np.ndarray, "N H W 3"]

@@ -30,7 +30,6 @@ class EncodedSample:
 
     Args:
         content: Hash of all that the teacher read.
-        kind: How its maps are stored.
         maps: One record per view.
         pictures: One record per view.
         detail: Paths, hashes and notes, as plain data.

@@ -42,7 +42,6 @@ class Entry:
     """A finished sample.
 
     Args:
-        kind: How its maps are stored.
         content: Hash of all that the teacher read.
     """
 

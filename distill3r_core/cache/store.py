@@ -313,7 +313,6 @@ class CacheWriter:
 
     Args:
         path: The cache's folder; made where it is missing.
-        header: What the cache is to be, its plan included.
 
     Raises:
         ConflictError: The cache there was made with other settings, the folder holds something

@@ -38,7 +38,6 @@ class Batch:
 
     Args:
         images: RGB.
-        targets: What the teacher said about them.
         view_numbers: Number of each view among those the student tells apart.
         colors: Factors for the colors, see `augment.draw_colors`; None: as they are.
         features: Stored features of the teacher by layer, where a loader was to read them.
@@ -109,7 +108,6 @@ def step_draws(
 
     Args:
         buckets: Names of samples by whatever they must have in common (size, number of views).
-        size: Samples of a step, over all processes.
         seed: Seed of the order.
         shuffle: Whether the order is random; otherwise it is the one given.
     """

@@ -54,7 +54,6 @@ class DatasetPlan:
 
     Args:
         scenes: Those with at least two usable frames.
-        refused: Scenes that are too small.
     """
 
     listing: DatasetListing

@@ -63,7 +63,6 @@ def request_of(draw: Draw, *, available: int, settings: DrawSettings) -> SampleR
 
     Args:
         available: How many views the sample has.
-        settings: How samples are drawn.
     """
     rng = rng_of(draw, seed=settings.seed)
     views = augment.choose_views(

@@ -86,11 +86,7 @@ class ResizedCache:
 
 
 class HeldSamples:
-    """Samples that were read, and resized, once and stay in memory, bit for bit.
-
-    Args:
-        available: Which, and how many views each has.
-    """
+    """Samples that were read, and resized, once and stay in memory, bit for bit."""
 
     def __init__(self, source: SampleSource, available: Mapping[str, int]) -> None:
         self._planes = source.planes

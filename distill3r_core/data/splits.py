@@ -20,7 +20,6 @@ class SceneFrames:
     """A scene as far as splitting goes.
 
     Args:
-        frames: How many usable ones it has.
         split: What the data set's own files say; None: nothing.
     """
 

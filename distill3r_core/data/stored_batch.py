@@ -52,7 +52,6 @@ class StoredBatch:
     """Samples of one size, with equally many views, as they are stored.
 
     Args:
-        planes: Number of planes of a view; that of the source.
         mask: 1 where valid.
         images: RGB.
         global_from_local: `[sR | t]`, into the frame of the anchor that was asked for.
@@ -60,7 +59,6 @@ class StoredBatch:
         own_global: Whether a view's planes of a global map are the teacher's own.
         intrinsics: K of each map; read where there are DEPTH_PLANES planes.
         view_numbers: Among those that the student tells apart.
-        requests: What it holds, row by row.
     """
 
     planes: Float16[Tensor, "B N P H W"]

@@ -98,11 +98,7 @@ class CachedFeatures:
 
 @dataclass(frozen=True)
 class LiveFeatures:
-    """Features that the teacher's encoder computes from the augmented images of a batch.
-
-    Args:
-        encoder: Encoder of the teacher, on the device of the batches.
-    """
+    """Features that the teacher's encoder computes from the augmented images of a batch."""
 
     encoder: FeatureEncoder
     layers: tuple[str, ...]

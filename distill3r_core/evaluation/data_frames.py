@@ -53,7 +53,6 @@ def read_test_data(
     """The frames of a data set that a protocol scores.
 
     Args:
-        layout: Name of its layout; "auto" detects it.
         processing: How frames were brought to their processed form for the model.
         prepare: How views become the model's input.
         trained_on: Hashes of images that are left out, and counted.

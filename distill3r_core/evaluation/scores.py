@@ -17,7 +17,6 @@ class SequenceScore:
     """What a protocol's metrics measured on a sequence.
 
     Args:
-        views: How many were scored.
         values: By metric, one value per view, pair or point; None where it could not be measured.
     """
 
@@ -33,7 +32,6 @@ def score_sequence(
 
     Args:
         maps: Its prediction, on the truth's grid.
-        protocol: Names the alignment and the metrics.
         on_view: Called once per view: aligning one takes a second on a fine grid.
 
     Raises:
@@ -61,7 +59,6 @@ def figures_of(sequences: Sequence[SequenceScore], protocol: Protocol) -> Figure
 
     Args:
         sequences: At least one, each with at least one view.
-        protocol: Names the metrics and the aggregation.
 
     Returns:
         By metric; None where some sequence lacks what it needs: a mean over the others would be

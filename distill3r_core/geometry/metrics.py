@@ -69,7 +69,6 @@ class ScaleSummary:
     """The scales of several views or sequences.
 
     Args:
-        geometric_mean: exp(mean(log s)).
         arithmetic_mean: mean(s), as the Distill3R paper prints it.
         log_spread: Population standard deviation of log s: 0 where one constant factor would make
             the model metric.

@@ -52,7 +52,6 @@ def pair_errors(
     Args:
         predicted: `world_from_cam`, in any frame and unit.
         truth: The same cameras.
-        form: Which relative pose; see the module.
     """
     mine, true = predicted.double(), truth.double()
     first, second = torch.triu_indices(len(true), len(true), offset=1)

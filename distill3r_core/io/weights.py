@@ -84,9 +84,6 @@ def check_names(
 ) -> None:
     """Every wanted tensor is there, with its shape, and nothing else.
 
-    Args:
-        wanted: Tensors of the network, under the same names.
-
     Raises:
         WeightsError: Names what is missing, unknown or of another shape, all of it at once.
     """

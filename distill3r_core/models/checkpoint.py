@@ -33,7 +33,6 @@ def save_student(
 
     Args:
         student: On any device. Its spec is what is written, whatever `metadata` says.
-        metadata: All else that a reader needs.
         durable: Wait until the bytes are on the disk.
 
     Raises:

@@ -33,7 +33,6 @@ class MemoryEstimate:
     Args:
         images: The input, as a list of views and once more as one tensor.
         outputs: Points and confidences of the heads that are run.
-        tokens: Tokens of all views that are kept for the heads.
         working: The largest working set of any part: encoder, a block of the fusion, a head.
     """
 

@@ -19,16 +19,13 @@ class StudentMetadata:
     """Where a student comes from and how images are to be fitted for it.
 
     Args:
-        spec: Architecture, with the properties of the weights.
         size: Rows and columns of the images it was trained on, landscape.
         fit: `Fit.as_plain()`: how images become its input; empty where that is unknown.
         licenses: Licenses of teacher and encoder, which a student inherits.
         unit: Unit of its points, that of its targets; "none" where the scale is relative.
         pictures: File with the hashes of the training frames, beside the run's configuration.
         processing: How `manifest` brought frames to their processed form.
-        settings: The resolved settings of the training run.
         plugins: Hash of each plugin that was loaded for the training, by file name.
-        step: Number of optimizer steps it was trained for.
         origin: How the file came to be, in words.
     """
 

@@ -17,7 +17,6 @@ class Attention(nn.Module):
     """Self-attention: fused qkv with bias, softmax, projection with bias.
 
     Args:
-        heads: Number of heads; divides `width`.
         scale: Factor on the usual softmax scale, one over the root of a head's width.
         dtype: Type of the product and the softmax, whatever surrounds them (autocast included);
             None: that of their inputs. Fast3R takes bfloat16 on a GPU.

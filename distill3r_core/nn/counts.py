@@ -41,7 +41,6 @@ class Dpt:
 
     Args:
         layers: Channels of the four reassembled maps, the finest first.
-        features: Channels of the fused maps.
         last: Channels of the map at full resolution, before and after its 3x3 convolution.
     """
 
@@ -56,11 +55,9 @@ class Network:
 
     Args:
         patch: Pixels of a patch's side.
-        encoder_width: Channels of the encoder's tokens.
         extra_tokens: Class and register tokens of a view, dropped before the fusion.
         fusion_width: Channels of the fusion's tokens, which the heads read.
         fusion_depth: Its blocks, each attending over all views.
-        heads: How many of them run.
         stem_width: Channels at half the resolution of a stem of three convolutions; None:
             patches become tokens by one.
     """

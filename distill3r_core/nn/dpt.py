@@ -74,7 +74,6 @@ class DPTHead(nn.Module):
     Args:
         widths: Channels of the tokens of the four layers.
         patch_size: Pixels along a patch.
-        features: Channels of the merged maps.
         layer_widths: Channels of each layer after its 1x1 convolution.
         tail_width: Channels at full resolution; None: half of `features`.
         spare_unit: Keep the unit that released checkpoints carry and no forward pass reads

@@ -23,8 +23,6 @@ class Fusion(nn.Module):
     layers are kept for the heads (None: as they are), whatever the blocks hand on.
 
     Args:
-        encoder_width: Channels of the tokens that come in.
-        width: Channels of a token inside.
         attention_scale: Factor on the usual softmax scale; a property of the weights.
         dtype: See `Attention`.
     """
@@ -70,7 +68,6 @@ class Fusion(nn.Module):
 
         Args:
             tokens: Of all views, one view after the other.
-            view_numbers: Row of the code table for every view.
             view_lengths: Tokens of every view; they add up to T.
             layers: Numbers of the layers to keep, in rising order; None: all of them. Nothing
                 else is kept.

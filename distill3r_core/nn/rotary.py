@@ -33,11 +33,8 @@ def grid_rotation(
     """The rotation of a grid of patches in row-major order, rows and columns counted from 0.
 
     Args:
-        rows: Patches along the height.
-        columns: Patches along the width.
         head_width: Channels of one attention head, a multiple of 4.
         base: The longest wavelength is 2 pi times almost this.
-        device: Where the attention runs.
     """
     return rotation_at(grid_positions(rows, columns, device=device), head_width, base=base)
 

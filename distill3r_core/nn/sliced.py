@@ -23,7 +23,6 @@ def run_block(
     """What `block(tokens)` gives; in slices where no gradient is asked for and there are many.
 
     Args:
-        block: Of which rotary positions are not asked.
         overwrite: `tokens` is not read again, its memory may take the result.
         recompute: Keep nothing for the backward pass, compute it again there.
     """

@@ -13,7 +13,6 @@ def view_code_table(width: int, *, rows: int = TABLE_ROWS) -> Float[Tensor, "row
     """Row n: sines of n times every frequency, then the cosines, in float32.
 
     Args:
-        width: Channels of a token, even.
         rows: The most views a network can tell apart.
     """
     half = width // 2

@@ -21,7 +21,6 @@ class Export:
 
     Args:
         cleaned: The cloud; None where the views have no common world.
-        folder: Where files go.
     """
 
     scene: Reconstruction | LocalViews
@@ -68,8 +67,6 @@ def save_reconstruction(
     >>> save_reconstruction(scene, "desk", ("ply", "glb", "colmap"))
 
     Args:
-        scene: What `reconstruct` returned.
-        folder: Where files go.
         formats: Names of formats; None: "ply", or "depth" where the views have no common world.
         cloud: The cloud of the scene, or how it is cleaned; None: as `infer` does by default.
         on_format: Called with the name of each format that is written.

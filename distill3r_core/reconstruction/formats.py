@@ -52,9 +52,6 @@ FORMATS: Registry[ExportFormat] = Registry("format")
 def require_formats(names: Sequence[str], *, has: Collection[Need]) -> None:
     """Refuse formats that are unknown or cannot be written.
 
-    Args:
-        has: What the reconstruction has, or will have.
-
     Raises:
         ConfigError: A format has another name.
         RequestError: A format needs what the reconstruction lacks.

@@ -21,7 +21,6 @@ class PreviewRow:
     """A row of the preview.
 
     Args:
-        loaded: The view, whose maps are not transposed.
         depth: z, in any unit.
         confidence: In [1, inf); shown as its logarithm, all rows alike.
     """

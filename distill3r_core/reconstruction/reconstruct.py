@@ -56,7 +56,6 @@ class ReconstructionOutcome:
 
     Args:
         scene: The views in one world, or each by itself where the local head was run alone.
-        failed: Views that were left out.
     """
 
     scene: Reconstruction | LocalViews
@@ -168,7 +167,6 @@ def reconstruct_views(
 
     Args:
         views: Fitted for the model, in order; the first is the anchor.
-        model: On the device where it is to run.
         options: How views come into one world; None where they do not.
         known: What makes lengths metric.
         seed: Seed of every random choice.

@@ -23,7 +23,6 @@ class StudentFile:
     """A student with what its file says about it.
 
     Args:
-        label: The run's name, or the file's.
         student: In evaluation mode, on `device`.
         fit: How pictures become its input.
     """

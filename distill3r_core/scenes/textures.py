@@ -23,7 +23,6 @@ class Texture:
     Args:
         colors: RGB in [0, 1].
         frame: Rows are the axes of the pattern in the world, times repetitions per metre.
-        phase: Where the pattern starts.
         waves: Wave vectors of the stain, radians per metre.
     """
 

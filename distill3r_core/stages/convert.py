@@ -23,7 +23,6 @@ def convert(source: Path, target: Path, *, overwrite: bool = False) -> Report:
     Args:
         source: The original's `.ckpt`, our `.safetensors`, or a run folder.
         target: `.safetensors`, or `.ckpt` with the official names.
-        overwrite: Replace what is at `target`.
 
     Raises:
         ConfigError: The target's suffix is neither.

@@ -30,7 +30,6 @@ class Fast3RConfig:
         patch_size: Pixels along a patch.
         landscape_embed: Pictures are stored in landscape; those whose true shape is portrait are
             turned before they are cut into patches.
-        landscape_heads: Maps are stored in landscape likewise.
         random_view_codes: Views but the first are numbered at random.
         scaled_attention: Of the softmax of the transformer over all views.
     """

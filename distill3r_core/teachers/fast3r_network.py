@@ -77,7 +77,6 @@ class Fast3R(nn.Module):
 
         Args:
             images: One entry per view, RGB in [-1, 1], sides multiples of the patch size.
-            view_numbers: Row of the code table for every view.
             portrait: Items that are stored transposed, in landscape, though their true shape is
                 portrait. None: none; only a landscape embedding knows of such.
             head_chunk: Views that go through a head at once.

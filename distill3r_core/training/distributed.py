@@ -22,7 +22,6 @@ class World:
 
     Args:
         rank: Its number; 0 leads, and alone writes.
-        size: How many there are.
         restarts: How often the launcher has started the processes anew.
         launch: What the launcher calls this job; None without one.
     """
@@ -99,9 +98,6 @@ def launch(command: Sequence[str], *, processes: int) -> int:
     """Run a command in several processes under torch's elastic agent, on this machine.
 
     A worker that is lost makes all of them start again, at most `RESTARTS` times.
-
-    Args:
-        processes: How many to start.
 
     Returns:
         The exit status: 0, or that of the worker which failed first.

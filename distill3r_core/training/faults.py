@@ -25,7 +25,6 @@ def save_step(
     Args:
         rank: Of the process; each keeps its own share.
         student: Weights before the step.
-        facts: More to write beside it.
     """
     folder = run / FOLDER / (f"step-{step:06d}" if rank == 0 else f"step-{step:06d}-rank-{rank}")
     with replacing(folder / "step.pt") as beside:

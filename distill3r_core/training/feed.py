@@ -119,7 +119,6 @@ def build_feed(
         cache: With at least one training sample.
         data: What a step is made of; `size` is that of the student.
         validation_samples: How many held-out samples to look at, at most.
-        device: Where batches go.
         features: Stored teacher features to read beside the samples.
     """
     entries = {name: cache.entry(name) for name in cache.names()}

@@ -21,12 +21,7 @@ HEADINGS = ("picture", "student's depth", "teacher's depth", "student's confiden
 
 
 def save_loss_chart(path: Path, metrics: Path, *, terms: Mapping[str, str]) -> None:
-    """Losses by step, on a logarithmic axis, from the rows of a run.
-
-    Args:
-        path: Image file to write.
-        terms: Label of every term of the objective by name.
-    """
+    """Losses by step, on a logarithmic axis, from the rows of a run."""
     rows = list(read_metrics(metrics))
     train = [row for row in rows if row.get("loss") is not None]
     validated = [row for row in rows if row.get("validation_loss") is not None]
@@ -64,7 +59,6 @@ def save_predictions(
     Args:
         student: Left in training mode.
         batches: Of one sample each; the first views of the first few are shown.
-        compute: How to run the student.
         bfloat16: Whether matrix products run in bfloat16.
     """
     device = next(student.parameters()).device

@@ -45,7 +45,6 @@ class TrainComponents:
         features: Where the teacher features that it reads come from; None: it reads none.
         batches: This process's share of every step from a given one on, each until the next.
         held_out: This process's share of the validation samples; None: there are none.
-        save_model: Writes the student with its metadata.
         bfloat16: Whether matrix products run in bfloat16.
     """
 

@@ -9,7 +9,6 @@ def run_length(settings: TrainSettings, *, samples: int, effective_batch: int) -
     """Optimizer steps of a run: `--max-steps`, else `--epochs`, else what the schedule says.
 
     Args:
-        samples: In the training part of the cache.
         effective_batch: Samples of an optimizer step, over all processes.
     """
     schedule = settings.schedule

@@ -117,7 +117,6 @@ def predict_and_compare(
         student: Bare, or wrapped for several processes.
         batch: Samples on the student's device.
         features: Where the teacher features that the objective reads come from.
-        compute: How the step is computed.
         bfloat16: Whether matrix products run in bfloat16.
     """
     bare = student.module if isinstance(student, DistributedDataParallel) else student
@@ -165,7 +164,6 @@ def accumulate(
         batch: Samples of the step; each micro-batch is finished on the student's device.
         features: Where the teacher features that the objective reads come from.
         micro_batch: Samples that go through the student at once.
-        compute: How the step is computed.
         bfloat16: Whether matrix products run in bfloat16.
 
     Returns:

@@ -56,9 +56,7 @@ def validate(
     Args:
         batches: This process's share of the held-out samples.
         features: Where the teacher features that the objective reads come from.
-        compute: How the student is run.
         bfloat16: Whether matrix products run in bfloat16.
-        world: The processes that share the samples.
     """
     device = next(student.parameters()).device
     sums = torch.zeros(4 + len(loss.names), dtype=torch.float64, device=device)

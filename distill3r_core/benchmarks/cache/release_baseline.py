@@ -66,11 +66,7 @@ def load_image(path: Path) -> Tensor:
 
 
 class ReleaseSamples(Dataset[Any]):
-    """Samples in folders of one archive and one PNG per view.
-
-    Args:
-        subset: Number of views that are drawn.
-    """
+    """Samples in folders of one archive and one PNG per view."""
 
     def __init__(self, folders: Sequence[Path], views: int, subset: int) -> None:
         self.folders, self.views, self.subset = folders, views, subset

@@ -23,7 +23,6 @@ class TimedLoop:
 
     Args:
         release_memory: Frees what a step that ran out of memory left behind.
-        out_of_memory: Message of the step that ran out of memory.
     """
 
     step: Callable[[Batch], StepTiming]

@@ -63,7 +63,6 @@ def write_colmap(
         cameras: One per picture, in order; numbered from 1.
         files: Names of the pictures, relative to the folder of pictures.
         cloud: Numbered from 1 in its order.
-        seen: Of the cloud's points.
         comments: Lines at the head of the text files.
     """
     # Points of one picture stand together, in the order of the cloud.

@@ -31,7 +31,6 @@ def write_depth_maps(
             not finite or not in front of the camera are written as 0, those beyond a hundred times
             the view's median as the largest number there is.
         intrinsics: By name, in pixels of the depth map.
-        about: Frame and scale of the scene.
     """
     files, views = [], {}
     for name, depth in depths.items():

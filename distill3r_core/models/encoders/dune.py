@@ -21,7 +21,6 @@ class DuneSpec:
     """DUNE's vision transformer.
 
     Args:
-        arch: Architecture, as timm builds it.
         position_grid: Rows of the square table of positions: 32 at 448 pixels, 24 at 336.
     """
 

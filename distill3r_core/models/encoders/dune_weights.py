@@ -17,9 +17,7 @@ class PublishedFile:
     """A weight file with an address of its own.
 
     Args:
-        name: What `models` calls it.
         license: Of the weights; what is made from them inherits it.
-        purpose: What it is for, in a few words.
         sha256: As its publisher gives it; None where he gives none.
     """
 

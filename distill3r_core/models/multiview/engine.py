@@ -84,11 +84,7 @@ class Engine:
     def run(
         self, groups: Sequence[Group], view_numbers: Int[Tensor, "B N"]
     ) -> Iterator[tuple[Group, dict[OneHead, PointMap[Tensor]]]]:
-        """The maps of each group, (B n, H, W, ...), by head.
-
-        Args:
-            groups: Views of all samples by size.
-        """
+        """The maps of each group, (B n, H, W, ...), by head."""
         again = self.recompute == "all"
         encoded = [self._encode(group, recompute=again) for group in groups]
         tokens, lengths = join_views(groups, encoded)

@@ -90,7 +90,6 @@ def tokens_of(
 
     Args:
         layer: Tokens of all views, one view after the other.
-        lengths: Number of tokens of every view of the sample.
     """
     if len(group.places) == len(lengths):
         return layer.unflatten(1, (len(lengths), -1)).flatten(0, 1)

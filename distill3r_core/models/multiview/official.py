@@ -87,21 +87,13 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_official(state: Mapping[str, Tensor], *, prefix: str = PREFIX) -> dict[str, Tensor]:
-    """Our names to the official ones, both of each alias.
-
-    Args:
-        state: Of a student with the released architecture.
-        prefix: What every name begins with.
-    """
+    """Our names to the official ones, both of each alias."""
     official = add_aliases(rename(state, reverse(STUDENT_NAMES)))
     return {prefix + name: value for name, value in official.items()}
 
 
 def lightning_content(state: Mapping[str, Tensor], metadata: StudentMetadata) -> dict[str, Any]:
     """What the original project's `.ckpt` holds.
-
-    Args:
-        state: Under our names.
 
     Raises:
         RequestError: The student has another architecture, which the original cannot hold.

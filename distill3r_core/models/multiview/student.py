@@ -37,10 +37,8 @@ class MultiviewStudent(Student):
 
     Args:
         encoder: From normalized images (n, 3, H, W) to patch tokens (n, P, D).
-        fusion: The transformer over all views.
         global_head: Predicts points in the frame of view 0's camera.
         local_head: Predicts points in each view's own frame.
-        spec: The architecture and the properties of the weights.
     """
 
     # The fusion stays as it is: its time is in one fused attention kernel per block.

@@ -100,7 +100,6 @@ def run_predictor(
         views: Prepared by the model; in order, the first is the anchor.
         device: Where the model computes; its memory is measured.
         sample: Name of the scene, from which a model may draw its random numbers.
-        progress: Reports the phases of the pass.
 
     Raises:
         RequestError: There are more views than the model takes.

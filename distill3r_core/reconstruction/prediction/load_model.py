@@ -18,7 +18,6 @@ class LoadedModel:
     """A model that a command is to use.
 
     Args:
-        predictor: Ready to predict, on `device`.
         label: Name of the run, of the file or of the model, for the names of results.
         source: The file of a student's weights; None for a teacher.
     """

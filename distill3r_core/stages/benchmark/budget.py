@@ -92,7 +92,6 @@ def planned_runs(spare: float, round_seconds: float, *, warmups: int, runs: int)
         spare: Seconds beyond the minimum of one run each.
         round_seconds: Seconds of one run of every model of the row.
         warmups: Wanted number of warm-up runs.
-        runs: Wanted number of timed runs.
     """
     wanted = warmups + runs - LEAST_RUNS
     if wanted * round_seconds <= spare:

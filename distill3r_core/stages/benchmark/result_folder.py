@@ -29,7 +29,6 @@ class ResultFolder:
         """Write the record, which marks the measurement as finished.
 
         Args:
-            result: Figures, as plain data.
             files: Names of the other files in the folder, without which it is incomplete.
         """
         results.write_record(
@@ -51,7 +50,6 @@ class ResultFolder:
         """The report of a result; says whether it was there already.
 
         Args:
-            result: Figures, as plain data.
             notes: Notes below them.
             files: Names of files in the folder to list beside the record.
         """

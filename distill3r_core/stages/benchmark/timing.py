@@ -26,8 +26,6 @@ class Calibration:
         forward: Seconds of a forward of one view; infinite where it did not end in time.
         flop_rate: FLOP/s of the device on a large matrix product.
         byte_rate: Bytes/s of the device on a large copy.
-        facts: Threads and kernels of the process.
-        out_of_memory: Memory does not suffice for one view.
     """
 
     start: float
@@ -46,7 +44,6 @@ class BenchEntry:
         status: MEASURED, NO_MEMORY or SKIPPED.
         estimate: Expected seconds of a forward.
         warmups: Runs before the timed ones.
-        runs: Answers of the worker to the timed runs.
     """
 
     model: BenchModel
@@ -63,7 +60,6 @@ class Bench:
     Args:
         deadline: End of the budget on the clock of `time.monotonic`; infinite: none.
         warmups: Wanted number of runs before the timed ones.
-        runs: Wanted number of timed runs.
         seed: Seed of the random images.
         memory_bytes: Most memory that a process may take; None: all there is.
     """
@@ -155,7 +151,6 @@ class Bench:
         """Run models in turns; returns those that ran out of memory.
 
         Args:
-            row: Trials to run; the results are added to them.
             spare: Seconds beyond one warm-up and one timed run.
         """
         round_seconds = math.fsum(entry.estimate for entry in row)

@@ -19,8 +19,6 @@ class Plan:
     """Samples by name with what is known of them before the teacher looks.
 
     Args:
-        samples: In the manifest's order.
-        planned: The same, as the header lists them.
         failed: Samples with a picture that cannot be read.
     """
 

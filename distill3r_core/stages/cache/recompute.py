@@ -70,7 +70,6 @@ class Witness:
     """The teacher of a cache, and what it is to be asked about.
 
     Args:
-        teacher: Built as the header says.
         samples: By name, cut as the cache's were.
     """
 

@@ -44,7 +44,6 @@ def export_release(path: Path, output: Path, *, progress: Progress = Silent()) -
     Samples that are there already are left as they are.
 
     Args:
-        path: A cache's folder.
         output: Where `<dataset>/<scene_id>` folders go.
 
     Raises:

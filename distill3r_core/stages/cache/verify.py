@@ -66,8 +66,6 @@ class _Checked:
 
     Args:
         listed: Names and contents of samples that a shard lists, their records broken or not.
-        samples: How many there are.
-        views: How many there are.
     """
 
     damage: list[_Damage]

@@ -57,7 +57,6 @@ class Tally:
 
     Args:
         too_large: Left out, since memory did not hold them.
-        teacher_seconds: The teacher's own time.
         seconds: From the start to the last sample that was stored.
     """
 

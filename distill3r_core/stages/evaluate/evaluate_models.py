@@ -45,9 +45,7 @@ def evaluate(
     """Score point maps by a protocol.
 
     Args:
-        settings: What is scored, and against what.
         overwrite: Replace another result in `settings.output`.
-        progress: Reports frames and sequences.
 
     Raises:
         ConfigError: An unknown protocol or layout.

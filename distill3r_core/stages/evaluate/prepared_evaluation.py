@@ -27,7 +27,6 @@ class PreparedEvaluation:
 
     Args:
         source: Name of what it is scored against.
-        views: Largest number of views that are scored.
         layout: Layout of the data set; "" for validation samples.
         seen: Frames left out because the model was trained on them.
         failed: Frames or samples left out because they cannot be used; those of validation are

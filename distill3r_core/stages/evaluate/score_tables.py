@@ -11,11 +11,7 @@ from distill3r_core.report import Table
 
 
 def tables(result: Mapping[str, Any], *, label: str) -> tuple[Table, ...]:
-    """The figures of models beside baselines and published figures.
-
-    Args:
-        result: Result of the evaluation, as plain data.
-    """
+    """The figures of models beside baselines and published figures."""
     metrics, units = metrics_of(PROTOCOLS[result["protocol"]]), result["units"]
     headings = [
         f"{one.heading} ({units[one.name]})" if one.describe else one.heading for one in metrics

@@ -36,7 +36,6 @@ class ScoredModel:
     Args:
         label: Name in tables and of the result folder.
         digest: Hash of the weights; None where there are none.
-        prepare: How views become its input.
         student: The student whose grid, training frames and cache are used; None: there is none.
         grid: Rows and columns of its input, landscape; None: it follows from the images.
     """
@@ -56,7 +55,6 @@ def open_models(
 
     Args:
         protocol: Has a grid for what comes from no model.
-        progress: Is told which grid was chosen.
 
     Raises:
         ConfigError: A size, or several models, where neither is used.

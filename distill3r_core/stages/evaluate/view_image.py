@@ -20,7 +20,6 @@ def draw_views(
     """Draw photo, predicted depth, true depth and their difference for some views.
 
     Args:
-        path: Where the image goes.
         maps: Its prediction; brought to the truth's unit by the ratio of median depths.
         score: Score of the same sequence, for the captions: what was measured view by view.
     """

@@ -22,13 +22,10 @@ class FrameRecord:
     """What became of one frame.
 
     Args:
-        key: `<dataset>/<scene_id>/<frame>`.
         made: Digest of all settings that decide what is made of it.
         sources: Stamps of its files when it was read; None where there was none.
-        refused: Why it was left out.
         row: Cells of its manifest row, where it was written.
         written: Stamps of what was written, by path in the manifest.
-        notes: What was decided in reading it.
     """
 
     key: str

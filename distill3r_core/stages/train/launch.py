@@ -23,9 +23,6 @@ def launch_training(
 
     What would stop every process is found before the first one starts.
 
-    Args:
-        command: The program and its arguments, as they are for one process.
-
     Raises:
         DeviceError: There are fewer GPUs.
         InputMissingError: There is no cache.

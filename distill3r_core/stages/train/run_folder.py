@@ -43,7 +43,6 @@ class RunFolder:
     """A run's folder; from `open_run` it is held by this process until it ends.
 
     Args:
-        finished: Nothing is left to be done.
         launch: What the launcher calls the job that is at it.
     """
 

@@ -146,8 +146,6 @@ class _Ready:
 
     Args:
         fit: How pictures become the student's input.
-        feed: Where batches come from.
-        start: The student's weights at its start.
         features: Where the teacher features that it reads come from; None: it reads none.
         optimizer: Optimizer over the parameters of the student and of the objective.
     """
