@@ -78,7 +78,7 @@ class Student(nn.Module):
         raise NotImplementedError
 
     def prepare_lower_precision(self, dtype: torch.dtype) -> None:
-        """Change what has to change before matrix products run in `dtype`; see `lower_precision`."""
+        """Prepare the layers for matrix products in `dtype`; see `lower_precision`."""
 
     def exact_layers(self) -> Iterator[nn.Module]:
         """Layers that stay in float32 when the precision of the others is lowered."""
