@@ -16,14 +16,10 @@ _EDGE = 3  # characters that a column takes beside its text: two spaces and a bo
 
 @dataclass(frozen=True)
 class TablePart:
-    """Columns of a table that are shown side by side.
-
-    Args:
-        widths: Width of each in characters; None: as wide as its text.
-    """
+    """Columns of a table that are shown side by side."""
 
     columns: tuple[int, ...]
-    widths: tuple[int | None, ...]
+    widths: tuple[int | None, ...]  # width of each in characters; None: as wide as its text
 
 
 def split_table(table: Table, width: int) -> list[TablePart]:

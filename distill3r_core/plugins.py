@@ -13,14 +13,10 @@ from distill3r_core.registry import Origin, adding_from, remove_entries_of
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin file that has been loaded.
-
-    Args:
-        hash: BLAKE2b-128 of its bytes, in hexadecimal.
-    """
+    """A plugin file that has been loaded."""
 
     path: Path
-    hash: str
+    hash: str  # BLAKE2b-128 of its bytes, in hexadecimal
 
     @property
     def origin(self) -> Origin:

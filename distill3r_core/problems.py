@@ -48,15 +48,10 @@ _TYPES = {"int": "a whole number", "float": "a number"}
 
 @dataclass(frozen=True)
 class Problem:
-    """An invalid setting.
+    """An invalid setting."""
 
-    Args:
-        key: Its dotted name; "": several settings contradict each other.
-        message: The value, its fault, and what is expected.
-    """
-
-    key: str
-    message: str
+    key: str  # its dotted name; "": several settings contradict each other
+    message: str  # the value, its fault, and what is expected
 
 
 @dataclass(frozen=True)

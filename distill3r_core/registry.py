@@ -16,13 +16,9 @@ Entry = TypeVar("Entry")
 
 @dataclass(frozen=True)
 class Origin:
-    """Who added an entry.
+    """Who added an entry."""
 
-    Args:
-        kind: "built in", "package" (through an entry point) or "plugin" (a file).
-    """
-
-    kind: str
+    kind: str  # "built in", "package" (through an entry point) or "plugin" (a file)
     name: str
 
     def __str__(self) -> str:

@@ -18,14 +18,10 @@ _FOREIGN = {"folder": "holds other files"}  # an identity that no result has
 
 @dataclass(frozen=True)
 class Claim:
-    """A folder for a result.
-
-    Args:
-        finished: The same result is there already; nothing is to be done.
-    """
+    """A folder for a result."""
 
     folder: Path
-    finished: bool
+    finished: bool  # the same result is there already; nothing is to be done
 
 
 def claim(

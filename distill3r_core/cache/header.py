@@ -22,15 +22,10 @@ _FREE = frozenset({"plan", "processing", "format_version"})  # may change from r
 
 @dataclass(frozen=True)
 class PlannedSample:
-    """A sample that the cache is to hold.
+    """A sample that the cache is to hold."""
 
-    Args:
-        name: `<dataset>/<scene_id>/<window>`.
-        content: Hash of all that the teacher reads of it.
-    """
-
-    name: str
-    content: str
+    name: str  # `<dataset>/<scene_id>/<window>`
+    content: str  # hash of all that the teacher reads of it
     split: str
 
 
@@ -39,13 +34,9 @@ class CacheHeader:
     """How a cache was made. Two caches with the same settings hold the same bytes.
 
     Args:
-        license: Of the teacher's weights, which a student inherits.
-        weights_hash: Of the weight file; None where there is none.
         size: Rows and columns of landscape samples, or "auto": one of a table per sample.
         fit: How pictures become the student's input: `Fit` as plain data. With size "auto"
             its size is the one that the table stands for.
-        threshold: On `C - 1`; None: the mask is the teacher's own.
-        metric: Whether points are in metres.
         teacher_settings: What else decides the teacher's answers, as plain data.
         export: How raw maps became targets (`teachers.export`), as plain data.
         codec: "similarity", or "exact": the float16 global map comes back bit for bit.
@@ -54,18 +45,17 @@ class CacheHeader:
             samples, by the name of the layer.
         views: Per sample, where the manifest had no windows and was cut; None where it had.
         processing: How the manifest's pictures were made, as plain data.
-        plan: What the cache is to hold, in the manifest's order.
     """
 
     __pydantic_config__ = config.STRICT  # when it is read back
 
     teacher: str
-    license: str
-    weights_hash: str | None
+    license: str  # of the teacher's weights, which a student inherits
+    weights_hash: str | None  # of the weight file; None where there is none
     size: tuple[int, int] | Literal["auto"]
     fit: Mapping[str, Any]
-    threshold: float | None
-    metric: bool
+    threshold: float | None  # on `C - 1`; None: the mask is the teacher's own
+    metric: bool  # whether points are in metres
     teacher_settings: Mapping[str, Any] = field(default_factory=dict)
     export: Mapping[str, Any] = field(default_factory=dict)
     codec: Literal["similarity", "exact"] = "similarity"
@@ -73,7 +63,7 @@ class CacheHeader:
     features: Mapping[str, int] = field(default_factory=dict)
     views: int | None = None
     processing: Mapping[str, Any] = field(default_factory=dict)
-    plan: tuple[PlannedSample, ...] = ()
+    plan: tuple[PlannedSample, ...] = ()  # what the cache is to hold, in the manifest's order
     format_version: int = FORMAT_VERSION
 
     @property

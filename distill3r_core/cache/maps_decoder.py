@@ -31,16 +31,11 @@ _BYTES = np.stack([_CODES[(np.arange(256) >> shift) & 3] for shift in (0, 2, 4, 
 
 @dataclass(frozen=True)
 class Camera:
-    """What a record says beside its planes.
-
-    Args:
-        global_from_local: `[sR | t]`.
-        intrinsics: K of the map, where the kind is DEPTH.
-    """
+    """What a record says beside its planes."""
 
     kind: Kind
-    global_from_local: Float32[np.ndarray, "3 4"]
-    intrinsics: Float32[np.ndarray, "3 3"] | None
+    global_from_local: Float32[np.ndarray, "3 4"]  # `[sR | t]`
+    intrinsics: Float32[np.ndarray, "3 3"] | None  # K of the map, where the kind is DEPTH
 
 
 class MapsDecoder:

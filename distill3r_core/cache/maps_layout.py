@@ -48,14 +48,12 @@ class ViewMaps:
     """The maps of one view as float16 words.
 
     Args:
-        mask: Valid pixels; anything may be elsewhere.
-        global_from_local: `[sR | t]`.
         points_global: Stored where the kind is INDEPENDENT or EXACT.
     """
 
     points_local: UInt16[np.ndarray, "3 H W"]
     confidence: UInt16[np.ndarray, "2 H W"]
-    mask: Bool[np.ndarray, "H W"]
-    global_from_local: Float32[np.ndarray, "3 4"]
+    mask: Bool[np.ndarray, "H W"]  # valid pixels; anything may be elsewhere
+    global_from_local: Float32[np.ndarray, "3 4"]  # `[sR | t]`
     points_global: UInt16[np.ndarray, "3 H W"] | None = None
     intrinsics: Float32[np.ndarray, "3 3"] | None = None

@@ -34,13 +34,9 @@ class RecordError(DamageError):
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a record, before packing.
+    """One part of a record, before packing."""
 
-    Args:
-        code: What it is; unique within a record.
-    """
-
-    code: int
+    code: int  # what it is; unique within a record
     content: bytes | memoryview
     packed: bool = True
 

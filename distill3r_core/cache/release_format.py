@@ -54,21 +54,13 @@ _HARMLESS = {
 
 @dataclass(frozen=True)
 class ReleaseSample:
-    """A sample as the original project stores it.
+    """A sample as the original project stores it."""
 
-    Args:
-        xyz_local: Points in each camera's frame, NaN where invalid.
-        xyz_global: Points in the anchor's frame, NaN where invalid.
-        conf_local: Confidence of the local map, 0 where invalid.
-        conf_global: Confidence of the global map, 0 where invalid.
-        masks: Valid pixels.
-    """
-
-    xyz_local: Float16[np.ndarray, "N H W 3"]
-    xyz_global: Float16[np.ndarray, "N H W 3"]
-    conf_local: Float16[np.ndarray, "N H W"]
-    conf_global: Float16[np.ndarray, "N H W"]
-    masks: Bool[np.ndarray, "N H W"]
+    xyz_local: Float16[np.ndarray, "N H W 3"]  # points in each camera's frame, NaN where invalid
+    xyz_global: Float16[np.ndarray, "N H W 3"]  # points in the anchor's frame, NaN where invalid
+    conf_local: Float16[np.ndarray, "N H W"]  # confidence of the local map, 0 where invalid
+    conf_global: Float16[np.ndarray, "N H W"]  # confidence of the global map, 0 where invalid
+    masks: Bool[np.ndarray, "N H W"]  # valid pixels
     views: Mapping[str, Any]
     seconds: float = 0.0
 

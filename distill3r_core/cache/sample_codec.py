@@ -29,20 +29,16 @@ class EncodedSample:
     """A sample, packed: what a writer stores in one transaction.
 
     Args:
-        content: Hash of all that the teacher read.
-        maps: One record per view.
-        pictures: One record per view.
-        detail: Paths, hashes and notes, as plain data.
         features: One record per view, by layer.
     """
 
     name: str
-    content: str
+    content: str  # hash of all that the teacher read
     kind: Kind
     size: tuple[int, int]
-    maps: tuple[bytes, ...]
-    pictures: tuple[bytes, ...]
-    detail: Mapping[str, Any]
+    maps: tuple[bytes, ...]  # one record per view
+    pictures: tuple[bytes, ...]  # one record per view
+    detail: Mapping[str, Any]  # paths, hashes and notes, as plain data
     features: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
 
     @property

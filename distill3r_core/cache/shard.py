@@ -39,11 +39,7 @@ _DROPPED = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A finished sample.
-
-    Args:
-        content: Hash of all that the teacher read.
-    """
+    """A finished sample."""
 
     number: int
     views: int
@@ -51,7 +47,7 @@ class Entry:
     kind: Kind
     maps_bytes: int
     pictures_bytes: int
-    content: str
+    content: str  # hash of all that the teacher read
 
 
 def shard_folders(cache: Path) -> list[Path]:

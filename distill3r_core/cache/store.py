@@ -33,20 +33,13 @@ from distill3r_core.types import TeacherTargets
 
 @dataclass(frozen=True)
 class CachedSample:
-    """A sample as it was stored, finished on the CPU.
+    """A sample as it was stored, finished on the CPU."""
 
-    Args:
-        name: `<dataset>/<scene_id>/<window>`.
-        images: RGB at the student's size.
-        targets: In float32.
-        pictures: Hash of each view's source picture.
-    """
-
-    name: str
+    name: str  # `<dataset>/<scene_id>/<window>`
     split: str
-    images: UInt8[Tensor, "N 3 H W"]
-    targets: TeacherTargets
-    pictures: tuple[str, ...]
+    images: UInt8[Tensor, "N 3 H W"]  # RGB at the student's size
+    targets: TeacherTargets  # in float32
+    pictures: tuple[str, ...]  # hash of each view's source picture
 
 
 @dataclass(frozen=True)

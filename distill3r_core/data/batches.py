@@ -37,15 +37,13 @@ class Batch:
     """Samples of one size with equally many views.
 
     Args:
-        images: RGB.
-        view_numbers: Number of each view among those the student tells apart.
         colors: Factors for the colors, see `augment.draw_colors`; None: as they are.
         features: Stored features of the teacher by layer, where a loader was to read them.
     """
 
-    images: UInt8[Tensor, "B N 3 H W"]
+    images: UInt8[Tensor, "B N 3 H W"]  # RGB
     targets: TeacherTargets
-    view_numbers: Int[Tensor, "B N"]
+    view_numbers: Int[Tensor, "B N"]  # number of each view among those the student tells apart
     colors: Float[Tensor, "B N 5"] | None
     draws: tuple[Draw, ...]
     features: Mapping[str, Float[Tensor, "B N _h _w _C"]] = field(default_factory=dict)

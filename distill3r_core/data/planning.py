@@ -22,17 +22,12 @@ _ID_DIGITS = 6
 
 @dataclass(frozen=True, eq=False)
 class ScenePlan:
-    """One scene.
-
-    Args:
-        frames: Those that are usable as far as is known, in order.
-        windows: Numbers of `frames`; training windows first.
-    """
+    """One scene."""
 
     scene: Scene
-    frames: tuple[Frame, ...]
+    frames: tuple[Frame, ...]  # those that are usable as far as is known, in order
     splits: tuple[Split, ...]
-    windows: tuple[Window, ...]
+    windows: tuple[Window, ...]  # numbers of `frames`; training windows first
 
     @property
     def wanted(self) -> dict[int, list[int]]:
@@ -50,14 +45,10 @@ class ScenePlan:
 
 @dataclass(frozen=True, eq=False)
 class DatasetPlan:
-    """A data set.
-
-    Args:
-        scenes: Those with at least two usable frames.
-    """
+    """A data set."""
 
     listing: DatasetListing
-    scenes: tuple[ScenePlan, ...]
+    scenes: tuple[ScenePlan, ...]  # those with at least two usable frames
     refused: tuple[Refused, ...] = ()
     notes: tuple[str, ...] = field(default=())
 

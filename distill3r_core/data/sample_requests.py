@@ -18,20 +18,16 @@ class DrawSettings:
     """How samples are drawn.
 
     Args:
-        views: How many views a draw shows; None: all.
         augment_views: A random subset in random order, with the first of it as the anchor.
-        mirror: Every second draw is mirrored, all its views alike.
-        colors: Colors are changed at random, each view on its own.
         random_view_numbers: Views but the anchor get random numbers, as in Fast3R's training.
-        seed: Seed of all these choices.
     """
 
-    views: int | None = None
+    views: int | None = None  # how many views a draw shows; None: all
     augment_views: bool = True
-    mirror: bool = False
-    colors: bool = False
+    mirror: bool = False  # every second draw is mirrored, all its views alike
+    colors: bool = False  # colors are changed at random, each view on its own
     random_view_numbers: bool = True
-    seed: int = 0
+    seed: int = 0  # seed of all these choices
 
 
 @dataclass(frozen=True)

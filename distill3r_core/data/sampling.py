@@ -27,11 +27,10 @@ class Policy:
     Args:
         name: "orbit" for a turn around an object, "path" for a camera that moves through a place,
             "cloud" for images without an order, "release" for the original project's cut.
-        reference: The number of frames that has stride 1 ("path", "cloud").
     """
 
     name: PolicyName
-    reference: int = 100
+    reference: int = 100  # the number of frames that has stride 1 ("path", "cloud")
     least: int = 1
     most: int = 30
 

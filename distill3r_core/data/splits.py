@@ -17,15 +17,11 @@ _HASH_BYTES = 8
 
 @dataclass(frozen=True)
 class SceneFrames:
-    """A scene as far as splitting goes.
-
-    Args:
-        split: What the data set's own files say; None: nothing.
-    """
+    """A scene as far as splitting goes."""
 
     name: str
     frames: int
-    split: Split | None = None
+    split: Split | None = None  # what the data set's own files say; None: nothing
 
 
 @dataclass(frozen=True)

@@ -52,26 +52,21 @@ class StoredBatch:
     """Samples of one size, with equally many views, as they are stored.
 
     Args:
-        mask: 1 where valid.
-        images: RGB.
         global_from_local: `[sR | t]`, into the frame of the anchor that was asked for.
         anchor_from_stored: Carries a global map that is stored on its own into that frame.
-        own_global: Whether a view's planes of a global map are the teacher's own.
-        intrinsics: K of each map; read where there are DEPTH_PLANES planes.
-        view_numbers: Among those that the student tells apart.
     """
 
     planes: Float16[Tensor, "B N P H W"]
-    mask: UInt8[Tensor, "B N H W"]
-    images: UInt8[Tensor, "B N 3 H W"]
+    mask: UInt8[Tensor, "B N H W"]  # 1 where valid
+    images: UInt8[Tensor, "B N 3 H W"]  # RGB
     global_from_local: Float[Tensor, "B N 3 4"]
     anchor_from_stored: Float[Tensor, "B 1 3 4"]
-    own_global: Bool[Tensor, "B N"]
-    intrinsics: Float[Tensor, "B N 3 3"]
+    own_global: Bool[Tensor, "B N"]  # whether a view's planes of a global map are the teacher's own
+    intrinsics: Float[Tensor, "B N 3 3"]  # K of each map; read where there are DEPTH_PLANES planes
     inverse: Float[Tensor, "B N 3 3"]
     mirrored: Bool[Tensor, "B"]
     colors: Float[Tensor, "B N 5"]
-    view_numbers: Int[Tensor, "B N"]
+    view_numbers: Int[Tensor, "B N"]  # among those that the student tells apart
     requests: tuple[SampleRequest, ...]
     features: Mapping[str, Float16[Tensor, "B N _h _w _C"]] = field(default_factory=dict)
     fence: Fence = field(default_factory=Fence)

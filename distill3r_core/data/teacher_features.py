@@ -44,13 +44,9 @@ class FeatureEncoder(Protocol):
 
 @dataclass(frozen=True)
 class CachedFeatures:
-    """Features that are stored in a teacher cache; the loader reads them with the samples.
+    """Features that are stored in a teacher cache; the loader reads them with the samples."""
 
-    Args:
-        cache: Cache whose header declares the layers.
-    """
-
-    cache: TeacherCache
+    cache: TeacherCache  # cache whose header declares the layers
     layers: tuple[str, ...]
 
     def features(self, batch: Batch) -> Features:

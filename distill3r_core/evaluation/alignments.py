@@ -28,11 +28,10 @@ class Alignment:
     """An alignment with what a reader must know about it.
 
     Args:
-        text: The rule in words, for result files.
         head: The map that is aligned: in each view's own frame ("local") or the anchor's.
     """
 
-    text: str
+    text: str  # the rule in words, for result files
     head: Literal["local", "global"]
     align: Aligner
 

@@ -33,15 +33,11 @@ class BaselinePrediction(Protocol):
 
 @dataclass(frozen=True)
 class Baseline:
-    """A prediction that needs no model.
-
-    Args:
-        needs_run: It is made of the training frames of a run.
-    """
+    """A prediction that needs no model."""
 
     title: str
     predict: BaselinePrediction
-    needs_run: bool = False
+    needs_run: bool = False  # it is made of the training frames of a run
 
 
 def predict_constant_depth(truth: Truth, training: TrainingFrames | None = None) -> RawMaps:

@@ -27,17 +27,12 @@ PrepareViews = Callable[[Sequence[View]], Sequence[PreparedView]]
 
 @dataclass(frozen=True)
 class TestData:
-    """The test part of a data set.
-
-    Args:
-        seen: Frames left out because the model was trained on them.
-        failed: Frames left out because they cannot be used.
-    """
+    """The test part of a data set."""
 
     layout: str
     truths: tuple[Truth, ...]
-    seen: int
-    failed: tuple[Failure, ...]
+    seen: int  # frames left out because the model was trained on them
+    failed: tuple[Failure, ...]  # frames left out because they cannot be used
 
 
 def read_test_data(

@@ -10,11 +10,10 @@ class Window:
     """Frames that a model sees in one pass; the first is the anchor.
 
     Args:
-        name: Name in results: the sequence's, or one that begins with it.
         frames: Indices into the sequence's frames, in the order in which the model sees them.
     """
 
-    name: str
+    name: str  # name in results: the sequence's, or one that begins with it
     sequence: str
     frames: tuple[int, ...]
 
@@ -49,11 +48,10 @@ class NumberedFrames:
 
     Args:
         strides: Stride by layout. Elsewhere every k-th frame, with the least k that leaves `most`.
-        most: Largest number of frames where a layout has no stride.
     """
 
     strides: Mapping[str, int]
-    most: int
+    most: int  # largest number of frames where a layout has no stride
     text: str
 
     def __call__(

@@ -38,17 +38,11 @@ Reduction = Callable[[Sequence[float]], float]
 
 @dataclass(frozen=True)
 class MetricUnit:
-    """The unit of a metric.
+    """The unit of a metric."""
 
-    Args:
-        name: Its name where the truth is in meters.
-        unscaled: Its name where the truth has no known unit.
-        factor: Figures are multiplied by this after they have been reduced.
-    """
-
-    name: str
-    unscaled: str
-    factor: float = 1.0
+    name: str  # its name where the truth is in meters
+    unscaled: str  # its name where the truth has no known unit
+    factor: float = 1.0  # figures are multiplied by this after they have been reduced
 
     def named(self, unit: str) -> str:
         """Its name for a truth in `unit`: "m" or "none"."""
@@ -60,24 +54,19 @@ class Metric:
     """One figure of an evaluation.
 
     Args:
-        unit: Unit of the figure.
-        better: Direction of improvement; "one" where 1 is perfect.
         measure: Values of a sequence: one per view, pair of views or point. None where the
             prediction or the truth lacks what it needs.
-        within: Reduces the values of a sequence to its figure.
-        over: Reduces the figures of sequences to that of the data set.
-        describe: Headings of tables name the unit.
     """
 
     name: str
     heading: str
-    unit: MetricUnit
-    better: Literal["lower", "higher", "one"]
+    unit: MetricUnit  # unit of the figure
+    better: Literal["lower", "higher", "one"]  # direction of improvement; "one" where 1 is perfect
     measure: Callable[[Comparison], Sequence[float] | None]
-    within: Reduction
-    over: Reduction
+    within: Reduction  # reduces the values of a sequence to its figure
+    over: Reduction  # reduces the figures of sequences to that of the data set
     format: str = ".3f"
-    describe: bool = False
+    describe: bool = False  # headings of tables name the unit
 
 
 def mean(values: Sequence[float]) -> float:

@@ -18,22 +18,17 @@ class Protocol:
     """How a reconstruction is scored.
 
     Args:
-        name: What the user types.
-        frames: Which frames are scored, and which of them a model sees together.
-        alignment: Which map is carried onto the truth, and how.
-        metrics: Names of metrics, in the order of tables.
-        grid: Rows and columns of predictions that come from no model.
         aggregation: A figure of the data set is reduced from the figures of its sequences, or
             the values of all sequences are pooled.
         rules: Further rules in words, for people and for the result file.
         published: By layout of the data set, then by system, the figures of that system's authors.
     """
 
-    name: str
-    frames: FrameRule
-    alignment: Alignment
-    metrics: tuple[str, ...]
-    grid: tuple[int, int]
+    name: str  # what the user types
+    frames: FrameRule  # which frames are scored, and which of them a model sees together
+    alignment: Alignment  # which map is carried onto the truth, and how
+    metrics: tuple[str, ...]  # names of metrics, in the order of tables
+    grid: tuple[int, int]  # rows and columns of predictions that come from no model
     aggregation: Literal["sequences", "pooled"] = "sequences"
     rules: Mapping[str, str] = field(default_factory=dict)
     published: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)

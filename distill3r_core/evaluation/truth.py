@@ -18,23 +18,19 @@ class Truth:
     Args:
         world: Name of the world whose frame the poses are in: a prefix of the names of all
             sequences that share it.
-        points: In each camera's frame; anything outside the mask.
-        mask: Pixels where the truth is known.
         poses: `world_from_cam`, float64, in meters; None where they are not known.
-        unit: Unit of the points: "m" or "none".
-        contents: Hash of each frame: pixels, depth, K and pose.
     """
 
     name: str
     world: str
     view_names: tuple[str, ...]
     views: tuple[PreparedView, ...]
-    points: Float[Tensor, "N H W 3"]
-    mask: Bool[Tensor, "N H W"]
+    points: Float[Tensor, "N H W 3"]  # in each camera's frame; anything outside the mask
+    mask: Bool[Tensor, "N H W"]  # pixels where the truth is known
     intrinsics: Float[Tensor, "N 3 3"]
     poses: Float[Tensor, "N 4 4"] | None
-    unit: Unit
-    contents: tuple[str, ...]
+    unit: Unit  # unit of the points: "m" or "none"
+    contents: tuple[str, ...]  # hash of each frame: pixels, depth, K and pose
 
     @property
     def size(self) -> tuple[int, int]:

@@ -25,21 +25,16 @@ class AlignedClouds:
     """A predicted and a true point cloud in one frame and unit.
 
     Args:
-        predicted: Predicted points after the alignment.
-        truth: True points.
-        accuracy: Distance from each predicted point to the nearest true one.
-        completeness: Distance from each true point to the nearest predicted one.
-        scale: The factor on the prediction that the alignment found.
         norm_ratio: Median distance of the true points to the origin of their frame over that of
             the predicted ones before the alignment. It does not shrink as errors grow, as a
             least-squares scale does.
     """
 
-    predicted: Float[Tensor, "M 3"]
-    truth: Float[Tensor, "K 3"]
-    accuracy: Float[Tensor, " M"]
-    completeness: Float[Tensor, " K"]
-    scale: float
+    predicted: Float[Tensor, "M 3"]  # predicted points after the alignment
+    truth: Float[Tensor, "K 3"]  # True points
+    accuracy: Float[Tensor, " M"]  # distance from each predicted point to the nearest true one
+    completeness: Float[Tensor, " K"]  # distance from each true point to the nearest predicted one
+    scale: float  # the factor on the prediction that the alignment found
     norm_ratio: float
 
 
@@ -50,18 +45,15 @@ class ViewErrors:
     Args:
         accuracy: Median distance from a predicted point to the nearest true one, in the truth's
             unit.
-        completeness: Median distance from a true point to the nearest predicted one.
-        scale: The factor on the prediction that fits the truth best (least squares, Umeyama).
         norm_ratio: Median distance of the true points to their camera over that of the predicted
             ones. It does not shrink as errors grow, as the least-squares scale does.
-        points: How many pixels counted.
     """
 
     accuracy: float
-    completeness: float
-    scale: float
+    completeness: float  # median distance from a true point to the nearest predicted one
+    scale: float  # the factor on the prediction that fits the truth best (least squares, Umeyama)
     norm_ratio: float
-    points: int
+    points: int  # how many pixels counted
 
 
 @dataclass(frozen=True)
@@ -69,16 +61,14 @@ class ScaleSummary:
     """The scales of several views or sequences.
 
     Args:
-        arithmetic_mean: mean(s), as the Distill3R paper prints it.
         log_spread: Population standard deviation of log s: 0 where one constant factor would make
             the model metric.
-        log_error: mean(|log s|): 0 where every scale is right.
     """
 
     geometric_mean: float
-    arithmetic_mean: float
+    arithmetic_mean: float  # mean(s), as the Distill3R paper prints it
     log_spread: float
-    log_error: float
+    log_error: float  # mean(|log s|): 0 where every scale is right
 
 
 def nearest_distances(

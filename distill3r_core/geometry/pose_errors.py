@@ -30,12 +30,11 @@ class PairErrors:
     """Errors of the relative poses of all pairs i < j, in lexicographic order.
 
     Args:
-        rotation: Degrees; NaN where a predicted pose is.
         translation: Angle between the directions of the translations up to sign, degrees in
             [0, 90]: 90 where the true translation is zero, NaN where a predicted pose is.
     """
 
-    rotation: Float[Tensor, " P"]
+    rotation: Float[Tensor, " P"]  # degrees; NaN where a predicted pose is
     translation: Float[Tensor, " P"]
 
     @property

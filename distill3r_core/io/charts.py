@@ -40,7 +40,6 @@ class Line:
     Args:
         y: Their values. Those that are not finite, or not positive on a logarithmic axis, are
             gaps in the line.
-        dashed: For what was not measured: floors, references.
         color: Its place in `COLORS`; None: its own place among the lines. Lines that belong
             together share one.
     """
@@ -48,7 +47,7 @@ class Line:
     label: str
     x: Sequence[Number]
     y: Sequence[Number]
-    dashed: bool = False
+    dashed: bool = False  # for what was not measured: floors, references
     markers: bool = False
     color: int | None = None
 

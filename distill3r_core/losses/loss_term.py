@@ -29,13 +29,12 @@ class TermInputs:
     """What a term may read of a batch; all tensors have the leading axes (B, N).
 
     Args:
-        targets: Maps of the teacher. Only pixels in their `valid_mask` count.
         student_features: Outputs of the student's submodules by name, for those that a term asks
             for, as the submodule returns them.
     """
 
     predicted: PointMaps
-    targets: TeacherTargets
+    targets: TeacherTargets  # maps of the teacher. Only pixels in their `valid_mask` count
     teacher_features: Mapping[str, Float[Tensor, "B N h w C"]] = field(default_factory=dict)
     student_features: Mapping[str, Any] = field(default_factory=dict)
 
@@ -70,13 +69,11 @@ class LossTerm:
     """A term of the training objective.
 
     Args:
-        label: Name for people, in progress and charts ("global points").
-        summary: What the term measures, in one sentence.
         features: The features that the term reads with these options.
     """
 
-    label: str
-    summary: str
+    label: str  # name for people, in progress and charts ("global points")
+    summary: str  # what the term measures, in one sentence
     build: Callable[[Any], Term]
     options: type[TermOptions] = TermOptions
     features: Callable[[Any], FeatureRequest] = _no_features

@@ -62,8 +62,6 @@ class LossSettings:
 
     Args:
         alpha_global: Weight of the term `points_global`; 0 leaves it out, as with the others.
-        weighting: See `PointsOptions`.
-        reduction: See `PointsOptions` and `ConfidenceOptions`.
         terms: Weight and options of further terms by name. A term of the paper that is named here
             takes nothing from the keys above.
     """
@@ -71,8 +69,8 @@ class LossSettings:
     alpha_global: Weight = 2.0
     alpha_local: Weight = 1.0
     gamma: Weight = 0.001
-    weighting: Weighting = "paper"
-    reduction: Reduction = "paper"
+    weighting: Weighting = "paper"  # see `PointsOptions`
+    reduction: Reduction = "paper"  # see `PointsOptions` and `ConfidenceOptions`
     terms: Terms = field(default_factory=dict)
 
     @property

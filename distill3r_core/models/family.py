@@ -28,18 +28,12 @@ class ViewLimits:
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes at the highest point of a pass without gradients, on top of the weights.
+    """Bytes at the highest point of a pass without gradients, on top of the weights."""
 
-    Args:
-        images: The input, as a list of views and once more as one tensor.
-        outputs: Points and confidences of the heads that are run.
-        working: The largest working set of any part: encoder, a block of the fusion, a head.
-    """
-
-    images: int
-    outputs: int
+    images: int  # the input, as a list of views and once more as one tensor
+    outputs: int  # points and confidences of the heads that are run
     tokens: int
-    working: int
+    working: int  # the largest working set of any part: encoder, a block of the fusion, a head
 
     @property
     def total(self) -> int:
@@ -96,17 +90,11 @@ class ChooseChunk(Protocol):
 
 @dataclass(frozen=True)
 class Cost:
-    """What a pass of a family's students takes.
+    """What a pass of a family's students takes."""
 
-    Args:
-        flop: Arithmetic and memory traffic by part.
-        memory: Memory of a pass without gradients.
-        head_chunk: Views that go through a head at once.
-    """
-
-    flop: CountFlop
-    memory: EstimateMemory
-    head_chunk: ChooseChunk
+    flop: CountFlop  # arithmetic and memory traffic by part
+    memory: EstimateMemory  # memory of a pass without gradients
+    head_chunk: ChooseChunk  # views that go through a head at once
 
 
 @dataclass(frozen=True)
@@ -114,18 +102,15 @@ class Initializer:
     """Published weights that a fresh student can start from.
 
     Args:
-        find: The file on this machine; None where it is not there.
-        missing: The error that says which file goes where.
         build: A student of that spec whose weights come from the file as far as they fit, the
             rest random. The file decides about the parts it fills.
-        license: License of the weights, which the student inherits.
     """
 
     name: str
-    find: Callable[[], Path | None]
-    missing: Callable[[], WeightsError]
+    find: Callable[[], Path | None]  # the file on this machine; None where it is not there
+    missing: Callable[[], WeightsError]  # the error that says which file goes where
     build: Callable[[Path, Any], Student]
-    license: str
+    license: str  # license of the weights, which the student inherits
 
 
 @dataclass(frozen=True)
@@ -133,9 +118,6 @@ class Family:
     """A kind of student.
 
     Args:
-        build: A student with random weights from a spec.
-        multiple: What both sides of a view must be multiples of, by spec.
-        cost: What a pass takes.
         recipe: Training settings that differ from the defaults; a preset's go over them.
         initializers: Weights that a fresh student can start from, by spec, the preferred first.
         published: Forward pass in the published order of operations, with the arguments of a
@@ -145,9 +127,9 @@ class Family:
 
     name: str
     spec: type[StudentSpec]
-    build: Callable[[Any], Student]
-    multiple: Callable[[Any], int]
-    cost: Cost
+    build: Callable[[Any], Student]  # a student with random weights from a spec
+    multiple: Callable[[Any], int]  # what both sides of a view must be multiples of, by spec
+    cost: Cost  # what a pass takes
     views: ViewLimits = ViewLimits()
     recipe: Mapping[str, Any] = field(default_factory=dict)
     initializers: Callable[[Any], Sequence[Initializer]] = lambda spec: ()

@@ -19,29 +19,26 @@ class StudentMetadata:
     """Where a student comes from and how images are to be fitted for it.
 
     Args:
-        size: Rows and columns of the images it was trained on, landscape.
         fit: `Fit.as_plain()`: how images become its input; empty where that is unknown.
-        licenses: Licenses of teacher and encoder, which a student inherits.
         unit: Unit of its points, that of its targets; "none" where the scale is relative.
         pictures: File with the hashes of the training frames, beside the run's configuration.
         processing: How `manifest` brought frames to their processed form.
         plugins: Hash of each plugin that was loaded for the training, by file name.
-        origin: How the file came to be, in words.
     """
 
     preset: str
     spec: SerializeAsAny[StudentSpec]
-    size: tuple[int, int]
+    size: tuple[int, int]  # rows and columns of the images it was trained on, landscape
     fit: dict[str, Any] = field(default_factory=dict)
     teacher: str = "unknown"
-    licenses: tuple[str, ...] = ()
+    licenses: tuple[str, ...] = ()  # licenses of teacher and encoder, which a student inherits
     unit: Unit = "none"
     pictures: str | None = None
     processing: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     plugins: dict[str, str] = field(default_factory=dict)
     step: int = 0
-    origin: str = ""
+    origin: str = ""  # how the file came to be, in words
     version: str = ""
     schema: int = SCHEMA
 

@@ -12,14 +12,12 @@ class Preset:
     """A student and how it is trained.
 
     Args:
-        summary: The student in a few words, for help and documentation.
-        spec: Architecture: `family`, and the fields of that family's spec.
         size: Rows and columns it is trained at, landscape; None: those of the cache.
         recipe: Training settings that differ from those of its family.
     """
 
-    summary: str
-    spec: Mapping[str, Any]
+    summary: str  # the student in a few words, for help and documentation
+    spec: Mapping[str, Any]  # architecture: `family`, and the fields of that family's spec
     size: tuple[int, int] | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
 

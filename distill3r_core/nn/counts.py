@@ -17,18 +17,12 @@ MAP_CHANNELS = 4  # three coordinates and a confidence
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a forward, all views together.
+    """One part of a forward, all views together."""
 
-    Args:
-        name: Of the component and the operation in it, `heads/fuse 4x`.
-        elements: Numbers read and written in the precision of the network.
-        fixed_bytes: Bytes read and written in a precision of their own.
-    """
-
-    name: str
+    name: str  # of the component and the operation in it, `heads/fuse 4x`
     flop: float
-    elements: float
-    fixed_bytes: float = 0.0
+    elements: float  # numbers read and written in the precision of the network
+    fixed_bytes: float = 0.0  # bytes read and written in a precision of their own
 
     def times(self, count: int) -> "Part":
         """The same, `count` times."""
@@ -41,12 +35,11 @@ class Dpt:
 
     Args:
         layers: Channels of the four reassembled maps, the finest first.
-        last: Channels of the map at full resolution, before and after its 3x3 convolution.
     """
 
     layers: tuple[int, int, int, int] = (96, 192, 384, 768)
     features: int = 256
-    last: int = 128
+    last: int = 128  # channels of the map at full resolution, before and after its 3x3 convolution
 
 
 @dataclass(frozen=True)
@@ -54,20 +47,16 @@ class Network:
     """An encoder per view, a fusion over the tokens of all views, and dense heads.
 
     Args:
-        patch: Pixels of a patch's side.
-        extra_tokens: Class and register tokens of a view, dropped before the fusion.
-        fusion_width: Channels of the fusion's tokens, which the heads read.
-        fusion_depth: Its blocks, each attending over all views.
         stem_width: Channels at half the resolution of a stem of three convolutions; None:
             patches become tokens by one.
     """
 
-    patch: int
+    patch: int  # pixels of a patch's side
     encoder_width: int
     encoder_depth: int
-    extra_tokens: int
-    fusion_width: int
-    fusion_depth: int
+    extra_tokens: int  # class and register tokens of a view, dropped before the fusion
+    fusion_width: int  # channels of the fusion's tokens, which the heads read
+    fusion_depth: int  # its blocks, each attending over all views
     head: Dpt = Dpt()
     heads: int = 2
     stem_width: int | None = None

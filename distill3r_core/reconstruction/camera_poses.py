@@ -118,18 +118,12 @@ def solve_cameras(
 
 @dataclass(frozen=True)
 class _ClosedForm:
-    """What can be found of a view's camera without a search.
+    """What can be found of a view's camera without a search."""
 
-    Args:
-        loaded: The upright view.
-        aligned: Its local map, aligned with the global one; None: not predicted.
-        camera: Camera of the full-size image.
-    """
-
-    loaded: LoadedView
+    loaded: LoadedView  # the upright view
     global_map: Map
-    aligned: AlignedMap | None
-    camera: Pinhole
+    aligned: AlignedMap | None  # its local map, aligned with the global one; None: not predicted
+    camera: Pinhole  # camera of the full-size image
 
 
 def _closed_form(view: LoadedView, maps: ViewMaps, shared: FocalLength | None) -> _ClosedForm | str:

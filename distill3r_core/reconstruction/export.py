@@ -17,14 +17,10 @@ from distill3r_core.reconstruction.reconstruction import Reconstruction
 
 @dataclass(frozen=True)
 class Export:
-    """What the writer of a format is given.
-
-    Args:
-        cleaned: The cloud; None where the views have no common world.
-    """
+    """What the writer of a format is given."""
 
     scene: Reconstruction | LocalViews
-    cleaned: CleanCloud | None
+    cleaned: CleanCloud | None  # the cloud; None where the views have no common world
     folder: Path
     title: str
 

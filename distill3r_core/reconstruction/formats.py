@@ -24,14 +24,12 @@ class ExportFormat:
         write: Takes an `Export`, writes its files and returns their paths.
         needs: What the reconstruction must have. Views that a local head alone has seen have
             neither poses nor a cloud.
-        package: Optional package that `write` imports; None: none.
-        extra: The extra of this project that installs it, if one does.
     """
 
     write: Callable[..., Sequence[Path]]
     needs: frozenset[Need] = frozenset()
-    package: str | None = None
-    extra: str | None = None
+    package: str | None = None  # optional package that `write` imports; None: none
+    extra: str | None = None  # the extra of this project that installs it, if one does
 
     def require_package(self, name: str) -> None:
         """Refuse the format where its package is not installed.

@@ -22,13 +22,12 @@ class WorldOptions:
     """How views come into one world.
 
     Args:
-        poses: Which poses the cameras get.
         compare: Run PnP beside the similarity where pycolmap is installed, to measure how far they
             agree.
     """
 
     cloud: CloudSource
-    poses: PoseSource
+    poses: PoseSource  # which poses the cameras get
     compare: bool
 
 

@@ -17,16 +17,11 @@ from distill3r_core.report import Failure, Progress, Silent
 
 @dataclass(frozen=True)
 class LocalView:
-    """A view by itself.
-
-    Args:
-        local_map: Its map, in its own camera's frame and a unit of its own.
-        camera: Camera of the full-size image; its pose is not known.
-    """
+    """A view by itself."""
 
     loaded: LoadedView
-    local_map: Map
-    camera: Pinhole
+    local_map: Map  # its map, in its own camera's frame and a unit of its own
+    camera: Pinhole  # camera of the full-size image; its pose is not known
 
     @property
     def depth(self) -> Float[np.ndarray, "H W"]:
@@ -36,15 +31,10 @@ class LocalView:
 
 @dataclass(frozen=True)
 class LocalViews:
-    """Views each by itself.
+    """Views each by itself."""
 
-    Args:
-        views: In order.
-        facts: About the model, for the headers of files.
-    """
-
-    views: tuple[LocalView, ...]
-    facts: tuple[str, ...] = ()
+    views: tuple[LocalView, ...]  # in order
+    facts: tuple[str, ...] = ()  # about the model, for the headers of files
 
     @property
     def scale(self) -> Scale:

@@ -18,16 +18,11 @@ _MOST_ROWS = 6
 
 @dataclass(frozen=True)
 class PreviewRow:
-    """A row of the preview.
-
-    Args:
-        depth: z, in any unit.
-        confidence: In [1, inf); shown as its logarithm, all rows alike.
-    """
+    """A row of the preview."""
 
     loaded: LoadedView
-    depth: Float[np.ndarray, "H W"]
-    confidence: Float[np.ndarray, "H W"]
+    depth: Float[np.ndarray, "H W"]  # z, in any unit
+    confidence: Float[np.ndarray, "H W"]  # in [1, inf); shown as its logarithm, all rows alike
 
 
 def spread(views: int) -> list[int]:

@@ -20,11 +20,10 @@ class AlignedMap:
     """The local map of a view, and the similarity that aligns it with the world.
 
     Args:
-        local_map: As predicted, in the view's own frame and unit.
         world_from_local: The similarity `[sR | t]` that carries its points into the world.
     """
 
-    local_map: Map
+    local_map: Map  # as predicted, in the view's own frame and unit
     world_from_local: Float[np.ndarray, "3 4"]
 
     @property
@@ -46,17 +45,14 @@ class PosedView:
     """A view with its place in the world.
 
     Args:
-        global_map: The global map, in the world's frame and unit.
-        aligned: The local map; None: not predicted.
-        camera: Camera of the full-size image, in the world's frame and unit.
         agreement: Distance of the closed-form pose from PnP's: degrees, and the distance of the
             two camera centers as a share of the view's median depth. None where there are not both.
     """
 
     loaded: LoadedView
-    global_map: Map
-    aligned: AlignedMap | None
-    camera: Camera
+    global_map: Map  # the global map, in the world's frame and unit
+    aligned: AlignedMap | None  # the local map; None: not predicted
+    camera: Camera  # camera of the full-size image, in the world's frame and unit
     agreement: tuple[float, float] | None = None
 
     @property
@@ -77,18 +73,15 @@ class Reconstruction:
     """Views in the frame of the first view's camera (OpenCV axes).
 
     Args:
-        views: In order; the first one's pose is the identity.
-        scale: What a length of 1 means.
         cloud_from: Which points make the cloud: the local ones, aligned with the world by each
             view's similarity, which lie nearer to the truth on real frames (docs/benchmarks.md),
             or those of the global map, which are there where no local map was predicted.
-        facts: About the model, for the headers of files.
     """
 
-    views: tuple[PosedView, ...]
-    scale: Scale = dataclasses.field(default_factory=Scale)
+    views: tuple[PosedView, ...]  # in order; the first one's pose is the identity
+    scale: Scale = dataclasses.field(default_factory=Scale)  # what a length of 1 means
     cloud_from: CloudSource = "aligned"
-    facts: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()  # about the model, for the headers of files
 
     def map_of(self, view: PosedView) -> Map:
         """The points that a view adds to the cloud."""

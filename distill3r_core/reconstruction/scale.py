@@ -10,13 +10,11 @@ class Scale:
 
     Args:
         unit: "m", or "relative": lengths compare with each other only.
-        source: Where the unit comes from, in words.
-        residual: Root mean square error, in metres, of the known distances.
     """
 
     unit: Literal["relative", "m"] = "relative"
-    source: str = "lengths compare with each other only"
-    residual: float | None = None
+    source: str = "lengths compare with each other only"  # where the unit comes from, in words
+    residual: float | None = None  # root mean square error, in metres, of the known distances
 
     def as_plain(self) -> dict[str, str]:
         """For the head of a file."""

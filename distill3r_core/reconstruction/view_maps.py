@@ -24,11 +24,10 @@ class ViewMaps:
     Args:
         global_map: In the frame of the first view's camera, as well as the model knows it. None:
             not predicted.
-        local_map: In the frame and unit of the view's own camera. None: not predicted.
     """
 
     global_map: Map | None
-    local_map: Map | None
+    local_map: Map | None  # in the frame and unit of the view's own camera. None: not predicted
 
     @property
     def known(self) -> dict[str, Map]:

@@ -20,18 +20,13 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class StudentFile:
-    """A student with what its file says about it.
-
-    Args:
-        student: In evaluation mode, on `device`.
-        fit: How pictures become its input.
-    """
+    """A student with what its file says about it."""
 
     path: Path
     label: str
-    student: Student
+    student: Student  # in evaluation mode, on `device`
     device: torch.device
-    fit: Fit
+    fit: Fit  # how pictures become its input
     precision: Precision
 
     @cached_property

@@ -18,19 +18,12 @@ _LIFT = 1e-3  # metres that a shadow ray starts above its surface
 
 @dataclass(frozen=True)
 class RenderedScene:
-    """Views of one scene.
+    """Views of one scene."""
 
-    Args:
-        images: RGB in [0, 1].
-        depth: z in each camera's frame, metres, exact at the pixels' centers.
-        world_from_cam: OpenCV axes, metres.
-        intrinsics: Pixels, centers at +0.5.
-    """
-
-    images: Float[Tensor, "N 3 H W"]
-    depth: Float[Tensor, "N H W"]
-    world_from_cam: Float[Tensor, "N 4 4"]
-    intrinsics: Float[Tensor, "N 3 3"]
+    images: Float[Tensor, "N 3 H W"]  # RGB in [0, 1]
+    depth: Float[Tensor, "N H W"]  # z in each camera's frame, metres, exact at the pixels' centers
+    world_from_cam: Float[Tensor, "N 4 4"]  # OpenCV axes, metres
+    intrinsics: Float[Tensor, "N 3 3"]  # pixels, centers at +0.5
 
 
 def render_scene(

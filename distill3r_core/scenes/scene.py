@@ -28,13 +28,11 @@ class ProceduralScene:
     """A closed room: every ray from within it ends on a body.
 
     Args:
-        bodies: Walls, floor, ceiling and things.
-        lights: Lamps, the one that casts shadows first.
         size: Width, depth and height of the room, metres; its floor's middle is the origin.
     """
 
-    bodies: tuple[Body, ...]
-    lights: tuple[Light, ...]
+    bodies: tuple[Body, ...]  # walls, floor, ceiling and things
+    lights: tuple[Light, ...]  # lamps, the one that casts shadows first
     size: tuple[float, float, float]
 
 

@@ -77,14 +77,10 @@ class Sphere:
 
 @dataclass(frozen=True)
 class Box:
-    """A box that may be turned about the vertical.
-
-    Args:
-        half: Half its size along its own axes.
-    """
+    """A box that may be turned about the vertical."""
 
     center: Float[Tensor, "3"]
-    half: Float[Tensor, "3"]
+    half: Float[Tensor, "3"]  # half its size along its own axes
     axes: Float[Tensor, "3 3"]
 
     def intersect(self, origins: Points, directions: Points) -> Distances:
@@ -107,15 +103,11 @@ class Box:
 
 @dataclass(frozen=True)
 class Relief:
-    """A floor of hills: a height field, the sum of a few plane waves.
-
-    Args:
-        waves: Wave vectors, radians per metre.
-    """
+    """A floor of hills: a height field, the sum of a few plane waves."""
 
     base: float
     amplitudes: Float[Tensor, " K"]
-    waves: Float[Tensor, "K 2"]
+    waves: Float[Tensor, "K 2"]  # wave vectors, radians per metre
     phases: Float[Tensor, " K"]
 
     def height(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:

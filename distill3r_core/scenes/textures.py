@@ -21,16 +21,14 @@ class Texture:
     """Two colors in a pattern and a third that stains both slowly, so that no two places match.
 
     Args:
-        colors: RGB in [0, 1].
         frame: Rows are the axes of the pattern in the world, times repetitions per metre.
-        waves: Wave vectors of the stain, radians per metre.
     """
 
     pattern: str
-    colors: Float[Tensor, "3 3"]
+    colors: Float[Tensor, "3 3"]  # RGB in [0, 1]
     frame: Float[Tensor, "3 3"]
     phase: Float[Tensor, "3"]
-    waves: Float[Tensor, "3 3"]
+    waves: Float[Tensor, "3 3"]  # wave vectors of the stain, radians per metre
 
     def albedo(self, points: Points) -> Points:
         """RGB in [0, 1] at points of the world."""
@@ -43,14 +41,10 @@ class Texture:
 
 @dataclass(frozen=True)
 class Light:
-    """A small lamp.
-
-    Args:
-        color: RGB strength near the lamp.
-    """
+    """A small lamp."""
 
     position: Float[Tensor, "3"]
-    color: Float[Tensor, "3"]
+    color: Float[Tensor, "3"]  # RGB strength near the lamp
 
     def falling_on(self, points: Points, normals: Points) -> Points:
         """RGB irradiance of matte surfaces, were nothing in the way."""

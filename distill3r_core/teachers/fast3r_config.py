@@ -26,25 +26,21 @@ class Fast3RConfig:
     """Sizes and choices of a Fast3R network.
 
     Args:
-        decoder_width: Channels of a token in the transformer over all views.
-        patch_size: Pixels along a patch.
         landscape_embed: Pictures are stored in landscape; those whose true shape is portrait are
             turned before they are cut into patches.
-        random_view_codes: Views but the first are numbered at random.
-        scaled_attention: Of the softmax of the transformer over all views.
     """
 
     encoder_width: int = 1024
     encoder_depth: int = 24
     encoder_heads: int = 16
-    decoder_width: int = 1024
+    decoder_width: int = 1024  # channels of a token in the transformer over all views
     decoder_depth: int = 24
     decoder_heads: int = 16
-    patch_size: int = 16
+    patch_size: int = 16  # pixels along a patch
     landscape_embed: bool = False
     landscape_heads: bool = False
-    random_view_codes: bool = True
-    scaled_attention: bool = False
+    random_view_codes: bool = True  # views but the first are numbered at random
+    scaled_attention: bool = False  # of the softmax of the transformer over all views
 
 
 RELEASED = Fast3RConfig()  # jedyang97/Fast3R_ViT_Large_512

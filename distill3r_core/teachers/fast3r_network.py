@@ -22,15 +22,10 @@ HEAD_CHUNK = 25
 
 @dataclass(frozen=True)
 class Fast3RMaps:
-    """What the network says of one view, for every item of the batch.
+    """What the network says of one view, for every item of the batch."""
 
-    Args:
-        global_maps: Points in the frame of view 0's camera, and their confidence.
-        local_maps: Points in the view's own frame, and their confidence.
-    """
-
-    global_maps: PointMap[Tensor]
-    local_maps: PointMap[Tensor]
+    global_maps: PointMap[Tensor]  # points in the frame of view 0's camera, and their confidence
+    local_maps: PointMap[Tensor]  # points in the view's own frame, and their confidence
 
 
 class Fast3R(nn.Module):

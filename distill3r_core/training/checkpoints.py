@@ -35,15 +35,11 @@ _MICRO_BATCH = "micro-batch.txt"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One that has passed its checksums.
-
-    Args:
-        state: Everything else that was kept as plain data.
-    """
+    """One that has passed its checksums."""
 
     folder: Path
     step: int
-    state: Mapping[str, Any]
+    state: Mapping[str, Any]  # everything else that was kept as plain data
 
     @property
     def model(self) -> Path:

@@ -18,19 +18,13 @@ RESTARTS = 3  # of all workers, after one was lost
 
 @dataclass(frozen=True)
 class World:
-    """This process among those that train together.
+    """This process among those that train together."""
 
-    Args:
-        rank: Its number; 0 leads, and alone writes.
-        restarts: How often the launcher has started the processes anew.
-        launch: What the launcher calls this job; None without one.
-    """
-
-    rank: int = 0
+    rank: int = 0  # its number; 0 leads, and alone writes
     size: int = 1
     local_rank: int = 0
-    restarts: int = 0
-    launch: str | None = None
+    restarts: int = 0  # how often the launcher has started the processes anew
+    launch: str | None = None  # what the launcher calls this job; None without one
 
     @property
     def leads(self) -> bool:

@@ -33,23 +33,20 @@ class Feed:
     """Where the batches of a run come from.
 
     Args:
-        source: The cache at the student's size, or its samples in memory.
         train: Names of the training samples, by what a step's samples have in common.
-        held_out: Names of the validation samples that are looked at.
-        pinned: Whether batches go to a GPU.
         features: Stored teacher features that are read beside the samples.
     """
 
-    source: SampleSource
+    source: SampleSource  # the cache at the student's size, or its samples in memory
     cache: Path
     train: Mapping[object, Sequence[str]]
-    held_out: Sequence[str]
+    held_out: Sequence[str]  # names of the validation samples that are looked at
     available: dict[str, int]
     data: DataSettings
     seed: int
     world: World
     workers: int
-    pinned: bool
+    pinned: bool  # whether batches go to a GPU
     features: CachedFeatures | None = None
 
     @property

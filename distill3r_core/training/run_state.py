@@ -40,27 +40,24 @@ class TrainComponents:
     """What a run is put together from.
 
     Args:
-        trained: The same, wrapped where several processes train it.
-        optimizer: Optimizer over the student's parameters.
         features: Where the teacher features that it reads come from; None: it reads none.
         batches: This process's share of every step from a given one on, each until the next.
         held_out: This process's share of the validation samples; None: there are none.
-        bfloat16: Whether matrix products run in bfloat16.
     """
 
     run: Path
     settings: TrainSettings
     world: World
     student: nn.Module
-    trained: nn.Module
-    optimizer: torch.optim.Optimizer
+    trained: nn.Module  # the same, wrapped where several processes train it
+    optimizer: torch.optim.Optimizer  # optimizer over the student's parameters
     loss: Objective
     features: FeatureSource | None
     steps: int
     batches: Callable[[int], Generator[Samples, None, None]]
     held_out: Callable[[], Iterable[Samples]] | None
     save_model: Callable[[Path], None]
-    bfloat16: bool
+    bfloat16: bool  # whether matrix products run in bfloat16
 
 
 def state_as_plain(state: TrainState) -> dict[str, Any]:

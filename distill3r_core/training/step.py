@@ -25,14 +25,13 @@ class StepMetrics:
 
     Args:
         norm_student: Mean norm of the student's raw points over valid pixels, both maps together.
-        norm_teacher: The same for the teacher, in its own unit.
         confidence_student: Mean confidence of the student over valid pixels, both maps together.
     """
 
     loss: float
     terms: Mapping[str, float]
     norm_student: float
-    norm_teacher: float
+    norm_teacher: float  # the same for the teacher, in its own unit
     confidence_student: float
     confidence_teacher: float
 

@@ -22,13 +22,12 @@ class ValidationMetrics:
     Args:
         points_local: Mean distance to the teacher's local points in the teacher's own unit, each
             view of the student brought to the teacher's scale (ratio of mean norms).
-        points_global: The same for global points, with one scale for all views of a sample.
     """
 
     loss: float
     terms: Mapping[str, float]
     points_local: float
-    points_global: float
+    points_global: float  # the same for global points, with one scale for all views of a sample
 
     @property
     def row(self) -> dict[str, float]:

@@ -31,17 +31,11 @@ CONFIDENCE_NOISE = 0.2  # deviation of log(C - 1): the teacher does not know its
 
 @dataclass(frozen=True)
 class TrueScene:
-    """A rendered room.
+    """A rendered room."""
 
-    Args:
-        images: RGB images of all views.
-        depth: Exact depth in meters.
-        targets: Exact targets; the first view is the anchor.
-    """
-
-    images: UInt8[Tensor, "N 3 H W"]
-    depth: Float[Tensor, "N H W"]
-    targets: TeacherTargets
+    images: UInt8[Tensor, "N 3 H W"]  # RGB images of all views
+    depth: Float[Tensor, "N H W"]  # exact depth in meters
+    targets: TeacherTargets  # exact targets; the first view is the anchor
 
 
 def true_scene(seed: int, views: int, size: tuple[int, int]) -> TrueScene:

@@ -77,38 +77,29 @@ class Score:
     The first three are the columns of the paper's Table III, which scores every view alone.
 
     Args:
-        acc: Accuracy of local maps in meters: median over a view's points, mean over views.
-        comp: Completeness in meters, likewise.
         scale: Factor that fits a view's local map to the truth, mean over views. The losses are
             invariant to scale, so no student learns it.
-        scale_spread: Standard deviation of the logarithm of these factors.
         acc_global: Accuracy of global maps in meters: median over the points of all views after
             one similarity per room, mean over rooms.
-        comp_global: Completeness in meters, likewise.
         global_error: Mean distance of global points to their own true points in meters, after one
             scale per room and no rotation.
     """
 
-    acc: float
-    comp: float
+    acc: float  # accuracy of local maps in meters: median over a view's points, mean over views
+    comp: float  # completeness in meters, likewise
     scale: float
-    scale_spread: float
+    scale_spread: float  # standard deviation of the logarithm of these factors
     acc_global: float
-    comp_global: float
+    comp_global: float  # completeness in meters, likewise
     global_error: float
 
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """TrialOutcome of a trial.
+    """Scores of a trial."""
 
-    Args:
-        score: Errors on held-out views.
-        clipped: Share of the steps whose gradient was clipped; None for the teacher.
-    """
-
-    score: Score
-    clipped: float | None
+    score: Score  # errors on held-out views
+    clipped: float | None  # share of the steps whose gradient was clipped; None for the teacher
 
 
 class Rooms:

@@ -19,14 +19,10 @@ _COPIES = ("Memcpy", "Memset")
 
 @dataclass
 class TimedLoop:
-    """A loop that is measured, until a step runs out of memory.
-
-    Args:
-        release_memory: Frees what a step that ran out of memory left behind.
-    """
+    """A loop that is measured, until a step runs out of memory."""
 
     step: Callable[[Batch], StepTiming]
-    release_memory: Callable[[], None]
+    release_memory: Callable[[], None]  # frees what a step that ran out of memory left behind
     device: torch.device
     out_of_memory: str | None = None
     timings: list[StepTiming] = field(default_factory=list)

@@ -22,15 +22,12 @@ class Pinhole:
     """A pinhole camera without distortion, of one upright full-size picture, wherever it stood.
 
     Args:
-        name: Of the view; unique in a reconstruction, fit for a file's name.
-        size: Rows and columns of the picture.
-        intrinsics: In its pixels, centers at +0.5.
         facts: More to say of it in files: where the focal length comes from, confidence.
     """
 
-    name: str
-    size: tuple[int, int]
-    intrinsics: Float[np.ndarray, "3 3"]
+    name: str  # of the view; unique in a reconstruction, fit for a file's name
+    size: tuple[int, int]  # rows and columns of the picture
+    intrinsics: Float[np.ndarray, "3 3"]  # in its pixels, centers at +0.5
     facts: Mapping[str, Any]
 
     def at(self, world_from_cam: Float[np.ndarray, "4 4"]) -> "Camera":
@@ -40,13 +37,9 @@ class Pinhole:
 
 @dataclass(frozen=True)
 class Camera(Pinhole):
-    """A pinhole camera whose pose is known.
+    """A pinhole camera whose pose is known."""
 
-    Args:
-        world_from_cam: Pose; OpenCV axes.
-    """
-
-    world_from_cam: Float[np.ndarray, "4 4"]
+    world_from_cam: Float[np.ndarray, "4 4"]  # pose; OpenCV axes
 
 
 def write_cameras(path: Path, cameras: Sequence[Pinhole], *, about: Mapping[str, Any]) -> None:

@@ -8,15 +8,10 @@ from jaxtyping import Float, UInt8
 
 @dataclass(frozen=True)
 class Cloud:
-    """Points with their colors.
+    """Points with their colors."""
 
-    Args:
-        points: In the world frame: OpenCV axes of the first view's camera.
-        colors: RGB.
-    """
-
-    points: Float[np.ndarray, "M 3"]
-    colors: UInt8[np.ndarray, "M 3"]
+    points: Float[np.ndarray, "M 3"]  # in the world frame: OpenCV axes of the first view's camera
+    colors: UInt8[np.ndarray, "M 3"]  # RGB
 
     def __len__(self) -> int:
         return len(self.points)

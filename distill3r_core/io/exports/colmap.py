@@ -34,17 +34,11 @@ _POINT_3D = np.dtype(
 
 @dataclass(frozen=True)
 class Observations:
-    """Where each point of a cloud was seen, once each.
+    """Where each point of a cloud was seen, once each."""
 
-    Args:
-        view: Index of the camera.
-        pixels: In its full-size picture (u, v).
-        error: Distance in pixels from there to the point's projection.
-    """
-
-    view: Int[np.ndarray, "M"]
-    pixels: Float[np.ndarray, "M 2"]
-    error: Float[np.ndarray, "M"]
+    view: Int[np.ndarray, "M"]  # index of the camera
+    pixels: Float[np.ndarray, "M 2"]  # in its full-size picture (u, v)
+    error: Float[np.ndarray, "M"]  # distance in pixels from there to the point's projection
 
 
 def write_colmap(

@@ -71,15 +71,10 @@ class Fit:
 
 @dataclass(frozen=True)
 class Fitted:
-    """An image as the student gets it.
+    """An image as the student gets it."""
 
-    Args:
-        image: RGB.
-        placement: Where it lies in the source image.
-    """
-
-    image: UInt8[np.ndarray, "H W 3"]
-    placement: Placement
+    image: UInt8[np.ndarray, "H W 3"]  # RGB
+    placement: Placement  # where it lies in the source image
 
 
 def is_portrait(sizes: Sequence[Size]) -> bool:

@@ -27,14 +27,9 @@ class TeacherFit:
     image keeps its size.
 
     Args:
-        long_edge: Long edge of the resized image, in pixels.
-        short_edge: Short edge of the resized image, in pixels.
         width: Width of the resized image, in pixels; its height goes to the nearest multiple.
         area: Largest number of pixels of the resized image, whose sides are the multiples that
             come nearest to the aspect ratio (Pi3).
-        tallest: Rows that are kept around the center where there are more.
-        square: The input is a square of side `long_edge`.
-        multiple: Both sides of the input are multiples of this.
         reach: How the resized image reaches a square, or sides that are multiples: "crop" around
             its center, "pad" with white on both sides, or "resize" to the nearest ones without
             regard to the aspect ratio.
@@ -46,13 +41,13 @@ class TeacherFit:
             interpolation otherwise, first to the edge and then to the multiples (Depth Anything 3).
     """
 
-    long_edge: int | None = None
-    short_edge: int | None = None
+    long_edge: int | None = None  # long edge of the resized image, in pixels
+    short_edge: int | None = None  # short edge of the resized image, in pixels
     width: int | None = None
     area: int | None = None
-    tallest: int | None = None
-    square: bool = False
-    multiple: int = 1
+    tallest: int | None = None  # rows that are kept around the center where there are more
+    square: bool = False  # the input is a square of side `long_edge`
+    multiple: int = 1  # both sides of the input are multiples of this
     reach: Literal["crop", "pad", "resize"] = "crop"
     square_to_4x3: bool = False
     resampling: Literal["lanczos", "lanczos3", "bicubic", "opencv"] = "lanczos"

@@ -18,11 +18,7 @@ TIMM_NAMES = {
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class DuneSpec:
-    """DUNE's vision transformer.
-
-    Args:
-        position_grid: Rows of the square table of positions: 32 at 448 pixels, 24 at 336.
-    """
+    """DUNE's vision transformer."""
 
     patch: ClassVar[int] = 14
     extra_tokens: ClassVar[int] = 1 + REGISTERS
@@ -33,7 +29,7 @@ class DuneSpec:
     width: Channels
     depth: Count
     heads: Count
-    position_grid: Count = 32
+    position_grid: Count = 32  # rows of the square table of positions: 32 at 448 pixels, 24 at 336
 
     @model_validator(mode="after")
     def _check_heads(self) -> "DuneSpec":

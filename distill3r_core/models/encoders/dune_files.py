@@ -36,15 +36,10 @@ DEPTH = 12
 
 @dataclass(frozen=True)
 class DuneFile:
-    """The encoder in a `.pth` of DUNE.
+    """The encoder in a `.pth` of DUNE."""
 
-    Args:
-        state: The encoder's tensors under our names.
-        spec: What its spec is made of, depth left out.
-    """
-
-    state: dict[str, Tensor]
-    spec: dict[str, Any]
+    state: dict[str, Tensor]  # the encoder's tensors under our names
+    spec: dict[str, Any]  # what its spec is made of, depth left out
 
     def encoder_spec(self, *, depth: int = DEPTH) -> DuneSpec:
         """The spec of the encoder; published ones have 12 blocks."""

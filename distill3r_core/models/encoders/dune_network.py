@@ -18,19 +18,12 @@ _OFFSET = 0.1  # patches; DINOv2 adds it so that rounding cannot lose a row of t
 
 @dataclass(frozen=True)
 class DuneTokens:
-    """All tokens of an encoder's last layer.
+    """All tokens of an encoder's last layer."""
 
-    Args:
-        patches: After the final norm, in row-major order.
-        class_token: After the final norm.
-        registers: After the final norm.
-        unnormalized: Patch tokens before the final norm.
-    """
-
-    patches: Float[Tensor, "n P D"]
-    class_token: Float[Tensor, "n D"]
-    registers: Float[Tensor, "n R D"]
-    unnormalized: Float[Tensor, "n P D"]
+    patches: Float[Tensor, "n P D"]  # after the final norm, in row-major order
+    class_token: Float[Tensor, "n D"]  # after the final norm
+    registers: Float[Tensor, "n R D"]  # after the final norm
+    unnormalized: Float[Tensor, "n P D"]  # patch tokens before the final norm
 
 
 class DuneEncoder(nn.Module):

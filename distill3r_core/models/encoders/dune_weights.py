@@ -14,19 +14,14 @@ LICENSE = "NAVER's non-commercial license"
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A weight file with an address of its own.
-
-    Args:
-        license: Of the weights; what is made from them inherits it.
-        sha256: As its publisher gives it; None where he gives none.
-    """
+    """A weight file with an address of its own."""
 
     name: str
     url: str
     megabytes: int
-    license: str
+    license: str  # of the weights; what is made from them inherits it
     purpose: str
-    sha256: str | None = None
+    sha256: str | None = None  # as its publisher gives it; None where he gives none
 
     @property
     def place(self) -> Path:

@@ -66,20 +66,14 @@ class Steps(Protocol):
 
 @dataclass(frozen=True)
 class Engine:
-    """How a pass is run.
-
-    Args:
-        head_chunk: Views that go through a head at once; None: what suits the device.
-        recompute: What a backward pass computes again instead of keeping it.
-        on_progress: Receives the progress of the pass.
-    """
+    """How a pass is run."""
 
     student: Steps
     head: HeadName
-    head_chunk: int | None
-    recompute: Recompute
+    head_chunk: int | None  # views that go through a head at once; None: what suits the device
+    recompute: Recompute  # what a backward pass computes again instead of keeping it
     host: bool
-    on_progress: ProgressCallback
+    on_progress: ProgressCallback  # receives the progress of the pass
 
     def run(
         self, groups: Sequence[Group], view_numbers: Int[Tensor, "B N"]

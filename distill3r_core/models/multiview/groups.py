@@ -14,16 +14,11 @@ from distill3r_core.types import Images, PointMap, PointMaps
 
 @dataclass(frozen=True)
 class Group:
-    """Views of one size.
-
-    Args:
-        images: RGB in [0, 1].
-        patch: Pixels along a patch.
-    """
+    """Views of one size."""
 
     places: tuple[int, ...]
-    images: Float[Tensor, "B n 3 H W"]
-    patch: int
+    images: Float[Tensor, "B n 3 H W"]  # RGB in [0, 1]
+    patch: int  # pixels along a patch
 
     @property
     def grid(self) -> tuple[int, int]:

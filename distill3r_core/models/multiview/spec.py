@@ -20,13 +20,9 @@ ViewCodes = Literal["sequential", "random"]
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class FusionSpec:
-    """The transformer over the tokens of all views.
+    """The transformer over the tokens of all views."""
 
-    Args:
-        kind: Tag of this kind of fusion: full self-attention over all views.
-    """
-
-    kind: Literal["full"] = "full"
+    kind: Literal["full"] = "full"  # tag of this kind of fusion: full self-attention over all views
     width: Channels
     depth: Count
     heads: Count
@@ -62,19 +58,17 @@ class MultiviewSpec(StudentSpec):
 
     Args:
         encoder: From the pixels of a view to its tokens.
-        fusion: From the tokens of each view to those that have seen all views.
         normalization: What the encoder is fed: "unit" is [-1, 1], "imagenet" is zero mean and
             unit deviation over ImageNet.
-        attention_scale: Factor on the softmax scale of the fusion.
         view_codes: Numbers of the views while training; at inference they are sequential.
     """
 
     family: Literal["multiview"] = "multiview"
     encoder: Annotated[DuneSpec | RotarySpec, Field(discriminator="kind")]
-    fusion: FusionSpec
+    fusion: FusionSpec  # from the tokens of each view to those that have seen all views
     heads: DptSpec
     normalization: Normalization = "unit"
-    attention_scale: float = 1.0
+    attention_scale: float = 1.0  # factor on the softmax scale of the fusion
     view_codes: ViewCodes = "random"
 
 

@@ -32,18 +32,15 @@ class ForwardPass:
     """What a model predicted, and what the pass took.
 
     Args:
-        maps: One entry per view, in order.
         estimate_bytes: Memory that the pass was expected to take beyond the weights; None: the
             model gives no estimate.
-        peak_bytes: The device's memory at its highest; on a CPU that of the process.
-        head_chunk: Views that went through a head at once; None: the model decides.
     """
 
-    maps: tuple[ViewMaps, ...]
+    maps: tuple[ViewMaps, ...]  # one entry per view, in order
     seconds: float
     estimate_bytes: int | None
-    peak_bytes: int
-    head_chunk: int | None
+    peak_bytes: int  # the device's memory at its highest; on a CPU that of the process
+    head_chunk: int | None  # views that went through a head at once; None: the model decides
 
 
 def run_student(

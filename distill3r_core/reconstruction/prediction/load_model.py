@@ -15,17 +15,12 @@ from distill3r_core.teachers import Teacher, build_teacher, teacher_names
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that a command is to use.
-
-    Args:
-        label: Name of the run, of the file or of the model, for the names of results.
-        source: The file of a student's weights; None for a teacher.
-    """
+    """A model that a command is to use."""
 
     predictor: Predictor
-    label: str
+    label: str  # name of the run, of the file or of the model, for the names of results
     device: torch.device
-    source: StudentFile | None = None
+    source: StudentFile | None = None  # the file of a student's weights; None for a teacher
 
     @property
     def student(self) -> Student | None:

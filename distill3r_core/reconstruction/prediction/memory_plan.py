@@ -25,15 +25,10 @@ _MAP, _AFTERWARDS = 16, 83
 
 @dataclass(frozen=True)
 class PassPlan:
-    """How a pass is to run.
+    """How a pass is to run."""
 
-    Args:
-        head_chunk: Views that go through a head at once.
-        bytes: Memory it is expected to take beyond the weights.
-    """
-
-    head_chunk: int
-    bytes: int
+    head_chunk: int  # views that go through a head at once
+    bytes: int  # memory it is expected to take beyond the weights
     text: str
 
 

@@ -19,38 +19,25 @@ SHORT = 5.0  # seconds; a first forward under this is repeated before it is trus
 
 @dataclass(frozen=True)
 class Calibration:
-    """What one view takes, from which the time of more views is estimated.
+    """What one view takes, from which the time of more views is estimated."""
 
-    Args:
-        start: Seconds until its process was ready.
-        forward: Seconds of a forward of one view; infinite where it did not end in time.
-        flop_rate: FLOP/s of the device on a large matrix product.
-        byte_rate: Bytes/s of the device on a large copy.
-    """
-
-    start: float
-    forward: float
-    flop_rate: float | None = None
-    byte_rate: float | None = None
+    start: float  # seconds until its process was ready
+    forward: float  # seconds of a forward of one view; infinite where it did not end in time
+    flop_rate: float | None = None  # FLOP/s of the device on a large matrix product
+    byte_rate: float | None = None  # bytes/s of the device on a large copy
     facts: dict[str, Any] = field(default_factory=dict)
     out_of_memory: bool = False
 
 
 @dataclass
 class BenchEntry:
-    """Measurement of one model at one number of views.
-
-    Args:
-        status: MEASURED, NO_MEMORY or SKIPPED.
-        estimate: Expected seconds of a forward.
-        warmups: Runs before the timed ones.
-    """
+    """Measurement of one model at one number of views."""
 
     model: BenchModel
     views: int
-    status: str = SKIPPED
-    estimate: float = math.inf
-    warmups: int = 0
+    status: str = SKIPPED  # MEASURED, NO_MEMORY or SKIPPED
+    estimate: float = math.inf  # expected seconds of a forward
+    warmups: int = 0  # runs before the timed ones
     runs: list[dict[str, Any]] = field(default_factory=list)
 
 

@@ -16,15 +16,11 @@ from distill3r_core.report import Failure, Progress
 
 @dataclass(frozen=True)
 class Plan:
-    """Samples by name with what is known of them before the teacher looks.
-
-    Args:
-        failed: Samples with a picture that cannot be read.
-    """
+    """Samples by name with what is known of them before the teacher looks."""
 
     samples: Mapping[str, Sample]
     planned: tuple[PlannedSample, ...]
-    failed: tuple[Failure, ...]
+    failed: tuple[Failure, ...]  # samples with a picture that cannot be read
 
 
 def plan_samples(manifest: Manifest, *, views: int, progress: Progress) -> Plan:

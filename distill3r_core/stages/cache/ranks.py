@@ -21,18 +21,12 @@ _PATIENCE = timedelta(days=30)  # the others may be on their samples for that lo
 
 @dataclass(frozen=True)
 class Part:
-    """Which writer this is.
+    """Which writer this is."""
 
-    Args:
-        index: From 0; the number of its shard.
-        rank: Among those that torchrun started.
-        ranks: How many torchrun started; 1 without it.
-    """
-
-    index: int = 0
+    index: int = 0  # from 0; the number of its shard
     count: int = 1
-    rank: int = 0
-    ranks: int = 1
+    rank: int = 0  # among those that torchrun started
+    ranks: int = 1  # how many torchrun started; 1 without it
 
 
 def part_of(shard: str | None) -> Part:

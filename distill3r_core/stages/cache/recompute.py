@@ -34,19 +34,12 @@ Verdict = Literal["identical", "rounding", "different"]
 
 @dataclass(frozen=True)
 class Difference:
-    """How far two answers about one sample lie apart.
+    """How far two answers about one sample lie apart."""
 
-    Args:
-        equal: Share of equal float16 values, of all that are valid in one of the two answers.
-        largest_step: In float16 steps, at pixels valid in both, rounded up.
-        flipped: Pixels valid in one of the two only.
-        unexplained: Those of them that are not so near the threshold that rounding decides.
-    """
-
-    equal: float
-    largest_step: int
-    flipped: int
-    unexplained: int
+    equal: float  # share of equal float16 values, of all that are valid in one of the two answers
+    largest_step: int  # in float16 steps, at pixels valid in both, rounded up
+    flipped: int  # pixels valid in one of the two only
+    unexplained: int  # those of them that are not so near the threshold that rounding decides
 
     @property
     def verdict(self) -> Verdict:
@@ -67,15 +60,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Witness:
-    """The teacher of a cache, and what it is to be asked about.
-
-    Args:
-        samples: By name, cut as the cache's were.
-    """
+    """The teacher of a cache, and what it is to be asked about."""
 
     teacher: Teacher
     manifest: Manifest
-    samples: Mapping[str, Sample]
+    samples: Mapping[str, Sample]  # by name, cut as the cache's were
 
 
 def samples_of(manifest: Manifest, header: CacheHeader) -> dict[str, Sample]:

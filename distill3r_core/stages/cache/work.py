@@ -53,20 +53,15 @@ class Sink(Protocol):
 
 @dataclass
 class Tally:
-    """What was done so far.
-
-    Args:
-        too_large: Left out, since memory did not hold them.
-        seconds: From the start to the last sample that was stored.
-    """
+    """What was done so far."""
 
     samples: int = 0
     views: int = 0
     bytes: int = 0
     pixels: int = 0
-    too_large: int = 0
+    too_large: int = 0  # left out, since memory did not hold them
     teacher_seconds: float = 0.0
-    seconds: float = 0.0
+    seconds: float = 0.0  # from the start to the last sample that was stored
     _started: float = field(default_factory=time.perf_counter, repr=False)
 
     def add(self, sample: EncodedSample) -> None:

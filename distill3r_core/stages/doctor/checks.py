@@ -42,13 +42,12 @@ class Check:
 
     Args:
         state: "failed" where it is required and does not work, "missing" where it is optional.
-        remedy: The command that fixes it; empty where nothing is to be done.
     """
 
     name: str
     state: Literal["ok", "missing", "failed"]
     detail: str
-    remedy: str = ""
+    remedy: str = ""  # the command that fixes it; empty where nothing is to be done
 
 
 def python() -> Check:

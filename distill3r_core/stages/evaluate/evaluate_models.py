@@ -94,14 +94,12 @@ class _Scores:
 
     Args:
         baselines: The same by baseline; None for a sequence that it cannot predict.
-        unit: "m" where every truth is in meters.
-        grid: Rows and columns, landscape.
     """
 
     model: list[SequenceScore]
     baselines: dict[str, list[SequenceScore | None]]
-    unit: Unit
-    grid: tuple[int, int]
+    unit: Unit  # "m" where every truth is in meters
+    grid: tuple[int, int]  # rows and columns, landscape
 
 
 def _result(

@@ -26,20 +26,17 @@ class PreparedEvaluation:
     """An evaluation of one model whose inputs are known.
 
     Args:
-        source: Name of what it is scored against.
-        layout: Layout of the data set; "" for validation samples.
-        seen: Frames left out because the model was trained on them.
         failed: Frames or samples left out because they cannot be used; those of validation are
             known when the truths have been read.
     """
 
     model: ScoredModel
-    source: str
+    source: str  # name of what it is scored against
     truths: Iterable[Truth]
     views: int
     digest: str
-    layout: str = ""
-    seen: int = 0
+    layout: str = ""  # layout of the data set; "" for validation samples
+    seen: int = 0  # frames left out because the model was trained on them
     failed: Sequence[Failure] = ()
     notes: tuple[str, ...] = ()
 

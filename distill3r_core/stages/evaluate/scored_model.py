@@ -34,14 +34,12 @@ class ScoredModel:
     """A model, or what stands in its place.
 
     Args:
-        label: Name in tables and of the result folder.
-        digest: Hash of the weights; None where there are none.
         student: The student whose grid, training frames and cache are used; None: there is none.
         grid: Rows and columns of its input, landscape; None: it follows from the images.
     """
 
-    label: str
-    digest: str | None
+    label: str  # name in tables and of the result folder
+    digest: str | None  # hash of the weights; None where there are none
     prepare: PrepareViews
     predict: Prediction
     student: StudentFile | None

@@ -22,17 +22,15 @@ class FrameRecord:
     """What became of one frame.
 
     Args:
-        made: Digest of all settings that decide what is made of it.
         sources: Stamps of its files when it was read; None where there was none.
-        row: Cells of its manifest row, where it was written.
         written: Stamps of what was written, by path in the manifest.
     """
 
     key: str
-    made: str
+    made: str  # digest of all settings that decide what is made of it
     sources: tuple[tuple[int, int] | None, ...]
     refused: str | None = None
-    row: Mapping[str, Any] | None = None
+    row: Mapping[str, Any] | None = None  # cells of its manifest row, where it was written
     written: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

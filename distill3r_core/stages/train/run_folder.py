@@ -40,16 +40,12 @@ def resume_command(run: Path) -> str:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's folder; from `open_run` it is held by this process until it ends.
-
-    Args:
-        launch: What the launcher calls the job that is at it.
-    """
+    """A run's folder; from `open_run` it is held by this process until it ends."""
 
     path: Path
     identity: Mapping[str, Any]
     finished: bool
-    launch: str | None = None
+    launch: str | None = None  # what the launcher calls the job that is at it
 
     def record(self, *, finished: bool, **figures: Any) -> None:
         """Write whose folder this is, and what came out."""

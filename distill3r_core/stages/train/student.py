@@ -20,15 +20,10 @@ from distill3r_core.types import PointMaps
 
 @dataclass(frozen=True)
 class Start:
-    """A student at the start of a run.
+    """A student at the start of a run."""
 
-    Args:
-        student: On the CPU, in training mode.
-        origin: Where its weights come from, in words.
-    """
-
-    student: Student
-    origin: str
+    student: Student  # on the CPU, in training mode
+    origin: str  # where its weights come from, in words
     licenses: tuple[str, ...] = ()
 
 

@@ -145,12 +145,11 @@ class _Ready:
     """What a run is made of, before it has a folder.
 
     Args:
-        fit: How pictures become the student's input.
         features: Where the teacher features that it reads come from; None: it reads none.
         optimizer: Optimizer over the parameters of the student and of the objective.
     """
 
-    fit: Fit
+    fit: Fit  # how pictures become the student's input
     feed: Feed
     steps: int
     start: Start
