@@ -1,8 +1,8 @@
 """The models that `bench` times: students, their published order of operations, teachers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,11 @@ class BenchModel:
         """The arithmetic of one forward, part by part; None where it is unknown."""
         return MODELS[self.name].parts(self, views) if self.name in MODELS else None
 
+    @property
+    def published(self) -> Mapping[int, tuple[float, float]]:
+        """Published seconds and GB at this size, by number of views; empty where unknown."""
+        return MODELS[self.name].published.get(self.size, {}) if self.name in MODELS else {}
+
     def flop(self, views: int) -> float | None:
         """Multiplications and additions of one forward; None where they are unknown."""
         known = self.parts(views)
@@ -123,12 +128,17 @@ class ModelEntry:
         multiple: What both sides of its views must be multiples of.
         parts: Arithmetic of one forward over some number of views.
         is_teacher: It is not a student; always runs both heads.
+        published: Seconds and GB of Table I of arXiv:2602.00865, on an RTX 6000 Ada, by size and
+            number of views.
     """
 
     build: Callable[[BenchModel], Forward]
     multiple: Callable[[BenchModel], int]
     parts: Callable[[BenchModel, int], tuple[Part, ...]]
     is_teacher: bool = False
+    published: Mapping[tuple[int, int], Mapping[int, tuple[float, float]]] = field(
+        default_factory=dict
+    )
 
 
 def parse_models(text: str) -> tuple[str, ...]:
@@ -312,12 +322,37 @@ def _maps(maps: PointMaps, head: HeadName) -> Sequence[Tensor]:
 
 
 MODELS: Registry[ModelEntry] = Registry("model to compare with")
-MODELS.add(STUDENT, ModelEntry(_student, _student_multiple, _student_parts))
+MODELS.add(
+    STUDENT,
+    ModelEntry(
+        _student,
+        _student_multiple,
+        _student_parts,
+        published={
+            (378, 518): {
+                12: (0.13, 4.05), 32: (0.41, 9.97), 64: (1.02, 21.80), 96: (1.78, 28.69),
+                128: (2.69, 31.90),
+            }
+        },
+    ),
+)  # fmt: skip
 MODELS.add("student-reference", ModelEntry(_reference, _student_multiple, _student_parts))
 MODELS.add(COMPILED, ModelEntry(_compiled, _student_multiple, _student_parts))
 MODELS.add(
-    "fast3r", ModelEntry(_fast3r, lambda model: FAST3R.patch, _fast3r_parts, is_teacher=True)
-)
+    "fast3r",
+    ModelEntry(
+        _fast3r,
+        lambda model: FAST3R.patch,
+        _fast3r_parts,
+        is_teacher=True,
+        published={
+            (384, 512): {
+                12: (0.32, 6.86), 32: (1.14, 12.11), 64: (3.26, 21.11), 96: (6.35, 32.36),
+                128: (10.11, 44.36),
+            }
+        },
+    ),
+)  # fmt: skip
 MODELS.add(
     "fast3r-reference",
     ModelEntry(_fast3r_reference, lambda model: FAST3R.patch, _fast3r_parts, is_teacher=True),

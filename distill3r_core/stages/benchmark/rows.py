@@ -1,25 +1,13 @@
 """The rows of a benchmark, and how many times longer one model takes than another."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from distill3r_core.nn.counts import floor_seconds
 from distill3r_core.stages.benchmark.models import STUDENT
 from distill3r_core.stages.benchmark.timing import BenchEntry, Calibration
-
-# Table I of arXiv:2602.00865: seconds and GB on an RTX 6000 Ada, by model, size and views.
-TABLE1: Mapping[tuple[str, tuple[int, int]], Mapping[int, tuple[float, float]]] = {
-    ("fast3r", (384, 512)): {
-        12: (0.32, 6.86), 32: (1.14, 12.11), 64: (3.26, 21.11), 96: (6.35, 32.36),
-        128: (10.11, 44.36),
-    },
-    (STUDENT, (378, 518)): {
-        12: (0.13, 4.05), 32: (0.41, 9.97), 64: (1.02, 21.80), 96: (1.78, 28.69),
-        128: (2.69, 31.90),
-    },
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -103,7 +91,7 @@ def row_of(entry: BenchEntry, rates: Calibration, *, label: str) -> Row:
             byte_rate=rates.byte_rate,
             item_bytes=model.dtype.itemsize,
         )
-    published = TABLE1.get((model.name, model.size), {}).get(views)
+    published = model.published.get(views)
     if model.is_student and (model.path, model.preset, model.head) != (None, "paper", "both"):
         published = None  # of another architecture
     return Row(
