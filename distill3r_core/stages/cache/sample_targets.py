@@ -16,14 +16,14 @@ from distill3r_core.data.manifest_views import image_hash, read_view
 from distill3r_core.errors import ImageError
 from distill3r_core.geometry.resample import Box
 from distill3r_core.io.images.fit import Fit, fit_image, is_portrait
-from distill3r_core.stages.cache.plan import fit_of, size_of
+from distill3r_core.stages.cache.sample_plan import fit_of, size_of
 from distill3r_core.teachers.base import Teacher
 from distill3r_core.teachers.export import Exported, export_counted
 from distill3r_core.types import Placement, PreparedView, RawMaps
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TargetRecipe:
     """How a sample becomes targets.
 
     Args:
@@ -42,7 +42,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedSample:
     """A sample whose pictures were read.
 
     Args:
@@ -68,7 +68,9 @@ class _LoadedView:
     picture: str
 
 
-def load_sample(sample: Sample, teacher: Teacher, recipe: Recipe, pool: Executor) -> Loaded:
+def load_sample(
+    sample: Sample, teacher: Teacher, recipe: TargetRecipe, pool: Executor
+) -> LoadedSample:
     """Read a sample's pictures and bring them to the teacher's and the student's size.
 
     Raises:
@@ -89,7 +91,7 @@ def load_sample(sample: Sample, teacher: Teacher, recipe: Recipe, pool: Executor
         return _LoadedView(prepared, fitted.placement, image, image_hash(view.image))
 
     views = list(pool.map(load, range(len(sample.rows))))
-    return Loaded(
+    return LoadedSample(
         sample=sample,
         prepared=[view.prepared for view in views],
         placements=[view.placement for view in views],
@@ -98,7 +100,7 @@ def load_sample(sample: Sample, teacher: Teacher, recipe: Recipe, pool: Executor
     )
 
 
-def make_targets(loaded: Loaded, raw: RawMaps, recipe: Recipe) -> Exported:
+def make_targets(loaded: LoadedSample, raw: RawMaps, recipe: TargetRecipe) -> Exported:
     """What the teacher said, at the student's size."""
     turned = [placement.transposed for placement in loaded.placements]
     boxes = [
@@ -123,7 +125,7 @@ def make_targets(loaded: Loaded, raw: RawMaps, recipe: Recipe) -> Exported:
     )
 
 
-def detail_of(loaded: Loaded, exported: Exported, root: Path) -> dict[str, Any]:
+def detail_of(loaded: LoadedSample, exported: Exported, root: Path) -> dict[str, Any]:
     """Where a sample came from, as plain data."""
     return {
         "dataset": loaded.sample.dataset,
@@ -135,7 +137,7 @@ def detail_of(loaded: Loaded, exported: Exported, root: Path) -> dict[str, Any]:
         "poses": [row.pose for row in loaded.sample.rows],
         "units": [row.unit for row in loaded.sample.rows],
         "boxes": [placement.box for placement in loaded.placements],
-        "left": asdict(exported.left),
+        "left": asdict(exported.rejected),
     }
 
 
