@@ -35,7 +35,7 @@ _MICRO_BATCH = "micro-batch.txt"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One that has passed its checksums."""
+    """A checkpoint that has passed its checksums."""
 
     folder: Path
     step: int
@@ -131,7 +131,7 @@ def newest(run: Path, *, warn: Callable[[str], None]) -> Checkpoint | None:
     """The newest checkpoint that is whole, or None where none was ever written.
 
     Args:
-        warn: Called about those that are damaged.
+        warn: Called with a message for each damaged checkpoint.
 
     Raises:
         DamageError: There are checkpoints, and all of them are damaged.
@@ -168,7 +168,7 @@ def write_micro_batch(run: Path, samples: int) -> None:
 
 
 def read_micro_batch(run: Path) -> int | None:
-    """What `write_micro_batch` noted, if anything."""
+    """The number that `write_micro_batch` wrote, if any."""
     path = run / FOLDER / _MICRO_BATCH
     return int(path.read_text(encoding="utf-8")) if path.is_file() else None
 
@@ -187,6 +187,6 @@ def _folder(run: Path, step: int) -> Path:
 
 
 def _folders(run: Path) -> list[Path]:
-    """Of all steps, the newest first."""
+    """Checkpoint folders, the newest first."""
     folders = [path for path in (run / FOLDER).glob("step-*") if path.name[5:].isdigit()]
     return sorted(folders, key=lambda path: int(path.name[5:]), reverse=True)

@@ -1,4 +1,4 @@
-"""Several processes that train one student: who they are, and what they tell each other."""
+"""Several processes that train one student: ranks, launching and communication."""
 
 import os
 import uuid
@@ -28,7 +28,7 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes files and talks."""
+        """Whether this process writes files and reports."""
         return self.rank == 0
 
     @classmethod
@@ -78,10 +78,10 @@ class World:
 
     def agree(self, text: str) -> str:
         """What the leading process says."""
-        said = [text]
+        texts = [text]
         if self.size > 1:
-            dist.broadcast_object_list(said, src=0)
-        return said[0]
+            dist.broadcast_object_list(texts, src=0)
+        return texts[0]
 
 
 def launch(command: Sequence[str], *, processes: int) -> int:
@@ -93,7 +93,7 @@ def launch(command: Sequence[str], *, processes: int) -> int:
         The exit status: 0, or that of the worker which failed first.
 
     Raises:
-        KeyboardInterrupt: Interrupted; the workers were told and have ended.
+        KeyboardInterrupt: Interrupted; the workers were interrupted too and have ended.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

@@ -1,4 +1,4 @@
-"""What is kept and said when a step goes wrong."""
+"""What is saved and reported when a step goes wrong."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from distill3r_core.files import replacing, write_text
 from distill3r_core.types import TeacherTargets
 
 FOLDER = "nan"
-_WARM = 10  # looks that make up the norm to compare with
+_WARM = 10  # steps whose mean ratio is the one to compare with
 
 
 def save_step(
@@ -71,7 +71,7 @@ def _plain(batch: Batch) -> dict[str, Any]:
 
 @dataclass
 class NormWatch:
-    """Sees the raw outputs of the student run away.
+    """Detects that the raw outputs of the student grow without bound.
 
     The loss does not fix the student's scale, so its points may grow without end and leave the
     range in which float32 and bfloat16 are exact: a known fault of distilled dense models.
@@ -82,18 +82,18 @@ class NormWatch:
     """
 
     growth: float
-    _looks: int = 0
+    _steps_seen: int = 0
     _start: float = 0.0
     _warned: bool = False
 
-    def look(self, *, student: float, teacher: float, what: str) -> str | None:
+    def update(self, *, student: float, teacher: float, what: str) -> str | None:
         """One step's mean norms; a warning, once, when they have run away."""
         if not (student > 0 and teacher > 0):
             return None
         ratio = student / teacher
-        self._looks += 1
-        if self._looks <= _WARM:
-            self._start += (ratio - self._start) / self._looks
+        self._steps_seen += 1
+        if self._steps_seen <= _WARM:
+            self._start += (ratio - self._start) / self._steps_seen
             return None
         change = max(ratio / self._start, self._start / ratio)
         if self._warned or change < self.growth:
@@ -107,7 +107,7 @@ class NormWatch:
 
 
 def smaller_passes(micro_batch: int, *, samples: int) -> str:
-    """What a run says about memory that did not suffice.
+    """Message about memory that did not suffice.
 
     Args:
         micro_batch: Samples that go through the student at once from now on.

@@ -1,4 +1,4 @@
-"""The training loop: draw, step, look, keep; and what is done when one of them fails."""
+"""The training loop: draw, step, validate, save; and what is done when one of them fails."""
 
 import math
 import time
@@ -41,7 +41,7 @@ class TrainLoop:
         """Train to the end, to the end of patience, or to that of `max_hours`.
 
         Raises:
-            KeyboardInterrupt: Somebody asked for it; the last step is in a checkpoint.
+            KeyboardInterrupt: The run was asked to stop; the last step is in a checkpoint.
             DivergedError: Too many steps in a row were not finite.
             OutOfMemoryError: One sample alone does not fit.
         """
@@ -67,7 +67,7 @@ class TrainLoop:
             if stop:
                 self._checkpoint()
                 raise KeyboardInterrupt
-            ending = self._look_and_keep()
+            ending = self._validate_and_save()
             if ending is None and self._out_of_time():
                 ending = "time"
             if ending is not None:
@@ -75,7 +75,7 @@ class TrainLoop:
         return "complete"
 
     def _step(self, batch: Samples, stop_flag: StopFlag) -> tuple[StepMetrics, float, bool]:
-        """One optimizer step; its metrics over all processes, and whether one wants to stop."""
+        """One optimizer step: metrics over all processes, gradient norm, whether to stop."""
         parts, state, settings = self.parts, self.state, self.parts.settings
         for group in parts.optimizer.param_groups:
             group["lr"] = learning_rate(
@@ -90,9 +90,9 @@ class TrainLoop:
             parts.world.sum(parameter.grad).div_(parts.world.size)
         norm = nn.utils.clip_grad_norm_([*parts.student.parameters(), *of_terms], clip)
         flag = torch.tensor([float(stop_flag.stop)], device=totals.device)
-        told = torch.cat([totals / parts.world.size, flag])
+        values_and_flag = torch.cat([totals / parts.world.size, flag])
         # The one place in a step where the processor waits for the device.
-        *values, stop, length = [*parts.world.sum(told).tolist(), norm.item()]
+        *values, stop, length = [*parts.world.sum(values_and_flag).tolist(), norm.item()]
         metrics = StepMetrics.from_values(values, terms=parts.loss.names)
         if math.isfinite(metrics.loss) and math.isfinite(length):
             parts.optimizer.step()
@@ -171,11 +171,11 @@ class TrainLoop:
         """What a run that was stopped at a step had still to do there."""
         if self.state.step == 0:
             return None
-        ending = self._look_and_keep()
+        ending = self._validate_and_save()
         self._checkpoint()
         return ending
 
-    def _look_and_keep(self) -> Ending | None:
+    def _validate_and_save(self) -> Ending | None:
         """Validate and checkpoint where it is time; how the run ends, if it does."""
         state, settings = self.state, self.parts.settings
         if state.step == self.parts.steps:
@@ -185,14 +185,16 @@ class TrainLoop:
         if state.step % settings.checkpoint.every_steps == 0:
             self._checkpoint()
         patience = settings.validation.patience
-        return "patience" if patience and state.looks_without_better >= patience else None
+        return (
+            "patience" if patience and state.validations_without_improvement >= patience else None
+        )
 
     def _validate(self) -> None:
-        """Look at held-out samples, and keep the student if it is the best so far."""
+        """Validate on held-out samples; the checkpoint of the least loss so far is `best`."""
         parts, state = self.parts, self.state
-        if parts.held_out is None or state.looked_at == state.step:
+        if parts.held_out is None or state.validated_step == state.step:
             return
-        state.looked_at = state.step
+        state.validated_step = state.step
         metrics = validate(
             parts.student,
             parts.held_out(),
@@ -205,12 +207,12 @@ class TrainLoop:
         self.logger.validation(metrics)
         if metrics.loss < state.best:
             state.best, state.best_step = metrics.loss, state.step
-            state.looks_without_better = 0
+            state.validations_without_improvement = 0
             self._checkpoint()
             if parts.world.leads:
                 checkpoints.link(parts.run, checkpoints.BEST, state.step)
         else:
-            state.looks_without_better += 1
+            state.validations_without_improvement += 1
 
     def _checkpoint(self) -> None:
         parts, state = self.parts, self.state
@@ -220,7 +222,7 @@ class TrainLoop:
         self._saved, self._kept = state.step, plain
         if not parts.world.leads:
             return
-        if saved == state.step:  # a look after the step was kept
+        if saved == state.step:  # a validation after the step was saved
             checkpoints.save_state(parts.run, step=state.step, state=plain)
             return
         checkpoints.save(

@@ -10,7 +10,7 @@ from typing import Any
 
 from distill3r_core.disk import disk_errors
 from distill3r_core.files import write_text
-from distill3r_core.training.tensorboard import Board
+from distill3r_core.training.tensorboard import TensorBoardWriter
 
 FILE = "metrics.jsonl"
 WINDOW = 50  # steps of a moving mean
@@ -30,13 +30,15 @@ class MetricsLog:
 
     Args:
         after: Rows of later steps than this are removed: they will be computed again.
-        board: Receives every row, too.
+        tensorboard: Receives every row, too.
     """
 
-    def __init__(self, path: Path, *, after: int, board: Board | None = None) -> None:
+    def __init__(
+        self, path: Path, *, after: int, tensorboard: TensorBoardWriter | None = None
+    ) -> None:
         kept = [row for row in read_metrics(path) if row["step"] <= after]
         write_text(path, "".join(_line(row) for row in kept))
-        self._path, self._board = path, board
+        self._path, self._board = path, tensorboard
         self._file = path.open("a", encoding="utf-8", buffering=1)
 
     def add(self, step: int, **values: float | int | str | None) -> None:

@@ -1,4 +1,4 @@
-"""What a run looks like: its losses over the steps, and the student beside its teacher."""
+"""Images of a run: losses over the steps, and the student's maps beside the teacher's."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path

@@ -27,8 +27,8 @@ class TrainState:
     micro_batch: int = 1
     best: float = math.inf
     best_step: int | None = None
-    looks_without_better: int = 0
-    looked_at: int | None = None  # step of the last validation
+    validations_without_improvement: int = 0
+    validated_step: int | None = None  # step of the last validation
     skipped_in_a_row: int = 0
     first_loss: float | None = None
     last_loss: float | None = None
@@ -61,7 +61,7 @@ class TrainComponents:
 
 
 def state_as_plain(state: TrainState) -> dict[str, Any]:
-    """For JSON: infinity has no name there."""
+    """The state as plain data for JSON, which has no infinity."""
     plain = dict(vars(state))
     plain.pop("step")
     plain["best"] = None if math.isinf(state.best) else state.best

@@ -62,11 +62,11 @@ class ScheduleSettings:
 
 @dataclass(frozen=True, config=STRICT)
 class ValidationSettings:
-    """Looks at held-out samples."""
+    """Validation on held-out samples."""
 
     every_steps: Count = 500  # and at the end
     samples: Count = 32  # at most so many, spread over all of them
-    patience: Count | None = None  # stop after so many looks without a better loss
+    patience: Count | None = None  # stop after so many validations without a better loss
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -50,8 +50,8 @@ class StepMetrics:
         return {"loss": row.pop("loss"), **terms, **row}
 
 
-# Views that go through a head at once where nobody says: enough to fill the units, no more than
-# fits the caches.
+# Default number of views that go through a head at once: enough to fill the units, few enough for
+# the processor's caches.
 HEAD_CHUNK = {"cpu": 8, "cuda": 20}
 
 _KEPT_BLOCK, _KEPT = 1 << 30, (1 << 31) - 1  # bytes
@@ -76,7 +76,7 @@ def build_optimizer(model: nn.Module, optim: OptimSettings) -> torch.optim.AdamW
 
 
 def prepare_memory(device: torch.device) -> None:
-    """What a step frees, the next one needs: on a CPU a tenth of its time were page faults."""
+    """Keep freed memory for the next step: on a CPU a tenth of a step were page faults."""
     if device.type == "cpu":
         keep_freed_memory(block=_KEPT_BLOCK, kept=_KEPT)
 
@@ -89,7 +89,7 @@ def head_chunk(compute: ComputeSettings, device: torch.device) -> int | None:
 def predict(
     student: nn.Module, batch: Batch, *, compute: ComputeSettings, bfloat16: bool
 ) -> PointMaps:
-    """What the student says about a batch that lies on its device."""
+    """The student's maps for a batch on its device."""
     parameter = next(student.parameters())
     images = unit_images(batch.images, batch.colors).to(parameter.dtype)
     with torch.autocast(parameter.device.type, torch.bfloat16, enabled=bfloat16):

@@ -25,7 +25,7 @@ def summary_writer() -> Any:
     return SummaryWriter
 
 
-class Board:
+class TensorBoardWriter:
     """Writes numbers of steps.
 
     Args:

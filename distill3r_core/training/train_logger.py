@@ -12,17 +12,17 @@ from distill3r_core.training.run_state import TrainComponents, TrainState
 from distill3r_core.training.step import StepMetrics
 from distill3r_core.training.validation import ValidationMetrics
 
-_STALE = 1.0  # seconds after which the machine is asked again: asking a GPU takes its time
-_TIMED = 3  # steps that the expected time is told from, after the first, which is warm-up
+_STALE = 1.0  # seconds after which memory is read again: reading it from a GPU takes time
+_TIMED = 3  # steps that the expected time is derived from, after the first, which is warm-up
 
 
 @dataclass
 class TrainLogger:
-    """Tells a person, and `metrics.jsonl`, about steps and looks."""
+    """Reports steps and validations to the user and to `metrics.jsonl`."""
 
     parts: TrainComponents
     state: TrainState
-    log: MetricsLog | None  # of the leading process
+    log: MetricsLog | None  # None in all processes but the leading one
     progress: Progress
     _mean_loss: MovingMean = field(default_factory=MovingMean)
     _times: list[float] = field(default_factory=list)
@@ -36,11 +36,11 @@ class TrainLogger:
     def step(
         self, metrics: StepMetrics, norm: float, *, seconds: float, waited: float, samples: int
     ) -> None:
-        """A step is done.
+        """Report a step.
 
         Args:
-            norm: Of its gradient, before it was clipped.
-            waited: Seconds of these that went into waiting for data.
+            norm: Norm of its gradient, before clipping.
+            waited: Seconds of these spent waiting for data.
         """
         parts, state = self.parts, self.state
         rate = parts.optimizer.param_groups[0]["lr"]
@@ -83,7 +83,7 @@ class TrainLogger:
                 "confidence",
             ),
         ):
-            warning = watch.look(student=student, teacher=teacher, what=what)
+            warning = watch.update(student=student, teacher=teacher, what=what)
             if warning is not None:
                 self.progress.note(warning)
         self._expect(seconds)

@@ -105,7 +105,7 @@ def _short(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}"
 
 
-class Noting:
+class LoggedProgress:
     """Progress whose notes go into a file as well, once there is one: the earlier ones, too."""
 
     def __init__(self, progress: Progress) -> None:
@@ -114,7 +114,7 @@ class Noting:
         self._early: list[str] = []
         self._file: TextIO | None = None
 
-    def __enter__(self) -> "Noting":
+    def __enter__(self) -> "LoggedProgress":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -38,7 +38,13 @@ from distill3r_core.stages.train.run_folder import (
     resume_command,
 )
 from distill3r_core.stages.train.student import Start, restore, start_student
-from distill3r_core.stages.train.train_report import Noting, figures, finished_report, report, spell
+from distill3r_core.stages.train.train_report import (
+    LoggedProgress,
+    figures,
+    finished_report,
+    report,
+    spell,
+)
 from distill3r_core.training.distributed import World
 from distill3r_core.training.feed import Feed, build_feed, naming_repair
 from distill3r_core.training.loop import TrainLoop
@@ -49,7 +55,7 @@ from distill3r_core.training.run_state import TrainComponents, TrainState
 from distill3r_core.training.schedule import run_length, warmup_length
 from distill3r_core.training.settings import TrainSettings, default_preset
 from distill3r_core.training.step import build_optimizer, prepare_memory
-from distill3r_core.training.tensorboard import Board, summary_writer
+from distill3r_core.training.tensorboard import TensorBoardWriter, summary_writer
 from distill3r_core.training.train_logger import TrainLogger
 
 __all__ = ["TrainSettings", "default_preset", "train"]
@@ -95,7 +101,7 @@ def train(
         # The run has random numbers of its own, and leaves the caller's as they were.
         stack.enter_context(torch.random.fork_rng(devices=[]))
         torch.manual_seed(settings.seed)
-        noted = stack.enter_context(Noting(progress))
+        noted = stack.enter_context(LoggedProgress(progress))
         # All that can be wrong with the settings is found before anything is written.
         ready = _prepare(settings, cache, world, device, noted)
         if world.leads:
@@ -256,8 +262,8 @@ def _wrapped(student: Student, loss: Objective) -> DistributedDataParallel:
 
 
 def _open_log(settings: TrainSettings, folder: RunFolder, *, after: int) -> MetricsLog:
-    board = Board(folder.path, after=after) if settings.tensorboard else None
-    return MetricsLog(folder.path / METRICS, after=after, board=board)
+    tensorboard = TensorBoardWriter(folder.path, after=after) if settings.tensorboard else None
+    return MetricsLog(folder.path / METRICS, after=after, tensorboard=tensorboard)
 
 
 def _warn_of_warmup(settings: TrainSettings, steps: int, progress: Progress) -> None:

@@ -39,7 +39,7 @@ def patched_forward(monkeypatch: pytest.MonkeyPatch, change: Callable[..., Any])
     """Let `change(maps, images)` see, and alter, what the student says while it trains."""
     forward = MultiviewStudent.forward
 
-    def changed(student: Student, images: Any, **options: Any) -> Any:
+    def changed(student: MultiviewStudent, images: Any, **options: Any) -> Any:
         maps = forward(student, images, **options)
         return change(maps, images) if student.training else maps
 
@@ -228,7 +228,7 @@ def test_a_run_whose_last_steps_ruin_the_weights_is_no_success(
 def test_norms_that_run_away_are_warned_of_once() -> None:
     watch = faults.NormWatch(growth=10.0)
     said = [
-        watch.look(student=0.5 * 1.2**step, teacher=2.0, what="norm of raw points")
+        watch.update(student=0.5 * 1.2**step, teacher=2.0, what="norm of raw points")
         for step in range(60)
     ]
     warnings = [text for text in said if text is not None]
@@ -236,7 +236,7 @@ def test_norms_that_run_away_are_warned_of_once() -> None:
     assert "runs away" in warnings[0]
     steady = faults.NormWatch(growth=10.0)
     assert not any(
-        steady.look(student=3.0 * unit, teacher=unit, what="norm")
+        steady.update(student=3.0 * unit, teacher=unit, what="norm")
         for unit in (1.0, 1000.0, 0.001) * 20
     )
 

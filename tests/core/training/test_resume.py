@@ -91,13 +91,13 @@ def assert_same_run(run: Path, other: Path) -> None:
         checkpoints.read(folder / "checkpoints" / "last").optimizer() for folder in (run, other)
     )
     torch.testing.assert_close(first, second, rtol=0, atol=0)
-    assert looks(run) == looks(other)
+    assert validations(run) == validations(other)
 
 
-def looks(run: Path) -> tuple[dict[str, object], list[dict[str, object]]]:
+def validations(run: Path) -> tuple[dict[str, object], list[dict[str, object]]]:
     """What a run's last state and its rows say about validation."""
     state = json.loads((run / "checkpoints" / "last" / "state.json").read_text())
-    kept = ("best", "best_step", "looks_without_better", "last_validation")
+    kept = ("best", "best_step", "validations_without_improvement", "last_validation")
     rows = [
         {name: value for name, value in row.items() if name != "time"}
         for row in read_metrics(run / "metrics.jsonl")
@@ -234,7 +234,7 @@ def test_stopped_where_it_is_to_be_validated_it_is_validated_when_it_goes_on(
         with pytest.raises(KeyboardInterrupt):
             train(tiny(cache, tmp_path / "run", **often))
     train(tiny(cache, tmp_path / "run", **often), resume=True)
-    assert looks(tmp_path / "whole")[1][0]["step"] == 2
+    assert validations(tmp_path / "whole")[1][0]["step"] == 2
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
@@ -242,7 +242,7 @@ def test_a_last_look_is_in_the_last_state(make_cache: MakeCache, tmp_path: Path)
     cache, run = make_cache(tmp_path / "cache"), tmp_path / "run"
     train(tiny(cache, run, max_steps=3, max_hours=1e-9, **{"checkpoint.every_steps": 1}))
     state = checkpoints.read(run / "checkpoints" / "last").state
-    assert state["best_step"] == state["looked_at"] == 1
+    assert state["best_step"] == state["validated_step"] == 1
 
 
 def tiny(cache: Path, run: Path | None, **options: float) -> TrainSettings:
