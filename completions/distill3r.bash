@@ -31,7 +31,7 @@ _distill3r() {
             options="--output -o --seed --device --overwrite --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color -h --help"
             commands="" ;;
         "/infer")
-            options="--model -m --ply --format --output -o --size --fps --max-views --each --head --conf --edges --voxel --max-points --cloud --poses --no-pnp --scale-from --precision --compile --overwrite --device --seed --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color -h --help"
+            options="--model -m --ply --format --output -o --size --fps --max-views --ignore-masks --each --head --conf --edges --voxel --max-points --cloud --poses --no-pnp --scale-from --precision --compile --overwrite --device --seed --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color -h --help"
             commands="" ;;
         "/view")
             options="--host --port --json -q --quiet -v --verbose --debug --no-color -h --help"
@@ -40,7 +40,7 @@ _distill3r() {
             options="--json -q --quiet -v --verbose --debug --no-color -h --help"
             commands="" ;;
         "/manifest")
-            options="--output -o --layout --views --stride --samples-per-scene --sample-frac --val-scenes --val-frames --images-only --resize-max --dry-run --overwrite --seed --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color -h --help"
+            options="--output -o --layout --views --stride --samples-per-scene --sample-frac --val-scenes --val-frames --images-only --ignore-masks --resize-max --dry-run --overwrite --seed --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color -h --help"
             commands="" ;;
         "/train")
             options="--cache --output -o --preset --max-steps --epochs --max-hours --resume --from --allow-missing --recompute --gpus --overwrite --seed --device --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color -h --help"

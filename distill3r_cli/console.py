@@ -18,7 +18,7 @@ import typer
 from distill3r_cli import exits, interrupts, tables
 from distill3r_cli.progress import LiveProgress, PlainProgress, escape
 from distill3r_core import errors
-from distill3r_core.report import Progress, Silent
+from distill3r_core.report import Progress, Silent, failure_lines, omission_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -185,11 +185,10 @@ def _print_report(report: "Report") -> None:
         out.print(escape(str(path)), soft_wrap=True, highlight=False)
     err = _stderr()
     if not _session.quiet:
-        for note in report.notes:
+        for note in (*omission_lines(report.omitted), *report.notes):
             err.print(escape(note), soft_wrap=True, highlight=False)
-    for failure in report.failed:
-        text = f"[bold yellow]left out:[/] {escape(failure.item)}: {escape(failure.reason)}"
-        err.print(text, soft_wrap=True, highlight=False)
+    for line in failure_lines(report.failed):
+        err.print(f"[bold yellow]left out:[/] {escape(line)}", soft_wrap=True, highlight=False)
     if report.summary:
         out.print(escape(report.summary), soft_wrap=True, highlight=False)
 

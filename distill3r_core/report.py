@@ -5,10 +5,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+_NAMED_FAILURES = 8  # of one reason, that are named one by one
+
 
 @dataclass(frozen=True)
 class Failure:
     """An item that was left out, with the reason. It makes the exit status 5."""
+
+    item: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Omission:
+    """An item that was left out because of what it is. The exit status stays as it is."""
 
     item: str
     reason: str
@@ -42,6 +52,7 @@ class Report:
         result: Numbers and names for scripts, as plain data with stable keys.
         files: Files that were written, the most useful first.
         failed: Items that were left out while the rest succeeded.
+        omitted: Items that were left out because of what they are.
         tables: Tables for stdout.
         notes: Short lines after the tables (assumptions, next commands).
         summary: Last line; empty where the tables suffice.
@@ -53,6 +64,7 @@ class Report:
     result: Mapping[str, Any]
     files: Sequence[Path] = ()
     failed: Sequence[Failure] = ()
+    omitted: Sequence[Omission] = ()
     tables: Sequence[Table] = ()
     notes: Sequence[str] = ()
     summary: str = ""
@@ -99,6 +111,34 @@ class Silent:
     def note(self, text: str) -> None:
         """Keep the note."""
         self.notes.append(text)
+
+
+def omission_lines(omitted: Sequence[Omission]) -> list[str]:
+    """One line for each reason: how many items, why, and the first of them."""
+    return [
+        f"not read: {items[0]}: {reason}"
+        if len(items) == 1
+        else f"not read: {len(items)} files: {reason} (first: {items[0]})"
+        for reason, items in _by_reason(omitted).items()
+    ]
+
+
+def failure_lines(failed: Sequence[Failure]) -> list[str]:
+    """A line for each item and its reason; one line where a reason has more than a few items."""
+    lines = []
+    for reason, items in _by_reason(failed).items():
+        if len(items) <= _NAMED_FAILURES:
+            lines += [f"{item}: {reason}" for item in items]
+        else:
+            lines.append(f"{len(items)} items: {reason} (first: {items[0]})")
+    return lines
+
+
+def _by_reason(items: Sequence[Failure | Omission]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for item in items:
+        found.setdefault(item.reason, []).append(item.item)
+    return found
 
 
 def duration(seconds: float | int) -> str:

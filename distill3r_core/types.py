@@ -49,6 +49,7 @@ class View:
         depth: z in the camera's frame, registered to `image`, in `unit`; 0 where unknown.
         world_from_cam: Camera pose, translation in `unit`.
         unit: "none" where the scale is arbitrary.
+        mask: True where a pixel counts; None: everywhere.
         sample: Name of the sample the view belongs to.
         index: Place of the view in it; 0 is the anchor.
     """
@@ -58,6 +59,7 @@ class View:
     depth: Float[np.ndarray, "H W"] | None = None
     world_from_cam: Float[np.ndarray, "4 4"] | None = None
     unit: Unit = "none"
+    mask: Bool[np.ndarray, "H W"] | None = None
     sample: str = ""
     index: int = 0
 

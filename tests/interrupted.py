@@ -74,7 +74,7 @@ def loader(folder: Path) -> None:
 
 def pictures(folder: Path) -> None:
     """Pictures that are decoded by threads."""
-    sources, _ = find_inputs([str(folder / "photos")])
+    sources = find_inputs([str(folder / "photos")]).sources
     assert len(load_views(sources, Fit(size=(14, 28))).views) == 6
 
 

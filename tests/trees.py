@@ -11,14 +11,22 @@ EYE = "1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n"
 
 
 def color_of(frame: int) -> tuple[int, int, int]:
-    """The color of all pixels of a frame."""
+    """The color of most pixels of a frame; a corner is lighter or darker, as no image is blank."""
     return (frame * 7 % 256, frame * 31 % 256, 255 - frame * 7 % 256)
 
 
 def save_picture(path: Path, frame: int, size: tuple[int, int] = SIZE) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (size[1], size[0]), color_of(frame)).save(path)
+    two_colors(frame, size).save(path)
     return path
+
+
+def two_colors(frame: int, size: tuple[int, int] = SIZE) -> Image.Image:
+    """An image of one color, but for its lower right quarter."""
+    image = Image.new("RGB", (size[1], size[0]), color_of(frame))
+    other = tuple((value + 128) % 256 for value in color_of(frame))
+    image.paste(other, (size[1] // 2, size[0] // 2, size[1], size[0]))
+    return image
 
 
 def save_depth(path: Path, millimetres: int = 1500, size: tuple[int, int] = SIZE) -> Path:

@@ -73,6 +73,14 @@ def infer(
             help="Views of each scene, at most, evenly spread.",
         ),
     ] = None,
+    ignore_masks: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-masks",
+            rich_help_panel=_INPUT,
+            help="Use all pixels, also where a masks folder or transparency excludes them.",
+        ),
+    ] = False,
     each: Annotated[
         bool,
         typer.Option(

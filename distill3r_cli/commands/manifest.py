@@ -59,6 +59,13 @@ def manifest(
     images_only: Annotated[
         bool, typer.Option("--images-only", help="Keep images only, without depth and poses.")
     ] = False,
+    ignore_masks: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-masks",
+            help="Use all pixels, also where a masks folder or transparency excludes them.",
+        ),
+    ] = False,
     resize_max: Annotated[
         int, typer.Option(help="Longest edge of a processed image, in pixels.")
     ] = 960,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from distill3r_core import config
@@ -47,6 +47,7 @@ class Processed:
         depth: Registered and at the size of `image`, in `unit`; 0 where unknown.
         world_from_cam: Pose.
         unit: Unit of depth and pose.
+        mask: Pixels of `image` that count; None: all of them.
         picture: Hash of the pixels.
         content: Hash of all that a teacher reads.
     """
@@ -57,12 +58,13 @@ class Processed:
     depth: Float[np.ndarray, "H W"] | None
     world_from_cam: Float[np.ndarray, "4 4"] | None
     unit: Unit
+    mask: Bool[np.ndarray, "H W"] | None
     picture: str
     content: str
 
 
 def process(source: SourceFrame, settings: Processing) -> Processed:
-    """Bring image, depth and K to the processed size.
+    """Bring image, depth, mask and K to the processed size.
 
     Raises:
         ImageError: The image would be smaller than a patch. The message is the reason alone.
@@ -70,12 +72,15 @@ def process(source: SourceFrame, settings: Processing) -> Processed:
     height, width, _ = source.pixels.shape
     rows, columns = processed_size((height, width), settings)
     check_size((rows, columns))
-    image, depth = source.pixels, source.depth
+    image, depth, mask = source.pixels, source.depth, source.mask
     if (rows, columns) != (height, width):
         image = resize_image(image, (rows, columns))
         if depth is not None:
             depth = torch.from_numpy(depth)
             depth = resample_nearest(depth, whole(depth), (rows, columns)).numpy()
+        if mask is not None:
+            mask = torch.from_numpy(mask)
+            mask = resample_nearest(mask, whole(mask), (rows, columns)).numpy()
     if depth is not None:
         # As it will be stored: what a reader gets back is what is hashed here.
         depth = as_stored(depth, source.unit)
@@ -88,6 +93,7 @@ def process(source: SourceFrame, settings: Processing) -> Processed:
         depth=depth,
         world_from_cam=source.world_from_cam,
         unit=source.unit,
+        mask=mask,
         picture=picture,
         content=content_hash(
             picture,
@@ -95,6 +101,7 @@ def process(source: SourceFrame, settings: Processing) -> Processed:
             intrinsics=intrinsics if known == "calibrated" else None,
             world_from_cam=source.world_from_cam,
             unit=source.unit,
+            mask=mask,
         ),
     )
 

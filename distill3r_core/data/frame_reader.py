@@ -4,14 +4,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from distill3r_core.data.depth_registration import register_depth
 from distill3r_core.data.layouts.records import DepthFile, Frame, Rig
 from distill3r_core.data.matrix_files import exact_pose, read_pose
 from distill3r_core.errors import ImageError
+from distill3r_core.io.images.blank import check_not_blank
 from distill3r_core.io.images.decode import read_image
 from distill3r_core.io.images.depth_codecs import DEPTH_CODECS
+from distill3r_core.io.images.masks import mask_of
 from distill3r_core.types import Unit
 
 
@@ -27,6 +29,7 @@ class SourceFrame:
         world_from_cam: Pose of the color camera.
         unit: Unit of depth and pose.
         notes: Choices that were made in reading the image.
+        mask: Pixels that count; None: all of them.
     """
 
     pixels: UInt8[np.ndarray, "H W 3"]
@@ -36,20 +39,26 @@ class SourceFrame:
     world_from_cam: Float[np.ndarray, "4 4"] | None = None
     unit: Unit = "none"
     notes: tuple[str, ...] = ()
+    mask: Bool[np.ndarray, "H W"] | None = None
 
 
-def read_source_frame(frame: Frame, *, images_only: bool = False) -> SourceFrame:
+def read_source_frame(
+    frame: Frame, *, images_only: bool = False, ignore_masks: bool = False
+) -> SourceFrame:
     """Read all files of a frame.
 
     Args:
         frame: A frame that a layout has listed.
         images_only: Leave depth and pose out.
+        ignore_masks: Leave the mask and the alpha channel out: all pixels count.
 
     Raises:
         ImageError: Something that the frame names is missing or unusable. The message is the
             reason alone.
     """
     image = read_image(frame.image)
+    if not frame.may_be_blank:
+        check_not_blank(image.pixels)
     height, width, _ = image.pixels.shape
     rig = None if frame.rig is None else _scaled(frame.rig, (height, width))
     source = SourceFrame(
@@ -57,6 +66,7 @@ def read_source_frame(frame: Frame, *, images_only: bool = False) -> SourceFrame
         image.exif_focal_35mm,
         intrinsics=None if rig is None else rig.color,
         notes=image.notes,
+        mask=None if ignore_masks else mask_of(image, frame.mask),
     )
     if images_only or (frame.depth is None and frame.pose is None):
         return source

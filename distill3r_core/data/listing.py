@@ -2,7 +2,16 @@
 
 from dataclasses import dataclass
 
-from distill3r_core.data.layouts import Dataset, Frame, Layout, Note, Refused, Scene, VideoScene
+from distill3r_core.data.layouts import (
+    Dataset,
+    Frame,
+    Layout,
+    LeftOut,
+    Note,
+    Refused,
+    Scene,
+    VideoScene,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -13,7 +22,8 @@ class DatasetListing:
         dataset: The data set.
         scenes: Its scenes with their frames.
         videos: Scenes whose frames are still in a video.
-        refused: Files and folders that were left out.
+        refused: Files and folders that cannot be read.
+        left_out: Files that are no input of this layout.
         notes: Remarks for the user.
     """
 
@@ -21,6 +31,7 @@ class DatasetListing:
     scenes: tuple[Scene, ...]
     videos: tuple[VideoScene, ...] = ()
     refused: tuple[Refused, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -44,6 +55,7 @@ def list_dataset(dataset: Dataset) -> DatasetListing:
     scenes: list[Scene] = []
     videos: list[VideoScene] = []
     notes: list[str] = []
+    left_out: list[LeftOut] = []
     refused: dict[Refused, None] = {}  # a layout may come across the same file twice
     for found in dataset.list_scenes():
         match found:
@@ -53,6 +65,10 @@ def list_dataset(dataset: Dataset) -> DatasetListing:
                 videos.append(found)
             case Refused():
                 refused[found] = None
+            case LeftOut():
+                left_out.append(found)
             case Note():
                 notes.append(found.text)
-    return DatasetListing(dataset, tuple(scenes), tuple(videos), tuple(refused), tuple(notes))
+    return DatasetListing(
+        dataset, tuple(scenes), tuple(videos), tuple(refused), tuple(left_out), tuple(notes)
+    )

@@ -23,7 +23,7 @@ Order = Literal["number", "name", "none"]
 # The original project's columns, then ours; ours are empty where a source has nothing.
 _ORIGINAL = ("dataset", "split", "scene_id", "sample_id", "image_path", "K", "H", "W")
 _OURS = (
-    *("K_source", "depth_path", "depth_format", "pose", "unit", "camera", "order"),
+    *("K_source", "depth_path", "depth_format", "pose", "unit", "camera", "mask_path", "order"),
     *("picture", "content", "windows"),
 )
 COLUMNS = (*_ORIGINAL, *_OURS)
@@ -52,6 +52,8 @@ class ManifestRow:
         pose: world_from_cam, sixteen numbers row by row, translation in `unit`.
         unit: Unit of depth and pose.
         camera: Its projection.
+        mask_path: Mask at the image's size, black where pixels are to be ignored; "" where all
+            count.
         order: What the order of the frames was taken from.
         picture: Hash of the pixels, "" in the original's manifests.
         content: Hash of all that a teacher reads of this frame.
@@ -73,6 +75,7 @@ class ManifestRow:
     pose: tuple[float, ...] | None = None
     unit: Unit = "none"
     camera: Camera = "pinhole"
+    mask_path: str = ""
     order: Order = "none"
     picture: str = ""
     content: str = ""
@@ -253,6 +256,7 @@ def _row(cells: Mapping[str | None, Any], place: str) -> ManifestRow:
             pose=_numbers(given["pose"], 16) if given["pose"] else None,
             unit=_one_of(given["unit"] or "none", Unit),
             camera=_one_of(given["camera"] or "pinhole", Camera),
+            mask_path=given["mask_path"],
             order=_one_of(given["order"] or "none", Order),
             picture=given["picture"],
             content=given["content"],
@@ -278,6 +282,7 @@ def _cells(row: ManifestRow) -> list[str | int]:
         "" if row.pose is None else json.dumps(list(row.pose)),
         row.unit,
         row.camera,
+        row.mask_path,
         row.order,
         row.picture,
         row.content,

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from distill3r_core.data.manifest import ManifestRow
 from distill3r_core.errors import ImageError
 from distill3r_core.io.images.decode import read_image
 from distill3r_core.io.images.depth import read_depth
+from distill3r_core.io.images.masks import read_mask
 from distill3r_core.types import Unit, View
 
 INDEX = ".frames.jsonl"  # beside the manifest: what was made of which file
@@ -45,6 +46,7 @@ def content_hash(
     intrinsics: Float[np.ndarray, "3 3"] | None = None,
     world_from_cam: Float[np.ndarray, "4 4"] | None = None,
     unit: Unit = "none",
+    mask: Bool[np.ndarray, "H W"] | None = None,
 ) -> str:
     """BLAKE2b-128 of all that a teacher reads of a frame.
 
@@ -54,6 +56,7 @@ def content_hash(
         intrinsics: Calibrated ones only.
         world_from_cam: Camera pose.
         unit: Unit of depth and pose.
+        mask: Pixels that count; None: all of them.
     """
     parts = [picture.encode(), unit.encode()]
     for name, values in (("depth", depth), ("K", intrinsics), ("pose", world_from_cam)):
@@ -61,6 +64,8 @@ def content_hash(
             kind = np.float32 if name == "depth" else np.float64
             values = np.ascontiguousarray(values, dtype=kind)
             parts += [name.encode(), _shape_bytes(values), values.tobytes()]
+    if mask is not None:
+        parts += [b"mask", _shape_bytes(mask), np.ascontiguousarray(mask).tobytes()]
     return _digest(*parts)
 
 
@@ -155,12 +160,16 @@ def _read(row: ManifestRow, root: Path, *, sample: str = "", index: int = 0) -> 
         depth = read_depth(file_of(root, row.depth_path), stored=row.depth_format, unit=row.unit)
         if depth.shape != image.shape[:2]:
             raise ImageError(f"depth is {depth.shape[1]}x{depth.shape[0]} pixels, the picture not")
+    mask = None
+    if row.mask_path:
+        mask = read_mask(file_of(root, row.mask_path), image.shape[:2])
     return View(
         image=image,
         intrinsics=np.array(row.K).reshape(3, 3) if row.K_source == "calibrated" else None,
         depth=depth,
         world_from_cam=None if row.pose is None else np.array(row.pose).reshape(4, 4),
         unit=row.unit,
+        mask=mask,
         sample=sample,
         index=index,
     )
@@ -173,11 +182,12 @@ def _content(row: ManifestRow, view: View) -> str:
         intrinsics=view.intrinsics,
         world_from_cam=view.world_from_cam,
         unit=row.unit,
+        mask=view.mask,
     )
 
 
 def _stands(row: ManifestRow, root: Path, stamps: Mapping[str, Stamp]) -> bool:
-    names = [name for name in (row.image_path, row.depth_path) if name]
+    names = [name for name in (row.image_path, row.depth_path, row.mask_path) if name]
     try:
         return all(stamps.get(name) == Stamp.of(file_of(root, name)) for name in names)
     except FileNotFoundError:

@@ -97,7 +97,17 @@ def read_student(path: Path) -> tuple[dict[str, Tensor], StudentMetadata]:
             hint="an original Lightning checkpoint can be read, or converted: "
             "distill3r convert IN.ckpt OUT.safetensors",
         )
-    values = json.loads(header[HEADER])
+    return state, _read_metadata(header[HEADER], file)
+
+
+def _read_metadata(text: str, file: Path) -> StudentMetadata:
+    """The description in a file's header.
+
+    Raises:
+        WeightsError: It is of another version of this program.
+        ConfigError: Unknown keys or values that do not fit.
+    """
+    values = json.loads(text)
     if values.get("schema") != SCHEMA:
         raise WeightsError(
             f"{file} was written by version {values.get('version') or 'unknown'} of distill3r, "
@@ -105,7 +115,7 @@ def read_student(path: Path) -> tuple[dict[str, Tensor], StudentMetadata]:
             hint="train it again, or convert the checkpoint it came from again",
         )
     values["spec"] = parse_spec(values.get("spec") or {})
-    return state, validate(StudentMetadata, values, source=str(file))
+    return validate(StudentMetadata, values, source=str(file))
 
 
 def _check(file: Path) -> None:

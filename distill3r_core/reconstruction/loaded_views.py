@@ -6,12 +6,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from distill3r_core.errors import ImageError
+from distill3r_core.io.images.blank import (
+    blank_color,
+    blank_frames,
+    blank_reason,
+    check_not_blank,
+)
 from distill3r_core.io.images.decode import check_size, read_image
 from distill3r_core.io.images.fit import Fit, Fitted, fit_for, fit_image
 from distill3r_core.io.images.inputs import InputFile, evenly
+from distill3r_core.io.images.masks import mask_of, placed_mask
 from distill3r_core.io.images.video import read_frames
 from distill3r_core.report import Failure, Progress, Silent
 from distill3r_core.threads import Pool, ahead, result_of
@@ -42,6 +49,7 @@ class LoadedView:
         fitted: The pixels that the model sees.
         pixels: The full-size image, where the caller gave it.
         prepared: What `Predictor.prepare` returned; None where `fitted` says it all.
+        mask: Pixels of the fitted image that make points; None: all of them.
     """
 
     name: str
@@ -52,6 +60,7 @@ class LoadedView:
     fitted: Fitted
     pixels: Pixels | None = None
     prepared: PreparedView | None = None
+    mask: Bool[np.ndarray, "H W"] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,7 @@ def load_views(
     fit: Fitting,
     *,
     fps: float | None = None,
+    ignore_masks: bool = False,
     max_views: int | None = None,
     progress: Progress | None = None,
 ) -> LoadedViews:
@@ -76,6 +86,7 @@ def load_views(
         sources: In the order of the views.
         fit: How images become the model's input; each keeps its own orientation.
         fps: Frames taken of each second of a video; None: all.
+        ignore_masks: Use all pixels, whatever masks and alpha channels say.
         max_views: Largest number of views, evenly spread over all images and frames.
         progress: Reports every source, and the decisions taken in reading it.
     """
@@ -87,20 +98,20 @@ def load_views(
     notes: list[str] = []
     progress.begin("load", total=len(sources), unit="files")
 
-    def load(source: InputFile) -> list[LoadedView] | Failure:
+    def load(source: InputFile) -> list[LoadedView | Failure]:
         try:
-            return _load(source, fit, fps, notes.append, pool.check)
+            if source.kind == "video":
+                return _video_views(source.path, fit, fps, notes.append, pool.check)
+            return [_image_view(source, fit, ignore_masks, notes.append)]
         except ImageError as error:
-            return Failure(str(source.path), error.message)
+            return [Failure(str(source.path), error.message)]
 
     with Pool(_DECODERS) as pool:
         # never more than a few images in flight
         begun = ahead(lambda source: pool.submit(load, source), sources, 2 * _DECODERS)
         for outcome in map(result_of, begun):
-            if isinstance(outcome, Failure):
-                failed.append(outcome)
-            else:
-                views += outcome
+            failed += [one for one in outcome if isinstance(one, Failure)]
+            views += [one for one in outcome if isinstance(one, LoadedView)]
             progress.advance(views=str(len(views)))
     for note in sorted(notes):  # the threads that took them finish in any order
         progress.note(note)
@@ -153,31 +164,46 @@ def _unchanged(view: LoadedView, pixels: Pixels) -> tuple[LoadedView, Pixels]:
     return view, pixels
 
 
-def _load(
-    source: InputFile,
-    fit: Fitting,
-    fps: float | None,
-    note: Callable[[str], None],
-    check: Callable[[], None],
-) -> list[LoadedView]:
-    if source.kind == "video":
-        frames = []
-
-        def of_video(text: str) -> None:
-            note(f"{source.path}: {text}")
-
-        for number, pixels in read_frames(source.path, fps=fps, note=of_video):
-            check()
-            name = f"{source.path.stem}_{number:06d}"
-            frames.append(_named_view(name, source.path, number, pixels, None, fit))
-        return frames
+def _image_view(
+    source: InputFile, fit: Fitting, ignore_masks: bool, note: Callable[[str], None]
+) -> LoadedView:
     image = read_image(source.path)
+    check_not_blank(image.pixels)
+    mask = None if ignore_masks else mask_of(image, source.mask)
     for text in image.notes:
         note(f"{source.path}: {text}")
     focal = None
     if image.exif_focal_35mm is not None:
         focal = image.exif_focal_35mm * max(image.pixels.shape[:2]) / _FILM_WIDTH
-    return [_named_view(source.path.stem, source.path, None, image.pixels, focal, fit)]
+    view = _named_view(source.path.stem, source.path, None, image.pixels, focal, fit)
+    if mask is None:
+        return view
+    return replace(view, mask=placed_mask(mask, view.fitted.placement).numpy())
+
+
+def _video_views(
+    path: Path,
+    fit: Fitting,
+    fps: float | None,
+    note: Callable[[str], None],
+    check: Callable[[], None],
+) -> list[LoadedView | Failure]:
+    """The frames of a video; a blank one is a failure of its own."""
+
+    def of_video(text: str) -> None:
+        note(f"{path}: {text}")
+
+    views: list[LoadedView | Failure] = []
+    colors = []
+    for number, pixels in read_frames(path, fps=fps, note=of_video):
+        check()
+        colors.append(blank_color(pixels))
+        views.append(_named_view(f"{path.stem}_{number:06d}", path, number, pixels, None, fit))
+    for index in blank_frames(colors):
+        view, color = views[index], colors[index]
+        assert isinstance(view, LoadedView) and color is not None, "only blank frames are named"
+        views[index] = Failure(f"{path}, frame {view.frame}", blank_reason(color))
+    return views
 
 
 def _named_view(

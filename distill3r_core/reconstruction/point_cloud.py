@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 
 from distill3r_core.geometry import cleaning
 from distill3r_core.io.exports.cloud import Cloud
 from distill3r_core.io.exports.colmap import Observations
 from distill3r_core.reconstruction.placements import full_size_pixels
-from distill3r_core.reconstruction.reconstruction import Reconstruction
+from distill3r_core.reconstruction.reconstruction import PosedView, Reconstruction
 
 # A view that keeps less than this share of what all views keep on average is called low.
 LOW_SHARE = 0.5
@@ -80,6 +80,9 @@ def clean_cloud(scene: Reconstruction, settings: Cleaning | None = None) -> Clea
         steps.append(CleaningStep(name, len(chosen), len(kept)))
         chosen = kept
 
+    if any(view.loaded.mask is not None for view in scene.views):
+        counted = np.concatenate([_counted(view).reshape(-1) for view in scene.views])
+        step("masks", chosen[counted[chosen]])
     step(
         f"confidence (lowest {settings.conf:g} %)",
         chosen[cleaning.above_percentile(confidence[chosen], settings.conf)],
@@ -125,9 +128,15 @@ def observations(scene: Reconstruction, cleaned: CleanCloud) -> Observations:
     return Observations(cleaned.view, pixels, error)
 
 
+def _counted(view: PosedView) -> Bool[np.ndarray, "H W"]:
+    """The pixels of a view that its mask leaves."""
+    mask = view.loaded.mask
+    return np.ones(view.global_map.confidence.shape, bool) if mask is None else mask
+
+
 def _kept_shares(scene: Reconstruction, chosen: Int64[np.ndarray, "_"]) -> tuple[float, ...]:
-    """The share of every view's points that is among the chosen ones."""
-    totals = [view.global_map.confidence.size for view in scene.views]
+    """The share of every view's points, as far as its mask leaves them, among the chosen ones."""
+    totals = [max(int(_counted(view).sum()), 1) for view in scene.views]
     counts = np.bincount(_origins(scene, chosen)[0], minlength=len(totals))
     return tuple(float(count / total) for count, total in zip(counts, totals, strict=True))
 

@@ -53,7 +53,7 @@ def test_the_same_again_is_done_and_anything_else_takes_the_next_number(cli_inpr
     assert "nothing was done" in err
     assert (results / "photos-tiny-001" / "run.json").stat().st_mtime_ns == before
     assert made("--conf", "20") == "photos-tiny-001-2"
-    Image.new("RGB", (64, 48)).save(photos / "b.png")
+    Image.linear_gradient("L").resize((64, 48)).save(photos / "b.png")
     assert made() == "photos-tiny-001-3"
 
 

@@ -19,6 +19,7 @@ from distill3r_core.data.layouts.records import (
     VideoScene,
 )
 from distill3r_core.errors import InputMissingError, RequestError
+from distill3r_core.io.images.media import LeftOut
 from distill3r_core.registry import Registry
 
 LAYOUTS: Registry[Layout] = Registry("layout", entry_points="distill3r.layouts")
@@ -115,6 +116,7 @@ __all__ = [
     "DepthFile",
     "Frame",
     "Layout",
+    "LeftOut",
     "Listed",
     "Note",
     "Refused",

@@ -1,32 +1,41 @@
-"""FolderListing folders: natural order, links that lead nowhere, and what cannot be read."""
+"""Listing folders: natural order, links that lead nowhere, and what cannot be read."""
 
 import errno
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from distill3r_core.data.layouts.records import Dataset, Listed, Refused
 from distill3r_core.data.manifest import Order
-from distill3r_core.io.images.decode import EXTENSIONS
-from distill3r_core.io.images.inputs import VIDEO_EXTENSIONS, natural_key
+from distill3r_core.io.images import media
+from distill3r_core.io.images.inputs import natural_key
 
 _NUMBER = re.compile(r"(\d+)")
-_OTHER_IMAGES = frozenset({".nef", ".cr2", ".cr3", ".arw", ".dng", ".raf", ".exr", ".jxl", ".psd"})
 
 
 @dataclass
 class FolderListing:
-    """Entries of a folder that layouts read, in natural order, and those that were left out."""
+    """Entries of a folder, in natural order.
 
-    images: list[Path] = field(default_factory=list)
-    videos: list[Path] = field(default_factory=list)
+    Args:
+        files: Files, of any kind, and links to files that are not there.
+        folders: Folders.
+        refused: What cannot be read, and why.
+        loops: Links that lead to themselves; they are refused too.
+    """
+
+    files: list[Path] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
-    loops: list[Path] = field(default_factory=list)  # links that lead to themselves; refused too
-    others: list[str] = field(default_factory=list)  # extensions of images that are not read
+    loops: list[Path] = field(default_factory=list)
+
+    @cached_property
+    def media(self) -> media.FolderMedia:
+        """The files by what they are; files are opened for it where their names do not say."""
+        return media.sort_files(self.files)
 
 
 def frame_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
@@ -40,7 +49,7 @@ def order_of(names: Iterable[str]) -> Order:
 
 
 def list_folder(folder: Path) -> FolderListing:
-    """List a folder. Hidden files and files of other kinds are left out without a reason."""
+    """List a folder, hidden files left out."""
     found = FolderListing()
     entries, trouble = _listed(folder)
     if trouble is not None:
@@ -51,15 +60,12 @@ def list_folder(folder: Path) -> FolderListing:
             found.loops.append(path)
             found.refused.append(Refused(path, "a link that leads to itself"))
             continue
-        suffix = path.suffix.lower()
         if entry.is_dir():
             found.folders.append(path)
-        elif suffix in EXTENSIONS:
-            _file_under(found, path, entry)
-        elif suffix in VIDEO_EXTENSIONS:
-            found.videos.append(path)
-        elif suffix in _OTHER_IMAGES:
-            found.others.append(suffix)
+        elif path.suffix.lower() in media.IMAGE_SUFFIXES:
+            _image_under(found, path, entry)
+        elif entry.is_file():
+            found.files.append(path)
     return found
 
 
@@ -160,13 +166,13 @@ def shown(path: Path) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _file_under(found: FolderListing, path: Path, entry: os.DirEntry[str]) -> None:
+def _image_under(found: FolderListing, path: Path, entry: os.DirEntry[str]) -> None:
     try:
         entry.name.encode("utf-8")
     except UnicodeEncodeError:
         found.refused.append(Refused(path, "its name is not valid UTF-8"))
         return
     if entry.is_file():
-        found.images.append(path)
+        found.files.append(path)
     elif entry.is_symlink():
         found.refused.append(Refused(path, "a link that leads nowhere"))

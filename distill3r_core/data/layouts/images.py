@@ -1,29 +1,46 @@
 """Layout `images`: every folder that holds images is a scene, and every video."""
 
 import collections
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from distill3r_core.data.layouts.folders import one_dataset, order_of, scene_id_of, walk
+from distill3r_core.data.layouts.folders import (
+    one_dataset,
+    order_of,
+    scene_id_of,
+    shown,
+    walk,
+)
 from distill3r_core.data.layouts.records import (
     Frame,
     Layout,
     Listed,
     Note,
+    Refused,
     Scene,
     VideoScene,
 )
+from distill3r_core.io.images import media
+
+_PARTS = frozenset({"pose", "poses", "intrinsic", "intrinsics", "depth", "depths", "calibration"})
 
 
-def named_frames(images: Sequence[Path]) -> tuple[Frame, ...]:
-    """Frames of one folder, named by their stems; by their full names where stems repeat."""
+def named_frames(
+    images: Sequence[Path], masks: Mapping[Path, Path] | None = None
+) -> tuple[Frame, ...]:
+    """Frames of one folder, named by their stems; by their full names where stems repeat.
+
+    Args:
+        images: In order.
+        masks: Mask of each image that has one.
+    """
     stems = collections.Counter(path.stem.casefold() for path in images)
     frames: dict[str, Frame] = {}
     for path in images:
         name = path.stem if stems[path.stem.casefold()] == 1 else path.name
         while name in frames:  # `a.jpg` beside `a.png`, and `a.jpg.png` too
             name += "_"
-        frames[name] = Frame(name=name, image=path)
+        frames[name] = Frame(name=name, image=path, mask=(masks or {}).get(path))
     return tuple(frames.values())
 
 
@@ -32,21 +49,34 @@ def _detect(root: Path) -> str | None:
 
 
 def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
-    unread: collections.Counter[str] = collections.Counter()
+    others: dict[str, list[Path]] = {}
     for folder, listing in walk(root, skip=skip):
         yield from listing.refused
-        for video in listing.videos:
+        role = None if folder == root else media.role_of_folder(folder)
+        found = listing.media
+        if role is not None:
+            yield from (media.LeftOut(path, role) for path in found.images)
+        yield from found.left_out
+        for item in found.others:
+            others.setdefault(item.reason, []).append(item.path)
+        yield from (Refused(path, media.UNREAD) for path in found.unread)
+        for video in found.videos:
             yield VideoScene(video.relative_to(root).as_posix(), video)
-        unread.update(listing.others)
-        if listing.images:
+        images = [] if role else found.images
+        if images:
             yield Scene(
                 scene_id=scene_id_of(folder, root),
                 folder=folder,
-                frames=named_frames(listing.images),
-                order=order_of(path.stem for path in listing.images),
+                frames=named_frames(images, {**media.masks_beside(folder, images), **found.masks}),
+                order=order_of(path.stem for path in images),
             )
-    for suffix, count in sorted(unread.items()):
-        yield Note(f"{count} files {suffix} are not read")
+        if parts := sorted(path.name for path in listing.folders if path.name.lower() in _PARTS):
+            yield Note(
+                f"{shown(folder)} has {', '.join(parts)} beside its images, which is no layout "
+                "that is known: its images are taken alone, without depth, poses and intrinsics"
+            )
+    for reason, paths in others.items():
+        yield Note(f"not read: {len(paths)} files: {reason} (first: {shown(paths[0])})")
 
 
 LAYOUT = Layout(

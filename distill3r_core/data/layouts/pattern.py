@@ -21,7 +21,7 @@ from distill3r_core.data.layouts.records import Dataset, Layout, Listed, Refused
 from distill3r_core.data.manifest import Split
 from distill3r_core.data.sampling import Policy
 from distill3r_core.errors import ConfigError, InputMissingError
-from distill3r_core.io.images.decode import EXTENSIONS
+from distill3r_core.io.images.media import media_kind
 
 _MASKED = "_masked"  # BlendedMVS: a second copy of every image
 # Policies of published data sets, by the beginning of their name in lower case.
@@ -130,8 +130,8 @@ def _list_scenes(entry: PatternEntry, root: Path, skip: Path | None) -> Iterator
         relative = path.relative_to(root)
         if any(part.startswith(".") for part in relative.parts) or not path.is_file():
             continue
-        if path.suffix.lower() not in EXTENSIONS:
-            yield Refused(path, "not a picture by its extension")
+        if media_kind(path) != "image":
+            yield Refused(path, "not an image by its extension or content")
         elif hidden is None or not path.resolve().is_relative_to(hidden):
             groups.setdefault(path.parent, []).append(path)
     ids = {folder: _scene_id(folder.relative_to(root), entry) for folder in groups}

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from distill3r_core.data.manifest import Camera, Order, Split
 from distill3r_core.data.sampling import CLOUD, PATH, Policy
+from distill3r_core.io.images.media import LeftOut
 from distill3r_core.types import Unit
 
 Carried = Literal["depth", "pose", "intrinsics", "mask"]
@@ -70,6 +71,7 @@ class Frame:
         unit: Unit of depth and pose.
         camera: Projection of the color camera.
         mask: Image that is black where pixels are to be ignored.
+        may_be_blank: Whether an image of one color is taken: a video is judged as a whole.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Frame:
     unit: Unit = "m"
     camera: Camera = "pinhole"
     mask: Path | None = None
+    may_be_blank: bool = False
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -121,7 +124,7 @@ class VideoScene:
 
 @dataclass(frozen=True)
 class Refused:
-    """A file or folder that was left out, and why."""
+    """A file or folder that was to be read and cannot be, and why."""
 
     path: Path
     reason: str
@@ -134,7 +137,7 @@ class Note:
     text: str
 
 
-Listed = Scene | VideoScene | Refused | Note
+Listed = Scene | VideoScene | Refused | LeftOut | Note
 
 
 @dataclass(frozen=True, eq=False)

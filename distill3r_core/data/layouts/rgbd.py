@@ -31,6 +31,7 @@ from distill3r_core.data.layouts.records import (
 from distill3r_core.data.layouts.split_files import read_split_files, split_notes
 from distill3r_core.data.matrix_files import read_intrinsics
 from distill3r_core.errors import ImageError
+from distill3r_core.io.images.media import UNREAD, masks_beside
 
 _INTRINSICS = "intrinsics.txt"
 
@@ -75,28 +76,35 @@ def _frames(folder: Path) -> tuple[tuple[Frame, ...], list[Refused]]:
         rig = Rig(color=read_intrinsics(folder / _INTRINSICS))
     except ImageError as error:
         refused.append(Refused(folder / _INTRINSICS, str(error)))
-    stems = {path.stem for path in listing.images}
-    for stem in _stems_of(folder / "depth", ".png") | _stems_of(folder / "pose", ".txt"):
+    images = listing.media.images
+    refused += [Refused(path, UNREAD) for path in listing.media.unread]
+    depths, poses = _files_of(folder / "depth", ".png"), _files_of(folder / "pose", ".txt")
+    stems = {path.stem for path in images}
+    for stem in depths.keys() | poses.keys():
         if stem not in stems:
             refused.append(Refused(folder / "rgb" / stem, "no color picture of this frame"))
+    masks = {**masks_beside(folder / "rgb", images), **listing.media.masks}
     frames = tuple(
         Frame(
             name=path.stem,
             image=path,
             number=int(path.stem) if path.stem.isdecimal() else None,
-            depth=DepthFile(folder / "depth" / f"{path.stem}.png"),
-            pose=folder / "pose" / f"{path.stem}.txt",
+            depth=DepthFile(depths.get(path.stem, folder / "depth" / f"{path.stem}.png")),
+            pose=poses.get(path.stem, folder / "pose" / f"{path.stem}.txt"),
             rig=rig,
+            mask=masks.get(path),
         )
-        for path in listing.images
+        for path in images
     )
     refused.sort(key=lambda item: frame_key(str(item.path)))
     return frames, refused
 
 
-def _stems_of(folder: Path, suffix: str) -> set[str]:
-    paths = (Path(entry.name) for entry in entries_of(folder)[0]) if folder.is_dir() else ()
-    return {path.stem for path in paths if path.suffix.lower() == suffix}
+def _files_of(folder: Path, suffix: str) -> dict[str, Path]:
+    """Files with a suffix, in any case, by their stem."""
+    names = [entry.name for entry in entries_of(folder)[0]] if folder.is_dir() else []
+    paths = (folder / name for name in names)
+    return {path.stem: path for path in paths if path.suffix.lower() == suffix}
 
 
 def _beside_rgb(folder: Path) -> str | None:

@@ -85,14 +85,19 @@ def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
 def _frames(folder: Path) -> tuple[list[Frame], list[Refused]]:
     """Frames by number, and those that have depth or a pose but no image."""
     numbers: dict[int, str] = {}
-    names = {entry.name for entry in entries_of(folder)[0] if entry.is_file()}
+    # By their names in lower case: suffixes may be in capitals.
+    names = {e.name.lower(): e.name for e in entries_of(folder)[0] if e.is_file()}
     for name in names:
         if match := _FILE.fullmatch(name):
             numbers[int(match.group(1))] = match.group(1)
     frames, refused = [], []
     for number, digits in sorted(numbers.items()):
         stem = f"frame-{digits}"
-        color = next((f"{stem}.{end}" for end in _COLORS if f"{stem}.{end}" in names), None)
+        color = next((names[f"{stem}.{end}"] for end in _COLORS if f"{stem}.{end}" in names), None)
+        depth, pose = (
+            folder / names.get(f"{stem}.{end}", f"{stem}.{end}")
+            for end in ("depth.png", "pose.txt")
+        )
         if color is None:
             refused.append(Refused(folder / f"{stem}.color.png", "no color picture of this frame"))
             continue
@@ -101,8 +106,8 @@ def _frames(folder: Path) -> tuple[list[Frame], list[Refused]]:
                 name=stem,
                 image=folder / color,
                 number=number,
-                depth=DepthFile(folder / f"{stem}.depth.png", farthest=_FARTHEST),
-                pose=folder / f"{stem}.pose.txt",
+                depth=DepthFile(depth, farthest=_FARTHEST),
+                pose=pose,
                 rig=RIG,
             )
         )

@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from distill3r_core.files import replacing
+from distill3r_core.io.images.color import is_srgb
 
 _ORIENTATION = 0x0112
 _QUALITY = 95
@@ -46,6 +47,8 @@ def _copyable(source: Path) -> str | None:
                 # A color that stands for "transparent" is white to us, to others what it is.
                 plain = image.mode == "RGB" and "transparency" not in image.info
                 plain = plain and getattr(image, "n_frames", 1) == 1
+                if plain and (profile := image.info.get("icc_profile")):
+                    plain = is_srgb(profile, image.mode)
                 if plain and image.getexif().get(_ORIENTATION, 1) == 1:
                     return {"JPEG": ".jpg", "PNG": ".png"}.get(image.format or "")
         except (OSError, SyntaxError, ValueError, Warning):

@@ -1,4 +1,4 @@
-"""Images in: upright RGB pixels from whatever a camera or a program wrote, or the reason why not.
+"""Images in: upright sRGB pixels from whatever a camera or a program wrote, or the reason why not.
 
 A file is judged by its content, not by its name. Nothing is substituted: an image that cannot be
 decoded whole is refused.
@@ -9,31 +9,28 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from distill3r_core.errors import ImageError
 from distill3r_core.files import replacing
+from distill3r_core.io.images.color import CodedColor, coded_to_srgb, managed
 
-EXTENSIONS = frozenset(
-    f".{name}"
-    for name in (
-        *("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm", "pgm"),
-        *("heic", "heif", "avif"),
-    )
-)
 LEAST_SIDE = 14  # one patch of the student's encoder
 MOST_PIXELS = 178_956_970  # Pillow's own bound; a header that claims more is a bomb
 
 # Formats by name: Pillow would also start Ghostscript for PostScript that is named .jpg.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "HEIF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "AVIF", "HEIF", "JPEG2000")
+# TGA files have no signature: almost any bytes may pass for one, so the name has to say so.
+_FORMATS_BY_SUFFIX = {".tga": "TGA"}
 _ORIENTATION, _EXIF, _FOCAL_35MM = 0x0112, 0x8769, 0xA405
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -49,6 +46,7 @@ _DECODE_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error),
     TypeError,  # a TIFF that does not say how large it is
 )
+_OPAQUE = 128  # alpha from which a pixel counts
 _warnings_lock = threading.Lock()
 
 
@@ -57,22 +55,25 @@ class DecodedImage:
     """An image as a person sees it.
 
     Args:
-        pixels: RGB, EXIF orientation applied.
+        pixels: sRGB, orientation applied.
         exif_focal_35mm: Focal length in millimeters of 35 mm film, where the camera wrote one:
             `f = exif_focal_35mm * max(H, W) / 36` pixels.
         notes: What was decided in reading it ("animated: the first of 3 frames").
+        mask: False where the image is transparent; None where it is opaque throughout.
     """
 
     pixels: UInt8[np.ndarray, "H W 3"]
     exif_focal_35mm: float | None
     notes: tuple[str, ...] = ()
+    mask: Bool[np.ndarray, "H W"] | None = None
 
 
 def read_image(path: Path, *, least_side: int = LEAST_SIDE) -> DecodedImage:
     """Decode one image.
 
     16-bit gray is scaled by 1/257, transparency is laid on white, and of an animation the first
-    frame is taken; the last two are said in `notes`.
+    frame is taken; the last two are said in `notes`. Of a HEIC file it is the primary image. Colors
+    are brought to sRGB by the embedded ICC profile (`color.managed`).
 
     Raises:
         ImageError: The image cannot be used. The message is the reason alone: the caller knows
@@ -81,15 +82,17 @@ def read_image(path: Path, *, least_side: int = LEAST_SIDE) -> DecodedImage:
     if not path.is_file():
         raise ImageError("no such file" if not path.exists() else "not a file")
     try:
-        with _open(path) as (image, orientation, focal, frames):
+        with _open(path) as image:
+            notes = _frame_notes(image)
             image.load()
-            notes: list[str] = []
-            if frames > 1:
-                notes.append(f"animated: the first of {frames} frames")
-            rgb = _as_rgb(image, notes)
+            # After loading: Pillow turns a TIFF upright itself while it loads it.
+            orientation, focal = _exif(image)
+            rgb, alpha = _as_rgb(image, notes)
             if orientation in _TURNS:
                 rgb = rgb.transpose(_TURNS[orientation])
+                alpha = None if alpha is None else alpha.transpose(_TURNS[orientation])
             pixels = np.array(rgb)
+            mask = None if alpha is None else np.asarray(alpha) >= _OPAQUE
     except UnidentifiedImageError as error:
         raise ImageError(_why_unknown(path)) from error
     except Image.DecompressionBombError as error:
@@ -97,7 +100,16 @@ def read_image(path: Path, *, least_side: int = LEAST_SIDE) -> DecodedImage:
     except _DECODE_ERRORS as error:
         raise ImageError(_reason(error)) from error
     check_size(pixels.shape[:2], least_side=least_side)
-    return DecodedImage(pixels, focal, tuple(notes))
+    return DecodedImage(pixels, focal, tuple(notes), None if mask is None or mask.all() else mask)
+
+
+def read_header(path: Path) -> tuple[str, tuple[int, int]] | None:
+    """Pillow's mode and (rows, columns) of an image as it is stored; None: not readable."""
+    try:
+        with _open(path) as image:
+            return image.mode, (image.height, image.width)
+    except (Image.DecompressionBombError, *_DECODE_ERRORS):
+        return None
 
 
 def check_size(size: tuple[int, ...], *, least_side: int = LEAST_SIDE) -> None:
@@ -110,30 +122,41 @@ def check_size(size: tuple[int, ...], *, least_side: int = LEAST_SIDE) -> None:
         raise ImageError(f"too small: {size[1]}x{size[0]} pixels, the least is {least_side} a side")
 
 
-def write_image(path: Path, pixels: UInt8[np.ndarray, "H W 3"]) -> None:
-    """Write RGB pixels in the format of the name's extension, whole or not at all."""
+def write_image(path: Path, pixels: UInt8[np.ndarray, "H W *channels"]) -> None:
+    """Write RGB or gray pixels in the format of the name's extension, whole or not at all."""
     with replacing(path) as beside:
         # Level 3 of PNG: twice as fast as the default for 4 % more bytes.
         Image.fromarray(pixels).save(beside, compress_level=3)
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[tuple[Image.Image, int, float | None, int]]:
-    """The undecoded image, its EXIF orientation and focal length, its number of frames."""
+def _open(path: Path) -> Iterator[Image.Image]:
+    """The undecoded image: the first frame, or the primary image of a HEIC file."""
+    formats = _known_formats()
+    if (named := _FORMATS_BY_SUFFIX.get(path.suffix.lower())) is not None:
+        formats = (*formats, named)
     # Pillow warns about metadata that it cannot read; the switch for that belongs to the process.
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = Image.open(path, formats=_known_formats())
+        image = Image.open(path, formats=formats)
         try:
-            orientation, focal = _exif(image)
-            # A JPEG with several images (MPO) holds previews or a second eye, no animation.
-            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-            image.seek(0)
+            if image.format != "HEIF":  # it has opened its primary image
+                image.seek(0)
         except BaseException:
             image.close()
             raise
     with image:
-        yield image, orientation, focal, frames
+        yield image
+
+
+def _frame_notes(image: Image.Image) -> list[str]:
+    frames = getattr(image, "n_frames", 1)
+    # A JPEG with several images (MPO) holds previews or a second eye, no animation.
+    if frames == 1 or image.format == "MPO":
+        return []
+    if image.format == "HEIF":
+        return [f"the primary one of {frames} images"]
+    return [f"animated: the first of {frames} frames"]
 
 
 def _exif(image: Image.Image) -> tuple[int, float | None]:
@@ -149,7 +172,8 @@ def _exif(image: Image.Image) -> tuple[int, float | None]:
     return (orientation if isinstance(orientation, int) else 1), (focal if usable else None)
 
 
-def _as_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
+def _as_rgb(image: Image.Image, notes: list[str]) -> tuple[Image.Image, Image.Image | None]:
+    """The image in sRGB, and its alpha channel where it has one that is not opaque."""
     mode = image.mode
     if mode == "F":
         raise ImageError("floating-point values, not a color picture")
@@ -158,13 +182,40 @@ def _as_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
         if mode == "I" and (values.min() < 0 or values.max() > 65535):
             raise ImageError("32-bit integers, not a color picture")
         gray = np.rint(values.astype(np.float32) / 257).astype(np.uint8)
-        return Image.fromarray(gray).convert("RGB")
+        return _managed(Image.fromarray(gray), image.info, notes), None
     if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         layer = image.convert("RGBA")
-        if layer.getchannel("A").getextrema() != (255, 255):
+        alpha = layer.getchannel("A")
+        if alpha.getextrema() != (255, 255):
             notes.append("transparent parts laid on white")
+        if "icc_profile" in image.info or "nclx_profile" in image.info:
+            # A profile of a gray image holds for its gray values.
+            plain = layer.getchannel("R") if mode in ("LA", "La") else layer.convert("RGB")
+            layer = _managed(plain, image.info, notes).convert("RGBA")
+            layer.putalpha(alpha)
         white = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(white, layer).convert("RGB")
+        return Image.alpha_composite(white, layer).convert("RGB"), alpha
+    plain = image if mode in ("RGB", "L", "CMYK") else image.convert("RGB")
+    return _managed(plain, image.info, notes), None
+
+
+def _managed(image: Image.Image, info: Mapping[Any, Any], notes: list[str]) -> Image.Image:
+    """An RGB, L or CMYK image as sRGB, by its profile or its color description."""
+    profile, described = info.get("icc_profile"), info.get("nclx_profile")
+    if isinstance(profile, bytes) and profile:
+        try:
+            return managed(image, profile) or image.convert("RGB")
+        except ValueError as error:
+            notes.append(f"its color profile is not used: {error}")
+    elif isinstance(described, Mapping) and image.mode == "RGB":
+        color = CodedColor(
+            int(described.get("color_primaries", 2)),
+            int(described.get("transfer_characteristics", 2)),
+        )
+        if (name := color.name) is not None:
+            if color.is_hdr:
+                notes.append(f"{name}, brought to sRGB")
+            return Image.fromarray(coded_to_srgb(257 * np.asarray(image, np.uint16), color))
     return image.convert("RGB")
 
 

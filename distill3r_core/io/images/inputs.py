@@ -3,28 +3,51 @@
 import glob
 import os
 import re
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import util
 from pathlib import Path
 from typing import Literal
 
 from distill3r_core.errors import ExtraMissingError, ImageError, InputMissingError
-from distill3r_core.io.images.decode import EXTENSIONS
+from distill3r_core.io.images import media
 from distill3r_core.io.images.video import read_frames
-from distill3r_core.report import Failure
+from distill3r_core.report import Failure, Omission
 
-VIDEO_EXTENSIONS = frozenset({".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm"})
-_HEIC_EXTENSIONS = frozenset({".heic", ".heif"})
+_HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 _DIGITS = re.compile(r"(\d+)")
 
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file that gives one view, or the views of a video."""
+    """A file that gives one view, or the views of a video.
+
+    Args:
+        path: Path of the file.
+        kind: What it is.
+        mask: Image that is black where its pixels are to be ignored.
+    """
 
     path: Path
     kind: Literal["picture", "video"]
+    mask: Path | None = None
+
+
+@dataclass
+class FoundInputs:
+    """What inputs name.
+
+    Args:
+        sources: Images and videos, each once, in natural order of the path.
+        failed: Files that look like an input and cannot be one.
+        omitted: Files that are no input: masks, depth maps, videos of live photos and others.
+        notes: Choices that were made, for the user.
+    """
+
+    sources: list[InputFile] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+    omitted: list[Omission] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
@@ -36,28 +59,30 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
     ]
 
 
-def find_inputs(inputs: Sequence[str]) -> tuple[list[InputFile], list[Failure]]:
-    """The images and videos that folders, files and patterns name, in natural order of the path.
+def find_inputs(inputs: Sequence[str]) -> FoundInputs:
+    """The images and videos that folders, files and patterns name.
 
-    A folder gives its images by their extension, hidden files and folders below it left out; it
-    gives its videos where it has no image. A file that is named is taken whatever its name.
+    A folder gives its images, hidden files and folders below it left out; it gives its videos
+    where it has no image. Where it has neither, and just one folder in it holds photographs (beside
+    depth maps, masks or smaller copies), that one is read. A file that is named is taken whatever
+    its name.
 
     Args:
         inputs: Folders, files and glob patterns.
 
-    Returns:
-        The sources, each once, and what was left out though it looks like an input.
-
     Raises:
         InputMissingError: An input is not there, or names nothing that is an image or a video.
     """
-    found: dict[Path, InputFile] = {}
-    left_out: list[Failure] = []
+    found = FoundInputs()
+    sources: dict[Path, InputFile] = {}
     for text in inputs:
-        named, ignored = _expand(text)
-        found |= {source.path.resolve(): source for source in named}
-        left_out += ignored
-    return sorted(found.values(), key=lambda source: natural_key(str(source.path))), left_out
+        named = _expand(text)
+        sources |= {source.path.resolve(): source for source in named.sources}
+        found.failed += named.failed
+        found.omitted += named.omitted
+        found.notes += named.notes
+    found.sources = sorted(sources.values(), key=lambda source: natural_key(str(source.path)))
+    return found
 
 
 def scene_folders(inputs: Sequence[str]) -> tuple[list[Path], list[Path]]:
@@ -79,8 +104,9 @@ def scene_folders(inputs: Sequence[str]) -> tuple[list[Path], list[Path]]:
             raise InputMissingError(f"no folder {text}", hint="--each takes folders of folders")
         for root in roots:
             below = [path for path in _visible(root.iterdir()) if path.is_dir()]
-            inside = [path for path in below if os.access(path, os.R_OK | os.X_OK) and _media(path)]
-            if not inside and not _media(root):
+            inside = [path for path in below if _readable(path) and _scene_of(path) is not None]
+            inside = [path for path in inside if media.role_of_folder(path) is None]
+            if not inside and not _has_media(root):
                 raise InputMissingError(
                     f"neither {root} nor a folder in it holds pictures",
                     hint=f"name deeper ones by a pattern: '{root}/*/*'",
@@ -103,7 +129,7 @@ def require_extras(sources: Sequence[InputFile]) -> None:
                 f"{source.path} is a video, which needs the extra 'video'",
                 hint="pip install 'distill3r[video]'",
             )
-        heic = source.path.suffix.lower() in _HEIC_EXTENSIONS
+        heic = source.path.suffix.lower() in _HEIC_SUFFIXES
         if heic and util.find_spec("pillow_heif") is None:
             raise ExtraMissingError(
                 f"{source.path} is a HEIC picture, which needs the extra 'heic'",
@@ -125,49 +151,91 @@ def evenly(count: int, most: int | None) -> list[int]:
     return [round(index * (count - 1) / (most - 1)) for index in range(most)]
 
 
-def _expand(text: str) -> tuple[list[InputFile], list[Failure]]:
+def _expand(text: str) -> FoundInputs:
     path = Path(text)
     if path.is_dir():
         return _from_folder(path)
     if path.exists():
         if not path.is_file():
-            return [], [Failure(spelled(path), "not a file")]
-        return [_source(path)], []
-    sources = [_source(match) for match in _matches(text) if match.is_file()]
-    if not sources:
+            return FoundInputs(failed=[Failure(spelled(path), "not a file")])
+        return FoundInputs(sources=_with_masks([_source(path)]))
+    matches = [match for match in _matches(text) if match.is_file()]
+    if not matches:
         what = "nothing matches" if glob.has_magic(text) else "no such file or folder:"
         raise InputMissingError(f"{what} {text}")
-    return sources, []
+    found = FoundInputs()
+    folders = dict.fromkeys(match.parent for match in matches)
+    for folder in folders:
+        files = media.sort_files([match for match in matches if match.parent == folder])
+        found.sources += _with_masks(
+            [_source(path) for path in (*files.images, *files.videos)], files
+        )
+        _add_left_out(found, files)
+    if not found.sources:
+        raise InputMissingError(f"nothing that matches {text} is an image or a video")
+    return found
 
 
-def _from_folder(folder: Path) -> tuple[list[InputFile], list[Failure]]:
-    media = _media(folder)
-    if not media:
-        below = sum(1 for path in _visible(folder.iterdir()) if path.is_dir() and _media(path))
+def _from_folder(folder: Path) -> FoundInputs:
+    scene = _scene_of(folder)
+    if scene is None:
+        below = len(media.photograph_folders(folder))
         hint = f"{below} folders in it have pictures: add --each" if below else None
-        looked = " ".join(sorted(EXTENSIONS | VIDEO_EXTENSIONS))
+        looked = " ".join(sorted(media.IMAGE_SUFFIXES | media.VIDEO_SUFFIXES))
         raise InputMissingError(f"no pictures in {folder} (looked for {looked})", hint=hint)
-    broken = [
+    found = FoundInputs()
+    if scene != folder:
+        others = [path for path in _visible(folder.iterdir()) if path.is_dir() and path != scene]
+        for other in sorted(others):
+            if (reason := media.role_of_folder(other)) is not None:
+                count = len(media.images_in(other))
+                found.notes.append(f"{spelled(other)}: {count} files left out: {reason}")
+        found.notes.append(f"the images are those of {spelled(scene)}")
+    files = media.sort_files(sorted(path for path in _visible(scene.iterdir()) if path.is_file()))
+    _add_left_out(found, files)
+    found.failed += [
         Failure(spelled(path), "not a file, or a link to none")
-        for path in _visible(folder.iterdir())
-        if path.suffix.lower() in EXTENSIONS and not path.is_file() and not path.is_dir()
+        for path in _visible(scene.iterdir())
+        if path.suffix.lower() in media.IMAGE_SUFFIXES and not path.is_file() and not path.is_dir()
     ]
-    names = {source.path.name for source in media}
-    depths = [source for source in media if _is_depth(source.path.name, names)]
-    images = [source for source in media if source.kind == "picture" and source not in depths]
-    videos = [source for source in media if source.kind == "video"]
-    left_out = [Failure(spelled(depth.path), "a depth map, no photograph") for depth in depths]
-    left_out += broken
-    if not images:
-        return videos, left_out
-    left_out += [Failure(str(video.path), _why_not(video.path)) for video in videos]
-    return images, left_out
+    if not files.images:
+        found.sources = [_source(path) for path in files.videos]
+        return found
+    found.failed += [Failure(spelled(video), _why_not(video)) for video in files.videos]
+    found.sources = _with_masks([_source(path) for path in files.images], files)
+    return found
 
 
-def _is_depth(name: str, names: Collection[str]) -> bool:
-    """Whether a file is the depth beside a picture: 000000.depth.png beside 000000.color.png."""
-    stem, mark, _ = name.partition(".depth.")
-    return bool(mark) and any(f"{stem}.color{suffix}" in names for suffix in EXTENSIONS)
+def _scene_of(folder: Path) -> Path | None:
+    """The folder itself where it has images or videos, else the only one in it that has."""
+    if _has_media(folder):
+        return folder
+    inside = media.photograph_folders(folder)
+    return inside[0] if len(inside) == 1 and _is_divided(folder, inside[0]) else None
+
+
+def _is_divided(folder: Path, photographs: Path) -> bool:
+    """Whether a scene lies in folders by kind: beside its photographs are only other kinds."""
+    others = [path for path in _visible(folder.iterdir()) if path.is_dir() and path != photographs]
+    return any(media.role_of_folder(path) is not None for path in others)
+
+
+def _add_left_out(found: FoundInputs, files: media.FolderMedia) -> None:
+    found.omitted += [
+        Omission(spelled(item.path), item.reason) for item in (*files.left_out, *files.others)
+    ]
+    found.failed += [Failure(spelled(path), media.UNREAD) for path in files.unread]
+
+
+def _with_masks(
+    sources: Sequence[InputFile], files: media.FolderMedia | None = None
+) -> list[InputFile]:
+    """The images, each with its mask: one beside it, or one in a folder of masks."""
+    masks = dict(files.masks) if files is not None else {}
+    for folder in dict.fromkeys(source.path.parent for source in sources):
+        of_folder = [source.path for source in sources if source.path.parent == folder]
+        masks = {**media.masks_beside(folder, of_folder), **masks}
+    return [replace(source, mask=masks.get(source.path)) for source in sources]
 
 
 def _why_not(video: Path) -> str:
@@ -180,9 +248,12 @@ def _why_not(video: Path) -> str:
     return "a video among pictures: name it alone to read it"
 
 
-def _media(folder: Path) -> list[InputFile]:
-    files = sorted(path for path in _visible(folder.iterdir()) if path.is_file())
-    return [_source(path) for path in files if path.suffix.lower() in EXTENSIONS | VIDEO_EXTENSIONS]
+def _has_media(folder: Path) -> bool:
+    return any(path.is_file() and media.media_kind(path) for path in _visible(folder.iterdir()))
+
+
+def _readable(folder: Path) -> bool:
+    return os.access(folder, os.R_OK | os.X_OK)
 
 
 def _visible(paths: Iterable[Path]) -> list[Path]:
@@ -195,5 +266,4 @@ def _matches(pattern: str) -> list[Path]:
 
 
 def _source(path: Path) -> InputFile:
-    video = path.suffix.lower() in VIDEO_EXTENSIONS
-    return InputFile(path, "video" if video else "picture")
+    return InputFile(path, "video" if media.media_kind(path) == "video" else "picture")

@@ -1,22 +1,45 @@
-"""Frames of a video, upright. PyAV (the extra `video`) is imported where it is used."""
+"""Frames of a video: upright, with square pixels, in sRGB.
+
+PyAV (the extra `video`) is imported where it is used.
+"""
 
 import math
 from collections.abc import Callable, Iterator
+from fractions import Fraction
+from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from distill3r_core.errors import ImageError
+from distill3r_core.io.images.color import CodedColor, coded_to_srgb
 
 if TYPE_CHECKING:
     import av.container
     import av.video
 
+_UNSPECIFIED, _BT2020_MATRIX = 2, 9  # of ITU-T H.273
+_MOST_ASPECT = 8  # of a pixel's sides; what claims more is damaged
 _PER_SECOND = 1_000_000  # FFmpeg's unit of a file's duration
 _SHORT = 0.1  # of a video's duration without frames, from which that is said
 _SLACK = 0.01  # of the interval between two frames: time stamps are rounded
+
+
+def opens(path: Path) -> bool:
+    """Whether a file is a video by its header; without PyAV, what is named like one is."""
+    if util.find_spec("av") is None:
+        return True
+    import av
+    import av.error
+
+    try:
+        with av.open(str(path)) as container:
+            return bool(container.streams.video)
+    except (av.error.FFmpegError, OSError):
+        return False
 
 
 def read_frames(
@@ -27,7 +50,8 @@ def read_frames(
     Args:
         path: Path of the video.
         fps: At most so many frames of each second; None: all of them.
-        note: ProgressCallback at the end where the file says that it has more than could be read.
+        note: Called with what was decided in reading the file: colors or pixels that were
+            converted, and at the end where the file says that it has more than could be read.
 
     Raises:
         ImageError: The file is no video, is damaged, or has no frame. The message is the reason
@@ -43,7 +67,8 @@ def read_frames(
                 raise ImageError("no picture track in it")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            due, last = 0.0, None
+            aspect = _pixel_aspect(stream)
+            due, last, described = 0.0, None, False
             for number, frame in enumerate(container.decode(stream)):
                 last = frame.time
                 # A stream without time stamps is taken frame by frame.
@@ -51,8 +76,12 @@ def read_frames(
                     if frame.time < due - _SLACK / fps:
                         continue
                     due = (math.floor(frame.time * fps + _SLACK) + 1) / fps
-                turned = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
-                yield number, np.ascontiguousarray(turned)
+                pixels = _squared(_srgb(frame), aspect)
+                if not described:
+                    described = True
+                    for text in _conversions(frame, aspect, pixels.shape[:2]):
+                        note(text)
+                yield number, np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90))
             if missing := _missing(container, stream, number + 1, last):
                 note(missing)
     except av.error.FFmpegError as error:
@@ -60,6 +89,53 @@ def read_frames(
         raise ImageError(f"not a video, or damaged{after}: {error.strerror}") from error
     if number < 0:
         raise ImageError("no frame in it")
+
+
+def _srgb(frame: "av.video.VideoFrame") -> UInt8[np.ndarray, "H W 3"]:
+    """The frame as it is stored, in sRGB."""
+    color = _color_of(frame)
+    if color.name is None:
+        return frame.to_ndarray(format="rgb24")
+    matrix = None
+    if int(frame.colorspace) == _UNSPECIFIED and color.is_hdr:
+        matrix = _BT2020_MATRIX
+    signal = frame.to_ndarray(format="rgb48le", src_colorspace=matrix)
+    return coded_to_srgb(signal, color)
+
+
+def _color_of(frame: "av.video.VideoFrame") -> CodedColor:
+    return CodedColor(int(frame.color_primaries), int(frame.color_trc))
+
+
+def _pixel_aspect(stream: "av.video.VideoStream") -> Fraction:
+    """Width of a pixel over its height; 1 where the file does not say."""
+    aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+    if not aspect or aspect <= 0:
+        return Fraction(1)
+    if not 1 / _MOST_ASPECT <= aspect <= _MOST_ASPECT:
+        raise ImageError(f"claims pixels of {aspect.numerator}:{aspect.denominator}")
+    return Fraction(aspect)
+
+
+def _squared(pixels: UInt8[np.ndarray, "H W 3"], aspect: Fraction) -> UInt8[np.ndarray, "h w 3"]:
+    """The frame with square pixels: the side that has too few of them is enlarged."""
+    if aspect == 1:
+        return pixels
+    height, width, _ = pixels.shape
+    wide = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+    return np.asarray(Image.fromarray(pixels).resize(wide, Image.Resampling.BICUBIC))
+
+
+def _conversions(
+    frame: "av.video.VideoFrame", aspect: Fraction, size: tuple[int, ...]
+) -> Iterator[str]:
+    if (name := _color_of(frame).name) is not None:
+        yield f"{name}, brought to sRGB"
+    if aspect != 1:
+        yield (
+            f"pixels of {aspect.numerator}:{aspect.denominator} made square: "
+            f"{frame.width}x{frame.height} to {size[1]}x{size[0]}"
+        )
 
 
 def _missing(

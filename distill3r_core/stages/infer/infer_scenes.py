@@ -167,7 +167,7 @@ def _require_settings(model: Predictor, settings: InferSettings) -> None:
 def _infer_scene(scene: SceneInputs, request: _Request, progress: Progress) -> SceneOutcome:
     settings, model = request.settings, request.model
     loaded = _load(scene, request, progress)
-    failed = [*scene.left_out, *loaded.failed]
+    failed = [*scene.failed, *loaded.failed]
     # What cannot be done is said before a folder is taken.
     if request.known is not None:
         check_known(request.known, loaded.views)
@@ -184,7 +184,13 @@ def _infer_scene(scene: SceneInputs, request: _Request, progress: Progress) -> S
     )
     folder = claimed.folder
     if claimed.finished:
-        return SceneOutcome(folder, read_record(folder), tuple(failed), finished_before=True)
+        return SceneOutcome(
+            folder,
+            read_record(folder),
+            tuple(failed),
+            omitted=tuple(scene.omitted),
+            finished_before=True,
+        )
     if settings.compile:
         _compile(model, loaded.views, settings.head, progress)
     with stopwatch(model.device) as watch, _cleaning_memory(scene.name):
@@ -204,8 +210,14 @@ def _infer_scene(scene: SceneInputs, request: _Request, progress: Progress) -> S
         folder, outcome, written, name=scene.name, model=model, head=settings.head,
         options=request.options, seconds=watch.seconds,
     )  # fmt: skip
+    failed += outcome.failed
+    record["left_out"] = [
+        {"item": item.item, "reason": item.reason} for item in (*failed, *scene.omitted)
+    ]
     write_record(folder, identity=identity, **record)
-    return SceneOutcome(folder, record, (*failed, *outcome.failed), notes=outcome.notes)
+    return SceneOutcome(
+        folder, record, tuple(failed), omitted=tuple(scene.omitted), notes=outcome.notes
+    )
 
 
 def _load(scene: SceneInputs, request: _Request, progress: Progress) -> LoadedViews:
@@ -220,11 +232,12 @@ def _load(scene: SceneInputs, request: _Request, progress: Progress) -> LoadedVi
         scene.sources,
         request.fit,
         fps=settings.fps,
+        ignore_masks=settings.ignore_masks,
         max_views=settings.max_views,
         progress=progress,
     )
     if not loaded.views:
-        failed = [*scene.left_out, *loaded.failed]
+        failed = [*scene.failed, *loaded.failed]
         lines = [f"  {failure.item}: {failure.reason}" for failure in failed]
         raise NothingUsableError("\n".join([f"no picture of {scene.name} can be used:", *lines]))
     return loaded
@@ -302,7 +315,8 @@ def _identity(views: Sequence[LoadedView], request: _Request) -> dict[str, Any]:
             del plain[name]
     else:  # what was left to the heads
         plain |= {"cloud": request.options.cloud, "poses": request.options.poses}
-    for name, usual in (("head", "both"), ("pnp", True)):  # results older than these have neither
+    # Results older than these have none of them.
+    for name, usual in (("head", "both"), ("pnp", True), ("ignore_masks", False)):
         if plain.get(name) == usual:
             del plain[name]
     digest = hashlib.blake2b(digest_size=16)
@@ -311,6 +325,9 @@ def _identity(views: Sequence[LoadedView], request: _Request) -> dict[str, Any]:
         digest.update(os.fsencode(path.name))
         with path.open("rb") as data:
             digest.update(hashlib.file_digest(data, hashlib.blake2b).digest())
+    for view in views:
+        if view.mask is not None:
+            digest.update(view.mask.tobytes())
     return {
         "settings": plain,
         "known": None if request.known is None else request.known.as_plain(),

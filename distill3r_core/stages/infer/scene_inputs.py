@@ -6,7 +6,7 @@ from pathlib import Path
 
 from distill3r_core.errors import ConflictError
 from distill3r_core.io.images.inputs import InputFile, find_inputs, scene_folders, spelled
-from distill3r_core.report import Failure, Progress
+from distill3r_core.report import Failure, Omission, Progress
 from distill3r_core.stages.infer.settings import InferSettings
 
 
@@ -17,13 +17,15 @@ class SceneInputs:
     Args:
         name: Name of the scene.
         sources: Its images and videos.
-        left_out: Inputs that cannot be used.
+        failed: Inputs that cannot be used.
+        omitted: Files that are no input.
         output: Folder of its result, where the user named one.
     """
 
     name: str
     sources: Sequence[InputFile]
-    left_out: Sequence[Failure]
+    failed: Sequence[Failure]
+    omitted: Sequence[Omission]
     output: Path | None
 
 
@@ -35,9 +37,11 @@ def find_scenes(settings: InferSettings, progress: Progress) -> list[SceneInputs
         InputMissingError: An input is not there.
     """
     if not settings.each:
-        sources, left_out = find_inputs(settings.inputs)
-        name = _name(settings.inputs, sources)
-        return [SceneInputs(name, sources, left_out, settings.output)]
+        found = find_inputs(settings.inputs)
+        for note in found.notes:
+            progress.note(note)
+        name = _name(settings.inputs, found.sources)
+        return [SceneInputs(name, found.sources, found.failed, found.omitted, settings.output)]
     scenes = []
     folders, empty = scene_folders(settings.inputs)
     for folder in empty:
@@ -45,9 +49,12 @@ def find_scenes(settings: InferSettings, progress: Progress) -> list[SceneInputs
     if settings.output is not None:
         _refuse_equal_names(folders, settings.output)
     for folder in folders:
-        sources, left_out = find_inputs([str(folder)])
+        found = find_inputs([str(folder)])
+        for note in found.notes:
+            progress.note(note)
         output = None if settings.output is None else settings.output / folder.name
-        scenes.append(SceneInputs(spelled(Path(folder.name)), sources, left_out, output))
+        name = spelled(Path(folder.name))
+        scenes.append(SceneInputs(name, found.sources, found.failed, found.omitted, output))
     return scenes
 
 

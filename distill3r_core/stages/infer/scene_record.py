@@ -18,7 +18,7 @@ from distill3r_core.reconstruction.point_cloud import CleanCloud, low_views
 from distill3r_core.reconstruction.prediction.load_model import LoadedModel
 from distill3r_core.reconstruction.reconstruct import ReconstructionOutcome
 from distill3r_core.reconstruction.reconstruction import Reconstruction
-from distill3r_core.report import Failure
+from distill3r_core.report import Failure, Omission
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class SceneOutcome:
         folder: Folder of the result.
         record: The record that `run.json` keeps, as plain data.
         failed: Inputs that were left out.
+        omitted: Files that are no input.
         finished_before: The same result was there already.
         notes: Further notes for the user.
     """
@@ -36,6 +37,7 @@ class SceneOutcome:
     folder: Path
     record: Mapping[str, Any]
     failed: tuple[Failure, ...]
+    omitted: tuple[Omission, ...] = ()
     finished_before: bool = False
     notes: tuple[str, ...] = ()
 

@@ -60,6 +60,7 @@ class InferSettings:
         pnp: Run PnP beside the similarity where it is installed, to tell how they agree.
         fps: Frames taken of each second of a video, at most.
         scale_from: What makes lengths metric: `FIRST:SECOND=METRES`, or a file of positions.
+        ignore_masks: Use all pixels, whatever masks and alpha channels say.
         max_views: Views taken of each scene, evenly spread, at most; None: all.
         precision: Of the student's products; "auto" is bfloat16 on a GPU that has it.
         compile: torch.compile for encoder and heads: worth its minute for many scenes.
@@ -84,6 +85,7 @@ class InferSettings:
     pnp: bool = True
     scale_from: str | None = None
     fps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
+    ignore_masks: bool = False
     max_views: Annotated[int | None, Field(ge=1)] = None
     precision: Precision = "auto"
     compile: bool = False

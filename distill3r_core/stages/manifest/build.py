@@ -51,6 +51,7 @@ class ManifestSettings:
     val_scenes: float = Field(default=0.1, ge=0, le=1)  # 0: hold nothing out
     val_frames: str | None = None  # last:N or every:K, inside scenes
     images_only: bool = False
+    ignore_masks: bool = False  # neither masks nor alpha channels
     video_fps: float = Field(default=2.0, gt=0)  # frames of each second of a video
     resize_max: int = Field(default=960, ge=LEAST_SIDE)  # long edge
     policy: PolicyName | None = None  # None: the data set's; "release" is the original project's
@@ -147,7 +148,7 @@ def build_manifest(
         finally:
             index.close()
         kept = before.without({root for root, _ in scans})
-        refused = [item for part in made for item in part.refused]
+        refused = [item for part in made for item in (*part.refused, *part.left_out)]
         manifest_folder.write_rejected(settings.output, kept, refused)
         if not any(part.plan.images for part in made):
             raise nothing_usable(made, images_only=settings.images_only)
@@ -221,6 +222,7 @@ def _make_all(
             index,
             Processing(resize_max=found.dataset.resize_max or settings.resize_max),
             images_only=settings.images_only,
+            ignore_masks=settings.ignore_masks,
             on_frame=progress.advance,
         )
         made.append(_make(settings, root, found, workshop))

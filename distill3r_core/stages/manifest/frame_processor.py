@@ -17,11 +17,12 @@ from distill3r_core.data.layouts import Frame
 from distill3r_core.errors import ImageError
 from distill3r_core.io.images.decode import write_image
 from distill3r_core.io.images.depth import depth_format, write_depth
+from distill3r_core.io.images.masks import write_mask
 from distill3r_core.stages.manifest.frame_index import FrameIndex, FrameRecord, sources_of, stamp_of
 from distill3r_core.threads import Pool, ahead, result_of
 
 # Raised when what is written for the same settings changes, so that old entries are not reused.
-_VERSION = 2
+_VERSION = 3
 _LONGEST_NAME = 120  # characters; file systems take 255 bytes, and a suffix comes on top
 _AHEAD = 4  # frames in flight per worker
 
@@ -49,6 +50,7 @@ class FrameProcessor:
         index: Its memory.
         settings: How frames are processed.
         images_only: Leave depth and pose alone.
+        ignore_masks: Leave masks and alpha channels alone.
         on_frame: Called after each frame.
     """
 
@@ -59,10 +61,12 @@ class FrameProcessor:
         settings: Processing,
         *,
         images_only: bool,
+        ignore_masks: bool,
         on_frame: Callable[[], None],
     ) -> None:
         self.folder, self.index, self.settings = folder, index, settings
-        self.images_only, self.on_frame = images_only, on_frame
+        self.images_only, self.ignore_masks = images_only, ignore_masks
+        self.on_frame = on_frame
         self.processed = 0
 
     def run(self, jobs: Iterable[FrameJob]) -> dict[str, FrameRecord]:
@@ -106,25 +110,30 @@ class FrameProcessor:
         # Before reading: a file that changes meanwhile is then seen to have changed.
         sources, made = sources_of(job.frame), self._made(job.frame)
         try:
-            source = read_source_frame(job.frame, images_only=self.images_only)
+            source = read_source_frame(
+                job.frame, images_only=self.images_only, ignore_masks=self.ignore_masks
+            )
             result = process(source, self.settings)
         except ImageError as error:
             return FrameRecord(job.key, made, sources, refused=str(error))
         if not job.write:
             return FrameRecord(job.key, made, sources, notes=source.notes)
         row = {**self._write(job.key, result), "camera": job.frame.camera}
-        names = [name for name in (row["image_path"], row["depth_path"]) if name]
+        names = [row[name] for name in ("image_path", "depth_path", "mask_path") if row[name]]
         written = {name: stamp for name in names if (stamp := stamp_of(self.folder / name))}
         return FrameRecord(job.key, made, sources, row=row, written=written, notes=source.notes)
 
     def _write(self, key: str, result: Processed) -> Mapping[str, Any]:
         place = file_place(key)
-        image_path, depth_path, stored = f"images/{place}.png", "", None
+        image_path, depth_path, mask_path, stored = f"images/{place}.png", "", "", None
         write_image(self.folder / image_path, result.image)
         if result.depth is not None:
             stored = depth_format(result.depth, result.unit)
             depth_path = f"depth/{place}.{'png' if stored == 'png16mm' else 'npy'}"
             write_depth(self.folder / depth_path, result.depth, unit=result.unit)
+        if result.mask is not None:
+            mask_path = f"masks/{place}.png"
+            write_mask(self.folder / mask_path, result.mask)
         pose = result.world_from_cam
         return {
             "image_path": image_path,
@@ -136,6 +145,7 @@ class FrameProcessor:
             "depth_format": stored,
             "pose": None if pose is None else pose.ravel().tolist(),
             "unit": result.unit,
+            "mask_path": mask_path,
             "picture": result.picture,
             "content": result.content,
         }
@@ -145,11 +155,13 @@ class FrameProcessor:
             "version": _VERSION,
             "processing": config.as_plain(self.settings),
             "images_only": self.images_only,
+            "ignore_masks": self.ignore_masks,
             "rig": None if frame.rig is None else vars(frame.rig),
             "depth": None if frame.depth is None else {**vars(frame.depth), "path": None},
             "pose": "file" if isinstance(frame.pose, Path) else frame.pose,
             "unit": frame.unit,
             "camera": frame.camera,
+            "mask": frame.mask is not None,
         }
         text = json.dumps(facts, sort_keys=True, default=np.ndarray.tolist)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

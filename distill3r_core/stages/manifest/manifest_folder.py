@@ -10,7 +10,7 @@ from typing import Any
 
 from distill3r_core import config
 from distill3r_core.data.frame_processing import RECORD, Processing
-from distill3r_core.data.layouts import Refused
+from distill3r_core.data.layouts import LeftOut, Refused
 from distill3r_core.data.layouts.folders import shown
 from distill3r_core.data.listing import DatasetListing
 from distill3r_core.data.manifest import ManifestRow, read_rows
@@ -106,7 +106,9 @@ def write_record(
     write_text(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_rejected(folder: Path, before: EarlierManifest, refused: Sequence[Refused]) -> None:
+def write_rejected(
+    folder: Path, before: EarlierManifest, refused: Sequence[Refused | LeftOut]
+) -> None:
     """Write what was left out, with the lines of other roots."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")

@@ -13,8 +13,8 @@ from distill3r_core.data.layouts.folders import shown
 from distill3r_core.data.manifest import Split
 from distill3r_core.data.planning import DatasetPlan
 from distill3r_core.errors import NothingUsableError
-from distill3r_core.io.images.decode import EXTENSIONS
-from distill3r_core.report import Failure, Report, Table
+from distill3r_core.io.images.media import IMAGE_SUFFIXES, LeftOut
+from distill3r_core.report import Failure, Omission, Report, Table
 from distill3r_core.stages.manifest.frame_index import FrameRecord
 
 _SHOWN_REASONS = 3  # in the message where nothing is usable
@@ -42,6 +42,17 @@ class ProcessedDataset:
         return [*listing.refused, *frames, *self.plan.refused]
 
     @property
+    def left_out(self) -> Sequence[LeftOut]:
+        """Files that are no input of its layout."""
+        return self.plan.listing.left_out
+
+    @property
+    def masked(self) -> int:
+        """Number of images that have a mask, by a file or an alpha channel."""
+        entries = (entry.row for entry in self.entries.values())
+        return sum(bool(row and row["mask_path"]) for row in entries)
+
+    @property
     def notes(self) -> list[str]:
         """Choices made in detecting the layout, listing, splitting and reading images."""
         listing = self.plan.listing
@@ -54,10 +65,11 @@ class ProcessedDataset:
         images = [f"{_named(found)}: {note}" for note, found in places.items()]
         unread = len(listing.videos)
         videos = [f"{listing.name}: {unread} videos are not counted"] if unread else []
+        masked = [f"{listing.name}: {self.masked} images have a mask"] if self.masked else []
         recognized = []
         if (reason := listing.dataset.reason) is not None:
             recognized.append(f"{listing.name} has the layout {listing.layout.name}: {reason}")
-        return [*recognized, *listing.notes, *videos, *self.plan.notes, *images]
+        return [*recognized, *listing.notes, *videos, *self.plan.notes, *masked, *images]
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -115,6 +127,9 @@ def report_of(
         result={"dry_run": dry_run, "datasets": figures, **total},
         files=files,
         failed=failed,
+        omitted=[
+            Omission(shown(item.path), item.reason) for part in made for item in part.left_out
+        ],
         tables=[Table("", _COLUMNS, tuple(lines))],
         notes=[
             *(note for part in made for note in part.notes),
@@ -130,7 +145,7 @@ def nothing_usable(made: Sequence[ProcessedDataset], *, images_only: bool) -> No
     refused = [item for part in made for item in part.refused]
     places = ", ".join(dict.fromkeys(part.root for part in made))
     if not refused:
-        looked_for = " ".join(sorted(EXTENSIONS))
+        looked_for = " ".join(sorted(IMAGE_SUFFIXES))
         notes = [note for part in made for note in part.plan.listing.notes]
         return NothingUsableError(
             "\n".join([f"no pictures under {places}", *notes]), hint=f"looked for {looked_for}"

@@ -1,8 +1,8 @@
 """Scenes out of videos: their frames are written as images once, and are then like any others."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import util
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from distill3r_core.data.layouts.folders import frame_key
 from distill3r_core.data.listing import DatasetListing
 from distill3r_core.errors import ImageError
 from distill3r_core.files import write_text
+from distill3r_core.io.images.blank import blank_color, blank_frames, blank_reason
 from distill3r_core.io.images.decode import write_image
 from distill3r_core.io.images.video import read_frames
 from distill3r_core.report import Progress
@@ -18,6 +19,22 @@ from distill3r_core.stages.manifest.frame_index import stamp_of
 
 FOLDER = "video"  # beside `images/`
 _DONE = ".done.json"  # of which video, and how, the images beside it were made
+_VERSION = 2  # raised when the same video gives other pixels
+
+
+@dataclass(frozen=True)
+class _Extracted:
+    """What was taken out of a video.
+
+    Args:
+        frames: Names of the images, in order.
+        notes: What was decided in reading it.
+        blank: Reason for each frame that was left out as blank, by its number.
+    """
+
+    frames: Sequence[str]
+    notes: Sequence[str]
+    blank: Mapping[str, str]
 
 
 def with_videos(
@@ -34,44 +51,62 @@ def with_videos(
     if not found.videos:
         return found
     progress.begin(f"{found.name}: videos", total=len(found.videos), unit="videos")
-    scenes, refused = list(found.scenes), list(found.refused)
+    scenes, refused, notes = list(found.scenes), list(found.refused), list(found.notes)
     for video in found.videos:
         scene_id, path = video.scene_id, video.path
         place = folder / FOLDER / found.name / scene_id
         try:
-            frames = _frames(path, place, fps)
+            extracted = _extract(path, place, fps)
         except ImageError as error:
             refused.append(Refused(path, str(error)))
         else:
+            frames = tuple(
+                Frame(name, place / f"{name}.png", number=int(name), may_be_blank=True)
+                for name in sorted(extracted.frames, key=frame_key)
+            )
             scenes.append(Scene(scene_id, path, frames, order="number"))
+            notes += [f"{path}: {text}" for text in extracted.notes]
+            refused += [
+                Refused(path.with_name(f"{path.name}, frame {number}"), reason)
+                for number, reason in extracted.blank.items()
+            ]
         progress.advance()
-    return replace(found, scenes=tuple(scenes), refused=tuple(refused), videos=())
-
-
-def _frames(path: Path, place: Path, fps: float) -> tuple[Frame, ...]:
-    """Frames of a video as images in a folder; taken out again only where the video changed."""
-    made = {"video": stamp_of(path), "fps": fps}
-    names = _done(place, made)
-    if names is None:
-        if util.find_spec("av") is None:
-            raise ImageError("a video needs an extra: pip install 'distill3r[video]'")
-        names = []
-        for number, pixels in read_frames(path, fps=fps):
-            names.append(f"{number:06d}")
-            write_image(place / f"{names[-1]}.png", pixels)
-        write_text(place / _DONE, json.dumps({**made, "frames": names}))
-    ordered = sorted(names, key=frame_key)
-    return tuple(
-        Frame(name=name, image=place / f"{name}.png", number=int(name)) for name in ordered
+    return replace(
+        found, scenes=tuple(scenes), refused=tuple(refused), notes=tuple(notes), videos=()
     )
 
 
-def _done(place: Path, made: dict[str, object]) -> Sequence[str] | None:
-    """Names of the frames that lie there whole, or None."""
+def _extract(path: Path, place: Path, fps: float) -> _Extracted:
+    """Write the frames of a video as images; again only where the video has changed."""
+    made = {"video": stamp_of(path), "fps": fps, "version": _VERSION}
+    if (done := _done(place, made)) is not None:
+        return done
+    if util.find_spec("av") is None:
+        raise ImageError("a video needs an extra: pip install 'distill3r[video]'")
+    numbers: list[int] = []
+    notes: list[str] = []
+    colors = []
+    for number, pixels in read_frames(path, fps=fps, note=notes.append):
+        numbers.append(number)
+        colors.append(blank_color(pixels))
+        write_image(place / f"{number:06d}.png", pixels)
+    left_out = {index: color for index in blank_frames(colors) if (color := colors[index])}
+    extracted = _Extracted(
+        [f"{number:06d}" for index, number in enumerate(numbers) if index not in left_out],
+        notes,
+        {str(numbers[index]): blank_reason(color) for index, color in left_out.items()},
+    )
+    write_text(place / _DONE, json.dumps({**made, **vars(extracted)}))
+    return extracted
+
+
+def _done(place: Path, made: Mapping[str, object]) -> _Extracted | None:
+    """What was taken out of the same video before, if all of it is still there."""
     try:
         record = json.loads((place / _DONE).read_text(encoding="utf-8"))
-        names = record.pop("frames")
+        extracted = _Extracted(record.pop("frames"), record.pop("notes"), record.pop("blank"))
     except (FileNotFoundError, json.JSONDecodeError, KeyError):
         return None
     whole = record == json.loads(json.dumps(made))
-    return names if whole and all((place / f"{name}.png").is_file() for name in names) else None
+    whole = whole and all((place / f"{name}.png").is_file() for name in extracted.frames)
+    return extracted if whole else None

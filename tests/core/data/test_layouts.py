@@ -101,9 +101,13 @@ def test_equal_stems_keep_their_extensions(tmp_path) -> None:
     assert names == ["a.jpg", "a.png", "b"]
 
 
-def test_other_formats_are_counted(tmp_path) -> None:
-    (tmp_path / "raw.NEF").write_bytes(b"x")
-    assert one(tmp_path).notes == ("1 files .nef are not read",)
+def test_a_raw_photograph_is_refused_but_for_the_one_beside_its_image(tmp_path) -> None:
+    save_picture(tmp_path / "a.jpg", 0)
+    (tmp_path / "a.NEF").write_bytes(b"x")
+    (tmp_path / "b.DNG").write_bytes(b"x")
+    found = one(tmp_path)
+    assert [item.path.name for item in found.refused] == ["b.DNG"]
+    assert [item.path.name for item in found.left_out] == ["a.NEF"]
 
 
 def test_sevenscenes_lists_files_and_not_numbers(data_dir) -> None:

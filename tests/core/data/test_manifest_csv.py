@@ -47,7 +47,7 @@ def test_the_columns_stand_in_the_agreed_order(tmp_path) -> None:
     write_manifest(path, [ROW])
     expected = (
         "dataset,split,scene_id,sample_id,image_path,K,H,W,K_source,depth_path,depth_format,"
-        "pose,unit,camera,order,picture,content,windows"
+        "pose,unit,camera,mask_path,order,picture,content,windows"
     )
     assert path.read_text().splitlines()[0] == expected
     with path.open(newline="") as file:

@@ -32,7 +32,7 @@ def test_views_have_names_of_their_own_that_colmap_can_write(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         _picture().save(tmp_path / name)
     inputs = [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "b")]
-    names = [view.name for view in load_views(find_inputs(inputs)[0], FIT).views]
+    names = [view.name for view in load_views(find_inputs(inputs).sources, FIT).views]
     assert len({name.casefold() for name in names}) == len(names) == 5
     assert not any(" " in name or "/" in name for name in names)
 
@@ -50,14 +50,14 @@ def test_notes_and_views_come_in_one_order_however_fast_threads_are(tmp_path):
         frames = [_picture(seed=index + frame) for frame in range(2)]
         frames[0].save(tmp_path / f"v{index}.gif", save_all=True, append_images=frames[1:])
     told = Silent()
-    views = load_views(find_inputs([str(tmp_path)])[0], FIT, progress=told).views
+    views = load_views(find_inputs([str(tmp_path)]).sources, FIT, progress=told).views
     assert [view.name for view in views] == [f"v{index}" for index in range(24)]
     assert told.notes == sorted(told.notes) and len(told.notes) == 24
 
 
 def test_full_pictures_are_the_ones_that_were_fitted(tmp_path, data_dir):
     _picture().save(tmp_path / "a.png")
-    views = load_views(find_inputs([str(tmp_path)])[0], FIT).views
+    views = load_views(find_inputs([str(tmp_path)]).sources, FIT).views
     if util.find_spec("av"):
         views += load_views(
             [InputFile(data_dir / "video/kitchen.mp4", "video")], FIT, max_views=3
@@ -73,7 +73,7 @@ def test_full_pictures_are_the_ones_that_were_fitted(tmp_path, data_dir):
 
 def test_a_picture_that_changed_while_a_run_went_on_is_no_picture_of_the_view(tmp_path):
     _picture().save(tmp_path / "a.png")
-    views = load_views(find_inputs([str(tmp_path)])[0], FIT).views
+    views = load_views(find_inputs([str(tmp_path)]).sources, FIT).views
     Image.new("RGB", (100, 200)).save(tmp_path / "a.png")
     with pytest.raises(ImageError, match="changed in the meantime"):
         list(full_size_images(views))
@@ -158,7 +158,7 @@ def test_the_focal_length_that_a_camera_wrote_is_a_fact_of_its_view(tmp_path):
     exif.get_ifd(0x8769)[0xA405] = 27  # millimetres, of film 36 wide
     _picture((64, 48)).save(tmp_path / "a.jpg", exif=exif)
     _picture((64, 48), seed=1).save(tmp_path / "b.jpg")
-    views = load_views(find_inputs([str(tmp_path)])[0], FIT).views
+    views = load_views(find_inputs([str(tmp_path)]).sources, FIT).views
     assert [view.exif_focal for view in views] == [48.0, None]
     student = build_student("tiny").eval()
     scene = reconstruct([tmp_path / "a.jpg", tmp_path / "b.jpg"], student, fit=FIT)

@@ -249,7 +249,8 @@ def test_a_student_that_does_not_know_its_frames_says_so(here, tmp_path):
 def test_nothing_to_score_says_what_is_needed(here, tmp_path):
     (tmp_path / "photos").mkdir()
     for number in range(3):
-        Image.new("RGB", (84, 56), (number, 9, 9)).save(tmp_path / f"photos/{number}.png")
+        gradient = Image.linear_gradient("L").resize((84, 56)).rotate(90 * number)
+        gradient.save(tmp_path / f"photos/{number}.png")
     with pytest.raises(NothingUsableError, match="no depth") as caught:
         score(data=tmp_path / "photos", predict="truth")
     assert "rgbd" in str(caught.value.hint)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from trees import chess, color_of, photos, rejected, rgbd_scene, save_picture, tree_of
+from trees import chess, color_of, photos, rejected, rgbd_scene, save_picture, tree_of, two_colors
 
 from distill3r_core import config
 from distill3r_core.data.manifest import read_manifest
@@ -302,8 +302,7 @@ def test_phone_pictures_are_read(tmp_path, out) -> None:
     heif.register_heif_opener()
     (tmp_path / "phone").mkdir()
     for frame in range(3):
-        picture = Image.new("RGB", (64, 48), color_of(frame))
-        picture.save(tmp_path / "phone" / f"IMG_{frame}.HEIC", quality=90)
+        two_colors(frame, (48, 64)).save(tmp_path / "phone" / f"IMG_{frame}.HEIC", quality=90)
     build_manifest(ManifestSettings((tmp_path / "phone",), out, val_scenes=0.0))
     rows = read_manifest(out / "manifest.csv").rows
     assert [(row.H, row.W) for row in rows] == [(48, 64)] * 3

@@ -27,7 +27,7 @@ def _make(folder: Path, *names: str) -> None:
 
 
 def _names(inputs: list[str]) -> list[str]:
-    return [source.path.name for source in find_inputs(inputs)[0]]
+    return [source.path.name for source in find_inputs(inputs).sources]
 
 
 @pytest.mark.parametrize("how", ["folder", "files", "pattern"])
@@ -57,11 +57,11 @@ def test_a_file_that_is_named_is_taken_whatever_its_name(tmp_path):
 
 def test_videos_are_read_where_there_is_no_picture_and_named_where_there_is(tmp_path):
     _make(tmp_path, "only/clip.mp4", "both/clip.MOV", "both/a.jpg")
-    found, left_out = find_inputs([str(tmp_path / "only")])
-    assert [source.kind for source in found] == ["video"] and not left_out
-    found, left_out = find_inputs([str(tmp_path / "both")])
-    assert [source.kind for source in found] == ["picture"]
-    assert [Path(failure.item).name for failure in left_out] == ["clip.MOV"]
+    found = find_inputs([str(tmp_path / "only")])
+    assert [source.kind for source in found.sources] == ["video"] and not found.failed
+    found = find_inputs([str(tmp_path / "both")])
+    assert [source.kind for source in found.sources] == ["picture"]
+    assert [Path(failure.item).name for failure in found.failed] == ["clip.MOV"]
 
 
 @pytest.mark.parametrize("text", ["nothing", "*.jpg", "empty"])
@@ -108,18 +108,20 @@ def test_what_is_no_file_is_named_and_never_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nothing.jpg")
     (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
-    found, left_out = find_inputs([str(tmp_path)])
-    assert [source.path.name for source in found] == ["a.jpg"]
-    named = sorted(Path(failure.item).name for failure in left_out)
+    found = find_inputs([str(tmp_path)])
+    assert [source.path.name for source in found.sources] == ["a.jpg"]
+    named = sorted(Path(failure.item).name for failure in found.failed)
     assert named == ["gone.jpg", "loop.jpg", "pipe.jpg"]
-    assert find_inputs([str(tmp_path / "pipe.jpg")])[1][0].reason == "not a file"
+    assert find_inputs([str(tmp_path / "pipe.jpg")]).failed[0].reason == "not a file"
 
 
 def test_the_depth_beside_a_picture_is_no_photograph_and_is_named(tmp_path):
     _make(tmp_path, "0.color.png", "0.depth.png", "1.color.jpg", "1.depth.png", "my.depth.png")
-    found, left_out = find_inputs([str(tmp_path)])
-    assert [source.path.name for source in found] == ["0.color.png", "1.color.jpg", "my.depth.png"]
-    assert [Path(failure.item).name for failure in left_out] == ["0.depth.png", "1.depth.png"]
+    found = find_inputs([str(tmp_path)])
+    names = [source.path.name for source in found.sources]
+    assert names == ["0.color.png", "1.color.jpg", "my.depth.png"]
+    assert [Path(item.item).name for item in found.omitted] == ["0.depth.png", "1.depth.png"]
+    assert not found.failed
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from distill3r_core.data.manifest import Sample
@@ -16,14 +16,15 @@ from distill3r_core.data.manifest_views import image_hash, read_view
 from distill3r_core.errors import ImageError
 from distill3r_core.geometry.resample import Box
 from distill3r_core.io.images.fit import Fit, fit_image, is_portrait
-from distill3r_core.stages.cache.sample_plan import fit_of, size_of
+from distill3r_core.io.images.masks import placed_mask
+from distill3r_core.stages.cache.plan import fit_of, size_of
 from distill3r_core.teachers.base import Teacher
 from distill3r_core.teachers.export import Exported, export_counted
 from distill3r_core.types import Placement, PreparedView, RawMaps
 
 
 @dataclass(frozen=True)
-class TargetRecipe:
+class Recipe:
     """How a sample becomes targets.
 
     Args:
@@ -42,7 +43,7 @@ class TargetRecipe:
 
 
 @dataclass(frozen=True)
-class LoadedSample:
+class Loaded:
     """A sample whose pictures were read.
 
     Args:
@@ -50,6 +51,7 @@ class LoadedSample:
         prepared: What the teacher takes.
         placements: Where the student's pictures lie in the source pictures.
         images: The student's pictures.
+        masks: Pixels of each source picture that count; None where all of them do.
         pictures: Hashes of the source pictures.
     """
 
@@ -57,6 +59,7 @@ class LoadedSample:
     prepared: Sequence[PreparedView]
     placements: Sequence[Placement]
     images: UInt8[Tensor, "N 3 H W"]
+    masks: Sequence[Bool[np.ndarray, "_H _W"] | None]
     pictures: Sequence[str]
 
 
@@ -65,12 +68,11 @@ class _LoadedView:
     prepared: PreparedView
     placement: Placement
     image: UInt8[Tensor, "3 H W"]
+    mask: Bool[np.ndarray, "H W"] | None
     picture: str
 
 
-def load_sample(
-    sample: Sample, teacher: Teacher, recipe: TargetRecipe, pool: Executor
-) -> LoadedSample:
+def load_sample(sample: Sample, teacher: Teacher, recipe: Recipe, pool: Executor) -> Loaded:
     """Read a sample's pictures and bring them to the teacher's and the student's size.
 
     Raises:
@@ -88,20 +90,22 @@ def load_sample(
         except ImageError as error:
             raise ImageError(f"{row.image_path}: {error}") from error
         image = torch.from_numpy(np.ascontiguousarray(fitted.image.transpose(2, 0, 1)))
-        return _LoadedView(prepared, fitted.placement, image, image_hash(view.image))
+        return _LoadedView(prepared, fitted.placement, image, view.mask, image_hash(view.image))
 
     views = list(pool.map(load, range(len(sample.rows))))
-    return LoadedSample(
+    return Loaded(
         sample=sample,
         prepared=[view.prepared for view in views],
         placements=[view.placement for view in views],
         images=torch.stack([view.image for view in views]),
+        masks=[view.mask for view in views],
         pictures=[view.picture for view in views],
     )
 
 
-def make_targets(loaded: LoadedSample, raw: RawMaps, recipe: TargetRecipe) -> Exported:
-    """What the teacher said, at the student's size."""
+def make_targets(loaded: Loaded, raw: RawMaps, recipe: Recipe) -> Exported:
+    """What the teacher said, at the student's size; nothing where an image is masked."""
+    raw = _masked(raw, loaded)
     turned = [placement.transposed for placement in loaded.placements]
     boxes = [
         raw_box(student, view.placement, points.shape[:2])
@@ -125,7 +129,7 @@ def make_targets(loaded: LoadedSample, raw: RawMaps, recipe: TargetRecipe) -> Ex
     )
 
 
-def detail_of(loaded: LoadedSample, exported: Exported, root: Path) -> dict[str, Any]:
+def detail_of(loaded: Loaded, exported: Exported, root: Path) -> dict[str, Any]:
     """Where a sample came from, as plain data."""
     return {
         "dataset": loaded.sample.dataset,
@@ -137,7 +141,7 @@ def detail_of(loaded: LoadedSample, exported: Exported, root: Path) -> dict[str,
         "poses": [row.pose for row in loaded.sample.rows],
         "units": [row.unit for row in loaded.sample.rows],
         "boxes": [placement.box for placement in loaded.placements],
-        "left": asdict(exported.rejected),
+        "left": asdict(exported.left),
     }
 
 
@@ -158,6 +162,22 @@ def raw_box(student: Placement, teacher: Placement, shape: Sequence[int]) -> Box
         (box[2] - left) * across,
         (box[3] - top) * down,
     )
+
+
+def _masked(raw: RawMaps, loaded: Loaded) -> RawMaps:
+    """Raw maps that are valid only where the images are not masked."""
+    if all(mask is None for mask in loaded.masks):
+        return raw
+    valid = []
+    for index, (mask, view) in enumerate(zip(loaded.masks, loaded.prepared, strict=True)):
+        shape = raw.points_local[index].shape[:2]
+        own = torch.ones(shape, dtype=torch.bool)
+        if raw.valid_mask is not None:
+            own = raw.valid_mask[index]
+        if mask is not None:
+            own = own & placed_mask(mask, replace(view.placement, size=tuple(shape))).to(own.device)
+        valid.append(own)
+    return replace(raw, valid_mask=valid)
 
 
 def _turn(raw: RawMaps, turned: Sequence[bool]) -> RawMaps:

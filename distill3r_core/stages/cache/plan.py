@@ -15,7 +15,7 @@ from distill3r_core.report import Failure, Progress
 
 
 @dataclass(frozen=True)
-class SamplePlan:
+class Plan:
     """Samples by name with what is known of them before the teacher looks."""
 
     samples: Mapping[str, Sample]
@@ -23,7 +23,7 @@ class SamplePlan:
     failed: tuple[Failure, ...]  # samples with a picture that cannot be read
 
 
-def plan_samples(manifest: Manifest, *, views: int, progress: Progress) -> SamplePlan:
+def plan_samples(manifest: Manifest, *, views: int, progress: Progress) -> Plan:
     """The samples of a manifest and their contents.
 
     Raises:
@@ -46,7 +46,7 @@ def plan_samples(manifest: Manifest, *, views: int, progress: Progress) -> Sampl
             failed.append(Failure(sample.name, str(error)))
         planned.append(PlannedSample(sample.name, content, sample.split))
         progress.advance()
-    return SamplePlan({sample.name: sample for sample in samples}, tuple(planned), tuple(failed))
+    return Plan({sample.name: sample for sample in samples}, tuple(planned), tuple(failed))
 
 
 def fit_of(base: Fit, rows: Sequence[ManifestRow], *, automatic: bool) -> Fit:
