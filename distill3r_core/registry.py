@@ -70,7 +70,12 @@ class Registry(Generic[Entry]):
         Raises:
             ConfigError: The name is taken; says by whom.
         """
-        self._claim(name, _current_origin.get())
+        origin = _current_origin.get()
+        if origin != BUILT_IN:
+            self._discover()
+        if name in self._origins:
+            raise self._conflict(name, origin, self._origins[name])
+        self._origins[name] = origin
         self._entries[name] = entry
         return entry
 
@@ -119,13 +124,6 @@ class Registry(Generic[Entry]):
             f"unknown {self.kind} {name!r}" + (f", did you mean {near[0]!r}?" if near else ""),
             hint=f"known: {', '.join(sorted(self._origins))}",
         )
-
-    def _claim(self, name: str, origin: Origin) -> None:
-        if origin != BUILT_IN:
-            self._discover()
-        if name in self._origins:
-            raise self._conflict(name, origin, self._origins[name])
-        self._origins[name] = origin
 
     def _discover(self) -> None:
         """Read the names of the entry points, once; after a conflict, at every lookup."""

@@ -158,7 +158,7 @@ def export(
     ] = "npz",
 ) -> None:
     """Write a cache in the original project's format."""
-    from distill3r_core.stages.cache.release import export_release
+    from distill3r_core.stages.cache.release_exchange import export_release
 
     if format_ != "npz":
         raise typer.BadParameter(f"{format_!r} is unknown; there is npz", param_hint="--format")
@@ -183,7 +183,7 @@ def import_(
     ] = "FAIR Noncommercial Research License",
 ) -> None:
     """Read a cache of the original project, with its pictures."""
-    from distill3r_core.stages.cache.release import ImportSettings, import_release
+    from distill3r_core.stages.cache.release_exchange import ImportSettings, import_release
 
     with console.progress("cpu") as progress:
         report = import_release(

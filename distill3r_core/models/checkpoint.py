@@ -97,17 +97,7 @@ def read_student(path: Path) -> tuple[dict[str, Tensor], StudentMetadata]:
             hint="an original Lightning checkpoint can be read, or converted: "
             "distill3r convert IN.ckpt OUT.safetensors",
         )
-    return state, _read_metadata(header[HEADER], file)
-
-
-def _read_metadata(text: str, file: Path) -> StudentMetadata:
-    """The description in a file's header.
-
-    Raises:
-        WeightsError: It is of another version of this program.
-        ConfigError: Unknown keys or values that do not fit.
-    """
-    values = json.loads(text)
+    values = json.loads(header[HEADER])
     if values.get("schema") != SCHEMA:
         raise WeightsError(
             f"{file} was written by version {values.get('version') or 'unknown'} of distill3r, "
@@ -115,7 +105,7 @@ def _read_metadata(text: str, file: Path) -> StudentMetadata:
             hint="train it again, or convert the checkpoint it came from again",
         )
     values["spec"] = parse_spec(values.get("spec") or {})
-    return validate(StudentMetadata, values, source=str(file))
+    return state, validate(StudentMetadata, values, source=str(file))
 
 
 def _check(file: Path) -> None:

@@ -56,7 +56,12 @@ def convolve_relu(x: Float[Tensor, "n C h w"], layer: nn.Conv2d) -> Float[Tensor
     left, as a second summand with factor 0: not a number times 0 is not a number.
     """
     lean = not torch.is_grad_enabled() and x.dtype == layer.weight.dtype
-    if layer.bias is None or not lean or not is_fused(x) or _casts(x):
+    if (
+        layer.bias is None
+        or not lean
+        or not is_fused(x)
+        or torch.is_autocast_enabled(x.device.type)
+    ):
         return relu_(layer(x))
     from distill3r_core.nn.fused_kernels import add_relu
 
@@ -101,7 +106,3 @@ def is_fused(x: Tensor) -> bool:
     if not x.is_cuda or x.dtype not in _KINDS or torch.compiler.is_compiling():
         return False
     return kernels_work()
-
-
-def _casts(x: Tensor) -> bool:
-    return torch.is_autocast_enabled(x.device.type)

@@ -84,9 +84,18 @@ def build_scene(seed: int) -> ProceduralScene:
         surface = _box(draw) if index % 2 == 0 else _sphere(draw)
         texture = _texture(draw, hue=hue + 0.19 + 0.382 * index, period=(0.15, 0.5))
         bodies.append(Body(surface, texture))
-    return ProceduralScene(
-        tuple(bodies), _lights(draw, width, depth, height), (width, depth, height)
-    )
+    lights = []
+    for strength in (1.6, 0.7):
+        position = torch.tensor(
+            [
+                draw.uniform(-width / 3, width / 3),
+                draw.uniform(-depth / 3, depth / 3),
+                draw.uniform(0.75, 0.95) * height,
+            ]
+        )
+        tint = draw.vector(0.8, 1.0, 3)
+        lights.append(Light(position, strength * tint))
+    return ProceduralScene(tuple(bodies), tuple(lights), (width, depth, height))
 
 
 def _wall(x: int, y: int, z: int, offset: float) -> Wall:
@@ -138,18 +147,3 @@ def _texture(draw: RandomChoices, *, hue: float, period: tuple[float, float]) ->
         phase=draw.vector(0.0, 7.0, 3),
         waves=draw.vector(-2.0, 2.0, 3, 3),
     )
-
-
-def _lights(draw: RandomChoices, width: float, depth: float, height: float) -> tuple[Light, ...]:
-    lights = []
-    for strength in (1.6, 0.7):
-        position = torch.tensor(
-            [
-                draw.uniform(-width / 3, width / 3),
-                draw.uniform(-depth / 3, depth / 3),
-                draw.uniform(0.75, 0.95) * height,
-            ]
-        )
-        tint = draw.vector(0.8, 1.0, 3)
-        lights.append(Light(position, strength * tint))
-    return tuple(lights)

@@ -65,13 +65,12 @@ def _table(metadata: StudentMetadata, numbers: int) -> Table:
     rows = (
         ("preset", metadata.preset),
         ("parameters", f"{numbers:,}"),
-        *((name.replace("_", " "), _spelled(value)) for name, value in properties.items()),
+        *(
+            (name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value))
+            for name, value in properties.items()
+        ),
         ("size", "x".join(map(str, metadata.size))),
         ("fit", str(metadata.fit.get("mode", "unknown"))),
         ("teacher", metadata.teacher),
     )
     return Table(title="student", columns=("property", "value"), rows=rows)
-
-
-def _spelled(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)

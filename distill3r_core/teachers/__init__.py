@@ -2,7 +2,7 @@
 
 from distill3r_core.teachers.base import Teacher
 from distill3r_core.teachers.depth import DepthTeacher
-from distill3r_core.teachers.export import Exported, Left, export, export_counted
+from distill3r_core.teachers.export import Exported, RejectedPixels, export, export_counted
 from distill3r_core.teachers.registry import (
     TEACHERS,
     TeacherNeeds,
@@ -17,7 +17,7 @@ __all__ = [
     "TEACHERS",
     "DepthTeacher",
     "Exported",
-    "Left",
+    "RejectedPixels",
     "SyntheticTeacher",
     "Teacher",
     "TeacherNeeds",

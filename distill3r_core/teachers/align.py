@@ -22,7 +22,7 @@ def align(
     Args:
         points_local: In the view's own frame.
         points_global: In the anchor's frame.
-        usable: Pixels whose numbers are finite and vouched for; no other one has a say.
+        usable: Finite pixels that the teacher calls valid; no others are used.
 
     Returns:
         The similarity; None where the pixels do not determine one.

@@ -23,8 +23,8 @@ _WHOLLY = 1 - 1e-6  # a bilinear value that is mixed from covered pixels only, b
 
 
 @dataclass(frozen=True)
-class Left:
-    """Pixels, at the student's size, that an export left out, each under its first reason.
+class RejectedPixels:
+    """Counts of pixels, at the student's size, that the export rejected, by their first reason.
 
     Args:
         masked: By the teacher's own mask or the image's.
@@ -40,8 +40,8 @@ class Left:
     unaligned: int = 0
     doubted: int = 0
 
-    def __add__(self, other: "Left") -> "Left":
-        return Left(
+    def __add__(self, other: "RejectedPixels") -> "RejectedPixels":
+        return RejectedPixels(
             self.masked + other.masked,
             self.not_finite + other.not_finite,
             self.out_of_range + other.out_of_range,
@@ -52,10 +52,10 @@ class Left:
 
 @dataclass(frozen=True)
 class Exported:
-    """Targets, and what was left out of them."""
+    """Targets, and the pixels that were rejected."""
 
     targets: TeacherTargets
-    left: Left
+    rejected: RejectedPixels
 
 
 def export(
@@ -128,13 +128,13 @@ def export_counted(
     level = -torch.inf if threshold is None else threshold + (threshold_on == "excess")
     aligned = torch.tensor([one is not None for one in similarities], device=moved.device)
     reasons = {  # in the order in which they are counted
-        "masked": ~torch.stack([view.covers(view.vouched) for view in views]),
+        "masked": ~torch.stack([view.covers(view.teacher_valid) for view in views]),
         "not_finite": ~torch.stack([view.covers(view.usable) for view in views]),
         "out_of_range": (torch.maximum(moved.abs(), carried.abs()) > LARGEST).any(-1),
         "unaligned": ~aligned[:, None, None].expand_as(confidence),
         "doubted": confidence <= level,
     }
-    valid_mask, left = _count(reasons)
+    valid_mask, rejected = _count(reasons)
     doubt = torch.stack([view.read(view.confidence_global) for view in views])
     targets = TeacherTargets(
         points_local=torch.where(valid_mask[..., None], moved, 0.0),
@@ -145,17 +145,17 @@ def export_counted(
         stored_points_global=None if own is None else torch.where(valid_mask[..., None], own, 0.0),
         intrinsics=torch.stack(intrinsics) if intrinsics else None,
     )
-    return Exported(targets, left)
+    return Exported(targets, rejected)
 
 
-def _count(reasons: dict[str, Tensor]) -> tuple[Bool[Tensor, "N H W"], Left]:
+def _count(reasons: dict[str, Tensor]) -> tuple[Bool[Tensor, "N H W"], RejectedPixels]:
     """The pixels that no reason leaves out, and how many each one does."""
     valid = torch.ones_like(reasons["masked"])
     counts = {}
     for name, out in reasons.items():
         counts[name] = int((valid & out).sum())
         valid &= ~out
-    return valid, Left(**counts)
+    return valid, RejectedPixels(**counts)
 
 
 @dataclass(frozen=True)
@@ -179,25 +179,25 @@ class _RawView:
     own: Float[Tensor, "H W 3"] | None
     confidence_local: Float[Tensor, "H W"]
     confidence_global: Float[Tensor, "H W"]
-    vouched: Bool[Tensor, "H W"]
+    teacher_valid: Bool[Tensor, "H W"]
     usable: Bool[Tensor, "H W"]
     window: _Window
     index: int
 
     @classmethod
     def of(cls, raw: RawMaps, index: int, window: _Window) -> "_RawView":
-        """View number `index`; `usable` are the pixels that are vouched for and finite."""
+        """View number `index`; `usable` are the valid and finite pixels."""
         points = raw.points_local[index].float()
         local = raw.confidence_local[index].float().clamp(max=LARGEST)
         doubt = raw.confidence_global[index].float().clamp(max=LARGEST)
         own = None if raw.points_global is None else raw.points_global[index].float()
-        vouched = torch.ones_like(local, dtype=torch.bool)
+        teacher_valid = torch.ones_like(local, dtype=torch.bool)
         if raw.valid_mask is not None:
-            vouched = raw.valid_mask[index]
-        usable = vouched & points.isfinite().all(-1) & local.isfinite() & doubt.isfinite()
+            teacher_valid = raw.valid_mask[index]
+        usable = teacher_valid & points.isfinite().all(-1) & local.isfinite() & doubt.isfinite()
         if own is not None:
             usable &= own.isfinite().all(-1)
-        return cls(points, own, local, doubt, vouched, usable, window, index)
+        return cls(points, own, local, doubt, teacher_valid, usable, window, index)
 
     def read(self, values: Tensor) -> Tensor:
         """A map at the student's size."""

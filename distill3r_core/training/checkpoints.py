@@ -74,7 +74,10 @@ def save(
         with disk_errors(folder):
             save_model(beside / MODEL)
             with replacing(beside / OPTIMIZER, durable=True) as path:
-                path.write_bytes(_serialized(optimizer))
+                # By way of memory: torch's own file writer hides that the disk is full.
+                buffer = io.BytesIO()
+                torch.save(dict(optimizer), buffer)
+                path.write_bytes(buffer.getvalue())
             files = {name: file_hash(beside / name) for name in (MODEL, OPTIMIZER)}
             write_state(beside, {"step": step, **state, FILES: files})
             if folder.exists():  # damaged, or left by a run that has been taken back
@@ -177,13 +180,6 @@ def remove_leftovers(run: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-def _serialized(optimizer: Mapping[str, Any]) -> bytes:
-    # By way of memory: torch's own file writer hides that the disk is full.
-    buffer = io.BytesIO()
-    torch.save(dict(optimizer), buffer)
-    return buffer.getvalue()
 
 
 def _folder(run: Path, step: int) -> Path:

@@ -34,12 +34,14 @@ class World:
     @classmethod
     def from_environment(cls) -> "World":
         """As torchrun says; alone without it."""
+        name = os.environ.get("TORCHELASTIC_RUN_ID")
+        # torchrun's own default is the same for all jobs; its process is not.
         return cls(
             rank=int(os.environ.get("RANK", "0")),
             size=int(os.environ.get("WORLD_SIZE", "1")),
             local_rank=int(os.environ.get("LOCAL_RANK", "0")),
             restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
-            launch=_launch_name(),
+            launch=f"{name}-{os.getppid()}" if name is not None else None,
         )
 
     def device(self, chosen: torch.device) -> torch.device:
@@ -80,12 +82,6 @@ class World:
         if self.size > 1:
             dist.broadcast_object_list(texts, src=0)
         return texts[0]
-
-
-def _launch_name() -> str | None:
-    name = os.environ.get("TORCHELASTIC_RUN_ID")
-    # torchrun's own default is the same for all jobs; its process is not.
-    return f"{name}-{os.getppid()}" if name is not None else None
 
 
 def launch(command: Sequence[str], *, processes: int) -> int:

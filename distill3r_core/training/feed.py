@@ -131,7 +131,9 @@ def build_feed(
     available = {name: entries[name].views for name in used}
     hold = data.hold
     if hold is None:
-        hold = _held_bytes(cache, available, data.size) <= HELD_SHARE * _free_memory(world)
+        hold = (
+            _held_bytes(cache, available, data.size) <= HELD_SHARE * available_memory() / world.size
+        )
     source: SampleSource = cache if data.size is None else ResizedCache(cache, data.size)
     if hold:
         with naming_repair(cache.path):
@@ -160,10 +162,6 @@ def _held_bytes(
 
     each = 3 + 1 + 2 * cache.planes  # bytes: colors, mask, float16 planes
     return float(sum(count * pixels(name) * each for name, count in views.items()))
-
-
-def _free_memory(world: World) -> float:
-    return available_memory() / world.size
 
 
 @contextmanager

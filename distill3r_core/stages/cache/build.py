@@ -30,10 +30,16 @@ from distill3r_core.io.images.fit import Fit
 from distill3r_core.io.images.size_buckets import PATCH
 from distill3r_core.profiling import DeviceName
 from distill3r_core.report import Failure, Progress, Report, Silent, duration
-from distill3r_core.stages.cache.plan import plan_samples, share_of
-from distill3r_core.stages.cache.ranks import device_of, gather, part_of, together
-from distill3r_core.stages.cache.report import Job, check_room, figures, finished_report, rehearse
-from distill3r_core.stages.cache.work import Tally, make_samples
+from distill3r_core.stages.cache.cache_report import (
+    CacheJob,
+    check_room,
+    dry_run_report,
+    figures,
+    finished_report,
+)
+from distill3r_core.stages.cache.sample_pipeline import CacheTally, make_samples
+from distill3r_core.stages.cache.sample_plan import plan_samples, share_of
+from distill3r_core.stages.cache.writers import device_of, gather, part_of, together
 from distill3r_core.teachers import TEACHERS, Teacher, TeacherRecord, build_teacher, choose_teacher
 from distill3r_core.teachers.choice import TeacherChoice, TeacherSetting
 from distill3r_core.teachers.export import GlobalMap, Resample, ThresholdOn
@@ -122,7 +128,7 @@ def build_cache(
     own = share_of([s.name for s in plan.planned], index=part.index, count=part.count)
     refused = {failure.item for failure in plan.failed}
     todo = [plan.samples[key] for key in own if key not in finished and key not in refused]
-    job = Job(
+    job = CacheJob(
         settings=config.as_plain(settings),
         folder=settings.output,
         manifest=manifest,
@@ -137,17 +143,17 @@ def build_cache(
         workers=settings.workers,
     )
     if dry_run:
-        return rehearse(job, progress)
+        return dry_run_report(job, progress)
     # With several ranks none leaves early: the others would wait for it in the end.
     if len(finished) == len(plan.planned) and part.ranks == 1:
-        return finished_report(job, Tally(), [], before=True)
+        return finished_report(job, CacheTally(), [], before=True)
     _refuse_half_done(job, resume=resume)
     check_room(job)
     with together(part):
         return _run(job, progress)
 
 
-def _run(job: Job, progress: Progress) -> Report:
+def _run(job: CacheJob, progress: Progress) -> Report:
     """Make what is to be made, and tell about it."""
     part = job.part
     if job.record.simulated:
@@ -174,7 +180,7 @@ def _run(job: Job, progress: Progress) -> Report:
         )
     refused = [failure for failure in job.plan.failed if failure.item in job.own]
     shares = gather(part, (tally, [*refused, *failed]))
-    total = Tally.of_all([one for one, _ in shares])
+    total = CacheTally.of_all([one for one, _ in shares])
     left_out = [failure for _, some in shares for failure in some]
     if left_out and not total.samples and not job.finished:  # a share may be empty
         _refuse_nothing(left_out, total)
@@ -239,7 +245,7 @@ def _finished(folder: Path, header: CacheHeader) -> set[str]:
     return set(TeacherCache(folder, plan=header.plan).names())
 
 
-def _refuse_half_done(job: Job, *, resume: bool) -> None:
+def _refuse_half_done(job: CacheJob, *, resume: bool) -> None:
     """A cache that was begun is gone on with by request only.
 
     Raises:
@@ -258,7 +264,7 @@ def _refuse_half_done(job: Job, *, resume: bool) -> None:
     )
 
 
-def _refuse_nothing(left_out: Sequence[Failure], tally: Tally) -> None:
+def _refuse_nothing(left_out: Sequence[Failure], tally: CacheTally) -> None:
     """Raises: What kept every sample out."""
     first = left_out[0]
     message = f"all {len(left_out)} samples were left out; the first: {first.item}: {first.reason}"

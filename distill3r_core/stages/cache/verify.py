@@ -27,10 +27,10 @@ from distill3r_core.data.manifest import read_manifest
 from distill3r_core.data.manifest_views import content_of
 from distill3r_core.errors import DamageError, ImageError
 from distill3r_core.report import Failure, Progress, Report, Silent, Table
-from distill3r_core.stages.cache.recompute import (
-    Difference,
-    ask_again,
-    call_witness,
+from distill3r_core.stages.cache.recompute_samples import (
+    TargetDifference,
+    rebuild_teacher,
+    recompute,
     samples_of,
 )
 
@@ -93,9 +93,9 @@ def verify_cache(settings: VerifySettings, *, progress: Progress = Silent()) -> 
             to be asked with other weights.
     """
     cache = TeacherCache(settings.path)
-    witness = None
+    rebuilt = None
     if settings.recompute:  # refuse before the long work
-        witness = call_witness(
+        rebuilt = rebuild_teacher(
             cache, settings.manifest, weights=settings.weights, device=settings.device
         )
     checked = _check_shards(settings.path, progress)
@@ -104,12 +104,12 @@ def verify_cache(settings: VerifySettings, *, progress: Progress = Silent()) -> 
     if settings.repair:
         _repair(damage)
         cache.refresh()
-    again: dict[str, Difference] = {}
-    if witness is not None:
+    again: dict[str, TargetDifference] = {}
+    if rebuilt is not None:
         unfit = {failure.item for failure in changed}
-        known = [n for n in _names(cache, damage) if n in witness.samples and n not in unfit]
+        known = [n for n in _names(cache, damage) if n in rebuilt.samples and n not in unfit]
         some = random.Random(settings.seed).sample(known, min(settings.recompute, len(known)))
-        again = ask_again(cache, witness, some, progress)
+        again = recompute(cache, rebuilt, some, progress)
     ok = (settings.repair or not damage) and not changed
     # A repair is the step before `cache --resume`, which makes what is missing.
     failed = [] if settings.repair else [Failure(name, _MISSING) for name in missing]
@@ -147,7 +147,7 @@ def verify_cache(settings: VerifySettings, *, progress: Progress = Silent()) -> 
 
 
 def _table(
-    settings: VerifySettings, result: Mapping[str, Any], again: Mapping[str, Difference]
+    settings: VerifySettings, result: Mapping[str, Any], again: Mapping[str, TargetDifference]
 ) -> Table:
     verdict = "sound" if result["ok"] else "damaged"
     if result["ok"] and result["missing"]:
@@ -171,7 +171,7 @@ def _notes(
     damage: Sequence[_Damage],
     missing: Sequence[str],
     changed: Sequence[Failure],
-    again: Mapping[str, Difference],
+    again: Mapping[str, TargetDifference],
 ) -> list[str]:
     notes = [_describe(one) for one in damage]
     notes += [f"{failure.item}: {failure.reason}" for failure in changed]

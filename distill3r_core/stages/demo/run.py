@@ -45,7 +45,12 @@ def demo(
     begin = time.monotonic()
     profiling.pick_device(settings.device)  # refuses a missing device before any work
     if not overwrite:
-        _refuse_other_files(settings)
+        folder = settings.output
+        if folder.is_dir() and any(folder.iterdir()) and not settings.scenes.exists():
+            raise ConflictError(
+                f"{folder} holds other files",
+                hint="choose another folder with -o, or write among them with --overwrite",
+            )
     render_rooms(settings, overwrite=overwrite, progress=progress)
     reports: dict[str, Report] = {}
     for step in steps_of(settings):
@@ -53,16 +58,6 @@ def demo(
         reports[step.name] = step.run(overwrite, progress)
     preview = draw_views(settings, settings.output / PREVIEW)
     return _report(settings, reports, preview, seconds=time.monotonic() - begin)
-
-
-def _refuse_other_files(settings: DemoSettings) -> None:
-    """Refuse a folder with files but without rooms, which a demo makes first."""
-    folder = settings.output
-    if folder.is_dir() and any(folder.iterdir()) and not settings.scenes.exists():
-        raise ConflictError(
-            f"{folder} holds other files",
-            hint="choose another folder with -o, or write among them with --overwrite",
-        )
 
 
 def _report(
@@ -92,21 +87,17 @@ def _report(
     # The manifest is brought up to date by every run, and has no end of its own.
     before = all(report.finished_before for name, report in reports.items() if name != "manifest")
     verdict = "OK: the student keeps" if passed else "FAILED: the student does not keep"
+    run = shlex.quote(str(settings.run))
+    done = [f"{settings.output} was finished before: nothing was done"] if before else []
     return Report(
         settings=config.as_plain(settings),
         result=result,
         files=[*clouds, preview],
         tables=(Table("distill3r demo", ("", ""), tuple(rows), prose=True),),
-        notes=_notes(settings, before=before),
+        notes=[*done, f"next: `distill3r infer PHOTOS --ply -m {run}` · `distill3r manifest ROOT`"],
         summary=f"{verdict} within {PASS:g} of the baseline",
         finished_before=before,
     )
-
-
-def _notes(settings: DemoSettings, *, before: bool) -> list[str]:
-    run = shlex.quote(str(settings.run))
-    done = [f"{settings.output} was finished before: nothing was done"] if before else []
-    return [*done, f"next: `distill3r infer PHOTOS --ply -m {run}` · `distill3r manifest ROOT`"]
 
 
 def _row(name: str, value: float, baseline: float) -> tuple[str, str]:

@@ -21,13 +21,26 @@ _MOST_ROWS = 24  # of the table of views; run.json has them all
 
 def scene_report(settings: Mapping[str, Any], outcome: SceneOutcome) -> Report:
     """The report of one scene."""
+    result = outcome.record["result"]
+    rows = [
+        ("model", f"{result['model']} ({'; '.join(result['student'])}), {result['precision']}"),
+        ("views", str(result["views"])),
+        *(_cloud_rows(result) if _has_world(result) else [("cloud", "none: no poses")]),
+        ("scale", f"{result['scale']} ({result['scale_source']})"),
+        (_poses_heading(result), _poses(result)),
+        ("time", f"{result['seconds']:.1f} s, forward {result['forward_seconds']:.1f} s"),
+        ("peak memory", f"{result['peak_bytes'] / 2**30:.2f} GiB"),
+    ]
     return Report(
         settings=settings,
         result={**outcome.record["result"], "folder": str(outcome.folder)},
         files=_files(outcome),
         failed=outcome.failed,
         omitted=outcome.omitted,
-        tables=[_result_table(outcome), _views_table(outcome)],
+        tables=[
+            Table(f"{result['scene']} · {outcome.folder}", ("", ""), tuple(rows), prose=True),
+            _views_table(outcome),
+        ],
         notes=[*outcome.notes, *_warnings(outcome), f"next: {_next(outcome)}"],
         finished_before=outcome.finished_before,
         machine=outcome.record["machine"],
@@ -89,20 +102,6 @@ def _scene_row(outcome: SceneOutcome) -> tuple[str, ...]:
     )
 
 
-def _result_table(outcome: SceneOutcome) -> Table:
-    result = outcome.record["result"]
-    rows = [
-        ("model", f"{result['model']} ({'; '.join(result['student'])}), {result['precision']}"),
-        ("views", str(result["views"])),
-        *(_cloud_rows(result) if _has_world(result) else [("cloud", "none: no poses")]),
-        ("scale", f"{result['scale']} ({result['scale_source']})"),
-        (_poses_heading(result), _poses(result)),
-        ("time", f"{result['seconds']:.1f} s, forward {result['forward_seconds']:.1f} s"),
-        ("peak memory", f"{result['peak_bytes'] / 2**30:.2f} GiB"),
-    ]
-    return Table(f"{result['scene']} · {outcome.folder}", ("", ""), tuple(rows), prose=True)
-
-
 def _has_world(result: Mapping[str, Any]) -> bool:
     """Whether the views have poses, and their points make a cloud."""
     return "points" in result
@@ -110,7 +109,10 @@ def _has_world(result: Mapping[str, Any]) -> bool:
 
 def _cloud_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
-        *((f"points: {step['step']}", _from_to(step)) for step in result["cleaning"]),
+        *(
+            (f"points: {step['step']}", f"{step['from']:,} → {step['to']:,}")
+            for step in result["cleaning"]
+        ),
         ("cloud from", f"{result['cloud']} points"),
         ("low confidence", _listed(result["low_confidence"]) or "no view"),
     ]
@@ -135,10 +137,6 @@ def _poses(result: Mapping[str, Any]) -> str:
         "left out": "not run (--no-pnp)",
         "not installed": "not run (extra colmap)",
     }[result.get("pnp", "not installed")]  # a result may be older than a fact
-
-
-def _from_to(step: Mapping[str, Any]) -> str:
-    return f"{step['from']:,} → {step['to']:,}"
 
 
 def _views_table(outcome: SceneOutcome) -> Table:

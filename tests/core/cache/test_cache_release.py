@@ -31,7 +31,7 @@ from distill3r_core.errors import (
 )
 from distill3r_core.stages.cache import CacheSettings, build_cache
 from distill3r_core.stages.cache.merge import stored_sample
-from distill3r_core.stages.cache.release import (
+from distill3r_core.stages.cache.release_exchange import (
     ImportSettings,
     export_release,
     from_release,

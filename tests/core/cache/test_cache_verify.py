@@ -11,10 +11,11 @@ from cache_material import rgbd_manifest, smooth_targets
 
 from distill3r_core.cache.database import DATA
 from distill3r_core.cache.store import TeacherCache
+from distill3r_core.cache.target_difference import ROUNDING, compare_targets
 from distill3r_core.data.manifest import read_manifest, write_manifest
 from distill3r_core.errors import ConflictError, InputMissingError
-from distill3r_core.stages.cache import CacheSettings, build_cache, recompute
-from distill3r_core.stages.cache.recompute import ROUNDING, compare
+from distill3r_core.stages.cache import CacheSettings, build_cache
+from distill3r_core.stages.cache import recompute_samples as recompute
 from distill3r_core.stages.cache.verify import VerifySettings, verify_cache
 from distill3r_core.teachers import DepthTeacher
 
@@ -164,7 +165,7 @@ def test_noise_of_a_coordinate_near_zero_is_measured_by_its_point():
     points = targets.points_local.clone()
     points[..., 0] += 2.0**-13  # less than a step of z, many of an x near zero
     moved = replace(targets, points_local=points)
-    difference = compare(targets, moved)
+    difference = compare_targets(targets, moved)
     assert difference.verdict == "rounding"
     assert 0 < difference.largest_step <= ROUNDING
     assert difference.equal < 1
@@ -177,11 +178,11 @@ def test_a_pixel_at_the_threshold_may_come_or_go_and_no_other_may():
     mask[place] = False
     confidence = float(targets.confidence_local[place])
     without = replace(targets, valid_mask=mask)
-    at_it = compare(targets, without, level=confidence - 2.0**-10)
+    at_it = compare_targets(targets, without, level=confidence - 2.0**-10)
     assert (at_it.verdict, at_it.flipped, at_it.unexplained) == ("rounding", 1, 0)
     for level in (confidence - 0.1, None):
-        assert compare(targets, without, level=level).verdict == "different"
-    assert compare(targets, targets).verdict == "identical"
+        assert compare_targets(targets, without, level=level).verdict == "different"
+    assert compare_targets(targets, targets).verdict == "identical"
 
 
 def test_a_bit_of_the_float16_values_is_enough_not_to_be_identical():
@@ -189,5 +190,5 @@ def test_a_bit_of_the_float16_values_is_enough_not_to_be_identical():
     doubt = targets.confidence_global.clone()
     place = tuple(int(n) for n in targets.valid_mask.nonzero()[0])
     doubt[place] = torch.nextafter(doubt[place].half(), torch.tensor(9).half()).float()
-    difference = compare(targets, replace(targets, confidence_global=doubt))
+    difference = compare_targets(targets, replace(targets, confidence_global=doubt))
     assert (difference.verdict, difference.largest_step) == ("rounding", 1)

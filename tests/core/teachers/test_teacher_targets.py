@@ -6,7 +6,7 @@ import torch
 
 from distill3r_core.geometry.cameras import project, unproject
 from distill3r_core.geometry.similarity import apply_similarity
-from distill3r_core.teachers import Left, export, export_counted
+from distill3r_core.teachers import RejectedPixels, export, export_counted
 from distill3r_core.types import RawMaps
 
 K = torch.tensor([[40.0, 0.0, 21.0], [0.0, 40.0, 14.0], [0.0, 0.0, 1.0]])
@@ -92,7 +92,7 @@ def test_the_threshold_is_on_what_exceeds_one():
     raw.confidence_local[0][0, :4] = torch.tensor([1.0, 1.25, 1.375, 3.0])
     left = export_counted(raw, size=(28, 42), threshold=0.25)
     assert left.targets.valid_mask[0, 0, :4].tolist() == [False, False, True, True]
-    assert left.left == Left(doubted=2)
+    assert left.rejected == RejectedPixels(doubted=2)
     plain = export(raw, size=(28, 42), threshold=0.25, threshold_on="confidence")
     assert plain.valid_mask.all()
     assert export(raw, size=(28, 42)).valid_mask.all()
@@ -111,7 +111,7 @@ def test_numbers_that_float16_cannot_hold_are_left_out_and_counted(resample):
     exported = export_counted(raw, size=(28, 42), threshold=0.3, resample=resample)
     targets = exported.targets
     assert targets.valid_mask[0, 0, :6].tolist() == [False, False, False, False, True, False]
-    assert exported.left == Left(not_finite=3, out_of_range=2)
+    assert exported.rejected == RejectedPixels(not_finite=3, out_of_range=2)
     assert targets.points_local.abs().max() <= 65504
     assert targets.points_global.abs().max() <= 65504
 
@@ -134,7 +134,7 @@ def test_what_the_mask_hides_reaches_no_target(resample):
         replace(raw, valid_mask=masks), size=(14, 30), threshold=0.3, resample=resample
     )
     targets = exported.targets
-    assert exported.left == Left(masked=int((~targets.valid_mask).sum()))
+    assert exported.rejected == RejectedPixels(masked=int((~targets.valid_mask).sum()))
     assert targets.valid_mask.any()
     assert targets.points_local.isfinite().all()
     assert (targets.points_local[~targets.valid_mask] == 0).all()
@@ -146,7 +146,7 @@ def test_a_view_that_nothing_aligns_is_left_out_whole():
     raw = network_maps()
     raw.points_local[1][...] = 1.0
     exported = export_counted(raw, size=(14, 28), threshold=0.3)
-    assert exported.left == Left(unaligned=14 * 28)
+    assert exported.rejected == RejectedPixels(unaligned=14 * 28)
     assert exported.targets.valid_mask[0].all()
     assert not exported.targets.valid_mask[1].any()
     assert torch.equal(exported.targets.global_from_local[1], torch.eye(3, 4))

@@ -1,12 +1,9 @@
 """Caches of the original project: written from ours, and read into ours."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from pydantic.dataclasses import dataclass as checked_dataclass
 
@@ -19,21 +16,25 @@ from distill3r_core.cache.release_format import (
     read_sample,
     write_sample,
 )
-from distill3r_core.cache.store import CachedSample, CacheWriter, TeacherCache
+from distill3r_core.cache.release_samples import (
+    as_release,
+    from_release,
+    release_places,
+    release_views,
+    sample_name,
+)
+from distill3r_core.cache.store import CacheWriter, TeacherCache
 from distill3r_core.data.manifest_views import image_hash
 from distill3r_core.errors import (
     DamageError,
-    GeometryError,
     ImageError,
     InputMissingError,
     NothingUsableError,
 )
-from distill3r_core.geometry.similarity import fit_similarity
 from distill3r_core.io.images.decode import read_image
 from distill3r_core.io.images.fit import Fit, fit_image
 from distill3r_core.io.images.teacher_fit import DUST3R_FIT
 from distill3r_core.report import Failure, Progress, Report, Silent, Table
-from distill3r_core.types import TeacherTargets
 
 _VIEWS = 20  # the release's reader takes no other number
 
@@ -53,14 +54,14 @@ def export_release(path: Path, output: Path, *, progress: Progress = Silent()) -
     """
     cache = TeacherCache(path)
     names = cache.names()
-    places = _places(sample.name for sample in cache.header.plan)
+    places = release_places(sample.name for sample in cache.header.plan)
     written = 0
     progress.begin("exporting", total=len(names), unit="samples")
     for name in names:
         place = places[name]
         if not (output / place.folder / ARRAYS).exists():
             sample = cache.read(name)
-            views = _views_json(cache, name, number=place.number, total=place.total)
+            views = release_views(cache.detail(name), name, place)
             write_sample(output / place.folder, as_release(sample, views))
             written += 1
         progress.advance()
@@ -75,52 +76,6 @@ def export_release(path: Path, output: Path, *, progress: Progress = Silent()) -
         files=[output],
         tables=[Table(f"{output}: the original project's format", ("", ""), rows)],
         notes=notes,
-    )
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a sample goes: its number among all that are planned of its scene."""
-
-    scene: str
-    number: int
-    total: int
-
-    @property
-    def folder(self) -> str:
-        return self.scene if self.total == 1 else f"{self.scene}_sample{self.number:02d}"
-
-
-def _places(planned: Iterable[str]) -> dict[str, _Place]:
-    """By the plan, finished or not: a number stands whenever a sample is made."""
-    scenes: dict[str, list[str]] = {}
-    for name in planned:
-        scenes.setdefault(name.rsplit("/", 1)[0], []).append(name)
-    return {
-        name: _Place(scene, number, len(names))
-        for scene, names in scenes.items()
-        for number, name in enumerate(names)
-    }
-
-
-def as_release(sample: CachedSample, views: Mapping[str, Any]) -> ReleaseSample:
-    """A sample as the original project stores it: NaN and 0 where invalid."""
-    targets = sample.targets
-    invalid = ~targets.valid_mask
-
-    def points(values: torch.Tensor) -> np.ndarray:
-        return values.masked_fill(invalid[..., None], float("nan")).half().numpy()
-
-    def confidence(values: torch.Tensor) -> np.ndarray:
-        return values.masked_fill(invalid, 0.0).half().numpy()
-
-    return ReleaseSample(
-        xyz_local=points(targets.points_local),
-        xyz_global=points(targets.points_global),
-        conf_local=confidence(targets.confidence_local),
-        conf_global=confidence(targets.confidence_global),
-        masks=targets.valid_mask.numpy(),
-        views=views,
     )
 
 
@@ -156,7 +111,7 @@ def import_release(settings: ImportSettings, *, progress: Progress = Silent()) -
     failed: list[Failure] = []
     plan: dict[str, Path] = {}
     for folder in folders:
-        first = plan.setdefault(_name(folder, settings.path), folder)
+        first = plan.setdefault(sample_name(folder, settings.path), folder)
         if first is not folder:
             failed.append(Failure(str(folder), f"stands for the same sample as {first}"))
     planned = tuple(
@@ -210,48 +165,6 @@ def import_release(settings: ImportSettings, *, progress: Progress = Silent()) -
     )
 
 
-def from_release(sample: ReleaseSample) -> TeacherTargets:
-    """The original's arrays as targets; the global map is stored where no similarity gives it."""
-    local = torch.from_numpy(sample.xyz_local.astype(np.float32))
-    own = torch.from_numpy(sample.xyz_global.astype(np.float32))
-    confidence_local = torch.from_numpy(sample.conf_local.astype(np.float32))
-    confidence_global = torch.from_numpy(sample.conf_global.astype(np.float32))
-    # The mask says less than the maps: infinities of float16 are in them.
-    mask = torch.from_numpy(sample.masks) & local.isfinite().all(-1) & own.isfinite().all(-1)
-    mask = mask & confidence_local.isfinite() & confidence_global.isfinite()
-    similarities = []
-    for view, valid in enumerate(mask):
-        try:
-            similarities.append(fit_similarity(local[view][valid], own[view][valid]))
-        except GeometryError:  # too few points to tell: the stored map is what counts
-            similarities.append(torch.eye(3, 4))
-    return TeacherTargets(
-        points_local=torch.where(mask[..., None], local, 0.0),
-        confidence_local=torch.where(mask, confidence_local, 1.0),
-        confidence_global=torch.where(mask, confidence_global, 1.0),
-        valid_mask=mask,
-        global_from_local=torch.stack(similarities),
-        stored_points_global=torch.where(mask[..., None], own, 0.0),
-    )
-
-
-def _views_json(cache: TeacherCache, name: str, *, number: int, total: int) -> dict[str, Any]:
-    detail = cache.detail(name)
-    dataset, scene_id, _ = name.split("/", 2) if name.count("/") > 1 else ("", name, "")
-    root = Path(detail.get("root", ""))
-    found = [str(root / path) for path in detail.get("paths", detail["pictures"])]
-    return {
-        "dataset": detail.get("dataset", dataset),
-        "scene_id": detail.get("scene_id", scene_id),
-        "sample_id": number,
-        "total_samples": total,
-        "original_count": len(found),
-        "sampled_count": len(found),
-        "sampled_image_paths": found,
-        "sampled_indices": list(range(len(found))),
-    }
-
-
 def _pictures(
     sample: ReleaseSample, fit: Fit, root: Path
 ) -> tuple[torch.Tensor, list[str], list[str]]:
@@ -279,15 +192,6 @@ def _pictures(
         hashes.append(image_hash(pixels))
         found.append(text)
     return torch.stack(images), hashes, found
-
-
-def _name(folder: Path, root: Path) -> str:
-    """`<dataset>/<scene_id>/<window>` of a folder `<dataset>/<scene_id>[_sample<kk>]`."""
-    relative = folder.relative_to(root).as_posix()
-    stem, mark, number = relative.rpartition("_sample")
-    if mark and number.isdigit():
-        return f"{stem}/{int(number):03d}"
-    return f"{relative}/000"
 
 
 def _content(path: Path) -> str:

@@ -15,7 +15,7 @@ from distill3r_core.report import Failure, Progress
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplePlan:
     """Samples by name with what is known of them before the teacher looks."""
 
     samples: Mapping[str, Sample]
@@ -23,7 +23,7 @@ class Plan:
     failed: tuple[Failure, ...]  # samples with a picture that cannot be read
 
 
-def plan_samples(manifest: Manifest, *, views: int, progress: Progress) -> Plan:
+def plan_samples(manifest: Manifest, *, views: int, progress: Progress) -> SamplePlan:
     """The samples of a manifest and their contents.
 
     Raises:
@@ -46,7 +46,7 @@ def plan_samples(manifest: Manifest, *, views: int, progress: Progress) -> Plan:
             failed.append(Failure(sample.name, str(error)))
         planned.append(PlannedSample(sample.name, content, sample.split))
         progress.advance()
-    return Plan({sample.name: sample for sample in samples}, tuple(planned), tuple(failed))
+    return SamplePlan({sample.name: sample for sample in samples}, tuple(planned), tuple(failed))
 
 
 def fit_of(base: Fit, rows: Sequence[ManifestRow], *, automatic: bool) -> Fit:

@@ -19,7 +19,13 @@ from distill3r_core.data.manifest import Sample
 from distill3r_core.errors import CacheError, ImageError, OutOfMemoryError
 from distill3r_core.profiling import AllocationError, memory_limits
 from distill3r_core.report import Failure
-from distill3r_core.stages.cache.sample import Loaded, Recipe, detail_of, load_sample, make_targets
+from distill3r_core.stages.cache.sample_targets import (
+    LoadedSample,
+    TargetRecipe,
+    detail_of,
+    load_sample,
+    make_targets,
+)
 from distill3r_core.teachers.base import Teacher
 from distill3r_core.threads import Pool, ahead, result_of
 from distill3r_core.types import RawMaps
@@ -52,7 +58,7 @@ class Sink(Protocol):
 
 
 @dataclass
-class Tally:
+class CacheTally:
     """What was done so far."""
 
     samples: int = 0
@@ -73,7 +79,7 @@ class Tally:
         self.seconds = time.perf_counter() - self._started
 
     @classmethod
-    def of_all(cls, several: Sequence["Tally"]) -> "Tally":
+    def of_all(cls, several: Sequence["CacheTally"]) -> "CacheTally":
         """The work of writers that worked side by side."""
         whole = cls()
         for one in several:
@@ -90,13 +96,13 @@ class Tally:
 def make_samples(
     samples: Sequence[Sample],
     teacher: Teacher,
-    recipe: Recipe,
+    recipe: TargetRecipe,
     sink: Sink,
     *,
     contents: Mapping[str, str],
     workers: int,
-    advance: Callable[[Tally], None],
-) -> tuple[Tally, list[Failure]]:
+    advance: Callable[[CacheTally], None],
+) -> tuple[CacheTally, list[Failure]]:
     """Make samples and store them, in order.
 
     Args:
@@ -112,14 +118,14 @@ def make_samples(
     Raises:
         DiskFullError: There is no more room; what was stored before is safe.
     """
-    tally, failed = Tally(), list[Failure]()
+    tally, failed = CacheTally(), list[Failure]()
     encoder = sink.encoder()  # used by the one packing thread only
 
-    def load(sample: Sample) -> Loaded:
+    def load(sample: Sample) -> LoadedSample:
         with _fitting(len(sample.rows)):
             return load_sample(sample, teacher, recipe, pictures)
 
-    def pack(loaded: Loaded, raw: RawMaps) -> EncodedSample:
+    def pack(loaded: LoadedSample, raw: RawMaps) -> EncodedSample:
         name = loaded.sample.name
         with _fitting(len(loaded.prepared)):
             exported = make_targets(loaded, raw, recipe)
@@ -158,7 +164,7 @@ def make_samples(
         for sample, loaded in zip(samples, begun, strict=True):
             try:
                 read = result_of(loaded)
-                raw = ask(teacher, read, tally)
+                raw = predict_sample(teacher, read, tally)
             except (ImageError, OutOfMemoryError) as error:
                 leave_out(sample.name, error)
                 advance(tally)
@@ -189,7 +195,7 @@ def _fitting(views: int) -> Iterator[None]:
         ) from error
 
 
-def ask(teacher: Teacher, loaded: Loaded, tally: Tally) -> RawMaps:
+def predict_sample(teacher: Teacher, loaded: LoadedSample, tally: CacheTally) -> RawMaps:
     """What the teacher says of a sample.
 
     Where memory runs out, a teacher that can take its views in smaller parts without another

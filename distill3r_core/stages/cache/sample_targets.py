@@ -17,14 +17,14 @@ from distill3r_core.errors import ImageError
 from distill3r_core.geometry.resample import Box
 from distill3r_core.io.images.fit import Fit, fit_image, is_portrait
 from distill3r_core.io.images.masks import placed_mask
-from distill3r_core.stages.cache.plan import fit_of, size_of
+from distill3r_core.stages.cache.sample_plan import fit_of, size_of
 from distill3r_core.teachers.base import Teacher
 from distill3r_core.teachers.export import Exported, export_counted
 from distill3r_core.types import Placement, PreparedView, RawMaps
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TargetRecipe:
     """How a sample becomes targets.
 
     Args:
@@ -43,7 +43,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedSample:
     """A sample whose pictures were read.
 
     Args:
@@ -72,7 +72,9 @@ class _LoadedView:
     picture: str
 
 
-def load_sample(sample: Sample, teacher: Teacher, recipe: Recipe, pool: Executor) -> Loaded:
+def load_sample(
+    sample: Sample, teacher: Teacher, recipe: TargetRecipe, pool: Executor
+) -> LoadedSample:
     """Read a sample's pictures and bring them to the teacher's and the student's size.
 
     Raises:
@@ -93,7 +95,7 @@ def load_sample(sample: Sample, teacher: Teacher, recipe: Recipe, pool: Executor
         return _LoadedView(prepared, fitted.placement, image, view.mask, image_hash(view.image))
 
     views = list(pool.map(load, range(len(sample.rows))))
-    return Loaded(
+    return LoadedSample(
         sample=sample,
         prepared=[view.prepared for view in views],
         placements=[view.placement for view in views],
@@ -103,7 +105,7 @@ def load_sample(sample: Sample, teacher: Teacher, recipe: Recipe, pool: Executor
     )
 
 
-def make_targets(loaded: Loaded, raw: RawMaps, recipe: Recipe) -> Exported:
+def make_targets(loaded: LoadedSample, raw: RawMaps, recipe: TargetRecipe) -> Exported:
     """What the teacher said, at the student's size; nothing where an image is masked."""
     raw = _masked(raw, loaded)
     turned = [placement.transposed for placement in loaded.placements]
@@ -129,7 +131,7 @@ def make_targets(loaded: Loaded, raw: RawMaps, recipe: Recipe) -> Exported:
     )
 
 
-def detail_of(loaded: Loaded, exported: Exported, root: Path) -> dict[str, Any]:
+def detail_of(loaded: LoadedSample, exported: Exported, root: Path) -> dict[str, Any]:
     """Where a sample came from, as plain data."""
     return {
         "dataset": loaded.sample.dataset,
@@ -141,7 +143,7 @@ def detail_of(loaded: Loaded, exported: Exported, root: Path) -> dict[str, Any]:
         "poses": [row.pose for row in loaded.sample.rows],
         "units": [row.unit for row in loaded.sample.rows],
         "boxes": [placement.box for placement in loaded.placements],
-        "left": asdict(exported.left),
+        "left": asdict(exported.rejected),
     }
 
 
@@ -164,7 +166,7 @@ def raw_box(student: Placement, teacher: Placement, shape: Sequence[int]) -> Box
     )
 
 
-def _masked(raw: RawMaps, loaded: Loaded) -> RawMaps:
+def _masked(raw: RawMaps, loaded: LoadedSample) -> RawMaps:
     """Raw maps that are valid only where the images are not masked."""
     if all(mask is None for mask in loaded.masks):
         return raw

@@ -14,10 +14,10 @@ from distill3r_core.data.manifest import Manifest, Sample
 from distill3r_core.errors import DiskFullError
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.report import Failure, Progress, Report, Table, duration
-from distill3r_core.stages.cache.plan import Plan, fit_of, size_of
-from distill3r_core.stages.cache.ranks import Part
-from distill3r_core.stages.cache.sample import Recipe
-from distill3r_core.stages.cache.work import Tally, make_samples
+from distill3r_core.stages.cache.sample_pipeline import CacheTally, make_samples
+from distill3r_core.stages.cache.sample_plan import SamplePlan, fit_of, size_of
+from distill3r_core.stages.cache.sample_targets import TargetRecipe
+from distill3r_core.stages.cache.writers import WriterPart
 from distill3r_core.teachers.base import Teacher
 from distill3r_core.teachers.record import TeacherRecord
 
@@ -28,7 +28,7 @@ _REHEARSED = 2  # samples: the first one pays for whatever a teacher does once
 
 
 @dataclass(frozen=True)
-class Job:
+class CacheJob:
     """All that is known before the work begins.
 
     Args:
@@ -51,18 +51,18 @@ class Job:
     manifest: Manifest
     teacher: Teacher
     record: TeacherRecord
-    plan: Plan
+    plan: SamplePlan
     header: CacheHeader
-    part: Part
+    part: WriterPart
     own: frozenset[str]
     todo: Sequence[Sample]
     finished: frozenset[str]
     workers: int
 
     @cached_property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> TargetRecipe:
         """How samples become targets."""
-        return Recipe(
+        return TargetRecipe(
             root=self.manifest.root,
             fit=Fit.from_plain(self.header.fit),
             automatic=self.header.size == "auto",
@@ -86,7 +86,7 @@ class Job:
 
 
 @dataclass
-class _Nowhere:
+class _DiscardingSink:
     """Takes samples and keeps nothing."""
 
     exact: bool
@@ -99,7 +99,7 @@ class _Nowhere:
         self.stored.append(sample.bytes)
 
 
-def check_room(job: Job) -> None:
+def check_room(job: CacheJob) -> None:
     """Compare the room that is left with what will be needed.
 
     Raises:
@@ -114,7 +114,7 @@ def check_room(job: Job) -> None:
         )
 
 
-def expected_bytes(job: Job) -> int:
+def expected_bytes(job: CacheJob) -> int:
     """What the samples that are to be made will take, by those that are there, else by teacher."""
     rate = _DEPTH_BYTES if job.record.depth_maps else _MAP_BYTES
     if job.finished:
@@ -134,7 +134,7 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(place).free
 
 
-def figures(tally: Tally, folder: Path) -> dict[str, float | str]:
+def figures(tally: CacheTally, folder: Path) -> dict[str, float | str]:
     """What is shown while the work goes on."""
     free = free_bytes(folder)
     rate = tally.bytes / max(tally.seconds, 1e-9)
@@ -147,9 +147,9 @@ def figures(tally: Tally, folder: Path) -> dict[str, float | str]:
     }
 
 
-def rehearse(job: Job, progress: Progress) -> Report:
+def dry_run_report(job: CacheJob, progress: Progress) -> Report:
     """What would be done, how much room and how long it would take; nothing is stored."""
-    sink = _Nowhere(exact=job.header.codec == "exact")
+    sink = _DiscardingSink(exact=job.header.codec == "exact")
     some = job.todo[:_REHEARSED]
     progress.begin("trying the first samples", total=len(some), unit="samples")
     tally, failed = make_samples(
@@ -194,7 +194,7 @@ def rehearse(job: Job, progress: Progress) -> Report:
 
 
 def finished_report(
-    job: Job, tally: Tally, failed: Sequence[Failure], *, before: bool = False
+    job: CacheJob, tally: CacheTally, failed: Sequence[Failure], *, before: bool = False
 ) -> Report:
     """What was done and what the cache holds now."""
     cache = TeacherCache(job.folder)

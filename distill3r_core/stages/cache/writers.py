@@ -20,7 +20,7 @@ _PATIENCE = timedelta(days=30)  # the others may be on their samples for that lo
 
 
 @dataclass(frozen=True)
-class Part:
+class WriterPart:
     """Which writer this is."""
 
     index: int = 0  # from 0; the number of its shard
@@ -29,7 +29,7 @@ class Part:
     ranks: int = 1  # how many torchrun started; 1 without it
 
 
-def part_of(shard: str | None) -> Part:
+def part_of(shard: str | None) -> WriterPart:
     """The part of this process, from `--shard i/n` and torchrun's environment.
 
     Raises:
@@ -45,7 +45,7 @@ def part_of(shard: str | None) -> Part:
                 hint="--shard i/n with i from 0 to n - 1, such as --shard 0/4",
             )
     rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    return Part(index * ranks + rank, count * ranks, rank, ranks)
+    return WriterPart(index * ranks + rank, count * ranks, rank, ranks)
 
 
 def device_of(name: str) -> str:
@@ -57,7 +57,7 @@ def device_of(name: str) -> str:
 
 
 @contextmanager
-def together(part: Part) -> Iterator[None]:
+def together(part: WriterPart) -> Iterator[None]:
     """Know the other ranks, if there are any."""
     if part.ranks == 1:
         yield
@@ -69,7 +69,7 @@ def together(part: Part) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def gather(part: Part, item: Item) -> Sequence[Item]:
+def gather(part: WriterPart, item: Item) -> Sequence[Item]:
     """The items of all ranks, once all have got here.
 
     A rank that ended with an error status would take the others down with it: so all end at once,
