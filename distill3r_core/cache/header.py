@@ -1,76 +1,43 @@
-"""What a cache says about itself: how its targets were made, and which samples are planned."""
+"""The file `cache.json` of a cache: read, begun, brought up to date."""
 
 import fcntl
-import json
 import os
-from collections.abc import Iterator, Mapping
+import secrets
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
 from distill3r_core import config
-from distill3r_core.errors import CacheError, ConfigError, ConflictError, InputMissingError
-from distill3r_core.files import write_text
+from distill3r_core.cache.header_record import (
+    FORMAT_VERSION,
+    CacheHeader,
+    PlannedSample,
+    checksum_fits,
+    header_text,
+    parse_header,
+)
+from distill3r_core.errors import CacheError, ConflictError, InputMissingError
+from distill3r_core.files import replacing
 
-FORMAT_VERSION = 1
+__all__ = [
+    "FORMAT_VERSION",
+    "HEADER",
+    "CacheHeader",
+    "PlannedSample",
+    "compare_settings",
+    "header_is_damaged",
+    "publish_header",
+    "read_header",
+    "refuse_foreign",
+    "write_header",
+]
+
 HEADER = "cache.json"
+SHARD_FILES = "shard-*/data.mdb"
 
 _LOCK = "cache.lock"
-_FREE = frozenset({"plan", "processing", "format_version"})  # may change from run to run
-
-
-@dataclass(frozen=True)
-class PlannedSample:
-    """A sample that the cache is to hold."""
-
-    name: str  # `<dataset>/<scene_id>/<window>`
-    content: str  # hash of all that the teacher reads of it
-    split: str
-
-
-@dataclass(frozen=True)
-class CacheHeader:
-    """How a cache was made. Two caches with the same settings hold the same bytes.
-
-    Args:
-        size: Rows and columns of landscape samples, or "auto": one of a table per sample.
-        fit: How pictures become the student's input: `Fit` as plain data. With size "auto"
-            its size is the one that the table stands for.
-        teacher_settings: What else decides the teacher's answers, as plain data.
-        export: How raw maps became targets (`teachers.export`), as plain data.
-        codec: "similarity", or "exact": the float16 global map comes back bit for bit.
-        plugins: Hash of each plugin that was loaded, by file name.
-        features: Number of channels of every layer whose teacher features are stored beside the
-            samples, by the name of the layer.
-        views: Per sample, where the manifest had no windows and was cut; None where it had.
-        processing: How the manifest's pictures were made, as plain data.
-    """
-
-    __pydantic_config__ = config.STRICT  # when it is read back
-
-    teacher: str
-    license: str  # of the teacher's weights, which a student inherits
-    weights_hash: str | None  # of the weight file; None where there is none
-    size: tuple[int, int] | Literal["auto"]
-    fit: Mapping[str, Any]
-    threshold: float | None  # on `C - 1`; None: the mask is the teacher's own
-    metric: bool  # whether points are in metres
-    teacher_settings: Mapping[str, Any] = field(default_factory=dict)
-    export: Mapping[str, Any] = field(default_factory=dict)
-    codec: Literal["similarity", "exact"] = "similarity"
-    plugins: Mapping[str, str] = field(default_factory=dict)
-    features: Mapping[str, int] = field(default_factory=dict)
-    views: int | None = None
-    processing: Mapping[str, Any] = field(default_factory=dict)
-    plan: tuple[PlannedSample, ...] = ()  # what the cache is to hold, in the manifest's order
-    format_version: int = FORMAT_VERSION
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """All that decides what the cache's targets are, as plain data."""
-        values = json.loads(json.dumps(asdict(replace(self, plan=()))))
-        return {key: value for key, value in values.items() if key not in _FREE}
+_IDENTITY_BYTES = 16
 
 
 def read_header(folder: Path) -> CacheHeader:
@@ -79,45 +46,35 @@ def read_header(folder: Path) -> CacheHeader:
     Raises:
         InputMissingError: There is no cache.
         ConflictError: It was written in another version of the format.
-        CacheError: Its header cannot be read.
+        CacheError: Its header is damaged.
     """
     path = folder / HEADER
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        version = values["format_version"]
-    except FileNotFoundError as error:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if any(folder.glob(SHARD_FILES)):
+            raise InputMissingError(f"{path} is missing", hint=_rebuild(folder)) from error
         raise InputMissingError(
             f"no teacher cache in {folder}", hint=f"make one with `distill3r cache -o {folder}`"
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise CacheError(f"{path} cannot be read: {error}") from error
-    if version != FORMAT_VERSION:
-        raise ConflictError(
-            f"{folder} has cache format version {version}, this program reads {FORMAT_VERSION}",
-            hint="use the version of distill3r that wrote it, or make the cache again elsewhere",
-        )
-    plan = _read_plan(path, values.pop("plan", None))
     try:
-        header = config.validate(CacheHeader, values, source=str(path))
-    except ConfigError as error:
-        raise CacheError(error.message) from error
-    return replace(header, plan=plan)
+        return parse_header(data, source=str(path))
+    except CacheError as error:
+        raise CacheError(error.message, hint=_rebuild(folder)) from error
 
 
-def _read_plan(path: Path, entries: object) -> tuple[PlannedSample, ...]:
-    # By hand: pydantic would take seconds for a million of them.
-    if not isinstance(entries, list):
-        raise CacheError(f"{path} lacks its plan, the list of samples")
-    for entry in entries:
-        if not (isinstance(entry, list) and list(map(type, entry)) == [str] * 3):
-            raise CacheError(f"{path}: the plan has {entry!r} where name, content and split belong")
-    return tuple(PlannedSample(*entry) for entry in entries)
+def header_is_damaged(folder: Path) -> bool:
+    """Whether `cache.json` is not what was written, as its own checksum says."""
+    return not checksum_fits((folder / HEADER).read_bytes())
 
 
-def publish_header(folder: Path, header: CacheHeader) -> None:
+def publish_header(folder: Path, header: CacheHeader) -> CacheHeader:
     """Write the header, or bring the plan of the one that is there up to date.
 
     Several ranks may call this at once.
+
+    Returns:
+        The header as it is on the disk, with the identity of the cache.
 
     Raises:
         ConflictError: The cache there was made with other settings (names the differences), or
@@ -127,18 +84,32 @@ def publish_header(folder: Path, header: CacheHeader) -> None:
     refuse_foreign(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / _LOCK):
+        identity, revision = secrets.token_hex(_IDENTITY_BYTES), 0
         if (folder / HEADER).exists():
             there = read_header(folder)
             compare_settings(folder, there, header)
             if there == header:
-                return
-        _write(folder / HEADER, header)
+                return there
+            identity, revision = there.identity, there.revision
+        header = replace(header, identity=identity, revision=revision + 1)
+        write_header(folder, header)
+        return header
+
+
+def write_header(folder: Path, header: CacheHeader) -> None:
+    """Write `cache.json`, whole or not at all.
+
+    Raises:
+        DiskFullError: There is no room.
+    """
+    with replacing(folder / HEADER, durable=True) as beside:
+        beside.write_bytes(header_text(header))
 
 
 def refuse_foreign(folder: Path) -> None:
     """Refuse to begin a cache among other files, before anything is written there.
 
-    Shards without a header are others, too: nobody knows how they were made.
+    Shards whose header was lost count as other files: it has to be rebuilt first.
 
     Raises:
         ConflictError: There is something, and no header.
@@ -152,7 +123,8 @@ def refuse_foreign(folder: Path) -> None:
         raise ConflictError(
             f"{folder} holds other files and no {HEADER}: {', '.join(others[:3])}"
             + (" ..." if len(others) > 3 else ""),
-            hint="choose another folder with -o",
+            hint="choose another folder with -o"
+            + (f"; {_rebuild(folder)}" if any(folder.glob(SHARD_FILES)) else ""),
         )
 
 
@@ -170,16 +142,8 @@ def compare_settings(folder: Path, there: CacheHeader, wanted: CacheHeader) -> N
         )
 
 
-def _write(path: Path, header: CacheHeader) -> None:
-    values = asdict(replace(header, plan=()))
-    # One line for each sample: a person can read it, and a million of them stay small.
-    plan = ",\n  ".join(
-        json.dumps([p.name, p.content, p.split], ensure_ascii=False) for p in header.plan
-    )
-    del values["plan"]
-    head = json.dumps(values, indent=1, ensure_ascii=False).rstrip("\n}")
-    text = f'{head},\n "plan": [\n  {plan}\n ]\n}}\n'
-    write_text(path, text, durable=True)
+def _rebuild(folder: Path) -> str:
+    return f"`distill3r cache verify --repair {folder}` rebuilds it from the shards"
 
 
 @contextmanager

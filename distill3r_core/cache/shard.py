@@ -2,7 +2,8 @@
 
 Keys: `n` + name -> what and where the sample is; `d` + number -> its detail (JSON); `t` + number +
 view -> maps; `i` + number + view -> picture;
-`f` + number + view + layer -> features. Numbers are big-endian, so that they sort. The entry
+`f` + number + view + layer -> features; `c` -> identity of the cache; `h` -> a copy of its header.
+Numbers are big-endian, so that they sort. The entry
 under `n` is written in the same transaction as the rest: where it is, the sample is complete.
 
 Nothing is ever deleted: a replaced or dropped sample loses its entry, `merge` leaves its bytes
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import lmdb
+import zstandard
 
 from distill3r_core.cache.database import DATA, READERS, Database
 from distill3r_core.cache.maps_layout import Kind
@@ -32,6 +34,7 @@ PREFIX = "shard-"
 LONGEST_NAME = 500  # bytes; LMDB's keys end at 511
 
 _LOCK = "writer.lock"
+_IDENTITY, _HEADER = b"c", b"h"
 _ENTRY = struct.Struct("<IHHHHQQ")  # number, views, height, width, kind, bytes of maps, of pictures
 _CRC = struct.Struct("<I")
 _DROPPED = 0xFFFFFFFF
@@ -100,6 +103,26 @@ class ShardReader:
             key = _name_key(name)
             value = transaction.get(key)
             return None if value is None else _unpack(key, value)
+
+    def identity(self) -> str:
+        """Identity of the cache that the shard belongs to; "" where it carries none.
+
+        Raises:
+            DamageError: It cannot be read.
+        """
+        with self._database.reading() as transaction:
+            value = transaction.get(_IDENTITY)
+            return "" if value is None else _opened(value, _IDENTITY).decode()
+
+    def header_copy(self) -> bytes | None:
+        """The copy of the cache's header, as text; None where the shard has none.
+
+        Raises:
+            DamageError: It is not what was written.
+        """
+        with self._database.reading() as transaction:
+            value = transaction.get(_HEADER)
+            return None if value is None else zstandard.decompress(_opened(value, _HEADER))
 
     def detail(self, entry: Entry) -> dict[str, Any]:
         """Where a sample came from."""
@@ -201,6 +224,23 @@ class ShardWriter:
         detail = _sample_key(number)
         transaction.put(detail, _sealed(sample.detail_bytes, detail))
         transaction.put(key, _pack(key, entry))
+
+    def keep_header(self, identity: str, header: bytes) -> None:
+        """Store a copy of the cache's header, from which a lost one is rebuilt.
+
+        Args:
+            identity: Identity of the cache.
+            header: Text of `cache.json`.
+        """
+        # Level 1 without a content checksum: `_sealed` has one, and equal texts stay equal bytes.
+        copy = _sealed(zstandard.compress(header, 1), _HEADER)
+        with self._database.reading() as transaction:
+            stored = transaction.get(_HEADER)
+            if stored is not None and bytes(stored) == copy:
+                return
+        with self._database.writing() as transaction:
+            transaction.put(_IDENTITY, _sealed(identity.encode(), _IDENTITY))
+            transaction.put(_HEADER, copy)
 
     def drop(self, name: str) -> None:
         """Forget a sample, so that the next run makes it again."""

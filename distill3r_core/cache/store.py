@@ -19,6 +19,8 @@ from distill3r_core.cache.header import (
     publish_header,
     read_header,
 )
+from distill3r_core.cache.header_copies import refuse_foreign_shard
+from distill3r_core.cache.header_record import header_text
 from distill3r_core.cache.maps_layout import (
     ALL_PLANES,
     DEPTH_PLANES,
@@ -108,15 +110,22 @@ class TeacherCache:
 
     Args:
         plan: What it is to hold, where that is not (yet) what its header says.
+        header: Its header, where its file is damaged; see `header_copies.rebuild_header`.
 
     Raises:
         InputMissingError: There is no cache.
         ConflictError: It has another format version.
     """
 
-    def __init__(self, path: Path | str, *, plan: tuple[PlannedSample, ...] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        plan: tuple[PlannedSample, ...] | None = None,
+        header: CacheHeader | None = None,
+    ) -> None:
         self.path = Path(path)
-        self.header = read_header(self.path)
+        self.header = read_header(self.path) if header is None else header
         if plan is not None:
             self.header = replace(self.header, plan=plan)
         self._threads = threading.local()
@@ -143,6 +152,7 @@ class TeacherCache:
             found: dict[str, tuple[ShardReader, Entry]] = {}
             planned = self._planned
             for shard in map(ShardReader, shard_folders(self.path)):
+                refuse_foreign_shard(shard, self.header.identity)
                 for name, entry in shard.entries():
                     if name in planned and planned[name].content == entry.content:
                         found.setdefault(name, (shard, entry))
@@ -314,8 +324,15 @@ class CacheWriter:
 
     def __init__(self, path: Path | str, header: CacheHeader, *, shard: int = 0) -> None:
         self.path = Path(path)
-        publish_header(self.path, header)
-        self._shard = ShardWriter(self.path / f"{PREFIX}{shard:04d}")
+        published = publish_header(self.path, header)
+        folder = self.path / f"{PREFIX}{shard:04d}"
+        self._shard = ShardWriter(folder)
+        try:
+            refuse_foreign_shard(ShardReader(folder), published.identity)
+            self._shard.keep_header(published.identity, header_text(published))
+        except BaseException:
+            self._shard.close()
+            raise
         self._exact, self._layers = header.codec == "exact", set(header.features)
 
     def encoder(self) -> SampleEncoder:

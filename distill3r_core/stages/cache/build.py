@@ -16,6 +16,7 @@ from distill3r_core.cache.header import (
     read_header,
     refuse_foreign,
 )
+from distill3r_core.cache.header_copies import update_plan
 from distill3r_core.cache.shard import PREFIX
 from distill3r_core.cache.store import CacheWriter, TeacherCache
 from distill3r_core.data.frame_processing import recorded_processing
@@ -144,10 +145,14 @@ def build_cache(
     )
     if dry_run:
         return dry_run_report(job, progress)
+    _refuse_half_done(job, resume=resume)
+    # Before anything can go wrong: what is no longer planned must not be trained on.
+    changes = _update_plan(job)
+    for change in changes:
+        progress.note(change)
     # With several ranks none leaves early: the others would wait for it in the end.
     if len(finished) == len(plan.planned) and part.ranks == 1:
-        return finished_report(job, CacheTally(), [], before=True)
-    _refuse_half_done(job, resume=resume)
+        return finished_report(job, CacheTally(), [], before=True, plan_changed=bool(changes))
     check_room(job)
     with together(part):
         return _run(job, progress)
@@ -243,6 +248,27 @@ def _finished(folder: Path, header: CacheHeader) -> set[str]:
     if not (folder / HEADER).exists():
         return set()
     return set(TeacherCache(folder, plan=header.plan).names())
+
+
+def _update_plan(job: CacheJob) -> list[str]:
+    """Bring the plan of a cache that is there up to date; what has changed in it."""
+    if not (job.folder / HEADER).exists():
+        return []
+    there = read_header(job.folder)
+    if there == job.header:
+        return []
+    update_plan(job.folder, job.header)
+    before = {sample.name: sample for sample in there.plan}
+    now = {sample.name: sample for sample in job.header.plan}
+    both = before.keys() & now.keys()
+    counts = {
+        "new": len(now.keys() - before.keys()),
+        "no longer planned": len(before.keys() - now.keys()),
+        "of other content": sum(before[name].content != now[name].content for name in both),
+        "in the other split": sum(before[name].split != now[name].split for name in both),
+    }
+    shown = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return [f"the plan follows the manifest: {shown or 'samples in another order'}"]
 
 
 def _refuse_half_done(job: CacheJob, *, resume: bool) -> None:

@@ -194,7 +194,12 @@ def dry_run_report(job: CacheJob, progress: Progress) -> Report:
 
 
 def finished_report(
-    job: CacheJob, tally: CacheTally, failed: Sequence[Failure], *, before: bool = False
+    job: CacheJob,
+    tally: CacheTally,
+    failed: Sequence[Failure],
+    *,
+    before: bool = False,
+    plan_changed: bool = False,
 ) -> Report:
     """What was done and what the cache holds now."""
     cache = TeacherCache(job.folder)
@@ -228,7 +233,8 @@ def finished_report(
             ("speed", f"{tally.views / max(seconds, 1e-9):.3g} views/s"),
             ("teacher's share of the time", f"{result['teacher_share']:.0%}"),
         ]
-    notes = ["finished before: nothing was done"] if before else []
+    done = "only its plan was brought up to date" if plan_changed else "nothing was done"
+    notes = [f"finished before: {done}"] if before else []
     if missing and job.part.count > 1:
         notes.append(f"{len(missing)} samples are left to other writers, or to --resume")
     return Report(

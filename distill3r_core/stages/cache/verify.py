@@ -10,7 +10,8 @@ import numpy as np
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from distill3r_core import config, paths
-from distill3r_core.cache.header import read_header
+from distill3r_core.cache.header import header_is_damaged, write_header
+from distill3r_core.cache.header_copies import foreign_shard, rebuild_header
 from distill3r_core.cache.maps_layout import delivered_planes
 from distill3r_core.cache.sample_codec import ViewDecoder
 from distill3r_core.cache.shard import (
@@ -25,7 +26,13 @@ from distill3r_core.cache.shard import (
 from distill3r_core.cache.store import TeacherCache, ViewBuffers
 from distill3r_core.data.manifest import read_manifest
 from distill3r_core.data.manifest_views import content_of
-from distill3r_core.errors import DamageError, ImageError
+from distill3r_core.errors import (
+    CacheError,
+    ConflictError,
+    DamageError,
+    ImageError,
+    InputMissingError,
+)
 from distill3r_core.report import Failure, Progress, Report, Silent, Table
 from distill3r_core.stages.cache.recompute_samples import (
     TargetDifference,
@@ -58,6 +65,7 @@ class _Damage:
     shard: Path
     name: str | None
     reason: str
+    foreign: bool = False  # sound, and of another cache: nothing that a repair touches
 
 
 @dataclass(frozen=True)
@@ -92,17 +100,18 @@ def verify_cache(settings: VerifySettings, *, progress: Progress = Silent()) -> 
         ConflictError: A repair is asked for while a shard is being written to, or the teacher is
             to be asked with other weights.
     """
-    cache = TeacherCache(settings.path)
+    cache, header_fault = _open(settings)
     rebuilt = None
     if settings.recompute:  # refuse before the long work
         rebuilt = rebuild_teacher(
             cache, settings.manifest, weights=settings.weights, device=settings.device
         )
-    checked = _check_shards(settings.path, progress)
+    checked = _check_shards(cache, progress)
     damage, missing = checked.damage, _missing(cache, checked)
     changed = _changed(cache, settings.manifest, damage, progress)
+    foreign = [one for one in damage if one.foreign]
     if settings.repair:
-        _repair(damage)
+        _repair([one for one in damage if not one.foreign])
         cache.refresh()
     again: dict[str, TargetDifference] = {}
     if rebuilt is not None:
@@ -110,7 +119,7 @@ def verify_cache(settings: VerifySettings, *, progress: Progress = Silent()) -> 
         known = [n for n in _names(cache, damage) if n in rebuilt.samples and n not in unfit]
         some = random.Random(settings.seed).sample(known, min(settings.recompute, len(known)))
         again = recompute(cache, rebuilt, some, progress)
-    ok = (settings.repair or not damage) and not changed
+    ok = (settings.repair or not (damage or header_fault)) and not changed and not foreign
     # A repair is the step before `cache --resume`, which makes what is missing.
     failed = [] if settings.repair else [Failure(name, _MISSING) for name in missing]
     failed += [
@@ -122,10 +131,10 @@ def verify_cache(settings: VerifySettings, *, progress: Progress = Silent()) -> 
         "ok": ok,
         "samples": checked.samples,
         "views": checked.views,
-        "damaged": [_describe(one) for one in damage],
+        "damaged": [*filter(None, [header_fault]), *(_describe(one) for one in damage)],
         "missing": missing,
         "changed": [failure.item for failure in changed],
-        "repaired": len(damage) if settings.repair else 0,
+        "repaired": len(damage) - len(foreign) + bool(header_fault) if settings.repair else 0,
         "recomputed": [
             {
                 "sample": name,
@@ -142,7 +151,7 @@ def verify_cache(settings: VerifySettings, *, progress: Progress = Silent()) -> 
         result=result,
         failed=failed,
         tables=[_table(settings, result, again)],
-        notes=_notes(settings, damage, missing, changed, again),
+        notes=_notes(settings, header_fault, damage, missing, changed, again),
     )
 
 
@@ -168,17 +177,22 @@ def _table(
 
 def _notes(
     settings: VerifySettings,
+    header_fault: str | None,
     damage: Sequence[_Damage],
     missing: Sequence[str],
     changed: Sequence[Failure],
     again: Mapping[str, TargetDifference],
 ) -> list[str]:
-    notes = [_describe(one) for one in damage]
+    notes = []
+    if header_fault:
+        done = ": rebuilt from the shards" if settings.repair else ""
+        notes.append(f"{header_fault}{done}")
+    notes += [_describe(one) for one in damage]
     notes += [f"{failure.item}: {failure.reason}" for failure in changed]
     if not settings.manifest.exists():
         notes.append(f"pictures were not compared: no {settings.manifest} (--manifest)")
     resume = f"`distill3r cache --resume -o {settings.path}`"
-    if damage and not settings.repair:
+    if (damage or header_fault) and not settings.repair:
         notes.append(f"`verify --repair`, then {resume}")
     elif damage or missing:
         dropped = "what was broken is out of the way; " if damage else ""
@@ -193,8 +207,30 @@ def _notes(
     return notes
 
 
-def _check_shards(path: Path, progress: Progress) -> _Checked:
+def _open(settings: VerifySettings) -> tuple[TeacherCache, str | None]:
+    """The cache, and what is wrong with its header, which a repair rebuilds from the shards.
+
+    Raises:
+        InputMissingError: There is no cache.
+        CacheError: The header is damaged, and no shard holds a copy of it.
+    """
+    path = settings.path
+    try:
+        return TeacherCache(path), None
+    except (CacheError, ConflictError, InputMissingError) as error:
+        if isinstance(error, ConflictError) and not header_is_damaged(path):
+            raise  # another version of the format
+        if isinstance(error, InputMissingError) and not shard_folders(path):
+            raise
+        fault, header = error.message, rebuild_header(path)
+    if settings.repair:
+        write_header(path, header)
+    return TeacherCache(path, header=header), fault
+
+
+def _check_shards(cache: TeacherCache, progress: Progress) -> _Checked:
     """Look at every sample of every shard."""
+    path = cache.path
     damage = [
         _Damage(folder, None, f"{folder / DATA} is gone, with all that it held")
         for folder in emptied_shards(path)
@@ -203,12 +239,15 @@ def _check_shards(path: Path, progress: Progress) -> _Checked:
     for folder in shard_folders(path):
         try:
             shard = ShardReader(folder)
+            if fault := foreign_shard(shard, cache.header.identity):
+                damage.append(_Damage(folder, None, fault, foreign=True))
+                continue
             sound, broken = shard.listing()
             listed += [(shard, name, entry) for name, entry in sound]
             damage += [_Damage(folder, name, reason) for name, reason in broken]
         except DamageError as error:
             damage.append(_Damage(folder, None, error.message))
-    decoder, views, layers = ViewDecoder(), 0, tuple(read_header(path).features)
+    decoder, views, layers = ViewDecoder(), 0, tuple(cache.header.features)
     known = len(damage)
     progress.begin("comparing checksums", total=len(listed), unit="samples")
     for shard, name, entry in listed:
@@ -284,7 +323,7 @@ def _repair(damage: Sequence[_Damage]) -> None:
     Raises:
         ConflictError: A shard is being written to.
     """
-    for folder in {one.shard for one in damage if one.name is None}:
+    for folder in sorted({one.shard for one in damage if one.name is None}):
         lock = WriterLock(folder)
         try:
             number = 0

@@ -25,6 +25,7 @@ from distill3r_core.models.student import Student
 from distill3r_core.profiling import machine, pick_device
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.runs.record import PICTURES
+from distill3r_core.runs.training_images import training_images
 from distill3r_core.stages.train.run_folder import (
     CONFIG,
     LOG,
@@ -303,13 +304,9 @@ def _describe(folder: RunFolder, settings: TrainSettings, cache: TeacherCache, f
     write_text(
         folder.path / CONFIG, config.as_yaml("train", settings, plugins=plugins.loaded_paths())
     )
-    pictures = {
-        picture
-        for names in feed.train.values()
-        for name in names
-        for picture in cache.detail(name)["pictures"]
-    }
-    write_text(folder.path / PICTURES, "".join(f"{picture}\n" for picture in sorted(pictures)))
+    names = (name for some in feed.train.values() for name in some)
+    images = training_images(cache, names)
+    write_text(folder.path / PICTURES, "".join(f"{image}\n" for image in images))
 
 
 def _saver(
