@@ -124,6 +124,15 @@ class ShardReader:
             value = transaction.get(_HEADER)
             return None if value is None else zstandard.decompress(_opened(value, _HEADER))
 
+    def header_fault(self) -> str | None:
+        """What is damaged of the identity and of the copy of the header, if anything is."""
+        try:
+            self.identity()
+            self.header_copy()
+        except DamageError as error:
+            return f"{self.folder / DATA}: {error.message}"
+        return None
+
     def detail(self, entry: Entry) -> dict[str, Any]:
         """Where a sample came from."""
         with self.records() as records:
@@ -232,15 +241,16 @@ class ShardWriter:
             identity: Identity of the cache.
             header: Text of `cache.json`.
         """
-        # Level 1 without a content checksum: `_sealed` has one, and equal texts stay equal bytes.
-        copy = _sealed(zstandard.compress(header, 1), _HEADER)
+        wanted = {
+            _IDENTITY: _sealed(identity.encode(), _IDENTITY),
+            _HEADER: _sealed(zstandard.compress(header, 1), _HEADER),
+        }
         with self._database.reading() as transaction:
-            stored = transaction.get(_HEADER)
-            if stored is not None and bytes(stored) == copy:
+            if all(transaction.get(key) == value for key, value in wanted.items()):
                 return
         with self._database.writing() as transaction:
-            transaction.put(_IDENTITY, _sealed(identity.encode(), _IDENTITY))
-            transaction.put(_HEADER, copy)
+            for key, value in wanted.items():
+                transaction.put(key, value)
 
     def drop(self, name: str) -> None:
         """Forget a sample, so that the next run makes it again."""

@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic.dataclasses import dataclass as checked_dataclass
@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from distill3r_core import config, paths
 from distill3r_core.cache.header import header_is_damaged, write_header
 from distill3r_core.cache.header_copies import foreign_shard, rebuild_header
+from distill3r_core.cache.header_record import CacheHeader, header_text
 from distill3r_core.cache.maps_layout import delivered_planes
 from distill3r_core.cache.sample_codec import ViewDecoder
 from distill3r_core.cache.shard import (
@@ -60,12 +61,19 @@ class VerifySettings:
 
 @dataclass(frozen=True)
 class _Damage:
-    """One thing that is broken: a sample of a shard, or (without a name) the shard."""
+    """One thing that is broken.
+
+    Args:
+        shard: Folder of the shard.
+        kind: A sample of the shard; the whole shard; its copy of the header and its identity,
+            which are written again; or nothing but the place: it is a shard of another cache.
+        name: The sample; None for the other kinds.
+    """
 
     shard: Path
-    name: str | None
+    kind: Literal["sample", "shard", "header", "foreign"]
     reason: str
-    foreign: bool = False  # sound, and of another cache: nothing that a repair touches
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -109,9 +117,9 @@ def verify_cache(settings: VerifySettings, *, progress: Progress = Silent()) -> 
     checked = _check_shards(cache, progress)
     damage, missing = checked.damage, _missing(cache, checked)
     changed = _changed(cache, settings.manifest, damage, progress)
-    foreign = [one for one in damage if one.foreign]
+    foreign = [one for one in damage if one.kind == "foreign"]
     if settings.repair:
-        _repair([one for one in damage if not one.foreign])
+        _repair(damage, cache.header)
         cache.refresh()
     again: dict[str, TargetDifference] = {}
     if rebuilt is not None:
@@ -232,21 +240,23 @@ def _check_shards(cache: TeacherCache, progress: Progress) -> _Checked:
     """Look at every sample of every shard."""
     path = cache.path
     damage = [
-        _Damage(folder, None, f"{folder / DATA} is gone, with all that it held")
+        _Damage(folder, "shard", f"{folder / DATA} is gone, with all that it held")
         for folder in emptied_shards(path)
     ]
     listed: list[tuple[ShardReader, str, Entry]] = []
     for folder in shard_folders(path):
         try:
             shard = ShardReader(folder)
-            if fault := foreign_shard(shard, cache.header.identity):
-                damage.append(_Damage(folder, None, fault, foreign=True))
+            if fault := shard.header_fault():
+                damage.append(_Damage(folder, "header", fault))
+            elif fault := foreign_shard(shard, cache.header.identity):
+                damage.append(_Damage(folder, "foreign", fault))
                 continue
             sound, broken = shard.listing()
             listed += [(shard, name, entry) for name, entry in sound]
-            damage += [_Damage(folder, name, reason) for name, reason in broken]
+            damage += [_Damage(folder, "sample", reason, name) for name, reason in broken]
         except DamageError as error:
-            damage.append(_Damage(folder, None, error.message))
+            damage.append(_Damage(folder, "shard", error.message))
     decoder, views, layers = ViewDecoder(), 0, tuple(cache.header.features)
     known = len(damage)
     progress.begin("comparing checksums", total=len(listed), unit="samples")
@@ -255,7 +265,7 @@ def _check_shards(cache: TeacherCache, progress: Progress) -> _Checked:
         try:
             _check_sample(shard, entry, decoder, layers)
         except DamageError as error:
-            damage.append(_Damage(shard.folder, name, error.message))
+            damage.append(_Damage(shard.folder, "sample", error.message, name))
         progress.advance(1, damaged=str(len(damage)))
     samples = len(listed) + sum(one.name is not None for one in damage[:known])
     contents = frozenset((name, entry.content) for _, name, entry in listed)
@@ -317,13 +327,13 @@ def _changed(
     return changed
 
 
-def _repair(damage: Sequence[_Damage]) -> None:
-    """Drop broken samples; move shards aside that cannot be opened.
+def _repair(damage: Sequence[_Damage], header: CacheHeader) -> None:
+    """Drop broken samples, move shards aside that cannot be opened, write copies of the header.
 
     Raises:
         ConflictError: A shard is being written to.
     """
-    for folder in sorted({one.shard for one in damage if one.name is None}):
+    for folder in sorted({one.shard for one in damage if one.kind == "shard"}):
         lock = WriterLock(folder)
         try:
             number = 0
@@ -332,17 +342,22 @@ def _repair(damage: Sequence[_Damage]) -> None:
             folder.rename(aside)
         finally:
             lock.release()
-    for folder in {one.shard for one in damage if one.name is not None}:
+    for folder in sorted({one.shard for one in damage if one.kind in ("sample", "header")}):
+        faults = [one for one in damage if one.shard == folder]
         with ShardWriter(folder) as shard:
-            for one in damage:
-                if one.shard == folder and one.name is not None:
+            for one in faults:
+                if one.name is not None:
                     shard.drop(one.name)
+            if any(one.kind == "header" for one in faults):
+                shard.keep_header(header.identity, header_text(header))
 
 
 def _names(cache: TeacherCache, damage: Sequence[_Damage]) -> list[str]:
     """Sound samples; none where a shard cannot be opened, which is damage enough."""
+    if any(one.kind != "sample" for one in damage):
+        return []
     broken = {one.name for one in damage}
-    return [] if None in broken else [name for name in cache.names() if name not in broken]
+    return [name for name in cache.names() if name not in broken]
 
 
 def _describe(damage: _Damage) -> str:

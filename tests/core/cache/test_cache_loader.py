@@ -2,6 +2,7 @@
 
 import random
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -79,11 +80,10 @@ def test_every_sample_is_changed_as_its_own_request_says(tmp_path, kind):
 
 def test_beside_independent_maps_a_similarity_stays_exact(tmp_path):
     header = a_header(2)
-    publish_header(tmp_path / "both", header)
     for number, kind in enumerate(({}, {"independent": True})):
-        part = type(header)(**(vars(header) | {"plan": header.plan[number : number + 1]}))
-        fill(tmp_path / str(number), part, seed=number, **kind)
-        (tmp_path / str(number) / "shard-0000").rename(tmp_path / "both" / f"shard-{number:04d}")
+        part = replace(header, plan=header.plan[number : number + 1])
+        fill(tmp_path / "both", part, seed=number, shard=number, **kind)
+    publish_header(tmp_path / "both", header)
     cache = TeacherCache(tmp_path / "both")
     assert cache.planes == 8
     group = [SampleRequest(planned.name, (1, 0), reanchored=True) for planned in header.plan]
