@@ -11,7 +11,7 @@ import typer
 
 from distill3r_cli import console, exits, interrupts, options
 from distill3r_cli.app import app
-from distill3r_core import disk, errors, problems
+from distill3r_core import disk, errors, problems, system_limits
 
 _NO_ROOM = re.compile("failed to map segment|[Cc]annot allocate memory")
 # typer does not export the class itself
@@ -59,7 +59,8 @@ def make_streams_safe() -> None:
 
 def _as_error(error: Exception) -> errors.Distill3rError:
     if isinstance(error, OSError):
-        refused = disk.refusal(Path(error.filename or "the output"), error.errno)
+        path = Path(error.filename or "the output")
+        refused = disk.refusal(path, error.errno) or system_limits.limit_error(path, error.errno)
         if refused is not None:
             return refused
     if isinstance(error, OSError) and error.filename is not None:

@@ -83,6 +83,10 @@ class DiskFaultError(ResourceError):
     """The disk or its connection fails."""
 
 
+class SystemLimitError(ResourceError):
+    """The system refuses to open or map a sound file: a limit was met."""
+
+
 class ImageError(FailedError):
     """An image cannot be used. Stages collect these errors and continue."""
 

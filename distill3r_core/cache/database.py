@@ -25,14 +25,16 @@ import lmdb
 
 from distill3r_core.allocator import keep_freed_memory
 from distill3r_core.disk import NO_ROOM, refusal
-from distill3r_core.errors import DamageError, DiskFullError
+from distill3r_core.errors import CacheError, DamageError, Distill3rError
 from distill3r_core.files import replacing
 from distill3r_core.interrupts import held
+from distill3r_core.system_limits import limit_error, limits_named
 
 DATA = "data.mdb"
 READERS = "lock.mdb"  # LMDB's table of readers, made when the data is first opened
 
-_MAP_SIZE = 1 << 40  # address space only; a file never outgrows it
+_MAP_SIZE = 1 << 40  # of a writer; address space only, a file never outgrows it
+_ROOM_TO_GROW = 1 << 26  # bytes that a reader maps beyond the file, for a writer beside it
 _SMALL_MAP = 1 << 24  # for an empty file, where address space is limited
 _READERS = 1024
 _KEPT_BLOCK, _KEPT = 1 << 22, 1 << 28  # bytes: records are smaller, whole samples are larger
@@ -41,6 +43,17 @@ _META = struct.Struct("<IIQQ48s48sQQ")  # after a page header: magic ... last pa
 _PAGE_HEAD = 16
 _META_END = _PAGE_HEAD + _META.size
 _PAGE_SIZE = struct.Struct("<I")
+# What LMDB says about the pages of a file. Its other errors are about the system or the caller.
+_BROKEN = (
+    lmdb.CorruptedError,
+    lmdb.InvalidError,
+    lmdb.PageNotFoundError,
+    lmdb.PanicError,
+    lmdb.VersionMismatchError,
+    lmdb.IncompatibleError,
+    lmdb.BadTxnError,
+    lmdb.BadValsizeError,
+)
 _LITTLE_ROOM = 1 << 24  # bytes; with less a disk is full, whatever else it may be
 
 
@@ -139,15 +152,26 @@ class Database:
         """A read transaction; its buffers are invalid afterwards.
 
         Raises:
-            DamageError: The file is truncated or cannot be read.
+            DamageError: The file is truncated, or its pages are damaged.
+            SystemLimitError: The system refuses to open or map the file, which may be sound.
         """
-        with _gate.transaction():
-            environment = self._opened()
-            try:
-                with environment.begin(buffers=True) as transaction:
-                    yield transaction
-            except lmdb.Error as error:
-                raise DamageError(f"{self.folder / DATA} cannot be read: {error}") from error
+        while True:
+            with _gate.transaction():
+                environment = self._opened()
+                try:
+                    transaction = environment.begin(buffers=True)
+                except lmdb.MapResizedError:
+                    transaction = None
+                except lmdb.Error as error:
+                    raise self._fault(error) from error
+                if transaction is not None:
+                    try:
+                        with transaction:
+                            yield transaction
+                    except lmdb.Error as error:
+                        raise self._fault(error) from error
+                    return
+            self.close()  # a writer beside this process has outgrown the map: map the file anew
 
     @contextmanager
     def writing(self) -> Iterator[lmdb.Transaction]:
@@ -198,17 +222,29 @@ class Database:
         with _gate.locked():
             if self._environment is None:
                 path = self.folder / DATA
-                check_length(path)
+                with limits_named(path):
+                    check_length(path)
                 try:
                     self._environment = self._open_reader(lock=True)
-                except lmdb.ReadonlyError:
-                    self._environment = self._open_reader(lock=False)
                 except lmdb.Error as error:
                     # Nobody can write where this process may not: no lock is needed.
-                    if not _is_refused(error):
-                        raise DamageError(f"{path} cannot be opened: {error}") from error
-                    self._environment = self._open_reader(lock=False)
+                    if not (isinstance(error, lmdb.ReadonlyError) or _is_refused(error)):
+                        raise self._fault(error) from error
+                    try:
+                        self._environment = self._open_reader(lock=False)
+                    except lmdb.Error as still:
+                        raise self._fault(still) from still
             return self._environment
+
+    def _fault(self, error: lmdb.Error) -> Distill3rError:
+        """The error for users: damage only where LMDB has found it in the file's own pages."""
+        path = self.folder / DATA
+        refused = limit_error(path, _system_code(error))
+        if refused is not None:
+            return refused
+        if isinstance(error, _BROKEN):
+            return DamageError(f"{path} cannot be read: {error}")
+        return CacheError(f"{path} cannot be read: {error}")
 
     def _open_reader(self, *, lock: bool) -> lmdb.Environment:
         return lmdb.open(
@@ -216,11 +252,15 @@ class Database:
             readonly=True,
             create=False,
             lock=lock,
-            map_size=self._map_size(),
+            map_size=self._reader_map_size(),
             max_readers=_READERS,
             # Without it, cold reads of half a megabyte are 3 to 9 times slower.
             readahead=True,
         )
+
+    def _reader_map_size(self) -> int:
+        size = (self.folder / DATA).stat().st_size
+        return size + (_ROOM_TO_GROW if _unlimited() else _SMALL_MAP)
 
     def _map_size(self) -> int:
         if _unlimited():
@@ -322,12 +362,13 @@ def _writing_to(folder: Path) -> Iterator[None]:
     try:
         yield
     except lmdb.MapFullError as error:
-        raise DiskFullError(
-            f"cannot write {folder}: the limit of address space is reached"
-        ) from error
+        found = limit_error(folder / DATA, errno.ENOMEM)
+        assert found is not None
+        raise found from error
     except (lmdb.Error, OSError) as error:
         code = _code_of(error, folder)
         found = refusal(folder, code, then="go on with `distill3r cache --resume`")
+        found = found or limit_error(folder / DATA, _system_code(error))
         if found is None:
             raise
         raise found from error
@@ -344,6 +385,16 @@ def _code_of(error: Exception, folder: Path) -> int | None:
         # Its word for a write that was cut short, too, which is how a disk becomes full.
         return _lack_of_room(folder) or code
     return code
+
+
+def _system_code(error: Exception) -> int | None:
+    """Code of the system that an error stands for; None where it is LMDB's own."""
+    if isinstance(error, OSError):
+        return error.errno
+    if isinstance(error, lmdb.MemoryError):
+        return errno.ENOMEM
+    words = str(error)
+    return next((code for code in errno.errorcode if words.endswith(os.strerror(code))), None)
 
 
 def _lack_of_room(folder: Path) -> int | None:

@@ -152,6 +152,8 @@ class Unpacker:
         try:
             content = self._zstd.decompress(data, allow_extra_data=False)
         except zstandard.ZstdError as error:
+            if "not enough memory" in str(error):  # no word about the record
+                raise MemoryError(str(error)) from error
             raise RecordError(f"section {code} cannot be unpacked: {error}") from error
         if len(content) != length:
             raise RecordError(f"section {code} has {len(content)} bytes instead of {length}")

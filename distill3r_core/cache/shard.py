@@ -29,6 +29,7 @@ from distill3r_core.cache.database import DATA, READERS, Database
 from distill3r_core.cache.maps_layout import Kind
 from distill3r_core.cache.sample_codec import EncodedSample
 from distill3r_core.errors import CacheError, ConflictError, DamageError
+from distill3r_core.system_limits import limits_named
 
 PREFIX = "shard-"
 LONGEST_NAME = 500  # bytes; LMDB's keys end at 511
@@ -291,9 +292,11 @@ class WriterLock:
 
     def __init__(self, folder: Path) -> None:
         path = folder / _LOCK
-        self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        with limits_named(path):
+            self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with limits_named(path):
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self.release()
             raise ConflictError(
