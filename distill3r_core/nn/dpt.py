@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, relu
 
-from distill3r_core.nn.fused import convolve_relu, convolve_upsample, upsample, without_bias
-from distill3r_core.nn.upsampled import convolve_upsampled
+from distill3r_core.nn.kernels.fused import convolve_relu, convolve_upsample, upsample, without_bias
+from distill3r_core.nn.kernels.upsampled import convolve_upsampled
 
 LAYER_WIDTHS = (96, 192, 384, 768)  # of Fast3R and Distill3R
 FEATURES = 256

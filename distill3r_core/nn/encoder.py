@@ -5,8 +5,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from distill3r_core.nn.block import Block, initialize
+from distill3r_core.nn.kernels.sliced import run_again
 from distill3r_core.nn.rotary import grid_rotation
-from distill3r_core.nn.sliced import run_again
 
 
 class PatchEmbed(nn.Module):

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from distill3r_core.nn.attention import preferred_kernels
 from distill3r_core.nn.block import Block, initialize
+from distill3r_core.nn.kernels.sliced import run_block
 from distill3r_core.nn.progress import ProgressCallback, no_progress
-from distill3r_core.nn.sliced import run_block
 from distill3r_core.nn.view_codes import TABLE_ROWS, view_code_table
 
 

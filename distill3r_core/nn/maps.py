@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from distill3r_core.nn.dpt import DPTHead
-from distill3r_core.nn.fused import is_fused, maps_of
+from distill3r_core.nn.kernels.fused import is_fused, maps_of
 from distill3r_core.nn.outputs import confidence_from_raw, points_from_raw
 from distill3r_core.nn.progress import ProgressCallback, no_progress
 from distill3r_core.types import PointMap

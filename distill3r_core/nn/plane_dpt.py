@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from distill3r_core.nn.dpt import FusionStage, doubled, pointwise
-from distill3r_core.nn.fused import upsample
+from distill3r_core.nn.kernels.fused import upsample
 
 CODE_BASE = 100.0
 CODE_WEIGHT = 0.1

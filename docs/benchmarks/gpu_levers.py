@@ -27,7 +27,7 @@ from distill3r_core.models.encoders import dune_network
 from distill3r_core.models.multiview.published import published_forward
 from distill3r_core.models.precision import lower_precision
 from distill3r_core.nn import dpt, maps
-from distill3r_core.nn.fused import maps_of, upsample
+from distill3r_core.nn.kernels.fused import maps_of, upsample
 from distill3r_core.profiling import peak_memory
 
 WARMUPS = 2
@@ -134,7 +134,7 @@ def _torchs_upsampling(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _relu_then_maps(features: Tensor, before: Tensor, out: nn.Conv2d) -> Any:
     """Bias and ReLU in a pass of their own before the last kernel, which then adds nothing."""
-    from distill3r_core.nn.fused_kernels import add_relu
+    from distill3r_core.nn.kernels.fused_kernels import add_relu
 
     return maps_of(add_relu(features, before), torch.zeros_like(before), out)
 

@@ -12,9 +12,9 @@ from distill3r_core import config
 from distill3r_core.errors import ConflictError
 from distill3r_core.report import Failure, Report, Silent
 from distill3r_core.stages.demo import DemoSettings
-from distill3r_core.stages.demo import plan as demo_plan
+from distill3r_core.stages.demo import demo_steps as demo_plan
+from distill3r_core.stages.demo.demo_steps import steps_of
 from distill3r_core.stages.demo.parts import render_rooms
-from distill3r_core.stages.demo.plan import steps_of
 
 SHORT = ("--set", "rooms=1", "--set", "views=12", "--set", "every=4", "--set", "steps=1")
 STEPS = ["manifest", "cache", "train", "eval", "infer", "bench"]

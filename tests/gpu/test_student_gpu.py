@@ -14,7 +14,7 @@ from distill3r_core.models.multiview.published import published_forward
 from distill3r_core.models.multiview.spec import RELEASED_ATTENTION_SCALE
 from distill3r_core.models.precision import lower_precision
 from distill3r_core.models.student import Student
-from distill3r_core.nn import fused
+from distill3r_core.nn.kernels import fused
 
 pytestmark = [
     pytest.mark.gpu,
@@ -92,7 +92,7 @@ def test_the_fused_kernels_change_nothing_but_rounding(recorded_student, monkeyp
 
 
 def test_the_upsampling_has_torchs_gradient():
-    from distill3r_core.nn.fused_kernels import Upsampled
+    from distill3r_core.nn.kernels.fused_kernels import Upsampled
 
     for dtype, bar in ((torch.float32, 1e-5), (torch.bfloat16, 1e-2)):
         x = torch.randn(3, 128, 27, 37, device="cuda", dtype=dtype)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from distill3r_core.nn.block import Block
-from distill3r_core.nn.sliced import run_again
+from distill3r_core.nn.kernels.sliced import run_again
 
 REGISTERS = 4
 LAYER_SCALE = 1e-4

@@ -9,7 +9,7 @@ from distill3r_core.models.family import MemoryEstimate
 from distill3r_core.models.multiview.chunks import encoder_chunk, head_chunk_of
 from distill3r_core.models.multiview.spec import MultiviewSpec
 from distill3r_core.nn.dpt import hooked_layers
-from distill3r_core.nn.sliced import slice_size
+from distill3r_core.nn.kernels.sliced import slice_size
 
 _FLOAT = 4  # bytes
 _MLP = 4  # hidden channels over channels

@@ -9,8 +9,8 @@ import psutil
 import torch
 
 from distill3r_core.machine_memory import available_memory
-from distill3r_core.nn import fused
 from distill3r_core.nn.attention import HOPPER
+from distill3r_core.nn.kernels import fused
 from distill3r_core.profiling import peak_memory, synchronize
 from distill3r_core.stages.benchmark.models import BenchModel, Forward
 from distill3r_core.stages.benchmark.worker_process import Answer, serve

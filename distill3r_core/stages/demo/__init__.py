@@ -1,5 +1,5 @@
 """Stage `demo`: the whole route on rendered rooms."""
 
-from distill3r_core.stages.demo.run import DemoSettings, demo
+from distill3r_core.stages.demo.run_demo import DemoSettings, demo
 
 __all__ = ["DemoSettings", "demo"]

@@ -15,7 +15,7 @@ from distill3r_core.models.checkpoint import load_student
 from distill3r_core.profiling import one_thread, pick_device
 from distill3r_core.report import Progress
 from distill3r_core.scenes import arc, build_scene, pinhole, render_view
-from distill3r_core.stages.demo.plan import DemoSettings, room_name
+from distill3r_core.stages.demo.demo_steps import DemoSettings, room_name
 
 VIEW_SIZE = (140, 196)  # rows and columns of a rendered view: twice the size of the student's
 SEEDS = 1000  # distance between the seeds of two demos, so that they share no room

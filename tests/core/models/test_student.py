@@ -16,7 +16,7 @@ from distill3r_core.models.multiview.chunks import encoder_chunk, head_chunk_of
 from distill3r_core.models.multiview.memory import estimate_bytes
 from distill3r_core.models.multiview.published import published_forward
 from distill3r_core.models.precision import lower_precision
-from distill3r_core.nn import sliced
+from distill3r_core.nn.kernels import sliced
 from distill3r_core.types import PointMaps
 
 FIELDS = tuple(field.name for field in dataclasses.fields(PointMaps))

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from distill3r_core.nn import sliced
 from distill3r_core.nn.attention import Attention
 from distill3r_core.nn.block import Block
 from distill3r_core.nn.encoder import PatchEmbed, RotaryEncoder
+from distill3r_core.nn.kernels import sliced
 from distill3r_core.nn.rotary import grid_rotation, rotate
 
 

@@ -11,7 +11,7 @@ pytest.importorskip("triton", reason="torch for this machine comes without Trito
 PROGRAM = """
 import torch
 from torch.nn.functional import interpolate, linear
-from distill3r_core.nn import fused_kernels as kernels
+from distill3r_core.nn.kernels import fused_kernels as kernels
 from distill3r_core.nn.outputs import confidence_from_raw, points_from_raw
 
 torch.manual_seed(0)

@@ -7,7 +7,7 @@ pytest.importorskip("triton", reason="torch for this machine comes without Trito
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
-from distill3r_core.nn import fused_kernels as kernels
+from distill3r_core.nn.kernels import fused_kernels as kernels
 
 _TILE = {"PIXELS": 16, "CHANNELS": 128}
 _SIZES = dict.fromkeys(("total", "rows", "columns", "low_rows", "low_columns", "channels"), "i32")

@@ -24,7 +24,7 @@ def kernels_work() -> bool:
     if not torch.cuda.is_available():
         return False
     try:
-        from distill3r_core.nn.fused_kernels import Upsampled
+        from distill3r_core.nn.kernels.fused_kernels import Upsampled
 
         probe = torch.ones(1, 8, 2, 2, device="cuda")
         right = bool((Upsampled.apply(probe, (3, 3)) == 1).all())
@@ -40,7 +40,7 @@ def kernels_work() -> bool:
 def upsample(x: Float[Tensor, "n C h w"], size: tuple[int, int]) -> Float[Tensor, "n C H W"]:
     """Bilinear with aligned corners, in the type of `x`: autocast would take it to float32."""
     if is_fused(x) and min(x.shape[-2:]) > 1:
-        from distill3r_core.nn.fused_kernels import Upsampled
+        from distill3r_core.nn.kernels.fused_kernels import Upsampled
 
         found = Upsampled.apply(x, size)
         assert isinstance(found, Tensor)
@@ -63,7 +63,7 @@ def convolve_relu(x: Float[Tensor, "n C h w"], layer: nn.Conv2d) -> Float[Tensor
         or torch.is_autocast_enabled(x.device.type)
     ):
         return relu_(layer(x))
-    from distill3r_core.nn.fused_kernels import add_relu
+    from distill3r_core.nn.kernels.fused_kernels import add_relu
 
     return add_relu(without_bias(x, layer), layer.bias)
 
@@ -77,7 +77,7 @@ def convolve_upsample(
     """
     if layer.bias is None or torch.is_grad_enabled() or not is_fused(x) or min(x.shape[-2:]) < 2:
         return upsample(layer(x), size)
-    from distill3r_core.nn.fused_kernels import upsample_and_add
+    from distill3r_core.nn.kernels.fused_kernels import upsample_and_add
 
     return upsample_and_add(without_bias(x, layer), size, layer.bias)
 
@@ -89,7 +89,7 @@ def maps_of(
 
     Only where `is_fused`: elsewhere these steps and `nn.outputs` are what to call.
     """
-    from distill3r_core.nn.fused_kernels import maps_from
+    from distill3r_core.nn.kernels.fused_kernels import maps_from
 
     assert out.bias is not None
     return maps_from(features, before, out.weight[:, :, 0, 0], out.bias)

@@ -12,8 +12,8 @@ from typing import Any
 from distill3r_core import config, profiling
 from distill3r_core.errors import ConflictError
 from distill3r_core.report import Progress, Report, Silent, Table
+from distill3r_core.stages.demo.demo_steps import DemoSettings, steps_of
 from distill3r_core.stages.demo.parts import draw_views, render_rooms
-from distill3r_core.stages.demo.plan import DemoSettings, steps_of
 
 __all__ = ["PASS", "DemoSettings", "demo"]
 
