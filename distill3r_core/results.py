@@ -37,7 +37,7 @@ def claim(
 
     Returns:
         The claim. A result that a kill cut short, or whose files somebody removed, is taken up
-        again by the same identity; one of which nothing was written is in nobody's way.
+        again by the same identity; an empty one is not a conflict.
 
     Raises:
         ConflictError: `chosen` holds something else.

@@ -101,7 +101,7 @@ def info(
     ] = None,
 ) -> None:
     """Show what a cache holds: settings, counts, sizes, scenes."""
-    from distill3r_core.stages.cache.cache_info import cache_info  # torch: keep `--help` instant
+    from distill3r_core.stages.cache.inspect_cache import cache_info  # torch: keep `--help` instant
 
     console.show(cache_info(path, picture=picture, sample=sample))
 

@@ -407,7 +407,7 @@ def _lack_of_room(folder: Path) -> int | None:
     except OSError as error:
         return error.errno if error.errno in NO_ROOM else None
     finally:
-        with suppress(OSError):  # the disk's own fault is what is told
+        with suppress(OSError):  # the error of the disk is reported, not this one
             probe.unlink(missing_ok=True)
     return None
 

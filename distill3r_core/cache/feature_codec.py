@@ -17,7 +17,7 @@ _VALUES = 1  # float16 [h, w, C]
 _WORD = 2  # bytes
 
 
-class FeatureEncoder:
+class FeaturePacker:
     """Packs features; one per thread."""
 
     def __init__(self, packer: Packer) -> None:

@@ -30,7 +30,7 @@ _BYTES = np.stack([_CODES[(np.arange(256) >> shift) & 3] for shift in (0, 2, 4, 
 
 
 @dataclass(frozen=True)
-class Camera:
+class StoredCamera:
     """What a record says beside its planes."""
 
     kind: Kind
@@ -53,7 +53,7 @@ class MapsDecoder:
         mask: UInt8[np.ndarray, "H W"],
         *,
         thorough: bool = False,
-    ) -> Camera:
+    ) -> StoredCamera:
         """Fill `out` and `mask` from a record.
 
         Args:
@@ -110,17 +110,17 @@ class MapsDecoder:
         sum_rows(rows)
         return rows
 
-    def _camera(self, record: Record, kind: Kind) -> Camera:
+    def _camera(self, record: Record, kind: Kind) -> StoredCamera:
         transform = np.frombuffer(self._unpacker.content(record, TRANSFORM), "<f4")
         intrinsics = None
         if kind & Kind.DEPTH:
             content = np.frombuffer(self._unpacker.content(record, CAMERA), "<f4")
             intrinsics = content.reshape(3, 3).copy()
         # Copies: what is returned must not borrow the record's memory.
-        return Camera(kind, transform.reshape(3, 4).copy(), intrinsics)
+        return StoredCamera(kind, transform.reshape(3, 4).copy(), intrinsics)
 
     def _fill_global(
-        self, record: Record, out: UInt16[np.ndarray, "8 H W"], camera: Camera
+        self, record: Record, out: UInt16[np.ndarray, "8 H W"], camera: StoredCamera
     ) -> None:
         target = out[3:6]
         apply_to_half(out[:3], camera.global_from_local, target)

@@ -18,7 +18,7 @@ from distill3r_core.cache.maps_layout import (
     RESIDUALS,
     TRANSFORM,
     Kind,
-    ViewMaps,
+    StoredMaps,
 )
 from distill3r_core.cache.record import Packer, Section
 from distill3r_core.errors import CacheError
@@ -32,7 +32,7 @@ class MapsEncoder:
     def __init__(self, packer: Packer) -> None:
         self._packer = packer
 
-    def encode(self, view: ViewMaps, kind: Kind, *, name: str = "view") -> bytes:
+    def encode(self, view: StoredMaps, kind: Kind, *, name: str = "view") -> bytes:
         """The record of one view.
 
         Args:
@@ -61,7 +61,7 @@ class MapsEncoder:
         return self._packer.build(MAGIC, sections, flags=int(kind), shape=planes.shape)
 
 
-def check_finite(view: ViewMaps, *, name: str) -> None:
+def check_finite(view: StoredMaps, *, name: str) -> None:
     """Refuse values that float16 cannot hold.
 
     Raises:
@@ -81,7 +81,7 @@ def check_finite(view: ViewMaps, *, name: str) -> None:
             )
 
 
-def _stored_planes(view: ViewMaps, kind: Kind) -> UInt16[np.ndarray, "C H W"]:
+def _stored_planes(view: StoredMaps, kind: Kind) -> UInt16[np.ndarray, "C H W"]:
     parts = [view.points_local[2:] if kind & Kind.DEPTH else view.points_local]
     if kind & Kind.INDEPENDENT:
         assert view.points_global is not None
@@ -105,7 +105,7 @@ def _residual_sections(residual: Int16[np.ndarray, "C H W"]) -> list[Section]:
 
 
 def _global_sections(
-    view: ViewMaps,
+    view: StoredMaps,
     local_residual: UInt16[np.ndarray, "3 H W"],
     mask: Bool[np.ndarray, "H W"] | None,
 ) -> list[Section]:

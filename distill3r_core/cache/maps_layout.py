@@ -44,7 +44,7 @@ def delivered_planes(kind: Kind) -> int:
 
 
 @dataclass(frozen=True)
-class ViewMaps:
+class StoredMaps:
     """The maps of one view as float16 words.
 
     Args:

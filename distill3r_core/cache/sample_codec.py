@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from distill3r_core.cache.feature_codec import FeatureDecoder, FeatureEncoder
-from distill3r_core.cache.maps_decoder import Camera, MapsDecoder
+from distill3r_core.cache.feature_codec import FeatureDecoder, FeaturePacker
+from distill3r_core.cache.maps_decoder import MapsDecoder, StoredCamera
 from distill3r_core.cache.maps_encoder import MapsEncoder
-from distill3r_core.cache.maps_layout import DEPTH_PLANES, LOCAL_PLANES, Kind, ViewMaps
+from distill3r_core.cache.maps_layout import DEPTH_PLANES, LOCAL_PLANES, Kind, StoredMaps
 from distill3r_core.cache.picture_codec import PictureDecoder, PictureEncoder
 from distill3r_core.cache.record import Packer, Unpacker
 from distill3r_core.geometry.cameras import inverse_rays
@@ -65,7 +65,7 @@ class SampleEncoder:
         packer = Packer()
         self._exact = exact_global
         self._maps, self._pictures = MapsEncoder(packer), PictureEncoder(packer)
-        self._features = FeatureEncoder(packer)
+        self._features = FeaturePacker(packer)
 
     def encode(
         self,
@@ -108,7 +108,7 @@ class ViewDecoder:
 
     def maps(
         self, data: memoryview, planes: np.ndarray, mask: np.ndarray, *, thorough: bool = False
-    ) -> Camera:
+    ) -> StoredCamera:
         """See `MapsDecoder.decode`."""
         return self._maps.decode(data, planes, mask, thorough=thorough)
 
@@ -121,7 +121,7 @@ def choose_kind(targets: TeacherTargets, *, exact_global: bool = False) -> Kind:
     """The least planes that say all of the targets, to within a float16 step.
 
     Args:
-        targets: Of one sample, in float32.
+        targets: Targets of one sample, in float32.
         exact_global: Keep every float16 value; only what is no similarity gets planes of its own.
     """
     kind = Kind(0)
@@ -147,7 +147,7 @@ def finish(
         mask: 1 where valid.
         global_from_local: `[sR | t]`.
         intrinsics: K of each map, where there are 3 planes.
-        inverse: Of K, in float64, in the machine's memory; None: K is inverted here, and a GPU
+        inverse: Inverse of K in float64, in the machine's memory; None: K is inverted here, and a GPU
             waited for.
     """
     height, width = planes.shape[-2:]
@@ -222,7 +222,7 @@ def _is_similar(targets: TeacherTargets) -> bool:
     return bool((close | ~targets.valid_mask).all())
 
 
-def _views(targets: TeacherTargets, kind: Kind) -> Sequence[ViewMaps]:
+def _views(targets: TeacherTargets, kind: Kind) -> Sequence[StoredMaps]:
     """Every view's maps as float16 words."""
     local = _words(targets.points_local.movedim(-1, -3))
     confidence = _words(torch.stack([targets.confidence_local, targets.confidence_global], 1))
@@ -233,7 +233,7 @@ def _views(targets: TeacherTargets, kind: Kind) -> Sequence[ViewMaps]:
     transforms = targets.global_from_local.float().numpy()
     cameras = targets.intrinsics
     return [
-        ViewMaps(
+        StoredMaps(
             points_local=local[index],
             confidence=confidence[index],
             mask=masks[index],

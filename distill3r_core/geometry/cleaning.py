@@ -12,7 +12,7 @@ def above_percentile(confidence: Float[np.ndarray, "M"], percent: float) -> Bool
     """True for all but the lowest `percent` percent; points that tie with the lowest kept stay.
 
     Args:
-        confidence: Of all points that are compared, in [1, inf).
+        confidence: Confidence of all compared points, in [1, inf).
     """
     drop = int(len(confidence) * percent / 100)
     if drop == 0:

@@ -70,7 +70,7 @@ def pose_from_points(
         pixels: Where they are seen (u, v), centers at +0.5.
         intrinsics: In pixels of the picture, equal focal lengths.
         size: Rows and columns of the picture.
-        seed: Of the random samples.
+        seed: Seed of the random samples.
 
     Raises:
         GeometryError: No pose explains enough of the pairs.

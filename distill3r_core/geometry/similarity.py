@@ -101,7 +101,7 @@ def reanchor(
     """Similarities into the frame of another view's local map: `inv(S_a) S_i`.
 
     Args:
-        global_from_local: Of all views, into the frame of view 0.
+        global_from_local: Similarities of all views into the frame of view 0.
         anchor: The view whose local frame and unit become the global ones; its own similarity
             becomes the identity exactly.
     """

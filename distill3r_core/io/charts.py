@@ -81,7 +81,7 @@ def save_line_chart(
     """Draw lines over two axes and save the picture.
 
     Args:
-        path: Of the picture; its suffix names the format.
+        path: Image file; its suffix names the format.
         lines: What to draw; a chart without a single drawable point has empty axes.
         title: Above the chart.
         x_label: Below it.

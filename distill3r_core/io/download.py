@@ -106,7 +106,7 @@ def _fetch(url: str, partial: Path, on_bytes: Callable[[int, int | None], None])
 
 
 def _append(file: BinaryIO, block: bytes) -> None:
-    """Write, with the disk's errors told apart from the network's."""
+    """Write, and report errors of the disk as such, not as errors of the network."""
     try:
         file.write(block)
     except OSError as error:

@@ -31,7 +31,7 @@ def limits(
     """The range that a color table spreads over: all finite values but the wildest.
 
     Args:
-        values: Of one or several maps that are to be compared by eye.
+        values: Values of one or several maps that share the color scale.
     """
     counted = np.isfinite(values) if mask is None else np.isfinite(values) & mask
     if not counted.any():

@@ -23,7 +23,7 @@ def write_rgbd_scene(
     """Write views of one scene.
 
     Args:
-        folder: Of the scene; `manifest` takes the folder above it.
+        folder: Folder of the scene; `manifest` takes the folder above it.
         images: RGB in [0, 1].
         depth: z in each camera's frame, metres, 0 where unknown; rounded to millimetres.
         world_from_cam: OpenCV axes, metres.

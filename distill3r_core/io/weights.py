@@ -118,7 +118,7 @@ def _zipped(path: Path) -> bool:
 
 
 def _refusal(path: Path, reason: str) -> WeightsError:
-    """Of torch's own words, which are advice to load it all the same, only the name is told."""
+    """Only the name of torch's error: its message advises to load the file unsafely."""
     marker = "GLOBAL "
     name = reason.partition(marker)[2].split(" ")[0]
     if name:

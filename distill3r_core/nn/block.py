@@ -38,7 +38,7 @@ class Block(nn.Module):
     """`x + attention(norm(x))`, then `x + mlp(norm(x))`.
 
     Args:
-        eps: Of both layer norms: 1e-6 in CroCo's encoder, 1e-5 in its decoders.
+        eps: Epsilon of both layer norms: 1e-6 in CroCo's encoder, 1e-5 in its decoders.
         mlp_ratio: Hidden channels of the MLP over `width`.
         layer_scale: Initial value of a LayerScale on both branches; None: without.
         scale: See `Attention`.

@@ -67,7 +67,7 @@ class Fusion(nn.Module):
         """The layers that were asked for, each (B, T, channels).
 
         Args:
-            tokens: Of all views, one view after the other.
+            tokens: Tokens of all views, one view after the other.
             view_lengths: Tokens of every view; they add up to T.
             layers: Numbers of the layers to keep, in rising order; None: all of them. Nothing
                 else is kept.

@@ -46,7 +46,7 @@ def generator_from_global(*, rank: int = 0) -> torch.Generator:
     """The generator of one forward pass of the original: seeded by a draw from torch's own.
 
     Args:
-        rank: Of the process among those that train together; added to the seed.
+        rank: Rank of the process among those that train together; added to the seed.
     """
     seed = int(torch.randint(0, _SEED_RANGE, (1,)).item())
     return torch.Generator().manual_seed(seed + rank)

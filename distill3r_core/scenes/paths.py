@@ -20,7 +20,7 @@ def arc(
 
     Args:
         views: How many, evenly spaced.
-        seed: Of where the arc starts, how high it runs and what the cameras look at.
+        seed: Seed of the start and height of the arc and of what the cameras look at.
         degrees: Between the first camera and the last.
 
     Returns:

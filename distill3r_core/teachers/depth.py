@@ -94,8 +94,8 @@ def maps_of_depth(
 
     Args:
         depths: z in each camera's frame; 0, negative or not finite where unknown.
-        intrinsics: Of each map, centers at +0.5.
-        world_from_cam: Of each camera, in the unit of `depths`.
+        intrinsics: K of each map, pixel centers at +0.5.
+        world_from_cam: Pose of each camera, in the unit of `depths`.
         unit: "m", or "none" where lengths mean nothing.
     """
     masks: list[Bool[Tensor, "_H _W"]] = [depth.isfinite() & (depth > 0) for depth in depths]

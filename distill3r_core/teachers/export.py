@@ -96,7 +96,7 @@ def export_counted(
         raw: What the teacher said of one sample.
         size: Rows and columns of the targets.
         boxes: The part of each raw map that the student sees, in that map's pixels; None: all.
-        threshold: Of the local confidence; None: the teacher's mask is all there is.
+        threshold: Threshold of the local confidence; None: the teacher's mask is all there is.
         threshold_on: "excess": pixels count where `confidence_local - 1` is above the threshold,
             which has the paper's range of confidences. "confidence": where `confidence_local` is,
             the release's reading, which leaves nothing out of a network's maps.
@@ -113,7 +113,7 @@ def export_counted(
         mask; a view that nothing aligns has the identity and no valid pixel.
     """
     boxes = [whole(points) for points in raw.points_local] if boxes is None else boxes
-    views = [_RawView.of(raw, i, _Window(box, size, resample)) for i, box in enumerate(boxes)]
+    views = [_RawView.of(raw, i, _SourceBox(box, size, resample)) for i, box in enumerate(boxes)]
     placed = [view.points(raw.intrinsics) for view in views]
     moved = torch.stack([points for points, _ in placed])
     intrinsics = [k for _, k in placed if k is not None]
@@ -159,7 +159,7 @@ def _count(reasons: dict[str, Tensor]) -> tuple[Bool[Tensor, "N H W"], RejectedP
 
 
 @dataclass(frozen=True)
-class _Window:
+class _SourceBox:
     """How the student looks at one raw map."""
 
     box: Box
@@ -181,11 +181,11 @@ class _RawView:
     confidence_global: Float[Tensor, "H W"]
     teacher_valid: Bool[Tensor, "H W"]
     usable: Bool[Tensor, "H W"]
-    window: _Window
+    window: _SourceBox
     index: int
 
     @classmethod
-    def of(cls, raw: RawMaps, index: int, window: _Window) -> "_RawView":
+    def of(cls, raw: RawMaps, index: int, window: _SourceBox) -> "_RawView":
         """View number `index`; `usable` are the valid and finite pixels."""
         points = raw.points_local[index].float()
         local = raw.confidence_local[index].float().clamp(max=LARGEST)

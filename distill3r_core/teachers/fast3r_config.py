@@ -100,7 +100,7 @@ def parse_config(content: Any, *, source: str) -> Fast3RConfig:
         landscape_embed=encoder.get("patch_embed_cls") == LANDSCAPE_EMBED,
         landscape_heads=bool(head.get("landscape_only", True)),
         random_view_codes=bool(decoder.get("random_image_idx_embedding", False)),
-        # Fast3R's decoder has it on unless it is told otherwise.
+        # On by default in Fast3R's decoder.
         scaled_attention=bool(decoder.get("attn_bias_for_inference_enabled", True)),
     )
 

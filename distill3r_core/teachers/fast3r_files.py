@@ -45,7 +45,7 @@ def load_network(
     Args:
         weights: The folder, or a `.safetensors` or Lightning `.ckpt` file with the `config.json`
             beside it.
-        dtype: Of the attention; see `Fast3R`.
+        dtype: Type of the attention; see `Fast3R`.
 
     Raises:
         WeightsError: A file is missing, damaged or not Fast3R's; names the tensors.

@@ -32,7 +32,7 @@ class Fast3R(nn.Module):
     """Point maps of many views in one pass.
 
     Args:
-        dtype: Of the attention's product and softmax, whatever surrounds them; None: as their
+        dtype: Type of the attention's product and softmax, whatever surrounds them; None: as their
             inputs. The original takes bfloat16 on a GPU and nothing on a CPU.
     """
 

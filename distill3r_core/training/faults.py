@@ -23,7 +23,7 @@ def save_step(
     """Keep a step that gave a loss or gradient that is not finite, so that it can be replayed.
 
     Args:
-        rank: Of the process; each keeps its own share.
+        rank: Rank of the process; each keeps its own share.
         student: Weights before the step.
     """
     folder = run / FOLDER / (f"step-{step:06d}" if rank == 0 else f"step-{step:06d}-rank-{rank}")

@@ -58,7 +58,7 @@ def save_predictions(
 
     Args:
         student: Left in training mode.
-        batches: Of one sample each; the first views of the first few are shown.
+        batches: Batches of one sample each; the first views of the first few are shown.
         bfloat16: Whether matrix products run in bfloat16.
     """
     device = next(student.parameters()).device

@@ -128,5 +128,5 @@ FREE_TO_CHANGE = ("output", "max_hours", "gpus", "device", "tensorboard", "allow
 
 
 def default_preset() -> str:
-    """What `train` takes where nobody names a preset: `paper` on a GPU, `small` on a CPU."""
+    """Preset that `train` takes by default: `paper` on a GPU, `small` on a CPU."""
     return "paper" if torch.cuda.is_available() else "small"

@@ -9,7 +9,7 @@ from distill3r_core.geometry.focal import estimate_focal, estimate_focal_median
 from distill3r_core.geometry.registration import rotation_angle
 from distill3r_core.geometry.similarity import apply_similarity, fit_similarity, scale_of
 from distill3r_core.teachers.pairwise.cleaning import clean_confidence
-from distill3r_core.teachers.pairwise.optimization import Aligned, Alignment, align
+from distill3r_core.teachers.pairwise.optimization import Aligned, PairAlignment, align
 from distill3r_core.teachers.pairwise.predictions import PairPredictions, collect
 from distill3r_core.teachers.pairwise.tree import place_by_tree
 from distill3r_core.teachers.pairwise.two_views import place_two
@@ -142,7 +142,7 @@ def test_every_view_has_its_own_focal_length(recorded, start):
 
 
 def test_the_loss_of_the_start(recorded, start):
-    alignment = Alignment(recorded.pairs, start, center=INTEGER_PIXELS)
+    alignment = PairAlignment(recorded.pairs, start, center=INTEGER_PIXELS)
     with torch.no_grad():
         loss = float(alignment())
     name = "own_focal/init_loss" if "own_focal/init_loss" in recorded.arrays else "init/loss"
@@ -155,7 +155,7 @@ def test_the_gradient_in_chunks_is_that_of_the_whole(recorded, start, monkeypatc
     gradients = []
     for chunk in (1, len(recorded.pairs.edges)):
         monkeypatch.setattr("distill3r_core.teachers.pairwise.optimization.EDGES_AT_ONCE", chunk)
-        alignment = Alignment(recorded.pairs, start)
+        alignment = PairAlignment(recorded.pairs, start)
         alignment()
         gradients.append({name: value.grad for name, value in alignment.named_parameters()})
     for name, gradient in gradients[0].items():

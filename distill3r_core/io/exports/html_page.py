@@ -39,7 +39,7 @@ def write_page(
 
     Args:
         cloud: Kept as float32: the page shows the very points of the other formats.
-        confidence: Of each point; a slider in the page hides the low ones.
+        confidence: Confidence of each point; a slider in the page hides the low ones.
         cameras: Drawn as frusta; the page can look from each of them.
         about: Frame and scale, shown below it.
     """

@@ -49,7 +49,7 @@ class DuneEncoder(nn.Module):
         self.class_token = nn.Parameter(torch.zeros(1, 1, width))
         self.positions = nn.Parameter(torch.zeros(1, 1 + grid * grid, width))
         self.register_tokens = nn.Parameter(torch.zeros(1, REGISTERS, width))
-        # Released files carry it and no forward pass reads it: frozen, nobody waits for its grad.
+        # Released files have it and no forward pass reads it: frozen, as it gets no gradient.
         self.mask_token = nn.Parameter(torch.zeros(1, width), requires_grad=False)
         self.blocks = blocks
         self.norm = norm

@@ -19,7 +19,7 @@ class PublishedFile:
     name: str
     url: str
     megabytes: int
-    license: str  # of the weights; what is made from them inherits it
+    license: str  # license of the weights; what is made from them inherits it
     purpose: str
     sha256: str | None = None  # as its publisher gives it; None where he gives none
 

@@ -50,7 +50,7 @@ def upsample(x: Float[Tensor, "n C h w"], size: tuple[int, int]) -> Float[Tensor
 
 
 def convolve_relu(x: Float[Tensor, "n C h w"], layer: nn.Conv2d) -> Float[Tensor, "n D h w"]:
-    """`relu(layer(x))`; on a GPU bias and ReLU in one pass where nobody wants gradients.
+    """`relu(layer(x))`; on a GPU bias and ReLU in one pass without gradients.
 
     cuDNN would do all three in one call, but torch gives it the result's own memory, as it was
     left, as a second summand with factor 0: not a number times 0 is not a number.
@@ -71,7 +71,7 @@ def convolve_relu(x: Float[Tensor, "n C h w"], layer: nn.Conv2d) -> Float[Tensor
 def convolve_upsample(
     x: Float[Tensor, "n C h w"], layer: nn.Conv2d, size: tuple[int, int]
 ) -> Float[Tensor, "n D H W"]:
-    """`upsample(layer(x), size)`; on a GPU the bias comes after it where nobody wants gradients.
+    """`upsample(layer(x), size)`; on a GPU the bias comes after it without gradients.
 
     That is the same, as the weights of the interpolation add up to 1, and no pass of its own.
     """

@@ -191,8 +191,8 @@ def maps_from(
     Args:
         features: What the last 3x3 convolution gives without its bias.
         before: That bias.
-        weight: Of the last 1x1 convolution.
-        bias: Of the last 1x1 convolution.
+        weight: Weight of the last 1x1 convolution.
+        bias: Bias of the last 1x1 convolution.
     """
     count, channels, rows, columns = features.shape
     features = features.contiguous(memory_format=torch.channels_last)

@@ -63,7 +63,7 @@ def nearest_multiple(size: tuple[int, int], patch: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Cost:
+class RunSeconds:
     """Expected seconds of a row of the benchmark."""
 
     start: float  # starting the process and building its model
@@ -75,7 +75,7 @@ class Cost:
         return self.start + LEAST_RUNS * self.forward
 
 
-def affordable(costs: Sequence[Cost], seconds: float) -> list[bool]:
+def affordable(costs: Sequence[RunSeconds], seconds: float) -> list[bool]:
     """Whether each row fits into what the rows before it leave of `seconds`."""
     fits = []
     for cost in costs:

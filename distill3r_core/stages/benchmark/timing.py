@@ -9,7 +9,7 @@ from typing import Any
 
 from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.report import Progress
-from distill3r_core.stages.benchmark.budget import Cost, affordable, planned_runs
+from distill3r_core.stages.benchmark.budget import RunSeconds, affordable, planned_runs
 from distill3r_core.stages.benchmark.models import COMPILED, BenchModel
 from distill3r_core.stages.benchmark.worker_process import TooSlowError, WorkerProcess
 
@@ -119,11 +119,11 @@ class Bench:
             entries += row
         return entries
 
-    def _cost(self, model: BenchModel, known: Calibration, views: int) -> Cost:
+    def _cost(self, model: BenchModel, known: Calibration, views: int) -> RunSeconds:
         one, all_views = model.flop(1), model.flop(views)
         growth = views if one is None or all_views is None else all_views / one
         correction = self._correction.get(model.name, 1.0)
-        return Cost(known.start, known.forward * growth * correction)
+        return RunSeconds(known.start, known.forward * growth * correction)
 
     def _run_row(self, row: Sequence[BenchEntry], spare: float) -> None:
         """Run the models of a row in turns; one that has no memory beside others runs alone."""

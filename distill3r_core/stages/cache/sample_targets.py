@@ -64,7 +64,7 @@ class LoadedSample:
 
 
 @dataclass(frozen=True)
-class _LoadedView:
+class _PreparedImages:
     prepared: PreparedView
     placement: Placement
     image: UInt8[Tensor, "3 H W"]
@@ -83,7 +83,7 @@ def load_sample(
     fit = fit_of(recipe.fit, sample.rows, automatic=recipe.automatic)
     portrait = is_portrait([(row.H, row.W) for row in sample.rows])
 
-    def load(index: int) -> _LoadedView:
+    def load(index: int) -> _PreparedImages:
         row = sample.rows[index]
         try:
             view = read_view(row, recipe.root, sample=sample.name, index=index)
@@ -92,7 +92,7 @@ def load_sample(
         except ImageError as error:
             raise ImageError(f"{row.image_path}: {error}") from error
         image = torch.from_numpy(np.ascontiguousarray(fitted.image.transpose(2, 0, 1)))
-        return _LoadedView(prepared, fitted.placement, image, view.mask, image_hash(view.image))
+        return _PreparedImages(prepared, fitted.placement, image, view.mask, image_hash(view.image))
 
     views = list(pool.map(load, range(len(sample.rows))))
     return LoadedSample(

@@ -62,11 +62,11 @@ class InferSettings:
         scale_from: What makes lengths metric: `FIRST:SECOND=METRES`, or a file of positions.
         ignore_masks: Use all pixels, whatever masks and alpha channels say.
         max_views: Views taken of each scene, evenly spread, at most; None: all.
-        precision: Of the student's products; "auto" is bfloat16 on a GPU that has it.
+        precision: Precision of the products; "auto" is bfloat16 on a GPU that has it.
         compile: torch.compile for encoder and heads: worth its minute for many scenes.
         each: Every folder in the inputs is a scene of its own.
         device: auto, cpu, cuda, cuda:1 or mps.
-        seed: Of every random choice.
+        seed: Seed of every random choice.
     """
 
     inputs: tuple[str, ...] = Field(min_length=1)

@@ -56,7 +56,7 @@ class DA3Backbone(nn.Module):
     """Tokens of all views of a scene.
 
     Args:
-        size: Of the network.
+        size: Sizes of the network.
     """
 
     def __init__(self, size: DA3Size) -> None:

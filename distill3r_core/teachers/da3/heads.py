@@ -21,7 +21,7 @@ class DualHead(nn.Module):
     """Depth at the size of the image and rays at 8 numbers a patch, from one pyramid of taps.
 
     Args:
-        size: Of the network.
+        size: Sizes of the network.
         patch_size: Pixels along a patch.
     """
 

@@ -59,7 +59,7 @@ def read_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Official names without their prefix, without what no output reads, one of each alias.
 
     Args:
-        tensors: Of a weight file.
+        tensors: Tensors of a weight file.
     """
     state: dict[str, Tensor] = {}
     for name, tensor in tensors.items():

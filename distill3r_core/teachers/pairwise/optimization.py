@@ -43,7 +43,7 @@ class Aligned:
     unplaced: tuple[int, ...] = ()
 
 
-class Alignment(nn.Module):
+class PairAlignment(nn.Module):
     """The variables of the alignment, and the loss that holds them together.
 
     Args:
@@ -165,7 +165,7 @@ def align(
         center: Where in its pixel a point was seen.
         on_step: Called with 1 after every step; may raise to stop.
     """
-    alignment = Alignment(pairs, start, center=center)
+    alignment = PairAlignment(pairs, start, center=center)
     optimizer = torch.optim.Adam(alignment.parameters(), lr=FIRST_RATE, betas=BETAS)
     for step in range(steps):
         share = 0.5 * (1 + math.cos(math.pi * step / steps))

@@ -70,7 +70,7 @@ def collect(
     Args:
         edges: The pairs.
         sizes: Rows and columns of each view.
-        maps: Of each pair: points of i (H, W, 3), points of j, confidence of i (H, W), of j.
+        maps: For each pair, points of i (H, W, 3), points of j, confidence of i (H, W), of j.
         dtype: What they are kept in.
     """
     largest = max(rows * columns for rows, columns in sizes)

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 from distill3r_core.cache.differences import second_differences, sum_columns, sum_rows
 from distill3r_core.cache.maps_decoder import MapsDecoder
 from distill3r_core.cache.maps_encoder import MapsEncoder
-from distill3r_core.cache.maps_layout import ALL_PLANES, LOCAL_PLANES, Kind, ViewMaps
+from distill3r_core.cache.maps_layout import ALL_PLANES, LOCAL_PLANES, Kind, StoredMaps
 from distill3r_core.cache.picture_codec import PictureDecoder, PictureEncoder
 from distill3r_core.cache.record import Packer, RecordError, Unpacker
 from distill3r_core.cache.sample_codec import (
@@ -40,7 +40,7 @@ def finite_words(shape: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
 
 
 @st.composite
-def views(draw: st.DrawFn) -> ViewMaps:
+def views(draw: st.DrawFn) -> StoredMaps:
     """Maps of any small size and any mask: all valid, none valid, one pixel."""
     height, width = draw(st.integers(1, 9)), draw(st.integers(1, 9))
     mask = draw(
@@ -50,7 +50,7 @@ def views(draw: st.DrawFn) -> ViewMaps:
         )
     )
     transform = draw(hnp.arrays(np.float32, (3, 4), elements=st.floats(-8, 8, width=32)))
-    return ViewMaps(
+    return StoredMaps(
         points_local=draw(finite_words((3, height, width))),
         confidence=draw(finite_words((2, height, width))),
         mask=mask,

@@ -321,7 +321,7 @@ def make_shard(manifest: Path, output: Path, shard: str) -> None:
 def at_once(manifest: Path, output: Path, count: int) -> None:
     """All shards of a cache, each in a process of its own."""
     context = multiprocessing.get_context("forkserver")  # it imports everything once
-    context.set_forkserver_preload(["distill3r_core.stages.cache.build_cache"])
+    context.set_forkserver_preload(["distill3r_core.stages.cache.build_stage"])
     children = [
         context.Process(target=make_shard, args=(manifest, output, f"{index}/{count}"))
         for index in range(count)

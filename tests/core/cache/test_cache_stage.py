@@ -24,7 +24,7 @@ from distill3r_core.errors import (
 from distill3r_core.io.images.size_buckets import bucket_sizes, nearest_bucket
 from distill3r_core.report import Silent
 from distill3r_core.stages.cache import CacheSettings, build_cache, cache_report
-from distill3r_core.stages.cache import build_cache as stage
+from distill3r_core.stages.cache import build_stage as stage
 from distill3r_core.stages.cache import sample_pipeline as work
 from distill3r_core.stages.cache.sample_plan import share_of
 from distill3r_core.stages.cache.writers import part_of

@@ -16,7 +16,7 @@ from distill3r_core.errors import (
     ConflictError,
 )
 from distill3r_core.stages.cache import build_cache, merge
-from distill3r_core.stages.cache.cache_info import cache_info
+from distill3r_core.stages.cache.inspect_cache import cache_info
 from distill3r_core.stages.cache.merge import merge_caches
 from distill3r_core.stages.cache.verify import VerifySettings, verify_cache
 

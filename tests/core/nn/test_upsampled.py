@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, interpolate
 
-from distill3r_core.nn import dpt, upsampled
+from distill3r_core.nn import dpt
 from distill3r_core.nn.dpt import DPTHead
 from distill3r_core.nn.dpt_reference import published_order
+from distill3r_core.nn.kernels import upsampled
 
 
 @pytest.mark.parametrize("band", [1, 3, 16])

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from distill3r_core.errors import ConfigError
 from distill3r_core.stages.benchmark.budget import (
-    Cost,
+    RunSeconds,
     affordable,
     nearest_multiple,
     parse_views,
@@ -54,7 +54,7 @@ def test_a_teachers_size_is_the_nearest_its_patches_allow(size, patch, found):
 
 
 def test_rows_are_taken_in_order_while_they_fit():
-    costs = [Cost(1.0, 2.0), Cost(1.0, 100.0), Cost(1.0, 4.0)]
+    costs = [RunSeconds(1.0, 2.0), RunSeconds(1.0, 100.0), RunSeconds(1.0, 4.0)]
     assert affordable(costs, 14.0) == [True, False, True]
     assert affordable(costs, 13.9) == [True, False, False]
     assert affordable(costs, 0.0) == [False, False, False]
