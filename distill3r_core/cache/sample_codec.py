@@ -147,7 +147,7 @@ def finish(
         mask: 1 where valid.
         global_from_local: `[sR | t]`.
         intrinsics: K of each map, where there are 3 planes.
-        inverse: Inverse of K in float64, in the machine's memory; None: K is inverted here, and a GPU
+        inverse: Inverse of K in float64, on the CPU; None: K is inverted here, and a GPU
             waited for.
     """
     height, width = planes.shape[-2:]

@@ -32,8 +32,8 @@ class Student(nn.Module):
     def __init__(self, spec: StudentSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.metadata: StudentMetadata | None = None  # of a student that was loaded from a file
-        self.product_dtype = torch.float32  # of matrix products; changed by `lower_precision`
+        self.metadata: StudentMetadata | None = None  # set where it was loaded from a file
+        self.product_dtype = torch.float32  # type of matrix products; changed by `lower_precision`
 
     @property
     def device(self) -> torch.device:

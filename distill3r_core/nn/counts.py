@@ -19,7 +19,7 @@ MAP_CHANNELS = 4  # three coordinates and a confidence
 class Part:
     """One part of a forward, all views together."""
 
-    name: str  # of the component and the operation in it, `heads/fuse 4x`
+    name: str  # component and operation, `heads/fuse 4x`
     flop: float
     elements: float  # numbers read and written in the precision of the network
     fixed_bytes: float = 0.0  # bytes read and written in a precision of their own

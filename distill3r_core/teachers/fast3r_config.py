@@ -40,7 +40,7 @@ class Fast3RConfig:
     landscape_embed: bool = False
     landscape_heads: bool = False
     random_view_codes: bool = True  # views but the first are numbered at random
-    scaled_attention: bool = False  # of the softmax of the transformer over all views
+    scaled_attention: bool = False  # scale the softmax of the transformer over all views
 
 
 RELEASED = Fast3RConfig()  # jedyang97/Fast3R_ViT_Large_512

@@ -25,7 +25,7 @@ class Pinhole:
         facts: More to say of it in files: where the focal length comes from, confidence.
     """
 
-    name: str  # of the view; unique in a reconstruction, fit for a file's name
+    name: str  # name of the view; unique in a reconstruction, fit for a file's name
     size: tuple[int, int]  # rows and columns of the picture
     intrinsics: Float[np.ndarray, "3 3"]  # in its pixels, centers at +0.5
     facts: Mapping[str, Any]

@@ -10,7 +10,7 @@ from distill3r_core.io.exports.cloud import Cloud
 
 # Between the center (0) and the corners: upper left, upper right, lower right, lower left.
 FRUSTUM_EDGES = ((0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (2, 3), (3, 4), (4, 1))
-_SHARE = 0.04  # of what there is to see
+_SHARE = 0.04  # size of a frustum over the extent of the scene
 
 
 def frustum(camera: Camera, length: float) -> Float[np.ndarray, "5 3"]:

@@ -33,12 +33,12 @@ class CacheJob:
 
     Args:
         settings: The resolved settings, as plain data.
-        folder: Of the cache.
+        folder: Folder of the cache.
         manifest: Where samples come from.
         teacher: The teacher, ready to predict.
         record: What is known about it.
         plan: Every sample.
-        header: Of the cache.
+        header: Header of the cache.
         part: Which writer this is.
         own: Names of this writer's samples.
         todo: Those of them that are to be made.

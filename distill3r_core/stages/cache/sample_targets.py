@@ -31,7 +31,7 @@ class TargetRecipe:
         root: Folder that the manifest's paths start from.
         fit: The header's.
         automatic: Whether each sample has a size of its own.
-        threshold: Of the local confidence.
+        threshold: Threshold of the local confidence.
         export: Further arguments of the export step.
     """
 
@@ -151,8 +151,8 @@ def raw_box(student: Placement, teacher: Placement, shape: Sequence[int]) -> Box
     """The part of a raw map that the student sees, in the map's pixels.
 
     Args:
-        student: Of the student's picture in the source picture.
-        teacher: Of the teacher's picture in the source picture.
+        student: Place of the student's image in the source image.
+        teacher: Place of the teacher's image in the source image.
         shape: Rows and columns of the map, which covers the teacher's picture.
     """
     left, top, right, bottom = teacher.box
