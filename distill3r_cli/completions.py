@@ -23,6 +23,8 @@ VALUES = {
     "--device": ("auto", "cpu", "cuda", "mps"),
     "--fit": ("squash", "crop", "release"),
     "--layout": ("auto", "rgbd", "7scenes", "images", "pattern"),
+    "--pose-axes": ("opencv", "opengl"),
+    "--pose-convention": ("c2w", "w2c"),
     "--precision": ("auto", "float32", "bfloat16"),
     "--predict": ("student", "truth", "constant"),
     "--preset": tuple(PRESETS),

@@ -39,6 +39,10 @@ class NothingUsableError(FailedError):
     """Every input was rejected, or there is nothing to score."""
 
 
+class ContradictionError(FailedError):
+    """The parts of a data set contradict each other: depth, poses, intrinsics, orientation."""
+
+
 class DamageError(FailedError):
     """Stored bytes are not the bytes that were written."""
 

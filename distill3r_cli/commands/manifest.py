@@ -69,6 +69,45 @@ def manifest(
     resize_max: Annotated[
         int, typer.Option(help="Longest edge of a processed image, in pixels.")
     ] = 960,
+    pose_convention: Annotated[
+        str | None,
+        typer.Option(
+            metavar="c2w|w2c",
+            help="Stored poses are world-from-camera (c2w) or camera-from-world (w2c).",
+            show_default="by layout",
+        ),
+    ] = None,
+    pose_axes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="opencv|opengl",
+            help="Camera axes of stored poses: opencv (y down, z forward) or opengl (y up, "
+            "z backward).",
+            show_default="by layout",
+        ),
+    ] = None,
+    depth_scale: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N",
+            help="Stored depth units in a meter: 1000 for millimeters, 5000 for TUM.",
+            show_default="by layout",
+        ),
+    ] = None,
+    intrinsics_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WxH",
+            help="Size of the images that the intrinsics belong to: 1296x968.",
+            show_default="by layout",
+        ),
+    ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust", help="Continue with depth, poses and intrinsics that contradict each other."
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List only; read and write nothing.")
     ] = False,
@@ -79,8 +118,10 @@ def manifest(
     from distill3r_core.stages.manifest import ManifestSettings, build_manifest
 
     settings = options.settings(
-        context, ManifestSettings, section="manifest", leave=("dry_run", "overwrite")
+        context, ManifestSettings, section="manifest", leave=("dry_run", "overwrite", "trust")
     )
     with console.progress("cpu") as progress:
-        report = build_manifest(settings, dry_run=dry_run, overwrite=overwrite, progress=progress)
+        report = build_manifest(
+            settings, dry_run=dry_run, overwrite=overwrite, trust=trust, progress=progress
+        )
     console.show(report)

@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from distill3r_core.data.conventions.intrinsics import check_principal_point
+from distill3r_core.data.conventions.orientation import check_orientation
+from distill3r_core.data.conventions.readings import world_from_stored_pose
 from distill3r_core.data.depth_registration import register_depth
 from distill3r_core.data.layouts.records import DepthFile, Frame, Rig
 from distill3r_core.data.matrix_files import exact_pose, read_pose
@@ -43,7 +46,11 @@ class SourceFrame:
 
 
 def read_source_frame(
-    frame: Frame, *, images_only: bool = False, ignore_masks: bool = False
+    frame: Frame,
+    *,
+    images_only: bool = False,
+    ignore_masks: bool = False,
+    trust: bool = False,
 ) -> SourceFrame:
     """Read all files of a frame.
 
@@ -51,16 +58,31 @@ def read_source_frame(
         frame: A frame that a layout has listed.
         images_only: Leave depth and pose out.
         ignore_masks: Leave the mask and the alpha channel out: all pixels count.
+        trust: Accept what contradicts itself.
 
     Raises:
         ImageError: Something that the frame names is missing or unusable. The message is the
             reason alone.
+        ContradictionError: EXIF turns the image, but not its depth or K; or the principal point
+            is outside the image.
     """
     image = read_image(frame.image)
     if not frame.may_be_blank:
         check_not_blank(image.pixels)
     height, width, _ = image.pixels.shape
-    rig = None if frame.rig is None else _scaled(frame.rig, (height, width))
+    wanted = None if images_only else frame.depth
+    stored_depth = None if wanted is None else read_stored_depth(wanted)
+    if not trust:
+        check_orientation(
+            frame,
+            image.orientation,
+            size=(height, width),
+            depth_size=None if stored_depth is None else stored_depth.shape,
+            posed=frame.pose is not None and not images_only,
+        )
+    rig = None if frame.rig is None else rig_for(frame.rig, (height, width))
+    if rig is not None and not trust:
+        check_principal_point(rig.color, (height, width), place=str(frame.image))
     source = SourceFrame(
         image.pixels,
         image.exif_focal_35mm,
@@ -73,9 +95,11 @@ def read_source_frame(
     if frame.depth is not None and rig is None:
         raise ImageError("no intrinsics for its depth")
     pose = read_frame_pose(frame)
-    depth = None
-    if frame.depth is not None:
-        depth = _read_depth(frame.depth, (height, width))
+    depth = stored_depth
+    if depth is not None and depth.shape != (height, width):
+        raise ImageError(
+            f"depth is {depth.shape[1]}x{depth.shape[0]} pixels, the image {width}x{height}"
+        )
     if rig is not None and rig.color_from_depth is not None:
         if pose is not None:
             pose = pose @ np.linalg.inv(rig.color_from_depth)
@@ -93,7 +117,21 @@ def read_source_frame(
 
 
 def read_frame_pose(frame: Frame) -> Float[np.ndarray, "4 4"] | None:
-    """world_from_cam as the data set has it, its rotation made exact; None where there is none.
+    """world_from_cam with OpenCV axes, its rotation made exact; None where there is none.
+
+    It is the pose of the depth camera where the frame's rig has `color_from_depth`.
+
+    Raises:
+        ImageError: It is missing or is no rigid motion. The message is the reason alone.
+    """
+    stored = read_stored_pose(frame)
+    if stored is None:
+        return None
+    return world_from_stored_pose(stored, convention=frame.pose_convention, axes=frame.pose_axes)
+
+
+def read_stored_pose(frame: Frame) -> Float[np.ndarray, "4 4"] | None:
+    """The pose as the data set stores it, its rotation made exact; None where there is none.
 
     Raises:
         ImageError: It is missing or is no rigid motion. The message is the reason alone.
@@ -103,15 +141,16 @@ def read_frame_pose(frame: Frame) -> Float[np.ndarray, "4 4"] | None:
     return read_pose(frame.pose) if isinstance(frame.pose, Path) else exact_pose(frame.pose)
 
 
-def _read_depth(file: DepthFile, size: tuple[int, int]) -> Float[np.ndarray, "H W"]:
-    """Depth in the frame's unit, 0 where invalid."""
+def read_stored_depth(file: DepthFile) -> Float[np.ndarray, "H W"]:
+    """Depth of the depth camera, not registered, in the frame's unit; 0 where invalid.
+
+    Raises:
+        ImageError: It is missing, unreadable or has no valid pixel. The message is the reason
+            alone.
+    """
     if not file.path.is_file():
         raise ImageError(f"depth is missing: no {file.path.name}")
     stored = DEPTH_CODECS[file.codec](file.path)
-    if stored.shape != size:
-        raise ImageError(
-            f"depth is {stored.shape[1]}x{stored.shape[0]} pixels, the picture {size[1]}x{size[0]}"
-        )
     depth = (stored / file.scale).astype(np.float32)
     # Written so that NaN is invalid too.
     valid = (depth > 0) & (depth <= file.farthest) & np.isfinite(depth)
@@ -121,8 +160,8 @@ def _read_depth(file: DepthFile, size: tuple[int, int]) -> Float[np.ndarray, "H 
     return np.where(valid, depth, np.float32(0))
 
 
-def _scaled(rig: Rig, size: tuple[int, int]) -> Rig:
-    """The rig for images of another size than it was calibrated for."""
+def rig_for(rig: Rig, size: tuple[int, int]) -> Rig:
+    """The rig for images of a size; another one where it was calibrated for another size."""
     if rig.size is None or rig.size == size:
         return rig
     scale = np.diag([size[1] / rig.size[1], size[0] / rig.size[0], 1.0])

@@ -14,6 +14,8 @@ from distill3r_core.io.images.media import LeftOut
 from distill3r_core.types import Unit
 
 Carried = Literal["depth", "pose", "intrinsics", "mask"]
+PoseConvention = Literal["c2w", "w2c"]  # stored poses are world-from-camera, camera-from-world
+PoseAxes = Literal["opencv", "opengl"]  # of the camera: y down, z forward; y up, z backward
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +67,15 @@ class Frame:
         name: Unique in its scene; the processed image gets this name.
         image: The image file.
         number: The frame's own number, where the layout has one.
-        pose: world_from_cam (OpenCV axes): the matrix, or a text file of its sixteen numbers.
+        pose: The matrix, or a text file of its sixteen numbers; see `pose_convention`.
         depth: Depth map along the optical axis.
         rig: Its cameras; None where they are not calibrated.
         unit: Unit of depth and pose.
         camera: Projection of the color camera.
         mask: Image that is black where pixels are to be ignored.
         may_be_blank: Whether an image of one color is taken: a video is judged as a whole.
+        pose_convention: Whether `pose` is world-from-camera or camera-from-world.
+        pose_axes: Camera axes of `pose`.
     """
 
     name: str
@@ -84,6 +88,8 @@ class Frame:
     camera: Camera = "pinhole"
     mask: Path | None = None
     may_be_blank: bool = False
+    pose_convention: PoseConvention = "c2w"
+    pose_axes: PoseAxes = "opencv"
 
     @property
     def files(self) -> tuple[Path, ...]:

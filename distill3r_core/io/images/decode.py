@@ -60,12 +60,14 @@ class DecodedImage:
             `f = exif_focal_35mm * max(H, W) / 36` pixels.
         notes: What was decided in reading it ("animated: the first of 3 frames").
         mask: False where the image is transparent; None where it is opaque throughout.
+        orientation: EXIF orientation of the file, 1 where it has none; `pixels` are upright.
     """
 
     pixels: UInt8[np.ndarray, "H W 3"]
     exif_focal_35mm: float | None
     notes: tuple[str, ...] = ()
     mask: Bool[np.ndarray, "H W"] | None = None
+    orientation: int = 1
 
 
 def read_image(path: Path, *, least_side: int = LEAST_SIDE) -> DecodedImage:
@@ -84,6 +86,7 @@ def read_image(path: Path, *, least_side: int = LEAST_SIDE) -> DecodedImage:
     try:
         with _open(path) as image:
             notes = _frame_notes(image)
+            stored_orientation, _ = _exif(image)
             image.load()
             # After loading: Pillow turns a TIFF upright itself while it loads it.
             orientation, focal = _exif(image)
@@ -100,7 +103,13 @@ def read_image(path: Path, *, least_side: int = LEAST_SIDE) -> DecodedImage:
     except _DECODE_ERRORS as error:
         raise ImageError(_reason(error)) from error
     check_size(pixels.shape[:2], least_side=least_side)
-    return DecodedImage(pixels, focal, tuple(notes), None if mask is None or mask.all() else mask)
+    return DecodedImage(
+        pixels,
+        focal,
+        tuple(notes),
+        mask=None if mask is None or mask.all() else mask,
+        orientation=stored_orientation if stored_orientation in _TURNS else 1,
+    )
 
 
 def read_header(path: Path) -> tuple[str, tuple[int, int]] | None:

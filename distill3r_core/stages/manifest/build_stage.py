@@ -10,8 +10,9 @@ from pydantic.dataclasses import dataclass
 
 from distill3r_core import config, paths
 from distill3r_core.data import splits
+from distill3r_core.data.conventions.readings import Conventions, parse_image_size
 from distill3r_core.data.frame_processing import Processing
-from distill3r_core.data.layouts import AUTO, check_layout, scan
+from distill3r_core.data.layouts import AUTO, PoseAxes, PoseConvention, check_layout, scan
 from distill3r_core.data.listing import DatasetListing, list_dataset
 from distill3r_core.data.manifest import ManifestRow, manifest_text
 from distill3r_core.data.planning import (
@@ -27,6 +28,7 @@ from distill3r_core.files import remove_leftovers, write_text
 from distill3r_core.io.images.decode import LEAST_SIDE
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.manifest import manifest_folder
+from distill3r_core.stages.manifest.check_data import DataCheck, check_data, reading_by
 from distill3r_core.stages.manifest.frame_index import FrameIndex, FrameRecord, locked, stamp_of
 from distill3r_core.stages.manifest.frame_processor import FrameJob, FrameProcessor
 from distill3r_core.stages.manifest.manifest_report import (
@@ -54,6 +56,10 @@ class ManifestSettings:
     ignore_masks: bool = False  # neither masks nor alpha channels
     video_fps: float = Field(default=2.0, gt=0)  # frames of each second of a video
     resize_max: int = Field(default=960, ge=LEAST_SIDE)  # long edge
+    pose_convention: PoseConvention | None = None  # of stored poses; None: the layout's
+    pose_axes: PoseAxes | None = None  # camera axes of stored poses; None: the layout's
+    depth_scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)  # units in a meter
+    intrinsics_size: Annotated[str, config.reads(parse_image_size)] | None = None  # WxH of K
     policy: PolicyName | None = None  # None: the data set's; "release" is the original project's
     seed: int = Field(default=0, ge=0)
 
@@ -92,12 +98,24 @@ class ManifestSettings:
             raise ValueError("stride: pose needs the poses that images_only leaves out")
         return self
 
+    @property
+    def conventions(self) -> Conventions:
+        """Conventions that replace those of the layouts."""
+        size = self.intrinsics_size
+        return Conventions(
+            pose_convention=self.pose_convention,
+            pose_axes=self.pose_axes,
+            depth_scale=self.depth_scale,
+            intrinsics_size=None if size is None else parse_image_size(size),
+        )
+
 
 def build_manifest(
     settings: ManifestSettings,
     *,
     dry_run: bool = False,
     overwrite: bool = False,
+    trust: bool = False,
     progress: Progress = Silent(),
 ) -> Report:
     """List data sets, cut them into samples, and write processed frames and `manifest.csv`.
@@ -109,12 +127,14 @@ def build_manifest(
         settings: What to read, and how.
         dry_run: Write nothing; judge by the listing alone.
         overwrite: Replace a manifest that was made with other settings.
+        trust: Continue with data whose parts contradict each other.
         progress: Where to report to.
 
     Raises:
         InputMissingError: A root is not there.
         ConflictError: The folder holds a manifest that was made with other settings.
         NothingUsableError: Everything was rejected.
+        ContradictionError: Depth, poses, intrinsics and images do not fit together.
         RequestError: The output cannot be written, or a root is of the wrong kind.
         DiskFullError: There is no room for the frames.
     """
@@ -134,6 +154,10 @@ def build_manifest(
     if dry_run:
         made = [ProcessedDataset(root, _plan(settings, found, set()), {}) for root, found in scans]
         return report_of(settings, made, files=(), dry_run=True)
+    checks = [
+        check_data(found, images_only=settings.images_only, trust=trust, progress=progress)
+        for _, found in scans
+    ]
     with locked(settings.output):
         if stamp_of(path) != stamp:
             raise ConflictError(f"another run has just written {path}", hint="run again")
@@ -144,7 +168,9 @@ def build_manifest(
         ]
         index = FrameIndex(settings.output)
         try:
-            made, processed = _make_all(settings, scans, index, progress)
+            made, processed = _make_all(
+                settings, scans, checks, index, trust=trust, progress=progress
+            )
         finally:
             index.close()
         kept = before.without({root for root, _ in scans})
@@ -178,7 +204,8 @@ def _list_all(
             found, own = list_dataset(dataset), dataset.sample_frac
             fraction = settings.sample_frac if own is None else own
             chosen = splits.choose(found.scenes, fraction, seed=settings.seed)
-            yield str(place), replace(found, scenes=tuple(chosen))
+            found = reading_by(replace(found, scenes=tuple(chosen)), settings.conventions)
+            yield str(place), found
         progress.advance()
 
 
@@ -209,12 +236,15 @@ def _plan(
 def _make_all(
     settings: ManifestSettings,
     scans: Sequence[tuple[str, DatasetListing]],
+    checks: Sequence[DataCheck],
     index: FrameIndex,
+    *,
+    trust: bool,
     progress: Progress,
 ) -> tuple[list[ProcessedDataset], int]:
     """Make every data set; gives them and how many frames were read for it."""
     made, processed = [], 0
-    for root, found in scans:
+    for (root, found), check in zip(scans, checks, strict=True):
         total = sum(len(scene.frames) for scene in found.scenes)
         progress.begin(found.name, total=total, unit="frames")
         workshop = FrameProcessor(
@@ -223,9 +253,10 @@ def _make_all(
             Processing(resize_max=found.dataset.resize_max or settings.resize_max),
             images_only=settings.images_only,
             ignore_masks=settings.ignore_masks,
+            trust=trust,
             on_frame=progress.advance,
         )
-        made.append(_make(settings, root, found, workshop))
+        made.append(replace(_make(settings, root, found, workshop), check=check))
         processed += workshop.processed
     return made, processed
 

@@ -22,7 +22,7 @@ from distill3r_core.stages.manifest.frame_index import FrameIndex, FrameRecord, 
 from distill3r_core.threads import Pool, ahead, result_of
 
 # Raised when what is written for the same settings changes, so that old entries are not reused.
-_VERSION = 3
+_VERSION = 4
 _LONGEST_NAME = 120  # characters; file systems take 255 bytes, and a suffix comes on top
 _AHEAD = 4  # frames in flight per worker
 
@@ -51,6 +51,7 @@ class FrameProcessor:
         settings: How frames are processed.
         images_only: Leave depth and pose alone.
         ignore_masks: Leave masks and alpha channels alone.
+        trust: Accept frames whose parts contradict each other.
         on_frame: Called after each frame.
     """
 
@@ -62,11 +63,12 @@ class FrameProcessor:
         *,
         images_only: bool,
         ignore_masks: bool,
+        trust: bool,
         on_frame: Callable[[], None],
     ) -> None:
         self.folder, self.index, self.settings = folder, index, settings
         self.images_only, self.ignore_masks = images_only, ignore_masks
-        self.on_frame = on_frame
+        self.trust, self.on_frame = trust, on_frame
         self.processed = 0
 
     def run(self, jobs: Iterable[FrameJob]) -> dict[str, FrameRecord]:
@@ -111,7 +113,10 @@ class FrameProcessor:
         sources, made = sources_of(job.frame), self._made(job.frame)
         try:
             source = read_source_frame(
-                job.frame, images_only=self.images_only, ignore_masks=self.ignore_masks
+                job.frame,
+                images_only=self.images_only,
+                ignore_masks=self.ignore_masks,
+                trust=self.trust,
             )
             result = process(source, self.settings)
         except ImageError as error:
@@ -159,6 +164,8 @@ class FrameProcessor:
             "rig": None if frame.rig is None else vars(frame.rig),
             "depth": None if frame.depth is None else {**vars(frame.depth), "path": None},
             "pose": "file" if isinstance(frame.pose, Path) else frame.pose,
+            "pose_convention": frame.pose_convention,
+            "pose_axes": frame.pose_axes,
             "unit": frame.unit,
             "camera": frame.camera,
             "mask": frame.mask is not None,

@@ -3,7 +3,7 @@
 import collections
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from distill3r_core.data.planning import DatasetPlan
 from distill3r_core.errors import NothingUsableError
 from distill3r_core.io.images.media import IMAGE_SUFFIXES, LeftOut
 from distill3r_core.report import Failure, Omission, Report, Table
+from distill3r_core.stages.manifest.check_data import DataCheck, check_notes
 from distill3r_core.stages.manifest.frame_index import FrameRecord
 
 _SHOWN_REASONS = 3  # in the message where nothing is usable
@@ -28,6 +29,7 @@ class ProcessedDataset:
     root: str
     plan: DatasetPlan
     entries: Mapping[str, FrameRecord]
+    check: DataCheck = field(default_factory=DataCheck)
 
     @property
     def refused(self) -> list[Refused]:
@@ -69,7 +71,9 @@ class ProcessedDataset:
         recognized = []
         if (reason := listing.dataset.reason) is not None:
             recognized.append(f"{listing.name} has the layout {listing.layout.name}: {reason}")
-        return [*recognized, *listing.notes, *videos, *self.plan.notes, *masked, *images]
+        checked = check_notes(listing, self.check)
+        known = [*recognized, *listing.notes, *videos, *self.plan.notes]
+        return [*known, *checked, *masked, *images]
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -84,6 +88,7 @@ class ProcessedDataset:
             "images": plan.images,
             "samples": {side: plan.samples(side) for side in sides},
             "rejected": len(self.refused),
+            "depth_agreement": self.check.figures,
         }
 
 

@@ -171,7 +171,7 @@ def test_every_broken_frame_of_sevenscenes_is_named(data_dir) -> None:
         6: "pose has numbers that are not finite",
         7: "depth has no valid pixel",
         8: "depth has no valid pixel",
-        9: "depth is 64x40 pixels, the picture 64x48",
+        9: "depth is 64x40 pixels, the image 64x48",
         10: "pose has 8 numbers, not 16",
         11: "pose has 0 numbers, not 16",
         13: "pose is not a rotation",
