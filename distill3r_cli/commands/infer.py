@@ -141,12 +141,19 @@ def infer(
     pnp: Annotated[
         bool,
         typer.Option(
-            " /--no-pnp",
-            show_default=False,
+            "--pnp",
             rich_help_panel=_CLOUD,
-            help="Leave PnP out, which runs beside the similarity to tell how they agree.",
+            help="Run PnP beside the similarity and report how far they differ (extra colmap); "
+            "it triples the time.",
         ),
-    ] = True,
+    ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Exit with status 5 if the reconstruction is unreliable.",
+        ),
+    ] = False,
     scale_from: Annotated[
         str | None,
         typer.Option(

@@ -127,9 +127,19 @@ def read_at(
     source: SampleSource = cache if size is None else ResizedCache(cache, size)
     entry = cache.entry(name)
     chosen = range(entry.views) if views is None else views
-    planes = delivered_planes(entry.kind)
-    buffers = ViewBuffers.allocate(len(chosen), planes, source.size_of(name))
-    source.read_into(name, chosen, buffers)
+    return read_views(source, name, chosen, planes=delivered_planes(entry.kind))
+
+
+def read_views(
+    source: SampleSource, name: str, views: Sequence[int], *, planes: int | None = None
+) -> tuple[UInt8[Tensor, "N 3 H W"], TeacherTargets]:
+    """Images and targets of some views of a sample, finished on the CPU.
+
+    Args:
+        planes: Number of planes of its views; None: the most that a sample of the source has.
+    """
+    buffers = ViewBuffers.allocate(len(views), planes or source.planes, source.size_of(name))
+    source.read_into(name, views, buffers)
     return torch.from_numpy(buffers.images), buffers.finished()
 
 

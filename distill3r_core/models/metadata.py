@@ -8,6 +8,7 @@ from pydantic import SerializeAsAny
 from pydantic.dataclasses import dataclass
 
 from distill3r_core.config import STRICT, as_plain
+from distill3r_core.models.calibration import Calibration
 from distill3r_core.models.spec import StudentSpec
 from distill3r_core.types import Unit
 
@@ -37,6 +38,8 @@ class StudentMetadata:
     processing: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     plugins: dict[str, str] = field(default_factory=dict)
+    # What held-out samples showed; None: there were none, or training has not come to its end.
+    calibration: Calibration | None = None
     step: int = 0
     origin: str = ""  # how the file came to be, in words
     version: str = ""

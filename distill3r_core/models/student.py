@@ -73,6 +73,17 @@ class Student(nn.Module):
         """
         raise NotImplementedError
 
+    def image_features(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n P D"] | None:
+        """What the encoder makes of each image by itself, without gradients, by patch.
+
+        Args:
+            images: RGB in [0, 1], on any device.
+
+        Returns:
+            Features; None for a family in which images have none of their own.
+        """
+        return None
+
     def progress_totals(self, views: int, head: HeadName) -> dict[Stretch, tuple[int, str]]:
         """How many steps of progress a pass reports in each of its stretches, and their unit."""
         raise NotImplementedError

@@ -54,14 +54,14 @@ def solve_cameras(
     maps: Sequence[ViewMaps],
     *,
     poses: PoseSource = "similarity",
-    compare: bool = True,
+    compare: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> SolvedCameras:
     """Find the camera of every view and bring all views into the frame of the first one's camera.
 
     Where a view has both maps, its pose is the rigid part of the similarity that aligns its local
-    points with its global ones. PnP with RANSAC on the global points is run beside it where
+    points with its global ones. PnP with RANSAC on the global points can be run beside it where
     pycolmap is installed, and the agreement of the two is kept with the view. Where views have a
     global map alone, poses are PnP's, with the focal length of the first view's global map.
 
@@ -136,7 +136,7 @@ def _closed_form(view: LoadedView, maps: ViewMaps, shared: FocalLength | None) -
         assert shared is not None, "without a local map the focal length comes from the first view"
         return _ClosedForm(view, global_map, None, pinhole_camera(view, shared, maps))
     try:
-        aligned = AlignedMap(local_map, _similarity(global_map, local_map).numpy())
+        aligned = align_local_map(global_map, local_map)
     except GeometryError as error:
         return error.message
     camera = pinhole_camera(view, local_focal(view, local_map), maps)
@@ -159,18 +159,24 @@ def _place(found: _ClosedForm, poses: PoseSource, by_pnp: bool, seed: int) -> Po
     return PosedView(found.loaded, found.global_map, aligned, camera.at(pose), agreement)
 
 
-def _similarity(global_map: Map, local_map: Map) -> Float[torch.Tensor, "3 4"]:
+def align_local_map(global_map: Map, local_map: Map) -> AlignedMap:
+    """The local map of a view with the similarity that carries it onto the global one.
+
+    Raises:
+        GeometryError: The points do not determine a similarity.
+    """
     source, target = local_map.points.reshape(-1, 3), global_map.points.reshape(-1, 3)
     c_source, c_target = local_map.confidence.reshape(-1), global_map.confidence.reshape(-1)
     counted = np.flatnonzero(finite_pixels(local_map) & finite_pixels(global_map))
     counted = counted[:: max(1, len(counted) // _PAIRS)]
     # A pair is as good as the worse of its two points: confidences add like resistances.
     a, b = c_source[counted].astype(np.float64), c_target[counted].astype(np.float64)
-    return registration.fit_similarity_robust(
+    similarity = registration.fit_similarity_robust(
         torch.from_numpy(source[counted].astype(np.float64)),
         torch.from_numpy(target[counted].astype(np.float64)),
         torch.from_numpy(a * b / (a + b)),
     )
+    return AlignedMap(local_map, similarity.numpy())
 
 
 def _pnp_pose(

@@ -32,7 +32,7 @@ class WorldOptions:
 
 
 def resolve_options(
-    head: HeadName, cloud: CloudSource | None, poses: PoseSource | None, *, pnp: bool = True
+    head: HeadName, cloud: CloudSource | None, poses: PoseSource | None, *, pnp: bool = False
 ) -> WorldOptions | None:
     """How views come into one world; None where they do not: each stays in its own frame.
 
@@ -40,7 +40,7 @@ def resolve_options(
         cloud: Which points make the cloud; None: local points, aligned with the world by each
             view's similarity, where there are both maps.
         poses: Which poses the cameras get; None: that similarity's where there are both maps.
-        pnp: Whether PnP may be run where the poses are not PnP's.
+        pnp: Run PnP beside the similarity where the poses are not PnP's.
 
     Raises:
         RequestError: A name is unknown, the heads do not give what is asked for, or two options
@@ -51,8 +51,8 @@ def resolve_options(
     _require_known("cloud", cloud or "aligned", get_args(CloudSource))
     _require_known("poses", poses or "similarity", get_args(PoseSource))
     if head == "local":
-        unwanted = None if pnp else "left out"
-        _refuse_without_world({"--cloud": cloud, "--poses": poses, "--no-pnp": unwanted})
+        wanted = "beside the similarity" if pnp else None
+        _refuse_without_world({"--cloud": cloud, "--poses": poses, "--pnp": wanted})
         return None
     if head == "global":
         if cloud == "aligned":
@@ -61,9 +61,6 @@ def resolve_options(
             raise _no_local("--poses similarity carries local points to global ones")
         cloud, poses = "global", "pnp"
     if poses == "pnp":
-        if not pnp:
-            poses_of = "--head global" if head == "global" else "--poses pnp"
-            raise RequestError(f"--no-pnp: the poses of {poses_of} are PnP's")
         require_pnp()
     return WorldOptions(cloud or "aligned", poses or "similarity", pnp)
 

@@ -10,6 +10,7 @@ from distill3r_core.io.exports.cameras import Pinhole
 from distill3r_core.reconstruction.formats import Need
 from distill3r_core.reconstruction.loaded_views import LoadedView
 from distill3r_core.reconstruction.pinholes import local_focal, pinhole_camera
+from distill3r_core.reconstruction.reliability import Reliability
 from distill3r_core.reconstruction.scale import Scale
 from distill3r_core.reconstruction.view_maps import Map, ViewMaps, finite_pixels, undo_transpose
 from distill3r_core.report import Failure, Progress, Silent
@@ -35,6 +36,7 @@ class LocalViews:
 
     views: tuple[LocalView, ...]  # in order
     facts: tuple[str, ...] = ()  # about the model, for the headers of files
+    reliability: Reliability | None = None  # None: not judged
 
     @property
     def scale(self) -> Scale:
@@ -44,11 +46,12 @@ class LocalViews:
     @property
     def about(self) -> dict[str, str]:
         """What every file states: frame, unit, and that there are no poses."""
-        return {
+        about = {
             "frame": "OpenCV axes (x right, y down, z forward) of each view's own camera",
             "poses": "not known, as the local head was run alone",
             **self.scale.as_plain(),
         }
+        return about if self.reliability is None else about | {"reliability": self.reliability.text}
 
     @property
     def has(self) -> frozenset[Need]:

@@ -34,14 +34,18 @@ from distill3r_core.reconstruction.loaded_views import (
     view_of_pixels,
 )
 from distill3r_core.reconstruction.local_views import LocalViews, find_local_cameras
+from distill3r_core.reconstruction.map_checks import check_local_maps, check_views
+from distill3r_core.reconstruction.novelty import novelty_of
 from distill3r_core.reconstruction.prediction.forward_pass import (
     ForwardPass,
+    image_tensor,
     run_predictor,
     run_student,
 )
 from distill3r_core.reconstruction.prediction.load_model import model_facts
 from distill3r_core.reconstruction.prediction.student_predictor import StudentPredictor
 from distill3r_core.reconstruction.reconstruction import Reconstruction
+from distill3r_core.reconstruction.reliability import MapChecks, Reliability, judge
 from distill3r_core.reconstruction.scale import Scale
 from distill3r_core.reconstruction.view_maps import finite_pixels
 from distill3r_core.report import Failure, Progress, Silent
@@ -73,7 +77,7 @@ def reconstruct(
     head: Literal["both", "global"] = "both",
     cloud: CloudSource | None = None,
     poses: PoseSource | None = None,
-    pnp: bool = True,
+    pnp: bool = False,
     scale_from: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -95,7 +99,7 @@ def reconstruct(
     head: HeadName = "both",
     cloud: CloudSource | None = None,
     poses: PoseSource | None = None,
-    pnp: bool = True,
+    pnp: bool = False,
     scale_from: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -193,7 +197,9 @@ def reconstruct_views(
     facts = model_facts(model)
     if options is None:
         alone, failed = find_local_cameras(views, forward.maps, progress=progress)
-        return ReconstructionOutcome(LocalViews(alone, facts=facts), forward, failed, ())
+        checks = check_local_maps([view.local_map for view in alone])
+        apart = LocalViews(alone, facts=facts, reliability=_judge(checks, model, views))
+        return ReconstructionOutcome(apart, forward, failed, ())
     solved = solve_cameras(
         views,
         forward.maps,
@@ -205,11 +211,29 @@ def reconstruct_views(
     if not solved.views:
         lines = [f"  {failure.item}: {failure.reason}" for failure in solved.failed]
         raise NothingUsableError("\n".join(["no view has a camera:", *lines]))
-    found = Reconstruction(solved.views, scale=_scale(model), cloud_from=options.cloud, facts=facts)
+    found = Reconstruction(
+        solved.views,
+        scale=_scale(model),
+        cloud_from=options.cloud,
+        facts=facts,
+        reliability=_judge(check_views(solved.views), model, views),
+    )
     notes: list[str] = []
     if known is not None:
         found, notes = apply_known(found, known)
     return ReconstructionOutcome(found, forward, solved.failed, tuple(notes))
+
+
+def _judge(checks: MapChecks, model: Predictor, views: Sequence[LoadedView]) -> Reliability:
+    """The reliability of a reconstruction from views of these checks."""
+    metadata = model.student.metadata if isinstance(model, StudentPredictor) else None
+    calibration = None if metadata is None else metadata.calibration
+    novelty = None
+    if calibration is not None and calibration.features is not None:
+        assert isinstance(model, StudentPredictor)
+        images = [image_tensor(view) for view in views]
+        novelty = novelty_of(model.student, images, calibration.features)
+    return judge(checks, novelty, calibration)
 
 
 def _view(image: ImageSource, fit: Fitting, index: int) -> LoadedView:

@@ -10,6 +10,7 @@ from distill3r_core.io.exports.cameras import FRAME, Camera
 from distill3r_core.reconstruction.formats import Need
 from distill3r_core.reconstruction.head_options import CloudSource
 from distill3r_core.reconstruction.loaded_views import LoadedView
+from distill3r_core.reconstruction.reliability import Reliability
 from distill3r_core.reconstruction.scale import Scale
 from distill3r_core.reconstruction.view_maps import Map
 from distill3r_core.types import PointMap
@@ -82,6 +83,7 @@ class Reconstruction:
     scale: Scale = dataclasses.field(default_factory=Scale)  # what a length of 1 means
     cloud_from: CloudSource = "aligned"
     facts: tuple[str, ...] = ()  # about the model, for the headers of files
+    reliability: Reliability | None = None  # None: not judged
 
     def map_of(self, view: PosedView) -> Map:
         """The points that a view adds to the cloud."""
@@ -102,7 +104,8 @@ class Reconstruction:
     @property
     def about(self) -> dict[str, str]:
         """What every file of the reconstruction states: frame, unit, where the scale comes from."""
-        return {"frame": FRAME, **self.scale.as_plain(), "cloud": self.cloud_from}
+        about = {"frame": FRAME, **self.scale.as_plain(), "cloud": self.cloud_from}
+        return about if self.reliability is None else about | {"reliability": self.reliability.text}
 
     @property
     def has(self) -> frozenset[Need]:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -208,13 +209,18 @@ class TrainLoop:
         if metrics.loss < state.best:
             state.best, state.best_step = metrics.loss, state.step
             state.validations_without_improvement = 0
-            self._checkpoint()
+            self._checkpoint(calibrate=True)
             if parts.world.leads:
                 checkpoints.link(parts.run, checkpoints.BEST, state.step)
         else:
             state.validations_without_improvement += 1
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, *, calibrate: bool = False) -> None:
+        """Write a checkpoint, if anything has changed since the last one.
+
+        Args:
+            calibrate: Measure the student on held-out samples, and store that with its weights.
+        """
         parts, state = self.parts, self.state
         plain, saved = state_as_plain(state), self._saved
         if saved == state.step and plain == self._kept:
@@ -222,13 +228,15 @@ class TrainLoop:
         self._saved, self._kept = state.step, plain
         if not parts.world.leads:
             return
-        if saved == state.step:  # a validation after the step was saved
+        if saved == state.step and not calibrate:  # a validation after the step was saved
             checkpoints.save_state(parts.run, step=state.step, state=plain)
             return
         checkpoints.save(
             parts.run,
             step=state.step,
-            save_model=parts.save_model,
+            save_model=partial(
+                parts.save_model, calibration=parts.calibrate() if calibrate else None
+            ),
             optimizer={
                 "optimizer": parts.optimizer.state_dict(),
                 "objective": parts.loss.state_dict(),
@@ -259,4 +267,4 @@ class TrainLoop:
                 hint="take a lower learning rate: --set optim.lr=...",
             )
         self._validate()
-        self._checkpoint()
+        self._checkpoint(calibrate=True)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
@@ -12,11 +12,18 @@ from torch import nn
 from distill3r_core.data.batches import Samples
 from distill3r_core.data.teacher_features import FeatureSource
 from distill3r_core.losses import Objective
+from distill3r_core.models.calibration import Calibration
 from distill3r_core.training import checkpoints
 from distill3r_core.training.distributed import World
 from distill3r_core.training.settings import TrainSettings
 
 Ending = Literal["complete", "patience", "time"]
+
+
+class SaveModel(Protocol):
+    """Writes the student with its metadata."""
+
+    def __call__(self, path: Path, *, calibration: Calibration | None) -> None: ...
 
 
 @dataclass
@@ -56,7 +63,8 @@ class TrainComponents:
     steps: int
     batches: Callable[[int], Generator[Samples, None, None]]
     held_out: Callable[[], Iterable[Samples]] | None
-    save_model: Callable[[Path], None]
+    calibrate: Callable[[], Calibration | None]  # measures the student on held-out samples
+    save_model: SaveModel
     bfloat16: bool  # whether matrix products run in bfloat16
 
 

@@ -204,10 +204,14 @@ def test_the_global_head_alone_makes_every_file_with_poses_by_pnp(cli_inprocess,
     )
 
 
-def test_a_scene_can_be_made_without_pnp_beside_it(cli_inprocess, project):
+def test_pnp_runs_beside_the_similarity_only_where_it_is_asked_for(cli_inprocess, project):
+    pytest.importorskip("pycolmap")
     photos = make_photos(project / "photos", "a.png")
-    _, out, _ = run_infer(cli_inprocess, photos, "--no-pnp", cwd=project, json_too=False)
-    assert "not run (--no-pnp)" in out
+    for option, said in (((), "left out"), (("--pnp",), "run")):
+        status, report, err = run_infer(cli_inprocess, photos, *option, cwd=project)
+        assert status == 0, err
+        assert report["result"]["pnp"] == said
+    assert len(list((project / "results/infer").iterdir())) == 2, "PnP makes another result"
 
 
 @pytest.mark.parametrize(

@@ -59,11 +59,9 @@ def test_without_a_run_the_two_ways_to_get_one_are_named(cli, tmp_path):
         (["photos", "--head", "local", "--cloud", "global"], 2),
         (["photos", "--head", "local", "--poses", "pnp"], 2),
         (["photos", "--head", "local", "--scale-from", "a:b=1"], 2),
-        (["photos", "--head", "local", "--no-pnp"], 2),
+        (["photos", "--head", "local", "--pnp"], 2),
         (["photos", "--head", "global", "--cloud", "aligned"], 2),
         (["photos", "--head", "global", "--poses", "similarity"], 2),
-        (["photos", "--head", "global", "--no-pnp"], 2),
-        (["photos", "--poses", "pnp", "--no-pnp"], 2),
         ([], 2),
     ],
 )

@@ -30,6 +30,7 @@ NORMALIZATIONS = {
     "unit": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
+_FEATURE_CHUNK = 8  # images through the encoder at once where their features are wanted
 
 
 class MultiviewStudent(Student):
@@ -134,6 +135,11 @@ class MultiviewStudent(Student):
             parts.append(self.encoder((part - self.mean) / self.deviation, recompute=recompute))
             on_progress("encoder", len(part))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def image_features(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n P D"]:
+        """See `Student.image_features`: the patch tokens before the fusion."""
+        with torch.no_grad():
+            return self.encode(images.to(self.mean.dtype), chunk=_FEATURE_CHUNK).float()
 
     def fuse(
         self,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from distill3r_core.errors import OutOfMemoryError, RequestError
@@ -64,10 +65,7 @@ def run_student(
     progress = progress or Silent()
     plan = plan_pass(student, views, head=head)
     progress.note(plan.text)
-    images = [
-        torch.from_numpy(np.ascontiguousarray(view.fitted.image)).movedim(-1, 0) / 255
-        for view in views
-    ]
+    images = [image_tensor(view) for view in views]
     chunk = plan.head_chunk
     while True:
         done = _attempt(student, images, chunk, plan, head, progress)
@@ -81,6 +79,11 @@ def run_student(
         )
         if student.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def image_tensor(view: LoadedView) -> Float[Tensor, "3 H W"]:
+    """The fitted image of a view as a network takes it: RGB in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(view.fitted.image)).movedim(-1, 0) / 255
 
 
 def run_predictor(

@@ -19,8 +19,12 @@ _DOUBTFUL_MISFIT = 0.05
 _MOST_ROWS = 24  # of the table of views; run.json has them all
 
 
-def scene_report(settings: Mapping[str, Any], outcome: SceneOutcome) -> Report:
-    """The report of one scene."""
+def scene_report(settings: Mapping[str, Any], outcome: SceneOutcome, *, strict: bool) -> Report:
+    """The report of one scene.
+
+    Args:
+        strict: Count an unreliable reconstruction as failed.
+    """
     result = outcome.record["result"]
     rows = [
         ("model", f"{result['model']} ({'; '.join(result['student'])}), {result['precision']}"),
@@ -28,14 +32,15 @@ def scene_report(settings: Mapping[str, Any], outcome: SceneOutcome) -> Report:
         *(_cloud_rows(result) if _has_world(result) else [("cloud", "none: no poses")]),
         ("scale", f"{result['scale']} ({result['scale_source']})"),
         (_poses_heading(result), _poses(result)),
+        ("reliability", _reliability(outcome)["level"]),
         ("time", f"{result['seconds']:.1f} s, forward {result['forward_seconds']:.1f} s"),
         ("peak memory", f"{result['peak_bytes'] / 2**30:.2f} GiB"),
     ]
     return Report(
         settings=settings,
-        result={**outcome.record["result"], "folder": str(outcome.folder)},
+        result=_result(outcome),
         files=_files(outcome),
-        failed=outcome.failed,
+        failed=_failed(outcome, strict=strict),
         omitted=outcome.omitted,
         tables=[
             Table(f"{result['scene']} · {outcome.folder}", ("", ""), tuple(rows), prose=True),
@@ -48,25 +53,33 @@ def scene_report(settings: Mapping[str, Any], outcome: SceneOutcome) -> Report:
 
 
 def scenes_report(
-    settings: Mapping[str, Any], outcomes: Sequence[SceneOutcome], failed: Sequence[Failure]
+    settings: Mapping[str, Any],
+    outcomes: Sequence[SceneOutcome],
+    failed: Sequence[Failure],
+    *,
+    strict: bool,
 ) -> Report:
-    """The report of many scenes."""
+    """The report of many scenes.
+
+    Args:
+        failed: Scenes that could not be reconstructed.
+        strict: Count an unreliable reconstruction as failed.
+    """
     rows = tuple(_scene_row(outcome) for outcome in outcomes)
     poses = _poses_heading(outcomes[0].record["result"])  # the same heads were run for all
     return Report(
         settings=settings,
-        result={
-            "scenes": [
-                {**outcome.record["result"], "folder": str(outcome.folder)} for outcome in outcomes
-            ]
-        },
+        result={"scenes": [_result(outcome) for outcome in outcomes]},
         files=[path for outcome in outcomes for path in _files(outcome)],
-        failed=[*failed, *(failure for outcome in outcomes for failure in outcome.failed)],
+        failed=[
+            *failed,
+            *(one for outcome in outcomes for one in _failed(outcome, strict=strict)),
+        ],
         omitted=[omission for outcome in outcomes for omission in outcome.omitted],
         tables=[
             Table(
                 "scenes",
-                ("scene", "views", "points", "scale", poses, "seconds", "folder"),
+                ("scene", "views", "points", "scale", "reliability", poses, "seconds", "folder"),
                 rows,
             )
         ],
@@ -78,6 +91,29 @@ def scenes_report(
         finished_before=all(outcome.finished_before for outcome in outcomes),
         machine=outcomes[0].record["machine"],
     )
+
+
+def _result(outcome: SceneOutcome) -> dict[str, Any]:
+    return {
+        **outcome.record["result"],
+        "reliability": _reliability(outcome),
+        "folder": str(outcome.folder),
+    }
+
+
+def _reliability(outcome: SceneOutcome) -> Mapping[str, Any]:
+    """Level and reasons; a result may be older than this check."""
+    older = {"level": "unknown", "reasons": ["the result was made without this check"]}
+    return outcome.record.get("reliability") or older
+
+
+def _failed(outcome: SceneOutcome, *, strict: bool) -> list[Failure]:
+    """What was left out, and with `strict` the reconstruction itself where it is unreliable."""
+    reliability = _reliability(outcome)
+    if not strict or reliability["level"] != "unreliable":
+        return [*outcome.failed]
+    reason = f"unreliable: {'; '.join(reliability['reasons'])}"
+    return [*outcome.failed, Failure(outcome.record["result"]["scene"], reason)]
 
 
 def _files(outcome: SceneOutcome) -> list[Path]:
@@ -96,6 +132,7 @@ def _scene_row(outcome: SceneOutcome) -> tuple[str, ...]:
         str(result["views"]),
         f"{result['points']:,}" if _has_world(result) else "none",
         result["scale"],
+        _reliability(outcome)["level"],
         _poses(result),
         f"{result['seconds']:.1f}",
         str(outcome.folder),
@@ -120,7 +157,8 @@ def _cloud_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _poses_heading(result: Mapping[str, Any]) -> str:
     """Only with both heads are there two poses of a view that could be compared."""
-    return "poses against PnP" if result.get("head", "both") == "both" else "poses"
+    compared = result.get("head", "both") == "both" and result.get("pnp") != "left out"
+    return "poses against PnP" if compared else "poses"
 
 
 def _poses(result: Mapping[str, Any]) -> str:
@@ -134,7 +172,7 @@ def _poses(result: Mapping[str, Any]) -> str:
         return f"{agreement['degrees']:.2f}° · {100 * agreement['distance']:.1f} % of the depth"
     return {
         "run": "PnP found no pose",
-        "left out": "not run (--no-pnp)",
+        "left out": "each view's similarity",
         "not installed": "not run (extra colmap)",
     }[result.get("pnp", "not installed")]  # a result may be older than a fact
 
@@ -177,6 +215,11 @@ def _is_bent(view: Mapping[str, Any]) -> bool:
 
 def _warnings(outcome: SceneOutcome) -> list[str]:
     notes = []
+    reliability = _reliability(outcome)
+    if reliability["level"] != "good":
+        mark = "" if reliability["level"] == "unknown" else "warning: "
+        reasons = "; ".join(reliability["reasons"])
+        notes.append(f"{mark}the reconstruction's reliability is {reliability['level']}: {reasons}")
     if outcome.finished_before:
         notes.append(f"{outcome.folder} holds this result already; nothing was done")
     for source in sorted({view["focal_source"] for view in outcome.record["views"]} - {"points"}):

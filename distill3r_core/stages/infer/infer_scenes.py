@@ -138,8 +138,8 @@ def infer(
         raise NothingUsableError("\n".join([f"not one of {len(scenes)} scenes:", *lines]))
     plain = config.as_plain(settings)
     if settings.each:
-        return scenes_report(plain, outcomes, failed)
-    return scene_report(plain, outcomes[0])
+        return scenes_report(plain, outcomes, failed, strict=settings.strict)
+    return scene_report(plain, outcomes[0], strict=settings.strict)
 
 
 def _require_settings(model: Predictor, settings: InferSettings) -> None:
@@ -307,6 +307,7 @@ def _identity(views: Sequence[LoadedView], request: _Request) -> dict[str, Any]:
     plain = config.as_plain(settings)
     for name in (
         "inputs", "model", "output", "ply", "size", "each", "device", "scale_from", "compile",
+        "strict",
     ):  # fmt: skip
         del plain[name]
     plain |= {"format": sorted(settings.formats), "precision": model.precision}
@@ -316,7 +317,7 @@ def _identity(views: Sequence[LoadedView], request: _Request) -> dict[str, Any]:
     else:  # what was left to the heads
         plain |= {"cloud": request.options.cloud, "poses": request.options.poses}
     # Results older than these have none of them.
-    for name, usual in (("head", "both"), ("pnp", True), ("ignore_masks", False)):
+    for name, usual in (("head", "both"), ("pnp", False), ("ignore_masks", False)):
         if plain.get(name) == usual:
             del plain[name]
     digest = hashlib.blake2b(digest_size=16)

@@ -103,6 +103,7 @@ def record_of(
         "machine": profiling.machine(model.device),
         "model": model.location,
         "inputs": list(dict.fromkeys(spelled(path) for path in _paths(scene))),
+        "reliability": None if scene.reliability is None else scene.reliability.as_plain(),
         "result": result,
         "views": views,
         "files": [str(path.relative_to(folder)) for path in written.files],

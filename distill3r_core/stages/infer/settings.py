@@ -57,7 +57,8 @@ class InferSettings:
             the latter where both heads are run.
         poses: From that similarity, or from PnP with RANSAC (the extra `colmap`); None: the former
             where both heads are run.
-        pnp: Run PnP beside the similarity where it is installed, to tell how they agree.
+        pnp: Run PnP beside the similarity where it is installed, to measure how far they agree.
+        strict: Count an unreliable reconstruction as failed.
         fps: Frames taken of each second of a video, at most.
         scale_from: What makes lengths metric: `FIRST:SECOND=METRES`, or a file of positions.
         ignore_masks: Use all pixels, whatever masks and alpha channels say.
@@ -82,7 +83,8 @@ class InferSettings:
     max_points: Annotated[int, Field(ge=1)] = 1_000_000
     cloud: CloudSource | None = None
     poses: PoseSource | None = None
-    pnp: bool = True
+    pnp: bool = False
+    strict: bool = False
     scale_from: str | None = None
     fps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
     ignore_masks: bool = False

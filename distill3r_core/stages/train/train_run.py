@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,12 +14,14 @@ from torch.nn.parallel import DistributedDataParallel
 from distill3r_core import config, plugins
 from distill3r_core.cache.header import CacheHeader
 from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.sample_sources import read_views
 from distill3r_core.data.teacher_features import CachedFeatures
 from distill3r_core.errors import CacheError, NothingUsableError
 from distill3r_core.files import write_text
 from distill3r_core.interrupts import interrupts_between_steps
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.losses import Objective
+from distill3r_core.models.calibration import Calibration
 from distill3r_core.models.checkpoint import save_student
 from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.models.student import Student
@@ -46,13 +49,14 @@ from distill3r_core.stages.train.train_report import (
     report,
     spell,
 )
+from distill3r_core.training.calibrate import CalibrationSamples, calibrate
 from distill3r_core.training.distributed import World
 from distill3r_core.training.feed import Feed, build_feed, naming_repair
 from distill3r_core.training.loop import TrainLoop
 from distill3r_core.training.metrics_log import FILE as METRICS
 from distill3r_core.training.metrics_log import MetricsLog
 from distill3r_core.training.run_images import save_loss_chart, save_predictions
-from distill3r_core.training.run_state import TrainComponents, TrainState
+from distill3r_core.training.run_state import SaveModel, TrainComponents, TrainState
 from distill3r_core.training.schedule import run_length, warmup_length
 from distill3r_core.training.settings import TrainSettings, default_preset
 from distill3r_core.training.step import build_optimizer, prepare_memory
@@ -227,6 +231,7 @@ def _train(
         steps=steps,
         batches=feed.batches,
         held_out=feed.validation if feed.held_out else None,
+        calibrate=_calibrator(feed, student),
         save_model=_saver(settings, cache.header, ready.fit, ready.start, state),
         bfloat16=settings.compute.precision == "bfloat16"
         or (settings.compute.precision == "auto" and device.type == "cuda"),
@@ -309,9 +314,21 @@ def _describe(folder: RunFolder, settings: TrainSettings, cache: TeacherCache, f
     write_text(folder.path / PICTURES, "".join(f"{image}\n" for image in images))
 
 
+def _calibrator(feed: Feed, student: Student) -> Callable[[], Calibration | None]:
+    """What measures the student on held-out samples; it returns None where there are none."""
+    if not feed.held_out:
+        return lambda: None
+    samples = CalibrationSamples(
+        held_out={name: feed.available[name] for name in feed.held_out},
+        train={name: feed.available[name] for names in feed.train.values() for name in names},
+        read=partial(read_views, feed.source),
+    )
+    return partial(calibrate, student, samples)
+
+
 def _saver(
     settings: TrainSettings, header: CacheHeader, fit: Fit, start: Start, state: TrainState
-) -> Callable[[Path], None]:
+) -> SaveModel:
     metadata = StudentMetadata(
         preset=settings.preset,
         spec=start.student.spec,
@@ -327,7 +344,8 @@ def _saver(
         origin=f"trained from {start.origin}",
     )
 
-    def save(path: Path) -> None:
-        save_student(path, start.student, replace(metadata, step=state.step), durable=True)
+    def save(path: Path, *, calibration: Calibration | None) -> None:
+        described = replace(metadata, step=state.step, calibration=calibration)
+        save_student(path, start.student, described, durable=True)
 
     return save

@@ -115,7 +115,9 @@ def test_pnp_and_the_closed_form_agree_on_exact_maps():
     views, maps = exact_views()
     for poses in ("similarity", "pnp"):
         for view, pose in zip(
-            solve_cameras(views, maps, poses=poses).views, world_from_cams(), strict=True
+            solve_cameras(views, maps, poses=poses, compare=True).views,
+            world_from_cams(),
+            strict=True,
         ):
             degrees, distance = view.agreement
             assert degrees < 0.02 and distance < 1e-3
@@ -128,7 +130,7 @@ def test_poses_by_pnp_without_pycolmap_name_the_extra(monkeypatch):
     with pytest.raises(ExtraMissingError, match="colmap") as raised:
         solve_cameras(views, maps, poses="pnp")
     assert "distill3r[colmap]" in raised.value.hint
-    assert all(view.agreement is None for view in solve_cameras(views, maps).views)
+    assert all(view.agreement is None for view in solve_cameras(views, maps, compare=True).views)
 
 
 def test_a_view_without_finite_points_is_left_out_and_named():

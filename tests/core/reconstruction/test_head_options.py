@@ -191,11 +191,9 @@ def test_from_python_a_local_head_gives_views_that_save_no_scene(student, tmp_pa
     [
         ("global", {"cloud": "aligned"}, "--cloud aligned"),
         ("global", {"poses": "similarity"}, "--poses similarity"),
-        ("global", {"pnp": False}, "--no-pnp"),
-        ("both", {"poses": "pnp", "pnp": False}, "--no-pnp"),
         ("local", {"cloud": "global"}, "--cloud"),
         ("local", {"poses": "pnp"}, "--poses"),
-        ("local", {"pnp": False}, "--no-pnp"),
+        ("local", {"pnp": True}, "--pnp"),
     ],
 )
 def test_what_a_head_does_not_give_is_refused_by_name(head, wishes, says):
@@ -219,7 +217,8 @@ def test_a_wrong_name_from_python_is_refused(head, wishes, says):
 
 def test_what_is_left_open_follows_from_the_heads():
     both = resolve_options("both", None, None)
-    assert (both.cloud, both.poses, both.compare) == ("aligned", "similarity", True)
+    assert (both.cloud, both.poses, both.compare) == ("aligned", "similarity", False)
+    assert resolve_options("both", None, None, pnp=True).compare
     assert resolve_options("local", None, None) is None
     if pnp.pnp_available():
         assert resolve_options("global", None, None) == resolve_options("global", "global", "pnp")

@@ -1,0 +1,36 @@
+"""What held-out samples showed about a student: the measure for its later reconstructions."""
+
+from pydantic.dataclasses import dataclass
+
+from distill3r_core.config import STRICT
+from distill3r_core.models.feature_statistics import FeatureStatistics
+
+
+@dataclass(frozen=True, config=STRICT)
+class Calibration:
+    """Checks of reconstructions of held-out samples, and their errors against the teacher.
+
+    Every value is the worst over windows of 2 to all views, dense and sparse, of these samples.
+
+    Args:
+        windows: Number of reconstructions.
+        misfit: See `MapChecks`; so is spread.
+        agreement: The smallest; see `MapChecks`. None: no window had two views.
+        novelty: Distance of images from the training images in the encoder's features, in standard
+            deviations. None: the student's family gives no features.
+        features: Statistics of the encoder's features over training images.
+        depth_error: Median relative error of depth after the best scale of each view; the median
+            over the windows.
+        constant_error: The same of a constant depth.
+        rotation_error: Median error of relative rotations, in degrees; the median over the windows.
+    """
+
+    windows: int
+    misfit: float | None
+    spread: float | None
+    agreement: float | None
+    novelty: float | None
+    features: FeatureStatistics | None
+    depth_error: float
+    constant_error: float
+    rotation_error: float | None
