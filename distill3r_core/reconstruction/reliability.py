@@ -112,11 +112,11 @@ def judge(checks: MapChecks, novelty: float | None, calibration: Calibration | N
         return Reliability("unreliable", tuple(broken), checks, novelty)
     worse = [one for one in ratios if one.ratio > one.limit.good]
     reasons = [one.reason for one in worse]
-    if checks.agreement is not None and checks.agreement < _GOOD_AGREEMENT:
+    if not reasons and checks.agreement is not None and checks.agreement < _GOOD_AGREEMENT:
         reasons.append(f"only {checks.agreement:.0%} of the depths of two views agree")
     if reasons:
         expected = _expected(calibration, max((one.ratio for one in worse), default=1.0))
-        return Reliability("worse", (expected, *dict.fromkeys(reasons)), checks, novelty)
+        return Reliability("worse", (expected, *reasons), checks, novelty)
     return Reliability("good", (), checks, novelty)
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ from distill3r_core.training.settings import TrainSettings
 Ending = Literal["complete", "patience", "time"]
 
 
+@runtime_checkable  # tests check types at run time
 class SaveModel(Protocol):
     """Writes the student with its metadata."""
 

@@ -16,7 +16,6 @@ import torch
 
 from distill3r_core import load_student
 from distill3r_core.io.images.decode import write_image
-from distill3r_core.io.images.inputs import find_inputs
 from distill3r_core.reconstruction.reconstruct import reconstruct
 from distill3r_core.scenes import arc, build_scene, pinhole, render_view
 
@@ -37,7 +36,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rooms = [render_room(Path(folder) / f"room-{seed}", seed) for seed in chosen.rooms]
         for scene in [*chosen.folders, *rooms]:
-            files = [file.path for file in find_inputs([str(scene)])[0] if is_image(file.path)]
+            files = sorted(path for path in scene.iterdir() if is_image(path))
             count(student, files[-(chosen.last or len(files)) :: chosen.every], scene, chosen.sizes)
 
 

@@ -299,3 +299,20 @@ def test_view_says_where_it_serves_and_ends_when_it_is_told_to(cli_inprocess, pr
         assert serving.wait(timeout=60) == 130
         assert json.loads("".join(lines))["result"]["cameras"] == 1
         assert serving.stdout.read() == ""
+
+
+def test_an_unreliable_reconstruction_says_so_everywhere_and_fails_where_strict(
+    cli_inprocess, project
+):
+    photos = make_photos(project / "photos", "a.png", "b.png")
+    made = (photos, "--format", "html,ply", "-o", "out")
+    status, out, err = run_infer(cli_inprocess, *made, cwd=project, json_too=False)
+    assert status == 0
+    assert "unreliable" in out and "reliability is unreliable: " in err
+    record = json.loads((project / "out/run.json").read_text())
+    assert record["reliability"]["level"] == "unreliable" and record["reliability"]["reasons"]
+    assert record["reliability"]["reasons"][0] in (project / "out/scene.html").read_text()
+    status, report, _ = run_infer(cli_inprocess, *made, "--strict", cwd=project)
+    assert status == 5, "the same result: it is judged again, not made again"
+    assert report["failed"][0]["reason"].startswith("unreliable: ")
+    assert report["result"]["reliability"] == record["reliability"]

@@ -1,0 +1,66 @@
+"""Calibration at the end of training."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill3r_core import config
+from distill3r_core.models import load_student
+from distill3r_core.models.families import train_presets
+from distill3r_core.stages.train import TrainSettings, train, train_run
+from distill3r_core.training.calibrate import windows_of
+
+MakeCache = Callable[..., Path]
+
+
+def run(cache: Path, folder: Path) -> TrainSettings:
+    options = {"preset": "tiny", "cache": cache, "output": folder, "max_steps": 6}
+    sets = ["validation.every_steps=2", "checkpoint.every_steps=2", "checkpoint.keep=9"]
+    return config.resolve(
+        TrainSettings, section="train", options=options, sets=sets, presets=train_presets()
+    )
+
+
+def test_calibration_is_stored_with_the_weights_and_changes_none(
+    make_cache: MakeCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = make_cache(tmp_path / "cache")
+    train(run(cache, tmp_path / "calibrated"))
+    monkeypatch.setattr(train_run, "calibrate", lambda student, samples: None)
+    train(run(cache, tmp_path / "plain"))
+    calibrated, plain = load_student(tmp_path / "calibrated"), load_student(tmp_path / "plain")
+    weights = plain.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in calibrated.state_dict().items())
+    assert plain.metadata is not None and plain.metadata.calibration is None
+    assert calibrated.metadata is not None
+    found = calibrated.metadata.calibration
+    assert found is not None and found.windows == 2 * len(windows_of(4))
+    # A student of six steps has learned nothing: its camera is not one.
+    assert found.misfit is not None and found.misfit > 0.05
+    assert found.features is not None and found.novelty is not None
+    for folder in sorted((tmp_path / "calibrated/checkpoints").glob("step-*")):
+        other = tmp_path / "plain/checkpoints" / folder.name
+        mine, theirs = (
+            torch.load(place / "optimizer.pt", weights_only=True) for place in (folder, other)
+        )
+        assert torch.equal(mine["rng"], theirs["rng"])
+
+
+def test_without_held_out_samples_there_is_no_calibration(
+    make_cache: MakeCache, tmp_path: Path
+) -> None:
+    cache = make_cache(tmp_path / "cache", held_out=0)
+    train(run(cache, tmp_path / "run"))
+    metadata = load_student(tmp_path / "run").metadata
+    assert metadata is not None and metadata.calibration is None
+
+
+@pytest.mark.parametrize("views", [1, 2, 3, 4, 7, 20, 64])
+def test_windows_hold_views_of_the_sample_dense_and_sparse(views: int) -> None:
+    windows = windows_of(views)
+    assert windows[0] == range(views)
+    assert all(0 <= view < views for window in windows for view in window)
+    assert all(min(views, 4) <= len(window) for window in windows)
+    assert len(set(windows)) == len(windows)
