@@ -10,6 +10,7 @@ from torch.nn.functional import interpolate
 
 from distill3r_core.nn.block import Block
 from distill3r_core.nn.encoder import PatchEmbed
+from distill3r_core.prediction import StepCallback, ignore_steps
 
 PATCH_SIZE = 14
 # How a position table is resized to another grid: "scale" by the factor (length + 0.1) / grid,
@@ -17,6 +18,8 @@ PATCH_SIZE = 14
 # registers, DUNE, Depth Anything 3); "size" to the length, with antialias (DINOv2 with registers,
 # VGGT, Pi3).
 Resizing = Literal["scale", "size"]
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 _OFFSET = 0.1  # patches; DINOv2 adds it so that rounding cannot lose a row of the table
 
 
@@ -78,19 +81,31 @@ class DinoTrunk(nn.Module):
             parts.insert(1, self.register_tokens.expand(len(images), -1, -1))
         return torch.cat(parts, dim=1)
 
-    def forward(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n P D"]:
+    def forward(
+        self, images: Float[Tensor, "n 3 H W"], *, on_progress: StepCallback = ignore_steps
+    ) -> Float[Tensor, "n P D"]:
         """Normalized patch tokens of every image, in row-major order.
 
         Args:
             images: As the weights expect them to be normalized.
+            on_progress: Called with every block.
         """
         tokens = self.embed(images)
         special = tokens.shape[1] - (images.shape[-2] // PATCH_SIZE) * (
             images.shape[-1] // PATCH_SIZE
         )
-        for block in self.blocks:
+        for index, block in enumerate(self.blocks):
             tokens = block(tokens)
+            on_progress("encoder", index + 1, len(self.blocks))
         return self.norm(tokens[:, special:])
+
+
+def normalize(images: Float[Tensor, "*batch 3 H W"]) -> Float[Tensor, "*batch 3 H W"]:
+    """Images in [0, 1], by ImageNet's mean and deviation."""
+    mean, deviation = (
+        images.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_DEVIATION)
+    )
+    return (images - mean) / deviation
 
 
 def resized_table(

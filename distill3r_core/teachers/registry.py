@@ -9,10 +9,19 @@ import torch
 from distill3r_core.errors import ConfigError
 from distill3r_core.registry import Registry
 from distill3r_core.teachers.base import Teacher
+from distill3r_core.teachers.da3.teacher import DA3_BASE, DA3_LARGE, DA3_SMALL
 from distill3r_core.teachers.depth import DEPTH
 from distill3r_core.teachers.fast3r import FAST3R
+from distill3r_core.teachers.pairwise.teacher import (
+    DUST3R_224_LINEAR,
+    DUST3R_512_DPT,
+    DUST3R_512_LINEAR,
+    MAST3R,
+)
+from distill3r_core.teachers.pi3.teacher import PI3
 from distill3r_core.teachers.record import FrameFacts, TeacherNeeds, TeacherRecord
 from distill3r_core.teachers.synthetic import SYNTHETIC
+from distill3r_core.teachers.vggt.teacher import VGGT_1B
 from distill3r_core.teachers.weights import require_weights
 
 __all__ = [
@@ -27,9 +36,22 @@ __all__ = [
 
 AUTO = "auto"  # the first of `_AUTOMATIC` whose needs the data meet
 TEACHERS: Registry[TeacherRecord] = Registry("teacher", entry_points="distill3r.teachers")
-for _record in (DEPTH, SYNTHETIC, FAST3R):
+for _record in (
+    DEPTH,
+    SYNTHETIC,
+    FAST3R,
+    DA3_SMALL,
+    DA3_BASE,
+    DA3_LARGE,
+    VGGT_1B,
+    PI3,
+    MAST3R,
+    DUST3R_512_DPT,
+    DUST3R_512_LINEAR,
+    DUST3R_224_LINEAR,
+):
     TEACHERS.add(_record.name, _record)
-_AUTOMATIC = (DEPTH, FAST3R)
+_AUTOMATIC = (DEPTH, DA3_SMALL)
 
 
 def build_teacher(

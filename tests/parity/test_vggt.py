@@ -7,6 +7,7 @@ from recorded import load_json
 
 from distill3r_core.geometry.cameras import unproject
 from distill3r_core.geometry.pose_vectors import split_pose_vector
+from distill3r_core.nn.dino import normalize
 from distill3r_core.nn.names import rename, reverse
 from distill3r_core.teachers.vggt.names import NAMES, read_state, size_of
 from distill3r_core.teachers.vggt.network import SPECIAL, VGGT
@@ -31,7 +32,7 @@ def network(recorded) -> VGGT:
 def outputs(recorded, network, case) -> dict[str, torch.Tensor]:
     images = recorded.image(recorded.facts["inputs"][case]["images"]["formula"])
     height, width = images.shape[-2:]
-    normalized = (images - network.mean) / network.deviation
+    normalized = normalize(images)
     taps = network.aggregator(normalized)
     found = network(images, points=True)
     decoded = torch.from_numpy(recorded.arrays[f"{case}/decode/pose_enc_in"])

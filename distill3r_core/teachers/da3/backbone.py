@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from distill3r_core.nn.dino import PATCH_SIZE, DinoTrunk
 from distill3r_core.nn.rotary import Rotation, grid_positions, rotation_at
+from distill3r_core.prediction import StepCallback, ignore_steps
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class DA3Backbone(nn.Module):
         *,
         camera_tokens: Float[Tensor, "B S D"] | None = None,
         strategy: str = "first",
+        on_progress: StepCallback = ignore_steps,
     ) -> DA3Tokens:
         """Run every view, and from `alternate_from` on all views of a scene together.
 
@@ -87,6 +89,7 @@ class DA3Backbone(nn.Module):
             camera_tokens: Tokens of given cameras; None: the learned ones of a reference view
                 and of the others.
             strategy: How the reference view is chosen, see `choose_reference`.
+            on_progress: Called with every block.
         """
         scenes, views = images.shape[:2]
         tokens = self.trunk.embed(images.flatten(0, 1)).unflatten(0, (scenes, views))
@@ -111,6 +114,7 @@ class DA3Backbone(nn.Module):
             if index in self.size.taps:
                 normed = self.trunk.norm(tokens[:, :, 1:])
                 taps.append(torch.cat([local[:, :, 1:], normed], dim=-1))
+            on_progress("blocks", index + 1, self.size.depth)
         camera = torch.cat([local[:, :, 0], tokens[:, :, 0]], dim=-1)
         return DA3Tokens(taps, camera, reference)
 

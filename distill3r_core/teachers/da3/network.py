@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from distill3r_core.geometry.pose_vectors import join_pose_vector, split_pose_vector
 from distill3r_core.nn.dino import PATCH_SIZE
+from distill3r_core.prediction import StepCallback, ignore_steps
 from distill3r_core.teachers.da3.backbone import DA3Backbone, DA3Size
 from distill3r_core.teachers.da3.heads import CameraDecoder, CameraEncoder, DualHead
 
@@ -75,6 +76,7 @@ class DA3(nn.Module):
         strategy: str = "first",
         rays: bool = False,
         head_chunk: int = HEAD_CHUNK,
+        on_progress: StepCallback = ignore_steps,
     ) -> DA3Output:
         """Depth and cameras of all views.
 
@@ -85,6 +87,7 @@ class DA3(nn.Module):
             strategy: How the reference view is chosen, see `choose_reference`.
             rays: Compute the ray maps too.
             head_chunk: Views that go through the head at once.
+            on_progress: Called with every block and every chunk of the head.
         """
         height, width = images.shape[-2:]
         given = None
@@ -93,7 +96,9 @@ class DA3(nn.Module):
             with torch.autocast(images.device.type, enabled=False):
                 vectors = join_pose_vector(world_from_cam, intrinsics, (height, width))
                 given = self.camera_encoder(vectors)
-        tokens = self.backbone(images, camera_tokens=given, strategy=strategy)
+        tokens = self.backbone(
+            images, camera_tokens=given, strategy=strategy, on_progress=on_progress
+        )
         kind = self.camera_decoder.first.weight.dtype
         with torch.autocast(images.device.type, enabled=False):
             poses = self.camera_decoder(tokens.camera.to(kind))
@@ -102,6 +107,7 @@ class DA3(nn.Module):
                 (height // PATCH_SIZE, width // PATCH_SIZE),
                 chunk=head_chunk,
                 rays=rays,
+                on_progress=on_progress,
             )
         scenes = images.shape[:2]
         return DA3Output(
@@ -119,14 +125,19 @@ class DA3(nn.Module):
         *,
         chunk: int,
         rays: bool,
+        on_progress: StepCallback,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Depth, confidence and raw rays, a few views at a time: views are independent here."""
         depths, confidences, found = [], [], []
-        for parts in zip(*(tap.split(chunk) for tap in taps), strict=True):
+        views = len(taps[0])
+        for start in range(0, views, chunk):
+            on_progress("heads", start, views)
+            parts = [tap[start : start + chunk] for tap in taps]
             raw, directions = self.head(parts, grid, rays=rays)
             depths.append(raw[:, 0].exp())
             confidences.append(1 + raw[:, 1].exp())
             found.append(directions)
+        on_progress("heads", views, views)
         return torch.cat(depths), torch.cat(confidences), torch.cat(found) if rays else None
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from distill3r_core.geometry.cameras import pixel_grid
 from distill3r_core.geometry.pose_vectors import quaternion_from_rotation, rotation_from_quaternion
 from distill3r_core.geometry.similarity import scale_of
+from distill3r_core.prediction import StepCallback, ignore_steps
 from distill3r_core.teachers.pairwise.predictions import PairPredictions
 from distill3r_core.teachers.pairwise.tree import BASE_SCALE, Placed
 
@@ -88,7 +89,7 @@ class PairAlignment(nn.Module):
 
     def poses(self) -> Float[Tensor, "N 4 4"]:
         """`world_from_cam` of each view."""
-        poses = torch.eye(4, dtype=self.translation.dtype).repeat(self.pairs.views, 1, 1)
+        poses = torch.eye(4).to(self.translation).repeat(self.pairs.views, 1, 1)
         poses[:, :3, :3] = rotation_from_quaternion(self.quaternion)
         poses[:, :3, 3] = _expand(self.translation)
         return poses
@@ -105,10 +106,13 @@ class PairAlignment(nn.Module):
         rotation = rotation_from_quaternion(self.quaternion)
         return local @ rotation.mT + _expand(self.translation)[:, None]
 
-    def forward(self) -> Float[Tensor, ""]:
+    def forward(self, on_pairs: Callable[[int], None] | None = None) -> Float[Tensor, ""]:
         """The loss; its gradient is computed pair by pair and left in the parameters.
 
         Only the points of the views and a few pairs are in memory at once.
+
+        Args:
+            on_pairs: Called with the number of pairs that are done; may raise to stop.
         """
         points = self.points()
         seen = points.detach().requires_grad_()
@@ -120,6 +124,8 @@ class PairAlignment(nn.Module):
             if torch.is_grad_enabled():
                 loss.backward()
             total = total + loss.detach()
+            if on_pairs is not None:
+                on_pairs(min(chunk.stop, len(self.pairs.edges)))
         if torch.is_grad_enabled():
             points.backward(seen.grad)
         return total
@@ -152,7 +158,7 @@ def align(
     *,
     steps: int = STEPS,
     center: float = 0.5,
-    on_step: Callable[[int], None] | None = None,
+    on_progress: StepCallback = ignore_steps,
 ) -> Aligned:
     """Move cameras, depth, focal lengths and pairs to where they agree best.
 
@@ -163,7 +169,7 @@ def align(
         start: Where the views are to begin with.
         steps: Steps of the optimization; 0 keeps the start.
         center: Where in its pixel a point was seen.
-        on_step: Called with 1 after every step; may raise to stop.
+        on_progress: Called in every step, after every few pairs; may raise to stop.
     """
     alignment = PairAlignment(pairs, start, center=center)
     optimizer = torch.optim.Adam(alignment.parameters(), lr=FIRST_RATE, betas=BETAS)
@@ -173,10 +179,9 @@ def align(
             group["lr"] = LAST_RATE + (FIRST_RATE - LAST_RATE) * share
         optimizer.zero_grad()
         with torch.enable_grad():
-            alignment()
+            alignment(lambda _, step=step: on_progress("alignment", step, steps))
         optimizer.step()
-        if on_step is not None:
-            on_step(1)
+    on_progress("alignment", steps, steps)
     with torch.no_grad():
         return Aligned(
             depth=torch.where(alignment.valid, alignment.log_depth.exp(), 0.0),

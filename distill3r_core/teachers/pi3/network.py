@@ -10,6 +10,7 @@ from torch.nn.functional import pixel_shuffle, relu
 from distill3r_core.nn.block import Block
 from distill3r_core.nn.dino import PATCH_SIZE, DinoTrunk
 from distill3r_core.nn.rotary import Rotation, grid_positions, rotation_at
+from distill3r_core.prediction import StepCallback, ignore_steps
 
 ENCODER_REGISTERS = 4
 REGISTERS = 5  # learned tokens before the patches of every view, the same for all views
@@ -177,16 +178,19 @@ class Pi3(nn.Module):
         self.register_buffer("image_mean", torch.zeros(1, 3, 1, 1))
         self.register_buffer("image_std", torch.ones(1, 3, 1, 1))
 
-    def forward(self, images: Float[Tensor, "B N 3 H W"]) -> Pi3Output:
+    def forward(
+        self, images: Float[Tensor, "B N 3 H W"], *, on_progress: StepCallback = ignore_steps
+    ) -> Pi3Output:
         """Local points and poses of all views.
 
         Args:
             images: RGB in [0, 1], sides multiples of 14.
+            on_progress: Called with every block.
         """
         scenes = images.shape[:2]
         grid = (images.shape[-2] // PATCH_SIZE, images.shape[-1] // PATCH_SIZE)
         within, across = self._rotations(grid, scenes[1], images.device)
-        tokens = self._decode(images, within, across)
+        tokens = self._decode(images, within, across, on_progress)
         point_tokens, conf_tokens, camera_tokens = (
             branch(tokens, within)[:, REGISTERS:]
             for branch in (self.point_decoder, self.conf_decoder, self.camera_decoder)
@@ -201,11 +205,16 @@ class Pi3(nn.Module):
         return Pi3Output(*(part.unflatten(0, scenes) for part in (points, logits, poses)))
 
     def _decode(
-        self, images: Float[Tensor, "B N 3 H W"], within: Rotation, across: Rotation
+        self,
+        images: Float[Tensor, "B N 3 H W"],
+        within: Rotation,
+        across: Rotation,
+        on_progress: StepCallback,
     ) -> Float[Tensor, "n T C"]:
         """The outputs of the last two blocks of the decoder, side by side."""
         scenes, views = images.shape[:2]
-        patches = self.encoder(((images - self.image_mean) / self.image_std).flatten(0, 1))
+        normalized = ((images - self.image_mean) / self.image_std).flatten(0, 1)
+        patches = self.encoder(normalized, on_progress=on_progress)
         registers = self.register_token[0].expand(len(patches), -1, -1).to(patches.dtype)
         tokens = torch.cat([registers, patches], dim=1)  # (B N, T, D)
         before = tokens
@@ -216,6 +225,7 @@ class Pi3(nn.Module):
                 tokens = mixed.unflatten(1, (views, -1)).flatten(0, 1)
             else:
                 tokens = block(tokens, within)
+            on_progress("blocks", index + 1, len(self.decoder))
         return torch.cat([before, tokens], dim=-1)
 
     def _rotations(

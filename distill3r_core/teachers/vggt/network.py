@@ -8,17 +8,16 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, relu, silu
 
 from distill3r_core.nn.block import Block
-from distill3r_core.nn.dino import PATCH_SIZE, DinoTrunk
+from distill3r_core.nn.dino import PATCH_SIZE, DinoTrunk, normalize
 from distill3r_core.nn.plane_dpt import PlaneHead
 from distill3r_core.nn.rotary import Rotation, grid_positions, rotation_at
+from distill3r_core.prediction import StepCallback, ignore_steps
 
 REGISTERS = 4
 SPECIAL = 1 + REGISTERS  # tokens before the patches: camera, registers
 ROUNDS = 4  # of the camera head
 HEAD_CHUNK = 8  # views that go through a head at once
 POSE_NUMBERS = 9
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -96,14 +95,18 @@ class Aggregator(nn.Module):
             for _ in range(2)
         )
 
-    def forward(self, images: Float[Tensor, "B S 3 H W"]) -> list[Float[Tensor, "B S T C"]]:
+    def forward(
+        self, images: Float[Tensor, "B S 3 H W"], *, on_progress: StepCallback = ignore_steps
+    ) -> list[Float[Tensor, "B S T C"]]:
         """All tokens of the taps: those of the frame block beside those of the global block.
 
         Args:
             images: Normalized by ImageNet's mean and deviation; sides multiples of 14.
+            on_progress: Called with every block.
         """
         scenes, views = images.shape[:2]
-        patches = self.encoder(images.flatten(0, 1)).unflatten(0, (scenes, views))
+        patches = self.encoder(images.flatten(0, 1), on_progress=on_progress)
+        patches = patches.unflatten(0, (scenes, views))
         special = torch.cat([self.camera_token, self.register_token], dim=2)[0]  # (2, 5, C)
         other = (torch.arange(views, device=images.device) > 0).long()
         marks = special[other].expand(scenes, -1, -1, -1).to(patches.dtype)  # (B, S, 5, C)
@@ -117,6 +120,7 @@ class Aggregator(nn.Module):
             tokens = everywhere(local.flatten(1, 2), across).unflatten(1, (views, -1))
             if index in self.size.taps:
                 taps.append(torch.cat([local, tokens], dim=-1))
+            on_progress("blocks", index + 1, self.size.depth)
         return taps
 
     def _rotations(self, images: Float[Tensor, "B S 3 H W"]) -> tuple[Rotation, Rotation]:
@@ -181,9 +185,6 @@ class VGGT(nn.Module):
         points: Whether it has the point head.
     """
 
-    mean: Tensor
-    deviation: Tensor
-
     def __init__(self, size: VGGTSize | None = None, *, points: bool = True) -> None:
         super().__init__()
         self.size = size = size or VGGTSize()
@@ -202,8 +203,6 @@ class VGGT(nn.Module):
 
         self.depth_head = head(2)
         self.point_head = head(4) if points else None
-        for name, values in (("mean", IMAGENET_MEAN), ("deviation", IMAGENET_DEVIATION)):
-            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
 
     def forward(
         self,
@@ -211,6 +210,7 @@ class VGGT(nn.Module):
         *,
         points: bool = False,
         head_chunk: int = HEAD_CHUNK,
+        on_progress: StepCallback = ignore_steps,
     ) -> VGGTOutput:
         """Cameras and depth of all views.
 
@@ -218,19 +218,22 @@ class VGGT(nn.Module):
             images: RGB in [0, 1], sides multiples of 14.
             points: Run the point head too.
             head_chunk: Views that go through a head at once.
+            on_progress: Called with every block and every chunk of a head.
         """
-        taps = self.aggregator((images - self.mean) / self.deviation)
+        taps = self.aggregator(normalize(images), on_progress=on_progress)
         kind = self.camera_head.out.weight.dtype
         grid = (images.shape[-2] // PATCH_SIZE, images.shape[-1] // PATCH_SIZE)
         scenes = images.shape[:2]
         with torch.autocast(images.device.type, enabled=False):
             poses = self.camera_head(taps[-1][:, :, 0].to(kind))[-1]
             rows = [tap[:, :, SPECIAL:].flatten(0, 1) for tap in taps]
-            raw = _run(self.depth_head, rows, grid, head_chunk).unflatten(0, scenes)
+            raw = _run(self.depth_head, rows, grid, head_chunk, on_progress).unflatten(0, scenes)
             found = confidence = None
             if points:
                 assert self.point_head is not None, "the point head was left out"
-                other = _run(self.point_head, rows, grid, head_chunk).unflatten(0, scenes)
+                other = _run(self.point_head, rows, grid, head_chunk, on_progress).unflatten(
+                    0, scenes
+                )
                 directions = other[:, :, :3].movedim(2, -1)
                 found = directions.sign() * directions.abs().expm1()
                 confidence = 1 + other[:, :, 3].exp()
@@ -238,13 +241,17 @@ class VGGT(nn.Module):
 
 
 def _run(
-    head: PlaneHead, taps: list[Float[Tensor, "n P C"]], grid: tuple[int, int], chunk: int
+    head: PlaneHead,
+    taps: list[Float[Tensor, "n P C"]],
+    grid: tuple[int, int],
+    chunk: int,
+    on_progress: StepCallback,
 ) -> Float[Tensor, "n _ H W"]:
     """A head over many views, a few at a time: views are independent here."""
-    kind = head.tail.out.weight.dtype
-    return torch.cat(
-        [
-            head([part.to(kind) for part in parts], grid)
-            for parts in zip(*(tap.split(chunk) for tap in taps), strict=True)
-        ]
-    )
+    kind, views = head.tail.out.weight.dtype, len(taps[0])
+    done: list[Tensor] = []
+    for start in range(0, views, chunk):
+        on_progress("heads", start, views)
+        done.append(head([tap[start : start + chunk].to(kind) for tap in taps], grid))
+    on_progress("heads", views, views)
+    return torch.cat(done)

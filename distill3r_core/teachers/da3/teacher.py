@@ -1,0 +1,180 @@
+"""The teachers `da3-small`, `da3-base` and `da3-large`, native, on their official weights."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic.dataclasses import dataclass as checked_dataclass
+from torch import Tensor
+
+from distill3r_core import config
+from distill3r_core.errors import GeometryError, RequestError
+from distill3r_core.geometry.cameras import invert_rigid, unproject
+from distill3r_core.geometry.similarity import scale_of
+from distill3r_core.io.images.teacher_fit import DA3_FIT
+from distill3r_core.nn.dino import normalize
+from distill3r_core.prediction import StepCallback
+from distill3r_core.teachers.da3.given_cameras import normalize_cameras, predicted_from_given
+from distill3r_core.teachers.da3.names import NAMES, read_state, size_of
+from distill3r_core.teachers.da3.network import DA3
+from distill3r_core.teachers.multiview import (
+    THRESHOLD,
+    MultiviewTeacher,
+    Precision,
+    SceneMaps,
+)
+from distill3r_core.teachers.official_files import (
+    fill_network,
+    find_weights,
+    read_checkpoint,
+    refuse_foreign_weights,
+)
+from distill3r_core.teachers.record import TeacherRecord
+from distill3r_core.teachers.weights import HubFolder
+from distill3r_core.types import PreparedView
+
+FILES = ("model.safetensors",)
+APACHE, NONCOMMERCIAL = "Apache-2.0", "CC BY-NC 4.0"
+
+
+@checked_dataclass(frozen=True, config=config.STRICT)
+class DA3Settings:
+    """Settings of the teachers of Depth Anything 3.
+
+    Args:
+        precision: Precision of the backbone. "auto" is bfloat16 on a GPU, float32 elsewhere; the
+            heads are in float32 always.
+        cameras: Whether cameras are predicted, or the views' own are given to the network; its
+            depth then has their unit.
+    """
+
+    precision: Precision = "auto"
+    cameras: Literal["predicted", "given"] = "predicted"
+
+
+class DA3Scene:
+    """The network, and its outputs as maps of one sample. The first view is the reference.
+
+    Args:
+        network: In evaluation mode, on its device.
+        given: Take the cameras of the views instead of predicting them.
+    """
+
+    def __init__(self, network: DA3, *, given: bool = False) -> None:
+        self.network, self.given = network, given
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return self.network.camera_decoder.first.weight.device
+
+    def run(
+        self,
+        images: Float[Tensor, "N 3 H W"],
+        views: Sequence[PreparedView],
+        on_progress: StepCallback,
+    ) -> SceneMaps:
+        """Depth times ray, and poses; see `SceneNetwork`.
+
+        Raises:
+            RequestError: Cameras are to be given, and the views have none that determine a scale.
+        """
+        normalized = normalize(images)[None]
+        if not self.given:
+            found = self.network(normalized, on_progress=on_progress)
+            world_from_cam, intrinsics = found.cameras()
+            points = unproject(found.depth[0], intrinsics[0])
+            return SceneMaps(
+                points, found.confidence[0], _whole(world_from_cam[0]), intrinsics=intrinsics[0]
+            )
+        poses, known = self._given(views)
+        normal = invert_rigid(normalize_cameras(invert_rigid(poses)))[None]
+        found = self.network(
+            normalized,
+            world_from_cam=normal.float().to(self.device),
+            intrinsics=known[None].to(self.device),
+            on_progress=on_progress,
+        )
+        predicted = found.cameras()[0][0, :, :, 3].double().cpu()
+        try:
+            scale = float(scale_of(predicted_from_given(poses[:, :3, 3], predicted)))
+        except GeometryError as error:
+            raise RequestError(
+                f"the cameras of {views[0].sample!r} do not determine the scale of its depth: "
+                f"{error}",
+                hint="three views that are not on one line are wanted; or --set "
+                "teacher.cameras=predicted",
+            ) from error
+        points = unproject(found.depth[0] / scale, known.to(self.device))
+        return SceneMaps(points, found.confidence[0], poses, intrinsics=known)
+
+    @staticmethod
+    def _given(
+        views: Sequence[PreparedView],
+    ) -> tuple[Float[Tensor, "N 4 4"], Float[Tensor, "N 3 3"]]:
+        poses = [view.world_from_cam for view in views]
+        intrinsics = [view.intrinsics for view in views]
+        if any(value is None for value in (*poses, *intrinsics)):
+            raise RequestError(
+                f"sample {views[0].sample!r} has views without a pose or a calibrated K",
+                hint="--set teacher.cameras=predicted needs neither",
+            )
+        return (
+            torch.stack([pose for pose in poses if pose is not None]).double(),
+            torch.stack([k for k in intrinsics if k is not None]),
+        )
+
+
+def _whole(pose: Float[Tensor, "N 3 4"]) -> Float[Tensor, "N 4 4"]:
+    """`[R | t]` with its fourth row."""
+    last = pose.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(len(pose), 1, 4)
+    return torch.cat([pose, last], dim=1)
+
+
+def load_da3(weights: Path, device: torch.device) -> DA3:
+    """The network of a hub folder or a file; its size is told by its tensors.
+
+    Raises:
+        WeightsError: A file is missing, damaged or not one of Depth Anything 3.
+    """
+    file = find_weights(weights, FILES)
+    state = read_state(read_checkpoint(file, device)[0])
+    try:
+        size = size_of(state)
+    except KeyError as error:
+        raise refuse_foreign_weights(file, "Depth Anything 3", error) from error
+    network = fill_network(state, lambda: DA3(size), NAMES, source=str(file))
+    assert isinstance(network, DA3)
+    return network
+
+
+def _record(name: str, repo: str, gigabytes: float, license: str) -> TeacherRecord:
+    def build(settings: Any, weights: Path | None, device: torch.device) -> MultiviewTeacher:
+        assert weights is not None, "the record names weights"
+        network = DA3Scene(load_da3(weights, device), given=settings.cameras == "given")
+        return MultiviewTeacher(
+            name,
+            (license,),
+            network,
+            fit=DA3_FIT,
+            settings=settings,
+            weights=find_weights(weights, FILES),
+        )
+
+    return TeacherRecord(
+        name=name,
+        build=build,
+        licenses=(license,),
+        settings=DA3Settings,
+        weights=HubFolder(repo=repo, files=FILES, gigabytes=gigabytes, license=license),
+        fit=DA3_FIT,
+        threshold=THRESHOLD,
+        depth_maps=True,
+    )
+
+
+DA3_SMALL = _record("da3-small", "depth-anything/DA3-SMALL", 0.14, APACHE)
+DA3_BASE = _record("da3-base", "depth-anything/DA3-BASE", 0.54, APACHE)
+DA3_LARGE = _record("da3-large", "depth-anything/DA3-LARGE-1.1", 1.64, NONCOMMERCIAL)

@@ -1,0 +1,328 @@
+"""The teachers `mast3r` and `dust3r-...`: pairs of views, and the alignment of all of them."""
+
+import json
+import logging
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
+from torch import Tensor
+
+from distill3r_core import config
+from distill3r_core.errors import OutOfMemoryError, WeightsError
+from distill3r_core.geometry.cameras import invert_rigid, unproject
+from distill3r_core.io.checksums import file_hash
+from distill3r_core.io.images.teacher_fit import DUST3R_224_FIT, DUST3R_FIT, TeacherFit
+from distill3r_core.machine_memory import available_memory
+from distill3r_core.prediction import StepCallback, ignore_steps
+from distill3r_core.teachers.base import prepare_view
+from distill3r_core.teachers.multiview import THRESHOLD, Precision, autocast
+from distill3r_core.teachers.official_files import (
+    fill_network,
+    find_weights,
+    read_checkpoint,
+    refuse_foreign_weights,
+)
+from distill3r_core.teachers.pairwise.graph import check_graph, pairs_of
+from distill3r_core.teachers.pairwise.names import NAMES, read_state, size_of
+from distill3r_core.teachers.pairwise.network import PairMaps, PairNetwork, ViewTokens
+from distill3r_core.teachers.pairwise.optimization import EDGES_AT_ONCE, STEPS, Aligned, align
+from distill3r_core.teachers.pairwise.predictions import PairPredictions, collect
+from distill3r_core.teachers.pairwise.tree import place_by_tree
+from distill3r_core.teachers.pairwise.two_views import place_two
+from distill3r_core.teachers.record import TeacherNeeds, TeacherRecord
+from distill3r_core.teachers.weights import HubFolder
+from distill3r_core.types import PreparedView, RawMaps, View
+
+_log = logging.getLogger(__name__)
+FILES = ("model.safetensors",)
+CONFIG = "config.json"
+LICENSE = "CC BY-NC-SA 4.0"
+MAST3R_LICENSE = "CC BY-NC-SA 4.0, with the terms of its training data (no commercial entity)"
+_NUMBERS_PER_PIXEL = 8  # of a pair: points and confidence of both views
+_USABLE = 0.8  # of the free memory
+_WORKING_PIXELS = 60  # numbers per pixel of a view: depth, gradients, moments, points
+
+
+@checked_dataclass(frozen=True, config=config.STRICT)
+class PairwiseSettings:
+    """Settings of the teachers that see two views at once.
+
+    Args:
+        precision: Precision of encoder and decoder. "auto" is bfloat16 on a GPU, float32
+            elsewhere; the heads are in float32 always.
+        graph: Which pairs are predicted, in both orders: complete, swin-K, logwin-K or oneref.
+        align_steps: Steps of the global alignment of three and more views.
+    """
+
+    precision: Precision = "auto"
+    graph: Annotated[str, config.reads(check_graph)] = "complete"
+    align_steps: int = Field(default=STEPS, ge=0)
+
+
+class PairwiseTeacher:
+    """Predict pairs of views, then align all of them in one world.
+
+    Args:
+        record: What is known about the teacher.
+        network: The network, in evaluation mode on its device.
+        settings: See `PairwiseSettings`.
+        weights: The file that the network was loaded from, for its hash.
+    """
+
+    max_views = None
+    threshold = THRESHOLD
+
+    def __init__(
+        self,
+        record: TeacherRecord,
+        network: PairNetwork,
+        settings: PairwiseSettings,
+        *,
+        weights: Path | None = None,
+    ) -> None:
+        self.name, self.licenses, self.metric = record.name, record.licenses, record.metric
+        self.fit = replace(record.fit, multiple=network.size.patch_size)
+        self.network = network
+        self._settings, self._weights = settings, weights
+        self._hash: str | None = None
+
+    @property
+    def weights_hash(self) -> str | None:
+        """Hash of the weight file, which is read at the first use; None without a file."""
+        if self._hash is None and self._weights is not None:
+            self._hash = file_hash(self._weights)
+        return self._hash
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The teacher's own settings as they were asked for."""
+        return config.as_plain(self._settings)
+
+    def prepare(self, view: View) -> PreparedView:
+        """The view at the network's input size."""
+        return prepare_view(view, self.fit)
+
+    @torch.inference_mode()
+    def predict(
+        self, views: Sequence[PreparedView], *, on_progress: StepCallback = ignore_steps
+    ) -> RawMaps:
+        """All pairs of the graph, aligned; two views in closed form.
+
+        Raises:
+            GeometryError: The pairs do not determine where the views are.
+            OutOfMemoryError: Their predictions do not fit into memory.
+        """
+        tokens = self._encode(views, on_progress)
+        if len(views) == 1:
+            return _single(self._decode(tokens[0], tokens[0])[0])
+        edges = pairs_of(len(views), self._settings.graph)
+        sizes = [(view.image.shape[1], view.image.shape[2]) for view in views]
+        dtype = plan_memory(len(edges), sizes)
+        maps = []
+        for done, (i, j) in enumerate(edges):
+            on_progress("pairs", done, len(edges))
+            one, two = self._decode(tokens[i], tokens[j])
+            maps.append(
+                tuple(
+                    part[0].to("cpu", dtype)
+                    for part in (one.points, two.points, one.confidence, two.confidence)
+                )
+            )
+        on_progress("pairs", len(edges), len(edges))
+        del tokens
+        # What inference made cannot be in a graph of gradients.
+        with torch.inference_mode(False):
+            pairs = collect(edges, sizes, maps, dtype=dtype)
+            del maps
+            aligned = self._align(pairs, on_progress)
+            return to_raw_maps(aligned, pairs, metric=self.metric)
+
+    def _encode(self, views: Sequence[PreparedView], on_progress: StepCallback) -> list[ViewTokens]:
+        """Each view once, however many pairs it is in."""
+        device = self.network.decoder.norm.weight.device
+        tokens = []
+        for done, view in enumerate(views):
+            on_progress("encoder", done, len(views))
+            with autocast(self._settings.precision, device):
+                tokens.append(self.network.encode((2 * view.image[None] - 1).to(device)))
+        on_progress("encoder", len(views), len(views))
+        return tokens
+
+    def _decode(self, one: ViewTokens, two: ViewTokens) -> tuple[PairMaps, PairMaps]:
+        with autocast(self._settings.precision, one.tokens.device):
+            return self.network.decode(one, two)
+
+    def _align(self, pairs: PairPredictions, on_progress: StepCallback) -> Aligned:
+        if pairs.views == 2:
+            return place_two(pairs)
+        start = place_by_tree(pairs)
+        if start.unplaced:
+            _log.warning(
+                "no pair connects %d of %d views with the others", len(start.unplaced), pairs.views
+            )
+        aligned = align(pairs, start, steps=self._settings.align_steps, on_progress=on_progress)
+        _log.info("aligned %d pairs: mean weighted distance %.3g", len(pairs.edges), aligned.loss)
+        return aligned
+
+
+def plan_memory(edges: int, sizes: Sequence[tuple[int, int]]) -> torch.dtype:
+    """The type in which the predictions of all pairs fit into memory.
+
+    Args:
+        edges: Number of pairs.
+        sizes: Rows and columns of each view.
+
+    Raises:
+        OutOfMemoryError: They do not fit even in half precision.
+    """
+    pixels = max(math.prod(size) for size in sizes)
+    working = 4 * pixels * (_WORKING_PIXELS * len(sizes) + 3 * _NUMBERS_PER_PIXEL * EDGES_AT_ONCE)
+    free = available_memory()
+    for dtype in (torch.float32, torch.float16):
+        # Once as they come, once side by side.
+        stored = 2 * edges * pixels * _NUMBERS_PER_PIXEL * dtype.itemsize
+        if stored + working < _USABLE * free:
+            if dtype is torch.float16:
+                _log.warning("keeping %d pairs in half precision to fit into memory", edges)
+            return dtype
+    raise OutOfMemoryError(
+        f"{edges} pairs of {len(sizes)} views take {(stored + working) / 1e9:.1f} GB, and "
+        f"{free / 1e9:.1f} GB are free",
+        hint="fewer pairs: --set teacher.graph=swin-3; or fewer views a sample",
+    )
+
+
+def to_raw_maps(aligned: Aligned, pairs: PairPredictions, *, metric: bool) -> RawMaps:
+    """Aligned views in the frame of the first one's camera.
+
+    Args:
+        aligned: Views in one world.
+        pairs: The pairs that they were aligned with.
+        metric: The pairs are in meters: so is the result, by the median of their scales.
+    """
+    unit = 1 / float(aligned.scales.median()) if metric else 1.0
+    poses = aligned.world_from_cam.double().clone()
+    poses[:, :3, 3] *= unit
+    intrinsics = torch.eye(3).repeat(pairs.views, 1, 1)
+    depths, confidences, masks = [], [], []
+    best = pairs.view_confidence().float()
+    for view, (rows, columns) in enumerate(pairs.sizes):
+        intrinsics[view, 0, 0] = intrinsics[view, 1, 1] = aligned.focals[view]
+        intrinsics[view, :2, 2] = torch.tensor([columns / 2, rows / 2])
+        shape, count = (rows, columns), rows * columns
+        depths.append(unit * aligned.depth[view, :count].reshape(shape))
+        confidences.append(best[view, :count].reshape(shape))
+        masks.append(torch.full(shape, view not in aligned.unplaced))
+    return RawMaps(
+        points_local=[unproject(depth, k) for depth, k in zip(depths, intrinsics, strict=True)],
+        confidence_local=confidences,
+        confidence_global=confidences,
+        valid_mask=masks,
+        global_from_local=(invert_rigid(poses[:1]) @ poses)[:, :3].float(),
+        intrinsics=intrinsics,
+    )
+
+
+def _single(maps: PairMaps) -> RawMaps:
+    """One view, paired with itself."""
+    points: Float[Tensor, "H W 3"] = maps.points[0].cpu()
+    confidence = maps.confidence[0].cpu()
+    return RawMaps(
+        points_local=[points],
+        confidence_local=[confidence],
+        confidence_global=[confidence],
+        global_from_local=torch.eye(4)[None, :3],
+    )
+
+
+def load_pairwise(weights: Path, device: torch.device) -> PairNetwork:
+    """The network of a hub folder or a file; its size is told by its tensors.
+
+    Numbers of attention heads are those of the description beside the tensors (`config.json`, or
+    the constructor's string in a pickled checkpoint), and 64 channels a head without one.
+
+    Raises:
+        WeightsError: A file is missing, damaged or not one of DUSt3R or MASt3R.
+    """
+    file = find_weights(weights, FILES)
+    tensors, rest = read_checkpoint(file, device)
+    state = read_state(tensors)
+    heads, decoder_heads = _head_counts(file, rest)
+    try:
+        size = size_of(state, heads=heads, decoder_heads=decoder_heads)
+    except KeyError as error:
+        raise refuse_foreign_weights(file, "DUSt3R or MASt3R", error) from error
+    network = fill_network(state, lambda: PairNetwork(size), NAMES, source=str(file))
+    assert isinstance(network, PairNetwork)
+    return network
+
+
+def _head_counts(file: Path, rest: Any) -> tuple[int | None, int | None]:
+    """Attention heads of encoder and decoder, as far as a description tells them."""
+    described = file.parent / CONFIG
+    counts: list[int | None] = [None, None]
+    if isinstance(rest, Mapping) and hasattr(rest.get("args"), "model"):
+        text = str(rest["args"].model)
+        for index, name in enumerate(("enc_num_heads", "dec_num_heads")):
+            found = re.search(rf"\b{name}\s*=\s*(\d{{1,3}})\b", text)
+            counts[index] = int(found[1]) if found else None
+    elif described.is_file():
+        try:
+            content = json.loads(described.read_text(encoding="utf-8"))
+        except (ValueError, OSError) as error:
+            raise WeightsError(f"cannot read {described}: {error}") from error
+        if isinstance(content, Mapping):
+            for index, name in enumerate(("enc_num_heads", "dec_num_heads")):
+                value = content.get(name)
+                counts[index] = value if isinstance(value, int) and 0 < value < 1000 else None
+    return counts[0], counts[1]
+
+
+def _record(
+    name: str,
+    repo: str,
+    gigabytes: float,
+    *,
+    fit: TeacherFit = DUST3R_FIT,
+    license: str = LICENSE,
+    metric: bool = False,
+) -> TeacherRecord:
+    def build(settings: Any, weights: Path | None, device: torch.device) -> PairwiseTeacher:
+        assert weights is not None, "the record names weights"
+        network = load_pairwise(weights, device)
+        return PairwiseTeacher(record, network, settings, weights=find_weights(weights, FILES))
+
+    record = TeacherRecord(
+        name=name,
+        build=build,
+        licenses=(license,),
+        settings=PairwiseSettings,
+        weights=HubFolder(repo=repo, files=FILES, gigabytes=gigabytes, license=license),
+        fit=fit,
+        needs=TeacherNeeds(pairs=True, minutes_per_sample=1.0),
+        metric=metric,
+        threshold=THRESHOLD,
+        depth_maps=True,
+    )
+    return record
+
+
+_REPO = "naver/DUSt3R_ViTLarge_BaseDecoder_"
+MAST3R = _record(
+    "mast3r",
+    "naver/MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric",
+    2.75,
+    license=MAST3R_LICENSE,
+    metric=True,
+)
+DUST3R_512_DPT = _record("dust3r-512-dpt", f"{_REPO}512_dpt", 2.28)
+DUST3R_512_LINEAR = _record("dust3r-512-linear", f"{_REPO}512_linear", 2.13)
+DUST3R_224_LINEAR = _record("dust3r-224-linear", f"{_REPO}224_linear", 2.13, fit=DUST3R_224_FIT)
