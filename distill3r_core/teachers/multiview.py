@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from distill3r_core import config
@@ -179,7 +179,7 @@ def _raw_maps(
 
 
 def _placed(
-    maps: Float[Tensor, "N H W *channels"],
+    maps: Shaped[Tensor, "N H W *channels"],
     sizes: Sequence[tuple[int, int]],
     windows: Sequence[tuple[int, int, int, int]],
     outside: float,
@@ -200,4 +200,4 @@ def _masks(
     if all(window == (0, 0, *size) for size, window in zip(sizes, windows, strict=True)):
         return None
     ones = torch.ones(len(sizes), *windows[0][2:], dtype=torch.bool)
-    return _placed(ones, sizes, windows, False)
+    return _placed(ones, sizes, windows, 0.0)

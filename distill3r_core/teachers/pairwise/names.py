@@ -74,10 +74,10 @@ def size_of(
     return PairSize(
         width=width,
         depth=count_blocks(state, "enc_blocks."),
-        heads=heads or width // HEAD_WIDTH,
+        heads=heads or max(width // HEAD_WIDTH, 1),
         decoder_width=decoder_width,
         decoder_depth=count_blocks(state, FIRST),
-        decoder_heads=decoder_heads or decoder_width // HEAD_WIDTH,
+        decoder_heads=decoder_heads or max(decoder_width // HEAD_WIDTH, 1),
         head="dpt" if is_dpt else "linear",
         features=state[f"{dpt}0.weight"].shape[0] if is_dpt else plain.features,
         layer_widths=(first, second, third, last),

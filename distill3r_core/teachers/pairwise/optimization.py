@@ -33,7 +33,7 @@ class Aligned:
         focals: Focal length of each view, in pixels; the principal point is its middle.
         scales: Scale of each pair; their geometric mean is 0.5.
         loss: Mean weighted distance between the pairs' points and those of the views.
-        unplaced: Views that no pair connects with the others.
+        unplaced: Views that have no place in the world, see `Placed`.
     """
 
     depth: Float[Tensor, "N P"]

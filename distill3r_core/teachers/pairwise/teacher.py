@@ -165,9 +165,7 @@ class PairwiseTeacher:
             return place_two(pairs)
         start = place_by_tree(pairs)
         if start.unplaced:
-            _log.warning(
-                "no pair connects %d of %d views with the others", len(start.unplaced), pairs.views
-            )
+            _log.warning("%d of %d views could not be placed", len(start.unplaced), pairs.views)
         aligned = align(pairs, start, steps=self._settings.align_steps, on_progress=on_progress)
         _log.info("aligned %d pairs: mean weighted distance %.3g", len(pairs.edges), aligned.loss)
         return aligned

@@ -29,7 +29,8 @@ class Placed:
         focals: Focal length of each view, in pixels; the principal point is its middle.
         points: Points of each view in the world, flat as in `PairPredictions`.
         similarities: `[sR | t]` that carries the points of each pair into the world.
-        unplaced: Views that no pair connects with the others; they stand at the origin.
+        unplaced: Views that no pair connects with the others, or whose own map fits no pinhole
+            camera; they stand at the origin.
         tree: The pairs that placed the views, in the order in which they did.
     """
 
@@ -65,12 +66,13 @@ def place_by_tree(pairs: PairPredictions, *, center: float = 0.5) -> Placed:
     poses = torch.eye(4).repeat(pairs.views, 1, 1)
     focals = torch.ones(pairs.views)
     for view in range(pairs.views):
-        count = pairs.pixels_of(view)
-        local = pairs.points_i[own[view], :count].float()
-        focals[view] = estimate_focal(
-            local.reshape(*pairs.sizes[view], 3), center=center, rounds=FOCAL_ROUNDS
-        )
+        focal = own_focal(pairs, own[view], center=center)
+        if focal is None:  # a map that no pinhole camera has seen
+            placed.discard(view)
+        focals[view] = max(pairs.sizes[view]) if focal is None else focal
         if view in placed:
+            count = pairs.pixels_of(view)
+            local = pairs.points_i[own[view], :count].float()
             weights = pairs.confidence_i[own[view], :count]
             poses[view] = rigid_of(fit_similarity(local, points[view, :count], weights))
     similarities = torch.stack(
@@ -89,6 +91,20 @@ def place_by_tree(pairs: PairPredictions, *, center: float = 0.5) -> Placed:
         unplaced=tuple(view for view in range(pairs.views) if view not in placed),
         tree=tuple((int(i), int(j)) for i, j in pairs.edges[order].tolist()),
     )
+
+
+def own_focal(pairs: PairPredictions, edge: int, *, center: float = 0.5) -> float | None:
+    """The focal length of the first view of a pair by its own map, in pixels; None: none fits."""
+    view = int(pairs.edges[edge, 0])
+    points = pairs.points_i[edge, : pairs.pixels_of(view)].float()
+    try:
+        return float(
+            estimate_focal(
+                points.reshape(*pairs.sizes[view], 3), center=center, rounds=FOCAL_ROUNDS
+            )
+        )
+    except GeometryError:
+        return None
 
 
 def spanning_tree(pairs: PairPredictions, score: Float[Tensor, "E"]) -> list[int]:

@@ -2,12 +2,11 @@
 
 import torch
 
-from distill3r_core.geometry.focal import estimate_focal
 from distill3r_core.geometry.registration import rigid_of
 from distill3r_core.geometry.similarity import fit_similarity
 from distill3r_core.teachers.pairwise.optimization import Aligned
 from distill3r_core.teachers.pairwise.predictions import PairPredictions
-from distill3r_core.teachers.pairwise.tree import FOCAL_ROUNDS
+from distill3r_core.teachers.pairwise.tree import own_focal
 
 
 def place_two(pairs: PairPredictions, *, center: float = 0.5) -> Aligned:
@@ -28,10 +27,11 @@ def place_two(pairs: PairPredictions, *, center: float = 0.5) -> Aligned:
     first, second = pairs.edges[best].tolist()
     focals = torch.ones(2)
     depth = torch.zeros(2, pairs.points_i.shape[1])
+    unplaced = []
     for edge, view in enumerate(pairs.edges[:, 0].tolist()):
-        count = pairs.pixels_of(view)
-        own = pairs.points_i[edge, :count].float().reshape(*pairs.sizes[view], 3)
-        focals[view] = estimate_focal(own, center=center, rounds=FOCAL_ROUNDS)
+        focal = own_focal(pairs, edge, center=center)
+        focals[view] = max(pairs.sizes[view]) if focal is None else focal
+        unplaced += [view] if focal is None else []
     count = pairs.pixels_of(second)
     own, moved = pairs.points_i[1 - best, :count].float(), pairs.points_j[best, :count].float()
     weights = (pairs.confidence_i[1 - best, :count] * pairs.confidence_j[best, :count]).float()
