@@ -48,7 +48,7 @@ def cache(
     output: Annotated[Path, typer.Option("--output", "-o", help="Cache folder.")] = paths.CACHE,
     teacher: Annotated[
         str,
-        typer.Option(help="Its name; auto: depth where the data has it, else fast3r."),
+        typer.Option(help="Its name; auto: depth where the data has it, else da3-small."),
     ] = "auto",
     weights: Annotated[
         Path | None, typer.Option(help="The teacher's weights, where they are not at their place.")

@@ -63,6 +63,7 @@ def _ways_out(name: str, folder: HubFolder, place: Path) -> str:
         f"download them ({folder.gigabytes} GB, {folder.license}): "
         f"distill3r models download {name}\n"
         f"or put the files of {folder.repo} into {place}, or name their folder: --weights DIR\n"
+        "the teacher of the paper: distill3r models download fast3r, then --teacher fast3r\n"
         "a dry run, not your scene: distill3r cache --resume --teacher synthetic\n"
         "the whole route on rendered scenes: distill3r demo"
     )

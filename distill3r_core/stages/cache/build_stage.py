@@ -207,7 +207,7 @@ def _require_columns(record: TeacherRecord, manifest: Manifest) -> None:
             raise InputMissingError(
                 f"the teacher {record.name!r} needs {' and '.join(lacking)} of every image, "
                 f"and {manifest.path} has none for {row.image_path}",
-                hint="a teacher that needs images alone: --teacher fast3r",
+                hint="a teacher that needs images alone: --teacher da3-small",
             )
 
 

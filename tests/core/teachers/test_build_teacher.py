@@ -58,8 +58,8 @@ def test_auto_is_depth_only_where_every_frame_is_exact():
     for lack in (
         {"depth_path": ""}, {"pose": None}, {"K_source": "exif"}, {"camera": "fisheye"},
     ):  # fmt: skip
-        assert choose_teacher([frame(), frame(**lack)]).name == "fast3r"
-    assert choose_teacher([]).name == "fast3r"
+        assert choose_teacher([frame(), frame(**lack)]).name == "da3-small"
+    assert choose_teacher([]).name == "da3-small"
 
 
 def test_missing_weights_are_named_with_their_place_and_every_way_out(monkeypatch, tmp_path):

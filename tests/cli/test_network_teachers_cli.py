@@ -1,0 +1,76 @@
+"""Photographs through the commands with the networks of official files, small and random."""
+
+import json
+
+import pytest
+from official_folders import write_folder
+from PIL import Image
+from plyfile import PlyData
+
+from distill3r_core.cache.store import TeacherCache
+
+AUTOMATIC = "da3-small"  # what `--teacher auto` stands for where there is no depth
+
+
+@pytest.fixture
+def photos(data_dir, tmp_path):
+    """Three photographs, made small: pixels cost time."""
+    (tmp_path / "photos").mkdir()
+    for path in sorted((data_dir / "castle").glob("*.JPG"))[:3]:
+        with Image.open(path) as image:
+            image.resize((144, 108)).save(tmp_path / "photos" / path.name, quality=95)
+    return tmp_path
+
+
+def home(folder, golden_dir, *names) -> dict[str, str]:
+    for name in names:
+        write_folder(folder / "weights" / name, golden_dir, name)
+    return {"DISTILL3R_HOME": str(folder / "weights"), "HF_HOME": str(folder / "no-hub")}
+
+
+def test_the_route_with_the_automatic_teacher(cli, photos, golden_dir):
+    env = home(photos, golden_dir, AUTOMATIC)
+
+    def run(*arguments) -> dict:
+        done = cli(*arguments, "--json", cwd=photos, env=env)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    run("manifest", "photos", "--views", "3")
+    run("cache", "--resume", "--size", "28x42", "--threshold", "0")
+    header = TeacherCache(photos / "caches/teacher").header
+    assert (header.teacher, header.license) == (AUTOMATIC, "Apache-2.0")
+    run("train", "--preset", "tiny", "--max-steps", "2", "--set", "data.size=28x42")
+    placed = run("infer", "photos", "-m", AUTOMATIC, "--ply", "-o", "model")
+    points = PlyData.read(photos / "model" / "scene.ply")["vertex"]
+    assert len(points) > 1000
+    assert placed["failed"] == []
+    run("infer", "photos", "--ply", "-o", "student")
+
+
+@pytest.mark.parametrize("name", ["vggt", "pi3", "mast3r"])
+def test_every_teacher_is_a_model_that_can_be_run(
+    cli_inprocess, photos, golden_dir, name, monkeypatch
+):
+    for key, value in home(photos, golden_dir, name).items():
+        monkeypatch.setenv(key, value)
+    last = sorted((photos / "photos").iterdir())[-1]
+    last.unlink()  # two views of a pairwise network are placed in closed form
+    status, output, error = cli_inprocess(
+        "infer", "photos", "-m", name, "--ply", "--json", cwd=photos
+    )
+    assert status in (0, 5), error
+    assert json.loads(output)["error"] is None
+
+
+def test_without_weights_the_way_to_them_is_named(cli_inprocess, photos, golden_dir, monkeypatch):
+    for key, value in home(photos, golden_dir).items():
+        monkeypatch.setenv(key, value)
+    assert cli_inprocess("manifest", "photos", "--views", "3", cwd=photos)[0] == 0
+    for command in (("cache", "--resume"), ("infer", "photos", "-m", AUTOMATIC)):
+        status, _, error = cli_inprocess(*command, cwd=photos)
+        assert status == 3
+        assert f"distill3r models download {AUTOMATIC}" in error
+        for way in ("models download fast3r", "--teacher synthetic", "distill3r demo"):
+            assert way in error
+    assert not (photos / "caches").exists()
