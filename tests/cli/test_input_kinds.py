@@ -338,11 +338,13 @@ def test_siblings_are_told_by_name_and_content(cli_inprocess, project) -> None:
         make_photos(scene / f"images_{divisor}", *names, size=(160 // divisor, 96 // divisor))
     make_photos(scene / "thumbs", *names, size=(40, 24))
     make_photos(scene / "depth_colored", *names, size=(160, 96))
-    for folder, kind in (("disparity", np.uint8), ("sensor", np.uint16), ("masks", np.uint8)):
+    kinds = (("disparity", np.uint8), ("sensor", np.uint16), ("masks", np.uint8))
+    for folder, kind in (*kinds, ("depth_masks", np.uint8), ("confidence", np.uint8)):
         (scene / folder).mkdir()
         for name in names:
             values = np.random.default_rng(0).integers(1, 255, (96, 160)).astype(kind)
             Image.fromarray(values).save(scene / folder / name)
+    Image.fromarray(np.eye(96, dtype=np.uint8)).save(scene / "masks/other.png")
     make_photos(scene / "walk_2", *names, size=(160, 96))  # another scene, whatever its name
     manifest, err = make_manifest(cli_inprocess, project, "scene")
     assert {row.scene_id for row in manifest.rows} == {"images", "walk_2"}
@@ -354,11 +356,16 @@ def test_siblings_are_told_by_name_and_content(cli_inprocess, project) -> None:
     assert {name for name, reason in by_folder.items() if "smaller" in reason} == {
         "images_2", "images_4", "thumbs",
     }  # fmt: skip
-    assert "mask" in by_folder["masks"]
+    assert by_folder["confidence"] == "a map of labels, normals or confidence, no photograph"
+    assert reasons[str(scene / "masks/other.png")] == "a mask, but there is no image of its name"
+    assert sum("masks/" in path for path in reasons) == 1 + 4  # all of depth_masks
+    assert all(row.mask_path for row in manifest.rows if row.scene_id == "images")
     assert "not read: 12 files: a depth map, no photograph" in err
     shutil.rmtree(scene / "walk_2")
-    status, report, err = run_infer(cli_inprocess, scene, cwd=project)
+    status, report, err = run_infer(cli_inprocess, scene, "-o", "out", cwd=project)
     assert status == 0 and report["result"]["views"] == 4
+    listed = json.loads((project / "out/run.json").read_text())["left_out"]
+    assert len(listed) == 8 + 4 + 12 + 4 + 4 + 1
     assert f"the images are those of {scene / 'images'}" in err
 
 

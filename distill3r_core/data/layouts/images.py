@@ -50,11 +50,15 @@ def _detect(root: Path) -> str | None:
 
 def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
     others: dict[str, list[Path]] = {}
+    masks: list[Path] = []
+    used: set[Path] = set()
     for folder, listing in walk(root, skip=skip):
         yield from listing.refused
         role = None if folder == root else media.role_of_folder(folder)
         found = listing.media
-        if role is not None:
+        if role == media.MASK:  # whether they are used is known when all folders were seen
+            masks += found.images
+        elif role is not None:
             yield from (media.LeftOut(path, role) for path in found.images)
         yield from found.left_out
         for item in found.others:
@@ -64,10 +68,12 @@ def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
             yield VideoScene(video.relative_to(root).as_posix(), video)
         images = [] if role else found.images
         if images:
+            of_images = {**media.masks_beside(folder, images), **found.masks}
+            used |= {path.resolve() for path in of_images.values()}
             yield Scene(
                 scene_id=scene_id_of(folder, root),
                 folder=folder,
-                frames=named_frames(images, {**media.masks_beside(folder, images), **found.masks}),
+                frames=named_frames(images, of_images),
                 order=order_of(path.stem for path in images),
             )
         if parts := sorted(path.name for path in listing.folders if path.name.lower() in _PARTS):
@@ -75,6 +81,9 @@ def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
                 f"{shown(folder)} has {', '.join(parts)} beside its images, which is no layout "
                 "that is known: its images are taken alone, without depth, poses and intrinsics"
             )
+    for path in masks:
+        if path.resolve() not in used:
+            yield media.LeftOut(path, media.MASK_WITHOUT_IMAGE)
     for reason, paths in others.items():
         yield Note(f"not read: {len(paths)} files: {reason} (first: {shown(paths[0])})")
 

@@ -3,7 +3,7 @@
 import glob
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import util
 from pathlib import Path
@@ -185,11 +185,6 @@ def _from_folder(folder: Path) -> FoundInputs:
         raise InputMissingError(f"no pictures in {folder} (looked for {looked})", hint=hint)
     found = FoundInputs()
     if scene != folder:
-        others = [path for path in _visible(folder.iterdir()) if path.is_dir() and path != scene]
-        for other in sorted(others):
-            if (reason := media.role_of_folder(other)) is not None:
-                count = len(media.images_in(other))
-                found.notes.append(f"{spelled(other)}: {count} files left out: {reason}")
         found.notes.append(f"the images are those of {spelled(scene)}")
     files = media.sort_files(sorted(path for path in _visible(scene.iterdir()) if path.is_file()))
     _add_left_out(found, files)
@@ -203,6 +198,9 @@ def _from_folder(folder: Path) -> FoundInputs:
         return found
     found.failed += [Failure(spelled(video), _why_not(video)) for video in files.videos]
     found.sources = _with_masks([_source(path) for path in files.images], files)
+    if scene != folder:
+        used = {source.mask.resolve() for source in found.sources if source.mask is not None}
+        found.omitted += _beside(folder, scene, used)
     return found
 
 
@@ -218,6 +216,17 @@ def _is_divided(folder: Path, photographs: Path) -> bool:
     """Whether a scene lies in folders by kind: beside its photographs are only other kinds."""
     others = [path for path in _visible(folder.iterdir()) if path.is_dir() and path != photographs]
     return any(media.role_of_folder(path) is not None for path in others)
+
+
+def _beside(folder: Path, scene: Path, used: Collection[Path]) -> list[Omission]:
+    """Images in the folders beside that of the photographs, but for the masks that are used."""
+    omitted = []
+    for other in sorted(path for path in _visible(folder.iterdir()) if path.is_dir()):
+        reason = None if other == scene else media.role_of_folder(other)
+        if reason is not None:
+            unused = [path for path in media.images_in(other) if path.resolve() not in used]
+            omitted += [Omission(spelled(path), reason) for path in unused]
+    return omitted
 
 
 def _add_left_out(found: FoundInputs, files: media.FolderMedia) -> None:

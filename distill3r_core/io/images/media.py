@@ -55,6 +55,7 @@ LIVE = "the video of a live photo: a still has its name"
 DEPTH = "a depth map, no photograph"
 MASK = "a mask, no photograph"
 MASK_WITHOUT_IMAGE = "a mask, but there is no image of its name"
+LABELS = "a map of labels, normals or confidence, no photograph"
 MASKED_COPY = "a masked copy of another image"
 SMALLER = "a smaller copy of another image"
 UNREAD = "an image format that is not read: convert it to JPEG or PNG"
@@ -62,6 +63,9 @@ RAW_OF_IMAGE = "a raw file beside the image of its name"
 
 _DEPTH_NAME = re.compile(r"(^|[\W_])(depths?|depth_?maps?|disp|disparit(y|ies))($|[\W_])")
 _MASK_NAME = re.compile(r"(^|[\W_])(masks?|mattes?|alphas?|segmentations?)($|[\W_])")
+_LABEL_NAME = re.compile(
+    r"(^|[\W_])(conf|confidences?|normals?|labels?|semantics?|instances?|panoptic|edges?)($|[\W_])"
+)
 _SMALL_NAME = re.compile(r"(^|[\W_])(thumbs?|thumbnails?|previews?|resized|small|lowres)($|[\W_])")
 _NUMBERED = re.compile(r"(?P<name>.+)_(?P<divisor>[2-9]|[1-9]\d)")  # images_4: a quarter the size
 # `frame-000012.depth`, `IMG_12_mask`: what a file is of, and what of it.
@@ -153,6 +157,7 @@ def role_of_folder(folder: Path) -> str | None:
 
     - its name says depth, and its images are gray or have the names of the photographs;
     - its name says mask, and its images are gray;
+    - its name says labels, normals or confidence, and its images have the photographs' names;
     - they are 16-bit gray or floating-point, whatever its name;
     - its name says how much smaller they are (`images_4`) and they are, or it says thumbnails.
     """
@@ -162,12 +167,15 @@ def role_of_folder(folder: Path) -> str | None:
     name = folder.name.casefold()
     if _is_measured(images[0]) and all(_is_measured(path) for path in images[:_SAMPLED]):
         return DEPTH if any(_photographs_beside(folder)) else None
+    if _MASK_NAME.search(name):
+        return MASK if _all_gray(images) and any(_photographs_beside(folder)) else None
     if _DEPTH_NAME.search(name):
         beside = list(_photographs_beside(folder))
         named_alike = any(_share(images, others) for others in beside)
         return DEPTH if beside and (named_alike or _all_gray(images)) else None
-    if _MASK_NAME.search(name):
-        return MASK if _all_gray(images) and any(_photographs_beside(folder)) else None
+    if _LABEL_NAME.search(name):
+        named_alike = any(_share(images, others) for others in _photographs_beside(folder))
+        return LABELS if named_alike else None
     if (match := _NUMBERED.fullmatch(folder.name)) and _is_numbered_copy(folder, images, match):
         return SMALLER
     if _SMALL_NAME.search(name) and any(
@@ -187,7 +195,8 @@ def masks_beside(folder: Path, images: Sequence[Path]) -> dict[Path, Path]:
     place = folder.resolve()
     names: dict[str, Path] = {}
     for other in (*_folders_in(place), *_folders_in(place.parent)):
-        if other != place and _MASK_NAME.search(other.name.casefold()):
+        name = other.name.casefold()  # `depth_masks` says where depth is valid
+        if other != place and _MASK_NAME.search(name) and not _DEPTH_NAME.search(name):
             masks = images_in(other)
             if masks and _all_gray(masks):
                 for path in masks:
@@ -303,9 +312,10 @@ def _photographs_beside(folder: Path) -> Iterable[list[Path]]:
     """Images of the folder above and of those beside a folder, where they are photographs."""
     place = folder.resolve()
     for other in (place.parent, *_folders_in(place.parent)):
-        if other == place or _DEPTH_NAME.search(other.name.casefold()):
+        name = other.name.casefold()
+        if other == place or _DEPTH_NAME.search(name):
             continue
-        if other != place.parent and _MASK_NAME.search(other.name.casefold()):
+        if other != place.parent and (_MASK_NAME.search(name) or _LABEL_NAME.search(name)):
             continue
         images = images_in(other)
         if images and not all(_is_measured(path) for path in images[:_SAMPLED]):
