@@ -46,10 +46,11 @@ _SETTINGS = "Settings"
 _DISPLAY = "Display"
 _SETTINGS_OPTIONS = {
     "config": Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--config", metavar="FILE", rich_help_panel=_SETTINGS, parser=text,
-            help="YAML file with settings, or the name of a shipped one.",
+            help="YAML file with settings, or the name of a shipped one. Repeat it to combine "
+            "several: the later one wins.",
         ),
     ],
     "sets": Annotated[
@@ -63,7 +64,7 @@ _SETTINGS_OPTIONS = {
         bool,
         typer.Option(
             "--print-config", rich_help_panel=_SETTINGS,
-            help="Print the resolved settings and exit.",
+            help="Check the settings, print all of them and exit.",
         ),
     ],
 }  # fmt: skip
@@ -182,6 +183,8 @@ def settings(
     leave: tuple[str, ...] = (),
     presets: Callable[[], Mapping[str, Mapping[str, Any]]] | None = None,
     default_preset: str | None = None,
+    alternatives: tuple[str, ...] = (),
+    complete: Callable[[Settings], Settings] = lambda settings: settings,
 ) -> Settings:
     """Resolve the settings of a command from options, `--set`, files, preset and defaults.
 
@@ -191,6 +194,8 @@ def settings(
         leave: Parameters that are not settings (`resume`, `overwrite`).
         presets: Gives what `config.resolve` takes; called after plugins are loaded.
         default_preset: See `config.resolve`.
+        alternatives: See `config.resolve`.
+        complete: Fills in what other settings decide, such as the model of a preset.
 
     Raises:
         typer.Exit: After `--print-config` has printed them.
@@ -210,7 +215,7 @@ def settings(
         section=section,
         options=typed_here,
         sets=given["sets"] or (),
-        config=given["config"],
+        config=given["config"] or (),
         presets=None if presets is None else presets(),
         default_preset=default_preset,
         words={
@@ -218,7 +223,9 @@ def settings(
             for parameter in context.command.params
             if (name := parameter.name or "") not in leave and name not in given
         },
+        alternatives=alternatives,
     )
+    found = complete(found)
     if given["print_config"]:
         text = config.as_yaml(section, found, plugins=plugins.loaded_paths())
         console.show_config(text, config.as_plain(found))

@@ -1,12 +1,13 @@
 """Resolve settings from options, files, presets and defaults, and report every problem at once.
 
-Precedence: option > `--set` > `--config`, or the command's section of `distill3r.yaml` in the
-current folder > preset > default.
+Precedence: option > `--set` > `--config` (the later of several files), or the command's section of
+`distill3r.yaml` in the current folder > preset > default.
 """
 
 import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ STRICT = ConfigDict(extra="forbid")  # for `@dataclass(frozen=True, config=STRIC
 LOWER = StringConstraints(to_lower=True)  # for sizes that are kept as text: 28X42 is 28x42
 PROJECT_FILE = Path("distill3r.yaml")
 _ABSENT = "(absent)"
+_TAGS = ("family", "kind")  # keys that say which of several types a mapping describes
 SECTIONS = ("manifest", "cache", "train", "eval", "infer", "bench", "demo")
 
 
@@ -32,10 +34,11 @@ def resolve(
     section: str,
     options: Mapping[str, Any] | None = None,
     sets: Sequence[str] = (),
-    config: str | None = None,
+    config: str | Sequence[str] | None = None,
     presets: Mapping[str, Mapping[str, Any]] | None = None,
     default_preset: str | None = None,
     words: Mapping[str, str] | None = None,
+    alternatives: Sequence[str] = (),
 ) -> Settings:
     """Resolve the settings of one command.
 
@@ -44,25 +47,34 @@ def resolve(
         section: The command, one of `SECTIONS`.
         options: Typed options only, by dotted key (`{"data.views": 8}`).
         sets: `key=value` pairs of `--set`; values are parsed as YAML.
-        config: A file, or the bare name of a shipped one; None: `distill3r.yaml`, if it exists.
-        presets: Values of each preset by its name, for settings that have the key `preset`.
+        config: Files, or bare names of shipped ones, merged in order: the later one wins. None
+            of them: `distill3r.yaml`, if it exists.
+        presets: Values of each preset by its name, for settings that have the key `preset`. They
+            stand below the values of any file.
         default_preset: Preset where none is given.
         words: Name of a setting on the command line by its dotted key (`{"start": "--from"}`),
             for messages.
+        alternatives: Settings that replace one another, such as two ways to give a length: one
+            that is given hides the others where they come from a source of lower precedence.
 
     Raises:
         ConfigError: Unknown keys or invalid values; lists all of them.
         InputMissingError: `config` is neither a file nor a shipped name.
     """
-    source, values, _ = _file_values(section, config)
-    words, typed = words or {}, {}
-    for text in sets:
-        key, value = _parse_set(text)
+    files = _read_files(section, config)
+    words, typed, values = words or {}, {}, {}
+    for file in files:
+        values = merge(_hide(values, alternatives, by=file.values), file.values)
+    set_values = [_parse_set(text) for text in sets]
+    values = _hide(values, alternatives, by=dict(set_values))
+    for key, value in set_values:
         _put(values, key, value)
         typed[key] = f"--set {key}"
+    values = _hide(values, alternatives, by=options or {})
     for key, value in (options or {}).items():
         _put(values, key, value)
         typed[key] = words.get(key, key)
+    source = " and ".join(file.source for file in files) or "settings"
     if presets is not None:
         name = values.get("preset", default_preset)
         if name is not None:
@@ -118,8 +130,8 @@ def as_yaml(section: str, settings: Any, *, plugins: Sequence[str] = ()) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def plugin_files(section: str, config: str | None = None) -> list[str]:
-    """The plugin files that a configuration lists: `plugins:` at its top and in the section.
+def plugin_files(section: str, config: str | Sequence[str] | None = None) -> list[str]:
+    """The plugin files that configurations list: `plugins:` at the top and in the section.
 
     Args:
         section: The command.
@@ -129,11 +141,16 @@ def plugin_files(section: str, config: str | None = None) -> list[str]:
         ConfigError: The file cannot be used, or the list is not one of paths.
         InputMissingError: `config` is neither a file nor a shipped name.
     """
-    return _file_values(section, config)[2]
+    return [plugin for file in _read_files(section, config) for plugin in file.plugins]
 
 
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` overridden by the values of `top`; mappings are merged key by key."""
+    """`base` overridden by the values of `top`; mappings are merged key by key.
+
+    A mapping with another `family` or `kind` describes another type and replaces the one below.
+    """
+    if any(tag in top and tag in base and top[tag] != base[tag] for tag in _TAGS):
+        return dict(top)
     merged = dict(base)
     for key, value in top.items():
         below = merged.get(key)
@@ -168,21 +185,55 @@ def shipped_names() -> list[str]:
     return sorted(file.name[:-5] for file in folder.iterdir() if file.name.endswith(".yaml"))
 
 
-def _file_values(section: str, config: str | None) -> tuple[str, dict[str, Any], list[str]]:
-    """Name of the configuration file, its values for one command, and its plugin files."""
-    if config is None:
-        if not PROJECT_FILE.is_file():
-            return "settings", {}, []
-        source, text = str(PROJECT_FILE), _text_of(PROJECT_FILE)
-    elif (path := Path(config)).is_file():
-        source, text = config, _text_of(path)
-    elif (found := shipped(config)) is not None:
-        source, text = config, found
+@dataclass(frozen=True)
+class _ConfigFile:
+    """What one configuration file has for one command."""
+
+    source: str  # the file as the user named it
+    values: dict[str, Any]
+    plugins: list[str]
+
+
+def _read_files(section: str, config: str | Sequence[str] | None) -> list[_ConfigFile]:
+    """The configuration files that were named, else the project's file where it exists."""
+    named = [config] if isinstance(config, str) else list(config or ())
+    if named:
+        return [_read_named(section, name) for name in named]
+    return [_read_project(section)] if PROJECT_FILE.is_file() else []
+
+
+def _read_named(section: str, name: str) -> _ConfigFile:
+    if (path := Path(name)).is_file():
+        text = _text_of(path)
+    elif (found := shipped(name)) is not None:
+        text = found
     else:
         raise InputMissingError(
-            f"no configuration {config!r}",
+            f"no configuration {name!r}",
             hint=f"give a file, or one of: {', '.join(shipped_names())}",
         )
+    values, plugins = _parse(text, name)
+    if not _not_sections(values):
+        return _section_of(values, section, name, plugins)
+    return _ConfigFile(name, values, plugins)  # without sections it all belongs to this command
+
+
+def _read_project(section: str) -> _ConfigFile:
+    source = str(PROJECT_FILE)
+    values, plugins = _parse(_text_of(PROJECT_FILE), source)
+    if wrong := _not_sections(values):
+        problems = [
+            f"  {key}: {'Not a mapping' if key in SECTIONS else 'Unknown section'}" for key in wrong
+        ]
+        raise ConfigError(
+            f"cannot use {source}:\n" + "\n".join(problems),
+            hint=f"sections: {', '.join(SECTIONS)}",
+        )
+    return _section_of(values, section, source, plugins)
+
+
+def _parse(text: str, source: str) -> tuple[dict[str, Any], list[str]]:
+    """Values of a YAML document, and the plugin files at its top."""
     try:
         values = yaml.safe_load(text) or {}
         json.dumps(values, default=str, skipkeys=True)  # raises for a self-referencing document
@@ -190,21 +241,32 @@ def _file_values(section: str, config: str | None) -> tuple[str, dict[str, Any],
         raise ConfigError(f"cannot read {source}: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"cannot use {source}: its top level is not a mapping")
-    plugins = _pop_plugins(values, source)
-    if all(key in SECTIONS and isinstance(values[key], dict | None) for key in values):
-        own = dict(values.get(section) or {})
-        return source, own, [*plugins, *_pop_plugins(own, source)]
-    if config is None:
-        problems = [
-            f"  {key}: {'Not a mapping' if key in SECTIONS else 'Unknown section'}"
-            for key, value in values.items()
-            if key not in SECTIONS or not isinstance(value, dict | None)
-        ]
-        raise ConfigError(
-            f"cannot use {source}:\n" + "\n".join(problems),
-            hint=f"sections: {', '.join(SECTIONS)}",
-        )
-    return source, values, plugins  # without sections the whole file belongs to this command
+    return values, _pop_plugins(values, source)
+
+
+def _not_sections(values: Mapping[str, Any]) -> list[str]:
+    """Keys that are no sections with settings."""
+    return [
+        key
+        for key, value in values.items()
+        if key not in SECTIONS or not isinstance(value, dict | None)
+    ]
+
+
+def _section_of(
+    values: Mapping[str, Any], section: str, source: str, plugins: list[str]
+) -> _ConfigFile:
+    own = dict(values.get(section) or {})
+    return _ConfigFile(source, own, [*plugins, *_pop_plugins(own, source)])
+
+
+def _hide(
+    values: dict[str, Any], alternatives: Sequence[str], *, by: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The values without alternatives that a source of higher precedence replaces."""
+    if not any(by.get(name) is not None for name in alternatives):
+        return values
+    return {key: value for key, value in values.items() if key not in alternatives}
 
 
 def _pop_plugins(values: dict[str, Any], source: str) -> list[str]:

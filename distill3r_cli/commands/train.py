@@ -99,6 +99,7 @@ def train(
     from distill3r_core.models.families import train_presets
     from distill3r_core.stages.train import TrainSettings, default_preset, train
     from distill3r_core.stages.train.launch import is_launcher, launch_training
+    from distill3r_core.stages.train.resolve import LENGTHS, complete_model
 
     settings = options.settings(
         context,
@@ -108,6 +109,8 @@ def train(
         leave=("resume", "overwrite"),
         presets=train_presets,
         default_preset=default_preset(),
+        alternatives=LENGTHS,
+        complete=complete_model,
     )
     if is_launcher(settings):
         console.mark_launcher()

@@ -47,7 +47,8 @@ def preset_spec(preset: str | Preset, overrides: Mapping[str, Any] | None = None
         ConfigError: There is no such preset, or a field or value does not fit.
     """
     record = preset if isinstance(preset, Preset) else PRESETS[preset]
-    return parse_spec(_override(record.spec, overrides or {}))
+    preset_values = parse_spec(record.spec).as_plain()  # with the kind of every part
+    return parse_spec(merge(preset_values, overrides or {}))
 
 
 def train_presets() -> dict[str, dict[str, Any]]:
@@ -56,15 +57,3 @@ def train_presets() -> dict[str, dict[str, Any]]:
         name: merge(FAMILIES[preset.spec["family"]].recipe, preset.train_settings)
         for name, preset in ((name, PRESETS[name]) for name in PRESETS)
     }
-
-
-def _override(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    if any(tag in top and top[tag] != base.get(tag) for tag in ("family", "kind")):
-        return dict(top)
-    merged: dict[str, Any] = dict(base)
-    for name, value in top.items():
-        below = merged.get(name)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            value = _override(below, value)
-        merged[name] = value
-    return merged

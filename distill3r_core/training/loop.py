@@ -80,7 +80,11 @@ class TrainLoop:
         parts, state, settings = self.parts, self.state, self.parts.settings
         for group in parts.optimizer.param_groups:
             group["lr"] = learning_rate(
-                state.step, steps=parts.steps, optim=settings.optim, schedule=settings.schedule
+                state.step,
+                steps=parts.first_steps,
+                optim=settings.optim,
+                schedule=settings.schedule,
+                extensions=parts.extensions,
             )
         totals = self._accumulate(batch)
         clip = settings.optim.clip or math.inf

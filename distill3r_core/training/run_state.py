@@ -15,6 +15,7 @@ from distill3r_core.losses import Objective
 from distill3r_core.models.calibration import Calibration
 from distill3r_core.training import checkpoints
 from distill3r_core.training.distributed import World
+from distill3r_core.training.schedule import Extension
 from distill3r_core.training.settings import TrainSettings
 
 Ending = Literal["complete", "patience", "time"]
@@ -61,12 +62,18 @@ class TrainComponents:
     optimizer: torch.optim.Optimizer  # optimizer over the student's parameters
     loss: Objective
     features: FeatureSource | None
-    steps: int
+    steps: int  # length of the run, extensions included
+    extensions: tuple[Extension, ...]
     batches: Callable[[int], Generator[Samples, None, None]]
     held_out: Callable[[], Iterable[Samples]] | None
     calibrate: Callable[[], Calibration | None]  # measures the student on held-out samples
     save_model: SaveModel
     bfloat16: bool  # whether matrix products run in bfloat16
+
+    @property
+    def first_steps(self) -> int:
+        """Length of the run without extensions."""
+        return self.extensions[0].start if self.extensions else self.steps
 
 
 def state_as_plain(state: TrainState) -> dict[str, Any]:

@@ -19,6 +19,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=14, multiple_of=14)]
 Size = Annotated[tuple[Side, Side], BeforeValidator(read_size)]  # rows, columns; or HxW
 Recompute = Literal["none", "heads", "all"]
+Extend = Literal["constant", "cosine"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -58,6 +59,9 @@ class ScheduleSettings:
     warmup_steps: Annotated[int, Field(ge=0)] | None = 3500
     warmup_share: Share = 0.05  # of the run, where `warmup_steps` is not set
     final_lr: Amount = 5e-5
+    # Of the steps that `--resume` with a larger length adds: the rate that the run ended with, or
+    # a cosine from `optim.lr` to `final_lr` over each addition.
+    extend: Extend = "constant"
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -51,6 +51,34 @@ def test_a_named_file_replaces_the_project_file(tmp_path, monkeypatch):
     assert (chosen.steps, chosen.optim.lr) == (10, 5e-4)
 
 
+def test_files_merge_in_order_above_the_preset_of_any_of_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text("preset: tiny\noptim: {lr: 5e-4, decay: all}")
+    (tmp_path / "b.yaml").write_text("train: {optim: {lr: 6e-4}}\ncache: {size: 70x98}")
+    assert resolve(config=["a.yaml", "b.yaml"]) == Settings("tiny", 20, Optim(6e-4, "all"))
+    assert resolve(config=["b.yaml", "a.yaml"]) == Settings("tiny", 20, Optim(5e-4, "all"))
+    assert resolve(config=[]) == Settings()
+    (tmp_path / "c.yaml").write_text("step: 3\noptim: {lr: fast}")
+    with pytest.raises(ConfigError, match=r"cannot use a\.yaml and c\.yaml:(?s:.*)step: "):
+        resolve(config=["a.yaml", "c.yaml"])
+
+
+def test_a_part_of_another_kind_replaces_the_whole():
+    base = {"model": {"encoder": {"kind": "dune", "arch": "b"}, "fusion": {"depth": 3}}}
+    top = {"model": {"encoder": {"kind": "rotary", "width": 8}, "fusion": {"width": 4}}}
+    expected = {"encoder": {"kind": "rotary", "width": 8}, "fusion": {"depth": 3, "width": 4}}
+    assert config.merge(base, top) == {"model": expected}
+
+
+def test_an_alternative_replaces_the_other_of_a_lower_source(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "distill3r.yaml").write_text("train: {steps: 3}")
+    both = {"alternatives": ("steps", "preset")}
+    assert resolve(options={"preset": "tiny"}, **both).steps == 20
+    assert resolve(sets=["preset=tiny"], **both).steps == 20
+    assert resolve(options={"preset": "tiny"}).steps == 3
+
+
 def test_every_problem_is_named_by_its_dotted_key(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.yaml").write_text("steps: -1\noptim: {lr: fast, learning_rate: 1}\nstep: 3")

@@ -6,7 +6,7 @@ import torch
 
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.errors import DeviceError
-from distill3r_core.stages.train.run_folder import check_run, identity_of
+from distill3r_core.stages.train.run_folder import check_run, identity_of, steps_of
 from distill3r_core.training.distributed import World, launch
 from distill3r_core.training.settings import TrainSettings
 
@@ -35,6 +35,8 @@ def launch_training(
             f"--gpus {settings.gpus}: there are {there} GPUs",
             hint="on a CPU, --device cpu --gpus 2 trains in two processes",
         )
-    identity = identity_of(settings, TeacherCache(settings.cache), processes=settings.gpus)
-    check_run(settings, identity, resume=resume, overwrite=overwrite)
+    cache = TeacherCache(settings.cache)
+    identity = identity_of(settings, cache, processes=settings.gpus)
+    steps = steps_of(settings, cache, processes=settings.gpus)
+    check_run(settings, identity, steps=steps, resume=resume, overwrite=overwrite)
     return launch(command, processes=settings.gpus)

@@ -8,7 +8,7 @@ import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from distill3r_core.cache.store import TeacherCache
 from distill3r_core.errors import ConflictError, Distill3rError
 from distill3r_core.files import write_text
 from distill3r_core.runs.record import PICTURES, RECORD, read_record, samples_of
+from distill3r_core.stages.train.resolve import LENGTHS, complete_model
 from distill3r_core.training import checkpoints, faults, metrics_log, tensorboard
 from distill3r_core.training.distributed import World
+from distill3r_core.training.schedule import Extension, run_length
 from distill3r_core.training.settings import FREE_TO_CHANGE, TrainSettings
 
 CONFIG = "config.yaml"
@@ -45,11 +47,20 @@ class RunFolder:
     path: Path
     identity: Mapping[str, Any]
     finished: bool
+    steps: int  # length of the run
+    extensions: tuple[Extension, ...] = ()  # what was added to its first length, in order
     launch: str | None = None  # what the launcher calls the job that is at it
 
     def record(self, *, finished: bool, **figures: Any) -> None:
         """Write whose folder this is, and what came out."""
-        plain = {"finished": finished, "launch": self.launch, "identity": self.identity, **figures}
+        plain = {
+            "finished": finished,
+            "launch": self.launch,
+            "identity": self.identity,
+            "steps": self.steps,
+            "extensions": [asdict(extension) for extension in self.extensions],
+            **figures,
+        }
         text = json.dumps(plain, indent=2, ensure_ascii=False)
         write_text(self.path / RECORD, text + "\n")
 
@@ -62,7 +73,9 @@ def identity_of(settings: TrainSettings, cache: TeacherCache, *, processes: int)
     """
     effective = settings.data.batch * settings.data.accumulation * processes
     plain = config.as_plain(settings)
+    plain |= {"model": complete_model(settings).model}
     kept = {key: plain[key] for key in plain if key not in (*FREE_TO_CHANGE, "cache")}
+    del kept["schedule"]["extend"]  # what extensions did is recorded with them
     # More processes with smaller batches make the same steps.
     kept["data"] = {
         key: value
@@ -73,11 +86,18 @@ def identity_of(settings: TrainSettings, cache: TeacherCache, *, processes: int)
     return {**kept, "cache": learned, "plugins": plugins.hashes()}
 
 
+def steps_of(settings: TrainSettings, cache: TeacherCache, *, processes: int) -> int:
+    """Length of the run that the settings ask for, in optimizer steps."""
+    batch = settings.data.batch * settings.data.accumulation * processes
+    return run_length(settings, samples=len(cache.names("train")), effective_batch=batch)
+
+
 @contextmanager
 def open_run(
     settings: TrainSettings,
     identity: Mapping[str, Any],
     *,
+    steps: int,
     resume: bool,
     overwrite: bool,
     launch: str | None,
@@ -87,6 +107,7 @@ def open_run(
     Where the run fails before its first step is done, a folder that was made for it goes again.
 
     Args:
+        steps: Length of the run that is asked for.
         overwrite: Replace another run.
         launch: What the launcher calls the job that is at it.
 
@@ -94,7 +115,7 @@ def open_run(
         ConflictError: The folder holds another run, an unfinished one without `resume`, other
             files, or a run that another process is at.
     """
-    found = check_run(settings, identity, resume=resume, overwrite=overwrite)
+    found = check_run(settings, identity, steps=steps, resume=resume, overwrite=overwrite)
     folder, path = replace(found, launch=launch), found.path
     if folder.finished:
         yield folder
@@ -119,62 +140,92 @@ def open_run(
 
 
 def check_run(
-    settings: TrainSettings, identity: Mapping[str, Any], *, resume: bool, overwrite: bool
+    settings: TrainSettings,
+    identity: Mapping[str, Any],
+    *,
+    steps: int,
+    resume: bool,
+    overwrite: bool,
 ) -> RunFolder:
     """Where a run goes, and whether it is finished; changes nothing.
+
+    A run is extended with `resume` where the length alone differs and is larger.
 
     Raises:
         ConflictError: As `open_run`.
     """
     path = settings.output
     if path is None:
-        path = _newest_open(identity) if resume else None
+        path = _newest_open(identity, steps) if resume else None
         path = path or paths.next_numbered(paths.RUNS, settings.preset)
+    new = RunFolder(path, identity, finished=False, steps=steps)
     found = read_record(path)
     if found is None:
         if path.exists() and any(path.iterdir()) and not overwrite:
             raise ConflictError(
                 f"{path} holds other files", hint="choose another folder with -o, or --overwrite"
             )
-        return RunFolder(path, identity, finished=False)
+        return new
+    extensions = tuple(Extension(**kept) for kept in found.get("extensions", ()))
+    if resume and _is_extended(found, identity, steps):
+        with _locked(path):
+            added = Extension(found["steps"], steps, settings.schedule.extend)
+            return replace(new, extensions=(*extensions, added))
     lines = config.differences(found["identity"], identity)
     if lines and (resume or not overwrite):
+        extend = ", extend it with --resume" if _is_extended(found, identity, steps) else ""
         raise ConflictError(
             f"{path} holds another run:\n" + "\n".join(f"  {line}" for line in lines),
-            hint="choose another folder with -o, replace it with --overwrite, or train on "
-            f"from it with --from {path}",
+            hint=f"choose another folder with -o{extend}, replace it with --overwrite, or start "
+            f"a new run from its weights with --from {path}",
         )
     if found["finished"] and not lines:
-        return RunFolder(path, identity, finished=True)
+        return replace(new, finished=True, extensions=extensions)
     if not resume and not overwrite:
         raise ConflictError(
             f"{path} holds this run, unfinished",
             hint=f"go on with `distill3r train --resume -o {path}`, or --overwrite it",
         )
     with _locked(path):  # who is at it is known before long work
-        return RunFolder(path, identity, finished=False)
+        return replace(new, extensions=() if lines else extensions)
 
 
 def is_ours(settings: TrainSettings, world: World) -> bool:
     """Whether the launcher has started this process anew, after the run had begun."""
     if world.restarts == 0:
         return False
-    path = settings.output or _newest_open({})
+    path = settings.output or _newest_open({}, steps=0)
     found = None if path is None else read_record(path)
     return found is not None and found.get("launch") == world.launch
 
 
-def _newest_open(identity: Mapping[str, Any]) -> Path | None:
-    """The newest unfinished run; else the newest finished one, if it is the one that is wanted."""
+def _is_extended(found: Mapping[str, Any], identity: Mapping[str, Any], steps: int) -> bool:
+    """Whether a run of `steps` is the recorded one made longer."""
+    before = found.get("steps")
+    same = _without_length(found["identity"]) == _without_length(identity)
+    return before is not None and steps > before and same
+
+
+def _without_length(identity: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in identity.items() if key not in LENGTHS}
+    schedule = kept.get("schedule", {})
+    kept["schedule"] = {k: v for k, v in schedule.items() if k not in ("steps", "epochs")}
+    return kept
+
+
+def _newest_open(identity: Mapping[str, Any], steps: int) -> Path | None:
+    """The newest unfinished run; else the newest, if it is the one that is wanted or extended."""
     runs = [record.parent for record in paths.RUNS.glob(f"*/{RECORD}")]
     runs.sort(key=_changed, reverse=True)
     for run in runs:
         found = read_record(run)
         if found is not None and not found["finished"]:
             return run
-    if runs and (found := read_record(runs[0])) is not None and found["identity"] == identity:
-        return runs[0]
-    return None
+    found = read_record(runs[0]) if runs else None
+    if found is None:
+        return None
+    wanted = found["identity"] == identity or _is_extended(found, identity, steps)
+    return runs[0] if wanted else None
 
 
 def _changed(run: Path) -> int:

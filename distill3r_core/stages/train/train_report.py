@@ -60,7 +60,7 @@ def report(
 def finished_report(settings: TrainSettings, folder: RunFolder) -> Report:
     """The outcome of a run that had ended before."""
     found = json.loads((folder.path / RECORD).read_text(encoding="utf-8"))
-    about = ("identity", "finished", "launch", "machine")
+    about = ("identity", "finished", "launch", "machine", "extensions")
     numbers = {key: value for key, value in found.items() if key not in about}
     done = _report(settings, folder.path, numbers, ending="complete", before=True)
     return replace(done, machine=found.get("machine"))

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import ExitStack, closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +40,7 @@ from distill3r_core.stages.train.run_folder import (
     is_ours,
     open_run,
     resume_command,
+    steps_of,
 )
 from distill3r_core.stages.train.student import Start, restore, start_student
 from distill3r_core.stages.train.train_report import (
@@ -57,7 +58,7 @@ from distill3r_core.training.metrics_log import FILE as METRICS
 from distill3r_core.training.metrics_log import MetricsLog
 from distill3r_core.training.run_images import save_loss_chart, save_predictions
 from distill3r_core.training.run_state import SaveModel, TrainComponents, TrainState
-from distill3r_core.training.schedule import run_length, warmup_length
+from distill3r_core.training.schedule import Extension, warmup_length
 from distill3r_core.training.settings import TrainSettings, default_preset
 from distill3r_core.training.step import build_optimizer, prepare_memory
 from distill3r_core.training.tensorboard import TensorBoardWriter, summary_writer
@@ -96,10 +97,11 @@ def train(
     prepare_memory(device)
     with world.joined(device), ExitStack() as stack:
         identity = identity_of(settings, cache, processes=world.size)
+        steps = steps_of(settings, cache, processes=world.size)
         resume = resume or is_ours(settings, world)
-        folder = RunFolder(Path(), identity, finished=False)
+        folder = RunFolder(Path(), identity, finished=False, steps=steps)
         if world.leads:
-            folder = check_run(settings, identity, resume=resume, overwrite=overwrite)
+            folder = check_run(settings, identity, steps=steps, resume=resume, overwrite=overwrite)
         folder = _agreed(folder, world)
         if folder.finished:
             return finished_report(settings, folder)
@@ -112,7 +114,12 @@ def train(
         if world.leads:
             folder = stack.enter_context(
                 open_run(
-                    settings, identity, resume=resume, overwrite=overwrite, launch=world.launch
+                    settings,
+                    identity,
+                    steps=steps,
+                    resume=resume,
+                    overwrite=overwrite,
+                    launch=world.launch,
                 )
             )
         folder = _agreed(folder, world)
@@ -125,8 +132,16 @@ def train(
 
 def _agreed(folder: RunFolder, world: World) -> RunFolder:
     """What the leading process found out about the folder."""
-    path, finished = json.loads(world.agree(json.dumps([str(folder.path), folder.finished])))
-    return RunFolder(Path(path), folder.identity, finished, world.launch)
+    extensions = [asdict(extension) for extension in folder.extensions]
+    found = world.agree(json.dumps([str(folder.path), folder.finished, extensions]))
+    path, finished, extensions = json.loads(found)
+    return replace(
+        folder,
+        path=Path(path),
+        finished=finished,
+        extensions=tuple(Extension(**values) for values in extensions),
+        launch=world.launch,
+    )
 
 
 def _open_cache(settings: TrainSettings, progress: Progress) -> TeacherCache:
@@ -162,7 +177,6 @@ class _Ready:
 
     fit: Fit  # how pictures become the student's input
     feed: Feed
-    steps: int
     start: Start
     student: Student
     loss: Objective
@@ -198,12 +212,10 @@ def _prepare(
         device=device,
         features=features,
     )
-    samples = sum(len(names) for names in feed.train.values())
-    steps = run_length(settings, samples=samples, effective_batch=feed.effective_batch)
     if not feed.held_out:
         progress.note("no held-out samples in the cache: nothing is validated, `best` is `last`")
     optimizer = build_optimizer(nn.ModuleList([student, loss]), settings.optim)
-    return _Ready(fit, feed, steps, start, student, loss, features, optimizer)
+    return _Ready(fit, feed, start, student, loss, features, optimizer)
 
 
 def _train(
@@ -215,7 +227,7 @@ def _train(
     device: torch.device,
     progress: Progress,
 ) -> Report:
-    feed, student, loss, steps = ready.feed, ready.student, ready.loss, ready.steps
+    feed, student, loss, steps = ready.feed, ready.student, ready.loss, folder.steps
     state = restore(folder.path, student, ready.optimizer, loss, settings, progress)
     if world.leads:
         _describe(folder, settings, cache, feed)
@@ -229,6 +241,7 @@ def _train(
         loss=loss,
         features=ready.features,
         steps=steps,
+        extensions=folder.extensions,
         batches=feed.batches,
         held_out=feed.validation if feed.held_out else None,
         calibrate=_calibrator(feed, student),
@@ -236,7 +249,12 @@ def _train(
         bfloat16=settings.compute.precision == "bfloat16"
         or (settings.compute.precision == "auto" and device.type == "cuda"),
     )
-    _warn_of_warmup(settings, steps, progress)
+    _warn_of_warmup(settings, parts.first_steps, progress)
+    if folder.extensions and state.step < steps:
+        added = folder.extensions[-1]
+        progress.note(
+            f"extended from {added.start} to {added.end} steps (schedule.extend: {added.rate})"
+        )
     log = _open_log(settings, folder, after=state.step) if world.leads else None
     with interrupts_between_steps() as stop_flag, closing(log) if log else nullcontext():
         try:
@@ -253,7 +271,9 @@ def _train(
         if parts.held_out is not None:
             shown = {"compute": settings.compute, "bfloat16": parts.bfloat16}
             save_predictions(folder.path / PREDICTIONS, student, parts.held_out(), **shown)
-        folder.record(finished=ending != "time", machine=machine(device), **figures(state, steps))
+        folder.record(
+            finished=ending != "time", machine=machine(device), **figures(state, folder.steps)
+        )
     return report(settings, folder, state, device, steps=steps, ending=ending)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from distill3r_core.models import build_student
-from distill3r_core.training.schedule import learning_rate, run_length, warmup_length
+from distill3r_core.training.schedule import Extension, learning_rate, run_length, warmup_length
 from distill3r_core.training.settings import OptimSettings, ScheduleSettings, TrainSettings
 from distill3r_core.training.step import build_optimizer
 
@@ -20,6 +20,32 @@ def test_it_rises_to_the_peak_and_then_only_falls() -> None:
     peak = 3500 // 50
     assert rates[: peak + 1] == sorted(rates[: peak + 1])
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
+
+
+def test_an_extension_leaves_the_first_steps_as_they_were() -> None:
+    for rate in ("constant", "cosine"):
+        extended = [Extension(20000, 30000, rate)]
+        for step in (0, 1750, 11750, 19999):
+            assert learning_rate(step, **PAPER, extensions=extended) == learning_rate(step, **PAPER)
+
+
+def test_an_extension_goes_on_at_the_final_rate_or_by_a_new_cosine() -> None:
+    constant, cosine = Extension(20000, 30000, "constant"), Extension(30000, 40000, "cosine")
+
+    def rates(*steps: int, extensions: list[Extension]) -> list[float]:
+        return [learning_rate(step, **PAPER, extensions=extensions) for step in steps]
+
+    assert rates(20000, 29999, extensions=[constant]) == pytest.approx([5e-5, 5e-5])
+    both = rates(25000, 30000, 35000, 39999, extensions=[constant, cosine])
+    assert both == pytest.approx([5e-5, 1e-4, 7.5e-5, 5e-5])
+    again = [constant, cosine, Extension(40000, 41000, "constant")]
+    assert rates(40500, extensions=again) == pytest.approx([5e-5])
+
+
+def test_a_run_that_never_left_its_warm_up_is_extended_at_the_rate_it_reached() -> None:
+    short = {**PAPER, "steps": 350}  # a tenth of the warm-up
+    rate = learning_rate(400, **short, extensions=[Extension(350, 1000, "constant")])
+    assert rate == pytest.approx(1e-5)
 
 
 def test_a_share_of_the_run_warms_up_where_no_steps_are_named() -> None:
