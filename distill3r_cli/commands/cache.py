@@ -177,12 +177,21 @@ def import_(
     images: Annotated[
         Path, typer.Option(help="Folder that relative picture paths start from.")
     ] = Path(),
-    teacher: Annotated[str, typer.Option(help="Who made it.")] = "fast3r",
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            show_default="as exported; fast3r for a cache of the original project",
+            help="Teacher that the cache was made by.",
+        ),
+    ] = None,
     license: Annotated[
-        str, typer.Option(help="Of the teacher.")
-    ] = "FAIR Noncommercial Research License",
+        str | None,
+        typer.Option(
+            show_default="as exported, or the teacher's", help="License of the teacher's weights."
+        ),
+    ] = None,
 ) -> None:
-    """Read a cache of the original project, with its pictures."""
+    """Read a cache in the original project's format, and the images it refers to."""
     from distill3r_core.stages.cache.release_exchange import ImportSettings, import_release
 
     with console.progress("cpu") as progress:

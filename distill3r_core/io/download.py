@@ -11,6 +11,7 @@ from typing import BinaryIO
 from distill3r_core.disk import disk_errors
 from distill3r_core.errors import WeightsError
 from distill3r_core.files import write_text
+from distill3r_core.io.proxies import http_proxies, proxy_for
 
 _BLOCK = 2**18
 _TIMEOUT = 30.0  # seconds without an answer
@@ -35,19 +36,21 @@ def download(
         The file's SHA-256, in hexadecimal.
 
     Raises:
-        WeightsError: No answer, an error, too few bytes, or another file than the publisher's.
+        WeightsError: No answer, an error, too few bytes, another file than the publisher's, or a
+            proxy that cannot be used.
         DiskFullError: There is no room.
     """
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler(http_proxies(url)))
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
     with disk_errors(target):
         try:
-            _fetch(url, partial, on_bytes)
+            _fetch(opener, url, partial, on_bytes)
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and _is_local(error):
                 raise
             raise WeightsError(
-                f"cannot download {url}: {_reason(error)}",
+                f"cannot download {url}{through_proxy(url)}: {_reason(error)}",
                 hint=f"run again to continue, or put the file into {target.parent} yourself",
             ) from error
         found = hash_of(partial)
@@ -69,7 +72,18 @@ def hash_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _fetch(url: str, partial: Path, on_bytes: Callable[[int, int | None], None]) -> None:
+def through_proxy(url: str) -> str:
+    """` through the proxy ...`, where requests to an address go through one."""
+    proxy = proxy_for(url)
+    return "" if proxy is None else f" through {proxy}"
+
+
+def _fetch(
+    opener: urllib.request.OpenerDirector,
+    url: str,
+    partial: Path,
+    on_bytes: Callable[[int, int | None], None],
+) -> None:
     """Append to `partial` until it is whole."""
     have = partial.stat().st_size if partial.is_file() else 0
     mark = _mark(partial)
@@ -79,14 +93,14 @@ def _fetch(url: str, partial: Path, on_bytes: Callable[[int, int | None], None])
         request.add_header("Range", f"bytes={have}-")
         request.add_header("If-Range", mark.read_text(encoding="utf-8"))
     try:
-        answer = urllib.request.urlopen(request, timeout=_TIMEOUT)
+        answer = opener.open(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code != _NOT_SATISFIABLE:
             raise
         error.close()
         partial.unlink()  # what is here is longer than the file: begin anew
         mark.unlink(missing_ok=True)
-        _fetch(url, partial, on_bytes)
+        _fetch(opener, url, partial, on_bytes)
         return
     with answer:
         continued = answer.status == _PARTIAL_CONTENT

@@ -1,8 +1,10 @@
 """Published weights: which there are, where they lie, and getting them by name."""
 
 import json
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ from distill3r_core import paths
 from distill3r_core.disk import disk_errors
 from distill3r_core.errors import WeightsError
 from distill3r_core.files import write_text
-from distill3r_core.io.download import download, hash_of
+from distill3r_core.io.download import download, hash_of, through_proxy
+from distill3r_core.io.proxies import require_proxies
 from distill3r_core.models.encoders.dune_weights import DUNE_FILES, PublishedFile, missing
 from distill3r_core.registry import Registry
 from distill3r_core.report import Progress, Report, Silent, Table
@@ -179,19 +182,40 @@ def _from_address(entry: KnownWeights, file: PublishedFile, progress: Progress) 
 
 def _from_hub(entry: KnownWeights, folder: HubFolder) -> None:
     """Into `DISTILL3R_HOME` where it is set, else into the hub's own cache; it resumes."""
-    from huggingface_hub import hf_hub_download  # not free to import
+    require_proxies()
+    from huggingface_hub import constants, hf_hub_download  # not free to import
 
     local = entry.place if "DISTILL3R_HOME" in os.environ else None
     try:
-        with disk_errors(entry.place):
+        with disk_errors(entry.place), _quiet_hub():
             for file in reversed(folder.files):  # the one that makes it complete comes last
                 hf_hub_download(folder.repo, file, local_dir=local)
     except (_transport_error(), OSError) as error:
         files = " and ".join(folder.files)
+        through = through_proxy(constants.ENDPOINT)
         raise WeightsError(
-            f"cannot download {folder.repo}: {str(error).splitlines()[0]}",
+            f"cannot download {folder.repo}{through}: {_first_cause(error)}",
             hint=f"run again to continue, or put {files} from {entry.address} into {entry.place}",
         ) from error
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Without the hub's log of every attempt: the error that follows says what happened."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _first_cause(error: BaseException) -> str:
+    """What went wrong first, in one line: the hub's own errors name no cause."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def _transport_error() -> type[Exception]:

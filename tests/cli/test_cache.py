@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distill3r_core.cache.export_record import EXPORT_RECORD
 from distill3r_core.data.manifest import ManifestRow, write_manifest
 from distill3r_core.data.manifest_views import content_hash, image_hash
 from distill3r_core.io.images.decode import write_image
 from distill3r_core.io.images.depth import as_stored, write_depth
+from distill3r_core.teachers.registry import TEACHERS
 
 MAKE = ("cache", "--size", "28x42")
 
@@ -159,3 +161,60 @@ def test_torchruns_ranks_make_one_cache_and_end_alike(folder):
     assert len(list((folder / "caches/teacher").glob("shard-*"))) == 4
     again = subprocess.run(command, cwd=folder, capture_output=True, check=False, timeout=300)
     assert again.returncode == 0
+
+
+def header_of(folder: Path, cache: str) -> dict[str, object]:
+    return json.loads((folder / cache / "cache.json").read_text())
+
+
+def test_a_cache_keeps_teacher_license_and_settings_through_export_and_import(
+    cli_inprocess, folder
+):
+    def run(*arguments: str) -> None:
+        status, _, err = cli_inprocess("cache", *arguments, cwd=folder)
+        assert status == 0, err
+
+    run("--teacher", "synthetic", "--size", "28x42", "--threshold", "0.5")
+    # A teacher from elsewhere, with a license of its own and validation samples.
+    path = folder / "caches/teacher/cache.json"
+    made = json.loads(path.read_text()) | {"teacher": "house", "license": "House License 2"}
+    made["plan"] = [[name, content, "val"] for name, content, _ in made["plan"]]
+    path.write_text(json.dumps(made))
+    run("export", "caches/teacher", "-o", "npz")
+    run("import", "npz", "-o", "caches/back")
+    back = header_of(folder, "caches/back")
+    names = [[name, split] for name, _, split in back.pop("plan")]
+    assert names == [[name, split] for name, _, split in made.pop("plan")]
+    assert back == made
+    run("import", "npz", "-o", "caches/named", "--teacher", "other", "--license", "Theirs")
+    named = header_of(folder, "caches/named")
+    assert (named["teacher"], named["license"]) == ("other", "Theirs")
+
+
+def test_an_export_does_not_mix_caches_of_other_settings(cli_inprocess, folder):
+    for size, cache in (("28x42", "caches/a"), ("42x56", "caches/b")):
+        made = ("cache", "--teacher", "synthetic", "--size", size, "-o", cache)
+        assert cli_inprocess(*made, cwd=folder)[0] == 0
+    assert cli_inprocess("cache", "export", "caches/a", "-o", "npz", cwd=folder)[0] == 0
+    assert cli_inprocess("cache", "export", "caches/a", "-o", "npz", cwd=folder)[0] == 0
+    status, _, err = cli_inprocess("cache", "export", "caches/b", "-o", "npz", cwd=folder)
+    assert (status, "size: [28, 42] → [42, 56]" in err) == (2, True)
+
+
+def test_a_cache_of_the_original_project_has_its_teacher_unless_another_is_named(
+    cli_inprocess, folder
+):
+    made = ("cache", "--teacher", "synthetic", "--size", "28x42")
+    assert cli_inprocess(*made, cwd=folder)[0] == 0
+    assert cli_inprocess("cache", "export", "caches/teacher", "-o", "npz", cwd=folder)[0] == 0
+    (folder / "npz" / EXPORT_RECORD).unlink()
+    for teacher in ("fast3r", "depth"):
+        typed = ("cache", "import", "npz", "-o", f"caches/{teacher}")
+        named = () if teacher == "fast3r" else ("--teacher", teacher)
+        assert cli_inprocess(*typed, *named, cwd=folder)[0] == 0
+        found = header_of(folder, f"caches/{teacher}")
+        expected = (teacher, ", ".join(TEACHERS[teacher].licenses))
+        assert (found["teacher"], found["license"]) == expected
+    unknown = ("cache", "import", "npz", "-o", "caches/x", "--teacher", "nobody")
+    status, _, err = cli_inprocess(*unknown, cwd=folder)
+    assert (status, "--license" in err) == (2, True)

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from distill3r_core.io import proxies
 from distill3r_core.models import StudentMetadata, build_student, save_student
 from distill3r_core.models.encoders import dune_weights as weights
 
@@ -28,6 +29,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[str | None] = []
+        self.paths: list[str] = []
 
     @property
     def url(self) -> str:
@@ -41,6 +43,7 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         asked = self.headers.get("Range")
         server.asked.append(asked)
+        server.paths.append(self.path)
         start = 0
         if asked and server.ranges and self.headers.get("If-Range") == server.version:
             start = int(asked.removeprefix("bytes=").removesuffix("-"))
@@ -203,6 +206,94 @@ def test_the_hub_offline_says_which_files_go_where(cli, tmp_path):
     assert "model.safetensors and config.json" in done.stderr
     assert str(home / "fast3r") in done.stderr
     assert "Traceback" not in done.stderr
+
+
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@pytest.fixture
+def no_proxy(monkeypatch):
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "all_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("scheme", ["", "http://"])
+def test_an_http_proxy_is_used_whichever_variable_names_it(
+    cli_inprocess, home, server, tmp_path, monkeypatch, no_proxy, variable, scheme
+):
+    publish(monkeypatch, url="http://weights.invalid/dune/file.pth")  # only a proxy knows it
+    monkeypatch.setenv(variable, f"{scheme}127.0.0.1:{server.server_port}")
+    status, _, error = cli_inprocess("models", "download", NAME, cwd=tmp_path)
+    assert status == 0, error
+    assert server.paths == ["http://weights.invalid/dune/file.pth"]
+    assert place().read_bytes() == CONTENT
+
+
+def test_no_proxy_is_used_where_the_environment_says_so(
+    cli_inprocess, home, server, tmp_path, monkeypatch, no_proxy
+):
+    monkeypatch.setenv("all_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    status, _, error = cli_inprocess("models", "download", NAME, cwd=tmp_path)
+    assert (status, server.paths) == (0, ["/dune/file.pth"]), error
+
+
+WRONG_PROXIES = [
+    ("https_proxy", "http://someone:secret@127.0.0.1:9", "Connection refused"),
+    ("ALL_PROXY", "socks5://127.0.0.1:9", "it needs an HTTP proxy"),
+    ("HTTPS_PROXY", "socks4://127.0.0.1:9", "is not one of an HTTP or SOCKS5 proxy"),
+    ("https_proxy", "127.0.0.1:port", "is not one of an HTTP or SOCKS5 proxy"),
+    ("https_proxy", "http://", "is not one of an HTTP or SOCKS5 proxy"),
+]
+
+
+@pytest.mark.parametrize(("variable", "address", "reason"), WRONG_PROXIES)
+def test_a_proxy_that_fails_is_named_as_the_cause(
+    cli_inprocess, home, tmp_path, monkeypatch, no_proxy, variable, address, reason
+):
+    publish(monkeypatch, url="https://weights.invalid/dune/file.pth")
+    monkeypatch.setenv(variable, address)
+    status, _, error = cli_inprocess("models", "download", NAME, cwd=tmp_path)
+    assert status == 3
+    (line,) = [line for line in error.splitlines() if line.startswith("error:")]
+    assert f"({variable})" in line
+    assert reason in line
+    assert "secret" not in error
+    assert "bug in distill3r" not in error
+
+
+HUB_FAILURES = [
+    ({"https_proxy": "http://127.0.0.1:9"}, "the proxy http://127.0.0.1:9 (https_proxy)"),
+    ({"ALL_PROXY": "socks4://127.0.0.1:9"}, "(ALL_PROXY) cannot be used"),
+    ({"HTTPS_PROXY": "127.0.0.1:port"}, "(HTTPS_PROXY) cannot be used"),
+    ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "Connection refused"),
+]
+
+
+@pytest.mark.parametrize(("environment", "reason"), HUB_FAILURES)
+def test_a_download_from_the_hub_that_fails_is_one_line(
+    cli, tmp_path, no_proxy, environment, reason
+):
+    places = {"DISTILL3R_HOME": str(tmp_path / "home"), "HF_HOME": str(tmp_path)}
+    done = cli("models", "download", "fast3r", cwd=tmp_path, env={**places, **environment})
+    assert done.returncode == 3
+    note, error, hint = done.stderr.splitlines()
+    assert note.startswith("fast3r: ")
+    assert error.startswith("error: ")
+    assert reason in error
+    assert hint.startswith("hint: ")
+
+
+def test_a_socks_proxy_without_its_package_is_named(cli_inprocess, tmp_path, monkeypatch, no_proxy):
+    monkeypatch.setenv("DISTILL3R_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("all_proxy", "socks5h://127.0.0.1:9")
+    monkeypatch.setattr(proxies, "_PACKAGE", "a_package_that_is_nowhere")
+    status, _, error = cli_inprocess("models", "download", "fast3r", cwd=tmp_path)
+    assert status == 3
+    assert "the proxy socks5h://127.0.0.1:9 (all_proxy) needs the package" in error
+    assert "pip install" in error
 
 
 def test_an_unknown_name_is_answered_with_the_nearest(cli_inprocess, tmp_path):

@@ -1,0 +1,94 @@
+"""What an export in the original format leaves out, kept in a file of its own beside it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from distill3r_core import config
+from distill3r_core.cache.header import CacheHeader
+from distill3r_core.errors import ConfigError, ConflictError, DamageError
+from distill3r_core.files import write_text
+
+EXPORT_RECORD = "distill3r-export.json"
+_ABSENT = ("plan", "features")  # parts of a header that do not describe an export
+
+
+@dataclass(frozen=True)
+class ExportedSample:
+    """Name and split of a sample in the cache that was exported."""
+
+    name: str
+    split: str
+
+
+@dataclass(frozen=True)
+class ExportRecord:
+    """How an exported cache was made, and its samples by folder."""
+
+    header: CacheHeader  # without plan and features, which the format does not carry
+    samples: Mapping[str, ExportedSample]
+
+
+def write_export_record(
+    folder: Path, header: CacheHeader, samples: Mapping[str, ExportedSample]
+) -> None:
+    """Write the record of an export, or add samples to the one that is there.
+
+    Args:
+        folder: The exported folder.
+        header: Header of the cache.
+        samples: Its samples by the folder, below `folder`, that each is written to.
+
+    Raises:
+        ConflictError: The folder holds the export of a cache that was made with other settings.
+        DamageError: The record that is there cannot be read.
+    """
+    there = read_export_record(folder)
+    if there is not None and (
+        lines := config.differences(there.header.settings, _settings(header))
+    ):
+        raise ConflictError(
+            f"{folder} holds an export of another cache:\n" + "\n".join(f"  {x}" for x in lines),
+            hint="choose another folder with -o",
+        )
+    known = {} if there is None else dict(there.samples)
+    listed = {
+        place: [sample.name, sample.split] for place, sample in sorted({**known, **samples}.items())
+    }
+    plain = {"header": _plain(header), "samples": listed}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / EXPORT_RECORD, json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_export_record(folder: Path) -> ExportRecord | None:
+    """The record of an export; None where the folder has none, as the original project's caches.
+
+    Raises:
+        DamageError: It cannot be read.
+    """
+    path = folder / EXPORT_RECORD
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        header = config.validate(CacheHeader, found["header"], source=str(path))
+        samples = {
+            place: ExportedSample(str(name), str(split))
+            for place, (name, split) in found["samples"].items()
+        }
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+        raise DamageError(
+            f"{path} cannot be read: {error}", hint="export the cache again, to another folder"
+        ) from error
+    return ExportRecord(header, samples)
+
+
+def _settings(header: CacheHeader) -> dict[str, Any]:
+    return replace(header, features={}).settings
+
+
+def _plain(header: CacheHeader) -> dict[str, Any]:
+    plain = config.as_plain(header)
+    return {key: value for key, value in plain.items() if key not in _ABSENT}
