@@ -12,7 +12,8 @@ from distill3r_core.errors import ConfigError, ConflictError, DamageError
 from distill3r_core.files import write_text
 
 EXPORT_RECORD = "distill3r-export.json"
-_ABSENT = ("plan", "features")  # parts of a header that do not describe an export
+# Parts of a header that do not describe an export.
+_ABSENT = ("plan", "features", "identity", "revision")
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,16 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from distill3r_core.cache.export_record import EXPORT_RECORD
+from distill3r_core.cache.header import read_header, write_header
+from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.manifest import ManifestRow, write_manifest
 from distill3r_core.data.manifest_views import content_hash, image_hash
 from distill3r_core.io.images.decode import write_image
@@ -163,10 +167,6 @@ def test_torchruns_ranks_make_one_cache_and_end_alike(folder):
     assert again.returncode == 0
 
 
-def header_of(folder: Path, cache: str) -> dict[str, object]:
-    return json.loads((folder / cache / "cache.json").read_text())
-
-
 def test_a_cache_keeps_teacher_license_and_settings_through_export_and_import(
     cli_inprocess, folder
 ):
@@ -176,19 +176,22 @@ def test_a_cache_keeps_teacher_license_and_settings_through_export_and_import(
 
     run("--teacher", "synthetic", "--size", "28x42", "--threshold", "0.5")
     # A teacher from elsewhere, with a license of its own and validation samples.
-    path = folder / "caches/teacher/cache.json"
-    made = json.loads(path.read_text()) | {"teacher": "house", "license": "House License 2"}
-    made["plan"] = [[name, content, "val"] for name, content, _ in made["plan"]]
-    path.write_text(json.dumps(made))
+    made = read_header(folder / "caches/teacher")
+    held_out = tuple(replace(sample, split="val") for sample in made.plan)
+    made = replace(made, teacher="house", license="House License 2", plan=held_out)
+    write_header(folder / "caches/teacher", made)
     run("export", "caches/teacher", "-o", "npz")
     run("import", "npz", "-o", "caches/back")
-    back = header_of(folder, "caches/back")
-    names = [[name, split] for name, _, split in back.pop("plan")]
-    assert names == [[name, split] for name, _, split in made.pop("plan")]
-    assert back == made
+    back = read_header(folder / "caches/back")
+    assert back.settings == made.settings
+    assert back.processing == made.processing
+    assert [(s.name, s.split) for s in back.plan] == [(s.name, s.split) for s in made.plan]
+    ours, theirs = TeacherCache(folder / "caches/teacher"), TeacherCache(folder / "caches/back")
+    for name in ours.names():
+        assert torch.equal(ours.read(name).images, theirs.read(name).images)
     run("import", "npz", "-o", "caches/named", "--teacher", "other", "--license", "Theirs")
-    named = header_of(folder, "caches/named")
-    assert (named["teacher"], named["license"]) == ("other", "Theirs")
+    named = read_header(folder / "caches/named")
+    assert (named.teacher, named.license) == ("other", "Theirs")
 
 
 def test_an_export_does_not_mix_caches_of_other_settings(cli_inprocess, folder):
@@ -212,9 +215,9 @@ def test_a_cache_of_the_original_project_has_its_teacher_unless_another_is_named
         typed = ("cache", "import", "npz", "-o", f"caches/{teacher}")
         named = () if teacher == "fast3r" else ("--teacher", teacher)
         assert cli_inprocess(*typed, *named, cwd=folder)[0] == 0
-        found = header_of(folder, f"caches/{teacher}")
+        found = read_header(folder / f"caches/{teacher}")
         expected = (teacher, ", ".join(TEACHERS[teacher].licenses))
-        assert (found["teacher"], found["license"]) == expected
+        assert (found.teacher, found.license) == expected
     unknown = ("cache", "import", "npz", "-o", "caches/x", "--teacher", "nobody")
     status, _, err = cli_inprocess(*unknown, cwd=folder)
     assert (status, "--license" in err) == (2, True)
