@@ -8,6 +8,7 @@ from typing import Any
 
 from distill3r_core import config
 from distill3r_core.cache.header import CacheHeader
+from distill3r_core.disk import disk_errors
 from distill3r_core.errors import ConfigError, ConflictError, DamageError
 from distill3r_core.files import write_text
 
@@ -45,6 +46,7 @@ def write_export_record(
     Raises:
         ConflictError: The folder holds the export of a cache that was made with other settings.
         DamageError: The record that is there cannot be read.
+        DiskFullError: There is no room.
     """
     there = read_export_record(folder)
     if there is not None and (
@@ -59,8 +61,10 @@ def write_export_record(
         place: [sample.name, sample.split] for place, sample in sorted({**known, **samples}.items())
     }
     plain = {"header": _plain(header), "samples": listed}
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / EXPORT_RECORD, json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+    path = folder / EXPORT_RECORD
+    with disk_errors(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_export_record(folder: Path) -> ExportRecord | None:
