@@ -17,6 +17,7 @@ from distill3r_core.evaluation.truth import LEAST_POINTS, MILLIMETERS, Truth
 from distill3r_core.geometry.cameras import place_intrinsics, unproject
 from distill3r_core.geometry.resample import resample_nearest
 from distill3r_core.io.images.fit import Fit, fit_for, fit_image, is_portrait
+from distill3r_core.io.images.masks import placed_mask
 from distill3r_core.prediction import Predictor
 from distill3r_core.report import Failure, Progress
 from distill3r_core.types import PreparedView, View
@@ -188,6 +189,9 @@ def _view_truth(name: str, processed: Processed, prepared: PreparedView) -> _Vie
     else:
         depth = resample_nearest(depth, placement.box, placement.size)
     intrinsics = place_intrinsics(torch.from_numpy(processed.intrinsics), placement).float()
+    mask = depth > 0
+    if processed.mask is not None:
+        mask &= placed_mask(processed.mask, placement)
     pose = None
     if processed.world_from_cam is not None:
         pose = torch.from_numpy(processed.world_from_cam).double().clone()
@@ -196,7 +200,7 @@ def _view_truth(name: str, processed: Processed, prepared: PreparedView) -> _Vie
         name=name,
         prepared=prepared,
         points=unproject(depth, intrinsics),
-        mask=depth > 0,
+        mask=mask,
         intrinsics=intrinsics,
         pose=pose,
         content=processed.content,
