@@ -284,3 +284,20 @@ def test_a_size_that_is_none_is_named_with_how_to_write_it(cli_inprocess, projec
     status, _, err = cli_inprocess("infer", "photos", "--size", "28y42", cwd=project)
     assert status == 2
     assert "cannot read the size '28y42'" in err
+
+
+@pytest.mark.parametrize("more", [(), ("--max-views", "1002")])
+def test_more_views_than_a_student_takes_are_refused_before_one_is_read(
+    cli_inprocess, project, more
+):
+    photos = project / "photos"
+    photos.mkdir()
+    for number in range(1003):
+        (photos / f"{number}.png").write_bytes(b"this cannot be read")
+    status, _, err = cli_inprocess("infer", "photos", *more, cwd=project)
+    assert status == 2
+    views = more[1] if more else "1003"
+    assert f"{views} views: tiny-001 takes at most 1000" in err
+    assert "--max-views 1000 takes 1000 of them, evenly spread" in err
+    assert "cannot be read" not in err
+    assert not (project / "results").exists()

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from distill3r_core.errors import OutOfMemoryError, RequestError
+from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.geometry.similarity import apply_similarity
 from distill3r_core.models.student import HeadName, Student
 from distill3r_core.nn.progress import Stretch
@@ -20,6 +20,7 @@ from distill3r_core.reconstruction.prediction.memory_plan import (
     counted_views,
     plan_pass,
     ran_out,
+    require_count,
 )
 from distill3r_core.reconstruction.view_maps import Map, ViewMaps
 from distill3r_core.report import Progress, Silent
@@ -132,11 +133,7 @@ def require_views(predictor: Predictor, views: int) -> None:
     Raises:
         RequestError: There are more.
     """
-    most = predictor.max_views
-    if most is not None and views > most:
-        raise RequestError(
-            f"{views} views: {predictor.name} takes at most {most}", hint=f"--max-views {most}"
-        )
+    require_count(views, predictor.max_views, predictor.name)
 
 
 def view_maps_of(raw: RawMaps) -> list[ViewMaps]:

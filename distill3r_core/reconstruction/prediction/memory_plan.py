@@ -11,7 +11,6 @@ from distill3r_core.errors import OutOfMemoryError, RequestError
 from distill3r_core.machine_memory import available_memory
 from distill3r_core.models.families import family_of
 from distill3r_core.models.student import HeadName, Student
-from distill3r_core.nn.view_codes import TABLE_ROWS
 from distill3r_core.reconstruction.loaded_views import LoadedView
 
 GIB = 2**30
@@ -43,7 +42,7 @@ def plan_pass(
             system; a GPU says so itself, and its estimate may be too careful. Or the machine has
             no room for the maps and what is made of them.
     """
-    require_codes(len(views))
+    require_count(len(views), family_of(student.spec).views.maximum, "the student")
     sizes = [view.fitted.placement.size for view in views]
     _require_room_afterwards(sizes, number_of_heads(head))
     device = student.device
@@ -66,16 +65,21 @@ def plan_pass(
     return PassPlan(chunk, needed, text)
 
 
-def require_codes(views: int) -> None:
-    """Refuse more views than a student can tell apart.
+def require_count(views: int, most: int | None, model: str) -> None:
+    """Refuse more views than a model takes.
+
+    Args:
+        most: The largest number of views; None: as many as memory holds.
+        model: The model in words.
 
     Raises:
         RequestError: There are more.
     """
-    if views > TABLE_ROWS:
+    if most is not None and views > most:
         raise RequestError(
-            f"{views} views: the student can tell {TABLE_ROWS} apart",
-            hint=f"--max-views {TABLE_ROWS}, or a lower --fps",
+            f"{views} views: {model} takes at most {most}",
+            hint=f"--max-views {most} takes {most} of them, evenly spread; of a video, a lower "
+            "--fps takes fewer frames",
         )
 
 

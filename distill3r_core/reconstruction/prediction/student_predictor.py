@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 
 from distill3r_core.io.images.fit import Fit, fit_for, fit_image
+from distill3r_core.models.families import family_of
 from distill3r_core.models.student import Student
-from distill3r_core.nn.view_codes import TABLE_ROWS
 from distill3r_core.prediction import StepCallback, ignore_steps
 from distill3r_core.reconstruction.prediction.forward_pass import require_views, student_maps
 from distill3r_core.types import PreparedView, RawMaps, View
@@ -21,12 +21,16 @@ class StudentPredictor:
     """
 
     metric = False  # the loss divides points by their size, whatever the unit of the targets
-    max_views = TABLE_ROWS
 
     def __init__(self, student: Student, fit: Fit, *, name: str = "student") -> None:
         self.student = student
         self.fit = fit
         self.name = name
+
+    @property
+    def max_views(self) -> int:
+        """The number of views that students of its family can tell apart."""
+        return family_of(self.student.spec).views.maximum
 
     @property
     def licenses(self) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ from distill3r_core.reconstruction.local_views import LocalViews
 from distill3r_core.reconstruction.point_cloud import clean_cloud
 from distill3r_core.reconstruction.prediction.forward_pass import require_views
 from distill3r_core.reconstruction.prediction.load_model import LoadedModel, open_model
-from distill3r_core.reconstruction.prediction.memory_plan import plan_pass, require_codes
+from distill3r_core.reconstruction.prediction.memory_plan import plan_pass
 from distill3r_core.reconstruction.prediction.student_predictor import StudentPredictor
 from distill3r_core.reconstruction.reconstruct import fitting_of, reconstruct_views
 from distill3r_core.reconstruction.reconstruction import Reconstruction
@@ -222,12 +222,9 @@ def _infer_scene(scene: SceneInputs, request: _Request, progress: Progress) -> S
 
 def _load(scene: SceneInputs, request: _Request, progress: Progress) -> LoadedViews:
     settings = request.settings
-    if settings.max_views is None:
-        images = sum(source.kind == "picture" for source in scene.sources)
-        if request.model.student is not None:
-            require_codes(images)
-        else:
-            require_views(request.model.predictor, images)
+    # A lower bound, before anything is read: how many frames a video has is not known yet.
+    images = sum(source.kind == "picture" for source in scene.sources)
+    require_views(request.model.predictor, min(images, settings.max_views or images))
     loaded = load_views(
         scene.sources,
         request.fit,
