@@ -1,17 +1,31 @@
 """The student families there are."""
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from distill3r_core.config import merge, validate
+from pydantic import AfterValidator, BeforeValidator, PositiveInt
+
+from distill3r_core.config import merge, read_size, validate
 from distill3r_core.errors import ConfigError
 from distill3r_core.models.family import Family
 from distill3r_core.models.multiview.family import MULTIVIEW
 from distill3r_core.models.presets import PRESETS, Preset
 from distill3r_core.models.spec import StudentSpec
+from distill3r_core.problems import multiple_message
 from distill3r_core.registry import Registry
 
-__all__ = ["FAMILIES", "Family", "family_of", "parse_spec", "preset_spec", "train_presets"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "StudentSize",
+    "check_size",
+    "family_of",
+    "parse_spec",
+    "preset_spec",
+    "size_of_some_student",
+    "train_presets",
+]
 
 FAMILIES: Registry[Family] = Registry("student family", entry_points="distill3r.families")
 FAMILIES.add(MULTIVIEW.name, MULTIVIEW)
@@ -20,6 +34,33 @@ FAMILIES.add(MULTIVIEW.name, MULTIVIEW)
 def family_of(spec: StudentSpec) -> Family:
     """The family of a spec."""
     return FAMILIES[spec.family]
+
+
+def check_size(spec: StudentSpec, size: tuple[int, int]) -> None:
+    """Check that a student takes views of a size.
+
+    Raises:
+        ConfigError: A side is not a multiple of what its family asks for.
+    """
+    step = family_of(spec).multiple(spec)
+    if any(side % step for side in size):
+        raise ConfigError(f"--size: {multiple_message(size, step)}")
+
+
+def size_of_some_student(size: tuple[int, int]) -> tuple[int, int]:
+    """Pydantic validator: a size that some preset's student takes; `check_size` knows the model."""
+    steps = {family_of(spec).multiple(spec) for spec in map(preset_spec, PRESETS)}
+    if all(math.gcd(*size) % step for step in steps):
+        raise ValueError(multiple_message(size, min(steps)))
+    return size
+
+
+# Rows and columns, or HxW. `check_size` checks again once the student is known.
+StudentSize = Annotated[
+    tuple[PositiveInt, PositiveInt],
+    BeforeValidator(read_size),
+    AfterValidator(size_of_some_student),
+]
 
 
 def parse_spec(values: Mapping[str, Any]) -> StudentSpec:

@@ -5,19 +5,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import paths
-from distill3r_core.config import STRICT, read_size
+from distill3r_core.config import STRICT
 from distill3r_core.losses import LossSettings
+from distill3r_core.models.families import StudentSize
 from distill3r_core.profiling import DeviceName
 
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Side = Annotated[int, Field(ge=14, multiple_of=14)]
-Size = Annotated[tuple[Side, Side], BeforeValidator(read_size)]  # rows, columns; or HxW
 Recompute = Literal["none", "heads", "all"]
 Extend = Literal["constant", "cosine"]
 
@@ -26,7 +25,7 @@ Extend = Literal["constant", "cosine"]
 class DataSettings:
     """What a step is made of."""
 
-    size: Size | None = None  # landscape; None: that of the cache
+    size: StudentSize | None = None  # landscape; None: that of the cache
     views: Annotated[int, Field(ge=2)] | None = None  # per draw; None: all of the sample
     batch: Count = 4  # samples of one forward and backward pass, per process
     accumulation: Count = 2  # passes of one optimizer step

@@ -16,10 +16,10 @@ from distill3r_core import config
 from distill3r_core.benchmarks.ablation.score_tables import paired, summary, tables
 from distill3r_core.benchmarks.ablation.student_trial import Trial
 from distill3r_core.benchmarks.ablation.trial_runs import TrialRun, run_trials
-from distill3r_core.models.families import train_presets
+from distill3r_core.models.families import StudentSize, train_presets
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.benchmark.result_folder import claim_folder
-from distill3r_core.training.settings import Count, LossSettings, Size, TrainSettings
+from distill3r_core.training.settings import Count, LossSettings, TrainSettings
 
 Variant = Literal["labels-only", "no-weighting", "full", "student-confidence"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
@@ -39,7 +39,7 @@ class AblationSettings:
     steps: Count = 600
     batch: Count = 1
     views: Annotated[int, Field(ge=2)] = 8
-    size: Size = (84, 112)
+    size: StudentSize = (84, 112)
     scenes: Count = 4
     frames: Count = 48  # of each scene
     every: Annotated[int, Field(ge=2)] = 6  # every n-th frame is held out

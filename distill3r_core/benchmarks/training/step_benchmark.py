@@ -25,7 +25,7 @@ from distill3r_core.data.batches import Batch, Samples
 from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.models import build_student
-from distill3r_core.models.families import train_presets
+from distill3r_core.models.families import StudentSize, train_presets
 from distill3r_core.profiling import DeviceName, pick_device, synchronize
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.benchmark.result_folder import claim_folder
@@ -36,7 +36,6 @@ from distill3r_core.training.feed import build_feed
 from distill3r_core.training.settings import (
     Count,
     Recompute,
-    Size,
     TrainSettings,
 )
 from distill3r_core.training.step import prepare_memory
@@ -55,7 +54,7 @@ class BenchTrainSettings:
     preset: PresetName = "small"
     batch: Count = 4
     views: Annotated[int, Field(ge=2, le=_FRAMES)] = 8
-    size: Size | None = None  # None: the preset's
+    size: StudentSize | None = None  # None: the preset's
     rounds: Count = 5  # timed steps of each loop, in turns
     recompute: Recompute = "none"  # of the batched loop; the other one keeps everything
     compare: Literal["one-at-a-time", "none"] = "one-at-a-time"

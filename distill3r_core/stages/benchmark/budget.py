@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from distill3r_core.errors import ConfigError
-from distill3r_core.nn.view_codes import TABLE_ROWS
+from distill3r_core.models.families import FAMILIES
 
 PAPER_VIEWS = (12, 32, 64, 96, 128)  # Table I of arXiv:2602.00865
 LEAST_RUNS = 2  # one to warm up, one to time
@@ -27,8 +27,9 @@ def parse_views(text: str) -> tuple[int, ...]:
     found: set[int] = set()
     for item in text.split(","):
         found.update(_views_of(item.strip()))
-    if max(found, default=0) > TABLE_ROWS:
-        raise ConfigError(f"{max(found)} views: a student takes {TABLE_ROWS} at most")
+    most = max(FAMILIES[name].views.maximum for name in FAMILIES)
+    if max(found, default=0) > most:
+        raise ConfigError(f"{max(found)} views: a student takes {most} at most")
     return tuple(sorted(found))
 
 

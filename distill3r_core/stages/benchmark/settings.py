@@ -1,6 +1,5 @@
 """Settings of `bench`."""
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from distill3r_core import config
 from distill3r_core.config import STRICT
-from distill3r_core.io.images.size_buckets import PATCH
+from distill3r_core.models.families import size_of_some_student
 from distill3r_core.models.presets import PRESETS
 from distill3r_core.models.student import HeadName
 from distill3r_core.profiling import DeviceName
@@ -18,10 +17,15 @@ from distill3r_core.stages.benchmark.budget import parse_views
 from distill3r_core.stages.benchmark.models import parse_models
 from distill3r_core.training.settings import Count
 
+
+def _read_size(text: str) -> tuple[int, int]:
+    return size_of_some_student(config.parse_size(text))
+
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 # Texts that are parsed later, and validated here.
 ViewsText = Annotated[str, config.reads(parse_views)]
-SizeText = Annotated[str, config.LOWER, config.reads(partial(config.parse_size, step=PATCH))]
+SizeText = Annotated[str, config.LOWER, config.reads(_read_size)]
 PresetName = Annotated[str, config.reads(PRESETS.__getitem__)]
 ModelsText = Annotated[str, config.reads(parse_models)]
 

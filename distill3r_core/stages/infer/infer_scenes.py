@@ -23,6 +23,7 @@ from distill3r_core.io.images.inputs import (
     require_extras,
 )
 from distill3r_core.models.compiled import compile_parts
+from distill3r_core.models.families import check_size
 from distill3r_core.models.student import HeadName
 from distill3r_core.prediction import Predictor
 from distill3r_core.profiling import stopwatch
@@ -146,10 +147,13 @@ def _require_settings(model: Predictor, settings: InferSettings) -> None:
     """Refuse settings that only a student has.
 
     Raises:
+        ConfigError: The student does not take that size.
         RequestError: Names the option and the model.
     """
     require_heads(model, settings.head)
     if isinstance(model, StudentPredictor):
+        if settings.size is not None:
+            check_size(model.student.spec, settings.size)
         return
     options = {
         "--size": settings.size is not None,

@@ -6,9 +6,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
-from distill3r_core import config
 from distill3r_core.config import STRICT
-from distill3r_core.io.images.size_buckets import PATCH
+from distill3r_core.models.families import StudentSize
 from distill3r_core.models.student import HeadName
 from distill3r_core.problems import unknown_name
 from distill3r_core.profiling import DeviceName
@@ -34,7 +33,6 @@ def _known_format(name: str) -> str:
 
 _Format = Annotated[str, AfterValidator(_known_format)]
 _Formats = Annotated[tuple[_Format, ...], BeforeValidator(_split), Field(min_length=1)]
-_Side = Annotated[int, Field(gt=0, multiple_of=PATCH)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -75,7 +73,7 @@ class InferSettings:
     output: Path | None = None
     format: _Formats | None = None
     ply: bool = False
-    size: Annotated[tuple[_Side, _Side] | None, BeforeValidator(config.read_size)] = None
+    size: StudentSize | None = None
     head: HeadName = "both"
     conf: Annotated[float, Field(ge=0, lt=100, allow_inf_nan=False)] = 10.0
     edges: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0

@@ -16,14 +16,16 @@ from distill3r_core.cache.header import CacheHeader
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.sample_sources import read_views
 from distill3r_core.data.teacher_features import CachedFeatures
-from distill3r_core.errors import CacheError, NothingUsableError
+from distill3r_core.errors import CacheError, ConfigError, NothingUsableError
 from distill3r_core.files import write_text
 from distill3r_core.interrupts import interrupts_between_steps
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.losses import Objective
 from distill3r_core.models.calibration import Calibration
 from distill3r_core.models.checkpoint import save_student
+from distill3r_core.models.families import check_size, family_of
 from distill3r_core.models.metadata import StudentMetadata
+from distill3r_core.models.spec import StudentSpec
 from distill3r_core.models.student import Student
 from distill3r_core.profiling import machine, pick_device
 from distill3r_core.report import Progress, Report, Silent
@@ -59,7 +61,7 @@ from distill3r_core.training.metrics_log import MetricsLog
 from distill3r_core.training.run_images import save_loss_chart, save_predictions
 from distill3r_core.training.run_state import SaveModel, TrainComponents, TrainState
 from distill3r_core.training.schedule import Extension, warmup_length
-from distill3r_core.training.settings import TrainSettings, default_preset
+from distill3r_core.training.settings import DataSettings, TrainSettings, default_preset
 from distill3r_core.training.step import build_optimizer, prepare_memory
 from distill3r_core.training.tensorboard import TensorBoardWriter, summary_writer
 from distill3r_core.training.train_logger import TrainLogger
@@ -195,6 +197,7 @@ def _prepare(
         summary_writer()
     fit = _student_fit(settings, cache.header, progress)
     start = start_student(settings, progress)
+    _check_input(start.student.spec, settings.data, fit)
     dtype = torch.float64 if settings.compute.precision == "float64" else None
     student = start.student.to(device, dtype)
     # After the student: terms with parameters leave its random weights as they are.
@@ -301,6 +304,24 @@ def _warn_of_warmup(settings: TrainSettings, steps: int, progress: Progress) -> 
         f"never reaches {settings.optim.lr:g}; --set schedule.warmup_steps=null makes it "
         f"{settings.schedule.warmup_share:.0%} of the run"
     )
+
+
+def _check_input(spec: StudentSpec, data: DataSettings, fit: Fit) -> None:
+    """Refuse sizes and numbers of views that students of that family do not take."""
+    if not fit.by_shape:
+        check_size(spec, fit.resized or fit.size)
+    limits = family_of(spec).views
+    if limits.fixed is not None and data.views != limits.fixed:
+        raise ConfigError(
+            f"data.views: students of the family {spec.family!r} train on {limits.fixed} views of "
+            "a sample",
+            hint=f"--set data.views={limits.fixed}",
+        )
+    if data.views is not None and not limits.minimum <= data.views <= limits.maximum:
+        raise ConfigError(
+            f"data.views: {data.views}; students of the family {spec.family!r} take "
+            f"{limits.minimum} to {limits.maximum} views"
+        )
 
 
 def _student_fit(settings: TrainSettings, header: CacheHeader, progress: Progress) -> Fit:
