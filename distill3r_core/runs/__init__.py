@@ -1,1 +1,1 @@
-"""Runs on the disk: what their folders hold, and the students in them."""
+"""What is there on the disk: runs with their students, and published weights."""

@@ -5,7 +5,6 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,75 +14,14 @@ from distill3r_core.errors import WeightsError
 from distill3r_core.files import write_text
 from distill3r_core.io.download import download, hash_of, through_proxy
 from distill3r_core.io.proxies import require_proxies
-from distill3r_core.models.encoders.dune_weights import DUNE_FILES, PublishedFile, missing
-from distill3r_core.registry import Registry
+from distill3r_core.models.encoders.dune_weights import PublishedFile, missing
 from distill3r_core.report import Progress, Report, Silent, Table
-from distill3r_core.teachers import TEACHERS
+from distill3r_core.runs.known_weights import KnownWeights, known_weights
 from distill3r_core.teachers.weights import HubFolder, require_weights
 
 _HASHES = "hashes.json"  # in DISTILL3R_HOME: a big file is hashed once
 _MEGABYTE = 1e6
 _SHA256_DIGITS = 64
-
-
-@dataclass(frozen=True)
-class KnownWeights:
-    """One entry of `models list`.
-
-    Args:
-        name: What `models` calls it.
-        source: Where it is published.
-    """
-
-    name: str
-    source: PublishedFile | HubFolder
-
-    @property
-    def megabytes(self) -> float:
-        """Of the download, about."""
-        source = self.source
-        if isinstance(source, HubFolder):
-            return 1e3 * source.gigabytes
-        return float(source.megabytes)
-
-    @property
-    def address(self) -> str:
-        """Where it is published."""
-        source = self.source
-        if isinstance(source, HubFolder):
-            return f"https://huggingface.co/{source.repo}"
-        return source.url
-
-    @property
-    def place(self) -> Path:
-        """Where it belongs on this machine."""
-        source = self.source
-        return paths.weights_home() / self.name if isinstance(source, HubFolder) else source.place
-
-    def find(self) -> Path | None:
-        """Its file or folder on this machine, or None."""
-        if isinstance(self.source, PublishedFile):
-            return self.place if self.place.is_file() else None
-        try:
-            return require_weights(self.name, self.source)
-        except WeightsError:
-            return None
-
-    def main_file(self, found: Path) -> Path:
-        """The file that holds the tensors."""
-        return found / self.source.files[0] if isinstance(self.source, HubFolder) else found
-
-
-def known_weights() -> Registry[KnownWeights]:
-    """Every model whose weights this program can read, by name."""
-    known: Registry[KnownWeights] = Registry("model")
-    for name in TEACHERS:
-        folder = TEACHERS[name].weights
-        if folder is not None:
-            known.add(name, KnownWeights(name, folder))
-    for name in DUNE_FILES:
-        known.add(name, KnownWeights(name, DUNE_FILES[name]))
-    return known
 
 
 def list_weights() -> Report:

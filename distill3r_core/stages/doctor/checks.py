@@ -214,7 +214,7 @@ def disk(folder: Path) -> Check:
 
 def weights() -> list[Check]:
     """Published weights and whether they are on this machine; nothing is hashed."""
-    from distill3r_core.stages.weights import known_weights
+    from distill3r_core.runs.known_weights import known_weights
 
     known, found = known_weights(), []
     for name in known:
