@@ -140,7 +140,7 @@ def _contradictions(checks: MapChecks) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Comparison:
+class _LimitComparison:
     ratio: float  # to the worst of the held-out samples
     limit: _Limit
     reason: str
@@ -148,7 +148,7 @@ class _Comparison:
 
 def _compare(
     checks: MapChecks, novelty: float | None, calibration: Calibration
-) -> list[_Comparison]:
+) -> list[_LimitComparison]:
     """Each check beside the worst of the held-out samples."""
     found = []
     if novelty is not None and calibration.novelty:
@@ -156,26 +156,26 @@ def _compare(
             f"the images are unlike the training images: {novelty:.2f} standard deviations away, "
             f"held-out ones at most {calibration.novelty:.2f}"
         )
-        found.append(_Comparison(novelty / calibration.novelty, _NOVELTY, reason))
+        found.append(_LimitComparison(novelty / calibration.novelty, _NOVELTY, reason))
     if checks.misfit is not None and calibration.misfit:
         reason = (
             f"the points fit a pinhole camera to {checks.misfit:.1%} of the long edge, held-out "
             f"ones to {calibration.misfit:.1%}"
         )
-        found.append(_Comparison(checks.misfit / calibration.misfit, _MISFIT, reason))
+        found.append(_LimitComparison(checks.misfit / calibration.misfit, _MISFIT, reason))
     if checks.spread is not None and calibration.spread:
         reason = (
             f"local and global maps differ by {checks.spread:.0%} of the depth, those of held-out "
             f"samples by at most {calibration.spread:.0%}"
         )
-        found.append(_Comparison(checks.spread / calibration.spread, _SPREAD, reason))
+        found.append(_LimitComparison(checks.spread / calibration.spread, _SPREAD, reason))
     if checks.agreement is not None and calibration.agreement is not None:
         reason = (
             f"{checks.agreement:.0%} of the depths of two views agree, of held-out samples at "
             f"least {calibration.agreement:.0%}"
         )
         ratio = calibration.agreement / max(checks.agreement, 1e-6)
-        found.append(_Comparison(ratio, _AGREEMENT, reason))
+        found.append(_LimitComparison(ratio, _AGREEMENT, reason))
     return found
 
 

@@ -86,7 +86,7 @@ def calibrate(student: Student, samples: CalibrationSamples) -> Calibration | No
 
 
 @dataclass(frozen=True)
-class _Window:
+class _ViewWindow:
     checks: MapChecks
     novelty: float | None
     depth_error: float
@@ -127,7 +127,7 @@ def _sample_windows(
     name: str,
     views: int,
     features: FeatureStatistics | None,
-) -> list[_Window]:
+) -> list[_ViewWindow]:
     images, targets = read(name, range(views))
     found = []
     for window in windows_of(views):
@@ -154,7 +154,7 @@ def _measure(
     images: Tensor,
     targets: TeacherTargets,
     features: FeatureStatistics | None,
-) -> _Window | None:
+) -> _ViewWindow | None:
     """Reconstruct a window; None where its maps cannot be aligned."""
     parameter = next(student.parameters())
     maps = student(images[None].to(parameter.device, parameter.dtype), host=True)
@@ -172,7 +172,7 @@ def _measure(
     depth_error, constant_error = _depth_errors(local_maps, targets)
     if depth_error is None or constant_error is None:
         return None
-    return _Window(
+    return _ViewWindow(
         checks=check_maps(aligned, global_maps),
         novelty=None if features is None else novelty_of(student, images, features),
         depth_error=depth_error,

@@ -7,7 +7,7 @@ from typing import Any
 
 from distill3r_core.nn.counts import floor_seconds
 from distill3r_core.stages.benchmark.models import STUDENT
-from distill3r_core.stages.benchmark.timing import BenchEntry, Calibration
+from distill3r_core.stages.benchmark.timing import BenchEntry, SpeedCalibration
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,12 @@ class Row:
     all_seconds: Sequence[float] = ()
 
 
-def row_of(entry: BenchEntry, rates: Calibration, *, label: str) -> Row:
+def row_of(entry: BenchEntry, rates: SpeedCalibration, *, label: str) -> Row:
     """The row of an entry.
 
     Args:
         entry: Measurement of the row.
-        rates: Calibration that has the device's rates.
+        rates: SpeedCalibration that has the device's rates.
         label: Preset or name of the student.
     """
     model, views = entry.model, entry.views

@@ -20,7 +20,7 @@ from distill3r_core.stages.benchmark.models import STUDENT, BenchModel, bench_mo
 from distill3r_core.stages.benchmark.result_folder import claim_folder
 from distill3r_core.stages.benchmark.rows import row_of
 from distill3r_core.stages.benchmark.settings import BenchSettings
-from distill3r_core.stages.benchmark.timing import NO_MEMORY, Bench, Calibration
+from distill3r_core.stages.benchmark.timing import NO_MEMORY, Bench, SpeedCalibration
 
 CPU_BUDGET = 300.0  # seconds, where none is set
 WARMUPS, RUNS = {"cuda": 3}, {"cuda": 10}
@@ -98,7 +98,7 @@ def benchmark(
     return report
 
 
-def _header(student: BenchModel, rates: Calibration) -> dict[str, Any]:
+def _header(student: BenchModel, rates: SpeedCalibration) -> dict[str, Any]:
     """What a reader must know to compare the figures: device, versions, precision, kernels."""
     machine = profiling.machine(student.device)
     rows, columns = student.size

@@ -18,7 +18,7 @@ SHORT = 5.0  # seconds; a first forward under this is repeated before it is trus
 
 
 @dataclass(frozen=True)
-class Calibration:
+class SpeedCalibration:
     """What one view takes, from which the time of more views is estimated."""
 
     start: float  # seconds until its process was ready
@@ -71,7 +71,7 @@ class Bench:
         """Seconds left of the budget."""
         return max(0.0, self.deadline - time.monotonic())
 
-    def calibrate(self, model: BenchModel) -> Calibration:
+    def calibrate(self, model: BenchModel) -> SpeedCalibration:
         """Time one view, and the rates of the device."""
         begin = time.monotonic()
         with WorkerProcess() as process:
@@ -85,12 +85,14 @@ class Bench:
                     forward = process.ask({"do": "run"}, seconds=self._timeout)["seconds"]
             except (TooSlowError, OutOfMemoryError) as error:
                 out_of_memory = isinstance(error, OutOfMemoryError)
-                return Calibration(time.monotonic() - begin, math.inf, out_of_memory=out_of_memory)
+                return SpeedCalibration(
+                    time.monotonic() - begin, math.inf, out_of_memory=out_of_memory
+                )
         self.progress.advance(model=model.name, views="1", seconds=forward)
-        return Calibration(start, forward, facts=facts, **rates)
+        return SpeedCalibration(start, forward, facts=facts, **rates)
 
     def measure(
-        self, models: Sequence[BenchModel], views: Sequence[int], known: Sequence[Calibration]
+        self, models: Sequence[BenchModel], views: Sequence[int], known: Sequence[SpeedCalibration]
     ) -> list[BenchEntry]:
         """Measure every model at every number of views, in ascending order.
 
@@ -119,7 +121,7 @@ class Bench:
             entries += row
         return entries
 
-    def _cost(self, model: BenchModel, known: Calibration, views: int) -> RunSeconds:
+    def _cost(self, model: BenchModel, known: SpeedCalibration, views: int) -> RunSeconds:
         one, all_views = model.flop(1), model.flop(views)
         growth = views if one is None or all_views is None else all_views / one
         correction = self._correction.get(model.name, 1.0)

@@ -19,7 +19,7 @@ from distill3r_core.stages.benchmark.forward_worker import Server
 from distill3r_core.stages.benchmark.models import BenchModel, bench_models
 from distill3r_core.stages.benchmark.result_folder import claim_folder
 from distill3r_core.stages.benchmark.rows import Row, ratios, row_of
-from distill3r_core.stages.benchmark.timing import MEASURED, BenchEntry, Calibration
+from distill3r_core.stages.benchmark.timing import MEASURED, BenchEntry, SpeedCalibration
 from distill3r_core.stages.benchmark.worker_process import WorkerProcess
 
 VIEWS = (12, 32, 64, 96, 128)
@@ -28,7 +28,7 @@ PUBLISHED = {
     "fast3r": ("0.32 6.86", "1.14 12.11", "3.26 21.11", "6.35 32.36", "10.11 44.36"),
     "student": ("0.13 4.05", "0.41 9.97", "1.02 21.80", "1.78 28.69", "2.69 31.90"),
 }
-DEVICE = Calibration(start=1.0, forward=1.0, flop_rate=1e13, byte_rate=1e12)
+DEVICE = SpeedCalibration(start=1.0, forward=1.0, flop_rate=1e13, byte_rate=1e12)
 HEADER = {"device": "cpu", "name": "a machine", "precision": "float32", "attention": "SDPA"}
 
 
