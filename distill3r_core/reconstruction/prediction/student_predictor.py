@@ -26,7 +26,6 @@ class StudentPredictor:
         self.student = student
         self.fit = fit
         self.name = name
-        self.max_views = family_of(student.spec).views.maximum
 
     @property
     def max_views(self) -> int:
