@@ -6,6 +6,7 @@ from importlib import metadata
 import pytest
 
 from distill3r_core.stages.doctor import checks as doctor_checks
+from distill3r_core.teachers.registry import TEACHERS
 
 
 def test_a_working_machine_is_ready_and_says_so_last(cli, tmp_path):
@@ -13,6 +14,47 @@ def test_a_working_machine_is_ready_and_says_so_last(cli, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().splitlines()[-1].startswith("OK: ready for demo")
     assert not list(tmp_path.iterdir())  # the trial store is gone
+
+
+def ready_for(cli_inprocess, folder) -> list[str]:
+    status, out, err = cli_inprocess("doctor", "--json", cwd=folder)
+    assert status == 0, err
+    return json.loads(out)["result"]["ready_for"]
+
+
+def test_infer_is_ready_only_where_a_model_is(cli_inprocess, tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTILL3R_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert not {"infer", "eval"} & set(ready_for(cli_inprocess, tmp_path))
+    status, out, err = cli_inprocess("doctor", cwd=tmp_path)
+    assert (status, "infer" in out.splitlines()[-1]) == (0, False)
+    assert "infer and eval need a model" in " ".join(err.split())
+    run = tmp_path / "runs/small-001/checkpoints/last"
+    run.mkdir(parents=True)
+    assert "infer" not in ready_for(cli_inprocess, tmp_path)  # a run before its first checkpoint
+    (run / "model.safetensors").write_bytes(b"weights")
+    assert {"infer", "eval"} <= set(ready_for(cli_inprocess, tmp_path))
+
+
+def test_the_weights_of_a_teacher_are_a_model(cli_inprocess, tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    monkeypatch.setenv("DISTILL3R_HOME", str(home))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    weights = TEACHERS["fast3r"].weights
+    (home / "fast3r").mkdir(parents=True)
+    for file in weights.files:
+        (home / "fast3r" / file).write_bytes(b"weights")
+    assert {"infer", "eval", "cache (fast3r)"} <= set(ready_for(cli_inprocess, tmp_path))
+
+
+def test_a_report_fits_80_columns_and_folds_what_is_optional(cli_inprocess, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("DISTILL3R_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    _, out, _ = cli_inprocess("doctor", cwd=tmp_path)
+    assert max(map(len, out.splitlines())) <= 80
+    assert out.count("models download") == 1
+    assert out.count("missing") <= 1 + len(doctor_checks.EXTRAS)
 
 
 def test_json_is_one_object_with_every_check(cli_inprocess, tmp_path):

@@ -22,11 +22,11 @@ OLDEST_PYTHON = (3, 11)
 GIB = 1024**3
 LEAST_DISK = 2 * GIB  # a small cache, a run with its checkpoints, and the results
 EXTRAS = {
-    "heic": "photos of iPhones",
-    "video": "videos as input",
-    "viewer": "`distill3r view` and HTML that opens anywhere",
-    "colmap": "bundle adjustment of what is exported to COLMAP",
-    "tb": "TensorBoard beside metrics.jsonl",
+    "heic": "HEIC images, as iPhones write them",
+    "video": "videos as input of manifest and infer",
+    "viewer": "`distill3r view`",
+    "colmap": "poses by PnP: `infer --poses pnp` and `--head global`",
+    "tb": "`train --set tensorboard=true`",
 }
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 # Compiled packages can be there and not load. The others are only looked up: timm takes seconds.

@@ -3,11 +3,15 @@
 from dataclasses import asdict
 from pathlib import Path
 
+from distill3r_core import paths
 from distill3r_core.report import Report, Table
 from distill3r_core.stages.doctor import checks
 from distill3r_core.stages.doctor.checks import Check
 
-_READY = ("demo", "manifest", "cache of RGB-D data", "train ({preset})", "eval", "infer", "bench")
+_NO_MODEL = (
+    "infer and eval need a model: a run of `distill3r train`, or the weights of a teacher from "
+    "`distill3r models download NAME`"
+)
 
 
 def doctor(folder: Path = Path()) -> Report:
@@ -41,27 +45,37 @@ def doctor(folder: Path = Path()) -> Report:
         tables=(
             _table("Required", required),
             _table("Optional extras", extras),
-            _table("Known weights", weights),
+            _table("Weights of teachers and encoders, all optional", _folded(weights)),
         ),
-        summary=_verdict(required, ready, weights),
+        notes=() if "infer" in ready or not ok else (_NO_MODEL,),
+        summary=_verdict(required, ready),
     )
 
 
 def _ready(weights: list[Check]) -> list[str]:
-    """Commands that can be run, for the summary."""
-    from distill3r_core.training.settings import default_preset  # torch, which has been checked
+    """Commands that can be run."""
+    from distill3r_core.teachers import teacher_names  # torch, which has been checked
+    from distill3r_core.training.settings import default_preset
 
-    commands = [text.format(preset=default_preset()) for text in _READY]
-    return [*commands, *(f"cache by {check.name}" for check in _teachers(weights, "ok"))]
+    teachers = [w.name for w in weights if w.name in teacher_names() and w.state == "ok"]
+    run = paths.newest_run()
+    has_model = bool(teachers) or (run is not None and paths.best_checkpoint(run) is not None)
+    return [
+        *("demo", "manifest", "cache (RGB-D)", *(f"cache ({name})" for name in teachers)),
+        f"train ({default_preset()})",
+        *(("eval", "infer") if has_model else ()),
+        "bench",
+    ]
 
 
-def _teachers(weights: list[Check], state: str) -> list[Check]:
-    """Teachers among the published weights that are in `state`."""
-    if not weights:
-        return []
-    from distill3r_core.teachers import teacher_names
-
-    return [check for check in weights if check.name in teacher_names() and check.state == state]
+def _folded(weights: list[Check]) -> list[Check]:
+    """The weights that are here, and one line for all others."""
+    here = [check for check in weights if check.state == "ok"]
+    missing = [check.name for check in weights if check.state != "ok"]
+    if not missing:
+        return here
+    remedy = "distill3r models list; distill3r models download NAME"
+    return [*here, Check("not here", "missing", ", ".join(missing), remedy)]
 
 
 def _table(title: str, found: list[Check]) -> Table:
@@ -72,11 +86,8 @@ def _table(title: str, found: list[Check]) -> Table:
     return Table(title, ("", "", ""), tuple(rows), prose=True)
 
 
-def _verdict(required: list[Check], ready: list[str], weights: list[Check]) -> str:
+def _verdict(required: list[Check], ready: list[str]) -> str:
     broken = [check.name for check in required if check.state != "ok"]
     if broken:
         return f"NOT READY: {', '.join(broken)} failed"
-    lacking = "".join(
-        f" · for cache by {check.name}: {check.remedy}" for check in _teachers(weights, "missing")
-    )
-    return f"OK: ready for {', '.join(ready)}{lacking}"
+    return f"OK: ready for {', '.join(ready)}"
