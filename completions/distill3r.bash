@@ -5,18 +5,18 @@ _distill3r() {
     local path="" word words="" options="" commands=""
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case "$path/$word" in
-            /demo|/infer|/view|/doctor|/manifest|/train|/eval|/convert|/cache|/cache/info|/cache/verify|/cache/merge|/cache/export|/cache/import|/bench|/bench/cache|/bench/train|/bench/ablation|/models|/models/list|/models/path|/models/download) path="$path/$word" ;;
+            /doctor|/demo|/manifest|/train|/infer|/view|/convert|/eval|/models|/models/list|/models/path|/models/download|/cache|/cache/info|/cache/verify|/cache/merge|/cache/export|/cache/import|/bench|/bench/cache|/bench/train|/bench/ablation) path="$path/$word" ;;
         esac
     done
     COMPREPLY=()
     case "$path:$previous" in
-        /demo:--output|/demo:-o|/demo:--seed|/demo:--config|/demo:--set|/demo:--plugin|/infer:--model|/infer:-m|/infer:--format|/infer:--output|/infer:-o|/infer:--size|/infer:--fps|/infer:--max-views|/infer:--head|/infer:--conf|/infer:--edges|/infer:--voxel|/infer:--max-points|/infer:--cloud|/infer:--poses|/infer:--scale-from|/infer:--seed|/infer:--config|/infer:--set|/infer:--plugin|/view:--host|/view:--port|/manifest:--output|/manifest:-o|/manifest:--views|/manifest:--stride|/manifest:--samples-per-scene|/manifest:--sample-frac|/manifest:--val-scenes|/manifest:--val-frames|/manifest:--resize-max|/manifest:--depth-scale|/manifest:--intrinsics-size|/manifest:--seed|/manifest:--config|/manifest:--set|/manifest:--plugin|/train:--cache|/train:--output|/train:-o|/train:--max-steps|/train:--epochs|/train:--max-hours|/train:--from|/train:--recompute|/train:--gpus|/train:--seed|/train:--config|/train:--set|/train:--plugin|/eval:--data|/eval:--protocol|/eval:--size|/eval:--output|/eval:-o|/eval:--config|/eval:--set|/eval:--plugin|/convert:--plugin|/cache:--manifest|/cache:--output|/cache:-o|/cache:--weights|/cache:--size|/cache:--threshold|/cache:--shard|/cache:--seed|/cache:--config|/cache:--set|/cache:--plugin|/cache/info:--picture|/cache/info:--sample|/cache/verify:--manifest|/cache/verify:--recompute|/cache/verify:--weights|/cache/verify:--seed|/cache/verify:--plugin|/cache/merge:--output|/cache/merge:-o|/cache/export:--output|/cache/export:-o|/cache/export:--format|/cache/import:--output|/cache/import:-o|/cache/import:--images|/cache/import:--license|/bench:--views|/bench:--size|/bench:--model|/bench:-m|/bench:--compare|/bench:--budget|/bench:--head|/bench:--output|/bench:-o|/bench:--seed|/bench:--config|/bench:--set|/bench:--plugin|/bench/cache:--frames|/bench/cache:--views|/bench/cache:--samples|/bench/cache:--rounds|/bench/cache:--workers|/bench/cache:--output|/bench/cache:-o|/bench/cache:--config|/bench/cache:--set|/bench/cache:--plugin|/bench/train:--batch|/bench/train:--views|/bench/train:--size|/bench/train:--rounds|/bench/train:--recompute|/bench/train:--compare|/bench/train:--output|/bench/train:-o|/bench/train:--seed|/bench/train:--config|/bench/train:--set|/bench/train:--plugin|/bench/ablation:--seeds|/bench/ablation:--steps|/bench/ablation:--scenes|/bench/ablation:--processes|/bench/ablation:--output|/bench/ablation:-o|/bench/ablation:--seed|/bench/ablation:--config|/bench/ablation:--set|/bench/ablation:--plugin|/models/list:--plugin|/models/path:--plugin|/models/download:--plugin) return ;;
-        /demo:--device|/infer:--device|/train:--device|/eval:--device|/cache:--device|/cache/verify:--device|/bench:--device|/bench/train:--device) words="auto cpu cuda mps" ;;
-        /infer:--precision|/bench:--precision) words="auto float32 bfloat16" ;;
+        /demo:--output|/demo:-o|/demo:--seed|/demo:--config|/demo:--set|/demo:--plugin|/manifest:--output|/manifest:-o|/manifest:--views|/manifest:--stride|/manifest:--samples-per-scene|/manifest:--sample-frac|/manifest:--val-scenes|/manifest:--val-frames|/manifest:--resize-max|/manifest:--depth-scale|/manifest:--intrinsics-size|/manifest:--seed|/manifest:--config|/manifest:--set|/manifest:--plugin|/train:--cache|/train:--output|/train:-o|/train:--max-steps|/train:--epochs|/train:--max-hours|/train:--from|/train:--recompute|/train:--gpus|/train:--seed|/train:--config|/train:--set|/train:--plugin|/infer:--model|/infer:-m|/infer:--format|/infer:--output|/infer:-o|/infer:--size|/infer:--fps|/infer:--max-views|/infer:--head|/infer:--conf|/infer:--edges|/infer:--voxel|/infer:--max-points|/infer:--cloud|/infer:--poses|/infer:--scale-from|/infer:--seed|/infer:--config|/infer:--set|/infer:--plugin|/view:--host|/view:--port|/convert:--plugin|/eval:--data|/eval:--protocol|/eval:--size|/eval:--output|/eval:-o|/eval:--config|/eval:--set|/eval:--plugin|/models/list:--plugin|/models/path:--plugin|/models/download:--plugin|/cache:--manifest|/cache:--output|/cache:-o|/cache:--weights|/cache:--size|/cache:--threshold|/cache:--shard|/cache:--seed|/cache:--config|/cache:--set|/cache:--plugin|/cache/info:--picture|/cache/info:--sample|/cache/verify:--manifest|/cache/verify:--recompute|/cache/verify:--weights|/cache/verify:--seed|/cache/verify:--plugin|/cache/merge:--output|/cache/merge:-o|/cache/export:--output|/cache/export:-o|/cache/export:--format|/cache/import:--output|/cache/import:-o|/cache/import:--images|/cache/import:--license|/bench:--views|/bench:--size|/bench:--model|/bench:-m|/bench:--compare|/bench:--budget|/bench:--head|/bench:--output|/bench:-o|/bench:--seed|/bench:--config|/bench:--set|/bench:--plugin|/bench/cache:--frames|/bench/cache:--views|/bench/cache:--samples|/bench/cache:--rounds|/bench/cache:--workers|/bench/cache:--output|/bench/cache:-o|/bench/cache:--config|/bench/cache:--set|/bench/cache:--plugin|/bench/train:--batch|/bench/train:--views|/bench/train:--size|/bench/train:--rounds|/bench/train:--recompute|/bench/train:--compare|/bench/train:--output|/bench/train:-o|/bench/train:--seed|/bench/train:--config|/bench/train:--set|/bench/train:--plugin|/bench/ablation:--seeds|/bench/ablation:--steps|/bench/ablation:--scenes|/bench/ablation:--processes|/bench/ablation:--output|/bench/ablation:-o|/bench/ablation:--seed|/bench/ablation:--config|/bench/ablation:--set|/bench/ablation:--plugin) return ;;
+        /demo:--device|/train:--device|/infer:--device|/eval:--device|/cache:--device|/cache/verify:--device|/bench:--device|/bench/train:--device) words="auto cpu cuda mps" ;;
         /manifest:--layout|/eval:--layout) words="auto rgbd 7scenes images pattern" ;;
         /manifest:--pose-convention) words="c2w w2c" ;;
         /manifest:--pose-axes) words="opencv opengl" ;;
         /train:--preset|/bench:--preset|/bench/train:--preset) words="paper small tiny" ;;
+        /infer:--precision|/bench:--precision) words="auto float32 bfloat16" ;;
         /eval:--predict) words="student truth constant" ;;
         /cache:--teacher|/cache/import:--teacher) words="auto depth synthetic fast3r" ;;
         /cache:--fit) words="squash crop release" ;;
@@ -28,72 +28,72 @@ _distill3r() {
     case "$path" in
         "")
             options="--version -h --help"
-            commands="demo infer view doctor manifest train eval convert cache bench models" ;;
-        "/demo")
-            options="--output -o --seed --device --overwrite --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color -h --help"
-            commands="" ;;
-        "/infer")
-            options="--model -m --ply --format --output -o --size --fps --max-views --ignore-masks --each --head --conf --edges --voxel --max-points --cloud --poses --no-pnp --scale-from --precision --compile --overwrite --device --seed --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color -h --help"
-            commands="" ;;
-        "/view")
-            options="--host --port --json -q --quiet -v --verbose --debug --no-color -h --help"
-            commands="" ;;
+            commands="doctor demo manifest train infer view convert eval models cache bench" ;;
         "/doctor")
-            options="--json -q --quiet -v --verbose --debug --no-color -h --help"
+            options="--json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
+            commands="" ;;
+        "/demo")
+            options="--output -o --seed --device --overwrite --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
             commands="" ;;
         "/manifest")
-            options="--output -o --layout --views --stride --samples-per-scene --sample-frac --val-scenes --val-frames --images-only --ignore-masks --resize-max --pose-convention --pose-axes --depth-scale --intrinsics-size --trust --dry-run --overwrite --seed --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color -h --help"
+            options="--output -o --layout --views --stride --samples-per-scene --sample-frac --val-scenes --val-frames --images-only --ignore-masks --resize-max --pose-convention --pose-axes --depth-scale --intrinsics-size --trust --dry-run --overwrite --seed --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
             commands="" ;;
         "/train")
-            options="--cache --output -o --preset --max-steps --epochs --max-hours --resume --from --allow-missing --recompute --gpus --overwrite --seed --device --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color -h --help"
+            options="--cache --output -o --preset --max-steps --epochs --max-hours --resume --from --allow-missing --recompute --gpus --overwrite --seed --device --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
             commands="" ;;
-        "/eval")
-            options="--data --layout --protocol --predict --size --output -o --device --overwrite --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color -h --help"
+        "/infer")
+            options="--model -m --ply --format --output -o --size --fps --max-views --ignore-masks --each --head --conf --edges --voxel --max-points --cloud --poses --pnp --strict --scale-from --precision --compile --overwrite --device --seed --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
+            commands="" ;;
+        "/view")
+            options="--host --port --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
             commands="" ;;
         "/convert")
-            options="--overwrite --plugin --json -q --quiet -v --verbose --debug --no-color -h --help"
+            options="--overwrite --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
             commands="" ;;
-        "/cache")
-            options="--manifest --output -o --teacher --weights --size --fit --threshold --resume --dry-run --shard --device --seed --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color -h --help"
-            commands="info verify merge export import" ;;
-        "/cache/info")
-            options="--picture --sample --json -q --quiet -v --verbose --debug --no-color -h --help"
-            commands="" ;;
-        "/cache/verify")
-            options="--manifest --recompute --weights --repair --device --seed --plugin --json -q --quiet -v --verbose --debug --no-color -h --help"
-            commands="" ;;
-        "/cache/merge")
-            options="--output -o --json -q --quiet -v --verbose --debug --no-color -h --help"
-            commands="" ;;
-        "/cache/export")
-            options="--output -o --format --json -q --quiet -v --verbose --debug --no-color -h --help"
-            commands="" ;;
-        "/cache/import")
-            options="--output -o --images --teacher --license --json -q --quiet -v --verbose --debug --no-color -h --help"
-            commands="" ;;
-        "/bench")
-            options="--views --size --preset --model -m --compare --budget --precision --head --output -o --device --seed --overwrite --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color -h --help"
-            commands="cache train ablation" ;;
-        "/bench/cache")
-            options="--frames --views --samples --rounds --workers --output -o --overwrite --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color -h --help"
-            commands="" ;;
-        "/bench/train")
-            options="--preset --batch --views --size --rounds --recompute --compare --output -o --device --seed --overwrite --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color -h --help"
-            commands="" ;;
-        "/bench/ablation")
-            options="--seeds --steps --scenes --processes --output -o --seed --overwrite --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color -h --help"
+        "/eval")
+            options="--data --layout --protocol --predict --size --output -o --device --overwrite --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
             commands="" ;;
         "/models")
             options="-h --help"
             commands="list path download" ;;
         "/models/list")
-            options="--plugin --json -q --quiet -v --verbose --debug --no-color -h --help"
+            options="--plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
             commands="" ;;
         "/models/path")
-            options="--plugin --json -q --quiet -v --verbose --debug --no-color -h --help"
+            options="--plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
             commands="" ;;
         "/models/download")
-            options="--plugin --json -q --quiet -v --verbose --debug --no-color -h --help"
+            options="--plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
+            commands="" ;;
+        "/cache")
+            options="--manifest --output -o --teacher --weights --size --fit --threshold --resume --dry-run --shard --device --seed --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
+            commands="info verify merge export import" ;;
+        "/cache/info")
+            options="--picture --sample --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
+            commands="" ;;
+        "/cache/verify")
+            options="--manifest --recompute --weights --repair --device --seed --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
+            commands="" ;;
+        "/cache/merge")
+            options="--output -o --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
+            commands="" ;;
+        "/cache/export")
+            options="--output -o --format --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
+            commands="" ;;
+        "/cache/import")
+            options="--output -o --images --teacher --license --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
+            commands="" ;;
+        "/bench")
+            options="--views --size --preset --model -m --compare --budget --precision --head --output -o --device --seed --overwrite --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
+            commands="cache train ablation" ;;
+        "/bench/cache")
+            options="--frames --views --samples --rounds --workers --output -o --overwrite --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
+            commands="" ;;
+        "/bench/train")
+            options="--preset --batch --views --size --rounds --recompute --compare --output -o --device --seed --overwrite --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
+            commands="" ;;
+        "/bench/ablation")
+            options="--seeds --steps --scenes --processes --output -o --seed --overwrite --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
             commands="" ;;
     esac
     if [[ $current == -* ]]; then

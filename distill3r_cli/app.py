@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from distill3r_cli.commands import (
     bench,
@@ -18,14 +19,32 @@ from distill3r_cli.commands import (
     view,
 )
 
+# Panels of the help, and the commands in them, in the order of the work.
+_PANELS = {
+    "Start": ("doctor", "demo", "models"),
+    "Build a student": ("manifest", "cache", "train"),
+    "Use it": ("infer", "view", "convert"),
+    "Measure it": ("eval", "bench"),
+}
+_PANEL_OF = {name: panel for panel, names in _PANELS.items() for name in names}
+
+
+class _CommandsInOrder(TyperGroup):
+    """The commands in the order of the panels: typer lists groups after all others."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return list(_PANEL_OF)
+
+
 app = typer.Typer(
     name="distill3r",
+    cls=_CommandsInOrder,
     help="Turn a giant 3D foundation model into a small, fast one, and use it.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    epilog="First steps: distill3r demo  ·  distill3r infer PHOTOS --ply  ·  distill3r doctor",
+    epilog="First steps, in an empty folder: distill3r doctor  ·  distill3r demo",
 )
 
 
@@ -50,27 +69,19 @@ def _root(
 
 
 for command in (
-    demo,
-    infer,
-    view,
     doctor,
+    demo,
+    models,
     manifest,
     cache,
     train,
+    infer,
+    view,
+    convert,
     evaluate,
     bench,
-    models,
-    convert,
 ):
     command.register(app)
 
-# Typer lists groups after commands; panels put both in the order of use.
-_PANELS = {
-    "Try": ("demo", "infer", "view", "doctor"),
-    "Build": ("manifest", "cache", "train"),
-    "Measure": ("eval", "bench"),
-    "Weights": ("models", "convert"),
-}
-_PANEL_OF = {name: panel for panel, names in _PANELS.items() for name in names}
 for entry in (*app.registered_commands, *app.registered_groups):
     entry.rich_help_panel = _PANEL_OF[entry.name or getattr(entry.callback, "__name__", "")]

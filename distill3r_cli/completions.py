@@ -90,7 +90,8 @@ def main() -> None:
 
 def _node(command: Any, words: tuple[str, ...]) -> Node:
     # Typer does not export the type of its commands; they have click's attributes.
-    shown = [p for p in command.params if not p.hidden and not _TYPER_OWN.intersection(p.opts)]
+    # Those that only `--help-all` shows are completed, too.
+    shown = [p for p in command.params if not _TYPER_OWN.intersection(p.opts)]
     switches = [_switch(p) for p in shown if p.param_type_name == "option"]
     switches.append(Switch(("-h", "--help"), "Show this message and exit.", False, False))
     below = getattr(command, "commands", {})

@@ -3,7 +3,7 @@
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -95,8 +95,36 @@ _DISPLAY_OPTIONS = {
 }
 
 
+# Shared options that `--help` leaves to `--help-all`.
+_RARE = ("print_config", "plugins", "quiet", "verbose", "debug", "no_color")
+
+
+def _show_all_options(context: typer.Context, wanted: bool) -> None:
+    """Print the help with every option, and exit."""
+    if not wanted:
+        return
+    left_out = [parameter for parameter in context.command.params if parameter.hidden]
+    try:
+        for parameter in left_out:
+            parameter.hidden = False
+        typer.echo(context.get_help())
+    finally:
+        for parameter in left_out:
+            parameter.hidden = True
+    raise typer.Exit
+
+
+_HelpAllOpt = Annotated[
+    bool,
+    typer.Option(
+        "--help-all", is_eager=True, callback=_show_all_options, rich_help_panel=_DISPLAY,
+        help="Show all options and exit; --help shows the common ones.",
+    ),
+]  # fmt: skip
+
+
 def shared(
-    *, settings: bool = True, plugins: bool | None = None
+    *, settings: bool = True, plugins: bool | None = None, rare: Collection[str] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command `-q -v --debug --no-color --json`, and `--config --set --print-config`.
 
@@ -106,18 +134,21 @@ def shared(
     Args:
         settings: Whether the command has settings (the six and `demo` do).
         plugins: Whether it takes `--plugin`; by default if it has settings.
+        rare: Parameters that `--help` leaves to `--help-all`.
     """
     takes_plugins = settings if plugins is None else plugins
     extra = {
         **(_SETTINGS_OPTIONS if settings else {}),
         **({"plugins": PluginsOpt} if takes_plugins else {}),
         **_DISPLAY_OPTIONS,
+        "help_all": _HelpAllOpt,
     }
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
         def wrapped(context: typer.Context, **values: Any) -> None:
-            given = {name: values.pop(name) for name in extra}
+            given = {name: values.pop(name) for name in extra if name != "help_all"}
+            del values["help_all"]  # its callback has done it
             display = {name: given[name] for name in _DISPLAY_OPTIONS}
             console.begin(context.command_path.split(maxsplit=1)[-1], **display)
             context.obj = given
@@ -130,14 +161,17 @@ def shared(
             inspect.Parameter(
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=False if name in _DISPLAY_OPTIONS or name == "print_config" else None,
-                annotation=annotation,
+                default=False if get_args(annotation)[0] is bool else None,
+                annotation=_hidden(annotation) if name in _RARE else annotation,
             )
             for name, annotation in extra.items()
         ]
         own = [
-            parameter.replace(annotation=_never_empty(parameter.annotation))
+            parameter.replace(
+                annotation=_hidden(annotation) if parameter.name in rare else annotation
+            )
             for parameter in signature.parameters.values()
+            for annotation in [_never_empty(parameter.annotation)]
         ]
         parameters = [*own, *added]
         wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -145,6 +179,14 @@ def shared(
         return wrapped
 
     return decorate
+
+
+def _hidden(annotation: Any) -> Any:
+    """The annotation of an option that `--help` leaves out."""
+    kind, declared = get_args(annotation)
+    declared = copy.copy(declared)
+    declared.hidden = True
+    return Annotated[kind, declared]
 
 
 def _never_empty(annotation: Any) -> Any:

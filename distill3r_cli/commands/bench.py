@@ -30,7 +30,14 @@ EPILOG = (
 
 
 @bench_app.callback()
-@options.shared()
+@options.shared(
+    rare=(
+        "budget",
+        "precision",
+        "head",
+        "seed",
+    )
+)
 def bench(
     context: typer.Context,
     views: Annotated[

@@ -39,7 +39,15 @@ EPILOG = (
 )
 
 
-@options.shared()
+@options.shared(
+    rare=(
+        "weights",
+        "fit",
+        "threshold",
+        "shard",
+        "seed",
+    )
+)
 def cache(
     context: typer.Context,
     manifest: Annotated[

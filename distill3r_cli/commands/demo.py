@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
     app.command("demo", epilog=_EXAMPLES)(demo)
 
 
-@options.shared()
+@options.shared(rare=("seed",))
 def demo(
     context: typer.Context,
     output: Annotated[

@@ -21,7 +21,21 @@ def register(app: typer.Typer) -> None:
     app.command("infer", epilog=_EXAMPLES)(infer)
 
 
-@options.shared()
+@options.shared(
+    rare=(
+        "ignore_masks",
+        "each",
+        "head",
+        "edges",
+        "voxel",
+        "cloud",
+        "poses",
+        "pnp",
+        "precision",
+        "compile",
+        "seed",
+    )
+)
 def infer(
     context: typer.Context,
     inputs: Annotated[

@@ -19,7 +19,21 @@ def register(app: typer.Typer) -> None:
     app.command("manifest", epilog=_EXAMPLES)(manifest)
 
 
-@options.shared()
+@options.shared(
+    rare=(
+        "samples_per_scene",
+        "sample_frac",
+        "val_scenes",
+        "ignore_masks",
+        "resize_max",
+        "pose_convention",
+        "pose_axes",
+        "depth_scale",
+        "intrinsics_size",
+        "trust",
+        "seed",
+    )
+)
 def manifest(
     context: typer.Context,
     roots: Annotated[

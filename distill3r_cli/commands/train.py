@@ -23,7 +23,14 @@ def register(app: typer.Typer) -> None:
     app.command("train", epilog=_EXAMPLES)(train)
 
 
-@options.shared()
+@options.shared(
+    rare=(
+        "allow_missing",
+        "recompute",
+        "gpus",
+        "seed",
+    )
+)
 def train(
     context: typer.Context,
     cache: Annotated[

@@ -47,11 +47,9 @@ def test_the_weights_of_a_teacher_are_a_model(cli_inprocess, tmp_path, monkeypat
     assert {"infer", "eval", "cache (fast3r)"} <= set(ready_for(cli_inprocess, tmp_path))
 
 
-def test_a_report_fits_80_columns_and_folds_what_is_optional(cli_inprocess, tmp_path, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("DISTILL3R_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    _, out, _ = cli_inprocess("doctor", cwd=tmp_path)
+def test_a_report_fits_80_columns_and_folds_what_is_optional(cli, tmp_path):
+    places = {"DISTILL3R_HOME": str(tmp_path / "home"), "HF_HUB_CACHE": str(tmp_path / "hub")}
+    out = cli("doctor", cwd=tmp_path, env={"COLUMNS": "80", **places}).stdout
     assert max(map(len, out.splitlines())) <= 80
     assert out.count("models download") == 1
     assert out.count("missing") <= 1 + len(doctor_checks.EXTRAS)

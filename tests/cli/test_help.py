@@ -73,6 +73,34 @@ def test_a_command_takes_the_shared_options(node):
         assert _options(node) >= SETTINGS
 
 
+LEAVES = [node for node in COMMANDS if not node.children or node.words[0] in SIX]
+
+
+@pytest.mark.parametrize("node", LEAVES, ids=lambda node: " ".join(node.words))
+def test_all_options_are_behind_help_all(cli_inprocess, tmp_path, monkeypatch, node):
+    monkeypatch.setenv("COLUMNS", "200")
+    status, whole, _ = cli_inprocess(*node.words, "--help-all", cwd=tmp_path)
+    assert status == 0
+    names = {switch.names[0] for switch in node.switches}
+    assert not [name for name in names if f"{name} " not in whole and name != "-h"]
+    _, short, _ = cli_inprocess(*node.words, "--help", cwd=tmp_path)
+    assert "--help-all" in short
+    assert "--debug " in whole
+    assert "--debug " not in short
+    assert len(short.splitlines()) < len(whole.splitlines())
+
+
+def test_groups_stand_in_the_order_of_the_work(cli_inprocess, tmp_path):
+    _, text, _ = cli_inprocess("--help", cwd=tmp_path)
+    groups = ["Start", "Build a student", "Use it", "Measure it"]
+    places = [text.index(f"─ {group} ─") for group in groups]
+    assert places == sorted(places)
+    commands = ["doctor", "demo", "models", "manifest", "cache", "train", "infer", "eval", "bench"]
+    places = [text.index(f"│ {command} ") for command in commands]
+    assert places == sorted(places)
+    assert "First steps, in an empty folder: distill3r doctor" in " ".join(text.split())
+
+
 def test_help_starts_in_half_a_second(tmp_path):
     command = [sys.executable, "-m", "distill3r_cli", "--help"]
     # Seconds of the CPU, the best of three: a busy machine must not fail this.
