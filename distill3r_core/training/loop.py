@@ -212,6 +212,7 @@ class TrainLoop:
         self.logger.validation(metrics)
         if metrics.loss < state.best:
             state.best, state.best_step = metrics.loss, state.step
+            state.best_validation = state.last_validation
             state.validations_without_improvement = 0
             self._checkpoint(calibrate=True)
             if parts.world.leads:

@@ -36,6 +36,7 @@ class TrainState:
     micro_batch: int = 1
     best: float = math.inf
     best_step: int | None = None
+    best_validation: dict[str, float] | None = None  # metrics of the checkpoint `best`
     validations_without_improvement: int = 0
     validated_step: int | None = None  # step of the last validation
     skipped_in_a_row: int = 0

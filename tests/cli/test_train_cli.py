@@ -289,3 +289,21 @@ def test_tensorboard_gets_the_rows_or_its_absence_is_told(
     else:
         assert status == 0, err
         assert list((home / "runs" / "tiny-001" / "tensorboard").glob("events*"))
+
+
+def test_the_summary_gives_the_figure_of_the_best_checkpoint(
+    home: Path, cli_inprocess: RunCli
+) -> None:
+    worse = ("--set", "optim.lr=0.03", "--set", "schedule.warmup_steps=2")
+    often = ("--set", "validation.every_steps=1", "--max-steps", "2")
+    status, out, err = cli_inprocess("train", *worse, *often, "-o", "runs/a", cwd=home)
+    assert status == 0, err
+    lines = (home / "runs/a/metrics.jsonl").read_text().splitlines()
+    rows = [row for line in lines if "validation_loss" in (row := json.loads(line))]
+    best = min(rows, key=lambda row: row["validation_loss"])
+    assert best is not rows[-1]  # else this test shows nothing
+    (shown,) = [line for line in out.splitlines() if "held-out loss" in line]
+    assert f"`best`, step {best['step']}" in shown
+    assert f"{best['validation_loss']:.4g}" in shown
+    again = cli_inprocess("train", *worse, *often, "-o", "runs/a", cwd=home)[1]
+    assert shown in again

@@ -121,4 +121,4 @@ def relink(run: Path, state: TrainState) -> None:
     """Make `last` and `best` what they were at a checkpoint that was gone back to."""
     checkpoints.link(run, checkpoints.LAST, state.step)
     if state.best_step is not None and not checkpoints.link_best(run, state.best_step):
-        state.best, state.best_step = float("inf"), None
+        state.best, state.best_step, state.best_validation = float("inf"), None, None

@@ -39,6 +39,7 @@ def figures(state: TrainState, steps: int) -> dict[str, Any]:
         "loss_first": state.first_loss,
         "loss_last": state.last_loss,
         "best_step": state.best_step,
+        "best_validation": state.best_validation,
         "validation": state.last_validation,
     }
 
@@ -72,9 +73,11 @@ def _report(
     steps = f"{numbers['step']} of {numbers['steps']}"
     rows = [("steps", steps), ("loss", f"{_short(numbers['loss_first'])} → "
              f"{_short(numbers['loss_last'])}")]  # fmt: skip
-    validation = numbers["validation"]
+    best_validation = numbers.get("best_validation")  # runs of earlier versions have none
+    validation = best_validation or numbers["validation"]
     if validation is not None:
-        rows.append(("held-out loss", _short(validation["validation_loss"])))
+        of = f" of `best`, step {numbers['best_step']}" if best_validation else ""
+        rows.append((f"held-out loss{of}", _short(validation["validation_loss"])))
         distance = (
             f"{_short(validation['validation_points_local'])} local, "
             f"{_short(validation['validation_points_global'])} global"
