@@ -101,17 +101,25 @@ def _fit_line(
 ) -> tuple[float, float, Float[np.ndarray, "M"]]:
     """Slope, offset and residuals of `y = slope x + offset`, with Cauchy's weights."""
     weights = np.ones_like(x)
+    slope, offset, residuals = _weighted_line(x, y, weights)
     for _ in range(_ROUNDS):
-        total = weights.sum()
-        x_mean, y_mean = (weights @ x) / total, (weights @ y) / total
-        variance = weights @ (x - x_mean) ** 2
-        slope = (weights @ ((x - x_mean) * (y - y_mean))) / max(variance, 1e-12)
-        residuals = y - y_mean - slope * (x - x_mean)
         width = 2 * np.median(np.abs(residuals))
         if width == 0:
             break
         weights = 1 / (1 + (residuals / width) ** 2)
-    return float(slope), float(y_mean - slope * x_mean), residuals
+        slope, offset, residuals = _weighted_line(x, y, weights)
+    return slope, offset, residuals
+
+
+def _weighted_line(
+    x: Float[np.ndarray, "M"], y: Float[np.ndarray, "M"], weights: Float[np.ndarray, "M"]
+) -> tuple[float, float, Float[np.ndarray, "M"]]:
+    total = weights.sum()
+    x_mean, y_mean = (weights @ x) / total, (weights @ y) / total
+    variance = weights @ (x - x_mean) ** 2
+    slope = (weights @ ((x - x_mean) * (y - y_mean))) / max(variance, 1e-12)
+    offset = y_mean - slope * x_mean
+    return float(slope), float(offset), y - offset - slope * x
 
 
 def _spread(view: AlignedMap, global_map: Map) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from distill3r_core import load_student
-from distill3r_core.io.images.decode import write_image
+from distill3r_core.io.rgbd import write_rgbd_scene
 from distill3r_core.reconstruction.reconstruct import reconstruct
 from distill3r_core.scenes import arc, build_scene, pinhole, render_view
 
@@ -23,7 +23,7 @@ ROOM_SIZE, ROOM_VIEWS, ROOM_SEEDS = (140, 196), 12, 1000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("folders", type=Path, nargs="*")
     parser.add_argument("--rooms", type=int, nargs="*", default=[], help="seeds of rooms")
@@ -50,6 +50,7 @@ def count(student, files: list[Path], scene: Path, sizes: list[int]) -> None:
     for size in [size for size in sizes if size <= len(files)] or [len(files)]:
         for start in range(len(files) - size + 1):
             reliability = reconstruct(files[start : start + size], student).reliability
+            assert reliability is not None, "reconstruct judges every scene"
             levels[reliability.level] += 1
             if reliability.level != "good":
                 reasons[f"{size} from {start}: {reliability.text}"] += 1
@@ -57,12 +58,13 @@ def count(student, files: list[Path], scene: Path, sizes: list[int]) -> None:
 
 
 def render_room(folder: Path, seed: int) -> Path:
-    folder.mkdir()
     scene, intrinsics = build_scene(ROOM_SEEDS * seed), pinhole(ROOM_SIZE)
-    for index, pose in enumerate(arc(scene, ROOM_VIEWS, seed=ROOM_SEEDS * seed)):
-        image, _ = render_view(scene, pose, intrinsics, ROOM_SIZE)
-        write_image(folder / f"{index:03d}.png", image.numpy())
-    return folder
+    poses = arc(scene, ROOM_VIEWS, seed=ROOM_SEEDS * seed)
+    images, depths = zip(
+        *(render_view(scene, pose, intrinsics, ROOM_SIZE) for pose in poses), strict=True
+    )
+    write_rgbd_scene(folder, torch.stack(images), torch.stack(depths), poses, intrinsics)
+    return folder / "rgb"
 
 
 if __name__ == "__main__":
