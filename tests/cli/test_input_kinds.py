@@ -453,3 +453,15 @@ def test_many_files_of_one_reason_are_one_line(cli_inprocess, tmp_path) -> None:
     lines = [line for line in err.splitlines() if "blank" in line]
     assert len(lines) == 1 and "30 items" in lines[0]
     assert len(rejected(tmp_path / "data")) == 30
+
+
+def test_a_line_of_pixels_is_refused_before_it_takes_all_memory(
+    cli_inprocess, project, data_dir
+) -> None:
+    folder = data_dir / "hostile/pictures"
+    status, report, _ = run_infer(cli_inprocess, folder, cwd=project)
+    assert status == 5 and report["result"]["views"] == 2
+    (failure,) = report["failed"]
+    assert failure["reason"].startswith("too small: 178956969x1 pixels")
+    make_manifest(cli_inprocess, project, folder, status=5)
+    assert set(rejected(project / "data")) == {"thin.png"}

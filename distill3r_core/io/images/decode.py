@@ -85,6 +85,8 @@ def read_image(path: Path, *, least_side: int = LEAST_SIDE) -> DecodedImage:
         raise ImageError("no such file" if not path.exists() else "not a file")
     try:
         with _open(path) as image:
+            # Before decoding: a line of 10^8 pixels would take all memory and be refused after it.
+            check_size((image.height, image.width), least_side=least_side)
             notes = _frame_notes(image)
             stored_orientation, _ = _exif(image)
             image.load()
@@ -102,7 +104,6 @@ def read_image(path: Path, *, least_side: int = LEAST_SIDE) -> DecodedImage:
         raise ImageError(f"claims more than {MOST_PIXELS} pixels") from error
     except _DECODE_ERRORS as error:
         raise ImageError(_reason(error)) from error
-    check_size(pixels.shape[:2], least_side=least_side)
     return DecodedImage(
         pixels,
         focal,
