@@ -15,14 +15,16 @@ Settings = TypeVar("Settings")
 
 LARGEST_SEED = 2**32 - 1  # what numpy and torch both take
 
-ResumeOpt = Annotated[bool, typer.Option("--resume", help="Continue an unfinished one, or start.")]
+ResumeOpt = Annotated[
+    bool, typer.Option("--resume", help="Continue an unfinished result, or start a new one.")
+]
 OverwriteOpt = Annotated[
     bool, typer.Option("--overwrite", help="Replace a result made with other settings or inputs.")
 ]
-SeedOpt = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of every random choice.")]
-DeviceOpt = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+SeedOpt = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of all random choices.")]
+DeviceOpt = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1 or mps.")]
 OutputOpt = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Where the result goes.", show_default=False)
+    Path | None, typer.Option("--output", "-o", help="Folder of the result.", show_default=False)
 ]
 
 
@@ -57,7 +59,7 @@ _SETTINGS_OPTIONS = {
         list[str] | None,
         typer.Option(
             "--set", metavar="KEY=VALUE", rich_help_panel=_SETTINGS,
-            help="One setting by its dotted key; may be repeated.",
+            help="Set one setting by its dotted key, such as optim.lr=1e-4; repeatable.",
         ),
     ],
     "print_config": Annotated[
@@ -77,11 +79,14 @@ PluginsOpt = Annotated[
 ]  # fmt: skip
 _DISPLAY_OPTIONS = {
     "as_json": Annotated[
-        bool, typer.Option("--json", rich_help_panel=_DISPLAY, help="One JSON object on stdout.")
+        bool,
+        typer.Option("--json", rich_help_panel=_DISPLAY, help="Print one JSON object to stdout."),
     ],
     "quiet": Annotated[
         bool,
-        typer.Option("-q", "--quiet", rich_help_panel=_DISPLAY, help="Results and errors only."),
+        typer.Option(
+            "-q", "--quiet", rich_help_panel=_DISPLAY, help="Print results and errors only."
+        ),
     ],
     "verbose": Annotated[
         bool, typer.Option("-v", "--verbose", rich_help_panel=_DISPLAY, help="Log more.")

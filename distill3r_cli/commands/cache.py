@@ -59,21 +59,24 @@ def cache(
         typer.Option(help="Its name; auto: depth where the data has it, else da3-small."),
     ] = "auto",
     weights: Annotated[
-        Path | None, typer.Option(help="The teacher's weights, where they are not at their place.")
+        Path | None,
+        typer.Option(help="Weights of the teacher, if they are not in the usual place."),
     ] = None,
     size: Annotated[
-        str, typer.Option(help="Rows x columns of landscape samples; auto: by the pictures' shape.")
+        str,
+        typer.Option(help="Rows x columns of landscape samples; auto: by the shape of the images."),
     ] = "224x518",
     fit: Annotated[str, typer.Option(help="squash, crop or release.")] = "squash",
     threshold: Annotated[
-        float | None, typer.Option(help="Of the confidence C - 1; default: the teacher's own.")
+        float | None,
+        typer.Option(help="Threshold on the confidence C - 1; default: the teacher's own."),
     ] = None,
     resume: options.ResumeOpt = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")
+        bool, typer.Option("--dry-run", help="Print what would be done, and write nothing.")
     ] = False,
     shard: Annotated[
-        str | None, typer.Option(metavar="i/n", help="Make part i (from 0) of n, for job arrays.")
+        str | None, typer.Option(metavar="i/n", help="Build part i (from 0) of n, for job arrays.")
     ] = None,
     device: options.DeviceOpt = "auto",
     seed: options.SeedOpt = 0,
@@ -102,7 +105,8 @@ def info(
     context: typer.Context,
     path: PathArg = paths.CACHE,
     picture: Annotated[
-        Path | None, typer.Option(help="Draw a sample's maps into this file.", show_default=False)
+        Path | None,
+        typer.Option(help="Draw the maps of a sample into this file.", show_default=False),
     ] = None,
     sample: Annotated[
         str | None, typer.Option(help="Which sample is drawn; default: the first.")
@@ -119,7 +123,7 @@ def verify(
     context: typer.Context,
     path: PathArg = paths.CACHE,
     manifest: Annotated[
-        Path, typer.Option(help="Compare its pictures with what the teacher read.")
+        Path, typer.Option(help="Manifest whose images are compared with what the teacher read.")
     ] = paths.MANIFEST,
     recompute: Annotated[
         int, typer.Option(metavar="N", min=0, help="Ask the teacher again about N random samples.")
@@ -160,7 +164,7 @@ def merge(
 def export(
     context: typer.Context,
     path: PathArg,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder that is made.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
     format_: Annotated[
         str, typer.Option("--format", help="npz: the original project's.", show_choices=True)
     ] = "npz",
@@ -183,7 +187,7 @@ def import_(
         Path, typer.Option("--output", "-o", help="Cache that is made.")
     ] = paths.CACHE,
     images: Annotated[
-        Path, typer.Option(help="Folder that relative picture paths start from.")
+        Path, typer.Option(help="Folder that relative image paths start from.")
     ] = Path(),
     teacher: Annotated[
         str | None,

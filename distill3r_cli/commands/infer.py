@@ -42,7 +42,7 @@ def infer(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="Folders, pictures, patterns or videos; in natural order of their paths.",
+            help="Folders, images, glob patterns or videos, in natural order of their paths.",
             show_default=False,
         ),
     ],
@@ -52,17 +52,19 @@ def infer(
             "--model",
             "-m",
             show_default="the newest run",
-            help="A run's folder, a weight file, or a teacher's name.",
+            help="Run folder, weight file, or name of a teacher.",
         ),
     ] = None,
-    ply: Annotated[bool, typer.Option("--ply", help="A point cloud as PLY; the default.")] = False,
+    ply: Annotated[
+        bool, typer.Option("--ply", help="Write the point cloud as PLY (the default format).")
+    ] = False,
     format: Annotated[
         str | None,
         typer.Option(
             "--format",
             metavar="LIST",
             show_default="ply; with --head local: depth",
-            help=f"Formats, with commas: {', '.join(FORMATS)}.",
+            help=f"Formats to write, separated by commas: {', '.join(FORMATS)}.",
         ),
     ] = None,
     output: options.OutputOpt = None,
@@ -72,19 +74,21 @@ def infer(
             metavar="HxW",
             show_default="the student's",
             rich_help_panel=_INPUT,
-            help="Size of landscape pictures for the student; multiples of 14.",
+            help="Rows x columns of landscape images for the student, such as 112x154.",
         ),
     ] = None,
     fps: Annotated[
         float,
-        typer.Option(rich_help_panel=_INPUT, help="Frames of each second of a video, at most."),
+        typer.Option(
+            rich_help_panel=_INPUT, help="Frames taken of each second of a video, at most."
+        ),
     ] = 2.0,
     max_views: Annotated[
         int | None,
         typer.Option(
             show_default="all",
             rich_help_panel=_INPUT,
-            help="Views of each scene, at most, evenly spread.",
+            help="Largest number of views of a scene; more are thinned out evenly.",
         ),
     ] = None,
     ignore_masks: Annotated[
@@ -100,7 +104,7 @@ def infer(
         typer.Option(
             "--each",
             rich_help_panel=_INPUT,
-            help="Every folder, or each in it, is a scene.",
+            help="Reconstruct each folder as a scene of its own.",
         ),
     ] = False,
     head: Annotated[
@@ -115,7 +119,8 @@ def infer(
     conf: Annotated[
         float,
         typer.Option(
-            rich_help_panel=_CLOUD, help="Drop this percentage of all points, the least confident."
+            rich_help_panel=_CLOUD,
+            help="Drop this percentage of the points, the least confident ones.",
         ),
     ] = 10.0,
     edges: Annotated[
@@ -132,7 +137,7 @@ def infer(
         ),
     ] = 0.0,
     max_points: Annotated[
-        int, typer.Option(rich_help_panel=_CLOUD, help="Keep at most so many points.")
+        int, typer.Option(rich_help_panel=_CLOUD, help="Largest number of points in the cloud.")
     ] = 1_000_000,
     cloud: Annotated[
         str | None,
@@ -182,18 +187,20 @@ def infer(
         str,
         typer.Option(
             metavar="auto|float32|bfloat16",
-            help="Of the student's products; auto: bfloat16 on a GPU that has it.",
+            help="Precision of the student; auto: bfloat16 on a GPU that supports it.",
         ),
     ] = "auto",
     compile: Annotated[
         bool,
-        typer.Option("--compile", help="torch.compile first; a minute, worth it for many scenes."),
+        typer.Option(
+            "--compile", help="Compile the student first. Takes a minute; pays off for many scenes."
+        ),
     ] = False,
     overwrite: options.OverwriteOpt = False,
     device: options.DeviceOpt = "auto",
     seed: options.SeedOpt = 0,
 ) -> None:
-    """Reconstruct a scene from pictures: a point cloud, cameras and a preview."""
+    """Reconstruct a scene from images: a point cloud, cameras and a preview."""
     from distill3r_core.stages.infer import InferSettings
     from distill3r_core.stages.infer import infer as run  # torch: keep --help instant
 

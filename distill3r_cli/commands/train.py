@@ -52,13 +52,15 @@ def train(
     max_steps: Annotated[
         int | None,
         typer.Option(
-            rich_help_panel=_RUN, show_default="the preset's", help="Optimizer steps of the run."
+            rich_help_panel=_RUN,
+            show_default="the preset's",
+            help="Length of the run in optimizer steps.",
         ),
     ] = None,
     epochs: Annotated[
         int | None,
         typer.Option(
-            rich_help_panel=_RUN, show_default="the preset's", help="Its length in epochs instead."
+            rich_help_panel=_RUN, show_default="the preset's", help="Length of the run in epochs."
         ),
     ] = None,
     max_hours: Annotated[
@@ -66,7 +68,7 @@ def train(
         typer.Option(
             rich_help_panel=_RUN,
             show_default="no limit",
-            help="Stop after this time, validated and saved; --resume goes on.",
+            help="Validate, save and stop after this many hours; continue with --resume.",
         ),
     ] = None,
     resume: options.ResumeOpt = False,
@@ -77,23 +79,25 @@ def train(
             metavar="CHECKPOINT",
             rich_help_panel=_RUN,
             show_default="random weights",
-            help="Start a new run with these weights: a run, or a file.",
+            help="Start a new run from these weights: a run folder or a weight file.",
         ),
     ] = None,
     allow_missing: Annotated[
         bool,
-        typer.Option("--allow-missing", help="Train although the cache lacks samples of its plan."),
+        typer.Option("--allow-missing", help="Train even if the cache lacks planned samples."),
     ] = False,
     recompute: Annotated[
         str,
         typer.Option(
             rich_help_panel=_MACHINE,
-            help="Save memory for time: none, heads or all activations are computed twice.",
+            help="Recompute activations to save memory: none, heads or all. Slower.",
         ),
     ] = "none",
     gpus: Annotated[
         int,
-        typer.Option(rich_help_panel=_MACHINE, help="Processes on this machine, one per GPU."),
+        typer.Option(
+            rich_help_panel=_MACHINE, help="Number of processes on this machine, one per GPU."
+        ),
     ] = 1,
     overwrite: options.OverwriteOpt = False,
     seed: options.SeedOpt = 0,
