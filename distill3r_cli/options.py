@@ -108,7 +108,9 @@ def _show_all_options(context: typer.Context, wanted: bool) -> None:
     """Print the help with every option, and exit."""
     if not wanted:
         return
-    left_out = [parameter for parameter in context.command.params if parameter.hidden]
+    # Typer does not export the type of its options, which have this attribute.
+    parameters: list[Any] = [*context.command.params]
+    left_out = [parameter for parameter in parameters if parameter.hidden]
     try:
         for parameter in left_out:
             parameter.hidden = False
