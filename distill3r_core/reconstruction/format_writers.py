@@ -10,6 +10,7 @@ from distill3r_core.io.exports.glb import write_glb
 from distill3r_core.io.exports.html_page import write_page
 from distill3r_core.io.exports.nerfstudio import write_transforms
 from distill3r_core.io.exports.ply import write_ply
+from distill3r_core.io.exports.trajectory import write_tum
 from distill3r_core.io.exports.view_arrays import write_depth_maps, write_predictions
 from distill3r_core.reconstruction.export import Export
 from distill3r_core.reconstruction.local_views import LocalView, LocalViews
@@ -119,6 +120,14 @@ def save_depth(export: Export) -> list[Path]:
     }
     depths = {view.camera.name: view.depth for view in scene.views}
     return write_depth_maps(export.folder / "depth", depths, intrinsics, about=scene.about)
+
+
+def save_tum(export: Export) -> list[Path]:
+    """Write the poses as `trajectory.txt`."""
+    scene, _ = export.world
+    path = export.folder / "trajectory.txt"
+    write_tum(path, scene.cameras, comments=export.comments)
+    return [path]
 
 
 def save_html(export: Export) -> list[Path]:

@@ -14,13 +14,15 @@ from distill3r_core.errors import InputMissingError, RequestError
 from distill3r_core.geometry.registration import scale_from_distances
 from distill3r_core.io.images.inputs import natural_key
 from distill3r_core.reconstruction.loaded_views import LoadedView
-from distill3r_core.reconstruction.reconstruction import Reconstruction
+from distill3r_core.reconstruction.reconstruction import PosedView, Reconstruction
 from distill3r_core.reconstruction.scale import Scale
 
 _DISTANCE = re.compile(r"^(?P<first>[^:]+):(?P<second>[^:]+)=(?P<metres>[^=]+)$")
 _WORD = re.compile(r"[^\s,]+")
 _MOST_NAMES = 8
 _DOUBTFUL = 0.1  # of the median distance: no scale is known to more than its residual
+# Positions of cameras are not known to less than this share of the depth, whatever the maps say.
+_LEAST_NOISE = 0.01
 _SYNTAX = "--scale-from FIRST:SECOND=METRES, or a file with a line `NAME X Y Z` per camera"
 
 
@@ -85,24 +87,27 @@ def apply_known(scene: Reconstruction, known: KnownPositions) -> tuple[Reconstru
         known: Names that are not views are left aside.
 
     Raises:
-        RequestError: Fewer than two views are known, or they stand at one place.
+        RequestError: Fewer than two views are known, they stand at one place, or the distances
+            between them are below the noise of the reconstruction.
     """
     views = [view.loaded for view in scene.views]
     check_known(known, views)
+    centers = _centers_of(views, known)
     found = [
         (scene.views[index].camera.world_from_cam[:3, 3], center)
-        for index, center in _centers_of(views, known).items()
+        for index, center in centers.items()
     ]
     ours, theirs = (torch.from_numpy(np.stack(part)) for part in zip(*found, strict=True))
     factor, residual = scale_from_distances(ours, theirs)
     if not 0 < factor < float("inf"):
         raise RequestError(f"--scale-from: the {len(found)} views it knows stand at one place")
+    _require_baseline(torch.pdist(ours).max().item(), [scene.views[index] for index in centers])
     said = f"scale: 1 unit = {factor:.6g} m from {known.source}"
     unused = _unused(views, known)
-    if len(found) == 2:  # one distance is met whatever it is
-        scale = Scale("m", f"{known.source} ({len(found)} views)")
+    if len(found) == 2:  # one distance is always met exactly
+        scale = Scale("m", f"{known.source} ({len(found)} views), unverified")
         return scene.scaled(factor, scale), [
-            f"{said}; exact, as there is but one distance",
+            f"{said}; unverified: one distance cannot be checked, positions of three views can",
             *unused,
         ]
     scale = Scale("m", f"{known.source} ({len(found)} views)", residual)
@@ -114,6 +119,41 @@ def apply_known(scene: Reconstruction, known: KnownPositions) -> tuple[Reconstru
             "or the student's poses wrong"
         )
     return scene.scaled(factor, scale), [*notes, *unused]
+
+
+def _require_baseline(baseline: float, views: Sequence[PosedView]) -> None:
+    """Refuse views that stand so close together that their distance is mostly noise.
+
+    The noise of a camera's position is taken as the median distance of the view's aligned points
+    from its global ones, and as 1 percent of its median depth at least.
+
+    Raises:
+        RequestError: Names both numbers.
+    """
+    depth = abs(_finite_median(np.concatenate([view.depth.ravel() for view in views])))
+    residuals = [_map_residual(view) for view in views]
+    noise = max(_LEAST_NOISE * depth, float(np.median(residuals)))
+    if baseline < noise and depth > 0:
+        raise RequestError(
+            f"--scale-from: the known views stand {baseline / depth:.2%} of the depth apart, "
+            f"less than the noise of the reconstruction ({noise / depth:.2%}): a scale from "
+            "them would be arbitrary",
+            hint="name views that stand farther apart",
+        )
+
+
+def _map_residual(view: PosedView) -> float:
+    """Median distance between the two maps of a view in the world; 0 where there is one map."""
+    if view.aligned is None:
+        return 0.0
+    off = np.linalg.norm(view.aligned.world_map.points - view.global_map.points, axis=-1)
+    return _finite_median(off)
+
+
+def _finite_median(values: Float[np.ndarray, "*shape"]) -> float:
+    """Median of the finite values; 0 where there is none."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else 0.0
 
 
 def _unused(views: Sequence[LoadedView], known: KnownPositions) -> list[str]:

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from distill3r_core.errors import FailedError, InputMissingError
 from distill3r_core.files import write_text
+from distill3r_core.geometry.pose_vectors import quaternion_from_rotation
 
 FRAME = "OpenCV axes (x right, y down, z forward) of the first view's camera"
-_POSE = "world_from_cam"
-_KEYS = ("name", "size", "intrinsics", _POSE)
+_POSE, _QUATERNION = "world_from_cam", "quaternion"
+_KEYS = ("name", "size", "intrinsics", _POSE, _QUATERNION)
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,24 @@ def write_cameras(path: Path, cameras: Sequence[Pinhole], *, about: Mapping[str,
         "intrinsics": "pixels of the upright full-size picture, centers at +0.5",
     }
     if any(isinstance(camera, Camera) for camera in cameras):
-        facts[_POSE] = "4x4, camera to world"
+        facts[_POSE] = "4x4, camera to world; axes as in ROS's optical frames"
+        facts[_QUATERNION] = "rotation of world_from_cam, x y z w (ROS's order)"
     listed = [_as_plain(camera) for camera in cameras]
     text = json.dumps({"about": facts, "cameras": listed}, indent=2, ensure_ascii=False)
     write_text(path, text + "\n")
 
 
+def quaternion_of(camera: Camera) -> tuple[float, float, float, float]:
+    """The rotation of a pose as a unit quaternion x, y, z, w with w >= 0."""
+    rotation = torch.from_numpy(camera.world_from_cam[:3, :3].astype(np.float64))
+    x, y, z, w = quaternion_from_rotation(rotation).tolist()
+    return x, y, z, w
+
+
 def _as_plain(camera: Pinhole) -> dict[str, Any]:
-    pose = {_POSE: camera.world_from_cam.tolist()} if isinstance(camera, Camera) else {}
+    pose = {}
+    if isinstance(camera, Camera):
+        pose = {_POSE: camera.world_from_cam.tolist(), _QUATERNION: list(quaternion_of(camera))}
     return {
         "name": camera.name,
         "size": list(camera.size),

@@ -149,7 +149,7 @@ def _linear_codes(transfer: int) -> Float[np.ndarray, "65536"]:
     """Linear light of every code, 1 at the white of a display."""
     curves: dict[int, Callable[[np.ndarray], np.ndarray]] = {_PQ: _from_pq, _HLG: _from_hlg}
     signal = np.arange(_CODES + 1) / _CODES
-    return curves.get(transfer, _from_srgb)(signal).astype(np.float32)
+    return curves.get(transfer, srgb_decoded)(signal).astype(np.float32)
 
 
 def _from_pq(signal: Float[np.ndarray, "_"]) -> Float[np.ndarray, "_"]:
@@ -171,7 +171,8 @@ def _from_hlg(signal: Float[np.ndarray, "_"]) -> Float[np.ndarray, "_"]:
     return scene(signal) / scene(np.array([_HLG_WHITE]))
 
 
-def _from_srgb(signal: Float[np.ndarray, "_"]) -> Float[np.ndarray, "_"]:
+def srgb_decoded(signal: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """Linear light of sRGB signals, both in [0, 1] (IEC 61966-2-1)."""
     return np.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4)
 
 

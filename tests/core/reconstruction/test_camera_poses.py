@@ -222,8 +222,32 @@ def test_a_file_of_positions_that_is_not_there_is_missing():
 
 def test_one_distance_has_no_residual_to_speak_of():
     scene, notes = apply_known(_scene(), read_known("view_000:view_001=2.0"))
-    assert "exact" in notes[0] and "e-1" not in notes[0]
+    assert "unverified" in notes[0]
+    assert "unverified" in scene.scale.source
     assert scene.scale.residual is None
+
+
+@pytest.mark.parametrize("share", [0.004, 0.3])
+def test_views_closer_than_the_noise_of_the_reconstruction_give_no_scale(share):
+    """At 0.3 of the depth the maps are good enough, unless they differ by more than that."""
+    scene = _scene()
+    depth = np.median(np.concatenate([view.depth.ravel() for view in scene.views[:2]]))
+    near = scene.views[1].camera.at(_at((share * depth, 0, 0)))
+    views = [scene.views[0], dataclasses.replace(scene.views[1], camera=near)]
+    if share > 0.1:
+        apply_known(
+            dataclasses.replace(scene, views=tuple(views)), read_known("view_000:view_001=2")
+        )
+        views = [
+            dataclasses.replace(
+                view, global_map=with_points(view.global_map, view.global_map.points + depth)
+            )
+            for view in views
+        ]
+    with pytest.raises(RequestError, match="less than the noise of the reconstruction"):
+        apply_known(
+            dataclasses.replace(scene, views=tuple(views)), read_known("view_000:view_001=2")
+        )
 
 
 def test_positions_that_do_not_fit_the_poses_are_warned_of(tmp_path):
