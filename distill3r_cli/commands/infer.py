@@ -173,6 +173,24 @@ def infer(
             help="Exit with status 5 if the reconstruction is unreliable.",
         ),
     ] = False,
+    intrinsics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="fx,fy,cx,cy|FILE",
+            show_default="estimated",
+            rich_help_panel=_INPUT,
+            help="Intrinsics of the full-size images, in pixels with centers at +0.5: four "
+            "numbers, or a file of them or of the 3x3 matrix.",
+        ),
+    ] = None,
+    shared_camera: Annotated[
+        bool,
+        typer.Option(
+            "--shared-camera",
+            rich_help_panel=_INPUT,
+            help="Estimate one focal length for all images.",
+        ),
+    ] = False,
     scale_from: Annotated[
         str | None,
         typer.Option(

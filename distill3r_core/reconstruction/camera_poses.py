@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +14,15 @@ from distill3r_core.geometry import pnp, registration
 from distill3r_core.geometry.cameras import invert_rigid
 from distill3r_core.geometry.similarity import compose
 from distill3r_core.io.exports.cameras import Pinhole
+from distill3r_core.reconstruction.camera_options import CameraOptions
 from distill3r_core.reconstruction.head_options import PoseSource
 from distill3r_core.reconstruction.loaded_views import LoadedView
 from distill3r_core.reconstruction.pinholes import (
-    FocalLength,
-    local_focal,
+    ViewIntrinsics,
+    intrinsics_of,
+    local_intrinsics,
     pinhole_camera,
+    points_on_rays,
     shared_focals,
 )
 from distill3r_core.reconstruction.placements import full_size_pixels
@@ -55,6 +58,7 @@ def solve_cameras(
     *,
     poses: PoseSource = "similarity",
     compare: bool = False,
+    cameras: CameraOptions | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> SolvedCameras:
@@ -69,6 +73,7 @@ def solve_cameras(
         loaded: Views in order; the first is the anchor.
         poses: Which of the two poses is used; "pnp" where there are no local maps.
         compare: Whether PnP is run where its poses are not used.
+        cameras: What is known about the cameras; None: each view has a focal length of its own.
         seed: Seed of RANSAC: the same for every view, whatever the number of threads.
 
     Raises:
@@ -83,10 +88,7 @@ def solve_cameras(
     upright = [
         undo_transpose(view, predicted) for view, predicted in zip(loaded, maps, strict=True)
     ]
-    focals: list[FocalLength | None] = [None] * len(upright)  # each view has its own
-    first = upright[0][1]
-    if first.local_map is None and first.global_map is not None:
-        focals = [*shared_focals([view for view, _ in upright], first.global_map)]
+    known = _intrinsics(upright, cameras or CameraOptions())
 
     def place(found: "_ClosedForm | str") -> PosedView | str:
         """The view, or the reason why it has no camera."""
@@ -103,8 +105,8 @@ def solve_cameras(
         # PnP runs beside this thread, which goes on with the next closed form: that is torch's,
         # which has threads of its own.
         closed = (
-            _closed_form(view, predicted, focal)
-            for (view, predicted), focal in zip(upright, focals, strict=True)
+            _closed_form(view, predicted, intrinsics)
+            for (view, predicted), intrinsics in zip(upright, known, strict=True)
         )
         begun = ahead(lambda found: pool.submit(place, found), closed, 2 * workers)
         for view, found in zip(loaded, map(result_of, begun), strict=True):
@@ -114,6 +116,21 @@ def solve_cameras(
                 failed.append(Failure(str(view.path or view.name), f"no camera: {found}"))
             progress.advance()
     return SolvedCameras(_into_first_frame(views), tuple(failed))
+
+
+def _intrinsics(
+    views: Sequence[tuple[LoadedView, ViewMaps]], cameras: CameraOptions
+) -> Iterable[ViewIntrinsics]:
+    """K of every view, in order."""
+    loaded, first = [view for view, _ in views], views[0][1]
+    local_maps = [maps.local_map for _, maps in views if maps.local_map is not None]
+    if len(local_maps) == len(views):
+        return local_intrinsics(loaded, local_maps, cameras)
+    if cameras.intrinsics is not None:
+        return [ViewIntrinsics(cameras.intrinsics, "given")] * len(views)
+    assert first.global_map is not None, "a view without a global map has no place in the world"
+    focals = shared_focals(loaded, first.global_map)
+    return [intrinsics_of(view, focal) for view, focal in zip(loaded, focals, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -126,20 +143,21 @@ class _ClosedForm:
     camera: Pinhole  # camera of the full-size image
 
 
-def _closed_form(view: LoadedView, maps: ViewMaps, shared: FocalLength | None) -> _ClosedForm | str:
+def _closed_form(view: LoadedView, maps: ViewMaps, known: ViewIntrinsics) -> _ClosedForm | str:
     """The closed form, or the reason why there is none."""
     global_map, local_map = maps.global_map, maps.local_map
     assert global_map is not None, "a view without a global map has no place in the world"
     if not finite_pixels(global_map).any():
         return "no point of it is a number"
+    camera = pinhole_camera(view, known, maps)
     if local_map is None:
-        assert shared is not None, "without a local map the focal length comes from the first view"
-        return _ClosedForm(view, global_map, None, pinhole_camera(view, shared, maps))
+        return _ClosedForm(view, global_map, None, camera)
+    if known.imposed:
+        local_map = points_on_rays(view, local_map, known.matrix)
     try:
         aligned = align_local_map(global_map, local_map)
     except GeometryError as error:
         return error.message
-    camera = pinhole_camera(view, local_focal(view, local_map), maps)
     return _ClosedForm(view, global_map, aligned, camera)
 
 

@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import Float
 
 from distill3r_core.io.exports.cameras import Pinhole
+from distill3r_core.reconstruction.camera_options import CameraOptions
 from distill3r_core.reconstruction.formats import Need
 from distill3r_core.reconstruction.loaded_views import LoadedView
-from distill3r_core.reconstruction.pinholes import local_focal, pinhole_camera
+from distill3r_core.reconstruction.pinholes import local_intrinsics, pinhole_camera, points_on_rays
 from distill3r_core.reconstruction.reliability import Reliability
 from distill3r_core.reconstruction.scale import Scale
 from distill3r_core.reconstruction.view_maps import Map, ViewMaps, finite_pixels, undo_transpose
@@ -64,21 +65,30 @@ class LocalViews:
 
 
 def find_local_cameras(
-    loaded: Sequence[LoadedView], maps: Sequence[ViewMaps], *, progress: Progress | None = None
+    loaded: Sequence[LoadedView],
+    maps: Sequence[ViewMaps],
+    *,
+    cameras: CameraOptions | None = None,
+    progress: Progress | None = None,
 ) -> tuple[tuple[LocalView, ...], tuple[Failure, ...]]:
     """Views with their own intrinsics, and failures of those that have no finite point.
 
     Args:
         loaded: Views in order.
+        cameras: What is known about the cameras; None: each view has a focal length of its own.
     """
     progress = progress or Silent()
     progress.begin("cameras", total=len(loaded), unit="views")
     views, failed = [], []
-    for view, predicted in map(undo_transpose, loaded, maps):
-        local_map = predicted.local_map
-        assert local_map is not None, "these are views of the local head"
+    upright = [undo_transpose(*each) for each in zip(loaded, maps, strict=True)]
+    local_maps = [each.local_map for _, each in upright if each.local_map is not None]
+    assert len(local_maps) == len(upright), "these are views of the local head"
+    known = local_intrinsics([view for view, _ in upright], local_maps, cameras or CameraOptions())
+    for (view, predicted), local_map, intrinsics in zip(upright, local_maps, known, strict=True):
         if finite_pixels(local_map).any():
-            camera = pinhole_camera(view, local_focal(view, local_map), predicted)
+            camera = pinhole_camera(view, intrinsics, predicted)
+            if intrinsics.imposed:
+                local_map = points_on_rays(view, local_map, intrinsics.matrix)
             views.append(LocalView(view, local_map, camera))
         else:
             failed.append(Failure(str(view.path or view.name), "no point of it is a number"))

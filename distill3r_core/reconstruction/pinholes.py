@@ -1,6 +1,6 @@
 """The pinhole camera of a view, its focal length estimated from the points of its map."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from distill3r_core.errors import GeometryError
 from distill3r_core.geometry.focal import estimate_focal
 from distill3r_core.io.exports.cameras import Pinhole
 from distill3r_core.io.images.inputs import spelled
+from distill3r_core.reconstruction.camera_options import CameraOptions
 from distill3r_core.reconstruction.loaded_views import LoadedView
 from distill3r_core.reconstruction.placements import full_size_pixels
 from distill3r_core.reconstruction.view_maps import (
@@ -20,6 +21,7 @@ from distill3r_core.reconstruction.view_maps import (
     finite_pixels,
     median_confidence,
 )
+from distill3r_core.types import PointMap
 
 _ROUNDS = 30
 # Every k-th row and column takes part in the estimate of the focal length, as long as this many
@@ -36,6 +38,58 @@ class FocalLength(NamedTuple):
 
     pixels: float
     source: str
+
+
+class ViewIntrinsics(NamedTuple):
+    """K of a full-size image, and where it comes from.
+
+    Args:
+        matrix: In pixels, centers at +0.5.
+        source: Where the focal length comes from.
+        imposed: Whether it is not the view's own estimate: its local points are then moved to the
+            rays of this camera.
+    """
+
+    matrix: Float[np.ndarray, "3 3"]
+    source: str
+    imposed: bool = False
+
+
+def intrinsics_of(view: LoadedView, focal: FocalLength) -> ViewIntrinsics:
+    """K with the principal point in the middle of the part of the image that is kept."""
+    left, top, right, bottom = view.fitted.placement.box
+    x, y = (left + right) / 2, (top + bottom) / 2
+    matrix = np.array([[focal.pixels, 0, x], [0, focal.pixels, y], [0, 0, 1]], np.float64)
+    return ViewIntrinsics(matrix, focal.source)
+
+
+def local_intrinsics(
+    views: Sequence[LoadedView], local_maps: Sequence[Map], options: CameraOptions
+) -> Iterator[ViewIntrinsics]:
+    """K of every view with a local map: given, one for all, or each view's own estimate."""
+    if options.intrinsics is not None:
+        given = ViewIntrinsics(options.intrinsics, "given", imposed=True)
+        yield from [given] * len(views)
+        return
+    pairs = zip(views, local_maps, strict=True)
+    if not options.shared:
+        yield from (intrinsics_of(view, local_focal(view, points)) for view, points in pairs)
+        return
+    focals = [(view, local_focal(view, points)) for view, points in pairs]
+    own = [each for each in focals if each[1].source == "points"]
+    share = float(np.median([focal.pixels / max(view.size) for view, focal in own or focals]))
+    for view in views:
+        focal = FocalLength(share * max(view.size), "points of all views" if own else "shared")
+        yield intrinsics_of(view, focal)._replace(imposed=True)
+
+
+def points_on_rays(view: LoadedView, points: Map, intrinsics: Float[np.ndarray, "3 3"]) -> Map:
+    """Points of a local map moved to the rays of a camera; each keeps its z."""
+    pixels = full_size_pixels(view.fitted.placement)
+    slopes = (pixels - intrinsics[:2, 2]) / intrinsics.diagonal()[:2]
+    z = points.points[..., 2:]
+    moved = np.concatenate([slopes * z, z], axis=-1).astype(np.float32)
+    return PointMap(moved, points.confidence)
 
 
 def local_focal(view: LoadedView, local_map: Map) -> FocalLength:
@@ -62,20 +116,11 @@ def shared_focals(views: Sequence[LoadedView], first: Map) -> list[FocalLength]:
     return focals
 
 
-def pinhole_camera(view: LoadedView, focal: FocalLength, maps: ViewMaps) -> Pinhole:
-    """The camera of the full-size image; its principal point is the middle of the part kept."""
-    left, top, right, bottom = view.fitted.placement.box
-    intrinsics = np.array(
-        [
-            [focal.pixels, 0, (left + right) / 2],
-            [0, focal.pixels, (top + bottom) / 2],
-            [0, 0, 1],
-        ],
-        np.float64,
-    )
-    local_map = maps.local_map
+def pinhole_camera(view: LoadedView, known: ViewIntrinsics, maps: ViewMaps) -> Pinhole:
+    """The camera of the full-size image, with what is known about it."""
+    intrinsics, local_map = known.matrix, maps.local_map
     facts = {
-        "focal_source": focal.source,
+        "focal_source": known.source,
         "misfit": None if local_map is None else _misfit(view, local_map, intrinsics),
         "exif_focal": view.exif_focal,
         **{f"confidence_{name}": median_confidence(each) for name, each in maps.known.items()},
@@ -95,7 +140,7 @@ def _misfit(view: LoadedView, local_map: Map, intrinsics: Float[np.ndarray, "3 3
     if not counted.any():
         return None
     points = local_map.points[counted].astype(np.float64)
-    projected = points[:, :2] / points[:, 2:] * intrinsics[0, 0] + intrinsics[:2, 2]
+    projected = points[:, :2] / points[:, 2:] * intrinsics.diagonal()[:2] + intrinsics[:2, 2]
     off = np.linalg.norm(projected - full_size_pixels(view.fitted.placement)[counted], axis=1)
     return float(np.median(off)) / max(view.size)
 

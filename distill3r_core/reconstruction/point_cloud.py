@@ -121,7 +121,7 @@ def observations(scene: Reconstruction, cleaned: CleanCloud) -> Observations:
         pose, k = view.camera.world_from_cam, view.camera.intrinsics
         local = (cleaned.cloud.points[own] - pose[:3, 3]) @ pose[:3, :3]
         with np.errstate(divide="ignore", invalid="ignore"):
-            projected = local[:, :2] / local[:, 2:] * k[0, 0] + k[:2, 2]
+            projected = local[:, :2] / local[:, 2:] * k.diagonal()[:2] + k[:2, 2]
         off = np.linalg.norm(projected - pixels[own], axis=1)
         # A point behind its camera has no projection; COLMAP writes -1 for an unknown error.
         error[own] = np.where(np.isfinite(off) & (local[:, 2] > 0), off, -1.0)

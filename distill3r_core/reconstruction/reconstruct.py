@@ -17,6 +17,7 @@ from distill3r_core.io.images.inputs import InputFile
 from distill3r_core.models import Student
 from distill3r_core.models.student import HeadName
 from distill3r_core.prediction import Predictor
+from distill3r_core.reconstruction.camera_options import CameraOptions
 from distill3r_core.reconstruction.camera_poses import solve_cameras
 from distill3r_core.reconstruction.head_options import (
     CloudSource,
@@ -78,6 +79,7 @@ def reconstruct(
     cloud: CloudSource | None = None,
     poses: PoseSource | None = None,
     pnp: bool = False,
+    cameras: CameraOptions | None = None,
     scale_from: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -89,6 +91,7 @@ def reconstruct(
     *,
     fit: Fit | None = None,
     head: Literal["local"],
+    cameras: CameraOptions | None = None,
     progress: Progress | None = None,
 ) -> LocalViews: ...
 def reconstruct(
@@ -100,6 +103,7 @@ def reconstruct(
     cloud: CloudSource | None = None,
     poses: PoseSource | None = None,
     pnp: bool = False,
+    cameras: CameraOptions | None = None,
     scale_from: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -118,6 +122,7 @@ def reconstruct(
         cloud: See `Reconstruction`; None: "aligned" where both heads are run.
         poses: See `solve_cameras`; None: "similarity" where both heads are run.
         pnp: Run PnP beside the similarity, to measure how far they agree.
+        cameras: What is known about the cameras; None: each view has a focal length of its own.
         scale_from: What makes lengths metric, as `infer --scale-from` takes it. Views of pixels
             are called `view_000`, `view_001` and so on.
         seed: Seed of every random choice.
@@ -144,8 +149,17 @@ def reconstruct(
     require_heads(model, head)
     fitting = fitting_of(model)
     views = [_view(image, fitting, index) for index, image in enumerate(images)]
+    cameras = cameras or CameraOptions()
+    cameras.check(views)
     outcome = reconstruct_views(
-        views, model, head=head, options=options, known=known, seed=seed, progress=progress
+        views,
+        model,
+        head=head,
+        options=options,
+        cameras=cameras,
+        known=known,
+        seed=seed,
+        progress=progress,
     )
     return outcome.scene
 
@@ -161,6 +175,7 @@ def reconstruct_views(
     *,
     head: HeadName,
     options: WorldOptions | None,
+    cameras: CameraOptions,
     known: KnownPositions | None,
     seed: int,
     device: torch.device | None = None,
@@ -172,6 +187,7 @@ def reconstruct_views(
     Args:
         views: Fitted for the model, in order; the first is the anchor.
         options: How views come into one world; None where they do not.
+        cameras: What is known about the cameras; checked against the views.
         known: What makes lengths metric.
         seed: Seed of every random choice.
         device: Where a model that is no student computes; None: the CPU.
@@ -196,7 +212,7 @@ def reconstruct_views(
         )
     facts = model_facts(model)
     if options is None:
-        alone, failed = find_local_cameras(views, forward.maps, progress=progress)
+        alone, failed = find_local_cameras(views, forward.maps, cameras=cameras, progress=progress)
         checks = check_local_maps([view.local_map for view in alone])
         apart = LocalViews(alone, facts=facts, reliability=_judge(checks, model, views))
         return ReconstructionOutcome(apart, forward, failed, ())
@@ -205,6 +221,7 @@ def reconstruct_views(
         forward.maps,
         poses=options.poses,
         compare=options.compare,
+        cameras=cameras,
         seed=seed,
         progress=progress,
     )

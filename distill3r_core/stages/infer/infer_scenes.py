@@ -27,6 +27,7 @@ from distill3r_core.models.families import check_size
 from distill3r_core.models.student import HeadName
 from distill3r_core.prediction import Predictor
 from distill3r_core.profiling import stopwatch
+from distill3r_core.reconstruction.camera_options import CameraOptions, parse_intrinsics
 from distill3r_core.reconstruction.export import save_reconstruction
 from distill3r_core.reconstruction.formats import Need, require_formats
 from distill3r_core.reconstruction.head_options import (
@@ -71,6 +72,7 @@ class _Request:
         settings: The settings as given.
         model: The model that runs.
         options: How views come into one world; None where they do not.
+        cameras: What is known about the cameras.
         known: What makes lengths metric.
         overwrite: Replace another result in the folder that was named.
     """
@@ -78,6 +80,7 @@ class _Request:
     settings: InferSettings
     model: LoadedModel
     options: WorldOptions | None
+    cameras: CameraOptions
     known: KnownPositions | None
     overwrite: bool
 
@@ -114,6 +117,8 @@ def infer(
     require_world(settings.head, settings.scale_from)
     has: tuple[Need, ...] = () if options is None else ("poses", "cloud")
     require_formats(settings.formats, has=has)
+    given = None if settings.intrinsics is None else parse_intrinsics(settings.intrinsics)
+    cameras = CameraOptions(given, shared=settings.shared_camera)
     known = None if settings.scale_from is None else read_known(settings.scale_from)
     scenes = find_scenes(settings, progress)
     for scene in scenes:
@@ -121,7 +126,7 @@ def infer(
     device = profiling.pick_device(settings.device)
     model = open_model(settings.model, device, settings.precision)
     _require_settings(model.predictor, settings)
-    request = _Request(settings, model, options, known, overwrite)
+    request = _Request(settings, model, options, cameras, known, overwrite)
     outcomes: list[SceneOutcome] = []
     failed: list[Failure] = []
     for number, scene in enumerate(scenes, start=1):
@@ -173,6 +178,7 @@ def _infer_scene(scene: SceneInputs, request: _Request, progress: Progress) -> S
     loaded = _load(scene, request, progress)
     failed = [*scene.failed, *loaded.failed]
     # What cannot be done is said before a folder is taken.
+    request.cameras.check(loaded.views)
     if request.known is not None:
         check_known(request.known, loaded.views)
     if model.student is not None:
@@ -203,6 +209,7 @@ def _infer_scene(scene: SceneInputs, request: _Request, progress: Progress) -> S
             model.predictor,
             head=settings.head,
             options=request.options,
+            cameras=request.cameras,
             known=request.known,
             seed=settings.seed,
             device=model.device,
@@ -308,7 +315,7 @@ def _identity(views: Sequence[LoadedView], request: _Request) -> dict[str, Any]:
     plain = config.as_plain(settings)
     for name in (
         "inputs", "model", "output", "ply", "size", "each", "device", "scale_from", "compile",
-        "strict",
+        "strict", "intrinsics",
     ):  # fmt: skip
         del plain[name]
     plain |= {"format": sorted(settings.formats), "precision": model.precision}
@@ -318,9 +325,16 @@ def _identity(views: Sequence[LoadedView], request: _Request) -> dict[str, Any]:
     else:  # what was left to the heads
         plain |= {"cloud": request.options.cloud, "poses": request.options.poses}
     # Results older than these have none of them.
-    for name, usual in (("head", "both"), ("pnp", False), ("ignore_masks", False)):
+    for name, usual in (
+        ("head", "both"),
+        ("pnp", False),
+        ("ignore_masks", False),
+        ("shared_camera", False),
+    ):
         if plain.get(name) == usual:
             del plain[name]
+    if request.cameras.intrinsics is not None:
+        plain |= {"intrinsics": request.cameras.intrinsics.tolist()}
     digest = hashlib.blake2b(digest_size=16)
     paths = list(dict.fromkeys(view.path for view in views if view.path is not None))
     for path in paths:

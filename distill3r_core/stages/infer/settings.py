@@ -58,6 +58,8 @@ class InferSettings:
         pnp: Run PnP beside the similarity where it is installed, to measure how far they agree.
         strict: Count an unreliable reconstruction as failed.
         fps: Frames taken of each second of a video, at most.
+        intrinsics: K of all full-size images: `fx,fy,cx,cy` or a file; None: estimated.
+        shared_camera: One focal length for all views.
         scale_from: What makes lengths metric: `FIRST:SECOND=METRES`, or a file of positions.
         ignore_masks: Use all pixels, whatever masks and alpha channels say.
         max_views: Views taken of each scene, evenly spread, at most; None: all.
@@ -83,6 +85,8 @@ class InferSettings:
     poses: PoseSource | None = None
     pnp: bool = False
     strict: bool = False
+    intrinsics: str | None = None
+    shared_camera: bool = False
     scale_from: str | None = None
     fps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
     ignore_masks: bool = False

@@ -53,7 +53,21 @@ def _glb(folder):
     matrix, name = loaded.graph["cloud"]
     cloud = loaded.geometry[name]
     points = trimesh.transform_points(cloud.vertices, Y_UP @ matrix)
-    return points, np.asarray(cloud.colors)[:, :3]
+    return points, _srgb_of_glb(folder / "scene.glb")
+
+
+def _srgb_of_glb(path):
+    """Colors of the cloud, which glTF has as linear light, read from the bytes of the file."""
+    content = path.read_bytes()
+    length = int.from_bytes(content[12:16], "little")
+    tree, binary = json.loads(content[20 : 20 + length]), content[28 + length :]
+    cloud = next(mesh for mesh in tree["meshes"] if mesh["name"] == "cloud")
+    accessor = tree["accessors"][cloud["primitives"][0]["attributes"]["COLOR_0"]]
+    assert (accessor["componentType"], accessor["type"]) == (5126, "VEC3")
+    start = tree["bufferViews"][accessor["bufferView"]]["byteOffset"]
+    linear = np.frombuffer(binary, "<f4", 3 * accessor["count"], start).reshape(-1, 3)
+    encoded = np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.rint(255 * encoded).astype(np.uint8)
 
 
 def _npz(folder, key="points_global"):

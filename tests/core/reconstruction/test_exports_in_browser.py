@@ -1,5 +1,6 @@
 """The page and the viewer, opened in Chromium: what is drawn is the scene."""
 
+import base64
 import json
 import re
 import threading
@@ -9,6 +10,7 @@ import pytest
 from browser import chromium
 from exact_scene import exact_views, picture
 from PIL import Image
+from plyfile import PlyData
 
 from distill3r_core.errors import ExtraMissingError, FailedError, InputMissingError
 from distill3r_core.io.images.fit import Fit
@@ -164,3 +166,41 @@ def test_the_viewer_names_its_extra_and_what_it_misses(folder, tmp_path, monkeyp
     with pytest.raises(ExtraMissingError) as raised:
         viewer.view(folder)
     assert "distill3r[viewer]" in raised.value.hint
+
+
+_SWATCHES = """<body style="margin:0"><canvas id="c" width="960" height="240"></canvas><script>
+const file = Uint8Array.from(atob("GLB"), (c) => c.charCodeAt(0)).buffer;
+const view = new DataView(file), length = view.getUint32(12, true);
+const tree = JSON.parse(new TextDecoder().decode(new Uint8Array(file, 20, length)));
+const mesh = tree.meshes.find((m) => m.name === "cloud");
+const accessor = tree.accessors[mesh.primitives[0].attributes.COLOR_0];
+const start = 28 + length + tree.bufferViews[accessor.bufferView].byteOffset;
+const glb = new Float32Array(file.slice(start, start + 12 * accessor.count));
+const ply = PLY, canvas = document.getElementById("c").getContext("2d");
+for (let i = 0; i < 96; i++) {
+  const [r, g, b] = glb.slice(3 * i * STEP, 3 * i * STEP + 3);
+  canvas.fillStyle = `color(srgb-linear ${r} ${g} ${b})`;
+  canvas.fillRect(10 * i, 0, 10, 120);
+  canvas.fillStyle = `rgb(${ply[i].join(",")})`;
+  canvas.fillRect(10 * i, 120, 10, 120);
+}
+document.body.dataset.drawn = 1;</script></body>"""
+
+
+def test_glb_and_ply_have_the_same_colors_in_the_browser(folder, tmp_path):
+    """Chromium reads the GLB's numbers as linear light, as the format defines them."""
+    scene = Reconstruction(solve_cameras(*exact_views(Fit(size=(112, 154)))).views)
+    save_reconstruction(scene, tmp_path, ["glb"], cloud=Cleaning(conf=0.0))
+    vertices = PlyData.read(folder / "scene.ply")["vertex"]
+    step = len(vertices) // 96
+    colors = np.stack([vertices[name] for name in ("red", "green", "blue")], 1)[::step][:96]
+    glb = base64.b64encode((tmp_path / "scene.glb").read_bytes()).decode()
+    text = _SWATCHES.replace("STEP", str(step)).replace("PLY", json.dumps(colors.tolist()))
+    page_file = tmp_path / "swatches.html"
+    page_file.write_text(text.replace("GLB", glb))  # last: base64 may hold the other words
+    with chromium(tmp_path / "profile", size=(1000, 300)) as page:
+        page.open(page_file.as_uri(), ready=DRAWN)
+        shot = page.screenshot().astype(int)
+        assert not page.errors
+    np.testing.assert_allclose(shot[60, 5:960:10], shot[180, 5:960:10], atol=2)
+    np.testing.assert_allclose(shot[180, 5:960:10], colors, atol=1)
