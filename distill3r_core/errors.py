@@ -91,6 +91,10 @@ class SystemLimitError(ResourceError):
     """The system refuses to open or map a sound file: a limit was met."""
 
 
+class UnsafeFileError(FailedError):
+    """A file, or a name in one, would lead the program to a place that is not its own."""
+
+
 class ImageError(FailedError):
     """An image cannot be used. Stages collect these errors and continue."""
 

@@ -1,13 +1,23 @@
-"""Files are written beside their final name, then renamed: a reader never sees half of one."""
+"""Files are written beside their final name, then renamed: a reader never sees half of one.
+
+A name that was read from a file is not a path until `path_below` has checked it, and the program's own files
+are opened, replaced and removed without following links.
+"""
 
 import errno
 import os
 import re
+import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from distill3r_core.disk import disk_errors
+from distill3r_core.errors import UnsafeFileError
+
+_SHOWN = 80  # characters of a name in a message
+_LONGEST_PART = 255  # bytes of a file's name, on every common file system
 
 _BESIDE = re.compile(r"\..+\.(?P<process>\d+)\.partial(\.[^.]*)?")
 
@@ -27,6 +37,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: writers such as Pillow choose the format by it.
     beside = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    beside.unlink(missing_ok=True)  # a link of this name would be written through
     with disk_errors(path):
         try:
             yield beside
@@ -37,6 +48,87 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
                 _sync_folder(path.parent)
         finally:
             beside.unlink(missing_ok=True)
+
+
+def name_fault(name: str) -> str | None:
+    """Why a name from a file cannot name something below a folder; None where it can.
+
+    Args:
+        name: Parts that are separated by `/`.
+    """
+    try:
+        parts = [part.encode() for part in name.split("/")]
+    except UnicodeEncodeError:
+        return "is not valid Unicode"
+    if b"" in parts:
+        return "is absolute, or has an empty part"
+    if b"." in parts or b".." in parts:
+        return "leads out of its folder"
+    if b"\0" in name.encode():
+        return "contains a null character"
+    if max(map(len, parts)) > _LONGEST_PART:
+        return f"has a part of more than {_LONGEST_PART} bytes"
+    return None
+
+
+def path_below(folder: Path, name: str) -> Path:
+    """The path below a folder that a name from a file stands for.
+
+    Args:
+        folder: Where the path starts. It may be a link itself.
+        name: Parts that are separated by `/`.
+
+    Raises:
+        UnsafeFileError: The name leads out of the folder, by itself or through a link in it.
+    """
+    if (fault := name_fault(name)) is not None:
+        raise UnsafeFileError(f"{shown_name(name)} {fault}: refused as a name below {folder}")
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UnsafeFileError(f"{path} leads out of {folder} through a link")
+    return path
+
+
+def shown_name(name: str) -> str:
+    """A name from a file for a message: quoted, escaped and of bounded length."""
+    return ascii(name if len(name) <= _SHOWN else name[: _SHOWN - 3] + "...")
+
+
+def open_own(path: Path, *, mode: int = 0o644) -> int:
+    """Open a file of this program for reading and writing, as a descriptor; made where it is missing.
+
+    What is in the file stays. Links are not followed.
+
+    Raises:
+        UnsafeFileError: The path is a link, a device or a pipe.
+        OSError: The system refuses.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, mode)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
+            raise _not_own(path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _not_own(path)
+    return descriptor
+
+
+def remove_own(path: Path) -> None:
+    """Remove a file or a folder of this program, if it is there; of a link, the link alone."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _not_own(path: Path) -> UnsafeFileError:
+    return UnsafeFileError(
+        f"{path} is a link, a device or a pipe, where a file of this program is expected",
+        hint="remove it, or choose another folder",
+    )
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -18,7 +18,7 @@ from distill3r_core.cache.header_record import (
     parse_header,
 )
 from distill3r_core.errors import CacheError, ConflictError, InputMissingError
-from distill3r_core.files import replacing
+from distill3r_core.files import open_own, replacing
 
 __all__ = [
     "FORMAT_VERSION",
@@ -148,7 +148,7 @@ def _rebuild(folder: Path) -> str:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = open_own(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -11,17 +11,16 @@ import pickle
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float16
 
-from distill3r_core.disk import disk_errors
 from distill3r_core.errors import DamageError
+from distill3r_core.files import replacing, write_text
 
 ARRAYS = "consolidated.npz"
 VIEWS = "sampled_views.json"
@@ -116,10 +115,8 @@ def write_sample(folder: Path, sample: ReleaseSample) -> None:
     Raises:
         DiskFullError: There is no room; what was written of the file in hand is removed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with _whole(folder / VIEWS) as file:
-        file.write(json.dumps(dict(sample.views), indent=2).encode())
-    with _whole(folder / ARRAYS) as file:
+    write_text(folder / VIEWS, json.dumps(dict(sample.views), indent=2))
+    with replacing(folder / ARRAYS) as beside, beside.open("wb") as file:
         np.savez_compressed(
             file,
             xyz_local=sample.xyz_local,
@@ -130,19 +127,6 @@ def write_sample(folder: Path, sample: ReleaseSample) -> None:
             num_views=len(sample.masks),
             inference_time=np.float32(sample.seconds),
         )
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file that gets its name when all of it is written."""
-    beside = path.with_name(f".{path.name}.partial")
-    with disk_errors(path):
-        try:
-            with beside.open("wb") as file:
-                yield file
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
 
 
 def read_sample(folder: Path) -> ReleaseSample:

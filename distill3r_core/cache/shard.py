@@ -29,6 +29,7 @@ from distill3r_core.cache.database import DATA, READERS, Database
 from distill3r_core.cache.maps_layout import Kind
 from distill3r_core.cache.sample_codec import EncodedSample
 from distill3r_core.errors import CacheError, ConflictError, DamageError
+from distill3r_core.files import open_own
 from distill3r_core.system_limits import limits_named
 
 PREFIX = "shard-"
@@ -293,7 +294,7 @@ class WriterLock:
     def __init__(self, folder: Path) -> None:
         path = folder / _LOCK
         with limits_named(path):
-            self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            self._descriptor: int | None = open_own(path)
         try:
             with limits_named(path):
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

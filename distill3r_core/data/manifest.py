@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from distill3r_core.data.sampling import RELEASE, windows
 from distill3r_core.errors import ConfigError, InputMissingError, NothingUsableError
-from distill3r_core.files import write_text
+from distill3r_core.files import name_fault, shown_name, write_text
 from distill3r_core.io.images.depth import DepthFormat
 from distill3r_core.types import Unit
 
@@ -239,6 +239,9 @@ def _row(cells: Mapping[str | None, Any], place: str) -> ManifestRow:
         given = {name: (cells.get(name) or "").strip() for name in COLUMNS}
         if given["depth_format"] == "png16mm" and given["unit"] in ("", "none"):
             raise ValueError("depth_format is png16mm, millimetres, but unit is none: m or mm")
+        for column in ("dataset", "scene_id"):  # parts of a sample's name, and of folders on export
+            if (fault := name_fault(given[column])) is not None:
+                raise ValueError(f"{column}: {shown_name(given[column])} {fault}")
         return ManifestRow(
             dataset=given["dataset"],
             split=_split(given["split"]),

@@ -41,6 +41,7 @@ from distill3r_core.errors import (
     InputMissingError,
     NothingUsableError,
 )
+from distill3r_core.files import path_below
 from distill3r_core.io.images.decode import read_image
 from distill3r_core.io.images.fit import Fit, fit_for, fit_image, is_portrait
 from distill3r_core.io.images.teacher_fit import DUST3R_FIT
@@ -64,22 +65,23 @@ def export_release(path: Path, output: Path, *, progress: Progress = Silent()) -
         InputMissingError: There is no cache.
         ConflictError: The output holds the export of a cache that was made with other settings.
         DamageError: A sample's bytes are not those that were written.
+        UnsafeFileError: A sample's name leads out of `output`; nothing is written.
         DiskFullError: There is no room; samples that were written stay.
     """
     cache = TeacherCache(path)
     names = cache.names()
     places = release_places(sample.name for sample in cache.header.plan)
+    folders = {name: path_below(output, places[name].folder) for name in names}
     splits = {sample.name: sample.split for sample in cache.header.plan}
     exported = {places[name].folder: ExportedSample(name, splits[name]) for name in names}
     write_export_record(output, cache.header, exported)
     written = 0
     progress.begin("exporting", total=len(names), unit="samples")
     for name in names:
-        place = places[name]
-        if not (output / place.folder / ARRAYS).exists():
+        if not (folders[name] / ARRAYS).exists():
             sample = cache.read(name)
-            views = release_views(cache.detail(name), name, place)
-            write_sample(output / place.folder, as_release(sample, views))
+            views = release_views(cache.detail(name), name, places[name])
+            write_sample(folders[name], as_release(sample, views))
             written += 1
         progress.advance()
     notes = []

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from distill3r_core.data.layouts import Frame
 from distill3r_core.data.manifest_views import INDEX, Stamp
 from distill3r_core.disk import disk_errors
 from distill3r_core.errors import ConflictError, RequestError
-from distill3r_core.files import write_text
+from distill3r_core.files import open_own, write_text
 
 _LOCK = ".lock"
 
@@ -60,7 +61,8 @@ class FrameIndex:
         self.entries[entry.key], self._grew = entry, True
         with disk_errors(self.path):
             if self._file is None:
-                self._file = self.path.open("a", encoding="utf-8")
+                self._file = os.fdopen(open_own(self.path), "r+", encoding="utf-8")
+                self._file.seek(0, os.SEEK_END)
                 self._file.write("\n")  # ends the torn last line of a run that was killed
             self._file.write(_line(entry) + "\n")
             self._file.flush()
@@ -91,13 +93,13 @@ def locked(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / _LOCK).open("w")
+        descriptor = open_own(folder / _LOCK)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise RequestError(
             f"cannot write to {folder}: {reason}", hint="choose another folder with -o"
         ) from error
-    with file:
+    with os.fdopen(descriptor, "r+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

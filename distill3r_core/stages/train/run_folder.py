@@ -4,8 +4,8 @@ import contextlib
 import errno
 import fcntl
 import json
+import os
 import shlex
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +15,7 @@ from typing import Any
 from distill3r_core import config, paths, plugins
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.errors import ConflictError, Distill3rError
-from distill3r_core.files import write_text
+from distill3r_core.files import open_own, remove_own, write_text
 from distill3r_core.runs.record import PICTURES, RECORD, read_record, samples_of
 from distill3r_core.stages.train.resolve import LENGTHS, complete_model
 from distill3r_core.training import checkpoints, faults, metrics_log, tensorboard
@@ -125,6 +125,11 @@ def open_run(
     with _locked(path):
         if overwrite and not resume:
             _clear(path)
+        if (path / checkpoints.FOLDER).is_symlink():  # old checkpoints are removed in it
+            raise ConflictError(
+                f"{path / checkpoints.FOLDER} is a link",
+                hint="link the folder of the run instead; --overwrite removes the link alone",
+            )
         if read_record(path) is None or resume:
             folder.record(finished=False)
         checkpoints.remove_leftovers(path)
@@ -236,7 +241,7 @@ def _changed(run: Path) -> int:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     # A record lock: it dies with the process, and the loader's workers do not inherit it.
-    with (path / _LOCK).open("a") as file:
+    with os.fdopen(open_own(path / _LOCK), "r+b") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -257,8 +262,4 @@ def _has_worth(path: Path) -> bool:
 
 def _clear(path: Path) -> None:
     for name in _OURS:
-        entry = path / name
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink(missing_ok=True)
+        remove_own(path / name)
