@@ -1,6 +1,6 @@
 """Files are written beside their final name, then renamed: a reader never sees half of one.
 
-A name that was read from a file is not a path until `path_below` has checked it, and the program's own files
+A name from a file is not a path until `path_below` has checked it, and the own files of the program
 are opened, replaced and removed without following links.
 """
 
@@ -95,7 +95,7 @@ def shown_name(name: str) -> str:
 
 
 def open_own(path: Path, *, mode: int = 0o644) -> int:
-    """Open a file of this program for reading and writing, as a descriptor; made where it is missing.
+    """Open or create a file of this program for reading and writing; returns the descriptor.
 
     What is in the file stays. Links are not followed.
 

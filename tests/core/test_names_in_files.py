@@ -15,7 +15,18 @@ from distill3r_core.files import open_own, path_below, remove_own, replacing, wr
 from distill3r_core.stages.cache.release_exchange import export_release
 from distill3r_core.stages.manifest.frame_index import FrameIndex, FrameRecord, locked
 
-OUTSIDE = ["../evil", "a/../../evil", "/tmp/evil", "", "a//b", ".", "a/.", "x" * 300, "a\0b", "\ud800"]
+OUTSIDE = [
+    "../evil",
+    "a/../../evil",
+    "/tmp/evil",
+    "",
+    "a//b",
+    ".",
+    "a/.",
+    "x" * 300,
+    "a\0b",
+    "\ud800",
+]
 INSIDE = ["a", "a/b/c", "..a/b..", "with space", "line\nbreak", "写真", "back\\slash"]
 
 
@@ -43,7 +54,9 @@ def test_a_name_that_leads_out_through_a_link_is_refused(tmp_path) -> None:
     assert path_below(tmp_path / "alias", "a").name == "a"  # the folder itself may be a link
 
 
-@pytest.mark.parametrize("name", ["../../evil/000", "/tmp/distill3r-evil/000", "made/../../evil/000"])
+@pytest.mark.parametrize(
+    "name", ["../../evil/000", "/tmp/distill3r-evil/000", "made/../../evil/000"]
+)
 def test_an_export_of_a_forged_cache_writes_nothing(tmp_path, name) -> None:
     header = TeacherCache(write_cache(tmp_path / "cache", held_out=0)).header
     sample = TeacherCache(tmp_path / "cache").read("made/00/000")
@@ -102,7 +115,7 @@ def test_the_index_of_a_manifest_is_not_written_through_a_link(tmp_path) -> None
 def test_the_index_of_a_manifest_grows_where_it_ended(tmp_path) -> None:
     for key in ("first", "second"):
         index = FrameIndex(tmp_path)
-        index.add(FrameRecord(key, "made", ()))
+        index.add(FrameRecord(key, "made", ((1, 2),)))
         index.close()
     assert set(FrameIndex(tmp_path).entries) == {"first", "second"}
 
@@ -117,7 +130,9 @@ def test_a_file_is_replaced_not_written_through_a_link(tmp_path) -> None:
         Image.new("RGB", (2, 2)).save(beside)
     write_text(tmp_path / "a.txt", "text")
     assert precious.read_text() == "all my work"
-    assert not result.is_symlink() and Image.open(result).size == (2, 2)
+    assert not result.is_symlink()
+    with Image.open(result) as image:
+        assert image.size == (2, 2)
 
 
 def test_a_pipe_is_no_own_file(tmp_path) -> None:

@@ -141,3 +141,16 @@ def test_gpu_figures_are_spelled_for_people() -> None:
     shown = format_machine_usage(figures)
     assert shown["GPU memory"] == "allocated 1.50 · reserved 2.00 · free 20.00 GiB"
     assert shown["GPU busy"] == "97%"
+
+
+def test_overwrite_removes_a_linked_folder_of_checkpoints_as_a_link(make_cache, tmp_path):
+    cache, run, other = make_cache(tmp_path / "cache"), tmp_path / "run", tmp_path / "other"
+    train(settings_for(cache, run, max_steps=2))
+    (run / "checkpoints").rename(other)
+    (run / "checkpoints").symlink_to(other)
+    kept = sorted(path.name for path in other.iterdir())
+    with pytest.raises(ConflictError, match="checkpoints is a link"):
+        train(settings_for(cache, run, max_steps=4), resume=True)
+    train(settings_for(cache, run, max_steps=1), overwrite=True)
+    assert sorted(path.name for path in other.iterdir()) == kept
+    assert not (run / "checkpoints").is_symlink()
