@@ -104,6 +104,21 @@ def show_config(text: str, plain: dict[str, Any]) -> None:
         _write(text.rstrip())
 
 
+def can_ask() -> bool:
+    """Whether a person is at the terminal of this process, which no launcher started."""
+    return sys.stdin.isatty() and sys.stderr.isatty() and "TORCHELASTIC_RUN_ID" not in os.environ
+
+
+def require_consent(question: str, *, kept: str) -> None:
+    """Ask at the terminal before something is deleted.
+
+    Raises:
+        ConflictError: The answer is no.
+    """
+    if not typer.confirm(question, err=True):
+        raise errors.ConflictError(f"{kept} is left as it was", hint="--yes deletes it unasked")
+
+
 def show_error(error: BaseException, status: int) -> int:
     """Print an error with its hint; returns the exit status."""
     message = str(error)

@@ -100,6 +100,9 @@ def train(
         ),
     ] = 1,
     overwrite: options.OverwriteOpt = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask before --overwrite deletes checkpoints.")
+    ] = False,
     seed: options.SeedOpt = 0,
     device: options.DeviceOpt = "auto",
 ) -> None:
@@ -110,6 +113,7 @@ def train(
     from distill3r_core.models.families import train_presets
     from distill3r_core.stages.train import TrainSettings, default_preset, train
     from distill3r_core.stages.train.launch import is_launcher, launch_training
+    from distill3r_core.stages.train.overwriting import planned_deletion
     from distill3r_core.stages.train.resolve import LENGTHS, complete_model
 
     settings = options.settings(
@@ -117,12 +121,16 @@ def train(
         TrainSettings,
         section="train",
         keys={"recompute": "compute.recompute"},
-        leave=("resume", "overwrite"),
+        leave=("resume", "overwrite", "yes"),
         presets=train_presets,
         default_preset=default_preset(),
         alternatives=LENGTHS,
         complete=complete_model,
     )
+    if overwrite and not (resume or yes) and console.can_ask():
+        found = planned_deletion(settings)
+        if found is not None and found.is_long:
+            console.require_consent(f"--overwrite deletes {found}. Go on?", kept=str(found.run))
     if is_launcher(settings):
         console.mark_launcher()
         command = [sys.executable, "-m", "distill3r_cli", *sys.argv[1:]]

@@ -1,4 +1,4 @@
-"""Checksums of files, and the state file in which a checkpoint vouches for those beside it."""
+"""Checksums of files, and JSON files that carry their own: a checkpoint's state, a run's record."""
 
 import hashlib
 import json
@@ -10,7 +10,10 @@ from distill3r_core.errors import DamageError
 from distill3r_core.files import write_text
 
 STATE = "state.json"
+RUN_RECORD = "run.json"  # of a run: its identity, whether it is finished, figures
 FILES = "files"  # its key for the checksums, by the file's name
+OWNER = "owner"  # key of a checkpoint's state and of a run's record: whose they are
+ORIGIN = "run"  # key of a checkpoint's state for what a lost record is made of
 _OWN = "checksum"  # its key for its own
 
 
@@ -20,10 +23,37 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, _blake).hexdigest()
 
 
+def write_sealed(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON object with its own checksum, durably and in one rename."""
+    text = {**values, _OWN: _text_hash(values)}
+    write_text(path, json.dumps(text, indent=2, ensure_ascii=False) + "\n", durable=True)
+
+
+def read_sealed(path: Path, *, required: bool = True) -> dict[str, Any]:
+    """The object that `write_sealed` wrote.
+
+    Args:
+        required: Whether a file without a checksum counts as damaged.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        DamageError: It is not what was written.
+    """
+    try:
+        values = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DamageError(f"{path} is damaged: it is not JSON") from error
+    if not isinstance(values, dict):
+        raise DamageError(f"{path} is damaged: it holds no object")
+    written = values.pop(_OWN, None)
+    if (required or written is not None) and written != _text_hash(values):
+        raise DamageError(f"{path} is damaged: its checksum is wrong")
+    return values
+
+
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
     """Write a folder's state, with its own checksum, durably and in one rename."""
-    text = {**state, _OWN: _text_hash(state)}
-    write_text(folder / STATE, json.dumps(text, indent=2) + "\n", durable=True)
+    write_sealed(folder / STATE, state)
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -34,15 +64,9 @@ def read_state(folder: Path) -> dict[str, Any]:
     """
     path = folder / STATE
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        return read_sealed(path)
+    except OSError as error:
         raise DamageError(f"{path} cannot be read: {error}") from error
-    if not isinstance(state, dict):
-        raise DamageError(f"{path} is not the state of a checkpoint")
-    written = state.pop(_OWN, None)
-    if written != _text_hash(state):
-        raise DamageError(f"{path} is damaged: its checksum is wrong")
-    return state
 
 
 def check_file(path: Path, state: Mapping[str, Any]) -> None:
@@ -58,6 +82,24 @@ def check_file(path: Path, state: Mapping[str, Any]) -> None:
         raise DamageError(f"{path} is missing")
     if file_hash(path) != expected:
         raise DamageError(f"{path} is damaged: its checksum is wrong")
+
+
+def check_owner(checkpoint: Path, state: Mapping[str, Any]) -> None:
+    """Compare a checkpoint with the record of the run in whose folder it lies.
+
+    A run without a sound record, and a checkpoint outside of a run, are not compared.
+
+    Raises:
+        DamageError: Another run wrote it.
+    """
+    folder = checkpoint.resolve()
+    try:
+        record = read_sealed(folder.parent.parent / RUN_RECORD, required=False)
+    except (OSError, DamageError):
+        return
+    owner, writer = record.get(OWNER), state.get(OWNER)
+    if owner and writer and owner != writer:
+        raise DamageError(f"{checkpoint} is a checkpoint of another run")
 
 
 def _text_hash(state: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from distill3r_core.config import validate
 from distill3r_core.disk import disk_errors
 from distill3r_core.errors import DamageError, InputMissingError, WeightsError
 from distill3r_core.files import replacing
-from distill3r_core.io.checksums import STATE, check_file, read_state
+from distill3r_core.io.checksums import STATE, check_file, check_owner, read_state
 from distill3r_core.io.weights import check_names, read_tensors
 from distill3r_core.models.build import build_from_spec, expected_tensors
 from distill3r_core.models.families import parse_spec
@@ -113,7 +113,9 @@ def _check(file: Path) -> None:
     if file.name != MODEL or not (file.parent / STATE).is_file():
         return
     try:
-        check_file(file, read_state(file.parent))
+        state = read_state(file.parent)
+        check_file(file, state)
+        check_owner(file.parent, state)
     except DamageError as error:
         raise WeightsError(
             error.message,

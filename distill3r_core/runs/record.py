@@ -2,22 +2,57 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from distill3r_core.cache.store import TeacherCache
+from distill3r_core.errors import DamageError
+from distill3r_core.io.checksums import ORIGIN, RUN_RECORD, read_sealed, read_state
 
-RECORD = "run.json"  # identity, whether it is finished, figures
+RECORD = RUN_RECORD
 PICTURES = "pictures.txt"  # hashes of the training frames
 
 
-def read_record(run: Path) -> dict[str, Any] | None:
-    """What a run folder says about itself; None where it is not one."""
+def read_record(
+    run: Path, *, warn: Callable[[str], None] = lambda _: None
+) -> dict[str, Any] | None:
+    """What a run folder says about itself; None where it is not one.
+
+    Where `run.json` is damaged or gone, the newest sound checkpoint says whose run it is. Whether
+    the run is finished is then not known: `train --resume` finds out, and writes the file again.
+
+    Args:
+        warn: Called with a message if the record comes from a checkpoint.
+    """
     try:
-        found = json.loads((run / RECORD).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        found = read_sealed(run / RECORD, required=False)  # earlier versions wrote no checksum
+        if isinstance(found.get("identity"), dict) and isinstance(found.get("finished"), bool):
+            return found
+        reason = f"{run / RECORD} is damaged: it lacks the identity of the run"
+    except NotADirectoryError:
         return None
-    return found if isinstance(found, dict) and {"identity", "finished"} <= found.keys() else None
+    except FileNotFoundError:
+        reason = f"{run / RECORD} is missing"
+    except DamageError as error:
+        reason = error.message
+    origin = _origin_in_checkpoints(run)
+    if origin is None:
+        return None
+    warn(f"warning: {reason}; it is made again from the checkpoints")
+    return {**origin, "finished": False, "launch": None}
+
+
+def _origin_in_checkpoints(run: Path) -> dict[str, Any] | None:
+    """What the record is made of, in the newest sound checkpoint; None where there is none."""
+    for folder in sorted(run.glob("checkpoints/step-*"), reverse=True):
+        try:
+            found = read_state(folder).get(ORIGIN)
+        except DamageError:
+            continue
+        if isinstance(found, dict) and isinstance(found.get("identity"), dict):
+            return found
+    return None
 
 
 def samples_of(cache: TeacherCache) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,11 @@ from typing import Any
 import torch
 
 from distill3r_core.disk import disk_errors
-from distill3r_core.errors import DamageError
+from distill3r_core.errors import ConflictError, DamageError
 from distill3r_core.files import replacing, write_text
 from distill3r_core.io.checksums import (
     FILES,
+    OWNER,
     STATE,
     check_file,
     file_hash,
@@ -162,15 +164,51 @@ def read(folder: Path) -> Checkpoint:
     return Checkpoint(folder.resolve(), state["step"], state)
 
 
+def refuse_foreign(run: Path, owner: str) -> None:
+    """Refuse a run among whose checkpoints is one of another run.
+
+    Checkpoints of earlier versions name no owner, and damaged ones are left to `newest`.
+
+    Raises:
+        ConflictError: One was written by another run; names it.
+    """
+    for folder in _folders(run):
+        try:
+            found = read_state(folder).get(OWNER)
+        except DamageError:
+            continue
+        if found not in (None, owner):
+            raise ConflictError(
+                f"{folder} is a checkpoint of another run", hint=f"move it out of {run / FOLDER}"
+            )
+
+
+def steps_of(run: Path) -> tuple[int, ...]:
+    """Steps of which a run has checkpoints, the newest first."""
+    return tuple(int(folder.name[5:]) for folder in _folders(run))
+
+
 def write_micro_batch(run: Path, samples: int) -> None:
     """Note for the next start that this many samples at once fit into memory."""
-    write_text(run / FOLDER / _MICRO_BATCH, f"{samples}\n")
+    text = str(samples)
+    write_text(run / FOLDER / _MICRO_BATCH, f"{text} {_crc(text)}\n", durable=True)
 
 
-def read_micro_batch(run: Path) -> int | None:
-    """The number that `write_micro_batch` wrote, if any."""
+def read_micro_batch(run: Path, *, warn: Callable[[str], None]) -> int | None:
+    """The number that `write_micro_batch` wrote, if any.
+
+    Args:
+        warn: Called with a message if the file is damaged. Checkpoints know a number as well.
+    """
     path = run / FOLDER / _MICRO_BATCH
-    return int(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    samples, _, checksum = path.read_text(encoding="utf-8", errors="replace").partition(" ")
+    if not samples.isdecimal() or int(samples) < 1 or checksum.strip() != _crc(samples):
+        warn(f"warning: {path} is damaged, and left out")
+        path.unlink()
+        return None
+    return int(samples)
 
 
 def remove_leftovers(run: Path) -> None:
@@ -180,6 +218,10 @@ def remove_leftovers(run: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def _crc(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 def _folder(run: Path, step: int) -> Path:

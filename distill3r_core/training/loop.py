@@ -233,6 +233,8 @@ class TrainLoop:
         self._saved, self._kept = state.step, plain
         if not parts.world.leads:
             return
+        self.logger.sync()
+        plain = {**plain, **parts.origin}
         if saved == state.step and not calibrate:  # a validation after the step was saved
             checkpoints.save_state(parts.run, step=state.step, state=plain)
             return

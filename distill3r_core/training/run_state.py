@@ -1,8 +1,8 @@
 """What a run is put together from, and what changes while it goes on."""
 
 import math
-from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -70,6 +70,7 @@ class TrainComponents:
     calibrate: Callable[[], Calibration | None]  # measures the student on held-out samples
     save_model: SaveModel
     bfloat16: bool  # whether matrix products run in bfloat16
+    origin: Mapping[str, Any] = field(default_factory=dict)  # whose checkpoints these are
 
     @property
     def first_steps(self) -> int:

@@ -33,6 +33,11 @@ class TrainLogger:
         growth = self.parts.settings.faults.runaway
         self._points_watch, self._confidence_watch = NormWatch(growth), NormWatch(growth)
 
+    def sync(self) -> None:
+        """Wait until all rows of the log are on the disk."""
+        if self.log is not None:
+            self.log.sync()
+
     def step(
         self, metrics: StepMetrics, norm: float, *, seconds: float, waited: float, samples: int
     ) -> None:

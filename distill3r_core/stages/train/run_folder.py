@@ -15,7 +15,8 @@ from typing import Any
 from distill3r_core import config, paths, plugins
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.errors import ConflictError, Distill3rError
-from distill3r_core.files import open_own, remove_own, write_text
+from distill3r_core.files import open_own, remove_own
+from distill3r_core.io.checksums import OWNER, bytes_hash, write_sealed
 from distill3r_core.runs.record import PICTURES, RECORD, read_record, samples_of
 from distill3r_core.stages.train.resolve import LENGTHS, complete_model
 from distill3r_core.training import checkpoints, faults, metrics_log, tensorboard
@@ -51,18 +52,35 @@ class RunFolder:
     extensions: tuple[Extension, ...] = ()  # what was added to its first length, in order
     launch: str | None = None  # what the launcher calls the job that is at it
 
+    @property
+    def owner(self) -> str:
+        """Digest of the identity without its length, which an extension changes."""
+        return owner_of(self.identity)
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """All from which a lost record is made again, as plain data."""
+        return {
+            "identity": self.identity,
+            "steps": self.steps,
+            "extensions": [asdict(extension) for extension in self.extensions],
+        }
+
     def record(self, *, finished: bool, **figures: Any) -> None:
         """Write whose folder this is, and what came out."""
         plain = {
             "finished": finished,
             "launch": self.launch,
-            "identity": self.identity,
-            "steps": self.steps,
-            "extensions": [asdict(extension) for extension in self.extensions],
+            OWNER: self.owner,
+            **self.origin,
             **figures,
         }
-        text = json.dumps(plain, indent=2, ensure_ascii=False)
-        write_text(self.path / RECORD, text + "\n")
+        write_sealed(self.path / RECORD, plain)
+
+
+def owner_of(identity: Mapping[str, Any]) -> str:
+    """What checkpoints of a run carry, however long the run becomes."""
+    return bytes_hash(json.dumps(_without_length(identity), sort_keys=True).encode())
 
 
 def identity_of(settings: TrainSettings, cache: TeacherCache, *, processes: int) -> dict[str, Any]:
@@ -130,7 +148,7 @@ def open_run(
                 f"{path / checkpoints.FOLDER} is a link",
                 hint="link the folder of the run instead; --overwrite removes the link alone",
             )
-        if read_record(path) is None or resume:
+        if not (path / RECORD).exists() or resume:
             folder.record(finished=False)
         checkpoints.remove_leftovers(path)
         try:
@@ -166,11 +184,11 @@ def check_run(
     new = RunFolder(path, identity, finished=False, steps=steps)
     found = read_record(path)
     if found is None:
-        if path.exists() and any(path.iterdir()) and not overwrite:
-            raise ConflictError(
-                f"{path} holds other files", hint="choose another folder with -o, or --overwrite"
-            )
+        if not overwrite:
+            _refuse_other_files(path, resume=resume)
         return new
+    if not overwrite and owner_of(found["identity"]) == owner_of(identity):
+        checkpoints.refuse_foreign(path, owner_of(identity))
     extensions = tuple(Extension(**kept) for kept in found.get("extensions", ()))
     if resume and _is_extended(found, identity, steps):
         with _locked(path):
@@ -193,6 +211,24 @@ def check_run(
         )
     with _locked(path):  # who is at it is known before long work
         return replace(new, extensions=() if lines else extensions)
+
+
+def _refuse_other_files(path: Path, *, resume: bool) -> None:
+    """Refuse a folder whose record cannot be read, unless nothing in it was trained.
+
+    Raises:
+        ConflictError: It holds something else, or checkpoints that are all damaged.
+    """
+    names = {entry.name for entry in path.iterdir()} if path.is_dir() else set[str]()
+    if checkpoints.FOLDER in names and RECORD in names:
+        raise ConflictError(
+            f"{path} holds a run whose {RECORD} and checkpoints are damaged",
+            hint="copy the run again, choose another folder with -o, or delete it: --overwrite",
+        )
+    if (names and not resume) or names - {*_OURS, _LOCK}:
+        raise ConflictError(
+            f"{path} holds other files", hint="choose another folder with -o, or --overwrite"
+        )
 
 
 def is_ours(settings: TrainSettings, world: World) -> bool:

@@ -97,7 +97,7 @@ def restore(
     Raises:
         DamageError: There are checkpoints, and all of them are damaged.
     """
-    fits = checkpoints.read_micro_batch(run)
+    fits = checkpoints.read_micro_batch(run, warn=progress.note)
     if fits is not None and fits < settings.data.batch:
         samples = settings.data.batch * settings.data.accumulation
         progress.note(smaller_passes(fits, samples=samples))

@@ -1,6 +1,5 @@
 """What a training run says while it goes on and when it has ended."""
 
-import json
 import shlex
 import time
 from dataclasses import replace
@@ -12,7 +11,7 @@ import torch
 from distill3r_core import config
 from distill3r_core.profiling import machine
 from distill3r_core.report import Progress, Report, Table
-from distill3r_core.runs.record import RECORD
+from distill3r_core.runs.record import read_record
 from distill3r_core.stages.train.run_folder import (
     CONFIG,
     LOSS_PICTURE,
@@ -60,8 +59,9 @@ def report(
 
 def finished_report(settings: TrainSettings, folder: RunFolder) -> Report:
     """The outcome of a run that had ended before."""
-    found = json.loads((folder.path / RECORD).read_text(encoding="utf-8"))
-    about = ("identity", "finished", "launch", "machine", "extensions")
+    found = read_record(folder.path)
+    assert found is not None, "a finished run has a record"
+    about = ("identity", "finished", "launch", "machine", "extensions", "owner")
     numbers = {key: value for key, value in found.items() if key not in about}
     done = _report(settings, folder.path, numbers, ending="complete", before=True)
     return replace(done, machine=found.get("machine"))

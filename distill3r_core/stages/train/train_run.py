@@ -19,6 +19,7 @@ from distill3r_core.data.teacher_features import CachedFeatures
 from distill3r_core.errors import CacheError, ConfigError, NothingUsableError
 from distill3r_core.files import write_text
 from distill3r_core.interrupts import interrupts_between_steps
+from distill3r_core.io.checksums import ORIGIN, OWNER
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.losses import Objective
 from distill3r_core.models.calibration import Calibration
@@ -29,8 +30,9 @@ from distill3r_core.models.spec import StudentSpec
 from distill3r_core.models.student import Student
 from distill3r_core.profiling import machine, pick_device
 from distill3r_core.report import Progress, Report, Silent
-from distill3r_core.runs.record import PICTURES
+from distill3r_core.runs.record import PICTURES, read_record
 from distill3r_core.runs.training_images import training_images
+from distill3r_core.stages.train.overwriting import deletion_of
 from distill3r_core.stages.train.run_folder import (
     CONFIG,
     LOG,
@@ -104,6 +106,10 @@ def train(
         folder = RunFolder(Path(), identity, finished=False, steps=steps)
         if world.leads:
             folder = check_run(settings, identity, steps=steps, resume=resume, overwrite=overwrite)
+            read_record(folder.path, warn=progress.note)
+            deleted = deletion_of(folder.path) if overwrite and not resume else None
+            if deleted is not None and not folder.finished:
+                progress.note(f"--overwrite deletes {deleted}")
         folder = _agreed(folder, world)
         if folder.finished:
             return finished_report(settings, folder)
@@ -251,6 +257,7 @@ def _train(
         save_model=_saver(settings, cache.header, ready.fit, ready.start, state),
         bfloat16=settings.compute.precision == "bfloat16"
         or (settings.compute.precision == "auto" and device.type == "cuda"),
+        origin={OWNER: folder.owner, ORIGIN: folder.origin},
     )
     _warn_of_warmup(settings, parts.first_steps, progress)
     if folder.extensions and state.step < steps:
@@ -258,7 +265,7 @@ def _train(
         progress.note(
             f"extended from {added.start} to {added.end} steps (schedule.extend: {added.rate})"
         )
-    log = _open_log(settings, folder, after=state.step) if world.leads else None
+    log = _open_log(settings, folder, progress, after=state.step) if world.leads else None
     with interrupts_between_steps() as stop_flag, closing(log) if log else nullcontext():
         try:
             ending = TrainLoop(
@@ -290,9 +297,13 @@ def _wrapped(student: Student, loss: Objective) -> DistributedDataParallel:
     )
 
 
-def _open_log(settings: TrainSettings, folder: RunFolder, *, after: int) -> MetricsLog:
+def _open_log(
+    settings: TrainSettings, folder: RunFolder, progress: Progress, *, after: int
+) -> MetricsLog:
     tensorboard = TensorBoardWriter(folder.path, after=after) if settings.tensorboard else None
-    return MetricsLog(folder.path / METRICS, after=after, tensorboard=tensorboard)
+    return MetricsLog(
+        folder.path / METRICS, after=after, tensorboard=tensorboard, warn=progress.note
+    )
 
 
 def _warn_of_warmup(settings: TrainSettings, steps: int, progress: Progress) -> None:
@@ -348,7 +359,9 @@ def _student_fit(settings: TrainSettings, header: CacheHeader, progress: Progres
 def _describe(folder: RunFolder, settings: TrainSettings, cache: TeacherCache, feed: Feed) -> None:
     """What a reader of the run needs to know before it has ended."""
     write_text(
-        folder.path / CONFIG, config.as_yaml("train", settings, plugins=plugins.loaded_paths())
+        folder.path / CONFIG,
+        config.as_yaml("train", settings, plugins=plugins.loaded_paths()),
+        durable=True,
     )
     names = (name for some in feed.train.values() for name in some)
     images = training_images(cache, names)

@@ -1,0 +1,169 @@
+"""No file beside the checkpoints of a run costs the run; its checkpoints belong to it alone."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from torch import equal
+
+from distill3r_core.errors import ConflictError, WeightsError
+from distill3r_core.models import load_student
+from distill3r_core.report import Silent
+from distill3r_core.runs.record import read_record
+from distill3r_core.stages.train import TrainSettings, train
+from distill3r_core.stages.train.overwriting import deletion_of, planned_deletion
+from distill3r_core.training import checkpoints
+from distill3r_core.training.metrics_log import MetricsLog, read_metrics
+from distill3r_core.training.settings import CheckpointSettings
+
+
+class Notes(Silent):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def tiny(cache: Path, run: Path, **more) -> TrainSettings:
+    values = {"max_steps": 3, "checkpoint": CheckpointSettings(every_steps=1)} | more
+    return TrainSettings(cache=cache, output=run, preset="tiny", device="cpu", **values)
+
+
+@pytest.fixture(scope="module")
+def trained(make_cache, tmp_path_factory) -> tuple[Path, Path, Path]:
+    """A cache, a finished run on it, and the same run stopped after a step."""
+    folder = tmp_path_factory.mktemp("trained")
+    cache = make_cache(folder / "cache")
+    train(tiny(cache, folder / "whole"))
+    train(tiny(cache, folder / "stopped", max_hours=1e-9))
+    return cache, folder / "whole", folder / "stopped"
+
+
+def _weights(run: Path):
+    return load_file(run / "checkpoints/last/model.safetensors")
+
+
+def _flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at % len(data)] ^= 4
+    path.write_bytes(data)
+
+
+DAMAGE = {
+    "empty": lambda path: path.write_bytes(b""),
+    "junk": lambda path: path.write_bytes(b"\x00\xff junk\n[1]\n{}\n"),
+    "flipped": lambda path: _flip(path, 40),
+    "nested": lambda path: path.write_bytes(b"[" * 50_000 + b"\n"),
+    "missing": lambda path: path.unlink(missing_ok=True),
+}
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "run.json", "checkpoints/micro-batch.txt"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_side_file_costs_nothing(trained, tmp_path, name, damage):
+    cache, whole, stopped = trained
+    run = tmp_path / "run"
+    shutil.copytree(stopped, run, symlinks=True)
+    checkpoints.write_micro_batch(run, 64)  # more than a batch: changes nothing
+    DAMAGE[damage](run / name)
+    notes = Notes()
+    report = train(tiny(cache, run), resume=True, progress=notes)
+    assert report.result["step"] == 3
+    if damage != "missing" and (name, damage) != ("metrics.jsonl", "empty"):
+        assert any(Path(name).name in text for text in notes.notes), notes.notes
+    mine, theirs = _weights(run), _weights(whole)
+    assert all(equal(mine[key], theirs[key]) for key in theirs)
+    record = read_record(run, warn=pytest.fail)
+    assert record is not None
+    assert record["finished"]
+    assert train(tiny(cache, run)).finished_before
+
+
+def test_a_finished_run_whose_record_is_damaged_is_not_called_other_files(trained, tmp_path):
+    cache, whole, _ = trained
+    run = tmp_path / "run"
+    shutil.copytree(whole, run, symlinks=True)
+    _flip(run / "run.json", 300)
+    with pytest.raises(ConflictError, match="holds this run") as error:
+        train(tiny(cache, run))
+    assert "--resume" in (error.value.hint or "")
+    before = _weights(run)
+    assert train(tiny(cache, run), resume=True).result["step"] == 3
+    assert all(equal(before[key], value) for key, value in _weights(run).items())
+
+
+def test_a_damaged_line_of_the_metrics_is_named_and_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path, after=0)
+    for step in range(1, 5):
+        log.add(step, loss=1.0 / step, note="a\u2028b")
+    log.close()
+    lines = path.read_bytes().split(b"\n")
+    lines[1] = lines[1].replace(b'"loss": 0.5', b'"loss": 0.7')
+    lines[2] = b"\xff\xfe"
+    path.write_bytes(b"\n".join(lines) + b'{"step": 5, "ti')
+    told = []
+    assert [row["step"] for row in read_metrics(path, warn=told.append)] == [1, 4]
+    assert [text.split(" is damaged")[0] for text in told] == [
+        f"warning: {path}:2", f"warning: {path}:3"
+    ]  # fmt: skip
+    MetricsLog(path, after=9).close()
+    assert [row["step"] for row in read_metrics(path, warn=pytest.fail)] == [1, 4]
+
+
+@pytest.mark.parametrize("other", [{"seed": 7}, {"seed": 8, "max_steps": 2}])
+def test_a_checkpoint_of_another_run_is_refused_by_name(trained, tmp_path, other):
+    cache, whole, stopped = trained
+    train(tiny(cache, tmp_path / "other", **other))
+    guest = next((tmp_path / "other").glob("checkpoints/step-000002"))
+    for source, resume in ((stopped, True), (whole, False)):
+        run = tmp_path / source.name
+        shutil.copytree(source, run, symlinks=True)
+        shutil.rmtree(run / "checkpoints/step-000002", ignore_errors=True)
+        shutil.copytree(guest, run / "checkpoints/step-000002")
+        with pytest.raises(ConflictError, match="step-000002 is a checkpoint of another run"):
+            train(tiny(cache, run), resume=resume)
+        with pytest.raises(WeightsError, match="another run"):
+            load_student(run / "checkpoints/step-000002")
+        shutil.rmtree(run / "checkpoints/step-000002")
+        assert train(tiny(cache, run), resume=True).result["step"] == 3
+
+
+def test_overwrite_says_what_it_deletes_and_long_work_is_to_be_confirmed(trained, tmp_path):
+    cache, whole, _ = trained
+    run = tmp_path / "run"
+    shutil.copytree(whole, run, symlinks=True)
+    assert planned_deletion(tiny(cache, run)) is None  # finished: nothing is deleted
+    other = tiny(cache, run, seed=3)
+    short = planned_deletion(other)
+    assert short is not None
+    assert not short.is_long
+    path = run / "metrics.jsonl"
+    rows = list(read_metrics(path))
+    log = MetricsLog(path, after=0)
+    for row in rows:
+        log.add(row["step"], seconds=400.0)
+    log.close()
+    long = deletion_of(run)
+    assert long is not None
+    assert long.is_long
+    path.unlink()
+    unknown = deletion_of(run)
+    assert unknown is not None
+    assert unknown.is_long
+    notes = Notes()
+    train(replace(other, max_steps=1), overwrite=True, progress=notes)
+    assert any(
+        "--overwrite deletes the run in" in text and "step 3" in text for text in notes.notes
+    )
+
+
+def test_a_checkpoint_says_whose_it_is(trained):
+    _, whole, _ = trained
+    record = json.loads((whole / "run.json").read_text())
+    for state in whole.glob("checkpoints/step-*/state.json"):
+        assert json.loads(state.read_text())["owner"] == record["owner"]
