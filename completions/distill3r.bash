@@ -39,7 +39,7 @@ _distill3r() {
             options="--output -o --layout --views --stride --samples-per-scene --sample-frac --val-scenes --val-frames --images-only --ignore-masks --resize-max --pose-convention --pose-axes --depth-scale --intrinsics-size --trust --dry-run --overwrite --seed --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
             commands="" ;;
         "/train")
-            options="--cache --output -o --preset --max-steps --epochs --max-hours --resume --from --allow-missing --recompute --gpus --overwrite --seed --device --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
+            options="--cache --output -o --preset --max-steps --epochs --max-hours --resume --from --allow-missing --recompute --gpus --overwrite --yes --seed --device --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
             commands="" ;;
         "/infer")
             options="--model -m --ply --format --output -o --size --fps --max-views --ignore-masks --each --head --conf --edges --voxel --max-points --cloud --poses --pnp --strict --intrinsics --shared-camera --scale-from --precision --compile --overwrite --device --seed --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"

@@ -91,6 +91,7 @@ complete -c distill3r -n '__distill3r_at "/train"' -l allow-missing -d 'Train ev
 complete -c distill3r -n '__distill3r_at "/train"' -l recompute -r -F -d 'Recompute activations to save memory: none, heads or all. Slower.'
 complete -c distill3r -n '__distill3r_at "/train"' -l gpus -r -F -d 'Number of processes on this machine, one per GPU.'
 complete -c distill3r -n '__distill3r_at "/train"' -l overwrite -d 'Replace a result made with other settings or inputs.'
+complete -c distill3r -n '__distill3r_at "/train"' -l yes -d 'Do not ask before --overwrite deletes checkpoints.'
 complete -c distill3r -n '__distill3r_at "/train"' -l seed -r -F -d 'Seed of all random choices.'
 complete -c distill3r -n '__distill3r_at "/train"' -l device -x -a 'auto cpu cuda mps' -d 'Device: auto, cpu, cuda, cuda:1 or mps.'
 complete -c distill3r -n '__distill3r_at "/train"' -l config -r -F -d 'YAML file with settings, or the name of a shipped one. Repeat it to combine several: the later one wins.'

@@ -27,6 +27,8 @@ _OURS = (
     *("picture", "content", "windows"),
 )
 COLUMNS = (*_ORIGINAL, *_OURS)
+# As they are: blanks and line breaks at their ends are part of names.
+_NAMES = frozenset({"dataset", "scene_id", "sample_id", "image_path", "depth_path"})
 _SPLITS: dict[str, Split] = {"train": "train", "val": "val", "validation": "val", "test": "val"}
 _MOST_SAMPLES = 10000  # per scene, of a manifest without windows: the original's default
 _WINDOWS = re.compile(r"([0-9]+(;[0-9]+)*)?")
@@ -132,10 +134,18 @@ class Manifest:
         for row in self.rows:
             scenes.setdefault((row.dataset, row.scene_id), []).append(row)
         found: list[Sample] = []
+        owners: dict[str, tuple[str, str]] = {}
         for (dataset, scene_id), rows in scenes.items():
             rows = sorted(rows, key=lambda row: row.sample_id)
             for number, members in sorted(_windows_of(rows, views).items()):
                 name = f"{dataset}/{scene_id}/{number:03d}"
+                owner = owners.setdefault(name, (dataset, scene_id))
+                if owner != (dataset, scene_id):
+                    raise ConfigError(
+                        f"{self.path}: the scenes {owner!r} and {(dataset, scene_id)!r} both "
+                        f"have a sample {name!r}",
+                        hint="rename one of them in the column scene_id",
+                    )
                 side = members[0].split
                 if any(row.split != side for row in members):
                     raise ConfigError(f"{self.path}: the window {name} crosses splits")
@@ -207,9 +217,12 @@ def manifest_text(rows: Iterable[ManifestRow]) -> str:
     """The CSV text of rows."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
+    quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(COLUMNS)
     for row in sorted(rows, key=lambda row: (row.dataset, row.scene_id, row.sample_id)):
-        writer.writerow(_cells(row))
+        cells = _cells(row)
+        # Python before 3.13 does not quote a lone carriage return, which its reader then refuses.
+        (quoting if any("\r" in str(cell) for cell in cells) else writer).writerow(cells)
     return text.getvalue()
 
 
@@ -236,7 +249,11 @@ def _row(cells: Mapping[str | None, Any], place: str) -> ManifestRow:
     if None in cells or None in cells.values():
         raise ConfigError(f"{place}: the row has not as many cells as there are columns")
     try:
-        given = {name: (cells.get(name) or "").strip() for name in COLUMNS}
+        given = {
+            name: cell if name in _NAMES else cell.strip()
+            for name in COLUMNS
+            for cell in [cells.get(name) or ""]
+        }
         if given["depth_format"] == "png16mm" and given["unit"] in ("", "none"):
             raise ValueError("depth_format is png16mm, millimetres, but unit is none: m or mm")
         for column in ("dataset", "scene_id"):  # parts of a sample's name, and of folders on export

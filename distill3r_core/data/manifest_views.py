@@ -128,7 +128,7 @@ def read_stamps(root: Path) -> dict[str, Stamp]:
     if not path.is_file():
         return {}
     stamps: dict[str, Stamp] = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             written = json.loads(line)["written"]
         except (json.JSONDecodeError, KeyError, TypeError):

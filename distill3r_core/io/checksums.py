@@ -23,6 +23,11 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, _blake).hexdigest()
 
 
+def bytes_hash(data: bytes) -> str:
+    """BLAKE2b-128 of bytes, in hexadecimal."""
+    return _blake(data).hexdigest()
+
+
 def write_sealed(path: Path, values: Mapping[str, Any]) -> None:
     """Write a JSON object with its own checksum, durably and in one rename."""
     text = {**values, _OWN: _text_hash(values)}

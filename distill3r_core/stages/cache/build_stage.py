@@ -21,6 +21,7 @@ from distill3r_core.cache.shard import PREFIX
 from distill3r_core.cache.store import CacheWriter, TeacherCache
 from distill3r_core.data.frame_processing import recorded_processing
 from distill3r_core.data.manifest import Manifest, read_manifest
+from distill3r_core.data.manifest_checksum import manifest_warning
 from distill3r_core.errors import (
     ConflictError,
     InputMissingError,
@@ -114,6 +115,8 @@ def build_cache(
     """
     part = part_of(shard)
     manifest = read_manifest(settings.manifest)
+    if warning := manifest_warning(settings.manifest):
+        progress.note(warning)
     choice = settings.teacher
     record = choose_teacher(manifest.rows) if choice.name == AUTO else TEACHERS[choice.name]
     require_weights(record.name, record.weights, settings.weights)

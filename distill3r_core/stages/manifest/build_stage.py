@@ -184,8 +184,8 @@ def build_manifest(
             roots.setdefault(part.root, []).append(part.plan.listing.name)
         # The record first: a manifest without one would count as somebody else's.
         processing = Processing(resize_max=settings.resize_max)
-        manifest_folder.write_record(settings.output, kept, roots, processing)
         text = manifest_text(rows)
+        manifest_folder.write_record(settings.output, kept, roots, processing, text)
         write_text(path, text, durable=True)
         index.compact()
     files = [path]

@@ -52,7 +52,7 @@ class FrameIndex:
         self._grew = False
         if self.path.is_file():
             text = self.path.read_text(encoding="utf-8", errors="replace")
-            for line in text.splitlines():
+            for line in text.split("\n"):  # splitlines() breaks names at U+2028, too
                 if (entry := _parse(line)) is not None:
                     self.entries[entry.key] = entry
 

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +13,13 @@ from distill3r_core.data.layouts import LeftOut, Refused
 from distill3r_core.data.layouts.folders import shown
 from distill3r_core.data.listing import DatasetListing
 from distill3r_core.data.manifest import ManifestRow, read_rows
-from distill3r_core.errors import ConflictError
+from distill3r_core.data.manifest_checksum import MANIFEST_CHECKSUM
+from distill3r_core.errors import ConfigError, ConflictError, DamageError
 from distill3r_core.files import write_text
+from distill3r_core.io.checksums import bytes_hash, read_sealed, write_sealed
 
 MANIFEST, REJECTED = "manifest.csv", "rejected.csv"
+_REPLACE = "replace it with --overwrite, or choose another folder with -o"
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,9 @@ def read_before(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -
     if not path.is_file():
         return fresh
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = read_sealed(folder / RECORD, required=False)
         found, roots = record["settings"], record["roots"]
-    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (FileNotFoundError, DamageError, KeyError, TypeError) as error:
         if overwrite:
             return fresh
         raise ConflictError(
@@ -86,9 +88,13 @@ def read_before(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -
             f"{path} was made with other settings:\n" + "\n".join(f"  {line}" for line in lines),
             hint="choose another folder with -o, or replace it with --overwrite",
         )
-    return EarlierManifest(
-        settings, roots, read_rows(path), _read_rejected(folder), path.read_text("utf-8")
-    )
+    try:
+        rows, text = read_rows(path), path.read_bytes().decode()
+    except ConfigError as error:
+        if overwrite:
+            return replace(fresh, forgotten=tuple(roots))
+        raise ConfigError(error.message, hint=_REPLACE) from error
+    return EarlierManifest(settings, roots, rows, _read_rejected(folder), text)
 
 
 def write_record(
@@ -96,14 +102,16 @@ def write_record(
     before: EarlierManifest,
     roots: Mapping[str, Sequence[str]],
     processing: Processing,
+    text: str,
 ) -> None:
-    """Write settings, roots and how frames were processed."""
+    """Write settings, roots, how frames were processed, and the checksum of the manifest."""
     record = {
         "settings": dict(before.settings),
         "processing": config.as_plain(processing),
         "roots": {**before.roots, **roots},
+        MANIFEST_CHECKSUM: bytes_hash(text.encode()),
     }
-    write_text(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_sealed(folder / RECORD, record)
 
 
 def write_rejected(
