@@ -14,7 +14,9 @@ from typing import Any
 import typer
 
 from distill3r_cli.app import app
+from distill3r_core.data.layouts import LAYOUTS
 from distill3r_core.models.presets import PRESETS
+from distill3r_core.teachers.registry import AUTO, TEACHERS
 
 PROGRAM = "distill3r"
 FILES = {"bash": "distill3r.bash", "zsh": "_distill3r", "fish": "distill3r.fish"}
@@ -22,13 +24,13 @@ FILES = {"bash": "distill3r.bash", "zsh": "_distill3r", "fish": "distill3r.fish"
 VALUES = {
     "--device": ("auto", "cpu", "cuda", "mps"),
     "--fit": ("squash", "crop", "release"),
-    "--layout": ("auto", "rgbd", "7scenes", "images", "pattern"),
+    "--layout": (AUTO, *LAYOUTS),
     "--pose-axes": ("opencv", "opengl"),
     "--pose-convention": ("c2w", "w2c"),
     "--precision": ("auto", "float32", "bfloat16"),
     "--predict": ("student", "truth", "constant"),
     "--preset": tuple(PRESETS),
-    "--teacher": ("auto", "depth", "synthetic", "fast3r"),
+    "--teacher": (AUTO, *TEACHERS),
 }
 _NOTE = "made by `python -m distill3r_cli.completions`; do not edit"
 _MARKUP = re.compile(r"\[/?[a-z ]*\]|`")

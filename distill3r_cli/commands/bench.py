@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from distill3r_cli import console, options
+from distill3r_cli.built_in_names import listed
 from distill3r_cli.commands import bench_cache, bench_train
+from distill3r_core.models.presets import PRESETS
 
 bench_app = typer.Typer(
     help="Measure time and memory: of a student, of the cache, of training.",
@@ -51,7 +53,7 @@ def bench(
         ),
     ] = "378x518",
     preset: Annotated[
-        str, typer.Option(help="Student with random weights: paper, small or tiny.")
+        str, typer.Option(help=f"Student with random weights: {listed(tuple(PRESETS))}.")
     ] = "paper",
     model: Annotated[
         Path | None,

@@ -5,6 +5,8 @@ from typing import Annotated
 import typer
 
 from distill3r_cli import console, options
+from distill3r_cli.built_in_names import listed
+from distill3r_core.models.presets import PRESETS
 
 
 def register(bench_app: typer.Typer) -> None:
@@ -29,7 +31,7 @@ distill3r bench ablation --seeds 5 --steps 1000 -o results/bench/ablation-long""
 @options.shared()
 def train(
     context: typer.Context,
-    preset: Annotated[str, typer.Option(help="Student: paper, small or tiny.")] = "small",
+    preset: Annotated[str, typer.Option(help=f"Student: {listed(tuple(PRESETS))}.")] = "small",
     batch: Annotated[int, typer.Option(help="Samples per step.")] = 4,
     views: Annotated[int, typer.Option(help="Views per sample.")] = 8,
     size: Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from distill3r_cli import console, options
+from distill3r_cli.built_in_names import AUTOMATIC_TEACHERS, TEACHERS, listed
 from distill3r_core import paths
 
 cache_app = typer.Typer(
@@ -56,7 +57,10 @@ def cache(
     output: Annotated[Path, typer.Option("--output", "-o", help="Cache folder.")] = paths.CACHE,
     teacher: Annotated[
         str,
-        typer.Option(help="Its name; auto: depth where the data has it, else da3-small."),
+        typer.Option(
+            help=f"Name of the teacher: {listed(TEACHERS)}; auto: the first of "
+            f"{' and '.join(AUTOMATIC_TEACHERS)} that the data have enough for."
+        ),
     ] = "auto",
     weights: Annotated[
         Path | None,

@@ -51,6 +51,7 @@ def infer(
         typer.Option(
             "--model",
             "-m",
+            parser=options.text,
             show_default="the newest run",
             help="Run folder, weight file, or name of a teacher.",
         ),

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from distill3r_cli import console, options
+from distill3r_cli.built_in_names import LAYOUTS, listed
 from distill3r_core import paths
 
 _EXAMPLES = (
@@ -44,7 +45,8 @@ def manifest(
         Path, typer.Option("--output", "-o", help="Folder of the manifest and its images.")
     ] = paths.DATA,
     layout: Annotated[
-        str, typer.Option(help="Layout of the data: auto, rgbd, 7scenes, images or pattern.")
+        str,
+        typer.Option(help=f"Layout of the data: {listed(LAYOUTS)}; auto: by what lies there."),
     ] = "auto",
     views: Annotated[int, typer.Option(help="Views per sample.")] = 20,
     stride: Annotated[

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from distill3r_cli import console, options
+from distill3r_cli.built_in_names import listed
 from distill3r_core import paths
+from distill3r_core.models.presets import PRESETS
 
 _EXAMPLES = """Examples:
 
@@ -46,7 +48,7 @@ def train(
         str,
         typer.Option(
             show_default="paper on a GPU, small on a CPU",
-            help="Student, size and recipe: paper, small or tiny.",
+            help=f"Student, size and recipe: {listed(tuple(PRESETS))}.",
         ),
     ] = "paper",
     max_steps: Annotated[

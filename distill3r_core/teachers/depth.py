@@ -48,7 +48,7 @@ class DepthTeacher:
             raise InputMissingError(
                 f"view {view.index} of {view.sample!r} lacks {' and '.join(lacks)}, "
                 "which the teacher 'depth' needs",
-                hint="choose a teacher that needs images alone, such as --teacher da3-small",
+                hint="choose a teacher that needs images alone; --teacher auto finds one",
             )
         return prepare_view(view)
 

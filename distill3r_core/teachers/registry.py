@@ -26,15 +26,17 @@ from distill3r_core.teachers.weights import require_weights
 
 __all__ = [
     "AUTO",
+    "AUTOMATIC",
     "TEACHERS",
     "TeacherNeeds",
     "TeacherRecord",
     "build_teacher",
     "choose_teacher",
+    "find_weights",
     "teacher_names",
 ]
 
-AUTO = "auto"  # the first of `_AUTOMATIC` whose needs the data meet
+AUTO = "auto"  # the first of `AUTOMATIC` whose needs the data meet
 TEACHERS: Registry[TeacherRecord] = Registry("teacher", entry_points="distill3r.teachers")
 for _record in (
     DEPTH,
@@ -51,7 +53,7 @@ for _record in (
     DUST3R_224_LINEAR,
 ):
     TEACHERS.add(_record.name, _record)
-_AUTOMATIC = (DEPTH, DA3_SMALL)
+AUTOMATIC = (DEPTH, DA3_SMALL)
 
 
 def build_teacher(
@@ -78,9 +80,16 @@ def build_teacher(
     path = None if weights is None else Path(weights).expanduser()
     if record.weights is None and path is not None:
         raise ConfigError(f"the teacher {record.name!r} has no weights, and {path} was given")
-    return record.build(
-        own, require_weights(record.name, record.weights, path), torch.device(device)
-    )
+    return record.build(own, find_weights(record, path), torch.device(device))
+
+
+def find_weights(record: TeacherRecord, weights: Path | None = None) -> Path | None:
+    """Find the weights that a teacher will read; see `require_weights`.
+
+    Raises:
+        WeightsError: They are not there; says which file goes where, and what works without.
+    """
+    return require_weights(record.name, record.weights, weights, dry_run=SYNTHETIC.name)
 
 
 def teacher_names() -> list[str]:
@@ -91,7 +100,7 @@ def teacher_names() -> list[str]:
 def choose_teacher(frames: Iterable[FrameFacts]) -> TeacherRecord:
     """The teacher that `auto` stands for: the first one whose needs all frames meet."""
     frames = list(frames)
-    for record in _AUTOMATIC[:-1]:
+    for record in AUTOMATIC[:-1]:
         if frames and not any(record.needs.lacking(frame) for frame in frames):
             return record
-    return _AUTOMATIC[-1]
+    return AUTOMATIC[-1]

@@ -25,7 +25,7 @@ class HubFolder:
 
 
 def require_weights(
-    name: str, folder: HubFolder | None, weights: Path | None = None
+    name: str, folder: HubFolder | None, weights: Path | None = None, *, dry_run: str | None = None
 ) -> Path | None:
     """Find the weights that a teacher will read.
 
@@ -34,6 +34,7 @@ def require_weights(
         folder: Its published weights; None: it has none.
         weights: Folder or file that the user named; None: `DISTILL3R_HOME` and the hub's cache
             are searched.
+        dry_run: Name of a simulated teacher that the message offers instead; None: it offers none.
 
     Returns:
         A folder or a file; None where the teacher has no weights.
@@ -44,7 +45,9 @@ def require_weights(
     if folder is None:
         return weights
     if weights is not None and not weights.exists():
-        raise WeightsError(f"no file or folder {weights}", hint=_ways_out(name, folder, weights))
+        raise WeightsError(
+            f"no file or folder {weights}", hint=_ways_out(name, folder, weights, dry_run)
+        )
     home = paths.weights_home() / name
     for found in (home, _hub_snapshot(folder)) if weights is None else (weights,):
         if found is not None and (found.is_file() or _complete(found, folder)):
@@ -54,18 +57,18 @@ def require_weights(
     raise WeightsError(
         f"the teacher {name!r} has no weights: {' and '.join(missing)} not found in {place}"
         + (" nor in the Hugging Face cache" if weights is None else ""),
-        hint=_ways_out(name, folder, place),
+        hint=_ways_out(name, folder, place, dry_run),
     )
 
 
-def _ways_out(name: str, folder: HubFolder, place: Path) -> str:
+def _ways_out(name: str, folder: HubFolder, place: Path, dry_run: str | None) -> str:
+    trial = f"a dry run, not your scene: distill3r cache --resume --teacher {dry_run}\n"
     return (
         f"download them ({folder.gigabytes} GB, {folder.license}): "
         f"distill3r models download {name}\n"
         f"or put the files of {folder.repo} into {place}, or name their folder: --weights DIR\n"
-        "the teacher of the paper: distill3r models download fast3r, then --teacher fast3r\n"
-        "a dry run, not your scene: distill3r cache --resume --teacher synthetic\n"
-        "the whole route on rendered scenes: distill3r demo"
+        + (trial if dry_run else "")
+        + "the whole route on rendered scenes: distill3r demo"
     )
 
 

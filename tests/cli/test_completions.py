@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from distill3r_cli import completions
+from distill3r_cli import built_in_names, completions
 from distill3r_core.data.layouts import LAYOUTS
 from distill3r_core.models.presets import PRESETS
-from distill3r_core.teachers import teacher_names
+from distill3r_core.teachers.registry import AUTOMATIC, TEACHERS
 
 FOLDER = Path(completions.__file__).parents[1] / "completions"
 CASES = [
@@ -34,7 +34,13 @@ def test_a_script_is_not_stale(shell):
 def test_values_are_those_that_the_core_knows():
     assert set(completions.VALUES["--preset"]) == set(PRESETS)
     assert set(completions.VALUES["--layout"]) == {"auto", *LAYOUTS}
-    assert set(completions.VALUES["--teacher"]) == {"auto", *teacher_names()}
+    assert set(completions.VALUES["--teacher"]) == {"auto", *TEACHERS}
+
+
+def test_names_in_help_are_those_of_the_registries():
+    assert set(built_in_names.LAYOUTS) == set(LAYOUTS)
+    assert set(built_in_names.TEACHERS) == set(TEACHERS)
+    assert tuple(record.name for record in AUTOMATIC) == built_in_names.AUTOMATIC_TEACHERS
 
 
 def test_every_option_with_known_values_exists():

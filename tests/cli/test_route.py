@@ -97,7 +97,12 @@ def test_photographs_without_weights_end_in_directions_and_never_in_a_substitute
 
     cached = typed(LINES[0], tmp_path)
     assert cached.returncode == 3
-    for word in ("model.safetensors", "fast3r", "distill3r models download", "--teacher synthetic"):
+    for word in (
+        "model.safetensors",
+        "da3-small",
+        "distill3r models download",
+        "--teacher synthetic",
+    ):
         assert word in cached.stderr, cached.stderr
     assert "distill3r demo" in cached.stderr
     assert not (tmp_path / "caches").exists()

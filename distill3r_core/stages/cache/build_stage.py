@@ -45,8 +45,7 @@ from distill3r_core.stages.cache.writers import device_of, gather, part_of, toge
 from distill3r_core.teachers import TEACHERS, Teacher, TeacherRecord, build_teacher, choose_teacher
 from distill3r_core.teachers.choice import TeacherChoice, TeacherSetting
 from distill3r_core.teachers.export import GlobalMap, Resample, ThresholdOn
-from distill3r_core.teachers.registry import AUTO
-from distill3r_core.teachers.weights import require_weights
+from distill3r_core.teachers.registry import AUTO, find_weights
 
 _BASE_SIZE = "224x518"
 
@@ -119,7 +118,7 @@ def build_cache(
         progress.note(warning)
     choice = settings.teacher
     record = choose_teacher(manifest.rows) if choice.name == AUTO else TEACHERS[choice.name]
-    require_weights(record.name, record.weights, settings.weights)
+    find_weights(record, settings.weights)
     _require_columns(record, manifest)
     teacher = _build(record, settings)
     header = _header(settings, teacher, manifest)
@@ -210,7 +209,8 @@ def _require_columns(record: TeacherRecord, manifest: Manifest) -> None:
             raise InputMissingError(
                 f"the teacher {record.name!r} needs {' and '.join(lacking)} of every image, "
                 f"and {manifest.path} has none for {row.image_path}",
-                hint="a teacher that needs images alone: --teacher da3-small",
+                hint="use a teacher that needs no more than the manifest has: "
+                f"--teacher {choose_teacher(manifest.rows).name}",
             )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from distill3r_core import config
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.frame_processing import Processing
+from distill3r_core.data.layouts import LAYOUTS
 from distill3r_core.errors import ConflictError, InputMissingError, NothingUsableError
 from distill3r_core.evaluation.data_frames import TestData, read_test_data
 from distill3r_core.evaluation.protocols import Protocol
@@ -164,9 +165,12 @@ def _nothing_left(root: Path, data: TestData) -> NothingUsableError:
             hint="hold some back (`distill3r manifest --val-frames last:N`), or score other data",
         )
     first = f": {data.failed[0].item}: {data.failed[0].reason}" if data.failed else ""
+    truth = frozenset({"depth", "pose", "intrinsics"})
+    layouts = [name for name in LAYOUTS if truth <= LAYOUTS[name].carries]
     return NothingUsableError(
         f"{root} has no test frame that can be scored{first}",
-        hint="ground truth needs depth, poses and calibrated intrinsics (layouts rgbd, 7scenes)",
+        hint="ground truth needs depth, poses and calibrated intrinsics "
+        f"(layouts {', '.join(layouts)})",
     )
 
 
