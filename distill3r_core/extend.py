@@ -25,9 +25,14 @@ if TYPE_CHECKING:
         Scene,
     )
     from distill3r_core.evaluation.alignments import Alignment
+    from distill3r_core.evaluation.baselines import BASELINES, Baseline
     from distill3r_core.evaluation.frame_rules import NumberedFrames, Window
     from distill3r_core.evaluation.metrics import METRICS, Comparison, Metric, MetricUnit
+    from distill3r_core.evaluation.predictions import maps_of
     from distill3r_core.evaluation.protocols import PROTOCOLS, Protocol
+    from distill3r_core.evaluation.training_frames import TrainingFrames
+    from distill3r_core.evaluation.truth import Truth
+    from distill3r_core.io.images.depth_codecs import DEPTH_CODECS
     from distill3r_core.io.images.teacher_fit import TeacherFit
     from distill3r_core.losses.loss_term import FeatureRequest, LossTerm, TermInputs, TermOptions
     from distill3r_core.losses.terms import LOSS_TERMS
@@ -65,9 +70,14 @@ _NAMES = {
         "Scene",
     ),
     "distill3r_core.evaluation.alignments": ("Alignment",),
+    "distill3r_core.evaluation.baselines": ("BASELINES", "Baseline"),
     "distill3r_core.evaluation.frame_rules": ("NumberedFrames", "Window"),
     "distill3r_core.evaluation.metrics": ("METRICS", "Comparison", "Metric", "MetricUnit"),
+    "distill3r_core.evaluation.predictions": ("maps_of",),
     "distill3r_core.evaluation.protocols": ("PROTOCOLS", "Protocol"),
+    "distill3r_core.evaluation.training_frames": ("TrainingFrames",),
+    "distill3r_core.evaluation.truth": ("Truth",),
+    "distill3r_core.io.images.depth_codecs": ("DEPTH_CODECS",),
     "distill3r_core.io.images.teacher_fit": ("TeacherFit",),
     "distill3r_core.losses.loss_term": ("FeatureRequest", "LossTerm", "TermInputs", "TermOptions"),
     "distill3r_core.losses.terms": ("LOSS_TERMS",),
@@ -95,6 +105,8 @@ _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 _REGISTRIES = [name for name in _HOMES if name.isupper() and name != "STRICT"]
 
 __all__ = [
+    "BASELINES",
+    "DEPTH_CODECS",
     "FAMILIES",
     "FORMATS",
     "LAYOUTS",
@@ -105,6 +117,7 @@ __all__ = [
     "STRICT",
     "TEACHERS",
     "Alignment",
+    "Baseline",
     "Comparison",
     "Cost",
     "Dataset",
@@ -141,11 +154,14 @@ __all__ = [
     "TeacherTargets",
     "TermInputs",
     "TermOptions",
+    "TrainingFrames",
+    "Truth",
     "View",
     "ViewLimits",
     "Window",
     "ignore_steps",
     "load_plugins",
+    "maps_of",
     "prepare_view",
 ]
 

@@ -11,6 +11,8 @@ from PIL import Image
 from small_caches import write_cache
 
 from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.manifest import read_rows
+from distill3r_core.io.images.depth import read_depth
 from distill3r_core.io.rgbd import write_rgbd_scene
 
 HERE = Path(__file__).parent
@@ -55,6 +57,21 @@ def test_a_layout_is_read_by_manifest(cli_inprocess, photos):
         name = ("early", "middle", "late")[number]
         stored = np.asarray(Image.open(photos / "data" / path).convert("RGB"))
         assert (stored == np.asarray(Image.open(photos / "photos" / f"{name}.png"))).all()
+
+
+def test_a_depth_codec_is_read_by_manifest(cli_inprocess, photos):
+    depths = {}
+    for number, name in enumerate(("early", "late", "middle"), start=1):
+        depths[name] = np.full((30, 40), number, dtype=np.float32)
+        np.save(photos / "photos" / f"{name}.npy", depths[name])
+    plugin = ("--plugin", HERE / "toy_depth_codec.py")
+    status, _, error = cli_inprocess("manifest", "photos", "--views", "2", *plugin, cwd=photos)
+    assert status == 0, error
+    rows = read_rows(photos / "data" / "manifest.csv")
+    assert len(rows) >= 2
+    for row in rows:
+        depth = read_depth(photos / "data" / row.depth_path, stored=row.depth_format)
+        assert (depth == depths[Path(row.image_path).stem]).all()
 
 
 def test_a_teacher_fills_a_cache_that_knows_its_plugin(cli_inprocess, photos):
@@ -120,6 +137,21 @@ def test_a_metric_is_reported_by_its_protocol(cli_inprocess, tmp_path):
     assert 100 * result["metrics"]["worst"] > result["metrics"]["acc"] > 0  # meters, centimeters
     (record,) = (tmp_path / "results" / "eval").rglob("run.json")
     assert "toy_metric.py" in json.loads(record.read_text())["identity"]["plugins"]
+
+
+def test_a_baseline_is_scored_beside_the_others(cli_inprocess, tmp_path):
+    camera = torch.tensor([[40.0, 0, 20], [0, 40, 15], [0, 0, 1]])
+    rays = torch.stack(torch.meshgrid(torch.arange(40.0), torch.arange(30.0), indexing="xy"), -1)
+    depth = 1 / (1 + (((rays + 0.5 - camera[:2, 2]) / 40) ** 2).sum(-1)).sqrt()  # a sphere's z
+    poses = torch.eye(4).repeat(3, 1, 1)
+    images = torch.rand(3, 3, 30, 40)
+    write_rgbd_scene(tmp_path / "rooms" / "a", images, depth.expand(3, 30, 40), poses, camera)
+    line = ("eval", "--data", "rooms", "--predict", "constant", "--device", "cpu", "--json")
+    plugin = ("--plugin", HERE / "toy_baseline.py")
+    status, out, error = cli_inprocess(*line, "--size", "28x42", *plugin, cwd=tmp_path)
+    assert status == 0, error
+    result = json.loads(out)["result"]
+    assert 0 <= result["baselines"]["sphere"]["acc"] < result["metrics"]["acc"]
 
 
 def test_a_format_is_written_by_infer(cli_inprocess, photos):
