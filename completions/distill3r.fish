@@ -125,7 +125,7 @@ complete -c distill3r -n '__distill3r_at "/infer"' -l pnp -d 'Run PnP beside the
 complete -c distill3r -n '__distill3r_at "/infer"' -l strict -d 'Exit with status 5 if the reconstruction is unreliable.'
 complete -c distill3r -n '__distill3r_at "/infer"' -l intrinsics -r -F -d 'Intrinsics of the full-size images, in pixels with centers at +0.5: four numbers, or a file of them or of the 3x3 matrix.'
 complete -c distill3r -n '__distill3r_at "/infer"' -l shared-camera -d 'Estimate one focal length for all images.'
-complete -c distill3r -n '__distill3r_at "/infer"' -l scale-from -r -F -d 'Make lengths metric: the distance between two views, or a file of lines NAME X Y Z with camera positions in metres.'
+complete -c distill3r -n '__distill3r_at "/infer"' -l scale-from -r -F -d 'Make lengths metric: the distance between two views, or a file of lines NAME X Y Z with camera positions in meters.'
 complete -c distill3r -n '__distill3r_at "/infer"' -l precision -x -a 'auto float32 bfloat16' -d 'Precision of the student; auto: bfloat16 on a GPU that supports it.'
 complete -c distill3r -n '__distill3r_at "/infer"' -l compile -d 'Compile the student first. Takes a minute; pays off for many scenes.'
 complete -c distill3r -n '__distill3r_at "/infer"' -l overwrite -d 'Replace a result made with other settings or inputs.'

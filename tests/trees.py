@@ -29,9 +29,9 @@ def two_colors(frame: int, size: tuple[int, int] = SIZE) -> Image.Image:
     return image
 
 
-def save_depth(path: Path, millimetres: int = 1500, size: tuple[int, int] = SIZE) -> Path:
+def save_depth(path: Path, millimeters: int = 1500, size: tuple[int, int] = SIZE) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full(size, millimetres, np.uint16)).save(path)
+    Image.fromarray(np.full(size, millimeters, np.uint16)).save(path)
     return path
 
 

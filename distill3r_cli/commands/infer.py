@@ -195,11 +195,11 @@ def infer(
     scale_from: Annotated[
         str | None,
         typer.Option(
-            metavar="A:B=METRES|FILE",
+            metavar="A:B=METERS|FILE",
             show_default=False,
             rich_help_panel=_CLOUD,
             help="Make lengths metric: the distance between two views, or a file of lines "
-            "`NAME X Y Z` with camera positions in metres.",
+            "`NAME X Y Z` with camera positions in meters.",
         ),
     ] = None,
     precision: Annotated[

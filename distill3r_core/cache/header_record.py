@@ -56,7 +56,7 @@ class CacheHeader:
     size: tuple[int, int] | Literal["auto"]
     fit: Mapping[str, Any]
     threshold: float | None  # on `C - 1`; None: the mask is the teacher's own
-    metric: bool  # whether points are in metres
+    metric: bool  # whether points are in meters
     teacher_settings: Mapping[str, Any] = field(default_factory=dict)
     export: Mapping[str, Any] = field(default_factory=dict)
     codec: Literal["similarity", "exact"] = "similarity"

@@ -255,7 +255,7 @@ def _row(cells: Mapping[str | None, Any], place: str) -> ManifestRow:
             for cell in [cells.get(name) or ""]
         }
         if given["depth_format"] == "png16mm" and given["unit"] in ("", "none"):
-            raise ValueError("depth_format is png16mm, millimetres, but unit is none: m or mm")
+            raise ValueError("depth_format is png16mm, millimeters, but unit is none: m or mm")
         for column in ("dataset", "scene_id"):  # parts of a sample's name, and of folders on export
             if (fault := name_fault(given[column])) is not None:
                 raise ValueError(f"{column}: {shown_name(given[column])} {fault}")

@@ -17,7 +17,7 @@ Window = tuple[int, ...]
 
 LEAST_VIEWS = 2
 RELEASE_SEED = 42
-_STEP_METRES, _STEP_RADIANS = 0.25, math.radians(15)
+_STEP_METERS, _STEP_RADIANS = 0.25, math.radians(15)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def pose_walk(
         else:
             turned = np.trace(rotations[last].T @ rotations[frame])
             distance = float(np.linalg.norm(centers[frame] - centers[last]))
-            motion = distance / _STEP_METRES + _angle((turned - 1) / 2) / _STEP_RADIANS
+            motion = distance / _STEP_METERS + _angle((turned - 1) / 2) / _STEP_RADIANS
         if motion >= 1:
             kept.append(frame)
     return tuple(kept)

@@ -25,21 +25,21 @@ def write_rgbd_scene(
     Args:
         folder: Folder of the scene; `manifest` takes the folder above it.
         images: RGB in [0, 1].
-        depth: z in each camera's frame, metres, 0 where unknown; rounded to millimetres.
-        world_from_cam: OpenCV axes, metres.
+        depth: z in each camera's frame, meters, 0 where unknown; rounded to millimeters.
+        world_from_cam: OpenCV axes, meters.
         intrinsics: Pixels, centers at +0.5; the same for every view.
 
     Returns:
         The folder's pictures.
     """
     pictures = []
-    for number, (image, metres, pose) in enumerate(zip(images, depth, world_from_cam, strict=True)):
+    for number, (image, meters, pose) in enumerate(zip(images, depth, world_from_cam, strict=True)):
         name = f"{number:0{DIGITS}d}"
         pixels = (image.movedim(0, -1) * 255).round().byte().cpu().numpy()
         picture = folder / "rgb" / f"{name}.png"
         with replacing(picture) as beside:
             Image.fromarray(pixels).save(beside)
-        write_depth(folder / "depth" / f"{name}.png", metres.cpu().numpy(), unit="m")
+        write_depth(folder / "depth" / f"{name}.png", meters.cpu().numpy(), unit="m")
         write_text(folder / "pose" / f"{name}.txt", _matrix(pose))
         pictures.append(picture)
     write_text(folder / "intrinsics.txt", _matrix(intrinsics))

@@ -17,18 +17,18 @@ from distill3r_core.reconstruction.loaded_views import LoadedView
 from distill3r_core.reconstruction.reconstruction import PosedView, Reconstruction
 from distill3r_core.reconstruction.scale import Scale
 
-_DISTANCE = re.compile(r"^(?P<first>[^:]+):(?P<second>[^:]+)=(?P<metres>[^=]+)$")
+_DISTANCE = re.compile(r"^(?P<first>[^:]+):(?P<second>[^:]+)=(?P<meters>[^=]+)$")
 _WORD = re.compile(r"[^\s,]+")
 _MOST_NAMES = 8
 _DOUBTFUL = 0.1  # of the median distance: no scale is known to more than its residual
 # Positions of cameras are not known to less than this share of the depth, whatever the maps say.
 _LEAST_NOISE = 0.01
-_SYNTAX = "--scale-from FIRST:SECOND=METRES, or a file with a line `NAME X Y Z` per camera"
+_SYNTAX = "--scale-from FIRST:SECOND=METERS, or a file with a line `NAME X Y Z` per camera"
 
 
 @dataclass(frozen=True)
 class KnownPositions:
-    """Camera centers in metres, in any frame, by the name of the view or of its file."""
+    """Camera centers in meters, in any frame, by the name of the view or of its file."""
 
     centers: Mapping[str, Float[np.ndarray, "3"]]
     source: str
@@ -39,7 +39,7 @@ class KnownPositions:
 
 
 def read_known(text: str) -> KnownPositions:
-    """What `--scale-from` says: `FIRST:SECOND=METRES`, or a file of camera positions in metres.
+    """What `--scale-from` says: `FIRST:SECOND=METERS`, or a file of camera positions in meters.
 
     Raises:
         InputMissingError: There is no such file.
@@ -51,12 +51,12 @@ def read_known(text: str) -> KnownPositions:
     match = _DISTANCE.match(text)
     if match is None and not {"=", ":"} & set(text):
         raise InputMissingError(f"--scale-from: no file {path}", hint=_SYNTAX)
-    metres = None if match is None else _number(match["metres"])
-    if match is None or metres is None or metres <= 0:
+    meters = None if match is None else _number(match["meters"])
+    if match is None or meters is None or meters <= 0:
         raise RequestError(f"cannot use --scale-from {text!r}", hint=_SYNTAX)
     first, second = match["first"].strip(), match["second"].strip()
-    centers = {first: np.zeros(3), second: np.array([metres, 0.0, 0.0])}
-    return KnownPositions(centers, f"{metres:g} m between {first} and {second}")
+    centers = {first: np.zeros(3), second: np.array([meters, 0.0, 0.0])}
+    return KnownPositions(centers, f"{meters:g} m between {first} and {second}")
 
 
 def check_known(known: KnownPositions, views: Sequence[LoadedView]) -> None:
@@ -80,7 +80,7 @@ def check_known(known: KnownPositions, views: Sequence[LoadedView]) -> None:
 
 
 def apply_known(scene: Reconstruction, known: KnownPositions) -> tuple[Reconstruction, list[str]]:
-    """The reconstruction in metres, and what is to be said about it.
+    """The reconstruction in meters, and what is to be said about it.
 
     Args:
         scene: In a unit of its own.

@@ -25,7 +25,7 @@ from distill3r_core.threads import Pool, ahead, result_of
 from distill3r_core.types import PreparedView, View
 
 _DECODERS = 4  # threads; Pillow decodes outside the interpreter's lock
-_FILM_WIDTH = 36.0  # millimetres, to which EXIF's equivalent focal length refers
+_FILM_WIDTH = 36.0  # millimeters, to which EXIF's equivalent focal length refers
 # In a file's name, and white space too: COLMAP's text format ends a name at it.
 _UNSAFE = re.compile(r'[\\/:*?"<>|\s\x00-\x1f]')
 _CHANGED = "it has changed in the meantime"

@@ -10,7 +10,7 @@ from distill3r_core.scenes.scene import THINGS_RADIUS, ProceduralScene, RandomCh
 
 ARC = 69.0  # degrees between the first and the last camera
 FIELD_OF_VIEW = 62.0  # degrees, of the longer edge of a picture
-_OUT = 0.4  # metres kept free around things and walls
+_OUT = 0.4  # meters kept free around things and walls
 
 
 def arc(
@@ -24,7 +24,7 @@ def arc(
         degrees: Between the first camera and the last.
 
     Returns:
-        world_from_cam, OpenCV axes, metres.
+        world_from_cam, OpenCV axes, meters.
     """
     draw = RandomChoices(seed)
     start = draw.uniform(0.0, math.tau)

@@ -13,7 +13,7 @@ from distill3r_core.scenes.surfaces import MISSED
 from distill3r_core.scenes.textures import AMBIENT
 
 _EXPOSURE = 1.6
-_LIFT = 1e-3  # metres that a shadow ray starts above its surface
+_LIFT = 1e-3  # meters that a shadow ray starts above its surface
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class RenderedScene:
     """Views of one scene."""
 
     images: Float[Tensor, "N 3 H W"]  # RGB in [0, 1]
-    depth: Float[Tensor, "N H W"]  # z in each camera's frame, metres, exact at the pixels' centers
-    world_from_cam: Float[Tensor, "N 4 4"]  # OpenCV axes, metres
+    depth: Float[Tensor, "N H W"]  # z in each camera's frame, meters, exact at the pixels' centers
+    world_from_cam: Float[Tensor, "N 4 4"]  # OpenCV axes, meters
     intrinsics: Float[Tensor, "N 3 3"]  # pixels, centers at +0.5
 
 

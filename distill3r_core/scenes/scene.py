@@ -11,7 +11,7 @@ from torch import Tensor
 from distill3r_core.scenes.surfaces import Box, Relief, Sphere, Surface, Wall
 from distill3r_core.scenes.textures import PATTERNS, Light, Texture
 
-THINGS_RADIUS = 1.1  # metres around the middle of the room where things stand; cameras stay out
+THINGS_RADIUS = 1.1  # meters around the middle of the room where things stand; cameras stay out
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ProceduralScene:
     """A closed room: every ray from within it ends on a body.
 
     Args:
-        size: Width, depth and height of the room, metres; its floor's middle is the origin.
+        size: Width, depth and height of the room, meters; its floor's middle is the origin.
     """
 
     bodies: tuple[Body, ...]  # walls, floor, ceiling and things
@@ -104,7 +104,7 @@ def _wall(x: int, y: int, z: int, offset: float) -> Wall:
 
 def _relief(draw: RandomChoices) -> Relief:
     directions = draw.vector(0.0, math.tau, 3)
-    lengths = draw.vector(1.0, 3.0, 3)  # metres from crest to crest
+    lengths = draw.vector(1.0, 3.0, 3)  # meters from crest to crest
     waves = torch.stack([directions.cos(), directions.sin()], -1) * (math.tau / lengths)[:, None]
     # High waves are long ones: no slope is steeper than one in two.
     amplitudes = draw.vector(0.3, 1.0, 3) * lengths * 0.08 / 3

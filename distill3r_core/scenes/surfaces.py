@@ -1,6 +1,6 @@
 """Shapes that a ray may hit, each with its exact distance and normal.
 
-World axes: x and y horizontal, z up, metres. A ray is `origin + t * direction`, t > 0; directions
+World axes: x and y horizontal, z up, meters. A ray is `origin + t * direction`, t > 0; directions
 need no unit length, and t is in units of theirs.
 """
 
@@ -17,8 +17,8 @@ Distances = Float[Tensor, " M"]
 
 MISSED = math.inf
 _NEAREST = 1e-4  # a ray that starts on a surface does not hit it
-_MARCH_STEPS = 64  # a tenth of a metre in a room: a tenth of the shortest wave of a relief
-_BISECTIONS = 24  # a tenth of a metre / 2^24: float32's limit
+_MARCH_STEPS = 64  # a tenth of a meter in a room: a tenth of the shortest wave of a relief
+_BISECTIONS = 24  # a tenth of a meter / 2^24: float32's limit
 
 
 @runtime_checkable
@@ -107,7 +107,7 @@ class Relief:
 
     base: float
     amplitudes: Float[Tensor, " K"]
-    waves: Float[Tensor, "K 2"]  # wave vectors, radians per metre
+    waves: Float[Tensor, "K 2"]  # wave vectors, radians per meter
     phases: Float[Tensor, " K"]
 
     def height(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
@@ -119,7 +119,7 @@ class Relief:
     def intersect(self, origins: Points, directions: Points) -> Distances:
         """The first crossing, found by marching and refined by bisection; see `Surface`.
 
-        A crest that a ray cuts for less than one step, a tenth of a metre, may be missed.
+        A crest that a ray cuts for less than one step, a tenth of a meter, may be missed.
         """
         rise = float(self.amplitudes.abs().sum())
         result = torch.full_like(origins[:, 0], MISSED)

@@ -12,7 +12,7 @@ Points = Float[Tensor, "M 3"]
 Amounts = Float[Tensor, " M"]  # 0: the first color, 1: the second
 
 AMBIENT = 0.45
-_FULL_LIGHT = 2.5  # metres at which a light has half its strength
+_FULL_LIGHT = 2.5  # meters at which a light has half its strength
 _STAIN = 0.6  # how much of the third color the slow stain brings in at most
 
 
@@ -21,14 +21,14 @@ class Texture:
     """Two colors in a pattern and a third that stains both slowly, so that no two places match.
 
     Args:
-        frame: Rows are the axes of the pattern in the world, times repetitions per metre.
+        frame: Rows are the axes of the pattern in the world, times repetitions per meter.
     """
 
     pattern: str
     colors: Float[Tensor, "3 3"]  # RGB in [0, 1]
     frame: Float[Tensor, "3 3"]
     phase: Float[Tensor, "3"]
-    waves: Float[Tensor, "3 3"]  # wave vectors of the stain, radians per metre
+    waves: Float[Tensor, "3 3"]  # wave vectors of the stain, radians per meter
 
     def albedo(self, points: Points) -> Points:
         """RGB in [0, 1] at points of the world."""

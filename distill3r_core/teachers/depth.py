@@ -16,12 +16,12 @@ from distill3r_core.teachers.base import prepare_view
 from distill3r_core.teachers.record import TeacherNeeds, TeacherRecord
 from distill3r_core.types import PreparedView, RawMaps, Unit, View
 
-METRES = {"m": 1.0, "mm": 1e-3}  # per unit of length
+METERS = {"m": 1.0, "mm": 1e-3}  # per unit of length
 PLAIN_CONFIDENCE = 2.0  # where no unit says how far a point is, and how noisy its depth
 
 
 class DepthTeacher:
-    """Exact point maps from depth, intrinsics and poses; in metres where their unit is a length."""
+    """Exact point maps from depth, intrinsics and poses; in meters where their unit is a length."""
 
     name = "depth"
     licenses = ("that of the data",)
@@ -62,14 +62,14 @@ class DepthTeacher:
             assert view.depth is not None
             assert view.world_from_cam is not None
             assert view.intrinsics is not None
-            metres = METRES.get(view.unit, 1.0)
+            meters = METERS.get(view.unit, 1.0)
             pose = view.world_from_cam.double()
-            pose[:3, 3] *= metres
+            pose[:3, 3] *= meters
             poses.append(pose)
             cameras.append(view.intrinsics)
-            depths.append(view.depth * metres)
+            depths.append(view.depth * meters)
         on_progress("views", len(views), len(views))
-        unit: Unit = "m" if all(view.unit in METRES for view in views) else "none"
+        unit: Unit = "m" if all(view.unit in METERS for view in views) else "none"
         return maps_of_depth(depths, torch.stack(cameras), torch.stack(poses), unit=unit)
 
 
@@ -114,10 +114,10 @@ def maps_of_depth(
 
 
 def depth_confidence(depth: Float[Tensor, "H W"], *, unit: Unit) -> Float[Tensor, "H W"]:
-    """`1 + sigma(1 m) / sigma(z)`: 2 at a metre, and less the further away.
+    """`1 + sigma(1 m) / sigma(z)`: 2 at a meter, and less the further away.
 
     The random error of a structured-light sensor grows with the square of the distance, sigma(z) =
-    1.425e-3 z^2 in metres (Khoshelham and Elberink, Sensors 12, 2012, half a pixel of disparity);
+    1.425e-3 z^2 in meters (Khoshelham and Elberink, Sensors 12, 2012, half a pixel of disparity);
     the constant cancels. 2 everywhere where the unit is not metric, 1 where depth is unknown (0).
     """
     known = depth > 0

@@ -60,7 +60,7 @@ def truth(
 def distances(
     scene: Reconstruction, cleaning: Cleaning, points: np.ndarray, valid: np.ndarray
 ) -> dict[str, float]:
-    """Centimetres from a cleaned cloud to the sensor's points."""
+    """Centimeters from a cleaned cloud to the sensor's points."""
     cleaned = clean_cloud(scene, cleaning)
     rows, columns = scene.views[0].in_world.confidence.shape
     flat = cleaned.view * rows * columns + cleaned.pixel @ np.array([columns, 1])

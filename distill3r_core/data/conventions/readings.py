@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from distill3r_core.data.layouts.records import DepthFile, Frame, PoseAxes, PoseConvention
 from distill3r_core.errors import ConfigError
-from distill3r_core.io.images.depth import MILLIMETRES
+from distill3r_core.io.images.depth import MILLIMETERS
 from distill3r_core.types import Unit
 
 _OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])  # y up, z backward
@@ -103,4 +103,4 @@ def parse_image_size(text: str) -> tuple[int, int]:
 
 
 def _units_in_meter(unit: Unit) -> float:
-    return MILLIMETRES["m"] / MILLIMETRES[unit] if unit in MILLIMETRES else 1.0
+    return MILLIMETERS["m"] / MILLIMETERS[unit] if unit in MILLIMETERS else 1.0

@@ -12,7 +12,7 @@ from distill3r_core.files import replacing
 from distill3r_core.types import Unit
 
 DepthFormat = Literal["png16mm", "npy32"]
-MILLIMETRES: dict[Unit, float] = {"m": 1000.0, "mm": 1.0}  # in one metric unit
+MILLIMETERS: dict[Unit, float] = {"m": 1000.0, "mm": 1.0}  # in one metric unit
 _MOST = 65535
 
 
@@ -38,7 +38,7 @@ def read_png16(path: Path) -> UInt16[np.ndarray, "H W"]:
 
 def depth_format(depth: Float[np.ndarray, "H W"], unit: Unit) -> DepthFormat:
     """How a depth map is stored: as millimeters where it is metric and they fit in 16 bits."""
-    if unit == "none" or float(depth.max(initial=0.0)) * MILLIMETRES[unit] > _MOST:
+    if unit == "none" or float(depth.max(initial=0.0)) * MILLIMETERS[unit] > _MOST:
         return "npy32"
     return "png16mm"
 
@@ -83,8 +83,8 @@ def read_depth(path: Path, *, stored: DepthFormat, unit: Unit = "m") -> Float[np
 
 
 def _as_png16(depth: Float[np.ndarray, "H W"], unit: Unit) -> UInt16[np.ndarray, "H W"]:
-    return np.rint(depth.astype(np.float64) * MILLIMETRES[unit]).astype(np.uint16)
+    return np.rint(depth.astype(np.float64) * MILLIMETERS[unit]).astype(np.uint16)
 
 
 def _from_png16(stored: UInt16[np.ndarray, "H W"], unit: Unit) -> Float[np.ndarray, "H W"]:
-    return (stored / MILLIMETRES[unit]).astype(np.float32)
+    return (stored / MILLIMETERS[unit]).astype(np.float32)

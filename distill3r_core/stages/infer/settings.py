@@ -60,7 +60,7 @@ class InferSettings:
         fps: Frames taken of each second of a video, at most.
         intrinsics: K of all full-size images: `fx,fy,cx,cy` or a file; None: estimated.
         shared_camera: One focal length for all views.
-        scale_from: What makes lengths metric: `FIRST:SECOND=METRES`, or a file of positions.
+        scale_from: What makes lengths metric: `FIRST:SECOND=METERS`, or a file of positions.
         ignore_masks: Use all pixels, whatever masks and alpha channels say.
         max_views: Views taken of each scene, evenly spread, at most; None: all.
         precision: Precision of the products; "auto" is bfloat16 on a GPU that has it.

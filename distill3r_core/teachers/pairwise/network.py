@@ -66,7 +66,7 @@ class PairMaps:
     """What the network says of one image of a pair.
 
     Args:
-        points: In the frame of the first image's camera; in metres where the weights are metric.
+        points: In the frame of the first image's camera; in meters where the weights are metric.
         confidence: `1 + exp(logit)`, in [1, inf).
         descriptors: Local features of length 1; None where there are none.
         descriptor_confidence: `exp(logit)`, in (0, inf); None where there are none.

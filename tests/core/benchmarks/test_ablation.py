@@ -115,20 +115,20 @@ def test_a_unit_changes_the_scale_alone_and_a_bent_room_the_global_figures_alone
 ) -> None:
     module = "distill3r_core.benchmarks.ablation.student_trial.noisy_targets"
 
-    def in_half_metres(scene: Any, *, seed: int) -> Any:
+    def in_half_meters(scene: Any, *, seed: int) -> Any:
         exact = scene.targets
         moved = exact.global_from_local.clone()
         moved[..., 3] *= 2
         return replace(exact, points_local=2 * exact.points_local, global_from_local=moved)
 
-    monkeypatch.setattr(module, in_half_metres)
+    monkeypatch.setattr(module, in_half_meters)
     score = run_trial(replace(TRIAL, loss=None), lambda: None).score
     assert score.scale == pytest.approx(0.5, abs=1e-4)
     assert [getattr(score, name) for name in ERRORS] == pytest.approx([0] * len(ERRORS), abs=1e-4)
 
     def bent(scene: Any, *, seed: int) -> Any:
         moved = scene.targets.global_from_local.clone()
-        moved[3:, 0, 3] += 0.5  # metres, the second held-out view beside where it is
+        moved[3:, 0, 3] += 0.5  # meters, the second held-out view beside where it is
         return replace(scene.targets, global_from_local=moved)
 
     monkeypatch.setattr(module, bent)

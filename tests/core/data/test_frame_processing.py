@@ -138,14 +138,14 @@ def test_depth_is_never_mixed_across_edges() -> None:
 
 
 def test_focal_length_from_exif_is_in_pixels_of_the_processed_picture(data_dir) -> None:
-    for folder, millimetres, size in (("castle", 35, 1024), ("tree", 28, 1024)):
+    for folder, millimeters, size in (("castle", 35, 1024), ("tree", 28, 1024)):
         picture = read_image(sorted((data_dir / folder).iterdir())[0])
         source = SourceFrame(picture.pixels, picture.exif_focal_35mm)
         whole = process(source, Processing(resize_max=2000))
         assert whole.intrinsics_source == "exif"
-        assert whole.intrinsics[0, 0] == pytest.approx(size * millimetres / 36)
+        assert whole.intrinsics[0, 0] == pytest.approx(size * millimeters / 36)
         half = process(source, Processing(resize_max=512))
-        assert half.intrinsics[0, 0] == pytest.approx(512 * millimetres / 36)
+        assert half.intrinsics[0, 0] == pytest.approx(512 * millimeters / 36)
 
 
 def test_without_any_knowledge_k_is_the_placeholder() -> None:

@@ -97,7 +97,7 @@ def test_a_window_that_crosses_splits_is_an_error(tmp_path) -> None:
         read_manifest(path).samples()
 
 
-def test_millimetres_without_a_unit_are_an_error_that_names_the_row(tmp_path) -> None:
+def test_millimeters_without_a_unit_are_an_error_that_names_the_row(tmp_path) -> None:
     path = tmp_path / "manifest.csv"
     write_manifest(path, [frame(0, depth_path="depth/0.png", depth_format="png16mm", unit="none")])
     with pytest.raises(ConfigError, match=r"manifest\.csv.*2.*png16mm.*unit is none"):

@@ -66,7 +66,7 @@ def test_one_map_is_seen_along_each_cameras_rays():
         (_pose(degrees=180), _pose(), 12.0),
     ],
 )
-def test_a_quarter_metre_is_as_far_as_fifteen_degrees(first, second, distance):
+def test_a_quarter_meter_is_as_far_as_fifteen_degrees(first, second, distance):
     found = frame_distances(first[None], second[None])
     assert float(found) == pytest.approx(distance, abs=1e-2)
 

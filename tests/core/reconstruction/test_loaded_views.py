@@ -155,7 +155,7 @@ def test_from_python_paths_and_pixels_become_a_reconstruction(tmp_path):
 
 def test_the_focal_length_that_a_camera_wrote_is_a_fact_of_its_view(tmp_path):
     exif = Image.Exif()
-    exif.get_ifd(0x8769)[0xA405] = 27  # millimetres, of film 36 wide
+    exif.get_ifd(0x8769)[0xA405] = 27  # millimeters, of film 36 wide
     _picture((64, 48)).save(tmp_path / "a.jpg", exif=exif)
     _picture((64, 48), seed=1).save(tmp_path / "b.jpg")
     views = load_views(find_inputs([str(tmp_path)]).sources, FIT).views

@@ -48,7 +48,7 @@ def test_a_sphere_is_hit_where_its_equation_says():
     t = sphere.intersect(
         *_rays(
             ((0.0, 0, 0), (1.0, 0, 0)),
-            ((0.0, 0, 0), (2.0, 0, 0)),  # t counts directions, not metres
+            ((0.0, 0, 0), (2.0, 0, 0)),  # t counts directions, not meters
             ((0.0, 0.6, 0), (1.0, 0, 0)),  # 5 - sqrt(1 - 0.36)
             ((0.0, 1.1, 0), (1.0, 0, 0)),
             ((9.0, 0.0, 0), (1.0, 0, 0)),
@@ -175,7 +175,7 @@ def test_every_ray_of_a_room_ends_on_a_surface_it_meets(seed):
 
 
 def _off_surface(surface: object, points: torch.Tensor) -> torch.Tensor:
-    """Metres between points and a surface, by its equation."""
+    """Meters between points and a surface, by its equation."""
     match surface:
         case Wall(normal, offset):
             return (points @ normal - offset).abs()

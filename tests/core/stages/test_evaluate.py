@@ -221,14 +221,14 @@ def test_broken_frames_are_named_and_the_others_scored(here, tmp_path):
     }
 
 
-def test_millimetres_are_scored_as_metres(here):
+def test_millimeters_are_scored_as_meters(here):
     cache = TeacherCache(here / "caches/teacher")
     detail = dict(cache.detail(cache.names()[0]))
-    metres = poses_of(detail, [0, 1])
+    meters = poses_of(detail, [0, 1])
     detail["units"] = ["mm"] * len(detail["units"])
-    millimetres = poses_of(detail, [0, 1])
-    torch.testing.assert_close(millimetres[:, :3, 3] * 1000, metres[:, :3, 3])
-    torch.testing.assert_close(millimetres[:, :3, :3], metres[:, :3, :3])
+    millimeters = poses_of(detail, [0, 1])
+    torch.testing.assert_close(millimeters[:, :3, 3] * 1000, meters[:, :3, 3])
+    torch.testing.assert_close(millimeters[:, :3, :3], meters[:, :3, :3])
 
 
 def test_a_student_that_does_not_know_its_frames_says_so(here, tmp_path):

@@ -270,7 +270,7 @@ def test_a_pattern_file_makes_its_data_sets(tmp_path, out) -> None:
     assert windows(out)["CO3D/apple/s1/000"] == ["000000", "000002", "000004"]  # a turn: stride 2
 
 
-def test_depth_of_another_unit_than_metres_keeps_its_numbers(tmp_path, out) -> None:
+def test_depth_of_another_unit_than_meters_keeps_its_numbers(tmp_path, out) -> None:
     room = rgbd_scene(tmp_path / "room", 3)
     build_manifest(ManifestSettings((room,), out, val_scenes=0.0))
     for frame, row in enumerate(read_manifest(out / "manifest.csv").rows):

@@ -48,13 +48,13 @@ def test_pixels_without_depth_are_invalid_and_finite(views):
     assert raw.confidence_local[0][0, 0] == 1
 
 
-def test_confidence_is_two_at_a_metre_and_falls_with_the_square(views):
+def test_confidence_is_two_at_a_meter_and_falls_with_the_square(views):
     depth = np.tile(np.array([0.5, 1, 2, 4], dtype=np.float32), (28, 11))[:, :42]
     raw = ask([replace(views[0], depth=depth)])
     assert raw.confidence_local[0][0, :4].tolist() == [5.0, 2.0, 1.25, 1.0625]
 
 
-def test_millimetres_give_the_points_and_confidences_of_metres(views):
+def test_millimeters_give_the_points_and_confidences_of_meters(views):
     thousandfold = []
     for view in views:
         pose = view.world_from_cam.copy()

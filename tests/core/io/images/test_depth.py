@@ -15,7 +15,7 @@ from distill3r_core.io.images.depth import (
 
 
 @pytest.mark.parametrize(("unit", "step"), [("m", 5e-4), ("mm", 0.5)])
-def test_metric_depth_is_kept_to_half_a_millimetre(tmp_path, unit, step) -> None:
+def test_metric_depth_is_kept_to_half_a_millimeter(tmp_path, unit, step) -> None:
     depth = np.random.default_rng(0).uniform(0, 60, (5, 7)).astype(np.float32)
     depth *= {"m": 1, "mm": 1000}[unit]
     write_depth(tmp_path / "d.png", depth, unit=unit)
