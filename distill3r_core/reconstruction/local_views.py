@@ -11,7 +11,7 @@ from distill3r_core.reconstruction.camera_options import CameraOptions
 from distill3r_core.reconstruction.formats import Need
 from distill3r_core.reconstruction.loaded_views import LoadedView
 from distill3r_core.reconstruction.pinholes import local_intrinsics, pinhole_camera, points_on_rays
-from distill3r_core.reconstruction.reliability import Reliability
+from distill3r_core.reconstruction.reliability.verdict import Reliability
 from distill3r_core.reconstruction.scale import Scale
 from distill3r_core.reconstruction.view_maps import Map, ViewMaps, finite_pixels, undo_transpose
 from distill3r_core.report import Failure, Progress, Silent

@@ -35,8 +35,6 @@ from distill3r_core.reconstruction.loaded_views import (
     view_of_pixels,
 )
 from distill3r_core.reconstruction.local_views import LocalViews, find_local_cameras
-from distill3r_core.reconstruction.map_checks import check_local_maps, check_views
-from distill3r_core.reconstruction.novelty import novelty_of
 from distill3r_core.reconstruction.prediction.forward_pass import (
     ForwardPass,
     image_tensor,
@@ -46,7 +44,9 @@ from distill3r_core.reconstruction.prediction.forward_pass import (
 from distill3r_core.reconstruction.prediction.load_model import model_facts
 from distill3r_core.reconstruction.prediction.student_predictor import StudentPredictor
 from distill3r_core.reconstruction.reconstruction import Reconstruction
-from distill3r_core.reconstruction.reliability import MapChecks, Reliability, judge
+from distill3r_core.reconstruction.reliability.map_checks import check_local_maps, check_views
+from distill3r_core.reconstruction.reliability.novelty import novelty_of
+from distill3r_core.reconstruction.reliability.verdict import MapChecks, Reliability, judge
 from distill3r_core.reconstruction.scale import Scale
 from distill3r_core.reconstruction.view_maps import finite_pixels
 from distill3r_core.report import Failure, Progress, Silent

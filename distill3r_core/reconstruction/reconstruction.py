@@ -10,7 +10,7 @@ from distill3r_core.io.exports.cameras import FRAME, Camera
 from distill3r_core.reconstruction.formats import Need
 from distill3r_core.reconstruction.head_options import CloudSource
 from distill3r_core.reconstruction.loaded_views import LoadedView
-from distill3r_core.reconstruction.reliability import Reliability
+from distill3r_core.reconstruction.reliability.verdict import Reliability
 from distill3r_core.reconstruction.scale import Scale
 from distill3r_core.reconstruction.view_maps import Map
 from distill3r_core.types import PointMap

@@ -14,7 +14,7 @@ from trees import photos, rgbd_scene, save_picture
 
 
 def test_help_names_every_option_and_two_examples(cli_inprocess, tmp_path) -> None:
-    status, out, _ = cli_inprocess("manifest", "--help", cwd=tmp_path)
+    status, out, _ = cli_inprocess("manifest", "--help-all", cwd=tmp_path)
     assert status == 0
     for option in (
         *("--output", "-o", "--layout", "--views", "--stride", "--samples-per-scene"),

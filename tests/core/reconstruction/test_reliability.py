@@ -7,7 +7,7 @@ import pytest
 
 from distill3r_core.models.calibration import Calibration
 from distill3r_core.models.feature_statistics import fit_features
-from distill3r_core.reconstruction.reliability import MapChecks, judge
+from distill3r_core.reconstruction.reliability.verdict import MapChecks, judge
 
 CALIBRATION = Calibration(
     windows=8,
