@@ -44,15 +44,25 @@ class PairErrors:
 
 
 def pair_errors(
-    predicted: Float[Tensor, "N 4 4"], truth: Float[Tensor, "N 4 4"], *, form: PoseForm = "vggt"
+    predicted: Float[Tensor, "N 4 4"],
+    truth: Float[Tensor, "N 4 4"],
+    *,
+    form: PoseForm = "vggt",
+    move_prediction: bool = True,
 ) -> PairErrors:
     """Compare the relative poses of all pairs of cameras.
 
     Args:
         predicted: `world_from_cam`, in any frame and unit.
         truth: The same cameras.
+        move_prediction: Move the prediction, too, into the frame of camera 0 for the form "da3".
+            SpatialBench leaves that to the code of the model: without it the errors depend on the
+            frame of the prediction.
     """
     mine, true = predicted.double(), truth.double()
+    if form == "da3":
+        mine = _from_first(mine) if move_prediction else mine
+        true = _from_first(true)
     first, second = torch.triu_indices(len(true), len(true), offset=1)
     relative = [_relative(poses, first, second, form) for poses in (mine, true)]
     rotation = rotation_angle(*relative)
@@ -89,11 +99,14 @@ def area_under_curve(
 
 def _relative(poses: Tensor, first: Tensor, second: Tensor, form: PoseForm) -> Tensor:
     if form == "da3":
-        poses = invert_rigid(poses[:1]) @ poses
         return poses[first] @ invert_rigid(poses[second])
     if form == "pi3":
         first, second = second, first
     return invert_rigid(poses[first]) @ poses[second]
+
+
+def _from_first(poses: Float[Tensor, "N 4 4"]) -> Float[Tensor, "N 4 4"]:
+    return invert_rigid(poses[:1]) @ poses
 
 
 def _direction_error(
