@@ -5,7 +5,6 @@ Precedence: option > `--set` > `--config` (the later of several files), or the c
 """
 
 import contextlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -16,7 +15,14 @@ import yaml
 from pydantic import AfterValidator, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from distill3r_core.errors import ConfigError, InputMissingError
-from distill3r_core.problems import Problem, multiple_message, problems_of, unknown_name
+from distill3r_core.problems import (
+    Problem,
+    format_value,
+    multiple_message,
+    problems_of,
+    unknown_name,
+)
+from distill3r_core.yaml_text import read_yaml
 
 Settings = TypeVar("Settings")
 
@@ -235,8 +241,7 @@ def _read_project(section: str) -> _ConfigFile:
 def _parse(text: str, source: str) -> tuple[dict[str, Any], list[str]]:
     """Values of a YAML document, and the plugin files at its top."""
     try:
-        values = yaml.safe_load(text) or {}
-        json.dumps(values, default=str, skipkeys=True)  # raises for a self-referencing document
+        values = read_yaml(text) or {}
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"cannot read {source}: {error}") from error
     if not isinstance(values, dict):
@@ -273,7 +278,7 @@ def _pop_plugins(values: dict[str, Any], source: str) -> list[str]:
     listed = values.pop("plugins", None) or []
     if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
         raise ConfigError(
-            f"cannot use {source}:\n  plugins: {listed!r} is not a list of files",
+            f"cannot use {source}:\n  plugins: {format_value(listed)} is not a list of files",
             hint="plugins: [mine.py]",
         )
     return listed
@@ -293,8 +298,8 @@ def _parse_set(text: str) -> tuple[str, Any]:
             f"cannot read --set {text!r}", hint="--set key=value, --set optim.lr=1e-4"
         )
     try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        parsed = read_yaml(value)
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"cannot read --set {text!r}: {error}") from error
     if isinstance(parsed, str):
         with contextlib.suppress(ValueError):  # YAML 1.1 reads 1e-4 as text

@@ -1,6 +1,7 @@
 """Unpack the maps of a view into the caller's memory."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +68,7 @@ class MapsDecoder:
             RecordError: The record is damaged, or holds other planes.
         """
         record = self._unpacker.parse(data, MAGIC, thorough=thorough)
-        kind, wanted = Kind(record.flags), len(out)
+        kind, wanted = _kind_of(record), len(out)
         if (record.height, record.width) != out.shape[1:]:
             raise RecordError(
                 f"maps of {record.height}x{record.width} where {out.shape[1:]} was due"
@@ -102,19 +103,32 @@ class MapsDecoder:
         if by_row not in self._rows:
             self._rows[by_row] = np.empty(by_row, np.uint16)
         rows = self._rows[by_row]
-        small = np.frombuffer(self._unpacker.content(record, RESIDUALS), np.int8).reshape(shape)
+        small = self._values(record, RESIDUALS, np.int8, record.planes * rows[:, 0].size)
+        small = small.reshape(shape)
         np.copyto(rows.view(np.int16), small.transpose(1, 0, 2))
         if EXCEPTIONS in record.sections:
-            positions, values = _sparse(self._unpacker.content(record, EXCEPTIONS))
+            content = self._unpacker.content(record, EXCEPTIONS)
+            positions, values = _sparse(content, rows.size)
             rows.reshape(-1)[positions] = values
         sum_rows(rows)
         return rows
 
+    def _values(self, record: Record, code: int, dtype: Any, count: int) -> np.ndarray:
+        """The values of a section, which are as many as they must be."""
+        content = self._unpacker.content(record, code)
+        if len(content) != count * np.dtype(dtype).itemsize:
+            raise RecordError(f"section {code} has {len(content)} bytes, not {count} values")
+        return np.frombuffer(content, dtype)
+
     def _camera(self, record: Record, kind: Kind) -> StoredCamera:
-        transform = np.frombuffer(self._unpacker.content(record, TRANSFORM), "<f4")
+        transform = self._values(record, TRANSFORM, "<f4", 12)
+        if not np.isfinite(transform).all():
+            raise RecordError("the record's similarity is not finite")
         intrinsics = None
         if kind & Kind.DEPTH:
-            content = np.frombuffer(self._unpacker.content(record, CAMERA), "<f4")
+            content = self._values(record, CAMERA, "<f4", 9)
+            if not (np.isfinite(content).all() and content[0] > 0 and content[4] > 0):
+                raise RecordError("the record's intrinsics are not those of a camera")
             intrinsics = content.reshape(3, 3).copy()
         # Copies: what is returned must not borrow the record's memory.
         return StoredCamera(kind, transform.reshape(3, 4).copy(), intrinsics)
@@ -127,10 +141,11 @@ class MapsDecoder:
         if GLOBAL_RESIDUALS not in record.sections:
             return
         words = target.view(np.int16)
-        packed = np.frombuffer(self._unpacker.content(record, GLOBAL_RESIDUALS), np.uint8)
+        packed = self._values(record, GLOBAL_RESIDUALS, np.uint8, -(-target.size // 4))
         np.add(words, unpack_codes(packed, target.size).reshape(target.shape), out=words)
         if GLOBAL_EXCEPTIONS in record.sections:
-            positions, values = _sparse(self._unpacker.content(record, GLOBAL_EXCEPTIONS))
+            content = self._unpacker.content(record, GLOBAL_EXCEPTIONS)
+            positions, values = _sparse(content, target.size)
             target.reshape(-1)[positions] += values
 
     def _apply_mask(
@@ -142,7 +157,10 @@ class MapsDecoder:
         if MASK not in record.sections:
             mask[:] = 1
             return
-        runs = np.frombuffer(self._unpacker.content(record, MASK), "<u4")
+        content = self._unpacker.content(record, MASK)
+        runs = np.frombuffer(content, "<u4") if len(content) % 4 == 0 else np.zeros(0, "<u4")
+        if runs.sum(dtype=np.uint64) != mask.size:
+            raise RecordError("the runs of the record's mask do not fill it")
         valid = (np.arange(len(runs)) & 1).astype(np.uint8)
         mask.reshape(-1)[:] = np.repeat(valid, runs)
         np.multiply(out, mask, out=out)
@@ -170,10 +188,29 @@ def fill_depth(points: UInt16[np.ndarray, "3 H W"], intrinsics: Float32[np.ndarr
     torch.from_numpy(points.view(np.float16))[:2].copy_(torch.from_numpy(product[:2]))
 
 
-def _sparse(content: bytes | memoryview) -> tuple[np.ndarray, np.ndarray]:
-    """Positions and values of exceptions."""
+def _kind_of(record: Record) -> Kind:
+    kind = Kind(record.flags)
+    planes = 1 if kind & Kind.DEPTH else 3
+    planes += 3 if kind & Kind.INDEPENDENT else 0
+    planes += 1 if kind & Kind.SHARED else 2
+    if record.flags >= 2 * Kind.SHARED or record.planes != planes:
+        raise RecordError(f"the record has {record.planes} planes, its kind {record.flags} not")
+    return kind
+
+
+def _sparse(content: bytes | memoryview, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and values of exceptions, below `size`.
+
+    Raises:
+        RecordError: They are not pairs, or lie elsewhere.
+    """
     data = np.frombuffer(content, np.uint8)
+    if len(data) % 6:
+        raise RecordError(f"{len(data)} bytes of exceptions are not positions and values")
     count = len(data) // 6
     steps = np.ascontiguousarray(data[: 4 * count].reshape(4, count).T).view("<u4").ravel()
     values = np.ascontiguousarray(data[4 * count :].reshape(2, count).T).view("<u2").ravel()
-    return np.cumsum(steps, dtype=np.int64), values
+    positions = np.cumsum(steps, dtype=np.int64)
+    if len(positions) and positions[-1] >= size:  # steps are not negative
+        raise RecordError(f"an exception at {positions[-1]} of {size} values")
+    return positions, values

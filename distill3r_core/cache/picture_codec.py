@@ -51,6 +51,8 @@ class PictureDecoder:
                 f"a picture of {record.height}x{record.width} where {out.shape} was due"
             )
         packed = np.frombuffer(self._unpacker.content(record, _PLANES), np.uint8)
+        if packed.size != out.size:
+            raise RecordError(f"a picture of {packed.size} bytes instead of {out.size}")
         _, height, width = out.shape
         if (height, width) not in self._rows:
             self._rows[height, width] = np.empty((height, 3, width), np.uint8)

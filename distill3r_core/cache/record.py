@@ -25,6 +25,8 @@ _HEADER = struct.Struct("<4sBBHHBBII")
 _ENTRY = struct.Struct("<BBHII")
 _STORED, _ZSTD = 0, 1
 _FRAME_HEAD = 18  # the longest head of a zstd frame: flags, window, size; it has no checksum
+_WORST_BYTES = 16  # of a value: more than an exception, or a run of one pixel
+_MOST_CHANNELS = 1 << 16  # bytes of a patch of teacher features, which have one plane
 _LEVEL = 1  # higher levels cost 3 to 5 times the time and save 4 % (measured)
 
 
@@ -50,6 +52,12 @@ class Record:
     width: int
     planes: int
     sections: Mapping[int, tuple[memoryview, bool, int]]
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes that no section of a record of this size exceeds."""
+        vectors = _MOST_CHANNELS if self.planes == 1 else _WORST_BYTES * self.planes
+        return (self.height * self.width + 1) * vectors
 
 
 class Packer:
@@ -150,6 +158,14 @@ class Unpacker:
         if not packed:
             return data
         try:
+            # zstd allocates what the frame declares, which is not what the record's table says
+            # unless both come from the same writer.
+            declared = zstandard.frame_content_size(data)
+            if declared != length or length > record.most_bytes:
+                raise RecordError(
+                    f"section {code} claims {max(declared, length)} bytes, the record has room "
+                    f"for {record.most_bytes}"
+                )
             content = self._zstd.decompress(data, allow_extra_data=False)
         except zstandard.ZstdError as error:
             if "not enough memory" in str(error):  # no word about the record

@@ -21,6 +21,8 @@ from jaxtyping import Bool, Float16
 
 from distill3r_core.errors import DamageError
 from distill3r_core.files import replacing, write_text
+from distill3r_core.io.npy_header import read_npy_header
+from distill3r_core.io.pickle_check import check_pickle
 
 ARRAYS = "consolidated.npz"
 VIEWS = "sampled_views.json"
@@ -33,7 +35,11 @@ _UNREADABLE = (
     KeyError,
     ValueError,
     TypeError,
+    AttributeError,
+    IndexError,
     EOFError,
+    OverflowError,
+    RecursionError,
     RuntimeError,  # packed in an unknown way, or encrypted
     zipfile.BadZipFile,
     zlib.error,
@@ -164,20 +170,35 @@ def _check_shapes(path: Path, arrays: Mapping[str, np.ndarray], masks: int) -> N
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    _header_of(archive, name)
     with archive.open(f"{name}.npy") as file:
         return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _objects(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    shape, dtype, start = _header_of(archive, name)
+    if not dtype.hasobject:  # numpy made numbers of codes of one length
+        return _array(archive, name)
     with archive.open(f"{name}.npy") as member:
         file = io.BytesIO(member.read())
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0
-    shape, _, dtype = read(file) if version == (1, 0) else np.lib.format.read_array_header_2_0(file)
-    if not dtype.hasobject:  # numpy made numbers of codes of one length
-        file.seek(0)
-        return np.lib.format.read_array(file, allow_pickle=False)
+    file.seek(start)
+    check_pickle(file, size=len(file.getbuffer()))
+    file.seek(start)
     return np.asarray(_Harmless(file).load()).reshape(shape)
+
+
+def _header_of(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype, int]:
+    """Shape and type of a member, and where its values start, before anything is allocated.
+
+    Raises:
+        ValueError: It is packed in another way than numpy does, or its size is not its shape's.
+    """
+    member = archive.getinfo(f"{name}.npy")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is packed in a way that numpy does not use")
+    with archive.open(member) as file:
+        shape, dtype = read_npy_header(file, size=member.file_size)
+        return shape, dtype, file.tell()
 
 
 class _Harmless(pickle.Unpickler):

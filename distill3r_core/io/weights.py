@@ -5,6 +5,7 @@ import contextlib
 import pathlib
 import pickle
 import zipfile
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from distill3r_core.errors import InputMissingError, WeightsError
+from distill3r_core.io.pickle_check import UnsafePickleError, check_checkpoint
 
 _MULTIARRAY = import_module("numpy._core.multiarray")  # where pickled arrays are rebuilt
 _NUMPY_CODES = "?bhilqBHILQefd"
@@ -34,6 +36,31 @@ HARMLESS: list[Any] = [
 ]
 
 
+# What torch raises of a file that is not a whole checkpoint.
+_NOT_WHOLE = (
+    *(RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError),
+    *(AssertionError, zipfile.BadZipFile),
+)
+_LONGEST_REASON = 200  # characters
+
+
+def tensors_in(content: Any, path: Path) -> dict[str, Tensor]:
+    """Content of a checkpoint that is to be tensors by name.
+
+    Raises:
+        WeightsError: It is something else.
+    """
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path} has no tensors by name, but a {type(content).__name__}")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise WeightsError(
+                f"{path} has a {type(value).__name__} under a name of type {type(name).__name__} "
+                "among its tensors"
+            )
+    return dict(content)
+
+
 def read_pickled(path: Path, *, map_location: str = "cpu") -> Any:
     """What `torch.save` wrote, if it holds tensors and plain data only.
 
@@ -46,14 +73,21 @@ def read_pickled(path: Path, *, map_location: str = "cpu") -> Any:
     """
     _expect_file(path)
     try:
+        check_checkpoint(path)
         with torch.serialization.safe_globals(HARMLESS):
             return torch.load(
                 path, map_location=map_location, weights_only=True, mmap=_zipped(path)
             )
+    except UnsafePickleError as error:
+        raise WeightsError(
+            f"refused to read {path}: {error}",
+            hint="use a file from its publisher, or one that is made of tensors only",
+        ) from error
     except pickle.UnpicklingError as error:
         raise _refusal(path, str(error)) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except _NOT_WHOLE as error:
+        # Of bounded length: the message may quote what is in the file.
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:_LONGEST_REASON]
         raise WeightsError(
             f"cannot read {path}: not a whole checkpoint ({reason})",
             hint="download it again and compare its size",

@@ -22,6 +22,7 @@ from distill3r_core.data.manifest import Split
 from distill3r_core.data.sampling import Policy
 from distill3r_core.errors import ConfigError, InputMissingError
 from distill3r_core.io.images.media import media_kind
+from distill3r_core.yaml_text import read_yaml
 
 _MASKED = "_masked"  # BlendedMVS: a second copy of every image
 # Policies of published data sets, by the beginning of their name in lower case.
@@ -101,8 +102,8 @@ def _scan(root: Path, skip: Path | None) -> list[Dataset]:
 
 def _entries(path: Path) -> list[PatternEntry]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = read_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     prepared = content.get("prep") if isinstance(content, Mapping) else None
     listed = content.get("datasets") if isinstance(content, Mapping) else content

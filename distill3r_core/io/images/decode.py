@@ -5,6 +5,7 @@ decoded whole is refused.
 """
 
 import functools
+import os
 import struct
 import threading
 import warnings
@@ -23,6 +24,7 @@ from PIL import Image, UnidentifiedImageError
 from distill3r_core.errors import ImageError
 from distill3r_core.files import replacing
 from distill3r_core.io.images.color import CodedColor, coded_to_srgb, managed
+from distill3r_core.machine_memory import available_memory
 
 LEAST_SIDE = 14  # one patch of the student's encoder
 MOST_PIXELS = 178_956_970  # Pillow's own bound; a header that claims more is a bomb
@@ -46,6 +48,10 @@ _DECODE_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error),
     TypeError,  # a TIFF that does not say how large it is
 )
+_UNCHECKED_PIXELS = 1 << 24  # decoded without a look at the free memory
+_MOST_PIXELS_PER_BYTE = 2000  # of a large image; a blank one has a few hundred
+_BYTES_PER_PIXEL = 16  # while an image is decoded: as stored, with alpha, in RGB, upright
+_DECODERS = os.cpu_count() or 1
 _OPAQUE = 128  # alpha from which a pixel counts
 _warnings_lock = threading.Lock()
 
@@ -87,6 +93,7 @@ def read_image(path: Path, *, least_side: int = LEAST_SIDE) -> DecodedImage:
         with _open(path) as image:
             # Before decoding: a line of 10^8 pixels would take all memory and be refused after it.
             check_size((image.height, image.width), least_side=least_side)
+            _check_header(image, path, least_side=least_side)
             notes = _frame_notes(image)
             stored_orientation, _ = _exif(image)
             image.load()
@@ -111,6 +118,28 @@ def read_image(path: Path, *, least_side: int = LEAST_SIDE) -> DecodedImage:
         mask=None if mask is None or mask.all() else mask,
         orientation=stored_orientation if stored_orientation in _TURNS else 1,
     )
+
+
+def _check_header(image: Image.Image, path: Path, *, least_side: int) -> None:
+    """Refuse an image by its header, before its pixels are allocated.
+
+    Raises:
+        ImageError: It is too small, claims more pixels than its bytes can mean, or needs more
+            memory than is free.
+    """
+    check_size((image.height, image.width), least_side=least_side)
+    count = image.height * image.width
+    if count <= _UNCHECKED_PIXELS:
+        return
+    if count > _MOST_PIXELS_PER_BYTE * path.stat().st_size:
+        raise ImageError(f"claims {image.width}x{image.height} pixels in a few bytes")
+    # Other threads decode at the same time, as large ones as this.
+    needed, free = _BYTES_PER_PIXEL * count * _DECODERS, available_memory()
+    if needed > free:
+        raise ImageError(
+            f"has {image.width}x{image.height} pixels; decoding {_DECODERS} such images at once "
+            f"takes {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+        )
 
 
 def read_header(path: Path) -> tuple[str, tuple[int, int]] | None:
@@ -160,6 +189,8 @@ def _open(path: Path) -> Iterator[Image.Image]:
 
 
 def _frame_notes(image: Image.Image) -> list[str]:
+    if image.format == "TIFF":  # counting its pages reads them all
+        return ["the first of several pages"] if _has_second_page(image) else []
     frames = getattr(image, "n_frames", 1)
     # A JPEG with several images (MPO) holds previews or a second eye, no animation.
     if frames == 1 or image.format == "MPO":
@@ -167,6 +198,15 @@ def _frame_notes(image: Image.Image) -> list[str]:
     if image.format == "HEIF":
         return [f"the primary one of {frames} images"]
     return [f"animated: the first of {frames} frames"]
+
+
+def _has_second_page(image: Image.Image) -> bool:
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    image.seek(0)
+    return True
 
 
 def _exif(image: Image.Image) -> tuple[int, float | None]:

@@ -9,6 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from distill3r_core.errors import ImageError
 from distill3r_core.files import replacing
+from distill3r_core.io.npy_header import read_npy_header
 from distill3r_core.types import Unit
 
 DepthFormat = Literal["png16mm", "npy32"]
@@ -73,11 +74,16 @@ def read_depth(path: Path, *, stored: DepthFormat, unit: Unit = "m") -> Float[np
     """
     if stored == "png16mm":
         return _from_png16(read_png16(path), unit)
+    if not path.is_file():
+        raise ImageError("no such depth file" if not path.exists() else "depth is not a file")
     try:
-        depth = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with path.open("rb") as file:
+            read_npy_header(file, size=path.stat().st_size)
+            file.seek(0)
+            depth = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError, OverflowError) as error:
         raise ImageError(f"depth cannot be read: {error}") from error
-    if not isinstance(depth, np.ndarray) or depth.ndim != 2 or depth.dtype != np.float32:
+    if depth.ndim != 2 or depth.dtype != np.float32:
         raise ImageError("depth is not a two-dimensional float32 array")
     return depth
 

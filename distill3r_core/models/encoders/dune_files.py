@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from distill3r_core.errors import WeightsError
+from distill3r_core.files import shown_name
 from distill3r_core.io.weights import check_names, read_pickled
 from distill3r_core.models.encoders.dune import DuneSpec
 from distill3r_core.models.encoders.dune_network import DuneEncoder
@@ -31,6 +32,7 @@ DUNE_NAMES: Pairs = (
 _WRAPPERS = ("module.", "_orig_mod.")
 _MARK = "encoder."
 _IMAGE_SIZE = 448
+_LARGEST_IMAGE = 1 << 14  # pixels a side
 DEPTH = 12
 
 
@@ -63,10 +65,14 @@ def read_dune(path: str | Path) -> DuneFile:
     options = _options(content["args"])
     encoder = options.get("enc_args")
     arch = encoder.get("arch") if isinstance(encoder, Mapping) else None
-    if arch not in ARCHITECTURES:
+    if not isinstance(arch, str) or arch not in ARCHITECTURES:
+        shown = shown_name(arch) if isinstance(arch, str) else f"a {type(arch).__name__}"
         known = ", ".join(ARCHITECTURES)
-        raise WeightsError(f"{path}: DUNE's architecture is {arch!r}; known: {known}")
-    grid = int(options.get("image_size", _IMAGE_SIZE)) // DuneSpec.patch
+        raise WeightsError(f"{path}: DUNE's architecture is {shown}; known: {known}")
+    side = options.get("image_size", _IMAGE_SIZE)
+    if not isinstance(side, int) or not 0 < side <= _LARGEST_IMAGE:
+        raise WeightsError(f"{path}: DUNE's image size is not a number up to {_LARGEST_IMAGE}")
+    grid = side // DuneSpec.patch
     state = rename(_encoder_state(content["model"]), DUNE_NAMES)
     return DuneFile(state, {**ARCHITECTURES[arch], "position_grid": grid})
 

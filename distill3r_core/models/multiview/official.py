@@ -9,9 +9,10 @@ from torch import Tensor
 
 from distill3r_core.config import validate
 from distill3r_core.errors import RequestError, WeightsError
+from distill3r_core.files import shown_name
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.io.images.teacher_fit import DUST3R_FIT
-from distill3r_core.io.weights import read_pickled
+from distill3r_core.io.weights import read_pickled, tensors_in
 from distill3r_core.models.encoders.dune_files import DUNE_NAMES
 from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.models.multiview.spec import MultiviewSpec, released
@@ -46,6 +47,7 @@ INFERENCE_FIT = Fit(
 )
 _LIGHTNING = "2.6.6"  # whose layout is written
 _ENCODERS = ("dune",)
+_LARGEST = 10**12  # steps; sizes are compared with the tensors before anything is built
 _ARCHITECTURE = "paper"  # preset with the architecture of the released checkpoints
 
 
@@ -60,13 +62,23 @@ def read_lightning(path: Path) -> tuple[dict[str, Tensor], StudentMetadata]:
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, Mapping):
         raise WeightsError(f"{path} is no checkpoint of Distill3R: it has no 'state_dict'")
-    if not any(name.startswith(PREFIX) for name in state):
+    if not any(isinstance(name, str) and name.startswith(PREFIX) for name in state):
         raise WeightsError(
             f"{path} is no checkpoint of Distill3R: no tensor's name begins with {PREFIX!r} "
-            f"(first: {next(iter(state), 'none')!r})"
+            f"(of {len(state)})"
         )
-    spec = _spec_of(content.get("hyper_parameters") or {}, path)
-    kept = {name: value for name, value in state.items() if not name.startswith(IGNORED)}
+    parameters = content.get("hyper_parameters") or {}
+    if not isinstance(parameters, Mapping):
+        raise WeightsError(f"{path}: its hyper-parameters are a {type(parameters).__name__}")
+    spec = _spec_of(parameters, path)
+    kept = tensors_in(
+        {
+            name: value
+            for name, value in state.items()
+            if not (isinstance(name, str) and name.startswith(IGNORED))
+        },
+        path,
+    )
     metadata = StudentMetadata(
         preset="paper",
         spec=spec,
@@ -74,7 +86,7 @@ def read_lightning(path: Path) -> tuple[dict[str, Tensor], StudentMetadata]:
         fit=INFERENCE_FIT.as_plain(),
         teacher="fast3r",
         licenses=LICENSES,
-        step=int(content.get("global_step") or 0),
+        step=_number(content, "global_step", 0, path),
         origin=f"read from the original project's {path.name}",
     )
     return from_official(kept), metadata
@@ -130,9 +142,10 @@ def lightning_content(state: Mapping[str, Tensor], metadata: StudentMetadata) ->
 
 def _spec_of(parameters: Mapping[str, Any], path: Path) -> MultiviewSpec:
     """The released architecture with the stored sizes, whose numbers may be strings."""
-    kind = str(parameters.get("encoder_type", _ENCODERS[0]))
-    if kind not in _ENCODERS:
-        raise WeightsError(f"{path} has an encoder {kind!r}; known: {', '.join(_ENCODERS)}")
+    kind = parameters.get("encoder_type", _ENCODERS[0])
+    if not isinstance(kind, str) or kind not in _ENCODERS:
+        shown = shown_name(kind) if isinstance(kind, str) else f"of type {type(kind).__name__}"
+        raise WeightsError(f"{path} has an encoder {shown}; known: {', '.join(_ENCODERS)}")
     spec = released(_paper_spec())
     fusion = replace(
         spec.fusion,
@@ -148,7 +161,8 @@ def _paper_spec() -> MultiviewSpec:
 
 def _number(parameters: Mapping[str, Any], name: str, default: int, path: Path) -> int:
     value = parameters.get(name, default)
-    try:
-        return int(value)
-    except (TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: hyper-parameter {name} is {value!r}, not a number") from error
+    fits = isinstance(value, str | int | float) and str(value).isdecimal()
+    if not fits or int(value) > _LARGEST:
+        shown = shown_name(value) if isinstance(value, str) else f"a {type(value).__name__}"
+        raise WeightsError(f"{path}: hyper-parameter {name} is {shown}, not a whole number")
+    return int(value)

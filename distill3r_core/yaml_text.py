@@ -1,0 +1,46 @@
+"""Read YAML from a file of bounded size, whatever its anchors expand to."""
+
+from typing import Any
+
+import yaml
+
+_LONGEST = 1 << 20  # characters of a file
+_MOST_NODES = 100_000  # with every alias written out
+
+
+def read_yaml(text: str) -> Any:
+    """The plain data of a YAML document.
+
+    Raises:
+        yaml.YAMLError: It is not YAML.
+        ValueError: It is too long, contains itself, or is too large with its aliases written out.
+    """
+    if len(text) > _LONGEST:
+        raise ValueError(f"it has {len(text)} characters, more than {_LONGEST}")
+    try:
+        # Before values are built: merge keys copy what they refer to.
+        _count_nodes(yaml.compose(text, Loader=yaml.SafeLoader), {})
+        return yaml.safe_load(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _count_nodes(node: yaml.Node | None, counted: dict[int, int | None]) -> int:
+    """Nodes of a tree in which aliases are written out."""
+    if node is None:
+        return 0
+    if id(node) in counted:
+        known = counted[id(node)]
+        if known is None:
+            raise ValueError("it contains itself")
+        return known
+    counted[id(node)] = None
+    total = 1
+    if isinstance(node, yaml.SequenceNode):
+        total += sum(_count_nodes(child, counted) for child in node.value)
+    elif isinstance(node, yaml.MappingNode):
+        total += sum(_count_nodes(child, counted) for pair in node.value for child in pair)
+    if total > _MOST_NODES:
+        raise ValueError(f"its aliases expand to more than {_MOST_NODES:,} values")
+    counted[id(node)] = total
+    return total
