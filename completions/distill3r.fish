@@ -113,6 +113,7 @@ complete -c distill3r -n '__distill3r_at "/infer"' -l size -r -F -d 'Rows x colu
 complete -c distill3r -n '__distill3r_at "/infer"' -l fps -r -F -d 'Frames taken of each second of a video, at most.'
 complete -c distill3r -n '__distill3r_at "/infer"' -l max-views -r -F -d 'Largest number of views of a scene; more are thinned out evenly.'
 complete -c distill3r -n '__distill3r_at "/infer"' -l ignore-masks -d 'Use all pixels, also where a masks folder or transparency excludes them.'
+complete -c distill3r -n '__distill3r_at "/infer"' -l keep-exif -d 'Keep metadata (place, time, camera) in copies of the images; default: leave it out.'
 complete -c distill3r -n '__distill3r_at "/infer"' -l each -d 'Reconstruct each folder as a scene of its own.'
 complete -c distill3r -n '__distill3r_at "/infer"' -l head -r -F -d 'Heads that run. global: poses by PnP (extra colmap), cloud of global points; local: depth and focal length of each view, no poses, no cloud.'
 complete -c distill3r -n '__distill3r_at "/infer"' -l conf -r -F -d 'Drop this percentage of the points, the least confident ones.'

@@ -19,6 +19,7 @@ from distill3r_cli import exits, interrupts, tables
 from distill3r_cli.progress import LiveProgress, PlainProgress, escape
 from distill3r_core import errors
 from distill3r_core.report import Progress, Silent, failure_lines, omission_lines
+from distill3r_core.untrusted.printable import printable, printable_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,9 +64,18 @@ def begin(command: str, **display: bool) -> None:
     global _session
     _session = Session(command=command, **display)
     level = logging.DEBUG if _session.verbose else logging.WARNING
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(level=level, stream=sys.stderr, force=True)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_PrintableFormatter("%(message)s"))
     for noisy in ("PIL", "urllib3", "httpx", "filelock", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+class _PrintableFormatter(logging.Formatter):
+    """Escapes control characters, which names of files may contain."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def is_debug() -> bool:
@@ -212,25 +222,24 @@ def _print_json(*, report: "Report | None" = None, error: dict[str, Any] | None 
     if _session.json_printed:  # one document for each command, also when it is interrupted later
         return
     _session.json_printed = True
-    _write(
-        json.dumps(
-            {
-                "command": _session.command,
-                "version": metadata.version("distill3r"),
-                "settings": dict(report.settings) if report else None,
-                "machine": _machine(report),
-                "result": dict(report.result) if report else None,
-                "files": [str(path) for path in report.files] if report else [],
-                "failed": [{"item": f.item, "reason": f.reason} for f in report.failed]
-                if report
-                else [],
-                "error": error,
-            },
-            indent=2,
-            ensure_ascii=False,
-            allow_nan=False,
-        )
+    text = json.dumps(
+        {
+            "command": _session.command,
+            "version": metadata.version("distill3r"),
+            "settings": dict(report.settings) if report else None,
+            "machine": _machine(report),
+            "result": dict(report.result) if report else None,
+            "files": [str(path) for path in report.files] if report else [],
+            "failed": [{"item": f.item, "reason": f.reason} for f in report.failed]
+            if report
+            else [],
+            "error": error,
+        },
+        indent=2,
+        ensure_ascii=False,
+        allow_nan=False,
     )
+    _write(printable_json(text))
 
 
 def _machine(report: "Report | None") -> dict[str, Any] | None:

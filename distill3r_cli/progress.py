@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from distill3r_core.report import duration
+from distill3r_core.untrusted.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -145,10 +146,10 @@ def _memory_text(device: str) -> str:
 
 
 def escape(text: str) -> str:
-    """Text with its markup characters escaped."""
+    """Text with its markup and control characters escaped."""
     from rich.markup import escape as escaped
 
-    return escaped(text)
+    return escaped(printable(text))
 
 
 def _figure(value: float | str) -> str:

@@ -22,7 +22,7 @@ from distill3r_core.problems import (
     problems_of,
     unknown_name,
 )
-from distill3r_core.yaml_text import read_yaml
+from distill3r_core.untrusted.yaml_text import read_yaml
 
 Settings = TypeVar("Settings")
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from distill3r_core.untrusted.printable import printable_name
+
 _NAMED_FAILURES = 8  # of one reason, that are named one by one
 
 
@@ -137,7 +139,7 @@ def failure_lines(failed: Sequence[Failure]) -> list[str]:
 def _by_reason(items: Sequence[Failure | Omission]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for item in items:
-        found.setdefault(item.reason, []).append(item.item)
+        found.setdefault(item.reason, []).append(printable_name(item.item))
     return found
 
 

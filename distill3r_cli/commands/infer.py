@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
 @options.shared(
     rare=(
         "ignore_masks",
+        "keep_exif",
         "each",
         "head",
         "edges",
@@ -98,6 +99,15 @@ def infer(
             "--ignore-masks",
             rich_help_panel=_INPUT,
             help="Use all pixels, also where a masks folder or transparency excludes them.",
+        ),
+    ] = False,
+    keep_exif: Annotated[
+        bool,
+        typer.Option(
+            "--keep-exif",
+            rich_help_panel=_INPUT,
+            help="Keep metadata (place, time, camera) in copies of the images; default: leave it "
+            "out.",
         ),
     ] = False,
     each: Annotated[

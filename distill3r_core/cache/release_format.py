@@ -21,8 +21,8 @@ from jaxtyping import Bool, Float16
 
 from distill3r_core.errors import DamageError
 from distill3r_core.files import replacing, write_text
-from distill3r_core.io.npy_header import read_npy_header
-from distill3r_core.io.pickle_check import check_pickle
+from distill3r_core.untrusted.npy_header import read_npy_header
+from distill3r_core.untrusted.pickle_check import check_pickle
 
 ARRAYS = "consolidated.npz"
 VIEWS = "sampled_views.json"

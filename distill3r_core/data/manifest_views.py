@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from distill3r_core.data.manifest import ManifestRow
+from distill3r_core.data.matrix_files import check_pose, checked_intrinsics
 from distill3r_core.errors import ImageError
 from distill3r_core.io.images.decode import read_image
 from distill3r_core.io.images.depth import read_depth
@@ -163,11 +164,17 @@ def _read(row: ManifestRow, root: Path, *, sample: str = "", index: int = 0) -> 
     mask = None
     if row.mask_path:
         mask = read_mask(file_of(root, row.mask_path), image.shape[:2])
+    intrinsics = world_from_cam = None
+    if row.K_source == "calibrated":
+        intrinsics = checked_intrinsics(np.array(row.K).reshape(3, 3))
+    if row.pose is not None:
+        world_from_cam = np.array(row.pose).reshape(4, 4)
+        check_pose(world_from_cam)
     return View(
         image=image,
-        intrinsics=np.array(row.K).reshape(3, 3) if row.K_source == "calibrated" else None,
+        intrinsics=intrinsics,
         depth=depth,
-        world_from_cam=None if row.pose is None else np.array(row.pose).reshape(4, 4),
+        world_from_cam=world_from_cam,
         unit=row.unit,
         mask=mask,
         sample=sample,

@@ -10,6 +10,8 @@ from distill3r_core.errors import ImageError
 
 # How far from a rotation a stored one may be: sensors' files are off by 1e-3.
 ROTATION_TOLERANCE = 1e-2
+_FARTHEST = 1e9  # in the unit of a pose: beyond map coordinates in millimeters
+_LARGEST_INTRINSIC = 1e7  # pixels
 
 
 def read_matrix(path: Path, side: int, *, what: str) -> Float[np.ndarray, "n n"]:
@@ -38,7 +40,18 @@ def read_intrinsics(path: Path) -> Float[np.ndarray, "3 3"]:
     Raises:
         ImageError: Missing, not nine finite numbers, or not the K of a camera.
     """
-    intrinsics = read_matrix(path, 3, what="intrinsics")
+    return checked_intrinsics(read_matrix(path, 3, what="intrinsics"))
+
+
+def checked_intrinsics(intrinsics: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
+    """The same K, if it is the K of a camera.
+
+    Raises:
+        ImageError: It has numbers that are not finite or too large, no positive focal lengths, or
+            another last row.
+    """
+    if not (np.abs(intrinsics) <= _LARGEST_INTRINSIC).all():  # NaN compares false
+        raise ImageError("intrinsics have numbers that are not finite, or too large")
     if min(intrinsics[0, 0], intrinsics[1, 1]) <= 0 or intrinsics[2].tolist() != [0, 0, 1]:
         raise ImageError("intrinsics are not those of a camera: fx 0 cx, 0 fy cy, 0 0 1")
     return intrinsics
@@ -59,6 +72,21 @@ def exact_pose(pose: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "4 4"]:
     Raises:
         ImageError: It has numbers that are not finite, or is not a rigid motion.
     """
+    check_pose(pose)
+    rotation = pose[:3, :3]
+    u, _, vt = np.linalg.svd(rotation)
+    exact = np.eye(4)
+    exact[:3, :3], exact[:3, 3] = u @ vt, pose[:3, 3]
+    return exact
+
+
+def check_pose(pose: Float[np.ndarray, "4 4"]) -> None:
+    """Refuse a world_from_cam that is not a rigid motion of a size that occurs.
+
+    Raises:
+        ImageError: It has numbers that are not finite or too large, a scale, a mirror, or another
+            last row.
+    """
     if not np.isfinite(pose).all():
         raise ImageError("pose has numbers that are not finite")
     rotation = pose[:3, :3]
@@ -67,10 +95,8 @@ def exact_pose(pose: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "4 4"]:
         raise ImageError("pose is not a rotation")
     if np.abs(pose[3] - (0, 0, 0, 1)).max() > ROTATION_TOLERANCE:
         raise ImageError("pose does not end in the row 0 0 0 1")
-    u, _, vt = np.linalg.svd(rotation)
-    exact = np.eye(4)
-    exact[:3, :3], exact[:3, 3] = u @ vt, pose[:3, 3]
-    return exact
+    if np.abs(pose[:3, 3]).max() > _FARTHEST:
+        raise ImageError(f"pose is farther than {_FARTHEST:g} from the origin")
 
 
 def _number(word: str) -> float:

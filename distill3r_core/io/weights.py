@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from distill3r_core.errors import InputMissingError, WeightsError
-from distill3r_core.io.pickle_check import UnsafePickleError, check_checkpoint
+from distill3r_core.untrusted.pickle_check import UnsafePickleError, check_checkpoint
 
 _MULTIARRAY = import_module("numpy._core.multiarray")  # where pickled arrays are rebuilt
 _NUMPY_CODES = "?bhilqBHILQefd"

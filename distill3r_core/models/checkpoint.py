@@ -10,9 +10,10 @@ from torch import Tensor
 from distill3r_core import paths
 from distill3r_core.config import validate
 from distill3r_core.disk import disk_errors
-from distill3r_core.errors import DamageError, InputMissingError, WeightsError
-from distill3r_core.files import replacing
+from distill3r_core.errors import ConfigError, DamageError, InputMissingError, WeightsError
+from distill3r_core.files import replacing, shown_name
 from distill3r_core.io.checksums import STATE, check_file, check_owner, read_state
+from distill3r_core.io.images.fit import Fit
 from distill3r_core.io.weights import check_names, read_tensors
 from distill3r_core.models.build import build_from_spec, expected_tensors
 from distill3r_core.models.families import parse_spec
@@ -23,6 +24,7 @@ from distill3r_core.profiling import tool_version
 
 MODEL = "model.safetensors"  # of a checkpoint
 HEADER = "distill3r"  # key of the record in a file's metadata
+_LARGEST_SIDE = 1 << 14  # pixels of a student's image
 LIGHTNING_SUFFIXES = (".ckpt", ".pt", ".pth")
 
 
@@ -97,15 +99,39 @@ def read_student(path: Path) -> tuple[dict[str, Tensor], StudentMetadata]:
             hint="an original Lightning checkpoint can be read, or converted: "
             "distill3r convert IN.ckpt OUT.safetensors",
         )
-    values = json.loads(header[HEADER])
+    return state, _metadata(header[HEADER], file)
+
+
+def _metadata(text: str, file: Path) -> StudentMetadata:
+    """The description in the header of a weight file.
+
+    Raises:
+        WeightsError: It is not one, is of another version, or has values that do not fit.
+    """
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{file}: its description of the student is not JSON") from error
+    if not isinstance(values, dict) or not isinstance(values.get("spec"), dict):
+        raise WeightsError(f"{file}: its description of the student is not one")
     if values.get("schema") != SCHEMA:
+        version = values.get("version")
+        shown = shown_name(version) if isinstance(version, str) and version else "unknown"
         raise WeightsError(
-            f"{file} was written by version {values.get('version') or 'unknown'} of distill3r, "
+            f"{file} was written by version {shown} of distill3r, "
             "whose description of a student this version does not read",
             hint="train it again, or convert the checkpoint it came from again",
         )
-    values["spec"] = parse_spec(values.get("spec") or {})
-    return state, validate(StudentMetadata, values, source=str(file))
+    try:
+        values["spec"] = parse_spec(values["spec"])
+        metadata = validate(StudentMetadata, values, source=str(file))
+        fit = Fit.from_plain(metadata.fit) if metadata.fit else None
+    except ConfigError as error:
+        raise WeightsError(f"{file}: {error.message}", hint=error.hint) from error
+    sizes = [metadata.size, *((fit.size, fit.resized or fit.size) if fit else ())]
+    if not all(0 < side <= _LARGEST_SIDE for size in sizes for side in size):
+        raise WeightsError(f"{file}: the size of its images is not from 1 to {_LARGEST_SIDE}")
+    return metadata
 
 
 def _check(file: Path) -> None:

@@ -23,6 +23,7 @@ class Export:
     cleaned: CleanCloud | None  # the cloud; None where the views have no common world
     folder: Path
     title: str
+    keep_exif: bool = False  # in copies of the images
 
     @property
     def world(self) -> tuple[Reconstruction, CleanCloud]:
@@ -44,7 +45,11 @@ class Export:
         for loaded, pixels in full_size_images([view.loaded for view in self.scene.views]):
             source = loaded.path if loaded.frame is None else None
             files[places[loaded.name]] = write_upright(
-                self.folder / "images", loaded.name, pixels, source=source
+                self.folder / "images",
+                loaded.name,
+                pixels,
+                source=source,
+                keep_exif=self.keep_exif,
             )
         return files
 
@@ -56,6 +61,7 @@ def save_reconstruction(
     *,
     cloud: CleanCloud | Cleaning | None = None,
     title: str = "scene",
+    keep_exif: bool = False,
     on_format: Callable[[str], None] = lambda name: None,
 ) -> list[Path]:
     """Write files as `infer` does: the named formats, cameras and a preview image.
@@ -65,6 +71,7 @@ def save_reconstruction(
     Args:
         formats: Names of formats; None: "ply", or "depth" where the views have no common world.
         cloud: The cloud of the scene, or how it is cleaned; None: as `infer` does by default.
+        keep_exif: Keep metadata (place, time, camera) in copies of the images.
         on_format: Called with the name of each format that is written.
 
     Returns:
@@ -83,7 +90,7 @@ def save_reconstruction(
     cleaned = None
     if isinstance(scene, Reconstruction):
         cleaned = cloud if isinstance(cloud, CleanCloud) else clean_cloud(scene, cloud)
-    export = Export(scene, cleaned, Path(folder), title)
+    export = Export(scene, cleaned, Path(folder), title, keep_exif)
     files: dict[Path, None] = {}
     for name in names:
         files |= dict.fromkeys(FORMATS[name].write(export))

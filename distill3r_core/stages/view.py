@@ -2,14 +2,17 @@
 
 import contextlib
 import errno
+import inspect
 import io
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from importlib import util
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     import viser
 
 HOST, PORT = "127.0.0.1", 8080
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _LAST_PORT = 65535
 _THUMBNAIL = 240  # pixels along the long edge of a picture in its frustum
 
@@ -73,7 +77,7 @@ def view(
     import viser
 
     # viser greets on stdout, which is ours for results.
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), _own_origin_only(host):
         server = viser.ViserServer(host=host, port=port, verbose=False)
     try:
         _fill(server, cloud, cameras, opened)
@@ -83,6 +87,46 @@ def view(
     finally:
         with contextlib.redirect_stdout(io.StringIO()):
             server.stop()
+
+
+@contextlib.contextmanager
+def _own_origin_only(host: str) -> Iterator[None]:
+    """Let the server that viser starts in the block refuse requests of other sites' pages.
+
+    Any page in the browser may open a WebSocket to this machine, or reach it under a name of its
+    own; viser accepts both.
+    """
+    from websockets.asyncio import server
+
+    serve = server.serve
+
+    def guarded(*args: Any, process_request: Any = None, **options: Any) -> Any:
+        async def check(connection: Any, request: Any) -> Any:
+            if not _is_own(request.headers.get("Host"), request.headers.get("Origin"), host=host):
+                return connection.respond(HTTPStatus.FORBIDDEN, "another origin\n")
+            found = None if process_request is None else process_request(connection, request)
+            return await found if inspect.isawaitable(found) else found
+
+        return serve(*args, process_request=check, **options)
+
+    server.serve = guarded
+    try:
+        yield
+    finally:
+        server.serve = serve
+
+
+def _is_own(asked: str | None, origin: str | None, *, host: str) -> bool:
+    """Whether a request is for this server by a name of its own, and from a page of its own.
+
+    Args:
+        asked: Header Host.
+        origin: Header Origin; None: not from a page.
+        host: Address that is listened at.
+    """
+    if asked is None or (origin is not None and urlsplit(origin).netloc != asked):
+        return False
+    return host not in _LOOPBACK or urlsplit(f"//{asked}").hostname in _LOOPBACK
 
 
 def _require_address(host: str, port: int) -> None:

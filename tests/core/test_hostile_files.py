@@ -37,7 +37,7 @@ from distill3r_core.io.images.depth import read_depth
 from distill3r_core.io.weights import read_pickled
 from distill3r_core.models import load_student
 from distill3r_core.stages.train import TrainSettings
-from distill3r_core.yaml_text import read_yaml
+from distill3r_core.untrusted.yaml_text import read_yaml
 
 SECONDS = 10.0  # two on an idle machine
 

@@ -22,7 +22,7 @@ from distill3r_core.data.manifest import Split
 from distill3r_core.data.sampling import Policy
 from distill3r_core.errors import ConfigError, InputMissingError
 from distill3r_core.io.images.media import media_kind
-from distill3r_core.yaml_text import read_yaml
+from distill3r_core.untrusted.yaml_text import read_yaml
 
 _MASKED = "_masked"  # BlendedMVS: a second copy of every image
 # Policies of published data sets, by the beginning of their name in lower case.

@@ -17,6 +17,7 @@ from distill3r_core.files import write_text
 from distill3r_core.io.exports.cameras import Camera
 from distill3r_core.io.exports.cloud import Cloud
 from distill3r_core.io.exports.frusta import FRUSTUM_EDGES, frustum, frustum_length
+from distill3r_core.untrusted.printable import printable_name
 
 _TILT = 20.0  # degrees from above, where the page opens
 _BACK = 0.9  # of the extent, from the middle of the cloud
@@ -50,6 +51,7 @@ def write_page(
             _ranks(confidence).tobytes(),
         )
     )
+    title = printable_name(title)
     facts = json.dumps(_facts(cloud, cameras, title, about), ensure_ascii=False)
     template = (resources.files("distill3r_core.io.exports") / "html_page.html").read_text(
         encoding="utf-8"
@@ -82,7 +84,9 @@ def _facts(
     ).as_matrix()  # fmt: skip
     return {
         "title": title,
-        "about": " · ".join(f"{key.replace('_', ' ')}: {value}" for key, value in about.items()),
+        "about": printable_name(
+            " · ".join(f"{key.replace('_', ' ')}: {value}" for key, value in about.items())
+        ),
         "points": len(cloud),
         "extent": extent,
         "spacing": spacing_of(cloud, cameras),
@@ -137,7 +141,7 @@ def _view(camera: Camera, middle: Float[np.ndarray, "3"], extent: float) -> dict
     height, width = camera.size
     half = np.array([width / camera.intrinsics[0, 0], height / camera.intrinsics[1, 1]]) / 2
     return {
-        "name": camera.name,
+        "name": printable_name(camera.name),
         "rotation": pose[:3, :3].tolist(),
         "center": pose[:3, 3].tolist(),
         "depth": max(ahead, 0.1 * extent),

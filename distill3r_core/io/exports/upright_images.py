@@ -1,6 +1,5 @@
 """Copies of photographs that every reader shows the same way: upright, without an EXIF turn."""
 
-import shutil
 import warnings
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from distill3r_core.files import replacing
+from distill3r_core.io.exports.image_metadata import without_metadata
 from distill3r_core.io.images.color import is_srgb
 
 _ORIENTATION = 0x0112
@@ -16,7 +16,12 @@ _QUALITY = 95
 
 
 def write_upright(
-    folder: Path, name: str, pixels: UInt8[np.ndarray, "H W 3"], *, source: Path | None
+    folder: Path,
+    name: str,
+    pixels: UInt8[np.ndarray, "H W 3"],
+    *,
+    source: Path | None,
+    keep_exif: bool = False,
 ) -> Path:
     """A picture under a name of its own, without a loss where the original can be copied.
 
@@ -24,12 +29,14 @@ def write_upright(
         name: Without extension.
         pixels: Upright and full-size.
         source: The file they were read from; None for video frames and pixels in memory.
+        keep_exif: Keep the metadata of a file that is copied: place, time, camera, comments.
     """
     suffix = None if source is None else _copyable(source)
     if source is not None and suffix is not None:
         path = folder / f"{name}{suffix}"
         with replacing(path) as beside:
-            shutil.copyfile(source, beside)
+            data = source.read_bytes()
+            beside.write_bytes(data if keep_exif else without_metadata(data))
         return path
     path = folder / f"{name}.jpg"
     with replacing(path) as beside:

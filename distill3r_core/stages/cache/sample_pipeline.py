@@ -129,6 +129,8 @@ def make_samples(
         name = loaded.sample.name
         with _fitting(len(loaded.prepared)):
             exported = make_targets(loaded, raw, recipe)
+            if not exported.targets.valid_mask.any():
+                raise CacheError("no pixel of its views is valid")
             return encoder.encode(
                 name,
                 contents[name],
@@ -149,7 +151,10 @@ def make_samples(
     def finish(name: str, stored: "Future[EncodedSample]") -> None:
         try:
             tally.add(result_of(stored))
-        except (CacheError, OutOfMemoryError) as error:  # a value that float16 cannot hold
+        except (
+            CacheError,
+            OutOfMemoryError,
+        ) as error:  # no valid pixel, or a value that float16 cannot hold
             leave_out(name, error)
         advance(tally)
 

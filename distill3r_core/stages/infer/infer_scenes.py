@@ -267,7 +267,13 @@ def _write(
     if isinstance(scene, Reconstruction):
         cleaned = clean_cloud(scene, settings.cleaning)
     files = save_reconstruction(
-        scene, folder, settings.formats, cloud=cleaned, title=title, on_format=count
+        scene,
+        folder,
+        settings.formats,
+        cloud=cleaned,
+        title=title,
+        keep_exif=settings.keep_exif,
+        on_format=count,
     )
     return WrittenFiles(files, cleaned)
 
@@ -329,6 +335,7 @@ def _identity(views: Sequence[LoadedView], request: _Request) -> dict[str, Any]:
         ("head", "both"),
         ("pnp", False),
         ("ignore_masks", False),
+        ("keep_exif", False),
         ("shared_camera", False),
     ):
         if plain.get(name) == usual:

@@ -62,6 +62,7 @@ class InferSettings:
         shared_camera: One focal length for all views.
         scale_from: What makes lengths metric: `FIRST:SECOND=METERS`, or a file of positions.
         ignore_masks: Use all pixels, whatever masks and alpha channels say.
+        keep_exif: Keep metadata (place, time, camera) in copies of the images.
         max_views: Views taken of each scene, evenly spread, at most; None: all.
         precision: Precision of the products; "auto" is bfloat16 on a GPU that has it.
         compile: torch.compile for encoder and heads: worth its minute for many scenes.
@@ -90,6 +91,7 @@ class InferSettings:
     scale_from: str | None = None
     fps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
     ignore_masks: bool = False
+    keep_exif: bool = False
     max_views: Annotated[int | None, Field(ge=1)] = None
     precision: Precision = "auto"
     compile: bool = False

@@ -17,6 +17,7 @@ from distill3r_core.data.manifest_checksum import MANIFEST_CHECKSUM
 from distill3r_core.errors import ConfigError, ConflictError, DamageError
 from distill3r_core.files import write_text
 from distill3r_core.io.checksums import bytes_hash, read_sealed, write_sealed
+from distill3r_core.untrusted.printable import printable_name
 
 MANIFEST, REJECTED = "manifest.csv", "rejected.csv"
 _REPLACE = "replace it with --overwrite, or choose another folder with -o"
@@ -122,7 +123,9 @@ def write_rejected(
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("path", "reason"))
     writer.writerows(before.rejected)
-    writer.writerows((shown(item.path), item.reason) for item in refused)
+    writer.writerows(
+        (printable_name(shown(item.path)), printable_name(item.reason)) for item in refused
+    )
     write_text(folder / REJECTED, text.getvalue())
 
 

@@ -23,6 +23,7 @@ from distill3r_core.training import checkpoints
 from distill3r_core.training.metrics_log import FILE as METRICS
 from distill3r_core.training.run_state import Ending, TrainState
 from distill3r_core.training.settings import TrainSettings
+from distill3r_core.untrusted.printable import printable
 
 
 def spell(size: tuple[int, int]) -> str:
@@ -131,7 +132,7 @@ class LoggedProgress:
 
     def note(self, text: str) -> None:
         """Say it, and keep it."""
-        line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n"
+        line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {printable(text)}\n"
         if self._file is None:
             self._early.append(line)
         else:

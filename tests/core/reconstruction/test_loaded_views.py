@@ -108,7 +108,7 @@ def test_upright_pictures_are_copied_byte_by_byte_and_others_written_anew(
     _picture().save(source, exif=exif, **options)
     view = load_views([InputFile(source, "picture")], FIT).views[0]
     (_, pixels) = next(full_size_images([view]))
-    written = write_upright(tmp_path / "images", "view", pixels, source=source)
+    written = write_upright(tmp_path / "images", "view", pixels, source=source, keep_exif=True)
     assert (written.read_bytes() == source.read_bytes()) is copied
     with Image.open(written) as image:
         assert image.getexif().get(0x0112, 1) == 1

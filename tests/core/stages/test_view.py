@@ -1,10 +1,12 @@
 """The viewer's address: what cannot be listened at is refused before anything waits for it."""
 
+import http.client
+
 import pytest
 from PIL import Image
 
 from distill3r_core.errors import ConfigError, FailedError, RequestError
-from distill3r_core.stages.view import _open, _thumbnail, view
+from distill3r_core.stages.view import _is_own, _open, _own_origin_only, _thumbnail, view
 
 
 @pytest.mark.parametrize("port", [-1, 0, 65536, 99999])
@@ -52,3 +54,48 @@ def test_the_command_refuses_such_a_port_too(cli_inprocess, tmp_path) -> None:
     status, _, told = cli_inprocess("view", ".", "--port", "99999", cwd=tmp_path)
     assert status == 2
     assert "--port" in told
+
+
+@pytest.mark.parametrize(
+    ("asked", "origin", "own"),
+    [
+        ("127.0.0.1:8080", None, True),
+        ("localhost:8080", "http://localhost:8080", True),
+        ("127.0.0.1:8080", "http://evil.example", False),
+        ("127.0.0.1:8080", "http://127.0.0.1:9999", False),
+        ("127.0.0.1:8080", "null", False),
+        ("evil.example:8080", None, False),
+        ("evil.example:8080", "http://evil.example:8080", False),  # a name that leads here
+        (None, None, False),
+    ],
+)
+def test_only_the_page_itself_may_ask_this_machine(asked, origin, own):
+    assert _is_own(asked, origin, host="127.0.0.1") is own
+
+
+def test_a_named_address_answers_its_own_page_alone():
+    assert _is_own("lab.example:8080", "http://lab.example:8080", host="0.0.0.0")
+    assert not _is_own("lab.example:8080", "http://evil.example", host="0.0.0.0")
+
+
+def test_the_server_refuses_foreign_origins_and_names():
+    viser = pytest.importorskip("viser")
+    with _own_origin_only("127.0.0.1"):
+        server = viser.ViserServer(host="127.0.0.1", port=18080, verbose=False)
+    try:
+        port = server.get_port()
+
+        def status(**headers: str) -> int:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            connection.request("GET", "/", headers=headers)
+            return connection.getresponse().status
+
+        assert status() == 200
+        assert status(Origin=f"http://127.0.0.1:{port}") == 200
+        assert status(Origin="http://evil.example") == 403
+        assert status(Host="evil.example") == 403
+        upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+        upgrade |= {"Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==", "Origin": "null"}
+        assert status(**upgrade) == 403
+    finally:
+        server.stop()
