@@ -64,7 +64,7 @@ def _settings(tmp_path) -> CacheSettings:
         manifest=tmp_path / "manifest.csv",
         output=tmp_path / "cache",
         teacher="depth",
-        size=(28, 42),
+        size="28x42",
     )
 
 
