@@ -240,7 +240,7 @@ def _read_images(
     """
     listed = sample.views.get("final_image_paths") or sample.views.get("sampled_image_paths", [])
     if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
-        raise DamageError(f"{VIEWS} names no pictures, but {listed!r}")
+        raise DamageError(f"{VIEWS} does not list its images, but has a {type(listed).__name__}")
     if len(listed) != len(sample.masks):
         raise DamageError(f"{len(listed)} pictures are listed for {len(sample.masks)} views")
     sources = []

@@ -56,7 +56,7 @@ def test_a_pose_that_cannot_be_is_refused(tmp_path, reason) -> None:
 def test_intrinsics_that_cannot_be_are_refused(tmp_path, name) -> None:
     row = read_manifest(rgbd_manifest(tmp_path, scenes=1, samples=1)).rows[0]
     with pytest.raises(ImageError, match="intrinsics"):
-        read_view(replace(row, K=CAMERAS[name], content=""), tmp_path)
+        read_view(replace(row, K=tuple(map(float, CAMERAS[name])), content=""), tmp_path)
 
 
 def _settings(tmp_path) -> CacheSettings:

@@ -1,6 +1,7 @@
 """The viewer's address: what cannot be listened at is refused before anything waits for it."""
 
 import http.client
+from contextlib import closing
 
 import pytest
 from PIL import Image
@@ -86,9 +87,10 @@ def test_the_server_refuses_foreign_origins_and_names():
         port = server.get_port()
 
         def status(**headers: str) -> int:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-            connection.request("GET", "/", headers=headers)
-            return connection.getresponse().status
+            with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+                connection.request("GET", "/", headers=headers)
+                with connection.getresponse() as response:
+                    return response.status
 
         assert status() == 200
         assert status(Origin=f"http://127.0.0.1:{port}") == 200
