@@ -132,7 +132,7 @@ def train(
     if overwrite and not (resume or yes) and console.can_ask():
         found = planned_deletion(settings)
         if found is not None and found.is_long:
-            console.require_consent(f"--overwrite deletes {found}. Go on?", kept=str(found.run))
+            console.require_consent(f"--overwrite deletes {found}. Continue?", kept=str(found.run))
     if is_launcher(settings):
         console.mark_launcher()
         command = [sys.executable, "-m", "distill3r_cli", *sys.argv[1:]]

@@ -367,7 +367,7 @@ def _writing_to(folder: Path) -> Iterator[None]:
         raise found from error
     except (lmdb.Error, OSError) as error:
         code = _code_of(error, folder)
-        found = refusal(folder, code, then="go on with `distill3r cache --resume`")
+        found = refusal(folder, code, then="resume with `distill3r cache --resume`")
         found = found or limit_error(folder / DATA, _system_code(error))
         if found is None:
             raise

@@ -70,9 +70,7 @@ class MapsDecoder:
         record = self._unpacker.parse(data, MAGIC, thorough=thorough)
         kind, wanted = _kind_of(record), len(out)
         if (record.height, record.width) != out.shape[1:]:
-            raise RecordError(
-                f"maps of {record.height}x{record.width} where {out.shape[1:]} was due"
-            )
+            raise RecordError(f"maps: expected {out.shape[1:]}, got {record.height}x{record.width}")
         assert wanted == ALL_PLANES or not kind & Kind.INDEPENDENT
         assert wanted > DEPTH_PLANES or kind & Kind.DEPTH
         rows = self._sum_rows(record)

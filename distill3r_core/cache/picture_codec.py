@@ -47,9 +47,7 @@ class PictureDecoder:
         """
         record = self._unpacker.parse(data, MAGIC, thorough=thorough)
         if (record.planes, record.height, record.width) != out.shape:
-            raise RecordError(
-                f"a picture of {record.height}x{record.width} where {out.shape} was due"
-            )
+            raise RecordError(f"image: expected {out.shape}, got {record.height}x{record.width}")
         packed = np.frombuffer(self._unpacker.content(record, _PLANES), np.uint8)
         if packed.size != out.size:
             raise RecordError(f"a picture of {packed.size} bytes instead of {out.size}")

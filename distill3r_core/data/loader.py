@@ -1,9 +1,9 @@
 """Batches straight from a teacher cache into memory that is used again and again.
 
 Threads unpack stored views into a ring of batches that were allocated once, in page-locked memory
-where a GPU reads them. What is delivered is what is stored (`data.stored`); a device finishes it.
-So nothing grows over epochs, and the CPU moves half the bytes. It is the one loader: training,
-validation and `bench cache` read through it.
+where a GPU reads them. What is delivered is what is stored (`data.stored_batch`); a device
+finishes it. So nothing grows over epochs, and the CPU moves half the bytes. It is the one loader:
+training, validation and `bench cache` read through it.
 """
 
 import threading
@@ -26,7 +26,7 @@ class RingLoader:
     """Reads batches ahead of their use, into memory that is allocated once.
 
     Args:
-        source: Where samples are: a `TeacherCache`, or what `data.sources` has.
+        source: Where samples are: a `TeacherCache`, or a source of `data.sample_sources`.
         threads: Number of threads that unpack samples. More than a few wait for Python's lock,
             and the trainer with them.
         slots: Batches in memory: the one in use, and those that are read ahead.

@@ -160,7 +160,9 @@ def _read(row: ManifestRow, root: Path, *, sample: str = "", index: int = 0) -> 
     if row.depth_path and row.depth_format is not None:
         depth = read_depth(file_of(root, row.depth_path), stored=row.depth_format, unit=row.unit)
         if depth.shape != image.shape[:2]:
-            raise ImageError(f"depth is {depth.shape[1]}x{depth.shape[0]} pixels, the picture not")
+            raise ImageError(
+                f"depth is {depth.shape[1]}x{depth.shape[0]}, image is {row.W}x{row.H} pixels"
+            )
     mask = None
     if row.mask_path:
         mask = read_mask(file_of(root, row.mask_path), image.shape[:2])

@@ -100,12 +100,14 @@ def plan_dataset(
         used = sampling.with_name(listing.dataset.policy_of(scene), policy or "auto")
         scenes.append(ScenePlan(scene, frames, chosen, _windows(frames, chosen, used, windower)))
         notes += [
-            f"{listing.name}/{scene.scene_id}: one {side} frame alone makes no sample"
+            f"{listing.name}/{scene.scene_id}: only one {side} frame; "
+            f"a sample needs {sampling.LEAST_VIEWS} frames"
             for side in _SIDES
             if chosen.count(side) == 1
         ]
     refused = tuple(
-        Refused(scene.folder, "a scene of one frame makes no sample") for scene in alone
+        Refused(scene.folder, f"it has one frame; a sample needs {sampling.LEAST_VIEWS} frames")
+        for scene in alone
     )
     return DatasetPlan(listing, tuple(scenes), refused, tuple(notes))
 

@@ -1,1 +1,1 @@
-"""Protocols, metrics and floors."""
+"""Protocols, metrics and baselines."""

@@ -1,7 +1,7 @@
-"""Depth that is predicted without a look at the image: what baselines are made of.
+"""Depth that is predicted without reading the image: what baselines are made of.
 
-A plane at a constant depth; the mean depth map of the training frames, which knows that floors are
-near and low; the map of the training frame nearest to the camera, which knows the place.
+A plane at a constant depth; the mean depth map of the training frames, which knows where a scene
+is usually near; the map of the training frame nearest to the camera, which knows the place.
 """
 
 import torch

@@ -47,7 +47,7 @@ class Line:
     label: str
     x: Sequence[Number]
     y: Sequence[Number]
-    dashed: bool = False  # for what was not measured: floors, references
+    dashed: bool = False  # for what was not measured: baselines, references
     markers: bool = False
     color: int | None = None
 

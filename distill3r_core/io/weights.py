@@ -162,6 +162,6 @@ def _refusal(path: Path, reason: str) -> WeightsError:
             hint="use a file from its publisher, or one that is made of tensors only",
         )
     return WeightsError(
-        f"cannot read {path}: it is no checkpoint, which would be a pickle of tensors",
+        f"cannot read {path}: not a PyTorch checkpoint",
         hint="is this the file you meant?",
     )

@@ -132,7 +132,7 @@ def _is_own(asked: str | None, origin: str | None, *, host: str) -> bool:
 def _require_address(host: str, port: int) -> None:
     """Refuse what cannot be listened at: viser would wait for its own server for ever."""
     if not host:
-        raise ConfigError("an empty host would serve to everybody", hint="--host 0.0.0.0 does so")
+        raise ConfigError("an empty host binds all interfaces", hint="--host 0.0.0.0 does so")
     if not 1 <= port <= _LAST_PORT:
         raise ConfigError(f"no port {port}", hint=f"ports go from 1 to {_LAST_PORT}")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -179,7 +179,7 @@ def _open(folder: Path) -> _Result:
     if not folder.exists():
         raise InputMissingError(f"no result {folder}", hint="results of infer lie in results/infer")
     if (folder / STARTED).is_file():
-        raise FailedError(f"{folder} is not finished", hint="repeat the infer that began it")
+        raise FailedError(f"{folder} is not finished", hint="run `distill3r infer` again")
     if not (folder / RECORD).is_file():
         return _Result(folder, None)
     try:

@@ -100,7 +100,7 @@ class NormWatch:
             return None
         self._warned = True
         return (
-            f"warning: the student's mean {what} runs away: {student:.3g} against the teacher's "
+            f"warning: the student's mean {what} diverges: {student:.3g} against the teacher's "
             f"{teacher:.3g}, {change:.0f} times what it was; a lower optim.lr or more "
             "optim.weight_decay holds it"
         )

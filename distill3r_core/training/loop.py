@@ -144,7 +144,7 @@ class TrainLoop:
             checkpoints.write_micro_batch(parts.run, state.micro_batch)
             raise OutOfMemoryError(
                 f"worker {parts.world.rank} ran out of memory: {reason}",
-                hint="go on with --resume: it starts with the smaller micro-batch",
+                hint="continue with --resume: it starts with the smaller micro-batch",
             )
         self.progress.note(faults.smaller_passes(state.micro_batch, samples=samples))
 
@@ -169,7 +169,7 @@ class TrainLoop:
         if state.skipped_in_a_row >= limit:
             raise DivergedError(
                 f"{limit} steps in a row were not finite, the last on {names}",
-                hint=f"replay one from {folder}, or go on from a checkpoint with a lower optim.lr",
+                hint=f"replay one from {folder}, or resume from a checkpoint with a lower optim.lr",
             )
 
     def _catch_up(self) -> Ending | None:

@@ -1,4 +1,4 @@
-"""What a run is put together from, and what changes while it goes on."""
+"""What a run is put together from, and what changes during training."""
 
 import math
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -30,7 +30,7 @@ class SaveModel(Protocol):
 
 @dataclass
 class TrainState:
-    """What changes while a run goes on, beside weights and optimizer; kept in checkpoints."""
+    """What changes during a run, beside weights and optimizer; kept in checkpoints."""
 
     step: int = 0
     micro_batch: int = 1

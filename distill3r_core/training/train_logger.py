@@ -1,4 +1,4 @@
-"""What a run says while it goes on: metrics of every step, warnings, the time it will take."""
+"""What a run reports during training: metrics of every step, warnings, the time it will take."""
 
 import math
 import time

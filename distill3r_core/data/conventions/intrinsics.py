@@ -58,7 +58,7 @@ def check_principal_point(
     (rows, columns), (x, y) = size, intrinsics[:2, 2]
     if 0 < x < columns and 0 < y < rows:
         return
-    hint = "--trust goes on with these intrinsics"
+    hint = "--trust continues with these intrinsics"
     if (implied := implied_size(intrinsics, size)) is not None:
         option = f"--intrinsics-size {implied[1]}x{implied[0]}"
         hint = f"they fit images of {implied[1]}x{implied[0]}: {option}; {hint}"

@@ -1,4 +1,4 @@
-"""Stage `cache`: a teacher"s answers for every sample, stored; and what is done with the store."""
+"""Stage `cache`: store a teacher's targets of every sample; inspect, verify, merge, exchange."""
 
 from distill3r_core.stages.cache.build_stage import CacheSettings, build_cache
 

@@ -99,7 +99,7 @@ def build_cache(
 
     Args:
         settings: See `CacheSettings`.
-        resume: Go on with what is there; start where nothing is.
+        resume: Continue a cache that is there; start one where there is none.
         dry_run: Say what would be done, and create nothing.
         shard: "i/n": make the i-th of n parts, into a shard of its own.
         progress: Where to report to.
@@ -275,7 +275,7 @@ def _update_plan(job: CacheJob) -> list[str]:
 
 
 def _refuse_half_done(job: CacheJob, *, resume: bool) -> None:
-    """A cache that was begun is gone on with by request only.
+    """Refuse to continue an unfinished cache without `--resume`.
 
     Raises:
         ConflictError: Something is there, and `--resume` was not given.
@@ -289,7 +289,7 @@ def _refuse_half_done(job: CacheJob, *, resume: bool) -> None:
         return
     raise ConflictError(
         f"{folder} has {len(job.finished)} of {len(job.plan.planned)} samples",
-        hint=f"go on with `distill3r cache --resume -o {folder}`, or choose another folder",
+        hint=f"resume with `distill3r cache --resume -o {folder}`, or choose another folder",
     )
 
 

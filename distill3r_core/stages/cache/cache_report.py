@@ -135,7 +135,7 @@ def free_bytes(folder: Path) -> int:
 
 
 def figures(tally: CacheTally, folder: Path) -> dict[str, float | str]:
-    """What is shown while the work goes on."""
+    """What is shown while samples are made."""
     free = free_bytes(folder)
     rate = tally.bytes / max(tally.seconds, 1e-9)
     return {

@@ -21,7 +21,7 @@ def merge_caches(parts: Sequence[Path], output: Path, *, progress: Progress = Si
 
     One cache alone is copied as well: its shards become one, and what was replaced or dropped
     stays behind. Samples that are there already are not copied again, so a merge that was
-    interrupted goes on where it was.
+    interrupted continues where it was.
 
     Args:
         parts: Folders of caches that were made with the same settings.

@@ -131,7 +131,7 @@ def verify_cache(settings: VerifySettings, *, progress: Progress = Silent()) -> 
     # A repair is the step before `cache --resume`, which makes what is missing.
     failed = [] if settings.repair else [Failure(name, _MISSING) for name in missing]
     failed += [
-        Failure(name, f"the teacher now answers otherwise: {difference}")
+        Failure(name, f"recomputed targets differ: {difference}")
         for name, difference in again.items()
         if difference.verdict == "different"
     ]
@@ -179,7 +179,7 @@ def _table(
             str(len(result["changed"])) if settings.manifest.exists() else "-",
         ),
     ]
-    rows += [(f"asked again: {name}", str(difference)) for name, difference in again.items()]
+    rows += [(f"recomputed: {name}", str(difference)) for name, difference in again.items()]
     return Table(f"cache {settings.path}: {verdict}", ("", ""), tuple(rows))
 
 
@@ -206,7 +206,7 @@ def _notes(
         dropped = "what was broken is out of the way; " if damage else ""
         notes.append(f"{dropped}what is missing is made by {resume}")
     if settings.recompute and len(again) < settings.recompute:
-        notes.append(f"asked again about {len(again)} samples: there are no more to ask about")
+        notes.append(f"recomputed {len(again)} samples (all of them)")
     if any(difference.verdict == "different" for difference in again.values()):
         notes.append(
             "another device, precision or version may answer otherwise; the ones that the cache "

@@ -255,7 +255,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _next(outcome: SceneOutcome) -> str:
-    """What a person is likely to want now: to look at it, and to go on from it."""
+    """What a person is likely to do next: look at the result, and work with it."""
     names = {Path(name).name for name in outcome.record["files"]}
     folder = shlex.quote(str(outcome.folder))
     ways = []

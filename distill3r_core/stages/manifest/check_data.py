@@ -138,7 +138,7 @@ def _disagreement(
             f"depth, poses and intrinsics of {name} do not fit together: carried between frames, "
             f"depth agrees within 5 % at {_share(one.agreement for one in wrong.values())} of the "
             f"pixels ({_scenes(wrong, verdicts)}), and none of the usual mistakes explains it",
-            hint="check poses, depth and intrinsics; --trust goes on with them as they are, "
+            hint="check poses, depth and intrinsics; --trust continues with them as they are, "
             "--images-only without depth and poses",
         )
     remedy, _ = remedies.most_common(1)[0]
@@ -148,7 +148,7 @@ def _disagreement(
         f"{_mistake(remedy)}. Carried between frames, depth agrees within 5 % at "
         f"{_share(one.agreement for one in same.values())} of the pixels, and at "
         f"{_share(one.remedied for one in same.values())} if read so",
-        hint=f"{remedy.options}; --trust goes on with the data as they are",
+        hint=f"{remedy.options}; --trust continues with the data as they are",
     )
 
 

@@ -36,7 +36,7 @@ _OURS = (
 
 
 def resume_command(run: Path) -> str:
-    """What goes on with a run, whatever options it was started with."""
+    """The command that resumes a run, whatever options it was started with."""
     name = shlex.quote(str(run))
     return f"distill3r train --resume -o {name} --config {shlex.quote(str(run / CONFIG))}"
 
@@ -207,7 +207,7 @@ def check_run(
     if not resume and not overwrite:
         raise ConflictError(
             f"{path} holds this run, unfinished",
-            hint=f"go on with `distill3r train --resume -o {path}`, or --overwrite it",
+            hint=f"resume with `distill3r train --resume -o {path}`, or --overwrite it",
         )
     with _locked(path):  # who is at it is known before long work
         return replace(new, extensions=() if lines else extensions)
@@ -291,7 +291,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _has_worth(path: Path) -> bool:
-    """Whether a run has left what somebody could go on with, or look into."""
+    """Whether a run has left anything to resume or to inspect."""
     kept = any((path / name).exists() for name in (checkpoints.FOLDER, faults.FOLDER))
     return kept or any(metrics_log.read_metrics(path / metrics_log.FILE))
 

@@ -1,4 +1,4 @@
-"""The student that a run starts with, or goes on with."""
+"""The student that a run starts or resumes with."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -113,7 +113,7 @@ def restore(
     state = state_from(found)
     state.micro_batch = min(state.micro_batch, fits or state.micro_batch)
     relink(run, state)
-    progress.note(f"going on from step {state.step}")
+    progress.note(f"resuming from step {state.step}")
     return state
 
 

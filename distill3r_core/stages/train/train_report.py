@@ -1,4 +1,4 @@
-"""What a training run says while it goes on and when it has ended."""
+"""What a training run reports during training and when it has ended."""
 
 import shlex
 import time
@@ -88,7 +88,7 @@ def _report(
     if before:
         notes.append(f"{run} is finished: nothing was done")
     if ending == "time":
-        notes.append(f"--max-hours reached; go on with `{resume_command(run)}`")
+        notes.append(f"--max-hours reached; resume with `{resume_command(run)}`")
     if ending == "patience":
         notes.append("stopped early: the held-out loss got no better")
     notes.append(f"next: `distill3r eval {quoted}` · `distill3r infer PHOTOS --ply -m {quoted}`")

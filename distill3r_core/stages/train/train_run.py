@@ -83,7 +83,7 @@ def train(
     """Train a student from a teacher cache into a run folder.
 
     Args:
-        resume: Go on from the last checkpoint; start where there is none.
+        resume: Continue from the last checkpoint; start where there is none.
         overwrite: Replace another run in the folder that was named.
 
     Raises:
@@ -273,7 +273,7 @@ def _train(
             ).run(stop_flag)
         except KeyboardInterrupt:
             command = resume_command(folder.path)
-            progress.note(f"interrupted after step {state.step}; go on with `{command}`")
+            progress.note(f"interrupted after step {state.step}; resume with `{command}`")
             raise
     if world.leads:
         labels = parts.loss.labels

@@ -185,7 +185,7 @@ def test_a_scene_of_one_frame_is_rejected(tmp_path, out) -> None:
     photos(tmp_path / "t" / "pair", 2)
     photos(tmp_path / "t" / "single", 1)
     build_manifest(ManifestSettings((tmp_path / "t",), out))
-    assert rejected(out) == {"single": "a scene of one frame makes no sample"}
+    assert rejected(out) == {"single": "it has one frame; a sample needs 2 frames"}
 
 
 def test_nothing_usable_is_an_error_that_lists_reasons(tmp_path, out) -> None:

@@ -233,7 +233,7 @@ def test_norms_that_run_away_are_warned_of_once() -> None:
     ]
     warnings = [text for text in said if text is not None]
     assert len(warnings) == 1
-    assert "runs away" in warnings[0]
+    assert "diverges" in warnings[0]
     steady = faults.NormWatch(growth=10.0)
     assert not any(
         steady.update(student=3.0 * unit, teacher=unit, what="norm")

@@ -118,7 +118,7 @@ def test_gpus_launches_workers_and_a_lost_one_goes_on_from_the_last_checkpoint(
     program = ("env", f"PYTHONPATH={path}", *ALONE)
     run_train(program, cache, tmp_path / "run", "--set", "data.batch=2", "--gpus", "2")
     assert (tmp_path / "died").exists()
-    assert "going on from step " in (tmp_path / "run" / "log.txt").read_text()
+    assert "resuming from step " in (tmp_path / "run" / "log.txt").read_text()
     assert_equal_runs(tmp_path / "run", run)
 
 
@@ -152,7 +152,7 @@ def test_a_worker_whose_memory_is_full_makes_all_go_on_with_half_the_micro_batch
     log = (tmp_path / "run" / "log.txt").read_text()
     for said in (log, done.stderr):
         assert "out of memory: now 1 samples at once and 2 passes a step" in said
-        assert ("going on from step 3" in said) == (step == 4)  # the best so far
+        assert ("resuming from step 3" in said) == (step == 4)  # the best so far
 
 
 @pytest.mark.slow

@@ -153,12 +153,12 @@ def test_interrupted_it_checkpoints_the_last_step_and_resumes_bit_identical(
     assert kept.step == told  # nothing was lost
     said = (tmp_path / "log").read_text()
     again = f"distill3r train --resume -o {run} --config {run}/config.yaml"
-    assert f"interrupted after step {told}; go on with `{again}`" in said
+    assert f"interrupted after step {told}; resume with `{again}`" in said
     if damaged:
         data = bytearray(kept.model.read_bytes())
         data[-100] ^= 1
         kept.model.write_bytes(data)
-    # What was told to go on with is what a user types.
+    # The command named for resuming is what a user types.
     typed = [sys.executable, "-m", "distill3r_cli", *shlex.split(again)[1:]]
     text = Process(typed, tmp_path / "log").end().replace("\n", "")
     assert (f"{kept.folder.name}/model.safetensors is damaged" in text) is damaged
