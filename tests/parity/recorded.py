@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -97,3 +98,9 @@ def generate(formulas: dict[str, str], width: int, height: int) -> np.ndarray:
         value = eval(formula, {"__builtins__": {}, "floor": np.floor}, names)
         channels.append(np.clip(np.floor(value + 0.5), 0, 255).astype(np.uint8))
     return np.stack(channels, axis=-1)
+
+
+def recorded_cases(name: str, section: str = "results") -> list[str]:
+    """Keys of a section of a JSON file, for `parametrize`; none where no folder is named."""
+    folder = os.environ.get("DISTILL3R_GOLDEN")
+    return list(load_json(Path(folder), name)[section]) if folder else []
