@@ -67,6 +67,7 @@ def _ways_out(name: str, folder: HubFolder, place: Path, dry_run: str | None) ->
         f"download them ({folder.gigabytes} GB, {folder.license}): "
         f"distill3r models download {name}\n"
         f"or put the files of {folder.repo} into {place}, or name their folder: --weights DIR\n"
+        "the teacher of the paper: distill3r models download fast3r, then --teacher fast3r\n"
         + (trial if dry_run else "")
         + "the whole route on rendered scenes: distill3r demo"
     )

@@ -90,7 +90,7 @@ def test_missing_and_damaged_weights_end_the_run_before_it_creates_anything(
     assert status == 3
     for words in (
         "model.safetensors", str(photos / "home" / "da3-small"),
-        "distill3r models download da3-small",
+        "distill3r models download da3-small", "distill3r models download fast3r",
         "--teacher synthetic", "a dry run, not your scene", "distill3r demo",
     ):  # fmt: skip
         assert words in " ".join(error.split()), words

@@ -71,6 +71,6 @@ def test_without_weights_the_way_to_them_is_named(cli_inprocess, photos, golden_
         status, _, error = cli_inprocess(*command, cwd=photos)
         assert status == 3
         assert f"distill3r models download {AUTOMATIC}" in error
-        for way in ("--teacher synthetic", "distill3r demo"):
+        for way in ("models download fast3r", "--teacher synthetic", "distill3r demo"):
             assert way in error
     assert not (photos / "caches").exists()
