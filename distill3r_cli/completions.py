@@ -38,7 +38,7 @@ _TYPER_OWN = {"--install-completion", "--show-completion"}  # their texts change
 
 
 @dataclass(frozen=True)
-class Switch:
+class CompletionOption:
     """An option: its names, its help, and whether it takes a value."""
 
     names: tuple[str, ...]
@@ -58,7 +58,7 @@ class Node:
 
     words: tuple[str, ...]
     help: str
-    switches: tuple[Switch, ...]
+    switches: tuple[CompletionOption, ...]
     children: tuple["Node", ...]
     takes_files: bool
 
@@ -94,8 +94,8 @@ def _node(command: Any, words: tuple[str, ...]) -> Node:
     # Typer does not export the type of its commands; they have click's attributes.
     # Those that only `--help-all` shows are completed, too.
     shown = [p for p in command.params if not _TYPER_OWN.intersection(p.opts)]
-    switches = [_switch(p) for p in shown if p.param_type_name == "option"]
-    switches.append(Switch(("-h", "--help"), "Show this message and exit.", False, False))
+    switches = [_option(p) for p in shown if p.param_type_name == "option"]
+    switches.append(CompletionOption(("-h", "--help"), "Show this message and exit.", False, False))
     below = getattr(command, "commands", {})
     return Node(
         words=words,
@@ -108,8 +108,8 @@ def _node(command: Any, words: tuple[str, ...]) -> Node:
     )
 
 
-def _switch(option: Any) -> Switch:
-    return Switch(
+def _option(option: Any) -> CompletionOption:
+    return CompletionOption(
         names=(*option.opts, *option.secondary_opts),
         help=_line(option.help),
         takes_value=not (option.is_flag or option.count),
@@ -196,7 +196,7 @@ def _zsh_name(node: Node) -> str:
 
 
 def _zsh_function(node: Node) -> str:
-    lines = [_zsh_switch(switch) for switch in node.switches]
+    lines = [_zsh_option(switch) for switch in node.switches]
     after = ""
     if node.children:
         names = " ".join(
@@ -217,7 +217,7 @@ def _zsh_function(node: Node) -> str:
     )
 
 
-def _zsh_switch(switch: Switch) -> str:
+def _zsh_option(switch: CompletionOption) -> str:
     text = switch.help.replace("\\", "").replace("'", "’").replace(":", "\\:")
     text = text.replace("[", "\\[").replace("]", "\\]")
     wanted = f"({' '.join(switch.values)})" if switch.values else "_files"

@@ -213,7 +213,7 @@ def _holds_path(kind: Any) -> bool:
     return kind is Path or any(_holds_path(part) for part in get_args(kind))
 
 
-def typed(context: typer.Context) -> dict[str, Any]:
+def explicit_options(context: typer.Context) -> dict[str, Any]:
     """The options and arguments that were typed, by parameter name."""
     return {
         name: value
@@ -256,7 +256,7 @@ def settings(
     given, keys = context.obj, keys or {}
     typed_here = {
         keys.get(name, name): value
-        for name, value in typed(context).items()
+        for name, value in explicit_options(context).items()
         if name not in leave and name not in given
     }
     found = config.resolve(
@@ -268,7 +268,7 @@ def settings(
         presets=None if presets is None else presets(),
         default_preset=default_preset,
         words={
-            keys.get(name, name): word(parameter)
+            keys.get(name, name): flag_name(parameter)
             for parameter in context.command.params
             if (name := parameter.name or "") not in leave and name not in given
         },
@@ -298,14 +298,14 @@ def _load_plugins(context: typer.Context, *, section: str) -> None:
     load_plugins(files)
 
 
-def word(parameter: Any) -> str:
+def flag_name(parameter: Any) -> str:
     """Name of a parameter on the command line: `--conf`, ROOTS."""
     if parameter.param_type_name == "option":
         return max((*parameter.opts, *parameter.secondary_opts), key=len)
     return parameter.metavar or parameter.name.upper()
 
 
-def left_to_sibling(context: typer.Context) -> bool:
+def runs_subcommand(context: typer.Context) -> bool:
     """Whether a subcommand follows (`cache info`).
 
     Raises:
@@ -313,7 +313,7 @@ def left_to_sibling(context: typer.Context) -> bool:
     """
     if context.invoked_subcommand is None:
         return False
-    given = typed(context)
+    given = explicit_options(context)
     dropped = sorted(option.opts[-1] for option in context.command.params if option.name in given)
     if dropped:
         raise typer.BadParameter(

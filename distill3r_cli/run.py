@@ -104,4 +104,4 @@ def _usage_message(error: Exception) -> str:
     details, parameter = getattr(error.__cause__, "errors", None), getattr(error, "param", None)
     if details is None or parameter is None:
         return getattr(error, "format_message", error.__str__)()
-    return f"{options.word(parameter)}: {problems.describe_fault(details()[0])}"
+    return f"{options.flag_name(parameter)}: {problems.describe_fault(details()[0])}"

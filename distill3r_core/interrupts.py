@@ -47,7 +47,7 @@ def interrupts_between_steps() -> Iterator[StopFlag]:
 
 
 @contextmanager
-def held() -> Iterator[None]:
+def defer_signals() -> Iterator[None]:
     """Hold signals back until the end of the block, where the previous handler receives them.
 
     For short blocks that use conditions, events or queues shared with other threads.

@@ -17,7 +17,7 @@ import torch
 from pydantic import AfterValidator
 
 from distill3r_core.errors import ConfigError, DeviceError
-from distill3r_core.interrupts import held
+from distill3r_core.interrupts import defer_signals
 
 DeviceKind = Literal["cpu", "cuda", "mps"]
 DEVICE_NAME = re.compile(r"auto|(cpu|cuda|mps)(:\d+)?")
@@ -173,7 +173,7 @@ def peak_memory(device: torch.device, *, interval: float = 0.01) -> Iterator[Pea
     try:
         yield peak
     finally:
-        with held():  # or the watcher waits for this thread, and this one for it
+        with defer_signals():  # or the watcher waits for this thread, and this one for it
             stop.set()
             watcher.join()
         peak.bytes = max(peak.bytes, process.memory_info().rss)

@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, TypeVar
 
-from distill3r_core.interrupts import held
+from distill3r_core.interrupts import defer_signals
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,7 +27,7 @@ class Pool(ThreadPoolExecutor):
 
     def submit(self, *args: Any, **kwargs: Any) -> "Future[Any]":
         """Submit a job; an interrupt is handled afterwards."""
-        with held():
+        with defer_signals():
             future = super().submit(*args, **kwargs)
             self._running.add(future)
             future.add_done_callback(self._running.discard)
@@ -44,12 +44,12 @@ class Pool(ThreadPoolExecutor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Shut down; a second interrupt does not wait for running jobs."""
-        with held():
+        with defer_signals():
             super().shutdown(wait=False, cancel_futures=cancel_futures)
         if wait:
             for future in tuple(self._running):
                 _await(future)
-            with held():
+            with defer_signals():
                 super().shutdown(wait=True)
 
     def __exit__(
@@ -65,14 +65,14 @@ class Pool(ThreadPoolExecutor):
 def result_of(future: "Future[Result]") -> Result:
     """The result of a thread, or its error. An interrupt leaves no lock acquired."""
     _await(future)
-    with held():
+    with defer_signals():
         return future.result()
 
 
 def _await(future: "Future[Any]") -> None:
     done = False
     while not done:
-        with held():
+        with defer_signals():
             done = future.done() or bool(wait((future,), timeout=_SLICE).done)
 
 

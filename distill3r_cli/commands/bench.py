@@ -88,7 +88,7 @@ def bench(
     Each model and number of views runs in a process of its own; models take turns. Rows that do
     not fit into the budget are estimated and marked.
     """
-    if options.left_to_sibling(context):
+    if options.runs_subcommand(context):
         return
     from distill3r_core.stages.benchmark import BenchSettings, benchmark  # torch: instant --help
 

@@ -86,7 +86,7 @@ def cache(
     seed: options.SeedOpt = 0,
 ) -> None:
     """Run a teacher over every sample of a manifest and store its point maps."""
-    if options.left_to_sibling(context):  # refuses options that a sibling would drop
+    if options.runs_subcommand(context):  # refuses options that a sibling would drop
         return
     from distill3r_core.stages.cache import CacheSettings, build_cache  # torch: `--help` is instant
 

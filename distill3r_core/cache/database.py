@@ -27,7 +27,7 @@ from distill3r_core.allocator import keep_freed_memory
 from distill3r_core.disk import NO_ROOM, refusal
 from distill3r_core.errors import CacheError, DamageError, Distill3rError
 from distill3r_core.files import replacing
-from distill3r_core.interrupts import held
+from distill3r_core.interrupts import defer_signals
 from distill3r_core.system_limits import limit_error, limits_named
 
 DATA = "data.mdb"
@@ -279,12 +279,12 @@ class _Gate:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        with held(), self._condition:
+        with defer_signals(), self._condition:
             yield
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        with held():
+        with defer_signals():
             with self._condition:
                 while self._closed:
                     self._condition.wait()
@@ -298,7 +298,7 @@ class _Gate:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        with held():
+        with defer_signals():
             self.close()
             try:
                 yield

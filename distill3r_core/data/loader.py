@@ -18,7 +18,7 @@ from distill3r_core.data.sample_requests import SampleRequest
 from distill3r_core.data.sample_sources import SampleSource
 from distill3r_core.data.stored_batch import Arena, StoredBatch
 from distill3r_core.data.teacher_features import CachedFeatures
-from distill3r_core.interrupts import held
+from distill3r_core.interrupts import defer_signals
 from distill3r_core.threads import Pool, result_of
 
 
@@ -76,7 +76,7 @@ class RingLoader:
                 arena.fence.wait()
                 free.append(arena)
         finally:
-            with held():
+            with defer_signals():
                 for _, _, reads in begun:  # the consumer stopped: free the ring before its reuse
                     for read in reads:
                         if not read.cancel():
@@ -122,7 +122,7 @@ def _single_threaded(threads: int) -> Pool:
     before = torch.get_num_threads()
     started = threading.Barrier(threads + 1)
     pool = Pool(threads, "unpack", initializer=torch.set_num_threads, initargs=(1,))
-    with held():
+    with defer_signals():
         for _ in range(threads):
             pool.submit(started.wait)
         started.wait()

@@ -53,7 +53,7 @@ def fusion_chain_names(official: str, ours: str, *, suffix: str = "") -> Pairs:
 
 
 def tap_pyramid_names(official: str, ours: str) -> Pairs:
-    """Pairs for a `TapPyramid`.
+    """Pairs for a `Reassemble`.
 
     Args:
         official: Prefix of the head, as `depth_head.`.

@@ -51,7 +51,7 @@ def add_plane_codes(x: Float[Tensor, "n C h w"], aspect: float) -> Float[Tensor,
     return x + CODE_WEIGHT * plane_codes((rows, columns), x.shape[1], aspect, like=x)
 
 
-class TapPyramid(nn.Module):
+class Reassemble(nn.Module):
     """Four layers of tokens as maps of four resolutions with one number of channels.
 
     Args:
@@ -151,7 +151,7 @@ class PlaneHead(nn.Module):
         channels: Numbers per pixel.
         patch_size: Pixels along a patch.
         features: Channels of the merged maps.
-        layer_widths: See `TapPyramid`.
+        layer_widths: See `Reassemble`.
         rectified: See `ResidualUnit`.
     """
 
@@ -167,7 +167,7 @@ class PlaneHead(nn.Module):
     ) -> None:
         super().__init__()
         self.patch_size = patch_size
-        self.pyramid = TapPyramid(width, features=features, layer_widths=layer_widths)
+        self.pyramid = Reassemble(width, features=features, layer_widths=layer_widths)
         self.chain = FusionChain(features, rectified=rectified)
         self.tail = PlaneTail(features, channels)
 

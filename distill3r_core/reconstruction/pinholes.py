@@ -10,7 +10,7 @@ from jaxtyping import Float
 from distill3r_core.errors import GeometryError
 from distill3r_core.geometry.focal import estimate_focal
 from distill3r_core.io.exports.cameras import Pinhole
-from distill3r_core.io.images.inputs import spelled
+from distill3r_core.io.images.inputs import display_path
 from distill3r_core.reconstruction.camera_options import CameraOptions
 from distill3r_core.reconstruction.loaded_views import LoadedView
 from distill3r_core.reconstruction.placements import full_size_pixels
@@ -124,7 +124,7 @@ def pinhole_camera(view: LoadedView, known: ViewIntrinsics, maps: ViewMaps) -> P
         "misfit": None if local_map is None else _misfit(view, local_map, intrinsics),
         "exif_focal": view.exif_focal,
         **{f"confidence_{name}": median_confidence(each) for name, each in maps.known.items()},
-        "source": spelled(view.path) if view.path else None,
+        "source": display_path(view.path) if view.path else None,
         "frame": view.frame,
     }
     return Pinhole(view.name, view.size, intrinsics, facts)

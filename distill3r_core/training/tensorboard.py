@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from distill3r_core.errors import ExtraMissingError
-from distill3r_core.interrupts import held
+from distill3r_core.interrupts import defer_signals
 
 FOLDER = "tensorboard"
 
@@ -40,12 +40,12 @@ class TensorBoardWriter:
 
     def add(self, step: int, values: Mapping[str, float | int | str | None]) -> None:
         """Numbers of a step; what is no number is left out."""
-        with held():  # a queue is between the writer and its thread
+        with defer_signals():  # a queue is between the writer and its thread
             for name, value in values.items():
                 if isinstance(value, float | int):
                     self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Write what is left."""
-        with held():
+        with defer_signals():
             self._writer.close()

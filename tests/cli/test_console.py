@@ -242,7 +242,7 @@ def group():
     @tree.callback(invoke_without_command=True)
     @options.shared()
     def cache(context: typer.Context, resume: options.ResumeOpt = False) -> None:
-        if not options.left_to_sibling(context):
+        if not options.runs_subcommand(context):
             said.append(("cache", resume))
 
     @tree.command()

@@ -16,7 +16,7 @@ import interrupted
 import pytest
 from trees import save_picture
 
-from distill3r_core.interrupts import held, interrupts_between_steps
+from distill3r_core.interrupts import defer_signals, interrupts_between_steps
 from distill3r_core.threads import Pool, result_of
 
 
@@ -59,8 +59,8 @@ def test_held_signals_are_answered_after_the_block_by_who_answered_before(number
     answered, over = [], []
     before = signal.signal(number, lambda signum, frame: answered.append((signum, *over)))
     try:
-        with held():
-            with held():
+        with defer_signals():
+            with defer_signals():
                 signal.raise_signal(number)
             over.append("inner")
             signal.raise_signal(number)
@@ -74,7 +74,7 @@ def test_held_signals_are_answered_after_the_block_by_who_answered_before(number
 
 
 def test_an_error_of_the_block_gives_way_to_the_interrupt_that_came_in_it() -> None:
-    @held()
+    @defer_signals()
     def fail() -> None:
         signal.raise_signal(signal.SIGINT)
         raise ValueError
@@ -85,7 +85,7 @@ def test_an_error_of_the_block_gives_way_to_the_interrupt_that_came_in_it() -> N
 
 
 def test_the_second_wish_to_stop_is_not_lost_in_a_block_that_holds() -> None:
-    @held()
+    @defer_signals()
     def ask_twice() -> None:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)
@@ -137,7 +137,7 @@ def test_other_threads_hold_nothing() -> None:
     found = []
 
     def work() -> None:
-        with held():
+        with defer_signals():
             found.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)

@@ -137,7 +137,7 @@ def require_extras(sources: Sequence[InputFile]) -> None:
             )
 
 
-def spelled(path: Path) -> str:
+def display_path(path: Path) -> str:
     """A path as text that any file can hold: bytes that are no UTF-8 are replaced."""
     return os.fsencode(path).decode(errors="replace")
 
@@ -157,7 +157,7 @@ def _expand(text: str) -> FoundInputs:
         return _from_folder(path)
     if path.exists():
         if not path.is_file():
-            return FoundInputs(failed=[Failure(spelled(path), "not a file")])
+            return FoundInputs(failed=[Failure(display_path(path), "not a file")])
         return FoundInputs(sources=_with_masks([_source(path)]))
     matches = [match for match in _matches(text) if match.is_file()]
     if not matches:
@@ -185,18 +185,18 @@ def _from_folder(folder: Path) -> FoundInputs:
         raise InputMissingError(f"no pictures in {folder} (looked for {looked})", hint=hint)
     found = FoundInputs()
     if scene != folder:
-        found.notes.append(f"the images are those of {spelled(scene)}")
+        found.notes.append(f"the images are those of {display_path(scene)}")
     files = media.sort_files(sorted(path for path in _visible(scene.iterdir()) if path.is_file()))
     _add_left_out(found, files)
     found.failed += [
-        Failure(spelled(path), "not a file, or a link to none")
+        Failure(display_path(path), "not a file, or a link to none")
         for path in _visible(scene.iterdir())
         if path.suffix.lower() in media.IMAGE_SUFFIXES and not path.is_file() and not path.is_dir()
     ]
     if not files.images:
         found.sources = [_source(path) for path in files.videos]
         return found
-    found.failed += [Failure(spelled(video), _why_not(video)) for video in files.videos]
+    found.failed += [Failure(display_path(video), _why_not(video)) for video in files.videos]
     found.sources = _with_masks([_source(path) for path in files.images], files)
     if scene != folder:
         used = {source.mask.resolve() for source in found.sources if source.mask is not None}
@@ -225,15 +225,15 @@ def _beside(folder: Path, scene: Path, used: Collection[Path]) -> list[Omission]
         reason = None if other == scene else media.role_of_folder(other)
         if reason is not None:
             unused = [path for path in media.images_in(other) if path.resolve() not in used]
-            omitted += [Omission(spelled(path), reason) for path in unused]
+            omitted += [Omission(display_path(path), reason) for path in unused]
     return omitted
 
 
 def _add_left_out(found: FoundInputs, files: media.FolderMedia) -> None:
     found.omitted += [
-        Omission(spelled(item.path), item.reason) for item in (*files.left_out, *files.others)
+        Omission(display_path(item.path), item.reason) for item in (*files.left_out, *files.others)
     ]
-    found.failed += [Failure(spelled(path), media.UNREAD) for path in files.unread]
+    found.failed += [Failure(display_path(path), media.UNREAD) for path in files.unread]
 
 
 def _with_masks(

@@ -9,14 +9,14 @@ from distill3r_core.io.charts import Line, save_line_chart
 from distill3r_core.report import Report, Table
 from distill3r_core.stages.benchmark.models import STUDENT
 from distill3r_core.stages.benchmark.result_folder import ResultFolder
-from distill3r_core.stages.benchmark.rows import Row, ratios
+from distill3r_core.stages.benchmark.rows import BenchRow, ratios
 from distill3r_core.stages.benchmark.timing import MEASURED, SKIPPED
 
 CHART = "bench.png"
 GB = 1e9
 
 
-def publish(folder: ResultFolder, *, header: Mapping[str, Any], rows: Sequence[Row]) -> Report:
+def publish(folder: ResultFolder, *, header: Mapping[str, Any], rows: Sequence[BenchRow]) -> Report:
     """Write a result with its chart.
 
     Args:
@@ -34,7 +34,7 @@ def publish(folder: ResultFolder, *, header: Mapping[str, Any], rows: Sequence[R
 
 def report_of(folder: ResultFolder, result: Mapping[str, Any]) -> Report:
     """The report of a result that `publish` wrote."""
-    rows = [Row(**row) for row in result["rows"]]
+    rows = [BenchRow(**row) for row in result["rows"]]
     tables = [_table(rows, result["header"])]
     if result["ratios"]:
         tables.append(_ratio_table(result["ratios"]))
@@ -49,7 +49,7 @@ def report_of(folder: ResultFolder, result: Mapping[str, Any]) -> Report:
     return folder.report(result, tables=tables, notes=notes, files=[CHART])
 
 
-def _table(rows: Sequence[Row], header: Mapping[str, Any]) -> Table:
+def _table(rows: Sequence[BenchRow], header: Mapping[str, Any]) -> Table:
     named = ("name", "driver", "torch", "precision", "attention", "heads", "head")
     facts = [header.get(key) for key in named]
     if header.get("threads"):
@@ -69,7 +69,7 @@ def _table(rows: Sequence[Row], header: Mapping[str, Any]) -> Table:
     )
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: BenchRow) -> tuple[str, ...]:
     if row.status == MEASURED:
         spread = f"{row.seconds_min:.3g} .. {row.seconds_max:.3g}"
         seconds = _number(row.seconds)
@@ -112,7 +112,7 @@ def _ratio_table(entries: Sequence[Mapping[str, Any]]) -> Table:
     return Table("how many times longer", columns, tuple(cells))
 
 
-def _draw(path: Path, rows: Sequence[Row], header: Mapping[str, Any]) -> None:
+def _draw(path: Path, rows: Sequence[BenchRow], header: Mapping[str, Any]) -> None:
     views = sorted({row.views for row in rows})
     lines: list[Line] = []
     for color, model in enumerate(dict.fromkeys(row.model for row in rows)):
@@ -138,7 +138,7 @@ def _draw(path: Path, rows: Sequence[Row], header: Mapping[str, Any]) -> None:
     )
 
 
-def _line(label: str, rows: Sequence[Row], key: str, color: int) -> Line:
+def _line(label: str, rows: Sequence[BenchRow], key: str, color: int) -> Line:
     """One figure of a model's rows, dashed where it was not measured in this run."""
     values = [getattr(row, key) for row in rows]
     return Line(

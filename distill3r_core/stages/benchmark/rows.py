@@ -11,7 +11,7 @@ from distill3r_core.stages.benchmark.timing import BenchEntry, SpeedCalibration
 
 
 @dataclass(frozen=True)
-class Row:
+class BenchRow:
     """One model at one number of views. Seconds are medians over the timed forwards.
 
     Args:
@@ -66,7 +66,7 @@ class Row:
     all_seconds: Sequence[float] = ()
 
 
-def row_of(entry: BenchEntry, rates: SpeedCalibration, *, label: str) -> Row:
+def row_of(entry: BenchEntry, rates: SpeedCalibration, *, label: str) -> BenchRow:
     """The row of an entry.
 
     Args:
@@ -94,7 +94,7 @@ def row_of(entry: BenchEntry, rates: SpeedCalibration, *, label: str) -> Row:
     published = model.published.get(views)
     if model.is_student and (model.path, model.preset, model.head) != (None, "paper", "both"):
         published = None  # of another architecture
-    return Row(
+    return BenchRow(
         model=model.name,
         preset=label if model.is_student else model.name,
         views=views,
@@ -121,7 +121,7 @@ def row_of(entry: BenchEntry, rates: SpeedCalibration, *, label: str) -> Row:
     )
 
 
-def ratios(rows: Sequence[Row], *, on_cpu: bool) -> list[dict[str, Any]]:
+def ratios(rows: Sequence[BenchRow], *, on_cpu: bool) -> list[dict[str, Any]]:
     """For each number of views, how many times longer the compared models take.
 
     Args:

@@ -11,7 +11,7 @@ from distill3r_core.cache.store import TeacherCache, unpacked
 from distill3r_core.cache.target_difference import TargetDifference, compare_targets
 from distill3r_core.data.manifest import Manifest, Sample, read_manifest
 from distill3r_core.errors import ConflictError, InputMissingError
-from distill3r_core.interrupts import held
+from distill3r_core.interrupts import defer_signals
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.report import Progress
 from distill3r_core.stages.cache.sample_pipeline import CacheTally, predict_sample
@@ -85,7 +85,7 @@ def recompute(
     progress.begin("computing again", total=len(names), unit="samples")
     with Pool(1) as pool:
         for name in names:
-            with held():
+            with defer_signals():
                 loaded = load_sample(rebuilt.samples[name], teacher, recipe, pool)
             again = make_targets(
                 loaded, predict_sample(teacher, loaded, CacheTally()), recipe

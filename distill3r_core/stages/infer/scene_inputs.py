@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill3r_core.errors import ConflictError
-from distill3r_core.io.images.inputs import InputFile, find_inputs, scene_folders, spelled
+from distill3r_core.io.images.inputs import InputFile, display_path, find_inputs, scene_folders
 from distill3r_core.report import Failure, Omission, Progress
 from distill3r_core.stages.infer.settings import InferSettings
 
@@ -53,7 +53,7 @@ def find_scenes(settings: InferSettings, progress: Progress) -> list[SceneInputs
         for note in found.notes:
             progress.note(note)
         output = None if settings.output is None else settings.output / folder.name
-        name = spelled(Path(folder.name))
+        name = display_path(Path(folder.name))
         scenes.append(SceneInputs(name, found.sources, found.failed, found.omitted, output))
     return scenes
 
@@ -79,4 +79,4 @@ def _name(inputs: Sequence[str], sources: Sequence[InputFile]) -> str:
         named = sources[0].path.stem
     else:
         named = sources[0].path.resolve().parent.name if sources else first.name
-    return spelled(Path(named))
+    return display_path(Path(named))

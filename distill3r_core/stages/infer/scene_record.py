@@ -10,7 +10,7 @@ import numpy as np
 from distill3r_core import profiling
 from distill3r_core.geometry.pnp import pnp_available
 from distill3r_core.io.exports.cameras import Pinhole
-from distill3r_core.io.images.inputs import spelled
+from distill3r_core.io.images.inputs import display_path
 from distill3r_core.models.student import HeadName
 from distill3r_core.reconstruction.head_options import WorldOptions
 from distill3r_core.reconstruction.local_views import LocalViews
@@ -102,7 +102,7 @@ def record_of(
         "version": profiling.tool_version(),
         "machine": profiling.machine(model.device),
         "model": model.location,
-        "inputs": list(dict.fromkeys(spelled(path) for path in _paths(scene))),
+        "inputs": list(dict.fromkeys(display_path(path) for path in _paths(scene))),
         "reliability": None if scene.reliability is None else scene.reliability.as_plain(),
         "result": result,
         "views": views,

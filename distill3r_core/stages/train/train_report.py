@@ -26,7 +26,7 @@ from distill3r_core.training.settings import TrainSettings
 from distill3r_core.untrusted.printable import printable
 
 
-def spell(size: tuple[int, int]) -> str:
+def format_size(size: tuple[int, int]) -> str:
     """Rows and columns as people write them."""
     return f"{size[0]}x{size[1]}"
 

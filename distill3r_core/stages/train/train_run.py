@@ -51,8 +51,8 @@ from distill3r_core.stages.train.train_report import (
     LoggedProgress,
     figures,
     finished_report,
+    format_size,
     report,
-    spell,
 )
 from distill3r_core.training.calibrate import CalibrationSamples, calibrate
 from distill3r_core.training.distributed import World
@@ -345,13 +345,13 @@ def _student_fit(settings: TrainSettings, header: CacheHeader, progress: Progres
     stored = fit.size
     if wanted[0] > stored[0] or wanted[1] > stored[1]:
         progress.note(
-            f"the cache is at {spell(stored)}, smaller than the student's {spell(wanted)}: "
-            f"training at {spell(stored)}"
+            f"the cache is at {format_size(stored)}, smaller than the student's "
+            f"{format_size(wanted)}: training at {format_size(stored)}"
         )
         return fit
     progress.note(
-        f"the cache is at {spell(stored)}, the student at {spell(wanted)}: targets (nearest) and "
-        "pictures are resized once, as they are read"
+        f"the cache is at {format_size(stored)}, the student at {format_size(wanted)}: "
+        "targets (nearest) and images are resized once, as they are read"
     )
     return replace(fit, resized=wanted)
 

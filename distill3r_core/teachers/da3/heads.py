@@ -10,7 +10,7 @@ from torch.nn.functional import gelu, relu
 
 from distill3r_core.nn.block import Block
 from distill3r_core.nn.dpt import pointwise
-from distill3r_core.nn.plane_dpt import FusionChain, PlaneTail, TapPyramid, add_plane_codes
+from distill3r_core.nn.plane_dpt import FusionChain, PlaneTail, Reassemble, add_plane_codes
 from distill3r_core.teachers.da3.backbone import DA3Size
 
 RAY_CHANNELS = 7  # direction, origin, confidence
@@ -29,7 +29,7 @@ class DualHead(nn.Module):
         super().__init__()
         features = size.features
         self.patch_size = patch_size
-        self.pyramid = TapPyramid(2 * size.width, features=features, layer_widths=size.layer_widths)
+        self.pyramid = Reassemble(2 * size.width, features=features, layer_widths=size.layer_widths)
         self.depth_chain = FusionChain(features)
         self.depth_tail = PlaneTail(features, 2)
         self.ray_chain = FusionChain(features)

@@ -18,7 +18,7 @@ from distill3r_core.stages.benchmark import run_benchmark as benchmark
 from distill3r_core.stages.benchmark.forward_worker import Server
 from distill3r_core.stages.benchmark.models import BenchModel, bench_models
 from distill3r_core.stages.benchmark.result_folder import claim_folder
-from distill3r_core.stages.benchmark.rows import Row, ratios, row_of
+from distill3r_core.stages.benchmark.rows import BenchRow, ratios, row_of
 from distill3r_core.stages.benchmark.timing import MEASURED, BenchEntry, SpeedCalibration
 from distill3r_core.stages.benchmark.worker_process import WorkerProcess
 
@@ -37,7 +37,7 @@ def _models(compare: str = "fast3r", size: tuple[int, int] = (378, 518)):
     return bench_models(student, compare)
 
 
-def _row(model: BenchModel, views: int, seconds: float = 1.0, cpu_seconds: float = 1.0) -> Row:
+def _row(model: BenchModel, views: int, seconds: float = 1.0, cpu_seconds: float = 1.0) -> BenchRow:
     run = {
         "seconds": seconds, "cpu_seconds": cpu_seconds, "end_to_end_seconds": seconds,
         "peak_bytes": 10**9, "peak_reserved_bytes": None,
