@@ -53,7 +53,7 @@ class Attention(nn.Module):
 
         Args:
             tokens: Any float type; cast to that of the weights.
-            rotation: Position codes for queries and keys.
+            rotation: Rotary position embedding of queries and keys.
         """
         qkv = self.qkv(tokens.to(self.qkv.weight.dtype))
         mixed = self.mix(qkv, rotation)
@@ -66,7 +66,7 @@ class Attention(nn.Module):
 
         Args:
             qkv: Queries, keys, values side by side (C = 3 D), each head-major.
-            rotation: Position codes for queries and keys.
+            rotation: Rotary position embedding of queries and keys.
         """
         query, key, value = (  # (B, heads, T, head width) each
             qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)

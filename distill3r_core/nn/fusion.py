@@ -15,7 +15,7 @@ from distill3r_core.nn.view_codes import TABLE_ROWS, view_code_table
 
 
 class Fusion(nn.Module):
-    """Full self-attention over the tokens of all views, each marked with its view's code.
+    """Full self-attention over the tokens of all views, each with the embedding of its view added.
 
     Its layers are numbered as the heads ask for them: 0 is the encoder's tokens as they come in,
     i the output of block i, and the last one goes through a final norm. `kernels` chooses the
@@ -98,7 +98,7 @@ class Fusion(nn.Module):
     def _marked(
         self, tokens: Tensor, view_numbers: Tensor, view_lengths: Sequence[int]
     ) -> Float[Tensor, "B T D"]:
-        """Tokens at this transformer's width, plus the code of their view."""
+        """Tokens at this transformer's width, plus the embedding of their view."""
         state = self.embed(tokens.to(self.embed.weight.dtype))
         codes = self.codes[view_numbers.to(self.codes.device)]  # (B, N, D)
         if len(set(view_lengths)) == 1:

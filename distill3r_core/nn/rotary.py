@@ -1,4 +1,4 @@
-"""Two-dimensional rotary position codes (RoFormer, arXiv:2104.09864, once per image axis)."""
+"""Two-dimensional rotary position embedding (RoFormer, arXiv:2104.09864, once per image axis)."""
 
 from dataclasses import dataclass
 

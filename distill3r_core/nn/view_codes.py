@@ -1,4 +1,4 @@
-"""Which view a token belongs to: a fixed sine code per view number."""
+"""View embedding: a fixed sine embedding of the number of the view that a token belongs to."""
 
 import torch
 from jaxtyping import Float, Int

@@ -50,7 +50,7 @@ class Fast3RSettings:
         precision: Precision of the forward pass. "auto" is the original's autocast to float16 on a
             GPU, and float32 elsewhere.
         view_codes: How views are numbered; "config": as the weights' configuration says.
-        seed: Seed of random view codes, together with the sample's name: a sample gets the same
+        seed: Seed of random view numbers, together with the sample's name: a sample gets the same
             ones in every run.
     """
 
@@ -102,7 +102,7 @@ class Fast3RTeacher:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Seed, view codes and precision as they were asked for."""
+        """Seed, view embeddings and precision as they were asked for."""
         return config.as_plain(self._settings)
 
     def prepare(self, view: View) -> PreparedView:

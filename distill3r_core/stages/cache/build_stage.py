@@ -81,7 +81,7 @@ class CacheSettings:
     exact_global: bool = False  # the float16 global map bit for bit, for 13 % more bytes
     views: int = Field(default=20, ge=2)  # per sample, for manifests without windows of their own
     device: DeviceName = "auto"
-    # Of what a teacher draws: view codes, the synthetic teacher's scenes.
+    # Seed of what a teacher draws: view embeddings, the synthetic teacher's scenes.
     seed: int = Field(default=0, ge=0)
     workers: int = Field(default=2, ge=1)  # threads that read pictures
     export: ExportSettings = ExportSettings()
