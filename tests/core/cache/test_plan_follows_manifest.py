@@ -102,7 +102,7 @@ def test_a_disk_that_is_too_small_does_not_keep_the_old_plan(settings, monkeypat
     rows = [row for row in read_manifest(settings.manifest).rows if row.scene_id == "scene1"]
     moved = [replace(row, content="", pose=(*row.pose[:7], 5.0, *row.pose[8:])) for row in rows]
     write_manifest(settings.manifest, moved)
-    monkeypatch.setattr("distill3r_core.stages.cache.report.free_bytes", lambda _: 0)
+    monkeypatch.setattr("distill3r_core.stages.cache.cache_report.free_bytes", lambda _: 0)
     with pytest.raises(DiskFullError, match="are free"):
         build_cache(settings, resume=True)
     assert TeacherCache(settings.output).names() == []
