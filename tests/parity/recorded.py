@@ -100,7 +100,12 @@ def generate(formulas: dict[str, str], width: int, height: int) -> np.ndarray:
     return np.stack(channels, axis=-1)
 
 
-def recorded_cases(name: str, section: str = "results") -> list[str]:
+def recorded_cases(name: str, *sections: str) -> list[str]:
     """Keys of a section of a JSON file, for `parametrize`; none where no folder is named."""
     folder = os.environ.get("DISTILL3R_GOLDEN")
-    return list(load_json(Path(folder), name)[section]) if folder else []
+    if not folder:
+        return []
+    values = load_json(Path(folder), name)
+    for section in sections or ("results",):
+        values = values[section]
+    return list(values)
