@@ -57,7 +57,8 @@ assert lost[0].isnan().all() and lost[1].isnan().all()
 HEAD = """
 from unittest import mock
 import torch
-from distill3r_core.nn import dpt, fused, maps
+from distill3r_core.nn import dpt, maps
+from distill3r_core.nn.kernels import fused
 from distill3r_core.nn.dpt import DPTHead
 from distill3r_core.nn.dpt_reference import published_maps
 from distill3r_core.nn.maps import predict_maps
