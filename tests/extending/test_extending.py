@@ -119,7 +119,7 @@ def test_a_family_is_trained_by_its_preset_and_read_back(cli_inprocess, tmp_path
     status, _, error = cli_inprocess("eval", "run", *plugin, "--device", "cpu", cwd=tmp_path)
     assert status == 0, error
     status, _, error = cli_inprocess("convert", source, "out.safetensors", cwd=tmp_path)
-    assert status == 2
+    assert status == 3
     assert "unknown student family 'flat'" in error
 
 
