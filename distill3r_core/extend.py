@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from distill3r_core.evaluation.alignments import Alignment
     from distill3r_core.evaluation.baselines import BASELINES, Baseline
     from distill3r_core.evaluation.frame_rules import NumberedFrames, Window
-    from distill3r_core.evaluation.metrics import METRICS, Comparison, Metric, MetricUnit
+    from distill3r_core.evaluation.metric_record import Comparison, Metric, MetricUnit
+    from distill3r_core.evaluation.metrics import METRICS
     from distill3r_core.evaluation.predictions import maps_of
     from distill3r_core.evaluation.protocols import PROTOCOLS, Protocol
     from distill3r_core.evaluation.training_frames import TrainingFrames
@@ -72,7 +73,8 @@ _NAMES = {
     "distill3r_core.evaluation.alignments": ("Alignment",),
     "distill3r_core.evaluation.baselines": ("BASELINES", "Baseline"),
     "distill3r_core.evaluation.frame_rules": ("NumberedFrames", "Window"),
-    "distill3r_core.evaluation.metrics": ("METRICS", "Comparison", "Metric", "MetricUnit"),
+    "distill3r_core.evaluation.metric_record": ("Comparison", "Metric", "MetricUnit"),
+    "distill3r_core.evaluation.metrics": ("METRICS",),
     "distill3r_core.evaluation.predictions": ("maps_of",),
     "distill3r_core.evaluation.protocols": ("PROTOCOLS", "Protocol"),
     "distill3r_core.evaluation.training_frames": ("TrainingFrames",),

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distill3r_core.evaluation.metrics import METRICS, Comparison, Metric
+from distill3r_core.evaluation.metric_record import Comparison, Metric
+from distill3r_core.evaluation.metrics import METRICS
 from distill3r_core.evaluation.protocols import Protocol
 from distill3r_core.evaluation.truth import Truth
 from distill3r_core.types import RawMaps

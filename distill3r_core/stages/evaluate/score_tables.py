@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill3r_core.evaluation.baselines import BASELINES
-from distill3r_core.evaluation.metrics import Metric
+from distill3r_core.evaluation.metric_record import Metric
 from distill3r_core.evaluation.protocols import PROTOCOLS
 from distill3r_core.evaluation.scores import metrics_of
 from distill3r_core.report import Table

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill3r_core.errors import ConfigError, FailedError
-from distill3r_core.evaluation.metrics import METRICS, MetricUnit, median
+from distill3r_core.evaluation.metric_record import MetricUnit, median
+from distill3r_core.evaluation.metrics import METRICS
 from distill3r_core.evaluation.predictions import maps_of
 from distill3r_core.evaluation.protocols import PROTOCOLS
 from distill3r_core.evaluation.scores import (

@@ -1,0 +1,91 @@
+"""What a metric is: what it measures on a sequence, its unit, and how its values are reduced."""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from distill3r_core.evaluation.truth import Truth
+from distill3r_core.geometry.metrics import AlignedClouds, summarize_scales
+from distill3r_core.types import RawMaps
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A prediction of one sequence beside its truth, as metrics see it.
+
+    Args:
+        clouds: Predicted and true points after the protocol's alignment: one pair per view, or
+            one for the whole sequence.
+    """
+
+    truth: Truth
+    maps: RawMaps
+    clouds: tuple[AlignedClouds, ...]
+
+
+Reduction = Callable[[Sequence[float]], float]
+
+
+@dataclass(frozen=True)
+class MetricUnit:
+    """The unit of a metric."""
+
+    name: str  # its name where the truth is in meters
+    unscaled: str  # its name where the truth has no known unit
+    factor: float = 1.0  # figures are multiplied by this after they have been reduced
+
+    def named(self, unit: str) -> str:
+        """Its name for a truth in `unit`: "m" or "none"."""
+        return self.name if unit == "m" else self.unscaled
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of an evaluation.
+
+    Args:
+        measure: Values of a sequence: one per view, pair of views or point. None where the
+            prediction or the truth lacks what it needs.
+    """
+
+    name: str
+    heading: str
+    unit: MetricUnit  # unit of the figure
+    better: Literal["lower", "higher", "one"]  # direction of improvement; "one" where 1 is perfect
+    measure: Callable[[Comparison], Sequence[float] | None]
+    within: Reduction  # reduces the values of a sequence to its figure
+    over: Reduction  # reduces the figures of sequences to that of the data set
+    format: str = ".3f"
+    describe: bool = False  # headings of tables name the unit
+
+
+def mean(values: Sequence[float]) -> float:
+    """Arithmetic mean, summed without rounding."""
+    return math.fsum(values) / len(values)
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """exp(mean(log v)) of positive values."""
+    return summarize_scales(values).geometric_mean
+
+
+def log_spread(values: Sequence[float]) -> float:
+    """Population standard deviation of log v."""
+    return summarize_scales(values).log_spread
+
+
+def log_error(values: Sequence[float]) -> float:
+    """mean(|log v|)."""
+    return summarize_scales(values).log_error
+
+
+median: Reduction = statistics.median
+
+
+CENTIMETERS = MetricUnit("cm", "0.01 units of truth", factor=100.0)
+SCALE = MetricUnit("m per unit", "ratio")
+LOG = MetricUnit("log", "log")
+DEGREES = MetricUnit("degrees", "degrees")
+SHARE = MetricUnit("share of 1", "share of 1")
