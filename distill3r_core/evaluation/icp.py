@@ -52,7 +52,7 @@ def icp(
         distance, nearest = tree.query(moved, workers=torch.get_num_threads())
         near = distance < threshold
         rmse = float(np.sqrt(np.square(distance[near]).mean())) if near.any() else 0.0
-        return near, nearest, float(near.mean()), rmse
+        return np.asarray(near), np.asarray(nearest), float(near.mean()), rmse
 
     near, nearest, fitness, rmse = pairs()
     for _ in range(rounds):

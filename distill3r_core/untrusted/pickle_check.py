@@ -9,9 +9,8 @@ import math
 import pickletools
 import zipfile
 from dataclasses import dataclass
-from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 _DEEPEST = 100  # tuples within each other
 _LEAST_ALLOWANCE = 1 << 24  # elements that a small file may ask for
@@ -66,7 +65,7 @@ def check_checkpoint(path: Path) -> None:
                         check_pickle(stream, size=size)
 
 
-def check_pickle(stream: BufferedIOBase, *, size: int) -> None:
+def check_pickle(stream: IO[bytes], *, size: int) -> None:
     """Check one pickle, up to its end.
 
     Args:
@@ -152,7 +151,8 @@ class _Machine:
         return values[::-1]
 
     def _check_call(self, function: str, arguments: _Value) -> None:
-        values = arguments.content if isinstance(arguments.content, tuple) else ()
+        content = arguments.content
+        values: tuple[Any, ...] = content if isinstance(content, tuple) else ()
         for value in values:
             numbers = value.content if isinstance(value.content, tuple) else (value,)
             sizes = [n.content for n in numbers if type(n.content) is int]
