@@ -1,12 +1,15 @@
 """The header of an NPY array, compared with the size of its file before anything is allocated."""
 
 import math
+from io import BufferedIOBase
 from typing import IO
 
 import numpy as np
 
 
-def read_npy_header(stream: IO[bytes], *, size: int) -> tuple[tuple[int, ...], np.dtype]:
+def read_npy_header(
+    stream: BufferedIOBase | IO[bytes], *, size: int
+) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and type of an array; the stream then stands at its values.
 
     Args:

@@ -9,8 +9,9 @@ import math
 import pickletools
 import zipfile
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 _DEEPEST = 100  # tuples within each other
 _LEAST_ALLOWANCE = 1 << 24  # elements that a small file may ask for
@@ -65,7 +66,7 @@ def check_checkpoint(path: Path) -> None:
                         check_pickle(stream, size=size)
 
 
-def check_pickle(stream: IO[bytes], *, size: int) -> None:
+def check_pickle(stream: BufferedIOBase | IO[bytes], *, size: int) -> None:
     """Check one pickle, up to its end.
 
     Args:
@@ -78,7 +79,7 @@ def check_pickle(stream: IO[bytes], *, size: int) -> None:
     """
     machine = _Machine(allowance=max(4 * size, _LEAST_ALLOWANCE))
     try:
-        for opcode, argument, _ in pickletools.genops(stream):
+        for opcode, argument, _ in pickletools.genops(cast("IO[bytes]", stream)):
             machine.step(opcode.name, argument)
     except (IndexError, KeyError, AttributeError, EOFError, OverflowError) as error:
         raise ValueError("not a whole pickle") from error
@@ -163,7 +164,7 @@ class _Machine:
             sides = [side.content for side in shape if type(side.content) is int]
             if math.prod(sides) > self._allowance:
                 raise UnsafePickleError("it has a tensor that is larger than the file")
-        if function.endswith("._reconstruct") and _plain(values[1]) != (0,):
+        if function.endswith("._reconstruct") and (len(values) < 2 or _plain(values[1]) != (0,)):
             raise UnsafePickleError("it has an array that is made with a size")
 
     def _check_storage(self, identity: _Value) -> None:
