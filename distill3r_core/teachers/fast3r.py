@@ -1,11 +1,11 @@
 """The teacher Fast3R (arXiv:2501.13928), native, on its official weights."""
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Int
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from distill3r_core import config
 from distill3r_core.errors import RequestError
-from distill3r_core.io.checksums import file_hash
 from distill3r_core.io.images.teacher_fit import DUST3R_FIT
 from distill3r_core.nn.progress import Stretch
 from distill3r_core.nn.view_codes import (
@@ -24,12 +23,12 @@ from distill3r_core.nn.view_codes import (
     sequential_view_numbers,
 )
 from distill3r_core.prediction import StepCallback, ignore_steps
-from distill3r_core.teachers.base import prepare_view
 from distill3r_core.teachers.fast3r_files import CONFIG, WEIGHTS, load_network, weight_file
 from distill3r_core.teachers.fast3r_network import HEAD_CHUNK, Fast3R
+from distill3r_core.teachers.loaded_teacher import LoadedTeacher
 from distill3r_core.teachers.record import TeacherRecord
 from distill3r_core.teachers.weights import HubFolder
-from distill3r_core.types import PreparedView, RawMaps, View
+from distill3r_core.types import PreparedView, RawMaps
 
 FOLDER = HubFolder(
     repo="jedyang97/Fast3R_ViT_Large_512",
@@ -59,7 +58,7 @@ class Fast3RSettings:
     seed: int = Field(default=0, ge=0)
 
 
-class Fast3RTeacher:
+class Fast3RTeacher(LoadedTeacher):
     """Local and global point maps of many views, of unknown scale.
 
     Args:
@@ -81,33 +80,15 @@ class Fast3RTeacher:
         *,
         weights: Path | None = None,
     ) -> None:
+        fit = replace(DUST3R_FIT, multiple=network.config.patch_size)
+        super().__init__(fit, settings, weights)
         self.network = network
-        self.fit = replace(DUST3R_FIT, multiple=network.config.patch_size)
-        self._weights = weights
-        self._hash: str | None = None
-        self._settings = settings
         self._random = network.config.random_view_codes
         if settings.view_codes != "config":
             self._random = settings.view_codes == "random"
         # Views that go through a head at once; where memory runs out it may be halved, for views
         # do not see each other there.
         self.views_at_once = HEADS_AT_ONCE.get(network.fusion.codes.device.type, 1)
-
-    @property
-    def weights_hash(self) -> str | None:
-        """Hash of the weight file, which is read at the first use; None without a file."""
-        if self._hash is None and self._weights is not None:
-            self._hash = file_hash(self._weights)
-        return self._hash
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """Seed, view embeddings and precision as they were asked for."""
-        return config.as_plain(self._settings)
-
-    def prepare(self, view: View) -> PreparedView:
-        """Long edge to 512, then cropped to whole patches; portrait stays portrait."""
-        return prepare_view(view, self.fit)
 
     @torch.inference_mode()
     def predict(

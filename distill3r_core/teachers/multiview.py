@@ -1,7 +1,7 @@
 """What the teachers share whose networks see all views of a sample in one pass."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,11 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from distill3r_core import config
 from distill3r_core.geometry.cameras import invert_rigid
-from distill3r_core.io.checksums import file_hash
 from distill3r_core.io.images.teacher_fit import TeacherFit, common_windows
 from distill3r_core.prediction import StepCallback, ignore_steps
-from distill3r_core.teachers.base import prepare_view
-from distill3r_core.types import PreparedView, RawMaps, View
+from distill3r_core.teachers.loaded_teacher import LoadedTeacher
+from distill3r_core.types import PreparedView, RawMaps
 
 THRESHOLD = 0.3  # on confidence - 1 (arXiv:2602.00865, equation 1)
 Precision = Literal["auto", "float32", "float16", "bfloat16"]
@@ -65,7 +63,7 @@ class SceneNetwork(Protocol):
         ...
 
 
-class MultiviewTeacher:
+class MultiviewTeacher(LoadedTeacher):
     """A teacher around a network that sees all views of a sample in one pass.
 
     Args:
@@ -91,26 +89,8 @@ class MultiviewTeacher:
         settings: Any,
         weights: Path | None = None,
     ) -> None:
-        self.name, self.licenses = name, licenses
-        self.network, self.fit = network, fit
-        self._settings, self._weights = settings, weights
-        self._hash: str | None = None
-
-    @property
-    def weights_hash(self) -> str | None:
-        """Hash of the weight file, which is read at the first use; None without a file."""
-        if self._hash is None and self._weights is not None:
-            self._hash = file_hash(self._weights)
-        return self._hash
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """The teacher's own settings as they were asked for."""
-        return config.as_plain(self._settings)
-
-    def prepare(self, view: View) -> PreparedView:
-        """The view at the network's input size."""
-        return prepare_view(view, self.fit)
+        super().__init__(fit, settings, weights)
+        self.name, self.licenses, self.network = name, licenses, network
 
     @torch.inference_mode()
     def predict(

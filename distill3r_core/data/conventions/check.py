@@ -22,7 +22,7 @@ from distill3r_core.errors import ImageError
 CLEAR_MARGIN = 0.15  # gain in agreement that proves a mistake; counts: docs/manifest.md
 POOR_AGREEMENT = 0.55  # below it something is wrong; good real data stay above 0.7
 _FINE_TOLERANCE = 0.01  # tells neighboring candidates apart
-_TIE = 0.05  # candidates as close as this to the best are told apart by the fine tolerance
+_TIE = 0.05  # candidates as close as this to the best are distinguished by the fine tolerance
 # Depth units in a meter: meters, centimeters, KITTI, millimeters, quarters and fifths of one,
 # Replica, tenths.
 _DEPTH_SCALES = (1, 10, 100, 250, 256, 500, 1000, 2000, 4000, 5000, 6553.5, 8000, 10000)

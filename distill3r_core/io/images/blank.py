@@ -18,7 +18,7 @@ Color = tuple[int, int, int]
 
 def blank_color(pixels: UInt8[np.ndarray, "H W 3"]) -> Color | None:
     """The color of an image that is of one color but for noise; None where it shows something."""
-    # The spread first: nearly every image is told by it, and it takes no array of floats.
+    # The spread first: it decides nearly every image, and takes no array of floats.
     cells = np.asarray(Image.fromarray(pixels).resize((_CELLS, _CELLS), Image.Resampling.BOX))
     spread = cells.max(axis=(0, 1)).astype(int) - cells.min(axis=(0, 1))
     if spread.max() > _LARGEST_SPREAD or pixels.std(axis=(0, 1)).max() > _LARGEST_NOISE:

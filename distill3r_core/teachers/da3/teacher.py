@@ -134,7 +134,7 @@ def _whole(pose: Float[Tensor, "N 3 4"]) -> Float[Tensor, "N 4 4"]:
 
 
 def load_da3(weights: Path, device: torch.device) -> DA3:
-    """The network of a hub folder or a file; its size is told by its tensors.
+    """The network of a hub folder or a file; the shapes of its tensors give its size.
 
     Raises:
         WeightsError: A file is missing, damaged or not one of Depth Anything 3.

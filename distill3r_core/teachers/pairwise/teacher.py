@@ -18,11 +18,10 @@ from torch import Tensor
 from distill3r_core import config
 from distill3r_core.errors import OutOfMemoryError, WeightsError
 from distill3r_core.geometry.cameras import invert_rigid, unproject
-from distill3r_core.io.checksums import file_hash
 from distill3r_core.io.images.teacher_fit import DUST3R_224_FIT, DUST3R_FIT, TeacherFit
 from distill3r_core.machine_memory import available_memory
 from distill3r_core.prediction import StepCallback, ignore_steps
-from distill3r_core.teachers.base import prepare_view
+from distill3r_core.teachers.loaded_teacher import LoadedTeacher
 from distill3r_core.teachers.multiview import THRESHOLD, Precision, autocast
 from distill3r_core.teachers.official_files import (
     fill_network,
@@ -39,7 +38,7 @@ from distill3r_core.teachers.pairwise.tree import place_by_tree
 from distill3r_core.teachers.pairwise.two_views import place_two
 from distill3r_core.teachers.record import TeacherNeeds, TeacherRecord
 from distill3r_core.teachers.weights import HubFolder
-from distill3r_core.types import PreparedView, RawMaps, View
+from distill3r_core.types import PreparedView, RawMaps
 
 _log = logging.getLogger(__name__)
 FILES = ("model.safetensors",)
@@ -67,7 +66,7 @@ class PairwiseSettings:
     align_steps: int = Field(default=STEPS, ge=0)
 
 
-class PairwiseTeacher:
+class PairwiseTeacher(LoadedTeacher):
     """Predict pairs of views, then align all of them in one world.
 
     Args:
@@ -88,27 +87,10 @@ class PairwiseTeacher:
         *,
         weights: Path | None = None,
     ) -> None:
+        fit = replace(record.fit, multiple=network.size.patch_size)
+        super().__init__(fit, settings, weights)
         self.name, self.licenses, self.metric = record.name, record.licenses, record.metric
-        self.fit = replace(record.fit, multiple=network.size.patch_size)
         self.network = network
-        self._settings, self._weights = settings, weights
-        self._hash: str | None = None
-
-    @property
-    def weights_hash(self) -> str | None:
-        """Hash of the weight file, which is read at the first use; None without a file."""
-        if self._hash is None and self._weights is not None:
-            self._hash = file_hash(self._weights)
-        return self._hash
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """The teacher's own settings as they were asked for."""
-        return config.as_plain(self._settings)
-
-    def prepare(self, view: View) -> PreparedView:
-        """The view at the network's input size."""
-        return prepare_view(view, self.fit)
 
     @torch.inference_mode()
     def predict(
@@ -242,7 +224,7 @@ def _single(maps: PairMaps) -> RawMaps:
 
 
 def load_pairwise(weights: Path, device: torch.device) -> PairNetwork:
-    """The network of a hub folder or a file; its size is told by its tensors.
+    """The network of a hub folder or a file; the shapes of its tensors give its size.
 
     Numbers of attention heads are those of the description beside the tensors (`config.json`, or
     the constructor's string in a pickled checkpoint), and 64 channels a head without one.

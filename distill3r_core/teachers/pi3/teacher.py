@@ -76,7 +76,7 @@ class Pi3Scene:
 
 
 def load_pi3(weights: Path, device: torch.device) -> Pi3:
-    """The network of a hub folder or a file; its size is told by its tensors.
+    """The network of a hub folder or a file; the shapes of its tensors give its size.
 
     Raises:
         WeightsError: A file is missing, damaged or not one of Pi3.

@@ -91,7 +91,7 @@ class VGGTScene:
 
 
 def load_vggt(weights: Path, device: torch.device, *, points: bool) -> VGGT:
-    """The network of a hub folder or a file; its size is told by its tensors.
+    """The network of a hub folder or a file; the shapes of its tensors give its size.
 
     Args:
         weights: Folder or file.
