@@ -174,7 +174,7 @@ def test_a_cache_keeps_teacher_license_and_settings_through_export_and_import(
         status, _, err = cli_inprocess("cache", *arguments, cwd=folder)
         assert status == 0, err
 
-    run("--teacher", "synthetic", "--size", "28x42", "--threshold", "0.5")
+    run("--teacher", "synthetic", "--size", "28x42", "--threshold", "0.01")
     # A teacher from elsewhere, with a license of its own and validation samples.
     made = read_header(folder / "caches/teacher")
     held_out = tuple(replace(sample, split="val") for sample in made.plan)
