@@ -74,3 +74,12 @@ def test_without_weights_the_way_to_them_is_named(cli_inprocess, photos, golden_
         for way in ("models download fast3r", "--teacher synthetic", "distill3r demo"):
             assert way in error
     assert not (photos / "caches").exists()
+
+
+def test_a_name_that_is_nearly_a_models_is_answered_with_it(cli_inprocess, photos):
+    status, _, error = cli_inprocess("infer", "photos", "-m", "da3-smal", cwd=photos)
+    assert status == 3
+    assert f"did you mean {AUTOMATIC}?" in error
+    status, _, error = cli_inprocess("infer", "photos", "-m", "runs/none", cwd=photos)
+    assert status == 3
+    assert "did you mean" not in error

@@ -1,11 +1,13 @@
 """Any model by its name or path: a student of this project, or a teacher."""
 
+import difflib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
 
+from distill3r_core.errors import InputMissingError
 from distill3r_core.models.student import Student
 from distill3r_core.prediction import Predictor
 from distill3r_core.reconstruction.prediction.student_predictor import StudentPredictor
@@ -89,6 +91,13 @@ def open_model(
     if model is not None and str(model) in teacher_names():
         teacher = build_teacher(str(model), device=device)
         return LoadedModel(teacher, teacher.name, device)
+    if model is not None and not Path(model).exists():
+        near = difflib.get_close_matches(str(model), teacher_names(), n=1)
+        if near:
+            raise InputMissingError(
+                f"no run, weight file or model {model}",
+                hint=f"did you mean {near[0]}? Models: {', '.join(teacher_names())}",
+            )
     file = open_student(None if model is None else Path(model), device, precision)
     predictor = StudentPredictor(file.student, file.fit, name=file.label)
     return LoadedModel(predictor, file.label, device, file)
