@@ -11,7 +11,8 @@ import typer
 
 from distill3r_cli import console, exits, interrupts, options
 from distill3r_cli.app import app
-from distill3r_core import disk, errors, problems, system_limits
+from distill3r_core import errors, problems
+from distill3r_core.system import disk, system_limits
 
 _NO_ROOM = re.compile("failed to map segment|[Cc]annot allocate memory")
 # typer does not export the class itself

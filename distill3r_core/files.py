@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from distill3r_core.disk import disk_errors
 from distill3r_core.errors import UnsafeFileError
+from distill3r_core.system.disk import disk_errors
 
 _SHOWN = 80  # characters of a name in a message
 _LONGEST_PART = 255  # bytes of a file's name, on every common file system

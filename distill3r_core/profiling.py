@@ -17,7 +17,7 @@ import torch
 from pydantic import AfterValidator
 
 from distill3r_core.errors import ConfigError, DeviceError
-from distill3r_core.interrupts import defer_signals
+from distill3r_core.system.interrupts import defer_signals
 
 DeviceKind = Literal["cpu", "cuda", "mps"]
 DEVICE_NAME = re.compile(r"auto|(cpu|cuda|mps)(:\d+)?")

@@ -20,16 +20,16 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from distill3r_core import interrupts, threads
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.data.loader import RingLoader
-from distill3r_core.data.sample_requests import SampleRequest
+from distill3r_core.data.loading.loader import RingLoader
+from distill3r_core.data.loading.sample_requests import SampleRequest
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.io.images.inputs import find_inputs
 from distill3r_core.reconstruction.loaded_views import load_views
 from distill3r_core.stages.cache import CacheSettings, build_cache
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
-from distill3r_core.threads import Pool, ahead, result_of
+from distill3r_core.system import interrupts, threads
+from distill3r_core.system.threads import Pool, ahead, result_of
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LONGEST = 60.0  # seconds until a task hangs, on a machine that does other things too

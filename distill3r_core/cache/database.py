@@ -23,12 +23,12 @@ from typing import ClassVar
 
 import lmdb
 
-from distill3r_core.allocator import keep_freed_memory
-from distill3r_core.disk import NO_ROOM, refusal
 from distill3r_core.errors import CacheError, DamageError, Distill3rError
 from distill3r_core.files import replacing
-from distill3r_core.interrupts import defer_signals
-from distill3r_core.system_limits import limit_error, limits_named
+from distill3r_core.system.allocator import keep_freed_memory
+from distill3r_core.system.disk import NO_ROOM, refusal
+from distill3r_core.system.interrupts import defer_signals
+from distill3r_core.system.system_limits import limit_error, limits_named
 
 DATA = "data.mdb"
 READERS = "lock.mdb"  # LMDB's table of readers, made when the data is first opened

@@ -8,9 +8,9 @@ from typing import Any
 
 from distill3r_core import config
 from distill3r_core.cache.header import CacheHeader
-from distill3r_core.disk import disk_errors
 from distill3r_core.errors import ConfigError, ConflictError, DamageError
 from distill3r_core.files import write_text
+from distill3r_core.system.disk import disk_errors
 
 EXPORT_RECORD = "distill3r-export.json"
 # Parts of a header that do not describe an export.

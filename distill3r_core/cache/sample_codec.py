@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from distill3r_core.cache.feature_codec import FeatureDecoder, FeaturePacker
-from distill3r_core.cache.maps_decoder import MapsDecoder, StoredCamera
-from distill3r_core.cache.maps_encoder import MapsEncoder
-from distill3r_core.cache.maps_layout import DEPTH_PLANES, LOCAL_PLANES, Kind, StoredMaps
+from distill3r_core.cache.maps.maps_decoder import MapsDecoder, StoredCamera
+from distill3r_core.cache.maps.maps_encoder import MapsEncoder
+from distill3r_core.cache.maps.maps_layout import DEPTH_PLANES, LOCAL_PLANES, Kind, StoredMaps
 from distill3r_core.cache.picture_codec import PictureDecoder, PictureEncoder
 from distill3r_core.cache.record import Packer, Unpacker
 from distill3r_core.geometry.cameras import inverse_rays

@@ -26,11 +26,11 @@ import lmdb
 import zstandard
 
 from distill3r_core.cache.database import DATA, READERS, Database
-from distill3r_core.cache.maps_layout import Kind
+from distill3r_core.cache.maps.maps_layout import Kind
 from distill3r_core.cache.sample_codec import EncodedSample
 from distill3r_core.errors import CacheError, ConflictError, DamageError
 from distill3r_core.files import open_own
-from distill3r_core.system_limits import limits_named
+from distill3r_core.system.system_limits import limits_named
 
 PREFIX = "shard-"
 LONGEST_NAME = 500  # bytes; LMDB's keys end at 511

@@ -21,7 +21,7 @@ from distill3r_core.cache.header import (
 )
 from distill3r_core.cache.header_copies import refuse_foreign_shard
 from distill3r_core.cache.header_record import header_text
-from distill3r_core.cache.maps_layout import (
+from distill3r_core.cache.maps.maps_layout import (
     ALL_PLANES,
     DEPTH_PLANES,
     LOCAL_PLANES,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from distill3r_core.data.sampling import RELEASE, windows
+from distill3r_core.data.windows import RELEASE, windows
 from distill3r_core.errors import ConfigError, InputMissingError, NothingUsableError
 from distill3r_core.files import name_fault, shown_name, write_text
 from distill3r_core.io.images.depth import DepthFormat

@@ -6,12 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from distill3r_core.data import sampling, splits
+from distill3r_core.data import splits
 from distill3r_core.data.frame_reader import read_frame_pose
 from distill3r_core.data.layouts import Frame, Refused, Scene
 from distill3r_core.data.listing import DatasetListing
 from distill3r_core.data.manifest import ManifestRow, Split
-from distill3r_core.data.sampling import Policy, Window
+from distill3r_core.data.windows import (
+    LEAST_VIEWS,
+    Policy,
+    PolicyName,
+    Window,
+    pose_walk,
+    windows,
+    with_name,
+)
 from distill3r_core.errors import ImageError, RequestError
 
 # From the frames of one part of a scene to its windows, as numbers of these frames.
@@ -67,7 +75,7 @@ def plan_dataset(
     unusable: Collection[str],
     *,
     windower: Windower,
-    policy: sampling.PolicyName | None,
+    policy: PolicyName | None,
     val_scenes: float,
     val_frames: str | None,
 ) -> DatasetPlan:
@@ -85,7 +93,7 @@ def plan_dataset(
         for scene in listing.scenes
     ]
     alone = [scene for scene, frames in usable if len(frames) == 1]
-    usable = [(scene, frames) for scene, frames in usable if len(frames) >= sampling.LEAST_VIEWS]
+    usable = [(scene, frames) for scene, frames in usable if len(frames) >= LEAST_VIEWS]
     decision = splits.split_dataset(
         [
             splits.SceneFrames(f"{listing.name}/{scene.scene_id}", len(frames), scene.split)
@@ -97,16 +105,16 @@ def plan_dataset(
     )
     scenes, notes = [], [f"{listing.name}: {note}" for note in decision.notes]
     for (scene, frames), chosen in zip(usable, decision.splits, strict=True):
-        used = sampling.with_name(listing.dataset.policy_of(scene), policy or "auto")
+        used = with_name(listing.dataset.policy_of(scene), policy or "auto")
         scenes.append(ScenePlan(scene, frames, chosen, _windows(frames, chosen, used, windower)))
         notes += [
             f"{listing.name}/{scene.scene_id}: only one {side} frame; "
-            f"a sample needs {sampling.LEAST_VIEWS} frames"
+            f"a sample needs {LEAST_VIEWS} frames"
             for side in _SIDES
             if chosen.count(side) == 1
         ]
     refused = tuple(
-        Refused(scene.folder, f"it has one frame; a sample needs {sampling.LEAST_VIEWS} frames")
+        Refused(scene.folder, f"it has one frame; a sample needs {LEAST_VIEWS} frames")
         for scene in alone
     )
     return DatasetPlan(listing, tuple(scenes), refused, tuple(notes))
@@ -114,7 +122,7 @@ def plan_dataset(
 
 def by_count(views: int, samples: int, stride: int | None) -> Windower:
     """Windows by the number of frames alone."""
-    return lambda frames, policy: sampling.windows(
+    return lambda frames, policy: windows(
         len(frames), policy, views, samples=samples, stride=stride
     )
 
@@ -125,7 +133,7 @@ def by_pose(views: int, samples: int) -> Windower:
     The windower raises RequestError where a frame has no pose.
     """
 
-    def cut(frames: tuple[Frame, ...], policy: Policy) -> tuple[Window, ...]:
+    def walk_windows(frames: tuple[Frame, ...], policy: Policy) -> tuple[Window, ...]:
         posed, poses = [], []
         for index, frame in enumerate(frames):
             try:
@@ -141,10 +149,10 @@ def by_pose(views: int, samples: int) -> Windower:
             posed.append(index)
         if not posed:
             return ()
-        walk = sampling.pose_walk(np.stack(poses), around_object=policy.name == "orbit")
-        return sampling.cut([posed[step] for step in walk], views, samples)
+        walk = pose_walk(np.stack(poses), around_object=policy.name == "orbit")
+        return cut([posed[step] for step in walk], views, samples)
 
-    return cut
+    return walk_windows
 
 
 def rows_of(plan: DatasetPlan, made: Callable[[str], dict[str, Any]]) -> list[ManifestRow]:

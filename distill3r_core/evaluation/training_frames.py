@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.data.sample_sources import read_at
+from distill3r_core.data.loading.sample_sources import read_at
 from distill3r_core.errors import CacheError, ConflictError, InputMissingError
 from distill3r_core.evaluation.baseline_depth import (
     fill_holes,

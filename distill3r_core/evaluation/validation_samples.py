@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.data.sample_sources import read_at
+from distill3r_core.data.loading.sample_sources import read_at
 from distill3r_core.evaluation.truth import LEAST_POINTS, MILLIMETERS, Truth
 from distill3r_core.geometry.focal import estimate_focal
 from distill3r_core.report import Failure

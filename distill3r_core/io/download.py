@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from distill3r_core.disk import disk_errors
 from distill3r_core.errors import WeightsError
 from distill3r_core.files import write_text
 from distill3r_core.io.proxies import http_proxies, proxy_for
+from distill3r_core.system.disk import disk_errors
 
 _BLOCK = 2**18
 _TIMEOUT = 30.0  # seconds without an answer

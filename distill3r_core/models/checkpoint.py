@@ -9,7 +9,6 @@ from torch import Tensor
 
 from distill3r_core import paths
 from distill3r_core.config import validate
-from distill3r_core.disk import disk_errors
 from distill3r_core.errors import ConfigError, DamageError, InputMissingError, WeightsError
 from distill3r_core.files import replacing, shown_name
 from distill3r_core.io.checksums import STATE, check_file, check_owner, read_state
@@ -21,6 +20,7 @@ from distill3r_core.models.metadata import SCHEMA, StudentMetadata
 from distill3r_core.models.multiview.official import read_lightning
 from distill3r_core.models.student import Student
 from distill3r_core.profiling import tool_version
+from distill3r_core.system.disk import disk_errors
 
 MODEL = "model.safetensors"  # of a checkpoint
 HEADER = "distill3r"  # key of the record in a file's metadata

@@ -12,9 +12,9 @@ from distill3r_core.io.exports.nerfstudio import write_transforms
 from distill3r_core.io.exports.ply import write_ply
 from distill3r_core.io.exports.trajectory import write_tum
 from distill3r_core.io.exports.view_arrays import write_depth_maps, write_predictions
+from distill3r_core.reconstruction.cameras.placements import map_intrinsics
 from distill3r_core.reconstruction.export import Export
 from distill3r_core.reconstruction.local_views import LocalView, LocalViews
-from distill3r_core.reconstruction.placements import map_intrinsics
 from distill3r_core.reconstruction.point_cloud import observations
 from distill3r_core.reconstruction.reconstruction import PosedView
 from distill3r_core.reconstruction.view_maps import Map

@@ -21,7 +21,7 @@ from distill3r_core.io.images.inputs import InputFile, evenly
 from distill3r_core.io.images.masks import mask_of, placed_mask
 from distill3r_core.io.images.video import read_frames
 from distill3r_core.report import Failure, Progress, Silent
-from distill3r_core.threads import Pool, ahead, result_of
+from distill3r_core.system.threads import Pool, ahead, result_of
 from distill3r_core.types import PreparedView, View
 
 _DECODERS = 4  # threads; Pillow decodes outside the interpreter's lock

@@ -7,10 +7,14 @@ import numpy as np
 from jaxtyping import Float
 
 from distill3r_core.io.exports.cameras import Pinhole
-from distill3r_core.reconstruction.camera_options import CameraOptions
+from distill3r_core.reconstruction.cameras.camera_options import CameraOptions
+from distill3r_core.reconstruction.cameras.pinholes import (
+    local_intrinsics,
+    pinhole_camera,
+    points_on_rays,
+)
 from distill3r_core.reconstruction.formats import Need
 from distill3r_core.reconstruction.loaded_views import LoadedView
-from distill3r_core.reconstruction.pinholes import local_intrinsics, pinhole_camera, points_on_rays
 from distill3r_core.reconstruction.reliability.verdict import Reliability
 from distill3r_core.reconstruction.scale import Scale
 from distill3r_core.reconstruction.view_maps import Map, ViewMaps, finite_pixels, undo_transpose

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int64
 from distill3r_core.geometry import cleaning
 from distill3r_core.io.exports.cloud import Cloud
 from distill3r_core.io.exports.colmap import Observations
-from distill3r_core.reconstruction.placements import full_size_pixels
+from distill3r_core.reconstruction.cameras.placements import full_size_pixels
 from distill3r_core.reconstruction.reconstruction import PosedView, Reconstruction
 
 # A view that keeps less than this share of what all views keep on average is called low.

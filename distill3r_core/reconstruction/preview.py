@@ -10,8 +10,8 @@ from jaxtyping import Float
 from distill3r_core.io.images.decode import write_image
 from distill3r_core.io.images.inputs import evenly
 from distill3r_core.io.previews import colorize, compose, limits
+from distill3r_core.reconstruction.cameras.placements import kept_aspect
 from distill3r_core.reconstruction.loaded_views import LoadedView
-from distill3r_core.reconstruction.placements import kept_aspect
 
 _MOST_ROWS = 6
 

@@ -17,8 +17,13 @@ from distill3r_core.io.images.inputs import InputFile
 from distill3r_core.models import Student
 from distill3r_core.models.student import HeadName
 from distill3r_core.prediction import Predictor
-from distill3r_core.reconstruction.camera_options import CameraOptions
-from distill3r_core.reconstruction.camera_poses import solve_cameras
+from distill3r_core.reconstruction.cameras.camera_options import CameraOptions
+from distill3r_core.reconstruction.cameras.camera_poses import solve_cameras
+from distill3r_core.reconstruction.cameras.known_positions import (
+    KnownPositions,
+    apply_known,
+    read_known,
+)
 from distill3r_core.reconstruction.head_options import (
     CloudSource,
     PoseSource,
@@ -27,7 +32,6 @@ from distill3r_core.reconstruction.head_options import (
     require_world,
     resolve_options,
 )
-from distill3r_core.reconstruction.known_positions import KnownPositions, apply_known, read_known
 from distill3r_core.reconstruction.loaded_views import (
     Fitting,
     LoadedView,

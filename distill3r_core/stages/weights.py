@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from distill3r_core import paths
-from distill3r_core.disk import disk_errors
 from distill3r_core.errors import WeightsError
 from distill3r_core.files import write_text
 from distill3r_core.io.download import download, hash_of, through_proxy
@@ -17,6 +16,7 @@ from distill3r_core.io.proxies import require_proxies
 from distill3r_core.models.encoders.dune_weights import PublishedFile, missing
 from distill3r_core.report import Progress, Report, Silent, Table
 from distill3r_core.runs.known_weights import KnownWeights, known_weights
+from distill3r_core.system.disk import disk_errors
 from distill3r_core.teachers.weights import HubFolder, require_weights
 
 _HASHES = "hashes.json"  # in DISTILL3R_HOME: a big file is hashed once

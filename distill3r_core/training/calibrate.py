@@ -15,7 +15,7 @@ from distill3r_core.geometry.similarity import reanchor
 from distill3r_core.models import Student
 from distill3r_core.models.calibration import Calibration
 from distill3r_core.models.feature_statistics import FeatureStatistics, fit_features
-from distill3r_core.reconstruction.camera_poses import align_local_map
+from distill3r_core.reconstruction.cameras.camera_poses import align_local_map
 from distill3r_core.reconstruction.reconstruction import AlignedMap
 from distill3r_core.reconstruction.reliability.map_checks import check_maps
 from distill3r_core.reconstruction.reliability.novelty import novelty_of

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 
-from distill3r_core.disk import disk_errors
 from distill3r_core.errors import ConflictError, DamageError
 from distill3r_core.files import replacing, write_text
 from distill3r_core.io.checksums import (
@@ -28,6 +27,7 @@ from distill3r_core.io.checksums import (
     read_state,
     write_state,
 )
+from distill3r_core.system.disk import disk_errors
 
 FOLDER = "checkpoints"
 MODEL, OPTIMIZER = "model.safetensors", "optimizer.pt"

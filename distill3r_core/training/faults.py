@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill3r_core.data.batches import Batch, Draw
+from distill3r_core.data.loading.batches import Batch, Draw
 from distill3r_core.files import replacing, write_text
 from distill3r_core.types import TeacherTargets
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.data.batches import Draw, share_of, step_draws
-from distill3r_core.data.loader import RingLoader
-from distill3r_core.data.sample_requests import DrawSettings, SampleRequest, request_of
-from distill3r_core.data.sample_sources import HeldSamples, ResizedCache, SampleSource
-from distill3r_core.data.stored_batch import StoredBatch
-from distill3r_core.data.teacher_features import CachedFeatures
+from distill3r_core.data.loading.batches import Draw, share_of, step_draws
+from distill3r_core.data.loading.loader import RingLoader
+from distill3r_core.data.loading.sample_requests import DrawSettings, SampleRequest, request_of
+from distill3r_core.data.loading.sample_sources import HeldSamples, ResizedCache, SampleSource
+from distill3r_core.data.loading.stored_batch import StoredBatch
+from distill3r_core.data.loading.teacher_features import CachedFeatures
 from distill3r_core.errors import DamageError
-from distill3r_core.machine_memory import available_memory
+from distill3r_core.system.machine_memory import available_memory
 from distill3r_core.training.distributed import World
 from distill3r_core.training.settings import DataSettings
 

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill3r_core.data.batches import Samples
+from distill3r_core.data.loading.batches import Samples
 from distill3r_core.errors import DivergedError, OutOfMemoryError
-from distill3r_core.interrupts import StopFlag
 from distill3r_core.profiling import AllocationError, memory_limits
 from distill3r_core.report import Progress
+from distill3r_core.system.interrupts import StopFlag
 from distill3r_core.training import checkpoints, faults
 from distill3r_core.training.run_state import Ending, TrainComponents, TrainState, state_as_plain
 from distill3r_core.training.schedule import learning_rate

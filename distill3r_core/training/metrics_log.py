@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from distill3r_core.disk import disk_errors
 from distill3r_core.files import write_text
+from distill3r_core.system.disk import disk_errors
 from distill3r_core.training.tensorboard import TensorBoardWriter
 
 FILE = "metrics.jsonl"

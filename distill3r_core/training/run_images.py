@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from distill3r_core.data.augment import unit_images
-from distill3r_core.data.batches import Samples
+from distill3r_core.data.loading.augment import unit_images
+from distill3r_core.data.loading.batches import Samples
 from distill3r_core.io.charts import Line, save_line_chart
 from distill3r_core.io.images.decode import write_image
 from distill3r_core.io.previews import colorize, compose, limits

@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import nn
 
-from distill3r_core.data.batches import Samples
-from distill3r_core.data.teacher_features import FeatureSource
+from distill3r_core.data.loading.batches import Samples
+from distill3r_core.data.loading.teacher_features import FeatureSource
 from distill3r_core.losses import Objective
 from distill3r_core.models.calibration import Calibration
 from distill3r_core.training import checkpoints

@@ -10,11 +10,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from distill3r_core.allocator import keep_freed_memory
-from distill3r_core.data.augment import unit_images
-from distill3r_core.data.batches import Batch, Samples
-from distill3r_core.data.teacher_features import FeatureSource
+from distill3r_core.data.loading.augment import unit_images
+from distill3r_core.data.loading.batches import Batch, Samples
+from distill3r_core.data.loading.teacher_features import FeatureSource
 from distill3r_core.losses import LossTerms, Objective
+from distill3r_core.system.allocator import keep_freed_memory
 from distill3r_core.training.settings import ComputeSettings, OptimSettings
 from distill3r_core.types import PointMaps
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from distill3r_core.errors import ExtraMissingError
-from distill3r_core.interrupts import defer_signals
+from distill3r_core.system.interrupts import defer_signals
 
 FOLDER = "tensorboard"
 

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from distill3r_core.data.batches import Samples
-from distill3r_core.data.teacher_features import FeatureSource
+from distill3r_core.data.loading.batches import Samples
+from distill3r_core.data.loading.teacher_features import FeatureSource
 from distill3r_core.losses import Objective
 from distill3r_core.training.distributed import World
 from distill3r_core.training.settings import ComputeSettings

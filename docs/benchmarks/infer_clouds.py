@@ -23,9 +23,9 @@ from distill3r_core.geometry.registration import fit_similarity_robust, rotation
 from distill3r_core.geometry.similarity import apply_similarity
 from distill3r_core.io.images.inputs import InputFile
 from distill3r_core.models import Student, load_student
-from distill3r_core.reconstruction.camera_poses import solve_cameras
+from distill3r_core.reconstruction.cameras.camera_poses import solve_cameras
+from distill3r_core.reconstruction.cameras.placements import full_size_pixels
 from distill3r_core.reconstruction.loaded_views import LoadedView, load_views
-from distill3r_core.reconstruction.placements import full_size_pixels
 from distill3r_core.reconstruction.point_cloud import Cleaning, clean_cloud
 from distill3r_core.reconstruction.prediction.forward_pass import run_student
 from distill3r_core.reconstruction.reconstruction import Reconstruction

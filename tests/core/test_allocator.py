@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(
 # A process of its own: the setting holds for the whole of it. Three blocks of 64 MB, one by one.
 PROGRAM = """
 import resource, sys
-from distill3r_core.allocator import keep_freed_memory
+from distill3r_core.system.allocator import keep_freed_memory
 if "much" in sys.argv:
     keep_freed_memory(block=1 << 30, kept=(1 << 31) - 1)
 if "little" in sys.argv:

@@ -20,10 +20,10 @@ import torch
 import zstandard
 from PIL import Image
 
-from distill3r_core.cache.maps_decoder import MapsDecoder
-from distill3r_core.cache.maps_layout import MAGIC, Kind
+from distill3r_core.cache.maps.maps_decoder import MapsDecoder
+from distill3r_core.cache.maps.maps_layout import MAGIC, Kind
 from distill3r_core.cache.record import Packer, RecordError, Section, Unpacker
-from distill3r_core.cache.release_format import (
+from distill3r_core.cache.release.release_format import (
     ARRAYS,
     VIEWS,
     ReleaseSample,
@@ -185,7 +185,7 @@ def test_a_member_in_a_packing_that_numpy_does_not_use_is_refused(tmp_path) -> N
 def test_the_hostile_release_cache_is_refused_not_followed(hostile) -> None:
     script = (
         "import sys; from pathlib import Path\n"
-        "from distill3r_core.cache.release_format import read_sample\n"
+        "from distill3r_core.cache.release.release_format import read_sample\n"
         "from distill3r_core.errors import DamageError\n"
         "try: read_sample(Path(sys.argv[1]))\n"
         "except DamageError: sys.exit(7)"

@@ -16,8 +16,8 @@ import interrupted
 import pytest
 from trees import save_picture
 
-from distill3r_core.interrupts import defer_signals, interrupts_between_steps
-from distill3r_core.threads import Pool, result_of
+from distill3r_core.system.interrupts import defer_signals, interrupts_between_steps
+from distill3r_core.system.threads import Pool, result_of
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import sys
 import psutil
 import pytest
 
-from distill3r_core import machine_memory
-from distill3r_core.machine_memory import available_memory
+from distill3r_core.system import machine_memory
+from distill3r_core.system.machine_memory import available_memory
 
 GIB = 2**30
 FILES = {
@@ -75,7 +75,8 @@ def test_a_limit_of_the_process_counts(which):
     def confine():
         resource.setrlimit(which, (limit, limit))
 
-    show = "from distill3r_core.machine_memory import available_memory; print(available_memory())"
+    module = "distill3r_core.system.machine_memory"
+    show = f"from {module} import available_memory; print(available_memory())"
     found = subprocess.run(
         [sys.executable, "-c", show], preexec_fn=confine, capture_output=True, check=True
     )

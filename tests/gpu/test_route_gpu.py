@@ -7,7 +7,7 @@ import torch
 from small_caches import made_sample, write_cache
 
 from distill3r_core import config
-from distill3r_core.data.batches import Batch, Draw, map_targets
+from distill3r_core.data.loading.batches import Batch, Draw, map_targets
 from distill3r_core.losses import DistillationLoss
 from distill3r_core.models import build_student
 from distill3r_core.models.families import train_presets

@@ -5,15 +5,15 @@ import pytest
 import torch
 from recorded import load_arrays, load_json, recorded_cases
 
-from distill3r_core.evaluation.cloud_alignments import (
+from distill3r_core.evaluation.clouds.cloud_alignments import (
     align_by_confidence,
     align_by_medians,
     align_local_to_global,
     center_crop,
     confident_pixels,
 )
-from distill3r_core.evaluation.cloud_errors import cloud_errors
-from distill3r_core.evaluation.icp import icp
+from distill3r_core.evaluation.clouds.cloud_errors import cloud_errors
+from distill3r_core.evaluation.clouds.icp import icp
 from distill3r_core.geometry.similarity import apply_similarity, fit_similarity
 
 GOLDEN = "eval_points"

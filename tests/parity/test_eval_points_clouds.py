@@ -7,8 +7,8 @@ import pytest
 import torch
 from recorded import drawing, load_arrays, load_json, recorded_cases
 
-from distill3r_core.evaluation.dtu_official import DtuObservation, dtu_errors
-from distill3r_core.evaluation.f_score import f_score
+from distill3r_core.evaluation.clouds.dtu_official import DtuObservation, dtu_errors
+from distill3r_core.evaluation.clouds.f_score import f_score
 
 GOLDEN = "eval_points"
 GRIDS = {"sb": "origin", "da3": "corner"}

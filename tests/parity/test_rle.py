@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill3r_core.cache import release_format
+from distill3r_core.cache.release import release_format
 from distill3r_core.errors import DamageError
 
 

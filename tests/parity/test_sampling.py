@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from distill3r_core.data.sampling import RELEASE, release_count, release_window, windows
+from distill3r_core.data.windows import RELEASE, release_count, release_window, windows
 
 
 def test_every_recorded_sample(golden_dir: Path) -> None:

@@ -12,9 +12,9 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from distill3r_core.benchmarks.ablation.rendered_rooms import TrueScene, noisy_targets, true_scene
-from distill3r_core.data.augment import anchor_first, unit_images
-from distill3r_core.data.batches import Batch, Draw, join_targets, map_targets, step_draws
-from distill3r_core.data.sample_requests import DrawSettings, SampleRequest, request_of
+from distill3r_core.data.loading.augment import anchor_first, unit_images
+from distill3r_core.data.loading.batches import Batch, Draw, join_targets, map_targets, step_draws
+from distill3r_core.data.loading.sample_requests import DrawSettings, SampleRequest, request_of
 from distill3r_core.errors import FailedError, GeometryError
 from distill3r_core.geometry.metrics import ViewErrors, summarize_scales, view_errors
 from distill3r_core.losses import Objective

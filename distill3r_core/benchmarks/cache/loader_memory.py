@@ -16,8 +16,8 @@ import torch
 
 from distill3r_core.benchmarks.cache.release_baseline import ReleaseSamples, release_loader
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.data.loader import RingLoader
-from distill3r_core.data.sample_requests import SampleRequest
+from distill3r_core.data.loading.loader import RingLoader
+from distill3r_core.data.loading.sample_requests import SampleRequest
 
 _BATCHES = 4
 _INTERVAL = 0.01  # seconds between two samples

@@ -12,8 +12,8 @@ from distill3r_core.benchmarks.cache import loader_memory as bench_cache_memory
 from distill3r_core.benchmarks.cache import release_baseline
 from distill3r_core.benchmarks.cache.record_timings import Measurement
 from distill3r_core.benchmarks.cache.rgbd_samples import RgbdSamples
-from distill3r_core.data.loader import RingLoader
-from distill3r_core.data.sample_requests import SampleRequest
+from distill3r_core.data.loading.loader import RingLoader
+from distill3r_core.data.loading.sample_requests import SampleRequest
 from distill3r_core.errors import FailedError
 
 _BATCH, _MEMORY_BATCH = 2, 4  # samples

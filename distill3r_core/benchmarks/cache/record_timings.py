@@ -11,7 +11,7 @@ import numpy as np
 
 from distill3r_core.benchmarks.cache import release_baseline
 from distill3r_core.benchmarks.cache.rgbd_samples import SIZE, VARIANTS, RgbdSamples
-from distill3r_core.cache.maps_layout import ALL_PLANES, LOCAL_PLANES
+from distill3r_core.cache.maps.maps_layout import ALL_PLANES, LOCAL_PLANES
 from distill3r_core.cache.sample_codec import SampleEncoder, ViewDecoder
 from distill3r_core.cache.shard import ShardWriter
 

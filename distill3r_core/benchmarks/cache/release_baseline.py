@@ -16,7 +16,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from distill3r_core.benchmarks.cache.rgbd_samples import FIT
-from distill3r_core.cache.release_format import ARRAYS, ReleaseSample, decode_runs, write_sample
+from distill3r_core.cache.release.release_format import (
+    ARRAYS,
+    ReleaseSample,
+    decode_runs,
+    write_sample,
+)
 from distill3r_core.io.images.fit import release_image
 from distill3r_core.types import TeacherTargets
 

@@ -21,7 +21,7 @@ from distill3r_core.benchmarks.training.step_report import report_of
 from distill3r_core.benchmarks.training.timed_loop import TimedLoop
 from distill3r_core.cache.header import CacheHeader, PlannedSample
 from distill3r_core.cache.store import CacheWriter, TeacherCache
-from distill3r_core.data.batches import Batch, Samples
+from distill3r_core.data.loading.batches import Batch, Samples
 from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.models import build_student

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from distill3r_core.data.augment import unit_images
-from distill3r_core.data.batches import Batch
+from distill3r_core.data.loading.augment import unit_images
+from distill3r_core.data.loading.batches import Batch
 from distill3r_core.losses import Objective
 from distill3r_core.models import Student
 from distill3r_core.models.families import family_of

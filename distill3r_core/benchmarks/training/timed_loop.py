@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from distill3r_core import profiling
 from distill3r_core.benchmarks.training.step_loops import StepTiming
-from distill3r_core.data.batches import Batch
+from distill3r_core.data.loading.batches import Batch
 from distill3r_core.profiling import AllocationError, memory_limits
 
 _COPIES = ("Memcpy", "Memset")

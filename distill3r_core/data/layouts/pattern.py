@@ -19,7 +19,7 @@ from distill3r_core.data.layouts.folders import frame_key, order_of
 from distill3r_core.data.layouts.images import named_frames
 from distill3r_core.data.layouts.records import Dataset, Layout, Listed, Refused, Scene
 from distill3r_core.data.manifest import Split
-from distill3r_core.data.sampling import Policy
+from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ConfigError, InputMissingError
 from distill3r_core.io.images.media import media_kind
 from distill3r_core.untrusted.yaml_text import read_yaml

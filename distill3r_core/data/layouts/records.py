@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from distill3r_core.data.manifest import Camera, Order, Split
-from distill3r_core.data.sampling import CLOUD, PATH, Policy
+from distill3r_core.data.windows import CLOUD, PATH, Policy
 from distill3r_core.io.images.media import LeftOut
 from distill3r_core.types import Unit
 

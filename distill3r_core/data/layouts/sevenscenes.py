@@ -27,7 +27,7 @@ from distill3r_core.data.layouts.records import (
     Scene,
 )
 from distill3r_core.data.layouts.split_files import read_split_files, split_notes
-from distill3r_core.data.sampling import Policy
+from distill3r_core.data.windows import Policy
 
 _SEARCH_DEPTH = 3
 _FILE = re.compile(r"frame-(\d+)\.(color|depth|pose)\.(png|jpg|txt)", re.IGNORECASE)

@@ -24,7 +24,7 @@ from PIL import Image, UnidentifiedImageError
 from distill3r_core.errors import ImageError
 from distill3r_core.files import replacing
 from distill3r_core.io.images.color import CodedColor, coded_to_srgb, managed
-from distill3r_core.machine_memory import available_memory
+from distill3r_core.system.machine_memory import available_memory
 
 LEAST_SIDE = 14  # one patch of the student's encoder
 MOST_PIXELS = 178_956_970  # Pillow's own bound; a header that claims more is a bomb

@@ -8,10 +8,10 @@ from itertools import accumulate
 import torch
 
 from distill3r_core.errors import OutOfMemoryError, RequestError
-from distill3r_core.machine_memory import available_memory
 from distill3r_core.models.families import family_of
 from distill3r_core.models.student import HeadName, Student
 from distill3r_core.reconstruction.loaded_views import LoadedView
+from distill3r_core.system.machine_memory import available_memory
 
 GIB = 2**30
 # The share of what is free that a pass with more than one view at once in a head may count on.

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from distill3r_core.geometry.depth_agreement import PosedDepth, depth_agreement
-from distill3r_core.reconstruction.placements import map_intrinsics
+from distill3r_core.reconstruction.cameras.placements import map_intrinsics
 from distill3r_core.reconstruction.reconstruction import AlignedMap, PosedView
 from distill3r_core.reconstruction.reliability.verdict import MapChecks
 from distill3r_core.reconstruction.view_maps import Map, confident_pixels, finite_pixels

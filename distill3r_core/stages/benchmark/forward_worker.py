@@ -8,12 +8,12 @@ from typing import Any
 import psutil
 import torch
 
-from distill3r_core.machine_memory import available_memory
 from distill3r_core.nn.attention import HOPPER
 from distill3r_core.nn.kernels import fused
 from distill3r_core.profiling import peak_memory, synchronize
 from distill3r_core.stages.benchmark.models import BenchModel, Forward
 from distill3r_core.stages.benchmark.worker_process import Answer, serve
+from distill3r_core.system.machine_memory import available_memory
 
 # A matrix product large enough to run at full rate and small enough to be no wait.
 PRODUCT_SIDE = {"cuda": 8192, "cpu": 1536}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distill3r_core.cache.maps_layout import Kind
+from distill3r_core.cache.maps.maps_layout import Kind
 from distill3r_core.cache.shard import Entry, ShardReader, shard_folders
 from distill3r_core.cache.store import CachedSample, TeacherCache
 from distill3r_core.io.images.decode import write_image

@@ -11,13 +11,13 @@ from distill3r_core.cache.store import TeacherCache, unpacked
 from distill3r_core.cache.target_difference import TargetDifference, compare_targets
 from distill3r_core.data.manifest import Manifest, Sample, read_manifest
 from distill3r_core.errors import ConflictError, InputMissingError
-from distill3r_core.interrupts import defer_signals
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.report import Progress
 from distill3r_core.stages.cache.sample_pipeline import CacheTally, predict_sample
 from distill3r_core.stages.cache.sample_targets import TargetRecipe, load_sample, make_targets
+from distill3r_core.system.interrupts import defer_signals
+from distill3r_core.system.threads import Pool
 from distill3r_core.teachers import Teacher, build_teacher
-from distill3r_core.threads import Pool
 
 
 @dataclass(frozen=True)

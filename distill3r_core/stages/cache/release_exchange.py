@@ -18,14 +18,14 @@ from distill3r_core.cache.export_record import (
     write_export_record,
 )
 from distill3r_core.cache.header import HEADER, CacheHeader, PlannedSample
-from distill3r_core.cache.release_format import (
+from distill3r_core.cache.release.release_format import (
     ARRAYS,
     VIEWS,
     ReleaseSample,
     read_sample,
     write_sample,
 )
-from distill3r_core.cache.release_samples import (
+from distill3r_core.cache.release.release_samples import (
     as_release,
     from_release,
     release_places,

@@ -26,8 +26,8 @@ from distill3r_core.stages.cache.sample_targets import (
     load_sample,
     make_targets,
 )
+from distill3r_core.system.threads import Pool, ahead, result_of
 from distill3r_core.teachers.base import Teacher
-from distill3r_core.threads import Pool, ahead, result_of
 from distill3r_core.types import RawMaps
 
 _AHEAD = 1  # samples that wait between two threads; each may be hundreds of megabytes

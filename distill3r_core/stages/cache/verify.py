@@ -13,7 +13,7 @@ from distill3r_core import config, paths
 from distill3r_core.cache.header import header_is_damaged, write_header
 from distill3r_core.cache.header_copies import foreign_shard, rebuild_header
 from distill3r_core.cache.header_record import CacheHeader, header_text
-from distill3r_core.cache.maps_layout import delivered_planes
+from distill3r_core.cache.maps.maps_layout import delivered_planes
 from distill3r_core.cache.sample_codec import ViewDecoder
 from distill3r_core.cache.shard import (
     DATA,

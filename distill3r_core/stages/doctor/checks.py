@@ -107,7 +107,7 @@ def device(name: str = "auto") -> Check:
         import torch
 
         from distill3r_core import profiling
-        from distill3r_core.machine_memory import available_memory
+        from distill3r_core.system.machine_memory import available_memory
 
         picked = profiling.pick_device(name)
         if picked.type == "cuda":

@@ -27,7 +27,12 @@ from distill3r_core.models.families import check_size
 from distill3r_core.models.student import HeadName
 from distill3r_core.prediction import Predictor
 from distill3r_core.profiling import stopwatch
-from distill3r_core.reconstruction.camera_options import CameraOptions, parse_intrinsics
+from distill3r_core.reconstruction.cameras.camera_options import CameraOptions, parse_intrinsics
+from distill3r_core.reconstruction.cameras.known_positions import (
+    KnownPositions,
+    check_known,
+    read_known,
+)
 from distill3r_core.reconstruction.export import save_reconstruction
 from distill3r_core.reconstruction.formats import Need, require_formats
 from distill3r_core.reconstruction.head_options import (
@@ -36,7 +41,6 @@ from distill3r_core.reconstruction.head_options import (
     require_world,
     resolve_options,
 )
-from distill3r_core.reconstruction.known_positions import KnownPositions, check_known, read_known
 from distill3r_core.reconstruction.loaded_views import (
     Fitting,
     LoadedView,

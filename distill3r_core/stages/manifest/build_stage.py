@@ -22,7 +22,7 @@ from distill3r_core.data.planning import (
     plan_dataset,
     rows_of,
 )
-from distill3r_core.data.sampling import PolicyName
+from distill3r_core.data.windows import PolicyName
 from distill3r_core.errors import ConfigError, ConflictError, InputMissingError
 from distill3r_core.files import remove_leftovers, write_text
 from distill3r_core.io.images.decode import LEAST_SIDE

@@ -13,7 +13,7 @@ from distill3r_core.data.layouts import Frame, Scene
 from distill3r_core.data.listing import DatasetListing
 from distill3r_core.errors import ContradictionError, ImageError
 from distill3r_core.report import Progress
-from distill3r_core.threads import Pool, result_of
+from distill3r_core.system.threads import Pool, result_of
 
 _SHOWN_SCENES = 3  # in a message
 _WORKERS = 4  # scenes at a time; each holds up to 32 depth maps

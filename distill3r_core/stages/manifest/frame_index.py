@@ -11,9 +11,9 @@ from typing import IO, Any
 
 from distill3r_core.data.layouts import Frame
 from distill3r_core.data.manifest_views import INDEX, Stamp
-from distill3r_core.disk import disk_errors
 from distill3r_core.errors import ConflictError, RequestError
 from distill3r_core.files import open_own, write_text
+from distill3r_core.system.disk import disk_errors
 
 _LOCK = ".lock"
 

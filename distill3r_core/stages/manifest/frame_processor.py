@@ -19,7 +19,7 @@ from distill3r_core.io.images.decode import write_image
 from distill3r_core.io.images.depth import depth_format, write_depth
 from distill3r_core.io.images.masks import write_mask
 from distill3r_core.stages.manifest.frame_index import FrameIndex, FrameRecord, sources_of, stamp_of
-from distill3r_core.threads import Pool, ahead, result_of
+from distill3r_core.system.threads import Pool, ahead, result_of
 
 # Raised when what is written for the same settings changes, so that old entries are not reused.
 _VERSION = 4

@@ -14,11 +14,10 @@ from torch.nn.parallel import DistributedDataParallel
 from distill3r_core import config, plugins
 from distill3r_core.cache.header import CacheHeader
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.data.sample_sources import read_views
-from distill3r_core.data.teacher_features import CachedFeatures
+from distill3r_core.data.loading.sample_sources import read_views
+from distill3r_core.data.loading.teacher_features import CachedFeatures
 from distill3r_core.errors import CacheError, ConfigError, NothingUsableError
 from distill3r_core.files import write_text
-from distill3r_core.interrupts import interrupts_between_steps
 from distill3r_core.io.checksums import ORIGIN, OWNER
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.losses import Objective
@@ -54,6 +53,7 @@ from distill3r_core.stages.train.train_report import (
     format_size,
     report,
 )
+from distill3r_core.system.interrupts import interrupts_between_steps
 from distill3r_core.training.calibrate import CalibrationSamples, calibrate
 from distill3r_core.training.distributed import World
 from distill3r_core.training.feed import Feed, build_feed, naming_repair

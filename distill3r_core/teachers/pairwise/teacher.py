@@ -19,8 +19,8 @@ from distill3r_core import config
 from distill3r_core.errors import OutOfMemoryError, WeightsError
 from distill3r_core.geometry.cameras import invert_rigid, unproject
 from distill3r_core.io.images.teacher_fit import DUST3R_224_FIT, DUST3R_FIT, TeacherFit
-from distill3r_core.machine_memory import available_memory
 from distill3r_core.prediction import StepCallback, ignore_steps
+from distill3r_core.system.machine_memory import available_memory
 from distill3r_core.teachers.loaded_teacher import LoadedTeacher
 from distill3r_core.teachers.multiview import THRESHOLD, Precision, autocast
 from distill3r_core.teachers.official_files import (

@@ -13,7 +13,7 @@ from small_caches import made_sample
 from distill3r_core import config
 from distill3r_core.benchmarks.training import BenchTrainSettings, bench_train, step_loops
 from distill3r_core.benchmarks.training.step_loops import StepLoops
-from distill3r_core.data.batches import Batch, Draw, map_targets
+from distill3r_core.data.loading.batches import Batch, Draw, map_targets
 from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.models import build_student
 from distill3r_core.models.families import train_presets

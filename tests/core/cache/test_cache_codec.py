@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from distill3r_core.cache.differences import second_differences, sum_columns, sum_rows
-from distill3r_core.cache.maps_decoder import MapsDecoder
-from distill3r_core.cache.maps_encoder import MapsEncoder
-from distill3r_core.cache.maps_layout import ALL_PLANES, LOCAL_PLANES, Kind, StoredMaps
+from distill3r_core.cache.maps.maps_decoder import MapsDecoder
+from distill3r_core.cache.maps.maps_encoder import MapsEncoder
+from distill3r_core.cache.maps.maps_layout import ALL_PLANES, LOCAL_PLANES, Kind, StoredMaps
 from distill3r_core.cache.picture_codec import PictureDecoder, PictureEncoder
 from distill3r_core.cache.record import Packer, RecordError, Unpacker
 from distill3r_core.cache.sample_codec import (

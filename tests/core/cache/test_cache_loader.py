@@ -13,9 +13,9 @@ from distill3r_core.benchmarks.cache.loader_memory import tree_memory
 from distill3r_core.cache.header import publish_header
 from distill3r_core.cache.shard import ShardWriter
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.data import augment
-from distill3r_core.data.loader import RingLoader
-from distill3r_core.data.sample_requests import SampleRequest
+from distill3r_core.data.loading import augment
+from distill3r_core.data.loading.loader import RingLoader
+from distill3r_core.data.loading.sample_requests import SampleRequest
 from distill3r_core.errors import CacheError
 
 

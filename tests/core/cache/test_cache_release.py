@@ -13,8 +13,8 @@ import torch
 from cache_material import a_header, fill, pictures, rgbd_manifest, smooth_targets
 
 from distill3r_core.cache.export_record import EXPORT_RECORD
-from distill3r_core.cache.maps_layout import Kind
-from distill3r_core.cache.release_format import (
+from distill3r_core.cache.maps.maps_layout import Kind
+from distill3r_core.cache.release.release_format import (
     ARRAYS,
     VIEWS,
     ReleaseSample,

@@ -16,7 +16,7 @@ from distill3r_core.cache.shard import ShardWriter
 from distill3r_core.cache.store import CacheWriter, TeacherCache
 from distill3r_core.errors import SystemLimitError
 from distill3r_core.stages.cache.verify import VerifySettings, verify_cache
-from distill3r_core.system_limits import limit_error
+from distill3r_core.system.system_limits import limit_error
 
 _SHARDS = 16
 _VERIFY = """

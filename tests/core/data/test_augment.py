@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill3r_core.data import augment
+from distill3r_core.data.loading import augment
 from distill3r_core.geometry.similarity import apply_similarity, invert_similarity
 from distill3r_core.types import TeacherTargets
 

@@ -5,7 +5,7 @@ from itertools import islice
 
 import pytest
 
-from distill3r_core.data.batches import rng_of, share_of, step_draws
+from distill3r_core.data.loading.batches import rng_of, share_of, step_draws
 
 BUCKETS = {"wide": [f"wide-{n}" for n in range(7)], "tall": ["tall-0", "tall-1"]}
 

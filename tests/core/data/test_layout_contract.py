@@ -26,7 +26,7 @@ from distill3r_core.data.layouts import (
 from distill3r_core.data.listing import list_dataset
 from distill3r_core.data.manifest import read_manifest
 from distill3r_core.data.planning import by_pose
-from distill3r_core.data.sampling import CLOUD, PATH, Policy
+from distill3r_core.data.windows import CLOUD, PATH, Policy
 from distill3r_core.errors import ImageError, RequestError
 from distill3r_core.io.images.depth_codecs import DEPTH_CODECS
 from distill3r_core.registry import Origin, adding_from, remove_entries_of

@@ -7,7 +7,7 @@ import torch
 
 from distill3r_core.cache.header import CacheHeader, PlannedSample
 from distill3r_core.cache.store import CacheWriter, TeacherCache, ViewBuffers
-from distill3r_core.data.sample_sources import HeldSamples, ResizedCache, read_at
+from distill3r_core.data.loading.sample_sources import HeldSamples, ResizedCache, read_at
 from distill3r_core.geometry.cameras import project, unproject
 from distill3r_core.types import TeacherTargets
 

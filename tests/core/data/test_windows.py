@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill3r_core.data.layouts.pattern import policy_for
-from distill3r_core.data.sampling import (
+from distill3r_core.data.windows import (
     CLOUD,
     PATH,
     RELEASE,

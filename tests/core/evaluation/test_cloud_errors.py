@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from distill3r_core.errors import GeometryError
-from distill3r_core.evaluation.cloud_alignments import (
+from distill3r_core.evaluation.clouds.cloud_alignments import (
     align_by_confidence,
     align_by_medians,
     align_local_to_global,
     center_crop,
     confident_pixels,
 )
-from distill3r_core.evaluation.cloud_errors import cloud_errors
-from distill3r_core.evaluation.icp import icp
+from distill3r_core.evaluation.clouds.cloud_errors import cloud_errors
+from distill3r_core.evaluation.clouds.icp import icp
 
 VIEWS, HEIGHT, WIDTH = 2, 6, 8
 EVERY = torch.ones(VIEWS, HEIGHT, WIDTH, dtype=torch.bool)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from distill3r_core.errors import GeometryError
-from distill3r_core.evaluation.dtu_official import DtuObservation, dtu_errors
-from distill3r_core.evaluation.f_score import f_score
+from distill3r_core.evaluation.clouds.dtu_official import DtuObservation, dtu_errors
+from distill3r_core.evaluation.clouds.f_score import f_score
 
 
 def _cloud(points: int = 300) -> torch.Tensor:

@@ -6,8 +6,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from distill3r_core.io.images.fit import Fit, fit_image
+from distill3r_core.reconstruction.cameras.placements import full_size_pixels
 from distill3r_core.reconstruction.loaded_views import LoadedView
-from distill3r_core.reconstruction.placements import full_size_pixels
 from distill3r_core.reconstruction.view_maps import ViewMaps
 from distill3r_core.types import PointMap
 

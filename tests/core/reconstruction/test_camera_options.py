@@ -5,10 +5,10 @@ import pytest
 from exact_scene import exact_views, with_points, world_from_cams
 
 from distill3r_core.errors import InputMissingError, RequestError
-from distill3r_core.reconstruction.camera_options import CameraOptions, parse_intrinsics
-from distill3r_core.reconstruction.camera_poses import solve_cameras
+from distill3r_core.reconstruction.cameras.camera_options import CameraOptions, parse_intrinsics
+from distill3r_core.reconstruction.cameras.camera_poses import solve_cameras
+from distill3r_core.reconstruction.cameras.placements import full_size_pixels
 from distill3r_core.reconstruction.local_views import find_local_cameras
-from distill3r_core.reconstruction.placements import full_size_pixels
 from distill3r_core.reconstruction.view_maps import ViewMaps
 
 SAME_SIZE = (((480, 640), 500.0), ((480, 640), 620.0), ((480, 640), 540.0))

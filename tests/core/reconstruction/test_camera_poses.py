@@ -11,8 +11,12 @@ from distill3r_core.errors import ExtraMissingError, InputMissingError, RequestE
 from distill3r_core.geometry import pnp
 from distill3r_core.io.images.fit import Fit, Fitted
 from distill3r_core.io.images.teacher_fit import TeacherFit
-from distill3r_core.reconstruction.camera_poses import solve_cameras
-from distill3r_core.reconstruction.known_positions import apply_known, check_known, read_known
+from distill3r_core.reconstruction.cameras.camera_poses import solve_cameras
+from distill3r_core.reconstruction.cameras.known_positions import (
+    apply_known,
+    check_known,
+    read_known,
+)
 from distill3r_core.reconstruction.point_cloud import Cleaning, clean_cloud
 from distill3r_core.reconstruction.reconstruction import Reconstruction
 from distill3r_core.reconstruction.view_maps import ViewMaps

@@ -17,10 +17,10 @@ from distill3r_core.errors import FailedError, RequestError
 from distill3r_core.io.exports.cameras import read_cameras
 from distill3r_core.io.exports.view_arrays import write_depth_maps
 from distill3r_core.io.previews import colorize
-from distill3r_core.reconstruction.camera_poses import solve_cameras
+from distill3r_core.reconstruction.cameras.camera_poses import solve_cameras
+from distill3r_core.reconstruction.cameras.placements import full_size_pixels
 from distill3r_core.reconstruction.export import save_reconstruction
 from distill3r_core.reconstruction.formats import FORMATS
-from distill3r_core.reconstruction.placements import full_size_pixels
 from distill3r_core.reconstruction.point_cloud import Cleaning
 from distill3r_core.reconstruction.reconstruction import Reconstruction
 from distill3r_core.reconstruction.scale import Scale

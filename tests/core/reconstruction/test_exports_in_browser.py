@@ -14,7 +14,7 @@ from plyfile import PlyData
 
 from distill3r_core.errors import ExtraMissingError, FailedError, InputMissingError
 from distill3r_core.io.images.fit import Fit
-from distill3r_core.reconstruction.camera_poses import solve_cameras
+from distill3r_core.reconstruction.cameras.camera_poses import solve_cameras
 from distill3r_core.reconstruction.export import save_reconstruction
 from distill3r_core.reconstruction.point_cloud import Cleaning, clean_cloud
 from distill3r_core.reconstruction.reconstruction import Reconstruction

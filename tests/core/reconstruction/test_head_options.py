@@ -15,8 +15,8 @@ from distill3r_core.errors import ExtraMissingError, InputMissingError, RequestE
 from distill3r_core.geometry import pnp
 from distill3r_core.io.images.fit import Fit
 from distill3r_core.models import build_student
-from distill3r_core.reconstruction import camera_poses
-from distill3r_core.reconstruction.camera_poses import solve_cameras
+from distill3r_core.reconstruction.cameras import camera_poses
+from distill3r_core.reconstruction.cameras.camera_poses import solve_cameras
 from distill3r_core.reconstruction.export import save_reconstruction
 from distill3r_core.reconstruction.head_options import resolve_options
 from distill3r_core.reconstruction.local_views import LocalViews, find_local_cameras

@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from distill3r_core.geometry.cameras import unproject
-from distill3r_core.reconstruction.camera_poses import align_local_map
+from distill3r_core.reconstruction.cameras.camera_poses import align_local_map
 from distill3r_core.reconstruction.reconstruction import AlignedMap
 from distill3r_core.reconstruction.reliability.map_checks import check_maps, fit_pinhole
 from distill3r_core.scenes import arc, build_scene, pinhole, render_view

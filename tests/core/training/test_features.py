@@ -16,10 +16,10 @@ from torch.nn import functional
 from distill3r_core import config
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.config import STRICT
-from distill3r_core.data.batches import Batch, Draw, map_targets
-from distill3r_core.data.loader import RingLoader
-from distill3r_core.data.sample_requests import SampleRequest
-from distill3r_core.data.teacher_features import CachedFeatures, LiveFeatures
+from distill3r_core.data.loading.batches import Batch, Draw, map_targets
+from distill3r_core.data.loading.loader import RingLoader
+from distill3r_core.data.loading.sample_requests import SampleRequest
+from distill3r_core.data.loading.teacher_features import CachedFeatures, LiveFeatures
 from distill3r_core.errors import CacheError, ConfigError
 from distill3r_core.losses import LossSettings, Objective
 from distill3r_core.losses.loss_term import FeatureRequest, LossTerm, TermInputs, TermOptions

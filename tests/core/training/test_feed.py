@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.data.batches import Batch
+from distill3r_core.data.loading.batches import Batch
 from distill3r_core.training.distributed import World
 from distill3r_core.training.feed import Feed, build_feed
 from distill3r_core.training.settings import DataSettings

@@ -15,11 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from distill3r_core.data.batches import Batch
+from distill3r_core.data.loading.batches import Batch
 from distill3r_core.errors import ConflictError, DamageError
-from distill3r_core.interrupts import StopFlag
 from distill3r_core.report import Silent
 from distill3r_core.stages.train import TrainSettings, train
+from distill3r_core.system.interrupts import StopFlag
 from distill3r_core.training import checkpoints
 from distill3r_core.training.loop import TrainLoop
 from distill3r_core.training.metrics_log import read_metrics

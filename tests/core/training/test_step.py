@@ -5,7 +5,7 @@ import torch
 from small_caches import made_sample
 from torch.autograd.graph import saved_tensors_hooks
 
-from distill3r_core.data.batches import Batch, Draw, map_targets
+from distill3r_core.data.loading.batches import Batch, Draw, map_targets
 from distill3r_core.losses import DistillationLoss
 from distill3r_core.models import build_student
 from distill3r_core.stages.train.student import freeze_unused

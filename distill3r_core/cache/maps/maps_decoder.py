@@ -9,7 +9,7 @@ from jaxtyping import Float32, Int8, UInt8, UInt16
 
 from distill3r_core.cache.differences import sum_columns, sum_rows
 from distill3r_core.cache.exact_similarity import apply_to_half
-from distill3r_core.cache.maps_layout import (
+from distill3r_core.cache.maps.maps_layout import (
     ALL_PLANES,
     CAMERA,
     DEPTH_PLANES,

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from distill3r_core.evaluation.cloud_errors import cloud_array
+from distill3r_core.evaluation.clouds.cloud_errors import cloud_array
 
 GridForm = Literal["corner", "origin"]
 

@@ -14,10 +14,8 @@ from distill3r_core.geometry import pnp, registration
 from distill3r_core.geometry.cameras import invert_rigid
 from distill3r_core.geometry.similarity import compose
 from distill3r_core.io.exports.cameras import Pinhole
-from distill3r_core.reconstruction.camera_options import CameraOptions
-from distill3r_core.reconstruction.head_options import PoseSource
-from distill3r_core.reconstruction.loaded_views import LoadedView
-from distill3r_core.reconstruction.pinholes import (
+from distill3r_core.reconstruction.cameras.camera_options import CameraOptions
+from distill3r_core.reconstruction.cameras.pinholes import (
     ViewIntrinsics,
     intrinsics_of,
     local_intrinsics,
@@ -25,7 +23,9 @@ from distill3r_core.reconstruction.pinholes import (
     points_on_rays,
     shared_focals,
 )
-from distill3r_core.reconstruction.placements import full_size_pixels
+from distill3r_core.reconstruction.cameras.placements import full_size_pixels
+from distill3r_core.reconstruction.head_options import PoseSource
+from distill3r_core.reconstruction.loaded_views import LoadedView
 from distill3r_core.reconstruction.reconstruction import AlignedMap, PosedView
 from distill3r_core.reconstruction.view_maps import (
     Map,
@@ -35,7 +35,7 @@ from distill3r_core.reconstruction.view_maps import (
     undo_transpose,
 )
 from distill3r_core.report import Failure, Progress, Silent
-from distill3r_core.threads import Pool, ahead, result_of
+from distill3r_core.system.threads import Pool, ahead, result_of
 
 # Pixels of a view that take part in its pose: more change nothing that can be measured.
 _PAIRS = 20_000

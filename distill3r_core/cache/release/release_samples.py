@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill3r_core.cache.release_format import ReleaseSample
+from distill3r_core.cache.release.release_format import ReleaseSample
 from distill3r_core.cache.store import CachedSample
 from distill3r_core.errors import GeometryError
 from distill3r_core.geometry.similarity import fit_similarity

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from distill3r_core.data import augment
-from distill3r_core.data.batches import Draw, rng_of
+from distill3r_core.data.loading import augment
+from distill3r_core.data.loading.batches import Draw, rng_of
 from distill3r_core.nn.view_codes import random_view_numbers
 
 _SEEDS = 2**63

@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Bool, Float, Float16, Int, UInt8
 from torch import Tensor
 
-from distill3r_core.cache.maps_layout import DEPTH_PLANES
+from distill3r_core.cache.maps.maps_layout import DEPTH_PLANES
 from distill3r_core.cache.sample_codec import finish
 from distill3r_core.cache.store import ViewBuffers
-from distill3r_core.data import augment
-from distill3r_core.data.batches import Batch, Draw
-from distill3r_core.data.sample_requests import SampleRequest
+from distill3r_core.data.loading import augment
+from distill3r_core.data.loading.batches import Batch, Draw
+from distill3r_core.data.loading.sample_requests import SampleRequest
 from distill3r_core.geometry.similarity import apply_similarity
 from distill3r_core.types import TeacherTargets
 

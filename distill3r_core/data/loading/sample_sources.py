@@ -11,8 +11,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from distill3r_core.cache.maps_decoder import fill_depth
-from distill3r_core.cache.maps_layout import DEPTH_PLANES, Kind, delivered_planes
+from distill3r_core.cache.maps.maps_decoder import fill_depth
+from distill3r_core.cache.maps.maps_layout import DEPTH_PLANES, Kind, delivered_planes
 from distill3r_core.cache.store import TeacherCache, ViewBuffers
 from distill3r_core.geometry.cameras import place_intrinsics
 from distill3r_core.geometry.resample import nearest_pixels

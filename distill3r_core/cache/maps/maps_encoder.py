@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int16, UInt16
 
 from distill3r_core.cache.differences import second_differences
 from distill3r_core.cache.exact_similarity import apply_to_half
-from distill3r_core.cache.maps_layout import (
+from distill3r_core.cache.maps.maps_layout import (
     CAMERA,
     EXCEPTIONS,
     GLOBAL_EXCEPTIONS,

@@ -11,9 +11,9 @@ from distill3r_core.errors import GeometryError
 from distill3r_core.geometry.focal import estimate_focal
 from distill3r_core.io.exports.cameras import Pinhole
 from distill3r_core.io.images.inputs import display_path
-from distill3r_core.reconstruction.camera_options import CameraOptions
+from distill3r_core.reconstruction.cameras.camera_options import CameraOptions
+from distill3r_core.reconstruction.cameras.placements import full_size_pixels
 from distill3r_core.reconstruction.loaded_views import LoadedView
-from distill3r_core.reconstruction.placements import full_size_pixels
 from distill3r_core.reconstruction.view_maps import (
     Map,
     ViewMaps,

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from distill3r_core.evaluation.cloud_errors import cloud_array
+from distill3r_core.evaluation.clouds.cloud_errors import cloud_array
 
 SPACING = 0.2  # least distance between two predicted points that are kept
 FARTHEST = 20.0  # distances from here on are left out as outliers

@@ -14,12 +14,12 @@ from types import TracebackType
 
 import torch
 
-from distill3r_core.data.sample_requests import SampleRequest
-from distill3r_core.data.sample_sources import SampleSource
-from distill3r_core.data.stored_batch import Arena, StoredBatch
-from distill3r_core.data.teacher_features import CachedFeatures
-from distill3r_core.interrupts import defer_signals
-from distill3r_core.threads import Pool, result_of
+from distill3r_core.data.loading.sample_requests import SampleRequest
+from distill3r_core.data.loading.sample_sources import SampleSource
+from distill3r_core.data.loading.stored_batch import Arena, StoredBatch
+from distill3r_core.data.loading.teacher_features import CachedFeatures
+from distill3r_core.system.interrupts import defer_signals
+from distill3r_core.system.threads import Pool, result_of
 
 
 class RingLoader:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
 
-from distill3r_core.data.batches import join_targets
+from distill3r_core.data.loading.batches import join_targets
 from distill3r_core.geometry.similarity import apply_similarity, invert_similarity, reanchor
 from distill3r_core.types import TeacherTargets
 

@@ -15,8 +15,8 @@ from jaxtyping import Float, Float16
 from torch import Tensor
 
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.data.augment import unit_images
-from distill3r_core.data.batches import Batch
+from distill3r_core.data.loading.augment import unit_images
+from distill3r_core.data.loading.batches import Batch
 from distill3r_core.errors import ConfigError
 
 Features = Mapping[str, Float[Tensor, "B N h w C"]]  # by layer

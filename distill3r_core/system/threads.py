@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, TypeVar
 
-from distill3r_core.interrupts import defer_signals
+from distill3r_core.system.interrupts import defer_signals
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -1,0 +1,1 @@
+"""The cache of the original release, read and written."""

@@ -1,0 +1,1 @@
+"""From samples in a cache to batches on a device."""

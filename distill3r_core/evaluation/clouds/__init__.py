@@ -1,0 +1,1 @@
+"""Errors of point clouds: what is aligned, and what is measured."""

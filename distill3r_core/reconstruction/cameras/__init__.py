@@ -1,0 +1,1 @@
+"""Cameras of views: intrinsics, poses, and the size of the whole."""
