@@ -16,6 +16,7 @@ from distill3r_core.data.windows import (
     Policy,
     PolicyName,
     Window,
+    cut,
     pose_walk,
     windows,
     with_name,
