@@ -26,7 +26,7 @@ _ENTRY = struct.Struct("<BBHII")
 _STORED, _ZSTD = 0, 1
 _FRAME_HEAD = 18  # the longest head of a zstd frame: flags, window, size; it has no checksum
 _WORST_BYTES = 16  # of a value: more than an exception, or a run of one pixel
-_MOST_CHANNELS = 1 << 16  # bytes of a patch of teacher features, which have one plane
+_MAX_CHANNELS = 1 << 16  # bytes of a patch of teacher features, which have one plane
 _LEVEL = 1  # higher levels cost 3 to 5 times the time and save 4 % (measured)
 
 
@@ -56,7 +56,7 @@ class Record:
     @property
     def most_bytes(self) -> int:
         """Bytes that no section of a record of this size exceeds."""
-        vectors = _MOST_CHANNELS if self.planes == 1 else _WORST_BYTES * self.planes
+        vectors = _MAX_CHANNELS if self.planes == 1 else _WORST_BYTES * self.planes
         return (self.height * self.width + 1) * vectors
 
 

@@ -30,7 +30,7 @@ COLUMNS = (*_ORIGINAL, *_OURS)
 # As they are: blanks and line breaks at their ends are part of names.
 _NAMES = frozenset({"dataset", "scene_id", "sample_id", "image_path", "depth_path"})
 _SPLITS: dict[str, Split] = {"train": "train", "val": "val", "validation": "val", "test": "val"}
-_MOST_SAMPLES = 10000  # per scene, of a manifest without windows: the original's default
+_MAX_SAMPLES = 10000  # per scene, of a manifest without windows: the original's default
 _WINDOWS = re.compile(r"([0-9]+(;[0-9]+)*)?")
 
 
@@ -238,7 +238,7 @@ def _windows_of(rows: Sequence[ManifestRow], views: int) -> dict[int, list[Manif
         frames = [row for row in rows if row.split == split]
         first = len(members)
         for number, window in enumerate(
-            windows(len(frames), RELEASE, views, samples=_MOST_SAMPLES), start=first
+            windows(len(frames), RELEASE, views, samples=_MAX_SAMPLES), start=first
         ):
             members[number] = [frames[index] for index in window]
     return members

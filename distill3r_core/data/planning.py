@@ -12,7 +12,7 @@ from distill3r_core.data.layouts import Frame, Refused, Scene
 from distill3r_core.data.listing import DatasetListing
 from distill3r_core.data.manifest import ManifestRow, Split
 from distill3r_core.data.windows import (
-    LEAST_VIEWS,
+    MIN_VIEWS,
     Policy,
     PolicyName,
     Window,
@@ -94,7 +94,7 @@ def plan_dataset(
         for scene in listing.scenes
     ]
     alone = [scene for scene, frames in usable if len(frames) == 1]
-    usable = [(scene, frames) for scene, frames in usable if len(frames) >= LEAST_VIEWS]
+    usable = [(scene, frames) for scene, frames in usable if len(frames) >= MIN_VIEWS]
     decision = splits.split_dataset(
         [
             splits.SceneFrames(f"{listing.name}/{scene.scene_id}", len(frames), scene.split)
@@ -110,12 +110,12 @@ def plan_dataset(
         scenes.append(ScenePlan(scene, frames, chosen, _windows(frames, chosen, used, windower)))
         notes += [
             f"{listing.name}/{scene.scene_id}: only one {side} frame; "
-            f"a sample needs {LEAST_VIEWS} frames"
+            f"a sample needs {MIN_VIEWS} frames"
             for side in _SIDES
             if chosen.count(side) == 1
         ]
     refused = tuple(
-        Refused(scene.folder, f"it has one frame; a sample needs {LEAST_VIEWS} frames")
+        Refused(scene.folder, f"it has one frame; a sample needs {MIN_VIEWS} frames")
         for scene in alone
     )
     return DatasetPlan(listing, tuple(scenes), refused, tuple(notes))

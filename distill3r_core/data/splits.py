@@ -11,7 +11,7 @@ from distill3r_core.errors import ConfigError
 
 Item = TypeVar("Item")
 
-_LAST_FRACTION, _LEAST_HELD_OUT, _LEAST_FRAMES = 0.1, 2, 4
+_LAST_FRACTION, _MIN_HELD_OUT, _MIN_FRAMES = 0.1, 2, 4
 _HASH_BYTES = 8
 
 
@@ -121,9 +121,9 @@ def choose(items: Sequence[Item], fraction: float, *, seed: int) -> list[Item]:
 
 
 def _last(frames: int) -> tuple[Split, ...]:
-    if frames < _LEAST_FRAMES:
+    if frames < _MIN_FRAMES:
         return ("train",) * frames
-    count = max(_LEAST_HELD_OUT, round(frames * _LAST_FRACTION))
+    count = max(_MIN_HELD_OUT, round(frames * _LAST_FRACTION))
     return ("train",) * (frames - count) + ("val",) * count
 
 

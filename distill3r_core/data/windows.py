@@ -15,7 +15,7 @@ from jaxtyping import Float
 PolicyName = Literal["orbit", "path", "cloud", "release"]
 Window = tuple[int, ...]
 
-LEAST_VIEWS = 2
+MIN_VIEWS = 2
 RELEASE_SEED = 42
 _STEP_METERS, _STEP_RADIANS = 0.25, math.radians(15)
 
@@ -59,7 +59,7 @@ def windows(
         samples: Keep at most so many, spread evenly.
         stride: Overrides the policy's own stride, and is taken as it is.
     """
-    if frames < LEAST_VIEWS:
+    if frames < MIN_VIEWS:
         return ()
     if policy.name == "release":
         count = release_count(frames, views, samples)
@@ -86,7 +86,7 @@ def stride_of(frames: int, policy: Policy, views: int) -> int:
 def cut(frames: Sequence[int], views: int, samples: int) -> tuple[Window, ...]:
     """Consecutive windows over frames already spaced; fewer than `views` are one window."""
     frames = tuple(frames)
-    if len(frames) < LEAST_VIEWS:
+    if len(frames) < MIN_VIEWS:
         return ()
     if len(frames) < views:
         return (frames,)
@@ -128,7 +128,7 @@ def pose_walk(
 
 def release_count(frames: int, views: int, samples: int) -> int:
     """How many samples the original project takes of a scene."""
-    return min(samples, frames // views) if frames >= LEAST_VIEWS else 0
+    return min(samples, frames // views) if frames >= MIN_VIEWS else 0
 
 
 def release_window(frames: int, views: int, index: int, *, seed: int = RELEASE_SEED) -> Window:

@@ -13,7 +13,7 @@ from distill3r_core.data.frame_reader import read_source_frame
 from distill3r_core.data.layouts import LAYOUTS, detect_layout, frames_for_test
 from distill3r_core.errors import ImageError
 from distill3r_core.evaluation.protocols import Protocol
-from distill3r_core.evaluation.truth import LEAST_POINTS, MILLIMETERS, Truth
+from distill3r_core.evaluation.truth import MILLIMETERS, MIN_POINTS, Truth
 from distill3r_core.geometry.cameras import place_intrinsics, unproject
 from distill3r_core.geometry.resample import resample_nearest
 from distill3r_core.io.images.fit import Fit, fit_for, fit_image, is_portrait
@@ -144,7 +144,7 @@ def _truth_of(
     views, failed = [], []
     for (view_name, processed), view in zip(frames, prepared, strict=True):
         true = _view_truth(view_name, processed, view)
-        if int(true.mask.sum()) < LEAST_POINTS:
+        if int(true.mask.sum()) < MIN_POINTS:
             failed.append(Failure(f"{name}/{view_name}", "no valid depth on the student's grid"))
         else:
             views.append(true)

@@ -46,7 +46,7 @@ class Protocol:
 
 PROTOCOLS: Registry[Protocol] = Registry("protocol")
 
-_MOST_VIEWS = 50  # of a sequence: what every 20th frame gives on 7-Scenes
+_MAX_VIEWS = 50  # of a sequence: what every 20th frame gives on 7-Scenes
 
 PROTOCOLS.add(
     "table2",  # the reading of arXiv:2602.00865, Table II, whose authors publish no code
@@ -54,9 +54,9 @@ PROTOCOLS.add(
         name="table2",
         frames=NumberedFrames(
             strides={"7scenes": 20, "dtu": 5},
-            most=_MOST_VIEWS,
+            most=_MAX_VIEWS,
             text="7-Scenes: number % 20 = 0; DTU: number % 5 = 0; others: every k-th, "
-            f"at most {_MOST_VIEWS}; one forward pass per sequence, the first frame is the anchor",
+            f"at most {_MAX_VIEWS}; one forward pass per sequence, the first frame is the anchor",
         ),
         alignment=PER_VIEW,
         metrics=(

@@ -23,7 +23,7 @@ from distill3r_core.geometry.cameras import unproject
 from distill3r_core.geometry.resample import resample_nearest, whole
 from distill3r_core.geometry.scale import masked_median
 
-MOST_SAMPLES = 200  # to average over, spread evenly over all samples
+MAX_SAMPLES = 200  # to average over, spread evenly over all samples
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class TrainingFrames:
         """The mean depth map of training frames, at a grid."""
         if size not in self._means:
             names = self.cache.names("train")
-            step = -(-len(names) // MOST_SAMPLES) or 1
+            step = -(-len(names) // MAX_SAMPLES) or 1
             maps = [self._depth(name, None, size) for name in names[::step]]
             if not maps or not any(mask.any() for _, mask in maps):
                 return None

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from distill3r_core.types import PreparedView, Unit
 
-LEAST_POINTS = 3  # of a view; fewer do not determine a similarity
+MIN_POINTS = 3  # of a view; fewer do not determine a similarity
 MILLIMETERS = 1000.0  # per meter
 
 

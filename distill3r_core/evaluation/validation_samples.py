@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.loading.sample_sources import read_at
-from distill3r_core.evaluation.truth import LEAST_POINTS, MILLIMETERS, Truth
+from distill3r_core.evaluation.truth import MILLIMETERS, MIN_POINTS, Truth
 from distill3r_core.geometry.focal import estimate_focal
 from distill3r_core.report import Failure
 from distill3r_core.types import Placement, PreparedView
@@ -35,9 +35,9 @@ def read_validation(
         if not unseen:
             continue
         images, targets = read_at(cache, name, size=size)
-        usable = [view for view in unseen if int(targets.valid_mask[view].sum()) >= LEAST_POINTS]
+        usable = [view for view in unseen if int(targets.valid_mask[view].sum()) >= MIN_POINTS]
         if not usable:
-            reason = f"no view has {LEAST_POINTS} pixels that are valid in the teacher's maps"
+            reason = f"no view has {MIN_POINTS} pixels that are valid in the teacher's maps"
             failed.append(Failure(name, reason))
             continue
         points, mask = targets.points_local[usable], targets.valid_mask[usable]

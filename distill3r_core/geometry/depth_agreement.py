@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 TOLERANCE = 0.05  # relative difference of two depths that counts as agreement
 _LONG_EDGE = 64  # grid of the points that are carried; medians need no more
-_LEAST_OVERLAP = 0.25  # a smaller overlap counts as this: a few lucky pixels prove nothing
+_MIN_OVERLAP = 0.25  # a smaller overlap counts as this: a few lucky pixels prove nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,4 +68,4 @@ def depth_agreement(
     difference = np.abs(moved[inside] - seen)[known]
     agree = int((difference <= tolerance * seen[known]).sum())
     landed = int(known.sum())
-    return DepthAgreement(landed / len(z), agree / max(landed, _LEAST_OVERLAP * len(z)))
+    return DepthAgreement(landed / len(z), agree / max(landed, _MIN_OVERLAP * len(z)))

@@ -16,7 +16,7 @@ from distill3r_core.geometry.cameras import invert_rigid
 from distill3r_core.geometry.registration import rotation_angle
 from distill3r_core.geometry.similarity import fit_similarity
 
-_LEAST_VARIANCE = 1e-10  # of predicted centers, where no similarity is determined
+_MIN_VARIANCE = 1e-10  # of predicted centers, where no similarity is determined
 
 
 @dataclass(frozen=True)
@@ -89,5 +89,5 @@ def _fit_centers(
     sign = torch.ones(3, dtype=torch.float64)
     sign[2] = torch.det(u @ v_t).sign()
     rotation = (u * sign) @ v_t
-    scale = (sizes * sign).sum() / x.square().sum(-1).mean().clamp(min=_LEAST_VARIANCE)
+    scale = (sizes * sign).sum() / x.square().sum(-1).mean().clamp(min=_MIN_VARIANCE)
     return rotation, scale, target.mean(0) - scale * rotation @ source.mean(0)

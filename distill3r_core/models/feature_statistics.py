@@ -11,9 +11,9 @@ from pydantic.dataclasses import dataclass
 
 from distill3r_core.config import STRICT
 
-_MOST_AXES = 128  # 200 kB in a file for 384 channels
+_MAX_AXES = 128  # 200 kB in a file for 384 channels
 _PATCHES_PER_AXIS = 10  # fewer do not determine a variance
-_LEAST_VARIANCE = 1e-6  # of the largest: below it lies the rounding of float32
+_MIN_VARIANCE = 1e-6  # of the largest: below it lies the rounding of float32
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -56,10 +56,10 @@ def fit_features(features: Float[np.ndarray, "M D"]) -> FeatureStatistics | None
     centered = values - mean
     variances, axes = np.linalg.eigh(centered.T @ centered / len(values))
     variances, axes = variances[::-1], axes.T[::-1]  # largest first
-    count = min(_MOST_AXES, len(values) // _PATCHES_PER_AXIS, len(variances))
+    count = min(_MAX_AXES, len(values) // _PATCHES_PER_AXIS, len(variances))
     if count == 0 or not np.isfinite(variances).all() or variances[0] <= 0:
         return None
-    floor = np.maximum(variances[:count], _LEAST_VARIANCE * variances[0])
+    floor = np.maximum(variances[:count], _MIN_VARIANCE * variances[0])
     return FeatureStatistics(
         channels=len(mean),
         mean=_encode(mean),

@@ -13,7 +13,7 @@ from distill3r_core.io.previews import colorize, compose, limits
 from distill3r_core.reconstruction.cameras.placements import kept_aspect
 from distill3r_core.reconstruction.loaded_views import LoadedView
 
-_MOST_ROWS = 6
+_MAX_ROWS = 6
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class PreviewRow:
 
 def spread(views: int) -> list[int]:
     """Indices of as many views as are shown, spread over all."""
-    return list(evenly(views, _MOST_ROWS))
+    return list(evenly(views, _MAX_ROWS))
 
 
 def write_preview(folder: Path, rows: Sequence[PreviewRow]) -> Path:

@@ -11,7 +11,7 @@ from distill3r_core.types import Placement, PointMap
 
 # The share of pixels with the least confidence that does not take part in the estimate of a
 # camera (the original's choice for focal lengths).
-_LEAST_CONFIDENT = 0.1
+_MIN_CONFIDENT = 0.1
 _LARGEST_CONFIDENCE = 65504.0  # in files, as in a cache
 
 Map = PointMap[np.ndarray]
@@ -43,7 +43,7 @@ def finite_pixels(points: Map) -> Bool[np.ndarray, "H W"]:
 
 def confident_pixels(points: Map) -> Bool[np.ndarray, "H W"]:
     """All pixels but the least confident tenth, which takes no part in the estimate of a camera."""
-    return points.confidence >= np.nanquantile(points.confidence, _LEAST_CONFIDENT)
+    return points.confidence >= np.nanquantile(points.confidence, _MIN_CONFIDENT)
 
 
 def median_confidence(points: Map) -> float:

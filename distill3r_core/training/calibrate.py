@@ -26,7 +26,7 @@ from distill3r_core.types import PointMap, PointMaps, TeacherTargets
 # Images and targets of some views of a sample, at the student's size, on the CPU.
 ReadViews = Callable[[str, Sequence[int]], tuple[UInt8[Tensor, "N 3 H W"], TeacherTargets]]
 
-_MOST_SAMPLES = 4  # held-out samples: 0.6 % of a `tiny` run's time
+_MAX_SAMPLES = 4  # held-out samples: 0.6 % of a `tiny` run's time
 _FEW_VIEWS = 4  # of the smaller windows
 _FEATURE_IMAGES = 64  # training images whose features are measured
 
@@ -60,7 +60,7 @@ def calibrate(student: Student, samples: CalibrationSamples) -> Calibration | No
             features = _training_features(student, samples)
             windows = [
                 found
-                for name, views in _spread(samples.held_out, _MOST_SAMPLES)
+                for name, views in _spread(samples.held_out, _MAX_SAMPLES)
                 for found in _sample_windows(student, samples.read, name, views, features)
             ]
     finally:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 _DEEPEST = 100  # tuples within each other
-_LEAST_ALLOWANCE = 1 << 24  # elements that a small file may ask for
+_MIN_ALLOWANCE = 1 << 24  # elements that a small file may ask for
 _PICKLES = 5  # of a file from before torch 1.6: magic, version, system, content, names of storages
 # State of the types of plain numbers, but for the byte order at 1.
 _PLAIN_DTYPE = (3, None, None, None, None, -1, -1, 0)
@@ -77,7 +77,7 @@ def check_pickle(stream: BufferedIOBase | IO[bytes], *, size: int) -> None:
         UnsafePickleError: Loading it could run or allocate anything.
         ValueError: It is not a pickle.
     """
-    machine = _Machine(allowance=max(4 * size, _LEAST_ALLOWANCE))
+    machine = _Machine(allowance=max(4 * size, _MIN_ALLOWANCE))
     try:
         for opcode, argument, _ in pickletools.genops(cast("IO[bytes]", stream)):
             machine.step(opcode.name, argument)

@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 
 _LONGEST = 1 << 20  # characters of a file
-_MOST_NODES = 100_000  # with every alias written out
+_MAX_NODES = 100_000  # with every alias written out
 
 
 def read_yaml(text: str) -> Any:
@@ -40,7 +40,7 @@ def _count_nodes(node: yaml.Node | None, counted: dict[int, int | None]) -> int:
         total += sum(_count_nodes(child, counted) for child in node.value)
     elif isinstance(node, yaml.MappingNode):
         total += sum(_count_nodes(child, counted) for pair in node.value for child in pair)
-    if total > _MOST_NODES:
-        raise ValueError(f"its aliases expand to more than {_MOST_NODES:,} values")
+    if total > _MAX_NODES:
+        raise ValueError(f"its aliases expand to more than {_MAX_NODES:,} values")
     counted[id(node)] = total
     return total

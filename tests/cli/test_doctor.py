@@ -77,7 +77,7 @@ def test_json_is_one_object_with_every_check(cli_inprocess, tmp_path):
 
 
 def test_a_required_thing_that_fails_makes_exit_status_1(cli_inprocess, tmp_path, monkeypatch):
-    monkeypatch.setattr(doctor_checks, "LEAST_DISK", 1 << 70)
+    monkeypatch.setattr(doctor_checks, "MIN_DISK", 1 << 70)
     status, out, _ = cli_inprocess("doctor", cwd=tmp_path)
     assert status == 1
     assert out.rstrip().splitlines()[-1] == "NOT READY: disk failed"

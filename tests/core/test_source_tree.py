@@ -10,7 +10,7 @@ import distill3r_core
 PACKAGES = [Path(package.__path__[0]) for package in (distill3r_cli, distill3r_core)]
 FILES = sorted(file for package in PACKAGES for file in package.rglob("*.py"))
 TREES = {file: ast.parse(file.read_text(encoding="utf-8")) for file in FILES}
-MOST_FILES = 20  # of one folder
+MAX_FILES = 20  # of one folder
 
 
 def test_no_two_classes_have_one_name():
@@ -25,7 +25,7 @@ def test_no_two_classes_have_one_name():
 
 def test_no_folder_has_too_many_files():
     counts = Counter(file.parent for file in FILES)
-    assert {str(folder): n for folder, n in counts.items() if n > MOST_FILES} == {}
+    assert {str(folder): n for folder, n in counts.items() if n > MAX_FILES} == {}
 
 
 def test_no_modules_import_each_other_in_a_circle_even_inside_functions():

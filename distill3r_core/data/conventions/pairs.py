@@ -9,7 +9,7 @@ from jaxtyping import Float
 from distill3r_core.data.conventions.readings import Conventions
 from distill3r_core.data.conventions.stored_views import StoredView, carried
 
-LEAST_TURN = 10.0  # degrees between the frames of a pair
+MIN_TURN = 10.0  # degrees between the frames of a pair
 _PAIRS = 8  # per scene
 _ANCHORS = 16  # frames for which a partner is sought
 _STEPS = 6  # distances at which an overlapping partner is sought
@@ -23,7 +23,7 @@ def choose_pairs(
 ) -> list[tuple[int, int]]:
     """Pairs of frames spread over a scene.
 
-    The partner of a frame is the nearest in order that turns by `LEAST_TURN`; where the scene has
+    The partner of a frame is the nearest in order that turns by `MIN_TURN`; where the scene has
     no such pairs, the farthest in order that still overlaps.
 
     Args:
@@ -34,7 +34,7 @@ def choose_pairs(
     anchors = sorted({round(index) for index in np.linspace(0, count - 1, min(count, _ANCHORS))})
     turning, farthest = [], []
     for anchor in anchors:
-        turned = np.flatnonzero(turns(poses[anchor], poses) >= LEAST_TURN)
+        turned = np.flatnonzero(turns(poses[anchor], poses) >= MIN_TURN)
         if len(turned):
             turning.append((anchor, int(turned[np.abs(turned - anchor).argmin()])))
     pairs = _spread([pair for pair in _unique(turning) if _overlap(pair, view)])

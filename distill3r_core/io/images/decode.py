@@ -26,8 +26,8 @@ from distill3r_core.files import replacing
 from distill3r_core.io.images.color import CodedColor, coded_to_srgb, managed
 from distill3r_core.system.machine_memory import available_memory
 
-LEAST_SIDE = 14  # one patch of the student's encoder
-MOST_PIXELS = 178_956_970  # Pillow's own bound; a header that claims more is a bomb
+MIN_SIDE = 14  # one patch of the student's encoder
+MAX_PIXELS = 178_956_970  # Pillow's own bound; a header that claims more is a bomb
 
 # Formats by name: Pillow would also start Ghostscript for PostScript that is named .jpg.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "AVIF", "HEIF", "JPEG2000")
@@ -49,7 +49,7 @@ _DECODE_ERRORS = (
     TypeError,  # a TIFF that does not say how large it is
 )
 _UNCHECKED_PIXELS = 1 << 24  # decoded without a look at the free memory
-_MOST_PIXELS_PER_BYTE = 2000  # of a large image; a blank one has a few hundred
+_MAX_PIXELS_PER_BYTE = 2000  # of a large image; a blank one has a few hundred
 _BYTES_PER_PIXEL = 16  # while an image is decoded: as stored, with alpha, in RGB, upright
 _DECODERS = os.cpu_count() or 1
 _OPAQUE = 128  # alpha from which a pixel counts
@@ -76,7 +76,7 @@ class DecodedImage:
     orientation: int = 1
 
 
-def read_image(path: Path, *, least_side: int = LEAST_SIDE) -> DecodedImage:
+def read_image(path: Path, *, least_side: int = MIN_SIDE) -> DecodedImage:
     """Decode one image.
 
     16-bit gray is scaled by 1/257, transparency is laid on white, and of an animation the first
@@ -108,7 +108,7 @@ def read_image(path: Path, *, least_side: int = LEAST_SIDE) -> DecodedImage:
     except UnidentifiedImageError as error:
         raise ImageError(_why_unknown(path)) from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"claims more than {MOST_PIXELS} pixels") from error
+        raise ImageError(f"claims more than {MAX_PIXELS} pixels") from error
     except _DECODE_ERRORS as error:
         raise ImageError(_reason(error)) from error
     return DecodedImage(
@@ -131,7 +131,7 @@ def _check_header(image: Image.Image, path: Path, *, least_side: int) -> None:
     count = image.height * image.width
     if count <= _UNCHECKED_PIXELS:
         return
-    if count > _MOST_PIXELS_PER_BYTE * path.stat().st_size:
+    if count > _MAX_PIXELS_PER_BYTE * path.stat().st_size:
         raise ImageError(f"claims {image.width}x{image.height} pixels in a few bytes")
     # Other threads decode at the same time, as large ones as this.
     needed, free = _BYTES_PER_PIXEL * count * _DECODERS, available_memory()
@@ -151,7 +151,7 @@ def read_header(path: Path) -> tuple[str, tuple[int, int]] | None:
         return None
 
 
-def check_size(size: tuple[int, ...], *, least_side: int = LEAST_SIDE) -> None:
+def check_size(size: tuple[int, ...], *, least_side: int = MIN_SIDE) -> None:
     """Refuse an image of (rows, columns) that has no room for one patch.
 
     Raises:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import av.video
 
 _UNSPECIFIED, _BT2020_MATRIX = 2, 9  # of ITU-T H.273
-_MOST_ASPECT = 8  # of a pixel's sides; what claims more is damaged
+_MAX_ASPECT = 8  # of a pixel's sides; what claims more is damaged
 _PER_SECOND = 1_000_000  # FFmpeg's unit of a file's duration
 _SHORT = 0.1  # of a video's duration without frames, from which that is said
 _SLACK = 0.01  # of the interval between two frames: time stamps are rounded
@@ -112,7 +112,7 @@ def _pixel_aspect(stream: "av.video.VideoStream") -> Fraction:
     aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
     if not aspect or aspect <= 0:
         return Fraction(1)
-    if not 1 / _MOST_ASPECT <= aspect <= _MOST_ASPECT:
+    if not 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT:
         raise ImageError(f"claims pixels of {aspect.numerator}:{aspect.denominator}")
     return Fraction(aspect)
 

@@ -19,10 +19,10 @@ from distill3r_core.reconstruction.scale import Scale
 
 _DISTANCE = re.compile(r"^(?P<first>[^:]+):(?P<second>[^:]+)=(?P<meters>[^=]+)$")
 _WORD = re.compile(r"[^\s,]+")
-_MOST_NAMES = 8
+_MAX_NAMES = 8
 _DOUBTFUL = 0.1  # of the median distance: no scale is known to more than its residual
 # Positions of cameras are not known to less than this share of the depth, whatever the maps say.
-_LEAST_NOISE = 0.01
+_MIN_NOISE = 0.01
 _SYNTAX = "--scale-from FIRST:SECOND=METERS, or a file with a line `NAME X Y Z` per camera"
 
 
@@ -69,13 +69,13 @@ def check_known(known: KnownPositions, views: Sequence[LoadedView]) -> None:
     if found < 2:
         own = {view.name for view in views}
         unknown = [name for name in known.centers if name not in own and not _of_file(name, views)]
-        said = f"; no view is called {', '.join(unknown[:_MOST_NAMES])}" if unknown else ""
+        said = f"; no view is called {', '.join(unknown[:_MAX_NAMES])}" if unknown else ""
         near = [get_close_matches(name, own, n=1) for name in unknown]
         meant = [match for matches in near for match in matches] or sorted(own, key=natural_key)
-        names = ", ".join(meant[:_MOST_NAMES])
+        names = ", ".join(meant[:_MAX_NAMES])
         raise RequestError(
             f"--scale-from knows {found} of {len(views)} views; it takes two{said}",
-            hint=f"views: {names}{', ...' if len(own) > len(meant[:_MOST_NAMES]) else ''}",
+            hint=f"views: {names}{', ...' if len(own) > len(meant[:_MAX_NAMES]) else ''}",
         )
 
 
@@ -132,7 +132,7 @@ def _require_baseline(baseline: float, views: Sequence[PosedView]) -> None:
     """
     depth = abs(_finite_median(np.concatenate([view.depth.ravel() for view in views])))
     residuals = [_map_residual(view) for view in views]
-    noise = max(_LEAST_NOISE * depth, float(np.median(residuals)))
+    noise = max(_MIN_NOISE * depth, float(np.median(residuals)))
     if baseline < noise and depth > 0:
         raise RequestError(
             f"--scale-from: the known views stand {baseline / depth:.2%} of the depth apart, "
@@ -162,8 +162,8 @@ def _unused(views: Sequence[LoadedView], known: KnownPositions) -> list[str]:
     names = [name for name in known.centers if name not in own and not _of_file(name, views)]
     if not names:
         return []
-    more = ", ..." if len(names) > _MOST_NAMES else ""
-    return [f"--scale-from: no view is called {', '.join(names[:_MOST_NAMES])}{more}"]
+    more = ", ..." if len(names) > _MAX_NAMES else ""
+    return [f"--scale-from: no view is called {', '.join(names[:_MAX_NAMES])}{more}"]
 
 
 def _centers_of(

@@ -12,10 +12,10 @@ from distill3r_core.reconstruction.reliability.verdict import MapChecks
 from distill3r_core.reconstruction.view_maps import Map, confident_pixels, finite_pixels
 
 _ROUNDS = 8  # of re-weighting; medians of misfits change by less than 1 % afterwards
-_MOST_POINTS = 2000  # of a view that take part in a fit or a median
-_MOST_PAIRS = 200  # of views: 0.2 s, and the median no longer changes
-_LEAST_FOCAL = 0.1  # of the long edge: wider than 155 degrees is no pinhole camera
-_LEAST_OVERLAP = 0.25  # share of a view's points that another must see to be compared with
+_MAX_POINTS = 2000  # of a view that take part in a fit or a median
+_MAX_PAIRS = 200  # of views: 0.2 s, and the median no longer changes
+_MIN_FOCAL = 0.1  # of the long edge: wider than 155 degrees is no pinhole camera
+_MIN_OVERLAP = 0.25  # share of a view's points that another must see to be compared with
 
 
 def check_local_maps(maps: Sequence[Map]) -> MapChecks:
@@ -83,7 +83,7 @@ def _usable(local_map: Map) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of confident pixels in front of the camera, evenly thinned."""
     counted = _in_front(local_map)
     chosen = np.flatnonzero(counted)
-    chosen = chosen[:: max(1, len(chosen) // _MOST_POINTS)]
+    chosen = chosen[:: max(1, len(chosen) // _MAX_POINTS)]
     rows, columns = np.unravel_index(chosen, counted.shape)
     return rows, columns
 
@@ -133,7 +133,7 @@ def _spread(view: AlignedMap, global_map: Map) -> float:
 
 def _posed_depth(view: AlignedMap, intrinsics: Float[np.ndarray, "3 3"]) -> PosedDepth:
     depth = np.where(_in_front(view.local_map), view.depth, 0.0)
-    if min(intrinsics[0, 0], intrinsics[1, 1]) < _LEAST_FOCAL * max(depth.shape):
+    if min(intrinsics[0, 0], intrinsics[1, 1]) < _MIN_FOCAL * max(depth.shape):
         depth = np.zeros_like(depth)  # no camera: nothing can be carried
     linear = view.world_from_local[:, :3]
     pose = np.eye(4)
@@ -147,9 +147,9 @@ def _agreement(views: Sequence[PosedDepth]) -> tuple[float | None, float | None]
     pairs = [(i, j) for i in range(len(views)) for j in range(len(views)) if i != j]
     if not pairs:
         return None, None
-    if len(pairs) > _MOST_PAIRS:
-        pairs = [pairs[round(k)] for k in np.linspace(0, len(pairs) - 1, _MOST_PAIRS)]
+    if len(pairs) > _MAX_PAIRS:
+        pairs = [pairs[round(k)] for k in np.linspace(0, len(pairs) - 1, _MAX_PAIRS)]
     found = [depth_agreement(views[i], views[j]) for i, j in pairs]
-    shares = [one.agreement for one in found if one.overlap >= _LEAST_OVERLAP]
+    shares = [one.agreement for one in found if one.overlap >= _MIN_OVERLAP]
     agreement = float(np.median(shares)) if shares else 0.0
     return agreement, len(shares) / len(pairs)

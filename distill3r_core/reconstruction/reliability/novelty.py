@@ -9,7 +9,7 @@ from torch import Tensor
 from distill3r_core.models import Student
 from distill3r_core.models.feature_statistics import FeatureStatistics
 
-_MOST_IMAGES = 32  # evenly spread: a median needs no more
+_MAX_IMAGES = 32  # evenly spread: a median needs no more
 
 
 def novelty_of(
@@ -24,7 +24,7 @@ def novelty_of(
     Returns:
         None for a family that gives no features.
     """
-    chosen = np.linspace(0, len(images) - 1, min(_MOST_IMAGES, len(images))).round().astype(int)
+    chosen = np.linspace(0, len(images) - 1, min(_MAX_IMAGES, len(images))).round().astype(int)
     distances = []
     with torch.no_grad():
         for index in chosen:

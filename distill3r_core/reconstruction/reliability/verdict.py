@@ -9,9 +9,9 @@ Level = Literal["good", "worse", "unreliable", "unknown"]
 
 # Checks that need no calibration. Students that have learned their scene leave a misfit of 1 to 2 %
 # and agree to 30 % and more; untrained ones leave 5 % and more, and agree by chance.
-_MOST_MISFIT = 0.05
-_MOST_SPREAD = 0.3
-_LEAST_AGREEMENT = 0.04
+_MAX_MISFIT = 0.05
+_MAX_SPREAD = 0.3
+_MIN_AGREEMENT = 0.04
 _GOOD_AGREEMENT = 0.2  # no reconstruction below it is good, whatever held-out samples showed
 # A student whose depth of held-out views is no better than this share of a constant's error has
 # learned nothing that a reconstruction could be measured by.
@@ -123,14 +123,14 @@ def judge(checks: MapChecks, novelty: float | None, calibration: Calibration | N
 def _contradictions(checks: MapChecks) -> list[str]:
     """Checks that fail whatever a student has learned."""
     found = []
-    if checks.misfit is not None and checks.misfit > _MOST_MISFIT:
+    if checks.misfit is not None and checks.misfit > _MAX_MISFIT:
         found.append(
             f"the points fit no pinhole camera: pixels are {checks.misfit:.0%} of the long edge "
             "from where it sees their points"
         )
-    if checks.spread is not None and checks.spread > _MOST_SPREAD:
+    if checks.spread is not None and checks.spread > _MAX_SPREAD:
         found.append(f"local and global maps differ by {checks.spread:.0%} of the depth")
-    if checks.agreement is not None and checks.agreement < _LEAST_AGREEMENT:
+    if checks.agreement is not None and checks.agreement < _MIN_AGREEMENT:
         found.append(
             "no two views see the same place"
             if checks.overlapping == 0

@@ -9,7 +9,7 @@ from distill3r_core.errors import ConfigError
 from distill3r_core.models.families import FAMILIES
 
 PAPER_VIEWS = (12, 32, 64, 96, 128)  # Table I of arXiv:2602.00865
-LEAST_RUNS = 2  # one to warm up, one to time
+MIN_RUNS = 2  # one to warm up, one to time
 
 _RANGE = re.compile(r"(\d+)\.\.(\d+)(?:\.\.(\d+))?")
 
@@ -73,7 +73,7 @@ class RunSeconds:
     @property
     def least(self) -> float:
         """With one warm-up and one timed run."""
-        return self.start + LEAST_RUNS * self.forward
+        return self.start + MIN_RUNS * self.forward
 
 
 def affordable(costs: Sequence[RunSeconds], seconds: float) -> list[bool]:
@@ -94,7 +94,7 @@ def planned_runs(spare: float, round_seconds: float, *, warmups: int, runs: int)
         round_seconds: Seconds of one run of every model of the row.
         warmups: Wanted number of warm-up runs.
     """
-    wanted = warmups + runs - LEAST_RUNS
+    wanted = warmups + runs - MIN_RUNS
     if wanted * round_seconds <= spare:
         return warmups, runs
     return 1, max(1, min(runs, 1 + math.floor(spare / round_seconds)))

@@ -20,7 +20,7 @@ from typing import Literal
 PROJECT = "distill3r"
 OLDEST_PYTHON = (3, 11)
 GIB = 1024**3
-LEAST_DISK = 2 * GIB  # a small cache, a run with its checkpoints, and the results
+MIN_DISK = 2 * GIB  # a small cache, a run with its checkpoints, and the results
 EXTRAS = {
     "heic": "HEIC images, as iPhones write them",
     "video": "videos as input of manifest and infer",
@@ -207,9 +207,9 @@ def disk(folder: Path) -> Check:
         return Check("disk", "failed", f"{nearest} is a file: no results can go there")
     free = shutil.disk_usage(nearest).free
     detail = f"{free / GIB:.1f} GiB free in {nearest}"
-    if free >= LEAST_DISK:
+    if free >= MIN_DISK:
         return Check("disk", "ok", detail)
-    return Check("disk", "failed", f"{detail}: less than {LEAST_DISK / GIB:.0f} GiB")
+    return Check("disk", "failed", f"{detail}: less than {MIN_DISK / GIB:.0f} GiB")
 
 
 def weights() -> list[Check]:

@@ -11,7 +11,7 @@ from distill3r_core.io.images.decode import write_image
 from distill3r_core.io.previews import colorize, compose, limits
 from distill3r_core.types import RawMaps
 
-MOST_ROWS = 6  # views that are drawn, spread evenly over the sequence
+MAX_ROWS = 6  # views that are drawn, spread evenly over the sequence
 
 
 def draw_views(
@@ -25,7 +25,7 @@ def draw_views(
     """
     count = len(truth.view_names)
     rows, captions = [], []
-    for view in np.unique(np.linspace(0, count - 1, min(MOST_ROWS, count)).round().astype(int)):
+    for view in np.unique(np.linspace(0, count - 1, min(MAX_ROWS, count)).round().astype(int)):
         mask = truth.mask[view].numpy()
         true, mine = truth.points[view, ..., 2].numpy(), maps.points_local[view][..., 2].numpy()
         mine = mine * (np.median(true[mask]) / np.median(mine[mask]))

@@ -9,14 +9,14 @@ from distill3r_core.report import Failure, Report, Table
 from distill3r_core.results import RECORD
 from distill3r_core.stages.infer.scene_record import SceneOutcome
 
-_MOST_NAMES = 8  # of views in a line
+_MAX_NAMES = 8  # of views in a line
 # Medians over the views from which poses are called doubtful. In a room that a student knows the
 # two lay 9 to 16 degrees and 13 to 25 % of the depth apart, in photographs unlike it 44 and 73 %
 # (docs/benchmarks.md, "Which points make the cloud").
 _DOUBTFUL_DEGREES, _DOUBTFUL_DISTANCE = 20.0, 0.35
 # A student of landscape pictures fitted those to 1 % of the long edge, and portrait ones to 16 %.
 _DOUBTFUL_MISFIT = 0.05
-_MOST_ROWS = 24  # of the table of views; run.json has them all
+_MAX_ROWS = 24  # of the table of views; run.json has them all
 
 
 def scene_report(settings: Mapping[str, Any], outcome: SceneOutcome, *, strict: bool) -> Report:
@@ -188,7 +188,7 @@ def _views_table(outcome: SceneOutcome) -> Table:
             f"{view['confidence']:.2f}",
             *_in_world(view, compared),
         )
-        for view in views[:_MOST_ROWS]
+        for view in views[:_MAX_ROWS]
     ]
     more = len(views) - len(rows)
     title = "views" + (f" (the first {len(rows)}; run.json has {more} more)" if more else "")
@@ -250,8 +250,8 @@ def _warnings(outcome: SceneOutcome) -> list[str]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - _MAX_NAMES
+    return ", ".join(names[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _next(outcome: SceneOutcome) -> str:

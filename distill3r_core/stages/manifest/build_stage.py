@@ -25,7 +25,7 @@ from distill3r_core.data.planning import (
 from distill3r_core.data.windows import PolicyName
 from distill3r_core.errors import ConfigError, ConflictError, InputMissingError
 from distill3r_core.files import remove_leftovers, write_text
-from distill3r_core.io.images.decode import LEAST_SIDE
+from distill3r_core.io.images.decode import MIN_SIDE
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.manifest import manifest_folder
 from distill3r_core.stages.manifest.check_data import DataCheck, check_data, reading_by
@@ -55,7 +55,7 @@ class ManifestSettings:
     images_only: bool = False
     ignore_masks: bool = False  # neither masks nor alpha channels
     video_fps: float = Field(default=2.0, gt=0)  # frames of each second of a video
-    resize_max: int = Field(default=960, ge=LEAST_SIDE)  # long edge
+    resize_max: int = Field(default=960, ge=MIN_SIDE)  # long edge
     pose_convention: PoseConvention | None = None  # of stored poses; None: the layout's
     pose_axes: PoseAxes | None = None  # camera axes of stored poses; None: the layout's
     depth_scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)  # units in a meter
