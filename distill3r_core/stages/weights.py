@@ -13,11 +13,10 @@ from distill3r_core.errors import WeightsError
 from distill3r_core.files import write_text
 from distill3r_core.io.download import download, hash_of, through_proxy
 from distill3r_core.io.proxies import require_proxies
-from distill3r_core.models.encoders.dune_weights import PublishedFile, missing
+from distill3r_core.io.published_weights import PublishedWeights
 from distill3r_core.report import Progress, Report, Silent, Table
-from distill3r_core.runs.known_weights import KnownWeights, known_weights
+from distill3r_core.runs.known_weights import known_weights
 from distill3r_core.system.disk import disk_errors
-from distill3r_core.teachers.weights import HubFolder, require_weights
 
 _HASHES = "hashes.json"  # in DISTILL3R_HOME: a big file is hashed once
 _MEGABYTE = 1e6
@@ -61,10 +60,7 @@ def weights_path(name: str) -> Report:
     entry = known_weights()[name]
     found = entry.find()
     if found is None:
-        if isinstance(entry.source, PublishedFile):
-            raise missing(entry.source)
-        require_weights(name, entry.source)
-        raise AssertionError(f"{name} is neither here nor missing")
+        raise entry.missing()
     return Report(settings={"name": name}, result=_facts(entry), files=(found,))
 
 
@@ -85,11 +81,11 @@ def download_weights(name: str, *, progress: Progress | None = None) -> Report:
     if entry.find() is not None:
         notes = ("it was here already",)
     else:
-        progress.note(f"{name}: {entry.megabytes:.0f} MB, {entry.source.license}")
-        if isinstance(entry.source, HubFolder):
-            _from_hub(entry, entry.source)
+        progress.note(f"{name}: {entry.megabytes:.0f} MB, {entry.license}")
+        if entry.repo is None:
+            _from_address(entry, progress)
         else:
-            _from_address(entry, entry.source, progress)
+            _from_hub(entry, entry.repo)
         notes = ()
     found = entry.find()
     assert found is not None, f"{name} was downloaded and is not found"
@@ -104,8 +100,8 @@ def download_weights(name: str, *, progress: Progress | None = None) -> Report:
     )
 
 
-def _from_address(entry: KnownWeights, file: PublishedFile, progress: Progress) -> None:
-    progress.begin(f"download {entry.name}", total=file.megabytes, unit="MB")
+def _from_address(entry: PublishedWeights, progress: Progress) -> None:
+    progress.begin(f"download {entry.name}", total=entry.megabytes, unit="MB")
     said = 0
 
     def on_bytes(done: int, total: int | None) -> None:
@@ -115,10 +111,10 @@ def _from_address(entry: KnownWeights, file: PublishedFile, progress: Progress) 
             progress.advance(megabytes - said)
             said = megabytes
 
-    download(file.url, file.place, sha256=file.sha256, on_bytes=on_bytes)
+    download(entry.url, entry.place, sha256=entry.sha256, on_bytes=on_bytes)
 
 
-def _from_hub(entry: KnownWeights, folder: HubFolder) -> None:
+def _from_hub(entry: PublishedWeights, repo: str) -> None:
     """Into `DISTILL3R_HOME` where it is set, else into the hub's own cache; it resumes."""
     require_proxies()
     from huggingface_hub import constants, hf_hub_download  # not free to import
@@ -126,13 +122,13 @@ def _from_hub(entry: KnownWeights, folder: HubFolder) -> None:
     local = entry.place if "DISTILL3R_HOME" in os.environ else None
     try:
         with disk_errors(entry.place), _quiet_hub():
-            for file in reversed(folder.files):  # the one that makes it complete comes last
-                hf_hub_download(folder.repo, file, local_dir=local)
+            for file in reversed(entry.files):  # the one that makes it complete comes last
+                hf_hub_download(repo, file, local_dir=local)
     except (_transport_error(), OSError) as error:
-        files = " and ".join(folder.files)
+        files = " and ".join(entry.files)
         through = through_proxy(constants.ENDPOINT)
         raise WeightsError(
-            f"cannot download {folder.repo}{through}: {_first_cause(error)}",
+            f"cannot download {repo}{through}: {_first_cause(error)}",
             hint=f"run again to continue, or put {files} from {entry.address} into {entry.place}",
         ) from error
 
@@ -165,12 +161,12 @@ def _transport_error() -> type[Exception]:
     return base
 
 
-def _facts(entry: KnownWeights) -> dict[str, Any]:
+def _facts(entry: PublishedWeights) -> dict[str, Any]:
     """Plain data about one entry."""
     found = entry.find()
     state, digest = "missing", None
     if found is not None:
-        file = entry.main_file(found)
+        file = found / entry.files[0] if found.is_dir() else found
         digest, published = _known_hash(file), _published_hash(entry, file)
         state = "unverified" if published is None else "verified"
         if published is not None and published != digest:
@@ -178,7 +174,7 @@ def _facts(entry: KnownWeights) -> dict[str, Any]:
     return {
         "name": entry.name,
         "megabytes": entry.megabytes,
-        "license": entry.source.license,
+        "license": entry.license,
         "state": state,
         "sha256": digest,
         "path": None if found is None else str(found),
@@ -187,10 +183,10 @@ def _facts(entry: KnownWeights) -> dict[str, Any]:
     }
 
 
-def _published_hash(entry: KnownWeights, file: Path) -> str | None:
+def _published_hash(entry: PublishedWeights, file: Path) -> str | None:
     """What the publisher says; the hub's cache names its large files by their SHA-256."""
-    if isinstance(entry.source, PublishedFile):
-        return entry.source.sha256
+    if entry.sha256 is not None or entry.repo is None:
+        return entry.sha256
     name = file.resolve().name
     return name if file.is_symlink() and len(name) == _SHA256_DIGITS else None
 

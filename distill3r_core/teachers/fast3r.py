@@ -16,6 +16,7 @@ from torch import Tensor
 from distill3r_core import config
 from distill3r_core.errors import RequestError
 from distill3r_core.io.images.teacher_fit import DUST3R_FIT
+from distill3r_core.io.published_weights import PublishedWeights
 from distill3r_core.nn.progress import Stretch
 from distill3r_core.nn.view_codes import (
     TABLE_ROWS,
@@ -27,14 +28,14 @@ from distill3r_core.teachers.fast3r_files import CONFIG, WEIGHTS, load_network, 
 from distill3r_core.teachers.fast3r_network import HEAD_CHUNK, Fast3R
 from distill3r_core.teachers.loaded_teacher import LoadedTeacher
 from distill3r_core.teachers.record import TeacherRecord
-from distill3r_core.teachers.weights import HubFolder
 from distill3r_core.types import PreparedView, RawMaps
 
-FOLDER = HubFolder(
-    repo="jedyang97/Fast3R_ViT_Large_512",
+PUBLISHED = PublishedWeights(
+    "fast3r",
     files=(WEIGHTS, CONFIG),
-    gigabytes=2.6,
+    megabytes=2600,
     license="FAIR Noncommercial Research License",
+    repo="jedyang97/Fast3R_ViT_Large_512",
 )
 THRESHOLD = 0.3  # on confidence - 1 (arXiv:2602.00865, equation 1)
 # On a CPU the memory of a head at full resolution is what counts; the numbers are the same.
@@ -68,7 +69,7 @@ class Fast3RTeacher(LoadedTeacher):
     """
 
     name = "fast3r"
-    licenses = (FOLDER.license,)
+    licenses = (PUBLISHED.license,)
     max_views = TABLE_ROWS
     threshold = THRESHOLD
     metric = False
@@ -160,7 +161,7 @@ FAST3R = TeacherRecord(
     build=_build,
     licenses=Fast3RTeacher.licenses,
     settings=Fast3RSettings,
-    weights=FOLDER,
+    weights=PUBLISHED,
     fit=DUST3R_FIT,
     threshold=THRESHOLD,
 )

@@ -12,8 +12,8 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from distill3r_core import config
 from distill3r_core.errors import ConfigError
 from distill3r_core.io.images.teacher_fit import TeacherFit
+from distill3r_core.io.published_weights import PublishedWeights
 from distill3r_core.teachers.base import Teacher
-from distill3r_core.teachers.weights import HubFolder
 
 
 @runtime_checkable
@@ -93,7 +93,7 @@ class TeacherRecord:
     build: Builder
     licenses: tuple[str, ...]
     settings: type[Any] = NoSettings
-    weights: HubFolder | None = None
+    weights: PublishedWeights | None = None
     fit: TeacherFit = dataclasses.field(default_factory=TeacherFit)
     needs: TeacherNeeds = TeacherNeeds()
     metric: bool = False

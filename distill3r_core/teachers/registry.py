@@ -89,7 +89,7 @@ def find_weights(record: TeacherRecord, weights: Path | None = None) -> Path | N
     Raises:
         WeightsError: They are not there; says which file goes where, and what works without.
     """
-    return require_weights(record.name, record.weights, weights, dry_run=SYNTHETIC.name)
+    return require_weights(record.weights, weights, dry_run=SYNTHETIC.name)
 
 
 def teacher_names() -> list[str]:

@@ -78,7 +78,7 @@ def student_on_dune(path: Path, spec: MultiviewSpec) -> MultiviewStudent:
 DUNE = Initializer(
     name="DUNE",
     find=dune_weights.find_dune,
-    missing=lambda: dune_weights.missing(dune_weights.DUNE_FILES[dune_weights.DEFAULT_DUNE]),
+    missing=dune_weights.DUNE_FILES[dune_weights.DEFAULT_DUNE].missing,
     build=student_on_dune,
     license=dune_weights.LICENSE,
 )

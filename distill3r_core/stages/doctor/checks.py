@@ -219,7 +219,7 @@ def weights() -> list[Check]:
     known, found = known_weights(), []
     for name in known:
         entry = known[name]
-        detail, place = f"{entry.megabytes:.0f} MB, {entry.source.license}", entry.find()
+        detail, place = f"{entry.megabytes:.0f} MB, {entry.license}", entry.find()
         if place is not None:
             found.append(Check(name, "ok", f"{detail}: {place}"))
         else:

@@ -14,6 +14,7 @@ from distill3r_core.errors import GeometryError, RequestError
 from distill3r_core.geometry.cameras import invert_rigid, unproject
 from distill3r_core.geometry.similarity import scale_of
 from distill3r_core.io.images.teacher_fit import DA3_FIT
+from distill3r_core.io.published_weights import PublishedWeights
 from distill3r_core.nn.dino import normalize
 from distill3r_core.prediction import StepCallback
 from distill3r_core.teachers.da3.given_cameras import normalize_cameras, predicted_from_given
@@ -32,7 +33,6 @@ from distill3r_core.teachers.official_files import (
     refuse_foreign_weights,
 )
 from distill3r_core.teachers.record import TeacherRecord
-from distill3r_core.teachers.weights import HubFolder
 from distill3r_core.types import PreparedView
 
 FILES = ("model.safetensors",)
@@ -150,7 +150,7 @@ def load_da3(weights: Path, device: torch.device) -> DA3:
     return network
 
 
-def _record(name: str, repo: str, gigabytes: float, license: str) -> TeacherRecord:
+def _record(name: str, repo: str, megabytes: int, license: str) -> TeacherRecord:
     def build(settings: Any, weights: Path | None, device: torch.device) -> MultiviewTeacher:
         assert weights is not None, "the record names weights"
         network = DA3Scene(load_da3(weights, device), given=settings.cameras == "given")
@@ -168,13 +168,13 @@ def _record(name: str, repo: str, gigabytes: float, license: str) -> TeacherReco
         build=build,
         licenses=(license,),
         settings=DA3Settings,
-        weights=HubFolder(repo=repo, files=FILES, gigabytes=gigabytes, license=license),
+        weights=PublishedWeights(name, FILES, megabytes, license, repo=repo),
         fit=DA3_FIT,
         threshold=THRESHOLD,
         depth_maps=True,
     )
 
 
-DA3_SMALL = _record("da3-small", "depth-anything/DA3-SMALL", 0.14, APACHE)
-DA3_BASE = _record("da3-base", "depth-anything/DA3-BASE", 0.54, APACHE)
-DA3_LARGE = _record("da3-large", "depth-anything/DA3-LARGE-1.1", 1.64, NONCOMMERCIAL)
+DA3_SMALL = _record("da3-small", "depth-anything/DA3-SMALL", 140, APACHE)
+DA3_BASE = _record("da3-base", "depth-anything/DA3-BASE", 540, APACHE)
+DA3_LARGE = _record("da3-large", "depth-anything/DA3-LARGE-1.1", 1640, NONCOMMERCIAL)

@@ -19,6 +19,7 @@ from distill3r_core import config
 from distill3r_core.errors import OutOfMemoryError, WeightsError
 from distill3r_core.geometry.cameras import invert_rigid, unproject
 from distill3r_core.io.images.teacher_fit import DUST3R_224_FIT, DUST3R_FIT, TeacherFit
+from distill3r_core.io.published_weights import PublishedWeights
 from distill3r_core.prediction import StepCallback, ignore_steps
 from distill3r_core.system.machine_memory import available_memory
 from distill3r_core.teachers.loaded_teacher import LoadedTeacher
@@ -37,7 +38,6 @@ from distill3r_core.teachers.pairwise.predictions import PairPredictions, collec
 from distill3r_core.teachers.pairwise.tree import place_by_tree
 from distill3r_core.teachers.pairwise.two_views import place_two
 from distill3r_core.teachers.record import TeacherNeeds, TeacherRecord
-from distill3r_core.teachers.weights import HubFolder
 from distill3r_core.types import PreparedView, RawMaps
 
 _log = logging.getLogger(__name__)
@@ -269,7 +269,7 @@ def _head_counts(file: Path, rest: Any) -> tuple[int | None, int | None]:
 def _record(
     name: str,
     repo: str,
-    gigabytes: float,
+    megabytes: int,
     *,
     fit: TeacherFit = DUST3R_FIT,
     license: str = LICENSE,
@@ -285,7 +285,7 @@ def _record(
         build=build,
         licenses=(license,),
         settings=PairwiseSettings,
-        weights=HubFolder(repo=repo, files=FILES, gigabytes=gigabytes, license=license),
+        weights=PublishedWeights(name, FILES, megabytes, license, repo=repo),
         fit=fit,
         needs=TeacherNeeds(pairs=True, minutes_per_sample=1.0),
         metric=metric,
@@ -299,10 +299,10 @@ _REPO = "naver/DUSt3R_ViTLarge_BaseDecoder_"
 MAST3R = _record(
     "mast3r",
     "naver/MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric",
-    2.75,
+    2750,
     license=MAST3R_LICENSE,
     metric=True,
 )
-DUST3R_512_DPT = _record("dust3r-512-dpt", f"{_REPO}512_dpt", 2.28)
-DUST3R_512_LINEAR = _record("dust3r-512-linear", f"{_REPO}512_linear", 2.13)
-DUST3R_224_LINEAR = _record("dust3r-224-linear", f"{_REPO}224_linear", 2.13, fit=DUST3R_224_FIT)
+DUST3R_512_DPT = _record("dust3r-512-dpt", f"{_REPO}512_dpt", 2280)
+DUST3R_512_LINEAR = _record("dust3r-512-linear", f"{_REPO}512_linear", 2130)
+DUST3R_224_LINEAR = _record("dust3r-224-linear", f"{_REPO}224_linear", 2130, fit=DUST3R_224_FIT)

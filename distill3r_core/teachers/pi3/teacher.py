@@ -10,6 +10,7 @@ from torch import Tensor
 
 from distill3r_core import config
 from distill3r_core.io.images.teacher_fit import PI3_FIT
+from distill3r_core.io.published_weights import PublishedWeights
 from distill3r_core.prediction import StepCallback
 from distill3r_core.teachers.multiview import (
     THRESHOLD,
@@ -26,7 +27,6 @@ from distill3r_core.teachers.official_files import (
 from distill3r_core.teachers.pi3.names import NAMES, size_of
 from distill3r_core.teachers.pi3.network import Pi3
 from distill3r_core.teachers.record import TeacherRecord
-from distill3r_core.teachers.weights import HubFolder
 from distill3r_core.types import PreparedView
 
 FILES = ("model.safetensors",)
@@ -109,7 +109,7 @@ PI3 = TeacherRecord(
     build=_build,
     licenses=(LICENSE,),
     settings=Pi3Settings,
-    weights=HubFolder(repo="yyfz233/Pi3", files=FILES, gigabytes=3.83, license=LICENSE),
+    weights=PublishedWeights("pi3", FILES, 3830, LICENSE, repo="yyfz233/Pi3"),
     fit=PI3_FIT,
     threshold=THRESHOLD,
 )

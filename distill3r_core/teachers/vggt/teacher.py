@@ -13,6 +13,7 @@ from distill3r_core import config
 from distill3r_core.geometry.cameras import invert_rigid, unproject
 from distill3r_core.geometry.pose_vectors import split_pose_vector
 from distill3r_core.io.images.teacher_fit import VGGT_FIT
+from distill3r_core.io.published_weights import PublishedWeights
 from distill3r_core.prediction import StepCallback
 from distill3r_core.teachers.multiview import (
     THRESHOLD,
@@ -29,7 +30,6 @@ from distill3r_core.teachers.official_files import (
 from distill3r_core.teachers.record import TeacherRecord
 from distill3r_core.teachers.vggt.names import NAMES, read_state, size_of
 from distill3r_core.teachers.vggt.network import VGGT
-from distill3r_core.teachers.weights import HubFolder
 from distill3r_core.types import PreparedView
 
 FILES = ("model.safetensors", "model.pt")
@@ -130,7 +130,7 @@ VGGT_1B = TeacherRecord(
     build=_build,
     licenses=(LICENSE,),
     settings=VGGTSettings,
-    weights=HubFolder(repo="facebook/VGGT-1B", files=FILES[:1], gigabytes=5.03, license=LICENSE),
+    weights=PublishedWeights("vggt", FILES[:1], 5030, LICENSE, repo="facebook/VGGT-1B"),
     fit=VGGT_FIT,
     threshold=THRESHOLD,
     depth_maps=True,

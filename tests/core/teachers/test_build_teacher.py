@@ -14,7 +14,7 @@ from distill3r_core.teachers import (
     choose_teacher,
 )
 from distill3r_core.teachers.choice import TeacherChoice, TeacherSetting
-from distill3r_core.teachers.fast3r import FOLDER
+from distill3r_core.teachers.fast3r import PUBLISHED
 from distill3r_core.teachers.synthetic import SyntheticTeacher
 from distill3r_core.teachers.weights import require_weights
 
@@ -66,7 +66,7 @@ def test_missing_weights_are_named_with_their_place_and_every_way_out(monkeypatc
     monkeypatch.setenv("DISTILL3R_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     with pytest.raises(WeightsError) as caught:
-        require_weights("fast3r", FOLDER, dry_run="synthetic")
+        require_weights(PUBLISHED, dry_run="synthetic")
     assert "model.safetensors" in caught.value.message
     assert str(tmp_path / "home" / "fast3r") in caught.value.message
     for words in (
@@ -82,11 +82,11 @@ def test_weights_are_found_where_the_user_put_them(monkeypatch, tmp_path):
     place.mkdir()
     (place / "model.safetensors").touch()
     with pytest.raises(WeightsError, match=r"config\.json"):
-        require_weights("fast3r", FOLDER)
+        require_weights(PUBLISHED)
     (place / "config.json").touch()
-    assert require_weights("fast3r", FOLDER) == place
-    assert require_weights("fast3r", FOLDER, place) == place
-    assert require_weights("depth", None) is None
+    assert require_weights(PUBLISHED) == place
+    assert require_weights(PUBLISHED, place) == place
+    assert require_weights(None) is None
 
 
 @pytest.mark.parametrize("name", ["depth", "synthetic"])

@@ -1,0 +1,77 @@
+"""Weights that their authors publish: what there is to download, and where it belongs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill3r_core import paths
+from distill3r_core.errors import WeightsError
+
+_GIGABYTE = 1000  # megabytes
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """The weights of one model: files of a Hugging Face repository, or one file with an address.
+
+    Args:
+        name: Name of the model, as in `distill3r models`.
+        files: Files that are read; the first one holds the tensors and is downloaded last.
+        megabytes: Size of the download.
+        license: License of the weights; what is made from them inherits it.
+        repo: Owner and name of the repository; None: `url` is the address of the only file.
+        url: Address of the file.
+        folder: Folder in `DISTILL3R_HOME`; None: the name of the model.
+        sha256: Hash of the file as its publisher gives it; None where he gives none.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    megabytes: int
+    license: str
+    repo: str | None = None
+    url: str = ""
+    folder: str | None = None
+    sha256: str | None = None
+
+    @property
+    def address(self) -> str:
+        """Where the weights are published."""
+        return self.url if self.repo is None else f"https://huggingface.co/{self.repo}"
+
+    @property
+    def place(self) -> Path:
+        """Where they belong on this machine: a folder for a repository, else a file."""
+        home = paths.weights_home() / (self.folder or self.name)
+        return home / self.files[0] if self.repo is None else home
+
+    @property
+    def size(self) -> str:
+        """Size of the download in words."""
+        gigabytes = self.megabytes / _GIGABYTE
+        return f"{self.megabytes:.0f} MB" if gigabytes < 1 else f"{gigabytes:g} GB"
+
+    def find(self) -> Path | None:
+        """The file, or the folder with all files, in `place` or the hub's cache; None: missing."""
+        if self.repo is None:
+            return self.place if self.place.is_file() else None
+        if self.complete(self.place):
+            return self.place
+        from huggingface_hub import try_to_load_from_cache  # not free to import
+
+        cached = try_to_load_from_cache(self.repo, self.files[0])
+        snapshot = Path(cached).parent if isinstance(cached, str) else None
+        return snapshot if snapshot is not None and self.complete(snapshot) else None
+
+    def complete(self, folder: Path) -> bool:
+        """Whether a folder has all files."""
+        return all((folder / file).is_file() for file in self.files)
+
+    def missing(self) -> WeightsError:
+        """The error that says which file goes where."""
+        files = "" if self.repo is None else f"{' and '.join(self.files)} in "
+        cache = "" if self.repo is None else " or in the Hugging Face cache"
+        return WeightsError(
+            f"no file {files}{self.place}{cache}",
+            hint=f"download it ({self.size}, {self.license}): "
+            f"distill3r models download {self.name}\nor put the file from {self.address} there",
+        )
