@@ -24,7 +24,7 @@ Array = TypeVar("Array", Tensor, np.ndarray)
 
 
 @dataclass(frozen=True)
-class Placement:
+class ImagePlacement:
     """Where the pixels of a resized picture come from.
 
     Args:
@@ -80,7 +80,7 @@ class PreparedView:
     """
 
     image: Float[Tensor, "3 H W"]
-    placement: Placement
+    placement: ImagePlacement
     intrinsics: Float[Tensor, "3 3"] | None = None
     depth: Float[Tensor, "H W"] | None = None
     world_from_cam: Float[Tensor, "4 4"] | None = None

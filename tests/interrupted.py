@@ -23,7 +23,7 @@ from types import FrameType
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.loading.loader import RingLoader
 from distill3r_core.data.loading.sample_requests import SampleRequest
-from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.io.images.inputs import find_inputs
 from distill3r_core.reconstruction.loaded_views import load_views
 from distill3r_core.stages.cache import CacheSettings, build_cache
@@ -75,7 +75,7 @@ def loader(folder: Path) -> None:
 def pictures(folder: Path) -> None:
     """Pictures that are decoded by threads."""
     sources = find_inputs([str(folder / "photos")]).sources
-    assert len(load_views(sources, Fit(size=(14, 28))).views) == 6
+    assert len(load_views(sources, ImageFit(size=(14, 28))).views) == 6
 
 
 TASKS = {each.__name__: each for each in (pool, manifest, cache, loader, pictures)}

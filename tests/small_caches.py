@@ -8,7 +8,7 @@ import torch
 
 from distill3r_core.cache.header import CacheHeader, PlannedSample
 from distill3r_core.cache.store import CacheWriter
-from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.types import TeacherTargets
 
 SIZE = (28, 42)
@@ -70,7 +70,7 @@ def write_cache(
         license="none",
         weights_hash=None,
         size=sizes[0],
-        fit=Fit(size=sizes[0]).as_plain(),
+        fit=ImageFit(size=sizes[0]).as_plain(),
         threshold=None,
         metric=True,
         plan=tuple(plan),

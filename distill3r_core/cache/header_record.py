@@ -33,10 +33,10 @@ class CacheHeader:
 
     Args:
         size: Rows and columns of landscape samples, or "auto": one of a table per sample.
-        fit: How pictures become the student's input: `Fit` as plain data. With size "auto"
+        fit: How pictures become the student's input: `ImageFit` as plain data. With size "auto"
             its size is the one that the table stands for.
         teacher_settings: What else decides the teacher's answers, as plain data.
-        export: How raw maps became targets (`teachers.export`), as plain data.
+        export: How raw maps became targets (`teachers.targets`), as plain data.
         codec: "similarity", or "exact": the float16 global map comes back bit for bit.
         plugins: Hash of each plugin that was loaded, by file name.
         features: Number of channels of every layer whose teacher features are stored beside the

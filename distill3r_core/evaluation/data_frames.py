@@ -16,7 +16,7 @@ from distill3r_core.evaluation.protocols import Protocol
 from distill3r_core.evaluation.truth import MILLIMETERS, MIN_POINTS, Truth
 from distill3r_core.geometry.cameras import place_intrinsics, unproject
 from distill3r_core.geometry.resample import resample_nearest
-from distill3r_core.io.images.fit import Fit, fit_for, fit_image, is_portrait
+from distill3r_core.io.images.fit import ImageFit, fit_for, fit_image, is_portrait
 from distill3r_core.io.images.masks import placed_mask
 from distill3r_core.prediction import Predictor
 from distill3r_core.report import Failure, Progress
@@ -88,7 +88,7 @@ def read_test_data(
     return TestData(layout, tuple(truths), seen, tuple(failed))
 
 
-def fit_views(views: Sequence[View], fit: Fit) -> list[PreparedView]:
+def fit_views(views: Sequence[View], fit: ImageFit) -> list[PreparedView]:
     """Views at a student's input size, in the orientation of their majority."""
     sizes = [(view.image.shape[0], view.image.shape[1]) for view in views]
     portrait, fit = is_portrait(sizes), fit_for(sizes, fit)

@@ -12,7 +12,7 @@ from distill3r_core.data.loading.sample_sources import read_at
 from distill3r_core.evaluation.truth import MILLIMETERS, MIN_POINTS, Truth
 from distill3r_core.geometry.focal import estimate_focal
 from distill3r_core.report import Failure
-from distill3r_core.types import Placement, PreparedView
+from distill3r_core.types import ImagePlacement, PreparedView
 
 
 def read_validation(
@@ -43,7 +43,7 @@ def read_validation(
         points, mask = targets.points_local[usable], targets.valid_mask[usable]
         given = targets.intrinsics
         rows, columns = points.shape[1:3]
-        whole = Placement((0.0, 0.0, float(columns), float(rows)), (rows, columns))
+        whole = ImagePlacement((0.0, 0.0, float(columns), float(rows)), (rows, columns))
         yield Truth(
             name=name,
             world=name,

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from distill3r_core.types import Placement
+from distill3r_core.types import ImagePlacement
 
 
 def pixel_grid(
@@ -83,7 +83,7 @@ def project(
 
 
 def place_intrinsics(
-    intrinsics: Float[Tensor, "*batch 3 3"], placement: Placement
+    intrinsics: Float[Tensor, "*batch 3 3"], placement: ImagePlacement
 ) -> Float[Tensor, "*batch 3 3"]:
     """K of a picture after it was cropped, transposed if so, and resized.
 

@@ -12,7 +12,7 @@ from distill3r_core.config import validate
 from distill3r_core.errors import ConfigError, DamageError, InputMissingError, WeightsError
 from distill3r_core.files import replacing, shown_name
 from distill3r_core.io.checksums import STATE, check_file, check_owner, read_state
-from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.io.weights import check_names, read_tensors
 from distill3r_core.models.build import build_from_spec, expected_tensors
 from distill3r_core.models.families import parse_spec
@@ -125,7 +125,7 @@ def _metadata(text: str, file: Path) -> StudentMetadata:
     try:
         values["spec"] = parse_spec(values["spec"])
         metadata = validate(StudentMetadata, values, source=str(file))
-        fit = Fit.from_plain(metadata.fit) if metadata.fit else None
+        fit = ImageFit.from_plain(metadata.fit) if metadata.fit else None
     except ConfigError as error:
         raise WeightsError(f"{file}: {error.message}", hint=error.hint) from error
     sizes = [metadata.size, *((fit.size, fit.resized or fit.size) if fit else ())]

@@ -8,7 +8,7 @@ from pydantic import SerializeAsAny
 from pydantic.dataclasses import dataclass
 
 from distill3r_core.config import STRICT, as_plain
-from distill3r_core.models.calibration import Calibration
+from distill3r_core.models.reliability_calibration import ReliabilityCalibration
 from distill3r_core.models.spec import StudentSpec
 from distill3r_core.types import Unit
 
@@ -20,7 +20,7 @@ class StudentMetadata:
     """Where a student comes from and how images are to be fitted for it.
 
     Args:
-        fit: `Fit.as_plain()`: how images become its input; empty where that is unknown.
+        fit: `ImageFit.as_plain()`: how images become its input; empty where that is unknown.
         unit: Unit of its points, that of its targets; "none" where the scale is relative.
         pictures: File with the hashes of the training frames, beside the run's configuration.
         processing: How `manifest` brought frames to their processed form.
@@ -39,7 +39,7 @@ class StudentMetadata:
     settings: dict[str, Any] = field(default_factory=dict)
     plugins: dict[str, str] = field(default_factory=dict)
     # What held-out samples showed; None: there were none, or training has not come to its end.
-    calibration: Calibration | None = None
+    calibration: ReliabilityCalibration | None = None
     step: int = 0
     origin: str = ""  # how the file came to be, in words
     version: str = ""

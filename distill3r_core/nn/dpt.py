@@ -46,7 +46,7 @@ class ResidualUnit(nn.Module):
         return self.conv2(convolve_relu(positive, self.conv1)).add_(skip)
 
 
-class FusionStage(nn.Module):
+class RefinementStage(nn.Module):
     """Merge a finer map into the coarser ones.
 
     Args:
@@ -109,7 +109,7 @@ class DPTHead(nn.Module):
         self.reduce = nn.ModuleList(
             nn.Conv2d(inner, features, 3, padding=1, bias=False) for inner in layer_widths
         )
-        stages = [FusionStage(features, skip=index < 3 or spare_unit) for index in range(4)]
+        stages = [RefinementStage(features, skip=index < 3 or spare_unit) for index in range(4)]
         if stages[3].skip_unit is not None:
             stages[3].skip_unit.requires_grad_(False)
         self.stages = nn.ModuleList(stages)
@@ -149,9 +149,9 @@ class DPTHead(nn.Module):
             x = x.to(self.out.weight.dtype)
         return pointwise(x, self.out)
 
-    def from_coarse_to_fine(self) -> list[FusionStage]:
+    def from_coarse_to_fine(self) -> list[RefinementStage]:
         """The stages in the order in which they run."""
-        return [stage for stage in reversed(self.stages) if isinstance(stage, FusionStage)]
+        return [stage for stage in reversed(self.stages) if isinstance(stage, RefinementStage)]
 
     def _reassemble(
         self, layers: Sequence[Tensor], grid: tuple[int, int]

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
-from distill3r_core.nn.dpt import DPTHead, FusionStage, ResidualUnit, doubled
+from distill3r_core.nn.dpt import DPTHead, RefinementStage, ResidualUnit, doubled
 from distill3r_core.nn.maps import activate, join, split_views
 from distill3r_core.nn.progress import ProgressCallback, no_progress
 from distill3r_core.types import PointMap
@@ -67,7 +67,7 @@ def _on_grid(tokens: Tensor, grid: tuple[int, int], layer: nn.Module) -> Tensor:
     return tokens.to(layer.weight.dtype).mT.unflatten(2, grid)
 
 
-def _stage(stage: FusionStage, x: Tensor, finer: Tensor | None) -> Tensor:
+def _stage(stage: RefinementStage, x: Tensor, finer: Tensor | None) -> Tensor:
     if finer is not None:
         assert stage.skip_unit is not None
         x = x + _residual(stage.skip_unit, finer)

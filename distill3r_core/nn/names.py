@@ -35,7 +35,7 @@ def dpt_names(official: str, ours: str) -> Pairs:
 
 
 def fusion_chain_names(official: str, ours: str, *, suffix: str = "") -> Pairs:
-    """Pairs for the four stages of a `FusionChain`.
+    """Pairs for the four stages of a `RefinementChain`.
 
     Args:
         official: Prefix of the head's `scratch` modules, as `head.scratch.`.

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from distill3r_core.nn.dpt import FusionStage, doubled, pointwise
+from distill3r_core.nn.dpt import RefinementStage, doubled, pointwise
 from distill3r_core.nn.kernels.fused import upsample
 
 CODE_BASE = 100.0
@@ -97,7 +97,7 @@ class Reassemble(nn.Module):
         return maps
 
 
-class ResizedStage(FusionStage):
+class ResizedStage(RefinementStage):
     """Merge a finer map into the coarser ones, and resize the result."""
 
     def forward(
@@ -117,7 +117,7 @@ class ResizedStage(FusionStage):
         return upsample(pointwise(self.merge(x, finer), self.mix), size)
 
 
-class FusionChain(nn.Module):
+class RefinementChain(nn.Module):
     """Merge the maps of a pyramid from the coarsest to the finest.
 
     Args:
@@ -168,7 +168,7 @@ class PlaneHead(nn.Module):
         super().__init__()
         self.patch_size = patch_size
         self.pyramid = Reassemble(width, features=features, layer_widths=layer_widths)
-        self.chain = FusionChain(features, rectified=rectified)
+        self.chain = RefinementChain(features, rectified=rectified)
         self.tail = PlaneTail(features, channels)
 
     def forward(

@@ -16,7 +16,7 @@ from distill3r_core.io.images.blank import (
     check_not_blank,
 )
 from distill3r_core.io.images.decode import check_size, read_image
-from distill3r_core.io.images.fit import Fit, Fitted, fit_for, fit_image
+from distill3r_core.io.images.fit import FittedImage, ImageFit, fit_for, fit_image
 from distill3r_core.io.images.inputs import InputFile, evenly
 from distill3r_core.io.images.masks import mask_of, placed_mask
 from distill3r_core.io.images.video import read_frames
@@ -33,7 +33,7 @@ _LONGEST_NAME = 160  # bytes: files get a suffix, and more while they are writte
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]
 # How images become a model's input: a student's settings, or `Predictor.prepare`.
-Fitting = Fit | Callable[[View], PreparedView]
+Fitting = ImageFit | Callable[[View], PreparedView]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class LoadedView:
     frame: int | None
     size: tuple[int, int]
     exif_focal: float | None
-    fitted: Fitted
+    fitted: FittedImage
     pixels: Pixels | None = None
     prepared: PreparedView | None = None
     mask: Bool[np.ndarray, "H W"] | None = None
@@ -218,15 +218,15 @@ def _named_view(
     return LoadedView(safe, path, frame, (height, width), focal, fitted, prepared=prepared)
 
 
-def _fit(pixels: Pixels, fit: Fitting) -> tuple[Fitted, PreparedView | None]:
+def _fit(pixels: Pixels, fit: Fitting) -> tuple[FittedImage, PreparedView | None]:
     height, width, _ = pixels.shape
     check_size((height, width))
-    if isinstance(fit, Fit):
+    if isinstance(fit, ImageFit):
         portrait = height > width
         return fit_image(pixels, fit_for([(height, width)], fit), portrait=portrait), None
     prepared = fit(View(image=pixels))
     image = (255 * prepared.image.movedim(0, -1)).round().byte().numpy()
-    return Fitted(image, prepared.placement), prepared
+    return FittedImage(image, prepared.placement), prepared
 
 
 def _with_unique_names(views: Sequence[LoadedView]) -> list[LoadedView]:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import UInt8
 
 from distill3r_core.errors import ImageError, NothingUsableError, RequestError
-from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.io.images.inputs import InputFile
 from distill3r_core.models import Student
 from distill3r_core.models.student import HeadName
@@ -78,7 +78,7 @@ def reconstruct(
     images: Sequence[ImageSource],
     model: Student | Predictor,
     *,
-    fit: Fit | None = None,
+    fit: ImageFit | None = None,
     head: Literal["both", "global"] = "both",
     cloud: CloudSource | None = None,
     poses: PoseSource | None = None,
@@ -93,7 +93,7 @@ def reconstruct(
     images: Sequence[ImageSource],
     model: Student | Predictor,
     *,
-    fit: Fit | None = None,
+    fit: ImageFit | None = None,
     head: Literal["local"],
     cameras: CameraOptions | None = None,
     progress: Progress | None = None,
@@ -102,7 +102,7 @@ def reconstruct(
     images: Sequence[ImageSource],
     model: Student | Predictor,
     *,
-    fit: Fit | None = None,
+    fit: ImageFit | None = None,
     head: HeadName = "both",
     cloud: CloudSource | None = None,
     poses: PoseSource | None = None,
@@ -189,7 +189,7 @@ def reconstruct_views(
     """Reconstruct a scene from fitted images.
 
     Args:
-        views: Fitted for the model, in order; the first is the anchor.
+        views: FittedImage for the model, in order; the first is the anchor.
         options: How views come into one world; None where they do not.
         cameras: What is known about the cameras; checked against the views.
         known: What makes lengths metric.

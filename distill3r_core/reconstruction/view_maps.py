@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from distill3r_core.reconstruction.loaded_views import LoadedView
-from distill3r_core.types import Placement, PointMap
+from distill3r_core.types import ImagePlacement, PointMap
 
 # The share of pixels with the least confidence that does not take part in the estimate of a
 # camera (the original's choice for focal lengths).
@@ -57,7 +57,7 @@ def undo_transpose(view: LoadedView, maps: ViewMaps) -> tuple[LoadedView, ViewMa
     if not placement.transposed:
         return view, maps
     rows, columns = placement.size
-    upright = Placement(box=placement.box, size=(columns, rows))
+    upright = ImagePlacement(box=placement.box, size=(columns, rows))
     fitted = dataclasses.replace(view.fitted, image=image.transpose(1, 0, 2), placement=upright)
     swapped = [_transposed(points) for points in (maps.global_map, maps.local_map)]
     return dataclasses.replace(view, fitted=fitted), ViewMaps(*swapped)

@@ -10,7 +10,7 @@ import torch
 from distill3r_core import paths
 from distill3r_core.errors import InputMissingError
 from distill3r_core.io.checksums import file_hash
-from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.models import Student, load_student
 from distill3r_core.models.checkpoint import find_student
 from distill3r_core.models.precision import lower_precision
@@ -26,7 +26,7 @@ class StudentFile:
     label: str
     student: Student  # in evaluation mode, on `device`
     device: torch.device
-    fit: Fit  # how pictures become its input
+    fit: ImageFit  # how pictures become its input
     precision: Precision
 
     @cached_property
@@ -82,9 +82,9 @@ def label_of(path: Path) -> str:
     return path.resolve().parent.name if path.name == "model.safetensors" else path.stem
 
 
-def fit_of(student: Student) -> Fit:
+def fit_of(student: Student) -> ImageFit:
     """How pictures become a student's input: as its file says, else its size, squashed."""
     if student.metadata is None:
         raise ValueError("this student was built, not loaded: say how pictures fit it, with fit=")
     plain = student.metadata.fit
-    return Fit.from_plain(plain) if plain else Fit(size=student.metadata.size)
+    return ImageFit.from_plain(plain) if plain else ImageFit(size=student.metadata.size)

@@ -2,7 +2,6 @@
 
 from distill3r_core.teachers.base import Teacher
 from distill3r_core.teachers.depth import DepthTeacher
-from distill3r_core.teachers.export import Exported, RejectedPixels, export, export_counted
 from distill3r_core.teachers.registry import (
     TEACHERS,
     TeacherNeeds,
@@ -12,11 +11,12 @@ from distill3r_core.teachers.registry import (
     teacher_names,
 )
 from distill3r_core.teachers.synthetic import SyntheticTeacher
+from distill3r_core.teachers.targets import CountedTargets, RejectedPixels, make_targets
 
 __all__ = [
     "TEACHERS",
+    "CountedTargets",
     "DepthTeacher",
-    "Exported",
     "RejectedPixels",
     "SyntheticTeacher",
     "Teacher",
@@ -24,7 +24,6 @@ __all__ = [
     "TeacherRecord",
     "build_teacher",
     "choose_teacher",
-    "export",
-    "export_counted",
+    "make_targets",
     "teacher_names",
 ]

@@ -12,7 +12,7 @@ from torch import nn
 from distill3r_core.data.loading.batches import Samples
 from distill3r_core.data.loading.teacher_features import FeatureSource
 from distill3r_core.losses import Objective
-from distill3r_core.models.calibration import Calibration
+from distill3r_core.models.reliability_calibration import ReliabilityCalibration
 from distill3r_core.training import checkpoints
 from distill3r_core.training.distributed import World
 from distill3r_core.training.schedule import Extension
@@ -25,7 +25,7 @@ Ending = Literal["complete", "patience", "time"]
 class SaveModel(Protocol):
     """Writes the student with its metadata."""
 
-    def __call__(self, path: Path, *, calibration: Calibration | None) -> None: ...
+    def __call__(self, path: Path, *, calibration: ReliabilityCalibration | None) -> None: ...
 
 
 @dataclass
@@ -67,7 +67,9 @@ class TrainComponents:
     extensions: tuple[Extension, ...]
     batches: Callable[[int], Generator[Samples, None, None]]
     held_out: Callable[[], Iterable[Samples]] | None
-    calibrate: Callable[[], Calibration | None]  # measures the student on held-out samples
+    calibrate: Callable[
+        [], ReliabilityCalibration | None
+    ]  # measures the student on held-out samples
     save_model: SaveModel
     bfloat16: bool  # whether matrix products run in bfloat16
     origin: Mapping[str, Any] = field(default_factory=dict)  # whose checkpoints these are

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.models import StudentMetadata, build_student, save_student
 
 
@@ -16,7 +16,7 @@ def weights(tmp_path_factory) -> Path:
     student = build_student("tiny")
     path = tmp_path_factory.mktemp("weights") / "model.safetensors"
     metadata = StudentMetadata(
-        preset="tiny", spec=student.spec, size=(28, 42), fit=Fit(size=(28, 42)).as_plain(),
+        preset="tiny", spec=student.spec, size=(28, 42), fit=ImageFit(size=(28, 42)).as_plain(),
         teacher="depth", licenses=("of the teacher",),
     )  # fmt: skip
     save_student(path, student, metadata)

@@ -13,7 +13,7 @@ from PIL import Image
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.manifest import read_manifest
 from distill3r_core.data.manifest_views import read_view
-from distill3r_core.teachers import build_teacher, export
+from distill3r_core.teachers import build_teacher, make_targets
 
 sys.path.append(str(Path(__file__).parents[1] / "core" / "teachers"))
 from fast3r_folders import hub_tensors, write_folder
@@ -60,7 +60,7 @@ def test_real_photos_become_the_targets_that_the_network_says(cli_inprocess, pho
         teacher.prepare(read_view(row, photos / "data", sample=sample.name, index=index))
         for index, row in enumerate(sample.rows)
     ]
-    said = export(teacher.predict(prepared), size=SIZE, threshold=teacher.threshold)
+    said = make_targets(teacher.predict(prepared), size=SIZE, threshold=teacher.threshold).targets
     stored = cache.read(sample.name).targets
     assert torch.equal(stored.valid_mask, said.valid_mask)
     assert said.valid_mask.any()

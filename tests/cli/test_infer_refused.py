@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from infer_project import make_photos, run_infer
 
-from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.models import StudentMetadata, build_student, save_student
 from distill3r_core.training import checkpoints
 
@@ -236,7 +236,7 @@ def test_weights_without_numbers_are_said_to_be_so(cli_inprocess, project):
     student = build_student("tiny")
     student.local_head.out.weight.data.fill_(float("nan"))
     metadata = StudentMetadata(
-        preset="tiny", spec=student.spec, size=(28, 42), fit=Fit(size=(28, 42)).as_plain()
+        preset="tiny", spec=student.spec, size=(28, 42), fit=ImageFit(size=(28, 42)).as_plain()
     )
     save_student(project / "broken.safetensors", student, metadata)
     photos = make_photos(project / "photos", "a.png")

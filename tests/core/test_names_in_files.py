@@ -13,7 +13,7 @@ from distill3r_core.data.manifest import ManifestRow, read_manifest, write_manif
 from distill3r_core.errors import ConfigError, UnsafeFileError
 from distill3r_core.files import open_own, path_below, remove_own, replacing, write_text
 from distill3r_core.stages.cache.release_exchange import export_release
-from distill3r_core.stages.manifest.frame_index import FrameIndex, FrameRecord, locked
+from distill3r_core.stages.manifest.frame_index import FrameEntry, FrameIndex, locked
 
 OUTSIDE = [
     "../evil",
@@ -108,14 +108,14 @@ def test_the_index_of_a_manifest_is_not_written_through_a_link(tmp_path) -> None
     folder.mkdir()
     (folder / ".frames.jsonl").symlink_to(precious)
     with pytest.raises(UnsafeFileError):
-        FrameIndex(folder).add(FrameRecord("key", "made", ()))
+        FrameIndex(folder).add(FrameEntry("key", "made", ()))
     assert precious.read_text() == "all my work"
 
 
 def test_the_index_of_a_manifest_grows_where_it_ended(tmp_path) -> None:
     for key in ("first", "second"):
         index = FrameIndex(tmp_path)
-        index.add(FrameRecord(key, "made", ((1, 2),)))
+        index.add(FrameEntry(key, "made", ((1, 2),)))
         index.close()
     assert set(FrameIndex(tmp_path).entries) == {"first", "second"}
 

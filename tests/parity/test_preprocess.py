@@ -12,7 +12,7 @@ from PIL import Image
 from recorded import generate
 
 from distill3r_core.io.images.decode import read_image
-from distill3r_core.io.images.fit import Fit, release_image
+from distill3r_core.io.images.fit import ImageFit, release_image
 from distill3r_core.io.images.teacher_fit import (
     DUST3R_FIT,
     TeacherFit,
@@ -70,7 +70,7 @@ def test_the_table_of_sizes(source: tuple[int, int], size: tuple[int, int]) -> N
     assert teacher_placement(source, replace(DUST3R_FIT, multiple=PATCH)).size == size
 
 
-def _variants(facts: dict, case: dict) -> dict[str, tuple[Fit, bool]]:
+def _variants(facts: dict, case: dict) -> dict[str, tuple[ImageFit, bool]]:
     """The chain of each recorded variant, and whether the student's half of it is in it."""
     named = facts["arrays"]
     (teacher,) = re.findall(r"size (\d+)", named["teacher"])
@@ -85,10 +85,13 @@ def _variants(facts: dict, case: dict) -> dict[str, tuple[Fit, bool]]:
 
     whole_square = TeacherFit(long_edge=int(square[len("teacher_size") :]), square=True)
     return {
-        "teacher": (Fit(size, "release", cropped(teacher)), False),
-        square: (Fit(size, "release", whole_square), False),
-        "student_training": (Fit(size, "release", cropped(training)), True),
-        "student_inference": (Fit(inference_size, "release-inference", cropped(inference)), True),
+        "teacher": (ImageFit(size, "release", cropped(teacher)), False),
+        square: (ImageFit(size, "release", whole_square), False),
+        "student_training": (ImageFit(size, "release", cropped(training)), True),
+        "student_inference": (
+            ImageFit(inference_size, "release-inference", cropped(inference)),
+            True,
+        ),
     }
 
 

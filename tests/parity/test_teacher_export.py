@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from distill3r_core.io.images.teacher_fit import DUST3R_FIT, teacher_placement
-from distill3r_core.teachers.export import export
+from distill3r_core.teachers.targets import make_targets
 from distill3r_core.types import RawMaps
 
 SMALLEST_NORMAL = 2**-14  # of float16; below it the step no longer shrinks
@@ -83,13 +83,13 @@ def test_every_recorded_sample_is_exported_as_the_release_did(golden_dir, facts,
             for path in views["sampled_image_paths"]
         ]
         raw = prediction(draw, views["sample_id"], [sizes[frame] for frame in frames])
-        targets = export(
+        targets = make_targets(
             raw,
             size=tuple(facts["target_HxW"]),
             threshold=0.3,
             threshold_on="confidence",
             resample="release",
-        )
+        ).targets
         valid = targets.valid_mask.numpy()
         assert [runs(mask) for mask in valid] == sample["masks"], name
         as_stored = {

@@ -25,7 +25,7 @@ from distill3r_core.cache.store import CacheWriter, TeacherCache
 from distill3r_core.errors import InputMissingError
 from distill3r_core.geometry.cameras import rays
 from distill3r_core.io.images.depth import read_png16
-from distill3r_core.io.images.fit import Fit, fit_image
+from distill3r_core.io.images.fit import ImageFit, fit_image
 from distill3r_core.io.images.teacher_fit import DUST3R_FIT
 from distill3r_core.types import TeacherTargets
 
@@ -33,7 +33,7 @@ Variant = Literal["clean", "noisy", "independent", "depth"]
 
 VARIANTS: tuple[Variant, ...] = ("clean", "noisy", "independent", "depth")
 SIZE = (224, 518)  # of the targets
-FIT = Fit(size=SIZE, mode="release", teacher=DUST3R_FIT)
+FIT = ImageFit(size=SIZE, mode="release", teacher=DUST3R_FIT)
 PNG_SIZE = (720, 960)  # size of the images that the original project stores
 _TEACHER = (384, 512)  # size of the teacher's maps
 _FOCAL = 585 / 640  # focal length of the sensor over the width of its image
@@ -78,7 +78,7 @@ class RgbdSamples:
         key = (sample, variant)
         if key in self._targets:
             return self._targets[key]
-        made = make_targets(self.group(sample), variant, seed=sample)
+        made = rgbd_targets(self.group(sample), variant, seed=sample)
         if variant == "noisy":
             self._targets[key] = made
         return made
@@ -157,7 +157,7 @@ def fingerprint(frames: Sequence[RgbdFrame]) -> str:
     return digest.hexdigest()
 
 
-def make_targets(frames: Sequence[RgbdFrame], variant: Variant, *, seed: int = 0) -> TeacherTargets:
+def rgbd_targets(frames: Sequence[RgbdFrame], variant: Variant, *, seed: int = 0) -> TeacherTargets:
     """One sample's targets, in float32, every pixel valid.
 
     Args:

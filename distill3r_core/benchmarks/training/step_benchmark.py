@@ -23,7 +23,7 @@ from distill3r_core.cache.header import CacheHeader, PlannedSample
 from distill3r_core.cache.store import CacheWriter, TeacherCache
 from distill3r_core.data.loading.batches import Batch, Samples
 from distill3r_core.errors import OutOfMemoryError
-from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.models import build_student
 from distill3r_core.models.families import StudentSize, train_presets
 from distill3r_core.profiling import DeviceName, pick_device, synchronize
@@ -241,7 +241,7 @@ def _rendered_cache(
         license="Apache-2.0",
         weights_hash=None,
         size=size,
-        fit=Fit(size=size).as_plain(),
+        fit=ImageFit(size=size).as_plain(),
         threshold=None,
         metric=True,
         plan=plan,

@@ -16,7 +16,7 @@ import torch
 
 from distill3r_core.data.loading.sample_requests import SampleRequest
 from distill3r_core.data.loading.sample_sources import SampleSource
-from distill3r_core.data.loading.stored_batch import Arena, StoredBatch
+from distill3r_core.data.loading.stored_batch import BatchMemory, StoredBatch
 from distill3r_core.data.loading.teacher_features import CachedFeatures
 from distill3r_core.system.interrupts import defer_signals
 from distill3r_core.system.threads import Pool, result_of
@@ -45,7 +45,7 @@ class RingLoader:
     ) -> None:
         assert slots > 1, "one batch is in use while another one is filled"
         self._source, self._features = source, features
-        self._ring = [Arena(pin=pin) for _ in range(slots)]
+        self._ring = [BatchMemory(pin=pin) for _ in range(slots)]
         self._pool = _single_threaded(threads)
 
     def batches(self, wanted: Iterable[Sequence[SampleRequest]]) -> Iterator[StoredBatch]:
@@ -59,7 +59,7 @@ class RingLoader:
             DamageError: Its bytes are not those that were written.
         """
         free = deque(self._ring)
-        begun: deque[tuple[Arena, StoredBatch, list[Future[None]]]] = deque()
+        begun: deque[tuple[BatchMemory, StoredBatch, list[Future[None]]]] = deque()
         requests = iter(wanted)
         try:
             while True:
@@ -98,7 +98,7 @@ class RingLoader:
         self.close()
 
     def _begin(
-        self, arena: Arena, group: Sequence[SampleRequest]
+        self, arena: BatchMemory, group: Sequence[SampleRequest]
     ) -> tuple[StoredBatch, list["Future[None]"]]:
         sizes = {(self._source.size_of(request.name), len(request.views)) for request in group}
         assert len(sizes) == 1, f"samples of one batch differ in size or views: {sizes}"

@@ -17,7 +17,7 @@ from distill3r_core.cache.store import TeacherCache, ViewBuffers
 from distill3r_core.geometry.cameras import place_intrinsics
 from distill3r_core.geometry.resample import nearest_pixels
 from distill3r_core.io.images.fit import oriented, resize_image
-from distill3r_core.types import Placement, TeacherTargets
+from distill3r_core.types import ImagePlacement, TeacherTargets
 
 Size = tuple[int, int]
 
@@ -158,7 +158,7 @@ def _resize(whole: ViewBuffers, smaller: ViewBuffers, row: int, *, on_rays: bool
     smaller.intrinsics[row] = whole.intrinsics[0]
     if on_rays:
         box = (0.0, 0.0, float(width), float(height))
-        placed = place_intrinsics(torch.from_numpy(whole.intrinsics[0]), Placement(box, size))
+        placed = place_intrinsics(torch.from_numpy(whole.intrinsics[0]), ImagePlacement(box, size))
         smaller.intrinsics[row] = placed.numpy()
         if len(planes) > DEPTH_PLANES:
             fill_depth(planes[:3], smaller.intrinsics[row])

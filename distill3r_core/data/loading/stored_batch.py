@@ -28,7 +28,7 @@ _FEATURES = "features/"  # before the name of a layer
 _ALIGNED = 64  # bytes: where a tensor may begin
 
 
-class Fence:
+class CopyEvent:
     """Tells when a GPU has read memory that is to be written again."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class StoredBatch:
     view_numbers: Int[Tensor, "B N"]  # among those that the student tells apart
     requests: tuple[SampleRequest, ...]
     features: Mapping[str, Float16[Tensor, "B N _h _w _C"]] = field(default_factory=dict)
-    fence: Fence = field(default_factory=Fence)
+    fence: CopyEvent = field(default_factory=CopyEvent)
 
     @property
     def draws(self) -> tuple[Draw, ...]:
@@ -163,7 +163,7 @@ class StoredBatch:
         return replace(targets, stored_points_global=torch.where(where_own, own, derived))
 
 
-class Arena:
+class BatchMemory:
     """Memory for one batch, of any shape; it grows to the largest one that was asked for.
 
     Args:
@@ -173,7 +173,7 @@ class Arena:
     def __init__(self, *, pin: bool) -> None:
         self._pin = pin
         self._memory = torch.empty(0, dtype=torch.uint8)
-        self.fence = Fence()
+        self.fence = CopyEvent()
 
     def batch(
         self,

@@ -25,13 +25,13 @@ from distill3r_core.io.images.teacher_fit import (
     teacher_placement,
     visible_box,
 )
-from distill3r_core.types import Placement
+from distill3r_core.types import ImagePlacement
 
 FitMode = Literal["squash", "crop", "release", "release-inference"]
 
 
 @checked_dataclass(frozen=True, config=config.STRICT)
-class Fit:
+class ImageFit:
     """How images become the student's input.
 
     Args:
@@ -60,7 +60,7 @@ class Fit:
         return plain
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> "Fit":
+    def from_plain(cls, plain: Mapping[str, Any]) -> "ImageFit":
         """The inverse of `as_plain`.
 
         Raises:
@@ -70,11 +70,11 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedImage:
     """An image as the student gets it."""
 
     image: UInt8[np.ndarray, "H W 3"]  # RGB
-    placement: Placement  # where it lies in the source image
+    placement: ImagePlacement  # where it lies in the source image
 
 
 def is_portrait(sizes: Sequence[Size]) -> bool:
@@ -82,7 +82,7 @@ def is_portrait(sizes: Sequence[Size]) -> bool:
     return 2 * sum(height > width for height, width in sizes) > len(sizes)
 
 
-def fit_for(sizes: Sequence[Size], fit: Fit) -> Fit:
+def fit_for(sizes: Sequence[Size], fit: ImageFit) -> ImageFit:
     """The chain of one sample: where sizes go by shape, with the one that suits it best.
 
     Args:
@@ -98,7 +98,7 @@ def fit_for(sizes: Sequence[Size], fit: Fit) -> Fit:
     return dataclasses.replace(fit, size=nearest_bucket(seen, patches=patches), by_shape=False)
 
 
-def student_placement(source_hw: Size, fit: Fit, *, portrait: bool) -> Placement:
+def student_placement(source_hw: Size, fit: ImageFit, *, portrait: bool) -> ImagePlacement:
     """What the student sees of an image, before `fit.resized`.
 
     Args:
@@ -110,7 +110,7 @@ def student_placement(source_hw: Size, fit: Fit, *, portrait: bool) -> Placement
     if fit.mode in ("release", "release-inference"):
         rows, columns = teacher_placement(source_hw, fit.teacher).size
         turned = fit.mode == "release" and rows > columns
-        return Placement(box=seen, size=fit.size, transposed=turned)
+        return ImagePlacement(box=seen, size=fit.size, transposed=turned)
     size = oriented(fit.size, portrait=portrait)
     left, top, right, bottom = seen
     aspect = (right - left) / (bottom - top)
@@ -118,10 +118,10 @@ def student_placement(source_hw: Size, fit: Fit, *, portrait: bool) -> Placement
         aspect = size[1] / size[0]
     elif (aspect < 1) != portrait and aspect != 1:
         aspect = 1 / aspect
-    return Placement(box=_center_crop(seen, aspect), size=size)
+    return ImagePlacement(box=_center_crop(seen, aspect), size=size)
 
 
-def fit_image(pixels: UInt8[np.ndarray, "H W 3"], fit: Fit, *, portrait: bool) -> Fitted:
+def fit_image(pixels: UInt8[np.ndarray, "H W 3"], fit: ImageFit, *, portrait: bool) -> FittedImage:
     """The image as the student gets it, `fit.resized` included."""
     height, width, _ = pixels.shape
     placement = student_placement((height, width), fit, portrait=portrait)
@@ -133,10 +133,10 @@ def fit_image(pixels: UInt8[np.ndarray, "H W 3"], fit: Fit, *, portrait: bool) -
         size = oriented(fit.resized, portrait=placement.size != fit.size)
         image = resize_image(image, size)
         placement = dataclasses.replace(placement, size=size)
-    return Fitted(image, placement)
+    return FittedImage(image, placement)
 
 
-def release_image(pixels: UInt8[np.ndarray, "H W 3"], fit: Fit) -> Float[np.ndarray, "h w 3"]:
+def release_image(pixels: UInt8[np.ndarray, "H W 3"], fit: ImageFit) -> Float[np.ndarray, "h w 3"]:
     """The student's image of the two release modes before it is rounded, in 0..255, float32."""
     prepared, _ = prepare_image(pixels, fit.teacher)
     training = fit.mode == "release"

@@ -11,7 +11,7 @@ from torch import Tensor
 from distill3r_core.errors import ImageError
 from distill3r_core.geometry.resample import resample_nearest
 from distill3r_core.io.images.decode import DecodedImage, read_image, write_image
-from distill3r_core.types import Placement
+from distill3r_core.types import ImagePlacement
 
 _HALF = 128
 _ASPECT_SLACK = 0.02  # by which the shapes of a mask and its image may differ, of rounding
@@ -75,7 +75,7 @@ def write_mask(path: Path, mask: Bool[np.ndarray, "H W"]) -> None:
     write_image(path, gray)
 
 
-def placed_mask(mask: Bool[np.ndarray, "H W"], placement: Placement) -> Bool[Tensor, "h w"]:
+def placed_mask(mask: Bool[np.ndarray, "H W"], placement: ImagePlacement) -> Bool[Tensor, "h w"]:
     """The mask of an image, as the image is placed for a network (nearest)."""
     values = torch.from_numpy(mask)
     if placement.transposed:

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from distill3r_core import config
 from distill3r_core.errors import ImageError
 from distill3r_core.io.images.opencv_resize import resize_as_opencv
-from distill3r_core.types import Placement
+from distill3r_core.types import ImagePlacement
 
 Size = tuple[int, int]  # rows and columns
 
@@ -70,7 +70,7 @@ VGGT_FIT = TeacherFit(width=518, multiple=14, tallest=518, resampling="bicubic")
 PI3_FIT = TeacherFit(area=255_000, multiple=14, resampling="lanczos3")
 
 
-def teacher_placement(source: Size, fit: TeacherFit) -> Placement:
+def teacher_placement(source: Size, fit: TeacherFit) -> ImagePlacement:
     """Which part of an image the teacher's input shows, and its size.
 
     Args:
@@ -91,7 +91,7 @@ def teacher_placement(source: Size, fit: TeacherFit) -> Placement:
         (left + kept_columns) * across,
         (top + kept_rows) * down,
     )
-    return Placement(box=box, size=(kept_rows, kept_columns))
+    return ImagePlacement(box=box, size=(kept_rows, kept_columns))
 
 
 def visible_box(source: Size, fit: TeacherFit) -> tuple[float, float, float, float]:
@@ -105,7 +105,7 @@ def visible_box(source: Size, fit: TeacherFit) -> tuple[float, float, float, flo
 
 def prepare_image(
     pixels: UInt8[np.ndarray, "H W 3"], fit: TeacherFit
-) -> tuple[UInt8[np.ndarray, "h w 3"], Placement]:
+) -> tuple[UInt8[np.ndarray, "h w 3"], ImagePlacement]:
     """The image at the teacher's input size, and its placement in the source image.
 
     Raises:

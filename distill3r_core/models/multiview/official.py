@@ -10,7 +10,7 @@ from torch import Tensor
 from distill3r_core.config import validate
 from distill3r_core.errors import RequestError, WeightsError
 from distill3r_core.files import shown_name
-from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.io.images.teacher_fit import DUST3R_FIT
 from distill3r_core.io.weights import read_pickled, tensors_in
 from distill3r_core.models.encoders.dune_files import DUNE_NAMES
@@ -42,7 +42,7 @@ LICENSES = (
 # What the original's inference script shows it: the teacher's loader at 518, then a squeeze. Not
 # the pixels it was trained on ("release" at 512, which mirrors portraits), but those it was
 # published with; who trains on from these weights gets the fit of the cache.
-INFERENCE_FIT = Fit(
+INFERENCE_FIT = ImageFit(
     size=(224, 518), mode="release-inference", teacher=replace(DUST3R_FIT, long_edge=518)
 )
 _LIGHTNING = "2.6.6"  # whose layout is written

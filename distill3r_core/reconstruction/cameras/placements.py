@@ -6,15 +6,15 @@ from jaxtyping import Float
 
 from distill3r_core.geometry.cameras import place_intrinsics
 from distill3r_core.io.exports.cameras import Pinhole
-from distill3r_core.types import Placement
+from distill3r_core.types import ImagePlacement
 
 
-def map_intrinsics(camera: Pinhole, placement: Placement) -> Float[np.ndarray, "3 3"]:
+def map_intrinsics(camera: Pinhole, placement: ImagePlacement) -> Float[np.ndarray, "3 3"]:
     """K in pixels of a view's maps; a squashed image has two focal lengths."""
     return place_intrinsics(torch.from_numpy(camera.intrinsics), placement).numpy()
 
 
-def full_size_pixels(placement: Placement) -> Float[np.ndarray, "H W 2"]:
+def full_size_pixels(placement: ImagePlacement) -> Float[np.ndarray, "H W 2"]:
     """Where the centers of a fitted image's pixels lie in the full-size one, (u, v)."""
     left, top, right, bottom = placement.box
     height, width = placement.size
@@ -23,7 +23,7 @@ def full_size_pixels(placement: Placement) -> Float[np.ndarray, "H W 2"]:
     return np.stack(np.meshgrid(u, v), axis=-1)
 
 
-def kept_aspect(placement: Placement) -> float:
+def kept_aspect(placement: ImagePlacement) -> float:
     """Width over height of the part of the image that is kept, before it was squashed."""
     left, top, right, bottom = placement.box
     return (right - left) / (bottom - top)

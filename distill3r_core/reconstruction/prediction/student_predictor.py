@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from distill3r_core.io.images.fit import Fit, fit_for, fit_image
+from distill3r_core.io.images.fit import ImageFit, fit_for, fit_image
 from distill3r_core.models.families import family_of
 from distill3r_core.models.student import Student
 from distill3r_core.prediction import StepCallback, ignore_steps
@@ -22,7 +22,7 @@ class StudentPredictor:
 
     metric = False  # the loss divides points by their size, whatever the unit of the targets
 
-    def __init__(self, student: Student, fit: Fit, *, name: str = "student") -> None:
+    def __init__(self, student: Student, fit: ImageFit, *, name: str = "student") -> None:
         self.student = student
         self.fit = fit
         self.name = name

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from distill3r_core.models.calibration import Calibration
+from distill3r_core.models.reliability_calibration import ReliabilityCalibration
 
 Level = Literal["good", "worse", "unreliable", "unknown"]
 
@@ -87,7 +87,9 @@ class Reliability:
         return {"level": self.level, "reasons": list(self.reasons), "checks": known}
 
 
-def judge(checks: MapChecks, novelty: float | None, calibration: Calibration | None) -> Reliability:
+def judge(
+    checks: MapChecks, novelty: float | None, calibration: ReliabilityCalibration | None
+) -> Reliability:
     """The level of a reconstruction.
 
     Args:
@@ -147,7 +149,7 @@ class _LimitComparison:
 
 
 def _compare(
-    checks: MapChecks, novelty: float | None, calibration: Calibration
+    checks: MapChecks, novelty: float | None, calibration: ReliabilityCalibration
 ) -> list[_LimitComparison]:
     """Each check beside the worst of the held-out samples."""
     found = []
@@ -179,7 +181,7 @@ def _compare(
     return found
 
 
-def _expected(calibration: Calibration, ratio: float) -> str:
+def _expected(calibration: ReliabilityCalibration, ratio: float) -> str:
     """What error is to be expected: that of held-out samples, as many times as the checks are."""
     parts = [f"{ratio * calibration.depth_error:.0%} of the depth"]
     if calibration.rotation_error is not None:

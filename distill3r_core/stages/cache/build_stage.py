@@ -28,7 +28,7 @@ from distill3r_core.errors import (
     NothingUsableError,
     OutOfMemoryError,
 )
-from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.io.images.size_buckets import PATCH
 from distill3r_core.profiling import DeviceName
 from distill3r_core.report import Failure, Progress, Report, Silent, duration
@@ -44,8 +44,8 @@ from distill3r_core.stages.cache.sample_plan import plan_samples, share_of
 from distill3r_core.stages.cache.writers import device_of, gather, part_of, together
 from distill3r_core.teachers import TEACHERS, Teacher, TeacherRecord, build_teacher, choose_teacher
 from distill3r_core.teachers.choice import TeacherChoice, TeacherSetting
-from distill3r_core.teachers.export import GlobalMap, Resample, ThresholdOn
 from distill3r_core.teachers.registry import AUTO, find_weights
+from distill3r_core.teachers.targets import GlobalMap, Resample, ThresholdOn
 
 _BASE_SIZE = "224x518"
 
@@ -57,7 +57,7 @@ def _check_size(text: str) -> None:
 
 @dataclass(frozen=True, config=config.STRICT)
 class ExportSettings:
-    """How raw maps become targets; see `teachers.export`."""
+    """How raw maps become targets; see `teachers.targets`."""
 
     resample: Resample | None = None  # None: "release" with `fit: release`, else "edges"
     threshold_on: ThresholdOn = "excess"
@@ -218,7 +218,7 @@ def _header(settings: CacheSettings, teacher: Teacher, manifest: Manifest) -> Ca
     """The header of the cache that is to be, without its plan."""
     automatic = settings.size == "auto"
     rows, columns = (int(n) for n in (_BASE_SIZE if automatic else settings.size).split("x"))
-    fit = Fit(
+    fit = ImageFit(
         size=(rows, columns),
         mode=settings.fit,
         teacher=teacher.fit,

@@ -12,7 +12,7 @@ from distill3r_core.cache.sample_codec import EncodedSample, SampleEncoder
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.manifest import Manifest, Sample
 from distill3r_core.errors import DiskFullError
-from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.report import Failure, Progress, Report, Table, duration
 from distill3r_core.stages.cache.sample_pipeline import CacheTally, make_samples
 from distill3r_core.stages.cache.sample_plan import SamplePlan, fit_of, size_of
@@ -64,7 +64,7 @@ class CacheJob:
         """How samples become targets."""
         return TargetRecipe(
             root=self.manifest.root,
-            fit=Fit.from_plain(self.header.fit),
+            fit=ImageFit.from_plain(self.header.fit),
             automatic=self.header.size == "auto",
             threshold=self.header.threshold,
             export=self.header.export,

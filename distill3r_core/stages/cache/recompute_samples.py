@@ -11,10 +11,10 @@ from distill3r_core.cache.store import TeacherCache, unpacked
 from distill3r_core.cache.target_difference import TargetDifference, compare_targets
 from distill3r_core.data.manifest import Manifest, Sample, read_manifest
 from distill3r_core.errors import ConflictError, InputMissingError
-from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.report import Progress
 from distill3r_core.stages.cache.sample_pipeline import CacheTally, predict_sample
-from distill3r_core.stages.cache.sample_targets import TargetRecipe, load_sample, make_targets
+from distill3r_core.stages.cache.sample_targets import TargetRecipe, load_sample, targets_of_sample
 from distill3r_core.system.interrupts import defer_signals
 from distill3r_core.system.threads import Pool
 from distill3r_core.teachers import Teacher, build_teacher
@@ -75,7 +75,7 @@ def recompute(
     header, teacher = cache.header, rebuilt.teacher
     recipe = TargetRecipe(
         root=rebuilt.manifest.root,
-        fit=Fit.from_plain(header.fit),
+        fit=ImageFit.from_plain(header.fit),
         automatic=header.size == "auto",
         threshold=header.threshold,
         export=header.export,
@@ -87,7 +87,7 @@ def recompute(
         for name in names:
             with defer_signals():
                 loaded = load_sample(rebuilt.samples[name], teacher, recipe, pool)
-            again = make_targets(
+            again = targets_of_sample(
                 loaded, predict_sample(teacher, loaded, CacheTally()), recipe
             ).targets
             encoded = encoder.encode(name, "", loaded.images, again, {})

@@ -43,7 +43,7 @@ from distill3r_core.errors import (
 )
 from distill3r_core.files import path_below
 from distill3r_core.io.images.decode import read_image
-from distill3r_core.io.images.fit import Fit, fit_for, fit_image, is_portrait
+from distill3r_core.io.images.fit import ImageFit, fit_for, fit_image, is_portrait
 from distill3r_core.io.images.teacher_fit import DUST3R_FIT
 from distill3r_core.report import Failure, Progress, Report, Silent, Table
 from distill3r_core.teachers.registry import TEACHERS
@@ -146,7 +146,7 @@ def import_release(settings: ImportSettings, *, progress: Progress = Silent()) -
         for name, folder in plan.items()
     )
     header = replace(_header(settings, record, folders), plan=planned)
-    fit = Fit.from_plain(header.fit)
+    fit = ImageFit.from_plain(header.fit)
     done = _finished(settings.output, header)
     progress.begin("importing", total=len(planned), unit="samples")
     with CacheWriter(settings.output, header) as writer:
@@ -207,7 +207,7 @@ def _header(
         license=license,
         weights_hash=None,
         size=size,
-        fit=Fit(size=size, mode="release", teacher=DUST3R_FIT).as_plain(),
+        fit=ImageFit(size=size, mode="release", teacher=DUST3R_FIT).as_plain(),
         threshold=0.3,
         metric=False,
         export={"resample": "release", "threshold_on": "confidence", "global_map": "aligned"},
@@ -255,7 +255,7 @@ def _read_images(
 
 
 def _fit_images(
-    sources: Sequence[UInt8[np.ndarray, "h w 3"]], fit: Fit
+    sources: Sequence[UInt8[np.ndarray, "h w 3"]], fit: ImageFit
 ) -> UInt8[torch.Tensor, "N 3 H W"]:
     """Images as the student sees them.
 
@@ -267,7 +267,7 @@ def _fit_images(
     images = []
     for pixels in sources:
         upright = fit.mode == "release" and pixels.shape[0] > pixels.shape[1]
-        one = Fit(fit.size, "release-inference", fit.teacher) if upright else fit
+        one = ImageFit(fit.size, "release-inference", fit.teacher) if upright else fit
         fitted = fit_image(pixels, one, portrait=portrait)
         images.append(torch.from_numpy(np.ascontiguousarray(fitted.image)).permute(2, 0, 1))
     return torch.stack(images)

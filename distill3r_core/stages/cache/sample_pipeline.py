@@ -24,7 +24,7 @@ from distill3r_core.stages.cache.sample_targets import (
     TargetRecipe,
     detail_of,
     load_sample,
-    make_targets,
+    targets_of_sample,
 )
 from distill3r_core.system.threads import Pool, ahead, result_of
 from distill3r_core.teachers.base import Teacher
@@ -128,7 +128,7 @@ def make_samples(
     def pack(loaded: LoadedSample, raw: RawMaps) -> EncodedSample:
         name = loaded.sample.name
         with _fitting(len(loaded.prepared)):
-            exported = make_targets(loaded, raw, recipe)
+            exported = targets_of_sample(loaded, raw, recipe)
             if not exported.targets.valid_mask.any():
                 raise CacheError("no pixel of its views is valid")
             return encoder.encode(

@@ -8,7 +8,7 @@ from distill3r_core.cache.header import PlannedSample
 from distill3r_core.data.manifest import Manifest, ManifestRow, Sample
 from distill3r_core.data.manifest_views import content_of, read_stamps
 from distill3r_core.errors import ImageError, NothingUsableError
-from distill3r_core.io.images.fit import Fit, is_portrait, oriented
+from distill3r_core.io.images.fit import ImageFit, is_portrait, oriented
 from distill3r_core.io.images.size_buckets import PATCH, nearest_bucket
 from distill3r_core.io.images.teacher_fit import teacher_placement
 from distill3r_core.report import Failure, Progress
@@ -49,7 +49,7 @@ def plan_samples(manifest: Manifest, *, views: int, progress: Progress) -> Sampl
     return SamplePlan({sample.name: sample for sample in samples}, tuple(planned), tuple(failed))
 
 
-def fit_of(base: Fit, rows: Sequence[ManifestRow], *, automatic: bool) -> Fit:
+def fit_of(base: ImageFit, rows: Sequence[ManifestRow], *, automatic: bool) -> ImageFit:
     """The fit of one sample: the header's, or with the size that suits its pictures best."""
     if not automatic:
         return base
@@ -57,7 +57,7 @@ def fit_of(base: Fit, rows: Sequence[ManifestRow], *, automatic: bool) -> Fit:
     return replace(base, size=nearest_bucket(seen, patches=patches_of(base.size)))
 
 
-def size_of(fit: Fit, rows: Sequence[ManifestRow]) -> tuple[int, int]:
+def size_of(fit: ImageFit, rows: Sequence[ManifestRow]) -> tuple[int, int]:
     """Rows and columns of a sample's targets."""
     if fit.mode == "release":
         return fit.size

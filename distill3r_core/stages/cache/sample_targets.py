@@ -15,12 +15,12 @@ from distill3r_core.data.manifest import Sample
 from distill3r_core.data.manifest_views import image_hash, read_view
 from distill3r_core.errors import ImageError
 from distill3r_core.geometry.resample import Box
-from distill3r_core.io.images.fit import Fit, fit_image, is_portrait
+from distill3r_core.io.images.fit import ImageFit, fit_image, is_portrait
 from distill3r_core.io.images.masks import placed_mask
 from distill3r_core.stages.cache.sample_plan import fit_of, size_of
 from distill3r_core.teachers.base import Teacher
-from distill3r_core.teachers.export import Exported, export_counted
-from distill3r_core.types import Placement, PreparedView, RawMaps
+from distill3r_core.teachers.targets import CountedTargets, make_targets
+from distill3r_core.types import ImagePlacement, PreparedView, RawMaps
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class TargetRecipe:
     """
 
     root: Path
-    fit: Fit
+    fit: ImageFit
     automatic: bool
     threshold: float | None
     export: Mapping[str, Any]
@@ -57,7 +57,7 @@ class LoadedSample:
 
     sample: Sample
     prepared: Sequence[PreparedView]
-    placements: Sequence[Placement]
+    placements: Sequence[ImagePlacement]
     images: UInt8[Tensor, "N 3 H W"]
     masks: Sequence[Bool[np.ndarray, "_H _W"] | None]
     pictures: Sequence[str]
@@ -66,7 +66,7 @@ class LoadedSample:
 @dataclass(frozen=True)
 class _PreparedImages:
     prepared: PreparedView
-    placement: Placement
+    placement: ImagePlacement
     image: UInt8[Tensor, "3 H W"]
     mask: Bool[np.ndarray, "H W"] | None
     picture: str
@@ -105,7 +105,7 @@ def load_sample(
     )
 
 
-def make_targets(loaded: LoadedSample, raw: RawMaps, recipe: TargetRecipe) -> Exported:
+def targets_of_sample(loaded: LoadedSample, raw: RawMaps, recipe: TargetRecipe) -> CountedTargets:
     """What the teacher said, at the student's size; nothing where an image is masked."""
     raw = _masked(raw, loaded)
     turned = [placement.transposed for placement in loaded.placements]
@@ -122,7 +122,7 @@ def make_targets(loaded: LoadedSample, raw: RawMaps, recipe: TargetRecipe) -> Ex
             (top, left, bottom, right) if turn else (left, top, right, bottom)
             for turn, (left, top, right, bottom) in zip(turned, boxes, strict=True)
         ]
-    return export_counted(
+    return make_targets(
         raw,
         size=size_of(fit, loaded.sample.rows),
         boxes=boxes,
@@ -131,7 +131,7 @@ def make_targets(loaded: LoadedSample, raw: RawMaps, recipe: TargetRecipe) -> Ex
     )
 
 
-def detail_of(loaded: LoadedSample, exported: Exported, root: Path) -> dict[str, Any]:
+def detail_of(loaded: LoadedSample, exported: CountedTargets, root: Path) -> dict[str, Any]:
     """Where a sample came from, as plain data."""
     return {
         "dataset": loaded.sample.dataset,
@@ -147,7 +147,7 @@ def detail_of(loaded: LoadedSample, exported: Exported, root: Path) -> dict[str,
     }
 
 
-def raw_box(student: Placement, teacher: Placement, shape: Sequence[int]) -> Box:
+def raw_box(student: ImagePlacement, teacher: ImagePlacement, shape: Sequence[int]) -> Box:
     """The part of a raw map that the student sees, in the map's pixels.
 
     Args:

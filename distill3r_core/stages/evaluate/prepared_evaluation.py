@@ -16,7 +16,7 @@ from distill3r_core.evaluation.protocols import Protocol
 from distill3r_core.evaluation.truth import Truth
 from distill3r_core.evaluation.validation_samples import read_validation
 from distill3r_core.report import Failure, Progress
-from distill3r_core.runs.record import read_record, samples_of
+from distill3r_core.runs.run_record import read_record, samples_of
 from distill3r_core.runs.student_file import StudentFile
 from distill3r_core.stages.evaluate.scored_model import ScoredModel
 from distill3r_core.stages.evaluate.settings import EvalSettings

@@ -18,7 +18,7 @@ from distill3r_core.evaluation.predictions import (
     predict_with_student,
 )
 from distill3r_core.evaluation.protocols import Protocol
-from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.paths import RUNS, newest_run
 from distill3r_core.report import Progress
 from distill3r_core.runs.student_file import StudentFile, open_student
@@ -89,7 +89,7 @@ def open_models(
             "run's own name the run, --size HxW takes another (figures of different grids do not "
             "compare)"
         )
-    prepare = partial(fit_views, fit=Fit(size=grid))
+    prepare = partial(fit_views, fit=ImageFit(size=grid))
     return [ScoredModel(settings.predict, None, prepare, predict, None, grid)]
 
 

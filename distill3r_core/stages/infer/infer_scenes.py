@@ -18,7 +18,7 @@ from distill3r_core.errors import (
     OutOfMemoryError,
     RequestError,
 )
-from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.io.images.inputs import (
     require_extras,
 )
@@ -94,7 +94,7 @@ class _Request:
         fit, size = fitting_of(self.model.predictor), self.settings.size
         if size is None:
             return fit
-        assert isinstance(fit, Fit), "another model's size cannot be set"
+        assert isinstance(fit, ImageFit), "another model's size cannot be set"
         return replace(fit, size=size, resized=None, by_shape=False)
 
 
@@ -358,7 +358,7 @@ def _identity(views: Sequence[LoadedView], request: _Request) -> dict[str, Any]:
     return {
         "settings": plain,
         "known": None if request.known is None else request.known.as_plain(),
-        "fit": fit.as_plain() if isinstance(fit := request.fit, Fit) else model.label,
+        "fit": fit.as_plain() if isinstance(fit := request.fit, ImageFit) else model.label,
         "model": model.identity,
         "inputs": f"{len(paths)} files, {digest.hexdigest()}",
     }

@@ -29,7 +29,7 @@ from distill3r_core.io.images.decode import MIN_SIDE
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.manifest import manifest_folder
 from distill3r_core.stages.manifest.check_data import DataCheck, check_data, reading_by
-from distill3r_core.stages.manifest.frame_index import FrameIndex, FrameRecord, locked, stamp_of
+from distill3r_core.stages.manifest.frame_index import FrameEntry, FrameIndex, locked, stamp_of
 from distill3r_core.stages.manifest.frame_processor import FrameJob, FrameProcessor
 from distill3r_core.stages.manifest.manifest_report import (
     ProcessedDataset,
@@ -269,7 +269,7 @@ def _make(
     A frame that turns out to be unusable moves the windows, so that others are wanted: this is
     repeated until it stands.
     """
-    entries: dict[str, FrameRecord] = {}
+    entries: dict[str, FrameEntry] = {}
     while True:
         unusable = {key for key, entry in entries.items() if entry.refused}
         plan = _plan(settings, found, unusable)

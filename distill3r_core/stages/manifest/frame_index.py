@@ -19,7 +19,7 @@ _LOCK = ".lock"
 
 
 @dataclass(frozen=True)
-class FrameRecord:
+class FrameEntry:
     """What became of one frame.
 
     Args:
@@ -47,7 +47,7 @@ class FrameIndex:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / INDEX
-        self.entries: dict[str, FrameRecord] = {}
+        self.entries: dict[str, FrameEntry] = {}
         self._file: IO[str] | None = None
         self._grew = False
         if self.path.is_file():
@@ -56,7 +56,7 @@ class FrameIndex:
                 if (entry := _parse(line)) is not None:
                     self.entries[entry.key] = entry
 
-    def add(self, entry: FrameRecord) -> None:
+    def add(self, entry: FrameEntry) -> None:
         """Remember an entry now."""
         self.entries[entry.key], self._grew = entry, True
         with disk_errors(self.path):
@@ -121,16 +121,16 @@ def stamp_of(path: Path) -> tuple[int, int] | None:
     return stamp.size, stamp.modified_ns
 
 
-def _line(entry: FrameRecord) -> str:
+def _line(entry: FrameEntry) -> str:
     # Nothing that stayed empty: there is a line for every frame of every data set.
     values = {name: value for name, value in vars(entry).items() if value}
     return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
 
 
-def _parse(line: str) -> FrameRecord | None:
+def _parse(line: str) -> FrameEntry | None:
     try:
         values = json.loads(line)
-        return FrameRecord(
+        return FrameEntry(
             key=values["key"],
             made=values["made"],
             sources=tuple(None if stamp is None else tuple(stamp) for stamp in values["sources"]),

@@ -18,7 +18,7 @@ from distill3r_core.errors import ImageError
 from distill3r_core.io.images.decode import write_image
 from distill3r_core.io.images.depth import depth_format, write_depth
 from distill3r_core.io.images.masks import write_mask
-from distill3r_core.stages.manifest.frame_index import FrameIndex, FrameRecord, sources_of, stamp_of
+from distill3r_core.stages.manifest.frame_index import FrameEntry, FrameIndex, sources_of, stamp_of
 from distill3r_core.system.threads import Pool, ahead, result_of
 
 # Raised when what is written for the same settings changes, so that old entries are not reused.
@@ -71,9 +71,9 @@ class FrameProcessor:
         self.trust, self.on_frame = trust, on_frame
         self.processed = 0
 
-    def run(self, jobs: Iterable[FrameJob]) -> dict[str, FrameRecord]:
+    def run(self, jobs: Iterable[FrameJob]) -> dict[str, FrameEntry]:
         """Entries of all jobs by key; frames that stand as they are are not read again."""
-        done: dict[str, FrameRecord] = {}
+        done: dict[str, FrameEntry] = {}
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         # Threads: decoding, encoding and NumPy let go of the interpreter.
         with Pool(workers) as pool:
@@ -89,9 +89,7 @@ class FrameProcessor:
                 self.on_frame()
         return done
 
-    def _unknown(
-        self, jobs: Iterable[FrameJob], done: dict[str, FrameRecord]
-    ) -> Iterator[FrameJob]:
+    def _unknown(self, jobs: Iterable[FrameJob], done: dict[str, FrameEntry]) -> Iterator[FrameJob]:
         """The jobs that are to be done; the others are put to what is done."""
         for job in jobs:
             known = self._known(job)
@@ -101,14 +99,14 @@ class FrameProcessor:
             done[job.key] = known
             self.on_frame()
 
-    def _known(self, job: FrameJob) -> FrameRecord | None:
+    def _known(self, job: FrameJob) -> FrameEntry | None:
         entry = self.index.entries.get(job.key)
         if entry is None or (job.write and entry.row is None and entry.refused is None):
             return None
         stands = entry.stands(self.folder, self._made(job.frame), sources_of(job.frame))
         return entry if stands else None
 
-    def _make(self, job: FrameJob) -> FrameRecord:
+    def _make(self, job: FrameJob) -> FrameEntry:
         # Before reading: a file that changes meanwhile is then seen to have changed.
         sources, made = sources_of(job.frame), self._made(job.frame)
         try:
@@ -120,13 +118,13 @@ class FrameProcessor:
             )
             result = process(source, self.settings)
         except ImageError as error:
-            return FrameRecord(job.key, made, sources, refused=str(error))
+            return FrameEntry(job.key, made, sources, refused=str(error))
         if not job.write:
-            return FrameRecord(job.key, made, sources, notes=source.notes)
+            return FrameEntry(job.key, made, sources, notes=source.notes)
         row = {**self._write(job.key, result), "camera": job.frame.camera}
         names = [row[name] for name in ("image_path", "depth_path", "mask_path") if row[name]]
         written = {name: stamp for name in names if (stamp := stamp_of(self.folder / name))}
-        return FrameRecord(job.key, made, sources, row=row, written=written, notes=source.notes)
+        return FrameEntry(job.key, made, sources, row=row, written=written, notes=source.notes)
 
     def _write(self, key: str, result: Processed) -> Mapping[str, Any]:
         place = file_place(key)

@@ -16,7 +16,7 @@ from distill3r_core.errors import NothingUsableError
 from distill3r_core.io.images.media import IMAGE_SUFFIXES, LeftOut
 from distill3r_core.report import Failure, Omission, Report, Table
 from distill3r_core.stages.manifest.check_data import DataCheck, check_notes
-from distill3r_core.stages.manifest.frame_index import FrameRecord
+from distill3r_core.stages.manifest.frame_index import FrameEntry
 
 _SHOWN_REASONS = 3  # in the message where nothing is usable
 _COLUMNS = ("data set", "layout", "scenes", "images", "samples", "validation", "rejected")
@@ -28,7 +28,7 @@ class ProcessedDataset:
 
     root: str
     plan: DatasetPlan
-    entries: Mapping[str, FrameRecord]
+    entries: Mapping[str, FrameEntry]
     check: DataCheck = field(default_factory=DataCheck)
 
     @property

@@ -17,7 +17,7 @@ from distill3r_core.cache.store import TeacherCache
 from distill3r_core.errors import ConflictError, Distill3rError
 from distill3r_core.files import open_own, remove_own
 from distill3r_core.io.checksums import OWNER, bytes_hash, write_sealed
-from distill3r_core.runs.record import PICTURES, RECORD, read_record, samples_of
+from distill3r_core.runs.run_record import PICTURES, RECORD, read_record, samples_of
 from distill3r_core.stages.train.resolve import LENGTHS, complete_model
 from distill3r_core.training import checkpoints, faults, metrics_log, tensorboard
 from distill3r_core.training.distributed import World

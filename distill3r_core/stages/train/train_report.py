@@ -11,7 +11,7 @@ import torch
 from distill3r_core import config
 from distill3r_core.profiling import machine
 from distill3r_core.report import Progress, Report, Table
-from distill3r_core.runs.record import read_record
+from distill3r_core.runs.run_record import read_record
 from distill3r_core.stages.train.run_folder import (
     CONFIG,
     LOSS_PICTURE,

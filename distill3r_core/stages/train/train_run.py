@@ -19,17 +19,17 @@ from distill3r_core.data.loading.teacher_features import CachedFeatures
 from distill3r_core.errors import CacheError, ConfigError, NothingUsableError
 from distill3r_core.files import write_text
 from distill3r_core.io.checksums import ORIGIN, OWNER
-from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.losses import Objective
-from distill3r_core.models.calibration import Calibration
 from distill3r_core.models.checkpoint import save_student
 from distill3r_core.models.families import check_size, family_of
 from distill3r_core.models.metadata import StudentMetadata
+from distill3r_core.models.reliability_calibration import ReliabilityCalibration
 from distill3r_core.models.spec import StudentSpec
 from distill3r_core.models.student import Student
 from distill3r_core.profiling import machine, pick_device
 from distill3r_core.report import Progress, Report, Silent
-from distill3r_core.runs.record import PICTURES, read_record
+from distill3r_core.runs.run_record import PICTURES, read_record
 from distill3r_core.runs.training_images import training_images
 from distill3r_core.stages.train.overwriting import deletion_of
 from distill3r_core.stages.train.run_folder import (
@@ -54,7 +54,7 @@ from distill3r_core.stages.train.train_report import (
     report,
 )
 from distill3r_core.system.interrupts import interrupts_between_steps
-from distill3r_core.training.calibrate import CalibrationSamples, calibrate
+from distill3r_core.training.calibrate_reliability import CalibrationSamples, calibrate
 from distill3r_core.training.distributed import World
 from distill3r_core.training.feed import Feed, build_feed, naming_repair
 from distill3r_core.training.loop import TrainLoop
@@ -183,7 +183,7 @@ class _Ready:
         optimizer: Optimizer over the parameters of the student and of the objective.
     """
 
-    fit: Fit  # how pictures become the student's input
+    fit: ImageFit  # how pictures become the student's input
     feed: Feed
     start: Start
     student: Student
@@ -317,7 +317,7 @@ def _warn_of_warmup(settings: TrainSettings, steps: int, progress: Progress) -> 
     )
 
 
-def _check_input(spec: StudentSpec, data: DataSettings, fit: Fit) -> None:
+def _check_input(spec: StudentSpec, data: DataSettings, fit: ImageFit) -> None:
     """Refuse sizes and numbers of views that students of that family do not take."""
     if not fit.by_shape:
         check_size(spec, fit.resized or fit.size)
@@ -335,10 +335,10 @@ def _check_input(spec: StudentSpec, data: DataSettings, fit: Fit) -> None:
         )
 
 
-def _student_fit(settings: TrainSettings, header: CacheHeader, progress: Progress) -> Fit:
+def _student_fit(settings: TrainSettings, header: CacheHeader, progress: Progress) -> ImageFit:
     """The cache's chain of resizes with the student's own, if it is smaller, behind it."""
     # Where the cache chose sizes by shape, infer and eval have to do so as well.
-    fit = replace(Fit.from_plain(header.fit), by_shape=header.size == "auto")
+    fit = replace(ImageFit.from_plain(header.fit), by_shape=header.size == "auto")
     wanted = settings.data.size
     if wanted is None or wanted == header.size:
         return fit
@@ -368,7 +368,7 @@ def _describe(folder: RunFolder, settings: TrainSettings, cache: TeacherCache, f
     write_text(folder.path / PICTURES, "".join(f"{image}\n" for image in images))
 
 
-def _calibrator(feed: Feed, student: Student) -> Callable[[], Calibration | None]:
+def _calibrator(feed: Feed, student: Student) -> Callable[[], ReliabilityCalibration | None]:
     """What measures the student on held-out samples; it returns None where there are none."""
     if not feed.held_out:
         return lambda: None
@@ -381,7 +381,7 @@ def _calibrator(feed: Feed, student: Student) -> Callable[[], Calibration | None
 
 
 def _saver(
-    settings: TrainSettings, header: CacheHeader, fit: Fit, start: Start, state: TrainState
+    settings: TrainSettings, header: CacheHeader, fit: ImageFit, start: Start, state: TrainState
 ) -> SaveModel:
     metadata = StudentMetadata(
         preset=settings.preset,
@@ -398,7 +398,7 @@ def _saver(
         origin=f"trained from {start.origin}",
     )
 
-    def save(path: Path, *, calibration: Calibration | None) -> None:
+    def save(path: Path, *, calibration: ReliabilityCalibration | None) -> None:
         described = replace(metadata, step=state.step, calibration=calibration)
         save_student(path, start.student, described, durable=True)
 

@@ -10,7 +10,7 @@ from torch.nn.functional import gelu, relu
 
 from distill3r_core.nn.block import Block
 from distill3r_core.nn.dpt import pointwise
-from distill3r_core.nn.plane_dpt import FusionChain, PlaneTail, Reassemble, add_plane_codes
+from distill3r_core.nn.plane_dpt import PlaneTail, Reassemble, RefinementChain, add_plane_codes
 from distill3r_core.teachers.da3.backbone import DA3Size
 
 RAY_CHANNELS = 7  # direction, origin, confidence
@@ -30,9 +30,9 @@ class DualHead(nn.Module):
         features = size.features
         self.patch_size = patch_size
         self.pyramid = Reassemble(2 * size.width, features=features, layer_widths=size.layer_widths)
-        self.depth_chain = FusionChain(features)
+        self.depth_chain = RefinementChain(features)
         self.depth_tail = PlaneTail(features, 2)
-        self.ray_chain = FusionChain(features)
+        self.ray_chain = RefinementChain(features)
         self.ray_tail = RayTail(features)
 
     def forward(

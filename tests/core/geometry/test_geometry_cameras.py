@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from distill3r_core.geometry.cameras import invert_rigid, place_intrinsics, project, rays, unproject
-from distill3r_core.types import Placement
+from distill3r_core.types import ImagePlacement
 
 K = torch.tensor([[50.0, 0.0, 21.0], [0.0, 60.0, 14.0], [0.0, 0.0, 1.0]])
 
@@ -27,7 +27,7 @@ def test_unprojected_depth_is_z_and_not_distance():
 
 
 def test_a_crop_and_a_resize_move_the_seen_pixel_with_the_picture():
-    placement = Placement(box=(4.0, 2.0, 40.0, 26.0), size=(48, 18))
+    placement = ImagePlacement(box=(4.0, 2.0, 40.0, 26.0), size=(48, 18))
     points = unproject(torch.rand(28, 42) + 0.5, K)
     before = project(points, K)
     after = project(points, place_intrinsics(K, placement))
@@ -37,7 +37,7 @@ def test_a_crop_and_a_resize_move_the_seen_pixel_with_the_picture():
 
 def test_a_transposed_picture_sees_every_point_at_the_swapped_pixel():
     points = unproject(torch.rand(28, 42) + 0.5, K)
-    placement = Placement(box=(0.0, 0.0, 42.0, 28.0), size=(42, 28), transposed=True)
+    placement = ImagePlacement(box=(0.0, 0.0, 42.0, 28.0), size=(42, 28), transposed=True)
     after = project(points, place_intrinsics(K, placement))
     torch.testing.assert_close(after, project(points, K).flip(-1), rtol=0, atol=1e-3)
 

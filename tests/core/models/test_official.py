@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from distill3r_core.io.images.fit import Fit, fit_image
+from distill3r_core.io.images.fit import ImageFit, fit_image
 from distill3r_core.models.multiview.official import PREFIX, read_lightning
 
 LONG_EDGE, MULTIPLE, SIZE = 518, 16, (224, 518)  # of the release's inference script
@@ -18,7 +18,7 @@ def fit(tmp_path):
     torch.save({"state_dict": {f"{PREFIX}decoder.dec_norm.weight": torch.ones(2)}}, path)
     _, metadata = read_lightning(path)
     assert metadata.size == SIZE
-    return Fit.from_plain(metadata.fit)
+    return ImageFit.from_plain(metadata.fit)
 
 
 @pytest.mark.parametrize("shape", [(480, 640), (640, 480), (300, 1000), (600, 600), (120, 200)])

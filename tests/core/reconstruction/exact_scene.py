@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from distill3r_core.io.images.fit import Fit, fit_image
+from distill3r_core.io.images.fit import ImageFit, fit_image
 from distill3r_core.reconstruction.cameras.placements import full_size_pixels
 from distill3r_core.reconstruction.loaded_views import LoadedView
 from distill3r_core.reconstruction.view_maps import ViewMaps
@@ -37,10 +37,10 @@ def picture(size: tuple[int, int], *, seed: int = 0) -> np.ndarray:
 
 
 def exact_views(
-    fit: Fit | None = None, *, cameras: Sequence[tuple[tuple[int, int], float]] = CAMERAS
+    fit: ImageFit | None = None, *, cameras: Sequence[tuple[tuple[int, int], float]] = CAMERAS
 ) -> tuple[list[LoadedView], list[ViewMaps]]:
     """Views and their maps: local points in units of their own, global points in the world's."""
-    fit = fit or Fit(size=(28, 42))
+    fit = fit or ImageFit(size=(28, 42))
     views, maps = [], []
     for index, ((size, focal), pose, scale) in enumerate(
         zip(cameras, world_from_cams(), SCALES, strict=True)

@@ -9,7 +9,7 @@ from exact_scene import CAMERAS, SCALES, exact_views, with_points, world_from_ca
 
 from distill3r_core.errors import ExtraMissingError, InputMissingError, RequestError
 from distill3r_core.geometry import pnp
-from distill3r_core.io.images.fit import Fit, Fitted
+from distill3r_core.io.images.fit import FittedImage, ImageFit
 from distill3r_core.io.images.teacher_fit import TeacherFit
 from distill3r_core.reconstruction.cameras.camera_poses import solve_cameras
 from distill3r_core.reconstruction.cameras.known_positions import (
@@ -20,14 +20,14 @@ from distill3r_core.reconstruction.cameras.known_positions import (
 from distill3r_core.reconstruction.point_cloud import Cleaning, clean_cloud
 from distill3r_core.reconstruction.reconstruction import Reconstruction
 from distill3r_core.reconstruction.view_maps import ViewMaps
-from distill3r_core.types import Placement, PointMap
+from distill3r_core.types import ImagePlacement, PointMap
 
 FITS = {
-    "squash": Fit(size=(28, 42)),
-    "crop": Fit(size=(28, 70), mode="crop"),
-    "resized": Fit(size=(56, 84), resized=(28, 42)),
-    "teacher": Fit(size=(28, 42), teacher=TeacherFit(long_edge=128, multiple=16)),
-    "thinned": Fit(size=(112, 154)),  # large enough that not every pixel votes
+    "squash": ImageFit(size=(28, 42)),
+    "crop": ImageFit(size=(28, 70), mode="crop"),
+    "resized": ImageFit(size=(56, 84), resized=(28, 42)),
+    "teacher": ImageFit(size=(28, 42), teacher=TeacherFit(long_edge=128, multiple=16)),
+    "thinned": ImageFit(size=(112, 154)),  # large enough that not every pixel votes
 }
 
 
@@ -91,9 +91,9 @@ def test_a_view_that_was_transposed_for_the_network_is_turned_back():
     views, maps = exact_views()
     fitted = views[1].fitted
     rows, columns = fitted.placement.size
-    transposed = Placement(box=fitted.placement.box, size=(columns, rows), transposed=True)
+    transposed = ImagePlacement(box=fitted.placement.box, size=(columns, rows), transposed=True)
     views[1] = dataclasses.replace(
-        views[1], fitted=Fitted(fitted.image.transpose(1, 0, 2), transposed)
+        views[1], fitted=FittedImage(fitted.image.transpose(1, 0, 2), transposed)
     )
     maps[1] = _transposed(maps[1])
     view = solve_cameras(views, maps).views[1]

@@ -13,7 +13,7 @@ from PIL import Image
 from plyfile import PlyData
 
 from distill3r_core.errors import ExtraMissingError, FailedError, InputMissingError
-from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.reconstruction.cameras.camera_poses import solve_cameras
 from distill3r_core.reconstruction.export import save_reconstruction
 from distill3r_core.reconstruction.point_cloud import Cleaning, clean_cloud
@@ -26,7 +26,7 @@ BACKGROUND = np.array([20, 22, 26])
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    scene = Reconstruction(solve_cameras(*exact_views(Fit(size=(112, 154)))).views)
+    scene = Reconstruction(solve_cameras(*exact_views(ImageFit(size=(112, 154)))).views)
     folder = tmp_path_factory.mktemp("page")
     save_reconstruction(
         scene, folder, ["ply", "html", "colmap"], cloud=Cleaning(conf=0.0), title="exact"
@@ -41,7 +41,7 @@ def _drawn(shot: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("window", [(1000, 800), (1300, 500), (500, 900)])
 def test_the_page_opened_from_a_camera_shows_all_that_the_camera_saw(tmp_path, window):
-    views, maps = exact_views(Fit(size=(112, 154)))
+    views, maps = exact_views(ImageFit(size=(112, 154)))
     scene = Reconstruction(
         solve_cameras(views[:1], maps[:1]).views
     )  # others' points have other colors
@@ -189,7 +189,7 @@ document.body.dataset.drawn = 1;</script></body>"""
 
 def test_glb_and_ply_have_the_same_colors_in_the_browser(folder, tmp_path):
     """Chromium reads the GLB's numbers as linear light, as the format defines them."""
-    scene = Reconstruction(solve_cameras(*exact_views(Fit(size=(112, 154)))).views)
+    scene = Reconstruction(solve_cameras(*exact_views(ImageFit(size=(112, 154)))).views)
     save_reconstruction(scene, tmp_path, ["glb"], cloud=Cleaning(conf=0.0))
     vertices = PlyData.read(folder / "scene.ply")["vertex"]
     step = len(vertices) // 96

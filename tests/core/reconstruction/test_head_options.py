@@ -13,7 +13,7 @@ from PIL import Image
 from distill3r_core import reconstruct
 from distill3r_core.errors import ExtraMissingError, InputMissingError, RequestError
 from distill3r_core.geometry import pnp
-from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.models import build_student
 from distill3r_core.reconstruction.cameras import camera_poses
 from distill3r_core.reconstruction.cameras.camera_poses import solve_cameras
@@ -40,7 +40,7 @@ def _global_alone(fit=None, cameras=ONE_CAMERA):
     return views, [ViewMaps(one.global_map, None) for one in maps]
 
 
-@pytest.mark.parametrize("fit", [Fit(size=(28, 42)), Fit(size=(112, 154), mode="crop")])
+@pytest.mark.parametrize("fit", [ImageFit(size=(28, 42)), ImageFit(size=(112, 154), mode="crop")])
 def test_exact_global_maps_of_one_camera_give_back_where_it_stood(fit):
     pytest.importorskip("pycolmap")
     solved = solve_cameras(*_global_alone(fit), poses="pnp")
@@ -178,7 +178,7 @@ def test_a_local_map_without_numbers_leaves_its_view_out():
 
 def test_from_python_a_local_head_gives_views_that_save_no_scene(student, tmp_path):
     pictures = [view.pixels for view in exact_views()[0]]
-    local = reconstruct(pictures, student, fit=Fit(size=(28, 42)), head="local")
+    local = reconstruct(pictures, student, fit=ImageFit(size=(28, 42)), head="local")
     assert [view.camera.name for view in local.views] == ["view_000", "view_001", "view_002"]
     with pytest.raises(RequestError, match="ply"):
         save_reconstruction(local, tmp_path / "out", ("depth", "ply"))

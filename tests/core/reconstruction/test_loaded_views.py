@@ -10,7 +10,7 @@ from PIL import Image
 
 from distill3r_core.errors import ImageError, NothingUsableError
 from distill3r_core.io.exports.upright_images import write_upright
-from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.io.images.inputs import InputFile, find_inputs
 from distill3r_core.models import build_student
 from distill3r_core.reconstruction.export import save_reconstruction
@@ -19,7 +19,7 @@ from distill3r_core.reconstruction.preview import PreviewRow, write_preview
 from distill3r_core.reconstruction.reconstruct import reconstruct
 from distill3r_core.report import Silent
 
-FIT = Fit(size=(28, 42))
+FIT = ImageFit(size=(28, 42))
 
 
 def _picture(size=(64, 48), *, seed=0) -> Image.Image:

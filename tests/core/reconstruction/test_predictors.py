@@ -7,7 +7,7 @@ from exact_scene import picture
 
 from distill3r_core import load_model, reconstruct
 from distill3r_core.errors import InputMissingError, RequestError
-from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.models import build_student
 from distill3r_core.prediction import Predictor
 from distill3r_core.reconstruction.prediction.forward_pass import view_maps_of
@@ -21,7 +21,7 @@ IMAGES = [picture((48, 64), seed=0), picture((64, 48), seed=1), picture((48, 64)
 @pytest.fixture(scope="module")
 def predictor() -> StudentPredictor:
     torch.manual_seed(0)
-    return StudentPredictor(build_student("tiny").eval(), Fit(size=(28, 42)), name="toy")
+    return StudentPredictor(build_student("tiny").eval(), ImageFit(size=(28, 42)), name="toy")
 
 
 def test_a_student_is_a_predictor_and_predicts_what_its_pass_in_a_scene_does(predictor):
@@ -78,7 +78,7 @@ def test_what_a_model_lacks_is_refused_by_its_name(predictor):
     with pytest.raises(RequestError, match="synthetic"):
         reconstruct(IMAGES, load_model("synthetic"), head="local")
     with pytest.raises(RequestError, match="synthetic"):
-        reconstruct(IMAGES, load_model("synthetic"), fit=Fit(size=(28, 42)))
+        reconstruct(IMAGES, load_model("synthetic"), fit=ImageFit(size=(28, 42)))
     with pytest.raises(RequestError, match="3 views: small takes at most 2"):
         reconstruct(IMAGES, _OfFewViews())
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from distill3r_core.models.calibration import Calibration
 from distill3r_core.models.feature_statistics import fit_features
+from distill3r_core.models.reliability_calibration import ReliabilityCalibration
 from distill3r_core.reconstruction.reliability.verdict import MapChecks, judge
 
-CALIBRATION = Calibration(
+CALIBRATION = ReliabilityCalibration(
     windows=8,
     misfit=0.01,
     spread=0.05,

@@ -4,7 +4,7 @@ import torch
 
 from distill3r_core import config
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.io.rgbd import write_rgbd_scene
 from distill3r_core.models import build_student
 from distill3r_core.models.checkpoint import save_student
@@ -54,7 +54,7 @@ def save_run(run, cache_path, *, pictures=None):
         preset="tiny",
         spec=student.spec,
         size=SIZE,
-        fit=Fit(size=SIZE).as_plain(),
+        fit=ImageFit(size=SIZE).as_plain(),
         pictures="pictures.txt",
         processing=dict(cache.header.processing),
         settings=config.as_plain(TrainSettings(cache=cache_path)),

@@ -28,7 +28,7 @@ from distill3r_core.evaluation.predictions import maps_of
 from distill3r_core.evaluation.protocols import PROTOCOLS
 from distill3r_core.evaluation.scores import figures_of, score_sequence
 from distill3r_core.evaluation.validation_samples import poses_of
-from distill3r_core.io.images.fit import Fit
+from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.models import build_student
 from distill3r_core.models.checkpoint import save_student
 from distill3r_core.models.metadata import StudentMetadata
@@ -126,7 +126,7 @@ def test_the_mean_map_is_that_of_the_training_frames(here):
         layout="auto",
         protocol=PROTOCOLS["table2"],
         processing=Processing(),
-        prepare=partial(fit_views, fit=Fit(size=SIZE)),
+        prepare=partial(fit_views, fit=ImageFit(size=SIZE)),
         trained_on=(here / "runs/tiny-001/pictures.txt").read_text().split(),
         progress=Silent(),
     )
@@ -174,7 +174,7 @@ def test_other_weights_under_the_same_name_are_another_result(here, tmp_path, mo
     first = score(data=here / "rooms")
     torch.manual_seed(1)
     student = build_student("tiny")
-    fit = Fit(size=SIZE).as_plain()
+    fit = ImageFit(size=SIZE).as_plain()
     metadata = StudentMetadata(preset="tiny", spec=student.spec, size=SIZE, fit=fit)
     save_student(tmp_path / "runs/tiny-001/checkpoints/best/model.safetensors", student, metadata)
     second = score(data=here / "rooms")
@@ -187,7 +187,7 @@ def test_the_truth_lies_on_the_students_pixels(here):
         layout="auto",
         protocol=PROTOCOLS["table2"],
         processing=Processing(),
-        prepare=partial(fit_views, fit=Fit(size=SIZE)),
+        prepare=partial(fit_views, fit=ImageFit(size=SIZE)),
         trained_on=(),
         progress=Silent(),
     )
@@ -233,7 +233,7 @@ def test_millimeters_are_scored_as_meters(here):
 
 def test_a_student_that_does_not_know_its_frames_says_so(here, tmp_path):
     student = build_student("tiny")
-    fit = Fit(size=SIZE).as_plain()
+    fit = ImageFit(size=SIZE).as_plain()
     metadata = StudentMetadata(preset="tiny", spec=student.spec, size=SIZE, fit=fit)
     save_student(tmp_path / "lone.safetensors", student, metadata)
     report = score(
@@ -285,7 +285,7 @@ def test_7_scenes_frames_are_those_whose_number_20_divides(data_dir, tmp_path, m
         layout="auto",
         protocol=thin,
         processing=Processing(),
-        prepare=partial(fit_views, fit=Fit(size=(28, 42))),
+        prepare=partial(fit_views, fit=ImageFit(size=(28, 42))),
         trained_on=(),
         progress=Silent(),
     )
@@ -310,7 +310,7 @@ def test_a_plane_on_the_kitchen_scores_what_was_measured_before(data_dir, tmp_pa
 def test_several_models_share_a_table_and_the_first_is_the_result(here, tmp_path):
     torch.manual_seed(7)
     student = build_student("tiny")
-    fit = Fit(size=SIZE).as_plain()
+    fit = ImageFit(size=SIZE).as_plain()
     metadata = StudentMetadata(preset="tiny", spec=student.spec, size=SIZE, fit=fit)
     save_student(tmp_path / "other.safetensors", student, metadata)
     models = [here / "runs/tiny-001", tmp_path / "other.safetensors"]

@@ -12,7 +12,7 @@ from distill3r_core.errors import (
     NothingUsableError,
 )
 from distill3r_core.evaluation.validation_samples import read_validation
-from distill3r_core.runs.record import samples_of
+from distill3r_core.runs.run_record import samples_of
 from distill3r_core.stages.cache import CacheSettings, build_cache
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
 

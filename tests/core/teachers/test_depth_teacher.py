@@ -6,7 +6,7 @@ import torch
 
 from distill3r_core.errors import InputMissingError
 from distill3r_core.geometry.cameras import project
-from distill3r_core.teachers import DepthTeacher, export
+from distill3r_core.teachers import DepthTeacher, make_targets
 
 
 def ask(views):
@@ -21,7 +21,7 @@ def test_every_local_point_is_seen_at_its_own_pixel(views):
 
 
 def test_the_same_place_has_the_same_global_point_in_every_view(views):
-    targets = export(ask(views), size=(28, 42))
+    targets = make_targets(ask(views), size=(28, 42)).targets
     # The camera moved by 0.1 m, which is two pixels at f = 40 and z = 2.
     first, second = targets.points_global[0], targets.points_global[1]
     torch.testing.assert_close(first[:, 2:], second[:, :-2])

@@ -11,7 +11,7 @@ import torch
 from fast3r_folders import CONFIG, hub_tensors, official_tensors, write_folder
 
 from distill3r_core.errors import ConfigError, WeightsError
-from distill3r_core.teachers import Teacher, build_teacher, export_counted
+from distill3r_core.teachers import Teacher, build_teacher, make_targets
 from distill3r_core.types import View
 
 
@@ -59,7 +59,7 @@ def test_a_picture_is_prepared_as_the_original_does(teacher, source, seen):
 
 
 def test_the_maps_become_targets(teacher, prepared):
-    exported = export_counted(teacher.predict(prepared), size=(28, 42), threshold=0.3)
+    exported = make_targets(teacher.predict(prepared), size=(28, 42), threshold=0.3)
     assert exported.targets.points_local.shape == (3, 28, 42, 3)
     assert (exported.targets.confidence_local >= 1).all()
     assert exported.targets.valid_mask.any()
@@ -110,7 +110,7 @@ def test_other_views_may_change_places_if_they_keep_their_numbers(teacher, prepa
 
 
 def test_a_single_view_is_its_own_anchor(teacher, prepared):
-    exported = export_counted(teacher.predict(prepared[:1]), size=(28, 42), threshold=0.3)
+    exported = make_targets(teacher.predict(prepared[:1]), size=(28, 42), threshold=0.3)
     assert exported.targets.valid_mask.any()
 
 

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from distill3r_core.errors import RequestError, WeightsError
 from distill3r_core.geometry.cameras import unproject
 from distill3r_core.geometry.similarity import apply_similarity
-from distill3r_core.teachers.export import export
 from distill3r_core.teachers.registry import TEACHERS, build_teacher
+from distill3r_core.teachers.targets import make_targets
 from distill3r_core.types import View
 
 
@@ -82,7 +82,7 @@ def test_maps_of_every_view_at_its_prepared_size(folders, name, count):
     if raw.intrinsics is not None:
         for points, k in zip(raw.points_local, raw.intrinsics, strict=True):
             torch.testing.assert_close(points, unproject(points[..., 2], k), rtol=1e-4, atol=1e-4)
-    targets = export(raw, size=(28, 42), threshold=teacher.threshold)
+    targets = make_targets(raw, size=(28, 42), threshold=teacher.threshold).targets
     assert targets.points_local.shape == (count, 28, 42, 3)
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from distill3r_core.teachers import SyntheticTeacher, export
+from distill3r_core.teachers import SyntheticTeacher, make_targets
 
 
 def ask(views, **arguments):
@@ -12,12 +12,12 @@ def ask(views, **arguments):
 
 
 def test_the_anchor_sees_the_same_points_in_both_frames(views):
-    targets = export(ask(views), size=(14, 28))
+    targets = make_targets(ask(views), size=(14, 28)).targets
     torch.testing.assert_close(targets.points_global[0], targets.points_local[0])
 
 
 def test_two_neighbours_agree_on_the_points_that_both_see(views):
-    targets = export(ask(views * 3), size=(28, 42))
+    targets = make_targets(ask(views * 3), size=(28, 42)).targets
     first, second = (targets.points_global[i].flatten(0, 1) for i in (0, 1))
     nearest = torch.cdist(first, second).min(dim=1).values
     assert nearest.median() < 0.1  # a pixel at 3 m is 0.1 m wide here

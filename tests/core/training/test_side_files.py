@@ -12,7 +12,7 @@ from torch import equal
 from distill3r_core.errors import ConflictError, WeightsError
 from distill3r_core.models import load_student
 from distill3r_core.report import Silent
-from distill3r_core.runs.record import read_record
+from distill3r_core.runs.run_record import read_record
 from distill3r_core.stages.train import TrainSettings, train
 from distill3r_core.stages.train.overwriting import deletion_of, planned_deletion
 from distill3r_core.training import checkpoints

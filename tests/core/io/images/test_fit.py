@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from distill3r_core.errors import ConfigError, ImageError
 from distill3r_core.io.images.fit import (
-    Fit,
+    ImageFit,
     fit_image,
     is_portrait,
     resize_image,
@@ -36,7 +36,7 @@ def ramp(height: int, width: int) -> np.ndarray:
 @settings(max_examples=60, deadline=None)
 @given(source=SIZES, mode=MODES, portrait=st.booleans(), long_edge=st.sampled_from([None, 96]))
 def test_pixels_lie_where_the_placement_says(source, mode, portrait, long_edge) -> None:
-    fit = Fit(size=(56, 84), mode=mode, teacher=TeacherFit(long_edge=long_edge, multiple=8))
+    fit = ImageFit(size=(56, 84), mode=mode, teacher=TeacherFit(long_edge=long_edge, multiple=8))
     try:
         fitted = fit_image(ramp(*source), fit, portrait=portrait)
     except ImageError:
@@ -69,7 +69,7 @@ def test_the_teacher_gets_whole_patches(source, multiple, long_edge) -> None:
 
 
 def test_the_student_sees_no_more_than_the_teacher() -> None:
-    fit = Fit(size=(224, 518), teacher=DUST3R_FIT)
+    fit = ImageFit(size=(224, 518), teacher=DUST3R_FIT)
     for portrait in (False, True):
         for source in ((480, 640), (640, 480), (300, 1000), (769, 1024)):
             seen = teacher_placement(source, fit.teacher).box
@@ -81,7 +81,7 @@ def test_the_student_sees_no_more_than_the_teacher() -> None:
 
 
 def test_squash_shows_the_whole_picture_at_its_own_orientation() -> None:
-    fit = Fit(size=(224, 518))
+    fit = ImageFit(size=(224, 518))
     assert student_placement((480, 640), fit, portrait=False).box == (0, 0, 640, 480)
     upright = student_placement((640, 480), fit, portrait=True)
     assert upright.box == (0, 0, 480, 640)
@@ -89,7 +89,7 @@ def test_squash_shows_the_whole_picture_at_its_own_orientation() -> None:
 
 
 def test_a_portrait_picture_among_landscape_ones_is_cropped_to_their_aspect() -> None:
-    place = student_placement((640, 480), Fit(size=(224, 518)), portrait=False)
+    place = student_placement((640, 480), ImageFit(size=(224, 518)), portrait=False)
     assert place.size == (224, 518)
     left, top, right, bottom = place.box
     assert (right - left) / (bottom - top) == pytest.approx(4 / 3)
@@ -98,21 +98,23 @@ def test_a_portrait_picture_among_landscape_ones_is_cropped_to_their_aspect() ->
 
 
 def test_crop_keeps_the_aspect() -> None:
-    place = student_placement((480, 640), Fit(size=(100, 200), mode="crop"), portrait=False)
+    place = student_placement((480, 640), ImageFit(size=(100, 200), mode="crop"), portrait=False)
     assert place.box == (0, 80, 640, 400)
 
 
 def test_release_transposes_portrait_pictures_and_its_inference_squashes_them() -> None:
     portrait = ramp(640, 480)
     training = fit_image(
-        portrait, Fit(size=(56, 84), mode="release", teacher=DUST3R_FIT), portrait=True
+        portrait, ImageFit(size=(56, 84), mode="release", teacher=DUST3R_FIT), portrait=True
     )
     assert training.placement.transposed
     assert training.image.shape == (56, 84, 3)
     assert training.image[-1, 0, 0] > 240  # the last column became the last row
     script = fit_image(
         portrait,
-        Fit(size=(56, 84), mode="release-inference", teacher=replace(DUST3R_FIT, long_edge=518)),
+        ImageFit(
+            size=(56, 84), mode="release-inference", teacher=replace(DUST3R_FIT, long_edge=518)
+        ),
         portrait=True,
     )
     assert not script.placement.transposed
@@ -120,19 +122,19 @@ def test_release_transposes_portrait_pictures_and_its_inference_squashes_them() 
 
 
 def test_the_plain_resize_ends_the_chain() -> None:
-    cached = fit_image(ramp(480, 640), Fit(size=(84, 112)), portrait=False)
-    small = fit_image(ramp(480, 640), Fit(size=(84, 112), resized=(42, 70)), portrait=False)
+    cached = fit_image(ramp(480, 640), ImageFit(size=(84, 112)), portrait=False)
+    small = fit_image(ramp(480, 640), ImageFit(size=(84, 112), resized=(42, 70)), portrait=False)
     np.testing.assert_array_equal(small.image, resize_image(cached.image, (42, 70)))
     assert small.placement.box == cached.placement.box
-    upright = fit_image(ramp(640, 480), Fit(size=(84, 112), resized=(42, 70)), portrait=True)
+    upright = fit_image(ramp(640, 480), ImageFit(size=(84, 112), resized=(42, 70)), portrait=True)
     assert upright.placement.size == (70, 42)
 
 
 def test_a_fit_comes_back_from_plain_data() -> None:
-    fit = Fit(size=(224, 518), mode="crop", teacher=DUST3R_FIT, resized=(112, 154))
-    assert Fit.from_plain(fit.as_plain()) == fit
+    fit = ImageFit(size=(224, 518), mode="crop", teacher=DUST3R_FIT, resized=(112, 154))
+    assert ImageFit.from_plain(fit.as_plain()) == fit
     with pytest.raises(ConfigError, match="sise"):
-        Fit.from_plain({"sise": [1, 2]})
+        ImageFit.from_plain({"sise": [1, 2]})
 
 
 def test_most_pictures_decide_and_squares_are_landscape() -> None:
@@ -189,5 +191,5 @@ def test_a_side_half_way_between_two_multiples_grows() -> None:
 
 
 def test_a_student_is_never_shown_a_teachers_padding() -> None:
-    fit = Fit(size=(56, 84), teacher=TeacherFit(long_edge=224, square=True, reach="pad"))
+    fit = ImageFit(size=(56, 84), teacher=TeacherFit(long_edge=224, square=True, reach="pad"))
     assert student_placement((300, 450), fit, portrait=False).box == (0, 0, 450, 300)

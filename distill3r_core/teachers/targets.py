@@ -1,4 +1,4 @@
-"""From what a teacher says to what its students see: one step, the same for all teachers."""
+"""Turn the maps that a teacher predicts into training targets: one step for all teachers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from distill3r_core.geometry.cameras import place_intrinsics, unproject
 from distill3r_core.geometry.resample import Box, resample_bilinear, resample_nearest, whole
 from distill3r_core.geometry.similarity import apply_similarity
 from distill3r_core.teachers.align import align
-from distill3r_core.types import Placement, RawMaps, TeacherTargets
+from distill3r_core.types import ImagePlacement, RawMaps, TeacherTargets
 
 Resample = Literal["edges", "release"]
 ThresholdOn = Literal["excess", "confidence"]
@@ -51,14 +51,14 @@ class RejectedPixels:
 
 
 @dataclass(frozen=True)
-class Exported:
+class CountedTargets:
     """Targets, and the pixels that were rejected."""
 
     targets: TeacherTargets
     rejected: RejectedPixels
 
 
-def export(
+def make_targets(
     raw: RawMaps,
     *,
     size: tuple[int, int],
@@ -67,29 +67,7 @@ def export(
     threshold_on: ThresholdOn = "excess",
     resample: Resample = "edges",
     global_map: GlobalMap = "aligned",
-) -> TeacherTargets:
-    """The targets of `export_counted`, without the counts."""
-    return export_counted(
-        raw,
-        size=size,
-        boxes=boxes,
-        threshold=threshold,
-        threshold_on=threshold_on,
-        resample=resample,
-        global_map=global_map,
-    ).targets
-
-
-def export_counted(
-    raw: RawMaps,
-    *,
-    size: tuple[int, int],
-    boxes: Sequence[Box] | None = None,
-    threshold: float | None = None,
-    threshold_on: ThresholdOn = "excess",
-    resample: Resample = "edges",
-    global_map: GlobalMap = "aligned",
-) -> Exported:
+) -> CountedTargets:
     """Align, resize and mask a teacher's maps.
 
     Args:
@@ -145,7 +123,7 @@ def export_counted(
         stored_points_global=None if own is None else torch.where(valid_mask[..., None], own, 0.0),
         intrinsics=torch.stack(intrinsics) if intrinsics else None,
     )
-    return Exported(targets, rejected)
+    return CountedTargets(targets, rejected)
 
 
 def _count(reasons: dict[str, Tensor]) -> tuple[Bool[Tensor, "N H W"], RejectedPixels]:
@@ -215,7 +193,7 @@ class _RawView:
         """The local map at the student's size, and its K where the map is depth times ray."""
         if intrinsics is None or self.window.resample == "release":
             return self.read(self.points_local), None
-        placement = Placement(self.window.box, self.window.size)
+        placement = ImagePlacement(self.window.box, self.window.size)
         placed = place_intrinsics(intrinsics[self.index].float(), placement)
         return unproject(self.read(self.points_local[..., 2]), placed), placed
 

@@ -13,8 +13,8 @@ from distill3r_core.geometry.pose_errors import pair_errors
 from distill3r_core.geometry.registration import rigid_of
 from distill3r_core.geometry.similarity import reanchor
 from distill3r_core.models import Student
-from distill3r_core.models.calibration import Calibration
 from distill3r_core.models.feature_statistics import FeatureStatistics, fit_features
+from distill3r_core.models.reliability_calibration import ReliabilityCalibration
 from distill3r_core.reconstruction.cameras.camera_poses import align_local_map
 from distill3r_core.reconstruction.reconstruction import AlignedMap
 from distill3r_core.reconstruction.reliability.map_checks import check_maps
@@ -45,7 +45,7 @@ class CalibrationSamples:
     read: ReadViews
 
 
-def calibrate(student: Student, samples: CalibrationSamples) -> Calibration | None:
+def calibrate(student: Student, samples: CalibrationSamples) -> ReliabilityCalibration | None:
     """Reconstruct windows of held-out samples and compare them with the teacher.
 
     Weights, random numbers and training mode are left as they were.
@@ -72,7 +72,7 @@ def calibrate(student: Student, samples: CalibrationSamples) -> Calibration | No
     agreements = [one.checks.agreement for one in windows if one.checks.agreement is not None]
     novelties = [one.novelty for one in windows if one.novelty is not None]
     rotations = [one.rotation_error for one in windows if one.rotation_error is not None]
-    return Calibration(
+    return ReliabilityCalibration(
         windows=len(windows),
         misfit=max(misfits, default=None),
         spread=max(spreads, default=None),

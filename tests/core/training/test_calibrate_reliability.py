@@ -10,7 +10,7 @@ from distill3r_core import config
 from distill3r_core.models import load_student
 from distill3r_core.models.families import train_presets
 from distill3r_core.stages.train import TrainSettings, train, train_run
-from distill3r_core.training.calibrate import windows_of
+from distill3r_core.training.calibrate_reliability import windows_of
 
 MakeCache = Callable[..., Path]
 

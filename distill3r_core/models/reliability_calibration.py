@@ -7,7 +7,7 @@ from distill3r_core.models.feature_statistics import FeatureStatistics
 
 
 @dataclass(frozen=True, config=STRICT)
-class Calibration:
+class ReliabilityCalibration:
     """Checks of reconstructions of held-out samples, and their errors against the teacher.
 
     Every value is the worst over windows of 2 to all views, dense and sparse, of these samples.
