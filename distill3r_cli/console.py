@@ -212,8 +212,9 @@ def _print_report(report: "Report") -> None:
     if not _session.quiet:
         for note in (*omission_lines(report.omitted), *report.notes):
             err.print(escape(note), soft_wrap=True, highlight=False)
-    for line in failure_lines(report.failed):
-        err.print(f"[bold yellow]left out:[/] {escape(line)}", soft_wrap=True, highlight=False)
+    for label, written in (("left out", False), ("failed", True)):
+        for line in failure_lines([one for one in report.failed if one.written == written]):
+            err.print(f"[bold yellow]{label}:[/] {escape(line)}", soft_wrap=True, highlight=False)
     if report.summary:
         out.print(escape(report.summary), soft_wrap=True, highlight=False)
 

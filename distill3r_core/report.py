@@ -12,10 +12,16 @@ _NAMED_FAILURES = 8  # of one reason, that are named one by one
 
 @dataclass(frozen=True)
 class Failure:
-    """An item that was left out, with the reason. It makes the exit status 5."""
+    """An item that was left out or does not pass, with the reason. It makes the exit status 5.
+
+    Args:
+        written: Whether its files were written all the same: it is a result, but not one that
+            the user accepts.
+    """
 
     item: str
     reason: str
+    written: bool = False
 
 
 @dataclass(frozen=True)

@@ -80,16 +80,19 @@ def save_npz(export: Export) -> list[Path]:
     scene = export.scene
     path = export.folder / "predictions.npz"
     about = scene.about | {"depth": "z of points_local in the world's unit", "points_local": _LOCAL}
+    valid = {"valid_mask": "pixels with a finite point that the image's mask leaves"}
     if isinstance(scene, LocalViews):
         about = scene.about | {"depth": "z of points_local", "left_out": _NO_GLOBAL}
     elif any(view.aligned is None for view in scene.views):
         about |= {"depth": "z of points_global in the camera", "left_out": _NO_LOCAL}
     arrays = [
         {"image": view.loaded.fitted.image, **_maps_of(view), "depth": view.depth}
+        | {"valid_mask": view.valid_mask}
         | {"intrinsics": map_intrinsics(view.camera, view.loaded.fitted.placement)}
         for view in scene.views
     ]
-    write_predictions(path, arrays, [view.camera.name for view in scene.views], about=about)
+    names = [view.camera.name for view in scene.views]
+    write_predictions(path, arrays, names, about=about | valid)
     return [path]
 
 
@@ -118,7 +121,10 @@ def save_depth(export: Export) -> list[Path]:
         view.camera.name: map_intrinsics(view.camera, view.loaded.fitted.placement)
         for view in scene.views
     }
-    depths = {view.camera.name: view.depth for view in scene.views}
+    depths = {
+        view.camera.name: np.where(view.valid_mask, view.depth, 0.0).astype(np.float32)
+        for view in scene.views
+    }
     return write_depth_maps(export.folder / "depth", depths, intrinsics, about=scene.about)
 
 

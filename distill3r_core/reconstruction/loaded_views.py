@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, UInt8
+from PIL import Image
 
 from distill3r_core.errors import ImageError
 from distill3r_core.io.images.blank import (
@@ -15,10 +16,10 @@ from distill3r_core.io.images.blank import (
     blank_reason,
     check_not_blank,
 )
-from distill3r_core.io.images.decode import check_size, read_image
-from distill3r_core.io.images.fit import FittedImage, ImageFit, fit_for, fit_image
+from distill3r_core.io.images.decode import DecodedImage, check_size, decode_opened, read_image
+from distill3r_core.io.images.fit import ImageFit, FittedImage, fit_for, fit_image
 from distill3r_core.io.images.inputs import InputFile, evenly
-from distill3r_core.io.images.masks import mask_of, placed_mask
+from distill3r_core.io.images.masks import MaskSource, mask_of, placed_mask
 from distill3r_core.io.images.video import read_frames
 from distill3r_core.report import Failure, Progress, Silent
 from distill3r_core.system.threads import Pool, ahead, result_of
@@ -32,6 +33,7 @@ _CHANGED = "it has changed in the meantime"
 _LONGEST_NAME = 160  # bytes: files get a suffix, and more while they are written
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]
+ImageSource = str | Path | Image.Image | Pixels
 # How images become a model's input: a student's settings, or `Predictor.prepare`.
 Fitting = ImageFit | Callable[[View], PreparedView]
 
@@ -49,7 +51,7 @@ class LoadedView:
         fitted: The pixels that the model sees.
         pixels: The full-size image, where the caller gave it.
         prepared: What `Predictor.prepare` returned; None where `fitted` says it all.
-        mask: Pixels of the fitted image that make points; None: all of them.
+        mask: Pixels of the fitted image that count; None: all of them.
     """
 
     name: str
@@ -119,15 +121,53 @@ def load_views(
     return LoadedViews(tuple(_with_unique_names(kept)), tuple(failed))
 
 
-def view_of_pixels(pixels: Pixels, fit: Fitting, *, name: str) -> LoadedView:
-    """A view of upright pixels that a caller has at hand.
+def views_of_images(
+    images: Sequence[ImageSource], masks: Sequence[MaskSource | None], fit: Fitting
+) -> list[LoadedView]:
+    """Views of images that a caller has at hand; pixels are called `view_000` and so on.
+
+    Args:
+        images: Paths, Pillow images, or upright RGB pixels.
+        masks: The mask of each image, beside its alpha channel.
 
     Raises:
-        ImageError: They are too few for a patch.
+        ImageError: An image is too small for a patch, blank, or it or its mask cannot be used.
     """
-    height, width, _ = pixels.shape
-    fitted, prepared = _fit(pixels, fit)
-    return LoadedView(name, None, None, (height, width), None, fitted, pixels, prepared)
+    views = []
+    for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        path = Path(image) if isinstance(image, str | Path) else None
+        name = f"view_{number:03d}" if path is None else path.stem
+        try:
+            view = _view_of_image(_decoded(image), fit, name=_safe_name(name), mask=mask)
+        except ImageError as error:
+            raise ImageError(f"{path or name}: {error.message}") from error
+        views.append(view if path is None else replace(view, path=path, pixels=None))
+    return _with_unique_names(views)
+
+
+def _decoded(image: ImageSource) -> DecodedImage:
+    if isinstance(image, Image.Image):
+        return decode_opened(image)
+    return DecodedImage(image, None) if isinstance(image, np.ndarray) else read_image(Path(image))
+
+
+def _view_of_image(
+    image: DecodedImage, fit: Fitting, *, name: str, mask: MaskSource | None
+) -> LoadedView:
+    check_not_blank(image.pixels)
+    height, width, _ = image.pixels.shape
+    fitted, prepared = _fit(image.pixels, fit)
+    view = LoadedView(
+        name,
+        path=None,
+        frame=None,
+        size=(height, width),
+        exif_focal=_exif_focal(image),
+        fitted=fitted,
+        pixels=image.pixels,
+        prepared=prepared,
+    )
+    return _with_mask(view, mask_of(image, mask))
 
 
 def full_size_images(views: Sequence[LoadedView]) -> Iterator[tuple[LoadedView, Pixels]]:
@@ -172,13 +212,25 @@ def _image_view(
     mask = None if ignore_masks else mask_of(image, source.mask)
     for text in image.notes:
         note(f"{source.path}: {text}")
-    focal = None
-    if image.exif_focal_35mm is not None:
-        focal = image.exif_focal_35mm * max(image.pixels.shape[:2]) / _FILM_WIDTH
+    focal = _exif_focal(image)
     view = _named_view(source.path.stem, source.path, None, image.pixels, focal, fit)
+    return _with_mask(view, mask)
+
+
+def _exif_focal(image: DecodedImage) -> float | None:
+    if image.exif_focal_35mm is None:
+        return None
+    return image.exif_focal_35mm * max(image.pixels.shape[:2]) / _FILM_WIDTH
+
+
+def _with_mask(view: LoadedView, mask: Bool[np.ndarray, "H W"] | None) -> LoadedView:
+    """The view with a mask of its full-size image."""
     if mask is None:
         return view
-    return replace(view, mask=placed_mask(mask, view.fitted.placement).numpy())
+    placed = placed_mask(mask, view.fitted.placement).numpy()
+    if not placed.any():
+        raise ImageError("its mask leaves no pixel of the image as the model sees it")
+    return replace(view, mask=placed)
 
 
 def _video_views(
@@ -211,11 +263,16 @@ def _named_view(
 ) -> LoadedView:
     height, width, _ = pixels.shape
     fitted, prepared = _fit(pixels, fit)
+    name = _safe_name(name)
+    return LoadedView(name, path, frame, (height, width), focal, fitted, prepared=prepared)
+
+
+def _safe_name(name: str) -> str:
+    """The name, fit for that of a file."""
     # Cut by bytes, as file systems count; a letter that was cut in two is dropped. What is no
     # UTF-8 becomes a question mark first, which is not safe either.
     whole = _UNSAFE.sub("_", name.encode(errors="replace").decode())
-    safe = whole.encode()[:_LONGEST_NAME].decode(errors="ignore")
-    return LoadedView(safe, path, frame, (height, width), focal, fitted, prepared=prepared)
+    return whole.encode()[:_LONGEST_NAME].decode(errors="ignore")
 
 
 def _fit(pixels: Pixels, fit: Fitting) -> tuple[FittedImage, PreparedView | None]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from distill3r_core.io.exports.cameras import Pinhole
 from distill3r_core.reconstruction.cameras.camera_options import CameraOptions
@@ -17,7 +17,7 @@ from distill3r_core.reconstruction.formats import Need
 from distill3r_core.reconstruction.loaded_views import LoadedView
 from distill3r_core.reconstruction.reliability.verdict import Reliability
 from distill3r_core.reconstruction.scale import Scale
-from distill3r_core.reconstruction.view_maps import Map, ViewMaps, finite_pixels, undo_transpose
+from distill3r_core.reconstruction.view_maps import Map, ViewMaps, counted_pixels, undo_transpose
 from distill3r_core.report import Failure, Progress, Silent
 
 
@@ -28,11 +28,17 @@ class LocalView:
     loaded: LoadedView
     local_map: Map  # its map, in its own camera's frame and a unit of its own
     camera: Pinhole  # camera of the full-size image; its pose is not known
+    predicted: Map  # the map before its points were moved to the rays of a given camera
 
     @property
     def depth(self) -> Float[np.ndarray, "H W"]:
         """z in the camera's frame, in the view's own unit."""
         return self.local_map.points[..., 2]
+
+    @property
+    def valid_mask(self) -> Bool[np.ndarray, "H W"]:
+        """Pixels that the mask of the image leaves and whose depth is finite."""
+        return counted_pixels(self.loaded, self.local_map)
 
 
 @dataclass(frozen=True)
@@ -85,15 +91,18 @@ def find_local_cameras(
     progress.begin("cameras", total=len(loaded), unit="views")
     views, failed = [], []
     upright = [undo_transpose(*each) for each in zip(loaded, maps, strict=True)]
-    local_maps = [each.local_map for _, each in upright if each.local_map is not None]
-    assert len(local_maps) == len(upright), "these are views of the local head"
-    known = local_intrinsics([view for view, _ in upright], local_maps, cameras or CameraOptions())
-    for (view, predicted), local_map, intrinsics in zip(upright, local_maps, known, strict=True):
-        if finite_pixels(local_map).any():
-            camera = pinhole_camera(view, intrinsics, predicted)
+    known = local_intrinsics(
+        [view for view, _ in upright], [each for _, each in upright], cameras or CameraOptions()
+    )
+    for (view, maps_of_view), intrinsics in zip(upright, known, strict=True):
+        local_map = maps_of_view.local_map
+        assert local_map is not None, "these are views of the local head"
+        if counted_pixels(view, local_map).any():
+            camera = pinhole_camera(view, intrinsics, maps_of_view)
+            predicted = local_map
             if intrinsics.imposed:
                 local_map = points_on_rays(view, local_map, intrinsics.matrix)
-            views.append(LocalView(view, local_map, camera))
+            views.append(LocalView(view, local_map, camera, predicted))
         else:
             failed.append(Failure(str(view.path or view.name), "no point of it is a number"))
         progress.advance()

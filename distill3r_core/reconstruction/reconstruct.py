@@ -5,15 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, overload
 
-import numpy as np
-import PIL.Image
-import PIL.ImageOps
 import torch
-from jaxtyping import UInt8
 
-from distill3r_core.errors import ImageError, NothingUsableError, RequestError
+from distill3r_core.errors import NothingUsableError, RequestError
 from distill3r_core.io.images.fit import ImageFit
-from distill3r_core.io.images.inputs import InputFile
+from distill3r_core.io.images.masks import MaskSource
 from distill3r_core.models import Student
 from distill3r_core.models.student import HeadName
 from distill3r_core.prediction import Predictor
@@ -34,9 +30,9 @@ from distill3r_core.reconstruction.head_options import (
 )
 from distill3r_core.reconstruction.loaded_views import (
     Fitting,
+    ImageSource,
     LoadedView,
-    load_views,
-    view_of_pixels,
+    views_of_images,
 )
 from distill3r_core.reconstruction.local_views import LocalViews, find_local_cameras
 from distill3r_core.reconstruction.prediction.forward_pass import (
@@ -55,8 +51,6 @@ from distill3r_core.reconstruction.scale import Scale
 from distill3r_core.reconstruction.view_maps import finite_pixels
 from distill3r_core.report import Failure, Progress, Silent
 from distill3r_core.runs.student_file import fit_of
-
-ImageSource = str | Path | PIL.Image.Image | UInt8[np.ndarray, "_ _ 3"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +72,7 @@ def reconstruct(
     images: Sequence[ImageSource],
     model: Student | Predictor,
     *,
+    masks: Sequence[MaskSource | None] | None = None,
     fit: ImageFit | None = None,
     head: Literal["both", "global"] = "both",
     cloud: CloudSource | None = None,
@@ -93,6 +88,7 @@ def reconstruct(
     images: Sequence[ImageSource],
     model: Student | Predictor,
     *,
+    masks: Sequence[MaskSource | None] | None = None,
     fit: ImageFit | None = None,
     head: Literal["local"],
     cameras: CameraOptions | None = None,
@@ -102,6 +98,7 @@ def reconstruct(
     images: Sequence[ImageSource],
     model: Student | Predictor,
     *,
+    masks: Sequence[MaskSource | None] | None = None,
     fit: ImageFit | None = None,
     head: HeadName = "both",
     cloud: CloudSource | None = None,
@@ -118,8 +115,12 @@ def reconstruct(
     >>> save_reconstruction(scene, "desk", ("ply", "glb", "colmap"))
 
     Args:
-        images: Paths, Pillow images, or upright RGB pixels; the first is the anchor.
+        images: Paths, Pillow images, or upright sRGB pixels; the first is the anchor. Files and
+            Pillow images are turned upright and brought to sRGB as `infer` does.
         model: A student or any other model (see `load_model`), on the device where it is to run.
+        masks: The mask of each image (its path, or an array that is True where a pixel counts),
+            beside its alpha channel. Points of other pixels take part in no fit and are in no
+            cloud and no depth map.
         fit: How images become a student's input; None: as it was trained.
         head: Which heads of a student are run. "global" takes poses from PnP and the cloud from
             global maps; "local" knows no poses, and gives each view by itself.
@@ -133,7 +134,7 @@ def reconstruct(
 
     Raises:
         ExtraMissingError: Poses are PnP's, and pycolmap is not installed.
-        ImageError: An image cannot be used.
+        ImageError: An image cannot be used: unreadable, blank, or without a pixel by its mask.
         InputMissingError: The model needs what images lack, such as depth.
         NothingUsableError: There are no images, or no view has a camera.
         OutOfMemoryError: See `run_student`.
@@ -152,7 +153,11 @@ def reconstruct(
         raise RequestError(f"fit: {model.name} fits images by itself")
     require_heads(model, head)
     fitting = fitting_of(model)
-    views = [_view(image, fitting, index) for index, image in enumerate(images)]
+    if masks is None:
+        masks = [None] * len(images)
+    elif len(masks) != len(images):
+        raise RequestError(f"{len(masks)} masks do not fit {len(images)} images")
+    views = views_of_images(images, masks, fitting)
     cameras = cameras or CameraOptions()
     cameras.check(views)
     outcome = reconstruct_views(
@@ -217,7 +222,7 @@ def reconstruct_views(
     facts = model_facts(model)
     if options is None:
         alone, failed = find_local_cameras(views, forward.maps, cameras=cameras, progress=progress)
-        checks = check_local_maps([view.local_map for view in alone])
+        checks = check_local_maps(alone)
         apart = LocalViews(alone, facts=facts, reliability=_judge(checks, model, views))
         return ReconstructionOutcome(apart, forward, failed, ())
     solved = solve_cameras(
@@ -255,17 +260,6 @@ def _judge(checks: MapChecks, model: Predictor, views: Sequence[LoadedView]) -> 
         images = [image_tensor(view) for view in views]
         novelty = novelty_of(model.student, images, calibration.features)
     return judge(checks, novelty, calibration)
-
-
-def _view(image: ImageSource, fit: Fitting, index: int) -> LoadedView:
-    if isinstance(image, PIL.Image.Image):
-        image = np.asarray(PIL.ImageOps.exif_transpose(image).convert("RGB"))
-    if isinstance(image, np.ndarray):
-        return view_of_pixels(image, fit, name=f"view_{index:03d}")
-    loaded = load_views([InputFile(Path(image), "picture")], fit)
-    if loaded.failed:
-        raise ImageError(f"{image}: {loaded.failed[0].reason}")
-    return loaded.views[0]
 
 
 def _scale(model: Predictor) -> Scale:

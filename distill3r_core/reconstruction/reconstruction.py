@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from distill3r_core.io.exports.cameras import FRAME, Camera
 from distill3r_core.reconstruction.formats import Need
@@ -12,7 +12,7 @@ from distill3r_core.reconstruction.head_options import CloudSource
 from distill3r_core.reconstruction.loaded_views import LoadedView
 from distill3r_core.reconstruction.reliability.verdict import Reliability
 from distill3r_core.reconstruction.scale import Scale
-from distill3r_core.reconstruction.view_maps import Map
+from distill3r_core.reconstruction.view_maps import Map, counted_pixels
 from distill3r_core.types import PointMap
 
 
@@ -21,11 +21,20 @@ class AlignedMap:
     """The local map of a view, and the similarity that aligns it with the world.
 
     Args:
+        local_map: In the view's own frame and unit.
         world_from_local: The similarity `[sR | t]` that carries its points into the world.
+        predicted: The local map before its points were moved to the rays of another camera; None:
+            they were not.
     """
 
-    local_map: Map  # as predicted, in the view's own frame and unit
+    local_map: Map
     world_from_local: Float[np.ndarray, "3 4"]
+    predicted: Map | None = None
+
+    @property
+    def predicted_map(self) -> Map:
+        """The local map as the model predicted it."""
+        return self.local_map if self.predicted is None else self.predicted
 
     @property
     def world_map(self) -> Map:
@@ -67,6 +76,12 @@ class PosedView:
             return self.aligned.depth
         pose = self.camera.world_from_cam
         return ((self.global_map.points - pose[:3, 3]) @ pose[:3, 2]).astype(np.float32)
+
+    @property
+    def valid_mask(self) -> Bool[np.ndarray, "H W"]:
+        """Pixels that the mask of the image leaves and whose depth is finite."""
+        points = self.global_map if self.aligned is None else self.aligned.local_map
+        return counted_pixels(self.loaded, points)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from distill3r_core.reconstruction.loaded_views import LoadedView
 from distill3r_core.types import ImagePlacement, PointMap
@@ -28,6 +28,7 @@ class ViewMaps:
 
     global_map: Map | None
     local_map: Map | None  # in the frame and unit of the view's own camera. None: not predicted
+    intrinsics: Float[np.ndarray, "3 3"] | None = None  # K of the maps, where the model knows it
 
     @property
     def known(self) -> dict[str, Map]:
@@ -51,6 +52,22 @@ def median_confidence(points: Map) -> float:
     return float(min(np.nanmedian(points.confidence), _LARGEST_CONFIDENCE))
 
 
+def counted_map(view: LoadedView, points: Map) -> Map:
+    """A view's map with NaN outside its mask: what takes part in fits and checks."""
+    if view.mask is None:
+        return points
+    return PointMap(
+        np.where(view.mask[..., None], points.points, np.nan),
+        np.where(view.mask, points.confidence, np.nan),
+    )
+
+
+def counted_pixels(view: LoadedView, points: Map) -> Bool[np.ndarray, "H W"]:
+    """Pixels of a view that its mask leaves and that have a finite point."""
+    finite = finite_pixels(points)
+    return finite if view.mask is None else finite & view.mask
+
+
 def undo_transpose(view: LoadedView, maps: ViewMaps) -> tuple[LoadedView, ViewMaps]:
     """Swap rows and columns back where the image was transposed for the network."""
     placement, image = view.fitted.placement, view.fitted.image
@@ -60,7 +77,9 @@ def undo_transpose(view: LoadedView, maps: ViewMaps) -> tuple[LoadedView, ViewMa
     upright = ImagePlacement(box=placement.box, size=(columns, rows))
     fitted = dataclasses.replace(view.fitted, image=image.transpose(1, 0, 2), placement=upright)
     swapped = [_transposed(points) for points in (maps.global_map, maps.local_map)]
-    return dataclasses.replace(view, fitted=fitted), ViewMaps(*swapped)
+    intrinsics = None if maps.intrinsics is None else maps.intrinsics[[1, 0, 2]]
+    mask = None if view.mask is None else view.mask.T
+    return dataclasses.replace(view, fitted=fitted, mask=mask), ViewMaps(*swapped, intrinsics)
 
 
 def _transposed(points: Map | None) -> Map | None:

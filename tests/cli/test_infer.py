@@ -196,6 +196,7 @@ def test_the_global_head_alone_makes_every_file_with_poses_by_pnp(cli_inprocess,
     with np.load(project / "out/predictions.npz") as npz:
         assert {key.split("/")[1] for key in npz.files if key.startswith("000/")} == {
             "image", "points_global", "confidence_global", "depth", "intrinsics", "world_from_cam",
+                "valid_mask",
         }  # fmt: skip
         assert "points_local" in json.loads(str(npz["about"]))["left_out"]
     record = json.loads((project / "out/run.json").read_text())
@@ -312,6 +313,8 @@ def test_an_unreliable_reconstruction_says_so_everywhere_and_fails_where_strict(
     record = json.loads((project / "out/run.json").read_text())
     assert record["reliability"]["level"] == "unreliable" and record["reliability"]["reasons"]
     assert record["reliability"]["reasons"][0] in (project / "out/scene.html").read_text()
+    _, _, err = run_infer(cli_inprocess, *made, "--strict", cwd=project, json_too=False)
+    assert "failed: photos: unreliable: " in err and "left out" not in err
     status, report, _ = run_infer(cli_inprocess, *made, "--strict", cwd=project)
     assert status == 5, "the same result: it is judged again, not made again"
     assert report["failed"][0]["reason"].startswith("unreliable: ")

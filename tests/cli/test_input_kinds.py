@@ -95,8 +95,15 @@ def test_other_tiffs_are_turned_once(cli_inprocess, tmp_path, compression) -> No
 
 def test_transparent_pixels_make_no_points(cli_inprocess, project, trials) -> None:
     arguments = (trials / "04_cutouts/cut", "--conf", "0")
-    status, report, _ = run_infer(cli_inprocess, *arguments, "-o", "cut", cwd=project)
+    formats = ("--format", "ply,npz,depth")
+    status, report, _ = run_infer(cli_inprocess, *arguments, *formats, "-o", "cut", cwd=project)
     assert status == 0
+    with np.load(project / "cut/predictions.npz") as npz:
+        masks = [npz[f"00{number}/valid_mask"] for number in range(5)]
+        names = npz["names"].tolist()
+    for name, mask in zip(names, masks, strict=True):
+        depth = np.asarray(Image.open(project / f"cut/depth/{name}.png"))
+        assert not depth[~mask].any() and 0.2 < mask.mean() < 0.4
     vertices = PlyData.read(project / "cut/scene.ply")["vertex"]
     assert 0.2 * 5 * GRID < len(vertices) < 0.4 * 5 * GRID
     colors = np.stack([vertices[name] for name in ("red", "green", "blue")], 1)

@@ -94,25 +94,41 @@ def read_image(path: Path, *, least_side: int = MIN_SIDE) -> DecodedImage:
             # Before decoding: a line of 10^8 pixels would take all memory and be refused after it.
             check_size((image.height, image.width), least_side=least_side)
             _check_header(image, path, least_side=least_side)
-            notes = _frame_notes(image)
-            stored_orientation, _ = _exif(image)
-            image.load()
-            # After loading: Pillow turns a TIFF upright itself while it loads it.
-            orientation, focal = _exif(image)
-            rgb, alpha = _as_rgb(image, notes)
-            if orientation in _TURNS:
-                rgb = rgb.transpose(_TURNS[orientation])
-                alpha = None if alpha is None else alpha.transpose(_TURNS[orientation])
-            pixels = np.array(rgb)
-            mask = None if alpha is None else np.asarray(alpha) >= _OPAQUE
+            return _decode(image)
     except UnidentifiedImageError as error:
         raise ImageError(_why_unknown(path)) from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"claims more than {MAX_PIXELS} pixels") from error
     except _DECODE_ERRORS as error:
         raise ImageError(_reason(error)) from error
+
+
+def decode_opened(image: Image.Image) -> DecodedImage:
+    """Decode an image that a caller has opened with Pillow, as `read_image` decodes a file.
+
+    Raises:
+        ImageError: The image cannot be used. The message is the reason alone.
+    """
+    try:
+        check_size((image.height, image.width))
+        return _decode(image)
+    except _DECODE_ERRORS as error:
+        raise ImageError(_reason(error)) from error
+
+
+def _decode(image: Image.Image) -> DecodedImage:
+    notes = _frame_notes(image)
+    stored_orientation, _ = _exif(image)
+    image.load()
+    # After loading: Pillow turns a TIFF upright itself while it loads it.
+    orientation, focal = _exif(image)
+    rgb, alpha = _as_rgb(image, notes)
+    if orientation in _TURNS:
+        rgb = rgb.transpose(_TURNS[orientation])
+        alpha = None if alpha is None else alpha.transpose(_TURNS[orientation])
+    mask = None if alpha is None else np.asarray(alpha) >= _OPAQUE
     return DecodedImage(
-        pixels,
+        np.array(rgb),
         focal,
         tuple(notes),
         mask=None if mask is None or mask.all() else mask,

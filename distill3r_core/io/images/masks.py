@@ -48,24 +48,32 @@ def read_mask(path: Path, size: tuple[int, ...]) -> Bool[np.ndarray, "H W"]:
     return mask
 
 
-def mask_of(image: DecodedImage, path: Path | None) -> Bool[np.ndarray, "H W"] | None:
+MaskSource = str | Path | Bool[np.ndarray, "_ _"]
+
+
+def mask_of(image: DecodedImage, given: MaskSource | None) -> Bool[np.ndarray, "H W"] | None:
     """Pixels of an image that count, by its alpha channel and its mask; None: all of them.
 
     Args:
         image: As it was decoded.
-        path: Path of its mask; None where it has none.
+        given: Its mask, or the path of it; None where it has none.
 
     Raises:
         ImageError: The mask cannot be used, or no pixel is left. The message is the reason alone.
     """
-    mask = image.mask
-    if path is not None:
-        in_file = read_mask(path, image.pixels.shape[:2])
-        mask = in_file if mask is None else mask & in_file
+    mask, size = image.mask, image.pixels.shape[:2]
+    if given is not None:
+        known = given if isinstance(given, np.ndarray) else read_mask(Path(given), size)
+        if known.shape != size:
+            raise ImageError(
+                f"its mask is {known.shape[1]}x{known.shape[0]} pixels, the image "
+                f"{size[1]}x{size[0]}"
+            )
+        mask = known if mask is None else mask & known
     if mask is None or mask.all():
         return None
     if not mask.any():
-        raise ImageError("its mask leaves no pixel" if path is not None else "wholly transparent")
+        raise ImageError("its mask leaves no pixel" if given is not None else "wholly transparent")
     return mask
 
 

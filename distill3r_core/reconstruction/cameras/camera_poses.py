@@ -31,6 +31,8 @@ from distill3r_core.reconstruction.view_maps import (
     Map,
     ViewMaps,
     confident_pixels,
+    counted_map,
+    counted_pixels,
     finite_pixels,
     undo_transpose,
 )
@@ -123,9 +125,8 @@ def _intrinsics(
 ) -> Iterable[ViewIntrinsics]:
     """K of every view, in order."""
     loaded, first = [view for view, _ in views], views[0][1]
-    local_maps = [maps.local_map for _, maps in views if maps.local_map is not None]
-    if len(local_maps) == len(views):
-        return local_intrinsics(loaded, local_maps, cameras)
+    if all(maps.local_map is not None for _, maps in views):
+        return local_intrinsics(loaded, [maps for _, maps in views], cameras)
     if cameras.intrinsics is not None:
         return [ViewIntrinsics(cameras.intrinsics, "given")] * len(views)
     assert first.global_map is not None, "a view without a global map has no place in the world"
@@ -147,23 +148,26 @@ def _closed_form(view: LoadedView, maps: ViewMaps, known: ViewIntrinsics) -> _Cl
     """The closed form, or the reason why there is none."""
     global_map, local_map = maps.global_map, maps.local_map
     assert global_map is not None, "a view without a global map has no place in the world"
-    if not finite_pixels(global_map).any():
+    if not counted_pixels(view, global_map).any():
         return "no point of it is a number"
     camera = pinhole_camera(view, known, maps)
     if local_map is None:
         return _ClosedForm(view, global_map, None, camera)
+    predicted = None
     if known.imposed:
-        local_map = points_on_rays(view, local_map, known.matrix)
+        predicted, local_map = local_map, points_on_rays(view, local_map, known.matrix)
     try:
-        aligned = align_local_map(global_map, local_map)
+        aligned = align_local_map(counted_map(view, global_map), counted_map(view, local_map))
     except GeometryError as error:
         return error.message
+    aligned = dataclasses.replace(aligned, local_map=local_map, predicted=predicted)
     return _ClosedForm(view, global_map, aligned, camera)
 
 
 def _place(found: _ClosedForm, poses: PoseSource, by_pnp: bool, seed: int) -> PosedView:
     aligned, camera = found.aligned, found.camera
-    pnp_pose = _pnp_pose(found.loaded, found.global_map, camera, seed) if by_pnp else None
+    counted = counted_map(found.loaded, found.global_map)
+    pnp_pose = _pnp_pose(found.loaded, counted, camera, seed) if by_pnp else None
     if pnp_pose is None and (aligned is None or poses == "pnp"):
         raise GeometryError("PnP found no pose that explains its points")
     if aligned is None:

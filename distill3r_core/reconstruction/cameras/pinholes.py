@@ -12,12 +12,16 @@ from distill3r_core.geometry.focal import estimate_focal
 from distill3r_core.io.exports.cameras import Pinhole
 from distill3r_core.io.images.inputs import display_path
 from distill3r_core.reconstruction.cameras.camera_options import CameraOptions
-from distill3r_core.reconstruction.cameras.placements import full_size_pixels
+from distill3r_core.reconstruction.cameras.placements import (
+    full_size_intrinsics,
+    full_size_pixels,
+)
 from distill3r_core.reconstruction.loaded_views import LoadedView
 from distill3r_core.reconstruction.view_maps import (
     Map,
     ViewMaps,
     confident_pixels,
+    counted_map,
     finite_pixels,
     median_confidence,
 )
@@ -31,6 +35,9 @@ _STEPS, _PIXELS = (14, 7, 2), 2000
 # assumed where neither the points nor the EXIF data give one.
 _VIEWS = (5.0, 150.0)
 _GUESSED_VIEW = 60.0
+# Sources of focal lengths that were found, not assumed.
+_POINTS, _MODEL = "points", "the model's"
+_KNOWN = (_POINTS, _MODEL)
 
 
 class FocalLength(NamedTuple):
@@ -64,23 +71,43 @@ def intrinsics_of(view: LoadedView, focal: FocalLength) -> ViewIntrinsics:
 
 
 def local_intrinsics(
-    views: Sequence[LoadedView], local_maps: Sequence[Map], options: CameraOptions
+    views: Sequence[LoadedView], maps: Sequence[ViewMaps], options: CameraOptions
 ) -> Iterator[ViewIntrinsics]:
-    """K of every view with a local map: given, one for all, or each view's own estimate."""
+    """K of every view with a local map: given, one for all, the model's, or the points' own."""
     if options.intrinsics is not None:
         given = ViewIntrinsics(options.intrinsics, "given", imposed=True)
         yield from [given] * len(views)
         return
-    pairs = zip(views, local_maps, strict=True)
+    pairs = zip(views, maps, strict=True)
     if not options.shared:
-        yield from (intrinsics_of(view, local_focal(view, points)) for view, points in pairs)
+        yield from (_own_intrinsics(view, predicted) for view, predicted in pairs)
         return
-    focals = [(view, local_focal(view, points)) for view, points in pairs]
-    own = [each for each in focals if each[1].source == "points"]
+    focals = [(view, _own_focal(view, predicted)) for view, predicted in pairs]
+    own = [each for each in focals if each[1].source in _KNOWN]
     share = float(np.median([focal.pixels / max(view.size) for view, focal in own or focals]))
     for view in views:
         focal = FocalLength(share * max(view.size), "points of all views" if own else "shared")
         yield intrinsics_of(view, focal)._replace(imposed=True)
+
+
+def known_intrinsics(view: LoadedView, maps: ViewMaps) -> ViewIntrinsics | None:
+    """K as the model knows it; None where it does not."""
+    if maps.intrinsics is None:
+        return None
+    return ViewIntrinsics(full_size_intrinsics(maps.intrinsics, view.fitted.placement), _MODEL)
+
+
+def _own_intrinsics(view: LoadedView, maps: ViewMaps) -> ViewIntrinsics:
+    known = known_intrinsics(view, maps)
+    return intrinsics_of(view, _own_focal(view, maps)) if known is None else known
+
+
+def _own_focal(view: LoadedView, maps: ViewMaps) -> FocalLength:
+    known = known_intrinsics(view, maps)
+    if known is not None:
+        return FocalLength(float(known.matrix.diagonal()[:2].mean()), known.source)
+    assert maps.local_map is not None, "a focal length of its own needs a local map"
+    return local_focal(view, maps.local_map)
 
 
 def points_on_rays(view: LoadedView, points: Map, intrinsics: Float[np.ndarray, "3 3"]) -> Map:
@@ -95,7 +122,7 @@ def points_on_rays(view: LoadedView, points: Map, intrinsics: Float[np.ndarray, 
 def local_focal(view: LoadedView, local_map: Map) -> FocalLength:
     """A view's focal length by its map in its own camera's frame, else its EXIF, else a guess."""
     pixels = _focal_of_points(view, local_map)
-    return _focal_without_points(view) if pixels is None else FocalLength(pixels, "points")
+    return _focal_without_points(view) if pixels is None else FocalLength(pixels, _POINTS)
 
 
 def shared_focals(views: Sequence[LoadedView], first: Map) -> list[FocalLength]:
@@ -108,7 +135,7 @@ def shared_focals(views: Sequence[LoadedView], first: Map) -> list[FocalLength]:
     if pixels is None:
         return [_focal_without_points(view) for view in views]
     whole = views[0].size
-    focals = [FocalLength(pixels, "points")]
+    focals = [FocalLength(pixels, _POINTS)]
     for view in views[1:]:
         same = view.size == whole
         source = "the first view's" + ("" if same else ", scaled by the long edge")
@@ -119,11 +146,12 @@ def shared_focals(views: Sequence[LoadedView], first: Map) -> list[FocalLength]:
 def pinhole_camera(view: LoadedView, known: ViewIntrinsics, maps: ViewMaps) -> Pinhole:
     """The camera of the full-size image, with what is known about it."""
     intrinsics, local_map = known.matrix, maps.local_map
+    counted = {name: counted_map(view, each) for name, each in maps.known.items()}
     facts = {
         "focal_source": known.source,
-        "misfit": None if local_map is None else _misfit(view, local_map, intrinsics),
+        "misfit": None if local_map is None else _misfit(view, counted["local"], intrinsics),
         "exif_focal": view.exif_focal,
-        **{f"confidence_{name}": median_confidence(each) for name, each in maps.known.items()},
+        **{f"confidence_{name}": median_confidence(each) for name, each in counted.items()},
         "source": display_path(view.path) if view.path else None,
         "frame": view.frame,
     }
@@ -147,6 +175,7 @@ def _misfit(view: LoadedView, local_map: Map, intrinsics: Float[np.ndarray, "3 3
 
 def _focal_of_points(view: LoadedView, points: Map) -> float | None:
     """The focal length in pixels of the full-size image; None where no plausible one fits."""
+    points = counted_map(view, points)
     if not finite_pixels(points).any():
         return None
     placement = view.fitted.placement

@@ -14,6 +14,15 @@ def map_intrinsics(camera: Pinhole, placement: ImagePlacement) -> Float[np.ndarr
     return place_intrinsics(torch.from_numpy(camera.intrinsics), placement).numpy()
 
 
+def full_size_intrinsics(
+    intrinsics: Float[np.ndarray, "3 3"], placement: ImagePlacement
+) -> Float[np.ndarray, "3 3"]:
+    """K of the full-size image from that of a view's maps: the inverse of `map_intrinsics`."""
+    # Resizing and cropping multiply K from the left by one matrix, which they make of the identity.
+    eye = torch.eye(3, dtype=torch.float64)
+    return np.linalg.solve(place_intrinsics(eye, placement).numpy(), intrinsics)
+
+
 def full_size_pixels(placement: ImagePlacement) -> Float[np.ndarray, "H W 2"]:
     """Where the centers of a fitted image's pixels lie in the full-size one, (u, v)."""
     left, top, right, bottom = placement.box

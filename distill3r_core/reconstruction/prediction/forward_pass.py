@@ -159,6 +159,7 @@ def view_maps_of(raw: RawMaps) -> list[ViewMaps]:
             ViewMaps(
                 PointMap(world.float().numpy(), raw.confidence_global[index].float().numpy()),
                 PointMap(local.float().numpy(), raw.confidence_local[index].float().numpy()),
+                None if raw.intrinsics is None else raw.intrinsics[index].double().numpy(),
             )
         )
     return found

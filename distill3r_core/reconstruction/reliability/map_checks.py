@@ -7,9 +7,16 @@ from jaxtyping import Bool, Float
 
 from distill3r_core.geometry.depth_agreement import PosedDepth, depth_agreement
 from distill3r_core.reconstruction.cameras.placements import map_intrinsics
+from distill3r_core.reconstruction.loaded_views import LoadedView
+from distill3r_core.reconstruction.local_views import LocalView
 from distill3r_core.reconstruction.reconstruction import AlignedMap, PosedView
 from distill3r_core.reconstruction.reliability.verdict import MapChecks
-from distill3r_core.reconstruction.view_maps import Map, confident_pixels, finite_pixels
+from distill3r_core.reconstruction.view_maps import (
+    Map,
+    confident_pixels,
+    counted_map,
+    finite_pixels,
+)
 
 _ROUNDS = 8  # of re-weighting; medians of misfits change by less than 1 % afterwards
 _MAX_POINTS = 2000  # of a view that take part in a fit or a median
@@ -18,8 +25,9 @@ _MIN_FOCAL = 0.1  # of the long edge: wider than 155 degrees is no pinhole camer
 _MIN_OVERLAP = 0.25  # share of a view's points that another must see to be compared with
 
 
-def check_local_maps(maps: Sequence[Map]) -> MapChecks:
+def check_local_maps(views: Sequence[LocalView]) -> MapChecks:
     """Checks of local maps alone, without poses."""
+    maps = [counted_map(view.loaded, view.predicted) for view in views]
     return MapChecks(float(np.median([fit_pinhole(one)[1] for one in maps])))
 
 
@@ -33,7 +41,8 @@ def check_maps(aligned: Sequence[AlignedMap], global_maps: Sequence[Map]) -> Map
     depths, misfits, spreads = [], [], []
     for view, global_map in zip(aligned, global_maps, strict=True):
         intrinsics, misfit = fit_pinhole(view.local_map)
-        misfits.append(misfit)
+        # By the maps as predicted: points that were moved to a camera's rays fit it by themselves.
+        misfits.append(misfit if view.predicted is None else fit_pinhole(view.predicted)[1])
         spreads.append(_spread(view, global_map))
         depths.append(_posed_depth(view, intrinsics))
     agreement, overlapping = _agreement(depths)
@@ -42,12 +51,12 @@ def check_maps(aligned: Sequence[AlignedMap], global_maps: Sequence[Map]) -> Map
 
 def check_views(views: Sequence[PosedView]) -> MapChecks:
     """Checks of a reconstruction; of views with global maps alone, only that views agree."""
-    aligned = [view.aligned for view in views if view.aligned is not None]
+    aligned = [_counted(view.loaded, view.aligned) for view in views if view.aligned is not None]
     if len(aligned) == len(views):
         return check_maps(aligned, [view.global_map for view in views])
     depths = [
         PosedDepth(
-            np.nan_to_num(view.depth, posinf=0.0, neginf=0.0),
+            np.where(view.valid_mask, view.depth, 0.0),
             map_intrinsics(view.camera, view.loaded.fitted.placement),
             view.camera.world_from_cam,
         )
@@ -55,6 +64,12 @@ def check_views(views: Sequence[PosedView]) -> MapChecks:
     ]
     agreement, overlapping = _agreement(depths)
     return MapChecks(agreement=agreement, overlapping=overlapping)
+
+
+def _counted(view: LoadedView, aligned: AlignedMap) -> AlignedMap:
+    """An aligned map without the pixels that the mask of its view excludes."""
+    predicted = None if aligned.predicted is None else counted_map(view, aligned.predicted)
+    return AlignedMap(counted_map(view, aligned.local_map), aligned.world_from_local, predicted)
 
 
 def fit_pinhole(local_map: Map) -> tuple[Float[np.ndarray, "3 3"], float]:

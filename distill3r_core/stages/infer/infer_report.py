@@ -113,7 +113,7 @@ def _failed(outcome: SceneOutcome, *, strict: bool) -> list[Failure]:
     if not strict or reliability["level"] != "unreliable":
         return [*outcome.failed]
     reason = f"unreliable: {'; '.join(reliability['reasons'])}"
-    return [*outcome.failed, Failure(outcome.record["result"]["scene"], reason)]
+    return [*outcome.failed, Failure(outcome.record["result"]["scene"], reason, written=True)]
 
 
 def _files(outcome: SceneOutcome) -> list[Path]:

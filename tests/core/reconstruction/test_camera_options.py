@@ -1,5 +1,7 @@
 """Given intrinsics and one camera for all views: in cameras, depth, poses and points."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from exact_scene import exact_views, with_points, world_from_cams
@@ -9,6 +11,7 @@ from distill3r_core.reconstruction.cameras.camera_options import CameraOptions, 
 from distill3r_core.reconstruction.cameras.camera_poses import solve_cameras
 from distill3r_core.reconstruction.cameras.placements import full_size_pixels
 from distill3r_core.reconstruction.local_views import find_local_cameras
+from distill3r_core.reconstruction.reliability.map_checks import check_local_maps, check_views
 from distill3r_core.reconstruction.view_maps import ViewMaps
 
 SAME_SIZE = (((480, 640), 500.0), ((480, 640), 620.0), ((480, 640), 540.0))
@@ -50,6 +53,47 @@ def test_a_shared_camera_has_the_median_of_the_estimates() -> None:
     for view in solved:
         assert view.camera.intrinsics[0, 0] == pytest.approx(540, rel=1e-3)
         assert view.camera.facts["focal_source"] == "points of all views"
+
+
+def test_points_moved_to_the_rays_of_a_camera_are_not_checked_against_it() -> None:
+    """A map that fits no camera does not fit one because its points were moved."""
+    views, maps = exact_views(cameras=SAME_SIZE)
+    bent = []
+    for one in maps:
+        points = one.local_map.points.copy()
+        points[..., 0] += 0.4 * np.sin(9 * points[..., 1] / points[..., 2]) * points[..., 2]
+        bent.append(ViewMaps(one.global_map, with_points(one.local_map, points)))
+    plain = check_views(solve_cameras(views, bent).views)
+    given = check_views(solve_cameras(views, bent, cameras=CameraOptions(K)).views)
+    assert plain.misfit > 0.05 and given.misfit == pytest.approx(plain.misfit)
+    alone = [ViewMaps(None, one.local_map) for one in bent]
+    moved, _ = find_local_cameras(views, alone, cameras=CameraOptions(K))
+    assert check_local_maps(moved).misfit == pytest.approx(plain.misfit)
+
+
+def test_pixels_outside_masks_take_part_in_no_fit() -> None:
+    """What lies outside of the masks may be anything: cameras and checks stay as they are."""
+    views, maps = exact_views(cameras=SAME_SIZE)
+    mask = np.zeros(maps[0].local_map.confidence.shape, bool)
+    mask[6:22, 8:34] = True
+    rng, spoilt = np.random.default_rng(0), []
+    for one in maps:
+        local, world = one.local_map.points.copy(), one.global_map.points.copy()
+        for points in (local, world):
+            points[~mask] = rng.uniform(1, 5, (int((~mask).sum()), 3))
+        spoilt.append(
+            ViewMaps(with_points(one.global_map, world), with_points(one.local_map, local))
+        )
+    masked = [replace(view, mask=mask) for view in views]
+    solved = solve_cameras(masked, spoilt).views
+    for view, pose, ((_, _), focal) in zip(solved, world_from_cams(), SAME_SIZE, strict=True):
+        np.testing.assert_allclose(view.camera.world_from_cam, pose, atol=1e-3)
+        assert view.camera.intrinsics[0, 0] == pytest.approx(focal, rel=1e-3)
+        assert view.camera.facts["misfit"] < 1e-3
+    checks, all_pixels = check_views(solved), check_views(solve_cameras(views, spoilt).views)
+    assert checks.misfit < 1e-3 and checks.spread < 1e-3 < all_pixels.spread
+    alone, _ = find_local_cameras(masked, [ViewMaps(None, one.local_map) for one in spoilt])
+    assert check_local_maps(alone).misfit < 1e-3
 
 
 def test_the_options_hold_for_the_local_head_alone() -> None:

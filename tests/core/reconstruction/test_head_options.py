@@ -159,7 +159,7 @@ def test_views_alone_have_the_focal_lengths_of_both_heads_and_no_pose(student, t
         np.testing.assert_allclose(found, view.depth, rtol=1e-4)
     with np.load(tmp_path / "predictions.npz") as npz:
         assert {key.split("/")[1] for key in npz.files if "/" in key} == {
-            "image", "points_local", "confidence_local", "depth", "intrinsics",
+            "image", "points_local", "confidence_local", "depth", "intrinsics", "valid_mask",
         }  # fmt: skip
         assert "points_global" in json.loads(str(npz["about"]))["left_out"]
         np.testing.assert_array_equal(npz["001/points_local"], local[1].local_map.points)

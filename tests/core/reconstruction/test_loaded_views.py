@@ -6,15 +6,16 @@ from importlib import util
 import numpy as np
 import pytest
 import torch
+from colors import icc_profile
 from PIL import Image
 
-from distill3r_core.errors import ImageError, NothingUsableError
+from distill3r_core.errors import ImageError, NothingUsableError, RequestError
 from distill3r_core.io.exports.upright_images import write_upright
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.io.images.inputs import InputFile, find_inputs
 from distill3r_core.models import build_student
 from distill3r_core.reconstruction.export import save_reconstruction
-from distill3r_core.reconstruction.loaded_views import full_size_images, load_views, view_of_pixels
+from distill3r_core.reconstruction.loaded_views import full_size_images, load_views, views_of_images
 from distill3r_core.reconstruction.preview import PreviewRow, write_preview
 from distill3r_core.reconstruction.reconstruct import reconstruct
 from distill3r_core.report import Silent
@@ -133,6 +134,51 @@ def test_from_python_a_picture_of_pillow_is_turned_upright(tmp_path):
     assert ours.loaded.size == theirs.loaded.size
 
 
+def test_from_python_colors_alpha_and_masks_are_those_of_infer(tmp_path):
+    layer = _picture((40, 60)).convert("RGBA")
+    alpha = np.full((60, 40), 255, np.uint8)
+    alpha[:30] = 0
+    layer.putalpha(Image.fromarray(alpha))
+    wide = tmp_path / "wide.png"
+    layer.save(wide, icc_profile=icc_profile("ProPhoto"))
+    right = np.zeros((60, 40), bool)
+    right[:, 20:] = True
+    Image.fromarray(right).save(tmp_path / "right.png")
+    plain = np.asarray(_picture((40, 60)))
+    with Image.open(wide) as opened:
+        views = views_of_images(
+            [wide, opened, opened, plain, plain],
+            [None, None, right, right, tmp_path / "right.png"],
+            FIT,
+        )
+    in_file = load_views([InputFile(wide, "picture")], FIT).views[0]
+    for view in views[:3]:
+        np.testing.assert_array_equal(view.fitted.image, in_file.fitted.image)
+    assert np.abs(views[0].fitted.image.astype(int) - views[3].fitted.image).max() > 10
+    bottom, half = np.zeros((42, 28), bool), np.zeros((42, 28), bool)
+    bottom[21:], half[:, 14:] = True, True
+    wanted = [bottom, bottom, bottom & half, half, half]
+    for view, mask in zip(views, wanted, strict=True):
+        np.testing.assert_array_equal(view.mask, mask)
+    assert [view.name for view in views] == ["wide", *(f"view_00{n}" for n in (1, 2, 3, 4))]
+
+
+def test_from_python_blank_images_and_unusable_masks_are_refused_by_name(tmp_path):
+    student, gray = build_student("tiny").eval(), np.full((48, 64, 3), 90, np.uint8)
+    pixels = np.asarray(_picture())
+    cases = [
+        ([pixels, gray], None, "view_001: blank"),
+        ([Image.fromarray(gray)], None, "view_000: blank"),
+        ([pixels], [np.zeros(pixels.shape[:2], bool)], "view_000: its mask leaves no pixel"),
+        ([pixels], [np.ones((9, 9), bool)], "view_000: its mask is 9x9 pixels"),
+    ]
+    for images, masks, message in cases:
+        with pytest.raises(ImageError, match=message):
+            reconstruct(images, student, fit=FIT, masks=masks)
+    with pytest.raises(RequestError, match="2 masks do not fit 1 images"):
+        reconstruct([pixels], student, fit=FIT, masks=[None, None])
+
+
 def test_from_python_paths_and_pixels_become_a_reconstruction(tmp_path):
     torch.manual_seed(0)
     student = build_student("tiny").eval()
@@ -170,7 +216,7 @@ def test_the_focal_length_that_a_camera_wrote_is_a_fact_of_its_view(tmp_path):
 
 
 def test_the_preview_shows_photo_depth_and_confidence_of_each_view(tmp_path):
-    views = [view_of_pixels(np.asarray(_picture()), FIT, name=name) for name in "ab"]
+    views = views_of_images([np.asarray(_picture())] * 2, [None] * 2, FIT)
     near_left, flat = np.tile(np.linspace(1, 3, 42), (28, 1)), np.full((28, 42), 2.0)
     flat[:, 30:] = 5.0
     shown = [PreviewRow(views[0], near_left, flat), PreviewRow(views[1], near_left[:, ::-1], flat)]
