@@ -17,7 +17,7 @@ from distill3r_core.io.images.blank import (
     check_not_blank,
 )
 from distill3r_core.io.images.decode import DecodedImage, check_size, decode_opened, read_image
-from distill3r_core.io.images.fit import ImageFit, FittedImage, fit_for, fit_image
+from distill3r_core.io.images.fit import FittedImage, ImageFit, fit_for, fit_image
 from distill3r_core.io.images.inputs import InputFile, evenly
 from distill3r_core.io.images.masks import MaskSource, mask_of, placed_mask
 from distill3r_core.io.images.video import read_frames
