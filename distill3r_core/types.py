@@ -25,13 +25,13 @@ Array = TypeVar("Array", Tensor, np.ndarray)
 
 @dataclass(frozen=True)
 class ImagePlacement:
-    """Where the pixels of a resized picture come from.
+    """Where the pixels of a resized image come from.
 
     Args:
-        box: The part of the source picture that is kept: left, top, right, bottom, in its pixels.
+        box: The part of the source image that is kept: left, top, right, bottom, in its pixels.
         size: Rows and columns of the result.
         transposed: Rows and columns of the kept part are swapped before the resize (mirrors the
-            scene; the original project's treatment of portrait pictures).
+            scene; the original project's treatment of portrait images).
     """
 
     box: tuple[float, float, float, float]
@@ -41,11 +41,11 @@ class ImagePlacement:
 
 @dataclass(frozen=True)
 class View:
-    """One upright picture of a sample with what is known about its camera.
+    """One upright image of a sample with what is known about its camera.
 
     Args:
         image: RGB.
-        intrinsics: Calibrated K of this picture, centers at +0.5; None where it is a guess.
+        intrinsics: Calibrated K of this image, centers at +0.5; None where it is a guess.
         depth: z in the camera's frame, registered to `image`, in `unit`; 0 where unknown.
         world_from_cam: Camera pose, translation in `unit`.
         unit: "none" where the scale is arbitrary.
@@ -70,7 +70,7 @@ class PreparedView:
 
     Args:
         image: RGB in [0, 1].
-        placement: Where its pixels lie in the view's picture.
+        placement: Where its pixels lie in the view's image.
         intrinsics: K of `image`, where the view is calibrated.
         depth: As in `View`, resampled (nearest) to the size of `image`.
         world_from_cam: As in `View`.
@@ -91,7 +91,7 @@ class PreparedView:
 
 @dataclass(frozen=True)
 class RawMaps:
-    """What a teacher predicts, one entry per view, each at the size of its prepared picture
+    """What a teacher predicts, one entry per view, each at the size of its prepared image
     (the sizes of two views may differ, which the underscores say to the shape checker).
 
     Args:

@@ -174,12 +174,12 @@ def export(
     ] = "npz",
 ) -> None:
     """Write a cache in the original project's format."""
-    from distill3r_core.stages.cache.release_exchange import export_release
+    from distill3r_core.stages.cache.original_exchange import export_original
 
     if format_ != "npz":
         raise typer.BadParameter(f"{format_!r} is unknown; there is npz", param_hint="--format")
     with console.progress("cpu") as progress:
-        report = export_release(path, output, progress=progress)
+        report = export_original(path, output, progress=progress)
     console.show(report)
 
 
@@ -208,10 +208,10 @@ def import_(
     ] = None,
 ) -> None:
     """Read a cache in the original project's format, and the images it refers to."""
-    from distill3r_core.stages.cache.release_exchange import ImportSettings, import_release
+    from distill3r_core.stages.cache.original_exchange import ImportSettings, import_original
 
     with console.progress("cpu") as progress:
-        report = import_release(
+        report = import_original(
             ImportSettings(path, output, images, teacher, license), progress=progress
         )
     console.show(report)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Float16
 from torch import Tensor
 
-from distill3r_core.cache.record import Packer, Record, RecordError, Section, Unpacker
+from distill3r_core.cache.packed_record import PackedRecord, Packer, RecordError, Section, Unpacker
 from distill3r_core.errors import CacheError
 
 MAGIC = b"FEAT"
@@ -70,7 +70,7 @@ class FeatureDecoder:
         np.copyto(out, values.reshape(out.shape))
 
 
-def _shape(record: Record) -> tuple[int, int, int]:
+def _shape(record: PackedRecord) -> tuple[int, int, int]:
     length = record.sections[_VALUES][2] if _VALUES in record.sections else 0
     vectors = record.height * record.width
     if not vectors or length % (vectors * _WORD):

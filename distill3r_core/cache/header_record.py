@@ -33,7 +33,7 @@ class CacheHeader:
 
     Args:
         size: Rows and columns of landscape samples, or "auto": one of a table per sample.
-        fit: How pictures become the student's input: `ImageFit` as plain data. With size "auto"
+        fit: How images become the student's input: `ImageFit` as plain data. With size "auto"
             its size is the one that the table stands for.
         teacher_settings: What else decides the teacher's answers, as plain data.
         export: How raw maps became targets (`teachers.targets`), as plain data.
@@ -42,7 +42,7 @@ class CacheHeader:
         features: Number of channels of every layer whose teacher features are stored beside the
             samples, by the name of the layer.
         views: Per sample, where the manifest had no windows and was cut; None where it had.
-        processing: How the manifest's pictures were made, as plain data.
+        processing: How the manifest's images were made, as plain data.
         identity: Drawn when the cache was begun, and written into its shards as well; "" before
             that, and in caches of earlier versions.
         revision: How often the header has been written. The copy in a shard may be an older one.

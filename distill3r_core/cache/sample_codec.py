@@ -1,4 +1,4 @@
-"""A sample as records and back: teacher targets, pictures and where they came from."""
+"""A sample as records and back: teacher targets, images and where they came from."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,11 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from distill3r_core.cache.feature_codec import FeatureDecoder, FeaturePacker
+from distill3r_core.cache.image_codec import ImageDecoder, ImageEncoder
 from distill3r_core.cache.maps.maps_decoder import MapsDecoder, StoredCamera
 from distill3r_core.cache.maps.maps_encoder import MapsEncoder
 from distill3r_core.cache.maps.maps_layout import DEPTH_PLANES, LOCAL_PLANES, Kind, StoredMaps
-from distill3r_core.cache.picture_codec import PictureDecoder, PictureEncoder
-from distill3r_core.cache.record import Packer, Unpacker
+from distill3r_core.cache.packed_record import Packer, Unpacker
 from distill3r_core.geometry.cameras import inverse_rays
 from distill3r_core.geometry.similarity import apply_similarity
 from distill3r_core.types import TeacherTargets
@@ -37,7 +37,7 @@ class EncodedSample:
     kind: Kind
     size: tuple[int, int]
     maps: tuple[bytes, ...]  # one record per view
-    pictures: tuple[bytes, ...]  # one record per view
+    images: tuple[bytes, ...]  # one record per view
     detail: Mapping[str, Any]  # paths, hashes and notes, as plain data
     features: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
 
@@ -50,7 +50,7 @@ class EncodedSample:
     def bytes(self) -> int:
         """Size of all records."""
         features = (record for records in self.features.values() for record in records)
-        return sum(map(len, (*self.maps, *self.pictures, *features, self.detail_bytes)))
+        return sum(map(len, (*self.maps, *self.images, *features, self.detail_bytes)))
 
 
 class SampleEncoder:
@@ -64,7 +64,7 @@ class SampleEncoder:
     def __init__(self, *, exact_global: bool = False) -> None:
         packer = Packer()
         self._exact = exact_global
-        self._maps, self._pictures = MapsEncoder(packer), PictureEncoder(packer)
+        self._maps, self._images = MapsEncoder(packer), ImageEncoder(packer)
         self._features = FeaturePacker(packer)
 
     def encode(
@@ -86,7 +86,7 @@ class SampleEncoder:
             self._maps.encode(view, kind, name=f"{name}, view {index}")
             for index, view in enumerate(_views(targets, kind))
         )
-        pictures = tuple(self._pictures.encode(image.numpy()) for image in images)
+        packed_images = tuple(self._images.encode(image.numpy()) for image in images)
         size = (images.shape[2], images.shape[3])
         streams = {
             layer: tuple(
@@ -95,7 +95,7 @@ class SampleEncoder:
             )
             for layer, views in features.items()
         }
-        return EncodedSample(name, content, kind, size, maps, pictures, detail, streams)
+        return EncodedSample(name, content, kind, size, maps, packed_images, detail, streams)
 
 
 class ViewDecoder:
@@ -103,7 +103,7 @@ class ViewDecoder:
 
     def __init__(self) -> None:
         unpacker = Unpacker()
-        self._maps, self._pictures = MapsDecoder(unpacker), PictureDecoder(unpacker)
+        self._maps, self._images = MapsDecoder(unpacker), ImageDecoder(unpacker)
         self.features = FeatureDecoder(unpacker)
 
     def maps(
@@ -112,9 +112,9 @@ class ViewDecoder:
         """See `MapsDecoder.decode`."""
         return self._maps.decode(data, planes, mask, thorough=thorough)
 
-    def picture(self, data: memoryview, out: np.ndarray, *, thorough: bool = False) -> None:
-        """See `PictureDecoder.decode`."""
-        self._pictures.decode(data, out, thorough=thorough)
+    def image(self, data: memoryview, out: np.ndarray, *, thorough: bool = False) -> None:
+        """See `ImageDecoder.decode`."""
+        self._images.decode(data, out, thorough=thorough)
 
 
 def choose_kind(targets: TeacherTargets, *, exact_global: bool = False) -> Kind:

@@ -1,7 +1,7 @@
 """One shard of a cache: the samples of one writer, in one LMDB environment.
 
 Keys: `n` + name -> what and where the sample is; `d` + number -> its detail (JSON); `t` + number +
-view -> maps; `i` + number + view -> picture;
+view -> maps; `i` + number + view -> image;
 `f` + number + view + layer -> features; `c` -> identity of the cache; `h` -> a copy of its header.
 Numbers are big-endian, so that they sort. The entry
 under `n` is written in the same transaction as the rest: where it is, the sample is complete.
@@ -37,7 +37,7 @@ LONGEST_NAME = 500  # bytes; LMDB's keys end at 511
 
 _LOCK = "writer.lock"
 _IDENTITY, _HEADER = b"c", b"h"
-_ENTRY = struct.Struct("<IHHHHQQ")  # number, views, height, width, kind, bytes of maps, of pictures
+_ENTRY = struct.Struct("<IHHHHQQ")  # number, views, height, width, kind, bytes of maps, of images
 _CRC = struct.Struct("<I")
 _DROPPED = 0xFFFFFFFF
 
@@ -51,7 +51,7 @@ class Entry:
     size: tuple[int, int]
     kind: Kind
     maps_bytes: int
-    pictures_bytes: int
+    images_bytes: int
     content: str  # hash of all that the teacher read
 
 
@@ -141,13 +141,13 @@ class ShardReader:
             return json.loads(_opened(records.detail(entry), _sample_key(entry.number)))
 
     @contextmanager
-    def records(self) -> Iterator["Records"]:
+    def records(self) -> Iterator["StoredRecords"]:
         """Access to records; the memory they give is invalid after the block."""
         with self._database.reading() as transaction:
-            yield Records(transaction, self.folder)
+            yield StoredRecords(transaction, self.folder)
 
 
-class Records:
+class StoredRecords:
     """The stored records of a shard, within one transaction."""
 
     def __init__(self, transaction: lmdb.Transaction, folder: Path) -> None:
@@ -157,8 +157,8 @@ class Records:
         """The record of a view's maps."""
         return self._get(_view_key(b"t", entry.number, view))
 
-    def picture(self, entry: Entry, view: int) -> memoryview:
-        """The record of a view's picture."""
+    def image(self, entry: Entry, view: int) -> memoryview:
+        """The record of a view's image."""
         return self._get(_view_key(b"i", entry.number, view))
 
     def features(self, entry: Entry, view: int, layer: str) -> memoryview:
@@ -223,12 +223,12 @@ class ShardWriter:
             sample.size,
             sample.kind,
             sum(map(len, sample.maps)),
-            sum(map(len, sample.pictures)),
+            sum(map(len, sample.images)),
             sample.content,
         )
-        for view, (maps, picture) in enumerate(zip(sample.maps, sample.pictures, strict=True)):
+        for view, (maps, image) in enumerate(zip(sample.maps, sample.images, strict=True)):
             transaction.put(_view_key(b"t", number, view), maps)
-            transaction.put(_view_key(b"i", number, view), picture)
+            transaction.put(_view_key(b"i", number, view), image)
         for layer, records in sample.features.items():
             for view, features in enumerate(records):
                 transaction.put(_view_key(b"f", number, view) + layer.encode(), features)
@@ -357,18 +357,18 @@ def _pack(key: bytes, entry: Entry) -> bytes:
         *entry.size,
         int(entry.kind),
         entry.maps_bytes,
-        entry.pictures_bytes,
+        entry.images_bytes,
     )
     return _sealed(head + entry.content.encode(), key)
 
 
 def _unpack(key: bytes, value: bytes | memoryview) -> Entry | None:
     body = _opened(value, key)
-    number, views, height, width, kind, maps, pictures = _ENTRY.unpack_from(body)
+    number, views, height, width, kind, maps, images = _ENTRY.unpack_from(body)
     if number == _DROPPED:
         return None
     content = body[_ENTRY.size :].decode()
-    return Entry(number, views, (height, width), Kind(kind), maps, pictures, content)
+    return Entry(number, views, (height, width), Kind(kind), maps, images, content)
 
 
 def _sealed(body: bytes, key: bytes) -> bytes:

@@ -41,7 +41,7 @@ class CachedSample:
     split: str
     images: UInt8[Tensor, "N 3 H W"]  # RGB at the student's size
     targets: TeacherTargets  # in float32
-    pictures: tuple[str, ...]  # hash of each view's source picture
+    image_hashes: tuple[str, ...]  # hash of each view's source image
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ class ViewBuffers:
             own_global=np.empty(views, np.bool_),
         )
 
-    def fill(self, row: int, maps: memoryview, picture: memoryview, decoder: ViewDecoder) -> None:
+    def fill(self, row: int, maps: memoryview, image: memoryview, decoder: ViewDecoder) -> None:
         """Unpack one view into a row."""
         camera = decoder.maps(maps, self.planes[row], self.mask[row])
-        decoder.picture(picture, self.images[row])
+        decoder.image(image, self.images[row])
         self.global_from_local[row] = camera.global_from_local
         self.intrinsics[row] = np.eye(3) if camera.intrinsics is None else camera.intrinsics
         self.own_global[row] = delivered_planes(camera.kind) == ALL_PLANES
@@ -100,8 +100,8 @@ def unpacked(sample: EncodedSample) -> TeacherTargets:
     """The targets that a reader will see of an encoded sample."""
     buffers = ViewBuffers.allocate(len(sample.maps), delivered_planes(sample.kind), sample.size)
     decoder = ViewDecoder()
-    for row, (maps, picture) in enumerate(zip(sample.maps, sample.pictures, strict=True)):
-        buffers.fill(row, memoryview(maps), memoryview(picture), decoder)
+    for row, (maps, image) in enumerate(zip(sample.maps, sample.images, strict=True)):
+        buffers.fill(row, memoryview(maps), memoryview(image), decoder)
     return buffers.finished()
 
 
@@ -185,7 +185,7 @@ class TeacherCache:
         return self.place(name)[1]
 
     def detail(self, name: str) -> Mapping[str, Any]:
-        """Where a sample came from: its pictures' paths, hashes, and what was counted."""
+        """Where a sample came from: its images' paths, hashes, and what was counted."""
         shard, entry = self.place(name)
         return shard.detail(entry)
 
@@ -223,13 +223,13 @@ class TeacherCache:
         buffers = ViewBuffers.allocate(len(chosen), delivered_planes(entry.kind), entry.size)
         self.read_into(name, chosen, buffers)
         targets = buffers.finished()
-        pictures = self.detail(name)["pictures"]
+        hashes = self.detail(name)["pictures"]
         return CachedSample(
             name=name,
             split=self._planned[name].split,
             images=torch.from_numpy(buffers.images),
             targets=targets,
-            pictures=tuple(pictures[view] for view in chosen),
+            image_hashes=tuple(hashes[view] for view in chosen),
         )
 
     def read_into(self, name: str, views: Sequence[int], buffers: ViewBuffers) -> None:
@@ -244,8 +244,8 @@ class TeacherCache:
         with shard.records() as records:
             for row, view in enumerate(views):
                 with naming(f"{self.path}: sample {name}, view {view}"):
-                    maps, picture = records.maps(entry, view), records.picture(entry, view)
-                    buffers.fill(row, maps, picture, decoder)
+                    maps, image = records.maps(entry, view), records.image(entry, view)
+                    buffers.fill(row, maps, image, decoder)
 
     def feature_shape(self, name: str, layer: str) -> tuple[int, int, int]:
         """Rows, columns and channels of a sample's features of a layer.

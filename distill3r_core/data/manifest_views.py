@@ -41,7 +41,7 @@ def image_hash(pixels: UInt8[np.ndarray, "H W 3"]) -> str:
 
 
 def content_hash(
-    picture: str,
+    image_hash: str,
     *,
     depth: Float[np.ndarray, "H W"] | None = None,
     intrinsics: Float[np.ndarray, "3 3"] | None = None,
@@ -52,14 +52,14 @@ def content_hash(
     """BLAKE2b-128 of all that a teacher reads of a frame.
 
     Args:
-        picture: `image_hash` of the pixels.
+        image_hash: `image_hash` of the pixels.
         depth: Registered, as `read_depth` gives it.
         intrinsics: Calibrated ones only.
         world_from_cam: Camera pose.
         unit: Unit of depth and pose.
         mask: Pixels that count; None: all of them.
     """
-    parts = [picture.encode(), unit.encode()]
+    parts = [image_hash.encode(), unit.encode()]
     for name, values in (("depth", depth), ("K", intrinsics), ("pose", world_from_cam)):
         if values is not None:
             kind = np.float32 if name == "depth" else np.float64

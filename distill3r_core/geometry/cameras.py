@@ -29,7 +29,7 @@ def rays(
     """The direction of every pixel's ray in its camera's frame, scaled to z = 1.
 
     Args:
-        intrinsics: In pixels of a picture of `size`.
+        intrinsics: In pixels of an image of `size`.
         center: Where in its pixel a ray passes.
     """
     return inverse_rays(torch.linalg.inv(intrinsics), size, center=center)
@@ -85,10 +85,10 @@ def project(
 def place_intrinsics(
     intrinsics: Float[Tensor, "*batch 3 3"], placement: ImagePlacement
 ) -> Float[Tensor, "*batch 3 3"]:
-    """K of a picture after it was cropped, transposed if so, and resized.
+    """K of an image after it was cropped, transposed if so, and resized.
 
     Args:
-        intrinsics: In pixels of the source picture, centers at +0.5.
+        intrinsics: In pixels of the source image, centers at +0.5.
         placement: Where the result's pixels lie in the source. Where it is transposed, the result
             maps the same camera's points to the transposed pixels and has a zero diagonal.
     """

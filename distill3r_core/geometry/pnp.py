@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from distill3r_core.errors import ExtraMissingError, GeometryError
 
-# Pixels of a picture 512 wide; scaled with the picture, unlike the release's fixed 5 pixels.
+# Pixels of an image 512 wide; scaled with the image, unlike the release's fixed 5 pixels.
 _MAX_ERROR, _MAX_ERROR_WIDTH = 5.0, 512
 _MAX_TRIALS = 1000  # finds a pose that a quarter of the points agree on, all but surely
 
@@ -68,8 +68,8 @@ def pose_from_points(
     Args:
         points: In the world frame, finite.
         pixels: Where they are seen (u, v), centers at +0.5.
-        intrinsics: In pixels of the picture, equal focal lengths.
-        size: Rows and columns of the picture.
+        intrinsics: In pixels of the image, equal focal lengths.
+        size: Rows and columns of the image.
         seed: Seed of the random samples.
 
     Raises:

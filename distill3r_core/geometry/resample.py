@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 Box = tuple[float, float, float, float]
-_ROUNDING = 1e-6  # of a box that was carried from picture to picture, in pixels
+_ROUNDING = 1e-6  # of a box that was carried from image to image, in pixels
 
 
 def whole(values: Shaped[Tensor, "H W *channels"]) -> Box:

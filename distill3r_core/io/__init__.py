@@ -1,1 +1,1 @@
-"""Files in and out: pictures, depth, point clouds."""
+"""Files in and out: images, depth, point clouds."""

@@ -1,4 +1,4 @@
-"""Line charts as pictures, drawn with Pillow: axes, logarithmic scales, a legend below."""
+"""Line charts as images, drawn with Pillow: axes, logarithmic scales, a legend below."""
 
 import math
 from collections.abc import Sequence
@@ -78,7 +78,7 @@ def save_line_chart(
     y_scale: Scale = "linear",
     x_ticks: Sequence[Number] | None = None,
 ) -> Path:
-    """Draw lines over two axes and save the picture.
+    """Draw lines over two axes and save the image.
 
     Args:
         path: Image file; its suffix names the format.
@@ -91,8 +91,8 @@ def save_line_chart(
     left, top, right, bottom = MARGIN
     columns, rows = SIZE
     legend = LEGEND_ROW * _legend_grid(lines, columns - left)[0]
-    picture = Image.new("RGB", (columns, rows + legend), PAPER)
-    pen = ImageDraw.Draw(picture)
+    chart = Image.new("RGB", (columns, rows + legend), PAPER)
+    pen = ImageDraw.Draw(chart)
     shown = [_drawable(line, x_scale, y_scale) for line in lines]
     points = [point for line in shown for point in line if point is not None]
     x_axis = _axis([x for x, _ in points], left, columns - right, x_scale)
@@ -105,7 +105,7 @@ def save_line_chart(
     pen.text(((x_axis.start + x_axis.stop) / 2, rows - 10), x_label, INK, _font(15), anchor="mb")
     pen.text((8, top - 8), y_label, INK, _font(15), anchor="lb")
     with replacing(path) as beside:
-        picture.save(beside)
+        chart.save(beside)
     return path
 
 

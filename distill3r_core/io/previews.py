@@ -1,4 +1,4 @@
-"""Pictures that let a person judge maps at a glance: photo, depth and confidence side by side."""
+"""Images that let a person judge maps at a glance: photo, depth and confidence side by side."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -47,7 +47,7 @@ def colorize(
     span: tuple[float, float] | None = None,
     mask: Bool[np.ndarray, "H W"] | None = None,
 ) -> Rgb:
-    """A map as a picture.
+    """A map as an image.
 
     Args:
         values: Depth (near is bright) or confidence (high is bright).
@@ -63,9 +63,9 @@ def colorize(
     anchors = np.array(_TABLES[table], np.float64)
     places = np.linspace(0.0, 1.0, len(anchors))
     channels = [np.interp(share, places, anchors[:, channel]) for channel in range(3)]
-    picture = np.round(np.stack(channels, axis=-1)).astype(np.uint8)
-    picture[~counted] = _INVALID
-    return picture
+    image = np.round(np.stack(channels, axis=-1)).astype(np.uint8)
+    image[~counted] = _INVALID
+    return image
 
 
 def compose(
@@ -79,7 +79,7 @@ def compose(
     """Panels in rows under headings.
 
     Args:
-        rows: Pictures of one view a row, as many as there are headings; sizes may differ.
+        rows: Images of one view a row, as many as there are headings; sizes may differ.
         aspects: Width over height at which the panels of each row are shown, where they are
             squashed; empty: their own.
         height: Rows of pixels of a panel.

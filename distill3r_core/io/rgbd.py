@@ -30,20 +30,20 @@ def write_rgbd_scene(
         intrinsics: Pixels, centers at +0.5; the same for every view.
 
     Returns:
-        The folder's pictures.
+        The folder's images.
     """
-    pictures = []
+    paths = []
     for number, (image, meters, pose) in enumerate(zip(images, depth, world_from_cam, strict=True)):
         name = f"{number:0{DIGITS}d}"
         pixels = (image.movedim(0, -1) * 255).round().byte().cpu().numpy()
-        picture = folder / "rgb" / f"{name}.png"
-        with replacing(picture) as beside:
+        path = folder / "rgb" / f"{name}.png"
+        with replacing(path) as beside:
             Image.fromarray(pixels).save(beside)
         write_depth(folder / "depth" / f"{name}.png", meters.cpu().numpy(), unit="m")
         write_text(folder / "pose" / f"{name}.txt", _matrix(pose))
-        pictures.append(picture)
+        paths.append(path)
     write_text(folder / "intrinsics.txt", _matrix(intrinsics))
-    return pictures
+    return paths
 
 
 def _matrix(values: Float[Tensor, "rows columns"]) -> str:

@@ -17,7 +17,7 @@ from distill3r_core.io.weights import check_names, read_tensors
 from distill3r_core.models.build import build_from_spec, expected_tensors
 from distill3r_core.models.families import parse_spec
 from distill3r_core.models.metadata import SCHEMA, StudentMetadata
-from distill3r_core.models.multiview.official import read_lightning
+from distill3r_core.models.multiview.original_checkpoint import read_lightning
 from distill3r_core.models.student import Student
 from distill3r_core.profiling import tool_version
 from distill3r_core.system.disk import disk_errors

@@ -93,7 +93,7 @@ def load_views(
         progress: Reports every source, and the decisions taken in reading it.
     """
     progress = progress or Silent()
-    if max_views is not None and all(source.kind == "picture" for source in sources):
+    if max_views is not None and all(source.kind == "image" for source in sources):
         sources = [sources[index] for index in evenly(len(sources), max_views)]
     views: list[LoadedView] = []
     failed: list[Failure] = []

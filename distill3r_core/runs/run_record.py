@@ -11,7 +11,7 @@ from distill3r_core.errors import DamageError
 from distill3r_core.io.checksums import ORIGIN, RUN_RECORD, read_sealed, read_state
 
 RECORD = RUN_RECORD
-PICTURES = "pictures.txt"  # hashes of the training frames
+IMAGE_HASHES = "pictures.txt"  # hashes of the training frames
 
 
 def read_record(

@@ -26,7 +26,7 @@ class StudentFile:
     label: str
     student: Student  # in evaluation mode, on `device`
     device: torch.device
-    fit: ImageFit  # how pictures become its input
+    fit: ImageFit  # how images become its input
     precision: Precision
 
     @cached_property
@@ -83,7 +83,7 @@ def label_of(path: Path) -> str:
 
 
 def fit_of(student: Student) -> ImageFit:
-    """How pictures become a student's input: as its file says, else its size, squashed."""
+    """How images become a student's input: as its file says, else its size, squashed."""
     if student.metadata is None:
         raise ValueError("this student was built, not loaded: say how pictures fit it, with fit=")
     plain = student.metadata.fit

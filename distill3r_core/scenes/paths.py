@@ -9,7 +9,7 @@ from torch import Tensor
 from distill3r_core.scenes.scene import THINGS_RADIUS, ProceduralScene, RandomChoices
 
 ARC = 69.0  # degrees between the first and the last camera
-FIELD_OF_VIEW = 62.0  # degrees, of the longer edge of a picture
+FIELD_OF_VIEW = 62.0  # degrees, of the longer edge of an image
 _OUT = 0.4  # meters kept free around things and walls
 
 
@@ -52,7 +52,7 @@ def look_at(centers: Float[Tensor, "N 3"], targets: Float[Tensor, "N 3"]) -> Flo
 
 
 def pinhole(size: tuple[int, int], *, degrees: float = FIELD_OF_VIEW) -> Float[Tensor, "3 3"]:
-    """Intrinsics of a picture, centers at +0.5, with a field of view along its longer edge."""
+    """Intrinsics of an image, centers at +0.5, with a field of view along its longer edge."""
     height, width = size
     focal = max(size) / 2 / math.tan(math.radians(degrees) / 2)
     return torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])

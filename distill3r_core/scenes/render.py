@@ -1,4 +1,4 @@
-"""The ray caster: pictures and exact depth of a scene."""
+"""The ray caster: images and exact depth of a scene."""
 
 from dataclasses import dataclass
 
@@ -37,10 +37,10 @@ def render_scene(
     scene = build_scene(seed)
     poses = paths.arc(scene, views, seed=seed, degrees=degrees)
     intrinsics = paths.pinhole(size)
-    pictures = [render_view(scene, pose, intrinsics, size) for pose in poses]
+    rendered = [render_view(scene, pose, intrinsics, size) for pose in poses]
     return RenderedScene(
-        images=torch.stack([image for image, _ in pictures]),
-        depth=torch.stack([depth for _, depth in pictures]),
+        images=torch.stack([image for image, _ in rendered]),
+        depth=torch.stack([depth for _, depth in rendered]),
         world_from_cam=poses,
         intrinsics=intrinsics.repeat(views, 1, 1),
     )
@@ -52,7 +52,7 @@ def render_view(
     intrinsics: Float[Tensor, "3 3"],
     size: tuple[int, int],
 ) -> tuple[Float[Tensor, "3 H W"], Float[Tensor, "H W"]]:
-    """One picture, RGB in [0, 1], and its depth."""
+    """One image, RGB in [0, 1], and its depth."""
     origins, directions = _rays(world_from_cam, intrinsics, size)
     depth, body = cast(scene, origins, directions)
     points = origins + depth[:, None] * directions
@@ -66,7 +66,7 @@ def render_depth(
     intrinsics: Float[Tensor, "3 3"],
     size: tuple[int, int],
 ) -> Float[Tensor, "H W"]:
-    """The depth of one picture, without the cost of its colors."""
+    """The depth of one image, without the cost of its colors."""
     return cast(scene, *_rays(world_from_cam, intrinsics, size))[0].reshape(size)
 
 

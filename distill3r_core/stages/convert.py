@@ -11,7 +11,7 @@ from distill3r_core.io.weights import check_names
 from distill3r_core.models.build import expected_tensors
 from distill3r_core.models.checkpoint import LIGHTNING_SUFFIXES, read_student, save_weights
 from distill3r_core.models.metadata import StudentMetadata
-from distill3r_core.models.multiview.official import lightning_content
+from distill3r_core.models.multiview.original_checkpoint import lightning_content
 from distill3r_core.report import Report, Table
 
 OURS = ".safetensors"

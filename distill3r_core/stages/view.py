@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 HOST, PORT = "127.0.0.1", 8080
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _LAST_PORT = 65535
-_THUMBNAIL = 240  # pixels along the long edge of a picture in its frustum
+_THUMBNAIL = 240  # pixels along the long edge of an image in its frustum
 
 
 def view(
@@ -242,7 +242,7 @@ def _fill(
 def _add_camera(
     server: "viser.ViserServer", camera: Camera, extent: float, result: _Result
 ) -> "viser.CameraFrustumHandle":
-    """A frustum with its picture; a click on it looks from there."""
+    """A frustum with its image; a click on it looks from there."""
     height, width = camera.size
     pose = camera.world_from_cam
     turn = Rotation.from_matrix(pose[:3, :3]).as_quat(scalar_first=True)
@@ -267,18 +267,18 @@ def _add_camera(
 
 
 def _small(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-        return np.asarray(picture.convert("RGB"))
+    with Image.open(path) as image:
+        image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        return np.asarray(image.convert("RGB"))
 
 
 def _thumbnail(name: str, result: _Result) -> np.ndarray | None:
-    """The view's picture, small, where the result has pictures."""
+    """The view's image, small, where the result has images."""
     for suffix in (".jpg", ".png"):
         path = result.find(f"images/{name}{suffix}")
         if path is not None:
             try:
                 return _small(path)
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-                return None  # a frustum without its picture shows as much of the scene
+                return None  # a frustum without its image shows as much of the scene
     return None

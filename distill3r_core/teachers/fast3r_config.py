@@ -12,7 +12,7 @@ from distill3r_core.errors import WeightsError
 # The inference softmax scale: assumed numbers of views at inference and in training. They are
 # constants of the weights; the actual number of views plays no role.
 SCALED_ATTENTION = math.sqrt(math.log(137) / math.log(20))
-LANDSCAPE_EMBED = "ManyAR_PatchEmbed"  # of training: portrait pictures are stored transposed
+LANDSCAPE_EMBED = "ManyAR_PatchEmbed"  # of training: portrait images are stored transposed
 _EMBEDS = ("PatchEmbedDust3R", LANDSCAPE_EMBED)
 _FIXED: dict[str, dict[str, tuple[Any, ...]]] = {  # all that the released family has
     "encoder_args": {"encoder_type": ("croco",), "pos_embed": ("RoPE100",), "mlp_ratio": (4,)},
@@ -26,7 +26,7 @@ class Fast3RConfig:
     """Sizes and choices of a Fast3R network.
 
     Args:
-        landscape_embed: Pictures are stored in landscape; those whose true shape is portrait are
+        landscape_embed: Images are stored in landscape; those whose true shape is portrait are
             turned before they are cut into patches.
     """
 

@@ -56,7 +56,7 @@ def load_network(
         if not path.is_file():
             raise WeightsError(f"no file {path}", hint="a Fast3R folder has both files of the hub")
     network = build_network(read_config(config), dtype=dtype)
-    state = official_state(_read(file, device))
+    state = original_state(_read(file, device))
     wanted = rename(network.state_dict(), reverse(FAST3R_NAMES))
     check_names(state, wanted, source=str(file), hint=f"is it described by {config}?")
     return fill_network(network, state, device=device)
@@ -81,7 +81,7 @@ def fill_network(network: Fast3R, state: Mapping[str, Tensor], *, device: torch.
     return network.requires_grad_(False).eval()
 
 
-def official_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def original_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Official names, one of each alias; of a Lightning checkpoint the network's part alone."""
     if any(name.startswith(PREFIX) for name in tensors):
         tensors = {

@@ -16,7 +16,7 @@ from distill3r_core.nn.progress import ProgressCallback, no_progress
 from distill3r_core.teachers.fast3r_config import SCALED_ATTENTION, Fast3RConfig
 from distill3r_core.types import PointMap
 
-ENCODER_CHUNK = 400  # pictures of one size in one batch, as in the original
+ENCODER_CHUNK = 400  # images of one size in one batch, as in the original
 HEAD_CHUNK = 25
 
 
@@ -68,7 +68,7 @@ class Fast3R(nn.Module):
         reference: bool = False,
         on_progress: ProgressCallback = no_progress,
     ) -> list[Fast3RMaps]:
-        """Maps of every view, at the size that its picture is stored in.
+        """Maps of every view, at the size that its image is stored in.
 
         Args:
             images: One entry per view, RGB in [-1, 1], sides multiples of the patch size.

@@ -1,4 +1,4 @@
-"""A teacher that renders a made-up scene, whatever the pictures show: for tests and dry runs."""
+"""A teacher that renders a made-up scene, whatever the images show: for tests and dry runs."""
 
 import zlib
 from collections.abc import Mapping, Sequence

@@ -75,7 +75,7 @@ def distances(
 
 def window(student: Student, rows: list[ManifestRow], root: Path) -> dict[str, Any]:
     """Figures of one window."""
-    sources = [InputFile(root / row.image_path, "picture") for row in rows]
+    sources = [InputFile(root / row.image_path, "image") for row in rows]
     views = load_views(sources, fit_of(student)).views
     maps = run_student(student, views).maps
     known = [truth(row, root, view) for row, view in zip(rows, views, strict=True)]

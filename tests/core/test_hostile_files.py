@@ -22,14 +22,14 @@ from PIL import Image
 
 from distill3r_core.cache.maps.maps_decoder import MapsDecoder
 from distill3r_core.cache.maps.maps_layout import MAGIC, Kind
-from distill3r_core.cache.record import Packer, RecordError, Section, Unpacker
-from distill3r_core.cache.release.release_format import (
+from distill3r_core.cache.original.original_format import (
     ARRAYS,
     VIEWS,
-    ReleaseSample,
+    OriginalSample,
     read_sample,
     write_sample,
 )
+from distill3r_core.cache.packed_record import Packer, RecordError, Section, Unpacker
 from distill3r_core.config import resolve
 from distill3r_core.errors import ConfigError, DamageError, ImageError, WeightsError
 from distill3r_core.io.images.decode import read_image
@@ -136,7 +136,7 @@ def _release(folder: Path) -> Path:
     masks[1, 4, 4] = False
     masks[1, 6, 4] = False
     plane = maps[..., 0]
-    write_sample(folder, ReleaseSample(maps, maps, plane, plane, masks, {}))
+    write_sample(folder, OriginalSample(maps, maps, plane, plane, masks, {}))
     return folder
 
 
@@ -185,7 +185,7 @@ def test_a_member_in_a_packing_that_numpy_does_not_use_is_refused(tmp_path) -> N
 def test_the_hostile_release_cache_is_refused_not_followed(hostile) -> None:
     script = (
         "import sys; from pathlib import Path\n"
-        "from distill3r_core.cache.release.release_format import read_sample\n"
+        "from distill3r_core.cache.original.original_format import read_sample\n"
         "from distill3r_core.errors import DamageError\n"
         "try: read_sample(Path(sys.argv[1]))\n"
         "except DamageError: sys.exit(7)"

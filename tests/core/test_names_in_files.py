@@ -12,7 +12,7 @@ from distill3r_core.cache.store import CacheWriter, TeacherCache
 from distill3r_core.data.manifest import ManifestRow, read_manifest, write_manifest
 from distill3r_core.errors import ConfigError, UnsafeFileError
 from distill3r_core.files import open_own, path_below, remove_own, replacing, write_text
-from distill3r_core.stages.cache.release_exchange import export_release
+from distill3r_core.stages.cache.original_exchange import export_original
 from distill3r_core.stages.manifest.frame_index import FrameEntry, FrameIndex, locked
 
 OUTSIDE = [
@@ -70,7 +70,7 @@ def test_an_export_of_a_forged_cache_writes_nothing(tmp_path, name) -> None:
             )
             writer.put(stored)
     with pytest.raises(UnsafeFileError):
-        export_release(tmp_path / "forged", tmp_path / "deep" / "er" / "export")
+        export_original(tmp_path / "forged", tmp_path / "deep" / "er" / "export")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "forged"]
 
 

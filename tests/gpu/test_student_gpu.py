@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate
 
 from distill3r_core.models import build_student
 from distill3r_core.models.multiview.memory import estimate_bytes
-from distill3r_core.models.multiview.official import PREFIX, from_official
+from distill3r_core.models.multiview.original_checkpoint import PREFIX, from_original
 from distill3r_core.models.multiview.published import published_forward
 from distill3r_core.models.multiview.spec import RELEASED_ATTENTION_SCALE
 from distill3r_core.models.precision import lower_precision
@@ -45,7 +45,7 @@ def recorded_student(golden_dir):
         student = build_student(
             "paper", normalization="unit", attention_scale=RELEASED_ATTENTION_SCALE
         )
-        student.load_state_dict(from_official(state))
+        student.load_state_dict(from_original(state))
         return student.eval()
 
     return build

@@ -23,7 +23,7 @@ from distill3r_core.teachers.fast3r_files import (
     FAST3R_NAMES,
     build_network,
     fill_network,
-    official_state,
+    original_state,
 )
 from distill3r_core.teachers.fast3r_network import Fast3R
 
@@ -65,7 +65,7 @@ def weights(facts, draw):
         if found:
             head, number, _ = found.groups()
             drawn[name] = drawn[f"{head}_rn.{int(number) - 1}.weight"]
-    return official_state(drawn)
+    return original_state(drawn)
 
 
 def build(case, weights) -> Fast3R:

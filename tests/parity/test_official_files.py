@@ -21,7 +21,7 @@ from distill3r_core.models.encoders.dune_files import load_dune
 from distill3r_core.models.encoders.dune_weights import DUNE_FILES
 from distill3r_core.models.families import preset_spec
 from distill3r_core.models.multiview.family import student_on_dune
-from distill3r_core.models.multiview.official import PREFIX
+from distill3r_core.models.multiview.original_checkpoint import PREFIX
 from distill3r_core.models.multiview.spec import RELEASED_ATTENTION_SCALE
 
 

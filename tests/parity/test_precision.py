@@ -4,7 +4,7 @@ import recorded
 import torch
 
 from distill3r_core.models import build_student
-from distill3r_core.models.multiview.official import PREFIX, from_official
+from distill3r_core.models.multiview.original_checkpoint import PREFIX, from_original
 from distill3r_core.models.multiview.published import published_forward
 from distill3r_core.models.multiview.spec import RELEASED_ATTENTION_SCALE
 from distill3r_core.models.precision import lower_precision
@@ -23,7 +23,7 @@ def build(golden_dir, draw: int):
     names = [(name.removeprefix(PREFIX), shape) for name, shape in keys["tensors"]]
     state = recorded.weights(recorded.drawing(golden_dir), names, seed)
     student = build_student("paper", normalization="unit", attention_scale=RELEASED_ATTENTION_SCALE)
-    student.load_state_dict(from_official(state))
+    student.load_state_dict(from_original(state))
     return student.eval()
 
 

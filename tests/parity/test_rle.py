@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill3r_core.cache.release import release_format
+from distill3r_core.cache.original import original_format as original_format
 from distill3r_core.errors import DamageError
 
 
@@ -22,22 +22,22 @@ def recorded(golden_dir: Path) -> dict[str, tuple[np.ndarray, list[int]]]:
 
 def test_every_recorded_mask_has_its_recorded_code(golden_dir):
     for name, (mask, code) in recorded(golden_dir).items():
-        assert release_format.encode_runs(mask) == code, name
-        assert (release_format.decode_runs(code, mask.shape) == mask).all(), name
+        assert original_format.encode_runs(mask) == code, name
+        assert (original_format.decode_runs(code, mask.shape) == mask).all(), name
 
 
 def test_both_layouts_of_object_arrays_are_written_and_read(golden_dir, tmp_path):
     for name, (mask, code) in recorded(golden_dir).items():
         for masks, ndim in ((np.stack([mask, mask]), 2), (np.stack([mask, ~mask]), None)):
-            packed = release_format.pack_masks(masks)
-            lengths = {len(release_format.encode_runs(one)) for one in masks}
+            packed = original_format.pack_masks(masks)
+            lengths = {len(original_format.encode_runs(one)) for one in masks}
             assert packed.dtype == object
             assert packed.ndim == (2 if len(lengths) == 1 else 1), name
             assert ndim in (None, packed.ndim)
             assert [int(n) for n in packed[0]] == code
             np.savez(tmp_path / "masks.npz", masks=packed)
             with np.load(tmp_path / "masks.npz", allow_pickle=True) as archive:
-                again = release_format.unpack_masks(archive["masks"], mask.shape)
+                again = original_format.unpack_masks(archive["masks"], mask.shape)
             assert (again == masks).all(), name
 
 
@@ -46,11 +46,11 @@ def test_the_recorded_export_has_the_recorded_codes(golden_dir):
     size = tuple(record["target_HxW"])
     for sample in record["samples"].values():
         for code in sample["masks"]:
-            mask = release_format.decode_runs(code, size)
-            assert release_format.encode_runs(mask) == code
+            mask = original_format.decode_runs(code, size)
+            assert original_format.encode_runs(mask) == code
 
 
 @pytest.mark.parametrize("code", [[0], [-1, 2], [5, 100], [3, -1]])
 def test_a_code_that_leaves_the_mask_is_refused(code):
     with pytest.raises(DamageError):
-        release_format.decode_runs(code, (3, 4))
+        original_format.decode_runs(code, (3, 4))

@@ -6,7 +6,7 @@ import recorded
 import torch
 
 from distill3r_core.models import build_student, load_student
-from distill3r_core.models.multiview.official import PREFIX, to_official
+from distill3r_core.models.multiview.original_checkpoint import PREFIX, to_original
 from distill3r_core.models.multiview.spec import RELEASED_ATTENTION_SCALE
 from distill3r_core.nn.dpt import hooked_layers
 from distill3r_core.nn.view_codes import sequential_view_numbers
@@ -148,7 +148,7 @@ def test_released_weights_get_the_released_properties(student):
 
 def test_the_preset_has_the_names_shapes_and_parameters_of_the_original(keys):
     student = build_student("paper")
-    official = to_official(student.state_dict())
+    official = to_original(student.state_dict())
     assert {name: list(tensor.shape) for name, tensor in official.items()} == dict(keys["tensors"])
     assert len(official) == keys["state_dict_entries"]
     assert sum(p.numel() for p in student.parameters()) == keys["parameters"]
@@ -165,4 +165,4 @@ def test_the_preset_has_the_names_shapes_and_parameters_of_the_original(keys):
 def test_only_what_the_original_never_reads_is_frozen(keys):
     student = build_student("paper")
     frozen = {name: p for name, p in student.named_parameters() if not p.requires_grad}
-    assert set(to_official(frozen)) == set(keys["parameters_never_used_in_forward"])
+    assert set(to_original(frozen)) == set(keys["parameters_never_used_in_forward"])

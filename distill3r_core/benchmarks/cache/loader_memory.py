@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from distill3r_core.benchmarks.cache.release_baseline import ReleaseSamples, release_loader
+from distill3r_core.benchmarks.cache.original_baseline import OriginalDataset, original_loader
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.loading.loader import RingLoader
 from distill3r_core.data.loading.sample_requests import SampleRequest
@@ -33,8 +33,8 @@ def main(kind: str, folder: Path, views: int, batch: int, workers: int) -> int:
     with PeakTreeMemory() as watch:
         if kind == "release":
             folders = sorted(path.parent for path in folder.rglob("consolidated.npz"))
-            data = ReleaseSamples(folders, views, views)
-            for held in release_loader(data, batch=batch, batches=_BATCHES, workers=workers):
+            data = OriginalDataset(folders, views, views)
+            for held in original_loader(data, batch=batch, batches=_BATCHES, workers=workers):
                 del held
         else:
             cache = TeacherCache(folder)

@@ -9,7 +9,7 @@ import time
 import torch
 
 from distill3r_core.benchmarks.cache import loader_memory as bench_cache_memory
-from distill3r_core.benchmarks.cache import release_baseline
+from distill3r_core.benchmarks.cache import original_baseline
 from distill3r_core.benchmarks.cache.record_timings import Measurement
 from distill3r_core.benchmarks.cache.rgbd_samples import RgbdSamples
 from distill3r_core.data.loading.loader import RingLoader
@@ -26,7 +26,7 @@ def speed(source: RgbdSamples, *, subset: int, rounds: int, workers: int) -> Mea
     for name, views in (("full", source.views), ("subset", subset)):
         theirs, ours = [], []
         for _ in range(rounds):
-            theirs.append(_release_rate(source, views, workers))
+            theirs.append(_original_rate(source, views, workers))
             ours.append(_ring_rate(source, views, workers))
         medians[f"loader_{name}_samples_per_second_baseline"] = statistics.median(theirs)
         medians[f"loader_{name}_samples_per_second"] = statistics.median(ours)
@@ -55,15 +55,15 @@ def memory(source: RgbdSamples, *, workers: int) -> Measurement:
     )
 
 
-def _release_rate(source: RgbdSamples, views: int, workers: int) -> float:
-    folders = [source.release_folder(sample, "noisy") for sample in range(source.samples)]
-    data = release_baseline.ReleaseSamples(folders, source.views, views)
-    loader = release_baseline.release_loader(data, batch=_BATCH, batches=_SHORT, workers=workers)
+def _original_rate(source: RgbdSamples, views: int, workers: int) -> float:
+    folders = [source.original_folder(sample, "noisy") for sample in range(source.samples)]
+    data = original_baseline.OriginalDataset(folders, source.views, views)
+    loader = original_baseline.original_loader(data, batch=_BATCH, batches=_SHORT, workers=workers)
     memory = torch.zeros(1 << 30, dtype=torch.uint8)
     for epoch in range(2):  # the first starts the workers and fills the page cache
         start = time.perf_counter()
         for batch in loader:
-            release_baseline.stage(batch, memory)
+            original_baseline.stage(batch, memory)
         if epoch:
             return _BATCH * _SHORT / (time.perf_counter() - start)
     raise AssertionError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distill3r_core.benchmarks.cache import release_baseline
+from distill3r_core.benchmarks.cache import original_baseline
 from distill3r_core.benchmarks.cache.rgbd_samples import SIZE, VARIANTS, RgbdSamples
 from distill3r_core.cache.maps.maps_layout import ALL_PLANES, LOCAL_PLANES
 from distill3r_core.cache.sample_codec import SampleEncoder, ViewDecoder
@@ -32,7 +32,7 @@ def sizes(source: RgbdSamples) -> Measurement:
     ratios, medians = {}, {}
     for variant in VARIANTS:
         targets = source.targets(0, variant)
-        theirs = release_baseline.save_targets(source.release_folder(0, variant), targets)
+        theirs = original_baseline.save_targets(source.original_folder(0, variant), targets)
         views = source.views
         medians[f"bytes_{variant}_baseline_per_view"] = theirs / views
         for exact in (False, True):
@@ -55,7 +55,7 @@ def writing(source: RgbdSamples, *, rounds: int) -> Measurement:
     Without images on both sides, as the original stores none at the student's size; the time of
     ours with them is a median of its own.
     """
-    theirs, ours, with_pictures = [], [], []
+    theirs, ours, with_images = [], [], []
     encoder = SampleEncoder()
     blank = source.images(0)[:, :, :1, :1]
     with ShardWriter(source.work / "written") as shard, source.writer() as writer:
@@ -63,18 +63,18 @@ def writing(source: RgbdSamples, *, rounds: int) -> Measurement:
             sample = turn % source.samples
             targets, images = source.targets(sample, "noisy"), source.images(sample)
             start = time.process_time()
-            release_baseline.save_targets(source.release_folder(sample, "noisy"), targets)
+            original_baseline.save_targets(source.original_folder(sample, "noisy"), targets)
             theirs.append(time.process_time() - start)
             start = time.process_time()
             shard.put(encoder.encode(f"sample-{turn}", "", blank, targets, {}))
             ours.append(time.process_time() - start)
             start = time.process_time()
             writer.put(source.encode(encoder, sample, images, targets))
-            with_pictures.append(time.process_time() - start)
+            with_images.append(time.process_time() - start)
     medians = {
         "write_cpu_seconds_baseline": statistics.median(theirs),
         "write_cpu_seconds": statistics.median(ours),
-        "write_cpu_seconds_with_pictures": statistics.median(with_pictures),
+        "write_cpu_seconds_with_pictures": statistics.median(with_images),
     }
     return Measurement(
         {"write_cpu": medians["write_cpu_seconds"] / medians["write_cpu_seconds_baseline"]}, medians
@@ -85,10 +85,10 @@ def all_bytes(source: RgbdSamples) -> Measurement:
     """Bytes of targets and images together, over all samples."""
     theirs = ours = 0
     for sample in range(source.samples):
-        folder = source.release_folder(sample, "noisy")
+        folder = source.original_folder(sample, "noisy")
         theirs += sum(path.stat().st_size for path in folder.iterdir())
         entry = source.cache().entry(source.name(sample))
-        ours += entry.maps_bytes + entry.pictures_bytes
+        ours += entry.maps_bytes + entry.images_bytes
     each = source.samples * source.views
     return Measurement(
         {"bytes_all": ours / theirs},
@@ -104,7 +104,7 @@ def commits(source: RgbdSamples, *, rounds: int) -> Measurement:
     with ShardWriter(source.work / "committed") as shard:
         for turn in range(_WARM_COMMITS + 8 * rounds):
             start = time.perf_counter()
-            _write_synced(source.work / f"plain-{turn}", [*sample.maps, *sample.pictures])
+            _write_synced(source.work / f"plain-{turn}", [*sample.maps, *sample.images])
             middle = time.perf_counter()
             shard.put(sample)
             if turn >= _WARM_COMMITS:
@@ -122,7 +122,7 @@ def commits(source: RgbdSamples, *, rounds: int) -> Measurement:
 def decoding(source: RgbdSamples, *, rounds: int) -> Measurement:
     """CPU time of reading a view's targets: all planes, and without the global map."""
     targets = source.targets(0, "noisy")
-    folder = source.release_folder(0, "noisy")
+    folder = source.original_folder(0, "noisy")
     chosen = min(_DECODED, source.views)
     default, exact = (
         [
@@ -142,7 +142,7 @@ def decoding(source: RgbdSamples, *, rounds: int) -> Measurement:
 
     seconds = time_in_turns(
         {
-            "baseline": lambda: release_baseline.load_targets(folder),
+            "baseline": lambda: original_baseline.load_targets(folder),
             "all": lambda: run(default, ALL_PLANES),
             "exact": lambda: run(exact, ALL_PLANES),
             "device": lambda: run(default, LOCAL_PLANES),
@@ -169,19 +169,19 @@ def decoding(source: RgbdSamples, *, rounds: int) -> Measurement:
 def image_decoding(source: RgbdSamples, *, rounds: int) -> Measurement:
     """CPU time of reading a view's image at the student's size."""
     chosen = min(_DECODED, source.views)
-    folder = source.release_folder(0, "noisy")
+    folder = source.original_folder(0, "noisy")
     cache, decoder, out = source.cache(), ViewDecoder(), np.empty((3, *SIZE), np.uint8)
     shard, entry = cache.place(source.name(0))
     with shard.records() as records:
-        stored = [bytes(records.picture(entry, view)) for view in range(chosen)]
+        stored = [bytes(records.image(entry, view)) for view in range(chosen)]
 
     def ours() -> None:
         for record in stored:
-            decoder.picture(memoryview(record), out)
+            decoder.image(memoryview(record), out)
 
     def theirs() -> None:
         for view in range(chosen):
-            release_baseline.load_image(folder / f"{view}.png")
+            original_baseline.load_image(folder / f"{view}.png")
 
     seconds = time_in_turns({"theirs": theirs, "ours": ours}, rounds=2 * rounds)
     return Measurement(

@@ -83,7 +83,7 @@ class RgbdSamples:
             self._targets[key] = made
         return made
 
-    def release_folder(self, sample: int, variant: Variant) -> Path:
+    def original_folder(self, sample: int, variant: Variant) -> Path:
         """Folder of a sample in the original's format, with its PNG images."""
         folder = self.work / ("release" if variant == "noisy" else variant) / f"{sample:03d}"
         if variant == "noisy" and not folder.exists():
@@ -94,7 +94,7 @@ class RgbdSamples:
 
     def images(self, sample: int) -> UInt8[Tensor, "N 3 H W"]:
         """Images of a sample at the student's size, fitted as the original does."""
-        folder = self.release_folder(sample, "noisy")
+        folder = self.original_folder(sample, "noisy")
         fitted = []
         for view in range(self.views):
             with Image.open(folder / f"{view}.png") as image:

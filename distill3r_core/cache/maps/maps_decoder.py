@@ -22,7 +22,7 @@ from distill3r_core.cache.maps.maps_layout import (
     TRANSFORM,
     Kind,
 )
-from distill3r_core.cache.record import Record, RecordError, Unpacker
+from distill3r_core.cache.packed_record import PackedRecord, RecordError, Unpacker
 from distill3r_core.geometry.cameras import rays
 
 # The four 2-bit codes of a byte as four int8, lowest bits first.
@@ -95,7 +95,7 @@ class MapsDecoder:
         self._apply_mask(record, out, mask)
         return camera
 
-    def _sum_rows(self, record: Record) -> UInt16[np.ndarray, "H C W"]:
+    def _sum_rows(self, record: PackedRecord) -> UInt16[np.ndarray, "H C W"]:
         shape = (record.planes, record.height, record.width)
         by_row = (record.height, record.planes, record.width)
         if by_row not in self._rows:
@@ -111,14 +111,14 @@ class MapsDecoder:
         sum_rows(rows)
         return rows
 
-    def _values(self, record: Record, code: int, dtype: Any, count: int) -> np.ndarray:
+    def _values(self, record: PackedRecord, code: int, dtype: Any, count: int) -> np.ndarray:
         """The values of a section, which are as many as they must be."""
         content = self._unpacker.content(record, code)
         if len(content) != count * np.dtype(dtype).itemsize:
             raise RecordError(f"section {code} has {len(content)} bytes, not {count} values")
         return np.frombuffer(content, dtype)
 
-    def _camera(self, record: Record, kind: Kind) -> StoredCamera:
+    def _camera(self, record: PackedRecord, kind: Kind) -> StoredCamera:
         transform = self._values(record, TRANSFORM, "<f4", 12)
         if not np.isfinite(transform).all():
             raise RecordError("the record's similarity is not finite")
@@ -132,7 +132,7 @@ class MapsDecoder:
         return StoredCamera(kind, transform.reshape(3, 4).copy(), intrinsics)
 
     def _fill_global(
-        self, record: Record, out: UInt16[np.ndarray, "8 H W"], camera: StoredCamera
+        self, record: PackedRecord, out: UInt16[np.ndarray, "8 H W"], camera: StoredCamera
     ) -> None:
         target = out[3:6]
         apply_to_half(out[:3], camera.global_from_local, target)
@@ -148,7 +148,7 @@ class MapsDecoder:
 
     def _apply_mask(
         self,
-        record: Record,
+        record: PackedRecord,
         out: UInt16[np.ndarray, "P H W"],
         mask: UInt8[np.ndarray, "H W"],
     ) -> None:
@@ -186,7 +186,7 @@ def fill_depth(points: UInt16[np.ndarray, "3 H W"], intrinsics: Float32[np.ndarr
     torch.from_numpy(points.view(np.float16))[:2].copy_(torch.from_numpy(product[:2]))
 
 
-def _kind_of(record: Record) -> Kind:
+def _kind_of(record: PackedRecord) -> Kind:
     kind = Kind(record.flags)
     planes = 1 if kind & Kind.DEPTH else 3
     planes += 3 if kind & Kind.INDEPENDENT else 0

@@ -20,7 +20,7 @@ from distill3r_core.cache.maps.maps_layout import (
     Kind,
     StoredMaps,
 )
-from distill3r_core.cache.record import Packer, Section
+from distill3r_core.cache.packed_record import Packer, Section
 from distill3r_core.errors import CacheError
 
 _LARGE = 3  # code of a global residual that is stored as an exception

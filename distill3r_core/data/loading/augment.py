@@ -66,7 +66,7 @@ def mirror_images(images: Shaped[Tensor, "*batch H W"]) -> Shaped[Tensor, "*batc
 
 
 def mirror_targets(targets: TeacherTargets) -> TeacherTargets:
-    """The targets of the mirrored pictures: x turns its sign in every frame.
+    """The targets of the mirrored images: x turns its sign in every frame.
 
     A similarity S becomes M S M with M = diag(-1, 1, 1), which is a similarity again.
     """

@@ -21,14 +21,14 @@ _KEYS = ("name", "size", "intrinsics", _POSE, _QUATERNION)
 
 @dataclass(frozen=True)
 class Pinhole:
-    """A pinhole camera without distortion, of one upright full-size picture, wherever it stood.
+    """A pinhole camera without distortion, of one upright full-size image, wherever it stood.
 
     Args:
         facts: More to say of it in files: where the focal length comes from, confidence.
     """
 
     name: str  # name of the view; unique in a reconstruction, fit for a file's name
-    size: tuple[int, int]  # rows and columns of the picture
+    size: tuple[int, int]  # rows and columns of the image
     intrinsics: Float[np.ndarray, "3 3"]  # in its pixels, centers at +0.5
     facts: Mapping[str, Any]
 
@@ -117,7 +117,7 @@ def read_cameras(path: Path) -> tuple[list[Camera], dict[str, Any]]:
 
 
 def _is_sound(camera: Camera) -> bool:
-    """Whether there is a picture, a focal length, and a rotation with a place."""
+    """Whether there is an image, a focal length, and a rotation with a place."""
     k, pose = camera.intrinsics, camera.world_from_cam
     if min(camera.size) < 1 or k.shape != (3, 3) or pose.shape != (4, 4):
         return False

@@ -1,4 +1,4 @@
-"""COLMAP models, as text and as binary: cameras, pictures and points with what they are seen as.
+"""COLMAP models, as text and as binary: cameras, images and points with what they are seen as.
 
 Written from the format's documentation (https://colmap.github.io/format.html). The world frame is
 kept as it is; COLMAP's poses are `cam_from_world`, its pixel centers lie at +0.5 as ours do.
@@ -37,7 +37,7 @@ class Observations:
     """Where each point of a cloud was seen, once each."""
 
     view: Int[np.ndarray, "M"]  # index of the camera
-    pixels: Float[np.ndarray, "M 2"]  # in its full-size picture (u, v)
+    pixels: Float[np.ndarray, "M 2"]  # in its full-size image (u, v)
     error: Float[np.ndarray, "M"]  # distance in pixels from there to the point's projection
 
 
@@ -54,12 +54,12 @@ def write_colmap(
 
     Args:
         folder: `sparse/0` by custom.
-        cameras: One per picture, in order; numbered from 1.
-        files: Names of the pictures, relative to the folder of pictures.
+        cameras: One per image, in order; numbered from 1.
+        files: Names of the images, relative to the folder of images.
         cloud: Numbered from 1 in its order.
         comments: Lines at the head of the text files.
     """
-    # Points of one picture stand together, in the order of the cloud.
+    # Points of one image stand together, in the order of the cloud.
     order = np.argsort(seen.view, kind="stable")
     starts = np.searchsorted(seen.view[order], np.arange(len(cameras) + 1))
     members = [order[starts[i] : starts[i + 1]] for i in range(len(cameras))]

@@ -14,7 +14,7 @@ _SHARE = 0.04  # size of a frustum over the extent of the scene
 
 
 def frustum(camera: Camera, length: float) -> Float[np.ndarray, "5 3"]:
-    """The center and the corners of the picture at a depth of `length`, in the world."""
+    """The center and the corners of the image at a depth of `length`, in the world."""
     height, width = camera.size
     corners = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1]], np.float64)
     rays = corners @ np.linalg.inv(camera.intrinsics).T

@@ -25,8 +25,8 @@ def write_transforms(
     """Write cameras as nerfstudio's data parser reads them.
 
     Args:
-        cameras: One per picture, in order.
-        files: Paths of the pictures, relative to the file's folder.
+        cameras: One per image, in order.
+        files: Paths of the images, relative to the file's folder.
         cloud: Path of a PLY in the same world frame, relative to the file's folder.
         about: Frame and scale, kept under a key that readers ignore.
     """

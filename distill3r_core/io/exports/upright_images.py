@@ -23,7 +23,7 @@ def write_upright(
     source: Path | None,
     keep_exif: bool = False,
 ) -> Path:
-    """A picture under a name of its own, without a loss where the original can be copied.
+    """An image under a name of its own, without a loss where the original can be copied.
 
     Args:
         name: Without extension.

@@ -1,4 +1,4 @@
-"""Per-view maps as files: depth as 16-bit pictures with a scale each, all predictions as NPZ."""
+"""Per-view maps as files: depth as 16-bit images with a scale each, all predictions as NPZ."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -29,7 +29,7 @@ class InputFile:
     """
 
     path: Path
-    kind: Literal["picture", "video"]
+    kind: Literal["image", "video"]
     mask: Path | None = None
 
 
@@ -275,4 +275,4 @@ def _matches(pattern: str) -> list[Path]:
 
 
 def _source(path: Path) -> InputFile:
-    return InputFile(path, "video" if media.media_kind(path) == "video" else "picture")
+    return InputFile(path, "video" if media.media_kind(path) == "video" else "image")

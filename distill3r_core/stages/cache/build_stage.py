@@ -83,7 +83,7 @@ class CacheSettings:
     device: DeviceName = "auto"
     # Seed of what a teacher draws: view embeddings, the synthetic teacher's scenes.
     seed: int = Field(default=0, ge=0)
-    workers: int = Field(default=2, ge=1)  # threads that read pictures
+    workers: int = Field(default=2, ge=1)  # threads that read images
     export: ExportSettings = ExportSettings()
 
 
@@ -105,7 +105,7 @@ def build_cache(
         progress: Where to report to.
 
     Raises:
-        InputMissingError: No manifest, or pictures lack what the teacher needs.
+        InputMissingError: No manifest, or images lack what the teacher needs.
         WeightsError: The teacher's weights are missing.
         ConflictError: A cache is there that was made with other settings, or is half done, or
             the folder holds something else.
@@ -122,7 +122,7 @@ def build_cache(
     _require_columns(record, manifest)
     teacher = _build(record, settings)
     header = _header(settings, teacher, manifest)
-    refuse_foreign(settings.output)  # before pictures are looked at
+    refuse_foreign(settings.output)  # before images are looked at
     if (settings.output / HEADER).exists():
         compare_settings(settings.output, read_header(settings.output), header)
     plan = plan_samples(manifest, views=settings.views, progress=progress)

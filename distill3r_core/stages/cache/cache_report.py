@@ -21,7 +21,7 @@ from distill3r_core.stages.cache.writers import WriterPart
 from distill3r_core.teachers.base import Teacher
 from distill3r_core.teachers.record import TeacherRecord
 
-# Stored bytes per pixel, targets and picture together, for the check of the disk before anything
+# Stored bytes per pixel, targets and image together, for the check of the disk before anything
 # is known about these samples: a little more than was measured (docs/benchmarks.md).
 _DEPTH_BYTES, _MAP_BYTES = 3.0, 5.5
 _REHEARSED = 2  # samples: the first one pays for whatever a teacher does once
@@ -43,7 +43,7 @@ class CacheJob:
         own: Names of this writer's samples.
         todo: Those of them that are to be made.
         finished: Names of samples that are there, whoever made them.
-        workers: Threads that read pictures.
+        workers: Threads that read images.
     """
 
     settings: dict[str, Any]
@@ -122,7 +122,7 @@ def expected_bytes(job: CacheJob) -> int:
         entries = [cache.entry(name) for name in cache.names()[:100]]
         pixels = sum(entry.views * entry.size[0] * entry.size[1] for entry in entries)
         if pixels:
-            rate = sum(e.maps_bytes + e.pictures_bytes for e in entries) / pixels
+            rate = sum(e.maps_bytes + e.images_bytes for e in entries) / pixels
     return int(job.pixels(job.todo) * rate)
 
 
@@ -205,16 +205,16 @@ def finished_report(
     cache = TeacherCache(job.folder)
     names, missing = cache.names(), cache.missing()
     stored = [cache.entry(name) for name in names]
-    maps, pictures = sum(e.maps_bytes for e in stored), sum(e.pictures_bytes for e in stored)
+    maps, images = sum(e.maps_bytes for e in stored), sum(e.images_bytes for e in stored)
     seconds = tally.seconds
     result = {
         "planned": len(cache.header.plan),
         "finished": len(names),
         "made": tally.samples,
         "missing": missing,
-        "bytes": maps + pictures,
+        "bytes": maps + images,
         "maps_bytes": maps,
-        "pictures_bytes": pictures,
+        "pictures_bytes": images,
         "seconds": seconds,
         "samples_per_second": tally.samples / max(seconds, 1e-9),
         "views_per_second": tally.views / max(seconds, 1e-9),
@@ -225,7 +225,7 @@ def finished_report(
     rows = [
         ("teacher", f"{cache.header.teacher} ({cache.header.license})"),
         ("samples", f"{len(names)} of {len(cache.header.plan)}"),
-        ("size", gigabytes(maps + pictures)),
+        ("size", gigabytes(maps + images)),
     ]
     if tally.samples:
         rows += [

@@ -1,4 +1,4 @@
-"""What a cache holds: settings, counts, sizes, scenes, and a picture of one sample."""
+"""What a cache holds: settings, counts, sizes, scenes, and an image of one sample."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def cache_info(path: Path, *, picture: Path | None = None, sample: str | None = 
     views = sum(entry.views for entry in entries.values())
     raw = sum(_RAW * e.views * e.size[0] * e.size[1] for e in entries.values())
     maps = sum(entry.maps_bytes for entry in entries.values())
-    pictures = sum(entry.pictures_bytes for entry in entries.values())
+    images = sum(entry.images_bytes for entry in entries.values())
     result = {
         "path": str(path),
         "settings": header.settings,
@@ -55,9 +55,9 @@ def cache_info(path: Path, *, picture: Path | None = None, sample: str | None = 
         "unplanned": len(stored) - len(names),
         "shards": len(shard_folders(path)),
         "views": views,
-        "bytes": maps + pictures,
+        "bytes": maps + images,
         "maps_bytes": maps,
-        "pictures_bytes": pictures,
+        "pictures_bytes": images,
         "file_bytes": sum((f / "data.mdb").stat().st_size for f in shard_folders(path)),
         "ratio": maps / raw if raw else None,
         "scenes": _scenes(entries),
@@ -65,7 +65,7 @@ def cache_info(path: Path, *, picture: Path | None = None, sample: str | None = 
     files = []
     if picture is not None:
         chosen = cache.read(sample or (names[0] if names else "(none)"))
-        write_image(picture, sample_picture(chosen))
+        write_image(picture, sample_image(chosen))
         files.append(picture)
     return Report(
         settings={},
@@ -76,7 +76,7 @@ def cache_info(path: Path, *, picture: Path | None = None, sample: str | None = 
     )
 
 
-def sample_picture(sample: CachedSample) -> np.ndarray:
+def sample_image(sample: CachedSample) -> np.ndarray:
     """A sample's first views: photo, depth and both confidences, one row a view."""
     targets = sample.targets
     count = min(_SHOWN_VIEWS, len(sample.images))
@@ -114,7 +114,7 @@ def _scenes(entries: dict[str, Entry]) -> list[dict[str, Any]]:
             "samples": len(some),
             "views": sum(entry.views for entry in some),
             "sizes": sorted({f"{entry.size[0]}x{entry.size[1]}" for entry in some}),
-            "bytes": sum(entry.maps_bytes + entry.pictures_bytes for entry in some),
+            "bytes": sum(entry.maps_bytes + entry.images_bytes for entry in some),
         }
         for scene, some in sorted(scenes.items())
     ]

@@ -96,14 +96,14 @@ def stored_sample(cache: TeacherCache, name: str) -> EncodedSample:
     shard, entry = cache.place(name)
     with shard.records() as records:
         maps = tuple(bytes(records.maps(entry, view)) for view in range(entry.views))
-        pictures = tuple(bytes(records.picture(entry, view)) for view in range(entry.views))
+        images = tuple(bytes(records.image(entry, view)) for view in range(entry.views))
         features = {
             layer: tuple(bytes(records.features(entry, view, layer)) for view in range(entry.views))
             for layer in cache.header.features
         }
     detail = shard.detail(entry)
     return EncodedSample(
-        name, entry.content, entry.kind, entry.size, maps, pictures, detail, features
+        name, entry.content, entry.kind, entry.size, maps, images, detail, features
     )
 
 
@@ -126,4 +126,4 @@ def _plan(caches: Sequence[TeacherCache]) -> tuple[PlannedSample, ...]:
 
 
 def _bytes(entry: Entry) -> int:
-    return entry.maps_bytes + entry.pictures_bytes
+    return entry.maps_bytes + entry.images_bytes

@@ -1,6 +1,6 @@
 """Samples through the teacher into the cache: reading, asking, packing and writing overlap.
 
-One thread asks the teacher; meanwhile the next samples' pictures are read, and the last ones'
+One thread asks the teacher; meanwhile the next samples' images are read, and the last ones'
 targets are packed and written. Queues are short: whoever is fast waits, and memory stays bounded.
 """
 
@@ -109,7 +109,7 @@ def make_samples(
         teacher: Who is asked, always from this thread.
         recipe: How maps become targets.
         contents: Hash of all that the teacher reads, by name of the sample.
-        workers: Threads that read the pictures of a sample.
+        workers: Threads that read the images of a sample.
         advance: Called after every sample, stored or left out.
 
     Returns:
@@ -123,7 +123,7 @@ def make_samples(
 
     def load(sample: Sample) -> LoadedSample:
         with _fitting(len(sample.rows)):
-            return load_sample(sample, teacher, recipe, pictures)
+            return load_sample(sample, teacher, recipe, readers)
 
     def pack(loaded: LoadedSample, raw: RawMaps) -> EncodedSample:
         name = loaded.sample.name
@@ -159,7 +159,7 @@ def make_samples(
         advance(tally)
 
     with (
-        Pool(workers, "picture") as pictures,
+        Pool(workers, "image") as readers,
         Pool(1, "read") as reading,
         Pool(1, "pack") as packing,
         Pool(1, "store") as storing,

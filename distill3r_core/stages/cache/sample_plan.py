@@ -20,7 +20,7 @@ class SamplePlan:
 
     samples: Mapping[str, Sample]
     planned: tuple[PlannedSample, ...]
-    failed: tuple[Failure, ...]  # samples with a picture that cannot be read
+    failed: tuple[Failure, ...]  # samples with an image that cannot be read
 
 
 def plan_samples(manifest: Manifest, *, views: int, progress: Progress) -> SamplePlan:
@@ -50,7 +50,7 @@ def plan_samples(manifest: Manifest, *, views: int, progress: Progress) -> Sampl
 
 
 def fit_of(base: ImageFit, rows: Sequence[ManifestRow], *, automatic: bool) -> ImageFit:
-    """The fit of one sample: the header's, or with the size that suits its pictures best."""
+    """The fit of one sample: the header's, or with the size that suits its images best."""
     if not automatic:
         return base
     seen = [teacher_placement((row.H, row.W), base.teacher).size for row in rows]

@@ -1,4 +1,4 @@
-"""One sample: its pictures read, its teacher asked, its targets made."""
+"""One sample: its images read, its teacher asked, its targets made."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
@@ -44,15 +44,15 @@ class TargetRecipe:
 
 @dataclass(frozen=True)
 class LoadedSample:
-    """A sample whose pictures were read.
+    """A sample whose images were read.
 
     Args:
         sample: Its rows.
         prepared: What the teacher takes.
-        placements: Where the student's pictures lie in the source pictures.
-        images: The student's pictures.
-        masks: Pixels of each source picture that count; None where all of them do.
-        pictures: Hashes of the source pictures.
+        placements: Where the student's images lie in the source images.
+        images: The student's images.
+        masks: Pixels of each source image that count; None where all of them do.
+        image_hashes: Hashes of the source images.
     """
 
     sample: Sample
@@ -60,7 +60,7 @@ class LoadedSample:
     placements: Sequence[ImagePlacement]
     images: UInt8[Tensor, "N 3 H W"]
     masks: Sequence[Bool[np.ndarray, "_H _W"] | None]
-    pictures: Sequence[str]
+    image_hashes: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,13 @@ class _PreparedImages:
     placement: ImagePlacement
     image: UInt8[Tensor, "3 H W"]
     mask: Bool[np.ndarray, "H W"] | None
-    picture: str
+    image_hash: str
 
 
 def load_sample(
     sample: Sample, teacher: Teacher, recipe: TargetRecipe, pool: Executor
 ) -> LoadedSample:
-    """Read a sample's pictures and bring them to the teacher's and the student's size.
+    """Read a sample's images and bring them to the teacher's and the student's size.
 
     Raises:
         ImageError: One of them cannot be used; names it.
@@ -101,7 +101,7 @@ def load_sample(
         placements=[view.placement for view in views],
         images=torch.stack([view.image for view in views]),
         masks=[view.mask for view in views],
-        pictures=[view.picture for view in views],
+        image_hashes=[view.image_hash for view in views],
     )
 
 
@@ -136,7 +136,7 @@ def detail_of(loaded: LoadedSample, exported: CountedTargets, root: Path) -> dic
     return {
         "dataset": loaded.sample.dataset,
         "scene_id": loaded.sample.scene_id,
-        "pictures": list(loaded.pictures),
+        "pictures": list(loaded.image_hashes),
         "root": str(root.absolute()),
         "paths": [row.image_path for row in loaded.sample.rows],
         "contents": [row.content for row in loaded.sample.rows],
@@ -153,7 +153,7 @@ def raw_box(student: ImagePlacement, teacher: ImagePlacement, shape: Sequence[in
     Args:
         student: Place of the student's image in the source image.
         teacher: Place of the teacher's image in the source image.
-        shape: Rows and columns of the map, which covers the teacher's picture.
+        shape: Rows and columns of the map, which covers the teacher's image.
     """
     left, top, right, bottom = teacher.box
     down, across = shape[0] / (bottom - top), shape[1] / (right - left)
@@ -183,7 +183,7 @@ def _masked(raw: RawMaps, loaded: LoadedSample) -> RawMaps:
 
 
 def _turn(raw: RawMaps, turned: Sequence[bool]) -> RawMaps:
-    """Raw maps with rows and columns swapped where the student's picture has them swapped."""
+    """Raw maps with rows and columns swapped where the student's image has them swapped."""
 
     def swap(maps: Sequence[Tensor] | None) -> Any:
         if maps is None:

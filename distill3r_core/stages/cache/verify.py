@@ -51,7 +51,7 @@ class VerifySettings:
     """Settings of `distill3r cache verify`."""
 
     path: Path
-    manifest: Path = paths.MANIFEST  # pictures are compared where it is there
+    manifest: Path = paths.MANIFEST  # images are compared where it is there
     recompute: int = 0  # random samples to ask the teacher about again
     weights: Path | None = None
     repair: bool = False  # drop what is broken, so that `--resume` makes it again
@@ -97,7 +97,7 @@ def verify_cache(settings: VerifySettings, *, progress: Progress = Silent()) -> 
         settings: See `VerifySettings`.
 
     Returns:
-        `result["ok"]` says whether all that is stored is what was written, of pictures that are
+        `result["ok"]` says whether all that is stored is what was written, of images that are
         still the same; after a repair, whether what is left is. Planned samples that are not
         stored, and those about which the teacher now says something else, are left-out items.
 
@@ -291,7 +291,7 @@ def _check_sample(
             decoder.maps(
                 records.maps(entry, view), buffers.planes[0], buffers.mask[0], thorough=True
             )
-            decoder.picture(records.picture(entry, view), buffers.images[0], thorough=True)
+            decoder.image(records.image(entry, view), buffers.images[0], thorough=True)
             for layer in layers:
                 features = records.features(entry, view, layer)
                 out = np.empty(decoder.features.shape(features), np.float16)
@@ -304,11 +304,11 @@ def _check_sample(
 def _changed(
     cache: TeacherCache, manifest: Path, damage: Sequence[_Damage], progress: Progress
 ) -> list[Failure]:
-    """Samples whose pictures, depth, K or poses are no longer what the teacher read."""
+    """Samples whose images, depth, K or poses are no longer what the teacher read."""
     if not manifest.exists():
         return []
     samples = samples_of(read_manifest(manifest), cache.header)
-    # An imported sample is known by its files, which are no pictures of a manifest.
+    # An imported sample is known by its files, which are no images of a manifest.
     known = [
         name
         for name in _names(cache, damage)

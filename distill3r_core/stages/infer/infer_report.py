@@ -14,7 +14,7 @@ _MAX_NAMES = 8  # of views in a line
 # two lay 9 to 16 degrees and 13 to 25 % of the depth apart, in photographs unlike it 44 and 73 %
 # (docs/benchmarks.md, "Which points make the cloud").
 _DOUBTFUL_DEGREES, _DOUBTFUL_DISTANCE = 20.0, 0.35
-# A student of landscape pictures fitted those to 1 % of the long edge, and portrait ones to 16 %.
+# A student of landscape images fitted those to 1 % of the long edge, and portrait ones to 16 %.
 _DOUBTFUL_MISFIT = 0.05
 _MAX_ROWS = 24  # of the table of views; run.json has them all
 
@@ -267,7 +267,7 @@ def _next(outcome: SceneOutcome) -> str:
         ways.append(f"`ns-train splatfacto --data {folder}` (nerfstudio)")
     elif "points3D.bin" in names:
         trained = shlex.quote(str(outcome.folder / "splats"))
-        # Its own defaults are pictures of a quarter of the size, which it expects to lie there.
+        # Its own defaults are images of a quarter of the size, which it expects to lie there.
         ways.append(
             f"`python simple_trainer.py default --data_dir {folder} --data_factor 1 "
             f"--result_dir {trained}` (gsplat)"

@@ -238,7 +238,7 @@ def _infer_scene(scene: SceneInputs, request: _Request, progress: Progress) -> S
 def _load(scene: SceneInputs, request: _Request, progress: Progress) -> LoadedViews:
     settings = request.settings
     # A lower bound, before anything is read: how many frames a video has is not known yet.
-    images = sum(source.kind == "picture" for source in scene.sources)
+    images = sum(source.kind == "image" for source in scene.sources)
     require_views(request.model.predictor, min(images, settings.max_views or images))
     loaded = load_views(
         scene.sources,

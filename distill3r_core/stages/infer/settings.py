@@ -40,12 +40,12 @@ class InferSettings:
     """What `infer` is asked for.
 
     Args:
-        inputs: Folders, pictures, patterns, videos: one scene, unless `each`.
+        inputs: Folders, images, patterns, videos: one scene, unless `each`.
         model: A run's folder, a weight file or the name of a model; None: the newest run.
         output: Folder of the result; None: below `results/infer`.
         format: Names of formats; None: "ply", or "depth" where only the local head is run.
         ply: PLY besides what `format` names.
-        size: Rows and columns of landscape pictures for the student; None: those it was trained at.
+        size: Rows and columns of landscape images for the student; None: those it was trained at.
         head: Which heads are run; one alone gives less, see `heads`.
         conf: The percentage of all points with the lowest confidence that is dropped.
         edges: Points are dropped where depth jumps by more than this share of it; 0: none.

@@ -17,7 +17,7 @@ from distill3r_core.cache.store import TeacherCache
 from distill3r_core.errors import ConflictError, Distill3rError
 from distill3r_core.files import open_own, remove_own
 from distill3r_core.io.checksums import OWNER, bytes_hash, write_sealed
-from distill3r_core.runs.run_record import PICTURES, RECORD, read_record, samples_of
+from distill3r_core.runs.run_record import IMAGE_HASHES, RECORD, read_record, samples_of
 from distill3r_core.stages.train.resolve import LENGTHS, complete_model
 from distill3r_core.training import checkpoints, faults, metrics_log, tensorboard
 from distill3r_core.training.distributed import World
@@ -26,11 +26,11 @@ from distill3r_core.training.settings import FREE_TO_CHANGE, TrainSettings
 
 CONFIG = "config.yaml"
 LOG = "log.txt"
-LOSS_PICTURE = "loss.png"
+LOSS_CHART = "loss.png"
 PREDICTIONS = "predictions.png"
 _LOCK = ".lock"
 _OURS = (
-    RECORD, CONFIG, LOG, LOSS_PICTURE, PREDICTIONS, PICTURES,
+    RECORD, CONFIG, LOG, LOSS_CHART, PREDICTIONS, IMAGE_HASHES,
     metrics_log.FILE, checkpoints.FOLDER, faults.FOLDER, tensorboard.FOLDER,
 )  # fmt: skip
 

@@ -14,7 +14,7 @@ from distill3r_core.report import Progress, Report, Table
 from distill3r_core.runs.run_record import read_record
 from distill3r_core.stages.train.run_folder import (
     CONFIG,
-    LOSS_PICTURE,
+    LOSS_CHART,
     PREDICTIONS,
     RunFolder,
     resume_command,
@@ -94,7 +94,7 @@ def _report(
     notes.append(f"next: `distill3r eval {quoted}` · `distill3r infer PHOTOS --ply -m {quoted}`")
     best = checkpoints.BEST if numbers["best_step"] is not None else checkpoints.LAST
     files = [run / checkpoints.FOLDER / best / checkpoints.MODEL, run / METRICS, run / CONFIG]
-    files += [path for name in (LOSS_PICTURE, PREDICTIONS) if (path := run / name).is_file()]
+    files += [path for name in (LOSS_CHART, PREDICTIONS) if (path := run / name).is_file()]
     return Report(
         settings=config.as_plain(settings),
         result={"run": str(run), "preset": settings.preset, "ending": ending, **numbers},

@@ -29,13 +29,13 @@ from distill3r_core.models.spec import StudentSpec
 from distill3r_core.models.student import Student
 from distill3r_core.profiling import machine, pick_device
 from distill3r_core.report import Progress, Report, Silent
-from distill3r_core.runs.run_record import PICTURES, read_record
+from distill3r_core.runs.run_record import IMAGE_HASHES, read_record
 from distill3r_core.runs.training_images import training_images
 from distill3r_core.stages.train.overwriting import deletion_of
 from distill3r_core.stages.train.run_folder import (
     CONFIG,
     LOG,
-    LOSS_PICTURE,
+    LOSS_CHART,
     PREDICTIONS,
     RunFolder,
     check_run,
@@ -183,7 +183,7 @@ class _Ready:
         optimizer: Optimizer over the parameters of the student and of the objective.
     """
 
-    fit: ImageFit  # how pictures become the student's input
+    fit: ImageFit  # how images become the student's input
     feed: Feed
     start: Start
     student: Student
@@ -277,7 +277,7 @@ def _train(
             raise
     if world.leads:
         labels = parts.loss.labels
-        save_loss_chart(folder.path / LOSS_PICTURE, folder.path / METRICS, terms=labels)
+        save_loss_chart(folder.path / LOSS_CHART, folder.path / METRICS, terms=labels)
         if parts.held_out is not None:
             shown = {"compute": settings.compute, "bfloat16": parts.bfloat16}
             save_predictions(folder.path / PREDICTIONS, student, parts.held_out(), **shown)
@@ -365,7 +365,7 @@ def _describe(folder: RunFolder, settings: TrainSettings, cache: TeacherCache, f
     )
     names = (name for some in feed.train.values() for name in some)
     images = training_images(cache, names)
-    write_text(folder.path / PICTURES, "".join(f"{image}\n" for image in images))
+    write_text(folder.path / IMAGE_HASHES, "".join(f"{image}\n" for image in images))
 
 
 def _calibrator(feed: Feed, student: Student) -> Callable[[], ReliabilityCalibration | None]:
@@ -390,7 +390,7 @@ def _saver(
         fit=fit.as_plain(),
         teacher=header.teacher,
         licenses=tuple(dict.fromkeys([header.license, *start.licenses])),
-        pictures=PICTURES,
+        pictures=IMAGE_HASHES,
         processing=dict(header.processing),
         # Where a run lies is not what it is: two equal runs have equal files.
         settings={k: v for k, v in config.as_plain(settings).items() if k != "output"},

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from distill3r_core.cache.differences import second_differences, sum_columns, sum_rows
+from distill3r_core.cache.image_codec import ImageDecoder, ImageEncoder
 from distill3r_core.cache.maps.maps_decoder import MapsDecoder
 from distill3r_core.cache.maps.maps_encoder import MapsEncoder
 from distill3r_core.cache.maps.maps_layout import ALL_PLANES, LOCAL_PLANES, Kind, StoredMaps
-from distill3r_core.cache.picture_codec import PictureDecoder, PictureEncoder
-from distill3r_core.cache.record import Packer, RecordError, Unpacker
+from distill3r_core.cache.packed_record import Packer, RecordError, Unpacker
 from distill3r_core.cache.sample_codec import (
     SampleEncoder,
     ViewDecoder,
@@ -84,8 +84,8 @@ def test_maps_come_back_bit_for_bit_on_valid_pixels_and_zero_elsewhere(view, kin
 @given(hnp.arrays(np.uint8, st.tuples(st.just(3), st.integers(1, 9), st.integers(1, 9))))
 def test_pictures_come_back_bit_for_bit(picture):
     out = np.empty_like(picture)
-    record = PictureEncoder(Packer()).encode(picture)
-    PictureDecoder(Unpacker()).decode(memoryview(record), out, thorough=True)
+    record = ImageEncoder(Packer()).encode(picture)
+    ImageDecoder(Unpacker()).decode(memoryview(record), out, thorough=True)
     assert (out == picture).all()
 
 
@@ -186,7 +186,7 @@ from distill3r_core.cache.sample_codec import SampleEncoder
 digest = hashlib.sha256()
 for kind in ({}, {"depth": True}, {"independent": True}):
     sample = smooth_fixture(kind)
-    digest.update(b"".join(sample.maps + sample.pictures))
+    digest.update(b"".join(sample.maps + sample.images))
 print(digest.hexdigest())
 """.replace(
     "smooth_fixture(kind)",
@@ -211,7 +211,7 @@ def test_the_same_targets_make_the_same_bytes_on_any_cpu(tmp_path, environment):
         sample = SampleEncoder(exact_global=not kind).encode(
             "n", "c", pictures(size=(40, 50)), targets, {}
         )
-        digest.update(b"".join(sample.maps + sample.pictures))
+        digest.update(b"".join(sample.maps + sample.images))
     found = subprocess.run(
         [sys.executable, "-c", BYTES, str(tmp_path / "t")],
         env={**os.environ, **environment, "PYTHONPATH": str(Path(__file__).parent)},

@@ -65,7 +65,7 @@ def stored(folder: Path) -> dict[str, str]:
         with shard.records() as records:
             for view in range(entry.views):
                 digest.update(records.maps(entry, view))
-                digest.update(records.picture(entry, view))
+                digest.update(records.image(entry, view))
         digest.update(json.dumps(shard.detail(entry)).encode())
         found[name] = digest.hexdigest()
     return found

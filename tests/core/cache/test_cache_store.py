@@ -26,7 +26,7 @@ def test_a_sample_comes_back_to_within_float16(tmp_path, kind):
     cache = TeacherCache(tmp_path)
     sample, wanted = cache.read("data/scene/001"), smooth_targets(seed=1, **kind)
     assert sample.split == "train"
-    assert sample.pictures == ("p1-0", "p1-1")
+    assert sample.image_hashes == ("p1-0", "p1-1")
     assert torch.equal(sample.images, pictures(seed=1))
     assert torch.equal(sample.targets.valid_mask, wanted.valid_mask)
     assert torch.equal(sample.targets.global_from_local, wanted.global_from_local)
@@ -46,7 +46,7 @@ def test_any_views_in_any_order_are_those_of_the_whole_sample(tmp_path):
     whole, turned = cache.read("data/scene/000"), cache.read("data/scene/000", [1, 0, 1])
     assert torch.equal(turned.images, whole.images[[1, 0, 1]])
     assert torch.equal(turned.targets.points_local, whole.targets.points_local[[1, 0, 1]])
-    assert turned.pictures == tuple(whole.pictures[view] for view in (1, 0, 1))
+    assert turned.image_hashes == tuple(whole.image_hashes[view] for view in (1, 0, 1))
 
 
 def test_names_are_those_that_are_planned_finished_and_of_the_split(tmp_path):

@@ -42,7 +42,7 @@ def test_a_heic_photo_is_a_view(tmp_path):
     heif = pytest.importorskip("pillow_heif")
     path = tmp_path / "phone.HEIC"
     heif.from_pillow(_picture()).save(path)
-    loaded = load_views([InputFile(path, "picture")], FIT)
+    loaded = load_views([InputFile(path, "image")], FIT)
     assert [view.size for view in loaded.views] == [(48, 64)] and not loaded.failed
 
 
@@ -107,7 +107,7 @@ def test_upright_pictures_are_copied_byte_by_byte_and_others_written_anew(
     if turn := options.pop("orientation", None):
         exif[0x0112] = turn
     _picture().save(source, exif=exif, **options)
-    view = load_views([InputFile(source, "picture")], FIT).views[0]
+    view = load_views([InputFile(source, "image")], FIT).views[0]
     (_, pixels) = next(full_size_images([view]))
     written = write_upright(tmp_path / "images", "view", pixels, source=source, keep_exif=True)
     assert (written.read_bytes() == source.read_bytes()) is copied
@@ -151,7 +151,7 @@ def test_from_python_colors_alpha_and_masks_are_those_of_infer(tmp_path):
             [None, None, right, right, tmp_path / "right.png"],
             FIT,
         )
-    in_file = load_views([InputFile(wide, "picture")], FIT).views[0]
+    in_file = load_views([InputFile(wide, "image")], FIT).views[0]
     for view in views[:3]:
         np.testing.assert_array_equal(view.fitted.image, in_file.fitted.image)
     assert np.abs(views[0].fitted.image.astype(int) - views[3].fitted.image).max() > 10

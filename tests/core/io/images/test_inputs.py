@@ -60,7 +60,7 @@ def test_videos_are_read_where_there_is_no_picture_and_named_where_there_is(tmp_
     found = find_inputs([str(tmp_path / "only")])
     assert [source.kind for source in found.sources] == ["video"] and not found.failed
     found = find_inputs([str(tmp_path / "both")])
-    assert [source.kind for source in found.sources] == ["picture"]
+    assert [source.kind for source in found.sources] == ["image"]
     assert [Path(failure.item).name for failure in found.failed] == ["clip.MOV"]
 
 
@@ -125,12 +125,12 @@ def test_the_depth_beside_a_picture_is_no_photograph_and_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "extra"), [("a.mp4", "video", "video"), ("a.HEIC", "picture", "heic")]
+    ("name", "kind", "extra"), [("a.mp4", "video", "video"), ("a.HEIC", "image", "heic")]
 )
 def test_an_input_that_needs_an_extra_names_it_before_any_work(monkeypatch, name, kind, extra):
     monkeypatch.setattr(inputs.util, "find_spec", lambda package: None)
     with pytest.raises(ExtraMissingError, match=name) as raised:
-        require_extras([InputFile(Path("ok.jpg"), "picture"), InputFile(Path(name), kind)])
+        require_extras([InputFile(Path("ok.jpg"), "image"), InputFile(Path(name), kind)])
     assert f"distill3r[{extra}]" in raised.value.hint
 
 

@@ -14,10 +14,10 @@ from cache_material import a_header, fill, pictures, rgbd_manifest, smooth_targe
 
 from distill3r_core.cache.export_record import EXPORT_RECORD
 from distill3r_core.cache.maps.maps_layout import Kind
-from distill3r_core.cache.release.release_format import (
+from distill3r_core.cache.original.original_format import (
     ARRAYS,
     VIEWS,
-    ReleaseSample,
+    OriginalSample,
     read_sample,
     unpack_masks,
     write_sample,
@@ -32,21 +32,21 @@ from distill3r_core.errors import (
 )
 from distill3r_core.stages.cache import CacheSettings, build_cache
 from distill3r_core.stages.cache.merge import stored_sample
-from distill3r_core.stages.cache.release_exchange import (
+from distill3r_core.stages.cache.original_exchange import (
     ImportSettings,
-    export_release,
-    from_release,
-    import_release,
+    export_original,
+    from_original,
+    import_original,
 )
 from distill3r_core.stages.cache.verify import VerifySettings, verify_cache
 
 
-def recorded_exports(golden_dir) -> dict[str, ReleaseSample]:
+def recorded_exports(golden_dir) -> dict[str, OriginalSample]:
     facts = json.loads((golden_dir / "teacher_export.json").read_text())
     size = tuple(facts["target_HxW"])
     with np.load(golden_dir / "teacher_export.npz") as arrays:
         return {
-            name: ReleaseSample(
+            name: OriginalSample(
                 **{
                     key: arrays[f"{name}/{key}"]
                     for key in ("xyz_local", "xyz_global", "conf_local", "conf_global")
@@ -60,7 +60,7 @@ def recorded_exports(golden_dir) -> dict[str, ReleaseSample]:
 
 def test_the_derived_global_map_of_the_recorded_export_is_within_its_float16_step(golden_dir):
     for name, release in recorded_exports(golden_dir).items():
-        targets = from_release(release)
+        targets = from_original(release)
         views = len(targets.points_local)
         images = pictures(views=views, size=tuple(targets.points_local.shape[1:3]))
         sample = SampleEncoder().encode(name, "", images, targets, {"pictures": [""] * views})
@@ -81,7 +81,7 @@ def test_the_derived_global_map_of_the_recorded_export_is_within_its_float16_ste
 
 def test_the_exact_codec_gives_the_recorded_global_map_back_bit_for_bit(golden_dir):
     for name, release in recorded_exports(golden_dir).items():
-        targets = from_release(release)
+        targets = from_original(release)
         views = len(targets.points_local)
         images = pictures(views=views, size=tuple(targets.points_local.shape[1:3]))
         sample = SampleEncoder(exact_global=True).encode(name, "", images, targets, {})
@@ -92,7 +92,7 @@ def test_the_exact_codec_gives_the_recorded_global_map_back_bit_for_bit(golden_d
 def test_a_sample_survives_the_original_format(tmp_path):
     targets = smooth_targets()
     invalid = ~targets.valid_mask
-    release = ReleaseSample(
+    release = OriginalSample(
         xyz_local=targets.points_local.masked_fill(invalid[..., None], float("nan")).half().numpy(),
         xyz_global=targets.points_global.masked_fill(invalid[..., None], float("nan"))
         .half()
@@ -145,7 +145,7 @@ def test_a_cut_archive_is_damage_and_no_crash(tmp_path, cut):
     confidence = targets.confidence_local.half().numpy()
     write_sample(
         tmp_path,
-        ReleaseSample(half, half, confidence, confidence, targets.valid_mask.numpy(), {}),
+        OriginalSample(half, half, confidence, confidence, targets.valid_mask.numpy(), {}),
     )
     data = (tmp_path / ARRAYS).read_bytes()
     (tmp_path / ARRAYS).write_bytes(data[: int(cut * len(data)) if 0 < cut < 1 else cut])
@@ -156,7 +156,7 @@ def test_a_cut_archive_is_damage_and_no_crash(tmp_path, cut):
 def test_a_cache_goes_to_the_original_format_and_comes_back(tmp_path):
     manifest = rgbd_manifest(tmp_path / "data", scenes=2, samples=2, views=3, size=(60, 80))
     build_cache(CacheSettings(manifest=manifest, output=tmp_path / "ours", size="28x42"))
-    export_release(tmp_path / "ours", tmp_path / "npz")
+    export_original(tmp_path / "ours", tmp_path / "npz")
     folders = sorted(path.parent.name for path in (tmp_path / "npz").rglob(ARRAYS))
     assert folders == [f"scene{scene}_sample{k:02d}" for scene in range(2) for k in range(2)]
     views = json.loads((tmp_path / "npz/data/scene0_sample01/sampled_views.json").read_text())
@@ -164,7 +164,7 @@ def test_a_cache_goes_to_the_original_format_and_comes_back(tmp_path):
     assert views["sample_id"] == 1
     assert views["total_samples"] == 2
 
-    report = import_release(ImportSettings(tmp_path / "npz", tmp_path / "back"))
+    report = import_original(ImportSettings(tmp_path / "npz", tmp_path / "back"))
     assert report.result == {"planned": 4, "finished": 4}
     ours, back = TeacherCache(tmp_path / "ours"), TeacherCache(tmp_path / "back")
     assert back.names() == ours.names()
@@ -172,7 +172,7 @@ def test_a_cache_goes_to_the_original_format_and_comes_back(tmp_path):
         one, other = ours.read(name), back.read(name)
         mask = one.targets.valid_mask
         assert torch.equal(mask, other.targets.valid_mask)
-        assert one.pictures == other.pictures
+        assert one.image_hashes == other.image_hashes
         local = one.targets.points_local.half().float()
         assert torch.equal(other.targets.points_local[mask], local[mask])
         close = {"rtol": 2**-9, "atol": 2**-8}
@@ -187,13 +187,13 @@ def test_a_samples_number_does_not_depend_on_which_others_are_finished(tmp_path)
     with CacheWriter(half, header) as writer:
         for name in whole.names()[2:]:
             writer.put(stored_sample(whole, name))
-    export_release(half, tmp_path / "npz")
+    export_original(half, tmp_path / "npz")
     folders = sorted(path.parent.name for path in (tmp_path / "npz").rglob(ARRAYS))
     assert folders == ["scene_sample02", "scene_sample03"]
     views = json.loads((tmp_path / "npz/data/scene_sample02/sampled_views.json").read_text())
     assert (views["sample_id"], views["total_samples"]) == (2, 4)
-    export_release(tmp_path / "whole", tmp_path / "npz")
-    export_release(tmp_path / "whole", tmp_path / "at once")
+    export_original(tmp_path / "whole", tmp_path / "npz")
+    export_original(tmp_path / "whole", tmp_path / "at once")
     for path in (tmp_path / "npz").rglob("*.npz"):
         other = tmp_path / "at once" / path.relative_to(tmp_path / "npz")
         with np.load(path, allow_pickle=True) as one, np.load(other, allow_pickle=True) as two:
@@ -209,22 +209,22 @@ def test_an_export_to_a_full_disk_leaves_no_part_of_a_file(tmp_path, limit, whol
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
             with pytest.raises(DiskFullError, match="npz/"):
-                export_release(tmp_path / "ours", tmp_path / "npz")
+                export_original(tmp_path / "ours", tmp_path / "npz")
             status = 0
         finally:
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
     left = [path.name for path in (tmp_path / "npz").rglob("*") if path.is_file()]
     assert left == whole
-    assert export_release(tmp_path / "ours", tmp_path / "npz").result["written"] == 3
+    assert export_original(tmp_path / "ours", tmp_path / "npz").result["written"] == 3
 
 
 def test_an_import_from_a_folder_of_pictures_that_is_not_there_creates_nothing(tmp_path):
     fill(tmp_path / "ours", a_header())
-    export_release(tmp_path / "ours", tmp_path / "npz")
+    export_original(tmp_path / "ours", tmp_path / "npz")
     settings = ImportSettings(tmp_path / "npz", tmp_path / "back", images=tmp_path / "nowhere")
     with pytest.raises(InputMissingError, match="nowhere"):
-        import_release(settings)
+        import_original(settings)
     assert not (tmp_path / "back").exists()
 
 
@@ -248,14 +248,14 @@ def test_an_import_from_a_folder_of_pictures_that_is_not_there_creates_nothing(t
 def test_a_sample_that_is_not_what_it_should_be_is_left_out_and_named(tmp_path, change):
     manifest = rgbd_manifest(tmp_path / "data", scenes=2, samples=1)
     build_cache(CacheSettings(manifest=manifest, output=tmp_path / "ours", size="28x42"))
-    export_release(tmp_path / "ours", tmp_path / "npz")
+    export_original(tmp_path / "ours", tmp_path / "npz")
     folder = tmp_path / "npz/data/scene1"
     if "views" in change:
         (folder / VIEWS).write_text(json.dumps(change["views"]))
     else:
         with np.load(folder / ARRAYS, allow_pickle=True) as arrays:
             np.savez(folder / ARRAYS, **(dict(arrays) | change))
-    report = import_release(ImportSettings(tmp_path / "npz", tmp_path / "back"))
+    report = import_original(ImportSettings(tmp_path / "npz", tmp_path / "back"))
     assert [failure.item for failure in report.failed] == ["data/scene1/000"]
     assert report.result["finished"] == 1
 
@@ -264,7 +264,7 @@ def test_a_flipped_bit_of_an_archive_is_damage_or_harmless_and_no_crash(tmp_path
     half = smooth_targets().points_local.half().numpy()
     confidence = np.ones(half.shape[:3], np.float16)
     mask = smooth_targets().valid_mask.numpy()
-    write_sample(tmp_path, ReleaseSample(half, half, confidence, confidence, mask, {}))
+    write_sample(tmp_path, OriginalSample(half, half, confidence, confidence, mask, {}))
     good, rng = (tmp_path / ARRAYS).read_bytes(), random.Random(0)
     noticed = 0
     for number in range(drill(2000)):
@@ -285,9 +285,9 @@ def test_a_flipped_bit_of_an_archive_is_damage_or_harmless_and_no_crash(tmp_path
 def test_two_folders_of_one_sample_are_not_taken_for_one(tmp_path):
     manifest = rgbd_manifest(tmp_path / "data", scenes=1, samples=2)
     build_cache(CacheSettings(manifest=manifest, output=tmp_path / "ours", size="28x42"))
-    export_release(tmp_path / "ours", tmp_path / "npz")
+    export_original(tmp_path / "ours", tmp_path / "npz")
     shutil.copytree(tmp_path / "npz/data/scene0_sample01", tmp_path / "npz/data/scene0_sample1")
-    report = import_release(ImportSettings(tmp_path / "npz", tmp_path / "back"))
+    report = import_original(ImportSettings(tmp_path / "npz", tmp_path / "back"))
     (failure,) = report.failed
     assert failure.item.endswith("scene0_sample1")
     assert "scene0_sample01" in failure.reason
@@ -297,8 +297,8 @@ def test_two_folders_of_one_sample_are_not_taken_for_one(tmp_path):
 def test_imported_samples_are_not_held_against_a_manifest_that_has_their_names(tmp_path):
     manifest = rgbd_manifest(tmp_path / "data", scenes=1, samples=2)
     build_cache(CacheSettings(manifest=manifest, output=tmp_path / "ours", size="28x42"))
-    export_release(tmp_path / "ours", tmp_path / "npz")
-    import_release(ImportSettings(tmp_path / "npz", tmp_path / "back"))
+    export_original(tmp_path / "ours", tmp_path / "npz")
+    import_original(ImportSettings(tmp_path / "npz", tmp_path / "back"))
     assert TeacherCache(tmp_path / "back").names() == TeacherCache(tmp_path / "ours").names()
     found = verify_cache(VerifySettings(tmp_path / "back", manifest=manifest))
     assert (found.result["ok"], found.result["changed"]) == (True, [])
@@ -306,7 +306,7 @@ def test_imported_samples_are_not_held_against_a_manifest_that_has_their_names(t
 
 def test_an_import_without_its_pictures_says_where_to_name_them(tmp_path):
     fill(tmp_path / "ours", a_header())
-    export_release(tmp_path / "ours", tmp_path / "npz")
+    export_original(tmp_path / "ours", tmp_path / "npz")
     with pytest.raises(NothingUsableError) as error:
-        import_release(ImportSettings(tmp_path / "npz", tmp_path / "back"))
+        import_original(ImportSettings(tmp_path / "npz", tmp_path / "back"))
     assert "--images" in (error.value.hint or "")

@@ -44,7 +44,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Record:
+class PackedRecord:
     """A parsed record; its sections are still packed, and borrow the memory they came from."""
 
     flags: int
@@ -105,7 +105,7 @@ class Unpacker:
     def __init__(self) -> None:
         self._zstd = zstandard.ZstdDecompressor()
 
-    def parse(self, data: memoryview, magic: bytes, *, thorough: bool = False) -> Record:
+    def parse(self, data: memoryview, magic: bytes, *, thorough: bool = False) -> PackedRecord:
         """Check a record's head and find its sections.
 
         Args:
@@ -144,9 +144,9 @@ class Unpacker:
             )
         if thorough and zlib.crc32(data[body:]) != body_crc:
             raise RecordError("the record's bytes do not match their checksum")
-        return Record(flags, height, width, planes, sections)
+        return PackedRecord(flags, height, width, planes, sections)
 
-    def content(self, record: Record, code: int) -> bytes | memoryview:
+    def content(self, record: PackedRecord, code: int) -> bytes | memoryview:
         """A section's bytes, unpacked; its checksum is compared.
 
         Raises:

@@ -18,18 +18,18 @@ from distill3r_core.cache.export_record import (
     write_export_record,
 )
 from distill3r_core.cache.header import HEADER, CacheHeader, PlannedSample
-from distill3r_core.cache.release.release_format import (
+from distill3r_core.cache.original.original_format import (
     ARRAYS,
     VIEWS,
-    ReleaseSample,
+    OriginalSample,
     read_sample,
     write_sample,
 )
-from distill3r_core.cache.release.release_samples import (
-    as_release,
-    from_release,
-    release_places,
-    release_views,
+from distill3r_core.cache.original.original_samples import (
+    as_original,
+    from_original,
+    original_places,
+    original_views,
     sample_name,
 )
 from distill3r_core.cache.store import CacheWriter, TeacherCache
@@ -49,14 +49,14 @@ from distill3r_core.report import Failure, Progress, Report, Silent, Table
 from distill3r_core.teachers.registry import TEACHERS
 
 _VIEWS = 20  # the release's reader takes no other number
-_RELEASE_TEACHER = "fast3r"  # the only teacher of the original project
+_ORIGINAL_TEACHER = "fast3r"  # the only teacher of the original project
 
 
-def export_release(path: Path, output: Path, *, progress: Progress = Silent()) -> Report:
+def export_original(path: Path, output: Path, *, progress: Progress = Silent()) -> Report:
     """Write a cache in the original project's format, one folder per sample.
 
     Samples that are there already are left as they are. What the format does not carry (teacher,
-    license, settings, splits) goes into a file beside them, which `import_release` reads.
+    license, settings, splits) goes into a file beside them, which `import_original` reads.
 
     Args:
         output: Where `<dataset>/<scene_id>` folders go.
@@ -70,7 +70,7 @@ def export_release(path: Path, output: Path, *, progress: Progress = Silent()) -
     """
     cache = TeacherCache(path)
     names = cache.names()
-    places = release_places(sample.name for sample in cache.header.plan)
+    places = original_places(sample.name for sample in cache.header.plan)
     folders = {name: path_below(output, places[name].folder) for name in names}
     splits = {sample.name: sample.split for sample in cache.header.plan}
     exported = {places[name].folder: ExportedSample(name, splits[name]) for name in names}
@@ -80,8 +80,8 @@ def export_release(path: Path, output: Path, *, progress: Progress = Silent()) -
     for name in names:
         if not (folders[name] / ARRAYS).exists():
             sample = cache.read(name)
-            views = release_views(cache.detail(name), name, places[name])
-            write_sample(folders[name], as_release(sample, views))
+            views = original_views(cache.detail(name), name, places[name])
+            write_sample(folders[name], as_original(sample, views))
             written += 1
         progress.advance()
     notes = []
@@ -104,19 +104,19 @@ class ImportSettings:
 
     path: Path  # of the original project's cache
     output: Path = paths.CACHE
-    images: Path = Path()  # folder that relative picture paths start from
+    images: Path = Path()  # folder that relative image paths start from
     teacher: str | None = None  # None: what the export says, else fast3r, the release's only one
     license: str | None = None  # None: what the export says, else the teacher's
 
 
-def import_release(settings: ImportSettings, *, progress: Progress = Silent()) -> Report:
-    """Read the original project's cache into one of ours, pictures included.
+def import_original(settings: ImportSettings, *, progress: Progress = Silent()) -> Report:
+    """Read the original project's cache into one of ours, images included.
 
     Args:
         settings: See `ImportSettings`.
 
     Raises:
-        InputMissingError: There is no such cache, or no such folder of pictures.
+        InputMissingError: There is no such cache, or no such folder of images.
         ConflictError: The output was made with other settings, or holds something else.
         ConfigError: The license of the teacher is not known.
         NothingUsableError: No sample can be used.
@@ -159,7 +159,7 @@ def import_release(settings: ImportSettings, *, progress: Progress = Silent()) -
                     images = _fit_images(sources, fit)
                     hashes = [image_hash(pixels) for pixels in sources]
                     detail = {"pictures": hashes, "paths": listed}
-                    targets = from_release(release)
+                    targets = from_original(release)
                     sample = encoder.encode(entry.name, entry.content, images, targets, detail)
                 except (DamageError, ImageError) as error:
                     failed.append(Failure(entry.name, error.message))
@@ -218,7 +218,7 @@ def _teacher_of(settings: ImportSettings, record: ExportRecord | None) -> tuple[
     """Name and license of the teacher of an imported cache."""
     if record is not None and settings.teacher in (None, record.header.teacher):
         return record.header.teacher, settings.license or record.header.license
-    teacher = settings.teacher or _RELEASE_TEACHER
+    teacher = settings.teacher or _ORIGINAL_TEACHER
     if settings.license is not None:
         return teacher, settings.license
     if teacher not in TEACHERS:
@@ -230,7 +230,7 @@ def _teacher_of(settings: ImportSettings, record: ExportRecord | None) -> tuple[
 
 
 def _read_images(
-    sample: ReleaseSample, root: Path
+    sample: OriginalSample, root: Path
 ) -> tuple[list[str], list[UInt8[np.ndarray, "h w 3"]]]:
     """Paths of a sample's images, and their pixels.
 

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from distill3r_core.io.images.fit import ImageFit, fit_image
-from distill3r_core.models.multiview.official import PREFIX, read_lightning
+from distill3r_core.models.multiview.original_checkpoint import PREFIX, read_lightning
 
 LONG_EDGE, MULTIPLE, SIZE = 518, 16, (224, 518)  # of the release's inference script
 

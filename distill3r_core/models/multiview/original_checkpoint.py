@@ -89,16 +89,16 @@ def read_lightning(path: Path) -> tuple[dict[str, Tensor], StudentMetadata]:
         step=_number(content, "global_step", 0, path),
         origin=f"read from the original project's {path.name}",
     )
-    return from_official(kept), metadata
+    return from_original(kept), metadata
 
 
-def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def from_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Official names, with or without the prefix `student.`, to ours; unknown ones stay."""
     bare = {name.removeprefix(PREFIX): value for name, value in state.items()}
     return rename(merge_aliases(bare), STUDENT_NAMES)
 
 
-def to_official(state: Mapping[str, Tensor], *, prefix: str = PREFIX) -> dict[str, Tensor]:
+def to_original(state: Mapping[str, Tensor], *, prefix: str = PREFIX) -> dict[str, Tensor]:
     """Our names to the official ones, both of each alias."""
     official = add_aliases(rename(state, reverse(STUDENT_NAMES)))
     return {prefix + name: value for name, value in official.items()}
@@ -122,7 +122,7 @@ def lightning_content(state: Mapping[str, Tensor], metadata: StudentMetadata) ->
         "epoch": 0,
         "global_step": metadata.step,
         "pytorch-lightning_version": _LIGHTNING,
-        "state_dict": to_official(state),
+        "state_dict": to_original(state),
         "loops": {},
         "callbacks": {},
         "optimizer_states": [],

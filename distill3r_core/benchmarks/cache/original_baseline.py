@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from distill3r_core.benchmarks.cache.rgbd_samples import FIT
-from distill3r_core.cache.release.release_format import (
+from distill3r_core.cache.original.original_format import (
     ARRAYS,
-    ReleaseSample,
+    OriginalSample,
     decode_runs,
     write_sample,
 )
@@ -28,9 +28,9 @@ from distill3r_core.types import TeacherTargets
 _PLANES = ("xyz_local", "xyz_global", "conf_local", "conf_global")
 
 
-def as_release(targets: TeacherTargets) -> ReleaseSample:
+def as_original(targets: TeacherTargets) -> OriginalSample:
     """Targets as the release stores them; its masks are always full."""
-    return ReleaseSample(
+    return OriginalSample(
         xyz_local=targets.points_local.half().numpy(),
         xyz_global=targets.points_global.half().numpy(),
         conf_local=targets.confidence_local.half().numpy(),
@@ -42,7 +42,7 @@ def as_release(targets: TeacherTargets) -> ReleaseSample:
 
 def save_targets(folder: Path, targets: TeacherTargets) -> int:
     """Write a sample; returns the bytes of the archive."""
-    write_sample(folder, as_release(targets))
+    write_sample(folder, as_original(targets))
     return (folder / ARRAYS).stat().st_size
 
 
@@ -70,7 +70,7 @@ def load_image(path: Path) -> Tensor:
     return resized.contiguous().div_(127.5).sub_(1)
 
 
-class ReleaseSamples(Dataset[Any]):
+class OriginalDataset(Dataset[Any]):
     """Samples in folders of one archive and one PNG per view."""
 
     def __init__(self, folders: Sequence[Path], views: int, subset: int) -> None:
@@ -94,8 +94,8 @@ class ReleaseSamples(Dataset[Any]):
         return {"images": images, "teacher": teacher}
 
 
-def release_loader(
-    data: ReleaseSamples, *, batch: int, batches: int, workers: int
+def original_loader(
+    data: OriginalDataset, *, batch: int, batches: int, workers: int
 ) -> DataLoader[Any]:
     """The release's loader: worker processes, one batch ahead each."""
     return DataLoader(

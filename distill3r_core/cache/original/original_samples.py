@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill3r_core.cache.release.release_format import ReleaseSample
+from distill3r_core.cache.original.original_format import OriginalSample
 from distill3r_core.cache.store import CachedSample
 from distill3r_core.errors import GeometryError
 from distill3r_core.geometry.similarity import fit_similarity
@@ -16,7 +16,7 @@ from distill3r_core.types import TeacherTargets
 
 
 @dataclass(frozen=True)
-class ReleasePlace:
+class OriginalPlace:
     """Where a sample is stored: its number among all planned samples of its scene.
 
     Args:
@@ -35,7 +35,7 @@ class ReleasePlace:
         return self.scene if self.total == 1 else f"{self.scene}_sample{self.number:02d}"
 
 
-def release_places(planned: Iterable[str]) -> dict[str, ReleasePlace]:
+def original_places(planned: Iterable[str]) -> dict[str, OriginalPlace]:
     """Places of all planned samples, by name.
 
     They follow the plan, not what is finished: a sample keeps its number whenever it is made.
@@ -44,13 +44,13 @@ def release_places(planned: Iterable[str]) -> dict[str, ReleasePlace]:
     for name in planned:
         scenes.setdefault(name.rsplit("/", 1)[0], []).append(name)
     return {
-        name: ReleasePlace(scene, number, len(names))
+        name: OriginalPlace(scene, number, len(names))
         for scene, names in scenes.items()
         for number, name in enumerate(names)
     }
 
 
-def as_release(sample: CachedSample, views: Mapping[str, Any]) -> ReleaseSample:
+def as_original(sample: CachedSample, views: Mapping[str, Any]) -> OriginalSample:
     """A sample as the original project stores it: NaN and 0 where invalid."""
     targets = sample.targets
     invalid = ~targets.valid_mask
@@ -61,7 +61,7 @@ def as_release(sample: CachedSample, views: Mapping[str, Any]) -> ReleaseSample:
     def confidence(values: torch.Tensor) -> np.ndarray:
         return values.masked_fill(invalid, 0.0).half().numpy()
 
-    return ReleaseSample(
+    return OriginalSample(
         xyz_local=points(targets.points_local),
         xyz_global=points(targets.points_global),
         conf_local=confidence(targets.confidence_local),
@@ -71,7 +71,7 @@ def as_release(sample: CachedSample, views: Mapping[str, Any]) -> ReleaseSample:
     )
 
 
-def from_release(sample: ReleaseSample) -> TeacherTargets:
+def from_original(sample: OriginalSample) -> TeacherTargets:
     """The original's arrays as targets; the global map is stored where no similarity gives it."""
     local = torch.from_numpy(sample.xyz_local.astype(np.float32))
     own = torch.from_numpy(sample.xyz_global.astype(np.float32))
@@ -96,7 +96,7 @@ def from_release(sample: ReleaseSample) -> TeacherTargets:
     )
 
 
-def release_views(detail: Mapping[str, Any], name: str, place: ReleasePlace) -> dict[str, Any]:
+def original_views(detail: Mapping[str, Any], name: str, place: OriginalPlace) -> dict[str, Any]:
     """The content of a sample's `sampled_views.json`.
 
     Args:

@@ -2,7 +2,7 @@
 
 `consolidated.npz` has `xyz_local`, `xyz_global` (N, H, W, 3) and `conf_local`, `conf_global`
 (N, H, W) in float16, NaN and 0 where invalid, `masks` (run-length codes), `num_views` and
-`inference_time`; `sampled_views.json` names the pictures (the exporter of arXiv:2602.00865).
+`inference_time`; `sampled_views.json` names the images (the exporter of arXiv:2602.00865).
 """
 
 import io
@@ -58,7 +58,7 @@ _HARMLESS = {
 
 
 @dataclass(frozen=True)
-class ReleaseSample:
+class OriginalSample:
     """A sample as the original project stores it."""
 
     xyz_local: Float16[np.ndarray, "N H W 3"]  # points in each camera's frame, NaN where invalid
@@ -115,7 +115,7 @@ def unpack_masks(packed: np.ndarray, size: tuple[int, int]) -> Bool[np.ndarray, 
     return np.stack([decode_runs([int(n) for n in code], size) for code in packed])
 
 
-def write_sample(folder: Path, sample: ReleaseSample) -> None:
+def write_sample(folder: Path, sample: OriginalSample) -> None:
     """Write a sample; its archive last, and both files under their names only when they are whole.
 
     Raises:
@@ -135,7 +135,7 @@ def write_sample(folder: Path, sample: ReleaseSample) -> None:
         )
 
 
-def read_sample(folder: Path) -> ReleaseSample:
+def read_sample(folder: Path) -> OriginalSample:
     """Read a sample. Its pickled part is read without running anything that is pickled with it.
 
     Raises:
@@ -156,7 +156,7 @@ def read_sample(folder: Path) -> ReleaseSample:
         raise DamageError(f"{path} has masks that are no lists of numbers: {error}") from error
     if not isinstance(views, dict):
         raise DamageError(f"{folder / VIEWS} is no JSON object")
-    return ReleaseSample(masks=masks, views=views, seconds=seconds, **arrays)
+    return OriginalSample(masks=masks, views=views, seconds=seconds, **arrays)
 
 
 def _check_shapes(path: Path, arrays: Mapping[str, np.ndarray], masks: int) -> None:

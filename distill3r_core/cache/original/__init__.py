@@ -1,0 +1,1 @@
+"""The cache format of the original project, read and written."""

@@ -1,1 +1,0 @@
-"""The cache of the original release, read and written."""
