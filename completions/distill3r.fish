@@ -15,7 +15,7 @@ complete -c distill3r -n '__distill3r_at ""' -f
 complete -c distill3r -n '__distill3r_at ""' -a doctor -d 'Check this machine: what it has, what it lacks, and what it is ready for.'
 complete -c distill3r -n '__distill3r_at ""' -a demo -d 'Run the whole route on rendered rooms: no data, no weights, no network, no GPU.'
 complete -c distill3r -n '__distill3r_at ""' -a manifest -d 'Turn images, videos or RGB-D frames into samples for a teacher.'
-complete -c distill3r -n '__distill3r_at ""' -a train -d 'Train a student from a teacher cache.'
+complete -c distill3r -n '__distill3r_at ""' -a train -d 'Train a student from a teacher cache, or from several.'
 complete -c distill3r -n '__distill3r_at ""' -a infer -d 'Reconstruct a scene from images: a point cloud, cameras and a preview.'
 complete -c distill3r -n '__distill3r_at ""' -a view -d 'Serve a reconstruction to the browser until Ctrl-C (extra viewer).'
 complete -c distill3r -n '__distill3r_at ""' -a convert -d 'Turn an original checkpoint into safetensors, or a student back into the original’s names.'
@@ -79,7 +79,8 @@ complete -c distill3r -n '__distill3r_at "/manifest"' -l no-color -d 'Plain text
 complete -c distill3r -n '__distill3r_at "/manifest"' -l help-all -d 'Show all options and exit; --help shows the common ones.'
 complete -c distill3r -n '__distill3r_at "/manifest"' -s h -l help -d 'Show this message and exit.'
 complete -c distill3r -n '__distill3r_at "/train"' -f
-complete -c distill3r -n '__distill3r_at "/train"' -l cache -r -F -d 'Teacher cache, written by distill3r cache.'
+complete -c distill3r -n '__distill3r_at "/train"' -l cache -r -F -d 'Teacher cache, written by distill3r cache. Repeat it to learn from several.'
+complete -c distill3r -n '__distill3r_at "/train"' -l cache-weight -r -F -d 'How often samples of one of several caches are drawn, by folder name or path; 1 for those not named. Repeatable: --cache-weight kitchen=2.'
 complete -c distill3r -n '__distill3r_at "/train"' -l output -s o -r -F -d 'Run folder.'
 complete -c distill3r -n '__distill3r_at "/train"' -l preset -x -a 'paper small tiny' -d 'Student, size and recipe: paper, small or tiny.'
 complete -c distill3r -n '__distill3r_at "/train"' -l max-steps -r -F -d 'Length of the run in optimizer steps.'

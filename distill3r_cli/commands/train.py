@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
 
 @options.shared(
     rare=(
+        "cache_weight",
         "allow_missing",
         "recompute",
         "gpus",
@@ -36,8 +37,21 @@ def register(app: typer.Typer) -> None:
 def train(
     context: typer.Context,
     cache: Annotated[
-        Path, typer.Option(help="Teacher cache, written by `distill3r cache`.")
-    ] = paths.CACHE,
+        list[Path] | None,
+        typer.Option(
+            show_default=str(paths.CACHE),
+            help="Teacher cache, written by `distill3r cache`. Repeat it to learn from several.",
+        ),
+    ] = None,
+    cache_weight: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=W",
+            show_default="by their sizes",
+            help="How often samples of one of several caches are drawn, by folder name or path; "
+            "1 for those not named. Repeatable: --cache-weight kitchen=2.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -108,7 +122,7 @@ def train(
     seed: options.SeedOpt = 0,
     device: options.DeviceOpt = "auto",
 ) -> None:
-    """Train a student from a teacher cache.
+    """Train a student from a teacher cache, or from several.
 
     Writes a run folder with checkpoints, metrics and settings, which eval and infer take.
     """
@@ -122,7 +136,7 @@ def train(
         context,
         TrainSettings,
         section="train",
-        keys={"recompute": "compute.recompute"},
+        keys={"recompute": "compute.recompute", "cache_weight": "cache_weights"},
         leave=("resume", "overwrite", "yes"),
         presets=train_presets,
         default_preset=default_preset(),

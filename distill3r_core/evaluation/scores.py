@@ -24,6 +24,7 @@ class SequenceScore:
     name: str
     views: int
     values: Mapping[str, Sequence[float] | None]
+    source: str = ""  # label of its cache, where a run has several
 
 
 def score_sequence(
@@ -47,7 +48,7 @@ def score_sequence(
         on_view()
     comparison = Comparison(truth, maps, tuple(clouds))
     values = {metric.name: metric.measure(comparison) for metric in metrics_of(protocol)}
-    return SequenceScore(truth.name, len(truth.view_names), values)
+    return SequenceScore(truth.name, len(truth.view_names), values, truth.source)
 
 
 def metrics_of(protocol: Protocol) -> list[Metric]:

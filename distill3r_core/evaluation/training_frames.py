@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.data.loading.sample_sources import read_at
-from distill3r_core.errors import CacheError, ConflictError, InputMissingError
+from distill3r_core.errors import CacheError, ConfigError, ConflictError, InputMissingError
 from distill3r_core.evaluation.baseline_depth import (
     fill_holes,
     mean_depth,
@@ -35,24 +35,26 @@ class TrainingFrame:
 
 
 class TrainingFrames:
-    """The training frames of a run, read from the cache that it learned from.
+    """The training frames of a run, read from the caches that it learned from.
 
     Args:
         size: Size of the student's input, landscape; None: that of the cache.
     """
 
-    def __init__(self, cache: TeacherCache, *, size: tuple[int, int] | None) -> None:
+    def __init__(self, cache: CacheUnion, *, size: tuple[int, int] | None) -> None:
         self.cache, self.size = cache, size
         self._means: dict[tuple[int, int], Tensor] = {}
 
     @classmethod
-    def of_run(cls, path: Path | None, *, size: tuple[int, int] | None) -> "TrainingFrames | None":
-        """The frames in the cache at `path`; None where it can no longer be read."""
-        if path is None:
+    def of_run(
+        cls, paths: Sequence[Path], *, size: tuple[int, int] | None
+    ) -> "TrainingFrames | None":
+        """The frames in the caches at `paths`; None where there are none or one is unreadable."""
+        if not paths:
             return None
         try:
-            return cls(TeacherCache(path), size=size)
-        except (InputMissingError, ConflictError, CacheError):
+            return cls(CacheUnion.open(paths), size=size)
+        except (InputMissingError, ConflictError, CacheError, ConfigError):
             return None
 
     def mean_points(self, truth: Truth) -> Float[Tensor, "N H W 3"] | None:
@@ -91,7 +93,8 @@ class TrainingFrames:
         frames: list[TrainingFrame] = []
         poses: list[Tensor] = []
         for name in self.cache.names("train"):
-            if not (name.rpartition("/")[0] + "/").startswith(f"{world}/"):
+            _, own = self.cache.place(name)
+            if not (own.rpartition("/")[0] + "/").startswith(f"{world}/"):
                 continue
             views = range(self.cache.entry(name).views)
             found = poses_of(self.cache.detail(name), views)
@@ -115,6 +118,6 @@ class TrainingFrames:
                 torch.stack([resample_nearest(one, whole(one), size) for one in maps])
                 for maps in (depth, mask)
             )
-        if not self.cache.header.metric:
+        if not self.cache.metric:
             depth = depth / masked_median(depth.flatten(1), mask.flatten(1))[:, None, None]
         return depth, mask

@@ -31,6 +31,7 @@ class Truth:
     poses: Float[Tensor, "N 4 4"] | None
     unit: Unit  # unit of the points: "m" or "none"
     contents: tuple[str, ...]  # hash of each frame: pixels, depth, K and pose
+    source: str = ""  # label of the cache that it is from, where a run has several
 
     @property
     def size(self) -> tuple[int, int]:

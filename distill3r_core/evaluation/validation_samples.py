@@ -21,15 +21,18 @@ def read_validation(
     size: tuple[int, int] | None,
     trained_on: frozenset[str],
     failed: list[Failure],
+    label: str = "",
 ) -> Iterator[Truth]:
     """The validation samples of a cache, with the teacher's maps as the truth.
 
     Args:
+        label: Name of the cache among several; stands before the names of its samples.
         size: Size of the student's input, landscape; None: that of the cache.
         trained_on: Hashes of images that are left out; who asks counts them.
         failed: Receives the samples that cannot be scored, when they are reached.
     """
     for name in cache.names("val"):
+        shown = f"{label}:{name}" if label else name
         hashes = cache.detail(name)["pictures"]
         unseen = [view for view, image in enumerate(hashes) if image not in trained_on]
         if not unseen:
@@ -38,15 +41,16 @@ def read_validation(
         usable = [view for view in unseen if int(targets.valid_mask[view].sum()) >= MIN_POINTS]
         if not usable:
             reason = f"no view has {MIN_POINTS} pixels that are valid in the teacher's maps"
-            failed.append(Failure(name, reason))
+            failed.append(Failure(shown, reason))
             continue
         points, mask = targets.points_local[usable], targets.valid_mask[usable]
         given = targets.intrinsics
         rows, columns = points.shape[1:3]
         whole = ImagePlacement((0.0, 0.0, float(columns), float(rows)), (rows, columns))
         yield Truth(
-            name=name,
+            name=shown,
             world=name,
+            source=label,
             view_names=tuple(f"view {view}" for view in usable),
             views=tuple(
                 PreparedView(image, whole, sample=name, index=index)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +61,14 @@ def samples_of(cache: TeacherCache) -> dict[str, Any]:
     samples = [[s.name, s.content, s.split] for s in cache.header.plan if s.name in there]
     digest = hashlib.blake2b(json.dumps(samples).encode(), digest_size=16).hexdigest()
     return {"samples": digest, "count": len(samples)}
+
+
+def learned_from(identity: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What a run's identity says about each cache that it learned from, by label.
+
+    The label of a cache alone is "". Identities of other folders have none.
+    """
+    learned = identity.get("cache", {})
+    if isinstance(learned.get("samples"), str):
+        return {"": learned}
+    return dict(learned)

@@ -3,13 +3,16 @@
 from collections.abc import Iterable
 
 from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.loading.cache_union import CacheUnion
 
 
-def training_images(cache: TeacherCache, names: Iterable[str] | None = None) -> list[str]:
+def training_images(
+    cache: TeacherCache | CacheUnion, names: Iterable[str] | None = None
+) -> list[str]:
     """Hashes of all images of training samples, sorted.
 
     Args:
-        cache: The cache that a run learns from.
+        cache: The cache, or the caches, that a run learns from.
         names: Training samples of the run; None: all of the cache.
     """
     chosen = cache.names("train") if names is None else names

@@ -1,22 +1,19 @@
 """From a teacher cache to the batches of a run."""
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count, islice
 
 import torch
 
-from distill3r_core.cache.store import TeacherCache
-from distill3r_core.data.loading.batches import Draw, share_of, step_draws
+from distill3r_core.data.loading.batches import Draw, Portion, share_of, step_draws
+from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.data.loading.loader import RingLoader
 from distill3r_core.data.loading.sample_requests import DrawSettings, SampleRequest, request_of
 from distill3r_core.data.loading.sample_sources import HeldSamples, ResizedCache, SampleSource
 from distill3r_core.data.loading.stored_batch import StoredBatch
 from distill3r_core.data.loading.teacher_features import CachedFeatures
-from distill3r_core.errors import DamageError
 from distill3r_core.system.machine_memory import available_memory
 from distill3r_core.training.distributed import World
 from distill3r_core.training.settings import DataSettings
@@ -34,11 +31,12 @@ class Feed:
 
     Args:
         train: Names of the training samples, by what a step's samples have in common.
+        portions: Training samples by the weight of their cache; empty: all are drawn alike.
+        labels: Label of the cache of each held-out sample; empty: there is one cache.
         features: Stored teacher features that are read beside the samples.
     """
 
-    source: SampleSource  # the cache at the student's size, or its samples in memory
-    cache: Path
+    source: SampleSource  # the caches at the student's size, or their samples in memory
     train: Mapping[object, Sequence[str]]
     held_out: Sequence[str]  # names of the validation samples that are looked at
     available: dict[str, int]
@@ -47,6 +45,8 @@ class Feed:
     world: World
     workers: int
     pinned: bool  # whether batches go to a GPU
+    portions: Sequence[Portion] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
     features: CachedFeatures | None = None
 
     @property
@@ -67,7 +67,9 @@ class Feed:
             random_view_numbers=self.data.random_view_numbers,
             seed=self.seed,
         )
-        steps = step_draws(self.train, size=self.effective_batch, seed=self.seed)
+        steps = step_draws(
+            self.train, size=self.effective_batch, seed=self.seed, portions=self.portions
+        )
         mine = (
             share_of(draws, rank=self.world.rank, processes=self.world.size)
             for draws in islice(steps, start, None)
@@ -96,12 +98,12 @@ class Feed:
             pin=self.pinned,
             features=self.features,
         )
-        with loader, naming_repair(self.cache):
+        with loader:
             yield from loader.batches(wanted)
 
 
 def build_feed(
-    cache: TeacherCache,
+    cache: CacheUnion,
     data: DataSettings,
     *,
     validation_samples: int,
@@ -110,12 +112,13 @@ def build_feed(
     device: torch.device,
     features: CachedFeatures | None = None,
 ) -> Feed:
-    """Sort a cache's finished samples for a run; read them into memory where that is cheap.
+    """Sort the finished samples of caches for a run; read them into memory where that is cheap.
 
     Args:
         cache: With at least one training sample.
         data: What a step is made of; `size` is that of the student.
-        validation_samples: How many held-out samples to look at, at most.
+        validation_samples: How many held-out samples to look at, at most; at least one of each
+            cache that has some.
         features: Stored teacher features to read beside the samples.
     """
     entries = {name: cache.entry(name) for name in cache.names()}
@@ -123,10 +126,11 @@ def build_feed(
     for name in cache.names("train"):
         entry = entries[name]
         shown = entry.views if data.views is None else min(data.views, entry.views)
-        buckets.setdefault((*entry.size, shown), []).append(name)
-    every = cache.names("val")
-    step = max(1, -(-len(every) // validation_samples))
-    held_out = every[::step]
+        key = (*entry.size, shown)
+        if features is not None and cache.several:  # a step's features fit into one tensor, too
+            key = (*key, *features.shapes(name).values())
+        buckets.setdefault(key, []).append(name)
+    held_out = _spread([cache.names_of(one, "val") for one in cache.members], validation_samples)
     used = [*(name for names in buckets.values() for name in names), *held_out]
     available = {name: entries[name].views for name in used}
     hold = data.hold
@@ -136,11 +140,9 @@ def build_feed(
         )
     source: SampleSource = cache if data.size is None else ResizedCache(cache, data.size)
     if hold:
-        with naming_repair(cache.path):
-            source = HeldSamples(source, available)
+        source = HeldSamples(source, available)
     return Feed(
         source=source,
-        cache=cache.path,
         train=buckets,
         held_out=held_out,
         available=available,
@@ -149,33 +151,24 @@ def build_feed(
         world=world,
         workers=data.workers or min(_WORKERS.get(device.type, 1), os.cpu_count() or 1),
         pinned=device.type == "cuda",
+        portions=cache.portions(),
+        labels={name: cache.place(name)[0].label for name in held_out} if cache.several else {},
         features=features,
     )
 
 
-def _held_bytes(
-    cache: TeacherCache, views: Mapping[str, int], size: tuple[int, int] | None
-) -> float:
+def _spread(groups: Sequence[Sequence[str]], most: int) -> list[str]:
+    """Every so many of each group, at most so many in all, but one of each group."""
+    groups = [names for names in groups if names]
+    most = max(most, len(groups))
+    step = next(step for step in count(1) if sum(-(-len(g) // step) for g in groups) <= most)
+    return [name for names in groups for name in names[::step]]
+
+
+def _held_bytes(cache: CacheUnion, views: Mapping[str, int], size: tuple[int, int] | None) -> float:
     def pixels(name: str) -> int:
         height, width = size or cache.entry(name).size
         return height * width
 
     each = 3 + 1 + 2 * cache.planes  # bytes: colors, mask, float16 planes
     return float(sum(count * pixels(name) * each for name, count in views.items()))
-
-
-@contextmanager
-def naming_repair(cache: Path) -> Iterator[None]:
-    """Add to an error about a damaged cache the commands that repair it.
-
-    Raises:
-        DamageError: The block found damage.
-    """
-    try:
-        yield
-    except DamageError as error:
-        raise DamageError(
-            error.message,
-            hint=f"`distill3r cache verify --repair {cache}`, then `distill3r cache --resume "
-            f"-o {cache}`, then `distill3r train --resume`",
-        ) from error

@@ -208,6 +208,7 @@ class TrainLoop:
             compute=parts.settings.compute,
             bfloat16=parts.bfloat16,
             world=parts.world,
+            labels=parts.labels,
         )
         self.logger.validation(metrics)
         if metrics.loss < state.best:

@@ -72,6 +72,7 @@ class TrainComponents:
     ]  # measures the student on held-out samples
     save_model: SaveModel
     bfloat16: bool  # whether matrix products run in bfloat16
+    labels: Mapping[str, str] = field(default_factory=dict)  # cache of each held-out sample
     origin: Mapping[str, Any] = field(default_factory=dict)  # whose checkpoints these are
 
     @property

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import paths
@@ -17,8 +17,33 @@ from distill3r_core.profiling import DeviceName
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Recompute = Literal["none", "heads", "all"]
 Extend = Literal["constant", "cosine"]
+
+
+def _one_or_several(value: Path | tuple[Path, ...]) -> Path | tuple[Path, ...]:
+    """A list of one path is that path: both make the same run."""
+    if isinstance(value, tuple) and len(value) == 1:
+        return value[0]
+    if value == ():
+        raise ValueError("it names no cache")
+    return value
+
+
+def _read_weights(value: Any) -> Any:
+    """`a=2` of the command line as a mapping; other types pass unchanged."""
+    if not isinstance(value, list | tuple):
+        return value
+    weights: dict[str, str] = {}
+    for text in value:
+        name, equals, weight = str(text).rpartition("=")
+        if not equals or not name or not weight:
+            raise ValueError(f"cannot read {text!r}; it takes NAME=WEIGHT, such as kitchen=2")
+        if name in weights:
+            raise ValueError(f"{name!r} is given twice")
+        weights[name] = weight
+    return weights
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -103,7 +128,12 @@ class TrainSettings:
     """A training run."""
 
     preset: str = "paper"
-    cache: Path = paths.CACHE
+    cache: Annotated[Path | tuple[Path, ...], AfterValidator(_one_or_several)] = paths.CACHE
+    # How often samples of each of several caches are drawn, by folder name or path; one that is
+    # not named has weight 1. Empty: by their sizes.
+    cache_weights: Annotated[dict[str, Weight], BeforeValidator(_read_weights)] = field(
+        default_factory=dict
+    )
     output: Path | None = None  # None: runs/<preset>-NNN, the next number
     max_steps: Count | None = None
     epochs: Count | None = None
@@ -124,6 +154,11 @@ class TrainSettings:
     checkpoint: CheckpointSettings = CheckpointSettings()
     compute: ComputeSettings = ComputeSettings()
     faults: FaultSettings = FaultSettings()
+
+    @property
+    def caches(self) -> tuple[Path, ...]:
+        """Folders of the teacher caches that it learns from."""
+        return self.cache if isinstance(self.cache, tuple) else (self.cache,)
 
 
 # What may differ between the parts of one run: it moves the work, not the result.

@@ -1,7 +1,8 @@
 """How well a student repeats its teacher on samples it was not trained on."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Bool, Float
@@ -28,15 +29,24 @@ class ValidationMetrics:
     terms: Mapping[str, float]
     points_local: float
     points_global: float  # the same for global points, with one scale for all views of a sample
+    by_cache: Mapping[str, "ValidationMetrics"] = field(default_factory=dict)  # where several
 
     @property
     def row(self) -> dict[str, float]:
-        """All of it by name: `validation_loss`, `validation_loss_<term>`, distances."""
+        """All of it by name: `validation_loss`, `validation_loss_<term>`, distances.
+
+        The same of each of several caches has `@` and the label of the cache behind its name.
+        """
         return {
             "validation_loss": self.loss,
             **{f"validation_loss_{name}": value for name, value in self.terms.items()},
             "validation_points_local": self.points_local,
             "validation_points_global": self.points_global,
+            **{
+                f"{name}@{label}": value
+                for label, metrics in self.by_cache.items()
+                for name, value in metrics.row.items()
+            },
         }
 
 
@@ -49,16 +59,19 @@ def validate(
     compute: ComputeSettings,
     bfloat16: bool,
     world: World,
+    labels: Mapping[str, str] = MappingProxyType({}),
 ) -> ValidationMetrics:
     """Evaluate the student on held-out samples. It is left in training mode.
 
     Args:
+        labels: Label of the cache of each held-out sample, by name; empty: there is one cache.
         batches: This process's share of the held-out samples.
         features: Where the teacher features that the objective reads come from.
         bfloat16: Whether matrix products run in bfloat16.
     """
     device = next(student.parameters()).device
-    sums = torch.zeros(4 + len(loss.names), dtype=torch.float64, device=device)
+    groups = list(dict.fromkeys(labels.values()))
+    sums = torch.zeros(1 + len(groups), 4 + len(loss.names), dtype=torch.float64, device=device)
     student.eval()
     with torch.no_grad():
         for batch in batches:
@@ -75,12 +88,21 @@ def validate(
                 distance(global_map.points, targets.points_global, mask, per_view=False),
                 torch.ones((), device=device),
             ]
-            sums += len(batch) * torch.stack([value.double() for value in values])
+            added = len(batch) * torch.stack([value.double() for value in values])
+            sums[0] += added
+            if groups:  # its samples share a cache: each comes alone
+                sums[1 + groups.index(labels[batch.draws[0].name])] += added
     student.train()
-    *totals, count = world.sum(sums).tolist()
+    whole, *parts = world.sum(sums).tolist()
+    found = [_means(part, loss.names) for part in parts]
+    return replace(_means(whole, loss.names), by_cache=dict(zip(groups, found, strict=True)))
+
+
+def _means(sums: Sequence[float], terms: Sequence[str]) -> ValidationMetrics:
+    *totals, count = sums
     assert count > 0, "no samples to validate on"
-    mean, *terms, points_local, points_global = (total / count for total in totals)
-    by_name = dict(zip(loss.names, terms, strict=True))
+    mean, *of_terms, points_local, points_global = (total / count for total in totals)
+    by_name = dict(zip(terms, of_terms, strict=True))
     return ValidationMetrics(mean, by_name, points_local, points_global)
 
 

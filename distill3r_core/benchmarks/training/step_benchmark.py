@@ -22,6 +22,7 @@ from distill3r_core.benchmarks.training.timed_loop import TimedLoop
 from distill3r_core.cache.header import CacheHeader, PlannedSample
 from distill3r_core.cache.store import CacheWriter, TeacherCache
 from distill3r_core.data.loading.batches import Batch, Samples
+from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.models import build_student
@@ -103,7 +104,7 @@ def _measure(
     size = settings.size or recipe.data.size or _DEFAULT_SIZE
     progress.begin("rendering a cache", total=_SAMPLES, unit="samples")
     feed = build_feed(
-        _rendered_cache(folder, size, settings.seed, progress),
+        CacheUnion([_rendered_cache(folder, size, settings.seed, progress)]),
         replace(
             recipe.data,
             size=None,

@@ -95,8 +95,21 @@ class Samples(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Portion:
+    """Samples that are drawn with a weight of their own, whatever their number."""
+
+    names: Sequence[str]
+    weight: float  # above 0, relative to the other portions
+
+
 def step_draws(
-    buckets: Mapping[object, Sequence[str]], *, size: int, seed: int, shuffle: bool = True
+    buckets: Mapping[object, Sequence[str]],
+    *,
+    size: int,
+    seed: int,
+    shuffle: bool = True,
+    portions: Sequence[Portion] = (),
 ) -> Iterator[tuple[Draw, ...]]:
     """The draws of every step, without end.
 
@@ -108,22 +121,54 @@ def step_draws(
         buckets: Names of samples by whatever they must have in common (size, number of views).
         seed: Seed of the order.
         shuffle: Whether the order is random; otherwise it is the one given.
+        portions: All samples by how often they are drawn: of any number of draws, each portion
+            has its share by weight, and draws its own samples equally often. Empty: every sample
+            is drawn as often as any other.
     """
     members = [(key, name) for key, names in buckets.items() for name in names]
     assert members, "nothing to draw from"
+    if portions:
+        places = {name: place for place, (_, name) in enumerate(members)}
+        groups = [[places[name] for name in portion.names] for portion in portions]
+        order = _by_weight(groups, [portion.weight for portion in portions], seed, shuffle)
+    else:
+        order = _again_and_again(range(len(members)), [_ORDER, seed], shuffle)
     waiting: dict[object, list[Draw]] = {key: [] for key in buckets}
-    number = 0
+    for number, place in enumerate(order):
+        key, name = members[place]
+        waiting[key].append(Draw(name, number))
+        if len(waiting[key]) == size:
+            yield tuple(waiting[key])
+            waiting[key] = []
+
+
+def _again_and_again(places: Sequence[int], seeds: list[int], shuffle: bool) -> Iterator[int]:
+    """Every place once per epoch, each epoch in another order."""
     for epoch in itertools.count():
-        order = np.arange(len(members))
+        order = np.arange(len(places))
         if shuffle:
-            order = np.random.default_rng([_ORDER, seed, epoch]).permutation(len(members))
-        for place in order:
-            key, name = members[place]
-            waiting[key].append(Draw(name, number))
-            number += 1
-            if len(waiting[key]) == size:
-                yield tuple(waiting[key])
-                waiting[key] = []
+            order = np.random.default_rng([*seeds, epoch]).permutation(len(places))
+        for index in order:
+            yield places[int(index)]
+
+
+def _by_weight(
+    groups: Sequence[Sequence[int]], weights: Sequence[float], seed: int, shuffle: bool
+) -> Iterator[int]:
+    """Places of several groups, mixed by weight as evenly as whole draws allow.
+
+    The next draw goes to the group with the fewest draws for its weight (Webster's method of
+    apportionment), so that shares hold over any stretch of a run, not on average only.
+    """
+    streams = [
+        _again_and_again(group, [_ORDER, seed, 1 + index], shuffle)
+        for index, group in enumerate(groups)
+    ]
+    drawn = [0] * len(groups)
+    while True:
+        chosen = min(range(len(groups)), key=lambda index: (2 * drawn[index] + 1) / weights[index])
+        drawn[chosen] += 1
+        yield next(streams[chosen])
 
 
 def share_of(draws: Sequence[Draw], *, rank: int, processes: int) -> tuple[Draw, ...]:

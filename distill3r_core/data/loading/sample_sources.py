@@ -14,6 +14,7 @@ from torch import Tensor
 from distill3r_core.cache.maps.maps_decoder import fill_depth
 from distill3r_core.cache.maps.maps_layout import DEPTH_PLANES, Kind, delivered_planes
 from distill3r_core.cache.store import TeacherCache, ViewBuffers
+from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.geometry.cameras import place_intrinsics
 from distill3r_core.geometry.resample import nearest_pixels
 from distill3r_core.io.images.fit import oriented, resize_image
@@ -24,7 +25,7 @@ Size = tuple[int, int]
 
 @runtime_checkable
 class SampleSource(Protocol):
-    """A `TeacherCache`, or what reads from one; safe to read from many threads."""
+    """A `TeacherCache`, several, or what reads from them; safe to read from many threads."""
 
     @property
     def planes(self) -> int:
@@ -51,7 +52,7 @@ class ResizedCache:
         size: Rows and columns for landscape; a portrait sample gets them swapped.
     """
 
-    def __init__(self, cache: TeacherCache, size: Size) -> None:
+    def __init__(self, cache: TeacherCache | CacheUnion, size: Size) -> None:
         self._cache, self._size = cache, size
         self._threads = threading.local()
 
@@ -116,7 +117,11 @@ class HeldSamples:
 
 
 def read_at(
-    cache: TeacherCache, name: str, views: Sequence[int] | None = None, *, size: Size | None
+    cache: TeacherCache | CacheUnion,
+    name: str,
+    views: Sequence[int] | None = None,
+    *,
+    size: Size | None,
 ) -> tuple[UInt8[Tensor, "N 3 H W"], TeacherTargets]:
     """Images and targets of a sample at the student's size, finished on the CPU.
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.loading.augment import unit_images
 from distill3r_core.data.loading.batches import Batch
+from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.errors import ConfigError
 
 Features = Mapping[str, Float[Tensor, "B N h w C"]]  # by layer
@@ -46,7 +47,7 @@ class FeatureEncoder(Protocol):
 class CachedFeatures:
     """Features that are stored in a teacher cache; the loader reads them with the samples."""
 
-    cache: TeacherCache  # cache whose header declares the layers
+    cache: TeacherCache | CacheUnion  # its headers declare the layers
     layers: tuple[str, ...]
 
     def features(self, batch: Batch) -> Features:

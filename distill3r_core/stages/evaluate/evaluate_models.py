@@ -26,7 +26,7 @@ from distill3r_core.profiling import machine, pick_device
 from distill3r_core.report import Failure, Progress, Report, Silent
 from distill3r_core.stages.evaluate.prepared_evaluation import (
     PreparedEvaluation,
-    cache_path,
+    cache_paths,
     prepare_data,
     prepare_validation,
 )
@@ -140,6 +140,8 @@ def _result(
         },
         "sequences": as_plain(scores.model, protocol),
     }
+    if any(score.source for score in scores.model):
+        result["caches"] = _figures_by_cache(scores.model, protocol)
     if others:
         result["models"] = {labels[0]: result["metrics"]}
         for label, evaluation in zip(labels[1:], others, strict=True):
@@ -152,10 +154,10 @@ def _baselines(evaluation: PreparedEvaluation, progress: Progress) -> dict[str, 
     """The baselines by name; None for those that need training frames that are not there."""
     student, training = evaluation.model.student, None
     if student is not None:
-        path = cache_path(student)
-        training = TrainingFrames.of_run(path, size=student.fit.resized)
+        paths = cache_paths(student)
+        training = TrainingFrames.of_run(paths, size=student.fit.resized)
         if training is None:
-            where = path or "its path is not known"
+            where = ", ".join(map(str, paths)) or "its path is not known"
             progress.note(f"no baselines of the training frames: cannot read the cache ({where})")
     return {
         name: None
@@ -210,6 +212,17 @@ def _score(
         raise NothingUsableError("no view has enough valid pixels to be scored")
     assert grid is not None
     return _Scores(scored, beside, unit, grid)
+
+
+def _figures_by_cache(
+    scores: Sequence[SequenceScore], protocol: Protocol
+) -> dict[str, dict[str, float | None]]:
+    """The figures on the validation samples of each cache, by its label."""
+    labels = dict.fromkeys(score.source for score in scores)
+    return {
+        label: figures_of([score for score in scores if score.source == label], protocol)
+        for label in labels
+    }
 
 
 def _baseline_figures(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +10,14 @@ from distill3r_core import config
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.frame_processing import Processing
 from distill3r_core.data.layouts import LAYOUTS
+from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.errors import ConflictError, InputMissingError, NothingUsableError
 from distill3r_core.evaluation.data_frames import TestData, read_test_data
 from distill3r_core.evaluation.protocols import Protocol
 from distill3r_core.evaluation.truth import Truth
 from distill3r_core.evaluation.validation_samples import read_validation
 from distill3r_core.report import Failure, Progress
-from distill3r_core.runs.run_record import read_record, samples_of
+from distill3r_core.runs.run_record import learned_from, read_record, samples_of
 from distill3r_core.runs.student_file import StudentFile
 from distill3r_core.stages.evaluate.scored_model import ScoredModel
 from distill3r_core.stages.evaluate.settings import EvalSettings
@@ -95,67 +96,90 @@ def prepare_validation(settings: EvalSettings, model: ScoredModel) -> PreparedEv
     """A run's validation samples, with the teacher's maps as the truth.
 
     Raises:
-        InputMissingError: The run does not name its cache, or it is not there.
-        ConflictError: There is another cache now where the run's was.
+        InputMissingError: The run does not name its caches, or one is not there.
+        ConflictError: There is another cache now where one of the run's was.
         NothingUsableError: It has no validation samples, or all were trained on.
     """
     student = model.student
     assert student is not None, "validation samples are those of a run"
-    path = cache_path(student)
-    if path is None:
+    paths = cache_paths(student)
+    if not paths:
         raise InputMissingError(
             f"{student.path} does not say which cache it learned from",
             hint="score it against a data set: --data ROOT",
         )
-    cache = TeacherCache(path)
-    _check_cache(cache, path, student)
-    names = cache.names("val")
+    caches = CacheUnion.open(paths)
+    _check_caches(caches, student)
+    names, shown = caches.names("val"), ", ".join(map(str, paths))
     if not names:
         raise NothingUsableError(
-            f"{path} has no validation samples, so {student.label} has none",
+            f"{shown}: no validation samples, so {student.label} has none",
             hint="score it against a data set: --data ROOT",
         )
     trained_on: frozenset[str] = frozenset()
     if settings.predict == "student":
         trained_on = _training_images(student) or frozenset()
-    views = [image for name in names for image in cache.detail(name)["pictures"]]
+    views = [image for name in names for image in caches.detail(name)["pictures"]]
     seen = sum(image in trained_on for image in views)
     if seen == len(views):
         raise NothingUsableError(
-            f"{path}: all {seen} validation views are among the run's training frames",
+            f"{shown}: all {seen} validation views are among the run's training frames",
             hint="score it against a data set: --data ROOT",
         )
-    planned = {sample.name: sample.content for sample in cache.header.plan}
-    size, failed = student.fit.resized, list[Failure]()
-    notes = [f"against the maps of the teacher {cache.header.teacher} for {len(names)} samples"]
+    failed = list[Failure]()
+    notes = [
+        f"against the maps of the teacher {member.cache.header.teacher} for "
+        f"{len(member.cache.names('val'))} samples" + (f" of {member.label}" * caches.several)
+        for member in caches.members
+    ]
     if seen:
         notes.append(f"{seen} views left out: the student was trained on them")
     return PreparedEvaluation(
         model=model,
         source="validation",
-        truths=read_validation(cache, size=size, trained_on=trained_on, failed=failed),
+        truths=_validation_truths(caches, student, trained_on, failed),
         views=len(views) - seen,
-        digest=_digest(
-            [*names, *(planned[name] for name in names), json.dumps(cache.header.settings)]
-        ),
+        digest=_digest([part for one in caches.members for part in _digested(one.cache)]),
         seen=seen,
         failed=failed,
         notes=tuple(notes),
     )
 
 
-def _check_cache(cache: TeacherCache, path: Path, student: StudentFile) -> None:
+def _validation_truths(
+    caches: CacheUnion, student: StudentFile, trained_on: frozenset[str], failed: list[Failure]
+) -> Iterator[Truth]:
+    for member in caches.members:
+        yield from read_validation(
+            member.cache,
+            size=student.fit.resized,
+            trained_on=trained_on,
+            failed=failed,
+            label=member.label if caches.several else "",
+        )
+
+
+def _digested(cache: TeacherCache) -> list[str]:
+    """What decides about the validation samples of a cache."""
+    names = cache.names("val")
+    planned = {sample.name: sample.content for sample in cache.header.plan}
+    return [*names, *(planned[name] for name in names), json.dumps(cache.header.settings)]
+
+
+def _check_caches(caches: CacheUnion, student: StudentFile) -> None:
     run = _run_folder(student)
     record = None if run is None else read_record(run)
     if record is None:
         return  # a weight file alone does not say what was in its cache
-    learned, found = record["identity"]["cache"]["samples"], samples_of(cache)["samples"]
-    if learned != found:
-        raise ConflictError(
-            f"{path} holds other samples than {run} learned from",
-            hint="go to the folder that it was trained in, or score against a data set: "
-            "--data ROOT",
-        )
+    learned = list(learned_from(record["identity"]).values())
+    for index, member in enumerate(caches.members):
+        samples = samples_of(member.cache)["samples"]
+        if index >= len(learned) or learned[index]["samples"] != samples:
+            raise ConflictError(
+                f"{member.cache.path} holds other samples than {run} learned from",
+                hint="go to the folder that it was trained in, or score against a data set: "
+                "--data ROOT",
+            )
 
 
 def _nothing_left(root: Path, data: TestData) -> NothingUsableError:
@@ -186,11 +210,13 @@ def _training_images(student: StudentFile) -> frozenset[str] | None:
     return frozenset(file.read_text(encoding="utf-8").split())
 
 
-def cache_path(student: StudentFile) -> Path | None:
-    """The cache that a student learned from; None where its file does not say."""
+def cache_paths(student: StudentFile) -> tuple[Path, ...]:
+    """The caches that a student learned from; none where its file does not say."""
     metadata = student.student.metadata
-    path = metadata.settings.get("cache") if metadata is not None else None
-    return None if path is None else Path(path)
+    found = metadata.settings.get("cache") if metadata is not None else None
+    if found is None:
+        return ()
+    return tuple(map(Path, [found] if isinstance(found, str) else found))
 
 
 def _run_folder(student: StudentFile) -> Path | None:

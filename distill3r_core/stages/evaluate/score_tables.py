@@ -19,6 +19,7 @@ def tables(result: Mapping[str, Any], *, label: str) -> tuple[Table, ...]:
     models = result.get("models") or {label: result["metrics"]}
     named = [
         *models.items(),
+        *((f"on {name}", one) for name, one in result.get("caches", {}).items()),
         *((f"baseline: {BASELINES[name].title}", one) for name, one in result["baselines"].items()),
         *((f"published: {name}", one) for name, one in result["published"].items()),
     ]

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
-from distill3r_core.cache.store import TeacherCache
 from distill3r_core.errors import DeviceError
+from distill3r_core.stages.train.caches import open_caches
 from distill3r_core.stages.train.run_folder import check_run, identity_of, steps_of
 from distill3r_core.training.distributed import World, launch
 from distill3r_core.training.settings import TrainSettings
@@ -35,7 +35,7 @@ def launch_training(
             f"--gpus {settings.gpus}: there are {there} GPUs",
             hint="on a CPU, --device cpu --gpus 2 trains in two processes",
         )
-    cache = TeacherCache(settings.cache)
+    cache = open_caches(settings)
     identity = identity_of(settings, cache, processes=settings.gpus)
     steps = steps_of(settings, cache, processes=settings.gpus)
     check_run(settings, identity, steps=steps, resume=resume, overwrite=overwrite)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill3r_core.cache.store import TeacherCache
 from distill3r_core.report import duration
+from distill3r_core.stages.train.caches import open_caches
 from distill3r_core.stages.train.run_folder import check_run, identity_of, steps_of
 from distill3r_core.training import checkpoints, metrics_log
 from distill3r_core.training.distributed import World
@@ -54,7 +54,7 @@ def planned_deletion(settings: TrainSettings) -> Deletion | None:
     if settings.output is None or deletion_of(settings.output) is None:
         return None
     processes = max(settings.gpus, World.from_environment().size)
-    cache = TeacherCache(settings.cache)
+    cache = open_caches(settings)
     identity = identity_of(settings, cache, processes=processes)
     steps = steps_of(settings, cache, processes=processes)
     folder = check_run(settings, identity, steps=steps, resume=False, overwrite=True)

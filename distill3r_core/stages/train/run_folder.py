@@ -13,11 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from distill3r_core import config, paths, plugins
-from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.errors import ConflictError, Distill3rError
 from distill3r_core.files import open_own, remove_own
 from distill3r_core.io.checksums import OWNER, bytes_hash, write_sealed
-from distill3r_core.runs.run_record import IMAGE_HASHES, RECORD, read_record, samples_of
+from distill3r_core.runs.run_record import (
+    IMAGE_HASHES,
+    RECORD,
+    learned_from,
+    read_record,
+    samples_of,
+)
 from distill3r_core.stages.train.resolve import LENGTHS, complete_model
 from distill3r_core.training import checkpoints, faults, metrics_log, tensorboard
 from distill3r_core.training.distributed import World
@@ -29,6 +35,7 @@ LOG = "log.txt"
 LOSS_CHART = "loss.png"
 PREDICTIONS = "predictions.png"
 _LOCK = ".lock"
+_CACHES = ("cache", "cache_weights")  # settings that say where samples are
 _OURS = (
     RECORD, CONFIG, LOG, LOSS_CHART, PREDICTIONS, IMAGE_HASHES,
     metrics_log.FILE, checkpoints.FOLDER, faults.FOLDER, tensorboard.FOLDER,
@@ -83,16 +90,17 @@ def owner_of(identity: Mapping[str, Any]) -> str:
     return bytes_hash(json.dumps(_without_length(identity), sort_keys=True).encode())
 
 
-def identity_of(settings: TrainSettings, cache: TeacherCache, *, processes: int) -> dict[str, Any]:
+def identity_of(settings: TrainSettings, cache: CacheUnion, *, processes: int) -> dict[str, Any]:
     """All that changes the result of a run, as plain data.
 
     Args:
-        cache: What it learns from: its samples count, not where it lies.
+        cache: What it learns from: the samples count, not where they lie. Several caches stand by
+            their labels, and in their order.
     """
     effective = settings.data.batch * settings.data.accumulation * processes
     plain = config.as_plain(settings)
     plain |= {"model": complete_model(settings).model}
-    kept = {key: plain[key] for key in plain if key not in (*FREE_TO_CHANGE, "cache")}
+    kept = {key: plain[key] for key in plain if key not in (*FREE_TO_CHANGE, *_CACHES)}
     del kept["schedule"]["extend"]  # what extensions did is recorded with them
     # More processes with smaller batches make the same steps.
     kept["data"] = {
@@ -100,11 +108,17 @@ def identity_of(settings: TrainSettings, cache: TeacherCache, *, processes: int)
         for key, value in kept["data"].items()
         if key not in ("batch", "accumulation", "workers", "hold")
     } | {"samples_of_a_step": effective}
-    learned = {**cache.header.settings, **samples_of(cache)}
+    learned = {
+        member.label: {**member.cache.header.settings, **samples_of(member.cache)}
+        | ({} if member.weight is None else {"weight": member.weight})
+        for member in cache.members
+    }
+    if not cache.several:
+        (learned,) = learned.values()
     return {**kept, "cache": learned, "plugins": plugins.hashes()}
 
 
-def steps_of(settings: TrainSettings, cache: TeacherCache, *, processes: int) -> int:
+def steps_of(settings: TrainSettings, cache: CacheUnion, *, processes: int) -> int:
     """Length of the run that the settings ask for, in optimizer steps."""
     batch = settings.data.batch * settings.data.accumulation * processes
     return run_length(settings, samples=len(cache.names("train")), effective_batch=batch)
@@ -194,7 +208,7 @@ def check_run(
         with _locked(path):
             added = Extension(found["steps"], steps, settings.schedule.extend)
             return replace(new, extensions=(*extensions, added))
-    lines = config.differences(found["identity"], identity)
+    lines = _differences(found["identity"], identity)
     if lines and (resume or not overwrite):
         extend = ", extend it with --resume" if _is_extended(found, identity, steps) else ""
         raise ConflictError(
@@ -211,6 +225,23 @@ def check_run(
         )
     with _locked(path):  # who is at it is known before long work
         return replace(new, extensions=() if lines else extensions)
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Lines about values that differ; one alone for another list of caches."""
+    before, after = learned_from(found), learned_from(wanted)
+    if list(before) == list(after):
+        return config.differences(found, wanted)
+    others = [{key: one[key] for key in one if key != "cache"} for one in (found, wanted)]
+    return [f"cache: {_listed(before)} → {_listed(after)}", *config.differences(*others)]
+
+
+def _listed(caches: Mapping[str, Mapping[str, Any]]) -> str:
+    """Caches of a run in a few words: `kitchen (depth, 12 samples), attic (vggt, 3 samples)`."""
+    return ", ".join(
+        f"{label or 'one'} ({one['teacher']}, {one['count']} samples)"
+        for label, one in caches.items()
+    )
 
 
 def _refuse_other_files(path: Path, *, resume: bool) -> None:

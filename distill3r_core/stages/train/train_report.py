@@ -84,6 +84,10 @@ def _report(
             f"{_short(validation['validation_points_global'])} global"
         )
         rows.append(("distance to the teacher, in its unit", distance))
+        for name, value in validation.items():
+            what, at, label = name.partition("@")
+            if at and what == "validation_loss":
+                rows.append((f"held-out loss on {label}", _short(value)))
     notes, quoted = [], shlex.quote(str(run))
     if before:
         notes.append(f"{run} is finished: nothing was done")

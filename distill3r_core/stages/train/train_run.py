@@ -13,10 +13,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from distill3r_core import config, plugins
 from distill3r_core.cache.header import CacheHeader
-from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.data.loading.sample_sources import read_views
 from distill3r_core.data.loading.teacher_features import CachedFeatures
-from distill3r_core.errors import CacheError, ConfigError, NothingUsableError
+from distill3r_core.errors import ConfigError
 from distill3r_core.files import write_text
 from distill3r_core.io.checksums import ORIGIN, OWNER
 from distill3r_core.io.images.fit import ImageFit
@@ -31,6 +31,7 @@ from distill3r_core.profiling import machine, pick_device
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.runs.run_record import IMAGE_HASHES, read_record
 from distill3r_core.runs.training_images import training_images
+from distill3r_core.stages.train.caches import describe_caches, open_finished
 from distill3r_core.stages.train.overwriting import deletion_of
 from distill3r_core.stages.train.run_folder import (
     CONFIG,
@@ -56,7 +57,7 @@ from distill3r_core.stages.train.train_report import (
 from distill3r_core.system.interrupts import interrupts_between_steps
 from distill3r_core.training.calibrate_reliability import CalibrationSamples, calibrate
 from distill3r_core.training.distributed import World
-from distill3r_core.training.feed import Feed, build_feed, naming_repair
+from distill3r_core.training.feed import Feed, build_feed
 from distill3r_core.training.loop import TrainLoop
 from distill3r_core.training.metrics_log import FILE as METRICS
 from distill3r_core.training.metrics_log import MetricsLog
@@ -70,8 +71,6 @@ from distill3r_core.training.train_logger import TrainLogger
 
 __all__ = ["TrainSettings", "default_preset", "train"]
 
-_SHOWN = 5  # names in a message
-
 
 def train(
     settings: TrainSettings,
@@ -80,7 +79,7 @@ def train(
     overwrite: bool = False,
     progress: Progress = Silent(),
 ) -> Report:
-    """Train a student from a teacher cache into a run folder.
+    """Train a student from teacher caches into a run folder.
 
     Args:
         resume: Continue from the last checkpoint; start where there is none.
@@ -88,7 +87,8 @@ def train(
 
     Raises:
         InputMissingError: There is no cache.
-        CacheError: It lacks planned samples, or holds none to train on.
+        CacheError: One lacks planned samples, or they differ in size.
+        NothingUsableError: No cache holds training samples.
         ConflictError: The run folder holds another run.
         KeyboardInterrupt: Interrupted; the last step is in a checkpoint.
         DivergedError: Step after step was not finite.
@@ -96,7 +96,7 @@ def train(
         DiskFullError: A checkpoint did not fit on the disk; the one before it is whole.
     """
     world = World.from_environment()
-    cache = _open_cache(settings, progress)
+    cache = open_finished(settings, progress)
     device = world.device(pick_device(settings.device))
     prepare_memory(device)
     with world.joined(device), ExitStack() as stack:
@@ -152,28 +152,6 @@ def _agreed(folder: RunFolder, world: World) -> RunFolder:
     )
 
 
-def _open_cache(settings: TrainSettings, progress: Progress) -> TeacherCache:
-    cache = TeacherCache(settings.cache)
-    with naming_repair(settings.cache):
-        missing = cache.missing()
-    if missing:
-        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
-        text = f"{settings.cache} lacks {len(missing)} of {len(cache.header.plan)} planned samples"
-        if not settings.allow_missing:
-            raise CacheError(
-                f"{text}: {shown}",
-                hint=f"finish it with `distill3r cache --resume -o {settings.cache}`, or train "
-                "on what is there with --allow-missing",
-            )
-        progress.note(f"warning: {text}: {shown}")
-    if not cache.names("train"):
-        raise NothingUsableError(
-            f"{settings.cache} holds no training samples",
-            hint=f"see `distill3r cache info {settings.cache}`",
-        )
-    return cache
-
-
 @dataclass(frozen=True)
 class _Ready:
     """What a run is made of, before it has a folder.
@@ -194,13 +172,14 @@ class _Ready:
 
 def _prepare(
     settings: TrainSettings,
-    cache: TeacherCache,
+    cache: CacheUnion,
     world: World,
     device: torch.device,
     progress: Progress,
 ) -> _Ready:
     if settings.tensorboard:
         summary_writer()
+    describe_caches(cache, progress)
     fit = _student_fit(settings, cache.header, progress)
     start = start_student(settings, progress)
     _check_input(start.student.spec, settings.data, fit)
@@ -229,7 +208,7 @@ def _prepare(
 
 def _train(
     settings: TrainSettings,
-    cache: TeacherCache,
+    cache: CacheUnion,
     folder: RunFolder,
     ready: _Ready,
     world: World,
@@ -254,9 +233,10 @@ def _train(
         batches=feed.batches,
         held_out=feed.validation if feed.held_out else None,
         calibrate=_calibrator(feed, student),
-        save_model=_saver(settings, cache.header, ready.fit, ready.start, state),
+        save_model=_saver(settings, cache, ready.fit, ready.start, state),
         bfloat16=settings.compute.precision == "bfloat16"
         or (settings.compute.precision == "auto" and device.type == "cuda"),
+        labels=feed.labels,
         origin={OWNER: folder.owner, ORIGIN: folder.origin},
     )
     _warn_of_warmup(settings, parts.first_steps, progress)
@@ -356,7 +336,7 @@ def _student_fit(settings: TrainSettings, header: CacheHeader, progress: Progres
     return replace(fit, resized=wanted)
 
 
-def _describe(folder: RunFolder, settings: TrainSettings, cache: TeacherCache, feed: Feed) -> None:
+def _describe(folder: RunFolder, settings: TrainSettings, cache: CacheUnion, feed: Feed) -> None:
     """What a reader of the run needs to know before it has ended."""
     write_text(
         folder.path / CONFIG,
@@ -381,17 +361,18 @@ def _calibrator(feed: Feed, student: Student) -> Callable[[], ReliabilityCalibra
 
 
 def _saver(
-    settings: TrainSettings, header: CacheHeader, fit: ImageFit, start: Start, state: TrainState
+    settings: TrainSettings, cache: CacheUnion, fit: ImageFit, start: Start, state: TrainState
 ) -> SaveModel:
+    headers = [member.cache.header for member in cache.members]
     metadata = StudentMetadata(
         preset=settings.preset,
         spec=start.student.spec,
         size=fit.resized or fit.size,
         fit=fit.as_plain(),
-        teacher=header.teacher,
-        licenses=tuple(dict.fromkeys([header.license, *start.licenses])),
+        teacher=" + ".join(dict.fromkeys(header.teacher for header in headers)),
+        licenses=tuple(dict.fromkeys([*(one.license for one in headers), *start.licenses])),
         pictures=IMAGE_HASHES,
-        processing=dict(header.processing),
+        processing=dict(cache.header.processing),
         # Where a run lies is not what it is: two equal runs have equal files.
         settings={k: v for k, v in config.as_plain(settings).items() if k != "output"},
         plugins=plugins.hashes(),

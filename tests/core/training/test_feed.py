@@ -6,11 +6,15 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.loading.batches import Batch
+from distill3r_core.data.loading.cache_union import CacheUnion
+from distill3r_core.data.loading.teacher_features import CachedFeatures
+from distill3r_core.errors import CacheError
 from distill3r_core.training.distributed import World
 from distill3r_core.training.feed import Feed, build_feed
 from distill3r_core.training.settings import DataSettings
@@ -21,7 +25,7 @@ WIDE, TALL = (28, 42), (42, 28)
 
 def feed_of(cache: Path, *, world: World | None = None, **data: object) -> Feed:
     return build_feed(
-        TeacherCache(cache),
+        CacheUnion([TeacherCache(cache)]),
         DataSettings(**{"batch": 2, "accumulation": 1, **data}),
         validation_samples=32,
         seed=0,
@@ -110,7 +114,7 @@ def test_without_augmentation_views_stand_as_they_are_cached(
 def test_at_most_so_many_samples_are_validated(make_cache: MakeCache, tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "cache", held_out=5)
     feed = build_feed(
-        TeacherCache(cache),
+        CacheUnion([TeacherCache(cache)]),
         replace(DataSettings(), batch=1),
         validation_samples=2,
         seed=0,
@@ -118,3 +122,60 @@ def test_at_most_so_many_samples_are_validated(make_cache: MakeCache, tmp_path: 
         device=torch.device("cpu"),
     )
     assert len(feed.held_out) <= 2
+
+
+def union_feed(*folders: Path, weights: dict[str, float], **changes: object) -> Feed:
+    given = {"batch": 2, "accumulation": 1, "hold": False}
+    features = changes.pop("features", None)
+    caches = CacheUnion.open(folders, weights)
+    return build_feed(
+        caches,
+        DataSettings(**{**given, **changes.pop("data", {})}),
+        validation_samples=2,
+        seed=0,
+        world=changes.pop("world", World()),
+        device=torch.device("cpu"),
+        features=None if features is None else CachedFeatures(caches, features),
+    )
+
+
+def test_several_caches_are_one_order_however_the_work_is_divided(
+    make_cache: MakeCache, tmp_path: Path
+) -> None:
+    layers = {"features": {"deep": 5}}
+    folders = [
+        make_cache(tmp_path / "a", sizes=[WIDE] * 4, held_out=3, **layers),
+        make_cache(tmp_path / "b", sizes=[WIDE, WIDE], held_out=1, **layers),
+    ]
+    shared = {"weights": {"b": 3.0}, "features": ("deep",)}
+    feed = union_feed(*folders, **shared)
+    whole = first_batches(feed, 6)
+    drawn = [draw.name for batch in whole for draw in batch.draws]
+    assert sum(name.startswith("b:") for name in drawn) == 9  # three quarters
+    for batch in whole:
+        for row, draw in enumerate(batch.draws):
+            label, _, name = draw.name.partition(":")
+            cache = TeacherCache(tmp_path / label)
+            stored = cache.read(name)
+            views = [
+                next(v for v in range(4) if torch.equal(stored.images[v], image))
+                for image in batch.images[row]
+            ]
+            out = np.empty((4, *cache.feature_shape(name, "deep")), np.float16)
+            cache.read_features_into(name, "deep", views, out)
+            assert torch.equal(batch.features["deep"][row], torch.from_numpy(out))
+    for expected, found in zip(whole[4:], first_batches(feed, 2, start=4), strict=True):
+        assert_same(found, expected)
+    for row in (0, 1):
+        world = World(rank=row, size=2)
+        (part,) = first_batches(union_feed(*folders, **shared, data={"batch": 1}, world=world), 1)
+        assert_same(part, whole[0].rows(row, row + 1))
+    (both,) = first_batches(union_feed(*folders, **shared, data={"batch": 1, "accumulation": 2}), 1)
+    assert_same(both, whole[0])
+    held_out = union_feed(*folders, **shared).held_out
+    assert sorted({name.partition(":")[0] for name in held_out}) == ["a", "b"]
+    assert len(held_out) == 2
+
+    other = make_cache(tmp_path / "c", features={"deep": 6})
+    with pytest.raises(CacheError, match=r"5 channels in .*a and 6 in .*c"):
+        CachedFeatures(CacheUnion.open([folders[0], other]), ("deep",)).check(mirror=False)

@@ -1,0 +1,109 @@
+"""The teacher caches of a run: opened, checked, and described."""
+
+from collections.abc import Sequence
+
+from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.loading.cache_union import CacheUnion, naming_repair
+from distill3r_core.errors import CacheError, NothingUsableError
+from distill3r_core.report import Progress
+from distill3r_core.training.settings import TrainSettings
+
+_SHOWN = 5  # names in a message
+
+
+def open_caches(settings: TrainSettings) -> CacheUnion:
+    """The caches of a run, as they are.
+
+    Raises:
+        InputMissingError: One is not there.
+        ConfigError, CacheError: They do not go together; see `CacheUnion`.
+    """
+    return CacheUnion.open(settings.caches, settings.cache_weights)
+
+
+def open_finished(settings: TrainSettings, progress: Progress) -> CacheUnion:
+    """The caches of a run, with all samples that are planned, or with `allow_missing`.
+
+    Raises:
+        InputMissingError, ConfigError: As `open_caches`.
+        CacheError: As `open_caches`; or one lacks planned samples.
+        NothingUsableError: None holds training samples.
+    """
+    caches = open_caches(settings)
+    for member in caches.members:
+        with naming_repair(member.cache.path):
+            missing = member.cache.missing()
+        if missing:
+            _refuse_missing(member.cache, missing, settings, progress)
+    if not caches.names("train"):
+        held = "holds" if not caches.several else "hold"
+        paths = ", ".join(str(path) for path in settings.caches)
+        raise NothingUsableError(
+            f"{paths} {held} no training samples",
+            hint=f"see `distill3r cache info {settings.caches[0]}`",
+        )
+    return caches
+
+
+def _refuse_missing(
+    cache: TeacherCache, missing: Sequence[str], settings: TrainSettings, progress: Progress
+) -> None:
+    shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+    text = f"{cache.path} lacks {len(missing)} of {len(cache.header.plan)} planned samples"
+    if not settings.allow_missing:
+        raise CacheError(
+            f"{text}: {shown}",
+            hint=f"finish it with `distill3r cache --resume -o {cache.path}`, or train "
+            "on what is there with --allow-missing",
+        )
+    progress.note(f"warning: {text}: {shown}")
+
+
+def describe_caches(caches: CacheUnion, progress: Progress) -> None:
+    """Say what a run on several caches draws from, and where they do not go well together."""
+    if not caches.several:
+        return
+    counts = {member.label: len(caches.names_of(member, "train")) for member in caches.members}
+    weights = {
+        member.label: (member.weight or 0) if member.weight is not None else counts[member.label]
+        for member in caches.members
+    }
+    whole = sum(weight for label, weight in weights.items() if counts[label])
+    for member in caches.members:
+        label, header = member.label, member.cache.header
+        share = weights[label] / whole if counts[label] else 0.0
+        progress.note(
+            f"cache {label}: teacher {header.teacher}, {counts[label]} training samples, "
+            f"{share:.0%} of the draws"
+        )
+    _warn_of_differences(caches, progress)
+    _warn_of_shared_images(caches, progress)
+
+
+def _warn_of_differences(caches: CacheUnion, progress: Progress) -> None:
+    first, *others = caches.members
+    for other in others:
+        one, two = first.cache.header, other.cache.header
+        if one.fit != two.fit:
+            progress.note(
+                f"the teachers of {first.label} and {other.label} crop images differently; the "
+                f"student takes images as those of {first.label}"
+            )
+        if one.processing != two.processing:
+            progress.note(
+                f"warning: the images of {first.label} and {other.label} were processed "
+                f"differently by `manifest`; `eval --data` does as for {first.label}, and may "
+                f"not know again frames that were trained on"
+            )
+
+
+def _warn_of_shared_images(caches: CacheUnion, progress: Progress) -> None:
+    """Warn of images that one cache holds out and another one trains on."""
+    trained = {image for name in caches.names("train") for image in caches.detail(name)["pictures"]}
+    held_out = caches.names("val")
+    known = [name for name in held_out if trained.intersection(caches.detail(name)["pictures"])]
+    if known:
+        progress.note(
+            f"warning: {len(known)} of {len(held_out)} held-out samples show images that another "
+            f"cache trains on (first: {known[0]}): their figures are too good"
+        )
