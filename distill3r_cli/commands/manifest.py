@@ -58,8 +58,12 @@ def manifest(
         ),
     ] = None,
     samples_per_scene: Annotated[
-        int, typer.Option(help="Most samples of a scene, in each split.")
-    ] = 5,
+        int | None,
+        typer.Option(
+            help="Most samples of a scene, in each split.",
+            show_default="5; a recording of fewer than 300 frames is used whole",
+        ),
+    ] = None,
     sample_frac: Annotated[float, typer.Option(help="Fraction of the scenes to keep.")] = 1.0,
     val_scenes: Annotated[
         float, typer.Option(help="Fraction of the scenes held out for validation.")

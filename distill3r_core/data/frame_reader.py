@@ -15,9 +15,12 @@ from distill3r_core.data.matrix_files import exact_pose, read_pose
 from distill3r_core.errors import ImageError
 from distill3r_core.io.images.blank import check_not_blank
 from distill3r_core.io.images.decode import read_image
+from distill3r_core.io.images.depth import read_confidence
 from distill3r_core.io.images.depth_codecs import DEPTH_CODECS
 from distill3r_core.io.images.masks import mask_of
 from distill3r_core.types import Unit
+
+_SAME_SHAPE = 0.02  # relative difference of two aspect ratios of one view
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ def read_source_frame(
         raise ImageError("no intrinsics for its depth")
     pose = read_frame_pose(frame)
     depth = stored_depth
+    if depth is not None and wanted is not None and wanted.any_size:
+        depth = resized_to(depth, (height, width))
     if depth is not None and depth.shape != (height, width):
         raise ImageError(
             f"depth is {depth.shape[1]}x{depth.shape[0]} pixels, the image {width}x{height}"
@@ -155,9 +160,40 @@ def read_stored_depth(file: DepthFile) -> Float[np.ndarray, "H W"]:
     # Written so that NaN is invalid too.
     valid = (depth > 0) & (depth <= file.farthest) & np.isfinite(depth)
     valid &= ~np.isin(stored, file.invalid)
+    if file.valid is not None:
+        valid &= _counted(file.valid, depth.shape, file.min_valid)
     if not valid.any():
         raise ImageError("depth has no valid pixel")
     return np.where(valid, depth, np.float32(0))
+
+
+def resized_to(depth: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float[np.ndarray, "H W"]:
+    """A depth map of the same view at another size, by the nearest pixel.
+
+    Raises:
+        ImageError: The shapes differ by more than 2 %: it is another view. The message is the
+            reason alone.
+    """
+    rows, columns = depth.shape
+    if abs(rows * size[1] / (columns * size[0]) - 1) > _SAME_SHAPE:
+        raise ImageError(
+            f"depth is {columns}x{rows} pixels, which is another shape than the image's "
+            f"{size[1]}x{size[0]}"
+        )
+    # The centers of the image's pixels, as numbers of the map's rows and columns.
+    row = ((np.arange(size[0]) + 0.5) * rows / size[0]).astype(int)
+    column = ((np.arange(size[1]) + 0.5) * columns / size[1]).astype(int)
+    return depth[row[:, None], column]
+
+
+def _counted(path: Path, size: tuple[int, ...], min_valid: int) -> Bool[np.ndarray, "H W"]:
+    """Where an image of the depth map's size says that depth counts."""
+    if not path.is_file():
+        raise ImageError(f"confidence of depth is missing: no {path.name}")
+    stored = read_confidence(path)
+    if stored.shape != size:
+        raise ImageError(f"{path.name} and its depth differ in size")
+    return stored >= min_valid
 
 
 def rig_for(rig: Rig, size: tuple[int, int]) -> Rig:

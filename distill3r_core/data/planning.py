@@ -1,6 +1,7 @@
 """Which frames of a data set are wanted, in which split and which windows; nothing is read."""
 
-from collections.abc import Callable, Collection
+import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,7 @@ from distill3r_core.errors import ImageError, RequestError
 Windower = Callable[[tuple[Frame, ...], Policy], tuple[Window, ...]]
 _SIDES: tuple[Split, ...] = ("train", "val")
 _ID_DIGITS = 6
+_NUMBER = re.compile(r"\d{1,15}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +68,11 @@ class DatasetPlan:
         """How many images some window uses."""
         return sum(len(scene.wanted) for scene in self.scenes)
 
+    @property
+    def usable(self) -> int:
+        """How many frames windows could use."""
+        return sum(len(scene.frames) for scene in self.scenes)
+
     def samples(self, split: Split) -> int:
         """How many windows a split has."""
         return sum(scene.samples(split) for scene in self.scenes)
@@ -97,7 +104,9 @@ def plan_dataset(
     usable = [(scene, frames) for scene, frames in usable if len(frames) >= MIN_VIEWS]
     decision = splits.split_dataset(
         [
-            splits.SceneFrames(f"{listing.name}/{scene.scene_id}", len(frames), scene.split)
+            splits.SceneFrames(
+                f"{listing.name}/{scene.place or scene.scene_id}", len(frames), scene.split
+            )
             for scene, frames in usable
         ],
         val_scenes=val_scenes,
@@ -121,11 +130,26 @@ def plan_dataset(
     return DatasetPlan(listing, tuple(scenes), refused, tuple(notes))
 
 
-def by_count(views: int, samples: int, stride: int | None) -> Windower:
-    """Windows by the number of frames alone."""
+def by_count(views: int, samples: int | None, stride: int | None) -> Windower:
+    """Windows by how many frames there are, and by how far apart their numbers are."""
     return lambda frames, policy: windows(
-        len(frames), policy, views, samples=samples, stride=stride
+        len(frames), policy, views, samples=samples, stride=stride, gap=median_gap(frames)
     )
+
+
+def median_gap(frames: Sequence[Frame]) -> float:
+    """By how much the frames' own numbers grow from one to the next, in the median.
+
+    The number is that of the layout, or the last one in the name; 1 where a frame has none or they
+    do not grow.
+    """
+    numbers = []
+    for frame in frames:
+        digits = _NUMBER.findall(frame.name)
+        if frame.number is None and not digits:
+            return 1.0
+        numbers.append(int(digits[-1]) if frame.number is None else frame.number)
+    return max(float(np.median(np.diff(numbers))), 1.0) if len(numbers) > 1 else 1.0
 
 
 def by_pose(views: int, samples: int) -> Windower:

@@ -16,6 +16,8 @@ PolicyName = Literal["orbit", "path", "cloud", "release"]
 Window = tuple[int, ...]
 
 MIN_VIEWS = 2
+SAMPLES = 5  # of a scene, unless it is short
+SHORT = 300  # frames below which a video-like scene is used whole
 RELEASE_SEED = 42
 _STEP_METERS, _STEP_RADIANS = 0.25, math.radians(15)
 
@@ -27,16 +29,19 @@ class Policy:
     Args:
         name: "orbit" for a turn around an object, "path" for a camera that moves through a place,
             "cloud" for images without an order, "release" for the original project's cut.
+        video_like: Whether somebody has recorded the frames and perhaps thinned them since: the
+            stride then counts in numbers of the recording, and a short scene is used whole.
     """
 
     name: PolicyName
     reference: int = 100  # the number of frames that has stride 1 ("path", "cloud")
     least: int = 1
     most: int = 30
+    video_like: bool = False
 
 
-PATH = Policy("path")
-CLOUD = Policy("cloud")
+PATH = Policy("path", video_like=True)
+CLOUD = Policy("cloud", video_like=True)
 RELEASE = Policy("release")
 
 
@@ -45,33 +50,45 @@ def windows(
     policy: Policy,
     views: int,
     *,
-    samples: int = 5,
+    samples: int | None = None,
     stride: int | None = None,
+    gap: float = 1.0,
 ) -> tuple[Window, ...]:
     """The samples of one scene, as numbers of frames from 0, in order.
 
     No window repeats a frame. Two share frames only where the last one of a path or cloud is
-    aligned to the end, and that only where at least half of it is new.
+    aligned to the end, and that only where at least half of it is new, or where all frames of the
+    scene are used.
 
     Args:
         frames: How many usable frames the scene has, in their order.
         views: Views a sample has; a scene with fewer frames is one smaller sample.
-        samples: Keep at most so many, spread evenly.
+        samples: Keep at most so many, spread evenly. None: `SAMPLES`, and as many as it takes to
+            use every frame where a video-like scene has fewer than `SHORT`.
         stride: Overrides the policy's own stride, and is taken as it is.
+        gap: By how much the frames' own numbers grow from one to the next, in the median.
     """
     if frames < MIN_VIEWS:
         return ()
+    limit = SAMPLES if samples is None else samples
     if policy.name == "release":
-        count = release_count(frames, views, samples)
+        count = release_count(frames, views, limit)
         return tuple(release_window(frames, views, index) for index in range(count))
-    step = stride_of(frames, policy, views) if stride is None else stride
+    step = stride_of(frames, policy, views, gap=gap) if stride is None else stride
     if policy.name == "orbit":
-        return _phases(frames, step, views, samples)
-    return cut(range(0, frames, step), views, samples)
+        return _phases(frames, step, views, limit)
+    if policy.video_like and frames < SHORT and samples is None:
+        return _whole(frames, step, views, phases=step if stride is None else 1)
+    return cut(range(0, frames, step), views, limit)
 
 
-def stride_of(frames: int, policy: Policy, views: int) -> int:
-    """The policy's stride: never so wide that a scene of `views` frames fills no sample."""
+def stride_of(frames: int, policy: Policy, views: int, *, gap: float = 1.0) -> int:
+    """The policy's stride: never so wide that a scene of `views` frames fills no sample.
+
+    Args:
+        gap: See `windows`; a video-like scene that was thinned to every fifth frame already has
+            a fifth of the stride left.
+    """
     if policy.name == "orbit":
         step = (frames - 1) // max(views - 1, 1)
     elif policy.name == "path":
@@ -79,19 +96,29 @@ def stride_of(frames: int, policy: Policy, views: int) -> int:
     else:
         step = round(math.sqrt(frames / policy.reference))
     step = min(max(step, policy.least), policy.most)
+    if policy.video_like and gap > 1:
+        step = round(step / gap)
     widest = (frames - 1) // max(views - 1, 1)
     return max(min(step, widest), 1)
 
 
-def cut(frames: Sequence[int], views: int, samples: int) -> tuple[Window, ...]:
-    """Consecutive windows over frames already spaced; fewer than `views` are one window."""
+def cut(
+    frames: Sequence[int], views: int, samples: int, *, min_tail: int | None = None
+) -> tuple[Window, ...]:
+    """Consecutive windows over frames already spaced; fewer than `views` are one window.
+
+    Args:
+        samples: Keep at most so many, spread evenly.
+        min_tail: New frames that a last window aligned to the end must have; None: half of it.
+    """
     frames = tuple(frames)
     if len(frames) < MIN_VIEWS:
         return ()
     if len(frames) < views:
         return (frames,)
     starts = list(range(0, len(frames) - views + 1, views))
-    if 2 * (len(frames) % views) >= views:
+    tail = len(frames) % views
+    if tail and (2 * tail >= views if min_tail is None else tail >= min_tail):
         starts.append(len(frames) - views)
     kept = [starts[index] for index in _spread(len(starts), samples)]
     return tuple(frames[start : start + views] for start in kept)
@@ -149,6 +176,16 @@ def release_window(frames: int, views: int, index: int, *, seed: int = RELEASE_S
 def with_name(policy: Policy, name: PolicyName | Literal["auto"]) -> Policy:
     """The policy, or another one by name with the same limits where one is asked for."""
     return policy if name == "auto" else replace(policy, name=name)
+
+
+def _whole(frames: int, step: int, views: int, *, phases: int) -> tuple[Window, ...]:
+    """Windows of every phase of a stride, so that all of their frames are used."""
+    if phases > 1:
+        step = phases = max(min(step, frames // MIN_VIEWS), 1)
+    found: list[Window] = []
+    for phase in range(phases):
+        found += cut(range(phase, frames, step), views, frames, min_tail=1)
+    return tuple(found)
 
 
 def _phases(frames: int, step: int, views: int, samples: int) -> tuple[Window, ...]:

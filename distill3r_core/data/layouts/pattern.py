@@ -36,7 +36,7 @@ _POLICIES = {
     "megadepth": Policy("cloud", reference=100, most=8),
     "blendedmvs": Policy("path", reference=150, most=4),
     sevenscenes.LAYOUT.name: sevenscenes.LAYOUT.policy,
-    "12scenes": Policy("path", reference=100, least=2, most=20),
+    "12scenes": Policy("path", reference=100, least=2, most=20, video_like=True),
 }
 
 

@@ -47,6 +47,10 @@ class DepthFile:
         scale: Stored steps in one unit of the frame: 1000 for millimeters in a scene in meters.
         invalid: Stored values that mean "no depth". Zero, negative and non-finite values always do.
         farthest: Depth beyond this is invalid, in the unit of the frame.
+        valid: Image of the depth map's size that says where depth counts; None: everywhere.
+        min_valid: The smallest value of `valid` that counts: a confidence, or 1 for a mask.
+        any_size: Whether the map may be of another size than the image, but shows the same view;
+            it is then resized by the nearest pixel. False: another size is refused.
     """
 
     path: Path
@@ -54,6 +58,9 @@ class DepthFile:
     scale: float = 1000.0
     invalid: tuple[int, ...] = (0, 65535)
     farthest: float = float("inf")
+    valid: Path | None = None
+    min_valid: int = 1
+    any_size: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +101,9 @@ class Frame:
     @property
     def files(self) -> tuple[Path, ...]:
         """All files that the frame consists of."""
-        depth = None if self.depth is None else self.depth.path
+        depth = () if self.depth is None else (self.depth.path, self.depth.valid)
         pose = self.pose if isinstance(self.pose, Path) else None
-        return tuple(path for path in (self.image, depth, pose, self.mask) if path is not None)
+        return tuple(path for path in (self.image, *depth, pose, self.mask) if path is not None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +117,8 @@ class Scene:
         order: What the order was taken from.
         split: Split according to the data set's own files; None where they do not name it.
         is_test: Whether the data set's own files name it as test data.
+        place: Name of the room or object that several scenes show: they go into one split. None:
+            the scene's own.
     """
 
     scene_id: str
@@ -118,6 +127,7 @@ class Scene:
     order: Order
     split: Split | None = None
     is_test: bool = True
+    place: str | None = None
 
 
 @dataclass(frozen=True)

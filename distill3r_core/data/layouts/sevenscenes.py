@@ -138,6 +138,6 @@ LAYOUT = Layout(
     detect=_detect,
     scan=one_dataset(_list_scenes),
     carries=frozenset({"depth", "pose", "intrinsics"}),
-    policy=Policy("path", reference=100, least=2, most=20),
+    policy=Policy("path", reference=100, least=2, most=20, video_like=True),
     shared_world=True,
 )

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, UInt16
+from jaxtyping import Float, Integer, Shaped, UInt16
 from PIL import Image, UnidentifiedImageError
 
 from distill3r_core.errors import ImageError
@@ -23,18 +23,35 @@ def read_png16(path: Path) -> UInt16[np.ndarray, "H W"]:
     Raises:
         ImageError: Unreadable, or not 16-bit gray. The message is the reason alone.
     """
+    mode, values = _read_gray(path)
+    if not mode.startswith("I") or values.min() < 0 or values.max() > _MOST:
+        raise ImageError(f"depth is not 16-bit gray (mode {mode})")
+    return values.astype(np.uint16)
+
+
+def read_confidence(path: Path) -> Integer[np.ndarray, "H W"]:
+    """The stored numbers of a gray PNG of 8 or 16 bits that says how far depth can be trusted.
+
+    Raises:
+        ImageError: Unreadable, or not gray. The message is the reason alone.
+    """
+    mode, values = _read_gray(path)
+    if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
+        raise ImageError(f"the confidence of depth is not gray (mode {mode})")
+    return values
+
+
+def _read_gray(path: Path) -> tuple[str, Shaped[np.ndarray, "..."]]:
+    """Mode and values of an image, whatever they are."""
     try:
         with Image.open(path, formats=("PNG", "TIFF")) as image:
             image.load()
-            mode, values = image.mode, np.asarray(image)
+            return image.mode, np.asarray(image)
     except UnidentifiedImageError as error:
         raise ImageError("depth is not a PNG, or its header is damaged") from error
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else error
         raise ImageError(f"depth cannot be read: {reason}") from error
-    if not mode.startswith("I") or values.min() < 0 or values.max() > _MOST:
-        raise ImageError(f"depth is not 16-bit gray (mode {mode})")
-    return values.astype(np.uint16)
 
 
 def depth_format(depth: Float[np.ndarray, "H W"], unit: Unit) -> DepthFormat:
@@ -74,18 +91,27 @@ def read_depth(path: Path, *, stored: DepthFormat, unit: Unit = "m") -> Float[np
     """
     if stored == "png16mm":
         return _from_png16(read_png16(path), unit)
+    depth = read_npy(path)
+    if depth.ndim != 2 or depth.dtype != np.float32:
+        raise ImageError("depth is not a two-dimensional float32 array")
+    return depth
+
+
+def read_npy(path: Path) -> Shaped[np.ndarray, "..."]:
+    """The array of an NPY file, its header checked against the file's size.
+
+    Raises:
+        ImageError: Unreadable, or more than an array. The message is the reason alone.
+    """
     if not path.is_file():
         raise ImageError("no such depth file" if not path.exists() else "depth is not a file")
     try:
         with path.open("rb") as file:
             read_npy_header(file, size=path.stat().st_size)
             file.seek(0)
-            depth = np.lib.format.read_array(file, allow_pickle=False)
+            return np.lib.format.read_array(file, allow_pickle=False)
     except (OSError, ValueError, EOFError, OverflowError) as error:
         raise ImageError(f"depth cannot be read: {error}") from error
-    if depth.ndim != 2 or depth.dtype != np.float32:
-        raise ImageError("depth is not a two-dimensional float32 array")
-    return depth
 
 
 def _as_png16(depth: Float[np.ndarray, "H W"], unit: Unit) -> UInt16[np.ndarray, "H W"]:

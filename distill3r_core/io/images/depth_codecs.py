@@ -4,14 +4,101 @@ A reader takes a path and returns the stored numbers, unscaled. It raises `Image
 reason alone where the file cannot be read.
 """
 
+import math
+import os
+import re
 from collections.abc import Callable
+from importlib import util
 from pathlib import Path
+from typing import IO
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Num, Shaped
 
-from distill3r_core.io.images.depth import read_png16
+from distill3r_core.errors import ImageError
+from distill3r_core.io.images.depth import read_npy, read_png16
 from distill3r_core.registry import Registry
+
+_PFM_LINE = 100  # bytes; a header's line is shorter
+_MAX_SIDE = 1 << 16
+
+
+def read_float16_png(path: Path) -> Float[np.ndarray, "H W"]:
+    """A 16-bit PNG whose bits are those of float16 (CO3D)."""
+    return read_png16(path).view(np.float16).astype(np.float32)
+
+
+def read_pfm(path: Path) -> Float[np.ndarray, "H W"]:
+    """A gray portable float map: rows from the bottom up, little-endian where the scale is < 0."""
+    try:
+        with path.open("rb") as file:
+            kind, size, scale = (_pfm_line(file) for _ in range(3))
+            if kind != "Pf" or not (match := re.fullmatch(r"(\d{1,6}) +(\d{1,6})", size)):
+                raise ImageError("depth is not a gray PFM")
+            columns, rows = int(match[1]), int(match[2])
+            order = "<" if float(scale) < 0 else ">"
+            left = os.fstat(file.fileno()).st_size - file.tell()
+            if left != 4 * rows * columns or not 0 < max(rows, columns) <= _MAX_SIDE:
+                raise ImageError(f"depth of {columns}x{rows} pixels has {left} bytes")
+            stored = np.frombuffer(file.read(), f"{order}f4").reshape(rows, columns)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"depth cannot be read: {error}") from error
+    return np.flipud(stored).astype(np.float32)
+
+
+def read_array(path: Path) -> Num[np.ndarray, "H W"]:
+    """An NPY file of numbers."""
+    stored = read_npy(path)
+    if stored.ndim != 2 or not np.issubdtype(stored.dtype, np.number):
+        raise ImageError("depth is not a two-dimensional array of numbers")
+    if np.iscomplexobj(stored):
+        raise ImageError("depth is complex")
+    return stored
+
+
+def read_h5(path: Path) -> Float[np.ndarray, "H W"]:
+    """The array `depth` of an HDF5 file (MegaDepth)."""
+    if util.find_spec("h5py") is None:
+        raise ImageError("HDF5 depth needs an extra: pip install 'distill3r[datasets]'")
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            stored = file.get("depth")
+            if not isinstance(stored, h5py.Dataset) or len(stored.shape) != 2:
+                raise ImageError("there is no two-dimensional array 'depth'")
+            if math.prod(stored.shape) > _MAX_SIDE**2 // 16:
+                raise ImageError(f"depth of {stored.shape} is too large")
+            return stored[()].astype(np.float32)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        raise ImageError(f"depth cannot be read: {error}") from error
+
+
+def read_exr(path: Path) -> Float[np.ndarray, "H W"]:
+    """The first channel of an OpenEXR image (Habitat, Record3D)."""
+    if util.find_spec("OpenEXR") is None:
+        raise ImageError("EXR depth needs an extra: pip install 'distill3r[datasets]'")
+    import OpenEXR
+
+    try:
+        with OpenEXR.File(str(path), separate_channels=True) as file:
+            channels = file.channels()
+            name = next((name for name in ("Z", "Y", "R", "V") if name in channels), None)
+            if name is None:
+                raise ImageError(f"none of its channels is depth: {', '.join(channels)}")
+            return np.asarray(channels[name].pixels, np.float32)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        raise ImageError(f"depth cannot be read: {error}") from error
+
+
+def _pfm_line(file: IO[bytes]) -> str:
+    return file.readline(_PFM_LINE).decode("ascii").strip()
+
 
 DEPTH_CODECS: Registry[Callable[[Path], Shaped[np.ndarray, "H W"]]] = Registry("depth codec")
 DEPTH_CODECS.add("png16", read_png16)
+DEPTH_CODECS.add("float16-png", read_float16_png)
+DEPTH_CODECS.add("pfm", read_pfm)
+DEPTH_CODECS.add("array", read_array)
+DEPTH_CODECS.add("h5", read_h5)
+DEPTH_CODECS.add("exr", read_exr)

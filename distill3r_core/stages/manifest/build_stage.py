@@ -22,7 +22,7 @@ from distill3r_core.data.planning import (
     plan_dataset,
     rows_of,
 )
-from distill3r_core.data.windows import PolicyName
+from distill3r_core.data.windows import SAMPLES, PolicyName
 from distill3r_core.errors import ConfigError, ConflictError, InputMissingError
 from distill3r_core.files import remove_leftovers, write_text
 from distill3r_core.io.images.decode import MIN_SIDE
@@ -48,7 +48,8 @@ class ManifestSettings:
     layout: Annotated[str, config.reads(check_layout)] = AUTO
     views: int = Field(default=20, ge=2)  # per sample
     stride: int | Literal["pose"] | None = None  # between views; None: the data set's policy
-    samples_per_scene: int = Field(default=5, ge=1)  # of each split
+    # Of each split; None: 5, and as many as it takes to use a short recording whole.
+    samples_per_scene: int | None = Field(default=None, ge=1)
     sample_frac: float = Field(default=1.0, gt=0, le=1)  # of the scenes, drawn by the seed
     val_scenes: float = Field(default=0.1, ge=0, le=1)  # 0: hold nothing out
     val_frames: str | None = None  # last:N or every:K, inside scenes
@@ -220,7 +221,7 @@ def _plan(
     settings: ManifestSettings, found: DatasetListing, unusable: Collection[str]
 ) -> DatasetPlan:
     if settings.stride == "pose":
-        windower = by_pose(settings.views, settings.samples_per_scene)
+        windower = by_pose(settings.views, settings.samples_per_scene or SAMPLES)
     else:
         windower = by_count(settings.views, settings.samples_per_scene, settings.stride)
     return plan_dataset(

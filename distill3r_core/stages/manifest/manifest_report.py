@@ -12,6 +12,7 @@ from distill3r_core.data.layouts import Refused
 from distill3r_core.data.layouts.folders import shown
 from distill3r_core.data.manifest import Split
 from distill3r_core.data.planning import DatasetPlan
+from distill3r_core.data.windows import SAMPLES
 from distill3r_core.errors import NothingUsableError
 from distill3r_core.io.images.media import IMAGE_SUFFIXES, LeftOut
 from distill3r_core.report import Failure, Omission, Report, Table
@@ -75,6 +76,24 @@ class ProcessedDataset:
         known = [*recognized, *listing.notes, *videos, *self.plan.notes]
         return [*known, *checked, *masked, *images]
 
+    def usage(self, settings: Any) -> str:
+        """How many of its frames samples use, and what leaves the others out."""
+        plan = self.plan
+        found = sum(len(scene.frames) for scene in plan.listing.scenes)
+        count = f"{plan.listing.name}: {found} frames found, {plan.images} used"
+        spare = plan.usable - plan.images
+        if not spare:
+            return count
+        if settings.stride == "pose":
+            rule = "--stride pose takes one for every 0.25 m and 15 degrees"
+        elif settings.stride is not None:
+            rule = f"--stride {settings.stride} skips the others"
+        elif settings.samples_per_scene is not None:
+            rule = f"--samples-per-scene {settings.samples_per_scene} takes no more"
+        else:
+            rule = f"a long scene gives {SAMPLES} samples, by the data set's stride"
+        return f"{count}, {spare} left out: {rule} (--stride N and --samples-per-scene N change it)"
+
     @property
     def figures(self) -> dict[str, Any]:
         """Its line in the report, as plain data."""
@@ -85,6 +104,7 @@ class ProcessedDataset:
             "layout": plan.listing.layout.name,
             "root": self.root,
             "scenes": sum(bool(scene.wanted) for scene in plan.scenes),
+            "frames": sum(len(scene.frames) for scene in plan.listing.scenes),
             "images": plan.images,
             "samples": {side: plan.samples(side) for side in sides},
             "rejected": len(self.refused),
@@ -138,6 +158,7 @@ def report_of(
         tables=[Table("", _COLUMNS, tuple(lines))],
         notes=[
             *(note for part in made for note in part.notes),
+            *(part.usage(settings) for part in made if part.plan.scenes),
             *(["nothing has changed: all of it was there"] if finished else []),
             _next(settings.output, dry_run),
         ],

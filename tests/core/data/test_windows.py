@@ -1,17 +1,21 @@
 """Windows keep the promises of the sampling rules, whatever the number of frames."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill3r_core.data.layouts import Frame
 from distill3r_core.data.layouts.pattern import policy_for
+from distill3r_core.data.planning import median_gap
 from distill3r_core.data.windows import (
     CLOUD,
     PATH,
     RELEASE,
+    SHORT,
     Policy,
     cut,
     pose_walk,
@@ -88,6 +92,46 @@ def test_the_stride_is_within_its_limits_and_fills_a_sample(frames, policy, view
 )
 def test_the_table_of_strides(dataset, frames, step) -> None:
     assert stride_of(frames, policy_for(dataset), 20) == step
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    frames=st.integers(2, SHORT - 1),
+    policy=st.sampled_from([PATH, CLOUD, policy_for("7scenes"), policy_for("12scenes")]),
+    views=st.integers(2, 24),
+    gap=st.floats(1, 40),
+)
+def test_a_short_recording_is_used_whole(frames, policy, views, gap) -> None:
+    found = windows(frames, policy, views, gap=gap)
+    assert set(itertools.chain(*found)) == set(range(frames))
+    assert all(2 <= len(window) <= views for window in found)
+    steps = {step for window in found for step in np.diff(window).tolist()}
+    assert len(steps) == 1  # even
+    for one, other in itertools.combinations(found, 2):
+        if set(one) & set(other):  # the tail of their phase
+            assert one[0] % min(steps) == other[0] % min(steps)
+            assert found.index(other) == found.index(one) + 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(frames=st.integers(2, 5000), gap=st.floats(1, 60), views=st.integers(2, 24))
+def test_a_recording_that_was_thinned_before_is_thinned_by_what_is_left(frames, gap, views) -> None:
+    policy = policy_for("7scenes")
+    step, thinned = stride_of(frames, policy, views), stride_of(frames, policy, views, gap=gap)
+    assert 1 <= thinned <= step
+    assert thinned == 1 or abs(thinned * gap - stride_of(frames, policy, 2)) <= gap / 2
+    orbit = policy_for("CO3D")
+    assert stride_of(frames, orbit, views, gap=gap) == stride_of(frames, orbit, views)
+
+
+def test_the_gap_is_the_median_of_the_frames_own_numbers() -> None:
+    def gap(*names, number=lambda name: None):
+        return median_gap([Frame(name, Path(f"{name}.png"), number(name)) for name in names])
+
+    assert gap("frame-000000", "frame-000005", "frame-000010", "frame-000100") == 5
+    assert gap("IMG_2_0010", "IMG_2_0020") == 10
+    assert gap("a", "b") == gap("7") == gap() == gap("0001", "0001b") == 1
+    assert gap("x10", "x20", "x30", number={"x10": 1, "x20": 3, "x30": 5}.get) == 2
 
 
 def test_a_path_is_cut_from_its_beginning() -> None:

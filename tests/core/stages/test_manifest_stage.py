@@ -81,7 +81,14 @@ def test_frames_that_no_window_uses_are_left_out(tmp_path, out) -> None:
     assert [len(window) for window in windows(out).values()] == [4, 4, 4]
     shutil.rmtree(out)
     report = build_manifest(
-        ManifestSettings((photos(tmp_path / "b", 9),), out, views=4, stride=1, val_scenes=0.0)
+        ManifestSettings(
+            (photos(tmp_path / "b", 9),),
+            out,
+            views=4,
+            stride=1,
+            val_scenes=0.0,
+            samples_per_scene=5,
+        )
     )
     assert report.result["images"] == 8
     assert len(list((out / "images").rglob("*.png"))) == 8
