@@ -4,7 +4,16 @@ These registries import torch, and `--help` must start at once. A test holds the
 the registries.
 """
 
-LAYOUTS = ("pattern", "7scenes", "rgbd", "images")
+LAYOUTS = (
+    "pattern",
+    "7scenes",
+    "tum",
+    "scannet",
+    "nerfstudio",
+    "colmap",
+    "rgbd",
+    "images",
+)
 TEACHERS = (
     "depth",
     "synthetic",

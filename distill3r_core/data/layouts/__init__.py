@@ -6,6 +6,7 @@ from pathlib import Path
 
 from distill3r_core.data.layouts import images, pattern, rgbd, sevenscenes
 from distill3r_core.data.layouts.folders import one_dataset
+from distill3r_core.data.layouts.recordings import colmap, nerfstudio, scannet, tum
 from distill3r_core.data.layouts.records import (
     Dataset,
     DepthFile,
@@ -25,7 +26,8 @@ from distill3r_core.io.images.media import LeftOut
 from distill3r_core.registry import Registry
 
 LAYOUTS: Registry[Layout] = Registry("layout", entry_points="distill3r.layouts")
-for built_in in (pattern, sevenscenes, rgbd, images):
+# The more particular before those that ask for less: `rgbd` would take a sequence of `tum`.
+for built_in in (pattern, sevenscenes, tum, scannet, nerfstudio, colmap, rgbd, images):
     LAYOUTS.add(built_in.LAYOUT.name, built_in.LAYOUT)
 AUTO = "auto"
 

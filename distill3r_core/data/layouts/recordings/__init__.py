@@ -1,0 +1,1 @@
+"""Layouts of recordings that people make themselves, or get as a benchmark of such."""

@@ -1,0 +1,132 @@
+"""Layout `colmap`: images and the sparse model that COLMAP has made of them.
+
+`<scene>/{images/..., sparse/0/{cameras, images}.{bin,txt}}`; also `sparse/` and `dense/sparse/`.
+Poses are camera-from-world; their unit is not known.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from distill3r_core.data.colmap_model import ColmapCamera, ColmapImage, has_model, read_model
+from distill3r_core.data.layouts.folders import (
+    entries_of,
+    folders_below,
+    frame_key,
+    one_dataset,
+    order_of,
+    scene_id_of,
+    walk,
+)
+from distill3r_core.data.layouts.records import Frame, Layout, Listed, Note, Refused, Rig, Scene
+from distill3r_core.data.matrix_files import checked_intrinsics
+from distill3r_core.errors import ImageError
+from distill3r_core.io.images.media import IMAGE_SUFFIXES
+
+_IMAGES = "images"
+_MODELS = ("sparse", "dense/sparse", "colmap/sparse")
+
+
+def _detect(root: Path) -> str | None:
+    if root.is_dir():
+        for folder, _ in walk(root):
+            if models := _models(folder):
+                return f"{scene_id_of(folder, root)} has images and a model in {models[0].name}"
+    return None
+
+
+def _models(folder: Path) -> list[Path]:
+    """Folders of the models beside a folder `images`; none: it is no scene."""
+    if not (folder / _IMAGES).is_dir():
+        return []
+    found = []
+    for place in (folder / name for name in _MODELS):
+        if place.is_dir():
+            parts = [place / entry.name for entry in entries_of(place)[0] if entry.is_dir()]
+            found += [model for model in (place, *parts) if has_model(model)]
+    return found
+
+
+def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
+    for folder in folders_below(root, skip=skip, is_scene=lambda path: bool(_models(path))):
+        if isinstance(folder, Refused):
+            yield folder
+            continue
+        try:
+            yield from _scene(folder, scene_id_of(folder, root))
+        except ImageError as error:
+            yield Refused(folder, str(error))
+
+
+def _scene(folder: Path, scene_id: str) -> Iterator[Listed]:
+    """The images of the largest model, and those that it has not registered, without poses."""
+    models = [(place, *read_model(place)) for place in _models(folder)]
+    place, cameras, images = max(models, key=lambda model: len(model[2]))
+    others = [
+        f"{other.relative_to(folder).as_posix()} ({len(found)} images)"
+        for other, _, found in models
+        if other != place
+    ]
+    if others:
+        yield Note(f"{scene_id}: {', '.join(others)} left out: models share no world frame")
+    yield from _camera_notes(scene_id, cameras)
+    registered = {image.name: image for image in images}
+    files = _image_files(folder / _IMAGES)
+    for name in sorted(registered.keys() - files.keys(), key=frame_key):
+        yield Refused(folder / _IMAGES / name, "the model names it, and it is not there")
+    lost = len(files.keys() - registered.keys())
+    if lost:
+        yield Note(f"{scene_id}: {lost} of {len(files)} images are not in the model: no pose")
+    frames = tuple(
+        _frame(name, files[name], registered.get(name), cameras)
+        for name in sorted(files, key=frame_key)
+    )
+    yield Scene(scene_id, folder, frames, order=order_of(Path(name).stem for name in files))
+
+
+def _frame(
+    name: str, path: Path, image: ColmapImage | None, cameras: dict[int, ColmapCamera]
+) -> Frame:
+    stem = Path(name).with_suffix("").as_posix().replace("/", "_")
+    if image is None:
+        return Frame(name=stem, image=path)
+    camera = cameras[image.camera]
+    k = None if camera.is_fisheye else camera.intrinsics
+    return Frame(
+        name=stem,
+        image=path,
+        pose=image.cam_from_world,
+        pose_convention="w2c",
+        rig=None if k is None else Rig(checked_intrinsics(k), (camera.height, camera.width)),
+        unit="none",
+        camera="fisheye" if camera.is_fisheye else "pinhole",
+    )
+
+
+def _camera_notes(scene_id: str, cameras: dict[int, ColmapCamera]) -> Iterator[Note]:
+    models = {camera.model for camera in cameras.values() if camera.intrinsics is None}
+    if models:
+        yield Note(f"{scene_id}: K of {', '.join(sorted(models))} cameras is left out")
+    if any(camera.intrinsics is not None and any(camera.distortion) for camera in cameras.values()):
+        yield Note(
+            f"{scene_id}: its images are distorted; the pinhole of their K is taken "
+            "(colmap image_undistorter writes images without distortion)"
+        )
+
+
+def _image_files(folder: Path) -> dict[str, Path]:
+    """Images below a folder, by their paths from it."""
+    return {
+        path.relative_to(folder).as_posix(): path
+        for _, listing in walk(folder)
+        for path in listing.files
+        if path.suffix.lower() in IMAGE_SUFFIXES
+    }
+
+
+LAYOUT = Layout(
+    name="colmap",
+    summary="<scene>/{images, sparse/0}, a COLMAP model beside its images",
+    detect=_detect,
+    scan=one_dataset(_list_scenes),
+    carries=frozenset({"pose", "intrinsics"}),
+)

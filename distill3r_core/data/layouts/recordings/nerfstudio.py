@@ -1,0 +1,212 @@
+"""Layout `nerfstudio`: `transforms.json` beside its images (nerfstudio, instant-ngp, Blender).
+
+Poses are world-from-camera with OpenGL axes; their unit is not known. Facts: nerfstudio
+`docs/quickstart/data_conventions.md`, `data/dataparsers/nerfstudio_dataparser.py`.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from distill3r_core.data.layouts.folders import (
+    folders_below,
+    frame_key,
+    one_dataset,
+    scene_id_of,
+    walk,
+)
+from distill3r_core.data.layouts.records import (
+    DepthFile,
+    Frame,
+    Layout,
+    Listed,
+    Note,
+    Refused,
+    Rig,
+    Scene,
+)
+from distill3r_core.data.matrix_files import checked_intrinsics
+from distill3r_core.errors import ImageError
+from distill3r_core.io.images.media import IMAGE_SUFFIXES
+
+_FILE = "transforms.json"
+_MOST_BYTES = 1 << 28
+_FISHEYE = re.compile("fisheye|equirect", re.IGNORECASE)
+_DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+
+
+def _detect(root: Path) -> str | None:
+    if root.is_dir():
+        for folder, _ in walk(root):
+            if (folder / _FILE).is_file():
+                return f"{scene_id_of(folder, root)} has {_FILE}"
+    return None
+
+
+def _is_scene(folder: Path) -> bool:
+    return (folder / _FILE).is_file()
+
+
+def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
+    for folder in folders_below(root, skip=skip, is_scene=_is_scene):
+        if isinstance(folder, Refused):
+            yield folder
+            continue
+        try:
+            content = _read(folder / _FILE)
+            yield from _scene(folder, scene_id_of(folder, root), content)
+        except ImageError as error:
+            yield Refused(folder / _FILE, str(error))
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """The content of the file.
+
+    Raises:
+        ImageError: It is not a JSON object with a list of frames.
+    """
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ImageError(f"it is larger than {_MOST_BYTES >> 20} MB")
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ImageError(f"it cannot be read: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
+        raise ImageError("it has no list 'frames'")
+    return content
+
+
+def _scene(folder: Path, scene_id: str, content: Mapping[str, Any]) -> Iterator[Listed]:
+    """The frames of a file in the order of their paths' numbers."""
+    model = content.get("camera_model")
+    fisheye = isinstance(model, str) and bool(_FISHEYE.search(model))
+    if fisheye:
+        yield Note(f"{scene_id}: {model} images are no pinhole's; their intrinsics are left out")
+    elif any(content.get(name) for name in _DISTORTION):
+        yield Note(f"{scene_id}: its images are distorted; the pinhole of their K is taken")
+    frames: dict[str, Frame] = {}
+    for entry in content["frames"]:
+        try:
+            frame = _frame(folder, content, entry, fisheye=fisheye)
+        except ImageError as error:
+            named = entry.get("file_path") if isinstance(entry, dict) else None
+            yield Refused(folder / (named if isinstance(named, str) else _FILE), str(error))
+            continue
+        if frame.name in frames:
+            yield Refused(frame.image, "the file names it twice")
+            continue
+        frames[frame.name] = frame
+    ordered = tuple(frames[name] for name in sorted(frames, key=frame_key))
+    yield Scene(scene_id, folder, ordered, order="number" if ordered else "none")
+
+
+def _frame(folder: Path, content: Mapping[str, Any], entry: Any, *, fisheye: bool) -> Frame:
+    """One frame of the list.
+
+    Raises:
+        ImageError: Its image, pose or intrinsics are missing or not what they should be.
+    """
+    if not isinstance(entry, dict):
+        raise ImageError("a frame is not an object")
+    image = _below(folder, entry.get("file_path"))
+    if not image.suffix:  # the original NeRF files leave it out
+        image = next(
+            (path for end in IMAGE_SUFFIXES if (path := image.with_suffix(end)).is_file()), image
+        )
+    relative = image.relative_to(folder).with_suffix("").as_posix()
+    depth = entry.get("depth_file_path")
+    return Frame(
+        name=relative.replace("/", "_"),
+        image=image,
+        pose=_pose(entry.get("transform_matrix")),
+        pose_axes="opengl",
+        depth=None if depth is None else _depth(_below(folder, depth)),
+        rig=None if fisheye else _rig(content, entry, image),
+        mask=None if (mask := entry.get("mask_path")) is None else _below(folder, mask),
+        unit="none",
+        camera="fisheye" if fisheye else "pinhole",
+    )
+
+
+def _depth(path: Path) -> DepthFile:
+    """Depth in thousandths of the poses' unit."""
+    codec = "array" if path.suffix.lower() == ".npy" else "png16"
+    return DepthFile(path, codec=codec, scale=1000.0, any_size=True)
+
+
+def _below(folder: Path, name: Any) -> Path:
+    """The path of a file below the folder.
+
+    Raises:
+        ImageError: It has none, or it leads elsewhere.
+    """
+    if not isinstance(name, str) or not name:
+        raise ImageError("a frame names no file")
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ImageError("a frame names a file that is not below the folder")
+    return folder / path
+
+
+def _pose(matrix: Any) -> np.ndarray:
+    try:
+        pose = np.array(matrix, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ImageError("its transform_matrix is not one of numbers") from error
+    if pose.shape not in ((3, 4), (4, 4)):
+        raise ImageError("its transform_matrix is not 4x4")
+    return pose if len(pose) == 4 else np.vstack([pose, (0.0, 0.0, 0.0, 1.0)])
+
+
+def _rig(content: Mapping[str, Any], entry: Mapping[str, Any], image: Path) -> Rig | None:
+    """K by fields of the file or of the frame, those of the file first; None: there is none."""
+
+    def field(name: str) -> float | None:
+        value = content.get(name, entry.get(name))
+        if value is None:
+            return None
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise ImageError(f"its {name} is not a number")
+        return float(value)
+
+    width, height = field("w"), field("h")
+    if width is None or height is None:
+        width, height = _size_of(image)
+    fx, angle = field("fl_x"), field("camera_angle_x")
+    if fx is None and angle is not None and 0 < angle < math.pi:
+        fx = width / (2 * math.tan(angle / 2))
+    if fx is None:
+        return None
+    fy, cx, cy = field("fl_y"), field("cx"), field("cy")
+    k = np.array(
+        [
+            [fx, 0, width / 2 if cx is None else cx],
+            [0, fx if fy is None else fy, height / 2 if cy is None else cy],
+            [0, 0, 1],
+        ]
+    )
+    return Rig(color=checked_intrinsics(k), size=(round(height), round(width)))
+
+
+def _size_of(image: Path) -> tuple[float, float]:
+    """Width and height by the header of an image."""
+    try:
+        with Image.open(image) as opened:
+            return float(opened.width), float(opened.height)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"its size cannot be read: {error}") from error
+
+
+LAYOUT = Layout(
+    name="nerfstudio",
+    summary="transforms.json beside its images",
+    detect=_detect,
+    scan=one_dataset(_list_scenes),
+    carries=frozenset({"depth", "pose", "intrinsics", "mask"}),
+)

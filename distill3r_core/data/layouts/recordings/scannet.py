@@ -1,0 +1,113 @@
+"""Layout `scannet`: scans of ScanNet as its exporter writes them, and copies in that form.
+
+`scene0000_00/{color/N.jpg, depth/N.png, pose/N.txt, intrinsic/intrinsic_color.txt}`; the names are
+numbers without padding. Facts: ScanNet/ScanNet (SensReader, issues 2 and 92: depth shows the same
+view as color, whatever its size and the extrinsics say).
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from distill3r_core.data.layouts.folders import (
+    entries_of,
+    folders_below,
+    one_dataset,
+    scene_id_of,
+    walk,
+)
+from distill3r_core.data.layouts.records import (
+    DepthFile,
+    Frame,
+    Layout,
+    Listed,
+    Note,
+    Refused,
+    Rig,
+    Scene,
+)
+from distill3r_core.data.matrix_files import checked_intrinsics, read_matrix, read_pose
+from distill3r_core.data.windows import Policy
+from distill3r_core.errors import ImageError
+
+_NAME = re.compile(r"(scene\d{4})_\d{2}")
+_COLOR_SIZE = (968, 1296)  # of the images that intrinsic_color.txt belongs to
+_INTRINSICS = Path("intrinsic", "intrinsic_color.txt")
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+def _detect(root: Path) -> str | None:
+    if root.is_dir():
+        for folder, _ in walk(root):
+            if _is_scene(folder):
+                return f"{scene_id_of(folder, root)} has color, pose and intrinsic"
+    return None
+
+
+def _is_scene(folder: Path) -> bool:
+    return (folder / "color").is_dir() and (folder / _INTRINSICS).is_file()
+
+
+def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
+    for folder in folders_below(root, skip=skip, is_scene=_is_scene):
+        if isinstance(folder, Refused):
+            yield folder
+            continue
+        try:
+            yield from _scene(folder, scene_id_of(folder, root))
+        except ImageError as error:
+            yield Refused(folder, str(error))
+
+
+def _scene(folder: Path, scene_id: str) -> Iterator[Listed]:
+    k = read_matrix(folder / _INTRINSICS, 4, what="intrinsics")[:3, :3].copy()
+    k[:2, 2] += 0.5  # its pixel centers are at integers
+    rig = Rig(color=checked_intrinsics(k), size=_COLOR_SIZE)
+    images = {
+        int(path.stem): path
+        for entry in entries_of(folder / "color")[0]
+        if (path := folder / "color" / entry.name).suffix.lower() in _SUFFIXES
+        and path.stem.isdecimal()
+    }
+    frames, lost = [], 0
+    for number in sorted(images):
+        image = images[number]
+        pose = _pose(folder / "pose" / f"{image.stem}.txt")
+        lost += pose is None
+        depth = folder / "depth" / f"{image.stem}.png"
+        frames.append(
+            Frame(
+                name=image.stem,
+                image=image,
+                number=number,
+                depth=DepthFile(depth, any_size=True) if depth.is_file() else None,
+                pose=pose,
+                rig=rig,
+            )
+        )
+    if lost:
+        yield Note(f"{scene_id}: {lost} of {len(frames)} frames have no pose: tracking was lost")
+    match = _NAME.fullmatch(folder.name)
+    yield Scene(
+        scene_id, folder, tuple(frames), order="number", place=match.group(1) if match else None
+    )
+
+
+def _pose(path: Path) -> np.ndarray | None:
+    """The pose of a frame; None where it is not there, or infinite: tracking was lost."""
+    try:
+        return read_pose(path)
+    except ImageError:
+        return None
+
+
+LAYOUT = Layout(
+    name="scannet",
+    summary="<scene>/{color, depth, pose, intrinsic}, files named by their number",
+    detect=_detect,
+    scan=one_dataset(_list_scenes),
+    carries=frozenset({"depth", "pose", "intrinsics"}),
+    policy=Policy("path", reference=100, least=2, most=20, video_like=True),
+)

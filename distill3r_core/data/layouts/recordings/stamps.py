@@ -1,0 +1,127 @@
+"""Streams that were recorded side by side, each with its own time stamps."""
+
+import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from distill3r_core.data.pose_formats import pose_from_quaternion
+from distill3r_core.errors import ImageError
+
+MAX_LAG = 0.02  # seconds between an image and its depth map (TUM's associate.py)
+MAX_POSE_GAP = 0.05  # seconds from an image to each of the poses around it
+_POSE_NUMBERS = 8
+
+
+def associate(
+    first: Sequence[float], second: Sequence[float], *, max_lag: float = MAX_LAG
+) -> dict[int, int]:
+    """Pairs of one stream's stamps with another's, the nearest pairs first, each stamp once.
+
+    Args:
+        first: Stamps in seconds, ascending.
+        second: Stamps in seconds, ascending.
+        max_lag: Pairs as far apart as this, or farther, are none.
+
+    Returns:
+        Numbers in `second` by numbers in `first`.
+    """
+    near = []
+    for one, stamp in enumerate(first):
+        other = bisect.bisect_right(second, stamp - max_lag)
+        while other < len(second) and second[other] < stamp + max_lag:
+            if abs(stamp - second[other]) < max_lag:
+                near.append((abs(stamp - second[other]), one, other))
+            other += 1
+    pairs: dict[int, int] = {}
+    taken: set[int] = set()
+    for _, one, other in sorted(near):
+        if one not in pairs and other not in taken:
+            pairs[one] = other
+            taken.add(other)
+    return pairs
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """Poses at ascending stamps.
+
+    Args:
+        stamps: Seconds.
+        poses: world_from_cam.
+    """
+
+    stamps: tuple[float, ...]
+    poses: Float[np.ndarray, "P 4 4"]
+
+    def at(self, stamp: float) -> Float[np.ndarray, "4 4"] | None:
+        """The pose at a stamp; None where the recording has none near it.
+
+        Between two poses within `MAX_POSE_GAP`, the translation is interpolated linearly and the
+        rotation at constant speed; else it is the nearest pose within `MAX_LAG`.
+        """
+        after = bisect.bisect_left(self.stamps, stamp)
+        if after < len(self.stamps) and self.stamps[after] == stamp:
+            return self.poses[after]
+        if 0 < after < len(self.stamps):
+            before, there = self.stamps[after - 1], self.stamps[after]
+            if stamp - before <= MAX_POSE_GAP and there - stamp <= MAX_POSE_GAP:
+                share = (stamp - before) / (there - before)
+                return _between(self.poses[after - 1], self.poses[after], share)
+        near = [i for i in (after - 1, after) if 0 <= i < len(self.stamps)]
+        nearest = min(near, key=lambda i: abs(self.stamps[i] - stamp), default=None)
+        if nearest is None or abs(self.stamps[nearest] - stamp) >= MAX_LAG:
+            return None
+        return self.poses[nearest]
+
+
+def read_trajectory(path: Path) -> Trajectory:
+    """A trajectory as TUM writes it: lines of `stamp tx ty tz qx qy qz qw`, `#` for comments.
+
+    Raises:
+        ImageError: It cannot be read, or a line is not such a line.
+    """
+    found: dict[float, Float[np.ndarray, "4 4"]] = {}
+    for number, words in read_table(path):
+        try:
+            stamp, *rest = (float(word) for word in words)
+        except ValueError as error:
+            raise ImageError(f"{path.name}, line {number}: {error}") from error
+        if len(words) != _POSE_NUMBERS or not np.isfinite(stamp):
+            raise ImageError(f"{path.name}, line {number}: not stamp tx ty tz qx qy qz qw")
+        try:
+            found[stamp] = pose_from_quaternion(rest[3:], rest[:3])
+        except ImageError as error:
+            raise ImageError(f"{path.name}, line {number}: {error}") from error
+    stamps = tuple(sorted(found))
+    poses = np.stack([found[stamp] for stamp in stamps]) if stamps else np.zeros((0, 4, 4))
+    return Trajectory(stamps, poses)
+
+
+def read_table(path: Path) -> list[tuple[int, list[str]]]:
+    """Words of each line that is neither empty nor a comment, with the line's number.
+
+    Raises:
+        ImageError: It cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImageError(f"{path.name} cannot be read: {error}") from error
+    rows = ((number, line.replace(",", " ").split()) for number, line in enumerate(lines, 1))
+    return [(number, words) for number, words in rows if words and not words[0].startswith("#")]
+
+
+def _between(
+    one: Float[np.ndarray, "4 4"], other: Float[np.ndarray, "4 4"], share: float
+) -> Float[np.ndarray, "4 4"]:
+    from scipy.spatial.transform import Rotation, Slerp  # it takes a tenth of a second to import
+
+    turn = Slerp((0.0, 1.0), Rotation.from_matrix(np.stack([one[:3, :3], other[:3, :3]])))
+    pose = np.eye(4)
+    pose[:3, :3] = turn(share).as_matrix()
+    pose[:3, 3] = (1 - share) * one[:3, 3] + share * other[:3, 3]
+    return pose
