@@ -35,10 +35,11 @@ if TYPE_CHECKING:
     from distill3r_core.evaluation.truth import Truth
     from distill3r_core.io.images.depth_codecs import DEPTH_CODECS
     from distill3r_core.io.images.teacher_fit import TeacherFit
+    from distill3r_core.io.published_weights import PublishedWeights
     from distill3r_core.losses.loss_term import FeatureRequest, LossTerm, TermInputs, TermOptions
     from distill3r_core.losses.terms import LOSS_TERMS
     from distill3r_core.models.families import FAMILIES, Family
-    from distill3r_core.models.family import Cost, Initializer, ViewLimits
+    from distill3r_core.models.family import CheckpointFormat, Cost, Initializer, ViewLimits
     from distill3r_core.models.multiview.spec import MultiviewSpec
     from distill3r_core.models.presets import PRESETS, Preset
     from distill3r_core.models.spec import StudentSpec
@@ -81,10 +82,11 @@ _NAMES = {
     "distill3r_core.evaluation.truth": ("Truth",),
     "distill3r_core.io.images.depth_codecs": ("DEPTH_CODECS",),
     "distill3r_core.io.images.teacher_fit": ("TeacherFit",),
+    "distill3r_core.io.published_weights": ("PublishedWeights",),
     "distill3r_core.losses.loss_term": ("FeatureRequest", "LossTerm", "TermInputs", "TermOptions"),
     "distill3r_core.losses.terms": ("LOSS_TERMS",),
     "distill3r_core.models.families": ("FAMILIES", "Family"),
-    "distill3r_core.models.family": ("Cost", "Initializer", "ViewLimits"),
+    "distill3r_core.models.family": ("CheckpointFormat", "Cost", "Initializer", "ViewLimits"),
     "distill3r_core.models.multiview.spec": ("MultiviewSpec",),
     "distill3r_core.models.presets": ("PRESETS", "Preset"),
     "distill3r_core.models.spec": ("StudentSpec",),
@@ -120,6 +122,7 @@ __all__ = [
     "TEACHERS",
     "Alignment",
     "Baseline",
+    "CheckpointFormat",
     "Comparison",
     "Cost",
     "Dataset",
@@ -143,6 +146,7 @@ __all__ = [
     "PreparedView",
     "Preset",
     "Protocol",
+    "PublishedWeights",
     "RawMaps",
     "Refused",
     "Rig",

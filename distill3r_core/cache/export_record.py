@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from distill3r_core import config
 from distill3r_core.cache.header import CacheHeader
@@ -50,7 +49,7 @@ def write_export_record(
     """
     there = read_export_record(folder)
     if there is not None and (
-        lines := config.differences(there.header.settings, _settings(header))
+        lines := config.differences(there.header.settings, replace(header, features={}).settings)
     ):
         raise ConflictError(
             f"{folder} holds an export of another cache:\n" + "\n".join(f"  {x}" for x in lines),
@@ -60,7 +59,8 @@ def write_export_record(
     listed = {
         place: [sample.name, sample.split] for place, sample in sorted({**known, **samples}.items())
     }
-    plain = {"header": _plain(header), "samples": listed}
+    described = {k: v for k, v in config.as_plain(header).items() if k not in _ABSENT}
+    plain = {"header": described, "samples": listed}
     path = folder / EXPORT_RECORD
     with disk_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
@@ -88,12 +88,3 @@ def read_export_record(folder: Path) -> ExportRecord | None:
             f"{path} cannot be read: {error}", hint="export the cache again, to another folder"
         ) from error
     return ExportRecord(header, samples)
-
-
-def _settings(header: CacheHeader) -> dict[str, Any]:
-    return replace(header, features={}).settings
-
-
-def _plain(header: CacheHeader) -> dict[str, Any]:
-    plain = config.as_plain(header)
-    return {key: value for key, value in plain.items() if key not in _ABSENT}

@@ -60,10 +60,6 @@ class FeatureRequest:
     student: tuple[str, ...] = ()
 
 
-def _no_features(options: Any) -> FeatureRequest:
-    return FeatureRequest()
-
-
 @dataclass(frozen=True)
 class LossTerm:
     """A term of the training objective.
@@ -76,4 +72,4 @@ class LossTerm:
     summary: str  # what the term measures, in one sentence
     build: Callable[[Any], Term]
     options: type[TermOptions] = TermOptions
-    features: Callable[[Any], FeatureRequest] = _no_features
+    features: Callable[[Any], FeatureRequest] = lambda options: FeatureRequest()

@@ -15,9 +15,8 @@ from distill3r_core.io.checksums import STATE, check_file, check_owner, read_sta
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.io.weights import check_names, read_tensors
 from distill3r_core.models.build import build_from_spec, expected_tensors
-from distill3r_core.models.families import parse_spec
+from distill3r_core.models.families import checkpoint_formats, parse_spec
 from distill3r_core.models.metadata import SCHEMA, StudentMetadata
-from distill3r_core.models.multiview.original_checkpoint import read_lightning
 from distill3r_core.models.student import Student
 from distill3r_core.profiling import tool_version
 from distill3r_core.system.disk import disk_errors
@@ -25,7 +24,6 @@ from distill3r_core.system.disk import disk_errors
 MODEL = "model.safetensors"  # of a checkpoint
 HEADER = "distill3r"  # key of the record in a file's metadata
 _LARGEST_SIDE = 1 << 14  # pixels of a student's image
-LIGHTNING_SUFFIXES = (".ckpt", ".pt", ".pth")
 
 
 def save_student(
@@ -89,8 +87,8 @@ def read_student(path: Path) -> tuple[dict[str, Tensor], StudentMetadata]:
         WeightsError: It is damaged, would run code, or is of another kind.
     """
     file = find_student(path)
-    if file.suffix in LIGHTNING_SUFFIXES:
-        return read_lightning(file)
+    if (foreign := checkpoint_formats().get(file.suffix)) is not None:
+        return foreign.read(file)
     _check(file)
     state, header = read_tensors(file)
     if HEADER not in header:

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, PositiveInt
 
 from distill3r_core.config import merge, read_size, validate
 from distill3r_core.errors import ConfigError
-from distill3r_core.models.family import Family
+from distill3r_core.models.family import CheckpointFormat, Family
 from distill3r_core.models.multiview.family import MULTIVIEW
 from distill3r_core.models.presets import PRESETS, Preset
 from distill3r_core.models.spec import StudentSpec
@@ -20,6 +20,7 @@ __all__ = [
     "Family",
     "StudentSize",
     "check_size",
+    "checkpoint_formats",
     "family_of",
     "parse_spec",
     "preset_spec",
@@ -34,6 +35,12 @@ FAMILIES.add(MULTIVIEW.name, MULTIVIEW)
 def family_of(spec: StudentSpec) -> Family:
     """The family of a spec."""
     return FAMILIES[spec.family]
+
+
+def checkpoint_formats() -> dict[str, CheckpointFormat]:
+    """The formats of other projects that some family reads, by the suffix of their files."""
+    formats = [one for name in FAMILIES for one in FAMILIES[name].checkpoints]
+    return {suffix: one for one in reversed(formats) for suffix in one.suffixes}
 
 
 def check_size(spec: StudentSpec, size: tuple[int, int]) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from distill3r_core.errors import WeightsError
+from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.models.spec import StudentSpec
 from distill3r_core.models.student import HeadName, Student
 from distill3r_core.nn.counts import Part
@@ -114,6 +116,22 @@ class Initializer:
 
 
 @dataclass(frozen=True)
+class CheckpointFormat:
+    """A checkpoint format of another project that holds students of a family.
+
+    Args:
+        suffixes: Suffixes of its files.
+        read: Weights under our names, and description, of such a file.
+        content: What `torch.save` writes into such a file; raises `RequestError` for a student
+            that the format cannot hold.
+    """
+
+    suffixes: tuple[str, ...]
+    read: Callable[[Path], tuple[dict[str, Tensor], StudentMetadata]]
+    content: Callable[[Mapping[str, Tensor], StudentMetadata], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
 class Family:
     """A kind of student.
 
@@ -123,6 +141,7 @@ class Family:
         published: Forward pass in the published order of operations, with the arguments of a
             student's `forward` after the student itself: slow, and what the fast one is held to.
             None where there is none.
+        checkpoints: Formats of other projects that are read and written beside our own.
     """
 
     name: str
@@ -134,3 +153,4 @@ class Family:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     initializers: Callable[[Any], Sequence[Initializer]] = lambda spec: ()
     published: Callable[..., Any] | None = None
+    checkpoints: tuple[CheckpointFormat, ...] = ()

@@ -9,9 +9,9 @@ from distill3r_core.errors import ConfigError, ConflictError
 from distill3r_core.files import replacing
 from distill3r_core.io.weights import check_names
 from distill3r_core.models.build import expected_tensors
-from distill3r_core.models.checkpoint import LIGHTNING_SUFFIXES, read_student, save_weights
+from distill3r_core.models.checkpoint import read_student, save_weights
+from distill3r_core.models.families import checkpoint_formats
 from distill3r_core.models.metadata import StudentMetadata
-from distill3r_core.models.multiview.original_checkpoint import lightning_content
 from distill3r_core.report import Report, Table
 
 OURS = ".safetensors"
@@ -32,8 +32,8 @@ def convert(source: Path, target: Path, *, overwrite: bool = False) -> Report:
         WeightsError: `source` is damaged, would run code, or is of another kind.
         DiskFullError: There is no room.
     """
-    suffixes = (OURS, *LIGHTNING_SUFFIXES)
-    if target.suffix not in suffixes:
+    formats = checkpoint_formats()
+    if target.suffix not in (OURS, *formats):
         raise ConfigError(
             f"cannot tell from {str(target)!r} what to write", hint=f"end it in {OURS} or .ckpt"
         )
@@ -46,7 +46,7 @@ def convert(source: Path, target: Path, *, overwrite: bool = False) -> Report:
     if target.suffix == OURS:
         save_weights(target, state, replace(metadata, origin=f"converted from {source.name}"))
     else:
-        content = lightning_content(state, metadata)
+        content = formats[target.suffix].content(state, metadata)
         with replacing(target) as beside:
             torch.save(content, beside)
     numbers = sum(tensor.numel() for tensor in state.values())

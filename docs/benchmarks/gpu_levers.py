@@ -12,12 +12,13 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
+from gpu_setup import Setup, kernels, setup_of
+from gpu_training_step import training
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import interpolate, relu_
@@ -33,45 +34,6 @@ from distill3r_core.profiling import peak_memory
 WARMUPS = 2
 REFERENCE_CHUNK = 20  # of the published code
 Forward = Callable[[Tensor], Any]
-
-
-@dataclass(frozen=True)
-class Setup:
-    """How much is measured.
-
-    Args:
-        device: Where.
-        preset: Of the student.
-        size: Rows and columns of a view.
-        runs: Timed ones, by number of views.
-        middle: The number of views whose kernels and chunks of heads are looked at.
-        batch: Samples, views, rows and columns of a training step.
-    """
-
-    device: torch.device
-    preset: str
-    size: tuple[int, int]
-    runs: dict[int, int]
-    middle: int
-    batch: tuple[int, int, int, int]
-
-    @property
-    def on_gpu(self) -> bool:
-        return self.device.type == "cuda"
-
-    def images(self, views: int) -> Tensor:
-        return torch.rand(1, views, 3, *self.size, device=self.device)
-
-    def wait(self) -> None:
-        if self.on_gpu:
-            torch.cuda.synchronize()
-
-
-def setup_of(device: str, preset: str) -> Setup:
-    if device == "cuda":
-        runs = {2: 20, 12: 10, 128: 5}
-        return Setup(torch.device(device), preset, (378, 518), runs, 12, (4, 20, 224, 518))
-    return Setup(torch.device(device), preset, (28, 42), {2: 1, 3: 1}, 3, (1, 2, 28, 42))
 
 
 def student(setup: Setup, *, lowered: bool = True) -> nn.Module:
@@ -270,101 +232,6 @@ def parts(setup: Setup, views: int) -> dict[str, float]:
         ):
             own(images)
     return {name: sum(values) for name, values in spent.items()}
-
-
-def kernels(setup: Setup, work: Callable[[], Any], top: int = 22) -> list[tuple[str, float, int]]:
-    """The kernels that take most of the device's time: name, milliseconds, calls."""
-    from torch.profiler import ProfilerActivity, profile
-
-    gpu = [ProfilerActivity.CUDA] if setup.on_gpu else []
-    with profile(activities=[*gpu, ProfilerActivity.CPU]) as seen:
-        work()
-        setup.wait()
-    spent = "self_device_time_total" if setup.on_gpu else "self_cpu_time_total"
-    rows = [
-        (row.key[:90], getattr(row, spent) / 1e3, row.count)
-        for row in seen.key_averages()
-        if getattr(row, spent) > 0 and setup.device.type in str(row.device_type).lower()
-    ]
-    rows.sort(key=lambda row: -row[1])
-    total = sum(row[1] for row in rows)
-    print(f"kernels: {sum(row[2] for row in rows)}, {total:.1f} ms")
-    for name, milliseconds, calls in rows[:top]:
-        print(f"  {milliseconds:8.3f} ms {calls:5d} x  {name}")
-    return rows[:top]
-
-
-def training(setup: Setup) -> dict[str, Any]:
-    """A step, by parts, with and without recomputation."""
-    from distill3r_core.losses import DistillationLoss
-    from distill3r_core.training.settings import OptimSettings
-    from distill3r_core.training.step import build_optimizer
-    from distill3r_core.types import TeacherTargets
-
-    (samples, views, *size), device = setup.batch, setup.device
-    torch.manual_seed(0)
-    net = build_student(setup.preset).train().to(device)
-    optimizer = build_optimizer(net, OptimSettings())
-    loss = DistillationLoss()
-    images = torch.rand(samples, views, 3, *size, device=device)
-    shape = (samples, views, *size)
-    identity = torch.eye(3, 4, device=device).expand(samples, views, 3, 4).contiguous()
-    targets = TeacherTargets(
-        points_local=torch.rand(*shape, 3, device=device) + 1,
-        confidence_local=torch.rand(*shape, device=device) + 1,
-        confidence_global=torch.rand(*shape, device=device) + 1,
-        valid_mask=torch.rand(*shape, device=device) > 0.1,
-        global_from_local=identity,
-    )
-    numbers = torch.arange(views)[None].expand(samples, views)
-
-    def step(recompute: str, chunk: int | None) -> dict[str, float]:
-        def now() -> float:
-            setup.wait()
-            return time.perf_counter()
-
-        optimizer.zero_grad(set_to_none=True)
-        times = [now()]
-        with torch.autocast(device.type, torch.bfloat16):
-            maps = net(images, view_numbers=numbers, head_chunk=chunk, recompute=recompute)
-        times.append(now())
-        total = loss(maps, targets).total
-        times.append(now())
-        total.backward()
-        times.append(now())
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        times.append(now())
-        names = ("forward", "loss", "backward", "optimizer")
-        return {
-            name: after - before
-            for name, before, after in zip(names, times, times[1:], strict=False)
-        } | {"all": times[-1] - times[0]}
-
-    found: dict[str, Any] = {}
-    for name, recompute, chunk, fast in (
-        ("default", "none", 20, False),
-        ("chunk 80", "none", 80, False),
-        ("cudnn.benchmark", "none", 20, True),
-        ("recompute heads", "heads", 20, False),
-        ("recompute all", "all", 8, False),
-    ):
-        torch.backends.cudnn.benchmark = fast
-        torch.cuda.empty_cache()
-        try:
-            with peak_memory(device) as peak:
-                steps = [step(recompute, chunk) for _ in range(6)][2:]
-        except torch.OutOfMemoryError as error:
-            found[name] = {"failed": str(error)[:150]}
-            continue
-        found[name] = {key: statistics.median(s[key] for s in steps) for key in steps[0]}
-        found[name]["peak_gb"] = peak.bytes / 1e9
-        if setup.on_gpu:
-            found[name]["reserved_gb"] = torch.cuda.max_memory_reserved() / 1e9
-        print(name, {key: round(value, 4) for key, value in found[name].items()}, flush=True)
-    torch.backends.cudnn.benchmark = False
-    found["kernels"] = kernels(setup, lambda: step("none", 20), top=30)
-    return found
 
 
 def _print(title: str, rows: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """What people have in their folders: every kind of file is read, or left out with the reason."""
 
-import csv
 import json
 import shutil
 from fractions import Fraction
@@ -9,59 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from infer_project import make_photos, run_infer
+from input_patterns import GRID, QUADRANTS, make_manifest, pattern, pixels_of, quadrants
 from PIL import Image
 from plyfile import PlyData
 from trees import rejected, rgbd_scene, sevenscenes_sequence
 
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.data.manifest import Manifest, read_manifest
+from distill3r_core.data.manifest import read_manifest
 from distill3r_core.data.manifest_views import read_view
-
-# Upright, the pattern is red, green / blue, yellow.
-QUADRANTS = ((220, 40, 40), (40, 200, 40), (40, 60, 220), (230, 220, 60))
-GRID = 28 * 42  # pixels of a view of the tests' student
 
 
 @pytest.fixture
 def trials(data_dir) -> Path:
     return data_dir / "trials"
-
-
-def quadrants(pixels: np.ndarray) -> np.ndarray:
-    """Colors in the middle of the four quarters, row by row."""
-    height, width, _ = pixels.shape
-    rows, columns = (height // 4, 3 * height // 4), (width // 4, 3 * width // 4)
-    return np.array([pixels[row, column] for row in rows for column in columns], int)
-
-
-def pattern(turned: int = 0) -> np.ndarray:
-    """The pattern at 48x80, as it is stored for an EXIF orientation."""
-    pixels = np.zeros((48, 80, 3), np.uint8)
-    pixels[:24, :40], pixels[:24, 40:], pixels[24:, :40], pixels[24:, 40:] = QUADRANTS
-    stored = {
-        2: pixels[:, ::-1], 3: pixels[::-1, ::-1], 4: pixels[::-1], 5: pixels.transpose(1, 0, 2),
-        6: np.rot90(pixels, 1), 7: pixels[::-1, ::-1].transpose(1, 0, 2), 8: np.rot90(pixels, -1),
-    }  # fmt: skip
-    return np.ascontiguousarray(stored.get(turned, pixels))
-
-
-def make_manifest(cli_inprocess, cwd: Path, *roots: Path | str, status: int = 0, views: int = 2):
-    """The manifest of some roots, in which every frame is kept, and what was printed beside it."""
-    arguments = ("--views", str(views), "--stride", "1", "--val-scenes", "0")
-    more = ("--samples-per-scene", "99", "--set", "video_fps=100")
-    found, _, err = cli_inprocess("manifest", *roots, *arguments, *more, cwd=cwd)
-    assert found == status, err
-    return read_manifest(cwd / "data/manifest.csv"), err
-
-
-def pixels_of(manifest: Manifest) -> dict[str, np.ndarray]:
-    """Images of a manifest by `scene/frame`."""
-    return {
-        f"{row.scene_id}/{Path(row.image_path).stem}": np.asarray(
-            Image.open(manifest.root / row.image_path)
-        )
-        for row in manifest.rows
-    }
 
 
 def test_every_orientation_of_every_format_stands_upright(cli_inprocess, tmp_path, trials) -> None:
@@ -269,206 +228,3 @@ def test_other_anamorphic_containers_become_square(cli_inprocess, tmp_path, name
     assert {(row.H, row.W) for row in manifest.rows} == {(48, 107) if aspect[0] == 4 else (64, 80)}
     pixels = next(iter(pixels_of(manifest).values()))
     assert np.abs(quadrants(pixels) - QUADRANTS).max() < 25
-
-
-def test_a_black_image_is_left_out_by_name_before_the_pass(cli_inprocess, project, trials) -> None:
-    folder = trials / "13_blank/mixed"
-    status, report, _ = run_infer(cli_inprocess, folder, "-o", "out", cwd=project)
-    assert status == 5 and report["result"]["views"] == 3
-    (failure,) = report["failed"]
-    assert Path(failure["item"]).name == "002.png" and failure["reason"].startswith("blank")
-    listed = json.loads((project / "out/run.json").read_text())["left_out"]
-    assert listed == [failure]
-    make_manifest(cli_inprocess, project, folder, status=5)
-    assert set(rejected(project / "data")) == {"002.png"}
-
-
-def test_other_blank_images_are_left_out_and_dull_ones_stay(cli_inprocess, project) -> None:
-    folder = make_photos(project / "photos", "good.png", "other.png")
-    random = np.random.default_rng(0)
-    for name, level in (("white", 255), ("gray", 119), ("cap", 3)):
-        noise = random.normal(0, 2 if name == "cap" else 0, (240, 320, 3))
-        pixels = np.clip(level + noise, 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"{name}.jpg")
-    wall = np.linspace(120, 140, 320)[None, :, None] + np.zeros((240, 320, 3))
-    Image.fromarray(wall.astype(np.uint8)).save(folder / "wall.png")
-    night = np.zeros((240, 320, 3), np.uint8)
-    night[100:130, 100:140] = 90
-    Image.fromarray(night).save(folder / "night.png")
-    status, report, _ = run_infer(cli_inprocess, folder, cwd=project)
-    assert status == 5 and report["result"]["views"] == 4
-    named = {Path(failure["item"]).name for failure in report["failed"]}
-    assert named == {"white.jpg", "gray.jpg", "cap.jpg"}
-
-
-def test_blank_frames_of_a_video_are_left_out_by_number(cli_inprocess, project) -> None:
-    av = pytest.importorskip("av")
-    with av.open(str(project / "clip.mp4"), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 80, 48, "yuv420p"
-        for number in range(5):
-            pixels = np.zeros_like(pattern()) if number < 2 else pattern()
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode())
-    status, report, _ = run_infer(cli_inprocess, "clip.mp4", "--fps", "10", cwd=project)
-    assert status == 5 and report["result"]["views"] == 3
-    named = [failure["item"] for failure in report["failed"]]
-    assert named == ["clip.mp4, frame 0", "clip.mp4, frame 1"]
-
-
-def test_depth_maps_beside_photographs_are_never_photographs(
-    cli_inprocess, project, trials
-) -> None:
-    root = trials / "17_siblings/scannet"
-    manifest, err = make_manifest(cli_inprocess, project, root)
-    assert len(manifest.rows) == 24
-    assert {row.scene_id for row in manifest.rows} == {"scene0000_00/color"}
-    assert "not read: 24 files: a depth map, no photograph" in err
-    assert "no layout that is known" in err
-    listed = [path for path, reason in rows_of_rejected(project / "data") if "depth" in reason]
-    assert len(listed) == 24 and all("/depth/" in path for path in listed)
-    for arguments in ((root / "scene0000_00",), (root / "scene0000_00", "--each")):
-        status, report, _ = run_infer(cli_inprocess, *arguments, cwd=project)
-        assert status == 0 and not report["failed"]
-
-
-def rows_of_rejected(folder: Path) -> list[tuple[str, str]]:
-    with (folder / "rejected.csv").open(newline="") as file:
-        return [(line["path"], line["reason"]) for line in csv.DictReader(file)]
-
-
-def test_siblings_are_told_by_name_and_content(cli_inprocess, project) -> None:
-    scene = project / "scene"
-    names = [f"{number:03d}.png" for number in range(4)]
-    make_photos(scene / "images", *names, size=(160, 96))
-    for divisor in (2, 4):
-        make_photos(scene / f"images_{divisor}", *names, size=(160 // divisor, 96 // divisor))
-    make_photos(scene / "thumbs", *names, size=(40, 24))
-    make_photos(scene / "depth_colored", *names, size=(160, 96))
-    kinds = (("disparity", np.uint8), ("sensor", np.uint16), ("masks", np.uint8))
-    for folder, kind in (*kinds, ("depth_masks", np.uint8), ("confidence", np.uint8)):
-        (scene / folder).mkdir()
-        for name in names:
-            values = np.random.default_rng(0).integers(1, 255, (96, 160)).astype(kind)
-            Image.fromarray(values).save(scene / folder / name)
-    Image.fromarray(np.eye(96, dtype=np.uint8)).save(scene / "masks/other.png")
-    make_photos(scene / "walk_2", *names, size=(160, 96))  # another scene, whatever its name
-    manifest, err = make_manifest(cli_inprocess, project, "scene")
-    assert {row.scene_id for row in manifest.rows} == {"images", "walk_2"}
-    reasons = dict(rows_of_rejected(project / "data"))
-    by_folder = {Path(path).parent.name: reason for path, reason in reasons.items()}
-    assert {name for name, reason in by_folder.items() if "depth" in reason} == {
-        "depth_colored", "disparity", "sensor",
-    }  # fmt: skip
-    assert {name for name, reason in by_folder.items() if "smaller" in reason} == {
-        "images_2", "images_4", "thumbs",
-    }  # fmt: skip
-    assert by_folder["confidence"] == "a map of labels, normals or confidence, no photograph"
-    assert reasons[str(scene / "masks/other.png")] == "a mask, but there is no image of its name"
-    assert sum("masks/" in path for path in reasons) == 1 + 4  # all of depth_masks
-    assert all(row.mask_path for row in manifest.rows if row.scene_id == "images")
-    assert "not read: 12 files: a depth map, no photograph" in err
-    shutil.rmtree(scene / "walk_2")
-    status, report, err = run_infer(cli_inprocess, scene, "-o", "out", cwd=project)
-    assert status == 0 and report["result"]["views"] == 4
-    listed = json.loads((project / "out/run.json").read_text())["left_out"]
-    assert len(listed) == 8 + 4 + 12 + 4 + 4 + 1
-    assert f"the images are those of {scene / 'images'}" in err
-
-
-def test_a_named_folder_is_read_whatever_it_is_called(cli_inprocess, project) -> None:
-    make_photos(project / "scene/images", "a.png", "b.png", size=(160, 96))
-    make_photos(project / "scene/images_2", "a.png", "b.png", size=(80, 48))
-    status, report, _ = run_infer(cli_inprocess, project / "scene/images_2", cwd=project)
-    assert status == 0 and report["result"]["views"] == 2
-    manifest, _ = make_manifest(cli_inprocess, project, "scene/images_2")
-    assert {(row.H, row.W) for row in manifest.rows} == {(48, 80)}
-
-
-def test_16_bit_gray_beside_color_in_one_folder_is_no_photograph(cli_inprocess, project) -> None:
-    folder = make_photos(project / "frames", "rgb_1.png", "rgb_2.png")
-    for number in (1, 2):
-        values = np.full((48, 64), 1000 * number, np.uint16)
-        Image.fromarray(values).save(folder / f"d{number}.png")
-    status, report, _ = run_infer(cli_inprocess, folder, cwd=project)
-    assert status == 0 and report["result"]["views"] == 2
-    assert (
-        "not read: 2 files: a depth map"
-        in run_infer(cli_inprocess, folder, cwd=project, json_too=False)[2]
-    )
-    manifest, _ = make_manifest(cli_inprocess, project, "frames")
-    assert {Path(row.image_path).stem for row in manifest.rows} == {"rgb_1", "rgb_2"}
-
-
-def test_a_7scenes_folder_has_no_failures(cli_inprocess, project, data_dir) -> None:
-    sequence = next(path for path in data_dir.rglob("7scenes_kitchen/**/seq-*") if path.is_dir())
-    arguments = (sequence, "--max-views", "3", "-o", "out")
-    status, _, err = run_infer(cli_inprocess, *arguments, cwd=project, json_too=False)
-    assert status == 0, err
-    assert "a depth map, no photograph" in err and "left out:" not in err
-    listed = json.loads((project / "out/run.json").read_text())["left_out"]
-    assert sum(item["reason"] == "a depth map, no photograph" for item in listed) == len(
-        list(sequence.glob("*.depth.png"))
-    )
-
-
-def test_videos_of_live_photos_are_left_out_and_said(cli_inprocess, project, trials) -> None:
-    pytest.importorskip("av")
-    folder = trials / "22_live_photos/trip"
-    manifest, err = make_manifest(cli_inprocess, project, folder)
-    stems = {Path(row.image_path).stem for row in manifest.rows}
-    assert stems == {f"IMG_{number:04d}" for number in range(100, 112)}
-    assert {row.scene_id for row in manifest.rows} == {"trip"}
-    assert "not read: 12 files: the video of a live photo" in err
-    assert len(rows_of_rejected(project / "data")) == 12
-    status, report, _ = run_infer(cli_inprocess, folder, "-o", "out", cwd=project)
-    assert status == 0 and report["result"]["views"] == 12 and not report["failed"]
-    listed = json.loads((project / "out/run.json").read_text())["left_out"]
-    assert {Path(item["item"]).suffix for item in listed} == {".MOV"} and len(listed) == 12
-
-
-def test_other_live_photos_and_a_video_of_its_own(cli_inprocess, project, data_dir) -> None:
-    pytest.importorskip("av")
-    folder = make_photos(project / "trip", "img_1.JPG", "IMG_2.webp")
-    clip = data_dir / "video/kitchen.mp4"
-    for name in ("IMG_1.mp4", "IMG_2.MOV", "tour.mp4"):
-        shutil.copy(clip, folder / name)
-    manifest, err = make_manifest(cli_inprocess, project, "trip")
-    assert {row.scene_id for row in manifest.rows} == {"trip", "tour.mp4"}
-    assert "not read: 2 files: the video of a live photo" in err
-
-
-def test_raw_files_and_files_without_a_suffix_are_named(cli_inprocess, project) -> None:
-    folder = make_photos(project / "photos", "a.jpg", "b.jpg")
-    for name in ("a.NEF", "c.CR3", "d.CR3", "notes.txt"):
-        (folder / name).write_bytes(b"raw")
-    (folder / "b.jpg").rename(folder / "copy")
-    make_photos(folder, "b.jpg")
-    _, err = make_manifest(cli_inprocess, project, "photos", status=5)
-    assert "photos/a.NEF: a raw file beside the image of its name" in err
-    assert "c.CR3: an image format that is not read" in err
-    assert "an image by its content, but not by its name" in err
-    assert "1 files: neither an image nor a video" in err
-    assert {"a.NEF", "c.CR3", "d.CR3"} == set(rejected(project / "data"))
-
-
-def test_many_files_of_one_reason_are_one_line(cli_inprocess, tmp_path) -> None:
-    folder = make_photos(tmp_path / "photos", "a.jpg", "b.jpg")
-    for number in range(30):
-        Image.new("RGB", (40, 30)).save(folder / f"{number}.png")
-    _, err = make_manifest(cli_inprocess, tmp_path, "photos", status=5)
-    lines = [line for line in err.splitlines() if "blank" in line]
-    assert len(lines) == 1 and "30 items" in lines[0]
-    assert len(rejected(tmp_path / "data")) == 30
-
-
-def test_a_line_of_pixels_is_refused_before_it_takes_all_memory(
-    cli_inprocess, project, data_dir
-) -> None:
-    folder = data_dir / "hostile/pictures"
-    status, report, _ = run_infer(cli_inprocess, folder, cwd=project)
-    assert status == 5 and report["result"]["views"] == 2
-    (failure,) = report["failed"]
-    assert failure["reason"].startswith("too small: 178956969x1 pixels")
-    make_manifest(cli_inprocess, project, folder, status=5)
-    assert set(rejected(project / "data")) == {"thin.png"}

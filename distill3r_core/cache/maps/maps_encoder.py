@@ -42,7 +42,7 @@ class MapsEncoder:
             CacheError: A value at a valid pixel is not finite.
         """
         check_finite(view, name=name)
-        if _same(view.confidence[0], view.confidence[1], view.mask):
+        if ((view.confidence[0] == view.confidence[1]) | ~view.mask).all():
             kind |= Kind.SHARED
         planes = _stored_planes(view, kind)
         mask = None if view.mask.all() else view.mask
@@ -150,7 +150,3 @@ def _runs(mask: Bool[np.ndarray, "H W"]) -> np.ndarray:
     if flat[0]:
         runs = np.concatenate([[0], runs])
     return runs.astype("<u4")
-
-
-def _same(one: np.ndarray, other: np.ndarray, mask: np.ndarray) -> bool:
-    return bool(((one == other) | ~mask).all())

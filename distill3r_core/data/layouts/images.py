@@ -44,10 +44,6 @@ def named_frames(
     return tuple(frames.values())
 
 
-def _detect(root: Path) -> str | None:
-    return "no other layout fits" if root.is_dir() else None
-
-
 def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
     others: dict[str, list[Path]] = {}
     masks: list[Path] = []
@@ -91,7 +87,7 @@ def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
 LAYOUT = Layout(
     name="images",
     summary="images in one folder or in several, one scene each; videos",
-    detect=_detect,
+    detect=lambda root: "no other layout fits" if root.is_dir() else None,
     scan=one_dataset(_list_scenes),
     is_fallback=True,
 )

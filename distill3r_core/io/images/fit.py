@@ -17,7 +17,7 @@ from PIL import Image
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from distill3r_core import config
-from distill3r_core.io.images.size_buckets import PATCH, nearest_bucket
+from distill3r_core.io.images.size_buckets import nearest_bucket
 from distill3r_core.io.images.teacher_fit import (
     Size,
     TeacherFit,
@@ -43,20 +43,21 @@ class ImageFit:
             script (portrait squashed, bilinear with antialias).
         teacher: How the teacher takes the image; the student is shown no more than that.
         resized: A plain resize after all this, where a student is smaller than its cache.
-        by_shape: `size` only says how many patches there are: see `fit_for`.
+        patch: Side of a patch, where `size` only says how many patches there are: see `fit_for`;
+            None: `size` is the size.
     """
 
     size: Size
     mode: FitMode = "squash"
     teacher: TeacherFit = TeacherFit()
     resized: Size | None = None
-    by_shape: bool = False
+    patch: int | None = None
 
     def as_plain(self) -> dict[str, Any]:
-        """As JSON has it; without `by_shape` where it is not, as it was before there was one."""
+        """As JSON has it; without `patch` where there is none, as it was before there was one."""
         plain = config.as_plain(self)
-        if not self.by_shape:
-            del plain["by_shape"]
+        if self.patch is None:
+            del plain["patch"]
         return plain
 
     @classmethod
@@ -91,11 +92,12 @@ def fit_for(sizes: Sequence[Size], fit: ImageFit) -> ImageFit:
     Raises:
         ImageError: As `teacher_placement`.
     """
-    if not fit.by_shape:
+    if fit.patch is None:
         return fit
     seen = [teacher_placement(size, fit.teacher).size for size in sizes]
-    patches = (fit.size[0] // PATCH) * (fit.size[1] // PATCH)
-    return dataclasses.replace(fit, size=nearest_bucket(seen, patches=patches), by_shape=False)
+    patches = (fit.size[0] // fit.patch) * (fit.size[1] // fit.patch)
+    size = nearest_bucket(seen, patches=patches, patch=fit.patch)
+    return dataclasses.replace(fit, size=size, patch=None)
 
 
 def student_placement(source_hw: Size, fit: ImageFit, *, portrait: bool) -> ImagePlacement:

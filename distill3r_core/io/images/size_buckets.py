@@ -3,14 +3,17 @@
 import math
 from collections.abc import Sequence
 
-PATCH = 14  # of the student's encoder
-PATCHES = 592  # of 224x518, the paper's size
 _FULL = 0.96  # least share of the patches that a size must use
 _WIDEST = 3.0  # columns over rows
 
 
-def bucket_sizes(patches: int = PATCHES, *, patch: int = PATCH) -> tuple[tuple[int, int], ...]:
-    """Landscape sizes (rows, columns) from square to wide, each of at most `patches` patches."""
+def bucket_sizes(patches: int, *, patch: int) -> tuple[tuple[int, int], ...]:
+    """Landscape sizes (rows, columns) from square to wide, each of at most `patches` patches.
+
+    Args:
+        patches: 592 for the 224x518 of the paper.
+        patch: Side of a patch in pixels.
+    """
     found = []
     for rows in range(1, math.isqrt(patches) + 1):
         columns = patches // rows
@@ -20,14 +23,13 @@ def bucket_sizes(patches: int = PATCHES, *, patch: int = PATCH) -> tuple[tuple[i
 
 
 def nearest_bucket(
-    sizes: Sequence[tuple[int, int]], *, patches: int = PATCHES, patch: int = PATCH
+    sizes: Sequence[tuple[int, int]], *, patches: int, patch: int
 ) -> tuple[int, int]:
     """The landscape size whose shape is nearest to the median shape of images.
 
     Args:
         sizes: Rows and columns of the images, of either orientation.
-        patches: See `bucket_sizes`.
-        patch: Side of a patch in pixels.
+        patches: See `bucket_sizes`; so is `patch`.
     """
     shapes = sorted(math.log(max(size) / min(size)) for size in sizes)
     middle = shapes[len(shapes) // 2]

@@ -62,7 +62,8 @@ def read_dune(path: str | Path) -> DuneFile:
     content = read_pickled(path)
     if not isinstance(content, Mapping) or not {"model", "args"} <= content.keys():
         raise WeightsError(f"{path} is no file of DUNE: it lacks 'model' and 'args'")
-    options = _options(content["args"])
+    given = content["args"]
+    options = vars(given) if isinstance(given, Namespace) else dict(given)
     encoder = options.get("enc_args")
     arch = encoder.get("arch") if isinstance(encoder, Mapping) else None
     if not isinstance(arch, str) or arch not in ARCHITECTURES:
@@ -112,7 +113,3 @@ def _encoder_state(model: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if bare.startswith(_MARK):
             found[bare.removeprefix(_MARK)] = tensor
     return found
-
-
-def _options(arguments: Any) -> Mapping[str, Any]:
-    return vars(arguments) if isinstance(arguments, Namespace) else dict(arguments)

@@ -10,10 +10,11 @@ from distill3r_core.models.encoders import dune_weights
 from distill3r_core.models.encoders.dune import DuneSpec
 from distill3r_core.models.encoders.dune_files import fill_encoder, read_dune
 from distill3r_core.models.encoders.dune_network import DuneEncoder
-from distill3r_core.models.family import Cost, Family, Initializer, ViewLimits
+from distill3r_core.models.family import CheckpointFormat, Cost, Family, Initializer, ViewLimits
 from distill3r_core.models.multiview.chunks import head_chunk_of
 from distill3r_core.models.multiview.cost import flop_parts
 from distill3r_core.models.multiview.memory import estimate_bytes
+from distill3r_core.models.multiview.original_checkpoint import lightning_content, read_lightning
 from distill3r_core.models.multiview.published import published_forward
 from distill3r_core.models.multiview.spec import MultiviewSpec
 from distill3r_core.models.multiview.student import MultiviewStudent
@@ -92,4 +93,5 @@ MULTIVIEW = Family(
     views=ViewLimits(maximum=TABLE_ROWS),
     initializers=lambda spec: (DUNE,) if isinstance(spec.encoder, DuneSpec) else (),
     published=published_forward,
+    checkpoints=(CheckpointFormat((".ckpt", ".pt", ".pth"), read_lightning, lightning_content),),
 )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +237,7 @@ def _reference(model: BenchModel) -> Forward:
     if published is None:
         raise FailedError(f"{model.name} cannot be measured: its family has no published order")
     assert isinstance(fusion, Fusion)
-    fusion.kernels = _default_kernels
+    fusion.kernels = lambda device: nullcontext()
 
     def forward(images: Float[Tensor, "1 N 3 H W"]) -> Sequence[Tensor]:
         with model.autocast:
@@ -276,10 +277,6 @@ def _fast3r(model: BenchModel, *, reference: bool = False) -> Forward:
     return forward
 
 
-def _fast3r_reference(model: BenchModel) -> Forward:
-    return _fast3r(model, reference=True)
-
-
 def _predictor(model: BenchModel) -> Forward:
     """Any other teacher, with its weights: prediction with the copies from and to the host."""
     predictor = build_teacher(model.name, device=model.device)
@@ -294,10 +291,6 @@ def _predictor(model: BenchModel) -> Forward:
         return [*maps.points_local, *maps.confidence_local, *maps.confidence_global]
 
     return forward
-
-
-def _default_kernels(device: torch.device) -> AbstractContextManager[object]:
-    return nullcontext()
 
 
 def _flash_kernels(device: torch.device) -> AbstractContextManager[object]:
@@ -355,5 +348,7 @@ MODELS.add(
 )  # fmt: skip
 MODELS.add(
     "fast3r-reference",
-    ModelEntry(_fast3r_reference, lambda model: FAST3R.patch, _fast3r_parts, is_teacher=True),
+    ModelEntry(
+        partial(_fast3r, reference=True), lambda model: FAST3R.patch, _fast3r_parts, is_teacher=True
+    ),
 )

@@ -18,7 +18,7 @@ from distill3r_core.cache.header import (
 )
 from distill3r_core.cache.header_copies import update_plan
 from distill3r_core.cache.shard import PREFIX
-from distill3r_core.cache.store import CacheWriter, TeacherCache
+from distill3r_core.cache.store import CacheWriter
 from distill3r_core.data.frame_processing import recorded_processing
 from distill3r_core.data.manifest import Manifest, read_manifest
 from distill3r_core.data.manifest_checksum import manifest_warning
@@ -29,7 +29,7 @@ from distill3r_core.errors import (
     OutOfMemoryError,
 )
 from distill3r_core.io.images.fit import ImageFit
-from distill3r_core.io.images.size_buckets import PATCH
+from distill3r_core.models.families import family_of, preset_spec, size_of_some_student
 from distill3r_core.profiling import DeviceName
 from distill3r_core.report import Failure, Progress, Report, Silent, duration
 from distill3r_core.stages.cache.cache_report import (
@@ -40,19 +40,20 @@ from distill3r_core.stages.cache.cache_report import (
     finished_report,
 )
 from distill3r_core.stages.cache.sample_pipeline import CacheTally, make_samples
-from distill3r_core.stages.cache.sample_plan import plan_samples, share_of
+from distill3r_core.stages.cache.sample_plan import finished_names, plan_samples, share_of
 from distill3r_core.stages.cache.writers import device_of, gather, part_of, together
 from distill3r_core.teachers import TEACHERS, Teacher, TeacherRecord, build_teacher, choose_teacher
 from distill3r_core.teachers.choice import TeacherChoice, TeacherSetting
 from distill3r_core.teachers.registry import AUTO, find_weights
 from distill3r_core.teachers.targets import GlobalMap, Resample, ThresholdOn
 
+_PRESET = "paper"  # whose size is the default, and whose patches "auto" counts
 _BASE_SIZE = "224x518"
 
 
 def _check_size(text: str) -> None:
     if text != "auto":
-        config.parse_size(text, step=PATCH)
+        size_of_some_student(config.parse_size(text))
 
 
 @dataclass(frozen=True, config=config.STRICT)
@@ -127,7 +128,7 @@ def build_cache(
         compare_settings(settings.output, read_header(settings.output), header)
     plan = plan_samples(manifest, views=settings.views, progress=progress)
     header = replace(header, plan=plan.planned)
-    finished = _finished(settings.output, header)
+    finished = finished_names(settings.output, header)
     own = share_of([s.name for s in plan.planned], index=part.index, count=part.count)
     refused = {failure.item for failure in plan.failed}
     todo = [plan.samples[key] for key in own if key not in finished and key not in refused]
@@ -218,10 +219,12 @@ def _header(settings: CacheSettings, teacher: Teacher, manifest: Manifest) -> Ca
     """The header of the cache that is to be, without its plan."""
     automatic = settings.size == "auto"
     rows, columns = (int(n) for n in (_BASE_SIZE if automatic else settings.size).split("x"))
+    spec = preset_spec(_PRESET)
     fit = ImageFit(
         size=(rows, columns),
         mode=settings.fit,
         teacher=teacher.fit,
+        patch=family_of(spec).multiple(spec) if automatic else None,
     )
     export = config.as_plain(settings.export)
     if export["resample"] is None:
@@ -244,13 +247,6 @@ def _header(settings: CacheSettings, teacher: Teacher, manifest: Manifest) -> Ca
         plugins=plugins.hashes(),
         processing=recorded_processing(manifest.root),
     )
-
-
-def _finished(folder: Path, header: CacheHeader) -> set[str]:
-    """Names of the planned samples that are there."""
-    if not (folder / HEADER).exists():
-        return set()
-    return set(TeacherCache(folder, plan=header.plan).names())
 
 
 def _update_plan(job: CacheJob) -> list[str]:

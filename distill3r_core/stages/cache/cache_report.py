@@ -65,7 +65,6 @@ class CacheJob:
         return TargetRecipe(
             root=self.manifest.root,
             fit=ImageFit.from_plain(self.header.fit),
-            automatic=self.header.size == "auto",
             threshold=self.header.threshold,
             export=self.header.export,
         )
@@ -79,7 +78,7 @@ class CacheJob:
         """Of targets, over all views of samples."""
         total = 0
         for sample in samples:
-            fit = fit_of(self.recipe.fit, sample.rows, automatic=self.recipe.automatic)
+            fit = fit_of(self.recipe.fit, sample.rows)
             height, width = size_of(fit, sample.rows)
             total += len(sample.rows) * height * width
         return total

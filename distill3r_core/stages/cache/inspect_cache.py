@@ -41,7 +41,11 @@ def cache_info(path: Path, *, picture: Path | None = None, sample: str | None = 
     cache = TeacherCache(path)
     header, names = cache.header, cache.names()
     entries = {name: cache.entry(name) for name in names}
-    stored = [(name, entry) for shard in _shards(path) for name, entry in shard.entries()]
+    stored = [
+        (name, entry)
+        for folder in shard_folders(path)
+        for name, entry in ShardReader(folder).entries()
+    ]
     views = sum(entry.views for entry in entries.values())
     raw = sum(_RAW * e.views * e.size[0] * e.size[1] for e in entries.values())
     maps = sum(entry.maps_bytes for entry in entries.values())
@@ -98,10 +102,6 @@ def sample_image(sample: CachedSample) -> np.ndarray:
         )
     headings = ("picture", "depth", "confidence, local", "confidence, global")
     return compose(rows, headings=headings)
-
-
-def _shards(path: Path) -> list[ShardReader]:
-    return [ShardReader(folder) for folder in shard_folders(path)]
 
 
 def _scenes(entries: dict[str, Entry]) -> list[dict[str, Any]]:

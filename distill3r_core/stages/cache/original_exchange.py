@@ -1,6 +1,5 @@
 """Caches of the original project: written from ours, and read into ours."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from distill3r_core.cache.export_record import (
     read_export_record,
     write_export_record,
 )
-from distill3r_core.cache.header import HEADER, CacheHeader, PlannedSample
+from distill3r_core.cache.header import CacheHeader, PlannedSample
 from distill3r_core.cache.original.original_format import (
     ARRAYS,
     VIEWS,
@@ -42,10 +41,12 @@ from distill3r_core.errors import (
     NothingUsableError,
 )
 from distill3r_core.files import path_below
+from distill3r_core.io.checksums import file_hash
 from distill3r_core.io.images.decode import read_image
 from distill3r_core.io.images.fit import ImageFit, fit_for, fit_image, is_portrait
 from distill3r_core.io.images.teacher_fit import DUST3R_FIT
 from distill3r_core.report import Failure, Progress, Report, Silent, Table
+from distill3r_core.stages.cache.sample_plan import finished_names
 from distill3r_core.teachers.registry import TEACHERS
 
 _VIEWS = 20  # the release's reader takes no other number
@@ -142,12 +143,12 @@ def import_original(settings: ImportSettings, *, progress: Progress = Silent()) 
         elif sample is not None:
             splits[name] = sample.split
     planned = tuple(
-        PlannedSample(name, _content(folder / ARRAYS), splits.get(name, "train"))
+        PlannedSample(name, file_hash(folder / ARRAYS), splits.get(name, "train"))
         for name, folder in plan.items()
     )
     header = replace(_header(settings, record, folders), plan=planned)
     fit = ImageFit.from_plain(header.fit)
-    done = _finished(settings.output, header)
+    done = finished_names(settings.output, header)
     progress.begin("importing", total=len(planned), unit="samples")
     with CacheWriter(settings.output, header) as writer:
         encoder = writer.encoder()
@@ -273,11 +274,6 @@ def _fit_images(
     return torch.stack(images)
 
 
-def _content(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-
 def _first_size(folders: Sequence[Path]) -> tuple[int, int]:
     """Of the first sample that can be read.
 
@@ -291,9 +287,3 @@ def _first_size(folders: Sequence[Path]) -> tuple[int, int]:
             continue
         return height, width
     raise NothingUsableError(f"none of {len(folders)} samples can be read")
-
-
-def _finished(folder: Path, header: CacheHeader) -> set[str]:
-    if not (folder / HEADER).exists():
-        return set()
-    return set(TeacherCache(folder, plan=header.plan).names())

@@ -76,7 +76,6 @@ def recompute(
     recipe = TargetRecipe(
         root=rebuilt.manifest.root,
         fit=ImageFit.from_plain(header.fit),
-        automatic=header.size == "auto",
         threshold=header.threshold,
         export=header.export,
     )

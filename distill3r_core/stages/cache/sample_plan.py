@@ -2,15 +2,15 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 
-from distill3r_core.cache.header import PlannedSample
+from distill3r_core.cache.header import HEADER, CacheHeader, PlannedSample
+from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.manifest import Manifest, ManifestRow, Sample
 from distill3r_core.data.manifest_views import content_of, read_stamps
 from distill3r_core.errors import ImageError, NothingUsableError
-from distill3r_core.io.images.fit import ImageFit, is_portrait, oriented
-from distill3r_core.io.images.size_buckets import PATCH, nearest_bucket
-from distill3r_core.io.images.teacher_fit import teacher_placement
+from distill3r_core.io.images.fit import ImageFit, fit_for, is_portrait, oriented
 from distill3r_core.report import Failure, Progress
 
 
@@ -49,12 +49,9 @@ def plan_samples(manifest: Manifest, *, views: int, progress: Progress) -> Sampl
     return SamplePlan({sample.name: sample for sample in samples}, tuple(planned), tuple(failed))
 
 
-def fit_of(base: ImageFit, rows: Sequence[ManifestRow], *, automatic: bool) -> ImageFit:
+def fit_of(base: ImageFit, rows: Sequence[ManifestRow]) -> ImageFit:
     """The fit of one sample: the header's, or with the size that suits its images best."""
-    if not automatic:
-        return base
-    seen = [teacher_placement((row.H, row.W), base.teacher).size for row in rows]
-    return replace(base, size=nearest_bucket(seen, patches=patches_of(base.size)))
+    return fit_for([(row.H, row.W) for row in rows], base)
 
 
 def size_of(fit: ImageFit, rows: Sequence[ManifestRow]) -> tuple[int, int]:
@@ -64,9 +61,11 @@ def size_of(fit: ImageFit, rows: Sequence[ManifestRow]) -> tuple[int, int]:
     return oriented(fit.size, portrait=is_portrait([(row.H, row.W) for row in rows]))
 
 
-def patches_of(size: tuple[int, int]) -> int:
-    """How many patches a size has."""
-    return (size[0] // PATCH) * (size[1] // PATCH)
+def finished_names(folder: Path, header: CacheHeader) -> set[str]:
+    """Names of the planned samples that a cache has already."""
+    if not (folder / HEADER).exists():
+        return set()
+    return set(TeacherCache(folder, plan=header.plan).names())
 
 
 def share_of(names: Sequence[str], *, index: int, count: int) -> list[str]:

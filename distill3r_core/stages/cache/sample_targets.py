@@ -30,14 +30,12 @@ class TargetRecipe:
     Args:
         root: Folder that the manifest's paths start from.
         fit: The header's.
-        automatic: Whether each sample has a size of its own.
         threshold: Threshold of the local confidence.
         export: Further arguments of the export step.
     """
 
     root: Path
     fit: ImageFit
-    automatic: bool
     threshold: float | None
     export: Mapping[str, Any]
 
@@ -80,7 +78,7 @@ def load_sample(
     Raises:
         ImageError: One of them cannot be used; names it.
     """
-    fit = fit_of(recipe.fit, sample.rows, automatic=recipe.automatic)
+    fit = fit_of(recipe.fit, sample.rows)
     portrait = is_portrait([(row.H, row.W) for row in sample.rows])
 
     def load(index: int) -> _PreparedImages:
@@ -115,7 +113,7 @@ def targets_of_sample(loaded: LoadedSample, raw: RawMaps, recipe: TargetRecipe) 
             loaded.placements, loaded.prepared, raw.points_local, strict=True
         )
     ]
-    fit = fit_of(recipe.fit, loaded.sample.rows, automatic=recipe.automatic)
+    fit = fit_of(recipe.fit, loaded.sample.rows)
     if any(turned):
         raw = _turn(raw, turned)
         boxes = [

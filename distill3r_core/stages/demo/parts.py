@@ -85,7 +85,8 @@ def draw_views(settings: DemoSettings, path: Path) -> Path:
             local_map = student(images, head="local").local_map
         depth, confidence = local_map.points[0, ..., 2].cpu(), local_map.confidence[0].cpu()
         truth, mask = sample.targets.points_local[..., 2], sample.targets.valid_mask
-        for view in _spread(len(truth), PREVIEW_VIEWS):
+        for part in range(PREVIEW_VIEWS):  # centers of equal parts
+            view = int((2 * part + 1) * len(truth) / (2 * PREVIEW_VIEWS))
             picture = sample.images[view].movedim(0, -1).numpy()
             maps_of_view = (depth[view], truth[view], mask[view], confidence[view])
             rows.append([picture, *_panels(*maps_of_view)])
@@ -103,8 +104,3 @@ def _panels(depth: Tensor, truth: Tensor, mask: Tensor, confidence: Tensor) -> l
         colorize(truth.numpy(), table="depth", span=span, mask=mask.numpy()),
         colorize(confidence.numpy(), table="confidence"),
     ]
-
-
-def _spread(count: int, wanted: int) -> list[int]:
-    """Indices of the centers of `wanted` equal parts of `count` items."""
-    return [int((2 * part + 1) * count / (2 * wanted)) for part in range(wanted)]

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 
@@ -20,11 +19,11 @@ from distill3r_core.evaluation.predictions import (
 from distill3r_core.evaluation.protocols import Protocol
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.paths import RUNS, newest_run
+from distill3r_core.reconstruction.prediction.load_model import open_model
 from distill3r_core.report import Progress
-from distill3r_core.runs.student_file import StudentFile, open_student
+from distill3r_core.runs.student_file import StudentFile
 from distill3r_core.stages.evaluate.settings import EvalSettings
-from distill3r_core.teachers import build_teacher
-from distill3r_core.teachers.registry import TEACHERS
+from distill3r_core.teachers import Teacher
 
 WITHOUT_MODEL = {"truth": predict_truth, "constant": predict_constant_depth}
 
@@ -61,14 +60,14 @@ def open_models(
     """
     if settings.predict == "student":
         if settings.models:
-            return [_open_model(settings, name, device) for name in settings.models]
+            return [_open(settings, name, device) for name in settings.models]
         if newest_run() is None:
             raise InputMissingError(
                 f"no run in {RUNS}/ to score",
                 hint="make one with `distill3r train`, name a run or a weight file "
                 "(`distill3r eval RUN`), or score a plane: --predict constant",
             )
-        return [_open_student(settings, None, device)]
+        return [_open(settings, None, device)]
     if len(settings.models) > 1:
         raise ConfigError(
             f"--predict {settings.predict} takes its grid from one run, not from "
@@ -77,7 +76,7 @@ def open_models(
         )
     predict = WITHOUT_MODEL[settings.predict]
     if settings.models or settings.data is None:
-        given = _open_student(settings, settings.models[0] if settings.models else None, device)
+        given = _open(settings, settings.models[0] if settings.models else None, device)
         label = f"{settings.predict}-{given.label}"
         return [ScoredModel(label, given.digest, given.prepare, predict, given.student, given.grid)]
     if settings.size is not None:
@@ -102,27 +101,26 @@ def labels_of(models: Sequence[ScoredModel], names: Sequence[str]) -> list[str]:
     ]
 
 
-def _open_model(settings: EvalSettings, name: str, device: torch.device) -> ScoredModel:
-    if Path(name).exists() or name not in TEACHERS:
-        return _open_student(settings, name, device)
-    if settings.data is None:
-        raise ConfigError(
-            f"{name} has no validation samples", hint="score it against a data set: --data ROOT"
-        )
-    teacher = build_teacher(name, device=device)
-    return ScoredModel(
-        label=name,
-        digest=teacher.weights_hash,
-        prepare=partial(prepare_views, model=teacher),
-        predict=predict_with(teacher, device=device),
-        student=None,
-        grid=None,
-    )
-
-
-def _open_student(settings: EvalSettings, name: str | None, device: torch.device) -> ScoredModel:
+def _open(settings: EvalSettings, name: str | None, device: torch.device) -> ScoredModel:
+    """The model of a name or path; None: the newest run's student."""
     # In float32 on every device: a score must not depend on where it was computed.
-    student = open_student(None if name is None else Path(name), device, "float32")
+    model = open_model(name, device, "float32")
+    student = model.source
+    if student is None:
+        if settings.data is None:
+            raise ConfigError(
+                f"{name} has no validation samples",
+                hint="score it against a data set: --data ROOT",
+            )
+        assert isinstance(model.predictor, Teacher)
+        return ScoredModel(
+            label=model.label,
+            digest=model.predictor.weights_hash,
+            prepare=partial(prepare_views, model=model.predictor),
+            predict=predict_with(model.predictor, device=device),
+            student=None,
+            grid=None,
+        )
     if settings.size is not None:
         raise ConfigError(
             f"size {settings.size}: {student.label} brings its own grid",

@@ -95,7 +95,7 @@ class _Request:
         if size is None:
             return fit
         assert isinstance(fit, ImageFit), "another model's size cannot be set"
-        return replace(fit, size=size, resized=None, by_shape=False)
+        return replace(fit, size=size, resized=None, patch=None)
 
 
 def infer(

@@ -98,11 +98,12 @@ def record_of(
         result |= _cloud(scene, written.cleaned)
         result |= {"poses": options.poses, "pnp": _pnp(options), "agreement": _agreement(scene)}
         views = _placed(scene, written.cleaned)
+    paths = (view.loaded.path for view in scene.views)
     return {
         "version": profiling.tool_version(),
         "machine": profiling.machine(model.device),
         "model": model.location,
-        "inputs": list(dict.fromkeys(display_path(path) for path in _paths(scene))),
+        "inputs": list(dict.fromkeys(display_path(path) for path in paths if path is not None)),
         "reliability": None if scene.reliability is None else scene.reliability.as_plain(),
         "result": result,
         "views": views,
@@ -159,8 +160,3 @@ def _agreement(scene: Reconstruction) -> dict[str, float] | None:
         return None
     degrees, distance = np.median(np.array(found), axis=0)
     return {"degrees": float(degrees), "distance": float(distance), "views": float(len(found))}
-
-
-def _paths(scene: Reconstruction | LocalViews) -> list[Path]:
-    loaded = (view.loaded for view in scene.views)
-    return [view.path for view in loaded if view.path is not None]

@@ -299,7 +299,7 @@ def _warn_of_warmup(settings: TrainSettings, steps: int, progress: Progress) -> 
 
 def _check_input(spec: StudentSpec, data: DataSettings, fit: ImageFit) -> None:
     """Refuse sizes and numbers of views that students of that family do not take."""
-    if not fit.by_shape:
+    if fit.patch is None:
         check_size(spec, fit.resized or fit.size)
     limits = family_of(spec).views
     if limits.fixed is not None and data.views != limits.fixed:
@@ -317,8 +317,7 @@ def _check_input(spec: StudentSpec, data: DataSettings, fit: ImageFit) -> None:
 
 def _student_fit(settings: TrainSettings, header: CacheHeader, progress: Progress) -> ImageFit:
     """The cache's chain of resizes with the student's own, if it is smaller, behind it."""
-    # Where the cache chose sizes by shape, infer and eval have to do so as well.
-    fit = replace(ImageFit.from_plain(header.fit), by_shape=header.size == "auto")
+    fit = ImageFit.from_plain(header.fit)
     wanted = settings.data.size
     if wanted is None or wanted == header.size:
         return fit

@@ -109,13 +109,16 @@ class DA3(nn.Module):
                 rays=rays,
                 on_progress=on_progress,
             )
-        scenes = images.shape[:2]
+        scenes, found_rays = images.shape[:2], None
+        if found is not None:
+            raw = found.unflatten(0, scenes).movedim(2, -1)
+            found_rays = DA3Rays(raw[..., :6], 1 + raw[..., 6].exp())
         return DA3Output(
             depth=depth.unflatten(0, scenes),
             confidence=confidence.unflatten(0, scenes),
             poses=poses,
             reference=tokens.reference,
-            rays=None if found is None else _activate_rays(found.unflatten(0, scenes)),
+            rays=found_rays,
         )
 
     def _maps(
@@ -139,8 +142,3 @@ class DA3(nn.Module):
             found.append(directions)
         on_progress("heads", views, views)
         return torch.cat(depths), torch.cat(confidences), torch.cat(found) if rays else None
-
-
-def _activate_rays(raw: Float[Tensor, "B S 7 h w"]) -> DA3Rays:
-    raw = raw.movedim(2, -1)
-    return DA3Rays(raw[..., :6], 1 + raw[..., 6].exp())

@@ -148,7 +148,7 @@ class PairAlignment(nn.Module):
             moved = scale * (predicted[chunk].float() @ rotation.mT + translation)
             # The confidence of what lies beyond a view is 0, and its logarithm is not wanted.
             weight = torch.where(self.valid[views], confidence[chunk].float(), 1.0).log()
-            total = total + (weight * _distance(points[views] - moved)).sum() / areas[side]
+            total = total + (weight * (points[views] - moved).norm(dim=-1)).sum() / areas[side]
         return total
 
 
@@ -191,11 +191,6 @@ def align(
             loss=float(alignment()),
             unplaced=start.unplaced,
         )
-
-
-def _distance(difference: Float[Tensor, "*axes 3"]) -> Float[Tensor, "*axes"]:
-    """Euclidean length, whose gradient at 0 is 0."""
-    return difference.norm(dim=-1)
 
 
 def _compress(translation: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:

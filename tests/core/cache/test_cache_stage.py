@@ -166,10 +166,10 @@ def test_a_size_is_the_same_in_capital_letters():
 
 
 def test_sizes_by_shape_have_as_many_patches_as_the_papers(tmp_path):
-    sizes = bucket_sizes()
+    sizes = bucket_sizes(592, patch=14)
     assert (224, 518) in sizes
     assert all(0.96 * 592 <= (h // 14) * (w // 14) <= 592 for h, w in sizes)
-    assert nearest_bucket([(480, 640), (640, 480)]) == (294, 392)
+    assert nearest_bucket([(480, 640), (640, 480)], patches=592, patch=14) == (294, 392)
     manifest = rgbd_manifest(tmp_path, scenes=1, samples=1, size=(60, 80))
     settings = CacheSettings(manifest=manifest, output=tmp_path / "cache", size="auto")
     build_cache(settings)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import trimesh
 from exact_scene import exact_views, picture
+from export_readers import CAMERAS, PIXEL, POINTS, pixels_in, read_listed, read_model, read_ply
 from PIL import Image
 from plyfile import PlyData
 
@@ -26,9 +27,6 @@ from distill3r_core.reconstruction.reconstruction import Reconstruction
 from distill3r_core.reconstruction.scale import Scale
 from distill3r_core.reconstruction.view_maps import ViewMaps
 
-PIXEL = 0.01  # by which two formats may differ
-Y_UP = np.diag([1.0, -1, -1, 1])  # glTF's world, and OpenGL's cameras
-
 
 @pytest.fixture(scope="module")
 def scene() -> Reconstruction:
@@ -42,179 +40,13 @@ def folder(scene, tmp_path_factory) -> Path:
     return folder
 
 
-def _ply(folder):
-    vertices = PlyData.read(folder / "scene.ply")["vertex"]
-    colors = np.stack([vertices[name] for name in ("red", "green", "blue")], 1)
-    return np.stack([vertices[axis] for axis in "xyz"], 1), colors
-
-
-def _glb(folder):
-    loaded = trimesh.load_scene(folder / "scene.glb")
-    matrix, name = loaded.graph["cloud"]
-    cloud = loaded.geometry[name]
-    points = trimesh.transform_points(cloud.vertices, Y_UP @ matrix)
-    return points, _srgb_of_glb(folder / "scene.glb")
-
-
-def _srgb_of_glb(path):
-    """Colors of the cloud, which glTF has as linear light, read from the bytes of the file."""
-    content = path.read_bytes()
-    length = int.from_bytes(content[12:16], "little")
-    tree, binary = json.loads(content[20 : 20 + length]), content[28 + length :]
-    cloud = next(mesh for mesh in tree["meshes"] if mesh["name"] == "cloud")
-    accessor = tree["accessors"][cloud["primitives"][0]["attributes"]["COLOR_0"]]
-    assert (accessor["componentType"], accessor["type"]) == (5126, "VEC3")
-    start = tree["bufferViews"][accessor["bufferView"]]["byteOffset"]
-    linear = np.frombuffer(binary, "<f4", 3 * accessor["count"], start).reshape(-1, 3)
-    encoded = np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.rint(255 * encoded).astype(np.uint8)
-
-
-def _npz(folder, key="points_global"):
-    data = np.load(folder / "predictions.npz")
-    views = range(len(data["names"]))
-    points = [data[f"{index:03d}/{key}"].reshape(-1, 3) for index in views]
-    colors = [data[f"{index:03d}/image"].reshape(-1, 3) for index in views]
-    return np.concatenate(points), np.concatenate(colors)
-
-
-def _depth(folder):
-    facts = json.loads((folder / "depth" / "depth.json").read_text())
-    points = []
-    for camera in json.loads((folder / "cameras.json").read_text())["cameras"]:
-        depth = np.asarray(Image.open(folder / "depth" / f"{camera['name']}.png"), np.float64)
-        k = np.array(facts["views"][camera["name"]]["intrinsics"])
-        v, u = np.indices(depth.shape) + 0.5
-        rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(k).T
-        pose = np.array(camera["world_from_cam"])
-        local = (depth * facts["views"][camera["name"]]["scale"])[..., None] * rays
-        points.append((local @ pose[:3, :3].T + pose[:3, 3]).reshape(-1, 3))
-    return np.concatenate(points), None
-
-
-def _html(folder):
-    text = (folder / "scene.html").read_text()
-    facts = json.loads(re.search(r'id="facts"[^>]*>(.*?)</script>', text, re.S)[1])
-    data = base64.b64decode(re.search(r'id="data"[^>]*>(.*?)</script>', text, re.S)[1])
-    points = np.frombuffer(data, "<f4", 3 * facts["points"]).reshape(-1, 3)
-    colors = np.frombuffer(data, "u1", 3 * facts["points"], offset=points.nbytes)
-    return points, colors.reshape(-1, 3)
-
-
-def _colmap(folder, kind=None):
-    model = _model(folder, kind)
-    points = [model.points3D[number] for number in sorted(model.points3D)]
-    return np.array([p.xyz for p in points]), np.array([p.color for p in points])
-
-
-def _model(folder, kind=None):
-    pycolmap = pytest.importorskip("pycolmap")
-    model = pycolmap.Reconstruction()
-    getattr(model, f"read_{kind or 'binary'}")(str(folder / "sparse" / "0"))
-    return model
-
-
-POINTS = {
-    "ply": _ply,
-    "glb": _glb,
-    "colmap binary": lambda folder: _colmap(folder, "binary"),
-    "colmap text": lambda folder: _colmap(folder, "text"),
-    "npz global": _npz,
-    "npz aligned": lambda folder: _npz(folder, "points_aligned"),
-    "depth": _depth,
-    "html": _html,
-}
-
-
-def _listed(folder):
-    cameras, _ = read_cameras(folder / "cameras.json")
-    return [(camera.intrinsics, camera.world_from_cam) for camera in cameras]
-
-
-def _glb_cameras(folder):
-    graph = trimesh.load_scene(folder / "scene.glb").graph
-    cameras, _ = read_cameras(folder / "cameras.json")
-    return [
-        (camera.intrinsics, Y_UP @ graph[f"camera {camera.name}"][0] @ Y_UP) for camera in cameras
-    ]
-
-
-def _nerfstudio(folder):
-    frames = json.loads((folder / "transforms.json").read_text())["frames"]
-    return [
-        (
-            np.array([[f["fl_x"], 0, f["cx"]], [0, f["fl_y"], f["cy"]], [0, 0, 1]]),
-            np.array(f["transform_matrix"]) @ Y_UP,
-        )
-        for f in frames
-    ]
-
-
-def _npz_cameras(folder):
-    data = np.load(folder / "predictions.npz")
-    found = []
-    for index, camera in enumerate(read_cameras(folder / "cameras.json")[0]):
-        rows, columns, _ = data[f"{index:03d}/image"].shape
-        whole = np.diag([camera.size[1] / columns, camera.size[0] / rows, 1])
-        found.append((whole @ data[f"{index:03d}/intrinsics"], data[f"{index:03d}/world_from_cam"]))
-    return found
-
-
-def _colmap_cameras(folder, kind):
-    model = _model(folder, kind)
-    found = []
-    for number in sorted(model.images):
-        image = model.images[number]
-        pose = np.eye(4)
-        pose[:3] = image.cam_from_world().inverse().matrix()
-        found.append((image.camera.calibration_matrix(), pose))
-    return found
-
-
-def _html_cameras(folder):
-    text = (folder / "scene.html").read_text()
-    views = json.loads(re.search(r'id="facts"[^>]*>(.*?)</script>', text, re.S)[1])["views"]
-    found = []
-    for (k, _), view, camera in zip(
-        _listed(folder), views, read_cameras(folder / "cameras.json")[0], strict=True
-    ):
-        pose = np.eye(4)
-        pose[:3, :3], pose[:3, 3] = view["rotation"], view["center"]
-        (height, width), (across, down) = camera.size, view["spread"]
-        focal = width / 2 / across, height / 2 / down
-        found.append((np.array([[focal[0], 0, k[0, 2]], [0, focal[1], k[1, 2]], [0, 0, 1]]), pose))
-    return found
-
-
-CAMERAS = {
-    "cameras.json": _listed,
-    "glb": _glb_cameras,
-    "nerfstudio": _nerfstudio,
-    "npz": _npz_cameras,
-    "colmap binary": lambda folder: _colmap_cameras(folder, "binary"),
-    "colmap text": lambda folder: _colmap_cameras(folder, "text"),
-    "html": _html_cameras,
-}
-
-
-def _seen(points, cameras):
-    """Pixels of all points in all cameras, (cameras, points, 2), NaN where too near to the eye."""
-    found = []
-    for k, pose in cameras:
-        local = (points - pose[:3, 3]) @ pose[:3, :3]
-        pixels = local @ np.asarray(k).T
-        near = local[:, 2] < 0.5
-        found.append(np.where(near[:, None], np.nan, pixels[:, :2] / pixels[:, 2:]))
-    return np.stack(found)
-
-
 @pytest.mark.parametrize("cameras", CAMERAS)
 @pytest.mark.parametrize("points", POINTS)
 def test_points_of_every_format_fall_on_the_same_pixels_in_cameras_of_every_other(
     folder, scene, points, cameras
 ):
-    truth = _seen(*_truth(scene))
-    found = _seen(np.asarray(POINTS[points](folder)[0], np.float64), CAMERAS[cameras](folder))
+    truth = pixels_in(*_truth(scene))
+    found = pixels_in(np.asarray(POINTS[points](folder)[0], np.float64), CAMERAS[cameras](folder))
     assert np.isfinite(truth).mean() > 0.9
     assert np.nanmax(np.abs(found - truth)) < PIXEL
 
@@ -233,17 +65,17 @@ def test_formats_of_the_global_head_alone_agree_too(tmp_path):
     solved = solve_cameras(views, [ViewMaps(one.global_map, None) for one in maps], poses="pnp")
     scene = Reconstruction(solved.views, cloud_from="global")
     save_reconstruction(scene, tmp_path, list(FORMATS), cloud=Cleaning(conf=0.0))
-    truth = _seen(*_truth(scene))
+    truth = pixels_in(*_truth(scene))
     assert np.isfinite(truth).mean() > 0.9
     for kind in POINTS.keys() - {"npz aligned"}:
         points = np.asarray(POINTS[kind](tmp_path)[0], np.float64)
         for cameras in CAMERAS:
-            found = _seen(points, CAMERAS[cameras](tmp_path))
+            found = pixels_in(points, CAMERAS[cameras](tmp_path))
             assert np.nanmax(np.abs(found - truth)) < PIXEL, (kind, cameras)
 
 
 def test_points_fall_on_the_pixels_they_come_from(folder, scene):
-    pixels = _seen(_ply(folder)[0].astype(np.float64), _listed(folder))
+    pixels = pixels_in(read_ply(folder)[0].astype(np.float64), read_listed(folder))
     start = 0
     for index, view in enumerate(scene.views):
         own = full_size_pixels(view.loaded.fitted.placement).reshape(-1, 2)
@@ -260,7 +92,7 @@ def test_every_format_has_the_colors_the_network_saw(folder, scene, name):
 
 
 def test_colmap_knows_the_pictures_and_which_pixel_saw_each_point(folder, scene):
-    model = _model(folder)
+    model = read_model(folder)
     assert model.num_reg_images() == len(scene.views)
     for number in sorted(model.images):
         image = model.images[number]
