@@ -52,10 +52,10 @@ def save_weights(
     """
     record = replace(metadata, version=tool_version(), schema=SCHEMA)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    # One entry alone: of several safetensors writes the order at random, and equal students would
-    # not be equal files.
+    # A single entry: safetensors writes several in random order, and equal students would give
+    # different files.
     with replacing(path, durable=durable) as beside, disk_errors(path):
-        # By way of memory: the library's own file writer hides that the disk is full.
+        # Serialized in memory first: the library's own file writer hides a full disk.
         beside.write_bytes(save(tensors, metadata={HEADER: record.as_json()}))
 
 
@@ -71,7 +71,7 @@ def load_student(path: str | Path, *, device: str = "cpu") -> Student:
         WeightsError: It is damaged, would run code, or its tensors are not those of its spec.
     """
     state, metadata = read_student(Path(path))
-    # before it is built: a description that is not this file's may ask for any amount of memory
+    # Before it is built: a wrong description could ask for any amount of memory.
     check_names(state, expected_tensors(metadata.spec), source=str(path))
     student = build_from_spec(metadata.spec)
     student.load_state_dict(state)
@@ -133,7 +133,7 @@ def _metadata(text: str, file: Path) -> StudentMetadata:
 
 
 def _check(file: Path) -> None:
-    """Refuse weights of a run that are not those it wrote; other files have no one to vouch."""
+    """Refuse weights that are not those the run wrote. Files outside a run have no checksum."""
     if file.name != MODEL or not (file.parent / STATE).is_file():
         return
     try:

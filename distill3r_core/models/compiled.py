@@ -33,8 +33,8 @@ def compile_parts(
         with torch.inference_mode():
             student(images, head=head, head_chunk=head_chunk, host=head_chunk is not None)
     except (RuntimeError, OSError, ImportError) as error:
-        # Compilers fail in many ways; all of theirs are runtime errors. Copies share the weights
-        # and are not compiled.
+        # torch.compile fails in many ways, always with a RuntimeError. The copies share the
+        # weights and are not compiled.
         for name in student.COMPILED:
             setattr(student, name, copy.copy(student.get_submodule(name)))
         # The first line names the backend, the second what it ran into.

@@ -139,7 +139,7 @@ class Family:
         recipe: Training settings that differ from the defaults; a preset's go over them.
         initializers: Weights that a fresh student can start from, by spec, the preferred first.
         published: Forward pass in the published order of operations, with the arguments of a
-            student's `forward` after the student itself: slow, and what the fast one is held to.
+            student's `forward` after the student itself: the slow reference for the fast one.
             None where there is none.
         checkpoints: Formats of other projects that are read and written beside our own.
     """

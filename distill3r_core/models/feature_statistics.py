@@ -1,4 +1,4 @@
-"""Mean and principal axes of an encoder's features: how far an image is from those it has seen."""
+"""Mean and principal axes of an encoder's features: the distance of images to those of training."""
 
 import base64
 from functools import cached_property

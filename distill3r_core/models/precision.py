@@ -11,8 +11,8 @@ _PRODUCTS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 def lower_precision(student: Student, dtype: torch.dtype = torch.bfloat16) -> Student:
     """Let matrix products and convolutions run in a lower precision.
 
-    Only their weights are cast, once. Norms, what blocks carry from one to the next, and what
-    costs little and rounds much stay in float32: the way from pixels to tokens, from encoder to
+    Only their weights are cast, once. Norms, the residual stream, and layers that are
+    cheap and sensitive to rounding stay in float32: those from pixels to tokens, from encoder to
     fusion, and the last layer of each head with all that follows it. So the error is no larger
     than autocast's, and nothing is cast to float32 and back around an upsampling. What is kept
     for the heads is kept in the lower precision, as the heads read it.

@@ -1,4 +1,4 @@
-"""What held-out samples showed about a student: the measure for its later reconstructions."""
+"""Checks of held-out samples, which later reconstructions of a student are compared with."""
 
 from pydantic.dataclasses import dataclass
 

@@ -21,7 +21,7 @@ class Student(nn.Module):
     """Base of the students of all families.
 
     A family's network has three public, differentiable steps, `encode`, `fuse` and `decode`, whose
-    inputs and results are its own affair; `forward` runs them one after the other.
+    inputs and results are the family's choice; `forward` runs them one after the other.
 
     Args:
         spec: The architecture and the properties of the weights.
@@ -74,7 +74,7 @@ class Student(nn.Module):
         raise NotImplementedError
 
     def image_features(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n P D"] | None:
-        """What the encoder makes of each image by itself, without gradients, by patch.
+        """Features of each patch of each image, from the encoder alone, without gradients.
 
         Args:
             images: RGB in [0, 1], on any device.

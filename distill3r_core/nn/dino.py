@@ -147,5 +147,5 @@ def _resizing_matrix(
     return found[0, 0]
 
 
-# On a GPU it is many small kernels before anything large runs.
+# On a GPU these are many small kernels before any large one.
 _kept_matrix = lru_cache(maxsize=64)(_resizing_matrix)

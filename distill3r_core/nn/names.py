@@ -103,7 +103,7 @@ def rename(state: Mapping[str, Value], pairs: Pairs) -> dict[str, Value]:
 
 
 def reverse(pairs: Pairs) -> Pairs:
-    """The way back."""
+    """The inverse pairs."""
     return tuple((new, old) for old, new in pairs)
 
 

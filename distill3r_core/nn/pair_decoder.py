@@ -1,4 +1,4 @@
-"""Two transformers that look at each other, one for each image of a pair (CroCo v2, DUSt3R)."""
+"""Two transformers that attend to each other, one for each image of a pair (CroCo v2, DUSt3R)."""
 
 from collections.abc import Sequence
 
@@ -35,8 +35,8 @@ class CrossAttention(nn.Module):
         """Let every token attend to all tokens of the other image.
 
         Args:
-            tokens: Give the queries.
-            others: Give keys and values.
+            tokens: Source of the queries.
+            others: Source of keys and values.
             rotation: Positions of `tokens`.
             other_rotation: Positions of `others`.
         """

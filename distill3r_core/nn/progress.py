@@ -10,9 +10,9 @@ class ProgressCallback(Protocol):
     """Called as a forward pass proceeds."""
 
     def __call__(self, stretch: Stretch, count: int) -> None:
-        """So many views are through the encoder, blocks of the fusion done, or maps made by a head.
+        """Report how many views are encoded, fusion blocks done, or maps made by a head.
 
-        Called with 0 where a stretch begins. On a GPU the work is ordered by then, not done.
+        Called with 0 when a stage begins. On a GPU the work is queued by then, not finished.
         """
         ...
 

@@ -49,7 +49,7 @@ class DuneFile:
 
 
 def read_dune(path: str | Path) -> DuneFile:
-    """The encoder of a published file; projectors and teacher norms are left behind.
+    """The encoder of a published file; without its projectors and teacher norms.
 
     Args:
         path: `dune_vitsmall14_448.pth` or one of its siblings.

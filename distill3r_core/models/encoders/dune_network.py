@@ -76,9 +76,9 @@ class DuneEncoder(nn.Module):
     def prepare_lower_precision(self, dtype: torch.dtype) -> None:
         """Give the weights of timm's blocks to ours, which cast where the type changes.
 
-        timm's cast nothing, so they would need autocast, which asks at every operation. Each
-        LayerScale is multiplied into the layer before it, while that is still float32, except for
-        float16: 1e-4 of a weight is too small for it.
+        timm's blocks never cast, so they would need autocast, which decides at every operation.
+        Each LayerScale is multiplied into the layer before it while that is still float32, except
+        for float16, in which 1e-4 of a weight is too small.
 
         Args:
             dtype: Type in which matrix products will run.
@@ -133,7 +133,7 @@ class DuneEncoder(nn.Module):
 def _resizing(
     grid: int, length: int, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "length grid"]:
-    """What each row of the table adds to each row of one of another length."""
+    """Weight of each row of the table in each row of a resized one."""
     with torch.inference_mode(False):  # so that training may read it as well
         rows = torch.eye(grid, dtype=dtype, device=device)[None, None]
         factor = ((length + _OFFSET) / grid, 1.0)
@@ -142,7 +142,7 @@ def _resizing(
     return found
 
 
-# On a GPU it is many small kernels before anything large runs.
+# On a GPU these are many small kernels before any large one.
 _kept_resizing = lru_cache(maxsize=64)(_resizing)
 
 
@@ -154,7 +154,7 @@ def _own_block(block: nn.Module) -> Block:
     scaled = not isinstance(block.get_submodule("ls1"), nn.Identity)
     width, heads = hidden.in_features, attention.num_heads
     assert isinstance(heads, int)
-    with torch.device("meta"):  # its own parameters are not wanted
+    with torch.device("meta"):  # timm's own parameters are dropped
         own = Block(
             width,
             heads,

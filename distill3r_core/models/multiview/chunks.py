@@ -7,8 +7,8 @@ from distill3r_core.models.multiview.spec import MultiviewSpec
 # Elements of the largest map of a head, over all views of a chunk. Measured: on a CPU two views
 # of 224x518 are faster than one (weights are packed once for both) and than four (new pages).
 HEAD_NUMBERS = {"cuda": 2**28 + 2**27, "cpu": 2**26}
-# How many times more where that is all views: few views leave memory free, and two passes over
-# half of them start twice as many kernels.
+# Factor where the chunk is all views: few views leave memory free, and two passes over half of
+# them start twice as many kernels.
 _ALL_AT_ONCE = {"cuda": 2}
 # Tokens that go through the encoder at once, over all views of a chunk.
 ENCODER_TOKENS = {"cuda": 2**16, "cpu": 2**12}

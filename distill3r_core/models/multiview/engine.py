@@ -2,7 +2,7 @@
 
 With gradients all views go through the encoder at once, and through the heads in the chunks that
 the caller chooses. Without, chunks are those that suit the device, and maps for the host go there
-by way of pinned memory while the next chunk is computed.
+through pinned memory while the next chunk is computed.
 """
 
 from collections.abc import Iterator, Sequence

@@ -26,7 +26,7 @@ def estimate_bytes(
     head_chunk: int | None = None,
     heads: int = 2,
 ) -> MemoryEstimate:
-    """What a pass over views of these sizes takes at its highest, beyond the weights.
+    """Peak memory of a pass over views of these sizes, beyond the weights.
 
     Args:
         sizes: Rows and columns of every view.
@@ -54,7 +54,7 @@ def estimate_bytes(
     encoder += seen * area * 3 * _FLOAT  # the images, normalized
     # Convolutions pack their weights anew on every call.
     head = (chunk * _head_numbers(spec, largest) + _packed_numbers(spec)) * product
-    # The fusion is over when the heads' outputs are made.
+    # The memory of the fusion is free again when the heads' outputs are allocated.
     outputs = pixels * 4 * heads * _FLOAT
     working = max(encoder, block - outputs, head)
     return MemoryEstimate(
@@ -71,7 +71,7 @@ def _stem_numbers(spec: MultiviewSpec) -> int:
 
 
 def _head_numbers(spec: MultiviewSpec, size: tuple[int, int]) -> int:
-    """Numbers that a head holds for one view, at the highest of its last steps."""
+    """Numbers that a head holds for one view at the peak of its last steps."""
     pixels = math.prod(size)
     finest = (
         64 * pixels // spec.encoder.patch**2

@@ -1,7 +1,7 @@
-"""A multiview student in the published order of operations: what the fast one is held to.
+"""A multiview student in the published order of operations: the reference for the fast one.
 
-Everything goes through the encoder at once, every layer of the fusion is kept, and the heads run
-as published. Slow and large.
+All views are encoded at once, every layer of the fusion is kept, and the heads run as published.
+Slow, and takes much memory.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def published_forward(
     head_chunk: int | None = None,
     view_numbers: Int[Tensor, "B N"] | None = None,
 ) -> PointMaps | list[PointMaps]:
-    """What `student(images)` gives, up to rounding.
+    """The result of `student(images)`, up to rounding.
 
     Args:
         images: See `Student.forward`.

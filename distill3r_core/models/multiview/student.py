@@ -209,7 +209,7 @@ class MultiviewStudent(Student):
         }
 
     def prepare_lower_precision(self, dtype: torch.dtype) -> None:
-        """Give the encoder blocks that cast, and keep layers for the heads in `dtype`."""
+        """Let the encoder's blocks cast themselves, and keep layers for the heads in `dtype`."""
         self.encoder.prepare_lower_precision(dtype)
         self.fusion.kept_dtype = dtype
 

@@ -29,7 +29,7 @@ def kernels_work() -> bool:
         probe = torch.ones(1, 8, 2, 2, device="cuda")
         right = bool((Upsampled.apply(probe, (3, 3)) == 1).all())
     except (ImportError, OSError, RuntimeError, subprocess.CalledProcessError) as error:
-        # Compilers fail in many ways; none of them is a reason not to compute.
+        # Compilers fail in many ways, and torch's kernels can do the work in any case.
         _log.warning("no fused kernels on this GPU, its heads are slower: %s", error)
         return False
     if not right:
@@ -52,8 +52,8 @@ def upsample(x: Float[Tensor, "n C h w"], size: tuple[int, int]) -> Float[Tensor
 def convolve_relu(x: Float[Tensor, "n C h w"], layer: nn.Conv2d) -> Float[Tensor, "n D h w"]:
     """`relu(layer(x))`; on a GPU bias and ReLU in one pass without gradients.
 
-    cuDNN would do all three in one call, but torch gives it the result's own memory, as it was
-    left, as a second summand with factor 0: not a number times 0 is not a number.
+    cuDNN could do all three in one call, but torch passes it the uninitialized result as a second
+    summand with factor 0, and NaN times 0 is NaN.
     """
     lean = not torch.is_grad_enabled() and x.dtype == layer.weight.dtype
     if (
@@ -73,7 +73,8 @@ def convolve_upsample(
 ) -> Float[Tensor, "n D H W"]:
     """`upsample(layer(x), size)`; on a GPU the bias comes after it without gradients.
 
-    That is the same, as the weights of the interpolation add up to 1, and no pass of its own.
+    The result is the same, as the weights of the interpolation add up to 1, and the bias needs no
+    pass of its own.
     """
     if layer.bias is None or torch.is_grad_enabled() or not is_fused(x) or min(x.shape[-2:]) < 2:
         return upsample(layer(x), size)

@@ -1,7 +1,7 @@
 """Run a block over very many tokens with a working set that does not grow with them.
 
-All but the attention itself works on each token alone, so it can go through in slices. Same
-numbers: no sum changes its order.
+All layers but the attention itself work on each token alone, so tokens go through in slices. The
+result is bit-identical: no sum changes its order.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ _DEFAULT_SLICE = 8_192
 def run_block(
     block: Block, tokens: Float[Tensor, "B T D"], *, overwrite: bool, recompute: bool = False
 ) -> Tensor:
-    """What `block(tokens)` gives; in slices where no gradient is asked for and there are many.
+    """`block(tokens)`, in slices where there are many tokens and no gradient is needed.
 
     Args:
         overwrite: `tokens` is not read again, its memory may take the result.
@@ -60,7 +60,7 @@ def _sliced_qkv(block: Block, tokens: Tensor, size: int) -> Float[Tensor, "B T C
         return block.attn.qkv(normed.to(block.attn.qkv.weight.dtype))
 
     first, *others = _slices(tokens.shape[1], size)
-    done = part_of(first)  # only now its type is known: autocast has a say in it
+    done = part_of(first)  # its type is known only now, as it depends on autocast
     whole = done.new_empty(tokens.shape[0], tokens.shape[1], done.shape[2])
     whole[:, first] = done
     for part in others:

@@ -10,7 +10,7 @@ from distill3r_core.training import checkpoints, metrics_log
 from distill3r_core.training.distributed import World
 from distill3r_core.training.settings import TrainSettings
 
-_LONG = 600.0  # seconds of training that nobody gives up unasked
+_LONG = 600.0  # seconds of training that are not deleted without asking
 
 
 @dataclass(frozen=True)
