@@ -15,6 +15,7 @@ import yaml
 from pydantic import AfterValidator, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from distill3r_core.errors import ConfigError, InputMissingError
+from distill3r_core.files import shown_name
 from distill3r_core.problems import (
     Problem,
     format_value,
@@ -22,7 +23,7 @@ from distill3r_core.problems import (
     problems_of,
     unknown_name,
 )
-from distill3r_core.untrusted.yaml_text import read_yaml
+from distill3r_core.untrusted.yaml_text import odd_key, read_yaml
 
 Settings = TypeVar("Settings")
 
@@ -30,6 +31,7 @@ STRICT = ConfigDict(extra="forbid")  # for `@dataclass(frozen=True, config=STRIC
 LOWER = StringConstraints(to_lower=True)  # for sizes that are kept as text: 28X42 is 28x42
 PROJECT_FILE = Path("distill3r.yaml")
 _ABSENT = "(absent)"
+_LONGEST_REASON = 500  # characters of an error that may quote the file
 _TAGS = ("family", "kind")  # keys that say which of several types a mapping describes
 SECTIONS = ("manifest", "cache", "train", "eval", "infer", "bench", "demo")
 
@@ -243,9 +245,11 @@ def _parse(text: str, source: str) -> tuple[dict[str, Any], list[str]]:
     try:
         values = read_yaml(text) or {}
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"cannot read {source}: {error}") from error
+        raise ConfigError(f"cannot read {source}: {str(error)[:_LONGEST_REASON]}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"cannot use {source}: its top level is not a mapping")
+    if (odd := odd_key(values)) is not None:
+        raise ConfigError(f"cannot use {source}: {shown_name(odd)} is no name of a setting")
     return values, _pop_plugins(values, source)
 
 

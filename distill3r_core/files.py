@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from distill3r_core.errors import UnsafeFileError
 from distill3r_core.system.disk import disk_errors
@@ -116,6 +117,17 @@ def open_own(path: Path, *, mode: int = 0o644) -> int:
     return descriptor
 
 
+def append_own(path: Path) -> TextIO:
+    """Open or create a text file of this program to append lines to; each is written at once.
+
+    Raises:
+        UnsafeFileError: The path is a link, a device or a pipe.
+    """
+    descriptor = open_own(path)
+    os.lseek(descriptor, 0, os.SEEK_END)
+    return os.fdopen(descriptor, "w", encoding="utf-8", buffering=1)
+
+
 def remove_own(path: Path) -> None:
     """Remove a file or a folder of this program, if it is there; of a link, the link alone."""
     if path.is_dir() and not path.is_symlink():
@@ -131,9 +143,13 @@ def _not_own(path: Path) -> UnsafeFileError:
     )
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes were writing in a folder and below it; not what others write."""
-    for path in folder.rglob(".*.partial*"):
+def remove_leftovers(folder: Path, *, below: bool = True) -> None:
+    """Remove what killed processes were writing in a folder; not what others write.
+
+    Args:
+        below: In the folders in it as well.
+    """
+    for path in folder.glob("**/.*.partial*" if below else ".*.partial*"):
         found = _BESIDE.fullmatch(path.name)
         if found is not None and not _is_alive(int(found["process"])):
             path.unlink(missing_ok=True)

@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
         "depth_scale",
         "intrinsics_size",
         "trust",
+        "check",
         "seed",
     )
 )
@@ -128,6 +129,12 @@ def manifest(
             "--trust", help="Continue with depth, poses and intrinsics that contradict each other."
         ),
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Read all files again, also where size and time have not changed."
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List only; read and write nothing.")
     ] = False,
@@ -138,10 +145,18 @@ def manifest(
     from distill3r_core.stages.manifest import ManifestSettings, build_manifest
 
     settings = options.settings(
-        context, ManifestSettings, section="manifest", leave=("dry_run", "overwrite", "trust")
+        context,
+        ManifestSettings,
+        section="manifest",
+        leave=("dry_run", "overwrite", "trust", "check"),
     )
     with console.progress("cpu") as progress:
         report = build_manifest(
-            settings, dry_run=dry_run, overwrite=overwrite, trust=trust, progress=progress
+            settings,
+            dry_run=dry_run,
+            overwrite=overwrite,
+            trust=trust,
+            check=check,
+            progress=progress,
         )
     console.show(report)

@@ -1,18 +1,17 @@
-"""LMDB environments that cannot crash the process.
+"""LMDB environments of writers. Readers do without LMDB (`page_reader`).
 
-Three things about LMDB are dangerous, and kept away from here on:
+Two things about LMDB are dangerous:
 
-- A file that lost its tail is mapped without complaint, and kills the process at the first touch of
-  a page that is gone. So the file is measured before it is mapped.
-- An environment must be opened once per process, and not be used across a fork. So all readers of a
-  file in a process share one environment, which is closed before a fork and opened again on use.
-- Memory of a transaction must not be read after it. So records are unpacked inside of it.
+- It maps the file and follows its pages without a check, and what it finds there may kill the
+  process. So every page is checked before the file is mapped (`tree_check`), and its length before
+  each transaction.
+- An environment must not be used across a fork. So a fork waits for transactions that run, and a
+  child closes its half.
 """
 
 import errno
 import os
 import resource
-import struct
 import threading
 import weakref
 from collections.abc import Iterator
@@ -23,26 +22,21 @@ from typing import ClassVar
 
 import lmdb
 
-from distill3r_core.errors import CacheError, DamageError, Distill3rError
-from distill3r_core.files import replacing
+from distill3r_core.cache.tree_check import check_length, check_trees
+from distill3r_core.errors import CacheError, DamageError
+from distill3r_core.files import open_own, replacing
 from distill3r_core.system.allocator import keep_freed_memory
 from distill3r_core.system.disk import NO_ROOM, refusal
 from distill3r_core.system.interrupts import defer_signals
-from distill3r_core.system.system_limits import limit_error, limits_named
+from distill3r_core.system.system_limits import limit_error
 
 DATA = "data.mdb"
 READERS = "lock.mdb"  # LMDB's table of readers, made when the data is first opened
 
-_MAP_SIZE = 1 << 40  # of a writer; address space only, a file never outgrows it
-_ROOM_TO_GROW = 1 << 26  # bytes that a reader maps beyond the file, for a writer beside it
+_MAP_SIZE = 1 << 40  # address space only, a file never outgrows it
 _SMALL_MAP = 1 << 24  # for an empty file, where address space is limited
 _READERS = 1024
 _KEPT_BLOCK, _KEPT = 1 << 22, 1 << 28  # bytes: records are smaller, whole samples are larger
-_MAGIC = 0xBEEFC0DE
-_META = struct.Struct("<IIQQ48s48sQQ")  # after a page header: magic ... last page, transaction
-_PAGE_HEAD = 16
-_META_END = _PAGE_HEAD + _META.size
-_PAGE_SIZE = struct.Struct("<I")
 # What LMDB says about the pages of a file. Its other errors are about the system or the caller.
 _BROKEN = (
     lmdb.CorruptedError,
@@ -52,91 +46,39 @@ _BROKEN = (
     lmdb.VersionMismatchError,
     lmdb.IncompatibleError,
     lmdb.BadTxnError,
-    lmdb.BadValsizeError,
 )
 _LITTLE_ROOM = 1 << 24  # bytes; with less a disk is full, whatever else it may be
 
 
-def check_length(path: Path) -> None:
-    """Refuse a database file that is shorter than its own pages say.
+class Database:
+    """One LMDB file that is open for writing. Readers use `PageReader`, which maps nothing.
 
-    It holds for files of writers that add and replace, and never delete (`shard.ShardWriter`).
+    Args:
+        folder: Where it is; made where there is none. The caller holds the shard's lock.
 
     Raises:
-        DamageError: Bytes are missing, or it is no LMDB file.
-    """
-    with path.open("rb") as file:
-        page_size, metas = 0, []
-        head = file.read(_META_END)
-        if len(head) == _META_END:
-            metas.append(_META.unpack_from(head, _PAGE_HEAD))
-            page_size = _PAGE_SIZE.unpack_from(metas[0][4])[0]
-            file.seek(page_size)
-            head = file.read(_META_END)
-            if len(head) == _META_END:
-                metas.append(_META.unpack_from(head, _PAGE_HEAD))
-        # Last: a writer makes the file longer before it says so in a meta page.
-        size = os.fstat(file.fileno()).st_size
-    if len(metas) < 2 or any(meta[0] != _MAGIC for meta in metas):
-        raise DamageError(f"{path} is not an LMDB file, or its first pages are missing")
-    last_page = max(metas, key=lambda meta: meta[7])[6]
-    needed = (last_page + 1) * page_size
-    if size < needed:
-        raise DamageError(
-            f"{path} is truncated: {size} bytes, {needed} were written",
-            hint="copy it again, or `distill3r cache verify --repair` and `cache --resume`",
-        )
-
-
-class Database:
-    """One LMDB file, shared by all who use it in this process; opened when it is first read.
-
-    Use `Database.at`, which gives every caller in a process the same one.
+        DamageError: The file is truncated, or its pages are not what was written.
+        SystemLimitError: The system refuses to open or map the file, which may be sound.
+        DiskFullError: There is no room.
     """
 
-    # By device and inode: LMDB knows files by them as well.
-    _known: ClassVar["weakref.WeakValueDictionary[tuple[int, int], Database]"] = (
-        weakref.WeakValueDictionary()
-    )
+    _open: ClassVar["weakref.WeakSet[Database]"] = weakref.WeakSet()
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._environment: lmdb.Environment | None = None
-        self._writable = False
-
-    @classmethod
-    def at(cls, folder: Path) -> "Database":
-        """The database in a folder. The file must exist."""
-        status = (folder / DATA).stat()
-        with _gate.locked():
-            key = (status.st_dev, status.st_ino)
-            found = cls._known.get(key)
-            if found is None:
-                found = cls._known[key] = cls(folder)
-            elif found._environment is None:
-                found.folder = folder  # the cache was moved
-            return found
-
-    @classmethod
-    def create(cls, folder: Path) -> "Database":
-        """The database in a folder, made where there is none, and open for writing."""
         if not (folder / DATA).exists():
             _make(folder)
-        database = cls.at(folder)
-        database.open_for_writing()
-        return database
-
-    def open_for_writing(self) -> None:
-        """Make it writable, until `close`. The caller holds the shard's lock."""
-        check_length(self.folder / DATA)
+        for name in (DATA, READERS):
+            os.close(open_own(folder / name))  # LMDB follows links
+        check_trees(folder / DATA)
         # LMDB takes memory for all pages of a sample, and frees it when they are written (measured:
         # 13 ms of CPU time for 11 MB with fresh pages, 4 with these).
         keep_freed_memory(block=_KEPT_BLOCK, kept=_KEPT)
         with _gate.alone():
-            self._close()
-            with _writing_to(self.folder):
+            with _writing_to(folder):
                 self._environment = lmdb.open(
-                    str(self.folder),
+                    str(folder),
                     map_size=self._map_size(),
                     max_readers=_READERS,
                     # One flush per commit, not two: the data's. The few bytes that make it valid
@@ -144,34 +86,9 @@ class Database:
                     # loses nothing; a power cut may undo the last commit, and damages nothing.
                     metasync=False,
                 )
-                self._environment.reader_check()  # slots of readers that were killed
-            self._writable = True
-
-    @contextmanager
-    def reading(self) -> Iterator[lmdb.Transaction]:
-        """A read transaction; its buffers are invalid afterwards.
-
-        Raises:
-            DamageError: The file is truncated, or its pages are damaged.
-            SystemLimitError: The system refuses to open or map the file, which may be sound.
-        """
-        while True:
-            with _gate.transaction():
-                environment = self._opened()
-                try:
-                    transaction = environment.begin(buffers=True)
-                except lmdb.MapResizedError:
-                    transaction = None
-                except lmdb.Error as error:
-                    raise self._fault(error) from error
-                if transaction is not None:
-                    try:
-                        with transaction:
-                            yield transaction
-                    except lmdb.Error as error:
-                        raise self._fault(error) from error
-                    return
-            self.close()  # a writer beside this process has outgrown the map: map the file anew
+                # Readers of earlier versions that were killed: pages are not used again for them.
+                self._environment.reader_check()
+            self._open.add(self)
 
     @contextmanager
     def writing(self) -> Iterator[lmdb.Transaction]:
@@ -183,9 +100,11 @@ class Database:
         Raises:
             DiskFullError: There is no room.
             DiskFaultError: The disk is failing.
+            DamageError: The file has become shorter than what was written.
         """
-        assert self._environment is not None and self._writable, "open_for_writing comes first"
+        assert self._environment is not None, "it is closed"
         environment = self._environment
+        check_length(self.folder / DATA)
         with (
             _gate.transaction(),
             _writing_to(self.folder),
@@ -194,7 +113,7 @@ class Database:
             yield transaction
 
     def close(self) -> None:
-        """Close it; the next reader opens it again.
+        """Close it.
 
         Raises:
             DiskFullError: The last commit found no room.
@@ -207,60 +126,14 @@ class Database:
         self._close()
 
     def _close(self) -> None:
-        environment, writable = self._environment, self._writable
-        self._environment, self._writable = None, False
+        environment, self._environment = self._environment, None
         if environment is None:
             return
         try:
-            if writable:
-                with _writing_to(self.folder):
-                    environment.sync(True)
+            with _writing_to(self.folder):
+                environment.sync(True)
         finally:
             environment.close()
-
-    def _opened(self) -> lmdb.Environment:
-        with _gate.locked():
-            if self._environment is None:
-                path = self.folder / DATA
-                with limits_named(path):
-                    check_length(path)
-                try:
-                    self._environment = self._open_reader(lock=True)
-                except lmdb.Error as error:
-                    # Nobody can write where this process may not: no lock is needed.
-                    if not (isinstance(error, lmdb.ReadonlyError) or _is_refused(error)):
-                        raise self._fault(error) from error
-                    try:
-                        self._environment = self._open_reader(lock=False)
-                    except lmdb.Error as still:
-                        raise self._fault(still) from still
-            return self._environment
-
-    def _fault(self, error: lmdb.Error) -> Distill3rError:
-        """The error for users: damage only where LMDB has found it in the file's own pages."""
-        path = self.folder / DATA
-        refused = limit_error(path, _system_code(error))
-        if refused is not None:
-            return refused
-        if isinstance(error, _BROKEN):
-            return DamageError(f"{path} cannot be read: {error}")
-        return CacheError(f"{path} cannot be read: {error}")
-
-    def _open_reader(self, *, lock: bool) -> lmdb.Environment:
-        return lmdb.open(
-            str(self.folder),
-            readonly=True,
-            create=False,
-            lock=lock,
-            map_size=self._reader_map_size(),
-            max_readers=_READERS,
-            # Without it, cold reads of half a megabyte are 3 to 9 times slower.
-            readahead=True,
-        )
-
-    def _reader_map_size(self) -> int:
-        size = (self.folder / DATA).stat().st_size
-        return size + (_ROOM_TO_GROW if _unlimited() else _SMALL_MAP)
 
     def _map_size(self) -> int:
         if _unlimited():
@@ -322,16 +195,13 @@ _gate = _Gate()
 
 def _before_fork() -> None:
     _gate.close()
-    for database in list(Database._known.values()):
-        if not database._writable:
-            database._close()
 
 
 def _after_fork_in_child() -> None:
     global _gate
     _gate = _Gate()
     # Nothing was being written: the fork waited. This closes the child's half of the environment.
-    for database in list(Database._known.values()):
+    for database in list(Database._open):
         database._close()
 
 
@@ -369,6 +239,9 @@ def _writing_to(folder: Path) -> Iterator[None]:
         code = _code_of(error, folder)
         found = refusal(folder, code, then="resume with `distill3r cache --resume`")
         found = found or limit_error(folder / DATA, _system_code(error))
+        if found is None and isinstance(error, lmdb.Error):
+            kind = DamageError if isinstance(error, _BROKEN) else CacheError
+            found = kind(f"{folder / DATA} cannot be written: {error}")
         if found is None:
             raise
         raise found from error
@@ -399,10 +272,10 @@ def _system_code(error: Exception) -> int | None:
 
 def _lack_of_room(folder: Path) -> int | None:
     """Why the database cannot grow; None where it can."""
-    data, probe = folder / DATA, folder / f".{DATA}.{os.getpid()}.probe"
+    data, probe = folder / DATA, folder / f".{DATA}.{os.getpid()}.partial"
     try:
         size = data.stat().st_size if data.exists() else 0
-        with probe.open("wb") as file:
+        with os.fdopen(open_own(probe), "wb") as file:
             os.posix_fallocate(file.fileno(), size, _LITTLE_ROOM)
     except OSError as error:
         return error.errno if error.errno in NO_ROOM else None
@@ -410,10 +283,6 @@ def _lack_of_room(folder: Path) -> int | None:
         with suppress(OSError):  # the error of the disk is reported, not this one
             probe.unlink(missing_ok=True)
     return None
-
-
-def _is_refused(error: Exception) -> bool:
-    return any(os.strerror(code) in str(error) for code in (errno.EACCES, errno.EPERM, errno.EROFS))
 
 
 def _unlimited() -> bool:

@@ -18,7 +18,7 @@ from distill3r_core.cache.header_record import (
     parse_header,
 )
 from distill3r_core.errors import CacheError, ConflictError, InputMissingError
-from distill3r_core.files import open_own, replacing
+from distill3r_core.files import open_own, remove_leftovers, replacing
 
 __all__ = [
     "FORMAT_VERSION",
@@ -84,6 +84,7 @@ def publish_header(folder: Path, header: CacheHeader) -> CacheHeader:
     refuse_foreign(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / _LOCK):
+        remove_leftovers(folder, below=False)
         identity, revision = secrets.token_hex(_IDENTITY_BYTES), 0
         if (folder / HEADER).exists():
             there = read_header(folder)

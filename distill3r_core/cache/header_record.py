@@ -106,7 +106,8 @@ def parse_header(data: bytes, *, source: str) -> CacheHeader:
         raise CacheError(f"{source} cannot be read: {error}") from error
     if version != FORMAT_VERSION:
         raise ConflictError(
-            f"{source} has cache format version {version}, this program reads {FORMAT_VERSION}",
+            f"{source} has cache format version {str(version)[:20]}, this program reads "
+            f"{FORMAT_VERSION}",
             hint="use the version of distill3r that wrote it, or make the cache again elsewhere",
         )
     written = values.pop(_CHECKSUM, None)  # earlier versions wrote none

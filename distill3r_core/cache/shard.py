@@ -7,7 +7,7 @@ Numbers are big-endian, so that they sort. The entry
 under `n` is written in the same transaction as the rest: where it is, the sample is complete.
 
 Nothing is ever deleted: a replaced or dropped sample loses its entry, `merge` leaves its bytes
-behind. So the length of a healthy file is known (see `database.check_length`).
+behind. So the length of a healthy file is known (see `tree_check.check_length`).
 """
 
 import fcntl
@@ -16,8 +16,7 @@ import os
 import struct
 import weakref
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,9 +26,10 @@ import zstandard
 
 from distill3r_core.cache.database import DATA, READERS, Database
 from distill3r_core.cache.maps.maps_layout import Kind
+from distill3r_core.cache.page_reader import PageReader
 from distill3r_core.cache.sample_codec import EncodedSample
 from distill3r_core.errors import CacheError, ConflictError, DamageError
-from distill3r_core.files import open_own
+from distill3r_core.files import open_own, remove_leftovers
 from distill3r_core.system.system_limits import limits_named
 
 PREFIX = "shard-"
@@ -40,6 +40,8 @@ _IDENTITY, _HEADER = b"c", b"h"
 _ENTRY = struct.Struct("<IHHHHQQ")  # number, views, height, width, kind, bytes of maps, of images
 _CRC = struct.Struct("<I")
 _DROPPED = 0xFFFFFFFF
+_LARGEST_SIDE = 1 << 12  # pixels of a student's image; a forged record may ask for all of it
+_LARGEST_HEADER = 1 << 28  # bytes: a million samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class ShardReader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._database = Database.at(folder)
+        self._pages = PageReader(folder / DATA)
 
     def entries(self) -> list[tuple[str, Entry]]:
         """Every finished sample whose entry is sound, sorted by name."""
@@ -84,27 +86,22 @@ class ShardReader:
             DamageError: The file itself cannot be read.
         """
         found, damaged = list[tuple[str, Entry]](), list[tuple[str, str]]()
-        with self._database.reading() as transaction, transaction.cursor() as cursor:
-            if cursor.set_range(b"n"):
-                for key, value in cursor:
-                    if bytes(key[:1]) != b"n":
-                        break
-                    name = bytes(key[1:]).decode(errors="surrogateescape")
-                    try:
-                        entry = _unpack(bytes(key), value)
-                    except DamageError as error:
-                        damaged.append((name, error.message))
-                        continue
-                    if entry is not None:
-                        found.append((name, entry))
+        for key, value in self._pages.items(b"n"):
+            name = key[1:].decode(errors="surrogateescape")
+            try:
+                entry = _unpack(key, value)
+            except DamageError as error:
+                damaged.append((name, error.message))
+                continue
+            if entry is not None:
+                found.append((name, entry))
         return found, damaged
 
     def entry(self, name: str) -> Entry | None:
         """One finished sample, or None."""
-        with self._database.reading() as transaction:
-            key = _name_key(name)
-            value = transaction.get(key)
-            return None if value is None else _unpack(key, value)
+        key = _name_key(name)
+        value = self._pages.get(key)
+        return None if value is None else _unpack(key, value)
 
     def identity(self) -> str:
         """Identity of the cache that the shard belongs to; "" where it carries none.
@@ -112,9 +109,8 @@ class ShardReader:
         Raises:
             DamageError: It cannot be read.
         """
-        with self._database.reading() as transaction:
-            value = transaction.get(_IDENTITY)
-            return "" if value is None else _opened(value, _IDENTITY).decode()
+        value = self._pages.get(_IDENTITY)
+        return "" if value is None else _opened(value, _IDENTITY).decode(errors="replace")
 
     def header_copy(self) -> bytes | None:
         """The copy of the cache's header, as text; None where the shard has none.
@@ -122,9 +118,17 @@ class ShardReader:
         Raises:
             DamageError: It is not what was written.
         """
-        with self._database.reading() as transaction:
-            value = transaction.get(_HEADER)
-            return None if value is None else zstandard.decompress(_opened(value, _HEADER))
+        value = self._pages.get(_HEADER)
+        if value is None:
+            return None
+        data = _opened(value, _HEADER)
+        try:
+            # What the frame declares is allocated.
+            if not 0 <= zstandard.frame_content_size(data) <= _LARGEST_HEADER:
+                raise DamageError("the copy of the header claims more bytes than a header has")
+            return zstandard.decompress(data)
+        except zstandard.ZstdError as error:
+            raise DamageError(f"the copy of the header cannot be unpacked: {error}") from error
 
     def header_fault(self) -> str | None:
         """What is damaged of the identity and of the copy of the header, if anything is."""
@@ -136,22 +140,22 @@ class ShardReader:
         return None
 
     def detail(self, entry: Entry) -> dict[str, Any]:
-        """Where a sample came from."""
-        with self.records() as records:
-            return json.loads(_opened(records.detail(entry), _sample_key(entry.number)))
+        """Where a sample came from.
 
-    @contextmanager
-    def records(self) -> Iterator["StoredRecords"]:
-        """Access to records; the memory they give is invalid after the block."""
-        with self._database.reading() as transaction:
-            yield StoredRecords(transaction, self.folder)
-
-
-class StoredRecords:
-    """The stored records of a shard, within one transaction."""
-
-    def __init__(self, transaction: lmdb.Transaction, folder: Path) -> None:
-        self._transaction, self._folder = transaction, folder
+        Raises:
+            DamageError: It is not what was written, or does not fit the sample.
+        """
+        key = _sample_key(entry.number)
+        try:
+            found = json.loads(_opened(self._get(key), key))
+        except (ValueError, RecursionError) as error:
+            raise DamageError(f"the detail {key!r} is not JSON") from error
+        pictures = found.get("pictures") if isinstance(found, dict) else None
+        if not isinstance(pictures, list) or len(pictures) != entry.views:
+            raise DamageError(f"the detail {key!r} does not name {entry.views} pictures")
+        if not all(isinstance(picture, str) for picture in pictures):
+            raise DamageError(f"the detail {key!r} names pictures by what is no text")
+        return found
 
     def maps(self, entry: Entry, view: int) -> memoryview:
         """The record of a view's maps."""
@@ -165,15 +169,11 @@ class StoredRecords:
         """The record of a view's features of a layer."""
         return self._get(_view_key(b"f", entry.number, view) + layer.encode())
 
-    def detail(self, entry: Entry) -> memoryview:
-        """The sample's detail: JSON and its checksum."""
-        return self._get(_sample_key(entry.number))
-
     def _get(self, key: bytes) -> memoryview:
-        value = self._transaction.get(key)
+        value = self._pages.get(key)
         if value is None:
-            raise DamageError(f"{self._folder} lacks a record of a sample that it lists")
-        return memoryview(value)
+            raise DamageError(f"{self.folder} lacks a record of a sample that it lists")
+        return value
 
 
 class ShardWriter:
@@ -189,8 +189,11 @@ class ShardWriter:
         self.folder = folder
         self._lock = WriterLock(folder)
         try:
-            self._database = Database.create(folder)
-            self._next = self._last_number() + 1
+            remove_leftovers(folder)  # of writers that were killed: the lock says there is no other
+            self._database = Database(folder)
+            self._pages = PageReader(folder / DATA)
+            details = self._pages.items(b"d", large=False)
+            self._next = 1 + max((int.from_bytes(key[1:], "big") for key, _ in details), default=-1)
         except BaseException:
             self._lock.release()
             raise
@@ -247,9 +250,8 @@ class ShardWriter:
             _IDENTITY: _sealed(identity.encode(), _IDENTITY),
             _HEADER: _sealed(zstandard.compress(header, 1), _HEADER),
         }
-        with self._database.reading() as transaction:
-            if all(transaction.get(key) == value for key, value in wanted.items()):
-                return
+        if all(self._pages.get(key) == value for key, value in wanted.items()):
+            return
         with self._database.writing() as transaction:
             for key, value in wanted.items():
                 transaction.put(key, value)
@@ -273,13 +275,6 @@ class ShardWriter:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    def _last_number(self) -> int:
-        with self._database.reading() as transaction, transaction.cursor() as cursor:
-            # The last key under `d` stands before the first one after it.
-            found = cursor.prev() if cursor.set_range(b"e") else cursor.last()
-            key = bytes(cursor.key()) if found else b""
-            return int.from_bytes(key[1:], "big") if key[:1] == b"d" else -1
 
 
 class WriterLock:
@@ -364,10 +359,15 @@ def _pack(key: bytes, entry: Entry) -> bytes:
 
 def _unpack(key: bytes, value: bytes | memoryview) -> Entry | None:
     body = _opened(value, key)
+    if len(body) < _ENTRY.size:
+        raise DamageError(f"the entry {key!r} is cut short")
     number, views, height, width, kind, maps, images = _ENTRY.unpack_from(body)
     if number == _DROPPED:
         return None
-    content = body[_ENTRY.size :].decode()
+    known = sum(Kind)
+    if not (views and 0 < height <= _LARGEST_SIDE and 0 < width <= _LARGEST_SIDE) or kind & ~known:
+        raise DamageError(f"the entry {key!r} is of a sample that cannot be")
+    content = body[_ENTRY.size :].decode(errors="backslashreplace")
     return Entry(number, views, (height, width), Kind(kind), maps, images, content)
 
 

@@ -241,11 +241,10 @@ class TeacherCache:
         """
         shard, entry = self.place(name)
         decoder = self._decoder()
-        with shard.records() as records:
-            for row, view in enumerate(views):
-                with naming(f"{self.path}: sample {name}, view {view}"):
-                    maps, image = records.maps(entry, view), records.image(entry, view)
-                    buffers.fill(row, maps, image, decoder)
+        for row, view in enumerate(views):
+            with naming(f"{self.path}: sample {name}, view {view}"):
+                maps, image = shard.maps(entry, view), shard.image(entry, view)
+                buffers.fill(row, maps, image, decoder)
 
     def feature_shape(self, name: str, layer: str) -> tuple[int, int, int]:
         """Rows, columns and channels of a sample's features of a layer.
@@ -256,8 +255,8 @@ class TeacherCache:
         """
         shard, entry = self.place(name)
         self.require_layer(layer)
-        with shard.records() as records, naming(f"{self.path}: sample {name}, features/{layer}"):
-            return self._decoder().features.shape(records.features(entry, 0, layer))
+        with naming(f"{self.path}: sample {name}, features/{layer}"):
+            return self._decoder().features.shape(shard.features(entry, 0, layer))
 
     def read_features_into(
         self, name: str, layer: str, views: Sequence[int], out: Float16[np.ndarray, "N h w C"]
@@ -271,10 +270,9 @@ class TeacherCache:
         shard, entry = self.place(name)
         self.require_layer(layer)
         decoder = self._decoder().features
-        with shard.records() as records:
-            for row, view in enumerate(views):
-                with naming(f"{self.path}: sample {name}, view {view}, features/{layer}"):
-                    decoder.decode(records.features(entry, view, layer), out[row])
+        for row, view in enumerate(views):
+            with naming(f"{self.path}: sample {name}, view {view}, features/{layer}"):
+                decoder.decode(shard.features(entry, view, layer), out[row])
 
     def require_layer(self, layer: str) -> None:
         """Refuse a layer that the header does not declare.

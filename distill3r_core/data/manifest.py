@@ -32,6 +32,8 @@ _NAMES = frozenset({"dataset", "scene_id", "sample_id", "image_path", "depth_pat
 _SPLITS: dict[str, Split] = {"train": "train", "val": "val", "validation": "val", "test": "val"}
 _MAX_SAMPLES = 10000  # per scene, of a manifest without windows: the original's default
 _WINDOWS = re.compile(r"([0-9]+(;[0-9]+)*)?")
+_LARGEST_SIDE = 1 << 20  # pixels
+_LONGEST_REASON = 500  # characters of a message that may quote a cell
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,7 @@ def read_rows(path: Path) -> tuple[ManifestRow, ...]:
             place = f"{path}:{reader.line_num}"
             row = _row(cells, place)
             if rows.setdefault((row.dataset, row.scene_id, row.image_path), row) is not row:
-                raise ConfigError(f"{place}: {row.image_path} is in its scene twice")
+                raise ConfigError(f"{place}: {shown_name(row.image_path)} is in its scene twice")
     except csv.Error as error:
         line = reader.reader.line_num  # the outer one stands at the last whole row
         raise ConfigError(f"{path}:{line}: not a manifest: {error}") from error
@@ -266,8 +268,8 @@ def _row(cells: Mapping[str | None, Any], place: str) -> ManifestRow:
             sample_id=given["sample_id"],
             image_path=given["image_path"],
             K=_numbers(given["K"], 9),
-            H=int(given["H"]),
-            W=int(given["W"]),
+            H=_side(given["H"]),
+            W=_side(given["W"]),
             K_source=_one_of(given["K_source"] or "none", IntrinsicsSource),
             depth_path=given["depth_path"],
             depth_format=_one_of(given["depth_format"], DepthFormat)
@@ -282,8 +284,8 @@ def _row(cells: Mapping[str | None, Any], place: str) -> ManifestRow:
             content=given["content"],
             windows=_window_numbers(cells["windows"]) if "windows" in cells else None,
         )
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{place}: {error}") from error
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ConfigError(f"{place}: {str(error)[:_LONGEST_REASON]}") from error
 
 
 def _cells(row: ManifestRow) -> list[str | int]:
@@ -312,29 +314,40 @@ def _cells(row: ManifestRow) -> list[str | int]:
 
 def _numbers(text: str, count: int) -> tuple[float, ...]:
     """A JSON list of numbers, nested by rows or not."""
-    values = json.loads(text)
+    try:
+        values = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"{shown_name(text)} is nested too deeply") from error
     flat = [value for part in values for value in (part if isinstance(part, list) else [part])]
     if len(flat) != count:
-        raise ValueError(f"{len(flat)} numbers where {count} are needed: {text}")
+        raise ValueError(f"{len(flat)} numbers where {count} are needed: {shown_name(text)}")
     return tuple(float(value) for value in flat)
+
+
+def _side(text: str) -> int:
+    """Rows or columns of an image."""
+    side = int(text)
+    if not 0 < side <= _LARGEST_SIDE:
+        raise ValueError(f"{shown_name(text)} is no size of an image")
+    return side
 
 
 def _split(text: str) -> Split:
     if text.lower() not in _SPLITS:
-        raise ValueError(f"split: {text!r} is none of {', '.join(_SPLITS)}")
+        raise ValueError(f"split: {shown_name(text)} is none of {', '.join(_SPLITS)}")
     return _SPLITS[text.lower()]
 
 
 def _window_numbers(text: str) -> tuple[int, ...]:
     if not _WINDOWS.fullmatch(text.strip()):
-        raise ValueError(f"windows: {text!r} is not numbers from 0, with ; between them")
+        raise ValueError(f"windows: {shown_name(text)} is not numbers from 0, with ; between them")
     numbers = tuple(int(number) for number in text.split(";") if number.strip())
     if len(set(numbers)) < len(numbers):
-        raise ValueError(f"windows: {text!r} names one twice")
+        raise ValueError(f"windows: {shown_name(text)} names one twice")
     return numbers
 
 
 def _one_of(text: str, words: Any) -> Any:
     if text not in get_args(words):
-        raise ValueError(f"{text!r} is none of {', '.join(get_args(words))}")
+        raise ValueError(f"{shown_name(text)} is none of {', '.join(get_args(words))}")
     return text

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.client
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from distill3r_core.errors import WeightsError
-from distill3r_core.files import write_text
+from distill3r_core.files import open_own, write_text
 from distill3r_core.io.proxies import http_proxies, proxy_for
 from distill3r_core.system.disk import disk_errors
 
@@ -110,21 +111,23 @@ def _fetch(
         version = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
         if version is not None and not version.startswith("W/"):
             write_text(mark, version)
-        with partial.open("ab" if continued else "wb") as file:
+        with os.fdopen(open_own(partial), "r+b") as file:
+            file.truncate(have)
+            file.seek(have)
             while block := answer.read(_BLOCK):
-                _append(file, block)
+                _append(file, block, partial)
                 have += len(block)
                 on_bytes(have, total)
     if total is not None and have != total:
         raise http.client.IncompleteRead(b"", total - have)
 
 
-def _append(file: BinaryIO, block: bytes) -> None:
+def _append(file: BinaryIO, block: bytes, name: Path) -> None:
     """Write, and report errors of the disk as such, not as errors of the network."""
     try:
         file.write(block)
     except OSError as error:
-        error.filename = file.name
+        error.filename = name
         raise
 
 

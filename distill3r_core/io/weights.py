@@ -61,11 +61,12 @@ def tensors_in(content: Any, path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def read_pickled(path: Path, *, map_location: str = "cpu") -> Any:
+def read_pickled(path: Path, *, map_location: str = "cpu", mapped: bool = True) -> Any:
     """What `torch.save` wrote, if it holds tensors and plain data only.
 
     Args:
         path: A `.pth`, `.pt` or `.ckpt` file.
+        mapped: Map the file instead of reading all of it, where it is of a kind that can be.
 
     Raises:
         InputMissingError: There is no such file.
@@ -76,7 +77,10 @@ def read_pickled(path: Path, *, map_location: str = "cpu") -> Any:
         check_checkpoint(path)
         with torch.serialization.safe_globals(HARMLESS):
             return torch.load(
-                path, map_location=map_location, weights_only=True, mmap=_zipped(path)
+                path,
+                map_location=map_location,
+                weights_only=True,
+                mmap=mapped and _zipped(path),
             )
     except UnsafePickleError as error:
         raise WeightsError(

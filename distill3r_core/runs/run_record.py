@@ -27,7 +27,7 @@ def read_record(
     """
     try:
         found = read_sealed(run / RECORD, required=False)  # earlier versions wrote no checksum
-        if isinstance(found.get("identity"), dict) and isinstance(found.get("finished"), bool):
+        if _is_record(found) and isinstance(found.get("finished"), bool):
             return found
         reason = f"{run / RECORD} is damaged: it lacks the identity of the run"
     except NotADirectoryError:
@@ -50,9 +50,20 @@ def _origin_in_checkpoints(run: Path) -> dict[str, Any] | None:
             found = read_state(folder).get(ORIGIN)
         except DamageError:
             continue
-        if isinstance(found, dict) and isinstance(found.get("identity"), dict):
+        if isinstance(found, dict) and _is_record(found):
             return found
     return None
+
+
+def _is_record(found: dict[str, Any]) -> bool:
+    """Whether it says whose run it is, and of what length."""
+    extensions = found.get("extensions", [])
+    return (
+        isinstance(found.get("identity"), dict)
+        and type(found.get("steps")) in (int, type(None))
+        and isinstance(extensions, list)
+        and all(isinstance(one, dict) for one in extensions)
+    )
 
 
 def samples_of(cache: TeacherCache) -> dict[str, Any]:

@@ -1,9 +1,40 @@
 """`pictures.txt` of a run: which images it was trained on, so that no test scores them."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.loading.cache_union import CacheUnion
+from distill3r_core.errors import DamageError
+from distill3r_core.files import write_text
+from distill3r_core.io.checksums import bytes_hash
+
+_MARK = "# checksum "  # starts the last line
+
+
+def write_training_images(path: Path, images: Iterable[str]) -> None:
+    """Write hashes of images, one a line, and a checksum of them, durably."""
+    text = "".join(f"{image}\n" for image in images)
+    write_text(path, f"{text}{_MARK}{bytes_hash(text.encode())}\n", durable=True)
+
+
+def read_training_images(path: Path) -> frozenset[str]:
+    """The hashes in a file; earlier versions wrote no checksum.
+
+    Raises:
+        DamageError: It is not what was written.
+    """
+    data = path.read_bytes()
+    text, mark, written = data.partition(_MARK.encode())
+    if mark and written != f"{bytes_hash(text)}\n".encode():
+        raise DamageError(
+            f"{path} is damaged: its checksum is wrong",
+            hint="copy the run again, or evaluate a copy of its weights without the run",
+        )
+    try:
+        return frozenset(text.decode().split())
+    except UnicodeDecodeError as error:
+        raise DamageError(f"{path} is damaged: it is not text") from error
 
 
 def training_images(

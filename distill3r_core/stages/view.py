@@ -25,6 +25,7 @@ from distill3r_core.errors import (
     InputMissingError,
     RequestError,
 )
+from distill3r_core.files import name_fault
 from distill3r_core.io.exports.cameras import Camera, read_cameras
 from distill3r_core.io.exports.cloud import Cloud
 from distill3r_core.io.exports.frusta import frustum_length
@@ -67,8 +68,7 @@ def view(
         RequestError: This machine cannot listen at the address.
     """
     _require_address(host, port)
-    opened = _open(result)
-    cloud, cameras = _read(opened)
+    opened, cloud, cameras = read_result(result)
     if util.find_spec("viser") is None:
         raise ExtraMissingError(
             "the viewer needs the extra 'viewer'",
@@ -87,6 +87,17 @@ def view(
     finally:
         with contextlib.redirect_stdout(io.StringIO()):
             server.stop()
+
+
+def read_result(folder: Path) -> tuple["ResultFiles", Cloud, list[Camera]]:
+    """The files of a result, its points and its cameras.
+
+    Raises:
+        InputMissingError: The folder has no cloud, or no poses.
+        FailedError: The result is not finished, or a file of it cannot be read.
+    """
+    opened = _open(folder)
+    return opened, *_read(opened)
 
 
 @contextlib.contextmanager
@@ -158,7 +169,7 @@ def _report(result: Path, url: str, cloud: Cloud, cameras: list[Camera]) -> Repo
 
 
 @dataclass(frozen=True)
-class _Result:
+class ResultFiles:
     """A folder of `infer`, and which of the files in it are this result's.
 
     Args:
@@ -170,25 +181,27 @@ class _Result:
 
     def find(self, name: str) -> Path | None:
         """A file of the result; None where there is none, or an earlier result's."""
+        if name_fault(name) is not None:  # of a camera that is no view's
+            return None
         path = self.folder / name
         known = self.files is None or name in self.files
         return path if known and path.is_file() else None
 
 
-def _open(folder: Path) -> _Result:
+def _open(folder: Path) -> ResultFiles:
     if not folder.exists():
         raise InputMissingError(f"no result {folder}", hint="results of infer lie in results/infer")
     if (folder / STARTED).is_file():
         raise FailedError(f"{folder} is not finished", hint="run `distill3r infer` again")
     if not (folder / RECORD).is_file():
-        return _Result(folder, None)
-    try:
-        return _Result(folder, frozenset(read_record(folder)["files"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise FailedError(f"{folder / RECORD} is no record of infer: {error}") from error
+        return ResultFiles(folder, None)
+    files = read_record(folder).get("files")
+    if files is None:
+        raise FailedError(f"{folder / RECORD} is no record of infer: it lists no files")
+    return ResultFiles(folder, frozenset(files))
 
 
-def _read(result: _Result) -> tuple[Cloud, list[Camera]]:
+def _read(result: ResultFiles) -> tuple[Cloud, list[Camera]]:
     cloud, cameras = result.find("scene.ply"), result.find("cameras.json")
     if cloud is None:
         if cameras is not None:
@@ -202,7 +215,7 @@ def _read(result: _Result) -> tuple[Cloud, list[Camera]]:
 
 
 def _fill(
-    server: "viser.ViserServer", cloud: Cloud, cameras: list[Camera], result: _Result
+    server: "viser.ViserServer", cloud: Cloud, cameras: list[Camera], result: ResultFiles
 ) -> None:
     server.scene.set_up_direction("-y")  # OpenCV: y is down
     extent, spacing = 25 * frustum_length(cameras, cloud), spacing_of(cloud, cameras)
@@ -240,7 +253,7 @@ def _fill(
 
 
 def _add_camera(
-    server: "viser.ViserServer", camera: Camera, extent: float, result: _Result
+    server: "viser.ViserServer", camera: Camera, extent: float, result: ResultFiles
 ) -> "viser.CameraFrustumHandle":
     """A frustum with its image; a click on it looks from there."""
     height, width = camera.size
@@ -272,7 +285,7 @@ def _small(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def _thumbnail(name: str, result: _Result) -> np.ndarray | None:
+def _thumbnail(name: str, result: ResultFiles) -> np.ndarray | None:
     """The view's image, small, where the result has images."""
     for suffix in (".jpg", ".png"):
         path = result.find(f"images/{name}{suffix}")

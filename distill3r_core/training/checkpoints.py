@@ -7,6 +7,7 @@ changes in one rename. The state file carries the checksums of the others and it
 import io
 import json
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Callable, Mapping
@@ -16,8 +17,8 @@ from typing import Any
 
 import torch
 
-from distill3r_core.errors import ConflictError, DamageError
-from distill3r_core.files import replacing, write_text
+from distill3r_core.errors import ConflictError, DamageError, WeightsError
+from distill3r_core.files import name_fault, replacing, shown_name, write_text
 from distill3r_core.io.checksums import (
     FILES,
     OWNER,
@@ -27,6 +28,7 @@ from distill3r_core.io.checksums import (
     read_state,
     write_state,
 )
+from distill3r_core.io.weights import read_pickled
 from distill3r_core.system.disk import disk_errors
 
 FOLDER = "checkpoints"
@@ -49,8 +51,18 @@ class Checkpoint:
         return self.folder / MODEL
 
     def optimizer(self) -> dict[str, Any]:
-        """The optimizer's and the random numbers' state."""
-        return torch.load(self.folder / OPTIMIZER, weights_only=True, map_location="cpu")
+        """The optimizer's and the random numbers' state.
+
+        Raises:
+            DamageError: It is not what was written, or would run code.
+        """
+        try:
+            content = read_pickled(self.folder / OPTIMIZER, mapped=False)
+        except WeightsError as error:
+            raise DamageError(error.message) from error
+        if not isinstance(content, dict):
+            raise DamageError(f"{self.folder / OPTIMIZER} is damaged: it holds no optimizer")
+        return content
 
 
 def save(
@@ -159,9 +171,14 @@ def read(folder: Path) -> Checkpoint:
         DamageError: It is not what was written.
     """
     state = read_state(folder)
-    for name in state[FILES]:
+    files, step = state.get(FILES), state.get("step")
+    if not isinstance(files, dict) or type(step) is not int or step < 0:
+        raise DamageError(f"{folder / STATE} is damaged: it lacks its step, or its files")
+    for name, checksum in files.items():
+        if not isinstance(checksum, str) or "/" in name or name_fault(name) is not None:
+            raise DamageError(f"{folder / STATE} is damaged: it names {shown_name(name)}")
         check_file(folder / name, state)
-    return Checkpoint(folder.resolve(), state["step"], state)
+    return Checkpoint(folder.resolve(), step, state)
 
 
 def refuse_foreign(run: Path, owner: str) -> None:
@@ -204,7 +221,7 @@ def read_micro_batch(run: Path, *, warn: Callable[[str], None]) -> int | None:
     if not path.is_file():
         return None
     samples, _, checksum = path.read_text(encoding="utf-8", errors="replace").partition(" ")
-    if not samples.isdecimal() or int(samples) < 1 or checksum.strip() != _crc(samples):
+    if checksum.strip() != _crc(samples) or not re.fullmatch("[1-9][0-9]{0,8}", samples):
         warn(f"warning: {path} is damaged, and left out")
         path.unlink()
         return None
@@ -230,5 +247,5 @@ def _folder(run: Path, step: int) -> Path:
 
 def _folders(run: Path) -> list[Path]:
     """Checkpoint folders, the newest first."""
-    folders = [path for path in (run / FOLDER).glob("step-*") if path.name[5:].isdigit()]
+    folders = [path for path in (run / FOLDER).glob("step-*") if path.name[5:].isdecimal()]
     return sorted(folders, key=lambda path: int(path.name[5:]), reverse=True)

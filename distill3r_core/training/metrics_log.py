@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from distill3r_core.files import write_text
+from distill3r_core.files import append_own, write_text
 from distill3r_core.system.disk import disk_errors
 from distill3r_core.training.tensorboard import TensorBoardWriter
 
@@ -71,7 +71,7 @@ class MetricsLog:
         kept = [row for row in read_metrics(path, warn=warn) if row["step"] <= after]
         write_text(path, "".join(_line(row) for row in kept), durable=True)
         self._path, self._board = path, tensorboard
-        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._file = append_own(path)
 
     def add(self, step: int, **values: float | int | str | None) -> None:
         """One row: `step`, `time` in Unix seconds, and what is given; NaN is written as null."""

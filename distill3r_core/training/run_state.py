@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from distill3r_core.data.loading.batches import Samples
 from distill3r_core.data.loading.teacher_features import FeatureSource
+from distill3r_core.errors import DamageError
+from distill3r_core.io.checksums import STATE
 from distill3r_core.losses import Objective
 from distill3r_core.models.reliability_calibration import ReliabilityCalibration
+from distill3r_core.problems import describe_fault
 from distill3r_core.training import checkpoints
 from distill3r_core.training.distributed import World
 from distill3r_core.training.schedule import Extension
@@ -90,10 +94,27 @@ def state_as_plain(state: TrainState) -> dict[str, Any]:
 
 
 def state_from(checkpoint: checkpoints.Checkpoint) -> TrainState:
-    """The inverse of `state_as_plain`."""
+    """The inverse of `state_as_plain`.
+
+    Raises:
+        DamageError: A value is missing, or is not of its type.
+    """
+    path = checkpoint.folder / STATE
     plain = {
-        name: checkpoint.state[name] for name in TrainState.__dataclass_fields__ if name != "step"
+        name: checkpoint.state[name]
+        for name in TrainState.__dataclass_fields__
+        if name in checkpoint.state
     }
-    if plain["best"] is None:
+    if plain.setdefault("best", None) is None:
         plain["best"] = math.inf
-    return TrainState(step=checkpoint.step, **plain)
+    if missing := [name for name in TrainState.__dataclass_fields__ if name not in plain]:
+        raise DamageError(f"{path} is damaged: it lacks {', '.join(missing)}")
+    try:
+        state = TypeAdapter(TrainState).validate_python(plain)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"])) or "state"
+        raise DamageError(f"{path} is damaged: {name}: {describe_fault(first)}") from error
+    if state.micro_batch < 1 or math.isnan(state.best):
+        raise DamageError(f"{path} is damaged: micro_batch or best is no such number")
+    return state

@@ -79,10 +79,24 @@ def check_pickle(stream: BufferedIOBase | IO[bytes], *, size: int) -> None:
     """
     machine = _Machine(allowance=max(4 * size, _MIN_ALLOWANCE))
     try:
-        for opcode, argument, _ in pickletools.genops(cast("IO[bytes]", stream)):
+        capped = cast("IO[bytes]", _CappedStream(stream, size))
+        for opcode, argument, _ in pickletools.genops(capped):
             machine.step(opcode.name, argument)
     except (IndexError, KeyError, AttributeError, EOFError, OverflowError) as error:
         raise ValueError("not a whole pickle") from error
+
+
+class _CappedStream:
+    """A stream that is never asked for more bytes than the file has: a read allocates them."""
+
+    def __init__(self, stream: BufferedIOBase | IO[bytes], size: int) -> None:
+        self._stream, self._size = stream, size
+
+    def read(self, count: int) -> bytes:
+        return self._stream.read(min(count, self._size))
+
+    def readline(self) -> bytes:
+        return self._stream.readline()
 
 
 class _Machine:

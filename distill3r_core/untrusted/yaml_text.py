@@ -1,10 +1,12 @@
 """Read YAML from a file of bounded size, whatever its anchors expand to."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 _LONGEST = 1 << 20  # characters of a file
+_LONGEST_KEY = 200  # characters
 _MAX_NODES = 100_000  # with every alias written out
 
 
@@ -44,3 +46,13 @@ def _count_nodes(node: yaml.Node | None, counted: dict[int, int | None]) -> int:
         raise ValueError(f"its aliases expand to more than {_MAX_NODES:,} values")
     counted[id(node)] = total
     return total
+
+
+def odd_key(values: Mapping[Any, Any]) -> str | None:
+    """A key that is no text, or a very long one; None where there is none."""
+    for key, value in values.items():
+        if not isinstance(key, str) or len(key) > _LONGEST_KEY:
+            return str(key)
+        if isinstance(value, dict) and (found := odd_key(value)) is not None:
+            return found
+    return None

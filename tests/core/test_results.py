@@ -1,10 +1,15 @@
 """Results are never lost: done is done, another one next to it, a conflict only by name."""
 
+import json
+import os
+import signal
+
 import pytest
 
 from distill3r_core import plugins
-from distill3r_core.errors import ConflictError
-from distill3r_core.results import claim, read_record, write_record
+from distill3r_core.errors import ConflictError, DamageError, UnsafeFileError
+from distill3r_core.io.checksums import read_sealed, write_sealed
+from distill3r_core.results import RECORD, STARTED, claim, read_record, write_record
 
 
 def finish(folder, identity):
@@ -126,3 +131,72 @@ def test_a_file_is_not_a_folder_for_results(tmp_path, below):
     (tmp_path / "scene.ply").write_text("mine")
     with pytest.raises(ConflictError, match=r"scene\.ply is a file"):
         claim(tmp_path, chosen=tmp_path / "scene.ply" / below, identity={}, overwrite=True)
+
+
+def _another_process_at(folder, identity) -> int:
+    ready, answer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        claim(folder, chosen=folder, identity=identity, overwrite=False)
+        os.write(answer, b"x")
+        signal.pause()
+    os.read(ready, 1)
+    return child
+
+
+@pytest.mark.parametrize("identity", [{"conf": 10}, {"conf": 20}])
+def test_two_processes_are_not_at_one_result_at_once(tmp_path, identity):
+    folder = tmp_path / "a"
+    child = _another_process_at(folder, {"conf": 10})
+    for overwrite in (False, True):
+        with pytest.raises(ConflictError):
+            claim(folder, chosen=folder, identity=identity, overwrite=overwrite)
+    beside = claim(folder, chosen=None, identity=identity, overwrite=False)
+    assert beside.folder == tmp_path / "a-2"
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert not claim(folder, chosen=folder, identity=identity, overwrite=False).finished
+    write_record(folder, identity=identity)
+    assert claim(folder, chosen=folder, identity=identity, overwrite=False).finished
+
+
+@pytest.mark.parametrize("at", [0, 30, -40])
+def test_a_damaged_record_of_a_result_is_named(tmp_path, at):
+    finish(tmp_path / "a", {"conf": 10, "name": "x" * 20})
+    data = bytearray((tmp_path / "a" / RECORD).read_bytes())
+    data[at] ^= 1
+    (tmp_path / "a" / RECORD).write_bytes(data)
+    with pytest.raises(DamageError, match=r"run\.json is damaged"):
+        read_record(tmp_path / "a")
+    with pytest.raises(ConflictError, match=r"run\.json is damaged"):
+        claim(tmp_path, chosen=tmp_path / "a", identity={"conf": 10}, overwrite=False)
+    beside = claim(tmp_path / "a", chosen=None, identity={"conf": 10}, overwrite=False)
+    assert beside.folder == tmp_path / "a-2"
+    assert not claim(
+        tmp_path, chosen=tmp_path / "a", identity={"conf": 10}, overwrite=True
+    ).finished
+
+
+@pytest.mark.parametrize("files", [["../x"], ["/etc/passwd"], [3], "abc", {"a": 1}])
+def test_a_record_that_names_files_elsewhere_is_refused(tmp_path, files):
+    finish(tmp_path / "a", {"conf": 10})
+    record = read_sealed(tmp_path / "a" / RECORD)
+    write_sealed(tmp_path / "a" / RECORD, record | {"files": files})
+    with pytest.raises(DamageError):
+        read_record(tmp_path / "a")
+
+
+def test_a_record_of_an_earlier_version_is_read(tmp_path):
+    finish(tmp_path / "a", {"conf": 10})
+    record = read_sealed(tmp_path / "a" / RECORD)
+    (tmp_path / "a" / RECORD).write_text(json.dumps(record))
+    assert claim(tmp_path / "a", chosen=None, identity={"conf": 10}, overwrite=False).finished
+
+
+def test_the_mark_of_a_begun_result_is_not_written_through_a_link(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "precious").write_text('{"identity": {"conf": 10}}')
+    (tmp_path / "a" / STARTED).symlink_to(tmp_path / "precious")
+    with pytest.raises(UnsafeFileError):
+        claim(tmp_path, chosen=tmp_path / "a", identity={"conf": 10}, overwrite=False)
+    assert (tmp_path / "precious").read_text() == '{"identity": {"conf": 10}}'

@@ -172,8 +172,7 @@ def image_decoding(source: RgbdSamples, *, rounds: int) -> Measurement:
     folder = source.original_folder(0, "noisy")
     cache, decoder, out = source.cache(), ViewDecoder(), np.empty((3, *SIZE), np.uint8)
     shard, entry = cache.place(source.name(0))
-    with shard.records() as records:
-        stored = [bytes(records.image(entry, view)) for view in range(chosen)]
+    stored = [bytes(shard.image(entry, view)) for view in range(chosen)]
 
     def ours() -> None:
         for record in stored:

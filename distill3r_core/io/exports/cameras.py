@@ -16,6 +16,8 @@ from distill3r_core.geometry.pose_vectors import quaternion_from_rotation
 
 FRAME = "OpenCV axes (x right, y down, z forward) of the first view's camera"
 _POSE, _QUATERNION = "world_from_cam", "quaternion"
+_LONGEST_REASON = 200  # characters of an error that may quote the file
+_LARGEST_SIDE = 1 << 20  # pixels
 _KEYS = ("name", "size", "intrinsics", _POSE, _QUATERNION)
 
 
@@ -95,12 +97,12 @@ def read_cameras(path: Path) -> tuple[list[Camera], dict[str, Any]]:
         data = json.loads(path.read_text(encoding="utf-8"))
         if "poses" in data["about"] and not any(_POSE in entry for entry in data["cameras"]):
             raise InputMissingError(
-                f"{path} has no poses: {data['about']['poses']}",
+                f"{path} has no poses: {str(data['about']['poses'])[:_LONGEST_REASON]}",
                 hint="distill3r infer INPUT, without --head local, finds them",
             )
         cameras = [
             Camera(
-                name=entry["name"],
+                name=_text(entry["name"]),
                 size=(int(entry["size"][0]), int(entry["size"][1])),
                 intrinsics=np.array(entry["intrinsics"], np.float64),
                 world_from_cam=np.array(entry[_POSE], np.float64),
@@ -111,15 +113,27 @@ def read_cameras(path: Path) -> tuple[list[Camera], dict[str, Any]]:
         about = data["about"]
         if not cameras or not all(_is_sound(camera) for camera in cameras):
             raise ValueError("no cameras, or one that is none")
-    except (LookupError, TypeError, ValueError, RecursionError) as error:
-        raise FailedError(f"cannot read cameras from {path}: {error!r}") from error
+    except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
+        reason = repr(error)[:_LONGEST_REASON]
+        raise FailedError(f"cannot read cameras from {path}: {reason}") from error
     return cameras, about
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a camera without a name")
+    return value
 
 
 def _is_sound(camera: Camera) -> bool:
     """Whether there is an image, a focal length, and a rotation with a place."""
     k, pose = camera.intrinsics, camera.world_from_cam
-    if min(camera.size) < 1 or k.shape != (3, 3) or pose.shape != (4, 4):
+    if (
+        min(camera.size) < 1
+        or max(camera.size) > _LARGEST_SIDE
+        or k.shape != (3, 3)
+        or pose.shape != (4, 4)
+    ):
         return False
     turn = pose[:3, :3]
     near = np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) and np.linalg.det(turn) > 0

@@ -1,5 +1,6 @@
 """Colored point clouds as PLY files. The one module that imports plyfile, which is GPL."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import numpy as np
 from plyfile import PlyData, PlyElement, PlyParseError
 
 from distill3r_core.errors import FailedError
-from distill3r_core.files import replacing
+from distill3r_core.files import replacing, shown_name
 from distill3r_core.io.exports.cloud import Cloud
 
+_LONGEST_HEAD = 1 << 16  # bytes
+_LONGEST_REASON = 200  # characters of an error that may quote the file
 _VERTEX = np.dtype(
     [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")]
 )
@@ -41,10 +44,27 @@ def read_ply(path: Path) -> tuple[Cloud, list[str]]:
         FailedError: The file is not a PLY with colored vertices.
     """
     try:
+        _check_counts(path)
         data = PlyData.read(str(path))
         vertices = data["vertex"]
         points = np.stack([vertices[name] for name in "xyz"], axis=1)
         colors = np.stack([vertices[name] for name in ("red", "green", "blue")], axis=1)
-    except (PlyParseError, KeyError, ValueError) as error:
-        raise FailedError(f"cannot read {path} as a colored point cloud: {error}") from error
+    except (PlyParseError, LookupError, TypeError, ValueError, ArithmeticError) as error:
+        reason = str(error)[:_LONGEST_REASON]
+        raise FailedError(f"cannot read {path} as a colored point cloud: {reason}") from error
     return Cloud(points.astype(np.float32), colors.astype(np.uint8)), list(data.comments)
+
+
+def _check_counts(path: Path) -> None:
+    """Refuse a header that claims more elements than the file has bytes.
+
+    Raises:
+        ValueError: It does.
+    """
+    with path.open("rb") as file:
+        head = file.read(_LONGEST_HEAD).partition(b"end_header")[0]
+    for count in re.findall(rb"^\s*element\s+\S+\s+(\S+)", head, re.MULTILINE):
+        if not 0 <= int(count) <= path.stat().st_size:
+            raise ValueError(
+                f"it cannot hold {shown_name(count.decode(errors='replace'))} elements"
+            )

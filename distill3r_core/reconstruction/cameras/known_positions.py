@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 
 from distill3r_core.errors import InputMissingError, RequestError
+from distill3r_core.files import shown_name
 from distill3r_core.geometry.registration import scale_from_distances
 from distill3r_core.io.images.inputs import natural_key
 from distill3r_core.reconstruction.loaded_views import LoadedView
@@ -206,10 +207,12 @@ def _read_positions(path: Path) -> dict[str, Float[np.ndarray, "3"]]:
         words = list(_WORD.finditer(line))
         values = [_number(word[0]) for word in words[-3:]]
         if len(words) < 4 or any(value is None for value in values):
-            raise RequestError(f"{path}, line {number}: not `NAME X Y Z`: {line!r}", hint=_SYNTAX)
+            raise RequestError(
+                f"{path}, line {number}: not `NAME X Y Z`: {shown_name(line)}", hint=_SYNTAX
+            )
         name = line[: words[-3].start()].rstrip(", \t").lstrip()  # it may have blanks and commas
         if name in centers:
-            raise RequestError(f"{path}, line {number}: {name} is there twice", hint=_SYNTAX)
+            raise RequestError(f"{path}, line {number}: {name[:80]} is there twice", hint=_SYNTAX)
         centers[name] = np.array(values, np.float64)
     return centers
 

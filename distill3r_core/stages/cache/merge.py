@@ -94,13 +94,12 @@ def stored_sample(cache: TeacherCache, name: str) -> EncodedSample:
     """A sample's records as they are stored, without unpacking them."""
     shard: ShardReader
     shard, entry = cache.place(name)
-    with shard.records() as records:
-        maps = tuple(bytes(records.maps(entry, view)) for view in range(entry.views))
-        images = tuple(bytes(records.image(entry, view)) for view in range(entry.views))
-        features = {
-            layer: tuple(bytes(records.features(entry, view, layer)) for view in range(entry.views))
-            for layer in cache.header.features
-        }
+    maps = tuple(bytes(shard.maps(entry, view)) for view in range(entry.views))
+    images = tuple(bytes(shard.image(entry, view)) for view in range(entry.views))
+    features = {
+        layer: tuple(bytes(shard.features(entry, view, layer)) for view in range(entry.views))
+        for layer in cache.header.features
+    }
     detail = shard.detail(entry)
     return EncodedSample(
         name, entry.content, entry.kind, entry.size, maps, images, detail, features

@@ -16,9 +16,11 @@ from distill3r_core.evaluation.data_frames import TestData, read_test_data
 from distill3r_core.evaluation.protocols import Protocol
 from distill3r_core.evaluation.truth import Truth
 from distill3r_core.evaluation.validation_samples import read_validation
+from distill3r_core.files import path_below
 from distill3r_core.report import Failure, Progress
 from distill3r_core.runs.run_record import learned_from, read_record, samples_of
 from distill3r_core.runs.student_file import StudentFile
+from distill3r_core.runs.training_images import read_training_images
 from distill3r_core.stages.evaluate.scored_model import ScoredModel
 from distill3r_core.stages.evaluate.settings import EvalSettings
 
@@ -204,10 +206,8 @@ def _training_images(student: StudentFile) -> frozenset[str] | None:
     run = _run_folder(student)
     if metadata is None or metadata.pictures is None or run is None:
         return None
-    file = run / metadata.pictures
-    if not file.is_file():
-        return None
-    return frozenset(file.read_text(encoding="utf-8").split())
+    file = path_below(run, metadata.pictures)
+    return read_training_images(file) if file.is_file() else None
 
 
 def cache_paths(student: StudentFile) -> tuple[Path, ...]:

@@ -117,6 +117,7 @@ def build_manifest(
     dry_run: bool = False,
     overwrite: bool = False,
     trust: bool = False,
+    check: bool = False,
     progress: Progress = Silent(),
 ) -> Report:
     """List data sets, cut them into samples, and write processed frames and `manifest.csv`.
@@ -129,6 +130,7 @@ def build_manifest(
         dry_run: Write nothing; judge by the listing alone.
         overwrite: Replace a manifest that was made with other settings.
         trust: Continue with data whose parts contradict each other.
+        check: Read files again although their sizes and times are those of the run before.
         progress: Where to report to.
 
     Raises:
@@ -170,7 +172,7 @@ def build_manifest(
         index = FrameIndex(settings.output)
         try:
             made, processed = _make_all(
-                settings, scans, checks, index, trust=trust, progress=progress
+                settings, scans, checks, index, trust=trust, check=check, progress=progress
             )
         finally:
             index.close()
@@ -191,7 +193,7 @@ def build_manifest(
         index.compact()
     files = [path]
     files += [settings.output / manifest_folder.REJECTED] if refused else []
-    finished = not processed and text == before.text
+    finished = (check or not processed) and text == before.text
     return report_of(settings, made, files=files, finished=finished)
 
 
@@ -241,11 +243,12 @@ def _make_all(
     index: FrameIndex,
     *,
     trust: bool,
+    check: bool,
     progress: Progress,
 ) -> tuple[list[ProcessedDataset], int]:
     """Make every data set; gives them and how many frames were read for it."""
     made, processed = [], 0
-    for (root, found), check in zip(scans, checks, strict=True):
+    for (root, found), checked in zip(scans, checks, strict=True):
         total = sum(len(scene.frames) for scene in found.scenes)
         progress.begin(found.name, total=total, unit="frames")
         workshop = FrameProcessor(
@@ -255,9 +258,10 @@ def _make_all(
             images_only=settings.images_only,
             ignore_masks=settings.ignore_masks,
             trust=trust,
+            check=check,
             on_frame=progress.advance,
         )
-        made.append(replace(_make(settings, root, found, workshop), check=check))
+        made.append(replace(_make(settings, root, found, workshop), check=checked))
         processed += workshop.processed
     return made, processed
 

@@ -52,6 +52,7 @@ class FrameProcessor:
         images_only: Leave depth and pose alone.
         ignore_masks: Leave masks and alpha channels alone.
         trust: Accept frames whose parts contradict each other.
+        check: Read each frame once, whatever is remembered of it.
         on_frame: Called after each frame.
     """
 
@@ -64,12 +65,14 @@ class FrameProcessor:
         images_only: bool,
         ignore_masks: bool,
         trust: bool,
+        check: bool,
         on_frame: Callable[[], None],
     ) -> None:
         self.folder, self.index, self.settings = folder, index, settings
         self.images_only, self.ignore_masks = images_only, ignore_masks
-        self.trust, self.on_frame = trust, on_frame
+        self.trust, self.check, self.on_frame = trust, check, on_frame
         self.processed = 0
+        self._read = set[str]()  # frames of this run
 
     def run(self, jobs: Iterable[FrameJob]) -> dict[str, FrameEntry]:
         """Entries of all jobs by key; frames that stand as they are are not read again."""
@@ -85,6 +88,7 @@ class FrameProcessor:
             for entry in map(result_of, begun):
                 self.index.add(entry)
                 self.processed += 1
+                self._read.add(entry.key)
                 done[entry.key] = entry
                 self.on_frame()
         return done
@@ -101,6 +105,8 @@ class FrameProcessor:
 
     def _known(self, job: FrameJob) -> FrameEntry | None:
         entry = self.index.entries.get(job.key)
+        if self.check and job.key not in self._read:
+            return None
         if entry is None or (job.write and entry.row is None and entry.refused is None):
             return None
         stands = entry.stands(self.folder, self._made(job.frame), sources_of(job.frame))

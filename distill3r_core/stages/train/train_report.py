@@ -9,6 +9,7 @@ from typing import Any, TextIO
 import torch
 
 from distill3r_core import config
+from distill3r_core.files import append_own
 from distill3r_core.profiling import machine
 from distill3r_core.report import Progress, Report, Table
 from distill3r_core.runs.run_record import read_record
@@ -131,7 +132,7 @@ class LoggedProgress:
 
     def keep(self, path: Path) -> None:
         """Append to this file from now on."""
-        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._file = append_own(path)
         self._file.writelines(self._early)
 
     def note(self, text: str) -> None:

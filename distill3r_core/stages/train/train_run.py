@@ -30,7 +30,7 @@ from distill3r_core.models.student import Student
 from distill3r_core.profiling import machine, pick_device
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.runs.run_record import IMAGE_HASHES, read_record
-from distill3r_core.runs.training_images import training_images
+from distill3r_core.runs.training_images import training_images, write_training_images
 from distill3r_core.stages.train.caches import describe_caches, open_finished
 from distill3r_core.stages.train.overwriting import deletion_of
 from distill3r_core.stages.train.run_folder import (
@@ -343,8 +343,7 @@ def _describe(folder: RunFolder, settings: TrainSettings, cache: CacheUnion, fee
         durable=True,
     )
     names = (name for some in feed.train.values() for name in some)
-    images = training_images(cache, names)
-    write_text(folder.path / IMAGE_HASHES, "".join(f"{image}\n" for image in images))
+    write_training_images(folder.path / IMAGE_HASHES, training_images(cache, names))
 
 
 def _calibrator(feed: Feed, student: Student) -> Callable[[], ReliabilityCalibration | None]:

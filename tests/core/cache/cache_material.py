@@ -152,6 +152,5 @@ def records(path: Path) -> dict[str, bytes]:
     found = {}
     for name in cache.names():
         shard, entry = cache.place(name)
-        with shard.records() as stored:
-            found[name] = b"".join(bytes(stored.maps(entry, view)) for view in range(entry.views))
+        found[name] = b"".join(bytes(shard.maps(entry, view)) for view in range(entry.views))
     return found

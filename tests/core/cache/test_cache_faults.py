@@ -20,10 +20,11 @@ import pytest
 import torch
 from cache_material import a_header, fill, pictures, rgbd_manifest, smooth_targets
 
-from distill3r_core.cache.database import DATA, check_length
+from distill3r_core.cache.database import DATA
 from distill3r_core.cache.sample_codec import EncodedSample, SampleEncoder
 from distill3r_core.cache.shard import ShardReader, ShardWriter, shard_folders
 from distill3r_core.cache.store import CacheWriter, TeacherCache
+from distill3r_core.cache.tree_check import check_length
 from distill3r_core.data.manifest import read_manifest
 from distill3r_core.errors import DamageError, DiskFaultError, DiskFullError
 from distill3r_core.stages.cache import CacheSettings, build_cache
@@ -62,10 +63,9 @@ def stored(folder: Path) -> dict[str, str]:
     for name in cache.names():
         shard, entry = cache.place(name)
         digest = hashlib.sha256()
-        with shard.records() as records:
-            for view in range(entry.views):
-                digest.update(records.maps(entry, view))
-                digest.update(records.image(entry, view))
+        for view in range(entry.views):
+            digest.update(shard.maps(entry, view))
+            digest.update(shard.image(entry, view))
         digest.update(json.dumps(shard.detail(entry)).encode())
         found[name] = digest.hexdigest()
     return found
@@ -150,6 +150,21 @@ def test_nobody_ever_sees_a_database_that_is_half_made(tmp_path):
         check_length(data)
     child.join()
     assert child.exitcode == 0
+
+
+def test_partial_files_of_killed_writers_go_with_the_next_one(tmp_path, encoded):
+    write_missing(tmp_path, encoded[:1])
+    child = in_child(lambda: None)
+    os.waitpid(child, 0)  # its number belongs to no process now
+    shard = tmp_path / "shard-0000"
+    gone = [shard / f".data.{child}.partial.mdb", shard / f".data.mdb.{child}.partial",
+            tmp_path / f".cache.{child}.partial.json"]  # fmt: skip
+    stays = shard / f".data.{os.getppid()}.partial.mdb"
+    for path in (*gone, stays):
+        path.write_bytes(b"half")
+    write_missing(tmp_path, encoded)
+    assert not any(path.exists() for path in gone)
+    assert stays.exists()
 
 
 def test_a_writer_never_leaves_a_file_shorter_than_its_pages_say(tmp_path, encoded):

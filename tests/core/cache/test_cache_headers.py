@@ -96,7 +96,7 @@ def test_without_any_copy_a_header_is_not_invented(tmp_path):
 def test_a_damaged_copy_of_the_header_is_written_again_and_costs_no_sample(settings, key):
     build_cache(settings)
     before = records(settings.output)
-    database = Database.create(settings.output / "shard-0000")
+    database = Database(settings.output / "shard-0000")
     with database.writing() as transaction:
         value = bytearray(transaction.get(key))
         value[3] ^= 1

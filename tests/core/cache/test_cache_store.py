@@ -312,8 +312,7 @@ def test_damage_names_the_cache_the_sample_and_the_view(tmp_path):
     fill(tmp_path, a_header())
     cache = TeacherCache(tmp_path)
     shard, entry = cache.place("data/scene/001")
-    with shard.records() as records:
-        record = bytes(records.maps(entry, 1))
+    record = bytes(shard.maps(entry, 1))
     data = tmp_path / "shard-0000" / "data.mdb"
     stored = data.read_bytes()
     at = stored.find(record[20:200])

@@ -24,8 +24,7 @@ from distill3r_core.stages.cache.verify import VerifySettings, verify_cache
 def break_record(output: Path, name: str) -> None:
     cache = TeacherCache(output)
     shard, entry = cache.place(name)
-    with shard.records() as stored:
-        record = bytes(stored.maps(entry, 0))
+    record = bytes(shard.maps(entry, 0))
     data = shard.folder / DATA
     broken = bytearray(record)
     broken[len(record) // 2] ^= 16

@@ -1,15 +1,19 @@
 """Content that cannot be is refused where it enters, though every checksum is right."""
 
 import json
+import struct
+import zlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from cache_material import rgbd_manifest
+from cache_material import SIZE, a_header, fill, rgbd_manifest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from distill3r_core.cache.database import Database
+from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.manifest import read_manifest, write_manifest
 from distill3r_core.data.manifest_views import read_view
 from distill3r_core.errors import ImageError, NothingUsableError, WeightsError
@@ -142,3 +146,45 @@ def test_a_description_with_a_value_that_cannot_be_is_refused(student_file, key,
 def test_weights_are_read_as_they_were_written(student_file) -> None:
     state = load_student(student_file).state_dict()
     assert all(torch.equal(state[name], value) for name, value in load_file(student_file).items())
+
+
+def _sealed(key: bytes, body: bytes) -> bytes:
+    return body + struct.pack("<I", zlib.crc32(body, zlib.crc32(key)))
+
+
+def _entry(*, views: int = 2, size: tuple[int, int] = SIZE, kind: int = 8) -> bytes:
+    return struct.pack("<IHHHHQQ", 0, views, *size, kind, 100, 100) + b"content-0"
+
+
+FORGED = {  # by key: of the first of three samples, with right checksums
+    "short entry": (b"ndata/scene/000", b"123"),
+    "no views": (b"ndata/scene/000", _entry(views=0)),
+    "views": (b"ndata/scene/000", _entry(views=60_000)),
+    "huge": (b"ndata/scene/000", _entry(size=(65_535, 65_535))),
+    "other size": (b"ndata/scene/000", _entry(size=(4096, 4096))),
+    "kind": (b"ndata/scene/000", _entry(kind=64)),
+    "detail": (b"d" + bytes(4), b"[1, 2]"),
+    "nested detail": (b"d" + bytes(4), b"[" * 50_000),
+    "pictures": (b"d" + bytes(4), b'{"pictures": [1, null]}'),
+    "record": (b"t" + bytes(6), b"no record"),
+}
+
+
+def test_repair_goes_past_records_with_right_checksums_and_wrong_content(tmp_path, cli_inprocess):
+    for name, (key, body) in FORGED.items():
+        cache, header = tmp_path / name.replace(" ", "-"), a_header()
+        fill(cache, header)
+        database = Database(cache / "shard-0000")
+        with database.writing() as transaction:
+            transaction.put(key, _sealed(key, body) if key[:1] in b"nd" else body)
+        database.close()
+        status, _, err = cli_inprocess("cache", "verify", cache, cwd=tmp_path)
+        assert status == 1, (name, err)
+        assert "data/scene/000" in err, (name, err)
+        status, _, err = cli_inprocess("cache", "verify", cache, "--repair", cwd=tmp_path)
+        assert status == 0, (name, err)
+        left = TeacherCache(cache)
+        assert left.missing() == ["data/scene/000"], name
+        assert len([left.read(sample) for sample in left.names()]) == 2
+        fill(cache, header)  # as `cache --resume` makes what is missing
+        assert cli_inprocess("cache", "verify", cache, cwd=tmp_path)[0] == 0, name

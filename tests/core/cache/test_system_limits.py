@@ -26,7 +26,7 @@ from distill3r_core.errors import SystemLimitError
 from distill3r_core.stages.cache.verify import VerifySettings, verify_cache
 kind, path = sys.argv[1:]
 if kind == "files":
-    resource.setrlimit(resource.RLIMIT_NOFILE, (28, 28))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
 elif kind == "memory":
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limit = used + (160 << 20)  # 16 MB for ten of the shards
@@ -56,12 +56,12 @@ def _verified(kind: str, cache: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(("kind", "limit"), [("files", "open files is 28"), ("memory", "address")])
-def test_a_repair_under_a_limit_names_it_and_moves_no_sound_shard(many_shards, kind, limit):
-    found = _verified(kind, many_shards)
+def test_a_repair_under_a_limit_names_it_and_moves_no_sound_shard(many_shards):
+    found = _verified("files", many_shards)
     assert found.startswith("refused:"), found
-    assert limit in found
+    assert "open files is 16" in found
     assert "ulimit" in found
+    assert _verified("memory", many_shards) == "ok\n"  # readers map nothing
     assert sorted(path.name for path in many_shards.glob("*shard*")) == [
         f"shard-{number:04d}" for number in range(_SHARDS)
     ]
@@ -85,28 +85,15 @@ def test_no_locks_no_shared_map_and_no_memory_are_not_damage(tmp_path, monkeypat
 
     monkeypatch.setattr(lmdb, "open", refuse)
     with pytest.raises(SystemLimitError, match=r"the system refuses to open .*data\.mdb"):
-        TeacherCache(tmp_path).names()
-    with pytest.raises(SystemLimitError):
-        verify_cache(VerifySettings(tmp_path, manifest=tmp_path / "none", repair=True))
-    with pytest.raises(SystemLimitError):
         ShardWriter(tmp_path / "shard-0000")
+    settings = VerifySettings(tmp_path, manifest=tmp_path / "none", repair=True)
+    assert verify_cache(settings).result["ok"]  # readers need none of them
     monkeypatch.undo()
     assert (tmp_path / "shard-0000" / "data.mdb").is_file()
     assert len(TeacherCache(tmp_path).names()) == 3
 
 
-def test_a_reader_maps_little_more_than_the_file(tmp_path):
-    fill(tmp_path, a_header())
-    database = Database.at(tmp_path / "shard-0000")
-    with database.reading():
-        environment = database._environment
-        assert environment is not None
-        size = (tmp_path / "shard-0000" / "data.mdb").stat().st_size
-        assert environment.info()["map_size"] <= size + (1 << 26)
-
-
-def test_a_reader_follows_a_writer_that_outgrows_its_map(tmp_path, monkeypatch):
-    monkeypatch.setattr("distill3r_core.cache.database._ROOM_TO_GROW", 0)
+def test_a_reader_follows_a_writer_of_another_process(tmp_path):
     header = a_header(6)
     fill(tmp_path, a_header(1, plan=header.plan[:1]))
     cache = TeacherCache(tmp_path)

@@ -33,6 +33,7 @@ from distill3r_core.models import build_student
 from distill3r_core.models.checkpoint import save_student
 from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.report import Silent
+from distill3r_core.runs.training_images import read_training_images
 from distill3r_core.stages.evaluate import EvalSettings, evaluate
 
 
@@ -127,7 +128,7 @@ def test_the_mean_map_is_that_of_the_training_frames(here):
         protocol=PROTOCOLS["table2"],
         processing=Processing(),
         prepare=partial(fit_views, fit=ImageFit(size=SIZE)),
-        trained_on=(here / "runs/tiny-001/pictures.txt").read_text().split(),
+        trained_on=read_training_images(here / "runs/tiny-001/pictures.txt"),
         progress=Silent(),
     )
     (truth,) = data.truths

@@ -1,7 +1,12 @@
 """No file beside the checkpoints of a run costs the run; its checkpoints belong to it alone."""
 
+import contextlib
 import json
+import os
+import pty
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,14 +14,17 @@ import pytest
 from safetensors.torch import load_file
 from torch import equal
 
-from distill3r_core.errors import ConflictError, WeightsError
+from distill3r_core.errors import ConflictError, DamageError, UnsafeFileError, WeightsError
+from distill3r_core.io import checksums
 from distill3r_core.models import load_student
 from distill3r_core.report import Silent
 from distill3r_core.runs.run_record import read_record
+from distill3r_core.runs.training_images import read_training_images
 from distill3r_core.stages.train import TrainSettings, train
 from distill3r_core.stages.train.overwriting import deletion_of, planned_deletion
 from distill3r_core.training import checkpoints
 from distill3r_core.training.metrics_log import MetricsLog, read_metrics
+from distill3r_core.training.run_state import state_from
 from distill3r_core.training.settings import CheckpointSettings
 
 
@@ -167,3 +175,75 @@ def test_a_checkpoint_says_whose_it_is(trained):
     record = json.loads((whole / "run.json").read_text())
     for state in whole.glob("checkpoints/step-*/state.json"):
         assert json.loads(state.read_text())["owner"] == record["owner"]
+
+
+STATES = [
+    {"step": "3"}, {"files": []}, {"files": {"../../x": "0"}}, {"files": {"model.safetensors": 1}},
+    {"micro_batch": "many"}, {"micro_batch": 0}, {"best": "low"}, {"best_step": 1.5},
+    {"last_validation": [1]}, {"skipped_in_a_row": None},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", STATES)
+def test_a_state_with_a_right_checksum_and_wrong_content_is_damage(trained, tmp_path, change):
+    run = tmp_path / "run"
+    shutil.copytree(trained[1], run, symlinks=True)
+    folder = run / "checkpoints/step-000003"
+    checksums.write_state(folder, checksums.read_state(folder) | change)
+    with pytest.raises(DamageError, match=r"state\.json is damaged"):
+        state_from(checkpoints.read(folder))
+
+
+def test_a_flipped_bit_in_the_list_of_training_images_is_noticed(trained, tmp_path):
+    path = tmp_path / "pictures.txt"
+    shutil.copyfile(trained[1] / "pictures.txt", path)
+    assert len(read_training_images(path)) > 2
+    earlier = tmp_path / "earlier.txt"
+    earlier.write_text("".join(f"{image}\n" for image in read_training_images(path)))
+    assert read_training_images(earlier) == read_training_images(path)
+    for at in (0, 20, -3):
+        shutil.copyfile(trained[1] / "pictures.txt", path)
+        _flip(path, at)
+        with pytest.raises(DamageError, match=r"pictures\.txt is damaged"):
+            read_training_images(path)
+
+
+@pytest.mark.parametrize("name", ["log.txt", "metrics.jsonl"])
+def test_a_run_writes_to_nothing_through_links(trained, tmp_path, name):
+    cache, _, stopped = trained
+    run = tmp_path / "run"
+    shutil.copytree(stopped, run, symlinks=True)
+    (tmp_path / "precious").write_text("precious\n")
+    (run / name).unlink(missing_ok=True)
+    (run / name).symlink_to(tmp_path / "precious")
+    with contextlib.suppress(UnsafeFileError):  # a link of the metrics is replaced
+        train(tiny(cache, run), resume=True)
+    assert (tmp_path / "precious").read_text() == "precious\n"
+
+
+@pytest.mark.parametrize("answer", ["n", "y"])
+def test_overwrite_asks_at_a_terminal_before_long_work_is_deleted(trained, tmp_path, answer):
+    cache, whole, _ = trained
+    run = tmp_path / "run"
+    shutil.copytree(whole, run, symlinks=True)
+    log = MetricsLog(run / "metrics.jsonl", after=0)
+    log.add(3, seconds=4000.0)
+    log.close()
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "distill3r_cli", "train", "--cache", cache, "-o", run]
+    more = ["--preset", "tiny", "--device", "cpu", "--max-steps", "1", "--seed", "9", "--overwrite"]
+    with subprocess.Popen(
+        [*command, *more], stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, cwd=tmp_path
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while block := os.read(ours, 4096):
+                shown += block
+                if b"[y/N]" in shown and answer:
+                    os.write(ours, f"{answer}\n".encode())
+                    answer, kept = "", answer == "n"
+    os.close(ours)
+    assert b"1h" in shown or b"66" in shown or b"1.1 h" in shown, shown
+    assert process.returncode == (2 if kept else 0), shown
+    assert (run / "checkpoints/step-000003").exists() == kept

@@ -12,6 +12,7 @@ from distill3r_core.errors import CacheError, ConflictError, InputMissingError
 from distill3r_core.models import load_student
 from distill3r_core.models.families import train_presets
 from distill3r_core.report import Silent
+from distill3r_core.runs.training_images import read_training_images
 from distill3r_core.stages.train import TrainSettings, train
 from distill3r_core.training.machine_usage import format_machine_usage
 
@@ -50,7 +51,7 @@ def test_a_run_leaves_all_that_its_readers_need(make_cache: MakeCache, tmp_path:
     assert student.metadata is not None
     assert student.metadata.preset == "tiny"
     assert student.metadata.size == (28, 42)
-    pictures = (run / "pictures.txt").read_text().split()
+    pictures = read_training_images(run / "pictures.txt")
     assert len(pictures) == 4 * 4  # held-out frames are not training frames
     again = config.resolve(
         TrainSettings, section="train", config=str(run / "config.yaml"), presets=train_presets()

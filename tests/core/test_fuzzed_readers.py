@@ -1,0 +1,126 @@
+"""Readers of foreign files end with a result or a documented error, soon and in little memory."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+from fuzzing.bounded import BoundedReader
+from fuzzing.mutations import Edit, Mutation, edited, edited_values, mutations
+from fuzzing.targets import TARGETS, Target
+from hypothesis import HealthCheck, Phase
+
+_SHORT, _LONG = 0.7, 300 / len(TARGETS)  # seconds of a target: ten and 300 together
+_EXAMPLES = 25  # of a round
+
+
+@pytest.fixture(params=TARGETS)
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def target(name: str) -> Target:
+    return TARGETS[name]
+
+
+@pytest.fixture
+def whole(target: Target, tmp_path: Path) -> Path:
+    folder = tmp_path / "whole"
+    folder.mkdir()
+    target.make(folder)
+    return folder
+
+
+@pytest.fixture
+def reader(target: Target, whole: Path) -> Iterator[BoundedReader]:
+    folder = whole.with_name("mutated")
+    shutil.copytree(whole, folder, symlinks=True)
+    made = BoundedReader(target.read, folder)
+    yield made
+    made.stop()
+
+
+def _write(folder: Path, whole: Path, target: Target, mutation: Mutation) -> None:
+    """Put one changed file among the valid ones."""
+    for file in target.files:
+        shutil.copyfile(whole / file, folder / file)
+    file = target.files[mutation.file % len(target.files)]
+    data, sign = (whole / file).read_bytes(), target.sign.get(file)
+    if sign is None or not mutation.structured:
+        (folder / file).write_bytes(edited(data, mutation.edits))
+        return
+    sign(folder / file, edited_values(json.loads(data), mutation.edits))
+
+
+def _fuzz(
+    target: Target, whole: Path, reader: BoundedReader, *, seconds: float, seed: int
+) -> dict[str, int]:
+    """Try mutations for some time; how many were read and refused."""
+    folder, counts = whole.with_name("mutated"), dict.fromkeys(("read", "refused"), 0)
+    target.read(whole)  # loads what it needs, before it is bounded
+    assert reader().kind == "read"
+
+    def check(mutation: Mutation) -> None:
+        _write(folder, whole, target, mutation)
+        outcome = reader()
+        assert outcome.documented, f"{mutation}\n{outcome.kind}: {outcome.detail}"
+        counts[outcome.kind] += 1
+
+    end, turn = time.monotonic() + seconds, seed
+    while time.monotonic() < end:
+        turn += 1
+        bounded = hypothesis.settings(
+            max_examples=_EXAMPLES,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            phases=(Phase.generate, Phase.shrink),
+        )
+        hypothesis.seed(turn)(bounded(hypothesis.given(mutations())(check)))()
+    return counts
+
+
+def test_no_mutated_file_is_a_fault(target, whole, reader) -> None:
+    counts = _fuzz(target, whole, reader, seconds=_SHORT, seed=0)
+    assert counts["refused"] > 3, counts
+
+
+@pytest.mark.slow
+def test_no_mutated_file_is_a_fault_in_five_minutes(name, target, whole, reader) -> None:
+    seed = int.from_bytes(os.urandom(4), "little")
+    counts = _fuzz(target, whole, reader, seconds=_LONG, seed=seed)
+    print(f"{name}: {counts}, seed {seed}")
+    assert counts["refused"] > 100, counts
+
+
+def test_a_case_beyond_its_bounds_is_found(tmp_path) -> None:
+    """The process sees faults, long work, much memory, and its own end."""
+    cases = {
+        "fault": lambda _: [][1],
+        "memory": lambda _: bytes(1 << 30),
+        "slow": lambda _: _spin(2.3),
+        "killed": lambda _: os.kill(os.getpid(), 9),
+        "read": lambda _: None,
+    }
+    for kind, read in cases.items():
+        reader = BoundedReader(read, tmp_path)
+        assert reader().kind == kind
+        reader.stop()
+
+
+def _spin(seconds: float) -> None:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_edits_change_what_they_should() -> None:
+    data = bytes(range(100))
+    assert len(edited(data, [Edit("cut", 0.5, 0, 0)])) == 50
+    assert edited(data, [Edit("flip", 0.1, 0.9, 0)]) != data
+    assert edited_values({"a": {"b": 1}}, [Edit("flip", 0.0, 0, 1)]) != {"a": {"b": 1}}
