@@ -15,7 +15,6 @@ import yaml
 from pydantic import AfterValidator, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from distill3r_core.errors import ConfigError, InputMissingError
-from distill3r_core.files import shown_name
 from distill3r_core.problems import (
     Problem,
     format_value,
@@ -31,6 +30,7 @@ STRICT = ConfigDict(extra="forbid")  # for `@dataclass(frozen=True, config=STRIC
 LOWER = StringConstraints(to_lower=True)  # for sizes that are kept as text: 28X42 is 28x42
 PROJECT_FILE = Path("distill3r.yaml")
 _ABSENT = "(absent)"
+_LONGEST_VALUE = 80  # characters of a key in a message
 _LONGEST_REASON = 500  # characters of an error that may quote the file
 _TAGS = ("family", "kind")  # keys that say which of several types a mapping describes
 SECTIONS = ("manifest", "cache", "train", "eval", "infer", "bench", "demo")
@@ -249,7 +249,7 @@ def _parse(text: str, source: str) -> tuple[dict[str, Any], list[str]]:
     if not isinstance(values, dict):
         raise ConfigError(f"cannot use {source}: its top level is not a mapping")
     if (odd := odd_key(values)) is not None:
-        raise ConfigError(f"cannot use {source}: {shown_name(odd)} is no name of a setting")
+        raise ConfigError(f"cannot use {source}: {odd[:_LONGEST_VALUE]!a} is no name of a setting")
     return values, _pop_plugins(values, source)
 
 
