@@ -6,11 +6,9 @@ the registries.
 
 LAYOUTS = (
     "pattern",
-    "7scenes",
-    "tum",
-    "scannet",
-    "nerfstudio",
-    "colmap",
+    *("12scenes", "7scenes", "co3d", "scannetpp", "habitat", "matterport"),
+    *("megadepth", "blendedmvs", "arkitscenes", "dtu"),
+    *("tum", "scannet", "polycam", "open3d", "nerfstudio", "colmap"),
     "rgbd",
     "images",
 )

@@ -6,7 +6,25 @@ from pathlib import Path
 
 from distill3r_core.data.layouts import images, pattern, rgbd, sevenscenes
 from distill3r_core.data.layouts.folders import one_dataset
-from distill3r_core.data.layouts.recordings import colmap, nerfstudio, scannet, tum
+from distill3r_core.data.layouts.published import (
+    arkitscenes,
+    blendedmvs,
+    co3d,
+    dtu,
+    habitat,
+    matterport,
+    megadepth,
+    scannetpp,
+    twelvescenes,
+)
+from distill3r_core.data.layouts.recordings import (
+    colmap,
+    nerfstudio,
+    open3d,
+    polycam,
+    scannet,
+    tum,
+)
 from distill3r_core.data.layouts.records import (
     Dataset,
     DepthFile,
@@ -27,7 +45,14 @@ from distill3r_core.registry import Registry
 
 LAYOUTS: Registry[Layout] = Registry("layout", entry_points="distill3r.layouts")
 # The more particular before those that ask for less: `rgbd` would take a sequence of `tum`.
-for built_in in (pattern, sevenscenes, tum, scannet, nerfstudio, colmap, rgbd, images):
+for built_in in (
+    pattern,
+    *(twelvescenes, sevenscenes, co3d, scannetpp, habitat, matterport),
+    *(megadepth, blendedmvs, arkitscenes, dtu),
+    *(tum, scannet, polycam, open3d, nerfstudio, colmap),
+    rgbd,
+    images,
+):
     LAYOUTS.add(built_in.LAYOUT.name, built_in.LAYOUT)
 AUTO = "auto"
 

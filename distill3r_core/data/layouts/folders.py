@@ -119,6 +119,38 @@ def walk(root: Path, *, skip: Path | None = None) -> Iterator[tuple[Path, Folder
     yield from visit(root)
 
 
+def folders_of(root: Path) -> Iterator[Path]:
+    """Folders from `root` down, hidden ones left out, each visited once; files are not looked at.
+
+    Detection goes through a tree once for every layout, so this does as little as it can.
+    """
+    seen: set[tuple[int, int]] = set()
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            status = folder.stat()
+            with os.scandir(folder) as entries:
+                below = [e.name for e in entries if not _is_loop(e) and e.is_dir()]
+        except OSError:
+            continue  # what cannot be listed is said when scenes are
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        yield folder
+        below = [name for name in below if not name.startswith(".")]
+        waiting += [folder / name for name in sorted(below, key=frame_key, reverse=True)]
+
+
+def names_in(folder: Path) -> list[str]:
+    """Names in a folder, in no order; none where it cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries]
+    except OSError:
+        return []
+
+
 def folders_below(
     root: Path, *, skip: Path | None, is_scene: Callable[[Path], bool]
 ) -> Iterator[Path | Refused]:

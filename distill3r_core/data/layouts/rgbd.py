@@ -11,12 +11,12 @@ from distill3r_core.data.layouts.folders import (
     dataset_name,
     entries_of,
     folders_below,
+    folders_of,
     frame_key,
     list_folder,
     one_dataset,
     order_of,
     scene_id_of,
-    walk,
 )
 from distill3r_core.data.layouts.records import (
     DepthFile,
@@ -38,7 +38,7 @@ _INTRINSICS = "intrinsics.txt"
 
 def _detect(root: Path) -> str | None:
     if root.is_dir():
-        for folder, _ in walk(root):
+        for folder in folders_of(root):
             if found := _beside_rgb(folder):
                 return f"{scene_id_of(folder, root)} has rgb and {found}"
     return None

@@ -13,7 +13,7 @@ import numpy as np
 from distill3r_core import config
 from distill3r_core.data.frame_processing import Processed, Processing, process
 from distill3r_core.data.frame_reader import read_source_frame
-from distill3r_core.data.layouts import Frame
+from distill3r_core.data.layouts import DepthFile, Frame
 from distill3r_core.errors import ImageError
 from distill3r_core.io.images.decode import write_image
 from distill3r_core.io.images.depth import depth_format, write_depth
@@ -166,7 +166,7 @@ class FrameProcessor:
             "images_only": self.images_only,
             "ignore_masks": self.ignore_masks,
             "rig": None if frame.rig is None else vars(frame.rig),
-            "depth": None if frame.depth is None else {**vars(frame.depth), "path": None},
+            "depth": None if frame.depth is None else _rules_of(frame.depth),
             "pose": "file" if isinstance(frame.pose, Path) else frame.pose,
             "pose_convention": frame.pose_convention,
             "pose_axes": frame.pose_axes,
@@ -176,6 +176,11 @@ class FrameProcessor:
         }
         text = json.dumps(facts, sort_keys=True, default=np.ndarray.tolist)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _rules_of(depth: DepthFile) -> dict[str, Any]:
+    """How a depth map is read, whatever its files are called."""
+    return {**vars(depth), "path": None, "valid": depth.valid is not None}
 
 
 def file_place(key: str) -> str:

@@ -251,3 +251,55 @@ def test_colmap(tmp_path, binary):
     text = " ".join(report.notes)
     for expected in ("OPENCV_FISHEYE", "sparse/1 (1 images) left out", "1 of 3 images are not in"):
         assert expected in text
+
+
+def write_polycam(folder, *, corrected):
+    frames = folder / "keyframes"
+    kinds = ("", "corrected_") if corrected else ("",)
+    for index, stamp in enumerate((99, 100, 1000)):
+        for kind in kinds:
+            save_picture(frames / f"{kind}images" / f"{stamp}.jpg", index)
+            camera = {f"t_{row}{column}": 0.0 for row in range(3) for column in range(4)}
+            camera |= {"t_00": 1.0, "t_11": 1.0, "t_22": 1.0, "t_03": float(stamp)}
+            camera |= {"fx": 60, "fy": 62, "cx": 32, "cy": 24, "width": 64, "height": 48}
+            if kind:
+                camera["fx"] = 64
+            if (kind, stamp) != ("", 100):
+                _made(frames / f"{kind}cameras" / f"{stamp}.json")
+                (frames / f"{kind}cameras" / f"{stamp}.json").write_text(json.dumps(camera))
+        save_depth(frames / "depth" / f"{stamp}.png", 1500, size=(12, 16))
+        confidence = np.full((12, 16), 255, np.uint8)
+        confidence[0] = 127
+        Image.fromarray(confidence).save(_made(frames / "confidence" / f"{stamp}.png"))
+
+
+def test_polycam(tmp_path):
+    write_polycam(tmp_path / "p" / "with", corrected=True)
+    write_polycam(tmp_path / "p" / "without", corrected=False)
+    found, report = rows(tmp_path / "p", tmp_path / "out", views=3)
+    assert report.result["datasets"][0]["layout"] == "polycam"
+    mine = [row for (name, _), row in found.items() if name == "with"]
+    assert [matrix(row)[0, 3] for row in mine] == [99, 100, 1000]
+    np.testing.assert_allclose(matrix(mine[0])[:3, :3], np.diag([1, -1, -1]))
+    assert mine[0].K[0] == 32  # the corrected camera's, halved
+    with Image.open(tmp_path / "out" / mine[0].depth_path) as depth:
+        values = np.asarray(depth)
+    assert not values[:2].any()
+    assert np.unique(values[2:]).tolist() == [1500]
+    other = [row for (name, _), row in found.items() if name == "without"]
+    assert [matrix(row)[0, 3] for row in other] == [99, 1000]  # one without a camera
+    assert other[0].K[0] == 30
+
+
+def test_open3d_recordings_have_depth_without_poses(tmp_path):
+    for number in range(3):
+        save_picture(tmp_path / "rec" / "color" / f"{number:06d}.jpg", number)
+        save_depth(tmp_path / "rec" / "depth" / f"{number:06d}.png", 900)
+    content = {"width": 64, "height": 48, "intrinsic_matrix": [60, 0, 0, 0, 62, 0, 31.5, 23.5, 1]}
+    (tmp_path / "rec" / "camera_intrinsic.json").write_text(json.dumps(content))
+    found, report = rows(tmp_path / "rec", tmp_path / "out", views=3)
+    assert report.result["datasets"][0]["layout"] == "open3d"
+    row = next(iter(found.values()))
+    np.testing.assert_allclose(row.K, [30, 0, 16, 0, 31, 12, 0, 0, 1])
+    assert row.pose is None
+    assert row.depth_path

@@ -247,7 +247,7 @@ def test_names_of_any_script_and_length_are_kept(tmp_path, out) -> None:
 def test_settings_that_do_not_fit_are_refused() -> None:
     from distill3r_core.config import validate
 
-    values = {"roots": ["x"], "views": 1, "val_frames": "some", "layout": "colmap", "stride": 0}
+    values = {"roots": ["x"], "views": 1, "val_frames": "some", "layout": "panorama", "stride": 0}
     with pytest.raises(ConfigError) as caught:
         validate(ManifestSettings, values, source="x")
     for name in ("views", "val_frames", "layout", "stride"):

@@ -11,6 +11,7 @@ from distill3r_core.data.colmap_model import ColmapCamera, ColmapImage, has_mode
 from distill3r_core.data.layouts.folders import (
     entries_of,
     folders_below,
+    folders_of,
     frame_key,
     one_dataset,
     order_of,
@@ -28,7 +29,7 @@ _MODELS = ("sparse", "dense/sparse", "colmap/sparse")
 
 def _detect(root: Path) -> str | None:
     if root.is_dir():
-        for folder, _ in walk(root):
+        for folder in folders_of(root):
             if models := _models(folder):
                 return f"{scene_id_of(folder, root)} has images and a model in {models[0].name}"
     return None

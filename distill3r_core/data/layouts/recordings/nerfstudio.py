@@ -16,10 +16,10 @@ from PIL import Image
 
 from distill3r_core.data.layouts.folders import (
     folders_below,
+    folders_of,
     frame_key,
     one_dataset,
     scene_id_of,
-    walk,
 )
 from distill3r_core.data.layouts.records import (
     DepthFile,
@@ -43,7 +43,7 @@ _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 
 def _detect(root: Path) -> str | None:
     if root.is_dir():
-        for folder, _ in walk(root):
+        for folder in folders_of(root):
             if (folder / _FILE).is_file():
                 return f"{scene_id_of(folder, root)} has {_FILE}"
     return None

@@ -14,9 +14,9 @@ import numpy as np
 from distill3r_core.data.layouts.folders import (
     entries_of,
     folders_below,
+    folders_of,
     one_dataset,
     scene_id_of,
-    walk,
 )
 from distill3r_core.data.layouts.records import (
     DepthFile,
@@ -40,7 +40,7 @@ _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 def _detect(root: Path) -> str | None:
     if root.is_dir():
-        for folder, _ in walk(root):
+        for folder in folders_of(root):
             if _is_scene(folder):
                 return f"{scene_id_of(folder, root)} has color, pose and intrinsic"
     return None

@@ -57,18 +57,18 @@ class Trajectory:
     stamps: tuple[float, ...]
     poses: Float[np.ndarray, "P 4 4"]
 
-    def at(self, stamp: float) -> Float[np.ndarray, "4 4"] | None:
+    def at(self, stamp: float, *, max_gap: float = MAX_POSE_GAP) -> Float[np.ndarray, "4 4"] | None:
         """The pose at a stamp; None where the recording has none near it.
 
-        Between two poses within `MAX_POSE_GAP`, the translation is interpolated linearly and the
-        rotation at constant speed; else it is the nearest pose within `MAX_LAG`.
+        Between two poses within `max_gap` seconds of the stamp, the translation is interpolated
+        linearly and the rotation at constant speed; else it is the nearest pose within `MAX_LAG`.
         """
         after = bisect.bisect_left(self.stamps, stamp)
         if after < len(self.stamps) and self.stamps[after] == stamp:
             return self.poses[after]
         if 0 < after < len(self.stamps):
             before, there = self.stamps[after - 1], self.stamps[after]
-            if stamp - before <= MAX_POSE_GAP and there - stamp <= MAX_POSE_GAP:
+            if stamp - before <= max_gap and there - stamp <= max_gap:
                 share = (stamp - before) / (there - before)
                 return _between(self.poses[after - 1], self.poses[after], share)
         near = [i for i in (after - 1, after) if 0 <= i < len(self.stamps)]

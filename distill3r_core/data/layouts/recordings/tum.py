@@ -10,7 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from distill3r_core.data.layouts.folders import folders_below, one_dataset, scene_id_of, walk
+from distill3r_core.data.layouts.folders import (
+    folders_below,
+    folders_of,
+    one_dataset,
+    scene_id_of,
+)
 from distill3r_core.data.layouts.recordings.stamps import (
     Trajectory,
     associate,
@@ -56,7 +61,7 @@ class _Stream:
 
 def _detect(root: Path) -> str | None:
     if root.is_dir():
-        for folder, _ in walk(root):
+        for folder in folders_of(root):
             if _is_scene(folder):
                 return f"{scene_id_of(folder, root)} has {_COLOR} beside rgb"
     return None

@@ -1,0 +1,1 @@
+"""Layouts of the data sets that the papers train and evaluate on."""

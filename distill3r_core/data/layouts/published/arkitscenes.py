@@ -1,0 +1,193 @@
+"""Layout `arkitscenes`: handheld scans of rooms with an iPad.
+
+`{raw,3dod}/{Training,Validation}/<video>/{vga_wide | lowres_wide, ..._intrinsics, lowres_depth,
+confidence, lowres_wide.traj}`; the names end in a time stamp. Images are stored as the sensor saw
+them: whole videos lie on their side. Facts: apple/ARKitScenes `DATA.md`, naver/dust3r.
+"""
+
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from distill3r_core.data.layouts.folders import (
+    entries_of,
+    folders_below,
+    folders_of,
+    one_dataset,
+    scene_id_of,
+)
+from distill3r_core.data.layouts.recordings.stamps import Trajectory, associate, read_table
+from distill3r_core.data.layouts.records import (
+    DepthFile,
+    Frame,
+    Layout,
+    Listed,
+    Note,
+    Refused,
+    Rig,
+    Scene,
+)
+from distill3r_core.data.manifest import Split
+from distill3r_core.data.matrix_files import checked_intrinsics
+from distill3r_core.data.pose_formats import pose_from_rotation_vector
+from distill3r_core.data.windows import Policy
+from distill3r_core.errors import ImageError
+
+_STREAMS = ("vga_wide", "lowres_wide")  # the larger images first
+_TRAJECTORY = "lowres_wide.traj"  # of both: one camera
+_STAMPED = re.compile(r"(.*_)(\d+\.\d+)\.(png|pincam)", re.IGNORECASE)
+_POSE_GAP = 0.1  # seconds; poses come about ten times a second
+_CONFIDENT = 2  # of 0 to 2
+_SPLITS: dict[str, Split] = {"Training": "train", "Validation": "val"}
+_VISITS = "raw_train_val_splits.csv"
+
+
+def _detect(root: Path) -> str | None:
+    if root.is_dir():
+        for folder in folders_of(root):
+            if stream := _stream_of(folder):
+                return f"{scene_id_of(folder, root)} has {stream} and its intrinsics"
+    return None
+
+
+def _stream_of(folder: Path) -> str | None:
+    """The images to take of a video; None: the folder is none."""
+    return next(
+        (
+            name
+            for name in _STREAMS
+            if (folder / f"{name}_intrinsics").is_dir() and (folder / name).is_dir()
+        ),
+        None,
+    )
+
+
+def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
+    visits = _visits(root)
+    for folder in folders_below(root, skip=skip, is_scene=lambda path: bool(_stream_of(path))):
+        if isinstance(folder, Refused):
+            yield folder
+            continue
+        try:
+            yield from _scene(folder, scene_id_of(folder, root), visits)
+        except ImageError as error:
+            yield Refused(folder, str(error))
+
+
+def _scene(folder: Path, scene_id: str, visits: dict[str, str]) -> Iterator[Listed]:
+    stream = _stream_of(folder)
+    assert stream is not None, "looked for it before"
+    images = _stamped(folder / stream)
+    stamps = sorted(images)
+    cameras = {
+        round(1000 * stamp): path
+        for stamp, path in _stamped(folder / f"{stream}_intrinsics").items()
+    }
+    depths = _stamped(folder / "lowres_depth")
+    depth_stamps = sorted(depths)
+    pairs = associate(stamps, depth_stamps)
+    poses = _trajectory(folder / _TRAJECTORY)
+    frames, blind = [], 0
+    for number, stamp in enumerate(stamps):
+        rig = _rig(cameras, stamp)
+        blind += rig is None
+        there = pairs.get(number) if rig is not None else None
+        frames.append(
+            Frame(
+                name=images[stamp].stem,
+                image=images[stamp],
+                number=round(1000 * stamp),
+                pose=poses.at(stamp, max_gap=_POSE_GAP),
+                depth=None if there is None else _depth(folder, depths[depth_stamps[there]]),
+                rig=rig,
+            )
+        )
+    if blind:
+        yield Note(f"{scene_id}: {blind} images have no intrinsics within 0.001 s")
+    side = next((part for part in folder.parts if part in _SPLITS), None)
+    yield Scene(
+        scene_id,
+        folder,
+        tuple(frames),
+        order="number",
+        split=None if side is None else _SPLITS[side],
+        is_test=side in (None, "Validation"),
+        place=visits.get(folder.name),
+    )
+
+
+def _stamped(folder: Path) -> dict[float, Path]:
+    """Files of a folder by the time stamps in their names."""
+    if not folder.is_dir():
+        return {}
+    matches = ((_STAMPED.fullmatch(entry.name), entry.name) for entry in entries_of(folder)[0])
+    return {float(match.group(2)): folder / name for match, name in matches if match}
+
+
+def _rig(cameras: dict[int, Path], stamp: float) -> Rig | None:
+    """K of an image: the file may be a thousandth of a second off; None: there is none."""
+    wanted = round(1000 * stamp)
+    path = next(
+        (cameras[near] for near in (wanted, wanted - 1, wanted + 1) if near in cameras), None
+    )
+    if path is None:
+        return None
+    rows = read_table(path)
+    try:
+        width, height, fx, fy, cx, cy = (float(word) for word in rows[0][1])
+    except (ValueError, IndexError) as error:
+        raise ImageError(f"{path.name} is not width height fx fy cx cy") from error
+    k = np.array([[fx, 0, cx + 0.5], [0, fy, cy + 0.5], [0, 0, 1.0]])
+    return Rig(color=checked_intrinsics(k), size=(round(height), round(width)))
+
+
+def _depth(folder: Path, path: Path) -> DepthFile:
+    confidence = folder / "confidence" / path.name
+    return DepthFile(
+        path,
+        valid=confidence if confidence.is_file() else None,
+        min_valid=_CONFIDENT,
+        any_size=True,
+    )
+
+
+def _trajectory(path: Path) -> Trajectory:
+    """Poses of a `.traj` file: `stamp rx ry rz tx ty tz`, camera-from-world."""
+    found = {}
+    for number, words in read_table(path) if path.is_file() else ():
+        try:
+            stamp, *rest = (float(word) for word in words)
+            found[stamp] = np.linalg.inv(pose_from_rotation_vector(rest[:3], rest[3:]))
+        except (ValueError, ImageError) as error:
+            raise ImageError(f"{path.name}, line {number}: {error}") from error
+    stamps = tuple(sorted(found))
+    poses = np.stack([found[stamp] for stamp in stamps]) if stamps else np.zeros((0, 4, 4))
+    return Trajectory(stamps, poses)
+
+
+def _visits(root: Path) -> dict[str, str]:
+    """The visit of each video: several videos show one room."""
+    path = next(
+        (place for place in (root / _VISITS, root / "raw" / _VISITS) if place.is_file()), None
+    )
+    if path is None:
+        return {}
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        return {
+            line["video_id"]: f"visit {line['visit_id']}"
+            for line in csv.DictReader(file)
+            if line.get("video_id") and line.get("visit_id") not in (None, "", "NA")
+        }
+
+
+LAYOUT = Layout(
+    name="arkitscenes",
+    summary="{raw,3dod}/{Training,Validation}/<video>/{vga_wide, lowres_depth, ...}",
+    detect=_detect,
+    scan=one_dataset(_list_scenes),
+    carries=frozenset({"depth", "pose", "intrinsics"}),
+    policy=Policy("path", reference=150, least=5, most=30),
+)

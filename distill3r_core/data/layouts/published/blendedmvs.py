@@ -1,0 +1,95 @@
+"""Layout `blendedmvs`: BlendedMVS, its plus and plus-plus parts.
+
+`<24 hex digits>/{blended_images/N.jpg, cams/N_cam.txt, rendered_depth_maps/N.pfm}`. Every image has
+a copy with a black background beside it, `N_masked.jpg`, which is no further view. Facts:
+YoYo000/BlendedMVS, YoYo000/MVSNet.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from distill3r_core.data.layouts.folders import (
+    entries_of,
+    folders_below,
+    folders_of,
+    frame_key,
+    one_dataset,
+    scene_id_of,
+)
+from distill3r_core.data.layouts.published.mvsnet_camera import read_mvsnet_camera
+from distill3r_core.data.layouts.records import (
+    DepthFile,
+    Frame,
+    Layout,
+    LeftOut,
+    Listed,
+    Refused,
+    Rig,
+    Scene,
+)
+from distill3r_core.data.windows import Policy
+from distill3r_core.errors import ImageError
+
+_IMAGES, _CAMERAS, _DEPTHS = "blended_images", "cams", "rendered_depth_maps"
+_IMAGE = re.compile(r"(\d+)\.(jpg|jpeg|png)", re.IGNORECASE)
+_MASKED = re.compile(r"\d+_masked\.\w+", re.IGNORECASE)
+
+
+def _detect(root: Path) -> str | None:
+    if root.is_dir():
+        for folder in folders_of(root):
+            if _is_scene(folder):
+                return f"{scene_id_of(folder, root)} has {_IMAGES}"
+    return None
+
+
+def _is_scene(folder: Path) -> bool:
+    return (folder / _IMAGES).is_dir()
+
+
+def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
+    for folder in folders_below(root, skip=skip, is_scene=_is_scene):
+        if isinstance(folder, Refused):
+            yield folder
+            continue
+        frames = []
+        for entry in entries_of(folder / _IMAGES)[0]:
+            path = folder / _IMAGES / entry.name
+            if _MASKED.fullmatch(entry.name):
+                yield LeftOut(path, "a copy with a black background")
+            elif match := _IMAGE.fullmatch(entry.name):
+                try:
+                    frames.append(_frame(folder, path, int(match.group(1))))
+                except ImageError as error:
+                    yield Refused(path, str(error))
+        frames.sort(key=lambda frame: frame_key(frame.name))
+        yield Scene(scene_id_of(folder, root), folder, tuple(frames), order="number")
+
+
+def _frame(folder: Path, image: Path, number: int) -> Frame:
+    camera, depth = folder / _CAMERAS / f"{image.stem}_cam.txt", folder / _DEPTHS
+    depth /= f"{image.stem}.pfm"
+    pose, k = read_mvsnet_camera(camera) if camera.is_file() else (None, None)
+    return Frame(
+        name=image.stem,
+        image=image,
+        number=number,
+        pose=pose,
+        pose_convention="w2c",
+        depth=DepthFile(depth, codec="pfm", scale=1.0, invalid=())
+        if k is not None and depth.is_file()
+        else None,
+        rig=None if k is None else Rig(color=k),
+        unit="none",
+    )
+
+
+LAYOUT = Layout(
+    name="blendedmvs",
+    summary="<scene>/{blended_images, cams, rendered_depth_maps}",
+    detect=_detect,
+    scan=one_dataset(_list_scenes),
+    carries=frozenset({"depth", "pose", "intrinsics"}),
+    policy=Policy("path", reference=150, most=4),
+)

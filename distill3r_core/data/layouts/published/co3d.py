@@ -1,0 +1,180 @@
+"""Layout `co3d`: CO3D-v2, turns around objects.
+
+`<category>/{frame_annotations.jgz, <sequence>/{images, depths, depth_masks}}`. Facts:
+facebookresearch/co3d (`data_types.py`), PyTorch3D's camera conventions.
+"""
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill3r_core.data.layouts.folders import (
+    entries_of,
+    folders_below,
+    folders_of,
+    frame_key,
+    one_dataset,
+    scene_id_of,
+)
+from distill3r_core.data.layouts.records import (
+    DepthFile,
+    Frame,
+    Layout,
+    Listed,
+    Note,
+    Refused,
+    Rig,
+    Scene,
+)
+from distill3r_core.data.matrix_files import checked_intrinsics
+from distill3r_core.data.windows import Policy
+from distill3r_core.errors import ImageError
+
+_ANNOTATIONS = "frame_annotations.jgz"
+_IMAGE = re.compile(r"frame(\d+)\.(jpg|jpeg|png)", re.IGNORECASE)
+_MOST_BYTES = 4 << 30  # of a category's annotations; the largest has about 1 GB
+# PyTorch3D's camera looks along +z with x to the left and y up.
+_FLIP = np.array([-1.0, -1.0, 1.0])
+
+Annotations = Mapping[str, Mapping[str, Any]]
+
+
+def _detect(root: Path) -> str | None:
+    if root.is_dir():
+        for folder in folders_of(root):
+            if _is_category(folder):
+                return f"{scene_id_of(folder, root)} has {_ANNOTATIONS}"
+    return None
+
+
+def _is_category(folder: Path) -> bool:
+    return (folder / _ANNOTATIONS).is_file()
+
+
+def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
+    for category in folders_below(root, skip=skip, is_scene=_is_category):
+        if isinstance(category, Refused):
+            yield category
+            continue
+        try:
+            annotations = _read_annotations(category / _ANNOTATIONS)
+        except ImageError as error:
+            yield Refused(category / _ANNOTATIONS, str(error))
+            continue
+        for entry in entries_of(category)[0]:
+            folder = category / entry.name
+            if (folder / "images").is_dir():
+                yield from _scene(root, folder, annotations)
+
+
+def _read_annotations(path: Path) -> Annotations:
+    """Annotations by the path of the image, once for all sequences of a category.
+
+    Raises:
+        ImageError: The file is damaged, or would unpack to more than it can have.
+    """
+    try:
+        with gzip.open(path) as file:
+            text = file.read(_MOST_BYTES + 1)
+        if len(text) > _MOST_BYTES:
+            raise ImageError("it unpacks to more than 4 GB")
+        listed = json.loads(text)
+        return {str(item["image"]["path"]): item for item in listed}
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
+        raise ImageError(f"it is damaged: {error}") from error
+    except (TypeError, KeyError) as error:
+        raise ImageError("it is no list of frames with image paths") from error
+
+
+def _scene(root: Path, folder: Path, annotations: Annotations) -> Iterator[Listed]:
+    frames, without = [], 0
+    for entry in entries_of(folder / "images")[0]:
+        if not (match := _IMAGE.fullmatch(entry.name)):
+            continue
+        image = folder / "images" / entry.name
+        found = annotations.get(f"{folder.parent.name}/{folder.name}/images/{entry.name}")
+        without += found is None
+        try:
+            frames.append(_frame(folder, image, int(match.group(1)), found))
+        except ImageError as error:
+            yield Refused(image, str(error))
+    scene_id = scene_id_of(folder, root)
+    if without:
+        yield Note(f"{scene_id}: {without} images have no annotation: no depth, pose or K")
+    frames.sort(key=lambda frame: frame_key(frame.name))
+    yield Scene(scene_id, folder, tuple(frames), order="number")
+
+
+def _frame(folder: Path, image: Path, number: int, found: Mapping[str, Any] | None) -> Frame:
+    """One frame.
+
+    Raises:
+        ImageError: Its annotation is damaged.
+    """
+    plain = Frame(name=image.stem, image=image, number=number, unit="none")
+    if found is None:
+        return plain
+    try:
+        viewpoint, stored = found["viewpoint"], found.get("depth")
+        pose = _pose(viewpoint)
+        rows, columns = (int(side) for side in found["image"]["size"])
+        rig = Rig(_intrinsics(viewpoint, rows, columns), (rows, columns))
+        scale = 1.0 if stored is None else float(stored.get("scale_adjustment", 1.0))
+    except (TypeError, KeyError, ValueError) as error:
+        raise ImageError(f"its annotation is damaged: {error}") from error
+    depth = folder / "depths" / f"{image.name}.geometric.png"
+    mask = folder / "depth_masks" / f"{image.stem}.png"
+    return Frame(
+        name=image.stem,
+        image=image,
+        number=number,
+        pose=pose,
+        pose_convention="w2c",
+        rig=rig,
+        depth=DepthFile(
+            depth,
+            codec="float16-png",
+            scale=1 / scale,
+            invalid=(),
+            valid=mask if mask.is_file() else None,
+            any_size=True,
+        )
+        if depth.is_file() and scale > 0
+        else None,
+        unit="none",
+    )
+
+
+def _pose(viewpoint: Mapping[str, Any]) -> np.ndarray:
+    """cam_from_world with OpenCV axes, of `x_cam = x_world R + T` with PyTorch3D's."""
+    rotation = np.array(viewpoint["R"], dtype=np.float64).reshape(3, 3)
+    pose = np.eye(4)
+    pose[:3, :3] = (rotation * _FLIP).T
+    pose[:3, 3] = np.array(viewpoint["T"], dtype=np.float64).reshape(3) * _FLIP
+    return pose
+
+
+def _intrinsics(viewpoint: Mapping[str, Any], rows: int, columns: int) -> np.ndarray:
+    """K of normalized device coordinates; their borders are those of the image."""
+    sides = np.array([columns, rows], dtype=np.float64)
+    isotropic = viewpoint.get("intrinsics_format", "ndc_norm_image_bounds") == "ndc_isotropic"
+    half = np.full(2, sides.min() / 2) if isotropic else sides / 2
+    fx, fy = np.array(viewpoint["focal_length"], dtype=np.float64).reshape(2) * half
+    cx, cy = sides / 2 - np.array(viewpoint["principal_point"], dtype=np.float64).reshape(2) * half
+    return checked_intrinsics(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]))
+
+
+LAYOUT = Layout(
+    name="co3d",
+    summary="<category>/{frame_annotations.jgz, <sequence>/{images, depths}}",
+    detect=_detect,
+    scan=one_dataset(_list_scenes),
+    carries=frozenset({"depth", "pose", "intrinsics"}),
+    policy=Policy("orbit", most=10),
+)

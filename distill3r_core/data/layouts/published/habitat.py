@@ -1,0 +1,120 @@
+"""Layout `habitat`: views rendered in Habitat for CroCo and DUSt3R, five around one place.
+
+`<...>/<scene>/NNNNNNNN_{1..5}.jpeg` with `_depth.exr` (meters) and `_camera_params.json`. View 1
+overlaps with each of the others; a view may be missing. Facts: naver/dust3r
+`datasets_preprocess/habitat`.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from distill3r_core.data.layouts.folders import (
+    entries_of,
+    folders_below,
+    folders_of,
+    frame_key,
+    names_in,
+    one_dataset,
+    scene_id_of,
+)
+from distill3r_core.data.layouts.records import (
+    DepthFile,
+    Frame,
+    Layout,
+    Listed,
+    Refused,
+    Rig,
+    Scene,
+)
+from distill3r_core.data.matrix_files import checked_intrinsics
+from distill3r_core.data.windows import Policy
+from distill3r_core.errors import ImageError
+
+_IMAGE = re.compile(r"(\d{8})_(\d)\.(jpeg|jpg|png)", re.IGNORECASE)
+_ENDS = ("jpeg", "jpg", "png")
+
+
+def _detect(root: Path) -> str | None:
+    if root.is_dir():
+        for folder in folders_of(root):
+            if name := _rendered(folder):
+                return f"{scene_id_of(folder, root)} holds {name}"
+    return None
+
+
+def _rendered(folder: Path) -> str | None:
+    """An image with a camera or a depth map beside it; None: the folder is no scene."""
+    names = set(names_in(folder))
+    for name in sorted(name for name in names if name.endswith(("_camera_params.json", ".exr"))):
+        stem = name.removesuffix("_camera_params.json").removesuffix("_depth.exr")
+        found = next((f"{stem}.{end}" for end in _ENDS if f"{stem}.{end}" in names), None)
+        if found and _IMAGE.fullmatch(found):
+            return found
+    return None
+
+
+def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
+    for folder in folders_below(root, skip=skip, is_scene=lambda path: bool(_rendered(path))):
+        if isinstance(folder, Refused):
+            yield folder
+            continue
+        batches: dict[str, list[Frame]] = {}
+        for entry in entries_of(folder)[0]:
+            if match := _IMAGE.fullmatch(entry.name):
+                try:
+                    frame = _frame(folder / entry.name, int(match.group(2)))
+                except ImageError as error:
+                    yield Refused(folder / entry.name, str(error))
+                    continue
+                batches.setdefault(match.group(1), []).append(frame)
+        place = scene_id_of(folder, root)
+        for batch, frames in sorted(batches.items()):
+            frames.sort(key=lambda frame: frame_key(frame.name))
+            yield Scene(f"{place}/{batch}", folder, tuple(frames), order="number", place=place)
+
+
+def _frame(image: Path, number: int) -> Frame:
+    camera = image.with_name(f"{image.stem}_camera_params.json")
+    depth = image.with_name(f"{image.stem}_depth.exr")
+    pose, rig = _camera(camera) if camera.is_file() else (None, None)
+    return Frame(
+        name=image.stem,
+        image=image,
+        number=number,
+        pose=pose,
+        depth=DepthFile(depth, codec="exr", scale=1.0, invalid=())
+        if rig is not None and depth.is_file()
+        else None,
+        rig=rig,
+    )
+
+
+def _camera(path: Path) -> tuple[np.ndarray, Rig]:
+    """world_from_cam and K.
+
+    Raises:
+        ImageError: The file is damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        pose = np.eye(4)
+        pose[:3, :3] = np.array(content["R_cam2world"], dtype=np.float64).reshape(3, 3)
+        pose[:3, 3] = np.array(content["t_cam2world"], dtype=np.float64).reshape(3)
+        k = np.array(content["camera_intrinsics"], dtype=np.float64).reshape(3, 3)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ImageError(f"{path.name} is damaged: {error}") from error
+    return pose, Rig(color=checked_intrinsics(k))
+
+
+LAYOUT = Layout(
+    name="habitat",
+    summary="<scene>/NNNNNNNN_{1..5}.jpeg with depth and camera beside it",
+    detect=_detect,
+    scan=one_dataset(_list_scenes),
+    carries=frozenset({"depth", "pose", "intrinsics"}),
+    policy=Policy("path", most=1),
+)

@@ -1,0 +1,165 @@
+"""Layout `matterport`: tripod panoramas of Matterport3D, taken apart into walks between positions.
+
+`<house>/matterport_color_images/<uuid>_i<camera>_<yaw>.jpg`. The 18 images of a position turn on
+the spot and have no parallax, so a sequence takes one image of each position: of one camera, with
+the yaw whose view direction is nearest to the one before. Facts: niessner/Matterport.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from distill3r_core.data.layouts.folders import (
+    entries_of,
+    folders_below,
+    folders_of,
+    one_dataset,
+    scene_id_of,
+)
+from distill3r_core.data.layouts.recordings.stamps import read_table
+from distill3r_core.data.layouts.records import (
+    DepthFile,
+    Frame,
+    Layout,
+    Listed,
+    Note,
+    Refused,
+    Rig,
+    Scene,
+)
+from distill3r_core.data.matrix_files import checked_intrinsics, read_pose
+from distill3r_core.data.windows import Policy
+from distill3r_core.errors import ImageError
+
+_COLOR = "matterport_color_images"
+_IMAGE = re.compile(r"(.+)_i([0-2])_([0-5])\.(jpg|jpeg|png)", re.IGNORECASE)
+_UNITS = 4000.0  # stored units in a meter
+
+_View = tuple[Frame, np.ndarray | None]  # with its pose, where it is known
+
+
+def _detect(root: Path) -> str | None:
+    if root.is_dir():
+        for folder in folders_of(root):
+            if (folder / _COLOR).is_dir():
+                return f"{scene_id_of(folder, root)} has {_COLOR}"
+    return None
+
+
+def _is_house(folder: Path) -> bool:
+    return (folder / _COLOR).is_dir()
+
+
+def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
+    for house in folders_below(root, skip=skip, is_scene=_is_house):
+        if isinstance(house, Refused):
+            yield house
+            continue
+        scene_id = scene_id_of(house, root)
+        cameras: dict[int, dict[str, dict[int, _View]]] = defaultdict(lambda: defaultdict(dict))
+        for entry in entries_of(house / _COLOR)[0]:
+            if match := _IMAGE.fullmatch(entry.name):
+                uuid, camera, yaw = match.group(1), int(match.group(2)), int(match.group(3))
+                try:
+                    view = _view(house, house / _COLOR / entry.name, uuid, camera, yaw)
+                except ImageError as error:
+                    yield Refused(house / _COLOR / entry.name, str(error))
+                    continue
+                cameras[camera][uuid][yaw] = view
+        yield Note(f"{scene_id}: images of one position turn on the spot; sequences walk between")
+        for camera, positions in sorted(cameras.items()):
+            for number, frames in enumerate(_walks(positions)):
+                yield Scene(
+                    f"{scene_id}/camera{camera}-{number}",
+                    house,
+                    tuple(frames),
+                    order="number",
+                    place=scene_id,
+                )
+
+
+def _walks(positions: dict[str, dict[int, _View]]) -> Iterator[list[Frame]]:
+    """Sequences over all positions, each image in one of them at most."""
+    order = _order(positions)
+    left = {uuid: dict(views) for uuid, views in positions.items()}
+    while True:
+        frames: list[Frame] = []
+        before: np.ndarray | None = None
+        for uuid in order:
+            if not left[uuid]:
+                continue
+            yaw = min(left[uuid], key=lambda yaw: _turn(before, left[uuid][yaw][1], yaw))
+            frame, pose = left[uuid].pop(yaw)
+            before = pose if pose is not None else before
+            frames.append(frame)
+        if not frames:
+            return
+        yield frames
+
+
+def _turn(before: np.ndarray | None, pose: np.ndarray | None, yaw: int) -> tuple[float, int]:
+    """How far a view's direction is from the one before; by its number where nothing is known."""
+    if before is None or pose is None:
+        return 0.0, yaw
+    return -float(before[:3, 2] @ pose[:3, 2]), yaw
+
+
+def _order(positions: dict[str, dict[int, _View]]) -> Sequence[str]:
+    """Positions from one to the nearest that is left, where their poses are known."""
+    centers = {}
+    for uuid, views in positions.items():
+        known = [pose[:3, 3] for _, pose in views.values() if pose is not None]
+        if not known:
+            return sorted(positions)
+        centers[uuid] = np.mean(known, axis=0)
+    left = sorted(centers)
+    walked = [left.pop(0)]
+    while left:
+        here = centers[walked[-1]]
+        nearest = min(left, key=lambda uuid: (float(np.sum((centers[uuid] - here) ** 2)), uuid))
+        left.remove(nearest)
+        walked.append(nearest)
+    return walked
+
+
+def _view(house: Path, image: Path, uuid: str, camera: int, yaw: int) -> _View:
+    pose_file = house / "matterport_camera_poses" / f"{uuid}_pose_{camera}_{yaw}.txt"
+    pose = read_pose(pose_file) if pose_file.is_file() else None
+    depth = house / "matterport_depth_images" / f"{uuid}_d{camera}_{yaw}.png"
+    rig = _rig(house / "matterport_camera_intrinsics" / f"{uuid}_intrinsics_{camera}.txt")
+    frame = Frame(
+        name=image.stem,
+        image=image,
+        pose=pose,
+        depth=DepthFile(depth, scale=_UNITS, any_size=True)
+        if rig is not None and depth.is_file()
+        else None,
+        rig=rig,
+    )
+    return frame, pose
+
+
+def _rig(path: Path) -> Rig | None:
+    """K of `width height fx fy cx cy k1 ...`; None: there is no such file."""
+    if not path.is_file():
+        return None
+    rows = read_table(path)
+    try:
+        width, height, fx, fy, cx, cy = (float(word) for word in rows[0][1][:6])
+    except (ValueError, IndexError) as error:
+        raise ImageError(f"{path.name} is not width height fx fy cx cy") from error
+    k = np.array([[fx, 0, cx + 0.5], [0, fy, cy + 0.5], [0, 0, 1.0]])
+    return Rig(color=checked_intrinsics(k), size=(round(height), round(width)))
+
+
+LAYOUT = Layout(
+    name="matterport",
+    summary="<house>/matterport_color_images",
+    detect=_detect,
+    scan=one_dataset(_list_scenes),
+    carries=frozenset({"depth", "pose", "intrinsics"}),
+    policy=Policy("path", reference=60, most=3),
+)

@@ -1,0 +1,157 @@
+"""Layout `12scenes`: the RGB-D scans of 12-Scenes.
+
+`<place>/<room>/{data/frame-NNNNNN.{color.jpg, depth.png, pose.txt}, info.txt, split.txt}`; one
+folder holds all sequences of a room, which `split.txt` cuts; `sequence0` is the test part. Facts:
+nianticlabs/ace, vislearn/dsacstar.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from distill3r_core.data.layouts.folders import (
+    entries_of,
+    folders_below,
+    folders_of,
+    one_dataset,
+    scene_id_of,
+)
+from distill3r_core.data.layouts.records import (
+    DepthFile,
+    Frame,
+    Layout,
+    LeftOut,
+    Listed,
+    Note,
+    Refused,
+    Rig,
+    Scene,
+)
+from distill3r_core.data.matrix_files import checked_intrinsics, read_pose
+from distill3r_core.data.windows import Policy
+from distill3r_core.errors import ImageError
+
+_IMAGE = re.compile(r"frame-(\d+)\.color\.(jpg|png)", re.IGNORECASE)
+_PART = re.compile(r"(sequence\d+)\s*\[frames=(\d+)\]\s*\[start=(\d+)\s*;\s*end=(\d+)\]")
+_TEST = "sequence0"
+_LOST = "its pose is infinite: tracking was lost"
+
+
+def _detect(root: Path) -> str | None:
+    if root.is_dir():
+        for folder in folders_of(root):
+            if _is_scene(folder):
+                return f"{scene_id_of(folder, root)} has info.txt beside data"
+    return None
+
+
+def _is_scene(folder: Path) -> bool:
+    return (folder / "info.txt").is_file() and (folder / "data").is_dir()
+
+
+def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
+    for folder in folders_below(root, skip=skip, is_scene=_is_scene):
+        if isinstance(folder, Refused):
+            yield folder
+            continue
+        scene_id = scene_id_of(folder, root)
+        try:
+            rig = _rig(folder / "info.txt")
+            parts = _parts(folder / "split.txt")
+        except ImageError as error:
+            yield Refused(folder, str(error))
+            continue
+        if not parts:
+            yield Note(f"{scene_id}: no split.txt: all frames are one sequence")
+        frames: dict[int, Frame] = {}
+        for number, image in _images(folder / "data").items():
+            frame = _frame(image, number, rig)
+            if isinstance(frame, Frame):
+                frames[number] = frame
+            else:
+                yield frame
+        for name, first, last in parts or (("", 0, max(frames, default=0)),):
+            yield Scene(
+                scene_id=f"{scene_id}/{name}" if name else scene_id,
+                folder=folder,
+                frames=tuple(frames[n] for n in sorted(frames) if first <= n <= last),
+                order="number",
+                split=None if not name else ("val" if name == _TEST else "train"),
+                is_test=name in ("", _TEST),
+            )
+
+
+def _images(folder: Path) -> dict[int, Path]:
+    found = {}
+    for entry in entries_of(folder)[0]:
+        if match := _IMAGE.fullmatch(entry.name):
+            found[int(match.group(1))] = folder / entry.name
+    return found
+
+
+def _frame(image: Path, number: int, rig: Rig) -> Frame | LeftOut | Refused:
+    stem = image.name.split(".")[0]
+    pose = image.with_name(f"{stem}.pose.txt")
+    try:
+        read_pose(pose)
+    except ImageError as error:
+        reason = str(error)
+        return LeftOut(image, _LOST) if "not finite" in reason else Refused(image, reason)
+    return Frame(
+        name=stem,
+        image=image,
+        number=number,
+        depth=DepthFile(image.with_name(f"{stem}.depth.png"), any_size=True),
+        pose=pose,
+        rig=rig,
+    )
+
+
+def _rig(path: Path) -> Rig:
+    """K of the color camera, by its key and not by its line.
+
+    Raises:
+        ImageError: The file is damaged.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        pairs = (line.partition("=") for line in lines)
+        values = {key.strip(): value.split() for key, _, value in pairs}
+        size = (int(values["m_colorHeight"][0]), int(values["m_colorWidth"][0]))
+        numbers = [float(word) for word in values["m_calibrationColorIntrinsic"]]
+        k = np.array(numbers).reshape(4, 4)[:3, :3].copy()
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise ImageError(f"{path.name} is damaged: {error}") from error
+    k[:2, 2] += 0.5
+    return Rig(color=checked_intrinsics(k), size=size)
+
+
+def _parts(path: Path) -> list[tuple[str, int, int]]:
+    """Name, first and last frame of each sequence; none: there is no such file.
+
+    Raises:
+        ImageError: The file has a line of another form.
+    """
+    if not path.is_file():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        if line.strip():
+            match = _PART.search(line)
+            if match is None:
+                raise ImageError(f"split.txt has a line of another form: {line[:60]!r}")
+            found.append((match.group(1), int(match.group(3)), int(match.group(4))))
+    return found
+
+
+LAYOUT = Layout(
+    name="12scenes",
+    summary="<place>/<room>/{data/frame-NNNNNN.{color,depth,pose}, info.txt, split.txt}",
+    detect=_detect,
+    scan=one_dataset(_list_scenes),
+    carries=frozenset({"depth", "pose", "intrinsics"}),
+    policy=Policy("path", reference=100, least=2, most=20, video_like=True),
+    shared_world=True,
+)

@@ -1,0 +1,125 @@
+"""Layout `polycam`: raw data that Polycam exports (iOS, developer mode).
+
+`keyframes/{images, cameras, corrected_images, corrected_cameras, depth, confidence}/<stamp>.*`;
+the corrected images and cameras are taken where both are there, never mixed with the others.
+Facts: PolyCam/polyform.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from distill3r_core.data.layouts.folders import (
+    entries_of,
+    folders_below,
+    folders_of,
+    one_dataset,
+    scene_id_of,
+)
+from distill3r_core.data.layouts.records import (
+    DepthFile,
+    Frame,
+    Layout,
+    LeftOut,
+    Listed,
+    Note,
+    Refused,
+    Rig,
+    Scene,
+)
+from distill3r_core.data.matrix_files import checked_intrinsics
+from distill3r_core.data.windows import Policy
+from distill3r_core.errors import ImageError
+
+_FRAMES = "keyframes"
+_CONFIDENT = 255  # of 0, 127 and 255
+
+
+def _detect(root: Path) -> str | None:
+    if root.is_dir():
+        for folder in folders_of(root):
+            if _is_capture(folder):
+                return f"{scene_id_of(folder, root)} has {_FRAMES} with cameras"
+    return None
+
+
+def _is_capture(folder: Path) -> bool:
+    frames = folder / _FRAMES
+    return (frames / "images").is_dir() and (frames / "cameras").is_dir()
+
+
+def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
+    for folder in folders_below(root, skip=skip, is_scene=_is_capture):
+        if isinstance(folder, Refused):
+            yield folder
+            continue
+        place = folder / _FRAMES
+        corrected = (place / "corrected_images").is_dir() and (place / "corrected_cameras").is_dir()
+        kind = "corrected_" if corrected else ""
+        if corrected:
+            yield Note(f"{scene_id_of(folder, root)}: the corrected images and cameras are taken")
+        frames = []
+        for entry in entries_of(place / f"{kind}images")[0]:
+            image = place / f"{kind}images" / entry.name
+            if not image.stem.isdecimal():
+                continue
+            camera = place / f"{kind}cameras" / f"{image.stem}.json"
+            if not camera.is_file():
+                yield LeftOut(image, "no camera of this image")
+                continue
+            try:
+                frames.append(_frame(place, image, camera))
+            except ImageError as error:
+                yield Refused(image, str(error))
+        frames.sort(key=lambda frame: int(frame.name))
+        yield Scene(scene_id_of(folder, root), folder, tuple(frames), order="number")
+
+
+def _frame(place: Path, image: Path, camera: Path) -> Frame:
+    pose, rig = _camera(camera)
+    depth = place / "depth" / f"{image.stem}.png"
+    confidence = place / "confidence" / f"{image.stem}.png"
+    return Frame(
+        name=image.stem,
+        image=image,
+        pose=pose,
+        pose_axes="opengl",
+        depth=DepthFile(
+            depth,
+            valid=confidence if confidence.is_file() else None,
+            min_valid=_CONFIDENT,
+            any_size=True,
+        )
+        if depth.is_file()
+        else None,
+        rig=rig,
+    )
+
+
+def _camera(path: Path) -> tuple[np.ndarray, Rig]:
+    """world_from_cam with OpenGL axes, and K.
+
+    Raises:
+        ImageError: The file is damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        pose = np.eye(4)
+        pose[:3] = [[float(content[f"t_{row}{column}"]) for column in range(4)] for row in range(3)]
+        fx, fy, cx, cy = (float(content[name]) for name in ("fx", "fy", "cx", "cy"))
+        size = (int(content["height"]), int(content["width"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ImageError(f"{path.name} is damaged: {error}") from error
+    return pose, Rig(checked_intrinsics(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])), size)
+
+
+LAYOUT = Layout(
+    name="polycam",
+    summary="keyframes/{images, cameras, depth, confidence}",
+    detect=_detect,
+    scan=one_dataset(_list_scenes),
+    carries=frozenset({"depth", "pose", "intrinsics"}),
+    policy=Policy("path", most=1, video_like=True),
+)
