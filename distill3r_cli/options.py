@@ -66,7 +66,7 @@ _SETTINGS_OPTIONS = {
         bool,
         typer.Option(
             "--print-config", rich_help_panel=_SETTINGS,
-            help="Check the settings, print all of them and exit.",
+            help="Check the settings, print all of them with differing defaults, and exit.",
         ),
     ],
 }  # fmt: skip
@@ -259,13 +259,14 @@ def settings(
         for name, value in explicit_options(context).items()
         if name not in leave and name not in given
     }
+    known_presets = None if presets is None else presets()
     found = config.resolve(
         cls,
         section=section,
         options=typed_here,
         sets=given["sets"] or (),
         config=given["config"] or (),
-        presets=None if presets is None else presets(),
+        presets=known_presets,
         default_preset=default_preset,
         words={
             keys.get(name, name): flag_name(parameter)
@@ -276,7 +277,8 @@ def settings(
     )
     found = complete(found)
     if given["print_config"]:
-        text = config.as_yaml(section, found, plugins=plugins.loaded_paths())
+        defaults = config.defaults_of(found, known_presets, complete)
+        text = config.as_yaml(section, found, plugins=plugins.loaded_paths(), defaults=defaults)
         console.show_config(text, config.as_plain(found))
         raise typer.Exit
     return found

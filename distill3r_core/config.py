@@ -5,14 +5,16 @@ Precedence: option > `--set` > `--config` (the later of several files), or the c
 """
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import AfterValidator, ConfigDict, StringConstraints, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from distill3r_core.errors import ConfigError, InputMissingError
 from distill3r_core.problems import (
@@ -101,6 +103,7 @@ def validate(
     *,
     source: str,
     typed: Mapping[str, str] | None = None,
+    within: str = "",
 ) -> Settings:
     """Build `cls(**values)`; problems name settings the way the user did.
 
@@ -109,6 +112,7 @@ def validate(
         values: Values of its fields.
         source: Name of their source, for messages.
         typed: Name of each setting that does not come from `source`, by dotted key.
+        within: Key of the setting that all these values are, such as `model`.
 
     Raises:
         ConfigError: Unknown keys or invalid values; lists all of them.
@@ -117,6 +121,9 @@ def validate(
         return TypeAdapter(cls).validate_python(dict(values))
     except ValidationError as error:
         problems = problems_of(cls, values, error, sections=SECTIONS)
+        if within:
+            keys = (f"{within}.{one.key}" if one.key else within for one in problems)
+            problems = [replace(one, key=key) for one, key in zip(problems, keys, strict=True)]
         raise _refusal(problems, source=source, typed=typed or {}) from error
 
 
@@ -125,17 +132,69 @@ def as_plain(settings: Any) -> Any:
     return TypeAdapter(type(settings)).dump_python(settings, mode="json")
 
 
-def as_yaml(section: str, settings: Any, *, plugins: Sequence[str] = ()) -> str:
+def as_yaml(
+    section: str,
+    settings: Any,
+    *,
+    plugins: Sequence[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> str:
     """Settings as the text of a config file; `resolve` reads it back to equal settings.
 
     Args:
         section: The command.
         settings: Its settings.
         plugins: Plugin files that were loaded for it.
+        defaults: Plain values without the user's; a comment names those that differ.
     """
     values = {"plugins": list(plugins)} if plugins else {}
     values[section] = as_plain(settings)
+    if defaults is not None:
+        return "\n".join(_commented(values, {**values, section: defaults})) + "\n"
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def defaults_of(
+    settings: Settings,
+    presets: Mapping[str, Mapping[str, Any]] | None,
+    complete: Callable[[Settings], Settings],
+) -> dict[str, Any]:
+    """Plain values that settings have without the user's, by the preset that was chosen.
+
+    Args:
+        settings: The resolved settings; what has no default keeps its value.
+        presets: As for `resolve`.
+        complete: Fills in what other settings decide.
+    """
+    plain = as_plain(settings)
+    fields: Mapping[str, FieldInfo] = type(settings).__pydantic_fields__  # type: ignore[attr-defined]
+    required = {name: plain[name] for name, field in fields.items() if field.is_required()}
+    if presets is not None and plain.get("preset") is not None:
+        required = merge(presets[plain["preset"]], required) | {"preset": plain["preset"]}
+    return as_plain(complete(validate(type(settings), required, source="the defaults")))
+
+
+def _commented(
+    values: Mapping[str, Any], defaults: Mapping[str, Any], *, indent: str = ""
+) -> Iterator[str]:
+    """Lines of a YAML mapping, with the default beside each value that differs from it."""
+    for key, value in values.items():
+        default = defaults.get(key, _ABSENT)
+        if isinstance(value, Mapping) and value:
+            yield f"{indent}{key}:"
+            below = default if isinstance(default, Mapping) else {}
+            yield from _commented(value, below, indent=f"{indent}  ")
+            continue
+        comment = "" if value == default or default is _ABSENT else f"  # default: {_flow(default)}"
+        yield f"{indent}{key}: {_flow(value)}{comment}"
+
+
+def _flow(value: Any) -> str:
+    """A value as YAML in one line."""
+    text = yaml.safe_dump(
+        value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf
+    )
+    return text.removesuffix("...\n").strip()
 
 
 def plugin_files(section: str, config: str | Sequence[str] | None = None) -> list[str]:

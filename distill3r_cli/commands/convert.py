@@ -24,13 +24,18 @@ def convert(
         Path,
         typer.Argument(
             metavar="IN",
-            help="A .ckpt of the original, a .safetensors, or a run.",
+            help="Checkpoint of the original project (.ckpt), weight file (.safetensors) or run "
+            "folder.",
             show_default=False,
         ),
     ],
     target: Annotated[
         Path,
-        typer.Argument(metavar="OUT", help="A .safetensors, or a .ckpt.", show_default=False),
+        typer.Argument(
+            metavar="OUT",
+            help="File to write: .safetensors, or .ckpt with the original's names.",
+            show_default=False,
+        ),
     ],
     overwrite: options.OverwriteOpt = False,
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from distill3r_cli import console, options
+from distill3r_cli import console, convention_options, options
 
 
 def register(app: typer.Typer) -> None:
@@ -18,39 +18,47 @@ def register(app: typer.Typer) -> None:
     )(evaluate)
 
 
-@options.shared()
+@options.shared(rare=convention_options.RARE)
 def evaluate(
     context: typer.Context,
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[MODEL]...",
-            help="Runs, weight files or names of models, the first compared with the others; "
-            "the newest run.",
-            show_default=False,
+            metavar="MODEL",
+            help="Run folders, weight files or names of teachers; the first is compared with the "
+            "others.",
+            show_default="the newest run",
         ),
     ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Data set with ground truth; the run's own validation samples.",
-            show_default=False,
+            help="Folder of a data set with ground truth.",
+            show_default="the run's validation samples",
         ),
     ] = None,
     layout: Annotated[str, typer.Option(help="Layout of the data set.")] = "auto",
     protocol: Annotated[str, typer.Option(help="Frames, alignment and metrics.")] = "table2",
     predict: Annotated[
         str,
-        typer.Option(help="student; or truth (zeros, scale 1) and constant (a plane): no MODEL."),
+        typer.Option(
+            help="What is scored: student, or without a MODEL truth (no error) or constant (one "
+            "depth)."
+        ),
     ] = "student",
     size: Annotated[
         str | None,
         typer.Option(
             metavar="HxW",
             show_default="the run's, else the protocol's",
-            help="Grid of truth or constant without a MODEL, which brings its own.",
+            help="Rows x columns of the maps of --predict truth and constant.",
         ),
     ] = None,
+    pose_convention: convention_options.PoseConventionOpt = None,
+    pose_axes: convention_options.PoseAxesOpt = None,
+    depth_scale: convention_options.DepthScaleOpt = None,
+    intrinsics_size: convention_options.IntrinsicsSizeOpt = None,
+    trust: convention_options.TrustOpt = False,
     output: options.OutputOpt = None,
     device: options.DeviceOpt = "auto",
     overwrite: options.OverwriteOpt = False,
@@ -58,7 +66,7 @@ def evaluate(
     """Score the point maps of models: accuracy, completeness and scale, beside baselines."""
     from distill3r_core.stages.evaluate import EvalSettings, evaluate  # torch: instant --help
 
-    settings = options.settings(context, EvalSettings, section="eval", leave=("overwrite",))
+    settings = options.settings(context, EvalSettings, section="eval", leave=("overwrite", "trust"))
     with console.progress(settings.device) as progress:
-        report = evaluate(settings, overwrite=overwrite, progress=progress)
+        report = evaluate(settings, overwrite=overwrite, trust=trust, progress=progress)
     console.show(report)

@@ -42,7 +42,7 @@ def infer(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...",
+            metavar="INPUT",
             help="Folders, images, glob patterns or videos, in natural order of their paths.",
             show_default=False,
         ),

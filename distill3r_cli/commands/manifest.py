@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from distill3r_cli import console, options
+from distill3r_cli import console, convention_options, options
 from distill3r_cli.built_in_names import LAYOUTS, listed
 from distill3r_core import paths
 
@@ -27,11 +27,7 @@ def register(app: typer.Typer) -> None:
         "val_scenes",
         "ignore_masks",
         "resize_max",
-        "pose_convention",
-        "pose_axes",
-        "depth_scale",
-        "intrinsics_size",
-        "trust",
+        *convention_options.RARE,
         "check",
         "seed",
     )
@@ -40,21 +36,23 @@ def manifest(
     context: typer.Context,
     roots: Annotated[
         list[Path] | None,
-        typer.Argument(help="Folders of data, or a data_paths.yaml.", show_default=False),
+        typer.Argument(
+            metavar="ROOT", help="Folders of data, or a data_paths.yaml.", show_default=False
+        ),
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the manifest and its images.")
     ] = paths.DATA,
     layout: Annotated[
         str,
-        typer.Option(help=f"Layout of the data: {listed(LAYOUTS)}; auto: by what lies there."),
+        typer.Option(help=f"Layout of the data: {listed(LAYOUTS)}; auto: by its files."),
     ] = "auto",
     views: Annotated[int, typer.Option(help="Views per sample.")] = 20,
     stride: Annotated[
         str | None,
         typer.Option(
             metavar="N|pose",
-            help="Frames from one view to the next; pose: by camera motion.",
+            help="Frames from one view of a sample to the next, or pose: by camera motion.",
             show_default="by data set",
         ),
     ] = None,
@@ -73,7 +71,8 @@ def manifest(
         str | None,
         typer.Option(
             metavar="last:N|every:K",
-            help="Hold out frames inside scenes instead.",
+            help="Hold out frames of every scene instead of whole scenes: the last N, or every "
+            "K-th.",
             show_default=False,
         ),
     ] = None,
@@ -90,45 +89,11 @@ def manifest(
     resize_max: Annotated[
         int, typer.Option(help="Longest edge of a processed image, in pixels.")
     ] = 960,
-    pose_convention: Annotated[
-        str | None,
-        typer.Option(
-            metavar="c2w|w2c",
-            help="Stored poses are world-from-camera (c2w) or camera-from-world (w2c).",
-            show_default="by layout",
-        ),
-    ] = None,
-    pose_axes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="opencv|opengl",
-            help="Camera axes of stored poses: opencv (y down, z forward) or opengl (y up, "
-            "z backward).",
-            show_default="by layout",
-        ),
-    ] = None,
-    depth_scale: Annotated[
-        float | None,
-        typer.Option(
-            metavar="N",
-            help="Stored depth units in a meter: 1000 for millimeters, 5000 for TUM.",
-            show_default="by layout",
-        ),
-    ] = None,
-    intrinsics_size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WxH",
-            help="Size of the images that the intrinsics belong to: 1296x968.",
-            show_default="by layout",
-        ),
-    ] = None,
-    trust: Annotated[
-        bool,
-        typer.Option(
-            "--trust", help="Continue with depth, poses and intrinsics that contradict each other."
-        ),
-    ] = False,
+    pose_convention: convention_options.PoseConventionOpt = None,
+    pose_axes: convention_options.PoseAxesOpt = None,
+    depth_scale: convention_options.DepthScaleOpt = None,
+    intrinsics_size: convention_options.IntrinsicsSizeOpt = None,
+    trust: convention_options.TrustOpt = False,
     check: Annotated[
         bool,
         typer.Option(

@@ -26,11 +26,9 @@ def view(
         Path, typer.Argument(metavar="RESULT", help="A folder that `infer` wrote, with a PLY.")
     ],
     host: Annotated[
-        str, typer.Option(help="Address to listen at; the default is this machine alone.")
+        str, typer.Option(help="Address to listen on; the default answers this machine alone.")
     ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=1, max=65535, help="The first port that is tried.")
-    ] = 8080,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="First port to try.")] = 8080,
 ) -> None:
     """Serve a reconstruction to the browser until Ctrl-C (extra viewer)."""
     from distill3r_core.stages.view import view as serve

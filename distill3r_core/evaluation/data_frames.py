@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from distill3r_core.data.conventions.check_data import DataCheck, check_data
+from distill3r_core.data.conventions.readings import Conventions, with_conventions
 from distill3r_core.data.frame_processing import Processed, Processing, process
 from distill3r_core.data.frame_reader import read_source_frame
 from distill3r_core.data.layouts import LAYOUTS, detect_layout, frames_for_test
@@ -34,6 +36,7 @@ class TestData:
     truths: tuple[Truth, ...]
     seen: int  # frames left out because the model was trained on them
     failed: tuple[Failure, ...]  # frames left out because they cannot be used
+    check: DataCheck  # how well depth and poses fit together
 
 
 def read_test_data(
@@ -44,6 +47,9 @@ def read_test_data(
     processing: Processing,
     prepare: PrepareViews,
     trained_on: Collection[str],
+    conventions: Conventions = Conventions(),
+    trust: bool = False,
+    checked: bool = False,
     progress: Progress,
 ) -> TestData:
     """The frames of a data set that a protocol scores.
@@ -52,15 +58,26 @@ def read_test_data(
         processing: How frames were brought to their processed form for the model.
         prepare: How views become the model's input.
         trained_on: Hashes of images that are left out, and counted.
+        conventions: Conventions that replace those of the layout.
+        trust: Score against data whose parts contradict each other.
+        checked: Whether they have been checked already.
 
     Raises:
+        ContradictionError: Depth, poses, intrinsics and images do not fit together.
         InputMissingError: There is nothing at `root`.
     """
     layout = detect_layout(root)[0].name if layout == "auto" else layout
-    sequences = dict(frames_for_test(root, layout))
+    sequences = {
+        name: with_conventions(frames, conventions)
+        for name, frames in frames_for_test(root, layout)
+    }
     windows = protocol.frames(
         layout, {name: [frame.number for frame in frames] for name, frames in sequences.items()}
     )
+    check = DataCheck()
+    if not checked:
+        used = {window.sequence: sequences[window.sequence] for window in windows}
+        check = check_data(root.resolve().name, used, trust=trust, progress=progress)
     progress.begin("read", total=sum(len(window.frames) for window in windows), unit="frames")
     truths, failed, seen = [], [], 0
     for window in windows:
@@ -69,7 +86,7 @@ def read_test_data(
             frame = sequences[window.sequence][index]
             progress.advance()
             try:
-                processed = process(read_source_frame(frame), processing)
+                processed = process(read_source_frame(frame, trust=trust), processing)
                 _check_truth(processed)
             except ImageError as error:
                 failed.append(Failure(str(frame.image), str(error)))
@@ -85,7 +102,7 @@ def read_test_data(
             truth, unusable = _truth_of(window.name, world, kept, prepare)
             truths += truth
             failed += unusable
-    return TestData(layout, tuple(truths), seen, tuple(failed))
+    return TestData(layout, tuple(truths), seen, tuple(failed), check)
 
 
 def fit_views(views: Sequence[View], fit: ImageFit) -> list[PreparedView]:

@@ -70,8 +70,11 @@ StudentSize = Annotated[
 ]
 
 
-def parse_spec(values: Mapping[str, Any]) -> StudentSpec:
+def parse_spec(values: Mapping[str, Any], *, within: str = "") -> StudentSpec:
     """The spec that `as_plain` gave, validated by its family.
+
+    Args:
+        within: Setting that holds the spec, for messages.
 
     Raises:
         ConfigError: There is no such family, or its spec has other fields or values.
@@ -81,22 +84,25 @@ def parse_spec(values: Mapping[str, Any]) -> StudentSpec:
         raise ConfigError(
             "the student's architecture names no family", hint=f"known: {', '.join(FAMILIES)}"
         )
-    return validate(FAMILIES[name].spec, values, source="the student's architecture")
+    return validate(FAMILIES[name].spec, values, source="the student's architecture", within=within)
 
 
-def preset_spec(preset: str | Preset, overrides: Mapping[str, Any] | None = None) -> StudentSpec:
+def preset_spec(
+    preset: str | Preset, overrides: Mapping[str, Any] | None = None, *, within: str = ""
+) -> StudentSpec:
     """The spec of a preset with some of its values changed.
 
     Args:
         overrides: Values by field, nested like the spec. A part of another `kind`, and a spec of
             another `family`, replaces the preset's whole.
+        within: Setting that holds the overrides, for messages.
 
     Raises:
         ConfigError: There is no such preset, or a field or value does not fit.
     """
     record = preset if isinstance(preset, Preset) else PRESETS[preset]
     preset_values = parse_spec(record.spec).as_plain()  # with the kind of every part
-    return parse_spec(merge(preset_values, overrides or {}))
+    return parse_spec(merge(preset_values, overrides or {}), within=within)
 
 
 def train_presets() -> dict[str, dict[str, Any]]:

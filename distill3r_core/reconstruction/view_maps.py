@@ -79,7 +79,8 @@ def undo_transpose(view: LoadedView, maps: ViewMaps) -> tuple[LoadedView, ViewMa
     swapped = [_transposed(points) for points in (maps.global_map, maps.local_map)]
     intrinsics = None if maps.intrinsics is None else maps.intrinsics[[1, 0, 2]]
     mask = None if view.mask is None else view.mask.T
-    return dataclasses.replace(view, fitted=fitted, mask=mask), ViewMaps(*swapped, intrinsics)
+    upright_maps = ViewMaps(swapped[0], swapped[1], intrinsics)
+    return dataclasses.replace(view, fitted=fitted, mask=mask), upright_maps
 
 
 def _transposed(points: Map | None) -> Map | None:

@@ -20,7 +20,7 @@ from distill3r_core.reconstruction.reconstruction import AlignedMap
 from distill3r_core.reconstruction.reliability.map_checks import check_maps
 from distill3r_core.reconstruction.reliability.novelty import novelty_of
 from distill3r_core.reconstruction.reliability.verdict import MapChecks
-from distill3r_core.reconstruction.view_maps import Map
+from distill3r_core.reconstruction.view_maps import Map, finite_pixels
 from distill3r_core.types import PointMap, PointMaps, TeacherTargets
 
 # Images and targets of some views of a sample, at the student's size, on the CPU.
@@ -162,6 +162,8 @@ def _measure(
     if maps.global_map is None or maps.local_map is None:
         return None
     global_maps, local_maps = _as_arrays(maps.global_map), _as_arrays(maps.local_map)
+    if not all(finite_pixels(one).any() for one in (*global_maps, *local_maps)):
+        return None  # a diverging student overflows in evaluation first
     try:
         aligned = [
             align_local_map(global_map, local_map)

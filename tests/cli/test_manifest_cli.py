@@ -120,8 +120,9 @@ def test_settings_come_from_a_file_and_options_win(cli_inprocess, tmp_path) -> N
     )
     status, out, _ = cli_inprocess("manifest", "--views", "3", "--print-config", cwd=tmp_path)
     assert status == 0
-    assert "views: 3" in out
-    assert "resize_max: 20" in out
+    assert "views: 3  # default: 20\n" in out
+    assert "resize_max: 20  # default: 960\n" in out
+    assert "seed: 0\n" in out
     assert not (tmp_path / "data").exists()
     assert cli_inprocess("manifest", cwd=tmp_path)[0] == 0
 

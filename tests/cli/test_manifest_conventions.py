@@ -76,6 +76,31 @@ def test_the_mistake_is_trusted_where_the_user_says_so(cli_inprocess, tmp_path) 
     np.testing.assert_allclose(found, 5 * depth[int(row["image_path"][-10:-4])], atol=4e-3)
 
 
+def test_eval_checks_its_ground_truth_by_the_same_code(cli_inprocess, tmp_path) -> None:
+    def metrics(folder: str) -> dict[str, float]:
+        return json.loads((tmp_path / folder / "result.json").read_text())["metrics"]
+
+    room = write_room(tmp_path / "rooms" / "a")
+    made = ("eval", "--data", "rooms", "--predict", "constant", "--size", "28x42")
+    status, _, err = cli_inprocess(*made, "-o", "right", cwd=tmp_path)
+    assert status == 0 and "depth carried between frames agrees within 5 % at" in err
+    change_depth_unit(room, 256)
+    change_poses(room, opengl=True)
+    status, _, err = cli_inprocess(*made, "-o", "wrong", cwd=tmp_path)
+    assert status == 1 and "--pose-axes opengl --depth-scale 256" in err
+    assert not (tmp_path / "wrong").exists()
+    mended = ("--pose-axes", "opengl", "--depth-scale", "256")
+    status, _, err = cli_inprocess(*made, *mended, "-o", "mended", cwd=tmp_path)
+    assert status == 0, err
+    assert metrics("mended") == pytest.approx(metrics("right"), rel=0.02)
+    status, _, err = cli_inprocess(*made, "--trust", "-o", "trusted", cwd=tmp_path)
+    assert status == 0 and "trusted: depth, poses and intrinsics of rooms do not fit" in err
+    # Depth is taken as it is: of 256 units in a meter, and read as millimeters.
+    assert metrics("trusted")["acc"] == pytest.approx(0.256 * metrics("right")["acc"], rel=0.05)
+    status, _, err = cli_inprocess("eval", "--depth-scale", "256", cwd=tmp_path)
+    assert status == 2 and "give --data" in err
+
+
 def test_good_data_say_how_well_they_agree(cli_inprocess, tmp_path) -> None:
     write_room(tmp_path / "rooms" / "a", 3)
     write_room(tmp_path / "rooms" / "b", 4)

@@ -40,14 +40,20 @@ RESULT, VIEWS_IMAGE = "result.json", "views.png"
 
 
 def evaluate(
-    settings: EvalSettings, *, overwrite: bool = False, progress: Progress | None = None
+    settings: EvalSettings,
+    *,
+    overwrite: bool = False,
+    trust: bool = False,
+    progress: Progress | None = None,
 ) -> Report:
     """Score point maps by a protocol.
 
     Args:
         overwrite: Replace another result in `settings.output`.
+        trust: Score against data whose parts contradict each other.
 
     Raises:
+        ContradictionError: Depth, poses, intrinsics and images of the data do not fit together.
         ConfigError: An unknown protocol or layout.
         ConflictError: `settings.output` holds another result.
         InputMissingError: A run, its cache or the data are not there.
@@ -59,16 +65,26 @@ def evaluate(
     labels = labels_of(models, settings.models)
     if settings.data is not None:
         prepared = [
-            prepare_data(settings, settings.data, protocol, model, progress) for model in models
+            prepare_data(
+                settings,
+                settings.data,
+                protocol,
+                model,
+                progress,
+                trust=trust,
+                checked=number > 0,
+            )
+            for number, model in enumerate(models)
         ]
     else:
         prepared = [prepare_validation(settings, model) for model in models]
 
     plain = config.as_plain(settings)
+    left_out = {"output", "device", "models"}
+    # Results older than these have none of them.
+    left_out |= {name for name in vars(settings.conventions) if plain[name] is None}
     identity = {
-        "settings": {
-            key: value for key, value in plain.items() if key not in ("output", "device", "models")
-        },
+        "settings": {key: value for key, value in plain.items() if key not in left_out},
         "models": [model.digest or model.label for model in models],
         "truths": [evaluation.digest for evaluation in prepared],
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from distill3r_core import config
 from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.conventions.check_data import check_notes
 from distill3r_core.data.frame_processing import Processing
 from distill3r_core.data.layouts import LAYOUTS
 from distill3r_core.data.loading.cache_union import CacheUnion
@@ -51,10 +52,18 @@ def prepare_data(
     protocol: Protocol,
     model: ScoredModel,
     progress: Progress,
+    *,
+    trust: bool,
+    checked: bool,
 ) -> PreparedEvaluation:
     """The test frames of a data set, without those that the model was trained on.
 
+    Args:
+        trust: Score against data whose parts contradict each other.
+        checked: Whether the data have been checked already.
+
     Raises:
+        ContradictionError: Depth, poses, intrinsics and images do not fit together.
         ConfigError: No such layout.
         InputMissingError: There is nothing at `root`.
         NothingUsableError: No frame is left.
@@ -72,11 +81,14 @@ def prepare_data(
         processing=config.validate(Processing, recorded, source="the recorded processing"),
         prepare=model.prepare,
         trained_on=hashes or frozenset(),
+        conventions=settings.conventions,
+        trust=trust,
+        checked=checked,
         progress=progress,
     )
     if not data.truths:
         raise _nothing_left(root, data)
-    notes = []
+    notes = check_notes(root.resolve().name, data.check)
     if hashes is None:
         notes.append("the training frames of this student are not known: none is left out")
     if data.seen:

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config
 from distill3r_core.config import STRICT
-from distill3r_core.data.layouts import AUTO, check_layout
+from distill3r_core.data.conventions.readings import Conventions, parse_image_size
+from distill3r_core.data.layouts import AUTO, PoseAxes, PoseConvention, check_layout
 from distill3r_core.evaluation.protocols import PROTOCOLS
 from distill3r_core.profiling import DeviceName
 
@@ -29,5 +30,28 @@ class EvalSettings:
     size: Annotated[str, config.LOWER, config.reads(config.parse_size)] | None = (
         None  # grid of maps that come from no model; None: the protocol's
     )
+    pose_convention: PoseConvention | None = None  # of the data's poses; None: the layout's
+    pose_axes: PoseAxes | None = None  # camera axes of these poses; None: the layout's
+    depth_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = (
+        None  # units in a meter
+    )
+    intrinsics_size: Annotated[str, config.reads(parse_image_size)] | None = None  # WxH of K
     device: DeviceName = "auto"
     output: Path | None = None  # None: results/eval/<run>-<data>-<protocol>
+
+    @model_validator(mode="after")
+    def _data_to_read(self) -> "EvalSettings":
+        if self.data is None and self.conventions != Conventions():
+            raise ValueError(f"{self.conventions.options}: how ground truth is read; give --data")
+        return self
+
+    @property
+    def conventions(self) -> Conventions:
+        """Conventions that replace those of the data's layout."""
+        size = self.intrinsics_size
+        return Conventions(
+            pose_convention=self.pose_convention,
+            pose_axes=self.pose_axes,
+            depth_scale=self.depth_scale,
+            intrinsics_size=None if size is None else parse_image_size(size),
+        )

@@ -10,7 +10,12 @@ from pydantic.dataclasses import dataclass
 
 from distill3r_core import config, paths
 from distill3r_core.data import splits
-from distill3r_core.data.conventions.readings import Conventions, parse_image_size
+from distill3r_core.data.conventions.check_data import DataCheck, check_data
+from distill3r_core.data.conventions.readings import (
+    Conventions,
+    parse_image_size,
+    with_conventions,
+)
 from distill3r_core.data.frame_processing import Processing
 from distill3r_core.data.layouts import AUTO, PoseAxes, PoseConvention, check_layout, scan
 from distill3r_core.data.listing import DatasetListing, list_dataset
@@ -28,7 +33,6 @@ from distill3r_core.files import remove_leftovers, write_text
 from distill3r_core.io.images.decode import MIN_SIDE
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.manifest import manifest_folder
-from distill3r_core.stages.manifest.check_data import DataCheck, check_data, reading_by
 from distill3r_core.stages.manifest.frame_index import FrameEntry, FrameIndex, locked, stamp_of
 from distill3r_core.stages.manifest.frame_processor import FrameJob, FrameProcessor
 from distill3r_core.stages.manifest.manifest_report import (
@@ -158,7 +162,13 @@ def build_manifest(
         made = [ProcessedDataset(root, _plan(settings, found, set()), {}) for root, found in scans]
         return report_of(settings, made, files=(), dry_run=True)
     checks = [
-        check_data(found, images_only=settings.images_only, trust=trust, progress=progress)
+        check_data(
+            found.name,
+            {scene.scene_id: scene.frames for scene in found.scenes},
+            images_only=settings.images_only,
+            trust=trust,
+            progress=progress,
+        )
         for _, found in scans
     ]
     with locked(settings.output):
@@ -207,8 +217,11 @@ def _list_all(
             found, own = list_dataset(dataset), dataset.sample_frac
             fraction = settings.sample_frac if own is None else own
             chosen = splits.choose(found.scenes, fraction, seed=settings.seed)
-            found = reading_by(replace(found, scenes=tuple(chosen)), settings.conventions)
-            yield str(place), found
+            scenes = [
+                replace(scene, frames=with_conventions(scene.frames, settings.conventions))
+                for scene in chosen
+            ]
+            yield str(place), replace(found, scenes=tuple(scenes))
         progress.advance()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill3r_core import config, paths
+from distill3r_core.data.conventions.check_data import DataCheck, check_notes
 from distill3r_core.data.layouts import Refused
 from distill3r_core.data.layouts.folders import shown
 from distill3r_core.data.manifest import Split
@@ -16,7 +17,6 @@ from distill3r_core.data.windows import SAMPLES
 from distill3r_core.errors import NothingUsableError
 from distill3r_core.io.images.media import IMAGE_SUFFIXES, LeftOut
 from distill3r_core.report import Failure, Omission, Report, Table
-from distill3r_core.stages.manifest.check_data import DataCheck, check_notes
 from distill3r_core.stages.manifest.frame_index import FrameEntry
 
 _SHOWN_REASONS = 3  # in the message where nothing is usable
@@ -72,7 +72,7 @@ class ProcessedDataset:
         recognized = []
         if (reason := listing.dataset.reason) is not None:
             recognized.append(f"{listing.name} has the layout {listing.layout.name}: {reason}")
-        checked = check_notes(listing, self.check)
+        checked = check_notes(listing.name, self.check)
         known = [*recognized, *listing.notes, *videos, *self.plan.notes]
         return [*known, *checked, *masked, *images]
 

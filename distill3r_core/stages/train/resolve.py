@@ -56,4 +56,5 @@ def complete_model(settings: TrainSettings) -> TrainSettings:
     """
     if settings.start is not None:
         return settings
-    return replace(settings, model=preset_spec(settings.preset, settings.model).as_plain())
+    spec = preset_spec(settings.preset, settings.model, within="model")
+    return replace(settings, model=spec.as_plain())

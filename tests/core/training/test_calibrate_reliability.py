@@ -1,5 +1,6 @@
 """Calibration at the end of training."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import pytest
 import torch
 
 from distill3r_core import config
-from distill3r_core.models import load_student
+from distill3r_core.errors import Distill3rError
+from distill3r_core.models import Student, load_student
 from distill3r_core.models.families import train_presets
 from distill3r_core.stages.train import TrainSettings, train, train_run
-from distill3r_core.training.calibrate_reliability import windows_of
+from distill3r_core.training.calibrate_reliability import CalibrationSamples, calibrate, windows_of
 
 MakeCache = Callable[..., Path]
 
@@ -46,6 +48,25 @@ def test_calibration_is_stored_with_the_weights_and_changes_none(
             torch.load(place / "optimizer.pt", weights_only=True) for place in (folder, other)
         )
         assert torch.equal(mine["rng"], theirs["rng"])
+
+
+def test_a_student_that_predicts_no_number_has_no_calibration(
+    make_cache: MakeCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step size that is too large overflows in evaluation first; no warning is an error."""
+    found = []
+
+    def overflowing(student: Student, samples: CalibrationSamples) -> object:
+        for name, weights in student.named_parameters():
+            if "tail" in name or "out" in name:
+                weights.data.fill_(1e38)
+        found.append(calibrate(student, samples))
+        return found[-1]
+
+    monkeypatch.setattr(train_run, "calibrate", overflowing)
+    with contextlib.suppress(Distill3rError):  # the step after it is not finite
+        train(run(make_cache(tmp_path / "cache"), tmp_path / "run"))
+    assert found and not any(found)
 
 
 def test_without_held_out_samples_there_is_no_calibration(

@@ -2,15 +2,14 @@
 
 import collections
 import statistics
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from distill3r_core.data.conventions.check import ConventionVerdict, check_conventions
-from distill3r_core.data.conventions.readings import Conventions, with_conventions
+from distill3r_core.data.conventions.readings import Conventions
 from distill3r_core.data.frame_reader import read_source_frame
-from distill3r_core.data.layouts import Frame, Scene
-from distill3r_core.data.listing import DatasetListing
+from distill3r_core.data.layouts import Frame
 from distill3r_core.errors import ContradictionError, ImageError
 from distill3r_core.report import Progress
 from distill3r_core.system.threads import Pool, result_of
@@ -46,21 +45,19 @@ class DataCheck:
         }
 
 
-def reading_by(found: DatasetListing, given: Conventions) -> DatasetListing:
-    """The data set with the conventions that the user gave."""
-    scenes = [
-        replace(scene, frames=with_conventions(scene.frames, given)) for scene in found.scenes
-    ]
-    return replace(found, scenes=tuple(scenes))
-
-
 def check_data(
-    found: DatasetListing, *, images_only: bool, trust: bool, progress: Progress
+    name: str,
+    scenes: Mapping[str, Sequence[Frame]],
+    *,
+    images_only: bool = False,
+    trust: bool,
+    progress: Progress,
 ) -> DataCheck:
     """Check every scene of a data set.
 
     Args:
-        found: The data set, to be read by the conventions that the user gave.
+        name: Name of the data set.
+        scenes: The frames of its scenes, to be read by the conventions that the user gave.
         images_only: Depth and poses are not used.
         trust: Note contradictions instead of raising them.
         progress: Reports every scene.
@@ -68,21 +65,23 @@ def check_data(
     Raises:
         ContradictionError: The parts of the data do not fit together.
     """
-    scenes = [scene for scene in found.scenes if any(_has_more(frame) for frame in scene.frames)]
+    scenes = {
+        scene: frames for scene, frames in scenes.items() if any(_has_more(one) for one in frames)
+    }
     if not scenes:
         return DataCheck()
-    progress.begin(f"{found.name}: check", total=len(scenes), unit="scenes")
+    progress.begin(f"{name}: check", total=len(scenes), unit="scenes")
     problems, verdicts = [], {}
     with Pool(_WORKERS) as pool:
-        jobs = [pool.submit(_check_scene, scene, images_only) for scene in scenes]
+        jobs = [pool.submit(_check_scene, frames, images_only) for frames in scenes.values()]
         for scene, job in zip(scenes, jobs, strict=True):
             problem, verdict = result_of(job)
             if problem is not None:
                 problems.append(problem)
             if verdict is not None:
-                verdicts[scene.scene_id] = verdict
+                verdicts[scene] = verdict
             progress.advance()
-    if (disagreement := _disagreement(found.name, verdicts)) is not None:
+    if (disagreement := _disagreement(name, verdicts)) is not None:
         problems.append(disagreement)
     if problems and not trust:
         raise problems[0]
@@ -91,7 +90,7 @@ def check_data(
     return DataCheck(verdicts)
 
 
-def check_notes(found: DatasetListing, check: DataCheck) -> list[str]:
+def check_notes(name: str, check: DataCheck) -> list[str]:
     """How well the depth of a data set agrees; nothing where it could not be checked."""
     if check.agreement is None:
         return []
@@ -99,7 +98,7 @@ def check_notes(found: DatasetListing, check: DataCheck) -> list[str]:
     high = max(verdict.turns[1] for verdict in check.verdicts.values())
     pairs = sum(verdict.pairs for verdict in check.verdicts.values())
     return [
-        f"{found.name}: depth carried between frames agrees within 5 % at "
+        f"{name}: depth carried between frames agrees within 5 % at "
         f"{_share([check.agreement])} of the pixels (median of {pairs} pairs that turn by "
         f"{low:.0f} to {high:.0f} degrees)"
     ]
@@ -111,11 +110,11 @@ def _has_more(frame: Frame) -> bool:
 
 
 def _check_scene(
-    scene: Scene, images_only: bool
+    frames: Sequence[Frame], images_only: bool
 ) -> tuple[ContradictionError | None, ConventionVerdict | None]:
     """What is wrong with the first usable frame, and whether the frames fit together."""
     problem = None
-    for frame in scene.frames:
+    for frame in frames:
         try:
             read_source_frame(frame, images_only=images_only)
         except ImageError:
@@ -123,7 +122,7 @@ def _check_scene(
         except ContradictionError as error:
             problem = error
         break
-    return problem, None if images_only else check_conventions(scene.frames)
+    return problem, None if images_only else check_conventions(frames)
 
 
 def _disagreement(
