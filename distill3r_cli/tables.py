@@ -30,7 +30,8 @@ def split_table(table: Table, width: int) -> list[TablePart]:
     """
     every = tuple(range(len(table.columns)))
     whole = TablePart(every, (None,) * len(every))
-    if table.prose or _total_width([_full_width(table, index) for index in every]) <= width:
+    columns = list(zip(table.columns, *table.rows, strict=False))
+    if table.prose or _total_width([max(map(_cell_width, column)) for column in columns]) <= width:
         return [whole]
     keys, others = every[: table.keys], every[table.keys :]
     least = [_minimum_width(table, index) for index in every]
@@ -75,10 +76,6 @@ def as_rich_table(table: Table, part: TablePart, *, titled: bool) -> "RichTable"
     for row in table.rows:
         result.add_row(*(escape(row[index]) for index in part.columns))
     return result
-
-
-def _full_width(table: Table, index: int) -> int:
-    return max(map(_cell_width, (table.columns[index], *(row[index] for row in table.rows))))
 
 
 def _minimum_width(table: Table, index: int) -> int:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import psutil
 import torch
@@ -19,7 +19,6 @@ from pydantic import AfterValidator
 from distill3r_core.errors import ConfigError, DeviceError
 from distill3r_core.system.interrupts import defer_signals
 
-DeviceKind = Literal["cpu", "cuda", "mps"]
 DEVICE_NAME = re.compile(r"auto|(cpu|cuda|mps)(:\d+)?")
 DEVICES = "auto, cpu, cuda, cuda:1 or mps"
 

@@ -32,11 +32,6 @@ class AlignedMap:
     predicted: Map | None = None
 
     @property
-    def predicted_map(self) -> Map:
-        """The local map as the model predicted it."""
-        return self.local_map if self.predicted is None else self.predicted
-
-    @property
     def world_map(self) -> Map:
         """The local map, carried into the world."""
         linear, shift = np.split(self.world_from_local.astype(np.float32), [3], axis=1)

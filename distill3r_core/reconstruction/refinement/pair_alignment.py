@@ -16,7 +16,6 @@ from distill3r_core.reconstruction.refinement.pyramid import Level
 from distill3r_core.reconstruction.refinement.warp import PairStates, warp
 
 _LEAST_SHARE = 0.05  # of the source's pixels: with fewer a pair is not moved
-_CONVERGED = 1e-4  # of the depth, or radians: a fiftieth of a pixel at 200 pixels of focal length
 PAIRS_AT_ONCE = 32  # what a processor's cache holds matters, not memory
 _FREE = [0, 1, 2, 3, 4, 5, 7]  # twist and target scale; source scale and focal length are fixed
 
