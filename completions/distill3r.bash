@@ -36,7 +36,7 @@ _distill3r() {
             options="--output -o --seed --device --overwrite --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
             commands="" ;;
         "/manifest")
-            options="--output -o --layout --views --stride --samples-per-scene --sample-frac --val-scenes --val-frames --images-only --ignore-masks --resize-max --pose-convention --pose-axes --depth-scale --intrinsics-size --trust --check --dry-run --overwrite --seed --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
+            options="--output -o --layout --views --stride --samples-per-scene --sample-frac --val-scenes --val-frames --images-only --ignore-masks --resize-max --pose-convention --pose-axes --depth-scale --intrinsics-size --trust --check --preview --dry-run --overwrite --seed --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
             commands="" ;;
         "/train")
             options="--cache --cache-weight --output -o --preset --max-steps --epochs --max-hours --resume --from --allow-missing --recompute --gpus --overwrite --yes --seed --device --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"

@@ -65,6 +65,7 @@ complete -c distill3r -n '__distill3r_at "/manifest"' -l depth-scale -r -F -d 'S
 complete -c distill3r -n '__distill3r_at "/manifest"' -l intrinsics-size -r -F -d 'Size of the images that the intrinsics belong to: 1296x968.'
 complete -c distill3r -n '__distill3r_at "/manifest"' -l trust -d 'Continue with depth, poses and intrinsics that contradict each other.'
 complete -c distill3r -n '__distill3r_at "/manifest"' -l check -d 'Read all files again, also where size and time have not changed.'
+complete -c distill3r -n '__distill3r_at "/manifest"' -l preview -d 'Write a contact sheet of the first sample of each scene, to look at.'
 complete -c distill3r -n '__distill3r_at "/manifest"' -l dry-run -d 'List only; read and write nothing.'
 complete -c distill3r -n '__distill3r_at "/manifest"' -l overwrite -d 'Replace a result made with other settings or inputs.'
 complete -c distill3r -n '__distill3r_at "/manifest"' -l seed -r -F -d 'Seed of all random choices.'

@@ -100,6 +100,12 @@ def manifest(
             "--check", help="Read all files again, also where size and time have not changed."
         ),
     ] = False,
+    preview: Annotated[
+        bool,
+        typer.Option(
+            "--preview", help="Write a contact sheet of the first sample of each scene, to look at."
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List only; read and write nothing.")
     ] = False,
@@ -113,7 +119,7 @@ def manifest(
         context,
         ManifestSettings,
         section="manifest",
-        leave=("dry_run", "overwrite", "trust", "check"),
+        leave=("dry_run", "overwrite", "trust", "check", "preview"),
     )
     with console.progress("cpu") as progress:
         report = build_manifest(
@@ -122,6 +128,7 @@ def manifest(
             overwrite=overwrite,
             trust=trust,
             check=check,
+            preview=preview,
             progress=progress,
         )
     console.show(report)

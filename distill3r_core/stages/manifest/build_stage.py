@@ -40,6 +40,7 @@ from distill3r_core.stages.manifest.manifest_report import (
     nothing_usable,
     report_of,
 )
+from distill3r_core.stages.manifest.sample_previews import write_previews
 from distill3r_core.stages.manifest.video_frames import with_videos
 
 
@@ -122,6 +123,7 @@ def build_manifest(
     overwrite: bool = False,
     trust: bool = False,
     check: bool = False,
+    preview: bool = False,
     progress: Progress = Silent(),
 ) -> Report:
     """List data sets, cut them into samples, and write processed frames and `manifest.csv`.
@@ -135,6 +137,7 @@ def build_manifest(
         overwrite: Replace a manifest that was made with other settings.
         trust: Continue with data whose parts contradict each other.
         check: Read files again although their sizes and times are those of the run before.
+        preview: Write a contact sheet of the first sample of each scene.
         progress: Where to report to.
 
     Raises:
@@ -201,7 +204,8 @@ def build_manifest(
         manifest_folder.write_record(settings.output, kept, roots, processing, text)
         write_text(path, text, durable=True)
         index.compact()
-    files = [path]
+        previews = write_previews(settings.output, progress=progress) if preview else []
+    files = [path, *previews]
     files += [settings.output / manifest_folder.REJECTED] if refused else []
     finished = (check or not processed) and text == before.text
     return report_of(settings, made, files=files, finished=finished)

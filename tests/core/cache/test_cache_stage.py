@@ -233,7 +233,7 @@ def test_what_kept_a_sample_out_is_told_by_its_kind_and_not_by_its_words(setting
         build_cache(settings)
 
 
-@pytest.mark.parametrize("step", ["load_sample", "make_targets"])
+@pytest.mark.parametrize("step", ["load_sample", "targets_of_sample"])
 def test_memory_that_runs_out_beside_the_teacher_costs_a_sample_and_not_the_run(
     settings, monkeypatch, step
 ):
