@@ -254,12 +254,14 @@ def _judge(checks: MapChecks, model: Predictor, views: Sequence[LoadedView]) -> 
     """The reliability of a reconstruction from views of these checks."""
     metadata = model.student.metadata if isinstance(model, StudentPredictor) else None
     calibration = None if metadata is None else metadata.calibration
-    novelty = None
+    novelty = anchor_novelty = None
     if calibration is not None and calibration.features is not None:
         assert isinstance(model, StudentPredictor)
         images = [image_tensor(view) for view in views]
         novelty = novelty_of(model.student, images, calibration.features)
-    return judge(checks, novelty, calibration)
+        if checks.agreement is not None:  # there is a world, in the frame of the first view
+            anchor_novelty = novelty_of(model.student, images[:1], calibration.features)
+    return judge(checks, novelty, calibration, anchor_novelty=anchor_novelty)
 
 
 def _scale(model: Predictor) -> Scale:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from infer_project import run_infer
@@ -99,6 +100,15 @@ def test_a_black_first_frame_is_left_out_by_name(cli_inprocess, kitchen, tmp_pat
     assert status == 5 and report["result"]["views"] == len(chosen)
     assert [one["reason"][:5] for one in report["failed"]] == ["blank"]
     assert report["result"]["reliability"]["level"] == "good"
+
+
+def test_a_dark_first_frame_that_is_not_blank_is_unreliable(cli_inprocess, kitchen, tmp_path):
+    """As of a covered lens: a faint gradient and noise. All other views are in its frame."""
+    noise = np.random.default_rng(0).normal(0, 1.5, (480, 640, 3))
+    dark = np.clip(np.linspace(0, 6, 640)[:, None] + noise, 0, 255).astype(np.uint8)
+    Image.fromarray(dark).save(tmp_path / "a.png")
+    chosen = [tmp_path / "a.png", *frames(kitchen)[120:128]]
+    assert level(cli_inprocess, kitchen, "runs/kitchen", chosen) == "unreliable"
 
 
 @pytest.mark.parametrize("name", ["castle", "tree", "video"])

@@ -32,6 +32,9 @@ class _Limit:
 
 
 _NOVELTY = _Limit(1.15, 1.25)
+# Of the first view alone, in whose camera's frame all others are: single images vary more. Held-out
+# ones stay below 1.1, a black one is at 3.1.
+_ANCHOR_NOVELTY = _Limit(1.5, 2.0)
 _MISFIT = _Limit(1.3, 2.5)
 _SPREAD = _Limit(1.3, 3.0)
 _AGREEMENT = _Limit(1.25, float("inf"))  # sparser views agree less, and need not be wrong
@@ -68,12 +71,14 @@ class Reliability:
         reasons: Why, in words; at least one unless the level is `good`.
         checks: The measurements.
         novelty: Distance of the images from the training images, in standard deviations.
+        anchor_novelty: The same of the first image alone.
     """
 
     level: Level
     reasons: tuple[str, ...]
     checks: MapChecks
     novelty: float | None = None
+    anchor_novelty: float | None = None
 
     @property
     def text(self) -> str:
@@ -82,13 +87,21 @@ class Reliability:
 
     def as_plain(self) -> dict[str, Any]:
         """For JSON."""
-        values = {**vars(self.checks), "novelty": self.novelty}
+        values = {
+            **vars(self.checks),
+            "novelty": self.novelty,
+            "anchor_novelty": self.anchor_novelty,
+        }
         known = {name: round(value, 5) for name, value in values.items() if value is not None}
         return {"level": self.level, "reasons": list(self.reasons), "checks": known}
 
 
 def judge(
-    checks: MapChecks, novelty: float | None, calibration: ReliabilityCalibration | None
+    checks: MapChecks,
+    novelty: float | None,
+    calibration: ReliabilityCalibration | None,
+    *,
+    anchor_novelty: float | None = None,
 ) -> Reliability:
     """The level of a reconstruction.
 
@@ -96,30 +109,40 @@ def judge(
         checks: Its measurements.
         novelty: Distance of its images from the training images; None: not known.
         calibration: What held-out samples showed; None: there is no such record.
+        anchor_novelty: Distance of its first image; None: not known, or no view is in its frame.
     """
+    level, reasons = _level(checks, novelty, calibration, anchor_novelty)
+    return Reliability(level, tuple(reasons), checks, novelty, anchor_novelty)
+
+
+def _level(
+    checks: MapChecks,
+    novelty: float | None,
+    calibration: ReliabilityCalibration | None,
+    anchor_novelty: float | None,
+) -> tuple[Level, list[str]]:
     broken = _contradictions(checks)
     if calibration is None:
         if broken:
-            return Reliability("unreliable", tuple(broken), checks, novelty)
-        reason = "the model has no calibration on held-out samples"
-        return Reliability("unknown", (reason,), checks, novelty)
+            return "unreliable", broken
+        return "unknown", ["the model has no calibration on held-out samples"]
     if calibration.depth_error > _MOST_OF_CONSTANT * calibration.constant_error:
         broken.append(
             f"the student has not learned depth: held-out views are off by "
             f"{calibration.depth_error:.0%}, a constant depth by {calibration.constant_error:.0%}"
         )
-    ratios = _compare(checks, novelty, calibration)
+    ratios = _compare(checks, novelty, calibration, anchor_novelty)
     broken += [one.reason for one in ratios if one.ratio > one.limit.worse]
     if broken:
-        return Reliability("unreliable", tuple(broken), checks, novelty)
+        return "unreliable", broken
     worse = [one for one in ratios if one.ratio > one.limit.good]
     reasons = [one.reason for one in worse]
     if not reasons and checks.agreement is not None and checks.agreement < _GOOD_AGREEMENT:
         reasons.append(f"only {checks.agreement:.0%} of the depths of two views agree")
     if reasons:
         expected = _expected(calibration, max((one.ratio for one in worse), default=1.0))
-        return Reliability("worse", (expected, *reasons), checks, novelty)
-    return Reliability("good", (), checks, novelty)
+        return "worse", [expected, *reasons]
+    return "good", []
 
 
 def _contradictions(checks: MapChecks) -> list[str]:
@@ -149,7 +172,10 @@ class _LimitComparison:
 
 
 def _compare(
-    checks: MapChecks, novelty: float | None, calibration: ReliabilityCalibration
+    checks: MapChecks,
+    novelty: float | None,
+    calibration: ReliabilityCalibration,
+    anchor_novelty: float | None,
 ) -> list[_LimitComparison]:
     """Each check beside the worst of the held-out samples."""
     found = []
@@ -159,6 +185,13 @@ def _compare(
             f"held-out ones at most {calibration.novelty:.2f}"
         )
         found.append(_LimitComparison(novelty / calibration.novelty, _NOVELTY, reason))
+    if anchor_novelty is not None and calibration.novelty:
+        reason = (
+            "the first image, in whose frame all others are, is unlike the training images: "
+            f"{anchor_novelty:.2f} standard deviations away"
+        )
+        ratio = anchor_novelty / calibration.novelty
+        found.append(_LimitComparison(ratio, _ANCHOR_NOVELTY, reason))
     if checks.misfit is not None and calibration.misfit:
         reason = (
             f"the points fit a pinhole camera to {checks.misfit:.1%} of the long edge, held-out "

@@ -48,6 +48,14 @@ def test_the_level_follows_from_the_worst_check(changes, novelty, level, reason)
     assert reason is None or reason in found.text
 
 
+@pytest.mark.parametrize(("share", "level"), [(1.1, "good"), (1.6, "worse"), (3.1, "unreliable")])
+def test_a_first_image_unlike_the_training_images_spoils_the_frame_of_all(share, level):
+    found = judge(AS_HELD_OUT, 1.2, CALIBRATION, anchor_novelty=share * 1.2)
+    assert found.level == level
+    assert (level == "good") == ("the first image" not in found.text)
+    assert found.as_plain()["checks"]["anchor_novelty"] == pytest.approx(share * 1.2)
+
+
 @pytest.mark.parametrize(
     ("changes", "level"),
     [
