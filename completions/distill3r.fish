@@ -4,7 +4,7 @@ function __distill3r_at
     set -l path ""
     for word in (commandline -opc)[2..]
         switch "$path/$word"
-            case /doctor /demo /manifest /train /infer /view /convert /eval /models /models/list /models/path /models/download /cache /cache/info /cache/verify /cache/merge /cache/export /cache/import /bench /bench/cache /bench/train /bench/ablation
+            case /doctor /demo /manifest /train /infer /view /convert /eval /models /models/list /models/path /models/download /cache /cache/info /cache/verify /cache/compare /cache/merge /cache/export /cache/import /bench /bench/cache /bench/train /bench/ablation
                 set path "$path/$word"
         end
     end
@@ -221,6 +221,7 @@ complete -c distill3r -n '__distill3r_at "/models/download"' -s h -l help -d 'Sh
 complete -c distill3r -n '__distill3r_at "/cache"' -f
 complete -c distill3r -n '__distill3r_at "/cache"' -a info -d 'Show what a cache holds: settings, counts, sizes, scenes.'
 complete -c distill3r -n '__distill3r_at "/cache"' -a verify -d 'Compare every stored byte with its checksum. Exit 1: damage; 5: missing samples.'
+complete -c distill3r -n '__distill3r_at "/cache"' -a compare -d 'Compare two teachers on the samples that both caches hold: depth, poses, confidence.'
 complete -c distill3r -n '__distill3r_at "/cache"' -a merge -d 'Copy caches, or the shards of one, into one.'
 complete -c distill3r -n '__distill3r_at "/cache"' -a export -d 'Write a cache in the original project’s format.'
 complete -c distill3r -n '__distill3r_at "/cache"' -a import -d 'Read a cache in the original project’s format, and the images it refers to.'
@@ -270,6 +271,15 @@ complete -c distill3r -n '__distill3r_at "/cache/verify"' -l debug -d 'Show trac
 complete -c distill3r -n '__distill3r_at "/cache/verify"' -l no-color -d 'Plain text.'
 complete -c distill3r -n '__distill3r_at "/cache/verify"' -l help-all -d 'Show all options and exit; --help shows the common ones.'
 complete -c distill3r -n '__distill3r_at "/cache/verify"' -s h -l help -d 'Show this message and exit.'
+complete -c distill3r -n '__distill3r_at "/cache/compare"' -l manifest -r -F -d 'Manifest whose depth and poses both are compared with, if it has them.'
+complete -c distill3r -n '__distill3r_at "/cache/compare"' -l plugin -r -F -d 'Python file that adds teachers, presets, layouts, ...; may be repeated.'
+complete -c distill3r -n '__distill3r_at "/cache/compare"' -l json -d 'Print one JSON object to stdout.'
+complete -c distill3r -n '__distill3r_at "/cache/compare"' -s q -l quiet -d 'Print results and errors only.'
+complete -c distill3r -n '__distill3r_at "/cache/compare"' -s v -l verbose -d 'Log more.'
+complete -c distill3r -n '__distill3r_at "/cache/compare"' -l debug -d 'Show tracebacks.'
+complete -c distill3r -n '__distill3r_at "/cache/compare"' -l no-color -d 'Plain text.'
+complete -c distill3r -n '__distill3r_at "/cache/compare"' -l help-all -d 'Show all options and exit; --help shows the common ones.'
+complete -c distill3r -n '__distill3r_at "/cache/compare"' -s h -l help -d 'Show this message and exit.'
 complete -c distill3r -n '__distill3r_at "/cache/merge"' -l output -s o -r -F -d 'Cache that is made.'
 complete -c distill3r -n '__distill3r_at "/cache/merge"' -l json -d 'Print one JSON object to stdout.'
 complete -c distill3r -n '__distill3r_at "/cache/merge"' -s q -l quiet -d 'Print results and errors only.'

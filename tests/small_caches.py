@@ -1,6 +1,6 @@
 """Small teacher caches that a student can learn from: brightness tells depth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -56,8 +56,14 @@ def write_cache(
     views: int = 4,
     missing: Sequence[str] = (),
     features: Mapping[str, int] = MappingProxyType({}),
+    teacher: str = "made",
+    change: Callable[[int, TeacherTargets], TeacherTargets] = lambda number, targets: targets,
 ) -> Path:
-    """Write a cache of made-up samples, one per size, and some held-out ones."""
+    """Write a cache of made-up samples, one per size, and some held-out ones.
+
+    Args:
+        change: Makes another teacher's targets of the exact ones.
+    """
     plan = [
         PlannedSample(f"made/{number:02d}/000", f"content-{number}", "train")
         for number in range(len(sizes))
@@ -66,7 +72,7 @@ def write_cache(
         for number in range(held_out)
     ]
     header = CacheHeader(
-        teacher="made",
+        teacher=teacher,
         license="none",
         weights_hash=None,
         size=sizes[0],
@@ -83,6 +89,7 @@ def write_cache(
             if planned.name in missing:
                 continue
             images, targets = made_sample(number, views=views, size=size)
+            targets = change(number, targets)
             detail = {"pictures": [f"picture-{number}-{view}" for view in range(views)]}
             streams = {
                 layer: made_features(number, layer, views=views, channels=channels)

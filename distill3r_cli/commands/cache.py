@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     siblings = (
         (info, "info", ("", "caches/teacher --picture maps.png")),
         (verify, "verify", ("--recompute 3", "--repair")),
+        (compare, "compare", ("caches/vggt caches/da3", "caches/depth caches/da3 --json")),
         (merge, "merge", ("part-0 part-1 -o caches/whole", "caches/teacher -o caches/compact")),
         (export, "export", ("caches/teacher -o exported", "caches/teacher --format npz -o npz")),
         (import_, "import", ("exported", "exported --images photos -o caches/imported")),
@@ -148,6 +149,24 @@ def verify(
     with console.progress(device) as progress:
         report = verify_cache(settings, progress=progress)
     console.show(report, passed=report.result["ok"])
+
+
+@options.shared(settings=False, plugins=True)
+def compare(
+    context: typer.Context,
+    first: Annotated[Path, typer.Argument(metavar="A", help="Cache to compare with.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Cache of another teacher.")],
+    manifest: Annotated[
+        Path,
+        typer.Option(help="Manifest whose depth and poses both are compared with, if it has them."),
+    ] = paths.MANIFEST,
+) -> None:
+    """Compare two teachers on the samples that both caches hold: depth, poses, confidence."""
+    from distill3r_core.stages.cache.compare_caches import CompareSettings, compare_caches
+
+    with console.progress("cpu") as progress:
+        report = compare_caches(CompareSettings(first, second, manifest), progress=progress)
+    console.show(report)
 
 
 @options.shared(settings=False)
