@@ -65,7 +65,8 @@ def bench(
         str,
         typer.Option(
             help="Models to compare with, by commas: student-reference, student-compiled, fast3r, "
-            "fast3r-reference (as published), or any teacher with its weights."
+            "fast3r-reference (as published); or any teacher with its weights: name, hub folder or "
+            "file."
         ),
     ] = "",
     budget: Annotated[

@@ -11,7 +11,9 @@ _EXAMPLES = """Examples:
 
 distill3r infer photos --ply
 
-distill3r infer clip.mp4 --fps 1 -m runs/small-001 -o desk"""
+distill3r infer clip.mp4 --fps 1 -m runs/small-001 -o desk
+
+distill3r infer photos -m runs/small-001 --compare da3-small"""
 
 _INPUT, _CLOUD = "Input", "Cloud"
 
@@ -54,7 +56,18 @@ def infer(
             "-m",
             parser=options.text,
             show_default="the newest run",
-            help="Run folder, weight file, or name of a teacher.",
+            help="Run folder, weight file, or a teacher: name, hub folder or file.",
+        ),
+    ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            "--compare",
+            metavar="MODEL",
+            parser=options.text,
+            show_default=False,
+            help="Another model, as with --model, whose cloud is put beside it by one similarity: "
+            "compare.html and compare.png.",
         ),
     ] = None,
     ply: Annotated[

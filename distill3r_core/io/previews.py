@@ -17,7 +17,7 @@ _TABLES = {
     "confidence": ((40, 10, 70), (52, 84, 138), (38, 130, 142), (64, 178, 115), (190, 220, 60)),
 }  # fmt: skip
 _INVALID = (70, 70, 70)
-_BACKGROUND = (250, 250, 250)
+BACKGROUND = (250, 250, 250)
 _INK = (20, 20, 20)
 _GAP = 6  # pixels between panels
 _LINE = 18  # pixels of a line of text
@@ -95,7 +95,7 @@ def compose(
     canvas = Image.new(
         "RGB",
         (sum(widths) + _GAP * (len(widths) + 1), _LINE + _GAP + step * len(rows)),
-        _BACKGROUND,
+        BACKGROUND,
     )
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(_LINE * 0.7)
     left = _GAP

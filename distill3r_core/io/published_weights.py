@@ -2,11 +2,23 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from distill3r_core import paths
 from distill3r_core.errors import WeightsError
 
 _GIGABYTE = 1000  # megabytes
+
+
+Commercial = Literal["yes", "no", "unclear"]
+
+
+@dataclass(frozen=True)
+class PublicFigure:
+    """A figure of a model that others have measured and published."""
+
+    text: str  # what was measured, and the value
+    source: str  # where it is published
 
 
 @dataclass(frozen=True)
@@ -22,6 +34,9 @@ class PublishedWeights:
         url: Address of the file.
         folder: Folder in `DISTILL3R_HOME`; None: the name of the model.
         sha256: Hash of the file as its publisher gives it; None where he gives none.
+        commercial: Whether the license, as read in November 2026, allows commercial use.
+        parameters: Numbers in the file; None: unknown.
+        figure: A published figure of the model; None: none is known.
     """
 
     name: str
@@ -32,6 +47,9 @@ class PublishedWeights:
     url: str = ""
     folder: str | None = None
     sha256: str | None = None
+    commercial: Commercial = "unclear"
+    parameters: int | None = None
+    figure: PublicFigure | None = None
 
     @property
     def address(self) -> str:
@@ -75,3 +93,16 @@ class PublishedWeights:
             hint=f"download it ({self.size}, {self.license}): "
             f"distill3r models download {self.name}\nor put the file from {self.address} there",
         )
+
+
+def spatial_bench(auc: float, abs_rel: float) -> PublicFigure:
+    """Figures of the independent benchmark SpatialBench on sparse views, all data sets.
+
+    Args:
+        auc: Area under the curve of pose errors up to 30 degrees; higher is better.
+        abs_rel: Relative error of depth; lower is better.
+    """
+    return PublicFigure(
+        f"SpatialBench, sparse views: pose AUC@30 {auc:.3f}, depth AbsRel {abs_rel:.3f}",
+        "https://github.com/Ropedia/SpatialBench, leaderboard.md at 7f06a37",
+    )

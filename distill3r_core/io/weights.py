@@ -111,10 +111,30 @@ def read_tensors(path: Path, *, device: str = "cpu") -> tuple[dict[str, Tensor],
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 no dict
             return tensors, dict(file.metadata() or {})
     except SafetensorError as error:
-        raise WeightsError(
-            f"cannot read {path}: not a whole safetensors file ({error})",
-            hint="download or copy it again and compare its size",
-        ) from error
+        raise _no_safetensors(path, error) from error
+
+
+def _no_safetensors(path: Path, error: SafetensorError) -> WeightsError:
+    return WeightsError(
+        f"cannot read {path}: not a whole safetensors file ({error})",
+        hint="download or copy it again and compare its size",
+    )
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors of a safetensors file by name; reads its header only.
+
+    Raises:
+        InputMissingError: There is no such file.
+        WeightsError: It is cut short or is no such file.
+    """
+    _expect_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = file.keys()
+            return {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    except SafetensorError as error:
+        raise _no_safetensors(path, error) from error
 
 
 def check_names(

@@ -12,7 +12,7 @@ from distill3r_core.errors import WeightsError
 from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.models.spec import StudentSpec
 from distill3r_core.models.student import HeadName, Student
-from distill3r_core.nn.counts import Part
+from distill3r_core.nn.counts import MemoryEstimate, Part
 
 
 @dataclass(frozen=True)
@@ -26,21 +26,6 @@ class ViewLimits:
     minimum: int = 1
     maximum: int = 1000
     fixed: int | None = None
-
-
-@dataclass(frozen=True)
-class MemoryEstimate:
-    """Bytes at the highest point of a pass without gradients, on top of the weights."""
-
-    images: int  # the input, as a list of views and once more as one tensor
-    outputs: int  # points and confidences of the heads that are run
-    tokens: int
-    working: int  # the largest working set of any part: encoder, a block of the fusion, a head
-
-    @property
-    def total(self) -> int:
-        """Sum of all four."""
-        return self.images + self.outputs + self.tokens + self.working
 
 
 @runtime_checkable

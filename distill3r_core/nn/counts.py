@@ -7,7 +7,7 @@ writes its output once, all between them is free.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 OUTPUT_BYTES = 4  # maps leave in float32 whatever the network computes in
@@ -27,6 +27,21 @@ class Part:
     def times(self, count: int) -> "Part":
         """The same, `count` times."""
         return Part(self.name, self.flop * count, self.elements * count, self.fixed_bytes * count)
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes at the highest point of a pass without gradients, on top of the weights."""
+
+    images: int  # the input, as a list of views and once more as one tensor
+    outputs: int  # points and confidences of the heads that are run
+    tokens: int
+    working: int  # the largest working set of any part: encoder, a block of the fusion, a head
+
+    @property
+    def total(self) -> int:
+        """Sum of all four."""
+        return self.images + self.outputs + self.tokens + self.working
 
 
 @dataclass(frozen=True)
@@ -62,9 +77,6 @@ class Network:
     stem_width: int | None = None
 
 
-FAST3R = Network(16, 1024, 24, 0, 1024, 24)
-
-
 def parts(network: Network, views: int, size: tuple[int, int]) -> tuple[Part, ...]:
     """The parts of one forward.
 
@@ -79,14 +91,21 @@ def parts(network: Network, views: int, size: tuple[int, int]) -> tuple[Part, ..
     wide, fused = network.encoder_width, network.fusion_width
     return (
         *(part.times(views) for part in _stem(network, height * width, patches)),
-        *(part.times(views * network.encoder_depth) for part in _block("encoder", tokens, wide)),
-        _attention("encoder", tokens, wide).times(views * network.encoder_depth),
-        Part("fusion/embed", 2.0 * patches * wide * fused, 1.0 * patches * (wide + fused)).times(
-            views
+        *(
+            part.times(views * network.encoder_depth)
+            for part in block_parts("encoder", tokens, wide)
         ),
-        *(part.times(views * network.fusion_depth) for part in _block("fusion", patches, fused)),
-        _attention("fusion", views * patches, fused).times(network.fusion_depth),
-        *(part.times(views * network.heads) for part in _head(network, rows, columns)),
+        attention_part("encoder", tokens, wide).times(views * network.encoder_depth),
+        linear_part("fusion/embed", patches, wide, fused).times(views),
+        *(
+            part.times(views * network.fusion_depth)
+            for part in block_parts("fusion", patches, fused)
+        ),
+        attention_part("fusion", views * patches, fused).times(network.fusion_depth),
+        *(
+            part.times(views * network.heads)
+            for part in dpt_parts(network.head, (fused,) * 4, (rows, columns), patch=network.patch)
+        ),
     )
 
 
@@ -119,16 +138,26 @@ def _stem(network: Network, pixels: int, patches: int) -> tuple[Part, ...]:
     """From the pixels of one view to its tokens."""
     name, wide, area = "encoder/patches", network.encoder_width, network.patch**2
     if network.stem_width is None:
-        return (Part(name, 2.0 * 3 * area * patches * wide, 3.0 * pixels + patches * wide),)
+        return (patches_part(name, patches, area, wide),)
     inner, quarter = network.stem_width, pixels // 4
     return (
-        _conv(name, (pixels, 3), (quarter, inner), taps=9),
-        _conv(name, (quarter, inner), (quarter, inner), taps=9),
-        _conv(name, (quarter, inner), (patches, wide), taps=area // 4),
+        conv_part(name, (pixels, 3), (quarter, inner), taps=9),
+        conv_part(name, (quarter, inner), (quarter, inner), taps=9),
+        conv_part(name, (quarter, inner), (patches, wide), taps=area // 4),
     )
 
 
-def _block(name: str, tokens: int, width: int) -> tuple[Part, Part]:
+def patches_part(name: str, patches: int, area: int, width: int) -> Part:
+    """Patches of `area` RGB pixels that become tokens by one product."""
+    return Part(name, 2.0 * 3 * area * patches * width, 3.0 * area * patches + patches * width)
+
+
+def linear_part(name: str, tokens: int, inputs: int, outputs: int) -> Part:
+    """A linear layer over some tokens."""
+    return Part(name, 2.0 * tokens * inputs * outputs, 1.0 * tokens * (inputs + outputs))
+
+
+def block_parts(name: str, tokens: int, width: int) -> tuple[Part, Part]:
     """The products of one transformer block, attention's scores left out."""
     hidden = MLP_RATIO * width
     return (
@@ -138,43 +167,66 @@ def _block(name: str, tokens: int, width: int) -> tuple[Part, Part]:
     )
 
 
-def _attention(name: str, tokens: int, width: int) -> Part:
-    return Part(f"{name}/attention", 4.0 * tokens**2 * width, 4.0 * tokens * width)
+def attention_part(name: str, tokens: int, width: int, others: int | None = None) -> Part:
+    """Scores and weighted sums of attention.
+
+    Args:
+        tokens: Tokens that attend.
+        others: Tokens that are attended to; None: the same ones.
+    """
+    seen = tokens if others is None else others
+    return Part(f"{name}/attention", 4.0 * tokens * seen * width, 2.0 * (tokens + seen) * width)
 
 
-def _head(network: Network, rows: int, columns: int) -> Iterator[Part]:
-    """One head on one view. Levels are named by their size relative to the token grid."""
-    head, width = network.head, network.fusion_width
-    pixels = {
+def level_pixels(grid: tuple[int, int]) -> dict[str, int]:
+    """Pixels of a head's maps, which are named by their size relative to the grid of patches."""
+    rows, columns = grid
+    return {
         "0.5x": math.ceil(rows / 2) * math.ceil(columns / 2),
         **{f"{side}x": side**2 * rows * columns for side in (1, 2, 4, 8)},
     }
-    full = rows * columns * network.patch**2
+
+
+def dpt_parts(
+    head: Dpt, widths: Sequence[int], grid: tuple[int, int], *, patch: int
+) -> Iterator[Part]:
+    """One head on one view, in the published order of operations.
+
+    Args:
+        widths: Channels of the tokens of the four layers that it reads.
+        grid: Rows and columns of patches.
+        patch: Pixels of a patch's side.
+    """
+    rows, columns = grid
+    pixels = level_pixels(grid)
+    full = rows * columns * patch**2
     tokens, features = pixels["1x"], head.features
     first, second, _, fourth = head.layers
 
-    for channels in head.layers:
-        yield _conv("heads/reassemble", (tokens, width), (tokens, channels), taps=1)
+    for width, channels in zip(widths, head.layers, strict=True):
+        yield conv_part("heads/reassemble", (tokens, width), (tokens, channels), taps=1)
     # Transposed convolutions: every input value reaches each output of its own square.
     for channels, side in ((first, 4), (second, 2)):
         level = pixels[f"{side}x"]
-        yield _conv("heads/reassemble", (tokens, channels), (level, channels), taps=1)
-    yield _conv("heads/reassemble", (tokens, fourth), (pixels["0.5x"], fourth), taps=9)
+        yield conv_part("heads/reassemble", (tokens, channels), (level, channels), taps=1)
+    yield conv_part("heads/reassemble", (tokens, fourth), (pixels["0.5x"], fourth), taps=9)
     for level, channels in zip(("4x", "2x", "1x", "0.5x"), head.layers, strict=True):
-        yield _conv("heads/layers", (pixels[level], channels), (pixels[level], features), taps=9)
+        yield conv_part(
+            "heads/layers", (pixels[level], channels), (pixels[level], features), taps=9
+        )
     for level, units in (("0.5x", 1), ("1x", 2), ("2x", 2), ("4x", 2)):
         here, name = (pixels[level], features), f"heads/fuse {level}"
-        yield _conv(name, here, here, taps=9).times(2 * units)
+        yield conv_part(name, here, here, taps=9).times(2 * units)
         above = (4 * pixels[level], features)
-        yield _conv(name, above, above, taps=1)
+        yield conv_part(name, above, above, taps=1)
     last = head.last
-    yield _conv("heads/conv 8x", (pixels["8x"], features), (pixels["8x"], last), taps=9)
+    yield conv_part("heads/conv 8x", (pixels["8x"], features), (pixels["8x"], last), taps=9)
     yield Part("heads/conv full", 18.0 * full * last**2, 1.0 * pixels["8x"] * last)
     written = full * MAP_CHANNELS
     yield Part("heads/out", 2.0 * written * last, 0.0, float(written * OUTPUT_BYTES))
 
 
-def _conv(name: str, source: tuple[int, int], target: tuple[int, int], *, taps: int) -> Part:
+def conv_part(name: str, source: tuple[int, int], target: tuple[int, int], *, taps: int) -> Part:
     """A convolution from (pixels, channels) to (pixels, channels)."""
     (pixels_in, channels_in), (pixels_out, channels_out) = source, target
     return Part(

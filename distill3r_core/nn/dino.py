@@ -75,11 +75,8 @@ class DinoTrunk(nn.Module):
         table = resized_table(
             self.pos_embed[:, 1:], (rows, columns), grid=self.grid, resizing=self.resizing
         )
-        first = (self.cls_token + self.pos_embed[:, :1]).expand(len(images), -1, -1)
-        parts = [first, grid.flatten(2).mT + table]
-        if self.register_tokens is not None:
-            parts.insert(1, self.register_tokens.expand(len(images), -1, -1))
-        return torch.cat(parts, dim=1)
+        first = self.cls_token + self.pos_embed[:, :1]
+        return join_tokens(grid, table, first=first, registers=self.register_tokens)
 
     def forward(
         self, images: Float[Tensor, "n 3 H W"], *, on_progress: StepCallback = ignore_steps
@@ -98,6 +95,26 @@ class DinoTrunk(nn.Module):
             tokens = block(tokens)
             on_progress("encoder", index + 1, len(self.blocks))
         return self.norm(tokens[:, special:])
+
+
+def join_tokens(
+    patches: Float[Tensor, "n D h w"],
+    table: Float[Tensor, "1 P D"],
+    *,
+    first: Float[Tensor, "1 1 D"],
+    registers: Float[Tensor, "1 R D"] | None,
+) -> Float[Tensor, "n T D"]:
+    """Tokens before the first block: class token, registers, patches in row-major order.
+
+    Args:
+        patches: Embedded patches on their grid.
+        table: Their positions.
+        first: Class token with its position.
+        registers: Registers, which have none; None: there are none.
+    """
+    special = [first] if registers is None else [first, registers]
+    placed = patches.flatten(2).mT + table
+    return torch.cat([*(part.expand(len(patches), -1, -1) for part in special), placed], dim=1)
 
 
 def normalize(images: Float[Tensor, "*batch 3 H W"]) -> Float[Tensor, "*batch 3 H W"]:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from distill3r_core.io.exports.colmap import write_colmap
 from distill3r_core.io.exports.glb import write_glb
-from distill3r_core.io.exports.html_page import write_page
+from distill3r_core.io.exports.html_page import PagePart, write_page
 from distill3r_core.io.exports.nerfstudio import write_transforms
 from distill3r_core.io.exports.ply import write_ply
 from distill3r_core.io.exports.trajectory import write_tum
@@ -142,9 +142,7 @@ def save_html(export: Export) -> list[Path]:
     path = export.folder / "scene.html"
     write_page(
         path,
-        cleaned.cloud,
-        cleaned.confidence,
-        scene.cameras,
+        [PagePart(export.title, cleaned.cloud, cleaned.confidence, scene.cameras)],
         title=export.title,
         about=scene.about,
     )

@@ -48,7 +48,7 @@ def open_student(
         InputMissingError: There is no such file, or no run.
         WeightsError: The file is not a student's.
     """
-    path = find_student(model or _newest_run())
+    path = find_student(model or require_newest_run())
     student = load_student(path, device=str(device))
     chosen = resolve_precision(precision, device)
     if chosen == "bfloat16":
@@ -64,7 +64,12 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
     return "bfloat16" if able else "float32"
 
 
-def _newest_run() -> Path:
+def require_newest_run() -> Path:
+    """The newest run.
+
+    Raises:
+        InputMissingError: There is none.
+    """
     run = paths.newest_run()
     if run is None:
         raise InputMissingError(

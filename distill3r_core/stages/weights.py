@@ -1,5 +1,6 @@
 """Published weights: which there are, where they lie, and getting them by name."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -29,14 +30,14 @@ def list_weights() -> Report:
     rows = [_facts(known[name]) for name in known]
     table = Table(
         title="weights",
-        columns=("model", "size", "license", "state", "where"),
+        columns=("model", "size", "commercial", "license", "state"),
         rows=tuple(
             (
                 row["name"],
                 f"{row['megabytes']:.0f} MB",
-                row["license"],
-                row["state"] if row["sha256"] is None else f"{row['state']} {row['sha256'][:12]}",
-                row["path"] or f"goes to {row['place']}",
+                row["commercial"],
+                _shortened(row["license"]),
+                row["state"],
             )
             for row in rows
         ),
@@ -44,7 +45,18 @@ def list_weights() -> Report:
     return Report(settings={}, result={"models": rows}, tables=(table,), notes=(_HINT,))
 
 
-_HINT = "nothing is downloaded unless asked for: distill3r models download NAME"
+_HINT = (
+    "nothing is downloaded unless asked for: distill3r models download NAME; "
+    "where a file is or goes: models path NAME. commercial: what the license allows, as read in "
+    "November 2026; licenses in full, hashes and published figures: --json"
+)
+_LONGEST_LICENSE = 22  # so that the table fits into 80 columns
+
+
+def _shortened(license: str) -> str:
+    if len(license) <= _LONGEST_LICENSE:
+        return license
+    return f"{license[: _LONGEST_LICENSE - 1].rstrip(' ,(')}…"
 
 
 def weights_path(name: str) -> Report:
@@ -165,8 +177,10 @@ def _facts(entry: PublishedWeights) -> dict[str, Any]:
     """Plain data about one entry."""
     found = entry.find()
     state, digest = "missing", None
+    size = round(_MEGABYTE * entry.megabytes)  # about
     if found is not None:
         file = found / entry.files[0] if found.is_dir() else found
+        size = file.stat().st_size
         digest, published = _known_hash(file), _published_hash(entry, file)
         state = "unverified" if published is None else "verified"
         if published is not None and published != digest:
@@ -174,7 +188,11 @@ def _facts(entry: PublishedWeights) -> dict[str, Any]:
     return {
         "name": entry.name,
         "megabytes": entry.megabytes,
+        "bytes": size,
+        "parameters": entry.parameters,
         "license": entry.license,
+        "commercial": entry.commercial,
+        "figure": None if entry.figure is None else dataclasses.asdict(entry.figure),
         "state": state,
         "sha256": digest,
         "path": None if found is None else str(found),

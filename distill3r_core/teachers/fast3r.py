@@ -16,7 +16,7 @@ from torch import Tensor
 from distill3r_core import config
 from distill3r_core.errors import RequestError
 from distill3r_core.io.images.teacher_fit import DUST3R_FIT
-from distill3r_core.io.published_weights import PublishedWeights
+from distill3r_core.io.published_weights import PublishedWeights, spatial_bench
 from distill3r_core.nn.progress import Stretch
 from distill3r_core.nn.view_codes import (
     TABLE_ROWS,
@@ -24,6 +24,7 @@ from distill3r_core.nn.view_codes import (
     sequential_view_numbers,
 )
 from distill3r_core.prediction import StepCallback, ignore_steps
+from distill3r_core.teachers.fast3r_cost import COST
 from distill3r_core.teachers.fast3r_files import CONFIG, WEIGHTS, load_network, weight_file
 from distill3r_core.teachers.fast3r_network import HEAD_CHUNK, Fast3R
 from distill3r_core.teachers.loaded_teacher import LoadedTeacher
@@ -33,9 +34,12 @@ from distill3r_core.types import PreparedView, RawMaps
 PUBLISHED = PublishedWeights(
     "fast3r",
     files=(WEIGHTS, CONFIG),
-    megabytes=2600,
+    megabytes=2590,
     license="FAIR Noncommercial Research License",
     repo="jedyang97/Fast3R_ViT_Large_512",
+    commercial="no",
+    parameters=647_551_368,
+    figure=spatial_bench(0.392, 0.260),
 )
 THRESHOLD = 0.3  # on confidence - 1 (arXiv:2602.00865, equation 1)
 # On a CPU the memory of a head at full resolution is what counts; the numbers are the same.
@@ -164,4 +168,5 @@ FAST3R = TeacherRecord(
     weights=PUBLISHED,
     fit=DUST3R_FIT,
     threshold=THRESHOLD,
+    cost=COST,
 )

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from distill3r_core.errors import WeightsError
-from distill3r_core.io.weights import check_names, read_pickled, read_tensors
+from distill3r_core.io.weights import check_names, read_pickled, read_tensors, tensor_shapes
 from distill3r_core.nn.names import Pairs, rename, reverse
 
 SAFETENSORS = ".safetensors"
 STATE_KEYS = ("model", "state_dict")  # under which pickled checkpoints keep their tensors
 
 
-def find_weights(weights: Path, files: tuple[str, ...]) -> Path:
+def find_weight_file(weights: Path, files: tuple[str, ...]) -> Path:
     """The file with the tensors: the first of `files` in a folder, or the file itself.
 
     Raises:
@@ -58,6 +58,36 @@ def read_checkpoint(file: Path, device: torch.device) -> tuple[dict[str, Tensor]
     if not all(isinstance(value, Tensor) for value in content.values()):
         raise WeightsError(f"{file} is no checkpoint: not all of its entries are tensors")
     return dict(content), rest
+
+
+def read_shapes(file: Path) -> dict[str, Tensor]:
+    """Tensors of a weight file on the meta device: names and shapes, without reading numbers.
+
+    Raises:
+        InputMissingError: There is no such file.
+        WeightsError: It is damaged, holds objects, or has no tensors.
+    """
+    if file.suffix == SAFETENSORS:
+        shapes = tensor_shapes(file)
+        return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    return read_checkpoint(file, torch.device("meta"))[0]
+
+
+def describe_checkpoint(file: Path) -> str:
+    """What is said about a network beside its tensors; "" where there is nothing.
+
+    That is `config.json` beside a safetensors file, and the constructor's string in a pickle of
+    DUSt3R or MASt3R.
+
+    Raises:
+        WeightsError: A pickle is damaged, or holds objects.
+    """
+    if file.suffix != SAFETENSORS:
+        rest = read_checkpoint(file, torch.device("meta"))[1]
+        args = rest.get("args") if isinstance(rest, Mapping) else None
+        return str(getattr(args, "model", ""))
+    described = file.parent / "config.json"
+    return described.read_text(encoding="utf-8", errors="replace") if described.is_file() else ""
 
 
 def fill_network(

@@ -14,6 +14,7 @@ from distill3r_core.errors import ConfigError
 from distill3r_core.io.images.teacher_fit import TeacherFit
 from distill3r_core.io.published_weights import PublishedWeights
 from distill3r_core.teachers.base import Teacher
+from distill3r_core.teachers.cost import TeacherCost
 
 
 @runtime_checkable
@@ -87,6 +88,7 @@ class TeacherRecord:
         threshold: Threshold on `confidence_local - 1`; None: its own mask decides.
         depth_maps: Its local maps are depth times ray: the cache stores one plane.
         simulated: It makes up scenes, whatever the images show.
+        cost: What a forward pass of its network takes; None: it has no network, or it is unknown.
     """
 
     name: str
@@ -100,6 +102,7 @@ class TeacherRecord:
     threshold: float | None = None
     depth_maps: bool = False
     simulated: bool = False
+    cost: TeacherCost | None = None
 
     @property
     def seeded(self) -> bool:

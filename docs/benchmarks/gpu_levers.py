@@ -27,7 +27,7 @@ from distill3r_core.models import build_student
 from distill3r_core.models.encoders import dune_network
 from distill3r_core.models.multiview.published import published_forward
 from distill3r_core.models.precision import lower_precision
-from distill3r_core.nn import dpt, maps
+from distill3r_core.nn import dino, dpt, maps
 from distill3r_core.nn.kernels.fused import maps_of, upsample
 from distill3r_core.profiling import peak_memory
 
@@ -62,7 +62,7 @@ def student_on_timms_blocks(setup: Setup) -> nn.Module:
 @contextmanager
 def resizing_anew() -> Iterator[None]:
     """The table of positions is resized by matrices that are made at every forward."""
-    with mock.patch.object(dune_network, "_kept_resizing", dune_network._resizing):
+    with mock.patch.object(dino, "_kept_matrix", dino._resizing_matrix):
         yield
 
 

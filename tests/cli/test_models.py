@@ -92,6 +92,29 @@ def place():
     return weights.DUNE_FILES[NAME].place
 
 
+def test_the_list_says_of_every_model_what_it_may_be_used_for(cli_inprocess, home, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    status, out, _ = cli_inprocess("models", "list", cwd=home.parent)
+    assert status == 0
+    assert max(map(len, out.splitlines())) <= 80
+    status, text, _ = cli_inprocess("models", "list", "--json", cwd=home.parent)
+    rows = {row["name"]: row for row in json.loads(text)["result"]["models"]}
+    assert all(out.count(f" {name} ") == 1 for name in rows)  # one line each, in one table
+    assert {row["commercial"] for row in rows.values()} == {"yes", "no", "unclear"}
+    for name in ("da3-small", "da3-base", "vggt-commercial", "dinov2-vits14", "mobilenetv3-large"):
+        assert rows[name]["commercial"] == "yes", name
+    for name in ("fast3r", "vggt", "pi3", "mast3r", "dust3r-512-dpt", "dune-vits-448"):
+        assert rows[name]["commercial"] == "no", name
+    for row in rows.values():
+        assert row["bytes"] > 1e6 and row["license"] and row["state"] == "missing"
+        assert row["address"].startswith("https://") or row["name"] == NAME
+        # float32 throughout
+        if row["parameters"] is not None:
+            assert row["bytes"] == pytest.approx(4 * row["parameters"], rel=0.05), row["name"]
+    figure = rows["da3-small"]["figure"]
+    assert "0.476" in figure["text"] and "0.191" in figure["text"] and figure["source"]
+
+
 def test_a_file_is_downloaded_by_name_and_then_found(cli_inprocess, home, server, tmp_path):
     status, _, error = cli_inprocess("models", "path", NAME, cwd=tmp_path)
     assert status == 3

@@ -83,3 +83,63 @@ def test_a_name_that_is_nearly_a_models_is_answered_with_it(cli_inprocess, photo
     status, _, error = cli_inprocess("infer", "photos", "-m", "runs/none", cwd=photos)
     assert status == 3
     assert "did you mean" not in error
+
+
+def test_two_models_side_by_side(cli_inprocess, photos, golden_dir, monkeypatch):
+    for key, value in home(photos, golden_dir, AUTOMATIC, "vggt").items():
+        monkeypatch.setenv(key, value)
+
+    def run(*arguments, status=0) -> dict:
+        done, output, error = cli_inprocess(
+            "infer", "photos", "-m", AUTOMATIC, *arguments, "--json", cwd=photos
+        )
+        assert done == status, error
+        return json.loads(output)
+
+    compared = run("--compare", "vggt")
+    found = compared["result"]["comparison"]
+    assert found["model"] == "vggt" and found["facts"][1] == "license: CC BY-NC 4.0"
+    assert len(found["views"]) == 3 and found["pixels"] > 1000
+    assert 0 < found["residual_share"] < 10 and 0 <= found["pose_degrees"] <= 180
+    folder = photos / compared["result"]["folder"]
+    assert {path.name for path in folder.iterdir()} >= {"compare.png", "compare.html", "scene.ply"}
+    with Image.open(folder / "compare.png") as picture:
+        assert picture.width > 800
+    again = run("--compare", "vggt")  # done already: the record says the same
+    assert again["result"]["comparison"] == found
+    assert run("--compare", "vggt", "--head", "local", status=2)["error"]
+    assert "models download mast3r" in run("--compare", "mast3r", status=3)["error"]["hint"]
+
+
+def test_a_model_is_named_by_folder_or_file_too(cli_inprocess, photos, golden_dir, monkeypatch):
+    for key, value in home(photos, golden_dir).items():
+        monkeypatch.setenv(key, value)
+    folder = write_folder(photos / "hub-folder", golden_dir, "pi3")
+    file = folder / "model.safetensors"
+
+    def run(*arguments, status=0) -> dict:
+        done, output, error = cli_inprocess(*arguments, "--json", cwd=photos)
+        assert done == status, error
+        return json.loads(output)
+
+    found = run("infer", "photos", "-m", "hub-folder", "--compare", str(file))
+    assert found["result"]["model"] == "pi3"
+    assert found["result"]["comparison"]["residual_share"] == pytest.approx(0, abs=1e-6)
+    bench = run(
+        "bench", "--preset", "tiny", "--views", "2", "--size", "28x42", "--budget", "60",
+        "--compare", "hub-folder", "-o", "bench",
+    )  # fmt: skip
+    rows = {row["model"]: row for row in bench["result"]["rows"]}
+    assert rows["hub-folder"]["status"] == "measured" and rows["hub-folder"]["tflop"] > 0
+    # What is missing is said before anything else is looked at, such as the input.
+    for arguments in (
+        ("infer", "nowhere", "-m", "vggt"),
+        ("infer", "nowhere", "-m", "hub-folder", "--compare", "vggt"),
+        ("eval", "vggt", "--data", "nowhere"),
+        ("bench", "--preset", "tiny", "--compare", "vggt"),
+    ):
+        error = run(*arguments, status=3)["error"]
+        assert "distill3r models download vggt" in error["hint"], arguments
+    file.write_bytes(b"cut")
+    error = run("infer", "photos", "-m", "hub-folder", status=3)["error"]
+    assert "not a whole safetensors file" in error["message"]

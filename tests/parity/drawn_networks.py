@@ -87,12 +87,13 @@ class Recorded:
         facts = self.facts["outputs"][name]
         assert list(found.shape) == facts["shape"], (name, found.shape)
         wanted = self.arrays[name]
-        ours = found[_slices(facts["stored_index"])].numpy()
+        ours = found[slices(facts["stored_index"])].numpy()
         assert ours.shape == wanted.shape, (name, ours.shape)
         return float(np.abs(ours - wanted).max() / np.abs(wanted).max())
 
 
-def _slices(text: str) -> tuple[slice | int, ...]:
+def slices(text: str) -> tuple[slice | int, ...]:
+    """The slice of an output that a text says was stored, as `[:, ::4, 0]`."""
     if text == "all":
         return (slice(None),)
     parts = (part.strip() for part in text.strip("[]").split(","))

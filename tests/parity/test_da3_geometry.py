@@ -63,8 +63,9 @@ def test_da3_geometry_given_cameras(arrays):
     }
     assert numbers
     for number in numbers:
-        given = arrays[f"normalize/{number}/in"][0]
-        close(normalize_cameras(given), arrays[f"normalize/{number}/out"][0])
+        scenes, normalized = (arrays[f"normalize/{number}/{end}"] for end in ("in", "out"))
+        for given, wanted in zip(scenes, normalized, strict=True):
+            close(normalize_cameras(given), wanted)
 
 
 @pytest.mark.parametrize("case", ["exact", "noisy"])
@@ -141,9 +142,9 @@ def test_da3_geometry_a_principal_point_off_the_middle_is_found(facts, arrays):
 @pytest.mark.parametrize(("name", "center"), [("integer_grid", 0.0), ("pixel_centre", 0.5)])
 def test_da3_geometry_points(facts, arrays, golden_dir, name, center):
     formula = facts["inputs"]["points depth"]
-    shape = (1, facts["views"], facts["H"], facts["W"])
-    assert f"'input/geometry/depth', {list(shape)}" in formula
-    seed = int(re.search(r"\], (\d+)\)", formula)[1])
+    sides, seed = re.search(r"'input/geometry/depth', \[([\d, ]+)\], (\d+)\)", formula).groups()
+    shape, seed = [int(side) for side in sides.split(",")], int(seed)
+    assert shape[1:] == [facts["views"], facts["H"], facts["W"]]
     drawn = drawing(golden_dir)("input/geometry/depth", shape, seed)
     depth = torch.from_numpy(np.exp(0.5 * drawn))
     every = (slice(None), slice(None), slice(None, None, 4), slice(None, None, 4))

@@ -76,8 +76,13 @@ def test_the_position_table_is_resized_by_the_original_rule(encoder, golden, arr
         assert rows * columns == case["tokens"]
         with torch.no_grad():
             table = encoder.position_table(rows, columns)
+        key = f"{name}/pos_embed_interpolated"
+        if rows == columns == encoder.grid:  # nothing is resized, and nothing may be recorded
+            assert torch.equal(table, encoder.positions)
+            if key not in arrays:
+                continue
         part = recorded.stored(case["note"])
-        wanted = arrays[f"{name}/pos_embed_interpolated"]
+        wanted = arrays[key]
         assert error(table[part], wanted) < NORMED_BAR, name
 
 

@@ -37,8 +37,10 @@ def outputs(recorded, network, case) -> dict[str, torch.Tensor]:
     found = network(images, points=True)
     decoded = torch.from_numpy(recorded.arrays[f"{case}/decode/pose_enc_in"])
     cam_from_world, intrinsics = split_pose_vector(decoded, (height, width))
-    local = unproject(found.depth[0], intrinsics[0], center=0.0)
-    rotation, translation = cam_from_world[0, :, :, :3], cam_from_world[0, :, None, None, :, 3]
+    local = unproject(found.depth, intrinsics, center=0.0)  # (B, S, H, W, 3)
+    rotation, translation = cam_from_world[..., :3], cam_from_world[:, :, None, None, :, 3]
+    world = (local - translation) @ rotation[:, :, None]
+    wanted = recorded.facts["outputs"][f"{case}/decode/points_from_depth"]["shape"]
     return {
         "dino_patch_tokens": network.aggregator.encoder(normalized.flatten(0, 1)),
         # The taps of a network this small are all of its pairs of blocks.
@@ -52,7 +54,8 @@ def outputs(recorded, network, case) -> dict[str, torch.Tensor]:
         "decode/pose_enc_in": decoded,
         "decode/extrinsic": cam_from_world,
         "decode/intrinsic": intrinsics,
-        "decode/points_from_depth": (local - translation) @ rotation[:, None],
+        # The original knows one scene here, and has no axis for more.
+        "decode/points_from_depth": world.flatten(0, 1)[: wanted[0]] if len(wanted) == 4 else world,
     }
 
 

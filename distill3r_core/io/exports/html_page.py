@@ -5,6 +5,7 @@ import html
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from distill3r_core.files import write_text
 from distill3r_core.io.exports.cameras import Camera
 from distill3r_core.io.exports.cloud import Cloud
+from distill3r_core.io.exports.cloud_picture import Eye
 from distill3r_core.io.exports.frusta import FRUSTUM_EDGES, frustum, frustum_length
 from distill3r_core.untrusted.printable import printable_name
 
@@ -27,42 +29,77 @@ _FARTHEST = 3.0  # extents from the middle, for a camera that is to be seen at f
 _OVERLAP = 1.5  # points are drawn larger than their distance, so that surfaces close
 
 
+@dataclass(frozen=True)
+class PagePart:
+    """A cloud with its cameras.
+
+    Args:
+        name: What the page calls it, where it shows several.
+        cloud: Kept as float32: the page shows the very points of the other formats.
+        confidence: Confidence of each point; a slider in the page hides the low ones.
+        cameras: Drawn as frusta.
+    """
+
+    name: str
+    cloud: Cloud
+    confidence: Float[np.ndarray, "M"]
+    cameras: Sequence[Camera]
+
+
 def write_page(
-    path: Path,
-    cloud: Cloud,
-    confidence: Float[np.ndarray, "M"],
-    cameras: Sequence[Camera],
-    *,
-    title: str,
-    about: Mapping[str, str],
+    path: Path, parts: Sequence[PagePart], *, title: str, about: Mapping[str, str]
 ) -> None:
     """Write the page: no other file, no server and no network is needed to open it.
 
     Args:
-        cloud: Kept as float32: the page shows the very points of the other formats.
-        confidence: Confidence of each point; a slider in the page hides the low ones.
-        cameras: Drawn as frusta; the page can look from each of them.
-        about: Frame and scale, shown below it.
+        parts: One cloud, or several in one frame and unit, which the page shows side by side or
+            over each other. Where it opens, and the cameras it can look from, are the first one's.
+        about: Frame and scale, shown below the title.
     """
     data = b"".join(
         (
-            np.ascontiguousarray(cloud.points, "<f4").tobytes(),
-            np.ascontiguousarray(cloud.colors, np.uint8).tobytes(),
-            _ranks(confidence).tobytes(),
+            *(np.ascontiguousarray(part.cloud.points, "<f4").tobytes() for part in parts),
+            *(np.ascontiguousarray(part.cloud.colors, np.uint8).tobytes() for part in parts),
+            *(_ranks(part.confidence).tobytes() for part in parts),
         )
     )
     title = printable_name(title)
-    facts = json.dumps(_facts(cloud, cameras, title, about), ensure_ascii=False)
+    facts = json.dumps(_facts(parts, title, about), ensure_ascii=False)
     template = (resources.files("distill3r_core.io.exports") / "html_page.html").read_text(
         encoding="utf-8"
     )
-    parts = {
+    filled = {
         "@TITLE@": html.escape(title),
         "@FACTS@": facts.replace("<", "\\u003c"),  # nothing in it may end the script element
         "@DATA@": base64.b64encode(data).decode(),
     }
     # In one pass: a title may look like a mark.
-    write_text(path, re.sub("|".join(parts), lambda mark: parts[mark[0]], template))
+    write_text(path, re.sub("|".join(filled), lambda mark: filled[mark[0]], template))
+
+
+def first_eye(parts: Sequence[PagePart]) -> Eye:
+    """Where the page opens, for a picture of the same."""
+    start = _start(parts)
+    pose = np.eye(4)
+    pose[:3, :3] = start["rotation"]
+    pose[:3, 3] = np.array(start["target"]) - start["distance"] * pose[:3, 2]
+    half = float(np.tan(_HALF_ANGLE))
+    return Eye(pose, (half, half), spacing_of(parts[0].cloud, parts[0].cameras))
+
+
+def _start(parts: Sequence[PagePart]) -> dict[str, Any]:
+    """The page's first look: from behind the first camera, from above, on all cameras."""
+    cameras = parts[0].cameras
+    middle, extent = _extent(parts[0].cloud, cameras)
+    turned = cameras[0].world_from_cam[:3, :3] @ Rotation.from_euler(
+        "x", -_TILT, degrees=True
+    ).as_matrix()  # fmt: skip
+    seen = [camera for part in parts for camera in part.cameras]
+    return {
+        "rotation": turned.tolist(),
+        "target": middle.tolist(),
+        "distance": _distance(turned, middle, extent, seen),
+    }
 
 
 def _ranks(confidence: Float[np.ndarray, "M"]) -> np.ndarray:
@@ -72,32 +109,41 @@ def _ranks(confidence: Float[np.ndarray, "M"]) -> np.ndarray:
     return (places * 256 // max(len(confidence), 1)).astype(np.uint8)
 
 
-def _facts(
-    cloud: Cloud, cameras: Sequence[Camera], title: str, about: Mapping[str, str]
-) -> dict[str, Any]:
+def _facts(parts: Sequence[PagePart], title: str, about: Mapping[str, str]) -> dict[str, Any]:
+    cloud, cameras = parts[0].cloud, parts[0].cameras
     length = frustum_length(cameras, cloud)
     edges = np.array(FRUSTUM_EDGES)
-    lines = [frustum(camera, length)[edges].reshape(-1) for camera in cameras]
+    lines = [
+        np.concatenate([frustum(camera, length)[edges].reshape(-1) for camera in part.cameras])
+        for part in parts
+    ]
     middle, extent = _extent(cloud, cameras)
-    turned = cameras[0].world_from_cam[:3, :3] @ Rotation.from_euler(
-        "x", -_TILT, degrees=True
-    ).as_matrix()  # fmt: skip
     return {
         "title": title,
         "about": printable_name(
             " · ".join(f"{key.replace('_', ' ')}: {value}" for key, value in about.items())
         ),
-        "points": len(cloud),
+        "points": sum(len(part.cloud) for part in parts),
+        "parts": [
+            {"name": printable_name(part.name), "points": points, "lines": corners}
+            for part, points, corners in zip(
+                parts,
+                _ranges([len(part.cloud) for part in parts]),
+                _ranges([len(one) // 3 for one in lines]),
+                strict=True,
+            )
+        ],
         "extent": extent,
         "spacing": spacing_of(cloud, cameras),
-        "start": {
-            "rotation": turned.tolist(),
-            "target": middle.tolist(),
-            "distance": _distance(turned, middle, extent, cameras),
-        },
+        "start": _start(parts),
         "views": [_view(camera, middle, extent) for camera in cameras],
         "lines": np.concatenate(lines).round(6).tolist(),
     }
+
+
+def _ranges(counts: Sequence[int]) -> list[tuple[int, int]]:
+    """First item and number of items of parts that lie one behind the other."""
+    return [(sum(counts[:index]), count) for index, count in enumerate(counts)]
 
 
 def spacing_of(cloud: Cloud, cameras: Sequence[Camera]) -> float:

@@ -1,19 +1,17 @@
 """DUNE's encoder (arXiv:2503.14405): a DINOv2 ViT with registers on blocks from timm."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from distill3r_core.nn.block import Block
+from distill3r_core.nn.dino import join_tokens, resized_table
 from distill3r_core.nn.kernels.sliced import run_again
 
 REGISTERS = 4
 LAYER_SCALE = 1e-4
-_OFFSET = 0.1  # patches; DINOv2 adds it so that rounding cannot lose a row of the table
 
 
 @dataclass(frozen=True)
@@ -103,47 +101,20 @@ class DuneEncoder(nn.Module):
         large and is itself what the sample positions are computed from: DUNE's rule, which timm's
         default does not follow.
         """
-        own, table = self.positions[:, :1], self.positions[:, 1:]
         if rows == columns == self.grid:
             return self.positions
-        table = table.unflatten(1, (self.grid, self.grid))  # (1, g, g, D)
-        kind = torch.promote_types(table.dtype, torch.float32)
-        resizing = _resizing if torch.compiler.is_compiling() else _kept_resizing
-        down, across = (
-            resizing(self.grid, length, kind, table.device) for length in (rows, columns)
-        )
-        with torch.autocast(table.device.type, enabled=False):
-            # Two products: torch's bicubic kernel walks over the channels of a pixel one by one,
-            # which on a GPU takes longer than a block.
-            table = torch.einsum("rg,ngkd,ck->nrcd", down, table.to(kind), across)
-        return torch.cat([own, table.flatten(1, 2).to(own.dtype)], dim=1)
+        own, table = self.positions[:, :1], self.positions[:, 1:]
+        table = resized_table(table, (rows, columns), grid=self.grid, resizing="scale")
+        return torch.cat([own, table], dim=1)
 
     def _run(self, images: Tensor, *, again: bool) -> Float[Tensor, "n T D"]:
         grid = self.projection(images.to(self.projection.weight.dtype))
         positions = self.position_table(*grid.shape[-2:])
-        patches = grid.flatten(2).mT + positions[:, 1:]
-        first = (self.class_token + positions[:, :1]).expand(len(images), -1, -1)
-        registers = self.register_tokens.expand(len(images), -1, -1)
-        tokens = torch.cat([first, registers, patches], dim=1)  # (n, 1 + R + P, D)
+        first = self.class_token + positions[:, :1]
+        tokens = join_tokens(grid, positions[:, 1:], first=first, registers=self.register_tokens)
         for block in self.blocks:
             tokens = run_again(block, tokens) if again else block(tokens)
         return tokens
-
-
-def _resizing(
-    grid: int, length: int, dtype: torch.dtype, device: torch.device
-) -> Float[Tensor, "length grid"]:
-    """Weight of each row of the table in each row of a resized one."""
-    with torch.inference_mode(False):  # so that training may read it as well
-        rows = torch.eye(grid, dtype=dtype, device=device)[None, None]
-        factor = ((length + _OFFSET) / grid, 1.0)
-        found = interpolate(rows, scale_factor=factor, mode="bicubic", antialias=False)[0, 0]
-    assert found.shape == (length, grid)
-    return found
-
-
-# On a GPU these are many small kernels before any large one.
-_kept_resizing = lru_cache(maxsize=64)(_resizing)
 
 
 def _own_block(block: nn.Module) -> Block:

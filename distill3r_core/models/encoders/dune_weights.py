@@ -19,7 +19,15 @@ for _name, _file, _megabytes in (
 ):
     DUNE_FILES.add(
         _name,
-        PublishedWeights(_name, (_file,), _megabytes, LICENSE, url=_ADDRESS + _file, folder="dune"),
+        PublishedWeights(
+            _name,
+            (_file,),
+            _megabytes,
+            LICENSE,
+            url=_ADDRESS + _file,
+            folder="dune",
+            commercial="no",
+        ),
     )
 DEFAULT_DUNE = "dune-vits-448"  # what the paper's student starts from
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import torch
 
-from distill3r_core.models.family import MemoryEstimate
 from distill3r_core.models.multiview.chunks import encoder_chunk, head_chunk_of
 from distill3r_core.models.multiview.spec import MultiviewSpec
+from distill3r_core.nn.counts import MemoryEstimate
 from distill3r_core.nn.dpt import hooked_layers
 from distill3r_core.nn.kernels.sliced import slice_size
 

@@ -1,18 +1,17 @@
 """Any model by its name or path: a student of this project, or a teacher."""
 
-import difflib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
 
-from distill3r_core.errors import InputMissingError
 from distill3r_core.models.student import Student
 from distill3r_core.prediction import Predictor
 from distill3r_core.reconstruction.prediction.student_predictor import StudentPredictor
+from distill3r_core.runs.chosen_model import choose_model
 from distill3r_core.runs.student_file import Precision, StudentFile, open_student
-from distill3r_core.teachers import Teacher, build_teacher, teacher_names
+from distill3r_core.teachers import Teacher, build_teacher
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,7 @@ def load_model(model: str | Path, *, device: str | torch.device = "cpu") -> Pred
     """Load any model that can be run on images.
 
     Args:
-        model: Name of a teacher, a run's folder, a checkpoint's folder or a weight file of a
-            student. A folder that is called like a teacher is meant by `./NAME`.
+        model: See `choose_model`.
 
     Raises:
         ConfigError: The teacher's settings do not fit.
@@ -88,17 +86,11 @@ def open_model(
         InputMissingError: There is no such file, or no run.
         WeightsError: The teacher's weights are missing, or a file is not a student's.
     """
-    if model is not None and str(model) in teacher_names():
-        teacher = build_teacher(str(model), device=device)
+    chosen = choose_model(model)
+    if chosen.teacher is not None:
+        teacher = build_teacher(chosen.teacher, chosen.path, device=device)
         return LoadedModel(teacher, teacher.name, device)
-    if model is not None and not Path(model).exists():
-        near = difflib.get_close_matches(str(model), teacher_names(), n=1)
-        if near:
-            raise InputMissingError(
-                f"no run, weight file or model {model}",
-                hint=f"did you mean {near[0]}? Models: {', '.join(teacher_names())}",
-            )
-    file = open_student(None if model is None else Path(model), device, precision)
+    file = open_student(chosen.path, device, precision)
     predictor = StudentPredictor(file.student, file.fit, name=file.label)
     return LoadedModel(predictor, file.label, device, file)
 

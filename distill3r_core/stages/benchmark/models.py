@@ -12,7 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from distill3r_core.errors import ConfigError, FailedError, InputMissingError, RequestError
+from distill3r_core.errors import (
+    ConfigError,
+    FailedError,
+    InputMissingError,
+    RequestError,
+)
 from distill3r_core.models import build_student
 from distill3r_core.models.checkpoint import load_student, read_student
 from distill3r_core.models.compiled import compile_parts
@@ -20,16 +25,19 @@ from distill3r_core.models.families import family_of, preset_spec
 from distill3r_core.models.precision import lower_precision
 from distill3r_core.models.spec import StudentSpec
 from distill3r_core.models.student import HeadName, Student
-from distill3r_core.nn.counts import FAST3R, Part, parts, total_flop
+from distill3r_core.nn.counts import Part, parts, total_flop
 from distill3r_core.nn.fusion import Fusion
 from distill3r_core.nn.view_codes import sequential_view_numbers
 from distill3r_core.registry import Registry
+from distill3r_core.runs.chosen_model import choose_model
 from distill3r_core.stages.benchmark.budget import nearest_multiple
+from distill3r_core.stages.benchmark.teacher_models import Forward, teacher_forward, teacher_parts
 from distill3r_core.teachers.fast3r import HEADS_AT_ONCE
 from distill3r_core.teachers.fast3r_config import RELEASED
+from distill3r_core.teachers.fast3r_cost import FAST3R_NETWORK
 from distill3r_core.teachers.fast3r_network import Fast3R
-from distill3r_core.teachers.registry import TEACHERS, build_teacher
-from distill3r_core.types import PointMaps, PreparedView, View
+from distill3r_core.teachers.registry import TEACHERS
+from distill3r_core.types import PointMaps
 
 STUDENT, COMPILED = "student", "student-compiled"
 PUBLISHED_CHUNK = 20  # views that go through a head at once in the published code
@@ -39,8 +47,6 @@ HEADS: dict[str, tuple[str, ...]] = {
     "global": ("global",),
     "local": ("local",),
 }
-
-Forward = Callable[[Float[Tensor, "1 N 3 H W"]], Sequence[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,8 @@ class BenchModel:
         precision: Precision of weights and products: float32 or bfloat16.
         size: Rows and columns of its views.
         head: Heads of a student that are run.
+        teacher: Name of the teacher that `name` stands for; None: a key of `MODELS`.
+        weights: Its folder or file of weights; None: it has none.
     """
 
     name: str
@@ -64,19 +72,26 @@ class BenchModel:
     precision: str
     size: tuple[int, int]
     head: HeadName = "both"
+    teacher: str | None = None
+    weights: Path | None = None
 
     def as_plain(self) -> dict[str, Any]:
         """Plain data for a request to a worker process; `from_plain` reads it back."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        path = None if self.path is None else str(self.path)
-        return {**fields, "path": path, "device": str(self.device)}
+        paths = {
+            name: None if path is None else str(path)
+            for name, path in (("path", self.path), ("weights", self.weights))
+        }
+        return {**fields, **paths, "device": str(self.device)}
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> "BenchModel":
         """The model of `as_plain`."""
-        path = None if plain["path"] is None else Path(plain["path"])
-        read = {"path": path, "device": torch.device(plain["device"]), "size": tuple(plain["size"])}
-        return cls(**{**plain, **read})
+        paths = {
+            name: None if plain[name] is None else Path(plain[name]) for name in ("path", "weights")
+        }
+        read = {"device": torch.device(plain["device"]), "size": tuple(plain["size"])}
+        return cls(**{**plain, **paths, **read})
 
     @property
     def is_student(self) -> bool:
@@ -85,7 +100,10 @@ class BenchModel:
 
     def parts(self, views: int) -> tuple[Part, ...] | None:
         """The arithmetic of one forward, part by part; None where it is unknown."""
-        return MODELS[self.name].parts(self, views) if self.name in MODELS else None
+        if self.name in MODELS:
+            return MODELS[self.name].parts(self, views)
+        assert self.teacher is not None, "models of other names count for themselves"
+        return teacher_parts(self.teacher, self.weights, views, self.size)
 
     @property
     def published(self) -> Mapping[int, tuple[float, float]]:
@@ -117,7 +135,10 @@ class BenchModel:
             ConfigError: There is no such model or preset.
             WeightsError: The weights of a teacher are missing.
         """
-        return MODELS[self.name].build(self) if self.name in MODELS else _predictor(self)
+        if self.name in MODELS:
+            return MODELS[self.name].build(self)
+        assert self.teacher is not None, "models of other names build themselves"
+        return teacher_forward(self.teacher, self.weights, self.device)
 
 
 @dataclass(frozen=True)
@@ -143,14 +164,14 @@ class ModelEntry:
 
 
 def parse_models(text: str) -> tuple[str, ...]:
-    """Read the names of the models to compare with, separated by commas; "" is none.
+    """Read the names or paths of the models to compare with, separated by commas; "" is none.
 
     Raises:
         ConfigError: A name is unknown, is given twice, or is the student's own.
     """
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     for name in names:
-        if name not in TEACHERS:
+        if name not in TEACHERS and not Path(name).expanduser().exists():
             MODELS[name]  # an unknown name fails here, with the nearest one
     if len({STUDENT, *names}) <= len(names):
         raise ConfigError(f"{text!r} names a model twice, or the student, which is always timed")
@@ -184,8 +205,25 @@ def bench_models(student: BenchModel, compare: str) -> tuple[BenchModel, ...]:
         if name in MODELS:
             multiple = MODELS[name].multiple(model)
             model = replace(model, size=nearest_multiple(model.size, multiple))
+        else:
+            model = _teacher_model(model)
         models.append(model)
     return tuple(models)
+
+
+def _teacher_model(model: BenchModel) -> BenchModel:
+    """With the teacher and the weights that its name or path stands for.
+
+    Raises:
+        RequestError: It is a student.
+        WeightsError: The weights are missing or damaged.
+    """
+    chosen = choose_model(model.name)
+    if chosen.teacher is None:
+        raise RequestError(
+            f"{model.name} is a student", hint=f"measure it beside others: -m {model.name}"
+        )
+    return replace(model, teacher=chosen.teacher.name, weights=chosen.path)
 
 
 def _spec_of(model: BenchModel) -> StudentSpec:
@@ -202,8 +240,12 @@ def _student_parts(model: BenchModel, views: int) -> tuple[Part, ...]:
     return family_of(spec).cost.flop(spec, views, model.size, head=model.head)
 
 
+def _fast3r_multiple(model: BenchModel) -> int:
+    return FAST3R_NETWORK.patch
+
+
 def _fast3r_parts(model: BenchModel, views: int) -> tuple[Part, ...]:
-    return parts(FAST3R, views, model.size)
+    return parts(FAST3R_NETWORK, views, model.size)
 
 
 def _student(model: BenchModel) -> Forward:
@@ -277,22 +319,6 @@ def _fast3r(model: BenchModel, *, reference: bool = False) -> Forward:
     return forward
 
 
-def _predictor(model: BenchModel) -> Forward:
-    """Any other teacher, with its weights: prediction with the copies from and to the host."""
-    predictor = build_teacher(model.name, device=model.device)
-    prepared: list[PreparedView] = []  # by the first forward, a warm-up
-
-    def forward(images: Float[Tensor, "1 N 3 H W"]) -> Sequence[Tensor]:
-        if not prepared:
-            pixels = (255 * images[0]).byte().movedim(1, -1).cpu().numpy()
-            views = (View(image, sample="bench", index=i) for i, image in enumerate(pixels))
-            prepared.extend(predictor.prepare(view) for view in views)
-        maps = predictor.predict(prepared)
-        return [*maps.points_local, *maps.confidence_local, *maps.confidence_global]
-
-    return forward
-
-
 def _flash_kernels(device: torch.device) -> AbstractContextManager[object]:
     """The kernel that Fast3R's authors pin on a GPU."""
     return sdpa_kernel(SDPBackend.FLASH_ATTENTION) if device.type == "cuda" else nullcontext()
@@ -335,7 +361,7 @@ MODELS.add(
     "fast3r",
     ModelEntry(
         _fast3r,
-        lambda model: FAST3R.patch,
+        _fast3r_multiple,
         _fast3r_parts,
         is_teacher=True,
         published={
@@ -348,7 +374,5 @@ MODELS.add(
 )  # fmt: skip
 MODELS.add(
     "fast3r-reference",
-    ModelEntry(
-        partial(_fast3r, reference=True), lambda model: FAST3R.patch, _fast3r_parts, is_teacher=True
-    ),
+    ModelEntry(partial(_fast3r, reference=True), _fast3r_multiple, _fast3r_parts, is_teacher=True),
 )

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distill3r_core.reconstruction.comparison.pictures import PAGE
 from distill3r_core.report import Failure, Report, Table
 from distill3r_core.results import RECORD
 from distill3r_core.stages.infer.scene_record import SceneOutcome
@@ -33,6 +34,7 @@ def scene_report(settings: Mapping[str, Any], outcome: SceneOutcome, *, strict: 
         ("scale", f"{result['scale']} ({result['scale_source']})"),
         (_poses_heading(result), _poses(result)),
         ("reliability", _reliability(outcome)["level"]),
+        *_compared_rows(outcome.record.get("comparison")),
         ("time", f"{result['seconds']:.1f} s, forward {result['forward_seconds']:.1f} s"),
         ("peak memory", f"{result['peak_bytes'] / 2**30:.2f} GiB"),
     ]
@@ -96,6 +98,7 @@ def scenes_report(
 def _result(outcome: SceneOutcome) -> dict[str, Any]:
     return {
         **outcome.record["result"],
+        "comparison": outcome.record.get("comparison"),  # a result may be older than it
         "reliability": _reliability(outcome),
         "folder": str(outcome.folder),
     }
@@ -152,6 +155,25 @@ def _cloud_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         ("cloud from", f"{result['cloud']} points"),
         ("low confidence", _listed(result["low_confidence"]) or "no view"),
+    ]
+
+
+def _compared_rows(compared: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """How far the model of `--compare` is from this one, after one similarity."""
+    if compared is None:
+        return []
+    return [
+        ("compared with", f"{compared['model']} ({'; '.join(compared['facts'])})"),
+        (
+            "points apart",
+            f"{100 * compared['residual_share']:.1f} % of the depth (median), "
+            f"{100 * compared['within_tenth']:.0f} % within a tenth, by one similarity",
+        ),
+        (
+            "cameras apart",
+            f"{compared['pose_degrees']:.2f}° · {100 * compared['pose_distance_share']:.1f} % of "
+            "the depth",
+        ),
     ]
 
 
@@ -259,6 +281,8 @@ def _next(outcome: SceneOutcome) -> str:
     names = {Path(name).name for name in outcome.record["files"]}
     folder = shlex.quote(str(outcome.folder))
     ways = []
+    if PAGE in names:
+        ways.append(f"open {outcome.folder / PAGE} in a browser")
     if "scene.ply" in names:
         ways.append(f"`distill3r view {folder}`")
     if "scene.html" in names:

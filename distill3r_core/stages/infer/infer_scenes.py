@@ -57,6 +57,8 @@ from distill3r_core.reconstruction.reconstruct import fitting_of, reconstruct_vi
 from distill3r_core.reconstruction.reconstruction import Reconstruction
 from distill3r_core.report import Failure, Progress, Report, Silent
 from distill3r_core.results import claim, read_record, write_record
+from distill3r_core.runs.chosen_model import choose_model
+from distill3r_core.stages.infer.compare_models import ComparedScene, FirstModel, compare_models
 from distill3r_core.stages.infer.infer_report import scene_report, scenes_report
 from distill3r_core.stages.infer.scene_inputs import SceneInputs, find_scenes
 from distill3r_core.stages.infer.scene_record import SceneOutcome, WrittenFiles, record_of
@@ -75,6 +77,7 @@ class _Request:
     Args:
         settings: The settings as given.
         model: The model that runs.
+        other: The model that it is compared with; None: none.
         options: How views come into one world; None where they do not.
         cameras: What is known about the cameras.
         known: What makes lengths metric.
@@ -83,6 +86,7 @@ class _Request:
 
     settings: InferSettings
     model: LoadedModel
+    other: LoadedModel | None
     options: WorldOptions | None
     cameras: CameraOptions
     known: KnownPositions | None
@@ -117,8 +121,15 @@ def infer(
         OutOfMemoryError: The views do not fit, in the smallest chunks.
     """
     progress = progress or Silent()
+    for name in (settings.model, *([] if settings.compare is None else [settings.compare])):
+        choose_model(name)  # what is missing is said before anything else is looked at
     options = resolve_options(settings.head, settings.cloud, settings.poses, pnp=settings.pnp)
     require_world(settings.head, settings.scale_from)
+    if settings.compare is not None and options is None:
+        raise RequestError(
+            "--compare aligns two worlds, and the local head alone knows none",
+            hint="leave out --head local",
+        )
     has: tuple[Need, ...] = () if options is None else ("poses", "cloud")
     require_formats(settings.formats, has=has)
     given = None if settings.intrinsics is None else parse_intrinsics(settings.intrinsics)
@@ -130,7 +141,8 @@ def infer(
     device = profiling.pick_device(settings.device)
     model = open_model(settings.model, device, settings.precision)
     _require_settings(model.predictor, settings)
-    request = _Request(settings, model, options, cameras, known, overwrite)
+    other = None if settings.compare is None else open_model(settings.compare, device)
+    request = _Request(settings, model, other, options, cameras, known, overwrite)
     outcomes: list[SceneOutcome] = []
     failed: list[Failure] = []
     for number, scene in enumerate(scenes, start=1):
@@ -179,7 +191,7 @@ def _require_settings(model: Predictor, settings: InferSettings) -> None:
 
 def _infer_scene(scene: SceneInputs, request: _Request, progress: Progress) -> SceneOutcome:
     settings, model = request.settings, request.model
-    loaded = _load(scene, request, progress)
+    loaded = _load(scene, request, request.model, progress)
     failed = [*scene.failed, *loaded.failed]
     # What cannot be done is said before a folder is taken.
     request.cameras.check(loaded.views)
@@ -221,11 +233,17 @@ def _infer_scene(scene: SceneInputs, request: _Request, progress: Progress) -> S
             progress=progress,
         )
         written = _write(outcome.scene, folder, scene.name, settings, progress)
+        compared = _compare(scene, request, outcome.scene, written, folder, progress)
+    if compared is not None:
+        written = replace(written, files=(*written.files, *compared.files))
     record = record_of(
         folder, outcome, written, name=scene.name, model=model, head=settings.head,
         options=request.options, seconds=watch.seconds,
     )  # fmt: skip
     failed += outcome.failed
+    if compared is not None:
+        failed += compared.failed
+        record["comparison"] = compared.record
     record["left_out"] = [
         {"item": item.item, "reason": item.reason} for item in (*failed, *scene.omitted)
     ]
@@ -235,14 +253,44 @@ def _infer_scene(scene: SceneInputs, request: _Request, progress: Progress) -> S
     )
 
 
-def _load(scene: SceneInputs, request: _Request, progress: Progress) -> LoadedViews:
+def _compare(
+    scene: SceneInputs,
+    request: _Request,
+    found: Reconstruction | LocalViews,
+    written: WrittenFiles,
+    folder: Path,
+    progress: Progress,
+) -> ComparedScene | None:
+    """The comparison with the other model; None where none is asked for."""
+    other, settings = request.other, request.settings
+    if other is None:
+        return None
+    assert isinstance(found, Reconstruction) and written.cleaned is not None
+    progress.note(f"the same with {other.label}")
+    loaded = _load(scene, request, other, progress)
+    return compare_models(
+        FirstModel(request.model, found, written.cleaned),
+        other,
+        loaded,
+        folder,
+        title=scene.name,
+        cameras=request.cameras,
+        cleaning=settings.cleaning,
+        seed=settings.seed,
+        progress=progress,
+    )
+
+
+def _load(
+    scene: SceneInputs, request: _Request, model: LoadedModel, progress: Progress
+) -> LoadedViews:
     settings = request.settings
     # A lower bound, before anything is read: how many frames a video has is not known yet.
     images = sum(source.kind == "image" for source in scene.sources)
-    require_views(request.model.predictor, min(images, settings.max_views or images))
+    require_views(model.predictor, min(images, settings.max_views or images))
     loaded = load_views(
         scene.sources,
-        request.fit,
+        request.fit if model is request.model else fitting_of(model.predictor),
         fps=settings.fps,
         ignore_masks=settings.ignore_masks,
         max_views=settings.max_views,
@@ -325,7 +373,7 @@ def _identity(views: Sequence[LoadedView], request: _Request) -> dict[str, Any]:
     plain = config.as_plain(settings)
     for name in (
         "inputs", "model", "output", "ply", "size", "each", "device", "scale_from", "compile",
-        "strict", "intrinsics",
+        "strict", "intrinsics", "compare",
     ):  # fmt: skip
         del plain[name]
     plain |= {"format": sorted(settings.formats), "precision": model.precision}
@@ -355,7 +403,9 @@ def _identity(views: Sequence[LoadedView], request: _Request) -> dict[str, Any]:
     for view in views:
         if view.mask is not None:
             digest.update(view.mask.tobytes())
+    compared = {} if request.other is None else {"compare": request.other.identity}
     return {
+        **compared,
         "settings": plain,
         "known": None if request.known is None else request.known.as_plain(),
         "fit": fit.as_plain() if isinstance(fit := request.fit, ImageFit) else model.label,

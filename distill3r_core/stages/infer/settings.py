@@ -42,6 +42,7 @@ class InferSettings:
     Args:
         inputs: Folders, images, patterns, videos: one scene, unless `each`.
         model: A run's folder, a weight file or the name of a model; None: the newest run.
+        compare: Another model whose cloud is put beside that of `model`; None: none.
         output: Folder of the result; None: below `results/infer`.
         format: Names of formats; None: "ply", or "depth" where only the local head is run.
         ply: PLY besides what `format` names.
@@ -73,6 +74,7 @@ class InferSettings:
 
     inputs: tuple[str, ...] = Field(min_length=1)
     model: str | Path | None = None
+    compare: str | Path | None = None
     output: Path | None = None
     format: _Formats | None = None
     ply: bool = False

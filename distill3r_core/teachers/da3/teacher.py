@@ -14,9 +14,11 @@ from distill3r_core.errors import GeometryError, RequestError
 from distill3r_core.geometry.cameras import invert_rigid, unproject
 from distill3r_core.geometry.similarity import scale_of
 from distill3r_core.io.images.teacher_fit import DA3_FIT
-from distill3r_core.io.published_weights import PublishedWeights
+from distill3r_core.io.published_weights import PublishedWeights, spatial_bench
 from distill3r_core.nn.dino import normalize
 from distill3r_core.prediction import StepCallback
+from distill3r_core.teachers.da3.backbone import DA3Size
+from distill3r_core.teachers.da3.cost import BASE, LARGE, SMALL, cost_of
 from distill3r_core.teachers.da3.given_cameras import normalize_cameras, predicted_from_given
 from distill3r_core.teachers.da3.names import NAMES, read_state, size_of
 from distill3r_core.teachers.da3.network import DA3
@@ -28,7 +30,7 @@ from distill3r_core.teachers.multiview import (
 )
 from distill3r_core.teachers.official_files import (
     fill_network,
-    find_weights,
+    find_weight_file,
     read_checkpoint,
     refuse_foreign_weights,
 )
@@ -139,7 +141,7 @@ def load_da3(weights: Path, device: torch.device) -> DA3:
     Raises:
         WeightsError: A file is missing, damaged or not one of Depth Anything 3.
     """
-    file = find_weights(weights, FILES)
+    file = find_weight_file(weights, FILES)
     state = read_state(read_checkpoint(file, device)[0])
     try:
         size = size_of(state)
@@ -150,31 +152,49 @@ def load_da3(weights: Path, device: torch.device) -> DA3:
     return network
 
 
-def _record(name: str, repo: str, megabytes: int, license: str) -> TeacherRecord:
-    def build(settings: Any, weights: Path | None, device: torch.device) -> MultiviewTeacher:
-        assert weights is not None, "the record names weights"
-        network = DA3Scene(load_da3(weights, device), given=settings.cameras == "given")
+def _record(weights: PublishedWeights, size: DA3Size) -> TeacherRecord:
+    def build(settings: Any, folder: Path | None, device: torch.device) -> MultiviewTeacher:
+        assert folder is not None, "the record names weights"
+        network = DA3Scene(load_da3(folder, device), given=settings.cameras == "given")
         return MultiviewTeacher(
-            name,
-            (license,),
+            weights.name,
+            (weights.license,),
             network,
             fit=DA3_FIT,
             settings=settings,
-            weights=find_weights(weights, FILES),
+            weights=find_weight_file(folder, FILES),
         )
 
     return TeacherRecord(
-        name=name,
+        name=weights.name,
         build=build,
-        licenses=(license,),
+        licenses=(weights.license,),
         settings=DA3Settings,
-        weights=PublishedWeights(name, FILES, megabytes, license, repo=repo),
+        weights=weights,
         fit=DA3_FIT,
         threshold=THRESHOLD,
         depth_maps=True,
+        cost=cost_of(size),
     )
 
 
-DA3_SMALL = _record("da3-small", "depth-anything/DA3-SMALL", 140, APACHE)
-DA3_BASE = _record("da3-base", "depth-anything/DA3-BASE", 540, APACHE)
-DA3_LARGE = _record("da3-large", "depth-anything/DA3-LARGE-1.1", 1640, NONCOMMERCIAL)
+def _published(
+    name: str, repo: str, parameters: int, license: str, figure: tuple[float, float]
+) -> PublishedWeights:
+    return PublishedWeights(
+        name,
+        FILES,
+        round(4 * parameters / 1e6),
+        license,
+        repo=f"depth-anything/{repo}",
+        commercial="yes" if license == APACHE else "no",
+        parameters=parameters,
+        figure=spatial_bench(*figure),
+    )
+
+
+DA3_SMALL = _record(_published("da3-small", "DA3-SMALL", 34_299_463, APACHE, (0.476, 0.191)), SMALL)
+DA3_BASE = _record(_published("da3-base", "DA3-BASE", 135_366_599, APACHE, (0.566, 0.159)), BASE)
+DA3_LARGE = _record(
+    _published("da3-large", "DA3-LARGE-1.1", 410_941_767, NONCOMMERCIAL, (0.688, 0.128)), LARGE
+)

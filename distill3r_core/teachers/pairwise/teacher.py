@@ -19,20 +19,21 @@ from distill3r_core import config
 from distill3r_core.errors import OutOfMemoryError, WeightsError
 from distill3r_core.geometry.cameras import invert_rigid, unproject
 from distill3r_core.io.images.teacher_fit import DUST3R_224_FIT, DUST3R_FIT, TeacherFit
-from distill3r_core.io.published_weights import PublishedWeights
+from distill3r_core.io.published_weights import PublicFigure, PublishedWeights, spatial_bench
 from distill3r_core.prediction import StepCallback, ignore_steps
 from distill3r_core.system.machine_memory import available_memory
 from distill3r_core.teachers.loaded_teacher import LoadedTeacher
 from distill3r_core.teachers.multiview import THRESHOLD, Precision, autocast
 from distill3r_core.teachers.official_files import (
     fill_network,
-    find_weights,
+    find_weight_file,
     read_checkpoint,
     refuse_foreign_weights,
 )
+from distill3r_core.teachers.pairwise.cost import NUMBERS_PER_PIXEL, cost_of
 from distill3r_core.teachers.pairwise.graph import check_graph, pairs_of
 from distill3r_core.teachers.pairwise.names import NAMES, read_state, size_of
-from distill3r_core.teachers.pairwise.network import PairMaps, PairNetwork, ViewTokens
+from distill3r_core.teachers.pairwise.network import PairMaps, PairNetwork, PairSize, ViewTokens
 from distill3r_core.teachers.pairwise.optimization import EDGES_AT_ONCE, STEPS, Aligned, align
 from distill3r_core.teachers.pairwise.predictions import PairPredictions, collect
 from distill3r_core.teachers.pairwise.tree import place_by_tree
@@ -45,7 +46,6 @@ FILES = ("model.safetensors",)
 CONFIG = "config.json"
 LICENSE = "CC BY-NC-SA 4.0"
 MAST3R_LICENSE = "CC BY-NC-SA 4.0, with the terms of its training data (no commercial entity)"
-_NUMBERS_PER_PIXEL = 8  # of a pair: points and confidence of both views
 _USABLE = 0.8  # of the free memory
 _WORKING_PIXELS = 60  # numbers per pixel of a view: depth, gradients, moments, points
 
@@ -164,11 +164,11 @@ def plan_memory(edges: int, sizes: Sequence[tuple[int, int]]) -> torch.dtype:
         OutOfMemoryError: They do not fit even in half precision.
     """
     pixels = max(math.prod(size) for size in sizes)
-    working = 4 * pixels * (_WORKING_PIXELS * len(sizes) + 3 * _NUMBERS_PER_PIXEL * EDGES_AT_ONCE)
+    working = 4 * pixels * (_WORKING_PIXELS * len(sizes) + 3 * NUMBERS_PER_PIXEL * EDGES_AT_ONCE)
     free = available_memory()
     for dtype in (torch.float32, torch.float16):
         # Once as they come, once side by side.
-        stored = 2 * edges * pixels * _NUMBERS_PER_PIXEL * dtype.itemsize
+        stored = 2 * edges * pixels * NUMBERS_PER_PIXEL * dtype.itemsize
         if stored + working < _USABLE * free:
             if dtype is torch.float16:
                 _log.warning("keeping %d pairs in half precision to fit into memory", edges)
@@ -232,7 +232,7 @@ def load_pairwise(weights: Path, device: torch.device) -> PairNetwork:
     Raises:
         WeightsError: A file is missing, damaged or not one of DUSt3R or MASt3R.
     """
-    file = find_weights(weights, FILES)
+    file = find_weight_file(weights, FILES)
     tensors, rest = read_checkpoint(file, device)
     state = read_state(tensors)
     heads, decoder_heads = _head_counts(file, rest)
@@ -267,42 +267,73 @@ def _head_counts(file: Path, rest: Any) -> tuple[int | None, int | None]:
 
 
 def _record(
-    name: str,
-    repo: str,
-    megabytes: int,
-    *,
-    fit: TeacherFit = DUST3R_FIT,
-    license: str = LICENSE,
-    metric: bool = False,
+    weights: PublishedWeights, size: PairSize, *, fit: TeacherFit = DUST3R_FIT, metric: bool = False
 ) -> TeacherRecord:
-    def build(settings: Any, weights: Path | None, device: torch.device) -> PairwiseTeacher:
-        assert weights is not None, "the record names weights"
-        network = load_pairwise(weights, device)
-        return PairwiseTeacher(record, network, settings, weights=find_weights(weights, FILES))
+    def build(settings: Any, folder: Path | None, device: torch.device) -> PairwiseTeacher:
+        assert folder is not None, "the record names weights"
+        network = load_pairwise(folder, device)
+        return PairwiseTeacher(record, network, settings, weights=find_weight_file(folder, FILES))
 
     record = TeacherRecord(
-        name=name,
+        name=weights.name,
         build=build,
-        licenses=(license,),
+        licenses=(weights.license,),
         settings=PairwiseSettings,
-        weights=PublishedWeights(name, FILES, megabytes, license, repo=repo),
+        weights=weights,
         fit=fit,
         needs=TeacherNeeds(pairs=True, minutes_per_sample=1.0),
         metric=metric,
         threshold=THRESHOLD,
         depth_maps=True,
+        cost=cost_of(size),
     )
     return record
 
 
-_REPO = "naver/DUSt3R_ViTLarge_BaseDecoder_"
+def _published(
+    name: str,
+    repo: str,
+    parameters: int,
+    *,
+    license: str = LICENSE,
+    figure: PublicFigure | None = None,
+) -> PublishedWeights:
+    return PublishedWeights(
+        name,
+        FILES,
+        round(4 * parameters / 1e6),
+        license,
+        repo=f"naver/{repo}",
+        commercial="no",
+        parameters=parameters,
+        figure=figure,
+    )
+
+
+_LINEAR, _LINEAR_PARAMETERS = PairSize(head="linear"), 532_342_784
+_DUST3R = "DUSt3R_ViTLarge_BaseDecoder_"
 MAST3R = _record(
-    "mast3r",
-    "naver/MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric",
-    2750,
-    license=MAST3R_LICENSE,
+    _published(
+        "mast3r",
+        "MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric",
+        688_638_856,
+        license=MAST3R_LICENSE,
+        figure=spatial_bench(0.568, 0.209),
+    ),
+    PairSize(descriptors=24),
     metric=True,
 )
-DUST3R_512_DPT = _record("dust3r-512-dpt", f"{_REPO}512_dpt", 2280)
-DUST3R_512_LINEAR = _record("dust3r-512-linear", f"{_REPO}512_linear", 2130)
-DUST3R_224_LINEAR = _record("dust3r-224-linear", f"{_REPO}224_linear", 2130, fit=DUST3R_224_FIT)
+DUST3R_512_DPT = _record(
+    _published(
+        "dust3r-512-dpt", f"{_DUST3R}512_dpt", 571_171_208, figure=spatial_bench(0.498, 0.257)
+    ),
+    PairSize(),
+)
+DUST3R_512_LINEAR = _record(
+    _published("dust3r-512-linear", f"{_DUST3R}512_linear", _LINEAR_PARAMETERS), _LINEAR
+)
+DUST3R_224_LINEAR = _record(
+    _published("dust3r-224-linear", f"{_DUST3R}224_linear", _LINEAR_PARAMETERS),
+    _LINEAR,
+    fit=DUST3R_224_FIT,
+)

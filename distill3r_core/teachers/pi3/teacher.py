@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distill3r_core import config
 from distill3r_core.io.images.teacher_fit import PI3_FIT
-from distill3r_core.io.published_weights import PublishedWeights
+from distill3r_core.io.published_weights import PublishedWeights, spatial_bench
 from distill3r_core.prediction import StepCallback
 from distill3r_core.teachers.multiview import (
     THRESHOLD,
@@ -20,10 +20,11 @@ from distill3r_core.teachers.multiview import (
 )
 from distill3r_core.teachers.official_files import (
     fill_network,
-    find_weights,
+    find_weight_file,
     read_checkpoint,
     refuse_foreign_weights,
 )
+from distill3r_core.teachers.pi3.cost import COST
 from distill3r_core.teachers.pi3.names import NAMES, size_of
 from distill3r_core.teachers.pi3.network import Pi3
 from distill3r_core.teachers.record import TeacherRecord
@@ -81,7 +82,7 @@ def load_pi3(weights: Path, device: torch.device) -> Pi3:
     Raises:
         WeightsError: A file is missing, damaged or not one of Pi3.
     """
-    file = find_weights(weights, FILES)
+    file = find_weight_file(weights, FILES)
     state = read_checkpoint(file, device)[0]
     try:
         size = size_of(state)
@@ -100,7 +101,7 @@ def _build(settings: Pi3Settings, weights: Path | None, device: torch.device) ->
         Pi3Scene(load_pi3(weights, device)),
         fit=PI3.fit,
         settings=settings,
-        weights=find_weights(weights, FILES),
+        weights=find_weight_file(weights, FILES),
     )
 
 
@@ -109,7 +110,17 @@ PI3 = TeacherRecord(
     build=_build,
     licenses=(LICENSE,),
     settings=Pi3Settings,
-    weights=PublishedWeights("pi3", FILES, 3830, LICENSE, repo="yyfz233/Pi3"),
+    weights=PublishedWeights(
+        "pi3",
+        FILES,
+        3835,
+        LICENSE,
+        repo="yyfz233/Pi3",
+        commercial="no",
+        parameters=958_696_732,
+        figure=spatial_bench(0.742, 0.092),
+    ),
     fit=PI3_FIT,
     threshold=THRESHOLD,
+    cost=COST,
 )

@@ -13,7 +13,7 @@ from distill3r_core import config
 from distill3r_core.geometry.cameras import invert_rigid, unproject
 from distill3r_core.geometry.pose_vectors import split_pose_vector
 from distill3r_core.io.images.teacher_fit import VGGT_FIT
-from distill3r_core.io.published_weights import PublishedWeights
+from distill3r_core.io.published_weights import PublishedWeights, spatial_bench
 from distill3r_core.prediction import StepCallback
 from distill3r_core.teachers.multiview import (
     THRESHOLD,
@@ -23,16 +23,17 @@ from distill3r_core.teachers.multiview import (
 )
 from distill3r_core.teachers.official_files import (
     fill_network,
-    find_weights,
+    find_weight_file,
     read_checkpoint,
     refuse_foreign_weights,
 )
 from distill3r_core.teachers.record import TeacherRecord
+from distill3r_core.teachers.vggt.cost import COST
 from distill3r_core.teachers.vggt.names import NAMES, read_state, size_of
 from distill3r_core.teachers.vggt.network import VGGT
 from distill3r_core.types import PreparedView
 
-FILES = ("model.safetensors", "model.pt")
+FILES = ("model.safetensors", "model.pt", "vggt_1B_commercial.pt")
 # VGGT-1B-Commercial has the same names and shapes: which one a file is, it does not say.
 LICENSE = "CC BY-NC 4.0"
 
@@ -101,7 +102,7 @@ def load_vggt(weights: Path, device: torch.device, *, points: bool) -> VGGT:
     Raises:
         WeightsError: A file is missing, damaged or not one of VGGT.
     """
-    file = find_weights(weights, FILES)
+    file = find_weight_file(weights, FILES)
     state = read_state(read_checkpoint(file, device)[0], points=points)
     try:
         size = size_of(state)
@@ -121,7 +122,7 @@ def _build(settings: VGGTSettings, weights: Path | None, device: torch.device) -
         VGGTScene(network),
         fit=VGGT_1B.fit,
         settings=settings,
-        weights=find_weights(weights, FILES),
+        weights=find_weight_file(weights, FILES),
     )
 
 
@@ -130,8 +131,18 @@ VGGT_1B = TeacherRecord(
     build=_build,
     licenses=(LICENSE,),
     settings=VGGTSettings,
-    weights=PublishedWeights("vggt", FILES[:1], 5030, LICENSE, repo="facebook/VGGT-1B"),
+    weights=PublishedWeights(
+        "vggt",
+        FILES[:1],
+        5026,
+        LICENSE,
+        repo="facebook/VGGT-1B",
+        commercial="no",
+        parameters=1_256_537_516,
+        figure=spatial_bench(0.700, 0.105),
+    ),
     fit=VGGT_FIT,
     threshold=THRESHOLD,
     depth_maps=True,
+    cost=COST,
 )

@@ -20,12 +20,13 @@ from distill3r_core.models.checkpoint import save_student
 from distill3r_core.models.families import preset_spec
 from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.models.multiview.cost import network_of
-from distill3r_core.nn.counts import FAST3R, Network, parts, total_flop
+from distill3r_core.nn.counts import Network, parts, total_flop
 from distill3r_core.report import Silent
 from distill3r_core.stages.benchmark import BenchSettings
 from distill3r_core.stages.benchmark import run_benchmark as benchmark
 from distill3r_core.stages.benchmark import timing as bench_measure
 from distill3r_core.stages.benchmark.worker_process import TooSlowError, WorkerProcess
+from distill3r_core.teachers.fast3r_cost import FAST3R_NETWORK
 
 PAPER = Network(14, 384, 12, 5, 384, 6)
 RATE = 1e11  # FLOP/s of the machine that the tests imagine
@@ -66,7 +67,7 @@ class Machine:
             def ask(self, request, *, seconds=None):
                 if "model" in request:
                     self.name, self.views = request["model"]["name"], request["views"]
-                    network = FAST3R if self.name.startswith("fast3r") else PAPER
+                    network = FAST3R_NETWORK if self.name.startswith("fast3r") else PAPER
                     flop = total_flop(parts(network, self.views, tuple(request["model"]["size"])))
                     self.takes = flop / RATE * (machine.slowdown if self.views > 1 else 1.0)
                     machine.wait(START, seconds)

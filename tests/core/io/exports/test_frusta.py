@@ -11,7 +11,7 @@ from distill3r_core.io.exports.cameras import Camera
 from distill3r_core.io.exports.cloud import Cloud
 from distill3r_core.io.exports.frusta import FRUSTUM_EDGES, frustum, frustum_length
 from distill3r_core.io.exports.glb import write_glb
-from distill3r_core.io.exports.html_page import write_page
+from distill3r_core.io.exports.html_page import PagePart, write_page
 from distill3r_core.stages import view as viewer
 
 # Sees 1/2 to either side and 1/3 up and down at depth 1; its x is the world's z, y is y.
@@ -44,7 +44,8 @@ def test_a_frustum_has_its_apex_at_the_center_and_corners_where_the_picture_ends
 
 def test_the_page_draws_the_frustum_there(tmp_path):
     path = tmp_path / "scene.html"
-    write_page(path, CLOUD, np.ones(11), [CAMERA], title="a", about={})
+    part = PagePart("a", CLOUD, np.ones(11), [CAMERA])
+    write_page(path, [part], title="a", about={})
     facts = re.search(r'id="facts"[^>]*>(.*?)</script>', path.read_text(), re.S)[1]
     found = np.array(json.loads(facts)["lines"]).reshape(8, 2, 3)
     corners = np.array([APEX, *CORNERS])

@@ -1,0 +1,1 @@
+"""Two reconstructions of the same images side by side."""

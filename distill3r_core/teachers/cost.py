@@ -1,0 +1,82 @@
+"""What a forward pass of a teacher's network takes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from distill3r_core.nn.counts import MemoryEstimate, Part
+from distill3r_core.teachers.official_files import read_shapes, refuse_foreign_weights
+
+
+@runtime_checkable
+class CountTeacherFlop(Protocol):
+    """Counts the arithmetic and the memory traffic of one prediction."""
+
+    def __call__(
+        self, network: Any, views: int, size: tuple[int, int], *, settings: Any
+    ) -> tuple[Part, ...]:
+        """The parts of a prediction over `views` views.
+
+        Args:
+            network: Sizes of the network, as `TeacherCost.read` gives them.
+            size: Rows and columns of every view at the network's input.
+            settings: The teacher's own settings.
+        """
+        ...
+
+
+@runtime_checkable
+class EstimateTeacherMemory(Protocol):
+    """Estimates the memory of one prediction beyond the weights."""
+
+    def __call__(
+        self,
+        network: Any,
+        views: int,
+        size: tuple[int, int],
+        *,
+        settings: Any,
+        dtype: torch.dtype = torch.float32,
+    ) -> MemoryEstimate:
+        """Bytes of a prediction at its highest; arguments as in `CountTeacherFlop`.
+
+        Args:
+            dtype: Type of the products of the trunk; heads are in float32.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class TeacherCost:
+    """Arithmetic and memory of a teacher's network.
+
+    Args:
+        published: Sizes of the published network.
+        read: Sizes of the network of a weight file, from its tensors by their official names
+            (on any device, meta included). Raises KeyError where it is another network's file.
+        flop: Arithmetic and memory traffic by part.
+        memory: Memory of a prediction.
+    """
+
+    published: Any
+    read: Callable[[Mapping[str, Tensor]], Any]
+    flop: CountTeacherFlop
+    memory: EstimateTeacherMemory
+
+    def network_of(self, file: Path, *, name: str) -> Any:
+        """Sizes of the network of a weight file, of which only names and shapes are read.
+
+        Args:
+            name: Name of the teacher, for messages.
+
+        Raises:
+            WeightsError: It is damaged, or another network's.
+        """
+        try:
+            return self.read(read_shapes(file))
+        except KeyError as error:
+            raise refuse_foreign_weights(file, name, error) from error

@@ -1,0 +1,64 @@
+"""Every teacher through every command on real photographs; small networks in official files."""
+
+import json
+
+import pytest
+from browser import chromium
+from official_folders import write_folder
+from PIL import Image
+
+from distill3r_core.cache.store import TeacherCache
+
+TEACHERS = ("da3-small", "vggt", "pi3", "mast3r", "dust3r-512-dpt")
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in TEACHERS]
+DRAWN = "document.body.dataset.drawn !== undefined"
+
+
+def small_photos(source, target, pattern, count):
+    """A few photographs, made small: pixels cost time."""
+    target.mkdir(parents=True)
+    for path in sorted(source.glob(pattern))[:count]:
+        with Image.open(path) as image:
+            image.convert("RGB").resize((144, 108)).save(target / f"{path.stem}.jpg", quality=95)
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_every_command_runs_with_a_teacher_on_real_photographs(
+    cli_inprocess, data_dir, golden_dir, tmp_path, name, monkeypatch
+):
+    monkeypatch.setenv("DISTILL3R_HOME", str(tmp_path / "weights"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "no-hub"))
+    write_folder(tmp_path / "weights" / name, golden_dir, name)
+    kitchen = data_dir / "7scenes_kitchen"
+    small_photos(data_dir / "castle", tmp_path / "photos" / "castle", "*.JPG", 3)
+    frames = min(kitchen.rglob("*.color.*")).parent
+    small_photos(frames, tmp_path / "photos" / "kitchen", "*.color.*", 3)
+
+    def run(*arguments, allowed=(0,)) -> dict:
+        status, output, error = cli_inprocess(*arguments, "--json", cwd=tmp_path)
+        assert status in allowed, error
+        return json.loads(output)
+
+    run("manifest", "photos", "--views", "3", "--val-scenes", "0.5")
+    cached = run("cache", "--resume", "--teacher", name, "--size", "28x42", "--threshold", "0")
+    assert cached["failed"] == []
+    assert TeacherCache(tmp_path / "caches/teacher").header.teacher == name
+    run("train", "--preset", "tiny", "--max-steps", "2", "--set", "data.size=28x42")
+
+    folder = tmp_path / "out"
+    placed = run("infer", "photos/castle", "-m", name, "--ply", "-o", "out/model", allowed=(0, 5))
+    assert placed["result"]["model"] == name and placed["result"]["views"] == 3
+    compared = run("infer", "photos/castle", "--compare", name, "-o", "out/both", allowed=(0, 5))
+    assert compared["result"]["comparison"]["model"] == name
+    with chromium(tmp_path / "profile") as page:
+        page.open((folder / "both" / "compare.html").as_uri(), ready=DRAWN)
+        assert page.evaluate("parts.map((part) => part.name)")[1] == name
+        assert not page.errors
+    scored = run("eval", name, "--data", str(kitchen), "-o", "out/eval", allowed=(0, 5))
+    assert scored["result"]["views"] > 0
+    bench = run(
+        "bench", "--preset", "tiny", "--views", "2", "--size", "28x42", "--budget", "120",
+        "--compare", name, "-o", "out/bench",
+    )  # fmt: skip
+    rows = {row["model"]: row for row in bench["result"]["rows"]}
+    assert rows[name]["status"] == "measured" and rows[name]["tflop"] > 0

@@ -1,0 +1,128 @@
+"""The tests here pass on another folder of this layout, and fail on one that is spoiled."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from recorded import load_arrays, load_json
+
+HERE = Path(__file__).parent
+# Recorded networks of teachers, and the file of tests that reads them.
+NETWORKS = {
+    "vggt_tiny": "test_vggt.py",
+    "pi3_tiny": "test_pi3.py",
+    "da3_tiny": "test_da3.py",
+    "da3_tiny_eps": "test_da3.py",
+    "dust3r_tiny": "test_pairwise_networks.py",
+    "dust3r_linear_tiny": "test_pairwise_networks.py",
+    "mast3r_tiny": "test_pairwise_networks.py",
+}
+OTHERS = {
+    "da3_geometry": "test_da3_geometry.py",
+    "da3_preprocess": "test_da3_preprocess.py",
+    "pairwise_alignment": "test_pairwise_alignment.py",
+    "pairwise_alignment_focals": "test_pairwise_alignment.py",
+}
+# Axis of the scenes where it is not the first; None: the original records the first scene alone.
+AXES = {"pose_enc_all": 1, "points_from_depth": None}
+_INPUT = re.compile(r"(tensor_for\('input/[^']+', \[)(\d+)")
+_DRAW_TWICE = """
+
+_once = tensor_for
+
+
+def tensor_for(name, shape, seed=0):
+    if not name.startswith("input/") or name.startswith("input/geometry"):
+        return _once(name, shape, seed)
+    half = _once(name, (shape[0] // 2, *shape[1:]), seed)
+    return np.concatenate([half, half])
+"""
+
+
+def stack(folder: Path, stem: str) -> None:
+    """Make every batch of a recorded network twice as large, by repeating its scenes."""
+    facts, arrays = load_json(folder, stem), load_arrays(folder, stem)
+    for inputs in facts["inputs"].values():
+        for given in inputs.values():
+            if isinstance(given, dict) and "formula" in given:
+                given["formula"] = _INPUT.sub(
+                    lambda found: found[1] + str(2 * int(found[2])), given["formula"]
+                )
+    recorded = facts["outputs"]
+    for name in arrays:
+        axis = AXES.get(name.rpartition("/")[2], 0)
+        index = recorded.get(name, {}).get("stored_index", "all")
+        if axis is None or re.match(r"\[\d", index):
+            continue
+        arrays[name] = np.concatenate([arrays[name]] * 2, axis=axis)
+        if "shape" in recorded.get(name, {}):
+            recorded[name]["shape"][axis] *= 2
+    for output in recorded.values():
+        if "value" in output:
+            output["value"] = output["value"] * 2
+    (folder / f"{stem}.json").write_text(json.dumps(facts))
+    np.savez(folder / f"{stem}.npz", **arrays)
+
+
+def spoil(folder: Path, stem: str) -> None:
+    """Change one value in the middle of every array of a file by a hundredth of its range."""
+    arrays = load_arrays(folder, stem)
+    for values in arrays.values():
+        if values.dtype.kind == "f" and values.size:
+            values.reshape(-1)[values.size // 2] += 0.01 * np.abs(values).max() + 1e-3
+    np.savez(folder / f"{stem}.npz", **arrays)
+
+
+@pytest.fixture
+def folder(golden_dir, tmp_path) -> Path:
+    """A copy that may be changed."""
+    return Path(shutil.copytree(golden_dir, tmp_path / "golden"))
+
+
+def run(folder: Path, *files: str, only: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=line", "-k", only]
+        + [str(HERE / file) for file in files],
+        env=os.environ | {"DISTILL3R_GOLDEN": str(folder)},
+        capture_output=True,
+        text=True,
+        cwd=HERE.parents[1],
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_larger_batches_pass_unchanged(folder):
+    drawing = folder / "golden_weights.py"
+    drawing.write_text(drawing.read_text() + _DRAW_TWICE)
+    for stem in NETWORKS:
+        stack(folder, stem)
+    done = run(folder, *dict.fromkeys(NETWORKS.values()))
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stem", [*NETWORKS, *OTHERS])
+def test_a_spoiled_file_makes_a_test_of_its_name_fail(folder, stem):
+    spoil(folder, stem)
+    done = run(folder, (NETWORKS | OTHERS)[stem])
+    assert done.returncode == 1, done.stdout[-3000:]
+    failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    assert any(stem in line for line in failed), failed
+
+
+def test_every_recorded_file_of_a_teacher_is_read_by_a_test_here(golden_dir):
+    read = "".join(file.read_text() for file in HERE.glob("test_*.py") if file != Path(__file__))
+    prefixes = ("da3", "vggt", "pi3", "mast3r", "dust3r", "pairwise", "fast3r")
+    stems = {
+        path.name.removesuffix(".json").removesuffix(".npz").removesuffix(".keys")
+        for path in golden_dir.iterdir()
+        if path.name.startswith(prefixes) and path.suffix in (".json", ".npz")
+    }
+    assert stems and {stem for stem in stems if f'"{stem}' not in read} == set()
