@@ -14,10 +14,13 @@ def main() -> None:
     import atexit
     from contextlib import suppress
 
-    from distill3r_cli.run import make_streams_safe, run
+    from distill3r_cli.limited import fork_under_limit
+    from distill3r_cli.run import run
+    from distill3r_cli.streams import make_streams_safe
 
-    atexit.register(_ignore_signals)  # before torch registers its own, so that it runs last
     make_streams_safe()
+    fork_under_limit(sys.argv[1:])
+    atexit.register(_ignore_signals)  # before torch registers its own, so that it runs last
     status = run(sys.argv[1:])
     if status == _INTERRUPTED:
         for stream in (sys.stdout, sys.stderr):

@@ -19,6 +19,7 @@ from distill3r_cli import exits, interrupts, tables
 from distill3r_cli.progress import LiveProgress, PlainProgress, escape
 from distill3r_core import errors
 from distill3r_core.report import Progress, Silent, failure_lines, omission_lines
+from distill3r_core.system.environment import check_environment
 from distill3r_core.untrusted.printable import printable, printable_json
 
 if TYPE_CHECKING:
@@ -60,9 +61,17 @@ _session = Session()
 
 
 def begin(command: str, **display: bool) -> None:
-    """Store the display options of a command that starts, and set up logging."""
+    """Store the display options of a command that starts, and set up logging.
+
+    Raises:
+        ConfigError: A variable of the environment has a value that cannot be used.
+    """
     global _session
     _session = Session(command=command, **display)
+    warnings = check_environment()
+    if is_rank_zero() and not _session.quiet:
+        for warning in warnings:
+            _stderr().print(escape(warning), soft_wrap=True, highlight=False)
     level = logging.DEBUG if _session.verbose else logging.WARNING
     logging.basicConfig(level=level, stream=sys.stderr, force=True)
     for handler in logging.getLogger().handlers:
@@ -289,7 +298,7 @@ def _console(*, stderr: bool, width: int | None) -> "Console":
 
 def is_rank_zero() -> bool:
     """Whether this process prints: rank 0, or the only process."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return os.environ.get("RANK", "0") == "0"
 
 
 def mark_launcher() -> None:

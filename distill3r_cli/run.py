@@ -1,6 +1,5 @@
 """Run one command line: report its errors and return its exit status."""
 
-import io
 import re
 import sys
 import traceback
@@ -46,16 +45,6 @@ def _run(arguments: list[str]) -> int:
     if status == exits.INTERRUPTED and console.reports_interrupts():
         console.show_interrupted(status, arguments)
     return status if isinstance(status, int) else exits.OK
-
-
-def make_streams_safe() -> None:
-    """Discard what is written to a closed stream; escape characters that a stream cannot encode."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, io.StringIO())
-        elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _as_error(error: Exception) -> errors.Distill3rError:

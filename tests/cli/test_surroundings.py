@@ -1,0 +1,92 @@
+"""What surrounds the program costs no work: full and closed streams, variables, little memory."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_caches import write_cache
+
+from distill3r_core.errors import ConfigError
+from distill3r_core.system.environment import check_environment
+
+COMMAND = [sys.executable, "-m", "distill3r_cli", "cache", "info"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return write_cache(tmp_path_factory.mktemp("cache"))
+
+
+def _shell(line: str, cache: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = " ".join([*COMMAND, str(cache)])
+    return subprocess.run(
+        ["bash", "-c", f"{command} {line}"],
+        capture_output=True, text=True, check=False, timeout=120, env={**os.environ, **variables},
+    )  # fmt: skip
+
+
+def test_a_full_or_closed_stderr_ends_no_work(cache):
+    plain = _shell("", cache, COLUMNS="wide")
+    assert plain.returncode == 0, plain.stderr
+    assert "COLUMNS in the environment is 'wide'" in plain.stderr
+    for line in ("2>/dev/full", "2>&- <&-"):
+        done = _shell(line, cache, COLUMNS="wide")
+        assert (done.returncode, done.stdout) == (0, plain.stdout), line
+    assert _shell("--no-such-option 2>/dev/full", cache).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("RANK", "abc"), ("WORLD_SIZE", "0"), ("LOCAL_RANK", "-1"), ("RANK", "3")],
+)
+def test_wrong_values_of_a_launcher_are_named(name, value):
+    with pytest.raises(ConfigError, match=f"{name} in the environment is .*{value}"):
+        check_environment({name: value})
+
+
+@pytest.mark.parametrize("value", ["abc", "0", "-2", "1.5", "2,x", "99999999999"])
+def test_wrong_numbers_of_threads_are_named(value):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        (warning,) = check_environment({name: value})
+        assert warning.startswith(f"warning: {name} in the environment is '{value}'")
+
+
+def test_right_values_of_the_environment_are_accepted(tmp_path):
+    right = {"OMP_NUM_THREADS": "4,2", "MKL_NUM_THREADS": " 3 ", "COLUMNS": "80", "LINES": ""}
+    ranks = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
+    assert check_environment({**right, **ranks, "DISTILL3R_HOME": str(tmp_path)}) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="DISTILL3R_HOME"):
+        check_environment({"DISTILL3R_HOME": str(tmp_path / "file")})
+
+
+def test_a_wrong_rank_ends_a_command_with_a_message(cli_inprocess, cache, monkeypatch):
+    monkeypatch.setenv("RANK", "abc")
+    status, _, err = cli_inprocess("cache", "info", cache, cwd=cache)
+    assert status == 2
+    assert "RANK in the environment is 'abc'" in err
+
+
+_ABORTS = """
+import os, sys
+from distill3r_cli.limited import fork_under_limit
+fork_under_limit(["cache"])
+sys.exit(7) if sys.argv[1] == "exit" else os.abort()
+"""
+
+
+def _limited(kilobytes: int, *command: str | Path) -> subprocess.CompletedProcess[str]:
+    line = f'ulimit -c 0; ulimit -v {kilobytes}; exec "$@"'
+    return subprocess.run(
+        ["bash", "-c", line, "bash", *command],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("end", "status"), [("abort", 4), ("exit", 7)])
+def test_a_library_that_aborts_under_a_limit_is_exit_4(end, status):
+    done = _limited(4 << 20, sys.executable, "-c", _ABORTS, end)
+    assert done.returncode == status, done.stderr
+    assert ("the limit of address space is 4194304 kB" in done.stderr) == (status == 4)
