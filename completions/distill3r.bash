@@ -42,7 +42,7 @@ _distill3r() {
             options="--cache --cache-weight --output -o --preset --max-steps --epochs --max-hours --resume --from --allow-missing --recompute --gpus --overwrite --yes --seed --device --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
             commands="" ;;
         "/infer")
-            options="--model -m --compare --ply --format --output -o --size --fps --max-views --ignore-masks --keep-exif --each --head --conf --edges --voxel --max-points --cloud --poses --pnp --strict --intrinsics --shared-camera --scale-from --precision --compile --overwrite --device --seed --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
+            options="--model -m --compare --ply --format --output -o --size --fps --max-views --ignore-masks --keep-exif --each --head --conf --edges --voxel --max-points --cloud --poses --pnp --refine --no-refine --strict --intrinsics --shared-camera --scale-from --precision --compile --overwrite --device --seed --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
             commands="" ;;
         "/view")
             options="--host --port --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"

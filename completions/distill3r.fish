@@ -127,6 +127,7 @@ complete -c distill3r -n '__distill3r_at "/infer"' -l max-points -r -F -d 'Large
 complete -c distill3r -n '__distill3r_at "/infer"' -l cloud -r -F -d 'Local points carried by each view’s similarity, or points of the global maps.'
 complete -c distill3r -n '__distill3r_at "/infer"' -l poses -r -F -d 'Cameras from that similarity, or from PnP with RANSAC (extra colmap).'
 complete -c distill3r -n '__distill3r_at "/infer"' -l pnp -d 'Run PnP beside the similarity and report how far they differ (extra colmap); it triples the time.'
+complete -c distill3r -n '__distill3r_at "/infer"' -l refine -l no-refine -d 'Refine poses by aligning the images on the predicted depth.'
 complete -c distill3r -n '__distill3r_at "/infer"' -l strict -d 'Exit with status 5 if the reconstruction is unreliable.'
 complete -c distill3r -n '__distill3r_at "/infer"' -l intrinsics -r -F -d 'Intrinsics of the full-size images, in pixels with centers at +0.5: four numbers, or a file of them or of the 3x3 matrix.'
 complete -c distill3r -n '__distill3r_at "/infer"' -l shared-camera -d 'Estimate one focal length for all images.'

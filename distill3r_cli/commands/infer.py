@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
         "cloud",
         "poses",
         "pnp",
+        "refine",
         "precision",
         "compile",
         "seed",
@@ -190,6 +191,15 @@ def infer(
             "it triples the time.",
         ),
     ] = False,
+    refine: Annotated[
+        bool | None,
+        typer.Option(
+            "--refine/--no-refine",
+            show_default="no-refine",
+            rich_help_panel=_CLOUD,
+            help="Refine poses by aligning the images on the predicted depth.",
+        ),
+    ] = None,
     strict: Annotated[
         bool,
         typer.Option(

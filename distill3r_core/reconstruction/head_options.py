@@ -24,15 +24,23 @@ class WorldOptions:
     Args:
         compare: Run PnP beside the similarity where pycolmap is installed, to measure how far they
             agree.
+        refine: Align the images by their depth afterwards; None: where the model has learned depth
+            of such images.
     """
 
     cloud: CloudSource
     poses: PoseSource  # which poses the cameras get
     compare: bool
+    refine: bool | None = None
 
 
 def resolve_options(
-    head: HeadName, cloud: CloudSource | None, poses: PoseSource | None, *, pnp: bool = False
+    head: HeadName,
+    cloud: CloudSource | None,
+    poses: PoseSource | None,
+    *,
+    pnp: bool = False,
+    refine: bool | None = None,
 ) -> WorldOptions | None:
     """How views come into one world; None where they do not: each stays in its own frame.
 
@@ -41,6 +49,7 @@ def resolve_options(
             view's similarity, where there are both maps.
         poses: Which poses the cameras get; None: that similarity's where there are both maps.
         pnp: Run PnP beside the similarity where the poses are not PnP's.
+        refine: See `WorldOptions`.
 
     Raises:
         RequestError: A name is unknown, the heads do not give what is asked for, or two options
@@ -52,7 +61,10 @@ def resolve_options(
     _require_known("poses", poses or "similarity", get_args(PoseSource))
     if head == "local":
         wanted = "beside the similarity" if pnp else None
-        _refuse_without_world({"--cloud": cloud, "--poses": poses, "--pnp": wanted})
+        asked = "images" if refine else None
+        _refuse_without_world(
+            {"--cloud": cloud, "--poses": poses, "--pnp": wanted, "--refine": asked}
+        )
         return None
     if head == "global":
         if cloud == "aligned":
@@ -62,7 +74,14 @@ def resolve_options(
         cloud, poses = "global", "pnp"
     if poses == "pnp":
         require_pnp()
-    return WorldOptions(cloud or "aligned", poses or "similarity", pnp)
+    if poses == "pnp" or cloud == "global":
+        if refine:
+            raise RequestError(
+                "--refine moves local maps; it goes with --poses similarity and --cloud aligned",
+                hint="leave out --refine, or --poses and --cloud",
+            )
+        refine = False
+    return WorldOptions(cloud or "aligned", poses or "similarity", pnp, refine)
 
 
 def require_heads(model: Predictor, head: HeadName) -> None:

@@ -1,11 +1,13 @@
 """From images to a reconstruction: forward pass, cameras, scale. The Python way in is here too."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, overload
 
 import torch
+from torch import Tensor
 
 from distill3r_core.errors import NothingUsableError, RequestError
 from distill3r_core.io.images.fit import ImageFit
@@ -44,9 +46,17 @@ from distill3r_core.reconstruction.prediction.forward_pass import (
 from distill3r_core.reconstruction.prediction.load_model import model_facts
 from distill3r_core.reconstruction.prediction.student_predictor import StudentPredictor
 from distill3r_core.reconstruction.reconstruction import Reconstruction
+from distill3r_core.reconstruction.refinement.pair_graph import ALL_PAIRS_UP_TO
+from distill3r_core.reconstruction.refinement.summary import RefinementSummary
+from distill3r_core.reconstruction.refinement.views import refine_views
 from distill3r_core.reconstruction.reliability.map_checks import check_local_maps, check_views
 from distill3r_core.reconstruction.reliability.novelty import novelty_of
-from distill3r_core.reconstruction.reliability.verdict import MapChecks, Reliability, judge
+from distill3r_core.reconstruction.reliability.verdict import (
+    MapChecks,
+    Reliability,
+    judge,
+    knows_depth,
+)
 from distill3r_core.reconstruction.scale import Scale
 from distill3r_core.reconstruction.view_maps import finite_pixels
 from distill3r_core.report import Failure, Progress, Silent
@@ -78,6 +88,7 @@ def reconstruct(
     cloud: CloudSource | None = None,
     poses: PoseSource | None = None,
     pnp: bool = False,
+    refine: bool | None = False,
     cameras: CameraOptions | None = None,
     scale_from: str | None = None,
     seed: int = 0,
@@ -104,6 +115,7 @@ def reconstruct(
     cloud: CloudSource | None = None,
     poses: PoseSource | None = None,
     pnp: bool = False,
+    refine: bool | None = False,
     cameras: CameraOptions | None = None,
     scale_from: str | None = None,
     seed: int = 0,
@@ -127,6 +139,8 @@ def reconstruct(
         cloud: See `Reconstruction`; None: "aligned" where both heads are run.
         poses: See `solve_cameras`; None: "similarity" where both heads are run.
         pnp: Run PnP beside the similarity, to measure how far they agree.
+        refine: Align the images by the depth of their local maps; None: where the model has learned
+            depth of such images.
         cameras: What is known about the cameras; None: each view has a focal length of its own.
         scale_from: What makes lengths metric, as `infer --scale-from` takes it. Views of pixels
             are called `view_000`, `view_001` and so on.
@@ -144,7 +158,7 @@ def reconstruct(
         raise TypeError(f"images: expected a list of images, not {images!r}")
     if not len(images):
         raise NothingUsableError("no images to reconstruct from")
-    options = resolve_options(head, cloud, poses, pnp=pnp)
+    options = resolve_options(head, cloud, poses, pnp=pnp, refine=refine)
     require_world(head, scale_from)
     known = None if scale_from is None else read_known(scale_from)
     if isinstance(model, Student):
@@ -244,10 +258,54 @@ def reconstruct_views(
         facts=facts,
         reliability=_judge(check_views(solved.views), model, views),
     )
+    found = _refined(found, model, views, options.refine, progress)
     notes: list[str] = []
     if known is not None:
         found, notes = apply_known(found, known)
     return ReconstructionOutcome(found, forward, solved.failed, tuple(notes))
+
+
+def _refined(
+    found: Reconstruction,
+    model: Predictor,
+    views: Sequence[LoadedView],
+    refine: bool | None,
+    progress: Progress,
+) -> Reconstruction:
+    """The reconstruction with refined poses, judged again; as it is where that is not asked for."""
+    if refine is False:
+        return found
+    metadata = model.student.metadata if isinstance(model, StudentPredictor) else None
+    calibration = None if metadata is None else metadata.calibration
+    if refine is None and not knows_depth(found.reliability, calibration):
+        reason = "the model has not learned depth of such images"
+        return dataclasses.replace(found, refinement=RefinementSummary(reason))
+    progress.begin("refine", total=1, unit="scene")
+    features, device = None, torch.device("cpu")
+    if isinstance(model, StudentPredictor):
+        # Small systems are solved in float64, which Apple's GPUs do not have.
+        device = device if model.student.device.type == "mps" else model.student.device
+        if len(found.views) == len(views) > ALL_PAIRS_UP_TO:
+            features = _appearance(model.student, views)
+    refined, summary = refine_views(found.views, features=features, device=device)
+    progress.advance()
+    checks = check_views(refined)
+    if summary.aligned:
+        checks = dataclasses.replace(checks, aligned=sum(summary.aligned) / len(summary.aligned))
+    reliability = _judge(checks, model, views)
+    return dataclasses.replace(found, views=refined, reliability=reliability, refinement=summary)
+
+
+def _appearance(student: Student, views: Sequence[LoadedView]) -> Tensor | None:
+    """A description of each image: the mean of its tokens before views see each other."""
+    found = []
+    with torch.no_grad():
+        for view in views:
+            tokens = student.image_features(image_tensor(view)[None].to(student.device))
+            if tokens is None:
+                return None
+            found.append(tokens[0].mean(0).float())
+    return torch.stack(found)
 
 
 def _judge(checks: MapChecks, model: Predictor, views: Sequence[LoadedView]) -> Reliability:

@@ -10,6 +10,7 @@ from distill3r_core.io.exports.cameras import FRAME, Camera
 from distill3r_core.reconstruction.formats import Need
 from distill3r_core.reconstruction.head_options import CloudSource
 from distill3r_core.reconstruction.loaded_views import LoadedView
+from distill3r_core.reconstruction.refinement.summary import RefinementSummary
 from distill3r_core.reconstruction.reliability.verdict import Reliability
 from distill3r_core.reconstruction.scale import Scale
 from distill3r_core.reconstruction.view_maps import Map, counted_pixels
@@ -94,6 +95,9 @@ class Reconstruction:
     cloud_from: CloudSource = "aligned"
     facts: tuple[str, ...] = ()  # about the model, for the headers of files
     reliability: Reliability | None = None  # None: not judged
+    refinement: RefinementSummary = dataclasses.field(
+        default_factory=lambda: RefinementSummary("left out")
+    )
 
     def map_of(self, view: PosedView) -> Map:
         """The points that a view adds to the cloud."""
@@ -115,6 +119,7 @@ class Reconstruction:
     def about(self) -> dict[str, str]:
         """What every file of the reconstruction states: frame, unit, where the scale comes from."""
         about = {"frame": FRAME, **self.scale.as_plain(), "cloud": self.cloud_from}
+        about["pose_refinement"] = self.refinement.text
         return about if self.reliability is None else about | {"reliability": self.reliability.text}
 
     @property

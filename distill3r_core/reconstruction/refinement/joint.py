@@ -107,17 +107,22 @@ def _moved(views: ViewStates, step: Float[Tensor, " D"]) -> ViewStates:
     )
 
 
+# Pixels of a pair err together, by the smooth errors of its depth: they count as so many
+# independent ones where they are weighed against what is known beforehand.
+_INDEPENDENT = 30
+
+
 @dataclass(frozen=True)
 class JointPriors:
     """What holds the directions that the images do not determine.
 
     Args:
         scale: Expected deviation of a view's log scale from the start.
-        focal: Expected deviation of the log focal length; 0: fixed.
+        focal: Expected deviation of the log focal length, for each pair; 0: fixed.
     """
 
     scale: float = 0.3
-    focal: float = 0.02
+    focal: float = 0.05
 
 
 def refine_jointly(
@@ -182,7 +187,7 @@ def _refine_level(
         pairs = pairs_of(candidate, source, target)
         matrix, vector, cost, noise = _evaluate(level, pairs, noise, step)
         found = _assemble(candidate, pairs, matrix, vector, cost, trust)
-        found = _with_priors(found, candidate, start, priors)
+        found = _with_priors(found, candidate, start, priors, float(trust.sum()))
         if system is None or found.cost < system.cost:
             gained = torch.inf if system is None else float(system.cost - found.cost)
             best, system, damping = candidate, found, max(damping / 5, 1e-6)
@@ -205,18 +210,24 @@ def _refine_level(
 
 
 def _with_priors(
-    system: _System, views: ViewStates, start: ViewStates, priors: JointPriors
+    system: _System, views: ViewStates, start: ViewStates, priors: JointPriors, pairs: float
 ) -> _System:
+    """The system with the cost of leaving the start.
+
+    Args:
+        pairs: Sum of the trust in all pairs. The focal length is held by a share of it: however
+            many pairs there are, they share the errors of its views' depth.
+    """
     count = len(views.scale)
     matrix, vector = system.matrix.clone(), system.vector.clone()
     off = views.scale - start.scale
     where = torch.arange(6 * count, 7 * count, device=off.device)
-    weight = 1e-3 / priors.scale**2
+    weight = 1 / (_INDEPENDENT * priors.scale**2)
     matrix[where, where] += weight
     vector[where] += weight * off
     cost = system.cost + weight * off.square().sum() / 2
     if priors.focal > 0:
-        weight = 1e-3 / priors.focal**2
+        weight = pairs / (_INDEPENDENT * priors.focal**2)
         drift = views.focal - start.focal
         matrix[-1, -1] += weight
         vector[-1] += weight * drift

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-ALL_UP_TO = 12  # views: every pair is tried
+ALL_PAIRS_UP_TO = 12  # views: every pair is tried
 _NEIGHBORS = 3  # of each view in the order of the views
 _ALIKE = 3  # of each view by appearance
 _NEAR = 3  # of each view by the poses there are
@@ -24,7 +24,7 @@ def candidate_pairs(
         overlap: Share of a view's points that another sees by the poses there are.
     """
     count = len(appearance)
-    if count <= ALL_UP_TO:
+    if count <= ALL_PAIRS_UP_TO:
         return torch.combinations(torch.arange(count))
     chosen = torch.zeros(count, count, dtype=torch.bool)
     for reach in range(1, _NEIGHBORS + 1):

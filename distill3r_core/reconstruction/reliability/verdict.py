@@ -52,12 +52,14 @@ class MapChecks:
         agreement: Share of the points carried from one view into another whose depth agrees within
             5 % with the depth found there. None for a single view, or without poses.
         overlapping: Share of the pairs of views that see enough of each other to be compared.
+        aligned: Share of the views that the refinement of poses could place. None: it was not run.
     """
 
     misfit: float | None = None
     spread: float | None = None
     agreement: float | None = None
     overlapping: float | None = None
+    aligned: float | None = None
 
 
 @dataclass(frozen=True)
@@ -139,10 +141,33 @@ def _level(
     reasons = [one.reason for one in worse]
     if not reasons and checks.agreement is not None and checks.agreement < _GOOD_AGREEMENT:
         reasons.append(f"only {checks.agreement:.0%} of the depths of two views agree")
+    if checks.aligned is not None and checks.aligned < 1:
+        reasons.append(
+            f"the images of {1 - checks.aligned:.0%} of the views align with no other; they keep "
+            "the model's pose"
+        )
     if reasons:
         expected = _expected(calibration, max((one.ratio for one in worse), default=1.0))
         return "worse", [expected, *reasons]
     return "good", []
+
+
+def knows_depth(
+    reliability: Reliability | None, calibration: ReliabilityCalibration | None
+) -> bool:
+    """Whether depth is as good as on held-out samples, as far as images and local maps show it.
+
+    Poses are left out of account: what is asked is whether images can be aligned by that depth.
+    """
+    if reliability is None or calibration is None:
+        return False
+    checks = reliability.checks
+    if calibration.depth_error > _MOST_OF_CONSTANT * calibration.constant_error:
+        return False
+    if checks.misfit is None or checks.misfit > _MAX_MISFIT:
+        return False
+    alone = _compare(MapChecks(misfit=checks.misfit), reliability.novelty, calibration)
+    return all(one.ratio <= one.limit.worse for one in alone)
 
 
 def _contradictions(checks: MapChecks) -> list[str]:

@@ -33,6 +33,7 @@ def scene_report(settings: Mapping[str, Any], outcome: SceneOutcome, *, strict: 
         *(_cloud_rows(result) if _has_world(result) else [("cloud", "none: no poses")]),
         ("scale", f"{result['scale']} ({result['scale_source']})"),
         (_poses_heading(result), _poses(result)),
+        *_refinement_rows(result),
         ("reliability", _reliability(outcome)["level"]),
         *_compared_rows(outcome.record.get("comparison")),
         ("time", f"{result['seconds']:.1f} s, forward {result['forward_seconds']:.1f} s"),
@@ -177,6 +178,19 @@ def _compared_rows(compared: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     ]
 
 
+def _refinement_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How poses were refined; a result may be older than this, or have no poses."""
+    found = result.get("refinement")
+    if found is None:
+        return []
+    if not found["refined"]:
+        return [("pose refinement", f"no: {found['reason']}")]
+    text = f"{found['aligned']} of {result['views']} views aligned"
+    if found["groups"] > 1:
+        text += f", in {found['groups']} separate groups"
+    return [("pose refinement", f"{text}, {found['seconds']:.1f} s")]
+
+
 def _poses_heading(result: Mapping[str, Any]) -> str:
     """Only with both heads are there two poses of a view that could be compared."""
     compared = result.get("head", "both") == "both" and result.get("pnp") != "left out"
@@ -257,6 +271,15 @@ def _warnings(outcome: SceneOutcome) -> list[str]:
     if behind := result.get("behind"):  # a result may be older than a fact
         notes.append(
             f"warning: no point of {_listed(behind)} lies in front of its camera: no depth there"
+        )
+    if alone := [view["name"] for view in outcome.record["views"] if view.get("aligned") is False]:
+        notes.append(
+            f"warning: the images of {_listed(alone)} align with no other; the model's pose is kept"
+        )
+    if (result.get("refinement") or {}).get("groups", 0) > 1:
+        notes.append(
+            f"warning: the views align in {result['refinement']['groups']} separate groups; how "
+            "these lie to each other is the model's guess"
         )
     if _has_world(result) and not result["points"]:
         notes.append("warning: no point is left; the table says which step took them")

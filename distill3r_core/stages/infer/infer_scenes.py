@@ -67,7 +67,7 @@ from distill3r_core.stages.infer.settings import InferSettings
 # What need not keep `--each` from the other scenes.
 _OF_ONE_SCENE = (NothingUsableError, ImageError, OutOfMemoryError, RequestError)
 # What shapes a cloud and nothing else.
-_OF_CLOUDS = ("cloud", "poses", "pnp", "conf", "edges", "voxel", "max_points")
+_OF_CLOUDS = ("cloud", "poses", "pnp", "refine", "conf", "edges", "voxel", "max_points")
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,9 @@ def infer(
     progress = progress or Silent()
     for name in (settings.model, *([] if settings.compare is None else [settings.compare])):
         choose_model(name)  # what is missing is said before anything else is looked at
-    options = resolve_options(settings.head, settings.cloud, settings.poses, pnp=settings.pnp)
+    options = resolve_options(
+        settings.head, settings.cloud, settings.poses, pnp=settings.pnp, refine=settings.refine
+    )
     require_world(settings.head, settings.scale_from)
     if settings.compare is not None and options is None:
         raise RequestError(
@@ -382,10 +384,12 @@ def _identity(views: Sequence[LoadedView], request: _Request) -> dict[str, Any]:
             del plain[name]
     else:  # what was left to the heads
         plain |= {"cloud": request.options.cloud, "poses": request.options.poses}
+        plain |= {"refine": {None: "auto", True: "yes", False: "no"}[request.options.refine]}
     # Results older than these have none of them.
     for name, usual in (
         ("head", "both"),
         ("pnp", False),
+        ("refine", "no"),
         ("ignore_masks", False),
         ("keep_exif", False),
         ("shared_camera", False),

@@ -96,6 +96,7 @@ def record_of(
     else:
         assert written.cleaned is not None and options is not None, "a world has a cloud"
         result |= _cloud(scene, written.cleaned)
+        result |= {"refinement": scene.refinement.as_plain()}
         result |= {"poses": options.poses, "pnp": _pnp(options), "agreement": _agreement(scene)}
         views = _placed(scene, written.cleaned)
     paths = (view.loaded.path for view in scene.views)
@@ -124,15 +125,17 @@ def _cloud(scene: Reconstruction, cleaned: CleanCloud) -> dict[str, Any]:
 
 def _placed(scene: Reconstruction, cleaned: CleanCloud) -> list[dict[str, Any]]:
     """The views of a world: what each adds to the cloud, and how PnP sees it."""
+    aligned = scene.refinement.aligned or [None] * len(scene.views)
     confidence = f"confidence_{'local' if scene.cloud_from == 'aligned' else 'global'}"
     return [
         _camera(view.camera, confidence)
         | {
             "kept": round(kept, 4),
+            "aligned": fitted,
             "pnp_degrees": None if view.agreement is None else round(view.agreement[0], 4),
             "pnp_distance": None if view.agreement is None else round(view.agreement[1], 5),
         }
-        for view, kept in zip(scene.views, cleaned.kept, strict=True)
+        for view, kept, fitted in zip(scene.views, cleaned.kept, aligned, strict=True)
     ]
 
 

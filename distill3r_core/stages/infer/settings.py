@@ -57,6 +57,8 @@ class InferSettings:
         poses: From that similarity, or from PnP with RANSAC (the extra `colmap`); None: the former
             where both heads are run.
         pnp: Run PnP beside the similarity where it is installed, to measure how far they agree.
+        refine: Align the images by their depth after the pass; None: where the student has learned
+            depth of such images.
         strict: Count an unreliable reconstruction as failed.
         fps: Frames taken of each second of a video, at most.
         intrinsics: K of all full-size images: `fx,fy,cx,cy` or a file; None: estimated.
@@ -87,6 +89,7 @@ class InferSettings:
     cloud: CloudSource | None = None
     poses: PoseSource | None = None
     pnp: bool = False
+    refine: bool | None = False
     strict: bool = False
     intrinsics: str | None = None
     shared_camera: bool = False

@@ -1,0 +1,54 @@
+"""What a result says of the refinement of its poses."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class RefinementSummary:
+    """What became of the poses.
+
+    Args:
+        reason: Why poses were not refined; empty where they were.
+        aligned: For each view, whether images and depth place it; the others keep the model's pose.
+        groups: Groups of aligned views; only within one are relative poses refined.
+        pairs: Pairs of views that were compared.
+        accepted: Pairs that align.
+        residual: Median difference of brightness over aligned views, of 1; None without any.
+        focal_factor: Focal length that fits the motion best, over the one of the maps.
+        seconds: Time it took.
+    """
+
+    reason: str = ""
+    aligned: Sequence[bool] = ()
+    groups: int = 0
+    pairs: int = 0
+    accepted: int = 0
+    residual: float | None = None
+    focal_factor: float = 1.0
+    seconds: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """In a few words."""
+        if self.reason:
+            return f"not refined ({self.reason})"
+        found = f"{sum(self.aligned)} of {len(self.aligned)} views aligned"
+        return found if self.groups <= 1 else f"{found}, in {self.groups} separate groups"
+
+    def as_plain(self) -> dict[str, Any]:
+        """For JSON."""
+        if self.reason:
+            return {"refined": False, "reason": self.reason}
+        return {
+            "refined": True,
+            "method": "direct image alignment",
+            "aligned": sum(self.aligned),
+            "groups": self.groups,
+            "pairs": self.pairs,
+            "accepted_pairs": self.accepted,
+            "residual": None if self.residual is None else round(self.residual, 5),
+            "focal_factor": round(self.focal_factor, 5),
+            "seconds": round(self.seconds, 3),
+        }
