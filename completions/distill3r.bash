@@ -51,7 +51,7 @@ _distill3r() {
             options="--overwrite --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
             commands="" ;;
         "/eval")
-            options="--data --layout --protocol --predict --size --pose-convention --pose-axes --depth-scale --intrinsics-size --trust --output -o --device --overwrite --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
+            options="--data --layout --protocol --predict --slow-baselines --refine --no-refine --size --pose-convention --pose-axes --depth-scale --intrinsics-size --trust --output -o --device --overwrite --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
             commands="" ;;
         "/models")
             options="-h --help"

@@ -212,7 +212,7 @@ def progress(device: str = "auto") -> Iterator[Progress]:
 
 def _print_report(report: "Report") -> None:
     out = _stdout()
-    for table in report.tables:
+    for table in (*report.tables, *(report.details if _session.verbose else ())):
         for number, part in enumerate(tables.split_table(table, out.width)):
             out.print(tables.as_rich_table(table, part, titled=number == 0))
     for path in report.files:

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
         Rig,
         Scene,
     )
-    from distill3r_core.evaluation.alignments import Alignment
     from distill3r_core.evaluation.baselines import BASELINES, Baseline
-    from distill3r_core.evaluation.frame_rules import NumberedFrames, Window
+    from distill3r_core.evaluation.baselines.training_frames import TrainingFrames
     from distill3r_core.evaluation.metric_record import Comparison, Metric, MetricUnit
     from distill3r_core.evaluation.metrics import METRICS
     from distill3r_core.evaluation.predictions import maps_of
     from distill3r_core.evaluation.protocols import PROTOCOLS, Protocol
-    from distill3r_core.evaluation.training_frames import TrainingFrames
+    from distill3r_core.evaluation.protocols.alignments import Alignment
+    from distill3r_core.evaluation.protocols.frame_rules import NumberedFrames, Window
     from distill3r_core.evaluation.truth import Truth
     from distill3r_core.io.images.depth_codecs import DEPTH_CODECS
     from distill3r_core.io.images.teacher_fit import TeacherFit
@@ -71,14 +71,14 @@ _NAMES = {
         "Rig",
         "Scene",
     ),
-    "distill3r_core.evaluation.alignments": ("Alignment",),
+    "distill3r_core.evaluation.protocols.alignments": ("Alignment",),
     "distill3r_core.evaluation.baselines": ("BASELINES", "Baseline"),
-    "distill3r_core.evaluation.frame_rules": ("NumberedFrames", "Window"),
+    "distill3r_core.evaluation.protocols.frame_rules": ("NumberedFrames", "Window"),
     "distill3r_core.evaluation.metric_record": ("Comparison", "Metric", "MetricUnit"),
     "distill3r_core.evaluation.metrics": ("METRICS",),
     "distill3r_core.evaluation.predictions": ("maps_of",),
     "distill3r_core.evaluation.protocols": ("PROTOCOLS", "Protocol"),
-    "distill3r_core.evaluation.training_frames": ("TrainingFrames",),
+    "distill3r_core.evaluation.baselines.training_frames": ("TrainingFrames",),
     "distill3r_core.evaluation.truth": ("Truth",),
     "distill3r_core.io.images.depth_codecs": ("DEPTH_CODECS",),
     "distill3r_core.io.images.teacher_fit": ("TeacherFit",),

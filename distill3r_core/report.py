@@ -62,6 +62,7 @@ class Report:
         failed: Items that were left out while the rest succeeded.
         omitted: Items that were left out because of what they are.
         tables: Tables for stdout.
+        details: Tables that are shown with `-v` alone.
         notes: Short lines after the tables (assumptions, next commands).
         summary: Last line; empty where the tables suffice.
         finished_before: The result existed already and nothing was done.
@@ -74,6 +75,7 @@ class Report:
     failed: Sequence[Failure] = ()
     omitted: Sequence[Omission] = ()
     tables: Sequence[Table] = ()
+    details: Sequence[Table] = ()
     notes: Sequence[str] = ()
     summary: str = ""
     finished_before: bool = False

@@ -38,7 +38,14 @@ def evaluate(
         ),
     ] = None,
     layout: Annotated[str, typer.Option(help="Layout of the data set.")] = "auto",
-    protocol: Annotated[str, typer.Option(help="Frames, alignment and metrics.")] = "table2",
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="Frames, alignment and metrics: table2, held-out, spann3r, fast3r, cut3r, "
+            "pi3-sparse|dense, co3d-vggt|pi3|fast3r, da3-bench, "
+            "spatialbench-single|sparse|medium|dense; docs/evaluation.md.",
+        ),
+    ] = "table2",
     predict: Annotated[
         str,
         typer.Option(
@@ -46,6 +53,16 @@ def evaluate(
             "depth)."
         ),
     ] = "student",
+    slow_baselines: Annotated[
+        bool,
+        typer.Option("--slow-baselines", help="Score poses by COLMAP too; needs the extra colmap."),
+    ] = False,
+    refine: Annotated[
+        bool,
+        typer.Option(
+            help="Refine poses of models by image alignment; scored with and without.",
+        ),
+    ] = True,
     size: Annotated[
         str | None,
         typer.Option(
@@ -63,7 +80,7 @@ def evaluate(
     device: options.DeviceOpt = "auto",
     overwrite: options.OverwriteOpt = False,
 ) -> None:
-    """Score the point maps of models: accuracy, completeness and scale, beside baselines."""
+    """Score point maps and poses of models against ground truth, beside baselines."""
     from distill3r_core.stages.evaluate import EvalSettings, evaluate  # torch: instant --help
 
     settings = options.settings(context, EvalSettings, section="eval", leave=("overwrite", "trust"))

@@ -1,12 +1,8 @@
 """The test frames of a data set as ground truth: its depth, at the grid of a model."""
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
-
-import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from distill3r_core.data.conventions.check_data import DataCheck, check_data
 from distill3r_core.data.conventions.readings import Conventions, with_conventions
@@ -15,28 +11,11 @@ from distill3r_core.data.frame_reader import read_source_frame
 from distill3r_core.data.layouts import LAYOUTS, detect_layout, frames_for_test
 from distill3r_core.errors import ImageError
 from distill3r_core.evaluation.protocols import Protocol
-from distill3r_core.evaluation.truth import MILLIMETERS, MIN_POINTS, Truth
-from distill3r_core.geometry.cameras import place_intrinsics, unproject
-from distill3r_core.geometry.resample import resample_nearest
-from distill3r_core.io.images.fit import ImageFit, fit_for, fit_image, is_portrait
-from distill3r_core.io.images.masks import placed_mask
-from distill3r_core.prediction import Predictor
+from distill3r_core.evaluation.test_data import TestData
+from distill3r_core.evaluation.truth import Truth
+from distill3r_core.evaluation.view_truth import NamedView, PrepareViews, check_view, truth_of
 from distill3r_core.report import Failure, Progress
-from distill3r_core.types import PreparedView, View
-
-# Brings the views of a sequence to a model's input size; all of one size.
-PrepareViews = Callable[[Sequence[View]], Sequence[PreparedView]]
-
-
-@dataclass(frozen=True)
-class TestData:
-    """The test part of a data set."""
-
-    layout: str
-    truths: tuple[Truth, ...]
-    seen: int  # frames left out because the model was trained on them
-    failed: tuple[Failure, ...]  # frames left out because they cannot be used
-    check: DataCheck  # how well depth and poses fit together
+from distill3r_core.types import View
 
 
 def read_test_data(
@@ -66,6 +45,8 @@ def read_test_data(
         ContradictionError: Depth, poses, intrinsics and images do not fit together.
         InputMissingError: There is nothing at `root`.
     """
+    if protocol.reader is not None:
+        return protocol.reader(root, prepare=prepare, progress=progress)
     layout = detect_layout(root)[0].name if layout == "auto" else layout
     sequences = {
         name: with_conventions(frames, conventions)
@@ -81,144 +62,55 @@ def read_test_data(
     progress.begin("read", total=sum(len(window.frames) for window in windows), unit="frames")
     truths, failed, seen = [], [], 0
     for window in windows:
-        kept: list[tuple[str, Processed]] = []
+        kept: list[NamedView] = []
         for index in window.frames:
             frame = sequences[window.sequence][index]
             progress.advance()
             try:
                 processed = process(read_source_frame(frame, trust=trust), processing)
-                _check_truth(processed)
+                view = _view_of(processed)
+                check_view(view)
             except ImageError as error:
                 failed.append(Failure(str(frame.image), str(error)))
                 continue
             if processed.picture in trained_on:
                 seen += 1
                 continue
-            kept.append((frame.name, processed))
+            kept.append(NamedView(frame.name, view, processed.content))
         if kept:
             world = window.sequence
             if LAYOUTS[layout].shared_world:
                 world = world.rpartition("/")[0]
-            truth, unusable = _truth_of(window.name, world, kept, prepare)
-            truths += truth
+            truth, unusable = truth_of(window.name, world, kept, prepare)
             failed += unusable
+            if truth is not None and (reason := broken_reason(truth, protocol)) is not None:
+                failed.append(Failure(truth.name, reason))
+            elif truth is not None:
+                surface = None if protocol.surface is None else protocol.surface(root, truth.name)
+                truths.append(replace(truth, surface=surface))
     return TestData(layout, tuple(truths), seen, tuple(failed), check)
 
 
-def fit_views(views: Sequence[View], fit: ImageFit) -> list[PreparedView]:
-    """Views at a student's input size, in the orientation of their majority."""
-    sizes = [(view.image.shape[0], view.image.shape[1]) for view in views]
-    portrait, fit = is_portrait(sizes), fit_for(sizes, fit)
-    prepared = []
-    for view in views:
-        fitted = fit_image(view.image, fit, portrait=portrait)
-        image = torch.from_numpy(fitted.image).movedim(-1, 0).contiguous().float() / 255
-        prepared.append(PreparedView(image, fitted.placement, sample=view.sample, index=view.index))
-    return prepared
-
-
-def prepare_views(views: Sequence[View], model: Predictor) -> list[PreparedView]:
-    """Views as a model takes them.
-
-    Raises:
-        ImageError: They are of several sizes there.
-    """
-    prepared = [model.prepare(view) for view in views]
-    sizes = sorted({view.placement.size for view in prepared})
-    if len(sizes) > 1:
-        raise ImageError(
-            f"{views[0].sample}: images of several shapes ({sizes[0]} and {sizes[1]} for "
-            f"{model.name}) have no common grid"
-        )
-    return prepared
-
-
-def _check_truth(processed: Processed) -> None:
-    if processed.depth is None:
-        raise ImageError("no depth: there is nothing to score against")
-    if processed.intrinsics_source != "calibrated":
-        raise ImageError("no calibrated intrinsics: there is nothing to score against")
-
-
-def _truth_of(
-    name: str, world: str, frames: Sequence[tuple[str, Processed]], prepare: PrepareViews
-) -> tuple[list[Truth], list[Failure]]:
-    """A sequence's truth at the grid, in a list that is empty where no frame is left."""
-    prepared = prepare(
-        [
-            View(
-                image=processed.image,
-                intrinsics=processed.intrinsics,
-                depth=processed.depth,
-                world_from_cam=processed.world_from_cam,
-                unit=processed.unit,
-                sample=name,
-                index=index,
-            )
-            for index, (_, processed) in enumerate(frames)
-        ]
+def _view_of(processed: Processed) -> View:
+    """A processed frame as a view; K only where it is calibrated."""
+    return View(
+        image=processed.image,
+        intrinsics=processed.intrinsics if processed.intrinsics_source == "calibrated" else None,
+        depth=processed.depth,
+        world_from_cam=processed.world_from_cam,
+        unit=processed.unit,
+        mask=processed.mask,
     )
-    views, failed = [], []
-    for (view_name, processed), view in zip(frames, prepared, strict=True):
-        true = _view_truth(view_name, processed, view)
-        if int(true.mask.sum()) < MIN_POINTS:
-            failed.append(Failure(f"{name}/{view_name}", "no valid depth on the student's grid"))
-        else:
-            views.append(true)
-    if not views:
-        return [], failed
-    poses = [view.pose for view in views if view.pose is not None]
-    truth = Truth(
-        name=name,
-        world=world,
-        view_names=tuple(view.name for view in views),
-        views=tuple(view.prepared for view in views),
-        points=torch.stack([view.points for view in views]),
-        mask=torch.stack([view.mask for view in views]),
-        intrinsics=torch.stack([view.intrinsics for view in views]),
-        poses=torch.stack(poses) if len(poses) == len(views) else None,
-        unit="none" if any(processed.unit == "none" for _, processed in frames) else "m",
-        contents=tuple(view.content for view in views),
-    )
-    return [truth], failed
 
 
-@dataclass(frozen=True)
-class _ViewTruth:
-    name: str
-    prepared: PreparedView
-    points: Float[Tensor, "H W 3"]
-    mask: Bool[Tensor, "H W"]
-    intrinsics: Float[Tensor, "3 3"]
-    pose: Float[Tensor, "4 4"] | None
-    content: str
-
-
-def _view_truth(name: str, processed: Processed, prepared: PreparedView) -> _ViewTruth:
-    """A frame's depth at the grid of its prepared image (nearest), in meters where known."""
-    placement = prepared.placement
-    assert processed.depth is not None, "checked as it was read"
-    per_meter = MILLIMETERS if processed.unit == "mm" else 1.0
-    depth = torch.from_numpy(processed.depth).float() / per_meter
-    if placement.transposed:
-        left, top, right, bottom = placement.box
-        depth = resample_nearest(depth.T, (top, left, bottom, right), placement.size)
-    else:
-        depth = resample_nearest(depth, placement.box, placement.size)
-    intrinsics = place_intrinsics(torch.from_numpy(processed.intrinsics), placement).float()
-    mask = depth > 0
-    if processed.mask is not None:
-        mask &= placed_mask(processed.mask, placement)
-    pose = None
-    if processed.world_from_cam is not None:
-        pose = torch.from_numpy(processed.world_from_cam).double().clone()
-        pose[:3, 3] /= per_meter
-    return _ViewTruth(
-        name=name,
-        prepared=prepared,
-        points=unproject(depth, intrinsics),
-        mask=mask,
-        intrinsics=intrinsics,
-        pose=pose,
-        content=processed.content,
+def broken_reason(truth: Truth, protocol: Protocol) -> str | None:
+    """Why a protocol leaves a sequence out; None where it does not."""
+    if protocol.max_translation is None or truth.poses is None:
+        return None
+    farthest = float(truth.poses[:, :3, 3].sum(-1).max())
+    if farthest <= protocol.max_translation:
+        return None
+    return (
+        f"a true camera is at {farthest:.3g} m: {protocol.name} leaves out sequences beyond "
+        f"{protocol.max_translation:.0e} m"
     )

@@ -3,10 +3,13 @@
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
 
 from distill3r_core.evaluation.truth import Truth
+from distill3r_core.geometry.depth_alignment import lower_median_ratio
+from distill3r_core.geometry.depth_errors import DepthErrors, depth_errors
 from distill3r_core.geometry.metrics import AlignedClouds, summarize_scales
 from distill3r_core.types import RawMaps
 
@@ -18,11 +21,23 @@ class Comparison:
     Args:
         clouds: Predicted and true points after the protocol's alignment: one pair per view, or
             one for the whole sequence.
+        kept: What a metric found and another one needs.
     """
 
     truth: Truth
     maps: RawMaps
     clouds: tuple[AlignedClouds, ...]
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property  # several metrics are made of them
+    def depth_errors(self) -> list[DepthErrors]:
+        """Errors of each view's depth after the ratio of its (lower) median depths, as CUT3R's."""
+        found = []
+        for view, mask in enumerate(self.truth.mask):
+            mine = self.maps.points_local[view][..., 2][mask]
+            true = self.truth.points[view, ..., 2][mask]
+            found.append(depth_errors(lower_median_ratio(mine, true) * mine.double(), true))
+        return found
 
 
 Reduction = Callable[[Sequence[float]], float]
@@ -59,6 +74,7 @@ class Metric:
     over: Reduction  # reduces the figures of sequences to that of the data set
     format: str = ".3f"
     describe: bool = False  # headings of tables name the unit
+    of_poses: bool = False  # depends on predicted poses; of a baseline of poses alone is scored
 
 
 def mean(values: Sequence[float]) -> float:
@@ -88,4 +104,5 @@ CENTIMETERS = MetricUnit("cm", "0.01 units of truth", factor=100.0)
 SCALE = MetricUnit("m per unit", "ratio")
 LOG = MetricUnit("log", "log")
 DEGREES = MetricUnit("degrees", "degrees")
+PERCENT = MetricUnit("percent", "percent", factor=100.0)
 SHARE = MetricUnit("share of 1", "share of 1")

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from distill3r_core.errors import OutOfMemoryError
+from distill3r_core.evaluation.predicted_poses import with_similarities
 from distill3r_core.evaluation.truth import Truth
 from distill3r_core.geometry.cameras import invert_rigid
 from distill3r_core.prediction import Predictor
@@ -25,20 +27,28 @@ def predict_with(model: Predictor, *, device: torch.device) -> Prediction:
 
     def predict(truth: Truth) -> RawMaps:
         with _memory_of(device, truth):
-            return model.predict(truth.views)
+            return with_similarities(model.predict(truth.views))
 
     return predict
 
 
 def predict_with_student(file: StudentFile) -> Prediction:
-    """A student as what is scored; its local head is run."""
+    """A student as what is scored; both heads are run, for its poses come from the two."""
 
     def predict(truth: Truth) -> RawMaps:
         images = torch.stack([view.image for view in truth.views])[None].to(file.device)
         with _memory_of(file.device, truth), torch.inference_mode():
-            maps = file.student(images, head="local")
-        assert isinstance(maps, PointMaps) and maps.points_local is not None
-        return maps_of(maps.points_local[0].cpu(), truth)
+            found = file.student(images, host=True)
+        assert isinstance(found, PointMaps)
+        world, local = found.both
+        return with_similarities(
+            RawMaps(
+                points_local=list(local.points[0]),
+                confidence_local=list(local.confidence[0]),
+                confidence_global=list(world.confidence[0]),
+                points_global=list(world.points[0]),
+            )
+        )
 
     return predict
 
@@ -57,7 +67,7 @@ def _memory_of(device: torch.device, truth: Truth) -> Iterator[None]:
 
 def predict_truth(truth: Truth) -> RawMaps:
     """The truth itself: errors of 0, a scale of 1."""
-    return maps_of(truth.points, truth, poses=truth.poses)
+    return replace(maps_of(truth.points, truth), global_from_local=truth.global_from_local)
 
 
 def maps_of(

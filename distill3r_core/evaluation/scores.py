@@ -1,13 +1,15 @@
 """Score predictions of sequences by a protocol, and reduce them to the figures of a data set."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from distill3r_core.evaluation.metric_record import Comparison, Metric
 from distill3r_core.evaluation.metrics import METRICS
-from distill3r_core.evaluation.protocols import Protocol
+from distill3r_core.evaluation.protocols.record import Aggregation, Protocol
 from distill3r_core.evaluation.truth import Truth
+from distill3r_core.geometry.metrics import AlignedClouds
 from distill3r_core.types import RawMaps
 
 Figures = dict[str, float | None]
@@ -39,7 +41,7 @@ def score_sequence(
     Raises:
         FailedError: The prediction cannot be aligned; names the view.
     """
-    clouds = []
+    clouds: list[AlignedClouds] = []
     for pair in protocol.alignment.align(truth, maps):
         clouds.append(pair)
         if len(clouds) <= len(truth.view_names):
@@ -51,9 +53,32 @@ def score_sequence(
     return SequenceScore(truth.name, len(truth.view_names), values, truth.source)
 
 
+def score_poses(truth: Truth, maps: RawMaps, protocol: Protocol) -> SequenceScore:
+    """Measure the metrics that depend on poses alone; the others are None."""
+    comparison = Comparison(truth, maps, ())
+    values = {
+        metric.name: metric.measure(comparison) if metric.of_poses else None
+        for metric in metrics_of(protocol)
+    }
+    return SequenceScore(truth.name, len(truth.view_names), values, truth.source)
+
+
+def score_placed(truth: Truth, maps: RawMaps, protocol: Protocol) -> SequenceScore:
+    """Measure what depends on where maps are placed: where clouds do, every metric."""
+    if protocol.alignment.head == "global":
+        return score_sequence(truth, maps, protocol)
+    return score_poses(truth, maps, protocol)
+
+
 def metrics_of(protocol: Protocol) -> list[Metric]:
     """The records of a protocol's metrics."""
     return [METRICS[name] for name in protocol.metrics]
+
+
+def columns_of(protocol: Protocol) -> list[Metric]:
+    """The records of the metrics in a protocol's table."""
+    shown = protocol.columns or protocol.metrics
+    return [METRICS[name] for name in protocol.metrics if name in shown]
 
 
 def figures_of(sequences: Sequence[SequenceScore], protocol: Protocol) -> Figures:
@@ -63,8 +88,8 @@ def figures_of(sequences: Sequence[SequenceScore], protocol: Protocol) -> Figure
         sequences: At least one, each with at least one view.
 
     Returns:
-        By metric; None where some sequence lacks what it needs: a mean over the others would be
-        of another data set.
+        By metric; None where some sequence lacks what it needs, or has a prediction that is not
+        finite: a mean over the others would be of another data set.
     """
     figures: Figures = {}
     for metric in metrics_of(protocol):
@@ -72,15 +97,28 @@ def figures_of(sequences: Sequence[SequenceScore], protocol: Protocol) -> Figure
         known = [values for values in measured if values is not None]
         if len(known) < len(measured):
             figures[metric.name] = None
-        elif protocol.aggregation == "pooled":
-            figures[metric.name] = metric.unit.factor * metric.within(
-                [value for values in known for value in values]
-            )
-        else:
-            figures[metric.name] = metric.unit.factor * metric.over(
-                [metric.within(values) for values in known]
-            )
+            continue
+        groups = _groups(sequences, protocol.aggregation)
+        figure = metric.over(
+            [
+                metric.within([value for index in group for value in known[index]])
+                for group in groups
+            ]
+        )
+        # Infinity and NaN are no figures: a predicted pose or point is not a number.
+        figures[metric.name] = metric.unit.factor * figure if math.isfinite(figure) else None
     return figures
+
+
+def _groups(sequences: Sequence[SequenceScore], aggregation: Aggregation) -> list[list[int]]:
+    """Which sequences' values are pooled before figures are averaged."""
+    if aggregation == "sequences":
+        return [[index] for index in range(len(sequences))]
+    groups: dict[str, list[int]] = {}
+    for index, score in enumerate(sequences):
+        key = "" if aggregation == "pooled" else score.name.split("/")[0]
+        groups.setdefault(key, []).append(index)
+    return list(groups.values())
 
 
 def units_of(protocol: Protocol, unit: str) -> dict[str, str]:

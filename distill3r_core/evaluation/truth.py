@@ -5,10 +5,28 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from distill3r_core.types import PreparedView, Unit
+from distill3r_core.evaluation.clouds.tsdf import VolumeRules
+from distill3r_core.types import PreparedView, Unit, View
 
 MIN_POINTS = 3  # of a view; fewer do not determine a similarity
 MILLIMETERS = 1000.0  # per meter
+
+
+@dataclass(frozen=True)
+class TrueSurface:
+    """The surface of a scene, as its data set gives it, and how predictions are compared with it.
+
+    Args:
+        points: Points on it, in the world of the poses.
+        volume: How depth maps are fused.
+        margin: Predicted points farther outside the box of the truth are left out; None: all count.
+    """
+
+    points: Float[Tensor, "K 3"]
+    volume: VolumeRules
+    voxel: float  # side of the voxels whose mean points are compared
+    threshold: float  # distances below this count
+    margin: float | None = None
 
 
 @dataclass(frozen=True)
@@ -18,7 +36,13 @@ class Truth:
     Args:
         world: Name of the world whose frame the poses are in: a prefix of the names of all
             sequences that share it.
-        poses: `world_from_cam`, float64, in meters; None where they are not known.
+        poses: `world_from_cam` that predicted poses are compared with, float64, in meters, in any
+            frame that the views share; None where they are not known.
+        world_poses: The same in the frame of `world`; None where they are not known there.
+        sources: The views before they were brought to the grid, without depth; () where these are
+            not kept.
+        similarities: `[sR | t]` that carries the points of each view into the frame of `poses`;
+            None: the poses themselves do.
     """
 
     name: str
@@ -32,8 +56,19 @@ class Truth:
     unit: Unit  # unit of the points: "m" or "none"
     contents: tuple[str, ...]  # hash of each frame: pixels, depth, K and pose
     source: str = ""  # label of the cache that it is from, where a run has several
+    world_poses: Float[Tensor, "N 4 4"] | None = None
+    similarities: Float[Tensor, "N 3 4"] | None = None
+    sources: tuple[View, ...] = ()
+    surface: TrueSurface | None = None  # where the data set has one and the protocol asks for it
 
     @property
     def size(self) -> tuple[int, int]:
         """Rows and columns of the grid."""
         return self.points.shape[1], self.points.shape[2]
+
+    @property
+    def global_from_local(self) -> Float[Tensor, "N 3 4"] | None:
+        """What carries each view's points into one frame; None where poses are not known."""
+        if self.similarities is not None or self.poses is None:
+            return self.similarities
+        return self.poses[:, :3]

@@ -1,4 +1,4 @@
-"""The validation samples of a run as ground truth: what its teacher predicted."""
+"""The validation samples of a run as ground truth: the maps and similarities of its teacher."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,6 +11,7 @@ from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.loading.sample_sources import read_at
 from distill3r_core.evaluation.truth import MILLIMETERS, MIN_POINTS, Truth
 from distill3r_core.geometry.focal import estimate_focal
+from distill3r_core.geometry.registration import rigid_of
 from distill3r_core.report import Failure
 from distill3r_core.types import ImagePlacement, PreparedView
 
@@ -47,9 +48,11 @@ def read_validation(
         given = targets.intrinsics
         rows, columns = points.shape[1:3]
         whole = ImagePlacement((0.0, 0.0, float(columns), float(rows)), (rows, columns))
+        similarities = targets.global_from_local[usable].double()
+        located = poses_of(cache.detail(name), usable)
         yield Truth(
             name=shown,
-            world=name,
+            world=name if located is None else name.rpartition("/")[0],
             source=label,
             view_names=tuple(f"view {view}" for view in usable),
             views=tuple(
@@ -59,9 +62,11 @@ def read_validation(
             points=points,
             mask=mask,
             intrinsics=_estimated(points, mask) if given is None else given[usable],
-            poses=poses_of(cache.detail(name), usable),
+            poses=rigid_of(similarities),
             unit="m" if cache.header.metric else "none",
             contents=tuple(hashes[view] for view in usable),
+            world_poses=located,
+            similarities=similarities,
         )
 
 

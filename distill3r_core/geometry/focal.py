@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from distill3r_core.errors import GeometryError
-from distill3r_core.geometry.cameras import pixel_grid
+from distill3r_core.geometry.cameras import pixel_grid, rays
 from distill3r_core.geometry.scale import masked_median
 
 SMALLEST_DISTANCE = 1e-8  # pixels; keeps the weight of a perfect vote finite
@@ -88,3 +88,33 @@ def _centered(size: tuple[int, int], center: float, like: Tensor) -> Tensor:
 def _least_squares(pixels: Tensor, slopes: Tensor, weights: Tensor) -> Tensor:
     along = (weights * (slopes * pixels).sum(-1)).sum(-1)
     return along / (weights * slopes.square().sum(-1)).sum(-1)
+
+
+def focal_ratio(
+    points: Float[Tensor, "*batch H W 3"],
+    valid_mask: Bool[Tensor, "*batch H W"],
+    intrinsics: Float[Tensor, "*batch 3 3"],
+    *,
+    rounds: int = 10,
+) -> Float[Tensor, "*batch"]:
+    """The focal length that points were seen with, as a multiple of that of a known camera.
+
+    Minimises the sum of |a - k (x, y) / z| over the pixels, where a is the true slope of a pixel's
+    ray: `estimate_focal` in the units of the known camera, whose pixels need not be square.
+
+    Args:
+        points: In each camera's own frame, in any unit.
+        valid_mask: Pixels that vote.
+        intrinsics: True K in pixels of the map, centers at +0.5.
+
+    Returns:
+        k: 1 where the rays of the points are those of the camera; not finite where no pixel tells.
+    """
+    height, width = points.shape[-3:-1]
+    true = rays(intrinsics.double(), (height, width))[..., :2].flatten(-3, -2)
+    _, slopes, counts = _votes(points, valid_mask, 0.5)
+    ratio = _least_squares(true, slopes, counts)
+    for _ in range(rounds):
+        distance = (true - ratio[..., None, None] * slopes).norm(dim=-1)
+        ratio = _least_squares(true, slopes, counts / distance.clamp(min=SMALLEST_DISTANCE))
+    return ratio

@@ -3,6 +3,8 @@
 A similarity is a (3, 4) matrix; it stands for x -> s R x + t with s > 0 and det R = +1.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -47,9 +49,54 @@ def fit_similarity(
     if not covariance.isfinite().all():
         raise GeometryError("a similarity needs finite points")
     for centered, mean in ((x, x_mean), (y, y_mean)):
-        spread = (w * centered.square()).sum((-2, -1)).sqrt()
-        if (spread <= PLACE_RATIO * mean.norm(dim=(-2, -1))).any():
-            raise GeometryError("a similarity needs points that are not at one place")
+        _require_spread((w * centered.square()).sum((-2, -1)), mean)
+    variance = (w * x.square()).sum((-2, -1))
+    return _least_squares(covariance, variance, x_mean, y_mean).to(source.dtype)
+
+
+def fit_similarity_in_parts(
+    parts: Sequence[tuple[Float[Tensor, "_M 3"], Float[Tensor, "_M 3"]]],
+) -> Float[Tensor, "3 4"]:
+    """`fit_similarity` of many points in parts, one of which is in memory in float64 at a time.
+
+    Args:
+        parts: Pairs (source, target) of any length.
+
+    Returns:
+        `[sR | t]`, float64.
+
+    Raises:
+        GeometryError: See `fit_similarity`.
+    """
+    count = sum(len(x) for x, _ in parts)
+    if count < 3:
+        raise GeometryError("a similarity needs at least 3 pairs of points")
+    means = [
+        torch.stack([part[side].double().sum(0) for part in parts]).sum(0, keepdim=True) / count
+        for side in (0, 1)
+    ]
+    covariance, variances = torch.zeros(3, 3, dtype=torch.float64), [0.0, 0.0]
+    for part in parts:
+        x, y = (points.double() - mean for points, mean in zip(part, means, strict=True))
+        covariance += y.mT @ x / count
+        for side, points in enumerate((x, y)):
+            variances[side] += float(points.square().sum()) / count
+    if not covariance.isfinite().all():
+        raise GeometryError("a similarity needs finite points")
+    for variance, mean in zip(variances, means, strict=True):
+        _require_spread(torch.tensor(variance, dtype=torch.float64), mean)
+    return _least_squares(covariance, torch.tensor(variances[0]).double(), *means)
+
+
+def _require_spread(variance: Tensor, mean: Tensor) -> None:
+    if (variance.sqrt() <= PLACE_RATIO * mean.norm(dim=(-2, -1))).any():
+        raise GeometryError("a similarity needs points that are not at one place")
+
+
+def _least_squares(
+    covariance: Tensor, variance: Tensor, x_mean: Tensor, y_mean: Tensor
+) -> Float[Tensor, "*batch 3 4"]:
+    """The similarity of two point sets from their moments, float64."""
     u, sizes, v_t = torch.linalg.svd(covariance)
     if (sizes[..., 1] <= LINE_RATIO * sizes[..., 0]).any():
         raise GeometryError("a similarity needs points that do not lie on one line")
@@ -57,10 +104,10 @@ def fit_similarity(
     sign = torch.ones_like(sizes)
     sign[..., 2] = torch.det(u @ v_t).sign()
     rotation = (u * sign[..., None, :]) @ v_t
-    scale = (sizes * sign).sum(-1) / (w * x.square()).sum((-2, -1))
+    scale = (sizes * sign).sum(-1) / variance
     linear = scale[..., None, None] * rotation
     offset = y_mean.mT - linear @ x_mean.mT
-    return torch.cat([linear, offset], dim=-1).to(source.dtype)
+    return torch.cat([linear, offset], dim=-1)
 
 
 def apply_similarity(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Int
 from plyfile import PlyData, PlyElement, PlyParseError
 
 from distill3r_core.errors import FailedError
@@ -68,3 +69,27 @@ def _check_counts(path: Path) -> None:
             raise ValueError(
                 f"it cannot hold {shown_name(count.decode(errors='replace'))} elements"
             )
+
+
+def read_ply_surface(
+    path: Path,
+) -> tuple[Float[np.ndarray, "M 3"], Int[np.ndarray, "F 3"] | None]:
+    """The vertices of a mesh or cloud, and the triangles where it has any.
+
+    Raises:
+        FailedError: The file is not a PLY with vertices, or a face of it is no triangle.
+    """
+    try:
+        _check_counts(path)
+        data = PlyData.read(str(path))
+        vertices = data["vertex"]
+        points = np.stack([vertices[name] for name in "xyz"], axis=1).astype(np.float64)
+        if "face" not in data or not len(data["face"]):
+            return points, None
+        names = [one.name for one in data["face"].properties]
+        corners = data["face"]["vertex_indices" if "vertex_indices" in names else "vertex_index"]
+        return points, np.stack(list(corners)).astype(np.int64).reshape(-1, 3)
+    except (PlyParseError, LookupError, TypeError, ValueError, ArithmeticError) as error:
+        raise FailedError(
+            f"cannot read {path} as a surface: {str(error)[:_LONGEST_REASON]}"
+        ) from error

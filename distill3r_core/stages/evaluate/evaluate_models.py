@@ -2,41 +2,49 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from distill3r_core import config, results
 from distill3r_core.errors import NothingUsableError
 from distill3r_core.evaluation.baselines import BASELINES
-from distill3r_core.evaluation.predictions import Prediction
+from distill3r_core.evaluation.baselines.training_frames import TrainingFrames
+from distill3r_core.evaluation.paired_differences import paired_difference
 from distill3r_core.evaluation.protocols import PROTOCOLS, Protocol
 from distill3r_core.evaluation.scores import (
     SequenceScore,
     as_plain,
+    columns_of,
     figures_of,
+    metrics_of,
+    score_placed,
     score_sequence,
     units_of,
 )
-from distill3r_core.evaluation.training_frames import TrainingFrames
 from distill3r_core.files import write_text
 from distill3r_core.paths import RESULTS
 from distill3r_core.profiling import machine, pick_device
-from distill3r_core.report import Failure, Progress, Report, Silent
+from distill3r_core.report import Failure, Progress, Report, Silent, duration
 from distill3r_core.stages.evaluate.prepared_evaluation import (
     PreparedEvaluation,
     cache_paths,
     prepare_data,
+    prepare_held_out,
     prepare_validation,
 )
+from distill3r_core.stages.evaluate.refined_poses import RefinedPoses
+from distill3r_core.stages.evaluate.result_files import write_csv, write_markdown, write_page
 from distill3r_core.stages.evaluate.score_tables import tables
+from distill3r_core.stages.evaluate.scored_baseline import ScoredBaseline
 from distill3r_core.stages.evaluate.scored_model import labels_of, open_models
 from distill3r_core.stages.evaluate.settings import EvalSettings
-from distill3r_core.stages.evaluate.view_image import draw_views
+from distill3r_core.stages.evaluate.view_image import ViewGallery
 from distill3r_core.types import Unit
 
-RESULT, VIEWS_IMAGE = "result.json", "views.png"
+RESULT_FORM = 2  # what a result holds; one of another form is scored again
+RESULT, VIEWS_IMAGE, WORST_IMAGE = "result.json", "views.png", "worst.png"
+CSV, MARKDOWN, PAGE = "figures.csv", "tables.md", "report.html"
 
 
 def evaluate(
@@ -76,6 +84,8 @@ def evaluate(
             )
             for number, model in enumerate(models)
         ]
+    elif protocol.source == "held-out":
+        prepared = [prepare_held_out(settings, protocol, model) for model in models]
     else:
         prepared = [prepare_validation(settings, model) for model in models]
 
@@ -84,6 +94,7 @@ def evaluate(
     # Results older than these have none of them.
     left_out |= {name for name in vars(settings.conventions) if plain[name] is None}
     identity = {
+        "form": RESULT_FORM,
         "settings": {key: value for key, value in plain.items() if key not in left_out},
         "models": [model.digest or model.label for model in models],
         "truths": [evaluation.digest for evaluation in prepared],
@@ -93,27 +104,43 @@ def evaluate(
     place = results.claim(default, chosen=settings.output, identity=identity, overwrite=overwrite)
     if place.finished:
         result = json.loads((place.folder / RESULT).read_text(encoding="utf-8"))
-        return _report(plain, result, place.folder, prepared, labels, finished_before=True)
+        return _report(plain, result, place.folder, prepared, finished_before=True)
 
     result = _result(settings, protocol, prepared, labels, place.folder, progress)
     text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(place.folder / RESULT, text + "\n")
+    _write_files(place.folder, result, protocol)
     results.write_record(
         place.folder, identity=identity, settings=plain, machine=machine(device), files=[RESULT]
     )
-    return _report(plain, result, place.folder, prepared, labels, finished_before=False)
+    return _report(plain, result, place.folder, prepared, finished_before=False)
+
+
+def _write_files(folder: Path, result: Mapping[str, Any], protocol: Protocol) -> None:
+    """The result for spreadsheets and people."""
+    found = tables(result)
+    write_csv(folder / CSV, result)
+    write_markdown(folder / MARKDOWN, found, result["rules"])
+    images = {"Views": folder / VIEWS_IMAGE, "Worst views": folder / WORST_IMAGE}
+    write_page(
+        folder / PAGE,
+        result,
+        found,
+        columns_of(protocol),
+        {heading: path for heading, path in images.items() if path.is_file()},
+    )
 
 
 @dataclass(frozen=True)
 class _Scores:
-    """The scores of one model and of the baselines beside it.
+    """The scores of one model.
 
     Args:
-        baselines: The same by baseline; None for a sequence that it cannot predict.
+        unrefined: Scores with the poses that it predicted itself, where `model` has refined ones.
     """
 
     model: list[SequenceScore]
-    baselines: dict[str, list[SequenceScore | None]]
+    unrefined: list[SequenceScore]
     unit: Unit  # "m" where every truth is in meters
     grid: tuple[int, int]  # rows and columns, landscape
 
@@ -128,9 +155,13 @@ def _result(
 ) -> dict[str, Any]:
     """Score every model; gives the result as plain data."""
     first, *others = prepared
-    image = folder / VIEWS_IMAGE if settings.predict == "student" else None
-    baselines = _baselines(first, progress)
-    scores = _score(settings, protocol, first, baselines, image, progress)
+    gallery = ViewGallery(protocol) if settings.predict == "student" else None
+    refined = RefinedPoses() if settings.refine and settings.predict == "student" else None
+    baselines = _baselines(settings, first, progress)
+    scores = _score(protocol, first, baselines, gallery, refined, progress)
+    if gallery is not None:
+        gallery.write(folder / VIEWS_IMAGE, folder / WORST_IMAGE)
+    found, unrefined = {labels[0]: scores.model}, {labels[0]: scores.unrefined}
     result = {
         "protocol": protocol.name,
         "rules": protocol.all_rules(),
@@ -147,27 +178,33 @@ def _result(
         ],
         "metrics": figures_of(scores.model, protocol),
         "units": units_of(protocol, scores.unit),
-        "baselines": {
-            name: _baseline_figures(found, protocol) for name, found in scores.baselines.items()
-        },
-        "published": {
-            name: dict(figures)
-            for name, figures in protocol.published.get(first.layout, {}).items()
-        },
+        "baselines": {baseline.name: baseline.figures(protocol) for baseline in baselines},
+        "published": _published(protocol, first, scores.model),
         "sequences": as_plain(scores.model, protocol),
     }
     if any(score.source for score in scores.model):
         result["caches"] = _figures_by_cache(scores.model, protocol)
-    if others:
-        result["models"] = {labels[0]: result["metrics"]}
-        for label, evaluation in zip(labels[1:], others, strict=True):
-            found = _score(settings, protocol, evaluation, {}, None, progress)
-            result["models"][label] = figures_of(found.model, protocol)
+    for label, evaluation in zip(labels[1:], others, strict=True):
+        scores_of = _score(protocol, evaluation, (), None, refined, progress)
+        found[label] = scores_of.model
+        unrefined[label] = scores_of.unrefined
+    result["models"] = {label: figures_of(one, protocol) for label, one in found.items()}
+    result["without_refinement"] = {
+        label: figures_of(one, protocol) for label, one in unrefined.items() if one
+    }
+    result["refinement"] = None if refined is None else refined.facts()
+    result["model_sequences"] = {label: as_plain(one, protocol) for label, one in found.items()}
+    result["differences"] = {
+        label: _differences(scores.model, found[label], protocol) for label in labels[1:]
+    }
+    result["missing"] = _missing(scores.model, protocol)
     return result
 
 
-def _baselines(evaluation: PreparedEvaluation, progress: Progress) -> dict[str, Prediction | None]:
-    """The baselines by name; None for those that need training frames that are not there."""
+def _baselines(
+    settings: EvalSettings, evaluation: PreparedEvaluation, progress: Progress
+) -> list[ScoredBaseline]:
+    """The baselines, with the training frames of the model that is scored."""
     student, training = evaluation.model.student, None
     if student is not None:
         paths = cache_paths(student)
@@ -175,20 +212,20 @@ def _baselines(evaluation: PreparedEvaluation, progress: Progress) -> dict[str, 
         if training is None:
             where = ", ".join(map(str, paths)) or "its path is not known"
             progress.note(f"no baselines of the training frames: cannot read the cache ({where})")
-    return {
-        name: None
-        if training is None and BASELINES[name].needs_run
-        else partial(BASELINES[name].predict, training=training)
+    return [
+        # `--predict constant` is a baseline itself: it is scored once.
+        ScoredBaseline(name, training, same=BASELINES[name].predict is evaluation.model.predict)
         for name in BASELINES
-    }
+        if settings.slow_baselines or not BASELINES[name].slow
+    ]
 
 
 def _score(
-    settings: EvalSettings,
     protocol: Protocol,
     evaluation: PreparedEvaluation,
-    baselines: Mapping[str, Prediction | None],
-    image: Path | None,
+    baselines: Sequence[ScoredBaseline],
+    gallery: ViewGallery | None,
+    refined: RefinedPoses | None,
     progress: Progress,
 ) -> _Scores:
     """Score a model and the baselines, sequence by sequence.
@@ -197,37 +234,35 @@ def _score(
         NothingUsableError: No sequence can be scored.
     """
     scored: list[SequenceScore] = []
-    beside: dict[str, list[SequenceScore | None]] = {name: [] for name in baselines}
-    # `--predict constant` is a baseline itself: it is scored once.
-    same = {name for name in baselines if BASELINES[name].predict is evaluation.model.predict}
+    unrefined: list[SequenceScore] = []
     unit, grid = "m", evaluation.model.grid
-    maps_per_view = 1 + sum(
-        predict is not None and name not in same for name, predict in baselines.items()
-    )
+    maps_per_view = 1 + sum(baseline.has_maps for baseline in baselines)
     progress.begin("score", total=evaluation.views * maps_per_view, unit="maps")
     for truth in evaluation.truths:
         unit, grid = "none" if truth.unit == "none" else unit, grid or truth.size
-        maps = evaluation.model.predict(truth)
-        assert maps is not None, "a model predicts every sequence"
+        predicted = evaluation.model.predict(truth)
+        assert predicted is not None, "a model predicts every sequence"
+        maps = predicted if refined is None else refined.refine(truth, predicted)
+        if refined is not None:
+            unrefined.append(score_placed(truth, predicted, protocol))
         scored.append(score_sequence(truth, maps, protocol, on_view=progress.advance))
         figures = figures_of(scored[-1:], protocol)
-        progress.advance(0, **{name: value for name, value in figures.items() if value is not None})
-        for name, predict in baselines.items():
-            if name in same:
-                beside[name].append(scored[-1])
-                continue
-            guess = None if predict is None else predict(truth)
-            if guess is None:
-                beside[name].append(None)
-                progress.advance(0 if predict is None else len(truth.view_names))
-                continue
-            beside[name].append(score_sequence(truth, guess, protocol, on_view=progress.advance))
-        if len(scored) == 1 and image is not None:
-            draw_views(image, truth, maps, scored[0], protocol)
+        progress.advance(
+            0,
+            **{
+                metric.heading: value
+                for metric in columns_of(protocol)
+                if (value := figures[metric.name]) is not None
+            },
+        )
+        for baseline in baselines:
+            baseline.score(truth, maps, scored[-1], protocol, progress)
+        if gallery is not None:
+            gallery.add(truth, maps, scored[-1])
     if not scored:
         raise NothingUsableError("no view has enough valid pixels to be scored")
     assert grid is not None
-    return _Scores(scored, beside, unit, grid)
+    return _Scores(scored, unrefined, unit, grid)
 
 
 def _figures_by_cache(
@@ -241,12 +276,35 @@ def _figures_by_cache(
     }
 
 
-def _baseline_figures(
-    found: Sequence[SequenceScore | None], protocol: Protocol
-) -> dict[str, float | None] | None:
-    """The figures of a baseline; None where it cannot predict some sequence."""
-    known = [score for score in found if score is not None]
-    return figures_of(known, protocol) if len(known) == len(found) else None
+def _differences(
+    first: Sequence[SequenceScore], other: Sequence[SequenceScore], protocol: Protocol
+) -> dict[str, dict[str, Any]]:
+    """Paired differences of another model from the first, by metric, where they are known."""
+    found = {
+        metric.name: paired_difference(first, other, metric) for metric in metrics_of(protocol)
+    }
+    return {name: asdict(one) for name, one in found.items() if one is not None}
+
+
+def _missing(scores: Sequence[SequenceScore], protocol: Protocol) -> dict[str, list[str]]:
+    """Sequences for which a metric has no figure; a mean over the others would be of other data."""
+    found: dict[str, list[str]] = {}
+    for score in scores:
+        for name, figure in figures_of([score], protocol).items():
+            if figure is None:
+                found.setdefault(name, []).append(score.name)
+    return found
+
+
+def _published(
+    protocol: Protocol, evaluation: PreparedEvaluation, scores: Sequence[SequenceScore]
+) -> dict[str, dict[str, float]]:
+    """Published figures, where what was scored is all of their data and nothing else."""
+    published = protocol.published.get(evaluation.layout)
+    views = sum(score.views for score in scores)
+    if published is None or not published.fits([score.name for score in scores], views):
+        return {}
+    return {name: dict(figures) for name, figures in published.figures.items()}
 
 
 def _report(
@@ -254,23 +312,39 @@ def _report(
     result: Mapping[str, Any],
     folder: Path,
     prepared: Sequence[PreparedEvaluation],
-    labels: Sequence[str],
     *,
     finished_before: bool,
 ) -> Report:
-    names = (RESULT, results.RECORD, VIEWS_IMAGE)
+    names = (RESULT, PAGE, MARKDOWN, CSV, results.RECORD, VIEWS_IMAGE, WORST_IMAGE)
+    shown_names = {metric.name for metric in columns_of(PROTOCOLS[result["protocol"]])}
     notes = list(dict.fromkeys(note for evaluation in prepared for note in evaluation.notes))
+    notes += [
+        f"no {name}: {_few(sequences)} lack what it needs, or are not finite"
+        for name, sequences in result["missing"].items()
+        if name in shown_names
+    ]
+    if result["refinement"] is not None:
+        facts = result["refinement"]
+        notes.append(
+            f"poses refined by image alignment: {facts['aligned']} of {facts['views']} views "
+            f"aligned, {duration(facts['seconds'])}; --no-refine leaves it out"
+        )
     if finished_before:
         notes.append(f"scored before: {folder}")
-    elif result["published"]:
-        notes.append("published figures are means over all test sequences of the data set")
+    count = 1 + any(result["differences"].values())  # a table of differences is shown too
+    found = tables(result)
     return Report(
         settings=plain,
         result=result,
         files=[folder / name for name in names if (folder / name).is_file()],
         failed=[Failure(**one) for one in result.get("failed", ())],
-        tables=tables(result, label=labels[0]),
+        tables=found[:count],
+        details=found[count:],
         notes=notes,
         finished_before=finished_before,
         machine=results.read_record(folder)["machine"],
     )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) < 4 else f"{names[0]} and {len(names) - 1} more"

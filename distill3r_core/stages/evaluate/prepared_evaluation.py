@@ -14,6 +14,7 @@ from distill3r_core.data.layouts import LAYOUTS
 from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.errors import ConflictError, InputMissingError, NothingUsableError
 from distill3r_core.evaluation.data_frames import TestData, read_test_data
+from distill3r_core.evaluation.held_out_frames import held_out_windows, read_held_out
 from distill3r_core.evaluation.protocols import Protocol
 from distill3r_core.evaluation.truth import Truth
 from distill3r_core.evaluation.validation_samples import read_validation
@@ -114,25 +115,8 @@ def prepare_validation(settings: EvalSettings, model: ScoredModel) -> PreparedEv
         ConflictError: There is another cache now where one of the run's was.
         NothingUsableError: It has no validation samples, or all were trained on.
     """
-    student = model.student
-    assert student is not None, "validation samples are those of a run"
-    paths = cache_paths(student)
-    if not paths:
-        raise InputMissingError(
-            f"{student.path} does not say which cache it learned from",
-            hint="score it against a data set: --data ROOT",
-        )
-    caches = CacheUnion.open(paths)
-    _check_caches(caches, student)
+    student, paths, caches, trained_on = _own_caches(settings, model)
     names, shown = caches.names("val"), ", ".join(map(str, paths))
-    if not names:
-        raise NothingUsableError(
-            f"{shown}: no validation samples, so {student.label} has none",
-            hint="score it against a data set: --data ROOT",
-        )
-    trained_on: frozenset[str] = frozenset()
-    if settings.predict == "student":
-        trained_on = _training_images(student) or frozenset()
     views = [image for name in names for image in caches.detail(name)["pictures"]]
     seen = sum(image in trained_on for image in views)
     if seen == len(views):
@@ -158,6 +142,73 @@ def prepare_validation(settings: EvalSettings, model: ScoredModel) -> PreparedEv
         failed=failed,
         notes=tuple(notes),
     )
+
+
+def prepare_held_out(
+    settings: EvalSettings, protocol: Protocol, model: ScoredModel
+) -> PreparedEvaluation:
+    """A run's validation frames, with their own depth and poses as the truth.
+
+    Raises:
+        InputMissingError: The run does not name its cache, or cache or manifest are not there.
+        ConflictError: There is another cache now where the run's was.
+        NothingUsableError: It has no validation frames, or all were trained on.
+    """
+    _, paths, caches, trained_on = _own_caches(settings, model)
+    windows, seen = held_out_windows(caches, protocol, trained_on=trained_on)
+    views = sum(len(rows) for *_, rows in windows)
+    if not views:
+        raise NothingUsableError(
+            f"{', '.join(map(str, paths))}: all {seen} validation frames are among the run's "
+            "training frames",
+            hint="score it against a data set: --data ROOT",
+        )
+    frames = {row.image_path for *_, rows in windows for row in rows}
+    notes = [f"{len(frames)} held-out frames, {len(windows)} windows"]
+    if seen:
+        notes.append(f"{seen} frames left out: the student was trained on them")
+    failed = list[Failure]()
+    return PreparedEvaluation(
+        model=model,
+        source="validation",
+        truths=read_held_out(windows, prepare=model.prepare, failed=failed),
+        views=views,
+        digest=_digest(f"{name} {row.content}" for name, _, rows in windows for row in rows),
+        seen=seen,
+        failed=failed,
+        notes=tuple(notes),
+    )
+
+
+def _own_caches(
+    settings: EvalSettings, model: ScoredModel
+) -> tuple[StudentFile, list[Path], CacheUnion, frozenset[str]]:
+    """The caches that a student learned from, their paths, and the images it was trained on.
+
+    Raises:
+        InputMissingError: The run does not name its caches, or one is not there.
+        ConflictError: There is another cache now where one of the run's was.
+        NothingUsableError: They have no validation samples.
+    """
+    student = model.student
+    assert student is not None, "validation samples are those of a run"
+    paths = cache_paths(student)
+    if not paths:
+        raise InputMissingError(
+            f"{student.path} does not say which cache it learned from",
+            hint="score it against a data set: --data ROOT",
+        )
+    caches = CacheUnion.open(paths)
+    _check_caches(caches, student)
+    if not caches.names("val"):
+        raise NothingUsableError(
+            f"{', '.join(map(str, paths))}: no validation samples, so {student.label} has none",
+            hint="score it against a data set: --data ROOT",
+        )
+    trained_on: frozenset[str] = frozenset()
+    if settings.predict == "student":
+        trained_on = _training_images(student) or frozenset()
+    return student, list(paths), caches, trained_on
 
 
 def _validation_truths(

@@ -6,37 +6,86 @@ from typing import Any
 from distill3r_core.evaluation.baselines import BASELINES
 from distill3r_core.evaluation.metric_record import Metric
 from distill3r_core.evaluation.protocols import PROTOCOLS
-from distill3r_core.evaluation.scores import metrics_of
+from distill3r_core.evaluation.scores import columns_of, metrics_of
 from distill3r_core.report import Table
 
 
-def tables(result: Mapping[str, Any], *, label: str) -> tuple[Table, ...]:
-    """The figures of models beside baselines and published figures."""
-    metrics, units = metrics_of(PROTOCOLS[result["protocol"]]), result["units"]
-    headings = [
-        f"{one.heading} ({units[one.name]})" if one.describe else one.heading for one in metrics
-    ]
-    models = result.get("models") or {label: result["metrics"]}
-    named = [
-        *models.items(),
-        *((f"on {name}", one) for name, one in result.get("caches", {}).items()),
-        *((f"baseline: {BASELINES[name].title}", one) for name, one in result["baselines"].items()),
-        *((f"published: {name}", one) for name, one in result["published"].items()),
-    ]
+def tables(result: Mapping[str, Any]) -> tuple[Table, ...]:
+    """The figures of models beside baselines and published figures.
+
+    Returns:
+        The columns of the protocol, then all metrics, then the sequences.
+    """
+    protocol = PROTOCOLS[result["protocol"]]
+    metrics = metrics_of(protocol)
+    chosen = columns_of(protocol)
+    named: dict[str, Mapping[str, float | None] | None] = {}
+    for label, figures in result["models"].items():
+        named[label] = figures
+        if label in result["without_refinement"]:
+            named[f"{label}, not refined"] = result["without_refinement"][label]
+    named |= {f"on {name}": one for name, one in result.get("caches", {}).items()}
+    named |= {
+        **{BASELINES[name].title: one for name, one in result["baselines"].items()},
+        **{f"{name}, published": one for name, one in result["published"].items()},
+    }
     title = (
         f"{result['protocol']} · {result['data']} · grid {result['grid']} · {result['views']} views"
     )
-    if "scale" in units:
-        title += f" · scale in {units['scale']}"
-    rows = tuple((name, *_cells(figures, metrics)) for name, figures in named)
-    found = [Table(title, ("", *headings), rows)]
-    if len(result["sequences"]) > 1:
+    found = [_table(title, named, chosen, result["units"])]
+    differences = {label: one for label, one in result["differences"].items() if one}
+    if differences:
+        found.append(_difference_table(result, differences, chosen))
+    if len(chosen) < len(metrics):
         rows = tuple(
-            (str(one["name"]), str(one["views"]), *_cells(one["metrics"], metrics))
-            for one in result["sequences"]
+            (metric.heading, result["units"][metric.name], *row)
+            for metric, row in (
+                (metric, [_cells(one, [metric])[0] for one in named.values()]) for metric in metrics
+            )
         )
-        found.append(Table("by sequence", ("", "views", *headings), rows))
+        found.append(Table("all metrics", ("", "unit", *named), rows))
+    if len(result["sequences"]) > 1:
+        sequences = {
+            f"{one['name']} ({one['views']} views)": one["metrics"] for one in result["sequences"]
+        }
+        found.append(_table("by sequence", sequences, chosen, result["units"]))
     return tuple(found)
+
+
+def _table(
+    title: str,
+    named: Mapping[str, Mapping[str, float | None] | None],
+    metrics: Sequence[Metric],
+    units: Mapping[str, str],
+) -> Table:
+    headings = [
+        f"{one.heading} ({units[one.name]})" if one.describe else one.heading for one in metrics
+    ]
+    rows = tuple((name, *_cells(figures, metrics)) for name, figures in named.items())
+    return Table(title, ("", *headings), rows)
+
+
+def _difference_table(
+    result: Mapping[str, Any],
+    differences: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    metrics: Sequence[Metric],
+) -> Table:
+    """Differences from the first model, with their 95 percent intervals."""
+    first = next(iter(result["models"]))
+    shown = [one for one in metrics if any(one.name in found for found in differences.values())]
+    rows = []
+    for label, found in differences.items():
+        cells = [label]
+        for metric in shown:
+            one = found.get(metric.name)
+            if one is None:
+                cells.append("-")
+                continue
+            low, high = (format(one[end], f"+{metric.format}") for end in ("low", "high"))
+            cells.append(f"{one['difference']:+{metric.format}} [{low}, {high}]")
+        rows.append(tuple(cells))
+    title = f"difference from {first}, with its 95 % interval (paired bootstrap)"
+    return Table(title, ("", *(metric.heading for metric in shown)), tuple(rows))
 
 
 def _cells(

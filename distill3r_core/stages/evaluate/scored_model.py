@@ -9,7 +9,6 @@ import torch
 from distill3r_core import config
 from distill3r_core.errors import ConfigError, InputMissingError
 from distill3r_core.evaluation.baselines import predict_constant_depth
-from distill3r_core.evaluation.data_frames import PrepareViews, fit_views, prepare_views
 from distill3r_core.evaluation.predictions import (
     Prediction,
     predict_truth,
@@ -17,6 +16,7 @@ from distill3r_core.evaluation.predictions import (
     predict_with_student,
 )
 from distill3r_core.evaluation.protocols import Protocol
+from distill3r_core.evaluation.view_truth import PrepareViews, fit_views, prepare_views
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.paths import RUNS, newest_run
 from distill3r_core.reconstruction.prediction.load_model import open_model
@@ -88,7 +88,7 @@ def open_models(
             "run's own name the run, --size HxW takes another (figures of different grids do not "
             "compare)"
         )
-    prepare = partial(fit_views, fit=ImageFit(size=grid))
+    prepare = partial(fit_views, fit=ImageFit(size=grid, mode=protocol.fit))
     return [ScoredModel(settings.predict, None, prepare, predict, None, grid)]
 
 

@@ -27,6 +27,8 @@ class EvalSettings:
     layout: Annotated[str, config.reads(check_layout)] = AUTO  # of `data`
     protocol: Annotated[str, config.reads(PROTOCOLS.__getitem__)] = "table2"
     predict: Literal["student", "truth", "constant"] = "student"
+    slow_baselines: bool = False  # COLMAP's poses too, where pycolmap is installed
+    refine: bool = True  # poses of models by image alignment, as `infer` does; scored beside
     size: Annotated[str, config.LOWER, config.reads(config.parse_size)] | None = (
         None  # grid of maps that come from no model; None: the protocol's
     )

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from distill3r_core.evaluation.baseline_depth import (
+from distill3r_core.evaluation.baselines.baseline_depth import (
     constant_depth,
     fill_holes,
     frame_distances,

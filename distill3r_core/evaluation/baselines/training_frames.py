@@ -11,7 +11,7 @@ from torch import Tensor
 from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.data.loading.sample_sources import read_at
 from distill3r_core.errors import CacheError, ConfigError, ConflictError, InputMissingError
-from distill3r_core.evaluation.baseline_depth import (
+from distill3r_core.evaluation.baselines.baseline_depth import (
     fill_holes,
     mean_depth,
     nearest_frames,
@@ -74,19 +74,26 @@ class TrainingFrames:
             self._means[size] = mean_depth(depth, mask)
         return self._means[size]
 
-    def nearest_points(self, truth: Truth) -> Float[Tensor, "N H W 3"] | None:
-        """Points of the nearest training frame of the same world, its holes filled by the mean.
+    def nearest(
+        self, truth: Truth
+    ) -> tuple[Float[Tensor, "N H W 3"], Float[Tensor, "N 4 4"]] | None:
+        """Points and poses of the nearest training frames of the same world.
 
-        None where the sequence has no poses, or no training frame shares its world.
+        Holes of their maps are filled by the mean map. None where the sequence has no poses, or
+        no training frame shares its world.
+
+        Returns:
+            Points in each camera's frame at the sequence's grid, and `world_from_cam`, in meters.
         """
         mean = self._mean(truth.size)
         frames, poses = self._frames_of(truth.world)
-        if mean is None or truth.poses is None or not frames:
+        if mean is None or truth.world_poses is None or not frames:
             return None
-        nearest = [frames[index] for index in nearest_frames(truth.poses, poses).tolist()]
+        chosen = nearest_frames(truth.world_poses, poses)
+        nearest = [frames[index] for index in chosen.tolist()]
         maps = [self._depth(frame.sample, [frame.view], truth.size) for frame in nearest]
         depth = torch.cat([fill_holes(depth, mask, mean) for depth, mask in maps])
-        return unproject(depth, truth.intrinsics)
+        return unproject(depth, truth.intrinsics), poses[chosen]
 
     def _frames_of(self, world: str) -> tuple[list[TrainingFrame], Float[Tensor, "M 4 4"]]:
         """Training frames whose poses are known in a world, and these poses, in meters."""

@@ -1,0 +1,114 @@
+"""Metrics of what maps show apart from their surfaces: depth, focal length and the fused cloud."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from distill3r_core.errors import GeometryError
+from distill3r_core.evaluation.metric_record import (
+    CENTIMETERS,
+    PERCENT,
+    SHARE,
+    Comparison,
+    Metric,
+    mean,
+)
+from distill3r_core.geometry.depth_errors import DepthErrors
+from distill3r_core.geometry.focal import focal_ratio
+from distill3r_core.geometry.fused_cloud import fused_error, shape_distances
+
+DELTA, INLIER = 1.25, 1.03  # ratios of depth (Eigen et al.; RobustMVD)
+
+
+def _of_depth(measure: Callable[[DepthErrors], float]) -> Callable[[Comparison], Sequence[float]]:
+    """A measure of each view's depth, scaled by its median."""
+
+    def measured(comparison: Comparison) -> Sequence[float]:
+        return [measure(errors) for errors in comparison.depth_errors]
+
+    return measured
+
+
+def _focal(comparison: Comparison) -> Sequence[float]:
+    truth = comparison.truth
+    return [
+        abs(float(focal_ratio(points, mask, intrinsics)) - 1)
+        for points, mask, intrinsics in zip(
+            comparison.maps.points_local, truth.mask, truth.intrinsics, strict=True
+        )
+    ]
+
+
+def _fused(comparison: Comparison) -> Sequence[float] | None:
+    truth, similarities = comparison.truth, comparison.maps.global_from_local
+    true_similarities = truth.global_from_local
+    if similarities is None or true_similarities is None:
+        return None
+    try:
+        error = fused_error(
+            torch.stack(list(comparison.maps.points_local)),
+            truth.points,
+            truth.mask,
+            predicted_similarities=similarities,
+            true_similarities=true_similarities,
+        )
+    except GeometryError:
+        error = float("nan")  # a pose that is not finite, or all points at one place
+    return [error]
+
+
+def _shape(comparison: Comparison) -> Sequence[float]:
+    truth = comparison.truth
+    try:
+        distances = list(
+            shape_distances(
+                torch.stack(list(comparison.maps.points_local)), truth.points, truth.mask
+            )
+        )
+    except GeometryError:
+        return [float("nan")]
+    return [float(torch.cat(_lengths(distances, comparison)).mean())]
+
+
+def _lengths(
+    distances: Sequence[Float[Tensor, " _M"]], comparison: Comparison
+) -> list[Float[Tensor, " _M"]]:
+    """Distances in each view's frame as lengths in the frame of the fused truth."""
+    similarities = comparison.truth.similarities
+    if similarities is None:
+        return list(distances)
+    scales = torch.linalg.det(similarities[:, :, :3].double()).pow(1 / 3)
+    return [scale * one for scale, one in zip(scales, distances, strict=True)]
+
+
+MAP_METRICS: tuple[Metric, ...] = (
+    Metric("abs_rel", "AbsRel", SHARE, "lower", _of_depth(lambda e: e.abs_rel), mean, mean),
+    Metric(
+        "delta_125",
+        "delta 1.25",
+        SHARE,
+        "higher",
+        _of_depth(lambda errors: errors.share_within(DELTA)),
+        mean,
+        mean,
+    ),
+    Metric(
+        "inlier_103",
+        "inliers 1.03",
+        SHARE,
+        "higher",
+        _of_depth(lambda errors: errors.share_within(INLIER)),
+        mean,
+        mean,
+    ),
+    Metric("focal_error", "focal (%)", PERCENT, "lower", _focal, mean, mean, ".1f"),
+    Metric(
+        "fused", "fused", CENTIMETERS, "lower", _fused, mean, mean, ".1f",
+        describe=True, of_poses=True,
+    ),
+    Metric(
+        "fused_true_poses", "shape", CENTIMETERS, "lower", _shape, mean, mean, ".1f", describe=True
+    ),
+)  # fmt: skip

@@ -1,0 +1,119 @@
+"""What a protocol fixes: frames, alignment, metrics, forms of pose errors, aggregation.
+
+A figure means something only beside figures of the same protocol, so all that a reader could
+vary is fixed here and written into every result.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, runtime_checkable
+from typing import Protocol as TypingProtocol
+
+from distill3r_core.evaluation.pose_metrics import VGGT, PoseRules
+from distill3r_core.evaluation.protocols.alignments import Alignment
+from distill3r_core.evaluation.protocols.frame_rules import FrameRule
+from distill3r_core.evaluation.test_data import TestData
+from distill3r_core.evaluation.truth import TrueSurface
+from distill3r_core.evaluation.view_truth import PrepareViews
+from distill3r_core.report import Progress
+
+Aggregation = Literal["sequences", "pooled", "categories"]
+_AGGREGATIONS: dict[Aggregation, str] = {
+    "sequences": "mean of the figures of sequences",
+    "pooled": "values of all sequences pooled",
+    "categories": "values pooled in each category, mean of categories",
+}
+
+
+@runtime_checkable
+class DataReader(TypingProtocol):
+    """Reads the ground truth of a data set that has a form of its own."""
+
+    def __call__(self, root: Path, *, prepare: PrepareViews, progress: Progress) -> TestData:
+        """Read a data set.
+
+        Raises:
+            InputMissingError: There is nothing of it at `root`.
+        """
+        ...
+
+
+@runtime_checkable
+class SurfaceReader(TypingProtocol):
+    """Reads the true surface of a scene."""
+
+    def __call__(self, root: Path, sequence: str) -> TrueSurface | None:
+        """Read the surface that belongs to a sequence; None where the data set lacks it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Published:
+    """Figures of other systems by their own authors, and the data that they belong to.
+
+    Args:
+        sequences: All sequences that were scored, by the last parts of their names.
+        views: Number of views that were scored.
+        figures: By system, then by metric.
+    """
+
+    sequences: frozenset[str]
+    views: int
+    figures: Mapping[str, Mapping[str, float]]
+
+    def fits(self, names: Collection[str], views: int) -> bool:
+        """Whether these are the sequences and views that the figures were measured on."""
+        parts = len(next(iter(self.sequences)).split("/"))
+        tails = sorted("/".join(name.split("/")[-parts:]) for name in names)
+        return views == self.views and tails == sorted(self.sequences)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a reconstruction is scored.
+
+    Args:
+        aggregation: A figure of the data set is reduced from the figures of its sequences; or
+            the values of all sequences are pooled; or those of each category are, the first part
+            of the names of sequences, and the figures of categories averaged.
+        fit: How images come to `grid`.
+        poses: How poses are compared.
+        max_translation: A sequence with a camera whose coordinates sum up to more is broken, and
+            left out with that reason; None: none is.
+        surface: Reads the true surface of a sequence's scene; None: none is needed.
+        reader: Reads data that has a form of its own; None: any layout, by `frames`.
+        rules: Further rules in words, for people and for the result file.
+        columns: Names of metrics in the table that is shown; empty: all. The others are in the
+            files, and shown with `-v`.
+        source: Where frames come from without `--data`: the run's validation samples with the
+            teacher's maps as the truth, or its validation frames with their own depth.
+        published: By layout of the data set.
+    """
+
+    name: str  # what the user types
+    frames: FrameRule  # which frames are scored, and which of them a model sees together
+    alignment: Alignment  # which map is carried onto the truth, and how
+    metrics: tuple[str, ...]  # names of metrics, in the order of tables
+    grid: tuple[int, int]  # rows and columns of predictions that come from no model
+    fit: Literal["squash", "crop"] = "squash"
+    aggregation: Aggregation = "sequences"
+    poses: PoseRules = VGGT
+    max_translation: float | None = None
+    reader: DataReader | None = None
+    surface: SurfaceReader | None = None
+    columns: tuple[str, ...] = ()
+    source: Literal["validation", "held-out"] = "validation"
+    rules: Mapping[str, str] = field(default_factory=dict)
+    published: Mapping[str, Published] = field(default_factory=dict)
+
+    def all_rules(self) -> dict[str, str]:
+        """All that is fixed, rule by rule, in words."""
+        return {
+            "head": self.alignment.head,
+            "alignment": self.alignment.text,
+            "frames": self.frames.text,
+            **self.poses.words(),
+            "aggregation": _AGGREGATIONS[self.aggregation],
+            **self.rules,
+        }

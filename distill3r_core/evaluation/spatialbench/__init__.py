@@ -1,0 +1,1 @@
+"""SpatialBench's data sets, read as its own readers do (Ropedia/SpatialBench)."""

@@ -1,0 +1,81 @@
+"""A baseline that is scored beside a model, sequence by sequence."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from distill3r_core.evaluation.baselines import BASELINES, Baseline
+from distill3r_core.evaluation.baselines.training_frames import TrainingFrames
+from distill3r_core.evaluation.protocols import Protocol
+from distill3r_core.evaluation.scores import (
+    Figures,
+    SequenceScore,
+    figures_of,
+    score_poses,
+    score_sequence,
+)
+from distill3r_core.evaluation.truth import Truth
+from distill3r_core.report import Progress
+from distill3r_core.types import RawMaps
+
+
+@dataclass
+class ScoredBaseline:
+    """A baseline and its scores so far.
+
+    Args:
+        training: Training frames of the run that is scored; None: there are none.
+        same: The model that is scored is this baseline.
+        scores: None for a sequence that it cannot predict.
+    """
+
+    name: str
+    training: TrainingFrames | None
+    same: bool = False
+    scores: list[SequenceScore | None] = field(default_factory=list)
+
+    @property
+    def record(self) -> Baseline:
+        """What it is."""
+        return BASELINES[self.name]
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether it predicts maps, which take the time of a model's to score."""
+        missing = self.record.needs_run and self.training is None
+        return self.record.predict is not None and not missing and not self.same
+
+    def score(
+        self,
+        truth: Truth,
+        maps: RawMaps,
+        model: SequenceScore,
+        protocol: Protocol,
+        progress: Progress,
+    ) -> None:
+        """Score it on a sequence.
+
+        Args:
+            maps: Maps of the model beside it.
+            model: That model's score.
+        """
+        if self.same:
+            self.scores.append(model)
+        elif self.record.predict is None:
+            assert self.record.poses is not None, "a baseline predicts maps or poses"
+            found = self.record.poses(truth, maps)
+            placed = None if found is None else replace(maps, global_from_local=found)
+            self.scores.append(None if placed is None else score_poses(truth, placed, protocol))
+        elif self.has_maps:
+            guess = self.record.predict(truth, self.training)
+            if guess is None:
+                progress.advance(len(truth.view_names))
+                self.scores.append(None)
+                return
+            self.scores.append(score_sequence(truth, guess, protocol, on_view=progress.advance))
+        else:
+            self.scores.append(None)
+
+    def figures(self, protocol: Protocol) -> Figures | None:
+        """Its figures; None where it cannot predict some sequence."""
+        known: Sequence[SequenceScore] = [score for score in self.scores if score is not None]
+        return figures_of(known, protocol) if known and len(known) == len(self.scores) else None

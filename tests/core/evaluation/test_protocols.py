@@ -1,0 +1,199 @@
+"""Every protocol on the truth itself and on broken predictions; frames and published rows."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from distill3r_core.errors import FailedError
+from distill3r_core.evaluation.data_frames import broken_reason
+from distill3r_core.evaluation.predictions import predict_truth
+from distill3r_core.evaluation.protocols import PROTOCOLS
+from distill3r_core.evaluation.protocols.frame_rules import ConsecutiveFrames
+from distill3r_core.evaluation.protocols.table2 import SEVEN_SCENES_TEST, SEVEN_SCENES_VIEWS
+from distill3r_core.evaluation.scores import (
+    SequenceScore,
+    columns_of,
+    figures_of,
+    metrics_of,
+    score_sequence,
+)
+from distill3r_core.evaluation.truth import Truth
+
+SIZE = (240, 252)  # CUT3R cuts 224 rows and columns out of the middle
+SURFACES = {"fscore", "chamfer", "fscore_true_poses", "chamfer_true_poses"}
+PERFECT = {"nc", "nc_median", "delta_125", "inlier_103", "scale_norm", "scale", "scale_mean"}
+COARSE = ("spann3r", "fast3r", "pi3-sparse", "pi3-dense")
+
+
+def _truth(views: int = 3, size: tuple[int, int] = (12, 15), *, collinear: bool = False) -> Truth:
+    generator = torch.Generator().manual_seed(0)
+    rows, columns = size
+    y, x = torch.meshgrid(torch.arange(rows) + 0.5, torch.arange(columns) + 0.5, indexing="ij")
+    depth = 2 + torch.rand(views, *size, generator=generator)
+    rays = torch.stack([(x - columns / 2) / columns, (y - rows / 2) / columns, torch.ones_like(x)])
+    turns = torch.randn(views, 3, 3, generator=generator, dtype=torch.float64)
+    poses = torch.eye(4, dtype=torch.float64).repeat(views, 1, 1)
+    poses[:, :3, :3] = torch.matrix_exp(0.2 * (turns - turns.mT))
+    poses[:, :3, 3] = torch.randn(views, 3, generator=generator, dtype=torch.float64)
+    if collinear:
+        poses[:, 1:3, 3] = 0
+    intrinsics = torch.tensor([[columns, 0, columns / 2], [0, columns, rows / 2], [0, 0, 1]])
+    return Truth(
+        name="category/sequence",
+        world="category/sequence",
+        view_names=tuple(f"view {index}" for index in range(views)),
+        views=(),
+        points=rays.movedim(0, -1) * depth[..., None],
+        mask=torch.rand(views, *size, generator=generator) > 0.1,
+        intrinsics=intrinsics.float().expand(views, 3, 3),
+        poses=poses,
+        unit="m",
+        contents=(),
+        world_poses=poses,
+    )
+
+
+def _assert_perfect(name: str, figures) -> None:
+    for metric in metrics_of(PROTOCOLS[name]):
+        if name.startswith(("da3", "spatialbench")) and metric.name in SURFACES:
+            continue  # these truths have no surface
+        figure = figures[metric.name]
+        share = metric.name.startswith(("rra", "rta", "auc")) or metric.name in PERFECT
+        assert figure is not None, metric.name
+        if metric.name == "fscore":
+            assert figure == 1
+        elif name == "co3d-fast3r" and metric.name == "rotation_median":
+            assert figure == pytest.approx(0.4051, abs=1e-3)  # their least error
+        elif name == "co3d-fast3r" and metric.name.startswith("auc"):
+            assert figure > 0.99
+        else:
+            assert figure == pytest.approx(1.0 if share else 0.0, abs=1e-3), metric.name
+
+
+@pytest.mark.parametrize("name", sorted(set(PROTOCOLS) - {"cut3r"}))
+def test_the_truth_is_perfect_in_every_protocol(name):
+    protocol = PROTOCOLS[name]
+    for truth in (_truth(4), _truth(2), _truth(4, collinear=True)):
+        score = score_sequence(truth, predict_truth(truth), protocol)
+        _assert_perfect(name, figures_of([score], protocol))
+    assert {metric.name for metric in columns_of(protocol)} <= set(score.values)
+
+
+def test_the_truth_is_perfect_in_the_middle_of_cut3r():
+    protocol = replace(PROTOCOLS["cut3r"], metrics=("acc", "comp", "acc_mean", "chamfer", "fscore"))
+    truth = _truth(1, SIZE)
+    figures = figures_of([score_sequence(truth, predict_truth(truth), protocol)], protocol)
+    assert figures["fscore"] == 1
+    assert max(figures[name] for name in ("acc", "comp", "acc_mean", "chamfer")) < 1e-3
+
+
+@pytest.mark.parametrize("name", ["table2", "held-out", *COARSE, "spatialbench-sparse"])
+def test_a_single_view_has_maps_and_no_pairs(name):
+    protocol, truth = PROTOCOLS[name], _truth(1)
+    figures = figures_of([score_sequence(truth, predict_truth(truth), protocol)], protocol)
+    assert figures["auc_30"] is figures["rotation_median"] is figures["ate"] is None
+    assert figures["abs_rel"] == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted({"table2", "co3d-vggt", "co3d-pi3", "co3d-fast3r"}))
+def test_a_pose_that_is_not_a_number_fails_its_pairs(name):
+    protocol, truth = PROTOCOLS[name], _truth(4)
+    maps = predict_truth(truth)
+    similarities = maps.global_from_local.clone()
+    similarities[1] = math.nan
+    maps = replace(maps, global_from_local=similarities)
+    figures = figures_of([score_sequence(truth, maps, protocol)], protocol)
+    assert figures["rra_15"] == figures["rta_15"] == 0.5  # 3 of 6 pairs
+    assert figures["ate"] is None
+
+
+@pytest.mark.parametrize("name", COARSE)
+def test_clouds_of_views_that_are_not_placed_are_refused(name):
+    truth = _truth(2)
+    maps = replace(predict_truth(truth), global_from_local=None)
+    with pytest.raises(FailedError, match="does not place all views"):
+        score_sequence(truth, maps, PROTOCOLS[name])
+
+
+def test_da3_poses_do_not_compare_with_the_others_and_say_so():
+    truth = _truth(5)
+    maps = predict_truth(truth)
+    turns = torch.randn(5, 3, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    moved = maps.global_from_local.clone()
+    moved[:, :, :3] = moved[:, :, :3] @ torch.matrix_exp(0.2 * (turns - turns.mT))
+    maps = replace(maps, global_from_local=moved)
+    found = {}
+    for name in ("table2", "co3d-pi3", "da3-bench"):
+        figures = figures_of([score_sequence(truth, maps, PROTOCOLS[name])], PROTOCOLS[name])
+        found[name] = figures["translation_median"]
+        rules = PROTOCOLS[name].all_rules()
+        assert rules["pose_form"].split(":")[0] == PROTOCOLS[name].poses.form
+    assert len({round(value, 3) for value in found.values()}) == 3
+
+
+def test_categories_are_pooled_before_they_are_averaged():
+    protocol = replace(PROTOCOLS["co3d-vggt"], metrics=("rra_15",))
+    scores = [
+        SequenceScore(name, 2, {"rra_15": values})
+        for name, values in (("a/1", [1.0, 1.0, 1.0]), ("a/2", [99.0]), ("b/1", [99.0]))
+    ]
+    assert figures_of(scores, protocol)["rra_15"] == pytest.approx((3 / 4 + 0) / 2)
+    pooled = replace(protocol, aggregation="pooled")
+    assert figures_of(scores, pooled)["rra_15"] == pytest.approx(3 / 5)
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (40, [(0, 20), (20, 40)]),
+        (45, [(0, 20), (20, 40), (25, 45)]),
+        (7, [(0, 7)]),
+        (20, [(0, 20)]),
+    ],
+)
+def test_windows_are_consecutive_and_the_last_one_ends_with_the_last_frame(count, expected):
+    windows = ConsecutiveFrames(20, "")("any", {"scene": list(range(count))})
+    assert [(one.frames[0], one.frames[-1] + 1) for one in windows] == expected
+    assert len({one.name for one in windows}) == len(windows)
+    assert all(
+        list(one.frames) == list(range(one.frames[0], one.frames[-1] + 1)) for one in windows
+    )
+
+
+def test_random_frames_are_the_same_each_time_and_short_sequences_left_out():
+    rule = PROTOCOLS["co3d-vggt"].frames
+    sequences = {"b/2": [None] * 49, "b/1": [None] * 60, "a/1": [None] * 80}
+    windows = rule("any", sequences)
+    assert [one.sequence for one in windows] == ["a/1", "b/1"]
+    assert all(len(set(one.frames)) == 10 for one in windows)
+    assert [one.frames for one in rule("any", sequences)] == [one.frames for one in windows]
+
+
+def test_da3_bench_takes_the_published_frames():
+    rule = PROTOCOLS["da3-bench"].frames
+    names = {"x/chess/seq-01": 1000, "x/chess/seq-03": 1000, "x/stairs/seq-02": 500}
+    windows = rule("7scenes", {name: list(range(count)) for name, count in names.items()})
+    assert [one.sequence for one in windows] == ["x/chess/seq-01", "x/stairs/seq-02"]
+    assert [sum(one.frames) for one in windows] == [49150, 22902]  # as recorded from their code
+    assert windows[0].frames[:4] == (1, 16, 18, 24)
+
+
+def test_published_figures_stand_beside_all_of_their_data_alone():
+    published = PROTOCOLS["table2"].published["7scenes"]
+    names = [f"7scenes/{name}" for name in SEVEN_SCENES_TEST]
+    assert published.fits(names, SEVEN_SCENES_VIEWS)
+    assert not published.fits(names, SEVEN_SCENES_VIEWS - 1)
+    assert not published.fits(names[1:], SEVEN_SCENES_VIEWS)
+    assert not published.fits([*names[1:], "7scenes/chess/seq-01"], SEVEN_SCENES_VIEWS)
+
+
+def test_a_sequence_with_a_camera_at_the_end_of_the_world_is_left_out_with_its_reason():
+    truth = _truth(3)
+    poses = truth.poses.clone()
+    poses[1, 0, 3] = 2e5
+    far = replace(truth, poses=poses)
+    assert broken_reason(truth, PROTOCOLS["co3d-vggt"]) is None
+    assert "2e+05 m" in broken_reason(far, PROTOCOLS["co3d-vggt"])
+    assert broken_reason(far, PROTOCOLS["table2"]) is None
