@@ -91,6 +91,15 @@ def manifest(
     ] = 960,
     pose_convention: convention_options.PoseConventionOpt = None,
     pose_axes: convention_options.PoseAxesOpt = None,
+    poses: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Poses instead of the data's own: a trajectory (TUM), a folder with a COLMAP "
+            "model, or cameras.json of infer.",
+            show_default=False,
+        ),
+    ] = None,
     depth_scale: convention_options.DepthScaleOpt = None,
     intrinsics_size: convention_options.IntrinsicsSizeOpt = None,
     trust: convention_options.TrustOpt = False,

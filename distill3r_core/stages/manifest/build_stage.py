@@ -17,6 +17,7 @@ from distill3r_core.data.conventions.readings import (
     with_conventions,
 )
 from distill3r_core.data.frame_processing import Processing
+from distill3r_core.data.known_poses import read_known_poses, with_known_poses
 from distill3r_core.data.layouts import AUTO, PoseAxes, PoseConvention, check_layout, scan
 from distill3r_core.data.listing import DatasetListing, list_dataset
 from distill3r_core.data.manifest import ManifestRow, manifest_text
@@ -28,7 +29,7 @@ from distill3r_core.data.planning import (
     rows_of,
 )
 from distill3r_core.data.windows import SAMPLES, PolicyName
-from distill3r_core.errors import ConfigError, ConflictError, InputMissingError
+from distill3r_core.errors import ConfigError, ConflictError, InputMissingError, RequestError
 from distill3r_core.files import remove_leftovers, write_text
 from distill3r_core.io.images.decode import MIN_SIDE
 from distill3r_core.report import Progress, Report, Silent
@@ -66,6 +67,7 @@ class ManifestSettings:
     pose_axes: PoseAxes | None = None  # camera axes of stored poses; None: the layout's
     depth_scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)  # units in a meter
     intrinsics_size: Annotated[str, config.reads(parse_image_size)] | None = None  # WxH of K
+    poses: Path | None = None  # a trajectory, COLMAP model or cameras.json instead of own poses
     policy: PolicyName | None = None  # None: the data set's; "release" is the original project's
     seed: int = Field(default=0, ge=0)
 
@@ -159,6 +161,7 @@ def build_manifest(
     before = manifest_folder.read_before(settings.output, identity, overwrite=overwrite)
     progress.begin("list", total=len(settings.roots), unit="roots")
     scans = manifest_folder.with_own_names(list(_list_all(settings, progress)), before)
+    scans = _with_poses(settings, scans)
     for root in sorted(set(before.forgotten) - {root for root, _ in scans}):
         progress.note(f"rows of {root} were made with other settings: they are dropped")
     if dry_run:
@@ -227,6 +230,31 @@ def _list_all(
             ]
             yield str(place), replace(found, scenes=tuple(scenes))
         progress.advance()
+
+
+def _with_poses(
+    settings: ManifestSettings, scans: Sequence[tuple[str, DatasetListing]]
+) -> list[tuple[str, DatasetListing]]:
+    """The data sets with the poses of `--poses`, and a note that says how many frames have one.
+
+    Raises:
+        RequestError: The file cannot be read, or knows none of the frames.
+    """
+    if settings.poses is None:
+        return list(scans)
+    known = read_known_poses(settings.poses)
+    posed, total = [], 0
+    for root, listing in scans:
+        listing, (found, frames) = with_known_poses(listing, known)
+        note = f"{listing.name}: {found} of {frames} frames have a pose in {settings.poses}"
+        posed.append((root, replace(listing, notes=(*listing.notes, note))))
+        total += found
+    if not total and not any(listing.videos for _, listing in posed):
+        raise RequestError(
+            f"{settings.poses} has a pose of none of the frames",
+            hint="names of images, or time stamps in them, must be those of the file",
+        )
+    return posed
 
 
 def _place(root: Path) -> Path:

@@ -1,0 +1,156 @@
+"""Poses from a file beside the data: a trajectory, a COLMAP model, or `cameras.json`."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from distill3r_core.data.colmap_model import has_model, read_model
+from distill3r_core.data.layouts.recordings.stamps import Trajectory, read_trajectory
+from distill3r_core.data.layouts.records import Frame, Rig
+from distill3r_core.data.listing import DatasetListing
+from distill3r_core.data.matrix_files import checked_intrinsics
+from distill3r_core.errors import ImageError, InputMissingError, RequestError
+from distill3r_core.io.exports.cameras import read_cameras
+from distill3r_core.types import Unit
+
+_STAMP = re.compile(r"\d+(?:\.\d+)?")
+
+
+@dataclass(frozen=True, eq=False)
+class KnownPose:
+    """What a file says of an image.
+
+    Args:
+        pose: world_from_cam, OpenCV axes.
+        rig: Its intrinsics, where the file has them.
+    """
+
+    pose: np.ndarray
+    rig: Rig | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class KnownPoses:
+    """Poses of images, by their names or by their time stamps.
+
+    Args:
+        path: Where they were read.
+        unit: Unit of the poses.
+        by_name: By the path of an image from its folder, and by its name alone where that is
+            unique.
+        trajectory: By the last number in an image's name.
+    """
+
+    path: Path
+    unit: Unit
+    by_name: Mapping[str, KnownPose]
+    trajectory: Trajectory | None = None
+
+    def of(self, frame: Frame) -> KnownPose | None:
+        """What is known of a frame; None: nothing."""
+        if self.trajectory is not None:
+            numbers = _STAMP.findall(frame.image.stem)
+            pose = self.trajectory.at(float(numbers[-1])) if numbers else None
+            return None if pose is None else KnownPose(pose)
+        parts = frame.image.parts
+        names = ["/".join(parts[-count:]) for count in range(len(parts), 0, -1)]
+        return next(
+            (self.by_name[name] for name in (*names, frame.image.stem) if name in self.by_name),
+            None,
+        )
+
+
+def read_known_poses(path: Path) -> KnownPoses:
+    """Read poses.
+
+    Args:
+        path: A folder with a COLMAP model (`cameras` and `images`, `.bin` or `.txt`), the
+            `cameras.json` of `infer`, or a trajectory of lines `stamp tx ty tz qx qy qz qw`.
+
+    Raises:
+        InputMissingError: There is nothing.
+        RequestError: It is none of these, or damaged.
+    """
+    if not path.exists():
+        raise InputMissingError(f"no such file: {path}")
+    try:
+        if path.is_dir():
+            if not has_model(path):
+                raise RequestError(
+                    f"{path} holds no COLMAP model",
+                    hint="a folder with cameras.bin and images.bin, or the same as .txt",
+                )
+            return _from_colmap(path)
+        if path.suffix.lower() == ".json":
+            return _from_cameras(path)
+        trajectory = read_trajectory(path)
+    except ImageError as error:
+        raise RequestError(f"cannot read poses from {path}: {error}") from error
+    if not trajectory.stamps:
+        raise RequestError(f"{path} has no poses")
+    return KnownPoses(path, "m", {}, trajectory)
+
+
+def with_known_poses(
+    listing: DatasetListing, known: KnownPoses
+) -> tuple[DatasetListing, tuple[int, int]]:
+    """A listing whose frames have the poses of a file instead of their own.
+
+    Frames that the file does not name have no pose: poses of two sources share no world frame.
+
+    Returns:
+        The listing, and how many of how many frames have a pose.
+    """
+    scenes, found, total = [], 0, 0
+    for scene in listing.scenes:
+        frames = tuple(_posed(frame, known) for frame in scene.frames)
+        found += sum(frame.pose is not None for frame in frames)
+        total += len(frames)
+        scenes.append(replace(scene, frames=frames))
+    return replace(listing, scenes=tuple(scenes)), (found, total)
+
+
+def _posed(frame: Frame, known: KnownPoses) -> Frame:
+    here = known.of(frame)
+    rig = frame.rig if here is None or frame.rig is not None else here.rig
+    return replace(
+        frame,
+        pose=None if here is None else here.pose,
+        pose_convention="c2w",
+        pose_axes="opencv",
+        rig=rig,
+        unit=known.unit if frame.depth is None else frame.unit,
+    )
+
+
+def _from_colmap(folder: Path) -> KnownPoses:
+    cameras, images = read_model(folder)
+    found = {}
+    for image in images:
+        camera = cameras[image.camera]
+        k = None if camera.is_fisheye else camera.intrinsics
+        rig = None if k is None else Rig(checked_intrinsics(k), (camera.height, camera.width))
+        found[image.name] = KnownPose(np.linalg.inv(image.cam_from_world), rig)
+    return KnownPoses(folder, "none", _with_short_names(found))
+
+
+def _from_cameras(path: Path) -> KnownPoses:
+    cameras, about = read_cameras(path)
+    unit: Unit = "m" if about.get("unit") == "m" else "none"
+    found = {
+        camera.name: KnownPose(camera.world_from_cam, Rig(camera.intrinsics, camera.size))
+        for camera in cameras
+    }
+    return KnownPoses(path, unit, _with_short_names(found))
+
+
+def _with_short_names(found: Mapping[str, KnownPose]) -> dict[str, KnownPose]:
+    """Also by the name without its folders, where no two images share it."""
+    short: dict[str, list[KnownPose]] = {}
+    for name, known in found.items():
+        short.setdefault(Path(name).name, []).append(known)
+    unique = {name: known[0] for name, known in short.items() if len(known) == 1}
+    return {**unique, **found}

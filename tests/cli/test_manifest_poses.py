@@ -1,0 +1,96 @@
+"""`manifest --poses`: poses from a trajectory, a COLMAP model or `cameras.json`."""
+
+import json
+
+import numpy as np
+import pytest
+from trees import photos, save_picture
+
+from distill3r_core.data.manifest import read_manifest
+
+
+def run(cli_inprocess, folder, *arguments):
+    status, _, err = cli_inprocess(
+        "manifest", "photos", "--val-scenes", "0", *arguments, cwd=folder
+    )
+    found = read_manifest(folder / "data" / "manifest.csv").rows if status == 0 else ()
+    return status, {row.image_path.rsplit("/", 1)[-1]: row for row in found}, err
+
+
+def test_a_trajectory_goes_by_the_numbers_in_names(cli_inprocess, tmp_path):
+    for index, stamp in enumerate(("10.00", "10.50", "11.02", "12.00")):
+        save_picture(tmp_path / "photos" / f"cam0_{stamp}.png", index)
+    (tmp_path / "path.txt").write_text(
+        "# stamp tx ty tz qx qy qz qw\n12.0 3 0 0 0 0 0 1\n10.0 1 0 0 0 0 0.5 0.5\n"
+        "11.0 1.8 0 0 0 0 0 1\n11.04 2.2 0 0 0 0 0 1\n"
+    )
+    status, rows, err = run(cli_inprocess, tmp_path, "--poses", "path.txt")
+    assert status == 0, err
+    assert "3 of 4 frames have a pose in path.txt" in err
+    centers = {name: row.pose and row.pose[3] for name, row in rows.items()}
+    assert centers["cam0_10.00.png"] == 1
+    assert centers["cam0_10.50.png"] is None
+    assert centers["cam0_11.02.png"] == pytest.approx(2)  # halfway between two stamps
+    np.testing.assert_allclose(
+        np.array(rows["cam0_10.00.png"].pose).reshape(-1, 4)[:3, :3],
+        [[0, -1, 0], [1, 0, 0], [0, 0, 1]],
+        atol=1e-12,
+    )
+    assert {row.unit for row in rows.values() if row.pose} == {"m"}
+
+
+def test_a_colmap_model_goes_by_names_and_brings_intrinsics(cli_inprocess, tmp_path):
+    photos(tmp_path / "photos", 3)
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "cameras.txt").write_text("1 PINHOLE 64 48 60 62 32 24\n")
+    (model / "images.txt").write_text(
+        "1 1 0 0 0 -5 0 0 1 photos/IMG_8.png\n\n2 1 0 0 0 0 -6 0 1 IMG_10.png\n\n"
+    )
+    status, rows, err = run(cli_inprocess, tmp_path, "--poses", "model")
+    assert status == 0, err
+    assert "2 of 3 frames have a pose" in err
+    assert rows["IMG_8.png"].pose is not None
+    assert rows["IMG_8.png"].pose[3] == 5  # the camera's place, of camera-from-world
+    assert rows["IMG_9.png"].pose is None
+    assert rows["IMG_10.png"].pose is not None
+    assert rows["IMG_10.png"].pose[7] == 6
+    np.testing.assert_allclose(rows["IMG_8.png"].K, (30, 0, 16, 0, 31, 12, 0, 0, 1))
+    assert rows["IMG_8.png"].K_source == "calibrated"
+    assert rows["IMG_8.png"].unit == "none"
+
+
+def test_cameras_of_infer(cli_inprocess, tmp_path):
+    photos(tmp_path / "photos", 2)
+    pose = np.eye(4)
+    pose[2, 3] = 7
+    camera = {
+        "size": [24, 32],
+        "intrinsics": [[30, 0, 16], [0, 30, 12], [0, 0, 1]],
+        "world_from_cam": pose.tolist(),
+    }
+    cameras = [{"name": f"IMG_{number}.png", **camera} for number in (8, 9)]
+    (tmp_path / "cameras.json").write_text(json.dumps({"about": {"unit": "m"}, "cameras": cameras}))
+    status, rows, err = run(cli_inprocess, tmp_path, "--poses", "cameras.json")
+    assert status == 0, err
+    assert [row.pose and row.pose[11] for row in rows.values()] == [7, 7]
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "message"),
+    [
+        (None, 3, "no such file"),
+        ("", 2, "has no poses"),
+        ("1 2 3\n", 2, "line 1"),
+        ("1 0 0 0 0 0 0 0\n", 2, "quaternion is 0"),
+        ("99 0 0 0 0 0 0 1\n", 2, "a pose of none of the frames"),
+    ],
+)
+def test_a_file_that_does_not_help_is_named(cli_inprocess, tmp_path, content, status, message):
+    photos(tmp_path / "photos", 2)
+    if content is not None:
+        (tmp_path / "path.txt").write_text(content)
+    found, _, err = run(cli_inprocess, tmp_path, "--poses", "path.txt")
+    assert message in err
+    assert found == status
+    assert not (tmp_path / "data" / "manifest.csv").exists()
