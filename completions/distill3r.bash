@@ -66,7 +66,7 @@ _distill3r() {
             options="--plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
             commands="" ;;
         "/cache")
-            options="--manifest --output -o --teacher --weights --size --fit --threshold --resume --dry-run --shard --device --seed --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
+            options="--manifest --output -o --teacher --weights --size --fit --threshold --pairs --resume --dry-run --shard --device --seed --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
             commands="info verify compare merge export import" ;;
         "/cache/info")
             options="--picture --sample --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"

@@ -237,6 +237,7 @@ complete -c distill3r -n '__distill3r_at "/cache"' -l weights -r -F -d 'Weights 
 complete -c distill3r -n '__distill3r_at "/cache"' -l size -r -F -d 'Rows x columns of landscape samples; auto: by the shape of the images.'
 complete -c distill3r -n '__distill3r_at "/cache"' -l fit -x -a 'squash crop release' -d 'squash, crop or release.'
 complete -c distill3r -n '__distill3r_at "/cache"' -l threshold -r -F -d 'Threshold on the confidence C - 1; default: the teacher’s own.'
+complete -c distill3r -n '__distill3r_at "/cache"' -l pairs -d 'Store every pair of a pairwise teacher (mast3r, dust3r-...) as a sample of two views, in both orders, instead of aligning them; pairs: --set teacher.graph=swin-3.'
 complete -c distill3r -n '__distill3r_at "/cache"' -l resume -d 'Continue an unfinished result, or start a new one.'
 complete -c distill3r -n '__distill3r_at "/cache"' -l dry-run -d 'Print what would be done, and write nothing.'
 complete -c distill3r -n '__distill3r_at "/cache"' -l shard -r -F -d 'Build part i (from 0) of n, for job arrays.'

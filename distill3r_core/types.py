@@ -90,6 +90,20 @@ class PreparedView:
 
 
 @dataclass(frozen=True)
+class AlignmentFacts:
+    """What the alignment of a sample's pairs came to.
+
+    Args:
+        residual: Mean weighted distance between the pairs' points and those of the views, where
+            the geometric mean of the pairs' scales is 0.5; 0 for two views in closed form.
+        unplaced: Number of views without a pose; they have no valid pixel.
+    """
+
+    residual: float
+    unplaced: int
+
+
+@dataclass(frozen=True)
 class RawMaps:
     """What a teacher predicts, one entry per view, each at the size of its prepared image
     (the sizes of two views may differ, which the underscores say to the shape checker).
@@ -103,6 +117,7 @@ class RawMaps:
         global_from_local: `[sR | t]` that carries a view's local points into the anchor's frame;
             None: to be fitted to `points_global`.
         intrinsics: K of each map, where the teacher knows it.
+        alignment: What an alignment of several predictions came to, where there was one.
     """
 
     points_local: Sequence[Float[Tensor, "_H _W 3"]]
@@ -112,6 +127,7 @@ class RawMaps:
     valid_mask: Sequence[Bool[Tensor, "_H _W"]] | None = None
     global_from_local: Float[Tensor, "N 3 4"] | None = None
     intrinsics: Float[Tensor, "N 3 3"] | None = None
+    alignment: AlignmentFacts | None = None
 
 
 @dataclass(frozen=True)

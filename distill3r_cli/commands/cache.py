@@ -46,6 +46,7 @@ EPILOG = (
         "weights",
         "fit",
         "threshold",
+        "pairs",
         "shard",
         "seed",
     )
@@ -76,6 +77,14 @@ def cache(
         float | None,
         typer.Option(help="Threshold on the confidence C - 1; default: the teacher's own."),
     ] = None,
+    pairs: Annotated[
+        bool,
+        typer.Option(
+            "--pairs",
+            help="Store every pair of a pairwise teacher (mast3r, dust3r-...) as a sample of two "
+            "views, in both orders, instead of aligning them; pairs: --set teacher.graph=swin-3.",
+        ),
+    ] = False,
     resume: options.ResumeOpt = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be done, and write nothing.")

@@ -17,7 +17,7 @@ CASES = [
     ("distill3r bench ca", {"cache"}),
     ("distill3r train --preset ", {"paper", "small", "tiny"}),
     ("distill3r train --preset s", {"small"}),
-    ("distill3r infer --no-", {"--no-color"}),
+    ("distill3r infer --no-", {"--no-color", "--no-refine"}),
     ("distill3r bench cache --print", {"--print-config"}),
     ("distill3r --ver", {"--version"}),
 ]

@@ -23,6 +23,7 @@ from distill3r_core.data.frame_processing import recorded_processing
 from distill3r_core.data.manifest import Manifest, read_manifest
 from distill3r_core.data.manifest_checksum import manifest_warning
 from distill3r_core.errors import (
+    ConfigError,
     ConflictError,
     InputMissingError,
     NothingUsableError,
@@ -72,6 +73,7 @@ class CacheSettings:
     manifest: Path = paths.MANIFEST
     output: Path = paths.CACHE
     teacher: TeacherSetting = TeacherChoice()  # a name, with or without settings of its own
+    pairs: bool = False  # each pair of a pairwise teacher is a sample of its own
     weights: Path | None = None  # None: where `models download` puts them
     size: Annotated[str, config.LOWER, config.reads(_check_size)] = (
         _BASE_SIZE  # rows x columns of landscape samples, or "auto": by their shape
@@ -119,6 +121,8 @@ def build_cache(
         progress.note(warning)
     choice = settings.teacher
     record = choose_teacher(manifest.rows) if choice.name == AUTO else TEACHERS[choice.name]
+    if settings.pairs:
+        _require_pairs(record)
     find_weights(record, settings.weights)
     _require_columns(record, manifest)
     teacher = _build(record, settings)
@@ -126,7 +130,7 @@ def build_cache(
     refuse_foreign(settings.output)  # before images are looked at
     if (settings.output / HEADER).exists():
         compare_settings(settings.output, read_header(settings.output), header)
-    plan = plan_samples(manifest, views=settings.views, progress=progress)
+    plan = plan_samples(manifest, views=settings.views, teacher=teacher.settings, progress=progress)
     header = replace(header, plan=plan.planned)
     finished = finished_names(settings.output, header)
     own = share_of([s.name for s in plan.planned], index=part.index, count=part.count)
@@ -199,8 +203,22 @@ def _build(record: TeacherRecord, settings: CacheSettings) -> Teacher:
     own = dict(settings.teacher.settings)
     if settings.seed and record.seeded:
         own["seed"] = settings.seed
+    if settings.pairs:
+        own["pairs"] = True
     device = profiling.pick_device(device_of(settings.device))
     return build_teacher(record, settings.weights, device=device, **own)
+
+
+def _require_pairs(record: TeacherRecord) -> None:
+    """Refuse `--pairs` for a teacher that sees all views of a sample at once."""
+    if not record.needs.pairs:
+        able = [name for name in TEACHERS if TEACHERS[name].needs.pairs]
+        raise ConfigError(
+            f"--pairs: the teacher {record.name!r} sees all views of a sample at once; it "
+            "predicts no pairs",
+            hint=f"teachers that do: {', '.join(able)}; for samples of two views of any teacher, "
+            "`distill3r manifest ... --views 2`",
+        )
 
 
 def _require_columns(record: TeacherRecord, manifest: Manifest) -> None:

@@ -232,6 +232,13 @@ def finished_report(
             ("speed", f"{tally.views / max(seconds, 1e-9):.3g} views/s"),
             ("teacher's share of the time", f"{result['teacher_share']:.0%}"),
         ]
+    if tally.aligned:
+        residual = tally.residual / tally.aligned
+        result["alignment"] = {"residual": residual, "unplaced": tally.unplaced}
+        rows += [
+            ("alignment: mean residual", f"{residual:.3g}"),
+            ("views without a pose", str(tally.unplaced)),
+        ]
     done = "only its plan was brought up to date" if plan_changed else "nothing was done"
     notes = [f"finished before: {done}"] if before else []
     if missing and job.part.count > 1:

@@ -14,6 +14,7 @@ from distill3r_core.errors import ConflictError, InputMissingError
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.report import Progress
 from distill3r_core.stages.cache.sample_pipeline import CacheTally, predict_sample
+from distill3r_core.stages.cache.sample_plan import in_pairs
 from distill3r_core.stages.cache.sample_targets import TargetRecipe, load_sample, targets_of_sample
 from distill3r_core.system.interrupts import defer_signals
 from distill3r_core.system.threads import Pool
@@ -32,7 +33,7 @@ class RebuiltTeacher:
 def samples_of(manifest: Manifest, header: CacheHeader) -> dict[str, Sample]:
     """The samples of a manifest by name, in the windows that the cache was made of."""
     found = manifest.samples() if header.views is None else manifest.samples(views=header.views)
-    return {sample.name: sample for sample in found}
+    return {sample.name: sample for sample in in_pairs(found, header.teacher_settings)}
 
 
 def rebuild_teacher(

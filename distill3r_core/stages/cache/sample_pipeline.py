@@ -66,6 +66,9 @@ class CacheTally:
     bytes: int = 0
     pixels: int = 0
     too_large: int = 0  # left out, since memory did not hold them
+    aligned: int = 0  # samples whose pairs were aligned
+    residual: float = 0.0  # sum of theirs
+    unplaced: int = 0  # views of theirs that have no pose
     teacher_seconds: float = 0.0
     seconds: float = 0.0  # from the start to the last sample that was stored
     _started: float = field(default_factory=time.perf_counter, repr=False)
@@ -75,6 +78,10 @@ class CacheTally:
         self.samples += 1
         self.views += len(sample.maps)
         self.bytes += sample.bytes
+        if (facts := sample.detail.get("alignment")) is not None:
+            self.aligned += 1
+            self.residual += facts["residual"]
+            self.unplaced += facts["unplaced"]
         self.pixels += len(sample.maps) * sample.size[0] * sample.size[1]
         self.seconds = time.perf_counter() - self._started
 
@@ -86,6 +93,9 @@ class CacheTally:
             whole.samples += one.samples
             whole.views += one.views
             whole.bytes += one.bytes
+            whole.aligned += one.aligned
+            whole.residual += one.residual
+            whole.unplaced += one.unplaced
             whole.pixels += one.pixels
             whole.too_large += one.too_large
             whole.teacher_seconds += one.teacher_seconds / len(several)
@@ -136,7 +146,7 @@ def make_samples(
                 contents[name],
                 loaded.images,
                 exported.targets,
-                detail_of(loaded, exported, recipe.root),
+                detail_of(loaded, raw, exported, recipe.root),
             )
 
     def store(packed: "Future[EncodedSample]") -> EncodedSample:

@@ -2,8 +2,9 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from distill3r_core.cache.header import HEADER, CacheHeader, PlannedSample
 from distill3r_core.cache.store import TeacherCache
@@ -12,6 +13,7 @@ from distill3r_core.data.manifest_views import content_of, read_stamps
 from distill3r_core.errors import ImageError, NothingUsableError
 from distill3r_core.io.images.fit import ImageFit, fit_for, is_portrait, oriented
 from distill3r_core.report import Failure, Progress
+from distill3r_core.teachers.pairwise.graph import neighboring, pairs_of
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,19 @@ class SamplePlan:
     failed: tuple[Failure, ...]  # samples with an image that cannot be read
 
 
-def plan_samples(manifest: Manifest, *, views: int, progress: Progress) -> SamplePlan:
+def plan_samples(
+    manifest: Manifest, *, views: int, teacher: Mapping[str, Any], progress: Progress
+) -> SamplePlan:
     """The samples of a manifest and their contents.
+
+    Args:
+        views: Per sample, for manifests without windows of their own.
+        teacher: The teacher's own settings.
 
     Raises:
         NothingUsableError: There is none.
     """
-    samples = manifest.samples(views=views)
+    samples = in_pairs(manifest.samples(views=views), teacher)
     if not samples:
         raise NothingUsableError(
             f"{manifest.path} has no sample: no scene with two frames or more",
@@ -47,6 +55,21 @@ def plan_samples(manifest: Manifest, *, views: int, progress: Progress) -> Sampl
         planned.append(PlannedSample(sample.name, content, sample.split))
         progress.advance()
     return SamplePlan({sample.name: sample for sample in samples}, tuple(planned), tuple(failed))
+
+
+def in_pairs(samples: Sequence[Sample], teacher: Mapping[str, Any]) -> tuple[Sample, ...]:
+    """Samples as a teacher is asked about them: in the pairs of its graph where it takes pairs.
+
+    Args:
+        teacher: The teacher's own settings; `pairs` says that it takes each pair for itself.
+    """
+    if not teacher.get("pairs"):
+        return tuple(samples)
+    return tuple(
+        replace(sample, name=f"{sample.name}/{i}-{j}", rows=(sample.rows[i], sample.rows[j]))
+        for sample in samples
+        for i, j in neighboring(pairs_of(len(sample.rows), teacher["graph"]))
+    )
 
 
 def fit_of(base: ImageFit, rows: Sequence[ManifestRow]) -> ImageFit:

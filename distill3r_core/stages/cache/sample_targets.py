@@ -129,9 +129,13 @@ def targets_of_sample(loaded: LoadedSample, raw: RawMaps, recipe: TargetRecipe) 
     )
 
 
-def detail_of(loaded: LoadedSample, exported: CountedTargets, root: Path) -> dict[str, Any]:
+def detail_of(
+    loaded: LoadedSample, raw: RawMaps, exported: CountedTargets, root: Path
+) -> dict[str, Any]:
     """Where a sample came from, as plain data."""
+    aligned = {} if raw.alignment is None else {"alignment": asdict(raw.alignment)}
     return {
+        **aligned,
         "dataset": loaded.sample.dataset,
         "scene_id": loaded.sample.scene_id,
         "pictures": list(loaded.image_hashes),

@@ -48,6 +48,11 @@ def pairs_of(views: int, graph: str) -> list[tuple[int, int]]:
     return [*found, *((other, one) for one, other in found)]
 
 
+def neighboring(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The pairs in an order in which both orders of a pair follow each other."""
+    return sorted(pairs, key=lambda pair: (min(pair), max(pair), pair))
+
+
 def _cyclic(views: int, offsets: Iterable[int]) -> list[tuple[int, int]]:
     """Unordered pairs of views that are one of the offsets apart, in a circle of views."""
     found: dict[frozenset[int], tuple[int, int]] = {}

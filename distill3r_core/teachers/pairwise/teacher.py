@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,12 +15,11 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from torch import Tensor
 
 from distill3r_core import config
-from distill3r_core.errors import OutOfMemoryError, WeightsError
+from distill3r_core.errors import WeightsError
 from distill3r_core.geometry.cameras import invert_rigid, unproject
 from distill3r_core.io.images.teacher_fit import DUST3R_224_FIT, DUST3R_FIT, TeacherFit
 from distill3r_core.io.published_weights import PublicFigure, PublishedWeights, spatial_bench
 from distill3r_core.prediction import StepCallback, ignore_steps
-from distill3r_core.system.machine_memory import available_memory
 from distill3r_core.teachers.loaded_teacher import LoadedTeacher
 from distill3r_core.teachers.multiview import THRESHOLD, Precision, autocast
 from distill3r_core.teachers.official_files import (
@@ -30,24 +28,24 @@ from distill3r_core.teachers.official_files import (
     read_checkpoint,
     refuse_foreign_weights,
 )
-from distill3r_core.teachers.pairwise.cost import NUMBERS_PER_PIXEL, cost_of
+from distill3r_core.teachers.pairwise.cost import cost_of
 from distill3r_core.teachers.pairwise.graph import check_graph, pairs_of
 from distill3r_core.teachers.pairwise.names import NAMES, read_state, size_of
 from distill3r_core.teachers.pairwise.network import PairMaps, PairNetwork, PairSize, ViewTokens
-from distill3r_core.teachers.pairwise.optimization import EDGES_AT_ONCE, STEPS, Aligned, align
+from distill3r_core.teachers.pairwise.optimization import STEPS, Aligned, align
 from distill3r_core.teachers.pairwise.predictions import PairPredictions, collect
+from distill3r_core.teachers.pairwise.raw_pairs import RecentPairs, pair_maps
+from distill3r_core.teachers.pairwise.storage import ViewDetails, plan_storage
 from distill3r_core.teachers.pairwise.tree import place_by_tree
 from distill3r_core.teachers.pairwise.two_views import place_two
 from distill3r_core.teachers.record import TeacherNeeds, TeacherRecord
-from distill3r_core.types import PreparedView, RawMaps
+from distill3r_core.types import AlignmentFacts, PreparedView, RawMaps
 
 _log = logging.getLogger(__name__)
 FILES = ("model.safetensors",)
 CONFIG = "config.json"
 LICENSE = "CC BY-NC-SA 4.0"
 MAST3R_LICENSE = "CC BY-NC-SA 4.0, with the terms of its training data (no commercial entity)"
-_USABLE = 0.8  # of the free memory
-_WORKING_PIXELS = 60  # numbers per pixel of a view: depth, gradients, moments, points
 
 
 @checked_dataclass(frozen=True, config=config.STRICT)
@@ -59,11 +57,13 @@ class PairwiseSettings:
             elsewhere; the heads are in float32 always.
         graph: Which pairs are predicted, in both orders: complete, swin-K, logwin-K or oneref.
         align_steps: Steps of the global alignment of three and more views.
+        pairs: Predict each pair for itself, as a sample of two views, and align nothing.
     """
 
     precision: Precision = "auto"
     graph: Annotated[str, config.reads(check_graph)] = "complete"
     align_steps: int = Field(default=STEPS, ge=0)
+    pairs: bool = False
 
 
 class PairwiseTeacher(LoadedTeacher):
@@ -91,30 +91,40 @@ class PairwiseTeacher(LoadedTeacher):
         super().__init__(fit, settings, weights)
         self.name, self.licenses, self.metric = record.name, record.licenses, record.metric
         self.network = network
+        self._recent = RecentPairs(self._encode_view, self._decode)
 
     @torch.inference_mode()
     def predict(
         self, views: Sequence[PreparedView], *, on_progress: StepCallback = ignore_steps
     ) -> RawMaps:
-        """All pairs of the graph, aligned; two views in closed form.
+        """All pairs of the graph, aligned; two views in closed form, or as they are (`pairs`).
 
         Raises:
             GeometryError: The pairs do not determine where the views are.
             OutOfMemoryError: Their predictions do not fit into memory.
         """
+        if self._settings.pairs:
+            one, two = views
+            found = pair_maps(self._recent, one, two)
+            on_progress("pairs", 1, 1)
+            return found
         tokens = self._encode(views, on_progress)
         if len(views) == 1:
             return _single(self._decode(tokens[0], tokens[0])[0])
         edges = pairs_of(len(views), self._settings.graph)
         sizes = [(view.image.shape[1], view.image.shape[2]) for view in views]
-        dtype = plan_memory(len(edges), sizes)
+        storage = plan_storage(len(edges), sizes)
+        details = ViewDetails(sizes) if storage.stride > 1 else None
         maps = []
         for done, (i, j) in enumerate(edges):
             on_progress("pairs", done, len(edges))
             one, two = self._decode(tokens[i], tokens[j])
+            if details is not None:
+                details.add_own(i, one.points[0], one.confidence[0])
+                details.add(j, two.confidence[0])
             maps.append(
                 tuple(
-                    part[0].to("cpu", dtype)
+                    storage.kept(part[0])
                     for part in (one.points, two.points, one.confidence, two.confidence)
                 )
             )
@@ -122,84 +132,71 @@ class PairwiseTeacher(LoadedTeacher):
         del tokens
         # What inference made cannot be in a graph of gradients.
         with torch.inference_mode(False):
-            pairs = collect(edges, sizes, maps, dtype=dtype)
+            kept = [storage.size(size) for size in sizes]
+            pairs = collect(edges, kept, maps, dtype=storage.dtype)
             del maps
-            aligned = self._align(pairs, on_progress)
-            return to_raw_maps(aligned, pairs, metric=self.metric)
+            aligned = self._align(pairs, storage.center, on_progress)
+            confidence = pairs.view_confidence().float()
+            if details is not None:
+                aligned, confidence = details.restore(aligned, storage)
+            return to_raw_maps(aligned, sizes, confidence, metric=self.metric)
 
     def _encode(self, views: Sequence[PreparedView], on_progress: StepCallback) -> list[ViewTokens]:
         """Each view once, however many pairs it is in."""
-        device = self.network.decoder.norm.weight.device
         tokens = []
         for done, view in enumerate(views):
             on_progress("encoder", done, len(views))
-            with autocast(self._settings.precision, device):
-                tokens.append(self.network.encode((2 * view.image[None] - 1).to(device)))
+            tokens.append(self._encode_view(view))
         on_progress("encoder", len(views), len(views))
         return tokens
+
+    def _encode_view(self, view: PreparedView) -> ViewTokens:
+        device = self.network.decoder.norm.weight.device
+        with autocast(self._settings.precision, device):
+            return self.network.encode((2 * view.image[None] - 1).to(device))
 
     def _decode(self, one: ViewTokens, two: ViewTokens) -> tuple[PairMaps, PairMaps]:
         with autocast(self._settings.precision, one.tokens.device):
             return self.network.decode(one, two)
 
-    def _align(self, pairs: PairPredictions, on_progress: StepCallback) -> Aligned:
+    def _align(self, pairs: PairPredictions, center: float, on_progress: StepCallback) -> Aligned:
         if pairs.views == 2:
-            return place_two(pairs)
-        start = place_by_tree(pairs)
+            return place_two(pairs, center=center)
+        start = place_by_tree(pairs, center=center)
         if start.unplaced:
             _log.warning("%d of %d views could not be placed", len(start.unplaced), pairs.views)
-        aligned = align(pairs, start, steps=self._settings.align_steps, on_progress=on_progress)
+        steps = self._settings.align_steps
+        aligned = align(pairs, start, steps=steps, center=center, on_progress=on_progress)
         _log.info("aligned %d pairs: mean weighted distance %.3g", len(pairs.edges), aligned.loss)
         return aligned
 
 
-def plan_memory(edges: int, sizes: Sequence[tuple[int, int]]) -> torch.dtype:
-    """The type in which the predictions of all pairs fit into memory.
-
-    Args:
-        edges: Number of pairs.
-        sizes: Rows and columns of each view.
-
-    Raises:
-        OutOfMemoryError: They do not fit even in half precision.
-    """
-    pixels = max(math.prod(size) for size in sizes)
-    working = 4 * pixels * (_WORKING_PIXELS * len(sizes) + 3 * NUMBERS_PER_PIXEL * EDGES_AT_ONCE)
-    free = available_memory()
-    for dtype in (torch.float32, torch.float16):
-        # Once as they come, once side by side.
-        stored = 2 * edges * pixels * NUMBERS_PER_PIXEL * dtype.itemsize
-        if stored + working < _USABLE * free:
-            if dtype is torch.float16:
-                _log.warning("keeping %d pairs in half precision to fit into memory", edges)
-            return dtype
-    raise OutOfMemoryError(
-        f"{edges} pairs of {len(sizes)} views take {(stored + working) / 1e9:.1f} GB, and "
-        f"{free / 1e9:.1f} GB are free",
-        hint="fewer pairs: --set teacher.graph=swin-3; or fewer views a sample",
-    )
-
-
-def to_raw_maps(aligned: Aligned, pairs: PairPredictions, *, metric: bool) -> RawMaps:
+def to_raw_maps(
+    aligned: Aligned,
+    sizes: Sequence[tuple[int, int]],
+    confidence: Float[Tensor, "N P"],
+    *,
+    metric: bool,
+) -> RawMaps:
     """Aligned views in the frame of the first one's camera.
 
     Args:
         aligned: Views in one world.
-        pairs: The pairs that they were aligned with.
+        sizes: Rows and columns of each view.
+        confidence: Confidence of each view's pixels, flat as its depth.
         metric: The pairs are in meters: so is the result, by the median of their scales.
     """
     unit = 1 / float(aligned.scales.median()) if metric else 1.0
     poses = aligned.world_from_cam.double().clone()
     poses[:, :3, 3] *= unit
-    intrinsics = torch.eye(3).repeat(pairs.views, 1, 1)
+    intrinsics = torch.eye(3).repeat(len(sizes), 1, 1)
     depths, confidences, masks = [], [], []
-    best = pairs.view_confidence().float()
-    for view, (rows, columns) in enumerate(pairs.sizes):
+    for view, (rows, columns) in enumerate(sizes):
         intrinsics[view, 0, 0] = intrinsics[view, 1, 1] = aligned.focals[view]
         intrinsics[view, :2, 2] = torch.tensor([columns / 2, rows / 2])
         shape, count = (rows, columns), rows * columns
         depths.append(unit * aligned.depth[view, :count].reshape(shape))
-        confidences.append(best[view, :count].reshape(shape))
+        confidences.append(confidence[view, :count].reshape(shape))
         masks.append(torch.full(shape, view not in aligned.unplaced))
     return RawMaps(
         points_local=[unproject(depth, k) for depth, k in zip(depths, intrinsics, strict=True)],
@@ -208,6 +205,7 @@ def to_raw_maps(aligned: Aligned, pairs: PairPredictions, *, metric: bool) -> Ra
         valid_mask=masks,
         global_from_local=(invert_rigid(poses[:1]) @ poses)[:, :3].float(),
         intrinsics=intrinsics,
+        alignment=AlignmentFacts(residual=aligned.loss, unplaced=len(aligned.unplaced)),
     )
 
 
