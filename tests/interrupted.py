@@ -61,7 +61,7 @@ def cache(folder: Path) -> None:
         teacher="synthetic",
         size="14x28",
     )
-    assert build_cache(settings).result["finished"] == 2
+    assert build_cache(settings).result["finished"] == 3
 
 
 def loader(folder: Path) -> None:
