@@ -50,7 +50,7 @@ _HINT = (
     "where a file is or goes: models path NAME. commercial: what the license allows, as read in "
     "November 2026; licenses in full, hashes and published figures: --json"
 )
-_LONGEST_LICENSE = 22  # so that the table fits into 80 columns
+_LONGEST_LICENSE = 18  # so that the table fits into 80 columns
 
 
 def _shortened(license: str) -> str:

@@ -35,14 +35,13 @@ def check_environment(environment: Mapping[str, str] = os.environ) -> list[str]:
                 f"least {least}",
                 hint=f"a launcher such as torchrun sets it; `unset {name}` without one",
             )
-    rank, size = (
-        int(environment.get(name, least)) for name, least in (("RANK", 0), ("WORLD_SIZE", 1))
-    )
-    if rank >= size:
-        raise ConfigError(
-            f"RANK in the environment is {rank}, and WORLD_SIZE {size}: ranks are below it",
-            hint="a launcher such as torchrun sets both; unset them without one",
-        )
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        rank, size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
+        if rank >= size:
+            raise ConfigError(
+                f"RANK in the environment is {rank}, and WORLD_SIZE {size}: ranks are below it",
+                hint="a launcher such as torchrun sets both; unset them without one",
+            )
     home = environment.get("DISTILL3R_HOME")
     if home and Path(home).expanduser().exists() and not Path(home).expanduser().is_dir():
         raise ConfigError(f"DISTILL3R_HOME in the environment names a file: {shown_name(home)}")

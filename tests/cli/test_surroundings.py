@@ -39,11 +39,17 @@ def test_a_full_or_closed_stderr_ends_no_work(cache):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("RANK", "abc"), ("WORLD_SIZE", "0"), ("LOCAL_RANK", "-1"), ("RANK", "3")],
+    [("RANK", "abc"), ("WORLD_SIZE", "0"), ("LOCAL_RANK", "-1")],
 )
 def test_wrong_values_of_a_launcher_are_named(name, value):
     with pytest.raises(ConfigError, match=f"{name} in the environment is .*{value}"):
         check_environment({name: value})
+
+
+def test_a_rank_is_below_the_number_of_processes():
+    with pytest.raises(ConfigError, match="RANK in the environment is 3, and WORLD_SIZE 2"):
+        check_environment({"RANK": "3", "WORLD_SIZE": "2"})
+    assert check_environment({"RANK": "1", "WORLD_SIZE": "2"}) == check_environment({"RANK": "3"})
 
 
 @pytest.mark.parametrize("value", ["abc", "0", "-2", "1.5", "2,x", "99999999999"])

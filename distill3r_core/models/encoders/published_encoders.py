@@ -58,12 +58,12 @@ for _name, _repo, _megabytes, _parameters in (
         )
     )
 for _version, _file, _accuracy in (
-    ("v1", "mobilenet_v3_large-8738ca79.pth", 74.04),
-    ("v2", "mobilenet_v3_large-5c1a4163.pth", 75.27),
+    ("1", "mobilenet_v3_large-8738ca79.pth", 74.04),
+    ("2", "mobilenet_v3_large-5c1a4163.pth", 75.27),
 ):
     _add(
         PublishedWeights(
-            f"mobilenetv3-large-torchvision-{_version}",
+            f"mobilenetv3-large-tv{_version}",
             (_file,),
             22,
             NOT_STATED,

@@ -31,8 +31,8 @@ def fit_intrinsics(
             below = (weights * slope.square()).sum(1).clamp(min=1e-12)
             focal = (weights * slope * offset).sum(1) / below
             residual = (offset - focal[:, None] * slope).masked_fill(~mask.flatten(1), torch.nan)
-            width = 2 * residual.abs().nanmedian(dim=1, keepdim=True).values + 1e-3
-            weights = mask.flatten(1) / (1 + (residual.nan_to_num() / width).square())
+            spread = 2 * residual.abs().nanmedian(dim=1, keepdim=True).values + 1e-3
+            weights = mask.flatten(1) / (1 + (residual.nan_to_num() / spread).square())
         known = focal[mask.flatten(1).any(1) & (focal > 0)]
         K[axis, axis] = known.median() if len(known) else max(height, width)
     return K.repeat(len(points_local), 1, 1)
