@@ -70,10 +70,13 @@ class PoseRules:
 
 
 _FORMS = {
-    "vggt": "vggt: inv(T_i) T_j of camera-to-world poses T, all pairs i < j",
-    "fast3r": "fast3r: as vggt, the angle linear below 0.81 degrees",
-    "pi3": "pi3: inv(T_j) T_i, the inverse of vggt's",
-    "da3": "da3: T_i inv(T_j) of poses in the frame of the first camera; compares with no other",
+    text.partition(":")[0]: text
+    for text in (
+        "vggt: inv(T_i) T_j of camera-to-world poses T, all pairs i < j",
+        "fast3r: as vggt, the angle linear below 0.81 degrees",
+        "pi3: inv(T_j) T_i, the inverse of vggt's",
+        "da3: T_i inv(T_j) of poses in the frame of the first camera; compares with no other",
+    )
 }
 
 

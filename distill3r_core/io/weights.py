@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from distill3r_core.errors import InputMissingError, WeightsError
+from distill3r_core.files import shown_name
 from distill3r_core.untrusted.pickle_check import UnsafePickleError, check_checkpoint
 
 _MULTIARRAY = import_module("numpy._core.multiarray")  # where pickled arrays are rebuilt
@@ -181,8 +182,8 @@ def _refusal(path: Path, reason: str) -> WeightsError:
     name = reason.partition(marker)[2].split(" ")[0]
     if name:
         return WeightsError(
-            f"refused to read {path}: it holds {name}, which is not plain data and could run "
-            "anything when it is loaded",
+            f"refused to read {path}: it holds {shown_name(name)}, which is not plain data and "
+            "could run anything when it is loaded",
             hint="use a file from its publisher, or one that is made of tensors only",
         )
     return WeightsError(

@@ -69,6 +69,12 @@ def test_depth_maps_beside_photographs_are_never_photographs(
     root = trials / "17_siblings/scannet"
     manifest, err = make_manifest(cli_inprocess, project, root)
     assert len(manifest.rows) == 24
+    assert {row.scene_id for row in manifest.rows} == {"scene0000_00"}
+    assert all(row.depth_path and row.pose for row in manifest.rows)
+    assert "has the layout scannet" in err
+    (project / "data").rename(project / "as-scannet")
+    manifest, err = make_manifest(cli_inprocess, project, root, "--layout", "images")
+    assert len(manifest.rows) == 24
     assert {row.scene_id for row in manifest.rows} == {"scene0000_00/color"}
     assert "not read: 24 files: a depth map, no photograph" in err
     assert "no layout that is known" in err

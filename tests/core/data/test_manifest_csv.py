@@ -180,7 +180,7 @@ def test_a_manifest_that_was_cut_anywhere_in_its_last_row_is_refused(tmp_path) -
 def test_a_picture_twice_in_a_scene_is_refused_with_its_line(tmp_path) -> None:
     path = tmp_path / "manifest.csv"
     write_manifest(path, [frame(0), frame(0)])
-    with pytest.raises(ConfigError, match=r"manifest\.csv:3: 0\.png is in its scene twice"):
+    with pytest.raises(ConfigError, match=r"manifest\.csv:3: '0\.png' is in its scene twice"):
         read_manifest(path)
 
 

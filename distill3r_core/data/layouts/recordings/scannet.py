@@ -34,6 +34,7 @@ from distill3r_core.errors import ImageError
 
 _NAME = re.compile(r"(scene\d{4})_\d{2}")
 _COLOR_SIZE = (968, 1296)  # of the images that intrinsic_color.txt belongs to
+_OFF = 0.2  # share of the size by which twice the principal point may miss it
 _INTRINSICS = Path("intrinsic", "intrinsic_color.txt")
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -64,7 +65,7 @@ def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
 def _scene(folder: Path, scene_id: str) -> Iterator[Listed]:
     k = read_matrix(folder / _INTRINSICS, 4, what="intrinsics")[:3, :3].copy()
     k[:2, 2] += 0.5  # its pixel centers are at integers
-    rig = Rig(color=checked_intrinsics(k), size=_COLOR_SIZE)
+    rig = Rig(color=checked_intrinsics(k), size=_size_of(k))
     images = {
         int(path.stem): path
         for entry in entries_of(folder / "color")[0]
@@ -93,6 +94,16 @@ def _scene(folder: Path, scene_id: str) -> Iterator[Listed]:
     yield Scene(
         scene_id, folder, tuple(frames), order="number", place=match.group(1) if match else None
     )
+
+
+def _size_of(k: np.ndarray) -> tuple[int, int] | None:
+    """The size that K belongs to: that of the scanner, where its principal point is in its middle.
+
+    None: somebody has changed K with the images.
+    """
+    rows, columns = _COLOR_SIZE
+    near = abs(2 * k[0, 2] - columns) < _OFF * columns and abs(2 * k[1, 2] - rows) < _OFF * rows
+    return _COLOR_SIZE if near else None
 
 
 def _pose(path: Path) -> np.ndarray | None:
