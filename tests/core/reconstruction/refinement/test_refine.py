@@ -1,8 +1,7 @@
-import pytest
 import torch
 
 from distill3r_core.geometry.cameras import unproject
-from distill3r_core.geometry.similarity import scale_of
+from distill3r_core.geometry.similarity import compose, scale_of
 from distill3r_core.reconstruction.refinement.motions import (
     chain,
     exponential,
@@ -52,10 +51,26 @@ def test_exact_depth_brings_perturbed_poses_back():
     assert (scales / scales.mean() - 1).abs().max() < 0.01
 
 
-@pytest.mark.parametrize("factor", [1e4])
-def test_the_unit_of_the_world_does_not_matter(factor):
-    images, points, poses = exact_room()
+def test_the_frame_and_unit_of_the_world_do_not_matter():
+    images, points, poses = exact_room(views=3)
     start = perturbed(poses, turn=0.03, shift=0.05)
+    world = exponential(torch.tensor([0.4, -1.1, 0.7, 3.0, -2.0, 1.0], dtype=torch.float64))
+    world = 1e3 * world
     found = refine_poses(images, points, start).world_from_local
-    scaled = refine_poses(images, points, factor * start).world_from_local
-    torch.testing.assert_close(scaled, factor * found, rtol=1e-4, atol=factor * 1e-4)
+    moved = refine_poses(images, points, compose(world.expand_as(start), start)).world_from_local
+    torch.testing.assert_close(moved, compose(world.expand_as(found), found), rtol=1e-3, atol=1.0)
+
+
+def test_another_exposure_changes_nothing_and_a_view_of_elsewhere_keeps_its_pose():
+    images, points, poses = exact_room()
+    elsewhere = render_scene(11, 1, SIZE)
+    other = unproject(elsewhere.depth, elsewhere.intrinsics)
+    images = torch.cat([images, elsewhere.images])
+    images[1] = 0.6 * images[1] + 0.2
+    points = torch.cat([points, other])
+    start = torch.cat([perturbed(poses), exponential(torch.ones(1, 6, dtype=torch.float64))])
+    found = refine_poses(images, points, start)
+    assert found.aligned.tolist() == [True] * VIEWS + [False]
+    assert found.residual[-1].isnan() and found.residual[:-1].max() < 0.01
+    torch.testing.assert_close(found.world_from_local[-1], start[-1], rtol=0, atol=0)
+    assert turns_off(found.world_from_local[:VIEWS], poses).max() < 0.2
