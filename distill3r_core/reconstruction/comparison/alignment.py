@@ -1,10 +1,12 @@
 """The similarity between two reconstructions of the same images, and what it leaves over."""
 
+import contextlib
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from torch import Tensor
 
 from distill3r_core.errors import GeometryError
 from distill3r_core.geometry.similarity import apply_similarity, fit_similarity, scale_of
@@ -17,6 +19,8 @@ from distill3r_core.types import ImagePlacement
 # Rounds of reweighting: points that are far off, as at the edges of things, must not decide.
 _ROUNDS = 10
 _LEAST_SHARE = 1e-3  # of a point's depth, below which a residual weighs no more
+_HALF_WEIGHT = 2.0  # medians of the residuals at which a point has half the weight
+_DRAWS, _DRAWN, _JUDGED = 64, 4, 2000  # starts, points of each, points that judge them
 _MOST_POINTS = 200_000  # that the similarity is fitted to; the residual is of all
 
 
@@ -76,8 +80,9 @@ class _Pairs:
 def align_reconstructions(mine: Reconstruction, other: Reconstruction) -> ComparedViews:
     """The similarity that carries `other` into the world of `mine`.
 
-    It minimizes the sum of distances between points that are seen at the same pixels, each as a
-    share of its depth, by reweighted least squares; pixels whose confidence is among the lowest
+    Points that are seen at the same pixels are carried onto each other, distances as shares of
+    their depth, by least squares reweighted with Cauchy's weights (a sum of distances would be
+    smallest at scale 0 where many points are far off); pixels whose confidence is among the lowest
     tenth of either view are left out.
 
     Raises:
@@ -153,12 +158,36 @@ def _fitted(pairs: _Pairs) -> Float[np.ndarray, "3 4"]:
     step = max(1, len(pairs.depth) // _MOST_POINTS)
     source, target = torch.from_numpy(pairs.others[::step]), torch.from_numpy(pairs.mine[::step])
     depth = torch.from_numpy(pairs.depth[::step])
-    similarity = fit_similarity(source, target, depth.square().reciprocal())
+    similarity = _start(source, target, depth)
     for _ in range(_ROUNDS):
         off = (apply_similarity(similarity, source) - target).norm(dim=-1) / depth
-        weights = 1 / (off.clamp(min=_LEAST_SHARE) * depth.square())
+        width = (_HALF_WEIGHT * off.median()).clamp(min=_LEAST_SHARE)
+        weights = 1 / ((1 + (off / width).square()) * depth.square())
         similarity = fit_similarity(source, target, weights)
     return similarity.numpy()
+
+
+def _start(
+    source: Float[Tensor, "M 3"], target: Float[Tensor, "M 3"], depth: Float[Tensor, "M"]
+) -> Float[Tensor, "3 4"]:
+    """Of the least squares over all points and those over few drawn ones, the one that fits most.
+
+    Points that are many times too far away pull the least squares over all to a scale from which
+    reweighting does not come back.
+    """
+    draw = torch.Generator().manual_seed(0)
+    found = [fit_similarity(source, target, depth.square().reciprocal())]
+    judged = torch.randint(len(source), (_JUDGED,), generator=draw)
+    for chosen in torch.randint(len(source), (_DRAWS, _DRAWN), generator=draw):
+        with contextlib.suppress(GeometryError):  # points on a line
+            found.append(
+                fit_similarity(source[chosen], target[chosen], torch.ones(_DRAWN).double())
+            )
+    off = [
+        (apply_similarity(each, source[judged]) - target[judged]).norm(dim=-1) / depth[judged]
+        for each in found
+    ]
+    return found[min(range(len(found)), key=lambda index: float(off[index].median()))]
 
 
 def _pose_errors(
