@@ -195,7 +195,7 @@ def infer(
         bool | None,
         typer.Option(
             "--refine/--no-refine",
-            show_default="no-refine",
+            show_default="where the model has learned such images",
             rich_help_panel=_CLOUD,
             help="Refine poses by aligning the images on the predicted depth.",
         ),

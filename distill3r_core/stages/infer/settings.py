@@ -89,7 +89,7 @@ class InferSettings:
     cloud: CloudSource | None = None
     poses: PoseSource | None = None
     pnp: bool = False
-    refine: bool | None = False
+    refine: bool | None = None
     strict: bool = False
     intrinsics: str | None = None
     shared_camera: bool = False
