@@ -166,7 +166,12 @@ def knows_depth(
         return False
     if checks.misfit is None or checks.misfit > _MAX_MISFIT:
         return False
-    alone = _compare(MapChecks(misfit=checks.misfit), reliability.novelty, calibration)
+    alone = _compare(
+        MapChecks(misfit=checks.misfit),
+        reliability.novelty,
+        calibration,
+        reliability.anchor_novelty,
+    )
     return all(one.ratio <= one.limit.worse for one in alone)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from distill3r_core.models.feature_statistics import fit_features
 from distill3r_core.models.reliability_calibration import ReliabilityCalibration
-from distill3r_core.reconstruction.reliability.verdict import MapChecks, judge
+from distill3r_core.reconstruction.reliability.verdict import MapChecks, judge, knows_depth
 
 CALIBRATION = ReliabilityCalibration(
     windows=8,
@@ -96,3 +96,21 @@ def test_features_are_as_far_as_standard_deviations_say_whatever_their_axes():
 @pytest.mark.parametrize("features", [np.ones((100, 4)), np.ones((3, 4))])
 def test_features_that_do_not_vary_give_no_statistics(features):
     assert fit_features(features.astype(np.float32)) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "novelty", "anchor", "knows"),
+    [
+        ({}, 1.2, 1.2, True),
+        ({"agreement": 0.02, "spread": 0.9}, 1.2, 1.2, True),  # poses are what is to be mended
+        ({"misfit": 0.03}, 1.2, 1.2, False),
+        ({"misfit": None}, 1.2, 1.2, False),
+        ({}, 1.2 * 1.3, 1.2, False),
+        ({}, 1.2, 3.1 * 1.2, False),
+    ],
+)
+def test_depth_is_known_whatever_the_poses_are(changes, novelty, anchor, knows):
+    found = judge(replace(AS_HELD_OUT, **changes), novelty, CALIBRATION, anchor_novelty=anchor)
+    assert knows_depth(found, CALIBRATION) == knows
+    assert not knows_depth(found, None)
+    assert not knows_depth(found, replace(CALIBRATION, depth_error=0.19))
