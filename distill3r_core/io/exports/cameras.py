@@ -95,6 +95,8 @@ def read_cameras(path: Path) -> tuple[list[Camera], dict[str, Any]]:
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data["about"], dict):
+            raise ValueError("what is said of all cameras is no object")
         if "poses" in data["about"] and not any(_POSE in entry for entry in data["cameras"]):
             raise InputMissingError(
                 f"{path} has no poses: {str(data['about']['poses'])[:_LONGEST_REASON]}",
