@@ -71,7 +71,7 @@ def test_the_viewer_draws_a_frustum_of_that_place_and_shape(tmp_path):
     server = viser.ViserServer(port=8795, verbose=False)
     try:
         depth = frustum_length([CAMERA], CLOUD)
-        handle = viewer._add_camera(server, CAMERA, 25 * depth, viewer._Result(tmp_path, None))
+        handle = viewer._add_camera(server, CAMERA, 25 * depth, viewer.ResultFiles(tmp_path, None))
     finally:
         server.stop()
     np.testing.assert_allclose(handle.position, APEX)
