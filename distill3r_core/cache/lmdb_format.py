@@ -11,7 +11,6 @@ Every number is compared with its bounds before it is used. Layout: `mdb.c` of O
 
 import os
 import struct
-from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -172,7 +171,39 @@ class TreePage:
 
     def first_at_least(self, key: bytes) -> int:
         """Index of the first node whose key is not below `key`; `count` where there is none."""
-        return bisect_left(range(self.count), key, key=self.key)
+        return self._search(key)[0]
+
+    def below(self, key: bytes) -> int:
+        """Number of the page below a branch where `key` is, if it is anywhere."""
+        at, equal = self._search(key)
+        return self.child(at if equal else max(at - 1, 0))
+
+    def find(self, key: bytes) -> bytes | LargeValue | None:
+        """Value of a key of a leaf, or where it is; None: the leaf does not have it."""
+        at, equal = self._search(key)
+        return self.value(at) if equal else None
+
+    def _search(self, key: bytes) -> tuple[int, bool]:
+        """Index of the first node whose key is not below `key`, and whether it is `key`."""
+        # Every lookup comes through here, some seven nodes a page: no call for each of them.
+        data, offsets, upper = self._data, self._offsets, self._upper
+        end, last = len(data), len(data) - _NODE.size
+        low, high, equal = 0, self.count, False
+        while low < high:
+            middle = (low + high) // 2
+            at = offsets[middle]
+            if not upper <= at <= last:
+                raise PageError(_OUTSIDE)
+            length = _NODE.unpack_from(data, at)[3]
+            at += _NODE.size
+            if length > LONGEST_KEY or at + length > end:
+                raise PageError(_OUTSIDE)
+            here = b"" if middle == 0 and not self.leaf else data[at : at + length]
+            if here < key:
+                low = middle + 1
+            else:
+                high, equal = middle, here == key
+        return low, equal
 
     def check(self, *, numbers: bool) -> None:
         """Check that keys are in order, and nodes fill their place without a gap or an overlap.
@@ -261,7 +292,12 @@ def naming_page(path: Path, number: int) -> Iterator[None]:
     try:
         yield
     except PageError as fault:
-        raise DamageError(f"{path} is damaged: page {number} {fault}") from fault
+        raise damaged_page(path, number, fault) from fault
+
+
+def damaged_page(path: Path, number: int, fault: PageError) -> DamageError:
+    """The error that names the file and the page that is at fault."""
+    return DamageError(f"{path} is damaged: page {number} {fault}")
 
 
 def _check_range(meta: Meta, number: int, count: int) -> None:

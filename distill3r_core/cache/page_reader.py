@@ -13,14 +13,16 @@ no transaction after n + 1 was finished meanwhile; otherwise it is read again.
 import os
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from distill3r_core.cache.lmdb_format import (
     LargeValue,
     Meta,
+    PageError,
     TreePage,
     check_size,
+    damaged_page,
     large_value,
     naming_page,
     parse_metas,
@@ -102,9 +104,9 @@ class PageReader:
         raise self._busy()
 
     def _newest(self) -> "Snapshot":
-        metas = read_metas(self._file, self.path)
         snapshot = self._snapshot
-        if snapshot is None or snapshot.source != metas:
+        if snapshot is None or not snapshot.is_newest():
+            metas = read_metas(self._file, self.path)
             while (again := read_metas(self._file, self.path)) != metas:
                 metas = again  # the first one was half written
             meta = parse_metas(metas, self.path)
@@ -114,8 +116,9 @@ class PageReader:
         return snapshot
 
     def _overtaken(self, snapshot: "Snapshot") -> bool:
-        metas = read_metas(self._file, self.path)
-        return metas != snapshot.source and transaction_of(metas) > snapshot.meta.transaction + 1
+        if snapshot.is_newest():
+            return False
+        return transaction_of(read_metas(self._file, self.path)) > snapshot.meta.transaction + 1
 
     def _busy(self) -> CacheError:
         return CacheError(
@@ -126,33 +129,41 @@ class PageReader:
 
 @dataclass(slots=True)
 class Snapshot:
-    """A file as of one transaction."""
+    """A file as of one transaction.
+
+    Args:
+        source: The meta pages that say so.
+        latest: The page that was followed last at each level: records that are read one after the
+            other lie beside each other. No page of the newest state changes, and with another
+            state comes another snapshot.
+    """
 
     file: int
     path: Path
     meta: Meta
-    source: tuple[bytes, bytes]  # the meta pages that say so
+    source: tuple[bytes, bytes]
+    latest: dict[int, TreePage] = field(default_factory=dict)
+
+    def is_newest(self) -> bool:
+        """Whether the file's meta pages are still those that this is of."""
+        first, second = self.source
+        return (
+            os.pread(self.file, len(first), 0) == first
+            and os.pread(self.file, len(second), self.meta.page_size) == second
+        )
 
     def find(self, key: bytes) -> memoryview | None:
         """The value of a key."""
-        root, levels = self.meta.records.root, self.meta.records.levels
-        if root is None:
+        tree, number = self.meta.records, self.meta.records.root
+        if number is None:
             return None
-        number = root
-        for level in range(levels - 1, 0, -1):
-            page = self._page(number, level)
-            with naming_page(self.path, number):
-                at = page.first_at_least(key)
-                if at == page.count or page.key(at) != key:
-                    at -= 1
-                number = page.child(max(at, 0))
-        leaf = self._page(number, 0)
-        with naming_page(self.path, number):
-            at = leaf.first_at_least(key)
-            if at == leaf.count or leaf.key(at) != key:
-                return None
-            value = leaf.value(at)
-        return self._value(value)
+        try:
+            for level in range(tree.levels - 1, 0, -1):
+                number = self._page(number, level).below(key)
+            value = self._page(number, 0).find(key)
+        except PageError as fault:
+            raise damaged_page(self.path, number, fault) from fault
+        return None if value is None else self._value(value)
 
     def leaves(self, start: bytes) -> Iterator[TreePage]:
         """Leaves that may hold keys from `start` on, in order."""
@@ -194,7 +205,10 @@ class Snapshot:
             yield from self._leaves(child, level - 1, start, seen)
 
     def _page(self, number: int, level: int) -> TreePage:
-        return tree_page(self.file, self.meta, number, level, self.path)
+        page = self.latest.get(level)
+        if page is None or page.number != number:
+            page = self.latest[level] = tree_page(self.file, self.meta, number, level, self.path)
+        return page
 
     def _value(self, value: bytes | LargeValue) -> memoryview:
         if isinstance(value, bytes):
