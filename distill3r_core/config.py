@@ -7,35 +7,29 @@ Precedence: option > `--set` > `--config` (the later of several files), or the c
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib import resources
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import AfterValidator, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from distill3r_core.errors import ConfigError, InputMissingError
+from distill3r_core.config_files import SECTIONS, ConfigFile, read_files
+from distill3r_core.errors import ConfigError
 from distill3r_core.problems import (
     Problem,
-    format_value,
     multiple_message,
     problems_of,
     unknown_name,
 )
-from distill3r_core.untrusted.yaml_text import odd_key, read_yaml
+from distill3r_core.untrusted.yaml_text import read_yaml
 
 Settings = TypeVar("Settings")
 
 STRICT = ConfigDict(extra="forbid")  # for `@dataclass(frozen=True, config=STRICT)` of pydantic
 LOWER = StringConstraints(to_lower=True)  # for sizes that are kept as text: 28X42 is 28x42
-PROJECT_FILE = Path("distill3r.yaml")
 _ABSENT = "(absent)"
-_LONGEST_VALUE = 80  # characters of a key in a message
-_LONGEST_REASON = 500  # characters of an error that may quote the file
 _TAGS = ("family", "kind")  # keys that say which of several types a mapping describes
-SECTIONS = ("manifest", "cache", "train", "eval", "infer", "bench", "demo")
 
 
 def resolve(
@@ -71,7 +65,7 @@ def resolve(
         ConfigError: Unknown keys or invalid values; lists all of them.
         InputMissingError: `config` is neither a file nor a shipped name.
     """
-    files = _read_files(section, config)
+    files = read_files(section, config)
     words, typed, values = words or {}, {}, {}
     for file in files:
         values = merge(_hide(values, alternatives, by=file.values), file.values)
@@ -208,7 +202,7 @@ def plugin_files(section: str, config: str | Sequence[str] | None = None) -> lis
         ConfigError: The file cannot be used, or the list is not one of paths.
         InputMissingError: `config` is neither a file nor a shipped name.
     """
-    return [plugin for file in _read_files(section, config) for plugin in file.plugins]
+    return [plugin for file in read_files(section, config) for plugin in file.plugins]
 
 
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,94 +234,6 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, prefix: str =
     return lines
 
 
-def shipped(name: str) -> str | None:
-    """Text of a shipped configuration, or None if there is none of this name."""
-    file = resources.files("distill3r_core") / "configs" / f"{name}.yaml"
-    return file.read_text(encoding="utf-8") if file.is_file() else None
-
-
-def shipped_names() -> list[str]:
-    """Names of the shipped configurations."""
-    folder = resources.files("distill3r_core") / "configs"
-    return sorted(file.name[:-5] for file in folder.iterdir() if file.name.endswith(".yaml"))
-
-
-@dataclass(frozen=True)
-class _ConfigFile:
-    """What one configuration file has for one command."""
-
-    source: str  # the file as the user named it
-    values: dict[str, Any]
-    plugins: list[str]
-
-
-def _read_files(section: str, config: str | Sequence[str] | None) -> list[_ConfigFile]:
-    """The configuration files that were named, else the project's file where it exists."""
-    named = [config] if isinstance(config, str) else list(config or ())
-    if named:
-        return [_read_named(section, name) for name in named]
-    return [_read_project(section)] if PROJECT_FILE.is_file() else []
-
-
-def _read_named(section: str, name: str) -> _ConfigFile:
-    if (path := Path(name)).is_file():
-        text = _text_of(path)
-    elif (found := shipped(name)) is not None:
-        text = found
-    else:
-        raise InputMissingError(
-            f"no configuration {name!r}",
-            hint=f"give a file, or one of: {', '.join(shipped_names())}",
-        )
-    values, plugins = _parse(text, name)
-    if not _not_sections(values):
-        return _section_of(values, section, name, plugins)
-    return _ConfigFile(name, values, plugins)  # without sections it all belongs to this command
-
-
-def _read_project(section: str) -> _ConfigFile:
-    source = str(PROJECT_FILE)
-    values, plugins = _parse(_text_of(PROJECT_FILE), source)
-    if wrong := _not_sections(values):
-        problems = [
-            f"  {key}: {'Not a mapping' if key in SECTIONS else 'Unknown section'}" for key in wrong
-        ]
-        raise ConfigError(
-            f"cannot use {source}:\n" + "\n".join(problems),
-            hint=f"sections: {', '.join(SECTIONS)}",
-        )
-    return _section_of(values, section, source, plugins)
-
-
-def _parse(text: str, source: str) -> tuple[dict[str, Any], list[str]]:
-    """Values of a YAML document, and the plugin files at its top."""
-    try:
-        values = read_yaml(text) or {}
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"cannot read {source}: {str(error)[:_LONGEST_REASON]}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"cannot use {source}: its top level is not a mapping")
-    if (odd := odd_key(values)) is not None:
-        raise ConfigError(f"cannot use {source}: {odd[:_LONGEST_VALUE]!a} is no name of a setting")
-    return values, _pop_plugins(values, source)
-
-
-def _not_sections(values: Mapping[str, Any]) -> list[str]:
-    """Keys that are no sections with settings."""
-    return [
-        key
-        for key, value in values.items()
-        if key not in SECTIONS or not isinstance(value, dict | None)
-    ]
-
-
-def _section_of(
-    values: Mapping[str, Any], section: str, source: str, plugins: list[str]
-) -> _ConfigFile:
-    own = dict(values.get(section) or {})
-    return _ConfigFile(source, own, [*plugins, *_pop_plugins(own, source)])
-
-
 def _hide(
     values: dict[str, Any], alternatives: Sequence[str], *, by: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -335,23 +241,6 @@ def _hide(
     if not any(by.get(name) is not None for name in alternatives):
         return values
     return {key: value for key, value in values.items() if key not in alternatives}
-
-
-def _pop_plugins(values: dict[str, Any], source: str) -> list[str]:
-    listed = values.pop("plugins", None) or []
-    if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
-        raise ConfigError(
-            f"cannot use {source}:\n  plugins: {format_value(listed)} is not a list of files",
-            hint="plugins: [mine.py]",
-        )
-    return listed
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"cannot read {path}: it is not a text file") from error
 
 
 def _parse_set(text: str) -> tuple[str, Any]:

@@ -7,7 +7,7 @@ import yaml
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from distill3r_core import config
+from distill3r_core import config, config_files
 from distill3r_core.config import STRICT
 from distill3r_core.errors import ConfigError, InputMissingError
 
@@ -139,9 +139,9 @@ def test_differences_name_each_dotted_key_once():
     assert config.differences({}, {"f": None}) == ["f: (absent) → None"]
 
 
-@pytest.mark.parametrize("name", config.shipped_names())
+@pytest.mark.parametrize("name", config_files.shipped_names())
 def test_every_shipped_configuration_is_a_mapping(name):
-    assert isinstance(yaml.safe_load(config.shipped(name)), dict)
+    assert isinstance(yaml.safe_load(config_files.shipped(name)), dict)
 
 
 def test_a_config_that_is_no_text_is_refused_by_name(tmp_path, monkeypatch):

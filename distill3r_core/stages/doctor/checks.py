@@ -26,6 +26,7 @@ EXTRAS = {
     "video": "videos as input of manifest and infer",
     "viewer": "`distill3r view`",
     "colmap": "poses by PnP: `infer --poses pnp` and `--head global`",
+    "datasets": "depth in HDF5 and EXR files (MegaDepth, ARKitScenes, Hypersim)",
     "tb": "`train --set tensorboard=true`",
 }
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")

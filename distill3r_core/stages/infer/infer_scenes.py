@@ -1,12 +1,9 @@
 """From images to a reconstruction on the disk."""
 
-import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,7 +15,6 @@ from distill3r_core.errors import (
     OutOfMemoryError,
     RequestError,
 )
-from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.io.images.inputs import (
     require_extras,
 )
@@ -29,20 +25,17 @@ from distill3r_core.prediction import Predictor
 from distill3r_core.profiling import stopwatch
 from distill3r_core.reconstruction.cameras.camera_options import CameraOptions, parse_intrinsics
 from distill3r_core.reconstruction.cameras.known_positions import (
-    KnownPositions,
     check_known,
     read_known,
 )
 from distill3r_core.reconstruction.export import save_reconstruction
 from distill3r_core.reconstruction.formats import Need, require_formats
 from distill3r_core.reconstruction.head_options import (
-    WorldOptions,
     require_heads,
     require_world,
     resolve_options,
 )
 from distill3r_core.reconstruction.loaded_views import (
-    Fitting,
     LoadedView,
     LoadedViews,
     load_views,
@@ -62,44 +55,11 @@ from distill3r_core.stages.infer.compare_models import ComparedScene, FirstModel
 from distill3r_core.stages.infer.infer_report import scene_report, scenes_report
 from distill3r_core.stages.infer.scene_inputs import SceneInputs, find_scenes
 from distill3r_core.stages.infer.scene_record import SceneOutcome, WrittenFiles, record_of
+from distill3r_core.stages.infer.scene_request import SceneRequest, identity_of
 from distill3r_core.stages.infer.settings import InferSettings
 
 # What need not keep `--each` from the other scenes.
 _OF_ONE_SCENE = (NothingUsableError, ImageError, OutOfMemoryError, RequestError)
-# What shapes a cloud and nothing else.
-_OF_CLOUDS = ("cloud", "poses", "pnp", "refine", "conf", "edges", "voxel", "max_points")
-
-
-@dataclass(frozen=True)
-class _Request:
-    """What is asked for, looked up: the same for every scene.
-
-    Args:
-        settings: The settings as given.
-        model: The model that runs.
-        other: The model that it is compared with; None: none.
-        options: How views come into one world; None where they do not.
-        cameras: What is known about the cameras.
-        known: What makes lengths metric.
-        overwrite: Replace another result in the folder that was named.
-    """
-
-    settings: InferSettings
-    model: LoadedModel
-    other: LoadedModel | None
-    options: WorldOptions | None
-    cameras: CameraOptions
-    known: KnownPositions | None
-    overwrite: bool
-
-    @property
-    def fit(self) -> Fitting:
-        """How images become the model's input."""
-        fit, size = fitting_of(self.model.predictor), self.settings.size
-        if size is None:
-            return fit
-        assert isinstance(fit, ImageFit), "another model's size cannot be set"
-        return replace(fit, size=size, resized=None, patch=None)
 
 
 def infer(
@@ -144,7 +104,7 @@ def infer(
     model = open_model(settings.model, device, settings.precision)
     _require_settings(model.predictor, settings)
     other = None if settings.compare is None else open_model(settings.compare, device)
-    request = _Request(settings, model, other, options, cameras, known, overwrite)
+    request = SceneRequest(settings, model, other, options, cameras, known, overwrite)
     outcomes: list[SceneOutcome] = []
     failed: list[Failure] = []
     for number, scene in enumerate(scenes, start=1):
@@ -191,7 +151,7 @@ def _require_settings(model: Predictor, settings: InferSettings) -> None:
             )
 
 
-def _infer_scene(scene: SceneInputs, request: _Request, progress: Progress) -> SceneOutcome:
+def _infer_scene(scene: SceneInputs, request: SceneRequest, progress: Progress) -> SceneOutcome:
     settings, model = request.settings, request.model
     loaded = _load(scene, request, request.model, progress)
     failed = [*scene.failed, *loaded.failed]
@@ -203,7 +163,7 @@ def _infer_scene(scene: SceneInputs, request: _Request, progress: Progress) -> S
         plan_pass(model.student, loaded.views, head=settings.head)
     else:
         require_views(model.predictor, len(loaded.views))
-    identity = _identity(loaded.views, request)
+    identity = identity_of(loaded.views, request)
     claimed = claim(
         paths.RESULTS / "infer" / f"{scene.name}-{model.label}",
         chosen=scene.output,
@@ -257,7 +217,7 @@ def _infer_scene(scene: SceneInputs, request: _Request, progress: Progress) -> S
 
 def _compare(
     scene: SceneInputs,
-    request: _Request,
+    request: SceneRequest,
     found: Reconstruction | LocalViews,
     written: WrittenFiles,
     folder: Path,
@@ -284,7 +244,7 @@ def _compare(
 
 
 def _load(
-    scene: SceneInputs, request: _Request, model: LoadedModel, progress: Progress
+    scene: SceneInputs, request: SceneRequest, model: LoadedModel, progress: Progress
 ) -> LoadedViews:
     settings = request.settings
     # A lower bound, before anything is read: how many frames a video has is not known yet.
@@ -367,52 +327,3 @@ def _compile(
         progress.note(f"compiled in {watch.seconds:.0f} s")
     else:
         progress.note(f"warning: not compiled, running as it is: {reason}")
-
-
-def _identity(views: Sequence[LoadedView], request: _Request) -> dict[str, Any]:
-    """All that changes the result."""
-    settings, model = request.settings, request.model
-    plain = config.as_plain(settings)
-    for name in (
-        "inputs", "model", "output", "ply", "size", "each", "device", "scale_from", "compile",
-        "strict", "intrinsics", "compare",
-    ):  # fmt: skip
-        del plain[name]
-    plain |= {"format": sorted(settings.formats), "precision": model.precision}
-    if request.options is None:  # without a world there is no cloud
-        for name in _OF_CLOUDS:
-            del plain[name]
-    else:  # what was left to the heads
-        plain |= {"cloud": request.options.cloud, "poses": request.options.poses}
-        plain |= {"refine": {None: "auto", True: "yes", False: "no"}[request.options.refine]}
-    # Results older than these have none of them.
-    for name, usual in (
-        ("head", "both"),
-        ("pnp", False),
-        ("refine", "no"),
-        ("ignore_masks", False),
-        ("keep_exif", False),
-        ("shared_camera", False),
-    ):
-        if plain.get(name) == usual:
-            del plain[name]
-    if request.cameras.intrinsics is not None:
-        plain |= {"intrinsics": request.cameras.intrinsics.tolist()}
-    digest = hashlib.blake2b(digest_size=16)
-    paths = list(dict.fromkeys(view.path for view in views if view.path is not None))
-    for path in paths:
-        digest.update(os.fsencode(path.name))
-        with path.open("rb") as data:
-            digest.update(hashlib.file_digest(data, hashlib.blake2b).digest())
-    for view in views:
-        if view.mask is not None:
-            digest.update(view.mask.tobytes())
-    compared = {} if request.other is None else {"compare": request.other.identity}
-    return {
-        **compared,
-        "settings": plain,
-        "known": None if request.known is None else request.known.as_plain(),
-        "fit": fit.as_plain() if isinstance(fit := request.fit, ImageFit) else model.label,
-        "model": model.identity,
-        "inputs": f"{len(paths)} files, {digest.hexdigest()}",
-    }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from distill3r_core import config
+from distill3r_core import config_files
 from distill3r_core.models.families import train_presets
 from distill3r_core.stages.train import TrainSettings, train
 
@@ -15,7 +15,13 @@ SHRUNKEN = {
     "fusion": {"width": 24, "depth": 3, "heads": 2},
     "heads": {"features": 8, "layers": [8, 8, 8, 8], "tail": 8},
 }
-TRAINING = [name for name in config.shipped_names() if "train:" in (config.shipped(name) or "")]
+TRAINING = [
+    name
+    for name in config_files.shipped_names()
+    if "train:" in (config_files.shipped(name) or "")
+]
+    name for name in config_files.shipped_names() if "train:" in (config_files.shipped(name) or "")
+]
 
 
 def loaded(name: str, **options: object) -> TrainSettings:
