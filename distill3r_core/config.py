@@ -14,7 +14,7 @@ import yaml
 from pydantic import AfterValidator, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from distill3r_core.config_files import SECTIONS, ConfigFile, read_files
+from distill3r_core.config_files import SECTIONS, read_files
 from distill3r_core.errors import ConfigError
 from distill3r_core.problems import (
     Problem,

@@ -16,10 +16,6 @@ SHRUNKEN = {
     "heads": {"features": 8, "layers": [8, 8, 8, 8], "tail": 8},
 }
 TRAINING = [
-    name
-    for name in config_files.shipped_names()
-    if "train:" in (config_files.shipped(name) or "")
-]
     name for name in config_files.shipped_names() if "train:" in (config_files.shipped(name) or "")
 ]
 
