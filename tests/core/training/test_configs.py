@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from distill3r_core import config_files
+from distill3r_core import config, config_files
 from distill3r_core.models.families import train_presets
 from distill3r_core.stages.train import TrainSettings, train
 
