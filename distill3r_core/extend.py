@@ -23,7 +23,9 @@ if TYPE_CHECKING:
         Refused,
         Rig,
         Scene,
+        marked_dataset,
     )
+    from distill3r_core.errors import ImageError
     from distill3r_core.evaluation.baselines import BASELINES, Baseline
     from distill3r_core.evaluation.baselines.training_frames import TrainingFrames
     from distill3r_core.evaluation.metric_record import Comparison, Metric, MetricUnit
@@ -70,7 +72,9 @@ _NAMES = {
         "Refused",
         "Rig",
         "Scene",
+        "marked_dataset",
     ),
+    "distill3r_core.errors": ("ImageError",),
     "distill3r_core.evaluation.protocols.alignments": ("Alignment",),
     "distill3r_core.evaluation.baselines": ("BASELINES", "Baseline"),
     "distill3r_core.evaluation.protocols.frame_rules": ("NumberedFrames", "Window"),
@@ -132,6 +136,7 @@ __all__ = [
     "Family",
     "FeatureRequest",
     "Frame",
+    "ImageError",
     "Initializer",
     "Layout",
     "LossTerm",
@@ -168,6 +173,7 @@ __all__ = [
     "ignore_steps",
     "load_plugins",
     "maps_of",
+    "marked_dataset",
     "prepare_view",
 ]
 

@@ -1,25 +1,27 @@
 """A toy layout: `frames.txt` lists images, one in a line, in the order of the camera's path."""
 
-from distill3r_core.extend import LAYOUTS, Dataset, Frame, Layout, Scene
+from distill3r_core.extend import LAYOUTS, Frame, Layout, Scene, marked_dataset
 
 
-def detect(root):
-    return "it has frames.txt" if (root / "frames.txt").is_file() else None
+def mark(folder):
+    return "has frames.txt" if (folder / "frames.txt").is_file() else None
 
 
-def scan(root, skip):
-    def list_scenes():
-        names = (root / "frames.txt").read_text().split()
-        frames = [
-            Frame(name=f"{number:04d}", image=root / name, number=number)
-            for number, name in enumerate(names)
-        ]
-        yield Scene(scene_id="scene", folder=root, frames=tuple(frames), order="number")
-
-    return [Dataset(name=root.name, root=root, list_scenes=list_scenes)]
+def list_scene(folder, scene_id):
+    names = (folder / "frames.txt").read_text().split()
+    frames = [
+        Frame(name=f"{number:04d}", image=folder / name, number=number)
+        for number, name in enumerate(names)
+    ]
+    yield Scene(scene_id=scene_id, folder=folder, frames=tuple(frames), order="number")
 
 
 LAYOUTS.add(
     "listed",
-    Layout(name="listed", summary="images listed in frames.txt", detect=detect, scan=scan),
+    Layout(
+        name="listed",
+        summary="images listed in frames.txt",
+        mark=mark,
+        scan=marked_dataset(mark, list_scene),
+    ),
 )

@@ -5,7 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from distill3r_core.data.layouts import images, pattern, rgbd, sevenscenes
-from distill3r_core.data.layouts.folders import one_dataset
+from distill3r_core.data.layouts.folders import (
+    folders_of,
+    marked_dataset,
+    marked_folder,
+    one_dataset,
+)
 from distill3r_core.data.layouts.published import (
     arkitscenes,
     blendedmvs,
@@ -80,8 +85,14 @@ def detect_layout(root: Path) -> tuple[Layout, str]:
     """
     if not root.exists():
         raise InputMissingError(f"no such folder: {root}")
+    # Once for all layouts: a tree may have millions of files.
+    folders = tuple(folders_of(root)) if root.is_dir() else ()
     for layout in sorted((LAYOUTS[name] for name in LAYOUTS), key=lambda entry: entry.is_fallback):
-        if reason := layout.detect(root):
+        if layout.detect is not None:
+            reason = layout.detect(root)
+        else:
+            reason = None if layout.mark is None else marked_folder(folders, root, layout.mark)
+        if reason:
             return layout, reason
     raise RequestError(f"{root} is a file", hint="name its folder, or a data_paths.yaml")
 
@@ -156,6 +167,7 @@ __all__ = [
     "VideoScene",
     "detect_layout",
     "frames_for_test",
+    "marked_dataset",
     "one_dataset",
     "scan",
 ]

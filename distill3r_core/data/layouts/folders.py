@@ -8,12 +8,17 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
-from distill3r_core.data.layouts.records import Dataset, Listed, Refused
+from distill3r_core.data.layouts.records import Dataset, Listed, Mark, Refused
 from distill3r_core.data.manifest import Order
+from distill3r_core.errors import ImageError
 from distill3r_core.io.images import media
 from distill3r_core.io.images.inputs import natural_key
 
 _NUMBER = re.compile(r"(\d+)")
+_LOOP = "a link that leads to itself"
+
+# Lists what is in a scene's folder, given its id.
+SceneLister = Callable[[Path, str], Iterator[Listed]]
 
 
 @dataclass
@@ -58,7 +63,7 @@ def list_folder(folder: Path) -> FolderListing:
         path = folder / entry.name
         if _is_loop(entry):
             found.loops.append(path)
-            found.refused.append(Refused(path, "a link that leads to itself"))
+            found.refused.append(Refused(path, _LOOP))
             continue
         if entry.is_dir():
             found.folders.append(path)
@@ -83,8 +88,21 @@ def _listed(folder: Path) -> tuple[list[os.DirEntry[str]], str | None]:
         with os.scandir(folder) as entries:
             kept = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
-        return [], f"cannot be listed: {(error.strerror or str(error)).lower()}"
+        return [], _not_listed(error)
     return sorted(kept, key=lambda entry: frame_key(entry.name)), None
+
+
+def _not_listed(error: OSError) -> str:
+    return f"cannot be listed: {(error.strerror or str(error)).lower()}"
+
+
+def _place_of(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from others, whatever path leads to it; None: it is not there."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _is_loop(entry: os.DirEntry[str]) -> bool:
@@ -119,27 +137,43 @@ def walk(root: Path, *, skip: Path | None = None) -> Iterator[tuple[Path, Folder
     yield from visit(root)
 
 
-def folders_of(root: Path) -> Iterator[Path]:
-    """Folders from `root` down, hidden ones left out, each visited once; files are not looked at.
+def folders_of(root: Path, *, skip: Path | None = None) -> Iterator[Path | Refused]:
+    """Find the folders from `root` down; each is visited once, whatever links say.
 
-    Detection goes through a tree once for every layout, so this does as little as it can.
+    Files are not looked at, so that a tree of millions of them is walked quickly.
+
+    Args:
+        root: Folder to begin with.
+        skip: A folder to leave out: that of the results.
+
+    Yields:
+        Folders in natural order, hidden ones left out, and before each what cannot be listed in it.
     """
-    seen: set[tuple[int, int]] = set()
+    seen = {place} if skip is not None and (place := _place_of(skip)) else set()
     waiting = [root]
     while waiting:
         folder = waiting.pop()
-        try:
-            status = folder.stat()
-            with os.scandir(folder) as entries:
-                below = [e.name for e in entries if not _is_loop(e) and e.is_dir()]
-        except OSError:
-            continue  # what cannot be listed is said when scenes are
-        if (status.st_dev, status.st_ino) in seen:
+        place = _place_of(folder)
+        if place in seen:
             continue
-        seen.add((status.st_dev, status.st_ino))
+        if place is not None:
+            seen.add(place)
+        try:
+            with os.scandir(folder) as entries:
+                branches = [entry for entry in entries if entry.is_symlink() or entry.is_dir()]
+        except OSError as error:
+            yield Refused(folder, _not_listed(error))
+            branches = []
+        below = []
+        for entry in sorted(branches, key=lambda entry: frame_key(entry.name)):
+            if entry.name.startswith("."):
+                continue
+            if _is_loop(entry):
+                yield Refused(folder / entry.name, _LOOP)
+            elif entry.is_dir():
+                below.append(folder / entry.name)
         yield folder
-        below = [name for name in below if not name.startswith(".")]
-        waiting += [folder / name for name in sorted(below, key=frame_key, reverse=True)]
+        waiting += reversed(below)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -151,24 +185,51 @@ def names_in(folder: Path) -> list[str]:
         return []
 
 
-def folders_below(
-    root: Path, *, skip: Path | None, is_scene: Callable[[Path], bool]
-) -> Iterator[Path | Refused]:
-    """Find the folders from `root` down that are scenes of a layout.
+def marked_folder(folders: Iterable[Path | Refused], root: Path, mark: Mark) -> str | None:
+    """Why a folder has a layout: the first of the folders below it that has the layout's mark.
+
+    Args:
+        folders: Those from `root` down.
+        root: The folder that is to be recognized.
+        mark: Of the layout.
+    """
+    for folder in folders:
+        if isinstance(folder, Path) and (reason := mark(folder)):
+            return f"{scene_id_of(folder, root)} {reason}"
+    return None
+
+
+def marked_scenes(
+    root: Path, skip: Path | None, mark: Mark, list_scene: SceneLister
+) -> Iterator[Listed]:
+    """List the scenes of a layout whose scenes are the folders with its mark.
 
     Args:
         root: Folder to begin with.
         skip: A folder to leave out: that of the results.
-        is_scene: Whether a folder is a scene.
-
-    Yields:
-        Scene folders in natural order, and what could not be listed.
+        mark: Of the layout.
+        list_scene: Lists what is in a folder with the mark; an ImageError refuses the folder.
     """
-    for folder, listing in walk(root, skip=skip):
-        # Refused files are left to the layout, which knows which ones it would have read.
-        yield from (item for item in listing.refused if item.path in (folder, *listing.loops))
-        if is_scene(folder):
+    for folder in folders_of(root, skip=skip):
+        if isinstance(folder, Refused):
             yield folder
+        elif mark(folder):
+            try:
+                yield from list_scene(folder, scene_id_of(folder, root))
+            except ImageError as error:
+                yield Refused(folder, str(error))
+
+
+def marked_dataset(
+    mark: Mark, list_scene: SceneLister
+) -> Callable[[Path, Path | None], list[Dataset]]:
+    """The `scan` of a layout whose scenes are the folders with its mark, all in one data set.
+
+    Args:
+        mark: Of the layout.
+        list_scene: See `marked_scenes`.
+    """
+    return one_dataset(lambda root, skip: marked_scenes(root, skip, mark, list_scene))
 
 
 def one_dataset(

@@ -14,6 +14,8 @@ from distill3r_core.io.images.media import LeftOut
 from distill3r_core.types import Unit
 
 Carried = Literal["depth", "pose", "intrinsics", "mask"]
+# Why a folder is a scene of a layout, as a phrase that follows its name; None: it is none.
+Mark = Callable[[Path], str | None]
 PoseConvention = Literal["c2w", "w2c"]  # stored poses are world-from-camera, camera-from-world
 PoseAxes = Literal["opencv", "opengl"]  # of the camera: y down, z forward; y up, z backward
 
@@ -196,10 +198,13 @@ class Layout:
     Args:
         name: Name that `--layout` takes.
         summary: One line that describes the tree.
-        detect: Why a path has this layout, as a phrase that names what was found; None where it
-            has not.
         scan: Finds the data sets at a path. The second argument is a folder to leave out: that of
             the results.
+        mark: Why a folder is a scene of this layout, as a phrase that follows its name ("has
+            transforms.json"); None where it is none. A path has the layout if a folder from it down
+            has the mark.
+        detect: Instead of a mark: why a path has this layout; None where it has not. A layout with
+            neither is taken by its name alone.
         carries: What its frames have beside images.
         policy: How samples are cut; None: by the generic policy of the scene's order.
         shared_world: Whether the sequences of one folder share their world frame.
@@ -209,8 +214,9 @@ class Layout:
 
     name: str
     summary: str
-    detect: Callable[[Path], str | None]
     scan: Callable[[Path, Path | None], Iterable[Dataset]]
+    mark: Mark | None = None
+    detect: Callable[[Path], str | None] | None = None
     carries: frozenset[Carried] = frozenset()
     policy: Policy | None = None
     shared_world: bool = False

@@ -5,18 +5,17 @@ pose/NNNNNN.txt (4x4 world_from_cam, meters), intrinsics.txt (3x3, centers at +0
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from distill3r_core.data.layouts.folders import (
     dataset_name,
     entries_of,
-    folders_below,
-    folders_of,
     frame_key,
     list_folder,
+    marked_scenes,
     one_dataset,
     order_of,
-    scene_id_of,
 )
 from distill3r_core.data.layouts.records import (
     DepthFile,
@@ -28,7 +27,7 @@ from distill3r_core.data.layouts.records import (
     Rig,
     Scene,
 )
-from distill3r_core.data.layouts.split_files import read_split_files, split_notes
+from distill3r_core.data.layouts.split_files import SplitFiles, read_split_files, split_notes
 from distill3r_core.data.matrix_files import read_intrinsics
 from distill3r_core.errors import ImageError
 from distill3r_core.io.images.media import UNREAD, masks_beside
@@ -36,35 +35,33 @@ from distill3r_core.io.images.media import UNREAD, masks_beside
 _INTRINSICS = "intrinsics.txt"
 
 
-def _detect(root: Path) -> str | None:
-    if root.is_dir():
-        for folder in folders_of(root):
-            if found := _beside_rgb(folder):
-                return f"{scene_id_of(folder, root)} has rgb and {found}"
-    return None
+def _mark(folder: Path) -> str | None:
+    found = _beside_rgb(folder)
+    return f"has rgb and {found}" if found else None
 
 
 def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
     files = read_split_files(root)
     present: set[str] = set()
-    for folder in folders_below(root, skip=skip, is_scene=lambda path: bool(_beside_rgb(path))):
-        if isinstance(folder, Refused):
-            yield folder
-            continue
-        frames, refused = _frames(folder)
-        yield from refused
-        scene_id = scene_id_of(folder, root)
-        present.add(scene_id)
-        yield Scene(
-            scene_id=scene_id,
-            folder=folder,
-            frames=frames,
-            order=order_of(frame.name for frame in frames),
-            split=files.split_of(scene_id),
-            is_test=files.is_test(scene_id),
-        )
+    for listed in marked_scenes(root, skip, _mark, partial(_list_scene, files=files)):
+        yield listed
+        if isinstance(listed, Scene):
+            present.add(listed.scene_id)
     for text in split_notes(files, present, dataset_name(root)):
         yield Note(text)
+
+
+def _list_scene(folder: Path, scene_id: str, *, files: SplitFiles) -> Iterator[Listed]:
+    frames, refused = _frames(folder)
+    yield from refused
+    yield Scene(
+        scene_id=scene_id,
+        folder=folder,
+        frames=frames,
+        order=order_of(frame.name for frame in frames),
+        split=files.split_of(scene_id),
+        is_test=files.is_test(scene_id),
+    )
 
 
 def _frames(folder: Path) -> tuple[tuple[Frame, ...], list[Refused]]:
@@ -117,7 +114,7 @@ def _beside_rgb(folder: Path) -> str | None:
 LAYOUT = Layout(
     name="rgbd",
     summary="<scene>/{rgb, depth, pose, intrinsics.txt}, one file a frame",
-    detect=_detect,
+    mark=_mark,
     scan=one_dataset(_list_scenes),
     carries=frozenset({"depth", "pose", "intrinsics"}),
 )

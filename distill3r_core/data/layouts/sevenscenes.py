@@ -12,9 +12,10 @@ import numpy as np
 
 from distill3r_core.data.layouts.folders import (
     entries_of,
-    folders_below,
+    frame_key,
+    marked_scenes,
+    names_in,
     one_dataset,
-    scene_id_of,
 )
 from distill3r_core.data.layouts.records import (
     DepthFile,
@@ -29,7 +30,6 @@ from distill3r_core.data.layouts.records import (
 from distill3r_core.data.layouts.split_files import read_split_files, split_notes
 from distill3r_core.data.windows import Policy
 
-_SEARCH_DEPTH = 3
 _FILE = re.compile(r"frame-(\d+)\.(color|depth|pose)\.(png|jpg|txt)", re.IGNORECASE)
 _COLORS = ("color.png", "color.jpg")
 
@@ -50,36 +50,35 @@ RIG = Rig(
 _FARTHEST = 10.0  # meters, beyond which the sensor cannot see
 
 
-def _detect(root: Path) -> str | None:
-    if root.is_dir():
-        for folder in _folders(root, _SEARCH_DEPTH):
-            if found := _color_image(folder):
-                return f"{scene_id_of(folder, root)} holds {found}"
-    return None
+def _mark(folder: Path) -> str | None:
+    found = _color_image(folder)
+    return f"holds {found}" if found else None
 
 
 def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
     """The sequences below a folder: of all scenes, of one, or one sequence alone."""
     present: dict[Path, set[str]] = {}
-    for folder in folders_below(root, skip=skip, is_scene=lambda path: bool(_color_image(path))):
-        if isinstance(folder, Refused):
-            yield folder
-            continue
-        frames, refused = _frames(folder)
-        yield from refused
-        present.setdefault(folder.parent, set()).add(folder.name)
-        files = read_split_files(folder.parent)
-        yield Scene(
-            scene_id=scene_id_of(folder, root),
-            folder=folder,
-            frames=tuple(frames),
-            order="number",
-            split=files.split_of(folder.name),
-            is_test=files.is_test(folder.name),
-        )
+    for listed in marked_scenes(root, skip, _mark, _list_sequence):
+        yield listed
+        if isinstance(listed, Scene):
+            present.setdefault(listed.folder.parent, set()).add(listed.folder.name)
     for parent, names in present.items():
         for text in split_notes(read_split_files(parent), names, parent.name):
             yield Note(text)
+
+
+def _list_sequence(folder: Path, scene_id: str) -> Iterator[Listed]:
+    frames, refused = _frames(folder)
+    yield from refused
+    files = read_split_files(folder.parent)
+    yield Scene(
+        scene_id=scene_id,
+        folder=folder,
+        frames=tuple(frames),
+        order="number",
+        split=files.split_of(folder.name),
+        is_test=files.is_test(folder.name),
+    )
 
 
 def _frames(folder: Path) -> tuple[list[Frame], list[Refused]]:
@@ -116,26 +115,15 @@ def _frames(folder: Path) -> tuple[list[Frame], list[Refused]]:
 
 def _color_image(folder: Path) -> str | None:
     """The first color image of a sequence; None: the folder is no sequence."""
-    for entry in entries_of(folder)[0]:
-        match = _FILE.fullmatch(entry.name)
-        if match is not None and match.group(2).lower() == "color":
-            return entry.name
-    return None
-
-
-def _folders(root: Path, depth: int) -> Iterator[Path]:
-    """A folder and those below it, at most `depth` levels down, without hidden ones."""
-    yield root
-    if depth > 0:
-        for entry in entries_of(root)[0]:
-            if entry.is_dir():
-                yield from _folders(root / entry.name, depth - 1)
+    matches = (_FILE.fullmatch(name) for name in names_in(folder))
+    colors = [match.group() for match in matches if match and match.group(2).lower() == "color"]
+    return min(colors, key=frame_key, default=None)
 
 
 LAYOUT = Layout(
     name="7scenes",
     summary="<scene>/seq-NN/frame-NNNNNN.{color.png, depth.png, pose.txt}",
-    detect=_detect,
+    mark=_mark,
     scan=one_dataset(_list_scenes),
     carries=frozenset({"depth", "pose", "intrinsics"}),
     policy=Policy("path", reference=100, least=2, most=20, video_like=True),

@@ -2,6 +2,7 @@
 
 import ast
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +19,11 @@ from distill3r_core.data.layouts import (
     DepthFile,
     Frame,
     Layout,
+    Listed,
     Rig,
     Scene,
     detect_layout,
+    marked_dataset,
     scan,
 )
 from distill3r_core.data.listing import list_dataset
@@ -148,6 +151,37 @@ def test_detection_names_what_it_found(tmp_path) -> None:
 
 
 @pytest.mark.usefixtures("plugin")
+def test_a_folder_with_the_mark_is_a_scene_once_wherever_it_is(tmp_path) -> None:
+    def list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
+        if folder.name == "broken":
+            raise ImageError("it is broken")
+        yield Scene(scene_id, folder, (), order="name")
+
+    root = tmp_path / "root"
+    for place in ("a/b/c/d/deep", "scene2", "scene10", "broken", ".hidden", "out/old"):
+        (root / place).mkdir(parents=True)
+        (root / place / "mark").touch()
+    (root / "again").symlink_to(root / "scene2")
+    (root / "up").symlink_to(root)
+    (root / "itself").symlink_to("itself")
+
+    def mark(folder: Path) -> str | None:
+        return "has a mark" if (folder / "mark").exists() else None
+
+    record = Layout("marks", "", scan=marked_dataset(mark, list_scene), mark=mark)
+    LAYOUTS.add("marks", record)
+    assert detect_layout(root) == (record, "a/b/c/d/deep has a mark")
+    (dataset,) = scan(root, skip=root / "out")
+    found = list_dataset(dataset)
+    # "again" comes before "scene2" and is the same folder.
+    assert [scene.scene_id for scene in found.scenes] == ["a/b/c/d/deep", "again", "scene10"]
+    assert {(item.path.name, item.reason) for item in found.refused} == {
+        ("itself", "a link that leads to itself"),
+        ("broken", "it is broken"),
+    }
+
+
+@pytest.mark.usefixtures("plugin")
 def test_a_layout_from_outside_is_tried_before_the_one_that_takes_any_folder(tmp_path) -> None:
     for number in range(9):
         save_picture(tmp_path / "toy" / f"{number}.png", number)
@@ -190,7 +224,7 @@ def test_a_layout_from_outside_is_tried_before_the_one_that_takes_any_folder(tmp
 
 def test_the_policy_is_the_data_sets_own_then_the_layouts_then_that_of_the_order() -> None:
     def dataset(layout: Policy | None, own: Policy | None) -> Dataset:
-        record = Layout("x", "", lambda root: None, lambda root, skip: [], policy=layout)
+        record = Layout("x", "", scan=lambda root, skip: [], policy=layout)
         return Dataset("x", Path(), lambda: iter(()), policy=own, layout=record)
 
     ordered, unordered = (Scene("s", Path(), (), order=order) for order in ("name", "none"))

@@ -8,16 +8,15 @@ them: whole videos lie on their side. Facts: apple/ARKitScenes `DATA.md`, naver/
 import csv
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from distill3r_core.data.layouts.folders import (
     entries_of,
-    folders_below,
-    folders_of,
+    marked_scenes,
     one_dataset,
-    scene_id_of,
 )
 from distill3r_core.data.layouts.recordings.stamps import Trajectory, associate, read_table
 from distill3r_core.data.layouts.records import (
@@ -26,7 +25,6 @@ from distill3r_core.data.layouts.records import (
     Layout,
     Listed,
     Note,
-    Refused,
     Rig,
     Scene,
 )
@@ -45,12 +43,9 @@ _SPLITS: dict[str, Split] = {"Training": "train", "Validation": "val"}
 _VISITS = "raw_train_val_splits.csv"
 
 
-def _detect(root: Path) -> str | None:
-    if root.is_dir():
-        for folder in folders_of(root):
-            if stream := _stream_of(folder):
-                return f"{scene_id_of(folder, root)} has {stream} and its intrinsics"
-    return None
+def _mark(folder: Path) -> str | None:
+    stream = _stream_of(folder)
+    return f"has {stream} and its intrinsics" if stream else None
 
 
 def _stream_of(folder: Path) -> str | None:
@@ -66,18 +61,11 @@ def _stream_of(folder: Path) -> str | None:
 
 
 def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
-    visits = _visits(root)
-    for folder in folders_below(root, skip=skip, is_scene=lambda path: bool(_stream_of(path))):
-        if isinstance(folder, Refused):
-            yield folder
-            continue
-        try:
-            yield from _scene(folder, scene_id_of(folder, root), visits)
-        except ImageError as error:
-            yield Refused(folder, str(error))
+    list_scene = partial(_list_scene, visits=_visits(root))
+    yield from marked_scenes(root, skip, _mark, list_scene)
 
 
-def _scene(folder: Path, scene_id: str, visits: dict[str, str]) -> Iterator[Listed]:
+def _list_scene(folder: Path, scene_id: str, *, visits: dict[str, str]) -> Iterator[Listed]:
     stream = _stream_of(folder)
     assert stream is not None, "looked for it before"
     images = _stamped(folder / stream)
@@ -186,7 +174,7 @@ def _visits(root: Path) -> dict[str, str]:
 LAYOUT = Layout(
     name="arkitscenes",
     summary="{raw,3dod}/{Training,Validation}/<video>/{vga_wide, lowres_depth, ...}",
-    detect=_detect,
+    mark=_mark,
     scan=one_dataset(_list_scenes),
     carries=frozenset({"depth", "pose", "intrinsics"}),
     policy=Policy("path", reference=150, least=5, most=30),

@@ -11,11 +11,8 @@ from pathlib import Path
 
 from distill3r_core.data.layouts.folders import (
     entries_of,
-    folders_below,
-    folders_of,
     frame_key,
-    one_dataset,
-    scene_id_of,
+    marked_dataset,
 )
 from distill3r_core.data.layouts.published.mvsnet_camera import read_mvsnet_camera
 from distill3r_core.data.layouts.records import (
@@ -36,35 +33,23 @@ _IMAGE = re.compile(r"(\d+)\.(jpg|jpeg|png)", re.IGNORECASE)
 _MASKED = re.compile(r"\d+_masked\.\w+", re.IGNORECASE)
 
 
-def _detect(root: Path) -> str | None:
-    if root.is_dir():
-        for folder in folders_of(root):
-            if _is_scene(folder):
-                return f"{scene_id_of(folder, root)} has {_IMAGES}"
-    return None
+def _mark(folder: Path) -> str | None:
+    return f"has {_IMAGES}" if (folder / _IMAGES).is_dir() else None
 
 
-def _is_scene(folder: Path) -> bool:
-    return (folder / _IMAGES).is_dir()
-
-
-def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
-    for folder in folders_below(root, skip=skip, is_scene=_is_scene):
-        if isinstance(folder, Refused):
-            yield folder
-            continue
-        frames = []
-        for entry in entries_of(folder / _IMAGES)[0]:
-            path = folder / _IMAGES / entry.name
-            if _MASKED.fullmatch(entry.name):
-                yield LeftOut(path, "a copy with a black background")
-            elif match := _IMAGE.fullmatch(entry.name):
-                try:
-                    frames.append(_frame(folder, path, int(match.group(1))))
-                except ImageError as error:
-                    yield Refused(path, str(error))
-        frames.sort(key=lambda frame: frame_key(frame.name))
-        yield Scene(scene_id_of(folder, root), folder, tuple(frames), order="number")
+def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
+    frames = []
+    for entry in entries_of(folder / _IMAGES)[0]:
+        path = folder / _IMAGES / entry.name
+        if _MASKED.fullmatch(entry.name):
+            yield LeftOut(path, "a copy with a black background")
+        elif match := _IMAGE.fullmatch(entry.name):
+            try:
+                frames.append(_frame(folder, path, int(match.group(1))))
+            except ImageError as error:
+                yield Refused(path, str(error))
+    frames.sort(key=lambda frame: frame_key(frame.name))
+    yield Scene(scene_id, folder, tuple(frames), order="number")
 
 
 def _frame(folder: Path, image: Path, number: int) -> Frame:
@@ -88,8 +73,8 @@ def _frame(folder: Path, image: Path, number: int) -> Frame:
 LAYOUT = Layout(
     name="blendedmvs",
     summary="<scene>/{blended_images, cams, rendered_depth_maps}",
-    detect=_detect,
-    scan=one_dataset(_list_scenes),
+    mark=_mark,
+    scan=marked_dataset(_mark, _list_scene),
     carries=frozenset({"depth", "pose", "intrinsics"}),
     policy=Policy("path", reference=150, most=4),
 )

@@ -9,6 +9,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,8 @@ import numpy as np
 
 from distill3r_core.data.layouts.folders import (
     entries_of,
-    folders_below,
-    folders_of,
     frame_key,
+    marked_scenes,
     one_dataset,
     scene_id_of,
 )
@@ -45,32 +45,24 @@ _FLIP = np.array([-1.0, -1.0, 1.0])
 Annotations = Mapping[str, Mapping[str, Any]]
 
 
-def _detect(root: Path) -> str | None:
-    if root.is_dir():
-        for folder in folders_of(root):
-            if _is_category(folder):
-                return f"{scene_id_of(folder, root)} has {_ANNOTATIONS}"
-    return None
-
-
-def _is_category(folder: Path) -> bool:
-    return (folder / _ANNOTATIONS).is_file()
+def _mark(category: Path) -> str | None:
+    return f"has {_ANNOTATIONS}" if (category / _ANNOTATIONS).is_file() else None
 
 
 def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
-    for category in folders_below(root, skip=skip, is_scene=_is_category):
-        if isinstance(category, Refused):
-            yield category
-            continue
-        try:
-            annotations = _read_annotations(category / _ANNOTATIONS)
-        except ImageError as error:
-            yield Refused(category / _ANNOTATIONS, str(error))
-            continue
-        for entry in entries_of(category)[0]:
-            folder = category / entry.name
-            if (folder / "images").is_dir():
-                yield from _scene(root, folder, annotations)
+    yield from marked_scenes(root, skip, _mark, partial(_list_category, root=root))
+
+
+def _list_category(category: Path, _: str, *, root: Path) -> Iterator[Listed]:
+    try:
+        annotations = _read_annotations(category / _ANNOTATIONS)
+    except ImageError as error:
+        yield Refused(category / _ANNOTATIONS, str(error))
+        return
+    for entry in entries_of(category)[0]:
+        folder = category / entry.name
+        if (folder / "images").is_dir():
+            yield from _scene(folder, scene_id_of(folder, root), annotations)
 
 
 def _read_annotations(path: Path) -> Annotations:
@@ -92,7 +84,7 @@ def _read_annotations(path: Path) -> Annotations:
         raise ImageError("it is no list of frames with image paths") from error
 
 
-def _scene(root: Path, folder: Path, annotations: Annotations) -> Iterator[Listed]:
+def _scene(folder: Path, scene_id: str, annotations: Annotations) -> Iterator[Listed]:
     frames, without = [], 0
     for entry in entries_of(folder / "images")[0]:
         if not (match := _IMAGE.fullmatch(entry.name)):
@@ -104,7 +96,6 @@ def _scene(root: Path, folder: Path, annotations: Annotations) -> Iterator[Liste
             frames.append(_frame(folder, image, int(match.group(1)), found))
         except ImageError as error:
             yield Refused(image, str(error))
-    scene_id = scene_id_of(folder, root)
     if without:
         yield Note(f"{scene_id}: {without} images have no annotation: no depth, pose or K")
     frames.sort(key=lambda frame: frame_key(frame.name))
@@ -173,7 +164,7 @@ def _intrinsics(viewpoint: Mapping[str, Any], rows: int, columns: int) -> np.nda
 LAYOUT = Layout(
     name="co3d",
     summary="<category>/{frame_annotations.jgz, <sequence>/{images, depths}}",
-    detect=_detect,
+    mark=_mark,
     scan=one_dataset(_list_scenes),
     carries=frozenset({"depth", "pose", "intrinsics"}),
     policy=Policy("orbit", most=10),

@@ -14,12 +14,9 @@ import numpy as np
 
 from distill3r_core.data.layouts.folders import (
     entries_of,
-    folders_below,
-    folders_of,
     frame_key,
+    marked_dataset,
     names_in,
-    one_dataset,
-    scene_id_of,
 )
 from distill3r_core.data.layouts.records import (
     DepthFile,
@@ -38,12 +35,9 @@ _IMAGE = re.compile(r"(\d{8})_(\d)\.(jpeg|jpg|png)", re.IGNORECASE)
 _ENDS = ("jpeg", "jpg", "png")
 
 
-def _detect(root: Path) -> str | None:
-    if root.is_dir():
-        for folder in folders_of(root):
-            if name := _rendered(folder):
-                return f"{scene_id_of(folder, root)} holds {name}"
-    return None
+def _mark(folder: Path) -> str | None:
+    name = _rendered(folder)
+    return f"holds {name}" if name else None
 
 
 def _rendered(folder: Path) -> str | None:
@@ -57,24 +51,19 @@ def _rendered(folder: Path) -> str | None:
     return None
 
 
-def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
-    for folder in folders_below(root, skip=skip, is_scene=lambda path: bool(_rendered(path))):
-        if isinstance(folder, Refused):
-            yield folder
-            continue
-        batches: dict[str, list[Frame]] = {}
-        for entry in entries_of(folder)[0]:
-            if match := _IMAGE.fullmatch(entry.name):
-                try:
-                    frame = _frame(folder / entry.name, int(match.group(2)))
-                except ImageError as error:
-                    yield Refused(folder / entry.name, str(error))
-                    continue
-                batches.setdefault(match.group(1), []).append(frame)
-        place = scene_id_of(folder, root)
-        for batch, frames in sorted(batches.items()):
-            frames.sort(key=lambda frame: frame_key(frame.name))
-            yield Scene(f"{place}/{batch}", folder, tuple(frames), order="number", place=place)
+def _list_place(folder: Path, place: str) -> Iterator[Listed]:
+    batches: dict[str, list[Frame]] = {}
+    for entry in entries_of(folder)[0]:
+        if match := _IMAGE.fullmatch(entry.name):
+            try:
+                frame = _frame(folder / entry.name, int(match.group(2)))
+            except ImageError as error:
+                yield Refused(folder / entry.name, str(error))
+                continue
+            batches.setdefault(match.group(1), []).append(frame)
+    for batch, frames in sorted(batches.items()):
+        frames.sort(key=lambda frame: frame_key(frame.name))
+        yield Scene(f"{place}/{batch}", folder, tuple(frames), order="number", place=place)
 
 
 def _frame(image: Path, number: int) -> Frame:
@@ -113,8 +102,8 @@ def _camera(path: Path) -> tuple[np.ndarray, Rig]:
 LAYOUT = Layout(
     name="habitat",
     summary="<scene>/NNNNNNNN_{1..5}.jpeg with depth and camera beside it",
-    detect=_detect,
-    scan=one_dataset(_list_scenes),
+    mark=_mark,
+    scan=marked_dataset(_mark, _list_place),
     carries=frozenset({"depth", "pose", "intrinsics"}),
     policy=Policy("path", most=1),
 )

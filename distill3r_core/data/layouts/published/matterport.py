@@ -14,10 +14,7 @@ import numpy as np
 
 from distill3r_core.data.layouts.folders import (
     entries_of,
-    folders_below,
-    folders_of,
-    one_dataset,
-    scene_id_of,
+    marked_dataset,
 )
 from distill3r_core.data.layouts.recordings.stamps import read_table
 from distill3r_core.data.layouts.records import (
@@ -41,44 +38,31 @@ _UNITS = 4000.0  # stored units in a meter
 _View = tuple[Frame, np.ndarray | None]  # with its pose, where it is known
 
 
-def _detect(root: Path) -> str | None:
-    if root.is_dir():
-        for folder in folders_of(root):
-            if (folder / _COLOR).is_dir():
-                return f"{scene_id_of(folder, root)} has {_COLOR}"
-    return None
+def _mark(house: Path) -> str | None:
+    return f"has {_COLOR}" if (house / _COLOR).is_dir() else None
 
 
-def _is_house(folder: Path) -> bool:
-    return (folder / _COLOR).is_dir()
-
-
-def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
-    for house in folders_below(root, skip=skip, is_scene=_is_house):
-        if isinstance(house, Refused):
-            yield house
-            continue
-        scene_id = scene_id_of(house, root)
-        cameras: dict[int, dict[str, dict[int, _View]]] = defaultdict(lambda: defaultdict(dict))
-        for entry in entries_of(house / _COLOR)[0]:
-            if match := _IMAGE.fullmatch(entry.name):
-                uuid, camera, yaw = match.group(1), int(match.group(2)), int(match.group(3))
-                try:
-                    view = _view(house, house / _COLOR / entry.name, uuid, camera, yaw)
-                except ImageError as error:
-                    yield Refused(house / _COLOR / entry.name, str(error))
-                    continue
-                cameras[camera][uuid][yaw] = view
-        yield Note(f"{scene_id}: images of one position turn on the spot; sequences walk between")
-        for camera, positions in sorted(cameras.items()):
-            for number, frames in enumerate(_walks(positions)):
-                yield Scene(
-                    f"{scene_id}/camera{camera}-{number}",
-                    house,
-                    tuple(frames),
-                    order="number",
-                    place=scene_id,
-                )
+def _list_house(house: Path, scene_id: str) -> Iterator[Listed]:
+    cameras: dict[int, dict[str, dict[int, _View]]] = defaultdict(lambda: defaultdict(dict))
+    for entry in entries_of(house / _COLOR)[0]:
+        if match := _IMAGE.fullmatch(entry.name):
+            uuid, camera, yaw = match.group(1), int(match.group(2)), int(match.group(3))
+            try:
+                view = _view(house, house / _COLOR / entry.name, uuid, camera, yaw)
+            except ImageError as error:
+                yield Refused(house / _COLOR / entry.name, str(error))
+                continue
+            cameras[camera][uuid][yaw] = view
+    yield Note(f"{scene_id}: images of one position turn on the spot; sequences walk between")
+    for camera, positions in sorted(cameras.items()):
+        for number, frames in enumerate(_walks(positions)):
+            yield Scene(
+                f"{scene_id}/camera{camera}-{number}",
+                house,
+                tuple(frames),
+                order="number",
+                place=scene_id,
+            )
 
 
 def _walks(positions: dict[str, dict[int, _View]]) -> Iterator[list[Frame]]:
@@ -158,8 +142,8 @@ def _rig(path: Path) -> Rig | None:
 LAYOUT = Layout(
     name="matterport",
     summary="<house>/matterport_color_images",
-    detect=_detect,
-    scan=one_dataset(_list_scenes),
+    mark=_mark,
+    scan=marked_dataset(_mark, _list_house),
     carries=frozenset({"depth", "pose", "intrinsics"}),
     policy=Policy("path", reference=60, most=3),
 )

@@ -8,11 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distill3r_core.data.layouts.folders import (
-    folders_below,
-    folders_of,
     list_folder,
+    marked_scenes,
     one_dataset,
-    scene_id_of,
 )
 from distill3r_core.data.layouts.images import named_frames
 from distill3r_core.data.layouts.records import Layout, Listed, Note, Refused, Scene
@@ -22,38 +20,16 @@ from distill3r_core.io.images.media import UNREAD
 _HELD_OUT = ("0015", "0022")  # by DUSt3R and Fast3R
 
 
-def _detect(root: Path) -> str | None:
-    if root.is_dir():
-        for folder in folders_of(root):
-            if _is_scene(folder):
-                return f"{scene_id_of(folder, root)} has imgs"
-    return None
-
-
-def _is_scene(folder: Path) -> bool:
-    return folder.name.startswith("dense") and (folder / "imgs").is_dir()
+def _mark(folder: Path) -> str | None:
+    is_scene = folder.name.startswith("dense") and (folder / "imgs").is_dir()
+    return "has imgs" if is_scene else None
 
 
 def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
     with_depth = 0
-    for folder in folders_below(root, skip=skip, is_scene=_is_scene):
-        if isinstance(folder, Refused):
-            yield folder
-            continue
-        listing = list_folder(folder / "imgs")
-        yield from listing.refused
-        yield from (Refused(path, UNREAD) for path in listing.media.unread)
-        yield from listing.media.left_out
-        with_depth += (folder / "depths").is_dir()
-        held_out = folder.parent.name in _HELD_OUT
-        yield Scene(
-            scene_id=scene_id_of(folder, root),
-            folder=folder,
-            frames=named_frames(listing.media.images),
-            order="none",
-            split="val" if held_out else None,
-            place=folder.parent.name,
-        )
+    for listed in marked_scenes(root, skip, _mark, _list_scene):
+        yield listed
+        with_depth += isinstance(listed, Scene) and (listed.folder / "depths").is_dir()
     if with_depth:
         yield Note(
             f"{with_depth} scenes have depths, which need the K of the rectified images; it is in "
@@ -61,10 +37,25 @@ def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
         )
 
 
+def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
+    listing = list_folder(folder / "imgs")
+    yield from listing.refused
+    yield from (Refused(path, UNREAD) for path in listing.media.unread)
+    yield from listing.media.left_out
+    yield Scene(
+        scene_id=scene_id,
+        folder=folder,
+        frames=named_frames(listing.media.images),
+        order="none",
+        split="val" if folder.parent.name in _HELD_OUT else None,
+        place=folder.parent.name,
+    )
+
+
 LAYOUT = Layout(
     name="megadepth",
     summary="<scene>/dense<k>/imgs/*",
-    detect=_detect,
+    mark=_mark,
     scan=one_dataset(_list_scenes),
     policy=Policy("cloud", reference=100, most=8),
 )

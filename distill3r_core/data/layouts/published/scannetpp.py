@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,10 @@ import numpy as np
 from distill3r_core.data.colmap_model import ColmapCamera, ColmapImage, has_model, read_model
 from distill3r_core.data.layouts.folders import (
     entries_of,
-    folders_below,
-    folders_of,
     frame_key,
+    marked_scenes,
     one_dataset,
     order_of,
-    scene_id_of,
 )
 from distill3r_core.data.layouts.records import (
     DepthFile,
@@ -70,33 +69,25 @@ class _Cameras:
         return Rig(checked_intrinsics(camera.intrinsics), (camera.height, camera.width))
 
 
-def _detect(root: Path) -> str | None:
-    if root.is_dir():
-        for folder in folders_of(root):
-            if _is_scene(folder):
-                return f"{scene_id_of(folder, root)} has a scene of ScanNet++"
-    return None
-
-
-def _is_scene(folder: Path) -> bool:
+def _mark(folder: Path) -> str | None:
     dslr = folder / "dslr"
     has_images = any((dslr / name).is_dir() for name in (*_UNDISTORTED, _FISHEYE))
     has_images = has_images or (folder / "iphone" / "rgb").is_dir()
-    return bool(_SCENE.fullmatch(folder.name)) and has_images
+    is_scene = bool(_SCENE.fullmatch(folder.name)) and has_images
+    return "has a scene of ScanNet++" if is_scene else None
 
 
 def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
-    splits = _splits(root)
-    for folder in folders_below(root, skip=skip, is_scene=_is_scene):
-        if isinstance(folder, Refused):
-            yield folder
-            continue
-        place = folder.name
-        for part in (_dslr, _iphone):
-            try:
-                yield from part(folder, scene_id_of(folder, root), splits.get(place))
-            except ImageError as error:
-                yield Refused(folder, str(error))
+    list_place = partial(_list_place, splits=_splits(root))
+    yield from marked_scenes(root, skip, _mark, list_place)
+
+
+def _list_place(folder: Path, place: str, *, splits: Mapping[str, Split]) -> Iterator[Listed]:
+    for part in (_dslr, _iphone):
+        try:
+            yield from part(folder, place, splits.get(folder.name))
+        except ImageError as error:
+            yield Refused(folder, str(error))
 
 
 def _dslr(folder: Path, scene_id: str, split: Split | None) -> Iterator[Listed]:
@@ -245,7 +236,7 @@ def _splits(root: Path) -> dict[str, Split]:
 LAYOUT = Layout(
     name="scannetpp",
     summary="data/<scene>/{dslr, iphone}",
-    detect=_detect,
+    mark=_mark,
     scan=one_dataset(_list_scenes),
     carries=frozenset({"depth", "pose", "intrinsics", "mask"}),
     policy=Policy("path", reference=200, most=5),

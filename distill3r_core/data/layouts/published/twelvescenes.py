@@ -13,10 +13,7 @@ import numpy as np
 
 from distill3r_core.data.layouts.folders import (
     entries_of,
-    folders_below,
-    folders_of,
-    one_dataset,
-    scene_id_of,
+    marked_dataset,
 )
 from distill3r_core.data.layouts.records import (
     DepthFile,
@@ -39,48 +36,32 @@ _TEST = "sequence0"
 _LOST = "its pose is infinite: tracking was lost"
 
 
-def _detect(root: Path) -> str | None:
-    if root.is_dir():
-        for folder in folders_of(root):
-            if _is_scene(folder):
-                return f"{scene_id_of(folder, root)} has info.txt beside data"
-    return None
+def _mark(folder: Path) -> str | None:
+    is_room = (folder / "info.txt").is_file() and (folder / "data").is_dir()
+    return "has info.txt beside data" if is_room else None
 
 
-def _is_scene(folder: Path) -> bool:
-    return (folder / "info.txt").is_file() and (folder / "data").is_dir()
-
-
-def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
-    for folder in folders_below(root, skip=skip, is_scene=_is_scene):
-        if isinstance(folder, Refused):
-            yield folder
-            continue
-        scene_id = scene_id_of(folder, root)
-        try:
-            rig = _rig(folder / "info.txt")
-            parts = _parts(folder / "split.txt")
-        except ImageError as error:
-            yield Refused(folder, str(error))
-            continue
-        if not parts:
-            yield Note(f"{scene_id}: no split.txt: all frames are one sequence")
-        frames: dict[int, Frame] = {}
-        for number, image in _images(folder / "data").items():
-            frame = _frame(image, number, rig)
-            if isinstance(frame, Frame):
-                frames[number] = frame
-            else:
-                yield frame
-        for name, first, last in parts or (("", 0, max(frames, default=0)),):
-            yield Scene(
-                scene_id=f"{scene_id}/{name}" if name else scene_id,
-                folder=folder,
-                frames=tuple(frames[n] for n in sorted(frames) if first <= n <= last),
-                order="number",
-                split=None if not name else ("val" if name == _TEST else "train"),
-                is_test=name in ("", _TEST),
-            )
+def _list_room(folder: Path, room: str) -> Iterator[Listed]:
+    rig = _rig(folder / "info.txt")
+    parts = _parts(folder / "split.txt")
+    if not parts:
+        yield Note(f"{room}: no split.txt: all frames are one sequence")
+    frames: dict[int, Frame] = {}
+    for number, image in _images(folder / "data").items():
+        frame = _frame(image, number, rig)
+        if isinstance(frame, Frame):
+            frames[number] = frame
+        else:
+            yield frame
+    for name, first, last in parts or (("", 0, max(frames, default=0)),):
+        yield Scene(
+            scene_id=f"{room}/{name}" if name else room,
+            folder=folder,
+            frames=tuple(frames[n] for n in sorted(frames) if first <= n <= last),
+            order="number",
+            split=None if not name else ("val" if name == _TEST else "train"),
+            is_test=name in ("", _TEST),
+        )
 
 
 def _images(folder: Path) -> dict[int, Path]:
@@ -149,8 +130,8 @@ def _parts(path: Path) -> list[tuple[str, int, int]]:
 LAYOUT = Layout(
     name="12scenes",
     summary="<place>/<room>/{data/frame-NNNNNN.{color,depth,pose}, info.txt, split.txt}",
-    detect=_detect,
-    scan=one_dataset(_list_scenes),
+    mark=_mark,
+    scan=marked_dataset(_mark, _list_room),
     carries=frozenset({"depth", "pose", "intrinsics"}),
     policy=Policy("path", reference=100, least=2, most=20, video_like=True),
     shared_world=True,

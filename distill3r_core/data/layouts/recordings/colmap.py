@@ -10,29 +10,22 @@ from pathlib import Path
 from distill3r_core.data.colmap_model import ColmapCamera, ColmapImage, has_model, read_model
 from distill3r_core.data.layouts.folders import (
     entries_of,
-    folders_below,
-    folders_of,
     frame_key,
-    one_dataset,
+    marked_dataset,
     order_of,
-    scene_id_of,
     walk,
 )
 from distill3r_core.data.layouts.records import Frame, Layout, Listed, Note, Refused, Rig, Scene
 from distill3r_core.data.matrix_files import checked_intrinsics
-from distill3r_core.errors import ImageError
 from distill3r_core.io.images.media import IMAGE_SUFFIXES
 
 _IMAGES = "images"
 _MODELS = ("sparse", "dense/sparse", "colmap/sparse")
 
 
-def _detect(root: Path) -> str | None:
-    if root.is_dir():
-        for folder in folders_of(root):
-            if models := _models(folder):
-                return f"{scene_id_of(folder, root)} has images and a model in {models[0].name}"
-    return None
+def _mark(folder: Path) -> str | None:
+    models = _models(folder)
+    return f"has images and a model in {models[0].name}" if models else None
 
 
 def _models(folder: Path) -> list[Path]:
@@ -47,18 +40,7 @@ def _models(folder: Path) -> list[Path]:
     return found
 
 
-def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
-    for folder in folders_below(root, skip=skip, is_scene=lambda path: bool(_models(path))):
-        if isinstance(folder, Refused):
-            yield folder
-            continue
-        try:
-            yield from _scene(folder, scene_id_of(folder, root))
-        except ImageError as error:
-            yield Refused(folder, str(error))
-
-
-def _scene(folder: Path, scene_id: str) -> Iterator[Listed]:
+def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
     """The images of the largest model, and those that it has not registered, without poses."""
     models = [(place, *read_model(place)) for place in _models(folder)]
     place, cameras, images = max(models, key=lambda model: len(model[2]))
@@ -127,7 +109,7 @@ def _image_files(folder: Path) -> dict[str, Path]:
 LAYOUT = Layout(
     name="colmap",
     summary="<scene>/{images, sparse/0}, a COLMAP model beside its images",
-    detect=_detect,
-    scan=one_dataset(_list_scenes),
+    mark=_mark,
+    scan=marked_dataset(_mark, _list_scene),
     carries=frozenset({"pose", "intrinsics"}),
 )

@@ -15,11 +15,8 @@ import numpy as np
 from PIL import Image
 
 from distill3r_core.data.layouts.folders import (
-    folders_below,
-    folders_of,
     frame_key,
-    one_dataset,
-    scene_id_of,
+    marked_dataset,
 )
 from distill3r_core.data.layouts.records import (
     DepthFile,
@@ -41,28 +38,15 @@ _FISHEYE = re.compile("fisheye|equirect", re.IGNORECASE)
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 
 
-def _detect(root: Path) -> str | None:
-    if root.is_dir():
-        for folder in folders_of(root):
-            if (folder / _FILE).is_file():
-                return f"{scene_id_of(folder, root)} has {_FILE}"
-    return None
+def _mark(folder: Path) -> str | None:
+    return f"has {_FILE}" if (folder / _FILE).is_file() else None
 
 
-def _is_scene(folder: Path) -> bool:
-    return (folder / _FILE).is_file()
-
-
-def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
-    for folder in folders_below(root, skip=skip, is_scene=_is_scene):
-        if isinstance(folder, Refused):
-            yield folder
-            continue
-        try:
-            content = _read(folder / _FILE)
-            yield from _scene(folder, scene_id_of(folder, root), content)
-        except ImageError as error:
-            yield Refused(folder / _FILE, str(error))
+def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
+    try:
+        yield from _scene(folder, scene_id, _read(folder / _FILE))
+    except ImageError as error:
+        yield Refused(folder / _FILE, str(error))
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -206,7 +190,7 @@ def _size_of(image: Path) -> tuple[float, float]:
 LAYOUT = Layout(
     name="nerfstudio",
     summary="transforms.json beside its images",
-    detect=_detect,
-    scan=one_dataset(_list_scenes),
+    mark=_mark,
+    scan=marked_dataset(_mark, _list_scene),
     carries=frozenset({"depth", "pose", "intrinsics", "mask"}),
 )

@@ -12,12 +12,9 @@ import numpy as np
 
 from distill3r_core.data.layouts.folders import (
     entries_of,
-    folders_below,
-    folders_of,
     frame_key,
-    one_dataset,
+    marked_dataset,
     order_of,
-    scene_id_of,
 )
 from distill3r_core.data.layouts.records import (
     DepthFile,
@@ -35,44 +32,31 @@ from distill3r_core.io.images.media import IMAGE_SUFFIXES
 _INTRINSICS = "camera_intrinsic.json"
 
 
-def _detect(root: Path) -> str | None:
-    if root.is_dir():
-        for folder in folders_of(root):
-            if _is_scene(folder):
-                return f"{scene_id_of(folder, root)} has color, depth and {_INTRINSICS}"
-    return None
+def _mark(folder: Path) -> str | None:
+    is_scene = (folder / "color").is_dir() and (folder / _INTRINSICS).is_file()
+    return f"has color, depth and {_INTRINSICS}" if is_scene else None
 
 
-def _is_scene(folder: Path) -> bool:
-    return (folder / "color").is_dir() and (folder / _INTRINSICS).is_file()
-
-
-def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
-    for folder in folders_below(root, skip=skip, is_scene=_is_scene):
-        if isinstance(folder, Refused):
-            yield folder
-            continue
-        try:
-            rig = _rig(folder / _INTRINSICS)
-        except ImageError as error:
-            yield Refused(folder / _INTRINSICS, str(error))
-            continue
-        names = sorted((entry.name for entry in entries_of(folder / "color")[0]), key=frame_key)
-        images = [folder / "color" / name for name in names]
-        images = [path for path in images if path.suffix.lower() in IMAGE_SUFFIXES]
-        frames = tuple(
-            Frame(
-                name=image.stem,
-                image=image,
-                number=int(image.stem) if image.stem.isdecimal() else None,
-                depth=DepthFile(folder / "depth" / f"{image.stem}.png"),
-                rig=rig,
-            )
-            for image in images
+def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
+    try:
+        rig = _rig(folder / _INTRINSICS)
+    except ImageError as error:
+        yield Refused(folder / _INTRINSICS, str(error))
+        return
+    names = sorted((entry.name for entry in entries_of(folder / "color")[0]), key=frame_key)
+    images = [folder / "color" / name for name in names]
+    images = [path for path in images if path.suffix.lower() in IMAGE_SUFFIXES]
+    frames = tuple(
+        Frame(
+            name=image.stem,
+            image=image,
+            number=int(image.stem) if image.stem.isdecimal() else None,
+            depth=DepthFile(folder / "depth" / f"{image.stem}.png"),
+            rig=rig,
         )
-        yield Scene(
-            scene_id_of(folder, root), folder, frames, order=order_of(path.stem for path in images)
-        )
+        for image in images
+    )
+    yield Scene(scene_id, folder, frames, order=order_of(path.stem for path in images))
 
 
 def _rig(path: Path) -> Rig:
@@ -94,7 +78,7 @@ def _rig(path: Path) -> Rig:
 LAYOUT = Layout(
     name="open3d",
     summary="{color, depth, camera_intrinsic.json}, without poses",
-    detect=_detect,
-    scan=one_dataset(_list_scenes),
+    mark=_mark,
+    scan=marked_dataset(_mark, _list_scene),
     carries=frozenset({"depth", "intrinsics"}),
 )

@@ -13,10 +13,7 @@ import numpy as np
 
 from distill3r_core.data.layouts.folders import (
     entries_of,
-    folders_below,
-    folders_of,
-    one_dataset,
-    scene_id_of,
+    marked_dataset,
 )
 from distill3r_core.data.layouts.records import (
     DepthFile,
@@ -37,44 +34,33 @@ _FRAMES = "keyframes"
 _CONFIDENT = 255  # of 0, 127 and 255
 
 
-def _detect(root: Path) -> str | None:
-    if root.is_dir():
-        for folder in folders_of(root):
-            if _is_capture(folder):
-                return f"{scene_id_of(folder, root)} has {_FRAMES} with cameras"
-    return None
-
-
-def _is_capture(folder: Path) -> bool:
+def _mark(folder: Path) -> str | None:
     frames = folder / _FRAMES
-    return (frames / "images").is_dir() and (frames / "cameras").is_dir()
+    is_capture = (frames / "images").is_dir() and (frames / "cameras").is_dir()
+    return f"has {_FRAMES} with cameras" if is_capture else None
 
 
-def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
-    for folder in folders_below(root, skip=skip, is_scene=_is_capture):
-        if isinstance(folder, Refused):
-            yield folder
+def _list_capture(folder: Path, scene_id: str) -> Iterator[Listed]:
+    place = folder / _FRAMES
+    corrected = (place / "corrected_images").is_dir() and (place / "corrected_cameras").is_dir()
+    kind = "corrected_" if corrected else ""
+    if corrected:
+        yield Note(f"{scene_id}: the corrected images and cameras are taken")
+    frames = []
+    for entry in entries_of(place / f"{kind}images")[0]:
+        image = place / f"{kind}images" / entry.name
+        if not image.stem.isdecimal():
             continue
-        place = folder / _FRAMES
-        corrected = (place / "corrected_images").is_dir() and (place / "corrected_cameras").is_dir()
-        kind = "corrected_" if corrected else ""
-        if corrected:
-            yield Note(f"{scene_id_of(folder, root)}: the corrected images and cameras are taken")
-        frames = []
-        for entry in entries_of(place / f"{kind}images")[0]:
-            image = place / f"{kind}images" / entry.name
-            if not image.stem.isdecimal():
-                continue
-            camera = place / f"{kind}cameras" / f"{image.stem}.json"
-            if not camera.is_file():
-                yield LeftOut(image, "no camera of this image")
-                continue
-            try:
-                frames.append(_frame(place, image, camera))
-            except ImageError as error:
-                yield Refused(image, str(error))
-        frames.sort(key=lambda frame: int(frame.name))
-        yield Scene(scene_id_of(folder, root), folder, tuple(frames), order="number")
+        camera = place / f"{kind}cameras" / f"{image.stem}.json"
+        if not camera.is_file():
+            yield LeftOut(image, "no camera of this image")
+            continue
+        try:
+            frames.append(_frame(place, image, camera))
+        except ImageError as error:
+            yield Refused(image, str(error))
+    frames.sort(key=lambda frame: int(frame.name))
+    yield Scene(scene_id, folder, tuple(frames), order="number")
 
 
 def _frame(place: Path, image: Path, camera: Path) -> Frame:
@@ -118,8 +104,8 @@ def _camera(path: Path) -> tuple[np.ndarray, Rig]:
 LAYOUT = Layout(
     name="polycam",
     summary="keyframes/{images, cameras, depth, confidence}",
-    detect=_detect,
-    scan=one_dataset(_list_scenes),
+    mark=_mark,
+    scan=marked_dataset(_mark, _list_capture),
     carries=frozenset({"depth", "pose", "intrinsics"}),
     policy=Policy("path", most=1, video_like=True),
 )

@@ -13,10 +13,7 @@ import numpy as np
 
 from distill3r_core.data.layouts.folders import (
     entries_of,
-    folders_below,
-    folders_of,
-    one_dataset,
-    scene_id_of,
+    marked_dataset,
 )
 from distill3r_core.data.layouts.records import (
     DepthFile,
@@ -24,7 +21,6 @@ from distill3r_core.data.layouts.records import (
     Layout,
     Listed,
     Note,
-    Refused,
     Rig,
     Scene,
 )
@@ -39,30 +35,12 @@ _INTRINSICS = Path("intrinsic", "intrinsic_color.txt")
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
-def _detect(root: Path) -> str | None:
-    if root.is_dir():
-        for folder in folders_of(root):
-            if _is_scene(folder):
-                return f"{scene_id_of(folder, root)} has color, pose and intrinsic"
-    return None
+def _mark(folder: Path) -> str | None:
+    is_scene = (folder / "color").is_dir() and (folder / _INTRINSICS).is_file()
+    return "has color, pose and intrinsic" if is_scene else None
 
 
-def _is_scene(folder: Path) -> bool:
-    return (folder / "color").is_dir() and (folder / _INTRINSICS).is_file()
-
-
-def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
-    for folder in folders_below(root, skip=skip, is_scene=_is_scene):
-        if isinstance(folder, Refused):
-            yield folder
-            continue
-        try:
-            yield from _scene(folder, scene_id_of(folder, root))
-        except ImageError as error:
-            yield Refused(folder, str(error))
-
-
-def _scene(folder: Path, scene_id: str) -> Iterator[Listed]:
+def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
     k = read_matrix(folder / _INTRINSICS, 4, what="intrinsics")[:3, :3].copy()
     k[:2, 2] += 0.5  # its pixel centers are at integers
     rig = Rig(color=checked_intrinsics(k), size=_size_of(k))
@@ -117,8 +95,8 @@ def _pose(path: Path) -> np.ndarray | None:
 LAYOUT = Layout(
     name="scannet",
     summary="<scene>/{color, depth, pose, intrinsic}, files named by their number",
-    detect=_detect,
-    scan=one_dataset(_list_scenes),
+    mark=_mark,
+    scan=marked_dataset(_mark, _list_scene),
     carries=frozenset({"depth", "pose", "intrinsics"}),
     policy=Policy("path", reference=100, least=2, most=20, video_like=True),
 )

@@ -11,10 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from distill3r_core.data.layouts.folders import (
-    folders_below,
-    folders_of,
-    one_dataset,
-    scene_id_of,
+    marked_dataset,
 )
 from distill3r_core.data.layouts.recordings.stamps import (
     Trajectory,
@@ -28,7 +25,6 @@ from distill3r_core.data.layouts.records import (
     Layout,
     Listed,
     Note,
-    Refused,
     Rig,
     Scene,
 )
@@ -59,30 +55,12 @@ class _Stream:
     files: tuple[Path, ...]
 
 
-def _detect(root: Path) -> str | None:
-    if root.is_dir():
-        for folder in folders_of(root):
-            if _is_scene(folder):
-                return f"{scene_id_of(folder, root)} has {_COLOR} beside rgb"
-    return None
+def _mark(folder: Path) -> str | None:
+    is_scene = (folder / _COLOR).is_file() and (folder / "rgb").is_dir()
+    return f"has {_COLOR} beside rgb" if is_scene else None
 
 
-def _is_scene(folder: Path) -> bool:
-    return (folder / _COLOR).is_file() and (folder / "rgb").is_dir()
-
-
-def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
-    for folder in folders_below(root, skip=skip, is_scene=_is_scene):
-        if isinstance(folder, Refused):
-            yield folder
-            continue
-        try:
-            yield from _scene(folder, scene_id_of(folder, root))
-        except ImageError as error:
-            yield Refused(folder, str(error))
-
-
-def _scene(folder: Path, scene_id: str) -> Iterator[Listed]:
+def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
     """One sequence; images without a partner in another stream are kept without it."""
     color = _read_stream(folder, _COLOR)
     depth = _read_stream(folder, _DEPTH) if (folder / _DEPTH).is_file() else _Stream((), ())
@@ -162,8 +140,8 @@ def _with_center(intrinsics: np.ndarray) -> np.ndarray:
 LAYOUT = Layout(
     name="tum",
     summary="<sequence>/{rgb.txt, depth.txt, groundtruth.txt}, time stamps and files",
-    detect=_detect,
-    scan=one_dataset(_list_scenes),
+    mark=_mark,
+    scan=marked_dataset(_mark, _list_scene),
     carries=frozenset({"depth", "pose", "intrinsics"}),
     policy=Policy("path", reference=100, least=2, most=20, video_like=True),
 )
