@@ -1,6 +1,7 @@
 """Run one command line: report its errors and return its exit status."""
 
 import re
+import resource
 import sys
 import traceback
 from pathlib import Path
@@ -60,12 +61,22 @@ def _as_error(error: Exception) -> errors.Distill3rError:
     if _is_out_of_memory(error):
         return errors.OutOfMemoryError(
             f"out of memory: {str(error).splitlines()[0] if str(error) else 'no memory left'}",
-            hint="use fewer or smaller views, smaller batches, or fewer workers",
+            hint=_more_room(),
         )
     return errors.FailedError(
         f"{type(error).__name__}: {error}\nThis is a bug in distill3r.",
         hint="run again with --debug and report the traceback",
     )
+
+
+def _more_room() -> str:
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        return (
+            f"raise the limit of address space, which is {limit // 1024} kB "
+            "(`ulimit -v unlimited`): to load torch alone takes some 4 GB of it"
+        )
+    return "use fewer or smaller views, smaller batches, or fewer workers"
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -225,3 +225,16 @@ def test_a_line_of_pixels_is_refused_before_it_takes_all_memory(
     assert failure["reason"].startswith("too small: 178956969x1 pixels")
     make_manifest(cli_inprocess, project, folder, status=5)
     assert set(rejected(project / "data")) == {"thin.png"}
+
+
+def test_photographs_beside_the_scenes_of_a_layout_are_counted_and_listed(
+    cli_inprocess, project, data_dir
+) -> None:
+    sequence = next(path.parent for path in data_dir.glob("7scenes_kitchen/**/*.pose.txt"))
+    shutil.copytree(sequence.parent, project / "mixed/kitchen")
+    make_photos(project / "mixed/holiday", "one.jpg", "two.jpg")
+    make_photos(project / "mixed", "overview.jpg")
+    _, report = make_manifest(cli_inprocess, project, project / "mixed", status=0)
+    listed = rejected(project / "data")
+    assert set(listed) == {"one.jpg", "two.jpg", "overview.jpg"}
+    assert all("in no scene of this layout" in reason for reason in listed.values())

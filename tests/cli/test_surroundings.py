@@ -96,3 +96,12 @@ def test_a_library_that_aborts_under_a_limit_is_exit_4(end, status):
     done = _limited(4 << 20, sys.executable, "-c", _ABORTS, end)
     assert done.returncode == status, done.stderr
     assert ("the limit of address space is 4194304 kB" in done.stderr) == (status == 4)
+
+
+@pytest.mark.parametrize("kilobytes", [1 << 20, 3_000_000])
+def test_a_limit_too_small_to_load_torch_is_exit_4_and_named(kilobytes, tmp_path):
+    # The first is refused when torch is mapped, the second when one of its libraries starts.
+    program = (sys.executable, "-m", "distill3r_cli")
+    done = _limited(kilobytes, *program, "train", "--cache", str(tmp_path))
+    assert done.returncode == 4, done.stderr
+    assert f"{kilobytes} kB" in done.stderr and "ulimit -v unlimited" in done.stderr

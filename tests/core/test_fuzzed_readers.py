@@ -1,5 +1,6 @@
 """Readers of foreign files end with a result or a documented error, soon and in little memory."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -40,9 +41,8 @@ def whole(target: Target, tmp_path: Path) -> Path:
 def reader(target: Target, whole: Path) -> Iterator[BoundedReader]:
     folder = whole.with_name("mutated")
     shutil.copytree(whole, folder, symlinks=True)
-    made = BoundedReader(target.read, folder)
-    yield made
-    made.stop()
+    with contextlib.closing(BoundedReader(target.read, folder)) as made:
+        yield made
 
 
 def _write(folder: Path, whole: Path, target: Target, mutation: Mutation) -> None:
@@ -109,9 +109,8 @@ def test_a_case_beyond_its_bounds_is_found(tmp_path) -> None:
         "read": lambda _: None,
     }
     for kind, read in cases.items():
-        reader = BoundedReader(read, tmp_path)
-        assert reader().kind == kind
-        reader.stop()
+        with contextlib.closing(BoundedReader(read, tmp_path)) as reader:
+            assert reader().kind == kind
 
 
 def _spin(seconds: float) -> None:

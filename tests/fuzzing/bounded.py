@@ -51,19 +51,19 @@ class BoundedReader:
         if answer:
             return Outcome(*json.loads(answer))
         _, status = os.waitpid(self._child, 0)
-        self._close()
+        self._forget()
         if os.WIFSIGNALED(status):
             return Outcome("killed", signal.Signals(os.WTERMSIG(status)).name)
         return Outcome("ended", f"status {os.WEXITSTATUS(status)}")
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """End the process."""
         if self._child:
             os.kill(self._child, signal.SIGKILL)
             os.waitpid(self._child, 0)
-            self._close()
+            self._forget()
 
-    def _close(self) -> None:
+    def _forget(self) -> None:
         os.close(self._orders)
         self._answers.close()
         self._child = 0
@@ -97,17 +97,23 @@ class BoundedReader:
         resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
         try:
             self._read(self._folder)
-            kind, detail = "read", ""
-        except Distill3rError as error:
-            kind, detail = "refused", error.message
-            if len(detail) > LONGEST_MESSAGE:
-                kind = "quoted at length"
-        except MemoryError:
-            kind, detail = "memory", traceback.format_exc(limit=-6)
-        except BaseException:  # noqa: BLE001 what is looked for
-            kind, detail = "fault", traceback.format_exc(limit=-6)
+            error = None
+        except BaseException as raised:  # noqa: BLE001 what is looked for
+            error = raised
         spent = time.process_time() - begun
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+        kind, detail = _judged(error)
         if spent > SECONDS:
             kind, detail = "slow", f"{spent:.1f} s of the CPU"
         return kind, detail[-3000:]
+
+
+def _judged(error: BaseException | None) -> tuple[str, str]:
+    """What a reader's end is called, and what is known of it."""
+    if error is None:
+        return "read", ""
+    if isinstance(error, Distill3rError):
+        kind = "refused" if len(error.message) <= LONGEST_MESSAGE else "quoted at length"
+        return kind, error.message
+    kind = "memory" if isinstance(error, MemoryError) else "fault"
+    return kind, "".join(traceback.format_exception(error, limit=-6))

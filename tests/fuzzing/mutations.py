@@ -1,5 +1,6 @@
 """Edits of valid files: flipped bits, cuts, insertions, extreme numbers, swapped parts."""
 
+import copy
 import json
 import struct
 from collections.abc import Sequence
@@ -105,7 +106,8 @@ def edited_values(values: Any, edits: Sequence[Edit]) -> Any:
 
 
 def _with_value(values: Any, edit: Edit) -> Any:
-    value = _VALUES[edit.pick % len(_VALUES)]
+    # A copy: a later edit may change what is inside.
+    value = copy.deepcopy(_VALUES[edit.pick % len(_VALUES)])
     path = list[Any]()
     inner, turn = values, edit.pick // len(_VALUES)
     while isinstance(inner, dict | list) and inner and (not path or turn % 4):

@@ -46,9 +46,13 @@ def outputs(recorded, case) -> dict[str, torch.Tensor]:
     images = recorded.image(inputs["images"]["formula"])
     scenes, views = images.shape[:2]
     kept: dict[str, torch.Tensor] = {}
+    parts: dict[str, list[torch.Tensor]] = {}  # of the heads, which take some views at a time
 
     def keep(name, module):
         module.register_forward_hook(lambda *call: kept.__setitem__(name, call[-1]))
+
+    def keep_parts(name, module):
+        module.register_forward_hook(lambda *call: parts.setdefault(name, []).append(call[-1]))
 
     trunk = network.backbone.trunk
     before = trunk.blocks[network.size.alternate_from - 2]
@@ -56,10 +60,10 @@ def outputs(recorded, case) -> dict[str, torch.Tensor]:
         lambda *call: kept.__setitem__("selection_input", call[-1].unflatten(0, (scenes, views)))
     )
     keep("camera_token", network.camera_encoder)
-    keep("refinenet4", network.head.depth_chain.stages[3])
-    keep("fused_main", network.head.depth_chain)
-    keep("fused_aux", network.head.ray_chain)
-    keep("neck_aux", network.head.ray_tail.neck)
+    keep_parts("refinenet4", network.head.depth_chain.stages[3])
+    keep_parts("fused_main", network.head.depth_chain)
+    keep_parts("fused_aux", network.head.ray_chain)
+    keep_parts("neck_aux", network.head.ray_tail.neck)
     keep("tokens", network.backbone)
     found = network(
         images,
@@ -67,6 +71,7 @@ def outputs(recorded, case) -> dict[str, torch.Tensor]:
         rays=True,
         **given_cameras(recorded, inputs),
     )
+    kept |= {name: torch.cat(found_parts) for name, found_parts in parts.items()}
     tokens = kept.pop("tokens")
     world_from_cam, intrinsics = found.cameras()
     rotation = world_from_cam[..., :3].mT

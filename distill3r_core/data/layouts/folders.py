@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
-from distill3r_core.data.layouts.records import Dataset, Listed, Mark, Refused
+from distill3r_core.data.layouts.records import Dataset, Listed, Mark, Refused, Scene
 from distill3r_core.data.manifest import Order
 from distill3r_core.errors import ImageError
 from distill3r_core.io.images import media
@@ -16,6 +16,7 @@ from distill3r_core.io.images.inputs import natural_key
 
 _NUMBER = re.compile(r"(\d+)")
 _LOOP = "a link that leads to itself"
+OUTSIDE = "in no scene of this layout: list its folder alone, or all as --layout images"
 
 # Lists what is in a scene's folder, given its id.
 SceneLister = Callable[[Path, str], Iterator[Listed]]
@@ -209,15 +210,34 @@ def marked_scenes(
         skip: A folder to leave out: that of the results.
         mark: Of the layout.
         list_scene: Lists what is in a folder with the mark; an ImageError refuses the folder.
+
+    Yields:
+        What is in the scenes, and the images of folders that belong to none.
     """
+    used, others = set[Path](), list[Path]()
     for folder in folders_of(root, skip=skip):
         if isinstance(folder, Refused):
             yield folder
         elif mark(folder):
+            used.add(folder)
             try:
-                yield from list_scene(folder, scene_id_of(folder, root))
+                for listed in list_scene(folder, scene_id_of(folder, root)):
+                    if isinstance(listed, Scene):
+                        used.update(frame.image.parent for frame in listed.frames)
+                    yield listed
             except ImageError as error:
                 yield Refused(folder, str(error))
+        else:
+            others.append(folder)
+    for folder in others:
+        if used.isdisjoint((folder, *folder.parents)):
+            yield from _images_outside(folder)
+
+
+def _images_outside(folder: Path) -> Iterator[media.LeftOut]:
+    for name in sorted(names_in(folder), key=frame_key):
+        if Path(name).suffix.lower() in media.IMAGE_SUFFIXES and not name.startswith("."):
+            yield media.LeftOut(folder / name, OUTSIDE)
 
 
 def marked_dataset(

@@ -176,7 +176,7 @@ def _run(job: CacheJob, progress: Progress) -> Report:
     if minutes is not None:
         total = duration(60 * minutes * len(job.todo))
         progress.note(
-            f"teacher {job.record.name!r}: about {minutes:g} minutes per sample, {total} in all"
+            f"teacher {job.record.name!r}: about {duration(60 * minutes)} a sample, {total} in all"
         )
     with CacheWriter(job.folder, job.header, shard=part.index) as writer:
         which = f" ({part.index} of {part.count})" if part.count > 1 else ""
