@@ -20,7 +20,8 @@ def small_photos(source, target, pattern, count):
     target.mkdir(parents=True)
     for path in sorted(source.glob(pattern))[:count]:
         with Image.open(path) as image:
-            image.convert("RGB").resize((144, 108)).save(target / f"{path.name.split('.')[0]}.jpg", quality=95)
+            name = path.name.split(".")[0]  # `frame-0.color` would be a frame of 7-Scenes
+            image.convert("RGB").resize((144, 108)).save(target / f"{name}.jpg", quality=95)
 
 
 @pytest.mark.parametrize("name", SLOW)
