@@ -90,11 +90,11 @@ def manifest(
     pose_convention: convention_options.PoseConventionOpt = None,
     pose_axes: convention_options.PoseAxesOpt = None,
     poses: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            metavar="FILE",
+            metavar="FILE|colmap",
             help="Poses instead of the data's own: a trajectory (TUM), a folder with a COLMAP "
-            "model, or cameras.json of infer.",
+            "model, or cameras.json of infer; colmap: estimated from the images (extra colmap).",
             show_default=False,
         ),
     ] = None,

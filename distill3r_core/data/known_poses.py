@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from distill3r_core.data.colmap_model import has_model, read_model
 from distill3r_core.data.layouts.recordings.stamps import Trajectory, read_trajectory
@@ -24,7 +25,7 @@ class KnownPose:
     """What a file says of an image.
 
     Args:
-        pose: world_from_cam, OpenCV axes.
+        pose: world_from_cam of the color camera, OpenCV axes.
         rig: Its intrinsics, where the file has them.
     """
 
@@ -113,17 +114,35 @@ def with_known_poses(
     return replace(listing, scenes=tuple(scenes)), (found, total)
 
 
-def _posed(frame: Frame, known: KnownPoses) -> Frame:
-    here = known.of(frame)
-    rig = frame.rig if here is None or frame.rig is not None else here.rig
+def with_color_pose(
+    frame: Frame, pose: Float[np.ndarray, "4 4"], *, unit: Unit, rig: Rig | None = None
+) -> Frame:
+    """A frame whose color camera stands at a pose.
+
+    Args:
+        frame: Its own pose is replaced.
+        pose: world_from_cam, OpenCV axes.
+        unit: Unit of the pose, where the frame has no depth.
+        rig: Its camera, where it is not known.
+    """
+    rig = frame.rig or rig
+    if rig is not None and rig.color_from_depth is not None:
+        pose = pose @ rig.color_from_depth  # poses of such frames are those of the depth camera
     return replace(
         frame,
-        pose=None if here is None else here.pose,
+        pose=pose,
         pose_convention="c2w",
         pose_axes="opencv",
         rig=rig,
-        unit=known.unit if frame.depth is None else frame.unit,
+        unit=unit if frame.depth is None else frame.unit,
     )
+
+
+def _posed(frame: Frame, known: KnownPoses) -> Frame:
+    here = known.of(frame)
+    if here is None:
+        return replace(frame, pose=None, unit=known.unit if frame.depth is None else frame.unit)
+    return with_color_pose(frame, here.pose, unit=known.unit, rig=here.rig)
 
 
 def _from_colmap(folder: Path) -> KnownPoses:

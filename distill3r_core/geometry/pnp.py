@@ -21,15 +21,18 @@ def pnp_available() -> bool:
     return util.find_spec("pycolmap") is not None
 
 
-def require_pnp() -> None:
-    """Refuse PnP where pycolmap is not installed.
+def require_pycolmap(purpose: str) -> None:
+    """Refuse what needs pycolmap where it is not installed.
+
+    Args:
+        purpose: What needs it, as a plural for the message.
 
     Raises:
         ExtraMissingError: Names the command that adds it.
     """
     if not pnp_available():
         raise ExtraMissingError(
-            "poses by PnP need the extra 'colmap'", hint="pip install 'distill3r[colmap]'"
+            f"{purpose} need the extra 'colmap'", hint="pip install 'distill3r[colmap]'"
         )
 
 
@@ -39,7 +42,7 @@ def prepare() -> None:
     Raises:
         ExtraMissingError: It is not installed.
     """
-    require_pnp()
+    require_pycolmap("poses by pycolmap")
     _pycolmap()
 
 

@@ -1,15 +1,59 @@
 """Poses of images by COLMAP's structure from motion. Needs pycolmap, the extra `colmap`."""
 
+import itertools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
 from distill3r_core.geometry import pnp
+from distill3r_core.prediction import StepCallback, ignore_steps
+
+FEW_IMAGES = 60  # up to here all pairs are matched, in whatever order the images come
+NEIGHBORS = 10  # on either side, that an image of a sequence is matched with
+_IMAGES_AT_A_TIME, _PAIRS_AT_A_TIME = 16, 200  # between two reports of progress
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class SolverCamera:
+    """What is known of a camera. Images whose records are equal share the camera.
+
+    Args:
+        size: Rows and columns of its images.
+        intrinsics: fx, fy, cx, cy in pixels, centers at +0.5; they are kept. None: one focal
+            length and one radial distortion are estimated, the principal point is the center.
+        focal: Where that estimate starts, in pixels; None: COLMAP's own guess.
+    """
+
+    size: tuple[int, int]
+    intrinsics: tuple[float, float, float, float] | None = None
+    focal: float | None = None
+
+    @classmethod
+    def of(cls, k: Float[np.ndarray, "3 3"], size: tuple[int, int]) -> "SolverCamera":
+        """The camera of a known K."""
+        fx, fy, cx, cy = (float(value) for value in (k[0, 0], k[1, 1], k[0, 2], k[1, 2]))
+        return cls(size, (fx, fy, cx, cy))
+
+    @property
+    def model(self) -> str:
+        """COLMAP's name of its model."""
+        return "SIMPLE_RADIAL" if self.intrinsics is None else "PINHOLE"
+
+    @property
+    def params(self) -> str:
+        """Parameters to start from, as COLMAP reads them; empty: its own guess."""
+        if self.intrinsics is not None:
+            return ",".join(map(repr, self.intrinsics))
+        if self.focal is None:
+            return ""
+        return f"{self.focal!r},{self.size[1] / 2},{self.size[0] / 2},0"
 
 
 @dataclass(frozen=True)
@@ -17,23 +61,36 @@ class SolvedImage:
     """An image that was placed.
 
     Args:
+        world_from_cam: Its pose, in a unit that is not known.
         pixels: Where its points are seen (u, v), centers at +0.5.
         depth: Depth of these points, in the unit of the poses.
+        intrinsics: K, without the distortion.
+        distortion: Radial distortion k of `1 + k r^2`, r in focal lengths; 0 for a known camera.
     """
 
     world_from_cam: Float[np.ndarray, "4 4"]
     pixels: Float[np.ndarray, "M 2"]
     depth: Float[np.ndarray, " M"]
+    intrinsics: Float[np.ndarray, "3 3"]
+    distortion: float = 0.0
 
 
 def solve_images(
-    images: Sequence[UInt8[np.ndarray, "_ _ 3"]], intrinsics: Sequence[Float[np.ndarray, "3 3"]]
+    views: Iterable[tuple[UInt8[np.ndarray, "_ _ 3"], SolverCamera]],
+    *,
+    ordered: bool = False,
+    on_step: StepCallback = ignore_steps,
 ) -> dict[int, SolvedImage]:
-    """Place images in one world of unknown scale: SIFT, exhaustive matching, incremental mapping.
+    """Place images in one world of unknown scale: SIFT, matching, incremental mapping.
+
+    The same images give the same result on one machine: random draws are seeded, and the mapper
+    runs in one thread.
 
     Args:
-        images: RGB, of one size.
-        intrinsics: K of each, pixel centers at +0.5; the median of all is used and kept.
+        views: RGB images with their cameras; read one after another, and not kept.
+        ordered: Whether neighbors overlap: of more than `FEW_IMAGES`, each is then matched with
+            its neighbors and with those 16, 32, ... images away. False: all pairs are matched.
+        on_step: Reports features, pairs and placed images.
 
     Returns:
         The images of the largest model, by index; {} where nothing could be placed.
@@ -45,37 +102,129 @@ def solve_images(
     import pycolmap
 
     pycolmap.logging.minloglevel = int(pycolmap.logging.Level.FATAL)
-    pycolmap.set_random_seed(0)
-    k = np.median(np.stack(list(intrinsics)), axis=0)
-    with tempfile.TemporaryDirectory() as folder:
+    pycolmap.set_random_seed(_SEED)
+    with tempfile.TemporaryDirectory(prefix="distill3r-colmap-") as folder:
         root = Path(folder)
         (root / "images").mkdir()
-        for index, image in enumerate(images):
-            Image.fromarray(image).save(root / "images" / f"{index:06d}.png")
-        reader = pycolmap.ImageReaderOptions()
-        reader.camera_model = "PINHOLE"
-        reader.camera_params = f"{k[0, 0]},{k[1, 1]},{k[0, 2]},{k[1, 2]}"
-        database = root / "database.db"
-        pycolmap.extract_features(
-            database,
-            root / "images",
-            camera_mode=pycolmap.CameraMode.SINGLE,
-            reader_options=reader,
-            device=pycolmap.Device.cpu,
-        )
-        pycolmap.match_exhaustive(database, device=pycolmap.Device.cpu)
-        options = pycolmap.IncrementalPipelineOptions()
-        options.ba_refine_focal_length = options.ba_refine_principal_point = False
-        options.ba_refine_extra_params = False
-        options.multiple_models = False
         (root / "models").mkdir()
-        models = pycolmap.incremental_mapping(
-            database, root / "images", root / "models", options=options
-        )
+        cameras = []
+        for index, (image, camera) in enumerate(views):
+            Image.fromarray(image).save(root / "images" / _name(index), compress_level=1)
+            cameras.append(camera)
+        if len(cameras) < 2:
+            return {}
+        known = _extract(root, cameras, on_step)
+        _match(root, list(pairs_of(len(cameras), ordered=ordered)), on_step)
+        models = _map(root, len(cameras), known, on_step)
     if not models:
         return {}
-    model = max(models.values(), key=lambda one: one.num_reg_images())
-    found = {}
+    return dict(_solved(max(models, key=lambda one: one.num_reg_images())))
+
+
+def pairs_of(count: int, *, ordered: bool) -> Iterator[tuple[int, int]]:
+    """Pairs of images that are matched, by index.
+
+    A sequence returns to where it was; the pairs at distances that double find some of that
+    without matching everything.
+    """
+    if count <= FEW_IMAGES or not ordered:
+        yield from itertools.combinations(range(count), 2)
+        return
+    far = itertools.takewhile(lambda step: step < count, (16 << power for power in range(64)))
+    for step in (*range(1, NEIGHBORS + 1), *far):
+        yield from ((first, first + step) for first in range(count - step))
+
+
+def _name(index: int) -> str:
+    return f"{index:06d}.png"
+
+
+def _extract(root: Path, cameras: Sequence[SolverCamera], on_step: StepCallback) -> set[int]:
+    """Find the features of all images; gives COLMAP's numbers of the cameras with a known K."""
+    import pycolmap
+
+    groups: dict[SolverCamera, list[str]] = {}
+    for index, camera in enumerate(cameras):
+        groups.setdefault(camera, []).append(_name(index))
+    known, done = set[int](), 0
+    for camera, names in groups.items():
+        reader = pycolmap.ImageReaderOptions()
+        reader.camera_model, reader.camera_params = camera.model, camera.params
+        for start in range(0, len(names), _IMAGES_AT_A_TIME):
+            on_step("features", done, len(cameras))
+            part = names[start : start + _IMAGES_AT_A_TIME]
+            pycolmap.extract_features(
+                root / "database.db",
+                root / "images",
+                image_names=part,
+                camera_mode=pycolmap.CameraMode.SINGLE,
+                reader_options=reader,
+                device=pycolmap.Device.cpu,
+            )
+            done += len(part)
+            number = _camera_of(root, part[0])
+            reader.existing_camera_id = number
+            if camera.intrinsics is not None:
+                known.add(number)
+    on_step("features", done, len(cameras))
+    return known
+
+
+def _camera_of(root: Path, name: str) -> int:
+    import pycolmap
+
+    database = pycolmap.Database.open(root / "database.db")
+    image = database.read_image_with_name(name)
+    database.close()
+    assert image is not None, name
+    return int(image.camera_id)
+
+
+def _match(root: Path, pairs: Sequence[tuple[int, int]], on_step: StepCallback) -> None:
+    import pycolmap
+
+    options, verification = pycolmap.ImportedPairingOptions(), pycolmap.TwoViewGeometryOptions()
+    options.match_list_path = root / "pairs.txt"
+    verification.ransac.random_seed = _SEED
+    for start in range(0, len(pairs), _PAIRS_AT_A_TIME):
+        on_step("pairs", start, len(pairs))
+        part = pairs[start : start + _PAIRS_AT_A_TIME]
+        lines = (f"{_name(first)} {_name(second)}\n" for first, second in part)
+        (root / "pairs.txt").write_text("".join(lines))
+        pycolmap.match_image_pairs(
+            root / "database.db",
+            pairing_options=options,
+            verification_options=verification,
+            device=pycolmap.Device.cpu,
+        )
+    on_step("pairs", len(pairs), len(pairs))
+
+
+def _map(root: Path, count: int, known: set[int], on_step: StepCallback) -> list[Any]:
+    """The models that the mapper makes, as pycolmap's `Reconstruction`."""
+    import pycolmap
+
+    options = pycolmap.IncrementalPipelineOptions()
+    options.constant_cameras = known
+    options.num_threads, options.random_seed = 1, _SEED
+    options.extract_colors = False
+    placed = itertools.count(2)
+
+    def next_image() -> None:
+        # A later model begins anew: its images were counted in the model that it replaces.
+        on_step("placed", min(next(placed), count), count)
+
+    models = pycolmap.incremental_mapping(
+        root / "database.db",
+        root / "images",
+        root / "models",
+        options=options,
+        next_image_callback=next_image,
+    )
+    return list(models.values())
+
+
+def _solved(model: Any) -> Iterator[tuple[int, SolvedImage]]:
     for image in model.images.values():
         if not image.has_pose:
             continue
@@ -83,9 +232,15 @@ def solve_images(
         cam_from_world[:3] = image.cam_from_world().matrix()
         seen = [point for point in image.points2D if point.has_point3D()]
         points = np.array([model.points3D[point.point3D_id].xyz for point in seen]).reshape(-1, 3)
-        found[int(Path(image.name).stem)] = SolvedImage(
-            np.linalg.inv(cam_from_world),
-            np.array([point.xy for point in seen]).reshape(-1, 2),
-            points @ cam_from_world[2, :3] + cam_from_world[2, 3],
+        camera = model.cameras[image.camera_id]
+        is_estimated = camera.model.name == "SIMPLE_RADIAL"
+        yield (
+            int(Path(image.name).stem),
+            SolvedImage(
+                np.linalg.inv(cam_from_world),
+                np.array([point.xy for point in seen]).reshape(-1, 2),
+                points @ cam_from_world[2, :3] + cam_from_world[2, 3],
+                np.asarray(camera.calibration_matrix(), dtype=np.float64),
+                float(camera.params[3]) if is_estimated else 0.0,
+            ),
         )
-    return found

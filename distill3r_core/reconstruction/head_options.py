@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from distill3r_core.errors import RequestError
-from distill3r_core.geometry.pnp import require_pnp
+from distill3r_core.geometry.pnp import require_pycolmap
 from distill3r_core.models.student import HeadName
 from distill3r_core.prediction import Predictor
 from distill3r_core.problems import unknown_name
@@ -73,7 +73,7 @@ def resolve_options(
             raise _no_local("--poses similarity carries local points to global ones")
         cloud, poses = "global", "pnp"
     if poses == "pnp":
-        require_pnp()
+        require_pycolmap("poses by PnP")
     if poses == "pnp" or cloud == "global":
         if refine:
             raise RequestError(

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from trees import photos, save_picture
+from trees import photos, save_picture, sevenscenes_sequence
 
 from distill3r_core.data.manifest import read_manifest
 
@@ -74,6 +74,22 @@ def test_cameras_of_infer(cli_inprocess, tmp_path):
     status, rows, err = run(cli_inprocess, tmp_path, "--poses", "cameras.json")
     assert status == 0, err
     assert [row.pose and row.pose[11] for row in rows.values()] == [7, 7]
+
+
+def test_poses_of_a_file_are_those_of_the_color_camera(cli_inprocess, tmp_path):
+    sevenscenes_sequence(tmp_path / "photos", 2)
+    pose = np.eye(4)
+    pose[:3, 3] = 1, 2, 3
+    camera = {"size": [48, 64], "intrinsics": [[60, 0, 32], [0, 60, 24], [0, 0, 1]]}
+    cameras = [
+        {"name": f"frame-00000{number}.color.png", **camera, "world_from_cam": pose.tolist()}
+        for number in (0, 1)
+    ]
+    (tmp_path / "cameras.json").write_text(json.dumps({"about": {"unit": "m"}, "cameras": cameras}))
+    status, rows, err = run(cli_inprocess, tmp_path, "--poses", "cameras.json", "--trust")
+    assert status == 0, err
+    for row in rows.values():
+        np.testing.assert_allclose(np.array(row.pose).reshape(4, 4), pose, atol=1e-9)
 
 
 @pytest.mark.parametrize(

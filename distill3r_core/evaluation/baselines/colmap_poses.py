@@ -7,7 +7,11 @@ from torch import Tensor
 
 from distill3r_core.evaluation.truth import Truth
 from distill3r_core.geometry.pnp import pnp_available
-from distill3r_core.geometry.structure_from_motion import SolvedImage, solve_images
+from distill3r_core.geometry.structure_from_motion import (
+    SolvedImage,
+    SolverCamera,
+    solve_images,
+)
 from distill3r_core.types import ImagePlacement, RawMaps
 
 MAX_VIEWS = 60  # all pairs are matched; more take many minutes
@@ -26,7 +30,10 @@ def colmap_poses(truth: Truth, maps: RawMaps) -> Float[Tensor, "N 3 4"] | None:
     intrinsics = [view.intrinsics for view in truth.sources if view.intrinsics is not None]
     if len(intrinsics) < len(truth.sources):
         return None
-    placed = solve_images([view.image for view in truth.sources], intrinsics)
+    k = np.median(np.stack(intrinsics), axis=0)
+    placed = solve_images(
+        (view.image, SolverCamera.of(k, view.image.shape[:2])) for view in truth.sources
+    )
     found = torch.full((len(truth.sources), 3, 4), torch.nan, dtype=torch.float64)
     for view, solved in placed.items():
         scale = _scale(maps.points_local[view], truth.views[view].placement, solved)

@@ -83,7 +83,7 @@ def solve_cameras(
     """
     progress = progress or Silent()
     if poses == "pnp":
-        pnp.require_pnp()
+        pnp.require_pycolmap("poses by PnP")
     by_pnp = poses == "pnp" or (compare and pnp.pnp_available())
     if by_pnp:
         pnp.prepare()

@@ -31,9 +31,11 @@ from distill3r_core.data.planning import (
 from distill3r_core.data.windows import SAMPLES, PolicyName
 from distill3r_core.errors import ConfigError, ConflictError, InputMissingError, RequestError
 from distill3r_core.files import remove_leftovers, write_text
+from distill3r_core.geometry.pnp import require_pycolmap
 from distill3r_core.io.images.decode import MIN_SIDE
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.manifest import manifest_folder
+from distill3r_core.stages.manifest.estimated_poses import COLMAP, with_estimated_poses
 from distill3r_core.stages.manifest.frame_index import FrameEntry, FrameIndex, locked, stamp_of
 from distill3r_core.stages.manifest.frame_processor import FrameJob, FrameProcessor
 from distill3r_core.stages.manifest.manifest_report import (
@@ -67,7 +69,8 @@ class ManifestSettings:
     pose_axes: PoseAxes | None = None  # camera axes of stored poses; None: the layout's
     depth_scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)  # units in a meter
     intrinsics_size: Annotated[str, config.reads(parse_image_size)] | None = None  # WxH of K
-    poses: Path | None = None  # a trajectory, COLMAP model or cameras.json instead of own poses
+    # Instead of the data's own: a trajectory, COLMAP model or cameras.json, or "colmap".
+    poses: str | None = Field(default=None, min_length=1)
     policy: PolicyName | None = None  # None: the data set's; "release" is the original project's
     seed: int = Field(default=0, ge=0)
 
@@ -104,7 +107,14 @@ class ManifestSettings:
             raise ValueError("stride: the policy release has none")
         if self.stride == "pose" and self.images_only:
             raise ValueError("stride: pose needs the poses that images_only leaves out")
+        if self.estimates_poses and self.images_only:
+            raise ValueError("poses: colmap estimates what images_only leaves out")
         return self
+
+    @property
+    def estimates_poses(self) -> bool:
+        """Whether COLMAP is run; a file of its name is `./colmap`."""
+        return self.poses == COLMAP
 
     @property
     def conventions(self) -> Conventions:
@@ -146,6 +156,7 @@ def build_manifest(
         InputMissingError: A root is not there.
         ConflictError: The folder holds a manifest that was made with other settings.
         NothingUsableError: Everything was rejected.
+        ExtraMissingError: COLMAP's poses need the extra `colmap`.
         ContradictionError: Depth, poses, intrinsics and images do not fit together.
         RequestError: The output cannot be written, or a root is of the wrong kind.
         DiskFullError: There is no room for the frames.
@@ -153,6 +164,8 @@ def build_manifest(
     for root in settings.roots:  # what is not there comes before what is in the way
         if not _place(root).exists():
             raise InputMissingError(f"no such folder: {_place(root)}")
+    if settings.estimates_poses:
+        require_pycolmap("poses by COLMAP")
     path = settings.output / manifest_folder.MANIFEST
     plain = config.as_plain(settings)
     # Roots come and go; all other settings change the result.
@@ -167,16 +180,8 @@ def build_manifest(
     if dry_run:
         made = [ProcessedDataset(root, _plan(settings, found, set()), {}) for root, found in scans]
         return report_of(settings, made, files=(), dry_run=True)
-    checks = [
-        check_data(
-            found.name,
-            {scene.scene_id: scene.frames for scene in found.scenes},
-            images_only=settings.images_only,
-            trust=trust,
-            progress=progress,
-        )
-        for _, found in scans
-    ]
+    # Before anything is written; poses that are to be estimated are checked when they are.
+    checks = [] if settings.estimates_poses else _check_all(settings, scans, trust, progress)
     with locked(settings.output):
         if stamp_of(path) != stamp:
             raise ConflictError(f"another run has just written {path}", hint="run again")
@@ -185,6 +190,15 @@ def build_manifest(
             (root, with_videos(found, settings.output, fps=settings.video_fps, progress=progress))
             for root, found in scans
         ]
+        if settings.estimates_poses:
+            scans = [
+                (
+                    root,
+                    with_estimated_poses(found, settings.output, check=check, progress=progress),
+                )
+                for root, found in scans
+            ]
+            checks = _check_all(settings, scans, trust, progress)
         index = FrameIndex(settings.output)
         try:
             made, processed = _make_all(
@@ -232,17 +246,35 @@ def _list_all(
         progress.advance()
 
 
+def _check_all(
+    settings: ManifestSettings,
+    scans: Sequence[tuple[str, DatasetListing]],
+    trust: bool,
+    progress: Progress,
+) -> list[DataCheck]:
+    return [
+        check_data(
+            found.name,
+            {scene.scene_id: scene.frames for scene in found.scenes},
+            images_only=settings.images_only,
+            trust=trust,
+            progress=progress,
+        )
+        for _, found in scans
+    ]
+
+
 def _with_poses(
     settings: ManifestSettings, scans: Sequence[tuple[str, DatasetListing]]
 ) -> list[tuple[str, DatasetListing]]:
-    """The data sets with the poses of `--poses`, and a note that says how many frames have one.
+    """The data sets with the poses of a file, and a note that says how many frames have one.
 
     Raises:
         RequestError: The file cannot be read, or knows none of the frames.
     """
-    if settings.poses is None:
+    if settings.poses is None or settings.estimates_poses:
         return list(scans)
-    known = read_known_poses(settings.poses)
+    known = read_known_poses(Path(settings.poses))
     posed, total = [], 0
     for root, listing in scans:
         listing, (found, frames) = with_known_poses(listing, known)

@@ -1,0 +1,217 @@
+"""`manifest --poses colmap`: cameras of the frames by structure from motion, done once."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from distill3r_core.data.frame_reader import read_source_frame, rig_for
+from distill3r_core.data.known_poses import with_color_pose
+from distill3r_core.data.layouts import Frame, Refused, Rig, Scene
+from distill3r_core.data.listing import DatasetListing
+from distill3r_core.errors import ImageError
+from distill3r_core.geometry.metric_scale import depth_ratio, scale_of
+from distill3r_core.geometry.structure_from_motion import (
+    FEW_IMAGES,
+    SolvedImage,
+    SolverCamera,
+    solve_images,
+)
+from distill3r_core.io.images.decode import read_image
+from distill3r_core.io.images.fit import resize_image
+from distill3r_core.prediction import StepCallback
+from distill3r_core.report import Progress
+from distill3r_core.stages.manifest.placed_scene import (
+    PlacedScene,
+    digest_of,
+    load_placed,
+    save_placed,
+)
+
+COLMAP = "colmap"  # the value of `--poses`, and the folder of the results
+UNPLACED = "COLMAP could not place it among the other images: no pose"
+_UNSCALED = "its scene has no scale: too few of COLMAP's points have a depth"
+_MAX_SIDE = 1600  # pixels of the long edge in which features are looked for
+_FILM_WIDTH = 36.0  # millimeters, the long edge that EXIF's 35 mm focal length means
+_CLEAR_SHIFT = 1.0  # pixels by which distortion moves a corner, from which it is said
+
+
+def with_estimated_poses(
+    found: DatasetListing, folder: Path, *, check: bool, progress: Progress
+) -> DatasetListing:
+    """The data set with COLMAP's poses; frames that COLMAP did not place are refused.
+
+    Args:
+        found: A data set whose videos have been extracted.
+        folder: The manifest's; results are kept there, and used again for the same files.
+        check: Do all of it again.
+        progress: Reports features, pairs and placed images of every scene.
+
+    Raises:
+        ExtraMissingError: pycolmap is not installed.
+    """
+    scenes, refused, placed = [], list(found.refused), {}
+    for scene in found.scenes:
+        path = folder / COLMAP / found.name / f"{scene.scene_id}.json"
+        made = digest_of(scene)
+        solved = None if check else load_placed(path, made)
+        if solved is None:
+            steps = _steps(f"{found.name}/{scene.scene_id}: COLMAP", progress)
+            solved = _solve(scene, steps)
+            save_placed(path, made, solved)
+        placed[scene.scene_id] = solved
+        kept = []
+        for frame in scene.frames:
+            if frame.name in solved.unread:  # refused with its own reason when it is read
+                kept.append(frame)
+            elif (pose := solved.poses.get(frame.name)) is None:
+                refused.append(Refused(frame.image, UNPLACED))
+            elif frame.depth is not None and solved.scale is None:
+                refused.append(Refused(frame.image, _UNSCALED))
+            else:
+                kept.append(with_color_pose(frame, pose, unit="none", rig=solved.rigs.get(frame.name)))
+        if kept:
+            scenes.append(replace(scene, frames=tuple(kept)))
+    return replace(
+        found,
+        scenes=tuple(scenes),
+        refused=tuple(refused),
+        notes=(*found.notes, *_notes(found, placed)),
+    )
+
+
+def _solve(scene: Scene, on_step: StepCallback) -> PlacedScene:
+    read: list[tuple[Frame, tuple[int, int], SolverCamera]] = []
+    unread = set[str]()
+
+    def views() -> Iterator[tuple[UInt8[np.ndarray, "_ _ 3"], SolverCamera]]:
+        for done, frame in enumerate(scene.frames):
+            on_step("images", done, len(scene.frames))
+            try:
+                pixels, focal = _pixels(frame)
+            except ImageError:
+                unread.add(frame.name)
+                continue
+            size = pixels.shape[:2]
+            small = pixels if max(size) <= _MAX_SIDE else resize_image(pixels, _limited(size))
+            camera = _camera(frame, size, small.shape[:2], focal)
+            read.append((frame, size, camera))
+            yield small, camera
+
+    solved = solve_images(views(), ordered=scene.order != "none", on_step=on_step)
+    found = {index: (*read[index], solved[index]) for index in sorted(solved)}
+    rigs = {
+        frame.name: Rig(_enlarged(one.intrinsics, camera.size, size), size)
+        for frame, size, camera, one in found.values()
+        if camera.intrinsics is None
+    }
+    ratios = [
+        ratio
+        for frame, _, camera, one in found.values()
+        if frame.depth is not None
+        and (ratio := _ratio(frame, rigs.get(frame.name), camera.size, one)) is not None
+    ]
+    scale = scale_of(ratios)
+    poses = {}
+    for frame, _, _, one in found.values():
+        pose = one.world_from_cam.copy()
+        if frame.depth is not None and scale is not None:
+            pose[:3, 3] *= scale.scale
+        poses[frame.name] = pose
+    shifts = [_shift(one, camera.size) for _, _, camera, one in found.values()]
+    return PlacedScene(poses, rigs, frozenset(unread), scale, max(shifts, default=0.0))
+
+
+def _pixels(frame: Frame) -> tuple[UInt8[np.ndarray, "H W 3"], float | None]:
+    image = read_image(frame.image)
+    return image.pixels, image.exif_focal_35mm
+
+
+def _limited(size: tuple[int, int]) -> tuple[int, int]:
+    rows, columns = (max(1, round(side * _MAX_SIDE / max(size))) for side in size)
+    return rows, columns
+
+
+def _camera(
+    frame: Frame, size: tuple[int, int], used: tuple[int, int], focal_35mm: float | None
+) -> SolverCamera:
+    """What is known of a frame's camera, for its image at the size that is used."""
+    if frame.rig is not None:
+        return SolverCamera.of(_enlarged(rig_for(frame.rig, size).color, size, used), used)
+    focal = None if focal_35mm is None else focal_35mm * max(used) / _FILM_WIDTH
+    return SolverCamera(used, focal=focal)
+
+
+def _enlarged(
+    k: Float[np.ndarray, "3 3"], size: tuple[int, int], wanted: tuple[int, int]
+) -> Float[np.ndarray, "3 3"]:
+    """K for the image at another size."""
+    return np.diag([wanted[1] / size[1], wanted[0] / size[0], 1.0]) @ k
+
+
+def _ratio(
+    frame: Frame, rig: Rig | None, size: tuple[int, int], solved: SolvedImage
+) -> float | None:
+    """The sensor's depth over COLMAP's, in the median over the points that an image sees."""
+    try:
+        # Registered to the color camera, which is the one that COLMAP placed.
+        source = read_source_frame(replace(frame, pose=None, rig=frame.rig or rig), trust=True)
+    except ImageError:
+        return None  # the frame is refused for it when it is read
+    assert source.depth is not None
+    return depth_ratio(source.depth, solved, size)
+
+
+def _shift(solved: SolvedImage, size: tuple[int, int]) -> float:
+    k = solved.intrinsics
+    corner = np.hypot(max(k[0, 2], size[1] - k[0, 2]), max(k[1, 2], size[0] - k[1, 2]))
+    radius = corner / k[0, 0]
+    return abs(solved.distortion) * radius**3 * k[0, 0]
+
+
+def _steps(label: str, progress: Progress) -> StepCallback:
+    """Progress of one scene: a phase for each kind of step."""
+    at = {"phase": "", "done": 0}
+
+    def on_step(phase: str, done: int, total: int) -> None:
+        if phase != at["phase"]:
+            progress.begin(f"{label} {phase}", total=total, unit=phase)
+            at.update(phase=phase, done=0)
+        if done > at["done"]:
+            progress.advance(done - at["done"])
+            at["done"] = done
+
+    return on_step
+
+
+def _notes(found: DatasetListing, placed: Mapping[str, PlacedScene]) -> list[str]:
+    frames = {scene.scene_id: len(scene.frames) for scene in found.scenes}
+    total, done = sum(frames.values()), sum(len(one.poses) for one in placed.values())
+    ways = {_matching(scene) for scene in found.scenes}
+    notes = [f"{found.name}: COLMAP placed {done} of {total} images ({' and '.join(sorted(ways))})"]
+    for scene, one in placed.items():
+        if (missing := frames[scene] - len(one.poses)) and done:
+            notes.append(f"{found.name}/{scene}: {missing} images have no pose: see rejected.csv")
+    scales = {scene: one.scale for scene, one in placed.items() if one.scale is not None}
+    notes += [
+        f"{found.name}/{scene}: metric by its depth: 1 of COLMAP's units is "
+        f"{scale.scale:.4g}, by {scale.views} views that differ by {scale.spread:.1%}".replace(
+            "%", " %"
+        )
+        for scene, scale in scales.items()
+    ]
+    distorted = [one.shift for one in placed.values() if one.shift > _CLEAR_SHIFT]
+    if distorted:
+        notes.append(
+            f"{found.name}: images of {len(distorted)} scenes are distorted, by {max(distorted):.1f} "
+            "pixels in the corners at most; the pinhole of their K is taken"
+        )
+    return notes
+
+
+def _matching(scene: Scene) -> str:
+    if scene.order == "none" or len(scene.frames) <= FEW_IMAGES:
+        return "all pairs matched"
+    return "neighbors matched"

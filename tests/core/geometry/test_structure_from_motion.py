@@ -1,0 +1,68 @@
+"""Pairs that are matched, and the scale of COLMAP's world."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill3r_core.geometry.metric_scale import MIN_POINTS, depth_ratio, scale_of
+from distill3r_core.geometry.structure_from_motion import (
+    FEW_IMAGES,
+    NEIGHBORS,
+    SolvedImage,
+    SolverCamera,
+    pairs_of,
+)
+
+
+@given(st.integers(0, 300), st.booleans())
+def test_no_pair_comes_twice_and_neighbors_always_come(count, ordered):
+    pairs = list(pairs_of(count, ordered=ordered))
+    assert len(set(pairs)) == len(pairs)
+    assert all(0 <= first < second < count for first, second in pairs)
+    near = {(i, j) for i in range(count) for j in range(i + 1, min(i + 1 + NEIGHBORS, count))}
+    assert near <= set(pairs)
+    if not ordered or count <= FEW_IMAGES:
+        assert len(pairs) == count * (count - 1) // 2
+
+
+def test_a_long_sequence_takes_pairs_in_proportion_to_its_length():
+    steps = {second - first for first, second in pairs_of(1000, ordered=True)}
+    assert steps == {*range(1, NEIGHBORS + 1), 16, 32, 64, 128, 256, 512}
+
+
+def test_images_with_equal_cameras_share_one():
+    k = np.array([[50.0, 0, 20], [0, 51, 15], [0, 0, 1]])
+    assert SolverCamera.of(k, (30, 40)) == SolverCamera.of(k.copy(), (30, 40))
+    assert SolverCamera.of(k, (30, 40)).params == "50.0,51.0,20.0,15.0"
+    assert SolverCamera((30, 40), focal=60.0).params == "60.0,20.0,15.0,0"
+    assert SolverCamera((30, 40)).params == ""
+
+
+def solved(pixels, depth):
+    return SolvedImage(np.eye(4), np.array(pixels, float), np.array(depth, float), np.eye(3))
+
+
+def test_the_ratio_is_read_where_the_points_are_seen():
+    depth = np.zeros((4, 8))
+    depth[:, 4:] = 3.0
+    # Seen at twice the map's size; the first is outside, the second where nothing is known.
+    pixels = [(-1, 2), (2, 2), *[(8.1 + step, 7.9) for step in range(MIN_POINTS - 1)]]
+    few = solved(pixels, [1.0, 1.0, *[1.5] * (MIN_POINTS - 1)])
+    assert depth_ratio(depth, few, (8, 16)) is None
+    enough = solved([*pixels, (15.9, 0.1)], [1.0, 1.0, *[1.5] * (MIN_POINTS - 1), 100.0])
+    assert depth_ratio(depth, enough, (8, 16)) == 2.0
+
+
+def test_half_of_the_views_cannot_move_the_scale():
+    scale = scale_of([2.0, 2.02, 1.98, 9.0, 0.1])
+    assert scale is not None
+    assert (scale.scale, scale.views) == (2.0, 5)
+    assert scale.spread == pytest.approx(1.4826 * 0.02 / 2)
+    assert scale_of([]) is None
+
+
+def test_all_pairs_of_few_images():
+    assert list(pairs_of(4, ordered=True)) == list(itertools.combinations(range(4), 2))
