@@ -53,7 +53,7 @@ def depth_ratio(
 
 
 def scale_of(ratios: Sequence[float]) -> SceneScale | None:
-    """The median of the views' ratios, which half of them cannot move; None where there are none."""
+    """The median of the ratios of views, robust against outliers; None where there are none."""
     if not ratios:
         return None
     middle = float(np.median(ratios))

@@ -16,9 +16,7 @@ from distill3r_core.geometry.structure_from_motion import SolvedImage
 from distill3r_core.scenes.paths import pinhole
 from distill3r_core.stages.manifest import estimated_poses
 
-needs_colmap = pytest.mark.skipif(
-    not pnp_available(), reason="the extra 'colmap' is not installed"
-)
+needs_colmap = pytest.mark.skipif(not pnp_available(), reason="the extra 'colmap' is not installed")
 UNIT = 0.37  # meters in one unit of the pretended COLMAP
 
 

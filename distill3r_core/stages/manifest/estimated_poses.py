@@ -71,7 +71,9 @@ def with_estimated_poses(
             elif frame.depth is not None and solved.scale is None:
                 refused.append(Refused(frame.image, _UNSCALED))
             else:
-                kept.append(with_color_pose(frame, pose, unit="none", rig=solved.rigs.get(frame.name)))
+                kept.append(
+                    with_color_pose(frame, pose, unit="none", rig=solved.rigs.get(frame.name))
+                )
         if kept:
             scenes.append(replace(scene, frames=tuple(kept)))
     return replace(
@@ -205,8 +207,8 @@ def _notes(found: DatasetListing, placed: Mapping[str, PlacedScene]) -> list[str
     distorted = [one.shift for one in placed.values() if one.shift > _CLEAR_SHIFT]
     if distorted:
         notes.append(
-            f"{found.name}: images of {len(distorted)} scenes are distorted, by {max(distorted):.1f} "
-            "pixels in the corners at most; the pinhole of their K is taken"
+            f"{found.name}: images of {len(distorted)} scenes are distorted, by "
+            f"{max(distorted):.1f} pixels in the corners at most; the pinhole of their K is taken"
         )
     return notes
 
