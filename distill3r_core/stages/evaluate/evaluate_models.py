@@ -162,6 +162,7 @@ def _result(
     if gallery is not None:
         gallery.write(folder / VIEWS_IMAGE, folder / WORST_IMAGE)
     found, unrefined = {labels[0]: scores.model}, {labels[0]: scores.unrefined}
+    grids = {labels[0]: scores.grid}
     result = {
         "protocol": protocol.name,
         "rules": protocol.all_rules(),
@@ -186,8 +187,9 @@ def _result(
         result["caches"] = _figures_by_cache(scores.model, protocol)
     for label, evaluation in zip(labels[1:], others, strict=True):
         scores_of = _score(protocol, evaluation, (), None, refined, progress)
-        found[label] = scores_of.model
+        found[label], grids[label] = scores_of.model, scores_of.grid
         unrefined[label] = scores_of.unrefined
+    result["grids"] = {label: "x".join(map(str, grid)) for label, grid in grids.items()}
     result["models"] = {label: figures_of(one, protocol) for label, one in found.items()}
     result["without_refinement"] = {
         label: figures_of(one, protocol) for label, one in unrefined.items() if one

@@ -20,18 +20,20 @@ def tables(result: Mapping[str, Any]) -> tuple[Table, ...]:
     metrics = metrics_of(protocol)
     chosen = columns_of(protocol)
     named: dict[str, Mapping[str, float | None] | None] = {}
+    # Grids that differ stand beside the names: figures of different grids do not compare exactly.
+    mixed = len(set(result["grids"].values())) > 1
     for label, figures in result["models"].items():
-        named[label] = figures
+        name = f"{label} ({result['grids'][label]})" if mixed else label
+        named[name] = figures
         if label in result["without_refinement"]:
-            named[f"{label}, not refined"] = result["without_refinement"][label]
+            named[f"{name}, not refined"] = result["without_refinement"][label]
     named |= {f"on {name}": one for name, one in result.get("caches", {}).items()}
     named |= {
         **{BASELINES[name].title: one for name, one in result["baselines"].items()},
         **{f"{name}, published": one for name, one in result["published"].items()},
     }
-    title = (
-        f"{result['protocol']} · {result['data']} · grid {result['grid']} · {result['views']} views"
-    )
+    grid = f"{result['grid']} (baselines)" if mixed else result["grid"]
+    title = f"{result['protocol']} · {result['data']} · grid {grid} · {result['views']} views"
     found = [_table(title, named, chosen, result["units"])]
     differences = {label: one for label, one in result["differences"].items() if one}
     if differences:

@@ -327,6 +327,15 @@ def test_several_models_share_a_table_and_the_first_is_the_result(here, tmp_path
     assert difference.keys() <= report.result["metrics"].keys()
 
 
+def test_models_of_different_grids_are_marked_in_their_table(here, tmp_path):
+    models = [here / "runs/tiny-001", "depth"]
+    report = score(models=models, data=here / "rooms", output=tmp_path / "mixed")
+    own = "x".join(map(str, SIZE))
+    assert report.result["grids"] == {"tiny-001": own, "depth": "56x84"}
+    names = [row[0] for row in report.tables[0].rows]
+    assert names[0] == f"tiny-001 ({own})" and "depth (56x84)" in names
+
+
 def test_a_teacher_is_scored_by_its_name(here, tmp_path):
     report = score(models=["depth"], data=here / "rooms", output=tmp_path / "teacher")
     assert report.result["metrics"]["acc"] == pytest.approx(0, abs=1e-3)
