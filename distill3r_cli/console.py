@@ -16,7 +16,8 @@ from typing import IO, TYPE_CHECKING, Any
 import typer
 
 from distill3r_cli import exits, interrupts, tables
-from distill3r_cli.progress import LiveProgress, PlainProgress, escape
+from distill3r_cli.printed_lines import escape, print_line
+from distill3r_cli.progress import LiveProgress, PlainProgress
 from distill3r_core import errors
 from distill3r_core.report import Progress, Silent, failure_lines, omission_lines
 from distill3r_core.system.environment import check_environment
@@ -71,7 +72,7 @@ def begin(command: str, **display: bool) -> None:
     warnings = check_environment()
     if is_rank_zero() and not _session.quiet:
         for warning in warnings:
-            _stderr().print(escape(warning), soft_wrap=True, highlight=False)
+            print_line(_stderr(), warning)
     level = logging.DEBUG if _session.verbose else logging.WARNING
     logging.basicConfig(level=level, stream=sys.stderr, force=True)
     for handler in logging.getLogger().handlers:
@@ -146,7 +147,7 @@ def show_error(error: BaseException, status: int) -> int:
         with contextlib.suppress(OSError):  # stdout may be the full disk; stderr reports it
             _print_json(error={"message": message, "hint": hint, "kind": type(error).__name__})
     console = _stderr()
-    console.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
+    print_line(console, message, label="[bold red]error:[/] ")
     if hint:
         console.print(f"[bold]hint:[/] {escape(hint)}", soft_wrap=True, highlight=False)
     return status
@@ -220,12 +221,12 @@ def _print_report(report: "Report") -> None:
     err = _stderr()
     if not _session.quiet:
         for note in (*omission_lines(report.omitted), *report.notes):
-            err.print(escape(note), soft_wrap=True, highlight=False)
+            print_line(err, note)
     for label, written in (("left out", False), ("failed", True)):
         for line in failure_lines([one for one in report.failed if one.written == written]):
-            err.print(f"[bold yellow]{label}:[/] {escape(line)}", soft_wrap=True, highlight=False)
+            print_line(err, line, label=f"[bold yellow]{label}:[/] ")
     if report.summary:
-        out.print(escape(report.summary), soft_wrap=True, highlight=False)
+        print_line(out, report.summary)
 
 
 def _print_json(*, report: "Report | None" = None, error: dict[str, Any] | None = None) -> None:

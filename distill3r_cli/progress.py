@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from distill3r_cli.printed_lines import escape, print_line
 from distill3r_core.report import duration
-from distill3r_core.untrusted.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -50,7 +50,7 @@ class PlainProgress:
         """Print a note, after the last line of a finished phase."""
         if self._done == self._total:
             self.finish()
-        self.console.print(escape(text), soft_wrap=True, highlight=False)
+        print_line(self.console, text)
 
     def finish(self) -> None:
         """End the phase and print its last line."""
@@ -114,7 +114,7 @@ class LiveProgress:
 
     def note(self, text: str) -> None:
         """Print a note above the bars."""
-        self.console.print(escape(text), soft_wrap=True, highlight=False)
+        print_line(self.console, text)
 
     def __rich__(self) -> "RenderableType":
         from rich.columns import Columns
@@ -143,13 +143,6 @@ def _memory_text(device: str) -> str:
         f"GPU allocated {use.allocated / gib:.2f} · reserved {use.reserved / gib:.2f} · "
         f"free {use.free / gib:.2f} GiB\nprocess {use.rss / gib:.2f} GiB"
     )
-
-
-def escape(text: str) -> str:
-    """Text with its markup and control characters escaped."""
-    from rich.markup import escape as escaped
-
-    return escaped(printable(text))
 
 
 def _figure(value: float | str) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from distill3r_cli.progress import escape
+from distill3r_cli.printed_lines import escape
 from distill3r_core.report import Table
 
 if TYPE_CHECKING:

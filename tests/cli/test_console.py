@@ -15,6 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from distill3r_cli import console, exits, options, run
+from distill3r_cli.printed_lines import print_line
 from distill3r_cli.progress import PlainProgress
 from distill3r_core import errors
 from distill3r_core.report import Failure, Report, Table
@@ -274,3 +275,15 @@ def test_what_an_earlier_run_did_says_nothing_of_the_speed():
     assert count == "train 5002/10000 steps"
     assert 1 < float(rate.split()[0]) <= 10
     assert left.strip().endswith("left")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_lines_break_between_words_on_a_terminal_alone(terminal):
+    file = io.StringIO()
+    console = Console(file=file, width=20, force_terminal=terminal, no_color=True)
+    print_line(console, "one two three four five six")
+    print_line(console, "next: distill3r train --resume")
+    shown = [line.rstrip() for line in file.getvalue().splitlines()]
+    whole = "one two three four five six"
+    assert shown[:-1] == (["one two three four", "five six"] if terminal else [whole])
+    assert shown[-1] == "next: distill3r train --resume"

@@ -25,7 +25,7 @@ EXTRAS = {
     "heic": "HEIC images, as iPhones write them",
     "video": "videos as input of manifest and infer",
     "viewer": "`distill3r view`",
-    "colmap": "poses by PnP: `infer --poses pnp` and `--head global`",
+    "colmap": "poses: `manifest --poses colmap`, `infer --poses pnp` and `--head global`",
     "datasets": "depth in HDF5 and EXR files (MegaDepth, ARKitScenes, Hypersim)",
     "tb": "`train --set tensorboard=true`",
 }
@@ -72,18 +72,22 @@ def packages() -> list[Check]:
 
 def extras() -> list[Check]:
     """Optional extras, each with the command that adds it."""
-    checks = []
+    packages: dict[str, list[Check]] = {name: [] for name in EXTRAS}
     for text in metadata.requires(PROJECT) or []:
         extra = _EXTRA.search(text)
-        if extra is None or extra.group(1) not in EXTRAS:
-            continue  # `all` names the others again
-        name = extra.group(1)
-        found, purpose = _package(text), EXTRAS[name]
-        if found.state == "ok":
-            checks.append(Check(name, "ok", f"{found.name} {found.detail}: {purpose}"))
-        else:
-            checks.append(Check(name, "missing", f"{found.detail}: {purpose}", _install(name)))
-    return sorted(checks, key=lambda check: list(EXTRAS).index(check.name))
+        if extra is not None and extra.group(1) in EXTRAS:  # `all` names the others again
+            packages[extra.group(1)].append(_package(text))
+    checks = []
+    for name, found in packages.items():
+        missing = [check.detail for check in found if check.state != "ok"]
+        purpose = EXTRAS[name]
+        if missing:
+            detail = f"{', '.join(missing)}: {purpose}"
+            checks.append(Check(name, "missing", detail, _install(name)))
+        elif found:
+            here = ", ".join(f"{check.name} {check.detail}" for check in found)
+            checks.append(Check(name, "ok", f"{here}: {purpose}"))
+    return checks
 
 
 def torch_build() -> Check:
@@ -96,9 +100,13 @@ def torch_build() -> Check:
         detail = f"{torch.__version__}, " + (f"for GPUs ({built})" if built else "for CPUs only")
         if _NVIDIA_DRIVER.exists() and not torch.cuda.is_available():
             detail += "; it does not see the NVIDIA GPU of this machine"
-        return f"{detail}, {torch.get_num_threads()} threads"
+        return f"{detail}, {_threads(torch.get_num_threads())}"
 
     return _look("torch", look)
+
+
+def _threads(number: int) -> str:
+    return "1 thread" if number == 1 else f"{number} threads"
 
 
 def device(name: str = "auto") -> Check:
