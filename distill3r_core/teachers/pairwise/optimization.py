@@ -19,7 +19,7 @@ STEPS = 300
 FIRST_RATE, LAST_RATE = 0.01, 1e-6
 BETAS = (0.9, 0.9)
 FOCAL_DAMPING = 20.0  # a focal length is exp(parameter / 20): it moves slower than depth
-EDGES_AT_ONCE = 16
+EDGES_AT_ONCE = 8
 SMALLEST_DEPTH = 1e-6
 
 
@@ -178,6 +178,7 @@ def align(
         for group in optimizer.param_groups:
             group["lr"] = LAST_RATE + (FIRST_RATE - LAST_RATE) * share
         optimizer.zero_grad()
+        on_progress("alignment", step, steps)
         with torch.enable_grad():
             alignment(lambda _, step=step: on_progress("alignment", step, steps))
         optimizer.step()

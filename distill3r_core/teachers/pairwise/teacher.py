@@ -162,7 +162,7 @@ class PairwiseTeacher(LoadedTeacher):
     def _align(self, pairs: PairPredictions, center: float, on_progress: StepCallback) -> Aligned:
         if pairs.views == 2:
             return place_two(pairs, center=center)
-        start = place_by_tree(pairs, center=center)
+        start = place_by_tree(pairs, center=center, on_progress=on_progress)
         if start.unplaced:
             _log.warning("%d of %d views could not be placed", len(start.unplaced), pairs.views)
         steps = self._settings.align_steps

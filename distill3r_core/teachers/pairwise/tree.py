@@ -14,6 +14,7 @@ from distill3r_core.errors import GeometryError
 from distill3r_core.geometry.focal import estimate_focal
 from distill3r_core.geometry.registration import rigid_of
 from distill3r_core.geometry.similarity import apply_similarity, fit_similarity, scale_of
+from distill3r_core.prediction import StepCallback, ignore_steps
 from distill3r_core.teachers.pairwise.predictions import PairPredictions
 
 BASE_SCALE = 0.5  # geometric mean of the scales of all pairs: the gauge of the alignment
@@ -42,7 +43,9 @@ class Placed:
     tree: tuple[tuple[int, int], ...]
 
 
-def place_by_tree(pairs: PairPredictions, *, center: float = 0.5) -> Placed:
+def place_by_tree(
+    pairs: PairPredictions, *, center: float = 0.5, on_progress: StepCallback = ignore_steps
+) -> Placed:
     """Place all views by the best pairs that connect them, then fit every pair to the result.
 
     A view's pose and focal length are those that its own map of its best-scored pair has. (The
@@ -52,6 +55,7 @@ def place_by_tree(pairs: PairPredictions, *, center: float = 0.5) -> Placed:
     Args:
         pairs: Predictions; each pair in both orders.
         center: Where in its pixel a point was seen.
+        on_progress: Called with every view and every pair that is placed; may raise to stop.
 
     Raises:
         GeometryError: No pair can be placed.
@@ -65,7 +69,9 @@ def place_by_tree(pairs: PairPredictions, *, center: float = 0.5) -> Placed:
     own = {view: _best_edge_of(pairs, score, view) for view in range(pairs.views)}
     poses = torch.eye(4).repeat(pairs.views, 1, 1)
     focals = torch.ones(pairs.views)
+    steps = pairs.views + len(pairs.edges)
     for view in range(pairs.views):
+        on_progress("placing", view, steps)
         focal = own_focal(pairs, own[view], center=center)
         if focal is None:  # a map that no pinhole camera has seen
             placed.discard(view)
@@ -75,12 +81,12 @@ def place_by_tree(pairs: PairPredictions, *, center: float = 0.5) -> Placed:
             local = pairs.points_i[own[view], :count].float()
             weights = pairs.confidence_i[own[view], :count]
             poses[view] = rigid_of(fit_similarity(local, points[view, :count], weights))
-    similarities = torch.stack(
-        [
-            _fit(pairs, edge, points) if int(pairs.edges[edge, 0]) in placed else torch.eye(4)[:3]
-            for edge in range(len(pairs.edges))
-        ]
-    )
+    similarities = torch.eye(4)[:3].repeat(len(pairs.edges), 1, 1)
+    for edge, view in enumerate(pairs.edges[:, 0].tolist()):
+        on_progress("placing", pairs.views + edge, steps)
+        if view in placed:
+            similarities[edge] = _fit(pairs, edge, points)
+    on_progress("placing", steps, steps)
     factor = BASE_SCALE / scale_of(similarities).log().mean().exp()
     poses[:, :3, 3] *= factor
     return Placed(

@@ -4,12 +4,15 @@ import importlib.util
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from distill3r_core.teachers.pairwise.graph import pairs_of
+from distill3r_core.teachers.pairwise.optimization import align
+from distill3r_core.teachers.pairwise.tree import place_by_tree
 
 SCRIPT = Path(__file__).parents[3] / "docs" / "benchmarks" / "pair_alignment.py"
 SIZE = (36, 48)
@@ -54,6 +57,22 @@ def test_a_view_that_overlaps_with_no_other_leaves_the_others_where_they_are(scr
     result = script.measure(true, pairs, graph="complete", steps=60, skip=[2])
     assert result.rotation_max < 2.0
     assert result.point_error < 0.02
+
+
+def test_a_stop_is_asked_for_at_least_every_two_seconds(script):
+    # 380 pairs; at 384x512 a pair has 16 times as many pixels, so a pair may take a tenth of that.
+    true = script.room_views(4, 20, (96, 128), degrees=45.0)
+    pairs = script.predict_pairs(true, pairs_of(20, "complete"), noise=0.01, seed=0)
+    asked = [time.process_time()]
+
+    def ask(phase: str, done: int, total: int) -> None:
+        asked.append(time.process_time())
+
+    start = place_by_tree(pairs, on_progress=ask)
+    align(pairs, start, steps=2, on_progress=ask)
+    gaps = torch.tensor(asked).double().diff()
+    assert float(gaps.max()) < 2.0
+    assert float(gaps.median()) < 2.0 / 16
 
 
 def test_the_pixels_that_two_views_share_are_those_of_one_surface(script):
