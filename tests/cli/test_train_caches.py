@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from plyfile import PlyData
 from posed_rooms import write_room
 from small_caches import write_cache
 
@@ -63,6 +64,12 @@ def test_a_student_learns_from_all_and_is_scored_on_each(home: Path, cli_inproce
     scored = [one["name"] for one in result["sequences"]]
     assert scored == caches.names("val")
     assert {name.partition(":")[0] for name in scored} == {"depth", "synthetic"}
+
+    images = sorted((home / "data/images").rglob("*.png"))[:2]
+    status, _, err = cli_inprocess("infer", *images, "-m", "runs/both", "-o", "out", cwd=home)
+    assert status == 0, err
+    comments = " ".join(PlyData.read(home / "out/scene.ply").comments)
+    assert all(license_ in comments for license_ in metadata.licenses)
 
 
 @pytest.mark.slow
