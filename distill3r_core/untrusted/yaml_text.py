@@ -7,7 +7,17 @@ import yaml
 
 _LONGEST = 1 << 20  # characters of a file
 _LONGEST_KEY = 200  # characters
+_DEEPEST = 100  # brackets in brackets
 _MAX_NODES = 100_000  # with every alias written out
+
+
+class _ShallowLoader(yaml.SafeLoader):
+    """Ends at brackets in brackets, to each of which the scanner goes back with every other."""
+
+    def fetch_flow_collection_start(self, TokenClass: type[yaml.Token]) -> None:
+        if self.flow_level >= _DEEPEST:
+            raise ValueError("it is nested too deeply")
+        super().fetch_flow_collection_start(TokenClass)
 
 
 def read_yaml(text: str) -> Any:
@@ -15,14 +25,15 @@ def read_yaml(text: str) -> Any:
 
     Raises:
         yaml.YAMLError: It is not YAML.
-        ValueError: It is too long, contains itself, or is too large with its aliases written out.
+        ValueError: It is too long or too deep, contains itself, or is too large with its aliases
+            written out.
     """
     if len(text) > _LONGEST:
         raise ValueError(f"it has {len(text)} characters, more than {_LONGEST}")
     try:
         # Before values are built: merge keys copy what they refer to.
-        _count_nodes(yaml.compose(text, Loader=yaml.SafeLoader), {})
-        return yaml.safe_load(text)
+        _count_nodes(yaml.compose(text, Loader=_ShallowLoader), {})
+        return yaml.load(text, Loader=_ShallowLoader)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 

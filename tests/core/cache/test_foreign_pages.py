@@ -146,13 +146,25 @@ def test_the_walk_takes_less_than_a_millisecond_a_megabyte(tmp_path):
     ):
         for number in range(80):
             writer.put(struct.pack(">cIH", b"t", number, 0), bytes(250_000))  # as of real maps
-    path, seconds = tmp_path / DATA, list[float]()
-    for _ in range(5):
-        start = time.process_time()
-        check_trees(path)
-        seconds.append(time.process_time() - start)
-    assert min(seconds) < 1e-3 * path.stat().st_size / 1e6
+    path = tmp_path / DATA
+    # A program of its own: the checks of types that tests run under are not the walk's.
+    done = subprocess.run(
+        [sys.executable, "-c", _WALKS, path], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 1e-3 * path.stat().st_size / 1e6
 
+
+_WALKS = """
+import sys, time
+from pathlib import Path
+from distill3r_core.cache.tree_check import check_trees
+seconds = []
+for _ in range(5):
+    start = time.process_time()
+    check_trees(Path(sys.argv[1]))
+    seconds.append(time.process_time() - start)
+print(min(seconds))
+"""
 
 _READ_ON = """
 import sys, time
