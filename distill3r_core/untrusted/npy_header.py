@@ -1,10 +1,13 @@
-"""The header of an NPY array, compared with the size of its file before anything is allocated."""
+"""NPY arrays, their headers compared with the size of their file before anything is allocated."""
 
 import math
+import tokenize
 from io import BufferedIOBase
+from pathlib import Path
 from typing import IO
 
 import numpy as np
+from jaxtyping import Shaped
 
 
 def read_npy_header(
@@ -25,8 +28,30 @@ def read_npy_header(
         if version == (1, 0)
         else np.lib.format.read_array_header_2_0
     )
-    shape, _, dtype = read(stream)  # pyright: ignore[reportArgumentType]
+    try:
+        shape, _, dtype = read(stream)  # pyright: ignore[reportArgumentType]
+    except (SyntaxError, tokenize.TokenError) as error:
+        # numpy reads what is no literal once more, as a header of Python 2.
+        raise ValueError(f"a header that cannot be parsed: {error}") from error
     stored, claimed = size - stream.tell(), math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or (not dtype.hasobject and claimed != stored):
         raise ValueError(f"an array of {stored} bytes, whose shape needs {claimed}")
     return shape, dtype
+
+
+def read_npy_file(path: Path) -> Shaped[np.ndarray, "..."]:
+    """The array of an NPY file, without pickled objects.
+
+    Raises:
+        ValueError: It is no regular file, cannot be read, is not an array, or has more or fewer
+            bytes than its shape needs.
+    """
+    if not path.is_file():
+        raise ValueError("it is not a file" if path.exists() else "there is no such file")
+    try:
+        with path.open("rb") as file:
+            read_npy_header(file, size=path.stat().st_size)
+            file.seek(0)
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, EOFError, OverflowError) as error:
+        raise ValueError(str(error)) from error

@@ -37,6 +37,7 @@ from distill3r_core.io.images.depth import read_depth
 from distill3r_core.io.weights import read_pickled
 from distill3r_core.models import load_student
 from distill3r_core.stages.train import TrainSettings
+from distill3r_core.untrusted.npy_header import read_npy_file
 from distill3r_core.untrusted.yaml_text import read_yaml
 
 SECONDS = 2.0  # of the CPU
@@ -165,6 +166,15 @@ def test_a_release_sample_with_a_forged_mask_is_refused(tmp_path, name) -> None:
     _with_member(folder, "masks.npy", _npy((2,), FORGED[name]), zipfile.ZIP_DEFLATED)
     with pytest.raises(DamageError, match="consolidated"):
         read_sample(folder)
+
+
+@pytest.mark.parametrize("end", [b"\x00", b"{", b"'", b"\xff"])
+def test_a_header_of_an_array_that_does_not_parse_is_refused(tmp_path, end) -> None:
+    # numpy tries a header that is no literal again as one of Python 2, and other errors come out.
+    data = _npy((2,), b"12345678", "<f4")
+    (tmp_path / "a.npy").write_bytes(data.replace(b"(2,)", b"(2,)" + end, 1)[: len(data)])
+    with pytest.raises(ValueError, match=r"header|array|literal|decode"):
+        read_npy_file(tmp_path / "a.npy")
 
 
 @pytest.mark.parametrize("shape", [(1 << 40,), (1 << 20, 1 << 20, 3), (-1,)])

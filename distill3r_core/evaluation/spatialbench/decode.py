@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 
 from distill3r_core.errors import ImageError
+from distill3r_core.untrusted.npy_header import read_npy_file
 
 _STEPS = {  # codes of one meter
     "uint16_png_div1000": 1000.0,
@@ -89,8 +90,8 @@ def _read_codes(path: Path) -> Float[np.ndarray, "H W"]:
 
 def _load(path: Path) -> Float[np.ndarray, "H W"]:
     try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        values = read_npy_file(path)
+    except ValueError as error:
         raise ImageError(f"cannot be read: {error}") from error
     if values.ndim != 2:
         raise ImageError(f"has the shape {values.shape}, not rows and columns")

@@ -16,6 +16,7 @@ from distill3r_core.evaluation.spatialbench.decode import decode_depth, read_gra
 from distill3r_core.evaluation.spatialbench.readers import Reader
 from distill3r_core.evaluation.spatialbench.resize import resize_frame, undistort
 from distill3r_core.io.images.decode import read_image
+from distill3r_core.untrusted.npy_header import read_npy_file
 
 _IMAGES = frozenset({".png", ".jpg", ".jpeg"})
 _DEPTHS = frozenset({".png", ".jpg", ".exr", ".npy", ".bin"})
@@ -226,8 +227,8 @@ def _matrix(path: Path, shape: tuple[int, int]) -> Float[np.ndarray, "..."]:
 
 def _load(path: Path) -> Float[np.ndarray, "..."]:
     try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        found = read_npy_file(path)
+    except ValueError as error:
         raise ImageError(f"{path.name} cannot be read: {error}") from error
     if not np.isfinite(found).all():
         raise ImageError(f"{path.name} has values that are not finite")

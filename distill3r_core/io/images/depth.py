@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from distill3r_core.errors import ImageError
 from distill3r_core.files import replacing
 from distill3r_core.types import Unit
-from distill3r_core.untrusted.npy_header import read_npy_header
+from distill3r_core.untrusted.npy_header import read_npy_file
 
 DepthFormat = Literal["png16mm", "npy32"]
 MILLIMETERS: dict[Unit, float] = {"m": 1000.0, "mm": 1.0}  # in one metric unit
@@ -103,14 +103,11 @@ def read_npy(path: Path) -> Shaped[np.ndarray, "..."]:
     Raises:
         ImageError: Unreadable, or more than an array. The message is the reason alone.
     """
-    if not path.is_file():
-        raise ImageError("no such depth file" if not path.exists() else "depth is not a file")
+    if not path.exists():
+        raise ImageError("no such depth file")
     try:
-        with path.open("rb") as file:
-            read_npy_header(file, size=path.stat().st_size)
-            file.seek(0)
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError, OverflowError) as error:
+        return read_npy_file(path)
+    except ValueError as error:
         raise ImageError(f"depth cannot be read: {error}") from error
 
 
