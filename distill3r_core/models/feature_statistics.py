@@ -28,8 +28,8 @@ class FeatureStatistics:
     """
 
     channels: Annotated[int, Field(gt=0)]
-    mean: str
-    axes: str
+    mean: str = Field(repr=False)
+    axes: str = Field(repr=False)
 
     @cached_property
     def _mean(self) -> Float[np.ndarray, "D"]:

@@ -92,23 +92,25 @@ def true_level(place: Path, images: list[Path]) -> str:
     return "good" if error <= 1.5 * held_out else "worse"
 
 
-def test_a_black_first_frame_is_left_out_by_name(cli_inprocess, kitchen, tmp_path):
+def test_a_black_first_frame_is_left_out_by_name(cli_inprocess, kitchen):
     chosen = frames(kitchen)[120:128]
-    Image.new("RGB", (640, 480)).save(tmp_path / "a.png")
+    Image.new("RGB", (640, 480)).save(kitchen / "black.png")
     run = ("-m", "runs/kitchen", "-o", "out", "--overwrite")
-    status, report, _ = run_infer(cli_inprocess, tmp_path / "a.png", *chosen, *run, cwd=kitchen)
+    status, report, _ = run_infer(cli_inprocess, kitchen / "black.png", *chosen, *run, cwd=kitchen)
     assert status == 5 and report["result"]["views"] == len(chosen)
     assert [one["reason"][:5] for one in report["failed"]] == ["blank"]
     assert report["result"]["reliability"]["level"] == "good"
 
 
-def test_a_dark_first_frame_that_is_not_blank_is_unreliable(cli_inprocess, kitchen, tmp_path):
+def test_a_dark_first_frame_that_is_not_blank_is_unreliable(cli_inprocess, kitchen):
     """As of a covered lens: a faint gradient and noise. All other views are in its frame."""
     noise = np.random.default_rng(0).normal(0, 1.5, (480, 640, 3))
     dark = np.clip(np.linspace(0, 6, 640)[:, None] + noise, 0, 255).astype(np.uint8)
-    Image.fromarray(dark).save(tmp_path / "a.png")
-    chosen = [tmp_path / "a.png", *frames(kitchen)[120:128]]
+    first = kitchen / "dark.png"  # views are in the order of their paths
+    Image.fromarray(dark).save(first)
+    chosen = [first, *frames(kitchen)[120:128]]
     assert level(cli_inprocess, kitchen, "runs/kitchen", chosen) == "unreliable"
+    assert json.loads((kitchen / "out/run.json").read_text())["inputs"][0] == str(first)
 
 
 @pytest.mark.parametrize("name", ["castle", "tree", "video"])
