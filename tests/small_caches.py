@@ -57,11 +57,13 @@ def write_cache(
     missing: Sequence[str] = (),
     features: Mapping[str, int] = MappingProxyType({}),
     teacher: str = "made",
+    metric: bool = True,
     change: Callable[[int, TeacherTargets], TeacherTargets] = lambda number, targets: targets,
 ) -> Path:
     """Write a cache of made-up samples, one per size, and some held-out ones.
 
     Args:
+        metric: Whether the header says that points are in meters.
         change: Makes another teacher's targets of the exact ones.
     """
     plan = [
@@ -78,7 +80,7 @@ def write_cache(
         size=sizes[0],
         fit=ImageFit(size=sizes[0]).as_plain(),
         threshold=None,
-        metric=True,
+        metric=metric,
         plan=tuple(plan),
         features=dict(features),
     )

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+SMALLEST = 1e-8  # size that nothing is divided below
+
 
 def normalize_scale(
     points: Float[Tensor, "*batch N H W 3"],
@@ -24,10 +26,30 @@ def normalize_scale(
     """
     # where(), not a product: NaN * 0 is NaN, and so is its gradient.
     points = torch.where(valid_mask[..., None], points, 0.0)
+    scale = mean_distance(points, valid_mask, per_view=per_view)
+    return points / scale.clamp(min=SMALLEST)[..., None, None, None]
+
+
+def mean_distance(
+    points: Float[Tensor, "*batch N H W 3"],
+    valid_mask: Bool[Tensor, "*batch N H W"],
+    *,
+    per_view: bool,
+) -> Float[Tensor, "*batch _N"]:
+    """Mean distance of points to the origin of their frame, by which `normalize_scale` divides.
+
+    Args:
+        points: In any unit. Anything, NaN included, outside the mask.
+        valid_mask: The points that count.
+        per_view: One distance per view; otherwise one per sample, on an axis of length 1.
+
+    Returns:
+        In the unit of the points; 0 where no point counts.
+    """
+    points = torch.where(valid_mask[..., None], points, 0.0)
     dims = (-2, -1) if per_view else (-3, -2, -1)
     count = valid_mask.sum(dims, keepdim=True).clamp(min=1)
-    scale = points.norm(dim=-1).sum(dims, keepdim=True) / count
-    return points / scale.clamp(min=1e-8)[..., None]
+    return (points.norm(dim=-1).sum(dims, keepdim=True) / count)[..., 0, 0]
 
 
 def masked_median(

@@ -62,8 +62,11 @@ class LossSettings:
 
     Args:
         alpha_global: Weight of the term `points_global`; 0 leaves it out, as with the others.
-        terms: Weight and options of further terms by name. A term of the paper that is named here
-            takes nothing from the keys above.
+        metric: Teach the student the size of its targets too, by the term `scale`, so that its
+            points are in meters; None: a training run decides by its caches, and an objective
+            that is built without one leaves it out.
+        terms: Weight and options of further terms by name. A term of the keys above that is named
+            here takes nothing from them.
     """
 
     alpha_global: Weight = 2.0
@@ -71,6 +74,7 @@ class LossSettings:
     gamma: Weight = 0.001
     weighting: Weighting = "paper"  # see `PointsOptions`
     reduction: Reduction = "paper"  # see `PointsOptions` and `ConfidenceOptions`
+    metric: bool | None = None
     terms: Terms = field(default_factory=dict)
 
     @property
@@ -81,6 +85,7 @@ class LossSettings:
             "points_global": replace(points, weight=self.alpha_global),
             "points_local": replace(points, weight=self.alpha_local),
             "confidence": ConfidenceOptions(weight=self.gamma, reduction=self.reduction),
+            **({"scale": TermOptions()} if self.metric else {}),
             **self.terms,
         }
 

@@ -21,7 +21,8 @@ class StudentMetadata:
 
     Args:
         fit: `ImageFit.as_plain()`: how images become its input; empty where that is unknown.
-        unit: Unit of its points, that of its targets; "none" where the scale is relative.
+        unit: Unit of its points: "m" where it has learned the size of targets in meters; "none"
+            where the scale is relative.
         pictures: File with the hashes of the training frames, beside the run's configuration.
         processing: How `manifest` brought frames to their processed form.
         plugins: Hash of each plugin that was loaded for the training, by file name.

@@ -23,6 +23,9 @@ class ReliabilityCalibration:
             over the windows.
         constant_error: The same of a constant depth.
         rotation_error: Median error of relative rotations, in degrees; the median over the windows.
+        scale_error: Relative error of lengths in the world: of the median over a window's views of
+            the ratio of distances to the camera; the median over the windows. None: the student
+            is not metric.
     """
 
     windows: int
@@ -34,3 +37,4 @@ class ReliabilityCalibration:
     depth_error: float
     constant_error: float
     rotation_error: float | None
+    scale_error: float | None = None

@@ -323,8 +323,11 @@ def _judge(checks: MapChecks, model: Predictor, views: Sequence[LoadedView]) -> 
 
 
 def _scale(model: Predictor) -> Scale:
-    metadata = model.student.metadata if isinstance(model, StudentPredictor) else None
-    if metadata is not None and metadata.unit != "none":
-        # Metric targets do not make a metric student: the loss divides both sides by their size.
-        return Scale(source="the loss leaves it free, though the targets were metric")
-    return Scale()
+    """What lengths mean before anything is known of the scene."""
+    if not isinstance(model, StudentPredictor) or not model.metric:
+        return Scale()
+    metadata = model.student.metadata
+    calibration = None if metadata is None else metadata.calibration
+    error = None if calibration is None else calibration.scale_error
+    expected = "not checked" if error is None else f"off by {error:.0%} on held-out images"
+    return Scale("m", f"learned from targets in meters, {expected}", error=error)

@@ -11,7 +11,7 @@ from torch import Tensor
 from distill3r_core.errors import GeometryError
 from distill3r_core.geometry.pose_errors import pair_errors
 from distill3r_core.geometry.registration import rigid_of
-from distill3r_core.geometry.similarity import reanchor
+from distill3r_core.geometry.similarity import reanchor, scale_of
 from distill3r_core.models import Student
 from distill3r_core.models.feature_statistics import FeatureStatistics, fit_features
 from distill3r_core.models.reliability_calibration import ReliabilityCalibration
@@ -38,11 +38,13 @@ class CalibrationSamples:
     Args:
         held_out: Number of views of each held-out sample, by name.
         train: The same of the training samples.
+        metric: The student has learned the size of its targets, which are in meters.
     """
 
     held_out: dict[str, int]
     train: dict[str, int]
     read: ReadViews
+    metric: bool = False
 
 
 def calibrate(student: Student, samples: CalibrationSamples) -> ReliabilityCalibration | None:
@@ -82,6 +84,9 @@ def calibrate(student: Student, samples: CalibrationSamples) -> ReliabilityCalib
         depth_error=float(np.median([one.depth_error for one in windows])),
         constant_error=float(np.median([one.constant_error for one in windows])),
         rotation_error=float(np.median(rotations)) if rotations else None,
+        scale_error=float(np.median([one.scale_error for one in windows]))
+        if samples.metric
+        else None,
     )
 
 
@@ -92,6 +97,7 @@ class _ViewWindow:
     depth_error: float
     constant_error: float
     rotation_error: float | None
+    scale_error: float
 
 
 def windows_of(views: int) -> list[range]:
@@ -180,6 +186,7 @@ def _measure(
         depth_error=depth_error,
         constant_error=constant_error,
         rotation_error=_rotation_error(aligned, targets),
+        scale_error=_scale_error(aligned, local_maps, targets),
     )
 
 
@@ -204,6 +211,24 @@ def _depth_errors(
     if not errors:
         return None, None
     return float(np.median(errors)), float(np.median(constant))
+
+
+def _scale_error(
+    aligned: Sequence[AlignedMap], maps: Sequence[Map], targets: TeacherTargets
+) -> float:
+    """Relative error of lengths in the world, if the student's are those of the teacher."""
+    ratios = []
+    for one, own, points, mask in zip(
+        aligned, maps, targets.points_local, targets.valid_mask, strict=True
+    ):
+        if mask.any():
+            mine, true = (
+                np.median(np.linalg.norm(each[mask.numpy()], axis=-1))
+                for each in (own.points, points.numpy())
+            )
+            scale = float(scale_of(torch.from_numpy(one.world_from_local)))
+            ratios.append(scale * mine / true)
+    return float(abs(np.median(ratios) - 1))
 
 
 def _rotation_error(aligned: Sequence[AlignedMap], targets: TeacherTargets) -> float | None:

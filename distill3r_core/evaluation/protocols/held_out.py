@@ -18,7 +18,7 @@ HELD_OUT = replace(
     ),
     columns=(
         "abs_rel", "auc_30", "rotation_median", "translation_median",
-        "fused", "fused_true_poses", "scale_norm",
+        "fused", "fused_true_poses", "scale_norm", "scale_log_spread_views",
     ),
     source="held-out",
     published={},

@@ -20,12 +20,15 @@ class StudentPredictor:
         fit: How images become its input; each keeps its own orientation.
     """
 
-    metric = False  # the loss divides points by their size, whatever the unit of the targets
-
     def __init__(self, student: Student, fit: ImageFit, *, name: str = "student") -> None:
         self.student = student
         self.fit = fit
         self.name = name
+
+    @property
+    def metric(self) -> bool:
+        """Whether its points are in meters: a property of the weights."""
+        return self.student.metadata is not None and self.student.metadata.unit == "m"
 
     @property
     def max_views(self) -> int:
@@ -58,7 +61,7 @@ class StudentPredictor:
     def predict(
         self, views: Sequence[PreparedView], *, on_progress: StepCallback = ignore_steps
     ) -> RawMaps:
-        """Maps of all views in one pass, of unknown scale.
+        """Maps of all views in one pass.
 
         Raises:
             RequestError: There are more views than the student can tell apart.

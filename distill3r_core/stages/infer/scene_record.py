@@ -84,6 +84,7 @@ def record_of(
         "scale": scene.scale.unit,
         "scale_source": scene.scale.source,
         "scale_residual": scene.scale.residual,
+        "scale_error": scene.scale.error,
         "behind": [view.camera.name for view in scene.views if not (view.depth > 0).any()],
         "seconds": round(seconds, 3),
         "forward_seconds": round(forward.seconds, 3),

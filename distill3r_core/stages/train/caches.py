@@ -1,10 +1,11 @@
 """The teacher caches of a run: opened, checked, and described."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.loading.cache_union import CacheUnion, naming_repair
-from distill3r_core.errors import CacheError, NothingUsableError
+from distill3r_core.errors import CacheError, ConfigError, NothingUsableError
 from distill3r_core.report import Progress
 from distill3r_core.training.settings import TrainSettings
 
@@ -57,6 +58,40 @@ def _refuse_missing(
             "on what is there with --allow-missing",
         )
     progress.note(f"warning: {text}: {shown}")
+
+
+def resolve_metric(
+    settings: TrainSettings, caches: CacheUnion, progress: Progress
+) -> TrainSettings:
+    """Decide by the caches whether the student learns meters, where the settings leave it open.
+
+    Returns:
+        The settings with `loss.metric` true or false.
+
+    Raises:
+        ConfigError: It is asked for, and the targets of a cache are not in meters; or the term
+            that teaches it has weight 0.
+    """
+    loss = settings.loss
+    relative = [str(m.cache.path) for m in caches.members if not m.cache.header.metric]
+    if loss.metric and relative:
+        raise ConfigError(
+            f"loss.metric: the targets of {', '.join(relative)} are not in meters",
+            hint="leave loss.metric out; or train on caches of a metric teacher alone, such as "
+            "`depth` on data with depth in a known unit",
+        )
+    if loss.metric and loss.all_terms["scale"].weight == 0:
+        raise ConfigError(
+            "loss.metric: the term `scale` has weight 0", hint="--set loss.metric=false"
+        )
+    if loss.metric is not None:
+        return settings
+    if 0 < len(relative) < len(caches.members):
+        progress.note(
+            f"the student's scale stays relative (loss.metric=false): the targets of "
+            f"{', '.join(relative)} are not in meters, those of the other caches are"
+        )
+    return replace(settings, loss=replace(loss, metric=caches.metric))
 
 
 def describe_caches(caches: CacheUnion, progress: Progress) -> None:

@@ -102,6 +102,11 @@ def identity_of(settings: TrainSettings, cache: CacheUnion, *, processes: int) -
     plain |= {"model": complete_model(settings).model}
     kept = {key: plain[key] for key in plain if key not in (*FREE_TO_CHANGE, *_CACHES)}
     del kept["schedule"]["extend"]  # what extensions did is recorded with them
+    # What the caches decide is decided here, and a relative student is none of a version that
+    # knew no other.
+    metric = kept["loss"].pop("metric")
+    if metric or (metric is None and cache.metric):
+        kept["loss"]["metric"] = True
     # More processes with smaller batches make the same steps.
     kept["data"] = {
         key: value

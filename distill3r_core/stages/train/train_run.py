@@ -31,7 +31,7 @@ from distill3r_core.profiling import machine, pick_device
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.runs.run_record import IMAGE_HASHES, read_record
 from distill3r_core.runs.training_images import training_images, write_training_images
-from distill3r_core.stages.train.caches import describe_caches, open_finished
+from distill3r_core.stages.train.caches import describe_caches, open_finished, resolve_metric
 from distill3r_core.stages.train.overwriting import deletion_of
 from distill3r_core.stages.train.run_folder import (
     CONFIG,
@@ -97,6 +97,7 @@ def train(
     """
     world = World.from_environment()
     cache = open_finished(settings, progress)
+    settings = resolve_metric(settings, cache, progress)
     device = world.device(pick_device(settings.device))
     prepare_memory(device)
     with world.joined(device), ExitStack() as stack:
@@ -232,7 +233,7 @@ def _train(
         extensions=folder.extensions,
         batches=feed.batches,
         held_out=feed.validation if feed.held_out else None,
-        calibrate=_calibrator(feed, student),
+        calibrate=_calibrator(feed, student, metric=bool(settings.loss.metric)),
         save_model=_saver(settings, cache, ready.fit, ready.start, state),
         bfloat16=settings.compute.precision == "bfloat16"
         or (settings.compute.precision == "auto" and device.type == "cuda"),
@@ -346,7 +347,9 @@ def _describe(folder: RunFolder, settings: TrainSettings, cache: CacheUnion, fee
     write_training_images(folder.path / IMAGE_HASHES, training_images(cache, names))
 
 
-def _calibrator(feed: Feed, student: Student) -> Callable[[], ReliabilityCalibration | None]:
+def _calibrator(
+    feed: Feed, student: Student, *, metric: bool
+) -> Callable[[], ReliabilityCalibration | None]:
     """What measures the student on held-out samples; it returns None where there are none."""
     if not feed.held_out:
         return lambda: None
@@ -354,6 +357,7 @@ def _calibrator(feed: Feed, student: Student) -> Callable[[], ReliabilityCalibra
         held_out={name: feed.available[name] for name in feed.held_out},
         train={name: feed.available[name] for names in feed.train.values() for name in names},
         read=partial(read_views, feed.source),
+        metric=metric,
     )
     return partial(calibrate, student, samples)
 
@@ -369,6 +373,7 @@ def _saver(
         fit=fit.as_plain(),
         teacher=" + ".join(dict.fromkeys(header.teacher for header in headers)),
         licenses=tuple(dict.fromkeys([*(one.license for one in headers), *start.licenses])),
+        unit="m" if settings.loss.metric else "none",
         pictures=IMAGE_HASHES,
         processing=dict(cache.header.processing),
         # Where a run lies is not what it is: two equal runs have equal files.
