@@ -46,9 +46,12 @@ def plane_codes(
 
 
 def add_plane_codes(x: Float[Tensor, "n C h w"], aspect: float) -> Float[Tensor, "n C h w"]:
-    """A feature map plus a tenth of the codes of its places."""
+    """Add a tenth of the codes of its places to a feature map, in place.
+
+    In place: at full size, writing a new map costs as much as a layer.
+    """
     rows, columns = x.shape[-2:]
-    return x + CODE_WEIGHT * plane_codes((rows, columns), x.shape[1], aspect, like=x)
+    return x.add_(plane_codes((rows, columns), x.shape[1], aspect, like=x), alpha=CODE_WEIGHT)
 
 
 class Reassemble(nn.Module):

@@ -30,6 +30,7 @@ from distill3r_core.models.families import family_of
 from distill3r_core.nn.counts import total_flop
 from distill3r_core.nn.names import rename, reverse
 from distill3r_core.profiling import peak_memory
+from distill3r_core.system.allocator import keep_freed_memory
 from distill3r_core.teachers import TEACHERS
 from distill3r_core.teachers.da3.network import DA3
 from distill3r_core.teachers.vggt.names import NAMES
@@ -59,6 +60,7 @@ def networks() -> dict[str, tuple[Callable[[], object], float, int | None]]:
     assert record.cost is not None
     torch.manual_seed(0)
     da3 = DA3(record.cost.published).eval()
+    keep_freed_memory(block=1 << 30, kept=1 << 30)  # as the teacher does
     images = torch.rand(1, VIEWS, 3, *SIZE)
     settings = record.read_settings({})
     found: dict[str, tuple[Callable[[], object], float, int | None]] = {

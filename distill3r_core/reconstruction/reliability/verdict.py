@@ -147,7 +147,8 @@ def _level(
             "the model's pose"
         )
     if reasons:
-        expected = _expected(calibration, max((one.ratio for one in worse), default=1.0))
+        ratio = max((one.ratio for one in worse), default=1.0)
+        expected = _expected(calibration, ratio, refined=checks.aligned == 1)
         return "worse", [expected, *reasons]
     return "good", []
 
@@ -233,7 +234,10 @@ def _compare(
             f"local and global maps differ by {checks.spread:.0%} of the depth, those of held-out "
             f"samples by at most {calibration.spread:.0%}"
         )
-        found.append(_LimitComparison(checks.spread / calibration.spread, _SPREAD, reason))
+        # Where images have placed all views, global maps have no part in the result; only maps
+        # that contradict each other altogether still say that the model does not know the scene.
+        limit = _Limit(_SPREAD.worse, _SPREAD.worse) if checks.aligned == 1 else _SPREAD
+        found.append(_LimitComparison(checks.spread / calibration.spread, limit, reason))
     if checks.agreement is not None and calibration.agreement is not None:
         reason = (
             f"{checks.agreement:.0%} of the depths of two views agree, of held-out samples at "
@@ -244,9 +248,12 @@ def _compare(
     return found
 
 
-def _expected(calibration: ReliabilityCalibration, ratio: float) -> str:
-    """What error is to be expected: that of held-out samples, as many times as the checks are."""
+def _expected(calibration: ReliabilityCalibration, ratio: float, *, refined: bool) -> str:
+    """What error is to be expected: that of held-out samples, as many times as the checks are.
+
+    Rotations of held-out samples are the student's own: refined ones are not measured by them.
+    """
     parts = [f"{ratio * calibration.depth_error:.0%} of the depth"]
-    if calibration.rotation_error is not None:
+    if calibration.rotation_error is not None and not refined:
         parts.append(f"{ratio * calibration.rotation_error:.1f}° between views")
     return f"expect errors of about {' and '.join(parts)}"

@@ -35,6 +35,9 @@ AS_HELD_OUT = MapChecks(misfit=0.01, spread=0.05, agreement=0.5, overlapping=1.0
         ({"misfit": 0.03}, 1.2, "unreliable", "pinhole"),
         ({"spread": 0.1}, 1.2, "worse", "local and global maps"),
         ({"spread": 0.2}, 1.2, "unreliable", "local and global maps"),
+        ({"spread": 0.1, "aligned": 1.0}, 1.2, "good", None),  # placed by the images alone
+        ({"spread": 0.1, "aligned": 0.5}, 1.2, "worse", "align with no other"),
+        ({"spread": 0.2, "aligned": 1.0}, 1.2, "unreliable", "local and global maps"),
         ({"agreement": 0.3}, 1.2, "worse", "depths of two views"),
         ({"agreement": 0.02}, 1.2, "unreliable", "depths of two views"),
         ({"agreement": 0.0, "overlapping": 0.0}, 1.2, "unreliable", "same place"),
@@ -67,6 +70,12 @@ def test_a_first_image_unlike_the_training_images_spoils_the_frame_of_all(share,
 )
 def test_without_calibration_nothing_is_good_and_contradictions_are_found(changes, level):
     assert judge(replace(AS_HELD_OUT, **changes), None, None).level == level
+
+
+def test_rotations_of_held_out_samples_are_expected_only_of_poses_that_were_not_refined():
+    less = replace(AS_HELD_OUT, agreement=0.3)
+    assert "° between views" in judge(less, 1.2, CALIBRATION).text
+    assert "° between views" not in judge(replace(less, aligned=1.0), 1.2, CALIBRATION).text
 
 
 def test_a_student_that_repeats_its_bad_held_out_samples_is_not_good():
