@@ -52,7 +52,9 @@ def outputs(recorded, case) -> dict[str, torch.Tensor]:
         module.register_forward_hook(lambda *call: kept.__setitem__(name, call[-1]))
 
     def keep_parts(name, module):
-        module.register_forward_hook(lambda *call: parts.setdefault(name, []).append(call[-1]))
+        module.register_forward_hook(
+            lambda *call: parts.setdefault(name, []).append(call[-1].clone())
+        )
 
     trunk = network.backbone.trunk
     before = trunk.blocks[network.size.alternate_from - 2]
