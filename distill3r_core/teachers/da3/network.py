@@ -13,6 +13,7 @@ from distill3r_core.teachers.da3.backbone import DA3Backbone, DA3Size
 from distill3r_core.teachers.da3.heads import CameraDecoder, CameraEncoder, DualHead
 
 HEAD_CHUNK = 8  # views that go through the head at once
+CPU_HEAD_CHUNK = 2  # maps of more leave the caches between two layers
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class DA3(nn.Module):
         intrinsics: Float[Tensor, "B S 3 3"] | None = None,
         strategy: str = "first",
         rays: bool = False,
-        head_chunk: int = HEAD_CHUNK,
+        head_chunk: int | None = None,
         on_progress: StepCallback = ignore_steps,
     ) -> DA3Output:
         """Depth and cameras of all views.
@@ -86,7 +87,7 @@ class DA3(nn.Module):
             intrinsics: K of the given cameras, in pixels of `images`.
             strategy: How the reference view is chosen, see `choose_reference`.
             rays: Compute the ray maps too.
-            head_chunk: Views that go through the head at once.
+            head_chunk: Views that go through the head at once; None: as the device does best.
             on_progress: Called with every block and every chunk of the head.
         """
         height, width = images.shape[-2:]
@@ -105,7 +106,7 @@ class DA3(nn.Module):
             depth, confidence, found = self._maps(
                 [tap.flatten(0, 1).to(kind) for tap in tokens.taps],
                 (height // PATCH_SIZE, width // PATCH_SIZE),
-                chunk=head_chunk,
+                chunk=head_chunk or default_head_chunk(images.device),
                 rays=rays,
                 on_progress=on_progress,
             )
@@ -142,3 +143,8 @@ class DA3(nn.Module):
             found.append(directions)
         on_progress("heads", views, views)
         return torch.cat(depths), torch.cat(confidences), torch.cat(found) if rays else None
+
+
+def default_head_chunk(device: torch.device) -> int:
+    """Views that go through the head at once."""
+    return CPU_HEAD_CHUNK if device.type == "cpu" else HEAD_CHUNK
