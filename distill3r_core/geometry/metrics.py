@@ -80,11 +80,31 @@ def nearest_distances(
         source: Any number of finite points.
         target: At least one finite point, in the same unit and frame.
     """
+    points, queries = _as_array(target), _as_array(source)
+    axes = _principal_axes(points)
     # A tree cut through the middle of space, not of the points: on surfaces seen by a camera its
     # queries took a fifth of the time.
-    tree = KDTree(_as_array(target), leafsize=LEAF, compact_nodes=False, balanced_tree=False)
-    distances, _ = tree.query(_as_array(source), workers=torch.get_num_threads())
+    tree = KDTree(_in_axes(points, axes), leafsize=LEAF, compact_nodes=False, balanced_tree=False)
+    distances, _ = tree.query(_in_axes(queries, axes), workers=torch.get_num_threads())
     return torch.from_numpy(np.asarray(distances, dtype=np.float64))
+
+
+def _principal_axes(points: np.ndarray) -> np.ndarray:
+    """Directions of the spread of points, in columns.
+
+    A search bounds the distance to a cell of the tree along the axes alone. Points near a plane
+    that is oblique to them look thick to it, and points off that plane visited 30 times the cells.
+    """
+    centered = points - points.mean(axis=0)
+    return np.linalg.eigh(centered.T @ centered).eigenvectors
+
+
+def _in_axes(points: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """Coordinates of points along axes."""
+    # Column by column: a product of matrices rounds a row by where it stands, and a point would be
+    # at a distance from itself.
+    x, y, z = points.T
+    return np.stack([x * a + y * b + z * c for a, b, c in axes.T], axis=1)
 
 
 def align_view(

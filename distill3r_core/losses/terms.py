@@ -1,6 +1,6 @@
 """The terms that a training objective may have, by name."""
 
-from distill3r_core.losses import confidence, points, scale
+from distill3r_core.losses import confidence, points, pose, scale
 from distill3r_core.losses.loss_term import LossTerm
 from distill3r_core.registry import Registry
 
@@ -12,3 +12,4 @@ LOSS_TERMS.add("points_global", points.GLOBAL)
 LOSS_TERMS.add("points_local", points.LOCAL)
 LOSS_TERMS.add("confidence", confidence.CONFIDENCE)
 LOSS_TERMS.add("scale", scale.SCALE)
+LOSS_TERMS.add("pose", pose.POSE)

@@ -44,6 +44,17 @@ def test_nearest_distances_agree_with_all_pairs(truth):
     torch.testing.assert_close(nearest_distances(source, target), expected)
 
 
+def test_nearest_distances_to_an_oblique_plane_agree_with_all_pairs(truth):
+    """The search turns both clouds into the axes of the target, here with one of no spread."""
+    _, rotation, shift = _similarity(seed=4)
+    plane = torch.cartesian_prod(*[torch.linspace(-1, 1, 12)] * 2)
+    plane = torch.cat([plane, torch.zeros(len(plane), 1)], dim=1) @ rotation + shift
+    source = truth.reshape(-1, 3)
+    expected = torch.cdist(source.double(), plane.double()).min(dim=1).values
+    torch.testing.assert_close(nearest_distances(source, plane), expected)
+    assert nearest_distances(plane[::7], plane).max() == 0
+
+
 def test_the_truth_itself_scores_zero_and_scale_one(truth, mask):
     errors = view_errors(truth, truth, mask)
     assert errors.accuracy < 1e-9
