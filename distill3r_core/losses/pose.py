@@ -17,10 +17,10 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from distill3r_core.config import STRICT
-from distill3r_core.geometry.procrustes import fit_with_gradient
 from distill3r_core.geometry.scale import SMALLEST, mean_distance
 from distill3r_core.geometry.similarity import scale_of
 from distill3r_core.losses.loss_term import LossTerm, TermInputs, TermOptions
+from distill3r_core.losses.procrustes import fit_with_gradient
 
 Factor = Annotated[float, Field(ge=0)]
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from distill3r_core.geometry.procrustes import fit_with_gradient
 from distill3r_core.geometry.similarity import fit_similarity
+from distill3r_core.losses.procrustes import fit_with_gradient
 
 
 def points(*batch: int, seed: int = 0) -> torch.Tensor:
