@@ -39,10 +39,13 @@ def inverse_rays(
     inverse: Float[Tensor, "*batch 3 3"], size: tuple[int, int], *, center: float = 0.5
 ) -> Float[Tensor, "*batch H W 3"]:
     """`rays` for who has the inverse of K: to invert on a GPU is to wait for it."""
-    pixels = pixel_grid(size, center=center, like=inverse)
-    homogeneous = torch.cat([pixels, torch.ones_like(pixels[..., :1])], dim=-1)
-    directions = homogeneous @ inverse.mT[..., None, :, :]
-    return directions / directions[..., 2:]
+    height, width = size
+    u = torch.arange(width, dtype=inverse.dtype, device=inverse.device) + center
+    v = (torch.arange(height, dtype=inverse.dtype, device=inverse.device) + center)[:, None]
+    # Plane by plane: many small matrix products take ten times as long, and round by device.
+    across, down, offset = inverse[..., None, None].unbind(-3)  # of (x, y, z), (*batch 3 1 1)
+    x, y, z = (across * u + (down * v + offset)).unbind(-3)
+    return torch.stack([x / z, y / z, torch.ones_like(z)], dim=-1)
 
 
 def unproject(
