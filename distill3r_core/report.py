@@ -151,6 +151,14 @@ def _by_reason(items: Sequence[Failure | Omission]) -> dict[str, list[str]]:
     return found
 
 
+def gigabytes(count: float | int) -> str:
+    """Bytes in a unit that a person reads."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count / 1e3:.3g} kB"
+
+
 def duration(seconds: float | int) -> str:
     """A duration in the unit that suits its length."""
     if seconds < 100:

@@ -1,67 +1,45 @@
 """The shapes and records that stages hand to each other.
 
 Axes: B samples, N views, H W pixels. Frames: OpenCV axes (x right, y down, z forward); the global
-frame is that of view 0's camera, the anchor. Pixel centers are at +0.5.
+frame is that of view 0's camera, the anchor. Pixel centers are at +0.5. The records without tensors
+come from `views`, which does not load torch.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+from distill3r_core.views import ImagePlacement, Unit, View
+
+__all__ = [
+    "AlignmentFacts",
+    "Array",
+    "ConfidenceMap",
+    "ImagePlacement",
+    "Images",
+    "Mask",
+    "PointMap",
+    "PointMaps",
+    "Points",
+    "PreparedView",
+    "RawMaps",
+    "TeacherTargets",
+    "Unit",
+    "View",
+]
 
 Images = Float[Tensor, "B N 3 H W"]  # RGB in [0, 1]
 Points = Float[Tensor, "B N H W 3"]
 ConfidenceMap = Float[Tensor, "B N H W"]  # 1 + exp(logit), in [1, inf)
 Mask = Bool[Tensor, "B N H W"]
 
-Unit = Literal["m", "mm", "none"]
 Array = TypeVar("Array", Tensor, np.ndarray)
-
-
-@dataclass(frozen=True)
-class ImagePlacement:
-    """Where the pixels of a resized image come from.
-
-    Args:
-        box: The part of the source image that is kept: left, top, right, bottom, in its pixels.
-        size: Rows and columns of the result.
-        transposed: Rows and columns of the kept part are swapped before the resize (mirrors the
-            scene; the original project's treatment of portrait images).
-    """
-
-    box: tuple[float, float, float, float]
-    size: tuple[int, int]
-    transposed: bool = False
-
-
-@dataclass(frozen=True)
-class View:
-    """One upright image of a sample with what is known about its camera.
-
-    Args:
-        image: RGB.
-        intrinsics: Calibrated K of this image, centers at +0.5; None where it is a guess.
-        depth: z in the camera's frame, registered to `image`, in `unit`; 0 where unknown.
-        world_from_cam: Camera pose, translation in `unit`.
-        unit: "none" where the scale is arbitrary.
-        mask: True where a pixel counts; None: everywhere.
-        sample: Name of the sample the view belongs to.
-        index: Place of the view in it; 0 is the anchor.
-    """
-
-    image: UInt8[np.ndarray, "H W 3"]
-    intrinsics: Float[np.ndarray, "3 3"] | None = None
-    depth: Float[np.ndarray, "H W"] | None = None
-    world_from_cam: Float[np.ndarray, "4 4"] | None = None
-    unit: Unit = "none"
-    mask: Bool[np.ndarray, "H W"] | None = None
-    sample: str = ""
-    index: int = 0
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
         "resize_max",
         *convention_options.RARE,
         "check",
+        "teacher_rate",
         "seed",
     )
 )
@@ -114,8 +115,19 @@ def manifest(
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List only; read and write nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Say how many samples there are and what they take; write nothing."
+        ),
     ] = False,
+    teacher_rate: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-6,
+            help="Views a second that the teacher does, for the time that --dry-run expects.",
+            metavar="VIEWS",
+        ),
+    ] = None,
     overwrite: options.OverwriteOpt = False,
     seed: options.SeedOpt = 0,
 ) -> None:
@@ -126,7 +138,7 @@ def manifest(
         context,
         ManifestSettings,
         section="manifest",
-        leave=("dry_run", "overwrite", "trust", "check", "preview"),
+        leave=("dry_run", "teacher_rate", "overwrite", "trust", "check", "preview"),
     )
     with console.progress("cpu") as progress:
         report = build_manifest(
@@ -136,6 +148,7 @@ def manifest(
             trust=trust,
             check=check,
             preview=preview,
+            teacher_rate=teacher_rate,
             progress=progress,
         )
     console.show(report)

@@ -6,19 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from distill3r_core import config
 from distill3r_core.data.frame_reader import SourceFrame
 from distill3r_core.data.manifest import IntrinsicsSource
 from distill3r_core.data.manifest_views import content_hash, image_hash
-from distill3r_core.geometry.resample import resample_nearest, whole
 from distill3r_core.io.images.decode import check_size
 from distill3r_core.io.images.depth import as_stored
-from distill3r_core.io.images.fit import resize_image
-from distill3r_core.types import Unit
+from distill3r_core.io.images.resize import resize_image
+from distill3r_core.views import Unit
 
 RECORD = "manifest.json"  # beside a manifest: its settings, roots and how frames were processed
 _FILM_WIDTH = 36.0  # millimeters, the long edge of the film that EXIF's 35 mm focal length means
@@ -75,12 +73,8 @@ def process(source: SourceFrame, settings: Processing) -> Processed:
     image, depth, mask = source.pixels, source.depth, source.mask
     if (rows, columns) != (height, width):
         image = resize_image(image, (rows, columns))
-        if depth is not None:
-            depth = torch.from_numpy(depth)
-            depth = resample_nearest(depth, whole(depth), (rows, columns)).numpy()
-        if mask is not None:
-            mask = torch.from_numpy(mask)
-            mask = resample_nearest(mask, whole(mask), (rows, columns)).numpy()
+        depth = None if depth is None else _nearest(depth, (rows, columns))
+        mask = None if mask is None else _nearest(mask, (rows, columns))
     if depth is not None:
         # As it will be stored: what a reader gets back is what is hashed here.
         depth = as_stored(depth, source.unit)
@@ -129,6 +123,15 @@ def placeholder(size: tuple[int, int]) -> Float[np.ndarray, "3 3"]:
     height, width = size
     focal = float(max(size))
     return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+
+
+def _nearest(values: Shaped[np.ndarray, "H W"], size: tuple[int, int]) -> Shaped[np.ndarray, "h w"]:
+    import torch  # most images have neither depth nor mask, and torch takes 0.4 GB
+
+    from distill3r_core.geometry.resample import resample_nearest, whole
+
+    given = torch.from_numpy(values)
+    return resample_nearest(given, whole(given), size).numpy()
 
 
 def _intrinsics(

@@ -18,7 +18,7 @@ from distill3r_core.io.images.decode import read_image
 from distill3r_core.io.images.depth import read_confidence
 from distill3r_core.io.images.depth_codecs import DEPTH_CODECS
 from distill3r_core.io.images.masks import mask_of
-from distill3r_core.types import Unit
+from distill3r_core.views import Unit
 
 _SAME_SHAPE = 0.02  # relative difference of two aspect ratios of one view
 

@@ -14,8 +14,7 @@ from distill3r_core.data.layouts.records import Frame, Rig
 from distill3r_core.data.listing import DatasetListing
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ImageError, InputMissingError, RequestError
-from distill3r_core.io.exports.cameras import read_cameras
-from distill3r_core.types import Unit
+from distill3r_core.views import Unit
 
 _STAMP = re.compile(r"\d+(?:\.\d+)?")
 
@@ -157,6 +156,8 @@ def _from_colmap(folder: Path) -> KnownPoses:
 
 
 def _from_cameras(path: Path) -> KnownPoses:
+    from distill3r_core.io.exports.cameras import read_cameras  # loads torch
+
     cameras, about = read_cameras(path)
     unit: Unit = "m" if about.get("unit") == "m" else "none"
     found = {

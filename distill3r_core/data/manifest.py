@@ -1,19 +1,20 @@
 """The manifest: one CSV row per image, readable by a person and by the original project."""
 
 import csv
-import io
 import json
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from distill3r_core.data.windows import RELEASE, windows
 from distill3r_core.errors import ConfigError, InputMissingError, NothingUsableError
-from distill3r_core.files import name_fault, shown_name, write_text
+from distill3r_core.files import name_fault, replacing, shown_name
+from distill3r_core.io.checksums import file_hash
 from distill3r_core.io.images.depth import DepthFormat
-from distill3r_core.types import Unit
+from distill3r_core.views import Unit
 
 Split = Literal["train", "val"]
 IntrinsicsSource = Literal["calibrated", "exif", "none"]
@@ -172,8 +173,12 @@ def read_manifest(path: Path) -> Manifest:
     return Manifest(path, rows)
 
 
-def read_rows(path: Path) -> tuple[ManifestRow, ...]:
+def read_rows(path: Path, *, leave: Collection[str] = ()) -> tuple[ManifestRow, ...]:
     """The rows of a manifest, of which there may be none.
+
+    Args:
+        path: The manifest.
+        leave: Data sets whose rows are left out, unread.
 
     Raises:
         InputMissingError: There is no such file.
@@ -183,26 +188,29 @@ def read_rows(path: Path) -> tuple[ManifestRow, ...]:
         raise InputMissingError(
             f"no manifest {path}", hint="make one with `distill3r manifest ROOT`"
         )
-    try:
-        text = path.read_bytes().decode("utf-8-sig")  # spreadsheets put a mark before the text
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not a manifest: {error}") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        missing = [name for name in _ORIGINAL if name not in (reader.fieldnames or ())]
-        if missing:
-            raise ConfigError(f"{path} is not a manifest: no column {', '.join(missing)}")
-        rows: dict[tuple[str, str, str], ManifestRow] = {}
-        for cells in reader:
-            place = f"{path}:{reader.line_num}"
-            row = _row(cells, place)
-            if rows.setdefault((row.dataset, row.scene_id, row.image_path), row) is not row:
-                raise ConfigError(f"{place}: {shown_name(row.image_path)} is in its scene twice")
-    except csv.Error as error:
-        line = reader.reader.line_num  # the outer one stands at the last whole row
-        raise ConfigError(f"{path}:{line}: not a manifest: {error}") from error
+    with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin with a mark
+        reader = csv.DictReader(file, strict=True)
+        try:
+            missing = [name for name in _ORIGINAL if name not in (reader.fieldnames or ())]
+            if missing:
+                raise ConfigError(f"{path} is not a manifest: no column {', '.join(missing)}")
+            rows: dict[tuple[str, str, str], ManifestRow] = {}
+            for cells in reader:
+                if cells.get("dataset") in leave:
+                    continue
+                place = f"{path}:{reader.line_num}"
+                row = _row(cells, place)
+                if rows.setdefault((row.dataset, row.scene_id, row.image_path), row) is not row:
+                    raise ConfigError(
+                        f"{place}: {shown_name(row.image_path)} is in its scene twice"
+                    )
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path} is not a manifest: {error}") from error
+        except csv.Error as error:
+            line = reader.reader.line_num  # the outer one stands at the last whole row
+            raise ConfigError(f"{path}:{line}: not a manifest: {error}") from error
     # A last cell that was cut short can read like a whole one.
-    if not text.endswith(("\n", "\r")):
+    if _last_byte(path) not in (b"\n", b"\r"):
         raise ConfigError(
             f"{path}:{reader.line_num}: the last row was cut short",
             hint="make the manifest again; if the row is whole, end it with a line break",
@@ -210,22 +218,39 @@ def read_rows(path: Path) -> tuple[ManifestRow, ...]:
     return tuple(rows.values())
 
 
+def _last_byte(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1)
+
+
 def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:
     """Write rows in the order of data set, scene and frame, whole or not at all."""
-    write_text(path, manifest_text(rows), durable=True)
+    with replacing(path, durable=True) as beside:
+        write_rows(beside, sorted(rows, key=manifest_order))
 
 
-def manifest_text(rows: Iterable[ManifestRow]) -> str:
-    """The CSV text of rows."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    writer.writerow(COLUMNS)
-    for row in sorted(rows, key=lambda row: (row.dataset, row.scene_id, row.sample_id)):
-        cells = _cells(row)
-        # Python before 3.13 does not quote a lone carriage return, which its reader then refuses.
-        (quoting if any("\r" in str(cell) for cell in cells) else writer).writerow(cells)
-    return text.getvalue()
+def manifest_order(row: ManifestRow) -> tuple[str, str, str]:
+    """What the rows of a manifest are sorted by."""
+    return row.dataset, row.scene_id, row.sample_id
+
+
+def write_rows(path: Path, rows: Iterable[ManifestRow]) -> str:
+    """Write rows that are in order, one after another; returns the hash of the file.
+
+    Args:
+        path: A new file.
+        rows: In the order of `manifest_order`.
+    """
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        writer.writerow(COLUMNS)
+        for row in rows:
+            cells = _cells(row)
+            # Python before 3.13 does not quote a lone carriage return, which its reader refuses.
+            (quoting if any("\r" in str(cell) for cell in cells) else writer).writerow(cells)
+    return file_hash(path)
 
 
 def _windows_of(rows: Sequence[ManifestRow], views: int) -> dict[int, list[ManifestRow]]:

@@ -15,7 +15,7 @@ from distill3r_core.errors import ImageError
 from distill3r_core.io.images.decode import read_image
 from distill3r_core.io.images.depth import read_depth
 from distill3r_core.io.images.masks import read_mask
-from distill3r_core.types import Unit, View
+from distill3r_core.views import Unit, View
 
 INDEX = ".frames.jsonl"  # beside the manifest: what was made of which file
 _DIGEST_BYTES = 16

@@ -1,7 +1,8 @@
 """Which frames of a data set are wanted, in which split and which windows; nothing is read."""
 
+import hashlib
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,7 @@ from distill3r_core.errors import ImageError, RequestError
 Windower = Callable[[tuple[Frame, ...], Policy], tuple[Window, ...]]
 _SIDES: tuple[Split, ...] = ("train", "val")
 _ID_DIGITS = 6
+_DIGEST_BYTES = 16
 _NUMBER = re.compile(r"\d{1,15}")
 
 
@@ -76,6 +78,17 @@ class DatasetPlan:
     def samples(self, split: Split) -> int:
         """How many windows a split has."""
         return sum(scene.samples(split) for scene in self.scenes)
+
+    @property
+    def digest(self) -> str:
+        """Of all that the manifest's rows take from the plan."""
+        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+        for scene in self.scenes:
+            names = [(frame.name, frame.number) for frame in scene.scene.frames]
+            used = [frame.name for frame in scene.frames]
+            place = (self.listing.name, scene.scene.scene_id, scene.scene.order)
+            digest.update(repr((place, names, used, scene.splits, scene.windows)).encode())
+        return digest.hexdigest()
 
 
 def plan_dataset(
@@ -180,31 +193,28 @@ def by_pose(views: int, samples: int) -> Windower:
     return walk_windows
 
 
-def rows_of(plan: DatasetPlan, made: Callable[[str], dict[str, Any]]) -> list[ManifestRow]:
-    """Manifest rows of a data set.
+def rows_of(
+    plan: DatasetPlan, scene: ScenePlan, made: Callable[[str], dict[str, Any]]
+) -> Iterator[ManifestRow]:
+    """Manifest rows of a scene.
 
     Args:
-        plan: A plan whose wanted frames have all been processed.
+        plan: The data set's.
+        scene: A scene of it whose wanted frames have all been processed.
         made: Cells of the frame with a key: those of `ManifestRow` that do not come from the plan.
     """
-    rows = []
-    for scene in plan.scenes:
-        ids = _sample_ids(scene.scene)
-        for index, numbers in scene.wanted.items():
-            frame = scene.frames[index]
-            cells = made(plan.listing.key_of(scene.scene, frame))
-            rows.append(
-                ManifestRow(
-                    dataset=plan.listing.name,
-                    split=scene.splits[index],
-                    scene_id=scene.scene.scene_id,
-                    sample_id=ids[frame.name],
-                    order=scene.scene.order,
-                    windows=tuple(numbers),
-                    **cells,
-                )
-            )
-    return rows
+    ids = _sample_ids(scene.scene)
+    for index, numbers in scene.wanted.items():
+        frame = scene.frames[index]
+        yield ManifestRow(
+            dataset=plan.listing.name,
+            split=scene.splits[index],
+            scene_id=scene.scene.scene_id,
+            sample_id=ids[frame.name],
+            order=scene.scene.order,
+            windows=tuple(numbers),
+            **made(plan.listing.key_of(scene.scene, frame)),
+        )
 
 
 def _windows(

@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -111,13 +111,23 @@ def parse_rule(rule: str) -> tuple[str, int]:
     return kind, int(number)
 
 
-def choose(items: Sequence[Item], fraction: float, *, seed: int) -> list[Item]:
-    """A random fraction of items, at least one, in their order."""
+def choose(
+    items: Sequence[Item], fraction: float, *, seed: int, name: Callable[[Item], str]
+) -> list[Item]:
+    """A random fraction of items, at least one, in their order.
+
+    They are those that the original project chooses: it sorts the names, shuffles them and takes
+    the first ones.
+
+    Args:
+        name: Name of an item, by which it is sorted.
+    """
     if fraction >= 1 or not items:
         return list(items)
     kept = max(1, int(len(items) * fraction + 0.5))
-    chosen = random.Random(seed).sample(range(len(items)), kept)
-    return [items[index] for index in sorted(chosen)]
+    shuffled = sorted(range(len(items)), key=lambda index: name(items[index]))
+    random.Random(seed).shuffle(shuffled)
+    return [items[index] for index in sorted(shuffled[:kept])]
 
 
 def _last(frames: int) -> tuple[Split, ...]:

@@ -12,7 +12,7 @@ from distill3r_core.evaluation.truth import MILLIMETERS, MIN_POINTS, Truth
 from distill3r_core.geometry.cameras import place_intrinsics, unproject
 from distill3r_core.geometry.resample import resample_nearest
 from distill3r_core.io.images.fit import ImageFit, fit_for, fit_image, is_portrait
-from distill3r_core.io.images.masks import placed_mask
+from distill3r_core.io.images.placed_masks import placed_mask
 from distill3r_core.prediction import Predictor
 from distill3r_core.report import Failure
 from distill3r_core.types import PreparedView, View

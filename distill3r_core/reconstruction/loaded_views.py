@@ -19,7 +19,8 @@ from distill3r_core.io.images.blank import (
 from distill3r_core.io.images.decode import DecodedImage, check_size, decode_opened, read_image
 from distill3r_core.io.images.fit import FittedImage, ImageFit, fit_for, fit_image
 from distill3r_core.io.images.inputs import InputFile, evenly
-from distill3r_core.io.images.masks import MaskSource, mask_of, placed_mask
+from distill3r_core.io.images.masks import MaskSource, mask_of
+from distill3r_core.io.images.placed_masks import placed_mask
 from distill3r_core.io.images.video import read_frames
 from distill3r_core.report import Failure, Progress, Silent
 from distill3r_core.system.threads import Pool, ahead, result_of

@@ -117,7 +117,7 @@ def test_the_index_of_a_manifest_grows_where_it_ended(tmp_path) -> None:
         index = FrameIndex(tmp_path)
         index.add(FrameEntry(key, "made", ((1, 2),)))
         index.close()
-    assert set(FrameIndex(tmp_path).entries) == {"first", "second"}
+    assert set(FrameIndex(tmp_path).keys()) == {"first", "second"}
 
 
 def test_a_file_is_replaced_not_written_through_a_link(tmp_path) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from distill3r_core.data.layouts.records import DepthFile, Frame, PoseAxes, PoseConvention
 from distill3r_core.errors import ConfigError
 from distill3r_core.io.images.depth import MILLIMETERS
-from distill3r_core.types import Unit
+from distill3r_core.views import Unit
 
 _OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])  # y up, z backward
 

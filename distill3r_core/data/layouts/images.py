@@ -34,10 +34,11 @@ def named_frames(
         images: In order.
         masks: Mask of each image that has one.
     """
-    stems = collections.Counter(path.stem.casefold() for path in images)
+    stems = [path.stem for path in images]
+    counts = collections.Counter(stem.casefold() for stem in stems)
     frames: dict[str, Frame] = {}
-    for path in images:
-        name = path.stem if stems[path.stem.casefold()] == 1 else path.name
+    for path, stem in zip(images, stems, strict=True):
+        name = stem if counts[stem.casefold()] == 1 else path.name
         while name in frames:  # `a.jpg` beside `a.png`, and `a.jpg.png` too
             name += "_"
         frames[name] = Frame(name=name, image=path, mask=(masks or {}).get(path))

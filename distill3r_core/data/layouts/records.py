@@ -11,7 +11,7 @@ from jaxtyping import Float
 from distill3r_core.data.manifest import Camera, Order, Split
 from distill3r_core.data.windows import CLOUD, PATH, Policy
 from distill3r_core.io.images.media import LeftOut
-from distill3r_core.types import Unit
+from distill3r_core.views import Unit
 
 Carried = Literal["depth", "pose", "intrinsics", "mask"]
 # Why a folder is a scene of a layout, as a phrase that follows its name; None: it is none.

@@ -17,7 +17,8 @@ from distill3r_core.cache.store import TeacherCache, ViewBuffers
 from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.geometry.cameras import place_intrinsics
 from distill3r_core.geometry.resample import nearest_pixels
-from distill3r_core.io.images.fit import oriented, resize_image
+from distill3r_core.io.images.fit import oriented
+from distill3r_core.io.images.resize import resize_image
 from distill3r_core.types import ImagePlacement, TeacherTargets
 
 Size = tuple[int, int]

@@ -27,6 +27,7 @@ from distill3r_core.io.images.color import CodedColor, coded_to_srgb, managed
 from distill3r_core.system.machine_memory import available_memory
 
 MIN_SIDE = 14  # one patch of the student's encoder
+PNG_LEVEL = 3  # twice as fast as the default for 4 % more bytes
 MAX_PIXELS = 178_956_970  # Pillow's own bound; a header that claims more is a bomb
 
 # Formats by name: Pillow would also start Ghostscript for PostScript that is named .jpg.
@@ -180,8 +181,7 @@ def check_size(size: tuple[int, ...], *, least_side: int = MIN_SIDE) -> None:
 def write_image(path: Path, pixels: UInt8[np.ndarray, "H W *channels"]) -> None:
     """Write RGB or gray pixels in the format of the name's extension, whole or not at all."""
     with replacing(path) as beside:
-        # Level 3 of PNG: twice as fast as the default for 4 % more bytes.
-        Image.fromarray(pixels).save(beside, compress_level=3)
+        Image.fromarray(pixels).save(beside, compress_level=PNG_LEVEL)
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from PIL import Image, UnidentifiedImageError
 
 from distill3r_core.errors import ImageError
 from distill3r_core.files import replacing
-from distill3r_core.types import Unit
 from distill3r_core.untrusted.npy_header import read_npy_file
+from distill3r_core.views import Unit
 
 DepthFormat = Literal["png16mm", "npy32"]
 MILLIMETERS: dict[Unit, float] = {"m": 1000.0, "mm": 1.0}  # in one metric unit

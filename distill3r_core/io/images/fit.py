@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from distill3r_core import config
+from distill3r_core.io.images.resize import resize_box, resize_image
 from distill3r_core.io.images.size_buckets import nearest_bucket
 from distill3r_core.io.images.teacher_fit import (
     Size,
@@ -130,7 +130,7 @@ def fit_image(pixels: UInt8[np.ndarray, "H W 3"], fit: ImageFit, *, portrait: bo
     if fit.mode in ("release", "release-inference"):
         image = np.rint(release_image(pixels, fit)).astype(np.uint8)
     else:
-        image = _resize(pixels, placement.size, box=placement.box)
+        image = resize_box(pixels, placement.size, box=placement.box)
     if fit.resized is not None:
         size = oriented(fit.resized, portrait=placement.size != fit.size)
         image = resize_image(image, size)
@@ -151,12 +151,6 @@ def release_image(pixels: UInt8[np.ndarray, "H W 3"], fit: ImageFit) -> Float[np
     return resized[0].movedim(0, -1).numpy()
 
 
-def resize_image(pixels: UInt8[np.ndarray, "H W 3"], size: Size) -> UInt8[np.ndarray, "h w 3"]:
-    """The plain resize: Lanczos where pixels get fewer, bicubic where they get more."""
-    height, width, _ = pixels.shape
-    return _resize(pixels, size, box=(0.0, 0.0, float(width), float(height)))
-
-
 def oriented(size: Size, *, portrait: bool) -> Size:
     """A landscape size, swapped for portrait."""
     return (size[1], size[0]) if portrait else size
@@ -171,15 +165,3 @@ def _center_crop(
     kept_width, kept_height = min(width, height * aspect), min(height, width / aspect)
     x, y = (width - kept_width) / 2, (height - kept_height) / 2
     return (left + x, top + y, left + x + kept_width, top + y + kept_height)
-
-
-def _resize(
-    pixels: UInt8[np.ndarray, "H W 3"], size: Size, *, box: tuple[float, float, float, float]
-) -> UInt8[np.ndarray, "h w 3"]:
-    height, width, _ = pixels.shape
-    left, top, right, bottom = box
-    shrinks = size[0] * size[1] < (right - left) * (bottom - top)
-    filter_ = Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC
-    # Pillow refuses a box that rounding has carried past the rim.
-    inside = (max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height))
-    return np.array(Image.fromarray(pixels).resize((size[1], size[0]), filter_, box=inside))

@@ -3,15 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Bool, UInt8
 from PIL import Image
-from torch import Tensor
 
 from distill3r_core.errors import ImageError
-from distill3r_core.geometry.resample import resample_nearest
 from distill3r_core.io.images.decode import DecodedImage, read_image, write_image
-from distill3r_core.types import ImagePlacement
 
 _HALF = 128
 _ASPECT_SLACK = 0.02  # by which the shapes of a mask and its image may differ, of rounding
@@ -81,12 +77,3 @@ def write_mask(path: Path, mask: Bool[np.ndarray, "H W"]) -> None:
     """Write a mask as an image that is white where pixels count, whole or not at all."""
     gray: UInt8[np.ndarray, "H W"] = np.where(mask, np.uint8(255), np.uint8(0))
     write_image(path, gray)
-
-
-def placed_mask(mask: Bool[np.ndarray, "H W"], placement: ImagePlacement) -> Bool[Tensor, "h w"]:
-    """The mask of an image, as the image is placed for a network (nearest)."""
-    values = torch.from_numpy(mask)
-    if placement.transposed:
-        left, top, right, bottom = placement.box
-        return resample_nearest(values.T, (top, left, bottom, right), placement.size)
-    return resample_nearest(values, placement.box, placement.size)

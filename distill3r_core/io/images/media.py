@@ -4,8 +4,10 @@ The one place that decides it, by name and content, for every command that takes
 """
 
 import collections
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -129,16 +131,20 @@ def sort_files(files: Sequence[Path]) -> FolderMedia:
     found = FolderMedia()
     images: list[Path] = []
     for path in files:
-        kind = media_kind(path)
-        if path.suffix.lower() in IMAGE_SUFFIXES:
+        suffix = path.suffix.lower()
+        if suffix in IMAGE_SUFFIXES:
             images.append(path)
-        elif kind == "video":
+            continue
+        kind = media_kind(path)
+        if kind == "video":
             found.videos.append(path)
-        elif path.suffix.lower() in _UNREAD_SUFFIXES:
+        elif suffix in _UNREAD_SUFFIXES:
             found.unread.append(path)
         elif path.name.lower() not in _SYSTEM_FILES:
             found.others.append(LeftOut(path, OTHER if kind is None else NO_SUFFIX))
     _sort_images(found, images)
+    if not found.videos and not found.unread:
+        return found
     stems = {path.stem.casefold() for path in found.images}
     for path in [video for video in found.videos if video.stem.casefold() in stems]:
         if opens(path):  # else it stays, so that its reader says what is wrong with it
@@ -194,13 +200,11 @@ def masks_beside(folder: Path, images: Sequence[Path]) -> dict[Path, Path]:
     """
     place = folder.resolve()
     names: dict[str, Path] = {}
-    for other in (*_folders_in(place), *_folders_in(place.parent)):
-        name = other.name.casefold()  # `depth_masks` says where depth is valid
-        if other != place and _MASK_NAME.search(name) and not _DEPTH_NAME.search(name):
-            masks = images_in(other)
-            if masks and _all_gray(masks):
-                for path in masks:
-                    names.setdefault(_mask_key(path), path)
+    for other in (*_folders_in(place, _is_mask_name), *_folders_in(place.parent, _is_mask_name)):
+        masks = images_in(other) if other != place else []
+        if masks and _all_gray(masks):
+            for path in masks:
+                names.setdefault(_mask_key(path), path)
     found = {}
     for path in images if names else ():
         mask = names.get(path.name.casefold(), names.get(path.stem.casefold()))
@@ -218,17 +222,22 @@ def photograph_folders(folder: Path) -> list[Path]:
 
 def _sort_images(found: FolderMedia, images: Sequence[Path]) -> None:
     """Tell photographs from the masks, depth maps and copies beside them in one folder."""
-    keys = {path.stem.casefold(): path for path in images}
-    for path in images:
-        if match := _COLOR_PART.fullmatch(path.stem.casefold()):
+    # Once each: folders may have a million images.
+    stems = [path.stem.casefold() for path in images]
+    keys = dict(zip(stems, images, strict=True))
+    for path, stem in zip(images, stems, strict=True):
+        if match := _COLOR_PART.fullmatch(stem):
             keys.setdefault(match["key"], path)
-    numbers = collections.Counter(_number_of(path) for path in images)
-    numbered = [path for path in images if _number_of(path) and numbers[_number_of(path)] > 1]
+    digits = ["-".join(_DIGITS.findall(stem)) for stem in stems]  # `000012`, `depth000012`
+    numbers = collections.Counter(digits)
+    numbered = [
+        path for path, number in zip(images, digits, strict=True) if number and numbers[number] > 1
+    ]
     measured = {path for path in numbered if _is_measured(path)}
     if len(measured) == 1:  # a gray photograph may share a number with another one
         measured.clear()
-    for path in images:
-        match = _PART.fullmatch(path.stem.casefold())
+    for path, stem in zip(images, stems, strict=True):
+        match = _PART.fullmatch(stem)
         of = keys.get(match["key"]) if match else None
         if of is None and match and Path(match["key"]).suffix in IMAGE_SUFFIXES:
             of = keys.get(Path(match["key"]).stem)  # IMG_12.jpg.mask.png
@@ -247,11 +256,6 @@ def _sort_images(found: FolderMedia, images: Sequence[Path]) -> None:
             found.left_out.append(LeftOut(path, DEPTH))
             continue
         found.images.append(path)
-
-
-def _number_of(path: Path) -> str:
-    """The digits of a name, which `000012.jpg` and `depth000012.png` share."""
-    return "-".join(_DIGITS.findall(path.stem))
 
 
 def _kind_of_bytes(head: bytes) -> MediaKind | None:
@@ -366,6 +370,11 @@ def _mask_key(path: Path) -> str:
     return match["key"] if match else stem
 
 
+def _is_mask_name(name: str) -> bool:
+    folded = name.casefold()  # `depth_masks` says where depth is valid
+    return bool(_MASK_NAME.search(folded)) and not _DEPTH_NAME.search(folded)
+
+
 def images_in(folder: Path) -> list[Path]:
     """The images in a folder by their suffixes, whatever they show."""
     return [path for path in _files_in(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
@@ -376,18 +385,27 @@ def _has_media(folder: Path) -> bool:
 
 
 def _files_in(folder: Path) -> list[Path]:
-    return _entries(folder)[1]
+    return _entries(folder, os.DirEntry.is_file)
 
 
-def _folders_in(folder: Path) -> list[Path]:
-    return _entries(folder)[0]
+def _folders_in(folder: Path, wanted: Callable[[str], bool] = bool) -> list[Path]:
+    """Folders in a folder whose names are wanted."""
+    return _entries(folder, os.DirEntry.is_dir, wanted)
 
 
-def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Folders and files in a folder, without hidden ones; none where it cannot be listed."""
+def _entries(
+    folder: Path,
+    is_kind: Callable[[os.DirEntry[str]], bool],
+    wanted: Callable[[str], bool] = bool,
+) -> list[Path]:
+    """Entries of a kind in a folder, without hidden ones; none where it cannot be listed."""
+    names = []
     try:
-        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-        folders = [path for path in paths if path.is_dir()]
-        return folders, [path for path in paths if path.is_file()]
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith(".") and wanted(entry.name):
+                    with suppress(OSError):  # a link that leads to itself
+                        names += [entry.name] if is_kind(entry) else []
     except OSError:
-        return [], []
+        return []
+    return [folder / name for name in sorted(names)]

@@ -19,6 +19,7 @@ from distill3r_core.cache.header import (
 from distill3r_core.cache.header_copies import update_plan
 from distill3r_core.cache.shard import PREFIX
 from distill3r_core.cache.store import CacheWriter
+from distill3r_core.data.cached_size import DEFAULT_SIZE
 from distill3r_core.data.frame_processing import recorded_processing
 from distill3r_core.data.manifest import Manifest, read_manifest
 from distill3r_core.data.manifest_checksum import manifest_warning
@@ -49,7 +50,7 @@ from distill3r_core.teachers.registry import AUTO, find_weights
 from distill3r_core.teachers.targets import GlobalMap, Resample, ThresholdOn
 
 _PRESET = "paper"  # whose size is the default, and whose patches "auto" counts
-_BASE_SIZE = "224x518"
+_BASE_SIZE = "x".join(map(str, DEFAULT_SIZE))
 
 
 def _check_size(text: str) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 from distill3r_core.cache.header import CacheHeader
 from distill3r_core.cache.sample_codec import EncodedSample, SampleEncoder
 from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.cached_size import bytes_per_pixel
 from distill3r_core.data.manifest import Manifest, Sample
 from distill3r_core.errors import DiskFullError
 from distill3r_core.io.images.fit import ImageFit
-from distill3r_core.report import Failure, Progress, Report, Table, duration
+from distill3r_core.report import Failure, Progress, Report, Table, duration, gigabytes
 from distill3r_core.stages.cache.sample_pipeline import CacheTally, make_samples
 from distill3r_core.stages.cache.sample_plan import SamplePlan, fit_of, size_of
 from distill3r_core.stages.cache.sample_targets import TargetRecipe
@@ -21,9 +22,6 @@ from distill3r_core.stages.cache.writers import WriterPart
 from distill3r_core.teachers.base import Teacher
 from distill3r_core.teachers.record import TeacherRecord
 
-# Stored bytes per pixel, targets and image together, for the check of the disk before anything
-# is known about these samples: a little more than was measured (docs/benchmarks.md).
-_DEPTH_BYTES, _MAP_BYTES = 3.0, 5.5
 _REHEARSED = 2  # samples: the first one pays for whatever a teacher does once
 
 
@@ -115,7 +113,7 @@ def check_room(job: CacheJob) -> None:
 
 def expected_bytes(job: CacheJob) -> int:
     """What the samples that are to be made will take, by those that are there, else by teacher."""
-    rate = _DEPTH_BYTES if job.record.depth_maps else _MAP_BYTES
+    rate = bytes_per_pixel(depth_maps=job.record.depth_maps)
     if job.finished:
         cache = TeacherCache(job.folder)
         entries = [cache.entry(name) for name in cache.names()[:100]]
@@ -252,11 +250,3 @@ def finished_report(
         notes=notes,
         finished_before=before,
     )
-
-
-def gigabytes(count: float | int) -> str:
-    """Bytes in a unit that a person reads."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count / 1e3:.3g} kB"

@@ -12,8 +12,7 @@ from distill3r_core.cache.shard import Entry, ShardReader, shard_folders
 from distill3r_core.cache.store import CachedSample, TeacherCache
 from distill3r_core.io.images.decode import write_image
 from distill3r_core.io.previews import colorize, compose, limits
-from distill3r_core.report import Report, Table
-from distill3r_core.stages.cache.cache_report import gigabytes
+from distill3r_core.report import Report, Table, gigabytes
 from distill3r_core.teachers import TEACHERS
 
 _RAW = 16  # bytes of a pixel's eight maps in float16

@@ -9,8 +9,8 @@ from distill3r_core.cache.sample_codec import EncodedSample
 from distill3r_core.cache.shard import Entry, ShardReader
 from distill3r_core.cache.store import CacheWriter, TeacherCache
 from distill3r_core.errors import ConfigError, ConflictError, DiskFullError
-from distill3r_core.report import Progress, Report, Silent, Table
-from distill3r_core.stages.cache.cache_report import free_bytes, gigabytes
+from distill3r_core.report import Progress, Report, Silent, Table, gigabytes
+from distill3r_core.stages.cache.cache_report import free_bytes
 
 # Bytes in one transaction. Each waits for the disk, which takes longer than small samples do.
 _COMMITTED = 1 << 24

@@ -16,7 +16,7 @@ from distill3r_core.data.manifest_views import image_hash, read_view
 from distill3r_core.errors import ImageError
 from distill3r_core.geometry.resample import Box
 from distill3r_core.io.images.fit import ImageFit, fit_image, is_portrait
-from distill3r_core.io.images.masks import placed_mask
+from distill3r_core.io.images.placed_masks import placed_mask
 from distill3r_core.stages.cache.sample_plan import fit_of, size_of
 from distill3r_core.teachers.base import Teacher
 from distill3r_core.teachers.targets import CountedTargets, make_targets

@@ -1,26 +1,26 @@
 """Stage `manifest`: list data sets, cut them into samples, and write the processed frames."""
 
-from collections.abc import Collection, Iterator, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field, field_validator, model_validator
-from pydantic.dataclasses import dataclass
-
-from distill3r_core import config, paths
+from distill3r_core import config
 from distill3r_core.data import splits
 from distill3r_core.data.conventions.check_data import DataCheck, check_data
 from distill3r_core.data.conventions.readings import (
-    Conventions,
-    parse_image_size,
     with_conventions,
 )
 from distill3r_core.data.frame_processing import Processing
 from distill3r_core.data.known_poses import read_known_poses, with_known_poses
-from distill3r_core.data.layouts import AUTO, PoseAxes, PoseConvention, check_layout, scan
+from distill3r_core.data.layouts import (
+    Scene,
+    scan,
+)
 from distill3r_core.data.listing import DatasetListing, list_dataset
-from distill3r_core.data.manifest import ManifestRow, manifest_text
+from distill3r_core.data.manifest import ManifestRow, manifest_order, write_rows
 from distill3r_core.data.planning import (
     DatasetPlan,
     by_count,
@@ -28,104 +28,22 @@ from distill3r_core.data.planning import (
     plan_dataset,
     rows_of,
 )
-from distill3r_core.data.windows import SAMPLES, PolicyName
-from distill3r_core.errors import ConfigError, ConflictError, InputMissingError, RequestError
-from distill3r_core.files import remove_leftovers, write_text
-from distill3r_core.geometry.pnp import require_pycolmap
-from distill3r_core.io.images.decode import MIN_SIDE
+from distill3r_core.data.windows import SAMPLES
+from distill3r_core.errors import ConflictError, InputMissingError, RequestError
+from distill3r_core.files import remove_leftovers, replacing
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.manifest import manifest_folder
-from distill3r_core.stages.manifest.estimated_poses import COLMAP, with_estimated_poses
-from distill3r_core.stages.manifest.frame_index import FrameEntry, FrameIndex, locked, stamp_of
-from distill3r_core.stages.manifest.frame_processor import FrameJob, FrameProcessor
+from distill3r_core.stages.manifest.dry_run import expected_work
+from distill3r_core.stages.manifest.frame_index import FrameIndex, locked, stamp_of
+from distill3r_core.stages.manifest.frame_processor import FrameJob, FrameOutcomes, FrameProcessor
 from distill3r_core.stages.manifest.manifest_report import (
     ProcessedDataset,
     nothing_usable,
     report_of,
 )
+from distill3r_core.stages.manifest.manifest_settings import ManifestSettings
 from distill3r_core.stages.manifest.sample_previews import write_previews
 from distill3r_core.stages.manifest.video_frames import with_videos
-
-
-@dataclass(frozen=True, config=config.STRICT)
-class ManifestSettings:
-    """Settings of `manifest`."""
-
-    roots: tuple[Path, ...] = Field(min_length=1)
-    output: Path = paths.DATA
-    layout: Annotated[str, config.reads(check_layout)] = AUTO
-    views: int = Field(default=20, ge=2)  # per sample
-    stride: int | Literal["pose"] | None = None  # between views; None: the data set's policy
-    # Of each split; None: 5, and as many as it takes to use a short recording whole.
-    samples_per_scene: int | None = Field(default=None, ge=1)
-    sample_frac: float = Field(default=1.0, gt=0, le=1)  # of the scenes, drawn by the seed
-    val_scenes: float = Field(default=0.1, ge=0, le=1)  # 0: hold nothing out
-    val_frames: str | None = None  # last:N or every:K, inside scenes
-    images_only: bool = False
-    ignore_masks: bool = False  # neither masks nor alpha channels
-    video_fps: float = Field(default=2.0, gt=0)  # frames of each second of a video
-    resize_max: int = Field(default=960, ge=MIN_SIDE)  # long edge
-    pose_convention: PoseConvention | None = None  # of stored poses; None: the layout's
-    pose_axes: PoseAxes | None = None  # camera axes of stored poses; None: the layout's
-    depth_scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)  # units in a meter
-    intrinsics_size: Annotated[str, config.reads(parse_image_size)] | None = None  # WxH of K
-    # Instead of the data's own: a trajectory, COLMAP model or cameras.json, or "colmap".
-    poses: str | None = Field(default=None, min_length=1)
-    policy: PolicyName | None = None  # None: the data set's; "release" is the original project's
-    seed: int = Field(default=0, ge=0)
-
-    @field_validator("roots", "output", mode="before")
-    @classmethod
-    def _named(cls, value: Any) -> Any:
-        # As a path the empty text would be the folder that this runs in.
-        if value == "" or (isinstance(value, list | tuple) and "" in value):
-            raise ValueError("an empty name is no folder")
-        return value
-
-    @field_validator("val_frames")
-    @classmethod
-    def _known_rule(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                splits.parse_rule(value)
-            except ConfigError as error:
-                raise ValueError(f"{value!r} is not {error.hint}") from error
-        return value
-
-    @field_validator("stride")
-    @classmethod
-    def _at_least_one(cls, value: int | str | None) -> int | str | None:
-        if isinstance(value, int) and value < 1:
-            raise ValueError(
-                f"{value} is too small; it takes a whole number of at least 1, or pose"
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> "ManifestSettings":
-        if self.stride is not None and self.policy == "release":
-            raise ValueError("stride: the policy release has none")
-        if self.stride == "pose" and self.images_only:
-            raise ValueError("stride: pose needs the poses that images_only leaves out")
-        if self.estimates_poses and self.images_only:
-            raise ValueError("poses: colmap estimates what images_only leaves out")
-        return self
-
-    @property
-    def estimates_poses(self) -> bool:
-        """Whether COLMAP is run; a file of its name is `./colmap`."""
-        return self.poses == COLMAP
-
-    @property
-    def conventions(self) -> Conventions:
-        """Conventions that replace those of the layouts."""
-        size = self.intrinsics_size
-        return Conventions(
-            pose_convention=self.pose_convention,
-            pose_axes=self.pose_axes,
-            depth_scale=self.depth_scale,
-            intrinsics_size=None if size is None else parse_image_size(size),
-        )
 
 
 def build_manifest(
@@ -136,6 +54,7 @@ def build_manifest(
     trust: bool = False,
     check: bool = False,
     preview: bool = False,
+    teacher_rate: float | None = None,
     progress: Progress = Silent(),
 ) -> Report:
     """List data sets, cut them into samples, and write processed frames and `manifest.csv`.
@@ -145,11 +64,12 @@ def build_manifest(
 
     Args:
         settings: What to read, and how.
-        dry_run: Write nothing; judge by the listing alone.
+        dry_run: Write nothing; judge by the listing, and by a few images of each data set.
         overwrite: Replace a manifest that was made with other settings.
         trust: Continue with data whose parts contradict each other.
         check: Read files again although their sizes and times are those of the run before.
         preview: Write a contact sheet of the first sample of each scene.
+        teacher_rate: Views a second that the teacher does, for the hours that a dry run expects.
         progress: Where to report to.
 
     Raises:
@@ -165,24 +85,35 @@ def build_manifest(
         if not _place(root).exists():
             raise InputMissingError(f"no such folder: {_place(root)}")
     if settings.estimates_poses:
+        from distill3r_core.geometry.pnp import require_pycolmap  # loads torch
+
         require_pycolmap("poses by COLMAP")
     path = settings.output / manifest_folder.MANIFEST
     plain = config.as_plain(settings)
     # Roots come and go; all other settings change the result.
     identity = {name: value for name, value in plain.items() if name not in ("roots", "output")}
     stamp = stamp_of(path)
-    before = manifest_folder.read_before(settings.output, identity, overwrite=overwrite)
+    places = {str(_place(root)) for root in settings.roots}
+    before = manifest_folder.read_before(
+        settings.output, identity, overwrite=overwrite, remade=places
+    )
     progress.begin("list", total=len(settings.roots), unit="roots")
     scans = manifest_folder.with_own_names(list(_list_all(settings, progress)), before)
     scans = _with_poses(settings, scans)
     for root in sorted(set(before.forgotten) - {root for root, _ in scans}):
         progress.note(f"rows of {root} were made with other settings: they are dropped")
     if dry_run:
-        made = [ProcessedDataset(root, _plan(settings, found, set()), {}) for root, found in scans]
-        return report_of(settings, made, files=(), dry_run=True)
+        made = [ProcessedDataset(root, _plan(settings, found, set())) for root, found in scans]
+        expected = [
+            expected_work(
+                part.plan, _processing(settings, part.plan.listing), teacher_rate=teacher_rate
+            )
+            for part in made
+        ]
+        return report_of(settings, made, files=(), expected=expected)
     # Before anything is written; poses that are to be estimated are checked when they are.
     checks = [] if settings.estimates_poses else _check_all(settings, scans, trust, progress)
-    with locked(settings.output):
+    with locked(settings.output), closing(FrameIndex(settings.output)) as index:
         if stamp_of(path) != stamp:
             raise ConflictError(f"another run has just written {path}", hint="run again")
         remove_leftovers(settings.output)
@@ -191,40 +122,34 @@ def build_manifest(
             for root, found in scans
         ]
         if settings.estimates_poses:
-            scans = [
-                (
-                    root,
-                    with_estimated_poses(found, settings.output, check=check, progress=progress),
-                )
-                for root, found in scans
-            ]
+            scans = _with_estimated_poses(settings, scans, check=check, progress=progress)
             checks = _check_all(settings, scans, trust, progress)
-        index = FrameIndex(settings.output)
-        try:
-            made, processed = _make_all(
-                settings, scans, checks, index, trust=trust, check=check, progress=progress
-            )
-        finally:
-            index.close()
+        made, processed = _make_all(
+            settings, scans, checks, index, trust=trust, check=check, progress=progress
+        )
         kept = before.without({root for root, _ in scans})
         refused = [item for part in made for item in (*part.refused, *part.left_out)]
         manifest_folder.write_rejected(settings.output, kept, refused)
         if not any(part.plan.images for part in made):
             raise nothing_usable(made, images_only=settings.images_only)
-        rows = [*kept.rows, *(row for part in made for row in _rows(part))]
         roots: dict[str, list[str]] = {}
         for part in made:
             roots.setdefault(part.root, []).append(part.plan.listing.name)
         # The record first: a manifest without one would count as somebody else's.
         processing = Processing(resize_max=settings.resize_max)
-        text = manifest_text(rows)
-        manifest_folder.write_record(settings.output, kept, roots, processing, text)
-        write_text(path, text, durable=True)
-        index.compact()
+        plans = {part.plan.listing.name: part.plan.digest for part in made}
+        digest = before.digest
+        if index.has_grown or not before.holds(roots, plans):
+            with replacing(path, durable=True) as beside:
+                digest = write_rows(beside, _all_rows(kept.rows, made, index))
+                manifest_folder.write_record(
+                    settings.output, kept, roots, processing, digest, plans=plans
+                )
+            index.compact()
         previews = write_previews(settings.output, progress=progress) if preview else []
     files = [path, *previews]
     files += [settings.output / manifest_folder.REJECTED] if refused else []
-    finished = (check or not processed) and text == before.text
+    finished = (check or not processed) and digest == before.digest
     return report_of(settings, made, files=files, finished=finished)
 
 
@@ -237,7 +162,9 @@ def _list_all(
         for dataset in scan(place, settings.layout, skip=settings.output):
             found, own = list_dataset(dataset), dataset.sample_frac
             fraction = settings.sample_frac if own is None else own
-            chosen = splits.choose(found.scenes, fraction, seed=settings.seed)
+            chosen = splits.choose(
+                found.scenes, fraction, seed=settings.seed, name=_original_scene_id
+            )
             scenes = [
                 replace(scene, frames=with_conventions(scene.frames, settings.conventions))
                 for scene in chosen
@@ -264,6 +191,11 @@ def _check_all(
     ]
 
 
+def _original_scene_id(scene: Scene) -> str:
+    """The original project's name of a scene, without the data set's name before it."""
+    return scene.scene_id.replace("/", "_")
+
+
 def _with_poses(
     settings: ManifestSettings, scans: Sequence[tuple[str, DatasetListing]]
 ) -> list[tuple[str, DatasetListing]]:
@@ -287,6 +219,21 @@ def _with_poses(
             hint="names of images, or time stamps in them, must be those of the file",
         )
     return posed
+
+
+def _with_estimated_poses(
+    settings: ManifestSettings,
+    scans: Sequence[tuple[str, DatasetListing]],
+    *,
+    check: bool,
+    progress: Progress,
+) -> list[tuple[str, DatasetListing]]:
+    from distill3r_core.stages.manifest.estimated_poses import with_estimated_poses  # loads torch
+
+    return [
+        (root, with_estimated_poses(found, settings.output, check=check, progress=progress))
+        for root, found in scans
+    ]
 
 
 def _place(root: Path) -> Path:
@@ -331,7 +278,7 @@ def _make_all(
         workshop = FrameProcessor(
             settings.output,
             index,
-            Processing(resize_max=found.dataset.resize_max or settings.resize_max),
+            _processing(settings, found),
             images_only=settings.images_only,
             ignore_masks=settings.ignore_masks,
             trust=trust,
@@ -343,6 +290,10 @@ def _make_all(
     return made, processed
 
 
+def _processing(settings: ManifestSettings, found: DatasetListing) -> Processing:
+    return Processing(resize_max=found.dataset.resize_max or settings.resize_max)
+
+
 def _make(
     settings: ManifestSettings, root: str, found: DatasetListing, workshop: FrameProcessor
 ) -> ProcessedDataset:
@@ -351,32 +302,55 @@ def _make(
     A frame that turns out to be unusable moves the windows, so that others are wanted: this is
     repeated until it stands.
     """
-    entries: dict[str, FrameEntry] = {}
+    outcomes = FrameOutcomes()
     while True:
-        unusable = {key for key, entry in entries.items() if entry.refused}
-        plan = _plan(settings, found, unusable)
-        wanted = {
-            found.key_of(scene.scene, scene.frames[index])
-            for scene in plan.scenes
-            for index in scene.wanted
-        }
-        jobs = [
-            FrameJob(key, frame, write=key in wanted)
-            for scene in found.scenes
-            for frame in scene.frames
-            if (key := found.key_of(scene, frame)) not in entries
-            or (key in wanted and entries[key].row is None)
-        ]
-        if not jobs:
-            return ProcessedDataset(root, plan, entries)
-        entries |= workshop.run(jobs)
+        plan = _plan(settings, found, outcomes.refused)
+        jobs = _jobs(plan, outcomes)
+        first = next(jobs, None)
+        if first is None:
+            return ProcessedDataset(root, plan, outcomes)
+        workshop.run(itertools.chain([first], jobs), outcomes)
 
 
-def _rows(part: ProcessedDataset) -> list[ManifestRow]:
+def _all_rows(
+    kept: Iterable[ManifestRow], made: Sequence[ProcessedDataset], index: FrameIndex
+) -> Iterator[ManifestRow]:
+    """Rows of earlier runs and of this one, in the order of the manifest."""
+    others: dict[str, list[ManifestRow]] = {}
+    for row in kept:
+        others.setdefault(row.dataset, []).append(row)
+    parts = {part.plan.listing.name: part for part in made}
+    for name in sorted(others.keys() | parts.keys()):
+        yield from sorted(others.get(name, ()), key=manifest_order)
+        if name in parts:
+            yield from _rows(parts[name], index)
+
+
+def _jobs(plan: DatasetPlan, outcomes: FrameOutcomes) -> Iterator[FrameJob]:
+    """Frames that were not looked at yet, or are wanted now and were not written."""
+    plans = {scene.scene.scene_id: scene for scene in plan.scenes}
+    for scene in plan.listing.scenes:
+        planned = plans.get(scene.scene_id)
+        wanted = {planned.frames[index].name for index in planned.wanted} if planned else ()
+        for frame in scene.frames:
+            key, write = plan.listing.key_of(scene, frame), frame.name in wanted
+            written = outcomes.written.get(key)
+            if written is None or (write and not written):
+                yield FrameJob(key, frame, write=write)
+
+
+def _rows(part: ProcessedDataset, index: FrameIndex) -> Iterator[ManifestRow]:
+    """The rows of a data set, in the order of the manifest."""
+
     def cells(key: str) -> dict[str, Any]:
-        row = part.entries[key].row
-        assert row is not None, key
-        pose = row["pose"]
-        return {**row, "K": tuple(row["K"]), "pose": None if pose is None else tuple(pose)}
+        entry = index.get(key)
+        assert entry is not None and entry.row is not None, key
+        pose = entry.row["pose"]
+        return {
+            **entry.row,
+            "K": tuple(entry.row["K"]),
+            "pose": None if pose is None else tuple(pose),
+        }
 
-    return rows_of(part.plan, cells)
+    for scene in sorted(part.plan.scenes, key=lambda scene: scene.scene.scene_id):
+        yield from sorted(rows_of(part.plan, scene, cells), key=manifest_order)

@@ -20,9 +20,10 @@ from distill3r_core.geometry.structure_from_motion import (
     solve_images,
 )
 from distill3r_core.io.images.decode import read_image
-from distill3r_core.io.images.fit import resize_image
+from distill3r_core.io.images.resize import resize_image
 from distill3r_core.prediction import StepCallback
 from distill3r_core.report import Progress
+from distill3r_core.stages.manifest.manifest_folder import COLMAP
 from distill3r_core.stages.manifest.placed_scene import (
     PlacedScene,
     digest_of,
@@ -30,7 +31,6 @@ from distill3r_core.stages.manifest.placed_scene import (
     save_placed,
 )
 
-COLMAP = "colmap"  # the value of `--poses`, and the folder of the results
 UNPLACED = "COLMAP could not place it among the other images: no pose"
 _UNSCALED = "its scene has no scale: too few of COLMAP's points have a depth"
 _MAX_SIDE = 1600  # pixels of the long edge in which features are looked for

@@ -3,19 +3,21 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from distill3r_core.data.layouts import Frame
-from distill3r_core.data.manifest_views import INDEX, Stamp
+from distill3r_core.data.manifest_views import INDEX
 from distill3r_core.errors import ConflictError, RequestError
-from distill3r_core.files import open_own, write_text
+from distill3r_core.files import open_own, replacing
 from distill3r_core.system.disk import disk_errors
 
 _LOCK = ".lock"
+_BEGINNING = b'{"key":"'  # of every line
+_DECODER = json.JSONDecoder()
 
 
 @dataclass(frozen=True)
@@ -39,36 +41,62 @@ class FrameEntry:
         """Whether nothing has changed since: settings, source files and what was written."""
         if self.made != made or self.sources != sources:
             return False
-        return all(stamp_of(folder / name) == stamp for name, stamp in self.written.items())
+        return all(stamp_of(f"{folder}/{name}") == stamp for name, stamp in self.written.items())
 
 
 class FrameIndex:
-    """Entries by key in a file that grows while a run works: a kill loses at most one line."""
+    """Entries by key in a file that grows while a run works: a kill loses at most one line.
+
+    In memory is only where the line of each key begins: there may be millions.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / INDEX
-        self.entries: dict[str, FrameEntry] = {}
-        self._file: IO[str] | None = None
-        self._grew = False
+        self._starts: dict[str, int] = {}
+        self._file: IO[bytes] | None = None
+        self._reader: IO[bytes] | None = None
+        self._end = 0
+        self.has_grown = False  # since it was compacted, by this run or one that was killed
         if self.path.is_file():
-            text = self.path.read_text(encoding="utf-8", errors="replace")
-            for line in text.split("\n"):  # splitlines() breaks names at U+2028, too
-                if (entry := _parse(line)) is not None:
-                    self.entries[entry.key] = entry
+            with self.path.open("rb") as file:
+                for line in file:
+                    if (key := _key_of(line)) is not None:
+                        self._starts[key] = self._end
+                    else:
+                        self.has_grown = True
+                    self._end += len(line)
+
+    def keys(self) -> Collection[str]:
+        """Keys that are remembered."""
+        return self._starts.keys()
+
+    def get(self, key: str) -> FrameEntry | None:
+        """What is remembered of a key; None: nothing."""
+        if (start := self._starts.get(key)) is None:
+            return None
+        if self._reader is None:
+            self._reader = self.path.open("rb")
+        self._reader.seek(start)
+        return _parse(self._reader.readline())
 
     def add(self, entry: FrameEntry) -> None:
         """Remember an entry now."""
-        self.entries[entry.key], self._grew = entry, True
+        line = _line(entry)
         with disk_errors(self.path):
             if self._file is None:
-                self._file = os.fdopen(open_own(self.path), "r+", encoding="utf-8")
+                self._file = os.fdopen(open_own(self.path), "r+b")
                 self._file.seek(0, os.SEEK_END)
-                self._file.write("\n")  # ends the torn last line of a run that was killed
-            self._file.write(_line(entry) + "\n")
+                self._write(b"\n")  # ends the torn last line of a run that was killed
+            start = self._end
+            self._write(line)
             self._file.flush()
+        self._starts[entry.key], self.has_grown = start, True
 
     def close(self) -> None:
         """Close the file."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
         if self._file is not None:
             with disk_errors(self.path):
                 self._file.close()
@@ -77,10 +105,24 @@ class FrameIndex:
     def compact(self) -> None:
         """Write each key once, if anything was added."""
         self.close()
-        if not self._grew:
+        if not self.has_grown:
             return
-        lines = (_line(self.entries[key]) for key in sorted(self.entries))
-        write_text(self.path, "".join(f"{line}\n" for line in lines))
+        starts: dict[str, int] = {}
+        end = 0
+        with (
+            replacing(self.path) as beside,
+            self.path.open("rb") as grown,
+            beside.open("wb") as file,
+        ):
+            for key in sorted(self._starts):
+                grown.seek(self._starts[key])
+                starts[key], end = end, end + file.write(grown.readline())
+        self._starts, self._end, self.has_grown = starts, end, False
+
+    def _write(self, line: bytes) -> None:
+        assert self._file is not None
+        self._file.write(line)
+        self._end += len(line)
 
 
 @contextmanager
@@ -112,24 +154,35 @@ def sources_of(frame: Frame) -> tuple[tuple[int, int] | None, ...]:
     return tuple(stamp_of(path) for path in frame.files)
 
 
-def stamp_of(path: Path) -> tuple[int, int] | None:
+def stamp_of(path: str | Path) -> tuple[int, int] | None:
     """Size and time of a file, None where there is none."""
     try:
-        stamp = Stamp.of(path)
+        status = os.stat(path)  # noqa: PTH116  Path(...).stat() takes twice the time
     except OSError:
         return None
-    return stamp.size, stamp.modified_ns
+    return status.st_size, status.st_mtime_ns
 
 
-def _line(entry: FrameEntry) -> str:
+def _line(entry: FrameEntry) -> bytes:
     # Nothing that stayed empty: there is a line for every frame of every data set.
     values = {name: value for name, value in vars(entry).items() if value}
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    return f"{text}\n".encode()
 
 
-def _parse(line: str) -> FrameEntry | None:
+def _key_of(line: bytes) -> str | None:
+    """The key of a whole line, without reading the rest of it; None: it is torn."""
+    if not line.startswith(_BEGINNING) or not line.endswith(b"\n"):
+        return None
     try:
-        values = json.loads(line)
+        return _DECODER.raw_decode(line.decode("utf-8", "replace"), len(_BEGINNING) - 1)[0]
+    except json.JSONDecodeError:
+        return None
+
+
+def _parse(line: bytes) -> FrameEntry | None:
+    try:
+        values = json.loads(line.decode("utf-8", "replace"))
         return FrameEntry(
             key=values["key"],
             made=values["made"],

@@ -1,10 +1,11 @@
 """Frames read, processed and written in parallel, and none of it twice."""
 
+import functools
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from distill3r_core import config
 from distill3r_core.data.frame_processing import Processed, Processing, process
 from distill3r_core.data.frame_reader import read_source_frame
-from distill3r_core.data.layouts import DepthFile, Frame
+from distill3r_core.data.layouts import DepthFile, Frame, Rig
 from distill3r_core.errors import ImageError
 from distill3r_core.io.images.decode import write_image
 from distill3r_core.io.images.depth import depth_format, write_depth
@@ -25,6 +26,7 @@ from distill3r_core.system.threads import Pool, ahead, result_of
 _VERSION = 4
 _LONGEST_NAME = 120  # characters; file systems take 255 bytes, and a suffix comes on top
 _AHEAD = 4  # frames in flight per worker
+_SETTINGS_KEPT = 256  # digests of settings: a scene has few
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,35 @@ class FrameJob:
     key: str
     frame: Frame
     write: bool
+
+
+@dataclass
+class FrameOutcomes:
+    """What became of the frames of a data set.
+
+    Whatever concerns all frames is in the index, which is on the disk; this is what is left.
+
+    Args:
+        written: Whether each frame was written, or only looked at, by key.
+        refused: Reason for each frame that cannot be used, by key.
+        notes: Remarks on single frames, by key.
+        masked: Number of frames that were written with a mask.
+    """
+
+    written: dict[str, bool] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    masked: int = 0
+
+    def add(self, entry: FrameEntry) -> None:
+        """Take over what became of one frame."""
+        self.written[entry.key] = entry.row is not None
+        if entry.refused is not None:
+            self.refused[entry.key] = entry.refused
+        if entry.notes:
+            self.notes[entry.key] = entry.notes
+        if entry.row is not None and entry.row["mask_path"]:
+            self.masked += 1
 
 
 class FrameProcessor:
@@ -73,48 +104,48 @@ class FrameProcessor:
         self.trust, self.check, self.on_frame = trust, check, on_frame
         self.processed = 0
         self._read = set[str]()  # frames of this run
+        self._made = functools.lru_cache(maxsize=_SETTINGS_KEPT)(self._made_by)
 
-    def run(self, jobs: Iterable[FrameJob]) -> dict[str, FrameEntry]:
-        """Entries of all jobs by key; frames that stand as they are are not read again."""
-        done: dict[str, FrameEntry] = {}
+    def run(self, jobs: Iterable[FrameJob], outcomes: FrameOutcomes) -> None:
+        """Do all jobs; frames that stand as they are are not read again."""
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         # Threads: decoding, encoding and NumPy let go of the interpreter.
         with Pool(workers) as pool:
             begun = ahead(
                 lambda job: pool.submit(self._make, job),
-                self._unknown(jobs, done),
+                self._unknown(jobs, outcomes),
                 _AHEAD * workers,
             )
             for entry in map(result_of, begun):
                 self.index.add(entry)
                 self.processed += 1
-                self._read.add(entry.key)
-                done[entry.key] = entry
+                if self.check:
+                    self._read.add(entry.key)
+                outcomes.add(entry)
                 self.on_frame()
-        return done
 
-    def _unknown(self, jobs: Iterable[FrameJob], done: dict[str, FrameEntry]) -> Iterator[FrameJob]:
-        """The jobs that are to be done; the others are put to what is done."""
+    def _unknown(self, jobs: Iterable[FrameJob], outcomes: FrameOutcomes) -> Iterator[FrameJob]:
+        """The jobs that are to be done; the others are put to the outcomes."""
         for job in jobs:
             known = self._known(job)
             if known is None:
                 yield job
                 continue
-            done[job.key] = known
+            outcomes.add(known)
             self.on_frame()
 
     def _known(self, job: FrameJob) -> FrameEntry | None:
-        entry = self.index.entries.get(job.key)
         if self.check and job.key not in self._read:
             return None
+        entry = self.index.get(job.key)
         if entry is None or (job.write and entry.row is None and entry.refused is None):
             return None
-        stands = entry.stands(self.folder, self._made(job.frame), sources_of(job.frame))
+        stands = entry.stands(self.folder, self._made_of(job.frame), sources_of(job.frame))
         return entry if stands else None
 
     def _make(self, job: FrameJob) -> FrameEntry:
         # Before reading: a file that changes meanwhile is then seen to have changed.
-        sources, made = sources_of(job.frame), self._made(job.frame)
+        sources, made = sources_of(job.frame), self._made_of(job.frame)
         try:
             source = read_source_frame(
                 job.frame,
@@ -159,28 +190,44 @@ class FrameProcessor:
             "content": result.content,
         }
 
-    def _made(self, frame: Frame) -> str:
+    def _made_of(self, frame: Frame) -> str:
+        """Digest of all settings that decide what is made of a frame."""
+        depth, pose = frame.depth, frame.pose
+        # How a depth map is read, whatever its files are called.
+        rules = None if depth is None else replace(depth, path=Path(), valid=None)
+        is_cut = depth is not None and depth.valid is not None
+        shown = (frame.pose_convention, frame.pose_axes, frame.unit, frame.camera)
+        if pose is None or isinstance(pose, Path):
+            kind = None if pose is None else "file"
+            return self._made(frame.rig, rules, is_cut, kind, shown, frame.mask is not None)
+        return self._made_by(frame.rig, rules, is_cut, pose, shown, frame.mask is not None)
+
+    def _made_by(
+        self,
+        rig: Rig | None,
+        rules: DepthFile | None,
+        is_cut: bool,
+        pose: Any,
+        shown: tuple[str, ...],
+        is_masked: bool,
+    ) -> str:
+        convention, axes, unit, camera = shown
         facts = {
             "version": _VERSION,
             "processing": config.as_plain(self.settings),
             "images_only": self.images_only,
             "ignore_masks": self.ignore_masks,
-            "rig": None if frame.rig is None else vars(frame.rig),
-            "depth": None if frame.depth is None else _rules_of(frame.depth),
-            "pose": "file" if isinstance(frame.pose, Path) else frame.pose,
-            "pose_convention": frame.pose_convention,
-            "pose_axes": frame.pose_axes,
-            "unit": frame.unit,
-            "camera": frame.camera,
-            "mask": frame.mask is not None,
+            "rig": None if rig is None else vars(rig),
+            "depth": None if rules is None else {**vars(rules), "path": None, "valid": is_cut},
+            "pose": pose,
+            "pose_convention": convention,
+            "pose_axes": axes,
+            "unit": unit,
+            "camera": camera,
+            "mask": is_masked,
         }
         text = json.dumps(facts, sort_keys=True, default=np.ndarray.tolist)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _rules_of(depth: DepthFile) -> dict[str, Any]:
-    """How a depth map is read, whatever its files are called."""
-    return {**vars(depth), "path": None, "valid": depth.valid is not None}
 
 
 def file_place(key: str) -> str:

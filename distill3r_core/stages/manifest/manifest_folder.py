@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from distill3r_core.data.manifest import ManifestRow, read_rows
 from distill3r_core.data.manifest_checksum import MANIFEST_CHECKSUM
 from distill3r_core.errors import ConfigError, ConflictError, DamageError
 from distill3r_core.files import write_text
-from distill3r_core.io.checksums import bytes_hash, read_sealed, write_sealed
+from distill3r_core.io.checksums import file_hash, read_sealed, write_sealed
 from distill3r_core.untrusted.printable import printable_name
 
+COLMAP = "colmap"  # the value of `--poses`, and the folder of its results
 MANIFEST, REJECTED = "manifest.csv", "rejected.csv"
+_PLANS = "plans"  # key of the record: digests of what the rows take from the plans
 _REPLACE = "replace it with --overwrite, or choose another folder with -o"
 
 
@@ -30,9 +32,10 @@ class EarlierManifest:
     Args:
         settings: Those that change the result, as plain data.
         roots: Data set names by the path of their root.
-        rows: Rows of the manifest.
+        rows: Rows of the manifest, but for those of roots that are made anew.
         rejected: Lines of `rejected.csv`.
-        text: The manifest as it is on the disk.
+        digest: Hash of the manifest as it is on the disk, where that is what was written.
+        plans: Digests of the plans of its data sets, by their names.
         forgotten: Roots of a manifest of other settings, which this run replaces.
     """
 
@@ -40,8 +43,18 @@ class EarlierManifest:
     roots: Mapping[str, Sequence[str]]
     rows: tuple[ManifestRow, ...] = ()
     rejected: tuple[tuple[str, str], ...] = ()
-    text: str = ""
+    digest: str = ""
+    plans: Mapping[str, str] = field(default_factory=dict)
     forgotten: tuple[str, ...] = ()
+
+    def holds(self, roots: Mapping[str, Sequence[str]], plans: Mapping[str, str]) -> bool:
+        """Whether the manifest on the disk has the rows of data sets that are planned so.
+
+        That is so only if none of their frames was processed since it was written.
+        """
+        same_names = all(self.roots.get(root) == list(names) for root, names in roots.items())
+        same_plans = all(self.plans.get(name) == plan for name, plan in plans.items())
+        return bool(self.digest) and same_names and same_plans
 
     def without(self, roots: Collection[str]) -> "EarlierManifest":
         """What is left when the data sets of some roots are made anew."""
@@ -56,13 +69,17 @@ class EarlierManifest:
         )
 
 
-def read_before(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> EarlierManifest:
+def read_before(
+    folder: Path, settings: Mapping[str, Any], *, overwrite: bool, remade: Collection[str] = ()
+) -> EarlierManifest:
     """What earlier runs left in a folder, if this one may add to it.
 
     Args:
         folder: Folder of the manifest.
         settings: Settings of this run that change the result.
         overwrite: Forget a manifest that was made with others.
+        remade: Roots whose rows this run makes anew: they are not read, unless the manifest has
+            been edited since.
 
     Raises:
         ConflictError: A manifest is there that was made with other settings or by something else.
@@ -73,7 +90,7 @@ def read_before(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -
         return fresh
     try:
         record = read_sealed(folder / RECORD, required=False)
-        found, roots = record["settings"], record["roots"]
+        found, roots, plans = record["settings"], record["roots"], record.get(_PLANS, {})
     except (FileNotFoundError, DamageError, KeyError, TypeError) as error:
         if overwrite:
             return fresh
@@ -90,12 +107,18 @@ def read_before(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -
             hint="choose another folder with -o, or replace it with --overwrite",
         )
     try:
-        rows, text = read_rows(path), path.read_bytes().decode()
+        digest = file_hash(path)
+        whole = digest == record.get(MANIFEST_CHECKSUM)
+        leave = {name for root in remade for name in roots.get(root, ())} if whole else set()
+        named = {name for names in roots.values() for name in names}
+        rows = read_rows(path, leave=leave) if named - leave else ()
     except ConfigError as error:
         if overwrite:
             return replace(fresh, forgotten=tuple(roots))
         raise ConfigError(error.message, hint=_REPLACE) from error
-    return EarlierManifest(settings, roots, rows, _read_rejected(folder), text)
+    return EarlierManifest(
+        settings, roots, rows, _read_rejected(folder), digest if whole else "", plans
+    )
 
 
 def write_record(
@@ -103,14 +126,18 @@ def write_record(
     before: EarlierManifest,
     roots: Mapping[str, Sequence[str]],
     processing: Processing,
-    text: str,
+    digest: str,
+    *,
+    plans: Mapping[str, str],
 ) -> None:
     """Write settings, roots, how frames were processed, and the checksum of the manifest."""
+    others = {name for names in before.roots.values() for name in names}
     record = {
         "settings": dict(before.settings),
         "processing": config.as_plain(processing),
         "roots": {**before.roots, **roots},
-        MANIFEST_CHECKSUM: bytes_hash(text.encode()),
+        MANIFEST_CHECKSUM: digest,
+        _PLANS: {**{name: before.plans[name] for name in others if name in before.plans}, **plans},
     }
     write_sealed(folder / RECORD, record)
 

@@ -17,7 +17,8 @@ from distill3r_core.data.windows import SAMPLES
 from distill3r_core.errors import NothingUsableError
 from distill3r_core.io.images.media import IMAGE_SUFFIXES, LeftOut
 from distill3r_core.report import Failure, Omission, Report, Table
-from distill3r_core.stages.manifest.frame_index import FrameEntry
+from distill3r_core.stages.manifest.dry_run import ExpectedWork, expected_table
+from distill3r_core.stages.manifest.frame_processor import FrameOutcomes
 
 _SHOWN_REASONS = 3  # in the message where nothing is usable
 _COLUMNS = ("data set", "layout", "scenes", "images", "samples", "validation", "rejected")
@@ -29,18 +30,19 @@ class ProcessedDataset:
 
     root: str
     plan: DatasetPlan
-    entries: Mapping[str, FrameEntry]
+    outcomes: FrameOutcomes = field(default_factory=FrameOutcomes)
     check: DataCheck = field(default_factory=DataCheck)
 
     @property
     def refused(self) -> list[Refused]:
         """All that was left out of it."""
         listing = self.plan.listing
+        reasons = self.outcomes.refused
         frames = [
-            Refused(frame.image, entry.refused)
-            for scene in listing.scenes
+            Refused(frame.image, reason)
+            for scene in (listing.scenes if reasons else ())
             for frame in scene.frames
-            if (entry := self.entries.get(listing.key_of(scene, frame))) and entry.refused
+            if (reason := reasons.get(listing.key_of(scene, frame)))
         ]
         return [*listing.refused, *frames, *self.plan.refused]
 
@@ -52,18 +54,17 @@ class ProcessedDataset:
     @property
     def masked(self) -> int:
         """Number of images that have a mask, by a file or an alpha channel."""
-        entries = (entry.row for entry in self.entries.values())
-        return sum(bool(row and row["mask_path"]) for row in entries)
+        return self.outcomes.masked
 
     @property
     def notes(self) -> list[str]:
         """Choices made in detecting the layout, listing, splitting and reading images."""
         listing = self.plan.listing
         places: dict[str, list[Path]] = collections.defaultdict(list)
-        for scene in listing.scenes:
+        said = self.outcomes.notes
+        for scene in listing.scenes if said else ():
             for frame in scene.frames:
-                entry = self.entries.get(listing.key_of(scene, frame))
-                for note in entry.notes if entry else ():
+                for note in said.get(listing.key_of(scene, frame), ()):
                     places[note].append(frame.image)
         images = [f"{_named(found)}: {note}" for note, found in places.items()]
         unread = len(listing.videos)
@@ -73,8 +74,21 @@ class ProcessedDataset:
         if (reason := listing.dataset.reason) is not None:
             recognized.append(f"{listing.name} has the layout {listing.layout.name}: {reason}")
         checked = check_notes(listing.name, self.check)
-        known = [*recognized, *listing.notes, *videos, *self.plan.notes]
+        known = [*recognized, *listing.notes, *videos, *self._order_notes, *self.plan.notes]
         return [*known, *checked, *masked, *images]
+
+    @property
+    def _order_notes(self) -> list[str]:
+        """Says which scenes may not be in the order of a camera's path."""
+        listing = self.plan.listing
+        places = [scene.scene_id for scene in listing.scenes if scene.order != "number"]
+        if not places:
+            return []
+        which = places[0] if len(places) == 1 else f"{len(places)} scenes (first: {places[0]})"
+        return [
+            f"{listing.name}: no order is known of {which}: the images are taken in the order of "
+            "their names (look at it with --preview)"
+        ]
 
     def usage(self, settings: Any) -> str:
         """How many of its frames samples use, and what leaves the others out."""
@@ -118,7 +132,7 @@ def report_of(
     *,
     files: Sequence[Path],
     finished: bool = False,
-    dry_run: bool = False,
+    expected: Sequence[ExpectedWork] | None = None,
 ) -> Report:
     """The outcome, for people and for scripts.
 
@@ -127,9 +141,12 @@ def report_of(
         made: The data sets of this run.
         files: What was written.
         finished: Nothing had to be done.
-        dry_run: Nothing was written.
+        expected: Of a dry run, which writes nothing: what each data set will take.
     """
     figures = [part.figures for part in made]
+    dry_run = expected is not None
+    for line, work in zip(figures, expected or (), strict=dry_run):
+        line |= work.figures
     total = {
         "scenes": sum(line["scenes"] for line in figures),
         "images": sum(line["images"] for line in figures),
@@ -155,7 +172,10 @@ def report_of(
         omitted=[
             Omission(shown(item.path), item.reason) for part in made for item in part.left_out
         ],
-        tables=[Table("", _COLUMNS, tuple(lines))],
+        tables=[
+            Table("", _COLUMNS, tuple(lines)),
+            *([expected_table(figures)] if dry_run else []),
+        ],
         notes=[
             *(note for part in made for note in part.notes),
             *(part.usage(settings) for part in made if part.plan.scenes),
@@ -210,7 +230,7 @@ def _named(found: Sequence[Path]) -> str:
 
 def _next(output: Path, dry_run: bool) -> str:
     if dry_run:
-        return "dry run: by the listing alone, nothing was read or written"
+        return "dry run: by the listing and a few images of each data set; nothing was written"
     if output == paths.DATA:
         return "next: distill3r cache --resume"
     return f"next: distill3r cache --manifest {shlex.quote(str(output / 'manifest.csv'))} --resume"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from distill3r_core.data.manifest import ManifestRow, manifest_text, read_manifest, read_rows
+from distill3r_core.data.manifest import ManifestRow, read_manifest, read_rows, write_manifest
 from distill3r_core.data.manifest_checksum import manifest_warning
 from distill3r_core.errors import ConfigError
 from distill3r_core.files import name_fault
@@ -47,7 +47,7 @@ def test_any_name_of_a_folder_comes_back_from_a_manifest(tmp_path_factory, datas
     assume(name_fault(dataset) is None and name_fault(scene) is None)
     path = tmp_path_factory.mktemp("csv") / "manifest.csv"
     row = replace(ROW, dataset=dataset, scene_id=scene, sample_id=frame, image_path=f"{frame}.png")
-    path.write_bytes(manifest_text([row]).encode())
+    write_manifest(path, [row])
     assert read_rows(path) == (row,)
 
 
@@ -100,7 +100,7 @@ def test_a_changed_manifest_is_noticed(made, name):
 
 def test_a_manifest_without_a_record_is_read_without_a_warning(tmp_path: Path):
     path = tmp_path / "manifest.csv"
-    path.write_text(manifest_text([ROW]))
+    write_manifest(path, [ROW])
     assert manifest_warning(path) is None
 
 
@@ -108,6 +108,6 @@ def test_two_scenes_with_samples_of_one_name_are_refused(tmp_path):
     first = replace(ROW, dataset="a", scene_id="b/c")
     second = replace(ROW, dataset="a/b", scene_id="c")
     path = tmp_path / "manifest.csv"
-    path.write_text(manifest_text([first, second]))
+    write_manifest(path, [first, second])
     with pytest.raises(ConfigError, match="both have a sample 'a/b/c/000'"):
         read_manifest(path).samples()

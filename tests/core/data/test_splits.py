@@ -88,13 +88,20 @@ def test_other_rules_are_refused(rule) -> None:
 
 
 def test_a_fraction_of_the_scenes_keeps_their_order() -> None:
-    chosen = choose(list(range(100)), 0.4, seed=0)
+    chosen = choose(list(range(100)), 0.4, seed=0, name=str)
     assert len(chosen) == 40
     assert chosen == sorted(chosen)
-    assert chosen == choose(list(range(100)), 0.4, seed=0)
-    assert chosen != choose(list(range(100)), 0.4, seed=1)
-    assert choose([7], 0.01, seed=0) == [7]
-    assert choose([], 0.5, seed=0) == []
+    assert chosen == choose(list(range(100)), 0.4, seed=0, name=str)
+    assert chosen != choose(list(range(100)), 0.4, seed=1, name=str)
+    assert choose([7], 0.01, seed=0, name=str) == [7]
+    assert choose([], 0.5, seed=0, name=str) == []
+
+
+def test_the_order_of_a_listing_does_not_change_which_scenes_are_drawn() -> None:
+    names = [f"scene{number}" for number in range(30)]
+    mixed = names[::-1]
+    drawn = choose(names, 0.4, seed=0, name=str)
+    assert set(choose(mixed, 0.4, seed=0, name=str)) == set(drawn)
 
 
 def test_test_data_is_never_trained_on() -> None:

@@ -1,0 +1,91 @@
+"""`manifest` on many files: nothing is done twice, and a killed run ends in the same result."""
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from trees import two_colors
+
+SCENES, FRAMES = 20, 100
+
+
+def make_tree(root: Path, scenes: int, frames: int) -> Path:
+    """Scenes of tiny images; those of one number are the same in all scenes."""
+    images = []
+    for frame in range(frames):
+        stored = io.BytesIO()
+        two_colors(frame).save(stored, "png")
+        images.append(stored.getvalue())
+    for scene in range(scenes):
+        folder = root / f"scene{scene}"
+        folder.mkdir(parents=True)
+        for frame, image in enumerate(images):
+            (folder / f"{frame:06d}.png").write_bytes(image)
+    return root
+
+
+def manifest(root: Path, out: Path, *, kill_at: int | None = None) -> dict:
+    """Run `manifest`, and kill it when its index has so many bytes; gives its report."""
+    command = (sys.executable, "-m", "distill3r_cli", "manifest", root, "-o", out, "--json", "-q")
+    printed = out.with_suffix(".json")
+    with printed.open("wb") as file:
+        process = subprocess.Popen([*map(str, command)], stdout=file, stderr=subprocess.DEVNULL)
+    index = out / ".frames.jsonl"
+    while kill_at is not None and not (index.is_file() and index.stat().st_size > kill_at):
+        assert process.poll() is None, "it ended before it was killed"
+        time.sleep(0.01)
+    if kill_at is not None:
+        process.send_signal(signal.SIGKILL)
+    assert process.wait() == (0 if kill_at is None else -signal.SIGKILL)
+    return json.loads(printed.read_text()) if kill_at is None else {}
+
+
+def times_of(out: Path) -> dict[str, int]:
+    """When each image, the index and the manifest were written."""
+    files = [*(out / "images").rglob("*.png"), out / ".frames.jsonl", out / "manifest.csv"]
+    return {
+        path.relative_to(out).as_posix(): path.stat().st_mtime_ns for path in files if path.exists()
+    }
+
+
+def test_a_large_tree_is_done_once_and_the_same_after_a_kill(tmp_path):
+    root, files = make_tree(tmp_path / "tree", SCENES, FRAMES), SCENES * FRAMES
+    whole = manifest(root, tmp_path / "whole")
+    assert whole["result"]["images"] == files
+    before = times_of(tmp_path / "whole")
+    assert len(before) == files + 2
+
+    again = manifest(root, tmp_path / "whole")
+    assert again["result"] == whole["result"]
+    assert times_of(tmp_path / "whole") == before
+
+    manifest(root, tmp_path / "killed", kill_at=200 * files)
+    assert not (tmp_path / "killed" / "manifest.csv").exists()
+    times = times_of(tmp_path / "killed").items()
+    begun = {name: at for name, at in times if name.startswith("images") and ".partial" not in name}
+    assert 0 < len(begun) < files
+    manifest(root, tmp_path / "killed")
+    result = (tmp_path / "killed" / "manifest.csv").read_bytes()
+    assert result == (tmp_path / "whole" / "manifest.csv").read_bytes()
+    ended = times_of(tmp_path / "killed")
+    # Those that were written but not yet noted when it was killed are written again: a few.
+    assert sum(ended[name] != at for name, at in begun.items()) < 64
+
+
+def test_torch_is_loaded_only_where_depth_is_resized(tmp_path) -> None:
+    script = (
+        "import sys; from pathlib import Path; "
+        "from distill3r_core.stages.manifest import ManifestSettings, build_manifest; "
+        f"build_manifest(ManifestSettings((Path({str(tmp_path / 'tree')!r}),), "
+        f"Path({str(tmp_path / 'out')!r}))); "
+        "print('torch' in sys.modules)"
+    )
+    make_tree(tmp_path / "tree", 2, 6)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.split() == ["False"]
