@@ -280,15 +280,15 @@ def _refined(
     if refine is None and not knows_depth(found.reliability, calibration):
         reason = "the model has not learned depth of such images"
         return dataclasses.replace(found, refinement=RefinementSummary(reason))
-    progress.begin("refine", total=1, unit="scene")
     features, device = None, torch.device("cpu")
     if isinstance(model, StudentPredictor):
         # Small systems are solved in float64, which Apple's GPUs do not have.
         device = device if model.student.device.type == "mps" else model.student.device
         if len(found.views) == len(views) > ALL_PAIRS_UP_TO:
             features = _appearance(model.student, views)
-    refined, summary = refine_views(found.views, features=features, device=device)
-    progress.advance()
+    refined, summary = refine_views(
+        found.views, features=features, device=device, progress=progress
+    )
     checks = check_views(refined)
     if summary.aligned:
         checks = dataclasses.replace(checks, aligned=sum(summary.aligned) / len(summary.aligned))

@@ -23,6 +23,7 @@ from distill3r_core.reconstruction.refinement.normal_equations import (
 from distill3r_core.reconstruction.refinement.pair_alignment import PAIRS_AT_ONCE
 from distill3r_core.reconstruction.refinement.pyramid import Level
 from distill3r_core.reconstruction.refinement.warp import PairStates, warp
+from distill3r_core.report import Progress, Silent
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +136,7 @@ def refine_jointly(
     priors: JointPriors = JointPriors(),
     rounds: int = 10,
     step: int = 1,
+    progress: Progress = Silent(),
 ) -> ViewStates:
     """Poses, scales and focal length that explain all pairs best.
 
@@ -148,9 +150,11 @@ def refine_jointly(
         step: See `warp`; of the finest level.
     """
     start = views
+    progress.begin("refine jointly", total=len(levels), unit="levels")
     for number, level in enumerate(levels):
         thinned = step if number == len(levels) - 1 else 1
         views = _refine_level(level, views, start, source, target, trust, priors, rounds, thinned)
+        progress.advance()
     return views
 
 

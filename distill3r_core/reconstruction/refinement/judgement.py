@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from distill3r_core.reconstruction.refinement.motions import chain, turn_degrees
@@ -20,6 +20,7 @@ _LEAST_CORRELATION = 0.6
 _LEAST_AGREEMENT = 0.3
 _LEAST_SHARE = 0.15
 _MOST_TURN = 2.0  # degrees that a pair's motions, there and back, may leave
+_MOST_LOOP = 3 * _MOST_TURN  # degrees that the motions of three pairs, around, may leave
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,24 @@ def _correlation(
     return (first * second).sum(1) / length.clamp(min=1e-9)
 
 
+# What a pair explains at least on a coarse level, from its best start: half of what an accepted one
+# does. With less, finer levels have not brought one to be accepted.
+_HOPE = 0.5
+
+
+def promising_pairs(checks: PairChecks) -> Bool[Tensor, " P"]:
+    """Pairs that finer levels are worth: those whose two directions both explain something.
+
+    Args:
+        checks: Of all pairs forth, then all back, on a coarse level.
+    """
+    good = checks.correlation > _HOPE * _LEAST_CORRELATION
+    good &= checks.agreement > _HOPE * _LEAST_AGREEMENT
+    good &= checks.share > _HOPE * _LEAST_SHARE
+    forth, back = good.chunk(2)
+    return forth & back
+
+
 def judge_pairs(
     states: PairStates, checks: PairChecks
 ) -> tuple[Bool[Tensor, " P"], Float[Tensor, " P"]]:
@@ -86,3 +105,33 @@ def judge_pairs(
     consistent = turn_degrees(chain(home, there)) < _MOST_TURN
     quality = torch.stack(checks.quality.chunk(2)).amin(0)
     return forth & back & consistent, quality
+
+
+def contradicted_pairs(
+    pairs: Int64[Tensor, "P 2"], motion: Float[Tensor, "P 3 4"], accepted: Bool[Tensor, " P"]
+) -> Bool[Tensor, " P"]:
+    """Accepted pairs that close no triangle, though two others would make one with them.
+
+    A wrong alignment of views far apart may explain brightness and depth there and back; that it
+    fits the motions by way of a third view, too, is unlikely. Pairs that are in no triangle are
+    not contradicted.
+
+    Args:
+        motion: second_from_first of each pair.
+        accepted: Pairs that count.
+    """
+    if not accepted.any():
+        return torch.zeros_like(accepted)
+    count = int(pairs.max()) + 1
+    a, b = pairs[accepted].T
+    turns = torch.eye(3, dtype=motion.dtype, device=motion.device).repeat(count, count, 1, 1)
+    turns[a, b] = motion[accepted][:, :, :3]  # [a, b]: b from a
+    turns[b, a] = motion[accepted][:, :, :3].mT
+    known = torch.zeros(count, count, dtype=torch.bool, device=motion.device)
+    known[a, b] = known[b, a] = True
+    third = known[a] & known[b]  # (accepted, views)
+    around = turns[:, a].movedim(0, 1) @ turns[b] @ turns[a, b][:, None]
+    off = torch.where(third, turn_degrees(around), torch.inf).amin(1)
+    found = torch.zeros_like(accepted)
+    found[accepted] = third.any(1) & (off > _MOST_LOOP)
+    return found

@@ -47,8 +47,15 @@ class Equations:
     share: Float[Tensor, " P"]
 
 
+# A median of so many pixels, evenly spread, is as good as that of all; of all it was a quarter of
+# the time of an alignment.
+_MEDIAN_OF = 1000
+
+
 def masked_median(values: Float[Tensor, "P M"], mask: Bool[Tensor, "P M"]) -> Float[Tensor, " P"]:
-    """Median of the values under the mask; 0 where there are none."""
+    """Median of the values under the mask, of every few where there are many; 0 without any."""
+    each = max(1, values.shape[1] // _MEDIAN_OF)
+    values, mask = values[:, ::each], mask[:, ::each]
     median = values.masked_fill(~mask, torch.nan).nanmedian(dim=1).values
     return median.nan_to_num(0.0)
 

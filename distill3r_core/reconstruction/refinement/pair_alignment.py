@@ -14,6 +14,7 @@ from distill3r_core.reconstruction.refinement.normal_equations import (
 )
 from distill3r_core.reconstruction.refinement.pyramid import Level
 from distill3r_core.reconstruction.refinement.warp import PairStates, warp
+from distill3r_core.report import Progress, Silent
 
 _LEAST_SHARE = 0.05  # of the source's pixels: with fewer a pair is not moved
 PAIRS_AT_ONCE = 32  # what a processor's cache holds matters, not memory
@@ -26,7 +27,13 @@ def select(pairs: PairStates, chosen: Tensor) -> PairStates:
 
 
 def align_pairs(
-    levels: list[Level], pairs: PairStates, *, rounds: int = 15, step: int = 1
+    levels: list[Level],
+    pairs: PairStates,
+    *,
+    rounds: int = 15,
+    step: int = 1,
+    label: str = "align pairs",
+    progress: Progress = Silent(),
 ) -> PairStates:
     """Motion and target scale of each pair that explain brightness and depth best nearby.
 
@@ -35,14 +42,16 @@ def align_pairs(
         pairs: Where the search starts.
         rounds: Evaluations on each level, at most.
         step: See `warp`; of the finest level.
+        label: Name of the phase in the progress, whose steps are groups of pairs on a level.
     """
+    every = torch.arange(len(pairs.source), device=pairs.source.device).split(PAIRS_AT_ONCE)
+    progress.begin(label, total=len(levels) * len(every), unit="steps")
     for number, level in enumerate(levels):
         thinned = step if number == len(levels) - 1 else 1
-        every = torch.arange(len(pairs.source), device=pairs.source.device)
-        parts = [
-            _align_level(level, select(pairs, some), rounds, thinned)
-            for some in every.split(PAIRS_AT_ONCE)
-        ]
+        parts = []
+        for some in every:
+            parts.append(_align_level(level, select(pairs, some), rounds, thinned))
+            progress.advance()
         pairs = PairStates(*(torch.cat([getattr(p, n) for p in parts]) for n in vars(pairs)))
     return pairs
 

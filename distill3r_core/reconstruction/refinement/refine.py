@@ -18,7 +18,12 @@ from distill3r_core.reconstruction.refinement.joint import (
     pairs_of,
     refine_jointly,
 )
-from distill3r_core.reconstruction.refinement.judgement import check_pairs, judge_pairs
+from distill3r_core.reconstruction.refinement.judgement import (
+    check_pairs,
+    contradicted_pairs,
+    judge_pairs,
+    promising_pairs,
+)
 from distill3r_core.reconstruction.refinement.motions import chain, inverse
 from distill3r_core.reconstruction.refinement.pair_alignment import (
     align_pairs,
@@ -31,8 +36,9 @@ from distill3r_core.reconstruction.refinement.pair_graph import (
     spanning_tree,
 )
 from distill3r_core.reconstruction.refinement.pyramid import Level, build_pyramid
-from distill3r_core.reconstruction.refinement.starts import start_of
+from distill3r_core.reconstruction.refinement.starts import COARSE, start_of
 from distill3r_core.reconstruction.refinement.warp import PairStates
+from distill3r_core.report import Progress, Silent
 
 _THUMBNAIL = (8, 8)
 
@@ -53,6 +59,7 @@ class Refinement:
         agreement: Median share, over the same pairs, of points whose depths agree within 10 %.
         pairs: The pairs that were tried.
         accepted: Those that align.
+        contradicted: Those that would be accepted by themselves and contradict all others.
         seconds: Time it took.
     """
 
@@ -65,6 +72,7 @@ class Refinement:
     agreement: Float[Tensor, " N"]
     pairs: Int64[Tensor, "P 2"]
     accepted: Bool[Tensor, " P"]
+    contradicted: Bool[Tensor, " P"]
     seconds: float
 
 
@@ -77,6 +85,7 @@ def refine_poses(
     intrinsics: Float[Tensor, "N 3 3"] | None = None,
     fixed_focal: bool = False,
     features: Float[Tensor, "N D"] | None = None,
+    progress: Progress = Silent(),
 ) -> Refinement:
     """Align the images of a scene by the depth of its local maps.
 
@@ -108,10 +117,10 @@ def refine_poses(
         given = _views_of(world_from_local.double(), scale, unit)
         if features is None:
             features = functional.interpolate(images, _THUMBNAIL, mode="area").flatten(1)
-        graph = _align(levels, given, features)
+        graph = _align(levels, given, features, progress)
         views = given
         if graph.accepted.any():
-            views = _refined(levels, given, graph, fixed_focal=fixed_focal)
+            views = _refined(levels, given, graph, progress, fixed_focal=fixed_focal)
         found = _similarities(views, scale, unit)
         found = torch.where(graph.aligned[:, None, None], found, world_from_local.double())
         residual, agreement = _of_views(levels, views, graph)
@@ -119,7 +128,7 @@ def refine_poses(
     stretch = K.new_tensor([[factor, 1, 1], [1, factor, 1], [1, 1, 1]])
     return Refinement(
         found.to(world_from_local.dtype), K * stretch, factor, graph.aligned, graph.group,
-        residual, agreement, graph.pairs, graph.accepted, watch.seconds,
+        residual, agreement, graph.pairs, graph.accepted, graph.contradicted, watch.seconds,
     )  # fmt: skip
 
 
@@ -130,6 +139,7 @@ class _Graph:
     pairs: Int64[Tensor, "P 2"]
     states: PairStates  # 2 P
     accepted: Bool[Tensor, " P"]
+    contradicted: Bool[Tensor, " P"]
     quality: Float[Tensor, " P"]
     group: Int64[Tensor, " N"]
 
@@ -156,15 +166,29 @@ def _similarities(views: ViewStates, scale: Tensor, unit: Tensor) -> Float[Tenso
     return torch.cat([linear, views.world_from_cam[:, :, 3:] * unit], -1)
 
 
-def _align(levels: list[Level], given: ViewStates, features: Tensor) -> _Graph:
+def _align(levels: list[Level], given: ViewStates, features: Tensor, progress: Progress) -> _Graph:
     """Align the pairs of a graph, each by itself."""
     device = given.scale.device
     pairs = candidate_pairs(features, _overlaps(levels[0], given)).to(device)
     both = torch.cat([pairs, pairs.flip(1)])
-    states = align_pairs(levels, start_of(levels, pairs_of(given, both[:, 0], both[:, 1])), step=2)
+    start = start_of(levels, pairs_of(given, both[:, 0], both[:, 1]), progress=progress)
+    coarse, fine = levels[min(COARSE, len(levels)) - 1], levels[COARSE:] or levels[-1:]
+    promising = promising_pairs(check_pairs(coarse, start))
+    states = start
+    if promising.any():
+        followed = promising.repeat(2).nonzero()[:, 0]
+        found = align_pairs(fine, select(start, followed), step=2, progress=progress)
+        states = dataclasses.replace(
+            start,
+            motion=start.motion.index_copy(0, followed, found.motion),
+            target_scale=start.target_scale.index_copy(0, followed, found.target_scale),
+        )
     accepted, quality = judge_pairs(states, check_pairs(_judging(levels), states))
+    accepted &= promising
+    contradicted = contradicted_pairs(pairs, states.motion[: len(pairs)], accepted)
+    accepted &= ~contradicted
     group = groups_of(len(given.scale), pairs, accepted).to(device)
-    return _Graph(pairs, states, accepted, quality, group)
+    return _Graph(pairs, states, accepted, contradicted, quality, group)
 
 
 def _judging(levels: list[Level]) -> Level:
@@ -173,7 +197,12 @@ def _judging(levels: list[Level]) -> Level:
 
 
 def _refined(
-    levels: list[Level], given: ViewStates, graph: _Graph, *, fixed_focal: bool
+    levels: list[Level],
+    given: ViewStates,
+    graph: _Graph,
+    progress: Progress,
+    *,
+    fixed_focal: bool,
 ) -> ViewStates:
     """The views by all accepted pairs together."""
     views = _follow(given, graph)
@@ -182,7 +211,10 @@ def _refined(
     views = close_loops(views, chosen, pair_matrices(_judging(levels), chosen), trust)
     priors = JointPriors(focal=0.0) if fixed_focal else JointPriors()
     fine = levels[1:] or levels
-    views = refine_jointly(fine, views, chosen.source, chosen.target, trust, priors=priors, step=2)
+    views = refine_jointly(
+        fine, views, chosen.source, chosen.target, trust,
+        priors=priors, step=2, progress=progress,
+    )  # fmt: skip
     return _placed(views, given, graph)
 
 

@@ -12,12 +12,13 @@ from distill3r_core.reconstruction.refinement.motions import exponential
 from distill3r_core.reconstruction.refinement.pair_alignment import align_pairs, select
 from distill3r_core.reconstruction.refinement.pyramid import Level
 from distill3r_core.reconstruction.refinement.warp import PairStates
+from distill3r_core.report import Progress, Silent
 
 _STEPS = 8  # of the search over turns, in a field of view
 _REACH = 0.75  # of a field of view: with a larger turn nothing is seen by both
 _AT_ONCE = 1 << 21  # pixels
 _SEARCHED = 2  # turns of each pair that are tried
-_COARSE = 2  # levels on which all starts are followed
+COARSE = 2  # levels on which all starts are followed
 
 
 def searched_turns(level: Level, pairs: PairStates, *, keep: int) -> list[PairStates]:
@@ -59,7 +60,9 @@ def _turns(level: Level) -> Float[Tensor, "T 3 4"]:
     return exponential(twist.flatten(0, 1))
 
 
-def start_of(levels: list[Level], given: PairStates) -> PairStates:
+def start_of(
+    levels: list[Level], given: PairStates, *, progress: Progress = Silent()
+) -> PairStates:
     """The most promising start of each pair, after the coarsest levels.
 
     Tried are the motion given, none at all, and the turns that make the images most alike.
@@ -73,7 +76,7 @@ def start_of(levels: list[Level], given: PairStates) -> PairStates:
     tried = [given, none, *searched_turns(levels[0], given, keep=_SEARCHED)]
     count = len(given.source)
     whole = PairStates(*(torch.cat([getattr(one, name) for one in tried]) for name in vars(given)))
-    moved = align_pairs(levels[:_COARSE], whole)
-    quality = check_pairs(levels[min(_COARSE, len(levels)) - 1], moved).quality
+    moved = align_pairs(levels[:COARSE], whole, label="find starts", progress=progress)
+    quality = check_pairs(levels[min(COARSE, len(levels)) - 1], moved).quality
     best = quality.view(len(tried), count).argmax(0)
     return select(moved, best * count + torch.arange(count, device=best.device))

@@ -15,6 +15,7 @@ class RefinementSummary:
         groups: Groups of aligned views; only within one are relative poses refined.
         pairs: Pairs of views that were compared.
         accepted: Pairs that align.
+        contradicted: Pairs that align by themselves, but with no two others around a triangle.
         residual: Median difference of brightness over aligned views, of 1; None without any.
         focal_factor: Focal length that fits the motion best, over the one of the maps.
         seconds: Time it took.
@@ -25,6 +26,7 @@ class RefinementSummary:
     groups: int = 0
     pairs: int = 0
     accepted: int = 0
+    contradicted: int = 0
     residual: float | None = None
     focal_factor: float = 1.0
     seconds: float = 0.0
@@ -48,6 +50,7 @@ class RefinementSummary:
             "groups": self.groups,
             "pairs": self.pairs,
             "accepted_pairs": self.accepted,
+            "contradicted_pairs": self.contradicted,
             "residual": None if self.residual is None else round(self.residual, 5),
             "focal_factor": round(self.focal_factor, 5),
             "seconds": round(self.seconds, 3),

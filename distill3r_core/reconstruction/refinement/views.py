@@ -15,6 +15,7 @@ from distill3r_core.reconstruction.reconstruction import PosedView
 from distill3r_core.reconstruction.refinement.refine import Refinement, refine_poses
 from distill3r_core.reconstruction.refinement.summary import RefinementSummary
 from distill3r_core.reconstruction.view_maps import confident_pixels, finite_pixels
+from distill3r_core.report import Progress, Silent
 
 _OF_POINTS = "points"  # focal lengths that are a view's own estimate
 
@@ -24,6 +25,7 @@ def refine_views(
     *,
     features: Float[Tensor, "N D"] | None = None,
     device: torch.device | None = None,
+    progress: Progress = Silent(),
 ) -> tuple[tuple[PosedView, ...], RefinementSummary]:
     """Views with refined poses and scales; the first one's pose is the identity again.
 
@@ -64,6 +66,7 @@ def refine_views(
         intrinsics=_intrinsics(views).to(device),
         fixed_focal=any(view.camera.facts["focal_source"] != _OF_POINTS for view in views),
         features=None if features is None else features.to(device),
+        progress=progress,
     )
     return _moved(views, found.world_from_local.cpu()), _summary(found)
 
@@ -112,6 +115,7 @@ def _summary(found: Refinement) -> RefinementSummary:
         groups=len(found.group[found.aligned].unique()),
         pairs=len(found.pairs),
         accepted=int(found.accepted.sum()),
+        contradicted=int(found.contradicted.sum()),
         residual=float(known.median()) if len(known) else None,
         focal_factor=found.focal_factor,
         seconds=found.seconds,

@@ -1,6 +1,7 @@
 import torch
 
 from distill3r_core.reconstruction.refinement.joint import ViewStates, close_loops
+from distill3r_core.reconstruction.refinement.judgement import contradicted_pairs
 from distill3r_core.reconstruction.refinement.motions import (
     chain,
     exponential,
@@ -66,3 +67,20 @@ def test_a_ring_of_cameras_closes_in_spite_of_drift_and_a_wrong_pair():
     assert off(found.world_from_cam).max() < 1.0
     # The size of the whole is free.
     assert (found.scale - found.scale.mean()).abs().max() < 0.05
+
+
+def test_a_pair_that_closes_no_triangle_is_contradicted_and_one_in_no_triangle_is_not():
+    twists = torch.tensor([[0.1 * k, -0.2 * k, 0.05 * k, k, 0, 1] for k in range(6)]).double()
+    poses = exponential(twists)
+    pairs = torch.tensor([[0, 1], [0, 2], [1, 2], [0, 3], [1, 3], [2, 3], [4, 5], [3, 4]])
+    motion = chain(inverse(poses[pairs[:, 1]]), poses[pairs[:, 0]])
+    every = torch.ones(len(pairs), dtype=torch.bool)
+    assert not contradicted_pairs(pairs, motion, every).any()
+    wrong = motion.clone()
+    for pair in (5, 6):  # one of four triangles' views, and one that no triangle checks
+        wrong[pair] = chain(exponential(torch.tensor([0, 0.3, 0, 0, 0, 0]).double()), motion[pair])
+    found = contradicted_pairs(pairs, wrong, every)
+    assert found.nonzero().flatten().tolist() == [5]
+    assert not contradicted_pairs(pairs, wrong, torch.zeros_like(every)).any()
+    slightly = chain(exponential(torch.full((8, 6), 0.01).double()), motion)
+    assert not contradicted_pairs(pairs, slightly, every).any()

@@ -9,6 +9,7 @@ from distill3r_core.reconstruction.refinement.motions import (
     turn_degrees,
 )
 from distill3r_core.reconstruction.refinement.refine import refine_poses
+from distill3r_core.report import Silent
 from distill3r_core.scenes.render import render_scene
 
 SIZE, VIEWS = (56, 77), 4
@@ -51,6 +52,30 @@ def test_exact_depth_brings_perturbed_poses_back():
     assert (scales / scales.mean() - 1).abs().max() < 0.01
 
 
+class Phases(Silent):
+    """Counts the steps of every phase."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[list] = []
+
+    def begin(self, label, *, total, unit, done=0):
+        self.found.append([label, total, done])
+
+    def advance(self, steps=1, **figures):
+        self.found[-1][2] += steps
+
+
+def test_every_phase_reports_its_steps_up_to_its_total():
+    images, points, poses = exact_room(views=3)
+    phases = Phases()
+    refine_poses(images, points, perturbed(poses, turn=0.03, shift=0.05), progress=phases)
+    assert [label for label, _, _ in phases.found] == [
+        "find starts", "align pairs", "refine jointly",
+    ]  # fmt: skip
+    assert all(total == done > 0 for _, total, done in phases.found)
+
+
 def test_the_frame_and_unit_of_the_world_do_not_matter():
     images, points, poses = exact_room(views=3)
     start = perturbed(poses, turn=0.03, shift=0.05)
@@ -74,3 +99,16 @@ def test_another_exposure_changes_nothing_and_a_view_of_elsewhere_keeps_its_pose
     assert found.residual[-1].isnan() and found.residual[:-1].max() < 0.01
     torch.testing.assert_close(found.world_from_local[-1], start[-1], rtol=0, atol=0)
     assert turns_off(found.world_from_local[:VIEWS], poses).max() < 0.2
+
+
+def test_views_of_which_no_pair_is_promising_keep_their_poses():
+    rooms = [render_scene(seed, 1, SIZE) for seed in (3, 11)]
+    images = torch.cat([room.images for room in rooms])
+    images[1] = images[1].flip(-1)
+    points = torch.cat([unproject(room.depth, room.intrinsics) for room in rooms])
+    points[1] *= torch.linspace(0.2, 3.0, SIZE[1])[:, None]  # depths agree nowhere
+    start = torch.eye(3, 4, dtype=torch.float64).repeat(2, 1, 1)
+    start[1, 0, 3] = 0.5
+    found = refine_poses(images, points, start)
+    assert not found.aligned.any() and not found.accepted.any() and not found.contradicted.any()
+    assert torch.equal(found.world_from_local, start)
