@@ -1,5 +1,6 @@
 """The command tree."""
 
+import inspect
 from typing import Annotated
 
 import typer
@@ -85,3 +86,16 @@ for command in (
 
 for entry in (*app.registered_commands, *app.registered_groups):
     entry.rich_help_panel = _PANEL_OF[entry.name or getattr(entry.callback, "__name__", "")]
+
+
+def _flow_help(tree: typer.Typer) -> None:
+    """Let paragraphs of help fill the terminal, not the lines of the source."""
+    for entry in tree.registered_commands:
+        paragraphs = (inspect.getdoc(entry.callback) or "").split("\n\n")
+        entry.help = "\n\n".join(" ".join(text.split()) for text in paragraphs)
+    for group in tree.registered_groups:
+        if group.typer_instance is not None:
+            _flow_help(group.typer_instance)
+
+
+_flow_help(app)
