@@ -13,7 +13,7 @@ end
 
 complete -c distill3r -n '__distill3r_at ""' -f
 complete -c distill3r -n '__distill3r_at ""' -a doctor -d 'Check this machine: what it has, what it lacks, and what it is ready for.'
-complete -c distill3r -n '__distill3r_at ""' -a demo -d 'Run the whole route on rendered rooms: no data, no weights, no network, no GPU.'
+complete -c distill3r -n '__distill3r_at ""' -a demo -d 'Run the whole route on rendered scenes: no data, no weights, no network, no GPU.'
 complete -c distill3r -n '__distill3r_at ""' -a manifest -d 'Turn images, videos or RGB-D frames into samples for a teacher.'
 complete -c distill3r -n '__distill3r_at ""' -a train -d 'Train a student from a teacher cache, or from several.'
 complete -c distill3r -n '__distill3r_at ""' -a infer -d 'Reconstruct a scene from images: a point cloud, cameras and a preview.'
@@ -34,6 +34,7 @@ complete -c distill3r -n '__distill3r_at "/doctor"' -l help-all -d 'Show all opt
 complete -c distill3r -n '__distill3r_at "/doctor"' -s h -l help -d 'Show this message and exit.'
 complete -c distill3r -n '__distill3r_at "/demo"' -f
 complete -c distill3r -n '__distill3r_at "/demo"' -l output -s o -r -F -d 'Folder for all files.'
+complete -c distill3r -n '__distill3r_at "/demo"' -l scenes -r -F -d 'What is rendered: rooms, or lunar: flights over lunar ground.'
 complete -c distill3r -n '__distill3r_at "/demo"' -l seed -r -F -d 'Seed of all random choices.'
 complete -c distill3r -n '__distill3r_at "/demo"' -l device -x -a 'auto cpu cuda mps' -d 'Device: auto, cpu, cuda, cuda:1 or mps.'
 complete -c distill3r -n '__distill3r_at "/demo"' -l overwrite -d 'Replace a result made with other settings or inputs.'
@@ -86,7 +87,7 @@ complete -c distill3r -n '__distill3r_at "/train"' -f
 complete -c distill3r -n '__distill3r_at "/train"' -l cache -r -F -d 'Teacher cache, written by distill3r cache. Repeat it to learn from several.'
 complete -c distill3r -n '__distill3r_at "/train"' -l cache-weight -r -F -d 'How often samples of one of several caches are drawn, by folder name or path; 1 for those not named. Repeatable: --cache-weight kitchen=2.'
 complete -c distill3r -n '__distill3r_at "/train"' -l output -s o -r -F -d 'Run folder.'
-complete -c distill3r -n '__distill3r_at "/train"' -l preset -x -a 'paper small tiny' -d 'Student, size and recipe: paper, small or tiny.'
+complete -c distill3r -n '__distill3r_at "/train"' -l preset -x -a 'paper small tiny lunar-s1 lunar-s2 lunar-s3 lunar-s4 pair-tiny' -d 'Student, size and recipe: paper, small, tiny, lunar-s1, lunar-s2, lunar-s3, lunar-s4 or pair-tiny.'
 complete -c distill3r -n '__distill3r_at "/train"' -l max-steps -r -F -d 'Length of the run in optimizer steps.'
 complete -c distill3r -n '__distill3r_at "/train"' -l epochs -r -F -d 'Length of the run in epochs.'
 complete -c distill3r -n '__distill3r_at "/train"' -l max-hours -r -F -d 'Validate, save and stop after this many hours; continue with --resume.'
@@ -239,6 +240,7 @@ complete -c distill3r -n '__distill3r_at "/cache"' -l size -r -F -d 'Rows x colu
 complete -c distill3r -n '__distill3r_at "/cache"' -l fit -x -a 'squash crop release' -d 'squash, crop or release.'
 complete -c distill3r -n '__distill3r_at "/cache"' -l threshold -r -F -d 'Threshold on the confidence C - 1; default: the teacher’s own.'
 complete -c distill3r -n '__distill3r_at "/cache"' -l pairs -d 'Store every pair of a pairwise teacher (mast3r, dust3r-...) as a sample of two views, in both orders, instead of aligning them; pairs: --set teacher.graph=swin-3.'
+complete -c distill3r -n '__distill3r_at "/cache"' -l features -r -F -d 'Store the teacher’s features of this layer as well, for loss terms that compare them: enc_norm of mast3r and dust3r-...; several with commas; none.'
 complete -c distill3r -n '__distill3r_at "/cache"' -l resume -d 'Continue an unfinished result, or start a new one.'
 complete -c distill3r -n '__distill3r_at "/cache"' -l dry-run -d 'Print what would be done, and write nothing.'
 complete -c distill3r -n '__distill3r_at "/cache"' -l shard -r -F -d 'Build part i (from 0) of n, for job arrays.'
@@ -318,10 +320,10 @@ complete -c distill3r -n '__distill3r_at "/cache/import"' -s h -l help -d 'Show 
 complete -c distill3r -n '__distill3r_at "/bench"' -f
 complete -c distill3r -n '__distill3r_at "/bench"' -a cache -d 'Measure the teacher cache against the original project’s format: bytes, time, memory.'
 complete -c distill3r -n '__distill3r_at "/bench"' -a train -d 'Time a training step: data wait, forward, backward, optimizer.'
-complete -c distill3r -n '__distill3r_at "/bench"' -a ablation -d 'Train students with and without the teacher’s confidence; score them against ground truth.'
+complete -c distill3r -n '__distill3r_at "/bench"' -a ablation -d 'Train small students that differ in one thing; score them against ground truth.'
 complete -c distill3r -n '__distill3r_at "/bench"' -l views -r -F -d 'Numbers of views: 12..128 (12, 32, 64, 96, 128), 2..8..2 or 2,8,32.'
 complete -c distill3r -n '__distill3r_at "/bench"' -l size -r -F -d 'Rows x columns of a view; other models take the nearest multiple of their patch.'
-complete -c distill3r -n '__distill3r_at "/bench"' -l preset -x -a 'paper small tiny' -d 'Student with random weights: paper, small or tiny.'
+complete -c distill3r -n '__distill3r_at "/bench"' -l preset -x -a 'paper small tiny lunar-s1 lunar-s2 lunar-s3 lunar-s4 pair-tiny' -d 'Student with random weights: paper, small, tiny, lunar-s1, lunar-s2, lunar-s3, lunar-s4 or pair-tiny.'
 complete -c distill3r -n '__distill3r_at "/bench"' -l model -s m -r -F -d 'Run or file to measure instead of a preset.'
 complete -c distill3r -n '__distill3r_at "/bench"' -l compare -r -F -d 'Models to compare with, by commas: student-reference, student-compiled, fast3r, fast3r-reference (as published); or any teacher with its weights: name, hub folder or file.'
 complete -c distill3r -n '__distill3r_at "/bench"' -l budget -r -F -d 'Seconds for all rows; 300 on a CPU, no limit on a GPU.'
@@ -362,7 +364,7 @@ complete -c distill3r -n '__distill3r_at "/bench/cache"' -l no-color -d 'Plain t
 complete -c distill3r -n '__distill3r_at "/bench/cache"' -l help-all -d 'Show all options and exit; --help shows the common ones.'
 complete -c distill3r -n '__distill3r_at "/bench/cache"' -s h -l help -d 'Show this message and exit.'
 complete -c distill3r -n '__distill3r_at "/bench/train"' -f
-complete -c distill3r -n '__distill3r_at "/bench/train"' -l preset -x -a 'paper small tiny' -d 'Student: paper, small or tiny.'
+complete -c distill3r -n '__distill3r_at "/bench/train"' -l preset -x -a 'paper small tiny lunar-s1 lunar-s2 lunar-s3 lunar-s4 pair-tiny' -d 'Student: paper, small, tiny, lunar-s1, lunar-s2, lunar-s3, lunar-s4 or pair-tiny.'
 complete -c distill3r -n '__distill3r_at "/bench/train"' -l batch -r -F -d 'Samples per step.'
 complete -c distill3r -n '__distill3r_at "/bench/train"' -l views -r -F -d 'Views per sample.'
 complete -c distill3r -n '__distill3r_at "/bench/train"' -l size -r -F -d 'Rows x columns of a view.'
@@ -385,7 +387,8 @@ complete -c distill3r -n '__distill3r_at "/bench/train"' -l no-color -d 'Plain t
 complete -c distill3r -n '__distill3r_at "/bench/train"' -l help-all -d 'Show all options and exit; --help shows the common ones.'
 complete -c distill3r -n '__distill3r_at "/bench/train"' -s h -l help -d 'Show this message and exit.'
 complete -c distill3r -n '__distill3r_at "/bench/ablation"' -f
-complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l seeds -r -F -d 'Students per loss.'
+complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l study -r -F -d 'table3: losses with and without the teacher’s confidence; pairs: starts, features and parts of students that see two views.'
+complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l seeds -r -F -d 'Students per loss, or per cell.'
 complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l steps -r -F -d 'Optimizer steps per student.'
 complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l scenes -r -F -d 'Rendered rooms.'
 complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l processes -r -F -d 'Students trained at once, on one thread each.'

@@ -315,6 +315,15 @@ def parse_size(text: str, *, step: int = 1) -> tuple[int, int]:
     return int(rows), int(columns)
 
 
+def read_names(value: Any) -> Any:
+    """Names with commas between them as a list, none of them for `none`; other types unchanged."""
+    if not isinstance(value, str):
+        return value
+    return [
+        name for name in (part.strip() for part in value.split(",")) if name not in ("", "none")
+    ]
+
+
 def read_size(value: Any) -> Any:
     """Pydantic validator: parse `HxW`; other types pass unchanged."""
     return _read(parse_size, value) if isinstance(value, str) else value

@@ -25,6 +25,8 @@ _ABLATION_EXAMPLES = """Examples:
 
 distill3r bench ablation
 
+distill3r bench ablation --study pairs --seeds 1
+
 distill3r bench ablation --seeds 5 --steps 1000 -o results/bench/ablation-long"""
 
 
@@ -68,7 +70,14 @@ def train(
 @options.shared()
 def ablation(
     context: typer.Context,
-    seeds: Annotated[int, typer.Option(help="Students per loss.")] = 3,
+    study: Annotated[
+        str,
+        typer.Option(
+            help="table3: losses with and without the teacher's confidence; pairs: starts, "
+            "features and parts of students that see two views."
+        ),
+    ] = "table3",
+    seeds: Annotated[int, typer.Option(help="Students per loss, or per cell.")] = 3,
     steps: Annotated[int, typer.Option(help="Optimizer steps per student.")] = 600,
     scenes: Annotated[int, typer.Option(help="Rendered rooms.")] = 4,
     processes: Annotated[
@@ -78,17 +87,19 @@ def ablation(
     seed: options.SeedOpt = 0,
     overwrite: options.OverwriteOpt = False,
 ) -> None:
-    """Train students with and without the teacher's confidence; score them against ground truth.
+    """Train small students that differ in one thing; score them against ground truth.
 
-    Table III of the paper, on rendered rooms, with a teacher whose error grows as its confidence
-    falls. About 20 minutes on two cores. Finished students are kept: after an interruption the
-    same command continues with the others.
+    `table3`: the table of the paper, on rendered rooms, with a teacher whose error grows as its
+    confidence falls; about 20 minutes on two cores. `pairs`: students of a pair network that is
+    trained in place; how long it takes is said when it has begun. Finished students are kept:
+    after an interruption the same command continues with the others.
     """
-    from distill3r_core.benchmarks.ablation import AblationSettings, bench_ablation
+    from distill3r_core.benchmarks.studies import STUDIES
 
+    record = STUDIES[study]
     settings = options.settings(
-        context, AblationSettings, section="bench_ablation", leave=("overwrite",)
+        context, record.settings, section=record.section, leave=("overwrite", "study")
     )
     with console.progress("cpu") as progress:
-        report = bench_ablation(settings, overwrite=overwrite, progress=progress)
+        report = record.run(settings, overwrite=overwrite, progress=progress)
     console.show(report)

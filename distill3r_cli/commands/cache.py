@@ -47,6 +47,7 @@ EPILOG = (
         "fit",
         "threshold",
         "pairs",
+        "features",
         "shard",
         "seed",
     )
@@ -85,6 +86,14 @@ def cache(
             "views, in both orders, instead of aligning them; pairs: --set teacher.graph=swin-3.",
         ),
     ] = False,
+    features: Annotated[
+        str,
+        typer.Option(
+            metavar="LAYER",
+            help="Store the teacher's features of this layer as well, for loss terms that compare "
+            "them: enc_norm of mast3r and dust3r-...; several with commas; none.",
+        ),
+    ] = "none",
     resume: options.ResumeOpt = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be done, and write nothing.")

@@ -22,6 +22,7 @@ from distill3r_core.evaluation.metric_record import (
 )
 from distill3r_core.evaluation.pose_metrics import POSE_RULES, VGGT, pose_metrics
 from distill3r_core.evaluation.scene_depth_metrics import SCENE_DEPTH_METRICS
+from distill3r_core.evaluation.terrain.slope_metrics import GROUND_METRICS
 from distill3r_core.registry import Registry
 
 
@@ -44,6 +45,7 @@ for _metric in (
     # Does not shrink as errors grow, as the least-squares scale does.
     Metric("scale_norm", "scale", SCALE, "one", _norm_ratio, geometric_mean, geometric_mean),
     *MAP_METRICS,
+    *GROUND_METRICS,
     *pose_metrics(VGGT),
 ):
     METRICS.add(_metric.name, _metric)

@@ -138,6 +138,21 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise _no_safetensors(path, error) from error
 
 
+def read_header(path: Path) -> dict[str, str]:
+    """Metadata of a safetensors file; reads its header only.
+
+    Raises:
+        InputMissingError: There is no such file.
+        WeightsError: It is cut short or is no such file.
+    """
+    _expect_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise _no_safetensors(path, error) from error
+
+
 def check_names(
     found: dict[str, Tensor], wanted: dict[str, Tensor], *, source: str, hint: str | None = None
 ) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from pydantic import Field
@@ -37,6 +37,20 @@ class TermInputs:
     targets: TeacherTargets  # maps of the teacher. Only pixels in their `valid_mask` count
     teacher_features: Mapping[str, Float[Tensor, "B N h w C"]] = field(default_factory=dict)
     student_features: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class PreparedTerm(Protocol):
+    """A term whose parameters depend on the student and on the teacher's features."""
+
+    def prepare(self, student: Mapping[str, Any], teacher: Mapping[str, int]) -> None:
+        """Build the parameters.
+
+        Args:
+            student: Outputs of the student's submodules in some pass, those that it asked for.
+            teacher: Channels of the teacher's layers that it asked for.
+        """
+        ...
 
 
 class Term(Protocol):

@@ -14,7 +14,13 @@ from torch import Tensor, nn
 from distill3r_core.config import STRICT
 from distill3r_core.errors import ConfigError
 from distill3r_core.losses.confidence import ConfidenceOptions
-from distill3r_core.losses.loss_term import FeatureRequest, Term, TermInputs, TermOptions
+from distill3r_core.losses.loss_term import (
+    FeatureRequest,
+    PreparedTerm,
+    Term,
+    TermInputs,
+    TermOptions,
+)
 from distill3r_core.losses.points import PointsOptions, Weighting
 from distill3r_core.losses.reduction import Reduction
 from distill3r_core.losses.terms import LOSS_TERMS
@@ -141,6 +147,12 @@ class Objective(nn.Module):
                 hint="give one of them a weight, for example loss.alpha_global",
             )
         self.features = FeatureRequest(tuple(teacher), tuple(student))
+
+    def prepare(self, student: Mapping[str, Any], teacher: Mapping[str, int]) -> None:
+        """Build the parameters of terms that depend on what they read; see `PreparedTerm`."""
+        for term in self._terms.values():
+            if isinstance(term, PreparedTerm):
+                term.prepare(student, teacher)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -1,6 +1,15 @@
 """The terms that a training objective may have, by name."""
 
-from distill3r_core.losses import confidence, points, pose, scale
+from distill3r_core.losses import (
+    confidence,
+    feature_similarity,
+    gradients,
+    planes,
+    points,
+    pose,
+    regression,
+    scale,
+)
 from distill3r_core.losses.loss_term import LossTerm
 from distill3r_core.registry import Registry
 
@@ -13,3 +22,8 @@ LOSS_TERMS.add("points_local", points.LOCAL)
 LOSS_TERMS.add("confidence", confidence.CONFIDENCE)
 LOSS_TERMS.add("scale", scale.SCALE)
 LOSS_TERMS.add("pose", pose.POSE)
+LOSS_TERMS.add("regression", regression.REGRESSION)
+LOSS_TERMS.add("gradient", gradients.GRADIENTS)
+LOSS_TERMS.add("feature", feature_similarity.FEATURES)
+LOSS_TERMS.add("relational", feature_similarity.RELATIONS)
+LOSS_TERMS.add("planar", planes.PLANES)

@@ -13,7 +13,7 @@ from distill3r_core.errors import ConfigError, DamageError, InputMissingError, W
 from distill3r_core.files import replacing, shown_name
 from distill3r_core.io.checksums import STATE, check_file, check_owner, read_state
 from distill3r_core.io.images.fit import ImageFit
-from distill3r_core.io.weights import check_names, read_tensors
+from distill3r_core.io.weights import check_names, read_header, read_tensors
 from distill3r_core.models.build import build_from_spec, expected_tensors
 from distill3r_core.models.families import checkpoint_formats, parse_spec
 from distill3r_core.models.metadata import SCHEMA, StudentMetadata
@@ -98,6 +98,19 @@ def read_student(path: Path) -> tuple[dict[str, Tensor], StudentMetadata]:
             "distill3r convert IN.ckpt OUT.safetensors",
         )
     return state, _metadata(header[HEADER], file)
+
+
+def read_metadata(file: Path) -> StudentMetadata:
+    """The description of a student of ours; of its weights nothing is read.
+
+    Raises:
+        InputMissingError: There is no such file.
+        WeightsError: It is damaged, or was not written by distill3r.
+    """
+    header = read_header(file)
+    if HEADER not in header:
+        raise WeightsError(f"{file} was not written by distill3r: its header has no description")
+    return _metadata(header[HEADER], file)
 
 
 def _metadata(text: str, file: Path) -> StudentMetadata:

@@ -10,6 +10,7 @@ from distill3r_core.config import merge, read_size, validate
 from distill3r_core.errors import ConfigError
 from distill3r_core.models.family import CheckpointFormat, Family
 from distill3r_core.models.multiview.family import MULTIVIEW
+from distill3r_core.models.pairs.family import PAIRS
 from distill3r_core.models.presets import PRESETS, Preset
 from distill3r_core.models.spec import StudentSpec
 from distill3r_core.problems import multiple_message
@@ -30,6 +31,7 @@ __all__ = [
 
 FAMILIES: Registry[Family] = Registry("student family", entry_points="distill3r.families")
 FAMILIES.add(MULTIVIEW.name, MULTIVIEW)
+FAMILIES.add(PAIRS.name, PAIRS)
 
 
 def family_of(spec: StudentSpec) -> Family:

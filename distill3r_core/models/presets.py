@@ -111,3 +111,90 @@ PRESETS.add(
         },
     ),
 )
+
+# Students of arXiv:2607.01851, at the sizes of its repository's README. The decoders' heads of 128
+# channels are the paper's; a warm start that projects wants heads of 64 (`model.decoder.heads`).
+_DINOV2 = {"kind": "vit", "width": 384, "depth": 12, "heads": 6, "position_grid": 37}
+_VIT_TINY = {
+    "kind": "vit",
+    "width": 192,
+    "depth": 12,
+    "heads": 3,
+    "kernel": 16,
+    "layer_scale": False,
+    "position_grid": 32,
+}
+
+
+def _lunar(summary: str, encoder: Mapping[str, Any], *, width: int, depth: int) -> Preset:
+    heads = {"features": 256, "layers": [96, 192, 384, 768], "tail": 128, "spare_parameters": True}
+    return Preset(
+        summary=summary,
+        spec={
+            "family": "pairs",
+            "encoder": encoder,
+            "decoder": {"width": width, "depth": depth, "heads": 4},
+            "heads": heads,
+        },
+        recipe={
+            "data": {"batch": 7, "accumulation": 4},
+            "optim": {"lr": 3e-5, "weight_decay": 0.05},
+            "schedule": {
+                "epochs": 50,
+                "warmup_steps": None,
+                "warmup_share": 0.2,
+                "final_lr": 0.0,
+            },
+        },
+    )
+
+
+PRESETS.add(
+    "lunar-s1",
+    _lunar("72M pair student on MobileNetV3-Large (S1)", {"kind": "cnn"}, width=512, depth=6),
+)
+PRESETS.add(
+    "lunar-s2",
+    _lunar("94M pair student on DINOv2 ViT-S/14 (S2)", _DINOV2, width=512, depth=6),
+)
+PRESETS.add(
+    "lunar-s3",
+    _lunar("66M pair student on DINOv2 ViT-S/14 (S3)", _DINOV2, width=256, depth=4),
+)
+PRESETS.add(
+    "lunar-s4",
+    _lunar("77M pair student on ViT-Tiny/16 (S4)", _VIT_TINY, width=512, depth=6),
+)
+PRESETS.add(
+    "pair-tiny",
+    Preset(
+        summary="about 3M pair student, for tests and own small data",
+        spec={
+            "family": "pairs",
+            "encoder": {
+                "kind": "vit",
+                "width": 128,
+                "depth": 4,
+                "heads": 4,
+                "kernel": 16,
+                "layer_scale": False,
+                "position_grid": 8,
+            },
+            "decoder": {"width": 128, "depth": 4, "heads": 2, "mlp_ratio": 2.0},
+            "heads": {
+                "features": 24,
+                "layers": [24, 48, 96, 96],
+                "tail": 24,
+                "initial_depth": 0.7,
+            },
+        },
+        size=(64, 96),
+        recipe={
+            "data": {"batch": 4, "accumulation": 1},
+            "optim": {"lr": 1e-3},
+            "schedule": {"steps": 800, "warmup_steps": None, "final_lr": 1e-5},
+            "validation": {"every_steps": 200, "samples": 8},
+            "checkpoint": {"every_steps": 100},
+        },
+    ),
+)

@@ -10,6 +10,7 @@ from torch.nn.functional import interpolate
 
 from distill3r_core.nn.block import Block
 from distill3r_core.nn.encoder import PatchEmbed
+from distill3r_core.nn.kernels.sliced import run_again
 from distill3r_core.prediction import StepCallback, ignore_steps
 
 PATCH_SIZE = 14
@@ -35,6 +36,8 @@ class DinoTrunk(nn.Module):
         resizing: How the table of positions is resized.
         norm_eps: Epsilon of the final layer norm; that of the blocks is 1e-6.
         qk_norm_from: First block with normalized queries and keys (epsilon 1e-5); None: none.
+        patch_size: Pixels along a patch.
+        layer_scale: Initial value of the blocks' LayerScale; None: without.
     """
 
     def __init__(
@@ -48,18 +51,26 @@ class DinoTrunk(nn.Module):
         resizing: Resizing = "size",
         norm_eps: float = 1e-6,
         qk_norm_from: int | None = None,
+        patch_size: int = PATCH_SIZE,
+        layer_scale: float | None = 1.0,
     ) -> None:
         super().__init__()
         self.grid = grid
         self.resizing: Resizing = resizing
         self.head_width = width // heads
         first_normed = depth if qk_norm_from is None else qk_norm_from
-        self.patch_embed = PatchEmbed(PATCH_SIZE, width)
+        self.patch_size = patch_size
+        self.patch_embed = PatchEmbed(patch_size, width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid * grid, width))
         self.register_tokens = nn.Parameter(torch.zeros(1, registers, width)) if registers else None
         self.blocks = nn.ModuleList(
-            Block(width, heads, layer_scale=1.0, qk_norm=1e-5 if index >= first_normed else None)
+            Block(
+                width,
+                heads,
+                layer_scale=layer_scale,
+                qk_norm=1e-5 if index >= first_normed else None,
+            )
             for index in range(depth)
         )
         self.norm = nn.LayerNorm(width, eps=norm_eps)
@@ -79,20 +90,25 @@ class DinoTrunk(nn.Module):
         return join_tokens(grid, table, first=first, registers=self.register_tokens)
 
     def forward(
-        self, images: Float[Tensor, "n 3 H W"], *, on_progress: StepCallback = ignore_steps
+        self,
+        images: Float[Tensor, "n 3 H W"],
+        *,
+        recompute: bool = False,
+        on_progress: StepCallback = ignore_steps,
     ) -> Float[Tensor, "n P D"]:
         """Normalized patch tokens of every image, in row-major order.
 
         Args:
             images: As the weights expect them to be normalized.
+            recompute: Keep nothing inside a block for the backward pass, compute it again there.
             on_progress: Called with every block.
         """
         tokens = self.embed(images)
-        special = tokens.shape[1] - (images.shape[-2] // PATCH_SIZE) * (
-            images.shape[-1] // PATCH_SIZE
-        )
+        rows, columns = (side // self.patch_size for side in images.shape[-2:])
+        special = tokens.shape[1] - rows * columns
+        again = recompute and torch.is_grad_enabled()
         for index, block in enumerate(self.blocks):
-            tokens = block(tokens)
+            tokens = run_again(block, tokens) if again else block(tokens)
             on_progress("encoder", index + 1, len(self.blocks))
         return self.norm(tokens[:, special:])
 

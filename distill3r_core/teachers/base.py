@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from distill3r_core.geometry.cameras import place_intrinsics
 from distill3r_core.geometry.resample import resample_nearest
@@ -33,6 +35,24 @@ class Teacher(Predictor, Protocol):
     def fit(self) -> TeacherFit: ...
     @property
     def settings(self) -> Mapping[str, Any]: ...
+
+
+@runtime_checkable
+class FeatureTeacher(Protocol):
+    """A teacher whose encoder's features a student can learn from.
+
+    Attributes:
+        feature_channels: Channels of each layer that it gives, by the layer's name.
+    """
+
+    @property
+    def feature_channels(self) -> Mapping[str, int]: ...
+
+    def encode_features(
+        self, images: Float[Tensor, "B N 3 H W"], layer: str
+    ) -> Float[Tensor, "B N h w C"]:
+        """Features of a layer for images in [0, 1] as a student sees them, one per patch."""
+        ...
 
 
 def prepare_view(view: View, fit: TeacherFit = TeacherFit()) -> PreparedView:

@@ -12,6 +12,7 @@ from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.data.loading.loader import RingLoader
 from distill3r_core.data.loading.sample_requests import DrawSettings, SampleRequest, request_of
 from distill3r_core.data.loading.sample_sources import HeldSamples, ResizedCache, SampleSource
+from distill3r_core.data.loading.sparse_samples import SparseSamples
 from distill3r_core.data.loading.stored_batch import StoredBatch
 from distill3r_core.data.loading.teacher_features import CachedFeatures
 from distill3r_core.system.machine_memory import available_memory
@@ -74,7 +75,10 @@ class Feed:
             share_of(draws, rank=self.world.rank, processes=self.world.size)
             for draws in islice(steps, start, None)
         )
-        return self._load(settings, mine)
+        source = self.source
+        if self.data.sparse is not None:
+            source = SparseSamples(source, self.data.sparse, seed=self.seed)
+        return self._load(settings, mine, source)
 
     def validation(self) -> Generator[StoredBatch, None, None]:
         """This process's share of the validation samples, one at a time, always the same way."""
@@ -82,17 +86,18 @@ class Feed:
             views=self.data.views, augment_views=False, random_view_numbers=False
         )
         mine = self.held_out[self.world.rank :: self.world.size]
-        return self._load(settings, ((Draw(name, number),) for number, name in enumerate(mine)))
+        draws = ((Draw(name, number),) for number, name in enumerate(mine))
+        return self._load(settings, draws, self.source)
 
     def _load(
-        self, settings: DrawSettings, steps: Iterable[Sequence[Draw]]
+        self, settings: DrawSettings, steps: Iterable[Sequence[Draw]], source: SampleSource
     ) -> Generator[StoredBatch, None, None]:
         def request(draw: Draw) -> SampleRequest:
             return request_of(draw, available=self.available[draw.name], settings=settings)
 
         wanted = ([request(draw) for draw in draws] for draws in steps)
         loader = RingLoader(
-            self.source,
+            source,
             threads=self.workers,
             slots=_SLOTS,
             pin=self.pinned,

@@ -86,7 +86,9 @@ class TrainLoop:
                 schedule=settings.schedule,
                 extensions=parts.extensions,
             )
+        parts.freezer.before(state.step)
         totals = self._accumulate(batch)
+        parts.freezer.after(state.step)
         clip = settings.optim.clip or math.inf
         of_terms = [parameter for parameter in parts.loss.parameters() if parameter.requires_grad]
         for parameter in of_terms:  # the wrapper averages the gradients of the student alone

@@ -19,6 +19,7 @@ from distill3r_core.models.reliability_calibration import ReliabilityCalibration
 from distill3r_core.problems import describe_fault
 from distill3r_core.training import checkpoints
 from distill3r_core.training.distributed import World
+from distill3r_core.training.freezing import Freezer
 from distill3r_core.training.schedule import Extension
 from distill3r_core.training.settings import TrainSettings
 
@@ -54,6 +55,7 @@ class TrainComponents:
     """What a run is put together from.
 
     Args:
+        freezer: Keeps the parts of the student that are not trained as they are.
         features: Where the teacher features that it reads come from; None: it reads none.
         batches: This process's share of every step from a given one on, each until the next.
         held_out: This process's share of the validation samples; None: there are none.
@@ -66,6 +68,7 @@ class TrainComponents:
     trained: nn.Module  # the same, wrapped where several processes train it
     optimizer: torch.optim.Optimizer  # optimizer over the student's parameters
     loss: Objective
+    freezer: Freezer
     features: FeatureSource | None
     steps: int  # length of the run, extensions included
     extensions: tuple[Extension, ...]

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import paths
-from distill3r_core.config import STRICT
+from distill3r_core.config import STRICT, read_names
 from distill3r_core.losses import LossSettings
 from distill3r_core.models.families import StudentSize
 from distill3r_core.profiling import DeviceName
@@ -58,6 +58,8 @@ class DataSettings:
     mirror: bool = False
     colors: bool = False
     random_view_numbers: bool = True
+    # Share of the pixels of a training view that counts, the same ones in every draw; None: all.
+    sparse: Annotated[float, Field(gt=0, le=1)] | None = None
     hold: bool | None = None  # keep all samples in memory; None: where they take little of it
     workers: Count | None = None  # threads that read; None: by what the machine has
 
@@ -72,6 +74,9 @@ class OptimSettings:
     weight_decay: Amount = 0.01
     decay: Literal["matrices", "all"] = "matrices"  # which parameters decay; the paper: all
     clip: Amount = 1.0  # norm of the gradient; 0: not clipped
+    # Submodules of the student that are not trained, as `encoder`; for how many steps, None: all.
+    freeze: Annotated[tuple[str, ...], BeforeValidator(read_names)] = ()
+    freeze_steps: Count | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -116,6 +121,17 @@ class ComputeSettings:
 
 
 @dataclass(frozen=True, config=STRICT)
+class FeatureSettings:
+    """Where the teacher's features come from, for terms that compare them."""
+
+    # cached: stored by `cache --features`; live: the teacher's encoder runs on the images as they
+    # are shown; auto: cached where every cache has them, else live
+    source: Literal["auto", "cached", "live"] = "auto"
+    teacher: str | None = None  # whose encoder runs; None: that of the cache
+    weights: Path | None = None  # its weights, if they are not in the usual place
+
+
+@dataclass(frozen=True, config=STRICT)
 class FaultSettings:
     """When to give up."""
 
@@ -146,14 +162,25 @@ class TrainSettings:
     tensorboard: bool = False
     model: dict[str, Any] = field(default_factory=dict)  # changes to the preset's student
     encoder_weights: Literal["auto", "none"] | Path = "auto"  # DUNE's file; auto: if it is found
+    # How a fresh student starts: none, svd or subspace. None: subspace where `init_from` is set.
+    init: Literal["none", "svd", "subspace"] | None = None
+    init_from: Path | None = None  # file of the larger pair network that svd and subspace read
     data: DataSettings = DataSettings()
     optim: OptimSettings = OptimSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     loss: LossSettings = LossSettings()
+    features: FeatureSettings = FeatureSettings()
     validation: ValidationSettings = ValidationSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     compute: ComputeSettings = ComputeSettings()
     faults: FaultSettings = FaultSettings()
+
+    @property
+    def warm_start(self) -> str | None:
+        """Name of the warm start; None: there is none."""
+        if self.init is None:
+            return None if self.init_from is None else "subspace"
+        return None if self.init == "none" else self.init
 
     @property
     def caches(self) -> tuple[Path, ...]:

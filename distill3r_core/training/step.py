@@ -57,11 +57,18 @@ HEAD_CHUNK = {"cpu": 8, "cuda": 20}
 _KEPT_BLOCK, _KEPT = 1 << 30, (1 << 31) - 1  # bytes
 
 
-def build_optimizer(model: nn.Module, optim: OptimSettings) -> torch.optim.AdamW:
-    """AdamW, fused; with `decay: matrices` only tensors of two and more axes decay."""
+def build_optimizer(
+    model: nn.Module, optim: OptimSettings, *, terms: nn.Module | None = None
+) -> torch.optim.AdamW:
+    """AdamW, fused; with `decay: matrices` only tensors of two and more axes decay.
+
+    Args:
+        terms: The objective, whose parameters are trained as well and never decay.
+    """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     decayed = [p for p in trained if optim.decay == "all" or p.ndim >= 2]
     others = [p for p in trained if optim.decay == "matrices" and p.ndim < 2]
+    others += [p for p in (terms.parameters() if terms is not None else ()) if p.requires_grad]
     groups = [
         {"params": decayed, "weight_decay": optim.weight_decay},
         {"params": others, "weight_decay": 0.0},

@@ -15,7 +15,7 @@ FOLDER = Path(completions.__file__).parents[1] / "completions"
 CASES = [
     ("distill3r man", {"manifest"}),
     ("distill3r bench ca", {"cache"}),
-    ("distill3r train --preset ", {"paper", "small", "tiny"}),
+    ("distill3r train --preset ", set(PRESETS)),
     ("distill3r train --preset s", {"small"}),
     ("distill3r infer --no-", {"--no-color", "--no-refine"}),
     ("distill3r bench cache --print", {"--print-config"}),

@@ -145,3 +145,21 @@ def test_a_demo_does_not_write_among_other_files(cli_inprocess, tmp_path):
     assert status == 2
     assert "photos holds other files" in err
     assert list(photo.parent.iterdir()) == [photo]
+
+
+def test_lunar_ground_is_rendered_in_the_place_of_rooms(tmp_path, monkeypatch):
+    monkeypatch.setattr("distill3r_core.stages.demo.parts.VIEW_SIZE", (28, 42))
+    settings = DemoSettings(output=tmp_path / "demo", world="lunar", rooms=2, views=12, steps=1)
+    render_rooms(settings, overwrite=False, progress=Silent())
+    for name in ("ground-0", "ground-1"):
+        depth = sorted((settings.scenes / name / "depth").glob("*.png"))
+        assert len(depth) == 12
+        with Image.open(depth[0]) as picture:
+            millimeters = np.asarray(picture)
+        assert (millimeters > 1000).mean() > 0.9
+        assert millimeters.std() > 100
+    commands = {step.name: step.command for step in steps_of(settings)}
+    assert "ground-0/rgb" in commands["infer"]
+    rooms = DemoSettings(output=tmp_path / "demo", rooms=2, views=12, steps=1)
+    with pytest.raises(ConflictError):
+        render_rooms(rooms, overwrite=False, progress=Silent())

@@ -24,7 +24,7 @@ import pytest
         ("cache --device gpu", "--device: unknown device 'gpu' (auto, cpu, cuda, cuda:1 or mps)"),
         (
             "train --preset papre",
-            "--preset: 'papre' is unknown: paper, small or tiny; did you mean 'paper'?",
+            "--preset: 'papre' is unknown: paper, small, tiny, lunar-s1, lunar-s2",
         ),
         ("train --recompute head", "--recompute: 'head' is unknown: none, heads or all"),
         ("train --set data.size=100x98", "--set data.size: 100x98 has sides"),

@@ -6,7 +6,8 @@ from drawn_networks import Recorded
 from recorded import load_json
 
 from distill3r_core.nn.names import rename, reverse
-from distill3r_core.teachers.pairwise.names import NAMES, read_state, size_of
+from distill3r_core.nn.pairs.official_names import NAMES
+from distill3r_core.teachers.pairwise.names import read_state, size_of
 from distill3r_core.teachers.pairwise.network import PairNetwork, PairSize
 
 BAR = 1e-5  # largest difference over largest value

@@ -31,10 +31,21 @@ class FeatureSource(Protocol):
         """Features by layer, in float32 or the teacher's precision, on the device of the batch."""
         ...
 
+    def channels(self) -> dict[str, int]:
+        """Channels of each layer."""
+        ...
+
 
 @runtime_checkable
 class FeatureEncoder(Protocol):
-    """A teacher's encoder."""
+    """A teacher's encoder.
+
+    Attributes:
+        feature_channels: Channels of each layer whose features it gives.
+    """
+
+    @property
+    def feature_channels(self) -> Mapping[str, int]: ...
 
     def encode_features(
         self, images: Float[Tensor, "B N 3 H W"], layer: str
@@ -53,6 +64,12 @@ class CachedFeatures:
     def features(self, batch: Batch) -> Features:
         """See `FeatureSource`."""
         return {layer: batch.features[layer].float() for layer in self.layers}
+
+    def channels(self) -> dict[str, int]:
+        """See `FeatureSource`."""
+        whole = self.cache
+        first = whole.members[0].cache if isinstance(whole, CacheUnion) else whole
+        return {layer: first.header.features[layer] for layer in self.layers}
 
     def shapes(self, name: str) -> dict[str, tuple[int, int, int]]:
         """Rows, columns and channels of a sample's features, by layer.
@@ -89,7 +106,8 @@ class CachedFeatures:
             raise ConfigError(
                 f"data.mirror cannot be used with cached teacher features ({self.layers[0]}): "
                 "they are those of images that are not mirrored",
-                hint="--set data.mirror=false",
+                hint="--set data.mirror=false, or --set features.source=live, which runs the "
+                "teacher's encoder on the images as they are shown",
             )
 
 
@@ -105,3 +123,7 @@ class LiveFeatures:
         images = unit_images(batch.images, batch.colors)
         with torch.no_grad():
             return {layer: self.encoder.encode_features(images, layer) for layer in self.layers}
+
+    def channels(self) -> dict[str, int]:
+        """See `FeatureSource`."""
+        return {layer: self.encoder.feature_channels[layer] for layer in self.layers}

@@ -1,10 +1,7 @@
 """The record of the multiview family."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from distill3r_core.models.encoders import dune_weights
 from distill3r_core.models.encoders.dune import DuneSpec
@@ -18,13 +15,14 @@ from distill3r_core.models.multiview.original_checkpoint import lightning_conten
 from distill3r_core.models.multiview.published import published_forward
 from distill3r_core.models.multiview.spec import MultiviewSpec
 from distill3r_core.models.multiview.student import MultiviewStudent
-from distill3r_core.nn.dpt import DPTHead
 from distill3r_core.nn.fusion import Fusion
 from distill3r_core.nn.view_codes import TABLE_ROWS
 
 
 def build(spec: MultiviewSpec) -> MultiviewStudent:
     """Build a student with random weights."""
+    fused = spec.fusion.width
+    widths = (spec.encoder.width, fused, fused, fused)
     return MultiviewStudent(
         encoder=spec.encoder.build(),
         fusion=Fusion(
@@ -34,28 +32,10 @@ def build(spec: MultiviewSpec) -> MultiviewStudent:
             heads=spec.fusion.heads,
             attention_scale=spec.attention_scale,
         ),
-        global_head=_build_head(spec),
-        local_head=_build_head(spec),
+        global_head=spec.heads.build(widths, patch=spec.encoder.patch),
+        local_head=spec.heads.build(widths, patch=spec.encoder.patch),
         spec=spec,
     )
-
-
-def _build_head(spec: MultiviewSpec) -> DPTHead:
-    fused = spec.fusion.width
-    head = DPTHead(
-        (spec.encoder.width, fused, fused, fused),
-        patch_size=spec.encoder.patch,
-        features=spec.heads.features,
-        layer_widths=spec.heads.layers,
-        tail_width=spec.heads.tail,
-        spare_unit=spec.heads.spare_parameters,
-    )
-    if spec.heads.initial_depth is not None:
-        assert head.out.bias is not None
-        with torch.no_grad():  # a point's distance is exp(|v|) - 1
-            bias = [0.0, 0.0, math.log1p(spec.heads.initial_depth), 0.0]
-            head.out.bias.copy_(torch.tensor(bias))
-    return head
 
 
 def student_on_dune(path: Path, spec: MultiviewSpec) -> MultiviewStudent:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from distill3r_core.config import STRICT
+from distill3r_core.models.dense_heads import DptSpec
 from distill3r_core.models.encoders.dune import DuneSpec
 from distill3r_core.models.encoders.rotary import RotarySpec
 from distill3r_core.models.spec import Channels, Count, StudentSpec, require_divisible
@@ -31,25 +32,6 @@ class FusionSpec:
     def _check_heads(self) -> "FusionSpec":
         require_divisible(self.width, self.heads)
         return self
-
-
-@dataclass(frozen=True, config=STRICT, kw_only=True)
-class DptSpec:
-    """The two dense prediction heads, for global and for local points.
-
-    Args:
-        kind: Tag of this kind of heads: DPT (arXiv:2103.13413).
-        layers: Channels of the four layers before they are merged.
-        initial_depth: The z at which an untrained student puts its points; None: at the origin.
-        spare_parameters: Keep those that released checkpoints carry and no forward pass reads.
-    """
-
-    kind: Literal["dpt"] = "dpt"
-    features: Channels
-    layers: tuple[Channels, Channels, Channels, Channels]
-    tail: Channels
-    initial_depth: float | None = None
-    spare_parameters: bool = False
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

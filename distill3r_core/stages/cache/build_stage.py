@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config, paths, plugins, profiling
@@ -38,13 +38,16 @@ from distill3r_core.stages.cache.cache_report import (
     CacheJob,
     check_room,
     dry_run_report,
+    features_bytes,
     figures,
     finished_report,
+    gigabytes,
 )
 from distill3r_core.stages.cache.sample_pipeline import CacheTally, make_samples
 from distill3r_core.stages.cache.sample_plan import finished_names, plan_samples, share_of
 from distill3r_core.stages.cache.writers import device_of, gather, part_of, together
 from distill3r_core.teachers import TEACHERS, Teacher, TeacherRecord, build_teacher, choose_teacher
+from distill3r_core.teachers.base import FeatureTeacher
 from distill3r_core.teachers.choice import TeacherChoice, TeacherSetting
 from distill3r_core.teachers.registry import AUTO, find_weights
 from distill3r_core.teachers.targets import GlobalMap, Resample, ThresholdOn
@@ -88,6 +91,8 @@ class CacheSettings:
     # Seed of what a teacher draws: view embeddings, the synthetic teacher's scenes.
     seed: int = Field(default=0, ge=0)
     workers: int = Field(default=2, ge=1)  # threads that read images
+    # Layers of the teacher whose features are stored beside the maps, as enc_norm of mast3r.
+    features: Annotated[tuple[str, ...], BeforeValidator(config.read_names)] = ()
     export: ExportSettings = ExportSettings()
 
 
@@ -127,6 +132,7 @@ def build_cache(
     find_weights(record, settings.weights)
     _require_columns(record, manifest)
     teacher = _build(record, settings)
+    _require_features(teacher, settings.features)
     header = _header(settings, teacher, manifest)
     refuse_foreign(settings.output)  # before images are looked at
     if (settings.output / HEADER).exists():
@@ -179,6 +185,9 @@ def _run(job: CacheJob, progress: Progress) -> Report:
         progress.note(
             f"teacher {job.record.name!r}: about {duration(60 * minutes)} a sample, {total} in all"
         )
+    if job.header.features:
+        size = gigabytes(features_bytes(job, job.todo))
+        progress.note(f"features of {', '.join(job.header.features)}: at most {size} more")
     with CacheWriter(job.folder, job.header, shard=part.index) as writer:
         which = f" ({part.index} of {part.count})" if part.count > 1 else ""
         progress.begin("asking the teacher" + which, total=len(job.todo), unit="samples")
@@ -189,6 +198,7 @@ def _run(job: CacheJob, progress: Progress) -> Report:
             writer,
             contents=job.contents,
             workers=job.workers,
+            layers=tuple(job.header.features),
             advance=lambda so_far: progress.advance(1, **figures(so_far, job.folder)),
         )
     refused = [failure for failure in job.plan.failed if failure.item in job.own]
@@ -220,6 +230,27 @@ def _require_pairs(record: TeacherRecord) -> None:
             hint=f"teachers that do: {', '.join(able)}; for samples of two views of any teacher, "
             "`distill3r manifest ... --views 2`",
         )
+
+
+def _require_features(teacher: Teacher, layers: Sequence[str]) -> None:
+    """Refuse layers that the teacher does not give, before anything is created."""
+    known = teacher.feature_channels if isinstance(teacher, FeatureTeacher) else {}
+    for layer in layers:
+        if layer not in known:
+            raise ConfigError(
+                f"--features: the teacher {teacher.name!r} gives no features of a layer {layer!r}",
+                hint=f"its layers: {', '.join(known)}"
+                if known
+                else "the teachers mast3r and dust3r-... give enc_norm",
+            )
+
+
+def _channels(teacher: Teacher, layers: Sequence[str]) -> dict[str, int]:
+    """Channels of the layers that are stored."""
+    if not layers:
+        return {}
+    assert isinstance(teacher, FeatureTeacher), "checked before"
+    return {layer: teacher.feature_channels[layer] for layer in layers}
 
 
 def _require_columns(record: TeacherRecord, manifest: Manifest) -> None:
@@ -265,6 +296,7 @@ def _header(settings: CacheSettings, teacher: Teacher, manifest: Manifest) -> Ca
         codec="exact" if settings.exact_global else "similarity",
         plugins=plugins.hashes(),
         processing=recorded_processing(manifest.root),
+        features=_channels(teacher, settings.features),
     )
 
 

@@ -24,6 +24,8 @@ from distill3r_core.teachers.record import TeacherRecord
 
 _REHEARSED = 2  # samples: the first one pays for whatever a teacher does once
 
+_PATCH_AREA, _HALF = 16 * 16, 2  # pixels of a patch of the teachers that give features; bytes
+
 
 @dataclass(frozen=True)
 class CacheJob:
@@ -120,7 +122,13 @@ def expected_bytes(job: CacheJob) -> int:
         pixels = sum(entry.views * entry.size[0] * entry.size[1] for entry in entries)
         if pixels:
             rate = sum(e.maps_bytes + e.images_bytes for e in entries) / pixels
-    return int(job.pixels(job.todo) * rate)
+    return int(job.pixels(job.todo) * rate) + features_bytes(job, job.todo)
+
+
+def features_bytes(job: CacheJob, samples: Sequence[Sample]) -> int:
+    """What the teacher's features of samples take at most: float16, before they are packed."""
+    patches = job.pixels(samples) / _PATCH_AREA
+    return int(_HALF * patches * sum(job.header.features.values()))
 
 
 def free_bytes(folder: Path) -> int:
@@ -156,6 +164,7 @@ def dry_run_report(job: CacheJob, progress: Progress) -> Report:
         sink,
         contents=job.contents,
         workers=job.workers,
+        layers=tuple(job.header.features),
         advance=lambda _: progress.advance(),
     )
     pixels = job.pixels(job.todo)
@@ -172,12 +181,15 @@ def dry_run_report(job: CacheJob, progress: Progress) -> Report:
         "free_bytes": free_bytes(job.folder),
         "teacher": job.teacher.name,
     }
+    size_of_features = gigabytes(features_bytes(job, job.todo))
+    features = [(f"of it features {layer}", size_of_features) for layer in job.header.features]
     rows = (
         ("teacher", f"{job.teacher.name} ({job.header.license})"),
         ("samples planned", str(len(job.plan.planned))),
         ("finished already", str(len(job.finished))),
         ("to make", f"{len(job.todo)} samples, {views} views"),
         ("size expected", gigabytes(size)),
+        *features,
         ("free disk", gigabytes(free_bytes(job.folder))),
         ("time expected", duration(seconds)),
     )

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from distill3r_core.cache.sample_codec import EncodedSample, SampleEncoder
 from distill3r_core.data.manifest import Sample
@@ -27,7 +29,7 @@ from distill3r_core.stages.cache.sample_targets import (
     targets_of_sample,
 )
 from distill3r_core.system.threads import Pool, ahead, result_of
-from distill3r_core.teachers.base import Teacher
+from distill3r_core.teachers.base import FeatureTeacher, Teacher
 from distill3r_core.types import RawMaps
 
 _AHEAD = 1  # samples that wait between two threads; each may be hundreds of megabytes
@@ -111,6 +113,7 @@ def make_samples(
     *,
     contents: Mapping[str, str],
     workers: int,
+    layers: Sequence[str] = (),
     advance: Callable[[CacheTally], None],
 ) -> tuple[CacheTally, list[Failure]]:
     """Make samples and store them, in order.
@@ -120,6 +123,7 @@ def make_samples(
         recipe: How maps become targets.
         contents: Hash of all that the teacher reads, by name of the sample.
         workers: Threads that read the images of a sample.
+        layers: Layers of the teacher whose features are stored as well.
         advance: Called after every sample, stored or left out.
 
     Returns:
@@ -135,7 +139,7 @@ def make_samples(
         with _fitting(len(sample.rows)):
             return load_sample(sample, teacher, recipe, readers)
 
-    def pack(loaded: LoadedSample, raw: RawMaps) -> EncodedSample:
+    def pack(loaded: LoadedSample, raw: RawMaps, streams: Mapping[str, Tensor]) -> EncodedSample:
         name = loaded.sample.name
         with _fitting(len(loaded.prepared)):
             exported = targets_of_sample(loaded, raw, recipe)
@@ -147,6 +151,7 @@ def make_samples(
                 loaded.images,
                 exported.targets,
                 detail_of(loaded, raw, exported, recipe.root),
+                streams,
             )
 
     def store(packed: "Future[EncodedSample]") -> EncodedSample:
@@ -180,11 +185,12 @@ def make_samples(
             try:
                 read = result_of(loaded)
                 raw = predict_sample(teacher, read, tally)
+                streams = features_of_sample(teacher, read, layers, tally)
             except (ImageError, OutOfMemoryError) as error:
                 leave_out(sample.name, error)
                 advance(tally)
                 continue
-            packed = packing.submit(pack, read, raw)
+            packed = packing.submit(pack, read, raw, streams)
             waiting.append((sample.name, storing.submit(store, packed)))
             if len(waiting) > _AHEAD:
                 finish(*waiting.popleft())
@@ -235,3 +241,22 @@ def predict_sample(teacher: Teacher, loaded: LoadedSample, tally: CacheTally) ->
             teacher.views_at_once = min(teacher.views_at_once, len(loaded.prepared)) // 2 or 1
     finally:
         tally.teacher_seconds += time.perf_counter() - started
+
+
+def features_of_sample(
+    teacher: Teacher, loaded: LoadedSample, layers: Sequence[str], tally: CacheTally
+) -> dict[str, Float[Tensor, "N h w C"]]:
+    """The teacher's features of the student's images, by layer.
+
+    Raises:
+        OutOfMemoryError: They do not fit.
+    """
+    if not layers:
+        return {}
+    assert isinstance(teacher, FeatureTeacher), "checked before anything was made"
+    started = time.perf_counter()
+    images = loaded.images[None].float() / 255
+    with _fitting(len(loaded.prepared)):
+        found = {layer: teacher.encode_features(images, layer)[0].cpu() for layer in layers}
+    tally.teacher_seconds += time.perf_counter() - started
+    return found

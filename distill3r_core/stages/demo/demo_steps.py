@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -34,6 +34,7 @@ class DemoSettings:
     """Settings of `distill3r demo`."""
 
     output: Path = paths.DEMO
+    world: Literal["rooms", "lunar"] = "rooms"  # furnished rooms, or flights over lunar ground
     rooms: Annotated[int, Field(ge=1)] = 2  # few rooms with many views are learned fastest
     views: Annotated[int, Field(ge=12)] = 60  # of each room
     every: Annotated[int, Field(ge=2)] = 6  # one of so many views of a room is held out
@@ -79,9 +80,9 @@ class DemoStep:
     run: Callable[[bool, Progress], Report]
 
 
-def room_name(number: int) -> str:
-    """Name of a rendered room's folder."""
-    return f"room-{number}"
+def scene_name(settings: DemoSettings, number: int) -> str:
+    """Name of a rendered scene's folder."""
+    return f"ground-{number}" if settings.world == "lunar" else f"room-{number}"
 
 
 def steps_of(settings: DemoSettings) -> list[DemoStep]:
@@ -174,7 +175,7 @@ def _evaluate(demo: DemoSettings) -> DemoStep:
 
 
 def _infer(demo: DemoSettings) -> DemoStep:
-    photos, output = demo.scenes / room_name(0) / "rgb", demo.output / "infer"
+    photos, output = demo.scenes / scene_name(demo, 0) / "rgb", demo.output / "infer"
     wanted = InferSettings(
         inputs=(str(photos),),
         model=demo.run,

@@ -1,5 +1,6 @@
 """Render the rooms of the demo and draw predictions for held-out views."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,22 @@ from distill3r_core.io.rgbd import write_rgbd_scene
 from distill3r_core.models.checkpoint import load_student
 from distill3r_core.profiling import one_thread, pick_device
 from distill3r_core.report import Progress
-from distill3r_core.scenes import arc, build_scene, pinhole, render_view
-from distill3r_core.stages.demo.demo_steps import DemoSettings, room_name
+from distill3r_core.scenes import (
+    ViewKind,
+    arc,
+    build_scene,
+    build_terrain,
+    flight,
+    lunar_camera,
+    pinhole,
+    render_lunar_view,
+    render_view,
+)
+from distill3r_core.stages.demo.demo_steps import DemoSettings, scene_name
 
 VIEW_SIZE = (140, 196)  # rows and columns of a rendered view: twice the size of the student's
+# Straight down all depths are nearly alike, and a constant would do.
+LUNAR_KINDS: tuple[ViewKind, ...] = ("pitch", "landing")
 SEEDS = 1000  # distance between the seeds of two demos, so that they share no room
 PREVIEW_ROOMS, PREVIEW_VIEWS = (
     2,
@@ -26,17 +39,19 @@ PREVIEW_ROOMS, PREVIEW_VIEWS = (
 
 
 def render_rooms(settings: DemoSettings, *, overwrite: bool, progress: Progress) -> None:
-    """Write the rooms as RGB-D scenes, unless they exist.
+    """Write the scenes as RGB-D, unless they exist.
 
     Raises:
-        ConflictError: The folder holds rooms of another demo.
+        ConflictError: The folder holds scenes of another demo.
     """
-    identity = {
+    identity: dict[str, Any] = {
         "seed": settings.seed,
         "rooms": settings.rooms,
         "views": settings.views,
         "size": list(VIEW_SIZE),
     }
+    if settings.world != "rooms":
+        identity["world"] = settings.world
     place = results.claim(
         settings.scenes, chosen=settings.scenes, identity=identity, overwrite=overwrite
     )
@@ -52,15 +67,22 @@ def render_rooms(settings: DemoSettings, *, overwrite: bool, progress: Progress)
 
 def _render_room(settings: DemoSettings, number: int, progress: Progress) -> None:
     seed = SEEDS * settings.seed + number
-    scene, intrinsics = build_scene(seed), pinhole(VIEW_SIZE)
-    poses = arc(scene, settings.views, seed=seed)
+    if settings.world == "lunar":
+        ground, intrinsics = build_terrain(seed), lunar_camera(VIEW_SIZE)
+        kind = LUNAR_KINDS[number % len(LUNAR_KINDS)]
+        poses = flight(ground, settings.views, kind=kind, seed=seed)
+        render = partial(render_lunar_view, ground)
+    else:
+        scene, intrinsics = build_scene(seed), pinhole(VIEW_SIZE)
+        poses = arc(scene, settings.views, seed=seed)
+        render = partial(render_view, scene)
     images, depths = [], []
     for pose in poses:
-        image, depth = render_view(scene, pose, intrinsics, VIEW_SIZE)
+        image, depth = render(pose, intrinsics, VIEW_SIZE)
         images.append(image)
         depths.append(depth)
         progress.advance()
-    folder = settings.scenes / room_name(number)
+    folder = settings.scenes / scene_name(settings, number)
     _remove_frames(folder, after=settings.views)
     write_rgbd_scene(folder, torch.stack(images), torch.stack(depths), poses, intrinsics)
 

@@ -1,20 +1,24 @@
 """The student that a run starts or resumes with."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
 
+from distill3r_core.errors import ConfigError
 from distill3r_core.losses import Objective
 from distill3r_core.models.build import build_student
 from distill3r_core.models.checkpoint import load_student, read_student
 from distill3r_core.models.families import family_of
 from distill3r_core.models.student import Student
+from distill3r_core.models.warm_starts.pair_starts import WARM_STARTS
 from distill3r_core.report import Progress
 from distill3r_core.training import checkpoints
 from distill3r_core.training.faults import smaller_passes
 from distill3r_core.training.run_state import TrainState, state_from
 from distill3r_core.training.settings import TrainSettings
+from distill3r_core.training.step import recorded_outputs
 from distill3r_core.types import PointMaps
 
 
@@ -31,12 +35,15 @@ def start_student(settings: TrainSettings, progress: Progress) -> Start:
     """The student that a run starts with; random weights come from torch's global numbers.
 
     Raises:
-        ConfigError: `model` names something that no student has.
+        ConfigError: `model` names something that no student has, or the warm start does not fit.
         InputMissingError: There is no file where `--from` or `encoder_weights` points.
         WeightsError: The file there does not hold what it should.
     """
+    _check_warm_start(settings)
     start = _weights(settings, progress)
     student = start.student
+    if settings.warm_start is not None:
+        start = _warm(start, settings.warm_start, settings.init_from, progress)
     student.train()
     freeze_unused(student)
     return start
@@ -67,11 +74,54 @@ def _weights(settings: TrainSettings, progress: Progress) -> Start:
     return Start(student, origin, (initializer.license,))
 
 
+def _check_warm_start(settings: TrainSettings) -> None:
+    """Refuse a warm start without its file, and a file without a warm start.
+
+    Raises:
+        ConfigError: One is given without the other, or beside `--from`.
+    """
+    name, file = settings.warm_start, settings.init_from
+    if file is not None and name is None:
+        raise ConfigError(
+            f"init_from: {file} is given, and init is none", hint="--set init=subspace"
+        )
+    if name is None:
+        return
+    if file is None:
+        raise ConfigError(
+            f"init: {name} starts from the file of a larger network, and none is named",
+            hint="--set init_from=FILE, such as the model.safetensors of MASt3R",
+        )
+    if settings.start is not None:
+        raise ConfigError(
+            f"init: {name} and --from {settings.start}: a run starts in one way",
+            hint="leave out --from, or init and init_from",
+        )
+
+
+def _warm(start: Start, name: str, file: Path | None, progress: Progress) -> Start:
+    """The student with what its warm start takes from a larger network."""
+    record, family = WARM_STARTS[name], start.student.spec.family
+    assert file is not None, "checked before"
+    if record.family != family:
+        raise ConfigError(
+            f"init: {name} starts students of the family {record.family!r}, not {family!r}",
+            hint="--set init=none",
+        )
+    found = record.start(start.student, file)
+    progress.note(f"warm start: {found.summary}")
+    licenses = tuple(dict.fromkeys([*start.licenses, *found.licenses]))
+    return Start(start.student, f"{start.origin}; {found.summary}", licenses)
+
+
 def freeze_unused(student: Student) -> None:
     """Take parameters that no forward pass reads out of training: DDP would wait for them.
 
-    Students that keep the names of the released checkpoints carry some.
+    Students that keep the names of the released checkpoints carry some. The running means of batch
+    norms stay as they are.
     """
+    training = student.training
+    student.eval()
     family = family_of(student.spec)
     side, views = 2 * family.multiple(student.spec), min(2, family.views.maximum)
     numbers = torch.arange(views)[None]
@@ -82,6 +132,24 @@ def freeze_unused(student: Student) -> None:
     for parameter in student.parameters():
         parameter.requires_grad_(parameter.grad is not None)
         parameter.grad = None
+    student.train(training)
+
+
+def prepare_terms(student: Student, loss: Objective, channels: Mapping[str, int]) -> None:
+    """Build the parameters of the terms, from what the student gives in a small pass.
+
+    Args:
+        channels: Channels of the teacher's layers that the terms read.
+    """
+    family = family_of(student.spec)
+    side, views = 2 * family.multiple(student.spec), min(2, family.views.maximum)
+    student.eval()
+    parameter = next(student.parameters())
+    images = parameter.new_zeros(1, views, 3, side, side)
+    with torch.no_grad(), recorded_outputs(student, loss.features.student) as outputs:
+        student(images, view_numbers=torch.arange(views, device=parameter.device)[None])
+    student.train()
+    loss.prepare(outputs, channels)
 
 
 def restore(

@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from distill3r_core import config, plugins
 from distill3r_core.cache.header import CacheHeader
 from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.data.loading.sample_sources import read_views
-from distill3r_core.data.loading.teacher_features import CachedFeatures
+from distill3r_core.data.loading.teacher_features import CachedFeatures, FeatureSource
 from distill3r_core.errors import ConfigError
 from distill3r_core.files import write_text
 from distill3r_core.io.checksums import ORIGIN, OWNER
@@ -32,6 +32,7 @@ from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.runs.run_record import IMAGE_HASHES, read_record
 from distill3r_core.runs.training_images import training_images, write_training_images
 from distill3r_core.stages.train.caches import describe_caches, open_finished, resolve_metric
+from distill3r_core.stages.train.features import open_features
 from distill3r_core.stages.train.overwriting import deletion_of
 from distill3r_core.stages.train.run_folder import (
     CONFIG,
@@ -46,7 +47,7 @@ from distill3r_core.stages.train.run_folder import (
     resume_command,
     steps_of,
 )
-from distill3r_core.stages.train.student import Start, restore, start_student
+from distill3r_core.stages.train.student import Start, prepare_terms, restore, start_student
 from distill3r_core.stages.train.train_report import (
     LoggedProgress,
     figures,
@@ -58,6 +59,7 @@ from distill3r_core.system.interrupts import interrupts_between_steps
 from distill3r_core.training.calibrate_reliability import CalibrationSamples, calibrate
 from distill3r_core.training.distributed import World
 from distill3r_core.training.feed import Feed, build_feed
+from distill3r_core.training.freezing import Freezer
 from distill3r_core.training.loop import TrainLoop
 from distill3r_core.training.metrics_log import FILE as METRICS
 from distill3r_core.training.metrics_log import MetricsLog
@@ -167,8 +169,9 @@ class _Ready:
     start: Start
     student: Student
     loss: Objective
-    features: CachedFeatures | None
+    features: FeatureSource | None
     optimizer: torch.optim.Optimizer
+    freezer: Freezer
 
 
 def _prepare(
@@ -190,8 +193,11 @@ def _prepare(
     loss = Objective(settings.loss.all_terms).to(device, dtype)
     features = None
     if loss.features.teacher:
-        features = CachedFeatures(cache, loss.features.teacher)
-        features.check(mirror=settings.data.mirror)
+        wanted = loss.features.teacher
+        features, licenses = open_features(settings, cache, wanted, device, progress)
+        start = replace(start, licenses=tuple(dict.fromkeys([*start.licenses, *licenses])))
+        prepare_terms(student, loss, features.channels())
+        loss.to(device, dtype)
     feed = build_feed(
         cache,
         replace(settings.data, size=fit.resized),
@@ -199,12 +205,13 @@ def _prepare(
         seed=settings.seed,
         world=world,
         device=device,
-        features=features,
+        features=features if isinstance(features, CachedFeatures) else None,
     )
     if not feed.held_out:
         progress.note("no held-out samples in the cache: nothing is validated, `best` is `last`")
-    optimizer = build_optimizer(nn.ModuleList([student, loss]), settings.optim)
-    return _Ready(fit, feed, start, student, loss, features, optimizer)
+    freezer = Freezer(student, settings.optim)
+    optimizer = build_optimizer(student, settings.optim, terms=loss)
+    return _Ready(fit, feed, start, student, loss, features, optimizer, freezer)
 
 
 def _train(
@@ -228,6 +235,7 @@ def _train(
         trained=_wrapped(student, loss) if world.size > 1 else student,
         optimizer=ready.optimizer,
         loss=loss,
+        freezer=ready.freezer,
         features=ready.features,
         steps=steps,
         extensions=folder.extensions,
@@ -272,7 +280,9 @@ def _wrapped(student: Student, loss: Objective) -> DistributedDataParallel:
     """The student for training in several processes."""
     return DistributedDataParallel(
         student,
-        broadcast_buffers=False,  # they are constants
+        # Only batch norms have buffers that are no constants: those of the leading process, which
+        # writes the checkpoints.
+        broadcast_buffers=any(isinstance(part, _BatchNorm) for part in student.modules()),
         # Without its terms, a head gets no gradient.
         find_unused_parameters=any(options.weight == 0 for options in loss.options.values()),
     )

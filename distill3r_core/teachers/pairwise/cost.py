@@ -18,10 +18,11 @@ from distill3r_core.nn.counts import (
     linear_part,
     patches_part,
 )
+from distill3r_core.nn.pairs.official_names import DESCRIPTORS
 from distill3r_core.nn.plane_counts import block_numbers, blocks, repeated, with_slack
 from distill3r_core.teachers.cost import TeacherCost
 from distill3r_core.teachers.pairwise.graph import pairs_of
-from distill3r_core.teachers.pairwise.names import DESCRIPTORS, read_state, size_of
+from distill3r_core.teachers.pairwise.names import read_state, size_of
 from distill3r_core.teachers.pairwise.network import PairSize
 
 NUMBERS_PER_PIXEL = 8  # of a pair: points and confidence of both views

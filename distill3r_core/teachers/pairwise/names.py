@@ -1,32 +1,14 @@
-"""Names of the official weight files, and the sizes that their shapes tell."""
+"""What is read of the official weight files, and the sizes that their shapes tell."""
 
 from collections.abc import Mapping
 
 from torch import Tensor
 
-from distill3r_core.nn.names import Pairs, count_blocks, dpt_names, merge_aliases
+from distill3r_core.nn.names import count_blocks, merge_aliases
+from distill3r_core.nn.pairs.official_names import DESCRIPTORS, FIRST, SECOND, UNREAD
 from distill3r_core.teachers.pairwise.network import PairSize
 
 HEAD_WIDTH = 64  # channels of an attention head of every release
-UNREAD = ("mask_token",)  # belongs to CroCo's pretraining
-FIRST, SECOND = "dec_blocks.", "dec_blocks2."
-DESCRIPTORS = ("downstream_head1.head_local_features.", "downstream_head2.head_local_features.")
-
-NAMES: Pairs = (
-    ("patch_embed.", "encoder.embed."),
-    ("enc_blocks.", "encoder.blocks."),
-    ("enc_norm.", "encoder.norm."),
-    ("decoder_embed.", "decoder.embed."),
-    (FIRST, "decoder.first."),
-    (SECOND, "decoder.second."),
-    ("dec_norm.", "decoder.norm."),
-    *dpt_names("downstream_head1.dpt.", "point_heads.0."),
-    *dpt_names("downstream_head2.dpt.", "point_heads.1."),
-    ("downstream_head1.proj.", "point_heads.0.proj."),
-    ("downstream_head2.proj.", "point_heads.1.proj."),
-    (DESCRIPTORS[0], "descriptor_heads.0."),
-    (DESCRIPTORS[1], "descriptor_heads.1."),
-)
 
 
 def read_state(tensors: Mapping[str, Tensor], *, descriptors: bool = False) -> dict[str, Tensor]:

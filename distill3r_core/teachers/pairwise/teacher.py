@@ -1,8 +1,6 @@
 """The teachers `mast3r` and `dust3r-...`: pairs of views, and the alignment of all of them."""
 
-import json
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +11,14 @@ from jaxtyping import Float
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from distill3r_core import config
-from distill3r_core.errors import WeightsError
 from distill3r_core.geometry.cameras import invert_rigid, unproject
 from distill3r_core.io.images.teacher_fit import DUST3R_224_FIT, DUST3R_FIT, TeacherFit
+from distill3r_core.io.pair_files import head_counts
 from distill3r_core.io.published_weights import PublicFigure, PublishedWeights, spatial_bench
+from distill3r_core.nn.pairs.official_names import NAMES
 from distill3r_core.prediction import StepCallback, ignore_steps
 from distill3r_core.teachers.loaded_teacher import LoadedTeacher
 from distill3r_core.teachers.multiview import THRESHOLD, Precision, autocast
@@ -30,7 +30,7 @@ from distill3r_core.teachers.official_files import (
 )
 from distill3r_core.teachers.pairwise.cost import cost_of
 from distill3r_core.teachers.pairwise.graph import check_graph, pairs_of
-from distill3r_core.teachers.pairwise.names import NAMES, read_state, size_of
+from distill3r_core.teachers.pairwise.names import read_state, size_of
 from distill3r_core.teachers.pairwise.network import PairMaps, PairNetwork, PairSize, ViewTokens
 from distill3r_core.teachers.pairwise.optimization import STEPS, Aligned, align
 from distill3r_core.teachers.pairwise.predictions import PairPredictions, collect
@@ -43,8 +43,9 @@ from distill3r_core.types import AlignmentFacts, PreparedView, RawMaps
 
 _log = logging.getLogger(__name__)
 FILES = ("model.safetensors",)
-CONFIG = "config.json"
 LICENSE = "CC BY-NC-SA 4.0"
+ENCODER_LAYER = "enc_norm"
+_ENCODED_AT_ONCE = 8  # images whose features are wanted
 MAST3R_LICENSE = "CC BY-NC-SA 4.0, with the terms of its training data (no commercial entity)"
 
 
@@ -150,6 +151,34 @@ class PairwiseTeacher(LoadedTeacher):
         on_progress("encoder", len(views), len(views))
         return tokens
 
+    @property
+    def feature_channels(self) -> Mapping[str, int]:
+        """See `FeatureTeacher`: the encoder's tokens behind its last norm."""
+        return {ENCODER_LAYER: self.network.size.width}
+
+    def encode_features(
+        self, images: Float[Tensor, "B N 3 H W"], layer: str
+    ) -> Float[Tensor, "B N h w C"]:
+        """Tokens of images as a student sees them, in float32; see `FeatureTeacher`.
+
+        Sides that are no multiples of the patch are resized to the nearest one.
+        """
+        assert layer == ENCODER_LAYER, layer
+        patch = self.network.size.patch_size
+        rows, columns = (max(1, round(side / patch)) for side in images.shape[-2:])
+        flat = images.flatten(0, 1)
+        if flat.shape[-2:] != (patch * rows, patch * columns):
+            flat = interpolate(
+                flat, (patch * rows, patch * columns), mode="bilinear", antialias=True
+            )
+        device = self.network.decoder.norm.weight.device
+        with torch.no_grad(), autocast(self._settings.precision, device):
+            parts = [
+                self.network.encode((2 * part - 1).to(device)).tokens.float()
+                for part in flat.split(_ENCODED_AT_ONCE)
+            ]
+        return torch.cat(parts).unflatten(1, (rows, columns)).unflatten(0, images.shape[:2])
+
     def _encode_view(self, view: PreparedView) -> ViewTokens:
         device = self.network.decoder.norm.weight.device
         with autocast(self._settings.precision, device):
@@ -233,7 +262,7 @@ def load_pairwise(weights: Path, device: torch.device) -> PairNetwork:
     file = find_weight_file(weights, FILES)
     tensors, rest = read_checkpoint(file, device)
     state = read_state(tensors)
-    heads, decoder_heads = _head_counts(file, rest)
+    heads, decoder_heads = head_counts(file, rest)
     try:
         size = size_of(state, heads=heads, decoder_heads=decoder_heads)
     except KeyError as error:
@@ -241,27 +270,6 @@ def load_pairwise(weights: Path, device: torch.device) -> PairNetwork:
     network = fill_network(state, lambda: PairNetwork(size), NAMES, source=str(file))
     assert isinstance(network, PairNetwork)
     return network
-
-
-def _head_counts(file: Path, rest: Any) -> tuple[int | None, int | None]:
-    """Attention heads of encoder and decoder, as far as a description tells them."""
-    described = file.parent / CONFIG
-    counts: list[int | None] = [None, None]
-    if isinstance(rest, Mapping) and hasattr(rest.get("args"), "model"):
-        text = str(rest["args"].model)
-        for index, name in enumerate(("enc_num_heads", "dec_num_heads")):
-            found = re.search(rf"\b{name}\s*=\s*(\d{{1,3}})\b", text)
-            counts[index] = int(found[1]) if found else None
-    elif described.is_file():
-        try:
-            content = json.loads(described.read_text(encoding="utf-8"))
-        except (ValueError, OSError) as error:
-            raise WeightsError(f"cannot read {described}: {error}") from error
-        if isinstance(content, Mapping):
-            for index, name in enumerate(("enc_num_heads", "dec_num_heads")):
-                value = content.get(name)
-                counts[index] = value if isinstance(value, int) and 0 < value < 1000 else None
-    return counts[0], counts[1]
 
 
 def _record(

@@ -4,10 +4,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_caches import write_cache
 
 from distill3r_core.cache.header import CacheHeader, PlannedSample
 from distill3r_core.cache.store import CacheWriter, TeacherCache, ViewBuffers
-from distill3r_core.data.loading.sample_sources import HeldSamples, ResizedCache, read_at
+from distill3r_core.data.loading.sample_sources import (
+    HeldSamples,
+    ResizedCache,
+    read_at,
+    read_views,
+)
+from distill3r_core.data.loading.sparse_samples import SparseSamples
 from distill3r_core.geometry.cameras import project, unproject
 from distill3r_core.types import TeacherTargets
 
@@ -101,3 +108,18 @@ def test_a_sample_that_has_the_size_is_left_as_it_is(tmp_path: Path) -> None:
     stored = cache.read("s/0/000")
     assert torch.equal(images, stored.images)
     assert torch.equal(targets.points_local, stored.targets.points_local)
+
+
+def test_a_sparse_source_keeps_the_same_share_of_pixels_in_every_draw(tmp_path):
+    cache = TeacherCache(write_cache(tmp_path / "cache", sizes=((70, 98),), held_out=0))
+    name = cache.names()[0]
+    sparse = SparseSamples(cache, 0.1, seed=3)
+    _, whole = read_views(cache, name, range(4))
+    _, thin = read_views(sparse, name, range(4))
+    _, again = read_views(sparse, name, [2, 0])
+    kept = thin.valid_mask
+    assert float(kept.sum() / whole.valid_mask.sum()) == pytest.approx(0.1, abs=0.01)
+    assert (whole.valid_mask | ~kept).all()
+    assert torch.equal(again.valid_mask, kept[[2, 0]])
+    assert torch.equal(thin.points_local[kept], whole.points_local[kept])
+    assert not torch.equal(kept[0], kept[1])

@@ -8,6 +8,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from distill3r_core.models import build_student
 from distill3r_core.models.multiview.memory import estimate_bytes
+from distill3r_core.models.pairs.cost import estimate_pair_bytes
 
 CPU = torch.device("cpu")
 
@@ -53,3 +54,30 @@ def test_a_pass_takes_no_more_than_is_expected_and_not_much_less(preset, head, s
     ).total
     taken = given + _peak_bytes(work)
     assert taken <= expected < 2.5 * taken
+
+
+@pytest.mark.parametrize("encoder", [{}, {"kind": "cnn"}])
+@pytest.mark.parametrize("head", ["both", "local"])
+@pytest.mark.parametrize(
+    ("sizes", "chunk"),
+    [
+        ([(64, 96)] * 2, 1),
+        ([(64, 96)] * 9, 8),
+        ([(112, 160)] * 6, 2),
+        ([(64, 96)] * 4 + [(96, 64)] * 5, 2),
+    ],
+)
+def test_a_pass_over_pairs_takes_no_more_than_is_expected(encoder, head, sizes, chunk):
+    student = build_student("pair-tiny", encoder=encoder).eval()
+    images = [torch.rand(3, *size) for size in sizes]
+
+    def work():
+        with torch.inference_mode():
+            return student(images, head=head, head_chunk=chunk, host=True)
+
+    heads = 2 if head == "both" else 1
+    expected = estimate_pair_bytes(
+        student.spec, sizes, device=CPU, head_chunk=chunk, heads=heads
+    ).total
+    taken = sum(image.nbytes for image in images) + _peak_bytes(work)
+    assert taken <= expected < 3 * taken

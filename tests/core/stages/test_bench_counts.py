@@ -8,6 +8,8 @@ from distill3r_core.models import PRESETS, build_student
 from distill3r_core.models.families import preset_spec
 from distill3r_core.models.multiview.cost import network_of
 from distill3r_core.models.multiview.published import published_forward
+from distill3r_core.models.pairs.cost import flop_parts
+from distill3r_core.models.pairs.published import published_pairs
 from distill3r_core.nn.counts import (
     floor_seconds,
     parts,
@@ -31,8 +33,11 @@ def test_the_student_takes_the_traced_number_of_flop(views, tflop):
     )
 
 
+MULTIVIEW = [name for name in PRESETS if PRESETS[name].spec["family"] == "multiview"]
+
+
 @pytest.mark.parametrize("head", ["both", "global"])
-@pytest.mark.parametrize("preset", list(PRESETS))
+@pytest.mark.parametrize("preset", MULTIVIEW)
 def test_every_preset_takes_the_products_that_its_forward_runs(preset, head):
     student, size = build_student(preset).eval(), (42, 70)
 
@@ -49,6 +54,32 @@ def test_every_preset_takes_the_products_that_its_forward_runs(preset, head):
         if not part.name.endswith("/attention")
     ]
     assert sum(counted) == pytest.approx(traced(2) - traced(1), rel=1e-9)
+
+
+@pytest.mark.parametrize("head", ["both", "global", "local"])
+@pytest.mark.parametrize(
+    "encoder", [{}, {"kind": "cnn"}, {"kind": "vit", "kernel": 14, "layer_scale": True}]
+)
+def test_a_pair_student_takes_the_products_that_its_forward_runs(encoder, head):
+    sizes = {"width": 32, "depth": 1, "heads": 2, "position_grid": 2}
+    given = encoder if encoder.get("kind") == "cnn" else {**sizes, **encoder}
+    # Of the size of the table of positions, which is therefore not resized.
+    student, size = build_student("pair-tiny", encoder=given).eval(), (32, 32)
+
+    def traced(views: int) -> int:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            published_pairs(student, torch.rand(1, views, 3, *size), head=head)
+        return counter.get_total_flops()
+
+    counted = [
+        sum(
+            part.flop
+            for part in flop_parts(student.spec, views, size, head=head)
+            if not part.name.endswith("/attention")
+        )
+        for views in (1, 2, 3)
+    ]
+    assert counted == pytest.approx([traced(views) for views in (1, 2, 3)], rel=1e-9)
 
 
 @pytest.mark.parametrize(("views", "tflop"), TEACHER.items())

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from distill3r_core import config, config_files
+from distill3r_core.models import StudentMetadata, build_student, save_student
 from distill3r_core.models.families import train_presets
 from distill3r_core.stages.train import TrainSettings, train
 
@@ -14,6 +15,11 @@ SHRUNKEN = {
     "encoder": {"kind": "rotary", "width": 24, "depth": 1, "heads": 2},
     "fusion": {"width": 24, "depth": 3, "heads": 2},
     "heads": {"features": 8, "layers": [8, 8, 8, 8], "tail": 8},
+}
+SHRUNKEN_PAIRS = {
+    "encoder": {"kind": "vit", "width": 24, "depth": 1, "heads": 2, "position_grid": 2},
+    "decoder": {"width": 24, "depth": 2, "heads": 2},
+    "heads": {"features": 8, "layers": [8, 8, 8, 8], "tail": 8, "spare_parameters": False},
 }
 TRAINING = [
     name for name in config_files.shipped_names() if "train:" in (config_files.shipped(name) or "")
@@ -31,19 +37,38 @@ def loaded(name: str, **options: object) -> TrainSettings:
     )
 
 
+def pair_file(path: Path) -> Path:
+    """The file of a pair network twice as wide as the shrunken students."""
+    wide = {**SHRUNKEN_PAIRS, "decoder": {"width": 48, "depth": 4, "heads": 4}}
+    student = build_student("lunar-s2", **wide)
+    save_student(path, student, StudentMetadata("lunar-s2", student.spec, (32, 48)))
+    return path
+
+
 def test_the_promised_ones_are_there() -> None:
     ablations = ("full", "labels-only", "no-weighting", "student-confidence")
     promised = {"paper-2602.00865", "single-24gb", *(f"ablation-{name}" for name in ablations)}
+    promised |= {f"lunar-{letter}" for letter in "abcde"}
     assert promised <= set(TRAINING)
 
 
 @pytest.mark.parametrize("name", TRAINING)
 def test_it_takes_a_step(name: str, make_cache: Callable[..., Path], tmp_path: Path) -> None:
+    of_pairs = name.startswith("lunar-")
+    options: dict[str, object] = {"model": SHRUNKEN_PAIRS if of_pairs else SHRUNKEN}
+    if of_pairs:
+        options["cache"] = make_cache(
+            tmp_path / "cache", sizes=((32, 48),) * 4, features={"enc_norm": 5}
+        )
+        options |= {"data.batch": 2, "data.accumulation": 1}
+        if loaded(name).init == "svd":
+            options["init_from"] = pair_file(tmp_path / "teacher.safetensors")
+    else:
+        options["cache"] = make_cache(tmp_path / "cache")
     settings = loaded(
         name,
-        cache=make_cache(tmp_path / "cache"),
         output=tmp_path / "run",
-        model=SHRUNKEN,
+        **options,
         gpus=1,
         device="cpu",
         max_steps=1,

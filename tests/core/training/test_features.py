@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -78,6 +78,8 @@ def term() -> Iterator[str]:
 
 class ToyEncoder:
     """Mean colors of the image's quarters, once for each image that a layer names."""
+
+    feature_channels: ClassVar[dict[str, int]] = {"deep": CHANNELS}
 
     def encode_features(self, images: torch.Tensor, layer: str) -> torch.Tensor:
         assert layer == "deep"

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from distill3r_core.nn.attention import Attention
 from distill3r_core.nn.block import Mlp, initialize
+from distill3r_core.nn.kernels.sliced import run_again
 from distill3r_core.nn.rotary import Rotation, rotate
 
 
@@ -57,16 +59,19 @@ class PairBlock(nn.Module):
         width: Channels of a token.
         heads: Attention heads.
         eps: Epsilon of all layer norms.
+        mlp_ratio: Hidden channels of the MLP over `width`.
     """
 
-    def __init__(self, width: int, heads: int, *, eps: float = 1e-6) -> None:
+    def __init__(
+        self, width: int, heads: int, *, eps: float = 1e-6, mlp_ratio: float = 4.0
+    ) -> None:
         super().__init__()
         self.norm1, self.norm2, self.norm3, self.norm_y = (
             nn.LayerNorm(width, eps=eps) for _ in range(4)
         )
         self.attn = Attention(width, heads)
         self.cross_attn = CrossAttention(width, heads)
-        self.mlp = Mlp(width, 4 * width)
+        self.mlp = Mlp(width, int(width * mlp_ratio))
 
     def forward(
         self,
@@ -98,15 +103,26 @@ class PairDecoder(nn.Module):
         depth: Blocks of each branch.
         heads: Attention heads.
         eps: Epsilon of all layer norms.
+        mlp_ratio: Hidden channels of the MLPs over `width`.
     """
 
     def __init__(
-        self, encoder_width: int, *, width: int, depth: int, heads: int, eps: float = 1e-6
+        self,
+        encoder_width: int,
+        *,
+        width: int,
+        depth: int,
+        heads: int,
+        eps: float = 1e-6,
+        mlp_ratio: float = 4.0,
     ) -> None:
         super().__init__()
         self.embed = nn.Linear(encoder_width, width)
         self.first, self.second = (
-            nn.ModuleList(PairBlock(width, heads, eps=eps) for _ in range(depth)) for _ in range(2)
+            nn.ModuleList(
+                PairBlock(width, heads, eps=eps, mlp_ratio=mlp_ratio) for _ in range(depth)
+            )
+            for _ in range(2)
         )
         self.norm = nn.LayerNorm(width, eps=eps)
         initialize(self)
@@ -118,6 +134,7 @@ class PairDecoder(nn.Module):
         rotations: tuple[Rotation, Rotation],
         *,
         layers: Sequence[int],
+        recompute: bool = False,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """The layers that were asked for, of both branches.
 
@@ -127,13 +144,19 @@ class PairDecoder(nn.Module):
             rotations: Positions of both.
             layers: Numbers of the layers, in rising order: 0 are the tokens of the encoder, the
                 last one is behind the final norm.
+            recompute: Keep nothing inside a block for the backward pass, compute it again there.
         """
         kept = {0: (first, second)}
         kind = self.embed.weight.dtype
         pair = (self.embed(first.to(kind)), self.embed(second.to(kind)))
         here, there = rotations
+        again = recompute and torch.is_grad_enabled()
+
+        def run(block: nn.Module, *inputs: Tensor | Rotation) -> Tensor:
+            return run_again(block, *inputs) if again else block(*inputs)
+
         for number, (one, two) in enumerate(zip(self.first, self.second, strict=True), start=1):
-            pair = (one(pair[0], pair[1], here, there), two(pair[1], pair[0], there, here))
+            pair = (run(one, *pair, here, there), run(two, pair[1], pair[0], there, here))
             if number in layers:
                 kept[number] = pair
         kept[len(self.first)] = (self.norm(pair[0]), self.norm(pair[1]))

@@ -1,0 +1,278 @@
+"""`bench ablation --study pairs`: start, features, parts and truth of pair students, compared.
+
+The teacher is a pair network that is trained in place on the exact maps of rendered rooms; its own
+error stands in the table. Its students learn from it as the paper's do.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass as plain_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from distill3r_core import config
+from distill3r_core.benchmarks.pairs.pair_cells import CELLS, STUDY, CellName
+from distill3r_core.benchmarks.pairs.pair_data import PairRooms
+from distill3r_core.benchmarks.pairs.pair_trial import (
+    PairOutcome,
+    PairSizes,
+    run_pair_trial,
+    train_pair_teacher,
+)
+from distill3r_core.errors import DamageError
+from distill3r_core.files import write_text
+from distill3r_core.models.families import StudentSize
+from distill3r_core.profiling import one_thread
+from distill3r_core.report import Progress, Report, Silent, Table, duration
+from distill3r_core.stages.benchmark.result_folder import claim_folder
+from distill3r_core.training.settings import Count
+
+AGAINST: CellName = "none"  # the others are compared with it, seed by seed
+TEACHER_FILE = "teacher.safetensors"
+_CENTIMETERS = 100.0
+
+
+@dataclass(frozen=True, config=config.STRICT)
+class PairStudySettings:
+    """Settings of the study."""
+
+    cells: Annotated[tuple[CellName, ...], Field(min_length=1)] = STUDY
+    seeds: Count = 3
+    seed: Annotated[int, Field(ge=0)] = 0  # the first of them
+    steps: Count = 600  # of every student
+    teacher_steps: Count = 3000
+    batch: Count = 4  # pairs
+    size: StudentSize = (48, 64)
+    scenes: Count = 8  # rendered rooms
+    frames: Count = 36  # of each scene
+    every: Annotated[int, Field(ge=2)] = 6  # every n-th frame is held out
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    output: Path | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> "PairStudySettings":
+        if -(-self.frames // self.every) < 2:
+            raise ValueError(f"{self.frames} frames hold out one of each room; pairs take two")
+        if len(set(self.cells)) < len(self.cells):
+            raise ValueError(f"cells: one stands twice in {', '.join(self.cells)}")
+        return self
+
+
+@plain_dataclass(frozen=True)
+class _StoredOutcome:
+    """The outcome of one training, in a file of its own."""
+
+    path: Path
+    identity: Mapping[str, Any]  # what the outcome depends on
+
+    def read(self) -> dict[str, Any] | None:
+        """The outcome, if it is that of these settings.
+
+        Raises:
+            DamageError: The file is not what was written.
+        """
+        try:
+            stored = json.loads(self.path.read_text(encoding="utf-8"))
+            found, outcome = stored["identity"], stored["outcome"]
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError) as error:
+            raise DamageError(f"{self.path} is damaged", hint="delete it and run again") from error
+        return outcome if found == dict(self.identity) else None
+
+    def write(self, outcome: PairOutcome) -> None:
+        text = json.dumps(
+            {"identity": dict(self.identity), "outcome": outcome.as_plain()}, indent=2
+        )
+        write_text(self.path, text + "\n", durable=True)
+
+
+def bench_pairs(
+    settings: PairStudySettings, *, overwrite: bool = False, progress: Progress = Silent()
+) -> Report:
+    """Train the teacher, then a student for every cell and seed; score all on held-out pairs.
+
+    On one thread. What is finished is kept: after an interruption the same call continues.
+
+    Args:
+        overwrite: Replace another result in the chosen folder.
+        progress: Receives the optimizer steps, and how long all of it will take.
+
+    Raises:
+        ConflictError: The chosen folder holds another result.
+        KeyboardInterrupt: The run was interrupted; finished networks are kept.
+    """
+    folder = claim_folder(
+        "pairs",
+        config.as_plain(settings),
+        chosen=settings.output,
+        overwrite=overwrite,
+        resumable=True,
+        ignored=("output",),
+    )
+    if folder.finished:
+        result = folder.read()
+    else:
+        with one_thread():
+            result = _run(settings, folder.folder, progress)
+        folder.write(result)
+    notes = [
+        "errors are distances to the true points after one scale: of a pair, or of a view",
+        "encoders start from scratch, as no weights are downloaded: a frozen one is random",
+    ]
+    return folder.report(result, tables=_tables(result), notes=notes)
+
+
+def _run(settings: PairStudySettings, folder: Path, progress: Progress) -> dict[str, Any]:
+    sizes = PairSizes(
+        settings.steps, settings.teacher_steps, settings.batch, settings.lr, settings.size
+    )
+    rooms = PairRooms.rendered(
+        settings.scenes, settings.frames, settings.size, every=settings.every
+    )
+    plain = config.as_plain(settings)
+    shared = {name: plain[name] for name in ("batch", "size", "scenes", "frames", "every", "lr")}
+    teacher = _StoredOutcome(
+        folder / "teacher.json", {**shared, "teacher_steps": settings.teacher_steps}
+    )
+    own = {**teacher.identity, "steps": settings.steps}
+    trials: list[tuple[CellName, int, _StoredOutcome]] = [
+        (cell, seed, _StoredOutcome(folder / f"{cell}-{seed}.json", own))
+        for seed in range(settings.seed, settings.seed + settings.seeds)
+        for cell in settings.cells
+    ]
+    weights = folder / TEACHER_FILE
+    known = teacher.read() is not None and weights.is_file()
+    missing = [trial for trial in trials if not known or trial[2].read() is None]
+    total = (0 if known else settings.teacher_steps) + settings.steps * len(missing)
+    progress.begin("pairs", total=total, unit="steps")
+    clock = _Clock(total, progress)
+    if not known:
+        teacher.write(train_pair_teacher(rooms, sizes, weights, clock.step))
+    for cell, seed, stored in missing:
+        outcome = run_pair_trial(cell, seed, rooms, sizes, weights, clock.step)
+        stored.write(outcome)
+        progress.advance(0, last=f"{cell}, seed {seed}", cm=_CENTIMETERS * outcome.global_error)
+    runs = [
+        {"cell": cell, "seed": seed, **found}
+        for cell, seed, stored in trials
+        if (found := stored.read()) is not None
+    ]
+    of_teacher = teacher.read()
+    assert of_teacher is not None, "it was written"
+    return {
+        "rows": [_row(cell, runs) for cell in settings.cells],
+        "paired": [
+            _paired(cell, runs)
+            for cell in settings.cells
+            if cell != AGAINST and AGAINST in settings.cells
+        ],
+        "teacher": of_teacher,
+        "runs": runs,
+    }
+
+
+class _Clock:
+    """Counts steps, and says after some of them how long all will take."""
+
+    _AFTER = 20  # steps
+
+    def __init__(self, total: int, progress: Progress) -> None:
+        self._total, self._progress = total, progress
+        self._started, self._steps = time.monotonic(), 0
+
+    def step(self) -> None:
+        """One step is done."""
+        self._steps += 1
+        self._progress.advance(1)
+        if self._steps == self._AFTER:
+            seconds = (time.monotonic() - self._started) * self._total / self._AFTER
+            self._progress.note(f"about {duration(seconds)} in all, on one thread")
+
+
+FIGURES = ("global_error", "local_error")
+
+
+def _row(cell: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    mine = [run for run in runs if run["cell"] == cell]
+    return {
+        "cell": cell,
+        "seeds": len(mine),
+        "parameters": mine[0]["parameters"],
+        "seconds": statistics.fmean(run["seconds"] for run in mine),
+        "curve": [
+            statistics.fmean(tenth) for tenth in zip(*(run["curve"] for run in mine), strict=True)
+        ],
+        **_moments({name: [run[name] for run in mine] for name in FIGURES}),
+    }
+
+
+def _paired(cell: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Differences to the cell `AGAINST` of the same seed: same pairs in the same order."""
+    found = {(run["cell"], run["seed"]): run for run in runs}
+    seeds = sorted(seed for name, seed in found if name == cell)
+    values = {
+        name: [found[cell, seed][name] - found[AGAINST, seed][name] for seed in seeds]
+        for name in FIGURES
+    }
+    return {"cell": cell, "against": AGAINST, "seeds": len(seeds), **_moments(values)}
+
+
+def _moments(values: Mapping[str, list[float]]) -> dict[str, dict[str, float | None]]:
+    return {
+        "mean": {name: statistics.fmean(found) for name, found in values.items()},
+        "spread": {
+            name: statistics.stdev(found) if len(found) > 1 else None
+            for name, found in values.items()
+        },
+    }
+
+
+def _tables(result: Mapping[str, Any]) -> list[Table]:
+    teacher, rows = result["teacher"], result["rows"]
+    text = [
+        (
+            row["cell"],
+            CELLS[row["cell"]].summary,
+            f"{row['parameters'] / 1e6:.2f}",
+            *(_shown(row, name, "{:.1f}") for name in FIGURES),
+            f"{row['curve'][-2]:.3f} → {row['curve'][-1]:.3f}" if len(row["curve"]) > 1 else "",
+            f"{row['seconds']:.0f}",
+        )
+        for row in rows
+    ]
+    of_teacher = (
+        "teacher",
+        "a pair network on exact maps",
+        f"{teacher['parameters'] / 1e6:.2f}",
+        *(f"{_CENTIMETERS * teacher[name]:.1f}" for name in FIGURES),
+        f"{teacher['curve'][-2]:.3f} → {teacher['curve'][-1]:.3f}"
+        if len(teacher["curve"]) > 1
+        else "",
+        f"{teacher['seconds']:.0f}",
+    )
+    headings = ("cell", "", "M", "global cm", "local cm", "loss, last tenths", "CPU s")
+    seeds = f"{rows[0]['seeds']} seeds, mean ± deviation"
+    found = [
+        Table(
+            f"Held-out pairs against the truth, {seeds}", headings, (*map(tuple, text), of_teacher)
+        )
+    ]
+    if result["paired"]:
+        differences = tuple(
+            (row["cell"], *(_shown(row, name, "{:+.1f}") for name in FIGURES))
+            for row in result["paired"]
+        )
+        title = f"More than {AGAINST} from the same seed, {seeds}"
+        found.append(Table(title, ("cell", "global cm", "local cm"), differences))
+    return found
+
+
+def _shown(row: Mapping[str, Any], name: str, form: str) -> str:
+    text, spread = form.format(_CENTIMETERS * row["mean"][name]), row["spread"][name]
+    return text if spread is None else f"{text} ± {_CENTIMETERS * spread:.1f}"

@@ -1,0 +1,31 @@
+"""The protocol `lunar`: pairs of consecutive images of ground (arXiv:2607.01851)."""
+
+from distill3r_core.evaluation.protocols.frame_rules import ConsecutiveFrames
+from distill3r_core.evaluation.protocols.record import Protocol
+from distill3r_core.evaluation.protocols.sequence_alignments import ONE_SIMILARITY
+from distill3r_core.evaluation.terrain.slope_metrics import GROUND_METRICS, HAZARDS
+
+_PAIR = 2
+
+LUNAR = Protocol(
+    name="lunar",
+    frames=ConsecutiveFrames(_PAIR, text="all frames, in pairs of consecutive ones"),
+    alignment=ONE_SIMILARITY,
+    metrics=(
+        *("acc", "comp", "chamfer", "delta_125"),
+        *(metric.name for metric in GROUND_METRICS),
+        *("rra_5", "rta_5", "auc_30"),
+    ),
+    columns=(
+        *("chamfer", "depth_mae", "slope_mae", "slope_correlation"),
+        *(f"hazard_{degrees}" for degrees in HAZARDS),
+    ),
+    grid=(384, 512),
+    rules={
+        "depth": "one ratio of medians for both images",
+        "slope": "arc tangent of Sobel / 8 of depth per pixel, in degrees; pixels whose neighbors "
+        "are all valid",
+        "mask": "valid truth only",
+        "input": "384x512; a student keeps its own size and fit",
+    },
+)

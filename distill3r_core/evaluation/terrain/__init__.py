@@ -1,0 +1,1 @@
+"""Metrics of ground: its depth, its slopes, and where one could land."""

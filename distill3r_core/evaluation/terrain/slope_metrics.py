@@ -1,0 +1,188 @@
+"""Metrics of the lunar protocol: depth errors, slopes, hazards (arXiv:2607.01851).
+
+Depth is brought to the truth by one ratio of medians for all views of a sequence. A slope is the
+arc tangent of the length of the gradient of depth by Sobel's kernel over 8, per pixel: what the
+authors evaluate. It is no angle of the ground, but the same for both sides. Only pixels count all
+of whose neighbors are valid.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import conv2d, max_pool2d, pad
+
+from distill3r_core.evaluation.metric_record import (
+    DEGREES,
+    PERCENT,
+    SHARE,
+    Comparison,
+    Metric,
+    MetricUnit,
+    mean,
+)
+from distill3r_core.geometry.depth_alignment import median_ratio
+
+HAZARDS = (5, 10, 15, 20)  # degrees from which a slope is a hazard
+_SOBEL = ((-0.125, 0.0, 0.125), (-0.25, 0.0, 0.25), (-0.125, 0.0, 0.125))
+_KEY = "terrain"
+_METERS = MetricUnit("m", "units of truth")
+_TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class GroundViews:
+    """Depth and slope of both sides, of the pixels that count of each view."""
+
+    depth: tuple[tuple[Tensor, Tensor], ...]  # predicted and true, in the truth's unit
+    slope: tuple[tuple[Tensor, Tensor], ...]  # the same in degrees
+
+
+def slopes(depth: Float[Tensor, "N H W"]) -> Float[Tensor, "N H W"]:
+    """Arc tangent of the length of the depth's gradient per pixel, in degrees."""
+    across = depth.new_tensor(_SOBEL)
+    kernel = torch.stack([across, across.mT])[:, None]
+    gradient = conv2d(pad(depth[:, None], (1, 1, 1, 1), mode="replicate"), kernel)
+    return torch.rad2deg(torch.atan(gradient.norm(dim=1)))
+
+
+def inner(mask: Bool[Tensor, "N H W"]) -> Bool[Tensor, "N H W"]:
+    """Valid pixels all of whose neighbors in the image are valid."""
+    outside = max_pool2d((~mask)[:, None].float(), 3, stride=1, padding=1)[:, 0]
+    return outside == 0
+
+
+def correlation(found: Float[Tensor, "M"], wanted: Float[Tensor, "M"]) -> float:
+    """Pearson's correlation; 0 where one side does not vary."""
+    mine, true = found - found.mean(), wanted - wanted.mean()
+    length = mine.norm() * true.norm()
+    return float((mine @ true) / length.clamp(min=_TINY))
+
+
+def _views(comparison: Comparison) -> GroundViews:
+    if _KEY in comparison.kept:
+        return comparison.kept[_KEY]
+    mask, truth = comparison.truth.mask, comparison.truth.points[..., 2].double()
+    depth = torch.stack(list(comparison.maps.points_local))[..., 2].double()
+    depth = median_ratio(depth[mask], truth[mask]) * depth
+    whole = inner(mask)
+    filled = [torch.where(mask, values, 0.0) for values in (depth, truth)]
+    angles = [slopes(values) for values in filled]
+    found = GroundViews(
+        depth=tuple(
+            (filled[0][view][valid], filled[1][view][valid]) for view, valid in enumerate(mask)
+        ),
+        slope=tuple(
+            (angles[0][view][valid], angles[1][view][valid]) for view, valid in enumerate(whole)
+        ),
+    )
+    comparison.kept[_KEY] = found
+    return found
+
+
+Pairwise = Callable[[Tensor, Tensor], float | None]
+
+
+def _of_depth(comparison: Comparison, *, figure: Pairwise) -> Sequence[float] | None:
+    return _measured(_views(comparison).depth, figure)
+
+
+def _of_slope(comparison: Comparison, *, figure: Pairwise) -> Sequence[float] | None:
+    return _measured(_views(comparison).slope, figure)
+
+
+def _measured(views: Sequence[tuple[Tensor, Tensor]], figure: Pairwise) -> Sequence[float] | None:
+    values = [figure(*sides) for sides in views if len(sides[0])]
+    found = [value for value in values if value is not None]
+    return found or None
+
+
+def _mae(found: Tensor, wanted: Tensor) -> float:
+    return float((found - wanted).abs().mean())
+
+
+def _rmse(found: Tensor, wanted: Tensor) -> float:
+    return float((found - wanted).square().mean().sqrt())
+
+
+def _silog(found: Tensor, wanted: Tensor) -> float:
+    """Standard deviation of the logarithm of the ratio: free of scale (Eigen et al. 2014)."""
+    ratio = found.clamp(min=_TINY).log() - wanted.log()
+    return float(ratio.std(correction=0))
+
+
+def _agreement(found: Tensor, wanted: Tensor, *, degrees: int) -> float:
+    """Share of pixels that both sides call a hazard, or both do not."""
+    return float(((found > degrees) == (wanted > degrees)).double().mean())
+
+
+def _false_alarms(found: Tensor, wanted: Tensor, *, degrees: int) -> float | None:
+    """Share of safe pixels that are called a hazard; None without safe ones."""
+    safe = wanted <= degrees
+    return float((found[safe] > degrees).double().mean()) if safe.any() else None
+
+
+def _misses(found: Tensor, wanted: Tensor, *, degrees: int) -> float | None:
+    """Share of hazards that are called safe; None without hazards."""
+    hazard = wanted > degrees
+    return float((found[hazard] <= degrees).double().mean()) if hazard.any() else None
+
+
+def _depth(name: str, heading: str, unit: MetricUnit, better: str, figure: Pairwise) -> Metric:
+    return _metric(name, heading, unit, better, partial(_of_depth, figure=figure))
+
+
+def _slope(name: str, heading: str, unit: MetricUnit, better: str, figure: Pairwise) -> Metric:
+    return _metric(name, heading, unit, better, partial(_of_slope, figure=figure))
+
+
+def _metric(
+    name: str,
+    heading: str,
+    unit: MetricUnit,
+    better: str,
+    measure: Callable[[Comparison], Sequence[float] | None],
+) -> Metric:
+    assert better in ("lower", "higher")
+    return Metric(name, heading, unit, better, measure, mean, mean)
+
+
+GROUND_METRICS: tuple[Metric, ...] = (
+    _depth("depth_mae", "depth MAE", _METERS, "lower", _mae),
+    _depth("depth_rmse", "depth RMSE", _METERS, "lower", _rmse),
+    _depth("depth_correlation", "depth r", SHARE, "higher", correlation),
+    _depth("silog", "SILog", PERCENT, "lower", _silog),
+    _slope("slope_mae", "slope MAE", DEGREES, "lower", _mae),
+    _slope("slope_rmse", "slope RMSE", DEGREES, "lower", _rmse),
+    _slope("slope_correlation", "slope r", SHARE, "higher", correlation),
+    *(
+        metric
+        for degrees in HAZARDS
+        for metric in (
+            _slope(
+                f"hazard_{degrees}",
+                f"hazards {degrees}°",
+                SHARE,
+                "higher",
+                partial(_agreement, degrees=degrees),
+            ),
+            _slope(
+                f"hazard_false_{degrees}",
+                f"false alarms {degrees}°",
+                SHARE,
+                "lower",
+                partial(_false_alarms, degrees=degrees),
+            ),
+            _slope(
+                f"hazard_missed_{degrees}",
+                f"missed {degrees}°",
+                SHARE,
+                "lower",
+                partial(_misses, degrees=degrees),
+            ),
+        )
+    ),
+)

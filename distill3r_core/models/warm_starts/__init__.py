@@ -1,0 +1,1 @@
+"""Start a narrow pair student from the weights of a wide pair network."""

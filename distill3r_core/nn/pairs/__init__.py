@@ -1,0 +1,1 @@
+"""Blocks of networks that see two images at once (DUSt3R, MASt3R, and students of them)."""

@@ -1,0 +1,100 @@
+"""Slopes and hazards of the lunar protocol, by hand and by law."""
+
+import math
+
+import pytest
+import torch
+
+from distill3r_core.evaluation.metrics import METRICS
+from distill3r_core.evaluation.predictions import maps_of
+from distill3r_core.evaluation.protocols import PROTOCOLS
+from distill3r_core.evaluation.scores import score_sequence
+from distill3r_core.evaluation.terrain.slope_metrics import correlation, inner, slopes
+from distill3r_core.evaluation.truth import Truth
+
+LUNAR = PROTOCOLS["lunar"]
+
+
+def test_a_ramp_has_the_slope_of_its_rise_per_pixel():
+    depth = 10 + 0.2 * torch.arange(8.0)[None, :, None].expand(1, 8, 9)
+    inside = slopes(depth)[0, 1:-1, 1:-1]
+    # Sobel over 8 is the mean difference of two pixels, halved.
+    wanted = math.degrees(math.atan(0.2))
+    torch.testing.assert_close(inside, torch.full_like(inside, wanted), rtol=1e-5, atol=1e-4)
+
+
+def test_pixels_beside_an_invalid_one_do_not_count():
+    mask = torch.ones(1, 5, 5, dtype=torch.bool)
+    mask[0, 2, 2] = False
+    assert inner(mask)[0].sum() == 25 - 9
+
+
+def test_correlation_ignores_scale_and_offset():
+    values = torch.randn(200, dtype=torch.float64)
+    assert correlation(3 * values - 1, values) == pytest.approx(1)
+    assert correlation(-values, values) == pytest.approx(-1)
+    assert correlation(torch.ones(5), torch.arange(5.0)) == 0
+
+
+def ground(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Points of a tilted, wavy ground seen by two cameras, and a mask."""
+    generator = torch.Generator().manual_seed(seed)
+    rows, columns = torch.meshgrid(torch.arange(24.0), torch.arange(32.0), indexing="ij")
+    waves = torch.rand(2, 2, generator=generator)
+    depth = torch.stack(
+        [
+            20 + 0.2 * rows + 2 * torch.sin(columns / 3 + a) * torch.cos(rows / 4 + b)
+            for a, b in waves
+        ]
+    )
+    rays = torch.stack([(columns - 16) / 30, (rows - 12) / 30, torch.ones(24, 32)], -1)
+    mask = torch.rand(2, 24, 32, generator=generator) > 0.02
+    return depth[..., None] * rays, mask
+
+
+def truth_of(points: torch.Tensor, mask: torch.Tensor) -> Truth:
+    return Truth(
+        name="s",
+        world="s",
+        view_names=("a", "b"),
+        views=(),
+        points=points,
+        mask=mask,
+        intrinsics=torch.eye(3).expand(2, 3, 3),
+        poses=torch.eye(4, dtype=torch.float64).repeat(2, 1, 1),
+        unit="m",
+        contents=(),
+    )
+
+
+def figures(predicted: torch.Tensor, points: torch.Tensor, mask: torch.Tensor) -> dict[str, float]:
+    truth = truth_of(points, mask)
+    poses = torch.eye(4).repeat(2, 1, 1)
+    score = score_sequence(truth, maps_of(predicted, truth, poses=poses), LUNAR)
+    return {
+        name: METRICS[name].within(values)
+        for name, values in score.values.items()
+        if values is not None and len(values)
+    }
+
+
+def test_the_truth_in_another_unit_is_perfect():
+    points, mask = ground(1)
+    found = figures(0.1 * points, points, mask)
+    for name, wanted in {"depth_mae": 0, "slope_rmse": 0, "silog": 0, "chamfer": 0}.items():
+        assert found[name] == pytest.approx(wanted, abs=1e-3), name
+    assert found["slope_correlation"] == pytest.approx(1)
+    for degrees in (5, 10, 15, 20):
+        assert found[f"hazard_{degrees}"] == pytest.approx(1)
+        assert found.get(f"hazard_missed_{degrees}", 0) == pytest.approx(0)
+
+
+def test_level_ground_misses_every_hazard_and_raises_no_alarm():
+    points, mask = ground(2)
+    level = torch.full_like(points, 20.0)
+    level[..., :2] = points[..., :2]
+    found = figures(level, points, mask)
+    assert found["hazard_missed_15"] == pytest.approx(1)
+    assert found["hazard_false_15"] == pytest.approx(0)
+    true = slopes(torch.where(mask, points[..., 2], 0.0).double())[inner(mask)]
+    assert found["hazard_15"] == pytest.approx(float((true <= 15).double().mean()), abs=0.05)

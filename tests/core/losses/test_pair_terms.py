@@ -1,0 +1,214 @@
+"""The terms of pair students: recorded values, laws, and cases worked by hand."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from small_caches import made_sample
+
+from distill3r_core.config import validate
+from distill3r_core.data.loading.batches import map_targets
+from distill3r_core.losses import LossSettings, Objective
+from distill3r_core.losses.feature_similarity import (
+    FeatureSimilarity,
+    SimilarityOptions,
+    relation_divergence,
+    similarity,
+)
+from distill3r_core.losses.gradients import GradientOptions, map_gradient_error
+from distill3r_core.losses.loss_term import TermInputs
+from distill3r_core.losses.planes import NO_PLANE, PlaneOptions, find_planes, thickness
+from distill3r_core.losses.regression import RegressionOptions, regression_error
+from distill3r_core.types import PointMaps, TeacherTargets
+
+
+@pytest.fixture(scope="module")
+def recorded(request):
+    folder = request.getfixturevalue("golden_dir")
+    return json.loads((folder / "svd_init.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def draw(request):
+    folder = request.getfixturevalue("golden_dir")
+    space: dict = {}
+    exec((folder / "golden_weights.py").read_text(), space)
+    return lambda name, shape: torch.from_numpy(
+        np.asarray(space["tensor_for"](name, shape, 0))
+    ).double()
+
+
+def test_the_cosine_of_unlearned_tokens_is_the_recorded_one(recorded, draw):
+    facts = recorded["feature_loss"]
+    student = draw("input/feat_s", (2, 6, 3, 4)).movedim(1, -1)
+    projected = student @ draw("proj.weight", (8, 6)).T
+    teacher = projected + 0.35 * draw("input/feat_n", (2, 8, 3, 4)).movedim(1, -1)
+    for threshold, wanted in facts["margin"].items():
+        found = similarity(projected, teacher, threshold=float(threshold))
+        assert float(found) == pytest.approx(wanted["loss"], rel=1e-7), threshold
+
+
+def test_learned_tokens_cost_nothing_and_have_no_gradient():
+    tokens = torch.randn(1, 2, 3, 4, 5, requires_grad=True)
+    loss = similarity(tokens, 3 * tokens.detach(), threshold=0.9)
+    loss.backward()
+    assert loss == 0
+    assert torch.equal(tokens.grad, torch.zeros_like(tokens))
+
+
+def test_the_divergence_of_relations_is_the_recorded_one(recorded, draw):
+    student, teacher = (
+        torch.stack([draw(f"input/rel_{side}{view}", (12, width)) for view in (1, 2)])[None]
+        for side, width in (("s", 6), ("t", 8))
+    )
+    found = relation_divergence(student, teacher, temperature=0.1)
+    assert float(found) == pytest.approx(recorded["relational_loss"]["value"], rel=1e-7)
+    assert float(relation_divergence(teacher, teacher, temperature=0.1)) == pytest.approx(0)
+
+
+def test_the_difference_of_derivatives_is_the_recorded_one(recorded, draw):
+    facts = recorded["gradient_loss"]
+    student, teacher = (draw(f"input/pts_{side}", (1, 5, 6, 3))[:, None] for side in "st")
+    rows, columns = torch.meshgrid(torch.arange(5), torch.arange(6), indexing="ij")
+    mask = ((rows + columns) % 4 != 0)[None, None]
+    for masked, wanted in (
+        (False, facts["released_total"]),
+        (True, facts["proposed_total_all_masked"]),
+    ):
+        options = GradientOptions(masked=masked)
+        found = map_gradient_error(student, teacher, mask, options=options)
+        assert float(found) == pytest.approx(wanted, rel=1e-7)
+    only_depth = map_gradient_error(student, teacher, mask, options=GradientOptions(lateral=0.0))
+    assert float(only_depth) == pytest.approx(facts["z_masked"], rel=1e-7)
+
+
+def test_a_shift_of_a_map_changes_no_derivative():
+    points, mask = torch.randn(1, 2, 6, 7, 3), torch.ones(1, 2, 6, 7, dtype=torch.bool)
+    moved = points + torch.tensor([1.0, -2.0, 3.0])
+    error = map_gradient_error(points, moved, mask, options=GradientOptions())
+    assert float(error) == pytest.approx(0, abs=1e-5)
+
+
+def batch_of(views: int = 2, size: tuple[int, int] = (14, 21)) -> TeacherTargets:
+    _, targets = made_sample(3, views=views, size=size)
+    return map_targets(targets, lambda values: values[None])
+
+
+def predicted(targets: TeacherTargets, *, off: float, confidence: float) -> PointMaps:
+    shift = torch.tensor([0.0, 0.0, off])
+    flat = torch.full_like(targets.confidence_local, confidence)
+    return PointMaps(
+        points_global=targets.points_global + shift,
+        points_local=targets.points_local + shift,
+        confidence_global=flat,
+        confidence_local=flat,
+    )
+
+
+def test_regression_is_confidence_times_distance_less_its_logarithm():
+    targets = batch_of()
+    inputs = TermInputs(predicted(targets, off=0.5, confidence=4.0), targets)
+    found = regression_error(inputs, options=RegressionOptions())
+    assert float(found) == pytest.approx(4 * 0.5 - 0.2 * math.log(4), rel=1e-5)
+    cached = torch.cat(
+        [
+            targets.confidence_global[targets.valid_mask],
+            targets.confidence_local[:, 1:][targets.valid_mask[:, 1:]],
+        ]
+    )
+    wanted = (0.5 * cached + 0.2 * (4 - cached).abs()).mean()
+    by_teacher = regression_error(inputs, options=RegressionOptions(confidence="teacher"))
+    torch.testing.assert_close(by_teacher, wanted)
+
+
+def test_regression_ignores_what_is_not_valid():
+    targets = batch_of()
+    maps = predicted(targets, off=0.5, confidence=4.0)
+    outside = ~targets.valid_mask
+    points = maps.points_global.clone()
+    points[outside] = torch.nan
+    points.requires_grad_()
+    for options in (RegressionOptions(), RegressionOptions(normalize=True)):
+        inputs = TermInputs(replace(maps, points_global=points), targets)
+        found = regression_error(inputs, options=options)
+        (gradient,) = torch.autograd.grad(found, points)
+        assert found.isfinite()
+        assert (gradient[outside] == 0).all()
+
+
+def test_normalized_regression_ignores_the_unit():
+    targets = batch_of()
+    maps = predicted(targets, off=0.1, confidence=2.0)
+    scaled = replace(
+        maps, points_global=1000 * maps.points_global, points_local=1000 * maps.points_local
+    )
+    options = RegressionOptions(normalize=True)
+    found = [regression_error(TermInputs(one, targets), options=options) for one in (maps, scaled)]
+    torch.testing.assert_close(found[0], found[1])
+
+
+def corner(height: int = 42, width: int = 56) -> torch.Tensor:
+    """A wall at 45 degrees to each side of the picture's middle column: two planes."""
+    rows, columns = torch.meshgrid(
+        torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij"
+    )
+    x, y = (columns - width / 2) / width, (rows - height / 2) / width
+    depth = 2 / (1 + x.abs())
+    return torch.stack([x * depth, y * depth, depth], -1)
+
+
+def test_the_planes_of_a_corner_are_its_two_walls():
+    points = corner()[None]
+    mask = torch.ones(points.shape[:3], dtype=torch.bool)
+    labels = find_planes(points, mask, options=PlaneOptions())[0]
+    left, right = labels[:, :21], labels[:, -21:]
+    assert left.unique().tolist() != right.unique().tolist()
+    assert left.unique().numel() == right.unique().numel() == 1
+    assert NO_PLANE not in left
+    assert float(thickness(points[0][labels == int(left[0, 0])])) == pytest.approx(0, abs=1e-5)
+
+
+def test_rough_ground_has_no_plane():
+    points = corner()[None] + 0.1 * torch.randn(1, 42, 56, 3)
+    mask = torch.ones(points.shape[:3], dtype=torch.bool)
+    assert (find_planes(points, mask, options=PlaneOptions()) == NO_PLANE).all()
+
+
+def test_a_slab_is_as_thick_as_it_is():
+    slab = torch.rand(20_000, 3) * torch.tensor([4.0, 4.0, 1.0])
+    # Variance goes with the square: 1 of 16 + 16 + 1.
+    assert float(thickness(slab)) == pytest.approx(1 / 33, rel=0.05)
+
+
+def test_the_planes_of_a_student_are_pulled_flat():
+    targets = batch_of(views=1)
+    flat = corner(14, 21)[None, None]
+    targets = replace(targets, points_local=flat, valid_mask=torch.ones(1, 1, 14, 21) > 0)
+    bent = (flat + 0.05 * torch.sin(40 * flat)).requires_grad_()
+    settings = {"alpha_global": 0, "alpha_local": 0, "gamma": 0, "terms": {"planar": {"cell": 3}}}
+    objective = Objective(validate(LossSettings, settings, source="a test").all_terms)
+    one = torch.ones(1, 1, 14, 21)
+    found = objective(PointMaps(bent, bent, one, one), targets)
+    (gradient,) = torch.autograd.grad(found.total, bent)
+    assert found.total > 0
+    with torch.no_grad():
+        step = bent - 0.1 * gradient / gradient.norm()
+        assert objective(PointMaps(step, step, one, one), targets).total < found.total
+
+
+def test_the_projector_is_of_the_widths_that_meet():
+    term = FeatureSimilarity(SimilarityOptions())
+    term.prepare({"adapter": torch.zeros(4, 6, 12)}, {"enc_norm": 20})
+    assert term.projector is not None
+    assert term.projector.weight.shape == (20, 12)
+    targets = batch_of(size=(32, 48))
+    inputs = TermInputs(
+        predicted(targets, off=0.0, confidence=2.0),
+        targets,
+        {"enc_norm": torch.randn(1, 2, 4, 6, 20)},  # on a finer grid: resized
+        {"adapter": torch.randn(2, 6, 12)},
+    )
+    assert 0 < float(term(inputs).detach()) < 2

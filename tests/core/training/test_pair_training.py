@@ -1,0 +1,86 @@
+"""Pair students are trained as the others are: batches, resumption, means of batch norms."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_caches import made_sample
+
+from distill3r_core import config
+from distill3r_core.data.loading.batches import Batch, Draw, map_targets
+from distill3r_core.losses import LossSettings, Objective
+from distill3r_core.models import build_student, load_student
+from distill3r_core.models.families import train_presets
+from distill3r_core.stages.train import TrainSettings, train
+from distill3r_core.stages.train.student import freeze_unused
+from distill3r_core.training.settings import ComputeSettings
+from distill3r_core.training.step import accumulate
+
+MakeCache = Callable[..., Path]
+SIZES = ((32, 48),) * 4
+CNN = "model.encoder={kind: cnn}"
+
+
+def settings(cache: Path, run: Path, *sets: str, **options: Any) -> TrainSettings:
+    given = {"preset": "pair-tiny", "cache": cache, "output": run, "max_steps": 4, **options}
+    every = ["checkpoint.every_steps=2", "data.batch=2", *sets]
+    return config.resolve(
+        TrainSettings, section="train", options=given, sets=every, presets=train_presets()
+    )
+
+
+@pytest.mark.parametrize("encoder", [(), (CNN,)])
+def test_a_run_of_pairs_resumes_to_the_bit(
+    make_cache: MakeCache, tmp_path: Path, encoder: tuple[str, ...]
+) -> None:
+    cache = make_cache(tmp_path / "cache", sizes=SIZES)
+    train(settings(cache, tmp_path / "whole", *encoder))
+    train(settings(cache, tmp_path / "parts", *encoder, max_hours=1e-9))  # one step
+    train(settings(cache, tmp_path / "parts", *encoder), resume=True)
+    files = [
+        (tmp_path / run / "checkpoints" / "last" / "model.safetensors").read_bytes()
+        for run in ("whole", "parts")
+    ]
+    assert files[0] == files[1]
+    student = load_student(tmp_path / "whole")
+    assert student.spec.family == "pairs"
+    with torch.no_grad():
+        assert student(torch.rand(1, 3, 3, 32, 48)).points_global.isfinite().all()
+
+
+def test_micro_batches_add_up_to_the_gradient_of_the_batch() -> None:
+    samples = [made_sample(seed, views=2, size=(32, 48)) for seed in range(4)]
+    targets = map_targets(samples[0][1], lambda values: torch.stack([values] * 4))
+    batch = Batch(
+        images=torch.stack([images for images, _ in samples]),
+        targets=targets,
+        view_numbers=torch.arange(2).expand(4, 2),
+        colors=None,
+        draws=tuple(Draw(f"made/{number}", number) for number in range(4)),
+    )
+    objective = Objective(config.validate(LossSettings, {}, source="a test").all_terms)
+    found = []
+    for micro_batch in (4, 1):
+        torch.manual_seed(0)
+        student = build_student("pair-tiny").train()
+        accumulate(
+            student,
+            objective,
+            batch,
+            micro_batch=micro_batch,
+            compute=ComputeSettings(),
+            bfloat16=False,
+        )
+        found.append({n: p.grad for n, p in student.named_parameters() if p.grad is not None})
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-5)
+
+
+def test_finding_unused_weights_leaves_running_means_alone() -> None:
+    student = build_student("pair-tiny", encoder={"kind": "cnn"}).train()
+    before = {name: value.clone() for name, value in student.named_buffers()}
+    freeze_unused(student)
+    assert student.training
+    assert all(torch.equal(value, before[name]) for name, value in student.named_buffers())
+    assert all(parameter.requires_grad for parameter in student.encoder.parameters())
