@@ -12,7 +12,7 @@ from distill3r_core.models.multiview.chunks import encoder_chunk
 from distill3r_core.models.multiview.groups import Group
 from distill3r_core.models.pairs.chunks import pair_chunk_of
 from distill3r_core.models.pairs.spec import PairSpec
-from distill3r_core.models.pairs.view_maps import AnchorMaps, ViewMaps, places_by_size
+from distill3r_core.models.pairs.view_maps import AnchorMaps, MapsOfView, places_by_size
 from distill3r_core.models.student import HeadName, Recompute
 from distill3r_core.nn.progress import ProgressCallback
 from distill3r_core.types import PointMap
@@ -70,7 +70,7 @@ class PairPasses:
     host: bool
     on_progress: ProgressCallback
 
-    def run(self, groups: Sequence[Group]) -> list[ViewMaps]:
+    def run(self, groups: Sequence[Group]) -> list[MapsOfView]:
         """Both maps of every view, in the order of the sample, each (B, H, W, ...)."""
         tokens, grids = self._encode(groups)
         anchor, here = tokens[0], grids[0]
@@ -168,8 +168,8 @@ class PairPasses:
 
     def _asked(
         self, global_map: PointMap[Tensor] | None, local_map: PointMap[Tensor] | None
-    ) -> ViewMaps:
-        return ViewMaps(
+    ) -> MapsOfView:
+        return MapsOfView(
             global_map if self.head != "local" else None,
             local_map if self.head != "global" else None,
         )

@@ -12,7 +12,7 @@ from torch import Tensor
 from distill3r_core.models.multiview.groups import group_by_size
 from distill3r_core.models.pairs.spec import PATCH
 from distill3r_core.models.pairs.student import PairStudent
-from distill3r_core.models.pairs.view_maps import ViewMaps, assemble_views
+from distill3r_core.models.pairs.view_maps import MapsOfView, assemble_views
 from distill3r_core.models.student import HeadName
 from distill3r_core.nn.dpt_reference import published_maps
 from distill3r_core.types import Images, PointMap, PointMaps
@@ -59,12 +59,12 @@ def published_pairs(
     distance = points.norm(dim=-1).flatten(2)
     scales = (distance[:1] / distance).median(2).values
     scales = scales / scales[surest, rows]
-    asked = [ViewMaps(own if head != "local" else None, own if head != "global" else None)]
+    asked = [MapsOfView(own if head != "local" else None, own if head != "global" else None)]
     for other in others:
         moved = None
         if head != "local":
             seen = straight[other - 1][1]
             moved = PointMap(scales[other - 1][:, None, None, None] * seen.points, seen.confidence)
         local = pair(other, 0, both=False)[0] if head != "global" else None
-        asked.append(ViewMaps(moved, local))
+        asked.append(MapsOfView(moved, local))
     return assemble_views(asked, as_list=not isinstance(images, Tensor))

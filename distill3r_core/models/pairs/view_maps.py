@@ -13,7 +13,7 @@ _TINY = 1e-8
 
 
 @dataclass(frozen=True)
-class ViewMaps:
+class MapsOfView:
     """Both maps of one view; None for one that was not asked for."""
 
     global_map: PointMap[Tensor] | None
@@ -73,7 +73,7 @@ class AnchorMaps:
         return self._scales[pair] / self._scale
 
 
-def assemble_views(views: Sequence[ViewMaps], *, as_list: bool) -> PointMaps | list[PointMaps]:
+def assemble_views(views: Sequence[MapsOfView], *, as_list: bool) -> PointMaps | list[PointMaps]:
     """The maps of all views as one record, or one record for each view.
 
     Args:
