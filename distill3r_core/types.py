@@ -82,6 +82,21 @@ class AlignmentFacts:
 
 
 @dataclass(frozen=True)
+class ViewsInScene:
+    """What a model that knows a scene says of views in the scene's own frame.
+
+    Args:
+        points: In the frame and unit of the scene, that of the data's poses.
+        world_from_cam: Poses in the same; NaN where a view has none.
+        radius: Root mean square radius of the scene, in its unit; None: not known.
+    """
+
+    points: Sequence[Float[Tensor, "_H _W 3"]]
+    world_from_cam: Float[Tensor, "N 4 4"]
+    radius: float | None = None
+
+
+@dataclass(frozen=True)
 class RawMaps:
     """What a teacher predicts, one entry per view, each at the size of its prepared image
     (the sizes of two views may differ, which the underscores say to the shape checker).
@@ -96,6 +111,7 @@ class RawMaps:
             None: to be fitted to `points_global`.
         intrinsics: K of each map, where the teacher knows it.
         alignment: What an alignment of several predictions came to, where there was one.
+        scene: The views in the frame of a scene that the model knows; None: it knows none.
     """
 
     points_local: Sequence[Float[Tensor, "_H _W 3"]]
@@ -106,6 +122,7 @@ class RawMaps:
     global_from_local: Float[Tensor, "N 3 4"] | None = None
     intrinsics: Float[Tensor, "N 3 3"] | None = None
     alignment: AlignmentFacts | None = None
+    scene: ViewsInScene | None = None
 
 
 @dataclass(frozen=True)

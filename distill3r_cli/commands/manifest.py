@@ -46,7 +46,10 @@ def manifest(
         str,
         typer.Option(help=f"Layout of the data: {listed(LAYOUTS)}; auto: by its files."),
     ] = "auto",
-    views: Annotated[int, typer.Option(help="Views per sample.")] = 20,
+    views: Annotated[
+        str,
+        typer.Option(help="Views per sample; all: one sample holds a scene, for scene students."),
+    ] = "20",
     stride: Annotated[
         str | None,
         typer.Option(

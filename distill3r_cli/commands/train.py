@@ -98,6 +98,14 @@ def train(
             help="Start a new run from these weights: a run folder or a weight file.",
         ),
     ] = None,
+    scene: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            show_default="the only one",
+            help="Scene that a scene student learns, such as redkitchen. Repeat it for several.",
+        ),
+    ] = None,
     allow_missing: Annotated[
         bool,
         typer.Option("--allow-missing", help="Train even if the cache lacks planned samples."),

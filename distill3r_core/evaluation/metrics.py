@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from distill3r_core.evaluation.cloud_metrics import CLOUD_METRICS
 from distill3r_core.evaluation.fused_metrics import FUSED_METRICS
+from distill3r_core.evaluation.localization_metrics import LOCALIZATION_METRICS
 from distill3r_core.evaluation.map_metrics import MAP_METRICS
 from distill3r_core.evaluation.metric_record import (
     LOG,
@@ -46,6 +47,7 @@ for _metric in (
     Metric("scale_norm", "scale", SCALE, "one", _norm_ratio, geometric_mean, geometric_mean),
     *MAP_METRICS,
     *GROUND_METRICS,
+    *LOCALIZATION_METRICS,
     *pose_metrics(VGGT),
 ):
     METRICS.add(_metric.name, _metric)

@@ -12,10 +12,12 @@ from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.evaluation.predicted_poses import with_similarities
 from distill3r_core.evaluation.truth import Truth
 from distill3r_core.geometry.cameras import invert_rigid
+from distill3r_core.geometry.similarity import apply_similarity
 from distill3r_core.prediction import Predictor
 from distill3r_core.profiling import AllocationError, memory_limits
+from distill3r_core.reconstruction.prediction.scene_pass import knows_scene, scene_raw_maps
 from distill3r_core.runs.student_file import StudentFile
-from distill3r_core.types import PointMaps, RawMaps
+from distill3r_core.types import PointMaps, RawMaps, ViewsInScene
 
 # Maps of all views of a sequence; None where there is nothing to predict from. What is not a
 # model may read the truth's cameras.
@@ -33,13 +35,18 @@ def predict_with(model: Predictor, *, device: torch.device) -> Prediction:
 
 
 def predict_with_student(file: StudentFile) -> Prediction:
-    """A student as what is scored; both heads are run, for its poses come from the two."""
+    """A student as what is scored; both heads are run, for its poses come from the two.
+
+    Poses of a scene student are PnP's on its coordinates, with the truth's calibrated K.
+    """
 
     def predict(truth: Truth) -> RawMaps:
         images = torch.stack([view.image for view in truth.views])[None].to(file.device)
         with _memory_of(file.device, truth), torch.inference_mode():
             found = file.student(images, host=True)
         assert isinstance(found, PointMaps)
+        if knows_scene(file.student):
+            return scene_raw_maps(file.student, found, truth.intrinsics)
         world, local = found.both
         return with_similarities(
             RawMaps(
@@ -67,7 +74,21 @@ def _memory_of(device: torch.device, truth: Truth) -> Iterator[None]:
 
 def predict_truth(truth: Truth) -> RawMaps:
     """The truth itself: errors of 0, a scale of 1."""
-    return replace(maps_of(truth.points, truth), global_from_local=truth.global_from_local)
+    maps = replace(maps_of(truth.points, truth), global_from_local=truth.global_from_local)
+    return maps if truth.world_poses is None else in_world(maps, truth.world_poses)
+
+
+def in_world(maps: RawMaps, poses: Float[Tensor, "N 4 4"]) -> RawMaps:
+    """Maps with the place of their views in the truth's world.
+
+    Args:
+        poses: `world_from_cam`, in the unit of the local points.
+    """
+    points = [
+        apply_similarity(pose[:3].double(), local.double())
+        for pose, local in zip(poses, maps.points_local, strict=True)
+    ]
+    return replace(maps, scene=ViewsInScene(points, poses))
 
 
 def maps_of(

@@ -1,4 +1,4 @@
-"""Similarities between two sets of camera centers, as the published benchmarks compute them."""
+"""Similarities between two sets of cameras: by their centers, as benchmarks do, or their poses."""
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from distill3r_core.geometry.similarity import apply_similarity, fit_similarity
 
 RANSAC_DRAWS = 10
 RANSAC_SEED = 42
+_MIN_SPREAD = 1e-6  # of camera centers, relative to their distance from the anchor
 
 
 def align_centers_ransac(
@@ -78,3 +79,40 @@ def align_centers_procrustes(
     fitted = fit_similarity(x, y)[:, :3]
     linear = spread_ratio(x, y) * fitted / torch.linalg.det(fitted).pow(1 / 3)
     return torch.cat([linear, (y.mean(0) - linear @ x.mean(0))[:, None]], dim=-1)
+
+
+def fit_world(
+    anchor_from_cam: Float[Tensor, "N 4 4"],
+    world_from_cam: Float[Tensor, "N 4 4"],
+    *,
+    scale: float | None = None,
+) -> Float[Tensor, "3 4"] | None:
+    """The similarity `[sR | t]` that carries the anchor's frame into the world.
+
+    The rotation is the mean of those of the cameras, so that few cameras on a line determine it;
+    scale and translation carry the camera centers onto each other in the least squares.
+
+    Args:
+        anchor_from_cam: Poses by a model, in any unit, float64.
+        world_from_cam: The true poses of the same cameras.
+        scale: The unit of the world in that of the model, where it is known.
+
+    Returns:
+        The similarity; None where the scale is not known and the cameras are at one place.
+    """
+    turned = (world_from_cam[:, :3, :3] @ anchor_from_cam[:, :3, :3].mT).mean(0)
+    u, _, vt = torch.linalg.svd(turned)
+    signs = torch.ones(3, dtype=turned.dtype)
+    signs[2] = torch.linalg.det(u @ vt).sign()
+    rotation = u @ torch.diag(signs) @ vt
+    source, target = anchor_from_cam[:, :3, 3], world_from_cam[:, :3, 3]
+    middle, wanted = source.mean(0), target.mean(0)
+    if scale is None:
+        spread = (source - middle).square().sum()
+        if not spread > (_MIN_SPREAD * source.norm(dim=-1).max()) ** 2:
+            return None
+        scale = float((((source - middle) @ rotation.T) * (target - wanted)).sum() / spread)
+        if not scale > 0:
+            return None
+    shift = wanted - scale * rotation @ middle
+    return torch.cat([scale * rotation, shift[:, None]], dim=1)

@@ -65,6 +65,7 @@ def pose_from_points(
     size: tuple[int, int],
     *,
     seed: int = 0,
+    max_error: float = _MAX_ERROR,
 ) -> Float[np.ndarray, "4 4"]:
     """`world_from_cam` of a pinhole camera, robust against wrong pairs.
 
@@ -74,6 +75,7 @@ def pose_from_points(
         intrinsics: In pixels of the image, equal focal lengths.
         size: Rows and columns of the image.
         seed: Seed of the random samples.
+        max_error: Pixels of an image 512 wide up to which a pair agrees with a pose.
 
     Raises:
         GeometryError: No pose explains enough of the pairs.
@@ -87,7 +89,7 @@ def pose_from_points(
         params=[intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]],
     )
     options = pycolmap.AbsolutePoseEstimationOptions()
-    options.ransac.max_error = _MAX_ERROR * max(size) / _MAX_ERROR_WIDTH
+    options.ransac.max_error = max_error * max(size) / _MAX_ERROR_WIDTH
     options.ransac.max_num_trials = _MAX_TRIALS
     options.ransac.random_seed = seed
     found = pycolmap.estimate_and_refine_absolute_pose(

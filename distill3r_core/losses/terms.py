@@ -9,6 +9,7 @@ from distill3r_core.losses import (
     pose,
     regression,
     scale,
+    scene_points,
 )
 from distill3r_core.losses.loss_term import LossTerm
 from distill3r_core.registry import Registry
@@ -27,3 +28,4 @@ LOSS_TERMS.add("gradient", gradients.GRADIENTS)
 LOSS_TERMS.add("feature", feature_similarity.FEATURES)
 LOSS_TERMS.add("relational", feature_similarity.RELATIONS)
 LOSS_TERMS.add("planar", planes.PLANES)
+LOSS_TERMS.add("scene_points", scene_points.SCENE_POINTS)

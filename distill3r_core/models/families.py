@@ -12,6 +12,7 @@ from distill3r_core.models.family import CheckpointFormat, Family
 from distill3r_core.models.multiview.family import MULTIVIEW
 from distill3r_core.models.pairs.family import PAIRS
 from distill3r_core.models.presets import PRESETS, Preset
+from distill3r_core.models.scene.family import SCENE
 from distill3r_core.models.spec import StudentSpec
 from distill3r_core.problems import multiple_message
 from distill3r_core.registry import Registry
@@ -32,6 +33,7 @@ __all__ = [
 FAMILIES: Registry[Family] = Registry("student family", entry_points="distill3r.families")
 FAMILIES.add(MULTIVIEW.name, MULTIVIEW)
 FAMILIES.add(PAIRS.name, PAIRS)
+FAMILIES.add(SCENE.name, SCENE)
 
 
 def family_of(spec: StudentSpec) -> Family:
@@ -58,7 +60,8 @@ def check_size(spec: StudentSpec, size: tuple[int, int]) -> None:
 
 def size_of_some_student(size: tuple[int, int]) -> tuple[int, int]:
     """Pydantic validator: a size that some preset's student takes; `check_size` knows the model."""
-    steps = {family_of(spec).multiple(spec) for spec in map(preset_spec, PRESETS)}
+    # Students that take any size leave the check to the others: a cache is for all of them.
+    steps = {family_of(spec).multiple(spec) for spec in map(preset_spec, PRESETS)} - {1}
     if all(math.gcd(*size) % step for step in steps):
         raise ValueError(multiple_message(size, min(steps)))
     return size

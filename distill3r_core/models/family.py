@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -126,6 +126,10 @@ class Family:
         published: Forward pass in the published order of operations, with the arguments of a
             student's `forward` after the student itself: the slow reference for the fast one.
             None where there is none.
+        smallest: Side of the smallest view, by spec; None: the multiple.
+        frame: What the global map is in: the frame of view 0's camera, or that of a scene which
+            the student has learned. The latter's students have no local map; each view is placed
+            by PnP.
         checkpoints: Formats of other projects that are read and written beside our own.
     """
 
@@ -135,6 +139,8 @@ class Family:
     multiple: Callable[[Any], int]  # what both sides of a view must be multiples of, by spec
     cost: Cost  # what a pass takes
     views: ViewLimits = ViewLimits()
+    smallest: Callable[[Any], int] | None = None
+    frame: Literal["anchor", "scene"] = "anchor"
     recipe: Mapping[str, Any] = field(default_factory=dict)
     initializers: Callable[[Any], Sequence[Initializer]] = lambda spec: ()
     published: Callable[..., Any] | None = None

@@ -198,3 +198,19 @@ PRESETS.add(
         },
     ),
 )
+
+# Students of arXiv:2412.02039.
+_IMAGES = {"views": 2, "batch": 4, "accumulation": 1, "colors": True}
+for _name, _summary, _network, _lr in (
+    ("scene-cnn", "11.7M for one scene, convolutions alone", {"kind": "cnn"}, 1e-4),
+    ("scene-mobilenet", "0.9M for one scene, MobileNetV3", {"kind": "mobilenet"}, 1e-3),
+    ("scene-vit", "10.5M for one scene, a transformer", {"kind": "vit"}, 2.5e-4),
+):
+    PRESETS.add(
+        _name,
+        Preset(
+            summary=f"{_summary} (arXiv:2412.02039)",
+            spec={"family": "scene", "network": _network},
+            recipe={"data": _IMAGES, "optim": {"lr": _lr}},
+        ),
+    )

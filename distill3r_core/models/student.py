@@ -73,6 +73,13 @@ class Student(nn.Module):
         """
         raise NotImplementedError
 
+    def placed(self, maps: PointMaps) -> PointMaps:
+        """The maps of a pass in the frame and unit in which results are given.
+
+        Training compares them as the network gives them.
+        """
+        return maps
+
     def image_features(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n P D"] | None:
         """Features of each patch of each image, from the encoder alone, without gradients.
 

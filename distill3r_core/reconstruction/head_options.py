@@ -9,6 +9,7 @@ from distill3r_core.geometry.pnp import require_pycolmap
 from distill3r_core.models.student import HeadName
 from distill3r_core.prediction import Predictor
 from distill3r_core.problems import unknown_name
+from distill3r_core.reconstruction.prediction.scene_pass import knows_scene
 from distill3r_core.reconstruction.prediction.student_predictor import StudentPredictor
 
 CloudSource = Literal["global", "aligned"]
@@ -95,6 +96,22 @@ def require_heads(model: Predictor, head: HeadName) -> None:
             f"--head {head}: {model.name} predicts all maps at once",
             hint="leave --head out; one head alone can be run of a student",
         )
+
+
+def heads_of(model: Predictor, head: HeadName) -> HeadName:
+    """The heads that are run where some are asked for: a scene student has the global one alone.
+
+    Raises:
+        RequestError: The local head of such a student is asked for.
+    """
+    if not isinstance(model, StudentPredictor) or not knows_scene(model.student):
+        return head
+    if head == "local":
+        raise RequestError(
+            f"--head local: {model.name} predicts points in the frame of its scene alone",
+            hint="leave --head out; poses are found by PnP",
+        )
+    return "global"
 
 
 def require_world(head: HeadName, scale_from: str | None) -> None:

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from distill3r_core.errors import NothingUsableError, RequestError
+from distill3r_core.io.exports.cameras import FRAME
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.io.images.masks import MaskSource
 from distill3r_core.models import Student
+from distill3r_core.models.scene.spec import SceneSpec
 from distill3r_core.models.student import HeadName
 from distill3r_core.prediction import Predictor
 from distill3r_core.reconstruction.cameras.camera_options import CameraOptions
@@ -26,6 +28,7 @@ from distill3r_core.reconstruction.head_options import (
     CloudSource,
     PoseSource,
     WorldOptions,
+    heads_of,
     require_heads,
     require_world,
     resolve_options,
@@ -158,13 +161,14 @@ def reconstruct(
         raise TypeError(f"images: expected a list of images, not {images!r}")
     if not len(images):
         raise NothingUsableError("no images to reconstruct from")
-    options = resolve_options(head, cloud, poses, pnp=pnp, refine=refine)
     require_world(head, scale_from)
     known = None if scale_from is None else read_known(scale_from)
     if isinstance(model, Student):
         model = StudentPredictor(model, fit or fit_of(model))
     elif fit is not None:
         raise RequestError(f"fit: {model.name} fits images by itself")
+    head = heads_of(model, head)
+    options = resolve_options(head, cloud, poses, pnp=pnp, refine=refine)
     require_heads(model, head)
     fitting = fitting_of(model)
     if masks is None:
@@ -246,6 +250,7 @@ def reconstruct_views(
         compare=options.compare,
         cameras=cameras,
         seed=seed,
+        in_scene=scene_of(model) is not None,
         progress=progress,
     )
     if not solved.views:
@@ -255,6 +260,7 @@ def reconstruct_views(
         solved.views,
         scale=_scale(model),
         cloud_from=options.cloud,
+        frame=scene_of(model) or FRAME,
         facts=facts,
         reliability=_judge(check_views(solved.views), model, views),
     )
@@ -322,10 +328,20 @@ def _judge(checks: MapChecks, model: Predictor, views: Sequence[LoadedView]) -> 
     return judge(checks, novelty, calibration, anchor_novelty=anchor_novelty)
 
 
+def scene_of(model: Predictor) -> str | None:
+    """The frame of the scene that a student knows, in words; None for any other model."""
+    if not isinstance(model, StudentPredictor) or not isinstance(model.student.spec, SceneSpec):
+        return None
+    names = ", ".join(frame.name for frame in model.student.spec.scenes)
+    return f"that of the scene {names}, as the student learned it; OpenCV axes of cameras"
+
+
 def _scale(model: Predictor) -> Scale:
     """What lengths mean before anything is known of the scene."""
     if not isinstance(model, StudentPredictor) or not model.metric:
         return Scale()
+    if isinstance(model.student.spec, SceneSpec):
+        return Scale("m", "the frame of the scene is in meters")
     metadata = model.student.metadata
     calibration = None if metadata is None else metadata.calibration
     error = None if calibration is None else calibration.scale_error

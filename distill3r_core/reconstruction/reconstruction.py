@@ -82,7 +82,7 @@ class PosedView:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Views in the frame of the first view's camera (OpenCV axes).
+    """Views in the frame of the first view's camera (OpenCV axes), or of a scene.
 
     Args:
         cloud_from: Which points make the cloud: the local ones, aligned with the world by each
@@ -90,9 +90,12 @@ class Reconstruction:
             or those of the global map, which are there where no local map was predicted.
     """
 
-    views: tuple[PosedView, ...]  # in order; the first one's pose is the identity
+    views: tuple[
+        PosedView, ...
+    ]  # in order; where there is no scene, the first one's pose is the identity
     scale: Scale = dataclasses.field(default_factory=Scale)  # what a length of 1 means
     cloud_from: CloudSource = "aligned"
+    frame: str = FRAME  # what poses and points are in, in words
     facts: tuple[str, ...] = ()  # about the model, for the headers of files
     reliability: Reliability | None = None  # None: not judged
     refinement: RefinementSummary = dataclasses.field(
@@ -118,7 +121,7 @@ class Reconstruction:
     @property
     def about(self) -> dict[str, str]:
         """What every file of the reconstruction states: frame, unit, where the scale comes from."""
-        about = {"frame": FRAME, **self.scale.as_plain(), "cloud": self.cloud_from}
+        about = {"frame": self.frame, **self.scale.as_plain(), "cloud": self.cloud_from}
         about["pose_refinement"] = self.refinement.text
         return about if self.reliability is None else about | {"reliability": self.reliability.text}
 

@@ -4,7 +4,9 @@ import os
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
+from types import MappingProxyType
 
+import numpy as np
 import torch
 
 from distill3r_core.data.loading.batches import Draw, Portion, share_of, step_draws
@@ -23,6 +25,8 @@ HELD_SHARE = 0.2  # of the free memory, at most, for samples that stay in it
 # On a machine with an H100, two threads read twice what a `paper` step uses up; eight read no more
 # than two, and a kernel took forty times as long to launch (docs/benchmarks.md).
 _WORKERS = {"cuda": 2, "cpu": 1}
+# `[sR | t]` by sample, see `SampleRequest.scene_from_stored`.
+SceneTransforms = Mapping[str, np.ndarray]
 _SLOTS = 3  # batches in memory: in use, ready, and being read
 
 
@@ -35,6 +39,7 @@ class Feed:
         portions: Training samples by the weight of their cache; empty: all are drawn alike.
         labels: Label of the cache of each held-out sample; empty: there is one cache.
         features: Stored teacher features that are read beside the samples.
+        scenes: What carries each sample into the frame of a scene; empty: anchors stay the frame.
     """
 
     source: SampleSource  # the caches at the student's size, or their samples in memory
@@ -49,6 +54,7 @@ class Feed:
     portions: Sequence[Portion] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     features: CachedFeatures | None = None
+    scenes: SceneTransforms = field(default_factory=dict)
 
     @property
     def effective_batch(self) -> int:
@@ -93,7 +99,12 @@ class Feed:
         self, settings: DrawSettings, steps: Iterable[Sequence[Draw]], source: SampleSource
     ) -> Generator[StoredBatch, None, None]:
         def request(draw: Draw) -> SampleRequest:
-            return request_of(draw, available=self.available[draw.name], settings=settings)
+            return request_of(
+                draw,
+                available=self.available[draw.name],
+                settings=settings,
+                scene_from_stored=self.scenes.get(draw.name),
+            )
 
         wanted = ([request(draw) for draw in draws] for draws in steps)
         loader = RingLoader(
@@ -116,6 +127,7 @@ def build_feed(
     world: World,
     device: torch.device,
     features: CachedFeatures | None = None,
+    scenes: SceneTransforms = MappingProxyType({}),
 ) -> Feed:
     """Sort the finished samples of caches for a run; read them into memory where that is cheap.
 
@@ -125,17 +137,21 @@ def build_feed(
         validation_samples: How many held-out samples to look at, at most; at least one of each
             cache that has some.
         features: Stored teacher features to read beside the samples.
+        scenes: What carries samples into the frame of a scene: they alone are used, where given.
     """
-    entries = {name: cache.entry(name) for name in cache.names()}
+    entries = {name: cache.entry(name) for name in cache.names() if not scenes or name in scenes}
     buckets: dict[object, list[str]] = {}
-    for name in cache.names("train"):
+    for name in filter(entries.__contains__, cache.names("train")):
         entry = entries[name]
         shown = entry.views if data.views is None else min(data.views, entry.views)
         key = (*entry.size, shown)
         if features is not None and cache.several:  # a step's features fit into one tensor, too
             key = (*key, *features.shapes(name).values())
         buckets.setdefault(key, []).append(name)
-    held_out = _spread([cache.names_of(one, "val") for one in cache.members], validation_samples)
+    groups = [
+        [name for name in cache.names_of(one, "val") if name in entries] for one in cache.members
+    ]
+    held_out = _spread(groups, validation_samples)
     used = [*(name for names in buckets.values() for name in names), *held_out]
     available = {name: entries[name].views for name in used}
     hold = data.hold
@@ -156,10 +172,20 @@ def build_feed(
         world=world,
         workers=data.workers or min(_WORKERS.get(device.type, 1), os.cpu_count() or 1),
         pinned=device.type == "cuda",
-        portions=cache.portions(),
+        portions=_used(cache.portions(), entries),
         labels={name: cache.place(name)[0].label for name in held_out} if cache.several else {},
         features=features,
+        scenes=scenes,
     )
+
+
+def _used(portions: Sequence[Portion], entries: Mapping[str, object]) -> tuple[Portion, ...]:
+    """The portions without samples that are not used."""
+    kept = [
+        Portion(tuple(name for name in one.names if name in entries), one.weight)
+        for one in portions
+    ]
+    return tuple(one for one in kept if one.names)
 
 
 def _spread(groups: Sequence[Sequence[str]], most: int) -> list[str]:

@@ -5,16 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from distill3r_core.data.loading.augment import unit_images
 from distill3r_core.data.loading.batches import Samples
+from distill3r_core.geometry.similarity import apply_similarity, invert_similarity
 from distill3r_core.io.charts import Line, save_line_chart
 from distill3r_core.io.images.decode import write_image
 from distill3r_core.io.previews import colorize, compose, limits
 from distill3r_core.training.metrics_log import MovingMean, read_metrics
 from distill3r_core.training.settings import ComputeSettings
 from distill3r_core.training.step import predict
+from distill3r_core.types import PointMap, PointMaps, TeacherTargets
 
 ROWS = 6  # views shown
 HEADINGS = ("picture", "student's depth", "teacher's depth", "student's confidence", "teacher's")
@@ -68,7 +70,8 @@ def save_predictions(
     for batch in batches:
         there = batch.to(device)
         with torch.no_grad():
-            _, local_map = predict(student, there, compute=compute, bfloat16=bfloat16).both
+            maps = predict(student, there, compute=compute, bfloat16=bfloat16)
+        local_map = maps.local_map or _seen_by_teacher(maps, there.targets)
         targets = there.to(torch.device("cpu")).targets
         views = range(min(2, targets.valid_mask.shape[1]))
         for view in views:
@@ -101,3 +104,11 @@ def save_predictions(
     student.train()
     if panels:
         write_image(path, compose(panels, headings=HEADINGS, captions=captions))
+
+
+def _seen_by_teacher(maps: PointMaps, targets: TeacherTargets) -> PointMap[Tensor]:
+    """A scene student's points in the frames of the cameras as the teacher placed them."""
+    assert maps.global_map is not None, "a student has one map at least"
+    local_from_global = invert_similarity(targets.global_from_local)
+    points = apply_similarity(local_from_global, maps.global_map.points.to(local_from_global.dtype))
+    return PointMap(points, maps.global_map.confidence)

@@ -31,6 +31,11 @@ def _one_or_several(value: Path | tuple[Path, ...]) -> Path | tuple[Path, ...]:
     return value
 
 
+def _listed(value: Any) -> Any:
+    """One name as a list of it."""
+    return (value,) if isinstance(value, str) else value
+
+
 def _read_weights(value: Any) -> Any:
     """`a=2` of the command line as a mapping; other types pass unchanged."""
     if not isinstance(value, list | tuple):
@@ -155,6 +160,8 @@ class TrainSettings:
     epochs: Count | None = None
     max_hours: Annotated[float, Field(gt=0)] | None = None
     start: Path | None = None  # `--from`: a checkpoint whose weights the student starts with
+    # Of a scene student, see `samples_of_scenes`; empty: the only scene that there is.
+    scene: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     allow_missing: bool = False
     gpus: Count = 1
     seed: Annotated[int, Field(ge=0)] = 0

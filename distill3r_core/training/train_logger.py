@@ -101,13 +101,10 @@ class TrainLogger:
             self.log.add(state.step, **state.last_validation)
         self.progress.note(
             f"step {state.step}: held-out loss {metrics.loss:.4g}, distance to the teacher "
-            f"{metrics.points_local:.4g} local, {metrics.points_global:.4g} global (its unit)"
+            f"{metrics.text} (its unit)"
         )
         for label, one in metrics.by_cache.items():
-            self.progress.note(
-                f"  on {label}: held-out loss {one.loss:.4g}, distance {one.points_local:.4g} "
-                f"local, {one.points_global:.4g} global"
-            )
+            self.progress.note(f"  on {label}: held-out loss {one.loss:.4g}, distance {one.text}")
 
     def _machine_figures(self) -> dict[str, float]:
         now = time.monotonic()

@@ -7,13 +7,21 @@ from types import MappingProxyType
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from distill3r_core.data.loading.batches import Samples
 from distill3r_core.data.loading.teacher_features import FeatureSource
 from distill3r_core.losses import Objective
+from distill3r_core.models.families import family_of
+from distill3r_core.models.student import Student
 from distill3r_core.training.distributed import World
 from distill3r_core.training.settings import ComputeSettings
 from distill3r_core.training.step import predict_and_compare
+from distill3r_core.types import PointMaps, TeacherTargets
+
+POINTS = "points_"  # before the frame, in names of mean distances
+DISTANCES = ("points_local", "points_global")
+SCENE_DISTANCES = ("points_scene", "mse_scene")
 
 
 @dataclass(frozen=True)
@@ -21,14 +29,16 @@ class ValidationMetrics:
     """Means over held-out samples.
 
     Args:
-        points_local: Mean distance to the teacher's local points in the teacher's own unit, each
-            view of the student brought to the teacher's scale (ratio of mean norms).
+        distances: Of a student's maps by name, in the teacher's own unit. `points_local` is the
+            mean distance to the teacher's local points, each view brought to the teacher's scale
+            (ratio of mean norms), and `points_global` the same with one scale for all views of a
+            sample. A scene student has `points_scene` instead, in the frame of the scene and
+            without such a scale, and `mse_scene`, the mean square of a coordinate's error.
     """
 
     loss: float
     terms: Mapping[str, float]
-    points_local: float
-    points_global: float  # the same for global points, with one scale for all views of a sample
+    distances: Mapping[str, float]
     by_cache: Mapping[str, "ValidationMetrics"] = field(default_factory=dict)  # where several
 
     @property
@@ -40,14 +50,27 @@ class ValidationMetrics:
         return {
             "validation_loss": self.loss,
             **{f"validation_loss_{name}": value for name, value in self.terms.items()},
-            "validation_points_local": self.points_local,
-            "validation_points_global": self.points_global,
+            **{f"validation_{name}": value for name, value in self.distances.items()},
             **{
                 f"{name}@{label}": value
                 for label, metrics in self.by_cache.items()
                 for name, value in metrics.row.items()
             },
         }
+
+    @property
+    def text(self) -> str:
+        """The mean distances in words."""
+        return distances_text(self.distances)
+
+
+def distances_text(distances: Mapping[str, float | None]) -> str:
+    """`1.2 local, 3.4 global`, of values by the names of `ValidationMetrics.distances`."""
+    return ", ".join(
+        f"{value:.4g} {name.removeprefix(POINTS)}"
+        for name, value in distances.items()
+        if name.startswith(POINTS) and value is not None
+    )
 
 
 def validate(
@@ -71,7 +94,10 @@ def validate(
     """
     device = next(student.parameters()).device
     groups = list(dict.fromkeys(labels.values()))
-    sums = torch.zeros(1 + len(groups), 4 + len(loss.names), dtype=torch.float64, device=device)
+    bare = student.module if isinstance(student, DistributedDataParallel) else student
+    names = SCENE_DISTANCES if _knows_scene(bare) else DISTANCES
+    width = 2 + len(loss.names) + len(names)
+    sums = torch.zeros(1 + len(groups), width, dtype=torch.float64, device=device)
     student.eval()
     with torch.no_grad():
         for batch in batches:
@@ -79,13 +105,10 @@ def validate(
             predicted, terms = predict_and_compare(
                 student, loss, there, features=features, compute=compute, bfloat16=bfloat16
             )
-            global_map, local_map = predicted.both
-            targets, mask = there.targets, there.targets.valid_mask
             values = [
                 terms.total,
                 *terms.parts.values(),
-                distance(local_map.points, targets.points_local, mask, per_view=True),
-                distance(global_map.points, targets.points_global, mask, per_view=False),
+                *_distances(bare, predicted, there.targets),
                 torch.ones((), device=device),
             ]
             added = len(batch) * torch.stack([value.double() for value in values])
@@ -94,16 +117,47 @@ def validate(
                 sums[1 + groups.index(labels[batch.draws[0].name])] += added
     student.train()
     whole, *parts = world.sum(sums).tolist()
-    found = [_means(part, loss.names) for part in parts]
-    return replace(_means(whole, loss.names), by_cache=dict(zip(groups, found, strict=True)))
+    found = [_means(part, loss.names, names) for part in parts]
+    return replace(_means(whole, loss.names, names), by_cache=dict(zip(groups, found, strict=True)))
 
 
-def _means(sums: Sequence[float], terms: Sequence[str]) -> ValidationMetrics:
+def _means(
+    sums: Sequence[float], terms: Sequence[str], distances: Sequence[str]
+) -> ValidationMetrics:
     *totals, count = sums
     assert count > 0, "no samples to validate on"
-    mean, *of_terms, points_local, points_global = (total / count for total in totals)
-    by_name = dict(zip(terms, of_terms, strict=True))
-    return ValidationMetrics(mean, by_name, points_local, points_global)
+    mean, *others = (total / count for total in totals)
+    of_terms, of_maps = others[: len(terms)], others[len(terms) :]
+    return ValidationMetrics(
+        mean, dict(zip(terms, of_terms, strict=True)), dict(zip(distances, of_maps, strict=True))
+    )
+
+
+def _knows_scene(student: nn.Module) -> bool:
+    return isinstance(student, Student) and family_of(student.spec).frame == "scene"
+
+
+def _distances(
+    student: nn.Module, predicted: PointMaps, targets: TeacherTargets
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """The two distances of a student's maps, see `ValidationMetrics`."""
+    mask = targets.valid_mask
+    if not _knows_scene(student):
+        global_map, local_map = predicted.both
+        return (
+            distance(local_map.points, targets.points_local, mask, per_view=True),
+            distance(global_map.points, targets.points_global, mask, per_view=False),
+        )
+    assert isinstance(student, Student)
+    wanted = replace(predicted, points_global=targets.points_global)
+    mine, true = (student.placed(maps).points_global for maps in (predicted, wanted))
+    assert mine is not None and true is not None
+    error = torch.where(mask[..., None], mine - true, 0.0)
+    count = mask.sum((1, 2, 3)).clamp(min=1)
+    return (
+        (error.norm(dim=-1).sum((1, 2, 3)) / count).mean(),
+        (error.square().mean(-1).sum((1, 2, 3)) / count).mean(),
+    )
 
 
 def distance(

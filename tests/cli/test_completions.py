@@ -12,11 +12,12 @@ from distill3r_core.models.presets import PRESETS
 from distill3r_core.teachers.registry import AUTOMATIC, TEACHERS
 
 FOLDER = Path(completions.__file__).parents[1] / "completions"
+SCENE = {"scene-cnn", "scene-mobilenet", "scene-vit"}
 CASES = [
     ("distill3r man", {"manifest"}),
     ("distill3r bench ca", {"cache"}),
     ("distill3r train --preset ", set(PRESETS)),
-    ("distill3r train --preset s", {"small"}),
+    ("distill3r train --preset s", {"small", *SCENE}),
     ("distill3r infer --no-", {"--no-color", "--no-refine"}),
     ("distill3r bench cache --print", {"--print-config"}),
     ("distill3r --ver", {"--version"}),

@@ -36,6 +36,8 @@ class SampleRequest:
 
     Args:
         reanchored: The first of the views is to be the anchor; otherwise the cached one stays.
+        scene_from_stored: `[sR | t]` that carries the frame of the cached anchor into that of the
+            scene, which the global points are then in; None: they stay in the anchor's.
         colors: Factors for the colors, see `augment.draw_colors`; None: as they are.
         view_numbers: Among those the student tells apart; None: in order.
     """
@@ -44,6 +46,7 @@ class SampleRequest:
     views: tuple[int, ...]
     number: int = 0
     reanchored: bool = False
+    scene_from_stored: Float[np.ndarray, "3 4"] | None = None
     mirrored: bool = False
     colors: Float[np.ndarray, "N 5"] | None = None
     view_numbers: tuple[int, ...] | None = None
@@ -54,11 +57,18 @@ class SampleRequest:
         return Draw(self.name, self.number)
 
 
-def request_of(draw: Draw, *, available: int, settings: DrawSettings) -> SampleRequest:
+def request_of(
+    draw: Draw,
+    *,
+    available: int,
+    settings: DrawSettings,
+    scene_from_stored: Float[np.ndarray, "3 4"] | None = None,
+) -> SampleRequest:
     """All that is random about a draw, decided by the seed and its number alone.
 
     Args:
         available: How many views the sample has.
+        scene_from_stored: See `SampleRequest`.
     """
     rng = rng_of(draw, seed=settings.seed)
     views = augment.choose_views(
@@ -74,7 +84,8 @@ def request_of(draw: Draw, *, available: int, settings: DrawSettings) -> SampleR
         name=draw.name,
         views=views,
         number=draw.number,
-        reanchored=views[0] != 0,
+        reanchored=scene_from_stored is None and views[0] != 0,
+        scene_from_stored=scene_from_stored,
         mirrored=mirrored,
         colors=colors,
         view_numbers=numbers,

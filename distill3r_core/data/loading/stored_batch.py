@@ -21,7 +21,7 @@ from distill3r_core.cache.store import ViewBuffers
 from distill3r_core.data.loading import augment
 from distill3r_core.data.loading.batches import Batch, Draw
 from distill3r_core.data.loading.sample_requests import SampleRequest
-from distill3r_core.geometry.similarity import apply_similarity
+from distill3r_core.geometry.similarity import apply_similarity, compose
 from distill3r_core.types import TeacherTargets
 
 _FEATURES = "features/"  # before the name of a layer
@@ -52,7 +52,7 @@ class StoredBatch:
     """Samples of one size, with equally many views, as they are stored.
 
     Args:
-        global_from_local: `[sR | t]`, into the frame of the anchor that was asked for.
+        global_from_local: `[sR | t]`, into the frame of the anchor or scene that was asked for.
         anchor_from_stored: Carries a global map that is stored on its own into that frame.
     """
 
@@ -107,6 +107,12 @@ class StoredBatch:
         if request.reanchored:
             back, moved = augment.anchored(similarities)
             similarities.copy_(moved)
+        if request.scene_from_stored is not None:
+            carried = torch.from_numpy(request.scene_from_stored)
+            similarities.copy_(
+                compose(carried.expand(len(similarities), 3, 4), similarities.double())
+            )
+            back = carried[None]
         self.anchor_from_stored[row] = back
         if self._has_cameras:
             torch.linalg.inv(self.intrinsics[row].double(), out=self.inverse[row])

@@ -13,7 +13,7 @@ from torch import Tensor
 from distill3r_core.evaluation.baselines.baseline_depth import constant_depth
 from distill3r_core.evaluation.baselines.colmap_poses import colmap_poses
 from distill3r_core.evaluation.baselines.training_frames import TrainingFrames
-from distill3r_core.evaluation.predictions import maps_of
+from distill3r_core.evaluation.predictions import in_world, maps_of
 from distill3r_core.evaluation.truth import Truth
 from distill3r_core.registry import Registry
 from distill3r_core.types import RawMaps
@@ -83,7 +83,9 @@ def _mean_depth(truth: Truth, training: TrainingFrames | None) -> RawMaps | None
 
 def _nearest_frame(truth: Truth, training: TrainingFrames | None) -> RawMaps | None:
     found = None if training is None else training.nearest(truth)
-    return None if found is None else maps_of(found[0], truth, poses=found[1])
+    if found is None:
+        return None
+    return in_world(maps_of(found[0], truth, poses=found[1]), found[1])
 
 
 def _identity_poses(truth: Truth, maps: RawMaps) -> Float[Tensor, "N 3 4"]:

@@ -2,6 +2,7 @@
 
 from distill3r_core.evaluation.protocols.bench_protocols import BENCH_PROTOCOLS
 from distill3r_core.evaluation.protocols.held_out import HELD_OUT
+from distill3r_core.evaluation.protocols.localization import LOCALIZATION
 from distill3r_core.evaluation.protocols.lunar import LUNAR
 from distill3r_core.evaluation.protocols.point_protocols import POINT_PROTOCOLS
 from distill3r_core.evaluation.protocols.pose_protocols import POSE_PROTOCOLS
@@ -12,5 +13,13 @@ from distill3r_core.registry import Registry
 __all__ = ["PROTOCOLS", "Protocol", "Published"]
 
 PROTOCOLS: Registry[Protocol] = Registry("protocol")
-for _protocol in (TABLE2, HELD_OUT, LUNAR, *POINT_PROTOCOLS, *POSE_PROTOCOLS, *BENCH_PROTOCOLS):
+for _protocol in (
+    TABLE2,
+    HELD_OUT,
+    LOCALIZATION,
+    LUNAR,
+    *POINT_PROTOCOLS,
+    *POSE_PROTOCOLS,
+    *BENCH_PROTOCOLS,
+):
     PROTOCOLS.add(_protocol.name, _protocol)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from distill3r_core.evaluation.clouds.surface_files import read_surface_points
 from distill3r_core.evaluation.clouds.tsdf import VolumeRules
 from distill3r_core.evaluation.pose_metrics import DA3, SPATIALBENCH
 from distill3r_core.evaluation.protocols.frame_rules import AllFrames, ShuffledFrames
@@ -17,7 +18,6 @@ from distill3r_core.evaluation.protocols.sequence_alignments import NO_CLOUDS
 from distill3r_core.evaluation.protocols.table2 import POSES
 from distill3r_core.evaluation.spatialbench.read import read_spatialbench
 from distill3r_core.evaluation.spatialbench.readers import Density
-from distill3r_core.evaluation.surface_files import read_surface_points
 from distill3r_core.evaluation.truth import TrueSurface
 
 _SURFACES = ("fscore", "chamfer", "fscore_true_poses", "chamfer_true_poses")

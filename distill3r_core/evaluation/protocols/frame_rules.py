@@ -106,6 +106,25 @@ class ConsecutiveFrames:
 
 
 @dataclass(frozen=True)
+class DisjointFrames:
+    """All frames once, so many at a time; the last window of a sequence may be shorter."""
+
+    size: int
+    text: str
+
+    def __call__(
+        self, layout: str, sequences: Mapping[str, Sequence[int | None]]
+    ) -> Sequence[Window]:
+        """Windows of every sequence, in order."""
+        return [
+            Window(f"{name}/{first:06d}" if len(numbers) > self.size else name, name, frames)
+            for name, numbers in sequences.items()
+            for first in range(0, len(numbers), self.size)
+            for frames in [tuple(range(first, min(first + self.size, len(numbers))))]
+        ]
+
+
+@dataclass(frozen=True)
 class RandomFrames:
     """A fixed number of random frames of every sequence, from one random sequence of numbers.
 

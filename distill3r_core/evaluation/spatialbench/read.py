@@ -10,10 +10,10 @@ import torch
 from distill3r_core.data.conventions.check_data import DataCheck
 from distill3r_core.data.manifest_views import content_hash, image_hash
 from distill3r_core.errors import ImageError, InputMissingError
+from distill3r_core.evaluation.clouds.surface_files import read_surface_points
 from distill3r_core.evaluation.clouds.tsdf import VolumeRules
 from distill3r_core.evaluation.spatialbench.readers import READERS, Density, Reader
 from distill3r_core.evaluation.spatialbench.scene import BenchFrame, BenchScene
-from distill3r_core.evaluation.surface_files import read_surface_points
 from distill3r_core.evaluation.test_data import TestData
 from distill3r_core.evaluation.truth import TrueSurface, Truth
 from distill3r_core.evaluation.view_truth import NamedView, PrepareViews, check_view, truth_of

@@ -24,6 +24,7 @@ from distill3r_core.reconstruction.cameras.pinholes import (
     shared_focals,
 )
 from distill3r_core.reconstruction.cameras.placements import full_size_pixels
+from distill3r_core.reconstruction.cameras.scene_focals import scene_focals
 from distill3r_core.reconstruction.head_options import PoseSource
 from distill3r_core.reconstruction.loaded_views import LoadedView
 from distill3r_core.reconstruction.reconstruction import AlignedMap, PosedView
@@ -62,6 +63,7 @@ def solve_cameras(
     compare: bool = False,
     cameras: CameraOptions | None = None,
     seed: int = 0,
+    in_scene: bool = False,
     progress: Progress | None = None,
 ) -> SolvedCameras:
     """Find the camera of every view and bring all views into the frame of the first one's camera.
@@ -77,6 +79,8 @@ def solve_cameras(
         compare: Whether PnP is run where its poses are not used.
         cameras: What is known about the cameras; None: each view has a focal length of its own.
         seed: Seed of RANSAC: the same for every view, whatever the number of threads.
+        in_scene: Global maps are in the frame of a scene, where the views then stay; one focal
+            length is sought for all of them.
 
     Raises:
         ExtraMissingError: `poses` is "pnp" and pycolmap is not installed.
@@ -90,7 +94,7 @@ def solve_cameras(
     upright = [
         undo_transpose(view, predicted) for view, predicted in zip(loaded, maps, strict=True)
     ]
-    known = _intrinsics(upright, cameras or CameraOptions())
+    known = _intrinsics(upright, cameras or CameraOptions(), in_scene=in_scene)
 
     def place(found: "_ClosedForm | str") -> PosedView | str:
         """The view, or the reason why it has no camera."""
@@ -117,11 +121,11 @@ def solve_cameras(
             else:
                 failed.append(Failure(str(view.path or view.name), f"no camera: {found}"))
             progress.advance()
-    return SolvedCameras(_into_first_frame(views), tuple(failed))
+    return SolvedCameras(tuple(views) if in_scene else _into_first_frame(views), tuple(failed))
 
 
 def _intrinsics(
-    views: Sequence[tuple[LoadedView, ViewMaps]], cameras: CameraOptions
+    views: Sequence[tuple[LoadedView, ViewMaps]], cameras: CameraOptions, *, in_scene: bool
 ) -> Iterable[ViewIntrinsics]:
     """K of every view, in order."""
     loaded, first = [view for view, _ in views], views[0][1]
@@ -130,7 +134,11 @@ def _intrinsics(
     if cameras.intrinsics is not None:
         return [ViewIntrinsics(cameras.intrinsics, "given")] * len(views)
     assert first.global_map is not None, "a view without a global map has no place in the world"
-    focals = shared_focals(loaded, first.global_map)
+    focals = None
+    if in_scene:
+        maps = [one.global_map for _, one in views if one.global_map is not None]
+        focals = scene_focals(loaded, maps)
+    focals = focals or shared_focals(loaded, first.global_map)
     return [intrinsics_of(view, focal) for view, focal in zip(loaded, focals, strict=True)]
 
 

@@ -212,6 +212,7 @@ def student_maps(
     steps = StudentSteps(on_progress, student, len(images), head)
     with torch.inference_mode():
         found = student(images, head=head, head_chunk=head_chunk, host=True, on_progress=steps)
+        found = [student.placed(one) for one in found]
     return [ViewMaps(_as_arrays(one.global_map), _as_arrays(one.local_map)) for one in found]
 
 

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 
 import torch
 
+from distill3r_core.errors import RequestError
+from distill3r_core.geometry.cameras import place_intrinsics
 from distill3r_core.io.images.fit import ImageFit, fit_for, fit_image
 from distill3r_core.models.families import family_of
 from distill3r_core.models.student import Student
 from distill3r_core.prediction import StepCallback, ignore_steps
 from distill3r_core.reconstruction.prediction.forward_pass import require_views, student_maps
+from distill3r_core.reconstruction.prediction.scene_pass import knows_scene, scene_raw_maps
 from distill3r_core.types import PreparedView, RawMaps, View
 
 
@@ -50,9 +53,14 @@ class StudentPredictor:
         fitted = fit_image(
             view.image, fit_for([(height, width)], self.fit), portrait=height > width
         )
+        intrinsics = None
+        if view.intrinsics is not None:
+            given = torch.from_numpy(view.intrinsics)
+            intrinsics = place_intrinsics(given, fitted.placement).float()
         return PreparedView(
             image=torch.from_numpy(fitted.image.copy()).movedim(-1, 0) / 255,
             placement=fitted.placement,
+            intrinsics=intrinsics,
             unit=view.unit,
             sample=view.sample,
             index=view.index,
@@ -64,9 +72,12 @@ class StudentPredictor:
         """Maps of all views in one pass.
 
         Raises:
-            RequestError: There are more views than the student can tell apart.
+            RequestError: There are more views than the student can tell apart, or a view lacks the
+                intrinsics by which a scene student's points place it.
         """
         require_views(self, len(views))
+        if knows_scene(self.student):
+            return self._in_scene(views)
         maps = student_maps(self.student, [view.image for view in views], on_progress=on_progress)
         points_local, confidence_local, points_global, confidence_global = [], [], [], []
         for one in maps:
@@ -76,3 +87,15 @@ class StudentPredictor:
             points_global.append(torch.from_numpy(one.global_map.points))
             confidence_global.append(torch.from_numpy(one.global_map.confidence))
         return RawMaps(points_local, confidence_local, confidence_global, points_global)
+
+    def _in_scene(self, views: Sequence[PreparedView]) -> RawMaps:
+        intrinsics = [view.intrinsics for view in views if view.intrinsics is not None]
+        if len(intrinsics) < len(views):
+            raise RequestError(
+                f"{self.name} places views by their intrinsics, and one has none",
+                hint="give calibrated views, or take `reconstruct`, which finds a focal length",
+            )
+        images = torch.stack([view.image for view in views])[None]
+        with torch.inference_mode():
+            found = self.student(images.to(self.student.device), host=True)
+        return scene_raw_maps(self.student, found, torch.stack(intrinsics))

@@ -150,7 +150,7 @@ def make_samples(
                 contents[name],
                 loaded.images,
                 exported.targets,
-                detail_of(loaded, raw, exported, recipe.root),
+                detail_of(loaded, raw, exported, recipe.root, metric=teacher.metric),
                 streams,
             )
 

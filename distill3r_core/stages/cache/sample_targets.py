@@ -8,19 +8,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from distill3r_core.data.manifest import Sample
 from distill3r_core.data.manifest_views import image_hash, read_view
 from distill3r_core.errors import ImageError
+from distill3r_core.geometry.camera_alignment import fit_world
+from distill3r_core.geometry.registration import rigid_of
 from distill3r_core.geometry.resample import Box
 from distill3r_core.io.images.fit import ImageFit, fit_image, is_portrait
 from distill3r_core.io.images.placed_masks import placed_mask
 from distill3r_core.stages.cache.sample_plan import fit_of, size_of
 from distill3r_core.teachers.base import Teacher
 from distill3r_core.teachers.targets import CountedTargets, make_targets
-from distill3r_core.types import ImagePlacement, PreparedView, RawMaps
+from distill3r_core.types import ImagePlacement, PreparedView, RawMaps, TeacherTargets, Unit
+
+_METERS: Mapping[Unit, float] = {"m": 1.0, "mm": 0.001, "none": 1.0}  # a unit in meters
 
 
 @dataclass(frozen=True)
@@ -130,12 +134,19 @@ def targets_of_sample(loaded: LoadedSample, raw: RawMaps, recipe: TargetRecipe) 
 
 
 def detail_of(
-    loaded: LoadedSample, raw: RawMaps, exported: CountedTargets, root: Path
+    loaded: LoadedSample, raw: RawMaps, exported: CountedTargets, root: Path, *, metric: bool
 ) -> dict[str, Any]:
-    """Where a sample came from, as plain data."""
+    """Where a sample came from, and where it lies in the world of its poses, as plain data.
+
+    Args:
+        metric: Whether the teacher's points are in meters.
+    """
     aligned = {} if raw.alignment is None else {"alignment": asdict(raw.alignment)}
+    world = _world_from_anchor(loaded, exported.targets, metric=metric)
+    placed = {} if world is None else {"world_from_anchor": world.tolist()}
     return {
         **aligned,
+        **placed,
         "dataset": loaded.sample.dataset,
         "scene_id": loaded.sample.scene_id,
         "pictures": list(loaded.image_hashes),
@@ -147,6 +158,25 @@ def detail_of(
         "boxes": [placement.box for placement in loaded.placements],
         "left": asdict(exported.rejected),
     }
+
+
+def _world_from_anchor(
+    loaded: LoadedSample, targets: TeacherTargets, *, metric: bool
+) -> Float[Tensor, "3 4"] | None:
+    """What carries the anchor's frame into the world of the sample's poses, in meters if known.
+
+    None where a view that the teacher placed has no pose, or the poses do not determine it.
+    """
+    rows = loaded.sample.rows
+    placed = [view for view, mask in enumerate(targets.valid_mask) if mask.any()]
+    if not placed or any(rows[view].pose is None for view in placed):
+        return None
+    poses = torch.tensor([rows[view].pose for view in placed], dtype=torch.float64)
+    poses = poses.reshape(-1, 4, 4)
+    poses[:, :3, 3] *= torch.tensor([[_METERS[rows[view].unit]] for view in placed])
+    local = targets.global_from_local[placed].double().cpu()
+    fixed = 1.0 if metric and all(rows[view].unit != "none" for view in placed) else None
+    return fit_world(rigid_of(local), poses, scale=fixed)
 
 
 def raw_box(student: ImagePlacement, teacher: ImagePlacement, shape: Sequence[int]) -> Box:

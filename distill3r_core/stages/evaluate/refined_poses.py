@@ -23,7 +23,11 @@ class RefinedPoses:
     seconds: float = 0.0
 
     def refine(self, truth: Truth, maps: RawMaps) -> RawMaps:
-        """The maps with refined similarities; as they are where a view has none to begin with."""
+        """The maps with refined similarities; as they are where a view has none to begin with, or
+        the model knows the scene.
+        """
+        if maps.scene is not None:  # placed by the scene, not by each other
+            return maps
         self.views += len(truth.views)
         similarities = maps.global_from_local
         if len(truth.views) < 2 or similarities is None or not similarities.isfinite().all():

@@ -63,7 +63,7 @@ class ScoredBaseline:
         elif self.record.predict is None:
             assert self.record.poses is not None, "a baseline predicts maps or poses"
             found = self.record.poses(truth, maps)
-            placed = None if found is None else replace(maps, global_from_local=found)
+            placed = None if found is None else replace(maps, global_from_local=found, scene=None)
             self.scores.append(None if placed is None else score_poses(truth, placed, protocol))
         elif self.has_maps:
             guess = self.record.predict(truth, self.training)

@@ -31,6 +31,7 @@ from distill3r_core.reconstruction.cameras.known_positions import (
 from distill3r_core.reconstruction.export import save_reconstruction
 from distill3r_core.reconstruction.formats import Need, require_formats
 from distill3r_core.reconstruction.head_options import (
+    heads_of,
     require_heads,
     require_world,
     resolve_options,
@@ -102,6 +103,12 @@ def infer(
         require_extras(scene.sources)
     device = profiling.pick_device(settings.device)
     model = open_model(settings.model, device, settings.precision)
+    head = heads_of(model.predictor, settings.head)
+    if head != settings.head:  # a scene student has one map alone
+        settings = replace(settings, head=head)
+        options = resolve_options(
+            head, settings.cloud, settings.poses, pnp=settings.pnp, refine=settings.refine
+        )
     _require_settings(model.predictor, settings)
     other = None if settings.compare is None else open_model(settings.compare, device)
     request = SceneRequest(settings, model, other, options, cameras, known, overwrite)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config, paths
@@ -15,6 +15,12 @@ from distill3r_core.errors import ConfigError
 from distill3r_core.io.images.decode import MIN_SIDE
 from distill3r_core.stages.manifest import manifest_folder
 
+ALL_VIEWS = 1_000_000  # more than a scene has frames: what is there is one smaller sample
+
+
+def _read_views(value: Any) -> Any:
+    return ALL_VIEWS if value == "all" else value
+
 
 @dataclass(frozen=True, config=config.STRICT)
 class ManifestSettings:
@@ -23,7 +29,8 @@ class ManifestSettings:
     roots: tuple[Path, ...] = Field(min_length=1)
     output: Path = paths.DATA
     layout: Annotated[str, config.reads(check_layout)] = AUTO
-    views: int = Field(default=20, ge=2)  # per sample
+    # Per sample; "all": one sample holds a scene, or the frames of it that one split has.
+    views: Annotated[int, BeforeValidator(_read_views)] = Field(default=20, ge=2)
     stride: int | Literal["pose"] | None = None  # between views; None: the data set's policy
     # Of each split; None: 5, and as many as it takes to use a short recording whole.
     samples_per_scene: int | None = Field(default=None, ge=1)

@@ -27,6 +27,7 @@ from distill3r_core.runs.run_record import (
 from distill3r_core.stages.train.resolve import LENGTHS, complete_model
 from distill3r_core.training import checkpoints, faults, metrics_log, tensorboard
 from distill3r_core.training.distributed import World
+from distill3r_core.training.scene_labels import samples_of_scenes
 from distill3r_core.training.schedule import Extension, run_length
 from distill3r_core.training.settings import FREE_TO_CHANGE, TrainSettings
 
@@ -101,6 +102,8 @@ def identity_of(settings: TrainSettings, cache: CacheUnion, *, processes: int) -
     plain = config.as_plain(settings)
     plain |= {"model": complete_model(settings).model}
     kept = {key: plain[key] for key in plain if key not in (*FREE_TO_CHANGE, *_CACHES)}
+    if not settings.scene:
+        del kept["scene"]  # runs of earlier versions have none
     del kept["schedule"]["extend"]  # what extensions did is recorded with them
     # What the caches decide is decided here, and a relative student is none of a version that
     # knew no other.
@@ -126,7 +129,12 @@ def identity_of(settings: TrainSettings, cache: CacheUnion, *, processes: int) -
 def steps_of(settings: TrainSettings, cache: CacheUnion, *, processes: int) -> int:
     """Length of the run that the settings ask for, in optimizer steps."""
     batch = settings.data.batch * settings.data.accumulation * processes
-    return run_length(settings, samples=len(cache.names("train")), effective_batch=batch)
+    names = cache.names("train")
+    if settings.scene:
+        chosen = samples_of_scenes(cache, settings.scene).values()
+        used = {name for samples in chosen for name in samples}
+        names = [name for name in names if name in used]
+    return run_length(settings, samples=len(names), effective_batch=batch)
 
 
 @contextmanager

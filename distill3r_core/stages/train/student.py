@@ -123,12 +123,15 @@ def freeze_unused(student: Student) -> None:
     training = student.training
     student.eval()
     family = family_of(student.spec)
-    side, views = 2 * family.multiple(student.spec), min(2, family.views.maximum)
+    side = 2 * (family.smallest or family.multiple)(student.spec)
+    views = min(2, family.views.maximum)
     numbers = torch.arange(views)[None]
+    student.eval()  # statistics of batch norms are left as they are
     maps = student(torch.zeros(1, views, 3, side, side), view_numbers=numbers)
     assert isinstance(maps, PointMaps)
     predicted = (getattr(maps, field.name) for field in fields(maps))
     torch.stack([part.sum() for part in predicted if part is not None]).sum().backward()
+    student.train()
     for parameter in student.parameters():
         parameter.requires_grad_(parameter.grad is not None)
         parameter.grad = None

@@ -24,6 +24,7 @@ from distill3r_core.training import checkpoints
 from distill3r_core.training.metrics_log import FILE as METRICS
 from distill3r_core.training.run_state import Ending, TrainState
 from distill3r_core.training.settings import TrainSettings
+from distill3r_core.training.validation import distances_text
 from distill3r_core.untrusted.printable import printable
 
 
@@ -80,9 +81,12 @@ def _report(
     if validation is not None:
         of = f" of `best`, step {numbers['best_step']}" if best_validation else ""
         rows.append((f"held-out loss{of}", _short(validation["validation_loss"])))
-        distance = (
-            f"{_short(validation['validation_points_local'])} local, "
-            f"{_short(validation['validation_points_global'])} global"
+        distance = distances_text(
+            {
+                name.removeprefix("validation_"): value
+                for name, value in validation.items()
+                if "@" not in name
+            }
         )
         rows.append(("distance to the teacher, in its unit", distance))
         for name, value in validation.items():

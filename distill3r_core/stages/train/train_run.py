@@ -47,6 +47,7 @@ from distill3r_core.stages.train.run_folder import (
     resume_command,
     steps_of,
 )
+from distill3r_core.stages.train.scenes import learn_scenes, unit_of
 from distill3r_core.stages.train.student import Start, prepare_terms, restore, start_student
 from distill3r_core.stages.train.train_report import (
     LoggedProgress,
@@ -188,6 +189,7 @@ def _prepare(
     start = start_student(settings, progress)
     _check_input(start.student.spec, settings.data, fit)
     dtype = torch.float64 if settings.compute.precision == "float64" else None
+    scenes = learn_scenes(settings, cache, start.student, fit, progress)
     student = start.student.to(device, dtype)
     # After the student: terms with parameters leave its random weights as they are.
     loss = Objective(settings.loss.all_terms).to(device, dtype)
@@ -206,6 +208,7 @@ def _prepare(
         world=world,
         device=device,
         features=features if isinstance(features, CachedFeatures) else None,
+        scenes=scenes,
     )
     if not feed.held_out:
         progress.note("no held-out samples in the cache: nothing is validated, `best` is `last`")
@@ -383,7 +386,7 @@ def _saver(
         fit=fit.as_plain(),
         teacher=" + ".join(dict.fromkeys(header.teacher for header in headers)),
         licenses=tuple(dict.fromkeys([*(one.license for one in headers), *start.licenses])),
-        unit="m" if settings.loss.metric else "none",
+        unit=unit_of(settings, start.student.spec),
         pictures=IMAGE_HASHES,
         processing=dict(cache.header.processing),
         # Where a run lies is not what it is: two equal runs have equal files.

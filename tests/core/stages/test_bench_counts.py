@@ -18,6 +18,7 @@ from distill3r_core.nn.counts import (
 from distill3r_core.teachers.fast3r_cost import FAST3R_NETWORK
 
 PAPER_STUDENT = network_of(preset_spec("paper"))
+MULTIVIEW = [name for name in PRESETS if PRESETS[name].spec["family"] == "multiview"]
 STUDENT_SIZE, TEACHER_SIZE = (378, 518), (384, 512)
 H200 = {"flop_rate": 790e12, "byte_rate": 4.3e12, "item_bytes": 2}
 

@@ -326,3 +326,13 @@ def test_a_root_that_is_a_link_to_itself_is_not_there(tmp_path, out) -> None:
 def test_an_empty_name_is_not_the_folder_this_runs_in(values) -> None:
     with pytest.raises(ConfigError, match="empty name"):
         config.validate(ManifestSettings, values, source="here")
+
+
+def test_one_sample_can_hold_a_whole_scene(tmp_path):
+    options = {
+        "roots": (rgbd_scene(tmp_path / "room", 9),), "output": tmp_path / "data", "views": "all",
+        "stride": 1, "val_frames": "last:3",
+    }  # fmt: skip
+    build_manifest(config.resolve(ManifestSettings, section="manifest", options=options))
+    samples = read_manifest(tmp_path / "data/manifest.csv").samples(views=20)
+    assert [(sample.split, len(sample.rows)) for sample in samples] == [("train", 6), ("val", 3)]

@@ -21,6 +21,7 @@ SHRUNKEN_PAIRS = {
     "decoder": {"width": 24, "depth": 2, "heads": 2},
     "heads": {"features": 8, "layers": [8, 8, 8, 8], "tail": 8, "spare_parameters": False},
 }
+SCENE = {"network": {"kind": "cnn", "width": 8}}
 TRAINING = [
     name for name in config_files.shipped_names() if "train:" in (config_files.shipped(name) or "")
 ]
@@ -48,6 +49,7 @@ def pair_file(path: Path) -> Path:
 def test_the_promised_ones_are_there() -> None:
     ablations = ("full", "labels-only", "no-weighting", "student-confidence")
     promised = {"paper-2602.00865", "single-24gb", *(f"ablation-{name}" for name in ablations)}
+    promised |= {"scene-small", "scene-vit-2412.02039"}
     promised |= {f"lunar-{letter}" for letter in "abcde"}
     assert promised <= set(TRAINING)
 
@@ -56,6 +58,8 @@ def test_the_promised_ones_are_there() -> None:
 def test_it_takes_a_step(name: str, make_cache: Callable[..., Path], tmp_path: Path) -> None:
     of_pairs = name.startswith("lunar-")
     options: dict[str, object] = {"model": SHRUNKEN_PAIRS if of_pairs else SHRUNKEN}
+    if name.startswith("scene"):
+        options["model"] = SCENE
     if of_pairs:
         options["cache"] = make_cache(
             tmp_path / "cache", sizes=((32, 48),) * 4, features={"enc_norm": 5}
@@ -69,6 +73,7 @@ def test_it_takes_a_step(name: str, make_cache: Callable[..., Path], tmp_path: P
         name,
         output=tmp_path / "run",
         **options,
+        scene=["00"] if name.startswith("scene") else [],
         gpus=1,
         device="cpu",
         max_steps=1,

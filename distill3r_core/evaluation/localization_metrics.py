@@ -1,0 +1,100 @@
+"""Where a camera is in a known scene, and how far coordinates in it are off."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from distill3r_core.evaluation.metric_record import (
+    CENTIMETERS,
+    DEGREES,
+    SHARE,
+    Comparison,
+    Metric,
+    MetricUnit,
+    mean,
+    median,
+)
+from distill3r_core.geometry.registration import rotation_angle
+from distill3r_core.geometry.similarity import apply_similarity
+
+NEAR_METERS, NEAR_DEGREES = 0.05, 5.0
+SQUARE_METERS = MetricUnit("m^2", "squared units of truth")
+SQUARE_RADII = MetricUnit("squared radii of the scene", "squared radii of the scene")
+
+
+def _errors(comparison: Comparison) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]] | None:
+    """Meters and degrees of each camera from the truth; infinite where a view has no pose."""
+    scene, true = comparison.maps.scene, comparison.truth.world_poses
+    if scene is None or true is None:
+        return None
+    poses, true = scene.world_from_cam.double(), true.double()
+    found = poses.isfinite().all(-1).all(-1)
+    shown = torch.where(found[:, None, None], poses, torch.eye(4, dtype=poses.dtype))
+    distance = (shown[:, :3, 3] - true[:, :3, 3]).norm(dim=-1)
+    angle = rotation_angle(shown, true)
+    return distance.masked_fill(~found, torch.inf), angle.masked_fill(~found, torch.inf)
+
+
+def _distance(comparison: Comparison) -> Sequence[float] | None:
+    errors = _errors(comparison)
+    return None if errors is None else errors[0].tolist()
+
+
+def _rotation(comparison: Comparison) -> Sequence[float] | None:
+    errors = _errors(comparison)
+    return None if errors is None else errors[1].tolist()
+
+
+def _near(comparison: Comparison) -> Sequence[float] | None:
+    errors = _errors(comparison)
+    if errors is None:
+        return None
+    return ((errors[0] <= NEAR_METERS) & (errors[1] <= NEAR_DEGREES)).double().tolist()
+
+
+def _coordinates(
+    reduce: Callable[[Float[Tensor, "M 3"]], Tensor], *, in_radii: bool = False
+) -> Callable[[Comparison], Sequence[float] | None]:
+    """A measure of the errors of each view's coordinates over its true pixels."""
+
+    def measured(comparison: Comparison) -> Sequence[float] | None:
+        scene, truth = comparison.maps.scene, comparison.truth
+        if scene is None or truth.world_poses is None or (in_radii and scene.radius is None):
+            return None
+        radius = scene.radius if in_radii and scene.radius is not None else 1.0
+        true = apply_similarity(truth.world_poses[:, :3].double(), truth.points.double())
+        return [
+            float(reduce((mine.double()[mask] - wanted[mask]) / radius))
+            for mine, wanted, mask in zip(scene.points, true, truth.mask, strict=True)
+        ]
+
+    return measured
+
+
+LOCALIZATION_METRICS: tuple[Metric, ...] = (
+    Metric(
+        "location_median", "location", CENTIMETERS, "lower", _distance, median, mean, ".1f",
+        describe=True, of_poses=True,
+    ),
+    Metric(
+        "location_rotation_median", "rotation (deg)", DEGREES, "lower", _rotation, median, mean,
+        ".2f", of_poses=True,
+    ),
+    Metric(
+        "location_near", "within 5 cm, 5 deg", SHARE, "higher", _near, mean, mean, of_poses=True
+    ),
+    Metric(
+        "coordinate_mse", "MSE", SQUARE_RADII, "lower",
+        _coordinates(lambda error: error.square().mean(), in_radii=True), mean, mean, ".5f",
+    ),
+    Metric(
+        "coordinate_mse_metric", "MSE (m^2)", SQUARE_METERS, "lower",
+        _coordinates(lambda error: error.square().mean()), mean, mean, ".4f",
+    ),
+    Metric(
+        "coordinate_median", "coordinates", CENTIMETERS, "lower",
+        _coordinates(lambda error: error.norm(dim=-1).median()), mean, mean, ".1f", describe=True,
+    ),
+)  # fmt: skip

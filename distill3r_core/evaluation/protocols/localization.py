@@ -1,0 +1,29 @@
+"""`localization`: the place of each camera in a scene that the model has learned."""
+
+from distill3r_core.evaluation.localization_metrics import LOCALIZATION_METRICS
+from distill3r_core.evaluation.protocols.frame_rules import DisjointFrames
+from distill3r_core.evaluation.protocols.record import Protocol
+from distill3r_core.evaluation.protocols.sequence_alignments import NO_CLOUDS
+
+_TOGETHER = 20  # frames that are read at once; a scene student sees each by itself
+
+LOCALIZATION = Protocol(
+    name="localization",
+    frames=DisjointFrames(
+        _TOGETHER,
+        text="all test frames (without --data the run's validation frames) that it was not "
+        "trained on, each by itself",
+    ),
+    alignment=NO_CLOUDS,
+    metrics=tuple(metric.name for metric in LOCALIZATION_METRICS),
+    grid=(112, 154),
+    aggregation="pooled",
+    source="held-out",
+    rules={
+        "pose": "PnP with RANSAC on the predicted coordinates with the calibrated K, up to 5000 "
+        "pixels of the model's grid, 10 pixels of an image 640 wide; a view without a pose is "
+        "infinitely far",
+        "coordinates": "in the frame of the data's poses, without any alignment; MSE is over the "
+        "three coordinates, in squared radii (root mean square) of the training points and in m^2",
+    },
+)

@@ -1,0 +1,101 @@
+"""Where a scene student's coordinates place each view: the pose of its camera by PnP."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from distill3r_core.errors import GeometryError
+from distill3r_core.geometry.pnp import pose_from_points, require_pycolmap
+from distill3r_core.geometry.similarity import apply_similarity, invert_similarity
+from distill3r_core.models.families import family_of
+from distill3r_core.models.scene.spec import SceneSpec
+from distill3r_core.models.student import Student
+from distill3r_core.types import PointMaps, RawMaps, ViewsInScene
+
+# Ten pixels of an image 640 wide, as is usual with scene coordinates; of one 512 wide.
+SCENE_MAX_ERROR = 8.0
+_PAIRS = 5_000  # pixels of a view that take part
+
+
+def knows_scene(student: Student) -> bool:
+    """Whether a student predicts points in the frame of a scene that it has learned."""
+    return family_of(student.spec).frame == "scene"
+
+
+def scene_raw_maps(
+    student: Student, maps: PointMaps, intrinsics: Float[Tensor, "N 3 3"]
+) -> RawMaps:
+    """A scene student's pass over one sample, with the poses that its coordinates give.
+
+    Args:
+        maps: As the student predicts them, one sample on the CPU.
+        intrinsics: K of each map.
+
+    Returns:
+        Local maps are the coordinates in each camera's frame; those of a view without a pose stay
+        in the scene's frame, and its similarity is NaN.
+
+    Raises:
+        ExtraMissingError: pycolmap is not installed.
+    """
+    placed = student.placed(maps).points_global
+    assert placed is not None and maps.confidence_global is not None
+    points, confidence = placed[0].float(), list(maps.confidence_global[0].float())
+    poses = poses_by_pnp(points, intrinsics)
+    known = torch.where(poses.isfinite(), poses, torch.eye(4, dtype=poses.dtype))
+    local = apply_similarity(invert_similarity(known[:, :3]), points.double()).float()
+    spec = student.spec
+    scene = None
+    if isinstance(spec, SceneSpec) and len(spec.scenes) == 1 and spec.scenes[0].posed:
+        scene = ViewsInScene(tuple(points), poses, spec.scenes[0].scale)
+    return RawMaps(
+        points_local=list(local),
+        confidence_local=confidence,
+        confidence_global=confidence,
+        global_from_local=poses[:, :3],
+        intrinsics=intrinsics,
+        scene=scene,
+    )
+
+
+def poses_by_pnp(
+    points: Sequence[Float[Tensor, "H W 3"]] | Float[Tensor, "N H W 3"],
+    intrinsics: Float[Tensor, "N 3 3"],
+) -> Float[Tensor, "N 4 4"]:
+    """`world_from_cam` of views whose pixels' coordinates are known; NaN where there is none.
+
+    Args:
+        points: In the world, one map per view; those that are not finite take no part.
+        intrinsics: K of each map.
+
+    Raises:
+        ExtraMissingError: pycolmap is not installed.
+    """
+    require_pycolmap("poses in a scene")
+    return torch.stack(
+        [
+            _pose(one.double().numpy(), camera.double().numpy())
+            for one, camera in zip(points, intrinsics, strict=True)
+        ]
+    )
+
+
+def _pose(
+    points: Float[np.ndarray, "H W 3"], intrinsics: Float[np.ndarray, "3 3"]
+) -> Float[Tensor, "4 4"]:
+    height, width = points.shape[:2]
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    pixels = np.stack([columns, rows], axis=-1).reshape(-1, 2)
+    flat = points.reshape(-1, 3)
+    chosen = np.flatnonzero(np.isfinite(flat).all(-1))
+    chosen = chosen[:: max(1, len(chosen) // _PAIRS)]
+    try:
+        pose = pose_from_points(
+            flat[chosen], pixels[chosen], intrinsics, (height, width), max_error=SCENE_MAX_ERROR
+        )
+    except GeometryError:
+        return torch.full((4, 4), torch.nan, dtype=torch.float64)
+    return torch.from_numpy(pose)

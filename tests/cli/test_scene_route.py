@@ -1,0 +1,71 @@
+"""A scene student goes the whole way: manifest, cache, train, eval, infer, bench, convert."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from plyfile import PlyData
+
+from distill3r_core.io.rgbd import write_rgbd_scene
+from distill3r_core.models import load_student
+from distill3r_core.scenes import render_scene
+
+RunCli = Callable[..., tuple[int, str, str]]
+SMALL = "model.network={width: 16, depth: 1, heads: 2, head_width: 8}"
+
+
+def test_one_room_is_learned_scored_and_reconstructed_in_its_own_frame(
+    tmp_path: Path, cli_inprocess: RunCli
+) -> None:
+    scene = render_scene(0, 12, (70, 98))
+    pictures = write_rgbd_scene(
+        tmp_path / "rooms" / "room", scene.images, scene.depth, scene.world_from_cam,
+        scene.intrinsics[0],
+    )  # fmt: skip
+
+    def run(*line: str) -> tuple[dict, str]:
+        status, out, err = cli_inprocess(*line, "--json", cwd=tmp_path)
+        assert status == 0, err
+        return json.loads(out), err
+
+    run("manifest", "rooms", "--views", "4", "--stride", "1", "--val-frames", "last:4")
+    run("cache", "--size", "28x42")
+    train = ("train", "--preset", "scene-vit", "--set", SMALL, "--max-steps", "40")
+    done, err = run(*train, "--set", "optim.lr=2e-3")
+    assert "scene rooms/room: root mean square radius" in err
+    assert done["result"]["validation"]["validation_mse_scene"] > 0
+
+    scored, _ = run("eval", "--protocol", "localization")
+    figures = scored["result"]["metrics"]
+    assert scored["result"]["views"] == 4
+    assert set(figures) >= {"location_median", "location_rotation_median", "location_near"}
+    assert figures["coordinate_mse_metric"] > 0
+    nearest = scored["result"]["baselines"]["nearest_frame"]
+    assert nearest["location_median"] > 0
+    assert scored["result"]["baselines"]["constant_depth"]["location_median"] is None
+    assert scored["result"]["baselines"]["identity_poses"]["location_median"] is None
+    table, _ = run("eval", "--data", "rooms")
+    assert table["result"]["seen_in_training"] == 8
+    assert table["result"]["metrics"]["acc"] is not None
+    assert table["result"]["grid"] == "28x42"
+
+    (tmp_path / "dir").mkdir()
+    for picture in pictures[:3]:
+        (tmp_path / "dir" / picture.name).write_bytes(picture.read_bytes())
+    made, _ = run("infer", "dir", "--ply", "--intrinsics", "rooms/room/intrinsics.txt")
+    folder = Path(made["files"][0]).parent
+    cloud = PlyData.read(tmp_path / folder / "scene.ply")
+    assert any("scene rooms/room" in comment for comment in cloud.comments)
+    assert any("metric" in comment for comment in cloud.comments)
+    student = load_student(tmp_path / "runs/scene-vit-001")
+    (frame,) = student.spec.scenes
+    vertices = np.stack([cloud["vertex"][axis] for axis in "xyz"], axis=-1)
+    assert np.linalg.norm(vertices.mean(0) - frame.center) < 2 * frame.scale
+    status, _, err = cli_inprocess("infer", "dir", "--head", "local", cwd=tmp_path)
+    assert status == 2
+    assert "in the frame of its scene alone" in err
+
+    run("bench", "-m", "runs/scene-vit-001", "--views", "1,2", "--size", "28x42", "--budget", "20")
+    run("convert", "runs/scene-vit-001", "student.safetensors")
+    assert load_student(tmp_path / "student.safetensors").spec.scenes == (frame,)

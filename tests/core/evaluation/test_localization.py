@@ -1,0 +1,144 @@
+"""Protocol `localization`: exact coordinates give the pose, and errors are those worked by hand."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from distill3r_core.evaluation.baselines import BASELINES
+from distill3r_core.evaluation.predictions import in_world, predict_truth
+from distill3r_core.evaluation.protocols import PROTOCOLS
+from distill3r_core.evaluation.protocols.frame_rules import DisjointFrames
+from distill3r_core.evaluation.scores import figures_of, score_sequence
+from distill3r_core.evaluation.truth import Truth
+from distill3r_core.geometry.cameras import unproject
+from distill3r_core.geometry.similarity import apply_similarity
+from distill3r_core.io.images.fit import ImageFit
+from distill3r_core.models import build_student
+from distill3r_core.models.scene.frames import network_from_scene
+from distill3r_core.models.scene.spec import SceneFrame
+from distill3r_core.reconstruction.cameras.camera_poses import solve_cameras
+from distill3r_core.reconstruction.loaded_views import views_of_images
+from distill3r_core.reconstruction.prediction.scene_pass import scene_raw_maps
+from distill3r_core.reconstruction.view_maps import ViewMaps
+from distill3r_core.scenes import render_scene
+from distill3r_core.types import PointMap, PointMaps
+
+LOCALIZATION = PROTOCOLS["localization"]
+SIZE = (28, 42)
+
+
+@pytest.fixture(scope="module")
+def truth() -> Truth:
+    """Four views of a rendered room, whose world is turned and moved away from the room's own."""
+    scene = render_scene(0, 4, SIZE)
+    moved = torch.eye(4, dtype=torch.float64)
+    moved[:3, :3] = torch.from_numpy(Rotation.random(random_state=0).as_matrix())
+    moved[:3, 3] = torch.tensor([10.0, -4.0, 2.0])
+    poses = moved @ scene.world_from_cam.double()
+    return Truth(
+        name="rooms/room",
+        world="rooms/room",
+        view_names=("a", "b", "c", "d"),
+        views=(),
+        points=unproject(scene.depth, scene.intrinsics),
+        mask=torch.ones(4, *SIZE, dtype=torch.bool),
+        intrinsics=scene.intrinsics,
+        poses=poses,
+        unit="m",
+        contents=(),
+        world_poses=poses,
+    )
+
+
+def figures(truth, maps):
+    return figures_of([score_sequence(truth, maps, LOCALIZATION)], LOCALIZATION)
+
+
+def test_the_truth_has_no_error(truth):
+    found = figures(truth, predict_truth(truth))
+    assert found["location_median"] == 0
+    assert found["location_rotation_median"] == pytest.approx(0, abs=1e-5)
+    assert found["location_near"] == 1
+    assert found["coordinate_mse_metric"] == 0
+    assert found["coordinate_mse"] is None  # a radius is the student's
+
+
+def test_exact_coordinates_of_a_student_give_its_poses(truth):
+    student = build_student("scene-cnn", network={"width": 8})
+    frames = (SceneFrame(name="r", center=(9.0, -3.0, 1.0), scale=2.5, metric=True, posed=True),)
+    student.spec = replace(student.spec, scenes=frames)
+    world = apply_similarity(truth.world_poses[:, :3], truth.points.double())
+    network = apply_similarity(network_from_scene(frames, 0), world)[None].float()
+    maps = scene_raw_maps(
+        student, PointMaps(network, None, torch.ones(network.shape[:-1]), None), truth.intrinsics
+    )
+    found = figures(truth, maps)
+    assert found["location_median"] < 0.01  # centimeters
+    assert found["location_rotation_median"] < 0.01
+    assert found["location_near"] == 1
+    assert found["coordinate_mse"] < 1e-10
+    torch.testing.assert_close(
+        torch.stack(list(maps.points_local)), truth.points, atol=1e-3, rtol=0
+    )
+    # An error of 10 cm along one axis: of squared radii, and of square meters.
+    shifted = [one + torch.tensor([0.1, 0.0, 0.0]) for one in maps.scene.points]
+    found = figures(truth, replace(maps, scene=replace(maps.scene, points=shifted)))
+    assert found["coordinate_mse_metric"] == pytest.approx(0.01 / 3, rel=1e-3)
+    assert found["coordinate_mse"] == pytest.approx(0.01 / 3 / 2.5**2, rel=1e-3)
+    assert found["coordinate_median"] == pytest.approx(10, rel=1e-3)
+
+
+def test_errors_of_poses_by_hand(truth):
+    turned = torch.eye(4, dtype=torch.float64).repeat(4, 1, 1)
+    for view, degrees in enumerate((0.0, 4.0, 6.0, 0.0)):
+        turned[view, :3, :3] = torch.from_numpy(
+            Rotation.from_euler("y", degrees, degrees=True).as_matrix()
+        )
+    poses = truth.world_poses @ turned
+    poses[:, :3, 3] += torch.tensor([[0.02, 0, 0], [0, 0.04, 0], [0, 0, 0.01], [0, 0, 0]])
+    poses[3] = math.nan  # PnP found no pose
+    found = figures(truth, in_world(predict_truth(truth), poses))
+    assert found["location_median"] == pytest.approx((2 + 4) / 2)
+    assert found["location_rotation_median"] == pytest.approx((4 + 6) / 2)
+    assert found["location_near"] == 2 / 4  # the second last is turned too far
+
+
+def test_a_frame_that_is_not_the_datas_own_is_not_scored(truth):
+    student = build_student("scene-cnn", network={"width": 8})
+    frame = SceneFrame(name="r", center=(0.0, 0.0, 0.0), scale=1.0)
+    student.spec = replace(student.spec, scenes=(frame,))
+    points = apply_similarity(truth.world_poses[:, :3], truth.points.double())[None].float()
+    maps = PointMaps(points, None, torch.ones(points.shape[:-1]), None)
+    assert scene_raw_maps(student, maps, truth.intrinsics).scene is None
+
+
+def test_baselines_of_other_poses_have_no_place_in_the_scene(truth):
+    maps = predict_truth(truth)
+    assert maps.scene is not None
+    assert BASELINES["constant_depth"].predict(truth, None).scene is None
+
+
+def test_disjoint_windows_show_every_frame_once():
+    windows = DisjointFrames(3, "")("any", {"a": [None] * 7, "b": [None] * 2})
+    assert [(one.name, one.frames) for one in windows] == [
+        ("a/000000", (0, 1, 2)), ("a/000003", (3, 4, 5)), ("a/000006", (6,)), ("b", (0, 1)),
+    ]  # fmt: skip
+
+
+def test_cameras_in_a_scene_are_found_without_their_focal_length(truth):
+    scene = render_scene(0, 4, SIZE)
+    pixels = [(255 * one).round().byte().movedim(0, -1).numpy() for one in scene.images]
+    views = views_of_images(pixels, [None] * 4, ImageFit(size=SIZE))
+    points = apply_similarity(truth.world_poses[:, :3], truth.points.double()).numpy()
+    ones = np.ones(SIZE, np.float32)
+    maps = [ViewMaps(PointMap(one.astype(np.float32), ones), None) for one in points]
+    solved = solve_cameras(views, maps, poses="pnp", in_scene=True)
+    assert len(solved.views) == 4
+    for view, pose, camera in zip(solved.views, truth.world_poses, truth.intrinsics, strict=True):
+        assert view.camera.intrinsics[0, 0] == pytest.approx(float(camera[0, 0]), rel=0.02)
+        assert np.linalg.norm(view.camera.world_from_cam[:3, 3] - pose[:3, 3].numpy()) < 0.05
+        np.testing.assert_array_equal(view.global_map.points.shape, (*SIZE, 3))
