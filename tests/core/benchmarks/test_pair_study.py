@@ -1,4 +1,4 @@
-"""The pair study, in its smallest form: its cells, and the teacher's own row."""
+"""The pair study, in its smallest form: cells, resumption, the teacher's own row."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ from distill3r_core.benchmarks.pairs import PairStudySettings, bench_pairs
 from distill3r_core.benchmarks.pairs.pair_cells import CELLS, STUDY
 from distill3r_core.config import validate
 from distill3r_core.errors import ConfigError
+from distill3r_core.report import Silent
 
 TINY = {
     "seeds": 1,
@@ -22,7 +23,19 @@ TINY = {
 }
 
 
-def test_every_cell_trains_a_student_that_is_compared_with_the_first(tmp_path: Path) -> None:
+class Impatient(Silent):
+    """Interrupts after some steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def advance(self, count: int = 1, **figures: object) -> None:
+        self.left -= count
+        if self.left == 0 and count:
+            raise KeyboardInterrupt
+
+
+def test_every_cell_trains_a_student_and_finished_ones_are_kept(tmp_path: Path) -> None:
     settings = validate(PairStudySettings, {**TINY, "output": tmp_path / "s"}, source="a test")
     result = bench_pairs(settings).result
     assert [row["cell"] for row in result["rows"]] == list(STUDY)
@@ -30,6 +43,21 @@ def test_every_cell_trains_a_student_that_is_compared_with_the_first(tmp_path: P
     assert result["teacher"]["global_error"] > 0
     halved = {row["cell"]: row["parameters"] for row in result["rows"]}
     assert halved["encoder-halved"] == pytest.approx(halved["decoder-halved"], rel=0.1)
+    # Interrupted in its fourth student, it keeps three and continues with that one.
+    other = validate(PairStudySettings, {**TINY, "output": tmp_path / "o"}, source="a test")
+    with pytest.raises(KeyboardInterrupt):
+        bench_pairs(other, progress=Impatient(9))
+    kept = sorted(path.name for path in (tmp_path / "o").glob("*-0.json"))
+    assert kept == ["none-0.json", "subspace-0.json", "svd-0.json"]
+    written = (tmp_path / "o" / "svd-0.json").stat().st_mtime_ns
+    again = bench_pairs(other).result
+    assert (tmp_path / "o" / "svd-0.json").stat().st_mtime_ns == written
+
+    def figures(found: dict) -> str:
+        rows = [{k: v for k, v in row.items() if k != "seconds"} for row in found["rows"]]
+        return json.dumps(rows)
+
+    assert figures(again) == figures(result)
 
 
 def test_the_study_has_at_most_eight_cells_and_each_is_another_student() -> None:
