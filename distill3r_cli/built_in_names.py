@@ -7,8 +7,8 @@ the registries.
 LAYOUTS = (
     "pattern",
     *("12scenes", "7scenes", "co3d", "scannetpp", "habitat", "matterport"),
-    *("megadepth", "blendedmvs", "arkitscenes", "dtu"),
-    *("tum", "scannet", "polycam", "open3d", "nerfstudio", "colmap"),
+    *("megadepth", "blendedmvs", "arkitscenes", "dtu", "stereolunar"),
+    *("tum", "scannet", "polycam", "record3d", "strayscanner", "open3d", "nerfstudio", "colmap"),
     "rgbd",
     "images",
 )

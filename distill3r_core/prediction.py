@@ -1,8 +1,9 @@
 """The contract that students and teachers share: views of a sample in, point maps out."""
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from distill3r_core.report import Progress
 from distill3r_core.types import PreparedView, RawMaps, View
 
 
@@ -26,6 +27,26 @@ class StepCallback(Protocol):
 
 def ignore_steps(phase: str, done: int, total: int) -> None:
     """Default `StepCallback`: do nothing."""
+
+
+def phases(progress: Progress, label: str) -> StepCallback:
+    """A callback of `phase, done, total` that reports each phase as one of its own.
+
+    Args:
+        label: Stands before the names of the phases.
+    """
+    at: dict[str, Any] = {"phase": "", "done": 0}
+
+    def on_step(phase: str, done: int, total: int) -> None:
+        if phase != at["phase"]:
+            progress.begin(f"{label} {phase}", total=total, unit=phase)
+            at.update(phase=phase, done=0)
+        steps = done - at["done"]
+        if steps > 0:
+            progress.advance(steps)
+            at["done"] = done
+
+    return on_step
 
 
 @runtime_checkable

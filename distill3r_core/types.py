@@ -112,6 +112,8 @@ class RawMaps:
         intrinsics: K of each map, where the teacher knows it.
         alignment: What an alignment of several predictions came to, where there was one.
         scene: The views in the frame of a scene that the model knows; None: it knows none.
+        local_only: Whether the views have no known place in a common frame; `global_from_local` is
+            then the identity.
     """
 
     points_local: Sequence[Float[Tensor, "_H _W 3"]]
@@ -123,6 +125,7 @@ class RawMaps:
     intrinsics: Float[Tensor, "N 3 3"] | None = None
     alignment: AlignmentFacts | None = None
     scene: ViewsInScene | None = None
+    local_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,8 @@ class TeacherTargets:
         stored_points_global: The global map of a teacher whose global map is independent of its
             local one; None where it is the similarity of the local one.
         intrinsics: K of each map, where the local map is depth times the pixel's ray.
+        local_only: Views without a place in a common frame: their similarity is the identity, and
+            what compares global points leaves them out. None: there are none.
     """
 
     points_local: Float[Tensor, "*batch N H W 3"]
@@ -149,6 +154,14 @@ class TeacherTargets:
     global_from_local: Float[Tensor, "*batch N 3 4"]
     stored_points_global: Float[Tensor, "*batch N H W 3"] | None = None
     intrinsics: Float[Tensor, "*batch N 3 3"] | None = None
+    local_only: Bool[Tensor, "*batch N"] | None = None
+
+    @property
+    def global_mask(self) -> Bool[Tensor, "*batch N H W"]:
+        """Valid pixels of the views that have a place in the anchor's frame."""
+        if self.local_only is None:
+            return self.valid_mask
+        return self.valid_mask & ~self.local_only[..., None, None]
 
     @cached_property  # the loss, the metrics and the validation of a batch all read it
     def points_global(self) -> Float[Tensor, "*batch N H W 3"]:

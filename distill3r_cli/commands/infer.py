@@ -176,10 +176,11 @@ def infer(
     poses: Annotated[
         str | None,
         typer.Option(
-            metavar="similarity|pnp",
+            metavar="similarity|pnp|colmap",
             show_default="similarity; with --head global: pnp",
             rich_help_panel=_CLOUD,
-            help="Cameras from that similarity, or from PnP with RANSAC (extra colmap).",
+            help="Cameras from that similarity, from PnP with RANSAC, or from COLMAP, which places "
+            "the local points (both: extra colmap).",
         ),
     ] = None,
     pnp: Annotated[

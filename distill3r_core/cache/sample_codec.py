@@ -127,6 +127,8 @@ def choose_kind(targets: TeacherTargets, *, exact_global: bool = False) -> Kind:
     kind = Kind(0)
     if targets.intrinsics is not None and not exact_global and _is_depth(targets):
         kind |= Kind.DEPTH
+    if targets.local_only is not None and targets.local_only.all():
+        return kind | Kind.LOCAL_ONLY
     if targets.stored_points_global is not None and not _is_similar(targets):
         return kind | Kind.INDEPENDENT
     return kind | Kind.EXACT if exact_global else kind
@@ -139,6 +141,7 @@ def finish(
     intrinsics: Float[Tensor, "*batch N 3 3"] | None = None,
     *,
     inverse: Float[Tensor, "*batch N 3 3"] | None = None,
+    local_only: Bool[Tensor, "*batch N"] | None = None,
 ) -> TeacherTargets:
     """Targets in float32 from delivered planes, on the device they are on.
 
@@ -149,6 +152,7 @@ def finish(
         intrinsics: K of each map, where there are 3 planes.
         inverse: Inverse of K in float64, on the CPU; None: K is inverted here, and a GPU
             waited for.
+        local_only: See `TeacherTargets`.
     """
     height, width = planes.shape[-2:]
     count = planes.shape[-3]
@@ -170,6 +174,7 @@ def finish(
         global_from_local=global_from_local,
         stored_points_global=stored,
         intrinsics=intrinsics,
+        local_only=local_only,
     )
 
 

@@ -25,6 +25,7 @@ from distill3r_core.cache.maps.maps_layout import (
     ALL_PLANES,
     DEPTH_PLANES,
     LOCAL_PLANES,
+    Kind,
     delivered_planes,
 )
 from distill3r_core.cache.sample_codec import EncodedSample, SampleEncoder, ViewDecoder, finish
@@ -59,6 +60,7 @@ class ViewBuffers:
         intrinsics: K of each map; identity where the map is no depth map.
         own_global: Whether the planes of the global map are the teacher's own; where they are not,
             they are the similarity of the local map, rounded.
+        local_only: Whether a view has no place in a common frame.
     """
 
     planes: np.ndarray  # uint16 (N, P, H, W)
@@ -67,6 +69,7 @@ class ViewBuffers:
     global_from_local: np.ndarray  # float32 (N, 3, 4)
     intrinsics: np.ndarray  # float32 (N, 3, 3)
     own_global: np.ndarray  # bool (N,)
+    local_only: np.ndarray  # bool (N,)
 
     @classmethod
     def allocate(cls, views: int, planes: int, size: tuple[int, int]) -> "ViewBuffers":
@@ -78,6 +81,7 @@ class ViewBuffers:
             global_from_local=np.empty((views, 3, 4), np.float32),
             intrinsics=np.empty((views, 3, 3), np.float32),
             own_global=np.empty(views, np.bool_),
+            local_only=np.empty(views, np.bool_),
         )
 
     def fill(self, row: int, maps: memoryview, image: memoryview, decoder: ViewDecoder) -> None:
@@ -87,6 +91,7 @@ class ViewBuffers:
         self.global_from_local[row] = camera.global_from_local
         self.intrinsics[row] = np.eye(3) if camera.intrinsics is None else camera.intrinsics
         self.own_global[row] = delivered_planes(camera.kind) == ALL_PLANES
+        self.local_only[row] = bool(camera.kind & Kind.LOCAL_ONLY)
 
     def finished(self) -> TeacherTargets:
         """The targets in float32."""
@@ -96,6 +101,7 @@ class ViewBuffers:
             torch.from_numpy(self.mask),
             torch.from_numpy(self.global_from_local),
             torch.from_numpy(self.intrinsics) if has_camera else None,
+            local_only=torch.from_numpy(self.local_only) if self.local_only.any() else None,
         )
 
 

@@ -20,6 +20,7 @@ from distill3r_core.io.images.depth_codecs import DEPTH_CODECS
 from distill3r_core.io.images.masks import mask_of
 from distill3r_core.views import Unit
 
+_STORED_FROM_TURNED = np.array([[0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
 _SAME_SHAPE = 0.02  # relative difference of two aspect ratios of one view
 
 
@@ -94,7 +95,7 @@ def read_source_frame(
         mask=None if ignore_masks else mask_of(image, frame.mask),
     )
     if images_only or (frame.depth is None and frame.pose is None):
-        return source
+        return turned(source, frame.turns)
     if frame.depth is not None and rig is None:
         raise ImageError("no intrinsics for its depth")
     pose = read_frame_pose(frame)
@@ -118,7 +119,26 @@ def read_source_frame(
             )
             if not depth.any():
                 raise ImageError("depth has no valid pixel in the color picture")
-    return replace(source, depth=depth, world_from_cam=pose, unit=frame.unit)
+    source = replace(source, depth=depth, world_from_cam=pose, unit=frame.unit)
+    return turned(source, frame.turns)
+
+
+def turned(source: SourceFrame, turns: int) -> SourceFrame:
+    """A frame after quarter turns against the clock: all that it has turns together."""
+    for _ in range(turns % 4):
+        k, pose, width = source.intrinsics, source.world_from_cam, source.pixels.shape[1]
+        if k is not None:
+            # The pixel (u, v) comes to (v, width - u): x and y of the camera to (y, -x).
+            k = np.array([[k[1, 1], 0, k[1, 2]], [0, k[0, 0], width - k[0, 2]], [0, 0, 1.0]])
+        source = replace(
+            source,
+            pixels=np.ascontiguousarray(np.rot90(source.pixels)),
+            intrinsics=k,
+            depth=None if source.depth is None else np.ascontiguousarray(np.rot90(source.depth)),
+            world_from_cam=None if pose is None else pose @ _STORED_FROM_TURNED,
+            mask=None if source.mask is None else np.ascontiguousarray(np.rot90(source.mask)),
+        )
+    return source
 
 
 def read_frame_pose(frame: Frame) -> Float[np.ndarray, "4 4"] | None:

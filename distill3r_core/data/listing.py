@@ -1,6 +1,7 @@
 """A data set whose scenes have been listed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from distill3r_core.data.layouts import (
     Dataset,
@@ -57,10 +58,12 @@ def list_dataset(dataset: Dataset) -> DatasetListing:
     notes: list[str] = []
     left_out: list[LeftOut] = []
     refused: dict[Refused, None] = {}  # a layout may come across the same file twice
+    unposed = 0
     for found in dataset.list_scenes():
         match found:
             case Scene():
-                scenes.append(found)
+                scenes.append(_without_absent_poses(found))
+                unposed += scenes[-1] is not found
             case VideoScene():
                 videos.append(found)
             case Refused():
@@ -69,6 +72,22 @@ def list_dataset(dataset: Dataset) -> DatasetListing:
                 left_out.append(found)
             case Note():
                 notes.append(found.text)
+    if unposed:
+        notes.append(
+            f"{dataset.name}: no frame of {unposed} of {len(scenes)} scenes has a pose "
+            "(--poses colmap estimates them)"
+        )
     return DatasetListing(
         dataset, tuple(scenes), tuple(videos), tuple(refused), tuple(left_out), tuple(notes)
     )
+
+
+def _without_absent_poses(scene: Scene) -> Scene:
+    """A scene whose layout names pose files of which none is there, without them.
+
+    Where some are there, a frame whose file is missing is damaged, and refused when it is read.
+    """
+    files = [frame.pose for frame in scene.frames]
+    if not files or any(not isinstance(pose, Path) or pose.is_file() for pose in files):
+        return scene
+    return replace(scene, frames=tuple(replace(frame, pose=None) for frame in scene.frames))

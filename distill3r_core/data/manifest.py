@@ -123,6 +123,12 @@ class Manifest:
         """Whether it says itself which images form a sample."""
         return all(row.windows is not None for row in self.rows)
 
+    @property
+    def unposed_scenes(self) -> frozenset[tuple[str, str]]:
+        """Data set and name of the scenes in which no image has a pose."""
+        posed = {(row.dataset, row.scene_id) for row in self.rows if row.pose is not None}
+        return frozenset({(row.dataset, row.scene_id) for row in self.rows} - posed)
+
     def samples(self, split: Split | None = None, *, views: int = 20) -> tuple[Sample, ...]:
         """The samples, in the order of their names.
 

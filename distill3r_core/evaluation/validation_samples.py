@@ -49,6 +49,7 @@ def read_validation(
         rows, columns = points.shape[1:3]
         whole = ImagePlacement((0.0, 0.0, float(columns), float(rows)), (rows, columns))
         similarities = targets.global_from_local[usable].double()
+        placed = targets.local_only is None  # else its views share no frame
         located = poses_of(cache.detail(name), usable)
         yield Truth(
             name=shown,
@@ -62,11 +63,11 @@ def read_validation(
             points=points,
             mask=mask,
             intrinsics=_estimated(points, mask) if given is None else given[usable],
-            poses=rigid_of(similarities),
+            poses=rigid_of(similarities) if placed else None,
             unit="m" if cache.header.metric else "none",
             contents=tuple(hashes[view] for view in usable),
             world_poses=located,
-            similarities=similarities,
+            similarities=similarities if placed else None,
         )
 
 

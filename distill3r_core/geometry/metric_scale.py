@@ -29,19 +29,20 @@ class SceneScale:
 
 
 def depth_ratio(
-    depth: Float[np.ndarray, "H W"], solved: SolvedImage, size: tuple[int, int]
+    depth: Float[np.ndarray, "H W"], solved: SolvedImage, size: tuple[float, float] | None = None
 ) -> float | None:
     """Depth of a map over COLMAP's, in the median over the points that a view sees.
 
     Args:
         depth: Along the optical axis, of the same view; 0, negative or not finite where unknown.
         solved: The view as COLMAP placed it.
-        size: Rows and columns of the image in which COLMAP saw it.
+        size: Height and width, in COLMAP's pixels, of what the map covers; None: the whole image.
 
     Returns:
         None where fewer than `MIN_POINTS` points have a depth.
     """
     rows, columns = depth.shape
+    size = size or solved.size
     column = np.floor(solved.pixels[:, 0] * columns / size[1]).astype(int)
     row = np.floor(solved.pixels[:, 1] * rows / size[0]).astype(int)
     inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)

@@ -65,6 +65,7 @@ class SolvedImage:
         pixels: Where its points are seen (u, v), centers at +0.5.
         depth: Depth of these points, in the unit of the poses.
         intrinsics: K, without the distortion.
+        size: Rows and columns of the image.
         distortion: Radial distortion k of `1 + k r^2`, r in focal lengths; 0 for a known camera.
     """
 
@@ -72,6 +73,7 @@ class SolvedImage:
     pixels: Float[np.ndarray, "M 2"]
     depth: Float[np.ndarray, " M"]
     intrinsics: Float[np.ndarray, "3 3"]
+    size: tuple[int, int]
     distortion: float = 0.0
 
 
@@ -241,6 +243,7 @@ def _solved(model: Any) -> Iterator[tuple[int, SolvedImage]]:
                 np.array([point.xy for point in seen]).reshape(-1, 2),
                 points @ cam_from_world[2, :3] + cam_from_world[2, 3],
                 np.asarray(camera.calibration_matrix(), dtype=np.float64),
+                (int(camera.height), int(camera.width)),
                 float(camera.params[3]) if is_estimated else 0.0,
             ),
         )

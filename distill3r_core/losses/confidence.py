@@ -13,7 +13,7 @@ from torch import Tensor
 from distill3r_core.config import STRICT
 from distill3r_core.losses.loss_term import LossTerm, TermInputs, TermOptions
 from distill3r_core.losses.reduction import Reduction, mean_per_pixel, mean_per_sample
-from distill3r_core.types import ConfidenceMap
+from distill3r_core.types import ConfidenceMap, Mask
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -30,19 +30,24 @@ class ConfidenceOptions(TermOptions):
 
 def confidence_error(inputs: TermInputs, *, options: ConfidenceOptions) -> Float[Tensor, ""]:
     """Mean absolute difference, and mean over the maps that the student predicts."""
-    mask = inputs.targets.valid_mask
+    targets = inputs.targets
 
-    def difference(student: ConfidenceMap, teacher: ConfidenceMap) -> ConfidenceMap:
+    def difference(student: ConfidenceMap, teacher: ConfidenceMap, mask: Mask) -> ConfidenceMap:
         # Each is selected on its own: inf - inf is NaN, and its gradient too.
         return (torch.where(mask, student, 0.0) - torch.where(mask, teacher, 0.0)).abs()
 
     both = [
-        (getattr(inputs.predicted, name), getattr(inputs.targets, name))
-        for name in ("confidence_global", "confidence_local")
+        (getattr(inputs.predicted, name), getattr(targets, name), mask)
+        for name, mask in (
+            ("confidence_global", targets.global_mask),
+            ("confidence_local", targets.valid_mask),
+        )
     ]
     first, *others = [difference(*pair) for pair in both if pair[0] is not None]
     error = sum(others, start=first) / (1 + len(others))
-    return (mean_per_sample if options.reduction == "paper" else mean_per_pixel)(error, mask)
+    return (mean_per_sample if options.reduction == "paper" else mean_per_pixel)(
+        error, targets.valid_mask
+    )
 
 
 CONFIDENCE = LossTerm(

@@ -48,9 +48,11 @@ def points_error(
     """Weighted mean squared distance of the normalized points.
 
     Pixels are selected before anything is multiplied: values outside the mask, NaN included,
-    change neither the loss nor a gradient. A view or a sample without a valid pixel adds zero.
+    change neither the loss nor a gradient. Global points of views without a place in the common
+    frame (`local_only`) are such values. A view or a sample without a valid pixel adds zero.
     """
-    mask = inputs.targets.valid_mask
+    targets = inputs.targets
+    mask = targets.global_mask if frame == "global" else targets.valid_mask
 
     def normalized(points: Float[Tensor, "B N H W 3"]) -> Float[Tensor, "B N H W 3"]:
         return normalize_scale(points, mask, per_view=frame == "local")

@@ -13,7 +13,7 @@ from distill3r_core.reconstruction.prediction.scene_pass import knows_scene
 from distill3r_core.reconstruction.prediction.student_predictor import StudentPredictor
 
 CloudSource = Literal["global", "aligned"]
-PoseSource = Literal["similarity", "pnp"]
+PoseSource = Literal["similarity", "pnp", "colmap"]
 
 _BOTH = "--head both (the default) runs the other head too"
 
@@ -55,7 +55,7 @@ def resolve_options(
     Raises:
         RequestError: A name is unknown, the heads do not give what is asked for, or two options
             contradict each other.
-        ExtraMissingError: The poses can only be PnP's, and pycolmap is not installed.
+        ExtraMissingError: The poses can only be PnP's or COLMAP's, and pycolmap is not installed.
     """
     _require_known("head", head, get_args(HeadName))
     _require_known("cloud", cloud or "aligned", get_args(CloudSource))
@@ -70,12 +70,21 @@ def resolve_options(
     if head == "global":
         if cloud == "aligned":
             raise _no_local("--cloud aligned carries local points into the world")
+        if poses == "colmap":
+            raise _no_local("--poses colmap carries local points into COLMAP's world")
         if poses == "similarity":
             raise _no_local("--poses similarity carries local points to global ones")
         cloud, poses = "global", "pnp"
     if poses == "pnp":
         require_pycolmap("poses by PnP")
-    if poses == "pnp" or cloud == "global":
+    if poses == "colmap":
+        require_pycolmap("poses by COLMAP")
+        if cloud == "global":
+            raise RequestError(
+                "--poses colmap places local points; the model's global points stay where they are",
+                hint="leave out --cloud global",
+            )
+    if poses in ("pnp", "colmap") or cloud == "global":
         if refine:
             raise RequestError(
                 "--refine moves local maps; it goes with --poses similarity and --cloud aligned",

@@ -19,6 +19,7 @@ from distill3r_core.models.student import HeadName
 from distill3r_core.prediction import Predictor
 from distill3r_core.reconstruction.cameras.camera_options import CameraOptions
 from distill3r_core.reconstruction.cameras.camera_poses import solve_cameras
+from distill3r_core.reconstruction.cameras.colmap_views import place_by_colmap
 from distill3r_core.reconstruction.cameras.known_positions import (
     KnownPositions,
     apply_known,
@@ -150,8 +151,9 @@ def reconstruct(
         seed: Seed of every random choice.
 
     Raises:
-        ExtraMissingError: Poses are PnP's, and pycolmap is not installed.
-        ImageError: An image cannot be used: unreadable, blank, or without a pixel by its mask.
+        ExtraMissingError: Poses are PnP's or COLMAP's, and pycolmap is not installed.
+        ImageError: An image cannot be used: unreadable, blank, without a pixel by its mask, or
+            changed in the meantime.
         InputMissingError: The model needs what images lack, such as depth.
         NothingUsableError: There are no images, or no view has a camera.
         OutOfMemoryError: See `run_student`.
@@ -246,7 +248,7 @@ def reconstruct_views(
     solved = solve_cameras(
         views,
         forward.maps,
-        poses=options.poses,
+        poses="similarity" if options.poses == "colmap" else options.poses,
         compare=options.compare,
         cameras=cameras,
         seed=seed,
@@ -256,19 +258,28 @@ def reconstruct_views(
     if not solved.views:
         lines = [f"  {failure.item}: {failure.reason}" for failure in solved.failed]
         raise NothingUsableError("\n".join(["no view has a camera:", *lines]))
+    posed, failed = solved.views, solved.failed
+    if options.poses == "colmap":
+        posed, unplaced = place_by_colmap(posed, progress)
+        failed = (*failed, *unplaced)
     found = Reconstruction(
-        solved.views,
+        posed,
         scale=_scale(model),
         cloud_from=options.cloud,
         frame=scene_of(model) or FRAME,
         facts=facts,
-        reliability=_judge(check_views(solved.views), model, views),
+        reliability=_judge(check_views(posed), model, views),
+        refinement=_unrefined(options),
     )
     found = _refined(found, model, views, options.refine, progress)
     notes: list[str] = []
     if known is not None:
         found, notes = apply_known(found, known)
-    return ReconstructionOutcome(found, forward, solved.failed, tuple(notes))
+    return ReconstructionOutcome(found, forward, failed, tuple(notes))
+
+
+def _unrefined(options: WorldOptions) -> RefinementSummary:
+    return RefinementSummary("poses by COLMAP" if options.poses == "colmap" else "left out")
 
 
 def _refined(

@@ -1,6 +1,7 @@
 """The teacher of RGB-D data: the sensor's depth and the known poses, as point maps."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -36,48 +37,58 @@ class DepthTeacher:
         """The view at its own size.
 
         Raises:
-            InputMissingError: It lacks depth, a pose or a calibrated K.
+            InputMissingError: It lacks depth or a calibrated K.
         """
-        found = (
-            ("depth", view.depth),
-            ("a pose", view.world_from_cam),
-            ("a calibrated K", view.intrinsics),
-        )
+        found = (("depth", view.depth), ("a calibrated K", view.intrinsics))
         lacks = [name for name, value in found if value is None]
         if lacks:
-            raise InputMissingError(
-                f"view {view.index} of {view.sample!r} lacks {' and '.join(lacks)}, "
-                "which the teacher 'depth' needs",
-                hint="choose a teacher that needs images alone; --teacher auto finds one",
-            )
+            raise _lacking(view, " and ".join(lacks))
         return prepare_view(view)
 
     def predict(
         self, views: Sequence[PreparedView], *, on_progress: StepCallback = ignore_steps
     ) -> RawMaps:
-        """The sensor's points; valid where it measured a depth."""
+        """The sensor's points; valid where it measured a depth.
+
+        Where no view has a pose they are local-only.
+
+        Raises:
+            InputMissingError: Some views have a pose and others do not.
+        """
+        unposed = [view for view in views if view.world_from_cam is None]
+        if unposed and len(unposed) < len(views):
+            raise _lacking(unposed[0], "a pose")
         poses, cameras, depths = [], [], []
         for done, view in enumerate(views):
             on_progress("views", done, len(views))
             assert view.depth is not None
-            assert view.world_from_cam is not None
             assert view.intrinsics is not None
             meters = METERS.get(view.unit, 1.0)
-            pose = view.world_from_cam.double()
-            pose[:3, 3] *= meters
+            pose = torch.eye(4, dtype=torch.float64)
+            if view.world_from_cam is not None:
+                pose = view.world_from_cam.double()
+                pose[:3, 3] *= meters
             poses.append(pose)
             cameras.append(view.intrinsics)
             depths.append(view.depth * meters)
         on_progress("views", len(views), len(views))
         unit: Unit = "m" if all(view.unit in METERS for view in views) else "none"
-        return maps_of_depth(depths, torch.stack(cameras), torch.stack(poses), unit=unit)
+        maps = maps_of_depth(depths, torch.stack(cameras), torch.stack(poses), unit=unit)
+        return replace(maps, local_only=bool(unposed))
+
+
+def _lacking(view: View | PreparedView, what: str) -> InputMissingError:
+    return InputMissingError(
+        f"view {view.index} of {view.sample!r} lacks {what}, which the teacher 'depth' needs",
+        hint="choose a teacher that needs images alone; --teacher auto finds one",
+    )
 
 
 DEPTH = TeacherRecord(
     name=DepthTeacher.name,
     build=lambda settings, weights, device: DepthTeacher(),
     licenses=DepthTeacher.licenses,
-    needs=TeacherNeeds(depth=True, poses=True, intrinsics=True),
+    needs=TeacherNeeds(depth=True, poses=True, poses_of_scenes=True, intrinsics=True),
     metric=True,
     depth_maps=True,
 )

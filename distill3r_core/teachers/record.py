@@ -38,6 +38,8 @@ class TeacherNeeds:
     Args:
         depth: Registered depth of every view.
         poses: A camera pose of every view.
+        poses_of_scenes: Poses are needed only in scenes in which some frame has one: samples of
+            the others become local-only.
         intrinsics: A pinhole's calibrated K of every view.
         pairs: It predicts pairs of views and aligns them, which takes long.
         minutes_per_sample: About how long a sample of 20 views takes on a GPU, where that is
@@ -46,16 +48,21 @@ class TeacherNeeds:
 
     depth: bool = False
     poses: bool = False
+    poses_of_scenes: bool = False
     intrinsics: bool = False
     pairs: bool = False
     minutes_per_sample: float | None = None
 
-    def lacking(self, frame: FrameFacts) -> tuple[str, ...]:
-        """What of it a frame lacks, in words."""
+    def lacking(self, frame: FrameFacts, *, unposed: bool = False) -> tuple[str, ...]:
+        """What of it a frame lacks, in words.
+
+        Args:
+            unposed: Whether the frame is of a scene in which no frame has a pose.
+        """
         calibrated = frame.K_source == "calibrated" and frame.camera == "pinhole"
         needed = {
             "depth": self.depth and not frame.depth_path,
-            "a pose": self.poses and frame.pose is None,
+            "a pose": self.poses and frame.pose is None and not (unposed and self.poses_of_scenes),
             "a pinhole's calibrated K": self.intrinsics and not calibrated,
         }
         return tuple(words for words, lacks in needed.items() if lacks)

@@ -122,6 +122,7 @@ def make_targets(
         global_from_local=found,
         stored_points_global=None if own is None else torch.where(valid_mask[..., None], own, 0.0),
         intrinsics=torch.stack(intrinsics) if intrinsics else None,
+        local_only=torch.ones_like(aligned) if raw.local_only else None,
     )
     return CountedTargets(targets, rejected)
 

@@ -146,7 +146,8 @@ def _distances(
         global_map, local_map = predicted.both
         return (
             distance(local_map.points, targets.points_local, mask, per_view=True),
-            distance(global_map.points, targets.points_global, mask, per_view=False),
+            # A sample whose views share no frame has no error here, and counts as one.
+            distance(global_map.points, targets.points_global, targets.global_mask, per_view=False),
         )
     assert isinstance(student, Student)
     wanted = replace(predicted, points_global=targets.points_global)

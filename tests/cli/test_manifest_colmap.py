@@ -67,7 +67,9 @@ def solver(monkeypatch):
                 scale = camera.size[1] / SIZE[1]
                 seen = np.asarray(depth[index])[rows, columns] / UNIT
                 pixels = np.stack([columns + 0.5, rows + 0.5], 1) * scale
-                found[index] = SolvedImage(pose, pixels, seen, np.asarray(k, dtype=np.float64))
+                found[index] = SolvedImage(
+                    pose, pixels, seen, np.asarray(k, dtype=np.float64), camera.size
+                )
             found.pop(3)
             return found
 
@@ -127,6 +129,27 @@ def test_photographs_get_the_estimated_camera_and_no_unit(cli_inprocess, solver,
     assert {row.unit for row in rows} == {"none"}
     assert {row.K_source for row in rows} == {"calibrated"}
     assert {row.K for row in rows} == {(40, 0, 16, 0, 40, 12, 0, 0, 1)}
+
+
+def test_a_scene_in_which_no_frame_has_a_pose_is_accepted_with_empty_columns(
+    cli_inprocess, tmp_path
+):
+    for name in ("one", "two"):
+        write_room(tmp_path / "rooms" / name, views=4)
+    shutil.rmtree(tmp_path / "rooms" / "one" / "pose")
+    (tmp_path / "rooms" / "two" / "pose" / "000001.txt").unlink()
+    status, _, err = cli_inprocess("manifest", "rooms", "--val-scenes", "0", cwd=tmp_path)
+    assert status == 5, err
+    assert "no frame of 1 of 2 scenes has a pose (--poses colmap estimates them)" in err
+    rows = read_manifest(tmp_path / "data" / "manifest.csv").rows
+    posed = {(row.scene_id, row.sample_id): row.pose is not None for row in rows}
+    assert [posed[key] for key in sorted(posed)] == [False] * 4 + [True] * 3
+    assert all(row.depth_path and row.K_source == "calibrated" for row in rows)
+    # A frame whose file is missing among others stays refused.
+    assert list(rejected(tmp_path / "data")) == ["000001.png"]
+    status, _, err = cli_inprocess("cache", "--size", "70x98", cwd=tmp_path)
+    assert status == 3
+    assert "--poses colmap" in err and "--teacher depth" in err
 
 
 def test_images_alone_and_colmap_contradict_each_other(cli_inprocess, tmp_path):

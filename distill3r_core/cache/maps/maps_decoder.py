@@ -191,7 +191,7 @@ def _kind_of(record: PackedRecord) -> Kind:
     planes = 1 if kind & Kind.DEPTH else 3
     planes += 3 if kind & Kind.INDEPENDENT else 0
     planes += 1 if kind & Kind.SHARED else 2
-    if record.flags >= 2 * Kind.SHARED or record.planes != planes:
+    if record.flags >= 2 * Kind.LOCAL_ONLY or record.planes != planes:
         raise RecordError(f"the record has {record.planes} planes, its kind {record.flags} not")
     return kind
 

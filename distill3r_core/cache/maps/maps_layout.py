@@ -28,6 +28,7 @@ class Kind(enum.IntFlag):
     INDEPENDENT = 2  # three more planes: the global map is no similarity of the local one
     EXACT = 4  # what the similarity lacks to the float16 global map is stored as well
     SHARED = 8  # one plane of confidence: both are the same
+    LOCAL_ONLY = 16  # the view has no place in a common frame: its similarity is the identity
 
 
 # Planes as they are delivered: as few as say it all, the rest is left to the device.

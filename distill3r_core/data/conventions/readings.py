@@ -6,7 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from distill3r_core.data.layouts.records import DepthFile, Frame, PoseAxes, PoseConvention
+from distill3r_core.data.layouts.records import (
+    DepthFile,
+    Frame,
+    PoseAxes,
+    PoseConvention,
+    VideoScene,
+)
 from distill3r_core.errors import ConfigError
 from distill3r_core.io.images.depth import MILLIMETERS
 from distill3r_core.views import Unit
@@ -53,6 +59,14 @@ def with_conventions(frames: Sequence[Frame], given: Conventions) -> tuple[Frame
     if given == Conventions():
         return tuple(frames)
     return tuple(_with_conventions(frame, given) for frame in frames)
+
+
+def video_with_conventions(video: VideoScene, given: Conventions) -> VideoScene:
+    """A video with what was recorded beside it read by the given conventions."""
+    if video.beside is None:
+        return video
+    frames = with_conventions(tuple(video.beside.values()), given)
+    return replace(video, beside=dict(zip(video.beside, frames, strict=True)))
 
 
 def _with_conventions(frame: Frame, given: Conventions) -> Frame:

@@ -20,6 +20,7 @@ from distill3r_core.data.layouts.published import (
     matterport,
     megadepth,
     scannetpp,
+    stereolunar,
     twelvescenes,
 )
 from distill3r_core.data.layouts.recordings import (
@@ -27,7 +28,9 @@ from distill3r_core.data.layouts.recordings import (
     nerfstudio,
     open3d,
     polycam,
+    record3d,
     scannet,
+    strayscanner,
     tum,
 )
 from distill3r_core.data.layouts.records import (
@@ -53,8 +56,8 @@ LAYOUTS: Registry[Layout] = Registry("layout", entry_points="distill3r.layouts")
 for built_in in (
     pattern,
     *(twelvescenes, sevenscenes, co3d, scannetpp, habitat, matterport),
-    *(megadepth, blendedmvs, arkitscenes, dtu),
-    *(tum, scannet, polycam, open3d, nerfstudio, colmap),
+    *(megadepth, blendedmvs, arkitscenes, dtu, stereolunar),
+    *(tum, scannet, polycam, record3d, strayscanner, open3d, nerfstudio, colmap),
     rgbd,
     images,
 ):

@@ -1,6 +1,6 @@
 """Records of the layout contract: a layout, its data sets, their scenes and frames."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -85,6 +85,8 @@ class Frame:
         may_be_blank: Whether an image of one color is taken: a video is judged as a whole.
         pose_convention: Whether `pose` is world-from-camera or camera-from-world.
         pose_axes: Camera axes of `pose`.
+        turns: Quarter turns against the clock that bring the image upright; depth, K and pose are
+            those of the image as it is stored, and turn with it.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Frame:
     may_be_blank: bool = False
     pose_convention: PoseConvention = "c2w"
     pose_axes: PoseAxes = "opencv"
+    turns: int = 0
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -132,12 +135,18 @@ class Scene:
     place: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VideoScene:
-    """A scene whose frames are still in a video."""
+    """A scene whose frames are still in a video.
+
+    Args:
+        beside: What was recorded beside it, by the number of the frame: frames whose image is the
+            video. Other frames are then left out. None: there are images alone.
+    """
 
     scene_id: str
     path: Path
+    beside: Mapping[int, Frame] | None = None
 
 
 @dataclass(frozen=True)

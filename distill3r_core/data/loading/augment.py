@@ -86,6 +86,7 @@ def mirror_targets(targets: TeacherTargets) -> TeacherTargets:
         global_from_local=moved,
         stored_points_global=None if stored is None else stored.flip(-2) * sign,
         intrinsics=intrinsics,
+        local_only=targets.local_only,
     )
 
 

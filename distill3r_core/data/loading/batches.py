@@ -191,11 +191,17 @@ def map_targets(targets: TeacherTargets, change: Callable[[Tensor], Tensor]) -> 
 def join_targets(
     several: Sequence[TeacherTargets], join: Callable[[Sequence[Tensor]], Tensor]
 ) -> TeacherTargets:
-    """Several targets as one, tensor by tensor; what one of them lacks, all lack."""
+    """Several targets as one, tensor by tensor; global maps or cameras that one lacks, all lack."""
 
     def joined(name: str) -> Tensor:
         return join([getattr(targets, name) for targets in several])
 
+    def local_only(targets: TeacherTargets) -> Tensor:
+        known = targets.local_only
+        whole = targets.valid_mask
+        return whole.new_zeros(whole.shape[:-2]) if known is None else known
+
+    some = any(targets.local_only is not None for targets in several)
     stored = all(targets.stored_points_global is not None for targets in several)
     cameras = all(targets.intrinsics is not None for targets in several)
     return TeacherTargets(
@@ -206,4 +212,5 @@ def join_targets(
         global_from_local=joined("global_from_local"),
         stored_points_global=joined("stored_points_global") if stored else None,
         intrinsics=joined("intrinsics") if cameras else None,
+        local_only=join([local_only(targets) for targets in several]) if some else None,
     )

@@ -161,6 +161,7 @@ def _resize(whole: ViewBuffers, smaller: ViewBuffers, row: int, *, on_rays: bool
     smaller.images[row] = resize_image(image, size).transpose(2, 0, 1)
     smaller.global_from_local[row] = whole.global_from_local[0]
     smaller.own_global[row] = whole.own_global[0]
+    smaller.local_only[row] = whole.local_only[0]
     smaller.intrinsics[row] = whole.intrinsics[0]
     if on_rays:
         box = (0.0, 0.0, float(width), float(height))

@@ -62,6 +62,7 @@ class StoredBatch:
     global_from_local: Float[Tensor, "B N 3 4"]
     anchor_from_stored: Float[Tensor, "B 1 3 4"]
     own_global: Bool[Tensor, "B N"]  # whether a view's planes of a global map are the teacher's own
+    local_only: Bool[Tensor, "B N"]  # whether a view has no place in a common frame
     intrinsics: Float[Tensor, "B N 3 3"]  # K of each map; read where there are DEPTH_PLANES planes
     inverse: Float[Tensor, "B N 3 3"]
     mirrored: Bool[Tensor, "B"]
@@ -98,6 +99,7 @@ class StoredBatch:
             global_from_local=self.global_from_local[row].numpy(),
             intrinsics=self.intrinsics[row].numpy(),
             own_global=self.own_global[row].numpy(),
+            local_only=self.local_only[row].numpy(),
         )
 
     def make_ready(self, row: int) -> None:
@@ -158,6 +160,8 @@ class StoredBatch:
             move(self.global_from_local),
             move(self.intrinsics) if self._has_cameras else None,
             inverse=self.inverse if self._has_cameras else None,
+            # Asked of the machine's memory: nothing is masked where no view is without a place.
+            local_only=move(self.local_only) if bool(self.local_only.any()) else None,
         )
         if targets.stored_points_global is None:
             return targets
@@ -207,6 +211,7 @@ class BatchMemory:
             "global_from_local": per_view(3, 4, dtype=torch.float32),
             "anchor_from_stored": ((samples, 1, 3, 4), torch.float32),
             "own_global": per_view(dtype=torch.bool),
+            "local_only": per_view(dtype=torch.bool),
             "intrinsics": per_view(3, 3, dtype=torch.float32),
             "inverse": per_view(3, 3, dtype=torch.float64),
             "mirrored": ((samples,), torch.bool),

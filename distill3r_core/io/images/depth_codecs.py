@@ -17,6 +17,7 @@ from jaxtyping import Float, Num, Shaped
 
 from distill3r_core.errors import ImageError
 from distill3r_core.io.images.depth import read_npy, read_png16
+from distill3r_core.io.images.record3d_depth import read_record3d
 from distill3r_core.registry import Registry
 
 _PFM_LINE = 100  # bytes; a header's line is shorter
@@ -102,3 +103,4 @@ DEPTH_CODECS.add("pfm", read_pfm)
 DEPTH_CODECS.add("array", read_array)
 DEPTH_CODECS.add("h5", read_h5)
 DEPTH_CODECS.add("exr", read_exr)
+DEPTH_CODECS.add("record3d", read_record3d)

@@ -1,6 +1,5 @@
 """Refine the poses of a reconstruction's views."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,9 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from distill3r_core.geometry.cameras import invert_rigid, place_intrinsics
-from distill3r_core.geometry.registration import rigid_of
-from distill3r_core.geometry.similarity import compose, invert_similarity
+from distill3r_core.geometry.cameras import place_intrinsics
+from distill3r_core.reconstruction.cameras.moved_views import moved_views
 from distill3r_core.reconstruction.reconstruction import PosedView
 from distill3r_core.reconstruction.refinement.refine import Refinement, refine_poses
 from distill3r_core.reconstruction.refinement.summary import RefinementSummary
@@ -68,7 +66,7 @@ def refine_views(
         features=None if features is None else features.to(device),
         progress=progress,
     )
-    return _moved(views, found.world_from_local.cpu()), _summary(found)
+    return moved_views(views, found.world_from_local.cpu()), _summary(found)
 
 
 def _intrinsics(views: Sequence[PosedView]) -> Float[Tensor, "N 3 3"]:
@@ -82,30 +80,6 @@ def _intrinsics(views: Sequence[PosedView]) -> Float[Tensor, "N 3 3"]:
             K[0, 0] = K[1, 1] = shared * max(view.camera.size)
         found.append(place_intrinsics(torch.from_numpy(K), view.loaded.fitted.placement))
     return torch.stack(found).float()
-
-
-def _moved(
-    views: Sequence[PosedView], world_from_local: Float[Tensor, "N 3 4"]
-) -> tuple[PosedView, ...]:
-    """The views at their new places, in the frame of the first one's camera."""
-    back = invert_rigid(rigid_of(world_from_local[0]))[:3]
-    moved = []
-    for index, (view, placed) in enumerate(zip(views, world_from_local, strict=True)):
-        assert view.aligned is not None
-        similarity = compose(back, placed)
-        pose = np.eye(4) if index == 0 else rigid_of(similarity).numpy()
-        old = torch.from_numpy(view.aligned.world_from_local)
-        change = compose(similarity, invert_similarity(old)).numpy().astype(np.float32)
-        points = view.global_map.points @ change[:, :3].T + change[:, 3]
-        moved.append(
-            dataclasses.replace(
-                view,
-                global_map=dataclasses.replace(view.global_map, points=points),
-                aligned=dataclasses.replace(view.aligned, world_from_local=similarity.numpy()),
-                camera=dataclasses.replace(view.camera, world_from_cam=pose),
-            )
-        )
-    return tuple(moved)
 
 
 def _summary(found: Refinement) -> RefinementSummary:

@@ -49,7 +49,7 @@ from distill3r_core.stages.cache.writers import device_of, gather, part_of, toge
 from distill3r_core.teachers import TEACHERS, Teacher, TeacherRecord, build_teacher, choose_teacher
 from distill3r_core.teachers.base import FeatureTeacher
 from distill3r_core.teachers.choice import TeacherChoice, TeacherSetting
-from distill3r_core.teachers.registry import AUTO, find_weights
+from distill3r_core.teachers.registry import AUTO, AUTOMATIC, find_weights
 from distill3r_core.teachers.targets import GlobalMap, Resample, ThresholdOn
 
 _PRESET = "paper"  # whose size is the default, and whose patches "auto" counts
@@ -126,7 +126,7 @@ def build_cache(
     if warning := manifest_warning(settings.manifest):
         progress.note(warning)
     choice = settings.teacher
-    record = choose_teacher(manifest.rows) if choice.name == AUTO else TEACHERS[choice.name]
+    record = _automatic(manifest) if choice.name == AUTO else TEACHERS[choice.name]
     if settings.pairs:
         _require_pairs(record)
     find_weights(record, settings.weights)
@@ -220,6 +220,30 @@ def _build(record: TeacherRecord, settings: CacheSettings) -> Teacher:
     return build_teacher(record, settings.weights, device=device, **own)
 
 
+def _automatic(manifest: Manifest) -> TeacherRecord:
+    """The teacher that `auto` stands for.
+
+    Raises:
+        InputMissingError: Nothing but the poses of whole scenes is missing for exact targets:
+            whether they are estimated, or done without, is for the user to say.
+    """
+    chosen, unposed = choose_teacher(manifest.rows), manifest.unposed_scenes
+    for record in AUTOMATIC:
+        if record is chosen or not unposed:
+            break
+        if not any(
+            record.needs.lacking(row, unposed=(row.dataset, row.scene_id) in unposed)
+            for row in manifest.rows
+        ):
+            raise InputMissingError(
+                f"{len(unposed)} scenes of {manifest.path} have depth and no poses, and the "
+                "teacher 'auto' does not choose between two ways",
+                hint="estimate the poses with `distill3r manifest ... --poses colmap`, or name "
+                f"the teacher: --teacher {record.name} makes samples of local maps only",
+            )
+    return chosen
+
+
 def _require_pairs(record: TeacherRecord) -> None:
     """Refuse `--pairs` for a teacher that sees all views of a sample at once."""
     if not record.needs.pairs:
@@ -255,8 +279,9 @@ def _channels(teacher: Teacher, layers: Sequence[str]) -> dict[str, int]:
 
 def _require_columns(record: TeacherRecord, manifest: Manifest) -> None:
     """Refuse a manifest that lacks what the teacher needs, before anything is created."""
+    unposed = manifest.unposed_scenes
     for row in manifest.rows:
-        if lacking := record.needs.lacking(row):
+        if lacking := record.needs.lacking(row, unposed=(row.dataset, row.scene_id) in unposed):
             raise InputMissingError(
                 f"the teacher {record.name!r} needs {' and '.join(lacking)} of every image, "
                 f"and {manifest.path} has none for {row.image_path}",

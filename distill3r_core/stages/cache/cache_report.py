@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill3r_core.cache.header import CacheHeader
+from distill3r_core.cache.maps.maps_layout import Kind
 from distill3r_core.cache.sample_codec import EncodedSample, SampleEncoder
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.cached_size import bytes_per_pixel
@@ -249,6 +250,10 @@ def finished_report(
             ("alignment: mean residual", f"{residual:.3g}"),
             ("views without a pose", str(tally.unplaced)),
         ]
+    local_only = sum(bool(entry.kind & Kind.LOCAL_ONLY) for entry in stored)
+    if local_only:
+        result["local_only"] = local_only
+        rows.append(("local maps only, without poses", f"{local_only} samples"))
     done = "only its plan was brought up to date" if plan_changed else "nothing was done"
     notes = [f"finished before: {done}"] if before else []
     if missing and job.part.count > 1:

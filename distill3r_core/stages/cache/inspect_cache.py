@@ -58,6 +58,7 @@ def cache_info(path: Path, *, picture: Path | None = None, sample: str | None = 
         "unplanned": len(stored) - len(names),
         "shards": len(shard_folders(path)),
         "views": views,
+        "local_only": sum(bool(entry.kind & Kind.LOCAL_ONLY) for entry in entries.values()),
         "bytes": maps + images,
         "maps_bytes": maps,
         "pictures_bytes": images,
@@ -122,7 +123,8 @@ def _scenes(entries: dict[str, Entry]) -> list[dict[str, Any]]:
 def _summary(
     path: Path, settings: dict[str, Any], result: dict[str, Any], entries: dict[str, Entry]
 ) -> Table:
-    kinds = sorted({_KINDS[entry.kind & ~Kind.SHARED] for entry in entries.values()})
+    beside = Kind.SHARED | Kind.LOCAL_ONLY
+    kinds = sorted({_KINDS[entry.kind & ~beside] for entry in entries.values()})
     size = settings["size"]
     rows = [
         ("teacher", f"{settings['teacher']} ({settings['license']})"),
@@ -137,6 +139,8 @@ def _summary(
         ("targets", gigabytes(result["maps_bytes"])),
         ("pictures", gigabytes(result["pictures_bytes"])),
     ]
+    if result["local_only"]:
+        rows.append(("local maps only", f"{result['local_only']} samples: they have no poses"))
     if result["ratio"] is not None:
         rows.append(("targets against float16", f"{result['ratio']:.1%}"))
     return Table(f"cache {path}", ("", ""), tuple(rows))

@@ -17,6 +17,7 @@ from distill3r_core.cache.export_record import (
     write_export_record,
 )
 from distill3r_core.cache.header import CacheHeader, PlannedSample
+from distill3r_core.cache.maps.maps_layout import Kind
 from distill3r_core.cache.original.original_format import (
     ARRAYS,
     VIEWS,
@@ -39,6 +40,7 @@ from distill3r_core.errors import (
     ImageError,
     InputMissingError,
     NothingUsableError,
+    RequestError,
 )
 from distill3r_core.files import path_below
 from distill3r_core.io.checksums import file_hash
@@ -64,6 +66,7 @@ def export_original(path: Path, output: Path, *, progress: Progress = Silent()) 
 
     Raises:
         InputMissingError: There is no cache.
+        RequestError: A sample has local maps only.
         ConflictError: The output holds the export of a cache that was made with other settings.
         DamageError: A sample's bytes are not those that were written.
         UnsafeFileError: A sample's name leads out of `output`; nothing is written.
@@ -73,6 +76,13 @@ def export_original(path: Path, output: Path, *, progress: Progress = Silent()) 
     names = cache.names()
     places = original_places(sample.name for sample in cache.header.plan)
     folders = {name: path_below(output, places[name].folder) for name in names}
+    alone = [name for name in names if cache.entry(name).kind & Kind.LOCAL_ONLY]
+    if alone:
+        raise RequestError(
+            f"{len(alone)} of {len(names)} samples of {path} have no poses (first: {alone[0]!r}): "
+            "the original project's format has no place for samples without global points",
+            hint="`distill3r manifest ... --poses colmap` estimates the poses",
+        )
     splits = {sample.name: sample.split for sample in cache.header.plan}
     exported = {places[name].folder: ExportedSample(name, splits[name]) for name in names}
     write_export_record(output, cache.header, exported)

@@ -204,6 +204,8 @@ def _poses(result: Mapping[str, Any]) -> str:
         return "none (--head local)"
     if head == "global":
         return "PnP's (--head global)"
+    if result.get("poses") == "colmap":
+        return "COLMAP's (--poses colmap)"
     if agreement is not None:
         return f"{agreement['degrees']:.2f}° · {100 * agreement['distance']:.1f} % of the depth"
     return {

@@ -152,7 +152,7 @@ def _camera(camera: Pinhole, confidence: str) -> dict[str, Any]:
 
 
 def _pnp(options: WorldOptions) -> Literal["run", "left out", "not installed"]:
-    if options.poses == "similarity" and not options.compare:
+    if options.poses != "pnp" and not options.compare:
         return "left out"
     return "run" if pnp_available() else "not installed"
 

@@ -54,8 +54,8 @@ class InferSettings:
         max_points: At most so many points, drawn without preference.
         cloud: Points of the global map, or local points carried by each view's similarity; None:
             the latter where both heads are run.
-        poses: From that similarity, or from PnP with RANSAC (the extra `colmap`); None: the former
-            where both heads are run.
+        poses: From that similarity, from PnP with RANSAC, or from COLMAP (both: the extra
+            `colmap`); None: the first where both heads are run.
         pnp: Run PnP beside the similarity where it is installed, to measure how far they agree.
         refine: Align the images by their depth after the pass; None: where the student has learned
             depth of such images.

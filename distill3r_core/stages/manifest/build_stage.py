@@ -11,6 +11,7 @@ from distill3r_core import config
 from distill3r_core.data import splits
 from distill3r_core.data.conventions.check_data import DataCheck, check_data
 from distill3r_core.data.conventions.readings import (
+    video_with_conventions,
     with_conventions,
 )
 from distill3r_core.data.frame_processing import Processing
@@ -111,8 +112,12 @@ def build_manifest(
             for part in made
         ]
         return report_of(settings, made, files=(), expected=expected)
-    # Before anything is written; poses that are to be estimated are checked when they are.
-    checks = [] if settings.estimates_poses else _check_all(settings, scans, trust, progress)
+    # Before anything is written, where neither poses are to be estimated nor a video with depth
+    # beside it is to be read first.
+    late = settings.estimates_poses or any(
+        video.beside for _, found in scans for video in found.videos
+    )
+    checks = [] if late else _check_all(settings, scans, trust, progress)
     with locked(settings.output), closing(FrameIndex(settings.output)) as index:
         if stamp_of(path) != stamp:
             raise ConflictError(f"another run has just written {path}", hint="run again")
@@ -123,6 +128,7 @@ def build_manifest(
         ]
         if settings.estimates_poses:
             scans = _with_estimated_poses(settings, scans, check=check, progress=progress)
+        if late:
             checks = _check_all(settings, scans, trust, progress)
         made, processed = _make_all(
             settings, scans, checks, index, trust=trust, check=check, progress=progress
@@ -169,7 +175,8 @@ def _list_all(
                 replace(scene, frames=with_conventions(scene.frames, settings.conventions))
                 for scene in chosen
             ]
-            yield str(place), replace(found, scenes=tuple(scenes))
+            videos = [video_with_conventions(video, settings.conventions) for video in found.videos]
+            yield str(place), replace(found, scenes=tuple(scenes), videos=tuple(videos))
         progress.advance()
 
 

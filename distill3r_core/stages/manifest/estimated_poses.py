@@ -21,7 +21,7 @@ from distill3r_core.geometry.structure_from_motion import (
 )
 from distill3r_core.io.images.decode import read_image
 from distill3r_core.io.images.resize import resize_image
-from distill3r_core.prediction import StepCallback
+from distill3r_core.prediction import StepCallback, phases
 from distill3r_core.report import Progress
 from distill3r_core.stages.manifest.manifest_folder import COLMAP
 from distill3r_core.stages.manifest.placed_scene import (
@@ -58,7 +58,7 @@ def with_estimated_poses(
         made = digest_of(scene)
         solved = None if check else load_placed(path, made)
         if solved is None:
-            steps = _steps(f"{found.name}/{scene.scene_id}: COLMAP", progress)
+            steps = phases(progress, f"{found.name}/{scene.scene_id}: COLMAP")
             solved = _solve(scene, steps)
             save_placed(path, made, solved)
         placed[scene.scene_id] = solved
@@ -111,9 +111,9 @@ def _solve(scene: Scene, on_step: StepCallback) -> PlacedScene:
     }
     ratios = [
         ratio
-        for frame, _, camera, one in found.values()
+        for frame, _, _, one in found.values()
         if frame.depth is not None
-        and (ratio := _ratio(frame, rigs.get(frame.name), camera.size, one)) is not None
+        and (ratio := _ratio(frame, rigs.get(frame.name), one)) is not None
     ]
     scale = scale_of(ratios)
     poses = {}
@@ -122,7 +122,7 @@ def _solve(scene: Scene, on_step: StepCallback) -> PlacedScene:
         if frame.depth is not None and scale is not None:
             pose[:3, 3] *= scale.scale
         poses[frame.name] = pose
-    shifts = [_shift(one, camera.size) for _, _, camera, one in found.values()]
+    shifts = [_shift(one) for one in solved.values()]
     return PlacedScene(poses, rigs, frozenset(unread), scale, max(shifts, default=0.0))
 
 
@@ -153,9 +153,7 @@ def _enlarged(
     return np.diag([wanted[1] / size[1], wanted[0] / size[0], 1.0]) @ k
 
 
-def _ratio(
-    frame: Frame, rig: Rig | None, size: tuple[int, int], solved: SolvedImage
-) -> float | None:
+def _ratio(frame: Frame, rig: Rig | None, solved: SolvedImage) -> float | None:
     """The sensor's depth over COLMAP's, in the median over the points that an image sees."""
     try:
         # Registered to the color camera, which is the one that COLMAP placed.
@@ -163,29 +161,14 @@ def _ratio(
     except ImageError:
         return None  # the frame is refused for it when it is read
     assert source.depth is not None
-    return depth_ratio(source.depth, solved, size)
+    return depth_ratio(source.depth, solved)
 
 
-def _shift(solved: SolvedImage, size: tuple[int, int]) -> float:
-    k = solved.intrinsics
+def _shift(solved: SolvedImage) -> float:
+    k, size = solved.intrinsics, solved.size
     corner = np.hypot(max(k[0, 2], size[1] - k[0, 2]), max(k[1, 2], size[0] - k[1, 2]))
     radius = corner / k[0, 0]
     return abs(solved.distortion) * radius**3 * k[0, 0]
-
-
-def _steps(label: str, progress: Progress) -> StepCallback:
-    """Progress of one scene: a phase for each kind of step."""
-    at = {"phase": "", "done": 0}
-
-    def on_step(phase: str, done: int, total: int) -> None:
-        if phase != at["phase"]:
-            progress.begin(f"{label} {phase}", total=total, unit=phase)
-            at.update(phase=phase, done=0)
-        if done > at["done"]:
-            progress.advance(done - at["done"])
-            at["done"] = done
-
-    return on_step
 
 
 def _notes(found: DatasetListing, placed: Mapping[str, PlacedScene]) -> list[str]:

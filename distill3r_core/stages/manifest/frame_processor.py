@@ -196,7 +196,10 @@ class FrameProcessor:
         # How a depth map is read, whatever its files are called.
         rules = None if depth is None else replace(depth, path=Path(), valid=None)
         is_cut = depth is not None and depth.valid is not None
-        shown = (frame.pose_convention, frame.pose_axes, frame.unit, frame.camera)
+        shown = (
+            *(frame.pose_convention, frame.pose_axes, frame.unit, frame.camera),
+            str(frame.turns),
+        )
         if pose is None or isinstance(pose, Path):
             kind = None if pose is None else "file"
             return self._made(frame.rig, rules, is_cut, kind, shown, frame.mask is not None)
@@ -211,7 +214,7 @@ class FrameProcessor:
         shown: tuple[str, ...],
         is_masked: bool,
     ) -> str:
-        convention, axes, unit, camera = shown
+        convention, axes, unit, camera, turns = shown
         facts = {
             "version": _VERSION,
             "processing": config.as_plain(self.settings),
@@ -224,6 +227,7 @@ class FrameProcessor:
             "pose_axes": axes,
             "unit": unit,
             "camera": camera,
+            "turns": turns,
             "mask": is_masked,
         }
         text = json.dumps(facts, sort_keys=True, default=np.ndarray.tolist)

@@ -60,11 +60,16 @@ def with_videos(
         except ImageError as error:
             refused.append(Refused(path, str(error)))
         else:
-            frames = tuple(
-                Frame(name, place / f"{name}.png", number=int(name), may_be_blank=True)
-                for name in sorted(extracted.frames, key=frame_key)
-            )
-            scenes.append(Scene(scene_id, path, frames, order="number"))
+            beside, frames = video.beside, list[Frame]()
+            for name in sorted(extracted.frames, key=frame_key):
+                image = place / f"{name}.png"
+                if beside is None:
+                    frames.append(Frame(name, image, number=int(name), may_be_blank=True))
+                elif (recorded := beside.get(int(name))) is not None:
+                    frames.append(replace(recorded, image=image, may_be_blank=True))
+            if lost := len(extracted.frames) - len(frames):
+                notes.append(f"{path}: {lost} frames have nothing recorded beside them")
+            scenes.append(Scene(scene_id, path, tuple(frames), order="number"))
             notes += [f"{path}: {text}" for text in extracted.notes]
             refused += [
                 Refused(path.with_name(f"{path.name}, frame {number}"), reason)

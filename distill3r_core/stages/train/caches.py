@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from distill3r_core.cache.maps.maps_layout import Kind
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.loading.cache_union import CacheUnion, naming_repair
 from distill3r_core.errors import CacheError, ConfigError, NothingUsableError
@@ -42,6 +43,13 @@ def open_finished(settings: TrainSettings, progress: Progress) -> CacheUnion:
         raise NothingUsableError(
             f"{paths} {held} no training samples",
             hint=f"see `distill3r cache info {settings.caches[0]}`",
+        )
+    names = caches.names("train")
+    alone = sum(bool(caches.entry(name).kind & Kind.LOCAL_ONLY) for name in names)
+    if alone == len(names):
+        progress.note(
+            "warning: no training sample has poses: the global map of the student learns nothing "
+            "(`distill3r manifest ... --poses colmap` estimates poses)"
         )
     return caches
 

@@ -5,10 +5,12 @@ Expected rows are written by hand.
 
 import gzip
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.spatial.transform import Rotation
 from trees import save_depth, save_picture
 
 from distill3r_core.data.frame_reader import read_source_frame
@@ -235,6 +237,82 @@ def test_arkitscenes_in_the_order_of_time(tmp_path):
     np.testing.assert_allclose(frame.world_from_cam[:3, 3], (2, 2, 3))
     assert first.frames[3].pose is None
     np.testing.assert_allclose(frame.intrinsics, [[25, 0, 16], [0, 26, 12], [0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("turns", "world_from_cam"),
+    [  # columns: right, down and forward of the camera in a world whose z is up
+        (0, [[1, 0, 0], [0, 0, 1], [0, -1, 0]]),
+        (1, [[0, 1, 0], [0, 0, 1], [1, 0, 0]]),
+        (2, [[-1, 0, 0], [0, 0, 1], [0, 1, 0]]),
+        (3, [[0, -1, 0], [0, 0, 1], [-1, 0, 0]]),
+    ],
+)
+def test_arkitscenes_lie_upright(tmp_path, turns, world_from_cam):
+    video = tmp_path / "raw" / "Training" / "1"
+    lines = []
+    for index in range(3):
+        name = f"1_{index}.000"
+        save_picture(video / "lowres_wide" / f"{name}.png", index, (24, 32))
+        write(video / "lowres_wide_intrinsics" / f"{name}.pincam", "32 24 40 50 9.5 7.5")
+        pose = np.eye(4)
+        pose[:3, :3], pose[0, 3] = world_from_cam, index
+        stored = np.linalg.inv(pose)
+        vector = Rotation.from_matrix(stored[:3, :3]).as_rotvec()
+        lines.append(" ".join(map(str, (float(index), *vector, *stored[:3, 3]))))
+        depth = np.full((24, 32), 1000, np.uint16)
+        depth[2, 5] = 2000
+        Image.fromarray(depth).save(made(video / "lowres_depth" / f"{name}.png"))
+    write(video / "lowres_wide.traj", "\n".join(lines))
+    scenes, _ = listed(tmp_path, "arkitscenes")
+    scene = scenes["raw/Training/1"]
+    assert {frame.turns for frame in scene.frames} == {turns}
+    stored = read_source_frame(replace(scene.frames[1], turns=0))
+    found = read_source_frame(scene.frames[1])
+    assert found.pixels.shape[:2] == ((24, 32) if turns % 2 == 0 else (32, 24))
+    assert found.world_from_cam is not None and found.depth is not None
+    assert found.intrinsics is not None and stored.intrinsics is not None
+    np.testing.assert_allclose(found.world_from_cam[:3, 1], (0, 0, -1), atol=1e-9)  # down
+    # The far point, seen at one pixel, lies at one place in the world, however the image is turned.
+    places = []
+    for source in (stored, found):
+        assert source.depth is not None and source.intrinsics is not None
+        ((row, column),) = np.argwhere(source.depth == 2)
+        ray = np.linalg.inv(source.intrinsics) @ (column + 0.5, row + 0.5, 1)
+        places.append((source.world_from_cam @ (*(2 * ray), 1))[:3])
+    np.testing.assert_allclose(places[1], places[0], atol=1e-6)
+
+
+def test_stereolunar_pairs(tmp_path):
+    scene = tmp_path / "nadir_clean_0_90" / "moon_scene_0000"
+    far = 1.77e6
+    for number in range(6):
+        save_picture(scene / f"im_{number:05d}.jpg", number, (32, 32))
+        pose = np.eye(4, dtype=np.float32)
+        pose[:3, 3] = far, 0.125 * number, -far
+        k = np.array([[38, 0, 16], [0, 38, 16], [0, 0, 1]], np.float32)
+        if number != 5:
+            np.savez(scene / f"im_{number:05d}.npz", intrinsics=k, cam2world=pose)
+    for name in ("train", "test"):
+        np.savez(
+            scene.parent / f"{name}.npz", scenes=np.array(["moon_scene_0000", None], dtype=object)
+        )
+    scenes, rest = listed(tmp_path, "stereolunar")
+    assert {name.rpartition("/")[2]: names(one) for name, one in scenes.items()} == {
+        f"0000{pair}": [f"im_0000{2 * pair}", f"im_0000{2 * pair + 1}"] for pair in range(3)
+    }
+    first, second, last = scenes.values()
+    assert len({one.place for one in scenes.values()}) == 1
+    shifts = [frame.pose[:3, 3].tolist() for frame in (*first.frames, *second.frames)]
+    assert shifts == [[0, 0, 0], [0, 0.125, 0], [0, 0, 0], [0, 0.125, 0]]
+    assert first.frames[0].rig.color[0].tolist() == [38, 0, 16]
+    assert last.frames[1].pose is None and last.frames[1].rig is None
+    assert all(frame.depth is None for frame in first.frames)  # no EXR
+    (note,) = [item.text for item in rest if isinstance(item, Note)]
+    assert "train.npz and test.npz hold pickled objects" in note
+    (scene / "im_00002.npz").write_bytes(b"PK\x03\x04")
+    _, rest = listed(tmp_path, "stereolunar")
+    assert [item.path.name for item in rest if isinstance(item, Refused)] == ["im_00002.jpg"]
 
 
 def test_megadepth_parts_are_scenes_without_an_order(tmp_path):

@@ -42,7 +42,9 @@ def test_images_with_equal_cameras_share_one():
 
 
 def solved(pixels, depth):
-    return SolvedImage(np.eye(4), np.array(pixels, float), np.array(depth, float), np.eye(3))
+    return SolvedImage(
+        np.eye(4), np.array(pixels, float), np.array(depth, float), np.eye(3), (8, 16)
+    )
 
 
 def test_the_ratio_is_read_where_the_points_are_seen():
@@ -51,9 +53,9 @@ def test_the_ratio_is_read_where_the_points_are_seen():
     # Seen at twice the map's size; the first is outside, the second where nothing is known.
     pixels = [(-1, 2), (2, 2), *[(8.1 + step, 7.9) for step in range(MIN_POINTS - 1)]]
     few = solved(pixels, [1.0, 1.0, *[1.5] * (MIN_POINTS - 1)])
-    assert depth_ratio(depth, few, (8, 16)) is None
+    assert depth_ratio(depth, few) is None
     enough = solved([*pixels, (15.9, 0.1)], [1.0, 1.0, *[1.5] * (MIN_POINTS - 1), 100.0])
-    assert depth_ratio(depth, enough, (8, 16)) == 2.0
+    assert depth_ratio(depth, enough) == 2.0
 
 
 def test_half_of_the_views_cannot_move_the_scale():

@@ -2,12 +2,14 @@
 
 `{raw,3dod}/{Training,Validation}/<video>/{vga_wide | lowres_wide, ..._intrinsics, lowres_depth,
 confidence, lowres_wide.traj}`; the names end in a time stamp. Images are stored as the sensor saw
-them: whole videos lie on their side. Facts: apple/ARKitScenes `DATA.md`, naver/dust3r.
+them: whole videos lie on their side, and are turned upright by their mean pose. Facts:
+apple/ARKitScenes `DATA.md`, naver/dust3r.
 """
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -95,16 +97,34 @@ def _list_scene(folder: Path, scene_id: str, *, visits: dict[str, str]) -> Itera
         )
     if blind:
         yield Note(f"{scene_id}: {blind} images have no intrinsics within 0.001 s")
+    turns = _upright(frames)
+    if turns:
+        yield Note(f"{scene_id}: turned upright by {90 * turns} degrees against the clock")
     side = next((part for part in folder.parts if part in _SPLITS), None)
     yield Scene(
         scene_id,
         folder,
-        tuple(frames),
+        tuple(replace(frame, turns=turns) for frame in frames),
         order="number",
         split=None if side is None else _SPLITS[side],
         is_test=side in (None, "Validation"),
         place=visits.get(folder.name),
     )
+
+
+def _upright(frames: Sequence[Frame]) -> int:
+    """Quarter turns against the clock that bring a video upright: the world's z is up.
+
+    0 where no pose says which way that is.
+    """
+    poses = [frame.pose for frame in frames if isinstance(frame.pose, np.ndarray)]
+    if not poses:
+        return 0
+    # Where up is in the images, on average: a camera that looks up or down adds little.
+    x, y = np.mean([pose[2, :2] for pose in poses], axis=0)
+    if abs(y) >= abs(x):
+        return 0 if y <= 0 else 2
+    return 1 if x > 0 else 3
 
 
 def _stamped(folder: Path) -> dict[float, Path]:

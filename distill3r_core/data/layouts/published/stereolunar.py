@@ -1,0 +1,133 @@
+"""Layout `stereolunar`: pairs of views of the Moon, rendered under several positions of the sun.
+
+`<part>/<scene>/im_NNNNN.{jpg,exr,npz}`; images 2k and 2k + 1 are a pair, which is a scene of two
+views here. Facts: clementinegrethen/StereoLunar, its samples in `quick_testing`.
+"""
+
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from distill3r_core.data.layouts.folders import entries_of, marked_scenes, names_in, one_dataset
+from distill3r_core.data.layouts.records import (
+    DepthFile,
+    Frame,
+    Layout,
+    Listed,
+    Note,
+    Refused,
+    Rig,
+    Scene,
+)
+from distill3r_core.data.matrix_files import checked_intrinsics
+from distill3r_core.data.windows import Policy
+from distill3r_core.errors import ImageError
+from distill3r_core.untrusted.npy_header import read_npy_header
+
+_IMAGE = re.compile(r"im_(\d{5})\.(jpg|png)", re.IGNORECASE)
+_CAMERA = re.compile(r"im_\d{5}\.npz")
+_SPLITS = ("train.npz", "test.npz")
+_LARGEST = 4096  # bytes of an array of a camera file; a matrix has 128
+
+
+def _mark(folder: Path) -> str | None:
+    found = sorted(name for name in names_in(folder) if _CAMERA.fullmatch(name))
+    return f"holds {found[0]}" if found else None
+
+
+def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
+    parts = set[Path]()
+    for listed in marked_scenes(root, skip, _mark, _list_place):
+        if isinstance(listed, Scene):
+            parts.add(listed.folder.parent)
+        yield listed
+    for part in sorted(parts):
+        if found := [name for name in _SPLITS if (part / name).is_file()]:
+            yield Note(
+                f"{part}: {' and '.join(found)} hold pickled objects and are not read: "
+                "consecutive images are the pairs"
+            )
+
+
+def _list_place(folder: Path, place: str) -> Iterator[Listed]:
+    pairs: dict[int, list[Frame]] = {}
+    for entry in entries_of(folder)[0]:
+        if match := _IMAGE.fullmatch(entry.name):
+            number = int(match.group(1))
+            try:
+                frame = _frame(folder / entry.name, number)
+            except ImageError as error:
+                yield Refused(folder / entry.name, str(error))
+                continue
+            pairs.setdefault(number // 2, []).append(frame)
+    for pair, frames in sorted(pairs.items()):
+        frames.sort(key=lambda frame: frame.number or 0)
+        yield Scene(
+            f"{place}/{pair:05d}", folder, _near_origin(frames), order="number", place=place
+        )
+
+
+def _near_origin(frames: list[Frame]) -> tuple[Frame, ...]:
+    """Frames in a world that begins at the first camera: float32 has steps of 0.125 m at the
+    distance of the Moon's center.
+    """
+    start = next((frame.pose[:3, 3] for frame in frames if isinstance(frame.pose, np.ndarray)), 0)
+    for frame in frames:
+        if isinstance(frame.pose, np.ndarray):
+            frame.pose[:3, 3] -= start
+    return tuple(frames)
+
+
+def _frame(image: Path, number: int) -> Frame:
+    camera, depth = image.with_suffix(".npz"), image.with_suffix(".exr")
+    pose, rig = _camera(camera) if camera.is_file() else (None, None)
+    return Frame(
+        name=image.stem,
+        image=image,
+        number=number,
+        pose=pose,
+        depth=DepthFile(depth, codec="exr", scale=1.0, invalid=())
+        if rig is not None and depth.is_file()
+        else None,
+        rig=rig,
+    )
+
+
+def _camera(path: Path) -> tuple[Float[np.ndarray, "4 4"], Rig]:
+    """world_from_cam in float64, meters from the Moon's center, and K (centers at +0.5).
+
+    Raises:
+        ImageError: The file is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            k, pose = _array(archive, "intrinsics", 3), _array(archive, "cam2world", 4)
+    except (OSError, ValueError, KeyError, EOFError, OverflowError, zipfile.BadZipFile) as error:
+        raise ImageError(f"{path.name} is damaged: {error}") from error
+    return pose, Rig(checked_intrinsics(k))
+
+
+def _array(archive: zipfile.ZipFile, name: str, side: int) -> Float[np.ndarray, "n n"]:
+    entry = archive.getinfo(f"{name}.npy")
+    if entry.file_size > _LARGEST:
+        raise ValueError(f"{name} has {entry.file_size} bytes")
+    with archive.open(entry) as stream:
+        shape, dtype = read_npy_header(stream, size=entry.file_size)
+        if shape != (side, side) or dtype.kind != "f":
+            raise ValueError(f"{name} is no {side}x{side} matrix of numbers")
+        values = np.frombuffer(stream.read(), dtype).astype(np.float64)
+    return values.reshape(shape)
+
+
+LAYOUT = Layout(
+    name="stereolunar",
+    summary="<part>/<scene>/im_NNNNN.{jpg,exr,npz}, pairs of consecutive images",
+    mark=_mark,
+    scan=one_dataset(_list_scenes),
+    carries=frozenset({"depth", "pose", "intrinsics"}),
+    policy=Policy("path", most=1),
+)

@@ -1,0 +1,149 @@
+"""Layout `record3d`: recordings of Record3D (iOS): an unpacked `.r3d`, or its "EXR + JPG" export.
+
+`<recording>/{metadata, rgbd/N.jpg, rgbd/N.depth, rgbd/N.conf}` or
+`<recording>/{metadata.json, rgb/N.jpg, depth/N.exr}`. Facts: the answers of marek-simonik/record3d.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from distill3r_core.data.layouts.folders import entries_of, marked_dataset
+from distill3r_core.data.layouts.records import (
+    DepthFile,
+    Frame,
+    Layout,
+    Listed,
+    Note,
+    Refused,
+    Rig,
+    Scene,
+)
+from distill3r_core.data.matrix_files import checked_intrinsics
+from distill3r_core.data.pose_formats import pose_from_quaternion
+from distill3r_core.data.windows import Policy
+from distill3r_core.errors import ImageError
+from distill3r_core.io.images.record3d_depth import METADATA
+
+_EXPORT = "metadata.json"
+
+
+def _mark(folder: Path) -> str | None:
+    if (folder / METADATA).is_file() and (folder / "rgbd").is_dir():
+        return f"has {METADATA} and rgbd"
+    if (folder / _EXPORT).is_file() and (folder / "rgb").is_dir():
+        return f"has {_EXPORT} and rgb"
+    return None
+
+
+def _list_recording(folder: Path, scene_id: str) -> Iterator[Listed]:
+    is_raw = (folder / METADATA).is_file()
+    path = folder / (METADATA if is_raw else _EXPORT)
+    try:
+        recording = _read(path)
+    except ImageError as error:
+        yield Refused(path, str(error))
+        return
+    images = _numbered(folder / ("rgbd" if is_raw else "rgb"))
+    frames = tuple(
+        Frame(
+            name=f"{number:06d}",
+            image=images[number],
+            number=number,
+            pose=recording.poses.get(number),
+            pose_axes="opengl",
+            depth=_depth(folder, number, is_raw=is_raw),
+            rig=recording.rig(number),
+        )
+        for number in sorted(images)
+    )
+    if lost := sum(frame.pose is None for frame in frames):
+        yield Note(f"{scene_id}: {lost} of {len(frames)} frames have no pose")
+    yield Scene(scene_id, folder, frames, order="number")
+
+
+def _depth(folder: Path, number: int, *, is_raw: bool) -> DepthFile | None:
+    """Meters, of the same view as the image."""
+    path = folder / (f"rgbd/{number}.depth" if is_raw else f"depth/{number}.exr")
+    if not path.is_file():
+        return None
+    return DepthFile(path, codec="record3d" if is_raw else "exr", scale=1.0, any_size=True)
+
+
+def _numbered(folder: Path) -> dict[int, Path]:
+    paths = (folder / entry.name for entry in entries_of(folder)[0])
+    return {
+        int(path.stem): path
+        for path in paths
+        if path.suffix.lower() in (".jpg", ".jpeg", ".png") and path.stem.isdecimal()
+    }
+
+
+class _Recording:
+    """What the metadata say.
+
+    Args:
+        content: Of the file.
+
+    Raises:
+        KeyError, TypeError, ValueError: They do not say it.
+    """
+
+    def __init__(self, content: Any) -> None:
+        self._size = (int(content["h"]), int(content["w"]))
+        # Column by column: fx 0 0, 0 fy 0, cx cy 1.
+        self._k = _with_corners(np.array(content["K"], dtype=np.float64).reshape(3, 3).T)
+        per_frame = content.get("perFrameIntrinsicCoeffs") or ()
+        self.cameras = [[float(value) for value in one] for one in per_frame]
+        self.poses = {
+            number: pose
+            for number, numbers in enumerate(content.get("poses") or ())
+            if (pose := _pose(numbers)) is not None
+        }
+
+    def rig(self, number: int) -> Rig:
+        """K of a frame: autofocus changes it, and newer files follow that."""
+        if number >= len(self.cameras):
+            return Rig(self._k, self._size)
+        fx, fy, cx, cy = self.cameras[number]
+        return Rig(_with_corners(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])), self._size)
+
+
+def _with_corners(k: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
+    """K with pixel centers at +0.5; in the file they are at whole numbers."""
+    k = k.copy()
+    k[:2, 2] += 0.5
+    return checked_intrinsics(k)
+
+
+def _pose(numbers: Sequence[Any]) -> Float[np.ndarray, "4 4"] | None:
+    """world_from_cam with OpenGL axes from `qx qy qz qw tx ty tz`; None where all are zero."""
+    qx, qy, qz, qw, *translation = (float(value) for value in numbers)
+    if not any((qx, qy, qz, qw)):
+        return None  # the front camera does not track
+    return pose_from_quaternion((qx, qy, qz, qw), translation)
+
+
+def _read(path: Path) -> _Recording:
+    """Raises: ImageError: The file is damaged."""
+    try:
+        recording = _Recording(json.loads(path.read_text(encoding="utf-8")))
+        for number in range(len(recording.cameras)):
+            recording.rig(number)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ImageError(f"{path.name} is damaged: {error}") from error
+    return recording
+
+
+LAYOUT = Layout(
+    name="record3d",
+    summary="<recording>/{metadata, rgbd} or <recording>/{metadata.json, rgb, depth}",
+    mark=_mark,
+    scan=marked_dataset(_mark, _list_recording),
+    carries=frozenset({"depth", "pose", "intrinsics"}),
+    policy=Policy("path", reference=100, most=30, video_like=True),
+)
