@@ -23,15 +23,17 @@ def scale_error(inputs: TermInputs) -> Float[Tensor, ""]:
     """Squared logarithm of the ratio of mean distances, and sum over the maps of the student.
 
     Local maps: one ratio per view, mean over the views of a sample that have a valid pixel.
-    Global maps: one ratio per sample. Then the mean over the samples. A relative error of the size
-    costs as much as a relative error of all points of that size does in an unweighted point term.
+    Global maps: one ratio per sample, of the views that have a place in a common frame. Then the
+    mean over the samples. A relative error of the size costs as much as a relative error of all
+    points of that size does in an unweighted point term.
     """
-    mask, total = inputs.targets.valid_mask, None
+    targets, total = inputs.targets, None
     for frame in ("global", "local"):
         predicted = getattr(inputs.predicted, f"points_{frame}")
         if predicted is None:
             continue
-        wanted = getattr(inputs.targets, f"points_{frame}")
+        wanted = getattr(targets, f"points_{frame}")
+        mask = targets.global_mask if frame == "global" else targets.valid_mask
         error = _size_error(predicted, wanted, mask, per_view=frame == "local")
         total = error if total is None else total + error
     assert total is not None, "the student has a head for points"

@@ -11,7 +11,8 @@ from distill3r_core.data.loading.sample_requests import SampleRequest
 from distill3r_core.data.manifest import read_manifest, write_manifest
 from distill3r_core.errors import InputMissingError, RequestError
 from distill3r_core.evaluation.validation_samples import read_validation
-from distill3r_core.losses import DistillationLoss
+from distill3r_core.losses import DistillationLoss, Objective
+from distill3r_core.losses.loss_term import TermOptions
 from distill3r_core.report import Silent
 from distill3r_core.stages.cache import build_cache
 from distill3r_core.stages.cache.inspect_cache import cache_info
@@ -28,7 +29,9 @@ POSED, UNPOSED = "data/scene0/000", "data/scene1/000"
 def unposed(settings):
     """Two scenes, of which the second has no poses; the teacher is named."""
     rows = read_manifest(settings.manifest).rows
-    changed = [replace(row, pose=None) if row.scene_id == "scene1" else row for row in rows]
+    changed = [
+        replace(row, pose=None, content="") if row.scene_id == "scene1" else row for row in rows
+    ]
     write_manifest(settings.manifest, changed)
     return replace(settings, teacher=TeacherChoice("depth"))
 
@@ -49,7 +52,7 @@ def test_local_maps_are_those_of_posed_frames_and_the_similarity_is_the_identity
     assert torch.equal(posed.global_mask, posed.valid_mask)
     rows = read_manifest(settings.manifest).rows
     pose = next(row.pose for row in rows if row.pose is not None)
-    write_manifest(settings.manifest, [replace(row, pose=pose) for row in rows])
+    write_manifest(settings.manifest, [replace(row, pose=pose, content="") for row in rows])
     again = replace(settings, output=tmp_path / "posed")
     build_cache(again)
     with_poses = TeacherCache(again.output).read(UNPOSED).targets
@@ -68,7 +71,7 @@ def test_auto_names_both_ways_and_creates_nothing(settings, unposed):
 
 def test_a_scene_in_which_only_some_frames_have_a_pose_is_refused(settings):
     rows = list(read_manifest(settings.manifest).rows)
-    rows[1] = replace(rows[1], pose=None)
+    rows[1] = replace(rows[1], pose=None, content="")
     write_manifest(settings.manifest, rows)
     with pytest.raises(InputMissingError, match="needs a pose of every image"):
         build_cache(replace(settings, teacher=TeacherChoice("depth")))
@@ -96,7 +99,9 @@ def test_a_batch_of_both_kinds_trains_the_global_map_with_the_posed_sample_alone
     }
     for values in maps.values():
         values.requires_grad_()
-    DistillationLoss()(PointMaps(**maps), targets).total.backward()
+    total = DistillationLoss()(PointMaps(**maps), targets).total
+    total = total + Objective({"scale": TermOptions(weight=1.0)})(PointMaps(**maps), targets).total
+    total.backward()
     touched = {name: (values.grad != 0).flatten(1).any(1) for name, values in maps.items()}
     assert {name: rows.tolist() for name, rows in touched.items()} == {
         "points_global": [True, False],
@@ -125,7 +130,7 @@ def test_what_needs_global_points_says_so_or_leaves_them_out(unposed, tmp_path):
 
 def test_a_run_without_any_pose_is_warned(unposed):
     rows = read_manifest(unposed.manifest).rows
-    write_manifest(unposed.manifest, [replace(row, pose=None) for row in rows])
+    write_manifest(unposed.manifest, [replace(row, pose=None, content="") for row in rows])
     build_cache(unposed)
     progress = Silent()
     open_finished(TrainSettings(cache=unposed.output), progress)

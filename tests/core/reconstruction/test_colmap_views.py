@@ -12,7 +12,7 @@ from distill3r_core.reconstruction.cameras import colmap_views
 from distill3r_core.reconstruction.cameras.camera_poses import solve_cameras
 from distill3r_core.reconstruction.cameras.colmap_views import place_by_colmap
 from distill3r_core.reconstruction.head_options import resolve_options
-from distill3r_core.reconstruction.view_maps import ViewMaps
+from distill3r_core.reconstruction.view_maps import ViewMaps, undo_transpose
 from distill3r_core.report import Silent
 
 UNIT = 0.2  # of the pretended COLMAP, in the world's
@@ -67,7 +67,7 @@ def test_cameras_and_clouds_are_the_true_ones_in_the_unit_of_the_local_maps(solv
     placed, failed = place_by_colmap(posed(fit), Silent())
     assert not failed
     assert all(camera.intrinsics is None for camera in cameras)
-    _, exact = exact_views(fit)
+    exact = [undo_transpose(*pair)[1] for pair in zip(*exact_views(fit), strict=True)]
     unit = np.median(np.array(SCALES))  # world units in one of the result's
     for view, truth, pose, (_, focal) in zip(
         placed, exact, world_from_cams(), CAMERAS, strict=True

@@ -4,9 +4,11 @@
 views here. Facts: clementinegrethen/StereoLunar, its samples in `quick_testing`.
 """
 
+import io
 import re
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,11 +77,15 @@ def _near_origin(frames: list[Frame]) -> tuple[Frame, ...]:
     """Frames in a world that begins at the first camera: float32 has steps of 0.125 m at the
     distance of the Moon's center.
     """
-    start = next((frame.pose[:3, 3] for frame in frames if isinstance(frame.pose, np.ndarray)), 0)
-    for frame in frames:
-        if isinstance(frame.pose, np.ndarray):
-            frame.pose[:3, 3] -= start
-    return tuple(frames)
+    poses = [frame.pose for frame in frames if isinstance(frame.pose, np.ndarray)]
+    if not poses:
+        return tuple(frames)
+    back = np.eye(4)
+    back[:3, 3] = -poses[0][:3, 3]
+    return tuple(
+        replace(frame, pose=back @ frame.pose) if isinstance(frame.pose, np.ndarray) else frame
+        for frame in frames
+    )
 
 
 def _frame(image: Path, number: int) -> Frame:
@@ -115,12 +121,11 @@ def _array(archive: zipfile.ZipFile, name: str, side: int) -> Float[np.ndarray, 
     entry = archive.getinfo(f"{name}.npy")
     if entry.file_size > _LARGEST:
         raise ValueError(f"{name} has {entry.file_size} bytes")
-    with archive.open(entry) as stream:
-        shape, dtype = read_npy_header(stream, size=entry.file_size)
-        if shape != (side, side) or dtype.kind != "f":
-            raise ValueError(f"{name} is no {side}x{side} matrix of numbers")
-        values = np.frombuffer(stream.read(), dtype).astype(np.float64)
-    return values.reshape(shape)
+    content = archive.read(entry)
+    shape, dtype = read_npy_header(io.BytesIO(content), size=len(content))
+    if shape != (side, side) or dtype.kind != "f":
+        raise ValueError(f"{name} is no {side}x{side} matrix of numbers")
+    return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False).astype(np.float64)
 
 
 LAYOUT = Layout(
