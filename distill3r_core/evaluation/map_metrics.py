@@ -48,7 +48,7 @@ def _fused(comparison: Comparison) -> Sequence[float] | None:
         return None
     try:
         error = fused_error(
-            torch.stack(list(comparison.maps.points_local)),
+            comparison.maps.points_local,
             truth.points,
             truth.mask,
             predicted_similarities=similarities,
@@ -62,11 +62,7 @@ def _fused(comparison: Comparison) -> Sequence[float] | None:
 def _shape(comparison: Comparison) -> Sequence[float]:
     truth = comparison.truth
     try:
-        distances = list(
-            shape_distances(
-                torch.stack(list(comparison.maps.points_local)), truth.points, truth.mask
-            )
-        )
+        distances = list(shape_distances(comparison.maps.points_local, truth.points, truth.mask))
     except GeometryError:
         return [float("nan")]
     return [float(torch.cat(_lengths(distances, comparison)).mean())]

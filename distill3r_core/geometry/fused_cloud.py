@@ -4,9 +4,9 @@ Unlike a nearest-neighbor distance this sees a view in the wrong place: each pre
 its own true point, that of the same pixel.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -18,7 +18,7 @@ from distill3r_core.geometry.similarity import (
 
 
 def fused_error(
-    predicted: Float[Tensor, "N H W 3"],
+    predicted: Sequence[Float[Tensor, "H W 3"]] | Float[Tensor, "N H W 3"],
     truth: Float[Tensor, "N H W 3"],
     mask: Bool[Tensor, "N H W"],
     *,
@@ -40,25 +40,44 @@ def fused_error(
     Raises:
         GeometryError: The points do not fix a similarity, or some are not finite.
     """
-    parts = [
-        tuple(
-            apply_similarity(similarity.double(), points[counts].double()).float()
-            for points, similarity in ((mine, ours), (true, theirs))
-        )
+    clouds = _FusedClouds(predicted, truth, mask, predicted_similarities, true_similarities)
+    similarity = fit_similarity_in_parts(clouds)
+    total, count = 0.0, 0
+    for mine, true in clouds:
+        total += float((apply_similarity(similarity, mine) - true).norm(dim=-1).sum())
+        count += len(mine)
+    return total / count
+
+
+@dataclass(frozen=True)
+class _FusedClouds:
+    """Predicted and true points of each view, placed anew at each iteration: both clouds of fifty
+    views would fill half a gigabyte.
+    """
+
+    predicted: Sequence[Float[Tensor, "H W 3"]] | Float[Tensor, "N H W 3"]
+    truth: Float[Tensor, "N H W 3"]
+    mask: Bool[Tensor, "N H W"]
+    predicted_similarities: Float[Tensor, "N 3 4"]
+    true_similarities: Float[Tensor, "N 3 4"]
+
+    def __iter__(self) -> Iterator[tuple[Float[Tensor, "_M 3"], Float[Tensor, "_M 3"]]]:
         for mine, true, counts, ours, theirs in zip(
-            predicted, truth, mask, predicted_similarities, true_similarities, strict=True
-        )
-    ]
-    similarity = fit_similarity_in_parts([(mine, true) for mine, true in parts])
-    distances = [
-        (apply_similarity(similarity, mine.double()) - true.double()).norm(dim=-1)
-        for mine, true in parts
-    ]
-    return float(torch.cat(distances).mean())
+            self.predicted,
+            self.truth,
+            self.mask,
+            self.predicted_similarities.double(),
+            self.true_similarities.double(),
+            strict=True,
+        ):
+            yield (
+                apply_similarity(ours, mine[counts].double()),
+                apply_similarity(theirs, true[counts].double()),
+            )
 
 
 def shape_distances(
-    predicted: Float[Tensor, "N H W 3"],
+    predicted: Sequence[Float[Tensor, "H W 3"]] | Float[Tensor, "N H W 3"],
     truth: Float[Tensor, "N H W 3"],
     mask: Bool[Tensor, "N H W"],
 ) -> Iterator[Float[Tensor, " _M"]]:

@@ -3,7 +3,7 @@
 A similarity is a (3, 4) matrix; it stands for x -> s R x + t with s > 0 and det R = +1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float
@@ -55,12 +55,12 @@ def fit_similarity(
 
 
 def fit_similarity_in_parts(
-    parts: Sequence[tuple[Float[Tensor, "_M 3"], Float[Tensor, "_M 3"]]],
+    parts: Iterable[tuple[Float[Tensor, "_M 3"], Float[Tensor, "_M 3"]]],
 ) -> Float[Tensor, "3 4"]:
     """`fit_similarity` of many points in parts, one of which is in memory in float64 at a time.
 
     Args:
-        parts: Pairs (source, target) of any length.
+        parts: Pairs (source, target) of any length; gone through twice.
 
     Returns:
         `[sR | t]`, float64.
@@ -68,13 +68,13 @@ def fit_similarity_in_parts(
     Raises:
         GeometryError: See `fit_similarity`.
     """
-    count = sum(len(x) for x, _ in parts)
+    count, sums = 0, torch.zeros(2, 1, 3, dtype=torch.float64)
+    for part in parts:
+        count += len(part[0])
+        sums += torch.stack([points.double().sum(0, keepdim=True) for points in part])
     if count < 3:
         raise GeometryError("a similarity needs at least 3 pairs of points")
-    means = [
-        torch.stack([part[side].double().sum(0) for part in parts]).sum(0, keepdim=True) / count
-        for side in (0, 1)
-    ]
+    means = list(sums / count)
     covariance, variances = torch.zeros(3, 3, dtype=torch.float64), [0.0, 0.0]
     for part in parts:
         x, y = (points.double() - mean for points, mean in zip(part, means, strict=True))
