@@ -42,7 +42,8 @@ def start_by_cut(student: PairStudent, path: Path) -> StartedFrom:
     """
     tensors = open_pair_tensors(path)
     spec = student.spec
-    _require_larger(tensors, spec)
+    _require_larger(tensors, student)
+    _require_wider_tokens(tensors, spec)
     blocks = blocks_of(tensors.depth, spec.decoder.depth, "uniform")
     for number, source in enumerate(blocks):
         for branch in BRANCHES:
@@ -55,15 +56,16 @@ def start_by_cut(student: PairStudent, path: Path) -> StartedFrom:
         target = student.get_parameter(f"decoder.{name}")
         _fill(target, cut(tensors.read(f"decoder.{name}"), target.shape))
     heads = _cut_heads(student, tensors)
-    _cut_descriptors(student, tensors)
-    return _started("svd", tensors, blocks, heads)
+    descriptors = _cut_descriptors(student, tensors)
+    return _started("svd", tensors, blocks, heads, *descriptors)
 
 
 def start_by_projection(student: PairStudent, path: Path) -> StartedFrom:
     """Fill decoder and heads in one basis of the residual stream; see `stream_basis`.
 
-    Blocks are taken evenly from the first to the last. Where the decoders are equal, all tensors
-    are copied as they are; where the student's encoder is the teacher's as well, it is, too.
+    Blocks are taken evenly from the first to the last. Where the decoders are equal, the decoder
+    is copied as it is, and heads and descriptors are cut, which leaves tensors of equal shape as
+    they are; where the student's encoder is the teacher's as well, it is copied, too.
 
     Raises:
         InputMissingError: There is no such file.
@@ -72,7 +74,7 @@ def start_by_projection(student: PairStudent, path: Path) -> StartedFrom:
     """
     tensors = open_pair_tensors(path)
     spec = student.spec
-    _require_larger(tensors, spec)
+    _require_larger(tensors, student)
     _require_equal_heads(tensors, spec)
     if _decoders_are_equal(tensors, student):
         return _copy_decoder(student, tensors)
@@ -81,8 +83,8 @@ def start_by_projection(student: PairStudent, path: Path) -> StartedFrom:
     inputs = _token_map(tensors, spec)
     kept = fill_decoder(student, tensors, basis, inputs, blocks=blocks)
     heads = _project_heads(student, tensors, basis, inputs)
-    _project_descriptors(student, tensors, basis, inputs)
-    return _started("subspace", tensors, blocks, f"{heads}; {kept}")
+    descriptors = _project_descriptors(student, tensors, basis, inputs)
+    return _started("subspace", tensors, blocks, heads, *descriptors, kept)
 
 
 def fill_decoder(
@@ -179,21 +181,30 @@ def _cut_heads(
     return f"heads ({copied} of {len(wanted)} tensors whole)"
 
 
-def _cut_descriptors(student: PairStudent, tensors: PairTensors) -> None:
-    """The descriptor branches by `cut`; the inputs from encoder and decoder apart."""
-    widths = (tensors.encoder_width, tensors.decoder_width)
-    for name in _descriptor_names(student, tensors):
+def _cut_descriptors(student: PairStudent, tensors: PairTensors) -> list[str]:
+    """The descriptor branches by `cut`, inputs from encoder and decoder apart; in words."""
+    names = _descriptor_names(student)
+    if not names or not _has_descriptors(tensors, names):
+        return _without_descriptors(names)
+    spec = student.spec
+    widths = (
+        (tensors.encoder_width, spec.token_width),
+        (tensors.decoder_width, spec.decoder.width),
+    )
+    for name in names:
         target, tensor = student.get_parameter(name), tensors.read(name)
         columns = widths if name.endswith("fc1.weight") else ()
         _fill(target, cut_apart(tensor, target.shape, columns=columns))
+    return ["descriptors"]
 
 
 def _project_descriptors(
     student: PairStudent, tensors: PairTensors, basis: Tensor, inputs: Tensor
-) -> None:
-    """The descriptor branches: both inputs in the student's basis, hidden units selected."""
-    if not _descriptor_names(student, tensors):
-        return
+) -> list[str]:
+    """The descriptor branches: inputs in the student's basis, hidden units selected; in words."""
+    names = _descriptor_names(student)
+    if not names or not _has_descriptors(tensors, names):
+        return _without_descriptors(names)
     for number in range(len(BRANCHES)):
         prefix = f"descriptor_heads.{number}."
         inner, outer = (tensors.read(f"{prefix}{name}.weight").double() for name in ("fc1", "fc2"))
@@ -212,12 +223,21 @@ def _project_descriptors(
         }
         for name, tensor in found.items():
             _fill(student.get_parameter(prefix + name), tensor)
+    return ["descriptors"]
 
 
-def _descriptor_names(student: PairStudent, tensors: PairTensors) -> list[str]:
-    """Tensors of the descriptor branches, where student and teacher have them."""
-    names = [n for n, _ in student.named_parameters() if n.startswith("descriptor_heads.")]
-    return names if all(name in tensors.shapes for name in names) else []
+def _descriptor_names(student: PairStudent) -> list[str]:
+    """The student's tensors of the descriptor branches."""
+    return [n for n, _ in student.named_parameters() if n.startswith("descriptor_heads.")]
+
+
+def _has_descriptors(tensors: PairTensors, names: list[str]) -> bool:
+    return all(name in tensors.shapes for name in names)
+
+
+def _without_descriptors(names: list[str]) -> list[str]:
+    """What the summary says where no descriptor branch was filled."""
+    return ["descriptors random, as the file has none"] if names else []
 
 
 def _last_norm(tensors: PairTensors) -> tuple[Tensor, Tensor]:
@@ -226,18 +246,23 @@ def _last_norm(tensors: PairTensors) -> tuple[Tensor, Tensor]:
 
 
 def _copy_decoder(student: PairStudent, tensors: PairTensors) -> StartedFrom:
-    """Equal decoders: every tensor as it is; of the encoder, too, where it is the same."""
+    """Equal decoders: copied as they are; so is the encoder, where it is the same.
+
+    Heads and descriptors may be smaller than the teacher's, and are cut.
+    """
     state = student.state_dict()
-    fitting = [
+    fitting = {
         name for name, tensor in state.items() if tensors.shapes.get(name) == tuple(tensor.shape)
-    ]
-    encoder = [name for name in state if name.startswith("encoder.")]
-    whole = student.adapter is None and set(encoder) <= set(fitting)
-    for name in fitting:
-        if whole or not name.startswith("encoder."):
-            _fill(state[name], tensors.read(name))
-    heads = "all tensors of decoder and heads" + (" and encoder" if whole else "")
-    return _started("subspace", tensors, tuple(range(tensors.depth)), heads)
+    }
+    encoder = {name for name in state if name.startswith("encoder.")}
+    whole = student.adapter is None and encoder <= fitting
+    decoder = {name for name in fitting if name.startswith("decoder.")}
+    for name in decoder | (encoder if whole else set()):
+        _fill(state[name], tensors.read(name))
+    heads = _cut_heads(student, tensors)
+    descriptors = _cut_descriptors(student, tensors)
+    copied = "all tensors of the decoder" + (" and the encoder" if whole else "")
+    return _started("subspace", tensors, tuple(range(tensors.depth)), copied, heads, *descriptors)
 
 
 def _decoders_are_equal(tensors: PairTensors, student: PairStudent) -> bool:
@@ -259,20 +284,51 @@ def _token_map(tensors: PairTensors, spec: PairSpec) -> Float[Tensor, "C T"]:
     return random_columns(tensors.encoder_width, spec.token_width, seed=_SEED)
 
 
-def _require_larger(tensors: PairTensors, spec: PairSpec) -> None:
-    decoder = spec.decoder
+def _require_larger(tensors: PairTensors, student: PairStudent) -> None:
+    """Refuse a file whose network is smaller, or whose descriptors do not fit its own widths.
+
+    Raises:
+        WeightsError: It is; names the size.
+    """
+    decoder = student.spec.decoder
     hidden = math.floor(decoder.width * decoder.mlp_ratio)
-    sizes = {
-        "decoder.width": (decoder.width, tensors.decoder_width),
-        "decoder.depth": (decoder.depth, tensors.depth),
-        "the MLPs' hidden channels": (hidden, tensors.shapes["decoder.first.0.mlp.fc1.bias"][0]),
-    }
-    for name, (mine, theirs) in sizes.items():
-        if mine > theirs:
-            raise WeightsError(
-                f"{tensors.path}: {name} is {mine} in the student and {theirs} in the file",
-                hint="a student starts from a network that is as large in every part",
-            )
+    _compare_sizes(tensors, "decoder.width", decoder.width, tensors.decoder_width)
+    _compare_sizes(tensors, "decoder.depth", decoder.depth, tensors.depth)
+    (theirs,) = tensors.shapes["decoder.first.0.mlp.fc1.bias"]
+    _compare_sizes(tensors, "the number of hidden channels of the MLPs", hidden, theirs)
+    names = _descriptor_names(student)
+    if not names or not _has_descriptors(tensors, names):
+        return
+    inputs = tensors.encoder_width + tensors.decoder_width
+    for number in range(len(BRANCHES)):
+        prefix = f"descriptor_heads.{number}."
+        outputs, mine = student.get_parameter(f"{prefix}fc2.weight").shape
+        theirs = (*tensors.shapes[f"{prefix}fc1.weight"], 0)[0]
+        shapes = {
+            "fc1.weight": (theirs, inputs),
+            "fc1.bias": (theirs,),
+            "fc2.weight": (outputs, theirs),
+            "fc2.bias": (outputs,),
+        }
+        for name, wanted in shapes.items():
+            found = tensors.shapes[prefix + name]
+            if found != wanted:
+                raise WeightsError(f"{tensors.path}: {prefix + name} is {found}, not {wanted}")
+        _compare_sizes(tensors, "the number of hidden channels of the descriptors", mine, theirs)
+
+
+def _require_wider_tokens(tensors: PairTensors, spec: PairSpec) -> None:
+    """Refuse tokens that have more channels than the teacher's, which no cut gives."""
+    name = "the number of channels of a token before the decoder"
+    _compare_sizes(tensors, name, spec.token_width, tensors.encoder_width)
+
+
+def _compare_sizes(tensors: PairTensors, name: str, mine: int, theirs: int) -> None:
+    if mine > theirs:
+        raise WeightsError(
+            f"{tensors.path}: {name} is {mine} in the student and {theirs} in the file",
+            hint="a student starts from a network that is as large in every part",
+        )
 
 
 def _require_equal_heads(tensors: PairTensors, spec: PairSpec) -> None:
@@ -298,11 +354,11 @@ def _fill(target: Tensor, value: Tensor) -> None:
         target.copy_(value)
 
 
-def _started(name: str, tensors: PairTensors, blocks: tuple[int, ...], parts: str) -> StartedFrom:
+def _started(name: str, tensors: PairTensors, blocks: tuple[int, ...], *parts: str) -> StartedFrom:
     listed = ", ".join(map(str, blocks))
     return StartedFrom(
         f"init {name} of {tensors.path.name} ({file_hash(tensors.path)}): decoder blocks "
-        f"{listed}, {parts}",
+        f"{listed}, {'; '.join(parts)}",
         tensors.licenses,
     )
 

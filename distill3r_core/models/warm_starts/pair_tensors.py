@@ -24,6 +24,7 @@ _HEAD_WIDTH = 64  # channels of an attention head of every release
 _LICENSE = "CC BY-NC-SA 4.0"
 _HEADS = (("point_heads.0.", "first_head."), ("point_heads.1.", "second_head."))
 _MAX_WIDTH = 1 << 14
+_WANTED = "--set init_from=FILE takes DUSt3R's, MASt3R's, or a pair student of ours"
 
 
 @dataclass(frozen=True)
@@ -186,11 +187,16 @@ def _checked(found: PairTensors) -> PairTensors:
     if embed is None or len(embed) != 2 or max(embed) > _MAX_WIDTH:
         raise WeightsError(
             f"{found.path} is no file of a pair network: it has no matrix 'decoder_embed.weight'",
-            hint="--set init_from=FILE takes DUSt3R's, MASt3R's, or a pair student of ours",
+            hint=_WANTED,
         )
     width, hidden = embed[0], None
     if found.decoder_heads < 1 or width % found.decoder_heads:
         raise WeightsError(f"{found.path}: {found.decoder_heads} heads do not divide {width}")
+    if found.depth == 0:
+        raise WeightsError(
+            f"{found.path} is no file of a pair network: its decoder has no block",
+            hint=_WANTED,
+        )
     wanted: dict[str, tuple[int, ...]] = {
         f"decoder.{name}": (width,) for name in ("norm.weight", "norm.bias", "embed.bias")
     }

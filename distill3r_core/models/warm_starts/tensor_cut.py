@@ -1,5 +1,7 @@
 """The cut of arXiv:2607.01851: a smaller tensor from a larger one, each in its own coordinates."""
 
+import math
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -19,7 +21,7 @@ def cut(tensor: Tensor, shape: Sequence[int]) -> Tensor:
             the same.
     """
     shape = tuple(shape)
-    assert tensor.ndim == len(shape) and all(map(_fits, shape, tensor.shape)), (
+    assert tensor.ndim == len(shape) and all(map(operator.le, shape, tensor.shape)), (
         tensor.shape,
         shape,
     )
@@ -29,14 +31,18 @@ def cut(tensor: Tensor, shape: Sequence[int]) -> Tensor:
         return tensor[: shape[0]]
     assert tuple(tensor.shape[2:]) == shape[2:], "a convolution keeps its taps"
     left, values, right = torch.linalg.svd(tensor.double().flatten(1), full_matrices=False)
-    rows, columns = shape[0], _product(shape[1:])
+    rows, columns = shape[0], math.prod(shape[1:])
     rank = min(rows, columns, len(values))
     block = (left[:rows, :rank] * values[:rank]) @ right[:rank, :columns]
     return block.reshape(shape)
 
 
 def cut_apart(
-    tensor: Tensor, shape: Sequence[int], *, rows: Sequence[int] = (), columns: Sequence[int] = ()
+    tensor: Tensor,
+    shape: Sequence[int],
+    *,
+    rows: Sequence[int] = (),
+    columns: Sequence[tuple[int, int]] = (),
 ) -> Tensor:
     """`cut` of each part of a tensor that is several side by side.
 
@@ -44,7 +50,7 @@ def cut_apart(
         shape: Shape of the whole result.
         rows: Rows of the parts (queries, keys and values), before; empty: one part. Those of the
             result are in the same proportions.
-        columns: The same of columns; the result's are given by `shape` in equal proportions.
+        columns: Columns of each part, before and in the result; empty: one part.
     """
     if rows:
         whole = sum(rows)
@@ -54,20 +60,9 @@ def cut_apart(
             [cut(part, (height, *shape[1:])) for part, height in zip(parts, heights, strict=True)]
         )
     if columns:
-        halves = tensor.split(list(columns), dim=1)
-        each = [shape[1] // len(columns)] * len(columns)
+        parts = tensor.split([before for before, _ in columns], dim=1)
         return torch.cat(
-            [cut(part, (shape[0], width)) for part, width in zip(halves, each, strict=True)], dim=1
+            [cut(part, (shape[0], after)) for part, (_, after) in zip(parts, columns, strict=True)],
+            dim=1,
         )
     return cut(tensor, shape)
-
-
-def _fits(wanted: int, found: int) -> bool:
-    return wanted <= found
-
-
-def _product(sides: Sequence[int]) -> int:
-    total = 1
-    for side in sides:
-        total *= side
-    return total

@@ -238,6 +238,42 @@ def test_a_student_of_its_teachers_sizes_is_the_teacher(teacher_file):
         assert torch.equal(again.decoder.state_dict()[name], tensor), name
 
 
+def test_smaller_heads_on_an_equal_decoder_are_cut_from_the_teachers(teacher_file):
+    teacher, path = teacher_file
+    heads = {"features": 4, "layers": [4, 4, 4, 4], "tail": 4}
+    student = build_student("pair-tiny", **{**TEACHER, "heads": heads})
+    started = start_by_projection(student, path)
+    for name, tensor in student.named_parameters():
+        wanted = cut(teacher.state_dict()[name], tensor.shape).float()
+        torch.testing.assert_close(tensor.data, wanted, msg=name)
+    assert "all tensors of the decoder and the encoder; heads (" in started.summary
+
+
+def test_descriptors_are_cut_apart_at_the_widths_of_both_inputs(tmp_path):
+    teacher = drawn_student(**TEACHER, descriptors=True)
+    path = tmp_path / "model.safetensors"
+    save_student(path, teacher, StudentMetadata("pair-tiny", teacher.spec, (32, 48)))
+    narrow = {
+        **TEACHER,
+        "encoder": {"kind": "croco", "width": 16, "depth": 1, "heads": 2},
+        "decoder": {"width": 32, "depth": 2, "heads": 2, "mlp_ratio": 1.0},
+    }
+    student = build_student("pair-tiny", **narrow, descriptors=True)
+    started = start_by_cut(student, path)
+    found = student.get_parameter("descriptor_heads.1.fc1.weight").data
+    whole = teacher.get_parameter("descriptor_heads.1.fc1.weight").data
+    early, late = cut(whole[:, :32], (len(found), 16)), cut(whole[:, 32:], (len(found), 32))
+    torch.testing.assert_close(found, torch.cat([early, late], 1).float())
+    assert started.summary.endswith("; descriptors")
+
+
+@pytest.mark.parametrize("start", [start_by_cut, start_by_projection])
+def test_descriptors_that_the_file_lacks_are_named(teacher_file, start):
+    _, path = teacher_file
+    student = build_student("pair-tiny", **TEACHER, descriptors=True)
+    assert "descriptors random, as the file has none" in start(student, path).summary
+
+
 def test_a_whole_decoder_in_another_basis_says_the_same(teacher_file):
     teacher, path = teacher_file
     tensors = open_pair_tensors(path)
@@ -295,6 +331,9 @@ def test_a_wider_student_and_foreign_files_are_refused(teacher_file, tmp_path):
     wide = {**TEACHER, "decoder": {"width": 96, "depth": 2, "heads": 6}}
     with pytest.raises(WeightsError, match=r"decoder\.width"):
         start_by_cut(build_student("pair-tiny", **wide), path)
+    adapted = {**TEACHER, "encoder": {"kind": "cnn"}, "adapter": True}
+    with pytest.raises(WeightsError, match=r"a token before the decoder is 48 .* and 32 in the"):
+        start_by_cut(build_student("pair-tiny", **adapted), path)
     save_file({"something": torch.zeros(3)}, tmp_path / "other.safetensors")
     with pytest.raises(WeightsError, match="pair network"):
         open_pair_tensors(tmp_path / "other.safetensors")
@@ -302,6 +341,11 @@ def test_a_wider_student_and_foreign_files_are_refused(teacher_file, tmp_path):
     save_file(broken, tmp_path / "cut.safetensors")
     with pytest.raises(WeightsError, match="missing"):
         open_pair_tensors(tmp_path / "cut.safetensors")
+    bare = {f"dec_norm.{end}": torch.zeros(8) for end in ("weight", "bias")}
+    bare |= {"decoder_embed.weight": torch.zeros(8, 8), "decoder_embed.bias": torch.zeros(8)}
+    save_file(bare, tmp_path / "bare.safetensors")
+    with pytest.raises(WeightsError, match="its decoder has no block"):
+        open_pair_tensors(tmp_path / "bare.safetensors")
 
 
 def test_the_presets_are_untouched_by_a_warm_start():
