@@ -135,12 +135,18 @@ def predict_and_compare(
 
 @contextmanager
 def recorded_outputs(student: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The first output of each named submodule in the passes that run within the block."""
+    """The output of each named submodule in the pass that runs within the block.
+
+    Of a submodule that runs several times: the first output. Without gradients a pass takes views
+    a few at a time, and the rows of all tensors are one after another, as in a single call.
+    """
     outputs: dict[str, Any] = {}
 
     def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            outputs.setdefault(name, output)
+            before = outputs.setdefault(name, output)
+            if before is not output and isinstance(output, Tensor) and not torch.is_grad_enabled():
+                outputs[name] = torch.cat([before, output])
 
         return hook
 

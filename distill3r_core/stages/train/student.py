@@ -8,8 +8,8 @@ import torch
 
 from distill3r_core.errors import ConfigError
 from distill3r_core.losses import Objective
-from distill3r_core.models.build import build_student
-from distill3r_core.models.checkpoint import load_student, read_student
+from distill3r_core.models.build import build_from_spec, build_student
+from distill3r_core.models.checkpoint import load_student, read_metadata, read_student
 from distill3r_core.models.families import family_of
 from distill3r_core.models.student import Student
 from distill3r_core.models.warm_starts.pair_starts import WARM_STARTS
@@ -21,6 +21,8 @@ from distill3r_core.training.settings import TrainSettings
 from distill3r_core.training.step import recorded_outputs
 from distill3r_core.types import PointMaps
 
+_TRAINED = "trained from "
+
 
 @dataclass(frozen=True)
 class Start:
@@ -30,22 +32,51 @@ class Start:
     origin: str  # where its weights come from, in words
     licenses: tuple[str, ...] = ()
 
+    @property
+    def description(self) -> str:
+        """What the metadata of a student say about its origin."""
+        return _TRAINED + self.origin
 
-def start_student(settings: TrainSettings, progress: Progress) -> Start:
+
+def start_student(
+    settings: TrainSettings, progress: Progress, *, resumed: Path | None = None
+) -> Start:
     """The student that a run starts with; random weights come from torch's global numbers.
+
+    Args:
+        resumed: Folder of the run that is continued. Where it has a checkpoint, the student is of
+            the spec and origin recorded there, and its weights are left to `restore`: encoder
+            files on this machine may have come or gone since.
 
     Raises:
         ConfigError: `model` names something that no student has, or the warm start does not fit.
         InputMissingError: There is no file where `--from` or `encoder_weights` points.
         WeightsError: The file there does not hold what it should.
+        DamageError: All checkpoints of the run that is continued are damaged.
     """
     _check_warm_start(settings)
+    start = None if resumed is None else _recorded(resumed)
+    if start is None:
+        start = _fresh(settings, progress)
+    start.student.train()
+    freeze_unused(start.student)
+    return start
+
+
+def _recorded(run: Path) -> Start | None:
+    """A student of the newest whole checkpoint's spec, with random weights; None: there is none."""
+    found = checkpoints.newest(run, warn=lambda message: None)  # `restore` says what is damaged
+    if found is None:
+        return None
+    metadata = read_metadata(found.model)
+    student = build_from_spec(metadata.spec)
+    return Start(student, metadata.origin.removeprefix(_TRAINED), metadata.licenses)
+
+
+def _fresh(settings: TrainSettings, progress: Progress) -> Start:
     start = _weights(settings, progress)
-    student = start.student
     if settings.warm_start is not None:
         start = _warm(start, settings.warm_start, settings.init_from, progress)
-    student.train()
-    freeze_unused(student)
     return start
 
 
@@ -121,7 +152,6 @@ def freeze_unused(student: Student) -> None:
     norms stay as they are.
     """
     training = student.training
-    student.eval()
     family = family_of(student.spec)
     side = 2 * (family.smallest or family.multiple)(student.spec)
     views = min(2, family.views.maximum)
@@ -131,7 +161,6 @@ def freeze_unused(student: Student) -> None:
     assert isinstance(maps, PointMaps)
     predicted = (getattr(maps, field.name) for field in fields(maps))
     torch.stack([part.sum() for part in predicted if part is not None]).sum().backward()
-    student.train()
     for parameter in student.parameters():
         parameter.requires_grad_(parameter.grad is not None)
         parameter.grad = None

@@ -122,7 +122,8 @@ def train(
         torch.manual_seed(settings.seed)
         noted = stack.enter_context(LoggedProgress(progress))
         # All that can be wrong with the settings is found before anything is written.
-        ready = _prepare(settings, cache, world, device, noted)
+        resumed = folder.path if resume else None
+        ready = _prepare(settings, cache, world, device, noted, resumed=resumed)
         if world.leads:
             folder = stack.enter_context(
                 open_run(
@@ -181,12 +182,14 @@ def _prepare(
     world: World,
     device: torch.device,
     progress: Progress,
+    *,
+    resumed: Path | None,
 ) -> _Ready:
     if settings.tensorboard:
         summary_writer()
     describe_caches(cache, progress)
     fit = _student_fit(settings, cache.header, progress)
-    start = start_student(settings, progress)
+    start = start_student(settings, progress, resumed=resumed)
     _check_input(start.student.spec, settings.data, fit)
     dtype = torch.float64 if settings.compute.precision == "float64" else None
     scenes = learn_scenes(settings, cache, start.student, fit, progress)
@@ -392,7 +395,7 @@ def _saver(
         # Where a run lies is not what it is: two equal runs have equal files.
         settings={k: v for k, v in config.as_plain(settings).items() if k != "output"},
         plugins=plugins.hashes(),
-        origin=f"trained from {start.origin}",
+        origin=start.description,
     )
 
     def save(path: Path, *, calibration: ReliabilityCalibration | None) -> None:

@@ -1,6 +1,7 @@
 """Pair students are trained as the others are: batches, resumption, means of batch norms."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,19 @@ from small_caches import made_sample
 
 from distill3r_core import config
 from distill3r_core.data.loading.batches import Batch, Draw, map_targets
+from distill3r_core.errors import WeightsError
 from distill3r_core.losses import LossSettings, Objective
 from distill3r_core.models import build_student, load_student
-from distill3r_core.models.families import train_presets
+from distill3r_core.models.build import build_from_spec
+from distill3r_core.models.families import family_of, train_presets
+from distill3r_core.models.family import Initializer
+from distill3r_core.models.multiview.chunks import ENCODER_TOKENS
+from distill3r_core.report import Silent
 from distill3r_core.stages.train import TrainSettings, train
+from distill3r_core.stages.train import student as starts
 from distill3r_core.stages.train.student import freeze_unused
 from distill3r_core.training.settings import ComputeSettings
-from distill3r_core.training.step import accumulate
+from distill3r_core.training.step import accumulate, recorded_outputs
 
 MakeCache = Callable[..., Path]
 SIZES = ((32, 48),) * 4
@@ -48,6 +55,51 @@ def test_a_run_of_pairs_resumes_to_the_bit(
     assert student.spec.family == "pairs"
     with torch.no_grad():
         assert student(torch.rand(1, 3, 3, 32, 48)).points_global.isfinite().all()
+
+
+def test_a_run_keeps_its_normalization_when_the_encoder_file_has_gone(
+    make_cache: MakeCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, file = make_cache(tmp_path / "cache", sizes=SIZES), tmp_path / "encoder.safetensors"
+    file.touch()
+    encoder = Initializer(
+        name="an encoder",
+        find=lambda: file if file.exists() else None,
+        missing=lambda: WeightsError("no such file"),
+        build=lambda path, spec: build_from_spec(replace(spec, normalization="imagenet")),
+        license="a license",
+    )
+    monkeypatch.setattr(
+        starts,
+        "family_of",
+        lambda spec: replace(family_of(spec), initializers=lambda spec: (encoder,)),
+    )
+    train(settings(cache, tmp_path / "whole"))
+    train(settings(cache, tmp_path / "parts", max_hours=1e-9))
+    file.unlink()
+    silent = Silent()
+    train(settings(cache, tmp_path / "parts"), resume=True, progress=silent)
+    assert not any("from scratch" in note for note in silent.notes)
+    files = [
+        (tmp_path / run / "checkpoints" / "last" / "model.safetensors").read_bytes()
+        for run in ("whole", "parts")
+    ]
+    assert files[0] == files[1]  # description included: spec, origin and licenses
+    assert load_student(tmp_path / "parts").spec.normalization == "imagenet"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("layer", ["encoder", "adapter"])
+def test_tokens_of_an_encoder_that_takes_views_a_few_at_a_time_are_those_of_all(
+    layer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student = build_student("pair-tiny").eval()
+    images = torch.rand(2, 3, 3, 32, 48)
+    with recorded_outputs(student, [layer]) as whole:
+        student(images)
+    monkeypatch.setitem(ENCODER_TOKENS, "cpu", 4 * 6)  # four views of six patches, then two
+    with torch.no_grad(), recorded_outputs(student, [layer]) as parts:
+        student(images)
+    torch.testing.assert_close(parts[layer], whole[layer].detach())
 
 
 def test_micro_batches_add_up_to_the_gradient_of_the_batch() -> None:
