@@ -48,7 +48,8 @@ def _size_error(
     known = mask.flatten(2).any(-1)  # (B, N)
     if not per_view:
         known = known.any(-1, keepdim=True)
-    error = 2 * functional.huber_loss(mine, true, reduction="none", delta=LINEAR_FROM)
+    # Of one type: the backward pass of torch's function takes no two.
+    error = 2 * functional.huber_loss(mine, true.to(mine), reduction="none", delta=LINEAR_FROM)
     count = known.sum(-1).clamp(min=1)
     return (torch.where(known, error, 0.0).sum(-1) / count).mean()
 
