@@ -15,6 +15,7 @@ from distill3r_core.geometry import pnp
 from distill3r_core.prediction import StepCallback, ignore_steps
 
 FEW_IMAGES = 60  # up to here all pairs are matched, in whatever order the images come
+MAX_SIDE = 1600  # pixels of the long edge in which features are looked for
 NEIGHBORS = 10  # on either side, that an image of a sequence is matched with
 _IMAGES_AT_A_TIME, _PAIRS_AT_A_TIME = 16, 200  # between two reports of progress
 _SEED = 0
@@ -40,6 +41,28 @@ class SolverCamera:
         """The camera of a known K."""
         fx, fy, cx, cy = (float(value) for value in (k[0, 0], k[1, 1], k[0, 2], k[1, 2]))
         return cls(size, (fx, fy, cx, cy))
+
+    @classmethod
+    def of_image(
+        cls,
+        size: tuple[int, int],
+        *,
+        intrinsics: Float[np.ndarray, "3 3"] | None = None,
+        focal: float | None = None,
+    ) -> "SolverCamera":
+        """The camera for an image that is reduced to `MAX_SIDE`, where it is larger.
+
+        Args:
+            size: Rows and columns of the image as it is.
+            intrinsics: K at that size, where it is known.
+            focal: Where the estimate starts otherwise, in pixels at that size.
+        """
+        shrink = min(1.0, MAX_SIDE / max(size))
+        rows, columns = (max(1, round(side * shrink)) for side in size)
+        used = rows, columns
+        if intrinsics is not None:
+            return cls.of(resized_intrinsics(intrinsics, size, used), used)
+        return cls(used, focal=None if focal is None else focal * max(used) / max(size))
 
     @property
     def model(self) -> str:
@@ -75,6 +98,13 @@ class SolvedImage:
     intrinsics: Float[np.ndarray, "3 3"]
     size: tuple[int, int]
     distortion: float = 0.0
+
+
+def resized_intrinsics(
+    k: Float[np.ndarray, "3 3"], size: tuple[int, int], wanted: tuple[int, int]
+) -> Float[np.ndarray, "3 3"]:
+    """K of an image of one size (rows, columns) for the image at another."""
+    return np.diag([wanted[1] / size[1], wanted[0] / size[0], 1.0]) @ k
 
 
 def solve_images(

@@ -55,9 +55,9 @@ def flight(
 ) -> Float[Tensor, "N 4 4"]:
     """Cameras along a flight over a terrain: world_from_cam, OpenCV axes, meters.
 
-    Heights are above the ground below. `nadir` flies level at 20 to 30 m and looks down; `pitch`
-    flies level at 10 to 14 m and looks 45 to 55 degrees away from straight down; `landing` falls
-    from 40 m to 8 m towards a place ahead that it looks at.
+    Heights are above the ground where the flight starts. `nadir` flies level at 20 to 30 m and
+    looks down; `pitch` flies level at 10 to 14 m and looks 45 to 55 degrees away from straight
+    down; `landing` falls from 40 m to 8 m towards a place ahead that it looks at.
     """
     draw = RandomChoices(seed + 1)
     heading = draw.uniform(0.0, math.tau)

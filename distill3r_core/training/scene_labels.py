@@ -131,7 +131,8 @@ def _worlds(cache: CacheUnion, scene: str, samples: Sequence[str]) -> dict[str, 
         CacheError: Some training samples have no place in the world, and there are several.
         NothingUsableError: There is no training sample.
     """
-    trained = [name for name in cache.names("train") if name in set(samples)]
+    mine = set(samples)
+    trained = [name for name in cache.names("train") if name in mine]
     if not trained:
         raise NothingUsableError(f"the scene {scene} has no training sample")
     stored = {name: cache.detail(name).get("world_from_anchor") for name in samples}

@@ -31,9 +31,11 @@ from distill3r_core.cache.original.original_format import (
 )
 from distill3r_core.cache.packed_record import Packer, RecordError, Section, Unpacker
 from distill3r_core.config import resolve
+from distill3r_core.data.layouts import Refused, scan
 from distill3r_core.errors import ConfigError, DamageError, ImageError, WeightsError
 from distill3r_core.io.images.decode import read_image
 from distill3r_core.io.images.depth import read_depth
+from distill3r_core.io.images.record3d_depth import read_record3d
 from distill3r_core.io.weights import read_pickled
 from distill3r_core.models import load_student
 from distill3r_core.stages.train import TrainSettings
@@ -354,3 +356,47 @@ def test_json_beside_the_arrays_is_an_object(tmp_path) -> None:
     (folder / VIEWS).write_text(json.dumps([1]))
     with pytest.raises(DamageError, match="JSON object"):
         read_sample(folder)
+
+
+def _damaged_camera(path: Path, damage: str) -> None:
+    """A camera file of StereoLunar whose first array is there and cannot be read."""
+    np.savez_compressed(path, intrinsics=np.eye(3), cam2world=np.eye(4))
+    data = bytearray(path.read_bytes())
+    directory = data.index(b"PK\x01\x02")
+    if damage == "stream":
+        names, extra = struct.unpack_from("<HH", data, 26)
+        start = 30 + names + extra
+        data[start : start + 8] = b"\xff" * 8
+    elif damage == "encrypted":
+        data[6] |= 1
+        data[directory + 8] |= 1
+    else:
+        method = {"method": 99, "lzma": zipfile.ZIP_LZMA}[damage]
+        struct.pack_into("<H", data, 8, method)
+        struct.pack_into("<H", data, directory + 10, method)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", ["stream", "encrypted", "method", "lzma"])
+def test_a_camera_whose_arrays_cannot_be_unpacked_is_refused_by_name(tmp_path, damage) -> None:
+    folder = tmp_path / "part" / "scene"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(folder / "im_00000.jpg")
+    _damaged_camera(folder / "im_00000.npz", damage)
+    (dataset,) = scan(tmp_path, "stereolunar")
+    (refused,) = [item for item in dataset.list_scenes() if isinstance(item, Refused)]
+    assert refused.path.name == "im_00000.jpg"
+    assert "im_00000.npz is damaged" in refused.reason
+
+
+def test_a_recording_of_infinite_size_is_refused_by_name(tmp_path) -> None:
+    folder = tmp_path / "walk"
+    (folder / "rgbd").mkdir(parents=True)
+    metadata = {"w": 4, "K": [9, 0, 0, 0, 9, 0, 2, 2, 1]}
+    text = json.dumps(metadata)[:-1] + ', "h": 1e999, "dh": 1e999}'
+    (folder / "metadata").write_text(text)
+    (dataset,) = scan(tmp_path, "record3d")
+    (refused,) = dataset.list_scenes()
+    assert refused.path.name == "metadata" and "damaged" in refused.reason
+    with pytest.raises(ImageError, match="metadata is damaged"):
+        read_record3d(folder / "rgbd" / "0.depth")

@@ -2,7 +2,7 @@
 
 from distill3r_core.evaluation.protocols.frame_rules import ConsecutiveFrames
 from distill3r_core.evaluation.protocols.record import Protocol
-from distill3r_core.evaluation.protocols.sequence_alignments import ONE_SIMILARITY
+from distill3r_core.evaluation.protocols.sequence_alignments import ICP_THRESHOLD, ONE_SIMILARITY
 from distill3r_core.evaluation.terrain.slope_metrics import GROUND_METRICS, HAZARDS
 
 _PAIR = 2
@@ -27,5 +27,10 @@ LUNAR = Protocol(
         "are all valid",
         "mask": "valid truth only",
         "input": "384x512; a student keeps its own size and fit",
+        "not as in arXiv:2607.01851": "the similarity is least squares over all valid pixels, not "
+        f"RANSAC's; ICP is point to point within {ICP_THRESHOLD} m whatever the distance of the "
+        "ground, not point to plane; clouds are all valid pixels, not 20,000 points; SSIM of "
+        "depth, the profile of the middle row, the consistency of the overlap and VCRE are not "
+        "computed",
     },
 )

@@ -44,7 +44,7 @@ def _size(path: Path, modified_ns: int) -> tuple[int, int]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         size = int(content.get("dh", _OLD_SIZE[0])), int(content.get("dw", _OLD_SIZE[1]))
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ImageError(f"its {METADATA} is damaged: {error}") from error
     if not all(0 < side <= _MAX_SIDE for side in size):
         raise ImageError(f"its {METADATA} says that depth has {size[1]}x{size[0]} pixels")

@@ -40,7 +40,8 @@ def fill_mobilenet(encoder: MobileNetEncoder, path: Path) -> None:
         found,
         {name: value for name, value in state.items() if not name.endswith(_COUNTS)},
         source=str(path),
-        hint="timm's file is needed: torchvision's has other names",
+        hint="timm's file is needed, which `distill3r models download mobilenetv3-large` gets: "
+        "torchvision's has other names",
     )
     encoder.load_state_dict({**state, **found})
 
@@ -69,7 +70,7 @@ def fill_vit(encoder: VitEncoder, path: Path) -> None:
 
 def _resized_positions(table: Tensor, grid: int, path: Path) -> Tensor:
     """A table of positions, class token first, on another square grid."""
-    rows = round((table.shape[1] - 1) ** 0.5) if table.ndim == 3 else 0
+    rows = round((table.shape[1] - 1) ** 0.5) if table.ndim == 3 and len(table) == 1 else 0
     if not 0 < rows <= _MAX_GRID or rows**2 + 1 != table.shape[1]:
         raise WeightsError(f"{path}: {_POSITIONS} of shape {tuple(table.shape)} is no square table")
     patches = resized_table(table[:, 1:].float(), (grid, grid), grid=rows, resizing="size")
@@ -77,7 +78,13 @@ def _resized_positions(table: Tensor, grid: int, path: Path) -> Tensor:
 
 
 def _tensors(path: Path) -> Mapping[str, Tensor]:
+    """Raises: InputMissingError, WeightsError: There is no file, or no finite tensors in it."""
     file = path / FILE if path.is_dir() else path
     if file.suffix == _SAFETENSORS:
-        return read_tensors(file)[0]
-    return tensors_in(read_pickled(file), file)
+        found = read_tensors(file)[0]
+    else:
+        found = tensors_in(read_pickled(file), file)
+    for name, tensor in found.items():
+        if not tensor.isfinite().all():
+            raise WeightsError(f"{file}: {name} has numbers that are not finite")
+    return found

@@ -176,11 +176,17 @@ class MobileNetEncoder(nn.Module):
             recompute: Keep nothing inside a stage for the backward pass, compute it again there.
                 Running means are then brought up to date twice in a step.
         """
+        return self.maps(images, recompute=recompute).flatten(2).mT  # (n, P, D)
+
+    def maps(
+        self, images: Float[Tensor, "n 3 H W"], *, recompute: bool = False
+    ) -> Float[Tensor, "n D h w"]:
+        """What the tokens are the pixels of, see `forward`."""
         x = hardswish(self.bn1(self.conv_stem(images.to(self.conv_stem.weight.dtype))))
         for stage in self.blocks:
             again = recompute and torch.is_grad_enabled()
             x = checkpoint(stage, x, use_reentrant=False) if again else stage(x)
-        return x.flatten(2).mT  # (n, P, D)
+        return x
 
 
 def convolutions(size: tuple[int, int]) -> Iterator[tuple[tuple[int, int], tuple[int, int], int]]:

@@ -6,9 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import pad, pixel_shuffle, relu
 
-_STRIDE = 16  # of the part of the trunk that is used
-_TRUNK_CHANNELS = 112
-_STAGES = 5  # of timm's seven: the first five reach that stride
+from distill3r_core.models.encoders.mobilenet import STRIDE, TRUNK_CHANNELS, MobileNetEncoder
 
 
 class PixelNetwork(nn.Module):
@@ -44,21 +42,10 @@ class MobileNetwork(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        import timm  # takes seconds
-
-        whole = timm.create_model("mobilenetv3_large_100")
-        self.trunk = nn.ModuleDict(
-            {
-                "conv_stem": whole.get_submodule("conv_stem"),
-                "bn1": whole.get_submodule("bn1"),
-                "blocks": nn.Sequential(
-                    *(whole.get_submodule(f"blocks.{stage}") for stage in range(_STAGES))
-                ),
-            }
-        )
-        shuffled = channels * _STRIDE**2
+        self.trunk = MobileNetEncoder()
+        shuffled = channels * STRIDE**2
         self.neck = nn.Sequential(
-            *_normalized(nn.Conv2d(_TRUNK_CHANNELS, shuffled, 1)),
+            *_normalized(nn.Conv2d(TRUNK_CHANNELS, shuffled, 1)),
             *_normalized(nn.Conv2d(shuffled, shuffled, 1)),
         )
         self.pixels = nn.Sequential(*_normalized(nn.Conv2d(channels, 3, 7, padding=3)))
@@ -67,10 +54,8 @@ class MobileNetwork(nn.Module):
     def forward(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 3 H W"]:
         """What `out` makes coordinates of; sides that are no multiple of 16 are padded."""
         height, width = images.shape[-2:]
-        features = pad_to_multiple(images, _STRIDE)
-        for name in ("conv_stem", "bn1", "blocks"):
-            features = self.trunk[name](features)
-        features = pixel_shuffle(self.neck(features), _STRIDE)
+        features = self.trunk.maps(pad_to_multiple(images, STRIDE))
+        features = pixel_shuffle(self.neck(features), STRIDE)
         return self.pixels(features)[..., :height, :width]
 
 

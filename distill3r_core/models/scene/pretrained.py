@@ -3,11 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from distill3r_core.errors import WeightsError
-from distill3r_core.io.weights import read_tensors
-from distill3r_core.models.encoders.published_encoders import ENCODER_FILES, FILE
+from distill3r_core.models.encoders.encoder_files import fill_mobilenet
+from distill3r_core.models.encoders.published_encoders import ENCODER_FILES
 from distill3r_core.models.family import Initializer
 from distill3r_core.models.scene.build import build
 from distill3r_core.models.scene.convolutional import MobileNetwork
@@ -29,22 +26,7 @@ def student_on_mobilenet(path: Path, spec: SceneSpec) -> SceneStudent:
     """
     student = build(replace(spec, normalization="imagenet"))
     assert isinstance(student.network, MobileNetwork)
-    file = path / FILE if path.is_dir() else path
-    stored, _ = read_tensors(file)
-    wanted = student.network.trunk.state_dict()
-    for name, tensor in wanted.items():
-        # Files do not count the batches that their statistics are of.
-        if name not in stored and name.endswith("num_batches_tracked"):
-            continue
-        found = stored.get(name)
-        if found is None or found.shape != tensor.shape:
-            shape = "is missing" if found is None else f"is {tuple(found.shape)}"
-            raise WeightsError(
-                f"{file}: {name} {shape}, MobileNetV3-Large has {tuple(tensor.shape)}",
-                hint=f"the file of `distill3r models download {_MOBILENET.name}` fits",
-            )
-        with torch.no_grad():
-            tensor.copy_(found)
+    fill_mobilenet(student.network.trunk, path)
     return student
 
 

@@ -5,11 +5,16 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from distill3r_core.errors import NothingUsableError
 from distill3r_core.geometry.metric_scale import depth_ratio
-from distill3r_core.geometry.structure_from_motion import SolvedImage, SolverCamera, solve_images
+from distill3r_core.geometry.structure_from_motion import (
+    SolvedImage,
+    SolverCamera,
+    resized_intrinsics,
+    solve_images,
+)
 from distill3r_core.io.images.resize import resize_image
 from distill3r_core.prediction import phases
 from distill3r_core.reconstruction.cameras.moved_views import moved_views
@@ -19,7 +24,6 @@ from distill3r_core.reconstruction.reconstruction import PosedView
 from distill3r_core.report import Failure, Progress
 
 UNPLACED = "COLMAP could not place it among the other images"
-_MAX_SIDE = 1600  # pixels of the long edge in which features are looked for
 _GIVEN = "given"  # where the user has named the intrinsics
 _FOCAL_SOURCE = "colmap"
 
@@ -79,27 +83,15 @@ def _images(
 ) -> Iterator[tuple[UInt8[np.ndarray, "_ _ 3"], SolverCamera]]:
     by_name = {view.loaded.name: index for index, view in enumerate(views)}
     for loaded, pixels in full_size_images([view.loaded for view in views]):
-        size = loaded.size
-        used = size
-        if max(size) > _MAX_SIDE:
-            rows, columns = (max(1, round(side * _MAX_SIDE / max(size))) for side in size)
-            used = rows, columns
-            pixels = resize_image(pixels, used)
         order.append(by_name[loaded.name])
-        yield pixels, _camera(views[order[-1]], size, used)
-
-
-def _camera(view: PosedView, size: tuple[int, int], used: tuple[int, int]) -> SolverCamera:
-    if view.camera.facts["focal_source"] == _GIVEN:
-        return SolverCamera.of(_resized(view.camera.intrinsics, size, used), used)
-    exif = view.loaded.exif_focal
-    return SolverCamera(used, focal=None if exif is None else exif * max(used) / max(size))
-
-
-def _resized(
-    k: Float[np.ndarray, "3 3"], size: tuple[int, int], wanted: tuple[int, int]
-) -> Float[np.ndarray, "3 3"]:
-    return np.diag([wanted[1] / size[1], wanted[0] / size[0], 1.0]) @ k
+        known = views[order[-1]].camera
+        camera = SolverCamera.of_image(
+            loaded.size,
+            intrinsics=known.intrinsics if known.facts["focal_source"] == _GIVEN else None,
+            focal=loaded.exif_focal,
+        )
+        small = pixels if camera.size == loaded.size else resize_image(pixels, camera.size)
+        yield small, camera
 
 
 def _with_camera(view: PosedView, solved: SolvedImage) -> PosedView:
@@ -107,7 +99,7 @@ def _with_camera(view: PosedView, solved: SolvedImage) -> PosedView:
     if view.camera.facts["focal_source"] == _GIVEN:
         return view
     assert view.aligned is not None, "only views with local maps can be placed"
-    intrinsics = _resized(solved.intrinsics, solved.size, view.loaded.size)
+    intrinsics = resized_intrinsics(solved.intrinsics, solved.size, view.loaded.size)
     facts = {**view.camera.facts, "focal_source": _FOCAL_SOURCE}
     return dataclasses.replace(
         view,

@@ -13,7 +13,7 @@ from distill3r_core.reconstruction.cameras.placements import full_size_pixels
 from distill3r_core.reconstruction.loaded_views import LoadedView
 from distill3r_core.reconstruction.view_maps import Map, counted_map
 
-_VIEWS, _PAIRS = 6, 1_000  # that take part
+_VIEWS, _PAIRS = 6, 1_000  # that take part at most
 _FIELDS = (30.0, 110.0)  # degrees along the long edge, of the focal lengths that are tried
 _STEPS, _ROUNDS = 9, 3  # focal lengths in a round, each round between the neighbors of the best
 _CAP = 0.02  # of the long edge: errors beyond it count as this
@@ -52,7 +52,7 @@ def _pairs(
     flat = counted_map(view, points).points.reshape(-1, 3).astype(np.float64)
     pixels = full_size_pixels(view.fitted.placement).reshape(-1, 2)
     chosen = np.flatnonzero(np.isfinite(flat).all(-1))
-    chosen = chosen[:: max(1, len(chosen) // _PAIRS)]
+    chosen = chosen[:: max(1, -(-len(chosen) // _PAIRS))]
     return flat[chosen], pixels[chosen], view.size
 
 

@@ -17,12 +17,20 @@ from distill3r_core.types import PointMaps, RawMaps, ViewsInScene
 
 # Ten pixels of an image 640 wide, as is usual with scene coordinates; of one 512 wide.
 SCENE_MAX_ERROR = 8.0
-_PAIRS = 5_000  # pixels of a view that take part
+_PAIRS = 5_000  # pixels of a view that take part at most
 
 
 def knows_scene(student: Student) -> bool:
     """Whether a student predicts points in the frame of a scene that it has learned."""
     return family_of(student.spec).frame == "scene"
+
+
+def scene_frame_problem(student: Student) -> str | None:
+    """Why a scene student's coordinates are not known in its data's frame; None: they are."""
+    frames = student.spec.scenes if isinstance(student.spec, SceneSpec) else ()
+    if len(frames) != 1:
+        return f"it has learned {len(frames)} scenes, not one, whose frame would be that of a view"
+    return None if frames[0].posed else "its scene was learned without the poses of the data"
 
 
 def scene_raw_maps(
@@ -36,7 +44,8 @@ def scene_raw_maps(
 
     Returns:
         Local maps are the coordinates in each camera's frame; those of a view without a pose stay
-        in the scene's frame, and its similarity is NaN.
+        in the scene's frame, and its similarity is NaN. `scene` is None where there is a
+        `scene_frame_problem`.
 
     Raises:
         ExtraMissingError: pycolmap is not installed.
@@ -47,9 +56,9 @@ def scene_raw_maps(
     poses = poses_by_pnp(points, intrinsics)
     known = torch.where(poses.isfinite(), poses, torch.eye(4, dtype=poses.dtype))
     local = apply_similarity(invert_similarity(known[:, :3]), points.double()).float()
-    spec = student.spec
-    scene = None
-    if isinstance(spec, SceneSpec) and len(spec.scenes) == 1 and spec.scenes[0].posed:
+    spec, scene = student.spec, None
+    if scene_frame_problem(student) is None:
+        assert isinstance(spec, SceneSpec)
         scene = ViewsInScene(tuple(points), poses, spec.scenes[0].scale)
     return RawMaps(
         points_local=list(local),
@@ -91,7 +100,7 @@ def _pose(
     pixels = np.stack([columns, rows], axis=-1).reshape(-1, 2)
     flat = points.reshape(-1, 3)
     chosen = np.flatnonzero(np.isfinite(flat).all(-1))
-    chosen = chosen[:: max(1, len(chosen) // _PAIRS)]
+    chosen = chosen[:: max(1, -(-len(chosen) // _PAIRS))]
     try:
         pose = pose_from_points(
             flat[chosen], pixels[chosen], intrinsics, (height, width), max_error=SCENE_MAX_ERROR

@@ -37,7 +37,7 @@ from distill3r_core.stages.evaluate.refined_poses import RefinedPoses
 from distill3r_core.stages.evaluate.result_files import write_csv, write_markdown, write_page
 from distill3r_core.stages.evaluate.score_tables import tables
 from distill3r_core.stages.evaluate.scored_baseline import ScoredBaseline
-from distill3r_core.stages.evaluate.scored_model import labels_of, open_models
+from distill3r_core.stages.evaluate.scored_model import labels_of, open_models, scene_problem
 from distill3r_core.stages.evaluate.settings import EvalSettings
 from distill3r_core.stages.evaluate.view_image import ViewGallery
 from distill3r_core.types import Unit
@@ -318,8 +318,15 @@ def _report(
     finished_before: bool,
 ) -> Report:
     names = (RESULT, PAGE, MARKDOWN, CSV, results.RECORD, VIEWS_IMAGE, WORST_IMAGE)
-    shown_names = {metric.name for metric in columns_of(PROTOCOLS[result["protocol"]])}
+    protocol = PROTOCOLS[result["protocol"]]
+    shown_names = {metric.name for metric in columns_of(protocol)}
     notes = list(dict.fromkeys(note for evaluation in prepared for note in evaluation.notes))
+    if result["predict"] == "student":
+        notes += [
+            f"{evaluation.model.label} has no place in the scene: {problem}"
+            for evaluation in prepared
+            if (problem := scene_problem(evaluation.model, protocol)) is not None
+        ]
     notes += [
         f"no {name}: {_few(sequences)} lack what it needs, or are not finite"
         for name, sequences in result["missing"].items()

@@ -9,6 +9,7 @@ import torch
 from distill3r_core import config
 from distill3r_core.errors import ConfigError, InputMissingError
 from distill3r_core.evaluation.baselines import predict_constant_depth
+from distill3r_core.evaluation.localization_metrics import LOCALIZATION_METRICS
 from distill3r_core.evaluation.predictions import (
     Prediction,
     predict_truth,
@@ -20,6 +21,7 @@ from distill3r_core.evaluation.view_truth import PrepareViews, fit_views, prepar
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.paths import RUNS, newest_run
 from distill3r_core.reconstruction.prediction.load_model import open_model
+from distill3r_core.reconstruction.prediction.scene_pass import knows_scene, scene_frame_problem
 from distill3r_core.report import Progress
 from distill3r_core.runs.student_file import StudentFile
 from distill3r_core.stages.evaluate.settings import EvalSettings
@@ -90,6 +92,16 @@ def open_models(
         )
     prepare = partial(fit_views, fit=ImageFit(size=grid, mode=protocol.fit))
     return [ScoredModel(settings.predict, None, prepare, predict, None, grid)]
+
+
+def scene_problem(model: ScoredModel, protocol: Protocol) -> str | None:
+    """Why a student has no place in a scene, where a protocol scores that; None: it has one."""
+    scored = any(metric.name in protocol.metrics for metric in LOCALIZATION_METRICS)
+    if not scored or model.student is None:
+        return None
+    if not knows_scene(model.student.student):
+        return "it has learned no scene"
+    return scene_frame_problem(model.student.student)
 
 
 def labels_of(models: Sequence[ScoredModel], names: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from distill3r_core.data.frame_reader import read_source_frame, rig_for
 from distill3r_core.data.known_poses import with_color_pose
@@ -17,6 +17,7 @@ from distill3r_core.geometry.structure_from_motion import (
     FEW_IMAGES,
     SolvedImage,
     SolverCamera,
+    resized_intrinsics,
     solve_images,
 )
 from distill3r_core.io.images.decode import read_image
@@ -33,7 +34,6 @@ from distill3r_core.stages.manifest.placed_scene import (
 
 UNPLACED = "COLMAP could not place it among the other images: no pose"
 _UNSCALED = "its scene has no scale: too few of COLMAP's points have a depth"
-_MAX_SIDE = 1600  # pixels of the long edge in which features are looked for
 _FILM_WIDTH = 36.0  # millimeters, the long edge that EXIF's 35 mm focal length means
 _CLEAR_SHIFT = 1.0  # pixels by which distortion moves a corner, from which it is said
 
@@ -97,15 +97,20 @@ def _solve(scene: Scene, on_step: StepCallback) -> PlacedScene:
                 unread.add(frame.name)
                 continue
             size = pixels.shape[:2]
-            small = pixels if max(size) <= _MAX_SIDE else resize_image(pixels, _limited(size))
-            camera = _camera(frame, size, small.shape[:2], focal)
+            rig = None if frame.rig is None else rig_for(frame.rig, size)
+            camera = SolverCamera.of_image(
+                size,
+                intrinsics=None if rig is None else rig.color,
+                focal=None if focal is None else focal * max(size) / _FILM_WIDTH,
+            )
+            small = pixels if camera.size == size else resize_image(pixels, camera.size)
             read.append((frame, size, camera))
             yield small, camera
 
     solved = solve_images(views(), ordered=scene.order != "none", on_step=on_step)
     found = {index: (*read[index], solved[index]) for index in sorted(solved)}
     rigs = {
-        frame.name: Rig(_enlarged(one.intrinsics, camera.size, size), size)
+        frame.name: Rig(resized_intrinsics(one.intrinsics, camera.size, size), size)
         for frame, size, camera, one in found.values()
         if camera.intrinsics is None
     }
@@ -129,28 +134,6 @@ def _solve(scene: Scene, on_step: StepCallback) -> PlacedScene:
 def _pixels(frame: Frame) -> tuple[UInt8[np.ndarray, "H W 3"], float | None]:
     image = read_image(frame.image)
     return image.pixels, image.exif_focal_35mm
-
-
-def _limited(size: tuple[int, int]) -> tuple[int, int]:
-    rows, columns = (max(1, round(side * _MAX_SIDE / max(size))) for side in size)
-    return rows, columns
-
-
-def _camera(
-    frame: Frame, size: tuple[int, int], used: tuple[int, int], focal_35mm: float | None
-) -> SolverCamera:
-    """What is known of a frame's camera, for its image at the size that is used."""
-    if frame.rig is not None:
-        return SolverCamera.of(_enlarged(rig_for(frame.rig, size).color, size, used), used)
-    focal = None if focal_35mm is None else focal_35mm * max(used) / _FILM_WIDTH
-    return SolverCamera(used, focal=focal)
-
-
-def _enlarged(
-    k: Float[np.ndarray, "3 3"], size: tuple[int, int], wanted: tuple[int, int]
-) -> Float[np.ndarray, "3 3"]:
-    """K for the image at another size."""
-    return np.diag([wanted[1] / size[1], wanted[0] / size[0], 1.0]) @ k
 
 
 def _ratio(frame: Frame, rig: Rig | None, solved: SolvedImage) -> float | None:

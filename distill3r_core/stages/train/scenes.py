@@ -25,7 +25,8 @@ def learn_scenes(
     """Give a scene student the frames of its scenes; what carries samples into them.
 
     Raises:
-        ConfigError: `--scene` names none, or is given for students that learn no scene.
+        ConfigError: `--scene` names none, or is given for students that learn no scene; or
+            images are to be mirrored.
     """
     if not isinstance(student.spec, SceneSpec):
         if settings.scene:
@@ -36,7 +37,11 @@ def learn_scenes(
             )
         return {}
     if settings.data.mirror:
-        raise ConfigError("data.mirror: a mirrored image shows no part of the scene")
+        raise ConfigError(
+            "data.mirror: a scene student learns where the things of its scene are, and a mirrored "
+            "image shows them elsewhere",
+            hint="leave it out, or --set data.mirror=false",
+        )
     labels = scene_labels(cache, settings.scene, size=fit.resized)
     student.spec = replace(student.spec, scenes=labels.frames)
     for frame in labels.frames:

@@ -22,7 +22,8 @@ from distill3r_core.models.scene.frames import network_from_scene
 from distill3r_core.models.scene.spec import SceneFrame
 from distill3r_core.reconstruction.cameras.camera_poses import solve_cameras
 from distill3r_core.reconstruction.loaded_views import views_of_images
-from distill3r_core.reconstruction.prediction.scene_pass import scene_raw_maps
+from distill3r_core.reconstruction.prediction import scene_pass
+from distill3r_core.reconstruction.prediction.scene_pass import scene_frame_problem, scene_raw_maps
 from distill3r_core.reconstruction.view_maps import ViewMaps
 from distill3r_core.scenes import render_scene
 from distill3r_core.types import PointMap, PointMaps
@@ -142,3 +143,35 @@ def test_cameras_in_a_scene_are_found_without_their_focal_length(truth):
         assert view.camera.intrinsics[0, 0] == pytest.approx(float(camera[0, 0]), rel=0.02)
         assert np.linalg.norm(view.camera.world_from_cam[:3, 3] - pose[:3, 3].numpy()) < 0.05
         np.testing.assert_array_equal(view.global_map.points.shape, (*SIZE, 3))
+
+
+@pytest.mark.parametrize(
+    ("frames", "problem"),
+    [((False,), "without the poses"), ((True, True), "2 scenes"), ((True,), None)],
+)
+def test_a_student_says_why_it_has_no_place_in_the_scene(truth, frames, problem):
+    student = build_student("scene-cnn", network={"width": 8})
+    scenes = tuple(
+        SceneFrame(name=str(place), center=(0.0, 0.0, 0.0), scale=1.0, posed=posed)
+        for place, posed in enumerate(frames)
+    )
+    student.spec = replace(student.spec, scenes=scenes)
+    found = scene_frame_problem(student)
+    assert (found is None) == (problem is None) and (problem or "") in (found or "")
+    points = apply_similarity(truth.world_poses[:, :3], truth.points.double())[None].float()
+    maps = PointMaps(points, None, torch.ones(points.shape[:-1]), None)
+    assert (scene_raw_maps(student, maps, truth.intrinsics).scene is None) == (problem is not None)
+
+
+@pytest.mark.parametrize("size", [(60, 80), (77, 100), (90, 100), (112, 154)])
+def test_at_most_5000_pixels_of_a_view_take_part(monkeypatch, size):
+    counts = []
+
+    def pose_from_points(points, pixels, *arguments, **options):
+        counts.append(len(points))
+        return np.eye(4)
+
+    monkeypatch.setattr(scene_pass, "pose_from_points", pose_from_points)
+    scene_pass.poses_by_pnp(torch.ones(1, *size, 3), torch.eye(3)[None])
+    (count,) = counts
+    assert min(5000, size[0] * size[1]) / 2 < count <= 5000

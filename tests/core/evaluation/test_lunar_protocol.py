@@ -98,3 +98,11 @@ def test_level_ground_misses_every_hazard_and_raises_no_alarm():
     assert found["hazard_false_15"] == pytest.approx(0)
     true = slopes(torch.where(mask, points[..., 2], 0.0).double())[inner(mask)]
     assert found["hazard_15"] == pytest.approx(float((true <= 15).double().mean()), abs=0.05)
+
+
+def test_the_rules_name_what_is_not_the_papers():
+    text = LUNAR.all_rules()["not as in arXiv:2607.01851"]
+    for word in ("least squares", "RANSAC", "within 0.1 m", "20,000", "SSIM", "VCRE", "profile"):
+        assert word in text
+    # Once one of them is computed, the rule has to go.
+    assert not any("ssim" in name or "vcre" in name for name in LUNAR.metrics)

@@ -41,6 +41,18 @@ def test_images_with_equal_cameras_share_one():
     assert SolverCamera((30, 40)).params == ""
 
 
+def test_a_large_image_is_reduced_and_its_camera_with_it():
+    # 3200 columns become 1600, and 1001 rows the nearest whole number to their half.
+    k = np.array([[3000.0, 0, 1600], [0, 3000, 500.5], [0, 0, 1]])
+    known = SolverCamera.of_image((1001, 3200), intrinsics=k, focal=1.0)
+    assert known.size == (500, 1600)
+    assert known.intrinsics == pytest.approx((1500, 3000 * 500 / 1001, 800, 250))
+    guessed = SolverCamera.of_image((1001, 3200), focal=3000.0)
+    assert (guessed.intrinsics, guessed.focal) == (None, 1500)
+    assert SolverCamera.of_image((30, 40), focal=60.0) == SolverCamera((30, 40), focal=60.0)
+    assert SolverCamera.of_image((1, 3200)).size == (1, 1600)
+
+
 def solved(pixels, depth):
     return SolvedImage(
         np.eye(4), np.array(pixels, float), np.array(depth, float), np.eye(3), (8, 16)

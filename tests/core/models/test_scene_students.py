@@ -7,6 +7,8 @@ from distill3r_core.errors import ConfigError, RequestError, WeightsError
 from distill3r_core.geometry.similarity import apply_similarity
 from distill3r_core.models import build_student, load_student, save_student
 from distill3r_core.models.build import expected_tensors
+from distill3r_core.models.encoders.encoder_files import fill_mobilenet
+from distill3r_core.models.encoders.mobilenet import MobileNetEncoder
 from distill3r_core.models.families import family_of, preset_spec
 from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.models.scene.frames import SPACING, network_from_scene, place_points
@@ -182,8 +184,13 @@ def test_a_trunk_starts_from_a_file_of_that_network_alone(tmp_path):
     save_file({**stored, "classifier.weight": torch.zeros(2)}, tmp_path / "model.safetensors")
     student = student_on_mobilenet(tmp_path, spec)
     assert student.spec.normalization == "imagenet"
+    # The trunk is the encoder of pair students, which gives the same numbers from the same file.
+    encoder = MobileNetEncoder()
+    fill_mobilenet(encoder, tmp_path)
+    images = torch.rand(1, 3, 32, 48)
+    torch.testing.assert_close(student.network.trunk.eval()(images), encoder.eval()(images))
     found = student.network.trunk.state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in stored.items())
-    save_file({"conv_stem.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
-    with pytest.raises(WeightsError, match=r"conv_stem\.weight is \(3,\)"):
+    save_file({**stored, "conv_stem.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match=r"conv_stem\.weight: \(3,\) instead of"):
         student_on_mobilenet(tmp_path / "other.safetensors", spec)

@@ -55,6 +55,19 @@ def test_first_frames_train_and_the_last_are_held_out(data_dir, out) -> None:
     assert any("both splits" in note for note in report.notes)
 
 
+def test_by_default_all_frames_of_a_recording_that_was_thinned_before_are_kept(
+    data_dir, out
+) -> None:
+    """Issue: `manifest data/7scenes_kitchen` keeps 140 of 140 frames, every fifth of the whole."""
+    report = build_manifest(ManifestSettings((data_dir / "7scenes_kitchen",), out, resize_max=64))
+    rows = read_manifest(out / "manifest.csv").rows
+    assert [int(row.sample_id) for row in rows] == [5 * n for n in range(140)]
+    assert not report.failed
+    # Each is in a sample, too.
+    used = [name for window in windows(out).values() for name in window]
+    assert set(used) == {row.sample_id for row in rows}
+
+
 def test_by_default_the_last_tenth_is_held_out(tmp_path, out) -> None:
     report = build_manifest(ManifestSettings((rgbd_scene(tmp_path / "room", 30),), out, views=4))
     rows = read_manifest(out / "manifest.csv").rows

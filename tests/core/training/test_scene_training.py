@@ -26,6 +26,7 @@ from distill3r_core.models.scene.frames import network_from_scene
 from distill3r_core.profiling import pick_device
 from distill3r_core.scenes import render_scene
 from distill3r_core.stages.cache import CacheSettings, build_cache
+from distill3r_core.stages.evaluate import EvalSettings, evaluate
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
 from distill3r_core.stages.train import TrainSettings, train
 from distill3r_core.training.distributed import World
@@ -130,8 +131,9 @@ def test_one_scene_is_taken_and_several_have_to_be_named(rooms: Path, tmp_path: 
         train(settings_for(rooms, tmp_path / "run", scene=("attic",)))
     with pytest.raises(ConfigError, match="several of"):
         train(settings_for(rooms, tmp_path / "run", scene=("room-0", "rooms")))
-    with pytest.raises(ConfigError, match="mirrored"):
+    with pytest.raises(ConfigError, match=r"data\.mirror: .* mirrored") as raised:
         train(settings_for(rooms, tmp_path / "run", "data.mirror=true"))
+    assert raised.value.hint is not None and "data.mirror=false" in raised.value.hint
     options = {"preset": "tiny", "cache": rooms / "caches/teacher", "scene": ("room-0",)}
     other = config.resolve(TrainSettings, section="train", options=options, presets=train_presets())
     with pytest.raises(ConfigError, match="learn no scene"):
@@ -279,3 +281,17 @@ def test_confidence_weighs_pixels_within_a_sample() -> None:
     nothing = replace(inputs.targets, valid_mask=torch.zeros(1, 1, 1, 2, dtype=torch.bool))
     empty = TermInputs(inputs.predicted, nothing)
     assert scene_points_error(empty, options=weighted).item() == 0
+
+
+def test_localization_says_that_a_student_of_several_scenes_has_no_place(
+    rooms: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    train(settings_for(rooms, run, max_steps=1, scene=("room-0", "room-1")))
+    report = evaluate(
+        EvalSettings(
+            models=(str(run),), protocol="localization", output=tmp_path / "out", device="cpu"
+        )
+    )
+    assert report.result["metrics"]["location_median"] is None
+    assert any("run" in note and "it has learned 2 scenes" in note for note in report.notes)

@@ -7,6 +7,7 @@ views here. Facts: clementinegrethen/StereoLunar, its samples in `quick_testing`
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,11 @@ _IMAGE = re.compile(r"im_(\d{5})\.(jpg|png)", re.IGNORECASE)
 _CAMERA = re.compile(r"im_\d{5}\.npz")
 _SPLITS = ("train.npz", "test.npz")
 _LARGEST = 4096  # bytes of an array of a camera file; a matrix has 128
+# RuntimeError: an array is encrypted. NotImplementedError is one, of a damaged directory.
+_DAMAGED = (
+    *(OSError, ValueError, KeyError, EOFError, OverflowError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 def _mark(folder: Path) -> str | None:
@@ -112,13 +118,15 @@ def _camera(path: Path) -> tuple[Float[np.ndarray, "4 4"], Rig]:
     try:
         with zipfile.ZipFile(path) as archive:
             k, pose = _array(archive, "intrinsics", 3), _array(archive, "cam2world", 4)
-    except (OSError, ValueError, KeyError, EOFError, OverflowError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise ImageError(f"{path.name} is damaged: {error}") from error
     return pose, Rig(checked_intrinsics(k))
 
 
 def _array(archive: zipfile.ZipFile, name: str, side: int) -> Float[np.ndarray, "n n"]:
     entry = archive.getinfo(f"{name}.npy")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is packed in a way that numpy does not use")
     if entry.file_size > _LARGEST:
         raise ValueError(f"{name} has {entry.file_size} bytes")
     content = archive.read(entry)

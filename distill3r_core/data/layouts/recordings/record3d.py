@@ -30,6 +30,11 @@ from distill3r_core.errors import ImageError
 from distill3r_core.io.images.record3d_depth import METADATA
 
 _EXPORT = "metadata.json"
+# OverflowError: a size of 1e999.
+_DAMAGED = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError),
+    *(OverflowError, RecursionError),
+)
 
 
 def _mark(folder: Path) -> str | None:
@@ -90,7 +95,7 @@ class _Recording:
         content: Of the file.
 
     Raises:
-        KeyError, TypeError, ValueError: They do not say it.
+        KeyError, OverflowError, TypeError, ValueError: They do not say it.
     """
 
     def __init__(self, content: Any) -> None:
@@ -134,7 +139,7 @@ def _read(path: Path) -> _Recording:
         recording = _Recording(json.loads(path.read_text(encoding="utf-8")))
         for number in range(len(recording.cameras)):
             recording.rig(number)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except _DAMAGED as error:
         raise ImageError(f"{path.name} is damaged: {error}") from error
     return recording
 
