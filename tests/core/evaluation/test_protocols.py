@@ -23,16 +23,6 @@ from distill3r_core.evaluation.truth import Truth
 
 SIZE = (240, 252)  # CUT3R cuts 224 rows and columns out of the middle
 SURFACES = {"fscore", "chamfer", "fscore_true_poses", "chamfer_true_poses"}
-PERFECT = {
-    "location_near",
-    "nc",
-    "nc_median",
-    "delta_125",
-    "inlier_103",
-    "scale_norm",
-    "scale",
-    "scale_mean",
-}
 COARSE = ("spann3r", "fast3r", "pi3-sparse", "pi3-dense")
 
 
@@ -71,7 +61,7 @@ def _assert_perfect(name: str, figures) -> None:
         if metric.name == "coordinate_mse":
             continue  # its unit is the radius that a student has learned
         figure = figures[metric.name]
-        share = metric.name.startswith(("rra", "rta", "auc")) or metric.name in PERFECT
+        share = metric.better in ("higher", "one")
         assert figure is not None, metric.name
         if metric.name == "fscore":
             assert figure == 1
