@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from distill3r_core.data.loading.batches import Batch, Draw
 from distill3r_core.files import replacing, write_text
+from distill3r_core.training.run_state import random_states, restore_random_states
 from distill3r_core.types import TeacherTargets
 
 FOLDER = "nan"
@@ -32,7 +33,7 @@ def save_step(
             {
                 "weights": student.state_dict(),
                 "batch": _plain(batch),
-                "rng": torch.get_rng_state(),
+                **random_states(next(student.parameters()).device),
             },
             beside,
         )
@@ -41,10 +42,16 @@ def save_step(
     return folder
 
 
-def load_step(folder: Path) -> tuple[Batch, dict[str, Tensor]]:
-    """The batch and the weights of a step that `save_step` kept; restores torch's random state."""
-    kept = torch.load(folder / "step.pt", weights_only=True)
-    torch.set_rng_state(kept["rng"])
+def load_step(
+    folder: Path, *, device: torch.device = torch.device("cpu")
+) -> tuple[Batch, dict[str, Tensor]]:
+    """The batch and the weights of a step that `save_step` kept, on the CPU.
+
+    Args:
+        device: Device on which it will be replayed; its random state is restored beside the CPU's.
+    """
+    kept = torch.load(folder / "step.pt", map_location="cpu", weights_only=True)
+    restore_random_states(kept, device)
     plain = kept["batch"]
     batch = Batch(
         images=plain["images"],

@@ -21,10 +21,17 @@ class Freezer:
         optim: Names the parts and the number of steps.
 
     Raises:
-        ConfigError: The student has no such part, or nothing would be trained.
+        ConfigError: The student has no such part, nothing would be trained, or a number of steps
+            is given and no part.
     """
 
     def __init__(self, student: Student, optim: OptimSettings) -> None:
+        if optim.freeze_steps is not None and not optim.freeze:
+            raise ConfigError(
+                f"optim.freeze_steps: {optim.freeze_steps} steps are given, and optim.freeze names "
+                "no part of the student",
+                hint=f"--set optim.freeze=NAME, one of {', '.join(_parts_of(student))}",
+            )
         self._steps = optim.freeze_steps
         self._parts = [_part(student, name) for name in optim.freeze]
         self._parameters = [p for part in self._parts for p in part.parameters()]
@@ -33,7 +40,8 @@ class Freezer:
                 parameter.requires_grad_(False)
         if not any(parameter.requires_grad for parameter in student.parameters()):
             raise ConfigError(
-                "optim.freeze leaves nothing to train", hint="name fewer parts of the student"
+                "optim.freeze leaves nothing to train",
+                hint=f"name fewer parts of the student: {', '.join(_parts_of(student))}",
             )
 
     def freezes(self, step: int) -> bool:
@@ -58,10 +66,23 @@ def drop_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def _part(student: Student, name: str) -> nn.Module:
-    known = [child for child, module in student.named_children() if len(list(module.parameters()))]
     try:
         return student.get_submodule(name)
     except AttributeError as error:
         raise ConfigError(
-            f"optim.freeze: the student has no part {name!r}", hint=f"its parts: {', '.join(known)}"
+            f"optim.freeze: the student has no part {name!r}",
+            hint=f"its parts: {', '.join(_parts_of(student))}",
         ) from error
+
+
+def _parts_of(student: Student) -> list[str]:
+    """The largest parts of which a student has several, by name."""
+    name, whole = "", student
+    names: list[str] = []
+    while len(names) < 2:
+        parts = {child: part for child, part in whole.named_children() if list(part.parameters())}
+        if not parts:
+            return names
+        names = [f"{name}.{child}" if name else child for child in parts]
+        name, whole = names[0], next(iter(parts.values()))
+    return names

@@ -17,7 +17,13 @@ from distill3r_core.profiling import AllocationError, memory_limits
 from distill3r_core.report import Progress
 from distill3r_core.system.interrupts import StopFlag
 from distill3r_core.training import checkpoints, faults
-from distill3r_core.training.run_state import Ending, TrainComponents, TrainState, state_as_plain
+from distill3r_core.training.run_state import (
+    Ending,
+    TrainComponents,
+    TrainState,
+    random_states,
+    state_as_plain,
+)
 from distill3r_core.training.schedule import learning_rate
 from distill3r_core.training.step import StepMetrics, accumulate
 from distill3r_core.training.train_logger import TrainLogger
@@ -250,7 +256,7 @@ class TrainLoop:
             optimizer={
                 "optimizer": parts.optimizer.state_dict(),
                 "objective": parts.loss.state_dict(),
-                "rng": torch.get_rng_state(),
+                **random_states(next(parts.student.parameters()).device),
             },
             state=plain,
         )
@@ -266,9 +272,10 @@ class TrainLoop:
         return self.parts.world.sum(over).item() > 0
 
     def _finish(self) -> None:
+        # Running means of batch norms as well: a step that is skipped has already changed them.
         broken = [
             name
-            for name, weights in self.parts.student.named_parameters()
+            for name, weights in self.parts.student.state_dict().items()
             if not weights.isfinite().all()
         ]
         if broken:  # the guard against steps that are not finite needs several in a row

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from distill3r_core.data.loading.batches import Samples
 from distill3r_core.data.loading.teacher_features import FeatureSource
@@ -24,6 +24,7 @@ from distill3r_core.training.schedule import Extension
 from distill3r_core.training.settings import TrainSettings
 
 Ending = Literal["complete", "patience", "time"]
+_RANDOM, _DEVICE_RANDOM = "rng", "device_rng"  # keys of torch's random states
 
 
 @runtime_checkable  # tests check types at run time
@@ -121,3 +122,18 @@ def state_from(checkpoint: checkpoints.Checkpoint) -> TrainState:
     if state.micro_batch < 1 or math.isnan(state.best):
         raise DamageError(f"{path} is damaged: micro_batch or best is no such number")
     return state
+
+
+def random_states(device: torch.device) -> dict[str, Tensor]:
+    """The states of torch's random numbers, on the CPU and on a GPU that is trained on."""
+    states = {_RANDOM: torch.get_rng_state()}
+    if device.type == "cuda":
+        states[_DEVICE_RANDOM] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def restore_random_states(kept: Mapping[str, Any], device: torch.device) -> None:
+    """The inverse of `random_states`; what was kept without a GPU leaves its numbers alone."""
+    torch.set_rng_state(kept[_RANDOM])
+    if device.type == "cuda" and _DEVICE_RANDOM in kept:
+        torch.cuda.set_rng_state(kept[_DEVICE_RANDOM], device)

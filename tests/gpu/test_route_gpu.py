@@ -14,6 +14,7 @@ from distill3r_core.models.families import train_presets
 from distill3r_core.report import Silent
 from distill3r_core.stages.train import TrainSettings, train
 from distill3r_core.stages.train.student import freeze_unused
+from distill3r_core.training.run_state import random_states, restore_random_states
 from distill3r_core.training.settings import ComputeSettings
 from distill3r_core.training.step import accumulate
 
@@ -48,6 +49,15 @@ def gradient_of(device: str, *, bfloat16: bool, recompute: str = "none") -> torc
     )
     assert figures.isfinite().all()
     return torch.cat([p.grad.flatten().cpu() for p in student.parameters() if p.grad is not None])
+
+
+def test_kept_random_states_draw_the_same_numbers_again_on_both_devices():
+    device = torch.device("cuda")
+    kept = random_states(device)
+    first = [torch.rand(8), torch.rand(8, device=device)]
+    restore_random_states(kept, device)
+    second = [torch.rand(8), torch.rand(8, device=device)]
+    assert all(torch.equal(*both) for both in zip(first, second, strict=True))
 
 
 def test_gradients_in_float32_are_those_of_the_cpu(monkeypatch):

@@ -16,7 +16,7 @@ from distill3r_core.models.warm_starts.pair_starts import WARM_STARTS
 from distill3r_core.report import Progress
 from distill3r_core.training import checkpoints
 from distill3r_core.training.faults import smaller_passes
-from distill3r_core.training.run_state import TrainState, state_from
+from distill3r_core.training.run_state import TrainState, restore_random_states, state_from
 from distill3r_core.training.settings import TrainSettings
 from distill3r_core.training.step import recorded_outputs
 from distill3r_core.types import PointMaps
@@ -209,7 +209,7 @@ def restore(
     kept = found.optimizer()
     optimizer.load_state_dict(kept["optimizer"])
     loss.load_state_dict(kept["objective"])
-    torch.set_rng_state(kept["rng"])
+    restore_random_states(kept, next(student.parameters()).device)
     state = state_from(found)
     state.micro_batch = min(state.micro_batch, fits or state.micro_batch)
     relink(run, state)

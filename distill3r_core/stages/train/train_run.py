@@ -118,7 +118,8 @@ def train(
         if folder.finished:
             return finished_report(settings, folder)
         # The run has random numbers of its own, and leaves the caller's as they were.
-        stack.enter_context(torch.random.fork_rng(devices=[]))
+        gpus = [device] if device.type == "cuda" else []
+        stack.enter_context(torch.random.fork_rng(devices=gpus))
         torch.manual_seed(settings.seed)
         noted = stack.enter_context(LoggedProgress(progress))
         # All that can be wrong with the settings is found before anything is written.

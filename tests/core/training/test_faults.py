@@ -22,6 +22,7 @@ from distill3r_core.profiling import AllocationError, memory_limits
 from distill3r_core.report import Silent
 from distill3r_core.stages.train import TrainSettings, train
 from distill3r_core.training import checkpoints, faults
+from distill3r_core.training.loop import TrainLoop
 from distill3r_core.training.settings import ComputeSettings
 from distill3r_core.training.step import predict
 
@@ -223,6 +224,25 @@ def test_a_run_whose_last_steps_ruin_the_weights_is_no_success(
     cache = make_cache(tmp_path / "cache")
     with pytest.raises(DivergedError, match="not finite"):
         train(settings_for(cache, tmp_path / "run", "optim.lr=1e38", max_steps=3))
+
+
+def test_a_run_that_ends_with_ruined_running_means_is_no_success(
+    make_cache: MakeCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = make_cache(tmp_path / "cache", sizes=((32, 48),) * 4)
+    step = TrainLoop._step
+
+    def ruining(loop: TrainLoop, *given: Any) -> Any:
+        found = step(loop, *given)
+        buffers = dict(loop.parts.student.named_buffers())
+        next(value for name, value in buffers.items() if "running_mean" in name)[0] = math.nan
+        return found
+
+    monkeypatch.setattr(TrainLoop, "_step", ruining)
+    sets = ("model.encoder={kind: cnn}", "data.batch=2")
+    settings = settings_for(cache, tmp_path / "run", *sets, preset="pair-tiny", max_steps=1)
+    with pytest.raises(DivergedError, match=r"not finite \(first: .*running_mean\)"):
+        train(settings)
 
 
 def test_norms_that_run_away_are_warned_of_once() -> None:

@@ -73,3 +73,19 @@ def test_a_part_that_is_not_there_is_refused_with_those_that_are() -> None:
     parts = ("encoder", "fusion", "global_head", "local_head")
     with pytest.raises(ConfigError, match="nothing to train"):
         Freezer(build_student("tiny"), OptimSettings(freeze=parts))
+
+
+def test_a_student_of_one_part_is_told_by_what_is_in_it() -> None:
+    student = build_student("scene-mobilenet")
+    with pytest.raises(ConfigError, match="nothing to train") as caught:
+        Freezer(student, OptimSettings(freeze=("network",)))
+    assert "network.trunk" in (caught.value.hint or "")
+    with pytest.raises(ConfigError, match="'trunk'") as caught:
+        Freezer(student, OptimSettings(freeze=("trunk",)))
+    assert "network.trunk" in (caught.value.hint or "")
+
+
+def test_steps_without_a_part_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"optim\.freeze_steps: 5 steps") as caught:
+        Freezer(build_student("tiny"), OptimSettings(freeze_steps=5))
+    assert "optim.freeze=NAME, one of encoder" in (caught.value.hint or "")
