@@ -85,15 +85,16 @@ class FeatureSimilarity(nn.Module):
         nn.init.kaiming_uniform_(self.projector.weight, a=_SLOPE)
 
     def forward(self, inputs: TermInputs) -> Float[Tensor, ""]:
-        """The term for a batch."""
+        """Mean over the samples."""
         assert self.projector is not None, "the term was not prepared"
         tokens = grid_of(inputs, self.options.student)  # (B, N, h, w, C)
         wanted = inputs.teacher_features[self.options.teacher].to(tokens.dtype)
-        return similarity(
-            self.projector(tokens),
-            resized(wanted, (tokens.shape[2], tokens.shape[3])),
-            threshold=self.options.threshold,
-        )
+        sides = self.projector(tokens), resized(wanted, (tokens.shape[2], tokens.shape[3]))
+        each = [
+            similarity(mine, teacher, threshold=self.options.threshold)
+            for mine, teacher in zip(*sides, strict=True)
+        ]
+        return torch.stack(each).mean()
 
 
 def similarity(

@@ -8,11 +8,12 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import conv2d, max_pool2d, pad
 
 from distill3r_core.config import STRICT
 from distill3r_core.geometry.scale import normalize_scale
 from distill3r_core.losses.loss_term import LossTerm, TermInputs, TermOptions
+from distill3r_core.losses.reduction import mean_per_sample
 
 _SOBEL = ((-0.25, 0.0, 0.25), (-0.5, 0.0, 0.5), (-0.25, 0.0, 0.25))
 
@@ -35,7 +36,11 @@ class GradientOptions(TermOptions):
 
 
 def gradient_error(inputs: TermInputs, *, options: GradientOptions) -> Float[Tensor, ""]:
-    """L1 of the differences of both derivatives, z and a share of x and y."""
+    """L1 of the differences of both derivatives, z and a share of x and y.
+
+    Only pixels count all of whose neighbors are valid: the others' derivatives read zeros that
+    stand for no point.
+    """
     mask, targets = inputs.targets.valid_mask, inputs.targets
     predicted = inputs.predicted.points_local
     assert predicted is not None, "the student has no local map"
@@ -46,7 +51,8 @@ def gradient_error(inputs: TermInputs, *, options: GradientOptions) -> Float[Ten
         )
     if options.anchor_only:
         predicted, wanted, mask = predicted[:, :1], wanted[:, :1], mask[:, :1]
-    return map_gradient_error(predicted, wanted, mask, options=options)
+    whole = inner(mask.flatten(0, 1)).reshape(mask.shape)
+    return map_gradient_error(predicted, wanted, whole, options=options)
 
 
 def map_gradient_error(
@@ -56,14 +62,23 @@ def map_gradient_error(
     *,
     options: GradientOptions,
 ) -> Float[Tensor, ""]:
-    """The term for some maps; a derivative reads the pixels around its own, valid or not."""
+    """Mean over the pixels of each sample, then over the samples.
+
+    Args:
+        mask: The pixels that count; a derivative reads those around its own, valid or not.
+    """
     error = (sobel(predicted) - sobel(wanted)).abs().sum(-1)  # (B, N, 3, H, W)
-    number = mask.sum().clamp(min=1)
     x, y, z = error.unbind(2)
-    depth = torch.where(mask, z, 0.0).sum() / number
-    inside = torch.where(mask, x + y, 0.0).sum() / number
+    depth = mean_per_sample(torch.where(mask, z, 0.0), mask)
+    inside = mean_per_sample(torch.where(mask, x + y, 0.0), mask)
     sides = inside if options.masked else (x + y).mean()
     return depth + options.lateral * sides
+
+
+def inner(mask: Bool[Tensor, "V H W"]) -> Bool[Tensor, "V H W"]:
+    """Valid pixels all of whose neighbors in the image are valid."""
+    outside = max_pool2d((~mask)[:, None].float(), 3, stride=1, padding=1)[:, 0]
+    return outside == 0
 
 
 def sobel(points: Float[Tensor, "B N H W 3"]) -> Float[Tensor, "B N 3 H W 2"]:

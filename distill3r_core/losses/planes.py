@@ -46,20 +46,32 @@ class PlaneOptions(TermOptions):
 
 
 def plane_error(inputs: TermInputs, *, options: PlaneOptions) -> Float[Tensor, ""]:
-    """Mean over the planes of a batch of the share of variance across them; 0 without planes."""
+    """Mean over a sample's planes of the share of variance across them, then over the samples.
+
+    A sample without planes adds 0.
+    """
     points = inputs.predicted.points_local
     assert points is not None, "the student has no local map"
     with torch.no_grad():
         wanted, mask = inputs.targets.points_local.flatten(0, 1), inputs.targets.valid_mask
         labels = find_planes(wanted, mask.flatten(0, 1), options=options)
-    flat = points.flatten(0, 1)
+        labels = labels.reshape(mask.shape)
+    samples = zip(points, labels, strict=True)
+    return torch.stack([_flatness(*views, options.planes) for views in samples]).mean()
+
+
+def _flatness(
+    points: Float[Tensor, "N H W 3"], labels: Int[Tensor, "N H W"], planes: int
+) -> Float[Tensor, ""]:
+    """Mean over the planes of the views of a sample; 0 without planes."""
     shares = [
-        thickness(flat[view][labels[view] == plane])
-        for view in range(len(flat))
-        for plane in range(options.planes)
-        if bool((labels[view] == plane).any())
+        thickness(view[numbers == plane])
+        for view, numbers in zip(points, labels, strict=True)
+        for plane in range(planes)
+        if bool((numbers == plane).any())
     ]
-    return torch.stack(shares).mean() if shares else flat.sum() * 0.0
+    # A product keeps the graph where there is no plane.
+    return torch.stack(shares).mean() if shares else points.sum() * 0.0
 
 
 def thickness(points: Float[Tensor, "M 3"]) -> Float[Tensor, ""]:
@@ -88,7 +100,8 @@ def find_planes(
         middle, direction = center[view].flatten(0, 1), normal[view].flatten(0, 1)
         left = usable[view].flatten().clone()
         reach = options.offset * middle.norm(dim=-1)
-        across = ((middle[None] - middle[:, None]) * direction[:, None]).sum(-1).abs()
+        # The products of all pairs of cells, without a tensor of their differences.
+        across = (direction @ middle.T - (direction * middle).sum(-1, keepdim=True)).abs()
         alike = ((direction @ direction.T).abs() > cosine) & (across < reach[None])
         for plane in range(options.planes):
             members = alike & left[None] & left[:, None]

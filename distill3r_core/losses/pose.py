@@ -44,8 +44,11 @@ class PoseOptions(TermOptions):
 
 
 def pose_error(inputs: TermInputs, *, options: PoseOptions) -> Float[Tensor, ""]:
-    """Mean over the views of a sample whose points fix a pose on both sides, then over samples."""
-    predicted, targets, mask = inputs.predicted, inputs.targets, inputs.targets.valid_mask
+    """Mean over the views of a sample whose points fix a pose on both sides, then over samples.
+
+    Views without a place in the anchor's frame have no pose.
+    """
+    predicted, targets, mask = inputs.predicted, inputs.targets, inputs.targets.global_mask
     assert predicted.points_local is not None and predicted.points_global is not None, (
         "the student has both heads"
     )

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Annotated, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
@@ -39,11 +39,17 @@ class RegressionOptions(TermOptions):
 
 
 def regression_error(inputs: TermInputs, *, options: RegressionOptions) -> Float[Tensor, ""]:
-    """Mean over the valid pixels of the maps that are compared."""
+    """Mean over a sample's valid pixels of the maps that are compared, then over the samples.
+
+    Views without a place in the anchor's frame count in their local maps alone.
+    """
     mask, predicted, targets = inputs.targets.valid_mask, inputs.predicted, inputs.targets
+    placed = targets.global_mask
     global_map, local_map = predicted.both
 
-    def compared(points: Tensor, wanted: Tensor, *, per_view: bool) -> Float[Tensor, "B N H W"]:
+    def compared(
+        points: Tensor, wanted: Tensor, mask: Mask, *, per_view: bool
+    ) -> Float[Tensor, "B N H W"]:
         if options.normalize:
             points, wanted = (
                 normalize_scale(values, mask, per_view=per_view) for values in (points, wanted)
@@ -53,14 +59,14 @@ def regression_error(inputs: TermInputs, *, options: RegressionOptions) -> Float
         return difference.norm(dim=-1)
 
     total, count = _sums(
-        compared(global_map.points, targets.points_global, per_view=False),
+        compared(global_map.points, targets.points_global, placed, per_view=False),
         global_map.confidence,
         targets.confidence_global,
-        mask,
+        placed,
         options,
     )
     if options.local and mask.shape[1] > 1:
-        distance = compared(local_map.points, targets.points_local, per_view=True)
+        distance = compared(local_map.points, targets.points_local, mask, per_view=True)
         more, others = _sums(
             distance[:, 1:],
             local_map.confidence[:, 1:],
@@ -69,7 +75,7 @@ def regression_error(inputs: TermInputs, *, options: RegressionOptions) -> Float
             options,
         )
         total, count = total + more, count + others
-    return total / count.clamp(min=1)
+    return (total / count.clamp(min=1)).mean()
 
 
 def _sums(
@@ -78,14 +84,14 @@ def _sums(
     cached: ConfidenceMap,
     mask: Mask,
     options: RegressionOptions,
-) -> tuple[Tensor, Tensor]:
-    """Sum over the valid pixels of a map, and their number."""
+) -> tuple[Float[Tensor, "B"], Int[Tensor, "B"]]:
+    """Sum over the valid pixels of each sample's map, and their number."""
     own, cached = (torch.where(mask, values, 1.0) for values in (own, cached))
     if options.confidence == "student":
         error = own * distance - options.penalty * own.log()
     else:
         error = cached * distance + options.penalty * (own - cached).abs()
-    return torch.where(mask, error, 0.0).sum(), mask.sum()
+    return torch.where(mask, error, 0.0).sum((1, 2, 3)), mask.sum((1, 2, 3))
 
 
 REGRESSION = LossTerm(

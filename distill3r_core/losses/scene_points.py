@@ -39,13 +39,13 @@ class ScenePointsOptions(TermOptions):
 def scene_points_error(inputs: TermInputs, *, options: ScenePointsOptions) -> Float[Tensor, ""]:
     """Mean error of a coordinate over a sample's valid pixels, and over the samples.
 
-    A sample without a valid pixel adds 0.
+    A sample without a valid pixel that has a place in the scene adds 0.
 
     Values outside the mask, NaN included, change neither the loss nor a gradient.
     """
     predicted, targets = inputs.predicted.points_global, inputs.targets
     assert predicted is not None, "the student has no global map"
-    mask = targets.valid_mask
+    mask = targets.global_mask
     mine = torch.where(mask[..., None], predicted, 0.0)
     wanted = torch.where(mask[..., None], targets.points_global, 0.0)
     if options.error == "mse":

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from distill3r_core.cache.maps.maps_layout import Kind
 from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.data.loading.sample_sources import read_at
 from distill3r_core.errors import CacheError, ConfigError, NothingUsableError
@@ -128,7 +129,8 @@ def _worlds(cache: CacheUnion, scene: str, samples: Sequence[str]) -> dict[str, 
     """What carries each sample's anchor into the scene, in float64.
 
     Raises:
-        CacheError: Some training samples have no place in the world, and there are several.
+        CacheError: Some training samples have no place in the world, and there are several, or
+            the views of the only one share no frame.
         NothingUsableError: There is no training sample.
     """
     mine = set(samples)
@@ -149,6 +151,12 @@ def _worlds(cache: CacheUnion, scene: str, samples: Sequence[str]) -> dict[str, 
             f"common frame (first: {missing[0]})",
             hint="with poses, make the cache again with this version; without, let one sample hold "
             "the scene: `distill3r manifest --views all --stride 1`",
+        )
+    if cache.entry(trained[0]).kind & Kind.LOCAL_ONLY:
+        raise CacheError(
+            f"the sample {trained[0]} of the scene {scene} was cached without poses: its views "
+            "have no common frame",
+            hint="estimate poses and make the cache again: `distill3r manifest --poses colmap`",
         )
     return {trained[0]: torch.eye(3, 4, dtype=torch.float64)}
 

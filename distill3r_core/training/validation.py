@@ -20,7 +20,8 @@ from distill3r_core.training.step import predict_and_compare
 from distill3r_core.types import PointMaps, TeacherTargets
 
 POINTS = "points_"  # before the frame, in names of mean distances
-DISTANCES = ("points_local", "points_global")
+GLOBAL = "points_global"
+DISTANCES = ("points_local", GLOBAL)
 SCENE_DISTANCES = ("points_scene", "mse_scene")
 
 
@@ -32,7 +33,8 @@ class ValidationMetrics:
         distances: Of a student's maps by name, in the teacher's own unit. `points_local` is the
             mean distance to the teacher's local points, each view brought to the teacher's scale
             (ratio of mean norms), and `points_global` the same with one scale for all views of a
-            sample. A scene student has `points_scene` instead, in the frame of the scene and
+            sample, over the samples whose views share a frame; without such samples it is not
+            there. A scene student has `points_scene` instead, in the frame of the scene and
             without such a scale, and `mse_scene`, the mean square of a coordinate's error.
     """
 
@@ -96,7 +98,7 @@ def validate(
     groups = list(dict.fromkeys(labels.values()))
     bare = student.module if isinstance(student, DistributedDataParallel) else student
     names = SCENE_DISTANCES if _knows_scene(bare) else DISTANCES
-    width = 2 + len(loss.names) + len(names)
+    width = 3 + len(loss.names) + len(names)
     sums = torch.zeros(1 + len(groups), width, dtype=torch.float64, device=device)
     student.eval()
     with torch.no_grad():
@@ -109,6 +111,7 @@ def validate(
                 terms.total,
                 *terms.parts.values(),
                 *_distances(bare, predicted, there.targets),
+                there.targets.global_mask.any(-1).any(-1).any(-1).double().mean(),
                 torch.ones((), device=device),
             ]
             added = len(batch) * torch.stack([value.double() for value in values])
@@ -124,12 +127,21 @@ def validate(
 def _means(
     sums: Sequence[float], terms: Sequence[str], distances: Sequence[str]
 ) -> ValidationMetrics:
-    *totals, count = sums
+    """What the sums over some samples say.
+
+    Args:
+        sums: Of the loss, of each term, of each distance, and the number of samples with a place
+            in a common frame, of all samples.
+    """
+    *totals, placed, count = sums
     assert count > 0, "no samples to validate on"
-    mean, *others = (total / count for total in totals)
-    of_terms, of_maps = others[: len(terms)], others[len(terms) :]
+    of_terms = [total / count for total in totals[1 : 1 + len(terms)]]
+    of_maps = dict(zip(distances, totals[1 + len(terms) :], strict=True))
+    counts = {name: placed if name == GLOBAL else count for name in distances}
     return ValidationMetrics(
-        mean, dict(zip(terms, of_terms, strict=True)), dict(zip(distances, of_maps, strict=True))
+        totals[0] / count,
+        dict(zip(terms, of_terms, strict=True)),
+        {name: total / counts[name] for name, total in of_maps.items() if counts[name]},
     )
 
 
@@ -146,7 +158,7 @@ def _distances(
         global_map, local_map = predicted.both
         return (
             distance(local_map.points, targets.points_local, mask, per_view=True),
-            # A sample whose views share no frame has no error here, and counts as one.
+            # A sample whose views share no frame adds 0 here, and is not counted.
             distance(global_map.points, targets.points_global, targets.global_mask, per_view=False),
         )
     assert isinstance(student, Student)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import conv2d, max_pool2d, pad
+from torch.nn.functional import conv2d, pad
 
 from distill3r_core.evaluation.metric_record import (
     DEGREES,
@@ -25,6 +25,7 @@ from distill3r_core.evaluation.metric_record import (
     mean,
 )
 from distill3r_core.geometry.depth_alignment import median_ratio
+from distill3r_core.losses.gradients import inner
 
 HAZARDS = (5, 10, 15, 20)  # degrees from which a slope is a hazard
 _SOBEL = ((-0.125, 0.0, 0.125), (-0.25, 0.0, 0.25), (-0.125, 0.0, 0.125))
@@ -47,12 +48,6 @@ def slopes(depth: Float[Tensor, "N H W"]) -> Float[Tensor, "N H W"]:
     kernel = torch.stack([across, across.mT])[:, None]
     gradient = conv2d(pad(depth[:, None], (1, 1, 1, 1), mode="replicate"), kernel)
     return torch.rad2deg(torch.atan(gradient.norm(dim=1)))
-
-
-def inner(mask: Bool[Tensor, "N H W"]) -> Bool[Tensor, "N H W"]:
-    """Valid pixels all of whose neighbors in the image are valid."""
-    outside = max_pool2d((~mask)[:, None].float(), 3, stride=1, padding=1)[:, 0]
-    return outside == 0
 
 
 def correlation(found: Float[Tensor, "M"], wanted: Float[Tensor, "M"]) -> float:

@@ -23,7 +23,8 @@ def open_features(
 
     Raises:
         CacheError: The caches do not have the layers, and no encoder is to run.
-        ConfigError: Stored features and mirrored images; or a teacher that gives no such features.
+        ConfigError: Stored features and mirrored images; or a teacher that gives no such features;
+            or features are to be computed, and no teacher is known to compute them.
         WeightsError: The weights of the teacher whose encoder is to run are missing.
     """
     wanted = settings.features
@@ -31,6 +32,14 @@ def open_features(
     teachers = list(dict.fromkeys(one.cache.header.teacher for one in cache.members))
     name = wanted.teacher or teachers[0]
     able = name in TEACHERS and len(teachers if wanted.teacher is None else [name]) == 1
+    if wanted.source == "live" and not able:
+        named = f"of {', '.join(teachers)}, none is the one teacher whose encoder could run"
+        if wanted.teacher is not None:
+            named = f"there is no teacher {name!r}"
+        raise ConfigError(
+            f"features.source=live: {named}",
+            hint="--set features.teacher=NAME, such as mast3r; or features.source=cached",
+        )
     if wanted.source == "cached" or (stored and wanted.source == "auto") or not able:
         source = CachedFeatures(cache, layers)
         source.check(mirror=settings.data.mirror)

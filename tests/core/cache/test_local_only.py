@@ -1,5 +1,6 @@
 """Scenes in which no frame has a pose: exact local maps, and no part in what is global."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -13,13 +14,16 @@ from distill3r_core.errors import InputMissingError, RequestError
 from distill3r_core.evaluation.validation_samples import read_validation
 from distill3r_core.losses import DistillationLoss, Objective
 from distill3r_core.losses.loss_term import TermOptions
+from distill3r_core.models import build_student
 from distill3r_core.report import Silent
 from distill3r_core.stages.cache import build_cache
 from distill3r_core.stages.cache.inspect_cache import cache_info
 from distill3r_core.stages.cache.original_exchange import export_original
 from distill3r_core.stages.train.caches import open_finished
 from distill3r_core.teachers.choice import TeacherChoice
-from distill3r_core.training.settings import TrainSettings
+from distill3r_core.training.distributed import World
+from distill3r_core.training.settings import ComputeSettings, TrainSettings
+from distill3r_core.training.validation import validate
 from distill3r_core.types import PointMaps
 
 POSED, UNPOSED = "data/scene0/000", "data/scene1/000"
@@ -109,6 +113,35 @@ def test_a_batch_of_both_kinds_trains_the_global_map_with_the_posed_sample_alone
         "confidence_global": [True, False],
         "confidence_local": [True, True],
     }
+
+
+def test_validation_counts_global_errors_of_posed_samples_alone(unposed):
+    build_cache(unposed)
+    cache = TeacherCache(unposed.output)
+    requests = {
+        name: SampleRequest(name, (0, 1, 2), 0, reanchored=False) for name in (POSED, UNPOSED)
+    }
+    torch.manual_seed(0)
+    student = build_student("tiny")
+
+    def distances(*names: str) -> Mapping[str, float]:
+        with RingLoader(cache) as loader:
+            found = validate(
+                student,
+                loader.batches([[requests[name] for name in names]]),
+                Objective({"scale": TermOptions(weight=1.0)}),
+                compute=ComputeSettings(),
+                bfloat16=False,
+                world=World.from_environment(),
+            )
+        return found.distances
+
+    both, posed, alone = distances(POSED, UNPOSED), distances(POSED), distances(UNPOSED)
+    assert both["points_global"] == pytest.approx(posed["points_global"], rel=1e-5)
+    assert both["points_local"] == pytest.approx(
+        (posed["points_local"] + alone["points_local"]) / 2, rel=1e-5
+    )
+    assert "points_global" not in alone
 
 
 def test_what_needs_global_points_says_so_or_leaves_them_out(unposed, tmp_path):

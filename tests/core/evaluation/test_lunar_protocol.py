@@ -9,8 +9,9 @@ from distill3r_core.evaluation.metrics import METRICS
 from distill3r_core.evaluation.predictions import maps_of
 from distill3r_core.evaluation.protocols import PROTOCOLS
 from distill3r_core.evaluation.scores import score_sequence
-from distill3r_core.evaluation.terrain.slope_metrics import correlation, inner, slopes
+from distill3r_core.evaluation.terrain.slope_metrics import correlation, slopes
 from distill3r_core.evaluation.truth import Truth
+from distill3r_core.losses.gradients import inner
 
 LUNAR = PROTOCOLS["lunar"]
 

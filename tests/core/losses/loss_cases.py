@@ -1,5 +1,8 @@
 """Random maps of a student and its teacher."""
 
+from dataclasses import fields, replace
+from typing import Any
+
 import torch
 
 from distill3r_core.types import PointMaps, TeacherTargets
@@ -30,3 +33,11 @@ def random_case(
         stored_points_global=normal(3),
     )
     return predicted, targets
+
+
+def sample_of(maps: Any, number: int) -> Any:
+    """Maps or targets of one sample of a batch, as a batch of one."""
+    parts = {field.name: getattr(maps, field.name) for field in fields(maps)}
+    return replace(
+        maps, **{name: part[number, None] for name, part in parts.items() if part is not None}
+    )

@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from loss_cases import random_case, sample_of
 from small_caches import made_sample
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from distill3r_core.config import validate
 from distill3r_core.data.loading.batches import map_targets
@@ -18,9 +20,15 @@ from distill3r_core.losses.feature_similarity import (
     relation_divergence,
     similarity,
 )
-from distill3r_core.losses.gradients import GradientOptions, map_gradient_error
+from distill3r_core.losses.gradients import GradientOptions, gradient_error, map_gradient_error
 from distill3r_core.losses.loss_term import TermInputs
-from distill3r_core.losses.planes import NO_PLANE, PlaneOptions, find_planes, thickness
+from distill3r_core.losses.planes import (
+    NO_PLANE,
+    PlaneOptions,
+    find_planes,
+    plane_error,
+    thickness,
+)
 from distill3r_core.losses.regression import RegressionOptions, regression_error
 from distill3r_core.types import PointMaps, TeacherTargets
 
@@ -212,3 +220,95 @@ def test_the_projector_is_of_the_widths_that_meet():
         {"adapter": torch.randn(2, 6, 12)},
     )
     assert 0 < float(term(inputs).detach()) < 2
+
+
+TERMS = {
+    "regression": lambda inputs: regression_error(inputs, options=RegressionOptions()),
+    "gradient": lambda inputs: gradient_error(inputs, options=GradientOptions()),
+    "planar": lambda inputs: plane_error(inputs, options=PlaneOptions(cell=3)),
+    "feature": lambda inputs: _similarity_term()(inputs),
+}
+
+
+def _similarity_term() -> FeatureSimilarity:
+    torch.manual_seed(0)
+    term = FeatureSimilarity(SimilarityOptions(threshold=0.1))  # about half of the tokens count
+    term.prepare({"adapter": torch.zeros(1, 1, 12)}, {"enc_norm": 20})
+    return term
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_a_batch_costs_the_mean_of_its_samples(name: str) -> None:
+    """Else accumulation and the number of processes would change what is learned."""
+    points, columns = corner(), torch.arange(56)
+    mask = torch.stack([columns < 56, columns < 30]).expand(42, 2, 56).movedim(1, 0)[:, None]
+    wanted = points.expand(2, 1, 42, 56, 3)
+    far = torch.tensor([0.1, 0.5])[:, None, None, None, None] * torch.sin(40 * wanted)
+    one = torch.full((2, 1, 42, 56), 2.0)
+    maps = PointMaps(wanted + far, wanted + far, one, one)
+    similarities = torch.eye(3, 4).expand(2, 1, 3, 4)
+    targets = TeacherTargets(wanted, one, one, mask, similarities)
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randn(2, 6, 12, generator=generator)
+    features = torch.randn(2, 1, 2, 3, 20, generator=generator)
+
+    def cost(picked: slice) -> torch.Tensor:
+        number = picked.start
+        both = (maps, targets) if number is None else (
+            sample_of(maps, number), sample_of(targets, number)
+        )  # fmt: skip
+        return TERMS[name](
+            TermInputs(*both, {"enc_norm": features[picked]}, {"adapter": tokens[picked]})
+        ).detach()
+
+    each = torch.stack([cost(slice(0, 1)), cost(slice(1, 2))])
+    assert each[0] != each[1]
+    torch.testing.assert_close(cost(slice(None)), each.mean())
+
+
+def test_derivatives_do_not_read_the_zeros_outside_the_mask() -> None:
+    targets = batch_of()
+    masked = torch.where(targets.valid_mask[..., None], targets.points_local, 0.0)
+    targets = replace(targets, points_local=masked)
+    maps = predicted(targets, off=0.0, confidence=1.0)
+    inside = targets.valid_mask[..., None]
+    elsewhere = replace(maps, points_local=torch.where(inside, masked, 7.0))
+    for normalize in (False, True):
+        options = GradientOptions(normalize=normalize)
+        assert gradient_error(TermInputs(elsewhere, targets), options=options) == 0
+
+
+def test_regression_leaves_out_the_global_points_of_local_only_views() -> None:
+    maps, targets = random_case(samples=2)
+    alone = torch.tensor([[False, False], [True, True]])
+    moved = targets.stored_points_global
+    assert moved is not None
+    targets = replace(targets, local_only=alone)
+    elsewhere = replace(targets, stored_points_global=moved + 5 * alone[..., None, None, None])
+    for options in (RegressionOptions(), RegressionOptions(normalize=True)):
+        costs = [
+            regression_error(TermInputs(maps, one), options=options) for one in (targets, elsewhere)
+        ]
+        torch.testing.assert_close(costs[0], costs[1])
+        local = replace(targets, local_only=None)
+        assert costs[0] != regression_error(TermInputs(maps, local), options=options)
+
+
+def test_planes_of_a_full_image_need_no_tensor_of_cell_differences() -> None:
+    """A table of numbers per pair of cells may be made, one of vectors may not."""
+
+    class Largest(TorchDispatchMode):
+        found = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor):
+                self.found = max(self.found, result.numel())
+            return result
+
+    points = corner(84, 112)[None]
+    mask = torch.ones(points.shape[:3], dtype=torch.bool)
+    with Largest() as largest:
+        find_planes(points, mask, options=PlaneOptions(cell=3))
+    cells = (84 // 3) * (112 // 3)
+    assert largest.found <= cells * cells

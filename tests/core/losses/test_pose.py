@@ -92,3 +92,14 @@ def test_it_is_a_term_by_request() -> None:
     terms: dict[str, TermOptions] = {"pose": PoseOptions(weight=0.5)}
     loss = Objective(LossSettings(terms=terms).all_terms)(predicted, targets)
     torch.testing.assert_close(loss.parts["pose"], 0.5 * error(predicted, targets))
+
+
+def test_views_without_a_common_frame_teach_no_pose() -> None:
+    """Their similarity is the identity, which stands for no pose."""
+    maps, targets = exact_case()
+    similarities = targets.global_from_local.clone()
+    similarities[1] = torch.eye(3, 4, dtype=torch.float64)
+    alone = torch.tensor([[False, False], [True, True]])
+    unposed = replace(targets, global_from_local=similarities)
+    assert error(maps, unposed) > 0.1
+    assert error(maps, replace(unposed, local_only=alone)) < 1e-6

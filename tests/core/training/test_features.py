@@ -224,6 +224,21 @@ def test_stored_features_and_mirrored_images_are_refused_together(
         train(settings(cache, tmp_path / "run", **{"data.mirror": True}))
 
 
+def test_live_features_without_a_teacher_are_refused_not_read(
+    make_cache: MakeCache, tmp_path: Path
+) -> None:
+    cache = make_cache(tmp_path / "cache", features={"deep": CHANNELS})
+    wanted = settings(cache, tmp_path / "run", **{"features.source": "live"})
+    with pytest.raises(ConfigError, match="live: of made, none is") as caught:
+        train(wanted)
+    assert "features.teacher=NAME" in (caught.value.hint or "")
+    named = settings(
+        cache, tmp_path / "run", **{"features.source": "live", "features.teacher": "nobody"}
+    )
+    with pytest.raises(ConfigError, match="there is no teacher 'nobody'"):
+        train(named)
+
+
 def made_batch() -> Batch:
     samples = [made_sample(seed, views=3, size=(28, 42)) for seed in range(2)]
     targets = map_targets(samples[0][1], lambda values: torch.stack([values, values]))

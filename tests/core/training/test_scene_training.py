@@ -153,6 +153,25 @@ def test_samples_without_a_common_frame_are_refused_unless_one_holds_the_scene(
         )
 
 
+def test_a_sample_without_poses_holds_no_scene(
+    make_cache: Callable[..., Path], tmp_path: Path
+) -> None:
+    def unposed(_: int, targets: TeacherTargets) -> TeacherTargets:
+        views = len(targets.points_local)
+        return replace(
+            targets,
+            global_from_local=torch.eye(3, 4).repeat(views, 1, 1),
+            local_only=torch.ones(views, dtype=torch.bool),
+        )
+
+    cache = make_cache(tmp_path / "one", sizes=[(28, 42)], held_out=0, change=unposed)
+    with pytest.raises(
+        CacheError, match=r"made/00/000 of the scene made/00 .* without poses"
+    ) as no:
+        scene_labels(CacheUnion.open([cache]), ["made/00"], size=None)
+    assert "--poses colmap" in (no.value.hint or "")
+
+
 def test_a_run_states_errors_in_units_of_the_scene_and_in_meters(
     rooms: Path, tmp_path: Path
 ) -> None:
@@ -281,6 +300,9 @@ def test_confidence_weighs_pixels_within_a_sample() -> None:
     nothing = replace(inputs.targets, valid_mask=torch.zeros(1, 1, 1, 2, dtype=torch.bool))
     empty = TermInputs(inputs.predicted, nothing)
     assert scene_points_error(empty, options=weighted).item() == 0
+    unposed = replace(inputs.targets, local_only=torch.ones(1, 1, dtype=torch.bool))
+    alone = TermInputs(inputs.predicted, unposed)
+    assert scene_points_error(alone, options=ScenePointsOptions()).item() == 0
 
 
 def test_localization_says_that_a_student_of_several_scenes_has_no_place(
