@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from posed_rooms import SIZE, room_depth, write_room
 from trees import photos, rejected
 
+from distill3r_core.data.layouts import scan
 from distill3r_core.data.manifest import read_manifest
 from distill3r_core.geometry.pnp import pnp_available
 from distill3r_core.geometry.structure_from_motion import SolvedImage
@@ -95,6 +97,25 @@ def test_depth_gives_the_scale_and_lost_views_are_listed(cli_inprocess, solver, 
     relative = [np.linalg.inv(one[0]) @ np.array(one) for one in (got, true)]
     np.testing.assert_allclose(relative[0], relative[1], atol=2e-3)  # depth is stored in mm
     assert rejected(tmp_path / "data") == {"000003.png": estimated_poses.UNPLACED}
+
+
+def test_frames_without_depth_share_the_scale_of_their_scene(solver, tmp_path):
+    room = write_room(tmp_path / "rooms" / "one", views=8)
+    shutil.rmtree(room / "pose")
+    depth, poses = room_depth(0, 8, 69.0)
+    solver(depth, poses, pinhole(SIZE))
+    (dataset,) = scan(tmp_path / "rooms")
+    (scene,) = dataset.list_scenes()
+    frames = tuple(
+        replace(one, depth=None) if index in (2, 5) else one
+        for index, one in enumerate(scene.frames)
+    )
+    solved = estimated_poses._solve(replace(scene, frames=frames), lambda *step: None)
+    got = np.array(list(solved.poses.values()))
+    true = np.array([poses[int(name)].double().numpy() for name in solved.poses])
+    assert len(got) == 7
+    relative = [np.linalg.inv(one[0]) @ one for one in (got, true)]
+    np.testing.assert_allclose(relative[0], relative[1], atol=2e-3)
 
 
 def test_what_was_solved_is_not_solved_again_until_an_image_changes(

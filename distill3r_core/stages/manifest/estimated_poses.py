@@ -31,6 +31,7 @@ from distill3r_core.stages.manifest.placed_scene import (
     load_placed,
     save_placed,
 )
+from distill3r_core.views import Unit
 
 UNPLACED = "COLMAP could not place it among the other images: no pose"
 _UNSCALED = "its scene has no scale: too few of COLMAP's points have a depth"
@@ -62,6 +63,8 @@ def with_estimated_poses(
             solved = _solve(scene, steps)
             save_placed(path, made, solved)
         placed[scene.scene_id] = solved
+        units: list[Unit] = [frame.unit for frame in scene.frames if frame.depth is not None]
+        unit: Unit = units[0] if units and solved.scale is not None else "none"
         kept = []
         for frame in scene.frames:
             if frame.name in solved.unread:  # refused with its own reason when it is read
@@ -72,7 +75,7 @@ def with_estimated_poses(
                 refused.append(Refused(frame.image, _UNSCALED))
             else:
                 kept.append(
-                    with_color_pose(frame, pose, unit="none", rig=solved.rigs.get(frame.name))
+                    with_color_pose(frame, pose, unit=unit, rig=solved.rigs.get(frame.name))
                 )
         if kept:
             scenes.append(replace(scene, frames=tuple(kept)))
@@ -124,7 +127,7 @@ def _solve(scene: Scene, on_step: StepCallback) -> PlacedScene:
     poses = {}
     for frame, _, _, one in found.values():
         pose = one.world_from_cam.copy()
-        if frame.depth is not None and scale is not None:
+        if scale is not None:  # frames without depth, too: a scene has one unit
             pose[:3, 3] *= scale.scale
         poses[frame.name] = pose
     shifts = [_shift(one) for one in solved.values()]
