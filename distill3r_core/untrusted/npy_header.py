@@ -9,6 +9,8 @@ from typing import IO
 import numpy as np
 from jaxtyping import Shaped
 
+from distill3r_core.untrusted.printable import reason_of
+
 
 def read_npy_header(
     stream: BufferedIOBase | IO[bytes], *, size: int
@@ -22,17 +24,17 @@ def read_npy_header(
     Raises:
         ValueError: It is not an array, or has more or fewer bytes than its shape needs.
     """
-    version = np.lib.format.read_magic(stream)  # pyright: ignore[reportArgumentType]
-    read = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
     try:
+        version = np.lib.format.read_magic(stream)  # pyright: ignore[reportArgumentType]
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
         shape, _, dtype = read(stream)  # pyright: ignore[reportArgumentType]
-    except (SyntaxError, tokenize.TokenError) as error:
-        # numpy reads what is no literal once more, as a header of Python 2.
-        raise ValueError(f"a header that cannot be parsed: {error}") from error
+    except (ValueError, SyntaxError, tokenize.TokenError) as error:
+        # numpy reads what is no literal once more, as a header of Python 2, and quotes it whole.
+        raise ValueError(f"a header that cannot be parsed: {reason_of(error)}") from error
     stored, claimed = size - stream.tell(), math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or (not dtype.hasobject and claimed != stored):
         raise ValueError(f"an array of {stored} bytes, whose shape needs {claimed}")

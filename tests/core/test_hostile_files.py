@@ -194,6 +194,26 @@ def test_a_member_in_a_packing_that_numpy_does_not_use_is_refused(tmp_path) -> N
         read_sample(folder)
 
 
+def test_a_directory_of_members_at_odds_with_the_file_is_quoted_cut(tmp_path) -> None:
+    folder = _release(tmp_path)
+    data = bytearray((folder / ARRAYS).read_bytes())
+    at = data.index(b"PK\x01\x02")
+    data[at + 28 : at + 30] = struct.pack("<H", 300)  # the length of the first name
+    (folder / ARRAYS).write_bytes(bytes(data))
+    with pytest.raises(DamageError) as raised:
+        read_sample(folder)
+    assert len(raised.value.message) < 500
+
+
+def test_a_header_of_thousands_of_characters_is_quoted_cut(tmp_path) -> None:
+    head = ("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), " + "x" * 8000).encode()
+    text = head + b"\n"
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text)
+    with pytest.raises(ValueError, match="cannot be parsed") as raised:
+        read_npy_file(tmp_path / "a.npy")
+    assert len(str(raised.value)) < 400
+
+
 def test_the_hostile_release_cache_is_refused_not_followed(hostile) -> None:
     script = (
         "import sys; from pathlib import Path\n"

@@ -23,6 +23,7 @@ from distill3r_core.errors import DamageError
 from distill3r_core.files import replacing, write_text
 from distill3r_core.untrusted.npy_header import read_npy_header
 from distill3r_core.untrusted.pickle_check import check_pickle
+from distill3r_core.untrusted.printable import reason_of
 
 ARRAYS = "consolidated.npz"
 VIEWS = "sampled_views.json"
@@ -151,9 +152,11 @@ def read_sample(folder: Path) -> OriginalSample:
         _check_shapes(path, arrays, len(packed))
         masks = unpack_masks(packed, arrays["conf_local"].shape[1:])
     except _UNREADABLE as error:
-        raise DamageError(f"{path} cannot be read: {error}") from error
+        raise DamageError(f"{path} cannot be read: {reason_of(error)}") from error
     except pickle.UnpicklingError as error:
-        raise DamageError(f"{path} has masks that are no lists of numbers: {error}") from error
+        raise DamageError(
+            f"{path} has masks that are no lists of numbers: {reason_of(error)}"
+        ) from error
     if not isinstance(views, dict):
         raise DamageError(f"{folder / VIEWS} is no JSON object")
     return OriginalSample(masks=masks, views=views, seconds=seconds, **arrays)

@@ -30,6 +30,7 @@ from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.untrusted.npy_header import read_npy_header
+from distill3r_core.untrusted.printable import reason_of
 
 _IMAGE = re.compile(r"im_(\d{5})\.(jpg|png)", re.IGNORECASE)
 _CAMERA = re.compile(r"im_\d{5}\.npz")
@@ -119,7 +120,7 @@ def _camera(path: Path) -> tuple[Float[np.ndarray, "4 4"], Rig]:
         with zipfile.ZipFile(path) as archive:
             k, pose = _array(archive, "intrinsics", 3), _array(archive, "cam2world", 4)
     except _DAMAGED as error:
-        raise ImageError(f"{path.name} is damaged: {error}") from error
+        raise ImageError(f"{path.name} is damaged: {reason_of(error)}") from error
     return pose, Rig(checked_intrinsics(k))
 
 
