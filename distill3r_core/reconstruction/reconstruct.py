@@ -308,7 +308,8 @@ def _refined(
     )
     checks = check_views(refined)
     if summary.aligned:
-        checks = dataclasses.replace(checks, aligned=sum(summary.aligned) / len(summary.aligned))
+        share = sum(summary.aligned) / len(summary.aligned)
+        checks = dataclasses.replace(checks, aligned=share, anchor_aligned=summary.aligned[0])
     reliability = _judge(checks, model, views)
     return dataclasses.replace(found, views=refined, reliability=reliability, refinement=summary)
 

@@ -11,6 +11,8 @@ from jaxtyping import Shaped
 
 from distill3r_core.untrusted.printable import reason_of
 
+_LONGEST = 10_000  # bytes of a header, as numpy allows
+
 
 def read_npy_header(
     stream: BufferedIOBase | IO[bytes], *, size: int
@@ -26,6 +28,7 @@ def read_npy_header(
     """
     try:
         version = np.lib.format.read_magic(stream)  # pyright: ignore[reportArgumentType]
+        _check_length(stream, 2 if version == (1, 0) else 4)
         read = (
             np.lib.format.read_array_header_1_0
             if version == (1, 0)
@@ -39,6 +42,15 @@ def read_npy_header(
     if min(shape, default=0) < 0 or (not dtype.hasobject and claimed != stored):
         raise ValueError(f"an array of {stored} bytes, whose shape needs {claimed}")
     return shape, dtype
+
+
+def _check_length(stream: BufferedIOBase | IO[bytes], width: int) -> None:
+    """Refuse a header of more bytes than numpy parses: it reads them all before it looks."""
+    start = stream.tell()
+    length = int.from_bytes(stream.read(width), "little")
+    stream.seek(start)
+    if length > _LONGEST:
+        raise ValueError(f"it claims {length} bytes")
 
 
 def read_npy_file(path: Path) -> Shaped[np.ndarray, "..."]:

@@ -205,6 +205,14 @@ def test_a_directory_of_members_at_odds_with_the_file_is_quoted_cut(tmp_path) ->
     assert len(raised.value.message) < 500
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_header_that_claims_gigabytes_is_refused_before_it_is_read(tmp_path, version) -> None:
+    head = b"\x93NUMPY" + bytes([version, 0]) + struct.pack("<I", 3 << 30)
+    (tmp_path / "a.npy").write_bytes(head + bytes(100))
+    with pytest.raises(ValueError, match="claims 3221225472 bytes"):
+        read_npy_file(tmp_path / "a.npy")
+
+
 def test_a_header_of_thousands_of_characters_is_quoted_cut(tmp_path) -> None:
     head = ("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), " + "x" * 8000).encode()
     text = head + b"\n"

@@ -53,6 +53,7 @@ class MapChecks:
             5 % with the depth found there. None for a single view, or without poses.
         overlapping: Share of the pairs of views that see enough of each other to be compared.
         aligned: Share of the views that the refinement of poses could place. None: it was not run.
+        anchor_aligned: Whether the first view, in whose frame all others are, is one of them.
     """
 
     misfit: float | None = None
@@ -60,6 +61,7 @@ class MapChecks:
     agreement: float | None = None
     overlapping: float | None = None
     aligned: float | None = None
+    anchor_aligned: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,11 @@ class Reliability:
             "novelty": self.novelty,
             "anchor_novelty": self.anchor_novelty,
         }
-        known = {name: round(value, 5) for name, value in values.items() if value is not None}
+        known = {
+            name: value if isinstance(value, bool) else round(value, 5)
+            for name, value in values.items()
+            if value is not None
+        }
         return {"level": self.level, "reasons": list(self.reasons), "checks": known}
 
 
@@ -135,6 +141,11 @@ def _level(
         )
     ratios = _compare(checks, novelty, calibration, anchor_novelty)
     broken += [one.reason for one in ratios if one.ratio > one.limit.worse]
+    if checks.anchor_aligned is False and _is_foreign(anchor_novelty, calibration):
+        broken.append(
+            "the first image, in whose frame all others are, is unlike the training images and "
+            "aligns with no other"
+        )
     if broken:
         return "unreliable", broken
     worse = [one for one in ratios if one.ratio > one.limit.good]
@@ -193,6 +204,13 @@ def _contradictions(checks: MapChecks) -> list[str]:
             else f"only {checks.agreement:.0%} of the depths of two views agree"
         )
     return found
+
+
+def _is_foreign(anchor_novelty: float | None, calibration: ReliabilityCalibration) -> bool:
+    """Whether the first image alone is less like the training images than held-out ones are."""
+    if anchor_novelty is None or not calibration.novelty:
+        return False
+    return anchor_novelty > _ANCHOR_NOVELTY.good * calibration.novelty
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,15 @@ def test_without_calibration_nothing_is_good_and_contradictions_are_found(change
     assert judge(replace(AS_HELD_OUT, **changes), None, None).level == level
 
 
+@pytest.mark.parametrize(
+    ("anchor", "aligned", "level"),
+    [(1.6, False, "unreliable"), (1.6, True, "worse"), (1.4, False, "worse")],
+)
+def test_a_first_image_that_is_foreign_and_aligns_with_none_leaves_no_frame(anchor, aligned, level):
+    checks = replace(AS_HELD_OUT, aligned=0.9, anchor_aligned=aligned)
+    assert judge(checks, 1.2, CALIBRATION, anchor_novelty=1.2 * anchor).level == level
+
+
 def test_rotations_of_held_out_samples_are_expected_only_of_poses_that_were_not_refined():
     less = replace(AS_HELD_OUT, agreement=0.3)
     assert "° between views" in judge(less, 1.2, CALIBRATION).text
