@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-_LONGEST = 60  # characters of a value in a message
+_LONGEST, _LONGEST_KEY = 60, 200  # characters of a value and of a name in a message
 _KINDS = {
     int: "a whole number",
     float: "a number",
@@ -87,7 +87,7 @@ def problems_of(
         message = _message(place, _at(values, place.parts), detail)
         if place.annotation is None and place.key in sections:
             message = f"unknown setting; the settings of this command take no prefix `{place.key}.`"
-        found[place.key] = Problem(place.key, message)
+        found[place.key] = Problem(_cut(place.key, _LONGEST_KEY), message)
     return list(found.values())
 
 
@@ -120,7 +120,11 @@ def format_value(value: Any) -> str:
         text = "[" + ", ".join(format_value(item) for item in value) + "]"
     else:
         text = str(value).removesuffix(".0")
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+    return _cut(text, _LONGEST)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 def join_names(names: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ import torch
 import zstandard
 from PIL import Image
 
+from distill3r_core.cache.header import CacheHeader
 from distill3r_core.cache.maps.maps_decoder import MapsDecoder
 from distill3r_core.cache.maps.maps_layout import MAGIC, Kind
 from distill3r_core.cache.original.original_format import (
@@ -30,7 +31,7 @@ from distill3r_core.cache.original.original_format import (
     write_sample,
 )
 from distill3r_core.cache.packed_record import Packer, RecordError, Section, Unpacker
-from distill3r_core.config import resolve
+from distill3r_core.config import resolve, validate
 from distill3r_core.data.layouts import Refused, scan
 from distill3r_core.errors import ConfigError, DamageError, ImageError, WeightsError
 from distill3r_core.io.images.decode import read_image
@@ -428,3 +429,9 @@ def test_a_recording_of_infinite_size_is_refused_by_name(tmp_path) -> None:
     assert refused.path.name == "metadata" and "damaged" in refused.reason
     with pytest.raises(ImageError, match="metadata is damaged"):
         read_record3d(folder / "rgbd" / "0.depth")
+
+
+def test_a_name_of_thousands_of_characters_is_quoted_cut() -> None:
+    with pytest.raises(ConfigError) as raised:
+        validate(CacheHeader, {"x" * 6000: 1}, source="cache.json")
+    assert max(map(len, raised.value.message.splitlines())) < 300
