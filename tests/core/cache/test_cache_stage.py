@@ -325,7 +325,7 @@ class Slow(DepthTeacher):
     waiting, most = 0, 0
 
     def prepare(self, view):
-        time.sleep(0.01)
+        time.sleep(0.04)
         if view.index == 0:
             type(self).waiting += 1
             type(self).most = max(self.most, self.waiting)
@@ -333,7 +333,7 @@ class Slow(DepthTeacher):
 
     def predict(self, views, **options):
         type(self).waiting -= 1
-        time.sleep(0.06)
+        time.sleep(0.24)
         return super().predict(views, **options)
 
 

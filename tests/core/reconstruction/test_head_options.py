@@ -206,7 +206,7 @@ def test_what_a_head_does_not_give_is_refused_by_name(head, wishes, says):
     [
         ("lokal", {}, "head: 'lokal' is unknown: both, global or local; did you mean 'local'?"),
         ("both", {"cloud": "foo"}, "cloud: 'foo' is unknown: global or aligned"),
-        ("both", {"poses": "foo"}, "poses: 'foo' is unknown: similarity or pnp"),
+        ("both", {"poses": "foo"}, "poses: 'foo' is unknown: similarity, pnp or colmap"),
     ],
 )
 def test_a_wrong_name_from_python_is_refused(head, wishes, says):
