@@ -252,10 +252,7 @@ def _compare(
             f"local and global maps differ by {checks.spread:.0%} of the depth, those of held-out "
             f"samples by at most {calibration.spread:.0%}"
         )
-        # Where images have placed all views, global maps have no part in the result; only maps
-        # that contradict each other altogether still say that the model does not know the scene.
-        limit = _Limit(_SPREAD.worse, _SPREAD.worse) if checks.aligned == 1 else _SPREAD
-        found.append(_LimitComparison(checks.spread / calibration.spread, limit, reason))
+        found.append(_LimitComparison(checks.spread / calibration.spread, _SPREAD, reason))
     if checks.agreement is not None and calibration.agreement is not None:
         reason = (
             f"{checks.agreement:.0%} of the depths of two views agree, of held-out samples at "

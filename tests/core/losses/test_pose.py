@@ -27,11 +27,11 @@ def turn(degrees: float) -> torch.Tensor:
     return torch.tensor([[c, 0, s], [0, 1, 0], [-s, 0, c]], dtype=torch.float64)
 
 
-def exact_case() -> tuple[PointMaps, TeacherTargets]:
+def exact_case(*, degrees: float = 25) -> tuple[PointMaps, TeacherTargets]:
     """Targets of two posed views, and a student that repeats them."""
     _, targets = random_case(samples=2, views=2)
     similarities = torch.eye(3, 4, dtype=torch.float64).repeat(2, 2, 1, 1)
-    similarities[:, 1, :, :3] = 1.5 * turn(25)
+    similarities[:, 1, :, :3] = 1.5 * turn(degrees)
     similarities[:, 1, :, 3] = torch.tensor([0.4, -0.2, 0.3])
     targets = replace(targets, global_from_local=similarities, stored_points_global=None)
     whole = apply_similarity(similarities, targets.points_local)
@@ -96,10 +96,10 @@ def test_it_is_a_term_by_request() -> None:
 
 def test_views_without_a_common_frame_teach_no_pose() -> None:
     """Their similarity is the identity, which stands for no pose."""
-    maps, targets = exact_case()
+    maps, targets = exact_case(degrees=40)
     similarities = targets.global_from_local.clone()
     similarities[1] = torch.eye(3, 4, dtype=torch.float64)
     alone = torch.tensor([[False, False], [True, True]])
     unposed = replace(targets, global_from_local=similarities)
-    assert error(maps, unposed) > 0.05  # what the identity would teach: 0.087
+    assert error(maps, unposed) > 0.1  # what the identity would teach
     assert error(maps, replace(unposed, local_only=alone)) < 1e-6

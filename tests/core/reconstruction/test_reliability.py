@@ -35,7 +35,7 @@ AS_HELD_OUT = MapChecks(misfit=0.01, spread=0.05, agreement=0.5, overlapping=1.0
         ({"misfit": 0.03}, 1.2, "unreliable", "pinhole"),
         ({"spread": 0.1}, 1.2, "worse", "local and global maps"),
         ({"spread": 0.2}, 1.2, "unreliable", "local and global maps"),
-        ({"spread": 0.1, "aligned": 1.0}, 1.2, "good", None),  # placed by the images alone
+        ({"spread": 0.1, "aligned": 1.0}, 1.2, "worse", "local and global maps"),
         ({"spread": 0.1, "aligned": 0.5}, 1.2, "worse", "align with no other"),
         ({"spread": 0.2, "aligned": 1.0}, 1.2, "unreliable", "local and global maps"),
         ({"agreement": 0.3}, 1.2, "worse", "depths of two views"),
