@@ -4,11 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
 import pytest
+import torch
 from jaxtyping import install_import_hook
 
 install_import_hook("distill3r_core", "beartype.beartype")
@@ -29,6 +31,12 @@ def pytest_configure() -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full-drills", action="store_true", help="drills at their full count")
+
+
+@pytest.fixture(autouse=True)
+def _same_draws(request: pytest.FixtureRequest) -> None:
+    """Draws of a test depend on its name, not on which tests its process has run before."""
+    torch.manual_seed(zlib.crc32(request.node.nodeid.encode()))
 
 
 def _folder(variable: str) -> Path:
