@@ -25,55 +25,40 @@ _OFFSET = 0.1  # patches; DINOv2 adds it so that rounding cannot lose a row of t
 
 
 class DinoTrunk(nn.Module):
-    """Patches, a class token and registers through pre-norm blocks with LayerScale.
+    """Patches, a class token and registers through pre-norm blocks.
 
     Args:
+        patch_embed: From pixels to tokens.
+        blocks: The blocks, in order; each maps tokens (n, T, width) to tokens.
+        norm: Behind the last block.
         width: Channels of a token.
-        depth: Number of blocks.
-        heads: Attention heads.
         grid: Rows of the square table of positions.
         registers: Number of register tokens, which have no position.
         resizing: How the table of positions is resized.
-        norm_eps: Epsilon of the final layer norm; that of the blocks is 1e-6.
-        qk_norm_from: First block with normalized queries and keys (epsilon 1e-5); None: none.
-        patch_size: Pixels along a patch.
-        layer_scale: Initial value of the blocks' LayerScale; None: without.
     """
 
     def __init__(
         self,
+        patch_embed: PatchEmbed,
+        blocks: nn.ModuleList,
+        norm: nn.Module,
         *,
         width: int,
-        depth: int,
-        heads: int,
         grid: int,
         registers: int = 0,
         resizing: Resizing = "size",
-        norm_eps: float = 1e-6,
-        qk_norm_from: int | None = None,
-        patch_size: int = PATCH_SIZE,
-        layer_scale: float | None = 1.0,
     ) -> None:
         super().__init__()
         self.grid = grid
         self.resizing: Resizing = resizing
-        self.head_width = width // heads
-        first_normed = depth if qk_norm_from is None else qk_norm_from
-        self.patch_size = patch_size
-        self.patch_embed = PatchEmbed(patch_size, width)
+        self.patch_size = patch_embed.proj.kernel_size[0]
+        self.special = 1 + registers  # tokens before the patches
+        self.patch_embed = patch_embed
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid * grid, width))
         self.register_tokens = nn.Parameter(torch.zeros(1, registers, width)) if registers else None
-        self.blocks = nn.ModuleList(
-            Block(
-                width,
-                heads,
-                layer_scale=layer_scale,
-                qk_norm=1e-5 if index >= first_normed else None,
-            )
-            for index in range(depth)
-        )
-        self.norm = nn.LayerNorm(width, eps=norm_eps)
+        self.blocks = blocks
+        self.norm = norm
 
     def embed(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n T D"]:
         """Tokens before the first block: class token, registers, patches in row-major order.
@@ -82,12 +67,19 @@ class DinoTrunk(nn.Module):
             images: As the weights expect them to be normalized.
         """
         grid = self.patch_embed(images)
-        rows, columns = grid.shape[-2:]
-        table = resized_table(
-            self.pos_embed[:, 1:], (rows, columns), grid=self.grid, resizing=self.resizing
-        )
-        first = self.cls_token + self.pos_embed[:, :1]
-        return join_tokens(grid, table, first=first, registers=self.register_tokens)
+        positions = self.position_table(*grid.shape[-2:])
+        first = self.cls_token + positions[:, :1]
+        special = [first] if self.register_tokens is None else [first, self.register_tokens]
+        placed = grid.flatten(2).mT + positions[:, 1:]
+        return torch.cat([*(part.expand(len(grid), -1, -1) for part in special), placed], dim=1)
+
+    def position_table(self, rows: int, columns: int) -> Float[Tensor, "1 T D"]:
+        """The class token's row, then one row per patch, for any grid of patches."""
+        if rows == columns == self.grid:
+            return self.pos_embed
+        own, table = self.pos_embed[:, :1], self.pos_embed[:, 1:]
+        table = resized_table(table, (rows, columns), grid=self.grid, resizing=self.resizing)
+        return torch.cat([own, table], dim=1)
 
     def forward(
         self,
@@ -101,36 +93,66 @@ class DinoTrunk(nn.Module):
         Args:
             images: As the weights expect them to be normalized.
             recompute: Keep nothing inside a block for the backward pass, compute it again there.
-            on_progress: Called with every block.
+            on_progress: Called before the first block and with every block.
         """
+        tokens = self.run_blocks(images, recompute=recompute, on_progress=on_progress)
+        return self.norm(tokens[:, self.special :])
+
+    def run_blocks(
+        self,
+        images: Float[Tensor, "n 3 H W"],
+        *,
+        recompute: bool = False,
+        on_progress: StepCallback = ignore_steps,
+    ) -> Float[Tensor, "n T D"]:
+        """All tokens behind the last block, before the norm; arguments as in `forward`."""
         tokens = self.embed(images)
-        rows, columns = (side // self.patch_size for side in images.shape[-2:])
-        special = tokens.shape[1] - rows * columns
         again = recompute and torch.is_grad_enabled()
+        on_progress("encoder", 0, len(self.blocks))
         for index, block in enumerate(self.blocks):
             tokens = run_again(block, tokens) if again else block(tokens)
             on_progress("encoder", index + 1, len(self.blocks))
-        return self.norm(tokens[:, special:])
+        return tokens
 
 
-def join_tokens(
-    patches: Float[Tensor, "n D h w"],
-    table: Float[Tensor, "1 P D"],
+def build_trunk(
     *,
-    first: Float[Tensor, "1 1 D"],
-    registers: Float[Tensor, "1 R D"] | None,
-) -> Float[Tensor, "n T D"]:
-    """Tokens before the first block: class token, registers, patches in row-major order.
+    width: int,
+    depth: int,
+    heads: int,
+    grid: int,
+    registers: int = 0,
+    resizing: Resizing = "size",
+    norm_eps: float = 1e-6,
+    qk_norm_from: int | None = None,
+    patch_size: int = PATCH_SIZE,
+    layer_scale: float | None = 1.0,
+) -> DinoTrunk:
+    """A trunk of our own blocks; further arguments as in `DinoTrunk`.
 
     Args:
-        patches: Embedded patches on their grid.
-        table: Their positions.
-        first: Class token with its position.
-        registers: Registers, which have none; None: there are none.
+        depth: Number of blocks.
+        heads: Attention heads.
+        norm_eps: Epsilon of the final layer norm; that of the blocks is 1e-6.
+        qk_norm_from: First block with normalized queries and keys (epsilon 1e-5); None: none.
+        patch_size: Pixels along a patch.
+        layer_scale: Initial value of the blocks' LayerScale; None: without.
     """
-    special = [first] if registers is None else [first, registers]
-    placed = patches.flatten(2).mT + table
-    return torch.cat([*(part.expand(len(patches), -1, -1) for part in special), placed], dim=1)
+    first_normed = depth if qk_norm_from is None else qk_norm_from
+    patch_embed = PatchEmbed(patch_size, width)
+    blocks = nn.ModuleList(
+        Block(
+            width,
+            heads,
+            layer_scale=layer_scale,
+            qk_norm=1e-5 if index >= first_normed else None,
+        )
+        for index in range(depth)
+    )
+    norm = nn.LayerNorm(width, eps=norm_eps)
+    return DinoTrunk(
+        patch_embed, blocks, norm, width=width, grid=grid, registers=registers, resizing=resizing
+    )
 
 
 def normalize(images: Float[Tensor, "*batch 3 H W"]) -> Float[Tensor, "*batch 3 H W"]:

@@ -78,7 +78,7 @@ def test_the_position_table_is_resized_by_the_original_rule(encoder, golden, arr
             table = encoder.position_table(rows, columns)
         key = f"{name}/pos_embed_interpolated"
         if rows == columns == encoder.grid:  # nothing is resized, and nothing may be recorded
-            assert torch.equal(table, encoder.positions)
+            assert torch.equal(table, encoder.pos_embed)
             if key not in arrays:
                 continue
         part = recorded.stored(case["note"])

@@ -229,7 +229,7 @@ def test_a_published_encoder_starts_a_student(dune_file, dune_content):
     student = student_on_dune(dune_file, preset_spec("paper"))
     assert student.spec.normalization == "imagenet"
     wanted = dune_content["model"]["module._orig_mod.encoder.cls_token"]
-    assert torch.equal(student.encoder.class_token, wanted)
+    assert torch.equal(student.encoder.cls_token, wanted)
     with torch.no_grad():
         maps = student.eval()(torch.rand(1, 2, 3, 28, 42))
     assert maps.points_global.isfinite().all()
@@ -260,7 +260,7 @@ def test_the_larger_encoder_and_the_smaller_table_are_read_too(draw, tmp_path):
     encoder = load_dune(tmp_path / "b.pth")
     # 86,318,592 with the table of 448 pixels
     assert sum(p.numel() for p in encoder.parameters()) == 86_318_592 - (32**2 - grid**2) * width
-    assert encoder.position_table(grid, grid) is encoder.positions
+    assert encoder.position_table(grid, grid) is encoder.pos_embed
 
 
 @pytest.mark.parametrize("kind", ["hostile", "cut", "other", "missing", "arch"])
@@ -280,7 +280,7 @@ def test_another_file_is_no_dune(dune_file, dune_content, tmp_path, kind):
         path.write_bytes(path.read_bytes()[:-1000])
     named = {
         "hostile": "refused", "cut": "cannot read", "other": "no file of DUNE",
-        "missing": "missing: class_token", "arch": "vit_giant",
+        "missing": "missing: cls_token", "arch": "vit_giant",
     }[kind]  # fmt: skip
     with pytest.raises(WeightsError, match=named):
         load_dune(path)

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar, Literal
 
+import torch
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 from torch import nn
@@ -9,6 +10,7 @@ from torch import nn
 from distill3r_core.config import STRICT
 from distill3r_core.models.encoders.dune_network import LAYER_SCALE, REGISTERS, DuneEncoder
 from distill3r_core.models.spec import Channels, Count, require_divisible
+from distill3r_core.nn.encoder import PatchEmbed
 
 TIMM_NAMES = {
     "vits14": "vit_small_patch14_reg4_dinov2",
@@ -51,8 +53,11 @@ class DuneSpec:
             num_heads=self.heads,
             init_values=LAYER_SCALE,
         )
+        with torch.device("meta"):  # timm's convolution takes the place of its own
+            patch_embed = PatchEmbed(self.patch, self.width)
+        patch_embed.proj = vit.patch_embed.proj
         return DuneEncoder(
-            vit.patch_embed.proj,
+            patch_embed,
             nn.ModuleList(vit.blocks),
             vit.norm,
             width=self.width,

@@ -20,15 +20,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "vit_small": {"arch": "vits14", "width": 384, "heads": 6},
     "vit_base": {"arch": "vitb14", "width": 768, "heads": 12},
 }
-DUNE_NAMES: Pairs = (
-    ("cls_token", "class_token"),
-    ("pos_embed", "positions"),
-    ("register_tokens", "register_tokens"),
-    ("mask_token", "mask_token"),
-    ("patch_embed.proj.", "projection."),
-    ("blocks.0.", "blocks."),  # all blocks sit in one chunk, number 0
-    ("norm.", "norm."),
-)
+DUNE_NAMES: Pairs = (("blocks.0.", "blocks."),)  # all blocks sit in one chunk, number 0
 _WRAPPERS = ("module.", "_orig_mod.")
 _MARK = "encoder."
 _IMAGE_SIZE = 448

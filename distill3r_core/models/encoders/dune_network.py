@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from distill3r_core.nn.block import Block
-from distill3r_core.nn.dino import join_tokens, resized_table
-from distill3r_core.nn.kernels.sliced import run_again
+from distill3r_core.nn.dino import DinoTrunk
+from distill3r_core.nn.encoder import PatchEmbed
 
 REGISTERS = 4
 LAYER_SCALE = 1e-4
@@ -24,52 +24,46 @@ class DuneTokens:
     unnormalized: Float[Tensor, "n P D"]  # patch tokens before the final norm
 
 
-class DuneEncoder(nn.Module):
-    """Class token, registers and patches through pre-norm blocks with LayerScale.
+class DuneEncoder(DinoTrunk):
+    """DINOv2's trunk on blocks from timm. Its table of positions is resized by DUNE's rule.
 
     Args:
+        patch_embed: From pixels to tokens.
         blocks: The blocks, in order.
+        norm: Behind the last block.
+        width: Channels of a token.
         grid: Rows of the square table of positions.
     """
 
     def __init__(
         self,
-        projection: nn.Conv2d,
+        patch_embed: PatchEmbed,
         blocks: nn.ModuleList,
         norm: nn.Module,
         *,
         width: int,
         grid: int,
     ) -> None:
-        super().__init__()
-        self.grid = grid
-        self.projection = projection
-        self.class_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.positions = nn.Parameter(torch.zeros(1, 1 + grid * grid, width))
-        self.register_tokens = nn.Parameter(torch.zeros(1, REGISTERS, width))
+        # timm's default is the other rule.
+        super().__init__(
+            patch_embed,
+            blocks,
+            norm,
+            width=width,
+            grid=grid,
+            registers=REGISTERS,
+            resizing="scale",
+        )
         # Released files have it and no forward pass reads it: frozen, as it gets no gradient.
         self.mask_token = nn.Parameter(torch.zeros(1, width), requires_grad=False)
-        self.blocks = blocks
-        self.norm = norm
-        for table in (self.positions, self.class_token, self.register_tokens):
+        assert self.register_tokens is not None
+        for table in (self.pos_embed, self.cls_token, self.register_tokens):
             nn.init.trunc_normal_(table, std=0.02)
-
-    def forward(
-        self, images: Float[Tensor, "n 3 H W"], *, recompute: bool = False
-    ) -> Float[Tensor, "n P D"]:
-        """Normalized patch tokens of every image, in row-major order.
-
-        Args:
-            images: As the weights expect them to be normalized.
-            recompute: Keep nothing inside a block for the backward pass, compute it again there.
-        """
-        again = recompute and torch.is_grad_enabled()
-        return self.norm(self._run(images, again=again))[:, 1 + REGISTERS :]
 
     @property
     def entrance(self) -> nn.Module:
         """The layers that turn pixels into tokens."""
-        return self.projection
+        return self.patch_embed
 
     def prepare_lower_precision(self, dtype: torch.dtype) -> None:
         """Give the weights of timm's blocks to ours, which cast where the type changes.
@@ -89,32 +83,10 @@ class DuneEncoder(nn.Module):
 
     def all_tokens(self, images: Float[Tensor, "n 3 H W"]) -> DuneTokens:
         """Every token, before and after the final norm."""
-        raw = self._run(images, again=False)
+        raw = self.run_blocks(images)
         normed = self.norm(raw)
-        first = 1 + REGISTERS
+        first = self.special
         return DuneTokens(normed[:, first:], normed[:, 0], normed[:, 1:first], raw[:, first:])
-
-    def position_table(self, rows: int, columns: int) -> Float[Tensor, "1 T D"]:
-        """The class token's row, then one row per patch, for any grid of patches.
-
-        Resized bicubically without antialias, by a scale factor that is a tenth of a patch too
-        large and is itself what the sample positions are computed from: DUNE's rule, which timm's
-        default does not follow.
-        """
-        if rows == columns == self.grid:
-            return self.positions
-        own, table = self.positions[:, :1], self.positions[:, 1:]
-        table = resized_table(table, (rows, columns), grid=self.grid, resizing="scale")
-        return torch.cat([own, table], dim=1)
-
-    def _run(self, images: Tensor, *, again: bool) -> Float[Tensor, "n T D"]:
-        grid = self.projection(images.to(self.projection.weight.dtype))
-        positions = self.position_table(*grid.shape[-2:])
-        first = self.class_token + positions[:, :1]
-        tokens = join_tokens(grid, positions[:, 1:], first=first, registers=self.register_tokens)
-        for block in self.blocks:
-            tokens = run_again(block, tokens) if again else block(tokens)
-        return tokens
 
 
 def _own_block(block: nn.Module) -> Block:

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 from distill3r_core.config import STRICT
 from distill3r_core.models.spec import Channels, Count, require_divisible
 from distill3r_core.nn.block import initialize
-from distill3r_core.nn.dino import DinoTrunk
+from distill3r_core.nn.dino import DinoTrunk, build_trunk
 
 CELL = 16  # pixels along the square of an image that a token stands for
 
@@ -46,7 +46,7 @@ class VitSpec:
     def build(self) -> "VitEncoder":
         """Build the encoder with random weights."""
         return VitEncoder(
-            DinoTrunk(
+            build_trunk(
                 width=self.width,
                 depth=self.depth,
                 heads=self.heads,

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from distill3r_core.nn.dino import PATCH_SIZE, DinoTrunk
+from distill3r_core.nn.dino import PATCH_SIZE, build_trunk
 from distill3r_core.nn.rotary import Rotation, grid_positions, rotation_at
 from distill3r_core.prediction import StepCallback, ignore_steps
 
@@ -63,7 +63,7 @@ class DA3Backbone(nn.Module):
     def __init__(self, size: DA3Size) -> None:
         super().__init__()
         self.size = size
-        self.trunk = DinoTrunk(
+        self.trunk = build_trunk(
             width=size.width,
             depth=size.depth,
             heads=size.heads,
@@ -127,7 +127,7 @@ class DA3Backbone(nn.Module):
         rows, columns = (side // PATCH_SIZE for side in images.shape[-2:])
         grid = grid_positions(rows, columns, device=images.device) + 1
         camera = grid.new_zeros(1, 2)
-        width = self.trunk.head_width
+        width = self.size.width // self.size.heads
         within = rotation_at(torch.cat([camera, grid]), width)
         everywhere = torch.cat([camera, torch.ones_like(grid)]).repeat(images.shape[1], 1)
         return within, rotation_at(everywhere, width)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, relu
 
 from distill3r_core.nn.block import Block
-from distill3r_core.nn.dino import PATCH_SIZE, DinoTrunk
+from distill3r_core.nn.dino import PATCH_SIZE, build_trunk
 from distill3r_core.nn.rotary import Rotation, grid_positions, rotation_at
 from distill3r_core.prediction import StepCallback, ignore_steps
 
@@ -147,7 +147,7 @@ class Pi3(nn.Module):
         super().__init__()
         self.size = size = size or Pi3Size()
         heads = size.width // size.head_width
-        self.encoder = DinoTrunk(
+        self.encoder = build_trunk(
             width=size.width,
             depth=size.encoder_depth,
             heads=heads,

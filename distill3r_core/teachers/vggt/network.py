@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, relu, silu
 
 from distill3r_core.nn.block import Block
-from distill3r_core.nn.dino import PATCH_SIZE, DinoTrunk, normalize
+from distill3r_core.nn.dino import PATCH_SIZE, build_trunk, normalize
 from distill3r_core.nn.plane_dpt import PlaneHead
 from distill3r_core.nn.rotary import Rotation, grid_positions, rotation_at
 from distill3r_core.prediction import StepCallback, ignore_steps
@@ -77,7 +77,7 @@ class Aggregator(nn.Module):
     def __init__(self, size: VGGTSize) -> None:
         super().__init__()
         self.size = size
-        self.encoder = DinoTrunk(
+        self.encoder = build_trunk(
             width=size.width,
             depth=size.encoder_depth,
             heads=size.heads,
@@ -128,7 +128,7 @@ class Aggregator(nn.Module):
         rows, columns = (side // PATCH_SIZE for side in images.shape[-2:])
         grid = grid_positions(rows, columns, device=images.device) + 1
         positions = torch.cat([grid.new_zeros(SPECIAL, 2), grid])
-        width = self.encoder.head_width
+        width = self.size.width // self.size.heads
         return rotation_at(positions, width), rotation_at(
             positions.repeat(images.shape[1], 1), width
         )

@@ -8,13 +8,13 @@ from distill3r_core.errors import InputMissingError, WeightsError
 from distill3r_core.models.encoders.encoder_files import fill_mobilenet, fill_vit
 from distill3r_core.models.encoders.mobilenet import MobileNetEncoder
 from distill3r_core.models.encoders.vit import VitEncoder
-from distill3r_core.nn.dino import DinoTrunk
+from distill3r_core.nn.dino import build_trunk
 
 GRID = 3
 
 
 def small_vit() -> VitEncoder:
-    return VitEncoder(DinoTrunk(width=16, depth=1, heads=2, grid=GRID, patch_size=16), kernel=16)
+    return VitEncoder(build_trunk(width=16, depth=1, heads=2, grid=GRID, patch_size=16), kernel=16)
 
 
 def tensors_of(network: torch.nn.Module) -> dict[str, torch.Tensor]:

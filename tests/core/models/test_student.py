@@ -317,7 +317,7 @@ def test_an_encoder_that_has_inferred_can_be_trained():
         after = encoder(images)
         after.square().sum().backward()
     assert torch.equal(after.detach(), before)
-    assert encoder.positions.grad.isfinite().all() and encoder.positions.grad.any()
+    assert encoder.pos_embed.grad.isfinite().all() and encoder.pos_embed.grad.any()
 
 
 def test_the_fast_path_runs_under_autocast_too():
