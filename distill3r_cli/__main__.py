@@ -19,9 +19,16 @@ def main() -> None:
     from distill3r_cli.streams import make_streams_safe
 
     make_streams_safe()
-    fork_under_limit(sys.argv[1:])
+    reported = fork_under_limit(sys.argv[1:])
     atexit.register(_ignore_signals)  # before torch registers its own, so that it runs last
-    status = run(sys.argv[1:])
+    try:
+        status = run(sys.argv[1:])
+    except MemoryError:  # not even enough to report one
+        if reported is None:
+            raise
+        os._exit(1)  # the parent says why
+    if reported is not None:
+        reported()
     if status == _INTERRUPTED:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):  # full, or closed

@@ -1,14 +1,17 @@
-"""Under a limit of the address space, say so where a library ends the process.
+"""Under a limit of the address space, say so where it ends the process.
 
-C++ libraries end the process (`std::bad_alloc`, abort) where memory is refused while they are
-loaded or start threads; no handler of Python runs then. So the work is done by a child, and this
-process says what has ended it.
+Libraries end the process where memory is refused while they are loaded or start threads: those of
+C++ by a signal (`std::bad_alloc`, abort), OpenBLAS by `exit(1)`; no handler of Python runs then.
+And Python itself may have no memory left to report an error. So the work is done by a child, and
+this process says what has ended it.
 """
 
 import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -18,44 +21,74 @@ from distill3r_core.errors import SystemLimitError
 _ENDED_BY_LIBRARY = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGTRAP)
 
 
-def fork_under_limit(arguments: list[str]) -> None:
+# Of a process that ends itself without a word: OpenBLAS, and Python after a `MemoryError` (120: its
+# streams could not be flushed).
+_ENDED_BY_EXIT = (1, 120)
+
+
+def fork_under_limit(arguments: list[str]) -> Callable[[], None] | None:
     """Go on in a child where the address space is limited; elsewhere do nothing.
 
     The parent never returns: it ends like the child.
 
     Args:
         arguments: The command line, which says how errors are shown.
+
+    Returns:
+        What the child is to call once it has reported how the command went; None where there is
+        no child.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY or "TORCHELASTIC_RUN_ID" in os.environ:
-        return
+        return None
+    read, write = os.pipe()
     try:
         child = os.fork()
     except OSError:
-        return
+        return None
     if child:
-        _wait(child, limit, arguments)
+        os.close(write)
+        _wait(child, read, limit, arguments)
+    os.close(read)
+
+    def reported() -> None:
+        with suppress(OSError):  # the parent is gone
+            os.write(write, b"1")
+
+    return reported
 
 
-def _wait(child: int, limit: int, arguments: list[str]) -> NoReturn:
+def _wait(child: int, reports: int, limit: int, arguments: list[str]) -> NoReturn:
     def pass_on(number: int, frame: FrameType | None) -> None:
         os.kill(child, number)
 
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the child as well
     _, status = os.waitpid(child, 0)
-    if not os.WIFSIGNALED(status):
-        os._exit(os.WEXITSTATUS(status))
-    ended_by = signal.Signals(os.WTERMSIG(status))
-    if ended_by not in _ENDED_BY_LIBRARY:
-        signal.signal(ended_by, signal.SIG_DFL)
-        os.kill(os.getpid(), ended_by)
+    if os.WIFSIGNALED(status):
+        ended_by = signal.Signals(os.WTERMSIG(status))
+        if ended_by not in _ENDED_BY_LIBRARY:
+            signal.signal(ended_by, signal.SIG_DFL)
+            os.kill(os.getpid(), ended_by)
+        what = f"a library ended the process ({ended_by.name})"
+    else:
+        exited = os.WEXITSTATUS(status)
+        if exited not in _ENDED_BY_EXIT or _has_reported(reports):
+            os._exit(exited)
+        what = "there is too little memory to load the program"
     console.expect(arguments)
     error = SystemLimitError(
-        f"a library ended the process ({ended_by.name}): the limit of address space is "
-        f"{limit // 1024} kB",
+        f"{what}: the limit of address space is {limit // 1024} kB",
         hint="raise the limit (`ulimit -v unlimited`), or use fewer threads: OMP_NUM_THREADS=1",
     )
     console.show_error(error, exits.RESOURCE)
     sys.stdout.flush()
     os._exit(exits.RESOURCE)
+
+
+def _has_reported(reports: int) -> bool:
+    os.set_blocking(reports, False)  # a process of the child may still hold the other end
+    try:
+        return os.read(reports, 1) != b""
+    except BlockingIOError:
+        return False

@@ -1,6 +1,5 @@
 """Run one command line: report its errors and return its exit status."""
 
-import re
 import resource
 import sys
 import traceback
@@ -14,7 +13,6 @@ from distill3r_cli.app import app
 from distill3r_core import errors, problems
 from distill3r_core.system import disk, system_limits
 
-_NO_ROOM = re.compile("failed to map segment|[Cc]annot allocate memory")
 # typer does not export the class itself
 _UsageError: type[Exception] = cast(type[Exception], typer.BadParameter.__mro__[1])
 
@@ -83,7 +81,7 @@ def _is_out_of_memory(error: Exception) -> bool:
     # Without this module torch has not been used.
     loaded = sys.modules.get("distill3r_core.profiling")
     check = getattr(loaded, "is_out_of_memory", None)
-    if isinstance(error, ImportError) and _NO_ROOM.search(str(error)):  # to load a library
+    if isinstance(error, ImportError) and system_limits.no_room_to_load(error):
         return True
     return isinstance(error, MemoryError) if check is None else check(error)
 

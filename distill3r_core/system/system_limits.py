@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from distill3r_core.errors import SystemLimitError
 _FILES = "close other programs, or raise the limit: `ulimit -n 4096`"
 _MEMORY = "raise the limit (`ulimit -v unlimited`), or free memory"
 _LOCAL = "copy the folder to a local disk, and work there"
+_NO_ROOM = re.compile("failed to map segment|[Cc]annot allocate memory")
 
 
 def limit_error(path: Path | str, code: int | None) -> SystemLimitError | None:
@@ -41,6 +43,11 @@ def limit_error(path: Path | str, code: int | None) -> SystemLimitError | None:
     return SystemLimitError(
         f"the system refuses to open {path}: {os.strerror(code)}: the {limit}", hint=hint
     )
+
+
+def no_room_to_load(error: Exception) -> bool:
+    """Whether a library could not be loaded because the system refuses memory to map it."""
+    return isinstance(error, ImportError | OSError) and _NO_ROOM.search(str(error)) is not None
 
 
 @contextmanager

@@ -105,3 +105,25 @@ def test_a_limit_too_small_to_load_torch_is_exit_4_and_named(kilobytes, tmp_path
     done = _limited(kilobytes, *program, "train", "--cache", str(tmp_path))
     assert done.returncode == 4, done.stderr
     assert f"{kilobytes} kB" in done.stderr and "ulimit -v unlimited" in done.stderr
+
+
+@pytest.mark.parametrize("kilobytes", [500_000, 800_000, 1 << 20, 1_500_000])
+def test_doctor_names_a_limit_that_is_too_small_instead_of_blaming_packages(kilobytes, tmp_path):
+    # Depending on the limit torch is not mapped, or OpenBLAS exits.
+    done = _limited(kilobytes, sys.executable, "-m", "distill3r_cli", "doctor", str(tmp_path))
+    assert done.returncode == 4, done.stderr
+    assert f"{kilobytes} kB" in done.stderr and "ulimit -v unlimited" in done.stderr
+    assert "NOT READY" not in done.stdout and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [("sys.exit(1)", 4), ("reported(); sys.exit(1)", 1), ("reported(); os._exit(130)", 130)],
+)
+def test_an_exit_that_nobody_reported_is_that_of_the_limit(end, status):
+    """OpenBLAS leaves by `exit(1)` where memory is refused; the program's own 1 stays a 1."""
+    program = "import os, sys; from distill3r_cli.limited import fork_under_limit"
+    code = f"{program}; reported = fork_under_limit(['doctor']); {end}"
+    done = _limited(4 << 20, sys.executable, "-c", code)
+    assert done.returncode == status, done.stderr
+    assert ("the limit of address space is 4194304 kB" in done.stderr) == (status == 4)

@@ -1,6 +1,7 @@
-"""The things that `doctor` looks at, one function each; every one answers, none raises.
+"""The things that `doctor` looks at, one function each; every one answers.
 
 Packages are imported here and not at the top: a package that is missing or broken is a finding.
+One that does not load because memory is refused is not broken: that alone is raised.
 """
 
 import importlib
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
+
+from distill3r_core.system.system_limits import no_room_to_load
 
 PROJECT = "distill3r"
 OLDEST_PYTHON = (3, 11)
@@ -241,6 +244,8 @@ def _look(name: str, look: Callable[[], str]) -> Check:
     try:
         return Check(name, "ok", look())
     except _FAULTS as error:
+        if no_room_to_load(error):
+            raise
         return Check(name, "failed", f"{type(error).__name__}: {error}")
 
 
@@ -256,6 +261,8 @@ def _package(requirement: str) -> Check:
     except metadata.PackageNotFoundError:
         return Check(name, "failed", f"{name} is not installed", _install())
     except _FAULTS as error:
+        if no_room_to_load(error):
+            raise
         return Check(name, "failed", f"{name} does not load: {error}", _install())
     if _numbers(version) < _numbers(least):
         return Check(name, "failed", f"{name} {version} is older than {least}", _install())
