@@ -259,9 +259,11 @@ def _machine(report: "Report | None") -> dict[str, Any] | None:
         loaded = sys.modules.get("distill3r_core.profiling")
         describe = getattr(loaded, "machine", None)  # missing after an interrupt while it loaded
         return None if describe is None else describe()
+    if report.machine:
+        return dict(report.machine)
     from distill3r_core import profiling
 
-    return dict(report.machine or profiling.machine())
+    return profiling.machine()
 
 
 def _write(text: str) -> None:

@@ -1,6 +1,8 @@
 """`distill3r doctor` tells what is there, what is not, and what follows from it."""
 
 import json
+import subprocess
+import sys
 from importlib import metadata
 
 import pytest
@@ -131,6 +133,21 @@ def test_a_package_that_does_not_load_is_a_finding(monkeypatch):
     broken = [check for check in doctor_checks.packages() if check.state != "ok"]
     assert "torch" in {check.name for check in broken}
     assert all("does not load" in check.detail for check in broken)
+
+
+def test_without_torch_its_findings_are_json_as_well(tmp_path):
+    program = (
+        "import sys; sys.modules['torch'] = None\n"  # as where it is not installed
+        "from distill3r_cli.run import run; sys.exit(run(['doctor', '--json']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 1, done.stderr
+    found = json.loads(done.stdout)
+    states = {check["name"]: check["state"] for check in found["result"]["checks"]}
+    assert states["torch"] == "failed"
+    assert found["machine"]["python"]
 
 
 def test_every_extra_of_the_package_is_looked_at():

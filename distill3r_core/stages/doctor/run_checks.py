@@ -1,5 +1,6 @@
 """Check what this machine has, lacks, and is ready for."""
 
+import platform
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,8 +34,11 @@ def doctor(folder: Path = Path()) -> Report:
     ok = all(check.state == "ok" for check in required)
     weights = checks.weights() if ok else []
     ready = _ready(weights) if ok else []
+    # A torch that is broken cannot describe the machine.
+    facts = None if ok else {"platform": platform.platform(), "python": platform.python_version()}
     return Report(
         settings={},
+        machine=facts,
         result={
             "ok": ok,
             "ready_for": ready,
