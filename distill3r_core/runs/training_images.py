@@ -10,6 +10,10 @@ from distill3r_core.files import write_text
 from distill3r_core.io.checksums import bytes_hash
 
 _MARK = "# checksum "  # starts the last line
+_HINT = (
+    "`distill3r train --resume` with the run's settings makes it again from the cache; "
+    "or evaluate a copy of its weights without the run"
+)
 
 
 def write_training_images(path: Path, images: Iterable[str]) -> None:
@@ -27,14 +31,13 @@ def read_training_images(path: Path) -> frozenset[str]:
     data = path.read_bytes()
     text, mark, written = data.partition(_MARK.encode())
     if mark and written != f"{bytes_hash(text)}\n".encode():
-        raise DamageError(
-            f"{path} is damaged: its checksum is wrong",
-            hint="copy the run again, or evaluate a copy of its weights without the run",
-        )
+        raise DamageError(f"{path} is damaged: its checksum is wrong", hint=_HINT)
+    if not text.strip():  # a run learns from some image
+        raise DamageError(f"{path} is damaged: it is empty", hint=_HINT)
     try:
         return frozenset(text.decode().split())
     except UnicodeDecodeError as error:
-        raise DamageError(f"{path} is damaged: it is not text") from error
+        raise DamageError(f"{path} is damaged: it is not text", hint=_HINT) from error
 
 
 def training_images(

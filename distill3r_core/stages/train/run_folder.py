@@ -129,12 +129,18 @@ def identity_of(settings: TrainSettings, cache: CacheUnion, *, processes: int) -
 def steps_of(settings: TrainSettings, cache: CacheUnion, *, processes: int) -> int:
     """Length of the run that the settings ask for, in optimizer steps."""
     batch = settings.data.batch * settings.data.accumulation * processes
+    samples = len(samples_learned(settings, cache))
+    return run_length(settings, samples=samples, effective_batch=batch)
+
+
+def samples_learned(settings: TrainSettings, cache: CacheUnion) -> list[str]:
+    """Training samples of a run: all of its caches, or those of the scenes that it learns."""
     names = cache.names("train")
-    if settings.scene:
-        chosen = samples_of_scenes(cache, settings.scene).values()
-        used = {name for samples in chosen for name in samples}
-        names = [name for name in names if name in used]
-    return run_length(settings, samples=len(names), effective_batch=batch)
+    if not settings.scene:
+        return names
+    chosen = samples_of_scenes(cache, settings.scene).values()
+    used = {name for samples in chosen for name in samples}
+    return [name for name in names if name in used]
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.data.loading.sample_sources import read_views
 from distill3r_core.data.loading.teacher_features import CachedFeatures, FeatureSource
 from distill3r_core.errors import ConfigError
-from distill3r_core.files import write_text
 from distill3r_core.io.checksums import ORIGIN, OWNER
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.losses import Objective
@@ -30,12 +29,9 @@ from distill3r_core.models.student import Student
 from distill3r_core.profiling import machine, pick_device
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.runs.run_record import IMAGE_HASHES, read_record
-from distill3r_core.runs.training_images import training_images, write_training_images
 from distill3r_core.stages.train.caches import describe_caches, open_finished, resolve_metric
-from distill3r_core.stages.train.features import open_features
 from distill3r_core.stages.train.overwriting import deletion_of
 from distill3r_core.stages.train.run_folder import (
-    CONFIG,
     LOG,
     LOSS_CHART,
     PREDICTIONS,
@@ -48,6 +44,7 @@ from distill3r_core.stages.train.run_folder import (
     steps_of,
 )
 from distill3r_core.stages.train.scenes import learn_scenes, unit_of
+from distill3r_core.stages.train.side_files import describe_run, mend_description
 from distill3r_core.stages.train.student import Start, prepare_terms, restore, start_student
 from distill3r_core.stages.train.train_report import (
     LoggedProgress,
@@ -116,6 +113,8 @@ def train(
                 progress.note(f"--overwrite deletes {deleted}")
         folder = _agreed(folder, world)
         if folder.finished:
+            if world.leads:
+                mend_description(folder, settings, cache, progress)
             return finished_report(settings, folder)
         # The run has random numbers of its own, and leaves the caller's as they were.
         gpus = [device] if device.type == "cuda" else []
@@ -199,6 +198,9 @@ def _prepare(
     loss = Objective(settings.loss.all_terms).to(device, dtype)
     features = None
     if loss.features.teacher:
+        # Teachers are many modules, which a run without their features does not need.
+        from distill3r_core.stages.train.features import open_features
+
         wanted = loss.features.teacher
         features, licenses = open_features(settings, cache, wanted, device, progress)
         start = replace(start, licenses=tuple(dict.fromkeys([*start.licenses, *licenses])))
@@ -233,7 +235,7 @@ def _train(
     feed, student, loss, steps = ready.feed, ready.student, ready.loss, folder.steps
     state = restore(folder.path, student, ready.optimizer, loss, settings, progress)
     if world.leads:
-        _describe(folder, settings, cache, feed)
+        describe_run(folder, settings, cache)
     parts = TrainComponents(
         run=folder.path,
         settings=settings,
@@ -351,17 +353,6 @@ def _student_fit(settings: TrainSettings, header: CacheHeader, progress: Progres
         "targets (nearest) and images are resized once, as they are read"
     )
     return replace(fit, resized=wanted)
-
-
-def _describe(folder: RunFolder, settings: TrainSettings, cache: CacheUnion, feed: Feed) -> None:
-    """What a reader of the run needs to know before it has ended."""
-    write_text(
-        folder.path / CONFIG,
-        config.as_yaml("train", settings, plugins=plugins.loaded_paths()),
-        durable=True,
-    )
-    names = (name for some in feed.train.values() for name in some)
-    write_training_images(folder.path / IMAGE_HASHES, training_images(cache, names))
 
 
 def _calibrator(

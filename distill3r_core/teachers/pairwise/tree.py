@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import minimum_spanning_tree
 from torch import Tensor
 
 from distill3r_core.errors import GeometryError
@@ -115,6 +113,10 @@ def own_focal(pairs: PairPredictions, edge: int, *, center: float = 0.5) -> floa
 
 def spanning_tree(pairs: PairPredictions, score: Float[Tensor, "E"]) -> list[int]:
     """Pairs of a maximum spanning tree, the best first; of two orders the better one counts."""
+    # Here and not above: these take a quarter of a second to load, for every user of the registry.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import minimum_spanning_tree
+
     best: dict[tuple[int, int], int] = {}
     for edge, (i, j) in enumerate(pairs.edges.tolist()):
         key = (min(i, j), max(i, j))

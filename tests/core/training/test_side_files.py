@@ -104,6 +104,26 @@ def test_a_finished_run_whose_record_is_damaged_is_not_called_other_files(traine
     assert all(equal(before[key], value) for key, value in _weights(run).items())
 
 
+@pytest.mark.parametrize("damage", ["empty", "junk", "missing", "flipped"])
+def test_what_eval_reads_of_a_finished_run_is_made_again_by_train(trained, tmp_path, damage):
+    cache, whole, _ = trained
+    run = tmp_path / "run"
+    shutil.copytree(whole, run, symlinks=True)
+    names = ["pictures.txt"] if damage == "flipped" else ["pictures.txt", "config.yaml"]
+    for name in names:
+        DAMAGE[damage](run / name)
+    with pytest.raises((DamageError, FileNotFoundError)):
+        read_training_images(run / "pictures.txt")
+    notes = Notes()
+    assert train(tiny(cache, run), progress=notes).finished_before
+    assert len([text for text in notes.notes if "made again" in text]) == len(names)
+    for name in names:
+        assert (run / name).read_text().replace(str(run), str(whole)) == (whole / name).read_text()
+    again = Notes()
+    train(tiny(cache, run), progress=again)
+    assert not any("made again" in text for text in again.notes)
+
+
 def test_a_damaged_line_of_the_metrics_is_named_and_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
     log = MetricsLog(path, after=0)
