@@ -1,6 +1,6 @@
 """What the specs of all students have in common."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -10,6 +10,7 @@ from distill3r_core.config import STRICT, as_plain
 # A file's description is not trusted: a network of a million blocks would take hours to build.
 Channels = Annotated[int, Field(gt=0, le=1 << 14)]
 Count = Annotated[int, Field(gt=0, le=1 << 10)]
+Normalization = Literal["unit", "imagenet"]  # of the images that a network is fed
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

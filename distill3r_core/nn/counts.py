@@ -13,6 +13,7 @@ from dataclasses import dataclass
 OUTPUT_BYTES = 4  # maps leave in float32 whatever the network computes in
 MLP_RATIO = 4
 MAP_CHANNELS = 4  # three coordinates and a confidence
+_TAPS = 9  # of a 3x3 convolution
 
 
 @dataclass(frozen=True)
@@ -224,6 +225,26 @@ def dpt_parts(
     yield Part("heads/conv full", 18.0 * full * last**2, 1.0 * pixels["8x"] * last)
     written = full * MAP_CHANNELS
     yield Part("heads/out", 2.0 * written * last, 0.0, float(written * OUTPUT_BYTES))
+
+
+def dpt_numbers(head: Dpt, grid: tuple[int, int], *, patch: int) -> int:
+    """Numbers that a head holds for one view at the peak of its last steps.
+
+    Args:
+        grid: Rows and columns of patches.
+        patch: Pixels of a patch's side.
+    """
+    pixels, finest = math.prod(grid) * patch**2, level_pixels(grid)["8x"]
+    narrowing = finest * (head.features + head.last) + finest // 4 * head.features
+    refining = head.last * (finest + 2 * pixels)
+    return max(narrowing, refining) + 2 * MAP_CHANNELS * pixels
+
+
+def dpt_packed_numbers(head: Dpt) -> int:
+    """Weights of a head's larger convolutions, which are packed anew on every call on a CPU."""
+    features, fourth = head.features, head.layers[3]
+    inputs = sum(head.layers) + 14 * features + head.last
+    return _TAPS * (features * inputs + fourth * fourth + head.last * head.last)
 
 
 def conv_part(name: str, source: tuple[int, int], target: tuple[int, int], *, taps: int) -> Part:

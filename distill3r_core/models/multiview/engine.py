@@ -13,10 +13,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from distill3r_core.models.multiview.chunks import encoder_chunk, head_chunk_of
-from distill3r_core.models.multiview.groups import Group, join_views, tokens_of
+from distill3r_core.models.multiview.chunks import head_chunk_of
+from distill3r_core.models.multiview.groups import join_views, tokens_of
 from distill3r_core.models.multiview.spec import MultiviewSpec
 from distill3r_core.models.student import HeadName, OneHead, Recompute
+from distill3r_core.models.tokens.view_groups import Group
 from distill3r_core.nn.progress import ProgressCallback
 from distill3r_core.types import PointMap
 
@@ -32,14 +33,9 @@ class Steps(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def encode(
-        self,
-        images: Float[Tensor, "n 3 H W"],
-        *,
-        chunk: int | None = None,
-        recompute: bool = False,
-        on_progress: ProgressCallback = ...,
-    ) -> Float[Tensor, "n P D"]: ...
+    def encode_groups(
+        self, groups: Sequence[Group], *, recompute: bool, on_progress: ProgressCallback
+    ) -> list[Float[Tensor, "B _n _P D"]]: ...
 
     def fuse(
         self,
@@ -80,7 +76,7 @@ class Engine:
     ) -> Iterator[tuple[Group, dict[OneHead, PointMap[Tensor]]]]:
         """The maps of each group, (B n, H, W, ...), by head."""
         again = self.recompute == "all"
-        encoded = [self._encode(group, recompute=again) for group in groups]
+        encoded = self.student.encode_groups(groups, recompute=again, on_progress=self.on_progress)
         tokens, lengths = join_views(groups, encoded)
         del encoded
         layers = self.student.fuse(
@@ -97,16 +93,6 @@ class Engine:
                     if self.head in ("both", name)
                 },
             )
-
-    def _encode(self, group: Group, *, recompute: bool) -> Float[Tensor, "B n P D"]:
-        whole = torch.is_grad_enabled()
-        tokens = self.student.encode(
-            group.images.flatten(0, 1),
-            chunk=None if whole else encoder_chunk(group.patches, self.student.device),
-            recompute=recompute,
-            on_progress=self.on_progress,
-        )
-        return tokens.unflatten(0, (len(group.images), -1))
 
     def _decode(self, rows: Sequence[Tensor], group: Group, head: OneHead) -> PointMap[Tensor]:
         student, here = self.student, self.student.device

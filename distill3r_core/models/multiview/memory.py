@@ -5,16 +5,18 @@ from collections.abc import Sequence
 
 import torch
 
-from distill3r_core.models.multiview.chunks import encoder_chunk, head_chunk_of
+from distill3r_core.models.multiview.chunks import head_chunk_of
+from distill3r_core.models.multiview.cost import network_of
 from distill3r_core.models.multiview.spec import MultiviewSpec
-from distill3r_core.nn.counts import MemoryEstimate
+from distill3r_core.models.tokens.chunks import encoder_chunk
+from distill3r_core.nn.counts import MemoryEstimate, dpt_numbers, dpt_packed_numbers
 from distill3r_core.nn.dpt import hooked_layers
 from distill3r_core.nn.kernels.sliced import slice_size
+from distill3r_core.nn.plane_counts import with_slack
 
 _FLOAT = 4  # bytes
 _MLP = 4  # hidden channels over channels
 _BLOCK = 16  # channels that convolutions on a CPU keep side by side, filled up
-_SLACK = 1.15  # scratch of convolutions, fragments of the allocator; measured
 
 
 def estimate_bytes(
@@ -52,13 +54,17 @@ def estimate_bytes(
     encoder = seen * spec.encoder.width * ((5 + 2 * _MLP) * product + 3 * _FLOAT)
     encoder = max(encoder, seen * area * _stem_numbers(spec) * product)
     encoder += seen * area * 3 * _FLOAT  # the images, normalized
-    # Convolutions pack their weights anew on every call.
-    head = (chunk * _head_numbers(spec, largest) + _packed_numbers(spec)) * product
+    counted, patch = network_of(spec).head, spec.encoder.patch
+    grid = (largest[0] // patch, largest[1] // patch)
+    head = (chunk * dpt_numbers(counted, grid, patch=patch) + dpt_packed_numbers(counted)) * product
     # The memory of the fusion is free again when the heads' outputs are allocated.
     outputs = pixels * 4 * heads * _FLOAT
     working = max(encoder, block - outputs, head)
     return MemoryEstimate(
-        images=2 * pixels * 3 * _FLOAT, outputs=outputs, tokens=kept, working=int(_SLACK * working)
+        images=2 * pixels * 3 * _FLOAT,
+        outputs=outputs,
+        tokens=kept,
+        working=with_slack(float(working)),
     )
 
 
@@ -68,23 +74,3 @@ def _stem_numbers(spec: MultiviewSpec) -> int:
         return 0
     channels = -(-spec.encoder.stem_width // _BLOCK) * _BLOCK
     return 3 * channels // 4
-
-
-def _head_numbers(spec: MultiviewSpec, size: tuple[int, int]) -> int:
-    """Numbers that a head holds for one view at the peak of its last steps."""
-    pixels = math.prod(size)
-    finest = (
-        64 * pixels // spec.encoder.patch**2
-    )  # the merged map has 8 x 8 numbers per patch and channel
-    features, tail = spec.heads.features, spec.heads.tail
-    narrowing = finest * (features + tail) + finest // 4 * features
-    refining = tail * (finest + 2 * pixels)
-    return max(narrowing, refining) + 8 * pixels
-
-
-def _packed_numbers(spec: MultiviewSpec) -> int:
-    """Weights of a head's larger convolutions."""
-    features, tail = spec.heads.features, spec.heads.tail
-    last = spec.heads.layers[3]
-    inputs = sum(spec.heads.layers) + 14 * features + tail
-    return 9 * (features * inputs + last * last + tail * tail)

@@ -9,15 +9,10 @@ from collections.abc import Sequence
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from distill3r_core.models.multiview.groups import (
-    Group,
-    assemble,
-    group_by_size,
-    join_views,
-    tokens_of,
-)
+from distill3r_core.models.multiview.groups import assemble, join_views, tokens_of
 from distill3r_core.models.multiview.student import MultiviewStudent
 from distill3r_core.models.student import HeadName, OneHead
+from distill3r_core.models.tokens.view_groups import Group, group_by_size
 from distill3r_core.nn.dpt import DPTHead, hooked_layers
 from distill3r_core.nn.dpt_reference import published_maps
 from distill3r_core.nn.view_codes import sequential_view_numbers

@@ -11,11 +11,16 @@ from distill3r_core.config import STRICT
 from distill3r_core.models.dense_heads import DptSpec
 from distill3r_core.models.encoders.dune import DuneSpec
 from distill3r_core.models.encoders.rotary import RotarySpec
-from distill3r_core.models.spec import Channels, Count, StudentSpec, require_divisible
+from distill3r_core.models.spec import (
+    Channels,
+    Count,
+    Normalization,
+    StudentSpec,
+    require_divisible,
+)
 
 RELEASED_ATTENTION_SCALE = math.sqrt(math.log(137) / math.log(20))
 
-Normalization = Literal["unit", "imagenet"]
 ViewCodes = Literal["sequential", "random"]
 
 

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from distill3r_core.errors import RequestError
 from distill3r_core.models.encoders.dune_network import DuneEncoder
 from distill3r_core.models.multiview.engine import Engine
-from distill3r_core.models.multiview.groups import assemble, group_by_size
+from distill3r_core.models.multiview.groups import assemble
 from distill3r_core.models.multiview.spec import MultiviewSpec, ViewCodes
-from distill3r_core.models.student import HeadName, OneHead, Recompute, Student
+from distill3r_core.models.student import HeadName, OneHead, Recompute
+from distill3r_core.models.tokens.token_student import TokenStudent
+from distill3r_core.models.tokens.view_groups import group_by_size
 from distill3r_core.nn.dpt import DPTHead, hooked_layers
 from distill3r_core.nn.encoder import RotaryEncoder
 from distill3r_core.nn.fusion import Fusion
@@ -26,14 +28,8 @@ from distill3r_core.nn.view_codes import (
 )
 from distill3r_core.types import Images, PointMap, PointMaps
 
-NORMALIZATIONS = {
-    "unit": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-}
-_FEATURE_CHUNK = 8  # images through the encoder at once where their features are wanted
 
-
-class MultiviewStudent(Student):
+class MultiviewStudent(TokenStudent):
     """Point maps of many views in one pass.
 
     Args:
@@ -46,8 +42,6 @@ class MultiviewStudent(Student):
     COMPILED: ClassVar[tuple[str, ...]] = ("encoder", "global_head", "local_head")
 
     spec: MultiviewSpec
-    mean: Tensor
-    deviation: Tensor
 
     def __init__(
         self,
@@ -58,14 +52,11 @@ class MultiviewStudent(Student):
         local_head: DPTHead,
         spec: MultiviewSpec,
     ) -> None:
-        super().__init__(spec)
+        super().__init__(spec, spec.normalization)
         self.encoder = encoder
         self.fusion = fusion
         self.global_head = global_head
         self.local_head = local_head
-        mean, deviation = NORMALIZATIONS[spec.normalization]
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
-        self.register_buffer("deviation", torch.tensor(deviation)[:, None, None], persistent=False)
 
     def forward(
         self,
@@ -112,34 +103,11 @@ class MultiviewStudent(Student):
         engine = Engine(self, head, head_chunk, recompute, host, on_progress)
         return assemble(engine.run(groups, view_numbers), as_list=not isinstance(images, Tensor))
 
-    def encode(
-        self,
-        images: Float[Tensor, "n 3 H W"],
-        *,
-        chunk: int | None = None,
-        recompute: bool = False,
-        on_progress: ProgressCallback = no_progress,
+    def tokens_of(
+        self, images: Float[Tensor, "n 3 H W"], *, recompute: bool
     ) -> Float[Tensor, "n P D"]:
-        """Patch tokens of each view by itself.
-
-        Args:
-            images: RGB in [0, 1], on any device.
-            chunk: Views that go through the encoder at once; None: all.
-            recompute: Keep nothing inside a block for the backward pass, compute it again there.
-            on_progress: Called after every chunk.
-        """
-        on_progress("encoder", 0)
-        parts = []
-        for part in images.split(chunk or len(images)):
-            part = part.to(self.mean.device, non_blocking=True)
-            parts.append(self.encoder((part - self.mean) / self.deviation, recompute=recompute))
-            on_progress("encoder", len(part))
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def image_features(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n P D"]:
-        """See `Student.image_features`: the patch tokens before the fusion."""
-        with torch.no_grad():
-            return self.encode(images.to(self.mean.dtype), chunk=_FEATURE_CHUNK).float()
+        """Patch tokens of normalized images."""
+        return self.encoder(images, recompute=recompute)
 
     def fuse(
         self,

@@ -2,10 +2,8 @@
 
 import torch
 
-from distill3r_core.models.multiview.chunks import HEAD_NUMBERS
 from distill3r_core.models.pairs.spec import PairSpec
-
-_SMALLEST = "cpu"  # limits for any other device
+from distill3r_core.models.tokens.chunks import HEAD_NUMBERS, limit_of
 
 
 def pair_chunk_of(
@@ -17,6 +15,6 @@ def pair_chunk_of(
         size: Rows and columns of the views.
         views: Views of the sample, the anchor included.
     """
-    numbers = HEAD_NUMBERS.get(device.type, HEAD_NUMBERS[_SMALLEST])
+    numbers = limit_of(HEAD_NUMBERS, device)
     chunk = max(1, numbers // (size[0] * size[1] * spec.heads.features))
     return min(chunk, max(views - 1, 1))

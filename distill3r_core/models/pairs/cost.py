@@ -7,10 +7,10 @@ import torch
 
 from distill3r_core.models.encoders.mobilenet import MobileNetSpec, convolutions
 from distill3r_core.models.encoders.vit import VitSpec
-from distill3r_core.models.multiview.chunks import encoder_chunk
 from distill3r_core.models.pairs.chunks import pair_chunk_of
 from distill3r_core.models.pairs.spec import PATCH, PairSpec
 from distill3r_core.models.student import HeadName
+from distill3r_core.models.tokens.chunks import encoder_chunk
 from distill3r_core.nn.counts import (
     Dpt,
     MemoryEstimate,
@@ -18,8 +18,9 @@ from distill3r_core.nn.counts import (
     attention_part,
     block_parts,
     conv_part,
+    dpt_numbers,
+    dpt_packed_numbers,
     dpt_parts,
-    level_pixels,
     linear_part,
     patches_part,
 )
@@ -28,7 +29,6 @@ from distill3r_core.nn.plane_counts import block_numbers, repeated, with_slack
 _FLOAT = 4  # bytes
 _MAPS = 4  # numbers of a pixel: a point and its confidence
 _STEM_NUMBERS = 38  # numbers per pixel around the first widened map of MobileNet
-_PACKED = 9  # taps of the convolutions whose weights are packed anew on every call
 
 
 def flop_parts(
@@ -85,9 +85,12 @@ def _decoder_parts(spec: PairSpec, grid: tuple[int, int]) -> tuple[Part, ...]:
 
 def _head_parts(spec: PairSpec, grid: tuple[int, int]) -> Iterator[Part]:
     """One head on one view."""
-    heads, width = spec.heads, spec.decoder.width
-    head = Dpt(heads.layers, heads.features, heads.tail)
-    yield from dpt_parts(head, (spec.token_width, width, width, width), grid, patch=PATCH)
+    width = spec.decoder.width
+    yield from dpt_parts(_head_of(spec), (spec.token_width, width, width, width), grid, patch=PATCH)
+
+
+def _head_of(spec: PairSpec) -> Dpt:
+    return Dpt(spec.heads.layers, spec.heads.features, spec.heads.tail)
 
 
 def estimate_pair_bytes(
@@ -124,7 +127,8 @@ def estimate_pair_bytes(
     else:
         encoder += block_numbers(seen, spec.encoder.width) * product
     decoder = 2 * block_numbers(chunk * patches, spec.decoder.width) * product
-    head = (chunk * _head_numbers(spec, grid) + _packed_numbers(spec)) * product
+    counted = _head_of(spec)
+    head = (chunk * dpt_numbers(counted, grid, patch=PATCH) + dpt_packed_numbers(counted)) * product
     # Maps come out one pair after the other and are then put side by side.
     outputs = 2 * pixels * _MAPS * heads * _FLOAT
     return MemoryEstimate(
@@ -133,20 +137,3 @@ def estimate_pair_bytes(
         tokens=tokens,
         working=with_slack(float(max(encoder, decoder, head))),
     )
-
-
-def _head_numbers(spec: PairSpec, grid: tuple[int, int]) -> int:
-    """Numbers that a head holds for one view at the peak of its last steps."""
-    pixels, finest = grid[0] * grid[1] * PATCH**2, level_pixels(grid)["8x"]
-    features, tail = spec.heads.features, spec.heads.tail
-    narrowing = finest * (features + tail) + finest // 4 * features
-    refining = tail * (finest + 2 * pixels)
-    return max(narrowing, refining) + 2 * _MAPS * pixels
-
-
-def _packed_numbers(spec: PairSpec) -> int:
-    """Weights of a head's larger convolutions."""
-    features, tail = spec.heads.features, spec.heads.tail
-    last = spec.heads.layers[3]
-    inputs = sum(spec.heads.layers) + 14 * features + tail
-    return _PACKED * (features * inputs + last * last + tail * tail)

@@ -8,12 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from distill3r_core.models.multiview.chunks import encoder_chunk
-from distill3r_core.models.multiview.groups import Group
 from distill3r_core.models.pairs.chunks import pair_chunk_of
 from distill3r_core.models.pairs.spec import PairSpec
 from distill3r_core.models.pairs.view_maps import AnchorMaps, MapsOfView, places_by_size
 from distill3r_core.models.student import HeadName, Recompute
+from distill3r_core.models.tokens.view_groups import Group
 from distill3r_core.nn.progress import ProgressCallback
 from distill3r_core.types import PointMap
 
@@ -29,14 +28,9 @@ class PairSteps(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def encode(
-        self,
-        images: Float[Tensor, "n 3 H W"],
-        *,
-        chunk: int | None = None,
-        recompute: bool = False,
-        on_progress: ProgressCallback = ...,
-    ) -> Float[Tensor, "n P D"]: ...
+    def encode_groups(
+        self, groups: Sequence[Group], *, recompute: bool, on_progress: ProgressCallback
+    ) -> list[Float[Tensor, "B _n _P D"]]: ...
 
     def fuse(
         self,
@@ -115,14 +109,11 @@ class PairPasses:
 
     def _encode(self, groups: Sequence[Group]) -> tuple[list[Float[Tensor, "B _P D"]], list[Grid]]:
         """Tokens and grid of every view, in the order of the sample."""
-        whole, found = torch.is_grad_enabled(), dict[int, tuple[Tensor, Grid]]()
-        for group in groups:
-            tokens = self.student.encode(
-                group.images.flatten(0, 1),
-                chunk=None if whole else encoder_chunk(group.patches, self.student.device),
-                recompute=self.recompute == "all",
-                on_progress=self.on_progress,
-            ).unflatten(0, (len(group.images), -1))  # (B, n, P, D)
+        found = dict[int, tuple[Tensor, Grid]]()
+        encoded = self.student.encode_groups(
+            groups, recompute=self.recompute == "all", on_progress=self.on_progress
+        )
+        for group, tokens in zip(groups, encoded, strict=True):
             for row, place in enumerate(group.places):
                 found[place] = tokens[:, row], group.grid
         ordered = [found[place] for place in sorted(found)]

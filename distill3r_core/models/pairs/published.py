@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from distill3r_core.models.multiview.groups import group_by_size
 from distill3r_core.models.pairs.spec import PATCH
 from distill3r_core.models.pairs.student import PairStudent
 from distill3r_core.models.pairs.view_maps import MapsOfView, assemble_views
 from distill3r_core.models.student import HeadName
+from distill3r_core.models.tokens.view_groups import group_by_size
 from distill3r_core.nn.dpt_reference import published_maps
 from distill3r_core.types import Images, PointMap, PointMaps
 

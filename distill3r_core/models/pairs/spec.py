@@ -10,8 +10,13 @@ from distill3r_core.models.dense_heads import DptSpec
 from distill3r_core.models.encoders.croco import CrocoSpec
 from distill3r_core.models.encoders.mobilenet import MobileNetSpec
 from distill3r_core.models.encoders.vit import VitSpec
-from distill3r_core.models.multiview.spec import Normalization
-from distill3r_core.models.spec import Channels, Count, StudentSpec, require_divisible
+from distill3r_core.models.spec import (
+    Channels,
+    Count,
+    Normalization,
+    StudentSpec,
+    require_divisible,
+)
 
 PATCH = 16  # pixels along a token of every encoder of this family
 DESCRIPTOR_CHANNELS = 24  # of MASt3R

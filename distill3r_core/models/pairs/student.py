@@ -3,19 +3,18 @@
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from distill3r_core.models.encoders.mobilenet import MobileNetEncoder
 from distill3r_core.models.encoders.vit import VitEncoder
-from distill3r_core.models.multiview.groups import group_by_size
-from distill3r_core.models.multiview.student import NORMALIZATIONS
 from distill3r_core.models.pairs.adapter import Adapter
 from distill3r_core.models.pairs.pair_passes import PairPasses
 from distill3r_core.models.pairs.spec import PATCH, PairSpec
 from distill3r_core.models.pairs.view_maps import assemble_views
-from distill3r_core.models.student import HeadName, Recompute, Student
+from distill3r_core.models.student import HeadName, Recompute
+from distill3r_core.models.tokens.token_student import TokenStudent
+from distill3r_core.models.tokens.view_groups import group_by_size
 from distill3r_core.nn.dpt import DPTHead, hooked_layers
 from distill3r_core.nn.encoder import RotaryEncoder
 from distill3r_core.nn.maps import predict_maps
@@ -24,10 +23,8 @@ from distill3r_core.nn.progress import ProgressCallback, Stretch, no_progress
 from distill3r_core.nn.rotary import grid_rotation
 from distill3r_core.types import Images, PointMap, PointMaps
 
-_FEATURE_CHUNK = 8  # images through the encoder at once where their features are wanted
 
-
-class PairStudent(Student):
+class PairStudent(TokenStudent):
     """Point maps of the pairs that the anchor forms with every other view.
 
     With the anchor 0 and another view i, the global map of i is what the second branch says of
@@ -46,8 +43,6 @@ class PairStudent(Student):
     COMPILED: ClassVar[tuple[str, ...]] = ("first_head", "second_head")
 
     spec: PairSpec
-    mean: Tensor
-    deviation: Tensor
 
     def __init__(
         self,
@@ -60,16 +55,13 @@ class PairStudent(Student):
         descriptor_heads: nn.ModuleList,
         spec: PairSpec,
     ) -> None:
-        super().__init__(spec)
+        super().__init__(spec, spec.normalization)
         self.encoder = encoder
         self.adapter = adapter
         self.decoder = decoder
         self.first_head = first_head
         self.second_head = second_head
         self.descriptor_heads = descriptor_heads
-        mean, deviation = NORMALIZATIONS[spec.normalization]
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
-        self.register_buffer("deviation", torch.tensor(deviation)[:, None, None], persistent=False)
 
     def forward(
         self,
@@ -107,35 +99,12 @@ class PairStudent(Student):
         passes = PairPasses(self, head, head_chunk, recompute, host, on_progress)
         return assemble_views(passes.run(groups), as_list=not isinstance(images, Tensor))
 
-    def encode(
-        self,
-        images: Float[Tensor, "n 3 H W"],
-        *,
-        chunk: int | None = None,
-        recompute: bool = False,
-        on_progress: ProgressCallback = no_progress,
+    def tokens_of(
+        self, images: Float[Tensor, "n 3 H W"], *, recompute: bool
     ) -> Float[Tensor, "n P D"]:
-        """Tokens of each view by itself, behind the adapter.
-
-        Args:
-            images: RGB in [0, 1], on any device.
-            chunk: Views that go through the encoder at once; None: all.
-            recompute: Keep nothing inside a block for the backward pass, compute it again there.
-            on_progress: Called after every chunk.
-        """
-        on_progress("encoder", 0)
-        parts = []
-        for part in images.split(chunk or len(images)):
-            part = part.to(self.mean.device, non_blocking=True)
-            tokens = self.encoder((part - self.mean) / self.deviation, recompute=recompute)
-            parts.append(tokens if self.adapter is None else self.adapter(tokens))
-            on_progress("encoder", len(part))
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def image_features(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n P D"]:
-        """See `Student.image_features`: the tokens that the decoder is given."""
-        with torch.no_grad():
-            return self.encode(images.to(self.mean.dtype), chunk=_FEATURE_CHUNK).float()
+        """Tokens of normalized images, behind the adapter."""
+        tokens = self.encoder(images, recompute=recompute)
+        return tokens if self.adapter is None else self.adapter(tokens)
 
     def fuse(
         self,

@@ -3,10 +3,10 @@
 import torch
 
 from distill3r_core.models.scene.spec import ConvolutionalSpec, MobileSpec, SceneSpec
+from distill3r_core.models.tokens.chunks import limit_of
 
 # Numbers of the widest map, over the images of a chunk.
 _NUMBERS = {"cuda": 2**28, "cpu": 2**25}
-_SMALLEST = "cpu"  # limit for any other device
 # Channels of MobileNet's maps at half the resolution, over four, for a pixel of the image.
 _MOBILE_NUMBERS = 32
 
@@ -23,5 +23,5 @@ def numbers_per_pixel(spec: SceneSpec) -> int:
 
 def chunk_of(spec: SceneSpec, size: tuple[int, int], device: torch.device) -> int:
     """Images of a size that go through the network at once."""
-    numbers = _NUMBERS.get(device.type, _NUMBERS[_SMALLEST])
+    numbers = limit_of(_NUMBERS, device)
     return max(1, numbers // (size[0] * size[1] * numbers_per_pixel(spec)))

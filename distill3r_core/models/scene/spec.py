@@ -6,7 +6,13 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from distill3r_core.config import STRICT
-from distill3r_core.models.spec import Channels, Count, StudentSpec, require_divisible
+from distill3r_core.models.spec import (
+    Channels,
+    Count,
+    Normalization,
+    StudentSpec,
+    require_divisible,
+)
 
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -102,5 +108,5 @@ class SceneSpec(StudentSpec):
 
     family: Literal["scene"] = "scene"
     network: Annotated[ConvolutionalSpec | MobileSpec | PatchSpec, Field(discriminator="kind")]
-    normalization: Literal["unit", "imagenet"] = "unit"
+    normalization: Normalization = "unit"
     scenes: Annotated[tuple[SceneFrame, ...], Field(max_length=MAX_SCENES)] = ()

@@ -11,34 +11,29 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from distill3r_core.errors import RequestError
-from distill3r_core.models.multiview.student import NORMALIZATIONS
 from distill3r_core.models.scene.chunks import chunk_of
 from distill3r_core.models.scene.convolutional import MobileNetwork, PixelNetwork
 from distill3r_core.models.scene.frames import place_points
 from distill3r_core.models.scene.patches import PatchNetwork
 from distill3r_core.models.scene.spec import SceneSpec
-from distill3r_core.models.student import HeadName, Recompute, Student
+from distill3r_core.models.student import HeadName, Recompute
+from distill3r_core.models.tokens.normalization import NormalizingStudent
 from distill3r_core.nn.progress import ProgressCallback, Stretch, no_progress
 from distill3r_core.types import Images, PointMaps
 
 
-class SceneStudent(Student):
+class SceneStudent(NormalizingStudent):
     """Each view by itself; its global map is in the network's frame, see `SceneFrame`."""
 
     COMPILED: ClassVar[tuple[str, ...]] = ("network",)
 
     spec: SceneSpec
-    mean: Tensor
-    deviation: Tensor
 
     def __init__(
         self, network: PixelNetwork | MobileNetwork | PatchNetwork, spec: SceneSpec
     ) -> None:
-        super().__init__(spec)
+        super().__init__(spec, spec.normalization)
         self.network = network
-        mean, deviation = NORMALIZATIONS[spec.normalization]
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
-        self.register_buffer("deviation", torch.tensor(deviation)[:, None, None], persistent=False)
 
     def forward(
         self,
@@ -82,10 +77,10 @@ class SceneStudent(Student):
         Args:
             images: RGB in [0, 1], on any device.
         """
-        images = images.to(self.mean.device, non_blocking=True)
-        device, out = images.device.type, self.network.out
+        inputs, out = self.normalized(images), self.network.out
+        device = inputs.device.type
         with _precision(device, self.product_dtype):
-            features = self.network((images - self.mean) / self.deviation)
+            features = self.network(inputs)
         # Eight bits of a coordinate would be centimeters of a room.
         with torch.autocast(device, enabled=False):
             return out(features.to(out.weight.dtype)).movedim(1, -1)

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from distill3r_core.errors import ConfigError, RequestError
 from distill3r_core.models import build_student
 from distill3r_core.models.families import preset_spec
-from distill3r_core.models.multiview import chunks
-from distill3r_core.models.multiview.chunks import encoder_chunk, head_chunk_of
+from distill3r_core.models.multiview.chunks import head_chunk_of
 from distill3r_core.models.multiview.memory import estimate_bytes
 from distill3r_core.models.multiview.published import published_forward
 from distill3r_core.models.precision import lower_precision
+from distill3r_core.models.tokens import chunks
+from distill3r_core.models.tokens.chunks import encoder_chunk
 from distill3r_core.nn.kernels import sliced
 from distill3r_core.types import PointMaps
 

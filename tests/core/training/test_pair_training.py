@@ -17,7 +17,7 @@ from distill3r_core.models import build_student, load_student
 from distill3r_core.models.build import build_from_spec
 from distill3r_core.models.families import family_of, train_presets
 from distill3r_core.models.family import Initializer
-from distill3r_core.models.multiview.chunks import ENCODER_TOKENS
+from distill3r_core.models.tokens.chunks import ENCODER_TOKENS
 from distill3r_core.report import Silent
 from distill3r_core.stages.train import TrainSettings, train
 from distill3r_core.stages.train import student as starts

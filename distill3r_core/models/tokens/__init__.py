@@ -1,0 +1,1 @@
+"""What several families of students share: the views of a sample become tokens."""
