@@ -89,7 +89,7 @@ class DA3Backbone(nn.Module):
             camera_tokens: Tokens of given cameras; None: the learned ones of a reference view
                 and of the others.
             strategy: How the reference view is chosen, see `choose_reference`.
-            on_progress: Called with every block.
+            on_progress: Called before the first block and with every block.
         """
         scenes, views = images.shape[:2]
         tokens = self.trunk.embed(images.flatten(0, 1)).unflatten(0, (scenes, views))
@@ -97,6 +97,7 @@ class DA3Backbone(nn.Module):
         reference = torch.zeros(scenes, dtype=torch.long, device=images.device)
         taps: list[Tensor] = []
         local = tokens
+        on_progress("blocks", 0, self.size.depth)
         for index, block in enumerate(self.trunk.blocks):
             if index == self.size.alternate_from - 1 and camera_tokens is None:
                 reference = choose_reference(tokens[:, :, 0], strategy)

@@ -84,7 +84,7 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """Bytes of a prediction at its highest, beyond the weights, in float32.
 
-    That of the alignment is planned when the pairs are known, see `plan_memory`.
+    That of the alignment is planned when the pairs are known, see `storage.plan_storage`.
     """
     patch, pixels = network.patch_size, size[0] * size[1]
     grid = (size[0] // patch, size[1] // patch)

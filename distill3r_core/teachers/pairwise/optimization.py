@@ -169,7 +169,8 @@ def align(
         start: Where the views are to begin with.
         steps: Steps of the optimization; 0 keeps the start.
         center: Where in its pixel a point was seen.
-        on_progress: Called in every step, after every few pairs; may raise to stop.
+        on_progress: Called in every step and for the final loss, after every few pairs; may raise
+            to stop.
     """
     alignment = PairAlignment(pairs, start, center=center)
     optimizer = torch.optim.Adam(alignment.parameters(), lr=FIRST_RATE, betas=BETAS)
@@ -189,7 +190,7 @@ def align(
             world_from_cam=alignment.poses(),
             focals=alignment.focals(),
             scales=alignment.scales(),
-            loss=float(alignment()),
+            loss=float(alignment(lambda _: on_progress("alignment", steps, steps))),
             unplaced=start.unplaced,
         )
 

@@ -185,16 +185,19 @@ class Pi3(nn.Module):
 
         Args:
             images: RGB in [0, 1], sides multiples of 14.
-            on_progress: Called with every block.
+            on_progress: Called before the first block and with every block and branch.
         """
         scenes = images.shape[:2]
         grid = (images.shape[-2] // PATCH_SIZE, images.shape[-1] // PATCH_SIZE)
         within, across = self._rotations(grid, scenes[1], images.device)
         tokens = self._decode(images, within, across, on_progress)
-        point_tokens, conf_tokens, camera_tokens = (
-            branch(tokens, within)[:, REGISTERS:]
-            for branch in (self.point_decoder, self.conf_decoder, self.camera_decoder)
-        )
+        branches = (self.point_decoder, self.conf_decoder, self.camera_decoder)
+        found = []
+        for done, branch in enumerate(branches):
+            on_progress("branches", done, len(branches))
+            found.append(branch(tokens, within)[:, REGISTERS:])
+        on_progress("branches", len(branches), len(branches))
+        point_tokens, conf_tokens, camera_tokens = found
         kind = self.point_head.weight.dtype
         with torch.autocast(images.device.type, enabled=False):
             raw = _to_pixels(self.point_head(point_tokens.to(kind)), grid).movedim(1, -1)
@@ -218,6 +221,7 @@ class Pi3(nn.Module):
         registers = self.register_token[0].expand(len(patches), -1, -1).to(patches.dtype)
         tokens = torch.cat([registers, patches], dim=1)  # (B N, T, D)
         before = tokens
+        on_progress("blocks", 0, len(self.decoder))
         for index, block in enumerate(self.decoder):
             before = tokens
             if index % 2:

@@ -102,7 +102,7 @@ class Aggregator(nn.Module):
 
         Args:
             images: Normalized by ImageNet's mean and deviation; sides multiples of 14.
-            on_progress: Called with every block.
+            on_progress: Called before the first block and with every block.
         """
         scenes, views = images.shape[:2]
         patches = self.encoder(images.flatten(0, 1), on_progress=on_progress)
@@ -113,6 +113,7 @@ class Aggregator(nn.Module):
         tokens = torch.cat([marks, patches], dim=2)
         within, across = self._rotations(images)
         taps = []
+        on_progress("blocks", 0, self.size.depth)
         for index, (frame, everywhere) in enumerate(
             zip(self.frame_blocks, self.global_blocks, strict=True)
         ):
@@ -227,13 +228,14 @@ class VGGT(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             poses = self.camera_head(taps[-1][:, :, 0].to(kind))[-1]
             rows = [tap[:, :, SPECIAL:].flatten(0, 1) for tap in taps]
-            raw = _run(self.depth_head, rows, grid, head_chunk, on_progress).unflatten(0, scenes)
+            raw = _run(self.depth_head, rows, grid, head_chunk, on_progress, phase="heads")
+            raw = raw.unflatten(0, scenes)
             found = confidence = None
             if points:
                 assert self.point_head is not None, "the point head was left out"
-                other = _run(self.point_head, rows, grid, head_chunk, on_progress).unflatten(
-                    0, scenes
-                )
+                other = _run(
+                    self.point_head, rows, grid, head_chunk, on_progress, phase="point head"
+                ).unflatten(0, scenes)
                 directions = other[:, :, :3].movedim(2, -1)
                 found = directions.sign() * directions.abs().expm1()
                 confidence = 1 + other[:, :, 3].exp()
@@ -246,12 +248,14 @@ def _run(
     grid: tuple[int, int],
     chunk: int,
     on_progress: StepCallback,
+    *,
+    phase: str,
 ) -> Float[Tensor, "n _ H W"]:
     """A head over many views, a few at a time: views are independent here."""
     kind, views = head.tail.out.weight.dtype, len(taps[0])
     done: list[Tensor] = []
     for start in range(0, views, chunk):
-        on_progress("heads", start, views)
+        on_progress(phase, start, views)
         done.append(head([tap[start : start + chunk].to(kind) for tap in taps], grid))
-    on_progress("heads", views, views)
+    on_progress(phase, views, views)
     return torch.cat(done)

@@ -5,27 +5,38 @@ from dataclasses import replace
 import pytest
 import torch
 from fast3r_folders import hub_tensors, write_folder
+from official_folders import write_folder as write_official
 
 from distill3r_core.prediction import Predictor
 from distill3r_core.teachers import build_teacher
 
+# Rows and columns of an image at which a forward pass takes milliseconds.
+SMALL = {
+    "fast3r": (32, 48), "da3-small": (28, 42), "vggt": (28, 42), "pi3": (28, 42),
+    "mast3r": (32, 48), "dust3r-512-linear": (32, 48),
+}  # fmt: skip
+SETTINGS = {
+    "vggt": {"point_map": "own"}, "mast3r": {"align_steps": 3},
+    "dust3r-512-linear": {"align_steps": 3},
+}  # fmt: skip
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_folder(tmp_path_factory.mktemp("hub") / "fast3r", hub_tensors())
 
-
-@pytest.fixture(params=["depth", "synthetic", "fast3r"])
-def predictor(request, folder):
-    name = request.param
-    return build_teacher(name, folder if name == "fast3r" else None)
+@pytest.fixture(scope="module", params=["depth", "synthetic", *SMALL])
+def predictor(request, tmp_path_factory, golden_dir):
+    name, folder = request.param, None
+    if name == "fast3r":
+        folder = write_folder(tmp_path_factory.mktemp("hub") / name, hub_tensors())
+    elif name in SMALL:
+        folder = write_official(tmp_path_factory.mktemp("hub") / name, golden_dir, name)
+    return build_teacher(name, folder, **SETTINGS.get(name, {}))
 
 
 @pytest.fixture
 def prepared(predictor, views):
     prepared = [predictor.prepare(view) for view in views]
-    if predictor.name == "fast3r":  # a forward pass of milliseconds
-        small = [view.image[:, :32, :48].contiguous() for view in prepared]
+    if predictor.name in SMALL:
+        rows, columns = SMALL[predictor.name]
+        small = [view.image[:, :rows, :columns].contiguous() for view in prepared]
         return [
             replace(view, image=image, depth=None)
             for view, image in zip(prepared, small, strict=True)
