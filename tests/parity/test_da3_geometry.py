@@ -90,6 +90,18 @@ def test_da3_geometry_cameras_from_rays(facts, arrays, case):
         )
         assert float(((found - focal) / focal).abs().max()) < bound
         assert float(rotation_angle(whole(pose), true)) < (0.01 if case == "exact" else 1.0)
+        if case == "noisy":  # by random samples: ours and the mean of the original's runs
+            extrinsics = invert_rigid(whole(pose))[:3]
+            away = extrinsics - arrays["rays/noisy/extrinsics_mean"][view]
+            spread = measured["extrinsics_max_error_of_mean"] + measured["extrinsics_max_spread"]
+            assert float(away.abs().max()) < 3 * spread
+            wanted = arrays["rays/noisy/intrinsics_mean"][view].double()
+            mean = torch.stack([wanted[0, 0], wanted[1, 1]])
+            assert float(((found - mean) / mean).abs().max()) < bound
+            middle = torch.tensor([size[1] / 2, size[0] / 2], dtype=torch.float64)
+            offset = float((wanted[:2, 2] - middle).abs().max())
+            assert offset <= 1.001 * measured["principal_point_max_error_px"]
+            close(wanted[2], torch.tensor([0.0, 0.0, 1.0]).double())
 
 
 def test_da3_geometry_homography_and_plane(facts, arrays):

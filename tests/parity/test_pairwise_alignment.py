@@ -6,6 +6,7 @@ import torch
 from drawn_networks import slices
 from recorded import load_arrays, load_json
 
+from distill3r_core.geometry.cameras import unproject
 from distill3r_core.geometry.focal import estimate_focal, estimate_focal_median
 from distill3r_core.geometry.registration import rotation_angle
 from distill3r_core.geometry.similarity import apply_similarity, fit_similarity, scale_of
@@ -130,6 +131,16 @@ def test_the_tree_and_what_it_places(recorded, start):
             start.world_from_cam[view, :3, :3], recorded.arrays["mst/cam2world"][view, :3, :3], bar
         )
     assert recorded.focal_error(start.focals) < 5e-3
+    # The published focal lengths: those of the tree, of which the first view's is its own.
+    close(recorded.arrays["init/focals"], recorded.arrays["mst/focals"], EXACT)
+    first = start.tree[0][0]
+    assert float(start.focals[first]) == pytest.approx(
+        recorded.arrays["mst/focals"][first], rel=EXACT
+    )
+    assert (
+        recorded.focal_error(start.focals)
+        < recorded.focal_error(recorded.arrays["init/focals"]) + 1e-3
+    )
 
 
 def test_every_view_has_its_own_focal_length(recorded, start):
@@ -166,6 +177,8 @@ def test_the_optimum(recorded, aligned):
     own = "own_focal/final_loss" in recorded.arrays
     wanted = float(recorded.arrays["own_focal/final_loss" if own else "final/loss"])
     assert aligned.loss == pytest.approx(wanted, rel=LOSS)
+    last = float(recorded.arrays["final/loss_last_iteration"])
+    assert last == pytest.approx(float(recorded.arrays["final/loss"]), rel=1e-4)
     if not own:
         close(aligned.scales, recorded.arrays["final/pairwise_scale"], 5e-3)
         close(recorded.stored("final/depth", aligned.depth), recorded.arrays["final/depth"], 2e-2)
@@ -175,6 +188,35 @@ def test_the_optimum(recorded, aligned):
     assert recorded.focal_error(aligned.focals) < 1.5 * recorded.focal_error(focals) + 1e-3
     spread = recorded.facts["accuracy_of_official_result"]["camera_spread"]
     assert recorded.center_error(aligned.world_from_cam) < 0.02 * spread
+
+
+def test_recorded_points_are_recorded_depth_along_the_rays_of_recorded_cameras(recorded, aligned):
+    every = slices(recorded.facts["outputs"]["final/pts3d"]["stored_index"])
+    assert every == slices(recorded.facts["outputs"]["final/depth"]["stored_index"])
+
+    def world_points(depth, focals, poses):
+        rows, columns = recorded.size
+        intrinsics = torch.eye(3, dtype=torch.float64).repeat(recorded.pairs.views, 1, 1)
+        intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = torch.as_tensor(focals).double()
+        intrinsics[:, :2, 2] = torch.tensor([columns / 2, rows / 2])
+        grid = unproject(torch.ones(len(depth), rows, columns).double(), intrinsics, center=0.0)
+        local = grid[every] * torch.as_tensor(depth).double()[..., None]
+        poses = torch.as_tensor(poses).double()[:, None, None]
+        return (poses[..., :3, :3] @ local[..., None])[..., 0] + poses[..., :3, 3]
+
+    arrays, wanted = recorded.arrays, recorded.arrays["final/pts3d"]
+    close(
+        world_points(arrays["final/depth"], arrays["final/focals"], arrays["final/cam2world"]),
+        wanted,
+        EXACT,
+    )
+    if "own_focal/focals" not in arrays:  # the same optimum, in a frame of its own
+        found = world_points(
+            recorded.stored("final/depth", aligned.depth), aligned.focals, aligned.world_from_cam
+        ).flatten(0, 2)
+        true = torch.from_numpy(wanted).double().flatten(0, 2)
+        away = apply_similarity(fit_similarity(found, true), found) - true
+        assert float(away.norm(dim=-1).max()) < PLACED * float(true.norm(dim=-1).max())
 
 
 def test_confidence_is_taken_from_what_others_see_through(recorded, aligned):
