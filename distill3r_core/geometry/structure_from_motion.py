@@ -27,20 +27,26 @@ class SolverCamera:
 
     Args:
         size: Rows and columns of its images.
-        intrinsics: fx, fy, cx, cy in pixels, centers at +0.5; they are kept. None: one focal
-            length and one radial distortion are estimated, the principal point is the center.
+        intrinsics: fx, fy, cx, cy in pixels, centers at +0.5. None: one focal length and one
+            radial distortion are estimated, the principal point is the center.
         focal: Where that estimate starts, in pixels; None: COLMAP's own guess.
+        is_nominal: Whether focal length and radial distortion are estimated although there are
+            `intrinsics`, which are where it starts; the principal point is kept. False: all four
+            are kept.
     """
 
     size: tuple[int, int]
     intrinsics: tuple[float, float, float, float] | None = None
     focal: float | None = None
+    is_nominal: bool = False
 
     @classmethod
-    def of(cls, k: Float[np.ndarray, "3 3"], size: tuple[int, int]) -> "SolverCamera":
+    def of(
+        cls, k: Float[np.ndarray, "3 3"], size: tuple[int, int], *, is_nominal: bool = False
+    ) -> "SolverCamera":
         """The camera of a known K."""
         fx, fy, cx, cy = (float(value) for value in (k[0, 0], k[1, 1], k[0, 2], k[1, 2]))
-        return cls(size, (fx, fy, cx, cy))
+        return cls(size, (fx, fy, cx, cy), is_nominal=is_nominal)
 
     @classmethod
     def of_image(
@@ -49,6 +55,7 @@ class SolverCamera:
         *,
         intrinsics: Float[np.ndarray, "3 3"] | None = None,
         focal: float | None = None,
+        is_nominal: bool = False,
     ) -> "SolverCamera":
         """The camera for an image that is reduced to `MAX_SIDE`, where it is larger.
 
@@ -56,24 +63,33 @@ class SolverCamera:
             size: Rows and columns of the image as it is.
             intrinsics: K at that size, where it is known.
             focal: Where the estimate starts otherwise, in pixels at that size.
+            is_nominal: Whether the estimate starts from `intrinsics`.
         """
         shrink = min(1.0, MAX_SIDE / max(size))
         rows, columns = (max(1, round(side * shrink)) for side in size)
         used = rows, columns
         if intrinsics is not None:
-            return cls.of(resized_intrinsics(intrinsics, size, used), used)
+            k = resized_intrinsics(intrinsics, size, used)
+            return cls.of(k, used, is_nominal=is_nominal)
         return cls(used, focal=None if focal is None else focal * max(used) / max(size))
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether its parameters are kept as they are."""
+        return self.intrinsics is not None and not self.is_nominal
 
     @property
     def model(self) -> str:
         """COLMAP's name of its model."""
-        return "SIMPLE_RADIAL" if self.intrinsics is None else "PINHOLE"
+        return "PINHOLE" if self.is_fixed else "SIMPLE_RADIAL"
 
     @property
     def params(self) -> str:
         """Parameters to start from, as COLMAP reads them; empty: its own guess."""
         if self.intrinsics is not None:
-            return ",".join(map(repr, self.intrinsics))
+            fx, fy, cx, cy = self.intrinsics
+            start = self.intrinsics if self.is_fixed else ((fx + fy) / 2, cx, cy, 0.0)
+            return ",".join(map(repr, start))
         if self.focal is None:
             return ""
         return f"{self.focal!r},{self.size[1] / 2},{self.size[0] / 2},0"
@@ -90,6 +106,8 @@ class SolvedImage:
         intrinsics: K, without the distortion.
         size: Rows and columns of the image.
         distortion: Radial distortion k of `1 + k r^2`, r in focal lengths; 0 for a known camera.
+        error: Pixels from `pixels` to where the camera projects these points, in the mean; NaN
+            where there are none.
     """
 
     world_from_cam: Float[np.ndarray, "4 4"]
@@ -98,6 +116,7 @@ class SolvedImage:
     intrinsics: Float[np.ndarray, "3 3"]
     size: tuple[int, int]
     distortion: float = 0.0
+    error: float = float("nan")
 
 
 def resized_intrinsics(
@@ -172,7 +191,7 @@ def _name(index: int) -> str:
 
 
 def _extract(root: Path, cameras: Sequence[SolverCamera], on_step: StepCallback) -> set[int]:
-    """Find the features of all images; gives COLMAP's numbers of the cameras with a known K."""
+    """Find the features of all images; gives COLMAP's numbers of the cameras that are fixed."""
     import pycolmap
 
     groups: dict[SolverCamera, list[str]] = {}
@@ -196,7 +215,7 @@ def _extract(root: Path, cameras: Sequence[SolverCamera], on_step: StepCallback)
             done += len(part)
             number = _camera_of(root, part[0])
             reader.existing_camera_id = number
-            if camera.intrinsics is not None:
+            if camera.is_fixed:
                 known.add(number)
     on_step("features", done, len(cameras))
     return known
@@ -264,16 +283,30 @@ def _solved(model: Any) -> Iterator[tuple[int, SolvedImage]]:
         cam_from_world[:3] = image.cam_from_world().matrix()
         seen = [point for point in image.points2D if point.has_point3D()]
         points = np.array([model.points3D[point.point3D_id].xyz for point in seen]).reshape(-1, 3)
+        points = points @ cam_from_world[:3, :3].T + cam_from_world[:3, 3]
+        pixels = np.array([point.xy for point in seen]).reshape(-1, 2)
         camera = model.cameras[image.camera_id]
-        is_estimated = camera.model.name == "SIMPLE_RADIAL"
+        k = np.asarray(camera.calibration_matrix(), dtype=np.float64)
+        distortion = float(camera.params[3]) if camera.model.name == "SIMPLE_RADIAL" else 0.0
+        errors = np.linalg.norm(projected(points, k, distortion) - pixels, axis=1)
         yield (
             int(Path(image.name).stem),
             SolvedImage(
                 np.linalg.inv(cam_from_world),
-                np.array([point.xy for point in seen]).reshape(-1, 2),
-                points @ cam_from_world[2, :3] + cam_from_world[2, 3],
-                np.asarray(camera.calibration_matrix(), dtype=np.float64),
+                pixels,
+                points[:, 2],
+                k,
                 (int(camera.height), int(camera.width)),
-                float(camera.params[3]) if is_estimated else 0.0,
+                distortion,
+                float(errors.mean()) if len(errors) else float("nan"),
             ),
         )
+
+
+def projected(
+    points: Float[np.ndarray, "M 3"], k: Float[np.ndarray, "3 3"], distortion: float
+) -> Float[np.ndarray, "M 2"]:
+    """Pixels (u, v) of points in a camera's frame; see `SolvedImage.distortion`."""
+    flat = points[:, :2] / points[:, 2:]
+    flat = flat * (1 + distortion * (flat**2).sum(1, keepdims=True))
+    return flat @ k[:2, :2].T + k[:2, 2]

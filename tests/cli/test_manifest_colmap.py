@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 from posed_rooms import SIZE, room_depth, write_room
+from scipy.spatial.transform import Rotation
 from trees import photos, rejected
 
-from distill3r_core.data.layouts import scan
+from distill3r_core.data.layouts import Rig, scan
+from distill3r_core.data.listing import list_dataset
 from distill3r_core.data.manifest import read_manifest
 from distill3r_core.geometry.pnp import pnp_available
 from distill3r_core.geometry.structure_from_motion import SolvedImage
+from distill3r_core.report import Silent
 from distill3r_core.scenes.paths import pinhole
 from distill3r_core.stages.manifest import estimated_poses
 
@@ -29,9 +32,63 @@ def angles(found, true):
     return np.degrees(np.arccos(cosine.clip(-1, 1)))
 
 
+def turn_errors(found, true):
+    """Degrees by which the turns between all pairs of views are off."""
+    rotation = [np.asarray(poses)[:, :3, :3] for poses in (found, true)]
+    first, second = np.triu_indices(len(found), 1)
+    turn = [np.einsum("nji,njk->nik", one[first], one[second]) for one in rotation]
+    cosine = (np.einsum("nij,nij->n", *turn) - 1) / 2
+    return np.degrees(np.arccos(cosine.clip(-1, 1)))
+
+
+def distance_ratios(found, true, least=0.05):
+    """Distances between all pairs of views over the true ones that are at least `least` meters."""
+    first, second = np.triu_indices(len(found), 1)
+    between = [
+        np.linalg.norm(np.asarray(poses)[first, :3, 3] - np.asarray(poses)[second, :3, 3], axis=1)
+        for poses in (found, true)
+    ]
+    far = between[1] >= least
+    return between[0][far] / between[1][far]
+
+
 def path_length(poses):
     centers = np.asarray(poses)[:, :3, 3]
     return np.linalg.norm(centers - centers[0], axis=1).sum()
+
+
+def walked(poses):
+    """Length of the path from view to view."""
+    return np.linalg.norm(np.diff(np.asarray(poses)[:, :3, 3], axis=0), axis=1).sum()
+
+
+def sfm_poses(data_dir):
+    """Published poses of the kitchen's frames by structure from motion, by their numbers.
+
+    They drift less than the recorded ones; their unit is their own.
+    """
+    poses = {}
+    path = data_dir / "7scenes_extra" / "redkitchen_seq-01_sfm_poses.txt"
+    for line in path.read_text().splitlines():
+        name, *numbers, _ = line.split()
+        w, x, y, z, *move = map(float, numbers)
+        cam_from_world = np.eye(4)
+        cam_from_world[:3, :3] = Rotation.from_quat([x, y, z, w]).as_matrix()
+        cam_from_world[:3, 3] = move
+        poses[int(name.split("-")[2][:6])] = np.linalg.inv(cam_from_world)
+    return poses
+
+
+def told(err, found, true):
+    """Print how far off the poses are."""
+    print("\n".join(line for line in err.splitlines() if "COLMAP's" in line or "placed" in line))
+    print("degrees from the first view, median, 90 %, last:", end=" ")
+    first = angles(found, true)
+    print(np.round([*np.percentile(first, (50, 90)), first[-1]], 2))
+    between = turn_errors(found, true)
+    print("degrees, all pairs, median, 90 %:", np.round(np.percentile(between, (50, 90)), 2))
+    print("distances of all pairs over the recorded:", np.median(distance_ratios(found, true)))
+    print("length of the path over the recorded:", walked(found) / walked(true))
 
 
 def poses_of(folder):
@@ -116,6 +173,39 @@ def test_frames_without_depth_share_the_scale_of_their_scene(solver, tmp_path):
     assert len(got) == 7
     relative = [np.linalg.inv(one[0]) @ one for one in (got, true)]
     np.testing.assert_allclose(relative[0], relative[1], atol=2e-3)
+
+
+def test_only_a_nominal_color_camera_is_replaced_by_the_estimate(solver, tmp_path):
+    room = write_room(tmp_path / "rooms" / "one", views=8)
+    shutil.rmtree(room / "pose")
+    depth, poses = room_depth(0, 8, 69.0)
+    solver(depth, poses, pinhole(SIZE))
+    (dataset,) = scan(tmp_path / "rooms")
+    listing = list_dataset(dataset)
+    (scene,) = listing.scenes
+    # For images of twice the size: what is estimated is said for the images as they are.
+    twice, beside = (2 * SIZE[0], 2 * SIZE[1]), np.eye(4)
+    sensor = np.diag([2.0, 2, 1]) @ np.asarray(pinhole(SIZE), dtype=np.float64)
+    stored = sensor * [[1.1, 1, 1], [1, 1.1, 1], [1, 1, 1]]  # a focal length that is not its own
+    found = {}
+    for is_nominal in (False, True):
+        rig = Rig(stored, twice, depth=sensor, color_from_depth=beside, is_nominal=is_nominal)
+        frames = tuple(replace(frame, rig=rig) for frame in scene.frames)
+        posed = estimated_poses.with_estimated_poses(
+            replace(listing, scenes=(replace(scene, frames=frames),)),
+            tmp_path / "data",
+            check=False,
+            progress=Silent(),
+        )
+        rigs = {id(frame.rig): frame.rig for one in posed.scenes for frame in one.frames}
+        found[is_nominal] = list(rigs.values())
+    assert all(one.color is stored and one.size == twice for one in found[False])
+    assert len(found[True]) == 7
+    for one in found[True]:
+        np.testing.assert_allclose(one.color, pinhole(SIZE), rtol=1e-6)
+        np.testing.assert_allclose(one.depth, pinhole(SIZE), rtol=1e-6)
+        assert (one.size, one.is_nominal) == (SIZE, False)
+        assert one.color_from_depth is beside
 
 
 def test_what_was_solved_is_not_solved_again_until_an_image_changes(
@@ -204,6 +294,9 @@ def test_the_kitchen_without_its_poses(cli_inprocess, data_dir, tmp_path):
     assert list(found) == list(numbers)
     true = [np.loadtxt(source / f"frame-{number:06d}.pose.txt") for number in found]
     got = list(found.values())
+    told(err, got, true)
+    by_motion = sfm_poses(data_dir)
+    told("against structure from motion of others: placed", got, [by_motion[n] for n in found])
     # Few views, far apart, whose recorded poses drift themselves.
     assert np.median(angles(got, true)) < 1.0
     assert path_length(got) / path_length(true) == pytest.approx(1, abs=0.1)
@@ -226,8 +319,9 @@ def test_every_second_frame_of_the_kitchen_without_its_poses(cli_inprocess, data
     assert len(found) > 0.9 * len(stems)
     true = [np.loadtxt(source / f"frame-{number:06d}.pose.txt") for number in found]
     got = list(found.values())
-    print(len(found), "placed, degrees", np.percentile(angles(got, true), (50, 90)))
-    print("path length over the recorded", path_length(got) / path_length(true))
+    told(err, got, true)
+    by_motion = sfm_poses(data_dir)
+    told("against structure from motion of others: placed", got, [by_motion[n] for n in found])
     assert np.median(angles(got, true)) < 2.0
     assert path_length(got) / path_length(true) == pytest.approx(1, abs=0.1)
 
@@ -237,6 +331,7 @@ def test_every_second_frame_of_the_kitchen_without_its_poses(cli_inprocess, data
 def test_the_castle(cli_inprocess, data_dir, tmp_path):
     status, _, err = manifest(cli_inprocess, tmp_path, data_dir / "castle")
     assert status == 0, err
+    print(err)
     count = len(list((data_dir / "castle").glob("*.JPG")))
     rows = read_manifest(tmp_path / "data" / "manifest.csv").rows
     assert sum(row.pose is not None for row in rows) == count

@@ -31,12 +31,16 @@ class Rig:
         depth: K of the depth camera, where it differs from the color camera.
         color_from_depth: Rigid motion from the depth camera's frame to the color camera's, in the
             unit of the frame. Where it is given, poses are those of the depth camera.
+        is_nominal: Whether `color` is one value for all devices of a kind, not a calibration of
+            this one. Where poses are estimated, `color` is then estimated with them, from that
+            value; `depth` and `color_from_depth` stay.
     """
 
     color: Float[np.ndarray, "3 3"]
     size: tuple[int, int] | None = None
     depth: Float[np.ndarray, "3 3"] | None = None
     color_from_depth: Float[np.ndarray, "4 4"] | None = None
+    is_nominal: bool = False
 
 
 @dataclass(frozen=True)

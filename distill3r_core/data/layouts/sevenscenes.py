@@ -46,6 +46,7 @@ RIG = Rig(
     size=(480, 640),
     depth=np.array([[585.0, 0, 320.0], [0, 585.0, 240.0], [0, 0, 1]]),
     color_from_depth=np.array(_COLOR_FROM_DEPTH),
+    is_nominal=True,  # the Kinect's, for every recording
 )
 _FARTHEST = 10.0  # meters, beyond which the sensor cannot see
 

@@ -74,9 +74,8 @@ def with_estimated_poses(
             elif frame.depth is not None and solved.scale is None:
                 refused.append(Refused(frame.image, _UNSCALED))
             else:
-                kept.append(
-                    with_color_pose(frame, pose, unit=unit, rig=solved.rigs.get(frame.name))
-                )
+                frame = replace(frame, rig=_with_estimate(frame.rig, solved.rigs.get(frame.name)))
+                kept.append(with_color_pose(frame, pose, unit=unit))
         if kept:
             scenes.append(replace(scene, frames=tuple(kept)))
     return replace(
@@ -105,6 +104,7 @@ def _solve(scene: Scene, on_step: StepCallback) -> PlacedScene:
                 size,
                 intrinsics=None if rig is None else rig.color,
                 focal=None if focal is None else focal * max(size) / _FILM_WIDTH,
+                is_nominal=rig is not None and rig.is_nominal,
             )
             small = pixels if camera.size == size else resize_image(pixels, camera.size)
             read.append((frame, size, camera))
@@ -115,7 +115,7 @@ def _solve(scene: Scene, on_step: StepCallback) -> PlacedScene:
     rigs = {
         frame.name: Rig(resized_intrinsics(one.intrinsics, camera.size, size), size)
         for frame, size, camera, one in found.values()
-        if camera.intrinsics is None
+        if not camera.is_fixed
     }
     ratios = [
         ratio
@@ -131,7 +131,15 @@ def _solve(scene: Scene, on_step: StepCallback) -> PlacedScene:
             pose[:3, 3] *= scale.scale
         poses[frame.name] = pose
     shifts = [_shift(one) for one in solved.values()]
-    return PlacedScene(poses, rigs, frozenset(unread), scale, max(shifts, default=0.0))
+    errors = [one.error for one in solved.values() if not np.isnan(one.error)]
+    return PlacedScene(
+        poses,
+        rigs,
+        frozenset(unread),
+        scale,
+        max(shifts, default=0.0),
+        float(np.median(errors)) if errors else float("nan"),
+    )
 
 
 def _pixels(frame: Frame) -> tuple[UInt8[np.ndarray, "H W 3"], float | None]:
@@ -139,11 +147,24 @@ def _pixels(frame: Frame) -> tuple[UInt8[np.ndarray, "H W 3"], float | None]:
     return image.pixels, image.exif_focal_35mm
 
 
+def _with_estimate(known: Rig | None, estimated: Rig | None) -> Rig | None:
+    """The cameras of a frame with the color camera that COLMAP has estimated, where it has.
+
+    The depth camera and its place beside the color camera stay what they were.
+    """
+    if known is None or estimated is None:
+        return known or estimated
+    size = estimated.size
+    assert size is not None, "COLMAP's cameras have one"
+    return replace(rig_for(known, size), color=estimated.color, size=size, is_nominal=False)
+
+
 def _ratio(frame: Frame, rig: Rig | None, solved: SolvedImage) -> float | None:
     """The sensor's depth over COLMAP's, in the median over the points that an image sees."""
     try:
         # Registered to the color camera, which is the one that COLMAP placed.
-        source = read_source_frame(replace(frame, pose=None, rig=frame.rig or rig), trust=True)
+        rig = _with_estimate(frame.rig, rig)
+        source = read_source_frame(replace(frame, pose=None, rig=rig), trust=True)
     except ImageError:
         return None  # the frame is refused for it when it is read
     assert source.depth is not None
@@ -165,6 +186,12 @@ def _notes(found: DatasetListing, placed: Mapping[str, PlacedScene]) -> list[str
     for scene, one in placed.items():
         if (missing := frames[scene] - len(one.poses)) and done:
             notes.append(f"{found.name}/{scene}: {missing} images have no pose: see rejected.csv")
+    errors = [one.error for one in placed.values() if not np.isnan(one.error)]
+    if errors:
+        notes.append(
+            f"{found.name}: COLMAP's points are {max(errors):.2f} pixels from where they are seen "
+            f"(mean of a view, median of the views{', worst scene' if len(errors) > 1 else ''})"
+        )
     scales = {scene: one.scale for scene, one in placed.items() if one.scale is not None}
     notes += [
         f"{found.name}/{scene}: metric by its depth: 1 of COLMAP's units is "

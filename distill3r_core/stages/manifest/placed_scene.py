@@ -15,7 +15,7 @@ from distill3r_core.geometry.metric_scale import SceneScale
 from distill3r_core.io.checksums import read_sealed, write_sealed
 from distill3r_core.stages.manifest.frame_index import sources_of
 
-_VERSION = 1  # raised when the same images give other poses
+_VERSION = 2  # raised when the same images give other poses
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,10 +25,12 @@ class PlacedScene:
     Args:
         poses: world_from_cam of the color camera by the frame's name, in the frame's unit where
             there is depth.
-        rigs: The camera of each of these frames, where it was not known.
+        rigs: The color camera of each of these frames, where it was estimated.
         unread: Frames that could not be read.
         scale: Where there is depth: units of the frames in one of COLMAP's.
         shift: Pixels by which distortion moves a corner of an image, at most.
+        error: Pixels by which COLMAP's points miss where they are seen: the median of the views'
+            means; NaN where nothing was placed.
     """
 
     poses: Mapping[str, Float[np.ndarray, "4 4"]]
@@ -36,6 +38,7 @@ class PlacedScene:
     unread: frozenset[str]
     scale: SceneScale | None
     shift: float
+    error: float
 
 
 def digest_of(scene: Scene) -> str:
@@ -71,6 +74,7 @@ def save_placed(path: Path, made: str, solved: PlacedScene) -> None:
         "unread": sorted(solved.unread),
         "scale": None if solved.scale is None else vars(solved.scale),
         "shift": solved.shift,
+        "error": None if np.isnan(solved.error) else solved.error,
     }
     write_sealed(path, record)
 
@@ -91,6 +95,7 @@ def load_placed(path: Path, made: str) -> PlacedScene | None:
             frozenset(record["unread"]),
             None if scale is None else SceneScale(**scale),
             float(record["shift"]),
+            float("nan") if record["error"] is None else float(record["error"]),
         )
     except (FileNotFoundError, DamageError, KeyError):
         return None

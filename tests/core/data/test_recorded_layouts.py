@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from trees import save_depth, save_picture
 
-from distill3r_core.data.layouts import scan
+from distill3r_core.data.layouts import Scene, scan
 from distill3r_core.data.layouts.recordings.stamps import Trajectory, associate
 from distill3r_core.data.manifest import read_manifest
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
@@ -68,6 +68,19 @@ def test_tum(tmp_path):
     with Image.open(tmp_path / "out" / mine[1].depth_path) as depth:
         assert np.unique(np.asarray(depth)).tolist() == [1000]  # 5001 units of 0.2 mm
     assert any("525 pixels are assumed" in note and "mine" in note for note in report.notes)
+
+
+def test_only_a_camera_that_is_assumed_is_nominal(tmp_path):
+    for name in ("rgbd_dataset_freiburg1_a", "mine", "own"):
+        write_tum(tmp_path / "tum" / name)
+    (tmp_path / "tum" / "own" / "intrinsics.txt").write_text("500 0 320\n0 500 240\n0 0 1\n")
+    (dataset,) = scan(tmp_path / "tum")
+    nominal = {
+        one.scene_id: {frame.rig.is_nominal for frame in one.frames}
+        for one in dataset.list_scenes()
+        if isinstance(one, Scene)
+    }
+    assert nominal == {"rgbd_dataset_freiburg1_a": {False}, "mine": {True}, "own": {False}}
 
 
 def test_streams_are_paired_nearest_first_and_each_stamp_once():

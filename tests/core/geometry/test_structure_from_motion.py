@@ -14,6 +14,7 @@ from distill3r_core.geometry.structure_from_motion import (
     SolvedImage,
     SolverCamera,
     pairs_of,
+    projected,
 )
 
 
@@ -41,6 +42,16 @@ def test_images_with_equal_cameras_share_one():
     assert SolverCamera((30, 40)).params == ""
 
 
+def test_a_nominal_camera_starts_from_its_values_and_is_not_fixed():
+    k = np.array([[50.0, 0, 20], [0, 52, 15], [0, 0, 1]])
+    fixed = SolverCamera.of_image((30, 40), intrinsics=k)
+    nominal = SolverCamera.of_image((30, 40), intrinsics=k, is_nominal=True)
+    assert (fixed.is_fixed, fixed.model) == (True, "PINHOLE")
+    assert (nominal.is_fixed, nominal.model) == (False, "SIMPLE_RADIAL")
+    assert nominal.params == "51.0,20.0,15.0,0.0"
+    assert not SolverCamera((30, 40)).is_fixed
+
+
 def test_a_large_image_is_reduced_and_its_camera_with_it():
     # 3200 columns become 1600, and 1001 rows the nearest whole number to their half.
     k = np.array([[3000.0, 0, 1600], [0, 3000, 500.5], [0, 0, 1]])
@@ -57,6 +68,14 @@ def solved(pixels, depth):
     return SolvedImage(
         np.eye(4), np.array(pixels, float), np.array(depth, float), np.eye(3), (8, 16)
     )
+
+
+def test_points_are_projected_with_the_distortion_of_their_camera():
+    k = np.array([[100.0, 0, 20], [0, 100, 15], [0, 0, 1]])
+    points = np.array([[0.3, 0.4, 1.0], [0.6, 0.8, 2.0], [0.0, 0.0, 3.0]])
+    np.testing.assert_allclose(projected(points, k, 0.0), [[50, 55], [50, 55], [20, 15]])
+    # r^2 = 0.25: offsets from the center grow by 1 + 0.25 k.
+    np.testing.assert_allclose(projected(points, k, 0.4), [[53, 59], [53, 59], [20, 15]])
 
 
 def test_the_ratio_is_read_where_the_points_are_seen():

@@ -127,7 +127,7 @@ def _rig(folder: Path) -> tuple[Rig, str | None]:
         remark = "no intrinsics.txt, and its name is not one of TUM's: 525 pixels are assumed"
     elif known in _DISTORTED:
         remark = f"{known} images are distorted (k1 about 0.25): its pinhole is right in the middle"
-    return Rig(color=k, size=(480, 640)), remark
+    return Rig(color=k, size=(480, 640), is_nominal=known is None), remark
 
 
 def _with_center(intrinsics: np.ndarray) -> np.ndarray:
