@@ -36,7 +36,7 @@ _distill3r() {
             options="--output -o --scenes --seed --device --overwrite --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
             commands="" ;;
         "/manifest")
-            options="--output -o --layout --views --stride --samples-per-scene --sample-frac --val-scenes --val-frames --images-only --ignore-masks --resize-max --pose-convention --pose-axes --poses --depth-scale --intrinsics-size --trust --check --preview --dry-run --teacher-rate --overwrite --seed --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
+            options="--output -o --layout --views --stride --samples-per-scene --sample-frac --val-scenes --val-frames --images-only --ignore-masks --resize-max --link --pose-convention --pose-axes --poses --depth-scale --intrinsics-size --trust --check --preview --dry-run --teacher-rate --overwrite --seed --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
             commands="" ;;
         "/train")
             options="--cache --cache-weight --output -o --preset --max-steps --epochs --max-hours --resume --from --scene --allow-missing --recompute --gpus --overwrite --yes --seed --device --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"

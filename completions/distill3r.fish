@@ -60,6 +60,7 @@ complete -c distill3r -n '__distill3r_at "/manifest"' -l val-frames -r -F -d 'Ho
 complete -c distill3r -n '__distill3r_at "/manifest"' -l images-only -d 'Keep images only, without depth and poses.'
 complete -c distill3r -n '__distill3r_at "/manifest"' -l ignore-masks -d 'Use all pixels, also where a masks folder or transparency excludes them.'
 complete -c distill3r -n '__distill3r_at "/manifest"' -l resize-max -r -F -d 'Longest edge of a processed image, in pixels.'
+complete -c distill3r -n '__distill3r_at "/manifest"' -l link -d 'Name the original images in the manifest instead of writing resized copies.'
 complete -c distill3r -n '__distill3r_at "/manifest"' -l pose-convention -x -a 'c2w w2c' -d 'Stored poses are world-from-camera (c2w) or camera-from-world (w2c).'
 complete -c distill3r -n '__distill3r_at "/manifest"' -l pose-axes -x -a 'opencv opengl' -d 'Camera axes of stored poses: opencv (y down, z forward) or opengl (y up, z backward).'
 complete -c distill3r -n '__distill3r_at "/manifest"' -l poses -r -F -d 'Poses instead of the data’s own: a trajectory (TUM), a folder with a COLMAP model, or cameras.json of infer; colmap: estimated from the images (extra colmap).'

@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
         "val_scenes",
         "ignore_masks",
         "resize_max",
+        "link",
         *convention_options.RARE,
         "check",
         "teacher_rate",
@@ -91,6 +92,13 @@ def manifest(
     resize_max: Annotated[
         int, typer.Option(help="Longest edge of a processed image, in pixels.")
     ] = 960,
+    link: Annotated[
+        bool,
+        typer.Option(
+            "--link",
+            help="Name the original images in the manifest instead of writing resized copies.",
+        ),
+    ] = False,
     pose_convention: convention_options.PoseConventionOpt = None,
     pose_axes: convention_options.PoseAxesOpt = None,
     poses: Annotated[

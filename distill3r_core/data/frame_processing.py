@@ -15,7 +15,7 @@ from distill3r_core.data.manifest import IntrinsicsSource
 from distill3r_core.data.manifest_views import content_hash, image_hash
 from distill3r_core.io.images.decode import check_size
 from distill3r_core.io.images.depth import as_stored
-from distill3r_core.io.images.resize import resize_image
+from distill3r_core.io.images.resize import limited_size, resize_image
 from distill3r_core.views import Unit
 
 RECORD = "manifest.json"  # beside a manifest: its settings, roots and how frames were processed
@@ -111,11 +111,7 @@ def recorded_processing(folder: Path) -> dict[str, Any]:
 
 def processed_size(size: tuple[int, int], settings: Processing) -> tuple[int, int]:
     """Rows and columns after the long edge is brought to its limit; never enlarged."""
-    long_edge = max(size)
-    if long_edge <= settings.resize_max:
-        return size
-    rows, columns = (round(side * settings.resize_max / long_edge) for side in size)
-    return max(rows, 1), max(columns, 1)
+    return limited_size(size, settings.resize_max)
 
 
 def placeholder(size: tuple[int, int]) -> Float[np.ndarray, "3 3"]:

@@ -15,6 +15,7 @@ from distill3r_core.errors import ImageError
 from distill3r_core.io.images.decode import read_image
 from distill3r_core.io.images.depth import read_depth
 from distill3r_core.io.images.masks import read_mask
+from distill3r_core.io.images.resize import limited_size, resize_image
 from distill3r_core.views import Unit, View
 
 INDEX = ".frames.jsonl"  # beside the manifest: what was made of which file
@@ -138,6 +139,26 @@ def read_stamps(root: Path) -> dict[str, Stamp]:
     return stamps
 
 
+def read_pixels(row: ManifestRow, root: Path) -> UInt8[np.ndarray, "H W 3"]:
+    """The processed image of a row.
+
+    An original that the row names in place of a copy (`manifest --link`) is resized to it; whether
+    it is still the same image, `content` tells.
+
+    Raises:
+        ImageError: Unreadable, or of another size than the row says. The message is the reason
+            alone.
+    """
+    pixels = read_image(file_of(root, row.image_path)).pixels
+    height, width, _ = pixels.shape
+    if (height, width) == (row.H, row.W):
+        return pixels
+    # A row without hashes is the original project's, which names processed images alone.
+    if row.content and limited_size((height, width), max(row.H, row.W)) == (row.H, row.W):
+        return resize_image(pixels, (row.H, row.W))
+    raise ImageError(f"is {width}x{height} pixels, the manifest says {row.W}x{row.H}")
+
+
 def file_of(root: Path, text: str) -> Path:
     """The file a manifest's path names: beside the manifest, or absolute.
 
@@ -152,10 +173,7 @@ def file_of(root: Path, text: str) -> Path:
 
 
 def _read(row: ManifestRow, root: Path, *, sample: str = "", index: int = 0) -> View:
-    image = read_image(file_of(root, row.image_path)).pixels
-    if image.shape[:2] != (row.H, row.W):
-        height, width, _ = image.shape
-        raise ImageError(f"is {width}x{height} pixels, the manifest says {row.W}x{row.H}")
+    image = read_pixels(row, root)
     depth = None
     if row.depth_path and row.depth_format is not None:
         depth = read_depth(file_of(root, row.depth_path), stored=row.depth_format, unit=row.unit)

@@ -13,6 +13,15 @@ def resize_image(
     return resize_box(pixels, size, box=(0.0, 0.0, float(width), float(height)))
 
 
+def limited_size(size: tuple[int, int], limit: int) -> tuple[int, int]:
+    """Rows and columns after the long edge is brought to a limit; never enlarged."""
+    long_edge = max(size)
+    if long_edge <= limit:
+        return size
+    rows, columns = (round(side * limit / long_edge) for side in size)
+    return max(rows, 1), max(columns, 1)
+
+
 def resize_box(
     pixels: UInt8[np.ndarray, "H W 3"],
     size: tuple[int, int],

@@ -46,6 +46,9 @@ from distill3r_core.stages.manifest.manifest_settings import ManifestSettings
 from distill3r_core.stages.manifest.sample_previews import write_previews
 from distill3r_core.stages.manifest.video_frames import with_videos
 
+# Why an original image is not named although originals are to be.
+_TURNED, _TWICE = "as its file is not upright", "as its scene has the file twice"
+
 
 def build_manifest(
     settings: ManifestSettings,
@@ -96,7 +99,11 @@ def build_manifest(
     stamp = stamp_of(path)
     places = {str(_place(root)) for root in settings.roots}
     before = manifest_folder.read_before(
-        settings.output, identity, overwrite=overwrite, remade=places
+        settings.output,
+        identity,
+        overwrite=overwrite,
+        remade=places,
+        defaults=config.as_plain(ManifestSettings(roots=settings.roots)),
     )
     progress.begin("list", total=len(settings.roots), unit="roots")
     scans = manifest_folder.with_own_names(list(_list_all(settings, progress)), before)
@@ -107,7 +114,10 @@ def build_manifest(
         made = [ProcessedDataset(root, _plan(settings, found, set())) for root, found in scans]
         expected = [
             expected_work(
-                part.plan, _processing(settings, part.plan.listing), teacher_rate=teacher_rate
+                part.plan,
+                _processing(settings, part.plan.listing),
+                teacher_rate=teacher_rate,
+                link=settings.link,
             )
             for part in made
         ]
@@ -312,7 +322,7 @@ def _make(
     outcomes = FrameOutcomes()
     while True:
         plan = _plan(settings, found, outcomes.refused)
-        jobs = _jobs(plan, outcomes)
+        jobs = _jobs(plan, outcomes, link=settings.link)
         first = next(jobs, None)
         if first is None:
             return ProcessedDataset(root, plan, outcomes)
@@ -333,17 +343,28 @@ def _all_rows(
             yield from _rows(parts[name], index)
 
 
-def _jobs(plan: DatasetPlan, outcomes: FrameOutcomes) -> Iterator[FrameJob]:
-    """Frames that were not looked at yet, or are wanted now and were not written."""
+def _jobs(plan: DatasetPlan, outcomes: FrameOutcomes, *, link: bool) -> Iterator[FrameJob]:
+    """Frames that were not looked at yet, or are wanted now and were not written.
+
+    Args:
+        link: Name original images, where that can be.
+    """
     plans = {scene.scene.scene_id: scene for scene in plan.scenes}
     for scene in plan.listing.scenes:
         planned = plans.get(scene.scene_id)
         wanted = {planned.frames[index].name for index in planned.wanted} if planned else ()
+        linked = set[str]()  # rows of a scene name different images
         for frame in scene.frames:
             key, write = plan.listing.key_of(scene, frame), frame.name in wanted
+            copied = ""
+            if link:
+                copied = (
+                    _TURNED if frame.turns % 4 else _TWICE if str(frame.image) in linked else ""
+                )
+                linked.add(str(frame.image))
             written = outcomes.written.get(key)
             if written is None or (write and not written):
-                yield FrameJob(key, frame, write=write)
+                yield FrameJob(key, frame, write=write, link=link and not copied, copied=copied)
 
 
 def _rows(part: ProcessedDataset, index: FrameIndex) -> Iterator[ManifestRow]:

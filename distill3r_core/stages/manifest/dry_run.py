@@ -50,7 +50,7 @@ class ExpectedWork:
 
 
 def expected_work(
-    plan: DatasetPlan, processing: Processing, *, teacher_rate: float | None
+    plan: DatasetPlan, processing: Processing, *, teacher_rate: float | None, link: bool = False
 ) -> ExpectedWork:
     """Estimate the work of a data set; a few of its images are processed, and nothing is written.
 
@@ -58,12 +58,13 @@ def expected_work(
         plan: Its scenes and windows.
         processing: How its images will be processed.
         teacher_rate: Views a second that the teacher does.
+        link: No images will be written.
     """
     windows = [window for scene in plan.scenes for window in scene.windows]
     strides = [int(np.median(np.diff(window))) for window in windows]
     views = sum(len(window) for window in windows)
     wanted = [scene.frames[index] for scene in plan.scenes for index in scene.wanted]
-    each = _image_bytes(wanted, processing)
+    each = 0.0 if link else _image_bytes(wanted, processing)
     height, width = DEFAULT_SIZE
     with_depth = bool(wanted) and all(
         frame.depth is not None and frame.pose is not None and frame.rig is not None

@@ -26,7 +26,8 @@ class FrameEntry:
 
     Args:
         sources: Stamps of its files when it was read; None where there was none.
-        written: Stamps of what was written, by path in the manifest.
+        written: Stamps of what was written, or of the image that is named in place of a copy, by
+            path in the manifest.
     """
 
     key: str
@@ -41,7 +42,11 @@ class FrameEntry:
         """Whether nothing has changed since: settings, source files and what was written."""
         if self.made != made or self.sources != sources:
             return False
-        return all(stamp_of(f"{folder}/{name}") == stamp for name, stamp in self.written.items())
+        # An absolute path is that of an original image, which is one of the sources.
+        for name, stamp in self.written.items():
+            if not name.startswith("/") and stamp_of(f"{folder}/{name}") != stamp:
+                return False
+        return True
 
 
 class FrameIndex:
@@ -151,7 +156,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 def sources_of(frame: Frame) -> tuple[tuple[int, int] | None, ...]:
     """Stamps of a frame's files."""
-    return tuple(stamp_of(path) for path in frame.files)
+    return tuple([stamp_of(path) for path in frame.files])
 
 
 def stamp_of(path: str | Path) -> tuple[int, int] | None:
@@ -174,23 +179,28 @@ def _key_of(line: bytes) -> str | None:
     """The key of a whole line, without reading the rest of it; None: it is torn."""
     if not line.startswith(_BEGINNING) or not line.endswith(b"\n"):
         return None
+    start = len(_BEGINNING)
+    end = line.find(b'"', start)
     try:
+        if end >= 0 and b"\\" not in line[start:end]:  # nothing in it is escaped
+            return line[start:end].decode()
         return _DECODER.raw_decode(line.decode("utf-8", "replace"), len(_BEGINNING) - 1)[0]
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, UnicodeDecodeError):
         return None
 
 
 def _parse(line: bytes) -> FrameEntry | None:
     try:
-        values = json.loads(line.decode("utf-8", "replace"))
+        # Not `json.loads`, whose checks of its arguments take as long: there are millions of lines.
+        values, _ = _DECODER.raw_decode(line.decode("utf-8", "replace"))
         return FrameEntry(
-            key=values["key"],
-            made=values["made"],
-            sources=tuple(None if stamp is None else tuple(stamp) for stamp in values["sources"]),
-            refused=values.get("refused"),
-            row=values.get("row"),
-            written={name: tuple(stamp) for name, stamp in values.get("written", {}).items()},
-            notes=tuple(values.get("notes", ())),
+            values["key"],
+            values["made"],
+            tuple([None if stamp is None else tuple(stamp) for stamp in values["sources"]]),
+            values.get("refused"),
+            values.get("row"),
+            {name: tuple(stamp) for name, stamp in values.get("written", {}).items()},
+            tuple(values.get("notes", ())),
         )
-    except (json.JSONDecodeError, KeyError, TypeError):
+    except (json.JSONDecodeError, StopIteration, KeyError, TypeError):
         return None  # torn

@@ -37,11 +37,15 @@ class FrameJob:
         key: `<dataset>/<scene_id>/<frame>`.
         frame: To read.
         write: Write the processed image; else see whether it could be.
+        link: Name the original image in place of a copy.
+        copied: Why there is a copy although originals are to be named; "": they are not to be.
     """
 
     key: str
     frame: Frame
     write: bool
+    link: bool = False
+    copied: str = ""
 
 
 @dataclass
@@ -140,12 +144,12 @@ class FrameProcessor:
         entry = self.index.get(job.key)
         if entry is None or (job.write and entry.row is None and entry.refused is None):
             return None
-        stands = entry.stands(self.folder, self._made_of(job.frame), sources_of(job.frame))
+        stands = entry.stands(self.folder, self._made_of(job), sources_of(job.frame))
         return entry if stands else None
 
     def _make(self, job: FrameJob) -> FrameEntry:
         # Before reading: a file that changes meanwhile is then seen to have changed.
-        sources, made = sources_of(job.frame), self._made_of(job.frame)
+        sources, made = sources_of(job.frame), self._made_of(job)
         try:
             source = read_source_frame(
                 job.frame,
@@ -158,15 +162,21 @@ class FrameProcessor:
             return FrameEntry(job.key, made, sources, refused=str(error))
         if not job.write:
             return FrameEntry(job.key, made, sources, notes=source.notes)
-        row = {**self._write(job.key, result), "camera": job.frame.camera}
+        row = {**self._write(job, result), "camera": job.frame.camera}
         names = [row[name] for name in ("image_path", "depth_path", "mask_path") if row[name]]
         written = {name: stamp for name in names if (stamp := stamp_of(self.folder / name))}
-        return FrameEntry(job.key, made, sources, row=row, written=written, notes=source.notes)
+        if job.link and sources[0] is not None:  # as it was when it was read
+            written[row["image_path"]] = sources[0]
+        notes = (*source.notes, *((f"copied, {job.copied}",) if job.copied else ()))
+        return FrameEntry(job.key, made, sources, row=row, written=written, notes=notes)
 
-    def _write(self, key: str, result: Processed) -> Mapping[str, Any]:
-        place = file_place(key)
+    def _write(self, job: FrameJob, result: Processed) -> Mapping[str, Any]:
+        place = file_place(job.key)
         image_path, depth_path, mask_path, stored = f"images/{place}.png", "", "", None
-        write_image(self.folder / image_path, result.image)
+        if job.link:
+            image_path = linked_path(job.frame.image, self.folder)
+        else:
+            write_image(self.folder / image_path, result.image)
         if result.depth is not None:
             stored = depth_format(result.depth, result.unit)
             depth_path = f"depth/{place}.{'png' if stored == 'png16mm' else 'npy'}"
@@ -190,8 +200,9 @@ class FrameProcessor:
             "content": result.content,
         }
 
-    def _made_of(self, frame: Frame) -> str:
+    def _made_of(self, job: FrameJob) -> str:
         """Digest of all settings that decide what is made of a frame."""
+        frame = job.frame
         depth, pose = frame.depth, frame.pose
         # How a depth map is read, whatever its files are called.
         rules = None if depth is None else replace(depth, path=Path(), valid=None)
@@ -199,6 +210,7 @@ class FrameProcessor:
         shown = (
             *(frame.pose_convention, frame.pose_axes, frame.unit, frame.camera),
             str(frame.turns),
+            "link" if job.link else job.copied,
         )
         if pose is None or isinstance(pose, Path):
             kind = None if pose is None else "file"
@@ -214,13 +226,16 @@ class FrameProcessor:
         shown: tuple[str, ...],
         is_masked: bool,
     ) -> str:
-        convention, axes, unit, camera, turns = shown
+        convention, axes, unit, camera, turns, link = shown
         facts = {
             "version": _VERSION,
             "processing": config.as_plain(self.settings),
             "images_only": self.images_only,
             "ignore_masks": self.ignore_masks,
-            "rig": None if rig is None else vars(rig),
+            # Not whether K is nominal: what estimates it puts another one in its place.
+            "rig": None
+            if rig is None
+            else {name: value for name, value in vars(rig).items() if name != "is_nominal"},
             "depth": None if rules is None else {**vars(rules), "path": None, "valid": is_cut},
             "pose": pose,
             "pose_convention": convention,
@@ -229,9 +244,20 @@ class FrameProcessor:
             "camera": camera,
             "turns": turns,
             "mask": is_masked,
+            **({"link": link} if link else {}),
         }
         text = json.dumps(facts, sort_keys=True, default=np.ndarray.tolist)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def linked_path(image: Path, folder: Path) -> str:
+    """What a manifest in a folder calls an image that stays where it is.
+
+    It is absolute, but for an image in the folder itself: a frame of a video.
+    """
+    if image.is_relative_to(folder):
+        return image.relative_to(folder).as_posix()
+    return str(image.absolute())
 
 
 def file_place(key: str) -> str:

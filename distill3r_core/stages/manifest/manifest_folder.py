@@ -5,6 +5,7 @@ import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from distill3r_core import config
@@ -70,7 +71,12 @@ class EarlierManifest:
 
 
 def read_before(
-    folder: Path, settings: Mapping[str, Any], *, overwrite: bool, remade: Collection[str] = ()
+    folder: Path,
+    settings: Mapping[str, Any],
+    *,
+    overwrite: bool,
+    remade: Collection[str] = (),
+    defaults: Mapping[str, Any] = MappingProxyType({}),
 ) -> EarlierManifest:
     """What earlier runs left in a folder, if this one may add to it.
 
@@ -80,6 +86,7 @@ def read_before(
         overwrite: Forget a manifest that was made with others.
         remade: Roots whose rows this run makes anew: they are not read, unless the manifest has
             been edited since.
+        defaults: Values of settings that a manifest does not name: it is older than they are.
 
     Raises:
         ConflictError: A manifest is there that was made with other settings or by something else.
@@ -98,6 +105,7 @@ def read_before(
             f"{path} was not written by `distill3r manifest`",
             hint="choose another folder with -o, or replace it with --overwrite",
         ) from error
+    found = {**{name: defaults[name] for name in settings if name in defaults}, **found}
     if found != settings:
         if overwrite:
             return replace(fresh, forgotten=tuple(roots))

@@ -41,6 +41,7 @@ class ManifestSettings:
     ignore_masks: bool = False  # neither masks nor alpha channels
     video_fps: float = Field(default=2.0, gt=0)  # frames of each second of a video
     resize_max: int = Field(default=960, ge=MIN_SIDE)  # long edge
+    link: bool = False  # name the original images; they are resized when they are read
     pose_convention: PoseConvention | None = None  # of stored poses; None: the layout's
     pose_axes: PoseAxes | None = None  # camera axes of stored poses; None: the layout's
     depth_scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)  # units in a meter

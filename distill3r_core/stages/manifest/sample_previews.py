@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from distill3r_core.data.manifest import ManifestRow, Sample, read_manifest
+from distill3r_core.data.manifest_views import read_pixels
 from distill3r_core.files import path_below
 from distill3r_core.io.contact_sheet import contact_sheet
-from distill3r_core.io.images.decode import read_image, write_image
+from distill3r_core.io.images.decode import write_image
 from distill3r_core.report import Progress
 
 FOLDER = "preview"
@@ -62,7 +63,7 @@ def heading_of(sample: Sample, samples: int) -> str:
 
 def _images(output: Path, sample: Sample) -> Iterator[tuple[UInt8[np.ndarray, "H W 3"], str]]:
     for row in sample.rows:
-        yield read_image(path_below(output, row.image_path)).pixels, _caption(row)
+        yield read_pixels(row, output), _caption(row)
 
 
 def _caption(row: ManifestRow) -> str:
