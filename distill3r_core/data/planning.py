@@ -51,6 +51,11 @@ class ScenePlan:
                 used.setdefault(index, []).append(number)
         return dict(sorted(used.items()))
 
+    @property
+    def images(self) -> int:
+        """How many frames some window uses."""
+        return len(set().union(*self.windows))
+
     def samples(self, split: Split) -> int:
         """How many windows a split has."""
         return sum(self.splits[window[0]] == split for window in self.windows)
@@ -68,7 +73,7 @@ class DatasetPlan:
     @property
     def images(self) -> int:
         """How many images some window uses."""
-        return sum(len(scene.wanted) for scene in self.scenes)
+        return sum(scene.images for scene in self.scenes)
 
     @property
     def usable(self) -> int:
@@ -110,7 +115,12 @@ def plan_dataset(
         val_frames: See `splits.split_dataset`.
     """
     usable = [
-        (scene, tuple(f for f in scene.frames if listing.key_of(scene, f) not in unusable))
+        (
+            scene,
+            tuple(f for f in scene.frames if listing.key_of(scene, f) not in unusable)
+            if unusable
+            else scene.frames,
+        )
         for scene in listing.scenes
     ]
     alone = [scene for scene, frames in usable if len(frames) == 1]

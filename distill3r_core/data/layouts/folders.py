@@ -68,7 +68,7 @@ def list_folder(folder: Path) -> FolderListing:
             continue
         if entry.is_dir():
             found.folders.append(path)
-        elif path.suffix.lower() in media.IMAGE_SUFFIXES:
+        elif entry.name.lower().endswith(media.IMAGE_NAMES):
             _image_under(found, path, entry)
         elif entry.is_file():
             found.files.append(path)

@@ -48,6 +48,7 @@ def named_frames(
 def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
     others: dict[str, list[Path]] = {}
     masks: list[Path] = []
+    mask_folders: dict[Path, list[Path]] = {}
     used: set[Path] = set()
     for folder, listing in walk(root, skip=skip):
         yield from listing.refused
@@ -65,7 +66,10 @@ def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
             yield VideoScene(video.relative_to(root).as_posix(), video)
         images = [] if role else found.images
         if images:
-            of_images = {**media.masks_beside(folder, images), **found.masks}
+            of_images = {
+                **media.masks_beside(folder, images, mask_folders=mask_folders),
+                **found.masks,
+            }
             used |= {path.resolve() for path in of_images.values()}
             yield Scene(
                 scene_id=scene_id_of(folder, root),

@@ -7,7 +7,6 @@ import collections
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -26,6 +25,7 @@ IMAGE_SUFFIXES = frozenset(
         *("heic", "heif", "hif", "avif"),
     )
 )
+IMAGE_NAMES = tuple(sorted(IMAGE_SUFFIXES))  # for `str.endswith`, of names in lower case
 VIDEO_SUFFIXES = frozenset(
     f".{name}"
     for name in (
@@ -69,6 +69,7 @@ _LABEL_NAME = re.compile(
     r"(^|[\W_])(conf|confidences?|normals?|labels?|semantics?|instances?|panoptic|edges?)($|[\W_])"
 )
 _SMALL_NAME = re.compile(r"(^|[\W_])(thumbs?|thumbnails?|previews?|resized|small|lowres)($|[\W_])")
+_ROLE_NAMES = (_DEPTH_NAME, _MASK_NAME, _LABEL_NAME, _SMALL_NAME)
 _NUMBERED = re.compile(r"(?P<name>.+)_(?P<divisor>[2-9]|[1-9]\d)")  # images_4: a quarter the size
 # `frame-000012.depth`, `IMG_12_mask`: what a file is of, and what of it.
 _PART = re.compile(
@@ -167,12 +168,15 @@ def role_of_folder(folder: Path) -> str | None:
     - they are 16-bit gray or floating-point, whatever its name;
     - its name says how much smaller they are (`images_4`) and they are, or it says thumbnails.
     """
-    images = images_in(folder)
-    if not images:
+    names = _image_names(folder)
+    if not names:
         return None
     name = folder.name.casefold()
-    if _is_measured(images[0]) and all(_is_measured(path) for path in images[:_SAMPLED]):
+    if all(_is_measured(folder / image) for image in names[:_SAMPLED]):
         return DEPTH if any(_photographs_beside(folder)) else None
+    if not any(rule.search(name) for rule in _ROLE_NAMES) and not _NUMBERED.fullmatch(folder.name):
+        return None
+    images = [folder / image for image in names]
     if _MASK_NAME.search(name):
         return MASK if _all_gray(images) and any(_photographs_beside(folder)) else None
     if _DEPTH_NAME.search(name):
@@ -192,15 +196,26 @@ def role_of_folder(folder: Path) -> str | None:
     return None
 
 
-def masks_beside(folder: Path, images: Sequence[Path]) -> dict[Path, Path]:
+def masks_beside(
+    folder: Path, images: Sequence[Path], *, mask_folders: dict[Path, list[Path]] | None = None
+) -> dict[Path, Path]:
     """Masks of images in a folder of masks beside their folder, or in it, by image.
 
     A mask has the image's stem (`a.png` for `a.jpg`), or its whole name before its own suffix
     (`a.jpg.png`), or that followed by `_mask`.
+
+    Args:
+        folder: Folder of the images.
+        images: Images in it.
+        mask_folders: Folders of masks by the folder that they lie in, which are kept there for
+            other folders of the same place: there may be thousands.
     """
     place = folder.resolve()
+    known = {} if mask_folders is None else mask_folders
+    if place.parent not in known:
+        known[place.parent] = _folders_in(place.parent, _is_mask_name)
     names: dict[str, Path] = {}
-    for other in (*_folders_in(place, _is_mask_name), *_folders_in(place.parent, _is_mask_name)):
+    for other in (*_folders_in(place, _is_mask_name), *known[place.parent]):
         masks = images_in(other) if other != place else []
         if masks and _all_gray(masks):
             for path in masks:
@@ -377,7 +392,13 @@ def _is_mask_name(name: str) -> bool:
 
 def images_in(folder: Path) -> list[Path]:
     """The images in a folder by their suffixes, whatever they show."""
-    return [path for path in _files_in(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+    return [folder / name for name in _image_names(folder)]
+
+
+def _image_names(folder: Path) -> list[str]:
+    """Their names, which take a fraction of the time of paths."""
+    names = _names(folder, os.DirEntry.is_file)
+    return [name for name in names if name.lower().endswith(IMAGE_NAMES)]
 
 
 def _has_media(folder: Path) -> bool:
@@ -399,13 +420,19 @@ def _entries(
     wanted: Callable[[str], bool] = bool,
 ) -> list[Path]:
     """Entries of a kind in a folder, without hidden ones; none where it cannot be listed."""
+    return [folder / name for name in _names(folder, is_kind) if wanted(name)]
+
+
+def _names(folder: Path, is_kind: Callable[[os.DirEntry[str]], bool]) -> list[str]:
     names = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if not entry.name.startswith(".") and wanted(entry.name):
-                    with suppress(OSError):  # a link that leads to itself
-                        names += [entry.name] if is_kind(entry) else []
+                try:
+                    if not entry.name.startswith(".") and is_kind(entry):
+                        names.append(entry.name)
+                except OSError:  # a link that leads to itself
+                    continue
     except OSError:
         return []
-    return [folder / name for name in sorted(names)]
+    return sorted(names)

@@ -117,7 +117,7 @@ class ProcessedDataset:
             "dataset": plan.listing.name,
             "layout": plan.listing.layout.name,
             "root": self.root,
-            "scenes": sum(bool(scene.wanted) for scene in plan.scenes),
+            "scenes": sum(bool(scene.windows) for scene in plan.scenes),
             "frames": sum(len(scene.frames) for scene in plan.listing.scenes),
             "images": plan.images,
             "samples": {side: plan.samples(side) for side in sides},
