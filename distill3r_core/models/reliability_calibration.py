@@ -10,7 +10,8 @@ from distill3r_core.models.feature_statistics import FeatureStatistics
 class ReliabilityCalibration:
     """Checks of reconstructions of held-out samples, and their errors against the teacher.
 
-    Every value is the worst over windows of 2 to all views, dense and sparse, of these samples.
+    Every value is the worst over windows of 2 to all views, dense and sparse, of these samples;
+    novelty over windows of neighbors in the training samples too.
 
     Args:
         windows: Number of reconstructions.

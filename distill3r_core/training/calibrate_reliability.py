@@ -29,6 +29,7 @@ ReadViews = Callable[[str, Sequence[int]], tuple[UInt8[Tensor, "N 3 H W"], Teach
 _MAX_SAMPLES = 4  # held-out samples: 0.6 % of a `tiny` run's time
 _FEW_VIEWS = 4  # of the smaller windows
 _FEATURE_IMAGES = 64  # training images whose features are measured
+_TRAINING_WINDOWS = 16  # of neighbors, whose distance from all training images is measured
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def calibrate(student: Student, samples: CalibrationSamples) -> ReliabilityCalib
                 for name, views in _spread(samples.held_out, _MAX_SAMPLES)
                 for found in _sample_windows(student, samples.read, name, views, features)
             ]
+            learned = [] if features is None else _training_novelties(student, samples, features)
     finally:
         student.train(training)
     if not windows:
@@ -72,7 +74,9 @@ def calibrate(student: Student, samples: CalibrationSamples) -> ReliabilityCalib
     misfits = [one.checks.misfit for one in windows if one.checks.misfit is not None]
     spreads = [one.checks.spread for one in windows if one.checks.spread is not None]
     agreements = [one.checks.agreement for one in windows if one.checks.agreement is not None]
-    novelties = [one.novelty for one in windows if one.novelty is not None]
+    # A few neighbors at the end of a walk are further off than the few held-out windows. What the
+    # student was trained on is not unlike its training images.
+    novelties = [one.novelty for one in windows if one.novelty is not None] + learned
     rotations = [one.rotation_error for one in windows if one.rotation_error is not None]
     return ReliabilityCalibration(
         windows=len(windows),
@@ -125,6 +129,23 @@ def _training_features(student: Student, samples: CalibrationSamples) -> Feature
             return None
         rows.append(features.flatten(0, 1).cpu().numpy())
     return fit_features(np.concatenate(rows))
+
+
+def _training_novelties(
+    student: Student, samples: CalibrationSamples, features: FeatureStatistics
+) -> list[float]:
+    """Novelty of some windows of neighbors in the training samples, both ends of each included."""
+    chosen = _spread(samples.train, _TRAINING_WINDOWS // 2)
+    each = max(2, _TRAINING_WINDOWS // len(chosen))
+    found = []
+    for name, views in chosen:
+        few = min(_FEW_VIEWS, views)
+        for start in sorted(set(np.linspace(0, views - few, each).round().astype(int).tolist())):
+            images, _ = samples.read(name, range(start, start + few))
+            novelty = novelty_of(student, images / 255, features)
+            if novelty is not None:
+                found.append(novelty)
+    return found
 
 
 def _sample_windows(

@@ -231,7 +231,7 @@ def _compare(
     if novelty is not None and calibration.novelty:
         reason = (
             f"the images are unlike the training images: {novelty:.2f} standard deviations away, "
-            f"held-out ones at most {calibration.novelty:.2f}"
+            f"known ones at most {calibration.novelty:.2f}"
         )
         found.append(_LimitComparison(novelty / calibration.novelty, _NOVELTY, reason))
     if anchor_novelty is not None and calibration.novelty:

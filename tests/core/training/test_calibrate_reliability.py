@@ -11,6 +11,7 @@ from distill3r_core import config
 from distill3r_core.errors import Distill3rError
 from distill3r_core.models import Student, load_student
 from distill3r_core.models.families import train_presets
+from distill3r_core.reconstruction.reliability.novelty import novelty_of
 from distill3r_core.stages.train import TrainSettings, train, train_run
 from distill3r_core.training.calibrate_reliability import CalibrationSamples, calibrate, windows_of
 
@@ -48,6 +49,30 @@ def test_calibration_is_stored_with_the_weights_and_changes_none(
             torch.load(place / "optimizer.pt", weights_only=True) for place in (folder, other)
         )
         assert torch.equal(mine["rng"], theirs["rng"])
+
+
+def test_what_the_student_was_trained_on_is_not_unlike_its_training_images(
+    make_cache: MakeCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also at the ends of a walk, where neighbors are further from the mean than elsewhere."""
+    found: list[tuple[float, float]] = []
+
+    def ends(student: Student, samples: CalibrationSamples) -> object:
+        calibration = calibrate(student, samples)
+        assert calibration is not None and calibration.features is not None
+        assert calibration.novelty is not None
+        for name, views in samples.train.items():
+            for window in (range(4), range(views - 4, views)):
+                images, _ = samples.read(name, window)
+                novelty = novelty_of(student, images / 255, calibration.features)
+                assert novelty is not None
+                found.append((novelty, calibration.novelty))
+        return calibration
+
+    monkeypatch.setattr(train_run, "calibrate", ends)
+    train(run(make_cache(tmp_path / "cache"), tmp_path / "run"))
+    assert found
+    assert all(novelty <= known * (1 + 1e-6) for novelty, known in found)
 
 
 def test_a_student_that_predicts_no_number_has_no_calibration(
