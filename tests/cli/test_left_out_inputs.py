@@ -80,9 +80,22 @@ def test_depth_maps_beside_photographs_are_never_photographs(
     assert "no layout that is known" in err
     listed = [path for path, reason in rows_of_rejected(project / "data") if "depth" in reason]
     assert len(listed) == 24 and all("/depth/" in path for path in listed)
-    for arguments in ((root / "scene0000_00",), (root / "scene0000_00", "--each")):
+    for arguments in ((root,), (root / "scene0000_00",), (root / "scene0000_00", "--each")):
         status, report, _ = run_infer(cli_inprocess, *arguments, cwd=project)
         assert status == 0 and not report["failed"]
+
+
+@pytest.mark.parametrize(
+    "trial", ["09_depth_unit/tum5000", "11_pose_convention/w2c", "12_intrinsics/K_of_full"]
+)
+def test_an_rgbd_recording_is_reconstructed_from_its_photographs_alone(
+    cli_inprocess, project, trials, trial
+) -> None:
+    status, report, _ = run_infer(cli_inprocess, trials / trial, "-o", "out", cwd=project)
+    assert status == 0 and report["result"]["views"] == 24 and not report["failed"]
+    listed = json.loads((project / "out/run.json").read_text())["left_out"]
+    depth = [item for item in listed if item["reason"] == "a depth map, no photograph"]
+    assert len(depth) == len(list((trials / trial / "room/depth").iterdir()))
 
 
 def rows_of_rejected(folder: Path) -> list[tuple[str, str]]:
@@ -155,10 +168,11 @@ def test_16_bit_gray_beside_color_in_one_folder_is_no_photograph(cli_inprocess, 
 
 def test_a_7scenes_folder_has_no_failures(cli_inprocess, project, data_dir) -> None:
     sequence = next(path for path in data_dir.rglob("7scenes_kitchen/**/seq-*") if path.is_dir())
-    arguments = (sequence, "--max-views", "3", "-o", "out")
-    status, _, err = run_infer(cli_inprocess, *arguments, cwd=project, json_too=False)
-    assert status == 0, err
-    assert "a depth map, no photograph" in err and "left out:" not in err
+    for folder in (data_dir / "7scenes_kitchen", sequence):
+        arguments = (folder, "--max-views", "3", "-o", "out", "--overwrite")
+        status, _, err = run_infer(cli_inprocess, *arguments, cwd=project, json_too=False)
+        assert status == 0, err
+        assert "a depth map, no photograph" in err and "left out:" not in err
     listed = json.loads((project / "out/run.json").read_text())["left_out"]
     assert sum(item["reason"] == "a depth map, no photograph" for item in listed) == len(
         list(sequence.glob("*.depth.png"))

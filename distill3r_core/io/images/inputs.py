@@ -16,6 +16,7 @@ from distill3r_core.report import Failure, Omission
 
 _HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 _DIGITS = re.compile(r"(\d+)")
+_DEEPEST = 8  # levels of folders that hold one folder each; links may form a loop
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ def find_inputs(inputs: Sequence[str]) -> FoundInputs:
 
     A folder gives its images, hidden files and folders below it left out; it gives its videos
     where it has no image. Where it has neither, and just one folder in it holds photographs (beside
-    depth maps, masks or smaller copies), that one is read. A file that is named is taken whatever
-    its name.
+    depth maps, masks or smaller copies), that one is read. A folder that holds one folder alone
+    stands for that one. A file that is named is taken whatever its name.
 
     Args:
         inputs: Folders, files and glob patterns.
@@ -103,7 +104,7 @@ def scene_folders(inputs: Sequence[str]) -> tuple[list[Path], list[Path]]:
         if not roots:
             raise InputMissingError(f"no folder {text}", hint="--each takes folders of folders")
         for root in roots:
-            below = [path for path in _visible(root.iterdir()) if path.is_dir()]
+            below = _folders_below(root)
             inside = [path for path in below if _readable(path) and _scene_of(path) is not None]
             inside = [path for path in inside if media.role_of_folder(path) is None]
             if not inside and not _has_media(root):
@@ -177,14 +178,16 @@ def _expand(text: str) -> FoundInputs:
 
 
 def _from_folder(folder: Path) -> FoundInputs:
+    given, folder = folder, _unwrapped(folder)
     scene = _scene_of(folder)
     if scene is None:
-        below = len(media.photograph_folders(folder))
-        hint = f"{below} folders in it have pictures: add --each" if below else None
+        hint = _way_to_scenes(folder)
         looked = " ".join(sorted(media.IMAGE_SUFFIXES | media.VIDEO_SUFFIXES))
-        raise InputMissingError(f"no pictures in {folder} (looked for {looked})", hint=hint)
+        raise InputMissingError(
+            f"no pictures in {given}" + ("" if hint else f" (looked for {looked})"), hint=hint
+        )
     found = FoundInputs()
-    if scene != folder:
+    if scene != given:
         found.notes.append(f"the images are those of {display_path(scene)}")
     files = media.sort_files(sorted(path for path in _visible(scene.iterdir()) if path.is_file()))
     _add_left_out(found, files)
@@ -212,16 +215,42 @@ def _scene_of(folder: Path) -> Path | None:
     return inside[0] if len(inside) == 1 and _is_divided(folder, inside[0]) else None
 
 
+def _unwrapped(folder: Path) -> Path:
+    """The folder that a folder stands for which holds nothing but one folder: unpacked archives,
+    and recordings of one sequence (`kitchen/seq-01`)."""
+    for _ in range(_DEEPEST):
+        below = [] if _has_media(folder) else _folders_below(folder)
+        if len(below) != 1 or not _readable(below[0]):
+            break
+        folder = below[0]
+    return folder
+
+
+def _way_to_scenes(folder: Path) -> str | None:
+    """What to type where the pictures lie in folders below this one."""
+    level = _folders_below(folder)
+    scenes = [path for path in level if _readable(path) and _scene_of(path) is not None]
+    if len(scenes) == 1:
+        return f"{display_path(scenes[0])} has pictures: name that folder"
+    if scenes:
+        return f"{len(scenes)} folders in it have pictures: add --each"
+    for depth in range(2, _DEEPEST):
+        level = [path for above in level if _readable(above) for path in _folders_below(above)]
+        if any(_readable(path) and _scene_of(path) is not None for path in level):
+            return f"name the folders below it by a pattern: '{folder}{depth * '/*'}' --each"
+    return None
+
+
 def _is_divided(folder: Path, photographs: Path) -> bool:
     """Whether a scene lies in folders by kind: beside its photographs are only other kinds."""
-    others = [path for path in _visible(folder.iterdir()) if path.is_dir() and path != photographs]
+    others = [path for path in _folders_below(folder) if path != photographs]
     return any(media.role_of_folder(path) is not None for path in others)
 
 
 def _beside(folder: Path, scene: Path, used: Collection[Path]) -> list[Omission]:
     """Images in the folders beside that of the photographs, but for the masks that are used."""
     omitted = []
-    for other in sorted(path for path in _visible(folder.iterdir()) if path.is_dir()):
+    for other in _folders_below(folder):
         reason = None if other == scene else media.role_of_folder(other)
         if reason is not None:
             unused = [path for path in media.images_in(other) if path.resolve() not in used]
@@ -259,6 +288,10 @@ def _why_not(video: Path) -> str:
 
 def _has_media(folder: Path) -> bool:
     return any(path.is_file() and media.media_kind(path) for path in _visible(folder.iterdir()))
+
+
+def _folders_below(folder: Path) -> list[Path]:
+    return sorted(path for path in _visible(folder.iterdir()) if path.is_dir())
 
 
 def _readable(folder: Path) -> bool:

@@ -79,6 +79,35 @@ def test_a_folder_of_folders_says_each(tmp_path):
     assert [path.name for path in scene_folders([str(tmp_path)])[0]] == ["one", "two"]
 
 
+def test_a_folder_around_one_folder_stands_for_it(tmp_path):
+    _make(tmp_path, "data/kitchen/seq-01/a.png", "data/kitchen/seq-01/b.png", "data/split.txt")
+    found = find_inputs([str(tmp_path / "data")])
+    assert [source.path.name for source in found.sources] == ["a.png", "b.png"]
+    assert any("seq-01" in note for note in found.notes)
+    (tmp_path / "loop").mkdir()
+    (tmp_path / "loop/again").symlink_to(tmp_path / "loop")
+    with pytest.raises(InputMissingError, match="no pictures"):
+        find_inputs([str(tmp_path / "loop")])
+
+
+@pytest.mark.parametrize(
+    ("files", "hint"),
+    [
+        (("one/a.jpg", "notes/x.txt"), "{root}/one has pictures"),
+        (("a/x/1.jpg", "b/x/1.jpg"), "'{root}/*/*' --each"),
+        (("a/x/y/1.jpg", "b/x/y/1.jpg", "b/z/1.txt"), "'{root}/*/*/*' --each"),
+    ],
+)
+def test_the_way_to_deeper_pictures_is_named(tmp_path, files, hint):
+    _make(tmp_path, *files)
+    with pytest.raises(InputMissingError) as raised:
+        find_inputs([str(tmp_path)])
+    assert hint.format(root=tmp_path) in raised.value.hint
+    if "*" in hint:
+        pattern = hint.format(root=tmp_path).split("'")[1]
+        assert len(scene_folders([pattern])[0]) == 2
+
+
 def test_scenes_are_the_folders_in_a_folder_or_itself_and_patterns_name_deeper_ones(tmp_path):
     _make(tmp_path, "many/one/a.jpg", "many/room/rgb/a.jpg", "alone/a.jpg", "many/room/depth/a.txt")
 
