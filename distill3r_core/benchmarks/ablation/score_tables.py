@@ -66,7 +66,8 @@ def _moments(values: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float
 def tables(result: Mapping[str, Any]) -> list[Table]:
     """Tables of means with spreads, and of the paired differences."""
     rows = result["rows"]
-    seeds = f"{rows[0]['seeds']} seeds, mean ± deviation"
+    count = rows[0]["seeds"]
+    seeds = "1 seed" if count == 1 else f"{count} seeds, mean ± deviation"
     found = [
         _table(
             f"Against the truth, held-out views, {seeds}",

@@ -4,7 +4,7 @@ Students learn from a teacher that errs where its confidence is low, with and wi
 the loss that use the confidence, and are scored against the ground truth.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -16,7 +16,7 @@ from distill3r_core import config
 from distill3r_core.benchmarks.ablation.score_tables import paired, summary, tables
 from distill3r_core.benchmarks.ablation.student_trial import Trial
 from distill3r_core.benchmarks.ablation.trial_runs import TrialRun, run_trials
-from distill3r_core.models.families import StudentSize, train_presets
+from distill3r_core.models.families import StudentSize, preset_spec, train_presets
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.benchmark.result_folder import claim_folder
 from distill3r_core.training.settings import Count, LossSettings, TrainSettings
@@ -30,7 +30,11 @@ STUDENTS = "students"  # folder of the finished trials
 
 @dataclass(frozen=True, config=config.STRICT)
 class AblationSettings:
-    """Settings of the ablation."""
+    """Settings of the ablation.
+
+    Raises:
+        ConfigError: `model` or `loss` has unknown keys or invalid values.
+    """
 
     seeds: Count = 3
     seed: Annotated[int, Field(ge=0)] = 0  # the first of them
@@ -47,6 +51,7 @@ class AblationSettings:
     processes: Count = 2  # of one thread each
     output: Path | None = None
     model: dict[str, Any] = field(default_factory=dict)  # changes to the tiny student
+    loss: dict[str, Any] = field(default_factory=dict)  # changes to the loss of every variant
 
     @model_validator(mode="after")
     def _fits(self) -> "AblationSettings":
@@ -58,6 +63,8 @@ class AblationSettings:
             )
         if len(set(self.variants)) < len(self.variants):
             raise ValueError(f"variants: one stands twice in {', '.join(self.variants)}")
+        preset_spec("tiny", self.model, within="model")
+        _loss_of(AGAINST, self.loss)
         return self
 
 
@@ -77,12 +84,7 @@ def bench_ablation(
         ConflictError: The chosen folder holds another result.
         KeyboardInterrupt: The run was interrupted; the finished students are kept.
     """
-    losses = {
-        name: config.resolve(
-            TrainSettings, section="train", config=f"ablation-{name}", presets=train_presets()
-        ).loss
-        for name in settings.variants
-    }
+    losses = {name: _loss_of(name, settings.loss) for name in settings.variants}
     folder = claim_folder(
         "ablation",
         config.as_plain(settings),
@@ -105,6 +107,15 @@ def bench_ablation(
         folder.write(result)
     note = "the teacher's own row counts its valid pixels, the others all"
     return folder.report(result, tables=tables(result), notes=[note])
+
+
+def _loss_of(variant: str, changes: Mapping[str, Any]) -> LossSettings:
+    """The loss of a variant, as shipped but for some changes."""
+    shipped = config.resolve(
+        TrainSettings, section="train", config=f"ablation-{variant}", presets=train_presets()
+    ).loss
+    values = config.merge(config.as_plain(shipped), changes)
+    return config.validate(LossSettings, values, source="settings", within="loss")
 
 
 def _trial(settings: AblationSettings, variant: str, loss: LossSettings | None, seed: int) -> Trial:

@@ -247,6 +247,31 @@ def test_students_of_other_settings_are_a_conflict_and_are_never_counted(
     assert json.loads(out)["settings"]["steps"] == 2
 
 
+def test_another_loss_and_width_go_into_every_student(
+    tmp_path: Path, cli_inprocess: RunCli
+) -> None:
+    """A researcher's term of a plugin, `loss` and `model`: the variants differ as before."""
+    plugin = Path(__file__).parents[2] / "extending" / "toy_loss_term.py"
+    arguments = ("bench", "ablation", "-o", "out", "--seeds", "1", "--steps", "1", "--json")
+    changed = ("--set", "loss.terms.smoothness={weight: 0.5}", "--set", "model.fusion.width=32")
+    more = (*config_of(tmp_path), "--plugin", plugin, *changed)
+    status, out, err = cli_inprocess(*arguments, *more, cwd=tmp_path)
+    assert status == 0, err
+    assert {row["variant"] for row in json.loads(out)["result"]["rows"]} == set(SMALL["variants"])
+    for path in (tmp_path / "out" / "students").glob("*.json"):
+        trial = json.loads(path.read_text())["trial"]
+        assert trial["model"]["fusion"]["width"] == 32
+        if trial["loss"] is not None:  # not of the teacher
+            assert trial["loss"]["terms"]["smoothness"]["weight"] == 0.5
+            assert (trial["loss"]["gamma"] == 0) == (trial["variant"] == "labels-only")
+    for wrong in ("loss.terms.smoothness={wieght: 1}", "loss.gama=1", "model.fusion.width=97"):
+        arguments = ("bench", "ablation", "-o", "other", "--plugin", plugin, "--set", wrong)
+        for printed in ((), ("--print-config",)):
+            status, _, err = cli_inprocess(*arguments, *printed, cwd=tmp_path)
+            assert status == 2 and wrong.split(".")[1].split("=")[0] in err, err
+    assert not (tmp_path / "other").exists()
+
+
 def identity(settings: AblationSettings) -> dict[str, Any]:
     plain = config.as_plain(settings)
     return {"settings": {key: plain[key] for key in plain if key not in ("output", "processes")}}
