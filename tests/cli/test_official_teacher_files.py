@@ -53,7 +53,7 @@ def home(cli_inprocess, tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
     for number in range(2):
         blobs = Image.fromarray(generator.integers(0, 255, (4, 5, 3), dtype=np.uint8))
-        smooth = blobs.resize((64, 48), Image.Resampling.BICUBIC)
+        smooth = blobs.resize((160, 48), Image.Resampling.BICUBIC)  # wide: fewer pixels to predict
         smooth.save(tmp_path / "photos" / f"{number}.png")
     assert cli_inprocess("manifest", "photos", "--views", "2", cwd=tmp_path)[0] == 0
     return tmp_path
@@ -108,7 +108,8 @@ def test_a_whole_file_fills_a_cache_under_the_name_and_license_of_its_release(
         "cache", "--resume", "--teacher", name, "--weights", str(whole[RECORDED[name]]),
         "--size", "28x42", "--threshold", "0", cwd=home,
     )  # fmt: skip
-    assert status in (0, 5), error  # random weights may leave the second view without a pose
+    # A random network's pairs may fit no pinhole camera: the sample then fails.
+    assert status in ((0, 5) if TEACHERS[name].needs.pairs else (0,)), error
     header = TeacherCache(home / "caches/teacher").header
     assert (header.teacher, header.license) == (name, TEACHERS[name].licenses[0])
 
