@@ -62,7 +62,7 @@ def manifest(
     samples_per_scene: Annotated[
         int | None,
         typer.Option(
-            help="Most samples of a scene, in each split.",
+            help="Maximum number of samples per scene, in each split.",
             show_default="5; a recording of fewer than 300 frames is used whole",
         ),
     ] = None,
@@ -116,7 +116,7 @@ def manifest(
     check: Annotated[
         bool,
         typer.Option(
-            "--check", help="Read all files again, also where size and time have not changed."
+            "--check", help="Read all files again, even those whose size and time have not changed."
         ),
     ] = False,
     preview: Annotated[
@@ -128,14 +128,14 @@ def manifest(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Say how many samples there are and what they take; write nothing."
+            "--dry-run", help="Print how many samples there are and what they cost; write nothing."
         ),
     ] = False,
     teacher_rate: Annotated[
         float | None,
         typer.Option(
             min=1e-6,
-            help="Views a second that the teacher does, for the time that --dry-run expects.",
+            help="Teacher's speed in views per second, for the time that --dry-run estimates.",
             metavar="VIEWS",
         ),
     ] = None,

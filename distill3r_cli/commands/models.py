@@ -11,7 +11,7 @@ _Name = Annotated[str, typer.Argument(metavar="NAME", help="As `models list` sho
 models_app = typer.Typer(
     help="Published weights: list them, find them, download them by name.",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help", "--help-all"]},
 )
 
 

@@ -26,7 +26,7 @@ def view(
         Path, typer.Argument(metavar="RESULT", help="A folder that `infer` wrote, with a PLY.")
     ],
     host: Annotated[
-        str, typer.Option(help="Address to listen on; the default answers this machine alone.")
+        str, typer.Option(help="Address to listen on; by default this machine alone can connect.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="First port to try.")] = 8080,
 ) -> None:

@@ -90,6 +90,13 @@ def test_all_options_are_behind_help_all(cli_inprocess, tmp_path, monkeypatch, n
     assert len(short.splitlines()) < len(whole.splitlines())
 
 
+@pytest.mark.parametrize("node", [node for node in COMMANDS if node not in LEAVES])
+def test_groups_of_commands_know_help_all_as_well(cli_inprocess, tmp_path, node):
+    status, out, err = cli_inprocess(*node.words, "--help-all", cwd=tmp_path)
+    assert status == 0, err
+    assert all(f" {child.words[-1]} " in out for child in node.children)
+
+
 def test_groups_stand_in_the_order_of_the_work(cli_inprocess, tmp_path):
     _, text, _ = cli_inprocess("--help", cwd=tmp_path)
     groups = ["Start", "Build a student", "Use it", "Measure it"]
