@@ -117,6 +117,59 @@ def open_own(path: Path, *, mode: int = 0o644) -> int:
     return descriptor
 
 
+def open_to_read(path: Path) -> int:
+    """Open a file, and no device or pipe, which may never end; returns the descriptor.
+
+    A link to a file is followed.
+
+    Raises:
+        OSError: It is no file (`errno.EINVAL` or `EISDIR`), or the system refuses.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    kind = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(descriptor)
+        code = errno.EISDIR if stat.S_ISDIR(kind) else errno.EINVAL
+        raise OSError(code, "not a file, but a device, a pipe or a folder", str(path))
+    return descriptor
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError: As `open_to_read`.
+    """
+    with os.fdopen(open_to_read(path), "rb") as file:
+        return file.read()
+
+
+def read_own(path: Path) -> bytes:
+    """The content of a file of this program.
+
+    Raises:
+        UnsafeFileError: The path is a device or a pipe.
+        OSError: The system refuses.
+    """
+    try:
+        return read_file(path)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise _not_own(path) from error
+        raise
+
+
+def read_text_file(path: Path, *, encoding: str = "utf-8", errors: str = "strict") -> str:
+    """The text of a file, its lines ended by line feeds; see `read_file`.
+
+    Raises:
+        OSError: As `read_file`.
+        UnicodeDecodeError: It is not text in this encoding.
+    """
+    text = read_file(path).decode(encoding, errors)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def append_own(path: Path) -> TextIO:
     """Open or create a text file of this program to append lines to; each is written at once.
 

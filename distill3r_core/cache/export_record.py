@@ -8,7 +8,7 @@ from pathlib import Path
 from distill3r_core import config
 from distill3r_core.cache.header import CacheHeader
 from distill3r_core.errors import ConfigError, ConflictError, DamageError
-from distill3r_core.files import write_text
+from distill3r_core.files import read_text_file, write_text
 from distill3r_core.system.disk import disk_errors
 
 EXPORT_RECORD = "distill3r-export.json"
@@ -75,7 +75,7 @@ def read_export_record(folder: Path) -> ExportRecord | None:
     """
     path = folder / EXPORT_RECORD
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text_file(path))
         header = config.validate(CacheHeader, found["header"], source=str(path))
         samples = {
             place: ExportedSample(str(name), str(split))

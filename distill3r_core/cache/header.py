@@ -18,7 +18,7 @@ from distill3r_core.cache.header_record import (
     parse_header,
 )
 from distill3r_core.errors import CacheError, ConflictError, InputMissingError
-from distill3r_core.files import open_own, remove_leftovers, replacing
+from distill3r_core.files import open_own, read_own, remove_leftovers, replacing
 
 __all__ = [
     "FORMAT_VERSION",
@@ -50,7 +50,7 @@ def read_header(folder: Path) -> CacheHeader:
     """
     path = folder / HEADER
     try:
-        data = path.read_bytes()
+        data = read_own(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         if any(folder.glob(SHARD_FILES)):
             raise InputMissingError(f"{path} is missing", hint=_rebuild(folder)) from error
@@ -65,7 +65,7 @@ def read_header(folder: Path) -> CacheHeader:
 
 def header_is_damaged(folder: Path) -> bool:
     """Whether `cache.json` is not what was written, as its own checksum says."""
-    return not checksum_fits((folder / HEADER).read_bytes())
+    return not checksum_fits(read_own(folder / HEADER))
 
 
 def publish_header(folder: Path, header: CacheHeader) -> CacheHeader:

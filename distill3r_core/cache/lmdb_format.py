@@ -9,6 +9,7 @@ Every number is compared with its bounds before it is used. Layout: `mdb.c` of O
 0.9, on little-endian machines of 64 bits.
 """
 
+import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from distill3r_core.errors import DamageError
+from distill3r_core.files import open_to_read
+from distill3r_core.system.system_limits import limits_named
 
 META_BYTES = 152  # of the page that holds it
 MOST_LEVELS = 32  # of a tree; LMDB's own limit
@@ -77,6 +80,22 @@ class LargeValue:
 
 class PageError(Exception):
     """What is wrong with a page, for a message."""
+
+
+def open_pages(path: Path) -> int:
+    """Open the file of a database for reading; returns the descriptor.
+
+    Raises:
+        DamageError: It is a device or a pipe.
+        SystemLimitError: The system refuses to open the file, which may be sound.
+    """
+    try:
+        with limits_named(path):
+            return open_to_read(path)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EISDIR):
+            raise DamageError(f"{path} is damaged: {error.strerror}") from error
+        raise
 
 
 def read_metas(file: int, path: Path) -> tuple[bytes, bytes]:

@@ -25,13 +25,13 @@ from distill3r_core.cache.lmdb_format import (
     damaged_page,
     large_value,
     naming_page,
+    open_pages,
     parse_metas,
     read_metas,
     transaction_of,
     tree_page,
 )
 from distill3r_core.errors import CacheError, DamageError
-from distill3r_core.system.system_limits import limits_named
 
 _MOST_TURNS = 1000  # reads that a writer overtakes, one after the other
 
@@ -45,8 +45,7 @@ class PageReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with limits_named(path):
-            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._file = open_pages(path)
         # Not at the end of the process: threads may still read, and the number be used anew.
         weakref.finalize(self, os.close, self._file).atexit = False
         self._snapshot: Snapshot | None = None

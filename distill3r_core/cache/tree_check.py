@@ -17,11 +17,11 @@ from distill3r_core.cache.lmdb_format import (
     check_size,
     large_value,
     naming_page,
+    open_pages,
     parse_metas,
     read_metas,
     tree_page,
 )
-from distill3r_core.system.system_limits import limits_named
 
 _WORD = 8  # bytes of a page number in a list of free pages
 
@@ -57,8 +57,7 @@ def check_length(path: Path) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[int, Meta]]:
-    with limits_named(path):
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    file = open_pages(path)
     try:
         meta = parse_metas(read_metas(file, path), path)
         # Last: a writer makes the file longer before it says so in a meta page.

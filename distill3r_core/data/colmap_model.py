@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from distill3r_core.data.pose_formats import pose_from_quaternion
 from distill3r_core.errors import ImageError
+from distill3r_core.files import read_file, read_text_file
 
 # Name and number of parameters by COLMAP's number of the model.
 MODELS = {
@@ -98,8 +99,8 @@ def read_model(folder: Path) -> tuple[dict[int, ColmapCamera], list[ColmapImage]
     binary = (folder / "cameras.bin").is_file() and (folder / "images.bin").is_file()
     try:
         if binary:
-            cameras = dict(_binary_cameras(_Bytes((folder / "cameras.bin").read_bytes())))
-            images = list(_binary_images(_Bytes((folder / "images.bin").read_bytes())))
+            cameras = dict(_binary_cameras(_Bytes(read_file(folder / "cameras.bin"))))
+            images = list(_binary_images(_Bytes(read_file(folder / "images.bin"))))
         else:
             cameras = dict(_text_cameras(_lines(folder / "cameras.txt")))
             images = list(_text_images(_lines(folder / "images.txt")))
@@ -189,4 +190,4 @@ def _text_images(lines: list[str]) -> Iterator[ColmapImage]:
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").split("\n")
+    return read_text_file(path).split("\n")

@@ -13,6 +13,7 @@ from distill3r_core import config
 from distill3r_core.data.frame_reader import SourceFrame
 from distill3r_core.data.manifest import IntrinsicsSource
 from distill3r_core.data.manifest_views import content_hash, image_hash
+from distill3r_core.files import read_text_file
 from distill3r_core.io.images.decode import check_size
 from distill3r_core.io.images.depth import as_stored
 from distill3r_core.io.images.resize import limited_size, resize_image
@@ -103,7 +104,7 @@ def process(source: SourceFrame, settings: Processing) -> Processed:
 def recorded_processing(folder: Path) -> dict[str, Any]:
     """How the images of a manifest were processed, as plain data; {} where nothing says."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = json.loads(read_text_file(folder / RECORD))
         return dict(record["processing"])
     except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
         return {}  # a manifest of the original project

@@ -74,7 +74,7 @@ def read_known_poses(path: Path) -> KnownPoses:
         InputMissingError: There is nothing.
         RequestError: It is none of these, or damaged.
     """
-    if not path.exists():
+    if not (path.is_file() or path.is_dir()):  # a pipe or a device never ends
         raise InputMissingError(f"no such file: {path}")
     try:
         if path.is_dir():

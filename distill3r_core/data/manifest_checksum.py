@@ -4,6 +4,7 @@ from pathlib import Path
 
 from distill3r_core.data.frame_processing import RECORD
 from distill3r_core.errors import DamageError
+from distill3r_core.files import read_own
 from distill3r_core.io.checksums import bytes_hash, read_sealed
 
 MANIFEST_CHECKSUM = "manifest"  # key of the record beside the manifest
@@ -21,7 +22,7 @@ def manifest_warning(path: Path) -> str | None:
         return None
     except DamageError as error:
         return f"warning: {error.message}; `distill3r manifest ... --overwrite` writes it again"
-    if written is None or written == bytes_hash(path.read_bytes()):
+    if written is None or written == bytes_hash(read_own(path)):
         return None
     return (
         f"warning: {path} is not the text that was written: it was edited, or it is damaged; "

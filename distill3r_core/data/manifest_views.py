@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from distill3r_core.data.manifest import ManifestRow
 from distill3r_core.data.matrix_files import check_pose, checked_intrinsics
 from distill3r_core.errors import ImageError
+from distill3r_core.files import read_text_file
 from distill3r_core.io.images.decode import read_image
 from distill3r_core.io.images.depth import read_depth
 from distill3r_core.io.images.masks import read_mask
@@ -130,7 +131,7 @@ def read_stamps(root: Path) -> dict[str, Stamp]:
     if not path.is_file():
         return {}
     stamps: dict[str, Stamp] = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+    for line in read_text_file(path, errors="replace").split("\n"):
         try:
             written = json.loads(line)["written"]
         except (json.JSONDecodeError, KeyError, TypeError):

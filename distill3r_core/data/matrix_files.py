@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from distill3r_core.errors import ImageError
+from distill3r_core.files import read_text_file
 
 # How far from a rotation a stored one may be: sensors' files are off by 1e-3.
 ROTATION_TOLERANCE = 1e-2
@@ -21,7 +22,7 @@ def read_matrix(path: Path, side: int, *, what: str) -> Float[np.ndarray, "n n"]
         ImageError: Missing, or not so many finite numbers.
     """
     try:
-        words = path.read_text(encoding="utf-8").split()
+        words = read_text_file(path).split()
     except FileNotFoundError as error:
         raise ImageError(f"{what} is missing: no {path.name}") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill3r_core.errors import DamageError
-from distill3r_core.files import write_text
+from distill3r_core.files import read_own, write_text
 
 STATE = "state.json"
 RUN_RECORD = "run.json"  # of a run: its identity, whether it is finished, figures
@@ -45,7 +45,7 @@ def read_sealed(path: Path, *, required: bool = True) -> dict[str, Any]:
         DamageError: It is not what was written.
     """
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads(read_own(path))
     except (ValueError, RecursionError) as error:
         raise DamageError(f"{path} is damaged: it is not JSON") from error
     if not isinstance(values, dict):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill3r_core.errors import WeightsError
+from distill3r_core.files import read_text_file
 
 CONFIG = "config.json"
 
@@ -22,7 +23,7 @@ def head_counts(file: Path, rest: Any) -> tuple[int | None, int | None]:
             counts[index] = int(found[1]) if found else None
     elif described.is_file():
         try:
-            content = json.loads(described.read_text(encoding="utf-8"))
+            content = json.loads(read_text_file(described))
         except (ValueError, OSError) as error:
             raise WeightsError(f"cannot read {described}: {error}") from error
         if isinstance(content, Mapping):

@@ -6,7 +6,7 @@ from pathlib import Path
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.errors import DamageError
-from distill3r_core.files import write_text
+from distill3r_core.files import read_own, write_text
 from distill3r_core.io.checksums import bytes_hash
 
 _MARK = "# checksum "  # starts the last line
@@ -28,7 +28,7 @@ def read_training_images(path: Path) -> frozenset[str]:
     Raises:
         DamageError: It is not what was written.
     """
-    data = path.read_bytes()
+    data = read_own(path)
     text, mark, written = data.partition(_MARK.encode())
     if mark and written != f"{bytes_hash(text)}\n".encode():
         raise DamageError(f"{path} is damaged: its checksum is wrong", hint=_HINT)

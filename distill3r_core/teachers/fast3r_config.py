@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill3r_core.errors import WeightsError
+from distill3r_core.files import read_text_file
 
 # The inference softmax scale: assumed numbers of views at inference and in training. They are
 # constants of the weights; the actual number of views plays no role.
@@ -53,7 +54,7 @@ def read_config(path: Path) -> Fast3RConfig:
         WeightsError: It is no such file, lacks a value, or asks for what is not known here.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text_file(path))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise WeightsError(f"cannot read {path}: {error}") from error
     return parse_config(content, source=str(path))

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from distill3r_core.errors import ConflictError, DamageError, WeightsError
-from distill3r_core.files import name_fault, replacing, shown_name, write_text
+from distill3r_core.files import name_fault, read_text_file, replacing, shown_name, write_text
 from distill3r_core.io.checksums import (
     FILES,
     OWNER,
@@ -107,7 +107,7 @@ def save_state(run: Path, *, step: int, state: Mapping[str, Any]) -> None:
     """Write the plain data of a step's checkpoint anew, in one rename."""
     folder = _folder(run, step)
     with disk_errors(folder):
-        kept = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        kept = json.loads(read_text_file(folder / STATE))
         write_state(folder, {"step": step, **state, FILES: kept[FILES]})
 
 
@@ -220,7 +220,7 @@ def read_micro_batch(run: Path, *, warn: Callable[[str], None]) -> int | None:
     path = run / FOLDER / _MICRO_BATCH
     if not path.is_file():
         return None
-    samples, _, checksum = path.read_text(encoding="utf-8", errors="replace").partition(" ")
+    samples, _, checksum = read_text_file(path, errors="replace").partition(" ")
     if checksum.strip() != _crc(samples) or not re.fullmatch("[1-9][0-9]{0,8}", samples):
         warn(f"warning: {path} is damaged, and left out")
         path.unlink()

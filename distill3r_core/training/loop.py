@@ -24,6 +24,7 @@ from distill3r_core.training.run_state import (
     random_states,
     state_as_plain,
 )
+from distill3r_core.training.running_means import RunningMeans
 from distill3r_core.training.schedule import learning_rate
 from distill3r_core.training.step import StepMetrics, accumulate
 from distill3r_core.training.train_logger import TrainLogger
@@ -43,6 +44,10 @@ class TrainLoop:
     _started: float = field(default_factory=time.monotonic)
     _saved: int = -1  # step of the last checkpoint
     _kept: Mapping[str, Any] = field(default_factory=dict)  # its state
+    _means: RunningMeans = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._means = RunningMeans(self.parts.student)
 
     def run(self, stop_flag: StopFlag) -> Ending:
         """Train to the end, to the end of patience, or to that of `max_hours`.
@@ -93,6 +98,7 @@ class TrainLoop:
                 extensions=parts.extensions,
             )
         parts.freezer.before(state.step)
+        self._means.keep()
         totals = self._accumulate(batch)
         parts.freezer.after(state.step)
         clip = settings.optim.clip or math.inf
@@ -138,6 +144,7 @@ class TrainLoop:
     def _make_room(self, reason: str, *, samples: int) -> None:
         parts, state = self.parts, self.state
         parts.optimizer.zero_grad(set_to_none=True)
+        self._means.restore()
         if state.micro_batch == 1:
             raise OutOfMemoryError(
                 f"one sample does not fit into memory: {reason}",
@@ -160,6 +167,7 @@ class TrainLoop:
         """Keep and name a step that is not finite, and do without it."""
         parts, state = self.parts, self.state
         state.skipped_in_a_row += 1
+        self._means.restore()
         folder = faults.save_step(
             parts.run,
             step=state.step,
@@ -272,7 +280,7 @@ class TrainLoop:
         return self.parts.world.sum(over).item() > 0
 
     def _finish(self) -> None:
-        # Running means of batch norms as well: a step that is skipped has already changed them.
+        # Running means of batch norms as well: the step counts if its loss and gradient are finite.
         broken = [
             name
             for name, weights in self.parts.student.state_dict().items()

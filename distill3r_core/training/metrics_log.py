@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from distill3r_core.files import append_own, write_text
+from distill3r_core.files import append_own, read_own, write_text
 from distill3r_core.system.disk import disk_errors
 from distill3r_core.training.tensorboard import TensorBoardWriter
 
@@ -31,7 +31,7 @@ def read_metrics(
     """
     if not path.is_file():
         return
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+    for number, line in enumerate(read_own(path).split(b"\n")[:-1], start=1):
         row = _parse(line)
         if row is None:
             warn(f"warning: {path}:{number} is damaged, and left out")

@@ -1,5 +1,6 @@
 """A file is whole or not there."""
 
+import os
 import resource
 import signal
 import subprocess
@@ -7,8 +8,18 @@ import sys
 
 import pytest
 
-from distill3r_core.errors import DiskFullError
-from distill3r_core.files import remove_leftovers, replacing, write_text
+from distill3r_core.data.known_poses import read_known_poses
+from distill3r_core.errors import DiskFullError, ImageError, InputMissingError, UnsafeFileError
+from distill3r_core.files import (
+    read_file,
+    read_own,
+    read_text_file,
+    remove_leftovers,
+    replacing,
+    write_text,
+)
+from distill3r_core.io.images.depth_codecs import read_pfm
+from distill3r_core.io.images.media import media_kind
 
 
 def test_a_failed_write_leaves_what_was_there_and_no_litter(tmp_path):
@@ -60,3 +71,30 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
         remove_leftovers(tmp_path)
         assert ours.is_file()
     assert sorted(path.parent.iterdir()) == sorted(others)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_never_ends_is_no_file(tmp_path, kind):
+    path = tmp_path / "poses"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    for read in (read_file, read_text_file):
+        with pytest.raises(OSError, match="a device, a pipe") as error:
+            read(path)
+        assert str(path) in str(error.value)
+    with pytest.raises(UnsafeFileError, match="poses is a link, a device or a pipe"):
+        read_own(path)
+    with pytest.raises(InputMissingError, match="poses"):
+        read_known_poses(path)
+    with pytest.raises(ImageError, match="a device, a pipe"):
+        read_pfm(path)
+    assert media_kind(path) is None
+
+
+def test_a_text_is_read_through_a_link_with_any_ends_of_lines(tmp_path):
+    (tmp_path / "a.txt").write_bytes("\ufeffé\r\nb\rc\n".encode())
+    (tmp_path / "link").symlink_to(tmp_path / "a.txt")
+    assert read_text_file(tmp_path / "link", encoding="utf-8-sig") == "é\nb\nc\n"
+    assert read_own(tmp_path / "link") == (tmp_path / "a.txt").read_bytes()

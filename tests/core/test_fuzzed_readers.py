@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,6 +98,28 @@ def test_no_mutated_file_is_a_fault_in_five_minutes(name, target, whole, reader)
     counts = _fuzz(target, whole, reader, seconds=_LONG, seed=seed)
     print(f"{name}: {counts}, seed {seed}")
     assert counts["refused"] > 100, counts
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_file_is_refused_and_not_waited_for(target, whole, kind) -> None:
+    folder = whole.with_name("special")
+
+    def read(given: Path) -> None:
+        signal.alarm(30)  # a read of a pipe takes no time of the CPU
+        target.read(given)
+
+    target.read(whole)
+    for file in target.files:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(whole, folder, symlinks=True)
+        (folder / file).unlink()
+        if kind == "pipe":
+            os.mkfifo(folder / file)
+        else:
+            (folder / file).symlink_to("/dev/zero")
+        with contextlib.closing(BoundedReader(read, folder)) as reader:
+            outcome = reader()
+        assert outcome.documented, f"{file}: {outcome.kind}: {outcome.detail}"
 
 
 def test_a_case_beyond_its_bounds_is_found(tmp_path) -> None:

@@ -27,6 +27,7 @@ from distill3r_core.config import resolve
 from distill3r_core.data.manifest import ManifestRow, read_manifest, write_manifest
 from distill3r_core.data.matrix_files import read_intrinsics, read_pose
 from distill3r_core.errors import Distill3rError
+from distill3r_core.files import read_own
 from distill3r_core.io.checksums import write_sealed
 from distill3r_core.io.exports.cameras import Camera, write_cameras
 from distill3r_core.io.exports.cloud import Cloud
@@ -125,7 +126,7 @@ def _read_record(folder: Path) -> None:
     """Decode records, once as they are, and once with the checksum of the head made right."""
     planes, mask = np.empty((5, 28, 42), np.uint16), np.empty((28, 42), np.uint8)
     image = np.empty((3, 28, 42), np.uint8)
-    maps, picture = (_resealed((folder / name).read_bytes()) for name in ("maps", "picture"))
+    maps, picture = (_resealed(read_own(folder / name)) for name in ("maps", "picture"))
     decoder = ViewDecoder()
     decoder.maps(memoryview(maps), planes, mask)
     decoder.image(memoryview(picture), image)
@@ -182,7 +183,7 @@ def _make_student(folder: Path) -> None:
 def _read_described(folder: Path) -> None:
     """The student whose description is in a file beside it; an edit may have made it no JSON."""
     try:
-        values = json.loads((folder / "description.json").read_text())
+        values = json.loads(read_own(folder / "description.json"))
     except ValueError:
         values = None
     described_weights(folder / "a.safetensors", values)

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float16
 
 from distill3r_core.errors import DamageError
-from distill3r_core.files import replacing, write_text
+from distill3r_core.files import read_text_file, replacing, write_text
 from distill3r_core.untrusted.npy_header import read_npy_header
 from distill3r_core.untrusted.pickle_check import check_pickle
 from distill3r_core.untrusted.printable import reason_of
@@ -144,7 +144,9 @@ def read_sample(folder: Path) -> OriginalSample:
     """
     path = folder / ARRAYS
     try:
-        views = json.loads((folder / VIEWS).read_text(encoding="utf-8"))
+        if not path.is_file():
+            raise FileNotFoundError("there is no such file, or it is a device or a pipe")
+        views = json.loads(read_text_file(folder / VIEWS))
         with zipfile.ZipFile(path) as archive:
             arrays = {name: _array(archive, name) for name in _PLANES}
             packed = _objects(archive, "masks")

@@ -21,6 +21,7 @@ from distill3r_core.data.layouts.records import Dataset, Layout, Listed, Refused
 from distill3r_core.data.manifest import Split
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ConfigError, InputMissingError
+from distill3r_core.files import read_text_file
 from distill3r_core.io.images.media import media_kind
 from distill3r_core.untrusted.yaml_text import read_yaml
 
@@ -102,7 +103,7 @@ def _scan(root: Path, skip: Path | None) -> list[Dataset]:
 
 def _entries(path: Path) -> list[PatternEntry]:
     try:
-        content = read_yaml(path.read_text(encoding="utf-8"))
+        content = read_yaml(read_text_file(path))
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     prepared = content.get("prep") if isinstance(content, Mapping) else None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill3r_core.data.manifest import Split
+from distill3r_core.files import read_text_file
 
 _NUMBERED = re.compile(r"sequence\s*(\d+)", re.IGNORECASE)
 
@@ -48,7 +49,7 @@ def _names(path: Path) -> frozenset[str] | None:
     if not path.is_file():
         return None
     names = set()
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in read_text_file(path, errors="replace").splitlines():
         word = line.strip()
         if word:
             match = _NUMBERED.fullmatch(word)

@@ -15,6 +15,7 @@ from distill3r_core.errors import ImageError
 from distill3r_core.evaluation.spatialbench.decode import decode_depth, read_gray
 from distill3r_core.evaluation.spatialbench.readers import Reader
 from distill3r_core.evaluation.spatialbench.resize import resize_frame, undistort
+from distill3r_core.files import read_text_file
 from distill3r_core.io.images.decode import read_image
 from distill3r_core.untrusted.npy_header import read_npy_file
 
@@ -59,7 +60,7 @@ class BenchScene:
         if not path.is_file():
             return {}
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(read_text_file(path))
         except ValueError as error:
             raise ImageError(f"meta.json is not JSON: {error}") from error
         if not isinstance(found, dict):

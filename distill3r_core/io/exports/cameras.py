@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 
 from distill3r_core.errors import FailedError, InputMissingError
-from distill3r_core.files import write_text
+from distill3r_core.files import read_text_file, write_text
 from distill3r_core.geometry.pose_vectors import quaternion_from_rotation
 
 FRAME = "OpenCV axes (x right, y down, z forward) of the first view's camera"
@@ -94,7 +94,7 @@ def read_cameras(path: Path) -> tuple[list[Camera], dict[str, Any]]:
         FailedError: The file is not one that `write_cameras` wrote.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_text_file(path))
         if not isinstance(data["about"], dict):
             raise ValueError("what is said of all cameras is no object")
         if "poses" in data["about"] and not any(_POSE in entry for entry in data["cameras"]):

@@ -1,5 +1,6 @@
 """Depth maps as files: 16-bit PNG of millimeters, and float32 NPY where they do not fit."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -8,7 +9,7 @@ from jaxtyping import Float, Integer, Shaped, UInt16
 from PIL import Image, UnidentifiedImageError
 
 from distill3r_core.errors import ImageError
-from distill3r_core.files import replacing
+from distill3r_core.files import open_to_read, replacing
 from distill3r_core.untrusted.npy_header import read_npy_file
 from distill3r_core.views import Unit
 
@@ -44,7 +45,11 @@ def read_confidence(path: Path) -> Integer[np.ndarray, "H W"]:
 def _read_gray(path: Path) -> tuple[str, Shaped[np.ndarray, "..."]]:
     """Mode and values of an image, whatever they are."""
     try:
-        with Image.open(path, formats=("PNG", "TIFF")) as image:
+        # Opened here: of a path, Pillow waits for a pipe.
+        with (
+            os.fdopen(open_to_read(path), "rb") as file,
+            Image.open(file, formats=("PNG", "TIFF")) as image,
+        ):
             image.load()
             return image.mode, np.asarray(image)
     except UnidentifiedImageError as error:

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Num, Shaped
 
 from distill3r_core.errors import ImageError
+from distill3r_core.files import open_to_read
 from distill3r_core.io.images.depth import read_npy, read_png16
 from distill3r_core.io.images.record3d_depth import read_record3d
 from distill3r_core.registry import Registry
@@ -32,7 +33,7 @@ def read_float16_png(path: Path) -> Float[np.ndarray, "H W"]:
 def read_pfm(path: Path) -> Float[np.ndarray, "H W"]:
     """A gray portable float map: rows from the bottom up, little-endian where the scale is < 0."""
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_to_read(path), "rb") as file:
             kind, size, scale = (_pfm_line(file) for _ in range(3))
             if kind != "Pf" or not (match := re.fullmatch(r"(\d{1,6}) +(\d{1,6})", size)):
                 raise ImageError("depth is not a gray PFM")

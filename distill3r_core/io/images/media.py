@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from distill3r_core.errors import ImageError
+from distill3r_core.files import open_to_read
 from distill3r_core.io.images.decode import read_header, read_image
 from distill3r_core.io.images.video import opens
 
@@ -121,7 +122,7 @@ def media_kind(path: Path) -> MediaKind | None:
     if suffix in _OTHER_SUFFIXES or suffix in _UNREAD_SUFFIXES:
         return None
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_to_read(path), "rb") as file:
             return _kind_of_bytes(file.read(400))
     except OSError:
         return None

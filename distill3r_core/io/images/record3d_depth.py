@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from distill3r_core.errors import ImageError
+from distill3r_core.files import read_file, read_text_file
 
 METADATA = "metadata"  # in the folder above that of the depth maps
 _OLD_SIZE = (256, 192)  # rows and columns of LiDAR depth where old files do not say them
@@ -42,7 +43,7 @@ def read_record3d(path: Path) -> Float[np.ndarray, "H W"]:
 def _size(path: Path, modified_ns: int) -> tuple[int, int]:
     """Rows and columns of depth; read once for a recording."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text_file(path))
         size = int(content.get("dh", _OLD_SIZE[0])), int(content.get("dw", _OLD_SIZE[1]))
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ImageError(f"its {METADATA} is damaged: {error}") from error
@@ -56,7 +57,7 @@ def _unpacked(path: Path, size: int) -> bytes:
     try:
         if path.stat().st_size > 2 * size + 64:  # LZFSE stores what it cannot pack
             raise ImageError(f"{path.name} is larger than {size} bytes")
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError as error:
         raise ImageError(f"{path.name} cannot be read: {error}") from error
     if len(content) == size:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from distill3r_core.errors import InputMissingError, RequestError
+from distill3r_core.files import read_text_file
 from distill3r_core.reconstruction.loaded_views import LoadedView
 
 _SYNTAX = "--intrinsics fx,fy,cx,cy, or a file of these four numbers or of the 3x3 matrix"
@@ -63,7 +64,7 @@ def parse_intrinsics(text: str) -> Float[np.ndarray, "3 3"]:
         path = Path(text)
         if not path.is_file():
             raise InputMissingError(f"--intrinsics: no file {path}", hint=_SYNTAX)
-        words = path.read_text(encoding="utf-8", errors="replace").replace(",", " ").split()
+        words = read_text_file(path, errors="replace").replace(",", " ").split()
     values = [number for word in words if (number := _number(word)) is not None]
     if len(values) != len(words) or len(values) not in (4, 9):
         raise RequestError(f"cannot use --intrinsics {text!r}", hint=_SYNTAX)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 
 from distill3r_core.errors import InputMissingError, RequestError
-from distill3r_core.files import shown_name
+from distill3r_core.files import read_text_file, shown_name
 from distill3r_core.geometry.registration import scale_from_distances
 from distill3r_core.io.images.inputs import natural_key
 from distill3r_core.reconstruction.loaded_views import LoadedView
@@ -200,7 +200,7 @@ def _of_file(name: str, views: Sequence[LoadedView]) -> list[int]:
 
 def _read_positions(path: Path) -> dict[str, Float[np.ndarray, "3"]]:
     centers: dict[str, np.ndarray] = {}
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    lines = read_text_file(path, encoding="utf-8-sig", errors="replace").splitlines()
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue

@@ -10,7 +10,7 @@ from distill3r_core.data.layouts import Frame, Refused, Scene
 from distill3r_core.data.layouts.folders import frame_key
 from distill3r_core.data.listing import DatasetListing
 from distill3r_core.errors import ImageError
-from distill3r_core.files import write_text
+from distill3r_core.files import read_text_file, write_text
 from distill3r_core.io.images.blank import blank_color, blank_frames, blank_reason
 from distill3r_core.io.images.decode import write_image
 from distill3r_core.io.images.video import read_frames
@@ -108,7 +108,7 @@ def _extract(path: Path, place: Path, fps: float) -> _Extracted:
 def _done(place: Path, made: Mapping[str, object]) -> _Extracted | None:
     """What was taken out of the same video before, if all of it is still there."""
     try:
-        record = json.loads((place / _DONE).read_text(encoding="utf-8"))
+        record = json.loads(read_text_file(place / _DONE))
         extracted = _Extracted(record.pop("frames"), record.pop("notes"), record.pop("blank"))
     except (FileNotFoundError, json.JSONDecodeError, KeyError):
         return None

@@ -5,7 +5,7 @@ import yaml
 from distill3r_core import config, plugins
 from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.errors import DamageError
-from distill3r_core.files import write_text
+from distill3r_core.files import read_own, write_text
 from distill3r_core.report import Progress
 from distill3r_core.runs.run_record import IMAGE_HASHES
 from distill3r_core.runs.training_images import (
@@ -62,7 +62,7 @@ def _images_fault(folder: RunFolder) -> str | None:
 def _config_fault(folder: RunFolder) -> str | None:
     path = folder.path / CONFIG
     try:
-        found = read_yaml(path.read_text())
+        found = read_yaml(read_own(path).decode())
     except FileNotFoundError:
         return f"{path} is missing"
     except (yaml.YAMLError, ValueError):

@@ -30,6 +30,7 @@ from distill3r_core.data.layouts.records import (
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
+from distill3r_core.files import read_text_file
 
 _IMAGE = re.compile(r"(\d{8})_(\d)\.(jpeg|jpg|png)", re.IGNORECASE)
 _ENDS = ("jpeg", "jpg", "png")
@@ -89,7 +90,7 @@ def _camera(path: Path) -> tuple[np.ndarray, Rig]:
         ImageError: The file is damaged.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text_file(path))
         pose = np.eye(4)
         pose[:3, :3] = np.array(content["R_cam2world"], dtype=np.float64).reshape(3, 3)
         pose[:3, 3] = np.array(content["t_cam2world"], dtype=np.float64).reshape(3)

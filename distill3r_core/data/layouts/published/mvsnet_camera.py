@@ -7,6 +7,7 @@ from jaxtyping import Float
 
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ImageError
+from distill3r_core.files import read_text_file
 
 _MOST_BYTES = 1 << 16
 
@@ -22,7 +23,7 @@ def read_mvsnet_camera(
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ImageError(f"camera cannot be read: {path.name} is too large")
-        words = path.read_text(encoding="utf-8").split()
+        words = read_text_file(path).split()
     except FileNotFoundError as error:
         raise ImageError(f"camera is missing: no {path.name}") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -37,6 +37,7 @@ from distill3r_core.data.manifest import Split
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
+from distill3r_core.files import read_text_file
 from distill3r_core.io.images.media import IMAGE_SUFFIXES
 
 _SCENE = re.compile(r"[0-9a-f]{10}")
@@ -214,7 +215,7 @@ def _transforms(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text_file(path))
     except (OSError, ValueError, RecursionError) as error:
         raise ImageError(f"{path.name} is damaged: {error}") from error
     if not isinstance(content, dict):
@@ -228,7 +229,7 @@ def _splits(root: Path) -> dict[str, Split]:
     for folder in (root / "splits", root.parent / "splits"):
         for name, split in _SPLITS:
             if (folder / name).is_file():
-                words = (folder / name).read_text(encoding="utf-8", errors="replace").split()
+                words = read_text_file(folder / name, errors="replace").split()
                 found.update(dict.fromkeys(words, split))
     return found
 

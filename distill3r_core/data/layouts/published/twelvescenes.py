@@ -29,6 +29,7 @@ from distill3r_core.data.layouts.records import (
 from distill3r_core.data.matrix_files import checked_intrinsics, read_pose
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
+from distill3r_core.files import read_text_file
 
 _IMAGE = re.compile(r"frame-(\d+)\.color\.(jpg|png)", re.IGNORECASE)
 _PART = re.compile(r"(sequence\d+)\s*\[frames=(\d+)\]\s*\[start=(\d+)\s*;\s*end=(\d+)\]")
@@ -97,7 +98,7 @@ def _rig(path: Path) -> Rig:
         ImageError: The file is damaged.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text_file(path).splitlines()
         pairs = (line.partition("=") for line in lines)
         values = {key.strip(): value.split() for key, _, value in pairs}
         size = (int(values["m_colorHeight"][0]), int(values["m_colorWidth"][0]))
@@ -118,7 +119,7 @@ def _parts(path: Path) -> list[tuple[str, int, int]]:
     if not path.is_file():
         return []
     found = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in read_text_file(path, errors="replace").splitlines():
         if line.strip():
             match = _PART.search(line)
             if match is None:

@@ -30,6 +30,7 @@ from distill3r_core.data.layouts.records import (
 )
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ImageError
+from distill3r_core.files import read_text_file
 from distill3r_core.io.images.media import IMAGE_SUFFIXES
 
 _FILE = "transforms.json"
@@ -58,7 +59,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ImageError(f"it is larger than {_MOST_BYTES >> 20} MB")
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(read_text_file(path, encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise ImageError(f"it cannot be read: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list):

@@ -27,6 +27,7 @@ from distill3r_core.data.layouts.records import (
 )
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ImageError
+from distill3r_core.files import read_text_file
 from distill3r_core.io.images.media import IMAGE_SUFFIXES
 
 _INTRINSICS = "camera_intrinsic.json"
@@ -66,7 +67,7 @@ def _rig(path: Path) -> Rig:
         ImageError: The file is damaged.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text_file(path))
         k = np.array(content["intrinsic_matrix"], dtype=np.float64).reshape(3, 3).T.copy()
         size = (int(content["height"]), int(content["width"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

@@ -29,6 +29,7 @@ from distill3r_core.data.layouts.records import (
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
+from distill3r_core.files import read_text_file
 
 _FRAMES = "keyframes"
 _CONFIDENT = 255  # of 0, 127 and 255
@@ -91,7 +92,7 @@ def _camera(path: Path) -> tuple[np.ndarray, Rig]:
         ImageError: The file is damaged.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text_file(path))
         pose = np.eye(4)
         pose[:3] = [[float(content[f"t_{row}{column}"]) for column in range(4)] for row in range(3)]
         fx, fy, cx, cy = (float(content[name]) for name in ("fx", "fy", "cx", "cy"))

@@ -27,6 +27,7 @@ from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.pose_formats import pose_from_quaternion
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
+from distill3r_core.files import read_text_file
 from distill3r_core.io.images.record3d_depth import METADATA
 
 _EXPORT = "metadata.json"
@@ -136,7 +137,7 @@ def _pose(numbers: Sequence[Any]) -> Float[np.ndarray, "4 4"] | None:
 def _read(path: Path) -> _Recording:
     """Raises: ImageError: The file is damaged."""
     try:
-        recording = _Recording(json.loads(path.read_text(encoding="utf-8")))
+        recording = _Recording(json.loads(read_text_file(path)))
         for number in range(len(recording.cameras)):
             recording.rig(number)
     except _DAMAGED as error:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from distill3r_core.data.pose_formats import pose_from_quaternion
 from distill3r_core.errors import ImageError
+from distill3r_core.files import read_text_file
 
 MAX_LAG = 0.02  # seconds between an image and its depth map (TUM's associate.py)
 MAX_POSE_GAP = 0.05  # seconds from an image to each of the poses around it
@@ -108,7 +109,7 @@ def read_table(path: Path) -> list[tuple[int, list[str]]]:
         ImageError: It cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text_file(path, encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ImageError(f"{path.name} cannot be read: {error}") from error
     rows = ((number, line.replace(",", " ").split()) for number, line in enumerate(lines, 1))
