@@ -254,13 +254,17 @@ def _print_json(*, report: "Report | None" = None, error: dict[str, Any] | None 
 
 
 def _machine(report: "Report | None") -> dict[str, Any] | None:
-    """The machine of a result; for an error, only if torch, which describes it, is loaded."""
+    """The machine of a result; torch's part, and that of an error, only where torch is loaded."""
     if report is None:
         loaded = sys.modules.get("distill3r_core.profiling")
         describe = getattr(loaded, "machine", None)  # missing after an interrupt while it loaded
         return None if describe is None else describe()
     if report.machine:
         return dict(report.machine)
+    if "torch" not in sys.modules:
+        from distill3r_core.system.machine_facts import machine_facts
+
+        return machine_facts()
     from distill3r_core import profiling
 
     return profiling.machine()

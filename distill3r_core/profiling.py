@@ -1,7 +1,5 @@
 """Facts about the machine, the choice of a device, time and memory of a block."""
 
-import os
-import platform
 import re
 import threading
 import time
@@ -9,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Annotated, Any
 
 import psutil
@@ -18,6 +15,7 @@ from pydantic import AfterValidator
 
 from distill3r_core.errors import ConfigError, DeviceError
 from distill3r_core.system.interrupts import defer_signals
+from distill3r_core.system.machine_facts import machine_facts
 
 DEVICE_NAME = re.compile(r"auto|(cpu|cuda|mps)(:\d+)?")
 DEVICES = "auto, cpu, cuda, cuda:1 or mps"
@@ -87,16 +85,10 @@ def pick_device(name: str) -> torch.device:
 
 def machine(device: torch.device | None = None) -> dict[str, Any]:
     """Facts about this machine that belong to a measurement, as plain data."""
-    facts: dict[str, Any] = {
-        "platform": platform.platform(),
-        "python": platform.python_version(),
+    facts = {
+        **machine_facts(),
         "torch": torch.__version__,
-        "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "memory_bytes": psutil.virtual_memory().total,
         "device": str(device or "cpu"),
     }
     if device is not None and device.type == "cuda":
@@ -215,12 +207,3 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
