@@ -13,21 +13,23 @@ import hypothesis
 import pytest
 from fuzzing.bounded import BoundedReader
 from fuzzing.mutations import Edit, Mutation, edited, edited_values, mutations
+from fuzzing.recordings import RECORDINGS
 from fuzzing.targets import TARGETS, Target
 from hypothesis import HealthCheck, Phase
 
-_LONG = 300 / len(TARGETS)  # seconds of a target: five minutes together
+_ALL = {**TARGETS, **RECORDINGS}
+_LONG = 20.0  # seconds of a target: eight minutes together
 _EXAMPLES = 25  # of a round
 
 
-@pytest.fixture(params=TARGETS)
+@pytest.fixture(params=_ALL)
 def name(request) -> str:
     return request.param
 
 
 @pytest.fixture
 def target(name: str) -> Target:
-    return TARGETS[name]
+    return _ALL[name]
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ def test_no_mutated_file_is_a_fault(target, whole, reader) -> None:
 
 
 @pytest.mark.slow
-def test_no_mutated_file_is_a_fault_in_five_minutes(name, target, whole, reader) -> None:
+def test_no_mutated_file_is_a_fault_in_eight_minutes(name, target, whole, reader) -> None:
     seed = int.from_bytes(os.urandom(4), "little")
     counts = _fuzz(target, whole, reader, seconds=_LONG, seed=seed)
     print(f"{name}: {counts}, seed {seed}")
