@@ -267,3 +267,58 @@ def test_overwrite_asks_at_a_terminal_before_long_work_is_deleted(trained, tmp_p
     assert b"1h" in shown or b"66" in shown or b"1.1 h" in shown, shown
     assert process.returncode == (2 if kept else 0), shown
     assert (run / "checkpoints/step-000003").exists() == kept
+
+
+@pytest.mark.parametrize(
+    ("seconds", "more", "asked"),
+    [(4000.0, ["--yes"], False), (599.0, [], False), (601.0, [], True)],
+)
+def test_overwrite_asks_about_more_than_ten_minutes_and_never_with_yes(
+    trained, tmp_path, seconds, more, asked
+):
+    cache, whole, _ = trained
+    run = tmp_path / "run"
+    shutil.copytree(whole, run, symlinks=True)
+    log = MetricsLog(run / "metrics.jsonl", after=0)
+    log.add(3, seconds=seconds)
+    log.close()
+    command = ["train", "--cache", str(cache), "-o", str(run), "--preset", "tiny", "--overwrite"]
+    status, shown = _at_a_terminal(
+        [*command, "--device", "cpu", "--max-steps", "1", "--seed", "9", *more], tmp_path
+    )
+    assert (b"[y/N]" in shown) == asked, shown
+    assert status == (2 if asked else 0), shown
+    assert (run / "checkpoints/step-000003").exists() == asked
+    assert (run / "checkpoints/step-000001").exists() != asked
+
+
+def _at_a_terminal(command: list[str], folder: Path) -> tuple[int, bytes]:
+    """Status, and what is shown at a terminal where a person answers every question with no."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "distill3r_cli", *command],
+        stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, cwd=folder,
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        shown, answered = b"", 0
+        with contextlib.suppress(OSError):  # the other end is closed
+            while block := os.read(ours, 4096):
+                shown += block
+                while answered < shown.count(b"[y/N]"):
+                    os.write(ours, b"n\n")
+                    answered += 1
+    os.close(ours)
+    return process.returncode, shown
+
+
+@pytest.mark.parametrize(("seconds", "long"), [(599.9, False), (600.0, False), (600.1, True)])
+def test_long_work_is_more_than_ten_minutes(trained, tmp_path, seconds, long):
+    run = tmp_path / "run"
+    shutil.copytree(trained[1], run, symlinks=True)
+    log = MetricsLog(run / "metrics.jsonl", after=0)
+    for step in range(1, 4):
+        log.add(step, seconds=200.0 if step < 3 else seconds - 400.0)
+    log.close()
+    found = deletion_of(run)
+    assert found is not None
+    assert found.is_long == long
