@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from infer_project import make_photos
 from small_caches import write_cache
 
 from distill3r_core.errors import ConfigError
+from distill3r_core.results import read_record
 from distill3r_core.system.environment import check_environment
 
 COMMAND = [sys.executable, "-m", "distill3r_cli", "cache", "info"]
@@ -35,6 +37,53 @@ def test_a_full_or_closed_stderr_ends_no_work(cache):
         done = _shell(line, cache, COLUMNS="wide")
         assert (done.returncode, done.stdout) == (0, plain.stdout), line
     assert _shell("--no-such-option 2>/dev/full", cache).returncode == 2
+
+
+_WORK = {
+    "infer": ("infer photos --device cpu -o made", "made/scene.ply"),
+    "train": (
+        "train --cache {cache} --preset tiny --device cpu --max-steps 1 -o made",
+        "made/checkpoints/last/model.safetensors",
+    ),
+}
+
+
+@pytest.mark.parametrize("streams", ["2>/dev/full", "2>&- <&-"])
+@pytest.mark.parametrize("name", _WORK)
+def test_long_work_goes_on_without_stderr(project, cache, name, streams):
+    make_photos(project / "photos", "a.png", "b.png")
+    line, made = _WORK[name]
+    program = f"exec '{sys.executable}' -m distill3r_cli {line.format(cache=cache)} {streams}"
+    done = subprocess.run(
+        ["bash", "-c", program], capture_output=True, text=True, check=False, timeout=300,
+        cwd=project,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert (project / made).stat().st_size > 1000
+    assert not list((project / "made").rglob("*.partial*"))
+
+
+def test_of_two_infer_with_other_settings_at_one_folder_one_is_refused(project):
+    make_photos(project / "photos", "a.png", "b.png", "c.png")
+    command = [sys.executable, "-m", "distill3r_cli", "infer", "photos", "-o", "made"]
+    both = {
+        views: subprocess.Popen(
+            [*command, "--device", "cpu", "--max-views", views],
+            cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for views in ("2", "3")
+    }  # fmt: skip
+    said = {views: process.communicate(timeout=300)[1] for views, process in both.items()}
+    status = {views: process.returncode for views, process in both.items()}
+    assert sorted(status.values()) == [0, 2], said
+    (refused,) = (views for views in status if status[views] == 2)
+    assert "made" in said[refused]
+    (winner,) = status.keys() - {refused}
+    record = read_record(project / "made")
+    assert record is not None
+    assert record["result"]["views"] == int(winner)
+    assert all((project / "made" / name).stat().st_size for name in record["files"])
+    assert not list((project / "made").rglob("*.partial*"))
 
 
 @pytest.mark.parametrize(
