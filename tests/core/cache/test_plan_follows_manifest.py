@@ -1,6 +1,7 @@
 """The manifest as it is now decides what a cache holds, whatever it held before."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,10 +21,15 @@ from distill3r_core.stages.cache import CacheSettings, build_cache
 _SCENES = st.tuples(
     *[st.sampled_from([None, ("train", 0.0), ("val", 0.0), ("train", 1.0), ("val", 1.0)])] * 3
 ).filter(any)
+_FRAMES = 4  # of a scene
+_CUTS = st.tuples(st.integers(1, _FRAMES), st.integers(1, 2))  # views of a sample, and its stride
+_MANIFESTS = st.tuples(_SCENES, _CUTS)
+_ALL = (("train", 0.0),) * 3
 
 
-def _manifest_of(scenes, material: Path) -> list[ManifestRow]:
-    rows = read_manifest(material).rows
+def _manifest_of(manifest, material: Path) -> list[ManifestRow]:
+    scenes, cut = manifest
+    rows = _cut(read_manifest(material).rows, *cut)
     found = []
     for number, scene in enumerate(scenes):
         if scene is None:
@@ -37,6 +43,17 @@ def _manifest_of(scenes, material: Path) -> list[ManifestRow]:
     return found
 
 
+def _cut(rows: Sequence[ManifestRow], views: int, stride: int) -> list[ManifestRow]:
+    """The rows in windows of so many views, each `stride` frames behind the one before it."""
+    found = []
+    for row in rows:
+        frame = int(row.sample_id)
+        starts = range(0, _FRAMES - views + 1, stride)
+        members = [number for number, at in enumerate(starts) if at <= frame < at + views]
+        found.append(replace(row, windows=tuple(members)))
+    return found
+
+
 def _facts(cache: Path) -> tuple[object, ...]:
     opened = TeacherCache(cache)
     planned = [(s.name, s.content, s.split) for s in opened.header.plan]
@@ -45,16 +62,21 @@ def _facts(cache: Path) -> tuple[object, ...]:
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory) -> Path:
-    return rgbd_manifest(tmp_path_factory.mktemp("material"), scenes=3, samples=1, views=2)
+    return rgbd_manifest(tmp_path_factory.mktemp("material"), scenes=3, samples=2, views=2)
 
 
 @hypothesis_settings(
     max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
-@given(first=_SCENES, second=_SCENES)
-@example(first=(("train", 0.0),) * 3, second=(("train", 0.0), None, None))
-@example(first=(("train", 0.0),) * 3, second=(("train", 0.0), ("val", 0.0), ("val", 0.0)))
-@example(first=(("val", 0.0),) * 3, second=(("train", 0.0), ("train", 1.0), None))
+@given(first=_MANIFESTS, second=_MANIFESTS)
+@example(first=(_ALL, (2, 2)), second=((("train", 0.0), None, None), (2, 2)))
+@example(first=(_ALL, (2, 2)), second=((("train", 0.0), ("val", 0.0), ("val", 0.0)), (2, 2)))
+@example(
+    first=((("val", 0.0),) * 3, (2, 2)), second=((("train", 0.0), ("train", 1.0), None), (2, 2))
+)
+@example(first=(_ALL, (2, 2)), second=(_ALL, (2, 1)))  # names stay, with other frames
+@example(first=(_ALL, (3, 1)), second=(_ALL, (4, 1)))
+@example(first=(_ALL, (1, 1)), second=(_ALL, (2, 2)))
 def test_a_resumed_cache_is_planned_like_a_fresh_one(first, second, material, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pair")
     manifest = material.with_name("changing.csv")
