@@ -17,12 +17,14 @@ from distill3r_core.io.weights import check_names, read_header, read_tensors
 from distill3r_core.models.build import build_from_spec, expected_tensors
 from distill3r_core.models.families import checkpoint_formats, parse_spec
 from distill3r_core.models.metadata import SCHEMA, StudentMetadata
+from distill3r_core.models.spec import StudentSpec
 from distill3r_core.models.student import Student
 from distill3r_core.profiling import tool_version
 from distill3r_core.system.disk import disk_errors
 
 MODEL = "model.safetensors"  # of a checkpoint
 HEADER = "distill3r"  # key of the record in a file's metadata
+_EARLIER_NAME = "encoder.projection.weight"  # of DUNE's encoder, before it had its official names
 _LARGEST_SIDE = 1 << 14  # pixels of a student's image
 
 
@@ -72,7 +74,7 @@ def load_student(path: str | Path, *, device: str = "cpu") -> Student:
     """
     state, metadata = read_student(Path(path))
     # Before it is built: a wrong description could ask for any amount of memory.
-    check_names(state, expected_tensors(metadata.spec), source=str(path))
+    check_tensors(state, metadata.spec, source=str(path))
     student = build_from_spec(metadata.spec)
     student.load_state_dict(state)
     student.metadata = metadata
@@ -98,6 +100,22 @@ def read_student(path: Path) -> tuple[dict[str, Tensor], StudentMetadata]:
             "distill3r convert IN.ckpt OUT.safetensors",
         )
     return state, _metadata(header[HEADER], file)
+
+
+def check_tensors(state: dict[str, Tensor], spec: StudentSpec, *, source: str) -> None:
+    """Every tensor of a spec is there, with its shape, and nothing else.
+
+    Raises:
+        WeightsError: Names what does not fit, or says that an earlier version named it otherwise.
+    """
+    expected = expected_tensors(spec)
+    if _EARLIER_NAME in state and _EARLIER_NAME not in expected:
+        raise WeightsError(
+            f"{source} was made by an earlier version of distill3r, which gave the tensors of "
+            "DUNE's encoder other names",
+            hint="make it again: train it again, or convert the checkpoint it came from again",
+        )
+    check_names(state, expected, source=source)
 
 
 def read_metadata(file: Path) -> StudentMetadata:

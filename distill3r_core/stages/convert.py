@@ -7,9 +7,7 @@ import torch
 
 from distill3r_core.errors import ConfigError, ConflictError
 from distill3r_core.files import replacing
-from distill3r_core.io.weights import check_names
-from distill3r_core.models.build import expected_tensors
-from distill3r_core.models.checkpoint import read_student, save_weights
+from distill3r_core.models.checkpoint import check_tensors, read_student, save_weights
 from distill3r_core.models.families import checkpoint_formats
 from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.report import Report, Table
@@ -38,7 +36,7 @@ def convert(source: Path, target: Path, *, overwrite: bool = False) -> Report:
             f"cannot tell from {str(target)!r} what to write", hint=f"end it in {OURS} or .ckpt"
         )
     state, metadata = read_student(source)
-    check_names(state, expected_tensors(metadata.spec), source=str(source))
+    check_tensors(state, metadata.spec, source=str(source))
     if target.is_dir():
         raise ConflictError(f"{target} is a folder", hint="name a file in it, or another one")
     if target.exists() and not overwrite:

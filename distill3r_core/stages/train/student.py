@@ -9,7 +9,12 @@ import torch
 from distill3r_core.errors import ConfigError
 from distill3r_core.losses import Objective
 from distill3r_core.models.build import build_from_spec, build_student
-from distill3r_core.models.checkpoint import load_student, read_metadata, read_student
+from distill3r_core.models.checkpoint import (
+    check_tensors,
+    load_student,
+    read_metadata,
+    read_student,
+)
 from distill3r_core.models.families import family_of
 from distill3r_core.models.student import Student
 from distill3r_core.models.warm_starts.pair_starts import WARM_STARTS
@@ -196,6 +201,7 @@ def restore(
 
     Raises:
         DamageError: There are checkpoints, and all of them are damaged.
+        WeightsError: The checkpoint was made by an earlier version.
     """
     fits = checkpoints.read_micro_batch(run, warn=progress.note)
     if fits is not None and fits < settings.data.batch:
@@ -205,6 +211,7 @@ def restore(
     if found is None:
         return TrainState(micro_batch=min(settings.data.batch, fits or settings.data.batch))
     weights, _ = read_student(found.model)
+    check_tensors(weights, student.spec, source=str(found.model))
     student.load_state_dict(weights)
     kept = found.optimizer()
     optimizer.load_state_dict(kept["optimizer"])

@@ -17,6 +17,7 @@ from distill3r_core.errors import (
 )
 from distill3r_core.models import StudentMetadata, build_student, load_student, save_student
 from distill3r_core.models.checkpoint import HEADER
+from distill3r_core.stages.convert import convert
 from distill3r_core.training import checkpoints
 
 
@@ -133,6 +134,20 @@ def test_a_missing_and_a_foreign_tensor_are_both_named(path):
         load_student(path)
     for line in ("missing: fusion.norm.bias", "unknown: stranger", "fusion.norm.weight: (3,)"):
         assert line in caught.value.message
+
+
+def test_a_file_with_the_former_names_of_an_encoder_is_said_to_be_of_an_earlier_version(path):
+    tensors = load_file(path)
+    (header_size,) = struct.unpack("<Q", path.read_bytes()[:8])
+    header = json.loads(path.read_bytes()[8 : 8 + header_size])["__metadata__"]
+    tensors["encoder.projection.weight"] = torch.zeros(384, 3, 14, 14)
+    save_file(tensors, path, metadata=header)
+    target = path.with_name("again.safetensors")
+    for read in (load_student, lambda file: convert(file, target)):
+        with pytest.raises(WeightsError, match="made by an earlier version") as caught:
+            read(path)
+        assert caught.value.hint.startswith("make it again")
+    assert not target.exists()
 
 
 def test_a_file_without_description_is_not_a_student(tmp_path):
