@@ -15,7 +15,7 @@ _CHECKSUM = "checksum"
 _MARK = b',\n "checksum": "'  # what follows the checksummed part of the text
 _END = b'"\n}\n'
 # May change from run to run.
-_FREE = frozenset({"plan", "processing", "format_version", "identity", "revision"})
+_FREE = frozenset({"plan", "processing", "confidence", "format_version", "identity", "revision"})
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class CacheHeader:
             samples, by the name of the layer.
         views: Per sample, where the manifest had no windows and was cut; None where it had.
         processing: How the manifest's images were made, as plain data.
+        confidence: How the teacher's own measure of trust became a confidence in [1, inf); "": it
+            predicts such confidences itself, or an earlier version wrote the header.
         identity: Drawn when the cache was begun, and written into its shards as well; "" before
             that, and in caches of earlier versions.
         revision: How often the header has been written. The copy in a shard may be an older one.
@@ -64,6 +66,7 @@ class CacheHeader:
     features: Mapping[str, int] = field(default_factory=dict)
     views: int | None = None
     processing: Mapping[str, Any] = field(default_factory=dict)
+    confidence: str = ""
     plan: tuple[PlannedSample, ...] = ()  # what the cache is to hold, in the manifest's order
     format_version: int = FORMAT_VERSION
     identity: str = field(default="", compare=False)

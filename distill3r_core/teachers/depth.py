@@ -91,6 +91,7 @@ DEPTH = TeacherRecord(
     needs=TeacherNeeds(depth=True, poses=True, poses_of_scenes=True, intrinsics=True),
     metric=True,
     depth_maps=True,
+    confidence="1 + sigma(1 m) / sigma(z) of the sensor's noise sigma; 2 in no known unit",
 )
 
 

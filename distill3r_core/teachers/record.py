@@ -95,6 +95,8 @@ class TeacherRecord:
         threshold: Threshold on `confidence_local - 1`; None: its own mask decides.
         depth_maps: Its local maps are depth times ray: the cache stores one plane.
         simulated: It makes up scenes, whatever the images show.
+        confidence: How its own measure of trust became a confidence in [1, inf), as a formula that
+            the cache's header states; "": it predicts such confidences itself.
         cost: What a forward pass of its network takes; None: it has no network, or it is unknown.
     """
 
@@ -109,6 +111,7 @@ class TeacherRecord:
     threshold: float | None = None
     depth_maps: bool = False
     simulated: bool = False
+    confidence: str = ""
     cost: TeacherCost | None = None
 
     @property

@@ -143,3 +143,43 @@ def test_a_model_is_named_by_folder_or_file_too(cli_inprocess, photos, golden_di
     file.write_bytes(b"cut")
     error = run("infer", "photos", "-m", "hub-folder", status=3)["error"]
     assert "not a whole safetensors file" in error["message"]
+
+
+def test_the_header_says_how_confidences_were_brought_to_the_common_range(
+    cli_inprocess, photos, golden_dir, monkeypatch
+):
+    for key, value in home(photos, golden_dir, "pi3", AUTOMATIC).items():
+        monkeypatch.setenv(key, value)
+
+    def run(*arguments) -> str:
+        status, output, error = cli_inprocess(*arguments, cwd=photos)
+        assert status == 0, error
+        return output
+
+    run("manifest", "photos", "--views", "2")
+    for name in ("pi3", AUTOMATIC):
+        run("cache", "--teacher", name, "--size", "28x42", "--threshold", "0", "-o", name)
+    mapping = "1 + p / (1 - p) of its probability p"
+    assert TeacherCache(photos / "pi3").header.confidence == mapping
+    assert json.loads(run("cache", "info", "pi3", "--json"))["result"]["confidence"] == mapping
+    assert mapping in run("cache", "info", "pi3")
+    # The other network predicts confidences of that range itself.
+    assert json.loads(run("cache", "info", AUTOMATIC, "--json"))["result"]["confidence"] == ""
+    assert mapping not in run("cache", "info", AUTOMATIC)
+
+
+def test_a_cache_of_a_version_that_did_not_say_so_is_still_resumed(
+    cli_inprocess, photos, golden_dir, monkeypatch
+):
+    for key, value in home(photos, golden_dir, "pi3").items():
+        monkeypatch.setenv(key, value)
+    assert cli_inprocess("manifest", "photos", "--views", "2", cwd=photos)[0] == 0
+    command = ("cache", "--resume", "--teacher", "pi3", "--size", "28x42", "--threshold", "0")
+    assert cli_inprocess(*command, cwd=photos)[0] == 0
+    folder = photos / "caches/teacher"
+    values = json.loads((folder / "cache.json").read_text())
+    del values["confidence"], values["checksum"]  # the earliest ones had no checksum either
+    (folder / "cache.json").write_text(json.dumps(values))
+    status, _, error = cli_inprocess(*command, cwd=photos)
+    assert status == 0, error
+    assert TeacherCache(folder).header.confidence == "1 + p / (1 - p) of its probability p"

@@ -133,7 +133,7 @@ def build_cache(
     _require_columns(record, manifest)
     teacher = _build(record, settings)
     _require_features(teacher, settings.features)
-    header = _header(settings, teacher, manifest)
+    header = replace(_header(settings, teacher, manifest), confidence=record.confidence)
     refuse_foreign(settings.output)  # before images are looked at
     if (settings.output / HEADER).exists():
         compare_settings(settings.output, read_header(settings.output), header)

@@ -52,6 +52,7 @@ def cache_info(path: Path, *, picture: Path | None = None, sample: str | None = 
     result = {
         "path": str(path),
         "settings": header.settings,
+        "confidence": header.confidence,
         "planned": len(header.plan),
         "finished": len(names),
         "missing": len(cache.missing()),
@@ -132,6 +133,7 @@ def _summary(
         ("size", size if size == "auto" else f"{size[0]}x{size[1]}"),
         ("fit", settings["fit"].get("mode", "-")),
         ("threshold", str(settings["threshold"])),
+        ("confidence", result["confidence"] or "as the teacher predicts it"),
         ("points in", "meters" if settings["metric"] else "no known unit"),
         ("stored as", ", ".join(kinds) or "-"),
         ("samples", f"{result['finished']} of {result['planned']}, {result['views']} views"),

@@ -122,5 +122,6 @@ PI3 = TeacherRecord(
     ),
     fit=PI3_FIT,
     threshold=THRESHOLD,
+    confidence="1 + p / (1 - p) of its probability p",
     cost=COST,
 )
