@@ -2,16 +2,19 @@
 
 Libraries end the process where memory is refused while they are loaded or start threads: those of
 C++ by a signal (`std::bad_alloc`, abort), OpenBLAS by `exit(1)`; no handler of Python runs then.
-And Python itself may have no memory left to report an error. So the work is done by a child, and
-this process says what has ended it.
+And Python itself may have no memory left to report an error, or not even enough to unwind one: then
+CPython tries the same allocation for ever. So the work is done by a child, and this process says
+what has ended it, or ends it.
 """
 
 import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -19,11 +22,11 @@ from distill3r_cli import console, exits
 from distill3r_core.errors import SystemLimitError
 
 _ENDED_BY_LIBRARY = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGTRAP)
-
-
 # Of a process that ends itself without a word: OpenBLAS, and Python after a `MemoryError` (120: its
 # streams could not be flushed).
 _ENDED_BY_EXIT = (1, 120)
+_STUCK_AFTER = 10.0  # seconds in which a process had not one page left
+_LOOK_EVERY = 0.05  # seconds
 
 
 def fork_under_limit(arguments: list[str]) -> Callable[[], None] | None:
@@ -64,8 +67,10 @@ def _wait(child: int, reports: int, limit: int, arguments: list[str]) -> NoRetur
 
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the child as well
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
+    status = _status_of(child, limit)
+    if status is None:
+        what = "there is no memory left to go on with"
+    elif os.WIFSIGNALED(status):
         ended_by = signal.Signals(os.WTERMSIG(status))
         if ended_by not in _ENDED_BY_LIBRARY:
             signal.signal(ended_by, signal.SIG_DFL)
@@ -84,6 +89,34 @@ def _wait(child: int, reports: int, limit: int, arguments: list[str]) -> NoRetur
     console.show_error(error, exits.RESOURCE)
     sys.stdout.flush()
     os._exit(exits.RESOURCE)
+
+
+def _status_of(child: int, limit: int) -> int | None:
+    """How the child ended; None: it had not a page of memory left for seconds, and was killed."""
+    full_since: float | None = None
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return status
+        now = time.monotonic()
+        if _address_space(child) + resource.getpagesize() <= limit:
+            full_since = None
+        elif full_since is None:
+            full_since = now
+        elif now - full_since > _STUCK_AFTER:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return None
+        time.sleep(_LOOK_EVERY)
+
+
+def _address_space(process: int) -> int:
+    """Bytes of address space that a process holds; 0 where the system does not say."""
+    try:
+        pages = Path(f"/proc/{process}/statm").read_text().split()[0]
+    except (OSError, IndexError):
+        return 0
+    return int(pages) * resource.getpagesize()
 
 
 def _has_reported(reports: int) -> bool:

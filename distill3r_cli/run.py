@@ -56,6 +56,8 @@ def _as_error(error: Exception) -> errors.Distill3rError:
         # When a rename fails, the second file name is the one that the user knows.
         name = error.filename2 or error.filename
         return errors.RequestError(f"cannot use {name}: {error.strerror}")
+    if (refused := system_limits.no_thread(error)) is not None:
+        return refused
     if _is_out_of_memory(error):
         return errors.OutOfMemoryError(
             f"out of memory: {str(error).splitlines()[0] if str(error) else 'no memory left'}",

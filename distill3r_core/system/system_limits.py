@@ -71,3 +71,15 @@ def _soft(kind: int) -> str:
     if limit == resource.RLIM_INFINITY:
         return "unlimited"
     return f"{limit // 1024} kB" if kind == resource.RLIMIT_AS else str(limit)
+
+
+def no_thread(error: Exception) -> SystemLimitError | None:
+    """The error where the system refuses Python a further thread; None for any other error."""
+    if not isinstance(error, RuntimeError) or str(error) != "can't start new thread":
+        return None
+    return SystemLimitError(
+        f"the system refuses a further thread: the limit of address space is "
+        f"{_soft(resource.RLIMIT_AS)}, that of processes {_soft(resource.RLIMIT_NPROC)}",
+        hint="raise the limit (`ulimit -v unlimited`, `ulimit -u`), or use fewer threads: "
+        "OMP_NUM_THREADS=1",
+    )

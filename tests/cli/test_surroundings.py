@@ -147,6 +147,48 @@ def test_a_library_that_aborts_under_a_limit_is_exit_4(end, status):
     assert ("the limit of address space is 4194304 kB" in done.stderr) == (status == 4)
 
 
+_FULL = """
+import mmap, os, resource, sys, time
+from distill3r_cli.limited import fork_under_limit
+reported = fork_under_limit(["infer"])
+pages = int(open("/proc/self/statm").read().split()[0])
+left = resource.getrlimit(resource.RLIMIT_AS)[0] // mmap.PAGESIZE - pages
+held = mmap.mmap(-1, left * mmap.PAGESIZE)  # not a page is left
+if sys.argv[1] == "for a while":
+    time.sleep(2)
+    held.close()
+    reported()
+    os._exit(7)
+while True:  # as CPython does where it cannot allocate what it needs to unwind an error
+    pass
+"""
+
+
+@pytest.mark.parametrize(("full", "status"), [("for ever", 4), ("for a while", 7)])
+def test_a_process_that_spins_without_a_page_of_memory_left_is_ended(full, status):
+    done = _limited(1 << 20, sys.executable, "-c", _FULL, full)
+    assert done.returncode == status, done.stderr
+    assert ("no memory left to go on" in done.stderr) == (status == 4)
+
+
+_NO_THREAD = """
+import sys, threading
+from distill3r_cli import run
+def work(*_, **__):
+    threading.stack_size(2 << 30)  # more than is left: a real refusal
+    threading.Thread(target=print).start()
+run.app = work
+sys.exit(run.run(["doctor"]))
+"""
+
+
+def test_a_thread_that_the_system_refuses_is_a_limit_that_is_named():
+    done = _limited(1 << 20, sys.executable, "-c", _NO_THREAD)
+    assert done.returncode == 4, done.stderr
+    assert "further thread" in done.stderr and "ulimit -u" in done.stderr
+    assert "1048576" in done.stderr and "bug" not in done.stderr
+
+
 @pytest.mark.parametrize("kilobytes", [1 << 20, 3_000_000])
 def test_a_limit_too_small_to_load_torch_is_exit_4_and_named(kilobytes, tmp_path):
     # The first is refused when torch is mapped, the second when one of its libraries starts.
