@@ -148,18 +148,21 @@ def newest(run: Path, *, warn: Callable[[str], None]) -> Checkpoint | None:
         warn: Called with a message for each damaged checkpoint.
 
     Raises:
-        DamageError: There are checkpoints, and all of them are damaged.
+        DamageError: There are checkpoints, and all of them are damaged; it names each.
     """
-    folders = _folders(run)
-    for folder in folders:
+    damaged = list[str]()
+    for folder in _folders(run):
         try:
             return read(folder)
         except DamageError as error:
             warn(f"warning: {error.message}; taking the checkpoint before it")
-    if folders:
+            damaged.append(error.message)
+    if damaged:
+        # Nothing is made again of a lost state: it holds the checksums of the weights.
         raise DamageError(
-            f"every checkpoint in {run / FOLDER} is damaged",
-            hint="start anew: `distill3r train` without --resume",
+            f"every checkpoint in {run / FOLDER} is damaged: {'; '.join(damaged)}",
+            hint="put a copy of a checkpoint there, or start anew: `distill3r train --overwrite "
+            f"-o {run}`",
         )
     return None
 

@@ -214,6 +214,39 @@ def test_a_state_with_a_right_checksum_and_wrong_content_is_damage(trained, tmp_
         state_from(checkpoints.read(folder))
 
 
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_run_whose_only_checkpoint_has_lost_its_state_is_named_and_made_anew(
+    trained, tmp_path, damage
+):
+    cache, whole, stopped = trained
+    run = tmp_path / "run"
+    shutil.copytree(stopped, run, symlinks=True)
+    (state,) = run.glob("checkpoints/step-*/state.json")
+    DAMAGE[damage](state)
+    with pytest.raises(
+        DamageError, match=r"every checkpoint .* is damaged: .*state\.json"
+    ) as error:
+        train(tiny(cache, run), resume=True)
+    assert f"--overwrite -o {run}" in (error.value.hint or "")
+    assert state.with_name("model.safetensors").exists()  # until --overwrite is said
+    train(tiny(cache, run), overwrite=True)
+    mine, theirs = _weights(run), _weights(whole)
+    assert all(equal(mine[key], theirs[key]) for key in theirs)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_state_that_is_lost_costs_no_more_than_its_checkpoint(trained, tmp_path, damage):
+    cache, whole, _ = trained
+    run = tmp_path / "run"
+    shutil.copytree(whole, run, symlinks=True)
+    (run / "run.json").unlink()  # not known to be finished: the newest checkpoint is read
+    DAMAGE[damage](run / "checkpoints/step-000003/state.json")
+    assert (run / "checkpoints/step-000002").is_dir()
+    assert train(tiny(cache, run), resume=True).result["step"] == 3
+    mine, theirs = _weights(run), _weights(whole)
+    assert all(equal(mine[key], theirs[key]) for key in theirs)
+
+
 def test_a_flipped_bit_in_the_list_of_training_images_is_noticed(trained, tmp_path):
     path = tmp_path / "pictures.txt"
     shutil.copyfile(trained[1] / "pictures.txt", path)
