@@ -13,7 +13,9 @@ distill3r infer photos --ply
 
 distill3r infer clip.mp4 --fps 1 -m runs/small-001 -o desk
 
-distill3r infer photos -m runs/small-001 --compare da3-small"""
+distill3r infer photos -m runs/small-001 --compare da3-small
+
+distill3r infer photos -m mast3r --set teacher.graph=swin-3"""
 
 _INPUT, _CLOUD = "Input", "Cloud"
 

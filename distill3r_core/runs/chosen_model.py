@@ -1,6 +1,7 @@
 """Which model a name or path stands for, without loading it: a teacher, or a student's file."""
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,3 +57,14 @@ def choose_model(model: str | Path | None) -> ChosenModel:
     if found is not None:
         return ChosenModel(*found)
     return ChosenModel(None, find_student(path))
+
+
+def chosen_teachers(models: Iterable[str | Path | None]) -> list[TeacherRecord]:
+    """The teachers among models; see `choose_model`.
+
+    Raises:
+        InputMissingError: A model is not there.
+        WeightsError: A teacher's weights are missing, or a file is damaged.
+    """
+    chosen = (choose_model(model).teacher for model in models)
+    return [teacher for teacher in chosen if teacher is not None]

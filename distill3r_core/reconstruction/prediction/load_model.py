@@ -1,8 +1,11 @@
 """Any model by its name or path: a student of this project, or a teacher."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 
@@ -12,6 +15,7 @@ from distill3r_core.reconstruction.prediction.student_predictor import StudentPr
 from distill3r_core.runs.chosen_model import choose_model
 from distill3r_core.runs.student_file import Precision, StudentFile, open_student
 from distill3r_core.teachers import Teacher, build_teacher
+from distill3r_core.teachers.choice import settings_for
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,14 @@ class LoadedModel:
         return str(self.predictor.settings.get("precision", "float32"))
 
     @property
+    def teacher_settings(self) -> dict[str, Any] | None:
+        """A teacher's own settings; None for a student."""
+        if self.source is not None:
+            return None
+        assert isinstance(self.predictor, Teacher)
+        return dict(self.predictor.settings)
+
+    @property
     def facts(self) -> tuple[str, ...]:
         """What the headers of files state about the model."""
         return model_facts(self.predictor)
@@ -55,7 +67,7 @@ class LoadedModel:
         return {
             "name": self.predictor.name,
             "weights": self.predictor.weights_hash,
-            "settings": dict(self.predictor.settings),
+            "settings": self.teacher_settings,
         }
 
 
@@ -74,22 +86,29 @@ def load_model(model: str | Path, *, device: str | torch.device = "cpu") -> Pred
 
 
 def open_model(
-    model: str | Path | None, device: torch.device, precision: Precision = "auto"
+    model: str | Path | None,
+    device: torch.device,
+    precision: Precision = "auto",
+    *,
+    teacher: Mapping[str, Any] = MappingProxyType({}),
 ) -> LoadedModel:
     """Load the model that a command is to use.
 
     Args:
         model: As in `load_model`; None: the student of the newest run.
         precision: Precision of a student's products; see `open_student`.
+        teacher: Settings of teachers; the model, where it is one, takes those that it has.
 
     Raises:
+        ConfigError: The values of such settings do not fit.
         InputMissingError: There is no such file, or no run.
         WeightsError: The teacher's weights are missing, or a file is not a student's.
     """
     chosen = choose_model(model)
     if chosen.teacher is not None:
-        teacher = build_teacher(chosen.teacher, chosen.path, device=device)
-        return LoadedModel(teacher, teacher.name, device)
+        own = settings_for(chosen.teacher, teacher)
+        built = build_teacher(chosen.teacher, chosen.path, device=device, **own)
+        return LoadedModel(built, built.name, device)
     file = open_student(chosen.path, device, precision)
     predictor = StudentPredictor(file.student, file.fit, name=file.label)
     return LoadedModel(predictor, file.label, device, file)

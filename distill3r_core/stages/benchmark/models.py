@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from distill3r_core.registry import Registry
 from distill3r_core.runs.chosen_model import choose_model
 from distill3r_core.stages.benchmark.budget import nearest_multiple
 from distill3r_core.stages.benchmark.teacher_models import Forward, teacher_forward, teacher_parts
+from distill3r_core.teachers.choice import check_own_settings, settings_for
 from distill3r_core.teachers.fast3r import HEADS_AT_ONCE
 from distill3r_core.teachers.fast3r_config import RELEASED
 from distill3r_core.teachers.fast3r_cost import FAST3R_NETWORK
@@ -63,6 +65,7 @@ class BenchModel:
         head: Heads of a student that are run.
         teacher: Name of the teacher that `name` stands for; None: a key of `MODELS`.
         weights: Its folder or file of weights; None: it has none.
+        teacher_settings: Its own settings.
     """
 
     name: str
@@ -74,6 +77,7 @@ class BenchModel:
     head: HeadName = "both"
     teacher: str | None = None
     weights: Path | None = None
+    teacher_settings: Mapping[str, Any] = field(default_factory=dict)
 
     def as_plain(self) -> dict[str, Any]:
         """Plain data for a request to a worker process; `from_plain` reads it back."""
@@ -103,7 +107,9 @@ class BenchModel:
         if self.name in MODELS:
             return MODELS[self.name].parts(self, views)
         assert self.teacher is not None, "models of other names count for themselves"
-        return teacher_parts(self.teacher, self.weights, views, self.size)
+        return teacher_parts(
+            self.teacher, self.weights, views, self.size, settings=self.teacher_settings
+        )
 
     @property
     def published(self) -> Mapping[int, tuple[float, float]]:
@@ -138,7 +144,9 @@ class BenchModel:
         if self.name in MODELS:
             return MODELS[self.name].build(self)
         assert self.teacher is not None, "models of other names build themselves"
-        return teacher_forward(self.teacher, self.weights, self.device)
+        return teacher_forward(
+            self.teacher, self.weights, self.device, settings=self.teacher_settings
+        )
 
 
 @dataclass(frozen=True)
@@ -178,15 +186,18 @@ def parse_models(text: str) -> tuple[str, ...]:
     return names
 
 
-def bench_models(student: BenchModel, compare: str) -> tuple[BenchModel, ...]:
+def bench_models(
+    student: BenchModel, compare: str, *, teacher: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[BenchModel, ...]:
     """The student and the models to compare it with, in the order in which they are named.
 
     Args:
         student: Its size is rounded to what each model's patches allow.
         compare: Names separated by commas, or "".
+        teacher: Settings of teachers among them; each takes those that it has.
 
     Raises:
-        ConfigError: An unknown name, or a name that is given twice.
+        ConfigError: An unknown name, a name that is given twice, or settings that no model has.
         InputMissingError: The student's path does not exist.
         RequestError: A teacher is compared with one head alone.
     """
@@ -208,7 +219,14 @@ def bench_models(student: BenchModel, compare: str) -> tuple[BenchModel, ...]:
         else:
             model = _teacher_model(model)
         models.append(model)
-    return tuple(models)
+    teachers = [TEACHERS[model.teacher] for model in models if model.teacher is not None]
+    check_own_settings(teachers, teacher)
+    return tuple(
+        model
+        if model.teacher is None
+        else replace(model, teacher_settings=settings_for(TEACHERS[model.teacher], teacher))
+        for model in models
+    )
 
 
 def _teacher_model(model: BenchModel) -> BenchModel:

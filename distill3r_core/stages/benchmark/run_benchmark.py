@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +57,17 @@ def benchmark(
         size=config.parse_size(settings.size),
         head=settings.head,
     )
-    models = bench_models(student, settings.compare)
+    models = bench_models(student, settings.compare, teacher=settings.teacher)
     if settings.memory_gb is not None and not can_limit_memory(device):
         raise RequestError(f"memory_gb: nothing limits a process's memory on {device.type} here")
     weights = None if settings.model is None else find_student(settings.model)
     label = settings.preset if weights is None else label_of(weights)
+    plain = config.as_plain(settings)
+    if not settings.teacher:  # results of earlier versions have none
+        del plain["teacher"]
     folder = claim_folder(
         label,
-        config.as_plain(settings),
+        plain,
         chosen=settings.output,
         device=device,
         inputs=None if weights is None else file_hash(weights),
@@ -89,7 +93,7 @@ def benchmark(
     rates = max(calibrations, key=lambda each: each.flop_rate or 0.0)
     entries = bench.measure(models, parse_views(settings.views), calibrations)
     rows = [row_of(entry, rates, label=label) for entry in entries]
-    report = publish(folder, header={**_header(models[0], rates), "budget": budget}, rows=rows)
+    report = publish(folder, header={**_header(models, rates), "budget": budget}, rows=rows)
     if all(row.status == NO_MEMORY for row in rows):
         raise OutOfMemoryError(
             f"every row ran out of memory; the table is in {folder.folder}",
@@ -98,8 +102,9 @@ def benchmark(
     return report
 
 
-def _header(student: BenchModel, rates: SpeedCalibration) -> dict[str, Any]:
+def _header(models: Sequence[BenchModel], rates: SpeedCalibration) -> dict[str, Any]:
     """What a reader must know to compare the figures: device, versions, precision, kernels."""
+    student, *others = models
     machine = profiling.machine(student.device)
     rows, columns = student.size
     return {
@@ -115,6 +120,9 @@ def _header(student: BenchModel, rates: SpeedCalibration) -> dict[str, Any]:
         "size": f"{rows}x{columns}",
         "flop_rate": rates.flop_rate,
         "byte_rate": rates.byte_rate,
+        "teacher_settings": {
+            model.name: dict(model.teacher_settings) for model in others if model.teacher
+        },
     }
 
 

@@ -15,6 +15,7 @@ from distill3r_core.profiling import DeviceName
 from distill3r_core.runs.student_file import Precision
 from distill3r_core.stages.benchmark.budget import parse_views
 from distill3r_core.stages.benchmark.models import parse_models
+from distill3r_core.teachers.choice import OwnSettings
 from distill3r_core.training.settings import Count
 
 
@@ -39,6 +40,8 @@ class BenchSettings:
     preset: PresetName = "paper"  # of a student with random weights
     model: Path | None = None  # a run or a file to measure instead
     compare: ModelsText = ""  # models beside the student, by commas
+    # Settings of teachers among them; each takes those that it has.
+    teacher: OwnSettings = Field(default_factory=dict)
     budget: Positive | None = None  # seconds; None: 300, on a GPU no end
     precision: Precision = "auto"  # auto: bfloat16 on a GPU that has it
     head: HeadName = "both"  # of the student; the others are left out

@@ -1,8 +1,9 @@
 """Teachers as `bench` times them: with their weights, from images to maps on the host."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,7 +20,12 @@ Forward = Callable[[Float[Tensor, "1 N 3 H W"]], Sequence[Tensor]]
 
 
 def teacher_parts(
-    name: str, weights: Path | None, views: int, size: tuple[int, int]
+    name: str,
+    weights: Path | None,
+    views: int,
+    size: tuple[int, int],
+    *,
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Part, ...] | None:
     """The arithmetic of a prediction; None where it is unknown.
 
@@ -27,13 +33,14 @@ def teacher_parts(
         name: Name of the teacher.
         weights: Its folder or file of weights, whose network is counted; None: the published one.
         size: Rows and columns of the images, which the teacher brings to a size of its own.
+        settings: The teacher's own settings.
     """
     record = TEACHERS[name]
     if record.cost is None:
         return None
     own = teacher_placement(size, record.fit).size
     network = _network_size(name, weights)
-    return record.cost.flop(network, views, own, settings=record.read_settings({}))
+    return record.cost.flop(network, views, own, settings=record.read_settings(settings))
 
 
 @lru_cache(maxsize=32)
@@ -47,13 +54,19 @@ def _network_size(name: str, weights: Path | None) -> Any:
     return record.cost.network_of(file, name=name)
 
 
-def teacher_forward(name: str, weights: Path | None, device: torch.device) -> Forward:
+def teacher_forward(
+    name: str,
+    weights: Path | None,
+    device: torch.device,
+    *,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+) -> Forward:
     """Prediction with the copies from and to the host.
 
     Raises:
         WeightsError: The weights are missing or damaged.
     """
-    predictor = build_teacher(name, weights, device=device)
+    predictor = build_teacher(name, weights, device=device, **settings)
     prepared: list[PreparedView] = []  # by the first forward, a warm-up
 
     def forward(images: Float[Tensor, "1 N 3 H W"]) -> Sequence[Tensor]:

@@ -93,6 +93,7 @@ def evaluate(
     left_out = {"output", "device", "models"}
     # Results older than these have none of them.
     left_out |= {name for name in vars(settings.conventions) if plain[name] is None}
+    left_out |= set() if settings.teacher else {"teacher"}
     identity = {
         "form": RESULT_FORM,
         "settings": {key: value for key, value in plain.items() if key not in left_out},
@@ -193,6 +194,11 @@ def _result(
     result["models"] = {label: figures_of(one, protocol) for label, one in found.items()}
     result["without_refinement"] = {
         label: figures_of(one, protocol) for label, one in unrefined.items() if one
+    }
+    result["teacher_settings"] = {
+        label: evaluation.model.teacher_settings
+        for label, evaluation in zip(labels, prepared, strict=True)
+        if evaluation.model.teacher_settings is not None
     }
     result["refinement"] = None if refined is None else refined.facts()
     result["model_sequences"] = {label: as_plain(one, protocol) for label, one in found.items()}

@@ -1,8 +1,9 @@
 """What an evaluation scores: students, teachers, the truth or a plane, behind one record."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -23,9 +24,11 @@ from distill3r_core.paths import RUNS, newest_run
 from distill3r_core.reconstruction.prediction.load_model import open_model
 from distill3r_core.reconstruction.prediction.scene_pass import knows_scene, scene_frame_problem
 from distill3r_core.report import Progress
+from distill3r_core.runs.chosen_model import chosen_teachers
 from distill3r_core.runs.student_file import StudentFile
 from distill3r_core.stages.evaluate.settings import EvalSettings
 from distill3r_core.teachers import Teacher
+from distill3r_core.teachers.choice import check_own_settings
 
 WITHOUT_MODEL = {"truth": predict_truth, "constant": predict_constant_depth}
 
@@ -37,6 +40,7 @@ class ScoredModel:
     Args:
         student: The student whose grid, training frames and cache are used; None: there is none.
         grid: Rows and columns of its input, landscape; None: it follows from the images.
+        teacher_settings: A teacher's own settings; None: it is none.
     """
 
     label: str  # name in tables and of the result folder
@@ -45,6 +49,7 @@ class ScoredModel:
     predict: Prediction
     student: StudentFile | None
     grid: tuple[int, int] | None
+    teacher_settings: Mapping[str, Any] | None = None
 
 
 def open_models(
@@ -56,10 +61,13 @@ def open_models(
         protocol: Has a grid for what comes from no model.
 
     Raises:
-        ConfigError: A size, or several models, where neither is used.
+        ConfigError: A size, or several models, where neither is used, or settings of teachers that
+            no model has.
         InputMissingError: There is no run, or no such file.
         WeightsError: A file is not that of a model.
     """
+    if settings.teacher:
+        check_own_settings(chosen_teachers(settings.models), settings.teacher)
     if settings.predict == "student":
         if settings.models:
             return [_open(settings, name, device) for name in settings.models]
@@ -116,7 +124,7 @@ def labels_of(models: Sequence[ScoredModel], names: Sequence[str]) -> list[str]:
 def _open(settings: EvalSettings, name: str | None, device: torch.device) -> ScoredModel:
     """The model of a name or path; None: the newest run's student."""
     # In float32 on every device: a score must not depend on where it was computed.
-    model = open_model(name, device, "float32")
+    model = open_model(name, device, "float32", teacher=settings.teacher)
     student = model.source
     if student is None:
         if settings.data is None:
@@ -132,6 +140,7 @@ def _open(settings: EvalSettings, name: str | None, device: torch.device) -> Sco
             predict=predict_with(model.predictor, device=device),
             student=None,
             grid=None,
+            teacher_settings=model.teacher_settings,
         )
     if settings.size is not None:
         raise ConfigError(

@@ -12,6 +12,7 @@ from distill3r_core.data.conventions.readings import Conventions, parse_image_si
 from distill3r_core.data.layouts import AUTO, PoseAxes, PoseConvention, check_layout
 from distill3r_core.evaluation.protocols import PROTOCOLS
 from distill3r_core.profiling import DeviceName
+from distill3r_core.teachers.choice import OwnSettings
 
 ModelName = Annotated[str, BeforeValidator(lambda model: str(model))]  # a path is a name too
 
@@ -23,6 +24,8 @@ class EvalSettings:
     # Runs, weight files and names of models; the first is compared with the others. Empty: the
     # newest run, where one is needed.
     models: tuple[ModelName, ...] = ()
+    # Settings of teachers among them; each takes those that it has.
+    teacher: OwnSettings = Field(default_factory=dict)
     data: Path | None = None  # with ground truth; None: the run's validation samples
     layout: Annotated[str, config.reads(check_layout)] = AUTO  # of `data`
     protocol: Annotated[str, config.reads(PROTOCOLS.__getitem__)] = "table2"

@@ -118,6 +118,7 @@ def compare_models(
         "location": other.location,
         "facts": list(outcome.scene.facts),
         "precision": other.precision,
+        "teacher_settings": other.teacher_settings,
         "forward_seconds": round(outcome.forward.seconds, 3),
         "peak_bytes": outcome.forward.peak_bytes,
         "points": len(cleaned.cloud),

@@ -51,13 +51,14 @@ from distill3r_core.reconstruction.reconstruct import fitting_of, reconstruct_vi
 from distill3r_core.reconstruction.reconstruction import Reconstruction
 from distill3r_core.report import Failure, Progress, Report, Silent
 from distill3r_core.results import claim, read_record, write_record
-from distill3r_core.runs.chosen_model import choose_model
+from distill3r_core.runs.chosen_model import chosen_teachers
 from distill3r_core.stages.infer.compare_models import ComparedScene, FirstModel, compare_models
 from distill3r_core.stages.infer.infer_report import scene_report, scenes_report
 from distill3r_core.stages.infer.scene_inputs import SceneInputs, find_scenes
 from distill3r_core.stages.infer.scene_record import SceneOutcome, WrittenFiles, record_of
 from distill3r_core.stages.infer.scene_request import SceneRequest, identity_of
 from distill3r_core.stages.infer.settings import InferSettings
+from distill3r_core.teachers.choice import check_own_settings
 
 # What need not keep `--each` from the other scenes.
 _OF_ONE_SCENE = (NothingUsableError, ImageError, OutOfMemoryError, RequestError)
@@ -82,8 +83,9 @@ def infer(
         OutOfMemoryError: The views do not fit, in the smallest chunks.
     """
     progress = progress or Silent()
-    for name in (settings.model, *([] if settings.compare is None else [settings.compare])):
-        choose_model(name)  # what is missing is said before anything else is looked at
+    # What is missing is said before anything else is looked at.
+    compared = [] if settings.compare is None else [settings.compare]
+    check_own_settings(chosen_teachers([settings.model, *compared]), settings.teacher)
     options = resolve_options(
         settings.head, settings.cloud, settings.poses, pnp=settings.pnp, refine=settings.refine
     )
@@ -102,7 +104,7 @@ def infer(
     for scene in scenes:
         require_extras(scene.sources)
     device = profiling.pick_device(settings.device)
-    model = open_model(settings.model, device, settings.precision)
+    model = open_model(settings.model, device, settings.precision, teacher=settings.teacher)
     head = heads_of(model.predictor, settings.head)
     if head != settings.head:  # a scene student has one map alone
         settings = replace(settings, head=head)
@@ -110,7 +112,9 @@ def infer(
             head, settings.cloud, settings.poses, pnp=settings.pnp, refine=settings.refine
         )
     _require_settings(model.predictor, settings)
-    other = None if settings.compare is None else open_model(settings.compare, device)
+    other = None
+    if settings.compare is not None:
+        other = open_model(settings.compare, device, teacher=settings.teacher)
     request = SceneRequest(settings, model, other, options, cameras, known, overwrite)
     outcomes: list[SceneOutcome] = []
     failed: list[Failure] = []

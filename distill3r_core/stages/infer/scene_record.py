@@ -79,6 +79,7 @@ def record_of(
         "model": model.label,
         "student": list(scene.facts),
         "precision": model.precision,
+        "teacher_settings": model.teacher_settings,
         "head": head,
         "views": len(scene.views),
         "scale": scene.scale.unit,

@@ -59,6 +59,7 @@ def identity_of(views: Sequence[LoadedView], request: SceneRequest) -> dict[str,
     for name in (
         "inputs", "model", "output", "ply", "size", "each", "device", "scale_from", "compile",
         "strict", "intrinsics", "compare",
+        "teacher",  # part of what the models are
     ):  # fmt: skip
         del plain[name]
     plain |= {"format": sorted(settings.formats), "precision": model.precision}

@@ -15,6 +15,7 @@ from distill3r_core.reconstruction.formats import FORMATS
 from distill3r_core.reconstruction.head_options import CloudSource, PoseSource
 from distill3r_core.reconstruction.point_cloud import Cleaning
 from distill3r_core.runs.student_file import Precision
+from distill3r_core.teachers.choice import OwnSettings
 
 
 def _split(value: Any) -> Any:
@@ -43,6 +44,7 @@ class InferSettings:
         inputs: Folders, images, patterns, videos: one scene, unless `each`.
         model: A run's folder, a weight file or the name of a model; None: the newest run.
         compare: Another model whose cloud is put beside that of `model`; None: none.
+        teacher: Settings of teachers among the two; each takes those that it has.
         output: Folder of the result; None: below `results/infer`.
         format: Names of formats; None: "ply", or "depth" where only the local head is run.
         ply: PLY besides what `format` names.
@@ -77,6 +79,7 @@ class InferSettings:
     inputs: tuple[str, ...] = Field(min_length=1)
     model: str | Path | None = None
     compare: str | Path | None = None
+    teacher: OwnSettings = Field(default_factory=dict)
     output: Path | None = None
     format: _Formats | None = None
     ply: bool = False

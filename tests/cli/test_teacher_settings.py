@@ -1,0 +1,104 @@
+"""Settings of teachers that are run as models: `--set teacher.graph=oneref`."""
+
+import json
+
+import pytest
+from official_folders import write_folder
+from PIL import Image
+
+from distill3r_core.teachers.pairwise import graph
+from distill3r_core.teachers.pairwise import teacher as pairwise
+
+SETTINGS = ("--set", "teacher.graph=oneref", "--set", "teacher.align_steps=2")
+
+
+@pytest.fixture
+def run(cli_inprocess, tmp_path, golden_dir, monkeypatch):
+    """Run a command beside the weights of two small teachers."""
+    for name in ("mast3r", "da3-small"):
+        write_folder(tmp_path / "weights" / name, golden_dir, name)
+    monkeypatch.setenv("DISTILL3R_HOME", str(tmp_path / "weights"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "no-hub"))
+
+    def run(*arguments) -> tuple[int, dict, str]:
+        status, output, error = cli_inprocess(*arguments, "--json", cwd=tmp_path)
+        return status, json.loads(output), error
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path, data_dir):
+    """Two photographs, low and small: pixels cost time."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for path in sorted((data_dir / "castle").glob("*.JPG"))[:2]:
+        with Image.open(path) as image:
+            low = image.convert("RGB").resize((144, 108)).crop((0, 40, 144, 67))
+            low.save(folder / path.name, quality=95)
+    return folder
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """Every graph of pairs that a teacher asks for."""
+    asked = []
+
+    def pairs_of(views, kind):
+        asked.append(kind)
+        return graph.pairs_of(views, kind)
+
+    monkeypatch.setattr(pairwise, "pairs_of", pairs_of)
+    return asked
+
+
+def test_infer_gives_them_to_the_model_and_to_the_one_it_is_compared_with(run, photos, graphs):
+    status, found, error = run(
+        "infer", "photos", "-m", "mast3r", "--compare", "da3-small", "--no-refine", *SETTINGS,
+        "--set", "teacher.precision=float32", "-o", "out",
+    )  # fmt: skip
+    assert status in (0, 5), error
+    assert graphs == ["oneref"]
+    own = found["result"]["teacher_settings"]
+    assert (own["graph"], own["align_steps"], own["precision"]) == ("oneref", 2, "float32")
+    assert found["settings"]["teacher"]["graph"] == "oneref"
+    # Other settings of the teacher are another result.
+    status, _, error = run("infer", "photos", "-m", "mast3r", "--no-refine", "-o", "out")
+    assert status == 2, error
+
+
+def test_bench_counts_and_runs_the_pairs_of_the_graph(run, graphs):
+    def flop(*settings) -> float:
+        status, found, error = run(
+            "bench", "--preset", "tiny", "--views", "3", "--size", "28x126", "--budget", "1",
+            "--compare", "mast3r", *settings,
+        )  # fmt: skip
+        assert status == 0, error
+        shown = found["result"]["header"]["teacher_settings"]["mast3r"]
+        assert shown == ({"graph": "oneref"} if settings else {})
+        return {row["model"]: row for row in found["result"]["rows"]}["mast3r"]["tflop"]
+
+    # Two pairs in both orders, and all six of them; encoders and what is shared keep it below 3/2.
+    assert 1.3 < flop() / flop("--set", "teacher.graph=oneref") < 1.5
+
+
+@pytest.mark.parametrize(
+    ("command", "key", "says"),
+    [
+        (("infer", "photos", "-m", "mast3r"), "graph=ring", "ring"),
+        (("infer", "photos", "-m", "da3-small"), "graph=oneref", "no such setting of da3-small"),
+        (("infer", "photos", "-m", "mast3r"), "pairs=true", "no such setting of mast3r"),
+        (("eval", "da3-small", "--data", "photos"), "align_steps=2", "no such setting"),
+        (("eval", "mast3r", "--data", "photos"), "align_steps=-1", "align_steps"),
+        (("eval", "--predict", "constant", "--data", "photos"), "graph=oneref", "is for teachers"),
+        (("bench", "--preset", "tiny"), "graph=oneref", "is for teachers"),
+        (("bench", "--preset", "tiny", "--compare", "mast3r"), "graph=swin-0", "swin-0"),
+    ],
+)
+def test_a_setting_that_no_model_has_and_a_wrong_value_are_refused(
+    run, photos, command, key, says, tmp_path
+):
+    status, found, _ = run(*command, "--set", f"teacher.{key}")
+    assert status == 2
+    assert says in json.dumps(found["error"])
+    assert not (tmp_path / "results").exists()
