@@ -8,6 +8,8 @@ from infer_project import make_photos, run_infer
 from plyfile import PlyData
 from scipy.spatial.transform import Rotation
 
+from distill3r_core.models import load_student, save_student
+
 
 def _cameras(folder) -> list[dict]:
     return json.loads((folder / "cameras.json").read_text())["cameras"]
@@ -94,3 +96,17 @@ def test_the_scale_of_one_distance_is_unverified(cli_inprocess, project) -> None
     assert "unverified: one distance cannot be checked" in err
     comments = " ".join(PlyData.read(project / "out" / "scene.ply").comments)
     assert "unverified" in comments
+
+
+def test_a_distance_between_views_that_do_not_move_apart_is_refused(cli_inprocess, project) -> None:
+    """Of a student whose global maps are its local ones all cameras stand in one place."""
+    folder = project / "runs/tiny-001/checkpoints/best"
+    student = load_student(folder / "model.safetensors")
+    student.global_head.load_state_dict(student.local_head.state_dict())
+    save_student(folder / "model.safetensors", student, student.metadata)
+    photos = make_photos(project / "photos", "a.png", "b.png")
+    arguments = (photos, "--scale-from", "a:b=2", "-o", "out")
+    status, _, err = run_infer(cli_inprocess, *arguments, cwd=project, json_too=False)
+    assert status == 2, err
+    assert "noise" in err and "% of" in err
+    assert not (project / "out/scene.ply").exists()
