@@ -16,7 +16,7 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[all,dev]'
 	touch $@
 
-demo: $(INSTALLED)  ## Render scenes, distil, evaluate, reconstruct: about 3 minutes on two cores.
+demo: $(INSTALLED)  ## Render scenes, distil, evaluate, reconstruct: about 4 minutes on two idle cores, installation included.
 	$(BIN)/distill3r demo
 
 test: $(INSTALLED)  ## Every test; drills at a tenth of their count.

@@ -1,12 +1,11 @@
 """Time and memory of `distill3r eval` at the size of the paper's evaluation."""
 
 import json
-import os
-import subprocess
 import sys
 
 import pytest
 import torch
+from process_cost import run_measured
 
 from distill3r_core.io.rgbd import write_rgbd_scene
 from distill3r_core.scenes import arc, build_scene, pinhole, render_view
@@ -15,21 +14,6 @@ VIEWS, SIZE = 50, (224, 518)
 SECONDS, BYTES = 60, 2e9
 
 _OPTIONS = ("--predict", "truth", "--json")
-# A small program between: what a process takes counts from its parent's size on, and with all
-# other children of its parent.
-_MEASURED = """
-import json, resource, subprocess, sys, time
-begin = time.monotonic()
-done = subprocess.run(sys.argv[2:])
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-with open(sys.argv[1], "w") as file:
-    json.dump({
-        "seconds": time.monotonic() - begin,
-        "cpu_seconds": used.ru_utime + used.ru_stime,
-        "bytes": 1024 * used.ru_maxrss,
-    }, file)
-sys.exit(done.returncode)
-"""
 
 
 @pytest.mark.slow
@@ -40,18 +24,15 @@ def test_fifty_views_are_scored_in_a_minute_and_two_gigabytes(tmp_path):
     images, depths = (torch.stack(parts) for parts in zip(*views, strict=True))
     write_rgbd_scene(tmp_path / "rooms/one", images, depths, poses, intrinsics)
     command = (sys.executable, "-m", "distill3r_cli", "eval", "--data", tmp_path / "rooms")
-    done = subprocess.run(
-        [sys.executable, "-c", _MEASURED, tmp_path / "used.json", *command, *_OPTIONS],
-        capture_output=True, text=True, check=False, cwd=tmp_path,
-        env=os.environ | {"OMP_NUM_THREADS": "2"},
-    )  # fmt: skip
+    done, used = run_measured(
+        [*command, *_OPTIONS], cwd=tmp_path, variables={"OMP_NUM_THREADS": "2"}
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)["result"]
     assert (result["views"], result["grid"]) == (VIEWS, "224x518")
     assert result["metrics"]["acc"] == pytest.approx(0, abs=1e-4)
     assert result["metrics"]["auc_30"] == 1 and result["metrics"]["fused"] < 1e-3
-    used = json.loads((tmp_path / "used.json").read_text())
     print(used)
-    assert used["bytes"] < BYTES
+    assert used.bytes < BYTES
     # Two cores for a minute: what other processes take of the clock does not count.
-    assert min(used["seconds"], used["cpu_seconds"] / 2) < SECONDS
+    assert min(used.seconds, used.cpu_seconds / 2) < SECONDS

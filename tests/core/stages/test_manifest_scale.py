@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from process_cost import ProcessCost, run_measured
 from trees import two_colors
 
 SCENES, FRAMES = 20, 100
@@ -43,48 +43,26 @@ def make_linked_tree(root: Path, scenes: int, frames: int) -> Path:
     return root
 
 
-@dataclass(frozen=True)
-class Taken:
-    """What a run took: seconds by the clock and of the processor, and megabytes at most."""
-
-    wall: float
-    processor: float
-    memory: float
-
-    def line(self, what: str, files: int) -> str:
-        return (
-            f"{what}: {self.wall:.1f} s ({files / self.wall:.0f} files/s), {self.processor:.1f} s "
-            f"of the processor ({1e6 * self.processor / files:.0f} us a file), "
-            f"{self.memory:.0f} MB"
-        )
-
-
-def measured(root: Path, out: Path, *, kill_at: int | None = None) -> tuple[dict, Taken]:
-    """Run `manifest --link`, or kill it when its index has so many bytes."""
+def link(root: Path, out: Path) -> tuple[dict, ProcessCost]:
+    """Run `manifest --link`; gives its report and what it took."""
     command = (sys.executable, "-m", "distill3r_cli", "manifest", root, "-o", out)
-    printed, began = out.with_suffix(".json"), time.monotonic()
-    with printed.open("wb") as file:
-        process = subprocess.Popen(
-            [*map(str, command), "--link", "--json", "-q"], stdout=file, stderr=subprocess.DEVNULL
-        )
-    index = out / ".frames.jsonl"
-    while kill_at is not None and not (index.is_file() and index.stat().st_size > kill_at):
-        assert process.poll() is None, "it ended before it was killed"
-        time.sleep(0.05)
-    if kill_at is not None:
-        process.send_signal(signal.SIGKILL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == (0 if kill_at is None else -signal.SIGKILL)
-    taken = Taken(
-        time.monotonic() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6
+    done, cost = run_measured([*command, "--link", "--json", "-q"], cwd=out.parent)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), cost
+
+
+def described(what: str, cost: ProcessCost, files: int) -> str:
+    return (
+        f"{what}: {cost.seconds:.1f} s ({files / cost.seconds:.0f} files/s), "
+        f"{cost.cpu_seconds:.1f} s of the processor ({1e6 * cost.cpu_seconds / files:.0f} us a "
+        f"file), {cost.bytes / 1e6:.0f} MB"
     )
-    return json.loads(printed.read_text()) if kill_at is None else {}, taken
 
 
-def manifest(root: Path, out: Path, *, kill_at: int | None = None) -> dict:
+def manifest(root: Path, out: Path, *options: str, kill_at: int | None = None) -> dict:
     """Run `manifest`, and kill it when its index has so many bytes; gives its report."""
     command = (sys.executable, "-m", "distill3r_cli", "manifest", root, "-o", out, "--json", "-q")
+    command += options
     printed = out.with_suffix(".json")
     with printed.open("wb") as file:
         process = subprocess.Popen([*map(str, command)], stdout=file, stderr=subprocess.DEVNULL)
@@ -134,8 +112,8 @@ def test_a_large_tree_is_done_once_and_the_same_after_a_kill(tmp_path):
 def test_200000_images_in_1000_scenes(tmp_path):
     root = make_linked_tree(tmp_path / "tree", MANY_SCENES, MANY_FRAMES)
     files = MANY_SCENES * MANY_FRAMES
-    first, taken = measured(root, tmp_path / "whole")
-    print(f"\n{taken.line('first run', files)}")
+    first, whole = link(root, tmp_path / "whole")
+    print("", described("first run", whole, files), sep="\n")
     assert first["result"]["images"] == files
     assert first["result"]["scenes"] == MANY_SCENES
     written = tuple(tmp_path / "whole" / name for name in (".frames.jsonl", "manifest.csv"))
@@ -144,31 +122,29 @@ def test_200000_images_in_1000_scenes(tmp_path):
     assert not (tmp_path / "whole" / "images").exists()
     before = [path.stat().st_mtime_ns for path in written]
 
-    again, repeated = measured(root, tmp_path / "whole")
-    print(repeated.line("second run", files))
+    again, repeated = link(root, tmp_path / "whole")
+    print(described("second run", repeated, files))
     assert again["result"] == first["result"]
     # A frame that is read adds a line: none was.
     assert [path.stat().st_mtime_ns for path in written] == before
 
-    half = written[0].stat().st_size // 2
-    _, killed = measured(root, tmp_path / "killed", kill_at=half)
-    print(killed.line("killed with -9", files // 2))
+    manifest(root, tmp_path / "killed", "--link", kill_at=written[0].stat().st_size // 2)
     assert not (tmp_path / "killed" / "manifest.csv").exists()
-    _, resumed = measured(root, tmp_path / "killed")
-    print(resumed.line("resumed", files // 2))
+    _, resumed = link(root, tmp_path / "killed")
+    print(described("resumed after kill -9", resumed, files // 2))
     assert (tmp_path / "killed" / "manifest.csv").read_bytes() == written[1].read_bytes()
     # About half of it was there: a run that began anew would take as long as the first.
-    assert resumed.processor < 0.8 * taken.processor
+    assert resumed.cpu_seconds < 0.8 * whole.cpu_seconds
 
-    assert max(one.memory for one in (taken, repeated, killed, resumed)) < 500
+    assert max(one.bytes for one in (whole, repeated, resumed)) < 500e6
     # Of the processor: what others do on the machine is not its time.
-    assert repeated.processor < 40e-6 * files + 3
+    assert repeated.cpu_seconds < 40e-6 * files + 3
 
 
 def test_the_report_of_the_command_does_not_load_torch(tmp_path):
-    report, taken = measured(make_tree(tmp_path / "tree", 2, 6), tmp_path / "out")
+    report, cost = link(make_tree(tmp_path / "tree", 2, 6), tmp_path / "out")
     assert report["machine"]["cores"] > 0
-    assert taken.memory < 200  # torch alone takes more
+    assert cost.bytes < 200e6  # torch alone takes more
 
 
 def test_torch_is_loaded_only_where_depth_is_resized(tmp_path) -> None:
