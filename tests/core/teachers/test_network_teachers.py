@@ -1,5 +1,7 @@
 """Teachers around official weight files: what they predict, and what files they refuse."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -187,3 +189,26 @@ def test_a_file_that_is_cut_short_or_would_run_code_is_refused(folders, tmp_path
     torch.save({"model": {"weight": Hostile()}}, file)
     with pytest.raises(WeightsError, match="refused to read"):
         build_teacher("dust3r-512-dpt", file)
+
+
+ALLOCATED = """
+import sys
+from torch.profiler import ProfilerActivity, profile
+from distill3r_core import build_teacher
+build_teacher(sys.argv[1], sys.argv[2])  # loads what torch needs for it
+with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+    teacher = build_teacher(sys.argv[1], sys.argv[2])
+taken = sum(max(0, event.self_cpu_memory_usage) for event in watched.events())
+print(taken / sum(p.numel() * p.element_size() for p in teacher.network.network.parameters()))
+"""
+
+
+@pytest.mark.parametrize("name", ["vggt", "da3-small"])
+def test_a_network_is_never_in_memory_twice(folders, name):
+    # The fakes are too small for a difference in the size of a process: all bytes that tensors ask
+    # for while loading, given back or not, are those of the weights once.
+    done = subprocess.run(
+        [sys.executable, "-c", ALLOCATED, name, str(folders[name])],
+        capture_output=True, text=True, timeout=600, check=True,
+    )  # fmt: skip
+    assert 0.9 < float(done.stdout.split()[-1]) < 1.3
