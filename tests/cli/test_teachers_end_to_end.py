@@ -1,11 +1,13 @@
 """Every teacher through every command on real photographs; small networks in official files."""
 
 import json
+import shutil
 
 import pytest
 from browser import chromium
 from official_folders import write_folder
 from PIL import Image
+from plausible_pairs import fit_last_layers
 
 from distill3r_core.cache.store import TeacherCache
 
@@ -15,13 +17,28 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in TEACHERS]
 DRAWN = "document.body.dataset.drawn !== undefined"
 
 
-def small_photos(source, target, pattern, count):
-    """A few photographs, made small: pixels cost time."""
+def small_photos(source, target, pattern, count, *, rows=108):
+    """A few photographs, made small, and low where asked: pixels cost time."""
     target.mkdir(parents=True)
     for path in sorted(source.glob(pattern))[:count]:
         with Image.open(path) as image:
             name = path.name.split(".")[0]  # `frame-0.color` would be a frame of 7-Scenes
-            image.convert("RGB").resize((144, 108)).save(target / f"{name}.jpg", quality=95)
+            small = image.convert("RGB").resize((144, 108))
+            top = (108 - rows) // 2
+            small.crop((0, top, 144, top + rows)).save(target / f"{name}.jpg", quality=95)
+
+
+def first_frames(kitchen, target, count):
+    """The first frames of the RGB-D sequence, as a data set of its own."""
+    sequence = min(kitchen.rglob("*.color.*")).parent
+    scene = target / sequence.parent.name
+    (scene / sequence.name).mkdir(parents=True)
+    for name in ("TestSplit.txt", "TrainSplit.txt"):
+        shutil.copy(sequence.parent / name, scene)
+    for index in sorted({path.name.split(".")[0] for path in sequence.glob("frame-*")})[:count]:
+        for path in sequence.glob(f"{index}.*"):
+            shutil.copy(path, scene / sequence.name)
+    return target
 
 
 @pytest.mark.parametrize("name", SLOW)
@@ -32,9 +49,16 @@ def test_every_command_runs_with_a_teacher_on_real_photographs(
     monkeypatch.setenv("HF_HOME", str(tmp_path / "no-hub"))
     write_folder(tmp_path / "weights" / name, golden_dir, name)
     kitchen = data_dir / "7scenes_kitchen"
-    small_photos(data_dir / "castle", tmp_path / "photos" / "castle", "*.JPG", 3)
+    pairwise = name in PAIRWISE  # two passes of two heads for each pair of views
+    castle, rows = tmp_path / "photos" / "castle", 54 if pairwise else 108
+    small_photos(data_dir / "castle", castle, "*.JPG", 3, rows=rows)
     frames = min(kitchen.rglob("*.color.*")).parent
-    small_photos(frames, tmp_path / "photos" / "kitchen", "*.color.*", 3)
+    small_photos(frames, tmp_path / "photos" / "kitchen", "*.color.*", 3, rows=rows)
+    own, data, size = (), kitchen, "28x42"
+    if pairwise:
+        fit_last_layers(tmp_path / "weights" / name, name, sorted(castle.iterdir()))
+        own = ("--set", "teacher.align_steps=10", "--set", "teacher.graph=oneref")
+        data, size = first_frames(kitchen, tmp_path / "data-4", 4), "28x126"
 
     def run(*arguments, allowed=(0,)) -> dict:
         status, output, error = cli_inprocess(*arguments, "--json", cwd=tmp_path)
@@ -42,28 +66,31 @@ def test_every_command_runs_with_a_teacher_on_real_photographs(
         return json.loads(output)
 
     run("manifest", "photos", "--views", "3", "--val-scenes", "0.5")
-    shorter = ("--set", "teacher.align_steps=30") if name in PAIRWISE else ()
     cached = run(
-        "cache", "--resume", "--teacher", name, "--size", "28x42", "--threshold", "0", *shorter
+        "cache", "--resume", "--teacher", name, "--size", "28x42", "--threshold", "0", *own
     )
     assert cached["failed"] == []
     assert TeacherCache(tmp_path / "caches/teacher").header.teacher == name
     run("train", "--preset", "tiny", "--max-steps", "2", "--set", "data.size=28x42")
 
     folder = tmp_path / "out"
-    placed = run("infer", "photos/castle", "-m", name, "--ply", "-o", "out/model", allowed=(0, 5))
+    placed = run(
+        "infer", "photos/castle", "-m", name, "--ply", "-o", "out/model", *own, allowed=(0, 5)
+    )
     assert placed["result"]["model"] == name and placed["result"]["views"] == 3
-    compared = run("infer", "photos/castle", "--compare", name, "-o", "out/both", allowed=(0, 5))
+    compared = run(
+        "infer", "photos/castle", "--compare", name, "-o", "out/both", *own, allowed=(0, 5)
+    )
     assert compared["result"]["comparison"]["model"] == name
     with chromium(tmp_path / "profile") as page:
         page.open((folder / "both" / "compare.html").as_uri(), ready=DRAWN)
         assert page.evaluate("parts.map((part) => part.name)")[1] == name
         assert not page.errors
-    scored = run("eval", name, "--data", str(kitchen), "-o", "out/eval", allowed=(0, 5))
+    scored = run("eval", name, "--data", str(data), "-o", "out/eval", *own, allowed=(0, 5))
     assert scored["result"]["views"] > 0
     bench = run(
-        "bench", "--preset", "tiny", "--views", "2", "--size", "28x42", "--budget", "120",
-        "--compare", name, "-o", "out/bench",
+        "bench", "--preset", "tiny", "--views", "2", "--size", size, "--budget", "120",
+        "--compare", name, "-o", "out/bench", *own,
     )  # fmt: skip
     rows = {row["model"]: row for row in bench["result"]["rows"]}
     assert rows[name]["status"] == "measured" and rows[name]["tflop"] > 0
