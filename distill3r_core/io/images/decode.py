@@ -185,14 +185,21 @@ def write_image(path: Path, pixels: UInt8[np.ndarray, "H W *channels"]) -> None:
 
 
 @contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to itself what Pillow warns of: metadata that it cannot read."""
+    # The switch belongs to the process.
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
 def _open(path: Path) -> Iterator[Image.Image]:
     """The undecoded image: the first frame, or the primary image of a HEIC file."""
     formats = _known_formats()
     if (named := _FORMATS_BY_SUFFIX.get(path.suffix.lower())) is not None:
         formats = (*formats, named)
-    # Pillow warns about metadata that it cannot read; the switch for that belongs to the process.
-    with _warnings_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quiet():
         image = Image.open(path, formats=formats)
         try:
             if image.format != "HEIF":  # it has opened its primary image
@@ -217,20 +224,22 @@ def _frame_notes(image: Image.Image) -> list[str]:
 
 
 def _has_second_page(image: Image.Image) -> bool:
-    try:
-        image.seek(1)
-    except EOFError:
-        return False
-    image.seek(0)
+    with _quiet():
+        try:
+            image.seek(1)
+        except EOFError:
+            return False
+        image.seek(0)
     return True
 
 
 def _exif(image: Image.Image) -> tuple[int, float | None]:
     """Orientation (1 where unknown) and 35 mm focal length; a corrupt block counts as none."""
     try:
-        tags = image.getexif()
-        orientation = tags.get(_ORIENTATION, 1)
-        focal = tags.get_ifd(_EXIF).get(_FOCAL_35MM)
+        with _quiet():
+            tags = image.getexif()
+            orientation = tags.get(_ORIENTATION, 1)
+            focal = tags.get_ifd(_EXIF).get(_FOCAL_35MM)
         focal = None if focal is None else float(focal)
     except (*_DECODE_ERRORS, ZeroDivisionError):
         return 1, None
