@@ -12,29 +12,43 @@ def main() -> None:
     _leave_when_interrupted()
     # Ctrl-C is handled from here on: the imports below take a third of a second.
     import atexit
-    from contextlib import suppress
 
+    from distill3r_cli import console
     from distill3r_cli.limited import fork_under_limit
     from distill3r_cli.run import run
     from distill3r_cli.streams import make_streams_safe
 
     make_streams_safe()
-    reported = fork_under_limit(sys.argv[1:])
+    reports = fork_under_limit(sys.argv[1:])
     atexit.register(_ignore_signals)  # before torch registers its own, so that it runs last
     try:
         status = run(sys.argv[1:])
-    except MemoryError:  # not even enough to report one
-        if reported is None:
+    except MemoryError:  # with --debug, or not even enough to report one
+        if reports is None:
             raise
-        os._exit(1)  # the parent says why
-    if reported is not None:
-        reported()
+        reports.out_of_memory()  # the parent says why
+        if console.is_debug():
+            raise
+        _flush()
+        os._exit(1)
+    except BaseException:
+        if reports is not None:
+            reports.done()
+        raise
+    if reports is not None:
+        reports.done()
     if status == _INTERRUPTED:
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):  # full, or closed
-                stream.flush()
+        _flush()
         os._exit(status)  # do not wait for threads
     sys.exit(status)
+
+
+def _flush() -> None:
+    from contextlib import suppress
+
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, MemoryError):  # full, or closed
+            stream.flush()
 
 
 def _leave_when_interrupted() -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -148,27 +149,68 @@ def test_a_library_that_aborts_under_a_limit_is_exit_4(end, status):
 
 
 _FULL = """
-import mmap, os, resource, sys, time
+import mmap, os, resource, signal, sys, time
 from distill3r_cli.limited import fork_under_limit
-reported = fork_under_limit(["infer"])
+reports = fork_under_limit(["infer"])
 pages = int(open("/proc/self/statm").read().split()[0])
 left = resource.getrlimit(resource.RLIMIT_AS)[0] // mmap.PAGESIZE - pages
 held = mmap.mmap(-1, left * mmap.PAGESIZE)  # not a page is left
-if sys.argv[1] == "for a while":
-    time.sleep(2)
+if sys.argv[1] == "saves":
+    signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b"saved"), os._exit(130)))
+if sys.argv[1] == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if sys.argv[1] in ("for a while", "asleep"):
+    time.sleep(2 if sys.argv[1] == "for a while" else 12)
     held.close()
-    reported()
+    reports.done()
     os._exit(7)
 while True:  # as CPython does where it cannot allocate what it needs to unwind an error
     pass
 """
 
 
-@pytest.mark.parametrize(("full", "status"), [("for ever", 4), ("for a while", 7)])
-def test_a_process_that_spins_without_a_page_of_memory_left_is_ended(full, status):
-    done = _limited(1 << 20, sys.executable, "-c", _FULL, full)
-    assert done.returncode == status, done.stderr
-    assert ("no memory left to go on" in done.stderr) == (status == 4)
+def test_a_process_that_spins_without_a_page_of_memory_left_is_ended():
+    # Told to end first, then killed; not one that sleeps or waits.
+    cases = {"for ever": 4, "saves": 4, "deaf": 4, "for a while": 7, "asleep": 7}
+    with ThreadPoolExecutor(len(cases)) as together:
+        all_done = together.map(
+            lambda case: _limited(1 << 20, sys.executable, "-c", _FULL, case), cases
+        )
+    for (case, status), done in zip(cases.items(), all_done, strict=True):
+        assert done.returncode == status, (case, done.stderr)
+        assert ("no memory left to go on" in done.stderr) == (status == 4), case
+        assert (done.stdout == "saved") == (case == "saves")
+
+
+_FAILS = """
+import sys
+from distill3r_cli import __main__, run
+def work(*_, **__):
+    print("half of the work")
+    raise MemoryError if sys.argv.pop() == "memory" else KeyError("of a bug")
+if sys.argv[1] == "cannot report":
+    run.run = work
+else:
+    run.app = work
+__main__.main()
+"""
+
+
+def test_a_bug_under_a_limit_is_not_told_as_one_of_memory():
+    done = _limited(4 << 20, sys.executable, "-c", _FAILS, "doctor", "--debug", "bug")
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" in done.stderr and "KeyError: 'of a bug'" in done.stderr
+    assert "limit of address space" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [("doctor", "--debug"), ("cannot report",)])
+def test_memory_that_ends_in_the_midst_of_work_is_not_told_as_one_of_loading(words):
+    done = _limited(4 << 20, sys.executable, "-c", _FAILS, *words, "memory")
+    assert done.returncode == 4, done.stderr
+    assert "Python has run out of memory: the limit of address space" in done.stderr
+    assert "library" not in done.stderr and "load" not in done.stderr
+    assert ("Traceback" in done.stderr) == ("--debug" in words)
+    assert "half of the work" in done.stdout
 
 
 _NO_THREAD = """
@@ -209,12 +251,16 @@ def test_doctor_names_a_limit_that_is_too_small_instead_of_blaming_packages(kilo
 
 @pytest.mark.parametrize(
     ("end", "status"),
-    [("sys.exit(1)", 4), ("reported(); sys.exit(1)", 1), ("reported(); os._exit(130)", 130)],
+    [
+        ("sys.exit(1)", 4),
+        ("reports.done(); sys.exit(1)", 1),
+        ("reports.done(); os._exit(130)", 130),
+    ],
 )
 def test_an_exit_that_nobody_reported_is_that_of_the_limit(end, status):
     """OpenBLAS leaves by `exit(1)` where memory is refused; the program's own 1 stays a 1."""
     program = "import os, sys; from distill3r_cli.limited import fork_under_limit"
-    code = f"{program}; reported = fork_under_limit(['doctor']); {end}"
+    code = f"{program}; reports = fork_under_limit(['doctor']); {end}"
     done = _limited(4 << 20, sys.executable, "-c", code)
     assert done.returncode == status, done.stderr
     assert ("the limit of address space is 4194304 kB" in done.stderr) == (status == 4)
