@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from distill3r_core import config
 from distill3r_core.errors import CacheError, ConfigError, ConflictError
+from distill3r_core.untrusted.printable import reason_of
 
 FORMAT_VERSION = 1
 
@@ -106,7 +107,7 @@ def parse_header(data: bytes, *, source: str) -> CacheHeader:
         values = json.loads(data)
         version = values["format_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CacheError(f"{source} cannot be read: {error}") from error
+        raise CacheError(f"{source} cannot be read: {reason_of(error)}") from error
     if version != FORMAT_VERSION:
         raise ConflictError(
             f"{source} has cache format version {str(version)[:20]}, this program reads "

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import zstandard
 
 from distill3r_core.errors import DamageError
+from distill3r_core.untrusted.printable import reason_of
 
 RECORD_VERSION = 1
 
@@ -170,7 +171,7 @@ class Unpacker:
         except zstandard.ZstdError as error:
             if "not enough memory" in str(error):  # no word about the record
                 raise MemoryError(str(error)) from error
-            raise RecordError(f"section {code} cannot be unpacked: {error}") from error
+            raise RecordError(f"section {code} cannot be unpacked: {reason_of(error)}") from error
         if len(content) != length:
             raise RecordError(f"section {code} has {len(content)} bytes instead of {length}")
         return content

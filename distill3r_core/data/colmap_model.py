@@ -14,6 +14,7 @@ from jaxtyping import Float
 from distill3r_core.data.pose_formats import pose_from_quaternion
 from distill3r_core.errors import ImageError
 from distill3r_core.files import read_file, read_text_file
+from distill3r_core.untrusted.printable import reason_of
 
 # Name and number of parameters by COLMAP's number of the model.
 MODELS = {
@@ -105,7 +106,7 @@ def read_model(folder: Path) -> tuple[dict[int, ColmapCamera], list[ColmapImage]
             cameras = dict(_text_cameras(_lines(folder / "cameras.txt")))
             images = list(_text_images(_lines(folder / "images.txt")))
     except (ValueError, struct.error, OSError, OverflowError) as error:
-        raise ImageError(f"the model in {folder} is damaged: {error}") from error
+        raise ImageError(f"the model in {folder} is damaged: {reason_of(error)}") from error
     missing = {image.camera for image in images} - cameras.keys()
     if missing:
         raise ImageError(f"the model in {folder} names cameras that it does not have: {missing}")

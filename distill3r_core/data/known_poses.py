@@ -14,6 +14,7 @@ from distill3r_core.data.layouts.records import Frame, Rig
 from distill3r_core.data.listing import DatasetListing
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ImageError, InputMissingError, RequestError
+from distill3r_core.untrusted.printable import reason_of
 from distill3r_core.views import Unit
 
 _STAMP = re.compile(r"\d+(?:\.\d+)?")
@@ -88,7 +89,7 @@ def read_known_poses(path: Path) -> KnownPoses:
             return _from_cameras(path)
         trajectory = read_trajectory(path)
     except ImageError as error:
-        raise RequestError(f"cannot read poses from {path}: {error}") from error
+        raise RequestError(f"cannot read poses from {path}: {reason_of(error)}") from error
     if not trajectory.stamps:
         raise RequestError(f"{path} has no poses")
     return KnownPoses(path, "m", {}, trajectory)

@@ -14,6 +14,7 @@ from distill3r_core.errors import ConfigError, InputMissingError, NothingUsableE
 from distill3r_core.files import name_fault, replacing, shown_name
 from distill3r_core.io.checksums import file_hash
 from distill3r_core.io.images.depth import DepthFormat
+from distill3r_core.untrusted.printable import reason_of
 from distill3r_core.views import Unit
 
 Split = Literal["train", "val"]
@@ -211,10 +212,10 @@ def read_rows(path: Path, *, leave: Collection[str] = ()) -> tuple[ManifestRow, 
                         f"{place}: {shown_name(row.image_path)} is in its scene twice"
                     )
         except UnicodeDecodeError as error:
-            raise ConfigError(f"{path} is not a manifest: {error}") from error
+            raise ConfigError(f"{path} is not a manifest: {reason_of(error)}") from error
         except csv.Error as error:
             line = reader.reader.line_num  # the outer one stands at the last whole row
-            raise ConfigError(f"{path}:{line}: not a manifest: {error}") from error
+            raise ConfigError(f"{path}:{line}: not a manifest: {reason_of(error)}") from error
     # A last cell that was cut short can read like a whole one.
     if _last_byte(path) not in (b"\n", b"\r"):
         raise ConfigError(

@@ -17,6 +17,7 @@ from distill3r_core.io.images.decode import read_image
 from distill3r_core.io.images.depth import read_depth
 from distill3r_core.io.images.masks import read_mask
 from distill3r_core.io.images.resize import limited_size, resize_image
+from distill3r_core.untrusted.printable import reason_of
 from distill3r_core.views import Unit, View
 
 INDEX = ".frames.jsonl"  # beside the manifest: what was made of which file
@@ -121,7 +122,7 @@ def content_of(
         try:
             parts.append(_content(row, _read(row, root)))
         except ImageError as error:
-            raise ImageError(f"{row.image_path}: {error}") from error
+            raise ImageError(f"{row.image_path}: {reason_of(error)}") from error
     return _digest(*(part.encode() for part in parts))
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from distill3r_core.errors import ImageError
 from distill3r_core.files import read_text_file
+from distill3r_core.untrusted.printable import reason_of
 
 # How far from a rotation a stored one may be: sensors' files are off by 1e-3.
 ROTATION_TOLERANCE = 1e-2
@@ -26,7 +27,7 @@ def read_matrix(path: Path, side: int, *, what: str) -> Float[np.ndarray, "n n"]
     except FileNotFoundError as error:
         raise ImageError(f"{what} is missing: no {path.name}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ImageError(f"{what} cannot be read: {error}") from error
+        raise ImageError(f"{what} cannot be read: {reason_of(error)}") from error
     if len(words) != side * side:
         raise ImageError(f"{what} has {len(words)} numbers, not {side * side}")
     numbers = [_number(word) for word in words]

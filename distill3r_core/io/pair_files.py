@@ -8,6 +8,7 @@ from typing import Any
 
 from distill3r_core.errors import WeightsError
 from distill3r_core.files import read_text_file
+from distill3r_core.untrusted.printable import reason_of
 
 CONFIG = "config.json"
 
@@ -25,7 +26,7 @@ def head_counts(file: Path, rest: Any) -> tuple[int | None, int | None]:
         try:
             content = json.loads(read_text_file(described))
         except (ValueError, OSError) as error:
-            raise WeightsError(f"cannot read {described}: {error}") from error
+            raise WeightsError(f"cannot read {described}: {reason_of(error)}") from error
         if isinstance(content, Mapping):
             for index, name in enumerate(("enc_num_heads", "dec_num_heads")):
                 value = content.get(name)

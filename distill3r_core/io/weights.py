@@ -18,6 +18,7 @@ from torch import Tensor
 from distill3r_core.errors import InputMissingError, WeightsError
 from distill3r_core.files import shown_name
 from distill3r_core.untrusted.pickle_check import UnsafePickleError, check_checkpoint
+from distill3r_core.untrusted.printable import reason_of
 
 _MULTIARRAY = import_module("numpy._core.multiarray")  # where pickled arrays are rebuilt
 _NUMPY_CODES = "?bhilqBHILQefd"
@@ -85,7 +86,7 @@ def read_pickled(path: Path, *, map_location: str = "cpu", mapped: bool = True) 
             )
     except UnsafePickleError as error:
         raise WeightsError(
-            f"refused to read {path}: {error}",
+            f"refused to read {path}: {reason_of(error)}",
             hint="use a file from its publisher, or one that is made of tensors only",
         ) from error
     except pickle.UnpicklingError as error:
@@ -117,7 +118,7 @@ def read_tensors(path: Path, *, device: str = "cpu") -> tuple[dict[str, Tensor],
 
 def _no_safetensors(path: Path, error: SafetensorError) -> WeightsError:
     return WeightsError(
-        f"cannot read {path}: not a whole safetensors file ({error})",
+        f"cannot read {path}: not a whole safetensors file ({reason_of(error)})",
         hint="download or copy it again and compare its size",
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from distill3r_core.errors import WeightsError
 from distill3r_core.files import read_text_file
+from distill3r_core.untrusted.printable import reason_of
 
 # The inference softmax scale: assumed numbers of views at inference and in training. They are
 # constants of the weights; the actual number of views plays no role.
@@ -56,7 +57,7 @@ def read_config(path: Path) -> Fast3RConfig:
     try:
         content = json.loads(read_text_file(path))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise WeightsError(f"cannot read {path}: {error}") from error
+        raise WeightsError(f"cannot read {path}: {reason_of(error)}") from error
     return parse_config(content, source=str(path))
 
 

@@ -23,6 +23,7 @@ from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ConfigError, InputMissingError
 from distill3r_core.files import read_text_file
 from distill3r_core.io.images.media import media_kind
+from distill3r_core.untrusted.printable import reason_of
 from distill3r_core.untrusted.yaml_text import read_yaml
 
 _MASKED = "_masked"  # BlendedMVS: a second copy of every image
@@ -105,7 +106,7 @@ def _entries(path: Path) -> list[PatternEntry]:
     try:
         content = read_yaml(read_text_file(path))
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+        raise ConfigError(f"cannot read {path}: {reason_of(error)}") from error
     prepared = content.get("prep") if isinstance(content, Mapping) else None
     listed = content.get("datasets") if isinstance(content, Mapping) else content
     if not isinstance(listed, list) or not listed:

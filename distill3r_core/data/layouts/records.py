@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from distill3r_core.data.manifest import Camera, Order, Split
 from distill3r_core.data.windows import CLOUD, PATH, Policy
+from distill3r_core.errors import ImageError
 from distill3r_core.io.images.media import LeftOut
 from distill3r_core.views import Unit
 
@@ -34,6 +35,9 @@ class Rig:
         is_nominal: Whether `color` is one value for all devices of a kind, not a calibration of
             this one. Where poses are estimated, `color` is then estimated with them, from that
             value; `depth` and `color_from_depth` stay.
+
+    Raises:
+        ImageError: The images of that size would have no pixel.
     """
 
     color: Float[np.ndarray, "3 3"]
@@ -41,6 +45,10 @@ class Rig:
     depth: Float[np.ndarray, "3 3"] | None = None
     color_from_depth: Float[np.ndarray, "4 4"] | None = None
     is_nominal: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size is not None and min(self.size) < 1:
+            raise ImageError(f"a camera of images of {self.size[0]}x{self.size[1]} pixels")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from distill3r_core.errors import ImageError
 from distill3r_core.untrusted.npy_header import read_npy_file
+from distill3r_core.untrusted.printable import reason_of
 
 _STEPS = {  # codes of one meter
     "uint16_png_div1000": 1000.0,
@@ -82,7 +83,7 @@ def _read_codes(path: Path) -> Float[np.ndarray, "H W"]:
         with Image.open(path) as image:
             codes = np.array(image)
     except (OSError, ValueError, SyntaxError) as error:
-        raise ImageError(f"cannot be read: {error}") from error
+        raise ImageError(f"cannot be read: {reason_of(error)}") from error
     if codes.ndim != 2:
         raise ImageError("is not a gray image")
     return codes.astype(np.float64)
@@ -92,7 +93,7 @@ def _load(path: Path) -> Float[np.ndarray, "H W"]:
     try:
         values = read_npy_file(path)
     except ValueError as error:
-        raise ImageError(f"cannot be read: {error}") from error
+        raise ImageError(f"cannot be read: {reason_of(error)}") from error
     if values.ndim != 2:
         raise ImageError(f"has the shape {values.shape}, not rows and columns")
     return values

@@ -18,6 +18,7 @@ from distill3r_core.evaluation.spatialbench.resize import resize_frame, undistor
 from distill3r_core.files import read_text_file
 from distill3r_core.io.images.decode import read_image
 from distill3r_core.untrusted.npy_header import read_npy_file
+from distill3r_core.untrusted.printable import reason_of
 
 _IMAGES = frozenset({".png", ".jpg", ".jpeg"})
 _DEPTHS = frozenset({".png", ".jpg", ".exr", ".npy", ".bin"})
@@ -62,7 +63,7 @@ class BenchScene:
         try:
             found = json.loads(read_text_file(path))
         except ValueError as error:
-            raise ImageError(f"meta.json is not JSON: {error}") from error
+            raise ImageError(f"meta.json is not JSON: {reason_of(error)}") from error
         if not isinstance(found, dict):
             raise ImageError("meta.json holds no object")
         return found
@@ -230,7 +231,7 @@ def _load(path: Path) -> Float[np.ndarray, "..."]:
     try:
         found = read_npy_file(path)
     except ValueError as error:
-        raise ImageError(f"{path.name} cannot be read: {error}") from error
+        raise ImageError(f"{path.name} cannot be read: {reason_of(error)}") from error
     if not np.isfinite(found).all():
         raise ImageError(f"{path.name} has values that are not finite")
     return found

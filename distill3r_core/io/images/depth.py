@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from distill3r_core.errors import ImageError
 from distill3r_core.files import open_to_read, replacing
 from distill3r_core.untrusted.npy_header import read_npy_file
+from distill3r_core.untrusted.printable import reason_of
 from distill3r_core.views import Unit
 
 DepthFormat = Literal["png16mm", "npy32"]
@@ -113,7 +114,7 @@ def read_npy(path: Path) -> Shaped[np.ndarray, "..."]:
     try:
         return read_npy_file(path)
     except ValueError as error:
-        raise ImageError(f"depth cannot be read: {error}") from error
+        raise ImageError(f"depth cannot be read: {reason_of(error)}") from error
 
 
 def _as_png16(depth: Float[np.ndarray, "H W"], unit: Unit) -> UInt16[np.ndarray, "H W"]:

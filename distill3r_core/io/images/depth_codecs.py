@@ -20,6 +20,7 @@ from distill3r_core.files import open_to_read
 from distill3r_core.io.images.depth import read_npy, read_png16
 from distill3r_core.io.images.record3d_depth import read_record3d
 from distill3r_core.registry import Registry
+from distill3r_core.untrusted.printable import reason_of
 
 _PFM_LINE = 100  # bytes; a header's line is shorter
 _MAX_SIDE = 1 << 16
@@ -44,7 +45,7 @@ def read_pfm(path: Path) -> Float[np.ndarray, "H W"]:
                 raise ImageError(f"depth of {columns}x{rows} pixels has {left} bytes")
             stored = np.frombuffer(file.read(), f"{order}f4").reshape(rows, columns)
     except (OSError, ValueError) as error:
-        raise ImageError(f"depth cannot be read: {error}") from error
+        raise ImageError(f"depth cannot be read: {reason_of(error)}") from error
     return np.flipud(stored).astype(np.float32)
 
 
@@ -73,7 +74,7 @@ def read_h5(path: Path) -> Float[np.ndarray, "H W"]:
                 raise ImageError(f"depth of {stored.shape} is too large")
             return stored[()].astype(np.float32)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        raise ImageError(f"depth cannot be read: {error}") from error
+        raise ImageError(f"depth cannot be read: {reason_of(error)}") from error
 
 
 def read_exr(path: Path) -> Float[np.ndarray, "H W"]:
@@ -90,7 +91,7 @@ def read_exr(path: Path) -> Float[np.ndarray, "H W"]:
                 raise ImageError(f"none of its channels is depth: {', '.join(channels)}")
             return np.asarray(channels[name].pixels, np.float32)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        raise ImageError(f"depth cannot be read: {error}") from error
+        raise ImageError(f"depth cannot be read: {reason_of(error)}") from error
 
 
 def _pfm_line(file: IO[bytes]) -> str:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from distill3r_core.errors import ImageError
 from distill3r_core.files import read_file, read_text_file
+from distill3r_core.untrusted.printable import reason_of
 
 METADATA = "metadata"  # in the folder above that of the depth maps
 _OLD_SIZE = (256, 192)  # rows and columns of LiDAR depth where old files do not say them
@@ -29,7 +30,7 @@ def read_record3d(path: Path) -> Float[np.ndarray, "H W"]:
     try:
         rows, columns = _size(metadata, metadata.stat().st_mtime_ns)
     except OSError as error:
-        raise ImageError(f"its {METADATA} cannot be read: {error}") from error
+        raise ImageError(f"its {METADATA} cannot be read: {reason_of(error)}") from error
     content = _unpacked(path, 4 * rows * columns)
     depth = np.frombuffer(content, "<f4").reshape(rows, columns).astype(np.float32)
     confidence = path.with_suffix(".conf")
@@ -46,7 +47,7 @@ def _size(path: Path, modified_ns: int) -> tuple[int, int]:
         content = json.loads(read_text_file(path))
         size = int(content.get("dh", _OLD_SIZE[0])), int(content.get("dw", _OLD_SIZE[1]))
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise ImageError(f"its {METADATA} is damaged: {error}") from error
+        raise ImageError(f"its {METADATA} is damaged: {reason_of(error)}") from error
     if not all(0 < side <= _MAX_SIDE for side in size):
         raise ImageError(f"its {METADATA} says that depth has {size[1]}x{size[0]} pixels")
     return size
@@ -59,7 +60,7 @@ def _unpacked(path: Path, size: int) -> bytes:
             raise ImageError(f"{path.name} is larger than {size} bytes")
         content = read_file(path)
     except OSError as error:
-        raise ImageError(f"{path.name} cannot be read: {error}") from error
+        raise ImageError(f"{path.name} cannot be read: {reason_of(error)}") from error
     if len(content) == size:
         return content
     if content[:4] not in _UNPACKED or int.from_bytes(content[4:8], "little") > size:
@@ -71,7 +72,7 @@ def _unpacked(path: Path, size: int) -> bytes:
     try:
         found = bytes(liblzfse.decompress(content))
     except liblzfse.error as error:
-        raise ImageError(f"{path.name} is damaged: {error}") from error
+        raise ImageError(f"{path.name} is damaged: {reason_of(error)}") from error
     if len(found) != size:
         raise ImageError(f"{path.name} holds {len(found)} bytes, not {size}")
     return found

@@ -9,8 +9,10 @@ from PIL import Image
 from trees import save_depth, save_picture
 
 from distill3r_core.data.layouts import Scene, scan
-from distill3r_core.data.layouts.recordings.stamps import Trajectory, associate
+from distill3r_core.data.layouts.recordings.stamps import Trajectory, associate, read_trajectory
+from distill3r_core.data.layouts.records import Rig
 from distill3r_core.data.manifest import read_manifest
+from distill3r_core.errors import ImageError
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
 
 # A quarter turn about z: x, y, z, w.
@@ -316,3 +318,18 @@ def test_open3d_recordings_have_depth_without_poses(tmp_path):
     np.testing.assert_allclose(row.K, [30, 0, 16, 0, 31, 12, 0, 0, 1])
     assert row.pose is None
     assert row.depth_path
+
+
+@pytest.mark.parametrize("line", ["9" * 6000 + "x 0 0 0 0 0 0 1", "1e300 0 0 0 0 0 0 1"])
+def test_a_line_of_a_trajectory_that_cannot_be_is_refused_in_few_words(tmp_path, line) -> None:
+    path = tmp_path / "groundtruth.txt"
+    path.write_text(f"# stamp tx ty tz qx qy qz qw\n{line}\n")
+    with pytest.raises(ImageError, match=r"groundtruth\.txt, line 2") as refused:
+        read_trajectory(path)
+    assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize("size", [(0, 640), (480, 0), (-1, 640)])
+def test_a_camera_whose_images_have_no_pixel_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ImageError, match=f"{size[0]}x{size[1]}"):
+        Rig(np.eye(3), size)

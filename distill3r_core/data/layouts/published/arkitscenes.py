@@ -35,6 +35,7 @@ from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.pose_formats import pose_from_rotation_vector
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
+from distill3r_core.untrusted.printable import reason_of
 
 _STREAMS = ("vga_wide", "lowres_wide")  # the larger images first
 _TRAJECTORY = "lowres_wide.traj"  # of both: one camera
@@ -170,7 +171,7 @@ def _trajectory(path: Path) -> Trajectory:
             stamp, *rest = (float(word) for word in words)
             found[stamp] = np.linalg.inv(pose_from_rotation_vector(rest[:3], rest[3:]))
         except (ValueError, ImageError) as error:
-            raise ImageError(f"{path.name}, line {number}: {error}") from error
+            raise ImageError(f"{path.name}, line {number}: {reason_of(error)}") from error
     stamps = tuple(sorted(found))
     poses = np.stack([found[stamp] for stamp in stamps]) if stamps else np.zeros((0, 4, 4))
     return Trajectory(stamps, poses)

@@ -35,6 +35,7 @@ from distill3r_core.data.layouts.records import (
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
+from distill3r_core.untrusted.printable import reason_of
 
 _ANNOTATIONS = "frame_annotations.jgz"
 _IMAGE = re.compile(r"frame(\d+)\.(jpg|jpeg|png)", re.IGNORECASE)
@@ -79,7 +80,7 @@ def _read_annotations(path: Path) -> Annotations:
         listed = json.loads(text)
         return {str(item["image"]["path"]): item for item in listed}
     except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
-        raise ImageError(f"it is damaged: {error}") from error
+        raise ImageError(f"it is damaged: {reason_of(error)}") from error
     except (TypeError, KeyError) as error:
         raise ImageError("it is no list of frames with image paths") from error
 
@@ -118,7 +119,7 @@ def _frame(folder: Path, image: Path, number: int, found: Mapping[str, Any] | No
         rig = Rig(_intrinsics(viewpoint, rows, columns), (rows, columns))
         scale = 1.0 if stored is None else float(stored.get("scale_adjustment", 1.0))
     except (TypeError, KeyError, ValueError) as error:
-        raise ImageError(f"its annotation is damaged: {error}") from error
+        raise ImageError(f"its annotation is damaged: {reason_of(error)}") from error
     depth = folder / "depths" / f"{image.name}.geometric.png"
     mask = folder / "depth_masks" / f"{image.stem}.png"
     return Frame(

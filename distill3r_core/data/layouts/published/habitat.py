@@ -31,6 +31,7 @@ from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import read_text_file
+from distill3r_core.untrusted.printable import reason_of
 
 _IMAGE = re.compile(r"(\d{8})_(\d)\.(jpeg|jpg|png)", re.IGNORECASE)
 _ENDS = ("jpeg", "jpg", "png")
@@ -96,7 +97,7 @@ def _camera(path: Path) -> tuple[np.ndarray, Rig]:
         pose[:3, 3] = np.array(content["t_cam2world"], dtype=np.float64).reshape(3)
         k = np.array(content["camera_intrinsics"], dtype=np.float64).reshape(3, 3)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ImageError(f"{path.name} is damaged: {error}") from error
+        raise ImageError(f"{path.name} is damaged: {reason_of(error)}") from error
     return pose, Rig(color=checked_intrinsics(k))
 
 

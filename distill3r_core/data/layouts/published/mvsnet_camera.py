@@ -8,6 +8,7 @@ from jaxtyping import Float
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ImageError
 from distill3r_core.files import read_text_file
+from distill3r_core.untrusted.printable import reason_of
 
 _MOST_BYTES = 1 << 16
 
@@ -27,13 +28,13 @@ def read_mvsnet_camera(
     except FileNotFoundError as error:
         raise ImageError(f"camera is missing: no {path.name}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ImageError(f"camera cannot be read: {error}") from error
+        raise ImageError(f"camera cannot be read: {reason_of(error)}") from error
     if len(words) < 27 or words[0] != "extrinsic" or words[17] != "intrinsic":
         raise ImageError(f"{path.name} has no extrinsic and intrinsic")
     try:
         pose = np.array([float(word) for word in words[1:17]]).reshape(4, 4)
         k = np.array([float(word) for word in words[18:27]]).reshape(3, 3)
     except ValueError as error:
-        raise ImageError(f"{path.name}: {error}") from error
+        raise ImageError(f"{path.name}: {reason_of(error)}") from error
     k[:2, 2] += 0.5
     return pose, checked_intrinsics(k)

@@ -39,6 +39,7 @@ from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import read_text_file
 from distill3r_core.io.images.media import IMAGE_SUFFIXES
+from distill3r_core.untrusted.printable import reason_of
 
 _SCENE = re.compile(r"[0-9a-f]{10}")
 _UNDISTORTED = ("resized_undistorted_images", "undistorted_images")
@@ -189,7 +190,9 @@ def _read_cameras(part: Path) -> _Cameras:
             fx, fy, cx, cy = (float(content[name]) for name in ("fl_x", "fl_y", "cx", "cy"))
             size = (int(content["h"]), int(content["w"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise ImageError(f"transforms_undistorted.json is damaged: {error}") from error
+            raise ImageError(
+                f"transforms_undistorted.json is damaged: {reason_of(error)}"
+            ) from error
         k = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
         undistorted = Rig(checked_intrinsics(k), size)
     return _Cameras(cameras, {Path(image.name).name: image for image in images}, undistorted)
@@ -217,7 +220,7 @@ def _transforms(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(read_text_file(path))
     except (OSError, ValueError, RecursionError) as error:
-        raise ImageError(f"{path.name} is damaged: {error}") from error
+        raise ImageError(f"{path.name} is damaged: {reason_of(error)}") from error
     if not isinstance(content, dict):
         raise ImageError(f"{path.name} is no JSON object")
     return content

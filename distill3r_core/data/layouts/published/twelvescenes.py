@@ -30,6 +30,7 @@ from distill3r_core.data.matrix_files import checked_intrinsics, read_pose
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import read_text_file
+from distill3r_core.untrusted.printable import reason_of
 
 _IMAGE = re.compile(r"frame-(\d+)\.color\.(jpg|png)", re.IGNORECASE)
 _PART = re.compile(r"(sequence\d+)\s*\[frames=(\d+)\]\s*\[start=(\d+)\s*;\s*end=(\d+)\]")
@@ -105,7 +106,7 @@ def _rig(path: Path) -> Rig:
         numbers = [float(word) for word in values["m_calibrationColorIntrinsic"]]
         k = np.array(numbers).reshape(4, 4)[:3, :3].copy()
     except (OSError, ValueError, KeyError, IndexError) as error:
-        raise ImageError(f"{path.name} is damaged: {error}") from error
+        raise ImageError(f"{path.name} is damaged: {reason_of(error)}") from error
     k[:2, 2] += 0.5
     return Rig(color=checked_intrinsics(k), size=size)
 

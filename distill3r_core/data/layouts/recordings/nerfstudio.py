@@ -32,6 +32,7 @@ from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ImageError
 from distill3r_core.files import read_text_file
 from distill3r_core.io.images.media import IMAGE_SUFFIXES
+from distill3r_core.untrusted.printable import reason_of
 
 _FILE = "transforms.json"
 _MOST_BYTES = 1 << 28
@@ -61,7 +62,7 @@ def _read(path: Path) -> Mapping[str, Any]:
             raise ImageError(f"it is larger than {_MOST_BYTES >> 20} MB")
         content = json.loads(read_text_file(path, encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ImageError(f"it cannot be read: {error}") from error
+        raise ImageError(f"it cannot be read: {reason_of(error)}") from error
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
         raise ImageError("it has no list 'frames'")
     return content
@@ -185,7 +186,7 @@ def _size_of(image: Path) -> tuple[float, float]:
         with Image.open(image) as opened:
             return float(opened.width), float(opened.height)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageError(f"its size cannot be read: {error}") from error
+        raise ImageError(f"its size cannot be read: {reason_of(error)}") from error
 
 
 LAYOUT = Layout(

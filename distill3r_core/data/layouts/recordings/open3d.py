@@ -29,6 +29,7 @@ from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ImageError
 from distill3r_core.files import read_text_file
 from distill3r_core.io.images.media import IMAGE_SUFFIXES
+from distill3r_core.untrusted.printable import reason_of
 
 _INTRINSICS = "camera_intrinsic.json"
 
@@ -71,7 +72,7 @@ def _rig(path: Path) -> Rig:
         k = np.array(content["intrinsic_matrix"], dtype=np.float64).reshape(3, 3).T.copy()
         size = (int(content["height"]), int(content["width"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ImageError(f"{path.name} is damaged: {error}") from error
+        raise ImageError(f"{path.name} is damaged: {reason_of(error)}") from error
     k[:2, 2] += 0.5
     return Rig(checked_intrinsics(k), size)
 

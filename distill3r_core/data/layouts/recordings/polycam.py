@@ -30,6 +30,7 @@ from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import read_text_file
+from distill3r_core.untrusted.printable import reason_of
 
 _FRAMES = "keyframes"
 _CONFIDENT = 255  # of 0, 127 and 255
@@ -98,7 +99,7 @@ def _camera(path: Path) -> tuple[np.ndarray, Rig]:
         fx, fy, cx, cy = (float(content[name]) for name in ("fx", "fy", "cx", "cy"))
         size = (int(content["height"]), int(content["width"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ImageError(f"{path.name} is damaged: {error}") from error
+        raise ImageError(f"{path.name} is damaged: {reason_of(error)}") from error
     return pose, Rig(checked_intrinsics(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])), size)
 
 

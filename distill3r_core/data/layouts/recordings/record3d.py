@@ -29,6 +29,7 @@ from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import read_text_file
 from distill3r_core.io.images.record3d_depth import METADATA
+from distill3r_core.untrusted.printable import reason_of
 
 _EXPORT = "metadata.json"
 # OverflowError: a size of 1e999.
@@ -141,7 +142,7 @@ def _read(path: Path) -> _Recording:
         for number in range(len(recording.cameras)):
             recording.rig(number)
     except _DAMAGED as error:
-        raise ImageError(f"{path.name} is damaged: {error}") from error
+        raise ImageError(f"{path.name} is damaged: {reason_of(error)}") from error
     return recording
 
 

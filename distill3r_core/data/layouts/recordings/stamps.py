@@ -11,8 +11,10 @@ from jaxtyping import Float
 from distill3r_core.data.pose_formats import pose_from_quaternion
 from distill3r_core.errors import ImageError
 from distill3r_core.files import read_text_file
+from distill3r_core.untrusted.printable import reason_of
 
 MAX_LAG = 0.02  # seconds between an image and its depth map (TUM's associate.py)
+_LATEST = 1e12  # seconds: 30,000 years from whatever the clock counts from
 MAX_POSE_GAP = 0.05  # seconds from an image to each of the poses around it
 _POSE_NUMBERS = 8
 
@@ -90,16 +92,21 @@ def read_trajectory(path: Path) -> Trajectory:
         try:
             stamp, *rest = (float(word) for word in words)
         except ValueError as error:
-            raise ImageError(f"{path.name}, line {number}: {error}") from error
-        if len(words) != _POSE_NUMBERS or not np.isfinite(stamp):
+            raise ImageError(f"{path.name}, line {number}: {reason_of(error)}") from error
+        if len(words) != _POSE_NUMBERS or not is_stamp(stamp):
             raise ImageError(f"{path.name}, line {number}: not stamp tx ty tz qx qy qz qw")
         try:
             found[stamp] = pose_from_quaternion(rest[3:], rest[:3])
         except ImageError as error:
-            raise ImageError(f"{path.name}, line {number}: {error}") from error
+            raise ImageError(f"{path.name}, line {number}: {reason_of(error)}") from error
     stamps = tuple(sorted(found))
     poses = np.stack([found[stamp] for stamp in stamps]) if stamps else np.zeros((0, 4, 4))
     return Trajectory(stamps, poses)
+
+
+def is_stamp(seconds: float) -> bool:
+    """Whether a number can be the time of a recording; numbers of images are made from it."""
+    return abs(seconds) <= _LATEST
 
 
 def read_table(path: Path) -> list[tuple[int, list[str]]]:
@@ -111,7 +118,7 @@ def read_table(path: Path) -> list[tuple[int, list[str]]]:
     try:
         lines = read_text_file(path, encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ImageError(f"{path.name} cannot be read: {error}") from error
+        raise ImageError(f"{path.name} cannot be read: {reason_of(error)}") from error
     rows = ((number, line.replace(",", " ").split()) for number, line in enumerate(lines, 1))
     return [(number, words) for number, words in rows if words and not words[0].startswith("#")]
 

@@ -27,6 +27,7 @@ from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.pose_formats import pose_from_quaternion
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
+from distill3r_core.untrusted.printable import reason_of
 
 _VIDEO, _POSES, _CAMERA = "rgb.mp4", "odometry.csv", "camera_matrix.csv"
 _CONFIDENT = 2  # of 0 to 2
@@ -95,7 +96,7 @@ def _intrinsics(path: Path) -> Float[np.ndarray, "3 3"]:
             raise ValueError(f"it has {len(rows)} lines")
         return checked_intrinsics(k)
     except (ValueError, ImageError) as error:
-        raise ImageError(f"{path.name} is not the K of a camera: {error}") from error
+        raise ImageError(f"{path.name} is not the K of a camera: {reason_of(error)}") from error
 
 
 def _poses(path: Path) -> dict[int, Float[np.ndarray, "4 4"]]:
@@ -110,7 +111,7 @@ def _poses(path: Path) -> dict[int, Float[np.ndarray, "4 4"]]:
             x, y, z, *quaternion = (float(word) for word in (words[2:] if has_stamp else words))
             found[frame] = pose_from_quaternion(quaternion, (x, y, z))
         except (ValueError, ImageError) as error:
-            raise ImageError(f"{path.name}, line {number}: {error}") from error
+            raise ImageError(f"{path.name}, line {number}: {reason_of(error)}") from error
     if not found:
         raise ImageError(f"{path.name} has no poses")
     return found

@@ -16,6 +16,7 @@ from distill3r_core.data.layouts.folders import (
 from distill3r_core.data.layouts.recordings.stamps import (
     Trajectory,
     associate,
+    is_stamp,
     read_table,
     read_trajectory,
 )
@@ -107,7 +108,7 @@ def _read_stream(folder: Path, name: str) -> _Stream:
             relative = Path(words[1])
         except (ValueError, IndexError) as error:
             raise ImageError(f"{name}, line {line}: not a time stamp and a file") from error
-        if relative.is_absolute() or ".." in relative.parts or not np.isfinite(stamp):
+        if relative.is_absolute() or ".." in relative.parts or not is_stamp(stamp):
             raise ImageError(f"{name}, line {line}: not a file below the folder")
         found[stamp] = folder / relative
     stamps = tuple(sorted(found))
