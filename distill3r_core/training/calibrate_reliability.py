@@ -29,6 +29,7 @@ ReadViews = Callable[[str, Sequence[int]], tuple[UInt8[Tensor, "N 3 H W"], Teach
 _MAX_SAMPLES = 4  # held-out samples: 0.6 % of a `tiny` run's time
 _FEW_VIEWS = 4  # of the smaller windows
 _FEATURE_IMAGES = 64  # training images whose features are measured
+_ODD = 1.25  # times the held-out windows: training windows beyond it are taken for odd ones
 _TRAINING_WINDOWS = 16  # of neighbors, whose distance from all training images is measured
 
 
@@ -74,16 +75,14 @@ def calibrate(student: Student, samples: CalibrationSamples) -> ReliabilityCalib
     misfits = [one.checks.misfit for one in windows if one.checks.misfit is not None]
     spreads = [one.checks.spread for one in windows if one.checks.spread is not None]
     agreements = [one.checks.agreement for one in windows if one.checks.agreement is not None]
-    # A few neighbors at the end of a walk are further off than the few held-out windows. What the
-    # student was trained on is not unlike its training images.
-    novelties = [one.novelty for one in windows if one.novelty is not None] + learned
+    novelties = [one.novelty for one in windows if one.novelty is not None]
     rotations = [one.rotation_error for one in windows if one.rotation_error is not None]
     return ReliabilityCalibration(
         windows=len(windows),
         misfit=max(misfits, default=None),
         spread=max(spreads, default=None),
         agreement=min(agreements, default=None),
-        novelty=max(novelties, default=None),
+        novelty=known_novelty(novelties, learned),
         features=features,
         depth_error=float(np.median([one.depth_error for one in windows])),
         constant_error=float(np.median([one.constant_error for one in windows])),
@@ -129,6 +128,19 @@ def _training_features(student: Student, samples: CalibrationSamples) -> Feature
             return None
         rows.append(features.flatten(0, 1).cpu().numpy())
     return fit_features(np.concatenate(rows))
+
+
+def known_novelty(held_out: Sequence[float], trained: Sequence[float]) -> float | None:
+    """The largest novelty of held-out windows, or of training windows that are not odd ones.
+
+    A few neighbors at the end of a walk are further off than the few held-out windows, and what the
+    student was trained on is not unlike its training images. But one blurred or covered view
+    among them must not let everything pass.
+    """
+    if not held_out:
+        return None
+    largest = max(held_out)
+    return max(largest, min(max(trained, default=largest), _ODD * largest))
 
 
 def _training_novelties(

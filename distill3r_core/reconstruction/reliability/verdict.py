@@ -207,7 +207,7 @@ def _contradictions(checks: MapChecks) -> list[str]:
 
 
 def _is_foreign(anchor_novelty: float | None, calibration: ReliabilityCalibration) -> bool:
-    """Whether the first image alone is less like the training images than held-out ones are."""
+    """Whether the first image alone is less like the training images than known ones are."""
     if anchor_novelty is None or not calibration.novelty:
         return False
     return anchor_novelty > _ANCHOR_NOVELTY.good * calibration.novelty
@@ -215,7 +215,7 @@ def _is_foreign(anchor_novelty: float | None, calibration: ReliabilityCalibratio
 
 @dataclass(frozen=True)
 class _LimitComparison:
-    ratio: float  # to the worst of the held-out samples
+    ratio: float  # to the worst of what is known
     limit: _Limit
     reason: str
 
@@ -226,7 +226,7 @@ def _compare(
     calibration: ReliabilityCalibration,
     anchor_novelty: float | None,
 ) -> list[_LimitComparison]:
-    """Each check beside the worst of the held-out samples."""
+    """Each check beside the worst of the known samples."""
     found = []
     if novelty is not None and calibration.novelty:
         reason = (
