@@ -19,7 +19,7 @@ from distill3r_core.files import (
     write_text,
 )
 from distill3r_core.io.images.depth_codecs import read_pfm
-from distill3r_core.io.images.media import media_kind
+from distill3r_core.io.images.media_kinds import media_kind
 
 
 def test_a_failed_write_leaves_what_was_there_and_no_litter(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 from distill3r_core.data.layouts.records import Dataset, Listed, Mark, Refused, Scene
 from distill3r_core.data.manifest import Order
 from distill3r_core.errors import ImageError
-from distill3r_core.io.images import media
+from distill3r_core.io.images import media, media_kinds
 from distill3r_core.io.images.inputs import natural_key
 
 _NUMBER = re.compile(r"(\d+)")
@@ -68,7 +68,7 @@ def list_folder(folder: Path) -> FolderListing:
             continue
         if entry.is_dir():
             found.folders.append(path)
-        elif entry.name.lower().endswith(media.IMAGE_NAMES):
+        elif entry.name.lower().endswith(media_kinds.IMAGE_NAMES):
             _image_under(found, path, entry)
         elif entry.is_file():
             found.files.append(path)
@@ -236,7 +236,7 @@ def marked_scenes(
 
 def _images_outside(folder: Path) -> Iterator[media.LeftOut]:
     for name in sorted(names_in(folder), key=frame_key):
-        if Path(name).suffix.lower() in media.IMAGE_SUFFIXES and not name.startswith("."):
+        if Path(name).suffix.lower() in media_kinds.IMAGE_SUFFIXES and not name.startswith("."):
             yield media.LeftOut(folder / name, OUTSIDE)
 
 

@@ -20,7 +20,7 @@ from distill3r_core.data.layouts.records import (
     Scene,
     VideoScene,
 )
-from distill3r_core.io.images import media
+from distill3r_core.io.images import folder_roles, media
 
 _PARTS = frozenset({"pose", "poses", "intrinsic", "intrinsics", "depth", "depths", "calibration"})
 
@@ -52,7 +52,7 @@ def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
     used: set[Path] = set()
     for folder, listing in walk(root, skip=skip):
         yield from listing.refused
-        role = None if folder == root else media.role_of_folder(folder)
+        role = None if folder == root else folder_roles.role_of_folder(folder)
         found = listing.media
         if role == media.MASK:  # whether they are used is known when all folders were seen
             masks += found.images
@@ -67,7 +67,7 @@ def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
         images = [] if role else found.images
         if images:
             of_images = {
-                **media.masks_beside(folder, images, mask_folders=mask_folders),
+                **folder_roles.masks_beside(folder, images, mask_folders=mask_folders),
                 **found.masks,
             }
             used |= {path.resolve() for path in of_images.values()}

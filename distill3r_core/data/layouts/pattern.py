@@ -22,7 +22,7 @@ from distill3r_core.data.manifest import Split
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ConfigError, InputMissingError
 from distill3r_core.files import read_text_file
-from distill3r_core.io.images.media import media_kind
+from distill3r_core.io.images.media_kinds import media_kind
 from distill3r_core.untrusted.printable import reason_of
 from distill3r_core.untrusted.yaml_text import read_yaml
 

@@ -30,7 +30,8 @@ from distill3r_core.data.layouts.records import (
 from distill3r_core.data.layouts.split_files import SplitFiles, read_split_files, split_notes
 from distill3r_core.data.matrix_files import read_intrinsics
 from distill3r_core.errors import ImageError
-from distill3r_core.io.images.media import UNREAD, masks_beside
+from distill3r_core.io.images.folder_roles import masks_beside
+from distill3r_core.io.images.media import UNREAD
 
 _INTRINSICS = "intrinsics.txt"
 

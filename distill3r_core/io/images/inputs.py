@@ -1,22 +1,31 @@
 """What was named on a command line, as an ordered list of images and videos."""
 
 import glob
-import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import util
 from pathlib import Path
 from typing import Literal
 
 from distill3r_core.errors import ExtraMissingError, ImageError, InputMissingError
-from distill3r_core.io.images import media
+from distill3r_core.io.images import folder_roles, media, media_kinds
+from distill3r_core.io.images.scene_search import (
+    display_path,
+    folders_below,
+    has_media,
+    is_readable,
+    pattern_below,
+    scene_of,
+    unwrapped,
+    visible,
+    way_to_scenes,
+)
 from distill3r_core.io.images.video import read_frames
 from distill3r_core.report import Failure, Omission
 
 _HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 _DIGITS = re.compile(r"(\d+)")
-_DEEPEST = 8  # levels of folders that hold one folder each; links may form a loop
 
 
 @dataclass(frozen=True)
@@ -65,8 +74,9 @@ def find_inputs(inputs: Sequence[str]) -> FoundInputs:
 
     A folder gives its images, hidden files and folders below it left out; it gives its videos
     where it has no image. Where it has neither, and just one folder in it holds photographs (beside
-    depth maps, masks or smaller copies), that one is read. A folder that holds one folder alone
-    stands for that one. A file that is named is taken whatever its name.
+    depth maps, masks or smaller copies), that one is read. A folder without pictures in which there
+    is just one folder (whatever files are beside it) stands for that one, unless its images are
+    depth maps, masks or smaller copies. A file that is named is taken whatever its name.
 
     Args:
         inputs: Folders, files and glob patterns.
@@ -104,13 +114,14 @@ def scene_folders(inputs: Sequence[str]) -> tuple[list[Path], list[Path]]:
         if not roots:
             raise InputMissingError(f"no folder {text}", hint="--each takes folders of folders")
         for root in roots:
-            below = _folders_below(root)
-            inside = [path for path in below if _readable(path) and _scene_of(path) is not None]
-            inside = [path for path in inside if media.role_of_folder(path) is None]
-            if not inside and not _has_media(root):
+            below = folders_below(root)
+            inside = [path for path in below if is_readable(path) and scene_of(path) is not None]
+            inside = [path for path in inside if folder_roles.role_of_folder(path) is None]
+            inside = [path for path in inside if folder_roles.role_by_itself(path) is None]
+            if not inside and not has_media(root):
                 raise InputMissingError(
                     f"neither {root} nor a folder in it holds pictures",
-                    hint=f"name deeper ones by a pattern: '{root}/*/*'",
+                    hint=f"name deeper ones by a pattern: {pattern_below(root, 2)}",
                 )
             folders += inside or [root]
             empty += [path for path in below if path not in inside] if inside else []
@@ -136,11 +147,6 @@ def require_extras(sources: Sequence[InputFile]) -> None:
                 f"{source.path} is a HEIC picture, which needs the extra 'heic'",
                 hint="pip install 'distill3r[heic]'",
             )
-
-
-def display_path(path: Path) -> str:
-    """A path as text that any file can hold: bytes that are no UTF-8 are replaced."""
-    return os.fsencode(path).decode(errors="replace")
 
 
 def evenly(count: int, most: int | None) -> list[int]:
@@ -178,23 +184,25 @@ def _expand(text: str) -> FoundInputs:
 
 
 def _from_folder(folder: Path) -> FoundInputs:
-    given, folder = folder, _unwrapped(folder)
-    scene = _scene_of(folder)
+    given, folder = folder, unwrapped(folder)
+    scene = scene_of(folder)
     if scene is None:
-        hint = _way_to_scenes(folder)
-        looked = " ".join(sorted(media.IMAGE_SUFFIXES | media.VIDEO_SUFFIXES))
+        hint = way_to_scenes(folder)
+        looked = " ".join(sorted(media_kinds.IMAGE_SUFFIXES | media_kinds.VIDEO_SUFFIXES))
         raise InputMissingError(
             f"no pictures in {given}" + ("" if hint else f" (looked for {looked})"), hint=hint
         )
     found = FoundInputs()
     if scene != given:
         found.notes.append(f"the images are those of {display_path(scene)}")
-    files = media.sort_files(sorted(path for path in _visible(scene.iterdir()) if path.is_file()))
+    files = media.sort_files(sorted(path for path in visible(scene.iterdir()) if path.is_file()))
     _add_left_out(found, files)
     found.failed += [
         Failure(display_path(path), "not a file, or a link to none")
-        for path in _visible(scene.iterdir())
-        if path.suffix.lower() in media.IMAGE_SUFFIXES and not path.is_file() and not path.is_dir()
+        for path in visible(scene.iterdir())
+        if path.suffix.lower() in media_kinds.IMAGE_SUFFIXES
+        and not path.is_file()
+        and not path.is_dir()
     ]
     if not files.images:
         found.sources = [_source(path) for path in files.videos]
@@ -207,53 +215,13 @@ def _from_folder(folder: Path) -> FoundInputs:
     return found
 
 
-def _scene_of(folder: Path) -> Path | None:
-    """The folder itself where it has images or videos, else the only one in it that has."""
-    if _has_media(folder):
-        return folder
-    inside = media.photograph_folders(folder)
-    return inside[0] if len(inside) == 1 and _is_divided(folder, inside[0]) else None
-
-
-def _unwrapped(folder: Path) -> Path:
-    """The folder that a folder stands for which holds nothing but one folder: unpacked archives,
-    and recordings of one sequence (`kitchen/seq-01`)."""
-    for _ in range(_DEEPEST):
-        below = [] if _has_media(folder) else _folders_below(folder)
-        if len(below) != 1 or not _readable(below[0]):
-            break
-        folder = below[0]
-    return folder
-
-
-def _way_to_scenes(folder: Path) -> str | None:
-    """What to type where the pictures lie in folders below this one."""
-    level = _folders_below(folder)
-    scenes = [path for path in level if _readable(path) and _scene_of(path) is not None]
-    if len(scenes) == 1:
-        return f"{display_path(scenes[0])} has pictures: name that folder"
-    if scenes:
-        return f"{len(scenes)} folders in it have pictures: add --each"
-    for depth in range(2, _DEEPEST):
-        level = [path for above in level if _readable(above) for path in _folders_below(above)]
-        if any(_readable(path) and _scene_of(path) is not None for path in level):
-            return f"name the folders below it by a pattern: '{folder}{depth * '/*'}' --each"
-    return None
-
-
-def _is_divided(folder: Path, photographs: Path) -> bool:
-    """Whether a scene lies in folders by kind: beside its photographs are only other kinds."""
-    others = [path for path in _folders_below(folder) if path != photographs]
-    return any(media.role_of_folder(path) is not None for path in others)
-
-
 def _beside(folder: Path, scene: Path, used: Collection[Path]) -> list[Omission]:
     """Images in the folders beside that of the photographs, but for the masks that are used."""
     omitted = []
-    for other in _folders_below(folder):
-        reason = None if other == scene else media.role_of_folder(other)
+    for other in folders_below(folder):
+        reason = None if other == scene else folder_roles.role_of_folder(other)
         if reason is not None:
-            unused = [path for path in media.images_in(other) if path.resolve() not in used]
+            unused = [path for path in folder_roles.images_in(other) if path.resolve() not in used]
             omitted += [Omission(display_path(path), reason) for path in unused]
     return omitted
 
@@ -272,7 +240,7 @@ def _with_masks(
     masks = dict(files.masks) if files is not None else {}
     for folder in dict.fromkeys(source.path.parent for source in sources):
         of_folder = [source.path for source in sources if source.path.parent == folder]
-        masks = {**media.masks_beside(folder, of_folder), **masks}
+        masks = {**folder_roles.masks_beside(folder, of_folder), **masks}
     return [replace(source, mask=masks.get(source.path)) for source in sources]
 
 
@@ -286,26 +254,10 @@ def _why_not(video: Path) -> str:
     return "a video among pictures: name it alone to read it"
 
 
-def _has_media(folder: Path) -> bool:
-    return any(path.is_file() and media.media_kind(path) for path in _visible(folder.iterdir()))
-
-
-def _folders_below(folder: Path) -> list[Path]:
-    return sorted(path for path in _visible(folder.iterdir()) if path.is_dir())
-
-
-def _readable(folder: Path) -> bool:
-    return os.access(folder, os.R_OK | os.X_OK)
-
-
-def _visible(paths: Iterable[Path]) -> list[Path]:
-    return [path for path in paths if not path.name.startswith(".")]
-
-
 def _matches(pattern: str) -> list[Path]:
     # Path.glob refuses absolute patterns.
-    return _visible(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207
+    return visible(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207
 
 
 def _source(path: Path) -> InputFile:
-    return InputFile(path, "video" if media.media_kind(path) == "video" else "image")
+    return InputFile(path, "video" if media_kinds.media_kind(path) == "video" else "image")

@@ -15,7 +15,8 @@ from distill3r_core.data.manifest import Split
 from distill3r_core.data.planning import DatasetPlan
 from distill3r_core.data.windows import SAMPLES
 from distill3r_core.errors import NothingUsableError
-from distill3r_core.io.images.media import IMAGE_SUFFIXES, LeftOut
+from distill3r_core.io.images.media import LeftOut
+from distill3r_core.io.images.media_kinds import IMAGE_SUFFIXES
 from distill3r_core.report import Failure, Omission, Report, Table
 from distill3r_core.stages.manifest.dry_run import ExpectedWork, expected_table
 from distill3r_core.stages.manifest.frame_processor import FrameOutcomes

@@ -38,7 +38,7 @@ from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import read_text_file
-from distill3r_core.io.images.media import IMAGE_SUFFIXES
+from distill3r_core.io.images.media_kinds import IMAGE_SUFFIXES
 from distill3r_core.untrusted.printable import reason_of
 
 _SCENE = re.compile(r"[0-9a-f]{10}")

@@ -17,7 +17,7 @@ from distill3r_core.data.layouts.folders import (
 )
 from distill3r_core.data.layouts.records import Frame, Layout, Listed, Note, Refused, Rig, Scene
 from distill3r_core.data.matrix_files import checked_intrinsics
-from distill3r_core.io.images.media import IMAGE_SUFFIXES
+from distill3r_core.io.images.media_kinds import IMAGE_SUFFIXES
 
 _IMAGES = "images"
 _MODELS = ("sparse", "dense/sparse", "colmap/sparse")

@@ -28,7 +28,7 @@ from distill3r_core.data.layouts.records import (
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ImageError
 from distill3r_core.files import read_text_file
-from distill3r_core.io.images.media import IMAGE_SUFFIXES
+from distill3r_core.io.images.media_kinds import IMAGE_SUFFIXES
 from distill3r_core.untrusted.printable import reason_of
 
 _INTRINSICS = "camera_intrinsic.json"

@@ -1,15 +1,17 @@
 """What folders, files and patterns name, and in which order."""
 
 import os
+import shlex
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from distill3r_core.errors import ExtraMissingError, InputMissingError
-from distill3r_core.io.images import inputs
+from distill3r_core.io.images import inputs, scene_search
 from distill3r_core.io.images.inputs import (
     InputFile,
     evenly,
@@ -106,6 +108,74 @@ def test_the_way_to_deeper_pictures_is_named(tmp_path, files, hint):
     if "*" in hint:
         pattern = hint.format(root=tmp_path).split("'")[1]
         assert len(scene_folders([pattern])[0]) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["it's [new] *", "two words", "line\nbreak", os.fsdecode(b"b\xff")]
+)
+def test_the_pattern_of_a_hint_names_the_folders_whatever_the_name(tmp_path, name):
+    root = tmp_path / name
+    _make(root, "a/x/1.jpg", "b/x/1.jpg")
+    with pytest.raises(InputMissingError) as raised:
+        find_inputs([str(root)])
+    words = shlex.split(raised.value.hint)
+    assert words[-1] == "--each"
+    assert scene_folders([words[-2]])[0] == [root / "a/x", root / "b/x"]
+    with pytest.raises(InputMissingError) as raised:
+        scene_folders([str(root)])
+    assert len(scene_folders([shlex.split(raised.value.hint)[-1]])[0]) == 2
+
+
+def test_the_search_for_a_hint_follows_no_link_and_ends(tmp_path, monkeypatch):
+    _make(tmp_path, "elsewhere/a/x/1.jpg", "wide/z/x/1.jpg", *(f"wide/{n}/1.txt" for n in range(9)))
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for number in range(12):  # 12 ** 4 folders for a walk of four levels
+        (linked / f"again{number}").symlink_to(linked)
+        (linked / f"other{number}").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputMissingError) as raised:
+        find_inputs([str(linked)])
+    assert raised.value.hint is None
+
+    def hint() -> str | None:
+        with pytest.raises(InputMissingError) as raised:
+            find_inputs([str(tmp_path / "wide")])
+        return raised.value.hint
+
+    assert "--each" in hint()
+    monkeypatch.setattr(scene_search, "_HINT_ENTRIES", 12)
+    assert hint() is None
+
+
+def test_a_hint_counts_what_it_has_looked_at(tmp_path, monkeypatch):
+    _make(tmp_path, *(f"{n}/1.jpg" for n in range(4)))
+    monkeypatch.setattr(scene_search, "_HINT_SCENES", 3)
+    with pytest.raises(InputMissingError) as raised:
+        find_inputs([str(tmp_path)])
+    assert raised.value.hint == "at least 3 folders in it have pictures: add --each"
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [("depth", "I;16"), ("lidar", "I;16"), ("masks", "L"), ("my_depth", "L"), ("thumbs", "RGB")],
+)
+def test_depth_masks_and_copies_alone_are_no_photographs(tmp_path, name, mode):
+    folder = tmp_path / "scan" / name
+    folder.mkdir(parents=True)
+    for index in range(3):
+        Image.new(mode, (8, 6), 90 + index if mode != "RGB" else (9, 90, 200)).save(
+            folder / f"{index}.png"
+        )
+    for beside in (False, True):  # masks of the same scan beside them make no photographs of them
+        if beside:
+            (tmp_path / "scan/mask").mkdir()
+            Image.new("L", (8, 6), 255).save(tmp_path / "scan/mask/0.png")
+        with pytest.raises(InputMissingError, match="no pictures") as raised:
+            find_inputs([str(tmp_path / "scan")])
+        assert "no photograph" in raised.value.hint or "smaller copy" in raised.value.hint
+        with pytest.raises(InputMissingError, match="neither"):
+            scene_folders([str(tmp_path / "scan")])
+    assert len(find_inputs([str(folder)]).sources) == 3  # whoever names it wants it
 
 
 def test_scenes_are_the_folders_in_a_folder_or_itself_and_patterns_name_deeper_ones(tmp_path):
