@@ -3,6 +3,7 @@
 Rich is imported where it is used, so that `--help` stays instant.
 """
 
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -122,6 +123,8 @@ class LiveProgress:
         from rich.panel import Panel
         from rich.table import Table
 
+        if self._task is None:  # a command that stops before its first phase
+            return Group()
         panels = [Panel(_memory_text(self.device), title="memory", expand=False)]
         if self._figures:
             grid = Table.grid(padding=(0, 2))
@@ -132,10 +135,14 @@ class LiveProgress:
 
 
 def _memory_text(device: str) -> str:
+    gib = 1024**3
+    if "torch" not in sys.modules:  # which takes seconds and half a gigabyte to load
+        import psutil
+
+        return f"process {psutil.Process().memory_info().rss / gib:.2f} GiB"
     from distill3r_core import profiling
 
     use = profiling.memory_use(profiling.pick_device(device))
-    gib = 1024**3
     if use.allocated is None:
         return f"process {use.rss / gib:.2f} GiB"
     assert use.reserved is not None and use.free is not None

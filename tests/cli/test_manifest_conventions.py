@@ -208,6 +208,10 @@ def test_a_principal_point_on_the_border_stops(cli_inprocess, tmp_path) -> None:
     )
     assert status == 1
     assert f"the principal point ({SIZE[1]}, 35) is not inside the image" in err
+    trusted = ("manifest", "rooms", "--views", "4", "--images-only", "--trust")
+    status, _, err = cli_inprocess(*trusted, cwd=tmp_path)
+    assert status == 0, err
+    assert (tmp_path / "data/manifest.csv").is_file()
 
 
 @pytest.mark.parametrize(
