@@ -1,0 +1,67 @@
+"""Every command that README and docs name is one: its options exist and take such values."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from distill3r_cli.app import app
+
+# typer does not export the class itself
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+ROOT = Path(__file__).parents[2]
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+
+
+def commands_of(page: Path) -> Iterator[tuple[int, str, bool]]:
+    """Line, arguments of `distill3r`, and whether it is a line to be typed."""
+    fenced = False
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        if line.startswith("```"):
+            fenced = not fenced
+        elif fenced or line.startswith("    "):
+            typed = re.sub(r"\s+#.*$", "", line.strip().removeprefix("$ "))
+            for part in re.split(r"\s+(?:&&|\|)\s+", typed):
+                if found := re.search(r"(?:^|\s)(?:distill3r|-m distill3r_cli) (.*)$", part):
+                    yield number, found[1], True
+        else:
+            for found in re.finditer(r"`distill3r ([^`]+)`", line):
+                yield number, found[1], False
+
+
+def parse(arguments: list[str]) -> None:
+    """Read a command line as the program does, and do nothing.
+
+    Raises:
+        USAGE_ERROR: It is none.
+    """
+    command, name = typer.main.get_command(app), "distill3r"
+    while arguments and arguments[0] in (commands := getattr(command, "commands", {})):
+        name, *arguments = arguments
+        command = commands[name]
+    try:
+        command.make_context(name, arguments)
+    except typer.Exit:
+        return  # `--help`
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_on_a_page_is_one(page: Path) -> None:
+    refused = []
+    for number, line, typed in commands_of(page):
+        try:
+            parse(shlex.split(line))
+        except USAGE_ERROR as error:
+            # In a sentence the name of a command may stand without its arguments.
+            if typed or type(error).__name__ != "MissingParameter":
+                refused.append(f"{page.name}:{number}: {line}: {error}")
+    assert not refused, "\n".join(refused)
+
+
+def test_the_pages_hold_commands() -> None:
+    assert sum(1 for page in PAGES for _ in commands_of(page)) > 80
+    with pytest.raises(USAGE_ERROR, match="no-such"):
+        parse(["train", "--no-such-option"])
