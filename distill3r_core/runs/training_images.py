@@ -23,21 +23,20 @@ def write_training_images(path: Path, images: Iterable[str]) -> None:
 
 
 def read_training_images(path: Path) -> frozenset[str]:
-    """The hashes in a file; earlier versions wrote no checksum.
+    """The hashes in a file.
 
     Raises:
-        DamageError: It is not what was written.
+        DamageError: It is not what was written: a list that has lost its end has lost its checksum,
+            and nobody can tell it from the whole ones that early versions wrote without.
     """
-    data = read_own(path)
-    text, mark, written = data.partition(_MARK.encode())
-    if mark and written != f"{bytes_hash(text)}\n".encode():
-        raise DamageError(f"{path} is damaged: its checksum is wrong", hint=_HINT)
+    text, mark, written = read_own(path).partition(_MARK.encode())
     if not text.strip():  # a run learns from some image
         raise DamageError(f"{path} is damaged: it is empty", hint=_HINT)
-    try:
-        return frozenset(text.decode().split())
-    except UnicodeDecodeError as error:
-        raise DamageError(f"{path} is damaged: it is not text", hint=_HINT) from error
+    if not mark:
+        raise DamageError(f"{path} is damaged: its checksum is missing", hint=_HINT)
+    if written != f"{bytes_hash(text)}\n".encode():
+        raise DamageError(f"{path} is damaged: its checksum is wrong", hint=_HINT)
+    return frozenset(text.decode().split())
 
 
 def training_images(

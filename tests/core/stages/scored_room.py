@@ -9,6 +9,7 @@ from distill3r_core.io.rgbd import write_rgbd_scene
 from distill3r_core.models import build_student
 from distill3r_core.models.checkpoint import save_student
 from distill3r_core.models.metadata import StudentMetadata
+from distill3r_core.runs.training_images import write_training_images
 from distill3r_core.scenes import arc, build_scene, pinhole, render_view
 from distill3r_core.stages.cache import CacheSettings, build_cache
 from distill3r_core.stages.evaluate import EvalSettings, evaluate
@@ -60,7 +61,7 @@ def save_run(run, cache_path, *, pictures=None):
         settings=config.as_plain(TrainSettings(cache=cache_path)),
     )
     save_student(run / "checkpoints/best/model.safetensors", student, metadata)
-    (run / "pictures.txt").write_text("".join(f"{p}\n" for p in sorted(pictures)))
+    write_training_images(run / "pictures.txt", sorted(pictures))
 
 
 def score(**values):
