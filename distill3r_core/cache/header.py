@@ -27,6 +27,7 @@ __all__ = [
     "PlannedSample",
     "compare_settings",
     "header_is_damaged",
+    "joint_confidence",
     "publish_header",
     "read_header",
     "refuse_foreign",
@@ -89,6 +90,7 @@ def publish_header(folder: Path, header: CacheHeader) -> CacheHeader:
         if (folder / HEADER).exists():
             there = read_header(folder)
             compare_settings(folder, there, header)
+            header = replace(header, confidence=joint_confidence(there, header))
             if there == header:
                 return there
             identity, revision = there.identity, there.revision
@@ -136,11 +138,24 @@ def compare_settings(folder: Path, there: CacheHeader, wanted: CacheHeader) -> N
         ConflictError: The settings differ; names each one with both values.
     """
     lines = config.differences(there.settings, wanted.settings)
+    before, after = there.confidence, wanted.confidence
+    if before and after and before != after:
+        lines.append(f"confidence: {before} → {after}")
     if lines:
         raise ConflictError(
             f"{folder} was made with other settings:\n" + "\n".join(f"  {line}" for line in lines),
             hint="choose another folder with -o, or the settings it was made with",
         )
+
+
+def joint_confidence(*headers: CacheHeader) -> str:
+    """What is recorded of the confidences of all records together; "" where it is not of some.
+
+    Args:
+        headers: Of caches that `compare_settings` has found to fit.
+    """
+    said = {header.confidence for header in headers}
+    return said.pop() if len(said) == 1 else ""
 
 
 def _rebuild(folder: Path) -> str:

@@ -15,7 +15,7 @@ FORMAT_VERSION = 1
 _CHECKSUM = "checksum"
 _MARK = b',\n "checksum": "'  # what follows the checksummed part of the text
 _END = b'"\n}\n'
-# May change from run to run.
+# May change from run to run, but for confidences: what is recorded of them must fit.
 _FREE = frozenset({"plan", "processing", "confidence", "format_version", "identity", "revision"})
 
 
@@ -45,7 +45,7 @@ class CacheHeader:
         views: Per sample, where the manifest had no windows and was cut; None where it had.
         processing: How the manifest's images were made, as plain data.
         confidence: How the teacher's own measure of trust became a confidence in [1, inf); "": it
-            predicts such confidences itself, or an earlier version wrote the header.
+            is not recorded of all records, as in caches that earlier versions began.
         identity: Drawn when the cache was begun, and written into its shards as well; "" before
             that, and in caches of earlier versions.
         revision: How often the header has been written. The copy in a shard may be an older one.

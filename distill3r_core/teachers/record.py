@@ -73,6 +73,7 @@ class NoSettings:
     """The settings of a teacher that has none of its own."""
 
 
+PREDICTED = "as the teacher predicts it"  # confidences in [1, inf) of its own
 # Takes the teacher's own settings, its weights (None where it has none), and the device.
 Builder = Callable[[Any, Path | None, torch.device], Teacher]
 
@@ -96,7 +97,7 @@ class TeacherRecord:
         depth_maps: Its local maps are depth times ray: the cache stores one plane.
         simulated: It makes up scenes, whatever the images show.
         confidence: How its own measure of trust became a confidence in [1, inf), as a formula that
-            the cache's header states; "": it predicts such confidences itself.
+            the cache's header states.
         cost: What a forward pass of its network takes; None: it has no network, or it is unknown.
     """
 
@@ -111,7 +112,7 @@ class TeacherRecord:
     threshold: float | None = None
     depth_maps: bool = False
     simulated: bool = False
-    confidence: str = ""
+    confidence: str = PREDICTED
     cost: TeacherCost | None = None
 
     @property

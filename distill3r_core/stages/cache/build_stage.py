@@ -13,6 +13,7 @@ from distill3r_core.cache.header import (
     HEADER,
     CacheHeader,
     compare_settings,
+    joint_confidence,
     read_header,
     refuse_foreign,
 )
@@ -136,7 +137,9 @@ def build_cache(
     header = replace(_header(settings, teacher, manifest), confidence=record.confidence)
     refuse_foreign(settings.output)  # before images are looked at
     if (settings.output / HEADER).exists():
-        compare_settings(settings.output, read_header(settings.output), header)
+        there = read_header(settings.output)
+        compare_settings(settings.output, there, header)
+        header = replace(header, confidence=joint_confidence(there, header))
     plan = plan_samples(manifest, views=settings.views, teacher=teacher.settings, progress=progress)
     header = replace(header, plan=plan.planned)
     finished = finished_names(settings.output, header)

@@ -133,7 +133,7 @@ def _summary(
         ("size", size if size == "auto" else f"{size[0]}x{size[1]}"),
         ("fit", settings["fit"].get("mode", "-")),
         ("threshold", str(settings["threshold"])),
-        ("confidence", result["confidence"] or "as the teacher predicts it"),
+        ("confidence", result["confidence"] or "not recorded"),
         ("points in", "meters" if settings["metric"] else "no known unit"),
         ("stored as", ", ".join(kinds) or "-"),
         ("samples", f"{result['finished']} of {result['planned']}, {result['views']} views"),

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from distill3r_core.cache.header import HEADER, PlannedSample, compare_settings
+from distill3r_core.cache.header import HEADER, PlannedSample, compare_settings, joint_confidence
 from distill3r_core.cache.sample_codec import EncodedSample
 from distill3r_core.cache.shard import Entry, ShardReader
 from distill3r_core.cache.store import CacheWriter, TeacherCache
@@ -36,13 +36,14 @@ def merge_caches(parts: Sequence[Path], output: Path, *, progress: Progress = Si
     if output.resolve() in [part.resolve() for part in parts]:
         raise ConfigError(f"{output} cannot be merged into itself", hint="name a new folder: -o")
     caches = [TeacherCache(part) for part in parts]
-    for cache in caches[1:]:
-        compare_settings(cache.path, cache.header, caches[0].header)
     if (output / HEADER).exists():
-        there = TeacherCache(output)
-        compare_settings(output, there.header, caches[0].header)
-        caches = [there, *caches]
-    header = replace(caches[0].header, plan=_plan(caches))
+        caches = [TeacherCache(output), *caches]
+    # One that records less than others fits all of them, which need not fit each other.
+    wanted = next((cache for cache in caches if cache.header.confidence), caches[0]).header
+    for cache in caches:
+        compare_settings(cache.path, cache.header, wanted)
+    joint = joint_confidence(*(cache.header for cache in caches))
+    header = replace(caches[0].header, plan=_plan(caches), confidence=joint)
     chosen = {name: cache for cache in reversed(caches) for name in cache.names()}
     todo = [name for name in sorted(chosen) if chosen[name].path != output]
     needed = sum(_bytes(chosen[name].entry(name)) for name in todo)

@@ -291,6 +291,7 @@ def _record(
         metric=metric,
         threshold=THRESHOLD,
         depth_maps=True,
+        confidence="as the network predicts it; of aligned views the highest of all their pairs",
         cost=cost_of(size),
     )
     return record

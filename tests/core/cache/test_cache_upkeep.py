@@ -1,6 +1,7 @@
 """What is done with a finished cache: verify and repair, merge, info."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from cache_material import records
 
 from distill3r_core.cache.database import DATA
+from distill3r_core.cache.header import read_header, write_header
 from distill3r_core.cache.shard import WriterLock
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.manifest import Manifest, read_manifest, write_manifest
@@ -142,6 +144,33 @@ def test_a_merge_holds_what_its_parts_hold(settings, tmp_path):
     build_cache(replace(settings, output=tmp_path / "other", size="28x56"))
     with pytest.raises(ConflictError, match="size"):
         merge_caches([*parts, tmp_path / "other"], tmp_path / "wrong")
+
+
+def test_records_of_two_formulas_of_confidence_are_never_mixed_or_relabeled(settings, tmp_path):
+    build_cache(settings)
+    header = read_header(settings.output)
+    assert header.confidence  # of the synthetic teacher
+
+    def merged(*formulas: str) -> str:
+        parts = [tmp_path / f"{'-'.join(formulas)}-{index}" for index in range(len(formulas))]
+        for part, formula in zip(parts, formulas, strict=True):
+            shutil.copytree(settings.output, part)
+            write_header(part, replace(header, confidence=formula))
+        merge_caches(parts, tmp_path / f"all-{'-'.join(formulas)}")
+        return read_header(tmp_path / f"all-{'-'.join(formulas)}").confidence
+
+    assert merged("p", "p") == "p"
+    assert merged("", "p") == merged("p", "") == ""
+    for formulas in (("p", "q"), ("", "p", "q")):
+        with pytest.raises(ConflictError, match=r"confidence: [pq] → [pq]"):
+            merged(*formulas)
+
+    write_header(settings.output, replace(header, confidence=""))
+    build_cache(settings, resume=True)
+    assert read_header(settings.output).confidence == ""
+    write_header(settings.output, replace(header, confidence="another formula"))
+    with pytest.raises(ConflictError, match="confidence: another formula"):
+        build_cache(settings, resume=True)
 
 
 @pytest.mark.parametrize("together", [1, 25_000, 1 << 24])
