@@ -280,7 +280,8 @@ class TrainLoop:
         return self.parts.world.sum(over).item() > 0
 
     def _finish(self) -> None:
-        # Running means of batch norms as well: the step counts if its loss and gradient are finite.
+        # Running means of batch norms as well: a step is checked by its loss and its gradient, and
+        # neither shows a mean that is not finite.
         broken = [
             name
             for name, weights in self.parts.student.state_dict().items()

@@ -100,7 +100,9 @@ def test_the_lines_of_the_readme_unabridged_on_real_frames(tmp_path, data_dir, r
     walk_the_route(tmp_path, f"distill3r manifest {frames} --val-frames last:40", pictures)
     windows = scored("distill3r eval --protocol held-out", tmp_path)
     each_view = scored(f"distill3r eval --data {frames}", tmp_path)
-    record_property("held-out", json.dumps(windows))  # the figures that README states
+    record_property(
+        "held-out", json.dumps(windows)
+    )  # README states those of `train --set loss.metric=false`
     record_property("data", json.dumps(each_view))
 
     student, nearest = windows["metrics"], windows["baselines"]["nearest_frame"]
