@@ -82,7 +82,9 @@ def test_a_damaged_side_file_costs_nothing(trained, tmp_path, name, damage):
     notes = Notes()
     report = train(tiny(cache, run), resume=True, progress=notes)
     assert report.result["step"] == 3
-    if damage != "missing" and (name, damage) != ("metrics.jsonl", "empty"):
+    # Rows that end in the midst of one are what a kill leaves.
+    unseen = name == "metrics.jsonl" and damage in ("empty", "cut")
+    if damage != "missing" and not unseen:
         assert any(Path(name).name in text for text in notes.notes), notes.notes
     mine, theirs = _weights(run), _weights(whole)
     assert all(equal(mine[key], theirs[key]) for key in theirs)
