@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from distill3r_core.errors import ConfigError, InputMissingError
+from distill3r_core.files import is_there, read_text_file, refuse_special
 from distill3r_core.problems import format_value
 from distill3r_core.untrusted.yaml_text import odd_key, read_yaml
 
@@ -44,11 +45,11 @@ def read_files(section: str, config: str | Sequence[str] | None) -> list[ConfigF
     named = [config] if isinstance(config, str) else list(config or ())
     if named:
         return [_read_named(section, name) for name in named]
-    return [_read_project(section)] if PROJECT_FILE.is_file() else []
+    return [_read_project(section)] if is_there(PROJECT_FILE) else []
 
 
 def _read_named(section: str, name: str) -> ConfigFile:
-    if (path := Path(name)).is_file():
+    if is_there(path := Path(name)):
         text = _text_of(path)
     elif (found := shipped(name)) is not None:
         text = found
@@ -117,7 +118,8 @@ def _pop_plugins(values: dict[str, Any], source: str) -> list[str]:
 
 
 def _text_of(path: Path) -> str:
+    refuse_special(path)
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_text_file(path, encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"cannot read {path}: it is not a text file") from error

@@ -12,9 +12,9 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
-from distill3r_core.errors import UnsafeFileError
+from distill3r_core.errors import RequestError, UnsafeFileError
 from distill3r_core.system.disk import disk_errors
 
 _SHOWN = 80  # characters of a name in a message
@@ -117,6 +117,35 @@ def open_own(path: Path, *, mode: int = 0o644) -> int:
     return descriptor
 
 
+def is_there(path: Path) -> bool:
+    """Whether something is there to be read, which is no folder.
+
+    A pipe or a device in place of a file counts as there: whoever reads it names it, and does not
+    take a file for absent that somebody has put there.
+    """
+    try:
+        return not stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null character
+        return False
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
+
+
+def refuse_special(path: Path) -> None:
+    """Refuse a named pipe or device; what is a file, a folder or absent passes.
+
+    Raises:
+        RequestError: It may never end, and cannot be read twice.
+    """
+    if is_there(path) and not path.is_file():
+        raise RequestError(
+            f"{path} is a pipe or a device, which cannot be read twice",
+            hint="write its content to a file, and give that",
+        )
+
+
 def open_to_read(path: Path) -> int:
     """Open a file, and no device or pipe, which may never end; returns the descriptor.
 
@@ -134,13 +163,22 @@ def open_to_read(path: Path) -> int:
     return descriptor
 
 
+def open_file(path: Path) -> BinaryIO:
+    """A file opened to read bytes from.
+
+    Raises:
+        OSError: As `open_to_read`.
+    """
+    return os.fdopen(open_to_read(path), "rb")
+
+
 def read_file(path: Path) -> bytes:
     """The content of a file.
 
     Raises:
         OSError: As `open_to_read`.
     """
-    with os.fdopen(open_to_read(path), "rb") as file:
+    with open_file(path) as file:
         return file.read()
 
 
@@ -155,7 +193,7 @@ def read_own(path: Path) -> bytes:
         return read_file(path)
     except OSError as error:
         if error.errno == errno.EINVAL:
-            raise _not_own(path) from error
+            raise _not_own(path, "a device or a pipe") from error
         raise
 
 
@@ -189,9 +227,9 @@ def remove_own(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _not_own(path: Path) -> UnsafeFileError:
+def _not_own(path: Path, what: str = "a link, a device or a pipe") -> UnsafeFileError:
     return UnsafeFileError(
-        f"{path} is a link, a device or a pipe, where a file of this program is expected",
+        f"{path} is {what}, where a file of this program is expected",
         hint="remove it, or choose another folder",
     )
 

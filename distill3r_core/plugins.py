@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from distill3r_core.errors import ConfigError, Distill3rError, InputMissingError
+from distill3r_core.files import read_file
 from distill3r_core.registry import Origin, adding_from, remove_entries_of
 
 
@@ -48,7 +49,7 @@ def load(path: Path) -> None:
             plugin has its file name. Names the file and the line. Nothing of it stays registered.
     """
     try:
-        source = path.read_bytes()
+        source = read_file(path)
     except FileNotFoundError as error:
         raise InputMissingError(f"no plugin {path}", hint="--plugin takes a Python file") from error
     except OSError as error:

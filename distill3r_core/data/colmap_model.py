@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from distill3r_core.data.pose_formats import pose_from_quaternion
 from distill3r_core.errors import ImageError
-from distill3r_core.files import read_file, read_text_file
+from distill3r_core.files import is_there, read_file, read_text_file
 from distill3r_core.untrusted.printable import reason_of
 
 # Name and number of parameters by COLMAP's number of the model.
@@ -86,7 +86,7 @@ class ColmapImage:
 def has_model(folder: Path) -> bool:
     """Whether a folder holds a model, in binary or in text."""
     return any(
-        (folder / f"cameras{end}").is_file() and (folder / f"images{end}").is_file()
+        is_there(folder / f"cameras{end}") and is_there(folder / f"images{end}")
         for end in (".bin", ".txt")
     )
 
@@ -97,7 +97,7 @@ def read_model(folder: Path) -> tuple[dict[int, ColmapCamera], list[ColmapImage]
     Raises:
         ImageError: A file is damaged.
     """
-    binary = (folder / "cameras.bin").is_file() and (folder / "images.bin").is_file()
+    binary = is_there(folder / "cameras.bin") and is_there(folder / "images.bin")
     try:
         if binary:
             cameras = dict(_binary_cameras(_Bytes(read_file(folder / "cameras.bin"))))

@@ -13,6 +13,7 @@ from distill3r_core.data.depth_registration import register_depth
 from distill3r_core.data.layouts.records import DepthFile, Frame, Rig
 from distill3r_core.data.matrix_files import exact_pose, read_pose
 from distill3r_core.errors import ImageError
+from distill3r_core.files import is_there
 from distill3r_core.io.images.blank import check_not_blank
 from distill3r_core.io.images.decode import read_image
 from distill3r_core.io.images.depth import read_confidence
@@ -173,7 +174,7 @@ def read_stored_depth(file: DepthFile) -> Float[np.ndarray, "H W"]:
         ImageError: It is missing, unreadable or has no valid pixel. The message is the reason
             alone.
     """
-    if not file.path.is_file():
+    if not is_there(file.path):
         raise ImageError(f"depth is missing: no {file.path.name}")
     stored = DEPTH_CODECS[file.codec](file.path)
     depth = (stored / file.scale).astype(np.float32)
@@ -208,7 +209,7 @@ def resized_to(depth: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float[
 
 def _counted(path: Path, size: tuple[int, ...], min_valid: int) -> Bool[np.ndarray, "H W"]:
     """Where an image of the depth map's size says that depth counts."""
-    if not path.is_file():
+    if not is_there(path):
         raise ImageError(f"confidence of depth is missing: no {path.name}")
     stored = read_confidence(path)
     if stored.shape != size:

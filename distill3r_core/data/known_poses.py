@@ -14,6 +14,7 @@ from distill3r_core.data.layouts.records import Frame, Rig
 from distill3r_core.data.listing import DatasetListing
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ImageError, InputMissingError, RequestError
+from distill3r_core.files import refuse_special
 from distill3r_core.untrusted.printable import reason_of
 from distill3r_core.views import Unit
 
@@ -73,9 +74,10 @@ def read_known_poses(path: Path) -> KnownPoses:
 
     Raises:
         InputMissingError: There is nothing.
-        RequestError: It is none of these, or damaged.
+        RequestError: It is none of these, or damaged, or a pipe or a device.
     """
-    if not (path.is_file() or path.is_dir()):  # a pipe or a device never ends
+    refuse_special(path)
+    if not path.exists():
         raise InputMissingError(f"no such file: {path}")
     try:
         if path.is_dir():

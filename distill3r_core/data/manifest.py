@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from distill3r_core.data.windows import RELEASE, windows
 from distill3r_core.errors import ConfigError, InputMissingError, NothingUsableError
-from distill3r_core.files import name_fault, replacing, shown_name
+from distill3r_core.files import name_fault, open_file, replacing, shown_name
 from distill3r_core.io.checksums import file_hash
 from distill3r_core.io.images.depth import DepthFormat
 from distill3r_core.untrusted.printable import reason_of
@@ -226,7 +226,7 @@ def read_rows(path: Path, *, leave: Collection[str] = ()) -> tuple[ManifestRow, 
 
 
 def _last_byte(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         file.seek(-1, os.SEEK_END)
         return file.read(1)
 

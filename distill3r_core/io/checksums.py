@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill3r_core.errors import DamageError
-from distill3r_core.files import read_own, write_text
+from distill3r_core.files import open_file, read_own, write_text
 
 STATE = "state.json"
 RUN_RECORD = "run.json"  # of a run: its identity, whether it is finished, figures
@@ -19,7 +19,7 @@ _OWN = "checksum"  # its key for its own
 
 def file_hash(path: Path) -> str:
     """BLAKE2b-128 of a file, in hexadecimal."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, _blake).hexdigest()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from distill3r_core.errors import WeightsError
-from distill3r_core.files import open_own, write_text
+from distill3r_core.files import open_file, open_own, write_text
 from distill3r_core.io.proxies import http_proxies, proxy_for
 from distill3r_core.system.disk import disk_errors
 
@@ -69,7 +69,7 @@ def download(
 
 def hash_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal: what publishers give."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from distill3r_core import paths
 from distill3r_core.errors import WeightsError
-from distill3r_core.files import write_text
+from distill3r_core.files import read_own, write_text
 from distill3r_core.io.download import download, hash_of, through_proxy
 from distill3r_core.io.proxies import require_proxies
 from distill3r_core.io.published_weights import PublishedWeights
@@ -214,7 +214,7 @@ def _known_hash(file: Path) -> str:
     store = paths.weights_home() / _HASHES
     known: Mapping[str, Any] = {}
     if store.is_file():
-        known = json.loads(store.read_text(encoding="utf-8"))
+        known = json.loads(read_own(store))
     status = file.stat()
     stamp = [status.st_size, status.st_mtime_ns]
     entry = known.get(str(file.resolve()))

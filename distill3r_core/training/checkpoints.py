@@ -18,7 +18,15 @@ from typing import Any
 import torch
 
 from distill3r_core.errors import ConflictError, DamageError, WeightsError
-from distill3r_core.files import name_fault, read_text_file, replacing, shown_name, write_text
+from distill3r_core.files import (
+    is_there,
+    name_fault,
+    read_own,
+    read_text_file,
+    replacing,
+    shown_name,
+    write_text,
+)
 from distill3r_core.io.checksums import (
     FILES,
     OWNER,
@@ -221,9 +229,9 @@ def read_micro_batch(run: Path, *, warn: Callable[[str], None]) -> int | None:
         warn: Called with a message if the file is damaged. Checkpoints know a number as well.
     """
     path = run / FOLDER / _MICRO_BATCH
-    if not path.is_file():
+    if not is_there(path):
         return None
-    samples, _, checksum = read_text_file(path, errors="replace").partition(" ")
+    samples, _, checksum = read_own(path).decode(errors="replace").partition(" ")
     if checksum.strip() != _crc(samples) or not re.fullmatch("[1-9][0-9]{0,8}", samples):
         warn(f"warning: {path} is damaged, and left out")
         path.unlink()

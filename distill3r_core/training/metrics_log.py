@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from distill3r_core.files import append_own, read_own, write_text
+from distill3r_core.files import append_own, is_there, read_own, write_text
 from distill3r_core.system.disk import disk_errors
 from distill3r_core.training.tensorboard import TensorBoardWriter
 
@@ -29,7 +29,7 @@ def read_metrics(
     Args:
         warn: Called with a message for each damaged line, which is left out.
     """
-    if not path.is_file():
+    if not is_there(path):
         return
     for number, line in enumerate(read_own(path).split(b"\n")[:-1], start=1):
         row = _parse(line)

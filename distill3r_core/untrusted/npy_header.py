@@ -9,6 +9,7 @@ from typing import IO
 import numpy as np
 from jaxtyping import Shaped
 
+from distill3r_core.files import open_file
 from distill3r_core.untrusted.printable import reason_of
 
 _LONGEST = 10_000  # bytes of a header, as numpy allows
@@ -63,7 +64,7 @@ def read_npy_file(path: Path) -> Shaped[np.ndarray, "..."]:
     if not path.is_file():
         raise ValueError("it is not a file" if path.exists() else "there is no such file")
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             read_npy_header(file, size=path.stat().st_size)
             file.seek(0)
             return np.lib.format.read_array(file, allow_pickle=False)

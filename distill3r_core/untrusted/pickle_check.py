@@ -13,6 +13,8 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import IO, Any, cast
 
+from distill3r_core.files import open_file
+
 _DEEPEST = 100  # tuples within each other
 _MIN_ALLOWANCE = 1 << 24  # elements that a small file may ask for
 _PICKLES = 5  # of a file from before torch 1.6: magic, version, system, content, names of storages
@@ -49,7 +51,7 @@ def check_checkpoint(path: Path) -> None:
         OSError: It cannot be read.
     """
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_file(path) as file:
         if not zipfile.is_zipfile(file):
             file.seek(0)
             for _ in range(_PICKLES):

@@ -95,8 +95,14 @@ def _files(folder: Path, *kinds: str) -> dict[str, str]:
 
 
 def _posed_rows(folder: Path) -> dict[str, object]:
-    rows = (folder / "data" / "manifest.csv").read_text().splitlines()
-    return {"rows": len(rows), **_files(folder / "data" / "images", ".png", ".jpg")}
+    """The manifest with poses and K, and all images and depth maps that it names."""
+    data = folder / "data"
+    manifest = (data / "manifest.csv").read_bytes()
+    return {
+        "manifest": manifest,
+        **_files(data / "images", ".png", ".jpg"),
+        "depth": _files(data / "depth", ".png"),
+    }
 
 
 def _records(folder: Path) -> dict[str, object]:

@@ -10,7 +10,7 @@ from typing import Any
 from distill3r_core.benchmarks.ablation import trial_worker
 from distill3r_core.benchmarks.ablation.student_trial import Trial
 from distill3r_core.errors import DamageError, Distill3rError
-from distill3r_core.files import write_text
+from distill3r_core.files import read_own, write_text
 from distill3r_core.stages.benchmark.worker_process import WorkerProcess, ready
 
 
@@ -33,7 +33,7 @@ class TrialRun:
             DamageError: The file is not what was written.
         """
         try:
-            stored = json.loads(self.path.read_text(encoding="utf-8"))
+            stored = json.loads(read_own(self.path))
         except FileNotFoundError:
             return None
         except ValueError as error:

@@ -25,7 +25,7 @@ from distill3r_core.benchmarks.pairs.pair_trial import (
     train_pair_teacher,
 )
 from distill3r_core.errors import DamageError
-from distill3r_core.files import write_text
+from distill3r_core.files import read_own, write_text
 from distill3r_core.models.families import StudentSize
 from distill3r_core.profiling import one_thread
 from distill3r_core.report import Progress, Report, Silent, Table, duration
@@ -77,7 +77,7 @@ class _StoredOutcome:
             DamageError: The file is not what was written.
         """
         try:
-            stored = json.loads(self.path.read_text(encoding="utf-8"))
+            stored = json.loads(read_own(self.path))
             found, outcome = stored["identity"], stored["outcome"]
         except FileNotFoundError:
             return None

@@ -17,6 +17,7 @@ from distill3r_core.views import Unit
 Carried = Literal["depth", "pose", "intrinsics", "mask"]
 # Why a folder is a scene of a layout, as a phrase that follows its name; None: it is none.
 Mark = Callable[[Path], str | None]
+_LONGEST_SIDE = 1_000_000  # pixels
 PoseConvention = Literal["c2w", "w2c"]  # stored poses are world-from-camera, camera-from-world
 PoseAxes = Literal["opencv", "opengl"]  # of the camera: y down, z forward; y up, z backward
 
@@ -47,8 +48,10 @@ class Rig:
     is_nominal: bool = False
 
     def __post_init__(self) -> None:
-        if self.size is not None and min(self.size) < 1:
-            raise ImageError(f"a camera of images of {self.size[0]}x{self.size[1]} pixels")
+        """Raises: ImageError: No image has this size."""
+        if self.size is not None and not all(0 < side <= _LONGEST_SIDE for side in self.size):
+            shown = f"{self.size[0]}x{self.size[1]}"[:80]
+            raise ImageError(f"a camera of images of {shown} pixels")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill3r_core.data.manifest import Split
-from distill3r_core.files import read_text_file
+from distill3r_core.files import is_there, read_text_file
 
 _NUMBERED = re.compile(r"sequence\s*(\d+)", re.IGNORECASE)
 
@@ -46,7 +46,7 @@ def split_notes(files: SplitFiles, present: set[str], place: str) -> list[str]:
 
 def _names(path: Path) -> frozenset[str] | None:
     """`sequence1` means the folder `seq-01`; any other word is a folder's name itself."""
-    if not path.is_file():
+    if not is_there(path):
         return None
     names = set()
     for line in read_text_file(path, errors="replace").splitlines():

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from plyfile import PlyData, PlyElement, PlyParseError
 
 from distill3r_core.errors import FailedError
-from distill3r_core.files import replacing, shown_name
+from distill3r_core.files import open_file, replacing, shown_name
 from distill3r_core.io.exports.cloud import Cloud
 
 _LONGEST_HEAD = 1 << 16  # bytes
@@ -62,7 +62,7 @@ def _check_counts(path: Path) -> None:
     Raises:
         ValueError: It does.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         head = file.read(_LONGEST_HEAD).partition(b"end_header")[0]
     for count in re.findall(rb"^\s*element\s+\S+\s+(\S+)", head, re.MULTILINE):
         if not 0 <= int(count) <= path.stat().st_size:

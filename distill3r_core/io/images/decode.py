@@ -22,7 +22,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from distill3r_core.errors import ImageError
-from distill3r_core.files import replacing
+from distill3r_core.files import open_file, replacing
 from distill3r_core.io.images.color import CodedColor, coded_to_srgb, managed
 from distill3r_core.system.machine_memory import available_memory
 
@@ -306,7 +306,7 @@ def _known_formats() -> tuple[str, ...]:
 
 
 def _why_unknown(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         head = file.read(16)
     if not head:
         return "empty file"

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from distill3r_core.errors import ImageError
-from distill3r_core.files import read_file, read_text_file
+from distill3r_core.files import is_there, read_file, read_text_file
 from distill3r_core.untrusted.printable import reason_of
 
 METADATA = "metadata"  # in the folder above that of the depth maps
@@ -34,7 +34,7 @@ def read_record3d(path: Path) -> Float[np.ndarray, "H W"]:
     content = _unpacked(path, 4 * rows * columns)
     depth = np.frombuffer(content, "<f4").reshape(rows, columns).astype(np.float32)
     confidence = path.with_suffix(".conf")
-    if confidence.is_file():
+    if is_there(confidence):
         sure = np.frombuffer(_unpacked(confidence, rows * columns), np.uint8)
         depth[sure.reshape(rows, columns) < _CONFIDENT] = 0
     return depth

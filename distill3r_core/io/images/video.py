@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from distill3r_core.errors import ImageError
+from distill3r_core.files import is_there
 from distill3r_core.io.images.color import CodedColor, coded_to_srgb
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def opens(path: Path) -> bool:
     """Whether a file is a video by its header; without PyAV, what is named like one is."""
     if util.find_spec("av") is None:
         return True
+    if not path.is_file():
+        return False
     import av
     import av.error
 
@@ -60,6 +63,8 @@ def read_frames(
     import av
     import av.error
 
+    if is_there(path) and not path.is_file():
+        raise ImageError("not a file, but a device or a pipe")
     number = -1
     try:
         with av.open(str(path)) as container:

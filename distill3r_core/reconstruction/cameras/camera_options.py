@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from distill3r_core.errors import InputMissingError, RequestError
-from distill3r_core.files import read_text_file
+from distill3r_core.files import read_text_file, refuse_special
 from distill3r_core.reconstruction.loaded_views import LoadedView
 
 _SYNTAX = "--intrinsics fx,fy,cx,cy, or a file of these four numbers or of the 3x3 matrix"
@@ -62,6 +62,7 @@ def parse_intrinsics(text: str) -> Float[np.ndarray, "3 3"]:
     words = text.replace(",", " ").split()
     if len(words) != 4 or any(_number(word) is None for word in words):
         path = Path(text)
+        refuse_special(path)
         if not path.is_file():
             raise InputMissingError(f"--intrinsics: no file {path}", hint=_SYNTAX)
         words = read_text_file(path, errors="replace").replace(",", " ").split()

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 
 from distill3r_core.errors import InputMissingError, RequestError
-from distill3r_core.files import read_text_file, shown_name
+from distill3r_core.files import read_text_file, refuse_special, shown_name
 from distill3r_core.geometry.registration import scale_from_distances
 from distill3r_core.io.images.inputs import natural_key
 from distill3r_core.reconstruction.loaded_views import LoadedView
@@ -47,6 +47,7 @@ def read_known(text: str) -> KnownPositions:
         RequestError: It is neither, or a line of the file is not `NAME X Y Z`.
     """
     path = Path(text)
+    refuse_special(path)
     if path.is_file():
         return KnownPositions(_read_positions(path), f"camera positions of {path.name}")
     match = _DISTANCE.match(text)

@@ -22,7 +22,7 @@ from distill3r_core.evaluation.scores import (
     score_sequence,
     units_of,
 )
-from distill3r_core.files import write_text
+from distill3r_core.files import read_own, write_text
 from distill3r_core.paths import RESULTS
 from distill3r_core.profiling import machine, pick_device
 from distill3r_core.report import Failure, Progress, Report, Silent, duration
@@ -104,7 +104,7 @@ def evaluate(
     default = RESULTS / "eval" / f"{name}-{prepared[0].source}-{protocol.name}"
     place = results.claim(default, chosen=settings.output, identity=identity, overwrite=overwrite)
     if place.finished:
-        result = json.loads((place.folder / RESULT).read_text(encoding="utf-8"))
+        result = json.loads(read_own(place.folder / RESULT))
         return _report(plain, result, place.folder, prepared, finished_before=True)
 
     result = _result(settings, protocol, prepared, labels, place.folder, progress)

@@ -183,8 +183,16 @@ def test_depth_of_another_size_is_refused(tmp_path, content):
         read_record3d(tmp_path / "rgbd" / "0.depth")
 
 
+_METADATA = '{"w": %s, "h": %s, "K": [%s, 0, 0, 0, 9, 0, 0, 0, 1]}'
+
+
 @pytest.mark.parametrize(
-    "damage", ["{", "[]", '{"w": 4}', '{"w": 4, "h": 3, "K": [0, 0, 0, 0, 0, 0, 0, 0, 1]}']
+    "damage",
+    [
+        *("{", "[]", '{"w": 4}', _METADATA % (4, 3, 0)),
+        *(_METADATA % (side, 3, 9) for side in ("0", "-4", "1e999", "1" + "0" * 400, "0.5")),
+        _METADATA % (4, 0, 9),
+    ],
 )
 def test_damaged_metadata_of_record3d_is_named(tmp_path, damage):
     write_record3d(tmp_path / "walk", export=True)

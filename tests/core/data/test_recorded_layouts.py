@@ -1,6 +1,7 @@
 """Recordings that people have: `manifest` reads them in their layouts. Rows are written by hand."""
 
 import json
+import re
 import struct
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 from trees import save_depth, save_picture
 
-from distill3r_core.data.layouts import Scene, scan
+from distill3r_core.data.layouts import Refused, Scene, scan
 from distill3r_core.data.layouts.recordings.stamps import Trajectory, associate, read_trajectory
 from distill3r_core.data.layouts.records import Rig
 from distill3r_core.data.manifest import read_manifest
@@ -333,3 +334,18 @@ def test_a_line_of_a_trajectory_that_cannot_be_is_refused_in_few_words(tmp_path,
 def test_a_camera_whose_images_have_no_pixel_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(ImageError, match=f"{size[0]}x{size[1]}"):
         Rig(np.eye(3), size)
+
+
+@pytest.mark.parametrize("side", ["0", "-3", "1e999", "1" + "0" * 400])
+def test_a_camera_of_no_possible_size_is_named(tmp_path, side):
+    write_polycam(tmp_path / "polycam" / "one", corrected=True)
+    (camera, *_) = sorted((tmp_path / "polycam" / "one").rglob("corrected_cameras/*.json"))
+    content = json.loads(camera.read_text())
+    camera.write_text(re.sub(r'"width": \d+', f'"width": {side}', json.dumps(content)))
+    (refused,) = (
+        found
+        for dataset in scan(tmp_path / "polycam", "polycam")
+        for found in dataset.list_scenes()
+        if isinstance(found, Refused)
+    )
+    assert "pixels" in refused.reason or "infinity" in refused.reason

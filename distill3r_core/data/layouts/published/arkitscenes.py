@@ -7,6 +7,7 @@ apple/ARKitScenes `DATA.md`, naver/dust3r.
 """
 
 import csv
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -35,6 +36,7 @@ from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.pose_formats import pose_from_rotation_vector
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
+from distill3r_core.files import is_there, open_to_read
 from distill3r_core.untrusted.printable import reason_of
 
 _STREAMS = ("vga_wide", "lowres_wide")  # the larger images first
@@ -147,17 +149,18 @@ def _rig(cameras: dict[int, Path], stamp: float) -> Rig | None:
     rows = read_table(path)
     try:
         width, height, fx, fy, cx, cy = (float(word) for word in rows[0][1])
-    except (ValueError, IndexError) as error:
+        size = (round(height), round(width))
+    except (ValueError, IndexError, OverflowError) as error:
         raise ImageError(f"{path.name} is not width height fx fy cx cy") from error
     k = np.array([[fx, 0, cx + 0.5], [0, fy, cy + 0.5], [0, 0, 1.0]])
-    return Rig(color=checked_intrinsics(k), size=(round(height), round(width)))
+    return Rig(color=checked_intrinsics(k), size=size)
 
 
 def _depth(folder: Path, path: Path) -> DepthFile:
     confidence = folder / "confidence" / path.name
     return DepthFile(
         path,
-        valid=confidence if confidence.is_file() else None,
+        valid=confidence if is_there(confidence) else None,
         min_valid=_CONFIDENT,
         any_size=True,
     )
@@ -166,7 +169,7 @@ def _depth(folder: Path, path: Path) -> DepthFile:
 def _trajectory(path: Path) -> Trajectory:
     """Poses of a `.traj` file: `stamp rx ry rz tx ty tz`, camera-from-world."""
     found = {}
-    for number, words in read_table(path) if path.is_file() else ():
+    for number, words in read_table(path) if is_there(path) else ():
         try:
             stamp, *rest = (float(word) for word in words)
             found[stamp] = np.linalg.inv(pose_from_rotation_vector(rest[:3], rest[3:]))
@@ -180,11 +183,11 @@ def _trajectory(path: Path) -> Trajectory:
 def _visits(root: Path) -> dict[str, str]:
     """The visit of each video: several videos show one room."""
     path = next(
-        (place for place in (root / _VISITS, root / "raw" / _VISITS) if place.is_file()), None
+        (place for place in (root / _VISITS, root / "raw" / _VISITS) if is_there(place)), None
     )
     if path is None:
         return {}
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+    with os.fdopen(open_to_read(path), newline="", encoding="utf-8", errors="replace") as file:
         return {
             line["video_id"]: f"visit {line['visit_id']}"
             for line in csv.DictReader(file)

@@ -27,6 +27,7 @@ from distill3r_core.data.layouts.records import (
 )
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
+from distill3r_core.files import is_there
 
 _IMAGES, _CAMERAS, _DEPTHS = "blended_images", "cams", "rendered_depth_maps"
 _IMAGE = re.compile(r"(\d+)\.(jpg|jpeg|png)", re.IGNORECASE)
@@ -55,7 +56,7 @@ def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
 def _frame(folder: Path, image: Path, number: int) -> Frame:
     camera, depth = folder / _CAMERAS / f"{image.stem}_cam.txt", folder / _DEPTHS
     depth /= f"{image.stem}.pfm"
-    pose, k = read_mvsnet_camera(camera) if camera.is_file() else (None, None)
+    pose, k = read_mvsnet_camera(camera) if is_there(camera) else (None, None)
     return Frame(
         name=image.stem,
         image=image,
@@ -63,7 +64,7 @@ def _frame(folder: Path, image: Path, number: int) -> Frame:
         pose=pose,
         pose_convention="w2c",
         depth=DepthFile(depth, codec="pfm", scale=1.0, invalid=())
-        if k is not None and depth.is_file()
+        if k is not None and is_there(depth)
         else None,
         rig=None if k is None else Rig(color=k),
         unit="none",

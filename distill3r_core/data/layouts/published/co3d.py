@@ -35,6 +35,7 @@ from distill3r_core.data.layouts.records import (
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
+from distill3r_core.files import is_there, open_file
 from distill3r_core.untrusted.printable import reason_of
 
 _ANNOTATIONS = "frame_annotations.jgz"
@@ -47,7 +48,7 @@ Annotations = Mapping[str, Mapping[str, Any]]
 
 
 def _mark(category: Path) -> str | None:
-    return f"has {_ANNOTATIONS}" if (category / _ANNOTATIONS).is_file() else None
+    return f"has {_ANNOTATIONS}" if is_there(category / _ANNOTATIONS) else None
 
 
 def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
@@ -73,7 +74,7 @@ def _read_annotations(path: Path) -> Annotations:
         ImageError: The file is damaged, or would unpack to more than it can have.
     """
     try:
-        with gzip.open(path) as file:
+        with open_file(path) as packed, gzip.open(packed) as file:
             text = file.read(_MOST_BYTES + 1)
         if len(text) > _MOST_BYTES:
             raise ImageError("it unpacks to more than 4 GB")
@@ -118,7 +119,7 @@ def _frame(folder: Path, image: Path, number: int, found: Mapping[str, Any] | No
         rows, columns = (int(side) for side in found["image"]["size"])
         rig = Rig(_intrinsics(viewpoint, rows, columns), (rows, columns))
         scale = 1.0 if stored is None else float(stored.get("scale_adjustment", 1.0))
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise ImageError(f"its annotation is damaged: {reason_of(error)}") from error
     depth = folder / "depths" / f"{image.name}.geometric.png"
     mask = folder / "depth_masks" / f"{image.stem}.png"
@@ -134,10 +135,10 @@ def _frame(folder: Path, image: Path, number: int, found: Mapping[str, Any] | No
             codec="float16-png",
             scale=1 / scale,
             invalid=(),
-            valid=mask if mask.is_file() else None,
+            valid=mask if is_there(mask) else None,
             any_size=True,
         )
-        if depth.is_file() and scale > 0
+        if is_there(depth) and scale > 0
         else None,
         unit="none",
     )

@@ -25,6 +25,7 @@ from distill3r_core.data.layouts.records import (
 )
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
+from distill3r_core.files import is_there
 
 _IMAGE = re.compile(r"rect_(\d+)_(\d+)_r5000\.png", re.IGNORECASE)
 _SCAN = re.compile(r"scan(\d+)(_train)?")
@@ -105,7 +106,7 @@ def _training_frame(root: Path, folder: Path, image: Path, view: int) -> Frame:
         number=view,
         pose=pose,
         pose_convention="w2c",
-        depth=DepthFile(depth, codec="pfm", **_MM) if depth.is_file() else None,
+        depth=DepthFile(depth, codec="pfm", **_MM) if is_there(depth) else None,
         rig=Rig(color=k, size=_HALVED if small else _FULL),
         unit="mm",
     )
@@ -145,10 +146,10 @@ def _test_frame(folder: Path, image: Path) -> Frame:
         number=int(image.stem),
         pose=pose,
         pose_convention="w2c",
-        depth=DepthFile(depth, codec="array", **_MM) if depth.is_file() else None,
+        depth=DepthFile(depth, codec="array", **_MM) if is_there(depth) else None,
         rig=Rig(color=k, size=_FULL),
         unit="mm",
-        mask=mask if mask.is_file() else None,
+        mask=mask if is_there(mask) else None,
     )
 
 

@@ -30,7 +30,7 @@ from distill3r_core.data.layouts.records import (
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
-from distill3r_core.files import read_text_file
+from distill3r_core.files import is_there, read_text_file
 from distill3r_core.untrusted.printable import reason_of
 
 _IMAGE = re.compile(r"(\d{8})_(\d)\.(jpeg|jpg|png)", re.IGNORECASE)
@@ -71,14 +71,14 @@ def _list_place(folder: Path, place: str) -> Iterator[Listed]:
 def _frame(image: Path, number: int) -> Frame:
     camera = image.with_name(f"{image.stem}_camera_params.json")
     depth = image.with_name(f"{image.stem}_depth.exr")
-    pose, rig = _camera(camera) if camera.is_file() else (None, None)
+    pose, rig = _camera(camera) if is_there(camera) else (None, None)
     return Frame(
         name=image.stem,
         image=image,
         number=number,
         pose=pose,
         depth=DepthFile(depth, codec="exr", scale=1.0, invalid=())
-        if rig is not None and depth.is_file()
+        if rig is not None and is_there(depth)
         else None,
         rig=rig,
     )

@@ -30,6 +30,7 @@ from distill3r_core.data.layouts.records import (
 from distill3r_core.data.matrix_files import checked_intrinsics, read_pose
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
+from distill3r_core.files import is_there
 
 _COLOR = "matterport_color_images"
 _IMAGE = re.compile(r"(.+)_i([0-2])_([0-5])\.(jpg|jpeg|png)", re.IGNORECASE)
@@ -111,7 +112,7 @@ def _order(positions: dict[str, dict[int, _View]]) -> Sequence[str]:
 
 def _view(house: Path, image: Path, uuid: str, camera: int, yaw: int) -> _View:
     pose_file = house / "matterport_camera_poses" / f"{uuid}_pose_{camera}_{yaw}.txt"
-    pose = read_pose(pose_file) if pose_file.is_file() else None
+    pose = read_pose(pose_file) if is_there(pose_file) else None
     depth = house / "matterport_depth_images" / f"{uuid}_d{camera}_{yaw}.png"
     rig = _rig(house / "matterport_camera_intrinsics" / f"{uuid}_intrinsics_{camera}.txt")
     frame = Frame(
@@ -119,7 +120,7 @@ def _view(house: Path, image: Path, uuid: str, camera: int, yaw: int) -> _View:
         image=image,
         pose=pose,
         depth=DepthFile(depth, scale=_UNITS, any_size=True)
-        if rig is not None and depth.is_file()
+        if rig is not None and is_there(depth)
         else None,
         rig=rig,
     )
@@ -128,15 +129,16 @@ def _view(house: Path, image: Path, uuid: str, camera: int, yaw: int) -> _View:
 
 def _rig(path: Path) -> Rig | None:
     """K of `width height fx fy cx cy k1 ...`; None: there is no such file."""
-    if not path.is_file():
+    if not is_there(path):
         return None
     rows = read_table(path)
     try:
         width, height, fx, fy, cx, cy = (float(word) for word in rows[0][1][:6])
-    except (ValueError, IndexError) as error:
+        size = (round(height), round(width))
+    except (ValueError, IndexError, OverflowError) as error:
         raise ImageError(f"{path.name} is not width height fx fy cx cy") from error
     k = np.array([[fx, 0, cx + 0.5], [0, fy, cy + 0.5], [0, 0, 1.0]])
-    return Rig(color=checked_intrinsics(k), size=(round(height), round(width)))
+    return Rig(color=checked_intrinsics(k), size=size)
 
 
 LAYOUT = Layout(

@@ -37,7 +37,7 @@ from distill3r_core.data.manifest import Split
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
-from distill3r_core.files import read_text_file
+from distill3r_core.files import is_there, read_text_file
 from distill3r_core.io.images.media_kinds import IMAGE_SUFFIXES
 from distill3r_core.untrusted.printable import reason_of
 
@@ -123,10 +123,10 @@ def _dslr_frame(dslr: Path, image: Path, known: _Cameras, *, fisheye: bool) -> F
         image=image,
         pose=known.pose(image.name),
         pose_convention="w2c",
-        depth=DepthFile(depth, any_size=True) if rig is not None and depth.is_file() else None,
+        depth=DepthFile(depth, any_size=True) if rig is not None and is_there(depth) else None,
         rig=rig,
         camera="fisheye" if fisheye else "pinhole",
-        mask=mask if fisheye and mask.is_file() else None,
+        mask=mask if fisheye and is_there(mask) else None,
     )
 
 
@@ -147,10 +147,10 @@ def _iphone(folder: Path, scene_id: str, split: Split | None) -> Iterator[Listed
                 pose=known.pose(image.name),
                 pose_convention="w2c",
                 depth=DepthFile(depth, any_size=True)
-                if rig is not None and depth.is_file()
+                if rig is not None and is_there(depth)
                 else None,
                 rig=rig,
-                mask=mask if mask.is_file() else None,
+                mask=mask if is_there(mask) else None,
             )
         )
     yield _scene_of(f"{scene_id}/iphone", phone, frames, split, folder.name)
@@ -189,7 +189,7 @@ def _read_cameras(part: Path) -> _Cameras:
         try:
             fx, fy, cx, cy = (float(content[name]) for name in ("fl_x", "fl_y", "cx", "cy"))
             size = (int(content["h"]), int(content["w"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ImageError(
                 f"transforms_undistorted.json is damaged: {reason_of(error)}"
             ) from error
@@ -215,7 +215,7 @@ def _transforms(path: Path) -> Mapping[str, Any]:
     Raises:
         ImageError: It is damaged.
     """
-    if not path.is_file():
+    if not is_there(path):
         return {}
     try:
         content = json.loads(read_text_file(path))
@@ -231,7 +231,7 @@ def _splits(root: Path) -> dict[str, Split]:
     found: dict[str, Split] = {}
     for folder in (root / "splits", root.parent / "splits"):
         for name, split in _SPLITS:
-            if (folder / name).is_file():
+            if is_there(folder / name):
                 words = read_text_file(folder / name, errors="replace").split()
                 found.update(dict.fromkeys(words, split))
     return found

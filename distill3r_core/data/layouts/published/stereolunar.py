@@ -29,6 +29,7 @@ from distill3r_core.data.layouts.records import (
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
+from distill3r_core.files import is_there, open_file
 from distill3r_core.untrusted.npy_header import read_npy_header
 from distill3r_core.untrusted.printable import reason_of
 
@@ -55,7 +56,7 @@ def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
             parts.add(listed.folder.parent)
         yield listed
     for part in sorted(parts):
-        if found := [name for name in _SPLITS if (part / name).is_file()]:
+        if found := [name for name in _SPLITS if is_there(part / name)]:
             yield Note(
                 f"{part}: {' and '.join(found)} hold pickled objects and are not read: "
                 "consecutive images are the pairs"
@@ -97,14 +98,14 @@ def _near_origin(frames: list[Frame]) -> tuple[Frame, ...]:
 
 def _frame(image: Path, number: int) -> Frame:
     camera, depth = image.with_suffix(".npz"), image.with_suffix(".exr")
-    pose, rig = _camera(camera) if camera.is_file() else (None, None)
+    pose, rig = _camera(camera) if is_there(camera) else (None, None)
     return Frame(
         name=image.stem,
         image=image,
         number=number,
         pose=pose,
         depth=DepthFile(depth, codec="exr", scale=1.0, invalid=())
-        if rig is not None and depth.is_file()
+        if rig is not None and is_there(depth)
         else None,
         rig=rig,
     )
@@ -117,7 +118,7 @@ def _camera(path: Path) -> tuple[Float[np.ndarray, "4 4"], Rig]:
         ImageError: The file is damaged.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_file(path) as file, zipfile.ZipFile(file) as archive:
             k, pose = _array(archive, "intrinsics", 3), _array(archive, "cam2world", 4)
     except _DAMAGED as error:
         raise ImageError(f"{path.name} is damaged: {reason_of(error)}") from error

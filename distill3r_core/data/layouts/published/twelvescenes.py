@@ -29,7 +29,7 @@ from distill3r_core.data.layouts.records import (
 from distill3r_core.data.matrix_files import checked_intrinsics, read_pose
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
-from distill3r_core.files import read_text_file
+from distill3r_core.files import is_there, read_text_file
 from distill3r_core.untrusted.printable import reason_of
 
 _IMAGE = re.compile(r"frame-(\d+)\.color\.(jpg|png)", re.IGNORECASE)
@@ -39,7 +39,7 @@ _LOST = "its pose is infinite: tracking was lost"
 
 
 def _mark(folder: Path) -> str | None:
-    is_room = (folder / "info.txt").is_file() and (folder / "data").is_dir()
+    is_room = is_there(folder / "info.txt") and (folder / "data").is_dir()
     return "has info.txt beside data" if is_room else None
 
 
@@ -105,7 +105,7 @@ def _rig(path: Path) -> Rig:
         size = (int(values["m_colorHeight"][0]), int(values["m_colorWidth"][0]))
         numbers = [float(word) for word in values["m_calibrationColorIntrinsic"]]
         k = np.array(numbers).reshape(4, 4)[:3, :3].copy()
-    except (OSError, ValueError, KeyError, IndexError) as error:
+    except (OSError, ValueError, KeyError, IndexError, OverflowError) as error:
         raise ImageError(f"{path.name} is damaged: {reason_of(error)}") from error
     k[:2, 2] += 0.5
     return Rig(color=checked_intrinsics(k), size=size)
@@ -117,7 +117,7 @@ def _parts(path: Path) -> list[tuple[str, int, int]]:
     Raises:
         ImageError: The file has a line of another form.
     """
-    if not path.is_file():
+    if not is_there(path):
         return []
     found = []
     for line in read_text_file(path, errors="replace").splitlines():

@@ -30,7 +30,7 @@ from distill3r_core.data.layouts.records import (
 )
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ImageError
-from distill3r_core.files import read_text_file
+from distill3r_core.files import is_there, open_file, read_text_file
 from distill3r_core.io.images.media_kinds import IMAGE_SUFFIXES
 from distill3r_core.untrusted.printable import reason_of
 
@@ -41,7 +41,7 @@ _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 
 
 def _mark(folder: Path) -> str | None:
-    return f"has {_FILE}" if (folder / _FILE).is_file() else None
+    return f"has {_FILE}" if is_there(folder / _FILE) else None
 
 
 def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
@@ -103,7 +103,7 @@ def _frame(folder: Path, content: Mapping[str, Any], entry: Any, *, fisheye: boo
     image = _below(folder, entry.get("file_path"))
     if not image.suffix:  # the original NeRF files leave it out
         image = next(
-            (path for end in IMAGE_SUFFIXES if (path := image.with_suffix(end)).is_file()), image
+            (path for end in IMAGE_SUFFIXES if is_there(path := image.with_suffix(end))), image
         )
     relative = image.relative_to(folder).with_suffix("").as_posix()
     depth = entry.get("depth_file_path")
@@ -183,7 +183,7 @@ def _rig(content: Mapping[str, Any], entry: Mapping[str, Any], image: Path) -> R
 def _size_of(image: Path) -> tuple[float, float]:
     """Width and height by the header of an image."""
     try:
-        with Image.open(image) as opened:
+        with open_file(image) as file, Image.open(file) as opened:
             return float(opened.width), float(opened.height)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageError(f"its size cannot be read: {reason_of(error)}") from error

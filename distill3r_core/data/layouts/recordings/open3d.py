@@ -27,15 +27,17 @@ from distill3r_core.data.layouts.records import (
 )
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ImageError
-from distill3r_core.files import read_text_file
+from distill3r_core.files import is_there, read_text_file
 from distill3r_core.io.images.media_kinds import IMAGE_SUFFIXES
 from distill3r_core.untrusted.printable import reason_of
 
 _INTRINSICS = "camera_intrinsic.json"
+# OverflowError: a size of 1e999.
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError)
 
 
 def _mark(folder: Path) -> str | None:
-    is_scene = (folder / "color").is_dir() and (folder / _INTRINSICS).is_file()
+    is_scene = (folder / "color").is_dir() and is_there(folder / _INTRINSICS)
     return f"has color, depth and {_INTRINSICS}" if is_scene else None
 
 
@@ -71,7 +73,7 @@ def _rig(path: Path) -> Rig:
         content = json.loads(read_text_file(path))
         k = np.array(content["intrinsic_matrix"], dtype=np.float64).reshape(3, 3).T.copy()
         size = (int(content["height"]), int(content["width"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except _DAMAGED as error:
         raise ImageError(f"{path.name} is damaged: {reason_of(error)}") from error
     k[:2, 2] += 0.5
     return Rig(checked_intrinsics(k), size)

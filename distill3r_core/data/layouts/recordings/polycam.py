@@ -29,10 +29,12 @@ from distill3r_core.data.layouts.records import (
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
-from distill3r_core.files import read_text_file
+from distill3r_core.files import is_there, read_text_file
 from distill3r_core.untrusted.printable import reason_of
 
 _FRAMES = "keyframes"
+# OverflowError: a size of 1e999.
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError)
 _CONFIDENT = 255  # of 0, 127 and 255
 
 
@@ -54,7 +56,7 @@ def _list_capture(folder: Path, scene_id: str) -> Iterator[Listed]:
         if not image.stem.isdecimal():
             continue
         camera = place / f"{kind}cameras" / f"{image.stem}.json"
-        if not camera.is_file():
+        if not is_there(camera):
             yield LeftOut(image, "no camera of this image")
             continue
         try:
@@ -76,11 +78,11 @@ def _frame(place: Path, image: Path, camera: Path) -> Frame:
         pose_axes="opengl",
         depth=DepthFile(
             depth,
-            valid=confidence if confidence.is_file() else None,
+            valid=confidence if is_there(confidence) else None,
             min_valid=_CONFIDENT,
             any_size=True,
         )
-        if depth.is_file()
+        if is_there(depth)
         else None,
         rig=rig,
     )
@@ -98,7 +100,7 @@ def _camera(path: Path) -> tuple[np.ndarray, Rig]:
         pose[:3] = [[float(content[f"t_{row}{column}"]) for column in range(4)] for row in range(3)]
         fx, fy, cx, cy = (float(content[name]) for name in ("fx", "fy", "cx", "cy"))
         size = (int(content["height"]), int(content["width"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except _DAMAGED as error:
         raise ImageError(f"{path.name} is damaged: {reason_of(error)}") from error
     return pose, Rig(checked_intrinsics(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])), size)
 

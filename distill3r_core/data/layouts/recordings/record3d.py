@@ -27,7 +27,7 @@ from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.pose_formats import pose_from_quaternion
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
-from distill3r_core.files import read_text_file
+from distill3r_core.files import is_there, read_text_file
 from distill3r_core.io.images.record3d_depth import METADATA
 from distill3r_core.untrusted.printable import reason_of
 
@@ -40,15 +40,15 @@ _DAMAGED = (
 
 
 def _mark(folder: Path) -> str | None:
-    if (folder / METADATA).is_file() and (folder / "rgbd").is_dir():
+    if is_there(folder / METADATA) and (folder / "rgbd").is_dir():
         return f"has {METADATA} and rgbd"
-    if (folder / _EXPORT).is_file() and (folder / "rgb").is_dir():
+    if is_there(folder / _EXPORT) and (folder / "rgb").is_dir():
         return f"has {_EXPORT} and rgb"
     return None
 
 
 def _list_recording(folder: Path, scene_id: str) -> Iterator[Listed]:
-    is_raw = (folder / METADATA).is_file()
+    is_raw = is_there(folder / METADATA)
     path = folder / (METADATA if is_raw else _EXPORT)
     try:
         recording = _read(path)
@@ -76,7 +76,7 @@ def _list_recording(folder: Path, scene_id: str) -> Iterator[Listed]:
 def _depth(folder: Path, number: int, *, is_raw: bool) -> DepthFile | None:
     """Meters, of the same view as the image."""
     path = folder / (f"rgbd/{number}.depth" if is_raw else f"depth/{number}.exr")
-    if not path.is_file():
+    if not is_there(path):
         return None
     return DepthFile(path, codec="record3d" if is_raw else "exr", scale=1.0, any_size=True)
 
@@ -139,7 +139,7 @@ def _read(path: Path) -> _Recording:
     """Raises: ImageError: The file is damaged."""
     try:
         recording = _Recording(json.loads(read_text_file(path)))
-        for number in range(len(recording.cameras)):
+        for number in range(max(1, len(recording.cameras))):
             recording.rig(number)
     except _DAMAGED as error:
         raise ImageError(f"{path.name} is damaged: {reason_of(error)}") from error

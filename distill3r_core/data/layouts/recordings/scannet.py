@@ -27,6 +27,7 @@ from distill3r_core.data.layouts.records import (
 from distill3r_core.data.matrix_files import checked_intrinsics, read_matrix, read_pose
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
+from distill3r_core.files import is_there
 
 _NAME = re.compile(r"(scene\d{4})_\d{2}")
 _COLOR_SIZE = (968, 1296)  # of the images that intrinsic_color.txt belongs to
@@ -36,7 +37,7 @@ _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def _mark(folder: Path) -> str | None:
-    is_scene = (folder / "color").is_dir() and (folder / _INTRINSICS).is_file()
+    is_scene = (folder / "color").is_dir() and is_there(folder / _INTRINSICS)
     return "has color, pose and intrinsic" if is_scene else None
 
 
@@ -61,7 +62,7 @@ def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
                 name=image.stem,
                 image=image,
                 number=number,
-                depth=DepthFile(depth, any_size=True) if depth.is_file() else None,
+                depth=DepthFile(depth, any_size=True) if is_there(depth) else None,
                 pose=pose,
                 rig=rig,
             )

@@ -27,6 +27,7 @@ from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.pose_formats import pose_from_quaternion
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
+from distill3r_core.files import is_there
 from distill3r_core.untrusted.printable import reason_of
 
 _VIDEO, _POSES, _CAMERA = "rgb.mp4", "odometry.csv", "camera_matrix.csv"
@@ -36,7 +37,7 @@ _POSE_NUMBERS = 7  # x y z qx qy qz qw, behind a stamp and a frame number or alo
 
 
 def _mark(folder: Path) -> str | None:
-    is_recording = all((folder / name).is_file() for name in (_VIDEO, _POSES, _CAMERA))
+    is_recording = all(is_there(folder / name) for name in (_VIDEO, _POSES, _CAMERA))
     return f"has {_VIDEO}, {_POSES} and {_CAMERA}" if is_recording else None
 
 

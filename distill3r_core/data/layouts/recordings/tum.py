@@ -32,6 +32,7 @@ from distill3r_core.data.layouts.records import (
 from distill3r_core.data.matrix_files import read_intrinsics
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
+from distill3r_core.files import is_there
 
 _COLOR, _DEPTH, _POSES = "rgb.txt", "depth.txt", "groundtruth.txt"
 _UNITS = 5000.0  # stored units in a meter
@@ -57,15 +58,15 @@ class _Stream:
 
 
 def _mark(folder: Path) -> str | None:
-    is_scene = (folder / _COLOR).is_file() and (folder / "rgb").is_dir()
+    is_scene = is_there(folder / _COLOR) and (folder / "rgb").is_dir()
     return f"has {_COLOR} beside rgb" if is_scene else None
 
 
 def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
     """One sequence; images without a partner in another stream are kept without it."""
     color = _read_stream(folder, _COLOR)
-    depth = _read_stream(folder, _DEPTH) if (folder / _DEPTH).is_file() else _Stream((), ())
-    has_poses = (folder / _POSES).is_file()
+    depth = _read_stream(folder, _DEPTH) if is_there(folder / _DEPTH) else _Stream((), ())
+    has_poses = is_there(folder / _POSES)
     poses = read_trajectory(folder / _POSES) if has_poses else Trajectory((), np.zeros((0, 4, 4)))
     pairs = associate(color.stamps, depth.stamps)
     rig, remark = _rig(folder)
@@ -118,7 +119,7 @@ def _read_stream(folder: Path, name: str) -> _Stream:
 def _rig(folder: Path) -> tuple[Rig, str | None]:
     """Intrinsics: a file of the folder, else those that go with its name; and a remark."""
     for name in _OWN_INTRINSICS:
-        if (folder / name).is_file():
+        if is_there(folder / name):
             return Rig(color=_with_center(read_intrinsics(folder / name))), None
     known = next((name for name in _CAMERAS if name in folder.name.lower()), None)
     fx, fy, cx, cy = _ROS_DEFAULT if known is None else _CAMERAS[known]
