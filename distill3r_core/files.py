@@ -11,8 +11,9 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import TextIO
 
 from distill3r_core.errors import RequestError, UnsafeFileError
 from distill3r_core.system.disk import disk_errors
@@ -163,7 +164,7 @@ def open_to_read(path: Path) -> int:
     return descriptor
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BufferedReader:
     """A file opened to read bytes from.
 
     Raises:
