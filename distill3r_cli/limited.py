@@ -25,7 +25,7 @@ _ENDED_BY_LIBRARY = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGIL
 # streams could not be flushed).
 _ENDED_BY_EXIT = (1, 120)
 _DONE, _OUT_OF_MEMORY = b"1", b"m"  # reports
-_STUCK_AFTER = 10.0  # seconds in which a process had not one page left, and span
+_STUCK_AFTER = 10.0  # seconds in which a process had not one page left, and spun
 _KILLED_AFTER = 5.0  # more such seconds, after it has been asked to end
 _SPINS = 0.8  # share of those seconds in which it ran, or waited for a processor
 _LOOK_EVERY = (0.05, 0.5)  # seconds: at first, and of what has run for a minute
@@ -117,7 +117,7 @@ def _wait(child: int, reports: int, limit: int, arguments: list[str]) -> NoRetur
 
 
 def _status_of(child: int, limit: int) -> int | None:
-    """How the child ended; None: it span without a page of memory left, and was ended for it.
+    """How the child ended; None: it spun without a page of memory left, and was ended for it.
 
     It is asked to end first, as it may have work to save and children of its own, and is killed if
     it spins on.
