@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 
@@ -296,7 +297,9 @@ def test_the_kitchen_without_its_poses(cli_inprocess, data_dir, tmp_path):
     got = list(found.values())
     told(err, got, true)
     by_motion = sfm_poses(data_dir)
-    told("against structure from motion of others: placed", got, [by_motion[n] for n in found])
+    by_motion = [by_motion[number] for number in found]
+    told("against structure from motion of others: placed", got, by_motion)
+    assert np.median(angles(got, by_motion)) < 1.0
     # Few views, far apart, whose recorded poses drift themselves.
     assert np.median(angles(got, true)) < 1.0
     assert path_length(got) / path_length(true) == pytest.approx(1, abs=0.1)
@@ -321,7 +324,9 @@ def test_every_second_frame_of_the_kitchen_without_its_poses(cli_inprocess, data
     got = list(found.values())
     told(err, got, true)
     by_motion = sfm_poses(data_dir)
-    told("against structure from motion of others: placed", got, [by_motion[n] for n in found])
+    by_motion = [by_motion[number] for number in found]
+    told("against structure from motion of others: placed", got, by_motion)
+    assert np.median(angles(got, by_motion)) < 1.0
     assert np.median(angles(got, true)) < 2.0
     assert path_length(got) / path_length(true) == pytest.approx(1, abs=0.1)
 
@@ -331,7 +336,8 @@ def test_every_second_frame_of_the_kitchen_without_its_poses(cli_inprocess, data
 def test_the_castle(cli_inprocess, data_dir, tmp_path):
     status, _, err = manifest(cli_inprocess, tmp_path, data_dir / "castle")
     assert status == 0, err
-    print(err)
+    (error,) = re.findall(r"points are ([\d.]+) pixels from where they are seen", err)
+    assert float(error) < 1
     count = len(list((data_dir / "castle").glob("*.JPG")))
     rows = read_manifest(tmp_path / "data" / "manifest.csv").rows
     assert sum(row.pose is not None for row in rows) == count
