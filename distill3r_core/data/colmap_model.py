@@ -3,17 +3,20 @@
 Facts: colmap/colmap `doc/format.rst`, `src/colmap/sensor/models.h`.
 """
 
+import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from distill3r_core.data.pose_formats import pose_from_quaternion
 from distill3r_core.errors import ImageError
-from distill3r_core.files import is_there, read_file, read_text_file
+from distill3r_core.files import is_there, open_file, read_file
 from distill3r_core.untrusted.printable import reason_of
 
 # Name and number of parameters by COLMAP's number of the model.
@@ -39,7 +42,7 @@ MODELS = {
 }
 _ONE_FOCAL = frozenset({"SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL"})
 _TWO_FOCALS = frozenset({"PINHOLE", "OPENCV", "FULL_OPENCV"})
-_POINT_BYTES = 24  # of an observation: x, y and the point's number
+_OBSERVATION = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<i8")])
 _LONGEST_NAME = 4096
 
 
@@ -83,6 +86,11 @@ class ColmapImage:
     cam_from_world: Float[np.ndarray, "4 4"]
 
 
+# An image, and what reads the numbers of the points that it sees.
+_Observed = tuple[ColmapImage, Callable[[], Int[np.ndarray, "_"]]]
+_Taken = TypeVar("_Taken")
+
+
 def has_model(folder: Path) -> bool:
     """Whether a folder holds a model, in binary or in text."""
     return any(
@@ -97,20 +105,50 @@ def read_model(folder: Path) -> tuple[dict[int, ColmapCamera], list[ColmapImage]
     Raises:
         ImageError: A file is damaged.
     """
+    return _read(folder, lambda found: [image for image, _ in found])
+
+
+def read_observed_images(
+    folder: Path, names: Collection[str]
+) -> tuple[dict[int, ColmapCamera], list[tuple[ColmapImage, Int[np.ndarray, "_"]]]]:
+    """Cameras by their numbers, and the images of these names with the points that each sees.
+
+    Returns:
+        The numbers of the points are those of the model; a point that was found in no other image
+        has none.
+
+    Raises:
+        ImageError: A file is damaged.
+    """
+    return _read(
+        folder, lambda found: [(image, seen()) for image, seen in found if image.name in names]
+    )
+
+
+def _read(
+    folder: Path, take: Callable[[Iterator[_Observed]], list[_Taken]]
+) -> tuple[dict[int, ColmapCamera], list[_Taken]]:
+    """Cameras, and what `take` keeps of the images, which come one after another."""
     binary = is_there(folder / "cameras.bin") and is_there(folder / "images.bin")
+    named = set[int]()
+
+    def noted(found: Iterator[_Observed]) -> Iterator[_Observed]:
+        for image, seen in found:
+            named.add(image.camera)
+            yield image, seen
+
     try:
         if binary:
             cameras = dict(_binary_cameras(_Bytes(read_file(folder / "cameras.bin"))))
-            images = list(_binary_images(_Bytes(read_file(folder / "images.bin"))))
+            taken = take(noted(_binary_images(_Bytes(read_file(folder / "images.bin")))))
         else:
             cameras = dict(_text_cameras(_lines(folder / "cameras.txt")))
-            images = list(_text_images(_lines(folder / "images.txt")))
+            taken = take(noted(_text_images(_lines(folder / "images.txt"))))
     except (ValueError, struct.error, OSError, OverflowError) as error:
         raise ImageError(f"the model in {folder} is damaged: {reason_of(error)}") from error
-    missing = {image.camera for image in images} - cameras.keys()
-    if missing:
+    if missing := named - cameras.keys():
         raise ImageError(f"the model in {folder} names cameras that it does not have: {missing}")
-    return cameras, images
+    return cameras, taken
 
 
 class _Bytes:
@@ -131,10 +169,12 @@ class _Bytes:
         self._at = end + 1
         return name
 
-    def skip(self, size: int) -> None:
-        self._at += size
+    def observations(self, count: int) -> Callable[[], Int[np.ndarray, "_"]]:
+        """Go past so many observations; gives what reads the numbers of their points."""
+        begin, self._at = self._at, self._at + count * _OBSERVATION.itemsize
         if self._at > len(self._content):
             raise ValueError("it ends early")
+        return lambda: _known(np.frombuffer(self._content, _OBSERVATION, count, begin)["point"])
 
 
 def _binary_cameras(data: _Bytes) -> Iterator[tuple[int, ColmapCamera]]:
@@ -147,7 +187,7 @@ def _binary_cameras(data: _Bytes) -> Iterator[tuple[int, ColmapCamera]]:
         yield number, ColmapCamera(name, width, height, data.take(f"<{params}d"))
 
 
-def _binary_images(data: _Bytes) -> Iterator[ColmapImage]:
+def _binary_images(data: _Bytes) -> Iterator[_Observed]:
     (count,) = data.take("<Q")
     for _ in range(int(count)):
         data.take("<I")
@@ -155,11 +195,12 @@ def _binary_images(data: _Bytes) -> Iterator[ColmapImage]:
         (camera,) = data.take("<I")
         name = data.name()
         (points,) = data.take("<Q")
-        data.skip(int(points) * _POINT_BYTES)
-        yield ColmapImage(name, int(camera), pose_from_quaternion((x, y, z, w), translation))
+        seen = data.observations(int(points))
+        pose = pose_from_quaternion((x, y, z, w), translation)
+        yield ColmapImage(name, int(camera), pose), seen
 
 
-def _text_cameras(lines: list[str]) -> Iterator[tuple[int, ColmapCamera]]:
+def _text_cameras(lines: Iterable[str]) -> Iterator[tuple[int, ColmapCamera]]:
     counts = dict(MODELS.values())
     for line in lines:
         if not line.strip() or line.startswith("#"):
@@ -173,22 +214,36 @@ def _text_cameras(lines: list[str]) -> Iterator[tuple[int, ColmapCamera]]:
         )
 
 
-def _text_images(lines: list[str]) -> Iterator[ColmapImage]:
+def _text_images(lines: Iterable[str]) -> Iterator[_Observed]:
     """Two lines an image, of which the second may be empty."""
-    rows = [line for line in lines if not line.startswith("#")]
-    for line in rows[::2]:
+    rows = (line for line in lines if not line.startswith("#"))
+    for line in rows:
+        seen = next(rows, "")
         if not line.strip():
             continue
         words = line.split(maxsplit=9)
         if len(words) != 10:
             raise ValueError(f"not an image's line: {line[:60]!r}")
         w, x, y, z, *translation = (float(word) for word in words[1:8])
-        yield ColmapImage(
+        image = ColmapImage(
             words[9].rstrip("\n"),
             int(words[8]),
             pose_from_quaternion((x, y, z, w), translation),
         )
+        yield image, partial(_points_of_line, seen)
 
 
-def _lines(path: Path) -> list[str]:
-    return read_text_file(path).split("\n")
+def _points_of_line(line: str) -> Int[np.ndarray, "_"]:
+    """From `X Y POINT3D_ID` of each observation."""
+    return _known(np.array(line.split()[2::3], np.int64))
+
+
+def _known(points: Int[np.ndarray, "_"]) -> Int[np.ndarray, "_"]:
+    return points[points >= 0]  # -1: no point
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Lines of a text one after another: those of observations are hundreds of megabytes."""
+    with io.TextIOWrapper(open_file(path), encoding="utf-8") as file:
+        for line in file:
+            yield line.removesuffix("\n")

@@ -1,0 +1,240 @@
+"""The papers' data sets of rooms, as small trees with the traps of the real ones.
+
+Expected rows are written by hand.
+"""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from layout_files import QUARTER, listed, made, matrix_text, names, write
+from PIL import Image
+from scipy.spatial.transform import Rotation
+from trees import save_depth, save_picture
+
+from distill3r_core.data.frame_reader import read_source_frame
+from distill3r_core.data.layouts.records import LeftOut, Note
+
+
+def test_12scenes_are_cut_by_their_split_file(tmp_path):
+    room = tmp_path / "apt1" / "kitchen"
+    for frame in range(6):
+        stem = room / "data" / f"frame-{frame:06d}"
+        save_picture(stem.with_name(f"{stem.name}.color.jpg"), frame)
+        save_depth(stem.with_name(f"{stem.name}.depth.png"), 2000, size=(12, 16))
+        pose = np.eye(4) if frame != 4 else np.full((4, 4), -np.inf)
+        write(stem.with_name(f"{stem.name}.pose.txt"), matrix_text(pose).replace("-inf", "-1.#INF"))
+    write(
+        room / "info.txt",
+        "m_versionNumber = 4\nm_colorWidth = 64\nm_colorHeight = 48\n"
+        "m_calibrationDepthIntrinsic = 9 0 0 0 0 9 0 0 0 0 1 0 0 0 0 1\n"
+        "m_calibrationColorIntrinsic = 60 0 31.5 0 0 62 23.5 0 0 0 1 0 0 0 0 1\n",
+    )
+    write(
+        room / "split.txt",
+        "sequence0 [frames=3] [start=0 ; end=2]\nsequence1 [frames=3] [start=3 ; end=5]\n",
+    )
+    scenes, rest = listed(tmp_path, "12scenes")
+    assert {name: names(scene) for name, scene in scenes.items()} == {
+        "apt1/kitchen/sequence0": ["frame-000000", "frame-000001", "frame-000002"],
+        "apt1/kitchen/sequence1": ["frame-000003", "frame-000005"],
+    }
+    first, second = scenes.values()
+    assert (first.split, first.is_test, second.split, second.is_test) == (
+        "val",
+        True,
+        "train",
+        False,
+    )
+    assert [item.reason for item in rest if isinstance(item, LeftOut)] == [
+        "its pose is infinite: tracking was lost"
+    ]
+    frame = read_source_frame(first.frames[0])
+    assert frame.intrinsics is not None and frame.depth is not None
+    np.testing.assert_allclose(frame.intrinsics, [[30, 0, 16], [0, 31, 12], [0, 0, 1]])
+    assert frame.depth.shape == (24, 32)
+    assert np.unique(frame.depth).tolist() == [2]
+
+
+def test_arkitscenes_in_the_order_of_time(tmp_path):
+    video = tmp_path / "raw" / "Training" / "41048190"
+    stamps = (998.9, 999.9, 1000.003, 1001.2)
+    for index, stamp in enumerate(stamps):
+        save_picture(video / "vga_wide" / f"41048190_{stamp:.3f}.png", index)
+        off = stamp + (0.001 if index == 1 else 0)
+        write(video / "vga_wide_intrinsics" / f"41048190_{off:.3f}.pincam", "64 48 50 52 31.5 23.5")
+    save_depth(video / "lowres_depth" / "41048190_999.910.png", 1234, size=(12, 16))
+    confidence = np.full((12, 16), 2, np.uint8)
+    confidence[0] = 1
+    Image.fromarray(confidence).save(made(video / "confidence" / "41048190_999.910.png"))
+    # Camera-from-world: a shift by -1, -2, -3 is a camera at 1, 2, 3; halfway between two stamps.
+    write(video / "lowres_wide.traj", "999.85 0 0 0 -1 -2 -3\n999.95 0 0 0 -3 -2 -3\n")
+    other = tmp_path / "raw" / "Validation" / "42"
+    for index in range(2):
+        save_picture(other / "lowres_wide" / f"42_{index}.500.png", index)
+        write(other / "lowres_wide_intrinsics" / f"42_{index}.500.pincam", "32 24 9 9 15.5 11.5")
+    write(
+        tmp_path / "raw" / "raw_train_val_splits.csv",
+        "video_id,visit_id,fold\n41048190,7,Training\n42,NA,Validation\n",
+    )
+    scenes, _ = listed(tmp_path, "arkitscenes")
+    first, second = scenes["raw/Training/41048190"], scenes["raw/Validation/42"]
+    assert names(first) == [f"41048190_{stamp:.3f}" for stamp in stamps]
+    assert (first.split, first.place, second.split, second.place) == (
+        "train",
+        "visit 7",
+        "val",
+        None,
+    )
+    assert all(frame.rig is not None for frame in first.frames)
+    frame = read_source_frame(first.frames[1])
+    assert frame.depth is not None and frame.world_from_cam is not None
+    assert not frame.depth[:2].any()
+    assert np.unique(frame.depth[2:]).tolist() == [np.float32(1.234)]
+    np.testing.assert_allclose(frame.world_from_cam[:3, 3], (2, 2, 3))
+    assert first.frames[3].pose is None
+    np.testing.assert_allclose(frame.intrinsics, [[25, 0, 16], [0, 26, 12], [0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("turns", "world_from_cam"),
+    [  # columns: right, down and forward of the camera in a world whose z is up
+        (0, [[1, 0, 0], [0, 0, 1], [0, -1, 0]]),
+        (1, [[0, 1, 0], [0, 0, 1], [1, 0, 0]]),
+        (2, [[-1, 0, 0], [0, 0, 1], [0, 1, 0]]),
+        (3, [[0, -1, 0], [0, 0, 1], [-1, 0, 0]]),
+    ],
+)
+def test_arkitscenes_lie_upright(tmp_path, turns, world_from_cam):
+    video = tmp_path / "raw" / "Training" / "1"
+    lines = []
+    for index in range(3):
+        name = f"1_{index}.000"
+        save_picture(video / "lowres_wide" / f"{name}.png", index, (24, 32))
+        write(video / "lowres_wide_intrinsics" / f"{name}.pincam", "32 24 40 50 9.5 7.5")
+        pose = np.eye(4)
+        pose[:3, :3], pose[0, 3] = world_from_cam, index
+        stored = np.linalg.inv(pose)
+        vector = Rotation.from_matrix(stored[:3, :3]).as_rotvec()
+        lines.append(" ".join(map(str, (float(index), *vector, *stored[:3, 3]))))
+        depth = np.full((24, 32), 1000, np.uint16)
+        depth[2, 5] = 2000
+        Image.fromarray(depth).save(made(video / "lowres_depth" / f"{name}.png"))
+    write(video / "lowres_wide.traj", "\n".join(lines))
+    scenes, _ = listed(tmp_path, "arkitscenes")
+    scene = scenes["raw/Training/1"]
+    assert {frame.turns for frame in scene.frames} == {turns}
+    stored = read_source_frame(replace(scene.frames[1], turns=0))
+    found = read_source_frame(scene.frames[1])
+    assert found.pixels.shape[:2] == ((24, 32) if turns % 2 == 0 else (32, 24))
+    assert found.world_from_cam is not None and found.depth is not None
+    assert found.intrinsics is not None and stored.intrinsics is not None
+    np.testing.assert_allclose(found.world_from_cam[:3, 1], (0, 0, -1), atol=1e-9)  # down
+    # The far point, seen at one pixel, lies at one place in the world, however the image is turned.
+    places = []
+    for source in (stored, found):
+        assert source.depth is not None and source.intrinsics is not None
+        ((row, column),) = np.argwhere(source.depth == 2)
+        ray = np.linalg.inv(source.intrinsics) @ (column + 0.5, row + 0.5, 1)
+        places.append((source.world_from_cam @ (*(2 * ray), 1))[:3])
+    np.testing.assert_allclose(places[1], places[0], atol=1e-6)
+
+
+def test_habitat_batches_are_scenes(tmp_path):
+    folder = tmp_path / "hm3d" / "val" / "00800-X"
+    for view in (1, 2, 4, 5):  # the third is missing
+        save_picture(folder / f"00000000_{view}.jpeg", view)
+        camera = {
+            "camera_intrinsics": [[30, 0, 16], [0, 30, 12], [0, 0, 1]],
+            "R_cam2world": QUARTER[:3, :3].tolist(),
+            "t_cam2world": [view, 0, 0],
+        }
+        write(folder / f"00000000_{view}_camera_params.json", json.dumps(camera))
+    scenes, _ = listed(tmp_path, "habitat")
+    assert {name: names(scene) for name, scene in scenes.items()} == {
+        "hm3d/val/00800-X/00000000": [f"00000000_{view}" for view in (1, 2, 4, 5)]
+    }
+    frame = read_source_frame(next(iter(scenes.values())).frames[2])
+    assert frame.world_from_cam is not None
+    assert frame.world_from_cam[:3, 3].tolist() == [4, 0, 0]
+
+
+def test_matterport_walks_between_positions(tmp_path):
+    house = tmp_path / "1pXnuDYAj8r"
+    # Four positions on a line, named out of its order.
+    places = {"d": 0.0, "a": 1.0, "c": 2.0, "b": 3.0}
+    for index, (uuid, x) in enumerate(places.items()):
+        for camera in range(3):
+            for yaw in range(6):
+                save_picture(
+                    house / "matterport_color_images" / f"{uuid}_i{camera}_{yaw}.jpg",
+                    index * 18 + camera * 6 + yaw,
+                )
+                angle = np.radians(60 * (yaw + index))  # position d's yaw 0 is a's yaw 5
+                pose = np.eye(4)
+                pose[:3, :3] = [
+                    [np.cos(angle), 0, np.sin(angle)],
+                    [0, 1, 0],
+                    [-np.sin(angle), 0, np.cos(angle)],
+                ]
+                pose[0, 3] = x
+                write(
+                    house / "matterport_camera_poses" / f"{uuid}_pose_{camera}_{yaw}.txt",
+                    matrix_text(pose),
+                )
+            write(
+                house / "matterport_camera_intrinsics" / f"{uuid}_intrinsics_{camera}.txt",
+                "32 24 20 20 15.5 11.5 0 0 0 0 0\n",
+            )
+    scenes, _ = listed(tmp_path, "matterport")
+    assert len(scenes) == 18
+    for scene in scenes.values():
+        positions = [name.split("_i")[0] for name in names(scene)]
+        assert positions == ["a", "c", "b", "d"]  # from the first by name to the nearest left
+    walk = names(scenes["1pXnuDYAj8r/camera0-0"])
+    # c is turned by 60 degrees more than a, b by 120, d by 60 less.
+    assert walk == ["a_i0_0", "c_i0_5", "b_i0_4", "d_i0_1"]
+    every = [name for scene in scenes.values() for name in names(scene)]
+    assert len(every) == len(set(every)) == 72
+
+
+def test_scannetpp_prefers_images_without_distortion(tmp_path):
+    first, second = tmp_path / "data" / "0a0a0a0a0a", tmp_path / "data" / "0b0b0b0b0b"
+    stems = ["DSC09998", "DSC09999", "DSC10000"]
+    for index, stem in enumerate(stems):
+        save_picture(first / "dslr" / "resized_images" / f"{stem}.JPG", index)
+        save_picture(second / "dslr" / "resized_images" / f"{stem}.JPG", index)
+        save_picture(second / "dslr" / "resized_undistorted_images" / f"{stem}.JPG", index)
+    for folder in (first, second):
+        write(
+            folder / "dslr" / "colmap" / "cameras.txt",
+            "1 OPENCV_FISHEYE 32 24 9 9 16 12 0 0 0 0\n",
+        )
+        write(
+            folder / "dslr" / "colmap" / "images.txt",
+            "".join(f"{n} 1 0 0 0 {n} 0 0 1 {stem}.JPG\n\n" for n, stem in enumerate(stems)),
+        )
+    frames = [{"file_path": "DSC09999.JPG", "is_bad": True}]
+    write(
+        second / "dslr" / "nerfstudio" / "transforms.json",
+        json.dumps({"frames": frames, "test_frames": []}),
+    )
+    write(
+        second / "dslr" / "nerfstudio" / "transforms_undistorted.json",
+        json.dumps({"fl_x": 20, "fl_y": 21, "cx": 16, "cy": 12, "w": 32, "h": 24, "frames": []}),
+    )
+    write(tmp_path / "splits" / "nvs_sem_val.txt", "0b0b0b0b0b\n")
+    scenes, rest = listed(tmp_path, "scannetpp")
+    one, two = scenes["data/0a0a0a0a0a/dslr"], scenes["data/0b0b0b0b0b/dslr"]
+    assert names(one) == stems
+    assert names(two) == [stems[0], stems[2]]
+    assert {frame.camera for frame in one.frames} == {"fisheye"}
+    assert {frame.camera for frame in two.frames} == {"pinhole"}
+    assert "resized_undistorted_images" in str(two.frames[0].image)
+    assert [("fisheye" in item.text) for item in rest if isinstance(item, Note)] == [True]
+    assert (one.split, two.split) == (None, "val")
+    frame = read_source_frame(two.frames[1])
+    assert frame.world_from_cam is not None
+    assert frame.world_from_cam[0, 3] == -2
+    assert read_source_frame(one.frames[0]).intrinsics is None
