@@ -19,6 +19,7 @@ MAX_SIDE = 1600  # pixels of the long edge in which features are looked for
 NEIGHBORS = 10  # on either side, that an image of a sequence is matched with
 _IMAGES_AT_A_TIME, _PAIRS_AT_A_TIME = 16, 200  # between two reports of progress
 _SEED = 0
+_FOCAL_GUESS = 1.2  # focal length over the longer side, where nothing is known: COLMAP's guess
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,14 @@ class SolverCamera:
         return "PINHOLE" if self.is_fixed else "SIMPLE_RADIAL"
 
     @property
-    def params(self) -> str:
-        """Parameters to start from, as COLMAP reads them; empty: its own guess."""
+    def params(self) -> tuple[float, ...] | None:
+        """Parameters to start from, as COLMAP has them; None: nothing is known."""
         if self.intrinsics is not None:
             fx, fy, cx, cy = self.intrinsics
-            start = self.intrinsics if self.is_fixed else ((fx + fy) / 2, cx, cy, 0.0)
-            return ",".join(map(repr, start))
+            return self.intrinsics if self.is_fixed else ((fx + fy) / 2, cx, cy, 0.0)
         if self.focal is None:
-            return ""
-        return f"{self.focal!r},{self.size[1] / 2},{self.size[0] / 2},0"
+            return None
+        return (self.focal, self.size[1] / 2, self.size[0] / 2, 0.0)
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,8 @@ def solve_images(
             cameras.append(camera)
         if len(cameras) < 2:
             return {}
-        known = _extract(root, cameras, on_step)
+        known = _register(root, cameras)
+        _extract(root, len(cameras), on_step)
         _match(root, list(pairs_of(len(cameras), ordered=ordered)), on_step)
         models = _map(root, len(cameras), known, on_step)
     if not models:
@@ -190,45 +191,60 @@ def _name(index: int) -> str:
     return f"{index:06d}.png"
 
 
-def _extract(root: Path, cameras: Sequence[SolverCamera], on_step: StepCallback) -> set[int]:
-    """Find the features of all images; gives COLMAP's numbers of the cameras that are fixed."""
-    import pycolmap
+def _register(root: Path, cameras: Sequence[SolverCamera]) -> set[int]:
+    """Write cameras and images to the database; gives the numbers of the cameras that are fixed.
 
-    groups: dict[SolverCamera, list[str]] = {}
-    for index, camera in enumerate(cameras):
-        groups.setdefault(camera, []).append(_name(index))
-    known, done = set[int](), 0
-    for camera, names in groups.items():
-        reader = pycolmap.ImageReaderOptions()
-        reader.camera_model, reader.camera_params = camera.model, camera.params
-        for start in range(0, len(names), _IMAGES_AT_A_TIME):
-            on_step("features", done, len(cameras))
-            part = names[start : start + _IMAGES_AT_A_TIME]
-            pycolmap.extract_features(
-                root / "database.db",
-                root / "images",
-                image_names=part,
-                camera_mode=pycolmap.CameraMode.SINGLE,
-                reader_options=reader,
-                device=pycolmap.Device.cpu,
-            )
-            done += len(part)
-            number = _camera_of(root, part[0])
-            reader.existing_camera_id = number
-            if camera.is_fixed:
-                known.add(number)
-    on_step("features", done, len(cameras))
-    return known
-
-
-def _camera_of(root: Path, name: str) -> int:
+    Left to the extraction, images are numbered in the order in which its threads finish them, and
+    the mapper begins and sums up in the order of these numbers.
+    """
     import pycolmap
 
     database = pycolmap.Database.open(root / "database.db")
-    image = database.read_image_with_name(name)
+    numbers, rigs = dict[SolverCamera, int](), dict[SolverCamera, int]()
+    for camera in dict.fromkeys(cameras):
+        numbers[camera] = database.write_camera(_colmap_camera(camera))
+        rig = pycolmap.Rig()
+        rig.add_ref_sensor(database.read_camera(numbers[camera]).sensor_id)
+        rigs[camera] = database.write_rig(rig)
+    for index, camera in enumerate(cameras):
+        image = pycolmap.Image(name=_name(index), camera_id=numbers[camera])
+        frame = pycolmap.Frame()
+        frame.rig_id = rigs[camera]
+        frame.add_data_id(database.read_image(database.write_image(image)).data_id)
+        database.write_frame(frame)
     database.close()
-    assert image is not None, name
-    return int(image.camera_id)
+    return {number for camera, number in numbers.items() if camera.is_fixed}
+
+
+def _colmap_camera(camera: SolverCamera) -> Any:
+    import pycolmap
+
+    rows, columns = camera.size
+    known = camera.params
+    found = pycolmap.Camera(
+        model=camera.model,
+        width=columns,
+        height=rows,
+        params=known or (_FOCAL_GUESS * max(rows, columns), columns / 2, rows / 2, 0.0),
+    )
+    found.has_prior_focal_length = known is not None
+    return found
+
+
+def _extract(root: Path, count: int, on_step: StepCallback) -> None:
+    """Find the features of all images."""
+    import pycolmap
+
+    for start in range(0, count, _IMAGES_AT_A_TIME):
+        on_step("features", start, count)
+        stop = min(start + _IMAGES_AT_A_TIME, count)
+        pycolmap.extract_features(
+            root / "database.db",
+            root / "images",
+            image_names=[_name(index) for index in range(start, stop)],
+            device=pycolmap.Device.cpu,
+        )
+    on_step("features", count, count)
 
 
 def _match(root: Path, pairs: Sequence[tuple[int, int]], on_step: StepCallback) -> None:

@@ -6,16 +6,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from distill3r_core.geometry.metric_scale import MIN_POINTS, depth_ratio, scale_of
+from distill3r_core.geometry.pnp import pnp_available
 from distill3r_core.geometry.structure_from_motion import (
     FEW_IMAGES,
     NEIGHBORS,
     SolvedImage,
     SolverCamera,
+    _extract,
+    _register,
     pairs_of,
     projected,
 )
+from distill3r_core.prediction import ignore_steps
 
 
 @given(st.integers(0, 300), st.booleans())
@@ -37,9 +42,9 @@ def test_a_long_sequence_takes_pairs_in_proportion_to_its_length():
 def test_images_with_equal_cameras_share_one():
     k = np.array([[50.0, 0, 20], [0, 51, 15], [0, 0, 1]])
     assert SolverCamera.of(k, (30, 40)) == SolverCamera.of(k.copy(), (30, 40))
-    assert SolverCamera.of(k, (30, 40)).params == "50.0,51.0,20.0,15.0"
-    assert SolverCamera((30, 40), focal=60.0).params == "60.0,20.0,15.0,0"
-    assert SolverCamera((30, 40)).params == ""
+    assert SolverCamera.of(k, (30, 40)).params == (50.0, 51.0, 20.0, 15.0)
+    assert SolverCamera((30, 40), focal=60.0).params == (60.0, 20.0, 15.0, 0.0)
+    assert SolverCamera((30, 40)).params is None
 
 
 def test_a_nominal_camera_starts_from_its_values_and_is_not_fixed():
@@ -48,7 +53,7 @@ def test_a_nominal_camera_starts_from_its_values_and_is_not_fixed():
     nominal = SolverCamera.of_image((30, 40), intrinsics=k, is_nominal=True)
     assert (fixed.is_fixed, fixed.model) == (True, "PINHOLE")
     assert (nominal.is_fixed, nominal.model) == (False, "SIMPLE_RADIAL")
-    assert nominal.params == "51.0,20.0,15.0,0.0"
+    assert nominal.params == (51.0, 20.0, 15.0, 0.0)
     assert not SolverCamera((30, 40)).is_fixed
 
 
@@ -62,6 +67,35 @@ def test_a_large_image_is_reduced_and_its_camera_with_it():
     assert (guessed.intrinsics, guessed.focal) == (None, 1500)
     assert SolverCamera.of_image((30, 40), focal=60.0) == SolverCamera((30, 40), focal=60.0)
     assert SolverCamera.of_image((1, 3200)).size == (1, 1600)
+
+
+@pytest.mark.skipif(not pnp_available(), reason="the extra 'colmap' is not installed")
+def test_images_are_numbered_in_their_order_whichever_is_read_first(tmp_path):
+    import pycolmap
+
+    # The first is large: of several threads, that of a small one is ready before it.
+    sizes = [(1200, 1600), (48, 64), (48, 64), (40, 64)]
+    (tmp_path / "images").mkdir()
+    draws = np.random.default_rng(0)
+    for index, size in enumerate(sizes):
+        pixels = draws.integers(0, 255, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{index:06d}.png")
+    fixed = SolverCamera((48, 64), (60.0, 60.0, 32.0, 24.0))
+    cameras = [SolverCamera(sizes[0]), fixed, fixed, SolverCamera(sizes[3], focal=50.0)]
+    known = _register(tmp_path, cameras)
+    _extract(tmp_path, len(cameras), ignore_steps)
+    database = pycolmap.Database.open(tmp_path / "database.db")
+    images = database.read_all_images()
+    assert [image.name for image in images] == [f"{index:06d}.png" for index in range(4)]
+    found = [database.read_camera(image.camera_id) for image in images]
+    assert known == {images[1].camera_id} == {images[2].camera_id}
+    assert [tuple(one.params) for one in found[1:]] == [
+        fixed.intrinsics, fixed.intrinsics, (50.0, 32.0, 20.0, 0.0)
+    ]  # fmt: skip
+    assert found[0].params[0] == 1.2 * 1600  # where nothing is known
+    assert [one.has_prior_focal_length for one in found] == [False, True, True, True]
+    assert database.num_frames() == 4 and database.num_rigs() == 3
+    database.close()
 
 
 def solved(pixels, depth):
