@@ -4,11 +4,8 @@ The teacher is a pair network that is trained in place on the exact maps of rend
 error stands in the table. Its students learn from it as the paper's do.
 """
 
-import json
 import statistics
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,19 +13,17 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config
+from distill3r_core.benchmarks.cell_results import StepClock, StoredOutcome, differences, moments
 from distill3r_core.benchmarks.pairs.pair_cells import CELLS, STUDY, CellName
 from distill3r_core.benchmarks.pairs.pair_data import PairRooms
 from distill3r_core.benchmarks.pairs.pair_trial import (
-    PairOutcome,
     PairSizes,
     run_pair_trial,
     train_pair_teacher,
 )
-from distill3r_core.errors import DamageError
-from distill3r_core.files import read_own, write_text
 from distill3r_core.models.families import StudentSize
 from distill3r_core.profiling import one_thread
-from distill3r_core.report import Progress, Report, Silent, Table, duration
+from distill3r_core.report import Progress, Report, Silent, Table
 from distill3r_core.stages.benchmark.result_folder import claim_folder
 from distill3r_core.training.settings import Count
 
@@ -61,35 +56,6 @@ class PairStudySettings:
         if len(set(self.cells)) < len(self.cells):
             raise ValueError(f"cells: one stands twice in {', '.join(self.cells)}")
         return self
-
-
-@plain_dataclass(frozen=True)
-class _StoredOutcome:
-    """The outcome of one training, in a file of its own."""
-
-    path: Path
-    identity: Mapping[str, Any]  # what the outcome depends on
-
-    def read(self) -> dict[str, Any] | None:
-        """The outcome, if it is that of these settings.
-
-        Raises:
-            DamageError: The file is not what was written.
-        """
-        try:
-            stored = json.loads(read_own(self.path))
-            found, outcome = stored["identity"], stored["outcome"]
-        except FileNotFoundError:
-            return None
-        except (ValueError, TypeError, KeyError) as error:
-            raise DamageError(f"{self.path} is damaged", hint="delete it and run again") from error
-        return outcome if found == dict(self.identity) else None
-
-    def write(self, outcome: PairOutcome) -> None:
-        text = json.dumps(
-            {"identity": dict(self.identity), "outcome": outcome.as_plain()}, indent=2
-        )
-        write_text(self.path, text + "\n", durable=True)
 
 
 def bench_pairs(
@@ -137,12 +103,12 @@ def _run(settings: PairStudySettings, folder: Path, progress: Progress) -> dict[
     )
     plain = config.as_plain(settings)
     shared = {name: plain[name] for name in ("batch", "size", "scenes", "frames", "every", "lr")}
-    teacher = _StoredOutcome(
+    teacher = StoredOutcome(
         folder / "teacher.json", {**shared, "teacher_steps": settings.teacher_steps}
     )
     own = {**teacher.identity, "steps": settings.steps}
-    trials: list[tuple[CellName, int, _StoredOutcome]] = [
-        (cell, seed, _StoredOutcome(folder / f"{cell}-{seed}.json", own))
+    trials: list[tuple[CellName, int, StoredOutcome]] = [
+        (cell, seed, StoredOutcome(folder / f"{cell}-{seed}.json", own))
         for seed in range(settings.seed, settings.seed + settings.seeds)
         for cell in settings.cells
     ]
@@ -151,12 +117,12 @@ def _run(settings: PairStudySettings, folder: Path, progress: Progress) -> dict[
     missing = [trial for trial in trials if not known or trial[2].read() is None]
     total = (0 if known else settings.teacher_steps) + settings.steps * len(missing)
     progress.begin("pairs", total=total, unit="steps")
-    clock = _Clock(total, progress)
+    clock = StepClock(total, progress)
     if not known:
-        teacher.write(train_pair_teacher(rooms, sizes, weights, clock.step))
+        teacher.write(train_pair_teacher(rooms, sizes, weights, clock.step).as_plain())
     for cell, seed, stored in missing:
         outcome = run_pair_trial(cell, seed, rooms, sizes, weights, clock.step)
-        stored.write(outcome)
+        stored.write(outcome.as_plain())
         progress.advance(0, last=f"{cell}, seed {seed}", cm=_CENTIMETERS * outcome.global_error)
     runs = [
         {"cell": cell, "seed": seed, **found}
@@ -168,31 +134,13 @@ def _run(settings: PairStudySettings, folder: Path, progress: Progress) -> dict[
     return {
         "rows": [_row(cell, runs) for cell in settings.cells],
         "paired": [
-            _paired(cell, runs)
+            differences(cell, AGAINST, runs, FIGURES)
             for cell in settings.cells
             if cell != AGAINST and AGAINST in settings.cells
         ],
         "teacher": of_teacher,
         "runs": runs,
     }
-
-
-class _Clock:
-    """Counts steps, and says after some of them how long all will take."""
-
-    _AFTER = 20  # steps
-
-    def __init__(self, total: int, progress: Progress) -> None:
-        self._total, self._progress = total, progress
-        self._started, self._steps = time.monotonic(), 0
-
-    def step(self) -> None:
-        """One step is done."""
-        self._steps += 1
-        self._progress.advance(1)
-        if self._steps == self._AFTER:
-            seconds = (time.monotonic() - self._started) * self._total / self._AFTER
-            self._progress.note(f"about {duration(seconds)} in all, on one thread")
 
 
 FIGURES = ("global_error", "local_error")
@@ -208,28 +156,7 @@ def _row(cell: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "curve": [
             statistics.fmean(tenth) for tenth in zip(*(run["curve"] for run in mine), strict=True)
         ],
-        **_moments({name: [run[name] for run in mine] for name in FIGURES}),
-    }
-
-
-def _paired(cell: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Differences to the cell `AGAINST` of the same seed: same pairs in the same order."""
-    found = {(run["cell"], run["seed"]): run for run in runs}
-    seeds = sorted(seed for name, seed in found if name == cell)
-    values = {
-        name: [found[cell, seed][name] - found[AGAINST, seed][name] for seed in seeds]
-        for name in FIGURES
-    }
-    return {"cell": cell, "against": AGAINST, "seeds": len(seeds), **_moments(values)}
-
-
-def _moments(values: Mapping[str, list[float]]) -> dict[str, dict[str, float | None]]:
-    return {
-        "mean": {name: statistics.fmean(found) for name, found in values.items()},
-        "spread": {
-            name: statistics.stdev(found) if len(found) > 1 else None
-            for name, found in values.items()
-        },
+        **moments({name: [run[name] for run in mine] for name in FIGURES}),
     }
 
 

@@ -1,0 +1,91 @@
+"""Outcomes of a study's cells: kept in files, summed up over seeds, compared seed by seed."""
+
+import json
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill3r_core.errors import DamageError
+from distill3r_core.files import read_own, write_text
+from distill3r_core.report import Progress, duration
+
+
+@dataclass(frozen=True)
+class StoredOutcome:
+    """The outcome of one training, in a file of its own."""
+
+    path: Path
+    identity: Mapping[str, Any]  # what the outcome depends on
+
+    def read(self) -> dict[str, Any] | None:
+        """The outcome, if it is that of these settings.
+
+        Raises:
+            DamageError: The file is not what was written.
+        """
+        try:
+            stored = json.loads(read_own(self.path))
+            found, outcome = stored["identity"], stored["outcome"]
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError) as error:
+            raise DamageError(f"{self.path} is damaged", hint="delete it and run again") from error
+        return outcome if found == dict(self.identity) else None
+
+    def write(self, outcome: Mapping[str, Any]) -> None:
+        """Write plain data, whole and synced."""
+        text = json.dumps({"identity": dict(self.identity), "outcome": dict(outcome)}, indent=2)
+        write_text(self.path, text + "\n", durable=True)
+
+
+class StepClock:
+    """Counts optimizer steps of all trainings, and says after some of them how long all will take.
+
+    Args:
+        total: Steps of the trainings that are left.
+    """
+
+    _AFTER = 20  # steps
+
+    def __init__(self, total: int, progress: Progress) -> None:
+        self._total, self._progress = total, progress
+        self._started, self._steps = time.monotonic(), 0
+
+    def step(self) -> None:
+        """One step is done."""
+        self._steps += 1
+        self._progress.advance(1)
+        if self._steps == self._AFTER:
+            seconds = (time.monotonic() - self._started) * self._total / self._AFTER
+            self._progress.note(f"about {duration(seconds)} in all, on one thread")
+
+
+def moments(values: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float | None]]:
+    """Mean and standard deviation over the seeds, of each figure; the latter None for one seed."""
+    return {
+        "mean": {name: statistics.fmean(found) for name, found in values.items()},
+        "spread": {
+            name: statistics.stdev(found) if len(found) > 1 else None
+            for name, found in values.items()
+        },
+    }
+
+
+def differences(
+    cell: str, against: str, runs: Sequence[Mapping[str, Any]], figures: Sequence[str]
+) -> dict[str, Any]:
+    """Differences of one cell to another of the same seed, over the seeds that both have.
+
+    Args:
+        runs: Outcomes with `cell` and `seed`; both cells share at least one seed.
+    """
+    found = {(run["cell"], run["seed"]): run for run in runs}
+    seeds = sorted(seed for name, seed in found if name == cell and (against, seed) in found)
+    values = {
+        name: [found[cell, seed][name] - found[against, seed][name] for seed in seeds]
+        for name in figures
+    }
+    return {"cell": cell, "against": against, "seeds": len(seeds), **moments(values)}

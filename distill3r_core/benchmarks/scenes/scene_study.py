@@ -1,0 +1,303 @@
+"""`bench ablation --study scene`: networks, attention and pretraining of scene students, compared.
+
+Each cell is a run of `train` on one scene, and a result of `eval --protocol localization` on the
+frames that it has held out. The scene is the user's own, by its cache, or a rendered room.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass as plain_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from distill3r_core import config
+from distill3r_core.benchmarks.cell_results import StoredOutcome, differences, moments
+from distill3r_core.benchmarks.scenes.scene_cells import (
+    AGAINST,
+    CELLS,
+    PRETRAINED,
+    STUDY,
+    CellName,
+)
+from distill3r_core.benchmarks.scenes.scene_data import FIRST_ROOM, RenderedRooms
+from distill3r_core.benchmarks.scenes.scene_trial import FIGURES, SceneTrial
+from distill3r_core.cache.store import TeacherCache
+from distill3r_core.errors import ConfigError
+from distill3r_core.models.families import StudentSize
+from distill3r_core.profiling import one_thread
+from distill3r_core.report import Progress, Report, Silent, Table, duration
+from distill3r_core.stages.benchmark.result_folder import claim_folder
+from distill3r_core.training.settings import Count
+
+_CENTIMETERS = 100.0
+
+
+@dataclass(frozen=True, config=config.STRICT)
+class SceneStudySettings:
+    """Settings of the study."""
+
+    cells: Annotated[tuple[CellName, ...], Field(min_length=1)] = STUDY
+    seeds: Count = 3
+    seed: Annotated[int, Field(ge=0)] = 0  # the first of them
+    steps: Count = 700  # of every student, of eight images
+    pretrain_steps: Count = 700
+    cache: Path | None = None  # of the scene; None: a rendered room
+    # Of the cache, as `train --scene`; empty: the only one.
+    scene: Annotated[
+        tuple[str, ...], BeforeValidator(lambda name: (name,) if isinstance(name, str) else name)
+    ] = ()
+    scenes: Count = 4  # rendered rooms to pretrain on
+    frames: Annotated[int, Field(ge=5)] = 100  # of each rendered room
+    size: StudentSize = (112, 154)  # of rendered rooms
+    output: Path | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> "SceneStudySettings":
+        if len(set(self.cells)) < len(self.cells):
+            raise ValueError(f"cells: one stands twice in {', '.join(self.cells)}")
+        if self.scene and self.cache is None:
+            raise ValueError("scene: the rendered room is the only one; it goes with cache")
+        return self
+
+
+def bench_scenes(
+    settings: SceneStudySettings, *, overwrite: bool = False, progress: Progress = Silent()
+) -> Report:
+    """Train a student of one scene for every cell and seed; score all on its held-out frames.
+
+    On one thread. What is finished is kept, and runs are resumed: after an interruption the same
+    call continues.
+
+    Args:
+        overwrite: Replace another result in the chosen folder.
+        progress: Receives how long all of it will take, and the progress of each stage.
+
+    Raises:
+        ConflictError: The chosen folder holds another result.
+        ConfigError: The cache has several scenes, and none is named.
+        InputMissingError: There is no such cache.
+        KeyboardInterrupt: The study was interrupted; what is done is kept.
+    """
+    inputs = None if settings.cache is None else TeacherCache(settings.cache).header.identity
+    folder = claim_folder(
+        "scene",
+        config.as_plain(settings),
+        chosen=settings.output,
+        inputs=inputs,
+        overwrite=overwrite,
+        resumable=True,
+        ignored=("output",),
+    )
+    if folder.finished:
+        result = folder.read()
+    else:
+        with one_thread():
+            result = _run(settings, folder.folder, progress)
+        folder.write(result)
+    notes = [
+        "medians over held-out frames; poses by PnP with RANSAC on predicted coordinates",
+        "encoders start from scratch, as no weights are downloaded; `pretrained` has learned "
+        f"{settings.scenes} other rooms",
+    ]
+    return folder.report(result, tables=_tables(result), notes=notes)
+
+
+@plain_dataclass(frozen=True)
+class _Scene:
+    """What the students of a study learn."""
+
+    cache: Path
+    names: tuple[str, ...]  # as `train --scene` takes them; empty: the only one
+    size: tuple[int, int]
+
+    @property
+    def identity(self) -> str:
+        return TeacherCache(self.cache).header.identity
+
+
+def _run(settings: SceneStudySettings, folder: Path, progress: Progress) -> dict[str, Any]:
+    scene = _scene(settings, folder, progress)
+    trials = [
+        _trial(settings, folder, scene, cell, seed)
+        for seed in range(settings.seed, settings.seed + settings.seeds)
+        for cell in settings.cells
+    ]
+    outcomes = [
+        StoredOutcome(trial.folder / "outcome.json", _identity(settings, trial, scene))
+        for trial in trials
+    ]
+    missing = [
+        (trial, stored)
+        for trial, stored in zip(trials, outcomes, strict=True)
+        if stored.read() is None
+    ]
+    before = _pretrainings(settings, folder, [trial for trial, _ in missing], progress)
+    pending = [*before, *(trial for trial, _ in missing)]
+    seconds = sum(trial.seconds_an_image() * trial.images for trial in pending)
+    progress.note(f"about {duration(seconds)} of training, on one thread")
+    for trial in before:
+        progress.note(f"pretraining on {len(trial.scene)} rooms, seed {trial.seed}")
+        trial.train(progress)
+    for number, (trial, stored) in enumerate(missing, 1):
+        progress.note(f"{trial.cell}, seed {trial.seed}: {number} of {len(missing)}")
+        stored.write(trial.run(progress))
+    runs = [
+        {"cell": trial.cell, "seed": trial.seed, **found}
+        for trial, stored in zip(trials, outcomes, strict=True)
+        if (found := stored.read()) is not None
+    ]
+    figures = [name for name in FIGURES if all(run[name] is not None for run in runs)]
+    return {
+        "rows": [_row(cell, runs, figures) for cell in settings.cells],
+        "paired": [
+            differences(cell, AGAINST, runs, figures)
+            for cell in settings.cells
+            if cell != AGAINST and AGAINST in settings.cells
+        ],
+        "nearest": runs[0]["nearest"],
+        "views": runs[0]["views"],
+        "runs": runs,
+    }
+
+
+def _scene(settings: SceneStudySettings, folder: Path, progress: Progress) -> _Scene:
+    if settings.cache is None:
+        rooms = range(FIRST_ROOM, FIRST_ROOM + 1)
+        room = RenderedRooms(folder / "room", rooms, settings.frames, settings.size)
+        return _Scene(room.cache(progress), room.names, settings.size)
+    size = TeacherCache(settings.cache).header.size
+    if size == "auto":
+        raise ConfigError(
+            f"{settings.cache}: its samples differ in size",
+            hint="make one with `distill3r cache --size HxW`",
+        )
+    return _Scene(settings.cache, settings.scene, size)
+
+
+def _trial(
+    settings: SceneStudySettings, folder: Path, scene: _Scene, cell: CellName, seed: int
+) -> SceneTrial:
+    return SceneTrial(
+        cell=cell,
+        seed=seed,
+        steps=settings.steps,
+        folder=folder / f"{cell}-{seed}",
+        cache=scene.cache,
+        scene=scene.names,
+        size=scene.size,
+        start=_pretrained(folder, seed) / "run" if CELLS[cell].pretrained else None,
+    )
+
+
+def _pretrained(folder: Path, seed: int) -> Path:
+    return folder / f"pretraining-{seed}"
+
+
+def _pretrainings(
+    settings: SceneStudySettings, folder: Path, trials: Sequence[SceneTrial], progress: Progress
+) -> list[SceneTrial]:
+    """The trainings on other rooms that these trials start from."""
+    seeds = sorted({trial.seed for trial in trials if trial.start is not None})
+    if not seeds:
+        return []
+    first = FIRST_ROOM + 1
+    rooms = RenderedRooms(
+        folder / "other-rooms",
+        range(first, first + settings.scenes),
+        settings.frames,
+        trials[0].size,
+    )
+    cache = rooms.cache(progress)
+    return [
+        SceneTrial(
+            cell=PRETRAINED,
+            seed=seed,
+            steps=settings.pretrain_steps,
+            folder=_pretrained(folder, seed),
+            cache=cache,
+            scene=rooms.names,
+            size=trials[0].size,
+        )
+        for seed in seeds
+    ]
+
+
+def _identity(settings: SceneStudySettings, trial: SceneTrial, scene: _Scene) -> dict[str, Any]:
+    """What the outcome of a trial depends on."""
+    own = {"steps": trial.steps, "cache": scene.identity, "scene": list(trial.scene)}
+    if trial.start is None:
+        return own
+    return {
+        **own,
+        "pretrain_steps": settings.pretrain_steps,
+        "scenes": settings.scenes,
+        "frames": settings.frames,
+    }
+
+
+def _row(cell: str, runs: Sequence[Mapping[str, Any]], figures: Sequence[str]) -> dict[str, Any]:
+    mine = [run for run in runs if run["cell"] == cell]
+    return {
+        "cell": cell,
+        "seeds": len(mine),
+        "parameters": mine[0]["parameters"],
+        "megabytes": mine[0]["megabytes"],
+        "seconds_an_image": statistics.fmean(run["seconds_an_image"] for run in mine),
+        **moments({name: [run[name] for run in mine] for name in figures}),
+    }
+
+
+# Heading, figure, factor and form of the columns.
+_COLUMNS = (
+    ("location cm", "location", _CENTIMETERS, "{:.1f}"),
+    ("rotation", "rotation", 1.0, "{:.1f}°"),
+    ("within 5 cm, 5°", "near", 1.0, "{:.2f}"),
+    ("coordinates cm", "coordinates", _CENTIMETERS, "{:.1f}"),
+    ("MSE m²", "mse_metric", 1.0, "{:.3f}"),
+)
+
+
+def _tables(result: Mapping[str, Any]) -> list[Table]:
+    rows, nearest = result["rows"], result["nearest"]
+    text = [
+        (
+            row["cell"],
+            CELLS[row["cell"]].summary,
+            f"{row['megabytes']:.0f}",
+            *(_shown(row, name, factor, form) for _, name, factor, form in _COLUMNS),
+            f"{row['seconds_an_image']:.2f}",
+        )
+        for row in rows
+    ]
+    beside = (
+        "nearest",
+        "map and pose of the nearest training frame",
+        "",
+        *(
+            "" if nearest[name] is None else form.format(factor * nearest[name])
+            for _, name, factor, form in _COLUMNS
+        ),
+        "",
+    )
+    headings = ("cell", "", "MB", *(heading for heading, *_ in _COLUMNS), "s an image")
+    seeds = f"{rows[0]['seeds']} seeds, mean ± deviation"
+    title = f"{result['views']} held-out frames, {seeds}"
+    found = [Table(title, headings, (*text, beside))]
+    if result["paired"]:
+        differing = tuple(
+            (row["cell"], *(_shown(row, name, factor, form) for _, name, factor, form in _COLUMNS))
+            for row in result["paired"]
+        )
+        title = f"More than {AGAINST} from the same seed, {seeds}"
+        found.append(Table(title, ("cell", *(one[0] for one in _COLUMNS)), differing))
+    return found
+
+
+def _shown(row: Mapping[str, Any], name: str, factor: float, form: str) -> str:
+    if name not in row["mean"]:
+        return ""
+    text, spread = form.format(factor * row["mean"][name]), row["spread"][name]
+    return text if spread is None else f"{text} ± {factor * spread:.2g}"

@@ -1,0 +1,136 @@
+"""One student of the scene study: trained by the stage of `train`, scored by that of `eval`."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill3r_core.benchmarks.scenes.scene_cells import CELLS, PRETRAINED, CellName
+from distill3r_core.models import build_student, load_student
+from distill3r_core.models.checkpoint import MODEL
+from distill3r_core.report import Progress
+from distill3r_core.stages.evaluate import EvalSettings, evaluate
+from distill3r_core.stages.train import TrainSettings, train, train_settings
+from distill3r_core.types import PointMaps
+
+# Name here: name of the metric of the protocol `localization`.
+FIGURES: Mapping[str, str] = {
+    "location": "location_median",
+    "rotation": "location_rotation_median",
+    "near": "location_near",
+    "coordinates": "coordinate_median",
+    "mse": "coordinate_mse",
+    "mse_metric": "coordinate_mse_metric",
+}
+_TIMED = 3  # passes, of which the fastest counts
+
+
+@dataclass(frozen=True)
+class SceneTrial:
+    """A training of the study.
+
+    Args:
+        folder: Where its run and result are.
+        cache: Teacher cache of the scene.
+        scene: Names of scenes, as `train --scene`; empty: the only one.
+        size: Rows and columns of the cached images.
+        start: The run of a pretrained student; None: from scratch.
+    """
+
+    cell: CellName
+    seed: int
+    steps: int
+    folder: Path
+    cache: Path
+    scene: tuple[str, ...]
+    size: tuple[int, int]
+    start: Path | None = None
+
+    def settings(self) -> TrainSettings:
+        """The settings of `train`."""
+        cell = CELLS[self.cell]
+        options: dict[str, Any] = {} if self.start is None else {"start": self.start}
+        return train_settings(
+            preset=cell.preset,
+            sets=[*cell.sets, "encoder_weights=none"],
+            cache=self.cache,
+            scene=self.scene,
+            max_steps=self.steps,
+            seed=self.seed,
+            device="cpu",
+            output=self.run_folder,
+            **options,
+        )
+
+    @property
+    def run_folder(self) -> Path:
+        """The folder of the training run."""
+        return self.folder / "run"
+
+    def train(self, progress: Progress) -> None:
+        """Train the student, or go on; a finished run is left as it is."""
+        train(self.settings(), resume=True, progress=progress)
+
+    def run(self, progress: Progress) -> dict[str, Any]:
+        """Train, or go on, and score the checkpoint `best` on held-out frames.
+
+        Returns:
+            `FIGURES` of the student and of the nearest training frame (None where a baseline has
+            none), `parameters`, `megabytes` of its file, and `seconds_an_image`: of training on
+            one thread, forward and backward.
+        """
+        self.train(progress)
+        scored = evaluate(
+            EvalSettings(
+                models=(str(self.run_folder),),
+                protocol="localization",
+                device="cpu",
+                output=self.folder / "eval",
+            ),
+            progress=progress,
+        ).result
+        best = self.run_folder / "checkpoints" / "best"
+        student = load_student(best)
+        return {
+            **_figures(scored["metrics"]),
+            "nearest": _figures(scored["baselines"]["nearest_frame"]),
+            "views": scored["views"],
+            "parameters": sum(parameter.numel() for parameter in student.parameters()),
+            "megabytes": (best / MODEL).stat().st_size / 1e6,
+            "seconds_an_image": self.seconds_an_image(),
+        }
+
+    def seconds_an_image(self) -> float:
+        """Seconds of one forward and backward pass of one batch, divided by its images."""
+        own = CELLS[self.cell]
+        built = CELLS[PRETRAINED] if own.pretrained else own
+        student = build_student(
+            built.preset, **train_settings(preset=built.preset, sets=built.sets).model
+        )
+        settings = self.settings()
+        for name in settings.optim.freeze:
+            student.get_submodule(name).requires_grad_(False)
+        student.train()
+        views, batch = settings.data.views or 1, settings.data.batch
+        images = torch.rand(batch, views, 3, *self.size)
+        found = []
+        for _ in range(_TIMED):
+            started = time.perf_counter()
+            maps = student(images)
+            assert isinstance(maps, PointMaps) and maps.points_global is not None
+            maps.points_global.square().mean().backward()
+            found.append(time.perf_counter() - started)
+        return min(found) / (batch * views)
+
+    @property
+    def images(self) -> int:
+        """Images that the training sees, with those that it sees again."""
+        data = self.settings().data
+        return self.steps * data.batch * data.accumulation * (data.views or 1)
+
+
+def _figures(found: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {name: found.get(metric) for name, metric in FIGURES.items()}
