@@ -1,18 +1,21 @@
 """The cells of the scene study: what each student of a scene is made of and starts from."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from distill3r_core.config import merge
 
 CellName = Literal[
     "vit-16", "vit-32", "vit-64", "alone", "mobilenet", "pretrained", "frozen", "cnn"
 ]
 
-# The transformer of all cells but two, as narrow as a CPU can train: `--config scene-small`, with
-# the patch of the preset.
-_NARROW = "{kind: vit, patch: %d, width: 192, depth: 4, heads: 6, head_width: 64, attention: %s}"
-_ERROR = "loss.terms.scene_points={weight: 1, error: l1}"
-_RATE = "optim.lr=1e-3"
+# The transformer of all cells but two: as narrow as that of `--config scene-small`.
+_NARROW = {"kind": "vit", "width": 192, "depth": 4, "heads": 6, "head_width": 64}
+_RECIPE: Mapping[str, Any] = {
+    "optim": {"lr": 1e-3},
+    "loss": {"terms": {"scene_points": {"weight": 1.0, "error": "l1"}}},
+}
 
 
 @dataclass(frozen=True)
@@ -22,20 +25,27 @@ class Cell:
     Args:
         summary: The cell in words.
         preset: What it is built from.
-        sets: `key=value` pairs, as for `train --set`.
+        network: What differs from the preset's network.
+        freeze: Submodules that are not trained.
         pretrained: It starts from a student of other rooms, trained in place, whose architecture
             it has.
     """
 
     summary: str
-    preset: str
-    sets: Sequence[str]
+    preset: str = "scene-vit"
+    network: Mapping[str, Any] = field(default_factory=dict)
+    freeze: tuple[str, ...] = ()
     pretrained: bool = False
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What differs from the preset in the settings of `train`."""
+        model = {"model": {"network": dict(self.network)}} if self.network else {}
+        return merge(_RECIPE, {**model, "optim": {"freeze": self.freeze}})
 
 
 def _transformer(summary: str, patch: int, attention: str = "patches") -> Cell:
-    network = f"model.network={_NARROW % (patch, attention)}"
-    return Cell(summary, "scene-vit", (network, _ERROR, _RATE))
+    return Cell(summary, network={**_NARROW, "patch": patch, "attention": attention})
 
 
 CELLS: Mapping[CellName, Cell] = {
@@ -43,21 +53,12 @@ CELLS: Mapping[CellName, Cell] = {
     "vit-32": _transformer("transformer, patches of 32", 32),
     "vit-64": _transformer("transformer, patches of 64", 64),
     "alone": _transformer("no attention between patches", 16, "none"),
-    "mobilenet": Cell("MobileNetV3, from scratch", "scene-mobilenet", (_ERROR, _RATE)),
-    "pretrained": Cell(
-        "vit-16, pretrained on other rooms", "scene-vit", (_ERROR, _RATE), pretrained=True
-    ),
+    "mobilenet": Cell("MobileNetV3, from scratch", "scene-mobilenet"),
+    "pretrained": Cell("vit-16, pretrained on other rooms", pretrained=True),
     "frozen": Cell(
-        "the same, its blocks frozen",
-        "scene-vit",
-        (_ERROR, _RATE, "optim.freeze=network.embed,network.blocks"),
-        pretrained=True,
+        "the same, its blocks frozen", freeze=("network.embed", "network.blocks"), pretrained=True
     ),
-    "cnn": Cell(
-        "convolutions, 64 channels",
-        "scene-cnn",
-        ("model.network={kind: cnn, width: 64}", _ERROR, _RATE),
-    ),
+    "cnn": Cell("convolutions, 64 channels", "scene-cnn", {"kind": "cnn", "width": 64}),
 }
 AGAINST: CellName = "vit-16"  # the others are compared with it, seed by seed
 PRETRAINED: CellName = "vit-16"  # the architecture that learns other rooms first

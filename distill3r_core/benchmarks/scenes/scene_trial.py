@@ -9,11 +9,14 @@ from typing import Any
 import torch
 
 from distill3r_core.benchmarks.scenes.scene_cells import CELLS, PRETRAINED, CellName
+from distill3r_core.config import merge, validate
 from distill3r_core.models import build_student, load_student
 from distill3r_core.models.checkpoint import MODEL
+from distill3r_core.models.families import train_presets
 from distill3r_core.report import Progress
 from distill3r_core.stages.evaluate import EvalSettings, evaluate
-from distill3r_core.stages.train import TrainSettings, train, train_settings
+from distill3r_core.stages.train import TrainSettings, train
+from distill3r_core.stages.train.resolve import complete_model
 from distill3r_core.types import PointMaps
 
 # Name here: name of the metric of the protocol `localization`.
@@ -50,19 +53,15 @@ class SceneTrial:
     start: Path | None = None
 
     def settings(self) -> TrainSettings:
-        """The settings of `train`."""
-        cell = CELLS[self.cell]
-        options: dict[str, Any] = {} if self.start is None else {"start": self.start}
-        return train_settings(
-            preset=cell.preset,
-            sets=[*cell.sets, "encoder_weights=none"],
+        """The settings of `train`, whatever a configuration in the current folder says."""
+        return _settings(
+            self.cell,
             cache=self.cache,
             scene=self.scene,
             max_steps=self.steps,
             seed=self.seed,
-            device="cpu",
             output=self.run_folder,
-            **options,
+            start=self.start,
         )
 
     @property
@@ -105,11 +104,8 @@ class SceneTrial:
 
     def seconds_an_image(self) -> float:
         """Seconds of one forward and backward pass of one batch, divided by its images."""
-        own = CELLS[self.cell]
-        built = CELLS[PRETRAINED] if own.pretrained else own
-        student = build_student(
-            built.preset, **train_settings(preset=built.preset, sets=built.sets).model
-        )
+        built = PRETRAINED if CELLS[self.cell].pretrained else self.cell
+        student = build_student(CELLS[built].preset, **_settings(built).model)
         settings = self.settings()
         for name in settings.optim.freeze:
             student.get_submodule(name).requires_grad_(False)
@@ -130,6 +126,13 @@ class SceneTrial:
         """Images that the training sees, with those that it sees again."""
         data = self.settings().data
         return self.steps * data.batch * data.accumulation * (data.views or 1)
+
+
+def _settings(name: CellName, **values: Any) -> TrainSettings:
+    cell = CELLS[name]
+    own = {**values, "preset": cell.preset, "device": "cpu", "encoder_weights": "none"}
+    plain = merge(merge(train_presets()[cell.preset], cell.recipe), own)
+    return complete_model(validate(TrainSettings, plain, source="the study's settings"))
 
 
 def _figures(found: Mapping[str, float | None]) -> dict[str, float | None]:

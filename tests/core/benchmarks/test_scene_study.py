@@ -79,7 +79,7 @@ def test_all_other_cells_can_be_trained(tmp_path: Path) -> None:
 
 def test_a_cache_of_several_scenes_wants_a_name(tmp_path: Path) -> None:
     cache = write_cache(tmp_path / "cache")
-    with pytest.raises(ConfigError, match="several --scene"):
+    with pytest.raises(ConfigError, match="learns one scene"):
         bench_scenes(study(tmp_path / "out", cache=cache, cells=("vit-16",)))
 
 
