@@ -41,7 +41,7 @@ class StoredOutcome:
         write_text(self.path, text + "\n", durable=True)
 
 
-class StepClock:
+class StudyClock:
     """Counts optimizer steps of all trainings, and says after some of them how long all will take.
 
     Args:

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config
-from distill3r_core.benchmarks.cell_results import StepClock, StoredOutcome, differences, moments
+from distill3r_core.benchmarks.cell_results import StudyClock, StoredOutcome, differences, moments
 from distill3r_core.benchmarks.pairs.pair_cells import CELLS, STUDY, CellName
 from distill3r_core.benchmarks.pairs.pair_data import PairRooms
 from distill3r_core.benchmarks.pairs.pair_trial import (
@@ -117,7 +117,7 @@ def _run(settings: PairStudySettings, folder: Path, progress: Progress) -> dict[
     missing = [trial for trial in trials if not known or trial[2].read() is None]
     total = (0 if known else settings.teacher_steps) + settings.steps * len(missing)
     progress.begin("pairs", total=total, unit="steps")
-    clock = StepClock(total, progress)
+    clock = StudyClock(total, progress)
     if not known:
         teacher.write(train_pair_teacher(rooms, sizes, weights, clock.step).as_plain())
     for cell, seed, stored in missing:

@@ -19,7 +19,7 @@ _RECIPE: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Cell:
+class SceneCell:
     """One student of the study.
 
     Args:
@@ -44,21 +44,21 @@ class Cell:
         return merge(_RECIPE, {**model, "optim": {"freeze": self.freeze}})
 
 
-def _transformer(summary: str, patch: int, attention: str = "patches") -> Cell:
-    return Cell(summary, network={**_NARROW, "patch": patch, "attention": attention})
+def _transformer(summary: str, patch: int, attention: str = "patches") -> SceneCell:
+    return SceneCell(summary, network={**_NARROW, "patch": patch, "attention": attention})
 
 
-CELLS: Mapping[CellName, Cell] = {
+CELLS: Mapping[CellName, SceneCell] = {
     "vit-16": _transformer("transformer, patches of 16", 16),
     "vit-32": _transformer("transformer, patches of 32", 32),
     "vit-64": _transformer("transformer, patches of 64", 64),
     "alone": _transformer("no attention between patches", 16, "none"),
-    "mobilenet": Cell("MobileNetV3, from scratch", "scene-mobilenet"),
-    "pretrained": Cell("vit-16, pretrained on other rooms", pretrained=True),
-    "frozen": Cell(
+    "mobilenet": SceneCell("MobileNetV3, from scratch", "scene-mobilenet"),
+    "pretrained": SceneCell("vit-16, pretrained on other rooms", pretrained=True),
+    "frozen": SceneCell(
         "the same, its blocks frozen", freeze=("network.embed", "network.blocks"), pretrained=True
     ),
-    "cnn": Cell("convolutions, 64 channels", "scene-cnn", {"kind": "cnn", "width": 64}),
+    "cnn": SceneCell("convolutions, 64 channels", "scene-cnn", {"kind": "cnn", "width": 64}),
 }
 AGAINST: CellName = "vit-16"  # the others are compared with it, seed by seed
 PRETRAINED: CellName = "vit-16"  # the architecture that learns other rooms first

@@ -106,7 +106,7 @@ def bench_scenes(
 
 
 @plain_dataclass(frozen=True)
-class _Scene:
+class _StudiedScene:
     """What the students of a study learn."""
 
     cache: Path
@@ -163,22 +163,22 @@ def _run(settings: SceneStudySettings, folder: Path, progress: Progress) -> dict
     }
 
 
-def _scene(settings: SceneStudySettings, folder: Path, progress: Progress) -> _Scene:
+def _scene(settings: SceneStudySettings, folder: Path, progress: Progress) -> _StudiedScene:
     if settings.cache is None:
         rooms = range(FIRST_ROOM, FIRST_ROOM + 1)
         room = RenderedRooms(folder / "room", rooms, settings.frames, settings.size)
-        return _Scene(room.cache(progress), room.names, settings.size)
+        return _StudiedScene(room.cache(progress), room.names, settings.size)
     size = TeacherCache(settings.cache).header.size
     if size == "auto":
         raise ConfigError(
             f"{settings.cache}: its samples differ in size",
             hint="make one with `distill3r cache --size HxW`",
         )
-    return _Scene(settings.cache, settings.scene, size)
+    return _StudiedScene(settings.cache, settings.scene, size)
 
 
 def _trial(
-    settings: SceneStudySettings, folder: Path, scene: _Scene, cell: CellName, seed: int
+    settings: SceneStudySettings, folder: Path, scene: _StudiedScene, cell: CellName, seed: int
 ) -> SceneTrial:
     return SceneTrial(
         cell=cell,
@@ -225,7 +225,9 @@ def _pretrainings(
     ]
 
 
-def _identity(settings: SceneStudySettings, trial: SceneTrial, scene: _Scene) -> dict[str, Any]:
+def _identity(
+    settings: SceneStudySettings, trial: SceneTrial, scene: _StudiedScene
+) -> dict[str, Any]:
     """What the outcome of a trial depends on."""
     own = {"steps": trial.steps, "cache": scene.identity, "scene": list(trial.scene)}
     if trial.start is None:
