@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config
-from distill3r_core.benchmarks.cell_results import StudyClock, StoredOutcome, differences, moments
+from distill3r_core.benchmarks.cell_results import StoredOutcome, StudyClock, differences, moments
 from distill3r_core.benchmarks.pairs.pair_cells import CELLS, STUDY, CellName
 from distill3r_core.benchmarks.pairs.pair_data import PairRooms
 from distill3r_core.benchmarks.pairs.pair_trial import (
