@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill3r_core.errors import DamageError
-from distill3r_core.files import open_file, read_own, write_text
+from distill3r_core.files import name_fault, open_file, read_own, shown_name, write_text
 
 STATE = "state.json"
 RUN_RECORD = "run.json"  # of a run: its identity, whether it is finished, figures
@@ -65,24 +65,33 @@ def read_state(folder: Path) -> dict[str, Any]:
     """A folder's state, if it is what was written.
 
     Raises:
-        DamageError: It is not, or not there.
+        DamageError: It is not, or not there, or it does not say which files it vouches for.
     """
     path = folder / STATE
     try:
-        return read_sealed(path)
+        state = read_sealed(path)
+    except FileNotFoundError as error:
+        raise DamageError(f"{path} is missing: it has the checksums of the files") from error
     except OSError as error:
         raise DamageError(f"{path} cannot be read: {error}") from error
+    files = state.get(FILES)
+    if not isinstance(files, dict):
+        raise DamageError(f"{path} is damaged: it lacks its files")
+    for name, checksum in files.items():
+        if not isinstance(checksum, str) or "/" in name or name_fault(name) is not None:
+            raise DamageError(f"{path} is damaged: it names {shown_name(name)}")
+    return state
 
 
 def check_file(path: Path, state: Mapping[str, Any]) -> None:
-    """Compare a file with what the state beside it says of it, if it says something.
+    """Compare a file with what the state beside it says of it.
 
     Raises:
-        DamageError: It is missing, or is not what was written.
+        DamageError: It is missing, is not what was written, or the state does not know it.
     """
     expected = state[FILES].get(path.name)
     if expected is None:
-        return
+        raise DamageError(f"{path.parent / STATE} is damaged: it lacks {path.name}")
     if not path.is_file():
         raise DamageError(f"{path} is missing")
     if file_hash(path) != expected:

@@ -1,6 +1,7 @@
 """Students on disk: safetensors with their description in the header."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from distill3r_core import paths
 from distill3r_core.config import validate
 from distill3r_core.errors import ConfigError, DamageError, InputMissingError, WeightsError
-from distill3r_core.files import replacing, shown_name
+from distill3r_core.files import is_there, replacing, shown_name
 from distill3r_core.io.checksums import STATE, check_file, check_owner, read_state
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.io.weights import check_names, read_header, read_tensors
@@ -26,6 +27,7 @@ MODEL = "model.safetensors"  # of a checkpoint
 HEADER = "distill3r"  # key of the record in a file's metadata
 _EARLIER_NAME = "encoder.projection.weight"  # of DUNE's encoder, before it had its official names
 _LARGEST_SIDE = 1 << 14  # pixels of a student's image
+_IN_RUN = re.compile(r"checkpoints/(step-[0-9]+|best|last)/" + re.escape(MODEL))
 
 
 def save_student(
@@ -91,7 +93,7 @@ def read_student(path: Path) -> tuple[dict[str, Tensor], StudentMetadata]:
     file = find_student(path)
     if (foreign := checkpoint_formats().get(file.suffix)) is not None:
         return foreign.read(file)
-    _check(file)
+    check_weights(file)
     state, header = read_tensors(file)
     if HEADER not in header:
         raise WeightsError(
@@ -163,19 +165,32 @@ def _metadata(text: str, file: Path) -> StudentMetadata:
     return metadata
 
 
-def _check(file: Path) -> None:
-    """Refuse weights that are not those the run wrote. Files outside a run have no checksum."""
-    if file.name != MODEL or not (file.parent / STATE).is_file():
+def check_weights(file: Path) -> None:
+    """Refuse weights of a checkpoint that are not those its run wrote.
+
+    In a run's `checkpoints` they are known by the state file beside them; where it is lost, nobody
+    knows. A weight file elsewhere, without a state file, has no checksum.
+
+    Raises:
+        WeightsError: The weights or their state are damaged or lost, or are another run's.
+    """
+    real = file.resolve()  # `best` and `last` are links
+    is_beside_state = file.name == MODEL and is_there(file.parent / STATE)
+    if not is_beside_state and _IN_RUN.fullmatch("/".join(real.parts[-3:])) is None:
         return
+    # A message names the path that was given, except that of a link to a run's file.
+    as_given = is_beside_state or file.parent.resolve() == real.parent
+    folder = file.parent if as_given else real.parent
     try:
-        state = read_state(file.parent)
-        check_file(file, state)
-        check_owner(file.parent, state)
+        state = read_state(folder)
+        check_file(folder / MODEL, state)
+        check_owner(folder, state)
     except DamageError as error:
         raise WeightsError(
             error.message,
-            hint="copy the checkpoint again, or take another one of the run: "
-            f"{', '.join(_others(file.parent)) or 'there is none'}",
+            hint="copy the checkpoint again, all of its files, or take another one of the run: "
+            f"{', '.join(_others(folder)) or 'there is none'}; a copy of the weights alone is read "
+            "unchecked",
         ) from error
 
 

@@ -1,10 +1,10 @@
 """A folder with a run, for tests of `infer`."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from saved_runs import copy_run
 
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.models import StudentMetadata, build_student, save_student
@@ -26,7 +26,5 @@ def weights(tmp_path_factory) -> Path:
 @pytest.fixture
 def project(tmp_path, weights) -> Path:
     """A folder with a run."""
-    place = tmp_path / "runs" / "tiny-001" / "checkpoints" / "best"
-    place.mkdir(parents=True)
-    shutil.copy(weights, place)
+    copy_run(tmp_path / "runs" / "tiny-001", weights)
     return tmp_path

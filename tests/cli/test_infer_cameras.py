@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from infer_project import make_photos, run_infer
 from plyfile import PlyData
+from saved_runs import write_run
 from scipy.spatial.transform import Rotation
 
-from distill3r_core.models import load_student, save_student
+from distill3r_core.models import load_student
 
 
 def _cameras(folder) -> list[dict]:
@@ -103,7 +104,7 @@ def test_a_distance_between_views_that_do_not_move_apart_is_refused(cli_inproces
     folder = project / "runs/tiny-001/checkpoints/best"
     student = load_student(folder / "model.safetensors")
     student.global_head.load_state_dict(student.local_head.state_dict())
-    save_student(folder / "model.safetensors", student, student.metadata)
+    write_run(project / "runs/tiny-001", student, student.metadata, step=2)
     photos = make_photos(project / "photos", "a.png", "b.png")
     arguments = (photos, "--scale-from", "a:b=2", "-o", "out")
     status, _, err = run_infer(cli_inprocess, *arguments, cwd=project, json_too=False)

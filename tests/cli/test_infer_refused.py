@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from infer_project import make_photos, run_infer
+from saved_runs import copy_run
+from small_caches import write_cache
 
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.models import StudentMetadata, build_student, save_student
@@ -120,6 +122,37 @@ def test_weights_with_a_flipped_bit_are_named_and_refused(
     assert "runs/tiny-001/checkpoints/last/model.safetensors is damaged" in err
     assert "runs/tiny-001/checkpoints/step-000001" in err
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("infer", "photos"),
+        ("eval", "--data", "photos"),
+        ("convert", "runs/tiny-001", "out.safetensors"),
+        ("bench", "-m", "runs/tiny-001", "--views", "2"),
+        ("train", "--from", "runs/tiny-001", "--preset", "tiny", "-o", "runs/other"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_checkpoint_that_has_lost_its_state_is_named_and_refused(
+    cli_inprocess, tmp_path, weights, command
+):
+    make_photos(tmp_path / "photos", "a.png", "b.png")
+    if command[0] == "train":
+        write_cache(tmp_path / "caches/teacher")
+    for step in (1, 2):
+        copy_run(tmp_path / "runs/tiny-001", weights, step=step)
+    (tmp_path / "runs/tiny-001/checkpoints/step-000002/state.json").unlink()
+    status, _, err = (
+        cli_inprocess(*command, "--device", "cpu", cwd=tmp_path)
+        if (command[0] != "convert")
+        else cli_inprocess(*command, cwd=tmp_path)
+    )
+    assert status == 3, err
+    assert "runs/tiny-001/checkpoints/best/state.json is missing" in err
+    assert "runs/tiny-001/checkpoints/step-000001" in err
+    assert not any((tmp_path / name).exists() for name in ("results", "out.safetensors"))
 
 
 def test_where_every_input_is_rejected_the_run_has_failed(cli_inprocess, project, data_dir):

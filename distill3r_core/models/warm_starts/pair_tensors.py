@@ -12,7 +12,7 @@ from torch import Tensor
 from distill3r_core.errors import WeightsError
 from distill3r_core.io.pair_files import head_counts
 from distill3r_core.io.weights import read_pickled, tensor_shapes, tensors_in
-from distill3r_core.models.checkpoint import find_student, read_metadata
+from distill3r_core.models.checkpoint import check_weights, find_student, read_metadata
 from distill3r_core.models.pairs.spec import PairSpec
 from distill3r_core.nn.names import merge_aliases, rename
 from distill3r_core.nn.pairs.official_names import FIRST, NAMES, SECOND, UNREAD
@@ -112,7 +112,7 @@ class PairTensors:
 def open_pair_tensors(path: Path) -> PairTensors:
     """The file of a pair network: DUSt3R's or MASt3R's, or one of our own pair students.
 
-    Only names and shapes are read.
+    Only names and shapes are read; a checkpoint of a run is compared with its checksum.
 
     Args:
         path: A `.safetensors` or `.pth` file, the folder of a hub, a run or a checkpoint folder.
@@ -140,6 +140,7 @@ def open_pair_tensors(path: Path) -> PairTensors:
 
 
 def _of_student(file: Path) -> PairTensors:
+    check_weights(file)
     metadata = read_metadata(file)
     spec = metadata.spec
     if not isinstance(spec, PairSpec):

@@ -2,19 +2,23 @@
 
 import dataclasses
 import json
+import shutil
 import struct
 
 import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from saved_runs import write_run
 
 from distill3r_core.config import merge
 from distill3r_core.errors import (
+    DamageError,
     Distill3rError,
     InputMissingError,
     WeightsError,
 )
+from distill3r_core.io import checksums
 from distill3r_core.models import StudentMetadata, build_student, load_student, save_student
 from distill3r_core.models.checkpoint import HEADER
 from distill3r_core.stages.convert import convert
@@ -45,14 +49,17 @@ def metadata(student):
 
 @pytest.fixture
 def path(tmp_path, student, metadata):
-    path = tmp_path / "run" / "checkpoints" / "best" / "model.safetensors"
+    path = tmp_path / "alone" / "model.safetensors"
     save_student(path, student, metadata)
     return path
 
 
-def test_a_run_a_checkpoint_and_a_file_give_the_same_student(path, student, metadata):
+def test_a_run_a_checkpoint_and_a_file_give_the_same_student(path, student, metadata, tmp_path):
     images = torch.rand(1, 2, 3, 14, 28)
-    for place in (path, path.parent, path.parents[2], str(path)):
+    best = write_run(tmp_path / "run", student, metadata) / "model.safetensors"
+    (tmp_path / "linked.safetensors").symlink_to(best)
+    places = (best, best.parent, best.parents[2], best.parents[1] / "best", str(best))
+    for place in (*places, tmp_path / "linked.safetensors", path, path.parent):
         found = load_student(place)
         assert not found.training
         assert dataclasses.replace(found.metadata, version="") == metadata
@@ -107,6 +114,34 @@ def test_a_damaged_state_vouches_for_nothing(checkpoint):
     state.write_text(state.read_text().replace('"step": 2', '"step": 3'))
     with pytest.raises(WeightsError, match=r"state\.json is damaged"):
         load_student(checkpoint)
+
+
+@pytest.mark.parametrize("lost", ["missing", "a folder", "empty", "of no file", "of no weights"])
+def test_weights_in_a_run_are_not_used_without_their_state(checkpoint, tmp_path, lost):
+    state, model = checkpoint / "state.json", checkpoint / "model.safetensors"
+    said = checksums.read_state(checkpoint)
+    del said["files"]["model.safetensors"]
+    state.unlink()
+    if lost == "a folder":
+        state.mkdir()
+    elif lost == "empty":
+        state.touch()
+    elif lost != "missing":
+        changed = {"files": {}} if lost == "of no file" else {}
+        checksums.write_state(checkpoint, said | changed)
+    (tmp_path / "linked.safetensors").symlink_to(model)
+    run = checkpoint.parents[1]
+    checkpoints.link(run, "best", 2)
+    refused = r"state\.json (is missing|is damaged|cannot be read)"
+    for path in (run, run / "checkpoints/best", checkpoint, model, tmp_path / "linked.safetensors"):
+        with pytest.raises(WeightsError, match=refused) as caught:
+            load_student(path)
+        assert "step-000001" in caught.value.hint
+    with pytest.raises(DamageError):
+        checkpoints.read(checkpoint)
+    load_student(run / "checkpoints/step-000001")
+    shutil.copy(model, tmp_path / "model.safetensors")  # nobody's any more
+    load_student(tmp_path / "model.safetensors")
 
 
 def test_weights_alone_have_no_one_to_vouch_for_them(checkpoint, tmp_path):

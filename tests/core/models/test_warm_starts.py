@@ -238,6 +238,23 @@ def test_a_student_of_its_teachers_sizes_is_the_teacher(teacher_file):
         assert torch.equal(again.decoder.state_dict()[name], tensor), name
 
 
+@pytest.mark.parametrize("damage", ["state.json", "model.safetensors"])
+def test_a_teacher_in_a_damaged_run_starts_nothing(tmp_path, damage):
+    teacher = drawn_student(**TEACHER)
+    metadata = StudentMetadata("pair-tiny", teacher.spec, (32, 48))
+    checkpoint = write_run(tmp_path / "run", teacher, metadata)
+    start_by_cut(build_student("pair-tiny", **TEACHER), tmp_path / "run")
+    if damage == "state.json":
+        (checkpoint / damage).unlink()
+    else:
+        content = bytearray((checkpoint / damage).read_bytes())
+        content[-100] ^= 1
+        (checkpoint / damage).write_bytes(content)
+    for path in (tmp_path / "run", checkpoint, checkpoint / "model.safetensors"):
+        with pytest.raises(WeightsError, match=damage):
+            start_by_cut(build_student("pair-tiny", **TEACHER), path)
+
+
 def test_smaller_heads_on_an_equal_decoder_are_cut_from_the_teachers(teacher_file):
     teacher, path = teacher_file
     heads = {"features": 4, "layers": [4, 4, 4, 4], "tail": 4}

@@ -1,13 +1,13 @@
 """A room, its manifest, its cache and a student, for `eval` to score."""
 
 import torch
+from saved_runs import write_run
 
 from distill3r_core import config
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.io.rgbd import write_rgbd_scene
 from distill3r_core.models import build_student
-from distill3r_core.models.checkpoint import save_student
 from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.runs.training_images import write_training_images
 from distill3r_core.scenes import arc, build_scene, pinhole, render_view
@@ -60,7 +60,7 @@ def save_run(run, cache_path, *, pictures=None):
         processing=dict(cache.header.processing),
         settings=config.as_plain(TrainSettings(cache=cache_path)),
     )
-    save_student(run / "checkpoints/best/model.safetensors", student, metadata)
+    write_run(run, student, metadata)
     write_training_images(run / "pictures.txt", sorted(pictures))
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from PIL import Image
+from saved_runs import write_run
 
 from distill3r_core.config import validate
 from distill3r_core.errors import (
@@ -274,7 +275,7 @@ def test_a_run_is_measured_under_its_own_name(imagine, tmp_path):
     imagine()
     student = build_student("tiny")
     metadata = StudentMetadata(preset="tiny", spec=student.spec, size=(28, 42))
-    save_student(tmp_path / "mine-001/checkpoints/best/model.safetensors", student, metadata)
+    write_run(tmp_path / "mine-001", student, metadata)
     report = _run(views="2", model=tmp_path / "mine-001")
     assert report.files[0].parent.name == "mine-001-001"
     assert report.result["rows"][0]["preset"] == "mine-001"

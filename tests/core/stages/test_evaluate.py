@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from saved_runs import write_run
 from scored_room import FRAMES, HELD_OUT, SIZE, make_cache, save_run, score
 
 from distill3r_core import config
@@ -171,14 +172,14 @@ def test_scoring_again_is_done_already_and_other_settings_go_beside_it(here, tmp
 
 
 def test_other_weights_under_the_same_name_are_another_result(here, tmp_path, monkeypatch):
-    shutil.copytree(here / "runs", tmp_path / "runs")
+    shutil.copytree(here / "runs", tmp_path / "runs", symlinks=True)
     monkeypatch.chdir(tmp_path)
     first = score(data=here / "rooms")
     torch.manual_seed(1)
     student = build_student("tiny")
     fit = ImageFit(size=SIZE).as_plain()
     metadata = StudentMetadata(preset="tiny", spec=student.spec, size=SIZE, fit=fit)
-    save_student(tmp_path / "runs/tiny-001/checkpoints/best/model.safetensors", student, metadata)
+    write_run(tmp_path / "runs/tiny-001", student, metadata, step=2)
     second = score(data=here / "rooms")
     assert second.files[0].parent.name == first.files[0].parent.name + "-2"
 
