@@ -67,12 +67,15 @@ def settings_for(record: TeacherRecord, values: Mapping[str, Any]) -> dict[str, 
     return {name: values[name] for name in _names(record) if name in values}
 
 
-def check_own_settings(teachers: Sequence[TeacherRecord], values: Mapping[str, Any]) -> None:
+def check_own_settings(
+    teachers: Sequence[TeacherRecord], values: Mapping[str, Any], *, untrained: Sequence[str] = ()
+) -> None:
     """Refuse a setting that no teacher among the models has, and values that do not fit.
 
     Args:
         teachers: The teachers that are run; each takes the settings that it has.
         values: Settings by name.
+        untrained: Networks of teachers that are run as published, with random weights.
 
     Raises:
         ConfigError: Names the setting, and those that there are.
@@ -81,6 +84,12 @@ def check_own_settings(teachers: Sequence[TeacherRecord], values: Mapping[str, A
     for name in values:
         if name in known:
             continue
+        if not teachers and untrained:
+            raise ConfigError(
+                f"teacher.{name}: {untrained[0]} is run as published, with random weights, and "
+                "takes no settings of a teacher",
+                hint="leave it out, or name the folder of its weights in place of it",
+            )
         if not teachers:
             raise ConfigError(
                 f"teacher.{name} is for teachers, and no model that is run is one",

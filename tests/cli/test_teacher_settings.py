@@ -92,6 +92,8 @@ def test_bench_counts_and_runs_the_pairs_of_the_graph(run, graphs):
         (("eval", "mast3r", "--data", "photos"), "align_steps=-1", "align_steps"),
         (("eval", "--predict", "constant", "--data", "photos"), "graph=oneref", "is for teachers"),
         (("bench", "--preset", "tiny"), "graph=oneref", "is for teachers"),
+        (("bench", "--preset", "tiny", "--compare", "fast3r"), "precision=float32", "as published"),
+        (("bench", "--compare", "student-reference"), "graph=oneref", "is for teachers"),
         (("bench", "--preset", "tiny", "--compare", "mast3r"), "graph=swin-0", "swin-0"),
     ],
 )

@@ -220,7 +220,8 @@ def bench_models(
             model = _teacher_model(model)
         models.append(model)
     teachers = [TEACHERS[model.teacher] for model in models if model.teacher is not None]
-    check_own_settings(teachers, teacher)
+    untrained = [one.name for one in models if one.teacher is None and not one.is_student]
+    check_own_settings(teachers, teacher, untrained=untrained)
     return tuple(
         model
         if model.teacher is None
