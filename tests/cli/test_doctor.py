@@ -135,6 +135,32 @@ def test_a_package_that_does_not_load_is_a_finding(monkeypatch):
     assert all("does not load" in check.detail for check in broken)
 
 
+@pytest.mark.parametrize(
+    ("module", "package", "facts"),
+    [
+        ("torch", "torch", {"platform", "python", "cpu", "cores", "memory_bytes", "device"}),
+        ("lmdb", "lmdb", {"platform", "python", "cpu", "cores", "memory_bytes", "device"}),
+        ("psutil", "psutil", {"platform", "python"}),
+        ("pydantic", "pydantic", {"platform", "python", "cpu", "cores", "memory_bytes"}),
+        ("safetensors", "safetensors", {"platform", "python", "cpu", "cores", "memory_bytes"}),
+        ("h5py", None, {"platform", "python", "cpu", "cores", "memory_bytes", "torch", "threads"}),
+    ],
+)
+def test_the_machine_is_described_whatever_does_not_load(tmp_path, module, package, facts):
+    program = (
+        f"import sys; sys.modules[{module!r}] = None\n"  # as where it is not installed
+        "from distill3r_cli.run import run; sys.exit(run(['doctor', '--json']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    found = json.loads(done.stdout)
+    states = {check["name"]: check["state"] for check in found["result"]["checks"]}
+    assert done.returncode == (package is not None), done.stderr
+    assert states.get(package, "failed") == "failed"
+    assert facts <= set(found["machine"])
+
+
 def test_without_torch_its_findings_are_json_as_well(tmp_path):
     program = (
         "import sys; sys.modules['torch'] = None\n"  # as where it is not installed

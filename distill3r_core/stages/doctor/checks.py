@@ -34,10 +34,21 @@ EXTRAS = {
 }
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 # Compiled packages can be there and not load. The others are only looked up: timm takes seconds.
-_LOADED = {"torch": "torch", "numpy": "numpy", "lmdb": "lmdb", "pillow": "PIL", "scipy": "scipy"}
+_LOADED = {
+    "torch": "torch",
+    "numpy": "numpy",
+    "lmdb": "lmdb",
+    "pillow": "PIL",
+    "scipy": "scipy",
+    "psutil": "psutil",
+    "pydantic": "pydantic",
+    "pyyaml": "yaml",
+    "safetensors": "safetensors",
+    "zstandard": "zstandard",
+}
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)[^;>]*(?:>=([0-9.]+))?")
 _EXTRA = re.compile(r"extra\s*==\s*['\"](\w+)['\"]")
-_FAULTS = (ImportError, OSError, RuntimeError, AttributeError)
+FAULTS = (ImportError, OSError, RuntimeError, AttributeError)  # of a package that does not load
 
 
 @dataclass(frozen=True)
@@ -243,7 +254,7 @@ def weights() -> list[Check]:
 def _look(name: str, look: Callable[[], str]) -> Check:
     try:
         return Check(name, "ok", look())
-    except _FAULTS as error:
+    except FAULTS as error:
         if no_room_to_load(error):
             raise
         return Check(name, "failed", f"{type(error).__name__}: {error}")
@@ -260,7 +271,7 @@ def _package(requirement: str) -> Check:
             importlib.import_module(_LOADED[name])
     except metadata.PackageNotFoundError:
         return Check(name, "failed", f"{name} is not installed", _install())
-    except _FAULTS as error:
+    except FAULTS as error:
         if no_room_to_load(error):
             raise
         return Check(name, "failed", f"{name} does not load: {error}", _install())

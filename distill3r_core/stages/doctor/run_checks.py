@@ -3,6 +3,7 @@
 import platform
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from distill3r_core import paths
 from distill3r_core.report import Report, Table
@@ -34,11 +35,9 @@ def doctor(folder: Path = Path()) -> Report:
     ok = all(check.state == "ok" for check in required)
     weights = checks.weights() if ok else []
     ready = _ready(weights) if ok else []
-    # A torch that is broken cannot describe the machine.
-    facts = None if ok else {"platform": platform.platform(), "python": platform.python_version()}
     return Report(
         settings={},
-        machine=facts,
+        machine=None if ok else _machine(),
         result={
             "ok": ok,
             "ready_for": ready,
@@ -54,6 +53,15 @@ def doctor(folder: Path = Path()) -> Report:
         notes=() if "infer" in ready or not ok else (_NO_MODEL,),
         summary=_verdict(required, ready),
     )
+
+
+def _machine() -> dict[str, Any]:
+    """The machine without what may be broken: torch, and psutil, which knows the memory."""
+    try:
+        from distill3r_core.system.machine_facts import machine_facts
+    except checks.FAULTS:
+        return {"platform": platform.platform(), "python": platform.python_version()}
+    return machine_facts()
 
 
 def _ready(weights: list[Check]) -> list[str]:
