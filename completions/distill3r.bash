@@ -54,7 +54,7 @@ _distill3r() {
             options="--data --layout --protocol --predict --slow-baselines --refine --no-refine --size --pose-convention --pose-axes --depth-scale --intrinsics-size --trust --output -o --device --overwrite --config --set --print-config --plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"
             commands="" ;;
         "/models")
-            options="-h --help"
+            options="-h --help --help-all"
             commands="list path download" ;;
         "/models/list")
             options="--plugin --json -q --quiet -v --verbose --debug --no-color --help-all -h --help"

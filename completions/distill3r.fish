@@ -201,7 +201,7 @@ complete -c distill3r -n '__distill3r_at "/models"' -f
 complete -c distill3r -n '__distill3r_at "/models"' -a list -d 'Show every model with its size, license, and where its file is or goes.'
 complete -c distill3r -n '__distill3r_at "/models"' -a path -d 'Print where the weights of one model are.'
 complete -c distill3r -n '__distill3r_at "/models"' -a download -d 'Download the weights of one model; run again to continue after an interruption.'
-complete -c distill3r -n '__distill3r_at "/models"' -s h -l help -d 'Show this message and exit.'
+complete -c distill3r -n '__distill3r_at "/models"' -s h -l help -l help-all -d 'Show this message and exit.'
 complete -c distill3r -n '__distill3r_at "/models/list"' -f
 complete -c distill3r -n '__distill3r_at "/models/list"' -l plugin -r -F -d 'Python file that adds teachers, presets, layouts, ...; may be repeated.'
 complete -c distill3r -n '__distill3r_at "/models/list"' -l json -d 'Print one JSON object to stdout.'

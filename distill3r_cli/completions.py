@@ -95,7 +95,9 @@ def _node(command: Any, words: tuple[str, ...]) -> Node:
     # Those that only `--help-all` shows are completed, too.
     shown = [p for p in command.params if not _TYPER_OWN.intersection(p.opts)]
     switches = [_option(p) for p in shown if p.param_type_name == "option"]
-    switches.append(CompletionOption(("-h", "--help"), "Show this message and exit.", False, False))
+    # A group of commands alone has no options of its own: `--help-all` is one of its help's names.
+    names = tuple(command.context_settings.get("help_option_names", ("-h", "--help")))
+    switches.append(CompletionOption(names, "Show this message and exit.", False, False))
     below = getattr(command, "commands", {})
     return Node(
         words=words,

@@ -21,6 +21,9 @@ CASES = [
     ("distill3r infer --no-", {"--no-color", "--no-refine"}),
     ("distill3r bench cache --print", {"--print-config"}),
     ("distill3r --ver", {"--version"}),
+    ("distill3r models --help-", {"--help-all"}),
+    ("distill3r models list --help-", {"--help-all"}),
+    ("distill3r cache --help-", {"--help-all"}),
 ]
 
 
