@@ -22,15 +22,17 @@ from distill3r_core.errors import (
     ConfigError,
     ExtraMissingError,
     FailedError,
+    ImageError,
     InputMissingError,
     RequestError,
 )
-from distill3r_core.files import name_fault
+from distill3r_core.files import name_fault, open_file
 from distill3r_core.io.exports.cameras import Camera, read_cameras
 from distill3r_core.io.exports.cloud import Cloud
 from distill3r_core.io.exports.frusta import frustum_length
 from distill3r_core.io.exports.html_page import spacing_of
 from distill3r_core.io.exports.ply import read_ply
+from distill3r_core.io.images.decode import check_header, quiet
 from distill3r_core.report import Report
 from distill3r_core.results import RECORD, STARTED, read_record
 
@@ -280,9 +282,14 @@ def _add_camera(
 
 
 def _small(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        image.thumbnail((_THUMBNAIL, _THUMBNAIL))
-        return np.asarray(image.convert("RGB"))
+    # By the name that we gave it: another format could start a program.
+    with open_file(path) as file:
+        with quiet():
+            opened = Image.open(file, formats=("JPEG", "PNG"))
+        with opened as image:
+            check_header(image, path.stat().st_size, least_side=1)
+            image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+            return np.asarray(image.convert("RGB"))
 
 
 def _thumbnail(name: str, result: ResultFiles) -> np.ndarray | None:
@@ -292,6 +299,6 @@ def _thumbnail(name: str, result: ResultFiles) -> np.ndarray | None:
         if path is not None:
             try:
                 return _small(path)
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, ImageError):
                 return None  # a frustum without its image shows as much of the scene
     return None

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float
-from PIL import Image
 
 from distill3r_core.errors import ImageError
+from distill3r_core.files import read_file
+from distill3r_core.io.images.depth import read_codes
 from distill3r_core.untrusted.npy_header import read_npy_file
 from distill3r_core.untrusted.printable import reason_of
 
@@ -38,12 +39,15 @@ def decode_depth(
         ImageError: The code is unknown, or the file is not of it; the reason alone.
     """
     if code in _STEPS or code == _INVERSE:
-        return decode_codes(_read_codes(path), code, metric_scale=metric_scale)
+        return decode_codes(read_gray(path), code, metric_scale=metric_scale)
     if code in _ARRAYS:
         return _known(_load(path)), None
     if match := _RAW.fullmatch(code):
         rows, columns = int(match[1]), int(match[2])
-        values = np.fromfile(path, dtype="<f4")
+        try:
+            values = np.frombuffer(read_file(path), "<f4")
+        except (OSError, ValueError) as error:
+            raise ImageError(f"cannot be read: {reason_of(error)}") from error
         if values.size != rows * columns:
             raise ImageError(f"has {values.size} numbers, {code} says {rows}x{columns}")
         return _known(values.reshape(rows, columns)), None
@@ -75,18 +79,7 @@ def read_gray(path: Path) -> Float[np.ndarray, "H W"]:
     Raises:
         ImageError: It cannot be read.
     """
-    return _read_codes(path)
-
-
-def _read_codes(path: Path) -> Float[np.ndarray, "H W"]:
-    try:
-        with Image.open(path) as image:
-            codes = np.array(image)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ImageError(f"cannot be read: {reason_of(error)}") from error
-    if codes.ndim != 2:
-        raise ImageError("is not a gray image")
-    return codes.astype(np.float64)
+    return read_codes(path).astype(np.float64)
 
 
 def _load(path: Path) -> Float[np.ndarray, "H W"]:

@@ -6,6 +6,7 @@ decoded whole is refused.
 
 import functools
 import os
+import re
 import struct
 import threading
 import warnings
@@ -22,7 +23,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from distill3r_core.errors import ImageError
-from distill3r_core.files import open_file, replacing
+from distill3r_core.files import open_file, read_file, replacing
 from distill3r_core.io.images.color import CodedColor, coded_to_srgb, managed
 from distill3r_core.system.machine_memory import available_memory
 
@@ -50,7 +51,13 @@ _DECODE_ERRORS = (
     TypeError,  # a TIFF that does not say how large it is
 )
 _UNCHECKED_PIXELS = 1 << 24  # decoded without a look at the free memory
-_MAX_PIXELS_PER_BYTE = 2000  # of a large image; a blank one has a few hundred
+# Pixels that a file of few bytes may have, and those of a byte in a larger one. A blank photograph
+# has a few hundred; masks are often blank, and take less memory.
+_FEW_BYTES, _PER_BYTE = 1 << 23, 1000
+_FEW_BYTES_PLAIN, _PER_BYTE_PLAIN = 1 << 24, 2000
+_PLAIN = ("1", "L", "P")
+_MAX_SCANS = 64  # of a progressive JPEG, each a pass over all pixels; encoders make about ten
+_NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # after a scan of a JPEG
 _BYTES_PER_PIXEL = 16  # while an image is decoded: as stored, with alpha, in RGB, upright
 _DECODERS = os.cpu_count() or 1
 _OPAQUE = 128  # alpha from which a pixel counts
@@ -93,8 +100,9 @@ def read_image(path: Path, *, least_side: int = MIN_SIDE) -> DecodedImage:
     try:
         with _open(path) as image:
             # Before decoding: a line of 10^8 pixels would take all memory and be refused after it.
-            check_size((image.height, image.width), least_side=least_side)
-            _check_header(image, path, least_side=least_side)
+            check_header(image, path.stat().st_size, least_side=least_side)
+            if image.format in ("JPEG", "MPO") and image.info.get("progressive"):
+                _check_scans(read_file(path))
             return _decode(image)
     except UnidentifiedImageError as error:
         raise ImageError(_why_unknown(path)) from error
@@ -137,8 +145,13 @@ def _decode(image: Image.Image) -> DecodedImage:
     )
 
 
-def _check_header(image: Image.Image, path: Path, *, least_side: int) -> None:
+def check_header(image: Image.Image, length: int, *, least_side: int = MIN_SIDE) -> None:
     """Refuse an image by its header, before its pixels are allocated.
+
+    Args:
+        image: As it is opened, not yet decoded.
+        length: Bytes of its file.
+        least_side: Rows and columns that it has to have.
 
     Raises:
         ImageError: It is too small, claims more pixels than its bytes can mean, or needs more
@@ -146,10 +159,12 @@ def _check_header(image: Image.Image, path: Path, *, least_side: int) -> None:
     """
     check_size((image.height, image.width), least_side=least_side)
     count = image.height * image.width
+    is_plain = image.mode in _PLAIN and "transparency" not in image.info
+    few, per_byte = (_FEW_BYTES_PLAIN, _PER_BYTE_PLAIN) if is_plain else (_FEW_BYTES, _PER_BYTE)
+    if count > max(few, per_byte * length):
+        raise ImageError(f"claims {image.width}x{image.height} pixels in a few bytes")
     if count <= _UNCHECKED_PIXELS:
         return
-    if count > _MAX_PIXELS_PER_BYTE * path.stat().st_size:
-        raise ImageError(f"claims {image.width}x{image.height} pixels in a few bytes")
     # Other threads decode at the same time, as large ones as this.
     needed, free = _BYTES_PER_PIXEL * count * _DECODERS, available_memory()
     if needed > free:
@@ -157,6 +172,27 @@ def _check_header(image: Image.Image, path: Path, *, least_side: int) -> None:
             f"has {image.width}x{image.height} pixels; decoding {_DECODERS} such images at once "
             f"takes {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
         )
+
+
+def _check_scans(data: bytes) -> None:
+    """Refuse a JPEG of many scans, which takes minutes in a few kilobytes.
+
+    Raises:
+        ImageError: It has more than any encoder makes.
+    """
+    at, scans = 2, 0
+    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xd9":  # to the image's end
+        if data[at + 1] == 0xFF:  # padding
+            at += 1
+            continue
+        is_scan = data[at + 1] == 0xDA
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if is_scan:
+            scans += 1
+            found = _NEXT_MARKER.search(data, at)
+            at = len(data) if found is None else found.start()
+    if scans > _MAX_SCANS:
+        raise ImageError(f"is a JPEG of {scans} scans; the most is {_MAX_SCANS}")
 
 
 def read_header(path: Path) -> tuple[str, tuple[int, int]] | None:
@@ -185,8 +221,8 @@ def write_image(path: Path, pixels: UInt8[np.ndarray, "H W *channels"]) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep to itself what Pillow warns of: metadata that it cannot read."""
+def quiet() -> Iterator[None]:
+    """Keep to itself what Pillow warns of: metadata that it cannot read, and many pixels."""
     # The switch belongs to the process.
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -199,7 +235,7 @@ def _open(path: Path) -> Iterator[Image.Image]:
     formats = _known_formats()
     if (named := _FORMATS_BY_SUFFIX.get(path.suffix.lower())) is not None:
         formats = (*formats, named)
-    with _quiet():
+    with quiet():
         image = Image.open(path, formats=formats)
         try:
             if image.format != "HEIF":  # it has opened its primary image
@@ -224,7 +260,7 @@ def _frame_notes(image: Image.Image) -> list[str]:
 
 
 def _has_second_page(image: Image.Image) -> bool:
-    with _quiet():
+    with quiet():
         try:
             image.seek(1)
         except EOFError:
@@ -236,7 +272,7 @@ def _has_second_page(image: Image.Image) -> bool:
 def _exif(image: Image.Image) -> tuple[int, float | None]:
     """Orientation (1 where unknown) and 35 mm focal length; a corrupt block counts as none."""
     try:
-        with _quiet():
+        with quiet():
             tags = image.getexif()
             orientation = tags.get(_ORIENTATION, 1)
             focal = tags.get_ifd(_EXIF).get(_FOCAL_35MM)

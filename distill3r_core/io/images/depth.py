@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from distill3r_core.errors import ImageError
 from distill3r_core.files import open_to_read, replacing
+from distill3r_core.io.images.decode import check_header, quiet
 from distill3r_core.untrusted.npy_header import read_npy_file
 from distill3r_core.untrusted.printable import reason_of
 from distill3r_core.views import Unit
@@ -43,16 +44,31 @@ def read_confidence(path: Path) -> Integer[np.ndarray, "H W"]:
     return values
 
 
-def _read_gray(path: Path) -> tuple[str, Shaped[np.ndarray, "..."]]:
+def read_codes(path: Path) -> Integer[np.ndarray, "H W"]:
+    """The stored numbers of a gray PNG or JPEG.
+
+    Raises:
+        ImageError: Unreadable, or not gray. The message is the reason alone.
+    """
+    mode, values = _read_gray(path, formats=("PNG", "JPEG"))
+    if values.ndim != 2:
+        raise ImageError(f"is not a gray image (mode {mode})")
+    return values
+
+
+def _read_gray(
+    path: Path, *, formats: tuple[str, ...] = ("PNG", "TIFF")
+) -> tuple[str, Shaped[np.ndarray, "..."]]:
     """Mode and values of an image, whatever they are."""
     try:
         # Opened here: of a path, Pillow waits for a pipe.
-        with (
-            os.fdopen(open_to_read(path), "rb") as file,
-            Image.open(file, formats=("PNG", "TIFF")) as image,
-        ):
-            image.load()
-            return image.mode, np.asarray(image)
+        with os.fdopen(open_to_read(path), "rb") as file:
+            with quiet():
+                opened = Image.open(file, formats=formats)
+            with opened as image:
+                check_header(image, os.fstat(file.fileno()).st_size, least_side=1)
+                image.load()
+                return image.mode, np.asarray(image)
     except UnidentifiedImageError as error:
         raise ImageError("depth is not a PNG, or its header is damaged") from error
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:

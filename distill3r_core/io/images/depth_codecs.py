@@ -4,9 +4,11 @@ A reader takes a path and returns the stored numbers, unscaled. It raises `Image
 reason alone where the file cannot be read.
 """
 
-import math
+import contextlib
+import io
 import os
 import re
+import threading
 from collections.abc import Callable
 from importlib import util
 from pathlib import Path
@@ -24,6 +26,8 @@ from distill3r_core.untrusted.printable import reason_of
 
 _PFM_LINE = 100  # bytes; a header's line is shorter
 _MAX_SIDE = 1 << 16
+_PACKED = 1100  # bytes that a byte may stand for; of zeros, deflate makes 1 of 1030
+_exr_lock = threading.Lock()  # the standard output belongs to the process
 
 
 def read_float16_png(path: Path) -> Float[np.ndarray, "H W"]:
@@ -66,12 +70,16 @@ def read_h5(path: Path) -> Float[np.ndarray, "H W"]:
     import h5py
 
     try:
-        with h5py.File(path, "r") as file:
-            stored = file.get("depth")
+        with os.fdopen(open_to_read(path), "rb") as opened, h5py.File(opened, "r") as file:
+            # A link or an array whose numbers are elsewhere would read any other file.
+            is_here = isinstance(file.get("depth", getlink=True), h5py.HardLink)
+            stored = file.get("depth") if is_here else None
             if not isinstance(stored, h5py.Dataset) or len(stored.shape) != 2:
                 raise ImageError("there is no two-dimensional array 'depth'")
-            if math.prod(stored.shape) > _MAX_SIDE**2 // 16:
-                raise ImageError(f"depth of {stored.shape} is too large")
+            if stored.external or stored.is_virtual:
+                raise ImageError("the array 'depth' is in other files")
+            if stored.nbytes > _PACKED * stored.id.get_storage_size():
+                raise ImageError(f"claims depth of {stored.shape} in a few bytes")
             return stored[()].astype(np.float32)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise ImageError(f"depth cannot be read: {reason_of(error)}") from error
@@ -84,7 +92,13 @@ def read_exr(path: Path) -> Float[np.ndarray, "H W"]:
     import OpenEXR
 
     try:
-        with OpenEXR.File(str(path), separate_channels=True) as file:
+        _check_exr(path)
+        # What is damaged in it, the library prints.
+        with (
+            _exr_lock,
+            contextlib.redirect_stdout(io.StringIO()),
+            OpenEXR.File(str(path), separate_channels=True) as file,
+        ):
             channels = file.channels()
             name = next((name for name in ("Z", "Y", "R", "V") if name in channels), None)
             if name is None:
@@ -92,6 +106,26 @@ def read_exr(path: Path) -> Float[np.ndarray, "H W"]:
             return np.asarray(channels[name].pixels, np.float32)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise ImageError(f"depth cannot be read: {reason_of(error)}") from error
+
+
+def _check_exr(path: Path) -> None:
+    """Refuse an OpenEXR image by its header, before its pixels are allocated.
+
+    Raises:
+        ImageError: It claims more pixels than its bytes can mean.
+        OSError: It is no file.
+    """
+    import OpenEXR
+
+    with os.fdopen(open_to_read(path), "rb") as opened:
+        length = os.fstat(opened.fileno()).st_size
+    with OpenEXR.File(str(path), header_only=True) as file:
+        header = file.header()  # empty once the file is closed
+        low, high = header["dataWindow"]
+        columns, rows = (int(end) - int(start) + 1 for start, end in zip(low, high, strict=True))
+        least = 2 * rows * columns * len(header["channels"])  # bytes, of 16-bit numbers
+    if not min(rows, columns) > 0 or least > _PACKED * length:
+        raise ImageError(f"claims depth of {columns}x{rows} pixels in a few bytes")
 
 
 def _pfm_line(file: IO[bytes]) -> str:

@@ -17,6 +17,7 @@ from PIL import Image
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there
 from distill3r_core.io.images.color import CodedColor, coded_to_srgb
+from distill3r_core.io.images.decode import MAX_PIXELS
 
 if TYPE_CHECKING:
     import av.container
@@ -26,6 +27,7 @@ _UNSPECIFIED, _BT2020_MATRIX = 2, 9  # of ITU-T H.273
 _MAX_ASPECT = 8  # of a pixel's sides; what claims more is damaged
 _PER_SECOND = 1_000_000  # FFmpeg's unit of a file's duration
 _SHORT = 0.1  # of a video's duration without frames, from which that is said
+_FEW_BYTES, _PER_BYTE = 9_000_000, 1000  # pixels of a frame: of any file (4K), of a byte
 _SLACK = 0.01  # of the interval between two frames: time stamps are rounded
 
 
@@ -72,6 +74,7 @@ def read_frames(
                 raise ImageError("no picture track in it")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
+            stream.codec_context.options = {"max_pixels": str(_most_pixels(path))}
             aspect = _pixel_aspect(stream)
             due, last, described = 0.0, None, False
             for number, frame in enumerate(container.decode(stream)):
@@ -94,6 +97,11 @@ def read_frames(
         raise ImageError(f"not a video, or damaged{after}: {error.strerror}") from error
     if number < 0:
         raise ImageError("no frame in it")
+
+
+def _most_pixels(path: Path) -> int:
+    """Pixels that a frame may have: in a few bytes no more than a blank one of a real video."""
+    return min(max(_FEW_BYTES, _PER_BYTE * path.stat().st_size), MAX_PIXELS)
 
 
 def _srgb(frame: "av.video.VideoFrame") -> UInt8[np.ndarray, "H W 3"]:
