@@ -13,6 +13,7 @@ from distill3r_core.reconstruction.local_views import LocalViews
 from distill3r_core.reconstruction.point_cloud import CleanCloud, Cleaning, clean_cloud
 from distill3r_core.reconstruction.preview import PreviewRow, spread, write_preview
 from distill3r_core.reconstruction.reconstruction import Reconstruction
+from distill3r_core.untrusted.printable import printable_name
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Export:
     def comments(self) -> list[str]:
         """Lines for the header of a file: frame, unit, and what is known of the model."""
         facts = [*(f"{key}: {value}" for key, value in self.scene.about.items()), *self.scene.facts]
-        return [" ".join(fact.split()) for fact in facts]  # a license may have lines of its own
+        # A license may have lines of its own, and any characters.
+        return [printable_name(" ".join(fact.split())) for fact in facts]
 
     @cached_property
     def images(self) -> list[Path]:

@@ -2,11 +2,15 @@
 
 import csv
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from infer_project import make_photos, run_infer
 from PIL import Image
+from saved_runs import write_run
+
+from distill3r_core.models import load_student
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 NAMES = ("\x1b[2J<b>1", "a\r<img src=x onerror=alert(1)>2", "gpj.\u202e<i>3", '"><!--\x9b31m4')
@@ -43,6 +47,22 @@ def test_names_are_escaped_in_the_page(cli_inprocess, project):
     for markup in ("<img src=x", "<b>1", "<i>3", "<!--\\", "<script>alert"):
         assert markup not in page
     assert "alert(1)" in page or "alert(2)" in page  # they are there, and are text
+
+
+def test_what_a_weight_file_says_is_escaped_in_the_heads_of_results(cli_inprocess, project):
+    run = project / "runs/tiny-001"
+    student = load_student(run)
+    hostile = ("\x1b[2Jmine", "two\nlines\x9b", "gpj.\u202eexe")
+    write_run(run, student, replace(student.metadata, licenses=hostile), step=2)
+    make_photos(project / "photos", "a.png", "b.png")
+    status, _, err = run_infer(
+        cli_inprocess, "photos", "--format", "ply,colmap", "-o", "made", cwd=project
+    )
+    assert status == 0, err
+    head = (project / "made/scene.ply").read_bytes().partition(b"end_header")[0].decode("ascii")
+    for text in (head, next((project / "made").rglob("images.txt")).read_text()):
+        assert "[2Jmine" in text and "two lines" in text
+        assert not CONTROL.search(text)
 
 
 @pytest.mark.parametrize("keep", [True, False])
