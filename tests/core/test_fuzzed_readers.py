@@ -12,13 +12,14 @@ from pathlib import Path
 import hypothesis
 import pytest
 from fuzzing.bounded import BoundedReader
+from fuzzing.layouts import LAYOUTS
 from fuzzing.mutations import Edit, Mutation, edited, edited_values, mutations
 from fuzzing.recordings import RECORDINGS
 from fuzzing.targets import TARGETS, Target
 from hypothesis import HealthCheck, Phase
 
-_ALL = {**TARGETS, **RECORDINGS}
-_LONG = 20.0  # seconds of a target: eight minutes together
+_ALL = {**TARGETS, **RECORDINGS, **LAYOUTS}
+_LONG = 20.0  # seconds of a target: thirteen minutes together
 _EXAMPLES = 25  # of a round
 _MOST_ROUNDS = 40  # on a slow machine the time is over before enough files were refused
 
@@ -112,7 +113,7 @@ def test_no_mutated_file_is_a_fault(target, whole, reader) -> None:
 
 
 @pytest.mark.slow
-def test_no_mutated_file_is_a_fault_in_eight_minutes(name, target, whole, reader) -> None:
+def test_no_mutated_file_is_a_fault_in_minutes(name, target, whole, reader) -> None:
     seed = int.from_bytes(os.urandom(4), "little")
     counts = _fuzz(target, whole, reader, seconds=_LONG, seed=seed, refused=100)
     print(f"{name}: {counts}, seed {seed}")

@@ -17,16 +17,16 @@ from distill3r_core.errors import Distill3rError, ImageError
 from distill3r_core.io.exports.cameras import Camera, write_cameras
 from distill3r_core.reconstruction.cameras.camera_options import parse_intrinsics
 
-_SIZE = (24, 32)
+SIZE = (24, 32)
 _K = (30.0, 31.0, 16.0, 12.0)
 
 
-def _pictures(folder: Path, *names: str) -> None:
+def pictures(folder: Path, *names: str) -> None:
     for number, name in enumerate(names):
-        save_picture(folder / name, number, _SIZE)
+        save_picture(folder / name, number, SIZE)
 
 
-def _read_layout(name: str) -> Callable[[Path], None]:
+def read_layout(name: str) -> Callable[[Path], None]:
     """List a folder and read its frames; what the layout refuses by name is raised at the end."""
 
     def read(folder: Path) -> None:
@@ -58,7 +58,7 @@ def _read_poses(name: str) -> Callable[[Path], None]:
 
 
 def _make_text_model(folder: Path) -> None:
-    _pictures(folder / "images", "a.png", "b c.png")
+    pictures(folder / "images", "a.png", "b c.png")
     (folder / "sparse").mkdir()
     (folder / "sparse/cameras.txt").write_text(
         "# cameras\n1 PINHOLE 32 24 30 31 16 12\n2 OPENCV 32 24 30 31 16 12 0.1 0 0 0\n"
@@ -69,7 +69,7 @@ def _make_text_model(folder: Path) -> None:
 
 
 def _make_binary_model(folder: Path) -> None:
-    _pictures(folder / "images", "a.png", "b.png")
+    pictures(folder / "images", "a.png", "b.png")
     place = folder / "sparse/0"
     place.mkdir(parents=True)
     cameras = struct.pack("<QIiQQ4d", 2, 1, 1, 32, 24, *_K)
@@ -86,7 +86,7 @@ def _make_stereolunar(folder: Path) -> None:
     scene = folder / "part/moon"
     k = np.array([[38, 0, 16], [0, 38, 12], [0, 0, 1]], np.float32)
     for number in range(2):
-        save_picture(scene / f"im_{number:05d}.jpg", number, _SIZE)
+        save_picture(scene / f"im_{number:05d}.jpg", number, SIZE)
         pose = np.eye(4, dtype=np.float32)
         pose[:3, 3] = 1.77e6, 0.125 * number, -1.77e6
         save = np.savez_compressed if number else np.savez
@@ -95,7 +95,7 @@ def _make_stereolunar(folder: Path) -> None:
 
 def _make_record3d(folder: Path) -> None:
     images = folder / "rgbd"
-    _pictures(images, "0.jpg", "1.jpg")
+    pictures(images, "0.jpg", "1.jpg")
     for number in range(2):
         (images / f"{number}.depth").write_bytes(np.full((6, 8), 1.5, "<f4").tobytes())
         (images / f"{number}.conf").write_bytes(bytes([2] * 48))
@@ -108,7 +108,7 @@ def _make_record3d(folder: Path) -> None:
 
 
 def _make_export(folder: Path) -> None:
-    _pictures(folder / "rgb", "0.jpg", "1.jpg")
+    pictures(folder / "rgb", "0.jpg", "1.jpg")
     content = {
         "w": 32, "h": 24, "K": [30, 0, 0, 0, 31, 0, 15.5, 11.5, 1],
         "poses": [[0, 0, 0, 1, number, 2, 3] for number in range(2)],
@@ -120,21 +120,21 @@ _TRAJECTORY = "# stamp tx ty tz qx qy qz qw\n1.00 0 0 0 0 0 0 1\n1.04,1,2,3,0,0,
 
 
 def _make_tum(folder: Path) -> None:
-    _pictures(folder / "rgb", "1.00.png", "1.02.png")
+    pictures(folder / "rgb", "1.00.png", "1.02.png")
     (folder / "rgb.txt").write_text("# stamp file\n1.00 rgb/1.00.png\n1.02 rgb/1.02.png\n")
     (folder / "groundtruth.txt").write_text(_TRAJECTORY)
     (folder / "intrinsics.txt").write_text("30 0 16\n0 31 12\n0 0 1\n")
 
 
 def _make_trajectory(folder: Path) -> None:
-    _pictures(folder / "images", "1.00.png", "1.02.png")
+    pictures(folder / "images", "1.00.png", "1.02.png")
     (folder / "poses.txt").write_text(_TRAJECTORY)
 
 
 def _make_cameras(folder: Path) -> None:
-    _pictures(folder / "images", "a.png", "b.png")
+    pictures(folder / "images", "a.png", "b.png")
     k = np.array([[30.0, 0, 16], [0, 31, 12], [0, 0, 1]])
-    cameras = [Camera(f"{name}.png", _SIZE, k, {"source": "x"}, np.eye(4)) for name in "ab"]
+    cameras = [Camera(f"{name}.png", SIZE, k, {"source": "x"}, np.eye(4)) for name in "ab"]
     write_cameras(folder / "cameras.json", cameras, about={"frame": "x", "unit": "m"})
 
 
@@ -150,30 +150,30 @@ def _read_intrinsics(folder: Path) -> None:
 
 RECORDINGS = {
     "COLMAP text": Target(
-        _make_text_model, _read_layout("colmap"), ("sparse/cameras.txt", "sparse/images.txt")
+        _make_text_model, read_layout("colmap"), ("sparse/cameras.txt", "sparse/images.txt")
     ),
     "COLMAP binary": Target(
-        _make_binary_model, _read_layout("colmap"), ("sparse/0/cameras.bin", "sparse/0/images.bin")
+        _make_binary_model, read_layout("colmap"), ("sparse/0/cameras.bin", "sparse/0/images.bin")
     ),
     "COLMAP poses": Target(
         _make_binary_model, _read_poses("sparse/0"), ("sparse/0/cameras.bin", "sparse/0/images.bin")
     ),
     "StereoLunar": Target(
         _make_stereolunar,
-        _read_layout("stereolunar"),
+        read_layout("stereolunar"),
         ("part/moon/im_00000.npz", "part/moon/im_00001.npz"),
     ),
     "Record3D": Target(
         _make_record3d,
-        _read_layout("record3d"),
+        read_layout("record3d"),
         ("metadata", "rgbd/0.depth", "rgbd/1.conf"),
         {"metadata": plain_json},
     ),
     "Record3D export": Target(
-        _make_export, _read_layout("record3d"), ("metadata.json",), {"metadata.json": plain_json}
+        _make_export, read_layout("record3d"), ("metadata.json",), {"metadata.json": plain_json}
     ),
     "TUM": Target(
-        _make_tum, _read_layout("tum"), ("rgb.txt", "groundtruth.txt", "intrinsics.txt")
+        _make_tum, read_layout("tum"), ("rgb.txt", "groundtruth.txt", "intrinsics.txt")
     ),
     "trajectory": Target(_make_trajectory, _read_poses("poses.txt"), ("poses.txt",)),
     "cameras.json": Target(
