@@ -10,8 +10,10 @@ from distill3r_core.cache.header import CacheHeader
 from distill3r_core.errors import ConfigError, ConflictError, DamageError
 from distill3r_core.files import read_text_file, write_text
 from distill3r_core.system.disk import disk_errors
+from distill3r_core.untrusted.printable import reason_of
 
 EXPORT_RECORD = "distill3r-export.json"
+_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 # Parts of a header that do not describe an export.
 _ABSENT = ("plan", "features", "identity", "revision")
 
@@ -83,8 +85,9 @@ def read_export_record(folder: Path) -> ExportRecord | None:
         }
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+    except (*_DAMAGED, ConfigError) as error:
         raise DamageError(
-            f"{path} cannot be read: {error}", hint="export the cache again, to another folder"
+            f"{path} cannot be read: {reason_of(error)}",
+            hint="export the cache again, to another folder",
         ) from error
     return ExportRecord(header, samples)

@@ -106,8 +106,8 @@ def recorded_processing(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads(read_text_file(folder / RECORD))
         return dict(record["processing"])
-    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
-        return {}  # a manifest of the original project
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
+        return {}  # a manifest of the original project; of a damaged record the reader warns
 
 
 def processed_size(size: tuple[int, int], settings: Processing) -> tuple[int, int]:

@@ -135,9 +135,9 @@ def read_stamps(root: Path) -> dict[str, Stamp]:
     for line in read_text_file(path, errors="replace").split("\n"):
         try:
             written = json.loads(line)["written"]
-        except (json.JSONDecodeError, KeyError, TypeError):
-            continue  # the last line of a run that was killed, or a frame that was refused
-        stamps |= {name: Stamp(*stamp) for name, stamp in written.items()}
+            stamps |= {name: Stamp(*stamp) for name, stamp in written.items()}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            continue  # the last line of a run that was killed, a frame that was refused, or damage
     return stamps
 
 

@@ -25,7 +25,7 @@ def head_counts(file: Path, rest: Any) -> tuple[int | None, int | None]:
     elif described.is_file():
         try:
             content = json.loads(read_text_file(described))
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RecursionError) as error:
             raise WeightsError(f"cannot read {described}: {reason_of(error)}") from error
         if isinstance(content, Mapping):
             for index, name in enumerate(("enc_num_heads", "dec_num_heads")):

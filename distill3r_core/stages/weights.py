@@ -4,14 +4,14 @@ import dataclasses
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from distill3r_core import paths
 from distill3r_core.errors import WeightsError
-from distill3r_core.files import read_own, write_text
+from distill3r_core.files import is_there, read_own, write_text
 from distill3r_core.io.download import download, hash_of, through_proxy
 from distill3r_core.io.proxies import require_proxies
 from distill3r_core.io.published_weights import PublishedWeights
@@ -212,15 +212,26 @@ def _published_hash(entry: PublishedWeights, file: Path) -> str | None:
 def _known_hash(file: Path) -> str:
     """SHA-256 of a file, remembered while its size and time stay."""
     store = paths.weights_home() / _HASHES
-    known: Mapping[str, Any] = {}
-    if store.is_file():
-        known = json.loads(read_own(store))
+    known = _remembered(store)
     status = file.stat()
     stamp = [status.st_size, status.st_mtime_ns]
     entry = known.get(str(file.resolve()))
-    if entry is not None and entry["stamp"] == stamp:
-        return entry["sha256"]
+    if isinstance(entry, dict) and entry.get("stamp") == stamp:
+        found = entry.get("sha256")
+        if isinstance(found, str) and len(found) == _SHA256_DIGITS:
+            return found
     digest = hash_of(file)
     new = {**known, str(file.resolve()): {"stamp": stamp, "sha256": digest}}
     write_text(store, json.dumps(new, indent=2) + "\n")
     return digest
+
+
+def _remembered(store: Path) -> dict[str, Any]:
+    """What was hashed before; a damaged store is begun anew."""
+    if not is_there(store):
+        return {}
+    try:
+        known = json.loads(read_own(store))
+    except (ValueError, RecursionError):
+        return {}
+    return known if isinstance(known, dict) else {}

@@ -56,7 +56,7 @@ def read_config(path: Path) -> Fast3RConfig:
     """
     try:
         content = json.loads(read_text_file(path))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"cannot read {path}: {reason_of(error)}") from error
     return parse_config(content, source=str(path))
 

@@ -15,7 +15,7 @@ from distill3r_core.errors import ImageError
 from distill3r_core.evaluation.spatialbench.decode import decode_depth, read_gray
 from distill3r_core.evaluation.spatialbench.readers import Reader
 from distill3r_core.evaluation.spatialbench.resize import resize_frame, undistort
-from distill3r_core.files import read_text_file
+from distill3r_core.files import is_there, read_text_file
 from distill3r_core.io.images.decode import read_image
 from distill3r_core.untrusted.npy_header import read_npy_file
 from distill3r_core.untrusted.printable import reason_of
@@ -58,11 +58,11 @@ class BenchScene:
             ImageError: It is not a JSON object.
         """
         path = self.folder / "meta.json"
-        if not path.is_file():
+        if not is_there(path):
             return {}
         try:
             found = json.loads(read_text_file(path))
-        except ValueError as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ImageError(f"meta.json is not JSON: {reason_of(error)}") from error
         if not isinstance(found, dict):
             raise ImageError("meta.json holds no object")

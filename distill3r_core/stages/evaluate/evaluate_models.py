@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill3r_core import config, results
-from distill3r_core.errors import NothingUsableError
+from distill3r_core.errors import DamageError, NothingUsableError
 from distill3r_core.evaluation.baselines import BASELINES
 from distill3r_core.evaluation.baselines.training_frames import TrainingFrames
 from distill3r_core.evaluation.paired_differences import paired_difference
@@ -104,7 +104,7 @@ def evaluate(
     default = RESULTS / "eval" / f"{name}-{prepared[0].source}-{protocol.name}"
     place = results.claim(default, chosen=settings.output, identity=identity, overwrite=overwrite)
     if place.finished:
-        result = json.loads(read_own(place.folder / RESULT))
+        result = _read_result(place.folder / RESULT)
         return _report(plain, result, place.folder, prepared, finished_before=True)
 
     result = _result(settings, protocol, prepared, labels, place.folder, progress)
@@ -115,6 +115,23 @@ def evaluate(
         place.folder, identity=identity, settings=plain, machine=machine(device), files=[RESULT]
     )
     return _report(plain, result, place.folder, prepared, finished_before=False)
+
+
+def _read_result(path: Path) -> dict[str, Any]:
+    """The result that an earlier run wrote.
+
+    Raises:
+        DamageError: It is not what was written.
+    """
+    try:
+        result = json.loads(read_own(path))
+    except (ValueError, RecursionError):
+        result = None
+    if not isinstance(result, dict):
+        raise DamageError(
+            f"{path} is damaged: it holds no result", hint="`--overwrite` makes it again"
+        )
+    return result
 
 
 def _write_files(folder: Path, result: Mapping[str, Any], protocol: Protocol) -> None:

@@ -185,7 +185,7 @@ def _key_of(line: bytes) -> str | None:
         if end >= 0 and b"\\" not in line[start:end]:  # nothing in it is escaped
             return line[start:end].decode()
         return _DECODER.raw_decode(line.decode("utf-8", "replace"), len(_BEGINNING) - 1)[0]
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except ValueError:
         return None
 
 
@@ -202,5 +202,5 @@ def _parse(line: bytes) -> FrameEntry | None:
             {name: tuple(stamp) for name, stamp in values.get("written", {}).items()},
             tuple(values.get("notes", ())),
         )
-    except (json.JSONDecodeError, StopIteration, KeyError, TypeError):
-        return None  # torn
+    except (ValueError, StopIteration, KeyError, TypeError, AttributeError, RecursionError):
+        return None  # torn, or damaged

@@ -110,7 +110,10 @@ def _done(place: Path, made: Mapping[str, object]) -> _Extracted | None:
     try:
         record = json.loads(read_text_file(place / _DONE))
         extracted = _Extracted(record.pop("frames"), record.pop("notes"), record.pop("blank"))
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        names = [name for name in extracted.frames if name.isdecimal()]
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    if names != extracted.frames:  # they are numbers, and no paths
         return None
     whole = record == json.loads(json.dumps(made))
     whole = whole and all((place / f"{name}.png").is_file() for name in extracted.frames)
