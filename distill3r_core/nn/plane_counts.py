@@ -112,6 +112,6 @@ def plane_head_numbers(grid: tuple[int, int], *, features: int, inputs: int) -> 
     return max(merging, last) + pixels["1x"] * inputs
 
 
-def with_slack(numbers: float) -> int:
+def with_slack(numbers: int | float) -> int:
     """A working set together with what the machine adds to it."""
     return int(_SLACK * numbers)

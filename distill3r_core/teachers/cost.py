@@ -8,8 +8,12 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.nn.counts import MemoryEstimate, Part
+from distill3r_core.system.machine_memory import available_memory
 from distill3r_core.teachers.official_files import read_shapes, refuse_foreign_weights
+
+CPU = torch.device("cpu")
 
 
 @runtime_checkable
@@ -40,11 +44,13 @@ class EstimateTeacherMemory(Protocol):
         size: tuple[int, int],
         *,
         settings: Any,
+        device: torch.device = CPU,
         dtype: torch.dtype = torch.float32,
     ) -> MemoryEstimate:
         """Bytes of a prediction at its highest; arguments as in `CountTeacherFlop`.
 
         Args:
+            device: Where it runs; a head may take more views at once on a GPU.
             dtype: Type of the products of the trunk; heads are in float32.
         """
         ...
@@ -80,3 +86,45 @@ class TeacherCost:
             return self.read(read_shapes(file))
         except KeyError as error:
             raise refuse_foreign_weights(file, name, error) from error
+
+    def require_memory(
+        self,
+        network: Any,
+        views: int,
+        size: tuple[int, int],
+        *,
+        settings: Any,
+        device: torch.device,
+        name: str,
+    ) -> None:
+        """Refuse a prediction that does not fit, before it starts.
+
+        On a CPU alone: there a process that takes too much is killed by the system without a
+        message. A GPU says so itself, and the estimate may be too careful.
+
+        Args:
+            network: Sizes of the network that is to run.
+            name: Name of the teacher, for messages.
+
+        Raises:
+            OutOfMemoryError: It would take more than is free.
+        """
+        if device.type != "cpu":
+            return
+
+        def needed(count: int) -> int:
+            return self.memory(network, count, size, settings=settings, device=device).total
+
+        free = available_memory()
+        if needed(views) <= free:
+            return
+        fitting = next((count for count in range(views - 1, 0, -1) if needed(count) <= free), 0)
+        rows, columns = size
+        raise OutOfMemoryError(
+            f"{name} would take about {needed(views) / 1e9:.1f} GB for {views} views of "
+            f"{rows}x{columns} at once, and {free / 1e9:.1f} GB are free",
+            hint=f"{fitting} views would fit: --max-views {fitting}, or samples of fewer views: "
+            f"`distill3r manifest ... --views {fitting}`"
+            if fitting
+            else "not one view fits: close other programs, or take a smaller teacher",
+        )

@@ -1,5 +1,6 @@
 """The teacher Fast3R (arXiv:2501.13928), native, on its official weights."""
 
+import math
 import zlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -24,7 +25,7 @@ from distill3r_core.nn.view_codes import (
     sequential_view_numbers,
 )
 from distill3r_core.prediction import StepCallback, ignore_steps
-from distill3r_core.teachers.fast3r_cost import COST
+from distill3r_core.teachers.fast3r_cost import COST, size_of_config
 from distill3r_core.teachers.fast3r_files import CONFIG, WEIGHTS, load_network, weight_file
 from distill3r_core.teachers.fast3r_network import HEAD_CHUNK, Fast3R
 from distill3r_core.teachers.loaded_teacher import LoadedTeacher
@@ -103,10 +104,19 @@ class Fast3RTeacher(LoadedTeacher):
 
         Raises:
             RequestError: More views than the network can tell apart.
+            OutOfMemoryError: The pass would not fit into the memory of a CPU.
         """
         if len(views) > TABLE_ROWS:
             raise RequestError(f"Fast3R sees at most {TABLE_ROWS} views at once, not {len(views)}")
         device = self.network.fusion.codes.device
+        COST.require_memory(
+            size_of_config(self.network.config),
+            len(views),
+            max(((v.image.shape[1], v.image.shape[2]) for v in views), key=math.prod),
+            settings=self._settings,
+            device=device,
+            name=self.name,
+        )
         images = [(2 * view.image[None] - 1).to(device) for view in views]
         with self._autocast(device):
             maps = self.network(

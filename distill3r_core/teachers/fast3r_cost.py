@@ -9,7 +9,8 @@ from torch import Tensor
 from distill3r_core.nn.counts import MemoryEstimate, Network, Part, level_pixels, parts
 from distill3r_core.nn.names import count_blocks
 from distill3r_core.nn.plane_counts import block_numbers, with_slack
-from distill3r_core.teachers.cost import TeacherCost
+from distill3r_core.teachers.cost import CPU, TeacherCost
+from distill3r_core.teachers.fast3r_config import Fast3RConfig
 from distill3r_core.teachers.fast3r_files import original_state
 
 FAST3R_NETWORK = Network(16, 1024, 24, 0, 1024, 24)  # jedyang97/Fast3R_ViT_Large_512
@@ -28,6 +29,7 @@ def estimate_memory(
     size: tuple[int, int],
     *,
     settings: Any,
+    device: torch.device = CPU,
     dtype: torch.dtype = torch.float32,
 ) -> MemoryEstimate:
     """Bytes of a prediction at its highest, beyond the weights; one view at a time in the heads."""
@@ -59,6 +61,18 @@ def read_size(tensors: Mapping[str, Tensor]) -> Network:
         extra_tokens=0,
         fusion_width=state["decoder.decoder_embed.weight"].shape[0],
         fusion_depth=count_blocks(state, "decoder.dec_blocks."),
+    )
+
+
+def size_of_config(config: Fast3RConfig) -> Network:
+    """Sizes of the network of a `config.json`."""
+    return Network(
+        patch=config.patch_size,
+        encoder_width=config.encoder_width,
+        encoder_depth=config.encoder_depth,
+        extra_tokens=0,
+        fusion_width=config.decoder_width,
+        fusion_depth=config.decoder_depth,
     )
 
 

@@ -15,6 +15,7 @@ from distill3r_core.geometry.cameras import invert_rigid
 from distill3r_core.io.images.teacher_fit import TeacherFit, common_windows
 from distill3r_core.prediction import StepCallback, ignore_steps
 from distill3r_core.system.allocator import keep_freed_memory
+from distill3r_core.teachers.cost import TeacherCost
 from distill3r_core.teachers.loaded_teacher import LoadedTeacher
 from distill3r_core.types import PreparedView, RawMaps
 
@@ -48,6 +49,8 @@ class SceneNetwork(Protocol):
 
     @property
     def device(self) -> torch.device: ...
+    @property
+    def size(self) -> Any: ...  # of the network, as its teacher's cost takes it
 
     def run(
         self,
@@ -74,6 +77,7 @@ class MultiviewTeacher(LoadedTeacher):
         network: The network, in evaluation mode on its device.
         fit: How it takes images.
         settings: The teacher's own settings, with a field `precision`.
+        cost: What a prediction takes.
         weights: The file that the network was loaded from, for its hash.
     """
 
@@ -89,10 +93,12 @@ class MultiviewTeacher(LoadedTeacher):
         *,
         fit: TeacherFit,
         settings: Any,
+        cost: TeacherCost,
         weights: Path | None = None,
     ) -> None:
         super().__init__(fit, settings, weights)
         self.name, self.licenses, self.network = name, licenses, network
+        self._cost = cost
         if network.device.type == "cpu":  # where a tenth of a pass were page faults
             keep_freed_memory(block=_KEPT_BLOCK, kept=_KEPT)
 
@@ -100,10 +106,22 @@ class MultiviewTeacher(LoadedTeacher):
     def predict(
         self, views: Sequence[PreparedView], *, on_progress: StepCallback = ignore_steps
     ) -> RawMaps:
-        """All views in one pass; views of several sizes are cropped to what all of them show."""
+        """All views in one pass; views of several sizes are cropped to what all of them show.
+
+        Raises:
+            OutOfMemoryError: The pass would not fit into the memory of a CPU.
+        """
         device = self.network.device
         sizes = [(view.image.shape[1], view.image.shape[2]) for view in views]
         windows = common_windows(sizes)
+        self._cost.require_memory(
+            self.network.size,
+            len(views),
+            windows[0][2:],
+            settings=self._settings,
+            device=device,
+            name=self.name,
+        )
         cropped = [_cropped(view, window) for view, window in zip(views, windows, strict=True)]
         images = torch.stack([view.image for view in cropped]).to(device)
         with autocast(self._settings.precision, device):

@@ -17,11 +17,11 @@ from distill3r_core.nn.plane_counts import (
     trunk_parts,
     with_slack,
 )
-from distill3r_core.teachers.cost import TeacherCost
+from distill3r_core.teachers.cost import CPU, TeacherCost
 from distill3r_core.teachers.da3.backbone import DA3Size
 from distill3r_core.teachers.da3.heads import POSE_NUMBERS
 from distill3r_core.teachers.da3.names import read_state, size_of
-from distill3r_core.teachers.da3.network import HEAD_CHUNK
+from distill3r_core.teachers.da3.network import default_head_chunk
 
 SMALL = DA3Size(384, 12, 6, 64, (48, 96, 192, 384), 4, (5, 7, 9, 11))
 BASE = DA3Size(768, 12, 12, 128, (96, 192, 384, 768), 4, (5, 7, 9, 11))
@@ -63,6 +63,7 @@ def estimate_memory(
     size: tuple[int, int],
     *,
     settings: Any,
+    device: torch.device = CPU,
     dtype: torch.dtype = torch.float32,
 ) -> MemoryEstimate:
     """Bytes of a prediction at its highest, beyond the weights."""
@@ -70,7 +71,7 @@ def estimate_memory(
     pixels, tokens = views * size[0] * size[1], views * (grid[0] * grid[1] + 1)
     head = (
         4
-        * min(views, HEAD_CHUNK)
+        * min(views, default_head_chunk(device))
         * plane_head_numbers(grid, features=network.features, inputs=sum(network.layer_widths))
     )
     block = dtype.itemsize * block_numbers(tokens, network.width)

@@ -72,6 +72,11 @@ class DA3Scene:
         """Where the network runs."""
         return self.network.camera_decoder.first.weight.device
 
+    @property
+    def size(self) -> DA3Size:
+        """What distinguishes the network from others of its kind."""
+        return self.network.size
+
     def run(
         self,
         images: Float[Tensor, "N 3 H W"],
@@ -162,6 +167,7 @@ def _record(weights: PublishedWeights, size: DA3Size) -> TeacherRecord:
             network,
             fit=DA3_FIT,
             settings=settings,
+            cost=cost_of(size),
             weights=find_weight_file(folder, FILES),
         )
 

@@ -20,7 +20,7 @@ from distill3r_core.nn.counts import (
 )
 from distill3r_core.nn.pairs.official_names import DESCRIPTORS
 from distill3r_core.nn.plane_counts import block_numbers, blocks, repeated, with_slack
-from distill3r_core.teachers.cost import TeacherCost
+from distill3r_core.teachers.cost import CPU, TeacherCost
 from distill3r_core.teachers.pairwise.graph import pairs_of
 from distill3r_core.teachers.pairwise.names import read_state, size_of
 from distill3r_core.teachers.pairwise.network import PairSize
@@ -80,11 +80,12 @@ def estimate_memory(
     size: tuple[int, int],
     *,
     settings: Any,
+    device: torch.device = CPU,
     dtype: torch.dtype = torch.float32,
 ) -> MemoryEstimate:
     """Bytes of a prediction at its highest, beyond the weights, in float32.
 
-    That of the alignment is planned when the pairs are known, see `storage.plan_storage`.
+    How the pairs are kept, and the alignment, is planned beside it: see `storage.plan_storage`.
     """
     patch, pixels = network.patch_size, size[0] * size[1]
     grid = (size[0] // patch, size[1] // patch)

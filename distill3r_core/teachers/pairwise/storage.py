@@ -61,19 +61,20 @@ class PairStorage:
         return size[0] // self.stride, size[1] // self.stride
 
 
-def plan_storage(edges: int, sizes: Sequence[Size]) -> PairStorage:
+def plan_storage(edges: int, sizes: Sequence[Size], *, beside: int = 0) -> PairStorage:
     """How the predictions of all pairs fit into memory; what is not as they come is logged.
 
     Args:
         edges: Number of pairs.
         sizes: Rows and columns of each view.
+        beside: Bytes that the network takes beside them.
 
     Raises:
         OutOfMemoryError: They do not fit in half precision at a quarter of the resolution.
     """
     free, needed = available_memory(), 0.0
     for storage in _ways(sizes):
-        needed = _needed(edges, sizes, storage)
+        needed = _needed(edges, sizes, storage) + beside
         if needed < _USABLE * free:
             if storage.dtype is torch.float16:
                 resolution = "" if storage.stride == 1 else f" at 1/{storage.stride} of their size"

@@ -1,6 +1,7 @@
 """The teachers `mast3r` and `dust3r-...`: pairs of views, and the alignment of all of them."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +93,7 @@ class PairwiseTeacher(LoadedTeacher):
         super().__init__(fit, settings, weights)
         self.name, self.licenses, self.metric = record.name, record.licenses, record.metric
         self.network = network
+        self._cost = cost_of(network.size)
         self._recent = RecentPairs(self._encode_view, self._decode)
 
     @torch.inference_mode()
@@ -109,12 +111,12 @@ class PairwiseTeacher(LoadedTeacher):
             found = pair_maps(self._recent, one, two)
             on_progress("pairs", 1, 1)
             return found
+        sizes = [(view.image.shape[1], view.image.shape[2]) for view in views]
+        edges = pairs_of(len(views), self._settings.graph) if len(views) > 1 else [(0, 0)]
+        storage = plan_storage(len(edges), sizes, beside=self._beside(sizes))
         tokens = self._encode(views, on_progress)
         if len(views) == 1:
             return _single(self._decode(tokens[0], tokens[0])[0])
-        edges = pairs_of(len(views), self._settings.graph)
-        sizes = [(view.image.shape[1], view.image.shape[2]) for view in views]
-        storage = plan_storage(len(edges), sizes)
         details = ViewDetails(sizes) if storage.stride > 1 else None
         maps = []
         for done, (i, j) in enumerate(edges):
@@ -141,6 +143,17 @@ class PairwiseTeacher(LoadedTeacher):
             if details is not None:
                 aligned, confidence = details.restore(aligned, storage)
             return to_raw_maps(aligned, sizes, confidence, metric=self.metric)
+
+    def _beside(self, sizes: Sequence[tuple[int, int]]) -> int:
+        """Bytes that the network takes of the machine's memory beside the maps of pairs."""
+        device = self.network.decoder.norm.weight.device
+        if device.type != "cpu":
+            return 0
+        largest = max(sizes, key=math.prod)
+        taken = self._cost.memory(
+            self.network.size, len(sizes), largest, settings=self._settings, device=device
+        )
+        return taken.total - taken.outputs
 
     def _encode(self, views: Sequence[PreparedView], on_progress: StepCallback) -> list[ViewTokens]:
         """Each view once, however many pairs it is in."""

@@ -13,7 +13,7 @@ from distill3r_core.nn.plane_counts import (
     trunk_parts,
     with_slack,
 )
-from distill3r_core.teachers.cost import TeacherCost
+from distill3r_core.teachers.cost import CPU, TeacherCost
 from distill3r_core.teachers.pi3.names import size_of
 from distill3r_core.teachers.pi3.network import ENCODER_REGISTERS, REGISTERS, Pi3Size
 
@@ -67,6 +67,7 @@ def estimate_memory(
     size: tuple[int, int],
     *,
     settings: Any,
+    device: torch.device = CPU,
     dtype: torch.dtype = torch.float32,
 ) -> MemoryEstimate:
     """Bytes of a prediction at its highest, beyond the weights."""

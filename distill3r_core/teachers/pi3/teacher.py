@@ -26,7 +26,7 @@ from distill3r_core.teachers.official_files import (
 )
 from distill3r_core.teachers.pi3.cost import COST
 from distill3r_core.teachers.pi3.names import NAMES, size_of
-from distill3r_core.teachers.pi3.network import Pi3
+from distill3r_core.teachers.pi3.network import Pi3, Pi3Size
 from distill3r_core.teachers.record import TeacherRecord
 from distill3r_core.types import PreparedView
 
@@ -60,6 +60,11 @@ class Pi3Scene:
     def device(self) -> torch.device:
         """Where the network runs."""
         return self.network.point_head.weight.device
+
+    @property
+    def size(self) -> Pi3Size:
+        """What distinguishes the network from others of its kind."""
+        return self.network.size
 
     def run(
         self,
@@ -101,6 +106,7 @@ def _build(settings: Pi3Settings, weights: Path | None, device: torch.device) ->
         Pi3Scene(load_pi3(weights, device)),
         fit=PI3.fit,
         settings=settings,
+        cost=COST,
         weights=find_weight_file(weights, FILES),
     )
 

@@ -17,7 +17,7 @@ from distill3r_core.nn.plane_counts import (
     trunk_parts,
     with_slack,
 )
-from distill3r_core.teachers.cost import TeacherCost
+from distill3r_core.teachers.cost import CPU, TeacherCost
 from distill3r_core.teachers.vggt.names import read_state, size_of
 from distill3r_core.teachers.vggt.network import (
     HEAD_CHUNK,
@@ -71,6 +71,7 @@ def estimate_memory(
     size: tuple[int, int],
     *,
     settings: Any,
+    device: torch.device = CPU,
     dtype: torch.dtype = torch.float32,
 ) -> MemoryEstimate:
     """Bytes of a prediction at its highest, beyond the weights."""

@@ -30,7 +30,7 @@ from distill3r_core.teachers.official_files import (
 from distill3r_core.teachers.record import TeacherRecord
 from distill3r_core.teachers.vggt.cost import COST
 from distill3r_core.teachers.vggt.names import NAMES, read_state, size_of
-from distill3r_core.teachers.vggt.network import VGGT
+from distill3r_core.teachers.vggt.network import VGGT, VGGTSize
 from distill3r_core.types import PreparedView
 
 FILES = ("model.safetensors", "model.pt", "vggt_1B_commercial.pt")
@@ -67,6 +67,11 @@ class VGGTScene:
     def device(self) -> torch.device:
         """Where the network runs."""
         return self.network.camera_head.out.weight.device
+
+    @property
+    def size(self) -> VGGTSize:
+        """What distinguishes the network from others of its kind."""
+        return self.network.size
 
     def run(
         self,
@@ -122,6 +127,7 @@ def _build(settings: VGGTSettings, weights: Path | None, device: torch.device) -
         VGGTScene(network),
         fit=VGGT_1B.fit,
         settings=settings,
+        cost=COST,
         weights=find_weight_file(weights, FILES),
     )
 

@@ -73,6 +73,9 @@ def test_the_first_way_that_fits_is_taken(monkeypatch, caplog):
     assert "at 1/2 of their size" in caplog.messages[1]
     with pytest.raises(OutOfMemoryError, match=r"380 pairs of 20 views take .* GB"):
         plan(0.1)
+    # What the network takes beside them counts too.
+    monkeypatch.setattr(pair_storage, "available_memory", lambda: int(6.0e9))
+    assert plan_storage(380, sizes, beside=int(3.2e9)) == PairStorage(torch.float16, 2)
     sizes = [(382, 510)] * 20  # not a multiple of 4
     with pytest.raises(OutOfMemoryError):
         plan(0.6)
@@ -89,8 +92,9 @@ def test_a_teacher_with_little_memory_still_gives_maps_of_full_size(
         PreparedView(torch.rand(3, 32, 48, generator=generator), placement, index=index)
         for index in range(3)
     ]
-    needed = pair_storage._needed(6, [(32, 48)] * 3, PairStorage(torch.float16, 2))
-    limit = int(needed / pair_storage._USABLE) + 1000
+    sizes = [(32, 48)] * 3
+    needed = pair_storage._needed(6, sizes, PairStorage(torch.float16, 2))
+    limit = int((needed + teacher._beside(sizes)) / pair_storage._USABLE) + 1000
     monkeypatch.setattr(pair_storage, "available_memory", lambda: limit)
     with caplog.at_level(logging.WARNING):
         maps = teacher.predict(views)
