@@ -37,6 +37,8 @@ class PublishedWeights:
         commercial: Whether the license, as read in November 2026, allows commercial use.
         parameters: Numbers in the file; None: unknown.
         figure: A published figure of the model; None: none is known.
+        other_files: Names of files that hold the same tensors as the first one, and are read where
+            a folder lacks that.
     """
 
     name: str
@@ -50,6 +52,12 @@ class PublishedWeights:
     commercial: Commercial = "unclear"
     parameters: int | None = None
     figure: PublicFigure | None = None
+    other_files: tuple[str, ...] = ()
+
+    @property
+    def tensor_files(self) -> tuple[str, ...]:
+        """Names of the file with the tensors, the one that is downloaded first."""
+        return self.files[0], *self.other_files
 
     @property
     def address(self) -> str:
@@ -76,13 +84,21 @@ class PublishedWeights:
             return self.place
         from huggingface_hub import try_to_load_from_cache  # not free to import
 
-        cached = try_to_load_from_cache(self.repo, self.files[0])
-        snapshot = Path(cached).parent if isinstance(cached, str) else None
-        return snapshot if snapshot is not None and self.complete(snapshot) else None
+        for name in self.tensor_files:
+            cached = try_to_load_from_cache(self.repo, name)
+            if isinstance(cached, str) and self.complete(Path(cached).parent):
+                return Path(cached).parent
+        return None
 
     def complete(self, folder: Path) -> bool:
-        """Whether a folder has all files."""
-        return all((folder / file).is_file() for file in self.files)
+        """Whether a folder has the tensors, by any of their names, and all other files."""
+        return self.tensor_file(folder) is not None and all(
+            (folder / file).is_file() for file in self.files[1:]
+        )
+
+    def tensor_file(self, folder: Path) -> Path | None:
+        """The file with the tensors in a folder; None: it has none."""
+        return next((folder / n for n in self.tensor_files if (folder / n).is_file()), None)
 
     def missing(self) -> WeightsError:
         """The error that says which file goes where."""

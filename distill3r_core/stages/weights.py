@@ -179,7 +179,7 @@ def _facts(entry: PublishedWeights) -> dict[str, Any]:
     state, digest = "missing", None
     size = round(_MEGABYTE * entry.megabytes)  # about
     if found is not None:
-        file = found / entry.files[0] if found.is_dir() else found
+        file = (entry.tensor_file(found) if found.is_dir() else None) or found
         size = file.stat().st_size
         digest, published = _known_hash(file), _published_hash(entry, file)
         state = "unverified" if published is None else "verified"

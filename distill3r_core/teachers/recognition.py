@@ -66,7 +66,10 @@ def _tensor_file(path: Path, teachers: Registry[TeacherRecord]) -> Path | None:
     if path.is_file():
         return path if path.suffix in (SAFETENSORS, *_PICKLES) else None
     names = {
-        weights.files[0] for name in teachers if (weights := teachers[name].weights) is not None
+        file
+        for name in teachers
+        if (weights := teachers[name].weights) is not None
+        for file in weights.tensor_files
     }
     return next((path / name for name in sorted(names) if (path / name).is_file()), None)
 

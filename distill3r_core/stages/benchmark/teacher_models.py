@@ -50,7 +50,7 @@ def _network_size(name: str, weights: Path | None) -> Any:
     assert record.cost is not None
     if weights is None or record.weights is None:
         return record.cost.published
-    file = find_weight_file(weights, record.weights.files)
+    file = find_weight_file(weights, record.weights.tensor_files)
     return record.cost.network_of(file, name=name)
 
 

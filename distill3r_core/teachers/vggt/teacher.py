@@ -146,6 +146,7 @@ VGGT_1B = TeacherRecord(
         commercial="no",
         parameters=1_256_537_516,
         figure=spatial_bench(0.700, 0.105),
+        other_files=FILES[1:],
     ),
     fit=VGGT_FIT,
     threshold=THRESHOLD,

@@ -4,11 +4,11 @@ import json
 
 import pytest
 import torch
-from official_folders import STEMS, write_folder, write_pickle
+from official_folders import STEMS, official_tensors, write_folder, write_pickle
 from safetensors.torch import save_file
 
 from distill3r_core.errors import WeightsError
-from distill3r_core.teachers import TEACHERS
+from distill3r_core.teachers import TEACHERS, build_teacher
 from distill3r_core.teachers.recognition import recognize_teacher
 
 # Of sizes that are nobody's, the release with the stricter license.
@@ -31,6 +31,28 @@ def test_a_pickle_and_what_is_said_beside_the_tensors_count(golden_dir, tmp_path
     (folder / "config.json").write_text(json.dumps({"img_size": [224, 224]}))
     found = recognize_teacher(folder, TEACHERS)
     assert found is not None and found[0].name == "dust3r-224-linear"
+
+
+@pytest.mark.parametrize("file", ["model.pt", "vggt_1B_commercial.pt"])
+def test_a_folder_of_vggt_may_hold_any_of_its_files(
+    cli_inprocess, golden_dir, tmp_path, file, monkeypatch
+):
+    folder = tmp_path / "home" / "vggt"
+    folder.mkdir(parents=True)
+    tensors = official_tensors(golden_dir, "vggt")
+    torch.save(tensors, folder / file)
+    found = recognize_teacher(folder, TEACHERS)
+    assert found is not None and (found[0].name, found[1]) == ("vggt", folder / file)
+    network = build_teacher("vggt", folder).network.network
+    assert torch.equal(network.aggregator.camera_token, tensors["aggregator.camera_token"])
+    # The model is there, so what is missing is the input.
+    status, _, error = cli_inprocess("infer", "nowhere", "-m", str(folder), cwd=tmp_path)
+    assert status == 3 and "nowhere" in error and "models download" not in error
+    monkeypatch.setenv("DISTILL3R_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "no-hub"))
+    status, out, _ = cli_inprocess("models", "path", "vggt", cwd=tmp_path)
+    assert status == 0 and str(folder) in out.strip()
+    assert cli_inprocess("infer", "nowhere", "-m", "vggt", cwd=tmp_path)[0] == 3
 
 
 def test_published_sizes_tell_the_releases_of_one_network_apart(tmp_path, golden_dir):
