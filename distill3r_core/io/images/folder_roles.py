@@ -179,7 +179,8 @@ def _is_smaller(
 def _share(images: Sequence[Path], others: Sequence[Path]) -> bool:
     """Whether at least half of the images have the stems of others."""
     stems = {path.stem.casefold() for path in others}
-    return sum(mask_key(path) in stems for path in images) >= _SHARED * len(images)
+    shared = sum(path.stem.casefold() in stems or mask_key(path) in stems for path in images)
+    return shared >= _SHARED * len(images)
 
 
 def _is_mask_name(name: str) -> bool:

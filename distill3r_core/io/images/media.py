@@ -32,11 +32,19 @@ SMALLER = "a smaller copy of another image"
 UNREAD = "an image format that is not read: convert it to JPEG or PNG"
 RAW_OF_IMAGE = "a raw file beside the image of its name"
 
-# `frame-000012.depth`, `IMG_12_mask`: what a file is of, and what of it.
-_PART = re.compile(
-    r"(?P<key>.+)[._-](?P<part>depth|depthmap|disp|disparity|mask|matte|alpha|masked)"
+# `frame-000012.depth`, `IMG_12_mask`, `depth_0012`: what a file is of, and what of it.
+_LABEL_PARTS = frozenset({"normals", "labels", "conf", "confidence", "semantic"})
+_MASK_PARTS = frozenset({"mask", "matte", "alpha"})
+_PARTS = "|".join(
+    ("depth", "depth_?map", "disp", "disparity", "masked", *_MASK_PARTS, *_LABEL_PARTS)
 )
-_COLOR_PART = re.compile(r"(?P<key>.+)[._-](color|colour|rgb|image)")
+_PART = re.compile(rf"(?P<key>.+)[._-](?P<part>{_PARTS})")
+_PART_FIRST = re.compile(rf"(?P<part>{_PARTS})[._-]?(?P<key>\d.*)")
+_PART_ALONE = re.compile(rf"(?P<key>)(?P<part>{_PARTS})")  # `depth.png` beside `rgb.png`
+_COLORS = "color|colour|rgb|image"
+_COLOR_PART = re.compile(rf"(?P<key>.+)[._-]({_COLORS})")
+_COLOR_FIRST = re.compile(rf"({_COLORS}|img|frame)[._-]?(?P<key>\d.*)")
+_COLOR_ALONE = re.compile(rf"(?P<key>)({_COLORS})")
 _DIGITS = re.compile(r"\d+")
 
 
@@ -102,8 +110,17 @@ def sort_files(files: Sequence[Path]) -> FolderMedia:
 def mask_key(path: Path) -> str:
     """The stem of the image that a file would be the mask of, in lower case."""
     stem = path.stem.casefold()
-    match = _PART.fullmatch(stem)
-    return match["key"] if match else stem
+    match = _part_of(stem)
+    return (match["key"] if match else "") or stem
+
+
+def _part_of(stem: str) -> re.Match[str] | None:
+    """What a stem in lower case says its file is of (`key`), and what of it (`part`)."""
+    return _first_match((_PART, _PART_FIRST, _PART_ALONE), stem)
+
+
+def _first_match(patterns: Sequence[re.Pattern[str]], stem: str) -> re.Match[str] | None:
+    return next((match for rule in patterns if (match := rule.fullmatch(stem))), None)
 
 
 def _sort_images(found: FolderMedia, images: Sequence[Path]) -> None:
@@ -112,7 +129,7 @@ def _sort_images(found: FolderMedia, images: Sequence[Path]) -> None:
     stems = [path.stem.casefold() for path in images]
     keys = dict(zip(stems, images, strict=True))
     for path, stem in zip(images, stems, strict=True):
-        if match := _COLOR_PART.fullmatch(stem):
+        if match := _first_match((_COLOR_PART, _COLOR_FIRST, _COLOR_ALONE), stem):
             keys.setdefault(match["key"], path)
     digits = ["-".join(_DIGITS.findall(stem)) for stem in stems]  # `000012`, `depth000012`
     numbers = collections.Counter(digits)
@@ -123,7 +140,7 @@ def _sort_images(found: FolderMedia, images: Sequence[Path]) -> None:
     if len(measured) == 1:  # a gray photograph may share a number with another one
         measured.clear()
     for path, stem in zip(images, stems, strict=True):
-        match = _PART.fullmatch(stem)
+        match = _part_of(stem)
         of = keys.get(match["key"]) if match else None
         if of is None and match and Path(match["key"]).suffix in IMAGE_SUFFIXES:
             of = keys.get(Path(match["key"]).stem)  # IMG_12.jpg.mask.png
@@ -132,8 +149,9 @@ def _sort_images(found: FolderMedia, images: Sequence[Path]) -> None:
             if part == "masked":
                 found.left_out.append(LeftOut(path, MASKED_COPY))
                 continue
-            if part not in ("mask", "matte", "alpha"):
-                found.left_out.append(LeftOut(path, DEPTH))
+            if part not in _MASK_PARTS:
+                reason = LABELS if part in _LABEL_PARTS else DEPTH
+                found.left_out.append(LeftOut(path, reason))
                 continue
             if all_gray([path]):
                 found.masks[of] = path
