@@ -130,6 +130,19 @@ def test_what_does_not_go_together_is_refused_before_a_run_is_begun(
     assert not (tmp_path / "runs").exists()
 
 
+def test_draws_follow_the_sizes_or_weights_by_folder_name_or_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, count in (("x/a", 3), ("y/a", 1), ("b", 2)):
+        write_cache(tmp_path / name, sizes=[(28, 42)] * count, held_out=0)
+    monkeypatch.chdir(tmp_path)
+    paths = [Path("x/a"), Path("y/a"), Path("b")]
+    assert CacheUnion.open(paths).portions() == ()  # every sample as often as any other
+    for given in ("y/a", "./y/a", str(tmp_path / "y/a")):
+        found = CacheUnion.open(paths, {given: 4.0, "b": 0.5}).portions()
+        assert [(len(one.names), one.weight) for one in found] == [(3, 1.0), (1, 4.0), (2, 0.5)]
+
+
 def test_one_cache_in_a_list_is_that_cache(tmp_path: Path, cli_inprocess: RunCli) -> None:
     printed = [
         cli_inprocess("train", *options, "--preset", "tiny", "--print-config", cwd=tmp_path)[1]

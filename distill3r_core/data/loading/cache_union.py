@@ -243,7 +243,8 @@ def _weights(paths: Sequence[Path], weights: Mapping[str, float]) -> list[float 
         )
     found: list[float | None] = [None] * len(paths)
     for name, weight in weights.items():
-        matches = [index for index, path in enumerate(paths) if path == Path(name)]
+        place = Path(name).expanduser().resolve()
+        matches = [index for index, path in enumerate(paths) if path.resolve() == place]
         matches = matches or [i for i, path in enumerate(paths) if path.resolve().name == name]
         if not matches:
             known = [path.resolve().name for path in paths]
