@@ -72,12 +72,19 @@ def test_da3_preprocess_every_recorded_image(facts, arrays):
 
 def test_da3_preprocess_images_of_several_sizes(facts, arrays):
     mixed = facts["mixed"]
-    images = []
+    images, intrinsics = [], []
     for name in mixed["images"]:
         case = facts["images"][name]
         pixels = generate(facts["generator"], case["width"], case["height"])
-        images.append(prepare_image(pixels, DA3_FIT)[0])
+        image, placement = prepare_image(pixels, DA3_FIT)
+        images.append(image)
+        intrinsics.append(
+            place_intrinsics(torch.tensor(case["intrinsics_in"]).double(), placement).numpy()
+        )
     windows = common_windows([image.shape[:2] for image in images])
+    for k, (top, left, _, _) in zip(intrinsics, windows, strict=True):
+        k[:2, 2] -= (left, top)
+    np.testing.assert_allclose(intrinsics, mixed["intrinsics"], rtol=1e-6)
     cropped = np.stack(
         [
             normalized(image[top : top + rows, left : left + columns])

@@ -13,22 +13,32 @@ import pytest
 from recorded import load_arrays, load_json
 
 HERE = Path(__file__).parent
-# Recorded networks of teachers, and the file of tests that reads them.
+# Recorded networks of teachers, and the files of tests that read them.
 NETWORKS = {
-    "vggt_tiny": "test_vggt.py",
-    "pi3_tiny": "test_pi3.py",
-    "da3_tiny": "test_da3.py",
-    "da3_tiny_eps": "test_da3.py",
-    "dust3r_tiny": "test_pairwise_networks.py",
-    "dust3r_linear_tiny": "test_pairwise_networks.py",
-    "mast3r_tiny": "test_pairwise_networks.py",
+    "vggt_tiny": ("test_vggt.py",),
+    "pi3_tiny": ("test_pi3.py",),
+    "da3_tiny": ("test_da3.py",),
+    "da3_tiny_eps": ("test_da3.py",),
+    "dust3r_tiny": ("test_pairwise_networks.py", "test_pair_student.py"),
+    "dust3r_linear_tiny": ("test_pairwise_networks.py",),
+    "mast3r_tiny": ("test_pairwise_networks.py",),
 }
 OTHERS = {
-    "da3_geometry": "test_da3_geometry.py",
-    "da3_preprocess": "test_da3_preprocess.py",
-    "pairwise_alignment": "test_pairwise_alignment.py",
-    "pairwise_alignment_focals": "test_pairwise_alignment.py",
+    "da3_geometry": ("test_da3_geometry.py",),
+    "da3_preprocess": ("test_da3_preprocess.py",),
+    "pairwise_alignment": ("test_pairwise_alignment.py",),
+    "pairwise_alignment_focals": ("test_pairwise_alignment.py",),
 }
+KEYS = {
+    "vggt_1b": ("test_vggt.py",),
+    "pi3": ("test_pi3.py",),
+    "da3_small": ("test_da3.py",),
+    "da3_base": ("test_da3.py",),
+    "da3_large": ("test_da3.py",),
+    "dust3r_large": ("test_pairwise_networks.py",),
+    "mast3r_large": ("test_pairwise_networks.py",),
+}
+FILES = NETWORKS | OTHERS | KEYS
 # Axis of the scenes where it is not the first; None: the original records the first scene alone.
 AXES = {"pose_enc_all": 1, "points_from_depth": None}
 _INPUT = re.compile(r"(tensor_for\('input/[^']+', \[)(\d+)")
@@ -85,9 +95,10 @@ def folder(golden_dir, tmp_path) -> Path:
     return Path(shutil.copytree(golden_dir, tmp_path / "golden"))
 
 
-def run(folder: Path, *files: str, only: str = "") -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *files: str, collect: bool = False) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=line", "-k", only]
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=line"]
+        + ["--collect-only"] * collect
         + [str(HERE / file) for file in files],
         env=os.environ | {"DISTILL3R_GOLDEN": str(folder)},
         capture_output=True,
@@ -103,7 +114,8 @@ def test_larger_batches_pass_unchanged(folder):
     drawing.write_text(drawing.read_text() + _DRAW_TWICE)
     for stem in NETWORKS:
         stack(folder, stem)
-    done = run(folder, *dict.fromkeys(NETWORKS.values()))
+    files = {file for files in NETWORKS.values() for file in files}
+    done = run(folder, *sorted(files))
     assert done.returncode == 0, done.stdout[-3000:]
 
 
@@ -111,10 +123,34 @@ def test_larger_batches_pass_unchanged(folder):
 @pytest.mark.parametrize("stem", [*NETWORKS, *OTHERS])
 def test_a_spoiled_file_makes_a_test_of_its_name_fail(folder, stem):
     spoil(folder, stem)
-    done = run(folder, (NETWORKS | OTHERS)[stem])
+    done = run(folder, *(NETWORKS | OTHERS)[stem])
     assert done.returncode == 1, done.stdout[-3000:]
     failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
     assert any(stem in line for line in failed), failed
+
+
+@pytest.mark.parametrize("stem", NETWORKS)
+def test_every_array_of_a_recorded_network_is_an_input_or_is_compared(golden_dir, stem):
+    """The tests of networks compare every output that the JSON lists."""
+    facts = load_json(golden_dir, stem)
+    given = {
+        value["stored"]
+        for inputs in facts["inputs"].values()
+        for value in inputs.values()
+        if isinstance(value, dict) and "stored" in value
+    }
+    assert set(load_arrays(golden_dir, stem)) == set(facts["outputs"]) | given
+
+
+def test_ids_hold_the_stem_of_every_recorded_file_of_a_teacher(golden_dir):
+    done = run(golden_dir, *sorted({f for files in FILES.values() for f in files}), collect=True)
+    ids = [line for line in done.stdout.splitlines() if "::" in line]
+    for stem, files in FILES.items():
+        for file in files:
+            assert any(file in line and stem in line for line in ids), (stem, file)
+    stems = sorted(FILES, key=len, reverse=True)
+    without = [line for line in ids if not any(stem in line for stem in stems)]
+    assert without == []
 
 
 def test_every_recorded_file_of_a_teacher_is_read_by_a_test_here(golden_dir):

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from drawn_networks import Recorded
+from recorded import recorded_cases
 from safetensors.torch import save_file
 
 from distill3r_core.models import build_student
@@ -12,14 +13,14 @@ from distill3r_core.models.warm_starts.pair_starts import fill_decoder, start_by
 from distill3r_core.models.warm_starts.pair_tensors import open_pair_tensors
 from distill3r_core.models.warm_starts.stream_basis import projector, written
 
-CASES = ("pair", "odd")
+STEM = "dust3r_tiny"
 BAR = 1e-5  # largest difference over largest value
 
 
 @pytest.fixture(scope="module")
 def started(golden_dir, tmp_path_factory):
     """The recording, the teacher's file, and a student of its sizes that started from it."""
-    recorded = Recorded(golden_dir, "dust3r_tiny")
+    recorded = Recorded(golden_dir, STEM)
     sizes, state = recorded.facts["constructor"], recorded.state()
     folder = tmp_path_factory.mktemp("teacher")
     kept = {name: tensor for name, tensor in state.items() if name not in recorded.facts["aliases"]}
@@ -27,6 +28,8 @@ def started(golden_dir, tmp_path_factory):
         {name: tensor.contiguous() for name, tensor in kept.items()}, folder / "model.safetensors"
     )
     (folder / "config.json").write_text(json.dumps(sizes))
+    head = "downstream_head1.dpt"
+    widths = [state[f"{head}.scratch.layer{level}_rn.weight"].shape for level in (1, 2, 3, 4)]
     student = build_student(
         "pair-tiny",
         encoder={
@@ -43,9 +46,9 @@ def started(golden_dir, tmp_path_factory):
             "mlp_ratio": 4.0,
         },
         heads={
-            "features": 256,
-            "layers": [96, 192, 384, 768],
-            "tail": 128,
+            "features": widths[0][0],
+            "layers": [shape[1] for shape in widths],
+            "tail": state[f"{head}.head.2.weight"].shape[0],
             "spare_parameters": True,
             "initial_depth": None,
         },
@@ -55,30 +58,41 @@ def started(golden_dir, tmp_path_factory):
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("case", CASES)
-def test_the_student_is_the_teacher(started, case):
+@pytest.mark.parametrize("case", recorded_cases(STEM, "inputs"))
+@pytest.mark.parametrize("stem", [STEM])
+def test_the_student_is_the_teacher(started, stem, case):
     recorded, _, student = started
     inputs = recorded.facts["inputs"][case]
     images = [(recorded.image(inputs[name]["formula"]) + 1) / 2 for name in ("img1", "img2")]
-    first, second = student([image[0] for image in images])
-    assert recorded.error(f"{case}/view1/pts3d", first.points_global[0:1]) < BAR
-    assert recorded.error(f"{case}/view1/conf", first.confidence_global[0:1]) < BAR
-    found = second.points_global[0:1]
-    assert recorded.error(f"{case}/view2/pts3d_in_other_view", found) < BAR
+    pairs = [student(list(pair)) for pair in zip(*images, strict=True)]  # one of them at a time
+    first, second = zip(*pairs, strict=True)
+    points, confidence, moved = (
+        torch.cat([getattr(maps, name) for maps in views])
+        for views, name in (
+            (first, "points_global"),
+            (first, "confidence_global"),
+            (second, "points_global"),
+        )
+    )
+    assert recorded.error(f"{case}/view1/pts3d", points) < BAR
+    assert recorded.error(f"{case}/view1/conf", confidence) < BAR
+    assert recorded.error(f"{case}/view2/pts3d_in_other_view", moved) < BAR
 
 
 @torch.inference_mode()
-def test_its_decoder_in_another_basis_is_the_teachers(started):
+@pytest.mark.parametrize("stem", [STEM])
+def test_its_decoder_in_another_basis_is_the_teachers(started, stem):
     recorded, folder, student = started
     tensors = open_pair_tensors(folder)
     basis = projector(written(tensors.writers()), tensors.decoder_width)
-    inputs = recorded.facts["inputs"]["pair"]
+    case = next(iter(recorded.facts["inputs"]))
+    inputs = recorded.facts["inputs"][case]
     images = [(recorded.image(inputs[name]["formula"]) + 1) / 2 for name in ("img1", "img2")]
     tokens = [student.encode(image) for image in images]
     scale, shift = (tensors.read(f"decoder.norm.{end}") for end in ("weight", "bias"))
     identity = torch.eye(tensors.encoder_width, dtype=torch.float64)
     fill_decoder(student, tensors, basis, identity, blocks=tuple(range(tensors.depth)))
-    grid = (images[0].shape[-2] // 16, images[0].shape[-1] // 16)
-    last = student.fuse(tokens[0], tokens[1], (grid, grid))[0][-1]
+    one, two = ((image.shape[-2] // 16, image.shape[-1] // 16) for image in images)
+    last = student.fuse(tokens[0], tokens[1], (one, two))[0][-1]
     found = last @ basis.T.float() * scale + shift
-    assert recorded.error("pair/dec1", found) < BAR
+    assert recorded.error(f"{case}/dec1", found) < BAR

@@ -96,8 +96,7 @@ def test_a_released_network_has_the_tensors_of_its_key_list(golden_dir, stem):
     }
 
 
-def test_a_file_without_a_second_branch_starts_it_as_the_first(golden_dir):
-    recorded = Recorded(golden_dir, "dust3r_tiny")
+def test_a_file_without_a_second_branch_starts_it_as_the_first(recorded):
     whole = recorded.state()
     single = {name: value for name, value in whole.items() if not name.startswith("dec_blocks2.")}
     state = read_state(single)
