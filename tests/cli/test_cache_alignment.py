@@ -1,5 +1,6 @@
 """What a teacher says of a pixel is stored with the picture of that pixel."""
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,11 +14,14 @@ from distill3r_core.registry import Origin, adding_from, remove_entries_of
 from distill3r_core.teachers.base import prepare_view
 from distill3r_core.teachers.registry import TEACHERS, TeacherRecord
 from distill3r_core.teachers.synthetic import SyntheticTeacher
-from distill3r_core.types import PreparedView, RawMaps, View
+from distill3r_core.types import AlignmentFacts, PreparedView, RawMaps, View
 
 
 class ColorTeacher(SyntheticTeacher):
-    """Says of every pixel that it lies at the place of its color: RGB is xyz."""
+    """Says of every pixel that it lies at the place of its color: RGB is xyz.
+
+    And that it aligned its views with a residual of a fifth of their number, one of them not.
+    """
 
     name = "color"
     fit = TeacherFit(long_edge=128, multiple=16)
@@ -32,6 +36,7 @@ class ColorTeacher(SyntheticTeacher):
             confidence_local=sure,
             confidence_global=sure,
             global_from_local=torch.eye(3, 4).repeat(len(views), 1, 1),
+            alignment=AlignmentFacts(residual=len(views) / 5, unplaced=1),
         )
 
 
@@ -84,3 +89,19 @@ def test_a_map_lies_on_its_picture(cli_inprocess, photos, color_teacher, fit):
         assert (mirrored > 0.1).all(), "the pictures could not tell"
     portrait = (56, 84) if fit == "release" else (84, 56)
     assert sizes == {(56, 84), portrait}
+
+
+def test_the_report_has_the_residual_and_the_views_without_a_pose(
+    cli_inprocess, photos, color_teacher
+):
+    assert cli_inprocess("manifest", "photos", "--views", "2", cwd=photos)[0] == 0
+    made = ("cache", "--teacher", "color", "--size", "56x84")
+    status, out, error = cli_inprocess(*made, "--json", cwd=photos)
+    assert status == 0, error
+    samples = len(TeacherCache(photos / "caches/teacher").names())
+    assert samples >= 2
+    found = json.loads(out)["result"]["alignment"]
+    assert found == {"residual": pytest.approx(2 / 5), "unplaced": samples}
+    status, out, _ = cli_inprocess(*made, "-o", "again", cwd=photos)
+    assert status == 0
+    assert "alignment: mean residual" in out and "views without a pose" in out

@@ -106,6 +106,8 @@ def test_two_models_side_by_side(cli_inprocess, photos, golden_dir, monkeypatch)
     assert {path.name for path in folder.iterdir()} >= {"compare.png", "compare.html", "scene.ply"}
     with Image.open(folder / "compare.png") as picture:
         assert picture.width > 800
+    apart = f"points {100 * found['residual_share']:.1f} % of the depth apart"
+    assert apart in (folder / "compare.html").read_text()
     again = run("--compare", "vggt")  # done already: the record says the same
     assert again["result"]["comparison"] == found
     assert run("--compare", "vggt", "--head", "local", status=2)["error"]
