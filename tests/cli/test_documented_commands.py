@@ -1,35 +1,16 @@
 """Every command that README and docs name is one: its options exist and take such values."""
 
-import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import typer
+from page_commands import PAGES, commands_of
 
 from distill3r_cli.app import app
 
 # typer does not export the class itself
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
-ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
-
-
-def commands_of(page: Path) -> Iterator[tuple[int, str, bool]]:
-    """Line, arguments of `distill3r`, and whether it is a line to be typed."""
-    fenced = False
-    for number, line in enumerate(page.read_text().splitlines(), 1):
-        if line.startswith("```"):
-            fenced = not fenced
-        elif fenced or line.startswith("    "):
-            typed = re.sub(r"\s+#.*$", "", line.strip().removeprefix("$ "))
-            for part in re.split(r"\s+(?:&&|\|)\s+", typed):
-                if found := re.search(r"(?:^|\s)(?:distill3r|-m distill3r_cli) (.*)$", part):
-                    yield number, found[1], True
-        else:
-            for found in re.finditer(r"`distill3r ([^`]+)`", line):
-                yield number, found[1], False
 
 
 def parse(arguments: list[str]) -> None:
