@@ -63,7 +63,7 @@ class Page:
         more: Options added to a line that begins so: what makes it short, or writes elsewhere
             where two lines of a page are alternatives.
         before: What has happened before the line that begins so.
-        lines: First and last line of the page that are run; None: all.
+        section: Heading of the part of the page that is run; None: all of it.
     """
 
     desk: Callable[[Desk], None]
@@ -133,8 +133,7 @@ def a_small_student(desk: Desk) -> None:
 
 
 def own_photographs(desk: Desk) -> None:
-    desk.photographs("photos/castle", "castle", "*.JPG", 6)
-    desk.photographs("photos/tree", "tree", "*", 6)
+    desk.photographs("photos", "castle", "*.JPG", 8)
 
 
 PAGES = {
@@ -142,7 +141,6 @@ PAGES = {
         cache_desk,
         more={
             "cache --size auto": ("-o", "caches/auto"),
-            "cache --teacher mast3r": ("--threshold", "0"),
             "cache --teacher": ("--threshold", "0"),
         },
         before={
@@ -172,12 +170,12 @@ PAGES = {
 
 def lines_of(page: str, section: str | None) -> list[str]:
     """Lines to be typed on a page, or in one section of it, that this machine can run."""
-    text = (ROOT / page if page == "README.md" else ROOT / "docs" / page).read_text().splitlines()
+    path = ROOT / page if page == "README.md" else ROOT / "docs" / page
+    text = path.read_text().splitlines()
     first, last = 0, len(text)
     if section is not None:
         first = text.index(section)
         last = next(n for n in range(first + 1, last) if text[n].startswith("## "))
-    path = ROOT / page if page == "README.md" else ROOT / "docs" / page
     return [
         line
         for number, line, typed in commands_of(path)
