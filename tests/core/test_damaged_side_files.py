@@ -1,6 +1,7 @@
 """Small files that commands keep beside what they make: damage costs them, and nothing else."""
 
 import json
+from contextlib import closing
 
 import pytest
 
@@ -55,12 +56,12 @@ def test_damaged_lines_of_an_index_are_made_again(tmp_path, damage):
     whole = (tmp_path / INDEX).read_bytes()
     torn = whole.split(b":", 1)[0] + b':"other",' + damage.strip(b"{}") + b"}\n"
     (tmp_path / INDEX).write_bytes(damage + b"\n" + torn + whole)
-    again = FrameIndex(tmp_path)
-    for key in list(again.keys()):
-        again.get(key)
-    assert again.get("first") == FrameEntry(
-        "first", "made", ((1, 2),), written={"images/a.png": (1, 2)}
-    )
+    with closing(FrameIndex(tmp_path)) as again:
+        for key in list(again.keys()):
+            again.get(key)
+        assert again.get("first") == FrameEntry(
+            "first", "made", ((1, 2),), written={"images/a.png": (1, 2)}
+        )
     assert set(read_stamps(tmp_path)) == {"images/a.png"}
 
 
