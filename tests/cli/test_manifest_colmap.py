@@ -139,11 +139,18 @@ def solver(monkeypatch):
     return install
 
 
-def test_depth_gives_the_scale_and_lost_views_are_listed(cli_inprocess, solver, tmp_path):
-    write_room(tmp_path / "rooms" / "one", views=8)
-    shutil.rmtree(tmp_path / "rooms" / "one" / "pose")
+def unposed_room(folder, solver):
+    """A data set `rooms` of 8 frames without poses, which the solver places, and the true ones."""
+    scene = write_room(folder / "rooms" / "one", views=8)
+    shutil.rmtree(scene / "pose")
     depth, poses = room_depth(0, 8, 69.0)
     solver(depth, poses, pinhole(SIZE))
+    (dataset,) = scan(folder / "rooms")
+    return dataset, poses
+
+
+def test_depth_gives_the_scale_and_lost_views_are_listed(cli_inprocess, solver, tmp_path):
+    _, poses = unposed_room(tmp_path, solver)
     status, _, err = manifest(cli_inprocess, tmp_path, "rooms")
     assert status == 5, err
     assert "placed 7 of 8 images" in err
@@ -158,12 +165,8 @@ def test_depth_gives_the_scale_and_lost_views_are_listed(cli_inprocess, solver, 
 
 
 def test_frames_without_depth_share_the_scale_of_their_scene(solver, tmp_path):
-    room = write_room(tmp_path / "rooms" / "one", views=8)
-    shutil.rmtree(room / "pose")
-    depth, poses = room_depth(0, 8, 69.0)
-    solver(depth, poses, pinhole(SIZE))
-    (dataset,) = scan(tmp_path / "rooms")
-    (scene,) = dataset.list_scenes()
+    rooms, poses = unposed_room(tmp_path, solver)
+    (scene,) = list_dataset(rooms).scenes
     frames = tuple(
         replace(one, depth=None) if index in (2, 5) else one
         for index, one in enumerate(scene.frames)
@@ -177,12 +180,7 @@ def test_frames_without_depth_share_the_scale_of_their_scene(solver, tmp_path):
 
 
 def test_only_a_nominal_color_camera_is_replaced_by_the_estimate(solver, tmp_path):
-    room = write_room(tmp_path / "rooms" / "one", views=8)
-    shutil.rmtree(room / "pose")
-    depth, poses = room_depth(0, 8, 69.0)
-    solver(depth, poses, pinhole(SIZE))
-    (dataset,) = scan(tmp_path / "rooms")
-    listing = list_dataset(dataset)
+    listing = list_dataset(unposed_room(tmp_path, solver)[0])
     (scene,) = listing.scenes
     # For images of twice the size: what is estimated is said for the images as they are.
     twice, beside = (2 * SIZE[0], 2 * SIZE[1]), np.eye(4)
