@@ -139,6 +139,7 @@ class Scene:
         is_test: Whether the data set's own files name it as test data.
         place: Name of the room or object that several scenes show: they go into one split. None:
             the scene's own.
+        policy: Sampling policy, where it differs from the layout's: a camera of another rate.
     """
 
     scene_id: str
@@ -148,6 +149,7 @@ class Scene:
     split: Split | None = None
     is_test: bool = True
     place: str | None = None
+    policy: Policy | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,8 +212,8 @@ class Dataset:
     reason: str | None = None
 
     def policy_of(self, scene: Scene) -> Policy:
-        """Sampling policy of a scene: the data set's, the layout's, or the one for its order."""
-        own = self.policy or (self.layout.policy if self.layout else None)
+        """Sampling policy of a scene: the data set's, its own, the layout's, that of its order."""
+        own = self.policy or scene.policy or (self.layout.policy if self.layout else None)
         return own or (CLOUD if scene.order == "none" else PATH)
 
 

@@ -222,7 +222,7 @@ def test_a_layout_from_outside_is_tried_before_the_one_that_takes_any_folder(tmp
     assert [row.pose[3] for row in rows if row.pose and row.sample_id == "000004"] == [0.4]
 
 
-def test_the_policy_is_the_data_sets_own_then_the_layouts_then_that_of_the_order() -> None:
+def test_the_policy_is_the_data_sets_the_scenes_the_layouts_or_that_of_the_order() -> None:
     def dataset(layout: Policy | None, own: Policy | None) -> Dataset:
         record = Layout("x", "", scan=lambda root, skip: [], policy=layout)
         return Dataset("x", Path(), lambda: iter(()), policy=own, layout=record)
@@ -231,6 +231,9 @@ def test_the_policy_is_the_data_sets_own_then_the_layouts_then_that_of_the_order
     orbit, path = Policy("orbit"), Policy("path", least=3)
     assert dataset(orbit, path).policy_of(ordered) == path
     assert dataset(orbit, None).policy_of(unordered) == orbit
+    fast = replace(ordered, policy=Policy("path", most=60))
+    assert dataset(orbit, None).policy_of(fast) == fast.policy
+    assert dataset(orbit, path).policy_of(fast) == path
     assert dataset(None, None).policy_of(ordered) == PATH
     assert dataset(None, None).policy_of(unordered) == CLOUD
 

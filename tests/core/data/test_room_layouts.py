@@ -14,7 +14,9 @@ from scipy.spatial.transform import Rotation
 from trees import save_depth, save_picture
 
 from distill3r_core.data.frame_reader import read_source_frame
-from distill3r_core.data.layouts.records import LeftOut, Note
+from distill3r_core.data.layouts import scan
+from distill3r_core.data.layouts.records import LeftOut, Note, Scene
+from distill3r_core.data.windows import stride_of
 
 
 def test_12scenes_are_cut_by_their_split_file(tmp_path):
@@ -238,3 +240,44 @@ def test_scannetpp_prefers_images_without_distortion(tmp_path):
     assert frame.world_from_cam is not None
     assert frame.world_from_cam[0, 3] == -2
     assert read_source_frame(one.frames[0]).intrinsics is None
+
+
+def test_a_phones_images_of_scannetpp_are_a_sequence_of_their_own(tmp_path):
+    phone = tmp_path / "data" / "0a0a0a0a0a" / "iphone"
+    lines = []
+    for index, number in enumerate((0, 10, 100)):
+        name = f"frame_{number:06d}"
+        save_picture(phone / "rgb" / f"{name}.jpg", index, (48, 64))
+        save_depth(phone / "depth" / f"{name}.png", 1500 + index, size=(12, 16))
+        Image.new("L", (64, 48), 255).save(made(phone / "rgb_masks" / f"{name}.png"))
+        lines.append(f"{index + 1} 1 0 0 0 {-index} 0 0 7 video/{name}.jpg\n\n")
+    write(phone / "colmap" / "cameras.txt", "7 OPENCV 128 96 80 82 64 48 0 0 0 0\n")
+    write(phone / "colmap" / "images.txt", "".join(lines))
+    scenes, _ = listed(tmp_path, "scannetpp")
+    (scene,) = scenes.values()
+    assert scene.scene_id == "data/0a0a0a0a0a/iphone"
+    assert names(scene) == ["frame_000000", "frame_000010", "frame_000100"]
+    assert scene.policy is not None
+    assert stride_of(1000, scene.policy, 20) == 5 and stride_of(9000, scene.policy, 20) == 10
+    frame = read_source_frame(scene.frames[2])
+    assert frame.world_from_cam is not None and frame.depth is not None
+    assert frame.world_from_cam[0, 3] == 2
+    assert np.unique(frame.depth).tolist() == [np.float32(1.502)] and frame.unit == "m"
+    # For images of half the size of those of the model.
+    np.testing.assert_allclose(frame.intrinsics, [[40, 0, 32], [0, 41, 24], [0, 0, 1]])
+
+
+@pytest.mark.parametrize(("rate", "stride"), [(60, 27), (30, 27), (10, 27)])
+def test_arkitscenes_strides_go_by_the_rate_of_the_images(tmp_path, rate, stride):
+    video = tmp_path / "raw" / "Training" / "1"
+    for index in range(4):
+        name = f"1_{index / rate:.3f}"
+        save_picture(video / "lowres_wide" / f"{name}.png", index)
+        write(video / "lowres_wide_intrinsics" / f"{name}.pincam", "32 24 40 50 9.5 7.5")
+    (dataset,) = scan(tmp_path)
+    (scene,) = (item for item in dataset.list_scenes() if isinstance(item, Scene))
+    policy = dataset.policy_of(scene)
+    assert stride_of(4000, policy, 20) == stride
+    # Ten images of 60 a second are a sixth of a second, as are five of 30.
+    assert stride_of(100, policy, 2) == (10 if rate == 60 else 5)
+    assert stride_of(100_000, policy, 20) == (60 if rate == 60 else 30)

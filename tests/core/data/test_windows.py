@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill3r_core.data.layouts import Frame
+from distill3r_core.data.layouts import LAYOUTS, Frame
 from distill3r_core.data.layouts.pattern import policy_for
 from distill3r_core.data.planning import median_gap
 from distill3r_core.data.windows import (
@@ -92,6 +92,20 @@ def test_the_stride_is_within_its_limits_and_fills_a_sample(frames, policy, view
 )
 def test_the_table_of_strides(dataset, frames, step) -> None:
     assert stride_of(frames, policy_for(dataset), 20) == step
+
+
+@pytest.mark.parametrize(
+    ("layout", "frames", "step"),
+    [
+        *(("co3d", 102, 5), ("co3d", 202, 10), ("dtu", 49, 2), ("scannetpp", 600, 3)),
+        *(("habitat", 5, 1), ("matterport", 120, 2), ("arkitscenes", 2000, 13)),
+        *(("megadepth", 400, 2), ("megadepth", 2500, 5), ("blendedmvs", 150, 1)),
+        *(("blendedmvs", 450, 3), ("7scenes", 1000, 10), ("12scenes", 1000, 10)),
+    ],
+)
+def test_layouts_have_the_strides_of_the_table(layout, frames, step) -> None:
+    policy = LAYOUTS[layout].policy
+    assert policy is not None and stride_of(frames, policy, 20) == step
 
 
 @settings(max_examples=300, deadline=None)

@@ -44,6 +44,8 @@ _TRAJECTORY = "lowres_wide.traj"  # of both: one camera
 _STAMPED = re.compile(r"(.*_)(\d+\.\d+)\.(png|pincam)", re.IGNORECASE)
 _POSE_GAP = 0.1  # seconds; poses come about ten times a second
 _CONFIDENT = 2  # of 0 to 2
+_FAST_GAP = 0.025  # seconds; images come 60 or 30 times a second
+_FAST = Policy("path", reference=150, least=10, most=60)  # of 60 images a second
 _SPLITS: dict[str, Split] = {"Training": "train", "Validation": "val"}
 _VISITS = "raw_train_val_splits.csv"
 
@@ -112,6 +114,7 @@ def _list_scene(folder: Path, scene_id: str, *, visits: dict[str, str]) -> Itera
         split=None if side is None else _SPLITS[side],
         is_test=side in (None, "Validation"),
         place=visits.get(folder.name),
+        policy=_FAST if len(stamps) > 1 and np.median(np.diff(stamps)) < _FAST_GAP else None,
     )
 
 

@@ -7,7 +7,7 @@ taken where they are there. Facts: scannetpp/scannetpp, naver/dust3r, HengyiWang
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from distill3r_core.untrusted.printable import reason_of
 _SCENE = re.compile(r"[0-9a-f]{10}")
 _UNDISTORTED = ("resized_undistorted_images", "undistorted_images")
 _FISHEYE = "resized_images"
+_OF_PHONE = Policy("path", reference=200, most=10)  # every tenth frame of its video
 _SPLITS: tuple[tuple[str, Split], ...] = (
     ("nvs_sem_train.txt", "train"),
     ("nvs_sem_val.txt", "val"),
@@ -153,7 +154,9 @@ def _iphone(folder: Path, scene_id: str, split: Split | None) -> Iterator[Listed
                 mask=mask if is_there(mask) else None,
             )
         )
-    yield _scene_of(f"{scene_id}/iphone", phone, frames, split, folder.name)
+    yield replace(
+        _scene_of(f"{scene_id}/iphone", phone, frames, split, folder.name), policy=_OF_PHONE
+    )
 
 
 def _scene_of(
