@@ -41,6 +41,8 @@ class View:
         mask: True where a pixel counts; None: everywhere.
         sample: Name of the sample the view belongs to.
         index: Place of the view in it; 0 is the anchor.
+        is_nominal: Whether `intrinsics` is one value for all cameras of a kind, not a calibration
+            of this one, where that is known.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
@@ -51,3 +53,4 @@ class View:
     mask: Bool[np.ndarray, "H W"] | None = None
     sample: str = ""
     index: int = 0
+    is_nominal: bool = False

@@ -49,6 +49,7 @@ class Processed:
         mask: Pixels of `image` that count; None: all of them.
         picture: Hash of the pixels.
         content: Hash of all that a teacher reads.
+        is_nominal: Whether `intrinsics` is one value for all cameras of a kind; see `Rig`.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
@@ -60,6 +61,7 @@ class Processed:
     mask: Bool[np.ndarray, "H W"] | None
     picture: str
     content: str
+    is_nominal: bool = False
 
 
 def process(source: SourceFrame, settings: Processing) -> Processed:
@@ -98,6 +100,7 @@ def process(source: SourceFrame, settings: Processing) -> Processed:
             unit=source.unit,
             mask=mask,
         ),
+        is_nominal=source.is_nominal,
     )
 
 

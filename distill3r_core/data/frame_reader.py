@@ -38,6 +38,7 @@ class SourceFrame:
         unit: Unit of depth and pose.
         notes: Choices that were made in reading the image.
         mask: Pixels that count; None: all of them.
+        is_nominal: Whether `intrinsics` is one value for all cameras of a kind; see `Rig`.
     """
 
     pixels: UInt8[np.ndarray, "H W 3"]
@@ -48,6 +49,7 @@ class SourceFrame:
     unit: Unit = "none"
     notes: tuple[str, ...] = ()
     mask: Bool[np.ndarray, "H W"] | None = None
+    is_nominal: bool = False
 
 
 def read_source_frame(
@@ -94,6 +96,7 @@ def read_source_frame(
         intrinsics=None if rig is None else rig.color,
         notes=image.notes,
         mask=None if ignore_masks else mask_of(image, frame.mask),
+        is_nominal=rig is not None and rig.is_nominal,
     )
     if images_only or (frame.depth is None and frame.pose is None):
         return turned(source, frame.turns)

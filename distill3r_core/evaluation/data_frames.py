@@ -100,6 +100,7 @@ def _view_of(processed: Processed) -> View:
         world_from_cam=processed.world_from_cam,
         unit=processed.unit,
         mask=processed.mask,
+        is_nominal=processed.is_nominal,
     )
 
 

@@ -21,6 +21,8 @@ MIN_POINTS = 8  # of a view, for the scale of its map
 def colmap_poses(truth: Truth, maps: RawMaps) -> Float[Tensor, "N 3 4"] | None:
     """Similarities that place maps in COLMAP's world, each scaled by the median of its points.
 
+    A K that is one value for all cameras of a kind is where an estimate starts; others are kept.
+
     Returns:
         NaN for a view that COLMAP does not place. None where pycolmap is not installed, the images
         are not known at their own size, or there are too many.
@@ -31,8 +33,10 @@ def colmap_poses(truth: Truth, maps: RawMaps) -> Float[Tensor, "N 3 4"] | None:
     if len(intrinsics) < len(truth.sources):
         return None
     k = np.median(np.stack(intrinsics), axis=0)
+    is_nominal = any(view.is_nominal for view in truth.sources)
     placed = solve_images(
-        (view.image, SolverCamera.of(k, view.image.shape[:2])) for view in truth.sources
+        (view.image, SolverCamera.of(k, view.image.shape[:2], is_nominal=is_nominal))
+        for view in truth.sources
     )
     found = torch.full((len(truth.sources), 3, 4), torch.nan, dtype=torch.float64)
     for view, solved in placed.items():
