@@ -9,6 +9,7 @@ from distill3r_core.data.layouts import (
     Layout,
     LeftOut,
     Note,
+    PackedScene,
     Refused,
     Scene,
     VideoScene,
@@ -23,6 +24,7 @@ class DatasetListing:
         dataset: The data set.
         scenes: Its scenes with their frames.
         videos: Scenes whose frames are still in a video.
+        packed: Scenes whose files are still in an archive.
         refused: Files and folders that cannot be read.
         left_out: Files that are no input of this layout.
         notes: Remarks for the user.
@@ -34,6 +36,7 @@ class DatasetListing:
     refused: tuple[Refused, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
+    packed: tuple[PackedScene, ...] = ()
 
     @property
     def name(self) -> str:
@@ -55,6 +58,7 @@ def list_dataset(dataset: Dataset) -> DatasetListing:
     """List all scenes of a data set."""
     scenes: list[Scene] = []
     videos: list[VideoScene] = []
+    packed: list[PackedScene] = []
     notes: list[str] = []
     left_out: list[LeftOut] = []
     refused: dict[Refused, None] = {}  # a layout may come across the same file twice
@@ -66,6 +70,8 @@ def list_dataset(dataset: Dataset) -> DatasetListing:
                 unposed += scenes[-1] is not found
             case VideoScene():
                 videos.append(found)
+            case PackedScene():
+                packed.append(found)
             case Refused():
                 refused[found] = None
             case LeftOut():
@@ -78,7 +84,13 @@ def list_dataset(dataset: Dataset) -> DatasetListing:
             "(--poses colmap estimates them)"
         )
     return DatasetListing(
-        dataset, tuple(scenes), tuple(videos), tuple(refused), tuple(left_out), tuple(notes)
+        dataset,
+        tuple(scenes),
+        tuple(videos),
+        tuple(refused),
+        tuple(left_out),
+        tuple(notes),
+        tuple(packed),
     )
 
 

@@ -166,6 +166,22 @@ class VideoScene:
     beside: Mapping[int, Frame] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class PackedScene:
+    """A scene whose files are still in an archive.
+
+    Args:
+        path: The archive.
+        unpack: Writes its files into a folder; raises ImageError where it cannot be unpacked.
+        list_unpacked: Lists that folder, given the scene's id.
+    """
+
+    scene_id: str
+    path: Path
+    unpack: Callable[[Path], None]
+    list_unpacked: Callable[[Path, str], "Iterator[Listed]"]
+
+
 @dataclass(frozen=True)
 class Refused:
     """A file or folder that was to be read and cannot be, and why."""
@@ -181,7 +197,7 @@ class Note:
     text: str
 
 
-Listed = Scene | VideoScene | Refused | LeftOut | Note
+Listed = Scene | VideoScene | PackedScene | Refused | LeftOut | Note
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,6 +44,7 @@ from distill3r_core.stages.manifest.manifest_report import (
 )
 from distill3r_core.stages.manifest.manifest_settings import ManifestSettings
 from distill3r_core.stages.manifest.sample_previews import write_previews
+from distill3r_core.stages.manifest.unpacked_recordings import with_unpacked
 from distill3r_core.stages.manifest.video_frames import with_videos
 
 # Why an original image is not named although originals are to be.
@@ -122,10 +123,10 @@ def build_manifest(
             for part in made
         ]
         return report_of(settings, made, files=(), expected=expected)
-    # Before anything is written, where neither poses are to be estimated nor a video with depth
-    # beside it is to be read first.
+    # Before anything is written, where neither poses are to be estimated nor an archive or a video
+    # with depth beside it is to be read first.
     late = settings.estimates_poses or any(
-        video.beside for _, found in scans for video in found.videos
+        found.packed or any(video.beside for video in found.videos) for _, found in scans
     )
     checks = [] if late else _check_all(settings, scans, trust, progress)
     with locked(settings.output), closing(FrameIndex(settings.output)) as index:
@@ -134,6 +135,11 @@ def build_manifest(
         remove_leftovers(settings.output)
         scans = [
             (root, with_videos(found, settings.output, fps=settings.video_fps, progress=progress))
+            for root, found in scans
+        ]
+        given = settings.conventions
+        scans = [
+            (root, with_unpacked(found, settings.output, given, progress=progress))
             for root, found in scans
         ]
         if settings.estimates_poses:

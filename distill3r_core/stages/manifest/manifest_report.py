@@ -68,8 +68,8 @@ class ProcessedDataset:
                 for note in said.get(listing.key_of(scene, frame), ()):
                     places[note].append(frame.image)
         images = [f"{_named(found)}: {note}" for note, found in places.items()]
-        unread = len(listing.videos)
-        videos = [f"{listing.name}: {unread} videos are not counted"] if unread else []
+        unread = {"videos": len(listing.videos), "archives": len(listing.packed)}
+        videos = [f"{listing.name}: {n} {what} are not counted" for what, n in unread.items() if n]
         masked = [f"{listing.name}: {self.masked} images have a mask"] if self.masked else []
         recognized = []
         if (reason := listing.dataset.reason) is not None:

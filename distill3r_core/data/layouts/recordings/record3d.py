@@ -1,24 +1,27 @@
-"""Layout `record3d`: recordings of Record3D (iOS): an unpacked `.r3d`, or its "EXR + JPG" export.
+"""Layout `record3d`: recordings of Record3D (iOS): a `.r3d`, packed or not, or "EXR + JPG" exports.
 
-`<recording>/{metadata, rgbd/N.jpg, rgbd/N.depth, rgbd/N.conf}` or
+`NAME.r3d`, `<recording>/{metadata, rgbd/N.jpg, rgbd/N.depth, rgbd/N.conf}` or
 `<recording>/{metadata.json, rgb/N.jpg, depth/N.exr}`. Facts: the answers of marek-simonik/record3d.
 """
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from distill3r_core.data.layouts.folders import entries_of, marked_dataset
+from distill3r_core.data.layouts.folders import entries_of, frame_key, marked_dataset, names_in
+from distill3r_core.data.layouts.recordings.record3d_archive import SUFFIX, unpack_record3d
 from distill3r_core.data.layouts.records import (
     DepthFile,
     Frame,
     Layout,
     Listed,
     Note,
+    PackedScene,
     Refused,
     Rig,
     Scene,
@@ -28,6 +31,7 @@ from distill3r_core.data.pose_formats import pose_from_quaternion
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there, read_text_file
+from distill3r_core.io.images.media_kinds import IMAGE_SUFFIXES
 from distill3r_core.io.images.record3d_depth import METADATA
 from distill3r_core.untrusted.printable import reason_of
 
@@ -40,11 +44,37 @@ _DAMAGED = (
 
 
 def _mark(folder: Path) -> str | None:
+    if found := _unpacked_mark(folder):
+        return found
+    archives = _archives(folder)
+    return f"holds {archives[0]}" if archives else None
+
+
+def _unpacked_mark(folder: Path) -> str | None:
     if is_there(folder / METADATA) and (folder / "rgbd").is_dir():
         return f"has {METADATA} and rgbd"
     if is_there(folder / _EXPORT) and (folder / "rgb").is_dir():
         return f"has {_EXPORT} and rgb"
     return None
+
+
+def _archives(folder: Path) -> list[str]:
+    """Names of recordings that are packed; none beside images, which are then what is meant."""
+    names = names_in(folder)
+    if any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names):
+        return []
+    found = [name for name in names if name.lower().endswith(SUFFIX) and not name.startswith(".")]
+    return sorted(found, key=frame_key)
+
+
+def _list_scenes(folder: Path, scene_id: str) -> Iterator[Listed]:
+    if _unpacked_mark(folder):
+        yield from _list_recording(folder, scene_id)
+    for name in _archives(folder):
+        path = folder / name
+        yield PackedScene(
+            f"{scene_id}/{path.stem}", path, partial(unpack_record3d, path), _list_recording
+        )
 
 
 def _list_recording(folder: Path, scene_id: str) -> Iterator[Listed]:
@@ -148,9 +178,9 @@ def _read(path: Path) -> _Recording:
 
 LAYOUT = Layout(
     name="record3d",
-    summary="<recording>/{metadata, rgbd} or <recording>/{metadata.json, rgb, depth}",
+    summary="NAME.r3d, <recording>/{metadata, rgbd} or <recording>/{metadata.json, rgb, depth}",
     mark=_mark,
-    scan=marked_dataset(_mark, _list_recording),
+    scan=marked_dataset(_mark, _list_scenes),
     carries=frozenset({"depth", "pose", "intrinsics"}),
     policy=Policy("path", reference=100, most=30, video_like=True),
 )

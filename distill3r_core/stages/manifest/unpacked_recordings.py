@@ -1,0 +1,70 @@
+"""Scenes out of archives: their files are written once, and are then like any others."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from distill3r_core.data.conventions.readings import Conventions, with_conventions
+from distill3r_core.data.layouts import Note, PackedScene, Refused, Scene
+from distill3r_core.data.listing import DatasetListing
+from distill3r_core.errors import ImageError
+from distill3r_core.files import read_text_file, remove_own, write_text
+from distill3r_core.report import Progress
+from distill3r_core.stages.manifest.frame_index import stamp_of
+
+FOLDER = "recordings"  # beside `images/`
+_DONE = ".done.json"  # of which archive the files beside it are
+
+
+def with_unpacked(
+    found: DatasetListing, folder: Path, conventions: Conventions, *, progress: Progress
+) -> DatasetListing:
+    """The data set with the recordings of its archives as scenes.
+
+    Args:
+        found: A data set.
+        folder: The manifest's; archives are unpacked there, again only where one has changed.
+        conventions: How the frames are to be read.
+        progress: Reports every archive.
+
+    Raises:
+        DiskFullError: There is no room for the files.
+    """
+    if not found.packed:
+        return found
+    progress.begin(f"{found.name}: archives", total=len(found.packed), unit="archives")
+    scenes, refused, notes = list(found.scenes), list(found.refused), list(found.notes)
+    for packed in found.packed:
+        place = folder / FOLDER / found.name / packed.scene_id
+        try:
+            _unpack(packed, place)
+        except ImageError as error:
+            refused.append(Refused(packed.path, str(error)))
+        else:
+            for listed in packed.list_unpacked(place, packed.scene_id):
+                match listed:
+                    case Scene():
+                        frames = with_conventions(listed.frames, conventions)
+                        scenes.append(replace(listed, frames=frames))
+                    case Refused():
+                        refused.append(listed)
+                    case Note():
+                        notes.append(listed.text)
+        progress.advance()
+    return replace(
+        found, scenes=tuple(scenes), refused=tuple(refused), notes=tuple(notes), packed=()
+    )
+
+
+def _unpack(packed: PackedScene, place: Path) -> None:
+    """Raises: ImageError: The archive cannot be unpacked."""
+    made = {"archive": stamp_of(packed.path)}
+    try:
+        done = json.loads(read_text_file(place / _DONE))
+    except (FileNotFoundError, json.JSONDecodeError):
+        done = None
+    if done == json.loads(json.dumps(made)):
+        return
+    remove_own(place)  # frames that another archive of this name had
+    packed.unpack(place)
+    write_text(place / _DONE, json.dumps(made))
