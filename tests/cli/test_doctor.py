@@ -141,7 +141,6 @@ def test_a_package_that_does_not_load_is_a_finding(monkeypatch):
         ("torch", "torch", {"platform", "python", "cpu", "cores", "memory_bytes", "device"}),
         ("lmdb", "lmdb", {"platform", "python", "cpu", "cores", "memory_bytes", "device"}),
         ("psutil", "psutil", {"platform", "python"}),
-        ("pydantic", "pydantic", {"platform", "python", "cpu", "cores", "memory_bytes"}),
         ("safetensors", "safetensors", {"platform", "python", "cpu", "cores", "memory_bytes"}),
         ("h5py", None, {"platform", "python", "cpu", "cores", "memory_bytes", "torch", "threads"}),
     ],
