@@ -14,6 +14,7 @@ from distill3r_core.data.layouts import (
     Scene,
     VideoScene,
 )
+from distill3r_core.files import is_there
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +101,6 @@ def _without_absent_poses(scene: Scene) -> Scene:
     Where some are there, a frame whose file is missing is damaged, and refused when it is read.
     """
     files = [frame.pose for frame in scene.frames]
-    if not files or any(not isinstance(pose, Path) or pose.is_file() for pose in files):
+    if not files or any(not isinstance(pose, Path) or is_there(pose) for pose in files):
         return scene
     return replace(scene, frames=tuple(replace(frame, pose=None) for frame in scene.frames))

@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from trees import sevenscenes_sequence
 
 from distill3r_core import config, plugins
+from distill3r_core.data.frame_reader import read_frame_pose
 from distill3r_core.data.known_poses import read_known_poses
+from distill3r_core.data.layouts import scan
 from distill3r_core.data.layouts.split_files import read_split_files
+from distill3r_core.data.listing import list_dataset
 from distill3r_core.errors import (
     ConfigError,
     ImageError,
@@ -54,14 +58,26 @@ def test_what_is_absent_is_still_said_to_be_absent(tmp_path):
         read_known_poses(tmp_path / "none.txt")
     (tmp_path / "broken").symlink_to("nowhere")
     (tmp_path / "loop").symlink_to("loop")
-    for name in ("none", "broken", "loop", ".", "a\0b"):
+    for name in ("none", "broken", "loop", ".", "a\0b", 256 * "x", 5000 * "x/"):
         assert not is_there(tmp_path / name)
 
 
 def test_a_pipe_as_split_file_is_no_other_split(pipe):
     pipe.rename(pipe.with_name("TrainSplit.txt"))
-    with pytest.raises(OSError, match="not a file, but a device, a pipe"):
+    with pytest.raises(RequestError, match=r"TrainSplit\.txt is a pipe or a device"):
         read_split_files(pipe.parent)
+
+
+def test_pipes_as_poses_are_not_absent_ones(tmp_path):
+    sequence = sevenscenes_sequence(tmp_path / "chess/seq-01", 1)
+    (pose,) = sequence.glob("*.pose.txt")
+    pose.unlink()
+    os.mkfifo(pose)
+    (scene,) = list_dataset(scan(tmp_path, "7scenes")[0]).scenes
+    with pytest.raises(
+        ImageError, match=r"pose cannot be read: .*not a file, but a device, a pipe"
+    ):
+        read_frame_pose(scene.frames[0])
 
 
 def test_a_pipe_in_place_of_an_own_file_is_not_called_a_link(pipe):

@@ -11,6 +11,7 @@ from trees import EYE, rgbd_scene, save_depth, save_picture, sevenscenes_sequenc
 
 from distill3r_core.data.layouts.split_files import read_split_files
 from distill3r_core.errors import Distill3rError
+from distill3r_core.files import read_own
 from distill3r_core.io.images.depth_codecs import read_exr, read_h5, read_pfm
 
 _K = "30 0 16\n0 30 12\n0 0 1\n"
@@ -35,6 +36,8 @@ def _make_nerfstudio(folder: Path) -> None:
 
 def _make_polycam(folder: Path) -> None:
     frames = folder / "keyframes"
+    for name in ("images", "cameras"):
+        (frames / name).mkdir(parents=True)
     for number in range(2):
         save_picture(frames / f"corrected_images/{number}.jpg", number, SIZE)
         save_depth(frames / f"depth/{number}.png", size=(12, 16))
@@ -123,7 +126,7 @@ def _make_annotations(folder: Path) -> None:
 
 
 def _read_annotations(folder: Path) -> None:
-    text = (folder / "annotations.json").read_bytes()
+    text = read_own(folder / "annotations.json")
     (folder / "apple/frame_annotations.jgz").write_bytes(gzip.compress(text, 1, mtime=0))
     read_layout("co3d")(folder)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill3r_core.data.manifest import Split
-from distill3r_core.files import is_there, read_text_file
+from distill3r_core.files import is_there, read_text_file, refuse_special
 
 _NUMBERED = re.compile(r"sequence\s*(\d+)", re.IGNORECASE)
 
@@ -29,7 +29,12 @@ class SplitFiles:
 
 
 def read_split_files(folder: Path) -> SplitFiles:
-    """Both files of a folder, where they are there."""
+    """Both files of a folder, where they are there.
+
+    Raises:
+        RequestError: One is a pipe or a device.
+        OSError: One cannot be read.
+    """
     return SplitFiles(_names(folder / "TrainSplit.txt"), _names(folder / "TestSplit.txt"))
 
 
@@ -48,6 +53,7 @@ def _names(path: Path) -> frozenset[str] | None:
     """`sequence1` means the folder `seq-01`; any other word is a folder's name itself."""
     if not is_there(path):
         return None
+    refuse_special(path)
     names = set()
     for line in read_text_file(path, errors="replace").splitlines():
         word = line.strip()

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 from PIL import Image
-from trees import save_depth, save_picture
+from trees import rejected, save_depth, save_picture
 
 from distill3r_core.data.layouts import Refused, Scene, scan
 from distill3r_core.data.layouts.recordings.stamps import Trajectory, associate, read_trajectory
@@ -135,6 +135,28 @@ def test_scannet(tmp_path):
     assert sum("tracking was lost" in note for note in report.notes) == 2
 
 
+def test_a_damaged_pose_of_scannet_is_not_called_lost_tracking(tmp_path):
+    folder = tmp_path / "scene0000_00"
+    poses = {1: np.eye(4), 2: np.full((4, 4), -np.inf), 3: np.eye(4)[:3], 4: None, 5: np.eye(4)}
+    for number, pose in poses.items():
+        save_picture(folder / "color" / f"{number}.jpg", number)
+        if pose is not None:
+            np.savetxt(_made(folder / "pose" / f"{number}.txt"), pose)
+    np.savetxt(
+        _made(folder / "intrinsic" / "intrinsic_color.txt"),
+        [[30, 0, 16, 0], [0, 30, 12, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
+    )
+    found, report = rows(tmp_path, tmp_path / "out", views=4)
+    assert {row.sample_id: bool(row.pose) for row in found.values()} == {
+        "000001": True,
+        "000002": False,
+        "000004": False,
+        "000005": True,
+    }
+    assert rejected(tmp_path / "out") == {"3.jpg": "pose has 12 numbers, not 16"}
+    assert any("2 of 5 frames have no pose" in note for note in report.notes)
+
+
 def test_scans_of_one_room_are_in_one_split(tmp_path):
     for space in range(8):
         for take in range(2):
@@ -205,7 +227,10 @@ def test_nerfstudio(tmp_path):
         {"frames": [{"file_path": "../../etc/passwd", "transform_matrix": np.eye(4).tolist()}]},
         {"frames": [{"file_path": "images/f_2.png", "transform_matrix": [[1, "x"]]}]},
         {"frames": [{"file_path": 7}, 8]},
+        {"frames": [{"file_path": "images/f_2.png", "transform_matrix": [[10**400] * 4] * 4}]},
+        {"frames": [{"file_path": "x" * 300, "transform_matrix": np.eye(4).tolist()}]},
         {"fl_x": "wide"},
+        {"fl_x": 10**400},
     ],
 )
 def test_a_damaged_transforms_file_is_refused_by_name(tmp_path, damage):

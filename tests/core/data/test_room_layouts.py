@@ -15,7 +15,7 @@ from trees import save_depth, save_picture
 
 from distill3r_core.data.frame_reader import read_source_frame
 from distill3r_core.data.layouts import scan
-from distill3r_core.data.layouts.records import LeftOut, Note, Scene
+from distill3r_core.data.layouts.records import LeftOut, Note, Refused, Scene
 from distill3r_core.data.windows import stride_of
 
 
@@ -160,6 +160,23 @@ def test_habitat_batches_are_scenes(tmp_path):
     frame = read_source_frame(next(iter(scenes.values())).frames[2])
     assert frame.world_from_cam is not None
     assert frame.world_from_cam[:3, 3].tolist() == [4, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["camera_intrinsics", "R_cam2world", "t_cam2world"])
+def test_a_camera_of_habitat_with_numbers_too_large_for_a_float_is_refused(tmp_path, name):
+    camera = {
+        "camera_intrinsics": [[30, 0, 16], [0, 30, 12], [0, 0, 1]],
+        "R_cam2world": QUARTER[:3, :3].tolist(),
+        "t_cam2world": [0, 0, 0],
+    }
+    camera[name] = [10**400, *camera[name][1:]]
+    save_picture(tmp_path / "00000000_1.jpeg", 1)
+    write(tmp_path / "00000000_1_camera_params.json", json.dumps(camera))
+    scenes, rest = listed(tmp_path, "habitat")
+    assert not scenes
+    (refused,) = [item for item in rest if isinstance(item, Refused)]
+    assert refused.path.name == "00000000_1.jpeg"
+    assert "00000000_1_camera_params.json is damaged" in refused.reason
 
 
 def test_matterport_walks_between_positions(tmp_path):

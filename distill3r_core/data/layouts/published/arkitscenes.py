@@ -36,7 +36,7 @@ from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.pose_formats import pose_from_rotation_vector
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
-from distill3r_core.files import is_there, open_to_read
+from distill3r_core.files import is_there, open_to_read, refuse_special
 from distill3r_core.untrusted.printable import reason_of
 
 _STREAMS = ("vga_wide", "lowres_wide")  # the larger images first
@@ -184,12 +184,18 @@ def _trajectory(path: Path) -> Trajectory:
 
 
 def _visits(root: Path) -> dict[str, str]:
-    """The visit of each video: several videos show one room."""
+    """The visit of each video: several videos show one room.
+
+    Raises:
+        RequestError: The file is a pipe or a device.
+        OSError: It cannot be read.
+    """
     path = next(
         (place for place in (root / _VISITS, root / "raw" / _VISITS) if is_there(place)), None
     )
     if path is None:
         return {}
+    refuse_special(path)
     with os.fdopen(open_to_read(path), newline="", encoding="utf-8", errors="replace") as file:
         return {
             line["video_id"]: f"visit {line['visit_id']}"

@@ -41,6 +41,7 @@ from distill3r_core.untrusted.printable import reason_of
 _ANNOTATIONS = "frame_annotations.jgz"
 _IMAGE = re.compile(r"frame(\d+)\.(jpg|jpeg|png)", re.IGNORECASE)
 _MOST_BYTES = 4 << 30  # of a category's annotations; the largest has about 1 GB
+_PIECE = 1 << 20  # bytes
 # PyTorch3D's camera looks along +z with x to the left and y up.
 _FLIP = np.array([-1.0, -1.0, 1.0])
 
@@ -74,16 +75,28 @@ def _read_annotations(path: Path) -> Annotations:
         ImageError: The file is damaged, or would unpack to more than it can have.
     """
     try:
-        with open_file(path) as packed, gzip.open(packed) as file:
-            text = file.read(_MOST_BYTES + 1)
-        if len(text) > _MOST_BYTES:
-            raise ImageError("it unpacks to more than 4 GB")
-        listed = json.loads(text)
+        listed = json.loads(_unpacked(path))
         return {str(item["image"]["path"]): item for item in listed}
     except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise ImageError(f"it is damaged: {reason_of(error)}") from error
     except (TypeError, KeyError) as error:
         raise ImageError("it is no list of frames with image paths") from error
+
+
+def _unpacked(path: Path) -> bytearray:
+    """What a gzip file holds.
+
+    Raises:
+        ImageError: It is more than it can be.
+    """
+    text = bytearray()
+    with open_file(path) as packed, gzip.open(packed) as file:
+        # A read of `_MOST_BYTES` would take the memory for all of them first.
+        while piece := file.read(_PIECE):
+            text += piece
+            if len(text) > _MOST_BYTES:
+                raise ImageError("it unpacks to more than 4 GB")
+    return text
 
 
 def _scene(folder: Path, scene_id: str, annotations: Annotations) -> Iterator[Listed]:

@@ -96,7 +96,7 @@ def _camera(path: Path) -> tuple[np.ndarray, Rig]:
         pose[:3, :3] = np.array(content["R_cam2world"], dtype=np.float64).reshape(3, 3)
         pose[:3, 3] = np.array(content["t_cam2world"], dtype=np.float64).reshape(3)
         k = np.array(content["camera_intrinsics"], dtype=np.float64).reshape(3, 3)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise ImageError(f"{path.name} is damaged: {reason_of(error)}") from error
     return pose, Rig(color=checked_intrinsics(k))
 

@@ -29,7 +29,7 @@ from distill3r_core.data.layouts.records import (
 from distill3r_core.data.matrix_files import checked_intrinsics, read_pose
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
-from distill3r_core.files import is_there, read_text_file
+from distill3r_core.files import is_there, read_text_file, refuse_special
 from distill3r_core.untrusted.printable import reason_of
 
 _IMAGE = re.compile(r"frame-(\d+)\.color\.(jpg|png)", re.IGNORECASE)
@@ -116,9 +116,12 @@ def _parts(path: Path) -> list[tuple[str, int, int]]:
 
     Raises:
         ImageError: The file has a line of another form.
+        RequestError: It is a pipe or a device.
+        OSError: It cannot be read.
     """
     if not is_there(path):
         return []
+    refuse_special(path)
     found = []
     for line in read_text_file(path, errors="replace").splitlines():
         if line.strip():

@@ -7,6 +7,7 @@ Poses are world-from-camera with OpenGL axes; their unit is not known. Facts: ne
 import json
 import math
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from distill3r_core.data.layouts.records import (
 )
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ImageError
-from distill3r_core.files import is_there, open_file, read_text_file
+from distill3r_core.files import is_there, name_fault, open_file, read_text_file
 from distill3r_core.io.images.media_kinds import IMAGE_SUFFIXES
 from distill3r_core.untrusted.printable import reason_of
 
@@ -137,13 +138,15 @@ def _below(folder: Path, name: Any) -> Path:
     path = Path(name)
     if path.is_absolute() or ".." in path.parts:
         raise ImageError("a frame names a file that is not below the folder")
+    if (fault := name_fault(path.as_posix())) is not None:
+        raise ImageError(f"a frame names a file whose name {fault}")
     return folder / path
 
 
 def _pose(matrix: Any) -> np.ndarray:
     try:
         pose = np.array(matrix, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ImageError("its transform_matrix is not one of numbers") from error
     if pose.shape not in ((3, 4), (4, 4)):
         raise ImageError("its transform_matrix is not 4x4")
@@ -157,7 +160,8 @@ def _rig(content: Mapping[str, Any], entry: Mapping[str, Any], image: Path) -> R
         value = content.get(name, entry.get(name))
         if value is None:
             return None
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        # Compared as it is: an integer may be too large to become a float. NaN compares false.
+        if not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
             raise ImageError(f"its {name} is not a number")
         return float(value)
 
@@ -165,7 +169,7 @@ def _rig(content: Mapping[str, Any], entry: Mapping[str, Any], image: Path) -> R
     if width is None or height is None:
         width, height = _size_of(image)
     fx, angle = field("fl_x"), field("camera_angle_x")
-    if fx is None and angle is not None and 0 < angle < math.pi:
+    if fx is None and angle is not None and 0 < angle / 2 < math.pi / 2:
         fx = width / (2 * math.tan(angle / 2))
     if fx is None:
         return None

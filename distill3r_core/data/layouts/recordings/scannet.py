@@ -85,12 +85,17 @@ def _size_of(k: np.ndarray) -> tuple[int, int] | None:
     return _COLOR_SIZE if near else None
 
 
-def _pose(path: Path) -> np.ndarray | None:
-    """The pose of a frame; None where it is not there, or infinite: tracking was lost."""
+def _pose(path: Path) -> np.ndarray | Path | None:
+    """The pose of a frame; None where it is not there, or infinite: tracking was lost.
+
+    A file that is damaged stays its file: who reads the frame refuses it.
+    """
+    if not is_there(path):
+        return None
     try:
         return read_pose(path)
-    except ImageError:
-        return None
+    except ImageError as error:
+        return None if "not finite" in str(error) else path
 
 
 LAYOUT = Layout(
