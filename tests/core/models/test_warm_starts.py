@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from saved_runs import write_run
 
 from distill3r_core.errors import ConfigError, WeightsError
 from distill3r_core.models import StudentMetadata, build_student, save_student
