@@ -200,7 +200,9 @@ def _make_scannetpp(folder: Path) -> None:
     )
     camera = {"fl_x": 20, "fl_y": 21, "cx": 16, "cy": 12, "w": 32, "h": 24, "frames": []}
     _write_json(dslr / "nerfstudio/transforms_undistorted.json", camera)
-    _write_json(dslr / "nerfstudio/transforms.json", {"frames": [], "test_frames": []})
+    listed = [{"file_path": "D0.JPG", "is_bad": False}]
+    _write_json(dslr / "nerfstudio/transforms.json", {"frames": listed, "test_frames": []})
+    _write(folder / "splits/nvs_sem_train.txt", "0b0b0b0b0b\n")
 
 
 def _make_depth(folder: Path) -> None:
@@ -233,6 +235,7 @@ _JSON: dict[str, Sign] = {
     "annotations.json": plain_json,
     "hm3d/val/00800-X/00000000_1_camera_params.json": plain_json,
     "data/0b0b0b0b0b/dslr/nerfstudio/transforms_undistorted.json": plain_json,
+    "data/0b0b0b0b0b/dslr/nerfstudio/transforms.json": plain_json,
 }
 
 
@@ -295,6 +298,7 @@ LAYOUTS = {
         "scannetpp",
         _make_scannetpp,
         *(f"{_DSLR}/colmap/images.txt", f"{_DSLR}/nerfstudio/transforms_undistorted.json"),
+        *(f"{_DSLR}/nerfstudio/transforms.json", "splits/nvs_sem_train.txt"),
     ),
     "depth": Target(_make_depth, _read_depth, ("a.pfm", "a.h5", "a.exr")),
 }

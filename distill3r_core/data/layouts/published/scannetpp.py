@@ -37,7 +37,7 @@ from distill3r_core.data.manifest import Split
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
-from distill3r_core.files import is_there, read_text_file
+from distill3r_core.files import is_there, read_text_file, refuse_special
 from distill3r_core.io.images.media_kinds import IMAGE_SUFFIXES
 from distill3r_core.untrusted.printable import reason_of
 
@@ -202,9 +202,16 @@ def _read_cameras(part: Path) -> _Cameras:
 
 
 def _blurred(dslr: Path) -> set[str]:
-    """Names of images that the data set marks as blurred."""
+    """Names of images that the data set marks as blurred.
+
+    Raises:
+        ImageError: The file is damaged.
+    """
     content = _transforms(dslr / "nerfstudio" / "transforms.json")
-    listed = [*content.get("frames", ()), *content.get("test_frames", ())]
+    lists = [content.get(name) or [] for name in ("frames", "test_frames")]
+    if not all(isinstance(part, list) for part in lists):
+        raise ImageError("transforms.json is damaged: its frames are no list")
+    listed = [frame for part in lists for frame in part]
     return {
         Path(str(frame.get("file_path"))).name
         for frame in listed
@@ -230,11 +237,17 @@ def _transforms(path: Path) -> Mapping[str, Any]:
 
 
 def _splits(root: Path) -> dict[str, Split]:
-    """The split of each scene that the data set's lists name."""
+    """The split of each scene that the data set's lists name.
+
+    Raises:
+        RequestError: A list is a pipe or a device.
+        OSError: One cannot be read.
+    """
     found: dict[str, Split] = {}
     for folder in (root / "splits", root.parent / "splits"):
         for name, split in _SPLITS:
             if is_there(folder / name):
+                refuse_special(folder / name)
                 words = read_text_file(folder / name, errors="replace").split()
                 found.update(dict.fromkeys(words, split))
     return found
