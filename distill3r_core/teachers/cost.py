@@ -10,6 +10,7 @@ from torch import Tensor
 
 from distill3r_core.errors import OutOfMemoryError
 from distill3r_core.nn.counts import MemoryEstimate, Part
+from distill3r_core.system.allocator import freed_memory
 from distill3r_core.system.machine_memory import available_memory
 from distill3r_core.teachers.official_files import read_shapes, refuse_foreign_weights
 
@@ -115,16 +116,18 @@ class TeacherCost:
         def needed(count: int) -> int:
             return self.memory(network, count, size, settings=settings, device=device).total
 
-        free = available_memory()
+        # What an earlier pass has freed is still this process's, and is used again.
+        free = available_memory() + freed_memory()
         if needed(views) <= free:
             return
         fitting = next((count for count in range(views - 1, 0, -1) if needed(count) <= free), 0)
         rows, columns = size
         raise OutOfMemoryError(
             f"{name} would take about {needed(views) / 1e9:.1f} GB for {views} views of "
-            f"{rows}x{columns} at once, and {free / 1e9:.1f} GB are free",
-            hint=f"{fitting} views would fit: --max-views {fitting}, or samples of fewer views: "
-            f"`distill3r manifest ... --views {fitting}`"
-            if fitting
-            else "not one view fits: close other programs, or take a smaller teacher",
+            f"{rows}x{columns} at once, and {free / 1e9:.1f} GB are free: "
+            + (f"at most {fitting} would fit" if fitting else "not one view fits"),
+            hint=f"give it fewer views: `infer --max-views {fitting}`, or samples of "
+            f"`manifest --views {fitting}`"
+            if fitting > 1
+            else "close other programs, or take a smaller teacher",
         )

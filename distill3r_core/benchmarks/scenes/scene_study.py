@@ -4,6 +4,8 @@ Each cell is a run of `train` on one scene, and a result of `eval --protocol loc
 frames that it has held out. The scene is the user's own, by its cache, or a rendered room.
 """
 
+import hashlib
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
@@ -95,7 +97,7 @@ def bench_scenes(
         result = folder.read()
     else:
         with one_thread():
-            result = _run(settings, folder.folder, progress)
+            result = _run(settings, folder.folder / _parts_name(settings, inputs), progress)
         folder.write(result)
     notes = [
         "medians over held-out frames; poses by PnP with RANSAC on predicted coordinates",
@@ -103,6 +105,17 @@ def bench_scenes(
         f"{settings.scenes} other rooms",
     ]
     return folder.report(result, tables=_tables(result), notes=notes)
+
+
+def _parts_name(settings: SceneStudySettings, inputs: str | None) -> str:
+    """Folder of rooms, runs and outcomes: another one for each length, scene and size.
+
+    What `--overwrite` replaces by other settings must not go on with what was made for them.
+    """
+    left_out = ("cells", "seeds", "seed", "output")
+    shared = {key: value for key, value in config.as_plain(settings).items() if key not in left_out}
+    text = json.dumps([shared, inputs], sort_keys=True)
+    return f"parts-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
 
 
 @plain_dataclass(frozen=True)

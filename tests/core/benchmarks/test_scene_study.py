@@ -9,7 +9,7 @@ from small_caches import write_cache
 from distill3r_core.benchmarks.scenes import SceneStudySettings, bench_scenes
 from distill3r_core.benchmarks.scenes.scene_cells import CELLS, STUDY
 from distill3r_core.config import validate
-from distill3r_core.errors import ConfigError
+from distill3r_core.errors import ConfigError, ConflictError
 from distill3r_core.models import load_student
 from distill3r_core.report import Silent
 
@@ -54,8 +54,9 @@ def test_every_cell_trains_a_student_and_finished_ones_are_kept(tmp_path: Path) 
         assert row["mean"]["mse_metric"] > 0
         assert row["seconds_an_image"] > 0
     # What is frozen is that of the student that other rooms have taught.
-    taught = load_student(tmp_path / "s" / "pretraining-0" / "run").state_dict()
-    kept = load_student(tmp_path / "s" / "frozen-0" / "run").state_dict()
+    (parts,) = (tmp_path / "s").glob("parts-*")
+    taught = load_student(parts / "pretraining-0" / "run").state_dict()
+    kept = load_student(parts / "frozen-0" / "run").state_dict()
     blocks = [name for name in kept if name.startswith("network.blocks")]
     assert blocks and all((kept[name] == taught[name]).all() for name in blocks)
     assert any((kept[name] != taught[name]).any() for name in kept if name not in blocks)
@@ -63,11 +64,20 @@ def test_every_cell_trains_a_student_and_finished_ones_are_kept(tmp_path: Path) 
     other = study(tmp_path / "o")
     with pytest.raises(KeyboardInterrupt):
         bench_scenes(other, progress=Impatient("pretrained, seed 0"))
-    kept_files = sorted(path.parent.name for path in (tmp_path / "o").glob("*/outcome.json"))
-    assert kept_files == ["alone-0", "vit-16-0"]
-    written = (tmp_path / "o" / "alone-0" / "outcome.json").stat().st_mtime_ns
+    kept_files = {path.parent.name: path for path in (tmp_path / "o").glob("*/*/outcome.json")}
+    assert sorted(kept_files) == ["alone-0", "vit-16-0"]
+    written = kept_files["alone-0"].stat().st_mtime_ns
     assert figures(bench_scenes(other).result) == figures(result)
-    assert (tmp_path / "o" / "alone-0" / "outcome.json").stat().st_mtime_ns == written
+    assert kept_files["alone-0"].stat().st_mtime_ns == written
+
+
+def test_other_settings_go_on_with_nothing_that_was_made_for_these(tmp_path: Path) -> None:
+    first = study(tmp_path, cells=("vit-16",))
+    assert bench_scenes(first).result["views"] == 2
+    longer = study(tmp_path, cells=("vit-16",), frames=15, size=(42, 56))
+    with pytest.raises(ConflictError):
+        bench_scenes(longer)
+    assert bench_scenes(longer, overwrite=True).result["views"] == 3
 
 
 def test_all_other_cells_can_be_trained(tmp_path: Path) -> None:

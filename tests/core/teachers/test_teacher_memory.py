@@ -3,11 +3,14 @@
 import re
 
 import fast3r_folders
+import psutil
 import pytest
+import torch
 from official_folders import write_folder
 from test_network_teachers import small, views
 
 from distill3r_core.errors import OutOfMemoryError
+from distill3r_core.system.allocator import freed_memory, keep_freed_memory
 from distill3r_core.teachers import TEACHERS, build_teacher
 from distill3r_core.teachers import cost as teacher_cost
 
@@ -42,6 +45,7 @@ def test_a_pass_that_would_not_fit_is_refused_and_what_fits_is_said(
 
     def refusal(count: int, free: int) -> OutOfMemoryError | None:
         monkeypatch.setattr(teacher_cost, "available_memory", lambda: free)
+        monkeypatch.setattr(teacher_cost, "freed_memory", lambda: 0)
         try:
             teacher.predict(prepared[:count])
         except OutOfMemoryError as error:
@@ -53,14 +57,42 @@ def test_a_pass_that_would_not_fit_is_refused_and_what_fits_is_said(
     rows, columns = prepared[0].image.shape[1:]
     assert f"{name} would take about" in error.message
     assert f"3 views of {rows}x{columns}" in error.message
-    assert "not one view fits" in error.hint
+    assert "not one view fits" in error.message
     # Somewhere between nothing and much two of the three views fit: those are offered, and run.
     for exponent in range(1000, 3000):
         free = int(2 ** (exponent / 100))
         error = refusal(3, free)
-        if error is None or "2 views would fit" in error.hint:
+        if error is None or "at most 2 would fit" in error.message:
             break
     assert error is not None
     assert re.search(r"--max-views 2\b", error.hint) and "--views 2`" in error.hint
     assert refusal(2, free) is None
     assert refusal(3, 10**12) is None
+
+
+def test_what_a_pass_has_freed_counts_as_free_for_the_next(golden_dir, tmp_path, monkeypatch):
+    """The process stays at its peak size, which the system takes for used."""
+    folder = write_folder(tmp_path / "vggt", golden_dir, "vggt")
+    teacher = build_teacher("vggt", folder)
+    prepared = [teacher.prepare(view) for view in views(8)]
+    size = prepared[0].image.shape[1:]
+    needed = (
+        TEACHERS["vggt"]
+        .cost.memory(teacher.network.size, len(prepared), size, settings=teacher._settings)
+        .total
+    )
+    process = psutil.Process()
+    room = process.memory_info().rss + int(1.3 * needed)
+    monkeypatch.setattr(
+        teacher_cost, "available_memory", lambda: max(0, room - process.memory_info().rss)
+    )
+    first, second = (teacher.predict(prepared) for _ in range(2))
+    assert torch.equal(first.points_local[0], second.points_local[0])
+
+
+def test_freed_blocks_are_counted():
+    keep_freed_memory(block=1 << 25, kept=1 << 30)
+    kept = [torch.ones(1 << 18) for _ in range(64)]  # 1 MB each
+    during = freed_memory()
+    del kept
+    assert freed_memory() > during + (1 << 25)
