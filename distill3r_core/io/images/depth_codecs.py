@@ -6,6 +6,7 @@ reason alone where the file cannot be read.
 
 import contextlib
 import io
+import math
 import os
 import re
 import threading
@@ -26,6 +27,7 @@ from distill3r_core.untrusted.printable import reason_of
 
 _PFM_LINE = 100  # bytes; a header's line is shorter
 _MAX_SIDE = 1 << 16
+_MAX_NUMBERS = 1 << 28  # of a packed file, in all channels; real depth has a few million
 _PACKED = 1100  # bytes that a byte may stand for; of zeros, deflate makes 1 of 1030
 _exr_lock = threading.Lock()  # the standard output belongs to the process
 
@@ -80,6 +82,8 @@ def read_h5(path: Path) -> Float[np.ndarray, "H W"]:
                 raise ImageError("the array 'depth' is in other files")
             if stored.nbytes > _PACKED * stored.id.get_storage_size():
                 raise ImageError(f"claims depth of {stored.shape} in a few bytes")
+            if math.prod(stored.shape) > _MAX_NUMBERS:
+                raise ImageError(f"depth of {stored.shape} is too large")
             return stored[()].astype(np.float32)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise ImageError(f"depth cannot be read: {reason_of(error)}") from error
@@ -112,7 +116,7 @@ def _check_exr(path: Path) -> None:
     """Refuse an OpenEXR image by its header, before its pixels are allocated.
 
     Raises:
-        ImageError: It claims more pixels than its bytes can mean.
+        ImageError: It claims more pixels than its bytes can mean, or more than depth has.
         OSError: It is no file.
     """
     import OpenEXR
@@ -123,9 +127,11 @@ def _check_exr(path: Path) -> None:
         header = file.header()  # empty once the file is closed
         low, high = header["dataWindow"]
         columns, rows = (int(end) - int(start) + 1 for start, end in zip(low, high, strict=True))
-        least = 2 * rows * columns * len(header["channels"])  # bytes, of 16-bit numbers
-    if not min(rows, columns) > 0 or least > _PACKED * length:
+        numbers = rows * columns * len(header["channels"])  # of 16 bits at least
+    if not min(rows, columns) > 0 or 2 * numbers > _PACKED * length:
         raise ImageError(f"claims depth of {columns}x{rows} pixels in a few bytes")
+    if numbers > _MAX_NUMBERS:
+        raise ImageError(f"depth of {columns}x{rows} pixels is too large")
 
 
 def _pfm_line(file: IO[bytes]) -> str:

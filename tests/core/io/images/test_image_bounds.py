@@ -3,6 +3,7 @@
 import resource
 import struct
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -53,8 +54,6 @@ def _claim(path: Path, suffix: str) -> None:
     """Make the header of an image say that it is as large as `_BLANK`."""
     data, (columns, rows) = bytearray(path.read_bytes()), _BLANK
     if suffix == "png":
-        import zlib
-
         data[16:24] = struct.pack(">II", columns, rows)
         data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
     elif suffix == "webp":
@@ -156,6 +155,29 @@ def test_an_hdf5_array_that_is_not_in_the_file_is_refused(tmp_path):
         file["depth"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "depth")
     with pytest.raises(ImageError, match="no two-dimensional array"):
         read_h5(path)
+
+
+def test_packed_depth_of_more_pixels_than_any_camera_has_is_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    zeros = zlib.compress(bytes(4_000_000), 9)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        stored = file.create_dataset(
+            "depth", (20_000, 20_000), "f4", chunks=(1000, 1000), compression="gzip"
+        )
+        for number in range(400):
+            stored.id.write_direct_chunk((number // 20 * 1000, number % 20 * 1000), zeros)
+    with pytest.raises(ImageError, match="too large"):
+        read_h5(tmp_path / "a.h5")
+    OpenEXR = pytest.importorskip("OpenEXR")
+    head = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    path = tmp_path / "a.exr"
+    OpenEXR.File(head, {"Y": np.ones((16, 16), np.float32)}).write(str(path))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"dataWindow\0box2i\0") + len(b"dataWindow\0box2i\0") + 4
+    struct.pack_into("<4i", data, at, 0, 0, 19_999, 19_999)
+    path.write_bytes(data + bytes(1_000_000))
+    with pytest.raises(ImageError, match="depth of 20000x20000 pixels is too large"):
+        read_exr(path)
 
 
 @pytest.mark.parametrize("side", [16_000, 100_000, 2**31 - 2])
