@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from distill3r_core.errors import ImageError
 from distill3r_core.io.images.decode import read_image, write_image
+from distill3r_core.io.images.masks import read_mask
+from distill3r_core.io.images.media_kinds import all_gray
 
 PHOTO = (240, 320, 3)
 ACCEPTED = {
@@ -186,3 +188,18 @@ def test_damaged_bytes_never_end_in_another_error(data_dir, tmp_path, drill, nam
             read_image(path)
         except ImageError as error:
             assert str(error)  # noqa: PT017  a picture may well survive
+
+
+@pytest.mark.parametrize("shape", ["rectangle", "both"])
+def test_a_mask_of_12_megapixels_is_read_from_lossless_webp(tmp_path, shape):
+    """Which has a few kilobytes, or a few hundred bytes."""
+    image = Image.new("RGB", (4032, 3024))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((2800, 1200, 3600, 2700), fill="white")
+    if shape == "both":
+        draw.ellipse((400, 300, 2600, 2500), fill="white")
+    image.save(tmp_path / "m.webp", lossless=True)
+    assert (tmp_path / "m.webp").stat().st_size < 6000
+    assert all_gray([tmp_path / "m.webp"])
+    mask = read_mask(tmp_path / "m.webp", (3024, 4032))
+    np.testing.assert_array_equal(mask, np.asarray(image)[..., 0] == 255)
