@@ -86,18 +86,21 @@ def test_depth_maps_beside_photographs_are_never_photographs(
 
 
 @pytest.mark.parametrize(
-    "trial",
+    ("trial", "views"),
     [
-        "06_suffixes/rgbd", "09_depth_unit/correct", "09_depth_unit/tum5000",
-        "11_pose_convention/w2c", "12_intrinsics/K_of_full",
+        ("06_suffixes/rgbd", 4),
+        ("09_depth_unit/correct", 24),
+        ("09_depth_unit/tum5000", 24),
+        ("11_pose_convention/w2c", 24),
+        ("12_intrinsics/K_of_full", 24),
     ],
-)  # fmt: skip
+)
 def test_an_rgbd_recording_is_reconstructed_from_its_photographs_alone(
-    cli_inprocess, project, trials, trial
+    cli_inprocess, project, trials, trial, views
 ) -> None:
     status, report, _ = run_infer(cli_inprocess, trials / trial, "-o", "out", cwd=project)
-    images = len(list((trials / trial / "room/rgb").iterdir()))
-    assert status == 0 and report["result"]["views"] == images >= 4 and not report["failed"]
+    assert status == 0 and report["result"]["views"] == views and not report["failed"]
+    assert len(list((trials / trial / "room/rgb").iterdir())) == views
     listed = json.loads((project / "out/run.json").read_text())["left_out"]
     depth = [item for item in listed if item["reason"] == "a depth map, no photograph"]
     assert len(depth) == len(list((trials / trial / "room/depth").iterdir()))
@@ -196,6 +199,31 @@ def test_maps_beside_photographs_are_told_by_their_names_before_or_behind_the_nu
     assert len(listed) == 3 and all(item["reason"].startswith(reason) for item in listed)
     manifest, _ = make_manifest(cli_inprocess, project, folder)
     assert len(manifest.rows) == 6
+
+
+@pytest.mark.parametrize(
+    ("photo", "other", "reason"),
+    [
+        ("IMG_{}.jpg", "conf_{}.jpg", "a map of labels"),
+        ("{}.jpg", "confidence-{}.jpg", "a map of labels"),
+        ("{}.jpg", "disp{}.jpg", "a depth map"),
+        ("{}.jpg", "semantic_{}.jpg", "a map of labels"),
+    ],
+)
+def test_words_before_a_number_that_photographs_have_too_are_of_maps_where_there_is_no_color(
+    cli_inprocess, project, photo, other, reason
+) -> None:
+    folder = make_photos(project / "trip", photo.format("0001"), photo.format("0002"))
+    make_photos(folder, other.format("0001"))  # a conference, a display
+    gray = np.random.default_rng(0).integers(0, 255, (48, 64), np.uint8)
+    Image.fromarray(gray).save(folder / other.format("0002"))
+    status, report, _ = run_infer(cli_inprocess, folder, "-o", "out", cwd=project)
+    assert status == 0 and report["result"]["views"] == 3
+    (listed,) = json.loads((project / "out/run.json").read_text())["left_out"]
+    assert Path(listed["item"]).name == other.format("0002")
+    assert listed["reason"].startswith(reason)
+    manifest, _ = make_manifest(cli_inprocess, project, folder)
+    assert len(manifest.rows) == 3
 
 
 @pytest.mark.parametrize("names", [("rgb.png", "depth.png"), ("Image.JPG", "confidence.png")])

@@ -34,6 +34,8 @@ RAW_OF_IMAGE = "a raw file beside the image of its name"
 
 # `frame-000012.depth`, `IMG_12_mask`, `depth_0012`: what a file is of, and what of it.
 _LABEL_PARTS = frozenset({"normals", "labels", "conf", "confidence", "semantic"})
+# Before a number they may say what a photograph shows: `conf_0001.jpg`, of a conference.
+_VAGUE_FIRST = frozenset({"conf", "confidence", "disp", "semantic"})
 _MASK_PARTS = frozenset({"mask", "matte", "alpha"})
 _PARTS = "|".join(
     ("depth", "depth_?map", "disp", "disparity", "masked", *_MASK_PARTS, *_LABEL_PARTS)
@@ -149,11 +151,12 @@ def _sort_images(found: FolderMedia, images: Sequence[Path]) -> None:
             if part == "masked":
                 found.left_out.append(LeftOut(path, MASKED_COPY))
                 continue
-            if part not in _MASK_PARTS:
+            is_vague = match.re is _PART_FIRST and part in _VAGUE_FIRST
+            if part not in _MASK_PARTS and (not is_vague or all_gray([path])):
                 reason = LABELS if part in _LABEL_PARTS else DEPTH
                 found.left_out.append(LeftOut(path, reason))
                 continue
-            if all_gray([path]):
+            if part in _MASK_PARTS and all_gray([path]):
                 found.masks[of] = path
                 continue
         if path in measured:
