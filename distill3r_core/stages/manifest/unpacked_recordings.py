@@ -1,6 +1,7 @@
 """Scenes out of archives: their files are written once, and are then like any others."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from distill3r_core.report import Progress
 from distill3r_core.stages.manifest.frame_index import stamp_of
 
 FOLDER = "recordings"  # beside `images/`
-_DONE = ".done.json"  # of which archive the files beside it are
+_DONE = ".done.json"  # of which archive the files beside it are, and which they are
 
 
 def with_unpacked(
@@ -59,12 +60,24 @@ def with_unpacked(
 def _unpack(packed: PackedScene, place: Path) -> None:
     """Raises: ImageError: The archive cannot be unpacked."""
     made = {"archive": stamp_of(packed.path)}
-    try:
-        done = json.loads(read_text_file(place / _DONE))
-    except (FileNotFoundError, json.JSONDecodeError):
-        done = None
-    if done == json.loads(json.dumps(made)):
+    if _is_done(place, made):
         return
     remove_own(place)  # frames that another archive of this name had
     packed.unpack(place)
-    write_text(place / _DONE, json.dumps(made))
+    write_text(place / _DONE, json.dumps({**made, "files": sorted(_files_in(place))}))
+
+
+def _is_done(place: Path, made: Mapping[str, object]) -> bool:
+    """Whether the same archive was unpacked before, and all of its files are still there."""
+    try:
+        record = json.loads(read_text_file(place / _DONE))
+        files = set(record.pop("files"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
+    return record == json.loads(json.dumps(made)) and files <= _files_in(place)
+
+
+def _files_in(place: Path) -> set[str]:
+    """Files below a folder, by their paths from there."""
+    found = (path for path in place.rglob("*") if path.is_file())
+    return {path.relative_to(place).as_posix() for path in found}

@@ -11,6 +11,7 @@ from trees import rejected, save_picture
 
 from distill3r_core.data.layouts import LAYOUTS, PackedScene, detect_layout, scan
 from distill3r_core.data.layouts.recordings.record3d_archive import unpack_record3d
+from distill3r_core.data.manifest import read_manifest
 from distill3r_core.errors import ImageError
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
 
@@ -81,6 +82,45 @@ def test_an_archive_beside_photographs_is_not_what_is_meant(tmp_path):
     pack(tmp_path / "photos" / "walk.r3d", folder)
     save_picture(tmp_path / "photos" / "a.jpg", 1)
     assert detect_layout(tmp_path / "photos")[0] is LAYOUTS["images"]
+
+
+def test_an_archive_beside_its_own_folder_is_left_out_with_a_line(tmp_path):
+    folder = write_recording(tmp_path / "phone" / "walk")
+    pack(tmp_path / "phone" / "walk.r3d", folder)
+    pack(tmp_path / "phone" / "other.r3d", folder)
+    (tmp_path / "phone" / "other").mkdir()  # holds no recording
+    make(tmp_path / "phone", tmp_path / "out")
+    rows = read_manifest(tmp_path / "out" / "manifest.csv").rows
+    assert len(rows) == 2 * 4 and {row.scene_id for row in rows} == {"phone/other", "walk"}
+    reason = "the folder 'walk' beside it is this recording"
+    assert rejected(tmp_path / "out") == {"walk.r3d": reason}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\xfe", b"[" * 100_000, b"", b"[]", b"{}", b'{"archive": 1, "files": [[]]}', b"1e999"],
+    ids=["encoding", "nesting", "empty", "list", "no-files", "list-of-lists", "number"],
+)
+def test_an_archive_is_unpacked_again_where_the_record_of_it_is_damaged(tmp_path, content):
+    pack(tmp_path / "phone" / "walk.r3d", write_recording(tmp_path / "walk"))
+    make(tmp_path / "phone", tmp_path / "out")
+    rows = (tmp_path / "out" / "manifest.csv").read_bytes()
+    record = tmp_path / "out" / "recordings" / "phone" / "phone" / "walk" / ".done.json"
+    whole = record.read_bytes()
+    record.write_bytes(content)
+    make(tmp_path / "phone", tmp_path / "out")
+    assert record.read_bytes() == whole
+    assert (tmp_path / "out" / "manifest.csv").read_bytes() == rows
+
+
+@pytest.mark.parametrize("name", ["metadata", "rgbd/2.jpg", "rgbd/2.depth"])
+def test_an_archive_is_unpacked_again_where_a_file_of_it_is_gone(tmp_path, name):
+    pack(tmp_path / "phone" / "walk.r3d", write_recording(tmp_path / "walk"))
+    make(tmp_path / "phone", tmp_path / "out")
+    place = tmp_path / "out" / "recordings" / "phone" / "phone" / "walk"
+    (place / name).unlink()
+    report = make(tmp_path / "phone", tmp_path / "out")
+    assert report.result["images"] == 4 and (place / name).is_file()
 
 
 def test_a_dry_run_counts_archives_and_unpacks_none(tmp_path):

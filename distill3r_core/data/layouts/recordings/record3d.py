@@ -30,7 +30,8 @@ from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.pose_formats import pose_from_quaternion
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
-from distill3r_core.files import is_there, read_text_file
+from distill3r_core.files import is_there, read_text_file, shown_name
+from distill3r_core.io.images.media import LeftOut
 from distill3r_core.io.images.media_kinds import IMAGE_SUFFIXES
 from distill3r_core.io.images.record3d_depth import METADATA
 from distill3r_core.untrusted.printable import reason_of
@@ -72,6 +73,9 @@ def _list_scenes(folder: Path, scene_id: str) -> Iterator[Listed]:
         yield from _list_recording(folder, scene_id)
     for name in _archives(folder):
         path = folder / name
+        if _unpacked_mark(folder / path.stem):
+            yield LeftOut(path, f"the folder {shown_name(path.stem)} beside it is this recording")
+            continue
         yield PackedScene(
             f"{scene_id}/{path.stem}", path, partial(unpack_record3d, path), _list_recording
         )
