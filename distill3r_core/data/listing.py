@@ -55,8 +55,13 @@ class DatasetListing:
         return f"{self.name}/{scene.scene_id}/{frame.name}"
 
 
-def list_dataset(dataset: Dataset) -> DatasetListing:
-    """List all scenes of a data set."""
+def list_dataset(dataset: Dataset, *, images_only: bool = False) -> DatasetListing:
+    """List all scenes of a data set.
+
+    Args:
+        dataset: The data set.
+        images_only: Depth and poses are not used: scenes of which only these are damaged are taken.
+    """
     scenes: list[Scene] = []
     videos: list[VideoScene] = []
     packed: list[PackedScene] = []
@@ -73,6 +78,9 @@ def list_dataset(dataset: Dataset) -> DatasetListing:
                 videos.append(found)
             case PackedScene():
                 packed.append(found)
+            case Refused(images=Scene() as scene) if images_only:
+                scenes.append(scene)
+                notes.append(f"{scene.scene_id}: its images alone are taken: {found.reason}")
             case Refused():
                 refused[found] = None
             case LeftOut():

@@ -1,7 +1,7 @@
 """Records of the layout contract: a layout, its data sets, their scenes and frames."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -184,10 +184,15 @@ class PackedScene:
 
 @dataclass(frozen=True)
 class Refused:
-    """A file or folder that was to be read and cannot be, and why."""
+    """A file or folder that was to be read and cannot be, and why.
+
+    Args:
+        images: The scene without what cannot be read, which is taken where only images are wanted.
+    """
 
     path: Path
     reason: str
+    images: Scene | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,8 @@ def _list_all(
     roots = {_place(root): root for root in settings.roots}
     for place in roots:
         for dataset in scan(place, settings.layout, skip=settings.output):
-            found, own = list_dataset(dataset), dataset.sample_frac
+            found = list_dataset(dataset, images_only=settings.images_only)
+            own = dataset.sample_frac
             fraction = settings.sample_frac if own is None else own
             chosen = splits.choose(
                 found.scenes, fraction, seed=settings.seed, name=_original_scene_id

@@ -1,6 +1,7 @@
 """MegaDepth in its layout: depth, poses, K of rectified images, an order by shared points."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from distill3r_core.data.layouts.published.rectified_camera import rectified_rig
 from distill3r_core.data.layouts.published.shared_points import walk_by_shared_points
 from distill3r_core.data.layouts.records import Note, Refused
 from distill3r_core.data.manifest import read_manifest
-from distill3r_core.errors import ImageError
+from distill3r_core.errors import ImageError, NothingUsableError
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
 
 # Points of the scene that each image of a walk a, e, b, d, c sees; f is in no model.
@@ -134,6 +135,18 @@ def test_a_damaged_model_refuses_its_scene(tmp_path):
     scenes, rest = listed(tmp_path, "megadepth")
     assert not scenes
     assert [item.path.name for item in rest if isinstance(item, Refused)] == ["dense0"]
+    settings = ManifestSettings((tmp_path,), tmp_path / "out", views=3, val_scenes=0.0)
+    with pytest.raises(NothingUsableError):
+        build_manifest(settings)
+    # Images alone need no model.
+    report = build_manifest(replace(settings, images_only=True, output=tmp_path / "images"))
+    rows = read_manifest(tmp_path / "images" / "manifest.csv").rows
+    assert sorted(Path(row.image_path).stem for row in rows) == ["a", "b", "c", "d", "e"]
+    assert not any(row.depth_path or row.pose for row in rows)
+    (note,) = [note for note in report.notes if note.startswith("0001/dense0: ")]
+    assert "its images alone are taken: the model in" in note and "is damaged" in note
+    assert any("no order is known of 0001/dense0" in note for note in report.notes)
+    assert rejected(tmp_path / "images") == {}
 
 
 @pytest.mark.parametrize(

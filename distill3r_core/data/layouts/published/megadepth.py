@@ -62,9 +62,21 @@ def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
     yield from (Refused(path, UNREAD) for path in listing.media.unread)
     yield from listing.media.left_out
     frames = named_frames(listing.media.images)
+    scene = Scene(
+        scene_id=scene_id,
+        folder=folder,
+        frames=frames,
+        order="none",
+        split="val" if folder.parent.name in _HELD_OUT else None,
+        place=folder.parent.name,
+    )
     model = _model_of(folder)
     if has_model(model):
-        registered, rigs, notes = _read(model, {frame.image.name for frame in frames})
+        try:
+            registered, rigs, notes = _read(model, {frame.image.name for frame in frames})
+        except ImageError as error:
+            yield Refused(folder, str(error), images=scene)
+            return
         yield from (Note(f"{scene_id}: {note}") for note in notes)
         with_depth = (folder / "depths").is_dir()
         frames = tuple(
@@ -75,14 +87,8 @@ def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
         )
         if lost := sum(frame.pose is None for frame in frames):
             yield Note(f"{scene_id}: {lost} of {len(frames)} images are not in the model: no pose")
-    yield Scene(
-        scene_id=scene_id,
-        folder=folder,
-        frames=frames,
-        order="none",
-        split="val" if folder.parent.name in _HELD_OUT else None,
-        place=folder.parent.name,
-    )
+        scene = replace(scene, frames=frames)
+    yield scene
 
 
 def _model_of(folder: Path) -> Path:
