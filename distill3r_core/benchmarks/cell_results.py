@@ -3,14 +3,17 @@
 import json
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill3r_core import config
 from distill3r_core.errors import DamageError
 from distill3r_core.files import read_own, write_text
+from distill3r_core.profiling import one_thread
 from distill3r_core.report import Progress, duration
+from distill3r_core.stages.benchmark.result_folder import ResultFolder, claim_folder
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,43 @@ class StoredOutcome:
         """Write plain data, whole and synced."""
         text = json.dumps({"identity": dict(self.identity), "outcome": dict(outcome)}, indent=2)
         write_text(self.path, text + "\n", durable=True)
+
+
+def keep_study(
+    name: str,
+    settings: Any,
+    run: Callable[[Path], dict[str, Any]],
+    *,
+    inputs: str | None = None,
+    overwrite: bool,
+) -> tuple[ResultFolder, dict[str, Any]]:
+    """The result of a study, from its folder or made there on one thread.
+
+    Args:
+        name: Name of the folder.
+        settings: Settings of the study, with a field `output`.
+        run: Makes the result in a folder; after an interruption it goes on with what is there.
+        inputs: Hash of the data that it reads; None: there are none that could change.
+        overwrite: Replace another result in the chosen folder.
+
+    Raises:
+        ConflictError: The chosen folder holds another result.
+    """
+    folder = claim_folder(
+        name,
+        config.as_plain(settings),
+        chosen=settings.output,
+        inputs=inputs,
+        overwrite=overwrite,
+        resumable=True,
+        ignored=("output",),
+    )
+    if folder.finished:
+        return folder, folder.read()
+    with one_thread():
+        result = run(folder.folder)
+    folder.write(result)
+    return folder, result
 
 
 class StudyClock:

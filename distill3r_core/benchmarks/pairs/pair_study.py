@@ -13,7 +13,13 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config
-from distill3r_core.benchmarks.cell_results import StoredOutcome, StudyClock, differences, moments
+from distill3r_core.benchmarks.cell_results import (
+    StoredOutcome,
+    StudyClock,
+    differences,
+    keep_study,
+    moments,
+)
 from distill3r_core.benchmarks.pairs.pair_cells import CELLS, STUDY, CellName
 from distill3r_core.benchmarks.pairs.pair_data import PairRooms
 from distill3r_core.benchmarks.pairs.pair_trial import (
@@ -22,9 +28,7 @@ from distill3r_core.benchmarks.pairs.pair_trial import (
     train_pair_teacher,
 )
 from distill3r_core.models.families import StudentSize
-from distill3r_core.profiling import one_thread
 from distill3r_core.report import Progress, Report, Silent, Table
-from distill3r_core.stages.benchmark.result_folder import claim_folder
 from distill3r_core.training.settings import Count
 
 AGAINST: CellName = "none"  # the others are compared with it, seed by seed
@@ -73,20 +77,9 @@ def bench_pairs(
         ConflictError: The chosen folder holds another result.
         KeyboardInterrupt: The run was interrupted; finished networks are kept.
     """
-    folder = claim_folder(
-        "pairs",
-        config.as_plain(settings),
-        chosen=settings.output,
-        overwrite=overwrite,
-        resumable=True,
-        ignored=("output",),
+    folder, result = keep_study(
+        "pairs", settings, lambda place: _run(settings, place, progress), overwrite=overwrite
     )
-    if folder.finished:
-        result = folder.read()
-    else:
-        with one_thread():
-            result = _run(settings, folder.folder, progress)
-        folder.write(result)
     notes = [
         "errors are distances to the true points after one scale: of a pair, or of a view",
         "encoders start from scratch, as no weights are downloaded: a frozen one is random",

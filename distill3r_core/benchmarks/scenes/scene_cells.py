@@ -7,7 +7,7 @@ from typing import Any, Literal
 from distill3r_core.config import merge
 
 CellName = Literal[
-    "vit-16", "vit-32", "vit-64", "alone", "mobilenet", "pretrained", "frozen", "cnn"
+    "vit-16", "vit-32", "vit-64", "no-attention", "mobilenet", "pretrained", "frozen", "cnn"
 ]
 
 # The transformer of all cells but two: as narrow as that of `--config scene-small`.
@@ -52,7 +52,7 @@ CELLS: Mapping[CellName, SceneCell] = {
     "vit-16": _transformer("transformer, patches of 16", 16),
     "vit-32": _transformer("transformer, patches of 32", 32),
     "vit-64": _transformer("transformer, patches of 64", 64),
-    "alone": _transformer("no attention between patches", 16, "none"),
+    "no-attention": _transformer("no attention between patches", 16, "none"),
     "mobilenet": SceneCell("MobileNetV3, from scratch", "scene-mobilenet"),
     "pretrained": SceneCell("vit-16, pretrained on other rooms", pretrained=True),
     "frozen": SceneCell(

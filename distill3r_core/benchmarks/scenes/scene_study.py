@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config
-from distill3r_core.benchmarks.cell_results import StoredOutcome, differences, moments
+from distill3r_core.benchmarks.cell_results import StoredOutcome, differences, keep_study, moments
 from distill3r_core.benchmarks.scenes.scene_cells import (
     AGAINST,
     CELLS,
@@ -29,12 +29,8 @@ from distill3r_core.benchmarks.scenes.scene_trial import FIGURES, SceneTrial
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.errors import ConfigError
 from distill3r_core.models.families import StudentSize
-from distill3r_core.profiling import one_thread
 from distill3r_core.report import Progress, Report, Silent, Table, duration
-from distill3r_core.stages.benchmark.result_folder import claim_folder
 from distill3r_core.training.settings import Count
-
-_CENTIMETERS = 100.0
 
 
 @dataclass(frozen=True, config=config.STRICT)
@@ -84,21 +80,14 @@ def bench_scenes(
         KeyboardInterrupt: The study was interrupted; what is done is kept.
     """
     inputs = None if settings.cache is None else TeacherCache(settings.cache).header.identity
-    folder = claim_folder(
+    parts = _parts_name(settings, inputs)
+    folder, result = keep_study(
         "scene",
-        config.as_plain(settings),
-        chosen=settings.output,
+        settings,
+        lambda place: _run(settings, place / parts, progress),
         inputs=inputs,
         overwrite=overwrite,
-        resumable=True,
-        ignored=("output",),
     )
-    if folder.finished:
-        result = folder.read()
-    else:
-        with one_thread():
-            result = _run(settings, folder.folder / _parts_name(settings, inputs), progress)
-        folder.write(result)
     notes = [
         "medians over held-out frames; poses by PnP with RANSAC on predicted coordinates",
         "encoders start from scratch, as no weights are downloaded; `pretrained` has learned "
@@ -149,7 +138,8 @@ def _run(settings: SceneStudySettings, folder: Path, progress: Progress) -> dict
     ]
     before = _pretrainings(settings, folder, [trial for trial, _ in missing], progress)
     pending = [*before, *(trial for trial, _ in missing)]
-    seconds = sum(trial.seconds_an_image() * trial.images for trial in pending)
+    timed = {trial.cell: trial.seconds_an_image() for trial in pending}
+    seconds = sum(timed[trial.cell] * trial.images for trial in pending)
     progress.note(f"about {duration(seconds)} of training, on one thread")
     for trial in before:
         progress.note(f"pretraining on {len(trial.scene)} rooms, seed {trial.seed}")
@@ -162,11 +152,10 @@ def _run(settings: SceneStudySettings, folder: Path, progress: Progress) -> dict
         for trial, stored in zip(trials, outcomes, strict=True)
         if (found := stored.read()) is not None
     ]
-    figures = [name for name in FIGURES if all(run[name] is not None for run in runs)]
     return {
-        "rows": [_row(cell, runs, figures) for cell in settings.cells],
+        "rows": [_row(cell, runs) for cell in settings.cells],
         "paired": [
-            differences(cell, AGAINST, runs, figures)
+            differences(cell, AGAINST, runs, _figures_of(runs, cell, AGAINST))
             for cell in settings.cells
             if cell != AGAINST and AGAINST in settings.cells
         ],
@@ -253,25 +242,32 @@ def _identity(
     }
 
 
-def _row(cell: str, runs: Sequence[Mapping[str, Any]], figures: Sequence[str]) -> dict[str, Any]:
+def _figures_of(runs: Sequence[Mapping[str, Any]], *cells: str) -> list[str]:
+    """The figures that all runs of these cells have: a student that places nothing lacks some."""
+    mine = [run for run in runs if run["cell"] in cells]
+    return [name for name in FIGURES if all(run[name] is not None for run in mine)]
+
+
+def _row(cell: CellName, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     mine = [run for run in runs if run["cell"] == cell]
     return {
         "cell": cell,
+        "summary": CELLS[cell].summary,
         "seeds": len(mine),
         "parameters": mine[0]["parameters"],
         "megabytes": mine[0]["megabytes"],
         "seconds_an_image": statistics.fmean(run["seconds_an_image"] for run in mine),
-        **moments({name: [run[name] for run in mine] for name in figures}),
+        **moments({name: [run[name] for run in mine] for name in _figures_of(runs, cell)}),
     }
 
 
-# Heading, figure, factor and form of the columns.
+# Heading, figure and form of the columns; lengths are in cm, as `eval` gives them.
 _COLUMNS = (
-    ("location cm", "location", _CENTIMETERS, "{:.1f}"),
-    ("rotation", "rotation", 1.0, "{:.1f}°"),
-    ("within 5 cm, 5°", "near", 1.0, "{:.2f}"),
-    ("coordinates cm", "coordinates", _CENTIMETERS, "{:.1f}"),
-    ("MSE m²", "mse_metric", 1.0, "{:.3f}"),
+    ("location cm", "location", "{:.1f}"),
+    ("rotation", "rotation", "{:.1f}°"),
+    ("5 cm, 5°", "near", "{:.2f}"),
+    ("points cm", "coordinates", "{:.1f}"),
+    ("MSE m²", "mse_metric", "{:.3f}"),
 )
 
 
@@ -280,30 +276,28 @@ def _tables(result: Mapping[str, Any]) -> list[Table]:
     text = [
         (
             row["cell"],
-            CELLS[row["cell"]].summary,
             f"{row['megabytes']:.0f}",
-            *(_shown(row, name, factor, form) for _, name, factor, form in _COLUMNS),
+            *(_shown(row, name, form) for _, name, form in _COLUMNS),
             f"{row['seconds_an_image']:.2f}",
         )
         for row in rows
     ]
     beside = (
-        "nearest",
-        "map and pose of the nearest training frame",
+        "nearest frame",
         "",
         *(
-            "" if nearest[name] is None else form.format(factor * nearest[name])
-            for _, name, factor, form in _COLUMNS
+            "" if nearest[name] is None else form.format(nearest[name])
+            for _, name, form in _COLUMNS
         ),
         "",
     )
-    headings = ("cell", "", "MB", *(heading for heading, *_ in _COLUMNS), "s an image")
-    seeds = f"{rows[0]['seeds']} seeds, mean ± deviation"
-    title = f"{result['views']} held-out frames, {seeds}"
-    found = [Table(title, headings, (*text, beside))]
+    headings = ("cell", "MB", *(heading for heading, *_ in _COLUMNS), "s/image")
+    count = rows[0]["seeds"]
+    seeds = "one seed" if count == 1 else f"{count} seeds, mean ± deviation"
+    found = [Table(f"{result['views']} held-out frames, {seeds}", headings, (*text, beside))]
     if result["paired"]:
         differing = tuple(
-            (row["cell"], *(_shown(row, name, factor, form) for _, name, factor, form in _COLUMNS))
+            (row["cell"], *(_shown(row, name, form) for _, name, form in _COLUMNS))
             for row in result["paired"]
         )
         title = f"More than {AGAINST} from the same seed, {seeds}"
@@ -311,8 +305,8 @@ def _tables(result: Mapping[str, Any]) -> list[Table]:
     return found
 
 
-def _shown(row: Mapping[str, Any], name: str, factor: float, form: str) -> str:
+def _shown(row: Mapping[str, Any], name: str, form: str) -> str:
     if name not in row["mean"]:
         return ""
-    text, spread = form.format(factor * row["mean"][name]), row["spread"][name]
-    return text if spread is None else f"{text} ± {factor * spread:.2g}"
+    text, spread = form.format(row["mean"][name]), row["spread"][name]
+    return text if spread is None else f"{text} ± {spread:.2g}"

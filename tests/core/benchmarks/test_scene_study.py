@@ -20,7 +20,7 @@ TINY = {
     "scenes": 2,
     "frames": 10,
     "size": (28, 42),
-    "cells": ("vit-16", "alone", "pretrained", "frozen"),
+    "cells": ("vit-16", "no-attention", "pretrained", "frozen"),
 }
 
 
@@ -49,7 +49,15 @@ def test_every_cell_trains_a_student_and_finished_ones_are_kept(tmp_path: Path) 
     assert [row["cell"] for row in result["rows"]] == list(TINY["cells"])
     assert [row["cell"] for row in result["paired"]] == list(TINY["cells"][1:])
     assert result["views"] == 2  # every fifth of ten frames
-    assert result["nearest"]["location"] > 0
+    # In cm, as `eval` has them.
+    scored = json.loads(
+        next((tmp_path / "s").glob("parts-*/vit-16-0/eval/result.json")).read_text()
+    )
+    assert scored["units"]["location_median"] == "cm"
+    nearest = scored["baselines"]["nearest_frame"]["location_median"]
+    assert result["nearest"]["location"] == nearest
+    report = bench_scenes(study(tmp_path / "s"))  # it is finished: shown again
+    assert report.tables[0].rows[-1][2] == f"{nearest:.1f}"
     for row in result["rows"]:
         assert row["mean"]["mse_metric"] > 0
         assert row["seconds_an_image"] > 0
@@ -65,10 +73,10 @@ def test_every_cell_trains_a_student_and_finished_ones_are_kept(tmp_path: Path) 
     with pytest.raises(KeyboardInterrupt):
         bench_scenes(other, progress=Impatient("pretrained, seed 0"))
     kept_files = {path.parent.name: path for path in (tmp_path / "o").glob("*/*/outcome.json")}
-    assert sorted(kept_files) == ["alone-0", "vit-16-0"]
-    written = kept_files["alone-0"].stat().st_mtime_ns
+    assert sorted(kept_files) == ["no-attention-0", "vit-16-0"]
+    written = kept_files["no-attention-0"].stat().st_mtime_ns
     assert figures(bench_scenes(other).result) == figures(result)
-    assert kept_files["alone-0"].stat().st_mtime_ns == written
+    assert kept_files["no-attention-0"].stat().st_mtime_ns == written
 
 
 def test_other_settings_go_on_with_nothing_that_was_made_for_these(tmp_path: Path) -> None:
@@ -97,6 +105,6 @@ def test_the_study_has_at_most_eight_cells_and_each_is_another_student() -> None
     assert len(STUDY) <= 8
     assert len({json.dumps({**vars(cell), "summary": ""}) for cell in CELLS.values()}) == len(CELLS)
     with pytest.raises(ConfigError, match="twice"):
-        study(Path(), cells=("alone", "alone"))
+        study(Path(), cells=("no-attention", "no-attention"))
     with pytest.raises(ConfigError, match="scene"):
         study(Path(), scene="kitchen")
