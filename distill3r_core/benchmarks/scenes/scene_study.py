@@ -267,42 +267,43 @@ _COLUMNS = (
     ("rotation", "rotation", "{:.1f}°"),
     ("5 cm, 5°", "near", "{:.2f}"),
     ("points cm", "coordinates", "{:.1f}"),
-    ("MSE m²", "mse_metric", "{:.3f}"),
 )
+_ERROR = ("MSE m²", "mse_metric", "{:.3f}")
 
 
 def _tables(result: Mapping[str, Any]) -> list[Table]:
     rows, nearest = result["rows"], result["nearest"]
-    text = [
-        (
-            row["cell"],
-            f"{row['megabytes']:.0f}",
-            *(_shown(row, name, form) for _, name, form in _COLUMNS),
-            f"{row['seconds_an_image']:.2f}",
-        )
-        for row in rows
-    ]
-    beside = (
-        "nearest frame",
-        "",
-        *(
-            "" if nearest[name] is None else form.format(nearest[name])
-            for _, name, form in _COLUMNS
-        ),
-        "",
-    )
-    headings = ("cell", "MB", *(heading for heading, *_ in _COLUMNS), "s/image")
     count = rows[0]["seeds"]
     seeds = "one seed" if count == 1 else f"{count} seeds, mean ± deviation"
-    found = [Table(f"{result['views']} held-out frames, {seeds}", headings, (*text, beside))]
-    if result["paired"]:
-        differing = tuple(
-            (row["cell"], *(_shown(row, name, form) for _, name, form in _COLUMNS))
-            for row in result["paired"]
+    headings = ("cell", *(heading for heading, *_ in _COLUMNS))
+    beside = tuple(
+        "" if (it := nearest[name]) is None else form.format(it) for _, name, form in _COLUMNS
+    )
+    cost = tuple(
+        (
+            row["cell"],
+            _shown(row, *_ERROR[1:]),
+            f"{row['megabytes']:.1f}",
+            f"{row['seconds_an_image']:.3f}",
         )
+        for row in rows
+    )
+    found = [
+        Table(
+            f"{result['views']} held-out frames, {seeds}",
+            headings,
+            (*_cells(rows), ("nearest frame", *beside)),
+        ),
+        Table("Error and cost", ("cell", _ERROR[0], "MB", "CPU s an image"), cost),
+    ]
+    if result["paired"]:
         title = f"More than {AGAINST} from the same seed, {seeds}"
-        found.append(Table(title, ("cell", *(one[0] for one in _COLUMNS)), differing))
+        found.append(Table(title, headings, tuple(_cells(result["paired"]))))
     return found
+
+
+def _cells(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    return [(row["cell"], *(_shown(row, name, form) for _, name, form in _COLUMNS)) for row in rows]
 
 
 def _shown(row: Mapping[str, Any], name: str, form: str) -> str:
