@@ -59,7 +59,9 @@ _PLAIN = ("1", "L", "P")
 # Masks of 12 megapixels have 500 bytes as lossless WebP, which knows no gray: they come as RGB.
 _FEW_BYTES_WEBP = 3 << 22
 _MAX_SCANS = 64  # of a progressive JPEG, each a pass over all pixels; encoders make about ten
-_NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # after a scan of a JPEG
+# A marker of a JPEG that has a length, or ends the image: neither data of a scan nor a restart.
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
+_SCAN, _END = b"\xda", b"\xd9"
 _BYTES_PER_PIXEL = 16  # while an image is decoded: as stored, with alpha, in RGB, upright
 _DECODERS = os.cpu_count() or 1
 _OPAQUE = 128  # alpha from which a pixel counts
@@ -184,17 +186,11 @@ def _check_scans(data: bytes) -> None:
     Raises:
         ImageError: It has more than any encoder makes.
     """
-    at, scans = 2, 0
-    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xd9":  # to the image's end
-        if data[at + 1] == 0xFF:  # padding
-            at += 1
-            continue
-        is_scan = data[at + 1] == 0xDA
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if is_scan:
-            scans += 1
-            found = _NEXT_MARKER.search(data, at)
-            at = len(data) if found is None else found.start()
+    at, scans = 0, 0
+    # Bytes that are no marker are passed over, as the decoder does.
+    while (found := _MARKER.search(data, at)) and found[1] != _END:
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+        scans += found[1] == _SCAN
     if scans > _MAX_SCANS:
         raise ImageError(f"is a JPEG of {scans} scans; the most is {_MAX_SCANS}")
 

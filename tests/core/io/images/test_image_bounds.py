@@ -118,6 +118,20 @@ def test_a_jpeg_of_many_scans_is_refused(tmp_path, side, scans):
         read_image(tmp_path / "a.jpg")
 
 
+@pytest.mark.parametrize(
+    "between",
+    [b"\xff\xfe\x00\x02\x00", b"\xff\xd0", b"\xff\x01", b"\xff\xff", b"junk", b"\xff\x00"],
+    ids=["comment", "restart", "temporary", "padding", "junk", "data"],
+)
+def test_scans_are_counted_past_whatever_the_decoder_passes_over(tmp_path, between):
+    _progressive(tmp_path / "a.jpg", 64, 100)
+    data = (tmp_path / "a.jpg").read_bytes()
+    at = data.index(b"\xff\xda", data.index(b"\xff\xda", at) + 1)  # before the second scan
+    (tmp_path / "a.jpg").write_bytes(data[:at] + between + data[at:])
+    with pytest.raises(ImageError, match="JPEG of 100 scans"):
+        read_image(tmp_path / "a.jpg")
+
+
 def test_progressive_photographs_are_read_whatever_follows_them(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
     exif = Image.Exif()
