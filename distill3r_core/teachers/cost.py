@@ -105,6 +105,7 @@ class TeacherCost:
 
         Args:
             network: Sizes of the network that is to run.
+            settings: The teacher's own settings, with a field `precision`.
             name: Name of the teacher, for messages.
 
         Raises:
@@ -112,9 +113,13 @@ class TeacherCost:
         """
         if device.type != "cpu":
             return
+        lower = settings.precision not in ("auto", "float32")  # auto is float32 on a CPU
+        dtype = getattr(torch, settings.precision) if lower else torch.float32
 
         def needed(count: int) -> int:
-            return self.memory(network, count, size, settings=settings, device=device).total
+            return self.memory(
+                network, count, size, settings=settings, device=device, dtype=dtype
+            ).total
 
         # What an earlier pass has freed is still this process's, and is used again.
         free = available_memory() + freed_memory()

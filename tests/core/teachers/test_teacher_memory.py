@@ -70,6 +70,24 @@ def test_a_pass_that_would_not_fit_is_refused_and_what_fits_is_said(
     assert refusal(3, 10**12) is None
 
 
+@pytest.mark.parametrize("name", ONE_PASS)
+def test_a_lower_precision_may_fit_where_float32_does_not(monkeypatch, name):
+    record = TEACHERS[name]
+    cost, size = record.cost, (224, 336)
+    plain, lower = (record.read_settings({"precision": p}) for p in ("float32", "bfloat16"))
+    needed = [
+        cost.memory(cost.published, 20, size, settings=plain, dtype=dtype).total
+        for dtype in (torch.bfloat16, torch.float32)
+    ]
+    assert needed[0] < needed[1]
+    monkeypatch.setattr(teacher_cost, "available_memory", lambda: sum(needed) // 2)
+    monkeypatch.setattr(teacher_cost, "freed_memory", lambda: 0)
+    cpu = {"device": torch.device("cpu"), "name": name}
+    cost.require_memory(cost.published, 20, size, settings=lower, **cpu)
+    with pytest.raises(OutOfMemoryError, match="would take"):
+        cost.require_memory(cost.published, 20, size, settings=plain, **cpu)
+
+
 def test_what_a_pass_has_freed_counts_as_free_for_the_next(golden_dir, tmp_path, monkeypatch):
     """The process stays at its peak size, which the system takes for used."""
     folder = write_folder(tmp_path / "vggt", golden_dir, "vggt")
