@@ -109,6 +109,7 @@ def test_a_large_tree_is_done_once_and_the_same_after_a_kill(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_200000_images_in_1000_scenes(tmp_path):
     root = make_linked_tree(tmp_path / "tree", MANY_SCENES, MANY_FRAMES)
     files = MANY_SCENES * MANY_FRAMES

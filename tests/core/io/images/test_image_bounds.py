@@ -126,7 +126,7 @@ def test_a_jpeg_of_many_scans_is_refused(tmp_path, side, scans):
 def test_scans_are_counted_past_whatever_the_decoder_passes_over(tmp_path, between):
     _progressive(tmp_path / "a.jpg", 64, 100)
     data = (tmp_path / "a.jpg").read_bytes()
-    at = data.index(b"\xff\xda", data.index(b"\xff\xda", at) + 1)  # before the second scan
+    at = data.index(b"\xff\xda", data.index(b"\xff\xda") + 1)  # before the second scan
     (tmp_path / "a.jpg").write_bytes(data[:at] + between + data[at:])
     with pytest.raises(ImageError, match="JPEG of 100 scans"):
         read_image(tmp_path / "a.jpg")
