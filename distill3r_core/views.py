@@ -3,6 +3,7 @@
 Frames: OpenCV axes (x right, y down, z forward). Pixel centers are at +0.5.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 Unit = Literal["m", "mm", "none"]
+METERS: Mapping[Unit, float] = {"m": 1.0, "mm": 0.001, "none": 1.0}  # a unit in meters
 
 
 @dataclass(frozen=True)

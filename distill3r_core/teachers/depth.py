@@ -16,8 +16,8 @@ from distill3r_core.prediction import StepCallback, ignore_steps
 from distill3r_core.teachers.base import prepare_view
 from distill3r_core.teachers.record import TeacherNeeds, TeacherRecord
 from distill3r_core.types import PreparedView, RawMaps, Unit, View
+from distill3r_core.views import METERS
 
-METERS = {"m": 1.0, "mm": 1e-3}  # per unit of length
 PLAIN_CONFIDENCE = 2.0  # where no unit says how far a point is, and how noisy its depth
 
 
@@ -63,7 +63,7 @@ class DepthTeacher:
             on_progress("views", done, len(views))
             assert view.depth is not None
             assert view.intrinsics is not None
-            meters = METERS.get(view.unit, 1.0)
+            meters = METERS[view.unit]
             pose = torch.eye(4, dtype=torch.float64)
             if view.world_from_cam is not None:
                 pose = view.world_from_cam.double()
@@ -72,7 +72,7 @@ class DepthTeacher:
             cameras.append(view.intrinsics)
             depths.append(view.depth * meters)
         on_progress("views", len(views), len(views))
-        unit: Unit = "m" if all(view.unit in METERS for view in views) else "none"
+        unit: Unit = "none" if any(view.unit == "none" for view in views) else "m"
         maps = maps_of_depth(depths, torch.stack(cameras), torch.stack(poses), unit=unit)
         return replace(maps, local_only=bool(unposed))
 

@@ -79,10 +79,10 @@ class MultiviewTeacher(LoadedTeacher):
         settings: The teacher's own settings, with a field `precision`.
         cost: What a prediction takes.
         weights: The file that the network was loaded from, for its hash.
+        metric: Its maps have the unit of the views' poses.
     """
 
     max_views = None
-    metric = False
     threshold = THRESHOLD
 
     def __init__(
@@ -95,9 +95,11 @@ class MultiviewTeacher(LoadedTeacher):
         settings: Any,
         cost: TeacherCost,
         weights: Path | None = None,
+        metric: bool = False,
     ) -> None:
         super().__init__(fit, settings, weights)
         self.name, self.licenses, self.network = name, licenses, network
+        self.metric = metric
         self._cost = cost
         if network.device.type == "cpu":  # where a tenth of a pass were page faults
             keep_freed_memory(block=_KEPT_BLOCK, kept=_KEPT)

@@ -2,11 +2,13 @@
 
     python docs/benchmarks/pair_alignment.py rooms --views 5,10,20 --size 96x128
     python docs/benchmarks/pair_alignment.py SCENE --views 40 --graph swin-3 --json result.json
+    python docs/benchmarks/pair_alignment.py rooms --views 5,10,20 --strangers 1
 
 Pairs are made from exact depth and poses: of a rendered room, or of a data set with depth, poses
 and calibrated intrinsics. Each pair has a scale of its own, depth errors that are smooth over the
 image and larger where the other view does not see, and confidence that falls with them. Pairs
-without overlap are wrong in pose, and hardly trusted.
+without overlap are wrong in pose, and hardly trusted. Strangers, the last views, overlap with none;
+errors are those of the others.
 """
 
 import argparse
@@ -74,6 +76,7 @@ class AlignmentResult:
     rows: int
     columns: int
     graph: str
+    strangers: int
     pairs: int
     start_s: float
     align_s: float
@@ -241,6 +244,7 @@ def measure(
         rows=true.size[0],
         columns=true.size[1],
         graph=graph,
+        strangers=len(skip),
         pairs=len(pairs.edges),
         start_s=round(placed - began, 2),
         align_s=round(ended - placed, 2),
@@ -270,6 +274,7 @@ def main() -> None:
     parser.add_argument("--views", default="5,10,20", help="numbers of views, with commas")
     parser.add_argument("--size", default="96x128", help="rows x columns")
     parser.add_argument("--graph", default="complete")
+    parser.add_argument("--strangers", type=int, default=0, help="views that overlap with none")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--noise", type=float, default=0.02, help="relative error of depth")
     parser.add_argument("--seed", type=int, default=0)
@@ -282,8 +287,15 @@ def main() -> None:
             true = room_views(args.seed, views, (rows, columns), degrees=69.0)
         else:
             true = data_views(Path(args.source), views, (rows, columns))
-        pairs = predict_pairs(true, pairs_of(views, args.graph), noise=args.noise, seed=args.seed)
-        result = measure(true, pairs, graph=args.graph, steps=args.steps)
+        strangers = range(views - args.strangers, views)
+        pairs = predict_pairs(
+            true,
+            pairs_of(views, args.graph),
+            noise=args.noise,
+            seed=args.seed,
+            strangers=strangers,
+        )
+        result = measure(true, pairs, graph=args.graph, steps=args.steps, skip=strangers)
         results.append(result)
         print(
             f"{views} views {rows}x{columns} {args.graph}, {result.pairs} pairs: start "

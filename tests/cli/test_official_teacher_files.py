@@ -1,5 +1,6 @@
 """Official weight files of every release, whole and damaged, from the command line."""
 
+import json
 import os
 import shutil
 
@@ -121,3 +122,28 @@ def test_a_hostile_pickle_is_refused_cold_too(cli, home, whole, golden_dir):
     assert done.returncode == 3, done.stderr
     assert said in " ".join(done.stderr.split())
     assert not (home / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_whole_file_is_found_cold_by_the_name_of_its_release(cli, home, whole, name):
+    releases = home / "releases"
+    shutil.copytree(whole[RECORDED[name]], releases / name)
+    env = {"DISTILL3R_HOME": str(releases), "HF_HOME": str(home / "no-hub")}
+
+    def run(*arguments, status=0) -> dict:
+        done = cli(*arguments, "--json", cwd=home, env=env)
+        assert done.returncode == status, done.stderr
+        return json.loads(done.stdout)
+
+    found = run("infer", "photos", "-m", name, "--format", "npz", "-o", "out")["result"]
+    assert found["model"] == name
+    assert len(json.loads((home / "out/cameras.json").read_text())["cameras"]) == 2
+    with np.load(home / "out/predictions.npz") as stored:
+        for view in ("000", "001"):
+            assert np.isfinite(stored[f"{view}/points_local"]).all()
+    content = (releases / name / FILE).read_bytes()
+    (releases / name / FILE).write_bytes(content[:-1])
+    error = run("infer", "photos", "-m", name, "-o", "cut", status=3)["error"]
+    assert "not a whole safetensors file" in error["message"]
+    assert not (home / "cut").exists()

@@ -2,10 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
+import torch
 from official_folders import write_folder
 from PIL import Image
+from posed_rooms import room_depth, write_room
 
+from distill3r_core.cache.header import CacheHeader
+from distill3r_core.cache.store import CachedSample, TeacherCache
 from distill3r_core.teachers.pairwise import graph
 from distill3r_core.teachers.pairwise import teacher as pairwise
 
@@ -15,7 +20,7 @@ SETTINGS = ("--set", "teacher.graph=oneref", "--set", "teacher.align_steps=2")
 @pytest.fixture
 def run(cli_inprocess, tmp_path, golden_dir, monkeypatch):
     """Run a command beside the weights of two small teachers."""
-    for name in ("mast3r", "da3-small"):
+    for name in ("mast3r", "da3-small", "vggt"):
         write_folder(tmp_path / "weights" / name, golden_dir, name)
     monkeypatch.setenv("DISTILL3R_HOME", str(tmp_path / "weights"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "no-hub"))
@@ -80,6 +85,65 @@ def test_bench_counts_and_runs_the_pairs_of_the_graph(run, graphs):
 
     # Two pairs in both orders, and all six of them; encoders and what is shared keep it below 3/2.
     assert 1.3 < flop() / flop("--set", "teacher.graph=oneref") < 1.5
+
+
+@pytest.fixture
+def cached(run, tmp_path):
+    """The first sample that a teacher with such settings stores of a room: six views."""
+    write_room(tmp_path / "room", views=9)
+    split = ("--stride", "1", "--val-frames", "last:3")
+    assert run("manifest", "room", "--views", "6", *split)[0] == 0
+
+    def cached(teacher, *settings) -> tuple[CachedSample, CacheHeader]:
+        chosen = [part for setting in settings for part in ("--set", f"teacher.{setting}")]
+        folder = "-".join((teacher, *settings))
+        status, _, error = run(
+            "cache", "--teacher", teacher, "--size", "28x42", "--threshold", "0", "-o", folder,
+            *chosen,
+        )  # fmt: skip
+        assert status == 0, error
+        cache = TeacherCache(tmp_path / folder)
+        name, _ = cache.names()
+        return cache.read(name), cache.header
+
+    return cached
+
+
+def test_da3_is_handed_the_cameras_of_the_manifest(cached, tmp_path):
+    sample, header = cached("da3-small", "cameras=given")
+    assert header.teacher_settings["cameras"] == "given"
+    assert header.metric
+    _, poses = room_depth(0, 9, 69.0)
+    wanted = (torch.linalg.inv(poses[0].double()) @ poses[:6].double())[:, :3]
+    torch.testing.assert_close(sample.targets.global_from_local.double(), wanted, atol=2e-3, rtol=0)
+    predicted, header = cached("da3-small", "cameras=predicted")
+    assert not header.metric
+    assert not torch.allclose(
+        predicted.targets.global_from_local.double(), wanted, atol=0.05, rtol=0
+    )
+
+
+def test_a_sample_whose_cameras_determine_no_scale_is_left_out_by_name(run, tmp_path):
+    write_room(tmp_path / "room", views=6)
+    split = ("--stride", "1", "--val-frames", "last:2")
+    assert run("manifest", "room", "--views", "4", *split)[0] == 0
+    status, found, _ = run(
+        "cache", "--teacher", "da3-small", "--size", "28x42", "--threshold", "0",
+        "--set", "teacher.cameras=given",
+    )  # fmt: skip
+    assert status == 5
+    (failed,) = found["failed"]
+    assert "do not determine the scale" in json.dumps(failed)
+    assert len(TeacherCache(tmp_path / "caches/teacher").names()) == 1
+
+
+def test_vggt_gives_its_own_point_map_to_the_cache(cached):
+    moved, _ = cached("vggt")
+    own, header = cached("vggt", "point_map=own")
+    assert header.teacher_settings["point_map"] == "own"
+    np.testing.assert_allclose(own.targets.points_local, moved.targets.points_local, rtol=0.01)
+    apart = own.targets.global_from_local - moved.targets.global_from_local
+    assert float(apart[1:].abs().max()) > 0.05
 
 
 @pytest.mark.parametrize(

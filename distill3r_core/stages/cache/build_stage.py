@@ -134,7 +134,7 @@ def build_cache(
     _require_columns(record, manifest)
     teacher = _build(record, settings)
     _require_features(teacher, settings.features)
-    header = replace(_header(settings, teacher, manifest), confidence=record.confidence)
+    header = _header(settings, record, teacher, manifest)
     refuse_foreign(settings.output)  # before images are looked at
     if (settings.output / HEADER).exists():
         there = read_header(settings.output)
@@ -293,7 +293,9 @@ def _require_columns(record: TeacherRecord, manifest: Manifest) -> None:
             )
 
 
-def _header(settings: CacheSettings, teacher: Teacher, manifest: Manifest) -> CacheHeader:
+def _header(
+    settings: CacheSettings, record: TeacherRecord, teacher: Teacher, manifest: Manifest
+) -> CacheHeader:
     """The header of the cache that is to be, without its plan."""
     automatic = settings.size == "auto"
     rows, columns = (int(n) for n in (_BASE_SIZE if automatic else settings.size).split("x"))
@@ -308,8 +310,11 @@ def _header(settings: CacheSettings, teacher: Teacher, manifest: Manifest) -> Ca
     if export["resample"] is None:
         export["resample"] = "release" if settings.fit == "release" else "edges"
     threshold = teacher.threshold if settings.threshold is None else settings.threshold
-    # Depth in no known unit makes points in none.
-    unknown = any(row.depth_path and row.unit == "none" for row in manifest.rows)
+    # Depth in no known unit makes points in none; so do poses, where a setting alone is metric.
+    by_poses = teacher.metric and not record.metric
+    unknown = any(
+        row.unit == "none" and (row.depth_path or (by_poses and row.pose)) for row in manifest.rows
+    )
     return CacheHeader(
         teacher=teacher.name,
         license=", ".join(teacher.licenses),
@@ -323,6 +328,7 @@ def _header(settings: CacheSettings, teacher: Teacher, manifest: Manifest) -> Ca
         views=None if manifest.has_windows else settings.views,
         codec="exact" if settings.exact_global else "similarity",
         plugins=plugins.hashes(),
+        confidence=record.confidence,
         processing=recorded_processing(manifest.root),
         features=_channels(teacher, settings.features),
     )

@@ -18,7 +18,13 @@ from torch import Tensor
 
 from distill3r_core.cache.sample_codec import EncodedSample, SampleEncoder
 from distill3r_core.data.manifest import Sample
-from distill3r_core.errors import CacheError, ImageError, OutOfMemoryError
+from distill3r_core.errors import (
+    CacheError,
+    Distill3rError,
+    GeometryError,
+    ImageError,
+    OutOfMemoryError,
+)
 from distill3r_core.profiling import AllocationError, memory_limits
 from distill3r_core.report import Failure
 from distill3r_core.stages.cache.sample_targets import (
@@ -159,7 +165,7 @@ def make_samples(
         sink.put(sample)
         return sample
 
-    def leave_out(name: str, error: ImageError | CacheError | OutOfMemoryError) -> None:
+    def leave_out(name: str, error: Distill3rError) -> None:
         tally.too_large += isinstance(error, OutOfMemoryError)
         failed.append(Failure(name, error.message))
 
@@ -186,7 +192,7 @@ def make_samples(
                 read = result_of(loaded)
                 raw = predict_sample(teacher, read, tally)
                 streams = features_of_sample(teacher, read, layers, tally)
-            except (ImageError, OutOfMemoryError) as error:
+            except (ImageError, GeometryError, OutOfMemoryError) as error:
                 leave_out(sample.name, error)
                 advance(tally)
                 continue

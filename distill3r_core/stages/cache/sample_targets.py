@@ -22,9 +22,8 @@ from distill3r_core.io.images.placed_masks import placed_mask
 from distill3r_core.stages.cache.sample_plan import fit_of, size_of
 from distill3r_core.teachers.base import Teacher
 from distill3r_core.teachers.targets import CountedTargets, make_targets
-from distill3r_core.types import ImagePlacement, PreparedView, RawMaps, TeacherTargets, Unit
-
-_METERS: Mapping[Unit, float] = {"m": 1.0, "mm": 0.001, "none": 1.0}  # a unit in meters
+from distill3r_core.types import ImagePlacement, PreparedView, RawMaps, TeacherTargets
+from distill3r_core.views import METERS
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,7 @@ def _world_from_anchor(
         return None
     poses = torch.tensor([rows[view].pose for view in placed], dtype=torch.float64)
     poses = poses.reshape(-1, 4, 4)
-    poses[:, :3, 3] *= torch.tensor([[_METERS[rows[view].unit]] for view in placed])
+    poses[:, :3, 3] *= torch.tensor([[METERS[rows[view].unit]] for view in placed])
     local = targets.global_from_local[placed].double().cpu()
     fixed = 1.0 if metric and all(rows[view].unit != "none" for view in placed) else None
     return fit_world(rigid_of(local), poses, scale=fixed)

@@ -36,6 +36,7 @@ from distill3r_core.teachers.official_files import (
 )
 from distill3r_core.teachers.record import TeacherRecord
 from distill3r_core.types import PreparedView
+from distill3r_core.views import METERS
 
 FILES = ("model.safetensors",)
 APACHE, NONCOMMERCIAL = "Apache-2.0", "CC BY-NC 4.0"
@@ -49,7 +50,7 @@ class DA3Settings:
         precision: Precision of the backbone. "auto" is bfloat16 on a GPU, float32 elsewhere; the
             heads are in float32 always.
         cameras: Whether cameras are predicted, or the views' own are given to the network; its
-            depth then has their unit.
+            depth is then in meters, or in their unit where that is not known.
     """
 
     precision: Precision = "auto"
@@ -86,7 +87,8 @@ class DA3Scene:
         """Depth times ray, and poses; see `SceneNetwork`.
 
         Raises:
-            RequestError: Cameras are to be given, and the views have none that determine a scale.
+            RequestError: Cameras are to be given, and views have none.
+            GeometryError: The given cameras do not determine a scale.
         """
         normalized = normalize(images)[None]
         if not self.given:
@@ -108,7 +110,7 @@ class DA3Scene:
         try:
             scale = float(scale_of(predicted_from_given(poses[:, :3, 3], predicted)))
         except GeometryError as error:
-            raise RequestError(
+            raise GeometryError(
                 f"the cameras of {views[0].sample!r} do not determine the scale of its depth: "
                 f"{error}",
                 hint="three views that are not on one line are wanted; or --set "
@@ -128,10 +130,10 @@ class DA3Scene:
                 f"sample {views[0].sample!r} has views without a pose or a calibrated K",
                 hint="--set teacher.cameras=predicted needs neither",
             )
-        return (
-            torch.stack([pose for pose in poses if pose is not None]).double(),
-            torch.stack([k for k in intrinsics if k is not None]),
-        )
+        world_from_cam = torch.stack([pose for pose in poses if pose is not None]).double()
+        for view, pose in zip(views, world_from_cam, strict=True):
+            pose[:3, 3] *= METERS[view.unit]
+        return world_from_cam, torch.stack([k for k in intrinsics if k is not None])
 
 
 def _whole(pose: Float[Tensor, "N 3 4"]) -> Float[Tensor, "N 4 4"]:
@@ -169,6 +171,7 @@ def _record(weights: PublishedWeights, size: DA3Size) -> TeacherRecord:
             settings=settings,
             cost=cost_of(size),
             weights=find_weight_file(folder, FILES),
+            metric=network.given,
         )
 
     return TeacherRecord(

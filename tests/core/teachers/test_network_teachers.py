@@ -10,7 +10,7 @@ import torch
 from official_folders import STEMS, official_tensors, write_folder, write_pickle
 from safetensors.torch import save_file
 
-from distill3r_core.errors import RequestError, WeightsError
+from distill3r_core.errors import GeometryError, RequestError, WeightsError
 from distill3r_core.geometry.cameras import unproject
 from distill3r_core.geometry.similarity import apply_similarity
 from distill3r_core.teachers.registry import TEACHERS, build_teacher
@@ -117,8 +117,14 @@ def test_da3_takes_given_cameras_and_their_unit(folders):
         np.testing.assert_allclose(raw.global_from_local[index, :, 3], offset, atol=1e-5)
     with pytest.raises(RequestError, match="without a pose"):
         predict(teacher, views(3))
-    with pytest.raises(RequestError, match="do not determine the scale"):
+    with pytest.raises(GeometryError, match="do not determine the scale"):
         predict(teacher, known[:2])
+    for view in known:
+        view.world_from_cam[:3, 3] *= 1000
+    same = predict(teacher, [replace(view, unit="mm") for view in known])
+    torch.testing.assert_close(same.global_from_local, raw.global_from_local)
+    for ours, theirs in zip(same.points_local, raw.points_local, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_a_pickled_checkpoint_and_a_hub_folder_are_the_same_network(folders, golden_dir, tmp_path):
