@@ -205,6 +205,28 @@ def _make_scannetpp(folder: Path) -> None:
     _write(folder / "splits/nvs_sem_train.txt", "0b0b0b0b0b\n")
 
 
+def _make_pattern(folder: Path) -> None:
+    for number in range(2):
+        save_picture(folder / f"captures/a/color/{number}.png", number, SIZE)
+        save_depth(folder / f"captures/a/depth/{number}.png")
+    _write(folder / "captures/a/poses.txt", "0 0 0 0 0 0 0 1\n1 1 0 0 0 0 0 1\n")
+    _write(
+        folder / "captures/a/camera.yaml",
+        "image_height: 24\nimage_width: 32\n"
+        "camera_matrix: {rows: 3, cols: 3, data: [30, 0, 15.5, 0, 31, 11.5, 0, 0, 1]}\n"
+        "distortion_coefficients: {rows: 1, cols: 5, data: [0.1, 0, 0, 0, 0]}\n",
+    )
+    _write(
+        folder / "data.yaml",
+        "- {name: mine, root: captures, pattern: '*/color/*.png', depth: '*/depth/*.png', "
+        "poses: '*/poses.txt', intrinsics: '*/camera.yaml'}\n",
+    )
+
+
+def _read_pattern(folder: Path) -> None:
+    read_layout("pattern")(folder / "data.yaml")
+
+
 def _make_depth(folder: Path) -> None:
     import h5py
     import OpenEXR
@@ -299,6 +321,13 @@ LAYOUTS = {
         _make_scannetpp,
         *(f"{_DSLR}/colmap/images.txt", f"{_DSLR}/nerfstudio/transforms_undistorted.json"),
         *(f"{_DSLR}/nerfstudio/transforms.json", "splits/nvs_sem_train.txt"),
+    ),
+    "pattern": _target(
+        "pattern",
+        _make_pattern,
+        "captures/a/camera.yaml",
+        "captures/a/poses.txt",
+        read=_read_pattern,
     ),
     "depth": Target(_make_depth, _read_depth, ("a.pfm", "a.h5", "a.exr")),
 }

@@ -1,12 +1,13 @@
 """Layout `pattern`: the original project's `data_paths.yaml`, a list of roots and globs.
 
 Each entry of `datasets` has `name`, `root`, `pattern` (or `glob`), and may have `sample_frac`,
-`split` and `resize_max`; `prep.resize_max` holds for all.
+`split` and `resize_max`; `prep.resize_max` holds for all. Beyond the original's, an entry may say
+what lies beside its images: `depth` (with `depth_scale`), `poses`, `intrinsics`.
 """
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -17,7 +18,8 @@ from distill3r_core import config
 from distill3r_core.data.layouts import sevenscenes
 from distill3r_core.data.layouts.folders import frame_key, order_of
 from distill3r_core.data.layouts.images import named_frames
-from distill3r_core.data.layouts.records import Dataset, Layout, Listed, Refused, Scene
+from distill3r_core.data.layouts.pattern_files import BesideIndex, FilesBeside, Pattern, scene_of
+from distill3r_core.data.layouts.records import Dataset, Frame, Layout, Listed, Refused, Scene
 from distill3r_core.data.manifest import Split
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ConfigError, InputMissingError
@@ -42,9 +44,9 @@ _POLICIES = {
 }
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class PatternEntry:
-    """One data set of the file.
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class PatternEntry(FilesBeside):
+    """One data set of the file, with the patterns of what lies beside its images.
 
     Args:
         name: Name of the data set.
@@ -57,7 +59,7 @@ class PatternEntry:
 
     name: str
     root: str
-    pattern: str
+    pattern: Pattern
     sample_frac: float | None = Field(default=None, gt=0, le=1)
     split: Split | None = None
     resize_max: int | None = Field(default=None, ge=1)
@@ -137,9 +139,11 @@ def _list_scenes(entry: PatternEntry, root: Path, skip: Path | None) -> Iterator
             yield Refused(path, "not an image by its extension or content")
         elif hidden is None or not path.resolve().is_relative_to(hidden):
             groups.setdefault(path.parent, []).append(path)
-    ids = {folder: _scene_id(folder.relative_to(root), entry) for folder in groups}
+    scenes = {folder: scene_of(folder.relative_to(root), entry.pattern) for folder in groups}
+    ids = {folder: scene or entry.name for folder, scene in scenes.items()}
     if len(set(ids.values())) < len(ids):  # the pattern's wildcards do not tell the scenes apart
         ids = {folder: folder.relative_to(root).as_posix() for folder in groups}
+    index = BesideIndex(root, entry.pattern, entry)
     for folder, images in groups.items():
         stems = {path.stem for path in images}
         kept = [
@@ -147,26 +151,27 @@ def _list_scenes(entry: PatternEntry, root: Path, skip: Path | None) -> Iterator
             for path in images
             if not (path.stem.endswith(_MASKED) and path.stem.removesuffix(_MASKED) in stems)
         ]
-        yield Scene(
-            scene_id=ids[folder],
-            folder=folder,
-            frames=named_frames(kept),
-            order=order_of(path.stem for path in kept),
-            split=entry.split,
-        )
-
-
-def _scene_id(folder: Path, entry: PatternEntry) -> str:
-    """Path parts below the root that the pattern does not spell out: they name the scene."""
-    literal = {part for part in PurePosixPath(entry.pattern).parts if not set(part) & set("*?[")}
-    parts = [part for part in folder.parts if part not in literal]
-    return "/".join(parts) or entry.name
+        frames = []
+        for found in index.attach(scenes[folder], named_frames(kept)):
+            if isinstance(found, Frame):
+                frames.append(found)
+            else:
+                yield found
+        if frames:
+            yield Scene(
+                scene_id=ids[folder],
+                folder=folder,
+                frames=tuple(frames),
+                order=order_of(path.stem for path in kept),
+                split=entry.split,
+            )
 
 
 LAYOUT = Layout(
     name="pattern",
-    summary="a YAML file that lists data sets as a name, a root and a glob pattern",
+    summary="a YAML file of data sets: name, root, glob patterns of images, depth, poses, K",
     detect=_detect,
     scan=_scan,
     takes_file=True,
+    carries=frozenset({"depth", "pose", "intrinsics"}),
 )

@@ -4,12 +4,10 @@
 Facts: isl-org/Open3D `realsense_recorder.py`.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
+from distill3r_core.data.layouts.camera_files import read_open3d_camera
 from distill3r_core.data.layouts.folders import (
     entries_of,
     frame_key,
@@ -22,18 +20,13 @@ from distill3r_core.data.layouts.records import (
     Layout,
     Listed,
     Refused,
-    Rig,
     Scene,
 )
-from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ImageError
-from distill3r_core.files import is_there, read_text_file
+from distill3r_core.files import is_there
 from distill3r_core.io.images.media_kinds import IMAGE_SUFFIXES
-from distill3r_core.untrusted.printable import reason_of
 
 _INTRINSICS = "camera_intrinsic.json"
-# OverflowError: a size of 1e999.
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError)
 
 
 def _mark(folder: Path) -> str | None:
@@ -43,7 +36,7 @@ def _mark(folder: Path) -> str | None:
 
 def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
     try:
-        rig = _rig(folder / _INTRINSICS)
+        rig = read_open3d_camera(folder / _INTRINSICS)
     except ImageError as error:
         yield Refused(folder / _INTRINSICS, str(error))
         return
@@ -61,22 +54,6 @@ def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
         for image in images
     )
     yield Scene(scene_id, folder, frames, order=order_of(path.stem for path in images))
-
-
-def _rig(path: Path) -> Rig:
-    """K, whose nine numbers are written column by column.
-
-    Raises:
-        ImageError: The file is damaged.
-    """
-    try:
-        content = json.loads(read_text_file(path))
-        k = np.array(content["intrinsic_matrix"], dtype=np.float64).reshape(3, 3).T.copy()
-        size = (int(content["height"]), int(content["width"]))
-    except _DAMAGED as error:
-        raise ImageError(f"{path.name} is damaged: {reason_of(error)}") from error
-    k[:2, 2] += 0.5
-    return Rig(checked_intrinsics(k), size)
 
 
 LAYOUT = Layout(
