@@ -11,13 +11,14 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedReader
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import TextIO
 
 from distill3r_core.errors import RequestError, UnsafeFileError
 from distill3r_core.system.disk import disk_errors
 
+_ASKED_UNCHECKED = 1 << 20  # bytes
 _SHOWN = 80  # characters of a name in a message
 _LONGEST_PART = 255  # bytes of a file's name, on every common file system
 
@@ -164,13 +165,26 @@ def open_to_read(path: Path) -> int:
     return descriptor
 
 
+class _FileReader(BufferedReader):
+    """Reads take no more memory than the file has bytes, however many are asked for.
+
+    Readers of formats ask for as many as a length in the file says, and Python makes room for all
+    of them first.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > _ASKED_UNCHECKED:
+            size = min(size, max(0, os.fstat(self.fileno()).st_size - self.tell()))
+        return super().read(size)
+
+
 def open_file(path: Path) -> BufferedReader:
     """A file opened to read bytes from.
 
     Raises:
         OSError: As `open_to_read`.
     """
-    return os.fdopen(open_to_read(path), "rb")
+    return _FileReader(FileIO(open_to_read(path)))
 
 
 def read_file(path: Path) -> bytes:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from distill3r_core.files import replacing
+from distill3r_core.files import open_file, replacing
 from distill3r_core.io.exports.image_metadata import without_metadata
 from distill3r_core.io.images.color import is_srgb
 
@@ -50,7 +50,7 @@ def _copyable(source: Path) -> str | None:
         # Metadata that Pillow frowns at: other readers may stumble over it as well.
         warnings.simplefilter("error")
         try:
-            with Image.open(source) as image:
+            with open_file(source) as file, Image.open(file) as image:
                 # A color that stands for "transparent" is white to us, to others what it is.
                 plain = image.mode == "RGB" and "transparency" not in image.info
                 plain = plain and getattr(image, "n_frames", 1) == 1

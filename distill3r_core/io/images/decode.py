@@ -235,16 +235,14 @@ def _open(path: Path) -> Iterator[Image.Image]:
     formats = _known_formats()
     if (named := _FORMATS_BY_SUFFIX.get(path.suffix.lower())) is not None:
         formats = (*formats, named)
-    with quiet():
-        image = Image.open(path, formats=formats)
-        try:
+    # Opened here: of a path, Pillow makes room for as many bytes as the file says.
+    with open_file(path) as file:
+        with quiet():
+            image = Image.open(file, formats=formats)
             if image.format != "HEIF":  # it has opened its primary image
                 image.seek(0)
-        except BaseException:
-            image.close()
-            raise
-    with image:
-        yield image
+        with image:
+            yield image
 
 
 def _frame_notes(image: Image.Image) -> list[str]:

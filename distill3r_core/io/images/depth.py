@@ -9,7 +9,7 @@ from jaxtyping import Float, Integer, Shaped, UInt16
 from PIL import Image, UnidentifiedImageError
 
 from distill3r_core.errors import ImageError
-from distill3r_core.files import open_to_read, replacing
+from distill3r_core.files import open_file, replacing
 from distill3r_core.io.images.decode import check_header, quiet
 from distill3r_core.untrusted.npy_header import read_npy_file
 from distill3r_core.untrusted.printable import reason_of
@@ -62,7 +62,7 @@ def _read_gray(
     """Mode and values of an image, whatever they are."""
     try:
         # Opened here: of a path, Pillow waits for a pipe.
-        with os.fdopen(open_to_read(path), "rb") as file:
+        with open_file(path) as file:
             with quiet():
                 opened = Image.open(file, formats=formats)
             with opened as image:

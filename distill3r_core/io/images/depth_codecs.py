@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, Num, Shaped
 
 from distill3r_core.errors import ImageError
-from distill3r_core.files import open_to_read
+from distill3r_core.files import open_file
 from distill3r_core.io.images.depth import read_npy, read_png16
 from distill3r_core.io.images.record3d_depth import read_record3d
 from distill3r_core.registry import Registry
@@ -40,7 +40,7 @@ def read_float16_png(path: Path) -> Float[np.ndarray, "H W"]:
 def read_pfm(path: Path) -> Float[np.ndarray, "H W"]:
     """A gray portable float map: rows from the bottom up, little-endian where the scale is < 0."""
     try:
-        with os.fdopen(open_to_read(path), "rb") as file:
+        with open_file(path) as file:
             kind, size, scale = (_pfm_line(file) for _ in range(3))
             if kind != "Pf" or not (match := re.fullmatch(r"(\d{1,6}) +(\d{1,6})", size)):
                 raise ImageError("depth is not a gray PFM")
@@ -72,7 +72,7 @@ def read_h5(path: Path) -> Float[np.ndarray, "H W"]:
     import h5py
 
     try:
-        with os.fdopen(open_to_read(path), "rb") as opened, h5py.File(opened, "r") as file:
+        with open_file(path) as opened, h5py.File(opened, "r") as file:
             # A link or an array whose numbers are elsewhere would read any other file.
             is_here = isinstance(file.get("depth", getlink=True), h5py.HardLink)
             stored = file.get("depth") if is_here else None
@@ -121,7 +121,7 @@ def _check_exr(path: Path) -> None:
     """
     import OpenEXR
 
-    with os.fdopen(open_to_read(path), "rb") as opened:
+    with open_file(path) as opened:
         length = os.fstat(opened.fileno()).st_size
     with OpenEXR.File(str(path), header_only=True) as file:
         header = file.header()  # empty once the file is closed

@@ -1,12 +1,11 @@
 """What one file is: an image or a video by name and first bytes, gray or measured by pixels."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from distill3r_core.errors import ImageError
-from distill3r_core.files import open_to_read
+from distill3r_core.files import open_file
 from distill3r_core.io.images.decode import read_header, read_image
 
 MediaKind = Literal["image", "video"]
@@ -57,7 +56,7 @@ def media_kind(path: Path) -> MediaKind | None:
     if suffix in _OTHER_SUFFIXES or suffix in UNREAD_SUFFIXES:
         return None
     try:
-        with os.fdopen(open_to_read(path), "rb") as file:
+        with open_file(path) as file:
             return _kind_of_bytes(file.read(400))
     except OSError:
         return None

@@ -1,5 +1,6 @@
 """An image, a depth map or a video of a few kilobytes asks for little time and memory."""
 
+import contextlib
 import resource
 import struct
 import time
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fuzzing.bounded import BoundedReader
 from PIL import Image, features
+from PIL.PngImagePlugin import PngInfo
 
 from distill3r_core.errors import ImageError
 from distill3r_core.io.images import video
@@ -229,3 +232,21 @@ def test_a_video_of_a_few_bytes_has_no_frame_of_many_pixels(tmp_path, monkeypatc
     monkeypatch.setattr(video, "_PER_BYTE", 1)
     with pytest.raises(ImageError, match="not a video, or damaged"):
         list(video.read_frames(tmp_path / "a.mp4", fps=None))
+
+
+@pytest.mark.parametrize("length", [1 << 28, (1 << 31) - 1, (1 << 32) - 1])
+@pytest.mark.parametrize("kind", ["color", "16-bit depth", "metadata"])
+def test_a_png_that_claims_gigabytes_takes_none(tmp_path, kind, length):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    stored = pixels[..., 0].astype(np.uint16) * 256 if kind == "16-bit depth" else pixels
+    info = PngInfo()
+    info.add_text("Comment", "a" * 100)
+    Image.fromarray(stored).save(tmp_path / "a.png", pnginfo=info)
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    at = data.index(b"tEXt" if kind == "metadata" else b"IDAT") - 4
+    data[at : at + 4] = struct.pack(">I", length)
+    (tmp_path / "a.png").write_bytes(data)
+    read = read_png16 if kind == "16-bit depth" else read_image
+    with contextlib.closing(BoundedReader(lambda folder: read(folder / "a.png"), tmp_path)) as one:
+        outcome = one()
+    assert outcome.documented, outcome
