@@ -10,7 +10,7 @@ from distill3r_core.models.checkpoint import find_student
 from distill3r_core.runs.student_file import require_newest_run
 from distill3r_core.teachers import TEACHERS, TeacherRecord
 from distill3r_core.teachers.recognition import recognize_teacher
-from distill3r_core.teachers.registry import find_weights
+from distill3r_core.teachers.registry import AUTOMATIC, find_weights
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ def choose_model(model: str | Path | None) -> ChosenModel:
         WeightsError: The teacher's weights are missing, or a file is damaged.
     """
     if model is None:
-        return ChosenModel(None, find_student(require_newest_run()))
+        return ChosenModel(None, find_student(require_newest_run(otherwise=_without_training())))
     if str(model) in TEACHERS:
         record = TEACHERS[str(model)]
-        return ChosenModel(record, find_weights(record))
+        return ChosenModel(record, find_weights(record, as_model=True))
     path = Path(model).expanduser()
     if not path.exists():
         near = difflib.get_close_matches(str(model), list(TEACHERS), n=1)
@@ -68,3 +68,15 @@ def chosen_teachers(models: Iterable[str | Path | None]) -> list[TeacherRecord]:
     """
     chosen = (choose_model(model).teacher for model in models)
     return [teacher for teacher in chosen if teacher is not None]
+
+
+def _without_training() -> str:
+    """How photographs become a reconstruction where there is no student."""
+    name, published = (record := AUTOMATIC[-1]).name, record.weights
+    assert published is not None, "it is chosen for photographs alone"
+    if published.find() is not None:
+        return f"without training: -m {name}, whose weights are here\n"
+    return (
+        f"without training: distill3r models download {name} ({published.size}, "
+        f"{published.license}), then -m {name}\n"
+    )

@@ -64,8 +64,11 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
     return "bfloat16" if able else "float32"
 
 
-def require_newest_run() -> Path:
+def require_newest_run(*, otherwise: str = "") -> Path:
     """The newest run.
+
+    Args:
+        otherwise: What does without one, said first.
 
     Raises:
         InputMissingError: There is none.
@@ -74,7 +77,7 @@ def require_newest_run() -> Path:
     if run is None:
         raise InputMissingError(
             f"no model: there is no run in {paths.RUNS}/",
-            hint="make one with `distill3r train`, or in minutes and without data with "
+            hint=f"{otherwise}make one with `distill3r train`, or in minutes and without data with "
             "`distill3r demo`; -m names a run or a weight file that lies elsewhere",
         )
     return run

@@ -83,13 +83,15 @@ def build_teacher(
     return record.build(own, find_weights(record, path), torch.device(device))
 
 
-def find_weights(record: TeacherRecord, weights: Path | None = None) -> Path | None:
+def find_weights(
+    record: TeacherRecord, weights: Path | None = None, *, as_model: bool = False
+) -> Path | None:
     """Find the weights that a teacher will read; see `require_weights`.
 
     Raises:
         WeightsError: They are not there; says which file goes where, and what works without.
     """
-    return require_weights(record.weights, weights, dry_run=SYNTHETIC.name)
+    return require_weights(record.weights, weights, dry_run=SYNTHETIC.name, as_model=as_model)
 
 
 def teacher_names() -> list[str]:

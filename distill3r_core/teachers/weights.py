@@ -7,7 +7,11 @@ from distill3r_core.io.published_weights import PublishedWeights
 
 
 def require_weights(
-    published: PublishedWeights | None, weights: Path | None = None, *, dry_run: str | None = None
+    published: PublishedWeights | None,
+    weights: Path | None = None,
+    *,
+    dry_run: str | None = None,
+    as_model: bool = False,
 ) -> Path | None:
     """Find the weights that a teacher will read.
 
@@ -16,6 +20,7 @@ def require_weights(
         weights: Folder or file that the user named; None: `DISTILL3R_HOME` and the hub's cache
             are searched.
         dry_run: Name of a simulated teacher that the message offers instead; None: it offers none.
+        as_model: The teacher is to be run as a model (`-m`), not to fill a cache.
 
     Returns:
         A folder or a file; None where the teacher has no weights.
@@ -26,7 +31,7 @@ def require_weights(
     if published is None:
         return weights
     place = published.place if weights is None else weights
-    hint = _ways_out(published, place, dry_run)
+    hint = _ways_out(published, place, dry_run, as_model=as_model)
     if weights is None:
         found = published.find()
     elif not weights.exists():
@@ -43,13 +48,16 @@ def require_weights(
     )
 
 
-def _ways_out(published: PublishedWeights, place: Path, dry_run: str | None) -> str:
+def _ways_out(
+    published: PublishedWeights, place: Path, dry_run: str | None, *, as_model: bool
+) -> str:
+    folder, name = ("-m DIR", "-m") if as_model else ("--weights DIR", "--teacher")
     trial = f"a dry run, not your scene: distill3r cache --resume --teacher {dry_run}\n"
     return (
         f"download them ({published.size}, {published.license}): "
         f"distill3r models download {published.name}\n"
-        f"or put the files of {published.repo} into {place}, or name their folder: --weights DIR\n"
-        "the teacher of the paper: distill3r models download fast3r, then --teacher fast3r\n"
+        f"or put the files of {published.repo} into {place}, or name their folder: {folder}\n"
+        f"the teacher of the paper: distill3r models download fast3r, then {name} fast3r\n"
         + (trial if dry_run else "")
         + "the whole route on rendered scenes: distill3r demo"
     )

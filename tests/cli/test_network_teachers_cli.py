@@ -74,7 +74,24 @@ def test_without_weights_the_way_to_them_is_named(cli_inprocess, photos, golden_
         assert f"distill3r models download {AUTOMATIC}" in error
         for way in ("models download fast3r", "--teacher synthetic", "distill3r demo"):
             assert way in error
+        assert ("-m DIR" in error) == (command[0] == "infer")
     assert not (photos / "caches").exists()
+
+
+def test_without_a_student_photographs_are_shown_the_way_that_needs_none(
+    cli_inprocess, photos, golden_dir, monkeypatch
+):
+    for key, value in home(photos, golden_dir).items():
+        monkeypatch.setenv(key, value)
+    status, _, error = cli_inprocess("infer", "photos", "--ply", cwd=photos)
+    assert status == 3
+    assert f"distill3r models download {AUTOMATIC}" in error
+    assert f"-m {AUTOMATIC}" in error and "distill3r train" in error
+    home(photos, golden_dir, AUTOMATIC)
+    status, _, error = cli_inprocess("infer", "photos", "--ply", cwd=photos)
+    assert status == 3
+    assert f"-m {AUTOMATIC}, whose weights are here" in error
+    assert cli_inprocess("infer", "photos", "--ply", "-m", AUTOMATIC, cwd=photos)[0] == 0
 
 
 def test_a_name_that_is_nearly_a_models_is_answered_with_it(cli_inprocess, photos):
