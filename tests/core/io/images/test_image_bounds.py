@@ -218,6 +218,26 @@ def test_an_exr_is_refused_by_its_header_and_prints_nothing(tmp_path, side, capf
     assert not capfd.readouterr().out  # where results go
 
 
+def test_a_video_of_a_few_bytes_has_few_frames(tmp_path):
+    av = pytest.importorskip("av")
+    if "libx264" not in av.codecs_available:
+        pytest.skip("this PyAV encodes no H.264")
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        options = {"preset": "ultrafast", "g": "1000"}
+        stream = container.add_stream("libx264", rate=30, options=options)
+        stream.width, stream.height, stream.pix_fmt = 1920, 1080, "yuv420p"
+        blank = av.VideoFrame.from_ndarray(np.zeros((1620, 1920), np.uint8), format="yuv420p")
+        for number in range(80):
+            blank.pts = number
+            container.mux(stream.encode(blank))
+        container.mux(stream.encode(None))
+    assert path.stat().st_size < 15_000
+    with pytest.raises(ImageError, match="frames of 1920x1080 and more in a few bytes"):
+        for _ in video.read_frames(path, fps=2.0):
+            pass
+
+
 def test_a_video_of_a_few_bytes_has_no_frame_of_many_pixels(tmp_path, monkeypatch):
     av = pytest.importorskip("av")
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
