@@ -4,6 +4,8 @@ import csv
 import json
 from dataclasses import replace
 
+import pandas
+import polars
 import pytest
 
 from distill3r_core.data.manifest import COLUMNS, ManifestRow, read_manifest, write_manifest
@@ -55,6 +57,21 @@ def test_the_columns_stand_in_the_agreed_order(tmp_path) -> None:
     assert json.loads(cells["K"]) == list(ROW.K)
     assert len(json.loads(cells["pose"])) == 16
     assert cells["windows"] == "0;2"
+
+
+def test_pandas_and_polars_read_the_same_cells(tmp_path) -> None:
+    path = tmp_path / "manifest.csv"
+    write_manifest(path, [ROW, PLAIN])
+    with path.open(newline="") as file:
+        written = list(csv.DictReader(file))
+    assert pandas.read_csv(path, dtype=str, keep_default_na=False).to_dict("records") == written
+    assert polars.read_csv(path, infer_schema=False).fill_null("").to_dicts() == written
+    # By their own guess of types too, sizes are numbers and what is missing is null.
+    ours, theirs = pandas.read_csv(path), polars.read_csv(path)
+    assert (ours["H"].sum(), theirs["H"].sum()) == (6, 6)
+    assert ours["depth_path"].isna().tolist() == theirs["depth_path"].is_null().to_list()
+    assert ours["depth_path"].isna().tolist() == [True, False]
+    assert json.loads(ours["K"][0]) == json.loads(theirs["K"][0]) == list(ROW.K)
 
 
 def test_what_a_source_lacks_is_empty(tmp_path) -> None:
