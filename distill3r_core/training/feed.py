@@ -71,6 +71,8 @@ class Feed:
             augment_views=self.data.augment_views,
             mirror=self.data.mirror,
             colors=self.data.colors,
+            zoom=self.data.zoom,
+            aspect=self.data.aspect,
             random_view_numbers=self.data.random_view_numbers,
             seed=self.seed,
         )

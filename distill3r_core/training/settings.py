@@ -62,11 +62,19 @@ class DataSettings:
     augment_views: bool = True  # random subset, order and anchor
     mirror: bool = False
     colors: bool = False
+    # Each view shows a random part of at least 1 / zoom of its sides, which differ by `aspect`.
+    zoom: Annotated[float, Field(ge=1, le=8)] = 1.0
+    aspect: Annotated[float, Field(ge=1, le=2)] = 1.0
     random_view_numbers: bool = True
     # Share of the pixels of a training view that counts, the same ones in every draw; None: all.
     sparse: Annotated[float, Field(gt=0, le=1)] | None = None
     hold: bool | None = None  # keep all samples in memory; None: where they take little of it
     workers: Count | None = None  # threads that read; None: by what the machine has
+
+    @property
+    def crops(self) -> bool:
+        """Whether views show parts of the cached images."""
+        return self.zoom > 1 or self.aspect > 1
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -1,18 +1,21 @@
 """What may change about a sample without making its targets wrong.
 
 Views may be left out and reordered, and any view may be the anchor: the cached similarities carry
-every local map into the new anchor's frame exactly. A mirror image of a scene is a scene. The
-colors of an image say nothing about where its points are.
+every local map into the new anchor's frame exactly. A mirror image of a scene is a scene. A part
+of an image, enlarged, is what a camera of other focal lengths sees. The colors of an image say
+nothing about where its points are.
 """
 
 from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
+from torch.nn import functional
 
 from distill3r_core.data.loading.batches import join_targets
+from distill3r_core.geometry.cameras import unproject
 from distill3r_core.geometry.similarity import apply_similarity, invert_similarity, reanchor
 from distill3r_core.types import TeacherTargets
 
@@ -88,6 +91,94 @@ def mirror_targets(targets: TeacherTargets) -> TeacherTargets:
         intrinsics=intrinsics,
         local_only=targets.local_only,
     )
+
+
+def draw_crops(
+    views: int, rng: np.random.Generator, *, zoom: float, aspect: float
+) -> Float[np.ndarray, "N 4"]:
+    """Random parts of the views, each on its own: left, top, width and height, of the image's.
+
+    Args:
+        zoom: The smallest part has 1 / zoom of the sides; its logarithm is drawn uniformly.
+        aspect: Width and height are stretched against each other by at most this factor.
+    """
+    part = zoom ** -rng.uniform(0.0, 1.0, views)
+    stretch = aspect ** rng.uniform(-0.5, 0.5, views)
+    sides = np.minimum(np.stack([part * stretch, part / stretch], axis=1), 1.0)
+    corners = rng.uniform(0.0, 1.0, (views, 2)) * (1 - sides)
+    return np.concatenate([corners, sides], axis=1).astype(np.float32)
+
+
+def crop_images(
+    images: UInt8[Tensor, "*batch 3 H W"], crops: Float[Tensor, "*batch 4"]
+) -> UInt8[Tensor, "*batch 3 H W"]:
+    """The parts that `draw_crops` names at the size of the whole, bilinear."""
+    corner, sides = crops[..., :2], crops[..., 2:]
+    # From pixels of the result to those of the source, both from -1 to 1 over the image.
+    affine = torch.cat([torch.diag_embed(sides), (2 * corner + sides - 1)[..., None]], dim=-1)
+    flat = images.flatten(0, -4).float()
+    grid = functional.affine_grid(
+        affine.flatten(0, -3), [len(flat), *flat.shape[1:]], align_corners=False
+    )
+    shown = functional.grid_sample(flat, grid, padding_mode="border", align_corners=False)
+    return shown.round().to(torch.uint8).reshape(images.shape)
+
+
+def crop_targets(targets: TeacherTargets, crops: Float[Tensor, "*batch 4"]) -> TeacherTargets:
+    """The targets of the images that `crop_images` makes: those of the nearest pixels.
+
+    Points of a depth map take its nearest depth, on the rays of the new K; others stay as they are.
+    """
+    rows, columns = targets.valid_mask.shape[-2:]
+    pixels = _nearest(crops, rows, columns)
+
+    def take(values: Tensor) -> Tensor:
+        flat = values.flatten(pixels.ndim - 1, pixels.ndim)
+        index = pixels.reshape(*pixels.shape, *[1] * (flat.ndim - pixels.ndim))
+        return torch.take_along_dim(flat, index, dim=pixels.ndim - 1).reshape(values.shape)
+
+    points, intrinsics = take(targets.points_local), targets.intrinsics
+    stored = targets.stored_points_global
+    if intrinsics is not None:
+        intrinsics = _cropped_intrinsics(intrinsics, crops, rows, columns)
+        points = unproject(points[..., 2], intrinsics)
+    return replace(
+        targets,
+        points_local=points,
+        confidence_local=take(targets.confidence_local),
+        confidence_global=take(targets.confidence_global),
+        valid_mask=take(targets.valid_mask),
+        stored_points_global=None if stored is None else take(stored),
+        intrinsics=intrinsics,
+    )
+
+
+def _nearest(
+    crops: Float[Tensor, "*batch 4"], rows: int, columns: int
+) -> Int[Tensor, "*batch pixels"]:
+    """The source pixel of each pixel of the parts, row by row."""
+
+    def along(size: int, start: Tensor, length: Tensor) -> Tensor:
+        centers = (torch.arange(size, device=crops.device) + 0.5) / size
+        places = start[..., None] + centers.to(start) * length[..., None]
+        return (places * size).floor().long().clamp(0, size - 1)
+
+    down = along(rows, crops[..., 1], crops[..., 3])
+    across = along(columns, crops[..., 0], crops[..., 2])
+    return (down[..., :, None] * columns + across[..., None, :]).flatten(-2)
+
+
+def _cropped_intrinsics(
+    intrinsics: Float[Tensor, "*batch 3 3"],
+    crops: Float[Tensor, "*batch 4"],
+    rows: int,
+    columns: int,
+) -> Float[Tensor, "*batch 3 3"]:
+    moved = intrinsics.clone()
+    for axis, size in ((0, columns), (1, rows)):
+        moved[..., axis, 2] -= crops[..., axis] * size
+        moved[..., axis, :] /= crops[..., 2 + axis, None]
+    return moved
 
 
 def choose_targets(

@@ -26,6 +26,8 @@ class DrawSettings:
     augment_views: bool = True
     mirror: bool = False  # every second draw is mirrored, all its views alike
     colors: bool = False  # colors are changed at random, each view on its own
+    zoom: float = 1.0  # each view shows a random part, see `augment.draw_crops`
+    aspect: float = 1.0
     random_view_numbers: bool = True
     seed: int = 0  # seed of all these choices
 
@@ -39,6 +41,7 @@ class SampleRequest:
         scene_from_stored: `[sR | t]` that carries the frame of the cached anchor into that of the
             scene, which the global points are then in; None: they stay in the anchor's.
         colors: Factors for the colors, see `augment.draw_colors`; None: as they are.
+        crops: Parts of the views that are shown, see `augment.draw_crops`; None: all of them.
         view_numbers: Among those the student tells apart; None: in order.
     """
 
@@ -49,6 +52,7 @@ class SampleRequest:
     scene_from_stored: Float[np.ndarray, "3 4"] | None = None
     mirrored: bool = False
     colors: Float[np.ndarray, "N 5"] | None = None
+    crops: Float[np.ndarray, "N 4"] | None = None
     view_numbers: tuple[int, ...] | None = None
 
     @property
@@ -76,6 +80,9 @@ def request_of(
     )
     mirrored = settings.mirror and bool(rng.random() < 0.5)
     colors = augment.draw_colors(len(views), rng) if settings.colors else None
+    crops = None
+    if max(settings.zoom, settings.aspect) > 1:
+        crops = augment.draw_crops(len(views), rng, zoom=settings.zoom, aspect=settings.aspect)
     numbers = None
     if settings.random_view_numbers:
         generator = torch.Generator().manual_seed(int(rng.integers(_SEEDS)))
@@ -88,5 +95,6 @@ def request_of(
         scene_from_stored=scene_from_stored,
         mirrored=mirrored,
         colors=colors,
+        crops=crops,
         view_numbers=numbers,
     )

@@ -67,6 +67,7 @@ class StoredBatch:
     inverse: Float[Tensor, "B N 3 3"]
     mirrored: Bool[Tensor, "B"]
     colors: Float[Tensor, "B N 5"]
+    crops: Float[Tensor, "B N 4"]
     view_numbers: Int[Tensor, "B N"]  # among those that the student tells apart
     requests: tuple[SampleRequest, ...]
     features: Mapping[str, Float16[Tensor, "B N _h _w _C"]] = field(default_factory=dict)
@@ -121,6 +122,8 @@ class StoredBatch:
         self.mirrored[row] = request.mirrored
         if request.colors is not None:
             self.colors[row] = torch.from_numpy(request.colors)
+        if request.crops is not None:
+            self.crops[row] = torch.from_numpy(request.crops)
         numbers = request.view_numbers or tuple(range(len(request.views)))
         self.view_numbers[row] = torch.tensor(numbers)
 
@@ -135,6 +138,12 @@ class StoredBatch:
             mirrored = move(self.mirrored)
             images = augment.where_rows(mirrored, augment.mirror_images(images), images)
             targets = augment.choose_targets(mirrored, augment.mirror_targets(targets), targets)
+        if self.requests[0].crops is not None:
+            crops = move(self.crops)
+            images, targets = (
+                augment.crop_images(images, crops),
+                augment.crop_targets(targets, crops),
+            )
         batch = Batch(
             images=images,
             targets=targets,
@@ -216,6 +225,7 @@ class BatchMemory:
             "inverse": per_view(3, 3, dtype=torch.float64),
             "mirrored": ((samples,), torch.bool),
             "colors": per_view(augment.COLOR_FACTORS, dtype=torch.float32),
+            "crops": per_view(4, dtype=torch.float32),
             "view_numbers": per_view(dtype=torch.int64),
         }
         for layer, shape in features.items():

@@ -92,23 +92,27 @@ class CachedFeatures:
         for layer in self.layers:
             self.cache.read_features_into(name, layer, views, out[layer])
 
-    def check(self, *, mirror: bool) -> None:
+    def check(self, *, mirror: bool, crops: bool) -> None:
         """Check before a run that the features are there and fit its augmentations.
 
         Raises:
             CacheError: The cache lacks a layer.
-            ConfigError: Images are mirrored; the features of a mirrored image are not the mirrored
-                features of the image.
+            ConfigError: Images are mirrored, or parts of them shown; the features of a mirrored
+                image are not the mirrored features of the image.
         """
         for layer in self.layers:
             self.cache.require_layer(layer)
-        if mirror:
-            raise ConfigError(
-                f"data.mirror cannot be used with cached teacher features ({self.layers[0]}): "
-                "they are those of images that are not mirrored",
-                hint="--set data.mirror=false, or --set features.source=live, which runs the "
-                "teacher's encoder on the images as they are shown",
-            )
+        for name, is_on, off in (
+            ("data.mirror", mirror, "--set data.mirror=false"),
+            ("data.zoom", crops, "--set data.zoom=1 --set data.aspect=1"),
+        ):
+            if is_on:
+                raise ConfigError(
+                    f"{name} cannot be used with cached teacher features ({self.layers[0]}): they "
+                    "are those of the images as they are stored",
+                    hint=f"{off}, or --set features.source=live, which runs the teacher's encoder "
+                    "on the images as they are shown",
+                )
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ def open_features(
 
     Raises:
         CacheError: The caches do not have the layers, and no encoder is to run.
-        ConfigError: Stored features and mirrored images; or a teacher that gives no such features;
-            or features are to be computed, and no teacher is known to compute them.
+        ConfigError: Stored features and mirrored or enlarged images; or a teacher that gives no
+            such features; or features are to be computed, and no teacher is known to compute them.
         WeightsError: The weights of the teacher whose encoder is to run are missing.
     """
     wanted = settings.features
@@ -42,7 +42,7 @@ def open_features(
         )
     if wanted.source == "cached" or (stored and wanted.source == "auto") or not able:
         source = CachedFeatures(cache, layers)
-        source.check(mirror=settings.data.mirror)
+        source.check(mirror=settings.data.mirror, crops=settings.data.crops)
         return source, ()
     teacher = build_teacher(name, wanted.weights, device=device)
     known = teacher.feature_channels if isinstance(teacher, FeatureTeacher) else {}

@@ -1,11 +1,17 @@
 """Augmentation must leave targets true: the same world, seen by other views, in a mirror."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from distill3r_core.data.loading import augment
+from distill3r_core.geometry.cameras import project, unproject
 from distill3r_core.geometry.similarity import apply_similarity, invert_similarity
+from distill3r_core.scenes.paths import arc, pinhole
+from distill3r_core.scenes.render import render_depth
+from distill3r_core.scenes.scene import build_scene
 from distill3r_core.types import TeacherTargets
 
 VIEWS, HEIGHT, WIDTH = 5, 4, 6
@@ -108,3 +114,83 @@ def test_colors_stay_in_range_and_neutral_factors_change_nothing() -> None:
     assert changed.min() >= 0
     assert changed.max() <= 1
     assert (changed - augment.unit_images(images)).abs().max() > 0.01
+
+
+WHOLE = torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(VIEWS, 1)
+
+
+def test_the_whole_of_an_image_is_the_image() -> None:
+    targets = random_targets(stored=True)
+    images = torch.randint(0, 256, (VIEWS, 3, HEIGHT, WIDTH), dtype=torch.uint8)
+    assert torch.equal(augment.crop_images(images, WHOLE), images)
+    assert targets.intrinsics is not None
+    targets = replace(
+        targets, points_local=unproject(targets.points_local[..., 2], targets.intrinsics)
+    )
+    shown = augment.crop_targets(targets, WHOLE)
+    for name, values in vars(shown).items():
+        if isinstance(values, torch.Tensor):
+            torch.testing.assert_close(values, getattr(targets, name), msg=name)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_part_of_whole_pixels_is_those_pixels_repeated(stored: bool) -> None:
+    targets = replace(random_targets(stored=stored), intrinsics=None)
+    # Columns 3 to 5 of 6, twice as wide; rows 1 and 2 of 4, twice as high.
+    crops = torch.tensor([0.5, 0.25, 0.5, 0.5], dtype=torch.float64).repeat(VIEWS, 1)
+    shown = augment.crop_targets(targets, crops)
+    for name in ("points_local", "points_global", "valid_mask", "confidence_local"):
+        part = getattr(targets, name)[:, 1:3, 3:6]
+        repeated = part.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+        assert torch.equal(getattr(shown, name), repeated), name
+    steps = torch.arange(0, 240, 10, dtype=torch.uint8).reshape(1, 1, HEIGHT, WIDTH)
+    enlarged = augment.crop_images(steps.expand(1, 3, -1, -1), crops[:1].float())[0, 0]
+    # The image rises by 10 a column and by 60 a row; half of that between halves of pixels. Beyond
+    # the last column's middle there is nothing to rise to.
+    assert enlarged[1].tolist() == [102, 108, 112, 118, 122, 125]
+    assert enlarged[:, 1].float().diff().tolist() == [30.0, 30.0, 30.0]
+
+
+def test_an_enlarged_view_is_what_a_longer_lens_sees() -> None:
+    size, scene = (48, 64), build_scene(3)
+    K = pinhole(size, degrees=62.0)
+    pose = arc(scene, 2, seed=3, degrees=20.0)[:1]
+    depth = render_depth(scene, pose[0], K, size)[None]
+    targets = TeacherTargets(
+        points_local=unproject(depth, K[None]),
+        confidence_local=torch.ones(1, *size),
+        confidence_global=torch.ones(1, *size),
+        valid_mask=torch.ones(1, *size, dtype=torch.bool),
+        global_from_local=torch.eye(3, 4)[None],
+        intrinsics=K[None],
+    )
+    crops = torch.tensor([[0.2, 0.35, 0.5, 0.4]])
+    shown = augment.crop_targets(targets, crops)
+    assert shown.intrinsics is not None
+    longer = shown.intrinsics[0]
+    torch.testing.assert_close(longer[0, 0], K[0, 0] / 0.5)
+    torch.testing.assert_close(longer[1, 1], K[1, 1] / 0.4)
+    # The middle of the image was the principal point; it lies where the part puts it.
+    torch.testing.assert_close(longer[0, 2], torch.tensor((0.5 - 0.2) / 0.5 * 64))
+    torch.testing.assert_close(longer[1, 2], torch.tensor((0.5 - 0.35) / 0.4 * 48))
+    rendered = render_depth(scene, pose[0], longer, size)
+    apart = (shown.points_local[0, ..., 2] - rendered).abs() / rendered
+    assert float(apart.median()) < 0.01
+    pixels = project(shown.points_local, longer[None])[0]
+    middles = torch.stack(
+        torch.meshgrid(torch.arange(64) + 0.5, torch.arange(48) + 0.5, indexing="xy"), dim=-1
+    )
+    torch.testing.assert_close(pixels, middles, atol=1e-3, rtol=0)
+
+
+def test_parts_keep_to_their_bounds() -> None:
+    rng = np.random.default_rng(0)
+    drawn = np.concatenate([augment.draw_crops(8, rng, zoom=2.0, aspect=1.3) for _ in range(200)])
+    corner, sides = drawn[:, :2], drawn[:, 2:]
+    assert (corner >= 0).all() and (corner + sides <= 1 + 1e-6).all()
+    assert sides.min() >= 0.5 / 1.3**0.5 - 1e-6 and sides.max() <= 1
+    ratio = sides[:, 0] / sides[:, 1]
+    assert 1 / 1.3 - 1e-6 <= ratio.min() < 0.85 and 1.15 < ratio.max() <= 1.3 + 1e-6
+    square = augment.draw_crops(8, rng, zoom=2.0, aspect=1.0)
+    np.testing.assert_allclose(square[:, 2], square[:, 3])
+    assert (augment.draw_crops(8, rng, zoom=1.0, aspect=1.0) == [0, 0, 1, 1]).all()

@@ -216,12 +216,16 @@ def test_a_cache_without_the_layer_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_stored_features_and_mirrored_images_are_refused_together(
-    make_cache: MakeCache, tmp_path: Path
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [("data.mirror", True, "mirror"), ("data.zoom", 1.5, "zoom"), ("data.aspect", 1.2, "zoom")],
+)
+def test_stored_features_and_images_that_are_not_as_stored_are_refused_together(
+    make_cache: MakeCache, tmp_path: Path, name: str, value: object, said: str
 ) -> None:
     cache = make_cache(tmp_path / "cache", features={"deep": CHANNELS})
-    with pytest.raises(ConfigError, match=r"data\.mirror .* \(deep\)"):
-        train(settings(cache, tmp_path / "run", **{"data.mirror": True}))
+    with pytest.raises(ConfigError, match=rf"data\.{said} .* \(deep\)"):
+        train(settings(cache, tmp_path / "run", **{name: value}))
 
 
 def test_live_features_without_a_teacher_are_refused_not_read(

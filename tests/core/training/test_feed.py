@@ -51,15 +51,16 @@ def assert_same(first: Batch, second: Batch) -> None:
     torch.testing.assert_close(first.targets, second.targets, rtol=0, atol=0)
 
 
+CHANGED = {"mirror": True, "colors": True, "zoom": 1.5, "aspect": 1.2}
+
+
 @pytest.mark.parametrize("size", [None, (14, 28)])
 def test_memory_disk_and_any_number_of_threads_give_the_same_batches(
     size: tuple[int, int] | None, make_cache: MakeCache, tmp_path: Path
 ) -> None:
     cache = make_cache(tmp_path / "cache")
     ways = ({"hold": True}, {"hold": False, "workers": 1}, {"hold": False, "workers": 3})
-    found = [
-        first_batches(feed_of(cache, size=size, mirror=True, colors=True, **way), 6) for way in ways
-    ]
+    found = [first_batches(feed_of(cache, size=size, **CHANGED, **way), 6) for way in ways]
     for batches in zip(*found, strict=True):
         assert_same(batches[0], batches[1])
         assert_same(batches[0], batches[2])
@@ -89,7 +90,7 @@ def test_processes_read_the_parts_of_one_step(make_cache: MakeCache, tmp_path: P
 
 
 def test_validation_looks_the_same_way_every_time(make_cache: MakeCache, tmp_path: Path) -> None:
-    feed = feed_of(make_cache(tmp_path / "cache"), views=3, mirror=True, colors=True)
+    feed = feed_of(make_cache(tmp_path / "cache"), views=3, **CHANGED)
     first, second = looks(feed), looks(feed)
     assert len(first) == len(second) == 2
     for one, other in zip(first, second, strict=True):
@@ -97,6 +98,19 @@ def test_validation_looks_the_same_way_every_time(make_cache: MakeCache, tmp_pat
     stored = TeacherCache(tmp_path / "cache").read(first[0].draws[0].name, [0, 1, 2])
     assert torch.equal(first[0].images[0], stored.images)
     assert torch.equal(first[0].targets.points_global[0], stored.targets.points_global)
+
+
+def test_views_show_parts_of_what_is_cached(make_cache: MakeCache, tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "cache")
+    plain = first_batches(feed_of(cache), 4)
+    shown = first_batches(feed_of(cache, zoom=2.0), 4)
+    for whole, part in zip(plain, shown, strict=True):
+        assert whole.draws == part.draws
+        assert torch.equal(whole.targets.global_from_local, part.targets.global_from_local)
+        assert not torch.equal(whole.images, part.images)
+        points = whole.targets.points_local.flatten(0, 3)
+        for point in part.targets.points_local.flatten(0, 3)[::97]:
+            assert (points - point).abs().sum(-1).min() < 1e-6  # a point that was there
 
 
 def test_without_augmentation_views_stand_as_they_are_cached(
@@ -178,4 +192,6 @@ def test_several_caches_are_one_order_however_the_work_is_divided(
 
     other = make_cache(tmp_path / "c", features={"deep": 6})
     with pytest.raises(CacheError, match=r"5 channels in .*a and 6 in .*c"):
-        CachedFeatures(CacheUnion.open([folders[0], other]), ("deep",)).check(mirror=False)
+        CachedFeatures(CacheUnion.open([folders[0], other]), ("deep",)).check(
+            mirror=False, crops=False
+        )
