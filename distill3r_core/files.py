@@ -11,7 +11,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedReader, FileIO
+from io import DEFAULT_BUFFER_SIZE, BufferedReader, FileIO
 from pathlib import Path
 from typing import TextIO
 
@@ -184,7 +184,9 @@ def open_file(path: Path) -> BufferedReader:
     Raises:
         OSError: As `open_to_read`.
     """
-    return _FileReader(FileIO(open_to_read(path)))
+    descriptor = open_to_read(path)
+    block = os.fstat(descriptor).st_blksize
+    return _FileReader(FileIO(descriptor), max(block, DEFAULT_BUFFER_SIZE))
 
 
 def read_file(path: Path) -> bytes:

@@ -72,11 +72,12 @@ def chosen_teachers(models: Iterable[str | Path | None]) -> list[TeacherRecord]:
 
 def _without_training() -> str:
     """How photographs become a reconstruction where there is no student."""
-    name, published = (record := AUTOMATIC[-1]).name, record.weights
+    record = AUTOMATIC[-1]
+    published = record.weights
     assert published is not None, "it is chosen for photographs alone"
     if published.find() is not None:
-        return f"without training: -m {name}, whose weights are here\n"
+        return f"without training: infer ... -m {record.name} (its weights are here)\n"
     return (
-        f"without training: distill3r models download {name} ({published.size}, "
-        f"{published.license}), then -m {name}\n"
+        f"without training: distill3r models download {record.name} ({published.size}, "
+        f"{published.license}), then infer ... -m {record.name}\n"
     )

@@ -79,7 +79,7 @@ class MultiviewTeacher(LoadedTeacher):
         settings: The teacher's own settings, with a field `precision`.
         cost: What a prediction takes.
         weights: The file that the network was loaded from, for its hash.
-        metric: Its maps have the unit of the views' poses.
+        metric: Its maps are in meters wherever the unit of the views' poses is a length.
     """
 
     max_views = None

@@ -62,7 +62,7 @@ class DataSettings:
     augment_views: bool = True  # random subset, order and anchor
     mirror: bool = False
     colors: bool = False
-    # Each view shows a random part of at least 1 / zoom of its sides, which differ by `aspect`.
+    # Each view shows a random part, its sides from 1 / zoom on, stretched by at most `aspect`.
     zoom: Annotated[float, Field(ge=1, le=8)] = 1.0
     aspect: Annotated[float, Field(ge=1, le=2)] = 1.0
     random_view_numbers: bool = True

@@ -74,7 +74,7 @@ def test_without_weights_the_way_to_them_is_named(cli_inprocess, photos, golden_
         assert f"distill3r models download {AUTOMATIC}" in error
         for way in ("models download fast3r", "--teacher synthetic", "distill3r demo"):
             assert way in error
-        assert ("-m DIR" in error) == (command[0] == "infer")
+        assert ("--weights DIR" in error) == (command[0] == "cache")
     assert not (photos / "caches").exists()
 
 
@@ -90,7 +90,7 @@ def test_without_a_student_photographs_are_shown_the_way_that_needs_none(
     home(photos, golden_dir, AUTOMATIC)
     status, _, error = cli_inprocess("infer", "photos", "--ply", cwd=photos)
     assert status == 3
-    assert f"-m {AUTOMATIC}, whose weights are here" in error
+    assert f"infer ... -m {AUTOMATIC} (its weights are here)" in error
     assert cli_inprocess("infer", "photos", "--ply", "-m", AUTOMATIC, cwd=photos)[0] == 0
 
 

@@ -123,6 +123,29 @@ def test_da3_is_handed_the_cameras_of_the_manifest(cached, tmp_path):
     )
 
 
+def test_given_cameras_of_no_known_unit_make_points_of_none(run, tmp_path):
+    write_room(tmp_path / "room", views=9)
+    _, poses = room_depth(0, 9, 69.0)
+    opengl = poses.double().numpy() @ np.diag([1.0, -1, -1, 1])
+    images = sorted((tmp_path / "room/rgb").iterdir())
+    (tmp_path / "capture").mkdir()
+    (tmp_path / "room/rgb").rename(tmp_path / "capture/images")
+    frames = [
+        {"file_path": f"images/{image.name}", "transform_matrix": pose.tolist()}
+        for image, pose in zip(images, opengl, strict=True)
+    ]
+    camera = {"fl_x": 80.0, "fl_y": 80.0, "cx": 49.0, "cy": 35.0, "w": 98, "h": 70}
+    (tmp_path / "capture/transforms.json").write_text(json.dumps({**camera, "frames": frames}))
+    split = ("--stride", "1", "--val-frames", "last:3")
+    assert run("manifest", "capture", "--views", "6", *split)[0] == 0
+    status, _, error = run(
+        "cache", "--teacher", "da3-small", "--size", "28x42", "--threshold", "0",
+        "--set", "teacher.cameras=given",
+    )  # fmt: skip
+    assert status == 0, error
+    assert not TeacherCache(tmp_path / "caches/teacher").header.metric
+
+
 def test_a_sample_whose_cameras_determine_no_scale_is_left_out_by_name(run, tmp_path):
     write_room(tmp_path / "room", views=6)
     split = ("--stride", "1", "--val-frames", "last:2")

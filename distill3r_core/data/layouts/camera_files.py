@@ -18,7 +18,7 @@ from distill3r_core.untrusted.yaml_text import read_yaml
 
 # OverflowError: a size of 1e999.
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError)
-_DISTORTION = 1e-3  # coefficients below move no pixel of a photograph by half a pixel
+_DISTORTION = 1e-3  # coefficients below are those of rectified images, but for rounding
 
 
 def read_camera(path: Path) -> tuple[Rig, str | None]:
@@ -56,23 +56,45 @@ def read_open3d_camera(path: Path) -> Rig:
 
 def _read_camera_info(path: Path) -> tuple[Rig, str | None]:
     try:
-        content = read_yaml(read_text_file(path))
+        content = read_yaml(_first_document(read_text_file(path)))
         if not isinstance(content, Mapping):
-            raise ImageError(f"{path.name} is no camera_info: it has no names")
+            raise ImageError(f"{path.name} is not a camera_info")
         k = _nine(_first(content, "camera_matrix", "K", "k"))
         size = (
             int(_first(content, "image_height", "height")),
             int(_first(content, "image_width", "width")),
         )
         distortion = _numbers(_first(content, "distortion_coefficients", "D", "d", default=()))
+        part = _part_of_sensor(content)
     except (yaml.YAMLError, *_DAMAGED) as error:
         raise ImageError(f"{path.name} cannot be read: {reason_of(error)}") from error
+    if part is not None:
+        raise ImageError(f"{path.name} is of {part}: give fx, fy, cx and cy of the images instead")
     bent = max(map(abs, distortion), default=0.0) > _DISTORTION
     remark = (
-        f"{path.name} has distortion coefficients, which its pinhole leaves out; images that were "
-        "rectified have the K of its projection_matrix: give these four numbers"
+        f"{path.name} has distortion coefficients, and its pinhole camera leaves them out; if the "
+        "images are rectified, give fx, fy, cx and cy of its projection_matrix instead"
     )
     return Rig(_with_center(k), size), remark if bent else None
+
+
+def _first_document(text: str) -> str:
+    """The first document of a stream of YAML, without what OpenCV and `ros topic echo` add."""
+    lines = text.removeprefix("\ufeff").splitlines()
+    kept = [line for line in lines if not line.startswith("%")]
+    start = 1 if kept and kept[0].strip() == "---" else 0
+    end = next((n for n in range(start, len(kept)) if kept[n].strip() == "---"), len(kept))
+    return "\n".join(kept[start:end]).replace("!!opencv-matrix", "")
+
+
+def _part_of_sensor(content: Mapping[str, Any]) -> str | None:
+    """What a message says of binning and region, which its K leaves out; None: whole images."""
+    if max(int(content.get(f"binning_{axis}") or 0) for axis in "xy") > 1:
+        return "binned images"
+    region = content.get("roi")
+    if isinstance(region, Mapping) and any(region.get(side) for side in ("width", "height")):
+        return "a region of the sensor"
+    return None
 
 
 _NEEDED = object()

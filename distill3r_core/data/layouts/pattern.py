@@ -5,7 +5,7 @@ Each entry of `datasets` has `name`, `root`, `pattern` (or `glob`), and may have
 what lies beside its images: `depth` (with `depth_scale`), `poses`, `intrinsics`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,19 @@ from pydantic.dataclasses import dataclass
 
 from distill3r_core import config
 from distill3r_core.data.layouts import sevenscenes
-from distill3r_core.data.layouts.folders import frame_key, order_of
+from distill3r_core.data.layouts.folders import order_of
+from distill3r_core.data.layouts.glob_patterns import (
+    MatchedFile,
+    Pattern,
+    free_parts,
+    matched_files,
+)
 from distill3r_core.data.layouts.images import named_frames
-from distill3r_core.data.layouts.pattern_files import BesideIndex, FilesBeside, Pattern, scene_of
+from distill3r_core.data.layouts.pattern_files import BesideIndex, FilesBeside
 from distill3r_core.data.layouts.records import Dataset, Frame, Layout, Listed, Refused, Scene
 from distill3r_core.data.manifest import Split
 from distill3r_core.data.windows import Policy
-from distill3r_core.errors import ConfigError, InputMissingError
+from distill3r_core.errors import ConfigError, ImageError, InputMissingError
 from distill3r_core.files import read_text_file
 from distill3r_core.io.images.media_kinds import media_kind
 from distill3r_core.untrusted.printable import reason_of
@@ -130,41 +136,44 @@ def _entry(values: Any, resize_max: Any, source: str) -> PatternEntry:
 
 
 def _list_scenes(entry: PatternEntry, root: Path, skip: Path | None) -> Iterator[Listed]:
-    hidden, groups = skip.resolve() if skip else None, {}
-    for path in sorted(root.glob(entry.pattern), key=lambda path: frame_key(str(path))):
-        relative = path.relative_to(root)
-        if any(part.startswith(".") for part in relative.parts) or not path.is_file():
-            continue
-        if media_kind(path) != "image":
-            yield Refused(path, "not an image by its extension or content")
-        elif hidden is None or not path.resolve().is_relative_to(hidden):
-            groups.setdefault(path.parent, []).append(path)
-    scenes = {folder: scene_of(folder.relative_to(root), entry.pattern) for folder in groups}
-    ids = {folder: scene or entry.name for folder, scene in scenes.items()}
+    groups: dict[Path, list[MatchedFile]] = {}
+    for file in matched_files(root, entry.pattern, skip):
+        if media_kind(file.path) != "image":
+            yield Refused(file.path, "not an image by its extension or content")
+        else:
+            groups.setdefault(file.path.parent, []).append(file)
+    ids = {
+        folder: free_parts(folder.relative_to(root), entry.pattern) or entry.name
+        for folder in groups
+    }
     if len(set(ids.values())) < len(ids):  # the pattern's wildcards do not tell the scenes apart
         ids = {folder: folder.relative_to(root).as_posix() for folder in groups}
-    index = BesideIndex(root, entry.pattern, entry)
+    index = BesideIndex(root, entry, [images[0].folders for images in groups.values()], skip)
     for folder, images in groups.items():
-        stems = {path.stem for path in images}
-        kept = [
-            path
-            for path in images
-            if not (path.stem.endswith(_MASKED) and path.stem.removesuffix(_MASKED) in stems)
-        ]
+        stems = {file.path.stem for file in images}
+        kept = [file for file in images if not _is_copy(file.path.stem, stems)]
         frames = []
-        for found in index.attach(scenes[folder], named_frames(kept)):
-            if isinstance(found, Frame):
-                frames.append(found)
-            else:
-                yield found
-        if frames:
-            yield Scene(
-                scene_id=ids[folder],
-                folder=folder,
-                frames=tuple(frames),
-                order=order_of(path.stem for path in kept),
-                split=entry.split,
-            )
+        try:
+            for found in index.attach(ids[folder], kept, named_frames([f.path for f in kept])):
+                if isinstance(found, Frame):
+                    frames.append(found)
+                else:
+                    yield found
+        except ImageError as error:
+            yield Refused(folder, str(error))
+            continue
+        yield Scene(
+            scene_id=ids[folder],
+            folder=folder,
+            frames=tuple(frames),
+            order=order_of(file.path.stem for file in kept),
+            split=entry.split,
+        )
+
+
+def _is_copy(stem: str, stems: Collection[str]) -> bool:
+    """Whether an image is the masked copy of another."""
+    return stem.endswith(_MASKED) and stem.removesuffix(_MASKED) in stems
 
 
 LAYOUT = Layout(

@@ -1,55 +1,38 @@
 """Depth, poses and intrinsics that a pattern names beside images, matched to scenes and frames.
 
-A file belongs to the scene of the same wildcard parts, and to the image whose name has the same
-part in place of its wildcards; where no name has, to the image nearest in time.
+A file belongs to the scene whose folders have the same words in place of the wildcards, and to the
+image whose name has; where names tell less, to the image nearest in time.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 import numpy as np
-from pydantic import AfterValidator, Field
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config
 from distill3r_core.data.layouts.camera_files import read_camera
-from distill3r_core.data.layouts.folders import frame_key
-from distill3r_core.data.layouts.recordings.stamps import (
-    associate,
-    is_stamp,
-    read_trajectory,
+from distill3r_core.data.layouts.glob_patterns import (
+    MatchedFile,
+    Pattern,
+    has_folder_wildcards,
+    matched_files,
 )
-from distill3r_core.data.layouts.records import DepthFile, Frame, Note, Refused, Rig
+from distill3r_core.data.layouts.recordings.stamps import associate, read_trajectory, seconds_in
+from distill3r_core.data.layouts.records import DepthFile, Frame, Note, Rig
 from distill3r_core.data.matrix_files import checked_intrinsics
-from distill3r_core.errors import ImageError
+from distill3r_core.errors import ConfigError, ImageError
+from distill3r_core.files import open_file
+from distill3r_core.untrusted.npy_header import read_npy_header
 
+Number = Annotated[float, Field(allow_inf_nan=False)]
+_MILLIMETERS = 1000.0
+_FLOAT_CODECS = {".npy": "array", ".pfm": "pfm", ".exr": "exr", ".h5": "h5"}
 _Item = TypeVar("_Item")
-_WILDCARDS = frozenset("*?[]")
-_ARRAYS = {".npy": "array", ".npz": "array", ".pfm": "pfm", ".exr": "exr", ".h5": "h5"}
-_STAMP = re.compile(r"\d+(?:\.\d+)?")
-_SPLIT_STAMP = re.compile(r"(1\d{9})_(\d{1,9})")  # seconds, and nanoseconds without leading zeros
-# Digits of a whole number that is a time of this century in milli-, micro- or nanoseconds.
-_TICKS = {13: 1e3, 16: 1e6, 19: 1e9}
-
-
-def check_pattern(pattern: str) -> str:
-    """The pattern, if it is a glob of files below a folder.
-
-    Raises:
-        ValueError: It is empty, leaves the folder, or has `**` beside other letters.
-    """
-    parts = PurePosixPath(pattern).parts
-    if not parts or pattern.startswith("/") or ".." in parts:
-        raise ValueError("a pattern names files below the root")
-    if any("**" in part and part != "**" for part in parts):
-        raise ValueError("** stands between slashes: it is any number of folders")
-    return pattern
-
-
-Pattern = Annotated[str, AfterValidator(check_pattern)]
 
 
 @dataclass(frozen=True, kw_only=True, config=config.STRICT)
@@ -58,22 +41,21 @@ class FilesBeside:
 
     Args:
         depth: Depth maps that show what the images show, as large as these.
-        depth_scale: Stored units of depth in a meter; None: 1000 in images, 1 in float files.
+        depth_scale: Stored units of depth in a meter; None: 1000 of whole numbers, 1 of others.
         poses: Text files of sixteen numbers, one an image; or one trajectory of TUM's form a scene.
         intrinsics: A file a scene, or one for all; or fx, fy, cx, cy, pixel centers at +0.5.
     """
 
     depth: Pattern | None = None
-    depth_scale: float | None = Field(default=None, gt=0)
+    depth_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     poses: Pattern | None = None
-    intrinsics: Pattern | tuple[float, float, float, float] | None = None
+    intrinsics: Pattern | tuple[Number, Number, Number, Number] | None = None
 
-
-def scene_of(folder: Path, pattern: str) -> str:
-    """Path parts of a folder below the root that a pattern does not spell out, joined by "/"."""
-    parts = PurePosixPath(pattern).parts
-    literal = {part for part in parts if not _WILDCARDS & set(part)}
-    return "/".join(part for part in folder.parts if part not in literal)
+    @model_validator(mode="after")
+    def _check(self) -> "FilesBeside":
+        if self.depth_scale is not None and self.depth is None:
+            raise ValueError("depth_scale is given, and no depth")
+        return self
 
 
 class BesideIndex:
@@ -81,160 +63,190 @@ class BesideIndex:
 
     Args:
         root: What all patterns start from.
-        images: The glob of the images.
-        beside: Globs of the other files.
+        beside: Globs of the files.
+        scenes: What the images' folders have in place of their wildcards, of every scene.
+        skip: A folder whose files are none of the data.
+
+    Raises:
+        ConfigError: A pattern names no file.
     """
 
-    def __init__(self, root: Path, images: str, beside: FilesBeside) -> None:
-        self._images, self._beside = images, beside
-        self._files = {
-            pattern: _by_scene(root, pattern)
-            for pattern in (beside.depth, beside.poses, beside.intrinsics)
-            if isinstance(pattern, str)
-        }
+    def __init__(
+        self,
+        root: Path,
+        beside: FilesBeside,
+        scenes: Sequence[tuple[str, ...]],
+        skip: Path | None = None,
+    ) -> None:
+        self._beside, self._scenes = beside, scenes
+        self._files: dict[str, dict[tuple[str, ...], list[MatchedFile]]] = {}
+        self._cameras: dict[Path, tuple[Rig, str | None]] = {}
+        for name in ("depth", "poses", "intrinsics"):
+            pattern = getattr(beside, name)
+            if isinstance(pattern, str):
+                groups = self._files.setdefault(pattern, {})
+                for file in matched_files(root, pattern, skip):
+                    groups.setdefault(file.folders, []).append(file)
+                if not groups:
+                    raise ConfigError(f"{name}: no file is named by {pattern!r} below {root}")
 
-    def attach(self, scene: str, frames: Sequence[Frame]) -> Iterator[Frame | Note | Refused]:
-        """The frames of a scene with what lies beside them, and remarks on what has no partner.
+    def attach(
+        self, shown: str, images: Sequence[MatchedFile], frames: Sequence[Frame]
+    ) -> Iterator[Frame | Note]:
+        """The frames of a scene with what lies beside them, in the order of their times.
 
         Args:
-            scene: As `scene_of` gives it.
+            shown: Name of the scene, for remarks on what has no partner.
+            images: Its images.
+            frames: A frame for each of them.
+
+        Raises:
+            ImageError: Files do not fit the images, or cannot be read.
         """
-        shown = scene or frames[0].image.parent.name
-        depths, poses = dict[Frame, Path](), dict[Frame, Path | np.ndarray]()
+        matched = self._beside.depth is not None or self._beside.poses is not None
+        if matched and len({image.key for image in images}) < len(images):
+            raise ImageError("two of its images are of one name, so that nothing tells their files")
+        depths: Mapping[int, Path] = {}
+        poses: Mapping[int, Path | np.ndarray] = {}
         rig: Rig | None = None
-        try:
-            if (pattern := self._beside.depth) is not None:
-                files = self._of_scene(scene, pattern)
-                depths = _partners(frames, self._images, files, pattern)
-                yield from _alone(shown, "depth map", frames, depths, len(files))
-            if (pattern := self._beside.poses) is not None:
-                poses = _poses(frames, self._images, self._of_scene(scene, pattern), pattern)
-                yield from _alone(shown, "pose", frames, poses, len(poses))
-            if self._beside.intrinsics is not None:
-                rig, remark = self._rig(scene, self._beside.intrinsics)
-                if remark is not None:
-                    yield Note(f"{shown}: {remark}")
-        except ImageError as error:
-            yield Refused(frames[0].image.parent, str(error))
-            return
-        for frame in frames:
-            depth = depths.get(frame)
+        if (pattern := self._beside.depth) is not None:
+            files = self._of_scene(images[0].folders, pattern)
+            depths = _partners(images, files)
+            yield from _alone(shown, "depth map", len(images), len(depths), len(files))
+        if (pattern := self._beside.poses) is not None:
+            poses = _poses(images, self._of_scene(images[0].folders, pattern))
+            yield from _alone(shown, "pose", len(images), len(poses), len(poses))
+        if self._beside.intrinsics is not None:
+            rig, remark = self._rig(images[0].folders, self._beside.intrinsics)
+            if remark is not None:
+                yield Note(f"{shown}: {remark}")
+        scale = self._depth_scale(depths)
+        for number in _in_time(images):
+            depth = depths.get(number)
             yield replace(
-                frame,
-                depth=None if depth is None else _depth_file(depth, self._beside.depth_scale),
-                pose=poses.get(frame),
+                frames[number],
+                depth=None if depth is None else _depth_file(depth, scale),
+                pose=poses.get(number),
                 rig=rig,
             )
 
-    def _of_scene(self, scene: str, pattern: str) -> list[Path]:
-        """Files of a scene: those of its wildcards, else those that stand for all scenes.
-
-        Raises:
-            ImageError: There is none.
-        """
+    def _of_scene(self, scene: tuple[str, ...], pattern: str) -> list[MatchedFile]:
+        """Files of a scene; those of a pattern for one folder belong to a scene that is alone."""
         files = self._files[pattern]
-        if not (found := files.get(scene) or files.get("")):
-            raise ImageError(f"no file {pattern!r} belongs to it")
-        return found
+        if len(self._scenes) == 1 and not has_folder_wildcards(pattern):
+            return [file for group in files.values() for file in group]
+        return files.get(scene, [])
 
     def _rig(
-        self, scene: str, intrinsics: str | tuple[float, float, float, float]
-    ) -> tuple[Rig, str | None]:
+        self, scene: tuple[str, ...], intrinsics: str | tuple[float, float, float, float]
+    ) -> tuple[Rig | None, str | None]:
         if not isinstance(intrinsics, str):
             fx, fy, cx, cy = intrinsics
             return Rig(checked_intrinsics(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]))), None
-        files = self._of_scene(scene, intrinsics)
-        if len(files) > 1:
-            raise ImageError(f"{len(files)} files {intrinsics!r} belong to it, not one")
-        return read_camera(files[0])
+        files = self._files[intrinsics]
+        found = files.get(scene, [])
+        if not has_folder_wildcards(intrinsics):
+            found = [file for group in files.values() for file in group]
+        if not found:
+            return None, f"no file {intrinsics!r} belongs to it"
+        if len(found) > 1:
+            raise ImageError(f"{len(found)} files {intrinsics!r} belong to it, not one")
+        (file,) = found
+        if file.path not in self._cameras:
+            self._cameras[file.path] = read_camera(file.path)
+            return self._cameras[file.path]
+        return self._cameras[file.path][0], None  # its remark was made for another scene
+
+    def _depth_scale(self, depths: Mapping[int, Path]) -> float | None:
+        """Units in a meter, as given; else by the numbers of the first array."""
+        if self._beside.depth_scale is not None:
+            return self._beside.depth_scale
+        first = next(iter(depths.values()), None)
+        return None if first is None else _MILLIMETERS if _is_whole(first) else 1.0
 
 
-def _by_scene(root: Path, pattern: str) -> dict[str, list[Path]]:
-    """Files of a pattern in natural order, by the scene that they belong to."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted(root.glob(pattern), key=lambda path: frame_key(str(path))):
-        if path.is_file():
-            found.setdefault(scene_of(path.relative_to(root).parent, pattern), []).append(path)
-    return found
+def _partners(images: Sequence[MatchedFile], files: Sequence[MatchedFile]) -> dict[int, Path]:
+    """The file of each image, by the image's number: by names, or by times where these tell more.
 
-
-def _partners(
-    frames: Sequence[Frame], pattern: str, files: Sequence[Path], of_files: str
-) -> dict[Frame, Path]:
-    """The file of each frame: that of its name, else where no name fits the nearest in time."""
-    by_key = {_key(path, of_files): path for path in files}
+    Raises:
+        ImageError: Neither tells any.
+    """
+    by_key = {file.key: file.path for file in files}
     if len(by_key) < len(files):
-        raise ImageError(f"two files {of_files!r} are of one name")
-    keys = [_key(frame.image, pattern) for frame in frames]
-    named = {frame: by_key[key] for frame, key in zip(frames, keys, strict=True) if key in by_key}
-    if named:
-        return named
-    ours = _by_stamp(zip(keys, frames, strict=True))
-    theirs = _by_stamp((key, path) for key, path in by_key.items())
-    if ours is None or theirs is None:
-        raise ImageError(f"no name of {of_files!r} is that of an image, and not all are times")
-    images, others = list(ours.values()), list(theirs.values())
-    pairs = associate(list(ours), list(theirs))
-    return {images[one]: others[other] for one, other in pairs.items()}
+        raise ImageError("two of the files beside its images are of one name")
+    named = {
+        number: by_key[image.key] for number, image in enumerate(images) if image.key in by_key
+    }
+    ours, theirs = _by_time(list(enumerate(images))), _by_time([(f.path, f) for f in files])
+    if len(named) < len(images) and ours and theirs:
+        numbers, paths = list(ours.values()), list(theirs.values())
+        pairs = associate(list(ours), list(theirs))
+        near = {numbers[one]: paths[other] for one, other in pairs.items()}
+        return near if len(near) > len(named) else named
+    if files and not named:
+        first, other = images[0].path.name, files[0].path.name
+        raise ImageError(f"{first} and {other}: the names neither fit nor are times")
+    return named
 
 
 def _poses(
-    frames: Sequence[Frame], pattern: str, files: Sequence[Path], of_files: str
-) -> dict[Frame, Path | np.ndarray]:
-    if len(files) == 1 and len(frames) > 1:
-        trajectory = read_trajectory(files[0])
-        stamps = {frame: stamp_of(_key(frame.image, pattern)) for frame in frames}
-        found = {
-            frame: trajectory.at(stamp) for frame, stamp in stamps.items() if stamp is not None
-        }
-        return {frame: pose for frame, pose in found.items() if pose is not None}
-    return dict(_partners(frames, pattern, files, of_files))
+    images: Sequence[MatchedFile], files: Sequence[MatchedFile]
+) -> Mapping[int, Path | np.ndarray]:
+    """Poses by the image's number: a matrix of its name, or the pose of a trajectory at its time.
+
+    Raises:
+        ImageError: There are several files, and neither names nor times tell them.
+    """
+    keys = {file.key for file in files}
+    if len(files) != 1 or any(image.key in keys for image in images if image.key):
+        return _partners(images, files)
+    trajectory = read_trajectory(files[0].path)
+    found: dict[int, np.ndarray] = {}
+    for number, image in enumerate(images):
+        words = "_".join(image.key)
+        stamp = seconds_in(words)
+        # A counter is no time between others: only a line with the same number is its own.
+        exact = float(words) if words.isascii() and words.isdecimal() else None
+        if stamp is None and exact in trajectory.stamps:
+            stamp = exact
+        if stamp is not None and (pose := trajectory.at(stamp)) is not None:
+            found[number] = pose
+    return found
 
 
-def _alone(
-    scene: str, what: str, frames: Sequence[Frame], found: Mapping[Frame, object], files: int
-) -> Iterator[Note]:
-    if lost := len(frames) - len(found):
-        yield Note(f"{scene}: {lost} of {len(frames)} images have no {what}")
-    if spare := files - len(found):
-        yield Note(f"{scene}: {spare} of {files} {what}s belong to no image")
+def _in_time(images: Sequence[MatchedFile]) -> list[int]:
+    """Numbers of the images in the order of the times in their names; as they are where not all
+    are times."""
+    times = _by_time(list(enumerate(images)))
+    return list(range(len(images))) if times is None else list(times.values())
 
 
-def _depth_file(path: Path, scale: float | None) -> DepthFile:
-    codec = _ARRAYS.get(path.suffix.lower())
-    if codec is None:
-        return DepthFile(path, scale=1000.0 if scale is None else scale)
-    return DepthFile(path, codec, scale=1.0 if scale is None else scale, invalid=(0,))
-
-
-def _key(path: Path, pattern: str) -> str:
-    """What stands in a file's name in place of the pattern's wildcards, its suffix left out."""
-    name, last = path.name, PurePosixPath(pattern).name
-    if _WILDCARDS & set(PurePosixPath(last).suffix):
-        name, last = path.stem, PurePosixPath(last).stem
-    places = [place for place, letter in enumerate(last) if letter in _WILDCARDS]
-    if not places:
-        return name
-    return name[places[0] : len(name) - (len(last) - 1 - places[-1])]
-
-
-def _by_stamp(items: Iterable[tuple[str, _Item]]) -> dict[float, _Item] | None:
-    """Items by their times, ascending; None where a name is no time, or two are the same."""
-    stamped = [(stamp_of(key), item) for key, item in items]
+def _by_time(items: Sequence[tuple[_Item, MatchedFile]]) -> dict[float, _Item] | None:
+    """Items by the times of their files, ascending; None where not all are times of their own."""
+    stamped = [(seconds_in("_".join(file.key)), item) for item, file in items]
     found = {stamp: item for stamp, item in stamped if stamp is not None}
     return dict(sorted(found.items())) if len(found) == len(stamped) else None
 
 
-def stamp_of(name: str) -> float | None:
-    """The time in seconds that a name ends with; None: none.
+def _alone(scene: str, what: str, images: int, found: int, files: int) -> Iterator[Note]:
+    if images > found:
+        yield Note(f"{scene}: {images - found} of {images} images have no {what}")
+    if files > found:
+        yield Note(f"{scene}: {files - found} of {files} {what}s belong to no image")
 
-    Seconds with decimals; whole milli-, micro- or nanoseconds of this century; or the two numbers
-    of a ROS stamp, `sec_nsec`.
-    """
-    if split := _SPLIT_STAMP.search(name):
-        return int(split[1]) + int(split[2]) / 1e9
-    numbers = _STAMP.findall(name)
-    if not numbers:
-        return None
-    seconds = float(numbers[-1]) / _TICKS.get(len(numbers[-1]), 1.0)
-    return seconds if is_stamp(seconds) else None
+
+def _depth_file(path: Path, scale: float | None) -> DepthFile:
+    assert scale is not None, "there is depth"
+    codec = _FLOAT_CODECS.get(path.suffix.lower())
+    return DepthFile(path, scale=scale) if codec is None else DepthFile(path, codec, scale=scale)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a depth map is made of whole numbers: an image, or an array of a whole type."""
+    suffix = path.suffix.lower()
+    if suffix != ".npy":
+        return suffix not in _FLOAT_CODECS
+    with contextlib.suppress(OSError, ValueError), open_file(path) as file:
+        _, kind = read_npy_header(file, size=path.stat().st_size)
+        return np.issubdtype(kind, np.integer)
+    return False  # it is refused when it is read

@@ -6,7 +6,7 @@ of an image, enlarged, is what a camera of other focal lengths sees. The colors 
 nothing about where its points are.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ GAIN_SPREAD = 0.15  # each color channel of a view
 CONTRAST_SPREAD = 0.3
 GAMMA_SPREAD = 0.3
 COLOR_FACTORS = 5  # three gains, contrast, gamma
+SURFACE = 0.05  # relative depth by which neighbors on one surface differ at most
 
 
 def choose_views(
@@ -99,8 +100,8 @@ def draw_crops(
     """Random parts of the views, each on its own: left, top, width and height, of the image's.
 
     Args:
-        zoom: The smallest part has 1 / zoom of the sides; its logarithm is drawn uniformly.
-        aspect: Width and height are stretched against each other by at most this factor.
+        zoom: Sides are from 1 / zoom to all of the image's; the logarithm is drawn uniformly.
+        aspect: They are then stretched against each other by at most this factor.
     """
     part = zoom ** -rng.uniform(0.0, 1.0, views)
     stretch = aspect ** rng.uniform(-0.5, 0.5, views)
@@ -125,19 +126,16 @@ def crop_images(
 
 
 def crop_targets(targets: TeacherTargets, crops: Float[Tensor, "*batch 4"]) -> TeacherTargets:
-    """The targets of the images that `crop_images` makes: those of the nearest pixels.
+    """The targets of the images that `crop_images` makes.
 
-    Points of a depth map take its nearest depth, on the rays of the new K; others stay as they are.
+    Points are bilinear on a surface and those of the nearest pixel at its rims; points of a depth
+    map lie on the rays of the new K. Confidence and mask are those of the nearest pixel.
     """
     rows, columns = targets.valid_mask.shape[-2:]
-    pixels = _nearest(crops, rows, columns)
-
-    def take(values: Tensor) -> Tensor:
-        flat = values.flatten(pixels.ndim - 1, pixels.ndim)
-        index = pixels.reshape(*pixels.shape, *[1] * (flat.ndim - pixels.ndim))
-        return torch.take_along_dim(flat, index, dim=pixels.ndim - 1).reshape(values.shape)
-
-    points, intrinsics = take(targets.points_local), targets.intrinsics
+    down, across = _places(crops, rows, columns)
+    nearest = _pixels(down.round().long(), across.round().long(), columns)
+    blend = _Blend.of(targets, down, across)
+    points, intrinsics = blend(targets.points_local, nearest), targets.intrinsics
     stored = targets.stored_points_global
     if intrinsics is not None:
         intrinsics = _cropped_intrinsics(intrinsics, crops, rows, columns)
@@ -145,27 +143,83 @@ def crop_targets(targets: TeacherTargets, crops: Float[Tensor, "*batch 4"]) -> T
     return replace(
         targets,
         points_local=points,
-        confidence_local=take(targets.confidence_local),
-        confidence_global=take(targets.confidence_global),
-        valid_mask=take(targets.valid_mask),
-        stored_points_global=None if stored is None else take(stored),
+        confidence_local=_take(targets.confidence_local, nearest),
+        confidence_global=_take(targets.confidence_global, nearest),
+        valid_mask=_take(targets.valid_mask, nearest),
+        stored_points_global=None if stored is None else blend(stored, nearest),
         intrinsics=intrinsics,
     )
 
 
-def _nearest(
+def _places(
     crops: Float[Tensor, "*batch 4"], rows: int, columns: int
-) -> Int[Tensor, "*batch pixels"]:
-    """The source pixel of each pixel of the parts, row by row."""
+) -> tuple[Float[Tensor, "*batch H"], Float[Tensor, "*batch W"]]:
+    """Rows and columns of the source at the middles of the result's pixels; 0 is a middle."""
 
     def along(size: int, start: Tensor, length: Tensor) -> Tensor:
-        centers = (torch.arange(size, device=crops.device) + 0.5) / size
-        places = start[..., None] + centers.to(start) * length[..., None]
-        return (places * size).floor().long().clamp(0, size - 1)
+        middles = (torch.arange(size, device=start.device, dtype=start.dtype) + 0.5) / size
+        places = (start[..., None] + middles * length[..., None]) * size - 0.5
+        return places.clamp(0, size - 1)
 
-    down = along(rows, crops[..., 1], crops[..., 3])
-    across = along(columns, crops[..., 0], crops[..., 2])
+    return along(rows, crops[..., 1], crops[..., 3]), along(columns, crops[..., 0], crops[..., 2])
+
+
+def _pixels(
+    down: Int[Tensor, "*batch H"], across: Int[Tensor, "*batch W"], columns: int
+) -> Int[Tensor, "*batch pixels"]:
+    """Numbers of the source's pixels, row by row."""
     return (down[..., :, None] * columns + across[..., None, :]).flatten(-2)
+
+
+def _take(
+    values: Shaped[Tensor, "*values"], pixels: Int[Tensor, "*batch pixels"]
+) -> Shaped[Tensor, "*values"]:
+    """The values at pixels of maps (*batch H W, with or without channels)."""
+    flat = values.flatten(pixels.ndim - 1, pixels.ndim)
+    index = pixels.reshape(*pixels.shape, *[1] * (flat.ndim - pixels.ndim))
+    return torch.take_along_dim(flat, index, dim=pixels.ndim - 1).reshape(values.shape)
+
+
+@dataclass(frozen=True)
+class _Blend:
+    """The four source pixels around each pixel of the result, and where they are one surface."""
+
+    corners: tuple[tuple[Int[Tensor, "*batch pixels"], Float[Tensor, "*batch H W 1"]], ...]
+    on_surface: Bool[Tensor, "*batch H W 1"]
+
+    @classmethod
+    def of(
+        cls,
+        targets: TeacherTargets,
+        down: Float[Tensor, "*batch H"],
+        across: Float[Tensor, "*batch W"],
+    ) -> "_Blend":
+        rows, columns = targets.valid_mask.shape[-2:]
+        top, left = down.floor(), across.floor()
+        corners, depths, known = [], [], []
+        for lower, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            pixels = _pixels(
+                (top + lower).clamp(max=rows - 1).long(),
+                (left + right).clamp(max=columns - 1).long(),
+                columns,
+            )
+            share_down = (down - top) if lower else 1 - (down - top)
+            share_across = (across - left) if right else 1 - (across - left)
+            corners.append(
+                (pixels, (share_down[..., :, None] * share_across[..., None, :])[..., None])
+            )
+            depths.append(_take(targets.points_local[..., 2], pixels))
+            known.append(_take(targets.valid_mask, pixels))
+        depth = torch.stack(depths)
+        near, far = depth.amin(0), depth.amax(0)
+        smooth = torch.stack(known).all(0) & (far - near < SURFACE * near.abs())
+        return cls(tuple(corners), smooth[..., None])
+
+    def __call__(
+        self, points: Float[Tensor, "*batch H W 3"], nearest: Int[Tensor, "*batch pixels"]
+    ) -> Float[Tensor, "*batch H W 3"]:
+        mixed = sum(weight.to(points) * _take(points, pixels) for pixels, weight in self.corners)
+        return torch.where(self.on_surface, mixed, _take(points, nearest))
 
 
 def _cropped_intrinsics(

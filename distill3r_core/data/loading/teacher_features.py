@@ -104,7 +104,7 @@ class CachedFeatures:
             self.cache.require_layer(layer)
         for name, is_on, off in (
             ("data.mirror", mirror, "--set data.mirror=false"),
-            ("data.zoom", crops, "--set data.zoom=1 --set data.aspect=1"),
+            ("data.zoom and data.aspect", crops, "--set data.zoom=1 --set data.aspect=1"),
         ):
             if is_on:
                 raise ConfigError(

@@ -15,7 +15,7 @@ from distill3r_core.errors import ImageError
 from distill3r_core.evaluation.spatialbench.decode import decode_depth, read_gray
 from distill3r_core.evaluation.spatialbench.readers import Reader
 from distill3r_core.evaluation.spatialbench.resize import resize_frame, undistort
-from distill3r_core.files import is_there, read_text_file
+from distill3r_core.files import is_there, open_file, read_text_file
 from distill3r_core.io.images.decode import read_image
 from distill3r_core.untrusted.npy_header import read_npy_file
 from distill3r_core.untrusted.printable import reason_of
@@ -173,7 +173,7 @@ class BenchScene:
     def _is_16_bit(self, folder: str, index: int) -> bool:
         from PIL import Image
 
-        with Image.open(self._files(folder, _IMAGES)[index]) as image:
+        with open_file(self._files(folder, _IMAGES)[index]) as file, Image.open(file) as image:
             return image.mode.startswith("I")
 
     def _pose(self, index: int) -> Float[np.ndarray, "4 4"] | None:

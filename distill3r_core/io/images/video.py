@@ -28,9 +28,8 @@ _MAX_ASPECT = 8  # of a pixel's sides; what claims more is damaged
 _PER_SECOND = 1_000_000  # FFmpeg's unit of a file's duration
 _SHORT = 0.1  # of a video's duration without frames, from which that is said
 _FEW_BYTES, _PER_BYTE = 9_000_000, 1000  # pixels of a frame: of any file (4K), of a byte
-# Pixels of all frames together: of any file, and of a byte. Where nothing moves at all, a frame of
-# 1080p takes 100 bytes (H.264), 20,000 pixels a byte; a camera's takes thousands.
-_FEW_BYTES_TOTAL, _PER_BYTE_TOTAL = 150_000_000, 10_000
+# Pixels of all frames together, as they are shown, of a file of few bytes: decoding takes seconds.
+_FEW_BYTES_TOTAL, _FEW_BYTES_FILE = 150_000_000, 1 << 16
 _SLACK = 0.01  # of the interval between two frames: time stamps are rounded
 
 
@@ -80,14 +79,14 @@ def read_frames(
             stream.codec_context.options = {"max_pixels": str(_most_pixels(path))}
             aspect = _pixel_aspect(stream)
             due, last, described = 0.0, None, False
-            left = max(_FEW_BYTES_TOTAL, _PER_BYTE_TOTAL * path.stat().st_size)
+            size = path.stat().st_size
+            left = _FEW_BYTES_TOTAL if size < _FEW_BYTES_FILE else math.inf
             for number, frame in enumerate(container.decode(stream)):
                 last = frame.time
-                left -= frame.width * frame.height
+                left -= frame.width * frame.height * max(aspect, 1 / aspect)
                 if left < 0:
                     raise ImageError(
-                        f"has {number + 1} frames of {frame.width}x{frame.height} and more in a "
-                        "few bytes"
+                        f"has more than {_FEW_BYTES_TOTAL / 1e6:.0f} million pixels in {size} bytes"
                     )
                 # A stream without time stamps is taken frame by frame.
                 if fps is not None and frame.time is not None:

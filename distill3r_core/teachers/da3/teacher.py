@@ -1,6 +1,7 @@
 """The teachers `da3-small`, `da3-base` and `da3-large`, native, on their official weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from distill3r_core import config
 from distill3r_core.errors import GeometryError, RequestError
 from distill3r_core.geometry.cameras import invert_rigid, unproject
-from distill3r_core.geometry.similarity import scale_of
+from distill3r_core.geometry.similarity import fit_similarity, scale_of
 from distill3r_core.io.images.teacher_fit import DA3_FIT
 from distill3r_core.io.published_weights import PublishedWeights, spatial_bench
 from distill3r_core.nn.dino import normalize
@@ -99,6 +100,9 @@ class DA3Scene:
                 points, found.confidence[0], _whole(world_from_cam[0]), intrinsics=intrinsics[0]
             )
         poses, known = self._given(views)
+        centers = poses[:, :3, 3]
+        with _named(views[0].sample, "its cameras"):  # before the pass, which takes long
+            fit_similarity(centers, centers)
         normal = invert_rigid(normalize_cameras(invert_rigid(poses)))[None]
         found = self.network(
             normalized,
@@ -107,15 +111,8 @@ class DA3Scene:
             on_progress=on_progress,
         )
         predicted = found.cameras()[0][0, :, :, 3].double().cpu()
-        try:
-            scale = float(scale_of(predicted_from_given(poses[:, :3, 3], predicted)))
-        except GeometryError as error:
-            raise GeometryError(
-                f"the cameras of {views[0].sample!r} do not determine the scale of its depth: "
-                f"{error}",
-                hint="three views that are not on one line are wanted; or --set "
-                "teacher.cameras=predicted",
-            ) from error
+        with _named(views[0].sample, "the cameras that the network predicts"):
+            scale = float(scale_of(predicted_from_given(centers, predicted)))
         points = unproject(found.depth[0] / scale, known.to(self.device))
         return SceneMaps(points, found.confidence[0], poses, intrinsics=known)
 
@@ -134,6 +131,22 @@ class DA3Scene:
         for view, pose in zip(views, world_from_cam, strict=True):
             pose[:3, 3] *= METERS[view.unit]
         return world_from_cam, torch.stack([k for k in intrinsics if k is not None])
+
+
+@contextmanager
+def _named(sample: str, cameras: str) -> Iterator[None]:
+    """Say of which sample cameras determine no similarity, and what to do.
+
+    Raises:
+        GeometryError: They determine none.
+    """
+    try:
+        yield
+    except GeometryError as error:
+        raise GeometryError(
+            f"{cameras} do not determine the scale of the depth of {sample!r}: {error} (wanted are "
+            "three views that are not on one line; --set teacher.cameras=predicted needs none)"
+        ) from error
 
 
 def _whole(pose: Float[Tensor, "N 3 4"]) -> Float[Tensor, "N 4 4"]:

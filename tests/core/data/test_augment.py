@@ -139,12 +139,36 @@ def test_a_part_of_whole_pixels_is_those_pixels_repeated(stored: bool) -> None:
     # Columns 3 to 5 of 6, twice as wide; rows 1 and 2 of 4, twice as high.
     crops = torch.tensor([0.5, 0.25, 0.5, 0.5], dtype=torch.float64).repeat(VIEWS, 1)
     shown = augment.crop_targets(targets, crops)
+    # Depth is at random: no four neighbors are one surface.
     for name in ("points_local", "points_global", "valid_mask", "confidence_local"):
         part = getattr(targets, name)[:, 1:3, 3:6]
         repeated = part.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
         assert torch.equal(getattr(shown, name), repeated), name
+
+
+def test_points_of_a_surface_are_between_those_of_its_pixels() -> None:
+    rows, columns = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
+    plane = torch.stack([columns, rows, 100 + columns + rows], dim=-1).double()
+    plane[:, 4:] += torch.tensor([0.0, 0, 50])  # a step between the columns 3 and 4
+    targets = replace(
+        random_targets(),
+        points_local=plane.expand(VIEWS, -1, -1, -1).clone(),
+        valid_mask=torch.ones(VIEWS, HEIGHT, WIDTH, dtype=torch.bool),
+        intrinsics=None,
+    )
+    crops = torch.tensor([0.25, 0.25, 0.5, 0.5], dtype=torch.float64).repeat(VIEWS, 1)
+    shown = augment.crop_targets(targets, crops).points_local[0]
+    # Middles of the columns are 1.25, 1.75, ..., 3.75, of the rows 0.75, 1.25, 1.75 and 2.25.
+    columns = torch.tensor([1.25, 1.75, 2.25, 2.75, 3, 4], dtype=torch.float64)
+    depth = torch.tensor([102.5, 103, 103.5, 104, 104, 155], dtype=torch.float64)
+    torch.testing.assert_close(shown[1, :, 0], columns)
+    torch.testing.assert_close(shown[1, :, 2], depth)
+
+
+def test_a_part_of_an_image_is_bilinear() -> None:
+    crops = torch.tensor([[0.5, 0.25, 0.5, 0.5]])
     steps = torch.arange(0, 240, 10, dtype=torch.uint8).reshape(1, 1, HEIGHT, WIDTH)
-    enlarged = augment.crop_images(steps.expand(1, 3, -1, -1), crops[:1].float())[0, 0]
+    enlarged = augment.crop_images(steps.expand(1, 3, -1, -1), crops)[0, 0]
     # The image rises by 10 a column and by 60 a row; half of that between halves of pixels. Beyond
     # the last column's middle there is nothing to rise to.
     assert enlarged[1].tolist() == [102, 108, 112, 118, 122, 125]

@@ -11,9 +11,11 @@ from posed_rooms import SIZE, write_room
 from trees import save_picture
 
 from distill3r_core.data.layouts import Frame, Note, Refused, Scene, scan
-from distill3r_core.data.layouts.pattern_files import stamp_of
+from distill3r_core.data.layouts.camera_files import read_camera
+from distill3r_core.data.layouts.glob_patterns import matched_files
+from distill3r_core.data.layouts.recordings.stamps import associate, seconds_in
 from distill3r_core.data.manifest import read_manifest
-from distill3r_core.errors import ConfigError, NothingUsableError
+from distill3r_core.errors import ConfigError, ImageError, NothingUsableError
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
 
 CAMERA_INFO = """
@@ -138,13 +140,13 @@ def test_a_room_is_the_one_that_its_own_layout_reads(tmp_path):
 @pytest.mark.parametrize(
     ("change", "entry", "says"),
     [
-        ("", "depth: '*/nothing/*.png'", "no file '*/nothing/*.png' belongs to it"),
-        ("rename", "depth: '*/depth/*.png'", "not all are times"),
+        ("rename", "depth: '*/depth/*.png'", "neither fit nor are times"),
         ("", "intrinsics: '*/depth/*.png'", "2 files '*/depth/*.png' belong to it, not one"),
         ("", "intrinsics: [0, 7, 4, 3]", "not those of a camera"),
         ("", "intrinsics: '*/camera.yaml'", "camera.yaml cannot be read"),
         ("", "poses: '*/camera.yaml'", "camera.yaml, line 1: could not convert"),
-        ("twice", "depth: '*/depth/*.*'", "two files '*/depth/*.*' are of one name"),
+        ("twice", "depth: '*/depth/*.*'", "two of the files beside its images are of one name"),
+        ("twins", "depth: '*/depth/*.png'", "two of its images are of one name"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(tmp_path, change, entry, says):
@@ -154,14 +156,165 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path, change, entry, says):
     (tmp_path / "a/camera.yaml").write_text("camera_matrix: {data: [1, 2]}\n")
     if change == "twice":
         shutil.copy(tmp_path / "a/depth/0.png", tmp_path / "a/depth/0.tif")
+    if change == "twins":
+        save_picture(tmp_path / "a/color/0.jpg", 5)
     if change == "rename":
         shutil.move(tmp_path / "a/depth", tmp_path / "a/old")
         save_depth(tmp_path / "a/depth/left.png")
         save_depth(tmp_path / "a/depth/right.png")
-    scenes, _, refused = listed(tmp_path, f"pattern: '*/color/*.png', {entry}")
+    scenes, _, refused = listed(tmp_path, f"pattern: '*/color/*.*', {entry}")
     assert scenes == {}
     assert len(refused) == 1
     assert says in refused[0]
+
+
+@pytest.mark.parametrize("key", ["depth", "poses", "intrinsics"])
+def test_a_pattern_that_names_no_file_at_all_is_a_wrong_setting(tmp_path, key):
+    save_picture(tmp_path / "a/color/0.png", 0)
+    with pytest.raises(ConfigError, match=f"{key}: no file is named by"):
+        listed(tmp_path, f"pattern: '*/color/*.png', {key}: '*/nothing/*.png'")
+
+
+def test_a_scene_without_its_files_is_kept_without(tmp_path):
+    for scene in "ab":
+        for number in range(2):
+            save_picture(tmp_path / f"{scene}/color/{number}.png", number)
+    save_depth(tmp_path / "a/depth/1.png")
+    scenes, notes, refused = listed(tmp_path, "pattern: '*/color/*.png', depth: '*/depth/*.png'")
+    assert refused == []
+    assert depth_of(scenes["a"].frames) == {"0": None, "1": "1.png"}
+    assert depth_of(scenes["b"].frames) == {"0": None, "1": None}
+    assert notes == ["a: 1 of 2 images have no depth map", "b: 2 of 2 images have no depth map"]
+
+
+@pytest.mark.parametrize(
+    ("images", "depth", "pattern", "of_depth"),
+    [
+        # A folder at the root and one below; one that is called like the pattern's own.
+        (["color", "other/color"], ["depth"], "**/color/*.png", "**/depth/*.png"),
+        (["depth/color", "b/color"], ["depth/depth"], "*/color/*.png", "*/depth/*.png"),
+        (["a", "b"], ["depth"], "[ab]/*.png", "depth/*.png"),
+    ],
+)
+def test_no_scene_gets_the_files_of_another(tmp_path, images, depth, pattern, of_depth):
+    for folder in images:
+        save_picture(tmp_path / folder / "0.png", 0)
+    for folder in depth:
+        save_depth(tmp_path / folder / "0.png")
+    scenes, _, refused = listed(tmp_path, f"pattern: '{pattern}', depth: '{of_depth}'")
+    assert refused == []
+    found = {
+        str(frame.image.parent.relative_to(tmp_path)): frame.depth
+        for scene in scenes.values()
+        for frame in scene.frames
+    }
+    assert len(found) == 2
+    for folder, kept in found.items():
+        assert (kept is not None) == (folder in ("color", "depth/color")), folder
+
+
+def test_hidden_files_and_results_are_none_of_the_data(tmp_path):
+    save_picture(tmp_path / "color/0.png", 0)
+    save_depth(tmp_path / "depth/0.png")
+    (tmp_path / "depth/._0.png").write_bytes(b"of another system")
+    save_depth(tmp_path / "data/depth/kitchen/0.png")
+    (tmp_path / "data.yaml").write_text(
+        f"- {{name: mine, root: {tmp_path}, pattern: 'color/*.png', depth: '**/*.png'}}\n"
+        f"- {{name: own, root: {tmp_path}, pattern: 'color/*.png', depth: 'depth/*.png'}}\n"
+    )
+    _, dataset = scan(tmp_path / "data.yaml", "auto", skip=tmp_path / "data")
+    (scene,) = dataset.list_scenes()
+    assert depth_of(scene.frames) == {"0": "0.png"}
+
+
+def test_times_tell_more_than_a_name_that_happens_to_be_the_same(tmp_path):
+    for stamp in (1700000000000, 1700000000033, 1700000000067):
+        save_picture(tmp_path / f"color/{stamp}.png", stamp % 100)
+    for stamp in (1700000000005, 1700000000033, 1700000000072):
+        save_depth(tmp_path / f"depth/{stamp}.png")
+    scenes, notes, _ = listed(tmp_path, "pattern: 'color/*.png', depth: 'depth/*.png'")
+    assert notes == []
+    (scene,) = scenes.values()
+    assert [frame.depth.path.stem[-3:] for frame in scene.frames] == ["005", "033", "072"]
+
+
+def test_frames_follow_their_times_whatever_decimals_these_have(tmp_path):
+    for stamp in ("1700000000.12", "1700000000.153", "1700000000.18"):
+        save_picture(tmp_path / f"color/{stamp}.png", 0)
+    for stamp in ("1700000000.121", "1700000000.154", "1700000000.181"):
+        save_depth(tmp_path / f"depth/{stamp}.png")
+    scenes, notes, _ = listed(tmp_path, "pattern: 'color/*.png', depth: 'depth/*.png'")
+    assert notes == []
+    (scene,) = scenes.values()
+    assert [frame.name.partition(".")[2] for frame in scene.frames] == ["12", "153", "18"]
+
+
+def test_counters_are_no_times_of_a_trajectory(tmp_path):
+    for number in range(5):
+        save_picture(tmp_path / f"color/{number:06d}.png", number)
+    lines = [f"{number / 30} {number} 0 0 0 0 0 1" for number in range(150)]
+    (tmp_path / "poses.txt").write_text("\n".join(lines))
+    scenes, notes, _ = listed(tmp_path, "pattern: 'color/*.png', poses: poses.txt")
+    (scene,) = scenes.values()
+    # The trajectory has the second 0, 1, ...: of all images but these nothing is known.
+    assert [None if frame.pose is None else frame.pose[0, 3] for frame in scene.frames] == [
+        0.0,
+        30.0,
+        60.0,
+        90.0,
+        120.0,
+    ]
+    (tmp_path / "poses.txt").write_text("\n".join(line for line in lines[1:] if ".0 " not in line))
+    scenes, notes, _ = listed(tmp_path, "pattern: 'color/*.png', poses: poses.txt")
+    assert notes == ["mine: 5 of 5 images have no pose"]
+
+
+def test_whole_numbers_in_arrays_are_millimeters(tmp_path):
+    save_picture(tmp_path / "0_rgb.png", 0)
+    np.save(tmp_path / "0_depth.npy", np.full((6, 8), 1500, np.uint16))
+    scenes, _, _ = listed(tmp_path, "pattern: '*_rgb.png', depth: '*_depth.npy'")
+    ((frame,),) = (scene.frames for scene in scenes.values())
+    assert frame.depth.scale == 1000
+    with pytest.raises(ConfigError, match="depth_scale"):
+        listed(tmp_path, "pattern: '*_rgb.png', depth: '*_depth.npy', depth_scale: .inf")
+    with pytest.raises(ConfigError, match="depth_scale is given, and no depth"):
+        listed(tmp_path, "pattern: '*_rgb.png', depth_scale: 1000")
+
+
+def test_names_without_wildcards_are_one_image_a_scene(tmp_path):
+    for scene in "ab":
+        save_picture(tmp_path / scene / "color.png", 0)
+        save_depth(tmp_path / scene / "depth.png")
+        (tmp_path / scene / "pose.txt").write_text("1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")
+    scenes, notes, refused = listed(tmp_path, "pattern: '*/color.png', depth: '*/depth.png'")
+    assert (notes, refused) == ([], [])
+    assert {name: depth_of(scene.frames) for name, scene in scenes.items()} == {
+        "a": {"color": "depth.png"}, "b": {"color": "depth.png"},
+    }  # fmt: skip
+
+
+PLAIN_INFO = CAMERA_INFO.replace("DISTORTION", "0")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (f"{PLAIN_INFO}---\n", None),
+        (f"%YAML:1.0\n---\n{PLAIN_INFO}", None),
+        (PLAIN_INFO.replace("matrix: {", "matrix: !!opencv-matrix {"), None),
+        (f"{PLAIN_INFO}binning_x: 2\nbinning_y: 2\n", "binned images"),
+        (f"{PLAIN_INFO}roi: {{x_offset: 0, width: 4}}\n", "a region of"),
+        ("- 1\n- 2\n", "is not a camera_info"),
+    ],
+)
+def test_camera_infos_as_programs_write_them(tmp_path, text, says):
+    (tmp_path / "camera.yaml").write_text(text)
+    if says is None:
+        rig, remark = read_camera(tmp_path / "camera.yaml")
+        assert (rig.color[0, 2], remark) == (4.0, None)
+    else:
+        with pytest.raises(ImageError, match=says):
+            read_camera(tmp_path / "camera.yaml")
 
 
 def test_depth_in_colors_is_no_depth(tmp_path):
@@ -189,13 +342,48 @@ def test_a_pattern_that_is_none_is_a_wrong_setting(tmp_path, key, pattern):
     ("name", "seconds"),
     [
         ("frame_1305031102.175304", 1305031102.175304),
+        ("1700000000.12", 1700000000.12),
+        ("1700000000.12345678", 1700000000.12345678),
+        ("1700000000", 1700000000.0),
+        ("1551257987425.37597656250000", 1551257987.42537597),
         ("1700000000123456789", 1700000000.123456789),
         ("1700000000123456", 1700000000.123456),
         ("1700000000123", 1700000000.123),
         ("rgb_1700000000_5000000", 1700000000.005),
-        ("000012", 12.0),
+        ("20231114_1700000000_1", 1700000000.000000001),
+        ("1651234567890_1", None),
+        ("0.033", 0.033),
+        ("000012", None),
         ("left", None),
+        ("1700000000.1_left", None),
     ],
 )
 def test_times_in_names(name, seconds):
-    assert stamp_of(name) == (seconds if seconds is None else pytest.approx(seconds, abs=1e-6))
+    assert seconds_in(name) == (seconds if seconds is None else pytest.approx(seconds, abs=1e-6))
+
+
+def test_more_stamps_than_a_camera_makes_are_refused(tmp_path):
+    stamps = [1.7e9 + number * 1e-6 for number in range(200)]
+    with pytest.raises(ImageError, match="more than 64 time stamps"):
+        associate(stamps, stamps)
+    assert associate([0.0, 1.0], [0.01, 0.9]) == {0: 0}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "file", "folders", "key"),
+    [
+        ("*/color/*.png", "a/color/1.5.png", ("a",), ("1.5",)),
+        ("**/images/*.jpg", "x/y/images/a.jpg", ("x/y",), ("a",)),
+        ("**/images/*.jpg", "images/a.jpg", ("",), ("a",)),
+        ("[ab]/*.[jp]*g", "a/0.12.jpg", ("a",), ("0.12",)),
+        ("d/frame*", "d/frame1305.12.png", (), ("1305.12",)),
+        ("*/color.png", "q/color.png", ("q",), ()),
+        ("rgb_*/*_c?.png", "rgb_1/7_c0.png", ("1",), ("7", "0")),
+        ("[!a]/(1)*.png", "b/(1)x.png", ("b",), ("x",)),
+    ],
+)
+def test_what_the_wildcards_of_a_pattern_stand_for(tmp_path, pattern, file, folders, key):
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).touch()
+    (found,) = matched_files(tmp_path, pattern)
+    assert (found.path, found.folders, found.key) == (tmp_path / file, folders, key)

@@ -218,7 +218,11 @@ def test_a_cache_without_the_layer_is_refused_before_anything_is_written(
 
 @pytest.mark.parametrize(
     ("name", "value", "said"),
-    [("data.mirror", True, "mirror"), ("data.zoom", 1.5, "zoom"), ("data.aspect", 1.2, "zoom")],
+    [
+        ("data.mirror", True, "mirror"),
+        ("data.zoom", 1.5, "zoom and data.aspect"),
+        ("data.aspect", 1.2, "zoom and data.aspect"),
+    ],
 )
 def test_stored_features_and_images_that_are_not_as_stored_are_refused_together(
     make_cache: MakeCache, tmp_path: Path, name: str, value: object, said: str

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.loading.augment import crop_images, crop_targets
 from distill3r_core.data.loading.batches import Batch
 from distill3r_core.data.loading.cache_union import CacheUnion
+from distill3r_core.data.loading.sample_requests import DrawSettings, request_of
 from distill3r_core.data.loading.teacher_features import CachedFeatures
 from distill3r_core.errors import CacheError
 from distill3r_core.training.distributed import World
@@ -100,17 +102,21 @@ def test_validation_looks_the_same_way_every_time(make_cache: MakeCache, tmp_pat
     assert torch.equal(first[0].targets.points_global[0], stored.targets.points_global)
 
 
-def test_views_show_parts_of_what_is_cached(make_cache: MakeCache, tmp_path: Path) -> None:
+def test_each_view_shows_the_part_of_it_that_was_drawn(
+    make_cache: MakeCache, tmp_path: Path
+) -> None:
     cache = make_cache(tmp_path / "cache")
     plain = first_batches(feed_of(cache), 4)
-    shown = first_batches(feed_of(cache, zoom=2.0), 4)
+    shown = first_batches(feed_of(cache, zoom=2.0, aspect=1.2), 4)
+    settings = DrawSettings(zoom=2.0, aspect=1.2, seed=feed_of(cache).seed)
     for whole, part in zip(plain, shown, strict=True):
         assert whole.draws == part.draws
-        assert torch.equal(whole.targets.global_from_local, part.targets.global_from_local)
-        assert not torch.equal(whole.images, part.images)
-        points = whole.targets.points_local.flatten(0, 3)
-        for point in part.targets.points_local.flatten(0, 3)[::97]:
-            assert (points - point).abs().sum(-1).min() < 1e-6  # a point that was there
+        available = whole.images.shape[1]
+        requests = [request_of(d, available=available, settings=settings) for d in whole.draws]
+        crops = torch.from_numpy(np.stack([request.crops for request in requests]))
+        assert torch.equal(part.images, crop_images(whole.images, crops))
+        assert not torch.equal(part.images, whole.images)
+        torch.testing.assert_close(part.targets, crop_targets(whole.targets, crops))
 
 
 def test_without_augmentation_views_stand_as_they_are_cached(

@@ -1,6 +1,7 @@
 """Streams that were recorded side by side, each with its own time stamps."""
 
 import bisect
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,11 @@ MAX_LAG = 0.02  # seconds between an image and its depth map (TUM's associate.py
 _LATEST = 1e12  # seconds: 30,000 years from whatever the clock counts from
 MAX_POSE_GAP = 0.05  # seconds from an image to each of the poses around it
 _POSE_NUMBERS = 8
+_MOST_NEAR = 64  # stamps of one stream near one of another: 1,600 a second
+# Digits before the decimals of a time of this century, and how many of its unit are a second.
+_TICKS = {10: 1.0, 13: 1e3, 16: 1e6, 19: 1e9}
+_NUMBER = re.compile(r"(?<![\d.])(\d{1,19})(\.\d+)?$")
+_SPLIT = re.compile(r"(?<!\d)(\d{10})_(\d{1,9})$")  # seconds, nanoseconds without leading zeros
 
 
 def associate(
@@ -31,10 +37,15 @@ def associate(
 
     Returns:
         Numbers in `second` by numbers in `first`.
+
+    Raises:
+        ImageError: More stamps lie side by side than any camera makes.
     """
     near = []
     for one, stamp in enumerate(first):
         other = bisect.bisect_right(second, stamp - max_lag)
+        if bisect.bisect_left(second, stamp + max_lag) - other > _MOST_NEAR:
+            raise ImageError(f"more than {_MOST_NEAR} time stamps within {2 * max_lag:g} s")
         while other < len(second) and second[other] < stamp + max_lag:
             if abs(stamp - second[other]) < max_lag:
                 near.append((abs(stamp - second[other]), one, other))
@@ -107,6 +118,22 @@ def read_trajectory(path: Path) -> Trajectory:
 def is_stamp(seconds: float) -> bool:
     """Whether a number can be the time of a recording; numbers of images are made from it."""
     return abs(seconds) <= _LATEST
+
+
+def seconds_in(name: str) -> float | None:
+    """The time that a file's name ends with; None: it ends with none, or with a counter.
+
+    Seconds, milli-, micro- or nanoseconds of this century, with or without decimals; other numbers
+    with decimals, in seconds; or the two numbers of a ROS stamp, `sec_nsec`.
+    """
+    if split := _SPLIT.search(name):
+        return int(split[1]) + int(split[2]) / 1e9
+    if not (found := _NUMBER.search(name)):
+        return None
+    ticks = _TICKS.get(len(found[1]))
+    if ticks is None and found[2] is None:
+        return None
+    return float(found[0]) / (ticks or 1.0)
 
 
 def read_table(path: Path) -> list[tuple[int, list[str]]]:
