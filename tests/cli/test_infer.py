@@ -310,7 +310,7 @@ def test_an_unreliable_reconstruction_says_so_everywhere_and_fails_where_strict(
     made = (photos, "--format", "html,ply", "-o", "out")
     status, out, err = run_infer(cli_inprocess, *made, cwd=project, json_too=False)
     assert status == 0
-    assert "unreliable" in out and "reliability is unreliable: " in err
+    assert "unreliable" in out and "warning: this reconstruction is unreliable: " in err
     record = json.loads((project / "out/run.json").read_text())
     assert record["reliability"]["level"] == "unreliable" and record["reliability"]["reasons"]
     assert record["reliability"]["reasons"][0] in (project / "out/scene.html").read_text()

@@ -18,6 +18,11 @@ _DOUBTFUL_DEGREES, _DOUBTFUL_DISTANCE = 20.0, 0.35
 # A student of landscape images fitted those to 1 % of the long edge, and portrait ones to 16 %.
 _DOUBTFUL_MISFIT = 0.05
 _MAX_ROWS = 24  # of the table of views; run.json has them all
+_LEVELS = {  # of reliability, but for "good"
+    "worse": "warning: this reconstruction is probably worse than those of held-out images",
+    "unreliable": "warning: this reconstruction is unreliable",
+    "unknown": "the reliability of this reconstruction is unknown",
+}
 
 
 def scene_report(settings: Mapping[str, Any], outcome: SceneOutcome, *, strict: bool) -> Report:
@@ -254,10 +259,8 @@ def _is_bent(view: Mapping[str, Any]) -> bool:
 def _warnings(outcome: SceneOutcome) -> list[str]:
     notes = []
     reliability = _reliability(outcome)
-    if reliability["level"] != "good":
-        mark = "" if reliability["level"] == "unknown" else "warning: "
-        reasons = "; ".join(reliability["reasons"])
-        notes.append(f"{mark}the reconstruction's reliability is {reliability['level']}: {reasons}")
+    if (said := _LEVELS.get(reliability["level"])) is not None:
+        notes.append(f"{said}: {'; '.join(reliability['reasons'])}")
     if outcome.finished_before:
         notes.append(f"{outcome.folder} holds this result already; nothing was done")
     for source in sorted({view["focal_source"] for view in outcome.record["views"]} - {"points"}):
