@@ -27,7 +27,7 @@ _distill3r() {
     fi
     case "$path" in
         "")
-            options="--version -h --help"
+            options="--version --help-all -h --help"
             commands="doctor demo manifest train infer view convert eval models cache bench" ;;
         "/doctor")
             options="--json -q --quiet -v --verbose --debug --no-color --help-all -h --help"

@@ -95,7 +95,7 @@ _DISPLAY_OPTIONS = {
         bool, typer.Option("--debug", rich_help_panel=_DISPLAY, help="Show tracebacks.")
     ],
     "no_color": Annotated[
-        bool, typer.Option("--no-color", rich_help_panel=_DISPLAY, help="Plain text.")
+        bool, typer.Option("--no-color", rich_help_panel=_DISPLAY, help="Print without colors.")
     ],
 }
 

@@ -75,7 +75,9 @@ def bench(
             help="Seconds for all rows; 300 on a CPU, no limit on a GPU.", show_default=False
         ),
     ] = None,
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Precision of the models: auto, float32 or bfloat16.")
+    ] = "auto",
     head: Annotated[
         str, typer.Option(help="Heads of the student: both, global or local.")
     ] = "both",

@@ -73,10 +73,19 @@ def cache(
         str,
         typer.Option(help="Rows x columns of landscape samples; auto: by the shape of the images."),
     ] = "224x518",
-    fit: Annotated[str, typer.Option(help="squash, crop or release.")] = "squash",
+    fit: Annotated[
+        str,
+        typer.Option(
+            help="How images become the student's size: squash (their aspect is lost), crop (their "
+            "rim is), or release (as the original trains)."
+        ),
+    ] = "squash",
     threshold: Annotated[
         float | None,
-        typer.Option(help="Threshold on the confidence C - 1; default: the teacher's own."),
+        typer.Option(
+            help="Leave pixels out whose confidence C has C - 1 at or below this; default: the "
+            "teacher's own."
+        ),
     ] = None,
     pairs: Annotated[
         bool,
@@ -129,7 +138,9 @@ def info(
     path: PathArg = paths.CACHE,
     picture: Annotated[
         Path | None,
-        typer.Option(help="Draw the maps of a sample into this file.", show_default=False),
+        typer.Option(
+            help="Draw the maps of a sample into an image of this name.", show_default=False
+        ),
     ] = None,
     sample: Annotated[
         str | None, typer.Option(help="Which sample is drawn; default: the first.")

@@ -181,8 +181,8 @@ def infer(
             metavar="similarity|pnp|colmap",
             show_default="similarity; with --head global: pnp",
             rich_help_panel=_CLOUD,
-            help="Cameras from that similarity, from PnP with RANSAC, or from COLMAP, which places "
-            "the local points (both: extra colmap).",
+            help="Where cameras come from: the similarity of local to global points, PnP with "
+            "RANSAC, or COLMAP, which places the local points (both: extra colmap).",
         ),
     ] = None,
     pnp: Annotated[

@@ -7,7 +7,11 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from distill3r_core.data.conventions.intrinsics import check_principal_point
-from distill3r_core.data.conventions.orientation import check_orientation
+from distill3r_core.data.conventions.orientation import (
+    as_stored,
+    check_orientation,
+    is_of_stored_size,
+)
 from distill3r_core.data.conventions.readings import world_from_stored_pose
 from distill3r_core.data.depth_registration import register_depth
 from distill3r_core.data.layouts.records import DepthFile, Frame, Rig
@@ -76,9 +80,11 @@ def read_source_frame(
     image = read_image(frame.image)
     if not frame.may_be_blank:
         check_not_blank(image.pixels)
-    height, width, _ = image.pixels.shape
     wanted = None if images_only else frame.depth
     stored_depth = None if wanted is None else read_stored_depth(wanted)
+    if trust and stored_depth is not None and is_of_stored_size(image, stored_depth.shape):
+        image = as_stored(image)
+    height, width, _ = image.pixels.shape
     if not trust:
         check_orientation(
             frame,

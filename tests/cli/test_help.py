@@ -97,6 +97,12 @@ def test_groups_of_commands_know_help_all_as_well(cli_inprocess, tmp_path, node)
     assert all(f" {child.words[-1]} " in out for child in node.children)
 
 
+def test_the_program_itself_knows_help_all(cli_inprocess, tmp_path):
+    status, out, err = cli_inprocess("--help-all", cwd=tmp_path)
+    assert status == 0, err
+    assert out.split() == cli_inprocess("--help", cwd=tmp_path)[1].split()
+
+
 def test_groups_stand_in_the_order_of_the_work(cli_inprocess, tmp_path):
     _, text, _ = cli_inprocess("--help", cwd=tmp_path)
     groups = ["Start", "Build a student", "Use it", "Measure it"]

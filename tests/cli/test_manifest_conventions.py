@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from posed_rooms import (
     SIZE,
     change_depth_unit,
@@ -175,7 +175,7 @@ def test_both_invalid_codes_of_16_bit_depth_make_no_depth(cli_inprocess, tmp_pat
         assert (depth[20:-20] > 0).all()
 
 
-@pytest.mark.parametrize("orientation", [3, 6, 8])
+@pytest.mark.parametrize("orientation", [2, 3, 4, 5, 6, 7, 8])
 def test_an_image_that_exif_turns_alone_stops(cli_inprocess, tmp_path, orientation) -> None:
     room = write_room(tmp_path / "rooms" / "a")
     _tag(room / "rgb" / "000005.png", orientation)
@@ -185,7 +185,25 @@ def test_an_image_that_exif_turns_alone_stops(cli_inprocess, tmp_path, orientati
     assert f"has EXIF orientation {orientation}" in err
     assert "not its depth" in err
     arguments = ("manifest", "rooms", "--views", "4", "--trust")
-    assert cli_inprocess(*arguments, cwd=tmp_path)[0] == (0 if orientation == 3 else 5)
+    assert cli_inprocess(*arguments, cwd=tmp_path)[0] == 0
+    (row,) = (row for row in _rows(tmp_path / "data") if row["sample_id"] == "000005")
+    stored = Image.open(room / "rgb" / "000005.png")
+    # Depth of the stored size belongs to the stored pixels; where no size tells, to upright ones.
+    shown = stored if orientation >= 5 else ImageOps.exif_transpose(stored)
+    taken = np.asarray(Image.open(tmp_path / "data" / row["image_path"]))
+    np.testing.assert_array_equal(taken, np.asarray(shown.convert("RGB")))
+
+
+def test_a_recording_whose_images_all_have_the_tag_is_taken_as_stored(
+    cli_inprocess, tmp_path
+) -> None:
+    room = write_room(tmp_path / "rooms" / "a")
+    for path in (room / "rgb").iterdir():
+        _tag(path, 6)
+    assert cli_inprocess("manifest", "rooms", "--views", "4", cwd=tmp_path)[0] == 1
+    status, _, err = cli_inprocess("manifest", "rooms", "--views", "4", "--trust", cwd=tmp_path)
+    assert status == 0, err
+    _assert_right(tmp_path / "data", exact=1.1e-3)
 
 
 def test_an_image_whose_depth_and_k_are_turned_with_it_is_taken(cli_inprocess, tmp_path) -> None:

@@ -1,9 +1,22 @@
 """EXIF orientation of images whose depth, pose or intrinsics may not be turned with them."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
 from distill3r_core.data.layouts.records import Frame, Rig
 from distill3r_core.errors import ContradictionError
+from distill3r_core.io.images.decode import DecodedImage
 
-_SWAPS_SIDES = frozenset({5, 6, 7, 8})
+# What turns an upright image back, by its EXIF orientation, where that swaps its sides.
+_BACK: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    5: lambda upright: np.swapaxes(upright, 0, 1),
+    6: lambda upright: np.rot90(upright),
+    7: lambda upright: np.rot90(np.swapaxes(upright, 0, 1), 2),
+    8: lambda upright: np.rot90(upright, -1),
+}
+_SWAPS_SIDES = frozenset(_BACK)
 
 
 def check_orientation(
@@ -47,7 +60,7 @@ def check_orientation(
             f"{frame.image} has EXIF orientation {orientation}, which turns the image, "
             f"but not {' and '.join(not_turned)}",
             hint="remove the tag if depth, pose and intrinsics belong to the pixels as stored; "
-            "--trust takes them as belonging to the upright image",
+            "--trust takes depth of the stored size so, all else as belonging to the upright image",
         )
 
 
@@ -58,3 +71,16 @@ def _belongs_to(rig: Rig, stored: tuple[int, int], *, rather_than: tuple[int, in
     as_stored = abs(rows * stored[1] - columns * stored[0])
     as_upright = abs(rows * upright_columns - columns * upright_rows)
     return bool(as_stored < as_upright)
+
+
+def is_of_stored_size(image: DecodedImage, size: tuple[int, ...]) -> bool:
+    """Whether rows and columns are those of an image before EXIF turned it on its side."""
+    rows, columns = image.pixels.shape[:2]
+    return image.orientation in _BACK and rows != columns and tuple(size) == (columns, rows)
+
+
+def as_stored(image: DecodedImage) -> DecodedImage:
+    """An image that EXIF has turned on its side, with its pixels as they are stored."""
+    back = _BACK[image.orientation]
+    mask = None if image.mask is None else np.ascontiguousarray(back(image.mask))
+    return replace(image, pixels=np.ascontiguousarray(back(image.pixels)), mask=mask, orientation=1)

@@ -3,12 +3,19 @@
 import errno
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
-from distill3r_core.data.layouts.records import Dataset, Listed, Mark, Refused, Scene
+from distill3r_core.data.layouts.records import (
+    Dataset,
+    Listed,
+    Mark,
+    Refused,
+    Scene,
+    VideoScene,
+)
 from distill3r_core.data.manifest import Order
 from distill3r_core.errors import ImageError
 from distill3r_core.io.images import media, media_kinds
@@ -17,6 +24,8 @@ from distill3r_core.io.images.inputs import natural_key
 _NUMBER = re.compile(r"(\d+)")
 _LOOP = "a link that leads to itself"
 OUTSIDE = "in no scene of this layout: list its folder alone, or all as --layout images"
+UNUSED = "in the folder of a scene, but of no frame of this layout"
+_MEDIA_SUFFIXES = media_kinds.IMAGE_SUFFIXES | media_kinds.VIDEO_SUFFIXES
 
 # Lists what is in a scene's folder, given its id.
 SceneLister = Callable[[Path, str], Iterator[Listed]]
@@ -201,7 +210,7 @@ def marked_folder(folders: Iterable[Path | Refused], root: Path, mark: Mark) -> 
 
 
 def marked_scenes(
-    root: Path, skip: Path | None, mark: Mark, list_scene: SceneLister
+    root: Path, skip: Path | None, mark: Mark, list_scene: SceneLister, *, sweep: bool = False
 ) -> Iterator[Listed]:
     """List the scenes of a layout whose scenes are the folders with its mark.
 
@@ -210,20 +219,28 @@ def marked_scenes(
         skip: A folder to leave out: that of the results.
         mark: Of the layout.
         list_scene: Lists what is in a folder with the mark; an ImageError refuses the folder.
+        sweep: Whether images and videos in a scene's folder that are of no frame are named: in
+            people's own recordings, not in data sets, which have millions of known files.
 
     Yields:
-        What is in the scenes, and the images of folders that belong to none.
+        What is in the scenes, and the images and videos that belong to none.
     """
-    used, others = set[Path](), list[Path]()
+    used, others, taken = set[Path](), list[Path](), set[str]()
+    failed = set[Path]()  # nothing more is said of what is in them
     for folder in folders_of(root, skip=skip):
         if isinstance(folder, Refused):
             yield folder
         elif mark(folder):
             used.add(folder)
+            failed.add(folder)
             try:
                 for listed in list_scene(folder, scene_id_of(folder, root)):
                     if isinstance(listed, Scene):
                         used.update(frame.image.parent for frame in listed.frames)
+                    if isinstance(listed, Scene | VideoScene):
+                        failed.discard(folder)
+                    if sweep:
+                        taken |= _files_of(listed)
                     yield listed
             except ImageError as error:
                 yield Refused(folder, str(error))
@@ -231,25 +248,49 @@ def marked_scenes(
             others.append(folder)
     for folder in others:
         if used.isdisjoint((folder, *folder.parents)):
-            yield from _images_outside(folder)
+            yield from _media_besides(folder, taken, OUTSIDE)
+    if sweep:
+        for folder in folders_of(root, skip=skip):
+            if isinstance(folder, Refused):
+                continue
+            places = (folder, *folder.parents)
+            if not used.isdisjoint(places) and failed.isdisjoint(places):
+                yield from _media_besides(folder, taken, UNUSED)
 
 
-def _images_outside(folder: Path) -> Iterator[media.LeftOut]:
+def _files_of(listed: Listed) -> set[str]:
+    """Files that a scene consists of, or that are named for another reason."""
+    match listed:
+        case Scene():
+            return {str(path) for frame in listed.frames for path in frame.files}
+        case VideoScene():
+            frames = (listed.beside or {}).values()
+            return {str(listed.path), *(str(path) for frame in frames for path in frame.files)}
+        case Refused() | media.LeftOut():
+            return {str(listed.path)}
+    return set()
+
+
+def _media_besides(folder: Path, taken: Container[str], reason: str) -> Iterator[media.LeftOut]:
+    """Images and videos of a folder that are not taken."""
     for name in sorted(names_in(folder), key=frame_key):
-        if Path(name).suffix.lower() in media_kinds.IMAGE_SUFFIXES and not name.startswith("."):
-            yield media.LeftOut(folder / name, OUTSIDE)
+        path = folder / name
+        is_media = path.suffix.lower() in _MEDIA_SUFFIXES and not name.startswith(".")
+        if is_media and str(path) not in taken:
+            yield media.LeftOut(path, reason)
 
 
 def marked_dataset(
-    mark: Mark, list_scene: SceneLister
+    mark: Mark, list_scene: SceneLister, *, sweep: bool = False
 ) -> Callable[[Path, Path | None], list[Dataset]]:
     """The `scan` of a layout whose scenes are the folders with its mark, all in one data set.
 
     Args:
         mark: Of the layout.
         list_scene: See `marked_scenes`.
+        sweep: See `marked_scenes`.
     """
-    return one_dataset(lambda root, skip: marked_scenes(root, skip, mark, list_scene))
+    return one_dataset(lambda root, skip: marked_scenes(root, skip, mark, list_scene, sweep=sweep))
 
 
 def one_dataset(

@@ -46,7 +46,6 @@ def named_frames(
 
 
 def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
-    others: dict[str, list[Path]] = {}
     masks: list[Path] = []
     mask_folders: dict[Path, list[Path]] = {}
     used: set[Path] = set()
@@ -59,8 +58,7 @@ def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
         elif role is not None:
             yield from (media.LeftOut(path, role) for path in found.images)
         yield from found.left_out
-        for item in found.others:
-            others.setdefault(item.reason, []).append(item.path)
+        yield from found.others
         yield from (Refused(path, media.UNREAD) for path in found.unread)
         for video in found.videos:
             yield VideoScene(video.relative_to(root).as_posix(), video)
@@ -85,8 +83,6 @@ def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
     for path in masks:
         if path.resolve() not in used:
             yield media.LeftOut(path, media.MASK_WITHOUT_IMAGE)
-    for reason, paths in others.items():
-        yield Note(f"not read: {len(paths)} files: {reason} (first: {shown(paths[0])})")
 
 
 LAYOUT = Layout(

@@ -44,7 +44,7 @@ def _mark(folder: Path) -> str | None:
 def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
     files = read_split_files(root)
     present: set[str] = set()
-    for listed in marked_scenes(root, skip, _mark, partial(_list_scene, files=files)):
+    for listed in marked_scenes(root, skip, _mark, partial(_list_scene, files=files), sweep=True):
         yield listed
         if isinstance(listed, Scene):
             present.add(listed.scene_id)

@@ -59,7 +59,7 @@ def _mark(folder: Path) -> str | None:
 def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
     """The sequences below a folder: of all scenes, of one, or one sequence alone."""
     present: dict[Path, set[str]] = {}
-    for listed in marked_scenes(root, skip, _mark, _list_sequence):
+    for listed in marked_scenes(root, skip, _mark, _list_sequence, sweep=True):
         yield listed
         if isinstance(listed, Scene):
             present.setdefault(listed.folder.parent, set()).add(listed.folder.name)

@@ -24,6 +24,8 @@ from distill3r_core.io.images.scene_search import (
 from distill3r_core.io.images.video import read_frames
 from distill3r_core.report import Failure, Omission
 
+_DEEPER = "in a folder of its own: name it, or take each folder as a scene by --each"
+_MEDIA_SUFFIXES = media_kinds.IMAGE_SUFFIXES | media_kinds.VIDEO_SUFFIXES
 _HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 _DIGITS = re.compile(r"(\d+)")
 
@@ -173,7 +175,13 @@ def _expand(text: str) -> FoundInputs:
     found = FoundInputs()
     folders = dict.fromkeys(match.parent for match in matches)
     for folder in folders:
-        files = media.sort_files([match for match in matches if match.parent == folder])
+        here = [match for match in matches if match.parent == folder]
+        # Whoever wants the images of such a folder names it.
+        role = None if folder.name in Path(text).parts else folder_roles.role_of_folder(folder)
+        if role is not None:
+            found.omitted += [Omission(display_path(path), role) for path in here]
+            continue
+        files = media.sort_files(here)
         found.sources += _with_masks(
             [_source(path) for path in (*files.images, *files.videos)], files
         )
@@ -209,21 +217,21 @@ def _from_folder(folder: Path) -> FoundInputs:
         return found
     found.failed += [Failure(display_path(video), _why_not(video)) for video in files.videos]
     found.sources = _with_masks([_source(path) for path in files.images], files)
-    if scene != folder:
-        used = {source.mask.resolve() for source in found.sources if source.mask is not None}
-        found.omitted += _beside(folder, scene, used)
+    used = {source.mask.resolve() for source in found.sources if source.mask is not None}
+    for other in folders_below(folder):
+        if other != scene:
+            found.omitted += _not_taken(other, used)
     return found
 
 
-def _beside(folder: Path, scene: Path, used: Collection[Path]) -> list[Omission]:
-    """Images in the folders beside that of the photographs, but for the masks that are used."""
-    omitted = []
-    for other in folders_below(folder):
-        reason = None if other == scene else folder_roles.role_of_folder(other)
-        if reason is not None:
-            unused = [path for path in folder_roles.images_in(other) if path.resolve() not in used]
-            omitted += [Omission(display_path(path), reason) for path in unused]
-    return omitted
+def _not_taken(folder: Path, used: Collection[Path]) -> list[Omission]:
+    """Images and videos in a folder beside or below the photographs, but for masks in use."""
+    reason = folder_roles.role_of_folder(folder) or _DEEPER
+    return [
+        Omission(display_path(path), reason)
+        for path in visible(sorted(folder.iterdir()))
+        if path.suffix.lower() in _MEDIA_SUFFIXES and path.resolve() not in used
+    ]
 
 
 def _add_left_out(found: FoundInputs, files: media.FolderMedia) -> None:

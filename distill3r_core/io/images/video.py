@@ -58,7 +58,8 @@ def read_frames(
         path: Path of the video.
         fps: At most so many frames of each second; None: all of them.
         note: Called with what was decided in reading the file: colors or pixels that were
-            converted, and at the end where the file says that it has more than could be read.
+            converted; and at the end how many frames were taken, where not all were, and that the
+            file says that it has more than could be read.
 
     Raises:
         ImageError: The file is no video, is damaged, or has no frame. The message is the reason
@@ -78,7 +79,7 @@ def read_frames(
             stream.thread_type = "AUTO"
             stream.codec_context.options = {"max_pixels": str(_most_pixels(path))}
             aspect = _pixel_aspect(stream)
-            due, last, described = 0.0, None, False
+            due, last, described, taken = 0.0, None, False, 0
             size = path.stat().st_size
             left = _FEW_BYTES_TOTAL if size < _FEW_BYTES_FILE else math.inf
             for number, frame in enumerate(container.decode(stream)):
@@ -98,7 +99,10 @@ def read_frames(
                     described = True
                     for text in _conversions(frame, aspect, pixels.shape[:2]):
                         note(text)
+                taken += 1
                 yield number, np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90))
+            if taken <= number:
+                note(f"{taken} of {number + 1} frames taken, at most {fps:g} a second")
             if missing := _missing(container, stream, number + 1, last):
                 note(missing)
     except av.error.FFmpegError as error:

@@ -28,8 +28,9 @@ EXTRAS = {
     "heic": "HEIC images, as iPhones write them",
     "video": "videos as input of manifest and infer",
     "viewer": "`distill3r view`",
-    "colmap": "poses: `manifest --poses colmap`, `infer --poses pnp` and `--head global`",
-    "datasets": "depth in HDF5 and EXR files (MegaDepth, ARKitScenes, Hypersim)",
+    "colmap": "poses: `manifest` and `infer --poses colmap`, `infer --poses pnp`, `--pnp`, "
+    "`--head global` and scene students, `eval --slow-baselines`",
+    "datasets": "depth in HDF5 and EXR files (MegaDepth, Habitat, StereoLunar, Record3D, pattern)",
     "tb": "`train --set tensorboard=true`",
 }
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")

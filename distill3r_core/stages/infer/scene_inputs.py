@@ -1,10 +1,11 @@
 """Which scenes are to be reconstructed, and from which files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from distill3r_core.errors import ConflictError
+from distill3r_core.io.images.folder_roles import role_by_itself, role_of_folder
 from distill3r_core.io.images.inputs import InputFile, display_path, find_inputs, scene_folders
 from distill3r_core.report import Failure, Omission, Progress
 from distill3r_core.stages.infer.settings import InferSettings
@@ -44,8 +45,8 @@ def find_scenes(settings: InferSettings, progress: Progress) -> list[SceneInputs
         return [SceneInputs(name, found.sources, found.failed, found.omitted, settings.output)]
     scenes = []
     folders, empty = scene_folders(settings.inputs)
-    for folder in empty:
-        progress.note(f"{folder} holds no pictures that can be read")
+    for text in _said_of(empty):
+        progress.note(text)
     if settings.output is not None:
         _refuse_equal_names(folders, settings.output)
     for folder in folders:
@@ -56,6 +57,17 @@ def find_scenes(settings: InferSettings, progress: Progress) -> list[SceneInputs
         name = display_path(Path(folder.name))
         scenes.append(SceneInputs(name, found.sources, found.failed, found.omitted, output))
     return scenes
+
+
+def _said_of(folders: Sequence[Path]) -> Iterator[str]:
+    """A line for each reason why folders are no scenes."""
+    reasons: dict[str, list[Path]] = {}
+    for folder in folders:
+        role = role_of_folder(folder) or role_by_itself(folder)
+        reasons.setdefault(role or "no pictures that can be read", []).append(folder)
+    for reason, of_it in reasons.items():
+        more = f" and {len(of_it) - 1} more folders" if len(of_it) > 1 else ""
+        yield f"no scene: {display_path(of_it[0])}{more}: {reason}"
 
 
 def _refuse_equal_names(folders: Sequence[Path], output: Path) -> None:

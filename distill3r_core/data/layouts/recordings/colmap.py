@@ -110,6 +110,6 @@ LAYOUT = Layout(
     name="colmap",
     summary="<scene>/{images, sparse/0}, a COLMAP model beside its images",
     mark=_mark,
-    scan=marked_dataset(_mark, _list_scene),
+    scan=marked_dataset(_mark, _list_scene, sweep=True),
     carries=frozenset({"pose", "intrinsics"}),
 )

@@ -197,6 +197,6 @@ LAYOUT = Layout(
     name="nerfstudio",
     summary="transforms.json beside its images",
     mark=_mark,
-    scan=marked_dataset(_mark, _list_scene),
+    scan=marked_dataset(_mark, _list_scene, sweep=True),
     carries=frozenset({"depth", "pose", "intrinsics", "mask"}),
 )

@@ -60,6 +60,6 @@ LAYOUT = Layout(
     name="open3d",
     summary="{color, depth, camera_intrinsic.json}, without poses",
     mark=_mark,
-    scan=marked_dataset(_mark, _list_scene),
+    scan=marked_dataset(_mark, _list_scene, sweep=True),
     carries=frozenset({"depth", "intrinsics"}),
 )

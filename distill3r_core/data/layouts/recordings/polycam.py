@@ -109,7 +109,7 @@ LAYOUT = Layout(
     name="polycam",
     summary="keyframes/{images, cameras, depth, confidence}",
     mark=_mark,
-    scan=marked_dataset(_mark, _list_capture),
+    scan=marked_dataset(_mark, _list_capture, sweep=True),
     carries=frozenset({"depth", "pose", "intrinsics"}),
     policy=Policy("path", most=1, video_like=True),
 )

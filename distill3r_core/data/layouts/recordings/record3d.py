@@ -184,7 +184,7 @@ LAYOUT = Layout(
     name="record3d",
     summary="NAME.r3d, <recording>/{metadata, rgbd} or <recording>/{metadata.json, rgb, depth}",
     mark=_mark,
-    scan=marked_dataset(_mark, _list_scenes),
+    scan=marked_dataset(_mark, _list_scenes, sweep=True),
     carries=frozenset({"depth", "pose", "intrinsics"}),
     policy=Policy("path", reference=100, most=30, video_like=True),
 )

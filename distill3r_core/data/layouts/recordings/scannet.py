@@ -102,7 +102,7 @@ LAYOUT = Layout(
     name="scannet",
     summary="<scene>/{color, depth, pose, intrinsic}, files named by their number",
     mark=_mark,
-    scan=marked_dataset(_mark, _list_scene),
+    scan=marked_dataset(_mark, _list_scene, sweep=True),
     carries=frozenset({"depth", "pose", "intrinsics"}),
     policy=Policy("path", reference=100, least=2, most=20, video_like=True),
 )

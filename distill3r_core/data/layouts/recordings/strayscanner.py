@@ -130,7 +130,7 @@ LAYOUT = Layout(
     name="strayscanner",
     summary="<recording>/{rgb.mp4, depth, confidence, odometry.csv, camera_matrix.csv}",
     mark=_mark,
-    scan=marked_dataset(_mark, _list_recording),
+    scan=marked_dataset(_mark, _list_recording, sweep=True),
     carries=frozenset({"depth", "pose", "intrinsics"}),
     policy=Policy("path", most=1, video_like=True),
 )

@@ -143,7 +143,7 @@ LAYOUT = Layout(
     name="tum",
     summary="<sequence>/{rgb.txt, depth.txt, groundtruth.txt}, time stamps and files",
     mark=_mark,
-    scan=marked_dataset(_mark, _list_scene),
+    scan=marked_dataset(_mark, _list_scene, sweep=True),
     carries=frozenset({"depth", "pose", "intrinsics"}),
     policy=Policy("path", reference=100, least=2, most=20, video_like=True),
 )
