@@ -39,7 +39,7 @@ def choose_model(model: str | Path | None) -> ChosenModel:
         WeightsError: The teacher's weights are missing, or a file is damaged.
     """
     if model is None:
-        return ChosenModel(None, find_student(require_newest_run(otherwise=_without_training())))
+        return ChosenModel(None, find_student(require_newest_run(_without_training)))
     if str(model) in TEACHERS:
         record = TEACHERS[str(model)]
         return ChosenModel(record, find_weights(record, as_model=True))

@@ -1,5 +1,6 @@
 """The student that a command is to use: the one that was named, or the newest run's."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -64,11 +65,11 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
     return "bfloat16" if able else "float32"
 
 
-def require_newest_run(*, otherwise: str = "") -> Path:
+def require_newest_run(otherwise: Callable[[], str] = str) -> Path:
     """The newest run.
 
     Args:
-        otherwise: What does without one, said first.
+        otherwise: Says what does without one.
 
     Raises:
         InputMissingError: There is none.
@@ -77,8 +78,8 @@ def require_newest_run(*, otherwise: str = "") -> Path:
     if run is None:
         raise InputMissingError(
             f"no model: there is no run in {paths.RUNS}/",
-            hint=f"{otherwise}make one with `distill3r train`, or in minutes and without data with "
-            "`distill3r demo`; -m names a run or a weight file that lies elsewhere",
+            hint=otherwise() + "make one with `distill3r train`, or in minutes and without data "
+            "with `distill3r demo`; -m names a run or a weight file that lies elsewhere",
         )
     return run
 

@@ -51,13 +51,13 @@ def require_weights(
 def _ways_out(
     published: PublishedWeights, place: Path, dry_run: str | None, *, as_model: bool
 ) -> str:
-    own = "it stands in place of the name" if as_model else "--weights DIR"
+    own = "give that folder in place of the name" if as_model else "name it by --weights DIR"
     trial = f"a dry run, not your scene: distill3r cache --resume --teacher {dry_run}\n"
     paper = "fast3r as the model" if as_model else "--teacher fast3r"
     return (
         f"download them ({published.size}, {published.license}): "
         f"distill3r models download {published.name}\n"
-        f"or put the files of {published.repo} into {place}, or name their folder: {own}\n"
+        f"or put the files of {published.repo} into {place}, or elsewhere, and {own}\n"
         f"the teacher of the paper: distill3r models download fast3r, then {paper}\n"
         + (trial if dry_run else "")
         + "the whole route on rendered scenes: distill3r demo"

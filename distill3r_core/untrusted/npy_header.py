@@ -36,7 +36,7 @@ def read_npy_header(
             else np.lib.format.read_array_header_2_0
         )
         shape, _, dtype = read(stream)  # pyright: ignore[reportArgumentType]
-    except (ValueError, SyntaxError, tokenize.TokenError) as error:
+    except (ValueError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError) as error:
         # numpy reads what is no literal once more, as a header of Python 2, and quotes it whole.
         raise ValueError(f"a header that cannot be parsed: {reason_of(error)}") from error
     stored, claimed = size - stream.tell(), math.prod(shape) * dtype.itemsize

@@ -16,6 +16,8 @@ from distill3r_core.files import read_text_file
 from distill3r_core.untrusted.printable import reason_of
 from distill3r_core.untrusted.yaml_text import read_yaml
 
+_PINHOLES = ("plumb_bob", "rational_polynomial", "none")  # of ROS, their distortion left out
+_INSTEAD = "give fx, fy, cx and cy of the images, 0.5 added to both centers of ROS"
 # OverflowError: a size of 1e999.
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError)
 _DISTORTION = 1e-3  # coefficients below are those of rectified images, but for rounding
@@ -65,15 +67,21 @@ def _read_camera_info(path: Path) -> tuple[Rig, str | None]:
             int(_first(content, "image_width", "width")),
         )
         distortion = _numbers(_first(content, "distortion_coefficients", "D", "d", default=()))
-        part = _part_of_sensor(content)
+        part = _part_of_sensor(content, size)
+        model = str(content.get("distortion_model") or _PINHOLES[0])
     except (yaml.YAMLError, *_DAMAGED) as error:
         raise ImageError(f"{path.name} cannot be read: {reason_of(error)}") from error
     if part is not None:
-        raise ImageError(f"{path.name} is of {part}: give fx, fy, cx and cy of the images instead")
+        raise ImageError(f"{path.name} describes {part}: {_INSTEAD}")
+    if model not in _PINHOLES:
+        raise ImageError(
+            f"{path.name} is of a camera of the model {model[:40]}, which is no pinhole"
+        )
     bent = max(map(abs, distortion), default=0.0) > _DISTORTION
     remark = (
         f"{path.name} has distortion coefficients, and its pinhole camera leaves them out; if the "
-        "images are rectified, give fx, fy, cx and cy of its projection_matrix instead"
+        "images are rectified, their K is in its projection_matrix: "
+        f"{_INSTEAD}"
     )
     return Rig(_with_center(k), size), remark if bent else None
 
@@ -82,19 +90,26 @@ def _first_document(text: str) -> str:
     """The first document of a stream of YAML, without what OpenCV and `ros topic echo` add."""
     lines = text.removeprefix("\ufeff").splitlines()
     kept = [line for line in lines if not line.startswith("%")]
-    start = 1 if kept and kept[0].strip() == "---" else 0
-    end = next((n for n in range(start, len(kept)) if kept[n].strip() == "---"), len(kept))
-    return "\n".join(kept[start:end]).replace("!!opencv-matrix", "")
+    documents: list[list[str]] = [[]]
+    for line in kept:
+        if line.strip() == "---":
+            documents.append([])
+        elif line.split("#")[0].strip():
+            documents[-1].append(line)
+    first = next((document for document in documents if document), [])
+    return "\n".join(first).replace("!!opencv-matrix", "")
 
 
-def _part_of_sensor(content: Mapping[str, Any]) -> str | None:
+def _part_of_sensor(content: Mapping[str, Any], size: tuple[int, int]) -> str | None:
     """What a message says of binning and region, which its K leaves out; None: whole images."""
     if max(int(content.get(f"binning_{axis}") or 0) for axis in "xy") > 1:
         return "binned images"
     region = content.get("roi")
-    if isinstance(region, Mapping) and any(region.get(side) for side in ("width", "height")):
-        return "a region of the sensor"
-    return None
+    if not isinstance(region, Mapping):
+        return None
+    sides = tuple(int(region.get(side) or 0) for side in ("height", "width"))
+    corner = tuple(int(region.get(side) or 0) for side in ("y_offset", "x_offset"))
+    return None if corner == (0, 0) and sides in ((0, 0), size) else "a region of the sensor"
 
 
 _NEEDED = object()

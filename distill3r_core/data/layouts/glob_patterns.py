@@ -1,7 +1,7 @@
 """Globs below a root: which files they name, and what their wildcards stand for."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -11,10 +11,10 @@ from pydantic import AfterValidator
 
 from distill3r_core.data.layouts.folders import frame_key
 
-_WILDCARDS = frozenset("*?[]")
+_WILDCARDS = frozenset("*?[")
 _ANY_FOLDERS = "**"
 # Of one part of a path: a wildcard, a set of letters, or letters that stand for themselves.
-_TOKEN = re.compile(r"\*|\?|\[!?\]?[^\]]*\]|[^*?\[]+|\[")
+_TOKEN = re.compile(r"\*|\?|\[!?.[^\]]*\]|[^*?\[]|\[")
 
 
 def check_pattern(pattern: str) -> str:
@@ -26,8 +26,13 @@ def check_pattern(pattern: str) -> str:
     parts = PurePosixPath(pattern).parts
     if not parts or pattern.startswith("/") or ".." in parts:
         raise ValueError("a pattern names files below the root")
-    if any(_ANY_FOLDERS in part and part != _ANY_FOLDERS for part in parts):
+    inside = any(_ANY_FOLDERS in part and part != _ANY_FOLDERS for part in parts)
+    if inside or parts[-1] == _ANY_FOLDERS:
         raise ValueError("** stands between slashes: it is any number of folders")
+    try:
+        _expression(pattern)
+    except re.error as error:
+        raise ValueError(f"it is no pattern: {error}") from error
     return pattern
 
 
@@ -66,10 +71,9 @@ def matched_files(root: Path, pattern: str, skip: Path | None = None) -> Iterato
             continue
         if hidden is not None and path.resolve().is_relative_to(hidden):
             continue
-        found = expression.fullmatch(relative.as_posix())
-        assert found is not None, "the glob has named it"
-        words = tuple(word.rstrip("/") for word in found.groups(default=""))
-        yield MatchedFile(path, words[:folders], words[folders:])
+        if found := expression.fullmatch(relative.as_posix()):
+            words = tuple(word.rstrip("/") for word in found.groups(default=""))
+            yield MatchedFile(path, words[:folders], words[folders:])
 
 
 def has_folder_wildcards(pattern: str) -> bool:
@@ -88,33 +92,35 @@ def _expression(pattern: str) -> tuple[re.Pattern[str], int]:
     """A pattern as a regular expression with a group for each wildcard; how many are of folders."""
     *folders, name = PurePosixPath(pattern).parts
     before = "".join(
-        "((?:[^/]+/)*)" if part == _ANY_FOLDERS else f"{_part(part)}/" for part in folders
+        "((?:[^/]+/)*)" if part == _ANY_FOLDERS else f"{_part(_TOKEN.findall(part))}/"
+        for part in folders
     )
-    stem, dot, suffix = name.rpartition(".")
-    if dot:
-        last = _part(stem) + r"\." + _part(suffix, group="(?:")
+    tokens = _TOKEN.findall(name)
+    if "." in tokens:
+        dot = len(tokens) - 1 - tokens[::-1].index(".")
+        last = _part(tokens[:dot]) + r"\." + _part(tokens[dot + 1 :], group="(?:")
     else:  # whatever suffix a file has
-        last = _part(name, letters="[^/]*?") + r"(?:\.[^./]*)?"
+        last = _part(tokens, letters="[^/]*?") + r"(?:\.[^./]*)?"
     return re.compile(before + last, re.DOTALL), re.compile(before).groups
 
 
-def _part(part: str, *, group: str = "(", letters: str = "[^/]*") -> str:
-    """One part of a path, with a group for each wildcard.
+def _part(tokens: Sequence[str], *, group: str = "(", letters: str = "[^/]*") -> str:
+    """Part of a path, with a group for each wildcard.
 
     Args:
         group: How a group opens.
         letters: What `*` stands for.
     """
     found = []
-    for token in _TOKEN.findall(part):
+    for token in tokens:
         if token == "*":
             found.append(f"{group}{letters})")
         elif token == "?":
             found.append(f"{group}[^/])")
-        elif len(token) > 1 and token.startswith("["):
-            inside = token[1:-1].replace("\\", r"\\")
-            inside = "^" + inside[1:] if inside.startswith("!") else inside.replace("^", r"\^")
-            found.append(f"{group}[{inside}])")
+        elif len(token) > 1 and token != "[!]":
+            negated, inside = token[1] == "!", token[1:-1].removeprefix("!")
+            inside = re.sub(r"([\\\[\]^&~|])", r"\\\1", inside)
+            found.append(f"{group}[{'^' if negated else ''}{inside}])")
         else:
             found.append(re.escape(token))
     return "".join(found)

@@ -152,23 +152,26 @@ def _list_scenes(entry: PatternEntry, root: Path, skip: Path | None) -> Iterator
     for folder, images in groups.items():
         stems = {file.path.stem for file in images}
         kept = [file for file in images if not _is_copy(file.path.stem, stems)]
-        frames = []
+        named, frames = named_frames([file.path for file in kept]), []
+        order = order_of(file.path.stem for file in kept)
         try:
-            for found in index.attach(ids[folder], kept, named_frames([f.path for f in kept])):
+            for found in index.attach(ids[folder], kept, named):
                 if isinstance(found, Frame):
                     frames.append(found)
                 else:
                     yield found
         except ImageError as error:
-            yield Refused(folder, str(error))
+            alone = Scene(ids[folder], folder, named, order, split=entry.split)
+            yield Refused(folder, str(error), images=alone)
             continue
         yield Scene(
             scene_id=ids[folder],
             folder=folder,
             frames=tuple(frames),
-            order=order_of(file.path.stem for file in kept),
+            order=order,
             split=entry.split,
         )
+    yield from index.unclaimed()
 
 
 def _is_copy(stem: str, stems: Collection[str]) -> bool:

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -22,17 +22,17 @@ from distill3r_core.data.layouts.glob_patterns import (
     has_folder_wildcards,
     matched_files,
 )
-from distill3r_core.data.layouts.recordings.stamps import associate, read_trajectory, seconds_in
+from distill3r_core.data.layouts.recordings.stamps import associate, read_trajectory, times_in
 from distill3r_core.data.layouts.records import DepthFile, Frame, Note, Rig
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ConfigError, ImageError
-from distill3r_core.files import open_file
+from distill3r_core.files import open_file, read_text_file
 from distill3r_core.untrusted.npy_header import read_npy_header
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 _MILLIMETERS = 1000.0
+_MATRIX_NUMBERS = 16
 _FLOAT_CODECS = {".npy": "array", ".pfm": "pfm", ".exr": "exr", ".h5": "h5"}
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, kw_only=True, config=config.STRICT)
@@ -41,7 +41,8 @@ class FilesBeside:
 
     Args:
         depth: Depth maps that show what the images show, as large as these.
-        depth_scale: Stored units of depth in a meter; None: 1000 of whole numbers, 1 of others.
+        depth_scale: Stored units of depth in a meter; None: 1000 of 16-bit images and arrays of
+            whole numbers, 1 of other arrays, PFM, EXR and HDF5.
         poses: Text files of sixteen numbers, one an image; or one trajectory of TUM's form a scene.
         intrinsics: A file a scene, or one for all; or fx, fy, cx, cy, pixel centers at +0.5.
     """
@@ -68,7 +69,7 @@ class BesideIndex:
         skip: A folder whose files are none of the data.
 
     Raises:
-        ConfigError: A pattern names no file.
+        ConfigError: A pattern names no file, or none of a scene.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class BesideIndex:
         scenes: Sequence[tuple[str, ...]],
         skip: Path | None = None,
     ) -> None:
-        self._beside, self._scenes = beside, scenes
+        self._beside, self._scenes = beside, set(scenes)
         self._files: dict[str, dict[tuple[str, ...], list[MatchedFile]]] = {}
         self._cameras: dict[Path, tuple[Rig, str | None]] = {}
         for name in ("depth", "poses", "intrinsics"):
@@ -87,8 +88,36 @@ class BesideIndex:
                 groups = self._files.setdefault(pattern, {})
                 for file in matched_files(root, pattern, skip):
                     groups.setdefault(file.folders, []).append(file)
-                if not groups:
-                    raise ConfigError(f"{name}: no file is named by {pattern!r} below {root}")
+                self._require(name, pattern, groups)
+
+    def _require(self, name: str, pattern: str, groups: Mapping[tuple[str, ...], object]) -> None:
+        """Refuse a pattern that fits no scene.
+
+        Raises:
+            ConfigError: It names no file, or its wildcards stand for what no scene's stand for.
+        """
+        if not groups:
+            raise ConfigError(f"{name}: {pattern!r} names no file")
+        alone = not has_folder_wildcards(pattern) and (name == "intrinsics" or self._is_one)
+        if self._scenes and self._scenes.isdisjoint(groups) and not alone:
+            theirs, ours = "/".join(min(groups)) or "nothing", "/".join(min(self._scenes))
+            raise ConfigError(
+                f"{name}: {pattern!r} fits no scene: its folders stand for {theirs}, those of the "
+                f"images for {ours or 'nothing'}",
+                hint="the same wildcards in the folders of both say which files belong together",
+            )
+
+    @property
+    def _is_one(self) -> bool:
+        return len(self._scenes) == 1
+
+    def unclaimed(self) -> Iterator[Note]:
+        """Remarks on files whose folders are those of no scene."""
+        for pattern, groups in self._files.items():
+            if has_folder_wildcards(pattern):
+                spare = sum(len(g) for scene, g in groups.items() if scene not in self._scenes)
+                if spare:
+                    yield Note(f"{spare} files {pattern!r} belong to no scene")
 
     def attach(
         self, shown: str, images: Sequence[MatchedFile], frames: Sequence[Frame]
@@ -105,7 +134,7 @@ class BesideIndex:
         """
         matched = self._beside.depth is not None or self._beside.poses is not None
         if matched and len({image.key for image in images}) < len(images):
-            raise ImageError("two of its images are of one name, so that nothing tells their files")
+            raise ImageError("two of its images have the same name, so their files cannot be told")
         depths: Mapping[int, Path] = {}
         poses: Mapping[int, Path | np.ndarray] = {}
         rig: Rig | None = None
@@ -121,7 +150,7 @@ class BesideIndex:
             if remark is not None:
                 yield Note(f"{shown}: {remark}")
         scale = self._depth_scale(depths)
-        for number in _in_time(images):
+        for number in _in_time(images) if matched else range(len(images)):
             depth = depths.get(number)
             yield replace(
                 frames[number],
@@ -133,7 +162,7 @@ class BesideIndex:
     def _of_scene(self, scene: tuple[str, ...], pattern: str) -> list[MatchedFile]:
         """Files of a scene; those of a pattern for one folder belong to a scene that is alone."""
         files = self._files[pattern]
-        if len(self._scenes) == 1 and not has_folder_wildcards(pattern):
+        if self._is_one and not has_folder_wildcards(pattern):
             return [file for group in files.values() for file in group]
         return files.get(scene, [])
 
@@ -173,19 +202,22 @@ def _partners(images: Sequence[MatchedFile], files: Sequence[MatchedFile]) -> di
     """
     by_key = {file.key: file.path for file in files}
     if len(by_key) < len(files):
-        raise ImageError("two of the files beside its images are of one name")
+        raise ImageError("two of the files beside its images have the same name")
     named = {
         number: by_key[image.key] for number, image in enumerate(images) if image.key in by_key
     }
-    ours, theirs = _by_time(list(enumerate(images))), _by_time([(f.path, f) for f in files])
-    if len(named) < len(images) and ours and theirs:
-        numbers, paths = list(ours.values()), list(theirs.values())
-        pairs = associate(list(ours), list(theirs))
-        near = {numbers[one]: paths[other] for one, other in pairs.items()}
-        return near if len(near) > len(named) else named
+    ours, theirs = _times(images), _times(files)
+    if len(named) < len(images) and ours is not None and theirs is not None:
+        taken = set(named.values())
+        mine = sorted((time, n) for n, time in enumerate(ours) if n not in named)
+        other = sorted(
+            (t, f.path) for t, f in zip(theirs, files, strict=True) if f.path not in taken
+        )
+        pairs = associate([time for time, _ in mine], [time for time, _ in other])
+        return named | {mine[one][1]: other[two][1] for one, two in pairs.items()}
     if files and not named:
-        first, other = images[0].path.name, files[0].path.name
-        raise ImageError(f"{first} and {other}: the names neither fit nor are times")
+        first, second = images[0].path.name, files[0].path.name
+        raise ImageError(f"{first} and {second}: the names do not match and are not times")
     return named
 
 
@@ -197,35 +229,41 @@ def _poses(
     Raises:
         ImageError: There are several files, and neither names nor times tell them.
     """
-    keys = {file.key for file in files}
-    if len(files) != 1 or any(image.key in keys for image in images if image.key):
+    if len(files) != 1 or _is_matrix(files[0].path):
         return _partners(images, files)
-    trajectory = read_trajectory(files[0].path)
+    trajectory, times = read_trajectory(files[0].path), _times(images)
+    lines = set(trajectory.stamps)
     found: dict[int, np.ndarray] = {}
     for number, image in enumerate(images):
+        stamp = None if times is None else times[number]
         words = "_".join(image.key)
-        stamp = seconds_in(words)
         # A counter is no time between others: only a line with the same number is its own.
-        exact = float(words) if words.isascii() and words.isdecimal() else None
-        if stamp is None and exact in trajectory.stamps:
-            stamp = exact
+        if stamp is None and words.isascii() and words.isdecimal() and float(words) in lines:
+            stamp = float(words)
         if stamp is not None and (pose := trajectory.at(stamp)) is not None:
             found[number] = pose
     return found
 
 
+def _is_matrix(path: Path) -> bool:
+    """Whether a file is one pose of sixteen numbers, not a trajectory."""
+    try:
+        return len(read_text_file(path).split()) == _MATRIX_NUMBERS
+    except (OSError, UnicodeDecodeError):
+        return False  # its reader says what is wrong with it
+
+
+def _times(files: Sequence[MatchedFile]) -> list[float] | None:
+    """The times in the names of files; None where not all are times, or two are the same."""
+    times = times_in(["_".join(file.key) for file in files])
+    return times if times is not None and len(set(times)) == len(times) else None
+
+
 def _in_time(images: Sequence[MatchedFile]) -> list[int]:
-    """Numbers of the images in the order of the times in their names; as they are where not all
-    are times."""
-    times = _by_time(list(enumerate(images)))
-    return list(range(len(images))) if times is None else list(times.values())
-
-
-def _by_time(items: Sequence[tuple[_Item, MatchedFile]]) -> dict[float, _Item] | None:
-    """Items by the times of their files, ascending; None where not all are times of their own."""
-    stamped = [(seconds_in("_".join(file.key)), item) for item, file in items]
-    found = {stamp: item for stamp, item in stamped if stamp is not None}
-    return dict(sorted(found.items())) if len(found) == len(stamped) else None
+    """Numbers of the images in the order of their times; as they are where these are none."""
+    times = _times(images)
+    order = list(range(len(images)))
+    return order if times is None else sorted(order, key=times.__getitem__)
 
 
 def _alone(scene: str, what: str, images: int, found: int, files: int) -> Iterator[Note]:

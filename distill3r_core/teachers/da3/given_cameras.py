@@ -5,6 +5,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from distill3r_core.errors import GeometryError
 from distill3r_core.geometry.cameras import invert_rigid
 from distill3r_core.geometry.similarity import apply_similarity, fit_similarity
 
@@ -46,7 +47,10 @@ def predicted_from_given(
     best, key = first, (-1, 0.0)
     for _ in range(ROUNDS):
         chosen = generator.choice(len(given), size, replace=False)
-        candidate = fit_similarity(given[chosen], predicted[chosen])
+        try:
+            candidate = fit_similarity(given[chosen], predicted[chosen])
+        except GeometryError:  # this half of them is on one line
+            continue
         errors = (apply_similarity(candidate, given) - predicted).norm(dim=1)
         inliers = errors < bound
         mean = float(errors[inliers].mean()) if inliers.any() else float("inf")

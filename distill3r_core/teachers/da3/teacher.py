@@ -144,8 +144,9 @@ def _named(sample: str, cameras: str) -> Iterator[None]:
         yield
     except GeometryError as error:
         raise GeometryError(
-            f"{cameras} do not determine the scale of the depth of {sample!r}: {error} (wanted are "
-            "three views that are not on one line; --set teacher.cameras=predicted needs none)"
+            f"{cameras} do not determine the scale of the depth of {sample!r}: {error} (at least "
+            "three views that are not on one line are needed; with --set teacher.cameras=predicted "
+            "none are)"
         ) from error
 
 

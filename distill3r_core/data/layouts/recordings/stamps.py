@@ -21,8 +21,10 @@ _POSE_NUMBERS = 8
 _MOST_NEAR = 64  # stamps of one stream near one of another: 1,600 a second
 # Digits before the decimals of a time of this century, and how many of its unit are a second.
 _TICKS = {10: 1.0, 13: 1e3, 16: 1e6, 19: 1e9}
-_NUMBER = re.compile(r"(?<![\d.])(\d{1,19})(\.\d+)?$")
-_SPLIT = re.compile(r"(?<!\d)(\d{10})_(\d{1,9})$")  # seconds, nanoseconds without leading zeros
+_CENTURY = (946_684_800.0, 4_102_444_800.0)  # seconds, 2000 to 2100
+_TIME = re.compile(r"(?P<before>.*?)(?<![^_ -])(?P<whole>\d{1,19})(?P<part>\.\d+)?", re.DOTALL)
+_SPLIT = re.compile(r"(?P<before>.*?)(?<![^_ -])(?P<whole>\d{10})_(?P<part>\d{1,9})", re.DOTALL)
+_SHORTEST = 1e-4  # seconds between two frames of a camera; less is a counter
 
 
 def associate(
@@ -95,6 +97,8 @@ class Trajectory:
 def read_trajectory(path: Path) -> Trajectory:
     """A trajectory as TUM writes it: lines of `stamp tx ty tz qx qy qz qw`, `#` for comments.
 
+    Stamps of 13, 16 or 19 digits are milli-, micro- or nanoseconds.
+
     Raises:
         ImageError: It cannot be read, or a line is not such a line.
     """
@@ -102,6 +106,7 @@ def read_trajectory(path: Path) -> Trajectory:
     for number, words in read_table(path):
         try:
             stamp, *rest = (float(word) for word in words)
+            stamp /= _TICKS.get(len(words[0].partition(".")[0]), 1.0)
         except ValueError as error:
             raise ImageError(f"{path.name}, line {number}: {reason_of(error)}") from error
         if len(words) != _POSE_NUMBERS or not is_stamp(stamp):
@@ -120,20 +125,44 @@ def is_stamp(seconds: float) -> bool:
     return abs(seconds) <= _LATEST
 
 
-def seconds_in(name: str) -> float | None:
-    """The time that a file's name ends with; None: it ends with none, or with a counter.
+def times_in(names: Sequence[str]) -> list[float] | None:
+    """The times that the names of one stream's files end with; None where not all are times.
 
-    Seconds, milli-, micro- or nanoseconds of this century, with or without decimals; other numbers
-    with decimals, in seconds; or the two numbers of a ROS stamp, `sec_nsec`.
+    Times are seconds, milli-, micro- or nanoseconds of this century, with or without decimals;
+    other numbers with decimals, in seconds; or two numbers, seconds and the rest (`sec_nsec`,
+    `sec_usec`). What stands before them is the same in all. Whole numbers that are no time of this
+    century are counters.
     """
-    if split := _SPLIT.search(name):
-        return int(split[1]) + int(split[2]) / 1e9
-    if not (found := _NUMBER.search(name)):
+    found = [_SPLIT.fullmatch(name) for name in names]
+    if found and all(found):
+        times = _split_times([(match["whole"], match["part"]) for match in found if match])
+    else:
+        found = [_TIME.fullmatch(name) for name in names]
+        times = [_seconds(match["whole"], match["part"]) if match else None for match in found]
+    known = [time for time in times if time is not None]
+    if len({match and match["before"] for match in found}) > 1 or len(known) < len(names):
         return None
-    ticks = _TICKS.get(len(found[1]))
-    if ticks is None and found[2] is None:
-        return None
-    return float(found[0]) / (ticks or 1.0)
+    gaps = np.diff(sorted(known))
+    return None if len(gaps) and np.median(gaps) < _SHORTEST else known
+
+
+def _seconds(whole: str, part: str | None) -> float | None:
+    """A number with its decimals as a time in seconds; None: it is a counter."""
+    time = float(whole + (part or "")) / _TICKS.get(len(whole), 1.0)
+    is_epoch = len(whole) in _TICKS and _CENTURY[0] <= time <= _CENTURY[1]
+    return time if is_epoch or (part is not None and len(whole) not in _TICKS) else None
+
+
+def _split_times(pairs: Sequence[tuple[str, str]]) -> list[float | None]:
+    """Seconds of pairs of numbers: the longest second one says what it counts."""
+    digits = max(len(part) for _, part in pairs)
+    unit = {3: 1e3, 6: 1e6}.get(digits, 1e9)
+    return [
+        None
+        if part.startswith("0") and len(part) < min(digits, 9) and part != "0"
+        else float(whole) + float(part) / unit
+        for whole, part in pairs
+    ]
 
 
 def read_table(path: Path) -> list[tuple[int, list[str]]]:
