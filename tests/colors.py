@@ -59,16 +59,46 @@ def icc_profile(space: str) -> bytes:
         },
         **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve),
     }
+    return _profile(tags)
+
+
+def _profile(tags: dict[bytes, bytes], *, space: bytes = b"XYZ ", intent: int = 0) -> bytes:
     table, body, place = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
     for key, data in tags.items():
+        padded = data + bytes(-len(data) % 4)
         table += key + struct.pack(">II", place + len(body), len(data))
-        body += data
+        body += padded
     header = struct.pack(
-        ">I4sI4s4s4s12s4s", place + len(body), b"none", 0x02100000, b"mntr", b"RGB ", b"XYZ ",
+        ">I4sI4s4s4s12s4s", place + len(body), b"none", 0x02100000, b"mntr", b"RGB ", space,
         bytes(12), b"acsp",
     )  # fmt: skip
-    header += bytes(68 - len(header)) + struct.pack(">3i", *np.rint(65536 * _D50).astype(int))
+    header += bytes(64 - len(header)) + struct.pack(">I", intent)
+    header += struct.pack(">3i", *np.rint(65536 * _D50).astype(int))
     return header + bytes(128 - len(header)) + table + body
+
+
+def lut_profile(perceptual: float, colorimetric: float) -> bytes:
+    """A profile of gray by tables: white is a share of L* = 100, another one for each intent.
+
+    Its header asks for the colorimetric one.
+    """
+    tags = {b"A2B0": _gray_table(perceptual), b"A2B1": _gray_table(colorimetric)}
+    tags[b"wtpt"] = _xyz_tag(_D50)
+    return _profile(tags, space=b"Lab ", intent=1)
+
+
+def _gray_table(share: float) -> bytes:
+    """`mft2` from RGB to Lab: L* is the mean of the three, times a share."""
+    line = struct.pack(">2H", 0, 65535)
+    grid = b"".join(
+        struct.pack(">3H", round(share * 0xFF00 * (r + g + b) / 3), 0x8000, 0x8000)
+        for r in (0, 1)
+        for g in (0, 1)
+        for b in (0, 1)
+    )
+    matrix = struct.pack(">9i", *(65536 if n % 4 == 0 else 0 for n in range(9)))
+    head = b"mft2" + bytes(4) + bytes((3, 3, 2, 0)) + matrix + struct.pack(">2H", 2, 2)
+    return head + 3 * line + grid + 3 * line
 
 
 def hlg_signal(srgb: np.ndarray) -> np.ndarray:
@@ -85,6 +115,17 @@ def pq_signal(srgb: np.ndarray) -> np.ndarray:
     m1, m2, c1, c2, c3 = 0.1593017578125, 78.84375, 0.8359375, 18.8515625, 18.6875
     power = (203 / 10000 * _to_bt2020(srgb)) ** m1
     return ((c1 + c2 * power) / (1 + c3 * power)) ** m2
+
+
+def linear_of(signal: np.ndarray, transfer: int) -> np.ndarray:
+    """Linear light of an HLG (18) or PQ (16) signal, 1 at the white of a graphic."""
+    if transfer == 16:
+        m1, m2, c1, c2, c3 = 0.1593017578125, 78.84375, 0.8359375, 18.8515625, 18.6875
+        power = signal ** (1 / m2)
+        return 10000 / 203 * (np.maximum(power - c1, 0) / (c2 - c3 * power)) ** (1 / m1)
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    high = (np.exp((signal - c) / a) + b) / 12
+    return np.where(signal <= 0.5, signal**2 / 3, high) / ((np.exp((0.75 - c) / a) + b) / 12)
 
 
 def write_hdr(path: Path, signal: np.ndarray, *, transfer: int, count: int = 4) -> None:

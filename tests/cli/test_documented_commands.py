@@ -8,6 +8,7 @@ import typer
 from page_commands import PAGES, commands_of
 
 from distill3r_cli.app import app
+from distill3r_core.stages.demo.demo_steps import DemoSettings, steps_of
 
 # typer does not export the class itself
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
@@ -46,3 +47,10 @@ def test_the_pages_hold_commands() -> None:
     assert sum(1 for page in PAGES for _ in commands_of(page)) > 80
     with pytest.raises(USAGE_ERROR, match="no-such"):
         parse(["train", "--no-such-option"])
+
+
+def test_readme_shows_the_commands_that_the_demo_prints() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    shown = [line.removeprefix("$ ") for line in readme.splitlines() if line.startswith("$ ")]
+    printed = [step.command for step in steps_of(DemoSettings())]
+    assert shown == printed

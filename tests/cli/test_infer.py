@@ -303,6 +303,21 @@ def test_view_says_where_it_serves_and_ends_when_it_is_told_to(cli_inprocess, pr
         assert serving.stdout.read() == ""
 
 
+def test_an_unknown_reliability_is_said_with_its_reason(cli_inprocess, project):
+    photos = make_photos(project / "photos", "a.png", "b.png")
+    wall = Path(__file__).parents[1] / "extending/toy_teacher.py"  # exact, and never calibrated
+    made = (photos, "-m", "wall", "--plugin", wall, "--format", "html,ply", "-o", "out")
+    status, out, err = run_infer(cli_inprocess, *made, cwd=project, json_too=False)
+    assert status == 0
+    said = "the model has no calibration on held-out samples"
+    assert "unknown" in out
+    assert f"the reliability of this reconstruction is unknown: {said}" in err
+    assert "warning" not in err
+    record = json.loads((project / "out/run.json").read_text())["reliability"]
+    assert (record["level"], record["reasons"]) == ("unknown", [said])
+    assert said in (project / "out/scene.html").read_text()
+
+
 def test_an_unreliable_reconstruction_says_so_everywhere_and_fails_where_strict(
     cli_inprocess, project
 ):

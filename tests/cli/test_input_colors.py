@@ -5,7 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from colors import hlg_signal, icc_profile, pq_signal, to_srgb, write_hdr
+from colors import (
+    hlg_signal,
+    icc_profile,
+    linear_of,
+    lut_profile,
+    pq_signal,
+    srgb_curve,
+    to_srgb,
+    write_hdr,
+    xyz_from_rgb,
+)
 from infer_project import run_infer
 from PIL import Image, ImageCms
 from plyfile import PlyData
@@ -64,6 +74,20 @@ def test_colors_are_those_of_a_managed_reader(cli_inprocess, tmp_path) -> None:
             image, str(tmp_path / "p.icc"), ImageCms.createProfile("sRGB")
         )
         assert np.abs(found[str(number)].astype(int) - np.asarray(managed)).max() <= 2
+
+
+def test_of_two_intents_the_perceptual_one_is_taken(cli_inprocess, tmp_path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    gray = np.repeat(patches()[..., :1], 3, axis=2)
+    gray[:8, :8] = 128
+    for name, shares in (("dark", (0.5, 1.0)), ("light", (1.0, 0.5))):
+        Image.fromarray(gray).save(folder / f"{name}.png", icc_profile=lut_profile(*shares))
+    found = manifest_images(cli_inprocess, folder)
+    for name, share in (("dark", 0.5), ("light", 1.0)):
+        luminance = ((100 * share * 128 / 255 + 16) / 116) ** 3
+        wanted = 255 * srgb_curve(np.array(luminance))
+        assert np.abs(found[name][4, 4] - wanted).max() <= 2, name
 
 
 def test_srgb_stays_as_it_is_with_its_profile_and_with_one_that_is_broken(
@@ -125,6 +149,26 @@ def test_hdr_video_looks_like_its_sdr_original(
     assert np.abs(pixels - original)[2::4, 2::4].max() <= 6
     # it says so again when nothing is left to do
     assert "brought to sRGB" in cli_inprocess(*arguments, cwd=tmp_path)[2]
+
+
+@pytest.mark.parametrize(("name", "transfer"), [("HLG", 18), ("PQ", 16)])
+def test_what_hdr_video_has_beyond_srgb_is_clipped(cli_inprocess, tmp_path, name, transfer) -> None:
+    pytest.importorskip("av")
+    (tmp_path / "clips").mkdir()
+    # Brighter than white; then greens of BT.2020, which have less than no red and blue in BT.709.
+    colors = np.array([[0.95, 0.95, 0.95], [0, 0.4, 0], [0, 0.6, 0], [0.3, 0.3, 0.3]])
+    signal = colors.reshape(1, 4, 3).repeat(48, axis=0).repeat(20, axis=1)
+    write_hdr(tmp_path / "clips/hdr.mp4", signal, transfer=transfer)
+    arguments = ("manifest", "clips", "--views", "2", "--val-scenes", "0")
+    status, _, err = cli_inprocess(*arguments, "--set", "video_fps=10", cwd=tmp_path)
+    assert status == 0, err
+    (row, *_) = read_manifest(tmp_path / "data/manifest.csv").rows
+    pixels = np.asarray(Image.open(tmp_path / "data" / row.image_path))[24, 10::20]
+    linear = linear_of(colors, transfer)
+    bt709 = np.linalg.inv(xyz_from_rgb("BT.709")) @ xyz_from_rgb("BT.2020")
+    wanted = 255 * srgb_curve(np.clip(linear @ bt709.T, 0, 1))
+    assert (linear[0] > 1.5).all() and (linear[1:3] @ bt709.T)[:, 0].max() < 0
+    assert np.abs(pixels - wanted).max() <= 6
 
 
 def test_hdr_video_is_brought_to_srgb_for_a_reconstruction(cli_inprocess, project) -> None:

@@ -100,9 +100,8 @@ def test_the_lines_of_the_readme_unabridged_on_real_frames(tmp_path, data_dir, r
     walk_the_route(tmp_path, f"distill3r manifest {frames} --val-frames last:40", pictures)
     windows = scored("distill3r eval --protocol held-out", tmp_path)
     each_view = scored(f"distill3r eval --data {frames}", tmp_path)
-    record_property(
-        "held-out", json.dumps(windows)
-    )  # README states those of `train --set loss.metric=false`
+    # README states those of several runs.
+    record_property("held-out", json.dumps(windows))
     record_property("data", json.dumps(each_view))
 
     student, nearest = windows["metrics"], windows["baselines"]["nearest_frame"]
