@@ -51,6 +51,8 @@ def test_the_demo_passes_and_leaves_all_that_it_names(cli, tmp_path):
     assert len(cloud.vertices) > 10_000
     with Image.open(files["preview.png"]) as picture:
         assert np.asarray(picture).std() > 20
+    record = json.loads((tmp_path / "demo/infer/run.json").read_text())
+    assert record["reliability"]["level"] == "good"
 
 
 def test_a_demo_that_does_not_pass_exits_with_1_whatever_was_left_out(
