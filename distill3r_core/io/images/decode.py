@@ -56,8 +56,6 @@ _UNCHECKED_PIXELS = 1 << 24  # decoded without a look at the free memory
 _FEW_BYTES, _PER_BYTE = 1 << 23, 1000
 _FEW_BYTES_PLAIN, _PER_BYTE_PLAIN = 1 << 24, 2000
 _PLAIN = ("1", "L", "P")
-# Masks of 12 megapixels have 500 bytes as lossless WebP, which knows no gray: they come as RGB.
-_FEW_BYTES_WEBP = 3 << 22
 _MAX_SCANS = 64  # of a progressive JPEG, each a pass over all pixels; encoders make about ten
 # A marker of a JPEG that has a length, or ends the image: neither data of a scan nor a restart.
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
@@ -165,10 +163,9 @@ def check_header(image: Image.Image, length: int, *, least_side: int = MIN_SIDE)
     count = image.height * image.width
     is_plain = image.mode in _PLAIN and "transparency" not in image.info
     few, per_byte = (_FEW_BYTES_PLAIN, _PER_BYTE_PLAIN) if is_plain else (_FEW_BYTES, _PER_BYTE)
-    if image.format == "WEBP" and image.mode == "RGB":
-        few = _FEW_BYTES_WEBP
     if count > max(few, per_byte * length):
-        raise ImageError(f"claims {image.width}x{image.height} pixels in a few bytes")
+        way = "; a mask of that size is read as gray PNG" if image.format == "WEBP" else ""
+        raise ImageError(f"claims {image.width}x{image.height} pixels in a few bytes{way}")
     if count <= _UNCHECKED_PIXELS:
         return
     # Other threads decode at the same time, as large ones as this.
