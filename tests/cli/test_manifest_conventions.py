@@ -194,6 +194,24 @@ def test_an_image_that_exif_turns_alone_stops(cli_inprocess, tmp_path, orientati
     np.testing.assert_array_equal(taken, np.asarray(shown.convert("RGB")))
 
 
+@pytest.mark.parametrize("orientation", [2, 3, 4, 6])
+@pytest.mark.parametrize("off", [0, 5])
+def test_a_turn_that_k_alone_does_not_follow_stops(
+    cli_inprocess, tmp_path, orientation, off
+) -> None:
+    room = write_room(tmp_path / "rooms" / "a")
+    shutil.rmtree(room / "depth")
+    (room / "intrinsics.txt").write_text(f"80 0 {SIZE[1] / 2 + off}\n0 80 35\n0 0 1\n")
+    _tag(room / "rgb" / "000005.png", orientation)
+    command = ("manifest", "rooms", "--views", "4", "--images-only")
+    status, _, err = cli_inprocess(*command, cwd=tmp_path)
+    if orientation < 5 and not off:
+        assert status == 0, err  # the turn leaves K as it is
+        return
+    assert status == 1
+    assert f"orientation {orientation}, which turns the image, but not its intrinsics" in err
+
+
 def test_a_recording_whose_images_all_have_the_tag_is_taken_as_stored(
     cli_inprocess, tmp_path
 ) -> None:

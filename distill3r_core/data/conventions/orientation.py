@@ -17,6 +17,7 @@ _BACK: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     8: lambda upright: np.rot90(upright, -1),
 }
 _SWAPS_SIDES = frozenset(_BACK)
+_CENTERED = 1.0  # pixels by which a turn may move the principal point
 
 
 def check_orientation(
@@ -30,7 +31,8 @@ def check_orientation(
     """Refuse an image that EXIF turns unless depth and K are seen to be turned with it.
 
     Where the turn swaps the sides of the image, sizes tell. Where it does not (or the image is
-    square), depth and pose are taken as not turned: neither has an orientation tag.
+    square), depth, pose and a principal point off the middle are taken as not turned: none of them
+    has an orientation tag.
 
     Args:
         frame: The frame, for its rig and its name.
@@ -55,6 +57,8 @@ def check_orientation(
     else:
         not_turned += ["its depth"] if depth_size is not None else []
         not_turned += ["its pose"] if posed else []
+        off_center = frame.rig is not None and _is_off_center(frame.rig, size)
+        not_turned += ["its intrinsics"] if off_center else []
     if not_turned:
         raise ContradictionError(
             f"{frame.image} has EXIF orientation {orientation}, which turns the image, "
@@ -62,6 +66,13 @@ def check_orientation(
             hint="remove the tag if depth, pose and intrinsics belong to the pixels as stored; "
             "--trust takes depth of the stored size so, all else as belonging to the upright image",
         )
+
+
+def _is_off_center(rig: Rig, size: tuple[int, int]) -> bool:
+    """Whether a turn moves the principal point."""
+    rows, columns = rig.size or size
+    moved = max(abs(2 * rig.color[0, 2] - columns), abs(2 * rig.color[1, 2] - rows))
+    return bool(moved > _CENTERED)
 
 
 def _belongs_to(rig: Rig, stored: tuple[int, int], *, rather_than: tuple[int, int]) -> bool:
