@@ -151,8 +151,9 @@ def test_a_split_file_decides(tmp_path, out) -> None:
 
 def test_every_bad_picture_is_listed_and_the_rest_is_kept(data_dir, out) -> None:
     report = build_manifest(ManifestSettings((data_dir / "bad",), out, val_scenes=0.0, stride=1))
-    assert set(rejected(out)) == {Path(failure.item).name for failure in report.failed}
-    assert set(rejected(out)) == {
+    failed = {Path(failure.item).name for failure in report.failed}
+    assert set(rejected(out)) == failed | {"no_extension", "inside.txt"}  # no pictures by name
+    assert failed == {
         "truncated.jpg",
         "truncated_header.jpg",
         "truncated.png",
@@ -187,7 +188,8 @@ def test_every_bad_frame_of_sevenscenes_is_listed(data_dir, out, tmp_path) -> No
     rows = read_manifest(pictures / "manifest.csv").rows
     assert 2 in [int(row.sample_id) for row in rows]
     assert {(row.depth_path, row.pose, row.unit) for row in rows} == {("", None, "none")}
-    assert list(rejected(pictures)) == ["frame-000003.color.png"]
+    # Its depth, without a picture, is of no frame.
+    assert list(rejected(pictures)) == ["frame-000003.color.png", "frame-000003.depth.png"]
 
 
 def test_a_broken_frame_moves_the_windows(tmp_path, out) -> None:
