@@ -31,7 +31,7 @@ from distill3r_core.untrusted.npy_header import read_npy_header
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 _MILLIMETERS = 1000.0
-_MATRIX_NUMBERS = 16
+_MATRIX_NUMBERS, _POSE_NUMBERS = 16, 8
 _FLOAT_CODECS = {".npy": "array", ".pfm": "pfm", ".exr": "exr", ".h5": "h5"}
 
 
@@ -248,9 +248,12 @@ def _poses(
 def _is_matrix(path: Path) -> bool:
     """Whether a file is one pose of sixteen numbers, not a trajectory."""
     try:
-        return len(read_text_file(path).split()) == _MATRIX_NUMBERS
+        lines = [line.split() for line in read_text_file(path).splitlines()]
     except (OSError, UnicodeDecodeError):
         return False  # its reader says what is wrong with it
+    counts = {len(words) for words in lines if words}
+    # Two lines of eight are a trajectory of two poses.
+    return sum(map(len, lines)) == _MATRIX_NUMBERS and counts != {_POSE_NUMBERS}
 
 
 def _times(files: Sequence[MatchedFile]) -> list[float] | None:

@@ -334,6 +334,16 @@ def test_images_of_a_scene_with_damaged_files_are_taken_alone(tmp_path):
     assert [len(scene.frames) for scene in listing.scenes] == [2]
 
 
+def test_a_trajectory_of_two_poses_is_no_matrix(tmp_path):
+    for number in range(2):
+        save_picture(tmp_path / f"color/{number}.png", number)
+    (tmp_path / "poses.txt").write_text("0 5 0 0 0 0 0 1\n1 6 0 0 0 0 0 1\n")
+    scenes, notes, refused = listed(tmp_path, "pattern: 'color/*.png', poses: poses.txt")
+    assert (notes, refused) == ([], [])
+    (scene,) = scenes.values()
+    assert [frame.pose[0, 3] for frame in scene.frames] == [5, 6]
+
+
 def test_a_matrix_is_no_trajectory(tmp_path):
     save_picture(tmp_path / "a/color.png", 0)
     (tmp_path / "a/pose.txt").write_text("1 0 0 5\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")
