@@ -97,9 +97,9 @@ def read_image(path: Path, *, least_side: int = MIN_SIDE) -> DecodedImage:
         ImageError: The image cannot be used. The message is the reason alone: the caller knows
             the path and names it.
     """
-    if not path.is_file():
-        raise ImageError("no such file" if not path.exists() else "not a file")
     try:
+        if not path.is_file():
+            raise ImageError("no such file" if not path.exists() else "not a file")
         with _open(path) as image:
             # Before decoding: a line of 10^8 pixels would take all memory and be refused after it.
             check_header(image, path.stat().st_size, least_side=least_side)

@@ -362,3 +362,18 @@ def test_a_link_that_leads_to_itself_is_left_out_and_named(tmp_path, layout) -> 
         ("a.png", "a link that leads to itself"),
         ("b.png", "a link that leads to itself"),
     }
+
+
+@pytest.mark.parametrize("layout", ["7scenes", "12scenes"])
+def test_numbers_of_thousands_of_digits_are_no_fault(tmp_path, layout) -> None:
+    digits = "9" * 6000
+    if layout == "7scenes":
+        chess(tmp_path / "chess")
+        (tmp_path / "chess/TrainSplit.txt").write_text(f"sequence{digits}\n")
+    else:
+        room = tmp_path / "apt1/kitchen"
+        save_picture(room / "data/frame-000000.color.jpg", 0)
+        (room / "info.txt").write_text("m_colorWidth = 8\nm_colorHeight = 6\n")
+        (room / "split.txt").write_text(f"sequence0 [frames={digits}] [start=0 ; end={digits}]\n")
+    (dataset, *_) = scan(tmp_path, layout)
+    assert list(dataset.list_scenes())

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from trees import rejected, save_depth, save_picture
 
+from distill3r_core.data.frame_reader import read_source_frame
 from distill3r_core.data.layouts import Refused, Scene, scan
 from distill3r_core.data.layouts.recordings.stamps import Trajectory, associate, read_trajectory
 from distill3r_core.data.layouts.records import Rig
@@ -374,3 +375,16 @@ def test_a_camera_of_no_possible_size_is_named(tmp_path, side):
         if isinstance(found, Refused)
     )
     assert "pixels" in refused.reason or "infinity" in refused.reason
+
+
+def test_a_name_that_no_file_can_have_is_refused(tmp_path) -> None:
+    folder = tmp_path / "recording"
+    save_picture(folder / "rgb/1.0.png", 0)
+    long = "1" + 300 * "0"
+    (folder / "rgb.txt").write_text(f"1.0 rgb/1.0.png\n2.0 rgb/{long}.png\n")
+    (dataset,) = scan(tmp_path, "tum")
+    (scene,) = (item for item in dataset.list_scenes() if isinstance(item, Scene))
+    first, second = scene.frames
+    assert read_source_frame(first).pixels.shape[2] == 3
+    with pytest.raises(ImageError, match="too long"):
+        read_source_frame(second)

@@ -33,7 +33,9 @@ from distill3r_core.files import is_there, read_text_file, refuse_special
 from distill3r_core.untrusted.printable import reason_of
 
 _IMAGE = re.compile(r"frame-(\d+)\.color\.(jpg|png)", re.IGNORECASE)
-_PART = re.compile(r"(sequence\d+)\s*\[frames=(\d+)\]\s*\[start=(\d+)\s*;\s*end=(\d+)\]")
+_PART = re.compile(
+    r"(sequence\d{1,9})\s*\[frames=(\d{1,9})\]\s*\[start=(\d{1,9})\s*;\s*end=(\d{1,9})\]"
+)
 _TEST = "sequence0"
 _LOST = "its pose is infinite: tracking was lost"
 

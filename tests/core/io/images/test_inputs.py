@@ -245,3 +245,8 @@ def test_views_are_spread_evenly_with_both_ends(count, most):
 @given(st.text(max_size=12), st.text(max_size=12))
 def test_natural_order_is_defined_for_any_two_names(first, second):
     assert (natural_key(first) < natural_key(second)) in (True, False)
+
+
+def test_names_of_thousands_of_digits_have_an_order():
+    names = ["a" + "9" * 6000, "a10", "a" + "1" * 6000, "a9"]
+    assert sorted(names, key=natural_key) == ["a9", "a10", "a" + "1" * 6000, "a" + "9" * 6000]
