@@ -184,7 +184,7 @@ def _read_described(folder: Path) -> None:
     """The student whose description is in a file beside it; an edit may have made it no JSON."""
     try:
         values = json.loads(read_own(folder / "description.json"))
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
     described_weights(folder / "a.safetensors", values)
     load_student(folder / "a.safetensors")
