@@ -15,7 +15,6 @@ from distill3r_core.data.layouts import (
     VideoScene,
 )
 from distill3r_core.files import is_there
-from distill3r_core.io.images.folder_roles import masks_beside
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,14 +68,13 @@ def list_dataset(dataset: Dataset, *, images_only: bool = False) -> DatasetListi
     notes: list[str] = []
     left_out: list[LeftOut] = []
     refused: dict[Refused, None] = {}  # a layout may come across the same file twice
-    mask_folders: dict[Path, list[Path]] = {}
     unposed = 0
     for found in dataset.list_scenes():
         match found:
             case Scene():
                 posed = _without_absent_poses(found)
                 unposed += posed is not found
-                scenes.append(_with_masks(posed, mask_folders))
+                scenes.append(posed)
             case VideoScene():
                 videos.append(found)
             case PackedScene():
@@ -90,8 +88,6 @@ def list_dataset(dataset: Dataset, *, images_only: bool = False) -> DatasetListi
                 left_out.append(found)
             case Note():
                 notes.append(found.text)
-    masks = {frame.mask for scene in scenes for frame in scene.frames} if left_out else set()
-    left_out = [item for item in left_out if item.path not in masks]
     if unposed:
         notes.append(
             f"{dataset.name}: no frame of {unposed} of {len(scenes)} scenes has a pose "
@@ -117,21 +113,3 @@ def _without_absent_poses(scene: Scene) -> Scene:
     if not files or any(not isinstance(pose, Path) or is_there(pose) for pose in files):
         return scene
     return replace(scene, frames=tuple(replace(frame, pose=None) for frame in scene.frames))
-
-
-def _with_masks(scene: Scene, mask_folders: dict[Path, list[Path]]) -> Scene:
-    """A scene with the masks of a folder beside its images, where its layout knows of none.
-
-    Args:
-        mask_folders: See `masks_beside`.
-    """
-    if not scene.frames or any(frame.mask is not None for frame in scene.frames):
-        return scene
-    masks: dict[Path, Path] = {}
-    for folder in dict.fromkeys(frame.image.parent for frame in scene.frames):
-        images = [frame.image for frame in scene.frames if frame.image.parent == folder]
-        masks |= masks_beside(folder, images, mask_folders=mask_folders)
-    if not masks:
-        return scene
-    frames = tuple(replace(frame, mask=masks.get(frame.image)) for frame in scene.frames)
-    return replace(scene, frames=frames)

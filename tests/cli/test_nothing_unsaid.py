@@ -1,5 +1,6 @@
 """What a command does not take of a folder, it says: how many files, why, and a list."""
 
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -109,6 +110,29 @@ def test_images_that_no_camera_of_a_capture_names_are_listed(cli_inprocess, proj
     (project / "capture/transforms.json").write_text(json.dumps({**camera, "frames": frames}))
     make_manifest(cli_inprocess, project, "capture")
     assert set(rejected(project / "data")) == {"2.png"}
+
+
+def test_masks_of_an_object_in_a_data_set_are_left_alone(cli_inprocess, project) -> None:
+    sequence = project / "co3d/apple/1_1_1"
+    make_photos(sequence / "images", "frame000001.jpg", "frame000002.jpg")
+    (sequence / "masks").mkdir()
+    half = np.zeros((48, 64), np.uint8)
+    half[:, :32] = 255
+    entries = []
+    for number in (1, 2):
+        Image.fromarray(half).save(sequence / f"masks/frame{number:06d}.png")
+        camera = {"R": np.eye(3).tolist(), "T": [number, 0, 0], "focal_length": [2, 2]}
+        camera |= {"principal_point": [0, 0], "intrinsics_format": "ndc_isotropic"}
+        path = f"apple/1_1_1/images/frame{number:06d}.jpg"
+        entries.append(
+            {"sequence_name": "1_1_1", "frame_number": number - 1, "viewpoint": camera,
+             "image": {"path": path, "size": [48, 64]}}
+        )  # fmt: skip
+    packed = gzip.compress(json.dumps(entries).encode())
+    (project / "co3d/apple/frame_annotations.jgz").write_bytes(packed)
+    manifest, err = make_manifest(cli_inprocess, project, "co3d")
+    assert "has the layout co3d" in err
+    assert [row.mask_path for row in manifest.rows] == ["", ""]
 
 
 @pytest.mark.parametrize("layout", ["rgbd", "colmap"])

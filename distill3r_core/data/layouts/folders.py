@@ -4,7 +4,7 @@ import errno
 import os
 import re
 from collections.abc import Callable, Container, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from distill3r_core.data.layouts.records import (
 )
 from distill3r_core.data.manifest import Order
 from distill3r_core.errors import ImageError
-from distill3r_core.io.images import media, media_kinds
+from distill3r_core.io.images import folder_roles, media, media_kinds
 from distill3r_core.io.images.inputs import natural_key
 
 _NUMBER = re.compile(r"(\d+)")
@@ -219,13 +219,15 @@ def marked_scenes(
         skip: A folder to leave out: that of the results.
         mark: Of the layout.
         list_scene: Lists what is in a folder with the mark; an ImageError refuses the folder.
-        sweep: Whether images and videos in a scene's folder that are of no frame are named: in
-            people's own recordings, not in data sets, which have millions of known files.
+        sweep: Whether images and videos in a scene's folder that are of no frame are named, and
+            masks beside its images count: in people's own recordings, not in data sets, which have
+            millions of known files, and masks of one object.
 
     Yields:
         What is in the scenes, and the images and videos that belong to none.
     """
     used, others, taken = set[Path](), list[Path](), set[str]()
+    mask_folders: dict[Path, list[Path]] = {}
     failed = set[Path]()  # nothing more is said of what is in them
     for folder in folders_of(root, skip=skip):
         if isinstance(folder, Refused):
@@ -235,6 +237,8 @@ def marked_scenes(
             failed.add(folder)
             try:
                 for listed in list_scene(folder, scene_id_of(folder, root)):
+                    if isinstance(listed, Scene) and sweep:
+                        listed = _with_masks(listed, mask_folders)
                     if isinstance(listed, Scene):
                         used.update(frame.image.parent for frame in listed.frames)
                     if isinstance(listed, Scene | VideoScene):
@@ -256,6 +260,26 @@ def marked_scenes(
             places = (folder, *folder.parents)
             if not used.isdisjoint(places) and failed.isdisjoint(places):
                 yield from _media_besides(folder, taken, UNUSED)
+
+
+def _with_masks(scene: Scene, mask_folders: dict[Path, list[Path]]) -> Scene:
+    """A scene with the masks of a folder beside its images, where its layout knows of none.
+
+    Args:
+        mask_folders: See `folder_roles.masks_beside`.
+    """
+    if any(frame.mask is not None for frame in scene.frames):
+        return scene
+    folders: dict[Path, list[Path]] = {}
+    for frame in scene.frames:
+        folders.setdefault(frame.image.parent, []).append(frame.image)
+    masks: dict[Path, Path] = {}
+    for folder, images in folders.items():
+        masks |= folder_roles.masks_beside(folder, images, mask_folders=mask_folders)
+    if not masks:
+        return scene
+    frames = tuple(replace(frame, mask=masks.get(frame.image)) for frame in scene.frames)
+    return replace(scene, frames=frames)
 
 
 def _files_of(listed: Listed) -> set[str]:

@@ -222,7 +222,7 @@ def _from_folder(folder: Path) -> FoundInputs:
     found.sources = _with_masks([_source(path) for path in files.images], files)
     used = {source.mask.resolve() for source in found.sources if source.mask is not None}
     for other in folders_below(folder):
-        if other != scene:
+        if other != scene and is_readable(other):
             found.omitted += _not_taken(other, used)
     return found
 
