@@ -1,7 +1,7 @@
 """Poses from a file beside the data: a trajectory, a COLMAP model, or `cameras.json`."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from distill3r_core.data.colmap_model import has_model, read_model
 from distill3r_core.data.layouts.recordings.stamps import Trajectory, read_trajectory
-from distill3r_core.data.layouts.records import Frame, Rig
+from distill3r_core.data.layouts.records import Frame, Rig, Scene
 from distill3r_core.data.listing import DatasetListing
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ImageError, InputMissingError, RequestError
@@ -107,13 +107,18 @@ def with_known_poses(
     Returns:
         The listing, and how many of how many frames have a pose.
     """
-    scenes, found, total = [], 0, 0
-    for scene in listing.scenes:
-        frames = tuple(_posed(frame, known) for frame in scene.frames)
-        found += sum(frame.pose is not None for frame in frames)
-        total += len(frames)
-        scenes.append(replace(scene, frames=frames))
-    return replace(listing, scenes=tuple(scenes)), (found, total)
+    found = total = 0
+
+    def posed_scenes() -> Iterator[Scene]:
+        nonlocal found, total
+        for scene in listing.scenes:
+            frames = tuple(_posed(frame, known) for frame in scene.frames)
+            found += sum(frame.pose is not None for frame in frames)
+            total += len(frames)
+            yield replace(scene, frames=frames)
+
+    posed = listing.with_scenes(posed_scenes())
+    return posed, (found, total)
 
 
 def with_color_pose(

@@ -1,8 +1,16 @@
 """A data set whose scenes have been listed."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from distill3r_core.data.conventions.readings import (
+    Conventions,
+    video_with_conventions,
+    with_conventions,
+)
+from distill3r_core.data.frame_store import FrameStore
 from distill3r_core.data.layouts import (
     Dataset,
     Frame,
@@ -29,6 +37,7 @@ class DatasetListing:
         refused: Files and folders that cannot be read.
         left_out: Files that are no input of this layout.
         notes: Remarks for the user.
+        store: Keeps the frames of its scenes.
     """
 
     dataset: Dataset
@@ -38,6 +47,7 @@ class DatasetListing:
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
     packed: tuple[PackedScene, ...] = ()
+    store: FrameStore = field(default_factory=FrameStore)
 
     @property
     def name(self) -> str:
@@ -54,15 +64,39 @@ class DatasetListing:
         """The name of a frame among those of all data sets."""
         return f"{self.name}/{scene.scene_id}/{frame.name}"
 
+    def with_scenes(self, scenes: Iterable[Scene], **changes: Any) -> "DatasetListing":
+        """The listing with other scenes, of which only one at a time needs to be in memory.
 
-def list_dataset(dataset: Dataset, *, images_only: bool = False) -> DatasetListing:
+        Args:
+            scenes: In place of its own.
+            changes: Other fields that change.
+        """
+        kept = tuple(_kept(scene, self.store) for scene in scenes)
+        return replace(self, scenes=kept, **changes)
+
+
+def list_dataset(
+    dataset: Dataset,
+    *,
+    images_only: bool = False,
+    conventions: Conventions = Conventions(),
+    store: FrameStore | None = None,
+) -> DatasetListing:
     """List all scenes of a data set.
 
     Args:
         dataset: The data set.
         images_only: Depth and poses are not used: scenes of which only these are damaged are taken.
+        conventions: How frames are read, in place of what their layout says.
+        store: Keeps the frames; None: one of its own.
     """
+    store = store or FrameStore()
     scenes: list[Scene] = []
+
+    def take(scene: Scene) -> None:
+        frames = with_conventions(scene.frames, conventions)
+        scenes.append(_kept(replace(scene, frames=frames), store))
+
     videos: list[VideoScene] = []
     packed: list[PackedScene] = []
     notes: list[str] = []
@@ -74,13 +108,13 @@ def list_dataset(dataset: Dataset, *, images_only: bool = False) -> DatasetListi
             case Scene():
                 posed = _without_absent_poses(found)
                 unposed += posed is not found
-                scenes.append(posed)
+                take(posed)
             case VideoScene():
-                videos.append(found)
+                videos.append(video_with_conventions(found, conventions))
             case PackedScene():
                 packed.append(found)
             case Refused(images=Scene() as scene) if images_only:
-                scenes.append(scene)
+                take(scene)
                 notes.append(f"{scene.scene_id}: its images alone are taken: {found.reason}")
             case Refused():
                 refused[found] = None
@@ -101,7 +135,12 @@ def list_dataset(dataset: Dataset, *, images_only: bool = False) -> DatasetListi
         tuple(left_out),
         tuple(notes),
         tuple(packed),
+        store,
     )
+
+
+def _kept(scene: Scene, store: FrameStore) -> Scene:
+    return replace(scene, frames=store.keep(scene.frames))
 
 
 def _without_absent_poses(scene: Scene) -> Scene:

@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -191,6 +191,29 @@ def read_rows(path: Path, *, leave: Collection[str] = ()) -> tuple[ManifestRow, 
         InputMissingError: There is no such file.
         ConfigError: It is not a manifest, or not a whole one; names the line.
     """
+    rows: dict[tuple[str, str, str], ManifestRow] = {}
+    for place, row in _placed_rows(path, leave):
+        if rows.setdefault((row.dataset, row.scene_id, row.image_path), row) is not row:
+            raise ConfigError(f"{place}: {shown_name(row.image_path)} is in its scene twice")
+    return tuple(rows.values())
+
+
+def iter_rows(path: Path, *, leave: Collection[str] = ()) -> Iterator[ManifestRow]:
+    """The rows of a manifest one by one; none is looked for twice.
+
+    Args:
+        path: The manifest.
+        leave: Data sets whose rows are left out, unread.
+
+    Raises:
+        InputMissingError: There is no such file.
+        ConfigError: It is not a manifest, or not a whole one; names the line.
+    """
+    return (row for _, row in _placed_rows(path, leave))
+
+
+def _placed_rows(path: Path, leave: Collection[str]) -> Iterator[tuple[str, ManifestRow]]:
+    """Rows, each with where it stands."""
     if not path.is_file():
         raise InputMissingError(
             f"no manifest {path}", hint="make one with `distill3r manifest ROOT`"
@@ -201,16 +224,11 @@ def read_rows(path: Path, *, leave: Collection[str] = ()) -> tuple[ManifestRow, 
             missing = [name for name in _ORIGINAL if name not in (reader.fieldnames or ())]
             if missing:
                 raise ConfigError(f"{path} is not a manifest: no column {', '.join(missing)}")
-            rows: dict[tuple[str, str, str], ManifestRow] = {}
             for cells in reader:
                 if cells.get("dataset") in leave:
                     continue
                 place = f"{path}:{reader.line_num}"
-                row = _row(cells, place)
-                if rows.setdefault((row.dataset, row.scene_id, row.image_path), row) is not row:
-                    raise ConfigError(
-                        f"{place}: {shown_name(row.image_path)} is in its scene twice"
-                    )
+                yield place, _row(cells, place)
         except UnicodeDecodeError as error:
             raise ConfigError(f"{path} is not a manifest: {reason_of(error)}") from error
         except csv.Error as error:
@@ -222,7 +240,6 @@ def read_rows(path: Path, *, leave: Collection[str] = ()) -> tuple[ManifestRow, 
             f"{path}:{reader.line_num}: the last row was cut short",
             hint="make the manifest again; if the row is whole, end it with a line break",
         )
-    return tuple(rows.values())
 
 
 def _last_byte(path: Path) -> bytes:

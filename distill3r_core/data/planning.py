@@ -35,16 +35,31 @@ _NUMBER = re.compile(r"\d{1,15}")
 
 @dataclass(frozen=True, eq=False)
 class ScenePlan:
-    """One scene."""
+    """One scene.
+
+    Args:
+        scene: With all of its frames.
+        usable: Numbers of the frames that are usable as far as is known, in order.
+        splits: Split of each of these.
+        windows: Places in `usable`; training windows first.
+        names: Digest of the names and numbers of all frames.
+    """
 
     scene: Scene
-    frames: tuple[Frame, ...]  # those that are usable as far as is known, in order
+    usable: Sequence[int]
     splits: tuple[Split, ...]
-    windows: tuple[Window, ...]  # numbers of `frames`; training windows first
+    windows: tuple[Window, ...]
+    names: bytes
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """The frames that are usable as far as is known, in order."""
+        frames = self.scene.frames
+        return tuple(frames[number] for number in self.usable)
 
     @property
     def wanted(self) -> dict[int, list[int]]:
-        """Numbers of the frames that some window uses, each with the numbers of the windows."""
+        """Places in `usable` that some window uses, each with the numbers of the windows."""
         used: dict[int, list[int]] = {}
         for number, window in enumerate(self.windows):
             for index in window:
@@ -78,7 +93,7 @@ class DatasetPlan:
     @property
     def usable(self) -> int:
         """How many frames windows could use."""
-        return sum(len(scene.frames) for scene in self.scenes)
+        return sum(len(scene.usable) for scene in self.scenes)
 
     def samples(self, split: Split) -> int:
         """How many windows a split has."""
@@ -89,10 +104,9 @@ class DatasetPlan:
         """Of all that the manifest's rows take from the plan."""
         digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
         for scene in self.scenes:
-            names = [(frame.name, frame.number) for frame in scene.scene.frames]
-            used = [frame.name for frame in scene.frames]
             place = (self.listing.name, scene.scene.scene_id, scene.scene.order)
-            digest.update(repr((place, names, used, scene.splits, scene.windows)).encode())
+            used = tuple(scene.usable)
+            digest.update(repr((place, scene.names, used, scene.splits, scene.windows)).encode())
         return digest.hexdigest()
 
 
@@ -114,32 +128,27 @@ def plan_dataset(
         val_scenes: See `splits.split_dataset`.
         val_frames: See `splits.split_dataset`.
     """
-    usable = [
-        (
-            scene,
-            tuple(f for f in scene.frames if listing.key_of(scene, f) not in unusable)
-            if unusable
-            else scene.frames,
-        )
-        for scene in listing.scenes
-    ]
-    alone = [scene for scene, frames in usable if len(frames) == 1]
-    usable = [(scene, frames) for scene, frames in usable if len(frames) >= MIN_VIEWS]
+    found = [(scene, _usable(listing, scene, unusable)) for scene in listing.scenes]
+    alone = [scene for scene, usable in found if len(usable) == 1]
+    found = [(scene, usable) for scene, usable in found if len(usable) >= MIN_VIEWS]
     decision = splits.split_dataset(
         [
             splits.SceneFrames(
-                f"{listing.name}/{scene.place or scene.scene_id}", len(frames), scene.split
+                f"{listing.name}/{scene.place or scene.scene_id}", len(usable), scene.split
             )
-            for scene, frames in usable
+            for scene, usable in found
         ],
         val_scenes=val_scenes,
         val_frames=val_frames,
         fixed=listing.dataset.split is not None,
     )
     scenes, notes = [], [f"{listing.name}: {note}" for note in decision.notes]
-    for (scene, frames), chosen in zip(usable, decision.splits, strict=True):
+    for (scene, usable), chosen in zip(found, decision.splits, strict=True):
         used = with_name(listing.dataset.policy_of(scene), policy or "auto")
-        scenes.append(ScenePlan(scene, frames, chosen, _windows(frames, chosen, used, windower)))
+        frames = tuple(scene.frames)
+        names = hashlib.blake2b(repr([(frame.name, frame.number) for frame in frames]).encode())
+        cuts = _windows([frames[number] for number in usable], chosen, used, windower)
+        scenes.append(ScenePlan(scene, usable, chosen, cuts, names.digest()))
         notes += [
             f"{listing.name}/{scene.scene_id}: only one {side} frame; "
             f"a sample needs {MIN_VIEWS} frames"
@@ -214,8 +223,9 @@ def rows_of(
         made: Cells of the frame with a key: those of `ManifestRow` that do not come from the plan.
     """
     ids = _sample_ids(scene.scene)
+    frames = scene.frames
     for index, numbers in scene.wanted.items():
-        frame = scene.frames[index]
+        frame = frames[index]
         yield ManifestRow(
             dataset=plan.listing.name,
             split=scene.splits[index],
@@ -227,8 +237,19 @@ def rows_of(
         )
 
 
+def _usable(listing: DatasetListing, scene: Scene, unusable: Collection[str]) -> Sequence[int]:
+    """Numbers of the frames of a scene that are not known to be unusable."""
+    if not unusable:
+        return range(len(scene.frames))
+    return [
+        number
+        for number, frame in enumerate(scene.frames)
+        if listing.key_of(scene, frame) not in unusable
+    ]
+
+
 def _windows(
-    frames: tuple[Frame, ...], chosen: tuple[Split, ...], policy: Policy, windower: Windower
+    frames: Sequence[Frame], chosen: tuple[Split, ...], policy: Policy, windower: Windower
 ) -> tuple[Window, ...]:
     """Windows of each side apart: none crosses."""
     found: list[Window] = []

@@ -57,8 +57,7 @@ def test_damaged_lines_of_an_index_are_made_again(tmp_path, damage):
     torn = whole.split(b":", 1)[0] + b':"other",' + damage.strip(b"{}") + b"}\n"
     (tmp_path / INDEX).write_bytes(damage + b"\n" + torn + whole)
     with closing(FrameIndex(tmp_path)) as again:
-        for key in list(again.keys()):
-            again.get(key)
+        assert again.get("other") is None
         assert again.get("first") == FrameEntry(
             "first", "made", ((1, 2),), written={"images/a.png": (1, 2)}
         )

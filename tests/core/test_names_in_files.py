@@ -1,6 +1,7 @@
 """Names in files are not paths, and own files are not reached through links."""
 
 import os
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -117,7 +118,8 @@ def test_the_index_of_a_manifest_grows_where_it_ended(tmp_path) -> None:
         index = FrameIndex(tmp_path)
         index.add(FrameEntry(key, "made", ((1, 2),)))
         index.close()
-    assert set(FrameIndex(tmp_path).keys()) == {"first", "second"}
+    with closing(FrameIndex(tmp_path)) as again:
+        assert all(again.get(key) is not None for key in ("first", "second"))
 
 
 def test_a_file_is_replaced_not_written_through_a_link(tmp_path) -> None:

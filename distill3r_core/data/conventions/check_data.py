@@ -113,7 +113,7 @@ def _check_scene(
     frames: Sequence[Frame], images_only: bool
 ) -> tuple[ContradictionError | None, ConventionVerdict | None]:
     """What is wrong with the first usable frame, and whether the frames fit together."""
-    problem = None
+    problem, frames = None, tuple(frames)
     for frame in frames:
         try:
             read_source_frame(frame, images_only=images_only)

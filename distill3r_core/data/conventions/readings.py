@@ -54,10 +54,10 @@ class Conventions:
         return " ".join(given)
 
 
-def with_conventions(frames: Sequence[Frame], given: Conventions) -> tuple[Frame, ...]:
+def with_conventions(frames: Sequence[Frame], given: Conventions) -> Sequence[Frame]:
     """Frames that are read by the given conventions instead of their layout's."""
     if given == Conventions():
-        return tuple(frames)
+        return frames
     return tuple(_with_conventions(frame, given) for frame in frames)
 
 

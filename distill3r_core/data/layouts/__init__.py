@@ -1,6 +1,6 @@
 """Layouts: how data sets lie on disk, and which layout a folder has."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,7 +131,7 @@ def scan(
 
 def frames_for_test(
     root: Path, layout: str | Layout = AUTO
-) -> Iterator[tuple[str, tuple[Frame, ...]]]:
+) -> Iterator[tuple[str, Sequence[Frame]]]:
     """The sequences that a data set's own split files name as test data, each with its frames.
 
     Without split files that is every sequence, whatever `manifest` made of the data set.

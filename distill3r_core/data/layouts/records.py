@@ -1,6 +1,6 @@
 """Records of the layout contract: a layout, its data sets, their scenes and frames."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -144,7 +144,7 @@ class Scene:
 
     scene_id: str
     folder: Path
-    frames: tuple[Frame, ...]
+    frames: Sequence[Frame]
     order: Order
     split: Split | None = None
     is_test: bool = True

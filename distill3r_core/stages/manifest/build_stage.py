@@ -1,5 +1,6 @@
 """Stage `manifest`: list data sets, cut them into samples, and write the processed frames."""
 
+import heapq
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -10,11 +11,8 @@ from typing import Any
 from distill3r_core import config
 from distill3r_core.data import splits
 from distill3r_core.data.conventions.check_data import DataCheck, check_data
-from distill3r_core.data.conventions.readings import (
-    video_with_conventions,
-    with_conventions,
-)
 from distill3r_core.data.frame_processing import Processing
+from distill3r_core.data.frame_store import FrameStore
 from distill3r_core.data.known_poses import read_known_poses, with_known_poses
 from distill3r_core.data.layouts import (
     Scene,
@@ -36,7 +34,13 @@ from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.manifest import manifest_folder
 from distill3r_core.stages.manifest.dry_run import expected_work
 from distill3r_core.stages.manifest.frame_index import FrameIndex, locked, stamp_of
-from distill3r_core.stages.manifest.frame_processor import FrameJob, FrameOutcomes, FrameProcessor
+from distill3r_core.stages.manifest.frame_processor import (
+    LOOKED_AT,
+    WRITTEN,
+    FrameJob,
+    FrameOutcomes,
+    FrameProcessor,
+)
 from distill3r_core.stages.manifest.manifest_report import (
     ProcessedDataset,
     nothing_usable,
@@ -179,21 +183,22 @@ def _list_all(
     settings: ManifestSettings, progress: Progress
 ) -> Iterator[tuple[str, DatasetListing]]:
     """Pairs of a root's absolute path and a data set there."""
+    store = FrameStore()
     roots = {_place(root): root for root in settings.roots}
     for place in roots:
         for dataset in scan(place, settings.layout, skip=settings.output):
-            found = list_dataset(dataset, images_only=settings.images_only)
+            found = list_dataset(
+                dataset,
+                images_only=settings.images_only,
+                conventions=settings.conventions,
+                store=store,
+            )
             own = dataset.sample_frac
             fraction = settings.sample_frac if own is None else own
             chosen = splits.choose(
                 found.scenes, fraction, seed=settings.seed, name=_original_scene_id
             )
-            scenes = [
-                replace(scene, frames=with_conventions(scene.frames, settings.conventions))
-                for scene in chosen
-            ]
-            videos = [video_with_conventions(video, settings.conventions) for video in found.videos]
-            yield str(place), replace(found, scenes=tuple(scenes), videos=tuple(videos))
+            yield str(place), replace(found, scenes=tuple(chosen))
         progress.advance()
 
 
@@ -297,8 +302,6 @@ def _make_all(
     """Make every data set; gives them and how many frames were read for it."""
     made, processed = [], 0
     for (root, found), checked in zip(scans, checks, strict=True):
-        total = sum(len(scene.frames) for scene in found.scenes)
-        progress.begin(found.name, total=total, unit="frames")
         workshop = FrameProcessor(
             settings.output,
             index,
@@ -309,7 +312,7 @@ def _make_all(
             check=check,
             on_frame=progress.advance,
         )
-        made.append(replace(_make(settings, root, found, workshop), check=checked))
+        made.append(replace(_make(settings, root, found, workshop, progress), check=checked))
         processed += workshop.processed
     return made, processed
 
@@ -319,16 +322,22 @@ def _processing(settings: ManifestSettings, found: DatasetListing) -> Processing
 
 
 def _make(
-    settings: ManifestSettings, root: str, found: DatasetListing, workshop: FrameProcessor
+    settings: ManifestSettings,
+    root: str,
+    found: DatasetListing,
+    workshop: FrameProcessor,
+    progress: Progress,
 ) -> ProcessedDataset:
-    """Read all frames and write those that windows use.
+    """Read and write the frames that windows use.
 
-    A frame that turns out to be unusable moves the windows, so that others are wanted: this is
-    repeated until it stands.
+    A frame that turns out to be unusable moves the windows of its scene, so that others are wanted.
+    All frames of such a scene are then read, so that they move once.
     """
     outcomes = FrameOutcomes()
     while True:
         plan = _plan(settings, found, outcomes.refused)
+        if not outcomes.states:
+            progress.begin(found.name, total=plan.images, unit="frames")
         jobs = _jobs(plan, outcomes, link=settings.link)
         first = next(jobs, None)
         if first is None:
@@ -340,18 +349,13 @@ def _all_rows(
     kept: Iterable[ManifestRow], made: Sequence[ProcessedDataset], index: FrameIndex
 ) -> Iterator[ManifestRow]:
     """Rows of earlier runs and of this one, in the order of the manifest."""
-    others: dict[str, list[ManifestRow]] = {}
-    for row in kept:
-        others.setdefault(row.dataset, []).append(row)
-    parts = {part.plan.listing.name: part for part in made}
-    for name in sorted(others.keys() | parts.keys()):
-        yield from sorted(others.get(name, ()), key=manifest_order)
-        if name in parts:
-            yield from _rows(parts[name], index)
+    parts = sorted(made, key=lambda part: part.plan.listing.name)
+    rows = itertools.chain.from_iterable(_rows(part, index) for part in parts)
+    return heapq.merge(kept, rows, key=manifest_order)
 
 
 def _jobs(plan: DatasetPlan, outcomes: FrameOutcomes, *, link: bool) -> Iterator[FrameJob]:
-    """Frames that were not looked at yet, or are wanted now and were not written.
+    """Frames that are wanted and were not written, and those of damaged scenes, to look at.
 
     Args:
         link: Name original images, where that can be.
@@ -359,19 +363,23 @@ def _jobs(plan: DatasetPlan, outcomes: FrameOutcomes, *, link: bool) -> Iterator
     plans = {scene.scene.scene_id: scene for scene in plan.scenes}
     for scene in plan.listing.scenes:
         planned = plans.get(scene.scene_id)
-        wanted = {planned.frames[index].name for index in planned.wanted} if planned else ()
+        wanted = {planned.usable[index] for index in planned.wanted} if planned else set[int]()
+        # Why a scene gives no sample is for its frames to say.
+        least = LOOKED_AT if not wanted or scene.scene_id in outcomes.damaged else 0
+        states = outcomes.states.setdefault(scene.scene_id, bytearray(len(scene.frames)))
         linked = set[str]()  # rows of a scene name different images
-        for frame in scene.frames:
-            key, write = plan.listing.key_of(scene, frame), frame.name in wanted
-            copied = ""
+        for number, frame in enumerate(scene.frames):
+            write, copied = number in wanted, ""
             if link:
                 copied = (
                     _TURNED if frame.turns % 4 else _TWICE if str(frame.image) in linked else ""
                 )
                 linked.add(str(frame.image))
-            written = outcomes.written.get(key)
-            if written is None or (write and not written):
-                yield FrameJob(key, frame, write=write, link=link and not copied, copied=copied)
+            if states[number] < (WRITTEN if write else least):
+                key, original = plan.listing.key_of(scene, frame), link and not copied
+                yield FrameJob(
+                    key, frame, scene.scene_id, number, write, link=original, copied=copied
+                )
 
 
 def _rows(part: ProcessedDataset, index: FrameIndex) -> Iterator[ManifestRow]:

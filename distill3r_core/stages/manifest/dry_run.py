@@ -63,17 +63,25 @@ def expected_work(
     windows = [window for scene in plan.scenes for window in scene.windows]
     strides = [int(np.median(np.diff(window))) for window in windows]
     views = sum(len(window) for window in windows)
-    wanted = [scene.frames[index] for scene in plan.scenes for index in scene.wanted]
-    each = 0.0 if link else _image_bytes(wanted, processing)
+    images = plan.images
+    tried = set(np.linspace(0, max(images - 1, 0), min(_TRIED, images)).round().astype(int))
+    number, some, with_depth = 0, list[Frame](), images > 0
+    for scene in plan.scenes:
+        frames = scene.frames
+        for index in scene.wanted:
+            frame = frames[index]
+            with_depth &= (
+                frame.depth is not None and frame.pose is not None and frame.rig is not None
+            )
+            if number in tried:
+                some.append(frame)
+            number += 1
+    each = 0.0 if link else _image_bytes(some, processing)
     height, width = DEFAULT_SIZE
-    with_depth = bool(wanted) and all(
-        frame.depth is not None and frame.pose is not None and frame.rig is not None
-        for frame in wanted
-    )
     return ExpectedWork(
         stride=(min(strides), max(strides)) if strides else None,
         views=views,
-        image_bytes=None if each is None else round(each * len(wanted)),
+        image_bytes=None if each is None else round(each * images),
         cache_bytes=round(views * height * width * bytes_per_pixel(depth_maps=with_depth)),
         teacher_hours=None if teacher_rate is None else views / teacher_rate / 3600,
     )
@@ -107,10 +115,8 @@ def _line(one: dict[str, Any]) -> tuple[str, ...]:
 
 def _image_bytes(frames: Sequence[Frame], processing: Processing) -> float | None:
     """Bytes of a processed image, in the mean of a few."""
-    count = min(_TRIED, len(frames))
-    numbers = sorted({round(number) for number in np.linspace(0, len(frames) - 1, count)})
     sizes = []
-    for frame in (frames[number] for number in numbers):
+    for frame in frames:
         try:
             image = process(read_source_frame(frame, images_only=True), processing).image
         except (ImageError, ContradictionError):

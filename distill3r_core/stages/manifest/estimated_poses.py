@@ -53,8 +53,9 @@ def with_estimated_poses(
     Raises:
         ExtraMissingError: pycolmap is not installed.
     """
-    scenes, refused, placed = [], list(found.refused), {}
-    for scene in found.scenes:
+    refused, placed = list(found.refused), dict[str, PlacedScene]()
+
+    def posed(scene: Scene) -> Scene:
         path = folder / COLMAP / found.name / f"{scene.scene_id}.json"
         made = digest_of(scene)
         solved = None if check else load_placed(path, made)
@@ -76,14 +77,12 @@ def with_estimated_poses(
             else:
                 frame = replace(frame, rig=_with_estimate(frame.rig, solved.rigs.get(frame.name)))
                 kept.append(with_color_pose(frame, pose, unit=unit))
-        if kept:
-            scenes.append(replace(scene, frames=tuple(kept)))
-    return replace(
-        found,
-        scenes=tuple(scenes),
-        refused=tuple(refused),
-        notes=(*found.notes, *_notes(found, placed)),
-    )
+        return replace(scene, frames=tuple(kept))
+
+    posed_scenes = (scene for scene in map(posed, found.scenes) if scene.frames)
+    listing = found.with_scenes(posed_scenes)
+    notes = (*found.notes, *_notes(found, placed))
+    return replace(listing, refused=tuple(refused), notes=notes)
 
 
 def _solve(scene: Scene, on_step: StepCallback) -> PlacedScene:

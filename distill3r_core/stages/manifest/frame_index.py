@@ -3,11 +3,15 @@
 import fcntl
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
+
+import numpy as np
 
 from distill3r_core.data.layouts import Frame
 from distill3r_core.data.manifest_views import INDEX
@@ -18,6 +22,7 @@ from distill3r_core.system.disk import disk_errors
 _LOCK = ".lock"
 _BEGINNING = b'{"key":"'  # of every line
 _DECODER = json.JSONDecoder()
+_UNSORTED = 50_000  # keys that wait to be sorted in
 
 
 @dataclass(frozen=True)
@@ -52,12 +57,12 @@ class FrameEntry:
 class FrameIndex:
     """Entries by key in a file that grows while a run works: a kill loses at most one line.
 
-    In memory is only where the line of each key begins: there may be millions.
+    In memory is only where the line of each key begins, in 16 bytes: there may be millions.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / INDEX
-        self._starts: dict[str, int] = {}
+        self._starts = _LineStarts()
         self._file: IO[bytes] | None = None
         self._reader: IO[bytes] | None = None
         self._end = 0
@@ -66,14 +71,10 @@ class FrameIndex:
             with self.path.open("rb") as file:
                 for line in file:
                     if (key := _key_of(line)) is not None:
-                        self._starts[key] = self._end
+                        self._starts.add(key, self._end)
                     else:
                         self.has_grown = True
                     self._end += len(line)
-
-    def keys(self) -> Collection[str]:
-        """Keys that are remembered."""
-        return self._starts.keys()
 
     def get(self, key: str) -> FrameEntry | None:
         """What is remembered of a key; None: nothing."""
@@ -82,7 +83,8 @@ class FrameIndex:
         if self._reader is None:
             self._reader = self.path.open("rb")
         self._reader.seek(start)
-        return _parse(self._reader.readline())
+        entry = _parse(self._reader.readline())
+        return entry if entry is not None and entry.key == key else None
 
     def add(self, entry: FrameEntry) -> None:
         """Remember an entry now."""
@@ -95,7 +97,8 @@ class FrameIndex:
             start = self._end
             self._write(line)
             self._file.flush()
-        self._starts[entry.key], self.has_grown = start, True
+        self._starts.add(entry.key, start)
+        self.has_grown = True
 
     def close(self) -> None:
         """Close the file."""
@@ -112,22 +115,70 @@ class FrameIndex:
         self.close()
         if not self.has_grown:
             return
-        starts: dict[str, int] = {}
+        kept = _LineStarts()
         end = 0
         with (
             replacing(self.path) as beside,
             self.path.open("rb") as grown,
             beside.open("wb") as file,
         ):
-            for key in sorted(self._starts):
-                grown.seek(self._starts[key])
-                starts[key], end = end, end + file.write(grown.readline())
-        self._starts, self._end, self.has_grown = starts, end, False
+            for start in self._starts.in_order():
+                grown.seek(start)
+                line = grown.readline()
+                if (key := _key_of(line)) is not None:
+                    kept.add(key, end)
+                    end += file.write(line)
+        self._starts, self._end, self.has_grown = kept, end, False
 
     def _write(self, line: bytes) -> None:
         assert self._file is not None
         self._file.write(line)
         self._end += len(line)
+
+
+class _LineStarts:
+    """Where the line of each key begins: two arrays of 8 bytes a key, sorted by its hash.
+
+    Of two keys with one hash the later one is known (five million keys: one chance in a million).
+    """
+
+    def __init__(self) -> None:
+        self._hashes, self._starts = array("q"), array("q")
+        self._latest: dict[int, int] = {}
+
+    def add(self, key: str, start: int) -> None:
+        """Note where the line of a key begins; an earlier line counts no more."""
+        self._latest[hash(key)] = start
+        if len(self._latest) >= _UNSORTED:
+            self._sort()
+
+    def get(self, key: str) -> int | None:
+        """Where the line of a key begins; None: there is none."""
+        found = hash(key)
+        if (start := self._latest.get(found)) is not None:
+            return start
+        place = bisect_left(self._hashes, found)
+        known = place < len(self._hashes) and self._hashes[place] == found
+        return self._starts[place] if known else None
+
+    def in_order(self) -> "array[int]":
+        """All beginnings, in the order of the file."""
+        self._sort()
+        return array("q", np.sort(np.array(self._starts)).tobytes())
+
+    def _sort(self) -> None:
+        hashes = np.concatenate(
+            [np.array(self._hashes), np.fromiter(self._latest.keys(), np.int64)]
+        )
+        starts = np.concatenate(
+            [np.array(self._starts), np.fromiter(self._latest.values(), np.int64)]
+        )
+        order = np.argsort(hashes, kind="stable")  # of one hash the latest comes last
+        hashes, starts = hashes[order], starts[order]
+        last = np.append(hashes[1:] != hashes[:-1], True)[: len(hashes)]
+        self._hashes = array("q", hashes[last].tobytes())
+        self._starts = array("q", starts[last].tobytes())
+        self._latest.clear()
 
 
 @contextmanager

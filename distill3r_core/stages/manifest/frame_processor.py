@@ -27,6 +27,7 @@ _VERSION = 4
 _LONGEST_NAME = 120  # characters; file systems take 255 bytes, and a suffix comes on top
 _AHEAD = 4  # frames in flight per worker
 _SETTINGS_KEPT = 256  # digests of settings: a scene has few
+LOOKED_AT, WRITTEN = 1, 2  # states of a frame; 0: nothing was done with it
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,8 @@ class FrameJob:
     Args:
         key: `<dataset>/<scene_id>/<frame>`.
         frame: To read.
+        scene_id: Its scene.
+        number: Its place there.
         write: Write the processed image; else see whether it could be.
         link: Name the original image in place of a copy.
         copied: Why there is a copy although originals are to be named; "": they are not to be.
@@ -43,6 +46,8 @@ class FrameJob:
 
     key: str
     frame: Frame
+    scene_id: str
+    number: int
     write: bool
     link: bool = False
     copied: str = ""
@@ -55,21 +60,24 @@ class FrameOutcomes:
     Whatever concerns all frames is in the index, which is on the disk; this is what is left.
 
     Args:
-        written: Whether each frame was written, or only looked at, by key.
+        states: A byte for each frame of a scene, by scene id: LOOKED_AT or WRITTEN.
+        damaged: Ids of scenes with a frame that cannot be used.
         refused: Reason for each frame that cannot be used, by key.
         notes: Remarks on single frames, by key.
         masked: Number of frames that were written with a mask.
     """
 
-    written: dict[str, bool] = field(default_factory=dict)
+    states: dict[str, bytearray] = field(default_factory=dict)
+    damaged: set[str] = field(default_factory=set)
     refused: dict[str, str] = field(default_factory=dict)
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     masked: int = 0
 
-    def add(self, entry: FrameEntry) -> None:
+    def add(self, job: FrameJob, entry: FrameEntry) -> None:
         """Take over what became of one frame."""
-        self.written[entry.key] = entry.row is not None
+        self.states[job.scene_id][job.number] = LOOKED_AT if entry.row is None else WRITTEN
         if entry.refused is not None:
+            self.damaged.add(job.scene_id)
             self.refused[entry.key] = entry.refused
         if entry.notes:
             self.notes[entry.key] = entry.notes
@@ -120,12 +128,12 @@ class FrameProcessor:
                 self._unknown(jobs, outcomes),
                 _AHEAD * workers,
             )
-            for entry in map(result_of, begun):
+            for job, entry in map(result_of, begun):
                 self.index.add(entry)
                 self.processed += 1
                 if self.check:
                     self._read.add(entry.key)
-                outcomes.add(entry)
+                outcomes.add(job, entry)
                 self.on_frame()
 
     def _unknown(self, jobs: Iterable[FrameJob], outcomes: FrameOutcomes) -> Iterator[FrameJob]:
@@ -135,7 +143,7 @@ class FrameProcessor:
             if known is None:
                 yield job
                 continue
-            outcomes.add(known)
+            outcomes.add(job, known)
             self.on_frame()
 
     def _known(self, job: FrameJob) -> FrameEntry | None:
@@ -147,7 +155,7 @@ class FrameProcessor:
         stands = entry.stands(self.folder, self._made_of(job), sources_of(job.frame))
         return entry if stands else None
 
-    def _make(self, job: FrameJob) -> FrameEntry:
+    def _make(self, job: FrameJob) -> tuple[FrameJob, FrameEntry]:
         # Before reading: a file that changes meanwhile is then seen to have changed.
         sources, made = sources_of(job.frame), self._made_of(job)
         try:
@@ -159,16 +167,16 @@ class FrameProcessor:
             )
             result = process(source, self.settings)
         except ImageError as error:
-            return FrameEntry(job.key, made, sources, refused=str(error))
+            return job, FrameEntry(job.key, made, sources, refused=str(error))
         if not job.write:
-            return FrameEntry(job.key, made, sources, notes=source.notes)
+            return job, FrameEntry(job.key, made, sources, notes=source.notes)
         row = {**self._write(job, result), "camera": job.frame.camera}
         names = [row[name] for name in ("image_path", "depth_path", "mask_path") if row[name]]
         written = {name: stamp for name in names if (stamp := stamp_of(self.folder / name))}
         if job.link and sources[0] is not None:  # as it was when it was read
             written[row["image_path"]] = sources[0]
         notes = (*source.notes, *((f"copied, {job.copied}",) if job.copied else ()))
-        return FrameEntry(job.key, made, sources, row=row, written=written, notes=notes)
+        return job, FrameEntry(job.key, made, sources, row=row, written=written, notes=notes)
 
     def _write(self, job: FrameJob, result: Processed) -> Mapping[str, Any]:
         place = file_place(job.key)

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +13,7 @@ from distill3r_core.data.frame_processing import RECORD, Processing
 from distill3r_core.data.layouts import LeftOut, Refused
 from distill3r_core.data.layouts.folders import shown
 from distill3r_core.data.listing import DatasetListing
-from distill3r_core.data.manifest import ManifestRow, read_rows
+from distill3r_core.data.manifest import ManifestRow, iter_rows, manifest_order, read_rows
 from distill3r_core.data.manifest_checksum import MANIFEST_CHECKSUM
 from distill3r_core.errors import ConfigError, ConflictError, DamageError
 from distill3r_core.files import write_text
@@ -33,7 +33,7 @@ class EarlierManifest:
     Args:
         settings: Those that change the result, as plain data.
         roots: Data set names by the path of their root.
-        rows: Rows of the manifest, but for those of roots that are made anew.
+        rows: Rows of the manifest in its order, but for those of roots that are made anew.
         rejected: Lines of `rejected.csv`.
         digest: Hash of the manifest as it is on the disk, where that is what was written.
         plans: Digests of the plans of its data sets, by their names.
@@ -42,7 +42,7 @@ class EarlierManifest:
 
     settings: Mapping[str, Any]
     roots: Mapping[str, Sequence[str]]
-    rows: tuple[ManifestRow, ...] = ()
+    rows: Iterable[ManifestRow] = ()
     rejected: tuple[tuple[str, str], ...] = ()
     digest: str = ""
     plans: Mapping[str, str] = field(default_factory=dict)
@@ -63,11 +63,33 @@ class EarlierManifest:
         return replace(
             self,
             roots={root: names for root, names in self.roots.items() if root not in roots},
-            rows=tuple(row for row in self.rows if row.dataset not in names),
+            rows=_KeptRows(self.rows, frozenset(names)),
             rejected=tuple(
                 line for line in self.rejected if not any(_below(line[0], root) for root in roots)
             ),
         )
+
+
+@dataclass(frozen=True)
+class _KeptRows:
+    """Rows without those of some data sets; read anew each time, if they come from a file."""
+
+    rows: Iterable[ManifestRow]
+    left_out: frozenset[str]
+
+    def __iter__(self) -> Iterator[ManifestRow]:
+        return (row for row in self.rows if row.dataset not in self.left_out)
+
+
+@dataclass(frozen=True)
+class _StoredRows:
+    """Rows of a manifest that is as it was written; they are not held in memory."""
+
+    path: Path
+    left_out: frozenset[str]
+
+    def __iter__(self) -> Iterator[ManifestRow]:
+        return iter_rows(self.path, leave=self.left_out)
 
 
 def read_before(
@@ -119,7 +141,11 @@ def read_before(
         whole = digest == record.get(MANIFEST_CHECKSUM)
         leave = {name for root in remade for name in roots.get(root, ())} if whole else set()
         named = {name for names in roots.values() for name in names}
-        rows = read_rows(path, leave=leave) if named - leave else ()
+        rows: Iterable[ManifestRow] = ()
+        if not whole:
+            rows = sorted(read_rows(path), key=manifest_order)
+        elif named - leave:
+            rows = _StoredRows(path, frozenset(leave))
     except ConfigError as error:
         if overwrite:
             return replace(fresh, forgotten=tuple(roots))

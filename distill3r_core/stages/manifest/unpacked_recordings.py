@@ -52,9 +52,7 @@ def with_unpacked(
                     case Note():
                         notes.append(listed.text)
         progress.advance()
-    return replace(
-        found, scenes=tuple(scenes), refused=tuple(refused), notes=tuple(notes), packed=()
-    )
+    return found.with_scenes(scenes, refused=tuple(refused), notes=tuple(notes), packed=())
 
 
 def _unpack(packed: PackedScene, place: Path) -> None:

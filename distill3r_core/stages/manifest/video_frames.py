@@ -76,9 +76,7 @@ def with_videos(
                 for number, reason in extracted.blank.items()
             ]
         progress.advance()
-    return replace(
-        found, scenes=tuple(scenes), refused=tuple(refused), notes=tuple(notes), videos=()
-    )
+    return found.with_scenes(scenes, refused=tuple(refused), notes=tuple(notes), videos=())
 
 
 def _extract(path: Path, place: Path, fps: float) -> _Extracted:
