@@ -191,7 +191,12 @@ def read_stored_depth(file: DepthFile) -> Float[np.ndarray, "H W"]:
     valid = (depth > 0) & (depth <= file.farthest) & np.isfinite(depth)
     valid &= ~np.isin(stored, file.invalid)
     if file.valid is not None:
-        valid &= _counted(file.valid, depth.shape, file.min_valid)
+        if not is_there(file.valid):
+            raise ImageError(f"confidence of depth is missing: no {file.valid.name}")
+        confidence = read_confidence(file.valid)
+        if confidence.shape != depth.shape:
+            raise ImageError(f"{file.valid.name} and its depth differ in size")
+        valid &= confidence >= file.min_valid
     if not valid.any():
         raise ImageError("depth has no valid pixel")
     return np.where(valid, depth, np.float32(0))
@@ -214,16 +219,6 @@ def resized_to(depth: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float[
     row = ((np.arange(size[0]) + 0.5) * rows / size[0]).astype(int)
     column = ((np.arange(size[1]) + 0.5) * columns / size[1]).astype(int)
     return depth[row[:, None], column]
-
-
-def _counted(path: Path, size: tuple[int, ...], min_valid: int) -> Bool[np.ndarray, "H W"]:
-    """Where an image of the depth map's size says that depth counts."""
-    if not is_there(path):
-        raise ImageError(f"confidence of depth is missing: no {path.name}")
-    stored = read_confidence(path)
-    if stored.shape != size:
-        raise ImageError(f"{path.name} and its depth differ in size")
-    return stored >= min_valid
 
 
 def rig_for(rig: Rig, size: tuple[int, int]) -> Rig:

@@ -30,7 +30,10 @@ def read_matrix(path: Path, side: int, *, what: str) -> Float[np.ndarray, "n n"]
         raise ImageError(f"{what} cannot be read: {reason_of(error)}") from error
     if len(words) != side * side:
         raise ImageError(f"{what} has {len(words)} numbers, not {side * side}")
-    numbers = [_number(word) for word in words]
+    try:
+        numbers = [float(word) for word in words]
+    except ValueError:
+        numbers = [math.nan]  # Windows wrote -1.#INF, which is no number anywhere else
     if not all(math.isfinite(number) for number in numbers):
         raise ImageError(f"{what} has numbers that are not finite")
     return np.array(numbers).reshape(side, side)
@@ -57,6 +60,17 @@ def checked_intrinsics(intrinsics: Float[np.ndarray, "3 3"]) -> Float[np.ndarray
     if min(intrinsics[0, 0], intrinsics[1, 1]) <= 0 or intrinsics[2].tolist() != [0, 0, 1]:
         raise ImageError("intrinsics are not those of a camera: fx 0 cx, 0 fy cy, 0 0 1")
     return intrinsics
+
+
+def with_centers_at_half(intrinsics: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
+    """K with pixel centers at +0.5, of one with centers at integers.
+
+    Raises:
+        ImageError: See `checked_intrinsics`.
+    """
+    moved = intrinsics.copy()
+    moved[:2, 2] += 0.5
+    return checked_intrinsics(moved)
 
 
 def read_pose(path: Path) -> Float[np.ndarray, "4 4"]:
@@ -99,10 +113,3 @@ def check_pose(pose: Float[np.ndarray, "4 4"]) -> None:
         raise ImageError("pose does not end in the row 0 0 0 1")
     if np.abs(pose[:3, 3]).max() > _FARTHEST:
         raise ImageError(f"pose is farther than {_FARTHEST:g} from the origin")
-
-
-def _number(word: str) -> float:
-    try:
-        return float(word)
-    except ValueError:
-        return math.nan  # Windows wrote -1.#INF, which is no number anywhere else

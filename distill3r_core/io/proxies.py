@@ -85,16 +85,14 @@ def require_proxies() -> None:
 def _proxies() -> dict[str, Proxy]:
     """The proxies there are, by kind."""
     found = urllib.request.getproxies()
-    return {
-        kind: Proxy(_source(kind), address if "://" in address else f"http://{address}")
-        for kind in _KINDS
-        if (address := found.get(kind))
-    }
-
-
-def _source(kind: str) -> str:
-    names = (f"{kind}_proxy", f"{kind.upper()}_PROXY")
-    return next((name for name in names if os.environ.get(name)), "the system's settings")
+    proxies = {}
+    for kind in _KINDS:
+        if address := found.get(kind):
+            names = (f"{kind}_proxy", f"{kind.upper()}_PROXY")
+            set_here = (name for name in names if os.environ.get(name))
+            source = next(set_here, "the system's settings")
+            proxies[kind] = Proxy(source, address if "://" in address else f"http://{address}")
+    return proxies
 
 
 def _require_address(proxy: Proxy) -> None:

@@ -5,7 +5,7 @@ import contextlib
 import pathlib
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -36,14 +36,13 @@ HARMLESS: list[Any] = [
         for module in ("numpy._core", "numpy.core")  # of numpy 2 and of numpy 1
     ),
 ]
-
-
 # What torch raises of a file that is not a whole checkpoint.
 _NOT_WHOLE = (
     *(RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError),
     *(AssertionError, zipfile.BadZipFile),
 )
 _LONGEST_REASON = 200  # characters
+_SHOWN = 12  # problems that a message lists
 
 
 def tensors_in(content: Any, path: Path) -> dict[str, Tensor]:
@@ -107,20 +106,9 @@ def read_tensors(path: Path, *, device: str = "cpu") -> tuple[dict[str, Tensor],
         InputMissingError: There is no such file.
         WeightsError: It is cut short or is no such file.
     """
-    _expect_file(path)
-    try:
-        with safe_open(path, framework="pt", device=device) as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 no dict
-            return tensors, dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise _no_safetensors(path, error) from error
-
-
-def _no_safetensors(path: Path, error: SafetensorError) -> WeightsError:
-    return WeightsError(
-        f"cannot read {path}: not a whole safetensors file ({reason_of(error)})",
-        hint="download or copy it again and compare its size",
-    )
+    with _opened(path, device=device) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 no dict
+        return tensors, dict(file.metadata() or {})
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -130,13 +118,9 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         InputMissingError: There is no such file.
         WeightsError: It is cut short or is no such file.
     """
-    _expect_file(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = file.keys()
-            return {name: tuple(file.get_slice(name).get_shape()) for name in names}
-    except SafetensorError as error:
-        raise _no_safetensors(path, error) from error
+    with _opened(path) as file:
+        names = file.keys()
+        return {name: tuple(file.get_slice(name).get_shape()) for name in names}
 
 
 def read_header(path: Path) -> dict[str, str]:
@@ -146,12 +130,21 @@ def read_header(path: Path) -> dict[str, str]:
         InputMissingError: There is no such file.
         WeightsError: It is cut short or is no such file.
     """
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+@contextlib.contextmanager
+def _opened(path: Path, *, device: str = "cpu") -> Iterator[safe_open]:
     _expect_file(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
+        with safe_open(path, framework="pt", device=device) as file:
+            yield file
     except SafetensorError as error:
-        raise _no_safetensors(path, error) from error
+        raise WeightsError(
+            f"cannot read {path}: not a whole safetensors file ({reason_of(error)})",
+            hint="download or copy it again and compare its size",
+        ) from error
 
 
 def check_names(
@@ -175,9 +168,6 @@ def check_names(
         if len(problems) > _SHOWN:
             shown.append(f"  and {len(problems) - _SHOWN} more")
         raise WeightsError(f"{source} does not fit:\n" + "\n".join(shown), hint=hint)
-
-
-_SHOWN = 12  # problems that a message lists
 
 
 def _expect_file(path: Path) -> None:

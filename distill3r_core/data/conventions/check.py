@@ -4,13 +4,13 @@ Depth is carried from frame to frame (`geometry.depth_agreement`). Neighboring f
 whatever is wrong, so the pairs turn by 10 degrees or more where the scene has such pairs.
 """
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
 
 from distill3r_core.data.conventions.pairs import choose_pairs, turns
 from distill3r_core.data.conventions.readings import Conventions
@@ -55,11 +55,13 @@ class ConventionVerdict:
 
 def check_conventions(frames: Sequence[Frame]) -> ConventionVerdict | None:
     """Check the conventions of a scene; None where no two frames can be compared."""
-    posed = [
-        (frame, pose)
-        for frame in frames
-        if frame.depth is not None and frame.rig is not None and (pose := _pose(frame)) is not None
-    ]
+    posed = []
+    for frame in frames:
+        if frame.depth is None or frame.rig is None:
+            continue
+        with contextlib.suppress(ImageError):  # the frame is refused for it when it is read
+            if (pose := read_stored_pose(frame)) is not None:
+                posed.append((frame, pose))
     if len(posed) < 2:
         return None
 
@@ -83,13 +85,6 @@ def check_conventions(frames: Sequence[Frame]) -> ConventionVerdict | None:
     if remedied >= max(given + CLEAR_MARGIN, POOR_AGREEMENT):
         return replace(verdict, remedy=remedy, remedied=remedied)
     return verdict
-
-
-def _pose(frame: Frame) -> Float[np.ndarray, "4 4"] | None:
-    try:
-        return read_stored_pose(frame)
-    except ImageError:
-        return None  # the frame is refused for it when it is read
 
 
 def _best_remedy(pairs: Sequence[ViewPair], given: float) -> tuple[Conventions, float]:

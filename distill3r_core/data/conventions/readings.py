@@ -58,7 +58,23 @@ def with_conventions(frames: Sequence[Frame], given: Conventions) -> Sequence[Fr
     """Frames that are read by the given conventions instead of their layout's."""
     if given == Conventions():
         return frames
-    return tuple(_with_conventions(frame, given) for frame in frames)
+    changed = []
+    for frame in frames:
+        depth, rig = frame.depth, frame.rig
+        if depth is not None and given.depth_scale is not None:
+            depth = replace(depth, scale=given.depth_scale / _units_in_meter(frame.unit))
+        if rig is not None and given.intrinsics_size is not None:
+            rig = replace(rig, size=given.intrinsics_size)
+        changed.append(
+            replace(
+                frame,
+                depth=depth,
+                rig=rig,
+                pose_convention=given.pose_convention or frame.pose_convention,
+                pose_axes=given.pose_axes or frame.pose_axes,
+            )
+        )
+    return tuple(changed)
 
 
 def video_with_conventions(video: VideoScene, given: Conventions) -> VideoScene:
@@ -67,21 +83,6 @@ def video_with_conventions(video: VideoScene, given: Conventions) -> VideoScene:
         return video
     frames = with_conventions(tuple(video.beside.values()), given)
     return replace(video, beside=dict(zip(video.beside, frames, strict=True)))
-
-
-def _with_conventions(frame: Frame, given: Conventions) -> Frame:
-    depth, rig = frame.depth, frame.rig
-    if depth is not None and given.depth_scale is not None:
-        depth = replace(depth, scale=given.depth_scale / _units_in_meter(frame.unit))
-    if rig is not None and given.intrinsics_size is not None:
-        rig = replace(rig, size=given.intrinsics_size)
-    return replace(
-        frame,
-        depth=depth,
-        rig=rig,
-        pose_convention=given.pose_convention or frame.pose_convention,
-        pose_axes=given.pose_axes or frame.pose_axes,
-    )
 
 
 def depth_scale_of(depth: DepthFile, unit: Unit) -> float:

@@ -9,8 +9,9 @@ import numpy as np
 import yaml
 from jaxtyping import Float
 
+from distill3r_core.data.layouts.recordings.stamps import read_table
 from distill3r_core.data.layouts.records import Rig
-from distill3r_core.data.matrix_files import checked_intrinsics, read_intrinsics
+from distill3r_core.data.matrix_files import read_intrinsics, with_centers_at_half
 from distill3r_core.errors import ImageError
 from distill3r_core.files import read_text_file
 from distill3r_core.untrusted.printable import reason_of
@@ -53,7 +54,26 @@ def read_open3d_camera(path: Path) -> Rig:
         size = (int(content["height"]), int(content["width"]))
     except _DAMAGED as error:
         raise ImageError(f"{path.name} is damaged: {reason_of(error)}") from error
-    return Rig(_with_center(k), size)
+    return Rig(with_centers_at_half(k), size)
+
+
+def read_size_and_pinhole(path: Path, *, more: bool = False) -> Rig:
+    """K of a line `width height fx fy cx cy`, pixel centers at integers.
+
+    Args:
+        more: Whether distortion follows on the line.
+
+    Raises:
+        ImageError: The file is damaged.
+    """
+    rows = read_table(path)
+    try:
+        words = rows[0][1][:6] if more else rows[0][1]
+        width, height, fx, fy, cx, cy = (float(word) for word in words)
+        size = (round(height), round(width))
+    except (ValueError, IndexError, OverflowError) as error:
+        raise ImageError(f"{path.name} is not width height fx fy cx cy") from error
+    return Rig(with_centers_at_half(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])), size)
 
 
 def _read_camera_info(path: Path) -> tuple[Rig, str | None]:
@@ -83,7 +103,7 @@ def _read_camera_info(path: Path) -> tuple[Rig, str | None]:
         "images are rectified, their K is in its projection_matrix: "
         f"{_INSTEAD}"
     )
-    return Rig(_with_center(k), size), remark if bent else None
+    return Rig(with_centers_at_half(k), size), remark if bent else None
 
 
 def _first_document(text: str) -> str:
@@ -142,10 +162,3 @@ def _numbers(values: Any) -> list[float]:
     if not isinstance(listed, Sequence) or isinstance(listed, str):
         raise TypeError("not a list of numbers")
     return [float(value) for value in listed]
-
-
-def _with_center(k: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
-    """K with pixel centers at +0.5, of one with centers at integers."""
-    moved = k.copy()
-    moved[:2, 2] += 0.5
-    return checked_intrinsics(moved)

@@ -71,16 +71,18 @@ def list_folder(folder: Path) -> FolderListing:
         found.refused.append(Refused(folder, trouble))
     for entry in entries:
         path = folder / entry.name
+        is_image = entry.name.lower().endswith(media_kinds.IMAGE_NAMES)
         if _is_loop(entry):
             found.loops.append(path)
             found.refused.append(Refused(path, _LOOP))
-            continue
-        if entry.is_dir():
+        elif entry.is_dir():
             found.folders.append(path)
-        elif entry.name.lower().endswith(media_kinds.IMAGE_NAMES):
-            _image_under(found, path, entry)
+        elif is_image and entry.name.encode("utf-8", "replace").decode() != entry.name:
+            found.refused.append(Refused(path, "its name is not valid UTF-8"))
         elif entry.is_file():
             found.files.append(path)
+        elif is_image and entry.is_symlink():
+            found.refused.append(Refused(path, "a link that leads nowhere"))
     return found
 
 
@@ -91,6 +93,16 @@ def entries_of(folder: Path) -> tuple[list[os.DirEntry[str]], str | None]:
     """
     entries, trouble = _listed(folder)
     return [entry for entry in entries if not _is_loop(entry)], trouble
+
+
+def numbered_files(folder: Path, suffixes: Container[str]) -> dict[int, Path]:
+    """Files of a folder with some suffixes, in any case, by the number that is their name."""
+    paths = (folder / entry.name for entry in entries_of(folder)[0])
+    return {
+        int(path.stem): path
+        for path in paths
+        if path.suffix.lower() in suffixes and path.stem.isdecimal()
+    }
 
 
 def _listed(folder: Path) -> tuple[list[os.DirEntry[str]], str | None]:
@@ -342,15 +354,3 @@ def dataset_name(root: Path) -> str:
 def shown(path: Path) -> str:
     """A path as valid UTF-8; bytes that are not are escaped."""
     return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _image_under(found: FolderListing, path: Path, entry: os.DirEntry[str]) -> None:
-    try:
-        entry.name.encode("utf-8")
-    except UnicodeEncodeError:
-        found.refused.append(Refused(path, "its name is not valid UTF-8"))
-        return
-    if entry.is_file():
-        found.files.append(path)
-    elif entry.is_symlink():
-        found.refused.append(Refused(path, "a link that leads nowhere"))

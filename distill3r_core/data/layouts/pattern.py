@@ -5,10 +5,10 @@ Each entry of `datasets` has `name`, `root`, `pattern` (or `glob`), and may have
 what lies beside its images: `depth` (with `depth_scale`), `poses`, `intrinsics`.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ConfigDict, Field
@@ -120,19 +120,19 @@ def _entries(path: Path) -> list[PatternEntry]:
     if not isinstance(listed, list) or not listed:
         raise ConfigError(f"cannot use {path}: it has no list `datasets`")
     common = prepared.get("resize_max") if isinstance(prepared, Mapping) else None
-    return [_entry(values, common, f"{path}, data set {n}") for n, values in enumerate(listed, 1)]
-
-
-def _entry(values: Any, resize_max: Any, source: str) -> PatternEntry:
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"cannot use {source}: it is not a mapping")
-    plain = dict(values)
-    if "glob" in plain:
-        plain["pattern"] = plain.pop("glob")
-    if plain.get("split") == "test":
-        plain["split"] = "val"
-    plain.setdefault("resize_max", resize_max)
-    return config.validate(PatternEntry, plain, source=source)
+    entries = []
+    for number, values in enumerate(listed, 1):
+        source = f"{path}, data set {number}"
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"cannot use {source}: it is not a mapping")
+        plain = dict(values)
+        if "glob" in plain:
+            plain["pattern"] = plain.pop("glob")
+        if plain.get("split") == "test":
+            plain["split"] = "val"
+        plain.setdefault("resize_max", common)
+        entries.append(config.validate(PatternEntry, plain, source=source))
+    return entries
 
 
 def _list_scenes(entry: PatternEntry, root: Path, skip: Path | None) -> Iterator[Listed]:
@@ -150,33 +150,22 @@ def _list_scenes(entry: PatternEntry, root: Path, skip: Path | None) -> Iterator
         ids = {folder: folder.relative_to(root).as_posix() for folder in groups}
     index = BesideIndex(root, entry, [images[0].folders for images in groups.values()], skip)
     for folder, images in groups.items():
-        stems = {file.path.stem for file in images}
-        kept = [file for file in images if not _is_copy(file.path.stem, stems)]
+        copies = {file.path.stem + _MASKED for file in images}
+        kept = [file for file in images if file.path.stem not in copies]
         named, frames = named_frames([file.path for file in kept]), []
         order = order_of(file.path.stem for file in kept)
+        scene = Scene(ids[folder], folder, named, order, split=entry.split)
         try:
-            for found in index.attach(ids[folder], kept, named):
+            for found in index.attach(scene.scene_id, kept, named):
                 if isinstance(found, Frame):
                     frames.append(found)
                 else:
                     yield found
         except ImageError as error:
-            alone = Scene(ids[folder], folder, named, order, split=entry.split)
-            yield Refused(folder, str(error), images=alone)
+            yield Refused(folder, str(error), images=scene)
             continue
-        yield Scene(
-            scene_id=ids[folder],
-            folder=folder,
-            frames=tuple(frames),
-            order=order,
-            split=entry.split,
-        )
+        yield replace(scene, frames=tuple(frames))
     yield from index.unclaimed()
-
-
-def _is_copy(stem: str, stems: Collection[str]) -> bool:
-    """Whether an image is the masked copy of another."""
-    return stem.endswith(_MASKED) and stem.removesuffix(_MASKED) in stems
 
 
 LAYOUT = Layout(

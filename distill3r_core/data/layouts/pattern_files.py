@@ -80,36 +80,27 @@ class BesideIndex:
         skip: Path | None = None,
     ) -> None:
         self._beside, self._scenes = beside, set(scenes)
+        self._is_one = len(self._scenes) == 1
         self._files: dict[str, dict[tuple[str, ...], list[MatchedFile]]] = {}
         self._cameras: dict[Path, tuple[Rig, str | None]] = {}
         for name in ("depth", "poses", "intrinsics"):
             pattern = getattr(beside, name)
-            if isinstance(pattern, str):
-                groups = self._files.setdefault(pattern, {})
-                for file in matched_files(root, pattern, skip):
-                    groups.setdefault(file.folders, []).append(file)
-                self._require(name, pattern, groups)
-
-    def _require(self, name: str, pattern: str, groups: Mapping[tuple[str, ...], object]) -> None:
-        """Refuse a pattern that fits no scene.
-
-        Raises:
-            ConfigError: It names no file, or its wildcards stand for what no scene's stand for.
-        """
-        if not groups:
-            raise ConfigError(f"{name}: {pattern!r} names no file")
-        alone = not has_folder_wildcards(pattern) and (name == "intrinsics" or self._is_one)
-        if self._scenes and self._scenes.isdisjoint(groups) and not alone:
-            theirs, ours = "/".join(min(groups)) or "nothing", "/".join(min(self._scenes))
-            raise ConfigError(
-                f"{name}: {pattern!r} fits no scene: its folders stand for {theirs}, those of the "
-                f"images for {ours or 'nothing'}",
-                hint="the same wildcards in the folders of both say which files belong together",
-            )
-
-    @property
-    def _is_one(self) -> bool:
-        return len(self._scenes) == 1
+            if not isinstance(pattern, str):
+                continue
+            groups = self._files.setdefault(pattern, {})
+            for file in matched_files(root, pattern, skip):
+                groups.setdefault(file.folders, []).append(file)
+            if not groups:
+                raise ConfigError(f"{name}: {pattern!r} names no file")
+            alone = not has_folder_wildcards(pattern) and (name == "intrinsics" or self._is_one)
+            if self._scenes and self._scenes.isdisjoint(groups) and not alone:
+                theirs, ours = "/".join(min(groups)) or "nothing", "/".join(min(self._scenes))
+                raise ConfigError(
+                    f"{name}: {pattern!r} fits no scene: its folders stand for {theirs}, those of "
+                    f"the images for {ours or 'nothing'}",
+                    hint="the same wildcards in the folders of both say which files belong "
+                    "together",
+                )
 
     def unclaimed(self) -> Iterator[Note]:
         """Remarks on files whose folders are those of no scene."""
@@ -149,15 +140,19 @@ class BesideIndex:
             rig, remark = self._rig(images[0].folders, self._beside.intrinsics)
             if remark is not None:
                 yield Note(f"{shown}: {remark}")
-        scale = self._depth_scale(depths)
-        for number in _in_time(images) if matched else range(len(images)):
-            depth = depths.get(number)
-            yield replace(
-                frames[number],
-                depth=None if depth is None else _depth_file(depth, scale),
-                pose=poses.get(number),
-                rig=rig,
-            )
+        scale = self._beside.depth_scale
+        if scale is None:  # by the numbers of the first one
+            first = next(iter(depths.values()), None)
+            scale = _MILLIMETERS if first is not None and _is_whole(first) else 1.0
+        order = range(len(images))
+        if matched and (times := _times(images)) is not None:
+            order = sorted(order, key=times.__getitem__)
+        for number in order:
+            depth = None
+            if (path := depths.get(number)) is not None:
+                codec = _FLOAT_CODECS.get(path.suffix.lower(), "png16")
+                depth = DepthFile(path, codec, scale=scale)
+            yield replace(frames[number], depth=depth, pose=poses.get(number), rig=rig)
 
     def _of_scene(self, scene: tuple[str, ...], pattern: str) -> list[MatchedFile]:
         """Files of a scene; those of a pattern for one folder belong to a scene that is alone."""
@@ -185,13 +180,6 @@ class BesideIndex:
             self._cameras[file.path] = read_camera(file.path)
             return self._cameras[file.path]
         return self._cameras[file.path][0], None  # its remark was made for another scene
-
-    def _depth_scale(self, depths: Mapping[int, Path]) -> float | None:
-        """Units in a meter, as given; else by the numbers of the first array."""
-        if self._beside.depth_scale is not None:
-            return self._beside.depth_scale
-        first = next(iter(depths.values()), None)
-        return None if first is None else _MILLIMETERS if _is_whole(first) else 1.0
 
 
 def _partners(images: Sequence[MatchedFile], files: Sequence[MatchedFile]) -> dict[int, Path]:
@@ -262,24 +250,11 @@ def _times(files: Sequence[MatchedFile]) -> list[float] | None:
     return times if times is not None and len(set(times)) == len(times) else None
 
 
-def _in_time(images: Sequence[MatchedFile]) -> list[int]:
-    """Numbers of the images in the order of their times; as they are where these are none."""
-    times = _times(images)
-    order = list(range(len(images)))
-    return order if times is None else sorted(order, key=times.__getitem__)
-
-
 def _alone(scene: str, what: str, images: int, found: int, files: int) -> Iterator[Note]:
     if images > found:
         yield Note(f"{scene}: {images - found} of {images} images have no {what}")
     if files > found:
         yield Note(f"{scene}: {files - found} of {files} {what}s belong to no image")
-
-
-def _depth_file(path: Path, scale: float | None) -> DepthFile:
-    assert scale is not None, "there is depth"
-    codec = _FLOAT_CODECS.get(path.suffix.lower())
-    return DepthFile(path, scale=scale) if codec is None else DepthFile(path, codec, scale=scale)
 
 
 def _is_whole(path: Path) -> bool:

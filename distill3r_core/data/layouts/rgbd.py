@@ -37,7 +37,9 @@ _INTRINSICS = "intrinsics.txt"
 
 
 def _mark(folder: Path) -> str | None:
-    found = _beside_rgb(folder)
+    if not (folder / "rgb").is_dir():
+        return None
+    found = next((n for n in ("depth", "pose", _INTRINSICS) if (folder / n).exists()), None)
     return f"has rgb and {found}" if found else None
 
 
@@ -53,20 +55,6 @@ def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
 
 
 def _list_scene(folder: Path, scene_id: str, *, files: SplitFiles) -> Iterator[Listed]:
-    frames, refused = _frames(folder)
-    yield from refused
-    yield Scene(
-        scene_id=scene_id,
-        folder=folder,
-        frames=frames,
-        order=order_of(frame.name for frame in frames),
-        split=files.split_of(scene_id),
-        is_test=files.is_test(scene_id),
-    )
-
-
-def _frames(folder: Path) -> tuple[tuple[Frame, ...], list[Refused]]:
-    """Frames of a scene, and files that cannot be read or have no image."""
     listing = list_folder(folder / "rgb")
     refused = listing.refused
     rig = None
@@ -94,22 +82,21 @@ def _frames(folder: Path) -> tuple[tuple[Frame, ...], list[Refused]]:
         )
         for path in images
     )
-    refused.sort(key=lambda item: frame_key(str(item.path)))
-    return frames, refused
+    yield from sorted(refused, key=lambda item: frame_key(str(item.path)))
+    yield Scene(
+        scene_id=scene_id,
+        folder=folder,
+        frames=frames,
+        order=order_of(frame.name for frame in frames),
+        split=files.split_of(scene_id),
+        is_test=files.is_test(scene_id),
+    )
 
 
 def _files_of(folder: Path, suffix: str) -> dict[str, Path]:
     """Files with a suffix, in any case, by their stem."""
-    names = [entry.name for entry in entries_of(folder)[0]] if folder.is_dir() else []
-    paths = (folder / name for name in names)
+    paths = (folder / entry.name for entry in entries_of(folder)[0])
     return {path.stem: path for path in paths if path.suffix.lower() == suffix}
-
-
-def _beside_rgb(folder: Path) -> str | None:
-    """Which of the layout's other parts lies beside the folder `rgb`; None: this is no scene."""
-    if not (folder / "rgb").is_dir():
-        return None
-    return next((n for n in ("depth", "pose", _INTRINSICS) if (folder / n).exists()), None)
 
 
 LAYOUT = Layout(

@@ -52,8 +52,9 @@ _FARTHEST = 10.0  # meters, beyond which the sensor cannot see
 
 
 def _mark(folder: Path) -> str | None:
-    found = _color_image(folder)
-    return f"holds {found}" if found else None
+    matches = (_FILE.fullmatch(name) for name in names_in(folder))
+    colors = [match.group() for match in matches if match and match.group(2).lower() == "color"]
+    return f"holds {min(colors, key=frame_key)}" if colors else None
 
 
 def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
@@ -69,28 +70,13 @@ def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
 
 
 def _list_sequence(folder: Path, scene_id: str) -> Iterator[Listed]:
-    frames, refused = _frames(folder)
-    yield from refused
-    files = read_split_files(folder.parent)
-    yield Scene(
-        scene_id=scene_id,
-        folder=folder,
-        frames=tuple(frames),
-        order="number",
-        split=files.split_of(folder.name),
-        is_test=files.is_test(folder.name),
-    )
-
-
-def _frames(folder: Path) -> tuple[list[Frame], list[Refused]]:
-    """Frames by number, and those that have depth or a pose but no image."""
     numbers: dict[int, str] = {}
     # By their names in lower case: suffixes may be in capitals.
     names = {e.name.lower(): e.name for e in entries_of(folder)[0] if e.is_file()}
     for name in names:
         if match := _FILE.fullmatch(name):
             numbers[int(match.group(1))] = match.group(1)
-    frames, refused = [], []
+    frames = []
     for number, digits in sorted(numbers.items()):
         stem = f"frame-{digits}"
         color = next((names[f"{stem}.{end}"] for end in _COLORS if f"{stem}.{end}" in names), None)
@@ -99,7 +85,7 @@ def _frames(folder: Path) -> tuple[list[Frame], list[Refused]]:
             for end in ("depth.png", "pose.txt")
         )
         if color is None:
-            refused.append(Refused(folder / f"{stem}.color.png", "no color picture of this frame"))
+            yield Refused(folder / f"{stem}.color.png", "no color picture of this frame")
             continue
         frames.append(
             Frame(
@@ -111,14 +97,15 @@ def _frames(folder: Path) -> tuple[list[Frame], list[Refused]]:
                 rig=RIG,
             )
         )
-    return frames, refused
-
-
-def _color_image(folder: Path) -> str | None:
-    """The first color image of a sequence; None: the folder is no sequence."""
-    matches = (_FILE.fullmatch(name) for name in names_in(folder))
-    colors = [match.group() for match in matches if match and match.group(2).lower() == "color"]
-    return min(colors, key=frame_key, default=None)
+    files = read_split_files(folder.parent)
+    yield Scene(
+        scene_id=scene_id,
+        folder=folder,
+        frames=tuple(frames),
+        order="number",
+        split=files.split_of(folder.name),
+        is_test=files.is_test(folder.name),
+    )
 
 
 LAYOUT = Layout(

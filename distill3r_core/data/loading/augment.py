@@ -137,7 +137,10 @@ def crop_targets(targets: TeacherTargets, crops: Float[Tensor, "*batch 4"]) -> T
     points, intrinsics = blend(targets.points_local, nearest), targets.intrinsics
     stored = targets.stored_points_global
     if intrinsics is not None:
-        intrinsics = _cropped_intrinsics(intrinsics, crops, rows, columns)
+        intrinsics = intrinsics.clone()
+        for axis, size in ((0, columns), (1, rows)):
+            intrinsics[..., axis, 2] -= crops[..., axis] * size
+            intrinsics[..., axis, :] /= crops[..., 2 + axis, None]
         points = points[..., 2:] * _rays(intrinsics, rows, columns)
     return replace(
         targets,
@@ -234,19 +237,6 @@ def _rays(
     return torch.stack(
         [(d * u - b * v) / whole, (a * v - c * u) / whole, torch.ones_like(u)], dim=-1
     )
-
-
-def _cropped_intrinsics(
-    intrinsics: Float[Tensor, "*batch 3 3"],
-    crops: Float[Tensor, "*batch 4"],
-    rows: int,
-    columns: int,
-) -> Float[Tensor, "*batch 3 3"]:
-    moved = intrinsics.clone()
-    for axis, size in ((0, columns), (1, rows)):
-        moved[..., axis, 2] -= crops[..., axis] * size
-        moved[..., axis, :] /= crops[..., 2 + axis, None]
-    return moved
 
 
 def choose_targets(

@@ -36,10 +36,7 @@ class SparseSamples:
         """See `TeacherCache.read_into`."""
         self._source.read_into(name, views, buffers)
         for row, view in enumerate(views):
-            kept = self._kept(name, view, buffers.mask.shape[1:])
+            rng = np.random.default_rng([self._seed, zlib.crc32(name.encode()), view])
+            kept = rng.random(buffers.mask.shape[1:]) < self._share
             buffers.mask[row] &= kept
             buffers.planes[row][:, ~kept] = 0
-
-    def _kept(self, name: str, view: int, size: Sequence[int]) -> np.ndarray:
-        rng = np.random.default_rng([self._seed, zlib.crc32(name.encode()), view])
-        return rng.random(tuple(size)) < self._share

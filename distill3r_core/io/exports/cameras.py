@@ -61,7 +61,17 @@ def write_cameras(path: Path, cameras: Sequence[Pinhole], *, about: Mapping[str,
     if any(isinstance(camera, Camera) for camera in cameras):
         facts[_POSE] = "4x4, camera to world; axes as in ROS's optical frames"
         facts[_QUATERNION] = "rotation of world_from_cam, x y z w (ROS's order)"
-    listed = [_as_plain(camera) for camera in cameras]
+    listed = []
+    for camera in cameras:
+        plain: dict[str, Any] = {
+            "name": camera.name,
+            "size": list(camera.size),
+            "intrinsics": camera.intrinsics.tolist(),
+        }
+        if isinstance(camera, Camera):
+            plain[_POSE] = camera.world_from_cam.tolist()
+            plain[_QUATERNION] = list(quaternion_of(camera))
+        listed.append({**plain, **camera.facts})
     text = json.dumps({"about": facts, "cameras": listed}, indent=2, ensure_ascii=False)
     write_text(path, text + "\n")
 
@@ -71,19 +81,6 @@ def quaternion_of(camera: Camera) -> tuple[float, float, float, float]:
     rotation = torch.from_numpy(camera.world_from_cam[:3, :3].astype(np.float64))
     x, y, z, w = quaternion_from_rotation(rotation).tolist()
     return x, y, z, w
-
-
-def _as_plain(camera: Pinhole) -> dict[str, Any]:
-    pose = {}
-    if isinstance(camera, Camera):
-        pose = {_POSE: camera.world_from_cam.tolist(), _QUATERNION: list(quaternion_of(camera))}
-    return {
-        "name": camera.name,
-        "size": list(camera.size),
-        "intrinsics": camera.intrinsics.tolist(),
-        **pose,
-        **camera.facts,
-    }
 
 
 def read_cameras(path: Path) -> tuple[list[Camera], dict[str, Any]]:

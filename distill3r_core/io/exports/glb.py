@@ -1,12 +1,13 @@
 """Clouds and cameras as GLB, for viewers of 3D models."""
 
 from collections.abc import Mapping, MutableMapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import trimesh
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from trimesh.exchange.gltf import export_glb
 from trimesh.path import Path3D
 from trimesh.path.entities import Line
@@ -42,22 +43,20 @@ def write_glb(
             trimesh.PointCloud(points, colors=cloud.colors), node_name="cloud", geom_name="cloud"
         )
     length = frustum_length(cameras, cloud)
+    color = [*np.rint(255 * srgb_decoded(np.array(CAMERA_COLOR) / 255.0)).astype(int), 255]
     for camera in cameras:
         pose = Y_UP_FROM_WORLD @ camera.world_from_cam
         corners = frustum(camera, length) @ Y_UP_FROM_WORLD[:3, :3]
-        scene.add_geometry(
-            _lines(corners), node_name=f"frustum {camera.name}", geom_name=f"frustum {camera.name}"
-        )
+        strokes = [Line(list(edge)) for edge in FRUSTUM_EDGES]
+        lines = Path3D(strokes, corners, colors=[color] * len(strokes))
+        name = f"frustum {camera.name}"
+        scene.add_geometry(lines, node_name=name, geom_name=name)
         scene.graph.update(
             frame_to=f"camera {camera.name}",
             frame_from=scene.graph.base_frame,
             matrix=pose @ OPENGL_FROM_OPENCV,
         )
-
-    def store_colors(buffers: MutableMapping[Any, bytes], tree: Mapping[str, Any]) -> None:
-        if len(cloud):
-            _store_linear_colors(cloud.colors, buffers, tree)
-
+    store_colors = partial(_store_linear_colors, cloud.colors) if len(cloud) else None
     content = export_glb(scene, buffer_postprocessor=store_colors)
     with replacing(path) as beside:
         beside.write_bytes(content)
@@ -76,9 +75,3 @@ def _store_linear_colors(
     buffers[list(buffers)[accessor["bufferView"]]] = linear.tobytes()
     accessor |= {"componentType": _FLOAT, "type": "VEC3", "normalized": False}
     accessor |= {"min": linear.min(0).tolist(), "max": linear.max(0).tolist()}
-
-
-def _lines(corners: Float[np.ndarray, "5 3"]) -> Path3D:
-    strokes = [Line(list(edge)) for edge in FRUSTUM_EDGES]
-    color = [*np.rint(255 * srgb_decoded(np.array(CAMERA_COLOR) / 255.0)).astype(int), 255]
-    return Path3D(strokes, corners, colors=[color] * len(strokes))

@@ -88,17 +88,21 @@ def first_eye(parts: Sequence[PagePart]) -> Eye:
 
 
 def _start(parts: Sequence[PagePart]) -> dict[str, Any]:
-    """The page's first look: from behind the first camera, from above, on all cameras."""
+    """The page's first look: from behind the first camera and above, on all but wild cameras."""
     cameras = parts[0].cameras
     middle, extent = _extent(parts[0].cloud, cameras)
     turned = cameras[0].world_from_cam[:3, :3] @ Rotation.from_euler(
         "x", -_TILT, degrees=True
     ).as_matrix()  # fmt: skip
-    seen = [camera for part in parts for camera in part.cameras]
+    centers = [camera.world_from_cam[:3, 3] for part in parts for camera in part.cameras]
+    offsets = np.stack(centers) - middle
+    near = np.linalg.norm(offsets, axis=1) <= _FARTHEST * extent
+    across, down, ahead = (offsets[near] @ turned).T
+    needed = _ROOM * np.maximum(abs(across), abs(down)) / np.tan(_HALF_ANGLE) - ahead
     return {
         "rotation": turned.tolist(),
         "target": middle.tolist(),
-        "distance": _distance(turned, middle, extent, seen),
+        "distance": float(needed.max(initial=_BACK * extent)),
     }
 
 
@@ -165,20 +169,6 @@ def _extent(cloud: Cloud, cameras: Sequence[Camera]) -> tuple[Float[np.ndarray, 
     )
     low, high = np.percentile(seen, 5, axis=0), np.percentile(seen, 95, axis=0)
     return np.median(seen, axis=0), float(max(np.linalg.norm(high - low), 1e-6))
-
-
-def _distance(
-    rotation: Float[np.ndarray, "3 3"],
-    target: Float[np.ndarray, "3"],
-    extent: float,
-    cameras: Sequence[Camera],
-) -> float:
-    """How far the page's first look is from its target: the cameras are seen too, but wild ones."""
-    offsets = np.stack([camera.world_from_cam[:3, 3] for camera in cameras]) - target
-    near = np.linalg.norm(offsets, axis=1) <= _FARTHEST * extent
-    across, down, ahead = (offsets[near] @ rotation).T
-    needed = _ROOM * np.maximum(abs(across), abs(down)) / np.tan(_HALF_ANGLE) - ahead
-    return float(needed.max(initial=_BACK * extent))
 
 
 def _view(camera: Camera, middle: Float[np.ndarray, "3"], extent: float) -> dict[str, Any]:

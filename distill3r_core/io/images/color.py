@@ -183,12 +183,10 @@ def _srgb_encoded(linear: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*sh
 @functools.cache
 def _to_bt709(primaries: int) -> Float[np.ndarray, "3 3"]:
     """Linear RGB of some primaries to that of BT.709, white to white."""
-    source = _CHROMATICITIES.get(primaries, _CHROMATICITIES[_BT709])
-    rgb = np.linalg.inv(_xyz_from_rgb(_BT709)) @ _xyz_from_rgb(
-        primaries if primaries in _CHROMATICITIES else _BT709
-    )
+    known = primaries if primaries in _CHROMATICITIES else _BT709
+    rgb = np.linalg.inv(_xyz_from_rgb(_BT709)) @ _xyz_from_rgb(known)
     # The white of DCI-P3 is not D65: von Kries in the target's own primaries.
-    return rgb if source[3] == _D65 else np.diag(1 / rgb.sum(axis=1)) @ rgb
+    return rgb if _CHROMATICITIES[known][3] == _D65 else np.diag(1 / rgb.sum(axis=1)) @ rgb
 
 
 def _xyz_from_rgb(primaries: int) -> Float[np.ndarray, "3 3"]:

@@ -244,7 +244,13 @@ def _open(path: Path) -> Iterator[Image.Image]:
 
 def _frame_notes(image: Image.Image) -> list[str]:
     if image.format == "TIFF":  # counting its pages reads them all
-        return ["the first of several pages"] if _has_second_page(image) else []
+        with quiet():
+            try:
+                image.seek(1)
+            except EOFError:
+                return []
+            image.seek(0)
+        return ["the first of several pages"]
     frames = getattr(image, "n_frames", 1)
     # A JPEG with several images (MPO) holds previews or a second eye, no animation.
     if frames == 1 or image.format == "MPO":
@@ -252,16 +258,6 @@ def _frame_notes(image: Image.Image) -> list[str]:
     if image.format == "HEIF":
         return [f"the primary one of {frames} images"]
     return [f"animated: the first of {frames} frames"]
-
-
-def _has_second_page(image: Image.Image) -> bool:
-    with quiet():
-        try:
-            image.seek(1)
-        except EOFError:
-            return False
-        image.seek(0)
-    return True
 
 
 def _exif(image: Image.Image) -> tuple[int, float | None]:

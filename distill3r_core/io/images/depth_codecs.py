@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable
 from importlib import util
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from jaxtyping import Float, Num, Shaped
@@ -41,7 +40,8 @@ def read_pfm(path: Path) -> Float[np.ndarray, "H W"]:
     """A gray portable float map: rows from the bottom up, little-endian where the scale is < 0."""
     try:
         with open_file(path) as file:
-            kind, size, scale = (_pfm_line(file) for _ in range(3))
+            lines = [file.readline(_PFM_LINE).decode("ascii").strip() for _ in range(3)]
+            kind, size, scale = lines
             if kind != "Pf" or not (match := re.fullmatch(r"(\d{1,6}) +(\d{1,6})", size)):
                 raise ImageError("depth is not a gray PFM")
             columns, rows = int(match[1]), int(match[2])
@@ -132,10 +132,6 @@ def _check_exr(path: Path) -> None:
         raise ImageError(f"claims depth of {columns}x{rows} pixels in a few bytes")
     if numbers > _MAX_NUMBERS:
         raise ImageError(f"depth of {columns}x{rows} pixels is too large")
-
-
-def _pfm_line(file: IO[bytes]) -> str:
-    return file.readline(_PFM_LINE).decode("ascii").strip()
 
 
 DEPTH_CODECS: Registry[Callable[[Path], Shaped[np.ndarray, "H W"]]] = Registry("depth codec")

@@ -121,7 +121,10 @@ def masks_beside(
 def photograph_folders(folder: Path) -> list[Path]:
     """The folders directly in a folder that hold photographs or videos."""
     return [
-        path for path in _folders_in(folder) if _has_media(path) and role_of_folder(path) is None
+        path
+        for path in _folders_in(folder)
+        if any(map(media_kind, _entries(path, os.DirEntry.is_file)))
+        and role_of_folder(path) is None
     ]
 
 
@@ -192,14 +195,6 @@ def _image_names(folder: Path) -> list[str]:
     """Their names, which take a fraction of the time of paths."""
     names = _names(folder, os.DirEntry.is_file)
     return [name for name in names if name.lower().endswith(IMAGE_NAMES)]
-
-
-def _has_media(folder: Path) -> bool:
-    return any(media_kind(path) for path in _files_in(folder))
-
-
-def _files_in(folder: Path) -> list[Path]:
-    return _entries(folder, os.DirEntry.is_file)
 
 
 def _folders_in(folder: Path, wanted: Callable[[str], bool] = bool) -> list[Path]:

@@ -2,7 +2,7 @@
 
 import glob
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib import util
 from pathlib import Path
@@ -199,7 +199,7 @@ def _from_folder(folder: Path) -> FoundInputs:
     scene = scene_of(folder)
     if scene is None:
         hint = way_to_scenes(folder)
-        looked = " ".join(sorted(media_kinds.IMAGE_SUFFIXES | media_kinds.VIDEO_SUFFIXES))
+        looked = " ".join(sorted(_MEDIA_SUFFIXES))
         raise InputMissingError(
             f"no pictures in {given}" + ("" if hint else f" (looked for {looked})"), hint=hint
         )
@@ -222,19 +222,15 @@ def _from_folder(folder: Path) -> FoundInputs:
     found.sources = _with_masks([_source(path) for path in files.images], files)
     used = {source.mask.resolve() for source in found.sources if source.mask is not None}
     for other in folders_below(folder):
-        if other != scene and is_readable(other):
-            found.omitted += _not_taken(other, used)
+        if other == scene or not is_readable(other):
+            continue
+        reason = folder_roles.role_of_folder(other) or _DEEPER
+        found.omitted += [
+            Omission(display_path(path), reason)
+            for path in visible(sorted(other.iterdir()))
+            if path.suffix.lower() in _MEDIA_SUFFIXES and path.resolve() not in used
+        ]
     return found
-
-
-def _not_taken(folder: Path, used: Collection[Path]) -> list[Omission]:
-    """Images and videos in a folder beside or below the photographs, but for masks in use."""
-    reason = folder_roles.role_of_folder(folder) or _DEEPER
-    return [
-        Omission(display_path(path), reason)
-        for path in visible(sorted(folder.iterdir()))
-        if path.suffix.lower() in _MEDIA_SUFFIXES and path.resolve() not in used
-    ]
 
 
 def _add_left_out(found: FoundInputs, files: media.FolderMedia) -> None:

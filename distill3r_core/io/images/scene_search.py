@@ -29,8 +29,11 @@ def scene_of(folder: Path) -> Path | None:
     if has_media(folder):
         return folder
     inside = photograph_folders(folder)
-    alone = len(inside) == 1 and role_by_itself(inside[0]) is None
-    return inside[0] if alone and _is_divided(folder, inside[0]) else None
+    if len(inside) != 1 or role_by_itself(inside[0]) is not None:
+        return None
+    # A scene that lies in folders by kind has another kind beside its photographs.
+    others = [path for path in folders_below(folder) if path != inside[0]]
+    return inside[0] if any(role_of_folder(path) is not None for path in others) else None
 
 
 def unwrapped(folder: Path) -> Path:
@@ -155,12 +158,6 @@ class _Search:
                         yield entry
         except OSError:
             return
-
-
-def _is_divided(folder: Path, photographs: Path) -> bool:
-    """Whether a scene lies in folders by kind: beside its photographs are only other kinds."""
-    others = [path for path in folders_below(folder) if path != photographs]
-    return any(role_of_folder(path) is not None for path in others)
 
 
 def _is_own_folder(entry: os.DirEntry[str]) -> bool:

@@ -16,12 +16,17 @@ from pathlib import Path
 
 import numpy as np
 
+from distill3r_core.data.layouts.camera_files import read_size_and_pinhole
 from distill3r_core.data.layouts.folders import (
     entries_of,
     marked_scenes,
     one_dataset,
 )
-from distill3r_core.data.layouts.recordings.stamps import Trajectory, associate, read_table
+from distill3r_core.data.layouts.recordings.stamps import (
+    Trajectory,
+    associate,
+    read_table,
+)
 from distill3r_core.data.layouts.records import (
     DepthFile,
     Frame,
@@ -32,7 +37,6 @@ from distill3r_core.data.layouts.records import (
     Scene,
 )
 from distill3r_core.data.manifest import Split
-from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.pose_formats import pose_from_rotation_vector
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
@@ -68,8 +72,25 @@ def _stream_of(folder: Path) -> str | None:
 
 
 def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
-    list_scene = partial(_list_scene, visits=_visits(root))
-    yield from marked_scenes(root, skip, _mark, list_scene)
+    """The videos below a folder, those of one visit as one place: they show one room.
+
+    Raises:
+        RequestError: The list of visits is a pipe or a device.
+        OSError: It cannot be read.
+    """
+    visits = {}
+    path = next(
+        (place for place in (root / _VISITS, root / "raw" / _VISITS) if is_there(place)), None
+    )
+    if path is not None:
+        refuse_special(path)
+        with os.fdopen(open_to_read(path), newline="", encoding="utf-8", errors="replace") as file:
+            visits = {
+                line["video_id"]: f"visit {line['visit_id']}"
+                for line in csv.DictReader(file)
+                if line.get("video_id") and line.get("visit_id") not in (None, "", "NA")
+            }
+    yield from marked_scenes(root, skip, _mark, partial(_list_scene, visits=visits))
 
 
 def _list_scene(folder: Path, scene_id: str, *, visits: dict[str, str]) -> Iterator[Listed]:
@@ -147,16 +168,7 @@ def _rig(cameras: dict[int, Path], stamp: float) -> Rig | None:
     path = next(
         (cameras[near] for near in (wanted, wanted - 1, wanted + 1) if near in cameras), None
     )
-    if path is None:
-        return None
-    rows = read_table(path)
-    try:
-        width, height, fx, fy, cx, cy = (float(word) for word in rows[0][1])
-        size = (round(height), round(width))
-    except (ValueError, IndexError, OverflowError) as error:
-        raise ImageError(f"{path.name} is not width height fx fy cx cy") from error
-    k = np.array([[fx, 0, cx + 0.5], [0, fy, cy + 0.5], [0, 0, 1.0]])
-    return Rig(color=checked_intrinsics(k), size=size)
+    return None if path is None else read_size_and_pinhole(path)
 
 
 def _depth(folder: Path, path: Path) -> DepthFile:
@@ -178,30 +190,7 @@ def _trajectory(path: Path) -> Trajectory:
             found[stamp] = np.linalg.inv(pose_from_rotation_vector(rest[:3], rest[3:]))
         except (ValueError, ImageError) as error:
             raise ImageError(f"{path.name}, line {number}: {reason_of(error)}") from error
-    stamps = tuple(sorted(found))
-    poses = np.stack([found[stamp] for stamp in stamps]) if stamps else np.zeros((0, 4, 4))
-    return Trajectory(stamps, poses)
-
-
-def _visits(root: Path) -> dict[str, str]:
-    """The visit of each video: several videos show one room.
-
-    Raises:
-        RequestError: The file is a pipe or a device.
-        OSError: It cannot be read.
-    """
-    path = next(
-        (place for place in (root / _VISITS, root / "raw" / _VISITS) if is_there(place)), None
-    )
-    if path is None:
-        return {}
-    refuse_special(path)
-    with os.fdopen(open_to_read(path), newline="", encoding="utf-8", errors="replace") as file:
-        return {
-            line["video_id"]: f"visit {line['visit_id']}"
-            for line in csv.DictReader(file)
-            if line.get("video_id") and line.get("visit_id") not in (None, "", "NA")
-        }
+    return Trajectory.of(found)
 
 
 LAYOUT = Layout(

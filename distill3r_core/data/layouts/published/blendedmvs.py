@@ -44,31 +44,32 @@ def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
         path = folder / _IMAGES / entry.name
         if _MASKED.fullmatch(entry.name):
             yield LeftOut(path, "a copy with a black background")
-        elif match := _IMAGE.fullmatch(entry.name):
-            try:
-                frames.append(_frame(folder, path, int(match.group(1))))
-            except ImageError as error:
-                yield Refused(path, str(error))
+            continue
+        if not (match := _IMAGE.fullmatch(entry.name)):
+            continue
+        camera = folder / _CAMERAS / f"{path.stem}_cam.txt"
+        depth = folder / _DEPTHS / f"{path.stem}.pfm"
+        try:
+            pose, k = read_mvsnet_camera(camera) if is_there(camera) else (None, None)
+        except ImageError as error:
+            yield Refused(path, str(error))
+            continue
+        frames.append(
+            Frame(
+                name=path.stem,
+                image=path,
+                number=int(match.group(1)),
+                pose=pose,
+                pose_convention="w2c",
+                depth=DepthFile(depth, codec="pfm", scale=1.0, invalid=())
+                if k is not None and is_there(depth)
+                else None,
+                rig=None if k is None else Rig(color=k),
+                unit="none",
+            )
+        )
     frames.sort(key=lambda frame: frame_key(frame.name))
     yield Scene(scene_id, folder, tuple(frames), order="number")
-
-
-def _frame(folder: Path, image: Path, number: int) -> Frame:
-    camera, depth = folder / _CAMERAS / f"{image.stem}_cam.txt", folder / _DEPTHS
-    depth /= f"{image.stem}.pfm"
-    pose, k = read_mvsnet_camera(camera) if is_there(camera) else (None, None)
-    return Frame(
-        name=image.stem,
-        image=image,
-        number=number,
-        pose=pose,
-        pose_convention="w2c",
-        depth=DepthFile(depth, codec="pfm", scale=1.0, invalid=())
-        if k is not None and is_there(depth)
-        else None,
-        rig=None if k is None else Rig(color=k),
-        unit="none",
-    )
 
 
 LAYOUT = Layout(

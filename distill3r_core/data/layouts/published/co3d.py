@@ -9,6 +9,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,6 @@ Annotations = Mapping[str, Mapping[str, Any]]
 
 def _mark(category: Path) -> str | None:
     return f"has {_ANNOTATIONS}" if is_there(category / _ANNOTATIONS) else None
-
-
-def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
-    yield from marked_scenes(root, skip, _mark, partial(_list_category, root=root))
 
 
 def _list_category(category: Path, _: str, *, root: Path) -> Iterator[Listed]:
@@ -136,10 +133,8 @@ def _frame(folder: Path, image: Path, number: int, found: Mapping[str, Any] | No
         raise ImageError(f"its annotation is damaged: {reason_of(error)}") from error
     depth = folder / "depths" / f"{image.name}.geometric.png"
     mask = folder / "depth_masks" / f"{image.stem}.png"
-    return Frame(
-        name=image.stem,
-        image=image,
-        number=number,
+    return replace(
+        plain,
         pose=pose,
         pose_convention="w2c",
         rig=rig,
@@ -153,7 +148,6 @@ def _frame(folder: Path, image: Path, number: int, found: Mapping[str, Any] | No
         )
         if is_there(depth) and scale > 0
         else None,
-        unit="none",
     )
 
 
@@ -180,7 +174,9 @@ LAYOUT = Layout(
     name="co3d",
     summary="<category>/{frame_annotations.jgz, <sequence>/{images, depths}}",
     mark=_mark,
-    scan=one_dataset(_list_scenes),
+    scan=one_dataset(
+        lambda root, skip: marked_scenes(root, skip, _mark, partial(_list_category, root=root))
+    ),
     carries=frozenset({"depth", "pose", "intrinsics"}),
     policy=Policy("orbit", most=10),
 )

@@ -119,9 +119,25 @@ def _test_scan(folder: Path) -> Iterator[Listed]:
         if not image.stem.isdecimal():
             continue
         try:
-            frames.append(_test_frame(folder, image))
+            pose, k = read_mvsnet_camera(folder / "cams" / f"{image.stem}_cam.txt")
         except ImageError as error:
             yield Refused(image, str(error))
+            continue
+        depth = folder / "depths" / f"{image.stem}.npy"
+        mask = folder / "binary_masks" / f"{image.stem}.png"
+        frames.append(
+            Frame(
+                name=image.stem,
+                image=image,
+                number=int(image.stem),
+                pose=pose,
+                pose_convention="w2c",
+                depth=DepthFile(depth, codec="array", **_MM) if is_there(depth) else None,
+                rig=Rig(color=k, size=_FULL),
+                unit="mm",
+                mask=mask if is_there(mask) else None,
+            )
+        )
     if not (folder / "depths").is_dir():
         yield Note(f"{folder.name}: no depths beside its images")
     number = _number(folder)
@@ -133,23 +149,6 @@ def _test_scan(folder: Path) -> Iterator[Listed]:
         order="number",
         split="val" if number in _TEST_SCANS else None,
         is_test=number in _TEST_SCANS,
-    )
-
-
-def _test_frame(folder: Path, image: Path) -> Frame:
-    pose, k = read_mvsnet_camera(folder / "cams" / f"{image.stem}_cam.txt")
-    depth = folder / "depths" / f"{image.stem}.npy"
-    mask = folder / "binary_masks" / f"{image.stem}.png"
-    return Frame(
-        name=image.stem,
-        image=image,
-        number=int(image.stem),
-        pose=pose,
-        pose_convention="w2c",
-        depth=DepthFile(depth, codec="array", **_MM) if is_there(depth) else None,
-        rig=Rig(color=k, size=_FULL),
-        unit="mm",
-        mask=mask if is_there(mask) else None,
     )
 
 

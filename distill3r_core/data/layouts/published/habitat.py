@@ -38,50 +38,43 @@ _ENDS = ("jpeg", "jpg", "png")
 
 
 def _mark(folder: Path) -> str | None:
-    name = _rendered(folder)
-    return f"holds {name}" if name else None
-
-
-def _rendered(folder: Path) -> str | None:
-    """An image with a camera or a depth map beside it; None: the folder is no scene."""
+    """A scene has an image with a camera or a depth map beside it."""
     names = set(names_in(folder))
     for name in sorted(name for name in names if name.endswith(("_camera_params.json", ".exr"))):
         stem = name.removesuffix("_camera_params.json").removesuffix("_depth.exr")
         found = next((f"{stem}.{end}" for end in _ENDS if f"{stem}.{end}" in names), None)
         if found and _IMAGE.fullmatch(found):
-            return found
+            return f"holds {found}"
     return None
 
 
 def _list_place(folder: Path, place: str) -> Iterator[Listed]:
     batches: dict[str, list[Frame]] = {}
     for entry in entries_of(folder)[0]:
-        if match := _IMAGE.fullmatch(entry.name):
-            try:
-                frame = _frame(folder / entry.name, int(match.group(2)))
-            except ImageError as error:
-                yield Refused(folder / entry.name, str(error))
-                continue
-            batches.setdefault(match.group(1), []).append(frame)
+        if not (match := _IMAGE.fullmatch(entry.name)):
+            continue
+        image = folder / entry.name
+        camera = image.with_name(f"{image.stem}_camera_params.json")
+        depth = image.with_name(f"{image.stem}_depth.exr")
+        try:
+            pose, rig = _camera(camera) if is_there(camera) else (None, None)
+        except ImageError as error:
+            yield Refused(image, str(error))
+            continue
+        frame = Frame(
+            name=image.stem,
+            image=image,
+            number=int(match.group(2)),
+            pose=pose,
+            depth=DepthFile(depth, codec="exr", scale=1.0, invalid=())
+            if rig is not None and is_there(depth)
+            else None,
+            rig=rig,
+        )
+        batches.setdefault(match.group(1), []).append(frame)
     for batch, frames in sorted(batches.items()):
         frames.sort(key=lambda frame: frame_key(frame.name))
         yield Scene(f"{place}/{batch}", folder, tuple(frames), order="number", place=place)
-
-
-def _frame(image: Path, number: int) -> Frame:
-    camera = image.with_name(f"{image.stem}_camera_params.json")
-    depth = image.with_name(f"{image.stem}_depth.exr")
-    pose, rig = _camera(camera) if is_there(camera) else (None, None)
-    return Frame(
-        name=image.stem,
-        image=image,
-        number=number,
-        pose=pose,
-        depth=DepthFile(depth, codec="exr", scale=1.0, invalid=())
-        if rig is not None and is_there(depth)
-        else None,
-        rig=rig,
-    )
 
 
 def _camera(path: Path) -> tuple[np.ndarray, Rig]:

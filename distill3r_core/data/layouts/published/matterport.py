@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from distill3r_core.data.layouts.camera_files import read_size_and_pinhole
 from distill3r_core.data.layouts.folders import (
     entries_of,
     marked_dataset,
 )
-from distill3r_core.data.layouts.recordings.stamps import read_table
 from distill3r_core.data.layouts.records import (
     DepthFile,
     Frame,
@@ -24,10 +24,9 @@ from distill3r_core.data.layouts.records import (
     Listed,
     Note,
     Refused,
-    Rig,
     Scene,
 )
-from distill3r_core.data.matrix_files import checked_intrinsics, read_pose
+from distill3r_core.data.matrix_files import read_pose
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there
@@ -46,14 +45,29 @@ def _mark(house: Path) -> str | None:
 def _list_house(house: Path, scene_id: str) -> Iterator[Listed]:
     cameras: dict[int, dict[str, dict[int, _View]]] = defaultdict(lambda: defaultdict(dict))
     for entry in entries_of(house / _COLOR)[0]:
-        if match := _IMAGE.fullmatch(entry.name):
-            uuid, camera, yaw = match.group(1), int(match.group(2)), int(match.group(3))
-            try:
-                view = _view(house, house / _COLOR / entry.name, uuid, camera, yaw)
-            except ImageError as error:
-                yield Refused(house / _COLOR / entry.name, str(error))
-                continue
-            cameras[camera][uuid][yaw] = view
+        if not (match := _IMAGE.fullmatch(entry.name)):
+            continue
+        image = house / _COLOR / entry.name
+        uuid, camera, yaw = match.group(1), int(match.group(2)), int(match.group(3))
+        pose_file = house / "matterport_camera_poses" / f"{uuid}_pose_{camera}_{yaw}.txt"
+        k_file = house / "matterport_camera_intrinsics" / f"{uuid}_intrinsics_{camera}.txt"
+        depth = house / "matterport_depth_images" / f"{uuid}_d{camera}_{yaw}.png"
+        try:
+            pose = read_pose(pose_file) if is_there(pose_file) else None
+            rig = read_size_and_pinhole(k_file, more=True) if is_there(k_file) else None
+        except ImageError as error:
+            yield Refused(image, str(error))
+            continue
+        frame = Frame(
+            name=image.stem,
+            image=image,
+            pose=pose,
+            depth=DepthFile(depth, scale=_UNITS, any_size=True)
+            if rig is not None and is_there(depth)
+            else None,
+            rig=rig,
+        )
+        cameras[camera][uuid][yaw] = (frame, pose)
     yield Note(f"{scene_id}: images of one position turn on the spot; sequences walk between")
     for camera, positions in sorted(cameras.items()):
         for number, frames in enumerate(_walks(positions)):
@@ -108,37 +122,6 @@ def _order(positions: dict[str, dict[int, _View]]) -> Sequence[str]:
         left.remove(nearest)
         walked.append(nearest)
     return walked
-
-
-def _view(house: Path, image: Path, uuid: str, camera: int, yaw: int) -> _View:
-    pose_file = house / "matterport_camera_poses" / f"{uuid}_pose_{camera}_{yaw}.txt"
-    pose = read_pose(pose_file) if is_there(pose_file) else None
-    depth = house / "matterport_depth_images" / f"{uuid}_d{camera}_{yaw}.png"
-    rig = _rig(house / "matterport_camera_intrinsics" / f"{uuid}_intrinsics_{camera}.txt")
-    frame = Frame(
-        name=image.stem,
-        image=image,
-        pose=pose,
-        depth=DepthFile(depth, scale=_UNITS, any_size=True)
-        if rig is not None and is_there(depth)
-        else None,
-        rig=rig,
-    )
-    return frame, pose
-
-
-def _rig(path: Path) -> Rig | None:
-    """K of `width height fx fy cx cy k1 ...`; None: there is no such file."""
-    if not is_there(path):
-        return None
-    rows = read_table(path)
-    try:
-        width, height, fx, fy, cx, cy = (float(word) for word in rows[0][1][:6])
-        size = (round(height), round(width))
-    except (ValueError, IndexError, OverflowError) as error:
-        raise ImageError(f"{path.name} is not width height fx fy cx cy") from error
-    k = np.array([[fx, 0, cx + 0.5], [0, fy, cy + 0.5], [0, 0, 1.0]])
-    return Rig(color=checked_intrinsics(k), size=size)
 
 
 LAYOUT = Layout(

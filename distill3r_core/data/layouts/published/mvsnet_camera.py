@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from distill3r_core.data.matrix_files import checked_intrinsics
+from distill3r_core.data.matrix_files import with_centers_at_half
 from distill3r_core.errors import ImageError
 from distill3r_core.files import read_text_file
 from distill3r_core.untrusted.printable import reason_of
@@ -36,5 +36,4 @@ def read_mvsnet_camera(
         k = np.array([float(word) for word in words[18:27]]).reshape(3, 3)
     except ValueError as error:
         raise ImageError(f"{path.name}: {reason_of(error)}") from error
-    k[:2, 2] += 0.5
-    return pose, checked_intrinsics(k)
+    return pose, with_centers_at_half(k)

@@ -81,8 +81,20 @@ def _mark(folder: Path) -> str | None:
 
 
 def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
-    list_place = partial(_list_place, splits=_splits(root))
-    yield from marked_scenes(root, skip, _mark, list_place)
+    """The rooms below a folder, split as the data set's lists say.
+
+    Raises:
+        RequestError: A list is a pipe or a device.
+        OSError: One cannot be read.
+    """
+    splits: dict[str, Split] = {}
+    for folder in (root / "splits", root.parent / "splits"):
+        for name, split in _SPLITS:
+            if is_there(folder / name):
+                refuse_special(folder / name)
+                words = read_text_file(folder / name, errors="replace").split()
+                splits.update(dict.fromkeys(words, split))
+    yield from marked_scenes(root, skip, _mark, partial(_list_place, splits=splits))
 
 
 def _list_place(folder: Path, place: str, *, splits: Mapping[str, Split]) -> Iterator[Listed]:
@@ -111,24 +123,24 @@ def _dslr(folder: Path, scene_id: str, split: Split | None) -> Iterator[Listed]:
         if image.name in blurred:
             yield LeftOut(image, "blurred, by the data set's own mark")
             continue
-        frames.append(_dslr_frame(dslr, image, known, fisheye=fisheye))
+        rig = None if fisheye else known.undistorted
+        depth = dslr / "undistorted_depths" / f"{image.stem}.png"
+        mask = dslr / "resized_anon_masks" / f"{image.stem}.png"
+        frames.append(
+            Frame(
+                name=image.stem,
+                image=image,
+                pose=known.pose(image.name),
+                pose_convention="w2c",
+                depth=DepthFile(depth, any_size=True)
+                if rig is not None and is_there(depth)
+                else None,
+                rig=rig,
+                camera="fisheye" if fisheye else "pinhole",
+                mask=mask if fisheye and is_there(mask) else None,
+            )
+        )
     yield _scene_of(f"{scene_id}/dslr", dslr, frames, split, folder.name)
-
-
-def _dslr_frame(dslr: Path, image: Path, known: _Cameras, *, fisheye: bool) -> Frame:
-    rig = None if fisheye else known.undistorted
-    depth = dslr / "undistorted_depths" / f"{image.stem}.png"
-    mask = dslr / "resized_anon_masks" / f"{image.stem}.png"
-    return Frame(
-        name=image.stem,
-        image=image,
-        pose=known.pose(image.name),
-        pose_convention="w2c",
-        depth=DepthFile(depth, any_size=True) if rig is not None and is_there(depth) else None,
-        rig=rig,
-        camera="fisheye" if fisheye else "pinhole",
-        mask=mask if fisheye and is_there(mask) else None,
-    )
 
 
 def _iphone(folder: Path, scene_id: str, split: Split | None) -> Iterator[Listed]:
@@ -234,23 +246,6 @@ def _transforms(path: Path) -> Mapping[str, Any]:
     if not isinstance(content, dict):
         raise ImageError(f"{path.name} is no JSON object")
     return content
-
-
-def _splits(root: Path) -> dict[str, Split]:
-    """The split of each scene that the data set's lists name.
-
-    Raises:
-        RequestError: A list is a pipe or a device.
-        OSError: One cannot be read.
-    """
-    found: dict[str, Split] = {}
-    for folder in (root / "splits", root.parent / "splits"):
-        for name, split in _SPLITS:
-            if is_there(folder / name):
-                refuse_special(folder / name)
-                words = read_text_file(folder / name, errors="replace").split()
-                found.update(dict.fromkeys(words, split))
-    return found
 
 
 LAYOUT = Layout(

@@ -66,14 +66,26 @@ def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
 def _list_place(folder: Path, place: str) -> Iterator[Listed]:
     pairs: dict[int, list[Frame]] = {}
     for entry in entries_of(folder)[0]:
-        if match := _IMAGE.fullmatch(entry.name):
-            number = int(match.group(1))
-            try:
-                frame = _frame(folder / entry.name, number)
-            except ImageError as error:
-                yield Refused(folder / entry.name, str(error))
-                continue
-            pairs.setdefault(number // 2, []).append(frame)
+        if not (match := _IMAGE.fullmatch(entry.name)):
+            continue
+        number, image = int(match.group(1)), folder / entry.name
+        camera, depth = image.with_suffix(".npz"), image.with_suffix(".exr")
+        try:
+            pose, rig = _camera(camera) if is_there(camera) else (None, None)
+        except ImageError as error:
+            yield Refused(image, str(error))
+            continue
+        frame = Frame(
+            name=image.stem,
+            image=image,
+            number=number,
+            pose=pose,
+            depth=DepthFile(depth, codec="exr", scale=1.0, invalid=())
+            if rig is not None and is_there(depth)
+            else None,
+            rig=rig,
+        )
+        pairs.setdefault(number // 2, []).append(frame)
     for pair, frames in sorted(pairs.items()):
         frames.sort(key=lambda frame: frame.number or 0)
         yield Scene(
@@ -93,21 +105,6 @@ def _near_origin(frames: list[Frame]) -> tuple[Frame, ...]:
     return tuple(
         replace(frame, pose=back @ frame.pose) if isinstance(frame.pose, np.ndarray) else frame
         for frame in frames
-    )
-
-
-def _frame(image: Path, number: int) -> Frame:
-    camera, depth = image.with_suffix(".npz"), image.with_suffix(".exr")
-    pose, rig = _camera(camera) if is_there(camera) else (None, None)
-    return Frame(
-        name=image.stem,
-        image=image,
-        number=number,
-        pose=pose,
-        depth=DepthFile(depth, codec="exr", scale=1.0, invalid=())
-        if rig is not None and is_there(depth)
-        else None,
-        rig=rig,
     )
 
 

@@ -26,7 +26,7 @@ from distill3r_core.data.layouts.records import (
     Rig,
     Scene,
 )
-from distill3r_core.data.matrix_files import checked_intrinsics, read_pose
+from distill3r_core.data.matrix_files import read_pose, with_centers_at_half
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there, read_text_file, refuse_special
@@ -50,13 +50,29 @@ def _list_room(folder: Path, room: str) -> Iterator[Listed]:
     parts = _parts(folder / "split.txt")
     if not parts:
         yield Note(f"{room}: no split.txt: all frames are one sequence")
+    images = {
+        int(match.group(1)): folder / "data" / entry.name
+        for entry in entries_of(folder / "data")[0]
+        if (match := _IMAGE.fullmatch(entry.name))
+    }
     frames: dict[int, Frame] = {}
-    for number, image in _images(folder / "data").items():
-        frame = _frame(image, number, rig)
-        if isinstance(frame, Frame):
-            frames[number] = frame
-        else:
-            yield frame
+    for number, image in images.items():
+        stem = image.name.split(".")[0]
+        pose = image.with_name(f"{stem}.pose.txt")
+        try:
+            read_pose(pose)
+        except ImageError as error:
+            reason = str(error)
+            yield LeftOut(image, _LOST) if "not finite" in reason else Refused(image, reason)
+            continue
+        frames[number] = Frame(
+            name=stem,
+            image=image,
+            number=number,
+            depth=DepthFile(image.with_name(f"{stem}.depth.png"), any_size=True),
+            pose=pose,
+            rig=rig,
+        )
     for name, first, last in parts or (("", 0, max(frames, default=0)),):
         yield Scene(
             scene_id=f"{room}/{name}" if name else room,
@@ -66,32 +82,6 @@ def _list_room(folder: Path, room: str) -> Iterator[Listed]:
             split=None if not name else ("val" if name == _TEST else "train"),
             is_test=name in ("", _TEST),
         )
-
-
-def _images(folder: Path) -> dict[int, Path]:
-    found = {}
-    for entry in entries_of(folder)[0]:
-        if match := _IMAGE.fullmatch(entry.name):
-            found[int(match.group(1))] = folder / entry.name
-    return found
-
-
-def _frame(image: Path, number: int, rig: Rig) -> Frame | LeftOut | Refused:
-    stem = image.name.split(".")[0]
-    pose = image.with_name(f"{stem}.pose.txt")
-    try:
-        read_pose(pose)
-    except ImageError as error:
-        reason = str(error)
-        return LeftOut(image, _LOST) if "not finite" in reason else Refused(image, reason)
-    return Frame(
-        name=stem,
-        image=image,
-        number=number,
-        depth=DepthFile(image.with_name(f"{stem}.depth.png"), any_size=True),
-        pose=pose,
-        rig=rig,
-    )
 
 
 def _rig(path: Path) -> Rig:
@@ -106,11 +96,10 @@ def _rig(path: Path) -> Rig:
         values = {key.strip(): value.split() for key, _, value in pairs}
         size = (int(values["m_colorHeight"][0]), int(values["m_colorWidth"][0]))
         numbers = [float(word) for word in values["m_calibrationColorIntrinsic"]]
-        k = np.array(numbers).reshape(4, 4)[:3, :3].copy()
+        k = np.array(numbers).reshape(4, 4)[:3, :3]
     except (OSError, ValueError, KeyError, IndexError, OverflowError) as error:
         raise ImageError(f"{path.name} is damaged: {reason_of(error)}") from error
-    k[:2, 2] += 0.5
-    return Rig(color=checked_intrinsics(k), size=size)
+    return Rig(color=with_centers_at_half(k), size=size)
 
 
 def _parts(path: Path) -> list[tuple[str, int, int]]:

@@ -51,9 +51,21 @@ def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
     ]
     if others:
         yield Note(f"{scene_id}: {', '.join(others)} left out: models share no world frame")
-    yield from _camera_notes(scene_id, cameras)
+    without_k = {camera.model for camera in cameras.values() if camera.intrinsics is None}
+    if without_k:
+        yield Note(f"{scene_id}: K of {', '.join(sorted(without_k))} cameras is left out")
+    if any(camera.intrinsics is not None and any(camera.distortion) for camera in cameras.values()):
+        yield Note(
+            f"{scene_id}: its images are distorted; the pinhole of their K is taken "
+            "(colmap image_undistorter writes images without distortion)"
+        )
     registered = {image.name: image for image in images}
-    files = _image_files(folder / _IMAGES)
+    files = {
+        path.relative_to(folder / _IMAGES).as_posix(): path
+        for _, listing in walk(folder / _IMAGES)
+        for path in listing.files
+        if path.suffix.lower() in IMAGE_SUFFIXES
+    }
     for name in sorted(registered.keys() - files.keys(), key=frame_key):
         yield Refused(folder / _IMAGES / name, "the model names it, and it is not there")
     lost = len(files.keys() - registered.keys())
@@ -83,27 +95,6 @@ def _frame(
         unit="none",
         camera="fisheye" if camera.is_fisheye else "pinhole",
     )
-
-
-def _camera_notes(scene_id: str, cameras: dict[int, ColmapCamera]) -> Iterator[Note]:
-    models = {camera.model for camera in cameras.values() if camera.intrinsics is None}
-    if models:
-        yield Note(f"{scene_id}: K of {', '.join(sorted(models))} cameras is left out")
-    if any(camera.intrinsics is not None and any(camera.distortion) for camera in cameras.values()):
-        yield Note(
-            f"{scene_id}: its images are distorted; the pinhole of their K is taken "
-            "(colmap image_undistorter writes images without distortion)"
-        )
-
-
-def _image_files(folder: Path) -> dict[str, Path]:
-    """Images below a folder, by their paths from it."""
-    return {
-        path.relative_to(folder).as_posix(): path
-        for _, listing in walk(folder)
-        for path in listing.files
-        if path.suffix.lower() in IMAGE_SUFFIXES
-    }
 
 
 LAYOUT = Layout(

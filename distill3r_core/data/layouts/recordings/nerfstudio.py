@@ -46,31 +46,12 @@ def _mark(folder: Path) -> str | None:
 
 
 def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
+    """The frames of a file in the order of their paths' numbers."""
     try:
-        yield from _scene(folder, scene_id, _read(folder / _FILE))
+        content = _read(folder / _FILE)
     except ImageError as error:
         yield Refused(folder / _FILE, str(error))
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    """The content of the file.
-
-    Raises:
-        ImageError: It is not a JSON object with a list of frames.
-    """
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ImageError(f"it is larger than {_MOST_BYTES >> 20} MB")
-        content = json.loads(read_text_file(path, encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ImageError(f"it cannot be read: {reason_of(error)}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
-        raise ImageError("it has no list 'frames'")
-    return content
-
-
-def _scene(folder: Path, scene_id: str, content: Mapping[str, Any]) -> Iterator[Listed]:
-    """The frames of a file in the order of their paths' numbers."""
+        return
     model = content.get("camera_model")
     fisheye = isinstance(model, str) and bool(_FISHEYE.search(model))
     if fisheye:
@@ -93,6 +74,23 @@ def _scene(folder: Path, scene_id: str, content: Mapping[str, Any]) -> Iterator[
     yield Scene(scene_id, folder, ordered, order="number" if ordered else "none")
 
 
+def _read(path: Path) -> Mapping[str, Any]:
+    """The content of the file.
+
+    Raises:
+        ImageError: It is not a JSON object with a list of frames.
+    """
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ImageError(f"it is larger than {_MOST_BYTES >> 20} MB")
+        content = json.loads(read_text_file(path, encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ImageError(f"it cannot be read: {reason_of(error)}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
+        raise ImageError("it has no list 'frames'")
+    return content
+
+
 def _frame(folder: Path, content: Mapping[str, Any], entry: Any, *, fisheye: bool) -> Frame:
     """One frame of the list.
 
@@ -107,24 +105,24 @@ def _frame(folder: Path, content: Mapping[str, Any], entry: Any, *, fisheye: boo
             (path for end in IMAGE_SUFFIXES if is_there(path := image.with_suffix(end))), image
         )
     relative = image.relative_to(folder).with_suffix("").as_posix()
-    depth = entry.get("depth_file_path")
+    pose = _pose(entry.get("transform_matrix"))
+    depth = None
+    if (named := entry.get("depth_file_path")) is not None:
+        path = _below(folder, named)
+        codec = "array" if path.suffix.lower() == ".npy" else "png16"
+        # In thousandths of the poses' unit.
+        depth = DepthFile(path, codec=codec, scale=1000.0, any_size=True)
     return Frame(
         name=relative.replace("/", "_"),
         image=image,
-        pose=_pose(entry.get("transform_matrix")),
+        pose=pose,
         pose_axes="opengl",
-        depth=None if depth is None else _depth(_below(folder, depth)),
+        depth=depth,
         rig=None if fisheye else _rig(content, entry, image),
         mask=None if (mask := entry.get("mask_path")) is None else _below(folder, mask),
         unit="none",
         camera="fisheye" if fisheye else "pinhole",
     )
-
-
-def _depth(path: Path) -> DepthFile:
-    """Depth in thousandths of the poses' unit."""
-    codec = "array" if path.suffix.lower() == ".npy" else "png16"
-    return DepthFile(path, codec=codec, scale=1000.0, any_size=True)
 
 
 def _below(folder: Path, name: Any) -> Path:

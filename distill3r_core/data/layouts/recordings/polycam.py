@@ -60,32 +60,31 @@ def _list_capture(folder: Path, scene_id: str) -> Iterator[Listed]:
             yield LeftOut(image, "no camera of this image")
             continue
         try:
-            frames.append(_frame(place, image, camera))
+            pose, rig = _camera(camera)
         except ImageError as error:
             yield Refused(image, str(error))
+            continue
+        depth = place / "depth" / f"{image.stem}.png"
+        confidence = place / "confidence" / f"{image.stem}.png"
+        frames.append(
+            Frame(
+                name=image.stem,
+                image=image,
+                pose=pose,
+                pose_axes="opengl",
+                depth=DepthFile(
+                    depth,
+                    valid=confidence if is_there(confidence) else None,
+                    min_valid=_CONFIDENT,
+                    any_size=True,
+                )
+                if is_there(depth)
+                else None,
+                rig=rig,
+            )
+        )
     frames.sort(key=lambda frame: int(frame.name))
     yield Scene(scene_id, folder, tuple(frames), order="number")
-
-
-def _frame(place: Path, image: Path, camera: Path) -> Frame:
-    pose, rig = _camera(camera)
-    depth = place / "depth" / f"{image.stem}.png"
-    confidence = place / "confidence" / f"{image.stem}.png"
-    return Frame(
-        name=image.stem,
-        image=image,
-        pose=pose,
-        pose_axes="opengl",
-        depth=DepthFile(
-            depth,
-            valid=confidence if is_there(confidence) else None,
-            min_valid=_CONFIDENT,
-            any_size=True,
-        )
-        if is_there(depth)
-        else None,
-        rig=rig,
-    )
 
 
 def _camera(path: Path) -> tuple[np.ndarray, Rig]:

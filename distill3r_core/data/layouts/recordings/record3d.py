@@ -13,7 +13,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from distill3r_core.data.layouts.folders import entries_of, frame_key, marked_dataset, names_in
+from distill3r_core.data.layouts.folders import (
+    frame_key,
+    marked_dataset,
+    names_in,
+    numbered_files,
+)
 from distill3r_core.data.layouts.recordings.record3d_archive import SUFFIX, unpack_record3d
 from distill3r_core.data.layouts.records import (
     DepthFile,
@@ -26,7 +31,7 @@ from distill3r_core.data.layouts.records import (
     Rig,
     Scene,
 )
-from distill3r_core.data.matrix_files import checked_intrinsics
+from distill3r_core.data.matrix_files import with_centers_at_half
 from distill3r_core.data.pose_formats import pose_from_quaternion
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
@@ -89,39 +94,27 @@ def _list_recording(folder: Path, scene_id: str) -> Iterator[Listed]:
     except ImageError as error:
         yield Refused(path, str(error))
         return
-    images = _numbered(folder / ("rgbd" if is_raw else "rgb"))
-    frames = tuple(
-        Frame(
-            name=f"{number:06d}",
-            image=images[number],
-            number=number,
-            pose=recording.poses.get(number),
-            pose_axes="opengl",
-            depth=_depth(folder, number, is_raw=is_raw),
-            rig=recording.rig(number),
+    images = numbered_files(folder / ("rgbd" if is_raw else "rgb"), (".jpg", ".jpeg", ".png"))
+    frames = []
+    for number in sorted(images):
+        depth = folder / (f"rgbd/{number}.depth" if is_raw else f"depth/{number}.exr")
+        codec = "record3d" if is_raw else "exr"
+        frames.append(
+            Frame(
+                name=f"{number:06d}",
+                image=images[number],
+                number=number,
+                pose=recording.poses.get(number),
+                pose_axes="opengl",
+                depth=DepthFile(depth, codec, scale=1.0, any_size=True)
+                if is_there(depth)
+                else None,
+                rig=recording.rig(number),
+            )
         )
-        for number in sorted(images)
-    )
     if lost := sum(frame.pose is None for frame in frames):
         yield Note(f"{scene_id}: {lost} of {len(frames)} frames have no pose")
-    yield Scene(scene_id, folder, frames, order="number")
-
-
-def _depth(folder: Path, number: int, *, is_raw: bool) -> DepthFile | None:
-    """Meters, of the same view as the image."""
-    path = folder / (f"rgbd/{number}.depth" if is_raw else f"depth/{number}.exr")
-    if not is_there(path):
-        return None
-    return DepthFile(path, codec="record3d" if is_raw else "exr", scale=1.0, any_size=True)
-
-
-def _numbered(folder: Path) -> dict[int, Path]:
-    paths = (folder / entry.name for entry in entries_of(folder)[0])
-    return {
-        int(path.stem): path
-        for path in paths
-        if path.suffix.lower() in (".jpg", ".jpeg", ".png") and path.stem.isdecimal()
-    }
+    yield Scene(scene_id, folder, tuple(frames), order="number")
 
 
 class _Recording:
@@ -137,7 +130,7 @@ class _Recording:
     def __init__(self, content: Any) -> None:
         self._size = (int(content["h"]), int(content["w"]))
         # Column by column: fx 0 0, 0 fy 0, cx cy 1.
-        self._k = _with_corners(np.array(content["K"], dtype=np.float64).reshape(3, 3).T)
+        self._k = with_centers_at_half(np.array(content["K"], dtype=np.float64).reshape(3, 3).T)
         per_frame = content.get("perFrameIntrinsicCoeffs") or ()
         self.cameras = [[float(value) for value in one] for one in per_frame]
         self.poses = {
@@ -151,14 +144,8 @@ class _Recording:
         if number >= len(self.cameras):
             return Rig(self._k, self._size)
         fx, fy, cx, cy = self.cameras[number]
-        return Rig(_with_corners(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])), self._size)
-
-
-def _with_corners(k: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
-    """K with pixel centers at +0.5; in the file they are at whole numbers."""
-    k = k.copy()
-    k[:2, 2] += 0.5
-    return checked_intrinsics(k)
+        k = with_centers_at_half(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]))
+        return Rig(k, self._size)
 
 
 def _pose(numbers: Sequence[Any]) -> Float[np.ndarray, "4 4"] | None:

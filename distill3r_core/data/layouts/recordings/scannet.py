@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from distill3r_core.data.layouts.folders import (
-    entries_of,
     marked_dataset,
+    numbered_files,
 )
 from distill3r_core.data.layouts.records import (
     DepthFile,
@@ -24,7 +24,7 @@ from distill3r_core.data.layouts.records import (
     Rig,
     Scene,
 )
-from distill3r_core.data.matrix_files import checked_intrinsics, read_matrix, read_pose
+from distill3r_core.data.matrix_files import read_matrix, read_pose, with_centers_at_half
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there
@@ -42,15 +42,10 @@ def _mark(folder: Path) -> str | None:
 
 
 def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
-    k = read_matrix(folder / _INTRINSICS, 4, what="intrinsics")[:3, :3].copy()
-    k[:2, 2] += 0.5  # its pixel centers are at integers
-    rig = Rig(color=checked_intrinsics(k), size=_size_of(k))
-    images = {
-        int(path.stem): path
-        for entry in entries_of(folder / "color")[0]
-        if (path := folder / "color" / entry.name).suffix.lower() in _SUFFIXES
-        and path.stem.isdecimal()
-    }
+    stored = read_matrix(folder / _INTRINSICS, 4, what="intrinsics")
+    k = with_centers_at_half(stored[:3, :3])
+    rig = Rig(color=k, size=_size_of(k))
+    images = numbered_files(folder / "color", _SUFFIXES)
     frames, lost = [], 0
     for number in sorted(images):
         image = images[number]

@@ -2,7 +2,7 @@
 
 import bisect
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +73,13 @@ class Trajectory:
     stamps: tuple[float, ...]
     poses: Float[np.ndarray, "P 4 4"]
 
+    @classmethod
+    def of(cls, found: Mapping[float, Float[np.ndarray, "4 4"]]) -> "Trajectory":
+        """Poses by their stamps, in any order."""
+        stamps = tuple(sorted(found))
+        poses = np.stack([found[stamp] for stamp in stamps]) if stamps else np.zeros((0, 4, 4))
+        return cls(stamps, poses)
+
     def at(self, stamp: float, *, max_gap: float = MAX_POSE_GAP) -> Float[np.ndarray, "4 4"] | None:
         """The pose at a stamp; None where the recording has none near it.
 
@@ -115,9 +122,7 @@ def read_trajectory(path: Path) -> Trajectory:
             found[stamp] = pose_from_quaternion(rest[3:], rest[:3])
         except ImageError as error:
             raise ImageError(f"{path.name}, line {number}: {reason_of(error)}") from error
-    stamps = tuple(sorted(found))
-    poses = np.stack([found[stamp] for stamp in stamps]) if stamps else np.zeros((0, 4, 4))
-    return Trajectory(stamps, poses)
+    return Trajectory.of(found)
 
 
 def is_stamp(seconds: float) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from distill3r_core.data.layouts.folders import entries_of, marked_dataset
+from distill3r_core.data.layouts.folders import marked_dataset, numbered_files
 from distill3r_core.data.layouts.recordings.stamps import read_table
 from distill3r_core.data.layouts.records import (
     DepthFile,
@@ -48,45 +48,30 @@ def _list_recording(folder: Path, scene_id: str) -> Iterator[Listed]:
     except ImageError as error:
         yield Refused(folder, str(error))
         return
-    depths = _numbered(folder / "depth", tuple(_CODECS))
-    confidences = _numbered(folder / "confidence", (".png",))
-    beside = {
-        number: Frame(
+    depths = numbered_files(folder / "depth", _CODECS)
+    confidences = numbered_files(folder / "confidence", (".png",))
+    beside = {}
+    for number, pose in poses.items():
+        depth = None
+        if (path := depths.get(number)) is not None:
+            depth = DepthFile(
+                path,
+                codec=_CODECS[path.suffix.lower()],
+                valid=confidences.get(number),
+                min_valid=_CONFIDENT,
+                any_size=True,
+            )
+        beside[number] = Frame(
             name=f"{number:06d}",
             image=folder / _VIDEO,
             number=number,
             pose=pose,
-            depth=_depth(depths.get(number), confidences.get(number)),
+            depth=depth,
             rig=rig,
         )
-        for number, pose in poses.items()
-    }
     if lost := sum(number not in depths for number in poses):
         yield Note(f"{scene_id}: {lost} of {len(poses)} frames have no depth")
     yield VideoScene(scene_id, folder / _VIDEO, beside)
-
-
-def _depth(path: Path | None, confidence: Path | None) -> DepthFile | None:
-    if path is None:
-        return None
-    return DepthFile(
-        path,
-        codec=_CODECS[path.suffix.lower()],
-        valid=confidence,
-        min_valid=_CONFIDENT,
-        any_size=True,
-    )
-
-
-def _numbered(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
-    """Files of a folder by the number that is their name."""
-    names = [entry.name for entry in entries_of(folder)[0]] if folder.is_dir() else []
-    paths = (folder / name for name in names)
-    return {
-        int(path.stem): path
-        for path in paths
-        if path.suffix.lower() in suffixes and path.stem.isdecimal()
-    }
 
 
 def _intrinsics(path: Path) -> Float[np.ndarray, "3 3"]:

@@ -5,7 +5,6 @@ The three streams have stamps of their own. Facts: the benchmark's page and `ass
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,7 @@ from distill3r_core.data.layouts.records import (
     Rig,
     Scene,
 )
-from distill3r_core.data.matrix_files import read_intrinsics
+from distill3r_core.data.matrix_files import read_intrinsics, with_centers_at_half
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there
@@ -49,14 +48,6 @@ _DISTORTED = ("freiburg1", "freiburg2")
 _OWN_INTRINSICS = ("intrinsics.txt", "calibration.txt")
 
 
-@dataclass(frozen=True)
-class _Stream:
-    """Files of a list by their stamps, ascending."""
-
-    stamps: tuple[float, ...]
-    files: tuple[Path, ...]
-
-
 def _mark(folder: Path) -> str | None:
     is_scene = is_there(folder / _COLOR) and (folder / "rgb").is_dir()
     return f"has {_COLOR} beside rgb" if is_scene else None
@@ -65,15 +56,16 @@ def _mark(folder: Path) -> str | None:
 def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
     """One sequence; images without a partner in another stream are kept without it."""
     color = _read_stream(folder, _COLOR)
-    depth = _read_stream(folder, _DEPTH) if is_there(folder / _DEPTH) else _Stream((), ())
+    depth = _read_stream(folder, _DEPTH) if is_there(folder / _DEPTH) else {}
     has_poses = is_there(folder / _POSES)
-    poses = read_trajectory(folder / _POSES) if has_poses else Trajectory((), np.zeros((0, 4, 4)))
-    pairs = associate(color.stamps, depth.stamps)
+    poses = read_trajectory(folder / _POSES) if has_poses else Trajectory.of({})
+    pairs = associate(list(color), list(depth))
+    depth_files = list(depth.values())
     rig, remark = _rig(folder)
     if remark:
         yield Note(f"{scene_id}: {remark}")
     frames = []
-    for number, (stamp, image) in enumerate(zip(color.stamps, color.files, strict=True)):
+    for number, (stamp, image) in enumerate(color.items()):
         there = pairs.get(number)
         frames.append(
             Frame(
@@ -82,13 +74,13 @@ def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
                 number=round(stamp * _RATE),
                 depth=None
                 if there is None
-                else DepthFile(depth.files[there], scale=_UNITS, any_size=True),
+                else DepthFile(depth_files[there], scale=_UNITS, any_size=True),
                 pose=poses.at(stamp),
                 rig=rig,
             )
         )
     alone = len(frames) - len(pairs)
-    if depth.files and alone:
+    if depth and alone:
         yield Note(f"{scene_id}: {alone} images have no depth map within 0.02 s")
     lost = sum(frame.pose is None for frame in frames)
     if has_poses and lost:
@@ -96,8 +88,8 @@ def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
     yield Scene(scene_id, folder, tuple(frames), order="number")
 
 
-def _read_stream(folder: Path, name: str) -> _Stream:
-    """The files of a list, by the number that their stamp is.
+def _read_stream(folder: Path, name: str) -> dict[float, Path]:
+    """The files of a list by their stamps, ascending.
 
     Raises:
         ImageError: The list cannot be read, or a line is not a stamp and a file below the folder.
@@ -112,31 +104,23 @@ def _read_stream(folder: Path, name: str) -> _Stream:
         if relative.is_absolute() or ".." in relative.parts or not is_stamp(stamp):
             raise ImageError(f"{name}, line {line}: not a file below the folder")
         found[stamp] = folder / relative
-    stamps = tuple(sorted(found))
-    return _Stream(stamps, tuple(found[stamp] for stamp in stamps))
+    return dict(sorted(found.items()))
 
 
 def _rig(folder: Path) -> tuple[Rig, str | None]:
     """Intrinsics: a file of the folder, else those that go with its name; and a remark."""
     for name in _OWN_INTRINSICS:
         if is_there(folder / name):
-            return Rig(color=_with_center(read_intrinsics(folder / name))), None
+            return Rig(color=with_centers_at_half(read_intrinsics(folder / name))), None
     known = next((name for name in _CAMERAS if name in folder.name.lower()), None)
     fx, fy, cx, cy = _ROS_DEFAULT if known is None else _CAMERAS[known]
-    k = _with_center(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]))
+    k = with_centers_at_half(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]))
     remark = None
     if known is None:
         remark = "no intrinsics.txt, and its name is not one of TUM's: 525 pixels are assumed"
     elif known in _DISTORTED:
         remark = f"{known} images are distorted (k1 about 0.25): its pinhole is right in the middle"
     return Rig(color=k, size=(480, 640), is_nominal=known is None), remark
-
-
-def _with_center(intrinsics: np.ndarray) -> np.ndarray:
-    """K with pixel centers at +0.5, of one with centers at integers."""
-    moved = intrinsics.copy()
-    moved[:2, 2] += 0.5
-    return moved
 
 
 LAYOUT = Layout(
