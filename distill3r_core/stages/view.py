@@ -84,7 +84,15 @@ def view(
     try:
         _fill(server, cloud, cameras, opened)
         name = f"[{host}]" if ":" in host else host
-        on_ready(_report(result, f"http://{name}:{server.get_port()}", cloud, cameras))
+        url = f"http://{name}:{server.get_port()}"
+        on_ready(
+            Report(
+                settings={"result": str(result)},
+                result={"url": url, "points": len(cloud), "cameras": len(cameras)},
+                notes=["Ctrl-C ends it"],
+                summary=f"{result}: {len(cloud):,} points and {len(cameras)} cameras at {url}",
+            )
+        )
         (until or threading.Event()).wait()
     finally:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -99,7 +107,16 @@ def read_result(folder: Path) -> tuple["ResultFiles", Cloud, list[Camera]]:
         FailedError: The result is not finished, or a file of it cannot be read.
     """
     opened = _open(folder)
-    return opened, *_read(opened)
+    cloud, cameras = opened.find("scene.ply"), opened.find("cameras.json")
+    if cloud is None:
+        if cameras is not None:
+            read_cameras(cameras)  # says so where there are no poses, and a cloud cannot be
+        raise InputMissingError(
+            f"{folder} has no scene.ply", hint="distill3r infer INPUT --ply writes one"
+        )
+    if cameras is None:
+        raise InputMissingError(f"{folder} has no cameras.json: it is no result of infer")
+    return opened, read_ply(cloud)[0], read_cameras(cameras)[0]
 
 
 @contextlib.contextmanager
@@ -161,15 +178,6 @@ def _require_address(host: str, port: int) -> None:
         ) from error
 
 
-def _report(result: Path, url: str, cloud: Cloud, cameras: list[Camera]) -> Report:
-    return Report(
-        settings={"result": str(result)},
-        result={"url": url, "points": len(cloud), "cameras": len(cameras)},
-        notes=["Ctrl-C ends it"],
-        summary=f"{result}: {len(cloud):,} points and {len(cameras)} cameras at {url}",
-    )
-
-
 @dataclass(frozen=True)
 class ResultFiles:
     """A folder of `infer`, and which of the files in it are this result's.
@@ -201,19 +209,6 @@ def _open(folder: Path) -> ResultFiles:
     if files is None:
         raise FailedError(f"{folder / RECORD} is no record of infer: it lists no files")
     return ResultFiles(folder, frozenset(files))
-
-
-def _read(result: ResultFiles) -> tuple[Cloud, list[Camera]]:
-    cloud, cameras = result.find("scene.ply"), result.find("cameras.json")
-    if cloud is None:
-        if cameras is not None:
-            read_cameras(cameras)  # says so where there are no poses, and a cloud cannot be
-        raise InputMissingError(
-            f"{result.folder} has no scene.ply", hint="distill3r infer INPUT --ply writes one"
-        )
-    if cameras is None:
-        raise InputMissingError(f"{result.folder} has no cameras.json: it is no result of infer")
-    return read_ply(cloud)[0], read_cameras(cameras)[0]
 
 
 def _fill(
@@ -281,24 +276,18 @@ def _add_camera(
     return handle
 
 
-def _small(path: Path) -> np.ndarray:
-    # By the name that we gave it: another format could start a program.
-    with open_file(path) as file:
-        with quiet():
-            opened = Image.open(file, formats=("JPEG", "PNG"))
-        with opened as image:
-            check_header(image, path.stat().st_size, least_side=1)
-            image.thumbnail((_THUMBNAIL, _THUMBNAIL))
-            return np.asarray(image.convert("RGB"))
-
-
 def _thumbnail(name: str, result: ResultFiles) -> np.ndarray | None:
     """The view's image, small, where the result has images."""
-    for suffix in (".jpg", ".png"):
-        path = result.find(f"images/{name}{suffix}")
-        if path is not None:
-            try:
-                return _small(path)
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, ImageError):
-                return None  # a frustum without its image shows as much of the scene
-    return None
+    path = result.find(f"images/{name}.jpg") or result.find(f"images/{name}.png")
+    if path is None:
+        return None
+    try:
+        with open_file(path) as file:
+            with quiet():  # by the name that we gave it: another format could start a program
+                opened = Image.open(file, formats=("JPEG", "PNG"))
+            with opened as image:
+                check_header(image, path.stat().st_size, least_side=1)
+                image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+                return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, ImageError):
+        return None  # a frustum without its image shows as much of the scene

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +22,6 @@ from distill3r_core.system.disk import disk_errors
 _HASHES = "hashes.json"  # in DISTILL3R_HOME: a big file is hashed once
 _MEGABYTE = 1e6
 _SHA256_DIGITS = 64
-
-
-def list_weights() -> Report:
-    """All known weights with size, license and state; files that are here with their hash."""
-    known = known_weights()
-    rows = [_facts(known[name]) for name in known]
-    table = Table(
-        title="weights",
-        columns=("model", "size", "commercial", "license", "state"),
-        rows=tuple(
-            (
-                row["name"],
-                f"{row['megabytes']:.0f} MB",
-                row["commercial"],
-                _shortened(row["license"]),
-                row["state"],
-            )
-            for row in rows
-        ),
-    )
-    return Report(settings={}, result={"models": rows}, tables=(table,), notes=(_HINT,))
-
-
 _HINT = (
     "nothing is downloaded unless asked for: distill3r models download NAME; "
     "where a file is or goes: models path NAME. commercial: what the license allows, as read in "
@@ -53,10 +30,20 @@ _HINT = (
 _LONGEST_LICENSE = 18  # so that the table fits into 80 columns
 
 
-def _shortened(license: str) -> str:
-    if len(license) <= _LONGEST_LICENSE:
-        return license
-    return f"{license[: _LONGEST_LICENSE - 1].rstrip(' ,(')}…"
+def list_weights() -> Report:
+    """All known weights with size, license and state; files that are here with their hash."""
+    known = known_weights()
+    models = [_facts(known[name]) for name in known]
+    rows = []
+    for one in models:
+        license = one["license"]
+        if len(license) > _LONGEST_LICENSE:
+            license = f"{license[: _LONGEST_LICENSE - 1].rstrip(' ,(')}…"
+        size = f"{one['megabytes']:.0f} MB"
+        rows.append((one["name"], size, one["commercial"], license, one["state"]))
+    columns = ("model", "size", "commercial", "license", "state")
+    table = Table(title="weights", columns=columns, rows=tuple(rows))
+    return Report(settings={}, result={"models": models}, tables=(table,), notes=(_HINT,))
 
 
 def weights_path(name: str) -> Report:
@@ -139,8 +126,12 @@ def _from_hub(entry: PublishedWeights, repo: str) -> None:
     except (_transport_error(), OSError) as error:
         files = " and ".join(entry.files)
         through = through_proxy(constants.ENDPOINT)
+        first: BaseException = error  # the hub's own errors name no cause
+        while first.__cause__ is not None:
+            first = first.__cause__
+        reason = next(iter(str(first).splitlines()), "") or type(first).__name__
         raise WeightsError(
-            f"cannot download {repo}{through}: {_first_cause(error)}",
+            f"cannot download {repo}{through}: {reason}",
             hint=f"run again to continue, or put {files} from {entry.address} into {entry.place}",
         ) from error
 
@@ -155,13 +146,6 @@ def _quiet_hub() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-
-
-def _first_cause(error: BaseException) -> str:
-    """What went wrong first, in one line: the hub's own errors name no cause."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def _transport_error() -> type[Exception]:
@@ -212,7 +196,12 @@ def _published_hash(entry: PublishedWeights, file: Path) -> str | None:
 def _known_hash(file: Path) -> str:
     """SHA-256 of a file, remembered while its size and time stay."""
     store = paths.weights_home() / _HASHES
-    known = _remembered(store)
+    known: Any = {}
+    if is_there(store):
+        with suppress(ValueError, RecursionError):
+            known = json.loads(read_own(store))
+    if not isinstance(known, dict):  # a damaged store is begun anew
+        known = {}
     status = file.stat()
     stamp = [status.st_size, status.st_mtime_ns]
     entry = known.get(str(file.resolve()))
@@ -224,14 +213,3 @@ def _known_hash(file: Path) -> str:
     new = {**known, str(file.resolve()): {"stamp": stamp, "sha256": digest}}
     write_text(store, json.dumps(new, indent=2) + "\n")
     return digest
-
-
-def _remembered(store: Path) -> dict[str, Any]:
-    """What was hashed before; a damaged store is begun anew."""
-    if not is_there(store):
-        return {}
-    try:
-        known = json.loads(read_own(store))
-    except (ValueError, RecursionError):
-        return {}
-    return known if isinstance(known, dict) else {}

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from distill3r_core import config, profiling
 from distill3r_core.errors import OutOfMemoryError, RequestError
 from distill3r_core.io.checksums import file_hash
@@ -106,11 +104,15 @@ def _header(models: Sequence[BenchModel], rates: SpeedCalibration) -> dict[str, 
     """What a reader must know to compare the figures: device, versions, precision, kernels."""
     student, *others = models
     machine = profiling.machine(student.device)
+    driver = None
+    if student.device.type == "cuda" and DRIVER.is_file():
+        words = DRIVER.read_text().splitlines()[0].split()
+        driver = next((f"driver {word}" for word in words if word[:1].isdigit()), None)
     rows, columns = student.size
     return {
         "device": student.device.type,
         "name": machine.get("gpu") or f"{machine['cpu']}, {machine['cores']} cores",
-        "driver": _driver(student.device),
+        "driver": driver,
         "torch": f"torch {machine['torch']}",
         "precision": student.precision,
         "attention": rates.facts.get("attention"),
@@ -124,11 +126,3 @@ def _header(models: Sequence[BenchModel], rates: SpeedCalibration) -> dict[str, 
             model.name: dict(model.teacher_settings) for model in others if model.teacher
         },
     }
-
-
-def _driver(device: torch.device) -> str | None:
-    """Version of the GPU's driver, where the system tells it."""
-    if device.type != "cuda" or not DRIVER.is_file():
-        return None
-    words = DRIVER.read_text().splitlines()[0].split()
-    return next((f"driver {word}" for word in words if word[:1].isdigit()), None)

@@ -163,7 +163,11 @@ class Bench:
                         entry.runs.append(answer)
                         entry.status = MEASURED
         for entry in row:
-            self._update_correction(entry)
+            if entry.runs and math.isfinite(entry.estimate):
+                # Later rows are estimated by what this one took.
+                took = min(run["seconds"] for run in entry.runs)
+                before = self._correction.get(entry.model.name, 1.0)
+                self._correction[entry.model.name] = before * took / entry.estimate
         return [entry for entry in row if entry.status == NO_MEMORY]
 
     def _ask(
@@ -182,13 +186,6 @@ class Bench:
                 model=entry.model.name, views=str(entry.views), seconds=answer["seconds"]
             )
         return answer
-
-    def _update_correction(self, entry: BenchEntry) -> None:
-        """Correct the estimates of later rows by what this one took."""
-        if entry.runs and math.isfinite(entry.estimate):
-            took = min(run["seconds"] for run in entry.runs)
-            before = self._correction.get(entry.model.name, 1.0)
-            self._correction[entry.model.name] = before * took / entry.estimate
 
     def _request(self, model: BenchModel, views: int) -> dict[str, Any]:
         return {

@@ -1,6 +1,5 @@
 """A teacher's answers for every sample of a manifest, stored once and for all."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -34,7 +33,7 @@ from distill3r_core.errors import (
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.models.families import family_of, preset_spec, size_of_some_student
 from distill3r_core.profiling import DeviceName
-from distill3r_core.report import Failure, Progress, Report, Silent, duration
+from distill3r_core.report import Progress, Report, Silent, duration
 from distill3r_core.stages.cache.cache_report import (
     CacheJob,
     check_room,
@@ -133,7 +132,6 @@ def build_cache(
     find_weights(record, settings.weights)
     _require_columns(record, manifest)
     teacher = _build(record, settings)
-    _require_features(teacher, settings.features)
     header = _header(settings, record, teacher, manifest)
     refuse_foreign(settings.output)  # before images are looked at
     if (settings.output / HEADER).exists():
@@ -164,12 +162,12 @@ def build_cache(
         return dry_run_report(job, progress)
     _refuse_half_done(job, resume=resume)
     # Before anything can go wrong: what is no longer planned must not be trained on.
-    changes = _update_plan(job)
-    for change in changes:
+    change = _update_plan(job)
+    if change is not None:
         progress.note(change)
     # With several ranks none leaves early: the others would wait for it in the end.
     if len(finished) == len(plan.planned) and part.ranks == 1:
-        return finished_report(job, CacheTally(), [], before=True, plan_changed=bool(changes))
+        return finished_report(job, CacheTally(), [], before=True, plan_changed=change is not None)
     check_room(job)
     with together(part):
         return _run(job, progress)
@@ -209,18 +207,41 @@ def _run(job: CacheJob, progress: Progress) -> Report:
     total = CacheTally.of_all([one for one, _ in shares])
     left_out = [failure for _, some in shares for failure in some]
     if left_out and not total.samples and not job.finished:  # a share may be empty
-        _refuse_nothing(left_out, total)
+        first = left_out[0]
+        message = (
+            f"all {len(left_out)} samples were left out; the first: {first.item}: {first.reason}"
+        )
+        if total.too_large == len(left_out):
+            raise OutOfMemoryError(
+                message, hint="`distill3r manifest ... --views N` with a smaller N"
+            )
+        raise NothingUsableError(message, hint="look at the pictures, and run `distill3r manifest`")
     return finished_report(job, total, left_out)
 
 
 def _build(record: TeacherRecord, settings: CacheSettings) -> Teacher:
+    """The teacher with its own settings.
+
+    Raises:
+        ConfigError: It does not give the features that are asked for.
+    """
     own = dict(settings.teacher.settings)
     if settings.seed and record.seeded:
         own["seed"] = settings.seed
     if settings.pairs:
         own["pairs"] = True
     device = profiling.pick_device(device_of(settings.device))
-    return build_teacher(record, settings.weights, device=device, **own)
+    teacher = build_teacher(record, settings.weights, device=device, **own)
+    known = teacher.feature_channels if isinstance(teacher, FeatureTeacher) else {}
+    for layer in settings.features:
+        if layer not in known:
+            raise ConfigError(
+                f"--features: the teacher {teacher.name!r} gives no features of a layer {layer!r}",
+                hint=f"its layers: {', '.join(known)}"
+                if known
+                else "the teachers mast3r and dust3r-... give enc_norm",
+            )
+    return teacher
 
 
 def _automatic(manifest: Manifest) -> TeacherRecord:
@@ -259,27 +280,6 @@ def _require_pairs(record: TeacherRecord) -> None:
         )
 
 
-def _require_features(teacher: Teacher, layers: Sequence[str]) -> None:
-    """Refuse layers that the teacher does not give, before anything is created."""
-    known = teacher.feature_channels if isinstance(teacher, FeatureTeacher) else {}
-    for layer in layers:
-        if layer not in known:
-            raise ConfigError(
-                f"--features: the teacher {teacher.name!r} gives no features of a layer {layer!r}",
-                hint=f"its layers: {', '.join(known)}"
-                if known
-                else "the teachers mast3r and dust3r-... give enc_norm",
-            )
-
-
-def _channels(teacher: Teacher, layers: Sequence[str]) -> dict[str, int]:
-    """Channels of the layers that are stored."""
-    if not layers:
-        return {}
-    assert isinstance(teacher, FeatureTeacher), "checked before"
-    return {layer: teacher.feature_channels[layer] for layer in layers}
-
-
 def _require_columns(record: TeacherRecord, manifest: Manifest) -> None:
     """Refuse a manifest that lacks what the teacher needs, before anything is created."""
     unposed = manifest.unposed_scenes
@@ -315,6 +315,10 @@ def _header(
     unknown = any(
         row.unit == "none" and (row.depth_path or (by_poses and row.pose)) for row in manifest.rows
     )
+    channels = {}
+    if settings.features:
+        assert isinstance(teacher, FeatureTeacher), "checked before"
+        channels = {layer: teacher.feature_channels[layer] for layer in settings.features}
     return CacheHeader(
         teacher=teacher.name,
         license=", ".join(teacher.licenses),
@@ -330,17 +334,17 @@ def _header(
         plugins=plugins.hashes(),
         confidence=record.confidence,
         processing=recorded_processing(manifest.root),
-        features=_channels(teacher, settings.features),
+        features=channels,
     )
 
 
-def _update_plan(job: CacheJob) -> list[str]:
+def _update_plan(job: CacheJob) -> str | None:
     """Bring the plan of a cache that is there up to date; what has changed in it."""
     if not (job.folder / HEADER).exists():
-        return []
+        return None
     there = read_header(job.folder)
     if there == job.header:
-        return []
+        return None
     update_plan(job.folder, job.header)
     before = {sample.name: sample for sample in there.plan}
     now = {sample.name: sample for sample in job.header.plan}
@@ -352,7 +356,7 @@ def _update_plan(job: CacheJob) -> list[str]:
         "in the other split": sum(before[name].split != now[name].split for name in both),
     }
     shown = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    return [f"the plan follows the manifest: {shown or 'samples in another order'}"]
+    return f"the plan follows the manifest: {shown or 'samples in another order'}"
 
 
 def _refuse_half_done(job: CacheJob, *, resume: bool) -> None:
@@ -364,20 +368,8 @@ def _refuse_half_done(job: CacheJob, *, resume: bool) -> None:
     folder = job.folder
     theirs = job.part.count > 1  # other writers may have begun before this one
     begun = (folder / f"{PREFIX}{job.part.index:04d}") if theirs else folder / HEADER
-    if len(job.finished) == len(job.plan.planned):
-        return
-    if resume or not begun.exists():
-        return
-    raise ConflictError(
-        f"{folder} has {len(job.finished)} of {len(job.plan.planned)} samples",
-        hint=f"resume with `distill3r cache --resume -o {folder}`, or choose another folder",
-    )
-
-
-def _refuse_nothing(left_out: Sequence[Failure], tally: CacheTally) -> None:
-    """Raises: What kept every sample out."""
-    first = left_out[0]
-    message = f"all {len(left_out)} samples were left out; the first: {first.item}: {first.reason}"
-    if tally.too_large == len(left_out):
-        raise OutOfMemoryError(message, hint="`distill3r manifest ... --views N` with a smaller N")
-    raise NothingUsableError(message, hint="look at the pictures, and run `distill3r manifest`")
+    if len(job.finished) != len(job.plan.planned) and not resume and begun.exists():
+        raise ConflictError(
+            f"{folder} has {len(job.finished)} of {len(job.plan.planned)} samples",
+            hint=f"resume with `distill3r cache --resume -o {folder}`, or choose another folder",
+        )

@@ -14,7 +14,6 @@ from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.cached_size import bytes_per_pixel
 from distill3r_core.data.manifest import Manifest, Sample
 from distill3r_core.errors import DiskFullError
-from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.report import Failure, Progress, Report, Table, duration, gigabytes
 from distill3r_core.stages.cache.sample_pipeline import CacheTally, make_samples
 from distill3r_core.stages.cache.sample_plan import SamplePlan, fit_of, size_of
@@ -63,12 +62,7 @@ class CacheJob:
     @cached_property
     def recipe(self) -> TargetRecipe:
         """How samples become targets."""
-        return TargetRecipe(
-            root=self.manifest.root,
-            fit=ImageFit.from_plain(self.header.fit),
-            threshold=self.header.threshold,
-            export=self.header.export,
-        )
+        return TargetRecipe.of_cache(self.header, self.manifest.root)
 
     @cached_property
     def contents(self) -> dict[str, str]:

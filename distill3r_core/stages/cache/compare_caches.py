@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from distill3r_core import paths
-from distill3r_core.cache.header import CacheHeader
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.manifest import Sample, read_manifest
 from distill3r_core.errors import ConflictError, NothingUsableError
@@ -25,7 +24,12 @@ from distill3r_core.geometry.resample import Box, resample_nearest, whole
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.report import Failure, Progress, Report, Silent, Table
 from distill3r_core.stages.cache.recompute_samples import samples_of
-from distill3r_core.stages.cache.sample_targets import TargetRecipe, load_sample, targets_of_sample
+from distill3r_core.stages.cache.sample_targets import (
+    TargetRecipe,
+    box_in_map,
+    load_sample,
+    targets_of_sample,
+)
 from distill3r_core.system.threads import Pool
 from distill3r_core.teachers import TEACHERS, Teacher, build_teacher
 from distill3r_core.types import TeacherTargets
@@ -173,24 +177,12 @@ def _on_grid_of(grid: _GridMaps, placed: _GridMaps) -> ViewGeometry:
     for view in range(len(own.depth)):
         box = whole(own.depth[view])
         if grid.boxes is not None and placed.boxes is not None:
-            box = _within(grid.boxes[view], placed.boxes[view], own.depth.shape[1:])
+            box = box_in_map(grid.boxes[view], placed.boxes[view], own.depth.shape[1:])
         for kept, values in zip(maps, (own.depth, own.mask, own.confidence), strict=True):
             kept.append(resample_nearest(values[view], box, (size[0], size[1])))
         maps[1][-1] &= _inside(box, own.depth.shape[1:], (size[0], size[1]))
     depth, mask, confidence = map(torch.stack, maps)
     return ViewGeometry(depth, mask, confidence, own.world_from_cam)
-
-
-def _within(box: Box, placed: Box, shape: Sequence[int]) -> Box:
-    """A box of a source image in the pixels of a map that covers another box of it."""
-    left, top, right, bottom = placed
-    across, down = shape[1] / (right - left), shape[0] / (bottom - top)
-    return (
-        (box[0] - left) * across,
-        (box[1] - top) * down,
-        (box[2] - left) * across,
-        (box[3] - top) * down,
-    )
 
 
 def _inside(box: Box, shape: Sequence[int], size: tuple[int, int]) -> torch.Tensor:
@@ -228,8 +220,9 @@ class _Sensor:
             record.needs.lacking(row) for sample in known for row in sample.rows
         ):
             return None
-        return cls(build_teacher(record.name, None, device=torch.device("cpu")), samples,
-                   _recipe(rows.root, first.header))  # fmt: skip
+        teacher = build_teacher(record.name, None, device=torch.device("cpu"))
+        fit = ImageFit.from_plain(first.header.fit)
+        return cls(teacher, samples, TargetRecipe(rows.root, fit, threshold=None, export={}))
 
     def maps(self, name: str) -> _GridMaps:
         """Depth and poses of a sample."""
@@ -238,15 +231,6 @@ class _Sensor:
         raw = self.teacher.predict(loaded.prepared)
         targets = targets_of_sample(loaded, raw, self.recipe).targets
         return _GridMaps(_geometry(targets), [one.box for one in loaded.placements])
-
-
-def _recipe(root: Path, header: CacheHeader) -> TargetRecipe:
-    return TargetRecipe(
-        root=root,
-        fit=ImageFit.from_plain(header.fit),
-        threshold=None,
-        export={},
-    )
 
 
 _COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
@@ -266,7 +250,7 @@ def _report(
     failed: list[Failure],
     others: int,
 ) -> Report:
-    comparisons = []
+    comparisons: list[dict[str, Any]] = []
     for (mine, reference), found in compared.items():
         by_sample = [
             {
@@ -277,15 +261,12 @@ def _report(
             }
             for name, one in found.items()
         ]
-        comparisons.append(
-            {"of": mine, "against": reference, **summary_of(list(found.values())),
-             "by_sample": by_sample}
-        )  # fmt: skip
-    rows = tuple(
-        (f"{one['of']} / {one['against']}",
-         *("-" if one[key] is None else show(one[key]) for _, key, show in _COLUMNS))
-        for one in comparisons
-    )  # fmt: skip
+        summary = summary_of(list(found.values()))
+        comparisons.append({"of": mine, "against": reference, **summary, "by_sample": by_sample})
+    rows = []
+    for one in comparisons:
+        cells = ("-" if one[key] is None else show(one[key]) for _, key, show in _COLUMNS)
+        rows.append((f"{one['of']} / {one['against']}", *cells))
     count = comparisons[0]["samples"]
     notes = [
         "depth: median difference after one scale a sample; rotation, direction: medians over "
@@ -304,7 +285,7 @@ def _report(
         settings={key: str(value) for key, value in asdict(settings).items()},
         result=result,
         failed=failed,
-        tables=[Table(f"{count} shared samples", ("", *(one[0] for one in _COLUMNS)), rows)],
+        tables=[Table(f"{count} shared samples", ("", *(one[0] for one in _COLUMNS)), tuple(rows))],
         notes=notes,
     )
 

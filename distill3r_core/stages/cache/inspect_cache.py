@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from distill3r_core.cache.maps.maps_layout import Kind
-from distill3r_core.cache.shard import Entry, ShardReader, shard_folders
+from distill3r_core.cache.shard import DATA, Entry, ShardReader, shard_folders
 from distill3r_core.cache.store import CachedSample, TeacherCache
 from distill3r_core.io.images.decode import write_image
 from distill3r_core.io.previews import colorize, compose, limits
@@ -63,7 +63,7 @@ def cache_info(path: Path, *, picture: Path | None = None, sample: str | None = 
         "bytes": maps + images,
         "maps_bytes": maps,
         "pictures_bytes": images,
-        "file_bytes": sum((f / "data.mdb").stat().st_size for f in shard_folders(path)),
+        "file_bytes": sum((f / DATA).stat().st_size for f in shard_folders(path)),
         "ratio": maps / raw if raw else None,
         "scenes": _scenes(entries),
     }

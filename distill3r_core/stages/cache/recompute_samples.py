@@ -11,7 +11,6 @@ from distill3r_core.cache.store import TeacherCache, unpacked
 from distill3r_core.cache.target_difference import TargetDifference, compare_targets
 from distill3r_core.data.manifest import Manifest, Sample, read_manifest
 from distill3r_core.errors import ConflictError, InputMissingError
-from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.report import Progress
 from distill3r_core.stages.cache.sample_pipeline import CacheTally, predict_sample
 from distill3r_core.stages.cache.sample_plan import in_pairs
@@ -74,12 +73,10 @@ def recompute(
         OutOfMemoryError: One of them does not fit.
     """
     header, teacher = cache.header, rebuilt.teacher
-    recipe = TargetRecipe(
-        root=rebuilt.manifest.root,
-        fit=ImageFit.from_plain(header.fit),
-        threshold=header.threshold,
-        export=header.export,
-    )
+    recipe = TargetRecipe.of_cache(header, rebuilt.manifest.root)
+    level = header.threshold
+    if level is not None:
+        level += header.export.get("threshold_on", "excess") == "excess"
     encoder = SampleEncoder(exact_global=header.codec == "exact")
     found: dict[str, TargetDifference] = {}
     progress.begin("computing again", total=len(names), unit="samples")
@@ -87,18 +84,9 @@ def recompute(
         for name in names:
             with defer_signals():
                 loaded = load_sample(rebuilt.samples[name], teacher, recipe, pool)
-            again = targets_of_sample(
-                loaded, predict_sample(teacher, loaded, CacheTally()), recipe
-            ).targets
+            raw = predict_sample(teacher, loaded, CacheTally())
+            again = targets_of_sample(loaded, raw, recipe).targets
             encoded = encoder.encode(name, "", loaded.images, again, {})
-            found[name] = compare_targets(
-                cache.read(name).targets, unpacked(encoded), level=_level(header)
-            )
+            found[name] = compare_targets(cache.read(name).targets, unpacked(encoded), level=level)
             progress.advance(1, equal=f"{found[name].equal:.2%}")
     return found
-
-
-def _level(header: CacheHeader) -> float | None:
-    if header.threshold is None:
-        return None
-    return header.threshold + (header.export.get("threshold_on", "excess") == "excess")

@@ -172,10 +172,8 @@ def make_samples(
     def finish(name: str, stored: "Future[EncodedSample]") -> None:
         try:
             tally.add(result_of(stored))
-        except (
-            CacheError,
-            OutOfMemoryError,
-        ) as error:  # no valid pixel, or a value that float16 cannot hold
+        # A CacheError: no valid pixel, or a value that float16 cannot hold.
+        except (CacheError, OutOfMemoryError) as error:
             leave_out(name, error)
         advance(tally)
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from distill3r_core.cache.header import CacheHeader
 from distill3r_core.data.manifest import Sample
 from distill3r_core.data.manifest_views import image_hash, read_view
 from distill3r_core.errors import ImageError
@@ -41,6 +42,15 @@ class TargetRecipe:
     fit: ImageFit
     threshold: float | None
     export: Mapping[str, Any]
+
+    @classmethod
+    def of_cache(cls, header: CacheHeader, root: Path) -> "TargetRecipe":
+        """The recipe of a cache's samples.
+
+        Args:
+            root: Folder that the manifest's paths start from.
+        """
+        return cls(root, ImageFit.from_plain(header.fit), header.threshold, header.export)
 
 
 @dataclass(frozen=True)
@@ -186,9 +196,17 @@ def raw_box(student: ImagePlacement, teacher: ImagePlacement, shape: Sequence[in
         teacher: Place of the teacher's image in the source image.
         shape: Rows and columns of the map, which covers the teacher's image.
     """
-    left, top, right, bottom = teacher.box
+    return box_in_map(student.box, teacher.box, shape)
+
+
+def box_in_map(box: Box, covered: Box, shape: Sequence[int]) -> Box:
+    """A box of a source image, in the pixels of a map that covers another box of it.
+
+    Args:
+        shape: Rows and columns of the map.
+    """
+    left, top, right, bottom = covered
     down, across = shape[0] / (bottom - top), shape[1] / (right - left)
-    box = student.box
     return (
         (box[0] - left) * across,
         (box[1] - top) * down,

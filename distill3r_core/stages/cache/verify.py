@@ -81,11 +81,11 @@ class _Checked:
     """What the shards hold.
 
     Args:
-        listed: Names and contents of samples that a shard lists, their records broken or not.
+        missing: Planned samples that no shard lists, broken or not.
     """
 
     damage: list[_Damage]
-    listed: frozenset[tuple[str, str]]
+    missing: list[str]
     samples: int
     views: int
 
@@ -115,7 +115,7 @@ def verify_cache(settings: VerifySettings, *, progress: Progress = Silent()) -> 
             cache, settings.manifest, weights=settings.weights, device=settings.device
         )
     checked = _check_shards(cache, progress)
-    damage, missing = checked.damage, _missing(cache, checked)
+    damage, missing = checked.damage, checked.missing
     changed = _changed(cache, settings.manifest, damage, progress)
     foreign = [one for one in damage if one.kind == "foreign"]
     if settings.repair:
@@ -268,18 +268,14 @@ def _check_shards(cache: TeacherCache, progress: Progress) -> _Checked:
             damage.append(_Damage(shard.folder, "sample", error.message, name))
         progress.advance(1, damaged=str(len(damage)))
     samples = len(listed) + sum(one.name is not None for one in damage[:known])
-    contents = frozenset((name, entry.content) for _, name, entry in listed)
-    return _Checked(damage, contents, samples, views)
-
-
-def _missing(cache: TeacherCache, checked: _Checked) -> list[str]:
-    """Planned samples that no shard lists, broken or not."""
-    broken = {one.name for one in checked.damage}
-    return [
+    contents = {(name, entry.content) for _, name, entry in listed}
+    broken = {one.name for one in damage}
+    missing = [
         planned.name
         for planned in cache.header.plan
-        if (planned.name, planned.content) not in checked.listed and planned.name not in broken
+        if (planned.name, planned.content) not in contents and planned.name not in broken
     ]
+    return _Checked(damage, missing, samples, views)
 
 
 def _check_sample(

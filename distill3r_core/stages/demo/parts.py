@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from distill3r_core import results
 from distill3r_core.cache.store import TeacherCache
@@ -32,10 +31,7 @@ VIEW_SIZE = (140, 196)  # rows and columns of a rendered view: twice the size of
 # Straight down all depths are nearly alike, and a constant would do.
 LUNAR_KINDS: tuple[ViewKind, ...] = ("pitch", "landing")
 SEEDS = 1000  # distance between the seeds of two demos, so that they share no room
-PREVIEW_ROOMS, PREVIEW_VIEWS = (
-    2,
-    2,
-)  # number of rooms, and of held-out views of each, in the preview
+PREVIEW_ROOMS, PREVIEW_VIEWS = 2, 2  # rooms, and held-out views of each, in the preview
 
 
 def render_rooms(settings: DemoSettings, *, overwrite: bool, progress: Progress) -> None:
@@ -83,15 +79,10 @@ def _render_room(settings: DemoSettings, number: int, progress: Progress) -> Non
         depths.append(depth)
         progress.advance()
     folder = settings.scenes / scene_name(settings, number)
-    _remove_frames(folder, after=settings.views)
-    write_rgbd_scene(folder, torch.stack(images), torch.stack(depths), poses, intrinsics)
-
-
-def _remove_frames(folder: Path, *, after: int) -> None:
-    """Remove further frames of a longer demo, which the manifest would include."""
-    for path in folder.glob("*/*"):
-        if path.stem.isdigit() and int(path.stem) >= after:
+    for path in folder.glob("*/*"):  # further frames of a longer demo: the manifest would read them
+        if path.stem.isdigit() and int(path.stem) >= settings.views:
             path.unlink()
+    write_rgbd_scene(folder, torch.stack(images), torch.stack(depths), poses, intrinsics)
 
 
 def draw_views(settings: DemoSettings, path: Path) -> Path:
@@ -109,20 +100,18 @@ def draw_views(settings: DemoSettings, path: Path) -> Path:
         truth, mask = sample.targets.points_local[..., 2], sample.targets.valid_mask
         for part in range(PREVIEW_VIEWS):  # centers of equal parts
             view = int((2 * part + 1) * len(truth) / (2 * PREVIEW_VIEWS))
-            picture = sample.images[view].movedim(0, -1).numpy()
-            maps_of_view = (depth[view], truth[view], mask[view], confidence[view])
-            rows.append([picture, *_panels(*maps_of_view)])
+            predicted, true, valid = depth[view], truth[view], mask[view]
+            # The student's scale is arbitrary: match the median depth.
+            unit = true[valid].median() / predicted[valid].median()
+            span = limits(true.numpy(), valid.numpy())
+            rows.append(
+                [
+                    sample.images[view].movedim(0, -1).numpy(),
+                    colorize((unit * predicted).numpy(), table="depth", span=span),
+                    colorize(true.numpy(), table="depth", span=span, mask=valid.numpy()),
+                    colorize(confidence[view].numpy(), table="confidence"),
+                ]
+            )
     headings = ("photo (held out)", "predicted depth", "true depth", "confidence")
     write_image(path, compose(rows, headings=headings))
     return path
-
-
-def _panels(depth: Tensor, truth: Tensor, mask: Tensor, confidence: Tensor) -> list[Any]:
-    # The student's scale is arbitrary: match the median depth.
-    unit = truth[mask].median() / depth[mask].median()
-    span = limits(truth.numpy(), mask.numpy())
-    return [
-        colorize((unit * depth).numpy(), table="depth", span=span),
-        colorize(truth.numpy(), table="depth", span=span, mask=mask.numpy()),
-        colorize(confidence.numpy(), table="confidence"),
-    ]

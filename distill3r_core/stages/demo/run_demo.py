@@ -77,9 +77,12 @@ def _report(
         "run": trained["run"],
         "seconds": round(seconds, 1),
     }
-    rows = [
-        ("training loss", f"{trained['loss_first']:.4g} → {trained['loss_last']:.4g}"),
-        *(_row(name, held_out[name], baseline[name]) for name in _METRICS),
+    rows = [("training loss", f"{trained['loss_first']:.4g} → {trained['loss_last']:.4g}")]
+    for name in _METRICS:
+        share = f"{held_out[name] / baseline[name]:.2f} of it, at most {PASS:g} passes"
+        scores = f"{held_out[name]:.1f} cm; constant depth {baseline[name]:.1f} cm ({share})"
+        rows.append((f"held-out {name.capitalize()}", scores))
+    rows += [
         ("point cloud", ", ".join(str(path) for path in clouds)),
         ("preview", str(preview)),
         ("time", f"{seconds:.0f} s"),
@@ -97,12 +100,4 @@ def _report(
         notes=[*done, f"next: `distill3r infer PHOTOS --ply -m {run}` · `distill3r manifest ROOT`"],
         summary=f"{verdict} within {PASS:g} of the baseline",
         finished_before=before,
-    )
-
-
-def _row(name: str, value: float, baseline: float) -> tuple[str, str]:
-    share = f"{value / baseline:.2f} of it, at most {PASS:g} passes"
-    return (
-        f"held-out {name.capitalize()}",
-        f"{value:.1f} cm; constant depth {baseline:.1f} cm ({share})",
     )

@@ -68,12 +68,11 @@ class Check:
 
 def python() -> Check:
     """The interpreter."""
-    wanted = ".".join(map(str, OLDEST_PYTHON))
-    fits = sys.version_info[:2] >= OLDEST_PYTHON
     detail = f"{platform.python_version()} ({sys.executable})"
-    return (
-        Check("Python", "ok", detail) if fits else Check("Python", "failed", f"{detail} < {wanted}")
-    )
+    if sys.version_info[:2] >= OLDEST_PYTHON:
+        return Check("Python", "ok", detail)
+    wanted = ".".join(map(str, OLDEST_PYTHON))
+    return Check("Python", "failed", f"{detail} < {wanted}")
 
 
 def packages() -> list[Check]:
@@ -115,13 +114,10 @@ def torch_build() -> Check:
         detail = f"{torch.__version__}, " + (f"for GPUs ({built})" if built else "for CPUs only")
         if _NVIDIA_DRIVER.exists() and not torch.cuda.is_available():
             detail += "; it does not see the NVIDIA GPU of this machine"
-        return f"{detail}, {_threads(torch.get_num_threads())}"
+        threads = torch.get_num_threads()
+        return f"{detail}, {threads} thread{'s' * (threads != 1)}"
 
     return _look("torch", look)
-
-
-def _threads(number: int) -> str:
-    return "1 thread" if number == 1 else f"{number} threads"
 
 
 def device(name: str = "auto") -> Check:
@@ -208,7 +204,8 @@ def lmdb_store(folder: Path) -> Check:
     def look() -> str:
         import lmdb
 
-        existing = _existing(folder)
+        wanted = folder.resolve()
+        existing = next(path for path in (wanted, *wanted.parents) if path.is_dir())
         with tempfile.TemporaryDirectory(prefix=".distill3r-doctor-", dir=existing) as scratch:
             try:
                 with lmdb.open(scratch, map_size=1 << 20) as store:
@@ -289,9 +286,3 @@ def _install(extra: str | None = None) -> str:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or its nearest parent that exists."""
-    folder = folder.resolve()
-    return next(path for path in (folder, *folder.parents) if path.is_dir())

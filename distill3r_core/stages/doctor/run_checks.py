@@ -32,7 +32,8 @@ def doctor(folder: Path = Path()) -> Report:
         required += [checks.bfloat16(), checks.attention()]
     required += [checks.lmdb_store(folder), checks.disk(folder)]
     extras = checks.extras()
-    ok = all(check.state == "ok" for check in required)
+    broken = [check.name for check in required if check.state != "ok"]
+    ok = not broken
     weights = checks.weights() if ok else []
     ready = _ready(weights) if ok else []
     return Report(
@@ -51,7 +52,9 @@ def doctor(folder: Path = Path()) -> Report:
             _table("Weights of teachers and encoders, all optional", _folded(weights)),
         ),
         notes=() if "infer" in ready or not ok else (_NO_MODEL,),
-        summary=_verdict(required, ready),
+        summary=f"OK: ready for {', '.join(ready)}"
+        if ok
+        else f"NOT READY: {', '.join(broken)} failed",
     )
 
 
@@ -96,10 +99,3 @@ def _table(title: str, found: list[Check]) -> Table:
         detail = f"{check.detail}\n{check.remedy}" if check.remedy else check.detail
         rows.append((check.name, check.state, detail))
     return Table(title, ("", "", ""), tuple(rows), prose=True)
-
-
-def _verdict(required: list[Check], ready: list[str]) -> str:
-    broken = [check.name for check in required if check.state != "ok"]
-    if broken:
-        return f"NOT READY: {', '.join(broken)} failed"
-    return f"OK: ready for {', '.join(ready)}"

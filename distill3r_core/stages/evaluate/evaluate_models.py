@@ -201,8 +201,12 @@ def _result(
         "published": _published(protocol, first, scores.model),
         "sequences": as_plain(scores.model, protocol),
     }
-    if any(score.source for score in scores.model):
-        result["caches"] = _figures_by_cache(scores.model, protocol)
+    caches = dict.fromkeys(score.source for score in scores.model)
+    if any(caches):
+        result["caches"] = {
+            cache: figures_of([one for one in scores.model if one.source == cache], protocol)
+            for cache in caches
+        }
     for label, evaluation in zip(labels[1:], others, strict=True):
         scores_of = _score(protocol, evaluation, (), None, refined, progress)
         found[label], grids[label] = scores_of.model, scores_of.grid
@@ -290,17 +294,6 @@ def _score(
     return _Scores(scored, unrefined, unit, grid)
 
 
-def _figures_by_cache(
-    scores: Sequence[SequenceScore], protocol: Protocol
-) -> dict[str, dict[str, float | None]]:
-    """The figures on the validation samples of each cache, by its label."""
-    labels = dict.fromkeys(score.source for score in scores)
-    return {
-        label: figures_of([score for score in scores if score.source == label], protocol)
-        for label in labels
-    }
-
-
 def _differences(
     first: Sequence[SequenceScore], other: Sequence[SequenceScore], protocol: Protocol
 ) -> dict[str, dict[str, Any]]:
@@ -350,11 +343,12 @@ def _report(
             for evaluation in prepared
             if (problem := scene_problem(evaluation.model, protocol)) is not None
         ]
-    notes += [
-        f"no {name}: {_few(sequences)} lack what it needs, or are not finite"
-        for name, sequences in result["missing"].items()
-        if name in shown_names
-    ]
+    for name, sequences in result["missing"].items():
+        if name in shown_names:
+            some = ", ".join(sequences)
+            if len(sequences) > 3:
+                some = f"{sequences[0]} and {len(sequences) - 1} more"
+            notes.append(f"no {name}: {some} lack what it needs, or are not finite")
     if result["refinement"] is not None:
         facts = result["refinement"]
         notes.append(
@@ -376,7 +370,3 @@ def _report(
         finished_before=finished_before,
         machine=results.read_record(folder)["machine"],
     )
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names) if len(names) < 4 else f"{names[0]} and {len(names) - 1} more"

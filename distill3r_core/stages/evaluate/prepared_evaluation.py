@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill3r_core import config
-from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.conventions.check_data import check_notes
 from distill3r_core.data.frame_processing import Processing
 from distill3r_core.data.layouts import LAYOUTS
@@ -124,6 +123,11 @@ def prepare_validation(settings: EvalSettings, model: ScoredModel) -> PreparedEv
             f"{shown}: all {seen} validation views are among the run's training frames",
             hint="score it against a data set: --data ROOT",
         )
+    contents = list[str]()  # what decides about the samples
+    for member in caches.members:
+        own, header = member.cache.names("val"), member.cache.header
+        planned = {sample.name: sample.content for sample in header.plan}
+        contents += [*own, *(planned[name] for name in own), json.dumps(header.settings)]
     failed = list[Failure]()
     notes = [
         f"against the maps of the teacher {member.cache.header.teacher} for "
@@ -137,7 +141,7 @@ def prepare_validation(settings: EvalSettings, model: ScoredModel) -> PreparedEv
         source="validation",
         truths=_validation_truths(caches, student, trained_on, failed),
         views=len(views) - seen,
-        digest=_digest([part for one in caches.members for part in _digested(one.cache)]),
+        digest=_digest(contents),
         seen=seen,
         failed=failed,
         notes=tuple(notes),
@@ -222,13 +226,6 @@ def _validation_truths(
             failed=failed,
             label=member.label if caches.several else "",
         )
-
-
-def _digested(cache: TeacherCache) -> list[str]:
-    """What decides about the validation samples of a cache."""
-    names = cache.names("val")
-    planned = {sample.name: sample.content for sample in cache.header.plan}
-    return [*names, *(planned[name] for name in names), json.dumps(cache.header.settings)]
 
 
 def _check_caches(caches: CacheUnion, student: StudentFile) -> None:

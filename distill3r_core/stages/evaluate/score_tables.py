@@ -39,13 +39,11 @@ def tables(result: Mapping[str, Any]) -> tuple[Table, ...]:
     if differences:
         found.append(_difference_table(result, differences, chosen))
     if len(chosen) < len(metrics):
-        rows = tuple(
-            (metric.heading, result["units"][metric.name], *row)
-            for metric, row in (
-                (metric, [_cells(one, [metric])[0] for one in named.values()]) for metric in metrics
-            )
-        )
-        found.append(Table("all metrics", ("", "unit", *named), rows))
+        rows = []
+        for metric in metrics:
+            cells = (_cells(one, [metric])[0] for one in named.values())
+            rows.append((metric.heading, result["units"][metric.name], *cells))
+        found.append(Table("all metrics", ("", "unit", *named), tuple(rows)))
     if len(result["sequences"]) > 1:
         sequences = {
             f"{one['name']} ({one['views']} views)": one["metrics"] for one in result["sequences"]

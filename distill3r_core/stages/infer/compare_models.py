@@ -81,7 +81,7 @@ def compare_models(
         OutOfMemoryError: The second model's pass does not fit.
         RequestError: It takes fewer views.
     """
-    names = _names(first.model.label, other.label)
+    label = other.label if other.label != first.model.label else f"{other.label} (2)"
     try:
         outcome = reconstruct_views(
             loaded.views,
@@ -98,19 +98,20 @@ def compare_models(
         assert isinstance(outcome.scene, Reconstruction), "both heads give a world"
         found = align_reconstructions(first.scene, outcome.scene)
     except (GeometryError, NothingUsableError) as error:
-        return ComparedScene((), None, (Failure(f"comparison with {names[1]}", error.message),))
+        return ComparedScene((), None, (Failure(f"comparison with {label}", error.message),))
     cleaned = clean_cloud(outcome.scene, cleaning)
     models = (
-        NamedCloud(names[0], first.scene, first.cleaned),
+        NamedCloud(first.model.label, first.scene, first.cleaned),
         NamedCloud(
-            names[1],
+            label,
             moved_reconstruction(outcome.scene, found.similarity),
             moved_cloud(cleaned, found.similarity),
         ),
     )
-    about = {"compared": residual_text(found, names[1]), **first.scene.about}
+    caption = residual_text(found, label)
+    about = {"compared": caption, **first.scene.about}
     files = (
-        write_picture(folder / PICTURE, models, caption=residual_text(found, names[1])),
+        write_picture(folder / PICTURE, models, caption=caption),
         write_comparison_page(folder / PAGE, models, title=title, about=about),
     )
     record = {
@@ -127,7 +128,7 @@ def compare_models(
         else outcome.scene.reliability.as_plain(),
         **found.as_plain(),
     }
-    failed = tuple(Failure(f"{names[1]}: {one.item}", one.reason) for one in outcome.failed)
+    failed = tuple(Failure(f"{label}: {one.item}", one.reason) for one in outcome.failed)
     return ComparedScene(files, record, failed)
 
 
@@ -138,8 +139,3 @@ def residual_text(found: ComparedViews, name: str) -> str:
         f"(median), {100 * found.within:.0f} % within a tenth; cameras {found.degrees:.1f}° and "
         f"{100 * found.centers:.1f} %"
     )
-
-
-def _names(first: str, other: str) -> tuple[str, str]:
-    """What the two are called; the second run of one name by a number."""
-    return first, other if other != first else f"{other} (2)"

@@ -32,10 +32,18 @@ def scene_report(settings: Mapping[str, Any], outcome: SceneOutcome, *, strict: 
         strict: Count an unreliable reconstruction as failed.
     """
     result = outcome.record["result"]
+    cloud = [("cloud", "none: no poses")]
+    if _has_world(result):
+        cloud = [
+            (f"points: {step['step']}", f"{step['from']:,} → {step['to']:,}")
+            for step in result["cleaning"]
+        ]
+        cloud.append(("cloud from", f"{result['cloud']} points"))
+        cloud.append(("low confidence", _listed(result["low_confidence"]) or "no view"))
     rows = [
         ("model", f"{result['model']} ({'; '.join(result['student'])}), {result['precision']}"),
         ("views", str(result["views"])),
-        *(_cloud_rows(result) if _has_world(result) else [("cloud", "none: no poses")]),
+        *cloud,
         ("scale", f"{result['scale']} ({result['scale_source']})"),
         (_poses_heading(result), _poses(result)),
         *_refinement_rows(result),
@@ -153,17 +161,6 @@ def _has_world(result: Mapping[str, Any]) -> bool:
     return "points" in result
 
 
-def _cloud_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [
-        *(
-            (f"points: {step['step']}", f"{step['from']:,} → {step['to']:,}")
-            for step in result["cleaning"]
-        ),
-        ("cloud from", f"{result['cloud']} points"),
-        ("low confidence", _listed(result["low_confidence"]) or "no view"),
-    ]
-
-
 def _compared_rows(compared: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     """How far the model of `--compare` is from this one, after one similarity."""
     if compared is None:
@@ -223,16 +220,20 @@ def _poses(result: Mapping[str, Any]) -> str:
 def _views_table(outcome: SceneOutcome) -> Table:
     views = outcome.record["views"]
     compared = any(view.get("pnp_degrees") is not None for view in views)
-    rows = [
-        (
+    rows = []
+    for view in views[:_MAX_ROWS]:
+        cells = [
             view["name"],
             f"{view['size'][1]}x{view['size'][0]}",
             f"{view['focal']:.0f}" + ("" if view["focal_source"] == "points" else "*"),
             f"{view['confidence']:.2f}",
-            *_in_world(view, compared),
-        )
-        for view in views[:_MAX_ROWS]
-    ]
+        ]
+        if "kept" in view:
+            cells.append(f"{100 * view['kept']:.0f} %")
+        if compared:
+            degrees = view["pnp_degrees"]
+            cells.append("" if degrees is None else f"{degrees:.2f}°")
+        rows.append(tuple(cells))
     more = len(views) - len(rows)
     title = "views" + (f" (the first {len(rows)}; run.json has {more} more)" if more else "")
     kept = ("kept",) if _has_world(outcome.record["result"]) else ()
@@ -241,32 +242,19 @@ def _views_table(outcome: SceneOutcome) -> Table:
     return Table(title, columns, tuple(rows))
 
 
-def _in_world(view: Mapping[str, Any], compared: bool) -> tuple[str, ...]:
-    """The cells of a view that only a world fills, and only a comparison with PnP."""
-    kept = (f"{100 * view['kept']:.0f} %",) if "kept" in view else ()
-    if not compared:
-        return kept
-    degrees = view["pnp_degrees"]
-    return *kept, "" if degrees is None else f"{degrees:.2f}°"
-
-
-def _is_bent(view: Mapping[str, Any]) -> bool:
-    """Whether a view's points are far from any pinhole camera, which has not been said yet."""
-    misfit = view.get("misfit")  # a result may be older than a fact
-    return view["focal_source"] == "points" and misfit is not None and misfit > _DOUBTFUL_MISFIT
-
-
 def _warnings(outcome: SceneOutcome) -> list[str]:
     notes = []
-    reliability = _reliability(outcome)
+    views, reliability = outcome.record["views"], _reliability(outcome)
     if (said := _LEVELS.get(reliability["level"])) is not None:
         notes.append(f"{said}: {'; '.join(reliability['reasons'])}")
     if outcome.finished_before:
         notes.append(f"{outcome.folder} holds this result already; nothing was done")
-    for source in sorted({view["focal_source"] for view in outcome.record["views"]} - {"points"}):
-        names = [v["name"] for v in outcome.record["views"] if v["focal_source"] == source]
+    for source in sorted({view["focal_source"] for view in views} - {"points"}):
+        names = [view["name"] for view in views if view["focal_source"] == source]
         notes.append(f"* focal length of {_listed(names)}: {source}")
-    if bent := [view["name"] for view in outcome.record["views"] if _is_bent(view)]:
+    fitted = [view for view in views if view["focal_source"] == "points"]
+    # A result may be older than a fact.
+    if bent := [view["name"] for view in fitted if (view.get("misfit") or 0) > _DOUBTFUL_MISFIT]:
         notes.append(
             f"warning: the points of {_listed(bent)} fit no pinhole camera: half of them lie more "
             f"than {_DOUBTFUL_MISFIT:.0%} of the picture's long edge from where it sees them; its "
@@ -277,7 +265,7 @@ def _warnings(outcome: SceneOutcome) -> list[str]:
         notes.append(
             f"warning: no point of {_listed(behind)} lies in front of its camera: no depth there"
         )
-    if alone := [view["name"] for view in outcome.record["views"] if view.get("aligned") is False]:
+    if alone := [view["name"] for view in views if view.get("aligned") is False]:
         notes.append(
             f"warning: the images of {_listed(alone)} align with no other; the model's pose is kept"
         )

@@ -15,19 +15,14 @@ from distill3r_core.errors import (
     OutOfMemoryError,
     RequestError,
 )
-from distill3r_core.io.images.inputs import (
-    require_extras,
-)
+from distill3r_core.io.images.inputs import require_extras
 from distill3r_core.models.compiled import compile_parts
 from distill3r_core.models.families import check_size
 from distill3r_core.models.student import HeadName
 from distill3r_core.prediction import Predictor
 from distill3r_core.profiling import stopwatch
 from distill3r_core.reconstruction.cameras.camera_options import CameraOptions, parse_intrinsics
-from distill3r_core.reconstruction.cameras.known_positions import (
-    check_known,
-    read_known,
-)
+from distill3r_core.reconstruction.cameras.known_positions import check_known, read_known
 from distill3r_core.reconstruction.export import save_reconstruction
 from distill3r_core.reconstruction.formats import Need, require_formats
 from distill3r_core.reconstruction.head_options import (
@@ -36,11 +31,7 @@ from distill3r_core.reconstruction.head_options import (
     require_world,
     resolve_options,
 )
-from distill3r_core.reconstruction.loaded_views import (
-    LoadedView,
-    LoadedViews,
-    load_views,
-)
+from distill3r_core.reconstruction.loaded_views import LoadedView, LoadedViews, load_views
 from distill3r_core.reconstruction.local_views import LocalViews
 from distill3r_core.reconstruction.point_cloud import clean_cloud
 from distill3r_core.reconstruction.prediction.forward_pass import require_views
@@ -284,10 +275,6 @@ def _write(
     progress: Progress,
 ) -> WrittenFiles:
     progress.begin("write", total=len(settings.formats), unit="formats")
-
-    def count(name: str) -> None:
-        progress.advance(format=name)
-
     cleaned = None
     if isinstance(scene, Reconstruction):
         cleaned = clean_cloud(scene, settings.cleaning)
@@ -298,7 +285,7 @@ def _write(
         cloud=cleaned,
         title=title,
         keep_exif=settings.keep_exif,
-        on_format=count,
+        on_format=lambda name: progress.advance(format=name),
     )
     return WrittenFiles(files, cleaned)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -97,9 +97,7 @@ def record_of(
         views = [_camera(view.camera, "confidence_local") for view in scene.views]
     else:
         assert written.cleaned is not None and options is not None, "a world has a cloud"
-        result |= _cloud(scene, written.cleaned)
-        result |= {"refinement": scene.refinement.as_plain()}
-        result |= {"poses": options.poses, "pnp": _pnp(options), "agreement": _agreement(scene)}
+        result |= _world(scene, written.cleaned, options)
         views = _placed(scene, written.cleaned)
     paths = (view.loaded.path for view in scene.views)
     return {
@@ -114,7 +112,16 @@ def record_of(
     }
 
 
-def _cloud(scene: Reconstruction, cleaned: CleanCloud) -> dict[str, Any]:
+def _world(scene: Reconstruction, cleaned: CleanCloud, options: WorldOptions) -> dict[str, Any]:
+    """Facts about the cloud and the poses of views in one world."""
+    pnp = "left out"
+    if options.poses == "pnp" or options.compare:
+        pnp = "run" if pnp_available() else "not installed"
+    # Medians over the views of the distance between the closed-form pose and PnP's.
+    agreement = None
+    if found := [view.agreement for view in scene.views if view.agreement is not None]:
+        degrees, distance = map(float, np.median(np.array(found), axis=0))
+        agreement = {"degrees": degrees, "distance": distance, "views": float(len(found))}
     return {
         "points": len(cleaned.cloud),
         "cloud": scene.cloud_from,
@@ -122,6 +129,10 @@ def _cloud(scene: Reconstruction, cleaned: CleanCloud) -> dict[str, Any]:
             {"step": step.name, "from": step.before, "to": step.after} for step in cleaned.steps
         ],
         "low_confidence": [scene.views[index].camera.name for index in low_views(cleaned.kept)],
+        "refinement": scene.refinement.as_plain(),
+        "poses": options.poses,
+        "pnp": pnp,
+        "agreement": agreement,
     }
 
 
@@ -150,18 +161,3 @@ def _camera(camera: Pinhole, confidence: str) -> dict[str, Any]:
         "misfit": camera.facts["misfit"],
         "confidence": round(camera.facts[confidence], 4),
     }
-
-
-def _pnp(options: WorldOptions) -> Literal["run", "left out", "not installed"]:
-    if options.poses != "pnp" and not options.compare:
-        return "left out"
-    return "run" if pnp_available() else "not installed"
-
-
-def _agreement(scene: Reconstruction) -> dict[str, float] | None:
-    """Medians over the views of the distance between the closed-form pose and PnP's."""
-    found = [view.agreement for view in scene.views if view.agreement is not None]
-    if not found:
-        return None
-    degrees, distance = np.median(np.array(found), axis=0)
-    return {"degrees": float(degrees), "distance": float(distance), "views": float(len(found))}

@@ -1,10 +1,8 @@
 """The teacher caches of a run: opened, checked, and described."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from distill3r_core.cache.maps.maps_layout import Kind
-from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.loading.cache_union import CacheUnion, naming_repair
 from distill3r_core.errors import CacheError, ConfigError, NothingUsableError
 from distill3r_core.report import Progress
@@ -35,16 +33,26 @@ def open_finished(settings: TrainSettings, progress: Progress) -> CacheUnion:
     for member in caches.members:
         with naming_repair(member.cache.path):
             missing = member.cache.missing()
-        if missing:
-            _refuse_missing(member.cache, missing, settings, progress)
-    if not caches.names("train"):
+        if not missing:
+            continue
+        path, planned = member.cache.path, len(member.cache.header.plan)
+        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+        text = f"{path} lacks {len(missing)} of {planned} planned samples: {shown}"
+        if not settings.allow_missing:
+            raise CacheError(
+                text,
+                hint=f"finish it with `distill3r cache --resume -o {path}`, or train "
+                "on what is there with --allow-missing",
+            )
+        progress.note(f"warning: {text}")
+    names = caches.names("train")
+    if not names:
         held = "holds" if not caches.several else "hold"
         paths = ", ".join(str(path) for path in settings.caches)
         raise NothingUsableError(
             f"{paths} {held} no training samples",
             hint=f"see `distill3r cache info {settings.caches[0]}`",
         )
-    names = caches.names("train")
     alone = sum(bool(caches.entry(name).kind & Kind.LOCAL_ONLY) for name in names)
     if alone == len(names):
         progress.note(
@@ -52,20 +60,6 @@ def open_finished(settings: TrainSettings, progress: Progress) -> CacheUnion:
             "(`distill3r manifest ... --poses colmap` estimates poses)"
         )
     return caches
-
-
-def _refuse_missing(
-    cache: TeacherCache, missing: Sequence[str], settings: TrainSettings, progress: Progress
-) -> None:
-    shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
-    text = f"{cache.path} lacks {len(missing)} of {len(cache.header.plan)} planned samples"
-    if not settings.allow_missing:
-        raise CacheError(
-            f"{text}: {shown}",
-            hint=f"finish it with `distill3r cache --resume -o {cache.path}`, or train "
-            "on what is there with --allow-missing",
-        )
-    progress.note(f"warning: {text}: {shown}")
 
 
 def resolve_metric(
@@ -119,11 +113,6 @@ def describe_caches(caches: CacheUnion, progress: Progress) -> None:
             f"cache {label}: teacher {header.teacher}, {counts[label]} training samples, "
             f"{share:.0%} of the draws"
         )
-    _warn_of_differences(caches, progress)
-    _warn_of_shared_images(caches, progress)
-
-
-def _warn_of_differences(caches: CacheUnion, progress: Progress) -> None:
     first, *others = caches.members
     for other in others:
         one, two = first.cache.header, other.cache.header
@@ -138,6 +127,7 @@ def _warn_of_differences(caches: CacheUnion, progress: Progress) -> None:
                 f"differently by `manifest`; `eval --data` does as for {first.label}, and may "
                 f"not know again frames that were trained on"
             )
+    _warn_of_shared_images(caches, progress)
 
 
 def _warn_of_shared_images(caches: CacheUnion, progress: Progress) -> None:

@@ -60,28 +60,18 @@ def start_student(
         DamageError: All checkpoints of the run that is continued are damaged.
     """
     _check_warm_start(settings)
-    start = None if resumed is None else _recorded(resumed)
-    if start is None:
-        start = _fresh(settings, progress)
+    # `restore` says which checkpoints are damaged.
+    found = None if resumed is None else checkpoints.newest(resumed, warn=lambda message: None)
+    if found is not None:
+        metadata = read_metadata(found.model)
+        origin = metadata.origin.removeprefix(_TRAINED)
+        start = Start(build_from_spec(metadata.spec), origin, metadata.licenses)
+    else:
+        start = _weights(settings, progress)
+        if settings.warm_start is not None:
+            start = _warm(start, settings.warm_start, settings.init_from, progress)
     start.student.train()
     freeze_unused(start.student)
-    return start
-
-
-def _recorded(run: Path) -> Start | None:
-    """A student of the newest whole checkpoint's spec, with random weights; None: there is none."""
-    found = checkpoints.newest(run, warn=lambda message: None)  # `restore` says what is damaged
-    if found is None:
-        return None
-    metadata = read_metadata(found.model)
-    student = build_from_spec(metadata.spec)
-    return Start(student, metadata.origin.removeprefix(_TRAINED), metadata.licenses)
-
-
-def _fresh(settings: TrainSettings, progress: Progress) -> Start:
-    start = _weights(settings, progress)
-    if settings.warm_start is not None:
-        start = _warm(start, settings.warm_start, settings.init_from, progress)
     return start
 
 

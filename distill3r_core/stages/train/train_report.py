@@ -74,8 +74,8 @@ def _report(
     settings: TrainSettings, run: Path, numbers: dict[str, Any], *, ending: Ending, before: bool
 ) -> Report:
     steps = f"{numbers['step']} of {numbers['steps']}"
-    rows = [("steps", steps), ("loss", f"{_short(numbers['loss_first'])} → "
-             f"{_short(numbers['loss_last'])}")]  # fmt: skip
+    loss = f"{_short(numbers['loss_first'])} → {_short(numbers['loss_last'])}"
+    rows = [("steps", steps), ("loss", loss)]
     best_validation = numbers.get("best_validation")  # runs of earlier versions have none
     validation = best_validation or numbers["validation"]
     if validation is not None:
