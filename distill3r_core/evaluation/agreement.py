@@ -80,16 +80,14 @@ def rank_correlation(first: Float[Tensor, " P"], second: Float[Tensor, " P"]) ->
     Of many values an even part is taken. None where one side has a single value.
     """
     step = -(-len(first) // _RANKED)
-    ranks = [_ranks(values[::step]) for values in (first, second)]
+    ranks = []
+    for values in (first, second):
+        _, place, counts = values[::step].unique(return_inverse=True, return_counts=True)
+        ranks.append((counts.cumsum(0).double() - (counts.double() - 1) / 2)[place])
     if len(ranks[0]) < _FEWEST or any(bool((rank == rank[0]).all()) for rank in ranks):
         return None
     centered = [rank - rank.mean() for rank in ranks]
     return float(centered[0] @ centered[1] / (centered[0].norm() * centered[1].norm()))
-
-
-def _ranks(values: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
-    _, place, counts = values.unique(return_inverse=True, return_counts=True)
-    return (counts.cumsum(0).double() - (counts.double() - 1) / 2)[place]
 
 
 def summary_of(samples: Sequence[SampleAgreement]) -> dict[str, float | int | None]:

@@ -32,10 +32,6 @@ def _median(values: Float[Tensor, " M"]) -> float:
     return float(np.median(values.numpy()))
 
 
-def _chamfer(clouds: AlignedClouds) -> float:
-    return float(clouds.accuracy.mean() + clouds.completeness.mean()) / 2
-
-
 def _f_score(clouds: AlignedClouds) -> float:
     precision, recall = (
         float((distance < F_THRESHOLD).double().mean())
@@ -70,8 +66,11 @@ CLOUD_METRICS: tuple[Metric, ...] = (
             ("", title, _median), ("_mean", f"{title}, mean", lambda values: float(values.mean())),
         )
     ),
-    Metric("chamfer", "Chamfer", CENTIMETERS, "lower", _of_clouds(_chamfer), mean, mean, ".2f",
-           describe=True),
+    Metric(
+        "chamfer", "Chamfer", CENTIMETERS, "lower",
+        _of_clouds(lambda clouds: float(clouds.accuracy.mean() + clouds.completeness.mean()) / 2),
+        mean, mean, ".2f", describe=True,
+    ),
     Metric("fscore", "F @ 5 cm", SHARE, "higher", _of_clouds(_f_score), mean, mean),
     Metric("nc", "NC", SHARE, "higher",
            _of_clouds(_normals(lambda values: float(torch.mean(values)))), mean, mean),

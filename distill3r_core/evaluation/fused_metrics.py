@@ -9,8 +9,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from distill3r_core.errors import GeometryError
 from distill3r_core.evaluation.clouds.f_score import FScore, f_score
@@ -41,16 +39,25 @@ def fused_score(comparison: Comparison, rules: str, cameras: Cameras) -> FScore 
 
     Depth is scaled by the similarity of the camera centers.
     """
-    truth, maps = comparison.truth, comparison.maps
-    if truth.surface is None or truth.poses is None or maps.global_from_local is None:
+    truth, maps, surface = comparison.truth, comparison.maps, comparison.truth.surface
+    if surface is None or truth.poses is None or maps.global_from_local is None:
         return None
-    surface = truth.surface
     poses = rigid_of(maps.global_from_local.double())
     try:
         aligned = _ALIGN[rules](poses[:, :3, 3], truth.poses[:, :3, 3])
-        points = _fuse(comparison, aligned, poses, cameras)
+        scale = float(scale_of(aligned))
+        volume = TsdfVolume(surface.volume)
+        for view, mask in enumerate(truth.mask):
+            points = maps.points_local[view]
+            depth = torch.where(mask, points[..., 2], 0.0).double() * scale
+            intrinsics, pose = truth.intrinsics[view].double(), truth.poses[view].double()
+            if cameras == "predicted":
+                ratio = float(focal_ratio(points, mask, intrinsics))
+                intrinsics = intrinsics * torch.tensor([[ratio, 1, 1], [1, ratio, 1], [1, 1, 1]])
+                pose = rigid_of(compose(aligned.double(), poses[view, :3]))
+            volume.integrate(depth.numpy(), intrinsics.numpy(), pose.numpy())
         return f_score(
-            points,
+            torch.from_numpy(sample_surface(volume.triangles(), SAMPLES)),
             surface.points,
             threshold=surface.threshold,
             voxel=surface.voxel,
@@ -59,28 +66,6 @@ def fused_score(comparison: Comparison, rules: str, cameras: Cameras) -> FScore 
         )
     except GeometryError:
         return FScore(np.nan, np.nan, np.nan, np.nan)
-
-
-def _fuse(
-    comparison: Comparison,
-    aligned: Float[Tensor, "3 4"],
-    poses: Float[Tensor, "N 4 4"],
-    cameras: Cameras,
-) -> Float[Tensor, "M 3"]:
-    truth, maps = comparison.truth, comparison.maps
-    assert truth.surface is not None and truth.poses is not None
-    scale = float(scale_of(aligned))
-    volume = TsdfVolume(truth.surface.volume)
-    for view, mask in enumerate(truth.mask):
-        points = maps.points_local[view]
-        depth = torch.where(mask, points[..., 2], 0.0).double() * scale
-        intrinsics, pose = truth.intrinsics[view].double(), truth.poses[view].double()
-        if cameras == "predicted":
-            ratio = float(focal_ratio(points, mask, intrinsics))
-            intrinsics = intrinsics * torch.tensor([[ratio, 1, 1], [1, ratio, 1], [1, 1, 1]])
-            pose = rigid_of(compose(aligned.double(), poses[view, :3]))
-        volume.integrate(depth.numpy(), intrinsics.numpy(), pose.numpy())
-    return torch.from_numpy(sample_surface(volume.triangles(), SAMPLES))
 
 
 def _of_surface(

@@ -52,17 +52,20 @@ def held_out_windows(
                 hint="score the run against a data set: --data ROOT",
             )
         scenes: dict[str, list[ManifestRow]] = {}
+        numbers: dict[str, list[int | None]] = {}
         for row in sorted(read_manifest(path).rows, key=lambda row: row.sample_id):
             if row.split != "val":
                 continue
             if row.picture in trained_on:
                 seen += 1
                 continue
-            scenes.setdefault(f"{row.dataset}/{row.scene_id}", []).append(row)
+            scene = f"{row.dataset}/{row.scene_id}"
+            scenes.setdefault(scene, []).append(row)
+            number = int(row.sample_id) if row.sample_id.isdecimal() else None
+            numbers.setdefault(scene, []).append(number)
         rule = protocol.frames
         if isinstance(rule, ConsecutiveFrames):
             rule = ConsecutiveFrames(size, rule.text)
-        numbers = {name: [_number(row) for row in rows] for name, rows in scenes.items()}
         found += [
             HeldOutWindow(
                 window.name,
@@ -102,7 +105,3 @@ def read_held_out(
         failed += unusable
         if truth is not None:
             yield truth
-
-
-def _number(row: ManifestRow) -> int | None:
-    return int(row.sample_id) if row.sample_id.isdecimal() else None

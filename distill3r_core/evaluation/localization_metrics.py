@@ -24,34 +24,27 @@ SQUARE_METERS = MetricUnit("m^2", "squared units of truth")
 SQUARE_RADII = MetricUnit("squared radii of the scene", "squared radii of the scene")
 
 
-def _errors(comparison: Comparison) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]] | None:
-    """Meters and degrees of each camera from the truth; infinite where a view has no pose."""
-    scene, true = comparison.maps.scene, comparison.truth.world_poses
-    if scene is None or true is None:
-        return None
-    poses, true = scene.world_from_cam.double(), true.double()
-    found = poses.isfinite().all(-1).all(-1)
-    shown = torch.where(found[:, None, None], poses, torch.eye(4, dtype=poses.dtype))
-    distance = (shown[:, :3, 3] - true[:, :3, 3]).norm(dim=-1)
-    angle = rotation_angle(shown, true)
-    return distance.masked_fill(~found, torch.inf), angle.masked_fill(~found, torch.inf)
+def _of_cameras(
+    measure: Callable[[Float[Tensor, " N"], Float[Tensor, " N"]], Tensor],
+) -> Callable[[Comparison], Sequence[float] | None]:
+    """A measure of meters and degrees of each camera from the truth; infinite without a pose."""
+
+    def measured(comparison: Comparison) -> Sequence[float] | None:
+        scene, true = comparison.maps.scene, comparison.truth.world_poses
+        if scene is None or true is None:
+            return None
+        poses, true = scene.world_from_cam.double(), true.double()
+        found = poses.isfinite().all(-1).all(-1)
+        shown = torch.where(found[:, None, None], poses, torch.eye(4, dtype=poses.dtype))
+        meters = (shown[:, :3, 3] - true[:, :3, 3]).norm(dim=-1).masked_fill(~found, torch.inf)
+        degrees = rotation_angle(shown, true).masked_fill(~found, torch.inf)
+        return measure(meters, degrees).tolist()
+
+    return measured
 
 
-def _distance(comparison: Comparison) -> Sequence[float] | None:
-    errors = _errors(comparison)
-    return None if errors is None else errors[0].tolist()
-
-
-def _rotation(comparison: Comparison) -> Sequence[float] | None:
-    errors = _errors(comparison)
-    return None if errors is None else errors[1].tolist()
-
-
-def _near(comparison: Comparison) -> Sequence[float] | None:
-    errors = _errors(comparison)
-    if errors is None:
-        return None
-    return ((errors[0] <= NEAR_METERS) & (errors[1] <= NEAR_DEGREES)).double().tolist()
+def _near(meters: Float[Tensor, " N"], degrees: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    return ((meters <= NEAR_METERS) & (degrees <= NEAR_DEGREES)).double()
 
 
 def _coordinates(
@@ -75,15 +68,17 @@ def _coordinates(
 
 LOCALIZATION_METRICS: tuple[Metric, ...] = (
     Metric(
-        "location_median", "location", CENTIMETERS, "lower", _distance, median, mean, ".1f",
+        "location_median", "location", CENTIMETERS, "lower",
+        _of_cameras(lambda meters, degrees: meters), median, mean, ".1f",
         describe=True, of_poses=True,
     ),
     Metric(
-        "location_rotation_median", "rotation (deg)", DEGREES, "lower", _rotation, median, mean,
-        ".2f", of_poses=True,
+        "location_rotation_median", "rotation (deg)", DEGREES, "lower",
+        _of_cameras(lambda meters, degrees: degrees), median, mean, ".2f", of_poses=True,
     ),
     Metric(
-        "location_near", "within 5 cm, 5 deg", SHARE, "higher", _near, mean, mean, of_poses=True
+        "location_near", "within 5 cm, 5 deg", SHARE, "higher", _of_cameras(_near), mean, mean,
+        of_poses=True,
     ),
     Metric(
         "coordinate_mse", "MSE", SQUARE_RADII, "lower",

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from distill3r_core.errors import GeometryError
 from distill3r_core.evaluation.metric_record import (
@@ -65,18 +63,10 @@ def _shape(comparison: Comparison) -> Sequence[float]:
         distances = list(shape_distances(comparison.maps.points_local, truth.points, truth.mask))
     except GeometryError:
         return [float("nan")]
-    return [float(torch.cat(_lengths(distances, comparison)).mean())]
-
-
-def _lengths(
-    distances: Sequence[Float[Tensor, " _M"]], comparison: Comparison
-) -> list[Float[Tensor, " _M"]]:
-    """Distances in each view's frame as lengths in the frame of the fused truth."""
-    similarities = comparison.truth.similarities
-    if similarities is None:
-        return list(distances)
-    scales = torch.linalg.det(similarities[:, :, :3].double()).pow(1 / 3)
-    return [scale * one for scale, one in zip(scales, distances, strict=True)]
+    if truth.similarities is not None:  # as lengths in the frame of the fused truth
+        scales = torch.linalg.det(truth.similarities[:, :, :3].double()).pow(1 / 3)
+        distances = [scale * one for scale, one in zip(scales, distances, strict=True)]
+    return [float(torch.cat(distances).mean())]
 
 
 MAP_METRICS: tuple[Metric, ...] = (

@@ -6,10 +6,12 @@ finite fails its pairs, and makes ATE and RPE of its sequence NaN.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from distill3r_core.evaluation.metric_record import (
     CENTIMETERS,
@@ -82,18 +84,9 @@ _FORMS = {
 
 def pose_metrics(rules: PoseRules) -> tuple[Metric, ...]:
     """All metrics of poses by some rules, under the same names for all."""
-
-    def pairs(comparison: Comparison) -> PairErrors | None:
-        poses = _poses(comparison)
-        return None if poses is None else pair_errors(*poses, form=rules.form)
-
-    def of_pairs(name: str) -> Callable[[Comparison], Sequence[float] | None]:
-        def measure(comparison: Comparison) -> Sequence[float] | None:
-            errors = pairs(comparison)
-            return None if errors is None else getattr(errors, name).tolist()
-
-        return measure
-
+    pairs = partial(pair_errors, form=rules.form)
+    rmse = _reduction(root_mean_square)
+    relative = rmse if rules.relative == "rms" else mean
     return (
         *(
             Metric(
@@ -101,8 +94,8 @@ def pose_metrics(rules: PoseRules) -> tuple[Metric, ...]:
                 f"{name.upper()}@{angle}",
                 SHARE,
                 "higher",
-                of_pairs(errors),
-                _share(float(angle)),
+                _measure(pairs, errors),
+                _reduction(partial(share_below, threshold=float(angle))),
                 mean,
                 of_poses=True,
             )
@@ -115,8 +108,8 @@ def pose_metrics(rules: PoseRules) -> tuple[Metric, ...]:
                 f"AUC@{angle}",
                 SHARE,
                 "higher",
-                of_pairs("largest"),
-                _area(angle, rules.auc),
+                _measure(pairs, "largest"),
+                _reduction(partial(area_under_curve, threshold=angle, form=rules.auc)),
                 mean,
                 of_poses=True,
             )
@@ -128,7 +121,7 @@ def pose_metrics(rules: PoseRules) -> tuple[Metric, ...]:
                 f"{heading} (deg)",
                 DEGREES,
                 "lower",
-                of_pairs(name),
+                _measure(pairs, name),
                 _median,
                 mean,
                 ".2f",
@@ -138,60 +131,40 @@ def pose_metrics(rules: PoseRules) -> tuple[Metric, ...]:
         ),
         *(
             Metric(
-                name, heading, unit, "lower", _of_frames(errors), reduce, mean, ".2f",
-                of_poses=True,
+                name, heading, unit, "lower", _measure(trajectory_errors, errors), reduce, mean,
+                ".2f", of_poses=True,
             )
             for name, heading, unit, errors, reduce in (
-                ("ate", "ATE", CENTIMETERS, "absolute", _rmse),
-                ("rpe_t", "RPE", CENTIMETERS, "relative_translation", _relative(rules)),
-                ("rpe_r", "RPE, rotation", DEGREES, "relative_rotation", _relative(rules)),
+                ("ate", "ATE", CENTIMETERS, "absolute", rmse),
+                ("rpe_t", "RPE", CENTIMETERS, "relative_translation", relative),
+                ("rpe_r", "RPE, rotation", DEGREES, "relative_rotation", relative),
             )
         ),
     )  # fmt: skip
 
 
-def _of_frames(name: str) -> Callable[[Comparison], Sequence[float] | None]:
-    """A measure: errors of the trajectory, frame by frame."""
+def _measure(
+    errors: Callable[[Tensor, Tensor], PairErrors | TrajectoryErrors], name: str
+) -> Callable[[Comparison], Sequence[float] | None]:
+    """One field of the errors of the predicted poses; None where there are none to compare."""
 
     def measure(comparison: Comparison) -> Sequence[float] | None:
-        poses = _poses(comparison)
-        if poses is None:
+        similarities, truth = comparison.maps.global_from_local, comparison.truth.poses
+        if similarities is None or truth is None or len(truth) < 2:
             return None
-        errors: TrajectoryErrors = trajectory_errors(*poses)
-        return getattr(errors, name).tolist()
+        found = errors(rigid_of(similarities.double()), truth.double())
+        return getattr(found, name).tolist()
 
     return measure
 
 
-def _poses(comparison: Comparison) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Predicted and true `world_from_cam`, (N, 4, 4); None where there are none to compare."""
-    similarities, truth = comparison.maps.global_from_local, comparison.truth.poses
-    if similarities is None or truth is None or len(truth) < 2:
-        return None
-    return rigid_of(similarities.double()), truth.double()
-
-
-def _share(threshold: float) -> Reduction:
-    return lambda values: share_below(torch.tensor(values, dtype=torch.float64), threshold)
-
-
-def _area(threshold: int, form: AucForm) -> Reduction:
-    return lambda values: area_under_curve(
-        torch.tensor(values, dtype=torch.float64), threshold, form=form
-    )
+def _reduction(of_tensor: Callable[[Tensor], float]) -> Reduction:
+    return lambda values: of_tensor(torch.tensor(values, dtype=torch.float64))
 
 
 def _median(values: Sequence[float]) -> float:
     # A pair that failed is infinitely wrong: the median says so once half of them failed.
     return float(np.median(np.nan_to_num(np.array(values), nan=np.inf)))
-
-
-def _rmse(values: Sequence[float]) -> float:
-    return root_mean_square(torch.tensor(values, dtype=torch.float64))
-
-
-def _relative(rules: PoseRules) -> Reduction:
-    return _rmse if rules.relative == "rms" else mean
 
 
 VGGT = PoseRules("vggt", "vggt")

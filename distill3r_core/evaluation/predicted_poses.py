@@ -1,11 +1,8 @@
 """Where predicted maps place their views: the similarity of each view, where it was not given."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from distill3r_core.errors import GeometryError
 from distill3r_core.reconstruction.cameras.camera_poses import align_local_map
@@ -22,12 +19,8 @@ def with_similarities(maps: RawMaps) -> RawMaps:
     """
     if maps.global_from_local is not None or maps.points_global is None:
         return maps
-    return replace(maps, global_from_local=_fitted(maps, maps.points_global))
-
-
-def _fitted(maps: RawMaps, points_global: Sequence[Tensor]) -> Float[Tensor, "N 3 4"]:
     found = []
-    for view, world in enumerate(points_global):
+    for view, world in enumerate(maps.points_global):
         try:
             aligned = align_local_map(
                 PointMap(world.float().numpy(), maps.confidence_global[view].float().numpy()),
@@ -39,4 +32,4 @@ def _fitted(maps: RawMaps, points_global: Sequence[Tensor]) -> Float[Tensor, "N 
             found.append(torch.from_numpy(aligned.world_from_local))
         except GeometryError:
             found.append(torch.full((3, 4), torch.nan, dtype=torch.float64))
-    return torch.stack(found)
+    return replace(maps, global_from_local=torch.stack(found))

@@ -13,16 +13,15 @@ _DELTA, _INLIER = 1.25, 1.03
 
 
 def _of_scene(measure: Callable[[DepthErrors], float]) -> Callable[[Comparison], Sequence[float]]:
-    return lambda comparison: [measure(_errors(comparison))]
+    def measured(comparison: Comparison) -> Sequence[float]:
+        mask = comparison.truth.mask & (comparison.truth.points[..., 2] > _TINY)
+        mine = torch.stack(list(comparison.maps.points_local))[..., 2][mask].double()
+        true = comparison.truth.points[..., 2][mask].double()
+        aligned = median_ratio(mine, true) * mine
+        counted = ~(aligned <= _TINY)  # NaN counts: it must not be left out of a mean
+        return [measure(depth_errors(aligned[counted], true[counted]))]
 
-
-def _errors(comparison: Comparison) -> DepthErrors:
-    mask = comparison.truth.mask & (comparison.truth.points[..., 2] > _TINY)
-    mine = torch.stack(list(comparison.maps.points_local))[..., 2][mask].double()
-    true = comparison.truth.points[..., 2][mask].double()
-    aligned = median_ratio(mine, true) * mine
-    counted = ~(aligned <= _TINY)  # NaN counts: it must not be left out of a mean
-    return depth_errors(aligned[counted], true[counted])
+    return measured
 
 
 SCENE_DEPTH_METRICS: tuple[Metric, ...] = (

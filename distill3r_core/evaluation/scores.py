@@ -91,6 +91,7 @@ def figures_of(sequences: Sequence[SequenceScore], protocol: Protocol) -> Figure
         By metric; None where some sequence lacks what it needs, or has a prediction that is not
         finite: a mean over the others would be of another data set.
     """
+    groups = _groups(sequences, protocol.aggregation)
     figures: Figures = {}
     for metric in metrics_of(protocol):
         measured = [score.values[metric.name] for score in sequences]
@@ -98,7 +99,6 @@ def figures_of(sequences: Sequence[SequenceScore], protocol: Protocol) -> Figure
         if len(known) < len(measured):
             figures[metric.name] = None
             continue
-        groups = _groups(sequences, protocol.aggregation)
         figure = metric.over(
             [
                 metric.within([value for index in group for value in known[index]])

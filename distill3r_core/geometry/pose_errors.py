@@ -60,15 +60,22 @@ def pair_errors(
             frame of the prediction.
     """
     mine, true = predicted.double(), truth.double()
+    first, second = torch.triu_indices(len(true), len(true), offset=1)
     if form == "da3":
         mine = _from_first(mine) if move_prediction else mine
         true = _from_first(true)
-    first, second = torch.triu_indices(len(true), len(true), offset=1)
-    relative = [_relative(poses, first, second, form) for poses in (mine, true)]
+        relative = [poses[first] @ invert_rigid(poses[second]) for poses in (mine, true)]
+    else:
+        if form == "pi3":
+            first, second = second, first
+        relative = [invert_rigid(poses[first]) @ poses[second] for poses in (mine, true)]
     rotation = rotation_angle(*relative)
     if form == "fast3r":
         rotation = _linearized_angle(rotation)
-    return PairErrors(rotation, _direction_error(relative[0][:, :3, 3], relative[1][:, :3, 3]))
+    shifts = [poses[:, :3, 3] for poses in relative]
+    found, wanted = (shift / (shift.norm(dim=-1, keepdim=True) + _TINY) for shift in shifts)
+    sine_squared = (1 - (found * wanted).sum(-1).square()).clamp(min=_TINY)
+    return PairErrors(rotation, torch.rad2deg(torch.acos((1 - sine_squared).sqrt())))
 
 
 def share_below(errors: Float[Tensor, " P"], threshold: float) -> float:
@@ -97,26 +104,8 @@ def area_under_curve(
     return float(counts.cumsum(0).mean()) / len(errors)
 
 
-def _relative(poses: Tensor, first: Tensor, second: Tensor, form: PoseForm) -> Tensor:
-    if form == "da3":
-        return poses[first] @ invert_rigid(poses[second])
-    if form == "pi3":
-        first, second = second, first
-    return invert_rigid(poses[first]) @ poses[second]
-
-
 def _from_first(poses: Float[Tensor, "N 4 4"]) -> Float[Tensor, "N 4 4"]:
     return invert_rigid(poses[:1]) @ poses
-
-
-def _direction_error(
-    predicted: Float[Tensor, "P 3"], truth: Float[Tensor, "P 3"]
-) -> Float[Tensor, " P"]:
-    mine, true = (
-        vectors / (vectors.norm(dim=-1, keepdim=True) + _TINY) for vectors in (predicted, truth)
-    )
-    sine_squared = (1 - (mine * true).sum(-1).square()).clamp(min=_TINY)
-    return torch.rad2deg(torch.acos((1 - sine_squared).sqrt()))
 
 
 def _linearized_angle(degrees: Float[Tensor, " P"]) -> Float[Tensor, " P"]:

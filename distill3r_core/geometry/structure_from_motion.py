@@ -202,7 +202,13 @@ def _register(root: Path, cameras: Sequence[SolverCamera]) -> set[int]:
     database = pycolmap.Database.open(root / "database.db")
     numbers, rigs = dict[SolverCamera, int](), dict[SolverCamera, int]()
     for camera in dict.fromkeys(cameras):
-        numbers[camera] = database.write_camera(_colmap_camera(camera))
+        rows, columns = camera.size
+        guess = (_FOCAL_GUESS * max(rows, columns), columns / 2, rows / 2, 0.0)
+        written = pycolmap.Camera(
+            model=camera.model, width=columns, height=rows, params=camera.params or guess
+        )
+        written.has_prior_focal_length = camera.params is not None
+        numbers[camera] = database.write_camera(written)
         rig = pycolmap.Rig()
         rig.add_ref_sensor(database.read_camera(numbers[camera]).sensor_id)
         rigs[camera] = database.write_rig(rig)
@@ -214,21 +220,6 @@ def _register(root: Path, cameras: Sequence[SolverCamera]) -> set[int]:
         database.write_frame(frame)
     database.close()
     return {number for camera, number in numbers.items() if camera.is_fixed}
-
-
-def _colmap_camera(camera: SolverCamera) -> Any:
-    import pycolmap
-
-    rows, columns = camera.size
-    known = camera.params
-    found = pycolmap.Camera(
-        model=camera.model,
-        width=columns,
-        height=rows,
-        params=known or (_FOCAL_GUESS * max(rows, columns), columns / 2, rows / 2, 0.0),
-    )
-    found.has_prior_focal_length = known is not None
-    return found
 
 
 def _extract(root: Path, count: int, on_step: StepCallback) -> None:

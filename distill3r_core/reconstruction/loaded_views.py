@@ -139,36 +139,19 @@ def views_of_images(
         path = Path(image) if isinstance(image, str | Path) else None
         name = f"view_{number:03d}" if path is None else path.stem
         try:
-            view = _view_of_image(_decoded(image), fit, name=_safe_name(name), mask=mask)
+            if isinstance(image, Image.Image):
+                decoded = decode_opened(image)
+            elif isinstance(image, np.ndarray):
+                decoded = DecodedImage(image, None)
+            else:
+                decoded = read_image(Path(image))
+            check_not_blank(decoded.pixels)
+            view = _named_view(name, path, None, decoded.pixels, _exif_focal(decoded), fit)
+            view = _with_mask(view, mask_of(decoded, mask))
         except ImageError as error:
             raise ImageError(f"{path or name}: {error.message}") from error
-        views.append(view if path is None else replace(view, path=path, pixels=None))
+        views.append(replace(view, pixels=decoded.pixels) if path is None else view)
     return _with_unique_names(views)
-
-
-def _decoded(image: ImageSource) -> DecodedImage:
-    if isinstance(image, Image.Image):
-        return decode_opened(image)
-    return DecodedImage(image, None) if isinstance(image, np.ndarray) else read_image(Path(image))
-
-
-def _view_of_image(
-    image: DecodedImage, fit: Fitting, *, name: str, mask: MaskSource | None
-) -> LoadedView:
-    check_not_blank(image.pixels)
-    height, width, _ = image.pixels.shape
-    fitted, prepared = _fit(image.pixels, fit)
-    view = LoadedView(
-        name,
-        path=None,
-        frame=None,
-        size=(height, width),
-        exif_focal=_exif_focal(image),
-        fitted=fitted,
-        pixels=image.pixels,
-        prepared=prepared,
-    )
-    return _with_mask(view, mask_of(image, mask))
 
 
 def full_size_images(views: Sequence[LoadedView]) -> Iterator[tuple[LoadedView, Pixels]]:
@@ -260,7 +243,12 @@ def _video_views(
 
 
 def _named_view(
-    name: str, path: Path, frame: int | None, pixels: Pixels, focal: float | None, fit: Fitting
+    name: str,
+    path: Path | None,
+    frame: int | None,
+    pixels: Pixels,
+    focal: float | None,
+    fit: Fitting,
 ) -> LoadedView:
     height, width, _ = pixels.shape
     fitted, prepared = _fit(pixels, fit)

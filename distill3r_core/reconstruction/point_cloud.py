@@ -87,7 +87,10 @@ def clean_cloud(scene: Reconstruction, settings: Cleaning | None = None) -> Clea
         f"confidence (lowest {settings.conf:g} %)",
         chosen[cleaning.above_percentile(confidence[chosen], settings.conf)],
     )
-    kept = _kept_shares(scene, chosen)
+    # The share of every view's points, as far as its mask leaves them.
+    totals = [max(int(_counted(view).sum()), 1) for view in scene.views]
+    counts = np.bincount(_origins(scene, chosen)[0], minlength=len(totals))
+    kept = tuple(float(count / total) for count, total in zip(counts, totals, strict=True))
     if settings.edges:
         depths = [torch.from_numpy(np.ascontiguousarray(view.depth)) for view in scene.views]
         smooth = [cleaning.smooth_depth(depth, settings.edges).numpy() for depth in depths]
@@ -132,13 +135,6 @@ def _counted(view: PosedView) -> Bool[np.ndarray, "H W"]:
     """The pixels of a view that its mask leaves."""
     mask = view.loaded.mask
     return np.ones(view.global_map.confidence.shape, bool) if mask is None else mask
-
-
-def _kept_shares(scene: Reconstruction, chosen: Int64[np.ndarray, "_"]) -> tuple[float, ...]:
-    """The share of every view's points, as far as its mask leaves them, among the chosen ones."""
-    totals = [max(int(_counted(view).sum()), 1) for view in scene.views]
-    counts = np.bincount(_origins(scene, chosen)[0], minlength=len(totals))
-    return tuple(float(count / total) for count, total in zip(counts, totals, strict=True))
 
 
 def _origins(

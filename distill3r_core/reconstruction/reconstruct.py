@@ -14,6 +14,7 @@ from distill3r_core.io.exports.cameras import FRAME
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.io.images.masks import MaskSource
 from distill3r_core.models import Student
+from distill3r_core.models.reliability_calibration import ReliabilityCalibration
 from distill3r_core.models.scene.spec import SceneSpec
 from distill3r_core.models.student import HeadName
 from distill3r_core.prediction import Predictor
@@ -269,17 +270,15 @@ def reconstruct_views(
         frame=scene_of(model) or FRAME,
         facts=facts,
         reliability=_judge(check_views(posed), model, views),
-        refinement=_unrefined(options),
+        refinement=RefinementSummary(
+            "poses by COLMAP" if options.poses == "colmap" else "left out"
+        ),
     )
     found = _refined(found, model, views, options.refine, progress)
     notes: list[str] = []
     if known is not None:
         found, notes = apply_known(found, known)
     return ReconstructionOutcome(found, forward, failed, tuple(notes))
-
-
-def _unrefined(options: WorldOptions) -> RefinementSummary:
-    return RefinementSummary("poses by COLMAP" if options.poses == "colmap" else "left out")
 
 
 def _refined(
@@ -292,9 +291,7 @@ def _refined(
     """The reconstruction with refined poses, judged again; as it is where that is not asked for."""
     if refine is False:
         return found
-    metadata = model.student.metadata if isinstance(model, StudentPredictor) else None
-    calibration = None if metadata is None else metadata.calibration
-    if refine is None and not knows_depth(found.reliability, calibration):
+    if refine is None and not knows_depth(found.reliability, _calibration_of(model)):
         reason = "the model has not learned depth of such images"
         return dataclasses.replace(found, refinement=RefinementSummary(reason))
     features, device = None, torch.device("cpu")
@@ -326,10 +323,15 @@ def _appearance(student: Student, views: Sequence[LoadedView]) -> Tensor | None:
     return torch.stack(found)
 
 
+def _calibration_of(model: Predictor) -> ReliabilityCalibration | None:
+    """What held-out samples showed of a student."""
+    metadata = model.student.metadata if isinstance(model, StudentPredictor) else None
+    return None if metadata is None else metadata.calibration
+
+
 def _judge(checks: MapChecks, model: Predictor, views: Sequence[LoadedView]) -> Reliability:
     """The reliability of a reconstruction from views of these checks."""
-    metadata = model.student.metadata if isinstance(model, StudentPredictor) else None
-    calibration = None if metadata is None else metadata.calibration
+    calibration = _calibration_of(model)
     novelty = anchor_novelty = None
     if calibration is not None and calibration.features is not None:
         assert isinstance(model, StudentPredictor)
@@ -354,8 +356,7 @@ def _scale(model: Predictor) -> Scale:
         return Scale()
     if isinstance(model.student.spec, SceneSpec):
         return Scale("m", "the frame of the scene is in meters")
-    metadata = model.student.metadata
-    calibration = None if metadata is None else metadata.calibration
+    calibration = _calibration_of(model)
     error = None if calibration is None else calibration.scale_error
     expected = "not checked" if error is None else f"off by {error:.0%} on held-out images"
     return Scale("m", f"learned from targets in meters, {expected}", error=error)

@@ -132,20 +132,21 @@ class Reconstruction:
 
     def scaled(self, factor: float, scale: Scale) -> "Reconstruction":
         """The same reconstruction in another unit."""
-        views = tuple(_scaled_view(view, factor) for view in self.views)
-        return dataclasses.replace(self, views=views, scale=scale)
-
-
-def _scaled_view(view: PosedView, factor: float) -> PosedView:
-    pose = view.camera.world_from_cam.copy()
-    pose[:3, 3] *= factor
-    points = (factor * view.global_map.points).astype(np.float32)
-    aligned = view.aligned
-    if aligned is not None:
-        aligned = dataclasses.replace(aligned, world_from_local=factor * aligned.world_from_local)
-    return dataclasses.replace(
-        view,
-        global_map=dataclasses.replace(view.global_map, points=points),
-        aligned=aligned,
-        camera=dataclasses.replace(view.camera, world_from_cam=pose),
-    )
+        views = []
+        for view in self.views:
+            pose = view.camera.world_from_cam.copy()
+            pose[:3, 3] *= factor
+            points = (factor * view.global_map.points).astype(np.float32)
+            aligned = view.aligned
+            if aligned is not None:
+                similarity = factor * aligned.world_from_local
+                aligned = dataclasses.replace(aligned, world_from_local=similarity)
+            views.append(
+                dataclasses.replace(
+                    view,
+                    global_map=dataclasses.replace(view.global_map, points=points),
+                    aligned=aligned,
+                    camera=dataclasses.replace(view.camera, world_from_cam=pose),
+                )
+            )
+        return dataclasses.replace(self, views=tuple(views), scale=scale)

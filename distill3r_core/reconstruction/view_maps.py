@@ -76,14 +76,11 @@ def undo_transpose(view: LoadedView, maps: ViewMaps) -> tuple[LoadedView, ViewMa
     rows, columns = placement.size
     upright = ImagePlacement(box=placement.box, size=(columns, rows))
     fitted = dataclasses.replace(view.fitted, image=image.transpose(1, 0, 2), placement=upright)
-    swapped = [_transposed(points) for points in (maps.global_map, maps.local_map)]
+    swapped = [
+        None if points is None else PointMap(points.points.transpose(1, 0, 2), points.confidence.T)
+        for points in (maps.global_map, maps.local_map)
+    ]
     intrinsics = None if maps.intrinsics is None else maps.intrinsics[[1, 0, 2]]
     mask = None if view.mask is None else view.mask.T
     upright_maps = ViewMaps(swapped[0], swapped[1], intrinsics)
     return dataclasses.replace(view, fitted=fitted, mask=mask), upright_maps
-
-
-def _transposed(points: Map | None) -> Map | None:
-    if points is None:
-        return None
-    return PointMap(points.points.transpose(1, 0, 2), points.confidence.T)

@@ -81,7 +81,13 @@ def build_scene(seed: int) -> ProceduralScene:
         texture = _texture(draw, hue=hue + 0.382 * index, period=(0.5, 1.2))
         bodies.append(Body(surface, texture, casts_shadow=False))
     for index in range(draw.integer(5, 7)):
-        surface = _box(draw) if index % 2 == 0 else _sphere(draw)
+        if index % 2 == 0:
+            half = draw.vector(0.15, 0.4, 3)
+            half[2] *= draw.uniform(0.8, 1.8)
+            surface = Box(_place(draw, float(half[2])), half, _turned(draw))
+        else:
+            radius = draw.uniform(0.15, 0.42)
+            surface = Sphere(_place(draw, radius + draw.uniform(0.0, 0.6)), radius)
         texture = _texture(draw, hue=hue + 0.19 + 0.382 * index, period=(0.15, 0.5))
         bodies.append(Body(surface, texture))
     lights = []
@@ -120,17 +126,6 @@ def _turned(draw: RandomChoices) -> Float[Tensor, "3 3"]:
 def _place(draw: RandomChoices, height: float) -> Float[Tensor, "3"]:
     angle, radius = draw.uniform(0.0, math.tau), THINGS_RADIUS * math.sqrt(draw.uniform(0.02, 1.0))
     return torch.tensor([radius * math.cos(angle), radius * math.sin(angle), height])
-
-
-def _box(draw: RandomChoices) -> Box:
-    half = draw.vector(0.15, 0.4, 3)
-    half[2] *= draw.uniform(0.8, 1.8)
-    return Box(_place(draw, float(half[2])), half, _turned(draw))
-
-
-def _sphere(draw: RandomChoices) -> Sphere:
-    radius = draw.uniform(0.15, 0.42)
-    return Sphere(_place(draw, radius + draw.uniform(0.0, 0.6)), radius)
 
 
 def _texture(draw: RandomChoices, *, hue: float, period: tuple[float, float]) -> Texture:

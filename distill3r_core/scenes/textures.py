@@ -54,18 +54,6 @@ class Light:
         return self.color * facing.clamp(min=0) / (1 + (distance / _FULL_LIGHT) ** 2)
 
 
-def _checker(p: Points) -> Amounts:
-    return p.floor().sum(-1).remainder(2)
-
-
-def _stripes(p: Points) -> Amounts:
-    return _edge(torch.sin(math.tau * p.sum(-1)))
-
-
-def _dots(p: Points) -> Amounts:
-    return _edge(0.4 - (p - p.floor() - 0.5).norm(dim=-1), width=0.05)
-
-
 def _bricks(p: Points) -> Amounts:
     row = (2 * p[:, 2]).floor()
     # On an upright wall one of the horizontal axes is constant, so their sum runs along it.
@@ -92,9 +80,9 @@ def _edge(value: Amounts, *, width: float = 0.2) -> Amounts:
 
 
 PATTERNS: dict[str, Callable[[Points], Amounts]] = {
-    "checker": _checker,
-    "stripes": _stripes,
-    "dots": _dots,
+    "checker": lambda p: p.floor().sum(-1).remainder(2),
+    "stripes": lambda p: _edge(torch.sin(math.tau * p.sum(-1))),
+    "dots": lambda p: _edge(0.4 - (p - p.floor() - 0.5).norm(dim=-1), width=0.05),
     "bricks": _bricks,
     "marble": _marble,
     "clouds": _clouds,

@@ -90,19 +90,17 @@ class ConsecutiveFrames:
         self, layout: str, sequences: Mapping[str, Sequence[int | None]]
     ) -> Sequence[Window]:
         """Windows of every sequence, in order."""
-        return [
-            Window(f"{name}/{first:06d}" if len(firsts) > 1 else name, name, frames)
-            for name, numbers in sequences.items()
-            for firsts in [self._firsts(len(numbers))]
-            for first in firsts
-            for frames in [tuple(range(first, min(first + self.size, len(numbers))))]
-        ]
-
-    def _firsts(self, count: int) -> list[int]:
-        firsts = list(range(0, max(1, count - self.size + 1), self.size))
-        if firsts[-1] + self.size < count:
-            firsts.append(count - self.size)
-        return firsts
+        windows = []
+        for name, numbers in sequences.items():
+            count = len(numbers)
+            firsts = list(range(0, max(1, count - self.size + 1), self.size))
+            if firsts[-1] + self.size < count:
+                firsts.append(count - self.size)
+            for first in firsts:
+                frames = tuple(range(first, min(first + self.size, count)))
+                shown = f"{name}/{first:06d}" if len(firsts) > 1 else name
+                windows.append(Window(shown, name, frames))
+        return windows
 
 
 @dataclass(frozen=True)
@@ -116,12 +114,13 @@ class DisjointFrames:
         self, layout: str, sequences: Mapping[str, Sequence[int | None]]
     ) -> Sequence[Window]:
         """Windows of every sequence, in order."""
-        return [
-            Window(f"{name}/{first:06d}" if len(numbers) > self.size else name, name, frames)
-            for name, numbers in sequences.items()
-            for first in range(0, len(numbers), self.size)
-            for frames in [tuple(range(first, min(first + self.size, len(numbers))))]
-        ]
+        windows = []
+        for name, numbers in sequences.items():
+            for first in range(0, len(numbers), self.size):
+                frames = tuple(range(first, min(first + self.size, len(numbers))))
+                shown = f"{name}/{first:06d}" if len(numbers) > self.size else name
+                windows.append(Window(shown, name, frames))
+        return windows
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,13 @@ def decode_depth(
     if code in _STEPS or code == _INVERSE:
         return decode_codes(read_gray(path), code, metric_scale=metric_scale)
     if code in _ARRAYS:
-        return _known(_load(path)), None
+        try:
+            values = read_npy_file(path)
+        except ValueError as error:
+            raise ImageError(f"cannot be read: {reason_of(error)}") from error
+        if values.ndim != 2:
+            raise ImageError(f"has the shape {values.shape}, not rows and columns")
+        return _known(values), None
     if match := _RAW.fullmatch(code):
         rows, columns = int(match[1]), int(match[2])
         try:
@@ -80,16 +86,6 @@ def read_gray(path: Path) -> Float[np.ndarray, "H W"]:
         ImageError: It cannot be read.
     """
     return read_codes(path).astype(np.float64)
-
-
-def _load(path: Path) -> Float[np.ndarray, "H W"]:
-    try:
-        values = read_npy_file(path)
-    except ValueError as error:
-        raise ImageError(f"cannot be read: {reason_of(error)}") from error
-    if values.ndim != 2:
-        raise ImageError(f"has the shape {values.shape}, not rows and columns")
-    return values
 
 
 def _known(depth: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:

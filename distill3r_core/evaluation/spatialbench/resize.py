@@ -38,9 +38,11 @@ def resize_frame(
     scaled = int(np.floor(rows * scale)), int(np.floor(columns * scale))
     resampling = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
     picture = np.array(Image.fromarray(image).resize((scaled[1], scaled[0]), resampling))
-    depth = depth[
-        np.ix_(*(_nearest(whole, out) for whole, out in zip((rows, columns), scaled, strict=True)))
+    taken = [  # nearest, as OpenCV takes them
+        np.minimum(np.floor(np.arange(out) * (1 / (out / whole))).astype(int), whole - 1)
+        for whole, out in zip((rows, columns), scaled, strict=True)
     ]
+    depth = depth[np.ix_(*taken)]
     # Half of what the rounding to whole pixels cut off is taken from each side.
     middle = (intrinsics[:2, 2] + 0.5) * scale
     middle -= (np.array([columns, rows]) * scale - np.array(scaled[::-1])) / 2
@@ -64,11 +66,6 @@ def _center(
     kept = np.s_[y - down : y + down, x - across : x + across]
     intrinsics[:2, 2] -= (x - across, y - down)
     return image[kept], depth[kept]
-
-
-def _nearest(whole: int, out: int) -> np.ndarray:
-    """Source rows of a nearest resize, as OpenCV takes them."""
-    return np.minimum(np.floor(np.arange(out) * (1 / (out / whole))).astype(int), whole - 1)
 
 
 def undistort(

@@ -9,6 +9,7 @@ of whose neighbors are valid.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -78,23 +79,6 @@ def _views(comparison: Comparison) -> GroundViews:
     return found
 
 
-Pairwise = Callable[[Tensor, Tensor], float | None]
-
-
-def _of_depth(comparison: Comparison, *, figure: Pairwise) -> Sequence[float] | None:
-    return _measured(_views(comparison).depth, figure)
-
-
-def _of_slope(comparison: Comparison, *, figure: Pairwise) -> Sequence[float] | None:
-    return _measured(_views(comparison).slope, figure)
-
-
-def _measured(views: Sequence[tuple[Tensor, Tensor]], figure: Pairwise) -> Sequence[float] | None:
-    values = [figure(*sides) for sides in views if len(sides[0])]
-    found = [value for value in values if value is not None]
-    return found or None
-
-
 def _mae(found: Tensor, wanted: Tensor) -> float:
     return float((found - wanted).abs().mean())
 
@@ -126,52 +110,55 @@ def _misses(found: Tensor, wanted: Tensor, *, degrees: int) -> float | None:
     return float((found[hazard] <= degrees).double().mean()) if hazard.any() else None
 
 
-def _depth(name: str, heading: str, unit: MetricUnit, better: str, figure: Pairwise) -> Metric:
-    return _metric(name, heading, unit, better, partial(_of_depth, figure=figure))
-
-
-def _slope(name: str, heading: str, unit: MetricUnit, better: str, figure: Pairwise) -> Metric:
-    return _metric(name, heading, unit, better, partial(_of_slope, figure=figure))
-
-
 def _metric(
+    side: Literal["depth", "slope"],
     name: str,
     heading: str,
     unit: MetricUnit,
-    better: str,
-    measure: Callable[[Comparison], Sequence[float] | None],
+    better: Literal["lower", "higher"],
+    figure: Callable[[Tensor, Tensor], float | None],
 ) -> Metric:
-    assert better in ("lower", "higher")
+    """The metric of a figure of each view's depth or slope; views without one are left out."""
+
+    def measure(comparison: Comparison) -> Sequence[float] | None:
+        views: Sequence[tuple[Tensor, Tensor]] = getattr(_views(comparison), side)
+        values = [figure(*sides) for sides in views if len(sides[0])]
+        found = [value for value in values if value is not None]
+        return found or None
+
     return Metric(name, heading, unit, better, measure, mean, mean)
 
 
 GROUND_METRICS: tuple[Metric, ...] = (
-    _depth("depth_mae", "depth MAE", _METERS, "lower", _mae),
-    _depth("depth_rmse", "depth RMSE", _METERS, "lower", _rmse),
-    _depth("depth_correlation", "depth r", SHARE, "higher", correlation),
-    _depth("silog", "SILog", PERCENT, "lower", _silog),
-    _slope("slope_mae", "slope MAE", DEGREES, "lower", _mae),
-    _slope("slope_rmse", "slope RMSE", DEGREES, "lower", _rmse),
-    _slope("slope_correlation", "slope r", SHARE, "higher", correlation),
+    _metric("depth", "depth_mae", "depth MAE", _METERS, "lower", _mae),
+    _metric("depth", "depth_rmse", "depth RMSE", _METERS, "lower", _rmse),
+    _metric("depth", "depth_correlation", "depth r", SHARE, "higher", correlation),
+    _metric("depth", "silog", "SILog", PERCENT, "lower", _silog),
+    _metric("slope", "slope_mae", "slope MAE", DEGREES, "lower", _mae),
+    _metric("slope", "slope_rmse", "slope RMSE", DEGREES, "lower", _rmse),
+    _metric("slope", "slope_correlation", "slope r", SHARE, "higher", correlation),
     *(
         metric
         for degrees in HAZARDS
         for metric in (
-            _slope(
+            _metric(
+                "slope",
                 f"hazard_{degrees}",
                 f"hazards {degrees}°",
                 SHARE,
                 "higher",
                 partial(_agreement, degrees=degrees),
             ),
-            _slope(
+            _metric(
+                "slope",
                 f"hazard_false_{degrees}",
                 f"false alarms {degrees}°",
                 SHARE,
                 "lower",
                 partial(_false_alarms, degrees=degrees),
             ),
-            _slope(
+            _metric(
+                "slope",
                 f"hazard_missed_{degrees}",
                 f"missed {degrees}°",
                 SHARE,

@@ -70,7 +70,7 @@ def check_known(known: KnownPositions, views: Sequence[LoadedView]) -> None:
     found = len(_centers_of(views, known))
     if found < 2:
         own = {view.name for view in views}
-        unknown = [name for name in known.centers if name not in own and not _of_file(name, views)]
+        unknown = _unknown_names(views, known)
         said = f"; no view is called {', '.join(unknown[:_MAX_NAMES])}" if unknown else ""
         near = [get_close_matches(name, own, n=1) for name in unknown]
         meant = [match for matches in near for match in matches] or sorted(own, key=natural_key)
@@ -105,7 +105,10 @@ def apply_known(scene: Reconstruction, known: KnownPositions) -> tuple[Reconstru
         raise RequestError(f"--scale-from: the {len(found)} views it knows stand at one place")
     _require_baseline(torch.pdist(ours).max().item(), [scene.views[index] for index in centers])
     said = f"scale: 1 unit = {factor:.6g} m from {known.source}"
-    unused = _unused(views, known)
+    unused: list[str] = []
+    if unknown := _unknown_names(views, known):
+        more = ", ..." if len(unknown) > _MAX_NAMES else ""
+        unused.append(f"--scale-from: no view is called {', '.join(unknown[:_MAX_NAMES])}{more}")
     if len(found) == 2:  # one distance is always met exactly
         scale = Scale("m", f"{known.source} ({len(found)} views), unverified")
         return scene.scaled(factor, scale), [
@@ -133,7 +136,13 @@ def _require_baseline(baseline: float, views: Sequence[PosedView]) -> None:
         RequestError: Names both numbers.
     """
     depth = abs(_finite_median(np.concatenate([view.depth.ravel() for view in views])))
-    residuals = [_map_residual(view) for view in views]
+    residuals = []
+    for view in views:
+        if view.aligned is None:  # there is one map
+            residuals.append(0.0)
+            continue
+        off = np.linalg.norm(view.aligned.world_map.points - view.global_map.points, axis=-1)
+        residuals.append(_finite_median(off))
     noise = max(_MIN_NOISE * depth, float(np.median(residuals)))
     if baseline < noise and depth > 0:
         raise RequestError(
@@ -144,28 +153,16 @@ def _require_baseline(baseline: float, views: Sequence[PosedView]) -> None:
         )
 
 
-def _map_residual(view: PosedView) -> float:
-    """Median distance between the two maps of a view in the world; 0 where there is one map."""
-    if view.aligned is None:
-        return 0.0
-    off = np.linalg.norm(view.aligned.world_map.points - view.global_map.points, axis=-1)
-    return _finite_median(off)
-
-
 def _finite_median(values: Float[np.ndarray, "*shape"]) -> float:
     """Median of the finite values; 0 where there is none."""
     finite = values[np.isfinite(values)]
     return float(np.median(finite)) if finite.size else 0.0
 
 
-def _unused(views: Sequence[LoadedView], known: KnownPositions) -> list[str]:
-    """A note of the positions that are no view's."""
+def _unknown_names(views: Sequence[LoadedView], known: KnownPositions) -> list[str]:
+    """Names of the positions that are no view's."""
     own = {view.name for view in views}
-    names = [name for name in known.centers if name not in own and not _of_file(name, views)]
-    if not names:
-        return []
-    more = ", ..." if len(names) > _MAX_NAMES else ""
-    return [f"--scale-from: no view is called {', '.join(names[:_MAX_NAMES])}{more}"]
+    return [name for name in known.centers if name not in own and not _of_file(name, views)]
 
 
 def _centers_of(

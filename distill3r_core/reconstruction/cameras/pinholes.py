@@ -80,7 +80,9 @@ def local_intrinsics(
         return
     pairs = zip(views, maps, strict=True)
     if not options.shared:
-        yield from (_own_intrinsics(view, predicted) for view, predicted in pairs)
+        for view, predicted in pairs:
+            known = known_intrinsics(view, predicted)
+            yield intrinsics_of(view, _own_focal(view, predicted)) if known is None else known
         return
     focals = [(view, _own_focal(view, predicted)) for view, predicted in pairs]
     own = [each for each in focals if each[1].source in _KNOWN]
@@ -95,11 +97,6 @@ def known_intrinsics(view: LoadedView, maps: ViewMaps) -> ViewIntrinsics | None:
     if maps.intrinsics is None:
         return None
     return ViewIntrinsics(full_size_intrinsics(maps.intrinsics, view.fitted.placement), _MODEL)
-
-
-def _own_intrinsics(view: LoadedView, maps: ViewMaps) -> ViewIntrinsics:
-    known = known_intrinsics(view, maps)
-    return intrinsics_of(view, _own_focal(view, maps)) if known is None else known
 
 
 def _own_focal(view: LoadedView, maps: ViewMaps) -> FocalLength:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
 
 from distill3r_core.errors import GeometryError
 from distill3r_core.geometry.pnp import pose_from_points
@@ -32,7 +31,13 @@ def scene_focals(views: Sequence[LoadedView], maps: Sequence[Map]) -> list[Focal
         None where no view has a pose with any of them.
     """
     step = -(-len(views) // _VIEWS)
-    pairs = [_pairs(view, one) for view, one in zip(views[::step], maps[::step], strict=True)]
+    pairs = []
+    for view, points in zip(views[::step], maps[::step], strict=True):
+        flat = counted_map(view, points).points.reshape(-1, 3).astype(np.float64)
+        pixels = full_size_pixels(view.fitted.placement).reshape(-1, 2)
+        chosen = np.flatnonzero(np.isfinite(flat).all(-1))
+        chosen = chosen[:: max(1, -(-len(chosen) // _PAIRS))]
+        pairs.append((flat[chosen], pixels[chosen], view.size))
     low, high = (0.5 / math.tan(math.radians(field) / 2) for field in reversed(_FIELDS))
     best = math.nan
     for _ in range(_ROUNDS):
@@ -44,16 +49,6 @@ def scene_focals(views: Sequence[LoadedView], maps: Sequence[Map]) -> list[Focal
         best = float(tried[place])
         low, high = tried[max(place - 1, 0)], tried[min(place + 1, _STEPS - 1)]
     return [FocalLength(best * max(view.size), "points") for view in views]
-
-
-def _pairs(
-    view: LoadedView, points: Map
-) -> tuple[Float[np.ndarray, "M 3"], Float[np.ndarray, "M 2"], tuple[int, int]]:
-    flat = counted_map(view, points).points.reshape(-1, 3).astype(np.float64)
-    pixels = full_size_pixels(view.fitted.placement).reshape(-1, 2)
-    chosen = np.flatnonzero(np.isfinite(flat).all(-1))
-    chosen = chosen[:: max(1, -(-len(chosen) // _PAIRS))]
-    return flat[chosen], pixels[chosen], view.size
 
 
 def _error(pairs: Sequence[tuple[np.ndarray, np.ndarray, tuple[int, int]]], ratio: float) -> float:

@@ -14,7 +14,6 @@ from distill3r_core.reconstruction.cameras.placements import full_size_pixels
 from distill3r_core.reconstruction.point_cloud import CleanCloud
 from distill3r_core.reconstruction.reconstruction import PosedView, Reconstruction
 from distill3r_core.reconstruction.view_maps import confident_pixels, finite_pixels
-from distill3r_core.types import ImagePlacement
 
 # Rounds of reweighting: points that are far off, as at the edges of things, must not decide.
 _ROUNDS = 10
@@ -119,9 +118,13 @@ def _pairs_of(
 ) -> _Pairs:
     """Points of one view: each pixel of mine with that of the other's map that it falls into."""
     here, there = mine.map_of(view), other.map_of(twin)
-    rows, columns, inside = _pixels_in(
-        full_size_pixels(view.loaded.fitted.placement), twin.loaded.fitted.placement
-    )
+    places = full_size_pixels(view.loaded.fitted.placement)
+    left, top, right, bottom = twin.loaded.fitted.placement.box
+    height, width = twin.loaded.fitted.placement.size
+    columns = np.floor((places[..., 0] - left) / (right - left) * width).astype(np.int64)
+    rows = np.floor((places[..., 1] - top) / (bottom - top) * height).astype(np.int64)
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    rows, columns = rows.clip(0, height - 1), columns.clip(0, width - 1)
     counted = inside & _usable(view, mine) & _usable(twin, other)[rows, columns]
     pose = view.camera.world_from_cam
     depth = (here.points - pose[:3, 3]) @ pose[:3, 2]
@@ -131,18 +134,6 @@ def _pairs_of(
         there.points[rows, columns][counted].astype(np.float64),
         depth[counted].astype(np.float64),
     )
-
-
-def _pixels_in(
-    places: Float[np.ndarray, "H W 2"], placement: ImagePlacement
-) -> tuple[np.ndarray, np.ndarray, Bool[np.ndarray, "H W"]]:
-    """Row and column of the fitted pixel at places of the full-size image, where there is one."""
-    left, top, right, bottom = placement.box
-    height, width = placement.size
-    columns = np.floor((places[..., 0] - left) / (right - left) * width).astype(np.int64)
-    rows = np.floor((places[..., 1] - top) / (bottom - top) * height).astype(np.int64)
-    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    return rows.clip(0, height - 1), columns.clip(0, width - 1), inside
 
 
 def _usable(view: PosedView, scene: Reconstruction) -> Bool[np.ndarray, "H W"]:
@@ -210,28 +201,27 @@ def moved_reconstruction(
     scene: Reconstruction, similarity: Float[np.ndarray, "3 4"]
 ) -> Reconstruction:
     """The same reconstruction in the frame and unit that a similarity leads to."""
-    return replace(scene, views=tuple(_moved_view(view, similarity) for view in scene.views))
+    scale = np.cbrt(np.linalg.det(similarity[:, :3]))
+    views = []
+    for view in scene.views:
+        pose = view.camera.world_from_cam.copy()
+        pose[:3, 3] = similarity[:, :3] @ pose[:3, 3] + similarity[:, 3]
+        pose[:3, :3] = similarity[:, :3] / scale @ pose[:3, :3]
+        points = replace(view.global_map, points=_moved(view.global_map.points, similarity))
+        aligned = view.aligned
+        if aligned is not None:
+            whole = similarity[:, :3] @ aligned.world_from_local
+            whole[:, 3] += similarity[:, 3]
+            aligned = replace(aligned, world_from_local=whole)
+        camera = replace(view.camera, world_from_cam=pose)
+        views.append(replace(view, global_map=points, aligned=aligned, camera=camera))
+    return replace(scene, views=tuple(views))
 
 
 def moved_cloud(cleaned: CleanCloud, similarity: Float[np.ndarray, "3 4"]) -> CleanCloud:
     """The same cloud there."""
     points = _moved(cleaned.cloud.points, similarity)
     return replace(cleaned, cloud=replace(cleaned.cloud, points=points))
-
-
-def _moved_view(view: PosedView, similarity: Float[np.ndarray, "3 4"]) -> PosedView:
-    scale = np.cbrt(np.linalg.det(similarity[:, :3]))
-    pose = view.camera.world_from_cam.copy()
-    pose[:3, 3] = similarity[:, :3] @ pose[:3, 3] + similarity[:, 3]
-    pose[:3, :3] = similarity[:, :3] / scale @ pose[:3, :3]
-    points = replace(view.global_map, points=_moved(view.global_map.points, similarity))
-    aligned = view.aligned
-    if aligned is not None:
-        whole = similarity[:, :3] @ aligned.world_from_local
-        whole[:, 3] += similarity[:, 3]
-        aligned = replace(aligned, world_from_local=whole)
-    camera = replace(view.camera, world_from_cam=pose)
-    return replace(view, global_map=points, aligned=aligned, camera=camera)
 
 
 def _moved(

@@ -84,27 +84,19 @@ def poses_by_pnp(
         ExtraMissingError: pycolmap is not installed.
     """
     require_pycolmap("poses in a scene")
-    return torch.stack(
-        [
-            _pose(one.double().numpy(), camera.double().numpy())
-            for one, camera in zip(points, intrinsics, strict=True)
-        ]
-    )
-
-
-def _pose(
-    points: Float[np.ndarray, "H W 3"], intrinsics: Float[np.ndarray, "3 3"]
-) -> Float[Tensor, "4 4"]:
-    height, width = points.shape[:2]
-    rows, columns = np.mgrid[:height, :width] + 0.5
-    pixels = np.stack([columns, rows], axis=-1).reshape(-1, 2)
-    flat = points.reshape(-1, 3)
-    chosen = np.flatnonzero(np.isfinite(flat).all(-1))
-    chosen = chosen[:: max(1, -(-len(chosen) // _PAIRS))]
-    try:
-        pose = pose_from_points(
-            flat[chosen], pixels[chosen], intrinsics, (height, width), max_error=SCENE_MAX_ERROR
-        )
-    except GeometryError:
-        return torch.full((4, 4), torch.nan, dtype=torch.float64)
-    return torch.from_numpy(pose)
+    poses = []
+    for one, camera in zip(points, intrinsics.double().numpy(), strict=True):
+        height, width = one.shape[:2]
+        rows, columns = np.mgrid[:height, :width] + 0.5
+        pixels = np.stack([columns, rows], axis=-1).reshape(-1, 2)
+        flat = one.double().numpy().reshape(-1, 3)
+        chosen = np.flatnonzero(np.isfinite(flat).all(-1))
+        chosen = chosen[:: max(1, -(-len(chosen) // _PAIRS))]
+        try:
+            pose = pose_from_points(
+                flat[chosen], pixels[chosen], camera, (height, width), max_error=SCENE_MAX_ERROR
+            )
+        except GeometryError:
+            pose = np.full((4, 4), np.nan)
+        poses.append(torch.from_numpy(pose))
+    return torch.stack(poses)

@@ -20,7 +20,7 @@ from distill3r_core.reconstruction.refinement.normal_equations import (
     equations,
     noise_of,
 )
-from distill3r_core.reconstruction.refinement.pair_alignment import PAIRS_AT_ONCE
+from distill3r_core.reconstruction.refinement.pair_alignment import PAIRS_AT_ONCE, select
 from distill3r_core.reconstruction.refinement.pyramid import Level
 from distill3r_core.reconstruction.refinement.warp import PairStates, warp
 from distill3r_core.report import Progress, Silent
@@ -164,8 +164,7 @@ def _evaluate(
     """Systems and costs of all pairs, a part at a time."""
     parts = []
     for chosen in torch.arange(len(pairs.source), device=pairs.source.device).split(PAIRS_AT_ONCE):
-        some = PairStates(*(value[chosen] for value in vars(pairs).values()))
-        warped = warp(level, some, step=step)
+        warped = warp(level, select(pairs, chosen), step=step)
         if noise is None:
             known = noise_of(warped, brightness_residual(warped))
         else:

@@ -63,16 +63,14 @@ def masked_median(values: Float[Tensor, "P M"], mask: Bool[Tensor, "P M"]) -> Fl
 def brightness_residual(warped: Warp) -> Float[Tensor, "P M"]:
     """What is left of the brightness after the gain and offset that fit best."""
     found, own, seen = warped.found, warped.own, warped.seen
-    rough = found - own
-    rough = rough - masked_median(rough, seen)[:, None]
-    width = 2 * masked_median(rough.abs(), seen)[:, None] + 1e-3
-    weights = seen / (1 + (rough / width).square())
-    gain, offset = _fit_gain(found, own, weights)
-    residual = found - gain * own - offset
-    width = 2 * masked_median(residual.abs(), seen)[:, None] + 1e-3
-    weights = seen / (1 + (residual / width).square())
-    gain, offset = _fit_gain(found, own, weights)
-    return found - gain * own - offset
+    residual = found - own
+    residual = residual - masked_median(residual, seen)[:, None]
+    for _ in range(2):
+        width = 2 * masked_median(residual.abs(), seen)[:, None] + 1e-3
+        weights = seen / (1 + (residual / width).square())
+        gain, offset = _fit_gain(found, own, weights)
+        residual = found - gain * own - offset
+    return residual
 
 
 def _fit_gain(found: Tensor, own: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

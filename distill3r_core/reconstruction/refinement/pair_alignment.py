@@ -8,6 +8,7 @@ from torch import Tensor
 
 from distill3r_core.reconstruction.refinement.motions import chain, exponential
 from distill3r_core.reconstruction.refinement.normal_equations import (
+    Noise,
     brightness_residual,
     equations,
     noise_of,
@@ -61,7 +62,6 @@ def _align_level(level: Level, pairs: PairStates, rounds: int, step: int) -> Pai
     active = torch.arange(count, device=pairs.source.device)
     first = warp(level, pairs, slopes=False, step=step)
     noise = noise_of(first, brightness_residual(first))
-    best = dataclasses.replace(pairs)
     motion, scale = pairs.motion.clone(), pairs.target_scale.clone()
     kept_motion, kept_scale = motion.clone(), scale.clone()
     cost = torch.full((count,), torch.inf, dtype=torch.float64, device=motion.device)
@@ -71,12 +71,10 @@ def _align_level(level: Level, pairs: PairStates, rounds: int, step: int) -> Pai
     share = torch.zeros(count, dtype=torch.float64, device=motion.device)
     for _ in range(rounds):
         state = dataclasses.replace(
-            select(best, active), motion=motion[active], target_scale=scale[active]
+            select(pairs, active), motion=motion[active], target_scale=scale[active]
         )
-        found = equations(
-            warp(level, state, step=step),
-            type(noise)(noise.brightness[active], noise.depth[active]),
-        )
+        known = Noise(noise.brightness[active], noise.depth[active])
+        found = equations(warp(level, state, step=step), known)
         better = (found.cost < cost[active]) & (found.share > 0.5 * share[active])
         better &= found.share > _LEAST_SHARE
         gained = cost[active] - found.cost
@@ -94,7 +92,7 @@ def _align_level(level: Level, pairs: PairStates, rounds: int, step: int) -> Pai
         twist, growth = _step(matrix[active], vector[active], damping[active])
         motion[active] = chain(exponential(twist), kept_motion[active])
         scale[active] = kept_scale[active] + growth
-    return dataclasses.replace(best, motion=kept_motion, target_scale=kept_scale)
+    return dataclasses.replace(pairs, motion=kept_motion, target_scale=kept_scale)
 
 
 def _step(

@@ -45,15 +45,16 @@ def groups_of(
     """The smallest view of the group that accepted pairs connect each view with."""
     group = list(range(count))
 
-    def root(view: int) -> int:
-        while group[view] != view:
-            view = group[view]
-        return view
-
     for a, b in pairs[accepted].tolist():
-        a, b = sorted((root(a), root(b)))
+        a, b = sorted((_root(group, a), _root(group, b)))
         group[b] = a
-    return torch.tensor([root(view) for view in range(count)])
+    return torch.tensor([_root(group, view) for view in range(count)])
+
+
+def _root(group: list[int], view: int) -> int:
+    while group[view] != view:
+        view = group[view]
+    return view
 
 
 def spanning_tree(
@@ -68,17 +69,12 @@ def spanning_tree(
     group = list(range(count))
     near: list[list[tuple[int, int]]] = [[] for _ in range(count)]
 
-    def root(view: int) -> int:
-        while group[view] != view:
-            view = group[view]
-        return view
-
     for pair in order:
         if quality[pair] <= 0:
             break
         a, b = pairs[pair].tolist()
-        if root(a) != root(b):
-            group[root(b)] = root(a)
+        if _root(group, a) != _root(group, b):
+            group[_root(group, b)] = _root(group, a)
             near[a].append((b, pair))
             near[b].append((a, pair))
     edges, reached = [], [False] * count

@@ -36,11 +36,11 @@ def searched_turns(level: Level, pairs: PairStates, *, keep: int) -> list[PairSt
     for chosen in torch.arange(count, device=turns.device).split(size):
         many = select(pairs, chosen.repeat_interleave(number))
         motion = turns.repeat(len(chosen), 1, 1)
-        checks = check_pairs(level, PairStates(**(vars(many) | {"motion": motion})))
+        checks = check_pairs(level, dataclasses.replace(many, motion=motion))
         score = checks.correlation * checks.share.sqrt()
         scores.append(score.view(len(chosen), number))
     best = torch.cat(scores).topk(keep, dim=1).indices
-    return [PairStates(**(vars(pairs) | {"motion": turns[best[:, k]]})) for k in range(keep)]
+    return [dataclasses.replace(pairs, motion=turns[best[:, k]]) for k in range(keep)]
 
 
 def _turns(level: Level) -> Float[Tensor, "T 3 4"]:

@@ -141,7 +141,12 @@ def _level(
         )
     ratios = _compare(checks, novelty, calibration, anchor_novelty)
     broken += [one.reason for one in ratios if one.ratio > one.limit.worse]
-    if checks.anchor_aligned is False and _is_foreign(anchor_novelty, calibration):
+    if (
+        checks.anchor_aligned is False
+        and anchor_novelty is not None
+        and calibration.novelty
+        and anchor_novelty > _ANCHOR_NOVELTY.good * calibration.novelty
+    ):
         broken.append(
             "the first image, in whose frame all others are, is unlike the training images and "
             "aligns with no other"
@@ -204,13 +209,6 @@ def _contradictions(checks: MapChecks) -> list[str]:
             else f"only {checks.agreement:.0%} of the depths of two views agree"
         )
     return found
-
-
-def _is_foreign(anchor_novelty: float | None, calibration: ReliabilityCalibration) -> bool:
-    """Whether the first image alone is less like the training images than known ones are."""
-    if anchor_novelty is None or not calibration.novelty:
-        return False
-    return anchor_novelty > _ANCHOR_NOVELTY.good * calibration.novelty
 
 
 @dataclass(frozen=True)
