@@ -7,6 +7,7 @@ similar to each other as the teacher's.
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -116,7 +117,12 @@ def relation(options: RelationOptions, inputs: TermInputs) -> Float[Tensor, ""]:
     tokens = grid_of(inputs, options.student)
     wanted = inputs.teacher_features[options.teacher].to(tokens.dtype)
     wanted = resized(wanted, (tokens.shape[2], tokens.shape[3]))
-    student, teacher = (_chosen(grid.flatten(2, 3), options.tokens) for grid in (tokens, wanted))
+    student, teacher = tokens.flatten(2, 3), wanted.flatten(2, 3)  # (B, N, P, channels)
+    count = student.shape[2]
+    if count > options.tokens:
+        places = torch.linspace(0, count - 1, options.tokens, device=student.device)
+        places = places.round().long()
+        student, teacher = student[:, :, places], teacher[:, :, places]
     return relation_divergence(student, teacher, temperature=options.temperature)
 
 
@@ -129,18 +135,9 @@ def relation_divergence(
         unit = normalize(tokens, dim=-1)
         return unit[:, :1] @ unit[:, 1:].mT / temperature
 
-    wanted = softmax(scores(teacher), -1)
-    found, target = log_softmax(scores(student), -1), log_softmax(scores(teacher), -1)
-    return (wanted * (target - found)).sum(-1).mean()
-
-
-def _chosen(tokens: Float[Tensor, "B N P C"], most: int) -> Float[Tensor, "B N _ C"]:
-    """At most so many tokens of each view, evenly spread."""
-    count = tokens.shape[2]
-    if count <= most:
-        return tokens
-    places = torch.linspace(0, count - 1, most, device=tokens.device).round().long()
-    return tokens[:, :, places]
+    wanted = scores(teacher)
+    found, target = log_softmax(scores(student), -1), log_softmax(wanted, -1)
+    return (softmax(wanted, -1) * (target - found)).sum(-1).mean()
 
 
 def tokens_in(outputs: Mapping[str, Any], name: str) -> Float[Tensor, "n P C"]:
@@ -183,13 +180,6 @@ def _request(options: FeatureOptions) -> FeatureRequest:
     return FeatureRequest((options.teacher,), (options.student,))
 
 
-def _build_relation(options: RelationOptions) -> Any:
-    def term(inputs: TermInputs) -> Float[Tensor, ""]:
-        return relation(options, inputs)
-
-    return term
-
-
 FEATURES = LossTerm(
     label="features",
     summary="One minus the cosine of student and teacher tokens that are not yet learned.",
@@ -201,6 +191,6 @@ RELATIONS = LossTerm(
     label="relations",
     summary="Divergence of the similarities between the tokens of two views from the teacher's.",
     options=RelationOptions,
-    build=_build_relation,
+    build=lambda options: partial(relation, options),
     features=_request,
 )

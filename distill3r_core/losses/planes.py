@@ -56,22 +56,17 @@ def plane_error(inputs: TermInputs, *, options: PlaneOptions) -> Float[Tensor, "
         wanted, mask = inputs.targets.points_local.flatten(0, 1), inputs.targets.valid_mask
         labels = find_planes(wanted, mask.flatten(0, 1), options=options)
         labels = labels.reshape(mask.shape)
-    samples = zip(points, labels, strict=True)
-    return torch.stack([_flatness(*views, options.planes) for views in samples]).mean()
-
-
-def _flatness(
-    points: Float[Tensor, "N H W 3"], labels: Int[Tensor, "N H W"], planes: int
-) -> Float[Tensor, ""]:
-    """Mean over the planes of the views of a sample; 0 without planes."""
-    shares = [
-        thickness(view[numbers == plane])
-        for view, numbers in zip(points, labels, strict=True)
-        for plane in range(planes)
-        if bool((numbers == plane).any())
-    ]
-    # A product keeps the graph where there is no plane.
-    return torch.stack(shares).mean() if shares else points.sum() * 0.0
+    errors = []
+    for sample, numbers in zip(points, labels, strict=True):
+        shares = [
+            thickness(view[found == plane])
+            for view, found in zip(sample, numbers, strict=True)
+            for plane in range(options.planes)
+            if bool((found == plane).any())
+        ]
+        # A product keeps the graph where there is no plane.
+        errors.append(torch.stack(shares).mean() if shares else sample.sum() * 0.0)
+    return torch.stack(errors).mean()
 
 
 def thickness(points: Float[Tensor, "M 3"]) -> Float[Tensor, ""]:

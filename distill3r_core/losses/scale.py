@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from distill3r_core.geometry.scale import SMALLEST, mean_distance
 from distill3r_core.losses.loss_term import LossTerm, TermInputs, TermOptions
-from distill3r_core.types import Mask, Points
 
 # Logarithm of a ratio from which the error grows linearly: a view that is far off, as all are at
 # the start, must not drown the gradient of the shape.
@@ -34,24 +33,19 @@ def scale_error(inputs: TermInputs) -> Float[Tensor, ""]:
             continue
         wanted = getattr(targets, f"points_{frame}")
         mask = targets.global_mask if frame == "global" else targets.valid_mask
-        error = _size_error(predicted, wanted, mask, per_view=frame == "local")
+        per_view = frame == "local"
+        sizes = [mean_distance(points, mask, per_view=per_view) for points in (predicted, wanted)]
+        mine, true = (size.clamp(min=SMALLEST).log() for size in sizes)
+        known = mask.flatten(2).any(-1)  # (B, N)
+        if not per_view:
+            known = known.any(-1, keepdim=True)
+        # Of one type: the backward pass of torch's function takes no two.
+        error = 2 * functional.huber_loss(mine, true.to(mine), reduction="none", delta=LINEAR_FROM)
+        count = known.sum(-1).clamp(min=1)
+        error = (torch.where(known, error, 0.0).sum(-1) / count).mean()
         total = error if total is None else total + error
     assert total is not None, "the student has a head for points"
     return total
-
-
-def _size_error(
-    predicted: Points, wanted: Points, mask: Mask, *, per_view: bool
-) -> Float[Tensor, ""]:
-    sizes = [mean_distance(points, mask, per_view=per_view) for points in (predicted, wanted)]
-    mine, true = (size.clamp(min=SMALLEST).log() for size in sizes)
-    known = mask.flatten(2).any(-1)  # (B, N)
-    if not per_view:
-        known = known.any(-1, keepdim=True)
-    # Of one type: the backward pass of torch's function takes no two.
-    error = 2 * functional.huber_loss(mine, true.to(mine), reduction="none", delta=LINEAR_FROM)
-    count = known.sum(-1).clamp(min=1)
-    return (torch.where(known, error, 0.0).sum(-1) / count).mean()
 
 
 SCALE = LossTerm(

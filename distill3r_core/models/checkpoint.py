@@ -186,18 +186,14 @@ def check_weights(file: Path) -> None:
         check_file(folder / MODEL, state)
         check_owner(folder, state)
     except DamageError as error:
+        own = folder.resolve()  # `last` and `best` are links to some of the others
+        steps = sorted(own.parent.glob("step-*"), reverse=True)
+        others = ", ".join(str(folder.parent / step.name) for step in steps if step != own)
         raise WeightsError(
             error.message,
             hint="copy the checkpoint again, all of its files, or take another one of the run: "
-            f"{', '.join(_others(folder)) or 'there is none'}; a copy of the weights alone is read "
-            "unchecked",
+            f"{others or 'there is none'}; a copy of the weights alone is read unchecked",
         ) from error
-
-
-def _others(checkpoint: Path) -> list[str]:
-    """The run's other checkpoints, the newest first; `last` and `best` are links to some."""
-    folders = sorted(checkpoint.resolve().parent.glob("step-*"), reverse=True)
-    return [str(checkpoint.parent / f.name) for f in folders if f != checkpoint.resolve()]
 
 
 def find_student(path: Path) -> Path:

@@ -74,16 +74,12 @@ class Attention(nn.Module):
         query, key = self.q_norm(query), self.k_norm(key)
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
-        with self._precision(qkv.device):
-            if self.dtype is not None:
-                query, key, value = (part.to(self.dtype) for part in (query, key, value))
+        kind = self.dtype
+        with nullcontext() if kind is None else torch.autocast(qkv.device.type, enabled=False):
+            if kind is not None:
+                query, key, value = (part.to(kind) for part in (query, key, value))
             mixed = scaled_dot_product_attention(query, key, value, scale=self.scale)
         return mixed.transpose(1, 2).flatten(2)  # (B, T, D)
-
-    def _precision(self, device: torch.device) -> AbstractContextManager[object]:
-        if self.dtype is None:
-            return nullcontext()
-        return torch.autocast(device.type, enabled=False)
 
 
 def preferred_kernels(device: torch.device) -> AbstractContextManager[object]:

@@ -97,15 +97,7 @@ class DPTHead(nn.Module):
         self.project = nn.ModuleList(
             nn.Conv2d(width, inner, 1) for width, inner in zip(widths, layer_widths, strict=True)
         )
-        first, second, _, last = layer_widths
-        self.resize = nn.ModuleList(
-            [
-                nn.ConvTranspose2d(first, first, 4, stride=4),
-                nn.ConvTranspose2d(second, second, 2, stride=2),
-                nn.Identity(),
-                nn.Conv2d(last, last, 3, stride=2, padding=1),
-            ]
-        )
+        self.resize = resizing_layers(layer_widths)
         self.reduce = nn.ModuleList(
             nn.Conv2d(inner, features, 3, padding=1, bias=False) for inner in layer_widths
         )
@@ -168,6 +160,23 @@ class DPTHead(nn.Module):
             # axes are moved last: only so one view alone is seen to lie that way too.
             maps.append(reduce(resize(x.unflatten(1, grid).permute(0, 3, 1, 2))))
         return maps
+
+
+def resizing_layers(layer_widths: Sequence[int]) -> nn.ModuleList:
+    """From the grid of patches to 4, 2, 1 and 0.5 times its size.
+
+    Args:
+        layer_widths: Channels of the four maps, which they keep.
+    """
+    first, second, _, last = layer_widths
+    return nn.ModuleList(
+        [
+            nn.ConvTranspose2d(first, first, 4, stride=4),
+            nn.ConvTranspose2d(second, second, 2, stride=2),
+            nn.Identity(),
+            nn.Conv2d(last, last, 3, stride=2, padding=1),
+        ]
+    )
 
 
 def doubled(x: Tensor) -> tuple[int, int]:

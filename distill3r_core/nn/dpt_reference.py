@@ -47,12 +47,13 @@ def published_order(
         grid: Rows and columns of patches.
     """
     kind = head.narrow.weight.dtype
-    maps = [
-        reduce(resize(project(_on_grid(tokens, grid, project)).to(kind)))
-        for tokens, project, resize, reduce in zip(
-            layers, head.project, head.resize, head.reduce, strict=True
-        )
-    ]
+    maps = []
+    for tokens, project, resize, reduce in zip(
+        layers, head.project, head.resize, head.reduce, strict=True
+    ):
+        assert isinstance(project, nn.Conv2d)
+        x = project(tokens.to(project.weight.dtype).mT.unflatten(2, grid))
+        maps.append(reduce(resize(x.to(kind))))
     coarsest, *others = head.from_coarse_to_fine()
     x = _stage(coarsest, maps[3], None)[..., : grid[0], : grid[1]]
     for stage, finer in zip(others, reversed(maps[:3]), strict=True):
@@ -60,11 +61,6 @@ def published_order(
     size = (head.patch_size * grid[0], head.patch_size * grid[1])
     x = relu(head.refine(_upsample(head.narrow(x), size)))
     return head.out(x.to(head.out.weight.dtype))
-
-
-def _on_grid(tokens: Tensor, grid: tuple[int, int], layer: nn.Module) -> Tensor:
-    assert isinstance(layer, nn.Conv2d)
-    return tokens.to(layer.weight.dtype).mT.unflatten(2, grid)
 
 
 def _stage(stage: RefinementStage, x: Tensor, finer: Tensor | None) -> Tensor:

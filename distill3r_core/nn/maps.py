@@ -1,6 +1,6 @@
 """Run a head over many views, a few at a time, into point maps and confidences."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -55,8 +55,23 @@ def predict_maps(
         maps = PointMap(*run(*layers))
         on_progress("heads", views)
         return maps
-    into = into or _empty_maps(head, views, grid, layers[0].device)
-    return _fill(into, run, layers, step, on_progress)
+    if into is None:
+        rows, columns = (head.patch_size * side for side in grid)
+        device = layers[0].device
+        into = PointMap(
+            torch.empty(views, rows, columns, 3, device=device),
+            torch.empty(views, rows, columns, device=device),
+        )
+    # Copies to pinned memory overlap with the next chunk; the caller synchronizes.
+    pinned, start = into.points.is_pinned(), 0
+    for parts in split_views(layers, step):
+        points, confidence = run(*parts)
+        end = start + len(points)
+        into.points[start:end].copy_(points, non_blocking=pinned)
+        into.confidence[start:end].copy_(confidence, non_blocking=pinned)
+        on_progress("heads", end - start)
+        start = end
+    return into
 
 
 def activate(raw: Float[Tensor, "n 4 H W"]) -> tuple[Tensor, Tensor]:
@@ -64,36 +79,6 @@ def activate(raw: Float[Tensor, "n 4 H W"]) -> tuple[Tensor, Tensor]:
     raw = raw if raw.dtype == torch.float64 else raw.float()
     raw = raw.permute(0, 2, 3, 1)  # (n, H, W, 4)
     return points_from_raw(raw[..., :3]), confidence_from_raw(raw[..., 3])
-
-
-def _empty_maps(
-    head: DPTHead, views: int, grid: tuple[int, int], device: torch.device
-) -> PointMap[Tensor]:
-    rows, columns = (head.patch_size * side for side in grid)
-    return PointMap(
-        torch.empty(views, rows, columns, 3, device=device),
-        torch.empty(views, rows, columns, device=device),
-    )
-
-
-def _fill(
-    into: PointMap[Tensor],
-    run: Callable[..., tuple[Tensor, Tensor]],
-    layers: Sequence[Tensor],
-    step: int,
-    on_progress: ProgressCallback,
-) -> PointMap[Tensor]:
-    start = 0
-    for parts in split_views(layers, step):
-        points, confidence = run(*parts)
-        end = start + len(points)
-        # Copies to pinned memory overlap with the next chunk; the caller synchronizes.
-        pinned = into.points.is_pinned()
-        into.points[start:end].copy_(points, non_blocking=pinned)
-        into.confidence[start:end].copy_(confidence, non_blocking=pinned)
-        on_progress("heads", end - start)
-        start = end
-    return into
 
 
 def split_views(layers: Sequence[Tensor], step: int) -> list[tuple[Tensor, ...]]:

@@ -99,7 +99,11 @@ def rename(state: Mapping[str, Value], pairs: Pairs) -> dict[str, Value]:
     Args:
         pairs: Old and new prefixes; no old one is the beginning of another.
     """
-    return {_renamed(name, pairs): value for name, value in state.items()}
+    renamed: dict[str, Value] = {}
+    for name, value in state.items():
+        fitting = (new + name[len(old) :] for old, new in pairs if name.startswith(old))
+        renamed[next(fitting, name)] = value
+    return renamed
 
 
 def reverse(pairs: Pairs) -> Pairs:
@@ -132,10 +136,3 @@ def add_aliases(state: Mapping[str, Value]) -> dict[str, Value]:
             both[f"{head}scratch.layer{int(tail[0]) + 1}_rn{tail[1:]}"] = value
         both[name] = value
     return both
-
-
-def _renamed(name: str, pairs: Pairs) -> str:
-    for old, new in pairs:
-        if name.startswith(old):
-            return new + name[len(old) :]
-    return name

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from distill3r_core.nn.dpt import RefinementStage, doubled, pointwise
+from distill3r_core.nn.dpt import RefinementStage, doubled, pointwise, resizing_layers
 from distill3r_core.nn.kernels.fused import upsample
 
 CODE_BASE = 100.0
@@ -67,15 +67,7 @@ class Reassemble(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width, eps=1e-5)
         self.project = nn.ModuleList(nn.Conv2d(width, inner, 1) for inner in layer_widths)
-        first, second, _, last = layer_widths
-        self.resize = nn.ModuleList(
-            [
-                nn.ConvTranspose2d(first, first, 4, stride=4),
-                nn.ConvTranspose2d(second, second, 2, stride=2),
-                nn.Identity(),
-                nn.Conv2d(last, last, 3, stride=2, padding=1),
-            ]
-        )
+        self.resize = resizing_layers(layer_widths)
         self.reduce = nn.ModuleList(
             nn.Conv2d(inner, features, 3, padding=1, bias=False) for inner in layer_widths
         )

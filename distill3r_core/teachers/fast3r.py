@@ -3,7 +3,6 @@
 import math
 import zlib
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -29,6 +28,7 @@ from distill3r_core.teachers.fast3r_cost import COST, size_of_config
 from distill3r_core.teachers.fast3r_files import CONFIG, WEIGHTS, load_network, weight_file
 from distill3r_core.teachers.fast3r_network import HEAD_CHUNK, Fast3R
 from distill3r_core.teachers.loaded_teacher import LoadedTeacher
+from distill3r_core.teachers.multiview import Precision, autocast
 from distill3r_core.teachers.record import TeacherRecord
 from distill3r_core.types import PreparedView, RawMaps
 
@@ -59,7 +59,7 @@ class Fast3RSettings:
             ones in every run.
     """
 
-    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    precision: Precision = "auto"
     view_codes: Literal["config", "sequential", "random"] = "config"
     seed: int = Field(default=0, ge=0)
 
@@ -118,7 +118,10 @@ class Fast3RTeacher(LoadedTeacher):
             name=self.name,
         )
         images = [(2 * view.image[None] - 1).to(device) for view in views]
-        with self._autocast(device):
+        precision = self._settings.precision
+        if precision == "auto" and device.type == "cuda":
+            precision = "float16"  # as the original
+        with autocast(precision, device):
             maps = self.network(
                 images,
                 self._numbers(views).to(device),
@@ -138,14 +141,6 @@ class Fast3RTeacher(LoadedTeacher):
             return sequential_view_numbers(1, len(views))
         seed = zlib.crc32(f"{self._settings.seed}/{views[0].sample}".encode())
         return random_view_numbers(1, len(views), torch.Generator().manual_seed(seed))
-
-    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        precision = self._settings.precision
-        if precision == "auto":
-            precision = "float16" if device.type == "cuda" else "float32"
-        if precision == "float32":
-            return nullcontext()
-        return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
 class _PassProgress:

@@ -176,11 +176,12 @@ class Fast3R(nn.Module):
             layer.unflatten(1, (views, -1)).transpose(0, 1).flatten(0, 1)  # (N*B, P, D)
             for layer in layers
         ]
-        both = [
-            predict(head, rows, grid, chunk=chunk, on_progress=on_progress)
-            for head in (self.global_head, self.local_head)
-        ]
-        return [Fast3RMaps(*pair) for pair in zip(*(_by_view(m, views) for m in both), strict=True)]
+        both = []
+        for head in (self.global_head, self.local_head):
+            maps = predict(head, rows, grid, chunk=chunk, on_progress=on_progress)
+            parts = zip(maps.points.chunk(views), maps.confidence.chunk(views), strict=True)
+            both.append([PointMap(points, confidence) for points, confidence in parts])
+        return [Fast3RMaps(*pair) for pair in zip(*both, strict=True)]
 
     def _apart(
         self,
@@ -205,13 +206,8 @@ class Fast3R(nn.Module):
                     continue
                 size = (width, height) if stands else (height, width)
                 rows = [layer[chosen] for layer in layers]
-                maps = predict(
-                    head,
-                    rows,
-                    self._grid(size),
-                    chunk=chunk,
-                    on_progress=on_progress,
-                )
+                grid = self._grid(size)
+                maps = predict(head, rows, grid, chunk=chunk, on_progress=on_progress)
                 laid = maps.points.transpose(1, 2) if stands else maps.points
                 points[chosen] = laid
                 confidence[chosen] = maps.confidence.mT if stands else maps.confidence
@@ -221,9 +217,3 @@ class Fast3R(nn.Module):
     def _grid(self, size: tuple[int, ...]) -> tuple[int, int]:
         rows, columns = (side // self.config.patch_size for side in size)
         return rows, columns
-
-
-def _by_view(maps: PointMap[Tensor], views: int) -> list[PointMap[Tensor]]:
-    """Split (N*B, ...) into N parts."""
-    parts = zip(maps.points.chunk(views), maps.confidence.chunk(views), strict=True)
-    return [PointMap(points, confidence) for points, confidence in parts]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from distill3r_core.geometry.cameras import invert_rigid
@@ -164,6 +164,10 @@ def _raw_maps(
     if maps.points_world is not None:
         moved = maps.points_world.cpu().double() @ anchor[0, :3, :3].T + anchor[0, :3, 3]
         world = _placed(moved.float(), sizes, windows, 0.0)
+    masks = None  # where the network has seen all of every view
+    if any(window != (0, 0, *size) for size, window in zip(sizes, windows, strict=True)):
+        seen = torch.ones(len(sizes), *windows[0][2:], dtype=torch.bool)
+        masks = _placed(seen, sizes, windows, 0.0)
     intrinsics = None
     if maps.intrinsics is not None:
         intrinsics = maps.intrinsics.float().cpu().clone()
@@ -175,7 +179,7 @@ def _raw_maps(
         confidence_local=confidence,
         confidence_global=confidence,
         points_global=world,
-        valid_mask=_masks(sizes, windows),
+        valid_mask=masks,
         # A map of the network's own is what the similarity is fitted to.
         global_from_local=(anchor @ poses)[:, :3].float() if world is None else None,
         intrinsics=intrinsics,
@@ -195,13 +199,3 @@ def _placed(
         whole[top : top + rows, left : left + columns] = one
         placed.append(whole)
     return placed
-
-
-def _masks(
-    sizes: Sequence[tuple[int, int]], windows: Sequence[tuple[int, int, int, int]]
-) -> list[Bool[Tensor, "_H _W"]] | None:
-    """What the network has seen of each view; None where that is everything."""
-    if all(window == (0, 0, *size) for size, window in zip(sizes, windows, strict=True)):
-        return None
-    ones = torch.ones(len(sizes), *windows[0][2:], dtype=torch.bool)
-    return _placed(ones, sizes, windows, 0.0)

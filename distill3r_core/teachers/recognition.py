@@ -1,11 +1,9 @@
 """Which teacher a weight file belongs to: told by its tensors, not by its name."""
 
 import re
-from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from distill3r_core.registry import Registry
 from distill3r_core.teachers.official_files import (
@@ -41,24 +39,29 @@ def recognize_teacher(
     if file is None:
         return None
     tensors = read_shapes(file)
-    found = [(name, size) for name in teachers if (size := _size_of(teachers[name], tensors))]
+    found: dict[str, Any] = {}  # sizes of the network, where the tensors are the teacher's
+    for name in teachers:
+        cost = teachers[name].cost
+        with suppress(KeyError):
+            if cost is not None and (size := cost.read(tensors)):
+                found[name] = size
     if not found:
         return None
     trained = _SQUARE.search(describe_checkpoint(file))
 
-    def fits(name: str, size: Any) -> tuple[bool, bool, bool]:
+    def fits(name: str) -> tuple[bool, bool, bool]:
         record = teachers[name]
         assert record.cost is not None
         side = max(record.fit.long_edge or 0, record.fit.width or 0)
         return (
-            record.cost.published == size,
+            record.cost.published == found[name],
             trained is not None and int(trained[1]) == side,
             "NC" in record.licenses[0],
         )
 
     # Of equals the first: with the same sizes and license, the larger input.
-    name, _ = max(found, key=lambda one: fits(*one))
-    return teachers[name], file
+    best = max(found, key=fits)
+    return teachers[best], file
 
 
 def _tensor_file(path: Path, teachers: Registry[TeacherRecord]) -> Path | None:
@@ -72,13 +75,3 @@ def _tensor_file(path: Path, teachers: Registry[TeacherRecord]) -> Path | None:
         for file in weights.tensor_files
     }
     return next((path / name for name in sorted(names) if (path / name).is_file()), None)
-
-
-def _size_of(record: TeacherRecord, tensors: Mapping[str, Tensor]) -> Any:
-    """Sizes of the network, if the tensors are this teacher's; else None."""
-    if record.cost is None:
-        return None
-    try:
-        return record.cost.read(tensors)
-    except KeyError:
-        return None

@@ -63,18 +63,15 @@ def fill_vit(encoder: VitEncoder, path: Path) -> None:
     trunk = encoder.trunk
     table = found.get(_POSITIONS)
     if table is not None and table.shape != trunk.pos_embed.shape:
-        found[_POSITIONS] = _resized_positions(table, trunk.grid, path)
+        rows = round((table.shape[1] - 1) ** 0.5) if table.ndim == 3 and len(table) == 1 else 0
+        if not 0 < rows <= _MAX_GRID or rows**2 + 1 != table.shape[1]:
+            shape = tuple(table.shape)
+            raise WeightsError(f"{path}: {_POSITIONS} of shape {shape} is no square table")
+        own, patches = table[:, :1].float(), table[:, 1:].float()  # the class token's row is first
+        patches = resized_table(patches, (trunk.grid, trunk.grid), grid=rows, resizing="size")
+        found[_POSITIONS] = torch.cat([own, patches], 1)
     check_names(found, trunk.state_dict(), source=str(path))
     trunk.load_state_dict(found)
-
-
-def _resized_positions(table: Tensor, grid: int, path: Path) -> Tensor:
-    """A table of positions, class token first, on another square grid."""
-    rows = round((table.shape[1] - 1) ** 0.5) if table.ndim == 3 and len(table) == 1 else 0
-    if not 0 < rows <= _MAX_GRID or rows**2 + 1 != table.shape[1]:
-        raise WeightsError(f"{path}: {_POSITIONS} of shape {tuple(table.shape)} is no square table")
-    patches = resized_table(table[:, 1:].float(), (grid, grid), grid=rows, resizing="size")
-    return torch.cat([table[:, :1].float(), patches], 1)
 
 
 def _tensors(path: Path) -> Mapping[str, Tensor]:

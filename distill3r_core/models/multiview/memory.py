@@ -52,7 +52,9 @@ def estimate_bytes(
     block = tokens * width * (5 * product + _FLOAT)
     block += min(tokens, slice_size(device)) * width * (2 * _MLP * product + 2 * _FLOAT)
     encoder = seen * spec.encoder.width * ((5 + 2 * _MLP) * product + 3 * _FLOAT)
-    encoder = max(encoder, seen * area * _stem_numbers(spec) * product)
+    # A convolutional stem holds three maps at half the resolution.
+    stem = 3 * (-(-(spec.encoder.stem_width or 0) // _BLOCK) * _BLOCK) // 4
+    encoder = max(encoder, seen * area * stem * product)
     encoder += seen * area * 3 * _FLOAT  # the images, normalized
     counted, patch = network_of(spec).head, spec.encoder.patch
     grid = (largest[0] // patch, largest[1] // patch)
@@ -66,11 +68,3 @@ def estimate_bytes(
         tokens=kept,
         working=with_slack(float(working)),
     )
-
-
-def _stem_numbers(spec: MultiviewSpec) -> int:
-    """Numbers that a convolutional stem holds for a pixel: three maps at half the resolution."""
-    if spec.encoder.stem_width is None:
-        return 0
-    channels = -(-spec.encoder.stem_width // _BLOCK) * _BLOCK
-    return 3 * channels // 4

@@ -36,14 +36,27 @@ def flop_parts(
 ) -> tuple[Part, ...]:
     """The parts of one forward pass over `views` views of `size` (rows, columns)."""
     grid = (size[0] // PATCH, size[1] // PATCH)
+    width, tokens = spec.decoder.width, grid[0] * grid[1]
+    products, _ = block_parts("decoder", tokens, width)
+    block = (
+        products,
+        linear_part("decoder/mlp", tokens, width, int(width * spec.decoder.mlp_ratio)).times(2),
+        attention_part("decoder", tokens, width),
+        # Queries, keys, values and the projection of attention to the other view, and its scores.
+        linear_part("decoder/cross products", tokens, width, width).times(4),
+        attention_part("decoder/cross", tokens, width),
+    )
+    embed = linear_part("decoder/embed", tokens, spec.token_width, width)
+    side = (embed, *repeated(block, spec.decoder.depth))  # the decoder on one side of a pair
+    head_parts = dpt_parts(_head_of(spec), (spec.token_width, *[width] * 3), grid, patch=PATCH)
     pairs = max(views - 1, 1)
     turned = 0 if head == "global" or views == 1 else pairs  # pairs with the anchor second
     first_maps = pairs + turned
     second_maps = 0 if head == "local" or views == 1 else pairs
     return (
         *repeated(tuple(_encoder_parts(spec, size)), views),
-        *repeated(_decoder_parts(spec, grid), 2 * (pairs + turned)),
-        *repeated(tuple(_head_parts(spec, grid)), first_maps + second_maps),
+        *repeated(side, 2 * (pairs + turned)),
+        *repeated(tuple(head_parts), first_maps + second_maps),
     )
 
 
@@ -64,29 +77,6 @@ def _encoder_parts(spec: PairSpec, size: tuple[int, int]) -> Iterator[Part]:
         yield from repeated(block, encoder.depth)
     if spec.adapter:
         yield linear_part("encoder/adapter", patches, encoder.width, spec.decoder.width)
-
-
-def _decoder_parts(spec: PairSpec, grid: tuple[int, int]) -> tuple[Part, ...]:
-    """The decoder on one side of a pair."""
-    width, tokens = spec.decoder.width, grid[0] * grid[1]
-    hidden = int(width * spec.decoder.mlp_ratio)
-    products, _ = block_parts("decoder", tokens, width)
-    block = (
-        products,
-        linear_part("decoder/mlp", tokens, width, hidden).times(2),
-        attention_part("decoder", tokens, width),
-        # Queries, keys, values and the projection of attention to the other view, and its scores.
-        linear_part("decoder/cross products", tokens, width, width).times(4),
-        attention_part("decoder/cross", tokens, width),
-    )
-    embed = linear_part("decoder/embed", tokens, spec.token_width, width)
-    return (embed, *repeated(block, spec.decoder.depth))
-
-
-def _head_parts(spec: PairSpec, grid: tuple[int, int]) -> Iterator[Part]:
-    """One head on one view."""
-    width = spec.decoder.width
-    yield from dpt_parts(_head_of(spec), (spec.token_width, width, width, width), grid, patch=PATCH)
 
 
 def _head_of(spec: PairSpec) -> Dpt:

@@ -1,7 +1,7 @@
 """The scene student: coordinates of one image's pixels in the frame of a scene it has learned."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import ClassVar
 
@@ -78,8 +78,9 @@ class SceneStudent(NormalizingStudent):
             images: RGB in [0, 1], on any device.
         """
         inputs, out = self.normalized(images), self.network.out
-        device = inputs.device.type
-        with _precision(device, self.product_dtype):
+        device, kind = inputs.device.type, self.product_dtype
+        # In a lower precision where the weights were prepared for it.
+        with nullcontext() if kind == torch.float32 else torch.autocast(device, dtype=kind):
             features = self.network(inputs)
         # Eight bits of a coordinate would be centimeters of a room.
         with torch.autocast(device, enabled=False):
@@ -121,13 +122,6 @@ class SceneStudent(NormalizingStudent):
             found.append(points.to(out))
             on_progress("heads", len(part))
         return found[0] if len(found) == 1 else torch.cat(found)
-
-
-def _precision(device: str, dtype: torch.dtype) -> AbstractContextManager[object]:
-    """Products in a lower precision where the weights were prepared for it."""
-    if dtype == torch.float32:
-        return nullcontext()
-    return torch.autocast(device, dtype=dtype)
 
 
 def _maps(points: Float[Tensor, "*axes H W 3"]) -> PointMaps:

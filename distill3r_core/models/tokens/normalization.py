@@ -6,11 +6,12 @@ from torch import Tensor
 
 from distill3r_core.models.spec import Normalization, StudentSpec
 from distill3r_core.models.student import Student
+from distill3r_core.nn.dino import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 # Mean and deviation of each channel.
 NORMALIZATIONS: dict[Normalization, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "unit": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "imagenet": (IMAGENET_MEAN, IMAGENET_DEVIATION),
 }
 
 

@@ -1,7 +1,7 @@
 """The warm starts of pair students: the cut of arXiv:2607.01851, and one common basis."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -43,7 +43,8 @@ def start_by_cut(student: PairStudent, path: Path) -> StartedFrom:
     tensors = open_pair_tensors(path)
     spec = student.spec
     _require_larger(tensors, student)
-    _require_wider_tokens(tensors, spec)
+    name = "the number of channels of a token before the decoder"  # no cut gives more of them
+    _compare_sizes(tensors, name, spec.token_width, tensors.encoder_width)
     blocks = blocks_of(tensors.depth, spec.decoder.depth, "uniform")
     for number, source in enumerate(blocks):
         for branch in BRANCHES:
@@ -76,11 +77,20 @@ def start_by_projection(student: PairStudent, path: Path) -> StartedFrom:
     spec = student.spec
     _require_larger(tensors, student)
     _require_equal_heads(tensors, spec)
-    if _decoders_are_equal(tensors, student):
+    if tensors.depth == spec.decoder.depth and all(
+        tensors.shapes.get(f"decoder.{name}") == tuple(tensor.shape)
+        for name, tensor in student.decoder.named_parameters()
+    ):
         return _copy_decoder(student, tensors)
     blocks = blocks_of(tensors.depth, spec.decoder.depth, "ends")
     basis = projector(written(tensors.writers()), spec.decoder.width)
-    inputs = _token_map(tensors, spec)
+    # From the student's tokens before the decoder to the teacher's. Where they are as wide, the
+    # student may be given the teacher's own.
+    inputs = (
+        torch.eye(spec.token_width, dtype=torch.float64)
+        if spec.token_width == tensors.encoder_width
+        else random_columns(tensors.encoder_width, spec.token_width, seed=_SEED)
+    )
     kept = fill_decoder(student, tensors, basis, inputs, blocks=blocks)
     heads = _project_heads(student, tensors, basis, inputs)
     descriptors = _project_descriptors(student, tensors, basis, inputs)
@@ -265,25 +275,6 @@ def _copy_decoder(student: PairStudent, tensors: PairTensors) -> StartedFrom:
     return _started("subspace", tensors, tuple(range(tensors.depth)), copied, heads, *descriptors)
 
 
-def _decoders_are_equal(tensors: PairTensors, student: PairStudent) -> bool:
-    """Whether every tensor of the student's decoder has the shape of the teacher's."""
-    names: Mapping[str, Tensor] = dict(student.decoder.named_parameters())
-    return tensors.depth == student.spec.decoder.depth and all(
-        tensors.shapes.get(f"decoder.{name}") == tuple(tensor.shape)
-        for name, tensor in names.items()
-    )
-
-
-def _token_map(tensors: PairTensors, spec: PairSpec) -> Float[Tensor, "C T"]:
-    """From the student's tokens before the decoder to the teacher's: random, orthonormal.
-
-    Of a width equal to the teacher's it is the identity: the student may be given its tokens.
-    """
-    if spec.token_width == tensors.encoder_width:
-        return torch.eye(spec.token_width, dtype=torch.float64)
-    return random_columns(tensors.encoder_width, spec.token_width, seed=_SEED)
-
-
 def _require_larger(tensors: PairTensors, student: PairStudent) -> None:
     """Refuse a file whose network is smaller, or whose descriptors do not fit its own widths.
 
@@ -315,12 +306,6 @@ def _require_larger(tensors: PairTensors, student: PairStudent) -> None:
             if found != wanted:
                 raise WeightsError(f"{tensors.path}: {prefix + name} is {found}, not {wanted}")
         _compare_sizes(tensors, "the number of hidden channels of the descriptors", mine, theirs)
-
-
-def _require_wider_tokens(tensors: PairTensors, spec: PairSpec) -> None:
-    """Refuse tokens that have more channels than the teacher's, which no cut gives."""
-    name = "the number of channels of a token before the decoder"
-    _compare_sizes(tensors, name, spec.token_width, tensors.encoder_width)
 
 
 def _compare_sizes(tensors: PairTensors, name: str, mine: int, theirs: int) -> None:

@@ -60,15 +60,9 @@ class PairTensors:
     @property
     def depth(self) -> int:
         """Blocks of each branch of the decoder."""
-        return self._count("decoder.first.")
-
-    def _count(self, prefix: str) -> int:
-        numbers = (
-            name.removeprefix(prefix).partition(".")[0]
-            for name in self.shapes
-            if name.startswith(prefix)
-        )
-        return len(set(numbers))
+        prefix = "decoder.first."
+        rest = (name.removeprefix(prefix) for name in self.shapes if name.startswith(prefix))
+        return len({name.partition(".")[0] for name in rest})
 
     def read(self, name: str) -> Tensor:
         """One tensor in float32.

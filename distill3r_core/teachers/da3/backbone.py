@@ -102,8 +102,9 @@ class DA3Backbone(nn.Module):
             if index == self.size.alternate_from - 1 and camera_tokens is None:
                 reference = choose_reference(tokens[:, :, 0], strategy)
             if index == self.size.alternate_from:
-                if camera_tokens is None:
-                    camera_tokens = self._learned_tokens(reference, views)
+                if camera_tokens is None:  # one for the reference view, another one for all others
+                    other = torch.arange(views, device=images.device) != reference[:, None]
+                    camera_tokens = self.camera_token[0][other.long()]  # (B, S, D)
                 tokens = torch.cat([camera_tokens[:, :, None].to(tokens), tokens[:, :, 1:]], dim=2)
             if index >= self.size.alternate_from and index % 2:
                 mixed = block(tokens.flatten(1, 2), across)  # (B, S T, D)
@@ -132,11 +133,6 @@ class DA3Backbone(nn.Module):
         within = rotation_at(torch.cat([camera, grid]), width)
         everywhere = torch.cat([camera, torch.ones_like(grid)]).repeat(images.shape[1], 1)
         return within, rotation_at(everywhere, width)
-
-    def _learned_tokens(self, reference: Int[Tensor, "B"], views: int) -> Float[Tensor, "B S D"]:
-        """One token for the reference view, another one for all others."""
-        other = torch.arange(views, device=reference.device) != reference[:, None]  # (B, S)
-        return self.camera_token[0][other.long()]
 
 
 def choose_reference(tokens: Float[Tensor, "B S D"], strategy: str) -> Int[Tensor, "B"]:

@@ -37,23 +37,29 @@ def flop_parts(
     width, tokens = network.width, grid[0] * grid[1] + 1
     across = len(range(network.alternate_from | 1, network.depth, 2))
     within = network.depth - across
+    given: tuple[Part, ...] = ()
+    if settings.cameras == "given":
+        given = (
+            linear_part("cameras/embed", views, POSE_NUMBERS, width // 2),
+            linear_part("cameras/embed", views, width // 2, width),
+            *blocks("cameras", views, width, groups=1, depth=CAMERA_BLOCKS),
+        )
+    head = plane_head_parts(
+        grid,
+        width=2 * width,
+        channels=2,
+        features=network.features,
+        layer_widths=network.layer_widths,
+    )
     return (
         *repeated(trunk_parts(grid, width, depth=within, special=1), views),
         *blocks("fusion", views * tokens, width, groups=1, depth=across),
-        *_camera_parts(2 * width, views),
-        *(_given_parts(width, views) if settings.cameras == "given" else ()),
-        *repeated(
-            tuple(
-                plane_head_parts(
-                    grid,
-                    width=2 * width,
-                    channels=2,
-                    features=network.features,
-                    layer_widths=network.layer_widths,
-                )
-            ),
-            views,
+        *(
+            linear_part("heads/cameras", views, 2 * width, outputs)
+            for outputs in (2 * width, 2 * width, POSE_NUMBERS)
         ),
+        *given,
+        *repeated(tuple(head), views),
     )
 
 
@@ -80,21 +86,6 @@ def estimate_memory(
         outputs=pixels * 2 * 4,
         tokens=len(network.taps) * tokens * 2 * network.width * dtype.itemsize,
         working=with_slack(max(head, block)),
-    )
-
-
-def _camera_parts(width: int, views: int) -> tuple[Part, ...]:
-    """The decoder of cameras."""
-    outputs = (width, width, POSE_NUMBERS)
-    return tuple(linear_part("heads/cameras", views, width, count) for count in outputs)
-
-
-def _given_parts(width: int, views: int) -> tuple[Part, ...]:
-    """The encoder of given cameras."""
-    return (
-        linear_part("cameras/embed", views, POSE_NUMBERS, width // 2),
-        linear_part("cameras/embed", views, width // 2, width),
-        *blocks("cameras", views, width, groups=1, depth=CAMERA_BLOCKS),
     )
 
 

@@ -96,9 +96,9 @@ class DA3Scene:
             found = self.network(normalized, on_progress=on_progress)
             world_from_cam, intrinsics = found.cameras()
             points = unproject(found.depth[0], intrinsics[0])
-            return SceneMaps(
-                points, found.confidence[0], _whole(world_from_cam[0]), intrinsics=intrinsics[0]
-            )
+            last = world_from_cam.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(len(points), 1, 4)
+            poses = torch.cat([world_from_cam[0], last], dim=1)
+            return SceneMaps(points, found.confidence[0], poses, intrinsics=intrinsics[0])
         poses, known = self._given(views)
         centers = poses[:, :3, 3]
         with _named(views[0].sample, "its cameras"):  # before the pass, which takes long
@@ -148,12 +148,6 @@ def _named(sample: str, cameras: str) -> Iterator[None]:
             "three views that are not on one line are needed; with --set teacher.cameras=predicted "
             "none are)"
         ) from error
-
-
-def _whole(pose: Float[Tensor, "N 3 4"]) -> Float[Tensor, "N 4 4"]:
-    """`[R | t]` with its fourth row."""
-    last = pose.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(len(pose), 1, 4)
-    return torch.cat([pose, last], dim=1)
 
 
 def load_da3(weights: Path, device: torch.device) -> DA3:

@@ -26,7 +26,13 @@ def clean_confidence(
         center: Where in its pixel a point was seen.
     """
     result = confidence.clone()
-    points = [_world_points(aligned, view, size, center) for view, size in enumerate(sizes)]
+    points = []  # of each view in the world, flat
+    for view, (rows, columns) in enumerate(sizes):
+        grid = pixel_grid((rows, columns), center=center) - torch.tensor([columns / 2, rows / 2])
+        depth = aligned.depth[view, : rows * columns, None]
+        local = torch.cat([grid.reshape(-1, 2) / aligned.focals[view] * depth, depth], dim=1)
+        pose = aligned.world_from_cam[view]
+        points.append(local @ pose[:3, :3].T + pose[:3, 3])
     for view, size in enumerate(sizes):
         for other, (rows, columns) in enumerate(sizes):
             if other == view:
@@ -44,15 +50,3 @@ def clean_confidence(
             hidden = inside & (local[:, 2] < (1 - CLEARANCE) * depth) & (mine < sure)
             result[view, : len(mine)] = torch.where(hidden, 0.0, mine)
     return result
-
-
-def _world_points(
-    aligned: Aligned, view: int, size: tuple[int, int], center: float
-) -> Float[Tensor, "p 3"]:
-    """Points of a view in the world, flat."""
-    rows, columns = size
-    grid = pixel_grid(size, center=center) - torch.tensor([columns / 2, rows / 2])
-    depth = aligned.depth[view, : rows * columns, None]
-    local = torch.cat([grid.reshape(-1, 2) / aligned.focals[view] * depth, depth], dim=1)
-    pose = aligned.world_from_cam[view]
-    return local @ pose[:3, :3].T + pose[:3, 3]

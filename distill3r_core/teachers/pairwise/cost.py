@@ -1,7 +1,7 @@
 """Arithmetic and memory of DUSt3R and MASt3R over the pairs of a graph."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -35,22 +35,9 @@ def flop_parts(
 
     The alignment of all views is not counted: it has no products, and its time is that of memory.
     """
-    patch = network.patch_size
+    patch, width = network.patch_size, network.decoder_width
     grid = (size[0] // patch, size[1] // patch)
     patches = grid[0] * grid[1]
-    # One view is paired with itself.
-    pairs = 1 if views == 1 else len(pairs_of(views, settings.graph))
-    return (
-        patches_part("encoder/patches", patches, patch**2, network.width).times(views),
-        *blocks("encoder", patches, network.width, groups=views, depth=network.depth),
-        *repeated(_pair_parts(network, patches), 2 * pairs),
-        *repeated(tuple(_head_parts(network, grid)), 2 * pairs),
-    )
-
-
-def _pair_parts(network: PairSize, patches: int) -> tuple[Part, ...]:
-    """The decoder on one side of a pair."""
-    width = network.decoder_width
     block = (
         *block_parts("decoder", patches, width),
         attention_part("decoder", patches, width),
@@ -58,20 +45,21 @@ def _pair_parts(network: PairSize, patches: int) -> tuple[Part, ...]:
         linear_part("decoder/cross products", patches, width, width).times(4),
         attention_part("decoder/cross", patches, width),
     )
-    return (
-        linear_part("decoder/embed", patches, network.width, width),
-        *repeated(block, network.decoder_depth),
-    )
-
-
-def _head_parts(network: PairSize, grid: tuple[int, int]) -> Iterator[Part]:
-    """The head of points on one side of a pair; descriptors are not run."""
-    width, patch = network.decoder_width, network.patch_size
+    # The decoder on one side of a pair, and the head of points; descriptors are not run.
+    side = [linear_part("decoder/embed", patches, network.width, width)]
+    side += repeated(block, network.decoder_depth)
     if network.head == "linear":
-        yield linear_part("heads/out", grid[0] * grid[1], width, 4 * patch**2)
-        return
-    head = Dpt(network.layer_widths, network.features, network.features // 2)
-    yield from dpt_parts(head, (network.width, width, width, width), grid, patch=patch)
+        side.append(linear_part("heads/out", patches, width, 4 * patch**2))
+    else:
+        head = Dpt(network.layer_widths, network.features, network.features // 2)
+        side += dpt_parts(head, (network.width, width, width, width), grid, patch=patch)
+    # One view is paired with itself.
+    pairs = 1 if views == 1 else len(pairs_of(views, settings.graph))
+    return (
+        patches_part("encoder/patches", patches, patch**2, network.width).times(views),
+        *blocks("encoder", patches, network.width, groups=views, depth=network.depth),
+        *repeated(side, 2 * pairs),
+    )
 
 
 def estimate_memory(

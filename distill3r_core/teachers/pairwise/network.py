@@ -166,10 +166,8 @@ class PairNetwork(nn.Module):
             descriptors: Run the descriptor heads too.
         """
         views = (first, second)
-        one, two = (
-            grid_rotation(*view.grid, self._head_width(), device=view.tokens.device)
-            for view in views
-        )
+        width = self.size.decoder_width // self.size.decoder_heads
+        one, two = (grid_rotation(*view.grid, width, device=view.tokens.device) for view in views)
         layers = self.decoder(
             first.tokens,
             second.tokens,
@@ -198,9 +196,6 @@ class PairNetwork(nn.Module):
             descriptors: Run the descriptor heads too.
         """
         return self.decode(self.encode(first), self.encode(second), descriptors=descriptors)
-
-    def _head_width(self) -> int:
-        return self.size.decoder_width // self.size.decoder_heads
 
     def _maps(
         self,

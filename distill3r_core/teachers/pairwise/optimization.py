@@ -117,7 +117,9 @@ class PairAlignment(nn.Module):
         points = self.points()
         seen = points.detach().requires_grad_()
         total = points.new_zeros(())
-        areas = [self._area(side) for side in (0, 1)]
+        areas = [  # pixels of each side of all pairs together
+            sum(map(self.pairs.pixels_of, self.pairs.edges[:, side].tolist())) for side in (0, 1)
+        ]
         for start in range(0, len(self.pairs.edges), EDGES_AT_ONCE):
             chunk = slice(start, start + EDGES_AT_ONCE)
             loss = self._pair_loss(chunk, seen, areas)
@@ -129,10 +131,6 @@ class PairAlignment(nn.Module):
         if torch.is_grad_enabled():
             points.backward(seen.grad)
         return total
-
-    def _area(self, side: int) -> int:
-        """Pixels of that side of all pairs together."""
-        return sum(self.pairs.pixels_of(view) for view in self.pairs.edges[:, side].tolist())
 
     def _pair_loss(
         self, chunk: slice, points: Float[Tensor, "N P 3"], areas: list[int]

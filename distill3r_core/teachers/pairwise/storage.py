@@ -72,8 +72,11 @@ def plan_storage(edges: int, sizes: Sequence[Size], *, beside: int = 0) -> PairS
     Raises:
         OutOfMemoryError: They do not fit in half precision at a quarter of the resolution.
     """
+    # From the best to the smallest; a stride divides the sides of all views.
+    strides = [s for s in STRIDES if all(side % s == 0 for size in sizes for side in size)]
+    ways = (PairStorage(), *(PairStorage(torch.float16, stride) for stride in strides))
     free, needed = available_memory(), 0.0
-    for storage in _ways(sizes):
+    for storage in ways:
         needed = _needed(edges, sizes, storage) + beside
         if needed < _USABLE * free:
             if storage.dtype is torch.float16:
@@ -87,12 +90,6 @@ def plan_storage(edges: int, sizes: Sequence[Size], *, beside: int = 0) -> PairS
         f"{free / 1e9:.1f} GB are free",
         hint="fewer pairs: --set teacher.graph=swin-3; or fewer views a sample",
     )
-
-
-def _ways(sizes: Sequence[Size]) -> list[PairStorage]:
-    """From the best to the smallest; a stride divides the sides of all views."""
-    strides = [s for s in STRIDES if all(side % s == 0 for size in sizes for side in size)]
-    return [PairStorage(), *(PairStorage(torch.float16, stride) for stride in strides)]
 
 
 def _needed(edges: int, sizes: Sequence[Size], storage: PairStorage) -> float:

@@ -29,7 +29,14 @@ def flop_parts(
     grid = (size[0] // PATCH_SIZE, size[1] // PATCH_SIZE)
     patches = grid[0] * grid[1]
     width, tokens, across = network.width, patches + REGISTERS, network.depth // 2
-    camera = network.camera_width
+    camera, inner = network.camera_width, network.branch_width
+    branches: list[Part] = []
+    for outputs in (network.points_width, network.points_width, camera):
+        branches += (
+            linear_part("heads/branches", views * tokens, 2 * width, inner),
+            *blocks("heads/branches", tokens, inner, groups=views, depth=network.branch_depth),
+            linear_part("heads/branches", views * tokens, inner, outputs),
+        )
     return (
         *repeated(
             trunk_parts(grid, width, depth=network.encoder_depth, special=1 + ENCODER_REGISTERS),
@@ -37,11 +44,7 @@ def flop_parts(
         ),
         *blocks("fusion", tokens, width, groups=views, depth=network.depth - across),
         *blocks("fusion", views * tokens, width, groups=1, depth=across),
-        *(
-            part
-            for outputs in (network.points_width, network.points_width, camera)
-            for part in _branch_parts(network, views, tokens, outputs)
-        ),
+        *branches,
         *(
             linear_part("heads/pixels", views * patches, network.points_width, count)
             for count in (3 * PATCH_SIZE**2, PATCH_SIZE**2)
@@ -49,15 +52,6 @@ def flop_parts(
         linear_part("heads/cameras", views * patches, camera, camera).times(_LAYERS),
         *(linear_part("heads/cameras", views, camera, n) for n in (camera, camera, *_POSE)),
         Part("heads/cameras", 2.0 * _PRODUCT * views, 0.0),  # the nearest rotation
-    )
-
-
-def _branch_parts(network: Pi3Size, views: int, tokens: int, outputs: int) -> tuple[Part, ...]:
-    width = network.branch_width
-    return (
-        linear_part("heads/branches", views * tokens, 2 * network.width, width),
-        *blocks("heads/branches", tokens, width, groups=views, depth=network.branch_depth),
-        linear_part("heads/branches", views * tokens, width, outputs),
     )
 
 

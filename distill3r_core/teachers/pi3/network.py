@@ -189,7 +189,11 @@ class Pi3(nn.Module):
         """
         scenes = images.shape[:2]
         grid = (images.shape[-2] // PATCH_SIZE, images.shape[-1] // PATCH_SIZE)
-        within, across = self._rotations(grid, scenes[1], images.device)
+        # Patches are counted from 1, other tokens are at 0.
+        patches = grid_positions(*grid, device=images.device) + 1
+        positions = torch.cat([patches.new_zeros(REGISTERS, 2), patches])
+        within = rotation_at(positions, self.size.head_width)
+        across = rotation_at(positions.repeat(scenes[1], 1), self.size.head_width)
         tokens = self._decode(images, within, across, on_progress)
         branches = (self.point_decoder, self.conf_decoder, self.camera_decoder)
         found = []
@@ -231,15 +235,6 @@ class Pi3(nn.Module):
                 tokens = block(tokens, within)
             on_progress("blocks", index + 1, len(self.decoder))
         return torch.cat([before, tokens], dim=-1)
-
-    def _rotations(
-        self, grid: tuple[int, int], views: int, device: torch.device
-    ) -> tuple[Rotation, Rotation]:
-        """Rotary positions of a view's tokens (patches from 1, others at 0), and of all views'."""
-        patches = grid_positions(*grid, device=device) + 1
-        positions = torch.cat([patches.new_zeros(REGISTERS, 2), patches])
-        width = self.size.head_width
-        return rotation_at(positions, width), rotation_at(positions.repeat(views, 1), width)
 
 
 def _to_pixels(numbers: Float[Tensor, "n P C"], grid: tuple[int, int]) -> Float[Tensor, "n _ H W"]:

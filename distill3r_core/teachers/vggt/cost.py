@@ -46,22 +46,20 @@ def flop_parts(
             layer_widths=network.layer_widths,
         )
     )
+    camera = 2 * width
+    one_round = (  # of the camera head
+        linear_part("heads/cameras", views, POSE_NUMBERS, camera),
+        linear_part("heads/cameras", views, camera, 3 * camera),
+        linear_part("heads/cameras", views, camera, camera // 2),
+        linear_part("heads/cameras", views, camera // 2, POSE_NUMBERS),
+        *blocks("heads/cameras", views, camera, groups=1, depth=network.camera_depth),
+    )
     return (
         *repeated(trunk_parts(grid, width, depth=network.encoder_depth, special=SPECIAL), views),
         *blocks("fusion", tokens, width, groups=views, depth=network.depth),
         *blocks("fusion", views * tokens, width, groups=1, depth=network.depth),
-        *repeated(_camera_parts(2 * width, network.camera_depth, views), ROUNDS),
+        *repeated(one_round, ROUNDS),
         *repeated(heads, views),
-    )
-
-
-def _camera_parts(width: int, depth: int, views: int) -> tuple[Part, ...]:
-    """One round of the camera head."""
-    sides = ((POSE_NUMBERS, width), (width, 3 * width), (width, width // 2))
-    return (
-        *(linear_part("heads/cameras", views, *side) for side in sides),
-        linear_part("heads/cameras", views, width // 2, POSE_NUMBERS),
-        *blocks("heads/cameras", views, width, groups=1, depth=depth),
     )
 
 

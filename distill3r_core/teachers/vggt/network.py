@@ -10,7 +10,7 @@ from torch.nn.functional import gelu, layer_norm, relu, silu
 from distill3r_core.nn.block import Block
 from distill3r_core.nn.dino import PATCH_SIZE, build_trunk, normalize
 from distill3r_core.nn.plane_dpt import PlaneHead
-from distill3r_core.nn.rotary import Rotation, grid_positions, rotation_at
+from distill3r_core.nn.rotary import grid_positions, rotation_at
 from distill3r_core.prediction import StepCallback, ignore_steps
 
 REGISTERS = 4
@@ -111,7 +111,13 @@ class Aggregator(nn.Module):
         other = (torch.arange(views, device=images.device) > 0).long()
         marks = special[other].expand(scenes, -1, -1, -1).to(patches.dtype)  # (B, S, 5, C)
         tokens = torch.cat([marks, patches], dim=2)
-        within, across = self._rotations(images)
+        # Patches are counted from 1, other tokens are at 0.
+        rows, columns = (side // PATCH_SIZE for side in images.shape[-2:])
+        grid = grid_positions(rows, columns, device=images.device) + 1
+        positions = torch.cat([grid.new_zeros(SPECIAL, 2), grid])
+        head_width = self.size.width // self.size.heads
+        within = rotation_at(positions, head_width)
+        across = rotation_at(positions.repeat(views, 1), head_width)
         taps = []
         on_progress("blocks", 0, self.size.depth)
         for index, (frame, everywhere) in enumerate(
@@ -123,16 +129,6 @@ class Aggregator(nn.Module):
                 taps.append(torch.cat([local, tokens], dim=-1))
             on_progress("blocks", index + 1, self.size.depth)
         return taps
-
-    def _rotations(self, images: Float[Tensor, "B S 3 H W"]) -> tuple[Rotation, Rotation]:
-        """Rotary positions of a view's tokens (patches from 1, others at 0), and of all views'."""
-        rows, columns = (side // PATCH_SIZE for side in images.shape[-2:])
-        grid = grid_positions(rows, columns, device=images.device) + 1
-        positions = torch.cat([grid.new_zeros(SPECIAL, 2), grid])
-        width = self.size.width // self.size.heads
-        return rotation_at(positions, width), rotation_at(
-            positions.repeat(images.shape[1], 1), width
-        )
 
 
 class CameraHead(nn.Module):
