@@ -9,7 +9,10 @@ _INTERRUPTED = 130  # `exits.INTERRUPTED`; that module is not imported yet
 
 def main() -> None:
     """Run the command line and exit with its status."""
-    _leave_when_interrupted()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            # Silently: nothing has started, and a traceback would not help.
+            signal.signal(number, lambda *_: os._exit(_INTERRUPTED))
     # Ctrl-C is handled from here on: the imports below take a third of a second.
     import atexit
 
@@ -49,13 +52,6 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, MemoryError):  # full, or closed
             stream.flush()
-
-
-def _leave_when_interrupted() -> None:
-    """Exit silently: nothing has started, and a traceback would not help."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: os._exit(_INTERRUPTED))
 
 
 def _ignore_signals() -> None:

@@ -94,7 +94,16 @@ def _node(command: Any, words: tuple[str, ...]) -> Node:
     # Typer does not export the type of its commands; they have click's attributes.
     # Those that only `--help-all` shows are completed, too.
     shown = [p for p in command.params if not _TYPER_OWN.intersection(p.opts)]
-    switches = [_option(p) for p in shown if p.param_type_name == "option"]
+    switches = [
+        CompletionOption(
+            names=(*p.opts, *p.secondary_opts),
+            help=_line(p.help),
+            takes_value=not (p.is_flag or p.count),
+            repeats=p.multiple,
+        )
+        for p in shown
+        if p.param_type_name == "option"
+    ]
     # A group of commands alone has no options of its own: `--help-all` is one of its help's names.
     names = tuple(command.context_settings.get("help_option_names", ("-h", "--help")))
     switches.append(CompletionOption(names, "Show this message and exit.", False, False))
@@ -107,15 +116,6 @@ def _node(command: Any, words: tuple[str, ...]) -> Node:
             _node(child, (*words, name)) for name, child in below.items() if not child.hidden
         ),
         takes_files=any(p.param_type_name == "argument" for p in shown),
-    )
-
-
-def _option(option: Any) -> CompletionOption:
-    return CompletionOption(
-        names=(*option.opts, *option.secondary_opts),
-        help=_line(option.help),
-        takes_value=not (option.is_flag or option.count),
-        repeats=option.multiple,
     )
 
 

@@ -17,13 +17,9 @@ from distill3r_core.system import disk, system_limits
 _UsageError: type[Exception] = cast(type[Exception], typer.BadParameter.__mro__[1])
 
 
+@interrupts.handlers_restored()
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit status."""
-    with interrupts.handlers_restored():
-        return _run(arguments)
-
-
-def _run(arguments: list[str]) -> int:
     console.expect(arguments)
     try:
         with interrupts.raised_as_exceptions():
@@ -59,24 +55,19 @@ def _as_error(error: Exception) -> errors.Distill3rError:
     if (refused := system_limits.no_thread(error)) is not None:
         return refused
     if _is_out_of_memory(error):
-        return errors.OutOfMemoryError(
-            f"out of memory: {str(error).splitlines()[0] if str(error) else 'no memory left'}",
-            hint=_more_room(),
-        )
+        hint = "use fewer or smaller views, smaller batches, or fewer workers"
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit != resource.RLIM_INFINITY:
+            hint = (
+                f"raise the limit of address space, which is {limit // 1024} kB "
+                "(`ulimit -v unlimited`): to load torch alone takes some 4 GB of it"
+            )
+        reason = str(error).splitlines()[0] if str(error) else "no memory left"
+        return errors.OutOfMemoryError(f"out of memory: {reason}", hint=hint)
     return errors.FailedError(
         f"{type(error).__name__}: {error}\nThis is a bug in distill3r.",
         hint="run again with --debug and report the traceback",
     )
-
-
-def _more_room() -> str:
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY:
-        return (
-            f"raise the limit of address space, which is {limit // 1024} kB "
-            "(`ulimit -v unlimited`): to load torch alone takes some 4 GB of it"
-        )
-    return "use fewer or smaller views, smaller batches, or fewer workers"
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -95,14 +86,9 @@ def _show_usage(error: Exception, arguments: list[str]) -> int:
     path = context.command_path if context is not None else "distill3r"
     # `--json` may come after the word that could not be parsed.
     console.expect(arguments, command=path.partition(" ")[2])
-    return console.show_error(
-        errors.RequestError(_usage_message(error), hint=f"{path} --help"), exits.REQUEST
-    )
-
-
-def _usage_message(error: Exception) -> str:
-    """What is wrong with the command line; a value is described as in settings files."""
     details, parameter = getattr(error.__cause__, "errors", None), getattr(error, "param", None)
     if details is None or parameter is None:
-        return getattr(error, "format_message", error.__str__)()
-    return f"{options.flag_name(parameter)}: {problems.describe_fault(details()[0])}"
+        message = getattr(error, "format_message", error.__str__)()
+    else:  # a value is described as in settings files
+        message = f"{options.flag_name(parameter)}: {problems.describe_fault(details()[0])}"
+    return console.show_error(errors.RequestError(message, hint=f"{path} --help"), exits.REQUEST)

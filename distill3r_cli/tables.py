@@ -34,7 +34,10 @@ def split_table(table: Table, width: int) -> list[TablePart]:
     if table.prose or _total_width([max(map(_cell_width, column)) for column in columns]) <= width:
         return [whole]
     keys, others = every[: table.keys], every[table.keys :]
-    least = [_minimum_width(table, index) for index in every]
+    least = [
+        max(_longest_word(heading), max(map(_cell_width, cells), default=0))
+        for heading, *cells in columns
+    ]
     for index in keys:
         words = (table.columns[index], *(row[index] for row in table.rows))
         least[index] = max(min(least[index], width // _NAME_SHARE), *map(_longest_word, words))
@@ -76,11 +79,6 @@ def as_rich_table(table: Table, part: TablePart, *, titled: bool) -> "RichTable"
     for row in table.rows:
         result.add_row(*(escape(row[index]) for index in part.columns))
     return result
-
-
-def _minimum_width(table: Table, index: int) -> int:
-    cells = max(map(_cell_width, (row[index] for row in table.rows)), default=0)
-    return max(_longest_word(table.columns[index]), cells)
 
 
 def _longest_word(text: str) -> int:

@@ -174,7 +174,9 @@ def describe_type(annotation: Any) -> str:
 def _message(place: _SettingPlace, whole: Any, detail: "ErrorDetails") -> str:
     if place.annotation is None:
         if detail["type"] == "unexpected_keyword_argument":
-            return "unknown setting" + _nearest_setting(place)
+            owner = place.owner
+            known = dataclasses.fields(owner) if dataclasses.is_dataclass(owner) else ()
+            return "unknown setting" + _nearest(place.parts[-1], [field.name for field in known])
         return describe_fault(detail)
     given, kind = detail["input"], detail["type"]
     if kind.startswith("missing"):
@@ -202,12 +204,6 @@ def _is_size(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(isinstance(side, int) and not isinstance(side, bool) for side in value)
     return isinstance(value, str)
-
-
-def _nearest_setting(place: _SettingPlace) -> str:
-    if not dataclasses.is_dataclass(place.owner):
-        return ""
-    return _nearest(place.parts[-1], [field.name for field in dataclasses.fields(place.owner)])
 
 
 def _nearest(name: Any, known: Sequence[str]) -> str:

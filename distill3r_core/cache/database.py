@@ -193,10 +193,6 @@ class _Gate:
 _gate = _Gate()
 
 
-def _before_fork() -> None:
-    _gate.close()
-
-
 def _after_fork_in_child() -> None:
     global _gate
     _gate = _Gate()
@@ -206,7 +202,7 @@ def _after_fork_in_child() -> None:
 
 
 os.register_at_fork(
-    before=_before_fork,
+    before=lambda: _gate.close(),
     after_in_parent=lambda: _gate.open(),
     after_in_child=_after_fork_in_child,
 )

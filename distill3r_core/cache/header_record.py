@@ -115,30 +115,25 @@ def parse_header(data: bytes, *, source: str) -> CacheHeader:
             hint="use the version of distill3r that wrote it, or make the cache again elsewhere",
         )
     written = values.pop(_CHECKSUM, None)  # earlier versions wrote none
-    plan = _read_plan(source, values.pop("plan", None))
+    entries = values.pop("plan", None)
+    if not isinstance(entries, list):
+        raise CacheError(f"{source} lacks its plan, the list of samples")
+    for entry in entries:  # by hand: pydantic would take seconds for a million of them
+        if not (isinstance(entry, list) and list(map(type, entry)) == [str] * 3):
+            raise CacheError(f"{source}: an entry of the plan is not name, content and split")
     try:
         header = config.validate(CacheHeader, values, source=source)
     except ConfigError as error:
         raise CacheError(error.message) from error
     if written is not None and not checksum_fits(data):
         raise CacheError(f"{source} is damaged: its checksum is wrong")
-    return replace(header, plan=plan)
+    return replace(header, plan=tuple(PlannedSample(*entry) for entry in entries))
 
 
 def checksum_fits(data: bytes) -> bool:
     """Whether a text ends with the checksum of what precedes it."""
     body, _, end = data.rpartition(_MARK)
     return end == _digest(body) + _END
-
-
-def _read_plan(source: str, entries: object) -> tuple[PlannedSample, ...]:
-    # By hand: pydantic would take seconds for a million of them.
-    if not isinstance(entries, list):
-        raise CacheError(f"{source} lacks its plan, the list of samples")
-    for entry in entries:
-        if not (isinstance(entry, list) and list(map(type, entry)) == [str] * 3):
-            raise CacheError(f"{source}: an entry of the plan is not name, content and split")
-    return tuple(PlannedSample(*entry) for entry in entries)
 
 
 def _digest(body: bytes) -> bytes:

@@ -171,21 +171,17 @@ def _sample_windows(
     found = []
     for window in windows_of(views):
         chosen = torch.tensor(window)
-        one = _measure(student, images[chosen] / 255, _views_of(targets, chosen), features)
+        shown = TeacherTargets(  # the first of the views is the anchor
+            points_local=targets.points_local[chosen],
+            confidence_local=targets.confidence_local[chosen],
+            confidence_global=targets.confidence_global[chosen],
+            valid_mask=targets.valid_mask[chosen],
+            global_from_local=reanchor(targets.global_from_local[chosen], 0),
+        )
+        one = _measure(student, images[chosen] / 255, shown, features)
         if one is not None:
             found.append(one)
     return found
-
-
-def _views_of(targets: TeacherTargets, chosen: Tensor) -> TeacherTargets:
-    """Targets of some views, the first of which is the anchor."""
-    return TeacherTargets(
-        points_local=targets.points_local[chosen],
-        confidence_local=targets.confidence_local[chosen],
-        confidence_global=targets.confidence_global[chosen],
-        valid_mask=targets.valid_mask[chosen],
-        global_from_local=reanchor(targets.global_from_local[chosen], 0),
-    )
 
 
 def _measure(

@@ -22,6 +22,7 @@ from distill3r_core.files import (
     is_there,
     read_own,
     read_text_file,
+    remove_own,
     replacing,
     write_text,
 )
@@ -238,10 +239,7 @@ def read_micro_batch(run: Path, *, warn: Callable[[str], None]) -> int | None:
 def remove_leftovers(run: Path) -> None:
     """Remove what a killed process left half-written."""
     for path in (run / FOLDER).glob(".*.partial"):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        remove_own(path)
 
 
 def _crc(text: str) -> str:

@@ -28,11 +28,20 @@ def save_step(
         student: Weights before the step.
     """
     folder = run / FOLDER / (f"step-{step:06d}" if rank == 0 else f"step-{step:06d}-rank-{rank}")
+    targets = batch.targets
+    plain = {
+        "images": batch.images,
+        "targets": {name: getattr(targets, name) for name in TeacherTargets.__match_args__},
+        "view_numbers": batch.view_numbers,
+        "colors": batch.colors,
+        "features": dict(batch.features),
+        "draws": [asdict(draw) for draw in batch.draws],
+    }
     with replacing(folder / "step.pt") as beside:
         torch.save(
             {
                 "weights": student.state_dict(),
-                "batch": _plain(batch),
+                "batch": plain,
                 **random_states(next(student.parameters()).device),
             },
             beside,
@@ -62,18 +71,6 @@ def load_step(
         features=plain["features"],
     )
     return batch, kept["weights"]
-
-
-def _plain(batch: Batch) -> dict[str, Any]:
-    targets = batch.targets
-    return {
-        "images": batch.images,
-        "targets": {name: getattr(targets, name) for name in TeacherTargets.__match_args__},
-        "view_numbers": batch.view_numbers,
-        "colors": batch.colors,
-        "features": dict(batch.features),
-        "draws": [asdict(draw) for draw in batch.draws],
-    }
 
 
 @dataclass

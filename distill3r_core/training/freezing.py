@@ -33,7 +33,15 @@ class Freezer:
                 hint=f"--set optim.freeze=NAME, one of {', '.join(_parts_of(student))}",
             )
         self._steps = optim.freeze_steps
-        self._parts = [_part(student, name) for name in optim.freeze]
+        self._parts: list[nn.Module] = []
+        for name in optim.freeze:
+            try:
+                self._parts.append(student.get_submodule(name))
+            except AttributeError as error:
+                raise ConfigError(
+                    f"optim.freeze: the student has no part {name!r}",
+                    hint=f"its parts: {', '.join(_parts_of(student))}",
+                ) from error
         self._parameters = [p for part in self._parts for p in part.parameters()]
         if self._steps is None:
             for parameter in self._parameters:
@@ -63,16 +71,6 @@ def drop_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Leave parameters without a gradient: an optimizer then passes them by."""
     for parameter in parameters:
         parameter.grad = None
-
-
-def _part(student: Student, name: str) -> nn.Module:
-    try:
-        return student.get_submodule(name)
-    except AttributeError as error:
-        raise ConfigError(
-            f"optim.freeze: the student has no part {name!r}",
-            hint=f"its parts: {', '.join(_parts_of(student))}",
-        ) from error
 
 
 def _parts_of(student: Student) -> list[str]:

@@ -60,7 +60,10 @@ class TrainLoop:
         parts, state = self.parts, self.state
         self.progress.begin("train", total=parts.steps, unit="steps", done=state.step)
         self._saved, self._kept = state.step, state_as_plain(state)
-        ending = self._catch_up()
+        ending = None
+        if state.step > 0:  # what a run that was stopped at a step had still to do there
+            ending = self._validate_and_save()
+            self._checkpoint()
         if ending is None:
             with closing(parts.batches(state.step)) as batches:
                 ending = self._steps(batches, stop_flag)
@@ -187,14 +190,6 @@ class TrainLoop:
                 f"{limit} steps in a row were not finite, the last on {names}",
                 hint=f"replay one from {folder}, or resume from a checkpoint with a lower optim.lr",
             )
-
-    def _catch_up(self) -> Ending | None:
-        """What a run that was stopped at a step had still to do there."""
-        if self.state.step == 0:
-            return None
-        ending = self._validate_and_save()
-        self._checkpoint()
-        return ending
 
     def _validate_and_save(self) -> Ending | None:
         """Validate and checkpoint where it is time; how the run ends, if it does."""

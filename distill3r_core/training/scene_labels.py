@@ -1,5 +1,6 @@
 """The labels of a scene student: every sample of a scene in one frame, centered and scaled."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -98,18 +99,11 @@ def samples_of_scenes(cache: CacheUnion, wanted: Sequence[str]) -> dict[str, lis
         if not fitting:
             raise ConfigError(f"--scene {name}: there are {_listed(scenes)}")
         found[name] = [sample for scene in fitting for sample in scenes[scene]]
-    twice = [name for name, count in _counts(found).items() if count > 1]
+    counts = Counter(sample for samples in found.values() for sample in samples)
+    twice = [sample for sample, count in counts.items() if count > 1]
     if twice:
         raise ConfigError(f"--scene: the sample {twice[0]} belongs to several of {_listed(found)}")
     return found
-
-
-def _counts(found: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for samples in found.values():
-        for sample in samples:
-            counts[sample] = counts.get(sample, 0) + 1
-    return counts
 
 
 def _scene_of(cache: CacheUnion, sample: str) -> str:

@@ -28,13 +28,14 @@ def read_npy_header(
         ValueError: It is not an array, or has more or fewer bytes than its shape needs.
     """
     try:
-        version = np.lib.format.read_magic(stream)  # pyright: ignore[reportArgumentType]
-        _check_length(stream, 2 if version == (1, 0) else 4)
-        read = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
+        read, width = np.lib.format.read_array_header_2_0, 4
+        if np.lib.format.read_magic(stream) == (1, 0):  # pyright: ignore[reportArgumentType]
+            read, width = np.lib.format.read_array_header_1_0, 2
+        start = stream.tell()
+        length = int.from_bytes(stream.read(width), "little")
+        stream.seek(start)
+        if length > _LONGEST:  # numpy reads them all before it looks
+            raise ValueError(f"it claims {length} bytes")
         shape, _, dtype = read(stream)  # pyright: ignore[reportArgumentType]
     except (ValueError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError) as error:
         # numpy reads what is no literal once more, as a header of Python 2, and quotes it whole.
@@ -43,15 +44,6 @@ def read_npy_header(
     if min(shape, default=0) < 0 or (not dtype.hasobject and claimed != stored):
         raise ValueError(f"an array of {stored} bytes, whose shape needs {claimed}")
     return shape, dtype
-
-
-def _check_length(stream: BufferedIOBase | IO[bytes], width: int) -> None:
-    """Refuse a header of more bytes than numpy parses: it reads them all before it looks."""
-    start = stream.tell()
-    length = int.from_bytes(stream.read(width), "little")
-    stream.seek(start)
-    if length > _LONGEST:
-        raise ValueError(f"it claims {length} bytes")
 
 
 def read_npy_file(path: Path) -> Shaped[np.ndarray, "..."]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from distill3r_core.benchmarks.ablation.rendered_rooms import TrueScene, noisy_targets, true_scene
 from distill3r_core.data.loading.augment import anchor_first, unit_images
 from distill3r_core.data.loading.batches import Batch, Draw, join_targets, map_targets, step_draws
-from distill3r_core.data.loading.sample_requests import DrawSettings, SampleRequest, request_of
+from distill3r_core.data.loading.sample_requests import DrawSettings, request_of
 from distill3r_core.errors import FailedError, GeometryError
 from distill3r_core.geometry.metrics import ViewErrors, summarize_scales, view_errors
 from distill3r_core.losses import Objective
@@ -122,7 +122,12 @@ class Rooms:
         requests = [
             request_of(draw, available=self._available, settings=settings) for draw in draws
         ]
-        images, targets = zip(*map(self._sample, requests), strict=True)
+        images, targets = [], []
+        for request in requests:
+            of_room, targets_of_room = self._samples[request.name]
+            chosen = _views(targets_of_room, request.views)
+            images.append(of_room[list(request.views)])
+            targets.append(anchor_first(chosen) if request.reanchored else chosen)
         return Batch(
             images=torch.stack(images),
             targets=join_targets(targets, lambda maps: torch.stack(tuple(maps))),
@@ -130,13 +135,6 @@ class Rooms:
             colors=None,
             draws=tuple(draws),
         )
-
-    def _sample(self, request: SampleRequest) -> tuple[Tensor, TeacherTargets]:
-        images, targets = self._samples[request.name]
-        chosen = _views(targets, request.views)
-        if request.reanchored:
-            chosen = anchor_first(chosen)
-        return images[list(request.views)], chosen
 
 
 def run_trial(trial: Trial, on_step: Callable[[], None]) -> TrialOutcome:
@@ -146,12 +144,15 @@ def run_trial(trial: Trial, on_step: Callable[[], None]) -> TrialOutcome:
         on_step: Called after every optimizer step.
     """
     scenes = rooms(trial)
-    if trial.loss is None:
-        return TrialOutcome(_score(trial, scenes, _predict_teacher(trial, scenes)), clipped=None)
+    predictions: list[Prediction] = []
+    if trial.loss is None:  # the teacher's own maps, with its valid mask
+        for number, scene in enumerate(scenes):
+            targets = _held_out_targets(trial, _teacher_targets(trial, scene, number))
+            predictions.append((targets.points_local, targets.points_global, targets.valid_mask))
+        return TrialOutcome(_score(trial, scenes, predictions), clipped=None)
     student = new_student(trial)
     clipped = _train(student, trial, trial.loss, Rooms(trial, scenes), on_step)
     student.eval()
-    predictions = []
     for scene in scenes:
         with torch.no_grad():
             maps = student(unit_images(scene.images[_held_out(trial)])[None])
@@ -165,15 +166,6 @@ def new_student(trial: Trial) -> Student:
     """An untrained student. Seeds torch: the process does nothing else."""
     torch.manual_seed(trial.seed)
     return build_student("tiny", **trial.model).train()
-
-
-def _predict_teacher(trial: Trial, scenes: Sequence[TrueScene]) -> list[Prediction]:
-    """The teacher's own maps of the held-out views, with its valid mask."""
-    predictions = []
-    for number, scene in enumerate(scenes):
-        targets = _anchored(_teacher_targets(trial, scene, number), _held_out(trial))
-        predictions.append((targets.points_local, targets.points_global, targets.valid_mask))
-    return predictions
 
 
 def rooms(trial: Trial) -> list[TrueScene]:
@@ -227,7 +219,7 @@ def _score(trial: Trial, scenes: Sequence[TrueScene], predictions: Sequence[Pred
     whole: list[ViewErrors] = []
     distances: list[float] = []
     for number, (scene, (local, world, mask)) in enumerate(zip(scenes, predictions, strict=True)):
-        truth = _anchored(scene.targets, _held_out(trial))
+        truth = _held_out_targets(trial, scene.targets)
         counted = truth.valid_mask if mask is None else mask
         # All views of a room as one tall image: one similarity aligns them all.
         tall = [maps.flatten(0, 1) for maps in (world, truth.points_global, counted)]
@@ -258,8 +250,8 @@ def _teacher_targets(trial: Trial, scene: TrueScene, number: int) -> TeacherTarg
     return noisy_targets(scene, seed=trial.seed * trial.scenes + number)
 
 
-def _anchored(targets: TeacherTargets, views: Sequence[int]) -> TeacherTargets:
-    return anchor_first(_views(targets, views))
+def _held_out_targets(trial: Trial, targets: TeacherTargets) -> TeacherTargets:
+    return anchor_first(_views(targets, _held_out(trial)))
 
 
 def _views(targets: TeacherTargets, views: Sequence[int]) -> TeacherTargets:

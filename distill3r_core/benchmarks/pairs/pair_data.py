@@ -10,8 +10,8 @@ from torch import Tensor
 
 from distill3r_core.benchmarks.ablation.rendered_rooms import THRESHOLD, TrueScene, true_scene
 from distill3r_core.data.loading.augment import anchor_first, unit_images
-from distill3r_core.data.loading.batches import Batch, Draw, join_targets, map_targets, step_draws
-from distill3r_core.data.loading.sample_requests import DrawSettings, SampleRequest, request_of
+from distill3r_core.data.loading.batches import Batch, join_targets, map_targets, step_draws
+from distill3r_core.data.loading.sample_requests import DrawSettings, request_of
 from distill3r_core.losses.feature_similarity import TEACHER_LAYER
 from distill3r_core.models.pairs.student import PairStudent
 from distill3r_core.types import PointMaps, TeacherTargets
@@ -38,7 +38,21 @@ class PairRooms:
         names = [f"room-{number}" for number in range(len(self.scenes))]
         settings = DrawSettings(views=2, seed=seed, random_view_numbers=False)
         for draws in islice(step_draws({"all": names}, size=size, seed=seed), steps):
-            yield self._batch(draws, settings)
+            images, targets = [], []
+            for draw in draws:
+                scene = self.scenes[int(draw.name.rpartition("-")[2])]
+                training = [frame for frame in range(len(scene.images)) if frame % self.every]
+                request = request_of(draw, available=len(training), settings=settings)
+                frames = [training[view] for view in request.views]
+                images.append(scene.images[frames])
+                targets.append(anchor_first(_chosen(scene.targets, frames)))
+            yield Batch(
+                images=torch.stack(images),
+                targets=join_targets(targets, lambda maps: torch.stack(tuple(maps))),
+                view_numbers=torch.arange(2).expand(len(draws), 2),
+                colors=None,
+                draws=tuple(draws),
+            )
 
     def held_out(self) -> Iterator[tuple[Float[Tensor, "1 2 3 H W"], TeacherTargets]]:
         """Pairs of neighboring held-out frames of each room, images in [0, 1]."""
@@ -48,23 +62,6 @@ class PairRooms:
                 targets = anchor_first(_chosen(scene.targets, pair))
                 images = unit_images(scene.images[list(pair)])[None]
                 yield images, map_targets(targets, lambda values: values[None])
-
-    def _batch(self, draws: Sequence[Draw], settings: DrawSettings) -> Batch:
-        images, targets = zip(*(self._sample(draw, settings) for draw in draws), strict=True)
-        return Batch(
-            images=torch.stack(images),
-            targets=join_targets(targets, lambda maps: torch.stack(tuple(maps))),
-            view_numbers=torch.arange(2).expand(len(draws), 2),
-            colors=None,
-            draws=tuple(draws),
-        )
-
-    def _sample(self, draw: Draw, settings: DrawSettings) -> tuple[Tensor, TeacherTargets]:
-        scene = self.scenes[int(draw.name.rpartition("-")[2])]
-        training = [frame for frame in range(len(scene.images)) if frame % self.every]
-        request: SampleRequest = request_of(draw, available=len(training), settings=settings)
-        frames = [training[view] for view in request.views]
-        return scene.images[frames], anchor_first(_chosen(scene.targets, frames))
 
 
 @dataclass(frozen=True)
@@ -106,16 +103,12 @@ class PairTeacher:
 
 def sparse(batch: Batch, share: float, *, seed: int) -> Batch:
     """The batch with a share of its pixels; a pair is thinned out alike whenever it is drawn."""
-    masks = [
-        torch.rand(batch.targets.valid_mask.shape[1:], generator=_generator(draw, seed)) < share
-        for draw in batch.draws
-    ]
-    mask = batch.targets.valid_mask & torch.stack(masks)
+    valid, masks = batch.targets.valid_mask, []
+    for draw in batch.draws:
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + draw.number)
+        masks.append(torch.rand(valid.shape[1:], generator=generator) < share)
+    mask = valid & torch.stack(masks)
     return replace(batch, targets=replace(batch.targets, valid_mask=mask))
-
-
-def _generator(draw: Draw, seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed * 1_000_003 + draw.number)
 
 
 def _chosen(targets: TeacherTargets, views: Sequence[int]) -> TeacherTargets:

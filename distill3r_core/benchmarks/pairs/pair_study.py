@@ -5,7 +5,7 @@ error stands in the table. Its students learn from it as the paper's do.
 """
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -161,7 +161,7 @@ def _tables(result: Mapping[str, Any]) -> list[Table]:
             CELLS[row["cell"]].summary,
             f"{row['parameters'] / 1e6:.2f}",
             *(_shown(row, name, "{:.1f}") for name in FIGURES),
-            f"{row['curve'][-2]:.3f} → {row['curve'][-1]:.3f}" if len(row["curve"]) > 1 else "",
+            _last_losses(row["curve"]),
             f"{row['seconds']:.0f}",
         )
         for row in rows
@@ -171,18 +171,12 @@ def _tables(result: Mapping[str, Any]) -> list[Table]:
         "a pair network on exact maps",
         f"{teacher['parameters'] / 1e6:.2f}",
         *(f"{_CENTIMETERS * teacher[name]:.1f}" for name in FIGURES),
-        f"{teacher['curve'][-2]:.3f} → {teacher['curve'][-1]:.3f}"
-        if len(teacher["curve"]) > 1
-        else "",
+        _last_losses(teacher["curve"]),
         f"{teacher['seconds']:.0f}",
     )
     headings = ("cell", "", "M", "global cm", "local cm", "loss, last tenths", "CPU s")
     seeds = f"{rows[0]['seeds']} seeds, mean ± deviation"
-    found = [
-        Table(
-            f"Held-out pairs against the truth, {seeds}", headings, (*map(tuple, text), of_teacher)
-        )
-    ]
+    found = [Table(f"Held-out pairs against the truth, {seeds}", headings, (*text, of_teacher))]
     if result["paired"]:
         differences = tuple(
             (row["cell"], *(_shown(row, name, "{:+.1f}") for name in FIGURES))
@@ -191,6 +185,10 @@ def _tables(result: Mapping[str, Any]) -> list[Table]:
         title = f"More than {AGAINST} from the same seed, {seeds}"
         found.append(Table(title, ("cell", "global cm", "local cm"), differences))
     return found
+
+
+def _last_losses(curve: Sequence[float]) -> str:
+    return f"{curve[-2]:.3f} → {curve[-1]:.3f}" if len(curve) > 1 else ""
 
 
 def _shown(row: Mapping[str, Any], name: str, form: str) -> str:

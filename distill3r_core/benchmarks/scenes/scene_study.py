@@ -115,10 +115,6 @@ class _StudiedScene:
     names: tuple[str, ...]  # as `train --scene` takes them; empty: the only one
     size: tuple[int, int]
 
-    @property
-    def identity(self) -> str:
-        return TeacherCache(self.cache).header.identity
-
 
 def _run(settings: SceneStudySettings, folder: Path, progress: Progress) -> dict[str, Any]:
     scene = _scene(settings, folder, progress)
@@ -128,8 +124,7 @@ def _run(settings: SceneStudySettings, folder: Path, progress: Progress) -> dict
         for cell in settings.cells
     ]
     outcomes = [
-        StoredOutcome(trial.folder / "outcome.json", _identity(settings, trial, scene))
-        for trial in trials
+        StoredOutcome(trial.folder / "outcome.json", _identity(settings, trial)) for trial in trials
     ]
     missing = [
         (trial, stored)
@@ -227,11 +222,10 @@ def _pretrainings(
     ]
 
 
-def _identity(
-    settings: SceneStudySettings, trial: SceneTrial, scene: _StudiedScene
-) -> dict[str, Any]:
+def _identity(settings: SceneStudySettings, trial: SceneTrial) -> dict[str, Any]:
     """What the outcome of a trial depends on."""
-    own = {"steps": trial.steps, "cache": scene.identity, "scene": list(trial.scene)}
+    cache = TeacherCache(trial.cache).header.identity
+    own = {"steps": trial.steps, "cache": cache, "scene": list(trial.scene)}
     if trial.start is None:
         return own
     return {

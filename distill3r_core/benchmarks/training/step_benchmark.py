@@ -130,9 +130,8 @@ def _measure(
         first = _on_device(next(batches), device)  # closed: nothing overwrites its memory
     warm_up = _WARM_UP.get(device.type, 1)
     progress.begin("warming up", total=len(loops) * (warm_up + 1), unit="steps")
-    for (
-        loop
-    ) in loops:  # one after the other: the memory of the first is not counted as the second's
+    # One after the other: the memory of the first is not counted as the second's.
+    for loop in loops:
         for _ in range(warm_up):
             loop.attempt(first)
             progress.advance()

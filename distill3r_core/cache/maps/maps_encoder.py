@@ -44,7 +44,12 @@ class MapsEncoder:
         check_finite(view, name=name)
         if ((view.confidence[0] == view.confidence[1]) | ~view.mask).all():
             kind |= Kind.SHARED
-        planes = _stored_planes(view, kind)
+        parts = [view.points_local[2:] if kind & Kind.DEPTH else view.points_local]
+        if kind & Kind.INDEPENDENT:
+            assert view.points_global is not None
+            parts.append(view.points_global)
+        parts.append(view.confidence[:1] if kind & Kind.SHARED else view.confidence)
+        planes = np.concatenate(parts)
         mask = None if view.mask.all() else view.mask
         residual = second_differences(planes, mask)
         sections = _residual_sections(residual.view(np.int16))
@@ -79,15 +84,6 @@ def check_finite(view: StoredMaps, *, name: str) -> None:
                 f"{name}: {label} is not a finite float16 at {wrong.sum()} valid pixels, "
                 f"the first in row {row}, column {column}"
             )
-
-
-def _stored_planes(view: StoredMaps, kind: Kind) -> UInt16[np.ndarray, "C H W"]:
-    parts = [view.points_local[2:] if kind & Kind.DEPTH else view.points_local]
-    if kind & Kind.INDEPENDENT:
-        assert view.points_global is not None
-        parts.append(view.points_global)
-    parts.append(view.confidence[:1] if kind & Kind.SHARED else view.confidence)
-    return np.concatenate(parts)
 
 
 def _residual_sections(residual: Int16[np.ndarray, "C H W"]) -> list[Section]:

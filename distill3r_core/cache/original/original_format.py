@@ -149,7 +149,7 @@ def read_sample(folder: Path) -> OriginalSample:
         views = json.loads(read_text_file(folder / VIEWS))
         with zipfile.ZipFile(path) as archive:
             arrays = {name: _array(archive, name) for name in _PLANES}
-            packed = _objects(archive, "masks")
+            packed = _packed_masks(archive)
             seconds = float(_array(archive, "inference_time"))
         _check_shapes(path, arrays, len(packed))
         masks = unpack_masks(packed, arrays["conf_local"].shape[1:])
@@ -180,11 +180,11 @@ def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         return np.lib.format.read_array(file, allow_pickle=False)
 
 
-def _objects(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    shape, dtype, start = _header_of(archive, name)
+def _packed_masks(archive: zipfile.ZipFile) -> np.ndarray:
+    shape, dtype, start = _header_of(archive, "masks")
     if not dtype.hasobject:  # numpy made numbers of codes of one length
-        return _array(archive, name)
-    with archive.open(f"{name}.npy") as member:
+        return _array(archive, "masks")
+    with archive.open("masks.npy") as member:
         file = io.BytesIO(member.read())
     file.seek(start)
     check_pickle(file, size=len(file.getbuffer()))
