@@ -4,6 +4,7 @@ import operator
 import pickle
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -41,7 +42,8 @@ class FrameStore:
             return tuple(frames)
         with self._lock, disk_errors(Path(tempfile.gettempdir())):
             if self._file is None:
-                self._file = tempfile.TemporaryFile()  # noqa: SIM115  gone with the store
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115  closed with the store
+                weakref.finalize(self, self._file.close)
             start = self._file.seek(0, 2)
             _FramePickler(self._file, pickle.HIGHEST_PROTOCOL).dump(tuple(frames))
         return _StoredFrames(self, start, len(frames))

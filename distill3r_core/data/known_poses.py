@@ -57,12 +57,10 @@ class KnownPoses:
             numbers = _STAMP.findall(frame.image.stem)
             pose = self.trajectory.at(float(numbers[-1])) if numbers else None
             return None if pose is None else KnownPose(pose)
-        parts = frame.image.parts
+        parts, stem = frame.image.parts, frame.image.stem
         names = ["/".join(parts[-count:]) for count in range(len(parts), 0, -1)]
-        return next(
-            (self.by_name[name] for name in (*names, frame.image.stem) if name in self.by_name),
-            None,
-        )
+        names += [stem, f"{frame.image.parent.stem}_{stem}"]  # the last: a video's, by `infer`
+        return next((self.by_name[name] for name in names if name in self.by_name), None)
 
 
 def read_known_poses(path: Path) -> KnownPoses:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,9 +112,10 @@ class DatasetPlan:
 
 def plan_dataset(
     listing: DatasetListing,
-    unusable: Collection[str],
+    unusable: Mapping[str, str],
     *,
     windower: Windower,
+    images_only: bool = False,
     policy: PolicyName | None,
     val_scenes: float,
     val_frames: str | None,
@@ -122,15 +123,33 @@ def plan_dataset(
     """Split a data set and cut it into windows.
 
     Args:
-        unusable: Keys of frames that cannot be read.
+        unusable: Why frames cannot be used, by their keys.
         windower: Cuts frames into windows.
+        images_only: Depth and poses are not used. Otherwise a frame without depth or pose is left
+            out where others of its scene have both.
         policy: Instead of the data set's own.
         val_scenes: See `splits.split_dataset`.
         val_frames: See `splits.split_dataset`.
     """
-    found = [(scene, _usable(listing, scene, unusable)) for scene in listing.scenes]
-    alone = [scene for scene, usable in found if len(usable) == 1]
-    found = [(scene, usable) for scene, usable in found if len(usable) >= MIN_VIEWS]
+    refused: list[Refused] = []
+    found: list[tuple[Scene, Sequence[int]]] = []
+    for scene in listing.scenes:
+        frames = scene.frames
+        bad = {
+            number
+            for number, frame in enumerate(frames if unusable else ())
+            if listing.key_of(scene, frame) in unusable
+        }
+        lacks = {} if images_only else _lacking(frames)
+        refused += [Refused(frames[n].image, why) for n, why in lacks.items() if n not in bad]
+        usable: Sequence[int] = range(len(frames))
+        if bad or lacks:
+            usable = [number for number in usable if number not in bad and number not in lacks]
+        if len(usable) == 1:
+            reason = f"it has one frame; a sample needs {MIN_VIEWS} frames"
+            refused.append(Refused(scene.folder, reason))
+        elif usable:
+            found.append((scene, usable))
     decision = splits.split_dataset(
         [
             splits.SceneFrames(
@@ -155,11 +174,7 @@ def plan_dataset(
             for side in _SIDES
             if chosen.count(side) == 1
         ]
-    refused = tuple(
-        Refused(scene.folder, f"it has one frame; a sample needs {MIN_VIEWS} frames")
-        for scene in alone
-    )
-    return DatasetPlan(listing, tuple(scenes), refused, tuple(notes))
+    return DatasetPlan(listing, tuple(scenes), tuple(refused), tuple(notes))
 
 
 def by_count(views: int, samples: int | None, stride: int | None) -> Windower:
@@ -237,15 +252,16 @@ def rows_of(
         )
 
 
-def _usable(listing: DatasetListing, scene: Scene, unusable: Collection[str]) -> Sequence[int]:
-    """Numbers of the frames of a scene that are not known to be unusable."""
-    if not unusable:
-        return range(len(scene.frames))
-    return [
-        number
-        for number, frame in enumerate(scene.frames)
-        if listing.key_of(scene, frame) not in unusable
-    ]
+def _lacking(frames: Sequence[Frame]) -> dict[int, str]:
+    """What frames of a scene lack, by their numbers, where others have both depth and pose."""
+    unmapped = [number for number, frame in enumerate(frames) if frame.depth is None]
+    unposed = [number for number, frame in enumerate(frames) if frame.pose is None]
+    if len(frames) in (len(unmapped), len(unposed)):
+        return {}
+    return {
+        **dict.fromkeys(unposed, "it has no pose, as others of its scene have"),
+        **dict.fromkeys(unmapped, "it has no depth map, as others of its scene have"),
+    }
 
 
 def _windows(

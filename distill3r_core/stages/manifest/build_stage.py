@@ -2,7 +2,7 @@
 
 import heapq
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from distill3r_core.data import splits
 from distill3r_core.data.conventions.check_data import DataCheck, check_data
 from distill3r_core.data.frame_processing import Processing
 from distill3r_core.data.frame_store import FrameStore
-from distill3r_core.data.known_poses import read_known_poses, with_known_poses
+from distill3r_core.data.known_poses import KnownPoses, read_known_poses, with_known_poses
 from distill3r_core.data.layouts import (
     Scene,
     scan,
@@ -112,11 +112,17 @@ def build_manifest(
     )
     progress.begin("list", total=len(settings.roots), unit="roots")
     scans = manifest_folder.with_own_names(list(_list_all(settings, progress)), before)
-    scans = _with_poses(settings, scans)
+    known = None
+    if settings.poses is not None and not settings.estimates_poses:
+        known = read_known_poses(Path(settings.poses))
+    # Neither frames of videos nor those of archives are known before something is written.
+    hidden = any(found.packed or found.videos for _, found in scans)
+    if known is not None and (dry_run or not hidden):
+        scans = _with_poses(known, scans, may_be_none=hidden)
     for root in sorted(set(before.forgotten) - {root for root, _ in scans}):
         progress.note(f"rows of {root} were made with other settings: they are dropped")
     if dry_run:
-        made = [ProcessedDataset(root, _plan(settings, found, set())) for root, found in scans]
+        made = [ProcessedDataset(root, _plan(settings, found, {})) for root, found in scans]
         expected = [
             expected_work(
                 part.plan,
@@ -128,10 +134,8 @@ def build_manifest(
         ]
         return report_of(settings, made, files=(), expected=expected)
     # Before anything is written, where neither poses are to be estimated nor an archive or a video
-    # with depth beside it is to be read first.
-    late = settings.estimates_poses or any(
-        found.packed or any(video.beside for video in found.videos) for _, found in scans
-    )
+    # is to be read first.
+    late = settings.estimates_poses or hidden
     checks = [] if late else _check_all(settings, scans, trust, progress)
     with locked(settings.output), closing(FrameIndex(settings.output)) as index:
         if stamp_of(path) != stamp:
@@ -148,6 +152,8 @@ def build_manifest(
         ]
         if settings.estimates_poses:
             scans = _with_estimated_poses(settings, scans, check=check, progress=progress)
+        elif known is not None and hidden:
+            scans = _with_poses(known, scans)
         if late:
             checks = _check_all(settings, scans, trust, progress)
         made, processed = _make_all(
@@ -226,25 +232,25 @@ def _original_scene_id(scene: Scene) -> str:
 
 
 def _with_poses(
-    settings: ManifestSettings, scans: Sequence[tuple[str, DatasetListing]]
+    known: KnownPoses, scans: Sequence[tuple[str, DatasetListing]], *, may_be_none: bool = False
 ) -> list[tuple[str, DatasetListing]]:
     """The data sets with the poses of a file, and a note that says how many frames have one.
 
+    Args:
+        may_be_none: There are more frames than those that are listed.
+
     Raises:
-        RequestError: The file cannot be read, or knows none of the frames.
+        RequestError: The file knows none of the frames.
     """
-    if settings.poses is None or settings.estimates_poses:
-        return list(scans)
-    known = read_known_poses(Path(settings.poses))
     posed, total = [], 0
     for root, listing in scans:
         listing, (found, frames) = with_known_poses(listing, known)
-        note = f"{listing.name}: {found} of {frames} frames have a pose in {settings.poses}"
+        note = f"{listing.name}: {found} of {frames} frames have a pose in {known.path}"
         posed.append((root, replace(listing, notes=(*listing.notes, note))))
         total += found
-    if not total and not any(listing.videos for _, listing in posed):
+    if not total and not may_be_none:
         raise RequestError(
-            f"{settings.poses} has a pose of none of the frames",
+            f"{known.path} has a pose of none of the frames",
             hint="names of images, or time stamps in them, must be those of the file",
         )
     return posed
@@ -273,7 +279,7 @@ def _place(root: Path) -> Path:
 
 
 def _plan(
-    settings: ManifestSettings, found: DatasetListing, unusable: Collection[str]
+    settings: ManifestSettings, found: DatasetListing, unusable: Mapping[str, str]
 ) -> DatasetPlan:
     if settings.stride == "pose":
         windower = by_pose(settings.views, settings.samples_per_scene or SAMPLES)
@@ -283,6 +289,7 @@ def _plan(
         found,
         unusable,
         windower=windower,
+        images_only=settings.images_only,
         policy=settings.policy,
         val_scenes=settings.val_scenes,
         val_frames=settings.val_frames,

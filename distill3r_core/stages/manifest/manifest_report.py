@@ -97,14 +97,24 @@ class ProcessedDataset:
         found = sum(len(scene.frames) for scene in plan.listing.scenes)
         count = f"{plan.listing.name}: {found} frames found, {plan.images} used"
         spare = plan.usable - plan.images
+        if rejected := found - plan.usable:
+            count += f", {rejected} rejected"
         if not spare:
             return count
+        policies = {plan.listing.dataset.policy_of(one.scene).name for one in plan.scenes}
+        names = {settings.policy} if settings.policy else policies
         if settings.stride == "pose":
             rule = "--stride pose takes one for every 0.25 m and 15 degrees"
         elif settings.stride is not None:
             rule = f"--stride {settings.stride} skips the others"
         elif settings.samples_per_scene is not None:
             rule = f"--samples-per-scene {settings.samples_per_scene} takes no more"
+        elif names == {"release"}:
+            rule = (
+                f"the original's rule takes {SAMPLES} runs of {settings.views} from the beginning"
+            )
+        elif names == {"orbit"}:
+            rule = f"{SAMPLES} samples go around the object, each by its stride"
         else:
             rule = f"a long scene gives {SAMPLES} samples, by the data set's stride"
         return f"{count}, {spare} left out: {rule} (--stride N and --samples-per-scene N change it)"

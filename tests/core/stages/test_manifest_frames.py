@@ -1,0 +1,166 @@
+"""Which frames `manifest` reads, which it leaves out, and that it holds few of them."""
+
+import json
+from contextlib import closing
+from functools import partial
+
+import numpy as np
+import pytest
+from trees import chess, photos, rejected, rgbd_scene, sevenscenes_sequence, tree_of
+
+from distill3r_core.data.frame_store import FrameStore
+from distill3r_core.data.manifest import read_manifest
+from distill3r_core.stages.manifest import (
+    ManifestSettings,
+    build_manifest,
+    build_stage,
+    frame_index,
+    frame_processor,
+)
+from distill3r_core.stages.manifest.frame_index import FrameEntry, FrameIndex
+
+
+@pytest.fixture
+def read_frames(monkeypatch):
+    """Names of the frames that are read from now on."""
+    names = []
+    whole = frame_processor.read_source_frame
+
+    def counting(frame, **options):
+        names.append(frame.name)
+        return whole(frame, **options)
+
+    monkeypatch.setattr(frame_processor, "read_source_frame", counting)
+    return names
+
+
+def test_frames_of_the_disk_give_the_same_manifest(tmp_path, monkeypatch):
+    roots = (
+        chess(tmp_path / "chess"),
+        photos(tmp_path / "photos", 30),
+        rgbd_scene(tmp_path / "room", 12),
+    )
+    (tmp_path / "chess" / "chess" / "seq-01" / "frame-000001.depth.png").write_bytes(b"no image")
+    made = []
+    for name, store in (("memory", FrameStore), ("disk", partial(FrameStore, in_memory=0))):
+        monkeypatch.setattr(build_stage, "FrameStore", store)
+        out = tmp_path / name
+        build_manifest(ManifestSettings(roots, out))
+        assert build_manifest(ManifestSettings(roots, out)).finished_before
+        images = [image for image, _ in tree_of(out).items()]
+        made.append(
+            (images, (out / "manifest.csv").read_bytes(), (out / "rejected.csv").read_bytes())
+        )
+    assert made[0] == made[1]
+
+
+def test_frames_that_no_sample_uses_are_not_read(tmp_path, out, read_frames):
+    root = sevenscenes_sequence(tmp_path / "chess" / "seq-01", 420).parent
+    report = build_manifest(ManifestSettings((root,), out, views=4, val_scenes=0.0))
+    used = report.result["images"]
+    # The last tenth is validation, short and used whole; of the 378 others five samples of four.
+    assert used < 100
+    assert len(read_frames) == used
+    again = build_manifest(ManifestSettings((root,), out, views=4, val_scenes=0.0))
+    assert again.finished_before
+    assert len(read_frames) == used
+
+
+def test_a_scene_with_a_damaged_frame_is_read_whole(tmp_path, out, read_frames):
+    root = sevenscenes_sequence(tmp_path / "chess" / "seq-01", 320).parent
+    settings = ManifestSettings((root,), out, views=4, samples_per_scene=1, val_scenes=0.0)
+    for number in (0, 77):  # one that the first sample uses, and one that none does
+        (root / "seq-01" / f"frame-{number:06d}.depth.png").write_bytes(b"no image")
+    build_manifest(settings)
+    assert {name.rsplit("/", 1)[-1] for name in rejected(out)} == {
+        "frame-000000.color.png",
+        "frame-000077.color.png",
+    }
+    assert len(set(read_frames)) == 320
+
+
+def test_a_frame_without_depth_or_pose_is_left_out_where_others_have_both(tmp_path, out):
+    room = rgbd_scene(tmp_path / "room", 6)
+    (room / "depth" / "000002.png").unlink()
+    (room / "pose" / "000004.txt").unlink()
+    build_manifest(ManifestSettings((room,), out))
+    assert {name.rsplit("/", 1)[-1] for name in rejected(out)} == {"000002.png", "000004.png"}
+    assert len(read_manifest(out / "manifest.csv").rows) == 4
+    kept = tmp_path / "kept"
+    build_manifest(ManifestSettings((room,), kept, images_only=True))
+    assert len(read_manifest(kept / "manifest.csv").rows) == 6
+
+
+def test_the_index_finds_every_line_however_many_there_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(frame_index, "_UNSORTED", 7)
+    draw = np.random.default_rng(0)
+    latest: dict[str, int] = {}
+    with closing(FrameIndex(tmp_path)) as index:
+        for size in range(200):
+            key = f"scene/{draw.integers(60)}"
+            latest[key] = size
+            index.add(FrameEntry(key, "made", ((size, 1),)))
+            assert index.get(key) == FrameEntry(key, "made", ((size, 1),))
+        for again in range(2):
+            found = {key: index.get(key) for key in latest}
+            assert found == {key: FrameEntry(key, "made", ((n, 1),)) for key, n in latest.items()}
+            assert index.get("scene/none") is None
+            index.compact()
+            assert not index.has_grown, again
+    lines = (tmp_path / ".frames.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["key"] for line in lines) == sorted(latest)
+    with closing(FrameIndex(tmp_path)) as index:
+        assert {key: index.get(key) for key in latest} == found
+
+
+RULES = {
+    "a stride": ({"stride": 50}, "--stride 50 skips the others"),
+    "samples": ({"samples_per_scene": 1}, "--samples-per-scene 1 takes no more"),
+    "a long scene": ({}, "a long scene gives 5 samples, by the data set's stride"),
+    "the original's": (
+        {"policy": "release"},
+        "the original's rule takes 5 runs of 4 from the beginning",
+    ),
+    "an orbit": ({"policy": "orbit"}, "5 samples go around the object, each by its stride"),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_summary_says_what_was_left_out_and_by_which_rule(tmp_path, out, name):
+    options, rule = RULES[name]
+    root = photos(tmp_path / "photos", 400, name="{:06d}.png")
+    (root / "000011.png").write_bytes(b"")
+    report = build_manifest(
+        ManifestSettings((root,), out, views=4, val_frames="last:2", **options), dry_run=False
+    )
+    used = report.result["images"]
+    (line,) = [note for note in report.notes if "frames found" in note]
+    refused = report.result["rejected"]
+    assert line.startswith(f"photos: 400 frames found, {used} used")
+    assert (f", {refused} rejected" in line) == bool(refused)
+    assert f"{400 - used - refused} left out: {rule} " in line
+
+
+def test_poses_of_a_file_are_those_of_the_frames_of_a_video(tmp_path, out, data_dir):
+    settings = ManifestSettings((data_dir / "video",), tmp_path / "first", val_scenes=0.0, stride=1)
+    build_manifest(settings)
+    images = sorted((tmp_path / "first" / "video").rglob("*.png"))
+    (video,) = (data_dir / "video").glob("*.[mM]*")
+    cameras = [
+        {
+            "name": f"{video.stem}_{image.stem}",
+            "size": [48, 64],
+            "intrinsics": [[50, 0, 32], [0, 50, 24], [0, 0, 1]],
+            "world_from_cam": [[1, 0, 0, place], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
+        }
+        for place, image in enumerate(images[:3])
+    ]
+    path = tmp_path / "cameras.json"
+    path.write_text(json.dumps({"about": {"unit": "m"}, "cameras": cameras}))
+    report = build_manifest(
+        ManifestSettings((data_dir / "video",), out, val_scenes=0.0, stride=1, poses=str(path))
+    )
+    note = f"3 of {len(images)} frames have a pose"
+    assert any(note in line for line in report.notes), report.notes
+    posed = [row.pose for row in read_manifest(out / "manifest.csv").rows if row.pose]
+    assert [pose[3] for pose in posed] == [0, 1, 2]
