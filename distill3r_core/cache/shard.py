@@ -1,10 +1,9 @@
 """One shard of a cache: the samples of one writer, in one LMDB environment.
 
 Keys: `n` + name -> what and where the sample is; `d` + number -> its detail (JSON); `t` + number +
-view -> maps; `i` + number + view -> image;
-`f` + number + view + layer -> features; `c` -> identity of the cache; `h` -> a copy of its header.
-Numbers are big-endian, so that they sort. The entry
-under `n` is written in the same transaction as the rest: where it is, the sample is complete.
+view -> maps; `i` + number + view -> image; `f` + number + view + layer -> features; `c` -> identity
+of the cache; `h` -> a copy of its header. Numbers are big-endian, so that they sort. The entry under
+`n` is written in the same transaction as the rest: where it is, the sample is complete.
 
 Nothing is ever deleted: a replaced or dropped sample loses its entry, `merge` leaves its bytes
 behind. So the length of a healthy file is known (see `tree_check.check_length`).
@@ -319,13 +318,13 @@ class WriterLock:
             self._descriptor = None
 
 
-def _release_in_child() -> None:
-    # A child that outlives its parent must not keep the shard locked.
+def _let_go_in_child() -> None:
+    # A child must neither free the shard while its parent writes nor keep it when that has ended.
     for lock in WriterLock.held():
-        lock.release()
+        lock.let_go()
 
 
-os.register_at_fork(after_in_child=_release_in_child)
+os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 def _name_key(name: str) -> bytes:

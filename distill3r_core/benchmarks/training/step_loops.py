@@ -123,7 +123,7 @@ class _StepClock:
             self._times.append(time.perf_counter())
 
     def timing(self) -> StepTiming:
-        """The times between the four clock."""
+        """The times between the four readings of the clock."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
             spans = [

@@ -1,6 +1,7 @@
 """What is done with a finished cache: verify and repair, merge, info."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,18 @@ def test_repair_leaves_a_broken_shard_alone_while_it_is_being_written(settings):
         verify_cache(VerifySettings(settings.output, repair=True))
     assert data.exists()
     lock.release()
+
+
+def test_a_child_that_is_forked_and_ends_leaves_the_lock_to_its_parent(tmp_path):
+    lock = WriterLock(tmp_path)
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    with pytest.raises(ConflictError, match="another process is writing"):
+        WriterLock(tmp_path)
+    lock.release()
+    WriterLock(tmp_path).release()
 
 
 @pytest.mark.parametrize(
