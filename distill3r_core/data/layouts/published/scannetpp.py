@@ -44,6 +44,10 @@ from distill3r_core.untrusted.printable import reason_of
 _SCENE = re.compile(r"[0-9a-f]{10}")
 _UNDISTORTED = ("resized_undistorted_images", "undistorted_images")
 _FISHEYE = "resized_images"
+IS_FISHEYE = (
+    "its images are fisheye: a teacher of pinhole images is wrong on them (the toolkit of "
+    "ScanNet++ undistorts them: undistorted_images)"
+)
 _OF_PHONE = Policy("path", reference=200, most=10)  # every tenth frame of its video
 _SPLITS: tuple[tuple[str, Split], ...] = (
     ("nvs_sem_train.txt", "train"),
@@ -80,6 +84,11 @@ def _mark(folder: Path) -> str | None:
     return "has a scene of ScanNet++" if is_scene else None
 
 
+def holds_fisheye(folder: Path) -> bool:
+    """Whether a folder of images is, by its place, one of the data set's fisheye images."""
+    return (folder.parent.name, folder.name) == ("dslr", _FISHEYE)
+
+
 def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
     """The rooms below a folder, split as the data set's lists say.
 
@@ -112,10 +121,7 @@ def _dslr(folder: Path, scene_id: str, split: Split | None) -> Iterator[Listed]:
         return
     fisheye = chosen == _FISHEYE
     if fisheye:
-        yield Note(
-            f"{scene_id}/dslr: its images are fisheye: a teacher of pinhole images is wrong on "
-            "them (the toolkit of ScanNet++ undistorts them: undistorted_images)"
-        )
+        yield Note(f"{scene_id}/dslr: {IS_FISHEYE}")
     known = _read_cameras(dslr)
     blurred = _blurred(dslr)
     frames = []
