@@ -19,7 +19,7 @@ from jaxtyping import Float, Num, Shaped
 
 from distill3r_core.errors import ImageError
 from distill3r_core.files import open_file
-from distill3r_core.io.images.depth import read_npy, read_png16
+from distill3r_core.io.images.depth import read_npy, read_pgm16, read_png16
 from distill3r_core.io.images.record3d_depth import read_record3d
 from distill3r_core.registry import Registry
 from distill3r_core.untrusted.printable import reason_of
@@ -136,6 +136,7 @@ def _check_exr(path: Path) -> None:
 
 DEPTH_CODECS: Registry[Callable[[Path], Shaped[np.ndarray, "H W"]]] = Registry("depth codec")
 DEPTH_CODECS.add("png16", read_png16)
+DEPTH_CODECS.add("pgm16", read_pgm16)
 DEPTH_CODECS.add("float16-png", read_float16_png)
 DEPTH_CODECS.add("pfm", read_pfm)
 DEPTH_CODECS.add("array", read_array)
