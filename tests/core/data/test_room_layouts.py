@@ -298,3 +298,39 @@ def test_arkitscenes_strides_go_by_the_rate_of_the_images(tmp_path, rate, stride
     # Ten images of 60 a second are a sixth of a second, as are five of 30.
     assert stride_of(100, policy, 2) == (10 if rate == 60 else 5)
     assert stride_of(100_000, policy, 20) == (60 if rate == 60 else 30)
+
+
+def _video(folder, video):
+    for index in range(2):
+        name = f"{video}_{index}.500"
+        save_picture(folder / "lowres_wide" / f"{name}.png", index)
+        write(folder / "lowres_wide_intrinsics" / f"{name}.pincam", "32 24 9 9 15.5 11.5")
+
+
+@pytest.mark.parametrize(
+    ("root", "table"),
+    [
+        ("ark", "ark/3dod/3dod_train_val_splits.csv"),
+        ("ark/3dod", "ark/raw/raw_train_val_splits.csv"),
+        ("ark/3dod/Validation", "ark/3dod_train_val_splits.csv"),
+        ("ark/3dod/Validation/42", "ark/3dod/3dod_train_val_splits.csv"),
+    ],
+)
+def test_videos_of_one_visit_are_one_place_wherever_the_list_is(tmp_path, root, table):
+    for video in ("42", "43"):
+        _video(tmp_path / "ark" / "3dod" / "Validation" / video / f"{video}_frames", video)
+    write(tmp_path / table, "video_id,visit_id,fold\n42,7,Validation\n43,7,Validation\n")
+    scenes, _ = listed(tmp_path / root, "arkitscenes")
+    assert len(scenes) == (1 if root.endswith("42") else 2)
+    assert {scene.place for scene in scenes.values()} == {"visit 7"}
+
+
+def test_folders_above_the_root_do_not_split_arkitscenes(tmp_path):
+    root = tmp_path / "Training" / "mine"
+    _video(root / "raw" / "Validation" / "42", "42")
+    _video(root / "43", "43")
+    scenes, _ = listed(root, "arkitscenes")
+    assert {name: (scene.split, scene.is_test) for name, scene in scenes.items()} == {
+        "raw/Validation/42": ("val", True),
+        "43": (None, True),
+    }
