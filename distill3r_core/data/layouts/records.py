@@ -236,9 +236,12 @@ class Dataset:
     reason: str | None = None
 
     def policy_of(self, scene: Scene) -> Policy:
-        """Sampling policy of a scene: the data set's, its own, the layout's, that of its order."""
+        """Sampling policy of a scene: the data set's, its own, the layout's, that of its order.
+
+        Names without numbers are no order: such images are a cloud.
+        """
         own = self.policy or scene.policy or (self.layout.policy if self.layout else None)
-        return own or (CLOUD if scene.order == "none" else PATH)
+        return own or (PATH if scene.order == "number" else CLOUD)
 
 
 @dataclass(frozen=True)

@@ -334,3 +334,35 @@ def test_folders_above_the_root_do_not_split_arkitscenes(tmp_path):
         "raw/Validation/42": ("val", True),
         "43": (None, True),
     }
+
+
+def test_a_phones_rendered_depth_comes_before_its_own(tmp_path):
+    phone = tmp_path / "data" / "0a0a0a0a0a" / "iphone"
+    lines = []
+    for index in range(2):
+        name = f"frame_{index:06d}"
+        save_picture(phone / "rgb" / f"{name}.jpg", index, (48, 64))
+        save_depth(phone / "depth" / f"{name}.png", 1500, size=(12, 16))
+        lines.append(f"{index + 1} 1 0 0 0 0 0 0 7 iphone/{name}.jpg\n\n")
+    save_depth(phone / "render_depth" / "frame_000001.png", 2500, size=(48, 64))
+    write(phone / "colmap" / "cameras.txt", "7 OPENCV 128 96 80 82 64 48 0.1 0 0 0\n")
+    write(phone / "colmap" / "images.txt", "".join(lines))
+    scenes, (note,) = listed(tmp_path, "scannetpp")
+    (scene,) = scenes.values()
+    depths = [read_source_frame(frame).depth for frame in scene.frames]
+    assert [np.unique(depth).tolist() for depth in depths] == [[1.5], [2.5]]
+    assert "iphone: its images are distorted" in note.text
+
+
+def test_a_phones_files_that_are_not_extracted_are_named(tmp_path):
+    place = tmp_path / "data" / "0a0a0a0a0a"
+    for index in range(2):
+        save_picture(place / "dslr" / "undistorted_images" / f"DSC{index:05d}.JPG", index)
+    made(place / "iphone" / "rgb.mkv").write_bytes(b"x")
+    write(place / "iphone" / "colmap" / "cameras.txt", "7 OPENCV 128 96 80 82 64 48 0.1 0 0 0\n")
+    scenes, (note,) = listed(tmp_path, "scannetpp")
+    assert list(scenes) == ["data/0a0a0a0a0a/dslr"]
+    assert "iphone: rgb.mkv left out" in note.text and "prepare_iphone_data" in note.text
+    made(place / "iphone" / "depth.bin").write_bytes(b"x")
+    _, (note,) = listed(tmp_path, "scannetpp")
+    assert "rgb.mkv and depth.bin left out" in note.text
