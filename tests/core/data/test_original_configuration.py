@@ -62,7 +62,9 @@ def test_the_scenes_are_those_of_the_original(tmp_path, name, pattern, place, or
 
 
 def _listed(tmp_path, name, pattern):
-    (tmp_path / "data_paths.yaml").write_text(f"[{{name: {name}, root: ., pattern: '{pattern}'}}]")
+    (tmp_path / "data_paths.yaml").write_text(
+        f"[{{name: {name}, root: {tmp_path}, pattern: '{pattern}'}}]"
+    )
     (dataset,) = scan(tmp_path / "data_paths.yaml")
     return list(dataset.list_scenes())
 
