@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from distill3r_core.data.conventions.intrinsics import check_principal_point
+from distill3r_core.data.conventions.intrinsics import check_principal_point, check_shape
 from distill3r_core.data.conventions.orientation import (
     as_stored,
     check_orientation,
@@ -72,8 +72,8 @@ def read_source_frame(
         trust: Accept what contradicts itself.
 
     Raises:
-        ImageError: Something that the frame names is missing or unusable. The message is the
-            reason alone.
+        ImageError: Something that the frame names is missing or unusable, or K belongs to images
+            of another shape. The message is the reason alone.
         ContradictionError: EXIF turns the image, but not its depth or K; or the principal point
             is outside the image.
     """
@@ -94,7 +94,9 @@ def read_source_frame(
             posed=frame.pose is not None and not images_only,
         )
     rig = None if frame.rig is None else rig_for(frame.rig, (height, width))
-    if rig is not None and not trust:
+    if frame.rig is not None and rig is not None and not trust:
+        if frame.rig.size is not None and not frame.rig.is_stretched:
+            check_shape(frame.rig.size, (height, width))
         check_principal_point(rig.color, (height, width), place=str(frame.image))
     source = SourceFrame(
         image.pixels,

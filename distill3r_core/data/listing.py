@@ -1,6 +1,7 @@
 """A data set whose scenes have been listed."""
 
-from collections.abc import Iterable
+import collections
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,8 @@ class DatasetListing:
             scenes: In place of its own.
             changes: Other fields that change.
         """
-        kept = tuple(_kept(scene, self.store) for scene in scenes)
-        return replace(self, scenes=kept, **changes)
+        kept = (replace(scene, frames=self.store.keep(scene.frames)) for scene in scenes)
+        return replace(self, scenes=tuple(kept), **changes)
 
 
 def list_dataset(
@@ -94,8 +95,8 @@ def list_dataset(
     scenes: list[Scene] = []
 
     def take(scene: Scene) -> None:
-        frames = with_conventions(scene.frames, conventions)
-        scenes.append(_kept(replace(scene, frames=frames), store))
+        frames = with_unique_names(with_conventions(scene.frames, conventions))
+        scenes.append(replace(scene, frames=store.keep(frames)))
 
     videos: list[VideoScene] = []
     packed: list[PackedScene] = []
@@ -139,8 +140,31 @@ def list_dataset(
     )
 
 
-def _kept(scene: Scene, store: FrameStore) -> Scene:
-    return replace(scene, frames=store.keep(scene.frames))
+def with_unique_names(frames: Sequence[Frame]) -> Sequence[Frame]:
+    """Frames of which no two have the same name, whatever the case of its letters.
+
+    Processed images are named by their frames, and file systems may not tell upper from lower case.
+
+    Args:
+        frames: Of one scene. Where names repeat (`a.png` beside `a.jpg`), each of them gets the
+            suffix of its image: `a-png`, `a-jpg`; and a number where that is not enough: of
+            `s/c.jpg` and `s_c.jpg`, the second one is `s_c-jpg-2`.
+    """
+    counts = collections.Counter(frame.name.casefold() for frame in frames)
+    if len(counts) == len(frames):
+        return frames
+    taken = {name for name, count in counts.items() if count == 1}
+    named: list[Frame] = []
+    for frame in frames:
+        name = frame.name
+        if counts[name.casefold()] > 1:
+            first = name = f"{name}-{frame.image.suffix.removeprefix('.').lower()}"
+            number = 2
+            while name.casefold() in taken:
+                name, number = f"{first}-{number}", number + 1
+            taken.add(name.casefold())
+        named.append(replace(frame, name=name))
+    return tuple(named)
 
 
 def _without_absent_poses(scene: Scene) -> Scene:

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from distill3r_core.errors import ContradictionError
+from distill3r_core.errors import ContradictionError, ImageError
 
 _MULTIPLES = (1, 2, 3, 4, 5, 6, 8, 10)  # of image sizes that K may belong to
 _SIZES = (  # rows, columns of common cameras
@@ -11,6 +11,8 @@ _SIZES = (  # rows, columns of common cameras
     *((1536, 2048), (3024, 4032), (424, 512), (240, 320), (192, 256), (2160, 3840)),
 )
 _SAME_SIZE = 0.08  # relative difference up to which a principal point fits the image
+_SAME_SHAPE = 0.01  # relative difference of two aspect ratios that one K can be scaled between
+_ROUNDED = 1.0  # pixel by which resizing rounds a side
 _NEAR_SIZE = 0.02  # relative difference up to which it names a common size
 
 
@@ -67,3 +69,25 @@ def check_principal_point(
         f"the intrinsics of {place} belong to images of another size",
         hint=hint,
     )
+
+
+def check_shape(calibrated: tuple[int, int], size: tuple[int, int]) -> None:
+    """Check that an image has the shape of the images that K belongs to, so that K can be scaled.
+
+    Sides may be off by a pixel, which is more than 1 % of a small image: resizing rounds them.
+
+    Args:
+        calibrated: Rows and columns of the images that K belongs to.
+        size: Rows and columns of the image.
+
+    Raises:
+        ImageError: The aspect ratios differ by more than 1 %: the image was cropped or turned. The
+            message is the reason alone.
+    """
+    rows, columns = size
+    off = abs(rows * calibrated[1] - columns * calibrated[0])
+    if off > max(_SAME_SHAPE * columns * calibrated[0], _ROUNDED * max(calibrated)):
+        raise ImageError(
+            f"its intrinsics belong to images of {calibrated[1]}x{calibrated[0]} pixels, which is "
+            f"another shape than its {columns}x{rows}"
+        )

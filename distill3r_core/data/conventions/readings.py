@@ -64,7 +64,7 @@ def with_conventions(frames: Sequence[Frame], given: Conventions) -> Sequence[Fr
         if depth is not None and given.depth_scale is not None:
             depth = replace(depth, scale=given.depth_scale / _units_in_meter(frame.unit))
         if rig is not None and given.intrinsics_size is not None:
-            rig = replace(rig, size=given.intrinsics_size)
+            rig = replace(rig, size=given.intrinsics_size, is_stretched=True)
         changed.append(
             replace(
                 frame,

@@ -25,7 +25,17 @@ from distill3r_core.data.layouts.glob_patterns import (
 )
 from distill3r_core.data.layouts.images import named_frames
 from distill3r_core.data.layouts.pattern_files import BesideIndex, FilesBeside
-from distill3r_core.data.layouts.records import Dataset, Frame, Layout, Listed, Refused, Scene
+from distill3r_core.data.layouts.published import blendedmvs, matterport, scannetpp
+from distill3r_core.data.layouts.records import (
+    Dataset,
+    Frame,
+    Layout,
+    LeftOut,
+    Listed,
+    Note,
+    Refused,
+    Scene,
+)
 from distill3r_core.data.manifest import Split
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ConfigError, ImageError, InputMissingError
@@ -35,6 +45,10 @@ from distill3r_core.untrusted.printable import reason_of
 from distill3r_core.untrusted.yaml_text import read_yaml
 
 _MASKED = "_masked"  # BlendedMVS: a second copy of every image
+_KNOWN_FOLDERS = (  # whose images are not what a pattern takes them for
+    (scannetpp.holds_fisheye, scannetpp.IS_FISHEYE),
+    (matterport.holds_panoramas, matterport.ARE_PANORAMAS),
+)
 # Policies of published data sets, by the beginning of their name in lower case.
 _POLICIES = {
     "co3d": Policy("orbit", most=10),
@@ -149,10 +163,20 @@ def _list_scenes(entry: PatternEntry, root: Path, skip: Path | None) -> Iterator
     if len(set(ids.values())) < len(ids):  # the pattern's wildcards do not tell the scenes apart
         ids = {folder: folder.relative_to(root).as_posix() for folder in groups}
     index = BesideIndex(root, entry, [images[0].folders for images in groups.values()], skip)
+    for holds, remark in _KNOWN_FOLDERS:
+        if count := sum(map(holds, groups)):
+            yield Note(f"{entry.name} ({count} of {len(groups)} scenes): {remark}")
     for folder, images in groups.items():
         copies = {file.path.stem + _MASKED for file in images}
-        kept = [file for file in images if file.path.stem not in copies]
+        kept = []
+        for file in images:
+            if file.path.stem in copies:
+                yield LeftOut(file.path, blendedmvs.MASKED_COPY)
+            else:
+                kept.append(file)
         named, frames = named_frames([file.path for file in kept]), []
+        if scannetpp.holds_fisheye(folder):
+            named = tuple(replace(frame, camera="fisheye") for frame in named)
         order = order_of(file.path.stem for file in kept)
         scene = Scene(ids[folder], folder, named, order, split=entry.split)
         try:

@@ -29,13 +29,15 @@ class Rig:
     Args:
         color: K of the color camera, pixel centers at +0.5.
         size: Rows and columns of the images that K belongs to; K is scaled for images of another
-            size. None: K fits images of any size.
+            size and refused for those of another shape. None: K fits images of any size.
         depth: K of the depth camera, where it differs from the color camera.
         color_from_depth: Rigid motion from the depth camera's frame to the color camera's, in the
             unit of the frame. Where it is given, poses are those of the depth camera.
         is_nominal: Whether `color` is one value for all devices of a kind, not a calibration of
             this one. Where poses are estimated, `color` is then estimated with them, from that
             value; `depth` and `color_from_depth` stay.
+        is_stretched: Whether images of another shape are those of `size`, stretched: the user has
+            said that size (`--intrinsics-size`).
 
     Raises:
         ImageError: The images of that size would have no pixel.
@@ -46,6 +48,7 @@ class Rig:
     depth: Float[np.ndarray, "3 3"] | None = None
     color_from_depth: Float[np.ndarray, "4 4"] | None = None
     is_nominal: bool = False
+    is_stretched: bool = False
 
     def __post_init__(self) -> None:
         """Raises: ImageError: No image has this size."""
@@ -233,9 +236,12 @@ class Dataset:
     reason: str | None = None
 
     def policy_of(self, scene: Scene) -> Policy:
-        """Sampling policy of a scene: the data set's, its own, the layout's, that of its order."""
+        """Sampling policy of a scene: the data set's, its own, the layout's, that of its order.
+
+        Names without numbers are no order: such images are a cloud.
+        """
         own = self.policy or scene.policy or (self.layout.policy if self.layout else None)
-        return own or (CLOUD if scene.order == "none" else PATH)
+        return own or (PATH if scene.order == "number" else CLOUD)
 
 
 @dataclass(frozen=True)

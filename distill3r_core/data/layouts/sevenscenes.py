@@ -29,9 +29,11 @@ from distill3r_core.data.layouts.records import (
 )
 from distill3r_core.data.layouts.split_files import read_split_files, split_notes
 from distill3r_core.data.windows import Policy
+from distill3r_core.files import is_there
 
 _FILE = re.compile(r"frame-(\d+)\.(color|depth|pose)\.(png|jpg|txt)", re.IGNORECASE)
 _COLORS = ("color.png", "color.jpg")
+_OF_SCANNET = "_info.txt"  # its exporter gives frames these names too, and writes their cameras
 
 # The recipe rounds to whole pixel coordinates when it projects into the color image, so there
 # (320, 240) is a pixel's center; in the depth image it adds 0.5 first, so there it is a corner.
@@ -54,7 +56,9 @@ _FARTHEST = 10.0  # meters, beyond which the sensor cannot see
 def _mark(folder: Path) -> str | None:
     matches = (_FILE.fullmatch(name) for name in names_in(folder))
     colors = [match.group() for match in matches if match and match.group(2).lower() == "color"]
-    return f"holds {min(colors, key=frame_key)}" if colors else None
+    if not colors or is_there(folder / _OF_SCANNET):
+        return None
+    return f"holds {min(colors, key=frame_key)}"
 
 
 def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:

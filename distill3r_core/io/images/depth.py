@@ -26,7 +26,19 @@ def read_png16(path: Path) -> UInt16[np.ndarray, "H W"]:
     Raises:
         ImageError: Unreadable, or not 16-bit gray. The message is the reason alone.
     """
-    mode, values = _read_gray(path)
+    return _as_16_bits(*_read_gray(path))
+
+
+def read_pgm16(path: Path) -> UInt16[np.ndarray, "H W"]:
+    """The stored numbers of a 16-bit PGM, big-endian, as ScanNet's exporter writes them.
+
+    Raises:
+        ImageError: Unreadable, or not 16-bit gray. The message is the reason alone.
+    """
+    return _as_16_bits(*_read_gray(path, formats=("PPM",)))
+
+
+def _as_16_bits(mode: str, values: Shaped[np.ndarray, "..."]) -> UInt16[np.ndarray, "H W"]:
     if not mode.startswith("I") or values.min() < 0 or values.max() > _MOST:
         raise ImageError(f"depth is not 16-bit gray (mode {mode})")
     return values.astype(np.uint16)
@@ -70,7 +82,8 @@ def _read_gray(
                 image.load()
                 return image.mode, np.asarray(image)
     except UnidentifiedImageError as error:
-        raise ImageError("depth is not a PNG, or its header is damaged") from error
+        kind = "PGM" if formats == ("PPM",) else "PNG"
+        raise ImageError(f"depth is not a {kind}, or its header is damaged") from error
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else error
         raise ImageError(f"depth cannot be read: {reason}") from error

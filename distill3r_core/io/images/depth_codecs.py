@@ -13,13 +13,14 @@ import threading
 from collections.abc import Callable
 from importlib import util
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Float, Num, Shaped
 
 from distill3r_core.errors import ImageError
 from distill3r_core.files import open_file
-from distill3r_core.io.images.depth import read_npy, read_png16
+from distill3r_core.io.images.depth import read_npy, read_pgm16, read_png16
 from distill3r_core.io.images.record3d_depth import read_record3d
 from distill3r_core.registry import Registry
 from distill3r_core.untrusted.printable import reason_of
@@ -40,19 +41,34 @@ def read_pfm(path: Path) -> Float[np.ndarray, "H W"]:
     """A gray portable float map: rows from the bottom up, little-endian where the scale is < 0."""
     try:
         with open_file(path) as file:
-            lines = [file.readline(_PFM_LINE).decode("ascii").strip() for _ in range(3)]
-            kind, size, scale = lines
-            if kind != "Pf" or not (match := re.fullmatch(r"(\d{1,6}) +(\d{1,6})", size)):
-                raise ImageError("depth is not a gray PFM")
-            columns, rows = int(match[1]), int(match[2])
-            order = "<" if float(scale) < 0 else ">"
-            left = os.fstat(file.fileno()).st_size - file.tell()
-            if left != 4 * rows * columns or not 0 < max(rows, columns) <= _MAX_SIDE:
-                raise ImageError(f"depth of {columns}x{rows} pixels has {left} bytes")
+            rows, columns, order = _pfm_header(file)
             stored = np.frombuffer(file.read(), f"{order}f4").reshape(rows, columns)
     except (OSError, ValueError) as error:
         raise ImageError(f"depth cannot be read: {reason_of(error)}") from error
     return np.flipud(stored).astype(np.float32)
+
+
+def pfm_size(path: Path) -> tuple[int, int]:
+    """Rows and columns of a gray portable float map, by its header."""
+    try:
+        with open_file(path) as file:
+            return _pfm_header(file)[:2]
+    except (OSError, ValueError) as error:
+        raise ImageError(f"depth cannot be read: {reason_of(error)}") from error
+
+
+def _pfm_header(file: BinaryIO) -> tuple[int, int, str]:
+    """Rows, columns and byte order; the file is then at its numbers."""
+    lines = [file.readline(_PFM_LINE).decode("ascii").strip() for _ in range(3)]
+    kind, size, scale = lines
+    if kind != "Pf" or not (match := re.fullmatch(r"(\d{1,6}) +(\d{1,6})", size)):
+        raise ImageError("depth is not a gray PFM")
+    columns, rows = int(match[1]), int(match[2])
+    order = "<" if float(scale) < 0 else ">"
+    left = os.fstat(file.fileno()).st_size - file.tell()
+    if left != 4 * rows * columns or not 0 < max(rows, columns) <= _MAX_SIDE:
+        raise ImageError(f"depth of {columns}x{rows} pixels has {left} bytes")
+    return rows, columns, order
 
 
 def read_array(path: Path) -> Num[np.ndarray, "H W"]:
@@ -136,6 +152,7 @@ def _check_exr(path: Path) -> None:
 
 DEPTH_CODECS: Registry[Callable[[Path], Shaped[np.ndarray, "H W"]]] = Registry("depth codec")
 DEPTH_CODECS.add("png16", read_png16)
+DEPTH_CODECS.add("pgm16", read_pgm16)
 DEPTH_CODECS.add("float16-png", read_float16_png)
 DEPTH_CODECS.add("pfm", read_pfm)
 DEPTH_CODECS.add("array", read_array)

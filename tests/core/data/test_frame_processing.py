@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from trees import save_picture
 
+from distill3r_core.data.conventions.readings import Conventions, with_conventions
 from distill3r_core.data.depth_registration import register_depth
 from distill3r_core.data.frame_processing import (
     Processing,
@@ -16,7 +18,7 @@ from distill3r_core.data.frame_processing import (
     recorded_processing,
 )
 from distill3r_core.data.frame_reader import SourceFrame, read_source_frame
-from distill3r_core.data.layouts import scan
+from distill3r_core.data.layouts import Frame, Rig, scan
 from distill3r_core.data.listing import list_dataset
 from distill3r_core.data.matrix_files import read_pose
 from distill3r_core.errors import ImageError
@@ -216,3 +218,38 @@ def test_a_pose_slightly_off_is_made_exact(tmp_path) -> None:
 
 def test_a_foreign_manifest_has_no_recorded_processing(tmp_path) -> None:
     assert recorded_processing(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("calibrated", "size", "fits"),
+    [
+        ((968, 1296), (480, 640), True),  # ScanNet's copies: 0.4 %
+        ((48, 48), (24, 32), False),
+        ((48, 64), (32, 24), False),  # turned
+        ((1080, 1920), (23, 41), True),  # 1/47: 22.98 and 40.85, rounded
+        ((1080, 1920), (25, 41), False),
+        ((480, 640), (1000, 1300), False),  # 2.6 %
+    ],
+)
+def test_k_is_scaled_for_images_of_its_own_shape(tmp_path, calibrated, size, fits) -> None:
+    rows, columns = calibrated
+    k = np.array([[50.0, 0, columns / 2], [0, 50.0, rows / 2], [0, 0, 1]])
+    frame = Frame("a", save_picture(tmp_path / "a.png", 0, size), rig=Rig(k, calibrated))
+    if fits:
+        scaled = read_source_frame(frame).intrinsics
+    else:
+        shapes = f"images of {columns}x{rows} pixels, .* than its {size[1]}x{size[0]}"
+        with pytest.raises(ImageError, match=shapes):
+            read_source_frame(frame)
+        scaled = read_source_frame(frame, trust=True).intrinsics
+    assert scaled is not None
+    assert scaled[:2, 2].tolist() == pytest.approx([size[1] / 2, size[0] / 2])
+
+
+def test_k_of_a_size_that_the_user_names_is_stretched(tmp_path) -> None:
+    k = np.array([[50.0, 0, 24], [0, 50.0, 24], [0, 0, 1]])
+    frame = Frame("a", save_picture(tmp_path / "a.png", 0), rig=Rig(k))
+    (frame,) = with_conventions((frame,), Conventions(intrinsics_size=(48, 48)))
+    scaled = read_source_frame(frame).intrinsics
+    assert scaled is not None
+    assert scaled[:2, 2].tolist() == pytest.approx([16, 12])

@@ -1,7 +1,10 @@
 """What a layout may hand over: depth and pose in any combination, and scenes one at a time."""
 
 import ast
+import itertools
+import os
 import shutil
+import string
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +32,7 @@ from distill3r_core.data.layouts import (
 from distill3r_core.data.listing import list_dataset
 from distill3r_core.data.manifest import read_manifest
 from distill3r_core.data.planning import by_pose
-from distill3r_core.data.windows import CLOUD, PATH, Policy
+from distill3r_core.data.windows import CLOUD, PATH, Policy, stride_of
 from distill3r_core.errors import ImageError, RequestError
 from distill3r_core.io.images.depth_codecs import DEPTH_CODECS
 from distill3r_core.registry import Origin, adding_from, remove_entries_of
@@ -227,7 +230,9 @@ def test_the_policy_is_the_data_sets_the_scenes_the_layouts_or_that_of_the_order
         record = Layout("x", "", scan=lambda root, skip: [], policy=layout)
         return Dataset("x", Path(), lambda: iter(()), policy=own, layout=record)
 
-    ordered, unordered = (Scene("s", Path(), (), order=order) for order in ("name", "none"))
+    ordered, named, unordered = (
+        Scene("s", Path(), (), order=order) for order in ("number", "name", "none")
+    )
     orbit, path = Policy("orbit"), Policy("path", least=3)
     assert dataset(orbit, path).policy_of(ordered) == path
     assert dataset(orbit, None).policy_of(unordered) == orbit
@@ -235,7 +240,23 @@ def test_the_policy_is_the_data_sets_the_scenes_the_layouts_or_that_of_the_order
     assert dataset(orbit, None).policy_of(fast) == fast.policy
     assert dataset(orbit, path).policy_of(fast) == path
     assert dataset(None, None).policy_of(ordered) == PATH
+    assert dataset(None, None).policy_of(named) == CLOUD
     assert dataset(None, None).policy_of(unordered) == CLOUD
+
+
+@pytest.mark.parametrize(("name", "stride"), [("IMG_{}", 4), ("{}", 2)])
+def test_photos_without_numbers_are_sampled_as_a_cloud(tmp_path, name, stride) -> None:
+    """400 of them: path has stride 400/100, cloud the root of it."""
+    words = map("".join, itertools.product(string.ascii_lowercase[:20], repeat=2))
+    first = save_picture(tmp_path / "house" / "seen.png", 0)
+    for number, word in enumerate(words):
+        end = f"{number:03d}" if "IMG" in name else word
+        os.link(first, first.with_name(name.format(end) + ".png"))
+    first.unlink()
+    (dataset,) = scan(tmp_path / "house")
+    (scene,) = list_dataset(dataset).scenes
+    assert scene.order == ("number" if "IMG" in name else "name")
+    assert stride_of(len(scene.frames), dataset.policy_of(scene), 20) == stride
 
 
 def test_no_layout_is_known_by_its_name_outside_its_module() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from trees import save_picture
 
+from distill3r_core.data.layouts import LeftOut, Note, Scene, scan
 from distill3r_core.data.manifest import read_manifest
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
 
@@ -58,3 +59,45 @@ def test_the_scenes_are_those_of_the_original(tmp_path, name, pattern, place, or
     assert found == set(names[:2])
     assert len(rows) == 4  # all images of a scene
     assert {Path(row.image_path).suffix for row in rows} == {".png"}
+
+
+def _listed(tmp_path, name, pattern):
+    (tmp_path / "data_paths.yaml").write_text(
+        f"[{{name: {name}, root: {tmp_path}, pattern: '{pattern}'}}]"
+    )
+    (dataset,) = scan(tmp_path / "data_paths.yaml")
+    return list(dataset.list_scenes())
+
+
+def test_masked_copies_are_left_out_by_name(tmp_path) -> None:
+    for frame in range(2):
+        for name in (f"{frame:08d}.jpg", f"{frame:08d}_masked.jpg"):
+            save_picture(tmp_path / "5a3c" / "blended_images" / name, frame)
+    save_picture(tmp_path / "5a3c" / "blended_images" / "00000007_masked.jpg", 7)  # of no image
+    found = _listed(tmp_path, "BlendedMVS", "*/blended_images/*.jpg")
+    assert [(item.path.name, item.reason) for item in found if isinstance(item, LeftOut)] == [
+        (f"{frame:08d}_masked.jpg", "a copy with a black background") for frame in range(2)
+    ]
+    (scene,) = (item for item in found if isinstance(item, Scene))
+    assert [frame.name for frame in scene.frames] == ["00000000", "00000001", "00000007_masked"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "camera", "remark"),
+    [
+        ("dslr/resized_images", "fisheye", "its images are fisheye"),
+        ("dslr/resized_undistorted_images", "pinhole", None),
+        ("matterport_color_images", "pinhole", "without parallax"),
+        ("undistorted_color_images", "pinhole", None),
+    ],
+)
+def test_fisheye_images_and_panoramas_are_named(tmp_path, folder, camera, remark) -> None:
+    for scene in ("a", "b"):
+        for frame in range(2):
+            save_picture(tmp_path / scene / folder / f"{frame}.jpg", frame)
+    found = _listed(tmp_path, "Rooms", f"*/{folder}/*.jpg")
+    notes = [item.text for item in found if isinstance(item, Note)]
+    assert len(notes) == (remark is not None)  # one for both scenes
+    assert all("Rooms (2 of 2 scenes)" in text and str(remark) in text for text in notes)
+    scenes = [item for item in found if isinstance(item, Scene)]
+    assert {frame.camera for scene in scenes for frame in scene.frames} == {camera}

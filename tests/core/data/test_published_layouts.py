@@ -207,3 +207,60 @@ def test_dtu_for_testing(tmp_path):
     assert frame.intrinsics is not None and frame.mask is not None
     assert frame.intrinsics[:2, 2].tolist() == pytest.approx([40, 30])
     assert frame.mask.mean() == 0.5
+
+
+def _full_scan(root):
+    save_picture(root / "Rectified" / "scan1" / "rect_001_3_r5000.png", 1, (60, 80))
+    k = ((2892.0, 0, 799.5), (0, 2883.0, 599.5), (0, 0, 1))
+    mvsnet(root / "Cameras" / "00000000_cam.txt", np.eye(4), k, "425 2.5")
+
+
+@pytest.mark.parametrize("name", ["Depths_raw", "Depths"])
+def test_depth_of_full_size_images_of_dtu_is_found_by_its_size(tmp_path, name):
+    _full_scan(tmp_path)
+    depth = tmp_path / name / "scan1" / "depth_map_0000.pfm"
+    pfm(depth, np.full((1200, 1600), 600.0))
+    mask = np.full((1200, 1600), 255, np.uint8)
+    mask[600:] = 0
+    mask[:20] = 100  # smeared by resizing
+    Image.fromarray(mask).save(depth.with_name("depth_visual_0000.png"))
+    scenes, rest = listed(tmp_path, "dtu")
+    frame = read_source_frame(scenes["scan1/light3"].frames[0])
+    assert frame.depth is not None
+    assert not frame.depth[30:].any() and not frame.depth[0].any()
+    assert np.unique(frame.depth[1:30]).tolist() == [600]
+    assert not rest
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "Depths/scan1/depth_map_0000.pfm is 160x128, its images 1600x1200"),
+        (b"Pf\n160 128\n-1\nshort", "depth of 160x128 pixels has 5 bytes"),
+    ],
+)
+def test_depth_of_another_size_is_none_of_dtus_full_images(tmp_path, content, reason):
+    _full_scan(tmp_path)
+    depth = made(tmp_path / "Depths" / "scan1" / "depth_map_0000.pfm")
+    pfm(depth, np.full((128, 160), 600.0))
+    if content is not None:
+        depth.write_bytes(content)
+    scenes, (note,) = listed(tmp_path, "dtu")
+    assert isinstance(note, Note) and reason in note.text
+    assert read_source_frame(scenes["scan1/light3"].frames[0]).depth is None
+
+
+def test_pixels_outside_the_mask_of_dtus_training_depth_are_invalid(tmp_path):
+    image = tmp_path / "Rectified" / "scan1_train" / "rect_001_3_r5000.png"
+    save_picture(image, 1, (512, 640))
+    k = ((2892.0, 0, 822.5), (0, 2883.0, 618.5), (0, 0, 1))
+    mvsnet(tmp_path / "Cameras" / "00000000_cam.txt", np.eye(4), k, "425 2.5")
+    depth = tmp_path / "Depths" / "scan1_train" / "depth_map_0000.pfm"
+    pfm(depth, np.full((128, 160), 600.0))
+    mask = np.full((128, 160), 255, np.uint8)
+    mask[:, :80] = 0
+    Image.fromarray(mask).save(depth.with_name("depth_visual_0000.png"))
+    scenes, _ = listed(tmp_path, "dtu")
+    frame = read_source_frame(scenes["scan1/light3"].frames[0])
+    assert frame.depth is not None and frame.depth.shape == (512, 640)
+    assert not frame.depth[:, :320].any() and (frame.depth[:, 320:] == 600).all()

@@ -298,3 +298,71 @@ def test_arkitscenes_strides_go_by_the_rate_of_the_images(tmp_path, rate, stride
     # Ten images of 60 a second are a sixth of a second, as are five of 30.
     assert stride_of(100, policy, 2) == (10 if rate == 60 else 5)
     assert stride_of(100_000, policy, 20) == (60 if rate == 60 else 30)
+
+
+def _video(folder, video):
+    for index in range(2):
+        name = f"{video}_{index}.500"
+        save_picture(folder / "lowres_wide" / f"{name}.png", index)
+        write(folder / "lowres_wide_intrinsics" / f"{name}.pincam", "32 24 9 9 15.5 11.5")
+
+
+@pytest.mark.parametrize(
+    ("root", "table"),
+    [
+        ("ark", "ark/3dod/3dod_train_val_splits.csv"),
+        ("ark/3dod", "ark/raw/raw_train_val_splits.csv"),
+        ("ark/3dod/Validation", "ark/3dod_train_val_splits.csv"),
+        ("ark/3dod/Validation/42", "ark/3dod/3dod_train_val_splits.csv"),
+    ],
+)
+def test_videos_of_one_visit_are_one_place_wherever_the_list_is(tmp_path, root, table):
+    for video in ("42", "43"):
+        _video(tmp_path / "ark" / "3dod" / "Validation" / video / f"{video}_frames", video)
+    write(tmp_path / table, "video_id,visit_id,fold\n42,7,Validation\n43,7,Validation\n")
+    scenes, _ = listed(tmp_path / root, "arkitscenes")
+    assert len(scenes) == (1 if root.endswith("42") else 2)
+    assert {scene.place for scene in scenes.values()} == {"visit 7"}
+
+
+def test_folders_above_the_root_do_not_split_arkitscenes(tmp_path):
+    root = tmp_path / "Training" / "mine"
+    _video(root / "raw" / "Validation" / "42", "42")
+    _video(root / "43", "43")
+    scenes, _ = listed(root, "arkitscenes")
+    assert {name: (scene.split, scene.is_test) for name, scene in scenes.items()} == {
+        "raw/Validation/42": ("val", True),
+        "43": (None, True),
+    }
+
+
+def test_a_phones_rendered_depth_comes_before_its_own(tmp_path):
+    phone = tmp_path / "data" / "0a0a0a0a0a" / "iphone"
+    lines = []
+    for index in range(2):
+        name = f"frame_{index:06d}"
+        save_picture(phone / "rgb" / f"{name}.jpg", index, (48, 64))
+        save_depth(phone / "depth" / f"{name}.png", 1500, size=(12, 16))
+        lines.append(f"{index + 1} 1 0 0 0 0 0 0 7 iphone/{name}.jpg\n\n")
+    save_depth(phone / "render_depth" / "frame_000001.png", 2500, size=(48, 64))
+    write(phone / "colmap" / "cameras.txt", "7 OPENCV 128 96 80 82 64 48 0.1 0 0 0\n")
+    write(phone / "colmap" / "images.txt", "".join(lines))
+    scenes, (note,) = listed(tmp_path, "scannetpp")
+    (scene,) = scenes.values()
+    depths = [read_source_frame(frame).depth for frame in scene.frames]
+    assert [np.unique(depth).tolist() for depth in depths] == [[1.5], [2.5]]
+    assert "iphone: its images are distorted" in note.text
+
+
+def test_a_phones_files_that_are_not_extracted_are_named(tmp_path):
+    place = tmp_path / "data" / "0a0a0a0a0a"
+    for index in range(2):
+        save_picture(place / "dslr" / "undistorted_images" / f"DSC{index:05d}.JPG", index)
+    made(place / "iphone" / "rgb.mkv").write_bytes(b"x")
+    write(place / "iphone" / "colmap" / "cameras.txt", "7 OPENCV 128 96 80 82 64 48 0.1 0 0 0\n")
+    scenes, (note,) = listed(tmp_path, "scannetpp")
+    assert list(scenes) == ["data/0a0a0a0a0a/dslr"]
+    assert "iphone: rgb.mkv left out" in note.text and "prepare_iphone_data" in note.text
+    made(place / "iphone" / "depth.bin").write_bytes(b"x")
+    _, (note,) = listed(tmp_path, "scannetpp")
+    assert "rgb.mkv and depth.bin left out" in note.text

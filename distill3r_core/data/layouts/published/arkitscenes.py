@@ -1,9 +1,9 @@
 """Layout `arkitscenes`: handheld scans of rooms with an iPad.
 
 `{raw,3dod}/{Training,Validation}/<video>/{vga_wide | lowres_wide, ..._intrinsics, lowres_depth,
-confidence, lowres_wide.traj}`; the names end in a time stamp. Images are stored as the sensor saw
-them: whole videos lie on their side, and are turned upright by their mean pose. Facts:
-apple/ARKitScenes `DATA.md`, naver/dust3r.
+confidence, lowres_wide.traj}`, in `3dod` one folder deeper, in `<video>_frames`; the names end in a
+time stamp. Images are stored as the sensor saw them: whole videos lie on their side, and are turned
+upright by their mean pose. Facts: apple/ARKitScenes `DATA.md`, naver/dust3r.
 """
 
 import csv
@@ -51,7 +51,10 @@ _CONFIDENT = 2  # of 0 to 2
 _FAST_GAP = 0.025  # seconds; images come 60 or 30 times a second
 _FAST = Policy("path", reference=150, least=10, most=60)  # of 60 images a second
 _SPLITS: dict[str, Split] = {"Training": "train", "Validation": "val"}
-_VISITS = "raw_train_val_splits.csv"
+_VISITS = ("raw_train_val_splits.csv", "3dod_train_val_splits.csv")
+_VISITS_BESIDE = ("", "raw", "3dod")
+_VISITS_ABOVE = 2  # folders: the root may be `Training`, or a video
+_FRAMES = "_frames"
 
 
 def _mark(folder: Path) -> str | None:
@@ -79,9 +82,7 @@ def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
         OSError: It cannot be read.
     """
     visits = {}
-    path = next(
-        (place for place in (root / _VISITS, root / "raw" / _VISITS) if is_there(place)), None
-    )
+    path = _visits_file(root)
     if path is not None:
         refuse_special(path)
         with os.fdopen(open_to_read(path), newline="", encoding="utf-8", errors="replace") as file:
@@ -91,6 +92,15 @@ def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
                 if line.get("video_id") and line.get("visit_id") not in (None, "", "NA")
             }
     yield from marked_scenes(root, skip, _mark, partial(_list_scene, visits=visits))
+
+
+def _visits_file(root: Path) -> Path | None:
+    """The list of which videos show one room: in the root, its parts, or above it."""
+    above = root.resolve().parents[:_VISITS_ABOVE]
+    places = (
+        base / part / name for base in (root, *above) for part in _VISITS_BESIDE for name in _VISITS
+    )
+    return next(filter(is_there, places), None)
 
 
 def _list_scene(folder: Path, scene_id: str, *, visits: dict[str, str]) -> Iterator[Listed]:
@@ -126,7 +136,8 @@ def _list_scene(folder: Path, scene_id: str, *, visits: dict[str, str]) -> Itera
     turns = _upright(frames)
     if turns:
         yield Note(f"{scene_id}: turned upright by {90 * turns} degrees against the clock")
-    side = next((part for part in folder.parts if part in _SPLITS), None)
+    # Below the root: whatever the folders above it are called says nothing of the data.
+    side = next((part for part in scene_id.split("/") if part in _SPLITS), None)
     yield Scene(
         scene_id,
         folder,
@@ -134,7 +145,7 @@ def _list_scene(folder: Path, scene_id: str, *, visits: dict[str, str]) -> Itera
         order="number",
         split=None if side is None else _SPLITS[side],
         is_test=side in (None, "Validation"),
-        place=visits.get(folder.name),
+        place=visits.get(folder.name.removesuffix(_FRAMES)),
         policy=_FAST if len(stamps) > 1 and np.median(np.diff(stamps)) < _FAST_GAP else None,
     )
 

@@ -32,6 +32,7 @@ from distill3r_core.files import is_there
 _IMAGES, _CAMERAS, _DEPTHS = "blended_images", "cams", "rendered_depth_maps"
 _IMAGE = re.compile(r"(\d+)\.(jpg|jpeg|png)", re.IGNORECASE)
 _MASKED = re.compile(r"\d+_masked\.\w+", re.IGNORECASE)
+MASKED_COPY = "a copy with a black background"
 
 
 def _mark(folder: Path) -> str | None:
@@ -43,7 +44,7 @@ def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
     for entry in entries_of(folder / _IMAGES)[0]:
         path = folder / _IMAGES / entry.name
         if _MASKED.fullmatch(entry.name):
-            yield LeftOut(path, "a copy with a black background")
+            yield LeftOut(path, MASKED_COPY)
             continue
         if not (match := _IMAGE.fullmatch(entry.name)):
             continue

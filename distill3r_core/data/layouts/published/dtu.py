@@ -1,8 +1,9 @@
 """Layouts `dtu`: objects on a table, 49 or 64 views from a robot's arm, in millimeters.
 
 Either the pack for training made for MVSNet, `Rectified/scan1_train/rect_001_0_r5000.png` with
-`Cameras` and `Depths`, or the pack for testing, `scan1/{images, cams, depths, binary_masks}`.
-Facts: xy-guo/MVSNet_pytorch, HengyiWang/spann3r.
+`Cameras` and `Depths`, or the pack for testing, `scan1/{images, cams, depths, binary_masks}`. Depth
+of the full-size images, `Depths_raw`, is often unpacked as `Depths/scan1`. Facts:
+xy-guo/MVSNet_pytorch (`depth_visual_*.png` is the mask of depth), HengyiWang/spann3r.
 """
 
 import re
@@ -26,8 +27,11 @@ from distill3r_core.data.layouts.records import (
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there
+from distill3r_core.io.images.depth_codecs import pfm_size
 
 _IMAGE = re.compile(r"rect_(\d+)_(\d+)_r5000\.png", re.IGNORECASE)
+_MAP = re.compile(r"depth_map_\d{4}\.pfm")
+_SMALL = "_train"  # scans whose images are halved and cut
 _SCAN = re.compile(r"scan(\d+)(_train)?")
 _TEST_SCANS = frozenset(
     (1, 4, 9, 10, 11, 12, 13, 15, 23, 24, 29, 32, 33, 34, 48, 49, 62, 75, 77, 110, 114, 118)
@@ -36,6 +40,7 @@ _TEST_LIGHT = 3
 _FULL = (1200, 1600)
 _HALVED = (512, 640)  # the full image halved, then rows 44 to 555 and columns 80 to 719
 _CROP = (44, 80)
+_MASK = 128  # of 0 and 255: where depth is valid
 _MM = {"scale": 1.0, "invalid": (), "any_size": True}
 
 
@@ -71,11 +76,16 @@ def _training_scan(root: Path, folder: Path) -> Iterator[Listed]:
             light = lights.setdefault(int(match.group(2)), {})
             light[int(match.group(1))] = folder / entry.name
     number = _number(folder)
+    try:
+        depths = _depths_of(root, folder.name)
+    except ImageError as error:
+        yield Note(f"scan{number}: its depth is left out: {error}")
+        depths = None
     for light, images in sorted(lights.items()):
         frames = []
         for view, image in sorted(images.items()):
             try:
-                frames.append(_training_frame(root, folder, image, view))
+                frames.append(_training_frame(root, depths, image, view))
             except ImageError as error:
                 yield Refused(image, str(error))
         yield Scene(
@@ -88,25 +98,49 @@ def _training_scan(root: Path, folder: Path) -> Iterator[Listed]:
         )
 
 
-def _training_frame(root: Path, folder: Path, image: Path, view: int) -> Frame:
+def _depths_of(root: Path, scan: str) -> Path | None:
+    """The folder with the depth maps of a scan; None: there is none.
+
+    Raises:
+        ImageError: Those in `Depths` are damaged, or not of the full-size images. The message is
+            the reason alone.
+    """
+    raw, folder = (root / name / scan for name in ("Depths_raw", "Depths"))
+    if scan.endswith(_SMALL):
+        return folder
+    if raw.is_dir():
+        return raw
+    if not folder.is_dir():
+        return None
+    first = next((e.name for e in entries_of(folder)[0] if _MAP.fullmatch(e.name)), None)
+    if first is None:
+        return None
+    if (size := pfm_size(folder / first)) != _FULL:
+        found, wanted = (f"{columns}x{rows}" for rows, columns in (size, _FULL))
+        raise ImageError(f"Depths/{scan}/{first} is {found}, its images {wanted}")
+    return folder
+
+
+def _training_frame(root: Path, depths: Path | None, image: Path, view: int) -> Frame:
     """A view; images are counted from 1, cameras and depth maps from 0."""
     pose, k = read_mvsnet_camera(root / "Cameras" / f"{view - 1:08d}_cam.txt")
-    small = folder.name.endswith("_train")
-    name = f"depth_map_{view - 1:04d}.pfm"
+    small = image.parent.name.endswith(_SMALL)
     if small:
-        depth = root / "Depths" / folder.name / name
         k = np.diag([0.5, 0.5, 1.0]) @ k
         k[0, 2] -= _CROP[1]
         k[1, 2] -= _CROP[0]
-    else:
-        depth = root / "Depths_raw" / folder.name / name
+    depth = None
+    if depths is not None and is_there(path := depths / f"depth_map_{view - 1:04d}.pfm"):
+        mask = depths / f"depth_visual_{view - 1:04d}.png"
+        valid = mask if is_there(mask) else None
+        depth = DepthFile(path, codec="pfm", valid=valid, min_valid=_MASK, **_MM)
     return Frame(
         name=image.stem,
         image=image,
         number=view,
         pose=pose,
         pose_convention="w2c",
-        depth=DepthFile(depth, codec="pfm", **_MM) if is_there(depth) else None,
+        depth=depth,
         rig=Rig(color=k, size=_HALVED if small else _FULL),
         unit="mm",
     )

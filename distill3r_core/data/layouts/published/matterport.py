@@ -35,11 +35,21 @@ _COLOR = "matterport_color_images"
 _IMAGE = re.compile(r"(.+)_i([0-2])_([0-5])\.(jpg|jpeg|png)", re.IGNORECASE)
 _UNITS = 4000.0  # stored units in a meter
 
+ARE_PANORAMAS = (
+    "its images of one position turn on the spot, without parallax, and neighbors are mostly of "
+    "one position (layout matterport walks between positions)"
+)
+
 _View = tuple[Frame, np.ndarray | None]  # with its pose, where it is known
 
 
 def _mark(house: Path) -> str | None:
     return f"has {_COLOR}" if (house / _COLOR).is_dir() else None
+
+
+def holds_panoramas(folder: Path) -> bool:
+    """Whether a folder of images is, by its name, one of the data set's panoramas."""
+    return folder.name == _COLOR
 
 
 def _list_house(house: Path, scene_id: str) -> Iterator[Listed]:

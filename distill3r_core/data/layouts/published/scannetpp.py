@@ -44,6 +44,12 @@ from distill3r_core.untrusted.printable import reason_of
 _SCENE = re.compile(r"[0-9a-f]{10}")
 _UNDISTORTED = ("resized_undistorted_images", "undistorted_images")
 _FISHEYE = "resized_images"
+IS_FISHEYE = (
+    "its images are fisheye: a teacher of pinhole images is wrong on them (the toolkit of "
+    "ScanNet++ undistorts them: undistorted_images)"
+)
+_OF_PHONE_PACKED = ("rgb.mkv", "depth.bin")
+_OF_PHONE_DEPTHS = ("render_depth", "depth")  # of the laser scan's mesh, before the phone's own
 _OF_PHONE = Policy("path", reference=200, most=10)  # every tenth frame of its video
 _SPLITS: tuple[tuple[str, Split], ...] = (
     ("nvs_sem_train.txt", "train"),
@@ -80,6 +86,11 @@ def _mark(folder: Path) -> str | None:
     return "has a scene of ScanNet++" if is_scene else None
 
 
+def holds_fisheye(folder: Path) -> bool:
+    """Whether a folder of images is, by its place, one of the data set's fisheye images."""
+    return (folder.parent.name, folder.name) == ("dslr", _FISHEYE)
+
+
 def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
     """The rooms below a folder, split as the data set's lists say.
 
@@ -112,10 +123,7 @@ def _dslr(folder: Path, scene_id: str, split: Split | None) -> Iterator[Listed]:
         return
     fisheye = chosen == _FISHEYE
     if fisheye:
-        yield Note(
-            f"{scene_id}/dslr: its images are fisheye: a teacher of pinhole images is wrong on "
-            "them (the toolkit of ScanNet++ undistorts them: undistorted_images)"
-        )
+        yield Note(f"{scene_id}/dslr: {IS_FISHEYE}")
     known = _read_cameras(dslr)
     blurred = _blurred(dslr)
     frames = []
@@ -146,12 +154,22 @@ def _dslr(folder: Path, scene_id: str, split: Split | None) -> Iterator[Listed]:
 def _iphone(folder: Path, scene_id: str, split: Split | None) -> Iterator[Listed]:
     phone = folder / "iphone"
     if not (phone / "rgb").is_dir():
+        if packed := [name for name in _OF_PHONE_PACKED if is_there(phone / name)]:
+            yield Note(
+                f"{scene_id}/iphone: {' and '.join(packed)} left out: the phone's images and depth "
+                "are read once the toolkit of ScanNet++ has extracted them "
+                "(iphone/prepare_iphone_data.py)"
+            )
         return
     known = _read_cameras(phone)
+    pinholes = (camera for camera in known.cameras.values() if camera.intrinsics is not None)
+    if any(any(camera.distortion) for camera in pinholes):
+        yield Note(f"{scene_id}/iphone: its images are distorted; the pinhole of their K is taken")
     frames = []
     for image in _images(phone / "rgb"):
         rig = known.rig(image.name)
-        depth = phone / "depth" / f"{image.stem}.png"
+        depths = (phone / name / f"{image.stem}.png" for name in _OF_PHONE_DEPTHS)
+        depth = None if rig is None else next(filter(is_there, depths), None)
         mask = phone / "rgb_masks" / f"{image.stem}.png"
         frames.append(
             Frame(
@@ -159,9 +177,7 @@ def _iphone(folder: Path, scene_id: str, split: Split | None) -> Iterator[Listed
                 image=image,
                 pose=known.pose(image.name),
                 pose_convention="w2c",
-                depth=DepthFile(depth, any_size=True)
-                if rig is not None and is_there(depth)
-                else None,
+                depth=None if depth is None else DepthFile(depth, any_size=True),
                 rig=rig,
                 mask=mask if is_there(mask) else None,
             )

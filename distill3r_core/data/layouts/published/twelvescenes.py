@@ -9,8 +9,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from distill3r_core.data.layouts.folders import (
     entries_of,
     marked_dataset,
@@ -23,14 +21,13 @@ from distill3r_core.data.layouts.records import (
     Listed,
     Note,
     Refused,
-    Rig,
     Scene,
 )
-from distill3r_core.data.matrix_files import read_pose, with_centers_at_half
+from distill3r_core.data.layouts.scan_info import read_scan_info
+from distill3r_core.data.matrix_files import read_pose
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there, read_text_file, refuse_special
-from distill3r_core.untrusted.printable import reason_of
 
 _IMAGE = re.compile(r"frame-(\d+)\.color\.(jpg|png)", re.IGNORECASE)
 _PART = re.compile(
@@ -46,7 +43,7 @@ def _mark(folder: Path) -> str | None:
 
 
 def _list_room(folder: Path, room: str) -> Iterator[Listed]:
-    rig = _rig(folder / "info.txt")
+    rig = read_scan_info(folder / "info.txt").rig
     parts = _parts(folder / "split.txt")
     if not parts:
         yield Note(f"{room}: no split.txt: all frames are one sequence")
@@ -82,24 +79,6 @@ def _list_room(folder: Path, room: str) -> Iterator[Listed]:
             split=None if not name else ("val" if name == _TEST else "train"),
             is_test=name in ("", _TEST),
         )
-
-
-def _rig(path: Path) -> Rig:
-    """K of the color camera, by its key and not by its line.
-
-    Raises:
-        ImageError: The file is damaged.
-    """
-    try:
-        lines = read_text_file(path).splitlines()
-        pairs = (line.partition("=") for line in lines)
-        values = {key.strip(): value.split() for key, _, value in pairs}
-        size = (int(values["m_colorHeight"][0]), int(values["m_colorWidth"][0]))
-        numbers = [float(word) for word in values["m_calibrationColorIntrinsic"]]
-        k = np.array(numbers).reshape(4, 4)[:3, :3]
-    except (OSError, ValueError, KeyError, IndexError, OverflowError) as error:
-        raise ImageError(f"{path.name} is damaged: {reason_of(error)}") from error
-    return Rig(color=with_centers_at_half(k), size=size)
 
 
 def _parts(path: Path) -> list[tuple[str, int, int]]:

@@ -1,7 +1,9 @@
-"""Layout `nerfstudio`: `transforms.json` beside its images (nerfstudio, instant-ngp, Blender).
+"""Layout `nerfstudio`: `transforms.json` beside its images (nerfstudio, instant-ngp).
 
-Poses are world-from-camera with OpenGL axes; their unit is not known. Facts: nerfstudio
-`docs/quickstart/data_conventions.md`, `data/dataparsers/nerfstudio_dataparser.py`.
+Or `transforms_train.json`, `transforms_val.json` and `transforms_test.json`, as the scenes of NeRF
+out of Blender have them: a scene each, in the split of its name. Poses are world-from-camera with
+OpenGL axes; their unit is not known. Facts: nerfstudio `docs/quickstart/data_conventions.md`,
+`data/dataparsers/nerfstudio_dataparser.py`.
 """
 
 import json
@@ -9,6 +11,7 @@ import math
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from PIL import Image
 from distill3r_core.data.layouts.folders import (
     frame_key,
     marked_dataset,
+    order_of,
 )
 from distill3r_core.data.layouts.records import (
     DepthFile,
@@ -29,6 +33,7 @@ from distill3r_core.data.layouts.records import (
     Rig,
     Scene,
 )
+from distill3r_core.data.manifest import Split
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there, name_fault, open_file, read_text_file
@@ -36,21 +41,41 @@ from distill3r_core.io.images.media_kinds import IMAGE_SUFFIXES
 from distill3r_core.untrusted.printable import reason_of
 
 _FILE = "transforms.json"
+_PARTS: dict[str, Split] = {"train": "train", "val": "val", "test": "val"}  # of Blender's scenes
 _MOST_BYTES = 1 << 28
 _FISHEYE = re.compile("fisheye|equirect", re.IGNORECASE)
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 
 
 def _mark(folder: Path) -> str | None:
-    return f"has {_FILE}" if is_there(folder / _FILE) else None
+    names = (_FILE, *(_part_file(part) for part in _PARTS))
+    return next((f"has {name}" for name in names if is_there(folder / name)), None)
+
+
+def _part_file(part: str) -> str:
+    return f"transforms_{part}.json"
 
 
 def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
+    """The scene of `transforms.json`; where there is none, a scene for each split's file."""
+    if is_there(folder / _FILE):
+        yield from _list_file(folder / _FILE, scene_id)
+        return
+    for part, split in _PARTS.items():
+        if is_there(path := folder / _part_file(part)):
+            for listed in _list_file(path, f"{scene_id}/{part}"):
+                if isinstance(listed, Scene):
+                    listed = replace(listed, split=split, is_test=part == "test", place=scene_id)
+                yield listed
+
+
+def _list_file(path: Path, scene_id: str) -> Iterator[Listed]:
     """The frames of a file in the order of their paths' numbers."""
+    folder = path.parent
     try:
-        content = _read(folder / _FILE)
+        content = _read(path)
     except ImageError as error:
-        yield Refused(folder / _FILE, str(error))
+        yield Refused(path, str(error))
         return
     model = content.get("camera_model")
     fisheye = isinstance(model, str) and bool(_FISHEYE.search(model))
@@ -58,20 +83,21 @@ def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
         yield Note(f"{scene_id}: {model} images are no pinhole's; their intrinsics are left out")
     elif any(content.get(name) for name in _DISTORTION):
         yield Note(f"{scene_id}: its images are distorted; the pinhole of their K is taken")
-    frames: dict[str, Frame] = {}
+    frames: dict[Path, Frame] = {}
     for entry in content["frames"]:
         try:
             frame = _frame(folder, content, entry, fisheye=fisheye)
         except ImageError as error:
             named = entry.get("file_path") if isinstance(entry, dict) else None
-            yield Refused(folder / (named if isinstance(named, str) else _FILE), str(error))
+            yield Refused(folder / named if isinstance(named, str) else path, str(error))
             continue
-        if frame.name in frames:
+        if frame.image in frames:
             yield Refused(frame.image, "the file names it twice")
             continue
-        frames[frame.name] = frame
-    ordered = tuple(frames[name] for name in sorted(frames, key=frame_key))
-    yield Scene(scene_id, folder, ordered, order="number" if ordered else "none")
+        frames[frame.image] = frame
+    ordered = sorted(frames.values(), key=lambda frame: (frame_key(frame.name), frame.image))
+    order = order_of(frame.image.stem for frame in ordered) if ordered else "none"
+    yield Scene(scene_id, folder, tuple(ordered), order=order)
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -193,7 +219,7 @@ def _size_of(image: Path) -> tuple[float, float]:
 
 LAYOUT = Layout(
     name="nerfstudio",
-    summary="transforms.json beside its images",
+    summary="transforms.json, or transforms_{train,val,test}.json, beside its images",
     mark=_mark,
     scan=marked_dataset(_mark, _list_scene, sweep=True),
     carries=frozenset({"depth", "pose", "intrinsics", "mask"}),

@@ -1,18 +1,22 @@
 """Layout `scannet`: scans of ScanNet as its exporter writes them, and copies in that form.
 
-`scene0000_00/{color/N.jpg, depth/N.png, pose/N.txt, intrinsic/intrinsic_color.txt}`; the names are
-numbers without padding. Facts: ScanNet/ScanNet (SensReader, issues 2 and 92: depth shows the same
-view as color, whatever its size and the extrinsics say).
+`scene0000_00/{color/N.jpg, depth/N.png, pose/N.txt, intrinsic/intrinsic_color.txt}`, the names
+numbers without padding, of the exporter in Python; `frame-NNNNNN.{color.jpg, depth.pgm, pose.txt}`
+beside `_info.txt`, of the one in C++. Facts: ScanNet/ScanNet (SensReader, issues 2 and 92: depth
+shows the same view as color, whatever its size and the extrinsics say).
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from distill3r_core.data.layouts.folders import (
+    entries_of,
+    frame_key,
     marked_dataset,
+    names_in,
     numbered_files,
 )
 from distill3r_core.data.layouts.records import (
@@ -21,9 +25,11 @@ from distill3r_core.data.layouts.records import (
     Layout,
     Listed,
     Note,
+    Refused,
     Rig,
     Scene,
 )
+from distill3r_core.data.layouts.scan_info import read_scan_info
 from distill3r_core.data.matrix_files import read_matrix, read_pose, with_centers_at_half
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
@@ -33,24 +39,61 @@ _NAME = re.compile(r"(scene\d{4})_\d{2}")
 _COLOR_SIZE = (968, 1296)  # of the images that intrinsic_color.txt belongs to
 _OFF = 0.2  # share of the size by which twice the principal point may miss it
 _INTRINSICS = Path("intrinsic", "intrinsic_color.txt")
+_DEPTH_EXTRINSIC = Path("intrinsic", "extrinsic_depth.txt")
 _SUFFIXES = (".jpg", ".jpeg", ".png")
+_INFO = "_info.txt"
+_COLOR = re.compile(r"frame-(\d{1,18})\.color\.(?:jpg|png)", re.IGNORECASE)
+_DEPTHS = {"depth.pgm": "pgm16", "depth.png": "png16"}  # codecs
+_MILLIMETERS = 1000.0
+_IDENTITY = 1e-4  # by which numbers of an identity may be off
+_UNEXPORTED = (
+    "a recording that has to be exported first, with color, depth, poses and intrinsics: by "
+    "SensReader/python/reader.py of ScanNet (Python 2.7), or SensReader/c++"
+)
 
 
 def _mark(folder: Path) -> str | None:
-    is_scene = (folder / "color").is_dir() and is_there(folder / _INTRINSICS)
-    return "has color, pose and intrinsic" if is_scene else None
+    if (reason := _export_mark(folder)) is not None:
+        return reason
+    recordings = _recordings(folder)
+    return f"holds {recordings[0]}" if recordings else None
+
+
+def _export_mark(folder: Path) -> str | None:
+    if (folder / "color").is_dir() and is_there(folder / _INTRINSICS):
+        return "has color, pose and intrinsic"
+    if is_there(folder / _INFO) and any(map(_COLOR.fullmatch, names_in(folder))):
+        return f"has {_INFO} beside its frames"
+    return None
+
+
+def _recordings(folder: Path) -> list[str]:
+    """Recordings as the scanner wrote them, which no folder beside them holds exported."""
+    found = sorted(name for name in names_in(folder) if name.lower().endswith(".sens"))
+    if not found or any(_export_mark(folder / e.name) for e in entries_of(folder)[0] if e.is_dir()):
+        return []
+    return found
 
 
 def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
+    mark = _export_mark(folder)
+    if mark is None:
+        yield from (Refused(folder / name, _UNEXPORTED) for name in _recordings(folder))
+    elif is_there(folder / _INTRINSICS):
+        yield from _list_folders(folder, scene_id)
+    else:
+        yield from _list_info(folder, scene_id)
+
+
+def _list_folders(folder: Path, scene_id: str) -> Iterator[Listed]:
+    """What the exporter in Python writes: a folder for each kind of file."""
     stored = read_matrix(folder / _INTRINSICS, 4, what="intrinsics")
     k = with_centers_at_half(stored[:3, :3])
     rig = Rig(color=k, size=_size_of(k))
     images = numbered_files(folder / "color", _SUFFIXES)
-    frames, lost = [], 0
+    frames = []
     for number in sorted(images):
         image = images[number]
-        pose = _pose(folder / "pose" / f"{image.stem}.txt")
-        lost += pose is None
         depth = folder / "depth" / f"{image.stem}.png"
         frames.append(
             Frame(
@@ -58,16 +101,61 @@ def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
                 image=image,
                 number=number,
                 depth=DepthFile(depth, any_size=True) if is_there(depth) else None,
-                pose=pose,
+                pose=_pose(folder / "pose" / f"{image.stem}.txt"),
                 rig=rig,
             )
         )
+    if is_there(path := folder / _DEPTH_EXTRINSIC):
+        try:
+            yield from _extrinsic_note(scene_id, read_matrix(path, 4, what=path.name))
+        except ImageError as error:  # of a file that only a remark is taken from
+            yield Note(f"{scene_id}: {error}; it is not used")
+    yield from _scene(folder, scene_id, frames)
+
+
+def _list_info(folder: Path, scene_id: str) -> Iterator[Listed]:
+    """What the exporter in C++ writes: all files in one folder, K by its key in `_info.txt`."""
+    info = read_scan_info(folder / _INFO)
+    names = sorted((entry.name for entry in entries_of(folder)[0]), key=frame_key)
+    by_lower = {name.lower(): name for name in names}
+    frames: dict[int, Frame] = {}
+    for match in filter(None, map(_COLOR.fullmatch, names)):
+        stem, number = match.group().split(".")[0], int(match.group(1))
+        ends = (end for end in _DEPTHS if f"{stem}.{end}".lower() in by_lower)
+        depth = None
+        if (end := next(ends, None)) is not None:
+            path = folder / by_lower[f"{stem}.{end}".lower()]
+            scale = info.depth_scale or _MILLIMETERS
+            depth = DepthFile(path, _DEPTHS[end], scale=scale, any_size=True)
+        pose = by_lower.get(f"{stem}.pose.txt".lower(), f"{stem}.pose.txt")
+        frames[number] = Frame(
+            name=stem,
+            image=folder / match.group(),
+            number=number,
+            depth=depth,
+            pose=_pose(folder / pose),
+            rig=info.rig,
+        )
+    yield from _extrinsic_note(scene_id, info.depth_extrinsic)
+    yield from _scene(folder, scene_id, [frames[number] for number in sorted(frames)])
+
+
+def _extrinsic_note(scene_id: str, extrinsic: np.ndarray | None) -> Iterator[Note]:
+    if extrinsic is not None and not np.allclose(extrinsic, np.eye(4), atol=_IDENTITY):
+        yield Note(
+            f"{scene_id}: the extrinsics of its depth camera are not the identity; they are left "
+            "out, as ScanNet's depth shows what the color camera sees"
+        )
+
+
+def _scene(folder: Path, scene_id: str, frames: Sequence[Frame]) -> Iterator[Listed]:
+    """The scene of a scan, and how many of its poses are lost."""
+    lost = sum(frame.pose is None for frame in frames)
     if lost:
         yield Note(f"{scene_id}: {lost} of {len(frames)} frames have no pose: tracking was lost")
     match = _NAME.fullmatch(folder.name)
-    yield Scene(
-        scene_id, folder, tuple(frames), order="number", place=match.group(1) if match else None
-    )
+    place = match.group(1) if match else None
+    yield Scene(scene_id, folder, tuple(frames), order="number", place=place)
 
 
 def _size_of(k: np.ndarray) -> tuple[int, int] | None:
@@ -95,7 +183,8 @@ def _pose(path: Path) -> np.ndarray | Path | None:
 
 LAYOUT = Layout(
     name="scannet",
-    summary="<scene>/{color, depth, pose, intrinsic}, files named by their number",
+    summary="<scene>/{color, depth, pose, intrinsic}, files named by their number; or _info.txt "
+    "beside frame-NNNNNN.{color.jpg, depth.pgm, pose.txt}",
     mark=_mark,
     scan=marked_dataset(_mark, _list_scene, sweep=True),
     carries=frozenset({"depth", "pose", "intrinsics"}),

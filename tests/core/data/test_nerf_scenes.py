@@ -1,0 +1,68 @@
+"""Scenes of NeRF out of Blender: a file for each split, image names without a suffix."""
+
+import json
+
+import numpy as np
+from layout_files import listed, made, names
+from PIL import Image
+from trees import save_picture, two_colors
+
+from distill3r_core.data.frame_reader import read_source_frame
+from distill3r_core.data.layouts import LeftOut, frames_for_test, scan
+from distill3r_core.data.manifest import read_manifest
+from distill3r_core.stages.manifest import ManifestSettings, build_manifest
+
+
+def write_lego(folder, *, parts=("train", "val", "test")):
+    for part in parts:
+        frames = []
+        for number in (10, 9, 2):
+            image = two_colors(number)
+            image.putalpha(Image.new("L", image.size, 255))
+            image.save(made(folder / part / f"r_{number}.png"))
+            pose = np.eye(4)
+            pose[0, 3] = number
+            frames.append({"file_path": f"./{part}/r_{number}", "transform_matrix": pose.tolist()})
+        content = {"camera_angle_x": 2 * np.arctan(0.5), "frames": frames}
+        (folder / f"transforms_{part}.json").write_text(json.dumps(content))
+
+
+def test_each_file_of_a_blender_scene_is_a_scene_of_its_split(tmp_path):
+    write_lego(tmp_path / "lego")
+    save_picture(tmp_path / "lego" / "test" / "r_2_depth_0001.png", 7)
+    scenes, rest = listed(tmp_path, "nerfstudio")
+    assert {name: (one.split, one.is_test, one.place) for name, one in scenes.items()} == {
+        "lego/train": ("train", False, "lego"),
+        "lego/val": ("val", False, "lego"),
+        "lego/test": ("val", True, "lego"),
+    }
+    assert names(scenes["lego/val"]) == ["val_r_2", "val_r_9", "val_r_10"]
+    frame = read_source_frame(scenes["lego/val"].frames[1])
+    assert frame.world_from_cam is not None
+    assert frame.world_from_cam[0].tolist() == [1, 0, 0, 9]
+    # An angle of view whose half has the tangent 1/2: the focal length is the width, 32.
+    np.testing.assert_allclose(frame.intrinsics, [[32, 0, 16], [0, 32, 12], [0, 0, 1]])
+    assert [item.path.name for item in rest if isinstance(item, LeftOut)] == ["r_2_depth_0001.png"]
+    assert [name.rpartition("/")[2] for name, _ in frames_for_test(tmp_path)] == ["test"]
+
+
+def test_a_manifest_keeps_the_splits_of_a_blender_scene(tmp_path):
+    write_lego(tmp_path / "nerf" / "lego")
+    settings = ManifestSettings((tmp_path / "nerf",), tmp_path / "out", views=3)
+    build_manifest(settings, trust=True)
+    rows = read_manifest(tmp_path / "out" / "manifest.csv").rows
+    assert {(row.scene_id, row.split) for row in rows} == {
+        ("lego/train", "train"),
+        ("lego/val", "val"),
+        ("lego/test", "val"),
+    }
+    assert len(rows) == 9
+
+
+def test_one_file_for_all_comes_before_those_of_the_splits(tmp_path):
+    write_lego(tmp_path / "lego", parts=("train", "test"))
+    content = json.loads((tmp_path / "lego" / "transforms_test.json").read_text())
+    (tmp_path / "lego" / "transforms.json").write_text(json.dumps(content))
+    [dataset] = scan(tmp_path / "lego")
+    (scene,) = (item for item in dataset.list_scenes() if not isinstance(item, LeftOut))
+    assert (scene.scene_id, scene.split, len(scene.frames)) == ("lego", None, 3)
