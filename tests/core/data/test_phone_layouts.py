@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from PIL import Image
-from trees import color_of, save_picture, two_colors
+from trees import color_of, rejected, save_picture, two_colors
 
 from distill3r_core.data.layouts import scan
 from distill3r_core.data.manifest import read_manifest
@@ -81,7 +81,7 @@ def test_stray_scanner(tmp_path, header):
     found, report = rows(tmp_path / "scans", out, video_fps=60.0)
     assert report.result["datasets"][0]["layout"] == "strayscanner"
     # By count, not by the time of a frame times the frame rate: that would be 0, 2, 4, ...
-    assert list(found) == list(range(12))
+    assert list(found) == list(range(11))
     for number, row in found.items():
         pose = np.array(row.pose).reshape(4, 4)
         np.testing.assert_allclose(pose[:3, :3], QUARTER, atol=1e-9)  # OpenCV's axes already
@@ -90,7 +90,9 @@ def test_stray_scanner(tmp_path, header):
         assert (row.K_source, row.unit) == ("calibrated", "m")
         with Image.open(out / row.image_path) as image:
             assert np.abs(np.array(image)[8, 8] - np.array(color_of(number * 5))).max() < 25
-    assert [bool(row.depth_path) for row in found.values()] == [True] * 11 + [False]
+    assert all(row.depth_path for row in found.values())
+    (reason,) = rejected(out).values()
+    assert reason == "it has no depth map, as others of its scene have"
     depth = depth_of(found[7], out)
     assert np.unique(depth[24:]).tolist() == [1007]
     assert not depth[:24].any()  # not confident
@@ -143,7 +145,10 @@ def test_record3d(tmp_path, export):
     write_record3d(tmp_path / "phone" / "walk", export=export)
     found, report = rows(tmp_path / "phone", out)
     assert report.result["datasets"][0]["layout"] == "record3d"
-    assert list(found) == list(range(11))  # 10 behind 9
+    assert list(found) == list(range(11 if export else 10))  # 10 behind 9
+    if not export:
+        (reason,) = rejected(out).values()
+        assert reason == "it has no pose, as others of its scene have"
     for number, row in found.items():
         if number == 10:
             assert row.pose is None
@@ -154,7 +159,7 @@ def test_record3d(tmp_path, export):
         fx = 30 + number if not export and number < 5 else 30
         # Twice as large, centers at +0.5: (15.5 + 0.5) * 2.
         np.testing.assert_allclose(row.K, (2 * fx, 0, 32, 0, 62, 24, 0, 0, 1))
-    assert [bool(row.depth_path) for row in found.values()] == [not export] * 11
+    assert all(bool(row.depth_path) != export for row in found.values())
     if not export:
         depth = depth_of(found[2], out)
         assert np.unique(depth[8:, 8:]).tolist() == [1250]
