@@ -124,7 +124,7 @@ def write_habitat(root: Path, *, with_depth: bool) -> Path:
             head = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
             depth = np.full(SIZE, 1.5, np.float16)
             OpenEXR.File(head, {"Y": depth}).write(str(folder / f"{stem}_depth.exr"))
-    write(root / "Habitat_24_scenes_val.txt", "hm3d/val/00800-X/00000000\n")
+    write(root / "Habitat_24_scenes_train.txt", "hm3d/val/00800-X/00000000\n")
     return root
 
 
