@@ -1,4 +1,4 @@
-"""The original project's `data_paths.yaml` as one file: its six data sets and what it keeps of them.
+"""The original project's `data_paths.yaml` as one file: what it keeps of its six data sets.
 
 The patterns, fractions and splits are those of the published file (TheFourthKaramazov/Distill3R).
 """
