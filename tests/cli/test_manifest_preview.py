@@ -2,9 +2,10 @@
 
 import numpy as np
 from PIL import Image
-from trees import color_of, rgbd_scene
+from trees import color_of, photos, rgbd_scene
 
 from distill3r_core.data.manifest import read_manifest
+from distill3r_core.stages.manifest import sample_previews
 from distill3r_core.stages.manifest.sample_previews import heading_of
 
 
@@ -40,3 +41,25 @@ def test_a_dry_run_writes_no_sheet(cli_inprocess, tmp_path) -> None:
     rgbd_scene(tmp_path / "rooms" / "a", 4)
     assert cli_inprocess("manifest", "rooms", "--preview", "--dry-run", cwd=tmp_path)[0] == 0
     assert not (tmp_path / "data").exists()
+
+
+def test_a_caption_is_the_number_the_size_and_what_the_frame_has(
+    cli_inprocess, tmp_path, monkeypatch
+) -> None:
+    rgbd_scene(tmp_path / "rooms" / "a", 3)
+    for scene in ("b", "c"):
+        photos(tmp_path / "tour" / scene, 2, name="IMG_{:d}.jpg")
+    shown = {}
+
+    def sheet(images, *, heading, count):
+        shown[heading.split()[0]] = [caption for _, caption in images]
+        return np.zeros((14, 14, 3), np.uint8)
+
+    monkeypatch.setattr(sample_previews, "contact_sheet", sheet)
+    arguments = ("manifest", "rooms", "tour", "--val-scenes", "0", "--preview", "--trust")
+    assert cli_inprocess(*arguments, cwd=tmp_path)[0] == 0
+    assert shown == {
+        "rooms/a/000": [f"00000{number} 32x24 depth pose" for number in range(3)],
+        "tour/b/000": ["000000 32x24", "000001 32x24"],
+        "tour/c/000": ["000000 32x24", "000001 32x24"],
+    }

@@ -61,6 +61,27 @@ def test_windows_share_frames_only_at_the_end(frames, policy, views) -> None:
             assert len(shared) <= views / 2
 
 
+@settings(max_examples=300, deadline=None)
+@given(
+    frames=st.integers(2, 3000),
+    most=st.integers(1, 40),
+    views=st.integers(2, 24),
+    samples=st.integers(1, 12),
+)
+def test_phases_of_an_orbit_are_even(frames, most, views, samples) -> None:
+    policy = Policy("orbit", most=most)
+    firsts = [window[0] for window in windows(frames, policy, views, samples=samples)]
+    step = stride_of(frames, policy, views)
+    # Beyond the stride a phase would begin with a frame that the first one has.
+    latest = min(step - 1, max(frames - ((views - 1) * step + 1), 0))
+    assert len(firsts) == min(samples, latest + 1)
+    gaps = np.diff(firsts).tolist()
+    assert all(gap >= 1 for gap in gaps)
+    assert max(gaps, default=0) - min(gaps, default=0) <= 1
+    assert firsts[0] == 0
+    assert len(firsts) == 1 or firsts[-1] == latest
+
+
 @settings(max_examples=200, deadline=None)
 @given(frames=st.integers(2, 5000), policy=POLICIES, views=st.integers(2, 24))
 def test_the_stride_is_within_its_limits_and_fills_a_sample(frames, policy, views) -> None:
