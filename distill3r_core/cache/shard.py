@@ -2,8 +2,8 @@
 
 Keys: `n` + name -> what and where the sample is; `d` + number -> its detail (JSON); `t` + number +
 view -> maps; `i` + number + view -> image; `f` + number + view + layer -> features; `c` -> identity
-of the cache; `h` -> a copy of its header. Numbers are big-endian, so that they sort. The entry under
-`n` is written in the same transaction as the rest: where it is, the sample is complete.
+of the cache; `h` -> a copy of its header. Numbers are big-endian, so that they sort. The entry
+under `n` is written in the same transaction as the rest: where it is, the sample is complete.
 
 Nothing is ever deleted: a replaced or dropped sample loses its entry, `merge` leaves its bytes
 behind. So the length of a healthy file is known (see `tree_check.check_length`).

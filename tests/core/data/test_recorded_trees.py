@@ -1,5 +1,7 @@
 """`manifest` on the fixture trees of DATASETS.md 14i: its rows, as they are there by hand."""
 
+import json
+
 import numpy as np
 import pytest
 from manifest_table import build, reasons, table
@@ -56,7 +58,6 @@ def test_tum(tmp_path, rows_of):
         "rgbd_dataset_freiburg3_x | train pinhole number m | depth=1.5 pose | "
         f"32x24 26.77 26.96 16.03 12.405 | 0 | {samples}",
     ]
-    assert left_out["1000.200000.png"] == "no such file"
     assert "mine: no intrinsics.txt, and its name is not one of TUM's" in notes
     assert "rgbd_dataset_freiburg1_x: freiburg1 images are distorted" in notes
     found = poses_of(tmp_path / "out", "mine")
@@ -166,3 +167,41 @@ def test_open3d(tmp_path, rows_of):
     assert {name: "not 16-bit gray" in reason for name, reason in left_out.items()} == {
         f"00000{number}.jpg": True for number in range(3)
     }
+
+
+NO_DEPTH = "it has no depth map, as others of its scene have"
+
+
+def test_frames_without_depth_or_pose_are_refused_by_name(tmp_path, rows_of):
+    write_tum(tmp_path / "tum" / "mine")
+    rows, left_out, _ = rows_of(tmp_path / "tum", "tum")
+    assert [row.rpartition(" | ")[2] for row in rows] == ["029999:0 030000:1 030001:2 030002:3"]
+    assert left_out["1000.110000.png"] == NO_DEPTH
+    assert left_out["1000.150000.png"] == NO_DEPTH  # the nearest is 0.021 s away
+    assert left_out["1000.200000.png"] == NO_DEPTH  # nor is the image there
+
+
+def test_a_frame_of_scannet_without_tracking_is_refused_by_name(tmp_path, rows_of):
+    write_scannet(tmp_path / "scans" / "scene0000_00")
+    _, left_out, _ = rows_of(tmp_path / "scans", "scannet")
+    assert left_out == {"7.jpg": "it has no pose, as others of its scene have"}
+
+
+def test_a_frame_of_stray_scanner_without_depth_is_refused_by_name(tmp_path, rows_of):
+    write_strayscanner(tmp_path / "scans" / "0123456789")
+    rows, left_out, _ = rows_of(tmp_path / "scans", "strayscanner", video_fps=60.0)
+    assert not any("000011" in row for row in rows)
+    assert list(left_out.values()) == [NO_DEPTH]
+
+
+def test_lists_of_nerfstudio_are_its_split(tmp_path, rows_of):
+    path = write_nerfstudio(tmp_path / "ns") / "b" / "transforms.json"
+    content = json.loads(path.read_text())
+    content |= {"train_filenames": ["./train/r_2", "train/r_9.png"], "val_filenames": []}
+    path.write_text(json.dumps({**content, "test_filenames": []}))
+    _, left_out, _ = rows_of(tmp_path / "ns", "nerfstudio")
+    rows = read_manifest(tmp_path / "out" / "manifest.csv").rows
+    assert {(row.scene_id, row.split) for row in rows if row.scene_id.startswith("b")} == {
+        ("b/train", "train")
+    }
+    assert left_out["r_10.png"] == "in none of the lists of its transforms.json"

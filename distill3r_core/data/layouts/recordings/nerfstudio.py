@@ -1,9 +1,10 @@
 """Layout `nerfstudio`: `transforms.json` beside its images (nerfstudio, instant-ngp).
 
 Or `transforms_train.json`, `transforms_val.json` and `transforms_test.json`, as the scenes of NeRF
-out of Blender have them: a scene each, in the split of its name. Poses are world-from-camera with
-OpenGL axes; their unit is not known. Facts: nerfstudio `docs/quickstart/data_conventions.md`,
-`data/dataparsers/nerfstudio_dataparser.py`.
+out of Blender have them: a scene each, in the split of its name; so are the lists of names in
+`train_filenames`, `val_filenames` and `test_filenames`, where a file has them. Poses are
+world-from-camera with OpenGL axes; their unit is not known. Facts: nerfstudio
+`docs/quickstart/data_conventions.md`, `data/dataparsers/nerfstudio_dataparser.py`.
 """
 
 import json
@@ -37,6 +38,7 @@ from distill3r_core.data.manifest import Split
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there, name_fault, open_file, read_text_file
+from distill3r_core.io.images.media import LeftOut
 from distill3r_core.io.images.media_kinds import IMAGE_SUFFIXES
 from distill3r_core.untrusted.printable import reason_of
 
@@ -97,7 +99,40 @@ def _list_file(path: Path, scene_id: str) -> Iterator[Listed]:
         frames[frame.image] = frame
     ordered = sorted(frames.values(), key=lambda frame: (frame_key(frame.name), frame.image))
     order = order_of(frame.image.stem for frame in ordered) if ordered else "none"
-    yield Scene(scene_id, folder, tuple(ordered), order=order)
+    scene = Scene(scene_id, folder, tuple(ordered), order=order)
+    lists = {part: _listed_names(content, part) for part in _PARTS}
+    if not any(lists.values()):
+        yield scene
+        return
+    for part, split in _PARTS.items():
+        listed = [frame for frame in ordered if _plain_name(frame.image, folder) in lists[part]]
+        if listed:
+            yield replace(
+                scene,
+                scene_id=f"{scene_id}/{part}",
+                frames=tuple(listed),
+                split=split,
+                is_test=part == "test",
+                place=scene_id,
+            )
+    named = set().union(*lists.values())
+    for frame in ordered:
+        if _plain_name(frame.image, folder) not in named:
+            yield LeftOut(frame.image, "in none of the lists of its transforms.json")
+
+
+def _listed_names(content: Mapping[str, Any], part: str) -> set[str]:
+    """The images that a split's list names, by paths without a suffix."""
+    names = content.get(f"{part}_filenames")
+    if not isinstance(names, list):
+        return set()
+    paths = (Path(name) for name in names if isinstance(name, str))
+    return {_plain_name(path, Path()) for path in paths if path.name and not path.is_absolute()}
+
+
+def _plain_name(image: Path, folder: Path) -> str:
+    """An image's path from its folder, without a suffix: the lists have one or not."""
+    return image.relative_to(folder).with_suffix("").as_posix()
 
 
 def _read(path: Path) -> Mapping[str, Any]:
