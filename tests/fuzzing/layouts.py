@@ -12,7 +12,13 @@ from trees import EYE, rgbd_scene, save_depth, save_picture, sevenscenes_sequenc
 from distill3r_core.data.layouts.split_files import read_split_files
 from distill3r_core.errors import Distill3rError
 from distill3r_core.files import read_own
-from distill3r_core.io.images.depth_codecs import read_exr, read_h5, read_pfm
+from distill3r_core.io.images.depth_codecs import (
+    read_colmap,
+    read_exr,
+    read_h5,
+    read_npz,
+    read_pfm,
+)
 
 _K = "30 0 16\n0 30 12\n0 0 1\n"
 _EYE = np.eye(4).tolist()
@@ -237,11 +243,22 @@ def _make_depth(folder: Path) -> None:
         file.create_dataset("depth", data=depth, compression="gzip")
     head = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
     OpenEXR.File(head, {"Y": depth}).write(str(folder / "a.exr"))
+    np.savez_compressed(folder / "a.npz", depth=depth)
+    (folder / "a.geometric.bin").write_bytes(b"32&24&1&" + depth.astype("<f4").tobytes())
+
+
+_DEPTH_READERS = {
+    "a.pfm": read_pfm,
+    "a.h5": read_h5,
+    "a.exr": read_exr,
+    "a.npz": read_npz,
+    "a.geometric.bin": read_colmap,
+}
 
 
 def _read_depth(folder: Path) -> None:
     first: Distill3rError | None = None
-    for read, name in ((read_pfm, "a.pfm"), (read_h5, "a.h5"), (read_exr, "a.exr")):
+    for name, read in _DEPTH_READERS.items():
         try:
             read(folder / name)
         except Distill3rError as error:
@@ -329,5 +346,5 @@ LAYOUTS = {
         "captures/a/poses.txt",
         read=_read_pattern,
     ),
-    "depth": Target(_make_depth, _read_depth, ("a.pfm", "a.h5", "a.exr")),
+    "depth": Target(_make_depth, _read_depth, tuple(_DEPTH_READERS)),
 }

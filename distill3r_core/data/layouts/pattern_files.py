@@ -27,12 +27,13 @@ from distill3r_core.data.layouts.records import DepthFile, Frame, Note, Rig
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ConfigError, ImageError
 from distill3r_core.files import open_file, read_text_file
+from distill3r_core.io.images.depth_codecs import npz_depth_type
 from distill3r_core.untrusted.npy_header import read_npy_header
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 _MILLIMETERS = 1000.0
 _MATRIX_NUMBERS, _POSE_NUMBERS = 16, 8
-_FLOAT_CODECS = {".npy": "array", ".pfm": "pfm", ".exr": "exr", ".h5": "h5"}
+_FLOAT_CODECS = {".npy": "array", ".npz": "npz", ".pfm": "pfm", ".exr": "exr", ".h5": "h5"}
 
 
 @dataclass(frozen=True, kw_only=True, config=config.STRICT)
@@ -260,9 +261,12 @@ def _alone(scene: str, what: str, images: int, found: int, files: int) -> Iterat
 def _is_whole(path: Path) -> bool:
     """Whether a depth map is made of whole numbers: an image, or an array of a whole type."""
     suffix = path.suffix.lower()
-    if suffix != ".npy":
+    if suffix not in (".npy", ".npz"):
         return suffix not in _FLOAT_CODECS
-    with contextlib.suppress(OSError, ValueError), open_file(path) as file:
-        _, kind = read_npy_header(file, size=path.stat().st_size)
-        return np.issubdtype(kind, np.integer)
+    with contextlib.suppress(OSError, ValueError, ImageError):
+        if suffix == ".npz":
+            return np.issubdtype(npz_depth_type(path), np.integer)
+        with open_file(path) as file:
+            _, kind = read_npy_header(file, size=path.stat().st_size)
+            return np.issubdtype(kind, np.integer)
     return False  # it is refused when it is read
