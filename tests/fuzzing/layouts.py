@@ -20,6 +20,7 @@ from distill3r_core.io.images.depth_codecs import (
     read_pfm,
 )
 
+_SET_LIST = "apple/set_lists/set_lists_fewview_dev.json"
 _K = "30 0 16\n0 30 12\n0 0 1\n"
 _EYE = np.eye(4).tolist()
 
@@ -118,6 +119,8 @@ def _make_co3d(folder: Path) -> None:
         for number in range(2)
     ]
     _packed_json(folder / "apple/frame_annotations.jgz", annotations)
+    frame = ["1_1_1", 0, "apple/1_1_1/images/frame000001.jpg"]
+    _write_json(folder / _SET_LIST, {"train": [frame], "val": [], "test": []})
 
 
 def _packed_json(path: Path, values: object) -> None:
@@ -272,6 +275,7 @@ _JSON: dict[str, Sign] = {
     "keyframes/corrected_cameras/0.json": plain_json,
     "camera_intrinsic.json": plain_json,
     "annotations.json": plain_json,
+    _SET_LIST: plain_json,
     "hm3d/val/00800-X/00000000_1_camera_params.json": plain_json,
     "data/0b0b0b0b0b/dslr/nerfstudio/transforms_undistorted.json": plain_json,
     "data/0b0b0b0b0b/dslr/nerfstudio/transforms.json": plain_json,
@@ -308,7 +312,7 @@ LAYOUTS = {
         *("apt1/kitchen/info.txt", "apt1/kitchen/split.txt"),
         "apt1/kitchen/data/frame-000000.pose.txt",
     ),
-    "co3d": _target("co3d", _make_co3d, "apple/frame_annotations.jgz"),
+    "co3d": _target("co3d", _make_co3d, "apple/frame_annotations.jgz", _SET_LIST),
     "co3d annotations": _target(
         "co3d", _make_annotations, "annotations.json", read=_read_annotations
     ),
