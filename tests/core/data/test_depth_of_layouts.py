@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 from layout_files import QUARTER, listed, made, names, write
-from trees import save_picture
+from PIL import Image
+from trees import save_depth, save_picture
 
 from distill3r_core.data.frame_reader import read_source_frame, read_stored_depth
+from distill3r_core.data.layouts.records import Refused
 
 K = [[30, 0, 16], [0, 30, 12], [0, 0, 1]]
 DEPTH = np.arange(24 * 32, dtype=np.float32).reshape(24, 32) / 4  # quarters are exact in half, too
@@ -128,3 +130,21 @@ def test_a_pattern_takes_depth_in_npz(tmp_path, kind, unit):
     for frame in scene.frames:
         assert (frame.depth.codec, frame.depth.scale) == ("npz", unit)
         assert np.unique(read_stored_depth(frame.depth)).tolist() == [1.5]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_recording_of_open3d_whose_depth_is_for_the_eye_is_refused(tmp_path, mode):
+    for scene in ("shown", "whole"):
+        for number in range(2):
+            save_picture(tmp_path / scene / "color" / f"{number:06d}.jpg", number)
+            save_depth(tmp_path / scene / "depth" / f"{number:06d}.png", 1500 + number)
+        camera = {"width": 32, "height": 24, "intrinsic_matrix": np.transpose(K).ravel().tolist()}
+        write(tmp_path / scene / "camera_intrinsic.json", json.dumps(camera))
+    for path in (tmp_path / "shown" / "depth").iterdir():
+        Image.effect_noise((32, 24), 50).convert(mode).save(path)
+    scenes, rest = listed(tmp_path, "open3d")
+    assert list(scenes) == ["whole"]
+    (refused,) = [item for item in rest if isinstance(item, Refused)]
+    assert refused.path == tmp_path / "shown" / "depth"
+    assert "realsense_recorder.py" in refused.reason and "layout pattern" in refused.reason
+    assert names(refused.images) == ["000000", "000001"]  # the images alone can be used
