@@ -7,7 +7,7 @@ the registries.
 LAYOUTS = (
     "pattern",
     *("12scenes", "7scenes", "co3d", "scannetpp", "habitat", "matterport"),
-    *("megadepth", "blendedmvs", "arkitscenes", "dtu", "stereolunar"),
+    *("megadepth", "megadepth-undistorted", "blendedmvs", "arkitscenes", "dtu", "stereolunar"),
     *("tum", "scannet", "polycam", "record3d", "strayscanner", "open3d", "nerfstudio", "colmap"),
     "rgbd",
     "images",

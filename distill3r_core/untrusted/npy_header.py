@@ -37,7 +37,10 @@ def read_npy_header(
         if length > _LONGEST:  # numpy reads them all before it looks
             raise ValueError(f"it claims {length} bytes")
         shape, _, dtype = read(stream)  # pyright: ignore[reportArgumentType]
-    except (ValueError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError) as error:
+    except (
+        *(ValueError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError),
+        IndexError,  # a type that is an empty tuple
+    ) as error:
         # numpy reads what is no literal once more, as a header of Python 2, and quotes it whole.
         raise ValueError(f"a header that cannot be parsed: {reason_of(error)}") from error
     stored, claimed = size - stream.tell(), math.prod(shape) * dtype.itemsize

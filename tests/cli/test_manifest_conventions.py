@@ -62,6 +62,30 @@ def test_a_mistake_stops_and_its_option_gives_the_right_values(
     _assert_right(tmp_path / "data", exact=0.004)
 
 
+def test_a_recording_of_a_realsense_is_read_as_the_options_say(cli_inprocess, tmp_path) -> None:
+    folder = write_room(tmp_path / "recordings" / "lab")
+    change_depth_unit(folder, 4000)  # of an L515
+    change_poses(folder, opengl=True)
+    for old, new in (("rgb", "color"), ("depth", "aligned_depth")):
+        (folder / old).rename(folder / new)
+    k = np.loadtxt(folder / "intrinsics.txt") - [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]
+    (folder / "intrinsics.txt").unlink()
+    (folder / "camera_info.yaml").write_text(
+        f"height: {SIZE[0]}\nwidth: {SIZE[1]}\nK: {k.ravel().tolist()}\nD: [0, 0, 0, 0, 0]\n"
+    )
+    (tmp_path / "recordings.yaml").write_text(
+        "- {name: lab, root: recordings, pattern: '*/color/*.png', depth: '*/aligned_depth/*.png', "
+        "poses: '*/pose/*.txt', intrinsics: '*/camera_info.yaml'}\n"
+    )
+    command = ("manifest", "recordings.yaml", "--views", "4")
+    status, _, err = cli_inprocess(*command, cwd=tmp_path)
+    assert status == 1 and "--pose-axes opengl --depth-scale 4000" in err
+    options = ("--depth-scale", "4000", "--pose-axes", "opengl")
+    status, _, err = cli_inprocess(*command, *options, cwd=tmp_path)
+    assert status == 0, err
+    _assert_right(tmp_path / "data", exact=0.004)
+
+
 def test_the_mistake_is_trusted_where_the_user_says_so(cli_inprocess, tmp_path) -> None:
     change_depth_unit(write_room(tmp_path / "rooms" / "a"), 5000)
     status, out, err = cli_inprocess(

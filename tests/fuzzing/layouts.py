@@ -12,8 +12,15 @@ from trees import EYE, rgbd_scene, save_depth, save_picture, sevenscenes_sequenc
 from distill3r_core.data.layouts.split_files import read_split_files
 from distill3r_core.errors import Distill3rError
 from distill3r_core.files import read_own
-from distill3r_core.io.images.depth_codecs import read_exr, read_h5, read_pfm
+from distill3r_core.io.images.depth_codecs import (
+    read_colmap,
+    read_exr,
+    read_h5,
+    read_npz,
+    read_pfm,
+)
 
+_SET_LIST = "apple/set_lists/set_lists_fewview_dev.json"
 _K = "30 0 16\n0 30 12\n0 0 1\n"
 _EYE = np.eye(4).tolist()
 
@@ -112,6 +119,8 @@ def _make_co3d(folder: Path) -> None:
         for number in range(2)
     ]
     _packed_json(folder / "apple/frame_annotations.jgz", annotations)
+    frame = ["1_1_1", 0, "apple/1_1_1/images/frame000001.jpg"]
+    _write_json(folder / _SET_LIST, {"train": [frame], "val": [], "test": []})
 
 
 def _packed_json(path: Path, values: object) -> None:
@@ -237,11 +246,22 @@ def _make_depth(folder: Path) -> None:
         file.create_dataset("depth", data=depth, compression="gzip")
     head = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
     OpenEXR.File(head, {"Y": depth}).write(str(folder / "a.exr"))
+    np.savez_compressed(folder / "a.npz", depth=depth)
+    (folder / "a.geometric.bin").write_bytes(b"32&24&1&" + depth.astype("<f4").tobytes())
+
+
+_DEPTH_READERS = {
+    "a.pfm": read_pfm,
+    "a.h5": read_h5,
+    "a.exr": read_exr,
+    "a.npz": read_npz,
+    "a.geometric.bin": read_colmap,
+}
 
 
 def _read_depth(folder: Path) -> None:
     first: Distill3rError | None = None
-    for read, name in ((read_pfm, "a.pfm"), (read_h5, "a.h5"), (read_exr, "a.exr")):
+    for name, read in _DEPTH_READERS.items():
         try:
             read(folder / name)
         except Distill3rError as error:
@@ -255,6 +275,7 @@ _JSON: dict[str, Sign] = {
     "keyframes/corrected_cameras/0.json": plain_json,
     "camera_intrinsic.json": plain_json,
     "annotations.json": plain_json,
+    _SET_LIST: plain_json,
     "hm3d/val/00800-X/00000000_1_camera_params.json": plain_json,
     "data/0b0b0b0b0b/dslr/nerfstudio/transforms_undistorted.json": plain_json,
     "data/0b0b0b0b0b/dslr/nerfstudio/transforms.json": plain_json,
@@ -291,7 +312,7 @@ LAYOUTS = {
         *("apt1/kitchen/info.txt", "apt1/kitchen/split.txt"),
         "apt1/kitchen/data/frame-000000.pose.txt",
     ),
-    "co3d": _target("co3d", _make_co3d, "apple/frame_annotations.jgz"),
+    "co3d": _target("co3d", _make_co3d, "apple/frame_annotations.jgz", _SET_LIST),
     "co3d annotations": _target(
         "co3d", _make_annotations, "annotations.json", read=_read_annotations
     ),
@@ -329,5 +350,5 @@ LAYOUTS = {
         "captures/a/poses.txt",
         read=_read_pattern,
     ),
-    "depth": Target(_make_depth, _read_depth, ("a.pfm", "a.h5", "a.exr")),
+    "depth": Target(_make_depth, _read_depth, tuple(_DEPTH_READERS)),
 }

@@ -19,6 +19,7 @@ from distill3r_core.data.layouts.published import (
     habitat,
     matterport,
     megadepth,
+    megadepth_undistorted,
     scannetpp,
     stereolunar,
     twelvescenes,
@@ -57,7 +58,7 @@ LAYOUTS: Registry[Layout] = Registry("layout", entry_points="distill3r.layouts")
 for built_in in (
     pattern,
     *(twelvescenes, sevenscenes, co3d, scannetpp, habitat, matterport),
-    *(megadepth, blendedmvs, arkitscenes, dtu, stereolunar),
+    *(megadepth, megadepth_undistorted, blendedmvs, arkitscenes, dtu, stereolunar),
     *(tum, scannet, polycam, record3d, strayscanner, open3d, nerfstudio, colmap),
     rgbd,
     images,

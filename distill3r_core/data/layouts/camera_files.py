@@ -1,6 +1,7 @@
 """Files of one camera's intrinsics, as people and drivers write them."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,26 @@ _PINHOLES = ("plumb_bob", "rational_polynomial", "none")  # of ROS, their distor
 _INSTEAD = "give fx, fy, cx and cy of the images, 0.5 added to both centers of ROS"
 # OverflowError: a size of 1e999.
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError)
+_RECTIFIED = re.compile(r"(^|[\W_])rect(ified)?($|[\W_])", re.IGNORECASE)
 _DISTORTION = 1e-3  # coefficients below are those of rectified images, but for rounding
 
 
-def read_camera(path: Path) -> tuple[Rig, str | None]:
+def says_rectified(path: Path) -> bool:
+    """Whether a path is named like a topic of rectified images: `image_rect`, `color/rectified`."""
+    return any(_RECTIFIED.search(part) for part in path.parts)
+
+
+def read_camera(path: Path, *, rectified: bool = False) -> tuple[Rig, str | None]:
     """K of a file, with the size of its images where the file has it; and a remark.
 
     Text has nine numbers, pixel centers at +0.5. JSON is Open3D's `camera_intrinsic.json`, YAML a
     `camera_info` of ROS (of a driver's calibration, or a dumped message), both with pixel centers
     at integers.
+
+    Args:
+        path: The file.
+        rectified: Whether the images are rectified. Where a `camera_info` has distortion, their K
+            is then in its projection matrix.
 
     Raises:
         ImageError: It is missing or damaged, or no camera's.
@@ -38,7 +50,7 @@ def read_camera(path: Path) -> tuple[Rig, str | None]:
     if suffix == ".json":
         return read_open3d_camera(path), None
     if suffix in (".yaml", ".yml"):
-        return _read_camera_info(path)
+        return _read_camera_info(path, rectified=rectified)
     return Rig(color=read_intrinsics(path)), None
 
 
@@ -76,7 +88,7 @@ def read_size_and_pinhole(path: Path, *, more: bool = False) -> Rig:
     return Rig(with_centers_at_half(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])), size)
 
 
-def _read_camera_info(path: Path) -> tuple[Rig, str | None]:
+def _read_camera_info(path: Path, *, rectified: bool) -> tuple[Rig, str | None]:
     try:
         content = read_yaml(_first_document(read_text_file(path)))
         if not isinstance(content, Mapping):
@@ -87,17 +99,26 @@ def _read_camera_info(path: Path) -> tuple[Rig, str | None]:
             int(_first(content, "image_width", "width")),
         )
         distortion = _numbers(_first(content, "distortion_coefficients", "D", "d", default=()))
+        projection = _numbers(_first(content, "projection_matrix", "P", "p", default=()))
         part = _part_of_sensor(content, size)
         model = str(content.get("distortion_model") or _PINHOLES[0])
     except (yaml.YAMLError, *_DAMAGED) as error:
         raise ImageError(f"{path.name} cannot be read: {reason_of(error)}") from error
     if part is not None:
         raise ImageError(f"{path.name} describes {part}: {_INSTEAD}")
+    bent = max(map(abs, distortion), default=0.0) > _DISTORTION
+    if bent and rectified and any(projection):
+        if len(projection) != 12:
+            raise ImageError(f"{path.name} has a projection of {len(projection)} numbers, not 12")
+        k = np.array(projection).reshape(3, 4)[:, :3]
+        remark = (
+            f"its images are rectified by their names: K is that of {path.name}'s projection matrix"
+        )
+        return Rig(with_centers_at_half(k), size), remark
     if model not in _PINHOLES:
         raise ImageError(
             f"{path.name} is of a camera of the model {model[:40]}, which is no pinhole"
         )
-    bent = max(map(abs, distortion), default=0.0) > _DISTORTION
     remark = (
         f"{path.name} has distortion coefficients, and its pinhole camera leaves them out; if the "
         "images are rectified, their K is in its projection_matrix: "

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config
-from distill3r_core.data.layouts.camera_files import read_camera
+from distill3r_core.data.layouts.camera_files import read_camera, says_rectified
 from distill3r_core.data.layouts.glob_patterns import (
     MatchedFile,
     Pattern,
@@ -27,12 +27,13 @@ from distill3r_core.data.layouts.records import DepthFile, Frame, Note, Rig
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ConfigError, ImageError
 from distill3r_core.files import open_file, read_text_file
+from distill3r_core.io.images.depth_codecs import npz_depth_type
 from distill3r_core.untrusted.npy_header import read_npy_header
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 _MILLIMETERS = 1000.0
 _MATRIX_NUMBERS, _POSE_NUMBERS = 16, 8
-_FLOAT_CODECS = {".npy": "array", ".pfm": "pfm", ".exr": "exr", ".h5": "h5"}
+_FLOAT_CODECS = {".npy": "array", ".npz": "npz", ".pfm": "pfm", ".exr": "exr", ".h5": "h5"}
 
 
 @dataclass(frozen=True, kw_only=True, config=config.STRICT)
@@ -79,10 +80,10 @@ class BesideIndex:
         scenes: Sequence[tuple[str, ...]],
         skip: Path | None = None,
     ) -> None:
-        self._beside, self._scenes = beside, set(scenes)
+        self._root, self._beside, self._scenes = root, beside, set(scenes)
         self._is_one = len(self._scenes) == 1
         self._files: dict[str, dict[tuple[str, ...], list[MatchedFile]]] = {}
-        self._cameras: dict[Path, tuple[Rig, str | None]] = {}
+        self._cameras: dict[tuple[Path, bool], tuple[Rig, str | None]] = {}
         for name in ("depth", "poses", "intrinsics"):
             pattern = getattr(beside, name)
             if not isinstance(pattern, str):
@@ -137,7 +138,7 @@ class BesideIndex:
             poses = _poses(images, self._of_scene(images[0].folders, pattern))
             yield from _alone(shown, "pose", len(images), len(poses), len(poses))
         if self._beside.intrinsics is not None:
-            rig, remark = self._rig(images[0].folders, self._beside.intrinsics)
+            rig, remark = self._rig(images[0], self._beside.intrinsics)
             if remark is not None:
                 yield Note(f"{shown}: {remark}")
         scale = self._beside.depth_scale
@@ -162,13 +163,14 @@ class BesideIndex:
         return files.get(scene, [])
 
     def _rig(
-        self, scene: tuple[str, ...], intrinsics: str | tuple[float, float, float, float]
+        self, image: MatchedFile, intrinsics: str | tuple[float, float, float, float]
     ) -> tuple[Rig | None, str | None]:
+        """Cameras of the scene of an image, and a remark."""
         if not isinstance(intrinsics, str):
             fx, fy, cx, cy = intrinsics
             return Rig(checked_intrinsics(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]))), None
         files = self._files[intrinsics]
-        found = files.get(scene, [])
+        found = files.get(image.folders, [])
         if not has_folder_wildcards(intrinsics):
             found = [file for group in files.values() for file in group]
         if not found:
@@ -176,10 +178,13 @@ class BesideIndex:
         if len(found) > 1:
             raise ImageError(f"{len(found)} files {intrinsics!r} belong to it, not one")
         (file,) = found
-        if file.path not in self._cameras:
-            self._cameras[file.path] = read_camera(file.path)
-            return self._cameras[file.path]
-        return self._cameras[file.path][0], None  # its remark was made for another scene
+        # What lies above the root is no topic of the recording.
+        places = (image.path.parent.relative_to(self._root), file.path.relative_to(self._root))
+        camera = file.path, any(map(says_rectified, places))
+        if camera not in self._cameras:
+            self._cameras[camera] = read_camera(file.path, rectified=camera[1])
+            return self._cameras[camera]
+        return self._cameras[camera][0], None  # its remark was made for another scene
 
 
 def _partners(images: Sequence[MatchedFile], files: Sequence[MatchedFile]) -> dict[int, Path]:
@@ -260,9 +265,12 @@ def _alone(scene: str, what: str, images: int, found: int, files: int) -> Iterat
 def _is_whole(path: Path) -> bool:
     """Whether a depth map is made of whole numbers: an image, or an array of a whole type."""
     suffix = path.suffix.lower()
-    if suffix != ".npy":
+    if suffix not in (".npy", ".npz"):
         return suffix not in _FLOAT_CODECS
-    with contextlib.suppress(OSError, ValueError), open_file(path) as file:
-        _, kind = read_npy_header(file, size=path.stat().st_size)
-        return np.issubdtype(kind, np.integer)
+    with contextlib.suppress(OSError, ValueError, ImageError):
+        if suffix == ".npz":
+            return np.issubdtype(npz_depth_type(path), np.integer)
+        with open_file(path) as file:
+            _, kind = read_npy_header(file, size=path.stat().st_size)
+            return np.issubdtype(kind, np.integer)
     return False  # it is refused when it is read

@@ -1,6 +1,10 @@
-"""`TrainSplit.txt` and `TestSplit.txt`: which sequences of a scene are for what."""
+"""Which sequences or scenes are for what, by the files that their data set has for it.
+
+`TrainSplit.txt` and `TestSplit.txt` beside the sequences of a scene; lists of scenes, one a line.
+"""
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +16,7 @@ _NUMBERED = re.compile(r"sequence\s*(\d{1,9})", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """Folder names of sequences; None where the file is not there."""
+    """Names of sequences or scenes; None where no file names any."""
 
     train: frozenset[str] | None
     test: frozenset[str] | None
@@ -38,6 +42,30 @@ def read_split_files(folder: Path) -> SplitFiles:
     return SplitFiles(_names(folder / "TrainSplit.txt"), _names(folder / "TestSplit.txt"))
 
 
+def read_split_lists(
+    folders: Iterable[Path], *, train: Sequence[str], test: Sequence[str]
+) -> SplitFiles:
+    """Lists of scenes, one a line, where they are there.
+
+    Args:
+        folders: Where the lists may be.
+        train: Names of the files that list scenes for training.
+        test: Those for validation and test.
+
+    Raises:
+        RequestError: One is a pipe or a device.
+        OSError: One cannot be read.
+    """
+    places = tuple(folders)
+
+    def listed(names: Sequence[str]) -> frozenset[str] | None:
+        found = [_lines(place / name) for place in places for name in names]
+        there = [lines for lines in found if lines is not None]
+        return frozenset(line for lines in there for line in lines) if there else None
+
+    return SplitFiles(listed(train), listed(test))
+
+
 def split_notes(files: SplitFiles, present: set[str], place: str) -> list[str]:
     """What is worth saying: sequences in both files, and those that are named and not there."""
     train, test = files.train or frozenset(), files.test or frozenset()
@@ -51,13 +79,17 @@ def split_notes(files: SplitFiles, present: set[str], place: str) -> list[str]:
 
 def _names(path: Path) -> frozenset[str] | None:
     """`sequence1` means the folder `seq-01`; any other word is a folder's name itself."""
+    lines = _lines(path)
+    if lines is None:
+        return None
+    matches = ((line, _NUMBERED.fullmatch(line)) for line in lines)
+    return frozenset(f"seq-{int(m.group(1)):02d}" if m else line for line, m in matches)
+
+
+def _lines(path: Path) -> list[str] | None:
+    """Lines of a file that are not empty; None where it is not there."""
     if not is_there(path):
         return None
     refuse_special(path)
-    names = set()
-    for line in read_text_file(path, errors="replace").splitlines():
-        word = line.strip()
-        if word:
-            match = _NUMBERED.fullmatch(word)
-            names.add(f"seq-{int(match.group(1)):02d}" if match else word)
-    return frozenset(names)
+    lines = read_text_file(path, errors="replace").splitlines()
+    return [line.strip() for line in lines if line.strip()]

@@ -10,7 +10,8 @@ import math
 import os
 import re
 import threading
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
 from importlib import util
 from pathlib import Path
 from typing import BinaryIO
@@ -23,12 +24,20 @@ from distill3r_core.files import open_file
 from distill3r_core.io.images.depth import read_npy, read_pgm16, read_png16
 from distill3r_core.io.images.record3d_depth import read_record3d
 from distill3r_core.registry import Registry
+from distill3r_core.untrusted.npz_arrays import (
+    DAMAGED_NPZ,
+    names_in_npz,
+    read_npz_array,
+    read_npz_header,
+)
 from distill3r_core.untrusted.printable import reason_of
 
 _PFM_LINE = 100  # bytes; a header's line is shorter
 _MAX_SIDE = 1 << 16
 _MAX_NUMBERS = 1 << 28  # of a packed file, in all channels; real depth has a few million
 _PACKED = 1100  # bytes that a byte may stand for; of zeros, deflate makes 1 of 1030
+_COLMAP_HEAD = re.compile(rb"(\d{1,6})&(\d{1,6})&1&")  # columns, rows, one channel
+_LONGEST_HEAD = 16  # bytes, of the largest numbers
 _exr_lock = threading.Lock()  # the standard output belongs to the process
 
 
@@ -71,6 +80,24 @@ def _pfm_header(file: BinaryIO) -> tuple[int, int, str]:
     return rows, columns, order
 
 
+def read_colmap(path: Path) -> Float[np.ndarray, "H W"]:
+    """A depth map of COLMAP's `patch_match_stereo`: `columns&rows&1&`, then float32."""
+    try:
+        with open_file(path) as file:
+            head = _COLMAP_HEAD.match(file.read(_LONGEST_HEAD))
+            if head is None:
+                raise ImageError("depth is not a map of COLMAP")
+            columns, rows = int(head[1]), int(head[2])
+            left = os.fstat(file.fileno()).st_size - head.end()
+            if left != 4 * rows * columns or not 0 < max(rows, columns) <= _MAX_SIDE:
+                raise ImageError(f"depth of {columns}x{rows} pixels has {left} bytes")
+            file.seek(head.end())
+            stored = np.frombuffer(file.read(), "<f4").reshape(rows, columns)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"depth cannot be read: {reason_of(error)}") from error
+    return stored.astype(np.float32)
+
+
 def read_array(path: Path) -> Num[np.ndarray, "H W"]:
     """An NPY file of numbers."""
     stored = read_npy(path)
@@ -79,6 +106,42 @@ def read_array(path: Path) -> Num[np.ndarray, "H W"]:
     if np.iscomplexobj(stored):
         raise ImageError("depth is complex")
     return stored
+
+
+def read_npz(path: Path) -> Num[np.ndarray, "H W"]:
+    """The array `depth` of an NPZ file, or the only one in it."""
+    with _opened_npz(path) as (archive, name, _):
+        return read_npz_array(archive, name)
+
+
+def npz_depth_type(path: Path) -> np.dtype:
+    """Type of the numbers that `read_npz` gives; of the file, the header alone is read.
+
+    Raises:
+        ImageError: See `read_npz`.
+    """
+    with _opened_npz(path) as (_, _, dtype):
+        return dtype
+
+
+@contextlib.contextmanager
+def _opened_npz(path: Path) -> Iterator[tuple[zipfile.ZipFile, str, np.dtype]]:
+    """An NPZ file, and the name and type of its depth, whose size has been checked."""
+    try:
+        with open_file(path) as opened, zipfile.ZipFile(opened) as archive:
+            names = names_in_npz(archive)
+            name = "depth" if "depth" in names else names[0] if len(names) == 1 else None
+            if name is None:
+                raise ImageError(f"{len(names)} arrays, and none of them is 'depth'")
+            length = os.fstat(opened.fileno()).st_size
+            shape, dtype = read_npz_header(archive, name, most=_PACKED * length)
+            if len(shape) != 2 or dtype.kind not in "iuf":
+                raise ImageError("depth is not a two-dimensional array of numbers")
+            if math.prod(shape) > _MAX_NUMBERS:
+                raise ImageError(f"depth of {shape} is too large")
+            yield archive, name, dtype
+    except DAMAGED_NPZ as error:
+        raise ImageError(f"depth cannot be read: {reason_of(error)}") from error
 
 
 def read_h5(path: Path) -> Float[np.ndarray, "H W"]:
@@ -156,6 +219,8 @@ DEPTH_CODECS.add("pgm16", read_pgm16)
 DEPTH_CODECS.add("float16-png", read_float16_png)
 DEPTH_CODECS.add("pfm", read_pfm)
 DEPTH_CODECS.add("array", read_array)
+DEPTH_CODECS.add("npz", read_npz)
 DEPTH_CODECS.add("h5", read_h5)
 DEPTH_CODECS.add("exr", read_exr)
 DEPTH_CODECS.add("record3d", read_record3d)
+DEPTH_CODECS.add("colmap", read_colmap)

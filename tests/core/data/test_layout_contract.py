@@ -5,8 +5,11 @@ import itertools
 import os
 import shutil
 import string
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import metadata
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -223,6 +226,54 @@ def test_a_layout_from_outside_is_tried_before_the_one_that_takes_any_folder(tmp
     assert first == ["000000", "000004", "000008"]
     assert {(row.camera, row.depth_path, row.unit) for row in rows} == {("fisheye", "", "m")}
     assert [row.pose[3] for row in rows if row.pose and row.sample_id == "000004"] == [0.4]
+
+
+PACKAGE = """
+from distill3r_core.data.layouts import Frame, Layout, Scene, marked_dataset
+
+def mark(folder):
+    return "has toy.txt" if (folder / "toy.txt").exists() else None
+
+def list_scene(folder, scene_id):
+    paths = [folder / line for line in (folder / "toy.txt").read_text().split()]
+    frames = tuple(Frame(path.stem, path) for path in paths)
+    yield Scene(scene_id, folder, frames, order="name", split="val")
+
+LAYOUT = Layout("toy", "toy.txt lists images", scan=marked_dataset(mark, list_scene), mark=mark)
+"""
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package that announces a layout, for one test; the layouts are looked for anew."""
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / "toy_layout_of_a_package.py").write_text(PACKAGE)
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    point = EntryPoint("toy", "toy_layout_of_a_package:LAYOUT", "distill3r.layouts")
+    monkeypatch.setattr(
+        metadata, "entry_points", lambda *, group: [point] if group == point.group else []
+    )
+    monkeypatch.setattr(LAYOUTS, "_group", "distill3r.layouts")
+    for name in ("_entries", "_origins", "_unloaded"):
+        monkeypatch.setattr(LAYOUTS, name, dict(getattr(LAYOUTS, name)))
+    yield
+    sys.modules.pop("toy_layout_of_a_package", None)
+
+
+@pytest.mark.usefixtures("package")
+def test_a_package_brings_a_layout_by_its_entry_point(tmp_path) -> None:
+    for name in ("b", "a", "left_out"):
+        save_picture(tmp_path / "data" / "s" / f"{name}.png", 1)
+    (tmp_path / "data" / "s" / "toy.txt").write_text("b.png\na.png\n")
+    assert "toy" in LAYOUTS and "toy_layout_of_a_package" not in sys.modules
+    assert str(LAYOUTS.origin("toy")) == "the package toy_layout_of_a_package:LAYOUT"
+    layout, reason = detect_layout(tmp_path / "data")
+    assert (layout.name, reason) == ("toy", "s has toy.txt")
+    for name in ("auto", "toy"):
+        (dataset,) = scan(tmp_path / "data", name)
+        (scene,) = list_dataset(dataset).scenes
+        assert (scene.scene_id, scene.split) == ("s", "val")
+        assert [frame.name for frame in scene.frames] == ["b", "a"]
 
 
 def test_the_policy_is_the_data_sets_the_scenes_the_layouts_or_that_of_the_order() -> None:

@@ -1,6 +1,7 @@
 """MegaDepth in its layout: depth, poses, K of rectified images, an order by shared points."""
 
 import itertools
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,6 +108,70 @@ def test_the_manifest_of_megadepth_has_depth_and_says_what_lacks_it(tmp_path):
         "c.jpg": "depth is missing: no c.h5",
         "d.jpg": "depth has no valid pixel",
     }
+
+
+def write_undistorted(root, scene="0001", *, camera="1 PINHOLE 64 48 60 62 32 24"):
+    """The images of the walk, and their depth but for c's; f is in no model."""
+    for index, name in enumerate((*SEEN, "f.jpg")):
+        save_picture(root / "Undistorted_SfM" / scene / "images" / name, index)
+        if name != "c.jpg":
+            depth = root / "depth_undistorted" / scene / f"{name[0]}.h5"
+            write_depth(depth, np.full((24, 32), 2.0 + index))
+    write_model(root / "Undistorted_SfM" / scene / "sparse", SEEN, camera=camera)
+
+
+def test_megadepth_of_d2_net_has_depth_and_the_k_of_its_undistorted_images(tmp_path):
+    write_undistorted(tmp_path)
+    write_undistorted(tmp_path, "0015")
+    pickled = np.array([{"a": 1}, None], dtype=object)
+    np.savez(made(tmp_path / "scene_info" / "0001.npz"), image_paths=pickled)
+    scenes, rest = listed(tmp_path, "megadepth-undistorted")
+    assert {name: (one.order, one.split, one.place) for name, one in scenes.items()} == {
+        "Undistorted_SfM/0001": ("none", None, "0001"),
+        "Undistorted_SfM/0015": ("none", "val", "0015"),
+    }
+    scene = scenes["Undistorted_SfM/0001"]
+    assert names(scene) == ["a", "e", "b", "d", "c", "f"]
+    frame = read_source_frame(scene.frames[2])  # b, the second by name, the third to be written
+    assert frame.world_from_cam[:3, 3].tolist() == [1, 0, 0]
+    assert np.unique(frame.depth).tolist() == [4]
+    assert frame.intrinsics.tolist() == [[30, 0, 16], [0, 31, 12], [0, 0, 1]]  # halved
+    assert frame.unit == "none"
+    without_depth, lost = scene.frames[4:]
+    assert without_depth.depth is None and without_depth.pose is not None
+    assert lost.depth is None and lost.pose is None
+    notes = [item.text for item in rest if isinstance(item, Note)]
+    assert notes[:2] == [f"{name}: 1 of 6 images are not in the model: no pose" for name in scenes]
+    assert notes[2].startswith(f"{tmp_path / 'scene_info'} holds pickled objects and is not read")
+    assert len(notes) == 3
+
+
+def test_megadepth_of_d2_net_is_known_from_each_of_its_folders(tmp_path, monkeypatch):
+    write_undistorted(tmp_path)
+    for root, scene_id in (
+        ("Undistorted_SfM", "0001"),
+        ("Undistorted_SfM/0001", "0001"),
+        (".", "Undistorted_SfM/0001"),
+    ):
+        scenes, _ = listed(tmp_path / root, "megadepth-undistorted")
+        assert list(scenes) == [scene_id]
+    monkeypatch.chdir(tmp_path / "Undistorted_SfM" / "0001")
+    scenes, _ = listed(Path(), "megadepth-undistorted")
+    (scene,) = scenes.values()
+    assert scene.frames[0].depth is not None
+
+
+def test_megadepth_of_d2_net_without_its_model_or_with_that_of_before(tmp_path):
+    write_undistorted(tmp_path, camera="1 SIMPLE_RADIAL 34 26 40 17 13 0.1")
+    write_undistorted(tmp_path, "0002")
+    shutil.rmtree(tmp_path / "Undistorted_SfM" / "0002" / "sparse")
+    scenes, rest = listed(tmp_path, "megadepth-undistorted")
+    distorted, plain = scenes.values()
+    assert all(frame.rig is None and frame.depth is None for frame in distorted.frames)
+    assert names(plain) == list("abcdef")
+    assert all(frame.pose is None and frame.depth is None for frame in plain.frames)
+    notes = " ".join(item.text for item in rest if isinstance(item, Note))
+    assert "camera 1 has no K" in notes and "1 scenes have no model in sparse" in notes
 
 
 @pytest.mark.parametrize("camera", ["1 OPENCV 34 26 40 40 17 13 0 0 0 0", "1 FOV 34 26 4 4 2 2 1"])

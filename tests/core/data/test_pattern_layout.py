@@ -79,6 +79,25 @@ def test_a_ros_recording_is_paired_by_time(tmp_path):
     assert "distortion" in notes[3]
 
 
+@pytest.mark.parametrize(
+    ("color", "camera", "focal"),
+    [
+        *(("image_rect", "camera.yaml", 6), ("image_raw", "camera.yaml", 7)),
+        ("color", "image_rect.yaml", 6),
+    ],
+)
+def test_rectified_images_have_the_k_of_the_projection(tmp_path, color, camera, focal):
+    root = tmp_path / "rect"  # what is above the data is no topic
+    save_picture(root / color / "0.png", 0)
+    (root / camera).write_text(
+        CAMERA_INFO.replace("DISTORTION", "-0.25")
+        + "projection_matrix: {rows: 3, cols: 4, data: [6, 0, 3, 0, 0, 6, 2, 0, 0, 0, 1, 0]}\n"
+    )
+    scenes, notes, refused = listed(root, f"pattern: '{color}/*.png', intrinsics: {camera}")
+    found = [frame.rig.color[0, 0] for scene in scenes.values() for frame in scene.frames]
+    assert (found, refused, len(notes)) == ([focal], [], 1)
+
+
 def test_names_are_paired_by_what_stands_for_the_wildcards(tmp_path):
     for number in (1, 2, 10):
         save_picture(tmp_path / f"s/{number}_rgb.png", number)

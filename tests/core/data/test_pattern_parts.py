@@ -1,8 +1,10 @@
 """Times, wildcards and camera files that the layout `pattern` reads, each by itself."""
 
+from pathlib import Path
+
 import pytest
 
-from distill3r_core.data.layouts.camera_files import read_camera
+from distill3r_core.data.layouts.camera_files import read_camera, says_rectified
 from distill3r_core.data.layouts.glob_patterns import matched_files
 from distill3r_core.data.layouts.recordings.stamps import associate, read_trajectory, times_in
 from distill3r_core.errors import ImageError
@@ -38,6 +40,57 @@ def test_camera_infos_as_programs_write_them(tmp_path, text, says):
     else:
         with pytest.raises(ImageError, match=says):
             read_camera(tmp_path / "camera.yaml")
+
+
+PROJECTION = (
+    "projection_matrix: {rows: 3, cols: 4, data: [6, 0, 3, -1, 0, 6.5, 2, 0, 0, 0, 1, 0]}\n"
+)
+BENT = PLAIN_INFO.replace("data: [0.0, 0.0", "data: [-0.25, 0.1") + PROJECTION
+
+
+@pytest.mark.parametrize(
+    ("text", "rectified", "k", "says"),
+    [
+        (BENT, True, (6, 6.5, 3.5, 2.5), "projection matrix"),
+        (BENT, False, (7, 7.5, 4, 3), "leaves them out"),
+        (PLAIN_INFO + PROJECTION, True, (7, 7.5, 4, 3), None),  # K is that of what it sees
+        (BENT.replace(PROJECTION, ""), True, (7, 7.5, 4, 3), "leaves them out"),
+        (BENT.replace("plumb_bob", "equidistant"), True, (6, 6.5, 3.5, 2.5), "projection matrix"),
+        (
+            "{height: 6, width: 8, d: [0.3], k: [7, 0, 3.5, 0, 7.5, 2.5, 0, 0, 1], "
+            "p: [6, 0, 3, 0, 0, 6.5, 2, 0, 0, 0, 1, 0]}",
+            *(True, (6, 6.5, 3.5, 2.5), "projection matrix"),
+        ),
+    ],
+)
+def test_the_k_of_rectified_images_is_in_the_projection(tmp_path, text, rectified, k, says):
+    (tmp_path / "camera.yaml").write_text(text)
+    rig, remark = read_camera(tmp_path / "camera.yaml", rectified=rectified)
+    assert (*rig.color[[0, 1], [0, 1]], *rig.color[:2, 2]) == k
+    assert rig.size == (6, 8)
+    assert remark is None if says is None else says in remark
+
+
+def test_a_projection_that_is_none_is_refused(tmp_path):
+    (tmp_path / "camera.yaml").write_text(BENT.replace("-1, 0, 6.5", "0, 6.5"))
+    with pytest.raises(ImageError, match="11 numbers, not 12"):
+        read_camera(tmp_path / "camera.yaml", rectified=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "is_said"),
+    [
+        ("camera/image_rect", True),
+        ("left/image_rect_color", True),
+        ("Rectified/a.yaml", True),
+        ("camera.rect.yaml", True),
+        ("image_raw", False),
+        ("direct/rectangle", False),
+        ("unrectified", False),
+    ],
+)
+def test_topics_of_rectified_images(path, is_said):
+    assert says_rectified(Path(path)) == is_said
 
 
 @pytest.mark.parametrize(

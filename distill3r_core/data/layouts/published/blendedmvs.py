@@ -25,11 +25,15 @@ from distill3r_core.data.layouts.records import (
     Rig,
     Scene,
 )
+from distill3r_core.data.layouts.split_files import read_split_lists
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there
 
 _IMAGES, _CAMERAS, _DEPTHS = "blended_images", "cams", "rendered_depth_maps"
+# The names vary with the release.
+_TRAIN = ("BlendedMVS_training.txt", "BlendedMVG_training.txt", "training_list.txt")
+_TEST = ("validation_list.txt",)
 _IMAGE = re.compile(r"(\d+)\.(jpg|jpeg|png)", re.IGNORECASE)
 _MASKED = re.compile(r"\d+_masked\.\w+", re.IGNORECASE)
 MASKED_COPY = "a copy with a black background"
@@ -70,7 +74,15 @@ def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
             )
         )
     frames.sort(key=lambda frame: frame_key(frame.name))
-    yield Scene(scene_id, folder, tuple(frames), order="number")
+    lists = read_split_lists((folder.parent,), train=_TRAIN, test=_TEST)
+    yield Scene(
+        scene_id,
+        folder,
+        tuple(frames),
+        order="number",
+        split=lists.split_of(folder.name),
+        is_test=lists.is_test(folder.name),
+    )
 
 
 LAYOUT = Layout(

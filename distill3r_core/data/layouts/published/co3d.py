@@ -1,7 +1,8 @@
 """Layout `co3d`: CO3D-v2, turns around objects.
 
-`<category>/{frame_annotations.jgz, <sequence>/{images, depths, depth_masks}}`. Facts:
-facebookresearch/co3d (`data_types.py`), PyTorch3D's camera conventions.
+`<category>/{frame_annotations.jgz, <sequence>/{images, depths, depth_masks}}`; a category with one
+file in `set_lists` is split by it. Facts: facebookresearch/co3d (`data_types.py`), PyTorch3D's
+camera conventions.
 """
 
 import gzip
@@ -10,7 +11,6 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from distill3r_core.data.layouts.folders import (
     entries_of,
     frame_key,
     marked_scenes,
+    names_in,
     one_dataset,
     scene_id_of,
 )
@@ -33,13 +34,15 @@ from distill3r_core.data.layouts.records import (
     Rig,
     Scene,
 )
+from distill3r_core.data.layouts.split_files import SplitFiles
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
-from distill3r_core.files import is_there, open_file
+from distill3r_core.files import is_there, open_file, read_text_file
 from distill3r_core.untrusted.printable import reason_of
 
 _ANNOTATIONS = "frame_annotations.jgz"
+_SET_LIST = re.compile(r"set_lists_.+\.json")
 _IMAGE = re.compile(r"frame(\d+)\.(jpg|jpeg|png)", re.IGNORECASE)
 _MOST_BYTES = 4 << 30  # of a category's annotations; the largest has about 1 GB
 _PIECE = 1 << 20  # bytes
@@ -53,16 +56,58 @@ def _mark(category: Path) -> str | None:
     return f"has {_ANNOTATIONS}" if is_there(category / _ANNOTATIONS) else None
 
 
-def _list_category(category: Path, _: str, *, root: Path) -> Iterator[Listed]:
+def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
+    undecided = set[Path]()
+
+    def list_category(category: Path, _: str) -> Iterator[Listed]:
+        if len(_set_lists(category)) > 1:
+            undecided.add(category)
+        return _list_category(category, root)
+
+    yield from marked_scenes(root, skip, _mark, list_category)
+    if undecided:
+        yield Note(
+            f"categories with several files in set_lists: {len(undecided)}; none of these is "
+            "read, as each splits in its own way (leave one, and it decides)"
+        )
+
+
+def _list_category(category: Path, root: Path) -> Iterator[Listed]:
+    lists, reading = _set_lists(category), category / _ANNOTATIONS
     try:
-        annotations = _read_annotations(category / _ANNOTATIONS)
+        annotations, files = _read_annotations(reading), SplitFiles(None, None)
+        if len(lists) == 1:
+            (reading,) = lists
+            files = _read_set_list(reading)
     except ImageError as error:
-        yield Refused(category / _ANNOTATIONS, str(error))
+        yield Refused(reading, str(error))
         return
     for entry in entries_of(category)[0]:
         folder = category / entry.name
         if (folder / "images").is_dir():
-            yield from _scene(folder, scene_id_of(folder, root), annotations)
+            yield from _scene(folder, scene_id_of(folder, root), annotations, files)
+
+
+def _set_lists(category: Path) -> list[Path]:
+    folder = category / "set_lists"
+    return [folder / name for name in sorted(names_in(folder)) if _SET_LIST.fullmatch(name)]
+
+
+def _read_set_list(path: Path) -> SplitFiles:
+    """Sequences for training, and those for validation or test, of lists of their frames.
+
+    Raises:
+        ImageError: The file is damaged.
+    """
+    try:
+        content = json.loads(read_text_file(path))
+        train, val, test = (
+            frozenset(sequence for sequence, _, _ in content.get(part, ()))
+            for part in ("train", "val", "test")
+        )
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ImageError(f"it is damaged: {reason_of(error)}") from error
+    return SplitFiles(train, (val | test) - train)
 
 
 def _read_annotations(path: Path) -> Annotations:
@@ -96,7 +141,9 @@ def _unpacked(path: Path) -> bytearray:
     return text
 
 
-def _scene(folder: Path, scene_id: str, annotations: Annotations) -> Iterator[Listed]:
+def _scene(
+    folder: Path, scene_id: str, annotations: Annotations, files: SplitFiles
+) -> Iterator[Listed]:
     frames, without = [], 0
     for entry in entries_of(folder / "images")[0]:
         if not (match := _IMAGE.fullmatch(entry.name)):
@@ -111,7 +158,14 @@ def _scene(folder: Path, scene_id: str, annotations: Annotations) -> Iterator[Li
     if without:
         yield Note(f"{scene_id}: {without} images have no annotation: no depth, pose or K")
     frames.sort(key=lambda frame: frame_key(frame.name))
-    yield Scene(scene_id, folder, tuple(frames), order="number")
+    yield Scene(
+        scene_id,
+        folder,
+        tuple(frames),
+        order="number",
+        split=files.split_of(folder.name),
+        is_test=files.is_test(folder.name),
+    )
 
 
 def _frame(folder: Path, image: Path, number: int, found: Mapping[str, Any] | None) -> Frame:
@@ -174,9 +228,7 @@ LAYOUT = Layout(
     name="co3d",
     summary="<category>/{frame_annotations.jgz, <sequence>/{images, depths}}",
     mark=_mark,
-    scan=one_dataset(
-        lambda root, skip: marked_scenes(root, skip, _mark, partial(_list_category, root=root))
-    ),
+    scan=one_dataset(_list_scenes),
     carries=frozenset({"depth", "pose", "intrinsics"}),
     policy=Policy("orbit", most=10),
 )

@@ -1,13 +1,15 @@
 """Layout `habitat`: views rendered in Habitat for CroCo and DUSt3R, five around one place.
 
 `<...>/<scene>/NNNNNNNN_{1..5}.jpeg` with `_depth.exr` (meters) and `_camera_params.json`. View 1
-overlaps with each of the others; a view may be missing. Facts: naver/dust3r
-`datasets_preprocess/habitat`.
+overlaps with each of the others; a view may be missing. `Habitat_<size>_scenes_{train,val}.txt` in
+the root list batches by their paths. Facts: naver/dust3r `datasets_preprocess/habitat`,
+`dust3r/datasets/habitat.py`.
 """
 
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,9 @@ import numpy as np
 from distill3r_core.data.layouts.folders import (
     entries_of,
     frame_key,
-    marked_dataset,
+    marked_scenes,
     names_in,
+    one_dataset,
 )
 from distill3r_core.data.layouts.records import (
     DepthFile,
@@ -27,6 +30,7 @@ from distill3r_core.data.layouts.records import (
     Rig,
     Scene,
 )
+from distill3r_core.data.layouts.split_files import SplitFiles, read_split_lists
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
@@ -34,6 +38,7 @@ from distill3r_core.files import is_there, read_text_file
 from distill3r_core.untrusted.printable import reason_of
 
 _IMAGE = re.compile(r"(\d{8})_(\d)\.(jpeg|jpg|png)", re.IGNORECASE)
+_LIST = re.compile(r"Habitat_.+_scenes_(train|val)\.txt")
 _ENDS = ("jpeg", "jpg", "png")
 
 
@@ -48,7 +53,20 @@ def _mark(folder: Path) -> str | None:
     return None
 
 
-def _list_place(folder: Path, place: str) -> Iterator[Listed]:
+def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
+    """The batches below a folder, split as the lists in it say.
+
+    Raises:
+        RequestError: A list is a pipe or a device.
+        OSError: One cannot be read.
+    """
+    lists = [match for name in sorted(names_in(root)) if (match := _LIST.fullmatch(name))]
+    train, val = ([m.group() for m in lists if m.group(1) == side] for side in ("train", "val"))
+    files = read_split_lists((root,), train=train, test=val)
+    yield from marked_scenes(root, skip, _mark, partial(_list_place, files=files))
+
+
+def _list_place(folder: Path, place: str, *, files: SplitFiles) -> Iterator[Listed]:
     batches: dict[str, list[Frame]] = {}
     for entry in entries_of(folder)[0]:
         if not (match := _IMAGE.fullmatch(entry.name)):
@@ -74,7 +92,16 @@ def _list_place(folder: Path, place: str) -> Iterator[Listed]:
         batches.setdefault(match.group(1), []).append(frame)
     for batch, frames in sorted(batches.items()):
         frames.sort(key=lambda frame: frame_key(frame.name))
-        yield Scene(f"{place}/{batch}", folder, tuple(frames), order="number", place=place)
+        scene_id = f"{place}/{batch}"
+        yield Scene(
+            scene_id,
+            folder,
+            tuple(frames),
+            order="number",
+            split=files.split_of(scene_id),
+            is_test=files.is_test(scene_id),
+            place=place,
+        )
 
 
 def _camera(path: Path) -> tuple[np.ndarray, Rig]:
@@ -98,7 +125,7 @@ LAYOUT = Layout(
     name="habitat",
     summary="<scene>/NNNNNNNN_{1..5}.jpeg with depth and camera beside it",
     mark=_mark,
-    scan=marked_dataset(_mark, _list_place),
+    scan=one_dataset(_list_scenes),
     carries=frozenset({"depth", "pose", "intrinsics"}),
     policy=Policy("path", most=1),
 )

@@ -5,38 +5,25 @@ images before they were rectified: poses hold for both, K follows from the disto
 naver/dust3r.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Int
-
-from distill3r_core.data.colmap_model import ColmapImage, has_model, read_observed_images
+from distill3r_core.data.colmap_model import has_model
 from distill3r_core.data.layouts.folders import (
     list_folder,
     marked_scenes,
     one_dataset,
 )
 from distill3r_core.data.layouts.images import named_frames
+from distill3r_core.data.layouts.published.megadepth_model import with_model
 from distill3r_core.data.layouts.published.rectified_camera import rectified_rig
-from distill3r_core.data.layouts.published.shared_points import walk_by_shared_points
-from distill3r_core.data.layouts.records import (
-    DepthFile,
-    Frame,
-    Layout,
-    Listed,
-    Note,
-    Refused,
-    Rig,
-    Scene,
-)
+from distill3r_core.data.layouts.records import Layout, Listed, Note, Refused, Scene
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.io.images.media import UNREAD
 
 _DENSE = "dense"
-_HELD_OUT = ("0015", "0022")  # by DUSt3R and Fast3R
+HELD_OUT = ("0015", "0022")  # by DUSt3R and Fast3R
 
 
 def _mark(folder: Path) -> str | None:
@@ -61,86 +48,32 @@ def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
     yield from listing.refused
     yield from (Refused(path, UNREAD) for path in listing.media.unread)
     yield from listing.media.left_out
-    frames = named_frames(listing.media.images)
     scene = Scene(
         scene_id=scene_id,
         folder=folder,
-        frames=frames,
+        frames=named_frames(listing.media.images),
         order="none",
-        split="val" if folder.parent.name in _HELD_OUT else None,
+        split="val" if folder.parent.name in HELD_OUT else None,
         place=folder.parent.name,
     )
-    model = _model_of(folder)
-    if has_model(model):
-        try:
-            registered, rigs, notes = _read(model, {frame.image.name for frame in frames})
-        except ImageError as error:
-            yield Refused(folder, str(error), images=scene)
-            return
-        yield from (Note(f"{scene_id}: {note}") for note in notes)
-        with_depth = (folder / "depths").is_dir()
-        frames = tuple(
-            _registered(frame, registered[frame.image.name][0], rigs, with_depth=with_depth)
-            if frame.image.name in registered
-            else frame
-            for frame in _ordered(frames, {name: seen for name, (_, seen) in registered.items()})
+    model, depths = _model_of(folder), folder / "depths"
+    if not has_model(model):
+        yield scene
+        return
+    with_depth = depths.is_dir()
+    try:
+        yield from with_model(
+            scene,
+            model,
+            rig_of=rectified_rig,
+            depth_of=lambda image: depths / f"{image.stem}.h5" if with_depth else None,
         )
-        if lost := sum(frame.pose is None for frame in frames):
-            yield Note(f"{scene_id}: {lost} of {len(frames)} images are not in the model: no pose")
-        scene = replace(scene, frames=frames)
-    yield scene
+    except ImageError as error:
+        yield Refused(folder, str(error), images=scene)
 
 
 def _model_of(folder: Path) -> Path:
     return folder.parent / "sparse" / "manhattan" / folder.name.removeprefix(_DENSE)
-
-
-def _read(
-    model: Path, wanted: set[str]
-) -> tuple[
-    dict[str, tuple[ColmapImage, Int[np.ndarray, "_"]]],
-    dict[int, Rig],
-    list[str],
-]:
-    """Images by name with the points that they see, K by camera, and what is to be said.
-
-    Raises:
-        ImageError: The model is damaged.
-    """
-    cameras, images = read_observed_images(model, wanted)
-    rigs, notes = dict[int, Rig](), list[str]()
-    for number, camera in cameras.items():
-        try:
-            rigs[number] = rectified_rig(camera)
-        except ImageError as error:
-            notes.append(f"camera {number} has no K, and its images no depth: {error}")
-    return {image.name: (image, seen) for image, seen in images}, rigs, notes
-
-
-def _ordered(frames: Sequence[Frame], seen: dict[str, Int[np.ndarray, "_"]]) -> tuple[Frame, ...]:
-    """Images by the points that they share; those that are not in the model last, by name."""
-    inside = [frame for frame in frames if frame.image.name in seen]
-    walk = walk_by_shared_points([seen[frame.image.name] for frame in inside])
-    outside = (frame for frame in frames if frame.image.name not in seen)
-    return (*(inside[number] for number in walk), *outside)
-
-
-def _registered(
-    frame: Frame, image: ColmapImage, rigs: dict[int, Rig], *, with_depth: bool
-) -> Frame:
-    rig = rigs.get(image.camera)
-    depth = frame.image.parent.parent / "depths" / f"{frame.image.stem}.h5"
-    return replace(
-        frame,
-        pose=image.cam_from_world,
-        pose_convention="w2c",
-        # Negative values say which of two places is farther, and are no depth.
-        depth=DepthFile(depth, codec="h5", scale=1.0, invalid=())
-        if with_depth and rig is not None
-        else None,
-        rig=rig,
-        unit="none",
-    )
 
 
 LAYOUT = Layout(

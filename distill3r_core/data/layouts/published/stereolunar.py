@@ -4,10 +4,8 @@
 views here. Facts: clementinegrethen/StereoLunar, its samples in `quick_testing`.
 """
 
-import io
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -30,18 +28,13 @@ from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there, open_file
-from distill3r_core.untrusted.npy_header import read_npy_header
+from distill3r_core.untrusted.npz_arrays import DAMAGED_NPZ, read_npz_array, read_npz_header
 from distill3r_core.untrusted.printable import reason_of
 
 _IMAGE = re.compile(r"im_(\d{5})\.(jpg|png)", re.IGNORECASE)
 _CAMERA = re.compile(r"im_\d{5}\.npz")
 _SPLITS = ("train.npz", "test.npz")
 _LARGEST = 4096  # bytes of an array of a camera file; a matrix has 128
-# RuntimeError: an array is encrypted. NotImplementedError is one, of a damaged directory.
-_DAMAGED = (
-    *(OSError, ValueError, KeyError, EOFError, OverflowError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error),
-)
 
 
 def _mark(folder: Path) -> str | None:
@@ -117,22 +110,16 @@ def _camera(path: Path) -> tuple[Float[np.ndarray, "4 4"], Rig]:
     try:
         with open_file(path) as file, zipfile.ZipFile(file) as archive:
             k, pose = _array(archive, "intrinsics", 3), _array(archive, "cam2world", 4)
-    except _DAMAGED as error:
+    except DAMAGED_NPZ as error:
         raise ImageError(f"{path.name} is damaged: {reason_of(error)}") from error
     return pose, Rig(checked_intrinsics(k))
 
 
 def _array(archive: zipfile.ZipFile, name: str, side: int) -> Float[np.ndarray, "n n"]:
-    entry = archive.getinfo(f"{name}.npy")
-    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{name} is packed in a way that numpy does not use")
-    if entry.file_size > _LARGEST:
-        raise ValueError(f"{name} has {entry.file_size} bytes")
-    content = archive.read(entry)
-    shape, dtype = read_npy_header(io.BytesIO(content), size=len(content))
+    shape, dtype = read_npz_header(archive, name, most=_LARGEST)
     if shape != (side, side) or dtype.kind != "f":
         raise ValueError(f"{name} is no {side}x{side} matrix of numbers")
-    return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False).astype(np.float64)
+    return read_npz_array(archive, name).astype(np.float64)
 
 
 LAYOUT = Layout(

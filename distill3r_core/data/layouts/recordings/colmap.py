@@ -1,7 +1,8 @@
 """Layout `colmap`: images and the sparse model that COLMAP has made of them.
 
 `<scene>/{images/..., sparse/0/{cameras, images}.{bin,txt}}`; also `sparse/` and `dense/sparse/`.
-Poses are camera-from-world; their unit is not known.
+Poses are camera-from-world; their unit is not known. Where `patch_match_stereo` has run in an
+undistorted workspace, depth is in `stereo/depth_maps/<image>.geometric.bin`.
 """
 
 from collections.abc import Iterator
@@ -15,12 +16,23 @@ from distill3r_core.data.layouts.folders import (
     order_of,
     walk,
 )
-from distill3r_core.data.layouts.records import Frame, Layout, Listed, Note, Refused, Rig, Scene
+from distill3r_core.data.layouts.records import (
+    DepthFile,
+    Frame,
+    Layout,
+    Listed,
+    Note,
+    Refused,
+    Rig,
+    Scene,
+)
 from distill3r_core.data.matrix_files import checked_intrinsics
+from distill3r_core.files import is_there
 from distill3r_core.io.images.media_kinds import IMAGE_SUFFIXES
 
 _IMAGES = "images"
 _MODELS = ("sparse", "dense/sparse", "colmap/sparse")
+_DEPTHS = Path("stereo", "depth_maps")
 
 
 def _mark(folder: Path) -> str | None:
@@ -71,26 +83,38 @@ def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
     lost = len(files.keys() - registered.keys())
     if lost:
         yield Note(f"{scene_id}: {lost} of {len(files)} images are not in the model: no pose")
+    depths = folder / _DEPTHS if place.is_relative_to(folder / _MODELS[0]) else None
     frames = tuple(
-        _frame(name, files[name], registered.get(name), cameras)
+        _frame(name, files[name], registered.get(name), cameras, depths)
         for name in sorted(files, key=frame_key)
     )
     yield Scene(scene_id, folder, frames, order=order_of(Path(name).stem for name in files))
 
 
 def _frame(
-    name: str, path: Path, image: ColmapImage | None, cameras: dict[int, ColmapCamera]
+    name: str,
+    path: Path,
+    image: ColmapImage | None,
+    cameras: dict[int, ColmapCamera],
+    depths: Path | None,
 ) -> Frame:
     stem = Path(name).with_suffix("").as_posix().replace("/", "_")
     if image is None:
         return Frame(name=stem, image=path)
     camera = cameras[image.camera]
     k = None if camera.is_fisheye else camera.intrinsics
+    depth = None
+    # Stereo takes images without distortion, and its maps belong to no others.
+    if depths is not None and k is not None and not any(camera.distortion):
+        depth = depths / f"{name}.geometric.bin"
     return Frame(
         name=stem,
         image=path,
         pose=image.cam_from_world,
         pose_convention="w2c",
+        depth=DepthFile(depth, codec="colmap", scale=1.0, invalid=(), any_size=True)
+        if depth is not None and is_there(depth)
+        else None,
         rig=None if k is None else Rig(checked_intrinsics(k), (camera.height, camera.width)),
         unit="none",
         camera="fisheye" if camera.is_fisheye else "pinhole",
@@ -102,5 +126,5 @@ LAYOUT = Layout(
     summary="<scene>/{images, sparse/0}, a COLMAP model beside its images",
     mark=_mark,
     scan=marked_dataset(_mark, _list_scene, sweep=True),
-    carries=frozenset({"pose", "intrinsics"}),
+    carries=frozenset({"depth", "pose", "intrinsics"}),
 )

@@ -1,6 +1,7 @@
 """Layout `open3d`: what Open3D's RealSense recorder writes.
 
 `{color/NNNNNN.jpg, depth/NNNNNN.png, camera_intrinsic.json}`: depth aligned to color, no poses.
+Depth in colors, as `rs-convert -p` writes it, is none.
 Facts: isl-org/Open3D `realsense_recorder.py`.
 """
 
@@ -24,8 +25,14 @@ from distill3r_core.data.layouts.records import (
 )
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there
+from distill3r_core.io.images.decode import read_header
 from distill3r_core.io.images.media_kinds import IMAGE_SUFFIXES
 
+_IN_COLORS = (
+    "its depth is 8-bit, for the eye, and holds no distances: record again with Open3D's "
+    "realsense_recorder.py --record_imgs, or extract the raw depth (16-bit PNG, .npy) and name it "
+    "in a file of the layout pattern"
+)
 _INTRINSICS = "camera_intrinsic.json"
 
 
@@ -53,7 +60,19 @@ def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
         )
         for image in images
     )
-    yield Scene(scene_id, folder, frames, order=order_of(path.stem for path in images))
+    scene = Scene(scene_id, folder, frames, order=order_of(path.stem for path in images))
+    depths = (frame.depth.path for frame in frames if frame.depth is not None)
+    first = next((path for path in depths if is_there(path)), None)
+    if first is not None and _is_shown(first):
+        yield Refused(folder / "depth", _IN_COLORS, images=scene)
+    else:
+        yield scene
+
+
+def _is_shown(path: Path) -> bool:
+    """Whether a depth map is an image of 8 bits, for people to look at."""
+    header = read_header(path)
+    return header is not None and not header[0].startswith(("I", "F"))
 
 
 LAYOUT = Layout(

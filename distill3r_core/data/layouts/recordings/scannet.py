@@ -30,6 +30,7 @@ from distill3r_core.data.layouts.records import (
     Scene,
 )
 from distill3r_core.data.layouts.scan_info import read_scan_info
+from distill3r_core.data.layouts.split_files import read_split_lists
 from distill3r_core.data.matrix_files import read_matrix, read_pose, with_centers_at_half
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
@@ -40,6 +41,7 @@ _COLOR_SIZE = (968, 1296)  # of the images that intrinsic_color.txt belongs to
 _OFF = 0.2  # share of the size by which twice the principal point may miss it
 _INTRINSICS = Path("intrinsic", "intrinsic_color.txt")
 _DEPTH_EXTRINSIC = Path("intrinsic", "extrinsic_depth.txt")
+_TRAIN, _TEST = ("scannetv2_train.txt",), ("scannetv2_val.txt", "scannetv2_test.txt")
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 _INFO = "_info.txt"
 _COLOR = re.compile(r"frame-(\d{1,18})\.color\.(?:jpg|png)", re.IGNORECASE)
@@ -154,8 +156,16 @@ def _scene(folder: Path, scene_id: str, frames: Sequence[Frame]) -> Iterator[Lis
     if lost:
         yield Note(f"{scene_id}: {lost} of {len(frames)} frames have no pose: tracking was lost")
     match = _NAME.fullmatch(folder.name)
-    place = match.group(1) if match else None
-    yield Scene(scene_id, folder, tuple(frames), order="number", place=place)
+    lists = read_split_lists((folder.parent, folder.parent.parent), train=_TRAIN, test=_TEST)
+    yield Scene(
+        scene_id,
+        folder,
+        tuple(frames),
+        order="number",
+        split=lists.split_of(folder.name),
+        is_test=lists.is_test(folder.name),
+        place=match.group(1) if match else None,
+    )
 
 
 def _size_of(k: np.ndarray) -> tuple[int, int] | None:

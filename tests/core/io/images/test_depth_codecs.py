@@ -1,5 +1,9 @@
 """Readers of depth files, on files written by hand."""
 
+import io
+import struct
+import zipfile
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -42,6 +46,98 @@ def test_arrays_of_numbers(tmp_path) -> None:
         np.save(tmp_path / "b.npy", wrong)
         with pytest.raises(ImageError):
             DEPTH_CODECS["array"](tmp_path / "b.npy")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_an_npz_gives_its_only_array_or_the_one_called_depth(tmp_path, save) -> None:
+    save(tmp_path / "one.npz", DEPTH)  # numpy calls it arr_0
+    save(tmp_path / "two.npz", valid=DEPTH > 0, depth=np.asfortranarray(DEPTH))
+    for name in ("one", "two"):
+        np.testing.assert_array_equal(DEPTH_CODECS["npz"](tmp_path / f"{name}.npz"), DEPTH)
+    save(tmp_path / "whole.npz", depth=np.array([[7, 0]], np.uint16))
+    assert DEPTH_CODECS["npz"](tmp_path / "whole.npz").tolist() == [[7, 0]]
+
+
+def npz(*arrays: tuple[str, bytes], packing: int = zipfile.ZIP_DEFLATED) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", packing) as archive:
+        for name, content in arrays:
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def npy_header(text: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text) + 1) + text.encode() + b"\n"
+
+
+_BOMB = npy_header("{'descr': '<f4', 'fortran_order': False, 'shape': (4096, 65536)}") + bytes(1000)
+_NO_TYPE = npy_header("{'descr': (), 'fortran_order': False, 'shape': (1, 2)}") + bytes(8)
+_OF_DEPTH = npy(DEPTH)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "cannot be read"),
+        (npz(), "0 arrays"),
+        (npz(("a.npy", _OF_DEPTH), ("b.npy", _OF_DEPTH)), "2 arrays, and none of them is 'depth'"),
+        (npz(("a.npy", npy(DEPTH[0]))), "not a two-dimensional array"),
+        (npz(("a.npy", npy(DEPTH > 0))), "not a two-dimensional array"),
+        (npz(("a.npy", npy(DEPTH.astype(complex)))), "not a two-dimensional array"),
+        (npz(("a.npy", npy(np.array([[None]])))), "not a two-dimensional array"),
+        (npz(("a.npy", _BOMB)), "whose shape needs"),
+        (npz(("a.npy", _OF_DEPTH[:-1])), "whose shape needs"),
+        (npz(("a.npy", _NO_TYPE)), "cannot be parsed"),
+        (npz(("a.npy", _OF_DEPTH), packing=zipfile.ZIP_LZMA), "numpy does not use"),
+        (npz(("a.npy", _OF_DEPTH), packing=0).replace(_OF_DEPTH[-4:], b"1234"), "Bad CRC"),
+    ],
+)
+def test_a_damaged_npz_is_refused(tmp_path, content, says) -> None:
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(ImageError, match=says):
+        DEPTH_CODECS["npz"](tmp_path / "a.npz")
+
+
+def test_an_npz_that_claims_more_than_its_bytes_can_mean_is_not_unpacked(tmp_path) -> None:
+    path = tmp_path / "a.npz"
+    size = len(npy(np.zeros((4096, 4096), np.float32)))
+    content = bytearray(npz(("a.npy", _OF_DEPTH)))
+    # The size of the unpacked array in the archive's directory, which is what is believed.
+    place = content.index(b"PK\1\2") + 24
+    content[place : place + 4] = struct.pack("<I", size)
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=f"a has {size} bytes"):
+        DEPTH_CODECS["npz"](path)
+
+
+def test_depth_maps_of_colmap(tmp_path) -> None:
+    path = tmp_path / "a.jpg.geometric.bin"
+    path.write_bytes(b"3&2&1&" + struct.pack("<6f", *DEPTH.ravel()))
+    np.testing.assert_array_equal(DEPTH_CODECS["colmap"](path), DEPTH)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"3&2&1&",
+        b"3&2&3&" + bytes(72),  # normals
+        b"2&3&1&" + bytes(20),
+        b"0&0&1&",
+        b"65537&1&1&" + bytes(4 * 65537),
+        b"1234567&1&1&",
+    ],
+)
+def test_a_damaged_depth_map_of_colmap_is_refused(tmp_path, content) -> None:
+    (tmp_path / "a.bin").write_bytes(content)
+    with pytest.raises(ImageError, match=r"is not a map|has \d+ bytes"):
+        DEPTH_CODECS["colmap"](tmp_path / "a.bin")
 
 
 def test_hdf5_and_exr_are_read_or_their_extra_is_named(tmp_path) -> None:
