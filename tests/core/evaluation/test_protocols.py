@@ -218,6 +218,34 @@ def test_published_figures_stand_beside_all_of_their_data_alone():
     assert not published.fits([*names[1:], "7scenes/chess/seq-01"], SEVEN_SCENES_VIEWS)
 
 
+@pytest.mark.parametrize("layout", ["7scenes", "dtu"])
+def test_published_figures_stand_beside_figures_of_their_own_grid_alone(layout):
+    published = PROTOCOLS["table2"].published[layout]
+    names, views = sorted(published.sequences), published.views
+
+    def beside(grid, *, scored=views):
+        return [row.name for row in published.rows_beside(names, scored, grid)]
+
+    assert beside((224, 518)) == ["Distill3R, 224x518"]
+    assert beside((384, 512)) == ["Fast3R, 384x512"]
+    assert beside((112, 154)) == beside((518, 224)) == []
+    assert beside((224, 518), scored=views - 1) == []
+    for row in published.rows:  # a figure of a metric that the table has
+        assert row.figures.keys() <= set(PROTOCOLS["table2"].metrics)
+
+
+@pytest.mark.parametrize("name", sorted(PROTOCOLS))
+def test_every_protocol_says_its_input_and_its_mask(name):
+    protocol = PROTOCOLS[name]
+    rules = protocol.all_rules()
+    rows, columns = protocol.grid
+    assert rules["input"].startswith(f"{rows}x{columns} (rows x columns), ")
+    assert ("middle" in rules["input"]) == (protocol.fit == "crop")
+    assert rules["mask"] == protocol.mask
+    assert ("224" in rules["mask"]) == (name == "cut3r")
+    assert all(isinstance(text, str) and text for text in rules.values())
+
+
 def test_a_sequence_with_a_camera_at_the_end_of_the_world_is_left_out_with_its_reason():
     truth = _truth(3)
     poses = truth.poses.clone()

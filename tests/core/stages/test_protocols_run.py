@@ -1,5 +1,7 @@
 """`evaluate` on a small room under every protocol that can read it: the truth, and a plane."""
 
+import shutil
+
 import pytest
 import torch
 from scored_room import score
@@ -74,6 +76,20 @@ def test_the_truth_is_perfect_beside_baselines_that_are_not(room, tmp_path, name
     if "auc_30" in metrics:
         placed = result["baselines"]["identity_poses"]
         assert 0 <= placed["auc_30"] < 1
+
+
+def test_two_frames_at_one_place_are_a_failed_pair_that_is_counted_and_said(room, tmp_path):
+    twice = tmp_path / "rooms"
+    shutil.copytree(room, twice)
+    for folder, suffix in (("rgb", "png"), ("depth", "png"), ("pose", "txt")):
+        shutil.copy(
+            twice / f"one/{folder}/000000.{suffix}", twice / f"one/{folder}/{VIEWS:06d}.{suffix}"
+        )
+    report = _scored(twice, tmp_path, "table2", "truth")
+    assert report.result["pairs_without_baseline"] == 1
+    assert report.result["metrics"]["auc_30"] == pytest.approx(0.9)  # 9 of 10 pairs
+    assert any(note.startswith("1 pairs of views have no true baseline") for note in report.notes)
+    assert report.result["rules"]["refinement"].startswith("none")
 
 
 @pytest.mark.parametrize("name", RUNNABLE)
