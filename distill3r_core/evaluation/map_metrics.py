@@ -7,6 +7,7 @@ import torch
 from distill3r_core.errors import GeometryError
 from distill3r_core.evaluation.metric_record import (
     CENTIMETERS,
+    LOG,
     PERCENT,
     SHARE,
     Comparison,
@@ -17,7 +18,9 @@ from distill3r_core.geometry.depth_errors import DepthErrors
 from distill3r_core.geometry.focal import focal_ratio
 from distill3r_core.geometry.fused_cloud import fused_error, shape_distances
 
-DELTA, INLIER = 1.25, 1.03  # ratios of depth (Eigen et al.; RobustMVD)
+# Ratios of depth, by the ends of their metrics' names and headings (Eigen et al.; SpatialBench).
+DELTAS = {"125": ("1.25", 1.25), "125_2": ("1.25^2", 1.25**2), "125_3": ("1.25^3", 1.25**3)}
+INLIERS = {"103": ("1.03", 1.03), "105": ("1.05", 1.05), "110": ("1.10", 1.10)}
 
 
 def _of_depth(measure: Callable[[DepthErrors], float]) -> Callable[[Comparison], Sequence[float]]:
@@ -70,24 +73,23 @@ def _shape(comparison: Comparison) -> Sequence[float]:
 
 
 MAP_METRICS: tuple[Metric, ...] = (
-    Metric("abs_rel", "AbsRel", SHARE, "lower", _of_depth(lambda e: e.abs_rel), mean, mean),
+    Metric("abs_rel", "Abs Rel", SHARE, "lower", _of_depth(lambda e: e.abs_rel), mean, mean),
     Metric(
-        "delta_125",
-        "delta 1.25",
-        SHARE,
-        "higher",
-        _of_depth(lambda errors: errors.share_within(DELTA)),
-        mean,
-        mean,
+        "sq_rel", "Sq Rel", CENTIMETERS, "lower", _of_depth(lambda e: e.sq_rel), mean, mean, ".2f",
+        describe=True,
     ),
     Metric(
-        "inlier_103",
-        "inliers 1.03",
-        SHARE,
-        "higher",
-        _of_depth(lambda errors: errors.share_within(INLIER)),
-        mean,
-        mean,
+        "rmse", "RMSE", CENTIMETERS, "lower", _of_depth(lambda e: e.rmse), mean, mean, ".2f",
+        describe=True,
+    ),
+    Metric("log_rmse", "log RMSE", LOG, "lower", _of_depth(lambda e: e.log_rmse), mean, mean),
+    *(
+        Metric(
+            f"{name}_{end}", f"{title} {shown}", SHARE, "higher",
+            _of_depth(lambda errors, ratio=ratio: errors.share_within(ratio)), mean, mean,
+        )
+        for name, title, ratios in (("delta", "delta", DELTAS), ("inlier", "inliers", INLIERS))
+        for end, (shown, ratio) in ratios.items()
     ),
     Metric("focal_error", "focal (%)", PERCENT, "lower", _focal, mean, mean, ".1f"),
     Metric(

@@ -20,7 +20,8 @@ class Comparison:
 
     Args:
         clouds: Predicted and true points after the protocol's alignment: one pair per view, or
-            one for the whole sequence.
+            one for the whole sequence. Empty where the protocol compares none, or the prediction
+            does not place all views.
         kept: What a metric found and another one needs.
     """
 
@@ -61,8 +62,8 @@ class Metric:
     """One figure of an evaluation.
 
     Args:
-        measure: Values of a sequence: one per view, pair of views or point. None where the
-            prediction or the truth lacks what it needs.
+        measure: Values of a sequence: one per view, pair of views or point. None, or no value,
+            where the prediction or the truth lacks what it needs.
     """
 
     name: str

@@ -41,10 +41,11 @@ for _metric in (
     Metric("scale", "scale, fit", SCALE, "one", _scale, geometric_mean, geometric_mean),
     Metric("scale_mean", "scale, mean", SCALE, "one", _scale, mean, mean),
     Metric("scale_log_spread", "spread of log", LOG, "lower", _scale, geometric_mean, log_spread),
-    Metric("scale_log_spread_views", "view spread", LOG, "lower", _scale, log_spread, mean),
+    Metric("scale_fit_spread_views", "fit s.d.", LOG, "lower", _scale, log_spread, mean),
     Metric("scale_log_error", "|log scale|", LOG, "lower", _scale, geometric_mean, log_error),
     # Does not shrink as errors grow, as the least-squares scale does.
     Metric("scale_norm", "scale", SCALE, "one", _norm_ratio, geometric_mean, geometric_mean),
+    Metric("scale_log_spread_views", "scale s.d.", LOG, "lower", _norm_ratio, log_spread, mean),
     *MAP_METRICS,
     *GROUND_METRICS,
     *LOCALIZATION_METRICS,

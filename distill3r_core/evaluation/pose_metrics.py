@@ -105,7 +105,7 @@ def pose_metrics(rules: PoseRules) -> tuple[Metric, ...]:
         *(
             Metric(
                 f"auc_{angle}",
-                f"AUC@{angle}",
+                f"AUC @{angle}",
                 SHARE,
                 "higher",
                 _measure(pairs, "largest"),

@@ -25,7 +25,7 @@ def _of_scene(measure: Callable[[DepthErrors], float]) -> Callable[[Comparison],
 
 
 SCENE_DEPTH_METRICS: tuple[Metric, ...] = (
-    Metric("abs_rel", "AbsRel", SHARE, "lower", _of_scene(lambda e: e.abs_rel), mean, mean),
+    Metric("abs_rel", "Abs Rel", SHARE, "lower", _of_scene(lambda e: e.abs_rel), mean, mean),
     Metric(
         "delta_125",
         "delta 1.25",

@@ -7,6 +7,7 @@ from typing import Any
 
 from distill3r_core.evaluation.metric_record import Comparison, Metric
 from distill3r_core.evaluation.metrics import METRICS
+from distill3r_core.evaluation.protocols.alignments import UnplacedError
 from distill3r_core.evaluation.protocols.record import Aggregation, Protocol
 from distill3r_core.evaluation.truth import Truth
 from distill3r_core.geometry.metrics import AlignedClouds
@@ -38,26 +39,38 @@ def score_sequence(
         maps: Its prediction, on the truth's grid.
         on_view: Called once per view: aligning one takes a second on a fine grid.
 
+    Returns:
+        The score. Metrics of clouds are None where the prediction does not place all views.
+
     Raises:
         FailedError: The prediction cannot be aligned; names the view.
     """
     clouds: list[AlignedClouds] = []
-    for pair in protocol.alignment.align(truth, maps):
-        clouds.append(pair)
-        if len(clouds) <= len(truth.view_names):
-            on_view()
+    try:
+        for pair in protocol.alignment.align(truth, maps):
+            clouds.append(pair)
+            if len(clouds) <= len(truth.view_names):
+                on_view()
+    except UnplacedError:
+        clouds = []  # baselines of depth alone, and models that lost a view
     for _ in range(len(truth.view_names) - len(clouds)):
         on_view()
     comparison = Comparison(truth, maps, tuple(clouds))
-    values = {metric.name: metric.measure(comparison) for metric in metrics_of(protocol)}
+    values = {metric.name: _measured(metric, comparison) for metric in metrics_of(protocol)}
     return SequenceScore(truth.name, len(truth.view_names), values, truth.source)
+
+
+def _measured(metric: Metric, comparison: Comparison) -> Sequence[float] | None:
+    """The values of a metric; None where there are none, which nothing can be reduced from."""
+    values = metric.measure(comparison)
+    return None if values is None or len(values) == 0 else values
 
 
 def score_poses(truth: Truth, maps: RawMaps, protocol: Protocol) -> SequenceScore:
     """Measure the metrics that depend on poses alone; the others are None."""
     comparison = Comparison(truth, maps, ())
     values = {
-        metric.name: metric.measure(comparison) if metric.of_poses else None
+        metric.name: _measured(metric, comparison) if metric.of_poses else None
         for metric in metrics_of(protocol)
     }
     return SequenceScore(truth.name, len(truth.view_names), values, truth.source)

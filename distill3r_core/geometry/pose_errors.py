@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from distill3r_core.geometry.cameras import invert_rigid
@@ -23,6 +23,7 @@ AucForm = Literal["bins", "histc", "integral"]
 
 _LINEAR = 1 - 1e-4  # Fast3R's arc cosine is linear beyond this cosine: errors below 0.8 are wrong
 _TINY = 1e-15
+_ONE_PLACE = 1e-12  # of the distance to the origin; equal centers leave less, by rounding
 
 
 @dataclass(frozen=True)
@@ -59,23 +60,48 @@ def pair_errors(
             SpatialBench leaves that to the code of the model: without it the errors depend on the
             frame of the prediction.
     """
-    mine, true = predicted.double(), truth.double()
-    first, second = torch.triu_indices(len(true), len(true), offset=1)
-    if form == "da3":
-        mine = _from_first(mine) if move_prediction else mine
-        true = _from_first(true)
-        relative = [poses[first] @ invert_rigid(poses[second]) for poses in (mine, true)]
-    else:
-        if form == "pi3":
-            first, second = second, first
-        relative = [invert_rigid(poses[first]) @ poses[second] for poses in (mine, true)]
-    rotation = rotation_angle(*relative)
+    moved = form == "da3"
+    mine = _relative(predicted, form, from_first=moved and move_prediction)
+    true = _relative(truth, form, from_first=moved)
+    rotation = rotation_angle(mine, true)
     if form == "fast3r":
         rotation = _linearized_angle(rotation)
-    shifts = [poses[:, :3, 3] for poses in relative]
+    shifts = [poses[:, :3, 3] for poses in (mine, true)]
     found, wanted = (shift / (shift.norm(dim=-1, keepdim=True) + _TINY) for shift in shifts)
+    # The direction of a translation that is zero up to rounding is none.
+    wanted = torch.where(_no_translation(truth, true)[:, None], 0.0, wanted)
     sine_squared = (1 - (found * wanted).sum(-1).square()).clamp(min=_TINY)
     return PairErrors(rotation, torch.rad2deg(torch.acos((1 - sine_squared).sqrt())))
+
+
+def pairs_without_baseline(truth: Float[Tensor, "N 4 4"], *, form: PoseForm = "vggt") -> int:
+    """Number of pairs whose true translation is zero: each has failed, as in all published codes.
+
+    Args:
+        truth: True `world_from_cam`.
+    """
+    relative = _relative(truth, form, from_first=form == "da3")
+    return int(_no_translation(truth, relative).sum())
+
+
+def _relative(
+    poses: Float[Tensor, "N 4 4"], form: PoseForm, *, from_first: bool
+) -> Float[Tensor, "P 4 4"]:
+    """Relative poses of all pairs i < j, in float64."""
+    poses = _from_first(poses.double()) if from_first else poses.double()
+    first, second = torch.triu_indices(len(poses), len(poses), offset=1)
+    if form == "da3":
+        return poses[first] @ invert_rigid(poses[second])
+    if form == "pi3":
+        first, second = second, first
+    return invert_rigid(poses[first]) @ poses[second]
+
+
+def _no_translation(
+    poses: Float[Tensor, "N 4 4"], relative: Float[Tensor, "P 4 4"]
+) -> Bool[Tensor, " P"]:
+    farthest = poses[:, :3, 3].double().norm(dim=-1).max()
+    return relative[:, :3, 3].norm(dim=-1) <= _ONE_PLACE * farthest
 
 
 def share_below(errors: Float[Tensor, " P"], threshold: float) -> float:

@@ -96,6 +96,22 @@ def test_data_that_is_not_there_is_missing(cli_inprocess, tmp_path):
 def test_broken_frames_make_the_status_5(cli_inprocess, data_dir, tmp_path):
     status, out, _ = cli_inprocess(
         "eval", "--data", data_dir / "bad_7scenes", "--predict", "truth", "--size", "28x42",
+        "--protocol", "held-out", "--json", cwd=tmp_path,
+    )  # fmt: skip
+    assert status == 5
+    report = json.loads(out)
+    assert report["result"]["views"] == 3  # frames 0, 12 and 15 are whole
+    named = {one["item"].rpartition("frame-0000")[2][:2] for one in report["result"]["failed"]}
+    # Frame 3 has no image at all.
+    assert named == {"01", "02", "04", "05", "06", "07", "08", "09", "10", "11", "13", "14"}
+    assert all(one["reason"] for one in report["result"]["failed"])
+
+
+def test_broken_frames_that_a_protocol_does_not_take_leave_the_status_0(
+    cli_inprocess, data_dir, tmp_path
+):
+    status, out, _ = cli_inprocess(
+        "eval", "--data", data_dir / "bad_7scenes", "--predict", "truth", "--size", "28x42",
         "--json", cwd=tmp_path,
     )  # fmt: skip
     # Of the frames whose number 20 divides there is one, and it is whole.

@@ -8,7 +8,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from distill3r_cli.tables import as_rich_table, split_table
+from distill3r_core.evaluation.baselines import BASELINES
+from distill3r_core.evaluation.protocols import PROTOCOLS
+from distill3r_core.evaluation.scores import metrics_of, units_of
 from distill3r_core.report import Table
+from distill3r_core.stages.evaluate.score_tables import shown_figure, tables
 
 COLUMNS = ("model", "views", "size", "seconds", "min .. max", "end to end s", "of the floor")
 ROWS = (
@@ -76,6 +80,43 @@ def test_a_part_is_filled_before_the_next_and_a_title_is_shown_once() -> None:
     # The keys take 1 + 16 + 8 characters, then 10, 10 | 19, 9, 8 for the longest word or number.
     assert [len(split_table(table, width)) for width in (60, 61, 80, 81)] == [3, 2, 2, 1]
     assert text_of(table, 60).count("forward") == 1
+
+
+@pytest.mark.parametrize("name", ["table2", "held-out"])
+@pytest.mark.parametrize("value", [0.12345, 9.87654, 99.98765, 123.45678])
+def test_the_default_tables_of_eval_fit_80_columns_with_two_models_and_all_baselines(name, value):
+    protocol = PROTOCOLS[name]
+    figures = dict.fromkeys((metric.name for metric in metrics_of(protocol)), value)
+    models = {"small-001": figures, "small-002": figures}
+    ends = {"difference": -value, "low": -value, "high": value}
+    result = {
+        "protocol": name,
+        "data": "7scenes_kitchen",
+        "grid": "112x154",
+        "grids": dict.fromkeys(models, "112x154"),
+        "views": 40,
+        "units": units_of(protocol, "m"),
+        "models": models,
+        "without_refinement": models,
+        "baselines": dict.fromkeys(BASELINES, figures),
+        "published": {},
+        "differences": {"small-002": dict.fromkeys(figures, ends)},
+        "sequences": [],
+    }
+    for table in tables(result)[:2]:
+        assert len(split_table(table, 80)) == 1
+        shown = text_of(table, 80)
+        assert max(map(len, shown.splitlines())) <= 80
+    headings = tables(result)[0].columns
+    assert "Acc (cm)" in headings or "fused (cm)" in headings
+    assert any(row[0] == "COLMAP poses" for row in tables(result)[0].rows)
+
+
+def test_a_large_figure_has_fewer_decimals_and_a_small_one_all_of_them() -> None:
+    shown = {value: shown_figure(value, ".2f") for value in (0.004, 8.76, 119.72, 999.96, 1234.5)}
+    assert list(shown.values()) == ["0.00", "8.76", "119.7", "1000", "1234"]
+    assert shown_figure(-0.1234, ".3f") == "-0.12"
+    assert shown_figure(0.00012, ".5f") == "0.00012"  # its own format is as wide
 
 
 @pytest.mark.parametrize("prose", [True, False])

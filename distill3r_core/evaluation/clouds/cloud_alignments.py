@@ -124,9 +124,13 @@ def align_by_confidence(
 def center_crop(
     maps: Float[Tensor, "N H W *rest"] | Bool[Tensor, "N H W"], half: int
 ) -> Float[Tensor, "N h w *rest"] | Bool[Tensor, "N h w"]:
-    """Rows and columns within `half` of the middle of each view (CUT3R: 112)."""
+    """Rows and columns within `half` of the middle of each view (CUT3R: 112).
+
+    A view with fewer of them keeps them all.
+    """
     row, column = maps.shape[1] // 2, maps.shape[2] // 2
-    return maps[:, row - half : row + half, column - half : column + half]
+    top, left = max(row - half, 0), max(column - half, 0)
+    return maps[:, top : row + half, left : column + half]
 
 
 def _move(pose: Float[Tensor, "4 4"], points: Float[Tensor, "N H W 3"]) -> Tensor:

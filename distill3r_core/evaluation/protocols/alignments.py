@@ -10,6 +10,10 @@ from distill3r_core.geometry.metrics import AlignedClouds, align_view
 from distill3r_core.types import RawMaps
 
 
+class UnplacedError(FailedError):
+    """A prediction has no place for some view, so that its views make no cloud together."""
+
+
 @runtime_checkable
 class Aligner(Protocol):
     """Aligns the prediction of a sequence."""
@@ -18,6 +22,7 @@ class Aligner(Protocol):
         """Yield pairs of clouds: one pair per view, or one for the whole sequence.
 
         Raises:
+            UnplacedError: The prediction does not place all views in one frame.
             FailedError: The prediction cannot be aligned; names the view.
         """
         ...

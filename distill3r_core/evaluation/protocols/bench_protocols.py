@@ -93,7 +93,7 @@ def _spatialbench(density: Density) -> Protocol:
         reader=partial(read_spatialbench, density=density),
         rules={
             "depth": "one scale for a scene: the ratio of its median depths",
-            "input": "as its readers crop and resize; a student fits that to its own size",
+            "images": "cropped and resized as its readers do, then brought to the input",
             "prediction": "poses moved to the first camera before they are compared",
             "surface": "TSDF with the scale of the camera centers (ratio of their spreads), at "
             "the grid of the maps; 10^6 points of it and of the data set's mesh",

@@ -17,8 +17,8 @@ HELD_OUT = replace(
         "aligned to the end; one forward pass per window, its first frame is the anchor",
     ),
     columns=(
-        "abs_rel", "auc_30", "rotation_median", "translation_median",
-        "fused", "fused_true_poses", "scale_norm", "scale_log_spread_views",
+        "abs_rel", "auc_30", "rotation_median", "fused", "fused_true_poses",
+        "scale_norm", "scale_log_spread_views",
     ),
     source="held-out",
     published={},

@@ -25,8 +25,6 @@ LUNAR = Protocol(
         "depth": "one ratio of medians for both images",
         "slope": "arc tangent of Sobel / 8 of depth per pixel, in degrees; pixels whose neighbors "
         "are all valid",
-        "mask": "valid truth only",
-        "input": "384x512; a student keeps its own size and fit",
         "not as in arXiv:2607.01851": "the similarity is least squares over all valid pixels, not "
         f"RANSAC's; ICP is point to point within {ICP_THRESHOLD} m whatever the distance of the "
         "ground, not point to plane; clouds are all valid pixels, not 20,000 points; SSIM of "

@@ -9,6 +9,7 @@ from dataclasses import replace
 from distill3r_core.evaluation.protocols.frame_rules import NumberedFrames
 from distill3r_core.evaluation.protocols.record import Protocol
 from distill3r_core.evaluation.protocols.sequence_alignments import (
+    CENTER,
     CONFIDENT,
     MEDIANS,
     MEDIANS_CENTER,
@@ -36,14 +37,11 @@ def _frames(stride: int, *, backwards: frozenset[str] = frozenset()) -> Numbered
     )
 
 
-def _rules(input_size: str) -> dict[str, str]:
-    return {
-        "distance": "nearest neighbor, both ways, all points of a sequence in one cloud",
-        "mean": "over the points of a sequence (acc, comp: median too), then over sequences",
-        "normals": "of 30 neighbors, the point itself included",
-        "mask": "valid truth only, for both clouds",
-        "input": f"{input_size}; a student keeps its own size and fit",
-    }
+_RULES = {
+    "distance": "nearest neighbor, both ways, all points of a sequence in one cloud",
+    "mean": "over the points of a sequence (acc, comp: median too), then over sequences",
+    "normals": "of 30 neighbors, the point itself included",
+}
 
 
 SPANN3R = Protocol(
@@ -54,18 +52,17 @@ SPANN3R = Protocol(
     columns=_COLUMNS,
     grid=(224, 224),
     fit="crop",
-    rules=_rules("224x224, center crop"),
+    rules=_RULES,
 )
-FAST3R = replace(
-    SPANN3R, name="fast3r", alignment=CONFIDENT, grid=(512, 512), rules=_rules("512x512, crop")
-)
+FAST3R = replace(SPANN3R, name="fast3r", alignment=CONFIDENT, grid=(512, 512))
 CUT3R = replace(
     SPANN3R,
     name="cut3r",
     frames=_frames(200),
     alignment=MEDIANS_CENTER,
     grid=(384, 512),
-    rules=_rules("384x512"),
+    mask="valid truth only, for both sides, and of it the central "
+    f"{2 * CENTER} rows and columns; no confidence",
 )
 PI3_SPARSE = replace(
     SPANN3R,
@@ -75,7 +72,7 @@ PI3_SPARSE = replace(
     grid=(392, 518),
     fit="squash",
     rules={
-        **_rules("392x518"),
+        **_RULES,
         "intrinsics": "of the resized image, not their K, whose x-focal is 0.9 percent too long",
     },
 )

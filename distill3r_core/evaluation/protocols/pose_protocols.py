@@ -30,7 +30,7 @@ CO3D_VGGT = Protocol(
     grid=(518, 518),
     aggregation="categories",
     max_translation=_MAX_TRANSLATION,
-    rules={"input": "518x518; a student keeps its own size and fit"},
+    mask="none: no pixel is compared",
 )
 CO3D_PI3 = replace(
     CO3D_VGGT,
@@ -58,6 +58,5 @@ CO3D_FAST3R = replace(
     grid=(512, 512),
     aggregation="sequences",
     poses=FAST3R,
-    rules={"input": "512x512; a student keeps its own size and fit"},
 )
 POSE_PROTOCOLS = (CO3D_VGGT, CO3D_PI3, CO3D_FAST3R)

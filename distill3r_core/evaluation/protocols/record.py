@@ -24,6 +24,7 @@ _AGGREGATIONS: dict[Aggregation, str] = {
     "pooled": "values of all sequences pooled",
     "categories": "values pooled in each category, mean of categories",
 }
+_FITS = {"squash": "the whole image stretched to it", "crop": "cut out of the middle"}
 
 
 @runtime_checkable
@@ -49,18 +50,47 @@ class SurfaceReader(TypingProtocol):
 
 
 @dataclass(frozen=True)
+class PublishedRow:
+    """Figures of one system, in our units.
+
+    Args:
+        grid: Rows and columns of its input, at which it was scored.
+        figures: By metric.
+    """
+
+    system: str
+    grid: tuple[int, int]
+    figures: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        """The system with its grid, for tables."""
+        return f"{self.system}, {self.grid[0]}x{self.grid[1]}"
+
+
+@dataclass(frozen=True)
 class Published:
     """Figures of other systems by their own authors, and the data that they belong to.
 
     Args:
         sequences: All sequences that were scored, by the last parts of their names.
         views: Number of views that were scored.
-        figures: By system, then by metric.
     """
 
     sequences: frozenset[str]
     views: int
-    figures: Mapping[str, Mapping[str, float]]
+    rows: tuple[PublishedRow, ...]
+
+    def rows_beside(
+        self, names: Collection[str], views: int, grid: tuple[int, int]
+    ) -> tuple[PublishedRow, ...]:
+        """The systems that were scored on the same sequences and views, at the same grid.
+
+        Distances to the nearest point depend on the grid: figures of another do not compare.
+        """
+        if not self.fits(names, views):
+            return ()
+        return tuple(row for row in self.rows if row.grid == grid)
 
     def fits(self, names: Collection[str], views: int) -> bool:
         """Whether these are the sequences and views that the figures were measured on."""
@@ -78,6 +108,7 @@ class Protocol:
             the values of all sequences are pooled; or those of each category are, the first part
             of the names of sequences, and the figures of categories averaged.
         fit: How images come to `grid`.
+        mask: Which pixels are compared, in words.
         poses: How poses are compared.
         max_translation: A sequence with a camera whose coordinates sum up to more is broken, and
             left out with that reason; None: none is.
@@ -97,6 +128,7 @@ class Protocol:
     metrics: tuple[str, ...]  # names of metrics, in the order of tables
     grid: tuple[int, int]  # rows and columns of predictions that come from no model
     fit: Literal["squash", "crop"] = "squash"
+    mask: str = "valid truth only, for both sides; no confidence"
     aggregation: Aggregation = "sequences"
     poses: PoseRules = VGGT
     max_translation: float | None = None
@@ -113,6 +145,9 @@ class Protocol:
             "head": self.alignment.head,
             "alignment": self.alignment.text,
             "frames": self.frames.text,
+            "input": f"{self.grid[0]}x{self.grid[1]} (rows x columns), {_FITS[self.fit]}; a "
+            "student keeps its own size and fit",
+            "mask": self.mask,
             **self.poses.words(),
             "aggregation": _AGGREGATIONS[self.aggregation],
             **self.rules,

@@ -17,7 +17,7 @@ from distill3r_core.evaluation.clouds.cloud_alignments import (
     confident_pixels,
 )
 from distill3r_core.evaluation.clouds.icp import icp
-from distill3r_core.evaluation.protocols.alignments import Alignment
+from distill3r_core.evaluation.protocols.alignments import Alignment, UnplacedError
 from distill3r_core.evaluation.truth import Truth
 from distill3r_core.geometry.metrics import AlignedClouds, nearest_distances
 from distill3r_core.geometry.registration import rigid_of
@@ -38,13 +38,17 @@ def global_points(maps: RawMaps, truth: Truth) -> Float[Tensor, "N H W 3"]:
     """Predicted points in the frame of the first camera.
 
     Raises:
-        FailedError: The model predicts no poses.
+        UnplacedError: Some view has no pose or global points, or they are not finite.
     """
+    unplaced = UnplacedError(f"{truth.name}: the prediction does not place all views")
     if maps.points_global is not None:
-        return torch.stack(list(maps.points_global))
+        points = torch.stack(list(maps.points_global))
+        if not points[truth.mask].isfinite().all():
+            raise unplaced
+        return points
     similarities = maps.global_from_local
     if similarities is None or not similarities.isfinite().all():
-        raise FailedError(f"{truth.name}: the prediction does not place all views")
+        raise unplaced
     back = invert_similarity(rigid_of(similarities[:1].double())[:, :3])
     moved = compose(back.expand_as(similarities), similarities.double())
     return apply_similarity(moved, torch.stack(list(maps.points_local)).double()).float()
@@ -104,8 +108,8 @@ class MedianAligner:
 
     def __call__(self, truth: Truth, maps: RawMaps) -> Iterator[AlignedClouds]:
         """One pair of clouds for the sequence."""
+        points, poses = world_points(truth)  # first: a truth without poses is refused
         predicted = global_points(maps, truth)
-        points, poses = world_points(truth)
         try:
             found = align_by_medians(predicted, points, truth.mask, poses[0])
             aligned, mask = found.points, truth.mask
@@ -127,8 +131,8 @@ class MedianAligner:
 
 def align_confident(truth: Truth, maps: RawMaps) -> Iterator[AlignedClouds]:
     """Local maps by the confident global points, then one similarity (Fast3R)."""
-    predicted = global_points(maps, truth)
     points, _ = world_points(truth)
+    predicted = global_points(maps, truth)
     local = torch.stack(list(maps.points_local))
     confidence = [torch.stack(list(c)) for c in (maps.confidence_global, maps.confidence_local)]
     try:
@@ -144,8 +148,8 @@ def align_confident(truth: Truth, maps: RawMaps) -> Iterator[AlignedClouds]:
 
 def align_once(truth: Truth, maps: RawMaps) -> Iterator[AlignedClouds]:
     """One similarity over all pixels of all views, then ICP (Pi3)."""
-    predicted = global_points(maps, truth)
     points, _ = world_points(truth)
+    predicted = global_points(maps, truth)
     try:
         similarity = fit_similarity_in_parts(
             [(p[m], t[m]) for p, t, m in zip(predicted, points, truth.mask, strict=True)]

@@ -2,7 +2,7 @@
 
 from distill3r_core.evaluation.protocols.alignments import PER_VIEW
 from distill3r_core.evaluation.protocols.frame_rules import NumberedFrames
-from distill3r_core.evaluation.protocols.record import Protocol, Published
+from distill3r_core.evaluation.protocols.record import Protocol, Published, PublishedRow
 
 MAX_VIEWS = 50  # of a sequence: what every 20th frame gives on 7-Scenes
 
@@ -27,6 +27,7 @@ DTU_TEST = frozenset(
     )
 )  # fmt: skip
 DTU_VIEWS = 220  # ten of each scan
+_FAST3R, _DISTILL3R = (384, 512), (224, 518)  # input of the two published systems
 
 SCALES = (
     "scale_norm",
@@ -34,6 +35,7 @@ SCALES = (
     "scale_mean",
     "scale_log_spread",
     "scale_log_spread_views",
+    "scale_fit_spread_views",
     "scale_log_error",
 )
 POSES = (
@@ -41,14 +43,16 @@ POSES = (
     "rra_5", "rra_15", "rra_30", "rta_5", "rta_15", "rta_30",
     "rotation_median", "translation_median", "ate", "rpe_t", "rpe_r",
 )  # fmt: skip
-DEPTH = ("abs_rel", "delta_125", "inlier_103")
+DEPTH = (
+    "abs_rel", "sq_rel", "rmse", "log_rmse",
+    "delta_125", "delta_125_2", "delta_125_3", "inlier_103", "inlier_105", "inlier_110",
+)  # fmt: skip
 FUSED = ("fused", "fused_true_poses")
-METRICS = ("acc", "comp", *DEPTH, *POSES, *FUSED, "focal_error", *SCALES)
+METRICS = ("acc", "comp", "chamfer", "fscore", *DEPTH, *POSES, *FUSED, "focal_error", *SCALES)
 RULES = {
     "distance": "nearest neighbor, both ways",
     "median": "over the points of a view",
     "mean": "over the views of a sequence, then over sequences",
-    "mask": "valid truth only, no confidence",
     "truth": "depth registered to the color camera, sampled to the grid (nearest)",
     "depth": "each view scaled by the ratio of its lower median depths",
     "fused": "mean distance of all points to their own true points after one similarity",
@@ -65,25 +69,29 @@ TABLE2 = Protocol(
     alignment=PER_VIEW,
     metrics=METRICS,
     columns=("acc", "comp", "abs_rel", "auc_30", "rotation_median", "fused", "scale_norm"),
-    grid=(224, 518),
+    grid=_DISTILL3R,
     rules=RULES,
     published={
         "7scenes": Published(
             sequences=SEVEN_SCENES_TEST,
             views=SEVEN_SCENES_VIEWS,
-            figures={
-                "Fast3R, 384x512": {"acc": 2.45, "comp": 2.97, "scale_mean": 3.54},
-                "Distill3R, 224x518": {"acc": 8.76, "comp": 8.88, "scale_mean": 1.62},
-            },
+            rows=(
+                PublishedRow("Fast3R", _FAST3R, {"acc": 2.45, "comp": 2.97, "scale_mean": 3.54}),
+                PublishedRow(
+                    "Distill3R", _DISTILL3R, {"acc": 8.76, "comp": 8.88, "scale_mean": 1.62}
+                ),
+            ),
         ),
         # Meters x 100 too; the paper prints the scale in millimeters per unit.
         "dtu": Published(
             sequences=DTU_TEST,
             views=DTU_VIEWS,
-            figures={
-                "Fast3R, 384x512": {"acc": 0.31, "comp": 0.41, "scale_mean": 0.94249},
-                "Distill3R, 224x518": {"acc": 1.16, "comp": 1.77, "scale_mean": 0.39459},
-            },
+            rows=(
+                PublishedRow("Fast3R", _FAST3R, {"acc": 0.31, "comp": 0.41, "scale_mean": 0.94249}),
+                PublishedRow(
+                    "Distill3R", _DISTILL3R, {"acc": 1.16, "comp": 1.77, "scale_mean": 0.39459}
+                ),
+            ),
         ),
     },
 )

@@ -23,9 +23,10 @@ from distill3r_core.evaluation.scores import (
     units_of,
 )
 from distill3r_core.files import read_own, write_text
+from distill3r_core.geometry.pose_errors import pairs_without_baseline
 from distill3r_core.paths import RESULTS
 from distill3r_core.profiling import machine, pick_device
-from distill3r_core.report import Failure, Progress, Report, Silent, duration
+from distill3r_core.report import Failure, Progress, Report, Silent
 from distill3r_core.stages.evaluate.prepared_evaluation import (
     PreparedEvaluation,
     cache_paths,
@@ -33,8 +34,9 @@ from distill3r_core.stages.evaluate.prepared_evaluation import (
     prepare_held_out,
     prepare_validation,
 )
-from distill3r_core.stages.evaluate.refined_poses import RefinedPoses
+from distill3r_core.stages.evaluate.refined_poses import UNREFINED_RULE, RefinedPoses
 from distill3r_core.stages.evaluate.result_files import write_csv, write_markdown, write_page
+from distill3r_core.stages.evaluate.result_notes import result_notes
 from distill3r_core.stages.evaluate.score_tables import tables
 from distill3r_core.stages.evaluate.scored_baseline import ScoredBaseline
 from distill3r_core.stages.evaluate.scored_model import labels_of, open_models, scene_problem
@@ -42,7 +44,7 @@ from distill3r_core.stages.evaluate.settings import EvalSettings
 from distill3r_core.stages.evaluate.view_image import ViewGallery
 from distill3r_core.types import Unit
 
-RESULT_FORM = 2  # what a result holds; one of another form is scored again
+RESULT_FORM = 3  # what a result holds; one of another form is scored again
 RESULT, VIEWS_IMAGE, WORST_IMAGE = "result.json", "views.png", "worst.png"
 CSV, MARKDOWN, PAGE = "figures.csv", "tables.md", "report.html"
 
@@ -155,12 +157,14 @@ class _Scores:
 
     Args:
         unrefined: Scores with the poses that it predicted itself, where `model` has refined ones.
+        pairs_without_baseline: Pairs of views whose true cameras stand at one place.
     """
 
     model: list[SequenceScore]
     unrefined: list[SequenceScore]
     unit: Unit  # "m" where every truth is in meters
     grid: tuple[int, int]  # rows and columns, landscape
+    pairs_without_baseline: int
 
 
 def _result(
@@ -183,12 +187,16 @@ def _result(
     grids = {labels[0]: scores.grid}
     result = {
         "protocol": protocol.name,
-        "rules": protocol.all_rules(),
+        "rules": {
+            **protocol.all_rules(),
+            "refinement": UNREFINED_RULE if refined is None else refined.rule,
+        },
         "predict": settings.predict,
         "data": first.source,
         "layout": first.layout,
         "grid": "x".join(map(str, scores.grid)),
         "views": sum(score.views for score in scores.model),
+        "pairs_without_baseline": scores.pairs_without_baseline,
         "seen_in_training": first.seen,
         "failed": [
             {"item": one.item, "reason": one.reason}
@@ -198,8 +206,9 @@ def _result(
         "metrics": figures_of(scores.model, protocol),
         "units": units_of(protocol, scores.unit),
         "baselines": {baseline.name: baseline.figures(protocol) for baseline in baselines},
-        "published": _published(protocol, first, scores.model),
+        "published": _published(protocol, first, scores),
         "sequences": as_plain(scores.model, protocol),
+        "worst_views": [] if gallery is None else gallery.worst_views,
     }
     caches = dict.fromkeys(score.source for score in scores.model)
     if any(caches):
@@ -264,11 +273,13 @@ def _score(
     """
     scored: list[SequenceScore] = []
     unrefined: list[SequenceScore] = []
-    unit, grid = "m", evaluation.model.grid
+    unit, grid, without_baseline = "m", evaluation.model.grid, 0
     maps_per_view = 1 + sum(baseline.has_maps for baseline in baselines)
     progress.begin("score", total=evaluation.views * maps_per_view, unit="maps")
     for truth in evaluation.truths:
         unit, grid = "none" if truth.unit == "none" else unit, grid or truth.size
+        if truth.poses is not None:
+            without_baseline += pairs_without_baseline(truth.poses, form=protocol.poses.form)
         predicted = evaluation.model.predict(truth)
         assert predicted is not None, "a model predicts every sequence"
         maps = predicted if refined is None else refined.refine(truth, predicted)
@@ -291,7 +302,7 @@ def _score(
     if not scored:
         raise NothingUsableError("no view has enough valid pixels to be scored")
     assert grid is not None
-    return _Scores(scored, unrefined, unit, grid)
+    return _Scores(scored, unrefined, unit, grid, without_baseline)
 
 
 def _differences(
@@ -315,14 +326,15 @@ def _missing(scores: Sequence[SequenceScore], protocol: Protocol) -> dict[str, l
 
 
 def _published(
-    protocol: Protocol, evaluation: PreparedEvaluation, scores: Sequence[SequenceScore]
+    protocol: Protocol, evaluation: PreparedEvaluation, scores: _Scores
 ) -> dict[str, dict[str, float]]:
-    """Published figures, where what was scored is all of their data and nothing else."""
+    """Published figures of the same data, all of it and nothing else, at the same grid."""
     published = protocol.published.get(evaluation.layout)
-    views = sum(score.views for score in scores)
-    if published is None or not published.fits([score.name for score in scores], views):
+    if published is None:
         return {}
-    return {name: dict(figures) for name, figures in published.figures.items()}
+    names, views = zip(*((score.name, score.views) for score in scores.model), strict=True)
+    rows = published.rows_beside(names, sum(views), scores.grid)
+    return {row.name: dict(row.figures) for row in rows}
 
 
 def _report(
@@ -335,7 +347,6 @@ def _report(
 ) -> Report:
     names = (RESULT, PAGE, MARKDOWN, CSV, results.RECORD, VIEWS_IMAGE, WORST_IMAGE)
     protocol = PROTOCOLS[result["protocol"]]
-    shown_names = {metric.name for metric in columns_of(protocol)}
     notes = list(dict.fromkeys(note for evaluation in prepared for note in evaluation.notes))
     if result["predict"] == "student":
         notes += [
@@ -343,18 +354,7 @@ def _report(
             for evaluation in prepared
             if (problem := scene_problem(evaluation.model, protocol)) is not None
         ]
-    for name, sequences in result["missing"].items():
-        if name in shown_names:
-            some = ", ".join(sequences)
-            if len(sequences) > 3:
-                some = f"{sequences[0]} and {len(sequences) - 1} more"
-            notes.append(f"no {name}: {some} lack what it needs, or are not finite")
-    if result["refinement"] is not None:
-        facts = result["refinement"]
-        notes.append(
-            f"poses refined by image alignment: {facts['aligned']} of {facts['views']} views "
-            f"aligned, {duration(facts['seconds'])}; --no-refine leaves it out"
-        )
+    notes += result_notes(result)
     if finished_before:
         notes.append(f"scored before: {folder}")
     count = 1 + any(result["differences"].values())  # a table of differences is shown too

@@ -12,6 +12,7 @@ from distill3r_core.reconstruction.refinement.maps import refine_maps
 from distill3r_core.types import RawMaps
 
 METHOD = "direct image alignment on the maps' own depth"
+UNREFINED_RULE = "none: poses as they were predicted"
 
 
 @dataclass
@@ -48,6 +49,11 @@ class RefinedPoses:
         self.aligned += int(found.aligned.sum())
         self.seconds += found.seconds
         return refined
+
+    @property
+    def rule(self) -> str:
+        """What is done, in words, for the rules of a result."""
+        return f'poses of models by {METHOD}; the rows "not refined" are without it'
 
     def facts(self) -> dict[str, Any]:
         """What was done, for a result file."""

@@ -79,13 +79,15 @@ def write_page(
 
     Args:
         metrics: Those that get a chart.
-        images: PNG files by heading; they become part of the page.
+        images: PNG files by heading, the worst views last; they become part of the page.
     """
     parts = [f"<h1>{html.escape(tables[0].title)}</h1>", *map(_html_table, tables[:1])]
     parts += [_chart(result, metric) for metric in metrics]
     for heading, image in images.items():
         data = base64.b64encode(image.read_bytes()).decode()
         parts.append(f'<h2>{html.escape(heading)}</h2><img src="data:image/png;base64,{data}">')
+    worst = "".join(f"<li>{html.escape(view)}</li>" for view in result["worst_views"])
+    parts.append(f"<ol>{worst}</ol>")  # below their image, in its order
     parts += [f"<h2>{html.escape(table.title)}</h2>{_html_table(table)}" for table in tables[1:]]
     rules = "".join(
         f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>"

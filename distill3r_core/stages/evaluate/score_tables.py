@@ -9,6 +9,8 @@ from distill3r_core.evaluation.protocols import PROTOCOLS
 from distill3r_core.evaluation.scores import columns_of, metrics_of
 from distill3r_core.report import Table
 
+_FIGURE_WIDTH = 5  # characters: seven columns stand beside the names on a screen of 80
+
 
 def tables(result: Mapping[str, Any]) -> tuple[Table, ...]:
     """The figures of models beside baselines and published figures.
@@ -58,11 +60,12 @@ def _table(
     metrics: Sequence[Metric],
     units: Mapping[str, str],
 ) -> Table:
-    headings = [
-        f"{one.heading} ({units[one.name]})" if one.describe else one.heading for one in metrics
-    ]
     rows = tuple((name, *_cells(figures, metrics)) for name, figures in named.items())
-    return Table(title, ("", *headings), rows)
+    return Table(title, ("", *(_heading(one, units) for one in metrics)), rows)
+
+
+def _heading(metric: Metric, units: Mapping[str, str]) -> str:
+    return f"{metric.heading} ({units[metric.name]})" if metric.describe else metric.heading
 
 
 def _difference_table(
@@ -72,11 +75,12 @@ def _difference_table(
 ) -> Table:
     """Differences from the first model, with their 95 percent intervals."""
     first = next(iter(result["models"]))
-    shown = [one for one in metrics if any(one.name in found for found in differences.values())]
     rows = []
-    for label, found in differences.items():
-        cells = [label]
-        for metric in shown:
+    for metric in metrics:
+        if not any(metric.name in found for found in differences.values()):
+            continue
+        cells = [_heading(metric, result["units"])]
+        for found in differences.values():
             one = found.get(metric.name)
             if one is None:
                 cells.append("-")
@@ -85,7 +89,7 @@ def _difference_table(
             cells.append(f"{one['difference']:+{metric.format}} [{low}, {high}]")
         rows.append(tuple(cells))
     title = f"difference from {first}, with its 95 % interval (paired bootstrap)"
-    return Table(title, ("", *(metric.heading for metric in shown)), tuple(rows))
+    return Table(title, ("", *differences), tuple(rows))
 
 
 def _cells(
@@ -94,5 +98,21 @@ def _cells(
     cells = []
     for metric in metrics:
         value = None if figures is None else figures.get(metric.name)
-        cells.append("-" if value is None else format(value, metric.format))
+        cells.append("-" if value is None else shown_figure(value, metric.format))
     return tuple(cells)
+
+
+def shown_figure(value: float, form: str) -> str:
+    """A figure as text, with fewer decimals where it would be wider than its column.
+
+    Large figures are those of models that know nothing: 123.4 cm says as much as 123.45 cm.
+
+    Args:
+        form: Format of a figure below 10, as ".2f".
+    """
+    text, usual = format(value, form), max(_FIGURE_WIDTH, len(format(0.0, form)))
+    decimals = len(text.partition(".")[2]) if form.endswith("f") else 0
+    while len(text) > usual and decimals:
+        decimals -= 1
+        text = f"{value:.{decimals}f}"
+    return text

@@ -17,6 +17,7 @@ from distill3r_core.types import RawMaps
 MAX_ROWS = 6  # views that are drawn
 _HEADINGS = ("photo", "predicted depth", "true depth", "difference")
 _ERRORS = ("abs_rel", "acc")  # the first of these that a protocol measures by view ranks views
+_CAPTION = ("acc", "comp", "abs_rel")  # what is written below a view, where measured by view
 
 
 @dataclass(frozen=True, order=True)
@@ -70,6 +71,11 @@ class ViewGallery:
                 push = heapq.heappush if len(self.worst) < MAX_ROWS else heapq.heapreplace
                 push(self.worst, drawn)
 
+    @property
+    def worst_views(self) -> list[str]:
+        """Name and errors of each of the worst views, the worst first."""
+        return [view.caption for view in sorted(self.worst, reverse=True)]
+
     def write(self, typical: Path, worst: Path) -> None:
         """Write both images."""
         for path, views in ((typical, self.typical), (worst, sorted(self.worst, reverse=True))):
@@ -86,7 +92,7 @@ class ViewGallery:
             values = score.values[metric.name]
             if values is None or len(values) != score.views or score.views == 1:
                 continue
-            if metric.describe or metric.name in _ERRORS:
+            if metric.name in _CAPTION:
                 figures.append(
                     f"{metric.heading} {metric.unit.factor * values[view]:{metric.format}}"
                 )

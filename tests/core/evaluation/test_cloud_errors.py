@@ -143,3 +143,10 @@ def test_a_local_map_on_a_line_stays_as_it_is():
 def test_a_center_crop_keeps_the_middle():
     assert center_crop(_points(), 2).shape == (VIEWS, 4, 4, 3)
     torch.testing.assert_close(center_crop(_points(), 2)[0, 0, 0], _points()[0, 1, 2])
+
+
+def test_a_center_crop_keeps_every_row_and_column_of_a_smaller_view():
+    rows = torch.arange(9.0)[None, :, None].expand(1, 9, 5)
+    for half in (5, 8, 20):  # an index below 0 would count from the end
+        assert torch.equal(center_crop(rows, half), rows)
+    assert center_crop(rows, 3)[0, :, 0].tolist() == [1, 2, 3, 4, 5, 6]

@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from distill3r_core.errors import FailedError
+from distill3r_core.evaluation.cloud_metrics import CLOUD_METRICS
 from distill3r_core.evaluation.data_frames import broken_reason
+from distill3r_core.evaluation.pose_metrics import pose_metrics
 from distill3r_core.evaluation.predictions import predict_truth
 from distill3r_core.evaluation.protocols import PROTOCOLS
+from distill3r_core.evaluation.protocols.alignments import UnplacedError
 from distill3r_core.evaluation.protocols.frame_rules import ConsecutiveFrames
 from distill3r_core.evaluation.protocols.table2 import SEVEN_SCENES_TEST, SEVEN_SCENES_VIEWS
 from distill3r_core.evaluation.scores import (
@@ -23,7 +26,8 @@ from distill3r_core.evaluation.truth import Truth
 
 SIZE = (240, 252)  # CUT3R cuts 224 rows and columns out of the middle
 SURFACES = {"fscore", "chamfer", "fscore_true_poses", "chamfer_true_poses"}
-COARSE = ("spann3r", "fast3r", "pi3-sparse", "pi3-dense")
+OF_SEQUENCES = ("spann3r", "fast3r", "cut3r", "pi3-sparse", "pi3-dense", "lunar")
+OF_CLOUDS = {metric.name for metric in CLOUD_METRICS} | {"scale_norm"}
 
 
 def _truth(views: int = 3, size: tuple[int, int] = (12, 15), *, collinear: bool = False) -> Truth:
@@ -73,7 +77,7 @@ def _assert_perfect(name: str, figures) -> None:
             assert figure == pytest.approx(1.0 if share else 0.0, abs=1e-3), metric.name
 
 
-@pytest.mark.parametrize("name", sorted(set(PROTOCOLS) - {"cut3r"}))
+@pytest.mark.parametrize("name", sorted(PROTOCOLS))
 def test_the_truth_is_perfect_in_every_protocol(name):
     protocol = PROTOCOLS[name]
     for truth in (_truth(4), _truth(2), _truth(4, collinear=True)):
@@ -90,32 +94,56 @@ def test_the_truth_is_perfect_in_the_middle_of_cut3r():
     assert max(figures[name] for name in ("acc", "comp", "acc_mean", "chamfer")) < 1e-3
 
 
-@pytest.mark.parametrize("name", ["table2", "held-out", *COARSE, "spatialbench-sparse"])
+@pytest.mark.parametrize("name", sorted(set(PROTOCOLS) - {"localization"}))
 def test_a_single_view_has_maps_and_no_pairs(name):
     protocol, truth = PROTOCOLS[name], _truth(1)
     figures = figures_of([score_sequence(truth, predict_truth(truth), protocol)], protocol)
-    assert figures["auc_30"] is figures["rotation_median"] is figures["ate"] is None
-    assert figures["abs_rel"] == pytest.approx(0, abs=1e-5)
+    pairs = {metric.name for metric in pose_metrics(protocol.poses)} & figures.keys()
+    assert pairs or name == "spatialbench-single"
+    assert all(figures[metric] is None for metric in pairs)
+    for metric in ("acc", "comp", "abs_rel", "depth_mae", "slope_mae"):
+        assert figures.get(metric, 0.0) == pytest.approx(0, abs=1e-3), metric
 
 
-@pytest.mark.parametrize("name", sorted({"table2", "co3d-vggt", "co3d-pi3", "co3d-fast3r"}))
-def test_a_pose_that_is_not_a_number_fails_its_pairs(name):
+@pytest.mark.parametrize("name", sorted(set(PROTOCOLS) - {"localization", "spatialbench-single"}))
+def test_a_pose_that_is_not_a_number_fails_its_pairs_and_leaves_no_cloud(name):
     protocol, truth = PROTOCOLS[name], _truth(4)
     maps = predict_truth(truth)
     similarities = maps.global_from_local.clone()
     similarities[1] = math.nan
     maps = replace(maps, global_from_local=similarities)
     figures = figures_of([score_sequence(truth, maps, protocol)], protocol)
-    assert figures["rra_15"] == figures["rta_15"] == 0.5  # 3 of 6 pairs
-    assert figures["ate"] is None
+    assert figures["rra_5"] == figures["rta_5"] == 0.5  # 3 of 6 pairs
+    assert figures.get("ate") is figures.get("fused") is None
+    if name in OF_SEQUENCES:
+        assert {metric for metric in OF_CLOUDS & figures.keys() if figures[metric] is None} == (
+            OF_CLOUDS & figures.keys()
+        )
+    elif "acc" in figures:
+        assert figures["acc"] == pytest.approx(0, abs=1e-3)  # a similarity of each view
+    depth = [figures[metric] for metric in ("abs_rel", "depth_mae") if metric in figures]
+    assert depth == pytest.approx([0.0] * len(depth), abs=1e-5)
 
 
-@pytest.mark.parametrize("name", COARSE)
-def test_clouds_of_views_that_are_not_placed_are_refused(name):
-    truth = _truth(2)
-    maps = replace(predict_truth(truth), global_from_local=None)
-    with pytest.raises(FailedError, match="does not place all views"):
-        score_sequence(truth, maps, PROTOCOLS[name])
+@pytest.mark.parametrize("name", OF_SEQUENCES)
+def test_views_that_are_not_placed_have_depth_and_no_cloud(name):
+    protocol, truth, steps = PROTOCOLS[name], _truth(2), []
+    placed = predict_truth(truth)
+    nowhere = [torch.full_like(points, math.nan) for points in placed.points_local]
+    for maps in (
+        replace(placed, global_from_local=None),
+        replace(placed, points_global=nowhere),
+    ):
+        with pytest.raises(UnplacedError, match="does not place all views"):
+            list(protocol.alignment.align(truth, maps))
+        score = score_sequence(truth, maps, protocol, on_view=lambda: steps.append(1))
+        figures = figures_of([score], protocol)
+        assert all(figures[metric] is None for metric in OF_CLOUDS & figures.keys())
+        assert figures["delta_125"] == 1
+    assert len(steps) == 2 * len(truth.view_names)
+    # A truth without poses is the data's fault, and not a figure that is missing.
+    with pytest.raises(FailedError, match="has no poses, which its protocol needs"):
+        score_sequence(replace(truth, poses=None), placed, protocol)
 
 
 def test_da3_poses_do_not_compare_with_the_others_and_say_so():
@@ -188,6 +216,34 @@ def test_published_figures_stand_beside_all_of_their_data_alone():
     assert not published.fits(names, SEVEN_SCENES_VIEWS - 1)
     assert not published.fits(names[1:], SEVEN_SCENES_VIEWS)
     assert not published.fits([*names[1:], "7scenes/chess/seq-01"], SEVEN_SCENES_VIEWS)
+
+
+@pytest.mark.parametrize("layout", ["7scenes", "dtu"])
+def test_published_figures_stand_beside_figures_of_their_own_grid_alone(layout):
+    published = PROTOCOLS["table2"].published[layout]
+    names, views = sorted(published.sequences), published.views
+
+    def beside(grid, *, scored=views):
+        return [row.name for row in published.rows_beside(names, scored, grid)]
+
+    assert beside((224, 518)) == ["Distill3R, 224x518"]
+    assert beside((384, 512)) == ["Fast3R, 384x512"]
+    assert beside((112, 154)) == beside((518, 224)) == []
+    assert beside((224, 518), scored=views - 1) == []
+    for row in published.rows:  # a figure of a metric that the table has
+        assert row.figures.keys() <= set(PROTOCOLS["table2"].metrics)
+
+
+@pytest.mark.parametrize("name", sorted(PROTOCOLS))
+def test_every_protocol_says_its_input_and_its_mask(name):
+    protocol = PROTOCOLS[name]
+    rules = protocol.all_rules()
+    rows, columns = protocol.grid
+    assert rules["input"].startswith(f"{rows}x{columns} (rows x columns), ")
+    assert ("middle" in rules["input"]) == (protocol.fit == "crop")
+    assert rules["mask"] == protocol.mask
+    assert ("224" in rules["mask"]) == (name == "cut3r")
+    assert all(isinstance(text, str) and text for text in rules.values())
 
 
 def test_a_sequence_with_a_camera_at_the_end_of_the_world_is_left_out_with_its_reason():

@@ -28,7 +28,8 @@ TABLE2 = PROTOCOLS["table2"]
 def _score(name, *, acc, scale=None, ratio=None):
     scale = [1.0] * len(acc) if scale is None else scale
     values = dict.fromkeys(TABLE2.metrics, scale)
-    values |= {"acc": acc, "comp": [0.1] * len(acc), "scale_norm": ratio or [1.0] * len(acc)}
+    values |= {"acc": acc, "comp": [0.1] * len(acc)}
+    values |= dict.fromkeys(("scale_norm", "scale_log_spread_views"), ratio or [1.0] * len(acc))
     return SequenceScore(name, len(acc), values)
 
 
@@ -94,9 +95,92 @@ def test_the_scale_block_is_that_of_a_case_worked_by_hand():
     assert found["scale"] == pytest.approx(4)  # sqrt(2 * 8)
     assert found["scale_mean"] == pytest.approx((2.5 + 8) / 2)
     assert found["scale_log_spread"] == pytest.approx(math.log(2))
-    assert found["scale_log_spread_views"] == pytest.approx(math.log(2) / 2)
+    assert found["scale_fit_spread_views"] == pytest.approx(math.log(2) / 2)
+    assert found["scale_log_spread_views"] == 0  # that of the ratios of norms, which are all 1
     assert found["scale_log_error"] == pytest.approx((math.log(2) + math.log(8)) / 2)
     assert found["scale_norm"] == pytest.approx(math.sqrt(2))
+
+
+def test_two_views_whose_norms_differ_by_a_factor_of_e_have_a_spread_of_a_half():
+    views = _score("a", acc=[0.1, 0.1], scale=[3.0, 3.0], ratio=[1.0, math.e])
+    found = figures_of([views], TABLE2)
+    assert found["scale_log_spread_views"] == pytest.approx(0.5)
+    assert found["scale_fit_spread_views"] == 0
+    _, truth, mask = _sequence(2)
+    measured = _figures(truth / torch.tensor([1.0, math.e])[:, None, None, None], truth, mask)
+    assert measured["scale_log_spread_views"] == pytest.approx(0.5, abs=1e-6)
+    assert measured["scale_fit_spread_views"] == pytest.approx(0.5, abs=1e-6)
+
+
+def test_the_depth_block_is_that_of_a_plane_worked_by_hand():
+    rows, columns = torch.meshgrid(torch.arange(10.0), torch.arange(10.0), indexing="ij")
+    truth = torch.stack([columns, rows, torch.full_like(rows, 2.0)], -1)[None]
+    noisy, mask = truth.clone(), torch.ones(1, 10, 10, dtype=torch.bool)
+    noisy[0, 0, :, 2] = 2.6  # a tenth is 30 percent off,
+    noisy[0, 1, :, 2] = 2.08  # a tenth 4 percent: the median is right
+    found = _figures(noisy, truth, mask)
+    expected = {
+        "abs_rel": 0.1 * (0.3 + 0.04),
+        "sq_rel": 100 * 0.1 * (0.6**2 + 0.08**2) / 2,  # cm
+        "rmse": 100 * math.sqrt(0.1 * (0.6**2 + 0.08**2)),
+        "log_rmse": math.sqrt(0.1 * (math.log(1.3) ** 2 + math.log(1.04) ** 2)),
+        "delta_125": 0.9,
+        "delta_125_2": 1.0,
+        "delta_125_3": 1.0,
+        "inlier_103": 0.8,
+        "inlier_105": 0.9,
+        "inlier_110": 0.9,
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["table2", "held-out"])
+def test_all_figures_of_maps_are_in_the_default_protocols_beside_their_columns(name):
+    protocol = PROTOCOLS[name]
+    wanted = {
+        "acc", "comp", "chamfer", "fscore", "abs_rel", "sq_rel", "rmse", "log_rmse", "delta_125",
+        "delta_125_2", "delta_125_3", "inlier_103", "inlier_105", "inlier_110", "focal_error",
+        "fused", "fused_true_poses", "scale_norm", "scale_log_spread_views",
+        "scale_fit_spread_views",
+    }  # fmt: skip
+    assert wanted <= set(protocol.metrics)
+    assert set(protocol.columns) <= set(protocol.metrics)
+    assert len(protocol.columns) == 7  # as many as a screen of 80 holds
+
+
+def _two_views(distance: float) -> Truth:
+    """Two cameras that see the same points, the second one beside the first."""
+    _, points, _ = _sequence(1)
+    poses = torch.eye(4, dtype=torch.float64).repeat(2, 1, 1)
+    poses[1, 0, 3] = distance
+    mask = torch.ones(2, 6, 7, dtype=torch.bool)
+    return replace(_truth(points.repeat(2, 1, 1, 1), mask), poses=poses)
+
+
+def test_a_view_in_the_wrong_place_is_half_its_shift_from_the_truth_on_either_side():
+    truth, shift = _two_views(0.3), 0.3
+    # Both cameras predicted at one place: the best similarity is a shift by the half.
+    maps = maps_of(truth.points, truth, poses=torch.eye(4).repeat(2, 1, 1).double())
+    found = figures_of([score_sequence(truth, maps, TABLE2)], TABLE2)
+    assert found["fused"] == pytest.approx(100 * shift / 2, rel=1e-6)
+    assert found["fused_true_poses"] == pytest.approx(0, abs=1e-4)
+    placed = maps_of(truth.points, truth, poses=truth.poses)
+    found = figures_of([score_sequence(truth, placed, TABLE2)], TABLE2)
+    assert found["fused"] == pytest.approx(0, abs=1e-4)
+
+
+def test_a_focal_length_that_is_a_tenth_too_long_is_off_by_ten_percent():
+    _, points, mask = _sequence(2)
+    pixels = torch.stack(
+        torch.meshgrid(torch.arange(7) + 0.5, torch.arange(6) + 0.5, indexing="xy"), -1
+    )
+    k = torch.tensor([[8.0, 0, 3.5], [0, 8, 3], [0, 0, 1]])
+    rays = torch.cat([(pixels - k[:2, 2]) / 8, torch.ones(6, 7, 1)], -1)
+    truth = replace(_truth(rays * points[..., 2:], mask), intrinsics=k.expand(2, 3, 3))
+    for longer, percent in ((1.1, 10.0), (1.0, 0.0), (0.9, 10.0)):
+        seen = truth.points / torch.tensor([longer, longer, 1.0])
+        found = figures_of([score_sequence(truth, maps_of(seen, truth), TABLE2)], TABLE2)
+        assert found["focal_error"] == pytest.approx(percent, abs=1e-3)
 
 
 def test_half_the_truth_scores_zero_and_scale_two():
@@ -104,6 +188,8 @@ def test_half_the_truth_scores_zero_and_scale_two():
     found = _figures(truth / 2, truth, mask)
     assert found["acc"] == pytest.approx(0, abs=1e-4)
     assert found["comp"] == pytest.approx(0, abs=1e-4)
+    assert found["chamfer"] == pytest.approx(0, abs=1e-4)
+    assert found["fscore"] == 1
     assert found["scale"] == pytest.approx(2, abs=1e-6)
     assert found["scale_mean"] == pytest.approx(2, abs=1e-6)
     assert found["scale_log_spread"] == pytest.approx(0, abs=1e-6)

@@ -5,7 +5,12 @@ import math
 import pytest
 import torch
 
-from distill3r_core.geometry.pose_errors import area_under_curve, pair_errors, share_below
+from distill3r_core.geometry.pose_errors import (
+    area_under_curve,
+    pair_errors,
+    pairs_without_baseline,
+    share_below,
+)
 
 
 def _pose(x: float = 0.0, y: float = 0.0, degrees: float = 0.0) -> torch.Tensor:
@@ -40,6 +45,21 @@ def test_a_rotation_and_a_direction_are_those_of_a_case_worked_by_hand():
     assert found.rotation.tolist() == pytest.approx([30.0])
     assert found.translation.tolist() == pytest.approx([45.0])
     assert found.largest.tolist() == pytest.approx([45.0])
+
+
+@pytest.mark.parametrize("form", ["vggt", "fast3r", "pi3", "da3"])
+def test_cameras_at_one_place_far_from_the_origin_are_counted_and_fail_in_spite_of_rounding(form):
+    generator = torch.Generator().manual_seed(1)
+    turns = torch.randn(5, 3, 3, generator=generator, dtype=torch.float64)
+    poses = torch.eye(4, dtype=torch.float64).repeat(5, 1, 1)
+    poses[:, :3, :3] = torch.matrix_exp(0.3 * (turns - turns.mT))
+    poses[:, :3, 3] = 1000 * torch.randn(5, 3, generator=generator, dtype=torch.float64)
+    assert pairs_without_baseline(poses, form=form) == 0
+    poses[3] = poses[1]
+    assert pairs_without_baseline(poses, form=form) == 1
+    found = pair_errors(poses, poses, form=form).translation
+    assert (found == 90).sum() == 1 and (found < 1e-4).sum() == len(found) - 1
+    assert pairs_without_baseline(poses[:1], form=form) == 0
 
 
 def test_a_true_baseline_of_zero_is_a_failed_pair():

@@ -224,6 +224,32 @@ def test_broken_frames_are_named_and_the_others_scored(here, tmp_path):
     }
 
 
+def test_truth_that_means_nothing_is_named_with_its_reason_and_in_no_figure(here, tmp_path):
+    rooms = tmp_path / "rooms"
+    shutil.copytree(here / "rooms/one", rooms / "one")
+    shutil.copytree(here / "rooms/one", rooms / "two")
+    (rooms / "two/intrinsics.txt").write_text("nan 0 42\n0 nan 28\n0 0 1\n")
+    doubled = np.diag([2.0, 2.0, 2.0, 1.0])  # no rotation
+    np.savetxt(rooms / "one/pose/000001.txt", doubled)
+    full = np.full((56, 84), 65535, np.uint16)  # what sensors write where they saw nothing
+    Image.fromarray(full).save(rooms / "one/depth/000004.png")
+    report = score(
+        data=rooms, protocol="held-out", predict="truth", size="28x42", output=tmp_path / "out"
+    )
+    reasons = {Path(one.item).relative_to(rooms).as_posix(): one.reason for one in report.failed}
+    assert reasons.keys() == {
+        "one/rgb/000001.png",
+        "one/rgb/000004.png",
+        *(f"two/rgb/{number:06d}.png" for number in range(FRAMES)),
+    }
+    assert "not a rotation" in reasons["one/rgb/000001.png"]
+    assert "no valid pixel" in reasons["one/rgb/000004.png"]
+    assert all("intrinsics" in reasons[name] for name in reasons if name.startswith("two"))
+    assert report.result["views"] == FRAMES - 2
+    assert [one["name"] for one in report.result["sequences"]] == ["rooms/one"]
+    assert report.result["metrics"]["acc"] == pytest.approx(0, abs=1e-4)
+
+
 def test_millimeters_are_scored_as_meters(here):
     cache = TeacherCache(here / "caches/teacher")
     detail = dict(cache.detail(cache.names()[0]))
@@ -324,6 +350,10 @@ def test_several_models_share_a_table_and_the_first_is_the_result(here, tmp_path
     assert report.result["models"]["other"] == alone.result["metrics"]
     rows = [row[0] for row in report.tables[0].rows[:4]]
     assert rows == ["tiny-001", "tiny-001, not refined", "other", "other, not refined"]
+    # One sequence of three views: too little to draw from.
+    (note,) = (note for note in report.notes if note.startswith("no interval"))
+    assert note.startswith("no interval: 1 sequence, 5 are needed (difference of other from tiny")
+    assert "Acc" in note
     difference = report.result["differences"]["other"]
     assert difference.keys() <= report.result["metrics"].keys()
 

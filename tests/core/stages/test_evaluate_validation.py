@@ -2,16 +2,27 @@
 
 import json
 from contextlib import nullcontext
+from functools import partial
 
 import pytest
-from scored_room import save_run, score
+import torch
+from scored_room import FRAMES, HELD_OUT, SIZE, save_run, score
 
 from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.frame_processing import Processing
 from distill3r_core.errors import (
     ConflictError,
     NothingUsableError,
 )
+from distill3r_core.evaluation.baselines import BASELINES
+from distill3r_core.evaluation.baselines.baseline_depth import frame_distances
+from distill3r_core.evaluation.baselines.training_frames import TrainingFrames
+from distill3r_core.evaluation.data_frames import read_test_data
+from distill3r_core.evaluation.protocols import PROTOCOLS
 from distill3r_core.evaluation.validation_samples import read_validation
+from distill3r_core.evaluation.view_truth import fit_views
+from distill3r_core.io.images.fit import ImageFit
+from distill3r_core.report import Silent
 from distill3r_core.runs.run_record import samples_of
 from distill3r_core.stages.cache import CacheSettings, build_cache
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
@@ -25,6 +36,48 @@ def test_without_data_validation_samples_are_scored_against_the_teacher(here):
     assert report.files[0].parent.name == "tiny-001-validation-table2"
     truth = score(predict="truth")
     assert truth.result["metrics"]["acc"] == pytest.approx(0, abs=1e-4)
+    assert truth.result["metrics"]["auc_30"] == 1  # the cached similarities
+    assert truth.result["metrics"]["ate"] == pytest.approx(0, abs=1e-4)
+
+
+def test_held_out_frames_are_scored_against_their_own_depth_and_poses(here):
+    report = score(protocol="held-out")
+    # Samples have three views, and three frames were held out.
+    assert [one["views"] for one in report.result["sequences"]] == [HELD_OUT]
+    assert report.result["views"] == HELD_OUT
+    assert any(note == "3 held-out frames, 1 windows" for note in report.notes)
+    assert report.result["rules"]["refinement"].startswith("poses of models by direct image")
+    assert report.result["baselines"].keys() >= {"nearest_frame", "identity_poses"}
+    nearest = report.result["baselines"]["nearest_frame"]
+    assert all(nearest[name] is not None for name in ("abs_rel", "auc_30", "fused"))
+    truth = score(protocol="held-out", predict="truth").result["metrics"]
+    assert truth["auc_30"] == truth["delta_125"] == 1
+    for name in ("acc", "comp", "abs_rel", "fused", "fused_true_poses", "focal_error", "ate"):
+        assert truth[name] == pytest.approx(0, abs=1e-3), name
+    assert truth["scale_norm"] == pytest.approx(1, abs=1e-6)
+
+
+def test_the_nearest_training_frame_brings_its_own_pose(here):
+    data = read_test_data(
+        here / "rooms",
+        layout="auto",
+        protocol=PROTOCOLS["held-out"],
+        processing=Processing(),
+        prepare=partial(fit_views, fit=ImageFit(size=SIZE)),
+        trained_on=(),
+        progress=Silent(),
+    )
+    (truth,) = data.truths
+    training = TrainingFrames.of_run([here / "caches/teacher"], size=SIZE)
+    _, poses = training.nearest(truth)
+    seen, new = slice(FRAMES - HELD_OUT), slice(FRAMES - HELD_OUT, FRAMES)
+    # A training frame is its own nearest; a held-out one takes the pose of one of these.
+    torch.testing.assert_close(poses[seen], truth.world_poses[seen], atol=1e-6, rtol=0)
+    nearest = frame_distances(truth.world_poses[new], truth.world_poses[seen]).argmin(dim=1)
+    torch.testing.assert_close(poses[new], truth.world_poses[seen][nearest], atol=1e-6, rtol=0)
+    baseline = BASELINES["nearest_frame"].predict(truth, training)
+    placed = torch.linalg.inv(poses[0]) @ poses
+    torch.testing.assert_close(baseline.global_from_local, placed[:, :3], atol=1e-6, rtol=0)
 
 
 def test_another_cache_at_the_runs_path_is_refused(here, tmp_path):
