@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from distill3r_core.benchmarks.ablation.rendered_rooms import THRESHOLD, TrueScene, true_scene
@@ -33,19 +34,33 @@ class PairRooms:
         seeds = range(FIRST_ROOM, FIRST_ROOM + rooms)
         return cls([true_scene(seed, frames, size) for seed in seeds], every)
 
-    def batches(self, steps: int, *, size: int, seed: int) -> Iterator[Batch]:
-        """Batches of random pairs of training frames with exact targets, as the seed draws them."""
+    def batches(self, steps: int, *, size: int, seed: int, share: float = 1.0) -> Iterator[Batch]:
+        """Batches of random pairs of training frames with exact targets, as the seed draws them.
+
+        Args:
+            share: Share of the pixels of a frame that are valid. A frame has the same ones
+                whenever it is drawn, as with `data.sparse`.
+        """
         names = [f"room-{number}" for number in range(len(self.scenes))]
         settings = DrawSettings(views=2, seed=seed, random_view_numbers=False)
         for draws in islice(step_draws({"all": names}, size=size, seed=seed), steps):
             images, targets = [], []
             for draw in draws:
-                scene = self.scenes[int(draw.name.rpartition("-")[2])]
+                room = int(draw.name.rpartition("-")[2])
+                scene = self.scenes[room]
                 training = [frame for frame in range(len(scene.images)) if frame % self.every]
                 request = request_of(draw, available=len(training), settings=settings)
                 frames = [training[view] for view in request.views]
                 images.append(scene.images[frames])
-                targets.append(anchor_first(_chosen(scene.targets, frames)))
+                exact = _chosen(scene.targets, frames)
+                if share < 1:
+                    height, width = exact.valid_mask.shape[1:]
+                    kept = [
+                        _kept_pixels(height, width, share, seeds=(seed, room, frame))
+                        for frame in frames
+                    ]
+                    exact = replace(exact, valid_mask=exact.valid_mask & torch.stack(kept))
+                targets.append(anchor_first(exact))
             yield Batch(
                 images=torch.stack(images),
                 targets=join_targets(targets, lambda maps: torch.stack(tuple(maps))),
@@ -101,14 +116,15 @@ class PairTeacher:
         return {TEACHER_LAYER: self.network.spec.encoder.width}
 
 
-def sparse(batch: Batch, share: float, *, seed: int) -> Batch:
-    """The batch with a share of its pixels; a pair is thinned out alike whenever it is drawn."""
-    valid, masks = batch.targets.valid_mask, []
-    for draw in batch.draws:
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + draw.number)
-        masks.append(torch.rand(valid.shape[1:], generator=generator) < share)
-    mask = valid & torch.stack(masks)
-    return replace(batch, targets=replace(batch.targets, valid_mask=mask))
+def _kept_pixels(
+    height: int, width: int, share: float, *, seeds: tuple[int, ...]
+) -> Bool[Tensor, "{height} {width}"]:
+    """A share of the pixels, as the seeds choose them."""
+    pixels = height * width
+    chosen = np.random.default_rng(seeds).choice(pixels, round(share * pixels), replace=False)
+    kept = torch.zeros(pixels, dtype=torch.bool)
+    kept[torch.from_numpy(chosen)] = True
+    return kept.view(height, width)
 
 
 def _chosen(targets: TeacherTargets, views: Sequence[int]) -> TeacherTargets:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from distill3r_core.benchmarks.pairs.pair_cells import CELLS, SPARSE, STUDENT, TEACHER, CellName
-from distill3r_core.benchmarks.pairs.pair_data import PairRooms, PairTeacher, sparse
+from distill3r_core.benchmarks.pairs.pair_data import PairRooms, PairTeacher
 from distill3r_core.config import merge
 from distill3r_core.data.loading.batches import Batch
 from distill3r_core.losses import LossSettings, Objective
@@ -107,8 +107,9 @@ def run_pair_trial(
         loss.prepare(outputs, teacher.channels())
 
     def batches() -> Iterator[Batch]:
-        for batch in rooms.batches(sizes.steps, size=sizes.batch, seed=seed + 1):
-            yield sparse(batch, SPARSE, seed=seed) if cell.truth else teacher.targets(batch)
+        share = SPARSE if cell.truth else 1.0
+        for batch in rooms.batches(sizes.steps, size=sizes.batch, seed=seed + 1, share=share):
+            yield batch if cell.truth else teacher.targets(batch)
 
     features = teacher if cell.features else None
     frozen = ("encoder",) if cell.frozen else ()

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from distill3r_core.benchmarks.pairs import PairStudySettings, bench_pairs
 from distill3r_core.benchmarks.pairs.pair_cells import CELLS, STUDY
+from distill3r_core.benchmarks.pairs.pair_data import PairRooms
 from distill3r_core.config import validate
 from distill3r_core.errors import ConfigError
 from distill3r_core.report import Silent
@@ -65,3 +67,22 @@ def test_the_study_has_at_most_eight_cells_and_each_is_another_student() -> None
     assert len({json.dumps({**vars(cell), "summary": ""}) for cell in CELLS.values()}) == len(CELLS)
     with pytest.raises(ConfigError, match="twice"):
         validate(PairStudySettings, {"cells": ("none", "none")}, source="a test")
+
+
+def test_sparse_truth_is_of_the_same_pixels_of_a_frame_whenever_it_is_drawn() -> None:
+    rooms = PairRooms.rendered(2, 6, (32, 48), every=3)
+    frames = torch.cat([scene.images for scene in rooms.scenes])
+    masks: dict[int, list[torch.Tensor]] = {}
+    for batch in rooms.batches(100, size=2, seed=0, share=0.01):  # 200 draws of two frames
+        for images, drawn in zip(batch.images, batch.targets.valid_mask, strict=True):
+            for image, mask in zip(images, drawn, strict=True):
+                (frame,) = (frames == image).flatten(1).all(1).nonzero()[0].tolist()
+                masks.setdefault(frame, []).append(mask)
+    assert sorted(masks) == [1, 2, 4, 5, 7, 8, 10, 11]  # all but every third
+    for shown in masks.values():
+        assert len(shown) > 10
+        assert all(torch.equal(mask, shown[0]) for mask in shown)
+        union = torch.stack(shown).any(0)
+        assert 0 < union.double().mean() <= 0.012
+    first = [shown[0] for shown in masks.values()]
+    assert not any(torch.equal(first[0], other) for other in first[1:])  # each frame its own

@@ -1,5 +1,7 @@
 """Published files of encoders: whole ones fill the encoder, damaged ones are refused by name."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -8,6 +10,8 @@ from distill3r_core.errors import InputMissingError, WeightsError
 from distill3r_core.models.encoders.encoder_files import fill_mobilenet, fill_vit
 from distill3r_core.models.encoders.mobilenet import MobileNetEncoder
 from distill3r_core.models.encoders.vit import VitEncoder
+from distill3r_core.models.families import preset_spec
+from distill3r_core.models.pairs.encoder_files import student_on_encoder
 from distill3r_core.nn.dino import build_trunk
 
 GRID = 3
@@ -121,3 +125,29 @@ def test_numbers_that_are_not_finite_are_refused_by_name(tmp_path):
     save_file(stored, tmp_path / "a.safetensors")
     with pytest.raises(WeightsError, match=r"a\.safetensors: conv_stem\.weight"):
         fill_mobilenet(MobileNetEncoder(), tmp_path / "a.safetensors")
+
+
+# Mean and deviation of the images that each network was trained on, as its publishers state them.
+IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+HALVES = ([0.5] * 3, [0.5] * 3)
+
+
+@pytest.mark.parametrize(
+    ("preset", "images"),
+    [("lunar-s1", IMAGENET), ("lunar-s2", IMAGENET), ("lunar-s4", HALVES)],
+    ids=["mobilenet", "dinov2", "vit-tiny"],
+)
+def test_an_encoder_is_fed_the_images_it_was_trained_on(tmp_path, preset, images):
+    # The preset's encoder, at a table of positions and a decoder that are quick to build.
+    encoder = preset_spec(preset).encoder
+    if preset != "lunar-s1":
+        encoder = replace(encoder, position_grid=GRID)
+    spec = replace(preset_spec("pair-tiny"), encoder=encoder)
+    built = encoder.build()
+    stored = tensors_of(built if preset == "lunar-s1" else built.trunk)
+    save_file(stored, tmp_path / "model.safetensors")
+    student = student_on_encoder(tmp_path, spec)
+    assert student.spec.normalization == ("unit" if images is HALVES else "imagenet")
+    mean, deviation = torch.tensor(images)[..., None, None]
+    picture = torch.rand(1, 3, 2, 2)
+    torch.testing.assert_close(student.normalized(picture), (picture - mean) / deviation)
