@@ -1,6 +1,7 @@
 """Frames of more scenes than memory should hold, in a temporary file."""
 
 import operator
+import os
 import pickle
 import tempfile
 import threading
@@ -9,10 +10,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from distill3r_core.data.layouts.records import DepthFile, Frame
-from distill3r_core.system.disk import disk_errors
+import numpy as np
 
-IN_MEMORY = 250_000  # files that frames in memory name: some 100 MB
+from distill3r_core.data.layouts.records import DepthFile, Frame
+from distill3r_core.errors import DiskFullError
+from distill3r_core.untrusted.printable import reason_of
+
+IN_MEMORY = 250_000  # files that frames in memory name: some 130 MB
+_MATRIX = 3  # files that take as much memory as a pose and a K of a frame's own
 
 
 class FrameStore:
@@ -32,20 +37,28 @@ class FrameStore:
         """The same frames, in memory or read from the file each time that they are asked for.
 
         Raises:
-            DiskFullError: There is no room for them among the temporary files.
+            DiskFullError: They cannot be written to a temporary file.
         """
         if isinstance(frames, _StoredFrames) or not frames:
             return frames
-        files = len(frames) * len(frames[0].files)
-        if files <= self._room:
-            self._room -= files
+        inline = isinstance(frames[0].pose, np.ndarray)
+        weight = len(frames) * (len(frames[0].files) + _MATRIX * inline)
+        if weight <= self._room:
+            self._room -= weight
             return tuple(frames)
-        with self._lock, disk_errors(Path(tempfile.gettempdir())):
-            if self._file is None:
-                self._file = tempfile.TemporaryFile()  # noqa: SIM115  closed with the store
-                weakref.finalize(self, self._file.close)
-            start = self._file.seek(0, 2)
-            _FramePickler(self._file, pickle.HIGHEST_PROTOCOL).dump(tuple(frames))
+        try:
+            with self._lock:
+                if self._file is None:
+                    self._file = tempfile.TemporaryFile()  # noqa: SIM115  closed with the store
+                    weakref.finalize(self, self._file.close)
+                start = self._file.seek(0, os.SEEK_END)
+                _FramePickler(self._file, pickle.HIGHEST_PROTOCOL).dump(tuple(frames))
+                self._file.flush()
+        except OSError as error:
+            raise DiskFullError(
+                f"the list of frames does not fit into a temporary file: {reason_of(error)}",
+                hint="free some space, or set TMPDIR to a folder that has some",
+            ) from error
         return _StoredFrames(self, start, len(frames))
 
     def read(self, start: int) -> tuple[Frame, ...]:

@@ -72,7 +72,11 @@ class DatasetListing:
             scenes: In place of its own.
             changes: Other fields that change.
         """
-        kept = (replace(scene, frames=self.store.keep(scene.frames)) for scene in scenes)
+        known = {id(scene) for scene in self.scenes}  # their frames are kept already
+        kept = (
+            scene if id(scene) in known else replace(scene, frames=self.store.keep(scene.frames))
+            for scene in scenes
+        )
         return replace(self, scenes=tuple(kept), **changes)
 
 
@@ -93,10 +97,21 @@ def list_dataset(
     """
     store = store or FrameStore()
     scenes: list[Scene] = []
+    ids: set[str] = set()
+
+    def own_id(scene_id: str) -> str:
+        name, number = scene_id, 2
+        while name in ids:
+            name, number = f"{scene_id}-{number}", number + 1
+        ids.add(name)
+        if name != scene_id:
+            notes.append(f"{dataset.name}: another scene is called {scene_id}: this one is {name}")
+        return name
 
     def take(scene: Scene) -> None:
         frames = with_unique_names(with_conventions(scene.frames, conventions))
-        scenes.append(replace(scene, frames=store.keep(frames)))
+        own = own_id(scene.scene_id)
+        scenes.append(replace(scene, scene_id=own, frames=store.keep(frames)))
 
     videos: list[VideoScene] = []
     packed: list[PackedScene] = []
@@ -111,9 +126,10 @@ def list_dataset(
                 unposed += posed is not found
                 take(posed)
             case VideoScene():
-                videos.append(video_with_conventions(found, conventions))
+                video = video_with_conventions(found, conventions)
+                videos.append(replace(video, scene_id=own_id(video.scene_id)))
             case PackedScene():
-                packed.append(found)
+                packed.append(replace(found, scene_id=own_id(found.scene_id)))
             case Refused(images=Scene() as scene) if images_only:
                 take(scene)
                 notes.append(f"{scene.scene_id}: its images alone are taken: {found.reason}")

@@ -256,7 +256,7 @@ def _lacking(frames: Sequence[Frame]) -> dict[int, str]:
     """What frames of a scene lack, by their numbers, where others have both depth and pose."""
     unmapped = [number for number, frame in enumerate(frames) if frame.depth is None]
     unposed = [number for number, frame in enumerate(frames) if frame.pose is None]
-    if len(frames) in (len(unmapped), len(unposed)):
+    if len(frames) - len({*unmapped, *unposed}) < MIN_VIEWS:
         return {}
     return {
         **dict.fromkeys(unposed, "it has no pose, as others of its scene have"),

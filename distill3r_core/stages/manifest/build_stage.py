@@ -48,7 +48,9 @@ from distill3r_core.stages.manifest.manifest_report import (
 )
 from distill3r_core.stages.manifest.manifest_settings import ManifestSettings
 from distill3r_core.stages.manifest.sample_previews import write_previews
+from distill3r_core.stages.manifest.unpacked_recordings import FOLDER as RECORDINGS
 from distill3r_core.stages.manifest.unpacked_recordings import with_unpacked
+from distill3r_core.stages.manifest.video_frames import FOLDER as VIDEOS
 from distill3r_core.stages.manifest.video_frames import with_videos
 
 # Why an original image is not named although originals are to be.
@@ -134,8 +136,10 @@ def build_manifest(
         ]
         return report_of(settings, made, files=(), expected=expected)
     # Before anything is written, where neither poses are to be estimated nor an archive or a video
-    # is to be read first.
-    late = settings.estimates_poses or hidden
+    # with depth or poses beside it is to be read first.
+    late = settings.estimates_poses or any(
+        found.packed or any(known or video.beside for video in found.videos) for _, found in scans
+    )
     checks = [] if late else _check_all(settings, scans, trust, progress)
     with locked(settings.output), closing(FrameIndex(settings.output)) as index:
         if stamp_of(path) != stamp:
@@ -159,7 +163,7 @@ def build_manifest(
         made, processed = _make_all(
             settings, scans, checks, index, trust=trust, check=check, progress=progress
         )
-        kept = before.without({root for root, _ in scans})
+        kept = before.without({root for root, _ in scans}, _places(settings.output, made))
         refused = [item for part in made for item in (*part.refused, *part.left_out)]
         manifest_folder.write_rejected(settings.output, kept, refused)
         if not any(part.plan.images for part in made):
@@ -341,15 +345,26 @@ def _make(
     All frames of such a scene are then read, so that they move once.
     """
     outcomes = FrameOutcomes()
+    plan = _plan(settings, found, outcomes.refused)
+    progress.begin(found.name, total=plan.images, unit="frames")
+    # By motion, a frame that cannot be read has moved the windows already.
+    look = settings.stride == "pose"
     while True:
-        plan = _plan(settings, found, outcomes.refused)
-        if not outcomes.states:
-            progress.begin(found.name, total=plan.images, unit="frames")
-        jobs = _jobs(plan, outcomes, link=settings.link)
-        first = next(jobs, None)
-        if first is None:
+        refused = len(outcomes.refused)
+        workshop.run(_jobs(plan, outcomes, link=settings.link, look=look), outcomes)
+        if len(outcomes.refused) == refused:
             return ProcessedDataset(root, plan, outcomes)
-        workshop.run(itertools.chain([first], jobs), outcomes)
+        progress.begin(f"{found.name}: frames of damaged scenes", total=None, unit="frames")
+        plan = _plan(settings, found, outcomes.refused)
+
+
+def _places(folder: Path, made: Sequence[ProcessedDataset]) -> set[str]:
+    """Folders whose files belong to data sets: their own, and those of what was unpacked."""
+    names = [part.plan.listing.name for part in made]
+    unpacked = {
+        str((folder / kind / name).absolute()) for kind in (VIDEOS, RECORDINGS) for name in names
+    }
+    return {str(part.plan.listing.dataset.root.absolute()) for part in made} | unpacked
 
 
 def _all_rows(
@@ -361,18 +376,22 @@ def _all_rows(
     return heapq.merge(kept, rows, key=manifest_order)
 
 
-def _jobs(plan: DatasetPlan, outcomes: FrameOutcomes, *, link: bool) -> Iterator[FrameJob]:
+def _jobs(
+    plan: DatasetPlan, outcomes: FrameOutcomes, *, link: bool, look: bool
+) -> Iterator[FrameJob]:
     """Frames that are wanted and were not written, and those of damaged scenes, to look at.
 
     Args:
         link: Name original images, where that can be.
+        look: Look at the frames of all scenes.
     """
+    damaged = frozenset(outcomes.damaged)
     plans = {scene.scene.scene_id: scene for scene in plan.scenes}
     for scene in plan.listing.scenes:
         planned = plans.get(scene.scene_id)
         wanted = {planned.usable[index] for index in planned.wanted} if planned else set[int]()
         # Why a scene gives no sample is for its frames to say.
-        least = LOOKED_AT if not wanted or scene.scene_id in outcomes.damaged else 0
+        least = LOOKED_AT if look or not wanted or scene.scene_id in damaged else 0
         states = outcomes.states.setdefault(scene.scene_id, bytearray(len(scene.frames)))
         linked = set[str]()  # rows of a scene name different images
         for number, frame in enumerate(scene.frames):

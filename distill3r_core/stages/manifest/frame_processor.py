@@ -243,7 +243,11 @@ class FrameProcessor:
             # Not whether K is nominal: what estimates it puts another one in its place.
             "rig": None
             if rig is None
-            else {name: value for name, value in vars(rig).items() if name != "is_nominal"},
+            else {
+                name: value
+                for name, value in vars(rig).items()
+                if name != "is_nominal" and (name != "is_stretched" or value)
+            },
             "depth": None if rules is None else {**vars(rules), "path": None, "valid": is_cut},
             "pose": pose,
             "pose_convention": convention,

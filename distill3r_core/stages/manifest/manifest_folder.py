@@ -57,15 +57,22 @@ class EarlierManifest:
         same_plans = all(self.plans.get(name) == plan for name, plan in plans.items())
         return bool(self.digest) and same_names and same_plans
 
-    def without(self, roots: Collection[str]) -> "EarlierManifest":
-        """What is left when the data sets of some roots are made anew."""
+    def without(self, roots: Collection[str], places: Collection[str] = ()) -> "EarlierManifest":
+        """What is left when the data sets of some roots are made anew.
+
+        Args:
+            roots: They are made anew.
+            places: Other folders that their files are in.
+        """
         names = {name for root in roots for name in self.roots.get(root, ())}
         return replace(
             self,
             roots={root: names for root, names in self.roots.items() if root not in roots},
             rows=_KeptRows(self.rows, frozenset(names)),
             rejected=tuple(
-                line for line in self.rejected if not any(_below(line[0], root) for root in roots)
+                line
+                for line in self.rejected
+                if not any(_below(line[0], place) for place in (*roots, *places))
             ),
         )
 

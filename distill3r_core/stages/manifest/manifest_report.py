@@ -4,6 +4,7 @@ import collections
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from distill3r_core.report import Failure, Omission, Report, Table
 from distill3r_core.stages.manifest.dry_run import ExpectedWork, expected_table
 from distill3r_core.stages.manifest.frame_processor import FrameOutcomes
 
+_CHANGES = "--stride N and --samples-per-scene N change"
 _SHOWN_REASONS = 3  # in the message where nothing is usable
 _COLUMNS = ("data set", "layout", "scenes", "images", "samples", "validation", "rejected")
 
@@ -34,14 +36,15 @@ class ProcessedDataset:
     outcomes: FrameOutcomes = field(default_factory=FrameOutcomes)
     check: DataCheck = field(default_factory=DataCheck)
 
-    @property
+    @cached_property
     def refused(self) -> list[Refused]:
         """All that was left out of it."""
         listing = self.plan.listing
-        reasons = self.outcomes.refused
+        reasons, damaged = self.outcomes.refused, self.outcomes.damaged
         frames = [
             Refused(frame.image, reason)
-            for scene in (listing.scenes if reasons else ())
+            for scene in listing.scenes
+            if scene.scene_id in damaged
             for frame in scene.frames
             if (reason := reasons.get(listing.key_of(scene, frame)))
         ]
@@ -57,7 +60,7 @@ class ProcessedDataset:
         """Number of images that have a mask, by a file or an alpha channel."""
         return self.outcomes.masked
 
-    @property
+    @cached_property
     def notes(self) -> list[str]:
         """Choices made in detecting the layout, listing, splitting and reading images."""
         listing = self.plan.listing
@@ -117,7 +120,8 @@ class ProcessedDataset:
             rule = f"{SAMPLES} samples go around the object, each by its stride"
         else:
             rule = f"a long scene gives {SAMPLES} samples, by the data set's stride"
-        return f"{count}, {spare} left out: {rule} (--stride N and --samples-per-scene N change it)"
+        change = "--samples-per-scene N changes" if names == {"release"} else _CHANGES
+        return f"{count}, {spare} left out: {rule} ({change} it)"
 
     @property
     def figures(self) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Which frames `manifest` reads, which it leaves out, and that it holds few of them."""
 
+import collections
 import json
+import tempfile
 from contextlib import closing
 from functools import partial
 
@@ -10,6 +12,7 @@ from trees import chess, photos, rejected, rgbd_scene, sevenscenes_sequence, tre
 
 from distill3r_core.data.frame_store import FrameStore
 from distill3r_core.data.manifest import read_manifest
+from distill3r_core.errors import DiskFullError
 from distill3r_core.stages.manifest import (
     ManifestSettings,
     build_manifest,
@@ -164,3 +167,39 @@ def test_poses_of_a_file_are_those_of_the_frames_of_a_video(tmp_path, out, data_
     assert any(note in line for line in report.notes), report.notes
     posed = [row.pose for row in read_manifest(out / "manifest.csv").rows if row.pose]
     assert [pose[3] for pose in posed] == [0, 1, 2]
+
+
+def test_scenes_of_one_name_stay_two_scenes(tmp_path, out):
+    photos(tmp_path / "p" / "photos", 4)
+    photos(tmp_path / "p" / "photos" / "photos", 6, first=20)
+    report = build_manifest(ManifestSettings((tmp_path / "p",), out, val_scenes=0.0))
+    rows = read_manifest(out / "manifest.csv").rows
+    assert sorted(collections.Counter(row.scene_id for row in rows).values()) == [4, 6]
+    assert report.result["scenes"] == 2
+
+
+def test_what_was_left_out_is_listed_once_however_often_it_runs(tmp_path, out, data_dir):
+    photos(tmp_path / "set" / "a", 5)
+    (tmp_path / "set" / "a" / "IMG_9.png").write_bytes(b"no image")
+    path = tmp_path / "data_paths.yaml"
+    path.write_text(f"one:\n  images: {tmp_path / 'set'}/*/*.png\n")
+    lines = []
+    for _ in range(3):
+        build_manifest(ManifestSettings((path,), out, val_scenes=0.0))
+        lines.append((out / "rejected.csv").read_text().count("IMG_9.png"))
+    assert lines == [1, 1, 1]
+
+
+def test_a_damaged_pose_is_named_where_motion_chooses_the_frames(tmp_path, out):
+    room = rgbd_scene(tmp_path / "room", 12)
+    (room / "pose" / "000005.txt").write_text("1 2 3")
+    build_manifest(ManifestSettings((room,), out, stride="pose", val_scenes=0.0))
+    assert rejected(out)["000005.png"] == "pose has 3 numbers, not 16"
+
+
+def test_a_full_disk_of_temporary_files_is_told(tmp_path, out, monkeypatch):
+    monkeypatch.setattr(build_stage, "FrameStore", partial(FrameStore, in_memory=0))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(DiskFullError, match="the list of frames") as failure:
+        build_manifest(ManifestSettings((photos(tmp_path / "photos", 3),), out))
+    assert "TMPDIR" in (failure.value.hint or "")
