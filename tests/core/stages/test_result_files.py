@@ -79,7 +79,7 @@ def test_a_difference_without_an_interval_says_how_few_sequences_there_are(repor
     (note,) = (note for note in result_notes(result) if note.startswith("no interval"))
     assert note.startswith("no interval: 1 sequence, 5 are needed (difference of b from a: Comp,")
     assert "Acc" not in note and "AUC" not in note  # one has an interval, the other no figure
-    whole = {**result, "differences": {"b": dict.fromkeys(known, {})}}
+    whole = {**result, "differences": {"b": {name: {} for name in known}}}
     assert not any(note.startswith("no interval") for note in result_notes(whole))
 
 
