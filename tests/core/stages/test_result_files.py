@@ -9,6 +9,7 @@ from PIL import Image
 from scored_room import HELD_OUT, score
 
 from distill3r_core.evaluation.baselines import BASELINES
+from distill3r_core.stages.evaluate.result_notes import result_notes
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,22 @@ def test_the_markdown_has_every_table_and_rule(report):
     for name, rule in report.result["rules"].items():
         assert f"- {name}: {rule}\n" in text
     assert {"input", "mask", "refinement", "alignment"} <= report.result["rules"].keys()
+
+
+def test_a_difference_without_an_interval_says_how_few_sequences_there_are(report):
+    known = {**report.result["metrics"], "auc_30": None}
+    sequences = report.result["sequences"]
+    result = {
+        **report.result,
+        "models": {"a": known, "b": known},
+        "model_sequences": {"a": sequences, "b": sequences},
+        "differences": {"b": {"acc": {}}},
+    }
+    (note,) = (note for note in result_notes(result) if note.startswith("no interval"))
+    assert note.startswith("no interval: 1 sequence, 5 are needed (difference of b from a: Comp,")
+    assert "Acc" not in note and "AUC" not in note  # one has an interval, the other no figure
+    whole = {**result, "differences": {"b": {name: {} for name in known}}}
+    assert not any(note.startswith("no interval") for note in result_notes(whole))
 
 
 def test_the_page_needs_nothing_else_and_names_the_worst_views(report):
