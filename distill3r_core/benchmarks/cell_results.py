@@ -2,9 +2,9 @@
 
 import json
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from distill3r_core import config
 from distill3r_core.errors import DamageError
 from distill3r_core.files import read_own, write_text
 from distill3r_core.profiling import one_thread
-from distill3r_core.report import Progress, duration
 from distill3r_core.stages.benchmark.result_folder import ResultFolder, claim_folder
+
+CURVE = 10  # points of a loss curve
 
 
 @dataclass(frozen=True)
@@ -81,26 +82,16 @@ def keep_study(
     return folder, result
 
 
-class StudyClock:
-    """Counts optimizer steps of all trainings, and says after some of them how long all will take.
+def tenths(values: Sequence[float]) -> list[float]:
+    """Means of the tenths of a series, in order; a shorter one as it is."""
+    count = min(CURVE, len(values))
+    ends = [round(len(values) * part / count) for part in range(count + 1)]
+    return [statistics.fmean(values[start:end]) for start, end in pairwise(ends)]
 
-    Args:
-        total: Steps of the trainings that are left.
-    """
 
-    _AFTER = 20  # steps
-
-    def __init__(self, total: int, progress: Progress) -> None:
-        self._total, self._progress = total, progress
-        self._started, self._steps = time.monotonic(), 0
-
-    def step(self) -> None:
-        """One step is done."""
-        self._steps += 1
-        self._progress.advance(1)
-        if self._steps == self._AFTER:
-            seconds = (time.monotonic() - self._started) * self._total / self._AFTER
-            self._progress.note(f"about {duration(seconds)} in all, on one thread")
+def last_losses(curve: Sequence[float]) -> str:
+    """The end of a curve, which shows whether it has come to a plateau."""
+    return f"{curve[-2]:.3g} → {curve[-1]:.3g}" if len(curve) > 1 else ""
 
 
 def moments(values: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float | None]]:
@@ -129,3 +120,24 @@ def differences(
         for name in figures
     }
     return {"cell": cell, "against": against, "seeds": len(seeds), **moments(values)}
+
+
+def compared(
+    cells: Sequence[str], against: str, others: Sequence[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """Which of a study's cells are compared with which: all with one, and some with each other.
+
+    Args:
+        against: The cell that the others are compared with.
+        others: Further comparisons, the baseline second.
+    """
+    pairs = [*((cell, against) for cell in cells if cell != against), *others]
+    return [(cell, baseline) for cell, baseline in pairs if {cell, baseline} <= set(cells)]
+
+
+def by_baseline(paired: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Differences by the cell that they are to, in order."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in paired:
+        found.setdefault(row["against"], []).append(row)
+    return found

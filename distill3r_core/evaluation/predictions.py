@@ -46,7 +46,7 @@ def predict_with_student(file: StudentFile) -> Prediction:
             found = file.student(images, host=True)
         assert isinstance(found, PointMaps)
         if knows_scene(file.student):
-            return scene_raw_maps(file.student, found, truth.intrinsics)
+            return scene_raw_maps(file.student, found, truth.intrinsics, world=truth.world)
         world, local = found.both
         return with_similarities(
             RawMaps(

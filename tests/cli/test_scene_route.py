@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from plyfile import PlyData
 
 from distill3r_core.io.rgbd import write_rgbd_scene
@@ -45,6 +46,11 @@ def test_one_room_is_learned_scored_and_reconstructed_in_its_own_frame(
     assert nearest["location_median"] > 0
     assert scored["result"]["baselines"]["constant_depth"]["location_median"] is None
     assert scored["result"]["baselines"]["identity_poses"]["location_median"] is None
+    on_data, _ = run("eval", "--protocol", "localization", "--data", "rooms")
+    assert on_data["result"]["seen_in_training"] == 8
+    assert on_data["result"]["views"] == 4  # the same frames, read from the data set
+    mine = on_data["result"]["metrics"]["coordinate_mse_metric"]
+    assert mine == pytest.approx(figures["coordinate_mse_metric"], rel=1e-3)
     table, _ = run("eval", "--data", "rooms")
     assert table["result"]["seen_in_training"] == 8
     assert table["result"]["metrics"]["acc"] is not None

@@ -75,3 +75,5 @@ CELLS: Mapping[CellName, Cell] = {
     "cnn": Cell("outputs, MobileNetV3 encoder", model={"encoder": {"kind": "cnn"}}),
 }
 STUDY: tuple[CellName, ...] = tuple(name for name in CELLS if name != "cnn")
+AGAINST: CellName = "none"  # the others are compared with it, seed by seed
+COMPARED: tuple[tuple[CellName, CellName], ...] = (("encoder-halved", "decoder-halved"),)

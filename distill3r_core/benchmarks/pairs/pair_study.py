@@ -5,7 +5,7 @@ error stands in the table. Its students learn from it as the paper's do.
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,23 +15,26 @@ from pydantic.dataclasses import dataclass
 from distill3r_core import config
 from distill3r_core.benchmarks.cell_results import (
     StoredOutcome,
-    StudyClock,
+    by_baseline,
+    compared,
     differences,
     keep_study,
+    last_losses,
     moments,
 )
-from distill3r_core.benchmarks.pairs.pair_cells import CELLS, STUDY, CellName
+from distill3r_core.benchmarks.pairs.pair_cells import AGAINST, CELLS, COMPARED, STUDY, CellName
 from distill3r_core.benchmarks.pairs.pair_data import PairRooms
 from distill3r_core.benchmarks.pairs.pair_trial import (
     PairSizes,
     run_pair_trial,
+    student_step_seconds,
+    teacher_step_seconds,
     train_pair_teacher,
 )
 from distill3r_core.models.families import StudentSize
-from distill3r_core.report import Progress, Report, Silent, Table
+from distill3r_core.report import Progress, Report, Silent, Table, duration
 from distill3r_core.training.settings import Count
 
-AGAINST: CellName = "none"  # the others are compared with it, seed by seed
 TEACHER_FILE = "teacher.safetensors"
 _CENTIMETERS = 100.0
 
@@ -71,7 +74,7 @@ def bench_pairs(
 
     Args:
         overwrite: Replace another result in the chosen folder.
-        progress: Receives the optimizer steps, and how long all of it will take.
+        progress: Receives how long all of it will take, before it starts, and the optimizer steps.
 
     Raises:
         ConflictError: The chosen folder holds another result.
@@ -109,12 +112,19 @@ def _run(settings: PairStudySettings, folder: Path, progress: Progress) -> dict[
     known = teacher.read() is not None and weights.is_file()
     missing = [trial for trial in trials if not known or trial[2].read() is None]
     total = (0 if known else settings.teacher_steps) + settings.steps * len(missing)
+    if total:
+        step = {
+            cell: student_step_seconds(cell, rooms, sizes) for cell in {it[0] for it in missing}
+        }
+        seconds = settings.steps * sum(step[cell] for cell, *_ in missing)
+        if not known:
+            seconds += settings.teacher_steps * teacher_step_seconds(rooms, sizes)
+        progress.note(f"about {duration(seconds)} of training, on one thread")
     progress.begin("pairs", total=total, unit="steps")
-    clock = StudyClock(total, progress)
     if not known:
-        teacher.write(train_pair_teacher(rooms, sizes, weights, clock.step).as_plain())
+        teacher.write(train_pair_teacher(rooms, sizes, weights, progress.advance).as_plain())
     for cell, seed, stored in missing:
-        outcome = run_pair_trial(cell, seed, rooms, sizes, weights, clock.step)
+        outcome = run_pair_trial(cell, seed, rooms, sizes, weights, progress.advance)
         stored.write(outcome.as_plain())
         progress.advance(0, last=f"{cell}, seed {seed}", cm=_CENTIMETERS * outcome.global_error)
     runs = [
@@ -127,9 +137,8 @@ def _run(settings: PairStudySettings, folder: Path, progress: Progress) -> dict[
     return {
         "rows": [_row(cell, runs) for cell in settings.cells],
         "paired": [
-            differences(cell, AGAINST, runs, FIGURES)
-            for cell in settings.cells
-            if cell != AGAINST and AGAINST in settings.cells
+            differences(cell, against, runs, FIGURES)
+            for cell, against in compared(settings.cells, AGAINST, COMPARED)
         ],
         "teacher": of_teacher,
         "runs": runs,
@@ -161,7 +170,7 @@ def _tables(result: Mapping[str, Any]) -> list[Table]:
             CELLS[row["cell"]].summary,
             f"{row['parameters'] / 1e6:.2f}",
             *(_shown(row, name, "{:.1f}") for name in FIGURES),
-            _last_losses(row["curve"]),
+            last_losses(row["curve"]),
             f"{row['seconds']:.0f}",
         )
         for row in rows
@@ -171,24 +180,19 @@ def _tables(result: Mapping[str, Any]) -> list[Table]:
         "a pair network on exact maps",
         f"{teacher['parameters'] / 1e6:.2f}",
         *(f"{_CENTIMETERS * teacher[name]:.1f}" for name in FIGURES),
-        _last_losses(teacher["curve"]),
+        last_losses(teacher["curve"]),
         f"{teacher['seconds']:.0f}",
     )
     headings = ("cell", "", "M", "global cm", "local cm", "loss, last tenths", "CPU s")
     seeds = f"{rows[0]['seeds']} seeds, mean ± deviation"
     found = [Table(f"Held-out pairs against the truth, {seeds}", headings, (*text, of_teacher))]
-    if result["paired"]:
+    for against, paired in by_baseline(result["paired"]).items():
         differences = tuple(
-            (row["cell"], *(_shown(row, name, "{:+.1f}") for name in FIGURES))
-            for row in result["paired"]
+            (row["cell"], *(_shown(row, name, "{:+.1f}") for name in FIGURES)) for row in paired
         )
-        title = f"More than {AGAINST} from the same seed, {seeds}"
+        title = f"More than {against} from the same seed, {seeds}"
         found.append(Table(title, ("cell", "global cm", "local cm"), differences))
     return found
-
-
-def _last_losses(curve: Sequence[float]) -> str:
-    return f"{curve[-2]:.3f} → {curve[-1]:.3f}" if len(curve) > 1 else ""
 
 
 def _shown(row: Mapping[str, Any], name: str, form: str) -> str:

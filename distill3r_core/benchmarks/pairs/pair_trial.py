@@ -2,14 +2,16 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from distill3r_core.benchmarks.cell_results import tenths
 from distill3r_core.benchmarks.pairs.pair_cells import CELLS, SPARSE, STUDENT, TEACHER, CellName
 from distill3r_core.benchmarks.pairs.pair_data import PairRooms, PairTeacher
 from distill3r_core.config import merge
@@ -27,7 +29,7 @@ from distill3r_core.training.validation import distance
 from distill3r_core.types import PointMaps
 
 PRESET = "pair-tiny"
-CURVE = 10  # points of a loss curve
+_TIMED = 2  # steps, of which the faster counts
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,9 @@ def train_pair_teacher(
     rooms: PairRooms, sizes: PairSizes, path: Path, on_step: Callable[[], None]
 ) -> PairOutcome:
     """Train the teacher on exact targets, and write its weights."""
-    torch.manual_seed(0)
-    network = _built(TEACHER)
-    loss = Objective(LossSettings().all_terms)
-    batches = rooms.batches(sizes.teacher_steps, size=sizes.batch, seed=0)
-    outcome = _train(network, loss, batches, sizes, sizes.teacher_steps, rooms, on_step)
+    training = _training_of_teacher(rooms, sizes)
+    outcome = _train(training, sizes, rooms, on_step)
+    network = training.network
     save_student(path, network, StudentMetadata(PRESET, network.spec, sizes.size))
     return outcome
 
@@ -89,13 +89,53 @@ def run_pair_trial(
     Everything random comes from the seed: students of one seed see the same pairs in the same
     order.
     """
-    cell, teacher_network = CELLS[name], load_student(teacher_path)
-    assert isinstance(teacher_network, PairStudent)
-    teacher = PairTeacher(teacher_network)
+    teacher = load_student(teacher_path)
+    assert isinstance(teacher, PairStudent)
+    training = _training_of_student(name, seed, rooms, sizes, teacher)
+    if (start := CELLS[name].start) != "none":
+        WARM_STARTS[start].start(training.network, teacher_path)
+    return _train(training, sizes, rooms, on_step)
+
+
+def teacher_step_seconds(rooms: PairRooms, sizes: PairSizes) -> float:
+    """Seconds by the clock of one step of the teacher's training."""
+    return _step_seconds(_training_of_teacher(rooms, sizes), sizes)
+
+
+def student_step_seconds(name: CellName, rooms: PairRooms, sizes: PairSizes) -> float:
+    """Seconds by the clock of one step of a student's training, its teacher's pass included.
+
+    The teacher need not be there yet: a random one of its sizes takes as long.
+    """
+    return _step_seconds(_training_of_student(name, 0, rooms, sizes, _built(TEACHER)), sizes)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What is trained on what."""
+
+    network: PairStudent
+    loss: Objective
+    batches: Iterator[Batch]
+    steps: int
+    features: PairTeacher | None = None
+    frozen: tuple[str, ...] = ()
+
+
+def _training_of_teacher(rooms: PairRooms, sizes: PairSizes) -> _Training:
+    torch.manual_seed(0)
+    batches = rooms.batches(sizes.teacher_steps, size=sizes.batch, seed=0)
+    loss = Objective(LossSettings().all_terms)
+    return _Training(_built(TEACHER), loss, batches, sizes.teacher_steps)
+
+
+def _training_of_student(
+    name: CellName, seed: int, rooms: PairRooms, sizes: PairSizes, teacher_network: PairStudent
+) -> _Training:
+    """The training of a cell's student, without what its decoder and heads start from."""
+    cell, teacher = CELLS[name], PairTeacher(teacher_network)
     torch.manual_seed(seed + 1)
     student = _built(merge(STUDENT, cell.model))
-    if cell.start != "none":
-        WARM_STARTS[cell.start].start(student, teacher_path)
     terms = dict(LossSettings().all_terms)
     if cell.features:
         terms["feature"] = SimilarityOptions(weight=cell.features)
@@ -111,42 +151,57 @@ def run_pair_trial(
         for batch in rooms.batches(sizes.steps, size=sizes.batch, seed=seed + 1, share=share):
             yield batch if cell.truth else teacher.targets(batch)
 
-    features = teacher if cell.features else None
-    frozen = ("encoder",) if cell.frozen else ()
-    return _train(
-        student, loss, batches(), sizes, sizes.steps, rooms, on_step, features, frozen=frozen
+    return _Training(
+        student,
+        loss,
+        batches(),
+        sizes.steps,
+        features=teacher if cell.features else None,
+        frozen=("encoder",) if cell.frozen else (),
     )
 
 
 def _train(
-    network: PairStudent,
-    loss: Objective,
-    batches: Iterator[Batch],
-    sizes: PairSizes,
-    steps: int,
-    rooms: PairRooms,
-    on_step: Callable[[], None],
-    features: PairTeacher | None = None,
-    *,
-    frozen: tuple[str, ...] = (),
+    training: _Training, sizes: PairSizes, rooms: PairRooms, on_step: Callable[[], None]
 ) -> PairOutcome:
-    started = time.process_time()
-    optim = OptimSettings(lr=sizes.lr, freeze=frozen)
+    started, losses = time.process_time(), []
+    for loss in _losses(training, sizes):
+        losses.append(loss)
+        on_step()
+    seconds = time.process_time() - started
+    network = training.network
+    global_error, local_error = score(network, rooms)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return PairOutcome(global_error, local_error, parameters, seconds, tuple(tenths(losses)))
+
+
+def _step_seconds(training: _Training, sizes: PairSizes) -> float:
+    found, started = [], time.perf_counter()
+    for _ in islice(_losses(training, sizes), _TIMED):
+        ended = time.perf_counter()
+        found.append(ended - started)
+        started = ended
+    return min(found)
+
+
+def _losses(training: _Training, sizes: PairSizes) -> Iterator[float]:
+    """Train; the loss of each step when it is done."""
+    network, loss = training.network, training.loss
+    optim = OptimSettings(lr=sizes.lr, freeze=training.frozen)
     schedule = ScheduleSettings(warmup_steps=None, final_lr=sizes.lr / 100)
     network.train()
     freezer = Freezer(network, optim)
     optimizer = build_optimizer(network, optim, terms=loss)
-    losses: list[float] = []
-    for step, batch in enumerate(batches):
+    for step, batch in enumerate(training.batches):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps=steps, optim=optim, schedule=schedule)
+            group["lr"] = learning_rate(step, steps=training.steps, optim=optim, schedule=schedule)
         optimizer.zero_grad(set_to_none=True)
         freezer.before(step)
         values = accumulate(
             network,
             loss,
             batch,
-            features=features,
+            features=training.features,
             micro_batch=len(batch),
             compute=ComputeSettings(),
             bfloat16=False,
@@ -154,12 +209,7 @@ def _train(
         freezer.after(step)
         nn.utils.clip_grad_norm_([*network.parameters(), *loss.parameters()], optim.clip)
         optimizer.step()
-        losses.append(float(values[0]))
-        on_step()
-    seconds = time.process_time() - started
-    global_error, local_error = score(network, rooms)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    return PairOutcome(global_error, local_error, parameters, seconds, _tenths(losses))
+        yield float(values[0])
 
 
 def score(network: PairStudent, rooms: PairRooms) -> tuple[float, float]:
@@ -186,9 +236,3 @@ def _built(model: Any) -> PairStudent:
     student = build_student(PRESET, **model)
     assert isinstance(student, PairStudent)
     return student
-
-
-def _tenths(losses: Sequence[float]) -> tuple[float, ...]:
-    length = max(1, len(losses) // CURVE)
-    parts = [losses[start : start + length] for start in range(0, len(losses), length)]
-    return tuple(math.fsum(part) / len(part) for part in parts)

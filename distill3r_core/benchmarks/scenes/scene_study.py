@@ -16,10 +16,19 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config
-from distill3r_core.benchmarks.cell_results import StoredOutcome, differences, keep_study, moments
+from distill3r_core.benchmarks.cell_results import (
+    StoredOutcome,
+    by_baseline,
+    compared,
+    differences,
+    keep_study,
+    last_losses,
+    moments,
+)
 from distill3r_core.benchmarks.scenes.scene_cells import (
     AGAINST,
     CELLS,
+    COMPARED,
     PRETRAINED,
     STUDY,
     CellName,
@@ -40,7 +49,8 @@ class SceneStudySettings:
     cells: Annotated[tuple[CellName, ...], Field(min_length=1)] = STUDY
     seeds: Count = 3
     seed: Annotated[int, Field(ge=0)] = 0  # the first of them
-    steps: Count = 700  # of every student, of eight images
+    steps: Count = 700  # of every student but cnn, of eight images
+    cnn_steps: Count = 45  # of cnn, which is trained from the first seed alone
     pretrain_steps: Count = 700
     cache: Path | None = None  # of the scene; None: a rendered room
     # Of the cache, as `train --scene`; empty: the only one.
@@ -71,7 +81,8 @@ def bench_scenes(
 
     Args:
         overwrite: Replace another result in the chosen folder.
-        progress: Receives how long all of it will take, and the progress of each stage.
+        progress: Receives how long all of it will take, before it starts, and the progress of each
+            stage.
 
     Raises:
         ConflictError: The chosen folder holds another result.
@@ -92,6 +103,7 @@ def bench_scenes(
         "medians over held-out frames; poses by PnP with RANSAC on predicted coordinates",
         "encoders start from scratch, as no weights are downloaded; `pretrained` has learned "
         f"{settings.scenes} other rooms",
+        "the last step of each training is scored: `best` is chosen on the same held-out frames",
     ]
     return folder.report(result, tables=_tables(result), notes=notes)
 
@@ -122,6 +134,7 @@ def _run(settings: SceneStudySettings, folder: Path, progress: Progress) -> dict
         _trial(settings, folder, scene, cell, seed)
         for seed in range(settings.seed, settings.seed + settings.seeds)
         for cell in settings.cells
+        if seed == settings.seed or not CELLS[cell].once
     ]
     outcomes = [
         StoredOutcome(trial.folder / "outcome.json", _identity(settings, trial)) for trial in trials
@@ -133,15 +146,15 @@ def _run(settings: SceneStudySettings, folder: Path, progress: Progress) -> dict
     ]
     before = _pretrainings(settings, folder, [trial for trial, _ in missing], progress)
     pending = [*before, *(trial for trial, _ in missing)]
-    timed = {trial.cell: trial.seconds_an_image() for trial in pending}
-    seconds = sum(timed[trial.cell] * trial.images for trial in pending)
+    timed = {cell: trial.time_an_image() for cell, trial in {it.cell: it for it in pending}.items()}
+    seconds = sum(timed[trial.cell].clock * trial.images for trial in pending)
     progress.note(f"about {duration(seconds)} of training, on one thread")
     for trial in before:
         progress.note(f"pretraining on {len(trial.scene)} rooms, seed {trial.seed}")
         trial.train(progress)
     for number, (trial, stored) in enumerate(missing, 1):
         progress.note(f"{trial.cell}, seed {trial.seed}: {number} of {len(missing)}")
-        stored.write(trial.run(progress))
+        stored.write({**trial.run(progress), "seconds_an_image": timed[trial.cell].cpu})
     runs = [
         {"cell": trial.cell, "seed": trial.seed, **found}
         for trial, stored in zip(trials, outcomes, strict=True)
@@ -150,9 +163,8 @@ def _run(settings: SceneStudySettings, folder: Path, progress: Progress) -> dict
     return {
         "rows": [_row(cell, runs) for cell in settings.cells],
         "paired": [
-            differences(cell, AGAINST, runs, _figures_of(runs, cell, AGAINST))
-            for cell in settings.cells
-            if cell != AGAINST and AGAINST in settings.cells
+            differences(cell, against, runs, _figures_of(runs, cell, against))
+            for cell, against in compared(settings.cells, AGAINST, COMPARED)
         ],
         "nearest": runs[0]["nearest"],
         "views": runs[0]["views"],
@@ -180,7 +192,7 @@ def _trial(
     return SceneTrial(
         cell=cell,
         seed=seed,
-        steps=settings.steps,
+        steps=settings.cnn_steps if CELLS[cell].once else settings.steps,
         folder=folder / f"{cell}-{seed}",
         cache=scene.cache,
         scene=scene.names,
@@ -250,6 +262,11 @@ def _row(cell: CellName, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "seeds": len(mine),
         "parameters": mine[0]["parameters"],
         "megabytes": mine[0]["megabytes"],
+        "images": mine[0]["images"],
+        "plateau": "not to the plateau" if CELLS[cell].once else None,
+        "curve": [
+            statistics.fmean(tenth) for tenth in zip(*(run["curve"] for run in mine), strict=True)
+        ],
         "seconds_an_image": statistics.fmean(run["seconds_an_image"] for run in mine),
         **moments({name: [run[name] for run in mine] for name in _figures_of(runs, cell)}),
     }
@@ -267,7 +284,7 @@ _ERROR = ("MSE m²", "mse_metric", "{:.3f}")
 
 def _tables(result: Mapping[str, Any]) -> list[Table]:
     rows, nearest = result["rows"], result["nearest"]
-    count = rows[0]["seeds"]
+    count = max(row["seeds"] for row in rows)
     seeds = "one seed" if count == 1 else f"{count} seeds, mean ± deviation"
     headings = ("cell", *(heading for heading, *_ in _COLUMNS))
     beside = tuple(
@@ -277,22 +294,25 @@ def _tables(result: Mapping[str, Any]) -> list[Table]:
         (
             row["cell"],
             _shown(row, *_ERROR[1:]),
+            ", ".join(filter(None, (str(row["images"]), row["plateau"]))),
+            last_losses(row["curve"]),
             f"{row['megabytes']:.1f}",
             f"{row['seconds_an_image']:.3f}",
         )
         for row in rows
     )
+    costs = ("cell", _ERROR[0], "images", "loss, last tenths", "MB", "CPU s an image")
     found = [
         Table(
             f"{result['views']} held-out frames, {seeds}",
             headings,
             (*_cells(rows), ("nearest frame", *beside)),
         ),
-        Table("Error and cost", ("cell", _ERROR[0], "MB", "CPU s an image"), cost),
+        Table("Error and cost", costs, cost),
     ]
-    if result["paired"]:
-        title = f"More than {AGAINST} from the same seed, {seeds}"
-        found.append(Table(title, headings, tuple(_cells(result["paired"]))))
+    for against, paired in by_baseline(result["paired"]).items():
+        title = f"More than {against} from the same seed, {seeds}"
+        found.append(Table(title, headings, tuple(_cells(paired))))
     return found
 
 

@@ -23,8 +23,9 @@ LOCALIZATION = Protocol(
         "pose": "PnP with RANSAC on the predicted coordinates with the calibrated K, up to 5000 "
         "pixels of the model's grid, 10 pixels of an image 640 wide; a view without a pose is "
         "infinitely far",
-        "scene": "of students that have learned one scene in the frame of its poses; others have "
-        "no figures",
+        "scene": "of students that have learned the scene in the frame of its poses; others have "
+        "no figures. Of a student of several scenes it is that of the data's name: a view that is "
+        "placed in another one is infinitely far",
         "coordinates": "in the frame of the data's poses, without any alignment; MSE is over the "
         "three coordinates, in squared radii (root mean square) of the training points and in m^2",
     },

@@ -37,6 +37,26 @@ def scene_of_views(
     return places.clamp(0, len(frames) - 1).long()
 
 
+def place_named(world: str, frames: Sequence[SceneFrame]) -> int | None:
+    """Which of the scenes a world of a data set is, by its name; None: none, or several fit.
+
+    Args:
+        world: `<dataset>/<scene>`, or the scene alone, as a folder of data names it.
+    """
+    whole = tuple(world.split("/"))
+    names = [tuple(frame.name.strip("/").split("/")) for frame in frames]
+    # A scene was named with or without its data set, and stands for all sequences below it.
+    for fits in (
+        [whole[: len(name)] == name for name in names],
+        [whole[1:][: len(name)] == name for name in names],
+        [name[1:] != () and whole[: len(name) - 1] == name[1:] for name in names],
+        [whole in (name[: len(whole)], name[1:][: len(whole)]) for name in names],
+    ):
+        if any(fits):
+            return fits.index(True) if sum(fits) == 1 else None
+    return None
+
+
 def place_points(
     points: Float[Tensor, "*axes H W 3"], frames: Sequence[SceneFrame]
 ) -> Float[Tensor, "*axes H W 3"]:

@@ -11,6 +11,7 @@ from distill3r_core.errors import GeometryError
 from distill3r_core.geometry.pnp import pose_from_points, require_pycolmap
 from distill3r_core.geometry.similarity import apply_similarity, invert_similarity
 from distill3r_core.models.families import family_of
+from distill3r_core.models.scene.frames import place_named, scene_of_views
 from distill3r_core.models.scene.spec import SceneSpec
 from distill3r_core.models.student import Student
 from distill3r_core.types import PointMaps, RawMaps, ViewsInScene
@@ -28,24 +29,34 @@ def knows_scene(student: Student) -> bool:
 def scene_frame_problem(student: Student) -> str | None:
     """Why a scene student's coordinates are not known in its data's frame; None: they are."""
     frames = student.spec.scenes if isinstance(student.spec, SceneSpec) else ()
-    if len(frames) != 1:
-        return f"it has learned {len(frames)} scenes, not one, whose frame would be that of a view"
-    return None if frames[0].posed else "its scene was learned without the poses of the data"
+    unposed = [frame.name for frame in frames if not frame.posed]
+    if not frames:
+        return "it has learned no scene"
+    if not unposed:
+        return None
+    return f"it learned {', '.join(unposed)} without the poses of the data"
 
 
 def scene_raw_maps(
-    student: Student, maps: PointMaps, intrinsics: Float[Tensor, "N 3 3"]
+    student: Student,
+    maps: PointMaps,
+    intrinsics: Float[Tensor, "N 3 3"],
+    *,
+    world: str | None = None,
 ) -> RawMaps:
     """A scene student's pass over one sample, with the poses that its coordinates give.
 
     Args:
         maps: As the student predicts them, one sample on the CPU.
         intrinsics: K of each map.
+        world: Name of the world that the views are of, which tells apart the scenes of a student
+            that has learned several.
 
     Returns:
         Local maps are the coordinates in each camera's frame; those of a view without a pose stay
-        in the scene's frame, and its similarity is NaN. `scene` is None where there is a
-        `scene_frame_problem`.
+        in the scene's frame, and its similarity is NaN. `scene` is None where the student has
+        learned no scene of that name, or learned it without poses. A view that is placed in
+        another scene has no pose there, and its coordinates are infinite.
 
     Raises:
         ExtraMissingError: pycolmap is not installed.
@@ -56,17 +67,37 @@ def scene_raw_maps(
     poses = poses_by_pnp(points, intrinsics)
     known = torch.where(poses.isfinite(), poses, torch.eye(4, dtype=poses.dtype))
     local = apply_similarity(invert_similarity(known[:, :3]), points.double()).float()
-    spec, scene = student.spec, None
-    if scene_frame_problem(student) is None:
-        assert isinstance(spec, SceneSpec)
-        scene = ViewsInScene(tuple(points), poses, spec.scenes[0].scale)
     return RawMaps(
         points_local=list(local),
         confidence_local=confidence,
         confidence_global=confidence,
         global_from_local=poses[:, :3],
         intrinsics=intrinsics,
-        scene=scene,
+        scene=_in_scene(student, maps, points, poses, world),
+    )
+
+
+def _in_scene(
+    student: Student,
+    maps: PointMaps,
+    points: Float[Tensor, "N H W 3"],
+    poses: Float[Tensor, "N 4 4"],
+    world: str | None,
+) -> ViewsInScene | None:
+    """The views in the scene that they are of; see `scene_raw_maps`."""
+    frames = student.spec.scenes if isinstance(student.spec, SceneSpec) else ()
+    if len(frames) == 1:  # whatever the data call it
+        place: int | None = 0
+    else:
+        place = None if world is None else place_named(world, frames)
+    if place is None or not frames[place].posed:
+        return None
+    assert maps.points_global is not None
+    elsewhere = scene_of_views(maps.points_global[0], frames) != place
+    return ViewsInScene(
+        tuple(points.masked_fill(elsewhere[:, None, None, None], torch.inf)),
+        poses.masked_fill(elsewhere[:, None, None], torch.nan),
+        frames[place].scale,
     )
 
 

@@ -29,6 +29,7 @@ class Impatient(Silent):
     """Interrupts after some steps."""
 
     def __init__(self, steps: int) -> None:
+        super().__init__()
         self.left = steps
 
     def advance(self, count: int = 1, **figures: object) -> None:
@@ -39,9 +40,20 @@ class Impatient(Silent):
 
 def test_every_cell_trains_a_student_and_finished_ones_are_kept(tmp_path: Path) -> None:
     settings = validate(PairStudySettings, {**TINY, "output": tmp_path / "s"}, source="a test")
-    result = bench_pairs(settings).result
+    silent = Silent()
+    result = bench_pairs(settings, progress=silent).result
+    # Told once, before the first step.
+    (told,) = (note for note in silent.notes if "of training, on one thread" in note)
+    assert told == silent.notes[0]
     assert [row["cell"] for row in result["rows"]] == list(STUDY)
-    assert [row["cell"] for row in result["paired"]] == [name for name in STUDY if name != "none"]
+    assert [(row["cell"], row["against"]) for row in result["paired"]] == [
+        *((name, "none") for name in STUDY if name != "none"),
+        ("encoder-halved", "decoder-halved"),
+    ]
+    errors = {row["cell"]: row["mean"]["global_error"] for row in result["rows"]}
+    assert result["paired"][-1]["mean"]["global_error"] == pytest.approx(
+        errors["encoder-halved"] - errors["decoder-halved"]
+    )
     assert result["teacher"]["global_error"] > 0
     halved = {row["cell"]: row["parameters"] for row in result["rows"]}
     assert halved["encoder-halved"] == pytest.approx(halved["decoder-halved"], rel=0.1)

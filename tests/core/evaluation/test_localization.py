@@ -18,7 +18,7 @@ from distill3r_core.geometry.cameras import unproject
 from distill3r_core.geometry.similarity import apply_similarity
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.models import build_student
-from distill3r_core.models.scene.frames import network_from_scene
+from distill3r_core.models.scene.frames import SPACING, network_from_scene, place_named
 from distill3r_core.models.scene.spec import SceneFrame
 from distill3r_core.reconstruction.cameras.camera_poses import solve_cameras
 from distill3r_core.reconstruction.loaded_views import views_of_images
@@ -147,20 +147,79 @@ def test_cameras_in_a_scene_are_found_without_their_focal_length(truth):
 
 @pytest.mark.parametrize(
     ("frames", "problem"),
-    [((False,), "without the poses"), ((True, True), "2 scenes"), ((True,), None)],
+    [
+        ((False,), "without the poses"),
+        ((False, True), "it learned room without the poses"),
+        ((True, True), None),
+        ((True,), None),
+        ((), "no scene"),
+    ],
 )
 def test_a_student_says_why_it_has_no_place_in_the_scene(truth, frames, problem):
     student = build_student("scene-cnn", network={"width": 8})
     scenes = tuple(
-        SceneFrame(name=str(place), center=(0.0, 0.0, 0.0), scale=1.0, posed=posed)
-        for place, posed in enumerate(frames)
+        SceneFrame(name=name, center=(0.0, 0.0, 0.0), scale=1.0, posed=posed)
+        for name, posed in zip(("room", "attic"), frames, strict=False)
     )
     student.spec = replace(student.spec, scenes=scenes)
     found = scene_frame_problem(student)
     assert (found is None) == (problem is None) and (problem or "") in (found or "")
     points = apply_similarity(truth.world_poses[:, :3], truth.points.double())[None].float()
     maps = PointMaps(points, None, torch.ones(points.shape[:-1]), None)
-    assert (scene_raw_maps(student, maps, truth.intrinsics).scene is None) == (problem is not None)
+    placed = scene_raw_maps(student, maps, truth.intrinsics, world=truth.world).scene
+    assert (placed is None) == (problem is not None)
+
+
+def test_a_view_that_is_placed_in_another_scene_is_infinitely_far(truth):
+    student = build_student("scene-cnn", network={"width": 8})
+    frames = tuple(
+        SceneFrame(name=name, center=center, scale=scale, metric=True, posed=True)
+        for name, center, scale in (
+            ("attic", (0.0, 0.0, 0.0), 1.0),
+            ("room", (9.0, -3.0, 1.0), 2.5),
+        )
+    )
+    student.spec = replace(student.spec, scenes=frames)
+    world = apply_similarity(truth.world_poses[:, :3], truth.points.double())
+    network = apply_similarity(network_from_scene(frames, 1), world)[None].float()
+
+    def placed(points, world=truth.world):
+        maps = PointMaps(points, None, torch.ones(points.shape[:-1]), None)
+        return scene_raw_maps(student, maps, truth.intrinsics, world=world)
+
+    found = figures(truth, placed(network))
+    assert found["location_median"] < 0.01
+    assert found["location_near"] == 1
+    assert found["coordinate_mse"] < 1e-10
+    moved = network.clone()
+    moved[:, 2, ..., 0] -= SPACING  # into the attic
+    found = figures(truth, placed(moved))
+    assert found["location_near"] == 3 / 4
+    assert found["location_median"] < 0.01
+    assert found["coordinate_mse"] is None  # no mean of what is infinite
+    everywhere = figures(truth, placed(network - torch.tensor([SPACING, 0, 0])))
+    assert everywhere["location_near"] == 0
+    assert placed(network, "rooms/cellar").scene is None  # it has not learned that one
+    assert placed(network, "room").scene is not None
+
+
+@pytest.mark.parametrize(
+    ("world", "names", "place"),
+    [
+        ("rooms/room-1", ("room-0", "room-1"), 1),
+        ("rooms/room-1", ("rooms/room-0", "rooms/room-1"), 1),
+        ("room-1", ("rooms/room-0", "rooms/room-1"), 1),  # data named by their own folder
+        ("7scenes/chess/seq-01", ("7scenes/fire", "7scenes/chess"), 1),  # of all its sequences
+        ("chess", ("fire/seq-02", "chess/seq-01"), 1),  # of one sequence in a world that they share
+        ("b/x", ("a/x", "b/x"), 1),
+        ("x", ("a/x", "b/x"), None),
+        ("rooms/room-2", ("room-0", "room-1"), None),
+        ("rooms/room-10", ("room-1", "room-2"), None),
+    ],
+)
+def test_a_world_is_the_scene_of_its_name(world, names, place):
+    frames = [SceneFrame(name=name, center=(0.0, 0.0, 0.0), scale=1.0) for name in names]
+    assert place_named(world, frames) == place
 
 
 @pytest.mark.parametrize("size", [(60, 80), (77, 100), (90, 100), (112, 154)])

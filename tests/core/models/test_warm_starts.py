@@ -86,7 +86,8 @@ def test_the_cut_at_a_matrix_own_shape_is_the_matrix():
     matrix = torch.randn(6, 9, dtype=torch.float64)
     assert cut(matrix, (6, 9)) is matrix
     low = torch.randn(8, 3, dtype=torch.float64) @ torch.randn(3, 9, dtype=torch.float64)
-    torch.testing.assert_close(cut(low, (4, 5)), low[:4, :5])  # its rank fits: a plain block
+    # Its rank fits: a plain block.
+    torch.testing.assert_close(cut(low, (4, 5)), low[:4, :5], rtol=0, atol=1e-12)
     kernel = torch.randn(6, 4, 3, 3, dtype=torch.float64)
     assert cut(kernel, (4, 2, 3, 3)).shape == (4, 2, 3, 3)
 
@@ -103,13 +104,12 @@ def test_the_basis_has_its_laws(draw, recorded):
     assert error(basis @ basis.T, recorded["subspace"]["projector"]) < 1e-8
     ones = torch.eye(16, dtype=torch.float64) - 1 / 16
     torch.testing.assert_close(basis.T @ basis, ones, rtol=0, atol=1e-12)
-    torch.testing.assert_close(
-        basis @ torch.ones(16, dtype=torch.float64), torch.zeros(24, dtype=torch.float64)
-    )
+    sums, nothing = basis @ torch.ones(16, dtype=torch.float64), torch.zeros(24).double()
+    torch.testing.assert_close(sums, nothing, rtol=0, atol=1e-12)
     # It loses the least of what is written: the sum of the dropped eigenvalues.
     centered = [w - w.mean(0, keepdim=True) for w in (*writers, embed)]
     lost = sum((w - basis @ basis.T @ w).square().sum() for w in centered)
-    torch.testing.assert_close(lost, values[15:].sum())
+    torch.testing.assert_close(lost, values[15:].sum(), rtol=0, atol=1e-12)
 
 
 def recorded_block(recorded, draw) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
@@ -166,6 +166,37 @@ def test_at_full_width_a_projected_block_is_the_block(recorded, draw):
     torch.testing.assert_close(found, wanted @ basis, rtol=0, atol=1e-5)
 
 
+def test_a_stream_of_fewer_dimensions_is_kept_whole(recorded, draw):
+    block, *tokens = recorded_block(recorded, draw)
+    # All that is written lies in 15 dimensions without a mean, which 16 channels hold.
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(24, 15, generator=generator, dtype=torch.float64)
+    plane = torch.linalg.qr(drawn - drawn.mean(0)).Q
+    block = dict(block)
+    for name in ("attn.proj", "cross_attn.proj", "mlp.fc2"):
+        for end in ("weight", "bias"):
+            block[f"{name}.{end}"] = plane @ (plane.T @ block[f"{name}.{end}"])
+    for name in ("attn.proj.weight", "cross_attn.proj.weight"):
+        block[name][:, 16:] = 0  # the third head, for which 16 channels have no room, says nothing
+    one, two = (one @ plane @ plane.T for one in tokens)
+    wanted = run_block(block, one, two, width=24, heads=3, hidden=96)
+    writers = [block[f"{name}.weight"] for name in ("attn.proj", "cross_attn.proj", "mlp.fc2")]
+    basis = projector(written([*writers, plane]), 16)
+    found = project_block(block, basis, BlockShape(heads=2, head_width=8, hidden=96))
+    assert found.self_heads == found.cross_heads == (0, 1)
+
+    def run(tensors):
+        return run_block(tensors, one @ basis, two @ basis, width=16, heads=2, hidden=96) @ basis.T
+
+    assert error(run(found.tensors), wanted) < 1e-5  # up to the norms' epsilon
+    # A token is as long in fewer channels, so that its variance is larger: the norms say so.
+    without = {
+        name: torch.ones_like(tensor) if name.startswith("norm") and "weight" in name else tensor
+        for name, tensor in found.tensors.items()
+    }
+    assert error(run(without), wanted) > 1e-2
+
+
 def test_the_order_of_heads_and_units_does_not_matter(recorded, draw):
     block, one, two = recorded_block(recorded, draw)
     heads, units = torch.tensor([2, 0, 1]), torch.randperm(96)
@@ -199,8 +230,9 @@ def test_the_order_of_heads_and_units_does_not_matter(recorded, draw):
 
 def test_the_helmert_basis_is_orthonormal_and_sums_to_nothing():
     basis = helmert(7)
-    torch.testing.assert_close(basis.T @ basis, torch.eye(6, dtype=torch.float64))
-    torch.testing.assert_close(basis.sum(0), torch.zeros(6, dtype=torch.float64))
+    unit, nothing = torch.eye(6, dtype=torch.float64), torch.zeros(6, dtype=torch.float64)
+    torch.testing.assert_close(basis.T @ basis, unit, rtol=0, atol=1e-12)
+    torch.testing.assert_close(basis.sum(0), nothing, rtol=0, atol=1e-12)
 
 
 def drawn_student(**overrides):

@@ -12,16 +12,18 @@ from small_caches import made_sample
 from distill3r_core import config
 from distill3r_core.data.loading.batches import Batch, Draw, map_targets
 from distill3r_core.errors import WeightsError
+from distill3r_core.io.checksums import file_hash
 from distill3r_core.losses import LossSettings, Objective
-from distill3r_core.models import build_student, load_student
+from distill3r_core.models import StudentMetadata, build_student, load_student, save_student
 from distill3r_core.models.build import build_from_spec
+from distill3r_core.models.checkpoint import read_metadata
 from distill3r_core.models.families import family_of, train_presets
 from distill3r_core.models.family import Initializer
 from distill3r_core.models.tokens.chunks import ENCODER_TOKENS
 from distill3r_core.report import Silent
 from distill3r_core.stages.train import TrainSettings, train
 from distill3r_core.stages.train import student as starts
-from distill3r_core.stages.train.student import freeze_unused
+from distill3r_core.stages.train.student import freeze_unused, start_student
 from distill3r_core.training.settings import ComputeSettings
 from distill3r_core.training.step import accumulate, recorded_outputs
 
@@ -136,3 +138,35 @@ def test_finding_unused_weights_leaves_running_means_alone() -> None:
     assert student.training
     assert all(torch.equal(value, before[name]) for name, value in student.named_buffers())
     assert all(parameter.requires_grad for parameter in student.encoder.parameters())
+
+
+def test_an_encoder_from_scratch_is_said_loudly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISTILL3R_HOME", str(tmp_path))  # no weights are there
+    silent = Silent()
+    start = start_student(settings(tmp_path, tmp_path / "run", CNN), silent)
+    (said,) = silent.notes
+    assert said.startswith("WARNING: the encoder starts from scratch, not from mobilenetv3-large")
+    assert "distill3r models download mobilenetv3-large" in said
+    assert "its encoder too" in start.description
+    quiet = Silent()
+    start_student(settings(tmp_path, tmp_path / "run", CNN, "encoder_weights=none"), quiet)
+    assert not quiet.notes
+
+
+def test_a_weight_file_says_what_it_started_from_and_under_which_licenses(
+    make_cache: MakeCache, tmp_path: Path
+) -> None:
+    teacher, file = build_student("pair-tiny"), tmp_path / "larger.safetensors"
+    metadata = StudentMetadata("pair-tiny", teacher.spec, (32, 48), licenses=("a license",))
+    save_student(file, teacher, metadata)
+    cache, run = make_cache(tmp_path / "cache", sizes=SIZES), tmp_path / "run"
+    start = ("init=svd", f"init_from={file}", "model.decoder.depth=2")
+    train(settings(cache, run, *start, max_steps=1))
+    found = read_metadata(run / "checkpoints/last/model.safetensors")
+    assert (
+        f"init svd of larger.safetensors ({file_hash(file)}): decoder blocks 0, 2" in found.origin
+    )
+    assert "tensors whole" in found.origin
+    assert "a license" in found.licenses
