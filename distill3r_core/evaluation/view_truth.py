@@ -154,5 +154,5 @@ def _view_truth(frame: NamedView, prepared: PreparedView) -> _ViewTruth:
         intrinsics=intrinsics,
         pose=pose,
         content=frame.content,
-        source=replace(view, depth=None, mask=None),
+        source=replace(view, depth=None),
     )

@@ -6,6 +6,7 @@ its own true point, that of the same pixel.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -49,10 +50,10 @@ def fused_error(
     return total / count
 
 
-@dataclass(frozen=True)
-class _FusedClouds:
-    """Predicted and true points of each view, placed anew at each iteration: both clouds of fifty
-    views would fill half a gigabyte.
+@dataclass(frozen=True, eq=False)
+class _FusedClouds(Sequence[tuple[Tensor, Tensor]]):
+    """Predicted and true points of each view, placed anew whenever they are read: both clouds of
+    fifty views would fill half a gigabyte.
     """
 
     predicted: Sequence[Float[Tensor, "H W 3"]] | Float[Tensor, "N H W 3"]
@@ -61,19 +62,27 @@ class _FusedClouds:
     predicted_similarities: Float[Tensor, "N 3 4"]
     true_similarities: Float[Tensor, "N 3 4"]
 
-    def __iter__(self) -> Iterator[tuple[Float[Tensor, "_M 3"], Float[Tensor, "_M 3"]]]:
-        for mine, true, counts, ours, theirs in zip(
-            self.predicted,
-            self.truth,
-            self.mask,
-            self.predicted_similarities.double(),
-            self.true_similarities.double(),
-            strict=True,
-        ):
-            yield (
-                apply_similarity(ours, mine[counts].double()),
-                apply_similarity(theirs, true[counts].double()),
-            )
+    def __len__(self) -> int:
+        return len(self.predicted)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[tuple[Tensor, Tensor]]: ...
+    def __getitem__(
+        self, index: int | slice
+    ) -> tuple[Tensor, Tensor] | Sequence[tuple[Tensor, Tensor]]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        counts = self.mask[index]
+        ours = self.predicted_similarities[index].double()
+        theirs = self.true_similarities[index].double()
+        return (
+            apply_similarity(ours, self.predicted[index][counts].double()),
+            apply_similarity(theirs, self.truth[index][counts].double()),
+        )
 
 
 def shape_distances(

@@ -3,7 +3,7 @@
 A similarity is a (3, 4) matrix; it stands for x -> s R x + t with s > 0 and det R = +1.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -55,7 +55,7 @@ def fit_similarity(
 
 
 def fit_similarity_in_parts(
-    parts: Iterable[tuple[Float[Tensor, "_M 3"], Float[Tensor, "_M 3"]]],
+    parts: Sequence[tuple[Float[Tensor, "_M 3"], Float[Tensor, "_M 3"]]],
 ) -> Float[Tensor, "3 4"]:
     """`fit_similarity` of many points in parts, one of which is in memory in float64 at a time.
 

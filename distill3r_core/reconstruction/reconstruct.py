@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal, overload
 
 import torch
-from torch import Tensor
 
 from distill3r_core.errors import NothingUsableError, RequestError
 from distill3r_core.io.exports.cameras import FRAME
@@ -51,9 +50,8 @@ from distill3r_core.reconstruction.prediction.forward_pass import (
 from distill3r_core.reconstruction.prediction.load_model import model_facts
 from distill3r_core.reconstruction.prediction.student_predictor import StudentPredictor
 from distill3r_core.reconstruction.reconstruction import Reconstruction
-from distill3r_core.reconstruction.refinement.pair_graph import ALL_PAIRS_UP_TO
+from distill3r_core.reconstruction.refinement.scene import refine_scene
 from distill3r_core.reconstruction.refinement.summary import RefinementSummary
-from distill3r_core.reconstruction.refinement.views import refine_views
 from distill3r_core.reconstruction.reliability.map_checks import check_local_maps, check_views
 from distill3r_core.reconstruction.reliability.novelty import novelty_of
 from distill3r_core.reconstruction.reliability.verdict import (
@@ -294,33 +292,19 @@ def _refined(
     if refine is None and not knows_depth(found.reliability, _calibration_of(model)):
         reason = "the model has not learned depth of such images"
         return dataclasses.replace(found, refinement=RefinementSummary(reason))
-    features, device = None, torch.device("cpu")
-    if isinstance(model, StudentPredictor):
-        # Small systems are solved in float64, which Apple's GPUs do not have.
-        device = device if model.student.device.type == "mps" else model.student.device
-        if len(found.views) == len(views) > ALL_PAIRS_UP_TO:
-            features = _appearance(model.student, views)
-    refined, summary = refine_views(
-        found.views, features=features, device=device, progress=progress
-    )
+    student = model.student if isinstance(model, StudentPredictor) else None
+    refined, summary = refine_scene(found.views, views, student, progress=progress)
     checks = check_views(refined)
     if summary.aligned:
         share = sum(summary.aligned) / len(summary.aligned)
-        checks = dataclasses.replace(checks, aligned=share, anchor_aligned=summary.aligned[0])
+        checks = dataclasses.replace(
+            checks,
+            aligned=share,
+            anchor_aligned=summary.aligned[0],
+            supported=summary.supported,
+        )
     reliability = _judge(checks, model, views)
     return dataclasses.replace(found, views=refined, reliability=reliability, refinement=summary)
-
-
-def _appearance(student: Student, views: Sequence[LoadedView]) -> Tensor | None:
-    """A description of each image: the mean of its tokens before views see each other."""
-    found = []
-    with torch.no_grad():
-        for view in views:
-            tokens = student.image_features(image_tensor(view)[None].to(student.device))
-            if tokens is None:
-                return None
-            found.append(tokens[0].mean(0).float())
-    return torch.stack(found)
 
 
 def _calibration_of(model: Predictor) -> ReliabilityCalibration | None:

@@ -17,7 +17,7 @@ from distill3r_core.reconstruction.refinement.warp import PairStates, warp
 _DEPTH_TOLERANCE = 0.1  # relative difference of two depths that counts as agreement
 # What an accepted pair explains at least.
 _LEAST_CORRELATION = 0.6
-_LEAST_AGREEMENT = 0.3
+LEAST_AGREEMENT = 0.3
 _LEAST_SHARE = 0.15
 _MOST_TURN = 2.0  # degrees that a pair's motions, there and back, may leave
 _MOST_LOOP = 3 * _MOST_TURN  # degrees that the motions of three pairs, around, may leave
@@ -83,7 +83,7 @@ def promising_pairs(checks: PairChecks) -> Bool[Tensor, " P"]:
         checks: Of all pairs forth, then all back, on a coarse level.
     """
     good = checks.correlation > _HOPE * _LEAST_CORRELATION
-    good &= checks.agreement > _HOPE * _LEAST_AGREEMENT
+    good &= checks.agreement > _HOPE * LEAST_AGREEMENT
     good &= checks.share > _HOPE * _LEAST_SHARE
     forth, back = good.chunk(2)
     return forth & back
@@ -98,7 +98,7 @@ def judge_pairs(
         states: All pairs forth, then all back, aligned independently.
         checks: Theirs.
     """
-    good = (checks.correlation > _LEAST_CORRELATION) & (checks.agreement > _LEAST_AGREEMENT)
+    good = (checks.correlation > _LEAST_CORRELATION) & (checks.agreement > LEAST_AGREEMENT)
     good &= checks.share > _LEAST_SHARE
     forth, back = good.chunk(2)
     there, home = states.motion.chunk(2)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -36,11 +37,19 @@ from distill3r_core.reconstruction.refinement.pair_graph import (
     spanning_tree,
 )
 from distill3r_core.reconstruction.refinement.pyramid import Level, build_pyramid
-from distill3r_core.reconstruction.refinement.starts import COARSE, start_of
+from distill3r_core.reconstruction.refinement.starts import (
+    COARSE,
+    most_promising,
+    start_of,
+    starts_by_neighbors,
+)
 from distill3r_core.reconstruction.refinement.warp import PairStates
 from distill3r_core.report import Progress, Silent
 
 _THUMBNAIL = (8, 8)
+
+# Where the work ends: pairs followed along a tree, loops closed, or all views refined together.
+LastStep = Literal["pairs", "loops", "joint"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +94,7 @@ def refine_poses(
     intrinsics: Float[Tensor, "N 3 3"] | None = None,
     fixed_focal: bool = False,
     features: Float[Tensor, "N D"] | None = None,
+    until: LastStep = "joint",
     progress: Progress = Silent(),
 ) -> Refinement:
     """Align the images of a scene by the depth of its local maps.
@@ -98,6 +108,7 @@ def refine_poses(
             points of all views, and the middle of the image.
         fixed_focal: Keep the focal length.
         features: A description of each image, by which similar views are paired; None: a thumbnail.
+        until: The last step; an earlier one than "joint" shows what the others gain.
 
     Returns:
         Poses in the frame and unit given; views that do not align keep theirs.
@@ -120,7 +131,7 @@ def refine_poses(
         graph = _align(levels, given, features, progress)
         views = given
         if graph.accepted.any():
-            views = _refined(levels, given, graph, progress, fixed_focal=fixed_focal)
+            views = _refined(levels, given, graph, progress, fixed_focal=fixed_focal, until=until)
         found = _similarities(views, scale, unit)
         found = torch.where(graph.aligned[:, None, None], found, world_from_local.double())
         residual, agreement = _of_views(levels, views, graph)
@@ -167,28 +178,68 @@ def _similarities(views: ViewStates, scale: Tensor, unit: Tensor) -> Float[Tenso
 
 
 def _align(levels: list[Level], given: ViewStates, features: Tensor, progress: Progress) -> _Graph:
-    """Align the pairs of a graph, each by itself."""
+    """Align the pairs of a graph, each by itself; then those that failed, by way of the others."""
     device = given.scale.device
     pairs = candidate_pairs(features, _overlaps(levels[0], given)).to(device)
     both = torch.cat([pairs, pairs.flip(1)])
     start = start_of(levels, pairs_of(given, both[:, 0], both[:, 1]), progress=progress)
+    states, accepted, quality = _follow_starts(levels, start, progress)
+    contradicted = contradicted_pairs(pairs, states.motion[: len(pairs)], accepted)
+    accepted &= ~contradicted
+    group = groups_of(len(given.scale), pairs, accepted).to(device)
+    first = _Graph(pairs, states, accepted, contradicted, quality, group)
+    return _by_neighbors(levels, given, first, progress) if accepted.any() else first
+
+
+def _follow_starts(
+    levels: list[Level], start: PairStates, progress: Progress
+) -> tuple[PairStates, Bool[Tensor, " P"], Float[Tensor, " P"]]:
+    """Pairs, both ways, where the finer levels take them; which are accepted; their quality."""
     coarse, fine = levels[min(COARSE, len(levels)) - 1], levels[COARSE:] or levels[-1:]
     promising = promising_pairs(check_pairs(coarse, start))
     states = start
     if promising.any():
         followed = promising.repeat(2).nonzero()[:, 0]
         found = align_pairs(fine, select(start, followed), step=2, progress=progress)
-        states = dataclasses.replace(
-            start,
-            motion=start.motion.index_copy(0, followed, found.motion),
-            target_scale=start.target_scale.index_copy(0, followed, found.target_scale),
-        )
+        states = _with(start, followed, found)
     accepted, quality = judge_pairs(states, check_pairs(_judging(levels), states))
-    accepted &= promising
-    contradicted = contradicted_pairs(pairs, states.motion[: len(pairs)], accepted)
-    accepted &= ~contradicted
-    group = groups_of(len(given.scale), pairs, accepted).to(device)
-    return _Graph(pairs, states, accepted, contradicted, quality, group)
+    return states, accepted & promising, quality
+
+
+def _with(states: PairStates, chosen: Int64[Tensor, " Q"], found: PairStates) -> PairStates:
+    """States with other motions and target scales of some of the pairs."""
+    return dataclasses.replace(
+        states,
+        motion=states.motion.index_copy(0, chosen, found.motion),
+        target_scale=states.target_scale.index_copy(0, chosen, found.target_scale),
+    )
+
+
+def _by_neighbors(
+    levels: list[Level], given: ViewStates, first: _Graph, progress: Progress
+) -> _Graph:
+    """The graph after a second attempt at pairs whose views others have brought near."""
+    chained = _follow(given, first)
+    chosen, tried = starts_by_neighbors(first.states, first.accepted, chained, first.group)
+    if not len(chosen):
+        return first
+    start = most_promising(levels, tried, label="find starts by neighbors", progress=progress)
+    found, good, quality = _follow_starts(levels, start, progress)
+    again = chosen[: len(good)][good]  # pairs that are accepted now
+    states = _with(
+        first.states,
+        torch.cat([again, again + len(first.pairs)]),
+        select(found, good.repeat(2).nonzero()[:, 0]),
+    )
+    new = torch.zeros_like(first.accepted)
+    new[again] = True
+    every = first.accepted | new
+    contradicted = contradicted_pairs(first.pairs, states.motion[: len(new)], every)
+    accepted = every & ~contradicted
+    contradicted |= first.contradicted & ~new
+    better = first.quality.index_copy(0, again, quality[good])
+    group = groups_of(len(given.scale), first.pairs, accepted).to(first.group.device)
+    return _Graph(first.pairs, states, accepted, contradicted, better, group)
 
 
 def _judging(levels: list[Level]) -> Level:
@@ -203,12 +254,17 @@ def _refined(
     progress: Progress,
     *,
     fixed_focal: bool,
+    until: LastStep,
 ) -> ViewStates:
     """The views by all accepted pairs together."""
     views = _follow(given, graph)
+    if until == "pairs":
+        return _placed(views, given, graph)
     chosen = select(graph.states, graph.used)
     trust = graph.quality.repeat(2)[graph.used].double()
     views = close_loops(views, chosen, pair_matrices(_judging(levels), chosen), trust)
+    if until == "loops":
+        return _placed(views, given, graph)
     priors = JointPriors(focal=0.0) if fixed_focal else JointPriors()
     fine = levels[1:] or levels
     views = refine_jointly(

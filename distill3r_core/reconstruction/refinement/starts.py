@@ -4,9 +4,10 @@ import dataclasses
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from distill3r_core.reconstruction.refinement.joint import ViewStates, pairs_of
 from distill3r_core.reconstruction.refinement.judgement import check_pairs
 from distill3r_core.reconstruction.refinement.motions import exponential
 from distill3r_core.reconstruction.refinement.pair_alignment import align_pairs, select
@@ -74,9 +75,82 @@ def start_of(
     still = torch.eye(3, 4, dtype=given.motion.dtype, device=given.motion.device)
     none = dataclasses.replace(given, motion=still.expand_as(given.motion).clone())
     tried = [given, none, *searched_turns(levels[0], given, keep=_SEARCHED)]
-    count = len(given.source)
-    whole = PairStates(*(torch.cat([getattr(one, name) for one in tried]) for name in vars(given)))
-    moved = align_pairs(levels[:COARSE], whole, label="find starts", progress=progress)
+    return most_promising(levels, tried, label="find starts", progress=progress)
+
+
+def most_promising(
+    levels: list[Level],
+    tried: list[PairStates],
+    *,
+    label: str,
+    progress: Progress = Silent(),
+) -> PairStates:
+    """The best of several starts of each pair, after the coarsest levels.
+
+    Args:
+        levels: Coarse to fine.
+        tried: The same pairs in each.
+        label: Name of the phase in the progress.
+    """
+    count = len(tried[0].source)
+    whole = PairStates(*(torch.cat([getattr(one, n) for one in tried]) for n in vars(tried[0])))
+    moved = align_pairs(levels[:COARSE], whole, label=label, progress=progress)
     quality = check_pairs(levels[min(COARSE, len(levels)) - 1], moved).quality
     best = quality.view(len(tried), count).argmax(0)
     return select(moved, best * count + torch.arange(count, device=best.device))
+
+
+def starts_by_neighbors(
+    states: PairStates,
+    accepted: Bool[Tensor, " P"],
+    chained: ViewStates,
+    group: Int64[Tensor, " N"],
+) -> tuple[Int64[Tensor, " Q"], list[PairStates]]:
+    """Starts of the pairs that were not accepted, by what accepted ones know of their views.
+
+    Tried are the motion along accepted pairs, where they connect the two views, and for neighbors
+    in the order of the views the motions just before and after, as of a camera that keeps moving.
+    Where a pair lacks one of these, the place of its first attempt stands there.
+
+    Args:
+        states: All pairs forth, then all back.
+        accepted: Pairs that are.
+        chained: Views as the accepted pairs place them.
+        group: See `groups_of`.
+
+    Returns:
+        The directed pairs with a new start, all forth, then all back; and their starts.
+    """
+    used = accepted.repeat(2).tolist()
+    ends = list(zip(states.source.tolist(), states.target.tolist(), strict=True))
+    number = {pair: index for index, pair in enumerate(ends)}
+    relative = pairs_of(chained, states.source, states.target)
+    connected = group[states.source] == group[states.target]
+    motion, scale = states.motion.clone(), states.target_scale.clone()
+    # Of an accepted pair the source has scale 0: its depth is the unit of the motion.
+    motion[connected] = relative.motion[connected]
+    motion[connected, :, 3] *= (-relative.source_scale[connected]).exp()[:, None]
+    scale[connected] = (relative.target_scale - relative.source_scale)[connected]
+    before, after = states.motion.clone(), states.motion.clone()
+    fresh = connected.clone()
+    for index, (source, target) in enumerate(ends):
+        step = target - source
+        if abs(step) != 1:
+            continue
+        known = number.get((source - step, source))
+        if known is not None and used[known]:
+            before[index] = states.motion[known]
+            before[index, :, 3] *= (-states.target_scale[known]).exp()
+            fresh[index] = True
+        known = number.get((target, target + step))
+        if known is not None and used[known]:
+            after[index] = states.motion[known]
+            fresh[index] = True
+    forth, back = (fresh & ~accepted.repeat(2)).chunk(2)
+    chosen = (forth | back).repeat(2).nonzero()[:, 0]
+    tried = [
+        dataclasses.replace(states, motion=motion, target_scale=scale),
+        dataclasses.replace(states, motion=before),
+        dataclasses.replace(states, motion=after),
+    ]
+    return chosen, [select(one, chosen) for one in tried]

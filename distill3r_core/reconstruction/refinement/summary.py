@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from distill3r_core.reconstruction.refinement.judgement import LEAST_AGREEMENT
+
 
 @dataclass(frozen=True)
 class RefinementSummary:
@@ -17,6 +19,9 @@ class RefinementSummary:
         accepted: Pairs that align.
         contradicted: Pairs that align by themselves, but with no two others around a triangle.
         residual: Median difference of brightness over aligned views, of 1; None without any.
+        residuals: For each view the median over its accepted pairs; None where it is not aligned.
+        agreements: For each view the share of points whose depth agrees within 10 % with that of
+            the views that it aligns with, the median over its accepted pairs in the end; or None.
         focal_factor: Focal length that fits the motion best, over the one of the maps.
         seconds: Time it took.
     """
@@ -28,6 +33,8 @@ class RefinementSummary:
     accepted: int = 0
     contradicted: int = 0
     residual: float | None = None
+    residuals: Sequence[float | None] = ()
+    agreements: Sequence[float | None] = ()
     focal_factor: float = 1.0
     seconds: float = 0.0
 
@@ -38,6 +45,16 @@ class RefinementSummary:
             return f"not refined ({self.reason})"
         found = f"{sum(self.aligned)} of {len(self.aligned)} views aligned"
         return found if self.groups <= 1 else f"{found}, in {self.groups} separate groups"
+
+    @property
+    def supported(self) -> float | None:
+        """Share of the aligned views that in the end, with one pose and scale for all their pairs,
+        still agree with the others as much as a pair must to be accepted; None without any.
+        """
+        known = [share for share in self.agreements if share is not None]
+        if not known:
+            return None
+        return sum(share > LEAST_AGREEMENT for share in known) / len(known)
 
     def as_plain(self) -> dict[str, Any]:
         """For JSON."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from distill3r_core.geometry.cameras import place_intrinsics
 from distill3r_core.reconstruction.cameras.moved_views import moved_views
 from distill3r_core.reconstruction.reconstruction import PosedView
-from distill3r_core.reconstruction.refinement.refine import Refinement, refine_poses
+from distill3r_core.reconstruction.refinement.refine import LastStep, Refinement, refine_poses
 from distill3r_core.reconstruction.refinement.summary import RefinementSummary
 from distill3r_core.reconstruction.view_maps import confident_pixels, finite_pixels
 from distill3r_core.report import Progress, Silent
@@ -23,6 +23,7 @@ def refine_views(
     *,
     features: Float[Tensor, "N D"] | None = None,
     device: torch.device | None = None,
+    until: LastStep = "joint",
     progress: Progress = Silent(),
 ) -> tuple[tuple[PosedView, ...], RefinementSummary]:
     """Views with refined poses and scales; the first one's pose is the identity again.
@@ -33,6 +34,7 @@ def refine_views(
         views: With local maps.
         features: See `refine_poses`.
         device: Where to compute; None: the CPU.
+        until: See `refine_poses`.
     """
     if len(views) < 2:
         return tuple(views), RefinementSummary("a single view")
@@ -64,6 +66,7 @@ def refine_views(
         intrinsics=_intrinsics(views).to(device),
         fixed_focal=any(view.camera.facts["focal_source"] != _OF_POINTS for view in views),
         features=None if features is None else features.to(device),
+        until=until,
         progress=progress,
     )
     return moved_views(views, found.world_from_local.cpu()), _summary(found)
@@ -91,6 +94,13 @@ def _summary(found: Refinement) -> RefinementSummary:
         accepted=int(found.accepted.sum()),
         contradicted=int(found.contradicted.sum()),
         residual=float(known.median()) if len(known) else None,
+        residuals=_or_none(found.residual),
+        agreements=_or_none(found.agreement),
         focal_factor=found.focal_factor,
         seconds=found.seconds,
     )
+
+
+def _or_none(values: Float[Tensor, " N"]) -> list[float | None]:
+    """The values, None for NaN."""
+    return [None if value != value else value for value in values.tolist()]

@@ -54,6 +54,8 @@ class MapChecks:
         overlapping: Share of the pairs of views that see enough of each other to be compared.
         aligned: Share of the views that the refinement of poses could place. None: it was not run.
         anchor_aligned: Whether the first view, in whose frame all others are, is one of them.
+        supported: Share of those views that, refined together, still agree in depth with the views
+            that they align with as much as an accepted pair must; see `RefinementSummary`.
     """
 
     misfit: float | None = None
@@ -62,6 +64,7 @@ class MapChecks:
     overlapping: float | None = None
     aligned: float | None = None
     anchor_aligned: bool | None = None
+    supported: float | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,11 @@ def _level(
         reasons.append(
             f"the images of {1 - checks.aligned:.0%} of the views align with no other; they keep "
             "the model's pose"
+        )
+    if checks.supported is not None and checks.supported < 1:
+        reasons.append(
+            f"{1 - checks.supported:.0%} of the aligned views no longer fit those that they align "
+            "with once all are refined together"
         )
     if reasons:
         ratio = max((one.ratio for one in worse), default=1.0)

@@ -282,8 +282,10 @@ def _score(
             without_baseline += pairs_without_baseline(truth.poses, form=protocol.poses.form)
         predicted = evaluation.model.predict(truth)
         assert predicted is not None, "a model predicts every sequence"
-        maps = predicted if refined is None else refined.refine(truth, predicted)
+        maps = predicted
         if refined is not None:
+            file = evaluation.model.student
+            maps = refined.refine(truth, predicted, None if file is None else file.student)
             unrefined.append(score_placed(truth, predicted, protocol))
         scored.append(score_sequence(truth, maps, protocol, on_view=progress.advance))
         figures = figures_of(scored[-1:], protocol)

@@ -138,17 +138,27 @@ def _world(scene: Reconstruction, cleaned: CleanCloud, options: WorldOptions) ->
 
 def _placed(scene: Reconstruction, cleaned: CleanCloud) -> list[dict[str, Any]]:
     """The views of a world: what each adds to the cloud, and how PnP sees it."""
-    aligned = scene.refinement.aligned or [None] * len(scene.views)
+    none = [None] * len(scene.views)
+    refined = scene.refinement
     confidence = f"confidence_{'local' if scene.cloud_from == 'aligned' else 'global'}"
     return [
         _camera(view.camera, confidence)
         | {
             "kept": round(kept, 4),
             "aligned": fitted,
+            "alignment_residual": None if residual is None else round(residual, 5),
+            "alignment_agreement": None if agreement is None else round(agreement, 4),
             "pnp_degrees": None if view.agreement is None else round(view.agreement[0], 4),
             "pnp_distance": None if view.agreement is None else round(view.agreement[1], 5),
         }
-        for view, kept, fitted in zip(scene.views, cleaned.kept, aligned, strict=True)
+        for view, kept, fitted, residual, agreement in zip(
+            scene.views,
+            cleaned.kept,
+            refined.aligned or none,
+            refined.residuals or none,
+            refined.agreements or none,
+            strict=True,
+        )
     ]
 
 
