@@ -14,7 +14,7 @@ from distill3r_core.data.matrix_files import check_pose
 from distill3r_core.errors import ImageError
 from distill3r_core.evaluation.spatialbench.decode import decode_depth, read_gray
 from distill3r_core.evaluation.spatialbench.readers import Reader
-from distill3r_core.evaluation.spatialbench.resize import resize_frame, undistort
+from distill3r_core.evaluation.spatialbench.resize import resize_frame, stretch_nearest, undistort
 from distill3r_core.files import is_there, open_file, read_text_file
 from distill3r_core.io.images.decode import read_image
 from distill3r_core.untrusted.npy_header import read_npy_file
@@ -33,6 +33,9 @@ class BenchFrame:
         depth: Meters; 0 where unknown.
         intrinsics: K, pixel centers at 0.
         world_from_cam: None where the scene has no poses.
+        sky_pixels: Pixels of the sky mask as the published readers give it: stretched to the size
+            of `image`, without its crop, so that their number says how much sky there is, and
+            nothing where; None: the scene does not say.
     """
 
     name: str
@@ -40,7 +43,7 @@ class BenchFrame:
     depth: Float[np.ndarray, "H W"]
     intrinsics: Float[np.ndarray, "3 3"]
     world_from_cam: Float[np.ndarray, "4 4"] | None
-    sky_pixels: int | None  # of the stored image; None: the scene does not say
+    sky_pixels: int | None
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ class BenchScene:
             depth=depth.astype(np.float32),
             intrinsics=intrinsics,
             world_from_cam=self._pose(index),
-            sky_pixels=None if sky is None else int(sky.sum()),
+            sky_pixels=None if sky is None else int(stretch_nearest(sky, size).sum()),
         )
 
     def _depth(
