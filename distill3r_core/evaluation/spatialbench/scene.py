@@ -1,5 +1,6 @@
 """One scene of SpatialBench on disk: frames matched by their places in sorted folders."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -84,6 +85,8 @@ class BenchScene:
         Raises:
             ImageError: The reason alone.
         """
+        if not self.images:
+            raise ImageError("images/ has no image")
         folders = {"depths": _DEPTHS, "poses": frozenset({".npy"})}
         if not self.reader.plain:
             folders |= dict.fromkeys(
@@ -98,6 +101,22 @@ class BenchScene:
                 )
         if len(self._intrinsics()) not in (1, len(self.images)):
             raise ImageError("intrinsics/ has neither one file nor one for each image")
+
+    def content(self) -> str:
+        """Hash of all files of the scene, by their bytes and places.
+
+        Raises:
+            ImageError: A file cannot be read; the reason alone.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for path in sorted(path for path in self.folder.rglob("*") if path.is_file()):
+            digest.update(path.relative_to(self.folder).as_posix().encode("utf-8", "replace"))
+            try:
+                with open_file(path) as file:
+                    digest.update(hashlib.file_digest(file, "blake2b").digest())
+            except OSError as error:
+                raise ImageError(f"{path.name} cannot be read: {reason_of(error)}") from error
+        return digest.hexdigest()
 
     def read(self, index: int) -> BenchFrame:
         """A frame, by its place.

@@ -42,7 +42,7 @@ from distill3r_core.stages.evaluate.settings import EvalSettings
 from distill3r_core.stages.evaluate.view_image import ViewGallery
 from distill3r_core.types import Unit
 
-RESULT_FORM = 2  # what a result holds; one of another form is scored again
+RESULT_FORM = 3  # what a result holds; one of another form is scored again
 RESULT, VIEWS_IMAGE, WORST_IMAGE = "result.json", "views.png", "worst.png"
 CSV, MARKDOWN, PAGE = "figures.csv", "tables.md", "report.html"
 
@@ -190,17 +190,14 @@ def _result(
         "grid": "x".join(map(str, scores.grid)),
         "views": sum(score.views for score in scores.model),
         "seen_in_training": first.seen,
-        "failed": [
-            {"item": one.item, "reason": one.reason}
-            for evaluation in prepared
-            for one in evaluation.failed
-        ],
         "metrics": figures_of(scores.model, protocol),
         "units": units_of(protocol, scores.unit),
         "baselines": {baseline.name: baseline.figures(protocol) for baseline in baselines},
         "published": _published(protocol, first, scores.model),
         "sequences": as_plain(scores.model, protocol),
     }
+    if protocol.by_data_set:
+        result["data_sets"] = _of_data_sets(scores.model, protocol)
     caches = dict.fromkeys(score.source for score in scores.model)
     if any(caches):
         result["caches"] = {
@@ -227,7 +224,23 @@ def _result(
         label: _differences(scores.model, found[label], protocol) for label in labels[1:]
     }
     result["missing"] = _missing(scores.model, protocol)
+    # Last, for some truths are read as they are scored.
+    result["failed"] = [
+        {"item": one.item, "reason": one.reason}
+        for evaluation in prepared
+        for one in evaluation.failed
+    ]
     return result
+
+
+def _of_data_sets(
+    scores: Sequence[SequenceScore], protocol: Protocol
+) -> dict[str, dict[str, float | None]]:
+    """The figures of each data set: the first part of the names of sequences."""
+    found: dict[str, list[SequenceScore]] = {}
+    for score in scores:
+        found.setdefault(score.name.partition("/")[0], []).append(score)
+    return {name: figures_of(one, protocol) for name, one in found.items()}
 
 
 def _baselines(
@@ -288,6 +301,8 @@ def _score(
             baseline.score(truth, maps, scored[-1], protocol, progress)
         if gallery is not None:
             gallery.add(truth, maps, scored[-1])
+        # Before the next sequence is read: of a large data set no two fit into memory.
+        del truth, predicted, maps
     if not scored:
         raise NothingUsableError("no view has enough valid pixels to be scored")
     assert grid is not None
