@@ -1,6 +1,6 @@
 """The test frames of a data set as ground truth: its depth, at the grid of a model."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,11 +8,10 @@ from distill3r_core.data.conventions.check_data import DataCheck, check_data
 from distill3r_core.data.conventions.readings import Conventions, with_conventions
 from distill3r_core.data.frame_processing import Processed, Processing, process
 from distill3r_core.data.frame_reader import read_source_frame
-from distill3r_core.data.layouts import LAYOUTS, detect_layout, frames_for_test
+from distill3r_core.data.layouts import LAYOUTS, Frame, detect_layout, frames_for_test
 from distill3r_core.errors import ImageError
 from distill3r_core.evaluation.protocols import Protocol
 from distill3r_core.evaluation.test_data import TestData
-from distill3r_core.evaluation.truth import Truth
 from distill3r_core.evaluation.view_truth import NamedView, PrepareViews, check_view, truth_of
 from distill3r_core.report import Failure, Progress
 from distill3r_core.types import View
@@ -50,8 +49,9 @@ def read_test_data(
     layout = detect_layout(root)[0].name if layout == "auto" else layout
     sequences = {
         name: with_conventions(frames, conventions)
-        for name, frames in frames_for_test(root, layout)
+        for name, frames in frames_for_test(root, layout, all_splits=not protocol.test_only)
     }
+    sequences, failed = _scored_sequences(sequences, protocol)
     windows = protocol.frames(
         layout, {name: [frame.number for frame in frames] for name, frames in sequences.items()}
     )
@@ -60,16 +60,18 @@ def read_test_data(
         used = {window.sequence: sequences[window.sequence] for window in windows}
         check = check_data(root.resolve().name, used, trust=trust, progress=progress)
     progress.begin("read", total=sum(len(window.frames) for window in windows), unit="frames")
-    truths, failed, seen = [], [], 0
+    truths, seen = [], 0
     for window in windows:
         kept: list[NamedView] = []
         for index in window.frames:
             frame = sequences[window.sequence][index]
+            if not protocol.needs_depth:
+                frame = replace(frame, depth=None)
             progress.advance()
             try:
                 processed = process(read_source_frame(frame, trust=trust), processing)
                 view = _view_of(processed)
-                check_view(view)
+                check_view(view, needs_depth=protocol.needs_depth)
             except ImageError as error:
                 failed.append(Failure(str(frame.image), str(error)))
                 continue
@@ -81,14 +83,36 @@ def read_test_data(
             world = window.sequence
             if LAYOUTS[layout].shared_world:
                 world = world.rpartition("/")[0]
-            truth, unusable = truth_of(window.name, world, kept, prepare)
+            truth, unusable = truth_of(
+                window.name, world, kept, prepare, needs_depth=protocol.needs_depth
+            )
             failed += unusable
-            if truth is not None and (reason := broken_reason(truth, protocol)) is not None:
-                failed.append(Failure(truth.name, reason))
-            elif truth is not None:
+            if truth is not None:
                 surface = None if protocol.surface is None else protocol.surface(root, truth.name)
                 truths.append(replace(truth, surface=surface))
-    return TestData(layout, tuple(truths), seen, tuple(failed), check)
+    return TestData(
+        layout,
+        truths,
+        views=sum(len(truth.view_names) for truth in truths),
+        contents=[content for truth in truths for content in truth.contents],
+        seen=seen,
+        failed=failed,
+        check=check,
+    )
+
+
+def _scored_sequences(
+    sequences: Mapping[str, Sequence[Frame]], protocol: Protocol
+) -> tuple[dict[str, Sequence[Frame]], list[Failure]]:
+    """The sequences that a protocol takes frames from, and those that it leaves out."""
+    scored, failed = {}, []
+    for name, frames in sequences.items():
+        problem = None if protocol.sequences is None else protocol.sequences.problem(frames)
+        if problem is None:
+            scored[name] = frames
+        else:
+            failed.append(Failure(name, f"left out by {protocol.name}: {problem}"))
+    return scored, failed
 
 
 def _view_of(processed: Processed) -> View:
@@ -101,17 +125,4 @@ def _view_of(processed: Processed) -> View:
         unit=processed.unit,
         mask=processed.mask,
         is_nominal=processed.is_nominal,
-    )
-
-
-def broken_reason(truth: Truth, protocol: Protocol) -> str | None:
-    """Why a protocol leaves a sequence out; None where it does not."""
-    if protocol.max_translation is None or truth.poses is None:
-        return None
-    farthest = float(truth.poses[:, :3, 3].sum(-1).max())
-    if farthest <= protocol.max_translation:
-        return None
-    return (
-        f"a true camera is at {farthest:.3g} m: {protocol.name} leaves out sequences beyond "
-        f"{protocol.max_translation:.0e} m"
     )

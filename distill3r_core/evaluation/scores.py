@@ -129,7 +129,7 @@ def _groups(sequences: Sequence[SequenceScore], aggregation: Aggregation) -> lis
         return [[index] for index in range(len(sequences))]
     groups: dict[str, list[int]] = {}
     for index, score in enumerate(sequences):
-        key = "" if aggregation == "pooled" else score.name.split("/")[0]
+        key = "" if aggregation == "pooled" else score.name.rpartition("/")[0]
         groups.setdefault(key, []).append(index)
     return list(groups.values())
 

@@ -58,25 +58,37 @@ def prepare_views(views: Sequence[View], model: Predictor) -> list[PreparedView]
     return prepared
 
 
-def check_view(view: View) -> None:
+def check_view(view: View, *, needs_depth: bool = True) -> None:
     """Refuse a view that has nothing to be scored against.
+
+    Args:
+        needs_depth: Whether depth is compared; otherwise poses alone are.
 
     Raises:
         ImageError: The reason alone.
     """
-    if view.depth is None:
+    if needs_depth and view.depth is None:
         raise ImageError("no depth: there is nothing to score against")
     if view.intrinsics is None:
         raise ImageError("no calibrated intrinsics: there is nothing to score against")
 
 
 def truth_of(
-    name: str, world: str, frames: Sequence[NamedView], prepare: PrepareViews
+    name: str,
+    world: str,
+    frames: Sequence[NamedView],
+    prepare: PrepareViews,
+    *,
+    needs_depth: bool = True,
 ) -> tuple[Truth | None, list[Failure]]:
     """A sequence's truth at the grid, and the views that are left out.
 
     A view without a pose is left out where others of its sequence have one: pairs without it
     would be pairs of another set of views.
+
+    Args:
+        needs_depth: Whether a view without enough valid depth is left out; otherwise it stays,
+            with fewer valid pixels or none.
 
     Returns:
         The truth; None where no view is left.
@@ -88,7 +100,7 @@ def truth_of(
     views, failed = [], []
     for frame, view in zip(frames, prepared, strict=True):
         true = _view_truth(frame, view)
-        if int(true.mask.sum()) < MIN_POINTS:
+        if needs_depth and int(true.mask.sum()) < MIN_POINTS:
             failed.append(Failure(f"{name}/{frame.name}", "no valid depth on the model's grid"))
         elif posed and true.pose is None:
             failed.append(Failure(f"{name}/{frame.name}", "no pose, which others have"))
@@ -130,13 +142,16 @@ class _ViewTruth:
 def _view_truth(frame: NamedView, prepared: PreparedView) -> _ViewTruth:
     """A view's depth at the grid of its prepared image (nearest), in meters where known."""
     placement, view = prepared.placement, frame.view
-    assert view.depth is not None and view.intrinsics is not None, "checked as it was read"
+    assert view.intrinsics is not None, "checked as it was read"
     per_meter = MILLIMETERS if view.unit == "mm" else 1.0
-    depth = torch.from_numpy(view.depth).float() / per_meter
-    if placement.transposed:
+    if view.depth is None:  # no pixel is valid
+        depth = torch.zeros(placement.size)
+    elif placement.transposed:
         left, top, right, bottom = placement.box
-        depth = resample_nearest(depth.T, (top, left, bottom, right), placement.size)
+        depth = torch.from_numpy(view.depth).float().T / per_meter
+        depth = resample_nearest(depth, (top, left, bottom, right), placement.size)
     else:
+        depth = torch.from_numpy(view.depth).float() / per_meter
         depth = resample_nearest(depth, placement.box, placement.size)
     intrinsics = place_intrinsics(torch.from_numpy(view.intrinsics), placement).float()
     mask = depth > 0

@@ -10,6 +10,7 @@ from distill3r_core.geometry.similarity import apply_similarity, fit_similarity
 
 RANSAC_DRAWS = 10
 RANSAC_SEED = 42
+_ROUNDING = 1e-9  # of the spread of camera centers; nearer than this, rounding decides
 _MIN_SPREAD = 1e-6  # of camera centers, relative to their distance from the anchor
 
 
@@ -38,7 +39,9 @@ def align_centers_ransac(
     """
     x, y = source.double(), target.double()
     everything = apply_similarity(fit_similarity(x, y), x)
-    threshold = np.median(torch.cdist(everything, y).min(dim=1).values.numpy())
+    threshold = float(np.median(torch.cdist(everything, y).min(dim=1).values.numpy()))
+    # Of exact centers about half would be inliers, by luck: too few, where there are few.
+    threshold = max(threshold, _ROUNDING * float((y - y.mean(0)).norm()))
     random = np.random.default_rng(seed)
     best: tuple[int, float] | None = None
     inliers = torch.ones(len(x), dtype=torch.bool)

@@ -30,6 +30,11 @@ def test_scenes_of_spatialbench_are_scored_from_the_command_line(cli_inprocess, 
     assert {one["name"] for one in result["sequences"]} == {"eth3d/courtyard", "tum/room/0"}
     assert result["metrics"]["abs_rel"] == pytest.approx(0, abs=1e-5)
     assert result["metrics"]["auc_30"] == 1
+    by_scene = {one["name"]: one["metrics"] for one in result["sequences"]}
+    assert result["data_sets"] == {  # each has one scene
+        "eth3d": by_scene["eth3d/courtyard"],
+        "tum": by_scene["tum/room/0"],
+    }
     assert result["metrics"]["ate"] == pytest.approx(0, abs=1e-4)
     assert result["rules"]["pose_form"].startswith("da3")
     assert result["baselines"]["constant_depth"]["abs_rel"] > 0.01

@@ -100,6 +100,13 @@ def generate(formulas: dict[str, str], width: int, height: int) -> np.ndarray:
     return np.stack(channels, axis=-1)
 
 
+def number(text: str, pattern: str) -> float:
+    """The number that a pattern's one group finds in a text, as a tolerance that is in words."""
+    match = re.search(pattern, text)
+    assert match is not None, (pattern, text)
+    return float(match[1])
+
+
 def recorded_cases(name: str, *sections: str) -> list[str]:
     """Keys of a section of a JSON file, for `parametrize`; none where no folder is named."""
     folder = os.environ.get("DISTILL3R_GOLDEN")

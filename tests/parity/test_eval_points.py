@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from recorded import load_arrays, load_json, recorded_cases
+from recorded import load_arrays, load_json, recorded_cases, stored
 
 from distill3r_core.evaluation.clouds.cloud_alignments import (
     align_by_confidence,
@@ -18,7 +18,6 @@ from distill3r_core.geometry.similarity import apply_similarity, fit_similarity
 
 GOLDEN = "eval_points"
 CASES = recorded_cases(GOLDEN)
-STORED = (slice(None), slice(None, None, 3), slice(None, None, 3))
 
 
 def _named(*protocols: str) -> list[str]:
@@ -68,8 +67,9 @@ class Scene:
 
     def assert_points(self, found, name):
         tolerance = self.facts["tolerances"]["alignment numbers, relative"] * self.size
-        stored = self.arrays[f"{self.case}/{name}"]
-        np.testing.assert_allclose(found[STORED].numpy(), stored, rtol=0, atol=tolerance)
+        part = stored(self.facts["arrays"], 0)
+        wanted = self.arrays[f"{self.case}/{name}"]
+        np.testing.assert_allclose(found[part].numpy(), wanted, rtol=0, atol=tolerance)
 
     def assert_icp(self, aligned, truth):
         """Run ICP on the points that count and compare the motion and the errors after it."""

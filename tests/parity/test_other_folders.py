@@ -29,6 +29,12 @@ OTHERS = {
     "pairwise_alignment": ("test_pairwise_alignment.py",),
     "pairwise_alignment_focals": ("test_pairwise_alignment.py",),
 }
+EVALUATIONS = {
+    "eval_poses": ("test_eval_poses.py",),
+    "eval_depth": ("test_eval_depth.py",),
+    "eval_points": ("test_eval_points.py", "test_eval_points_clouds.py", "test_eval_tsdf.py"),
+    "spatialbench_layout": ("test_spatialbench_layout.py",),
+}
 KEYS = {
     "vggt_1b": ("test_vggt.py",),
     "pi3": ("test_pi3.py",),
@@ -38,7 +44,7 @@ KEYS = {
     "dust3r_large": ("test_pairwise_networks.py",),
     "mast3r_large": ("test_pairwise_networks.py",),
 }
-FILES = NETWORKS | OTHERS | KEYS
+FILES = NETWORKS | OTHERS | EVALUATIONS | KEYS
 # Axis of the scenes where it is not the first; None: the original records the first scene alone.
 AXES = {"pose_enc_all": 1, "points_from_depth": None}
 _INPUT = re.compile(r"(tensor_for\('input/[^']+', \[)(\d+)")
@@ -76,6 +82,20 @@ def stack(folder: Path, stem: str) -> None:
     for output in recorded.values():
         if "value" in output:
             output["value"] = output["value"] * 2
+    (folder / f"{stem}.json").write_text(json.dumps(facts))
+    np.savez(folder / f"{stem}.npz", **arrays)
+
+
+def double_scenes(folder: Path, stem: str) -> None:
+    """Repeat every scene of recorded poses under another name: no mean over scenes changes."""
+    facts, arrays = load_json(folder, stem), load_arrays(folder, stem)
+    facts["scenes"] += [f"{scene}-again" for scene in facts["scenes"]]
+    for values in (facts["results"], arrays):
+        for name in list(values):
+            scene, _, rest = name.partition("/")
+            values[f"{scene}-again/{rest}"] = values[name]
+    for scenes in facts["aggregation"]["categories"].values():
+        scenes += [f"{scene}-again" for scene in scenes]
     (folder / f"{stem}.json").write_text(json.dumps(facts))
     np.savez(folder / f"{stem}.npz", **arrays)
 
@@ -120,10 +140,17 @@ def test_larger_batches_pass_unchanged(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stem", [*NETWORKS, *OTHERS])
+def test_a_folder_of_more_recorded_scenes_passes_unchanged(folder):
+    double_scenes(folder, "eval_poses")
+    done = run(folder, *EVALUATIONS["eval_poses"])
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stem", [*NETWORKS, *OTHERS, *EVALUATIONS])
 def test_a_spoiled_file_makes_a_test_of_its_name_fail(folder, stem):
     spoil(folder, stem)
-    done = run(folder, *(NETWORKS | OTHERS)[stem])
+    done = run(folder, *(NETWORKS | OTHERS | EVALUATIONS)[stem])
     assert done.returncode == 1, done.stdout[-3000:]
     failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
     assert any(stem in line for line in failed), failed
@@ -142,7 +169,7 @@ def test_every_array_of_a_recorded_network_is_an_input_or_is_compared(golden_dir
     assert set(load_arrays(golden_dir, stem)) == set(facts["outputs"]) | given
 
 
-def test_ids_hold_the_stem_of_every_recorded_file_of_a_teacher(golden_dir):
+def test_ids_hold_the_stem_of_every_recorded_file(golden_dir):
     done = run(golden_dir, *sorted({f for files in FILES.values() for f in files}), collect=True)
     ids = [line for line in done.stdout.splitlines() if "::" in line]
     for stem, files in FILES.items():
@@ -153,9 +180,19 @@ def test_ids_hold_the_stem_of_every_recorded_file_of_a_teacher(golden_dir):
     assert without == []
 
 
-def test_every_recorded_file_of_a_teacher_is_read_by_a_test_here(golden_dir):
+def test_every_recorded_file_is_read_by_a_test_here(golden_dir):
     read = "".join(file.read_text() for file in HERE.glob("test_*.py") if file != Path(__file__))
-    prefixes = ("da3", "vggt", "pi3", "mast3r", "dust3r", "pairwise", "fast3r")
+    prefixes = (
+        "da3",
+        "vggt",
+        "pi3",
+        "mast3r",
+        "dust3r",
+        "pairwise",
+        "fast3r",
+        "eval",
+        "spatialbench",
+    )
     stems = {
         path.name.removesuffix(".json").removesuffix(".npz").removesuffix(".keys")
         for path in golden_dir.iterdir()

@@ -131,7 +131,7 @@ def scan(
 
 
 def frames_for_test(
-    root: Path, layout: str | Layout = AUTO
+    root: Path, layout: str | Layout = AUTO, *, all_splits: bool = False
 ) -> Iterator[tuple[str, Sequence[Frame]]]:
     """The sequences that a data set's own split files name as test data, each with its frames.
 
@@ -140,6 +140,7 @@ def frames_for_test(
     Args:
         root: Folder of the data set.
         layout: A layout or its name; "auto" detects it.
+        all_splits: Every sequence, whatever the split files say.
 
     Yields:
         Pairs of `<dataset>/<scene_id>` and unread frames, in order. `read_source_frame` reads a
@@ -150,7 +151,7 @@ def frames_for_test(
     """
     for dataset in scan(root, layout):
         for scene in dataset.list_scenes():
-            if isinstance(scene, Scene) and scene.is_test:
+            if isinstance(scene, Scene) and (scene.is_test or all_splits):
                 yield f"{dataset.name}/{scene.scene_id}", scene.frames
 
 

@@ -69,7 +69,7 @@ def f_score(
     if not len(mine) or not len(true):
         return FScore(np.inf, np.inf, 0.0, 0.0)
     if voxel is not None:
-        mine, true = (_voxel_means(points, voxel, grid) for points in (mine, true))
+        mine, true = (voxel_means(points, voxel, grid) for points in (mine, true))
     workers = torch.get_num_threads()
     to_truth, _ = KDTree(true).query(mine, workers=workers)
     to_predicted, _ = KDTree(mine).query(true, workers=workers)
@@ -81,8 +81,10 @@ def f_score(
     )
 
 
-def _voxel_means(points: np.ndarray, voxel: float, grid: GridForm) -> np.ndarray:
-    """The mean of the points of each voxel that has some."""
+def voxel_means(
+    points: Float[np.ndarray, "M 3"], voxel: float, grid: GridForm
+) -> Float[np.ndarray, "K 3"]:
+    """The mean of the points of each voxel that has some; see `f_score` for the grid."""
     if grid == "origin":
         cells = np.floor(points.astype(np.float32) / np.float32(voxel))
     else:

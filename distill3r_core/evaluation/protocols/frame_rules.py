@@ -129,13 +129,11 @@ class RandomFrames:
 
     Args:
         count: Frames of a window; a shorter sequence is taken whole.
-        min_frames: Sequences with fewer frames are left out.
     """
 
     count: int
     seed: int
     text: str
-    min_frames: int = 0
 
     def __call__(
         self, layout: str, sequences: Mapping[str, Sequence[int | None]]
@@ -145,7 +143,7 @@ class RandomFrames:
         windows = []
         for name in sorted(sequences):
             frames = len(sequences[name])
-            if frames < max(1, self.min_frames):
+            if not frames:
                 continue
             drawn = numbers.choice(frames, min(self.count, frames), replace=False)
             windows.append(Window(name, name, tuple(int(index) for index in drawn)))

@@ -10,17 +10,17 @@ from distill3r_core.evaluation.pose_metrics import FAST3R, PI3
 from distill3r_core.evaluation.protocols.frame_rules import RandomFrames
 from distill3r_core.evaluation.protocols.record import Protocol
 from distill3r_core.evaluation.protocols.sequence_alignments import NO_CLOUDS
+from distill3r_core.evaluation.protocols.sequence_rules import SequenceRule
 from distill3r_core.evaluation.protocols.table2 import POSES
 
 _FRAMES, _MIN_FRAMES = 10, 50
-_MAX_TRANSLATION = 1e5  # sum of the coordinates of a camera; such a sequence is broken
+_MAX_TRANSLATION = 1e5  # sum of the coordinates; the poses of CO3D have no unit
 
 CO3D_VGGT = Protocol(
     name="co3d-vggt",
     frames=RandomFrames(
         _FRAMES,
         seed=0,
-        min_frames=_MIN_FRAMES,
         text=f"{_FRAMES} random frames of every sequence of at least {_MIN_FRAMES}, in the order "
         "of their names, drawn by one generator of seed 0",
     ),
@@ -29,8 +29,14 @@ CO3D_VGGT = Protocol(
     columns=("rra_15", "rta_15", "auc_3", "auc_15", "auc_30", "rotation_median"),
     grid=(518, 518),
     aggregation="categories",
-    max_translation=_MAX_TRANSLATION,
     mask="none: no pixel is compared",
+    sequences=SequenceRule(_MIN_FRAMES, _MAX_TRANSLATION),
+    needs_depth=False,
+    rules={
+        "sequences": f"without those of fewer than {_MIN_FRAMES} frames, and those in which the "
+        "translation (camera from world, PyTorch3D's axes) of any frame sums up to more than "
+        f"{_MAX_TRANSLATION:.0e}; they take no random number",
+    },
 )
 CO3D_PI3 = replace(
     CO3D_VGGT,
@@ -45,7 +51,8 @@ CO3D_PI3 = replace(
     columns=tuple(f"pi3:{name}" for name in CO3D_VGGT.columns),
     aggregation="pooled",
     poses=PI3,
-    max_translation=None,
+    sequences=None,
+    rules={"input": "518x518; a student keeps its own size and fit"},
 )
 CO3D_FAST3R = replace(
     CO3D_PI3,

@@ -13,6 +13,7 @@ from typing import Protocol as TypingProtocol
 from distill3r_core.evaluation.pose_metrics import VGGT, PoseRules
 from distill3r_core.evaluation.protocols.alignments import Alignment
 from distill3r_core.evaluation.protocols.frame_rules import FrameRule
+from distill3r_core.evaluation.protocols.sequence_rules import SequenceRule
 from distill3r_core.evaluation.test_data import TestData
 from distill3r_core.evaluation.truth import TrueSurface
 from distill3r_core.evaluation.view_truth import PrepareViews
@@ -105,13 +106,16 @@ class Protocol:
 
     Args:
         aggregation: A figure of the data set is reduced from the figures of its sequences; or
-            the values of all sequences are pooled; or those of each category are, the first part
-            of the names of sequences, and the figures of categories averaged.
+            the values of all sequences are pooled; or those of each category are, which is all
+            but the last part of the names of sequences, and the figures of categories averaged.
         fit: How images come to `grid`.
         mask: Which pixels are compared, in words.
         poses: How poses are compared.
-        max_translation: A sequence with a camera whose coordinates sum up to more is broken, and
-            left out with that reason; None: none is.
+        sequences: Which sequences are left out, with a reason, before frames are chosen; None:
+            none is.
+        test_only: Whether only the test part of a data set's own split is scored.
+        needs_depth: Whether a frame without valid depth is left out. Where only poses are
+            compared, depth is not read.
         surface: Reads the true surface of a sequence's scene; None: none is needed.
         reader: Reads data that has a form of its own; None: any layout, by `frames`.
         rules: Further rules in words, for people and for the result file.
@@ -119,6 +123,8 @@ class Protocol:
             files, and shown with `-v`.
         source: Where frames come from without `--data`: the run's validation samples with the
             teacher's maps as the truth, or its validation frames with their own depth.
+        by_data_set: Whether the data consist of data sets, the first part of the names of
+            sequences, whose figures are in the result, too.
         published: By layout of the data set.
     """
 
@@ -131,12 +137,15 @@ class Protocol:
     mask: str = "valid truth only, for both sides; no confidence"
     aggregation: Aggregation = "sequences"
     poses: PoseRules = VGGT
-    max_translation: float | None = None
+    sequences: SequenceRule | None = None
+    test_only: bool = True
+    needs_depth: bool = True
     reader: DataReader | None = None
     surface: SurfaceReader | None = None
     columns: tuple[str, ...] = ()
     source: Literal["validation", "held-out"] = "validation"
     rules: Mapping[str, str] = field(default_factory=dict)
+    by_data_set: bool = False
     published: Mapping[str, Published] = field(default_factory=dict)
 
     def all_rules(self) -> dict[str, str]:

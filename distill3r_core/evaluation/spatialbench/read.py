@@ -1,5 +1,6 @@
 """Scenes of SpatialBench as ground truth: `<root>/<density>/<data set>/<scene>/`."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,61 +29,94 @@ def read_spatialbench(
 ) -> TestData:
     """All scenes of a density; each is one sequence.
 
-    A scene whose files do not match, and a frame that cannot be read, is left out and named.
+    All are listed and checked at once, and each is read when it is reached: the archives have more
+    than fits into memory. A scene whose files do not match, and a frame that cannot be read, is
+    left out and named.
 
     Raises:
         InputMissingError: There is no scene.
     """
-    scenes = [
+    found = [
         BenchScene(images.parent, READERS[name])
         for name in READERS
         for images in sorted((root / density / name).rglob("images"))
         if images.is_dir()
     ]
-    if not scenes:
+    if not found:
         raise InputMissingError(
             f"no scene of SpatialBench in {root / density}",
             hint=f"expected {root}/{density}/<data set>/<scene>/images, with the data sets "
             f"{', '.join(READERS)}",
         )
-    progress.begin("read", total=len(scenes), unit="scenes")
-    truths: list[Truth] = []
+    progress.begin("check", total=len(found), unit="scenes")
+    scenes: list[BenchScene] = []
+    contents: list[str] = []
     failed: list[Failure] = []
-    for scene in scenes:
+    for scene in found:
         progress.advance()
-        name = scene.folder.relative_to(root / density).as_posix()
         try:
             scene.check()
+            contents.append(scene.content())
+            scenes.append(scene)
         except ImageError as error:
             failed.append(Failure(str(scene.folder), str(error)))
+    return TestData(
+        LAYOUT,
+        _read_scenes(root, density, scenes, prepare, failed),
+        views=sum(len(scene.images) for scene in scenes),
+        contents=contents,
+        seen=0,
+        failed=failed,
+        check=DataCheck(),
+    )
+
+
+def _read_scenes(
+    root: Path,
+    density: Density,
+    scenes: Sequence[BenchScene],
+    prepare: PrepareViews,
+    failed: list[Failure],
+) -> Iterator[Truth]:
+    for scene in scenes:
+        name = scene.folder.relative_to(root / density).as_posix()
+        surface = _surface(root, name, scene.reader) if density in _WITH_CLOUDS else None
+        # By no name of its own: a scene that has been scored is gone when the next one is read.
+        yield from _read_scene(scene, name, surface, prepare, failed)
+
+
+def _read_scene(
+    scene: BenchScene,
+    name: str,
+    surface: TrueSurface | None,
+    prepare: PrepareViews,
+    failed: list[Failure],
+) -> tuple[Truth, ...]:
+    """The truth of a scene; none where no frame of it can be used."""
+    views: list[NamedView] = []
+    for index, path in enumerate(scene.images):
+        try:
+            frame = scene.read(index)
+            view = _view_of(frame)
+            check_view(view)
+            if not (frame.depth > 0).any():
+                raise ImageError("no pixel has a depth")
+        except ImageError as error:
+            failed.append(Failure(str(path), str(error)))
             continue
-        views: list[NamedView] = []
-        for index, path in enumerate(scene.images):
-            try:
-                frame = scene.read(index)
-                view = _view_of(frame)
-                check_view(view)
-                if not (frame.depth > 0).any():
-                    raise ImageError("no pixel has a depth")
-            except ImageError as error:
-                failed.append(Failure(str(path), str(error)))
-                continue
-            content = content_hash(
-                image_hash(frame.image),
-                depth=frame.depth,
-                intrinsics=view.intrinsics,
-                world_from_cam=view.world_from_cam,
-                unit="m",
-            )
-            views.append(NamedView(frame.name, view, content))
-        if not views:
-            continue
-        truth, unusable = truth_of(name, name, views, prepare)
-        failed += unusable
-        if truth is not None:
-            surface = _surface(root, name, scene.reader) if density in _WITH_CLOUDS else None
-            truths.append(replace(truth, surface=surface))
-    return TestData(LAYOUT, tuple(truths), 0, tuple(failed), DataCheck())
+        content = content_hash(
+            image_hash(frame.image),
+            depth=frame.depth,
+            intrinsics=view.intrinsics,
+            world_from_cam=view.world_from_cam,
+            unit="m",
+        )
+        views.append(NamedView(frame.name, view, content))
+    if not views:
+        return ()
+    truth, unusable = truth_of(name, name, views, prepare)
+    failed += unusable
+    return () if truth is None else (replace(truth, surface=surface),)
 
 
 def _view_of(frame: BenchFrame) -> View:

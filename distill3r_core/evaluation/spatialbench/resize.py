@@ -38,11 +38,7 @@ def resize_frame(
     scaled = int(np.floor(rows * scale)), int(np.floor(columns * scale))
     resampling = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
     picture = np.array(Image.fromarray(image).resize((scaled[1], scaled[0]), resampling))
-    taken = [  # nearest, as OpenCV takes them
-        np.minimum(np.floor(np.arange(out) * (1 / (out / whole))).astype(int), whole - 1)
-        for whole, out in zip((rows, columns), scaled, strict=True)
-    ]
-    depth = depth[np.ix_(*taken)]
+    depth = stretch_nearest(depth, scaled)
     # Half of what the rounding to whole pixels cut off is taken from each side.
     middle = (intrinsics[:2, 2] + 0.5) * scale
     middle -= (np.array([columns, rows]) * scale - np.array(scaled[::-1])) / 2
@@ -52,6 +48,15 @@ def resize_frame(
     intrinsics[:2, 2] = middle - 0.5 - (left, top)
     kept = np.s_[top : top + size[0], left : left + size[1]]
     return np.ascontiguousarray(picture[kept]), depth[kept].copy(), intrinsics
+
+
+def stretch_nearest(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A map at another number of rows and columns, by the pixels that OpenCV takes as nearest."""
+    taken = [
+        np.minimum(np.floor(np.arange(out) * (1 / (out / whole))).astype(int), whole - 1)
+        for whole, out in zip(values.shape, size, strict=True)
+    ]
+    return values[np.ix_(*taken)]
 
 
 def _center(

@@ -1,5 +1,6 @@
 """One scene of SpatialBench on disk: frames matched by their places in sorted folders."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from distill3r_core.data.matrix_files import check_pose
 from distill3r_core.errors import ImageError
 from distill3r_core.evaluation.spatialbench.decode import decode_depth, read_gray
 from distill3r_core.evaluation.spatialbench.readers import Reader
-from distill3r_core.evaluation.spatialbench.resize import resize_frame, undistort
+from distill3r_core.evaluation.spatialbench.resize import resize_frame, stretch_nearest, undistort
 from distill3r_core.files import is_there, open_file, read_text_file
 from distill3r_core.io.images.decode import read_image
 from distill3r_core.untrusted.npy_header import read_npy_file
@@ -33,6 +34,9 @@ class BenchFrame:
         depth: Meters; 0 where unknown.
         intrinsics: K, pixel centers at 0.
         world_from_cam: None where the scene has no poses.
+        sky_pixels: Pixels of the sky mask as the published readers give it: stretched to the size
+            of `image`, without its crop, so that their number says how much sky there is, and
+            nothing where; None: the scene does not say.
     """
 
     name: str
@@ -40,7 +44,7 @@ class BenchFrame:
     depth: Float[np.ndarray, "H W"]
     intrinsics: Float[np.ndarray, "3 3"]
     world_from_cam: Float[np.ndarray, "4 4"] | None
-    sky_pixels: int | None  # of the stored image; None: the scene does not say
+    sky_pixels: int | None
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ class BenchScene:
         Raises:
             ImageError: The reason alone.
         """
+        if not self.images:
+            raise ImageError("images/ has no image")
         folders = {"depths": _DEPTHS, "poses": frozenset({".npy"})}
         if not self.reader.plain:
             folders |= dict.fromkeys(
@@ -95,6 +101,22 @@ class BenchScene:
                 )
         if len(self._intrinsics()) not in (1, len(self.images)):
             raise ImageError("intrinsics/ has neither one file nor one for each image")
+
+    def content(self) -> str:
+        """Hash of all files of the scene, by their bytes and places.
+
+        Raises:
+            ImageError: A file cannot be read; the reason alone.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for path in sorted(path for path in self.folder.rglob("*") if path.is_file()):
+            digest.update(path.relative_to(self.folder).as_posix().encode("utf-8", "replace"))
+            try:
+                with open_file(path) as file:
+                    digest.update(hashlib.file_digest(file, "blake2b").digest())
+            except OSError as error:
+                raise ImageError(f"{path.name} cannot be read: {reason_of(error)}") from error
+        return digest.hexdigest()
 
     def read(self, index: int) -> BenchFrame:
         """A frame, by its place.
@@ -129,7 +151,7 @@ class BenchScene:
             depth=depth.astype(np.float32),
             intrinsics=intrinsics,
             world_from_cam=self._pose(index),
-            sky_pixels=None if sky is None else int(sky.sum()),
+            sky_pixels=None if sky is None else int(stretch_nearest(sky, size).sum()),
         )
 
     def _depth(

@@ -198,11 +198,6 @@ def _result(
         "views": sum(score.views for score in scores.model),
         "pairs_without_baseline": scores.pairs_without_baseline,
         "seen_in_training": first.seen,
-        "failed": [
-            {"item": one.item, "reason": one.reason}
-            for evaluation in prepared
-            for one in evaluation.failed
-        ],
         "metrics": figures_of(scores.model, protocol),
         "units": units_of(protocol, scores.unit),
         "baselines": {baseline.name: baseline.figures(protocol) for baseline in baselines},
@@ -210,6 +205,8 @@ def _result(
         "sequences": as_plain(scores.model, protocol),
         "worst_views": [] if gallery is None else gallery.worst_views,
     }
+    if protocol.by_data_set:
+        result["data_sets"] = _of_data_sets(scores.model, protocol)
     caches = dict.fromkeys(score.source for score in scores.model)
     if any(caches):
         result["caches"] = {
@@ -236,7 +233,23 @@ def _result(
         label: _differences(scores.model, found[label], protocol) for label in labels[1:]
     }
     result["missing"] = _missing(scores.model, protocol)
+    # Last, for some truths are read as they are scored.
+    result["failed"] = [
+        {"item": one.item, "reason": one.reason}
+        for evaluation in prepared
+        for one in evaluation.failed
+    ]
     return result
+
+
+def _of_data_sets(
+    scores: Sequence[SequenceScore], protocol: Protocol
+) -> dict[str, dict[str, float | None]]:
+    """The figures of each data set: the first part of the names of sequences."""
+    found: dict[str, list[SequenceScore]] = {}
+    for score in scores:
+        found.setdefault(score.name.partition("/")[0], []).append(score)
+    return {name: figures_of(one, protocol) for name, one in found.items()}
 
 
 def _baselines(
@@ -301,6 +314,8 @@ def _score(
             baseline.score(truth, maps, scored[-1], protocol, progress)
         if gallery is not None:
             gallery.add(truth, maps, scored[-1])
+        # Before the next sequence is read: of a large data set no two fit into memory.
+        del truth, predicted, maps
     if not scored:
         raise NothingUsableError("no view has enough valid pixels to be scored")
     assert grid is not None

@@ -31,8 +31,8 @@ class PreparedEvaluation:
     """An evaluation of one model whose inputs are known.
 
     Args:
-        failed: Frames or samples left out because they cannot be used; those of validation are
-            known when the truths have been read.
+        failed: Frames or samples left out because they cannot be used; those of truths that are
+            read as they are scored are known afterwards.
     """
 
     model: ScoredModel
@@ -86,7 +86,7 @@ def prepare_data(
         checked=checked,
         progress=progress,
     )
-    if not data.truths:
+    if not data.views:
         raise _nothing_left(root, data)
     notes = check_notes(root.resolve().name, data.check)
     if hashes is None:
@@ -97,8 +97,8 @@ def prepare_data(
         model=model,
         source=root.resolve().name,
         truths=data.truths,
-        views=sum(len(truth.view_names) for truth in data.truths),
-        digest=_digest(content for truth in data.truths for content in truth.contents),
+        views=data.views,
+        digest=_digest(data.contents),
         layout=data.layout,
         seen=data.seen,
         failed=data.failed,

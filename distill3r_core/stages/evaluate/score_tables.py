@@ -16,7 +16,7 @@ def tables(result: Mapping[str, Any]) -> tuple[Table, ...]:
     """The figures of models beside baselines and published figures.
 
     Returns:
-        The columns of the protocol, then all metrics, then the sequences.
+        The columns of the protocol, then all metrics, data sets and sequences.
     """
     protocol = PROTOCOLS[result["protocol"]]
     metrics = metrics_of(protocol)
@@ -46,6 +46,8 @@ def tables(result: Mapping[str, Any]) -> tuple[Table, ...]:
             cells = (_cells(one, [metric])[0] for one in named.values())
             rows.append((metric.heading, result["units"][metric.name], *cells))
         found.append(Table("all metrics", ("", "unit", *named), tuple(rows)))
+    if len(result.get("data_sets", ())) > 1:
+        found.append(_table("by data set", result["data_sets"], chosen, result["units"]))
     if len(result["sequences"]) > 1:
         sequences = {
             f"{one['name']} ({one['views']} views)": one["metrics"] for one in result["sequences"]

@@ -110,8 +110,11 @@ def _errors(score: SequenceScore) -> Sequence[float]:
 def _panels(truth: Truth, maps: RawMaps, view: int) -> tuple[np.ndarray, ...]:
     mask = truth.mask[view].numpy()
     true, mine = truth.points[view, ..., 2].numpy(), maps.points_local[view][..., 2].numpy()
-    mine = mine * (np.median(true[mask]) / np.median(mine[mask]))
-    span = limits(true, mask)
+    if mask.any():
+        mine = mine * (np.median(true[mask]) / np.median(mine[mask]))
+        span = limits(true, mask)
+    else:  # a protocol of poses alone keeps views without true depth
+        span = limits(mine)
     photo = (truth.views[view].image * 255).round().byte()
     return (
         photo.movedim(0, -1).numpy(),

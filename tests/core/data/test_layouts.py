@@ -142,6 +142,8 @@ def test_both_splits_are_training_with_a_note_and_still_test_data(data_dir) -> N
 def test_test_frames_are_those_of_the_test_split(tmp_path) -> None:
     root = chess(tmp_path / "7scenes")
     assert [name for name, _ in frames_for_test(root)] == ["7scenes/chess/seq-02"]
+    every = [name for name, _ in frames_for_test(root, all_splits=True)]
+    assert {"7scenes/chess/seq-01", "7scenes/chess/seq-02"} <= set(every)
 
 
 def test_without_split_files_every_sequence_is_test_data(tmp_path) -> None:

@@ -11,6 +11,7 @@ from distill3r_core.evaluation.predictions import maps_of, predict_truth
 from distill3r_core.evaluation.protocols import PROTOCOLS
 from distill3r_core.evaluation.scores import figures_of, score_sequence
 from distill3r_core.evaluation.truth import Truth
+from distill3r_core.geometry.similarity import compose
 
 SHARES = (
     *(f"{name}_{angle}" for name in ("rra", "rta") for angle in THRESHOLDS),
@@ -67,14 +68,16 @@ def test_a_similarity_of_the_prediction_changes_no_figure():
     noisy[1:, :3, :3] = noisy[1:, :3, :3] @ truth.poses[:-1, :3, :3]
     noisy[:, :3, 3] = noisy[:, :3, 3].flip(0)
     maps = maps_of(truth.points, truth, poses=noisy)
-    scaled = maps.global_from_local.clone()
-    scaled *= 3.0
-    once, again = (
-        _figures(truth, replace(maps, global_from_local=similarities))
-        for similarities in (maps.global_from_local, scaled)
-    )
+    similarities = maps.global_from_local
+    once = _figures(truth, maps)
     assert once["auc_30"] < 1 and once["ate"] > 1
-    assert again == pytest.approx(once, rel=1e-6)
+    turn = torch.tensor([[0.0, 0.3, -1.2], [-0.3, 0.0, 0.7], [1.2, -0.7, 0.0]]).double()
+    for scale in (3.0, 0.5):
+        linear = scale * torch.matrix_exp(turn)
+        other = torch.cat([linear, torch.tensor([[4.0], [-2.0], [0.5]]).double()], dim=1)
+        moved = compose(other.expand_as(similarities), similarities)
+        again = _figures(truth, replace(maps, global_from_local=moved))
+        assert again == pytest.approx(once, rel=1e-6)
 
 
 def test_a_single_view_and_a_prediction_without_poses_have_no_figures():

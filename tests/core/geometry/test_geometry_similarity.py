@@ -28,6 +28,19 @@ def test_the_similarity_that_made_the_target_is_found_again():
     torch.testing.assert_close(found, truth, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("distance", [0.0, 100.0])
+def test_the_similarity_is_found_to_a_billionth_in_float64(distance):
+    generator = torch.Generator().manual_seed(5)
+    for seed in range(20):
+        points = torch.randn(40, 3, generator=generator, dtype=torch.float64) + distance
+        drawn = a_similarity(seed).double()
+        turn = torch.linalg.svd(drawn[:, :3])  # exact to float64, unlike the one drawn
+        truth = torch.cat([2.5 * turn.U @ turn.Vh, drawn[:, 3:]], dim=-1)
+        found = fit_similarity(points, apply_similarity(truth, points))
+        torch.testing.assert_close(found, truth, rtol=0, atol=1e-9)
+        assert torch.det(found[:, :3]) > 0
+
+
 def test_a_quarter_turn_worked_by_hand():
     source = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]])
     # x -> y, y -> -x, doubled, moved by (1, 0, 0).

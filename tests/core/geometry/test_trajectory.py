@@ -100,6 +100,15 @@ def test_similarities_of_centers_recover_a_scale_and_a_frame(align):
     assert float(scale_of(similarity)) == pytest.approx(4)
 
 
+@pytest.mark.parametrize("views", [3, 4, 5])
+def test_few_exact_cameras_are_aligned_whatever_their_rounding(views):
+    for scale in torch.linspace(0.1, 3.0, 30).tolist():
+        truth = _cameras(views)[:, :3, 3]
+        predicted = _moved(_cameras(views), scale)[:, :3, 3]
+        similarity = align_centers_ransac(predicted, truth)
+        torch.testing.assert_close(apply_similarity(similarity, predicted), truth)
+
+
 def test_cameras_far_off_move_the_similarity_of_ransac_less_than_that_of_all_cameras():
     truth = _cameras(20)[:, :3, 3]
     predicted = truth.clone()

@@ -182,7 +182,7 @@ def test_what_was_left_out_is_listed_once_however_often_it_runs(tmp_path, out, d
     photos(tmp_path / "set" / "a", 5)
     (tmp_path / "set" / "a" / "IMG_9.png").write_bytes(b"no image")
     path = tmp_path / "data_paths.yaml"
-    path.write_text("datasets:\n  - {name: one, root: set, pattern: \"*/*.png\"}\n")
+    path.write_text('datasets:\n  - {name: one, root: set, pattern: "*/*.png"}\n')
     lines = []
     for _ in range(3):
         build_manifest(ManifestSettings((path,), out, val_scenes=0.0))

@@ -1,0 +1,104 @@
+"""Scenes of SpatialBench are checked first, and read one after the other as they are scored."""
+
+import json
+import weakref
+
+import numpy as np
+import pytest
+from PIL import Image
+from trees import save_picture
+
+from distill3r_core.errors import ConflictError, InputMissingError
+from distill3r_core.stages.evaluate import EvalSettings, evaluate, scored_model
+
+SIZE = (48, 64)
+FRAMES = 3
+
+
+def write_scene(folder, *, depth=2.0):
+    """A plane before cameras that turn."""
+    for index in range(FRAMES):
+        save_picture(folder / "images" / f"{index}.png", index, SIZE)
+        codes = np.full(SIZE, 1000 * depth + 10 * index, np.uint16)
+        codes[: SIZE[0] // 2] += 300
+        (folder / "depths").mkdir(exist_ok=True)
+        Image.fromarray(codes).save(folder / "depths" / f"{index}.png")
+        angle, pose = 0.1 * index, np.eye(4, dtype=np.float32)
+        pose[:3, :3] = [
+            [np.cos(angle), 0, np.sin(angle)],
+            [0, 1, 0],
+            [-np.sin(angle), 0, np.cos(angle)],
+        ]
+        pose[:3, 3] = (0.2 * index, 0.1 * index**2, 0.0)
+        (folder / "poses").mkdir(exist_ok=True)
+        np.save(folder / "poses" / f"{index}.npy", pose)
+    (folder / "intrinsics").mkdir()
+    K = np.array([[60, 0, 31.5], [0, 60, 23.5], [0, 0, 1]], dtype=np.float32)
+    np.save(folder / "intrinsics" / "intrinsic.npy", K)
+    meta = {"depth_format": "uint16_png_div1000", "intrinsic_mode": "shared"}
+    (folder / "meta.json").write_text(json.dumps(meta))
+
+
+def score(root, output, *, predict="truth"):
+    settings = EvalSettings(
+        data=root,
+        protocol="spatialbench-sparse",
+        predict=predict,
+        size="42x56",
+        device="cpu",
+        output=output,
+    )
+    return evaluate(settings)
+
+
+def test_no_two_scenes_are_in_memory_at_once(tmp_path, monkeypatch):
+    root = tmp_path / "bench"
+    for number in range(6):
+        write_scene(root / "sparse" / ("tum" if number % 2 else "adt") / f"scene{number}")
+    seen, predict = [], scored_model.WITHOUT_MODEL["truth"]
+
+    def spy(truth, *others):
+        seen.append(weakref.ref(truth))
+        assert sum(one() is not None for one in seen) == 1
+        return predict(truth, *others)
+
+    monkeypatch.setitem(scored_model.WITHOUT_MODEL, "truth", spy)
+    report = score(root, tmp_path / "result")
+    assert len(seen) == 6 and report.result["views"] == 6 * FRAMES
+    assert report.result["data_sets"].keys() == {"adt", "tum"}
+    assert "by data set" in [table.title for table in report.details]
+
+
+def test_the_figures_of_a_data_set_are_the_mean_of_its_scenes(tmp_path):
+    root = tmp_path / "bench"
+    for name, depth in (("tum/a", 1.0), ("tum/b", 2.0), ("adt/a", 4.0)):
+        write_scene(root / "sparse" / name, depth=depth)
+    result = score(root, tmp_path / "result", predict="constant").result
+    values = {one["name"]: one["metrics"]["abs_rel"] for one in result["sequences"]}
+    assert len(set(values.values())) == 3
+    found = {name: one["abs_rel"] for name, one in result["data_sets"].items()}
+    assert found == pytest.approx(
+        {"tum": (values["tum/a"] + values["tum/b"]) / 2, "adt": values["adt/a"]}
+    )
+
+
+def test_changed_depth_is_another_scene_and_what_is_damaged_is_named(tmp_path):
+    root = tmp_path / "bench"
+    for name in ("a", "b", "empty"):
+        write_scene(root / "sparse" / "tum" / name)
+    for path in (root / "sparse/tum/empty/images").iterdir():
+        path.unlink()
+    (root / "sparse/tum/b/depths/1.png").write_bytes(b"no image")
+    report = score(root, tmp_path / "result")
+    assert report.result["views"] == 2 * FRAMES - 1
+    reasons = {failure.item: failure.reason for failure in report.failed}
+    assert len(reasons) == 2
+    assert reasons[str(root / "sparse/tum/empty")] == "images/ has no image"
+    assert str(root / "sparse/tum/b/images/1.png") in reasons
+    assert score(root, tmp_path / "result").finished_before
+    changed = np.full(SIZE, 4000, np.uint16)
+    Image.fromarray(changed).save(root / "sparse/tum/a/depths/0.png")
+    with pytest.raises(ConflictError):
+        score(root, tmp_path / "result")
+    with pytest.raises(InputMissingError, match="no scene"):
+        score(tmp_path, tmp_path / "other")
