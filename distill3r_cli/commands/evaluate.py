@@ -53,10 +53,14 @@ def evaluate(
             "depth)."
         ),
     ] = "student",
-    slow_baselines: Annotated[
-        bool,
-        typer.Option("--slow-baselines", help="Score poses by COLMAP too; needs the extra colmap."),
-    ] = False,
+    colmap: Annotated[
+        bool | None,
+        typer.Option(
+            help="Score COLMAP's poses beside the model's; --colmap: of sequences over 60 views, "
+            "too.",
+            show_default="up to 60 views, where the extra colmap is installed",
+        ),
+    ] = None,
     refine: Annotated[
         bool,
         typer.Option(

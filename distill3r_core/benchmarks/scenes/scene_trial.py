@@ -86,6 +86,7 @@ class SceneTrial:
             EvalSettings(
                 models=(str(self.run_folder),),
                 protocol="localization",
+                colmap=False,
                 device="cpu",
                 output=self.folder / "eval",
             ),

@@ -14,6 +14,7 @@ from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.errors import ConflictError, InputMissingError, NothingUsableError
 from distill3r_core.evaluation.data_frames import TestData, read_test_data
 from distill3r_core.evaluation.held_out_frames import held_out_windows, read_held_out
+from distill3r_core.evaluation.manifest_images import ManifestImages
 from distill3r_core.evaluation.protocols import Protocol
 from distill3r_core.evaluation.truth import Truth
 from distill3r_core.evaluation.validation_samples import read_validation
@@ -139,7 +140,13 @@ def prepare_validation(settings: EvalSettings, model: ScoredModel) -> PreparedEv
     return PreparedEvaluation(
         model=model,
         source="validation",
-        truths=_validation_truths(caches, student, trained_on, failed),
+        truths=_validation_truths(
+            caches,
+            student,
+            trained_on,
+            failed,
+            ManifestImages() if settings.uses_colmap else None,
+        ),
         views=len(views) - seen,
         digest=_digest(contents),
         seen=seen,
@@ -216,7 +223,11 @@ def _own_caches(
 
 
 def _validation_truths(
-    caches: CacheUnion, student: StudentFile, trained_on: frozenset[str], failed: list[Failure]
+    caches: CacheUnion,
+    student: StudentFile,
+    trained_on: frozenset[str],
+    failed: list[Failure],
+    sources: ManifestImages | None,
 ) -> Iterator[Truth]:
     for member in caches.members:
         yield from read_validation(
@@ -225,6 +236,7 @@ def _validation_truths(
             trained_on=trained_on,
             failed=failed,
             label=member.label if caches.several else "",
+            sources=sources,
         )
 
 
