@@ -75,6 +75,15 @@ def evaluate(
             help="Rows x columns of the maps of --predict truth and constant.",
         ),
     ] = None,
+    poses: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Poses that are the truth in place of the data's: a list of structure from motion "
+            "(7-Scenes), a trajectory (TUM), a folder with a COLMAP model or cameras.json.",
+            show_default=False,
+        ),
+    ] = None,
     pose_convention: convention_options.PoseConventionOpt = None,
     pose_axes: convention_options.PoseAxesOpt = None,
     depth_scale: convention_options.DepthScaleOpt = None,

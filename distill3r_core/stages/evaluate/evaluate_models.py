@@ -94,6 +94,7 @@ def evaluate(
     left_out = {"output", "device", "models", "colmap"}
     # Results older than these have none of them.
     left_out |= {name for name in vars(settings.conventions) if plain[name] is None}
+    left_out |= {"poses"} if settings.poses is None else set()
     left_out |= set() if settings.teacher else {"teacher"}
     identity = {
         "form": RESULT_FORM,
@@ -187,7 +188,7 @@ def _result(
     grids = {labels[0]: scores.grid}
     result = {
         "protocol": protocol.name,
-        "rules": protocol.all_rules(),
+        "rules": protocol.all_rules() | _own_rules(settings),
         "predict": settings.predict,
         "data": first.source,
         "layout": first.layout,
@@ -279,6 +280,13 @@ def _score(
         raise NothingUsableError("no view has enough valid pixels to be scored")
     assert grid is not None
     return _Scores(scored, unrefined, unit, grid)
+
+
+def _own_rules(settings: EvalSettings) -> dict[str, str]:
+    """What the user has changed about the ground truth, in words."""
+    if settings.poses is None:
+        return {}
+    return {"true poses": f"of {settings.poses}, in place of the data's; its frames alone"}
 
 
 def _differences(

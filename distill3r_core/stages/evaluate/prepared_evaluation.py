@@ -9,6 +9,7 @@ from pathlib import Path
 from distill3r_core import config
 from distill3r_core.data.conventions.check_data import check_notes
 from distill3r_core.data.frame_processing import Processing
+from distill3r_core.data.known_poses import read_known_poses
 from distill3r_core.data.layouts import LAYOUTS
 from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.errors import ConflictError, InputMissingError, NothingUsableError
@@ -68,6 +69,7 @@ def prepare_data(
         ConfigError: No such layout.
         InputMissingError: There is nothing at `root`.
         NothingUsableError: No frame is left.
+        RequestError: `settings.poses` cannot be read.
     """
     student = model.student
     metadata = None if student is None else student.student.metadata
@@ -83,6 +85,7 @@ def prepare_data(
         prepare=model.prepare,
         trained_on=hashes or frozenset(),
         conventions=settings.conventions,
+        poses=None if settings.poses is None else read_known_poses(settings.poses),
         trust=trust,
         checked=checked,
         progress=progress,

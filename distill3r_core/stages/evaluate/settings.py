@@ -38,6 +38,8 @@ class EvalSettings:
     size: Annotated[str, config.LOWER, config.reads(config.parse_size)] | None = (
         None  # grid of maps that come from no model; None: the protocol's
     )
+    # A file with poses that are the truth in place of the data's: see `read_known_poses`.
+    poses: Path | None = None
     pose_convention: PoseConvention | None = None  # of the data's poses; None: the layout's
     pose_axes: PoseAxes | None = None  # camera axes of these poses; None: the layout's
     depth_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = (
@@ -51,6 +53,15 @@ class EvalSettings:
     def _data_to_read(self) -> "EvalSettings":
         if self.data is None and self.conventions != Conventions():
             raise ValueError(f"{self.conventions.options}: how ground truth is read; give --data")
+        if self.poses is None:
+            return self
+        if self.data is None:
+            raise ValueError(f"--poses {self.poses}: true poses of a data set; give --data")
+        if self.pose_convention is not None or self.pose_axes is not None:
+            raise ValueError(
+                f"--poses {self.poses}: --pose-convention and --pose-axes are of "
+                "the data's own poses"
+            )
         return self
 
     @property
