@@ -8,6 +8,7 @@ import pytest
 from distill3r_core.data.frame_processing import Processing, process
 from distill3r_core.data.frame_reader import read_source_frame
 from distill3r_core.data.layouts import scan
+from distill3r_core.data.listing import list_dataset
 from distill3r_core.evaluation.baselines.colmap_poses import colmap_poses
 from distill3r_core.evaluation.baselines.colmap_solver import ColmapSolver
 from distill3r_core.evaluation.data_frames import _view_of
@@ -24,7 +25,7 @@ VIEWS = 8
 @pytest.mark.skipif(not pnp_available(), reason="the extra 'colmap' is not installed")
 def test_real_frames_are_placed_within_three_degrees_of_the_recorded_poses(data_dir, tmp_path):
     (dataset,) = scan(data_dir / "7scenes_kitchen")
-    (scene,) = dataset.list_scenes()
+    (scene,) = list_dataset(dataset).scenes
     views = []
     for frame in scene.frames[: 4 * VIEWS : 4]:
         view = _view_of(process(read_source_frame(frame), Processing()))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scored_room import FRAMES, HELD_OUT, score
+from scored_room import FRAMES, HELD_OUT, make_cache, save_run, score
 
 from distill3r_core.data.manifest import read_manifest
 from distill3r_core.errors import ExtraMissingError
@@ -126,8 +126,12 @@ def test_validation_samples_have_the_row_on_the_images_of_their_manifest(place, 
 
 
 def test_a_sample_whose_images_are_gone_says_so(place, solved):
-    next((place / "data").rglob("*.png")).parent.rename(place / "elsewhere")
-    report = evaluate(EvalSettings(models=("runs/tiny-001",), device="cpu"))
+    make_cache(place / "rooms", place / "other", place / "cache")
+    save_run(place / "run", place / "cache")
+    rows = read_manifest(place / "other/manifest.csv").rows
+    held_out = next(row for row in rows if row.split == "val")
+    (place / "other" / held_out.image_path).unlink()
+    report = evaluate(EvalSettings(models=("run",), device="cpu"))
     assert report.result["baselines"]["colmap_poses"] is None and solved == []
     reason = "the images of its manifest are not there as they were"
     assert any(note.startswith(f"{TITLE}: {reason}") for note in report.notes)
@@ -141,9 +145,9 @@ def test_rows_without_a_run_say_so_together(place):
     assert again.finished_before and line in again.notes
 
 
-def test_protocols_without_poses_do_not_run_it(place, solved):
+def test_a_protocol_of_places_in_the_scene_does_not_run_it(place, solved):
     wanted = EvalSettings(
-        data=place / "rooms", predict="truth", size="28x42", protocol="spann3r", device="cpu"
+        data=place / "rooms", predict="truth", size="28x42", protocol="localization", device="cpu"
     )
     report = evaluate(wanted)
     assert "colmap_poses" not in report.result["baselines"] and solved == []

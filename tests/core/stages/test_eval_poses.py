@@ -13,6 +13,7 @@ from distill3r_core.data.frame_processing import Processing
 from distill3r_core.data.frame_reader import read_source_frame
 from distill3r_core.data.known_poses import posed_frames, read_known_poses
 from distill3r_core.data.layouts import scan
+from distill3r_core.data.listing import list_dataset
 from distill3r_core.errors import ConfigError, NothingUsableError, RequestError
 from distill3r_core.evaluation.data_frames import read_test_data
 from distill3r_core.evaluation.protocols import PROTOCOLS
@@ -110,7 +111,7 @@ def test_poses_without_data_or_with_other_conventions_are_refused(given, reason)
 def test_a_list_is_read_as_it_is_published_and_agrees_with_the_recorded_poses(data_dir):
     known = read_known_poses(data_dir / "7scenes_extra/redkitchen_seq-01_sfm_poses.txt")
     (dataset,) = scan(data_dir / "7scenes_kitchen")
-    (scene,) = dataset.list_scenes()
+    (scene,) = list_dataset(dataset).scenes
     frames = scene.frames[:40:13]
     posed, unnamed = posed_frames(frames, known)
     assert unnamed == () and len(posed) == len(frames)

@@ -1,0 +1,40 @@
+"""`infer --poses colmap` with the real pycolmap, on real frames."""
+
+import json
+
+import numpy as np
+import pytest
+from infer_project import run_infer
+
+from distill3r_core.geometry.pnp import pnp_available
+
+DEGREES = 3.0  # the recorded poses drift themselves, by two degrees
+VIEWS = 8
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not pnp_available(), reason="the extra 'colmap' is not installed")
+def test_cameras_turn_as_the_recorded_ones_whatever_the_student_knows(
+    cli_inprocess, project, data_dir
+):
+    recorded = data_dir / "7scenes_kitchen/redkitchen/seq-01"
+    (project / "photos").mkdir()
+    for path in sorted(recorded.glob("*.color.jpg"))[: 4 * VIEWS : 4]:
+        (project / "photos" / path.name.replace(".color", "")).symlink_to(path)
+    status, _, err = run_infer(
+        cli_inprocess, "photos", "--poses", "colmap", "--intrinsics", "525,525,320,240",
+        "-o", "out", cwd=project,
+    )  # fmt: skip
+    assert status == 0, err
+    assert "COLMAP pairs" in err
+    cameras = json.loads((project / "out/cameras.json").read_text())["cameras"]
+    assert len(cameras) == VIEWS
+    found = np.array([camera["world_from_cam"] for camera in cameras])[:, :3, :3]
+    true = np.array([np.loadtxt(recorded / f"{camera['name']}.pose.txt") for camera in cameras])[
+        :, :3, :3
+    ]
+    turns = [np.einsum("ji,njk->nik", one[0], one) for one in (found, true)]
+    cosine = (np.einsum("nij,nij->n", *turns) - 1) / 2
+    errors = np.degrees(np.arccos(cosine.clip(-1, 1)))
+    print("degrees from the first view:", errors.round(2))
+    assert errors.max() < DEGREES
