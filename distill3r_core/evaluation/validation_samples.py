@@ -8,9 +8,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.loading.manifest_images import ManifestImages
 from distill3r_core.data.loading.sample_sources import read_at
-from distill3r_core.evaluation.manifest_images import ManifestImages
-from distill3r_core.evaluation.truth import MILLIMETERS, MIN_POINTS, Truth
+from distill3r_core.evaluation.truth import MILLIMETERS, MIN_POINTS, SourceView, Truth
 from distill3r_core.geometry.focal import estimate_focal
 from distill3r_core.geometry.registration import rigid_of
 from distill3r_core.report import Failure
@@ -71,7 +71,10 @@ def read_validation(
             contents=tuple(hashes[view] for view in usable),
             world_poses=located,
             similarities=similarities if placed else None,
-            sources=() if sources is None else sources.of(cache, name, usable),
+            sources=tuple(
+                SourceView(view, placement)
+                for view, placement in (sources.of(cache, name, usable) if sources else ())
+            ),
         )
 
 

@@ -8,7 +8,9 @@ from infer_project import run_infer
 
 from distill3r_core.geometry.pnp import pnp_available
 
-DEGREES = 3.0  # the recorded poses drift themselves, by two degrees
+# The recorded poses drift: in the first 16 frames by 1 degree from published structure from
+# motion, 16 frames later by 3.
+DEGREES = 3.0
 VIEWS = 8
 
 
@@ -19,7 +21,7 @@ def test_cameras_turn_as_the_recorded_ones_whatever_the_student_knows(
 ):
     recorded = data_dir / "7scenes_kitchen/redkitchen/seq-01"
     (project / "photos").mkdir()
-    for path in sorted(recorded.glob("*.color.jpg"))[: 4 * VIEWS : 4]:
+    for path in sorted(recorded.glob("*.color.jpg"))[: 2 * VIEWS : 2]:
         (project / "photos" / path.name.replace(".color", "")).symlink_to(path)
     status, _, err = run_infer(
         cli_inprocess, "photos", "--poses", "colmap", "--intrinsics", "525,525,320,240",

@@ -12,10 +12,10 @@ from distill3r_core.data.frame_processing import Processing
 from distill3r_core.data.known_poses import read_known_poses
 from distill3r_core.data.layouts import LAYOUTS
 from distill3r_core.data.loading.cache_union import CacheUnion
+from distill3r_core.data.loading.manifest_images import ManifestImages
 from distill3r_core.errors import ConflictError, InputMissingError, NothingUsableError
 from distill3r_core.evaluation.data_frames import TestData, read_test_data
 from distill3r_core.evaluation.held_out_frames import held_out_windows, read_held_out
-from distill3r_core.evaluation.manifest_images import ManifestImages
 from distill3r_core.evaluation.protocols import Protocol
 from distill3r_core.evaluation.truth import Truth
 from distill3r_core.evaluation.validation_samples import read_validation

@@ -18,7 +18,9 @@ from distill3r_core.geometry.pnp import pnp_available
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.report import Silent
 
-DEGREES = 3.0  # the recorded poses drift themselves, by two degrees
+# The recorded poses drift: in the first 16 frames by 1 degree from published structure from
+# motion, 16 frames later by 3.
+DEGREES = 3.0
 VIEWS = 8
 
 
@@ -27,7 +29,7 @@ def test_real_frames_are_placed_within_three_degrees_of_the_recorded_poses(data_
     (dataset,) = scan(data_dir / "7scenes_kitchen")
     (scene,) = list_dataset(dataset).scenes
     views = []
-    for frame in scene.frames[: 4 * VIEWS : 4]:
+    for frame in scene.frames[: 2 * VIEWS : 2]:
         view = _view_of(process(read_source_frame(frame), Processing()))
         views.append(NamedView(frame.name, view, frame.name))
     truth, _ = truth_of("kitchen", "kitchen", views, partial(fit_views, fit=ImageFit((60, 80))))

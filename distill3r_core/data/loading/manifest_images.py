@@ -11,7 +11,6 @@ from distill3r_core.data.manifest import ManifestRow, read_manifest
 from distill3r_core.data.manifest_views import image_hash, read_pixels
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ConfigError, FailedError, ImageError, InputMissingError
-from distill3r_core.evaluation.truth import SourceView
 from distill3r_core.types import ImagePlacement, View
 
 
@@ -21,8 +20,11 @@ class ManifestImages:
 
     rows: dict[Path, dict[str, ManifestRow]] = field(default_factory=dict)
 
-    def of(self, cache: TeacherCache, name: str, views: Sequence[int]) -> tuple[SourceView, ...]:
-        """The images of a sample's views with their K, where it is calibrated.
+    def of(
+        self, cache: TeacherCache, name: str, views: Sequence[int]
+    ) -> tuple[tuple[View, ImagePlacement], ...]:
+        """The images of a sample's views with their K where it is calibrated, and where the
+        cached images lie in them.
 
         Returns:
             () where one of them is not there as it was when the cache was made, or where the
@@ -48,7 +50,7 @@ class ManifestImages:
                 return ()
             left, top, right, bottom = detail["boxes"][view]
             placement = ImagePlacement((left, top, right, bottom), size)
-            found.append(SourceView(View(image, k), placement))
+            found.append((View(image, k), placement))
         return tuple(found)
 
     def _rows_of(self, root: Path) -> dict[str, ManifestRow]:
