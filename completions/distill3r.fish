@@ -64,7 +64,7 @@ complete -c distill3r -n '__distill3r_at "/manifest"' -l resize-max -r -F -d 'Lo
 complete -c distill3r -n '__distill3r_at "/manifest"' -l link -d 'Name the original images in the manifest instead of writing resized copies.'
 complete -c distill3r -n '__distill3r_at "/manifest"' -l pose-convention -x -a 'c2w w2c' -d 'Stored poses are world-from-camera (c2w) or camera-from-world (w2c).'
 complete -c distill3r -n '__distill3r_at "/manifest"' -l pose-axes -x -a 'opencv opengl' -d 'Camera axes of stored poses: opencv (y down, z forward) or opengl (y up, z backward).'
-complete -c distill3r -n '__distill3r_at "/manifest"' -l poses -r -F -d 'Poses instead of the data’s own: a trajectory (TUM), a folder with a COLMAP model, or cameras.json of infer; colmap: estimated from the images (extra colmap).'
+complete -c distill3r -n '__distill3r_at "/manifest"' -l poses -r -F -d 'Poses instead of the data’s own: a trajectory (TUM), a list of structure from motion (7-Scenes), a folder with a COLMAP model, or cameras.json of infer; colmap: estimated from the images (extra colmap).'
 complete -c distill3r -n '__distill3r_at "/manifest"' -l depth-scale -r -F -d 'Stored depth units in a meter: 1000 for millimeters, 5000 for TUM.'
 complete -c distill3r -n '__distill3r_at "/manifest"' -l intrinsics-size -r -F -d 'Size of the images that the intrinsics belong to: 1296x968.'
 complete -c distill3r -n '__distill3r_at "/manifest"' -l trust -d 'Continue with depth, poses and intrinsics that contradict each other.'
