@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from distill3r_core.evaluation.baselines.training_frames import TrainingFrames
     from distill3r_core.evaluation.metric_record import Comparison, Metric, MetricUnit
     from distill3r_core.evaluation.metrics import METRICS
-    from distill3r_core.evaluation.predictions import maps_of
+    from distill3r_core.evaluation.predictions import Unpredicted, maps_of
     from distill3r_core.evaluation.protocols import PROTOCOLS, Protocol
     from distill3r_core.evaluation.protocols.alignments import Alignment
     from distill3r_core.evaluation.protocols.frame_rules import NumberedFrames, Window
@@ -80,7 +80,7 @@ _NAMES = {
     "distill3r_core.evaluation.protocols.frame_rules": ("NumberedFrames", "Window"),
     "distill3r_core.evaluation.metric_record": ("Comparison", "Metric", "MetricUnit"),
     "distill3r_core.evaluation.metrics": ("METRICS",),
-    "distill3r_core.evaluation.predictions": ("maps_of",),
+    "distill3r_core.evaluation.predictions": ("Unpredicted", "maps_of"),
     "distill3r_core.evaluation.protocols": ("PROTOCOLS", "Protocol"),
     "distill3r_core.evaluation.baselines.training_frames": ("TrainingFrames",),
     "distill3r_core.evaluation.truth": ("Truth",),
@@ -167,6 +167,7 @@ __all__ = [
     "TermOptions",
     "TrainingFrames",
     "Truth",
+    "Unpredicted",
     "View",
     "ViewLimits",
     "Window",

@@ -53,10 +53,14 @@ def evaluate(
             "depth)."
         ),
     ] = "student",
-    slow_baselines: Annotated[
-        bool,
-        typer.Option("--slow-baselines", help="Score poses by COLMAP too; needs the extra colmap."),
-    ] = False,
+    colmap: Annotated[
+        bool | None,
+        typer.Option(
+            help="Score COLMAP's poses beside the model's; --colmap: of sequences over 60 views, "
+            "too.",
+            show_default="up to 60 views, where the extra colmap is installed",
+        ),
+    ] = None,
     refine: Annotated[
         bool,
         typer.Option(
@@ -69,6 +73,15 @@ def evaluate(
             metavar="HxW",
             show_default="the run's, else the protocol's",
             help="Rows x columns of the maps of --predict truth and constant.",
+        ),
+    ] = None,
+    poses: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Poses that are the truth in place of the data's: a list of structure from motion "
+            "(7-Scenes), a trajectory (TUM), a folder with a COLMAP model or cameras.json.",
+            show_default=False,
         ),
     ] = None,
     pose_convention: convention_options.PoseConventionOpt = None,

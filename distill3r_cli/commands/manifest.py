@@ -105,8 +105,9 @@ def manifest(
         str | None,
         typer.Option(
             metavar="FILE|colmap",
-            help="Poses instead of the data's own: a trajectory (TUM), a folder with a COLMAP "
-            "model, or cameras.json of infer; colmap: estimated from the images (extra colmap).",
+            help="Poses instead of the data's own: a trajectory (TUM), a list of structure from "
+            "motion (7-Scenes), a folder with a COLMAP model, or cameras.json of infer; "
+            "colmap: estimated from the images (extra colmap).",
             show_default=False,
         ),
     ] = None,

@@ -1,24 +1,26 @@
-"""Poses from a file beside the data: a trajectory, a COLMAP model, or `cameras.json`."""
+"""Poses from a file beside the data: a trajectory, a list, a COLMAP model, or `cameras.json`."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from jaxtyping import Float
 
 from distill3r_core.data.colmap_model import has_model, read_model
-from distill3r_core.data.layouts.recordings.stamps import Trajectory, read_trajectory
+from distill3r_core.data.layouts.recordings.stamps import Trajectory, read_table, read_trajectory
 from distill3r_core.data.layouts.records import Frame, Rig, Scene
 from distill3r_core.data.listing import DatasetListing
 from distill3r_core.data.matrix_files import checked_intrinsics
+from distill3r_core.data.pose_formats import pose_from_quaternion
 from distill3r_core.errors import ImageError, InputMissingError, RequestError
 from distill3r_core.files import refuse_special
 from distill3r_core.untrusted.printable import reason_of
-from distill3r_core.views import Unit
+from distill3r_core.views import METERS, Unit
 
 _STAMP = re.compile(r"\d+(?:\.\d+)?")
+_LISTED = 8  # numbers after a name in a list: quaternion, translation, focal length
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +43,8 @@ class KnownPoses:
     Args:
         path: Where they were read.
         unit: Unit of the poses.
-        by_name: By the path of an image from its folder, and by its name alone where that is
-            unique.
+        by_name: By the path of an image from its folder, with or without its suffix, and by its
+            name alone where that is unique.
         trajectory: By the last number in an image's name.
     """
 
@@ -57,9 +59,13 @@ class KnownPoses:
             numbers = _STAMP.findall(frame.image.stem)
             pose = self.trajectory.at(float(numbers[-1])) if numbers else None
             return None if pose is None else KnownPose(pose)
-        parts, stem = frame.image.parts, frame.image.stem
-        names = ["/".join(parts[-count:]) for count in range(len(parts), 0, -1)]
-        names += [stem, f"{frame.image.parent.stem}_{stem}"]  # the last: a video's, by `infer`
+        stem = frame.image.stem
+        names = [
+            "/".join(parts[-count:])
+            for parts in (frame.image.parts, frame.image.with_suffix("").parts)
+            for count in range(len(parts), 0, -1)
+        ]
+        names.append(f"{frame.image.parent.stem}_{stem}")  # a frame of a video, by `infer`
         return next((self.by_name[name] for name in names if name in self.by_name), None)
 
 
@@ -68,7 +74,9 @@ def read_known_poses(path: Path) -> KnownPoses:
 
     Args:
         path: A folder with a COLMAP model (`cameras` and `images`, `.bin` or `.txt`), the
-            `cameras.json` of `infer`, or a trajectory of lines `stamp tx ty tz qx qy qz qw`.
+            `cameras.json` of `infer`, a trajectory of lines `stamp tx ty tz qx qy qz qw` (world
+            from camera), or a list of lines `name qw qx qy qz tx ty tz f` (camera from world, in
+            meters), as structure-from-motion poses of 7-Scenes and 12-Scenes are published.
 
     Raises:
         InputMissingError: There is nothing.
@@ -87,6 +95,9 @@ def read_known_poses(path: Path) -> KnownPoses:
             return _from_colmap(path)
         if path.suffix.lower() == ".json":
             return _from_cameras(path)
+        table = read_table(path)
+        if table and len(table[0][1]) > _LISTED and not _is_number(table[0][1][0]):
+            return _from_list(path, table)
         trajectory = read_trajectory(path)
     except ImageError as error:
         raise RequestError(f"cannot read poses from {path}: {reason_of(error)}") from error
@@ -147,7 +158,41 @@ def _posed(frame: Frame, known: KnownPoses) -> Frame:
     here = known.of(frame)
     if here is None:
         return replace(frame, pose=None, unit=known.unit if frame.depth is None else frame.unit)
-    return with_color_pose(frame, here.pose, unit=known.unit, rig=here.rig)
+    pose = here.pose.copy()
+    if frame.depth is not None and "none" not in (known.unit, frame.unit):
+        pose[:3, 3] *= METERS[known.unit] / METERS[frame.unit]
+    return with_color_pose(frame, pose, unit=known.unit, rig=here.rig)
+
+
+def posed_frames(
+    frames: Sequence[Frame], known: KnownPoses
+) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
+    """Frames with the poses of a file instead of their own, and those that it does not name."""
+    posed = [_posed(frame, known) for frame in frames]
+    named = tuple(frame for frame in posed if frame.pose is not None)
+    return named, tuple(frame for frame in posed if frame.pose is None)
+
+
+def _from_list(path: Path, table: Sequence[tuple[int, list[str]]]) -> KnownPoses:
+    found = {}
+    for number, words in table:
+        try:
+            w, x, y, z, *move, _ = (float(word) for word in words[-_LISTED:])
+            cam_from_world = pose_from_quaternion((x, y, z, w), move)
+            name = PurePosixPath(" ".join(words[:-_LISTED]))
+            bare = name.with_suffix("")
+        except (ValueError, ImageError) as error:
+            raise ImageError(f"{path.name}, line {number}: {reason_of(error)}") from error
+        found[str(name)] = found[str(bare)] = KnownPose(np.linalg.inv(cam_from_world))
+    return KnownPoses(path, "m", _with_short_names(found))
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _from_colmap(folder: Path) -> KnownPoses:

@@ -8,8 +8,9 @@ from distill3r_core.data.conventions.check_data import DataCheck, check_data
 from distill3r_core.data.conventions.readings import Conventions, with_conventions
 from distill3r_core.data.frame_processing import Processed, Processing, process
 from distill3r_core.data.frame_reader import read_source_frame
+from distill3r_core.data.known_poses import KnownPoses, posed_frames
 from distill3r_core.data.layouts import LAYOUTS, Frame, detect_layout, frames_for_test
-from distill3r_core.errors import ImageError
+from distill3r_core.errors import ConfigError, ImageError
 from distill3r_core.evaluation.protocols import Protocol
 from distill3r_core.evaluation.test_data import TestData
 from distill3r_core.evaluation.view_truth import NamedView, PrepareViews, check_view, truth_of
@@ -26,6 +27,7 @@ def read_test_data(
     prepare: PrepareViews,
     trained_on: Collection[str],
     conventions: Conventions = Conventions(),
+    poses: KnownPoses | None = None,
     trust: bool = False,
     checked: bool = False,
     progress: Progress,
@@ -37,21 +39,36 @@ def read_test_data(
         prepare: How views become the model's input.
         trained_on: Hashes of images that are left out, and counted.
         conventions: Conventions that replace those of the layout.
+        poses: Poses that replace those of the data; frames that they do not name are left out,
+            and named. None: the data's own.
         trust: Score against data whose parts contradict each other.
         checked: Whether they have been checked already.
 
     Raises:
+        ConfigError: There are `poses`, and the protocol reads data of a form of its own.
         ContradictionError: Depth, poses, intrinsics and images do not fit together.
         InputMissingError: There is nothing at `root`.
     """
     if protocol.reader is not None:
+        if poses is not None:
+            raise ConfigError(
+                f"poses {poses.path}: {protocol.name} takes those of its own data",
+                hint="leave it out, or score by another protocol",
+            )
         return protocol.reader(root, prepare=prepare, progress=progress)
     layout = detect_layout(root)[0].name if layout == "auto" else layout
     sequences = {
         name: with_conventions(frames, conventions)
         for name, frames in frames_for_test(root, layout, all_splits=not protocol.test_only)
     }
+    unposed = list[Failure]()
+    if poses is not None:
+        for name, frames in sequences.items():
+            sequences[name], unnamed = posed_frames(frames, poses)
+            reason = f"{poses.path} has no pose of it"
+            unposed += [Failure(str(frame.image), reason) for frame in unnamed]
     sequences, failed = _scored_sequences(sequences, protocol)
+    failed += unposed
     windows = protocol.frames(
         layout, {name: [frame.number for frame in frames] for name, frames in sequences.items()}
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,13 @@ from distill3r_core.types import PointMaps, RawMaps, ViewsInScene
 # Maps of all views of a sequence; None where there is nothing to predict from. What is not a
 # model may read the truth's cameras.
 Prediction = Callable[[Truth], RawMaps | None]
+
+
+@dataclass(frozen=True)
+class Unpredicted:
+    """Why there is nothing to predict a sequence from, for people."""
+
+    reason: str
 
 
 def predict_with(model: Predictor, *, device: torch.device) -> Prediction:

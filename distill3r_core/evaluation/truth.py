@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from distill3r_core.evaluation.clouds.tsdf import VolumeRules
-from distill3r_core.types import PreparedView, Unit, View
+from distill3r_core.types import ImagePlacement, PreparedView, Unit, View
 
 MIN_POINTS = 3  # of a view; fewer do not determine a similarity
 MILLIMETERS = 1000.0  # per meter
@@ -30,6 +30,19 @@ class TrueSurface:
 
 
 @dataclass(frozen=True)
+class SourceView:
+    """A view before it was brought to the grid.
+
+    Args:
+        view: Without depth.
+        placement: Where the grid lies in its image.
+    """
+
+    view: View
+    placement: ImagePlacement
+
+
+@dataclass(frozen=True)
 class Truth:
     """The views that a model sees in one pass, with their ground truth at the model's grid.
 
@@ -39,8 +52,7 @@ class Truth:
         poses: `world_from_cam` that predicted poses are compared with, float64, in meters, in any
             frame that the views share; None where they are not known.
         world_poses: The same in the frame of `world`; None where they are not known there.
-        sources: The views before they were brought to the grid, without depth; () where these are
-            not kept.
+        sources: The views before they were brought to the grid; () where these are not known.
         similarities: `[sR | t]` that carries the points of each view into the frame of `poses`;
             None: the poses themselves do.
     """
@@ -58,7 +70,7 @@ class Truth:
     source: str = ""  # label of the cache that it is from, where a run has several
     world_poses: Float[Tensor, "N 4 4"] | None = None
     similarities: Float[Tensor, "N 3 4"] | None = None
-    sources: tuple[View, ...] = ()
+    sources: tuple[SourceView, ...] = ()
     surface: TrueSurface | None = None  # where the data set has one and the protocol asks for it
 
     @property

@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.loading.manifest_images import ManifestImages
 from distill3r_core.data.loading.sample_sources import read_at
-from distill3r_core.evaluation.truth import MILLIMETERS, MIN_POINTS, Truth
+from distill3r_core.evaluation.truth import MILLIMETERS, MIN_POINTS, SourceView, Truth
 from distill3r_core.geometry.focal import estimate_focal
 from distill3r_core.geometry.registration import rigid_of
 from distill3r_core.report import Failure
@@ -23,6 +24,7 @@ def read_validation(
     trained_on: frozenset[str],
     failed: list[Failure],
     label: str = "",
+    sources: ManifestImages | None = None,
 ) -> Iterator[Truth]:
     """The validation samples of a cache, with the teacher's maps as the truth.
 
@@ -31,6 +33,7 @@ def read_validation(
         size: Size of the student's input, landscape; None: that of the cache.
         trained_on: Hashes of images that are left out; who asks counts them.
         failed: Receives the samples that cannot be scored, when they are reached.
+        sources: Reads the images that the samples were made of; None: they are not needed.
     """
     for name in cache.names("val"):
         shown = f"{label}:{name}" if label else name
@@ -68,6 +71,10 @@ def read_validation(
             contents=tuple(hashes[view] for view in usable),
             world_poses=located,
             similarities=similarities if placed else None,
+            sources=tuple(
+                SourceView(view, placement)
+                for view, placement in (sources.of(cache, name, usable) if sources else ())
+            ),
         )
 
 

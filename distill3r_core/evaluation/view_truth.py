@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from distill3r_core.errors import ImageError
-from distill3r_core.evaluation.truth import MILLIMETERS, MIN_POINTS, Truth
+from distill3r_core.evaluation.truth import MILLIMETERS, MIN_POINTS, SourceView, Truth
 from distill3r_core.geometry.cameras import place_intrinsics, unproject
 from distill3r_core.geometry.resample import resample_nearest
 from distill3r_core.io.images.fit import ImageFit, fit_for, fit_image, is_portrait
@@ -122,7 +122,7 @@ def truth_of(
         unit="none" if any(frame.view.unit == "none" for frame in frames) else "m",
         contents=tuple(view.content for view in views),
         world_poses=stacked,
-        sources=tuple(view.source for view in views),
+        sources=tuple(SourceView(view.source, view.prepared.placement) for view in views),
     )
     return truth, failed
 

@@ -13,7 +13,7 @@ from distill3r_core.scenes import arc, build_scene, pinhole, render_view
 VIEWS, SIZE = 50, (224, 518)
 SECONDS, BYTES = 60, 2e9
 
-_OPTIONS = ("--predict", "truth", "--json")
+_OPTIONS = ("--predict", "truth", "--no-colmap", "--json")
 
 
 @pytest.mark.slow

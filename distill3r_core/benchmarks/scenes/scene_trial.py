@@ -108,6 +108,7 @@ class SceneTrial:
             EvalSettings(
                 models=(str(self.scored),),
                 protocol="localization",
+                colmap=False,
                 device="cpu",
                 output=self.folder / "eval",
             ),

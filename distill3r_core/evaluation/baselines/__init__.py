@@ -12,8 +12,9 @@ from torch import Tensor
 
 from distill3r_core.evaluation.baselines.baseline_depth import constant_depth
 from distill3r_core.evaluation.baselines.colmap_poses import colmap_poses
+from distill3r_core.evaluation.baselines.colmap_solver import ColmapSolver
 from distill3r_core.evaluation.baselines.training_frames import TrainingFrames
-from distill3r_core.evaluation.predictions import in_world, maps_of
+from distill3r_core.evaluation.predictions import Unpredicted, in_world, maps_of
 from distill3r_core.evaluation.truth import Truth
 from distill3r_core.registry import Registry
 from distill3r_core.types import RawMaps
@@ -23,7 +24,7 @@ from distill3r_core.types import RawMaps
 class BaselinePrediction(Protocol):
     """Predicts a sequence without a model."""
 
-    def __call__(self, truth: Truth, training: TrainingFrames | None) -> RawMaps | None:
+    def __call__(self, truth: Truth, training: TrainingFrames | None) -> RawMaps | Unpredicted:
         """Predict the maps of a sequence.
 
         Args:
@@ -31,7 +32,7 @@ class BaselinePrediction(Protocol):
             training: The training frames of the run that is evaluated; None: there is no run.
 
         Returns:
-            The maps; None where the baseline has nothing to predict from.
+            The maps, or why the baseline has nothing to predict from.
         """
         ...
 
@@ -40,16 +41,18 @@ class BaselinePrediction(Protocol):
 class BaselinePoses(Protocol):
     """Places the views of a sequence without a model."""
 
-    def __call__(self, truth: Truth, maps: RawMaps) -> Float[Tensor, "N 3 4"] | None:
+    def __call__(
+        self, truth: Truth, maps: RawMaps, colmap: ColmapSolver | None
+    ) -> Float[Tensor, "N 3 4"] | Unpredicted:
         """Similarities that carry each view's map into one frame.
 
         Args:
             truth: The sequence; its images and intrinsics may be used.
             maps: The maps of the model that is scored, which are placed.
+            colmap: Solves a sequence by COLMAP; None where that is left out.
 
         Returns:
-            `[sR | t]` of each view, NaN where a view could not be placed; None where nothing
-            could.
+            `[sR | t]` of each view, NaN where a view could not be placed; or why none could.
         """
         ...
 
@@ -68,7 +71,7 @@ class Baseline:
     predict: BaselinePrediction | None = None
     needs_run: bool = False  # it is made of the training frames of a run
     poses: BaselinePoses | None = None
-    slow: bool = False  # takes minutes; scored on request
+    needs_colmap: bool = False  # left out without pycolmap, and by --no-colmap
 
 
 def predict_constant_depth(truth: Truth, training: TrainingFrames | None = None) -> RawMaps:
@@ -76,19 +79,23 @@ def predict_constant_depth(truth: Truth, training: TrainingFrames | None = None)
     return maps_of(constant_depth(truth.intrinsics, truth.size), truth)
 
 
-def _mean_depth(truth: Truth, training: TrainingFrames | None) -> RawMaps | None:
+def _mean_depth(truth: Truth, training: TrainingFrames | None) -> RawMaps | Unpredicted:
     points = None if training is None else training.mean_points(truth)
-    return None if points is None else maps_of(points, truth)
+    if points is None:
+        return Unpredicted("no training frame has depth")
+    return maps_of(points, truth)
 
 
-def _nearest_frame(truth: Truth, training: TrainingFrames | None) -> RawMaps | None:
+def _nearest_frame(truth: Truth, training: TrainingFrames | None) -> RawMaps | Unpredicted:
     found = None if training is None else training.nearest(truth)
     if found is None:
-        return None
+        return Unpredicted("its poses and those of training frames are in no common world")
     return in_world(maps_of(found[0], truth, poses=found[1]), found[1])
 
 
-def _identity_poses(truth: Truth, maps: RawMaps) -> Float[Tensor, "N 3 4"]:
+def _identity_poses(
+    truth: Truth, maps: RawMaps, colmap: ColmapSolver | None
+) -> Float[Tensor, "N 3 4"]:
     """All cameras at one place, looking the same way."""
     return torch.eye(3, 4, dtype=torch.float64).repeat(len(maps.points_local), 1, 1)
 
@@ -98,4 +105,4 @@ BASELINES.add("constant_depth", Baseline("constant depth", predict_constant_dept
 BASELINES.add("mean_depth", Baseline("mean depth map", _mean_depth, needs_run=True))
 BASELINES.add("nearest_frame", Baseline("nearest frame", _nearest_frame, needs_run=True))
 BASELINES.add("identity_poses", Baseline("identity poses", poses=_identity_poses))
-BASELINES.add("colmap_poses", Baseline("COLMAP poses", poses=colmap_poses, slow=True))
+BASELINES.add("colmap_poses", Baseline("COLMAP poses", poses=colmap_poses, needs_colmap=True))

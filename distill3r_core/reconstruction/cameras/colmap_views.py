@@ -8,7 +8,7 @@ import torch
 from jaxtyping import UInt8
 
 from distill3r_core.errors import NothingUsableError
-from distill3r_core.geometry.metric_scale import depth_ratio
+from distill3r_core.geometry.metric_scale import box_in, depth_ratio
 from distill3r_core.geometry.structure_from_motion import (
     SolvedImage,
     SolverCamera,
@@ -116,10 +116,6 @@ def _scale(view: PosedView, solved: SolvedImage) -> float | None:
     """COLMAP's depth over the local map's; None where few points tell."""
     assert view.aligned is not None
     depth = np.where(view.valid_mask, view.aligned.local_map.points[..., 2], 0)
-    left, top, right, bottom = view.loaded.fitted.placement.box
-    # From COLMAP's image to the part of the full-size one that the map covers.
-    enlarged = np.array(view.loaded.size[::-1]) / np.array(solved.size[::-1])
-    pixels = (solved.pixels * enlarged - (left, top)).reshape(-1, 2)
-    seen = dataclasses.replace(solved, pixels=pixels)
-    ratio = depth_ratio(depth, seen, (bottom - top, right - left))
+    box = box_in(solved, view.loaded.size, view.loaded.fitted.placement.box)
+    ratio = depth_ratio(depth, solved, box)
     return None if ratio is None else 1 / ratio

@@ -29,7 +29,7 @@ EXTRAS = {
     "video": "videos as input of manifest and infer",
     "viewer": "`distill3r view`",
     "colmap": "poses: `manifest` and `infer --poses colmap`, `infer --poses pnp`, `--pnp`, "
-    "`--head global` and scene students, `eval --slow-baselines`",
+    "`--head global` and scene students, `eval`'s row of COLMAP's poses",
     "datasets": "depth in HDF5 and EXR files (MegaDepth, Habitat, StereoLunar, Record3D, pattern)",
     "tb": "`train --set tensorboard=true`",
 }

@@ -8,8 +8,6 @@ from typing import Any
 
 from distill3r_core import config, results
 from distill3r_core.errors import DamageError, NothingUsableError
-from distill3r_core.evaluation.baselines import BASELINES
-from distill3r_core.evaluation.baselines.training_frames import TrainingFrames
 from distill3r_core.evaluation.paired_differences import paired_difference
 from distill3r_core.evaluation.protocols import PROTOCOLS, Protocol
 from distill3r_core.evaluation.scores import (
@@ -27,9 +25,10 @@ from distill3r_core.geometry.pose_errors import pairs_without_baseline
 from distill3r_core.paths import RESULTS
 from distill3r_core.profiling import machine, pick_device
 from distill3r_core.report import Failure, Progress, Report, Silent
+from distill3r_core.stages.evaluate.baseline_rows import baseline_notes, open_baselines
+from distill3r_core.stages.evaluate.main_phase import MainPhase
 from distill3r_core.stages.evaluate.prepared_evaluation import (
     PreparedEvaluation,
-    cache_paths,
     prepare_data,
     prepare_held_out,
     prepare_validation,
@@ -66,11 +65,13 @@ def evaluate(
         ContradictionError: Depth, poses, intrinsics and images of the data do not fit together.
         ConfigError: An unknown protocol or layout.
         ConflictError: `settings.output` holds another result.
+        ExtraMissingError: COLMAP's poses are asked for, and pycolmap is not installed.
         InputMissingError: A run, its cache or the data are not there.
         NothingUsableError: No frame is left to be scored.
     """
     progress = progress or Silent()
     protocol, device = PROTOCOLS[settings.protocol], pick_device(settings.device)
+    uses_colmap = settings.uses_colmap  # refused before any work where the extra is missing
     models = open_models(settings, protocol, device, progress)
     labels = labels_of(models, settings.models)
     if settings.data is not None:
@@ -92,13 +93,16 @@ def evaluate(
         prepared = [prepare_validation(settings, model) for model in models]
 
     plain = config.as_plain(settings)
-    left_out = {"output", "device", "models"}
+    left_out = {"output", "device", "models", "colmap"}
     # Results older than these have none of them.
     left_out |= {name for name in vars(settings.conventions) if plain[name] is None}
+    left_out |= {"poses"} if settings.poses is None else set()
     left_out |= set() if settings.teacher else {"teacher"}
     identity = {
         "form": RESULT_FORM,
         "settings": {key: value for key, value in plain.items() if key not in left_out},
+        # A result without the extra is another one; so is one of sequences of any length.
+        "colmap": settings.colmap or (uses_colmap and "short"),
         "models": [model.digest or model.label for model in models],
         "truths": [evaluation.digest for evaluation in prepared],
     }
@@ -179,8 +183,9 @@ def _result(
     first, *others = prepared
     gallery = ViewGallery(protocol) if settings.predict == "student" else None
     refined = RefinedPoses() if settings.refine and settings.predict == "student" else None
-    baselines = _baselines(settings, first, progress)
-    scores = _score(protocol, first, baselines, gallery, refined, progress)
+    phase = MainPhase(progress)
+    baselines = open_baselines(settings, protocol, first, phase)
+    scores = _score(protocol, first, baselines, gallery, refined, phase)
     if gallery is not None:
         gallery.write(folder / VIEWS_IMAGE, folder / WORST_IMAGE)
     found, unrefined = {labels[0]: scores.model}, {labels[0]: scores.unrefined}
@@ -189,6 +194,7 @@ def _result(
         "protocol": protocol.name,
         "rules": {
             **protocol.all_rules(),
+            **_own_rules(settings),
             "refinement": UNREFINED_RULE if refined is None else refined.rule,
         },
         "predict": settings.predict,
@@ -201,6 +207,7 @@ def _result(
         "metrics": figures_of(scores.model, protocol),
         "units": units_of(protocol, scores.unit),
         "baselines": {baseline.name: baseline.figures(protocol) for baseline in baselines},
+        "baseline_notes": baseline_notes(settings, protocol, baselines),
         "published": _published(protocol, first, scores),
         "sequences": as_plain(scores.model, protocol),
         "worst_views": [] if gallery is None else gallery.worst_views,
@@ -214,7 +221,7 @@ def _result(
             for cache in caches
         }
     for label, evaluation in zip(labels[1:], others, strict=True):
-        scores_of = _score(protocol, evaluation, (), None, refined, progress)
+        scores_of = _score(protocol, evaluation, (), None, refined, phase)
         found[label], grids[label] = scores_of.model, scores_of.grid
         unrefined[label] = scores_of.unrefined
     result["grids"] = {label: "x".join(map(str, grid)) for label, grid in grids.items()}
@@ -252,32 +259,13 @@ def _of_data_sets(
     return {name: figures_of(one, protocol) for name, one in found.items()}
 
 
-def _baselines(
-    settings: EvalSettings, evaluation: PreparedEvaluation, progress: Progress
-) -> list[ScoredBaseline]:
-    """The baselines, with the training frames of the model that is scored."""
-    student, training = evaluation.model.student, None
-    if student is not None:
-        paths = cache_paths(student)
-        training = TrainingFrames.of_run(paths, size=student.fit.resized)
-        if training is None:
-            where = ", ".join(map(str, paths)) or "its path is not known"
-            progress.note(f"no baselines of the training frames: cannot read the cache ({where})")
-    return [
-        # `--predict constant` is a baseline itself: it is scored once.
-        ScoredBaseline(name, training, same=BASELINES[name].predict is evaluation.model.predict)
-        for name in BASELINES
-        if settings.slow_baselines or not BASELINES[name].slow
-    ]
-
-
 def _score(
     protocol: Protocol,
     evaluation: PreparedEvaluation,
     baselines: Sequence[ScoredBaseline],
     gallery: ViewGallery | None,
     refined: RefinedPoses | None,
-    progress: Progress,
+    phase: MainPhase,
 ) -> _Scores:
     """Score a model and the baselines, sequence by sequence.
 
@@ -288,7 +276,7 @@ def _score(
     unrefined: list[SequenceScore] = []
     unit, grid, without_baseline = "m", evaluation.model.grid, 0
     maps_per_view = 1 + sum(baseline.has_maps for baseline in baselines)
-    progress.begin("score", total=evaluation.views * maps_per_view, unit="maps")
+    phase.start("score", total=evaluation.views * maps_per_view, unit="maps")
     for truth in evaluation.truths:
         unit, grid = "none" if truth.unit == "none" else unit, grid or truth.size
         if truth.poses is not None:
@@ -300,9 +288,9 @@ def _score(
             file = evaluation.model.student
             maps = refined.refine(truth, predicted, None if file is None else file.student)
             unrefined.append(score_placed(truth, predicted, protocol))
-        scored.append(score_sequence(truth, maps, protocol, on_view=progress.advance))
+        scored.append(score_sequence(truth, maps, protocol, on_view=phase.advance))
         figures = figures_of(scored[-1:], protocol)
-        progress.advance(
+        phase.advance(
             0,
             **{
                 metric.heading: value
@@ -311,7 +299,8 @@ def _score(
             },
         )
         for baseline in baselines:
-            baseline.score(truth, maps, scored[-1], protocol, progress)
+            baseline.score(truth, maps, scored[-1], protocol, phase)
+            phase.resume()
         if gallery is not None:
             gallery.add(truth, maps, scored[-1])
         # Before the next sequence is read: of a large data set no two fit into memory.
@@ -320,6 +309,13 @@ def _score(
         raise NothingUsableError("no view has enough valid pixels to be scored")
     assert grid is not None
     return _Scores(scored, unrefined, unit, grid, without_baseline)
+
+
+def _own_rules(settings: EvalSettings) -> dict[str, str]:
+    """What the user has changed about the ground truth, in words."""
+    if settings.poses is None:
+        return {}
+    return {"true poses": f"of {settings.poses}, in place of the data's; its frames alone"}
 
 
 def _differences(
@@ -372,6 +368,7 @@ def _report(
             if (problem := scene_problem(evaluation.model, protocol)) is not None
         ]
     notes += result_notes(result)
+    notes += result["baseline_notes"]
     if finished_before:
         notes.append(f"scored before: {folder}")
     count = 1 + any(result["differences"].values())  # a table of differences is shown too

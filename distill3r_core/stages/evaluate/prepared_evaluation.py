@@ -9,8 +9,10 @@ from pathlib import Path
 from distill3r_core import config
 from distill3r_core.data.conventions.check_data import check_notes
 from distill3r_core.data.frame_processing import Processing
+from distill3r_core.data.known_poses import read_known_poses
 from distill3r_core.data.layouts import LAYOUTS
 from distill3r_core.data.loading.cache_union import CacheUnion
+from distill3r_core.data.loading.manifest_images import ManifestImages
 from distill3r_core.errors import ConflictError, InputMissingError, NothingUsableError
 from distill3r_core.evaluation.data_frames import TestData, read_test_data
 from distill3r_core.evaluation.held_out_frames import held_out_windows, read_held_out
@@ -67,6 +69,7 @@ def prepare_data(
         ConfigError: No such layout.
         InputMissingError: There is nothing at `root`.
         NothingUsableError: No frame is left.
+        RequestError: `settings.poses` cannot be read.
     """
     student = model.student
     metadata = None if student is None else student.student.metadata
@@ -82,6 +85,7 @@ def prepare_data(
         prepare=model.prepare,
         trained_on=hashes or frozenset(),
         conventions=settings.conventions,
+        poses=None if settings.poses is None else read_known_poses(settings.poses),
         trust=trust,
         checked=checked,
         progress=progress,
@@ -139,7 +143,13 @@ def prepare_validation(settings: EvalSettings, model: ScoredModel) -> PreparedEv
     return PreparedEvaluation(
         model=model,
         source="validation",
-        truths=_validation_truths(caches, student, trained_on, failed),
+        truths=_validation_truths(
+            caches,
+            student,
+            trained_on,
+            failed,
+            ManifestImages() if settings.uses_colmap else None,
+        ),
         views=len(views) - seen,
         digest=_digest(contents),
         seen=seen,
@@ -216,7 +226,11 @@ def _own_caches(
 
 
 def _validation_truths(
-    caches: CacheUnion, student: StudentFile, trained_on: frozenset[str], failed: list[Failure]
+    caches: CacheUnion,
+    student: StudentFile,
+    trained_on: frozenset[str],
+    failed: list[Failure],
+    sources: ManifestImages | None,
 ) -> Iterator[Truth]:
     for member in caches.members:
         yield from read_validation(
@@ -225,6 +239,7 @@ def _validation_truths(
             trained_on=trained_on,
             failed=failed,
             label=member.label if caches.several else "",
+            sources=sources,
         )
 
 

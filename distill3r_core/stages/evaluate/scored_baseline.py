@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from distill3r_core.evaluation.baselines import BASELINES, Baseline
+from distill3r_core.evaluation.baselines.colmap_solver import ColmapSolver
 from distill3r_core.evaluation.baselines.training_frames import TrainingFrames
+from distill3r_core.evaluation.predictions import Unpredicted
 from distill3r_core.evaluation.protocols import Protocol
 from distill3r_core.evaluation.scores import (
     Figures,
@@ -25,13 +27,17 @@ class ScoredBaseline:
     Args:
         training: Training frames of the run that is scored; None: there are none.
         same: The model that is scored is this baseline.
+        colmap: Solves sequences by COLMAP; None: that is left out.
         scores: None for a sequence that it cannot predict.
+        reasons: Why sequences are not predicted, or not in all of their views, by their names.
     """
 
     name: str
     training: TrainingFrames | None
     same: bool = False
+    colmap: ColmapSolver | None = None
     scores: list[SequenceScore | None] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
 
     @property
     def record(self) -> Baseline:
@@ -62,18 +68,28 @@ class ScoredBaseline:
             self.scores.append(model)
         elif self.record.predict is None:
             assert self.record.poses is not None, "a baseline predicts maps or poses"
-            found = self.record.poses(truth, maps)
-            placed = None if found is None else replace(maps, global_from_local=found, scene=None)
-            self.scores.append(None if placed is None else score_poses(truth, placed, protocol))
+            found = self.record.poses(truth, maps, self.colmap)
+            if isinstance(found, Unpredicted):
+                self._leave_out(truth, found)
+                return
+            if missing := int(found.isnan().any(-1).any(-1).sum()):
+                count = len(found)
+                self.reasons[truth.name] = f"{count - missing} of {count} views are placed"
+            placed = replace(maps, global_from_local=found, scene=None)
+            self.scores.append(score_poses(truth, placed, protocol))
         elif self.has_maps:
             guess = self.record.predict(truth, self.training)
-            if guess is None:
+            if isinstance(guess, Unpredicted):
                 progress.advance(len(truth.view_names))
-                self.scores.append(None)
+                self._leave_out(truth, guess)
                 return
             self.scores.append(score_sequence(truth, guess, protocol, on_view=progress.advance))
         else:
-            self.scores.append(None)
+            self._leave_out(truth, Unpredicted("no run, or its cache cannot be read"))
+
+    def _leave_out(self, truth: Truth, why: Unpredicted) -> None:
+        self.scores.append(None)
+        self.reasons[truth.name] = why.reason
 
     def figures(self, protocol: Protocol) -> Figures | None:
         """Its figures; None where it cannot predict some sequence."""

@@ -11,6 +11,7 @@ from distill3r_core.config import STRICT
 from distill3r_core.data.conventions.readings import Conventions, parse_image_size
 from distill3r_core.data.layouts import AUTO, PoseAxes, PoseConvention, check_layout
 from distill3r_core.evaluation.protocols import PROTOCOLS
+from distill3r_core.geometry.pnp import pnp_available, require_pycolmap
 from distill3r_core.profiling import DeviceName
 from distill3r_core.teachers.choice import OwnSettings
 
@@ -30,11 +31,15 @@ class EvalSettings:
     layout: Annotated[str, config.reads(check_layout)] = AUTO  # of `data`
     protocol: Annotated[str, config.reads(PROTOCOLS.__getitem__)] = "table2"
     predict: Literal["student", "truth", "constant"] = "student"
-    slow_baselines: bool = False  # COLMAP's poses too, where pycolmap is installed
+    # COLMAP's poses as a baseline. None: where pycolmap is installed, for sequences of up to 60
+    # views; True: for all sequences.
+    colmap: bool | None = None
     refine: bool = True  # poses of models by image alignment, as `infer` does; scored beside
     size: Annotated[str, config.LOWER, config.reads(config.parse_size)] | None = (
         None  # grid of maps that come from no model; None: the protocol's
     )
+    # A file with poses that are the truth in place of the data's: see `read_known_poses`.
+    poses: Path | None = None
     pose_convention: PoseConvention | None = None  # of the data's poses; None: the layout's
     pose_axes: PoseAxes | None = None  # camera axes of these poses; None: the layout's
     depth_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = (
@@ -48,7 +53,27 @@ class EvalSettings:
     def _data_to_read(self) -> "EvalSettings":
         if self.data is None and self.conventions != Conventions():
             raise ValueError(f"{self.conventions.options}: how ground truth is read; give --data")
+        if self.poses is None:
+            return self
+        if self.data is None:
+            raise ValueError(f"--poses {self.poses}: true poses of a data set; give --data")
+        if self.pose_convention is not None or self.pose_axes is not None:
+            raise ValueError(
+                f"--poses {self.poses}: --pose-convention and --pose-axes are of "
+                "the data's own poses"
+            )
         return self
+
+    @property
+    def uses_colmap(self) -> bool:
+        """Whether COLMAP's poses are scored.
+
+        Raises:
+            ExtraMissingError: They are asked for, and pycolmap is not installed.
+        """
+        if self.colmap:
+            require_pycolmap("COLMAP's poses")
+        return pnp_available() if self.colmap is None else self.colmap
 
     @property
     def conventions(self) -> Conventions:

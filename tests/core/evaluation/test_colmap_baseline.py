@@ -1,6 +1,5 @@
 """COLMAP's poses as a baseline: maps are placed where COLMAP's cameras are, each at its scale."""
 
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,12 +9,15 @@ from posed_rooms import SIZE, room_depth
 
 from distill3r_core.data.frame_processing import Processing, process
 from distill3r_core.data.frame_reader import SourceFrame
-from distill3r_core.evaluation.baselines import BASELINES, colmap_poses
+from distill3r_core.evaluation.baselines import BASELINES, colmap_solver
+from distill3r_core.evaluation.baselines.colmap_poses import colmap_poses
+from distill3r_core.evaluation.baselines.colmap_solver import ColmapSolver
 from distill3r_core.evaluation.data_frames import _view_of
-from distill3r_core.evaluation.predictions import maps_of
-from distill3r_core.evaluation.truth import Truth
+from distill3r_core.evaluation.predictions import Unpredicted, maps_of
+from distill3r_core.evaluation.truth import SourceView, Truth
 from distill3r_core.geometry.cameras import unproject
 from distill3r_core.geometry.structure_from_motion import SolvedImage
+from distill3r_core.report import Silent
 from distill3r_core.scenes.paths import pinhole
 from distill3r_core.types import ImagePlacement, PreparedView
 
@@ -43,7 +45,7 @@ def truth():
         poses=poses.double(),
         unit="m",
         contents=(),
-        sources=(view,) * VIEWS,
+        sources=(SourceView(view, whole),) * VIEWS,
     )
 
 
@@ -52,8 +54,9 @@ def cameras(monkeypatch, truth):
     """The cameras that a solver was given which knows the truth, in a unit of its own."""
     given = []
 
-    def solve_images(views):
+    def solve_images(views, *, on_step):
         given.extend(camera for _, camera in views)
+        on_step("pairs", 0, 6)
         rows, columns = np.mgrid[5:60:7, 5:90:9].reshape(2, -1)
         found = {}
         for index in range(VIEWS - 1):  # the last one is lost
@@ -65,15 +68,28 @@ def cameras(monkeypatch, truth):
             found[index] = SolvedImage(pose, pixels, seen, k, SIZE)
         return found
 
-    module = sys.modules[colmap_poses.__module__]
-    monkeypatch.setattr(module, "solve_images", solve_images)
-    monkeypatch.setattr(module, "pnp_available", lambda: True)
+    monkeypatch.setattr(colmap_solver, "solve_images", solve_images)
     return given
 
 
-def test_maps_are_placed_by_the_solvers_cameras_whatever_their_own_scale(truth, cameras):
+@pytest.fixture
+def solver(tmp_path):
+    return ColmapSolver(tmp_path / "kept", Silent(), VIEWS)
+
+
+def with_views(truth, **changes):
+    """The truth with other facts about the views that it was made of."""
+    return replace(
+        truth,
+        sources=tuple(
+            replace(source, view=replace(source.view, **changes)) for source in truth.sources
+        ),
+    )
+
+
+def test_maps_are_placed_by_the_solvers_cameras_whatever_their_own_scale(truth, cameras, solver):
     own = torch.tensor([1.0, 2.0, 0.5, 1.0])[:, None, None, None]
-    found = BASELINES["colmap_poses"].poses(truth, maps_of(own * truth.points, truth))
+    found = BASELINES["colmap_poses"].poses(truth, maps_of(own * truth.points, truth), solver)
     assert found[-1].isnan().all()  # not placed
     for index in range(VIEWS - 1):
         points = own[index] * truth.points[index]
@@ -85,12 +101,103 @@ def test_maps_are_placed_by_the_solvers_cameras_whatever_their_own_scale(truth, 
 
 
 @pytest.mark.parametrize("is_nominal", [True, False])
-def test_only_a_k_that_is_one_value_for_a_kind_is_estimated(truth, cameras, is_nominal):
-    sources = tuple(replace(view, is_nominal=is_nominal) for view in truth.sources)
-    colmap_poses(replace(truth, sources=sources), maps_of(truth.points, truth))
+def test_only_a_k_that_is_one_value_for_a_kind_is_estimated(truth, cameras, solver, is_nominal):
+    truth = with_views(truth, is_nominal=is_nominal)
+    colmap_poses(truth, maps_of(truth.points, truth), solver)
     assert [camera.is_fixed for camera in cameras] == [not is_nominal] * VIEWS
     assert {camera.model for camera in cameras} == {"SIMPLE_RADIAL" if is_nominal else "PINHOLE"}
 
 
 def test_the_kind_of_k_is_known_from_the_frame_to_the_truth(truth):
-    assert all(view.is_nominal for view in truth.sources)
+    assert all(source.view.is_nominal for source in truth.sources)
+
+
+def test_the_map_of_a_part_of_an_image_is_placed_as_that_of_the_whole(truth, cameras, solver):
+    rows, columns = slice(8, 40), slice(6, 60)
+    box = (6.0, 8.0, 60.0, 40.0)
+    part = replace(
+        truth,
+        points=truth.points[:, rows, columns],
+        mask=truth.mask[:, rows, columns],
+        sources=tuple(
+            replace(source, placement=ImagePlacement(box, (32, 54))) for source in truth.sources
+        ),
+    )
+    whole = colmap_poses(truth, maps_of(truth.points, truth), solver)
+    found = colmap_poses(part, maps_of(part.points, part), solver)
+    torch.testing.assert_close(found, whole, equal_nan=True, rtol=1e-5, atol=1e-6)
+
+
+def test_a_camera_that_nobody_knows_is_estimated(truth, cameras, solver):
+    truth = with_views(truth, intrinsics=None, is_nominal=False)
+    colmap_poses(truth, maps_of(truth.points, truth), solver)
+    assert [camera.params for camera in cameras] == [None] * VIEWS
+
+
+def test_images_are_solved_once_for_whatever_model_and_again_for_other_k(truth, cameras, solver):
+    first = solver.solve(truth)
+    again = ColmapSolver(solver.folder, Silent(), VIEWS).solve(replace(truth, name="other"))
+    assert len(cameras) == VIEWS
+    for index, one in first.items():
+        for name, value in vars(one).items():
+            np.testing.assert_array_equal(value, getattr(again[index], name))
+    k = truth.sources[0].view.intrinsics * np.array([[1.1], [1.1], [1]])
+    solver.solve(with_views(truth, intrinsics=k))
+    assert len(cameras) == 2 * VIEWS
+    image = truth.sources[0].view.image.copy()
+    image[0, 0] = 255
+    solver.solve(with_views(truth, image=image))
+    assert len(cameras) == 3 * VIEWS
+    assert len(list(solver.folder.iterdir())) == 3
+
+
+def test_a_kept_result_that_is_damaged_is_made_again(truth, cameras, solver):
+    solver.solve(truth)
+    (path,) = solver.folder.iterdir()
+    sound = path.read_text()
+    path.write_text(sound.replace('"size"', '"sise"'))
+    solver.solve(truth)
+    assert len(cameras) == 2 * VIEWS
+    assert path.read_text() == sound
+
+
+def test_the_time_is_said_once_before_the_work_and_not_for_kept_results(truth, cameras, solver):
+    solver.solve(truth)
+    solver.solve(with_views(truth, is_nominal=False))
+    (line,) = solver.progress.notes
+    assert line.startswith("COLMAP's poses: about ") and "--no-colmap leaves it out" in line
+    later = ColmapSolver(solver.folder, Silent(), VIEWS)
+    later.solve(truth)
+    assert later.progress.notes == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"poses": None}, "no true poses"),
+        ({"sources": ()}, "not there"),
+        ({"view_names": ("a",)}, "one view alone"),
+        ({"view_names": tuple("abcde")}, "over 4 views; --colmap"),
+    ],
+)
+def test_what_cannot_be_solved_says_why_and_costs_nothing(
+    truth, cameras, tmp_path, changes, reason
+):
+    solver = ColmapSolver(tmp_path, Silent(), VIEWS, max_views=4)
+    found = solver.solve(replace(truth, **changes))
+    assert isinstance(found, Unpredicted) and reason in found.reason
+    assert cameras == [] and solver.progress.notes == []
+
+
+def test_too_few_placed_views_are_counted(truth, monkeypatch, solver):
+    monkeypatch.setattr(colmap_solver, "solve_images", lambda views, on_step: {})
+    found = colmap_poses(truth, maps_of(truth.points, truth), solver)
+    assert found == Unpredicted("COLMAP placed 0 of 4 views")
+
+
+def test_the_expected_time_grows_with_pairs_pixels_and_fewer_cores():
+    small, large = [(480, 640)] * 10, [(960, 1280)] * 10
+    alone = colmap_solver.expected_seconds(small, cores=1)
+    assert alone / 4 < colmap_solver.expected_seconds(small, cores=4) < alone
+    assert colmap_solver.expected_seconds(large, cores=1) > 4 * alone
+    assert colmap_solver.expected_seconds(small * 2, cores=1) > 2 * alone

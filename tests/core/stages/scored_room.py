@@ -65,5 +65,6 @@ def save_run(run, cache_path, *, pictures=None):
 
 
 def score(**values):
-    """`evaluate` on the CPU."""
-    return evaluate(config.validate(EvalSettings, {"device": "cpu", **values}, source="settings"))
+    """`evaluate` on the CPU, without COLMAP."""
+    values = {"device": "cpu", "colmap": False, **values}
+    return evaluate(config.validate(EvalSettings, values, source="settings"))

@@ -1,0 +1,141 @@
+"""COLMAP on the sequences of an evaluation: announced before it starts, and kept."""
+
+import errno
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from distill3r_core.evaluation.baselines.solved_images import (
+    digest_of_images,
+    load_solved,
+    save_solved,
+)
+from distill3r_core.evaluation.predictions import Unpredicted
+from distill3r_core.evaluation.truth import SourceView, Truth
+from distill3r_core.geometry.structure_from_motion import (
+    FEW_IMAGES,
+    SolvedImage,
+    SolverCamera,
+    pairs_of,
+    solve_images,
+)
+from distill3r_core.io.images.resize import resize_image
+from distill3r_core.prediction import phases
+from distill3r_core.report import Progress
+
+MAX_VIEWS = FEW_IMAGES  # of a sequence; all pairs are matched, and more take many minutes
+
+# CPU-seconds of a shared AMD EPYC, measured on 8 and 24 frames of 640x480 and 5 photographs of
+# 1024x769: features of a megapixel; a pair, by the product of its megapixels; mapping, by the
+# megapixels of all images times their number.
+_FEATURES, _PAIR, _MAPPING = 2.0, 0.55, 0.04
+
+
+@dataclass
+class ColmapSolver:
+    """Solves sequences by COLMAP, each set of images and cameras once.
+
+    Args:
+        folder: Where results are kept, by a hash of images and cameras.
+        progress: Reports features, pairs and placed images.
+        views: Of all sequences; what is announced is the time of all.
+        max_views: Longer sequences are left out; None: none is.
+    """
+
+    folder: Path
+    progress: Progress
+    views: int
+    max_views: int | None = MAX_VIEWS
+    is_announced: bool = False
+
+    def solve(self, truth: Truth) -> dict[int, SolvedImage] | Unpredicted:
+        """COLMAP's cameras of a sequence's views, by index.
+
+        A K that is one value for all cameras of a kind is where an estimate starts; where none is
+        known, one focal length for the images of a size is estimated; others are kept.
+
+        Returns:
+            At least two views, or why there are none.
+        """
+        if (problem := self._problem(truth)) is not None:
+            return Unpredicted(problem)
+        cameras = [_camera_of(source) for source in truth.sources]
+        path = self.folder / f"{digest_of_images(truth.sources, cameras)}.json"
+        solved = load_solved(path)
+        if solved is None:
+            self._announce(cameras)
+            solved = solve_images(
+                (
+                    (_at_size(source, camera.size), camera)
+                    for source, camera in zip(truth.sources, cameras, strict=True)
+                ),
+                on_step=phases(self.progress, f"{truth.name}: COLMAP"),
+            )
+            self._keep(path, solved)
+        if len(solved) < 2:
+            return Unpredicted(f"COLMAP placed {len(solved)} of {len(cameras)} views")
+        return solved
+
+    def _problem(self, truth: Truth) -> str | None:
+        """Why COLMAP does not run on a sequence; None: it does."""
+        count = len(truth.view_names)
+        if truth.poses is None:
+            return "no true poses to compare with"
+        if count < 2:
+            return "one view alone has no pose"
+        if self.max_views is not None and count > self.max_views:
+            return f"over {self.max_views} views; --colmap runs COLMAP all the same"
+        if not truth.sources:
+            return "the images of its manifest are not there as they were"
+        return None
+
+    def _announce(self, cameras: Sequence[SolverCamera]) -> None:
+        if self.is_announced:
+            return
+        self.is_announced = True
+        sizes = [camera.size for camera in cameras]
+        seconds = expected_seconds(sizes, cores=os.cpu_count() or 1) * self.views / len(sizes)
+        shown = f"{math.ceil(seconds)} s" if seconds < 60 else f"{math.ceil(seconds / 60)} min"
+        self.progress.note(
+            f"COLMAP's poses: about {shown}, once for these images; --no-colmap leaves it out"
+        )
+
+    def _keep(self, path: Path, solved: dict[int, SolvedImage]) -> None:
+        try:
+            save_solved(path, solved)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            # The result may go to another place, which is all that this evaluation needs.
+            self.progress.note(f"COLMAP's poses are not kept: {error.strerror}: {self.folder}")
+
+
+def expected_seconds(sizes: Sequence[tuple[int, int]], *, cores: int) -> float:
+    """About how long COLMAP takes for a sequence whose pairs are all matched, on an idle machine.
+
+    Args:
+        sizes: Rows and columns of its images.
+    """
+    megapixels = [rows * columns / 1e6 for rows, columns in sizes]
+    pairs = pairs_of(len(sizes), ordered=False)
+    matching = sum(megapixels[first] * megapixels[second] for first, second in pairs)
+    mapping = _MAPPING * sum(megapixels) * len(sizes)  # in one thread
+    return (_FEATURES * sum(megapixels) + _PAIR * matching) / cores + mapping
+
+
+def _at_size(source: SourceView, size: tuple[int, int]) -> UInt8[np.ndarray, "_ _ 3"]:
+    image = source.view.image
+    return image if image.shape[:2] == size else resize_image(image, size)
+
+
+def _camera_of(source: SourceView) -> SolverCamera:
+    view = source.view
+    rows, columns, _ = view.image.shape
+    return SolverCamera.of_image(
+        (rows, columns), intrinsics=view.intrinsics, is_nominal=view.is_nominal
+    )
