@@ -64,7 +64,8 @@ def baseline_notes(
         for reason, sequences in by_reason.items():
             found.setdefault((reason, tuple(sequences)), []).append(baseline.record.title)
     for (reason, sequences), titles in found.items():
-        more = f" and {len(sequences) - 1} more" if len(sequences) > 1 else ""
+        others = len(sequences) - 1
+        more = f" and {others} more" if others else ""
         lines.append(f"{', '.join(titles)}: {reason} ({sequences[0]}{more})")
     return lines
 

@@ -79,7 +79,7 @@ def _views_of(truth: Truth) -> list[LoadedView]:
     for index, (name, prepared) in enumerate(zip(truth.view_names, truth.views, strict=True)):
         placement, mask = prepared.placement, None
         if truth.sources:
-            source = truth.sources[index]
+            source, placement = truth.sources[index].view, truth.sources[index].placement
             size = (source.image.shape[0], source.image.shape[1])
             if source.mask is not None:
                 mask = placed_mask(source.mask, placement).numpy()
