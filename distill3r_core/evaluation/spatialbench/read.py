@@ -1,5 +1,6 @@
 """Scenes of SpatialBench as ground truth: `<root>/<density>/<data set>/<scene>/`."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,12 +34,7 @@ def read_spatialbench(
     Raises:
         InputMissingError: There is no scene.
     """
-    scenes = [
-        BenchScene(images.parent, READERS[name])
-        for name in READERS
-        for images in sorted((root / density / name).rglob("images"))
-        if images.is_dir()
-    ]
+    scenes = list(_scenes(root / density))
     if not scenes:
         raise InputMissingError(
             f"no scene of SpatialBench in {root / density}",
@@ -83,6 +79,13 @@ def read_spatialbench(
             surface = _surface(root, name, scene.reader) if density in _WITH_CLOUDS else None
             truths.append(replace(truth, surface=surface))
     return TestData(LAYOUT, tuple(truths), 0, tuple(failed), DataCheck())
+
+
+def _scenes(root: Path) -> Iterator[BenchScene]:
+    for name in READERS:
+        for images in sorted((root / name).rglob("images")):
+            if images.is_dir():
+                yield BenchScene(images.parent, READERS[name])
 
 
 def _view_of(frame: BenchFrame) -> View:

@@ -210,12 +210,8 @@ def _result(
         "sequences": as_plain(scores.model, protocol),
         "worst_views": [] if gallery is None else gallery.worst_views,
     }
-    caches = dict.fromkeys(score.source for score in scores.model)
-    if any(caches):
-        result["caches"] = {
-            cache: figures_of([one for one in scores.model if one.source == cache], protocol)
-            for cache in caches
-        }
+    if any(score.source for score in scores.model):
+        result["caches"] = _figures_by_cache(scores.model, protocol)
     for label, evaluation in zip(labels[1:], others, strict=True):
         scores_of = _score(protocol, evaluation, (), None, refined, progress)
         found[label], grids[label] = scores_of.model, scores_of.grid
@@ -303,6 +299,17 @@ def _score(
         raise NothingUsableError("no view has enough valid pixels to be scored")
     assert grid is not None
     return _Scores(scored, unrefined, unit, grid, without_baseline)
+
+
+def _figures_by_cache(
+    scores: Sequence[SequenceScore], protocol: Protocol
+) -> dict[str, dict[str, float | None]]:
+    """The figures on the validation samples of each cache, by its label."""
+    labels = dict.fromkeys(score.source for score in scores)
+    return {
+        label: figures_of([score for score in scores if score.source == label], protocol)
+        for label in labels
+    }
 
 
 def _differences(
