@@ -9,6 +9,8 @@ from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from distill3r_core.errors import GeometryError
 from distill3r_core.evaluation.clouds.f_score import FScore, f_score
@@ -45,19 +47,9 @@ def fused_score(comparison: Comparison, rules: str, cameras: Cameras) -> FScore 
     poses = rigid_of(maps.global_from_local.double())
     try:
         aligned = _ALIGN[rules](poses[:, :3, 3], truth.poses[:, :3, 3])
-        scale = float(scale_of(aligned))
-        volume = TsdfVolume(surface.volume)
-        for view, mask in enumerate(truth.mask):
-            points = maps.points_local[view]
-            depth = torch.where(mask, points[..., 2], 0.0).double() * scale
-            intrinsics, pose = truth.intrinsics[view].double(), truth.poses[view].double()
-            if cameras == "predicted":
-                ratio = float(focal_ratio(points, mask, intrinsics))
-                intrinsics = intrinsics * torch.tensor([[ratio, 1, 1], [1, ratio, 1], [1, 1, 1]])
-                pose = rigid_of(compose(aligned.double(), poses[view, :3]))
-            volume.integrate(depth.numpy(), intrinsics.numpy(), pose.numpy())
+        points = _fuse(comparison, aligned, poses, cameras)
         return f_score(
-            torch.from_numpy(sample_surface(volume.triangles(), SAMPLES)),
+            points,
             surface.points,
             threshold=surface.threshold,
             voxel=surface.voxel,
@@ -66,6 +58,32 @@ def fused_score(comparison: Comparison, rules: str, cameras: Cameras) -> FScore 
         )
     except GeometryError:
         return FScore(np.nan, np.nan, np.nan, np.nan)
+
+
+def _fuse(
+    comparison: Comparison,
+    aligned: Float[Tensor, "3 4"],
+    poses: Float[Tensor, "N 4 4"],
+    cameras: Cameras,
+) -> Float[Tensor, "M 3"]:
+    """Points on the surface of the fused depth maps.
+
+    The volume ends with this call: it is large, and so is what the comparison of points takes.
+    """
+    truth, maps = comparison.truth, comparison.maps
+    assert truth.surface is not None and truth.poses is not None
+    scale = float(scale_of(aligned))
+    volume = TsdfVolume(truth.surface.volume)
+    for view, mask in enumerate(truth.mask):
+        points = maps.points_local[view]
+        depth = torch.where(mask, points[..., 2], 0.0).double() * scale
+        intrinsics, pose = truth.intrinsics[view].double(), truth.poses[view].double()
+        if cameras == "predicted":
+            ratio = float(focal_ratio(points, mask, intrinsics))
+            intrinsics = intrinsics * torch.tensor([[ratio, 1, 1], [1, ratio, 1], [1, 1, 1]])
+            pose = rigid_of(compose(aligned.double(), poses[view, :3]))
+        volume.integrate(depth.numpy(), intrinsics.numpy(), pose.numpy())
+    return torch.from_numpy(sample_surface(volume.triangles(), SAMPLES))
 
 
 def _of_surface(

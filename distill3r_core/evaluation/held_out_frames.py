@@ -52,17 +52,17 @@ def held_out_windows(
                 hint="score the run against a data set: --data ROOT",
             )
         scenes: dict[str, list[ManifestRow]] = {}
-        numbers: dict[str, list[int | None]] = {}
         for row in sorted(read_manifest(path).rows, key=lambda row: row.sample_id):
             if row.split != "val":
                 continue
             if row.picture in trained_on:
                 seen += 1
                 continue
-            scene = f"{row.dataset}/{row.scene_id}"
-            scenes.setdefault(scene, []).append(row)
-            number = int(row.sample_id) if row.sample_id.isdecimal() else None
-            numbers.setdefault(scene, []).append(number)
+            scenes.setdefault(f"{row.dataset}/{row.scene_id}", []).append(row)
+        numbers = {
+            scene: [int(row.sample_id) if row.sample_id.isdecimal() else None for row in rows]
+            for scene, rows in scenes.items()
+        }
         rule = protocol.frames
         if isinstance(rule, ConsecutiveFrames):
             rule = ConsecutiveFrames(size, rule.text)

@@ -48,9 +48,7 @@ def download(
         try:
             _fetch(opener, url, partial, on_bytes)
         except (OSError, http.client.HTTPException) as error:
-            # An error that names a file is the disk's, not the network's; but HTTPError does too.
-            names_file = isinstance(error, OSError) and error.filename is not None
-            if names_file and not isinstance(error, urllib.error.HTTPError):
+            if isinstance(error, OSError) and _is_local(error):
                 raise
             raise WeightsError(
                 f"cannot download {url}{through_proxy(url)}: {_reason(error)}",
@@ -136,6 +134,11 @@ def _append(file: BinaryIO, block: bytes, name: Path) -> None:
 def _mark(partial: Path) -> Path:
     """Which version of the file the partial one is of."""
     return partial.with_name(partial.name + ".version")
+
+
+def _is_local(error: OSError) -> bool:
+    """Whether the disk failed rather than the network."""
+    return error.filename is not None and not isinstance(error, urllib.error.HTTPError)
 
 
 def _reason(error: OSError | http.client.HTTPException) -> str:

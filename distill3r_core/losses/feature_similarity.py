@@ -136,8 +136,9 @@ def relation_divergence(
         return unit[:, :1] @ unit[:, 1:].mT / temperature
 
     wanted = scores(teacher)
-    found, target = log_softmax(scores(student), -1), log_softmax(wanted, -1)
-    return (softmax(wanted, -1) * (target - found)).sum(-1).mean()
+    target, wanted = log_softmax(wanted, -1), softmax(wanted, -1)
+    found = log_softmax(scores(student), -1)
+    return (wanted * (target - found)).sum(-1).mean()
 
 
 def tokens_in(outputs: Mapping[str, Any], name: str) -> Float[Tensor, "n P C"]:

@@ -1,6 +1,6 @@
 """Run a head over many views, a few at a time, into point maps and confidences."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -62,9 +62,18 @@ def predict_maps(
             torch.empty(views, rows, columns, 3, device=device),
             torch.empty(views, rows, columns, device=device),
         )
+    return _fill(into, run, split_views(layers, step), on_progress)
+
+
+def _fill(
+    into: PointMap[Tensor],
+    run: Callable[..., tuple[Tensor, Tensor]],
+    chunks: Sequence[tuple[Tensor, ...]],
+    on_progress: ProgressCallback,
+) -> PointMap[Tensor]:
     # Copies to pinned memory overlap with the next chunk; the caller synchronizes.
     pinned, start = into.points.is_pinned(), 0
-    for parts in split_views(layers, step):
+    for parts in chunks:
         points, confidence = run(*parts)
         end = start + len(points)
         into.points[start:end].copy_(points, non_blocking=pinned)

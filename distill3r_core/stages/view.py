@@ -84,15 +84,7 @@ def view(
     try:
         _fill(server, cloud, cameras, opened)
         name = f"[{host}]" if ":" in host else host
-        url = f"http://{name}:{server.get_port()}"
-        on_ready(
-            Report(
-                settings={"result": str(result)},
-                result={"url": url, "points": len(cloud), "cameras": len(cameras)},
-                notes=["Ctrl-C ends it"],
-                summary=f"{result}: {len(cloud):,} points and {len(cameras)} cameras at {url}",
-            )
-        )
+        on_ready(_report(result, f"http://{name}:{server.get_port()}", cloud, cameras))
         (until or threading.Event()).wait()
     finally:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -176,6 +168,15 @@ def _require_address(host: str, port: int) -> None:
         raise RequestError(
             f"cannot listen at {host}:{port}: {reason}", hint="choose others by --host and --port"
         ) from error
+
+
+def _report(result: Path, url: str, cloud: Cloud, cameras: list[Camera]) -> Report:
+    return Report(
+        settings={"result": str(result)},
+        result={"url": url, "points": len(cloud), "cameras": len(cameras)},
+        notes=["Ctrl-C ends it"],
+        summary=f"{result}: {len(cloud):,} points and {len(cameras)} cameras at {url}",
+    )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from distill3r_core.benchmarks.ablation.rendered_rooms import THRESHOLD, TrueScene, true_scene
 from distill3r_core.data.loading.augment import anchor_first, unit_images
-from distill3r_core.data.loading.batches import Batch, join_targets, map_targets, step_draws
+from distill3r_core.data.loading.batches import Batch, Draw, join_targets, map_targets, step_draws
 from distill3r_core.data.loading.sample_requests import DrawSettings, request_of
 from distill3r_core.losses.feature_similarity import TEACHER_LAYER
 from distill3r_core.models.pairs.student import PairStudent
@@ -44,30 +44,7 @@ class PairRooms:
         names = [f"room-{number}" for number in range(len(self.scenes))]
         settings = DrawSettings(views=2, seed=seed, random_view_numbers=False)
         for draws in islice(step_draws({"all": names}, size=size, seed=seed), steps):
-            images, targets = [], []
-            for draw in draws:
-                room = int(draw.name.rpartition("-")[2])
-                scene = self.scenes[room]
-                training = [frame for frame in range(len(scene.images)) if frame % self.every]
-                request = request_of(draw, available=len(training), settings=settings)
-                frames = [training[view] for view in request.views]
-                images.append(scene.images[frames])
-                exact = _chosen(scene.targets, frames)
-                if share < 1:
-                    height, width = exact.valid_mask.shape[1:]
-                    kept = [
-                        _kept_pixels(height, width, share, seeds=(seed, room, frame))
-                        for frame in frames
-                    ]
-                    exact = replace(exact, valid_mask=exact.valid_mask & torch.stack(kept))
-                targets.append(anchor_first(exact))
-            yield Batch(
-                images=torch.stack(images),
-                targets=join_targets(targets, lambda maps: torch.stack(tuple(maps))),
-                view_numbers=torch.arange(2).expand(len(draws), 2),
-                colors=None,
-                draws=tuple(draws),
-            )
+            yield self._batch(draws, settings, share)
 
     def held_out(self) -> Iterator[tuple[Float[Tensor, "1 2 3 H W"], TeacherTargets]]:
         """Pairs of neighboring held-out frames of each room, images in [0, 1]."""
@@ -77,6 +54,35 @@ class PairRooms:
                 targets = anchor_first(_chosen(scene.targets, pair))
                 images = unit_images(scene.images[list(pair)])[None]
                 yield images, map_targets(targets, lambda values: values[None])
+
+    def _batch(self, draws: Sequence[Draw], settings: DrawSettings, share: float) -> Batch:
+        samples = [self._sample(draw, settings, share) for draw in draws]
+        images, targets = zip(*samples, strict=True)
+        return Batch(
+            images=torch.stack(images),
+            targets=join_targets(targets, lambda maps: torch.stack(tuple(maps))),
+            view_numbers=torch.arange(2).expand(len(draws), 2),
+            colors=None,
+            draws=tuple(draws),
+        )
+
+    def _sample(
+        self, draw: Draw, settings: DrawSettings, share: float
+    ) -> tuple[Tensor, TeacherTargets]:
+        room = int(draw.name.rpartition("-")[2])
+        scene = self.scenes[room]
+        training = [frame for frame in range(len(scene.images)) if frame % self.every]
+        request = request_of(draw, available=len(training), settings=settings)
+        frames = [training[view] for view in request.views]
+        exact = _chosen(scene.targets, frames)
+        if share < 1:
+            height, width = exact.valid_mask.shape[1:]
+            kept = [
+                _kept_pixels(height, width, share, seeds=(settings.seed, room, frame))
+                for frame in frames
+            ]
+            exact = replace(exact, valid_mask=exact.valid_mask & torch.stack(kept))
+        return scene.images[frames], anchor_first(exact)
 
 
 @dataclass(frozen=True)

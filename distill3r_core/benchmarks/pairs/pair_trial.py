@@ -140,11 +140,8 @@ def _training_of_student(
     if cell.features:
         terms["feature"] = SimilarityOptions(weight=cell.features)
     loss = Objective(terms)
-    if cell.features:  # build the projector of the term
-        student.eval()
-        with torch.no_grad(), recorded_outputs(student, loss.features.student) as outputs:
-            student(torch.zeros(1, 2, 3, *sizes.size))
-        loss.prepare(outputs, teacher.channels())
+    if cell.features:
+        _prepare(student, loss, teacher, sizes.size)
 
     def batches() -> Iterator[Batch]:
         share = SPARSE if cell.truth else 1.0
@@ -230,6 +227,16 @@ def score(network: PairStudent, rooms: PairRooms) -> tuple[float, float]:
         )
     whole, own = zip(*found, strict=True)
     return math.fsum(whole) / len(whole), math.fsum(own) / len(own)
+
+
+def _prepare(
+    student: PairStudent, loss: Objective, teacher: PairTeacher, size: tuple[int, int]
+) -> None:
+    """Build the projector of the term `feature`."""
+    student.eval()
+    with torch.no_grad(), recorded_outputs(student, loss.features.student) as outputs:
+        student(torch.zeros(1, 2, 3, *size))
+    loss.prepare(outputs, teacher.channels())
 
 
 def _built(model: Any) -> PairStudent:

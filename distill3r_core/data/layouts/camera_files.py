@@ -10,9 +10,9 @@ import numpy as np
 import yaml
 from jaxtyping import Float
 
-from distill3r_core.data.layouts.recordings.stamps import read_table
 from distill3r_core.data.layouts.records import Rig
 from distill3r_core.data.matrix_files import read_intrinsics, with_centers_at_half
+from distill3r_core.data.table_files import read_table
 from distill3r_core.errors import ImageError
 from distill3r_core.files import read_text_file
 from distill3r_core.untrusted.printable import reason_of
@@ -69,18 +69,18 @@ def read_open3d_camera(path: Path) -> Rig:
     return Rig(with_centers_at_half(k), size)
 
 
-def read_size_and_pinhole(path: Path, *, more: bool = False) -> Rig:
+def read_size_and_pinhole(path: Path, *, distorted: bool = False) -> Rig:
     """K of a line `width height fx fy cx cy`, pixel centers at integers.
 
     Args:
-        more: Whether distortion follows on the line.
+        distorted: Whether distortion follows on the line.
 
     Raises:
         ImageError: The file is damaged.
     """
     rows = read_table(path)
     try:
-        words = rows[0][1][:6] if more else rows[0][1]
+        words = rows[0][1][:6] if distorted else rows[0][1]
         width, height, fx, fy, cx, cy = (float(word) for word in words)
         size = (round(height), round(width))
     except (ValueError, IndexError, OverflowError) as error:

@@ -77,7 +77,7 @@ def list_folder(folder: Path) -> FolderListing:
             found.refused.append(Refused(path, _LOOP))
         elif entry.is_dir():
             found.folders.append(path)
-        elif is_image and entry.name.encode("utf-8", "replace").decode() != entry.name:
+        elif is_image and not _is_utf8(entry.name):
             found.refused.append(Refused(path, "its name is not valid UTF-8"))
         elif entry.is_file():
             found.files.append(path)
@@ -96,13 +96,27 @@ def entries_of(folder: Path) -> tuple[list[os.DirEntry[str]], str | None]:
 
 
 def numbered_files(folder: Path, suffixes: Container[str]) -> dict[int, Path]:
-    """Files of a folder with some suffixes, in any case, by the number that is their name."""
-    paths = (folder / entry.name for entry in entries_of(folder)[0])
+    """Files of a folder with some suffixes, in any case, by the number that is their name.
+
+    Raises:
+        OSError: Whether the folder is there cannot be found out.
+    """
+    entries = entries_of(folder)[0] if folder.is_dir() else []
+    paths = (folder / entry.name for entry in entries)
     return {
         int(path.stem): path
         for path in paths
         if path.suffix.lower() in suffixes and path.stem.isdecimal()
     }
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether the bytes of a name are valid UTF-8: Python keeps others as lone surrogates."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _listed(folder: Path) -> tuple[list[os.DirEntry[str]], str | None]:

@@ -151,7 +151,7 @@ class BesideIndex:
         for number in order:
             depth = None
             if (path := depths.get(number)) is not None:
-                codec = _FLOAT_CODECS.get(path.suffix.lower(), "png16")
+                codec = _FLOAT_CODECS.get(path.suffix.lower(), DepthFile.codec)
                 depth = DepthFile(path, codec, scale=scale)
             yield replace(frames[number], depth=depth, pose=poses.get(number), rig=rig)
 

@@ -94,8 +94,13 @@ def _list_scene(folder: Path, scene_id: str, *, files: SplitFiles) -> Iterator[L
 
 
 def _files_of(folder: Path, suffix: str) -> dict[str, Path]:
-    """Files with a suffix, in any case, by their stem."""
-    paths = (folder / entry.name for entry in entries_of(folder)[0])
+    """Files with a suffix, in any case, by their stem.
+
+    Raises:
+        OSError: Whether the folder is there cannot be found out.
+    """
+    entries = entries_of(folder)[0] if folder.is_dir() else []
+    paths = (folder / entry.name for entry in entries)
     return {path.stem: path for path in paths if path.suffix.lower() == suffix}
 
 

@@ -77,12 +77,10 @@ def read_frames(
                 raise ImageError("no picture track in it")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            size = path.stat().st_size
-            # In a few bytes no more than a blank frame of a real video.
-            most_pixels = min(max(_FEW_BYTES, _PER_BYTE * size), MAX_PIXELS)
-            stream.codec_context.options = {"max_pixels": str(most_pixels)}
+            stream.codec_context.options = {"max_pixels": str(_most_pixels(path))}
             aspect = _pixel_aspect(stream)
             due, last, described, taken = 0.0, None, False, 0
+            size = path.stat().st_size
             left = _FEW_BYTES_TOTAL if size < _FEW_BYTES_FILE else math.inf
             for number, frame in enumerate(container.decode(stream)):
                 last = frame.time
@@ -112,6 +110,11 @@ def read_frames(
         raise ImageError(f"not a video, or damaged{after}: {error.strerror}") from error
     if number < 0:
         raise ImageError("no frame in it")
+
+
+def _most_pixels(path: Path) -> int:
+    """Pixels that a frame may have: in a few bytes no more than a blank one of a real video."""
+    return min(max(_FEW_BYTES, _PER_BYTE * path.stat().st_size), MAX_PIXELS)
 
 
 def _srgb(frame: "av.video.VideoFrame") -> UInt8[np.ndarray, "H W 3"]:

@@ -53,8 +53,8 @@ def estimate_bytes(
     block += min(tokens, slice_size(device)) * width * (2 * _MLP * product + 2 * _FLOAT)
     encoder = seen * spec.encoder.width * ((5 + 2 * _MLP) * product + 3 * _FLOAT)
     # A convolutional stem holds three maps at half the resolution.
-    stem = 3 * (-(-(spec.encoder.stem_width or 0) // _BLOCK) * _BLOCK) // 4
-    encoder = max(encoder, seen * area * stem * product)
+    channels = -(-(spec.encoder.stem_width or 0) // _BLOCK) * _BLOCK
+    encoder = max(encoder, seen * area * (3 * channels // 4) * product)
     encoder += seen * area * 3 * _FLOAT  # the images, normalized
     counted, patch = network_of(spec).head, spec.encoder.patch
     grid = (largest[0] // patch, largest[1] // patch)

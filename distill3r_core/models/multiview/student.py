@@ -99,14 +99,7 @@ class MultiviewStudent(TokenStudent):
         groups = group_by_size(images, self.spec.encoder.patch)
         batch, count = len(groups[0].images), sum(len(group.places) for group in groups)
         if view_numbers is None:
-            if count > TABLE_ROWS:
-                raise RequestError(f"{count} views: this student can tell {TABLE_ROWS} apart")
-            default = self.spec.view_codes if self.training else "sequential"
-            if (view_codes or default) == "sequential":
-                view_numbers = sequential_view_numbers(batch, count)
-            else:
-                source = generator or generator_from_global()
-                view_numbers = random_view_numbers(batch, count, source)
+            view_numbers = self._view_numbers(batch, count, view_codes, generator)
         engine = Engine(self, head, head_chunk, recompute, host, on_progress)
         return assemble(engine.run(groups, view_numbers), as_list=not isinstance(images, Tensor))
 
@@ -192,3 +185,17 @@ class MultiviewStudent(TokenStudent):
         """The layers from pixels to tokens, from encoder to fusion, and the last of each head."""
         yield from self.encoder.entrance.modules()
         yield from (self.fusion.embed, self.global_head.out, self.local_head.out)
+
+    def _view_numbers(
+        self,
+        batch: int,
+        count: int,
+        view_codes: ViewCodes | None,
+        generator: torch.Generator | None,
+    ) -> Int[Tensor, "B N"]:
+        if count > TABLE_ROWS:
+            raise RequestError(f"{count} views: this student can tell {TABLE_ROWS} apart")
+        default = self.spec.view_codes if self.training else "sequential"
+        if (view_codes or default) == "sequential":
+            return sequential_view_numbers(batch, count)
+        return random_view_numbers(batch, count, generator or generator_from_global())

@@ -62,10 +62,7 @@ def project_block(
     scores = unit_scores(block["mlp.fc1.weight"] * block["norm3.weight"], block["mlp.fc2.weight"])
     kept, seen = _largest(own, shape.heads), _largest(cross, shape.heads)
     units = _largest(scores, shape.hidden)
-    mine, theirs = (  # channels of these heads
-        (torch.tensor(heads)[:, None] * shape.head_width + torch.arange(shape.head_width)).flatten()
-        for heads in (kept, seen)
-    )
+    mine, theirs = (_channels(heads, shape.head_width) for heads in (kept, seen))
     found: dict[str, Tensor] = {}
     parts = [
         _read(block, weight[mine], bias[mine], "norm1", basis)
@@ -159,3 +156,8 @@ def _largest(scores: Tensor, count: int) -> tuple[int, ...]:
     """The places of the largest scores, in rising order; of equal ones the first."""
     order = torch.sort(scores, descending=True, stable=True).indices[:count]
     return tuple(sorted(order.tolist()))
+
+
+def _channels(heads: tuple[int, ...], width: int) -> Tensor:
+    """The channels of some heads."""
+    return (torch.tensor(heads)[:, None] * width + torch.arange(width)).flatten()

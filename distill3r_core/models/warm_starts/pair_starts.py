@@ -43,8 +43,8 @@ def start_by_cut(student: PairStudent, path: Path) -> StartedFrom:
     tensors = open_pair_tensors(path)
     spec = student.spec
     _require_larger(tensors, student)
-    name = "the number of channels of a token before the decoder"  # no cut gives more of them
-    _compare_sizes(tensors, name, spec.token_width, tensors.encoder_width)
+    channels = "the number of channels of a token before the decoder"  # no cut gives more of them
+    _compare_sizes(tensors, channels, spec.token_width, tensors.encoder_width)
     blocks = blocks_of(tensors.depth, spec.decoder.depth, "uniform")
     for number, source in enumerate(blocks):
         for branch in BRANCHES:
@@ -84,8 +84,8 @@ def start_by_projection(student: PairStudent, path: Path) -> StartedFrom:
         return _copy_decoder(student, tensors)
     blocks = blocks_of(tensors.depth, spec.decoder.depth, "ends")
     basis = projector(written(tensors.writers()), spec.decoder.width)
-    # From the student's tokens before the decoder to the teacher's. Where they are as wide, the
-    # student may be given the teacher's own.
+    # From the student's tokens before the decoder to the teacher's: random, orthonormal. Where they
+    # are as wide it is the identity, as the student may be given the teacher's own.
     inputs = (
         torch.eye(spec.token_width, dtype=torch.float64)
         if spec.token_width == tensors.encoder_width

@@ -84,8 +84,9 @@ def recompute(
         for name in names:
             with defer_signals():
                 loaded = load_sample(rebuilt.samples[name], teacher, recipe, pool)
-            raw = predict_sample(teacher, loaded, CacheTally())
-            again = targets_of_sample(loaded, raw, recipe).targets
+            again = targets_of_sample(
+                loaded, predict_sample(teacher, loaded, CacheTally()), recipe
+            ).targets
             encoded = encoder.encode(name, "", loaded.images, again, {})
             found[name] = compare_targets(cache.read(name).targets, unpacked(encoded), level=level)
             progress.advance(1, equal=f"{found[name].equal:.2%}")

@@ -269,11 +269,11 @@ def _check_shards(cache: TeacherCache, progress: Progress) -> _Checked:
         progress.advance(1, damaged=str(len(damage)))
     samples = len(listed) + sum(one.name is not None for one in damage[:known])
     contents = {(name, entry.content) for _, name, entry in listed}
-    broken = {one.name for one in damage}
+    damaged = {one.name for one in damage}
     missing = [
         planned.name
         for planned in cache.header.plan
-        if (planned.name, planned.content) not in contents and planned.name not in broken
+        if (planned.name, planned.content) not in contents and planned.name not in damaged
     ]
     return _Checked(damage, missing, samples, views)
 

@@ -115,7 +115,7 @@ def torch_build() -> Check:
         if _NVIDIA_DRIVER.exists() and not torch.cuda.is_available():
             detail += "; it does not see the NVIDIA GPU of this machine"
         threads = torch.get_num_threads()
-        return f"{detail}, {threads} thread{'s' * (threads != 1)}"
+        return f"{detail}, {threads} thread" + ("" if threads == 1 else "s")
 
     return _look("torch", look)
 

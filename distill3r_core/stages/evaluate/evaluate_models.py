@@ -1,7 +1,7 @@
 """Score models against ground truth, beside baselines."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -213,13 +213,11 @@ def _result(
         "worst_views": [] if gallery is None else gallery.worst_views,
     }
     if protocol.by_data_set:
-        result["data_sets"] = _of_data_sets(scores.model, protocol)
-    caches = dict.fromkeys(score.source for score in scores.model)
-    if any(caches):
-        result["caches"] = {
-            cache: figures_of([one for one in scores.model if one.source == cache], protocol)
-            for cache in caches
-        }
+        result["data_sets"] = _figures_by(
+            lambda score: score.name.partition("/")[0], scores.model, protocol
+        )
+    if any(score.source for score in scores.model):
+        result["caches"] = _figures_by(lambda score: score.source, scores.model, protocol)
     for label, evaluation in zip(labels[1:], others, strict=True):
         scores_of = _score(protocol, evaluation, (), None, refined, phase)
         found[label], grids[label] = scores_of.model, scores_of.grid
@@ -247,16 +245,6 @@ def _result(
         for one in evaluation.failed
     ]
     return result
-
-
-def _of_data_sets(
-    scores: Sequence[SequenceScore], protocol: Protocol
-) -> dict[str, dict[str, float | None]]:
-    """The figures of each data set: the first part of the names of sequences."""
-    found: dict[str, list[SequenceScore]] = {}
-    for score in scores:
-        found.setdefault(score.name.partition("/")[0], []).append(score)
-    return {name: figures_of(one, protocol) for name, one in found.items()}
 
 
 def _score(
@@ -316,6 +304,16 @@ def _own_rules(settings: EvalSettings) -> dict[str, str]:
     if settings.poses is None:
         return {}
     return {"true poses": f"of {settings.poses}, in place of the data's; its frames alone"}
+
+
+def _figures_by(
+    key: Callable[[SequenceScore], str], scores: Sequence[SequenceScore], protocol: Protocol
+) -> dict[str, dict[str, float | None]]:
+    """The figures of the sequences that have a key in common, by that key."""
+    found: dict[str, list[SequenceScore]] = {}
+    for score in scores:
+        found.setdefault(key(score), []).append(score)
+    return {name: figures_of(some, protocol) for name, some in found.items()}
 
 
 def _differences(

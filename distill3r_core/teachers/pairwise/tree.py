@@ -64,29 +64,25 @@ def place_by_tree(
         raise GeometryError("no pair of views to begin with")
     points, order = _grow(pairs, tree)
     placed = {view for edge in order for view in pairs.edges[edge].tolist()}
+    first = pairs.edges[:, 0].numpy()
+    of_view = [np.flatnonzero(first == view) for view in range(pairs.views)]  # in its own camera
+    own = [int(edges[int(score[edges].argmax())]) for edges in of_view]
     poses = torch.eye(4).repeat(pairs.views, 1, 1)
     focals = torch.ones(pairs.views)
     steps = pairs.views + len(pairs.edges)
     for view in range(pairs.views):
         on_progress("placing", view, steps)
-        edges = np.flatnonzero((pairs.edges[:, 0] == view).numpy())  # with it in its own camera
-        own = int(edges[int(score[edges].argmax())])
-        focal = own_focal(pairs, own, center=center)
+        focal = own_focal(pairs, own[view], center=center)
         if focal is None:  # a map that no pinhole camera has seen
             placed.discard(view)
         focals[view] = max(pairs.sizes[view]) if focal is None else focal
         if view in placed:
-            count = pairs.pixels_of(view)
-            local = pairs.points_i[own, :count].float()
-            weights = pairs.confidence_i[own, :count]
-            poses[view] = rigid_of(fit_similarity(local, points[view, :count], weights))
+            poses[view] = rigid_of(_fit(pairs, own[view], points))
     similarities = torch.eye(4)[:3].repeat(len(pairs.edges), 1, 1)
     for edge, view in enumerate(pairs.edges[:, 0].tolist()):
         on_progress("placing", pairs.views + edge, steps)
         if view in placed:
-            count = pairs.pixels_of(view)
-            local, weights = pairs.points_i[edge, :count].float(), pairs.confidence_i[edge, :count]
-            similarities[edge] = fit_similarity(local, points[view, :count], weights)
+            similarities[edge] = _fit(pairs, edge, points)
     on_progress("placing", steps, steps)
     factor = BASE_SCALE / scale_of(similarities).log().mean().exp()
     poses[:, :3, 3] *= factor
@@ -162,3 +158,11 @@ def _grow(pairs: PairPredictions, tree: list[int]) -> tuple[Float[Tensor, "N P 3
         order.append(edge)
         skipped = 0
     return points, order
+
+
+def _fit(pairs: PairPredictions, edge: int, points: Float[Tensor, "N P 3"]) -> Float[Tensor, "3 4"]:
+    """The similarity that carries the points of a pair's first view into the world."""
+    view = int(pairs.edges[edge, 0])
+    count = pairs.pixels_of(view)
+    local, weights = pairs.points_i[edge, :count].float(), pairs.confidence_i[edge, :count]
+    return fit_similarity(local, points[view, :count], weights)

@@ -25,7 +25,6 @@ from distill3r_core.data.layouts.folders import (
 from distill3r_core.data.layouts.recordings.stamps import (
     Trajectory,
     associate,
-    read_table,
 )
 from distill3r_core.data.layouts.records import (
     DepthFile,
@@ -38,6 +37,7 @@ from distill3r_core.data.layouts.records import (
 )
 from distill3r_core.data.manifest import Split
 from distill3r_core.data.pose_formats import pose_from_rotation_vector
+from distill3r_core.data.table_files import read_table
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there, open_to_read, refuse_special

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from distill3r_core.data.pose_formats import pose_from_quaternion
+from distill3r_core.data.table_files import read_table
 from distill3r_core.errors import ImageError
-from distill3r_core.files import read_text_file
 from distill3r_core.untrusted.printable import reason_of
 
 MAX_LAG = 0.02  # seconds between an image and its depth map (TUM's associate.py)
@@ -168,20 +168,6 @@ def _split_times(pairs: Sequence[tuple[str, str]]) -> list[float | None]:
         else float(whole) + float(part) / unit
         for whole, part in pairs
     ]
-
-
-def read_table(path: Path) -> list[tuple[int, list[str]]]:
-    """Words of each line that is neither empty nor a comment, with the line's number.
-
-    Raises:
-        ImageError: It cannot be read.
-    """
-    try:
-        lines = read_text_file(path, encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ImageError(f"{path.name} cannot be read: {reason_of(error)}") from error
-    rows = ((number, line.replace(",", " ").split()) for number, line in enumerate(lines, 1))
-    return [(number, words) for number, words in rows if words and not words[0].startswith("#")]
 
 
 def _between(

@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Float
 
 from distill3r_core.data.layouts.folders import marked_dataset, numbered_files
-from distill3r_core.data.layouts.recordings.stamps import read_table
 from distill3r_core.data.layouts.records import (
     DepthFile,
     Frame,
@@ -25,6 +24,7 @@ from distill3r_core.data.layouts.records import (
 )
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.pose_formats import pose_from_quaternion
+from distill3r_core.data.table_files import read_table
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there

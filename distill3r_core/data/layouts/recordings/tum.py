@@ -16,7 +16,6 @@ from distill3r_core.data.layouts.recordings.stamps import (
     Trajectory,
     associate,
     is_stamp,
-    read_table,
     read_trajectory,
 )
 from distill3r_core.data.layouts.records import (
@@ -29,6 +28,7 @@ from distill3r_core.data.layouts.records import (
     Scene,
 )
 from distill3r_core.data.matrix_files import read_intrinsics, with_centers_at_half
+from distill3r_core.data.table_files import read_table
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there
