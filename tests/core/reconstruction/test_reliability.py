@@ -7,6 +7,7 @@ import pytest
 
 from distill3r_core.models.feature_statistics import fit_features
 from distill3r_core.models.reliability_calibration import ReliabilityCalibration
+from distill3r_core.reconstruction.refinement.summary import RefinementSummary
 from distill3r_core.reconstruction.reliability.verdict import MapChecks, judge, knows_depth
 
 CALIBRATION = ReliabilityCalibration(
@@ -38,6 +39,8 @@ AS_HELD_OUT = MapChecks(misfit=0.01, spread=0.05, agreement=0.5, overlapping=1.0
         ({"spread": 0.1, "aligned": 1.0}, 1.2, "worse", "local and global maps"),
         ({"spread": 0.1, "aligned": 0.5}, 1.2, "worse", "align with no other"),
         ({"spread": 0.2, "aligned": 1.0}, 1.2, "unreliable", "local and global maps"),
+        ({"aligned": 1.0, "supported": 1.0}, 1.2, "good", None),
+        ({"aligned": 1.0, "supported": 0.75}, 1.2, "worse", "25% of the aligned views"),
         ({"agreement": 0.3}, 1.2, "worse", "depths of two views"),
         ({"agreement": 0.02}, 1.2, "unreliable", "depths of two views"),
         ({"agreement": 0.0, "overlapping": 0.0}, 1.2, "unreliable", "same place"),
@@ -132,3 +135,12 @@ def test_depth_is_known_whatever_the_poses_are(changes, novelty, anchor, knows):
     assert knows_depth(found, CALIBRATION) == knows
     assert not knows_depth(found, None)
     assert not knows_depth(found, replace(CALIBRATION, depth_error=0.19))
+
+
+def test_a_view_is_supported_where_it_agrees_as_an_accepted_pair_must():
+    def supported(*shares):
+        return RefinementSummary(agreements=shares).supported
+
+    assert supported(0.9, 0.31, None) == 1  # a view that is not aligned does not count
+    assert supported(0.9, 0.29, 0.5, 0.1) == 0.5
+    assert supported(None, None) is None and supported() is None

@@ -83,3 +83,40 @@ def test_views_of_which_no_pair_is_promising_keep_their_poses():
     found = refine_poses(images, points, start)
     assert not found.aligned.any() and not found.accepted.any() and not found.contradicted.any()
     assert torch.equal(found.world_from_local, start)
+
+
+def test_wrong_scales_of_views_and_a_wrong_focal_length_are_refined_with_the_poses():
+    room = render_scene(3, VIEWS, SIZE, degrees=30.0)
+    poses = room.world_from_cam.double()[:, :3]
+    poses = chain(inverse(poses[:1]).expand_as(poses), poses)
+    longer = room.intrinsics.clone()
+    longer[:, :2, :2] *= 1.1
+    wrong = torch.tensor([1.0, 1.2, 0.8, 1.2], dtype=torch.float64)
+    start = perturbed(poses, turn=0.03, shift=0.05)
+    start[:, :, :3] *= wrong[:, None, None]
+    found = refine_poses(room.images, unproject(room.depth, longer), start, intrinsics=longer)
+    assert found.aligned.all()
+    # The focal length is held by what is known beforehand: most of its error goes, not all.
+    assert abs(1.1 * found.focal_factor - 1) < 0.05
+    scales = scale_of(found.world_from_local)
+    assert (scales / scales.mean() - 1).abs().max() < 0.01
+    assert turns_off(found.world_from_local, poses).max() < 1.0
+
+
+def test_each_step_is_where_the_work_ends_if_asked_and_the_last_is_the_default():
+    images, points, poses = exact_room()
+    generator = torch.Generator().manual_seed(4)
+    bumps = torch.randn(VIEWS, 1, 3, 4, generator=generator)
+    smooth = torch.nn.functional.interpolate(bumps, SIZE, mode="bicubic", align_corners=True)[:, 0]
+    points = points * (0.05 * smooth).exp()[..., None]
+    start = perturbed(poses, turn=0.03, shift=0.05)
+    found = [
+        refine_poses(images, points, start, until=step) for step in ("pairs", "loops", "joint")
+    ]
+    whole = refine_poses(images, points, start)
+    assert torch.equal(found[2].world_from_local, whole.world_from_local)
+    assert found[0].focal_factor == found[1].focal_factor == 1 != found[2].focal_factor
+    assert not torch.equal(found[0].world_from_local, found[1].world_from_local)
+    assert all(torch.equal(step.accepted, whole.accepted) for step in found)
+    off = [float(turns_off(step.world_from_local, poses).max()) for step in found]
+    assert off[2] < off[0] < float(turns_off(start, poses).max())
