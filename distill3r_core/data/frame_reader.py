@@ -73,7 +73,8 @@ def read_source_frame(
 
     Raises:
         ImageError: Something that the frame names is missing or unusable, or K belongs to images
-            of another shape. The message is the reason alone.
+            of another shape. The message is the reason alone. Where only the image is wanted, or K
+            is nominal and there is no depth, such a K is left out instead, with a note.
         ContradictionError: EXIF turns the image, but not its depth or K; or the principal point
             is outside the image.
     """
@@ -94,17 +95,26 @@ def read_source_frame(
             posed=frame.pose is not None and not images_only,
         )
     rig = None if frame.rig is None else rig_for(frame.rig, (height, width))
+    k, notes = None if rig is None else rig.color, image.notes
     if frame.rig is not None and rig is not None and not trust:
-        if frame.rig.size is not None and not frame.rig.is_stretched:
-            check_shape(frame.rig.size, (height, width))
-        check_principal_point(rig.color, (height, width), place=str(frame.image))
+        # K is of use without depth and pose too, but an image can do without.
+        dispensable = images_only or (frame.rig.is_nominal and frame.depth is None)
+        try:
+            if frame.rig.size is not None and not frame.rig.is_stretched:
+                check_shape(frame.rig.size, (height, width))
+        except ImageError as error:
+            if not dispensable:
+                raise
+            k, notes = None, (*notes, f"{error}: the image is taken without intrinsics")
+        else:
+            check_principal_point(rig.color, (height, width), place=str(frame.image))
     source = SourceFrame(
         image.pixels,
         image.exif_focal_35mm,
-        intrinsics=None if rig is None else rig.color,
-        notes=image.notes,
+        intrinsics=k,
+        notes=notes,
         mask=None if ignore_masks else mask_of(image, frame.mask),
-        is_nominal=rig is not None and rig.is_nominal,
+        is_nominal=k is not None and rig is not None and rig.is_nominal,
     )
     if images_only or (frame.depth is None and frame.pose is None):
         return turned(source, frame.turns)

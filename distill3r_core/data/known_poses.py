@@ -9,17 +9,18 @@ import numpy as np
 from jaxtyping import Float
 
 from distill3r_core.data.colmap_model import has_model, read_model
-from distill3r_core.data.layouts.recordings.stamps import Trajectory, read_table, read_trajectory
+from distill3r_core.data.layouts.recordings.stamps import Trajectory, read_trajectory, times_in
 from distill3r_core.data.layouts.records import Frame, Rig, Scene
 from distill3r_core.data.listing import DatasetListing
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.pose_formats import pose_from_quaternion
+from distill3r_core.data.table_files import read_table
 from distill3r_core.errors import ImageError, InputMissingError, RequestError
 from distill3r_core.files import refuse_special
 from distill3r_core.untrusted.printable import reason_of
 from distill3r_core.views import METERS, Unit
 
-_STAMP = re.compile(r"\d+(?:\.\d+)?")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _LISTED = 8  # numbers after a name in a list: quaternion, translation, focal length
 
 
@@ -45,7 +46,7 @@ class KnownPoses:
         unit: Unit of the poses.
         by_name: By the path of an image from its folder, with or without its suffix, and by its
             name alone where that is unique.
-        trajectory: By the last number in an image's name.
+        trajectory: By the time in an image's name, or by its last number; see `of`.
     """
 
     path: Path
@@ -53,19 +54,34 @@ class KnownPoses:
     by_name: Mapping[str, KnownPose]
     trajectory: Trajectory | None = None
 
-    def of(self, frame: Frame) -> KnownPose | None:
-        """What is known of a frame; None: nothing."""
-        if self.trajectory is not None:
-            numbers = _STAMP.findall(frame.image.stem)
-            pose = self.trajectory.at(float(numbers[-1])) if numbers else None
-            return None if pose is None else KnownPose(pose)
-        stem = frame.image.stem
+    def of(self, frames: Sequence[Frame]) -> list[KnownPose | None]:
+        """What is known of each frame of a scene; None: nothing.
+
+        A trajectory has a pose at any time between its lines. A counter, which is a whole number
+        that `times_in` does not take for a time, has one only where a line has that very number:
+        the fifteenth image of a video is not the one at 15 seconds.
+        """
+        if self.trajectory is None:
+            return [self._by_name(frame.image) for frame in frames]
+        stems = [frame.image.stem for frame in frames]
+        times = times_in(stems)
+        poses = [
+            _pose_by_number(self.trajectory, stem)
+            if times is None
+            else self.trajectory.at(times[n])
+            for n, stem in enumerate(stems)
+        ]
+        return [None if pose is None else KnownPose(pose) for pose in poses]
+
+    def _by_name(self, image: Path) -> KnownPose | None:
+        stem = image.stem
         names = [
             "/".join(parts[-count:])
-            for parts in (frame.image.parts, frame.image.with_suffix("").parts)
-            for count in range(len(parts), 0, -1)
+            for parts in (image.parts, image.with_suffix("").parts)
+            for count in range(len(parts), 1, -1)
         ]
-        names.append(f"{frame.image.parent.stem}_{stem}")  # a frame of a video, by `infer`
+        # A frame of a video as `infer` calls it comes before a number that all videos have.
+        names += [f"{image.parent.stem}_{stem}", image.name, stem]
         return next((self.by_name[name] for name in names if name in self.by_name), None)
 
 
@@ -121,7 +137,8 @@ def with_known_poses(
     def posed_scenes() -> Iterator[Scene]:
         nonlocal found, total
         for scene in listing.scenes:
-            frames = tuple(_posed(frame, known) for frame in scene.frames)
+            pairs = zip(scene.frames, known.of(scene.frames), strict=True)
+            frames = tuple(_posed(frame, pose, known.unit) for frame, pose in pairs)
             found += sum(frame.pose is not None for frame in frames)
             total += len(frames)
             yield replace(scene, frames=frames)
@@ -154,21 +171,31 @@ def with_color_pose(
     )
 
 
-def _posed(frame: Frame, known: KnownPoses) -> Frame:
-    here = known.of(frame)
+def _posed(frame: Frame, here: KnownPose | None, unit: Unit) -> Frame:
     if here is None:
-        return replace(frame, pose=None, unit=known.unit if frame.depth is None else frame.unit)
+        return replace(frame, pose=None, unit=unit if frame.depth is None else frame.unit)
     pose = here.pose.copy()
-    if frame.depth is not None and "none" not in (known.unit, frame.unit):
-        pose[:3, 3] *= METERS[known.unit] / METERS[frame.unit]
-    return with_color_pose(frame, pose, unit=known.unit, rig=here.rig)
+    if frame.depth is not None and "none" not in (unit, frame.unit):
+        pose[:3, 3] *= METERS[unit] / METERS[frame.unit]
+    return with_color_pose(frame, pose, unit=unit, rig=here.rig)
+
+
+def _pose_by_number(trajectory: Trajectory, stem: str) -> Float[np.ndarray, "4 4"] | None:
+    """The pose at the last number in a name: at a number with decimals as at a time."""
+    numbers = _NUMBER.findall(stem)
+    if not numbers:
+        return None
+    stamp = float(numbers[-1])
+    is_stamp = "." in numbers[-1] or trajectory.has(stamp)
+    return trajectory.at(stamp) if is_stamp else None
 
 
 def posed_frames(
     frames: Sequence[Frame], known: KnownPoses
 ) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
     """Frames with the poses of a file instead of their own, and those that it does not name."""
-    posed = [_posed(frame, known) for frame in frames]
+    pairs = zip(frames, known.of(frames), strict=True)
+    posed = [_posed(frame, here, known.unit) for frame, here in pairs]
     named = tuple(frame for frame in posed if frame.pose is not None)
     return named, tuple(frame for frame in posed if frame.pose is None)
 

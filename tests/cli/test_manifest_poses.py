@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from trees import photos, save_picture, sevenscenes_sequence
 
+from distill3r_core.data.known_poses import KnownPose, KnownPoses
+from distill3r_core.data.layouts import Frame
 from distill3r_core.data.manifest import read_manifest
 
 
@@ -37,6 +39,35 @@ def test_a_trajectory_goes_by_the_numbers_in_names(cli_inprocess, tmp_path):
         atol=1e-12,
     )
     assert {row.unit for row in rows.values() if row.pose} == {"m"}
+
+
+@pytest.mark.parametrize("name", ["{:06d}.png", "frame-{:06d}.color.png"])
+def test_a_counter_is_no_time_of_a_trajectory(cli_inprocess, tmp_path, name):
+    for number in range(0, 60, 15):
+        save_picture(tmp_path / "photos" / name.format(number), number)
+    line = "{} {} 0 0 0 0 0 1\n"
+    by_time = [line.format(f"{n / 30:.6f}", n / 30) for n in range(1800) if n % 450]
+    (tmp_path / "path.txt").write_text("".join(by_time))
+    status, _, err = run(cli_inprocess, tmp_path, "--poses", "path.txt")
+    assert status == 2 and "a pose of none of the frames" in err  # not that of the 15th second
+    by_number = [line.format(n, n) for n in range(0, 60, 15)]
+    (tmp_path / "path.txt").write_text("".join(by_number[:3]))
+    status, rows, err = run(cli_inprocess, tmp_path, "--poses", "path.txt")
+    assert status == 0, err
+    assert [row.pose and row.pose[3] for row in rows.values()] == [0, 15, 30, None]
+
+
+def test_a_frame_of_a_video_has_the_pose_of_its_own_name(tmp_path):
+    def known(x):
+        pose = np.eye(4)
+        pose[0, 3] = x
+        return KnownPose(pose)
+
+    names = {"000012.png": known(1), "000012": known(2), "desk_000012": known(3)}
+    poses = KnownPoses(tmp_path, "m", names)
+    places = ("video/desk.mp4/000012.png", "video/shelf.mp4/000012.png", "photos/000012.png")
+    found = poses.of([Frame("000012", tmp_path / place) for place in places])
+    assert [one and one.pose[0, 3] for one in found] == [3, 1, 1]
 
 
 def test_a_colmap_model_goes_by_names_and_brings_intrinsics(cli_inprocess, tmp_path):

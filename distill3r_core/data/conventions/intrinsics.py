@@ -89,5 +89,5 @@ def check_shape(calibrated: tuple[int, int], size: tuple[int, int]) -> None:
     if off > max(_SAME_SHAPE * columns * calibrated[0], _ROUNDED * max(calibrated)):
         raise ImageError(
             f"its intrinsics belong to images of {calibrated[1]}x{calibrated[0]} pixels, which is "
-            f"another shape than its {columns}x{rows}"
+            f"another shape than its {columns}x{rows} (--intrinsics-size WxH says of which size)"
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from distill3r_core.data.layouts import images, pattern, rgbd, sevenscenes
 from distill3r_core.data.layouts.folders import (
     folders_of,
+    has_media,
     marked_dataset,
     marked_folder,
     one_dataset,
@@ -82,7 +83,7 @@ def detect_layout(root: Path) -> tuple[Layout, str]:
 
     Returns:
         The layout, and why it was recognized. Layouts are tried in the order in which they were
-        registered, those that take any folder last.
+        registered, then late marks, and those that take any folder last.
 
     Raises:
         InputMissingError: There is nothing at `root`.
@@ -92,12 +93,22 @@ def detect_layout(root: Path) -> tuple[Layout, str]:
         raise InputMissingError(f"no such folder: {root}")
     # Once for all layouts: a tree may have millions of files.
     folders = tuple(folders_of(root)) if root.is_dir() else ()
-    for layout in sorted((LAYOUTS[name] for name in LAYOUTS), key=lambda entry: entry.is_fallback):
+    layouts = [LAYOUTS[name] for name in LAYOUTS]
+
+    def reason_for(layout: Layout) -> str | None:
         if layout.detect is not None:
-            reason = layout.detect(root)
-        else:
-            reason = None if layout.mark is None else marked_folder(folders, root, layout.mark)
-        if reason:
+            return layout.detect(root)
+        return None if layout.mark is None else marked_folder(folders, root, layout.mark)
+
+    def late_reason(layout: Layout) -> str | None:
+        reason = layout.late_mark and marked_folder(folders, root, layout.late_mark)
+        return reason if reason and not any(map(has_media, folders)) else None
+
+    tries = [(layout, reason_for) for layout in layouts if not layout.is_fallback]
+    tries += [(layout, late_reason) for layout in layouts]
+    tries += [(layout, reason_for) for layout in layouts if layout.is_fallback]
+    for layout, reason_of in tries:
+        if reason := reason_of(layout):
             return layout, reason
     raise RequestError(f"{root} is a file", hint="name its folder, or a data_paths.yaml")
 

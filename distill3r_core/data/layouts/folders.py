@@ -221,6 +221,12 @@ def names_in(folder: Path) -> list[str]:
         return []
 
 
+def has_media(folder: Path | Refused) -> bool:
+    """Whether a folder holds an image or a video, by the files' names."""
+    names = names_in(folder) if isinstance(folder, Path) else []
+    return any(_is_media(name) for name in names)
+
+
 def marked_folder(folders: Iterable[Path | Refused], root: Path, mark: Mark) -> str | None:
     """Why a folder has a layout: the first of the folders below it that has the layout's mark.
 
@@ -325,9 +331,12 @@ def _media_besides(folder: Path, taken: Container[str], reason: str) -> Iterator
     """Images and videos of a folder that are not taken."""
     for name in sorted(names_in(folder), key=frame_key):
         path = folder / name
-        is_media = path.suffix.lower() in _MEDIA_SUFFIXES and not name.startswith(".")
-        if is_media and str(path) not in taken:
+        if _is_media(name) and str(path) not in taken:
             yield media.LeftOut(path, reason)
+
+
+def _is_media(name: str) -> bool:
+    return Path(name).suffix.lower() in _MEDIA_SUFFIXES and not name.startswith(".")
 
 
 def marked_dataset(

@@ -263,6 +263,8 @@ class Layout:
         shared_world: Whether the sequences of one folder share their world frame.
         takes_file: Whether the path is a file, not a folder.
         is_fallback: Whether it is tried after all other layouts, because it takes any folder.
+        late_mark: A mark that counts only where no other layout takes the path and there is neither
+            an image nor a video.
     """
 
     name: str
@@ -275,3 +277,4 @@ class Layout:
     shared_world: bool = False
     takes_file: bool = False
     is_fallback: bool = False
+    late_mark: Mark | None = None

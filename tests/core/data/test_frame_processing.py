@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from trees import save_picture
+from trees import save_depth, save_picture
 
 from distill3r_core.data.conventions.readings import Conventions, with_conventions
 from distill3r_core.data.depth_registration import register_depth
@@ -18,7 +18,7 @@ from distill3r_core.data.frame_processing import (
     recorded_processing,
 )
 from distill3r_core.data.frame_reader import SourceFrame, read_source_frame
-from distill3r_core.data.layouts import Frame, Rig, scan
+from distill3r_core.data.layouts import DepthFile, Frame, Rig, scan
 from distill3r_core.data.listing import list_dataset
 from distill3r_core.data.matrix_files import read_pose
 from distill3r_core.errors import ImageError
@@ -244,6 +244,39 @@ def test_k_is_scaled_for_images_of_its_own_shape(tmp_path, calibrated, size, fit
         scaled = read_source_frame(frame, trust=True).intrinsics
     assert scaled is not None
     assert scaled[:2, 2].tolist() == pytest.approx([size[1] / 2, size[0] / 2])
+
+
+@pytest.mark.parametrize("is_nominal", [False, True])
+def test_an_image_alone_is_taken_without_a_k_of_another_shape(tmp_path, is_nominal) -> None:
+    k = np.array([[525.0, 0, 320], [0, 525.0, 240], [0, 0, 1]])
+    image = save_picture(tmp_path / "a.png", 0, (36, 64))
+    save_depth(tmp_path / "depth.png", size=(36, 64))
+    rig = Rig(k, (480, 640), is_nominal=is_nominal)
+    frame = Frame("a", image, depth=DepthFile(tmp_path / "depth.png"), pose=np.eye(4), rig=rig)
+    with pytest.raises(ImageError, match=r"640x480 .* 64x36 \(--intrinsics-size WxH"):
+        read_source_frame(frame)  # depth is of no use without K
+    source = read_source_frame(frame, images_only=True)
+    assert (source.intrinsics, source.depth, source.is_nominal) == (None, None, False)
+    (note,) = source.notes
+    assert "640x480" in note and "without intrinsics" in note
+    assert process(source, Processing()).intrinsics_source == "none"
+    fitting = replace(frame, image=save_picture(tmp_path / "b.png", 0, (48, 64)))
+    source = read_source_frame(fitting, images_only=True)
+    assert source.intrinsics is not None and not source.notes
+
+
+def test_a_nominal_k_of_another_shape_is_left_out_and_the_pose_kept(tmp_path) -> None:
+    k = np.array([[525.0, 0, 320], [0, 525.0, 240], [0, 0, 1]])
+    from_depth, pose = np.eye(4), np.eye(4)
+    from_depth[0, 3], pose[0, 3] = 0.5, 3.0
+    rig = Rig(k, (480, 640), color_from_depth=from_depth, is_nominal=True)
+    frame = Frame("a", save_picture(tmp_path / "a.png", 0, (36, 64)), pose=pose, rig=rig)
+    source = read_source_frame(frame)
+    assert source.intrinsics is None and "without intrinsics" in " ".join(source.notes)
+    assert source.world_from_cam is not None
+    assert source.world_from_cam[0, 3] == 2.5  # that of the color camera
+    with pytest.raises(ImageError, match="another shape"):
+        read_source_frame(replace(frame, rig=replace(rig, is_nominal=False)))
 
 
 def test_k_of_a_size_that_the_user_names_is_stretched(tmp_path) -> None:

@@ -3,12 +3,13 @@
 import json
 
 import numpy as np
+import pytest
 from layout_files import listed, made, names
 from PIL import Image
 from trees import save_picture, two_colors
 
 from distill3r_core.data.frame_reader import read_source_frame
-from distill3r_core.data.layouts import LeftOut, frames_for_test, scan
+from distill3r_core.data.layouts import LeftOut, Note, frames_for_test, scan
 from distill3r_core.data.manifest import read_manifest
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
 
@@ -66,3 +67,64 @@ def test_one_file_for_all_comes_before_those_of_the_splits(tmp_path):
     [dataset] = scan(tmp_path / "lego")
     (scene,) = (item for item in dataset.list_scenes() if not isinstance(item, LeftOut))
     assert (scene.scene_id, scene.split, len(scene.frames)) == ("lego", None, 3)
+
+
+def write_listed(folder, **lists):
+    """Five images in `images`, and lists of the names that are given without their folder."""
+    frames = []
+    for number in range(1, 6):
+        save_picture(folder / "images" / f"f{number}.png", number)
+        path = f"images/f{number}.png"
+        frames.append({"file_path": path, "transform_matrix": np.eye(4).tolist()})
+    named = {
+        f"{part}_filenames": [
+            f"images/{name}.png" if isinstance(name, str) else name for name in names
+        ]
+        for part, names in lists.items()
+    }
+    content = {"w": 32, "h": 24, "fl_x": 30, "frames": frames, **named}
+    (folder / "transforms.json").write_text(json.dumps(content))
+
+
+ALL = ("f1", "f2", "f3", "f4", "f5")
+
+
+@pytest.mark.parametrize(
+    ("lists", "wanted", "said"),
+    [
+        (
+            {"train": ALL, "val": ("f4", "f5"), "test": ("f4", "f5")},
+            {"train": ALL},
+            ["several lists of its transforms.json name 2 images: they are training data"],
+        ),
+        (
+            {"train": ALL[:3], "val": ("f4", "f5"), "test": ("f4", "f5")},
+            {"train": ALL[:3], "test": ("f4", "f5")},
+            ["several lists of its transforms.json name 2 images: they are test data"],
+        ),
+        (
+            {"train": ALL[:2], "val": ("f2", "f3", "f4"), "test": ("f4", "f5")},
+            {"train": ALL[:2], "val": ("f3",), "test": ("f4", "f5")},
+            [
+                "several lists of its transforms.json name 1 images: they are training data",
+                "several lists of its transforms.json name 1 images: they are test data",
+            ],
+        ),
+        (
+            {"train": ALL[:4], "val": ("f5", "f6", "f7", 8, None)},
+            {"train": ALL[:4], "val": ("f5",)},
+            ["4 entries of its lists name no frame"],
+        ),
+        ({"train": ALL[:4], "val": ("f5",)}, {"train": ALL[:4], "val": ("f5",)}, []),
+    ],
+)
+def test_an_image_is_in_one_part_whatever_lists_name_it(tmp_path, lists, wanted, said):
+    write_listed(tmp_path, **lists)
+    scenes, rest = listed(tmp_path, "nerfstudio")
+    found = {
+        name.rpartition("/")[2]: tuple(frame.image.stem for frame in one.frames)
+        for name, one in scenes.items()
+    }
+    assert found == wanted
+    assert all(one.is_test == name.endswith("/test") for name, one in scenes.items())
+    assert [note.text.partition(": ")[2] for note in rest if isinstance(note, Note)] == said

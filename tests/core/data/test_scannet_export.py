@@ -3,10 +3,19 @@
 import numpy as np
 import pytest
 from layout_files import listed, made, matrix_text, names, write
-from trees import rejected, save_depth, save_picture, save_pose, sevenscenes_sequence
+from trees import (
+    photos,
+    rejected,
+    rgbd_scene,
+    save_depth,
+    save_picture,
+    save_pose,
+    sevenscenes_sequence,
+)
 
 from distill3r_core.data.frame_reader import read_source_frame
-from distill3r_core.data.layouts import Note, Refused, detect_layout, scan
+from distill3r_core.data.layouts import LeftOut, Note, Refused, detect_layout, scan
+from distill3r_core.data.manifest import read_manifest
 from distill3r_core.errors import ImageError, NothingUsableError
 from distill3r_core.io.images.depth import read_pgm16
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
@@ -95,6 +104,87 @@ def test_a_recording_that_is_not_exported_is_refused_with_its_exporter(tmp_path)
     scenes, rest = listed(tmp_path, "scannet")
     assert list(scenes) == ["scans/scene0000_00/exported"]
     assert not [item for item in rest if isinstance(item, Refused)]
+
+
+def sens(path):
+    made(path).write_bytes(b"\4\0\0\0")
+
+
+def refused_names(root):
+    [dataset] = scan(root, "scannet")
+    return [item.path.name for item in dataset.list_scenes() if isinstance(item, Refused)]
+
+
+def test_recordings_beside_exports_are_refused_by_name(tmp_path):
+    flat = tmp_path / "flat"
+    for name in ("scene0000_00", "scene0001_00", "desk"):
+        sens(flat / f"{name}.sens")
+    export(flat / "scene0000_00")
+    assert refused_names(flat) == ["desk.sens", "scene0001_00.sens"]
+    apart = tmp_path / "apart"
+    for name in ("scene0000_00", "scene0001_00"):
+        sens(apart / "raw" / name / f"{name}.sens")
+    export(apart / "exported" / "scene0001_00")
+    assert refused_names(apart) == ["scene0000_00.sens"]
+    # In a folder of its own, whatever is exported is of the recording.
+    own = tmp_path / "own"
+    sens(own / "desk" / "recording.sens")
+    export(own / "desk" / "frames")
+    sens(own / "shelf" / "recording.sens")
+    export(own / "shelf")
+    sens(own / "scans" / "scene0003_00.sens")
+    export(own / "scans" / "scene0004_00")
+    assert refused_names(own) == ["scene0003_00.sens"]
+
+
+def test_recordings_hide_nothing_in_the_exports_around_them(tmp_path):
+    sens(tmp_path / "scene0001_00.sens")
+    export(tmp_path / "scene0000_00")
+    save_picture(tmp_path / "scene0000_00" / "preview.jpg", 5)
+    save_picture(tmp_path / "photos" / "a.jpg", 6)
+    _, rest = listed(tmp_path, "scannet")
+    assert {item.path.name for item in rest if isinstance(item, LeftOut)} == {
+        "preview.jpg",
+        "a.jpg",
+    }
+
+
+@pytest.mark.parametrize(
+    ("write_tree", "layout"),
+    [
+        (lambda root: rgbd_scene(root / "room", 2), "rgbd"),
+        (lambda root: photos(root / "house", 2), "images"),
+        (lambda root: made(root / "walk.mp4").write_bytes(b""), "images"),
+        (lambda root: made(root / "scene0000_00" / "scene0000_00.txt").write_bytes(b""), "scannet"),
+    ],
+)
+def test_a_recording_decides_only_where_nothing_else_does(tmp_path, write_tree, layout):
+    sens(tmp_path / "old" / "scene0000_00.sens")
+    write_tree(tmp_path)
+    assert detect_layout(tmp_path)[0].name == layout
+
+
+def test_scans_of_a_room_are_in_one_split_wherever_they_are_exported_to(tmp_path):
+    root = tmp_path / "scannet"
+    for room in range(6):
+        for visit in range(2):
+            export(root / "scans" / f"scene{room:04d}_{visit:02d}" / "exported")
+    settings = ManifestSettings((root,), tmp_path / "out", views=2, val_scenes=0.5)
+    build_manifest(settings, trust=True)
+    sides = {}
+    for row in read_manifest(tmp_path / "out" / "manifest.csv").rows:
+        _, scan_name, _ = row.scene_id.split("/")
+        sides.setdefault(scan_name[:9], set()).add(row.split)
+    assert len(sides) == 6
+    assert all(len(side) == 1 for side in sides.values())
+    assert set.union(*sides.values()) == {"train", "val"}
+
+
+def test_the_lists_name_a_scan_whose_export_is_in_a_folder_of_it(tmp_path):
+    export(tmp_path / "scans" / "scene0000_00" / "exported")
+    write(tmp_path / "scannetv2_val.txt", "scene0000_00\n")
+    (scene,) = listed(tmp_path / "scans", "scannet")[0].values()
+    assert (scene.split, scene.place) == ("val", "scene0000")
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ from distill3r_core.untrusted.printable import reason_of
 
 _FILE = "transforms.json"
 _PARTS: dict[str, Split] = {"train": "train", "val": "val", "test": "val"}  # of Blender's scenes
+_DECIDES = ("train", "test", "val")  # which of several lists that name an image
 _MOST_BYTES = 1 << 28
 _FISHEYE = re.compile("fisheye|equirect", re.IGNORECASE)
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
@@ -100,39 +101,61 @@ def _list_file(path: Path, scene_id: str) -> Iterator[Listed]:
     ordered = sorted(frames.values(), key=lambda frame: (frame_key(frame.name), frame.image))
     order = order_of(frame.image.stem for frame in ordered) if ordered else "none"
     scene = Scene(scene_id, folder, tuple(ordered), order=order)
-    lists = {part: _listed_names(content, part) for part in _PARTS}
+    yield from _parts_by_lists(scene, content)
+
+
+def _parts_by_lists(scene: Scene, content: Mapping[str, Any]) -> Iterator[Listed]:
+    """A scene for each of the file's lists of names; the scene itself where it has none.
+
+    An image that several lists name is in one part: training before test before validation.
+    """
+    entries = {part: content.get(f"{part}_filenames") for part in _PARTS}
+    lists = {part: names for part, names in entries.items() if isinstance(names, list)}
     if not any(lists.values()):
         yield scene
         return
-    for part, split in _PARTS.items():
-        listed = [frame for frame in ordered if _plain_name(frame.image, folder) in lists[part]]
-        if listed:
+    named = {part: set(map(_plain_path, names)) for part, names in lists.items()}
+    parts: dict[str, list[Frame]] = {part: [] for part in _PARTS}
+    shared = dict.fromkeys(_PARTS, 0)
+    unnamed = []
+    for frame in scene.frames:
+        name = _plain_path(frame.image.relative_to(scene.folder).as_posix())
+        naming = [part for part in _DECIDES if name in named.get(part, ())]
+        if not naming:
+            unnamed.append(LeftOut(frame.image, "in none of the lists of its transforms.json"))
+            continue
+        parts[naming[0]].append(frame)
+        shared[naming[0]] += len(naming) > 1
+    for part, count in shared.items():
+        if count:
+            kind = "training" if part == "train" else part
+            yield Note(
+                f"{scene.scene_id}: several lists of its transforms.json name {count} images: "
+                f"they are {kind} data"
+            )
+    known = {
+        _plain_path(one.get("file_path")) for one in content["frames"] if isinstance(one, dict)
+    }
+    known.discard(None)
+    if astray := sum(_plain_path(name) not in known for names in lists.values() for name in names):
+        yield Note(f"{scene.scene_id}: {astray} entries of its lists name no frame")
+    for part, frames in parts.items():
+        if frames:
             yield replace(
                 scene,
-                scene_id=f"{scene_id}/{part}",
-                frames=tuple(listed),
-                split=split,
+                scene_id=f"{scene.scene_id}/{part}",
+                frames=tuple(frames),
+                split=_PARTS[part],
                 is_test=part == "test",
-                place=scene_id,
+                place=scene.scene_id,
             )
-    named = set().union(*lists.values())
-    for frame in ordered:
-        if _plain_name(frame.image, folder) not in named:
-            yield LeftOut(frame.image, "in none of the lists of its transforms.json")
+    yield from unnamed
 
 
-def _listed_names(content: Mapping[str, Any], part: str) -> set[str]:
-    """The images that a split's list names, by paths without a suffix."""
-    names = content.get(f"{part}_filenames")
-    if not isinstance(names, list):
-        return set()
-    paths = (Path(name) for name in names if isinstance(name, str))
-    return {_plain_name(path, Path()) for path in paths if path.name and not path.is_absolute()}
-
-
-def _plain_name(image: Path, folder: Path) -> str:
-    """An image's path from its folder, without a suffix: the lists have one or not."""
-    return image.relative_to(folder).with_suffix("").as_posix()
+def _plain_path(name: Any) -> str | None:
+    """A path below the folder without a suffix, which lists have or not; None: it is no such."""
+    path = Path(name) if isinstance(name, str) else Path()
+    return None if not path.name or path.is_absolute() else path.with_suffix("").as_posix()
 
 
 def _read(path: Path) -> Mapping[str, Any]:

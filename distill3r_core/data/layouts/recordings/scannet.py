@@ -7,17 +7,20 @@ shows the same view as color, whatever its size and the extrinsics say).
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from distill3r_core.data.layouts.folders import (
     entries_of,
+    folders_of,
     frame_key,
-    marked_dataset,
+    marked_scenes,
     names_in,
     numbered_files,
+    one_dataset,
+    scene_id_of,
 )
 from distill3r_core.data.layouts.records import (
     DepthFile,
@@ -55,13 +58,6 @@ _UNEXPORTED = (
 
 
 def _mark(folder: Path) -> str | None:
-    if (reason := _export_mark(folder)) is not None:
-        return reason
-    recordings = _recordings(folder)
-    return f"holds {recordings[0]}" if recordings else None
-
-
-def _export_mark(folder: Path) -> str | None:
     if (folder / "color").is_dir() and is_there(folder / _INTRINSICS):
         return "has color, pose and intrinsic"
     if is_there(folder / _INFO) and any(map(_COLOR.fullmatch, names_in(folder))):
@@ -69,19 +65,46 @@ def _export_mark(folder: Path) -> str | None:
     return None
 
 
+def _late_mark(folder: Path) -> str | None:
+    recordings = _recordings(folder)
+    return f"holds {recordings[0]}" if recordings else None
+
+
 def _recordings(folder: Path) -> list[str]:
-    """Recordings as the scanner wrote them, which no folder beside them holds exported."""
-    found = sorted(name for name in names_in(folder) if name.lower().endswith(".sens"))
-    if not found or any(_export_mark(folder / e.name) for e in entries_of(folder)[0] if e.is_dir()):
-        return []
-    return found
+    """Recordings as the scanner wrote them."""
+    return sorted(name for name in names_in(folder) if name.lower().endswith(".sens"))
+
+
+def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
+    """The scenes that are exported; recordings that are not are refused."""
+    exported, holders = set[str](), []
+    for folder in folders_of(root, skip=skip):
+        if isinstance(folder, Path):
+            exported.update(scene_id_of(folder, root).split("/") if _mark(folder) else ())
+            holders += [folder] if _recordings(folder) else []
+    yield from marked_scenes(root, skip, _mark, _list_scene, sweep=True)
+    for folder in holders:
+        yield from (Refused(path, _UNEXPORTED) for path in _unexported(folder, exported))
+
+
+def _unexported(folder: Path, exported: Container[str]) -> list[Path]:
+    """The recordings of a folder of which there is no export.
+
+    Args:
+        exported: Names of the folders with an export, and of those around them: one that has a
+            recording's name holds what is exported of it.
+    """
+    found = [folder / name for name in _recordings(folder)]
+    if len(found) == 1:  # whatever is exported here is of it, but for what has another scan's name
+        below = [folder / entry.name for entry in entries_of(folder)[0] if entry.is_dir()]
+        below = [path for path in below if not _NAME.fullmatch(path.name)]
+        if any(map(_mark, (folder, *below))):
+            return []
+    return [path for path in found if path.stem not in exported]
 
 
 def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
-    mark = _export_mark(folder)
-    if mark is None:
-        yield from (Refused(folder / name, _UNEXPORTED) for name in _recordings(folder))
-    elif is_there(folder / _INTRINSICS):
+    if is_there(folder / _INTRINSICS):
         yield from _list_folders(folder, scene_id)
     else:
         yield from _list_info(folder, scene_id)
@@ -155,15 +178,19 @@ def _scene(folder: Path, scene_id: str, frames: Sequence[Frame]) -> Iterator[Lis
     lost = sum(frame.pose is None for frame in frames)
     if lost:
         yield Note(f"{scene_id}: {lost} of {len(frames)} frames have no pose: tracking was lost")
-    match = _NAME.fullmatch(folder.name)
-    lists = read_split_lists((folder.parent, folder.parent.parent), train=_TRAIN, test=_TEST)
+    # What is exported may lie in a folder of the scan: `scans/scene0000_00/exported`.
+    names = scene_id.split("/")[::-1]
+    depth = next((depth for depth, name in enumerate(names) if _NAME.fullmatch(name)), 0)
+    scan, match = names[depth], _NAME.fullmatch(names[depth])
+    places = folder.absolute().parents[depth : depth + 2]
+    lists = read_split_lists(places, train=_TRAIN, test=_TEST)
     yield Scene(
         scene_id,
         folder,
         tuple(frames),
         order="number",
-        split=lists.split_of(folder.name),
-        is_test=lists.is_test(folder.name),
+        split=lists.split_of(scan),
+        is_test=lists.is_test(scan),
         place=match.group(1) if match else None,
     )
 
@@ -196,7 +223,8 @@ LAYOUT = Layout(
     summary="<scene>/{color, depth, pose, intrinsic}, files named by their number; or _info.txt "
     "beside frame-NNNNNN.{color.jpg, depth.pgm, pose.txt}",
     mark=_mark,
-    scan=marked_dataset(_mark, _list_scene, sweep=True),
+    late_mark=_late_mark,
+    scan=one_dataset(_list_scenes),
     carries=frozenset({"depth", "pose", "intrinsics"}),
     policy=Policy("path", reference=100, least=2, most=20, video_like=True),
 )

@@ -80,6 +80,11 @@ class Trajectory:
         poses = np.stack([found[stamp] for stamp in stamps]) if stamps else np.zeros((0, 4, 4))
         return cls(stamps, poses)
 
+    def has(self, stamp: float) -> bool:
+        """Whether one of the poses is of this very stamp."""
+        place = bisect.bisect_left(self.stamps, stamp)
+        return place < len(self.stamps) and self.stamps[place] == stamp
+
     def at(self, stamp: float, *, max_gap: float = MAX_POSE_GAP) -> Float[np.ndarray, "4 4"] | None:
         """The pose at a stamp; None where the recording has none near it.
 
