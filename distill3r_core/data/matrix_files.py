@@ -14,6 +14,7 @@ from distill3r_core.untrusted.printable import reason_of
 ROTATION_TOLERANCE = 1e-2
 _FARTHEST = 1e9  # in the unit of a pose: beyond map coordinates in millimeters
 _LARGEST_INTRINSIC = 1e7  # pixels
+_NOT_FINITE = "numbers that are not finite"
 
 
 def read_matrix(path: Path, side: int, *, what: str) -> Float[np.ndarray, "n n"]:
@@ -35,7 +36,7 @@ def read_matrix(path: Path, side: int, *, what: str) -> Float[np.ndarray, "n n"]
     except ValueError:
         numbers = [math.nan]  # Windows wrote -1.#INF, which is no number anywhere else
     if not all(math.isfinite(number) for number in numbers):
-        raise ImageError(f"{what} has numbers that are not finite")
+        raise ImageError(f"{what} has {_NOT_FINITE}")
     return np.array(numbers).reshape(side, side)
 
 
@@ -60,6 +61,17 @@ def checked_intrinsics(intrinsics: Float[np.ndarray, "3 3"]) -> Float[np.ndarray
     if min(intrinsics[0, 0], intrinsics[1, 1]) <= 0 or intrinsics[2].tolist() != [0, 0, 1]:
         raise ImageError("intrinsics are not those of a camera: fx 0 cx, 0 fy cy, 0 0 1")
     return intrinsics
+
+
+def read_tracked_pose(path: Path) -> Float[np.ndarray, "4 4"] | Path | None:
+    """The pose of a file; None where its numbers are not finite: tracking was lost.
+
+    A file that is missing or damaged stays its path: who reads the frame refuses it by name.
+    """
+    try:
+        return read_pose(path)
+    except ImageError as error:
+        return None if _NOT_FINITE in str(error) else path
 
 
 def with_centers_at_half(intrinsics: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:

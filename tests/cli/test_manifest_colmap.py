@@ -16,8 +16,11 @@ from trees import photos, rejected
 from distill3r_core.data.layouts import Rig, scan
 from distill3r_core.data.listing import list_dataset
 from distill3r_core.data.manifest import read_manifest
+from distill3r_core.errors import ImageError
 from distill3r_core.geometry.pnp import pnp_available
 from distill3r_core.geometry.structure_from_motion import SolvedImage
+from distill3r_core.io.checksums import read_sealed, write_sealed
+from distill3r_core.io.images.decode import read_image
 from distill3r_core.report import Silent
 from distill3r_core.scenes.paths import pinhole
 from distill3r_core.stages.manifest import estimated_poses
@@ -162,6 +165,33 @@ def test_depth_gives_the_scale_and_lost_views_are_listed(cli_inprocess, solver, 
     relative = [np.linalg.inv(one[0]) @ np.array(one) for one in (got, true)]
     np.testing.assert_allclose(relative[0], relative[1], atol=2e-3)  # depth is stored in mm
     assert rejected(tmp_path / "data") == {"000003.png": estimated_poses.UNPLACED}
+
+
+def test_an_image_that_cannot_be_read_is_refused_with_its_own_reason(solver, tmp_path):
+    rooms, poses = unposed_room(tmp_path, solver)
+    calls = solver(room_depth(0, 8, 69.0)[0], poses, pinhole(SIZE))
+    (image,) = (tmp_path / "rooms").rglob("rgb/000005.png")
+    image.write_bytes(image.read_bytes()[:100])
+    listing, out = list_dataset(rooms), tmp_path / "data"
+    (scene,) = listing.scenes
+    kept = tmp_path / "data" / "colmap" / listing.name / f"{scene.scene_id}.json"
+    with pytest.raises(ImageError) as read:
+        read_image(image)
+
+    def refused():
+        posed = estimated_poses.with_estimated_poses(listing, out, check=False, progress=Silent())
+        names = [frame.name for one in posed.scenes for frame in one.frames]
+        assert names == ["000000", "000001", "000002", "000004", "000006", "000007"]
+        return {item.path.name: item.reason for item in posed.refused}
+
+    wanted = {"000003.png": estimated_poses.UNPLACED, "000005.png": str(read.value)}
+    assert refused() == wanted
+    assert refused() == wanted  # by what is kept
+    assert len(calls) == 1
+    record = read_sealed(kept)
+    write_sealed(kept, {**record, "unread": ["000005"]})  # as older versions kept it
+    assert refused() == wanted
+    assert len(calls) == 2
 
 
 def test_frames_without_depth_share_the_scale_of_their_scene(solver, tmp_path):

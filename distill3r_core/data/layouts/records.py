@@ -88,7 +88,7 @@ class Frame:
     """An image of a scene and what its data set has beside it; nothing has been read.
 
     A frame whose depth or pose is named but missing or unusable is left out of the manifest. Where
-    a data set has none, the field is None and the frame is kept without.
+    a data set has none, the field is None: the frame is kept, unless others of its scene have both.
 
     Args:
         name: Unique in its scene; the processed image gets this name.

@@ -68,8 +68,8 @@ def with_estimated_poses(
         unit: Unit = units[0] if units and solved.scale is not None else "none"
         kept = []
         for frame in scene.frames:
-            if frame.name in solved.unread:  # refused with its own reason when it is read
-                kept.append(frame)
+            if (reason := solved.unread.get(frame.name)) is not None:
+                refused.append(Refused(frame.image, reason))
             elif (pose := solved.poses.get(frame.name)) is None:
                 refused.append(Refused(frame.image, UNPLACED))
             elif frame.depth is not None and solved.scale is None:
@@ -87,15 +87,15 @@ def with_estimated_poses(
 
 def _solve(scene: Scene, on_step: StepCallback) -> PlacedScene:
     read: list[tuple[Frame, tuple[int, int], SolverCamera]] = []
-    unread = set[str]()
+    unread = dict[str, str]()
 
     def views() -> Iterator[tuple[UInt8[np.ndarray, "_ _ 3"], SolverCamera]]:
         for done, frame in enumerate(scene.frames):
             on_step("images", done, len(scene.frames))
             try:
                 pixels, focal = _pixels(frame)
-            except ImageError:
-                unread.add(frame.name)
+            except ImageError as error:
+                unread[frame.name] = str(error)
                 continue
             size = pixels.shape[:2]
             rig = None if frame.rig is None else rig_for(frame.rig, size)
@@ -134,7 +134,7 @@ def _solve(scene: Scene, on_step: StepCallback) -> PlacedScene:
     return PlacedScene(
         poses,
         rigs,
-        frozenset(unread),
+        unread,
         scale,
         max(shifts, default=0.0),
         float(np.median(errors)) if errors else float("nan"),

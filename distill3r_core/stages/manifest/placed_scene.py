@@ -26,7 +26,7 @@ class PlacedScene:
         poses: world_from_cam of the color camera by the frame's name, in the frame's unit where
             there is depth.
         rigs: The color camera of each of these frames, where it was estimated.
-        unread: Frames that could not be read.
+        unread: Why frames could not be read, by their names.
         scale: Where there is depth: units of the frames in one of COLMAP's.
         shift: Pixels by which distortion moves a corner of an image, at most.
         error: Pixels by which COLMAP's points miss where they are seen: the median of the views'
@@ -35,7 +35,7 @@ class PlacedScene:
 
     poses: Mapping[str, Float[np.ndarray, "4 4"]]
     rigs: Mapping[str, Rig]
-    unread: frozenset[str]
+    unread: Mapping[str, str]
     scale: SceneScale | None
     shift: float
     error: float
@@ -71,7 +71,7 @@ def save_placed(path: Path, made: str, solved: PlacedScene) -> None:
             name: {"k": rig.color.ravel().tolist(), "size": rig.size}
             for name, rig in solved.rigs.items()
         },
-        "unread": sorted(solved.unread),
+        "unread": dict(solved.unread),
         "scale": None if solved.scale is None else vars(solved.scale),
         "shift": solved.shift,
         "error": None if np.isnan(solved.error) else solved.error,
@@ -85,14 +85,18 @@ def load_placed(path: Path, made: str) -> PlacedScene | None:
         record = read_sealed(path)
         if record["made"] != made:
             return None
-        scale = record["scale"]
+        scale, unread = record["scale"], record["unread"]
+        if isinstance(unread, list):  # of an older version, which kept no reasons
+            if unread:
+                return None
+            unread = {}
         return PlacedScene(
             {name: _matrix(pose, 4) for name, pose in record["poses"].items()},
             {
                 name: Rig(_matrix(rig["k"], 3), (rig["size"][0], rig["size"][1]))
                 for name, rig in record["rigs"].items()
             },
-            frozenset(record["unread"]),
+            {name: str(reason) for name, reason in unread.items()},
             None if scale is None else SceneScale(**scale),
             float(record["shift"]),
             float("nan") if record["error"] is None else float(record["error"]),

@@ -134,7 +134,7 @@ def test_annotations_of_co3d_are_read_once_a_category(tmp_path, monkeypatch):
     ("write", "frames"),
     [
         *((write_co3d, 31), (write_scannetpp, 25), (write_matterport, 72), (write_megadepth, 5)),
-        *((write_blendedmvs, 4), (write_arkitscenes, 8), (chess, 23), (write_12scenes, 5)),
+        *((write_blendedmvs, 4), (write_arkitscenes, 8), (chess, 23), (write_12scenes, 6)),
         *((write_dtu_training, 6), (write_dtu_test, 3), (write_rooms, 8), (write_tum, 7)),
         *((write_scannet, 12), (write_colmap, 3), (write_nerfstudio_with_sizes, 6)),
         *((write_record3d, 11), (write_open3d, 3)),

@@ -154,14 +154,15 @@ def test_7scenes(tmp_path, rows_of):
 
 
 def test_12scenes(tmp_path, rows_of):
-    rows, left_out, _ = rows_of(write_12scenes(tmp_path), "12scenes")
+    rows, left_out, notes = rows_of(write_12scenes(tmp_path), "12scenes")
     assert rows == [
         "apt1/kitchen/sequence0 | val pinhole number m | depth=1.5 pose | 32x24 30 31 16 12 | 0 | "
         "000000:0 000001:1 000002:2",
         "apt1/kitchen/sequence1 | train pinhole number m | depth=1.5 pose | 32x24 30 31 16 12 | "
         "0 | 000003:3 000005:5",
     ]
-    assert left_out == {"frame-000004.color.jpg": "its pose is infinite: tracking was lost"}
+    assert left_out == {"frame-000004.color.jpg": "it has no pose, as others of its scene have"}
+    assert "apt1/kitchen: 1 of 6 frames have no pose: tracking was lost" in notes
 
 
 def test_dtu_for_training(tmp_path, rows_of):

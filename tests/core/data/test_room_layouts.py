@@ -10,13 +10,48 @@ import numpy as np
 import pytest
 from layout_files import QUARTER, listed, made, matrix_text, names, write
 from PIL import Image
+from published_trees import write_12scenes
 from scipy.spatial.transform import Rotation
-from trees import save_depth, save_picture
+from trees import rejected, save_depth, save_picture
 
 from distill3r_core.data.frame_reader import read_source_frame
 from distill3r_core.data.layouts import scan
-from distill3r_core.data.layouts.records import LeftOut, Note, Refused, Scene
+from distill3r_core.data.layouts.records import Note, Refused, Scene
+from distill3r_core.data.manifest import read_manifest
 from distill3r_core.data.windows import stride_of
+from distill3r_core.stages.manifest import ManifestSettings, build_manifest
+
+
+@pytest.mark.parametrize("field", ["depthShift", "calibrationDepthExtrinsic"])
+def test_12scenes_read_of_info_only_what_they_use(tmp_path, field):
+    room = write_12scenes(tmp_path) / "apt1" / "kitchen"
+    text = (room / "info.txt").read_text().replace("m_depthShift = 1000\n", "")
+    write(room / "info.txt", f"{text}m_{field} = -1 none\n")
+    scenes, rest = listed(tmp_path, "12scenes")
+    assert [len(scene.frames) for scene in scenes.values()] == [3, 3]
+    assert not [item for item in rest if isinstance(item, Refused)]
+    write(room / "info.txt", text.replace("60 0 31.5", "60 0"))
+    scenes, rest = listed(tmp_path, "12scenes")
+    assert not scenes
+    assert ["info.txt is damaged" in one.reason for one in rest if isinstance(one, Refused)] == [
+        True
+    ]
+
+
+def test_a_frame_of_12scenes_without_tracking_is_an_image(tmp_path):
+    write_12scenes(tmp_path / "tree")
+    (tmp_path / "tree" / "apt1" / "kitchen" / "data" / "frame-000003.pose.txt").unlink()
+    settings = ManifestSettings((tmp_path / "tree",), tmp_path / "out", views=2)
+    build_manifest(settings, trust=True)
+    assert rejected(tmp_path / "out") == {
+        "frame-000003.color.jpg": "pose is missing: no frame-000003.pose.txt",
+        "frame-000004.color.jpg": "it has no pose, as others of its scene have",
+        "kitchen": "it has one frame; a sample needs 2 frames",
+    }
+    settings = ManifestSettings((tmp_path / "tree",), tmp_path / "all", views=2, images_only=True)
+    build_manifest(settings)
+    assert rejected(tmp_path / "all") == {}
+    assert len(read_manifest(tmp_path / "all" / "manifest.csv").rows) == 6
 
 
 def test_12scenes_are_cut_by_their_split_file(tmp_path):
@@ -40,7 +75,7 @@ def test_12scenes_are_cut_by_their_split_file(tmp_path):
     scenes, rest = listed(tmp_path, "12scenes")
     assert {name: names(scene) for name, scene in scenes.items()} == {
         "apt1/kitchen/sequence0": ["frame-000000", "frame-000001", "frame-000002"],
-        "apt1/kitchen/sequence1": ["frame-000003", "frame-000005"],
+        "apt1/kitchen/sequence1": ["frame-000003", "frame-000004", "frame-000005"],
     }
     first, second = scenes.values()
     assert (first.split, first.is_test, second.split, second.is_test) == (
@@ -49,8 +84,9 @@ def test_12scenes_are_cut_by_their_split_file(tmp_path):
         "train",
         False,
     )
-    assert [item.reason for item in rest if isinstance(item, LeftOut)] == [
-        "its pose is infinite: tracking was lost"
+    assert [frame.pose is None for frame in second.frames] == [False, True, False]
+    assert [item.text for item in rest if isinstance(item, Note)] == [
+        "apt1/kitchen: 1 of 6 frames have no pose: tracking was lost"
     ]
     frame = read_source_frame(first.frames[0])
     assert frame.intrinsics is not None and frame.depth is not None

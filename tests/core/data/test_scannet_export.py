@@ -216,3 +216,29 @@ def test_a_pgm_of_depth_has_16_bits(tmp_path):
         read_pgm16(tmp_path / "cut.pgm")
     with pytest.raises(ImageError, match="not a PGM"):
         read_pgm16(save_depth(tmp_path / "depth.png"))
+
+
+@pytest.mark.parametrize(
+    ("poses", "said"),
+    [
+        ({}, "3 of 3 frames have no pose: no file"),
+        ({0: np.eye(4), 1: np.eye(4)}, "1 of 3 frames have no pose: no file"),
+        (
+            {0: np.full((4, 4), -np.inf)},
+            "3 of 3 frames have no pose: 1 lost tracking, 2 have no file",
+        ),
+        (
+            {n: np.full((4, 4), np.nan) for n in range(3)},
+            "3 of 3 frames have no pose: tracking was lost",
+        ),
+    ],
+)
+def test_tracking_was_lost_only_where_a_pose_is_not_finite(tmp_path, poses, said):
+    folder = tmp_path / "scene0000_00"
+    for number in range(3):
+        save_picture(folder / "color" / f"{number}.jpg", number)
+        if number in poses:
+            write(folder / "pose" / f"{number}.txt", matrix_text(poses[number]))
+    write(folder / "intrinsic" / "intrinsic_color.txt", "30 0 16 0 0 30 12 0 0 0 1 0 0 0 0 1")
+    _, rest = listed(tmp_path, "scannet")
+    assert [item.text.partition(": ")[2] for item in rest if isinstance(item, Note)] == [said]

@@ -17,14 +17,12 @@ from distill3r_core.data.layouts.records import (
     DepthFile,
     Frame,
     Layout,
-    LeftOut,
     Listed,
     Note,
-    Refused,
     Scene,
 )
-from distill3r_core.data.layouts.scan_info import read_scan_info
-from distill3r_core.data.matrix_files import read_pose
+from distill3r_core.data.layouts.scan_info import read_color_rig
+from distill3r_core.data.matrix_files import read_tracked_pose
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there, read_text_file, refuse_special
@@ -34,7 +32,6 @@ _PART = re.compile(
     r"(sequence\d{1,9})\s*\[frames=(\d{1,9})\]\s*\[start=(\d{1,9})\s*;\s*end=(\d{1,9})\]"
 )
 _TEST = "sequence0"
-_LOST = "its pose is infinite: tracking was lost"
 
 
 def _mark(folder: Path) -> str | None:
@@ -43,7 +40,7 @@ def _mark(folder: Path) -> str | None:
 
 
 def _list_room(folder: Path, room: str) -> Iterator[Listed]:
-    rig = read_scan_info(folder / "info.txt").rig
+    rig = read_color_rig(folder / "info.txt")
     parts = _parts(folder / "split.txt")
     if not parts:
         yield Note(f"{room}: no split.txt: all frames are one sequence")
@@ -52,24 +49,22 @@ def _list_room(folder: Path, room: str) -> Iterator[Listed]:
         for entry in entries_of(folder / "data")[0]
         if (match := _IMAGE.fullmatch(entry.name))
     }
-    frames: dict[int, Frame] = {}
+    frames, lost = dict[int, Frame](), 0
     for number, image in images.items():
         stem = image.name.split(".")[0]
         pose = image.with_name(f"{stem}.pose.txt")
-        try:
-            read_pose(pose)
-        except ImageError as error:
-            reason = str(error)
-            yield LeftOut(image, _LOST) if "not finite" in reason else Refused(image, reason)
-            continue
+        is_lost = read_tracked_pose(pose) is None
+        lost += is_lost
         frames[number] = Frame(
             name=stem,
             image=image,
             number=number,
             depth=DepthFile(image.with_name(f"{stem}.depth.png"), any_size=True),
-            pose=pose,
+            pose=None if is_lost else pose,
             rig=rig,
         )
+    if lost:
+        yield Note(f"{room}: {lost} of {len(frames)} frames have no pose: tracking was lost")
     for name, first, last in parts or (("", 0, max(frames, default=0)),):
         yield Scene(
             scene_id=f"{room}/{name}" if name else room,

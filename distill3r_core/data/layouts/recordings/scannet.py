@@ -34,7 +34,7 @@ from distill3r_core.data.layouts.records import (
 )
 from distill3r_core.data.layouts.scan_info import read_scan_info
 from distill3r_core.data.layouts.split_files import read_split_lists
-from distill3r_core.data.matrix_files import read_matrix, read_pose, with_centers_at_half
+from distill3r_core.data.matrix_files import read_matrix, read_tracked_pose, with_centers_at_half
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there
@@ -116,9 +116,11 @@ def _list_folders(folder: Path, scene_id: str) -> Iterator[Listed]:
     k = with_centers_at_half(stored[:3, :3])
     rig = Rig(color=k, size=_size_of(k))
     images = numbered_files(folder / "color", _SUFFIXES)
-    frames = []
+    frames, lost = [], 0
     for number in sorted(images):
         image = images[number]
+        pose, is_lost = _pose(folder / "pose" / f"{image.stem}.txt")
+        lost += is_lost
         depth = folder / "depth" / f"{image.stem}.png"
         frames.append(
             Frame(
@@ -126,7 +128,7 @@ def _list_folders(folder: Path, scene_id: str) -> Iterator[Listed]:
                 image=image,
                 number=number,
                 depth=DepthFile(depth, any_size=True) if is_there(depth) else None,
-                pose=_pose(folder / "pose" / f"{image.stem}.txt"),
+                pose=pose,
                 rig=rig,
             )
         )
@@ -135,7 +137,7 @@ def _list_folders(folder: Path, scene_id: str) -> Iterator[Listed]:
             yield from _extrinsic_note(scene_id, read_matrix(path, 4, what=path.name))
         except ImageError as error:  # of a file that only a remark is taken from
             yield Note(f"{scene_id}: {error}; it is not used")
-    yield from _scene(folder, scene_id, frames)
+    yield from _scene(folder, scene_id, frames, lost)
 
 
 def _list_info(folder: Path, scene_id: str) -> Iterator[Listed]:
@@ -143,7 +145,7 @@ def _list_info(folder: Path, scene_id: str) -> Iterator[Listed]:
     info = read_scan_info(folder / _INFO)
     names = sorted((entry.name for entry in entries_of(folder)[0]), key=frame_key)
     by_lower = {name.lower(): name for name in names}
-    frames: dict[int, Frame] = {}
+    frames, lost = dict[int, Frame](), 0
     for match in filter(None, map(_COLOR.fullmatch, names)):
         stem, number = match.group().split(".")[0], int(match.group(1))
         ends = (end for end in _DEPTHS if f"{stem}.{end}".lower() in by_lower)
@@ -152,17 +154,18 @@ def _list_info(folder: Path, scene_id: str) -> Iterator[Listed]:
             path = folder / by_lower[f"{stem}.{end}".lower()]
             scale = info.depth_scale or _MILLIMETERS
             depth = DepthFile(path, _DEPTHS[end], scale=scale, any_size=True)
-        pose = by_lower.get(f"{stem}.pose.txt".lower(), f"{stem}.pose.txt")
+        pose, is_lost = _pose(folder / by_lower.get(f"{stem}.pose.txt".lower(), f"{stem}.pose.txt"))
+        lost += is_lost
         frames[number] = Frame(
             name=stem,
             image=folder / match.group(),
             number=number,
             depth=depth,
-            pose=_pose(folder / pose),
+            pose=pose,
             rig=info.rig,
         )
     yield from _extrinsic_note(scene_id, info.depth_extrinsic)
-    yield from _scene(folder, scene_id, [frames[number] for number in sorted(frames)])
+    yield from _scene(folder, scene_id, [frames[number] for number in sorted(frames)], lost)
 
 
 def _extrinsic_note(scene_id: str, extrinsic: np.ndarray | None) -> Iterator[Note]:
@@ -173,11 +176,13 @@ def _extrinsic_note(scene_id: str, extrinsic: np.ndarray | None) -> Iterator[Not
         )
 
 
-def _scene(folder: Path, scene_id: str, frames: Sequence[Frame]) -> Iterator[Listed]:
-    """The scene of a scan, and how many of its poses are lost."""
-    lost = sum(frame.pose is None for frame in frames)
-    if lost:
-        yield Note(f"{scene_id}: {lost} of {len(frames)} frames have no pose: tracking was lost")
+def _scene(folder: Path, scene_id: str, frames: Sequence[Frame], lost: int) -> Iterator[Listed]:
+    """The scene of a scan, and how many of its frames have no pose, of which some are lost."""
+    if unposed := sum(frame.pose is None for frame in frames):
+        absent = unposed - lost
+        why = ["tracking was lost" if lost == unposed else f"{lost} lost tracking"] if lost else []
+        why += ["no file" if absent == unposed else f"{absent} have no file"] if absent else []
+        yield Note(f"{scene_id}: {unposed} of {len(frames)} frames have no pose: {', '.join(why)}")
     # What is exported may lie in a folder of the scan: `scans/scene0000_00/exported`.
     names = scene_id.split("/")[::-1]
     depth = next((depth for depth, name in enumerate(names) if _NAME.fullmatch(name)), 0)
@@ -205,17 +210,10 @@ def _size_of(k: np.ndarray) -> tuple[int, int] | None:
     return _COLOR_SIZE if near else None
 
 
-def _pose(path: Path) -> np.ndarray | Path | None:
-    """The pose of a frame; None where it is not there, or infinite: tracking was lost.
-
-    A file that is damaged stays its file: who reads the frame refuses it.
-    """
-    if not is_there(path):
-        return None
-    try:
-        return read_pose(path)
-    except ImageError as error:
-        return None if "not finite" in str(error) else path
+def _pose(path: Path) -> tuple[np.ndarray | Path | None, bool]:
+    """The pose of a frame, None where there is none; and whether that is for lost tracking."""
+    pose = read_tracked_pose(path) if is_there(path) else None
+    return pose, pose is None and is_there(path)
 
 
 LAYOUT = Layout(

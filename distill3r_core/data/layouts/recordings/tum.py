@@ -54,7 +54,7 @@ def _mark(folder: Path) -> str | None:
 
 
 def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
-    """One sequence; images without a partner in another stream are kept without it."""
+    """One sequence; an image without a partner in another stream is a frame without it."""
     color = _read_stream(folder, _COLOR)
     depth = _read_stream(folder, _DEPTH) if is_there(folder / _DEPTH) else {}
     has_poses = is_there(folder / _POSES)
