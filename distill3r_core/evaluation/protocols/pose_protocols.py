@@ -52,7 +52,7 @@ CO3D_PI3 = replace(
     aggregation="pooled",
     poses=PI3,
     sequences=None,
-    rules={"input": "518x518; a student keeps its own size and fit"},
+    rules={},
 )
 CO3D_FAST3R = replace(
     CO3D_PI3,

@@ -57,7 +57,10 @@ def heading_of(sample: Sample, samples: int) -> str:
     views = f"{len(sample.rows)} views"
     order = _ORDERS.get(sample.rows[0].order, "without an order")
     steps = np.diff([int(row.sample_id) for row in sample.rows])
-    apart = f", numbers {int(np.median(steps))} apart" if len(steps) else ""
+    apart = ""
+    if len(steps):
+        least, most = int(steps.min()), int(steps.max())
+        apart = f", numbers {least if least == most else f'{least} to {most}'} apart"
     return f"{sample.name} (the first of {samples} samples): {views}{apart}, {order}"
 
 
