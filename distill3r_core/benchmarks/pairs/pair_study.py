@@ -113,8 +113,11 @@ def _run(settings: PairStudySettings, folder: Path, progress: Progress) -> dict[
     missing = [trial for trial in trials if not known or trial[2].read() is None]
     total = (0 if known else settings.teacher_steps) + settings.steps * len(missing)
     if total:
+        left = {cell for cell, *_ in missing}
         step = {
-            cell: student_step_seconds(cell, rooms, sizes) for cell in {it[0] for it in missing}
+            cell: student_step_seconds(cell, rooms, sizes)
+            for cell in settings.cells
+            if cell in left
         }
         seconds = settings.steps * sum(step[cell] for cell, *_ in missing)
         if not known:
