@@ -258,13 +258,16 @@ def marked_scenes(
     Yields:
         What is in the scenes, and the images and videos that belong to none.
     """
-    used, others, taken = set[Path](), list[Path](), set[str]()
+    used, later, taken = set[Path](), list[Path | media.LeftOut](), _TakenFiles()
     mask_folders: dict[Path, list[Path]] = {}
     failed = set[Path]()  # nothing more is said of what is in them
     for folder in folders_of(root, skip=skip):
         if isinstance(folder, Refused):
             yield folder
-        elif mark(folder):
+            continue
+        is_marked = bool(mark(folder))
+        taken.enter(folder, is_marked=is_marked)
+        if is_marked:
             used.add(folder)
             failed.add(folder)
             try:
@@ -276,22 +279,59 @@ def marked_scenes(
                     if isinstance(listed, Scene | VideoScene):
                         failed.discard(folder)
                     if sweep:
-                        taken |= _files_of(listed)
+                        taken.add(listed)
                     yield listed
             except ImageError as error:
                 yield Refused(folder, str(error))
-        else:
-            others.append(folder)
-    for folder in others:
-        if used.isdisjoint((folder, *folder.parents)):
-            yield from _media_besides(folder, taken, OUTSIDE)
-    if sweep:
-        for folder in folders_of(root, skip=skip):
-            if isinstance(folder, Refused):
-                continue
-            places = (folder, *folder.parents)
-            if not used.isdisjoint(places) and failed.isdisjoint(places):
-                yield from _media_besides(folder, taken, UNUSED)
+        if sweep and taken.around and failed.isdisjoint((folder, *folder.parents)):
+            later += taken.unused(folder)
+        elif not is_marked:
+            later.append(folder)
+    for item in later:
+        if isinstance(item, Path) and used.isdisjoint((item, *item.parents)):
+            yield from _media_besides(item, taken.elsewhere, OUTSIDE)
+    for item in later if sweep else ():
+        if isinstance(item, media.LeftOut):
+            if str(item.path) not in taken.elsewhere:
+                yield item
+            continue
+        places = (item, *item.parents)
+        if not used.isdisjoint(places) and failed.isdisjoint(places):
+            yield from _media_besides(item, taken.elsewhere, UNUSED)
+
+
+@dataclass
+class _TakenFiles:
+    """Files of scenes, while folders are walked: those of a scene's folder until it is left.
+
+    Args:
+        around: Marked folders that hold the current one, outermost first, and the files in each
+            that its own scenes have.
+        elsewhere: Files that scenes have outside of their folders.
+    """
+
+    around: list[tuple[Path, set[str]]] = field(default_factory=list)
+    elsewhere: set[str] = field(default_factory=set)
+
+    def enter(self, folder: Path, *, is_marked: bool) -> None:
+        """Go on to the next folder of the walk."""
+        while self.around and not folder.is_relative_to(self.around[-1][0]):
+            self.around.pop()
+        if is_marked:
+            self.around.append((folder, set()))
+
+    def add(self, listed: Listed) -> None:
+        """Take the files of what the current folder, which is marked, lists."""
+        folder, own = self.around[-1]
+        inside = f"{folder}{os.sep}"
+        for path in _files_of(listed):
+            (own if path.startswith(inside) else self.elsewhere).add(path)
+
+    def unused(self, folder: Path) -> list[media.LeftOut]:
+        """Images and videos of the current folder that no scene around it has."""
+        *outer, (_, own) = self.around
+        found = _media_besides(folder, own, UNUSED)
+        return [item for item in found if not any(str(item.path) in files for _, files in outer)]
 
 
 def _with_masks(scene: Scene, mask_folders: dict[Path, list[Path]]) -> Scene:
