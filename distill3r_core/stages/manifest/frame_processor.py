@@ -23,7 +23,7 @@ from distill3r_core.stages.manifest.frame_index import FrameEntry, FrameIndex, s
 from distill3r_core.system.threads import Pool, ahead, result_of
 
 # Raised when what is written for the same settings changes, so that old entries are not reused.
-_VERSION = 4
+_VERSION = 5
 _LONGEST_NAME = 120  # characters; file systems take 255 bytes, and a suffix comes on top
 _AHEAD = 4  # frames in flight per worker
 _SETTINGS_KEPT = 256  # digests of settings: a scene has few
