@@ -137,8 +137,7 @@ def with_known_poses(
     def posed_scenes() -> Iterator[Scene]:
         nonlocal found, total
         for scene in listing.scenes:
-            pairs = zip(scene.frames, known.of(scene.frames), strict=True)
-            frames = tuple(_posed(frame, pose, known.unit) for frame, pose in pairs)
+            frames = posed_frames(scene.frames, known)
             found += sum(frame.pose is not None for frame in frames)
             total += len(frames)
             yield replace(scene, frames=frames)
@@ -190,14 +189,10 @@ def _pose_by_number(trajectory: Trajectory, stem: str) -> Float[np.ndarray, "4 4
     return trajectory.at(stamp) if is_stamp else None
 
 
-def posed_frames(
-    frames: Sequence[Frame], known: KnownPoses
-) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
-    """Frames with the poses of a file instead of their own, and those that it does not name."""
+def posed_frames(frames: Sequence[Frame], known: KnownPoses) -> tuple[Frame, ...]:
+    """The frames of a scene with the poses of a file instead of their own, or with none."""
     pairs = zip(frames, known.of(frames), strict=True)
-    posed = [_posed(frame, here, known.unit) for frame, here in pairs]
-    named = tuple(frame for frame in posed if frame.pose is not None)
-    return named, tuple(frame for frame in posed if frame.pose is None)
+    return tuple(_posed(frame, here, known.unit) for frame, here in pairs)
 
 
 def _from_list(path: Path, table: Sequence[tuple[int, list[str]]]) -> KnownPoses:

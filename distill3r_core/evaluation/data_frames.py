@@ -61,14 +61,9 @@ def read_test_data(
         name: with_conventions(frames, conventions)
         for name, frames in frames_for_test(root, layout, all_splits=not protocol.test_only)
     }
-    unposed = list[Failure]()
     if poses is not None:
-        for name, frames in sequences.items():
-            sequences[name], unnamed = posed_frames(frames, poses)
-            reason = f"{poses.path} has no pose of it"
-            unposed += [Failure(str(frame.image), reason) for frame in unnamed]
+        sequences = {name: posed_frames(frames, poses) for name, frames in sequences.items()}
     sequences, failed = _scored_sequences(sequences, protocol)
-    failed += unposed
     windows = protocol.frames(
         layout, {name: [frame.number for frame in frames] for name, frames in sequences.items()}
     )
@@ -85,6 +80,9 @@ def read_test_data(
             if not protocol.needs_depth:
                 frame = replace(frame, depth=None)
             progress.advance()
+            if poses is not None and frame.pose is None:
+                failed.append(Failure(str(frame.image), f"{poses.path} has no pose of it"))
+                continue
             try:
                 processed = process(read_source_frame(frame, trust=trust), processing)
                 view = _view_of(processed)

@@ -1,6 +1,7 @@
 """The validation samples of a run as ground truth: the maps and similarities of its teacher."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -72,7 +73,7 @@ def read_validation(
             world_poses=located,
             similarities=similarities if placed else None,
             sources=tuple(
-                SourceView(view, placement)
+                SourceView(view, replace(placement, size=points.shape[1:3]))
                 for view, placement in (sources.of(cache, name, usable) if sources else ())
             ),
         )

@@ -1,6 +1,5 @@
 """COLMAP on the sequences of an evaluation: announced before it starts, and kept."""
 
-import errno
 import math
 import os
 from collections.abc import Sequence
@@ -76,7 +75,8 @@ class ColmapSolver:
                 ),
                 on_step=phases(self.progress, f"{truth.name}: COLMAP"),
             )
-            self._keep(path, solved)
+            if len(solved) >= 2:  # else another try may find more
+                self._keep(path, solved)
         if len(solved) < 2:
             return Unpredicted(f"COLMAP placed {len(solved)} of {len(cameras)} views")
         return solved
@@ -109,8 +109,6 @@ class ColmapSolver:
         try:
             save_solved(path, solved)
         except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-                raise
             # The result may go to another place, which is all that this evaluation needs.
             self.progress.note(f"COLMAP's poses are not kept: {error.strerror}: {self.folder}")
 

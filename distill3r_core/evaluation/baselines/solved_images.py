@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ _VERSION = 1  # raised when the same images give other poses
 def digest_of_images(sources: Sequence[SourceView], cameras: Sequence[SolverCamera]) -> str:
     """Digest of all that decides the result: the images, in order, and what is known of cameras."""
     facts = {
-        "version": _VERSION,
+        "version": [_VERSION, metadata.version("pycolmap")],
         "images": [image_hash(source.view.image) for source in sources],
         "cameras": [asdict(camera) for camera in cameras],
     }
@@ -39,7 +40,7 @@ def load_solved(path: Path) -> dict[int, SolvedImage] | None:
     """What was found before, to the digit; None: nothing, or it is damaged."""
     try:
         return {int(index): _from_plain(one) for index, one in read_sealed(path)["images"].items()}
-    except (FileNotFoundError, DamageError, KeyError):
+    except (OSError, DamageError, KeyError):
         return None
 
 

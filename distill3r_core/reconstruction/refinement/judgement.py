@@ -73,7 +73,7 @@ def _correlation(
 
 # What a pair explains at least on a coarse level, from its best start: half of what an accepted one
 # does. With less, finer levels have not brought one to be accepted.
-_HOPE = 0.5
+HOPE = 0.5
 
 
 def promising_pairs(checks: PairChecks) -> Bool[Tensor, " P"]:
@@ -82,9 +82,9 @@ def promising_pairs(checks: PairChecks) -> Bool[Tensor, " P"]:
     Args:
         checks: Of all pairs forth, then all back, on a coarse level.
     """
-    good = checks.correlation > _HOPE * _LEAST_CORRELATION
-    good &= checks.agreement > _HOPE * LEAST_AGREEMENT
-    good &= checks.share > _HOPE * _LEAST_SHARE
+    good = checks.correlation > HOPE * _LEAST_CORRELATION
+    good &= checks.agreement > HOPE * LEAST_AGREEMENT
+    good &= checks.share > HOPE * _LEAST_SHARE
     forth, back = good.chunk(2)
     return forth & back
 

@@ -234,7 +234,8 @@ def _by_neighbors(
     new = torch.zeros_like(first.accepted)
     new[again] = True
     every = first.accepted | new
-    contradicted = contradicted_pairs(first.pairs, states.motion[: len(new)], every)
+    # A pair of the first attempt stands: one that came later may be what is wrong in a triangle.
+    contradicted = contradicted_pairs(first.pairs, states.motion[: len(new)], every) & new
     accepted = every & ~contradicted
     contradicted |= first.contradicted & ~new
     better = first.quality.index_copy(0, again, quality[good])

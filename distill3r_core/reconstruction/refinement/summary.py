@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distill3r_core.reconstruction.refinement.judgement import LEAST_AGREEMENT
+from distill3r_core.reconstruction.refinement.judgement import HOPE, LEAST_AGREEMENT
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,13 @@ class RefinementSummary:
     @property
     def supported(self) -> float | None:
         """Share of the aligned views that in the end, with one pose and scale for all their pairs,
-        still agree with the others as much as a pair must to be accepted; None without any.
+        still agree with the others half as much as a pair by itself must to be accepted: what has
+        less is not even tried on finer levels. None without any.
         """
         known = [share for share in self.agreements if share is not None]
         if not known:
             return None
-        return sum(share > LEAST_AGREEMENT for share in known) / len(known)
+        return sum(share > HOPE * LEAST_AGREEMENT for share in known) / len(known)
 
     def as_plain(self) -> dict[str, Any]:
         """For JSON."""

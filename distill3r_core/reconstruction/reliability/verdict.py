@@ -55,7 +55,7 @@ class MapChecks:
         aligned: Share of the views that the refinement of poses could place. None: it was not run.
         anchor_aligned: Whether the first view, in whose frame all others are, is one of them.
         supported: Share of those views that, refined together, still agree in depth with the views
-            that they align with as much as an accepted pair must; see `RefinementSummary`.
+            that they align with half as much as an accepted pair must; see `RefinementSummary`.
     """
 
     misfit: float | None = None
@@ -166,8 +166,9 @@ def _level(
             "the model's pose"
         )
     if checks.supported is not None and checks.supported < 1:
+        share = f"{1 - checks.supported:.0%}" if checks.supported < 0.995 else "less than 1%"
         reasons.append(
-            f"{1 - checks.supported:.0%} of the aligned views no longer fit those that they align "
+            f"{share} of the aligned views no longer fit those that they align "
             "with once all are refined together"
         )
     if reasons:

@@ -294,7 +294,8 @@ def _score(
         # Before the next sequence is read: of a large data set no two fit into memory.
         del truth, predicted, maps
     if not scored:
-        raise NothingUsableError("no view has enough valid pixels to be scored")
+        why = "".join(f": {one.item}: {one.reason}" for one in evaluation.failed[:1])
+        raise NothingUsableError(f"no view has enough valid pixels to be scored{why}")
     assert grid is not None
     return _Scores(scored, unrefined, unit, grid, without_baseline)
 

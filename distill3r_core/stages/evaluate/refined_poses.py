@@ -78,8 +78,10 @@ def _views_of(truth: Truth) -> list[LoadedView]:
     views = []
     for index, (name, prepared) in enumerate(zip(truth.view_names, truth.views, strict=True)):
         placement, mask = prepared.placement, None
-        if truth.sources:
-            source, placement = truth.sources[index].view, truth.sources[index].placement
+        # Where images lie in their files is the same with and without COLMAP, which alone reads
+        # the files behind validation samples.
+        if truth.sources and truth.sources[index].placement is placement:
+            source = truth.sources[index].view
             size = (source.image.shape[0], source.image.shape[1])
             if source.mask is not None:
                 mask = placed_mask(source.mask, placement).numpy()
