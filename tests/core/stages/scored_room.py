@@ -44,7 +44,7 @@ def make_cache(rooms, data, cache, **changes):
     build_cache(CacheSettings(manifest=data / "manifest.csv", output=cache, size="28x42"))
 
 
-def save_run(run, cache_path, *, pictures=None):
+def save_run(run, cache_path, *, pictures=None, resized=None):
     """A run of a `tiny` student that learned nothing from a cache's training frames."""
     cache = TeacherCache(cache_path)
     if pictures is None:
@@ -54,8 +54,8 @@ def save_run(run, cache_path, *, pictures=None):
     metadata = StudentMetadata(
         preset="tiny",
         spec=student.spec,
-        size=SIZE,
-        fit=ImageFit(size=SIZE).as_plain(),
+        size=resized or SIZE,
+        fit=ImageFit(size=SIZE, resized=resized).as_plain(),
         pictures="pictures.txt",
         processing=dict(cache.header.processing),
         settings=config.as_plain(TrainSettings(cache=cache_path)),

@@ -125,6 +125,18 @@ def test_validation_samples_have_the_row_on_the_images_of_their_manifest(place, 
         assert camera.intrinsics == (k[0, 0], k[1, 1], k[0, 2], k[1, 2])
 
 
+@pytest.mark.parametrize("resized", [None, (14, 28)], ids=["size of the cache", "smaller"])
+def test_figures_of_a_model_do_not_depend_on_colmap(place, solved, resized):
+    save_run(place / "run", place / "caches/teacher", resized=resized)
+    found = [
+        evaluate(EvalSettings(models=("run",), device="cpu", colmap=colmap))
+        for colmap in (True, False)
+    ]
+    assert len(solved) == 1
+    assert found[0].result["refinement"] is not None
+    assert found[0].result["metrics"] == found[1].result["metrics"]
+
+
 def test_a_sample_whose_images_are_gone_says_so(place, solved):
     make_cache(place / "rooms", place / "other", place / "cache")
     save_run(place / "run", place / "cache")

@@ -3,9 +3,7 @@ from exact_room import SIZE, VIEWS, exact_room, perturbed, turns_off
 
 from distill3r_core.geometry.cameras import unproject
 from distill3r_core.geometry.similarity import compose, scale_of
-from distill3r_core.reconstruction.refinement.motions import (
-    exponential,
-)
+from distill3r_core.reconstruction.refinement.motions import chain, exponential, inverse
 from distill3r_core.reconstruction.refinement.refine import refine_poses
 from distill3r_core.report import Silent
 from distill3r_core.scenes.render import render_scene
