@@ -159,11 +159,23 @@ def frames_for_test(
 
     Raises:
         InputMissingError: There is nothing at `root`.
+        RequestError: All frames are still in videos or archives.
     """
+    scenes, unread = 0, list[Path]()
     for dataset in scan(root, layout):
-        for scene in dataset.list_scenes():
-            if isinstance(scene, Scene) and (scene.is_test or all_splits):
-                yield f"{dataset.name}/{scene.scene_id}", scene.frames
+        for found in dataset.list_scenes():
+            if isinstance(found, VideoScene | PackedScene):
+                unread.append(found.path)
+            if isinstance(found, Scene):
+                scenes += 1
+                if found.is_test or all_splits:
+                    yield f"{dataset.name}/{found.scene_id}", found.frames
+    if unread and not scenes:
+        raise RequestError(
+            f"{unread[0]}: its frames are in a video or an archive, which is not unpacked here",
+            hint="make a manifest and a cache of it, and score held-out frames: distill3r manifest "
+            "ROOT --val-frames last:40, cache, train, eval --protocol held-out",
+        )
 
 
 __all__ = [

@@ -18,8 +18,9 @@ from recorded_trees import (
     write_tum,
 )
 
-from distill3r_core.data.layouts import detect_layout
+from distill3r_core.data.layouts import detect_layout, frames_for_test
 from distill3r_core.data.manifest import read_manifest
+from distill3r_core.errors import RequestError
 
 
 @pytest.fixture
@@ -189,6 +190,13 @@ def test_a_frame_of_stray_scanner_without_depth_is_refused_by_name(tmp_path, row
     rows, left_out, _ = rows_of(tmp_path / "scans", "strayscanner", video_fps=60.0)
     assert not any("000011" in row for row in rows)
     assert list(left_out.values()) == [NO_DEPTH]
+
+
+def test_frames_in_a_video_are_not_scored_without_a_word(tmp_path):
+    write_strayscanner(tmp_path / "scans" / "0123456789")
+    with pytest.raises(RequestError, match=r"rgb\.mp4: its frames are in a video") as failure:
+        list(frames_for_test(tmp_path / "scans"))
+    assert "distill3r manifest" in (failure.value.hint or "")
 
 
 def test_lists_of_nerfstudio_are_its_split(tmp_path, rows_of):
