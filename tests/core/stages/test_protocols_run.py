@@ -8,7 +8,6 @@ from scored_room import score
 
 from distill3r_core.evaluation.pose_metrics import pose_metrics
 from distill3r_core.evaluation.protocols import PROTOCOLS
-from distill3r_core.evaluation.protocols.frame_rules import RandomFrames
 from distill3r_core.io.rgbd import write_rgbd_scene
 from distill3r_core.scenes import arc, build_scene, pinhole, render_view
 
@@ -18,9 +17,8 @@ VIEWS, SIZE = 4, (28, 42)
 def _reads_the_room(name: str) -> bool:
     """Whether a protocol takes any layout, and sequences as short as this one."""
     protocol = PROTOCOLS[name]
-    rule = protocol.frames
-    short = isinstance(rule, RandomFrames) and rule.min_frames > VIEWS
-    return protocol.reader is None and not short
+    too_short = protocol.sequences is not None and protocol.sequences.min_frames > VIEWS
+    return protocol.reader is None and not too_short
 
 
 RUNNABLE = sorted(name for name in PROTOCOLS if _reads_the_room(name))
