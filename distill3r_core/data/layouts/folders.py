@@ -53,7 +53,7 @@ class FolderListing:
         return media.sort_files(self.files)
 
 
-def frame_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
+def frame_key(name: str) -> tuple[list[str | int], str]:
     """Sort key: `IMG_9` before `IMG_10`; names that differ only in case or zeros by spelling."""
     return natural_key(name), name
 

@@ -24,7 +24,6 @@ from distill3r_core.io.images.scene_search import (
 from distill3r_core.io.images.video import read_frames
 from distill3r_core.report import Failure, Omission
 
-_LONGEST = 1000  # digits of a number in a name; of longer ones Python makes none
 _DEEPER = "in a folder of its own: name it, or take each folder as a scene by --each"
 _MEDIA_SUFFIXES = media_kinds.IMAGE_SUFFIXES | media_kinds.VIDEO_SUFFIXES
 _HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
@@ -63,15 +62,12 @@ class FoundInputs:
     notes: list[str] = field(default_factory=list)
 
 
-def natural_key(text: str) -> list[tuple[int, int, str]]:
+def natural_key(text: str) -> list[str | int]:
     """A sort key that counts: view2 before view10."""
-    return [
-        (0, int(part), "")
-        if part.isdecimal() and len(part) <= _LONGEST
-        else (1, 0, part.casefold())
-        for part in _DIGITS.split(text)
-        if part
-    ]
+    parts: list[str | int] = [*_DIGITS.split(text.casefold())]
+    # Words and numbers take turns. Base 16: the same order, and of any length.
+    parts[1::2] = [int(digits, 16) for digits in parts[1::2]]
+    return parts
 
 
 def find_inputs(inputs: Sequence[str]) -> FoundInputs:

@@ -118,11 +118,14 @@ def mask_key(path: Path) -> str:
 
 def _part_of(stem: str) -> re.Match[str] | None:
     """What a stem in lower case says its file is of (`key`), and what of it (`part`)."""
-    return _first_match((_PART, _PART_FIRST, _PART_ALONE), stem)
+    return _PART.fullmatch(stem) or _PART_FIRST.fullmatch(stem) or _PART_ALONE.fullmatch(stem)
 
 
-def _first_match(patterns: Sequence[re.Pattern[str]], stem: str) -> re.Match[str] | None:
-    return next((match for rule in patterns if (match := rule.fullmatch(stem))), None)
+def _color_of(stem: str) -> re.Match[str] | None:
+    """What a stem in lower case says its color image is of (`key`)."""
+    return (
+        _COLOR_PART.fullmatch(stem) or _COLOR_FIRST.fullmatch(stem) or _COLOR_ALONE.fullmatch(stem)
+    )
 
 
 def _sort_images(found: FolderMedia, images: Sequence[Path]) -> None:
@@ -131,7 +134,7 @@ def _sort_images(found: FolderMedia, images: Sequence[Path]) -> None:
     stems = [path.stem.casefold() for path in images]
     keys = dict(zip(stems, images, strict=True))
     for path, stem in zip(images, stems, strict=True):
-        if match := _first_match((_COLOR_PART, _COLOR_FIRST, _COLOR_ALONE), stem):
+        if match := _color_of(stem):
             keys.setdefault(match["key"], path)
     digits = ["-".join(_DIGITS.findall(stem)) for stem in stems]  # `000012`, `depth000012`
     numbers = collections.Counter(digits)

@@ -52,6 +52,7 @@ from distill3r_core.stages.manifest.unpacked_recordings import FOLDER as RECORDI
 from distill3r_core.stages.manifest.unpacked_recordings import with_unpacked
 from distill3r_core.stages.manifest.video_frames import FOLDER as VIDEOS
 from distill3r_core.stages.manifest.video_frames import with_videos
+from distill3r_core.system.garbage import collector_at_rest
 
 # Why an original image is not named although originals are to be.
 _TURNED, _TWICE = "as its file is not upright", "as its scene has the file twice"
@@ -113,7 +114,9 @@ def build_manifest(
         defaults=config.as_plain(ManifestSettings(roots=settings.roots)),
     )
     progress.begin("list", total=len(settings.roots), unit="roots")
-    scans = manifest_folder.with_own_names(list(_list_all(settings, progress)), before)
+    with collector_at_rest():  # what is listed stays, and may be millions of frames
+        listings = list(_list_all(settings, progress))
+    scans = manifest_folder.with_own_names(listings, before)
     known = None
     if settings.poses is not None and not settings.estimates_poses:
         known = read_known_poses(Path(settings.poses))
@@ -397,10 +400,9 @@ def _jobs(
         for number, frame in enumerate(scene.frames):
             write, copied = number in wanted, ""
             if link:
-                copied = (
-                    _TURNED if frame.turns % 4 else _TWICE if str(frame.image) in linked else ""
-                )
-                linked.add(str(frame.image))
+                image = str(frame.image)
+                copied = _TURNED if frame.turns % 4 else _TWICE if image in linked else ""
+                linked.add(image)
             if states[number] < (WRITTEN if write else least):
                 key, original = plan.listing.key_of(scene, frame), link and not copied
                 yield FrameJob(

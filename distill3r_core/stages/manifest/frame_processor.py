@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,8 +30,7 @@ _SETTINGS_KEPT = 256  # digests of settings: a scene has few
 LOOKED_AT, WRITTEN = 1, 2  # states of a frame; 0: nothing was done with it
 
 
-@dataclass(frozen=True, eq=False)
-class FrameJob:
+class FrameJob(NamedTuple):
     """A frame, and whether it is wanted or only looked at.
 
     Args:
