@@ -17,11 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from distill3r_core.data.layouts.camera_files import read_size_and_pinhole
-from distill3r_core.data.layouts.folders import (
-    entries_of,
-    marked_scenes,
-    one_dataset,
-)
+from distill3r_core.data.layouts.folders import entries_of, one_dataset
+from distill3r_core.data.layouts.marked_scenes import marked_scenes
 from distill3r_core.data.layouts.recordings.stamps import (
     Trajectory,
     associate,

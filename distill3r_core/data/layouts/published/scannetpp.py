@@ -15,13 +15,8 @@ from typing import Any
 import numpy as np
 
 from distill3r_core.data.colmap_model import ColmapCamera, ColmapImage, has_model, read_model
-from distill3r_core.data.layouts.folders import (
-    entries_of,
-    frame_key,
-    marked_scenes,
-    one_dataset,
-    order_of,
-)
+from distill3r_core.data.layouts.folders import entries_of, frame_key, one_dataset, order_of
+from distill3r_core.data.layouts.marked_scenes import marked_scenes
 from distill3r_core.data.layouts.records import (
     DepthFile,
     Frame,

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from distill3r_core.data.layouts.folders import entries_of, marked_scenes, names_in, one_dataset
+from distill3r_core.data.layouts.folders import entries_of, names_in, one_dataset
+from distill3r_core.data.layouts.marked_scenes import marked_scenes
 from distill3r_core.data.layouts.records import (
     DepthFile,
     Frame,

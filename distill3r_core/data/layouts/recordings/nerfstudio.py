@@ -19,11 +19,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from distill3r_core.data.layouts.folders import (
-    frame_key,
-    marked_dataset,
-    order_of,
-)
+from distill3r_core.data.layouts.folders import frame_key, order_of
+from distill3r_core.data.layouts.marked_scenes import marked_dataset
 from distill3r_core.data.layouts.records import (
     DepthFile,
     Frame,
