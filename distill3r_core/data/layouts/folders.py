@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from distill3r_core.data.layouts.records import Dataset, Listed, Refused
-from distill3r_core.data.manifest import Order
+from distill3r_core.data.manifest_cells import Order
 from distill3r_core.io.images import media, media_kinds
 from distill3r_core.io.images.inputs import natural_key
 

@@ -32,7 +32,7 @@ from distill3r_core.data.layouts.records import (
     Rig,
     Scene,
 )
-from distill3r_core.data.manifest import Split
+from distill3r_core.data.manifest_cells import Split
 from distill3r_core.data.pose_formats import pose_from_rotation_vector
 from distill3r_core.data.table_files import read_table
 from distill3r_core.data.windows import Policy
