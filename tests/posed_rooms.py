@@ -11,7 +11,7 @@ from torch import Tensor
 
 from distill3r_core.io.rgbd import write_rgbd_scene
 from distill3r_core.scenes.paths import arc, pinhole
-from distill3r_core.scenes.render import render_depth
+from distill3r_core.scenes.render import render_depth, render_scene
 from distill3r_core.scenes.scene import build_scene
 
 SIZE = (70, 98)
@@ -34,6 +34,16 @@ def write_room(folder: Path, seed: int = 0, *, views: int = 12, degrees: float =
     images = torch.stack([ramp + 0.5 * view / views for view in range(views)])
     write_rgbd_scene(folder, images, depth, poses, pinhole(SIZE))
     return folder
+
+
+def write_rendered_room(
+    folder: Path, seed: int, *, views: int, size: tuple[int, int]
+) -> list[Path]:
+    """A room as `render_scene` renders it; gives its images."""
+    scene = render_scene(seed, views, size)
+    return write_rgbd_scene(
+        folder, scene.images, scene.depth, scene.world_from_cam, scene.intrinsics[0]
+    )
 
 
 def change_depth_unit(folder: Path, units_in_meter: float) -> None:

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from distill3r_core import config
 from distill3r_core.data.frame_reader import SourceFrame
-from distill3r_core.data.manifest import IntrinsicsSource
+from distill3r_core.data.manifest_cells import IntrinsicsSource
 from distill3r_core.data.manifest_views import content_hash, image_hash
 from distill3r_core.files import read_text_file
 from distill3r_core.io.images.decode import check_size

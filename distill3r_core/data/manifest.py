@@ -3,12 +3,22 @@
 import csv
 import json
 import os
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
+from distill3r_core.data.manifest_cells import (
+    Camera,
+    IntrinsicsSource,
+    Order,
+    Split,
+    numbers_of,
+    one_of,
+    side_of,
+    split_of,
+    window_numbers_of,
+)
 from distill3r_core.data.windows import RELEASE, windows
 from distill3r_core.errors import ConfigError, InputMissingError, NothingUsableError
 from distill3r_core.files import name_fault, open_file, replacing, shown_name
@@ -16,11 +26,6 @@ from distill3r_core.io.checksums import file_hash
 from distill3r_core.io.images.depth import DepthFormat
 from distill3r_core.untrusted.printable import reason_of
 from distill3r_core.views import Unit
-
-Split = Literal["train", "val"]
-IntrinsicsSource = Literal["calibrated", "exif", "none"]
-Camera = Literal["pinhole", "fisheye"]
-Order = Literal["number", "name", "none"]
 
 # The original project's columns, then ours; ours are empty where a source has nothing.
 _ORIGINAL = ("dataset", "split", "scene_id", "sample_id", "image_path", "K", "H", "W")
@@ -31,10 +36,7 @@ _OURS = (
 COLUMNS = (*_ORIGINAL, *_OURS)
 # As they are: blanks and line breaks at their ends are part of names.
 _NAMES = frozenset({"dataset", "scene_id", "sample_id", "image_path", "depth_path"})
-_SPLITS: dict[str, Split] = {"train": "train", "val": "val", "validation": "val", "test": "val"}
 _MAX_SAMPLES = 10000  # per scene, of a manifest without windows: the original's default
-_WINDOWS = re.compile(r"([0-9]+(;[0-9]+)*)?")
-_LARGEST_SIDE = 1 << 20  # pixels
 _LONGEST_REASON = 500  # characters of a message that may quote a cell
 
 
@@ -312,26 +314,26 @@ def _row(cells: Mapping[str | None, Any], place: str) -> ManifestRow:
                 raise ValueError(f"{column}: {shown_name(given[column])} {fault}")
         return ManifestRow(
             dataset=given["dataset"],
-            split=_split(given["split"]),
+            split=split_of(given["split"]),
             scene_id=given["scene_id"],
             sample_id=given["sample_id"],
             image_path=given["image_path"],
-            K=_numbers(given["K"], 9),
-            H=_side(given["H"]),
-            W=_side(given["W"]),
-            K_source=_one_of(given["K_source"] or "none", IntrinsicsSource),
+            K=numbers_of(given["K"], 9),
+            H=side_of(given["H"]),
+            W=side_of(given["W"]),
+            K_source=one_of(given["K_source"] or "none", IntrinsicsSource),
             depth_path=given["depth_path"],
-            depth_format=_one_of(given["depth_format"], DepthFormat)
+            depth_format=one_of(given["depth_format"], DepthFormat)
             if given["depth_format"]
             else None,
-            pose=_numbers(given["pose"], 16) if given["pose"] else None,
-            unit=_one_of(given["unit"] or "none", Unit),
-            camera=_one_of(given["camera"] or "pinhole", Camera),
+            pose=numbers_of(given["pose"], 16) if given["pose"] else None,
+            unit=one_of(given["unit"] or "none", Unit),
+            camera=one_of(given["camera"] or "pinhole", Camera),
             mask_path=given["mask_path"],
-            order=_one_of(given["order"] or "none", Order),
+            order=one_of(given["order"] or "none", Order),
             picture=given["picture"],
             content=given["content"],
-            windows=_window_numbers(cells["windows"]) if "windows" in cells else None,
+            windows=window_numbers_of(cells["windows"]) if "windows" in cells else None,
         )
     except (ValueError, TypeError, OverflowError) as error:
         raise ConfigError(f"{place}: {str(error)[:_LONGEST_REASON]}") from error
@@ -359,44 +361,3 @@ def _cells(row: ManifestRow) -> list[str | int]:
         row.content,
         ";".join(str(number) for number in row.windows or ()),
     ]
-
-
-def _numbers(text: str, count: int) -> tuple[float, ...]:
-    """A JSON list of numbers, nested by rows or not."""
-    try:
-        values = json.loads(text)
-    except RecursionError as error:
-        raise ValueError(f"{shown_name(text)} is nested too deeply") from error
-    flat = [value for part in values for value in (part if isinstance(part, list) else [part])]
-    if len(flat) != count:
-        raise ValueError(f"{len(flat)} numbers where {count} are needed: {shown_name(text)}")
-    return tuple(float(value) for value in flat)
-
-
-def _side(text: str) -> int:
-    """Rows or columns of an image."""
-    side = int(text)
-    if not 0 < side <= _LARGEST_SIDE:
-        raise ValueError(f"{shown_name(text)} is no size of an image")
-    return side
-
-
-def _split(text: str) -> Split:
-    if text.lower() not in _SPLITS:
-        raise ValueError(f"split: {shown_name(text)} is none of {', '.join(_SPLITS)}")
-    return _SPLITS[text.lower()]
-
-
-def _window_numbers(text: str) -> tuple[int, ...]:
-    if not _WINDOWS.fullmatch(text.strip()):
-        raise ValueError(f"windows: {shown_name(text)} is not numbers from 0, with ; between them")
-    numbers = tuple(int(number) for number in text.split(";") if number.strip())
-    if len(set(numbers)) < len(numbers):
-        raise ValueError(f"windows: {shown_name(text)} names one twice")
-    return numbers
-
-
-def _one_of(text: str, words: Any) -> Any:
-    if text not in get_args(words):
-        raise ValueError(f"{shown_name(text)} is none of {', '.join(get_args(words))}")
-    return text

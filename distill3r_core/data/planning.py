@@ -12,7 +12,8 @@ from distill3r_core.data import splits
 from distill3r_core.data.frame_reader import read_frame_pose
 from distill3r_core.data.layouts import Frame, Refused, Scene
 from distill3r_core.data.listing import DatasetListing
-from distill3r_core.data.manifest import ManifestRow, Split
+from distill3r_core.data.manifest import ManifestRow
+from distill3r_core.data.manifest_cells import Split
 from distill3r_core.data.windows import (
     MIN_VIEWS,
     Policy,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from distill3r_core.data.manifest import Split
+from distill3r_core.data.manifest_cells import Split
 from distill3r_core.errors import ConfigError
 
 Item = TypeVar("Item")

@@ -3,10 +3,7 @@
 import json
 
 import pytest
-import torch
-
-from distill3r_core.io.rgbd import write_rgbd_scene
-from distill3r_core.scenes import arc, build_scene, pinhole, render_view
+from posed_rooms import write_rendered_room
 
 FIGURES = {"acc", "comp", "scale"}
 
@@ -15,11 +12,7 @@ FIGURES = {"acc", "comp", "scale"}
 def rooms(tmp_path_factory):
     """An RGB-D tree of one room."""
     root = tmp_path_factory.mktemp("data") / "rooms"
-    scene, intrinsics = build_scene(5), pinhole((56, 84))
-    poses = arc(scene, 4, seed=5)
-    views = [render_view(scene, pose, intrinsics, (56, 84)) for pose in poses]
-    images, depths = (torch.stack(parts) for parts in zip(*views, strict=True))
-    write_rgbd_scene(root / "one", images, depths, poses, intrinsics)
+    write_rendered_room(root / "one", 5, views=4, size=(56, 84))
     return root
 
 

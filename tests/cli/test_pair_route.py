@@ -3,21 +3,14 @@
 import json
 from pathlib import Path
 
-from distill3r_core.io.rgbd import write_rgbd_scene
-from distill3r_core.scenes import render_scene
+from posed_rooms import write_rendered_room
 
 
 def test_a_pair_student_walks_the_whole_way(cli_inprocess, tmp_path: Path) -> None:
     pictures = []
     for seed in range(3):
-        scene = render_scene(seed, 6, (64, 96))
-        pictures += write_rgbd_scene(
-            tmp_path / "rooms" / f"room-{seed}",
-            scene.images,
-            scene.depth,
-            scene.world_from_cam,
-            scene.intrinsics[0],
-        )
+        folder = tmp_path / "rooms" / f"room-{seed}"
+        pictures += write_rendered_room(folder, seed, views=6, size=(64, 96))
 
     def typed(*arguments: str) -> str:
         status, out, err = cli_inprocess(*arguments, cwd=tmp_path)

@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 from plyfile import PlyData
-
-from distill3r_core.io.rgbd import write_rgbd_scene
-from distill3r_core.scenes import render_scene
+from posed_rooms import write_rendered_room
 
 ABRIDGED = """\
 train: {preset: tiny, max_steps: 20}
@@ -48,14 +46,7 @@ def write_rooms(root: Path, *, rooms: int, views: int) -> list[Path]:
     """Procedural rooms in the layout `rgbd`; gives the pictures."""
     pictures = []
     for seed in range(rooms):
-        scene = render_scene(seed, views, (72, 96))
-        pictures += write_rgbd_scene(
-            root / f"room-{seed}",
-            scene.images,
-            scene.depth,
-            scene.world_from_cam,
-            scene.intrinsics[0],
-        )
+        pictures += write_rendered_room(root / f"room-{seed}", seed, views=views, size=(72, 96))
     return pictures
 
 

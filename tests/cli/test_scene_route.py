@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from plyfile import PlyData
+from posed_rooms import write_rendered_room
 
-from distill3r_core.io.rgbd import write_rgbd_scene
 from distill3r_core.models import load_student
-from distill3r_core.scenes import render_scene
 
 RunCli = Callable[..., tuple[int, str, str]]
 SMALL = "model.network={width: 16, depth: 1, heads: 2, head_width: 8}"
@@ -19,11 +18,7 @@ SMALL = "model.network={width: 16, depth: 1, heads: 2, head_width: 8}"
 def test_one_room_is_learned_scored_and_reconstructed_in_its_own_frame(
     tmp_path: Path, cli_inprocess: RunCli
 ) -> None:
-    scene = render_scene(0, 12, (70, 98))
-    pictures = write_rgbd_scene(
-        tmp_path / "rooms" / "room", scene.images, scene.depth, scene.world_from_cam,
-        scene.intrinsics[0],
-    )  # fmt: skip
+    pictures = write_rendered_room(tmp_path / "rooms" / "room", 0, views=12, size=(70, 98))
 
     def run(*line: str) -> tuple[dict, str]:
         status, out, err = cli_inprocess(*line, "--json", cwd=tmp_path)

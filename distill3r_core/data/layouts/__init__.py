@@ -5,13 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from distill3r_core.data.layouts import images, pattern, rgbd, sevenscenes
-from distill3r_core.data.layouts.folders import (
-    folders_of,
-    has_media,
-    marked_dataset,
-    marked_folder,
-    one_dataset,
-)
+from distill3r_core.data.layouts.folders import folders_of, one_dataset
+from distill3r_core.data.layouts.marked_scenes import has_media, marked_dataset, marked_folder
 from distill3r_core.data.layouts.published import (
     arkitscenes,
     blendedmvs,

@@ -36,7 +36,7 @@ from distill3r_core.data.layouts.records import (
     Refused,
     Scene,
 )
-from distill3r_core.data.manifest import Split
+from distill3r_core.data.manifest_cells import Split
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ConfigError, ImageError, InputMissingError
 from distill3r_core.files import read_text_file

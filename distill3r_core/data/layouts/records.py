@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from distill3r_core.data.manifest import Camera, Order, Split
+from distill3r_core.data.manifest_cells import Camera, Order, Split
 from distill3r_core.data.windows import CLOUD, PATH, Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.io.images.media import LeftOut

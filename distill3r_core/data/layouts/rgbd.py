@@ -13,10 +13,10 @@ from distill3r_core.data.layouts.folders import (
     entries_of,
     frame_key,
     list_folder,
-    marked_scenes,
     one_dataset,
     order_of,
 )
+from distill3r_core.data.layouts.marked_scenes import marked_scenes
 from distill3r_core.data.layouts.records import (
     DepthFile,
     Frame,

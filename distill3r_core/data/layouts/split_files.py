@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill3r_core.data.manifest import Split
+from distill3r_core.data.manifest_cells import Split
 from distill3r_core.files import is_there, read_text_file, refuse_special
 
 _NUMBERED = re.compile(r"sequence\s*(\d{1,9})", re.IGNORECASE)

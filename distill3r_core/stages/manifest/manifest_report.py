@@ -12,7 +12,7 @@ from distill3r_core import config, paths
 from distill3r_core.data.conventions.check_data import DataCheck, check_notes
 from distill3r_core.data.layouts import Refused
 from distill3r_core.data.layouts.folders import shown
-from distill3r_core.data.manifest import Split
+from distill3r_core.data.manifest_cells import Split
 from distill3r_core.data.planning import DatasetPlan
 from distill3r_core.data.windows import SAMPLES
 from distill3r_core.errors import NothingUsableError

@@ -3,19 +3,14 @@
 from pathlib import Path
 
 import pytest
+from pattern_entry import CAMERA_INFO
 
 from distill3r_core.data.layouts.camera_files import read_camera, says_rectified
 from distill3r_core.data.layouts.glob_patterns import matched_files
 from distill3r_core.data.layouts.recordings.stamps import associate, read_trajectory, times_in
 from distill3r_core.errors import ImageError
 
-PLAIN_INFO = """
-image_width: 8
-image_height: 6
-camera_matrix: {rows: 3, cols: 3, data: [7.0, 0.0, 3.5, 0.0, 7.5, 2.5, 0.0, 0.0, 1.0]}
-distortion_model: plumb_bob
-distortion_coefficients: {rows: 1, cols: 5, data: [0.0, 0.0, 0.0, 0.0, 0.0]}
-"""
+PLAIN_INFO = CAMERA_INFO.replace("DISTORTION", "0.0")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import tracemalloc
 
 from layout_files import made
 
-from distill3r_core.data.layouts.folders import OUTSIDE, UNUSED, marked_scenes
+from distill3r_core.data.layouts.marked_scenes import OUTSIDE, UNUSED, marked_scenes
 from distill3r_core.data.layouts.records import Frame, LeftOut, Scene
 from distill3r_core.errors import ImageError
 

@@ -1,16 +1,15 @@
 """A room, its manifest, its cache and a student, for `eval` to score."""
 
 import torch
+from posed_rooms import write_rendered_room
 from saved_runs import write_run
 
 from distill3r_core import config
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.io.images.fit import ImageFit
-from distill3r_core.io.rgbd import write_rgbd_scene
 from distill3r_core.models import build_student
 from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.runs.training_images import write_training_images
-from distill3r_core.scenes import arc, build_scene, pinhole, render_view
 from distill3r_core.stages.cache import CacheSettings, build_cache
 from distill3r_core.stages.evaluate import EvalSettings, evaluate
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
@@ -22,14 +21,7 @@ FRAMES, HELD_OUT = 8, 3
 
 def make_home(home):
     """A folder with a room, its manifest, its cache and a run of a student that learned nothing."""
-    scene, intrinsics = build_scene(3), pinhole((56, 84))
-    poses = arc(scene, FRAMES, seed=3)
-    images, depths = zip(
-        *(render_view(scene, pose, intrinsics, (56, 84)) for pose in poses), strict=True
-    )
-    write_rgbd_scene(
-        home / "rooms/one", torch.stack(images), torch.stack(depths), poses, intrinsics
-    )
+    write_rendered_room(home / "rooms/one", 3, views=FRAMES, size=(56, 84))
     make_cache(home / "rooms", home / "data", home / "caches/teacher")
     save_run(home / "runs/tiny-001", home / "caches/teacher")
 

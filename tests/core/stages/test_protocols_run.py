@@ -3,13 +3,11 @@
 import shutil
 
 import pytest
-import torch
+from posed_rooms import write_rendered_room
 from scored_room import score
 
 from distill3r_core.evaluation.pose_metrics import pose_metrics
 from distill3r_core.evaluation.protocols import PROTOCOLS
-from distill3r_core.io.rgbd import write_rgbd_scene
-from distill3r_core.scenes import arc, build_scene, pinhole, render_view
 
 VIEWS, SIZE = 4, (28, 42)
 
@@ -31,11 +29,7 @@ OF_SEQUENCES = sorted(
 def room(tmp_path_factory):
     """An RGB-D tree of one room."""
     root = tmp_path_factory.mktemp("data") / "rooms"
-    scene, intrinsics = build_scene(3), pinhole(SIZE)
-    poses = arc(scene, VIEWS, seed=3)
-    views = [render_view(scene, pose, intrinsics, SIZE) for pose in poses]
-    images, depths = (torch.stack(parts) for parts in zip(*views, strict=True))
-    write_rgbd_scene(root / "one", images, depths, poses, intrinsics)
+    write_rendered_room(root / "one", 3, views=VIEWS, size=SIZE)
     return root
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from posed_rooms import write_rendered_room
 from safetensors.torch import load_file
 from scipy.spatial.transform import Rotation
 
@@ -17,7 +18,6 @@ from distill3r_core.errors import CacheError, ConfigError
 from distill3r_core.geometry.camera_alignment import fit_world
 from distill3r_core.geometry.registration import rigid_of
 from distill3r_core.geometry.similarity import compose, invert_similarity
-from distill3r_core.io.rgbd import write_rgbd_scene
 from distill3r_core.losses.loss_term import TermInputs
 from distill3r_core.losses.scene_points import ScenePointsOptions, scene_points_error
 from distill3r_core.models import load_student
@@ -43,14 +43,7 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two rooms in a cache of exact depth, four views a sample."""
     home = tmp_path_factory.mktemp("scenes")
     for seed in range(2):
-        scene = render_scene(seed, 14, (70, 98))
-        write_rgbd_scene(
-            home / "rooms" / f"room-{seed}",
-            scene.images,
-            scene.depth,
-            scene.world_from_cam,
-            scene.intrinsics[0],
-        )
+        write_rendered_room(home / "rooms" / f"room-{seed}", seed, views=14, size=(70, 98))
     manifest = ManifestSettings(
         roots=(home / "rooms",), output=home / "data", views=4, stride=1, val_frames="last:4"
     )

@@ -17,11 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from distill3r_core.data.layouts.camera_files import read_size_and_pinhole
-from distill3r_core.data.layouts.folders import (
-    entries_of,
-    marked_scenes,
-    one_dataset,
-)
+from distill3r_core.data.layouts.folders import entries_of, one_dataset
+from distill3r_core.data.layouts.marked_scenes import marked_scenes
 from distill3r_core.data.layouts.recordings.stamps import (
     Trajectory,
     associate,
@@ -35,7 +32,7 @@ from distill3r_core.data.layouts.records import (
     Rig,
     Scene,
 )
-from distill3r_core.data.manifest import Split
+from distill3r_core.data.manifest_cells import Split
 from distill3r_core.data.pose_formats import pose_from_rotation_vector
 from distill3r_core.data.table_files import read_table
 from distill3r_core.data.windows import Policy

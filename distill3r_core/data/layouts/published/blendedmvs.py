@@ -9,11 +9,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from distill3r_core.data.layouts.folders import (
-    entries_of,
-    frame_key,
-    marked_dataset,
-)
+from distill3r_core.data.layouts.folders import entries_of, frame_key
+from distill3r_core.data.layouts.marked_scenes import marked_dataset
 from distill3r_core.data.layouts.published.mvsnet_camera import read_mvsnet_camera
 from distill3r_core.data.layouts.records import (
     DepthFile,

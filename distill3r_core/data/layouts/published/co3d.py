@@ -19,11 +19,11 @@ import numpy as np
 from distill3r_core.data.layouts.folders import (
     entries_of,
     frame_key,
-    marked_scenes,
     names_in,
     one_dataset,
     scene_id_of,
 )
+from distill3r_core.data.layouts.marked_scenes import marked_scenes
 from distill3r_core.data.layouts.records import (
     DepthFile,
     Frame,

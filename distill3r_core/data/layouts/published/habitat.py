@@ -14,15 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from distill3r_core.data.layouts.folders import (
-    entries_of,
-    frame_key,
-    marked_scenes,
-    names_in,
-    one_dataset,
-)
+from distill3r_core.data.layouts.folders import entries_of, frame_key, names_in, one_dataset
+from distill3r_core.data.layouts.marked_scenes import marked_scenes
+from distill3r_core.data.layouts.published.rendered_views import rendered_view
 from distill3r_core.data.layouts.records import (
-    DepthFile,
     Frame,
     Layout,
     Listed,
@@ -34,7 +29,7 @@ from distill3r_core.data.layouts.split_files import SplitFiles, read_split_lists
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
-from distill3r_core.files import is_there, read_text_file
+from distill3r_core.files import read_text_file
 from distill3r_core.untrusted.printable import reason_of
 
 _IMAGE = re.compile(r"(\d{8})_(\d)\.(jpeg|jpg|png)", re.IGNORECASE)
@@ -72,24 +67,17 @@ def _list_place(folder: Path, place: str, *, files: SplitFiles) -> Iterator[List
         if not (match := _IMAGE.fullmatch(entry.name)):
             continue
         image = folder / entry.name
-        camera = image.with_name(f"{image.stem}_camera_params.json")
-        depth = image.with_name(f"{image.stem}_depth.exr")
-        try:
-            pose, rig = _camera(camera) if is_there(camera) else (None, None)
-        except ImageError as error:
-            yield Refused(image, str(error))
-            continue
-        frame = Frame(
-            name=image.stem,
-            image=image,
-            number=int(match.group(2)),
-            pose=pose,
-            depth=DepthFile(depth, codec="exr", scale=1.0, invalid=())
-            if rig is not None and is_there(depth)
-            else None,
-            rig=rig,
+        view = rendered_view(
+            image,
+            int(match.group(2)),
+            camera=image.with_name(f"{image.stem}_camera_params.json"),
+            depth=image.with_name(f"{image.stem}_depth.exr"),
+            read_camera=_camera,
         )
-        batches.setdefault(match.group(1), []).append(frame)
+        if isinstance(view, Refused):
+            yield view
+            continue
+        batches.setdefault(match.group(1), []).append(view)
     for batch, frames in sorted(batches.items()):
         frames.sort(key=lambda frame: frame_key(frame.name))
         scene_id = f"{place}/{batch}"

@@ -13,10 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from distill3r_core.data.layouts.camera_files import read_size_and_pinhole
-from distill3r_core.data.layouts.folders import (
-    entries_of,
-    marked_dataset,
-)
+from distill3r_core.data.layouts.folders import entries_of
+from distill3r_core.data.layouts.marked_scenes import marked_dataset
 from distill3r_core.data.layouts.records import (
     DepthFile,
     Frame,

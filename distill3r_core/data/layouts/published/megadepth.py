@@ -9,12 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distill3r_core.data.colmap_model import has_model
-from distill3r_core.data.layouts.folders import (
-    list_folder,
-    marked_scenes,
-    one_dataset,
-)
+from distill3r_core.data.layouts.folders import list_folder, one_dataset
 from distill3r_core.data.layouts.images import named_frames
+from distill3r_core.data.layouts.marked_scenes import marked_scenes
 from distill3r_core.data.layouts.published.megadepth_model import with_model
 from distill3r_core.data.layouts.published.rectified_camera import rectified_rig
 from distill3r_core.data.layouts.records import Layout, Listed, Note, Refused, Scene

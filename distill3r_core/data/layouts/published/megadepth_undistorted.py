@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distill3r_core.data.colmap_model import ColmapCamera, has_model
-from distill3r_core.data.layouts.folders import list_folder, marked_scenes, names_in, one_dataset
+from distill3r_core.data.layouts.folders import list_folder, names_in, one_dataset
 from distill3r_core.data.layouts.images import named_frames
+from distill3r_core.data.layouts.marked_scenes import marked_scenes
 from distill3r_core.data.layouts.published import megadepth
 from distill3r_core.data.layouts.published.megadepth_model import with_model
 from distill3r_core.data.layouts.records import Layout, Listed, Note, Refused, Rig, Scene

@@ -15,13 +15,8 @@ from typing import Any
 import numpy as np
 
 from distill3r_core.data.colmap_model import ColmapCamera, ColmapImage, has_model, read_model
-from distill3r_core.data.layouts.folders import (
-    entries_of,
-    frame_key,
-    marked_scenes,
-    one_dataset,
-    order_of,
-)
+from distill3r_core.data.layouts.folders import entries_of, frame_key, one_dataset, order_of
+from distill3r_core.data.layouts.marked_scenes import marked_scenes
 from distill3r_core.data.layouts.records import (
     DepthFile,
     Frame,
@@ -33,7 +28,7 @@ from distill3r_core.data.layouts.records import (
     Rig,
     Scene,
 )
-from distill3r_core.data.manifest import Split
+from distill3r_core.data.manifest_cells import Split
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError

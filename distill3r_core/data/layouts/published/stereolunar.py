@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from distill3r_core.data.layouts.folders import entries_of, marked_scenes, names_in, one_dataset
+from distill3r_core.data.layouts.folders import entries_of, names_in, one_dataset
+from distill3r_core.data.layouts.marked_scenes import marked_scenes
+from distill3r_core.data.layouts.published.rendered_views import rendered_view
 from distill3r_core.data.layouts.records import (
-    DepthFile,
     Frame,
     Layout,
     Listed,
@@ -62,23 +63,17 @@ def _list_place(folder: Path, place: str) -> Iterator[Listed]:
         if not (match := _IMAGE.fullmatch(entry.name)):
             continue
         number, image = int(match.group(1)), folder / entry.name
-        camera, depth = image.with_suffix(".npz"), image.with_suffix(".exr")
-        try:
-            pose, rig = _camera(camera) if is_there(camera) else (None, None)
-        except ImageError as error:
-            yield Refused(image, str(error))
-            continue
-        frame = Frame(
-            name=image.stem,
-            image=image,
-            number=number,
-            pose=pose,
-            depth=DepthFile(depth, codec="exr", scale=1.0, invalid=())
-            if rig is not None and is_there(depth)
-            else None,
-            rig=rig,
+        view = rendered_view(
+            image,
+            number,
+            camera=image.with_suffix(".npz"),
+            depth=image.with_suffix(".exr"),
+            read_camera=_camera,
         )
-        pairs.setdefault(number // 2, []).append(frame)
+        if isinstance(view, Refused):
+            yield view
+            continue
+        pairs.setdefault(number // 2, []).append(view)
     for pair, frames in sorted(pairs.items()):
         frames.sort(key=lambda frame: frame.number or 0)
         yield Scene(

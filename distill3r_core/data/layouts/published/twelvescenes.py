@@ -9,10 +9,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from distill3r_core.data.layouts.folders import (
-    entries_of,
-    marked_dataset,
-)
+from distill3r_core.data.layouts.folders import entries_of
+from distill3r_core.data.layouts.marked_scenes import marked_dataset
 from distill3r_core.data.layouts.records import (
     DepthFile,
     Frame,

@@ -9,13 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distill3r_core.data.colmap_model import ColmapCamera, ColmapImage, has_model, read_model
-from distill3r_core.data.layouts.folders import (
-    entries_of,
-    frame_key,
-    marked_dataset,
-    order_of,
-    walk,
-)
+from distill3r_core.data.layouts.folders import entries_of, frame_key, order_of, walk
+from distill3r_core.data.layouts.marked_scenes import marked_dataset
 from distill3r_core.data.layouts.records import (
     DepthFile,
     Frame,

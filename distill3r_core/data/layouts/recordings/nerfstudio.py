@@ -19,11 +19,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from distill3r_core.data.layouts.folders import (
-    frame_key,
-    marked_dataset,
-    order_of,
-)
+from distill3r_core.data.layouts.folders import frame_key, order_of
+from distill3r_core.data.layouts.marked_scenes import marked_dataset
 from distill3r_core.data.layouts.records import (
     DepthFile,
     Frame,
@@ -34,7 +31,7 @@ from distill3r_core.data.layouts.records import (
     Rig,
     Scene,
 )
-from distill3r_core.data.manifest import Split
+from distill3r_core.data.manifest_cells import Split
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there, name_fault, open_file, read_text_file

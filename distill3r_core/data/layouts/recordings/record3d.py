@@ -13,12 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from distill3r_core.data.layouts.folders import (
-    frame_key,
-    marked_dataset,
-    names_in,
-    numbered_files,
-)
+from distill3r_core.data.layouts.folders import frame_key, names_in, numbered_files
+from distill3r_core.data.layouts.marked_scenes import marked_dataset
 from distill3r_core.data.layouts.recordings.record3d_archive import SUFFIX, unpack_record3d
 from distill3r_core.data.layouts.records import (
     DepthFile,

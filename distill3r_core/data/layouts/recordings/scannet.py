@@ -16,12 +16,12 @@ from distill3r_core.data.layouts.folders import (
     entries_of,
     folders_of,
     frame_key,
-    marked_scenes,
     names_in,
     numbered_files,
     one_dataset,
     scene_id_of,
 )
+from distill3r_core.data.layouts.marked_scenes import marked_scenes
 from distill3r_core.data.layouts.records import (
     DepthFile,
     Frame,

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from distill3r_core.data.layouts.folders import marked_dataset, numbered_files
+from distill3r_core.data.layouts.folders import numbered_files
+from distill3r_core.data.layouts.marked_scenes import marked_dataset
 from distill3r_core.data.layouts.records import (
     DepthFile,
     Frame,

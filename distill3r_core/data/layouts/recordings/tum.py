@@ -9,9 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distill3r_core.data.layouts.folders import (
-    marked_dataset,
-)
+from distill3r_core.data.layouts.marked_scenes import marked_dataset
 from distill3r_core.data.layouts.recordings.stamps import (
     Trajectory,
     associate,
