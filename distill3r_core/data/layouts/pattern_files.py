@@ -225,15 +225,12 @@ def _poses(
     if len(files) != 1 or _is_matrix(files[0].path):
         return _partners(images, files)
     trajectory, times = read_trajectory(files[0].path), _times(images)
-    lines = set(trajectory.stamps)
     found: dict[int, np.ndarray] = {}
     for number, image in enumerate(images):
-        stamp = None if times is None else times[number]
         words = "_".join(image.key)
-        # A counter is no time between others: only a line with the same number is its own.
-        if stamp is None and words.isascii() and words.isdecimal() and float(words) in lines:
-            stamp = float(words)
-        if stamp is not None and (pose := trajectory.at(stamp)) is not None:
+        counter = words if words.isascii() and words.isdecimal() else None
+        time = None if times is None else times[number]
+        if (pose := trajectory.of_image(counter, time=time)) is not None:
             found[number] = pose
     return found
 

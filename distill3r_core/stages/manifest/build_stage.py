@@ -13,11 +13,8 @@ from distill3r_core.data import splits
 from distill3r_core.data.conventions.check_data import DataCheck, check_data
 from distill3r_core.data.frame_processing import Processing
 from distill3r_core.data.frame_store import FrameStore
-from distill3r_core.data.known_poses import KnownPoses, read_known_poses, with_known_poses
-from distill3r_core.data.layouts import (
-    Scene,
-    scan,
-)
+from distill3r_core.data.known_poses import read_known_poses
+from distill3r_core.data.layouts import Scene, scan
 from distill3r_core.data.listing import DatasetListing, list_dataset
 from distill3r_core.data.manifest import ManifestRow, manifest_order, write_rows
 from distill3r_core.data.planning import (
@@ -28,11 +25,12 @@ from distill3r_core.data.planning import (
     rows_of,
 )
 from distill3r_core.data.windows import SAMPLES
-from distill3r_core.errors import ConflictError, InputMissingError, RequestError
+from distill3r_core.errors import ConflictError, InputMissingError
 from distill3r_core.files import remove_leftovers, replacing
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.manifest import manifest_folder
 from distill3r_core.stages.manifest.dry_run import expected_work
+from distill3r_core.stages.manifest.file_poses import with_file_poses
 from distill3r_core.stages.manifest.frame_index import FrameIndex, locked, stamp_of
 from distill3r_core.stages.manifest.frame_processor import (
     LOOKED_AT,
@@ -119,8 +117,9 @@ def build_manifest(
         known = read_known_poses(Path(settings.poses))
     # Neither frames of videos nor those of archives are known before something is written.
     hidden = any(found.packed or found.videos for _, found in scans)
+    filmed = {found.name for _, found in scans if found.videos}
     if known is not None and (dry_run or not hidden):
-        scans = _with_poses(known, scans, may_be_none=hidden)
+        scans = with_file_poses(known, scans, may_be_none=hidden)
     for root in sorted(set(before.forgotten) - {root for root, _ in scans}):
         progress.note(f"rows of {root} were made with other settings: they are dropped")
     if dry_run:
@@ -157,7 +156,7 @@ def build_manifest(
         if settings.estimates_poses:
             scans = _with_estimated_poses(settings, scans, check=check, progress=progress)
         elif known is not None and hidden:
-            scans = _with_poses(known, scans)
+            scans = with_file_poses(known, scans, filmed=filmed)
         if late:
             checks = _check_all(settings, scans, trust, progress)
         made, processed = _make_all(
@@ -233,31 +232,6 @@ def _check_all(
 def _original_scene_id(scene: Scene) -> str:
     """The original project's name of a scene, without the data set's name before it."""
     return scene.scene_id.replace("/", "_")
-
-
-def _with_poses(
-    known: KnownPoses, scans: Sequence[tuple[str, DatasetListing]], *, may_be_none: bool = False
-) -> list[tuple[str, DatasetListing]]:
-    """The data sets with the poses of a file, and a note that says how many frames have one.
-
-    Args:
-        may_be_none: There are more frames than those that are listed.
-
-    Raises:
-        RequestError: The file knows none of the frames.
-    """
-    posed, total = [], 0
-    for root, listing in scans:
-        listing, (found, frames) = with_known_poses(listing, known)
-        note = f"{listing.name}: {found} of {frames} frames have a pose in {known.path}"
-        posed.append((root, replace(listing, notes=(*listing.notes, note))))
-        total += found
-    if not total and not may_be_none:
-        raise RequestError(
-            f"{known.path} has a pose of none of the frames",
-            hint="names of images, or time stamps in them, must be those of the file",
-        )
-    return posed
 
 
 def _with_estimated_poses(
