@@ -32,13 +32,8 @@ from distill3r_core.stages.manifest import manifest_folder
 from distill3r_core.stages.manifest.dry_run import expected_work
 from distill3r_core.stages.manifest.file_poses import with_file_poses
 from distill3r_core.stages.manifest.frame_index import FrameIndex, locked, stamp_of
-from distill3r_core.stages.manifest.frame_processor import (
-    LOOKED_AT,
-    WRITTEN,
-    FrameJob,
-    FrameOutcomes,
-    FrameProcessor,
-)
+from distill3r_core.stages.manifest.frame_jobs import expected_jobs, frame_jobs
+from distill3r_core.stages.manifest.frame_processor import FrameOutcomes, FrameProcessor
 from distill3r_core.stages.manifest.manifest_report import (
     ProcessedDataset,
     nothing_usable,
@@ -50,9 +45,6 @@ from distill3r_core.stages.manifest.unpacked_recordings import FOLDER as RECORDI
 from distill3r_core.stages.manifest.unpacked_recordings import with_unpacked
 from distill3r_core.stages.manifest.video_frames import FOLDER as VIDEOS
 from distill3r_core.stages.manifest.video_frames import with_videos
-
-# Why an original image is not named although originals are to be.
-_TURNED, _TWICE = "as its file is not upright", "as its scene has the file twice"
 
 
 def build_manifest(
@@ -320,16 +312,20 @@ def _make(
     """
     outcomes = FrameOutcomes()
     plan = _plan(settings, found, outcomes.refused)
-    progress.begin(found.name, total=plan.images, unit="frames")
     # By motion, a frame that cannot be read has moved the windows already.
     look = settings.stride == "pose"
+    label, total = found.name, expected_jobs(plan, look=look)
     while True:
+        jobs = frame_jobs(plan, outcomes, link=settings.link, look=look)
+        if (first := next(jobs, None)) is None:
+            return ProcessedDataset(root, plan, outcomes)
+        progress.begin(label, total=total, unit="frames")
         refused = len(outcomes.refused)
-        workshop.run(_jobs(plan, outcomes, link=settings.link, look=look), outcomes)
+        workshop.run(itertools.chain((first,), jobs), outcomes)
         if len(outcomes.refused) == refused:
             return ProcessedDataset(root, plan, outcomes)
-        progress.begin(f"{found.name}: frames of damaged scenes", total=None, unit="frames")
         plan = _plan(settings, found, outcomes.refused)
+        label, total = f"{found.name}: frames of damaged scenes", None
 
 
 def _places(folder: Path, made: Sequence[ProcessedDataset]) -> set[str]:
@@ -348,38 +344,6 @@ def _all_rows(
     parts = sorted(made, key=lambda part: part.plan.listing.name)
     rows = itertools.chain.from_iterable(_rows(part, index) for part in parts)
     return heapq.merge(kept, rows, key=manifest_order)
-
-
-def _jobs(
-    plan: DatasetPlan, outcomes: FrameOutcomes, *, link: bool, look: bool
-) -> Iterator[FrameJob]:
-    """Frames that are wanted and were not written, and those of damaged scenes, to look at.
-
-    Args:
-        link: Name original images, where that can be.
-        look: Look at the frames of all scenes.
-    """
-    damaged = frozenset(outcomes.damaged)
-    plans = {scene.scene.scene_id: scene for scene in plan.scenes}
-    for scene in plan.listing.scenes:
-        planned = plans.get(scene.scene_id)
-        wanted = {planned.usable[index] for index in planned.wanted} if planned else set[int]()
-        # Why a scene gives no sample is for its frames to say.
-        least = LOOKED_AT if look or not wanted or scene.scene_id in damaged else 0
-        states = outcomes.states.setdefault(scene.scene_id, bytearray(len(scene.frames)))
-        linked = set[str]()  # rows of a scene name different images
-        for number, frame in enumerate(scene.frames):
-            write, copied = number in wanted, ""
-            if link:
-                copied = (
-                    _TURNED if frame.turns % 4 else _TWICE if str(frame.image) in linked else ""
-                )
-                linked.add(str(frame.image))
-            if states[number] < (WRITTEN if write else least):
-                key, original = plan.listing.key_of(scene, frame), link and not copied
-                yield FrameJob(
-                    key, frame, scene.scene_id, number, write, link=original, copied=copied
-                )
 
 
 def _rows(part: ProcessedDataset, index: FrameIndex) -> Iterator[ManifestRow]:
