@@ -332,6 +332,8 @@ def test_the_kitchen_without_its_poses(cli_inprocess, data_dir, tmp_path):
     assert np.median(angles(got, true)) < 1.0
     assert path_length(got) / path_length(true) == pytest.approx(1, abs=0.1)
     assert json.loads(out)["result"]["images"] == len(numbers)
+    phases = re.findall(r"COLMAP (\w+) (\d+)/(\d+) \1 ", err)
+    assert len(phases) == 4 and all(done == total for _, done, total in phases), err
 
 
 @pytest.mark.slow

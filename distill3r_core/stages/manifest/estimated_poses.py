@@ -87,11 +87,11 @@ def with_estimated_poses(
 
 def _solve(scene: Scene, on_step: StepCallback) -> PlacedScene:
     read: list[tuple[Frame, tuple[int, int], SolverCamera]] = []
-    unread = dict[str, str]()
+    unread, count = dict[str, str](), len(scene.frames)
 
     def views() -> Iterator[tuple[UInt8[np.ndarray, "_ _ 3"], SolverCamera]]:
         for done, frame in enumerate(scene.frames):
-            on_step("images", done, len(scene.frames))
+            on_step("images", done, count)
             try:
                 pixels, focal = _pixels(frame)
             except ImageError as error:
@@ -108,6 +108,8 @@ def _solve(scene: Scene, on_step: StepCallback) -> PlacedScene:
             small = pixels if camera.size == size else resize_image(pixels, camera.size)
             read.append((frame, size, camera))
             yield small, camera
+        if count:
+            on_step("images", count, count)
 
     solved = solve_images(views(), ordered=scene.order != "none", on_step=on_step)
     found = {index: (*read[index], solved[index]) for index in sorted(solved)}
