@@ -80,6 +80,13 @@ def test_frames_of_a_video_are_counted_from_0(
     assert all(row.pose[3] == int(name[:-4]) for name, row in rows.items() if row.pose)
 
 
+def test_frames_that_are_still_in_a_video_are_not_counted(cli_inprocess, data_dir, tmp_path):
+    (tmp_path / "path.txt").write_text("0 0 0 0 0 0 0 1\n")
+    arguments = ("--poses", "path.txt", "--dry-run")
+    _, _, err = cli_inprocess("manifest", data_dir / "video", *arguments, cwd=tmp_path)
+    assert "1 video is not counted" in err and "a pose in path.txt" not in err
+
+
 def test_a_frame_of_a_video_has_the_pose_of_its_own_name(tmp_path):
     def known(x):
         pose = np.eye(4)

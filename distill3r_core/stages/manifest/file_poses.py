@@ -6,6 +6,7 @@ from dataclasses import replace
 from distill3r_core.data.known_poses import KnownPoses, with_known_poses
 from distill3r_core.data.listing import DatasetListing
 from distill3r_core.errors import RequestError
+from distill3r_core.report import counted
 
 _COUNTED = "frames of a video are counted from 0"
 
@@ -29,10 +30,13 @@ def with_file_poses(
     posed, total = [], 0
     for root, listing in scans:
         listing, (found, frames) = with_known_poses(listing, known)
-        note = f"{listing.name}: {found} of {frames} frames have a pose in {known.path}"
-        if listing.name in filmed and found < frames:
-            note += f" ({_COUNTED})"
-        posed.append((root, replace(listing, notes=(*listing.notes, note))))
+        if frames:  # else they are still in archives and videos
+            posed_frames = counted(found, "frame", "have", of=frames)
+            note = f"{listing.name}: {posed_frames} a pose in {known.path}"
+            if listing.name in filmed and found < frames:
+                note += f" ({_COUNTED})"
+            listing = replace(listing, notes=(*listing.notes, note))
+        posed.append((root, listing))
         total += found
     if not total and not may_be_none:
         raise RequestError(

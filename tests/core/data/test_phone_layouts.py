@@ -105,7 +105,7 @@ def test_a_frame_of_the_video_without_a_row_is_left_out_and_counted(tmp_path):
     (folder / "odometry.csv").write_text("\n".join(lines[:-1]) + "\n")
     found, report = rows(tmp_path / "scans", tmp_path / "out", video_fps=60.0)
     assert list(found) == list(range(11))
-    assert any("1 frames have nothing recorded beside them" in note for note in report.notes)
+    assert any("nothing is recorded beside 1 frame" in note for note in report.notes)
 
 
 def test_a_damaged_row_of_odometry_is_named(tmp_path):
