@@ -28,6 +28,7 @@ from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ConfigError, ImageError
 from distill3r_core.files import open_file, read_text_file
 from distill3r_core.io.images.depth_codecs import npz_depth_type
+from distill3r_core.report import counted
 from distill3r_core.untrusted.npy_header import read_npy_header
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -109,7 +110,7 @@ class BesideIndex:
             if has_folder_wildcards(pattern):
                 spare = sum(len(g) for scene, g in groups.items() if scene not in self._scenes)
                 if spare:
-                    yield Note(f"{spare} files {pattern!r} belong to no scene")
+                    yield Note(f"{counted(spare, 'file', 'belong')} to no scene: {pattern!r}")
 
     def attach(
         self, shown: str, images: Sequence[MatchedFile], frames: Sequence[Frame]
@@ -254,9 +255,9 @@ def _times(files: Sequence[MatchedFile]) -> list[float] | None:
 
 def _alone(scene: str, what: str, images: int, found: int, files: int) -> Iterator[Note]:
     if images > found:
-        yield Note(f"{scene}: {images - found} of {images} images have no {what}")
+        yield Note(f"{scene}: {counted(images - found, 'image', 'have', of=images)} no {what}")
     if files > found:
-        yield Note(f"{scene}: {files - found} of {files} {what}s belong to no image")
+        yield Note(f"{scene}: {counted(files - found, what, 'belong', of=files)} to no image")
 
 
 def _is_whole(path: Path) -> bool:

@@ -72,9 +72,9 @@ def test_a_ros_recording_is_paired_by_time(tmp_path):
     np.testing.assert_array_equal(first.rig.color, [[7, 0, 4], [0, 7.5, 3], [0, 0, 1]])
     assert first.rig.size == (6, 8)
     assert notes[:3] == [
-        "a: 1 of 3 images have no depth map",
-        "a: 1 of 3 depth maps belong to no image",
-        "a: 1 of 3 images have no pose",
+        "a: 1 of 3 images has no depth map",
+        "a: 1 of 3 depth maps belongs to no image",
+        "a: 1 of 3 images has no pose",
     ]
     assert "distortion" in notes[3]
 
@@ -201,7 +201,7 @@ def test_a_scene_without_its_files_is_kept_without(tmp_path):
     assert refused == []
     assert depth_of(scenes["a"].frames) == {"0": None, "1": "1.png"}
     assert depth_of(scenes["b"].frames) == {"0": None, "1": None}
-    assert notes == ["a: 1 of 2 images have no depth map", "b: 2 of 2 images have no depth map"]
+    assert notes == ["a: 1 of 2 images has no depth map", "b: 2 of 2 images have no depth map"]
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_counters_are_no_times_of_a_trajectory(tmp_path):
     scenes, notes, _ = listed(tmp_path, "pattern: 'color/*.png', poses: poses.txt")
     (scene,) = scenes.values()
     assert [frame.pose[0, 3] for frame in scene.frames if frame.pose is not None] == [0, 1, 2, 3]
-    assert notes == ["mine: 1 of 5 images have no pose"]
+    assert notes == ["mine: 1 of 5 images has no pose"]
 
 
 def test_whole_numbers_in_arrays_are_millimeters(tmp_path):
@@ -331,7 +331,7 @@ def test_wildcards_that_stand_for_other_words_are_a_wrong_setting(tmp_path):
         listed(tmp_path, f"{pattern}, depth: 'scan*/depth/*.png'")
     save_depth(tmp_path / "scan02/depth/0.png")
     _, notes, _ = listed(tmp_path, f"{pattern}, depth: 'scan[0-9][0-9]/depth/*.png'")
-    assert notes == ["1 files 'scan[0-9][0-9]/depth/*.png' belong to no scene"]
+    assert notes == ["1 file belongs to no scene: 'scan[0-9][0-9]/depth/*.png'"]
 
 
 def test_images_of_a_scene_with_damaged_files_are_taken_alone(tmp_path):

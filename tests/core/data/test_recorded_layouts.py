@@ -318,7 +318,7 @@ def test_colmap(tmp_path, binary):
     assert by_image["s_c.png"].camera == "fisheye"
     assert by_image["d.png"].pose is None
     text = " ".join(report.notes)
-    for expected in ("OPENCV_FISHEYE", "sparse/1 (1 images) left out", "1 of 3 images are not in"):
+    for expected in ("OPENCV_FISHEYE", "sparse/1 (1 image) left out", "1 of 3 images is not in"):
         assert expected in text
 
 
