@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from distill3r_core.untrusted.printable import printable_name
 
 _NAMED_FAILURES = 8  # of one reason, that are named one by one
+_IRREGULAR = {"are": "is", "have": "has", "were": "was"}
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,22 @@ def _by_reason(items: Sequence[Failure | Omission]) -> dict[str, list[str]]:
     for item in items:
         found.setdefault(item.reason, []).append(printable_name(item.item))
     return found
+
+
+def counted(count: int, noun: str, verb: str = "", *, of: int | None = None) -> str:
+    """A number with its noun and verb: `1 image`, `2 images are`, `1 of 2 images has`.
+
+    Args:
+        noun: In the singular; the plural takes an s.
+        verb: In the plural: `are`, `have`, `were`, or one whose singular takes an s.
+        of: How many there are in all.
+    """
+    total = count if of is None else of
+    number = f"{count}" if of is None else f"{count} of {of}"
+    words = [number, noun if total == 1 else f"{noun}s"]
+    if verb:
+        words.append(_IRREGULAR.get(verb, f"{verb}s") if 1 in (count, total) else verb)
+    return " ".join(words)
 
 
 def gigabytes(count: float | int) -> str:

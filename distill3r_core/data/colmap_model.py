@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from distill3r_core.data.pose_formats import pose_from_quaternion
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there, open_file, read_file
+from distill3r_core.report import counted
 from distill3r_core.untrusted.printable import reason_of
 
 # Name and number of parameters by COLMAP's number of the model.
@@ -207,7 +208,9 @@ def _text_cameras(lines: Iterable[str]) -> Iterator[tuple[int, ColmapCamera]]:
             continue
         number, model, width, height, *params = line.split()
         if counts.get(model) != len(params):
-            raise ValueError(f"camera model {model} with {len(params)} parameters is unknown")
+            raise ValueError(
+                f"camera model {model} with {counted(len(params), 'parameter')} is unknown"
+            )
         yield (
             int(number),
             ColmapCamera(model, int(width), int(height), tuple(float(p) for p in params)),

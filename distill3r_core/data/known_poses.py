@@ -46,7 +46,7 @@ class KnownPoses:
         unit: Unit of the poses.
         by_name: By the path of an image from its folder, with or without its suffix, and by its
             name alone where that is unique.
-        trajectory: By the time in an image's name, or by its last number; see `of`.
+        trajectory: By the time in an image's name, or by its last number.
     """
 
     path: Path
@@ -55,20 +55,13 @@ class KnownPoses:
     trajectory: Trajectory | None = None
 
     def of(self, frames: Sequence[Frame]) -> list[KnownPose | None]:
-        """What is known of each frame of a scene; None: nothing.
-
-        A trajectory has a pose at any time between its lines. A counter, which is a whole number
-        that `times_in` does not take for a time, has one only where a line has that very number:
-        the fifteenth image of a video is not the one at 15 seconds.
-        """
+        """What is known of each frame of a scene; None: nothing."""
         if self.trajectory is None:
             return [self._by_name(frame.image) for frame in frames]
         stems = [frame.image.stem for frame in frames]
         times = times_in(stems)
         poses = [
-            _pose_by_number(self.trajectory, stem)
-            if times is None
-            else self.trajectory.at(times[n])
+            self.trajectory.of_image(_last_number(stem), time=None if times is None else times[n])
             for n, stem in enumerate(stems)
         ]
         return [None if pose is None else KnownPose(pose) for pose in poses]
@@ -179,14 +172,9 @@ def _posed(frame: Frame, here: KnownPose | None, unit: Unit) -> Frame:
     return with_color_pose(frame, pose, unit=unit, rig=here.rig)
 
 
-def _pose_by_number(trajectory: Trajectory, stem: str) -> Float[np.ndarray, "4 4"] | None:
-    """The pose at the last number in a name: at a number with decimals as at a time."""
+def _last_number(stem: str) -> str | None:
     numbers = _NUMBER.findall(stem)
-    if not numbers:
-        return None
-    stamp = float(numbers[-1])
-    is_stamp = "." in numbers[-1] or trajectory.has(stamp)
-    return trajectory.at(stamp) if is_stamp else None
+    return numbers[-1] if numbers else None
 
 
 def posed_frames(frames: Sequence[Frame], known: KnownPoses) -> tuple[Frame, ...]:

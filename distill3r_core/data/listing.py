@@ -24,6 +24,7 @@ from distill3r_core.data.layouts import (
     VideoScene,
 )
 from distill3r_core.files import is_there
+from distill3r_core.report import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +142,7 @@ def list_dataset(
                 notes.append(found.text)
     if unposed:
         notes.append(
-            f"{dataset.name}: no frame of {unposed} of {len(scenes)} scenes has a pose "
+            f"{dataset.name}: no frame of {counted(unposed, 'scene', of=len(scenes))} has a pose "
             "(--poses colmap estimates them)"
         )
     return DatasetListing(

@@ -27,7 +27,7 @@ def numbers_of(text: str, count: int) -> tuple[float, ...]:
         raise ValueError(f"{shown_name(text)} is nested too deeply") from error
     flat = [value for part in values for value in (part if isinstance(part, list) else [part])]
     if len(flat) != count:
-        raise ValueError(f"{len(flat)} numbers where {count} are needed: {shown_name(text)}")
+        raise ValueError(f"not {count} numbers but {len(flat)}: {shown_name(text)}")
     return tuple(float(value) for value in flat)
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from distill3r_core.errors import ImageError
 from distill3r_core.files import read_text_file
+from distill3r_core.report import counted
 from distill3r_core.untrusted.printable import reason_of
 
 # How far from a rotation a stored one may be: sensors' files are off by 1e-3.
@@ -30,7 +31,7 @@ def read_matrix(path: Path, side: int, *, what: str) -> Float[np.ndarray, "n n"]
     except (OSError, UnicodeDecodeError) as error:
         raise ImageError(f"{what} cannot be read: {reason_of(error)}") from error
     if len(words) != side * side:
-        raise ImageError(f"{what} has {len(words)} numbers, not {side * side}")
+        raise ImageError(f"{what} has {counted(len(words), 'number')}, not {side * side}")
     try:
         numbers = [float(word) for word in words]
     except ValueError:
@@ -46,7 +47,7 @@ def read_intrinsics(path: Path) -> Float[np.ndarray, "3 3"]:
     Raises:
         ImageError: Missing, not nine finite numbers, or not the K of a camera.
     """
-    return checked_intrinsics(read_matrix(path, 3, what="intrinsics"))
+    return checked_intrinsics(read_matrix(path, 3, what="K"))
 
 
 def checked_intrinsics(intrinsics: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:

@@ -266,7 +266,7 @@ def _map(root: Path, count: int, known: set[int], on_step: StepCallback) -> list
     options.constant_cameras = known
     options.num_threads, options.random_seed = 1, _SEED
     options.extract_colors = False
-    placed = itertools.count(2)
+    placed = itertools.count(3)  # the first pair of a model is placed without a call
 
     def next_image() -> None:
         # A later model begins anew: its images were counted in the model that it replaces.

@@ -157,6 +157,7 @@ def test_depth_gives_the_scale_and_lost_views_are_listed(cli_inprocess, solver, 
     status, _, err = manifest(cli_inprocess, tmp_path, "rooms")
     assert status == 5, err
     assert "placed 7 of 8 images" in err
+    assert "rooms/one: 1 image has no pose" in err
     assert f"units is {UNIT}, by 7 views that differ by 0.0 %" in err
     found = poses_of(tmp_path)
     assert sorted(found) == [0, 1, 2, 4, 5, 6, 7]
@@ -207,6 +208,27 @@ def test_frames_without_depth_share_the_scale_of_their_scene(solver, tmp_path):
     assert len(got) == 7
     relative = [np.linalg.inv(one[0]) @ one for one in (got, true)]
     np.testing.assert_allclose(relative[0], relative[1], atol=2e-3)
+
+
+def test_notes_agree_with_their_numbers(solver, tmp_path):
+    rooms, _ = unposed_room(tmp_path, solver)
+    listing = list_dataset(rooms)
+    (scene,) = listing.scenes
+
+    def notes(*scenes):
+        posed = estimated_poses.with_estimated_poses(
+            replace(listing, scenes=scenes), tmp_path / "data", check=True, progress=Silent()
+        )
+        return "\n".join(posed.notes[len(listing.notes) :])
+
+    depth = scene.frames[0].depth
+    frames = tuple(
+        replace(frame, depth=depth if number == 0 else None)
+        for number, frame in enumerate(scene.frames)
+    )
+    assert notes(replace(scene, frames=frames)).endswith("by 1 view")
+    assert "COLMAP placed 7 of 8 images" in notes(scene)
+    assert notes() == ""
 
 
 def test_only_a_nominal_color_camera_is_replaced_by_the_estimate(solver, tmp_path):
@@ -332,6 +354,8 @@ def test_the_kitchen_without_its_poses(cli_inprocess, data_dir, tmp_path):
     assert np.median(angles(got, true)) < 1.0
     assert path_length(got) / path_length(true) == pytest.approx(1, abs=0.1)
     assert json.loads(out)["result"]["images"] == len(numbers)
+    phases = re.findall(r"COLMAP (\w+) (\d+)/(\d+) \1 ", err)
+    assert len(phases) == 4 and all(done == total for _, done, total in phases), err
 
 
 @pytest.mark.slow

@@ -46,15 +46,45 @@ def test_a_counter_is_no_time_of_a_trajectory(cli_inprocess, tmp_path, name):
     for number in range(0, 60, 15):
         save_picture(tmp_path / "photos" / name.format(number), number)
     line = "{} {} 0 0 0 0 0 1\n"
-    by_time = [line.format(f"{n / 30:.6f}", n / 30) for n in range(1800) if n % 450]
+    by_time = [line.format(f"{n / 30:.6f}", n / 30) for n in range(1800)]
     (tmp_path / "path.txt").write_text("".join(by_time))
     status, _, err = run(cli_inprocess, tmp_path, "--poses", "path.txt")
     assert status == 2 and "a pose of none of the frames" in err  # not that of the 15th second
+    assert "counted from 0" not in err  # that is said of videos
     by_number = [line.format(n, n) for n in range(0, 60, 15)]
     (tmp_path / "path.txt").write_text("".join(by_number[:3]))
     status, rows, err = run(cli_inprocess, tmp_path, "--poses", "path.txt")
     assert status == 0, err
     assert [row.pose and row.pose[3] for row in rows.values()] == [0, 15, 30, None]
+
+
+@pytest.mark.parametrize(
+    ("stamps", "unposed", "hinted"),
+    [
+        ([n / 30 for n in range(300)], None, True),
+        (range(1, 300), {"000000.png"}, True),
+        (range(300), set(), False),
+    ],
+    ids=["seconds", "from 1", "from 0"],
+)
+def test_frames_of_a_video_are_counted_from_0(
+    cli_inprocess, data_dir, tmp_path, stamps, unposed, hinted
+):
+    pytest.importorskip("av")
+    (tmp_path / "photos").symlink_to(data_dir / "video")
+    (tmp_path / "path.txt").write_text("".join(f"{n} {n} 0 0 0 0 0 1\n" for n in stamps))
+    status, rows, err = run(cli_inprocess, tmp_path, "--poses", "path.txt")
+    assert ("frames of a video are counted from 0" in err) == hinted
+    assert status == (2 if unposed is None else 0), err
+    assert {name for name, row in rows.items() if not row.pose} == (unposed or set())
+    assert all(row.pose[3] == int(name[:-4]) for name, row in rows.items() if row.pose)
+
+
+def test_frames_that_are_still_in_a_video_are_not_counted(cli_inprocess, data_dir, tmp_path):
+    (tmp_path / "path.txt").write_text("0 0 0 0 0 0 0 1\n")
+    arguments = ("--poses", "path.txt", "--dry-run")
+    _, _, err = cli_inprocess("manifest", data_dir / "video", *arguments, cwd=tmp_path)
+    assert "1 video is not counted" in err and "a pose in path.txt" not in err
 
 
 def test_a_frame_of_a_video_has_the_pose_of_its_own_name(tmp_path):

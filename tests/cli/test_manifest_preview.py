@@ -28,6 +28,7 @@ def test_a_sheet_shows_the_first_sample_of_each_scene_in_order(cli_inprocess, tm
     samples = read_manifest(tmp_path / "data" / "manifest.csv").samples()
     first = samples[0]
     assert heading_of(first, 2).startswith(f"{first.name} (the first of 2 samples): ")
+    assert "(the only sample)" in heading_of(first, 1)
     assert "numbers 1 apart, in the order of their numbers" in heading_of(first, 2)
     with Image.open(sheets[0]) as sheet:
         pixels = np.asarray(sheet.convert("RGB"))

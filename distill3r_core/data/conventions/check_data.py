@@ -11,7 +11,7 @@ from distill3r_core.data.conventions.readings import Conventions
 from distill3r_core.data.frame_reader import read_source_frame
 from distill3r_core.data.layouts import Frame
 from distill3r_core.errors import ContradictionError, ImageError
-from distill3r_core.report import Progress
+from distill3r_core.report import Progress, counted
 from distill3r_core.system.threads import Pool, result_of
 
 _SHOWN_SCENES = 3  # in a message
@@ -96,11 +96,11 @@ def check_notes(name: str, check: DataCheck) -> list[str]:
         return []
     low = min(verdict.turns[0] for verdict in check.verdicts.values())
     high = max(verdict.turns[1] for verdict in check.verdicts.values())
-    pairs = sum(verdict.pairs for verdict in check.verdicts.values())
+    turns = f"{low:.0f}" if f"{low:.0f}" == f"{high:.0f}" else f"{low:.0f} to {high:.0f}"
+    pairs = counted(sum(verdict.pairs for verdict in check.verdicts.values()), "pair")
     return [
         f"{name}: depth carried between frames agrees within 5 % at "
-        f"{_share([check.agreement])} of the pixels (median of {pairs} pairs that turn by "
-        f"{low:.0f} to {high:.0f} degrees)"
+        f"{_share([check.agreement])} of the pixels (median of {pairs}, turned by {turns} degrees)"
     ]
 
 

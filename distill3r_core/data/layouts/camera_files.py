@@ -15,6 +15,7 @@ from distill3r_core.data.matrix_files import read_intrinsics, with_centers_at_ha
 from distill3r_core.data.table_files import read_table
 from distill3r_core.errors import ImageError
 from distill3r_core.files import read_text_file
+from distill3r_core.report import counted
 from distill3r_core.untrusted.printable import reason_of
 from distill3r_core.untrusted.yaml_text import read_yaml
 
@@ -109,7 +110,9 @@ def _read_camera_info(path: Path, *, rectified: bool) -> tuple[Rig, str | None]:
     bent = max(map(abs, distortion), default=0.0) > _DISTORTION
     if bent and rectified and any(projection):
         if len(projection) != 12:
-            raise ImageError(f"{path.name} has a projection of {len(projection)} numbers, not 12")
+            raise ImageError(
+                f"{path.name} has a projection of {counted(len(projection), 'number')}, not 12"
+            )
         k = np.array(projection).reshape(3, 4)[:, :3]
         remark = (
             f"its images are rectified by their names: K is that of {path.name}'s projection matrix"
@@ -173,7 +176,7 @@ def _first(content: Mapping[str, Any], *names: str, default: Any = _NEEDED) -> A
 def _nine(values: Any) -> Float[np.ndarray, "3 3"]:
     numbers = _numbers(values)
     if len(numbers) != 9:
-        raise ValueError(f"K has {len(numbers)} numbers, not 9")
+        raise ValueError(f"K has {counted(len(numbers), 'number')}, not 9")
     return np.array(numbers).reshape(3, 3)
 
 

@@ -41,6 +41,7 @@ from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ConfigError, ImageError, InputMissingError
 from distill3r_core.files import read_text_file
 from distill3r_core.io.images.media_kinds import media_kind
+from distill3r_core.report import counted
 from distill3r_core.untrusted.printable import reason_of
 from distill3r_core.untrusted.yaml_text import read_yaml
 
@@ -165,7 +166,8 @@ def _list_scenes(entry: PatternEntry, root: Path, skip: Path | None) -> Iterator
     index = BesideIndex(root, entry, [images[0].folders for images in groups.values()], skip)
     for holds, remark in _KNOWN_FOLDERS:
         if count := sum(map(holds, groups)):
-            yield Note(f"{entry.name} ({count} of {len(groups)} scenes): {remark}")
+            scenes = counted(count, "scene", of=len(groups))
+            yield Note(f"{entry.name} ({scenes}): {remark}")
     for folder, images in groups.items():
         copies = {file.path.stem + _MASKED for file in images}
         kept = []

@@ -28,6 +28,7 @@ from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ConfigError, ImageError
 from distill3r_core.files import open_file, read_text_file
 from distill3r_core.io.images.depth_codecs import npz_depth_type
+from distill3r_core.report import counted
 from distill3r_core.untrusted.npy_header import read_npy_header
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -109,7 +110,7 @@ class BesideIndex:
             if has_folder_wildcards(pattern):
                 spare = sum(len(g) for scene, g in groups.items() if scene not in self._scenes)
                 if spare:
-                    yield Note(f"{spare} files {pattern!r} belong to no scene")
+                    yield Note(f"{counted(spare, 'file', 'belong')} to no scene: {pattern!r}")
 
     def attach(
         self, shown: str, images: Sequence[MatchedFile], frames: Sequence[Frame]
@@ -225,15 +226,12 @@ def _poses(
     if len(files) != 1 or _is_matrix(files[0].path):
         return _partners(images, files)
     trajectory, times = read_trajectory(files[0].path), _times(images)
-    lines = set(trajectory.stamps)
     found: dict[int, np.ndarray] = {}
     for number, image in enumerate(images):
-        stamp = None if times is None else times[number]
         words = "_".join(image.key)
-        # A counter is no time between others: only a line with the same number is its own.
-        if stamp is None and words.isascii() and words.isdecimal() and float(words) in lines:
-            stamp = float(words)
-        if stamp is not None and (pose := trajectory.at(stamp)) is not None:
+        counter = words if words.isascii() and words.isdecimal() else None
+        time = None if times is None else times[number]
+        if (pose := trajectory.of_image(counter, time=time)) is not None:
             found[number] = pose
     return found
 
@@ -257,9 +255,9 @@ def _times(files: Sequence[MatchedFile]) -> list[float] | None:
 
 def _alone(scene: str, what: str, images: int, found: int, files: int) -> Iterator[Note]:
     if images > found:
-        yield Note(f"{scene}: {images - found} of {images} images have no {what}")
+        yield Note(f"{scene}: {counted(images - found, 'image', 'have', of=images)} no {what}")
     if files > found:
-        yield Note(f"{scene}: {files - found} of {files} {what}s belong to no image")
+        yield Note(f"{scene}: {counted(files - found, what, 'belong', of=files)} to no image")
 
 
 def _is_whole(path: Path) -> bool:

@@ -64,10 +64,11 @@ class FoundInputs:
 
 def natural_key(text: str) -> list[str | int]:
     """A sort key that counts: view2 before view10."""
-    parts: list[str | int] = [*_DIGITS.split(text.casefold())]
+    parts = _DIGITS.split(text.casefold())
+    key: list[str | int] = [*parts]
     # Words and numbers take turns. Base 16: the same order, and of any length.
-    parts[1::2] = [int(digits, 16) for digits in parts[1::2]]
-    return parts
+    key[1::2] = [int(digits, 16) for digits in parts[1::2]]
+    return key
 
 
 def find_inputs(inputs: Sequence[str]) -> FoundInputs:

@@ -17,13 +17,12 @@ from distill3r_core.profiling import AllocationError, memory_limits, peak_memory
 from distill3r_core.reconstruction.loaded_views import LoadedView
 from distill3r_core.reconstruction.prediction.memory_plan import (
     PassPlan,
-    counted_views,
     plan_pass,
     ran_out,
     require_count,
 )
 from distill3r_core.reconstruction.view_maps import Map, ViewMaps
-from distill3r_core.report import Progress, Silent
+from distill3r_core.report import Progress, Silent, counted
 from distill3r_core.types import PointMap, RawMaps
 
 _UNITS = {"encoder": "views", "fusion": "blocks", "heads": "maps"}  # of a student's phases
@@ -76,7 +75,7 @@ def run_student(
             raise ran_out(student, [view.fitted.placement.size for view in views], head)
         chunk //= 2
         progress.note(
-            f"out of memory: trying again with {counted_views(chunk)} at once in the heads"
+            f"out of memory: trying again with {counted(chunk, 'view')} at once in the heads"
         )
         if student.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -121,7 +120,7 @@ def run_predictor(
             raw = predictor.predict(prepared, on_progress=PhaseProgress(progress or Silent()))
     except AllocationError as error:
         raise OutOfMemoryError(
-            f"memory ran out in a pass of {predictor.name} over {counted_views(len(views))}",
+            f"memory ran out in a pass of {predictor.name} over {counted(len(views), 'view')}",
             hint="take fewer views with --max-views",
         ) from error
     return ForwardPass(tuple(view_maps_of(raw)), watch.seconds, None, peak.bytes, None)

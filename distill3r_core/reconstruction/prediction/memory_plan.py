@@ -11,6 +11,7 @@ from distill3r_core.errors import OutOfMemoryError, RequestError
 from distill3r_core.models.families import family_of
 from distill3r_core.models.student import HeadName, Student
 from distill3r_core.reconstruction.loaded_views import LoadedView
+from distill3r_core.report import counted
 from distill3r_core.system.machine_memory import available_memory
 
 GIB = 2**30
@@ -127,7 +128,7 @@ def _does_not_fit(
     )
     more = f" (--max-views {fitting} would fit)" if fitting else ""
     return OutOfMemoryError(
-        f"{counted_views(len(sizes))} would take about {needed / GIB:.2f} GiB; "
+        f"{counted(len(sizes), 'view')} would take about {needed / GIB:.2f} GiB; "
         f"{free / GIB:.2f} GiB are free on {device}",
         hint=f"take fewer views{more}, or smaller ones with --size",
     )
@@ -139,15 +140,10 @@ def ran_out(student: Student, sizes: Sequence[tuple[int, int]], head: HeadName) 
     needed = _needed(student, sizes, 1, head)
     half = f"--max-views {len(sizes) // 2}" if len(sizes) > 1 else "--size"
     return OutOfMemoryError(
-        f"memory ran out on {device} in a pass over {counted_views(len(sizes))}, one at once in "
+        f"memory ran out on {device} in a pass over {counted(len(sizes), 'view')}, one at once in "
         f"the heads, for which about {needed / GIB:.2f} GiB were expected to do",
         hint=f"other programs or a limit of this process may take the rest; try {half}",
     )
-
-
-def counted_views(views: int) -> str:
-    """`1 view`, `2 views`."""
-    return "1 view" if views == 1 else f"{views} views"
 
 
 def free_memory(device: torch.device) -> int:

@@ -13,11 +13,8 @@ from distill3r_core.data import splits
 from distill3r_core.data.conventions.check_data import DataCheck, check_data
 from distill3r_core.data.frame_processing import Processing
 from distill3r_core.data.frame_store import FrameStore
-from distill3r_core.data.known_poses import KnownPoses, read_known_poses, with_known_poses
-from distill3r_core.data.layouts import (
-    Scene,
-    scan,
-)
+from distill3r_core.data.known_poses import read_known_poses
+from distill3r_core.data.layouts import Scene, scan
 from distill3r_core.data.listing import DatasetListing, list_dataset
 from distill3r_core.data.manifest import ManifestRow, manifest_order, write_rows
 from distill3r_core.data.planning import (
@@ -28,19 +25,15 @@ from distill3r_core.data.planning import (
     rows_of,
 )
 from distill3r_core.data.windows import SAMPLES
-from distill3r_core.errors import ConflictError, InputMissingError, RequestError
+from distill3r_core.errors import ConflictError, InputMissingError
 from distill3r_core.files import remove_leftovers, replacing
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.manifest import manifest_folder
 from distill3r_core.stages.manifest.dry_run import expected_work
+from distill3r_core.stages.manifest.file_poses import with_file_poses
 from distill3r_core.stages.manifest.frame_index import FrameIndex, locked, stamp_of
-from distill3r_core.stages.manifest.frame_processor import (
-    LOOKED_AT,
-    WRITTEN,
-    FrameJob,
-    FrameOutcomes,
-    FrameProcessor,
-)
+from distill3r_core.stages.manifest.frame_jobs import expected_jobs, frame_jobs
+from distill3r_core.stages.manifest.frame_processor import FrameOutcomes, FrameProcessor
 from distill3r_core.stages.manifest.manifest_report import (
     ProcessedDataset,
     nothing_usable,
@@ -53,9 +46,6 @@ from distill3r_core.stages.manifest.unpacked_recordings import with_unpacked
 from distill3r_core.stages.manifest.video_frames import FOLDER as VIDEOS
 from distill3r_core.stages.manifest.video_frames import with_videos
 from distill3r_core.system.garbage import collector_at_rest
-
-# Why an original image is not named although originals are to be.
-_TURNED, _TWICE = "as its file is not upright", "as its scene has the file twice"
 
 
 def build_manifest(
@@ -122,8 +112,9 @@ def build_manifest(
         known = read_known_poses(Path(settings.poses))
     # Neither frames of videos nor those of archives are known before something is written.
     hidden = any(found.packed or found.videos for _, found in scans)
+    filmed = {found.name for _, found in scans if found.videos}
     if known is not None and (dry_run or not hidden):
-        scans = _with_poses(known, scans, may_be_none=hidden)
+        scans = with_file_poses(known, scans, may_be_none=hidden)
     for root in sorted(set(before.forgotten) - {root for root, _ in scans}):
         progress.note(f"rows of {root} were made with other settings: they are dropped")
     if dry_run:
@@ -160,7 +151,7 @@ def build_manifest(
         if settings.estimates_poses:
             scans = _with_estimated_poses(settings, scans, check=check, progress=progress)
         elif known is not None and hidden:
-            scans = _with_poses(known, scans)
+            scans = with_file_poses(known, scans, filmed=filmed)
         if late:
             checks = _check_all(settings, scans, trust, progress)
         made, processed = _make_all(
@@ -236,31 +227,6 @@ def _check_all(
 def _original_scene_id(scene: Scene) -> str:
     """The original project's name of a scene, without the data set's name before it."""
     return scene.scene_id.replace("/", "_")
-
-
-def _with_poses(
-    known: KnownPoses, scans: Sequence[tuple[str, DatasetListing]], *, may_be_none: bool = False
-) -> list[tuple[str, DatasetListing]]:
-    """The data sets with the poses of a file, and a note that says how many frames have one.
-
-    Args:
-        may_be_none: There are more frames than those that are listed.
-
-    Raises:
-        RequestError: The file knows none of the frames.
-    """
-    posed, total = [], 0
-    for root, listing in scans:
-        listing, (found, frames) = with_known_poses(listing, known)
-        note = f"{listing.name}: {found} of {frames} frames have a pose in {known.path}"
-        posed.append((root, replace(listing, notes=(*listing.notes, note))))
-        total += found
-    if not total and not may_be_none:
-        raise RequestError(
-            f"{known.path} has a pose of none of the frames",
-            hint="names of images, or time stamps in them, must be those of the file",
-        )
-    return posed
 
 
 def _with_estimated_poses(
@@ -349,16 +315,20 @@ def _make(
     """
     outcomes = FrameOutcomes()
     plan = _plan(settings, found, outcomes.refused)
-    progress.begin(found.name, total=plan.images, unit="frames")
     # By motion, a frame that cannot be read has moved the windows already.
     look = settings.stride == "pose"
+    label, total = found.name, expected_jobs(plan, look=look)
     while True:
+        jobs = frame_jobs(plan, outcomes, link=settings.link, look=look)
+        if (first := next(jobs, None)) is None:
+            return ProcessedDataset(root, plan, outcomes)
+        progress.begin(label, total=total, unit="frames")
         refused = len(outcomes.refused)
-        workshop.run(_jobs(plan, outcomes, link=settings.link, look=look), outcomes)
+        workshop.run(itertools.chain((first,), jobs), outcomes)
         if len(outcomes.refused) == refused:
             return ProcessedDataset(root, plan, outcomes)
-        progress.begin(f"{found.name}: frames of damaged scenes", total=None, unit="frames")
         plan = _plan(settings, found, outcomes.refused)
+        label, total = f"{found.name}: frames of damaged scenes", None
 
 
 def _places(folder: Path, made: Sequence[ProcessedDataset]) -> set[str]:
@@ -377,37 +347,6 @@ def _all_rows(
     parts = sorted(made, key=lambda part: part.plan.listing.name)
     rows = itertools.chain.from_iterable(_rows(part, index) for part in parts)
     return heapq.merge(kept, rows, key=manifest_order)
-
-
-def _jobs(
-    plan: DatasetPlan, outcomes: FrameOutcomes, *, link: bool, look: bool
-) -> Iterator[FrameJob]:
-    """Frames that are wanted and were not written, and those of damaged scenes, to look at.
-
-    Args:
-        link: Name original images, where that can be.
-        look: Look at the frames of all scenes.
-    """
-    damaged = frozenset(outcomes.damaged)
-    plans = {scene.scene.scene_id: scene for scene in plan.scenes}
-    for scene in plan.listing.scenes:
-        planned = plans.get(scene.scene_id)
-        wanted = {planned.usable[index] for index in planned.wanted} if planned else set[int]()
-        # Why a scene gives no sample is for its frames to say.
-        least = LOOKED_AT if look or not wanted or scene.scene_id in damaged else 0
-        states = outcomes.states.setdefault(scene.scene_id, bytearray(len(scene.frames)))
-        linked = set[str]()  # rows of a scene name different images
-        for number, frame in enumerate(scene.frames):
-            write, copied = number in wanted, ""
-            if link:
-                image = str(frame.image)
-                copied = _TURNED if frame.turns % 4 else _TWICE if image in linked else ""
-                linked.add(image)
-            if states[number] < (WRITTEN if write else least):
-                key, original = plan.listing.key_of(scene, frame), link and not copied
-                yield FrameJob(
-                    key, frame, scene.scene_id, number, write, link=original, copied=copied
-                )
 
 
 def _rows(part: ProcessedDataset, index: FrameIndex) -> Iterator[ManifestRow]:

@@ -12,7 +12,7 @@ from distill3r_core.data.known_poses import with_color_pose
 from distill3r_core.data.layouts import Frame, Refused, Rig, Scene
 from distill3r_core.data.listing import DatasetListing
 from distill3r_core.errors import ImageError
-from distill3r_core.geometry.metric_scale import depth_ratio, scale_of
+from distill3r_core.geometry.metric_scale import SceneScale, depth_ratio, scale_of
 from distill3r_core.geometry.structure_from_motion import (
     FEW_IMAGES,
     SolvedImage,
@@ -23,7 +23,7 @@ from distill3r_core.geometry.structure_from_motion import (
 from distill3r_core.io.images.decode import read_image
 from distill3r_core.io.images.resize import resize_image
 from distill3r_core.prediction import StepCallback, phases
-from distill3r_core.report import Progress
+from distill3r_core.report import Progress, counted
 from distill3r_core.stages.manifest.manifest_folder import COLMAP
 from distill3r_core.stages.manifest.placed_scene import (
     PlacedScene,
@@ -87,11 +87,11 @@ def with_estimated_poses(
 
 def _solve(scene: Scene, on_step: StepCallback) -> PlacedScene:
     read: list[tuple[Frame, tuple[int, int], SolverCamera]] = []
-    unread = dict[str, str]()
+    unread, count = dict[str, str](), len(scene.frames)
 
     def views() -> Iterator[tuple[UInt8[np.ndarray, "_ _ 3"], SolverCamera]]:
         for done, frame in enumerate(scene.frames):
-            on_step("images", done, len(scene.frames))
+            on_step("images", done, count)
             try:
                 pixels, focal = _pixels(frame)
             except ImageError as error:
@@ -108,6 +108,8 @@ def _solve(scene: Scene, on_step: StepCallback) -> PlacedScene:
             small = pixels if camera.size == size else resize_image(pixels, camera.size)
             read.append((frame, size, camera))
             yield small, camera
+        if count:
+            on_step("images", count, count)
 
     solved = solve_images(views(), ordered=scene.order != "none", on_step=on_step)
     found = {index: (*read[index], solved[index]) for index in sorted(solved)}
@@ -180,11 +182,15 @@ def _shift(solved: SolvedImage) -> float:
 def _notes(found: DatasetListing, placed: Mapping[str, PlacedScene]) -> list[str]:
     frames = {scene.scene_id: len(scene.frames) for scene in found.scenes}
     total, done = sum(frames.values()), sum(len(one.poses) for one in placed.values())
+    if not total:
+        return []
     ways = {_matching(scene) for scene in found.scenes}
-    notes = [f"{found.name}: COLMAP placed {done} of {total} images ({' and '.join(sorted(ways))})"]
+    images = counted(done, "image", of=total)
+    notes = [f"{found.name}: COLMAP placed {images} ({' and '.join(sorted(ways))})"]
     for scene, one in placed.items():
         if (missing := frames[scene] - len(one.poses)) and done:
-            notes.append(f"{found.name}/{scene}: {missing} images have no pose: see rejected.csv")
+            lost = counted(missing, "image", "have")
+            notes.append(f"{found.name}/{scene}: {lost} no pose: see rejected.csv")
     errors = [one.error for one in placed.values() if not np.isnan(one.error)]
     if errors:
         notes.append(
@@ -194,18 +200,24 @@ def _notes(found: DatasetListing, placed: Mapping[str, PlacedScene]) -> list[str
     scales = {scene: one.scale for scene, one in placed.items() if one.scale is not None}
     notes += [
         f"{found.name}/{scene}: metric by its depth: 1 of COLMAP's units is "
-        f"{scale.scale:.4g}, by {scale.views} views that differ by {scale.spread:.1%}".replace(
-            "%", " %"
-        )
+        f"{scale.scale:.4g}, by {_views(scale)}"
         for scene, scale in scales.items()
     ]
     distorted = [one.shift for one in placed.values() if one.shift > _CLEAR_SHIFT]
     if distorted:
         notes.append(
-            f"{found.name}: images of {len(distorted)} scenes are distorted, by "
+            f"{found.name}: images of {counted(len(distorted), 'scene')} are distorted, by "
             f"{max(distorted):.1f} pixels in the corners at most; the pinhole of their K is taken"
         )
     return notes
+
+
+def _views(scale: SceneScale) -> str:
+    """The views that tell a scale, and by how much they differ where there are several."""
+    views = counted(scale.views, "view")
+    if scale.views == 1:
+        return views
+    return f"{views} that differ by {scale.spread:.1%}".replace("%", " %")
 
 
 def _matching(scene: Scene) -> str:

@@ -18,7 +18,7 @@ from distill3r_core.data.windows import SAMPLES
 from distill3r_core.errors import NothingUsableError
 from distill3r_core.io.images.media import LeftOut
 from distill3r_core.io.images.media_kinds import IMAGE_SUFFIXES
-from distill3r_core.report import Failure, Omission, Report, Table
+from distill3r_core.report import Failure, Omission, Report, Table, counted
 from distill3r_core.stages.manifest.dry_run import ExpectedWork, expected_table
 from distill3r_core.stages.manifest.frame_processor import FrameOutcomes
 
@@ -71,15 +71,20 @@ class ProcessedDataset:
                 for note in said.get(listing.key_of(scene, frame), ()):
                     places[note].append(frame.image)
         images = [f"{_named(found)}: {note}" for note, found in places.items()]
-        unread = {"videos": len(listing.videos), "archives": len(listing.packed)}
-        videos = [f"{listing.name}: {n} {what} are not counted" for what, n in unread.items() if n]
-        masked = [f"{listing.name}: {self.masked} images have a mask"] if self.masked else []
+        unread = {"video": len(listing.videos), "archive": len(listing.packed)}
+        videos = [
+            f"{listing.name}: {counted(n, what, 'are')} not counted"
+            for what, n in unread.items()
+            if n
+        ]
+        masked = counted(self.masked, "image", "have")
+        masks = [f"{listing.name}: {masked} a mask"] if self.masked else []
         recognized = []
         if (reason := listing.dataset.reason) is not None:
             recognized.append(f"{listing.name} has the layout {listing.layout.name}: {reason}")
         checked = check_notes(listing.name, self.check)
         known = [*recognized, *listing.notes, *videos, *self._order_notes, *self.plan.notes]
-        return [*known, *checked, *masked, *images]
+        return [*known, *checked, *masks, *images]
 
     @property
     def _order_notes(self) -> list[str]:
@@ -98,7 +103,7 @@ class ProcessedDataset:
         """How many of its frames samples use, and what leaves the others out."""
         plan = self.plan
         found = sum(len(scene.frames) for scene in plan.listing.scenes)
-        count = f"{plan.listing.name}: {found} frames found, {plan.images} used"
+        count = f"{plan.listing.name}: {counted(found, 'frame')} found, {plan.images} used"
         spare = plan.usable - plan.images
         if rejected := found - plan.usable:
             count += f", {rejected} rejected"

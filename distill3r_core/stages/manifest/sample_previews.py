@@ -12,7 +12,7 @@ from distill3r_core.data.manifest_views import read_pixels
 from distill3r_core.files import path_below
 from distill3r_core.io.contact_sheet import contact_sheet
 from distill3r_core.io.images.decode import write_image
-from distill3r_core.report import Progress
+from distill3r_core.report import Progress, counted
 
 FOLDER = "preview"
 _ORDERS = {"number": "in the order of their numbers", "name": "in the order of their names"}
@@ -54,14 +54,15 @@ def write_previews(output: Path, *, progress: Progress) -> list[Path]:
 
 def heading_of(sample: Sample, samples: int) -> str:
     """What the sheet shows: which sample of how many, its views and how far apart they are."""
-    views = f"{len(sample.rows)} views"
+    views = counted(len(sample.rows), "view")
     order = _ORDERS.get(sample.rows[0].order, "without an order")
     steps = np.diff([int(row.sample_id) for row in sample.rows])
     apart = ""
     if len(steps):
         least, most = int(steps.min()), int(steps.max())
         apart = f", numbers {least if least == most else f'{least} to {most}'} apart"
-    return f"{sample.name} (the first of {samples} samples): {views}{apart}, {order}"
+    which = "the only sample" if samples == 1 else f"the first of {samples} samples"
+    return f"{sample.name} ({which}): {views}{apart}, {order}"
 
 
 def _images(output: Path, sample: Sample) -> Iterator[tuple[UInt8[np.ndarray, "H W 3"], str]]:

@@ -14,7 +14,7 @@ from distill3r_core.files import read_text_file, write_text
 from distill3r_core.io.images.blank import blank_color, blank_frames, blank_reason
 from distill3r_core.io.images.decode import write_image
 from distill3r_core.io.images.video import read_frames
-from distill3r_core.report import Progress
+from distill3r_core.report import Progress, counted
 from distill3r_core.stages.manifest.frame_index import stamp_of
 
 FOLDER = "video"  # beside `images/`
@@ -68,7 +68,7 @@ def with_videos(
                 elif (recorded := beside.get(int(name))) is not None:
                     frames.append(replace(recorded, image=image, may_be_blank=True))
             if lost := len(extracted.frames) - len(frames):
-                notes.append(f"{path}: {lost} frames have nothing recorded beside them")
+                notes.append(f"{path}: nothing is recorded beside {counted(lost, 'frame')}")
             scenes.append(Scene(scene_id, path, tuple(frames), order="number"))
             notes += [f"{path}: {text}" for text in extracted.notes]
             refused += [

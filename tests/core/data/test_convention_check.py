@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from posed_rooms import SIZE, room_depth, write_room
 
-from distill3r_core.data.conventions.check import check_conventions
+from distill3r_core.data.conventions.check import ConventionVerdict, check_conventions
+from distill3r_core.data.conventions.check_data import DataCheck, check_notes
 from distill3r_core.data.conventions.intrinsics import implied_size
 from distill3r_core.data.conventions.readings import Conventions, with_conventions
 from distill3r_core.data.layouts import Frame, scan
@@ -17,6 +18,16 @@ from distill3r_core.scenes.paths import pinhole
 
 WINDOWS = (4, 6, 8, 12, 16, 20)
 STEPS = (1, 2, 3, 5, 8, 10)
+
+
+def test_the_note_agrees_with_its_numbers():
+    one = ConventionVerdict(0.9, 1, (7.2, 7.2))
+    (note,) = check_notes("rooms", DataCheck({"one": one}))
+    assert note.endswith("(median of 1 pair, turned by 7 degrees)")
+    two = ConventionVerdict(0.9, 2, (3.1, 9.4))
+    (note,) = check_notes("rooms", DataCheck({"one": one, "two": two}))
+    assert note.endswith("(median of 3 pairs, turned by 3 to 9 degrees)")
+    assert check_notes("rooms", DataCheck()) == []
 
 
 def _frames(root: Path) -> list[tuple[Frame, ...]]:

@@ -219,7 +219,7 @@ def test_rgbd_says_what_is_missing(tmp_path) -> None:
         read_source_frame(frames[2])
     (room / "intrinsics.txt").write_text("1 2 3")
     found = one(room)
-    assert found.refused[0].reason == "intrinsics has 3 numbers, not 9"
+    assert found.refused[0].reason == "K has 3 numbers, not 9"
     with pytest.raises(ImageError, match="no intrinsics"):
         read_source_frame(found.scenes[0].frames[0])
     assert read_source_frame(found.scenes[0].frames[0], images_only=True).intrinsics is None

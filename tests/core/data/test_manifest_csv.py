@@ -149,7 +149,7 @@ def test_the_originals_manifest_is_cut_by_its_own_policy(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("K", "[1, 2]", "2 numbers where 9"),
+        ("K", "[1, 2]", "not 9 numbers but 2"),
         ("H", "tall", "tall"),
         ("K_source", "guess", "none of calibrated, exif, none"),
         ("pose", "oops", "manifest.csv:2"),

@@ -82,7 +82,7 @@ def test_megadepth_with_its_model_and_its_depth(tmp_path):
     lost = scene.frames[-1]
     assert lost.pose is None and lost.depth is None and lost.rig is None
     assert [item.text for item in rest if isinstance(item, Note)] == [
-        "0001/dense0: 1 of 6 images are not in the model: no pose"
+        "0001/dense0: 1 of 6 images is not in the model: no pose"
     ]
 
 
@@ -141,7 +141,7 @@ def test_megadepth_of_d2_net_has_depth_and_the_k_of_its_undistorted_images(tmp_p
     assert without_depth.depth is None and without_depth.pose is not None
     assert lost.depth is None and lost.pose is None
     notes = [item.text for item in rest if isinstance(item, Note)]
-    assert notes[:2] == [f"{name}: 1 of 6 images are not in the model: no pose" for name in scenes]
+    assert notes[:2] == [f"{name}: 1 of 6 images is not in the model: no pose" for name in scenes]
     assert notes[2].startswith(f"{tmp_path / 'scene_info'} holds pickled objects and is not read")
     assert len(notes) == 3
 
@@ -171,7 +171,7 @@ def test_megadepth_of_d2_net_without_its_model_or_with_that_of_before(tmp_path):
     assert names(plain) == list("abcdef")
     assert all(frame.pose is None and frame.depth is None for frame in plain.frames)
     notes = " ".join(item.text for item in rest if isinstance(item, Note))
-    assert "camera 1 has no K" in notes and "1 scenes have no model in sparse" in notes
+    assert "camera 1 has no K" in notes and "1 scene has no model in sparse" in notes
 
 
 @pytest.mark.parametrize("camera", ["1 OPENCV 34 26 40 40 17 13 0 0 0 0", "1 FOV 34 26 4 4 2 2 1"])

@@ -95,25 +95,25 @@ ALL = ("f1", "f2", "f3", "f4", "f5")
         (
             {"train": ALL, "val": ("f4", "f5"), "test": ("f4", "f5")},
             {"train": ALL},
-            ["several lists of its transforms.json name 2 images: they are training data"],
+            ["2 images are in several lists of its transforms.json, and taken as training data"],
         ),
         (
             {"train": ALL[:3], "val": ("f4", "f5"), "test": ("f4", "f5")},
             {"train": ALL[:3], "test": ("f4", "f5")},
-            ["several lists of its transforms.json name 2 images: they are test data"],
+            ["2 images are in several lists of its transforms.json, and taken as test data"],
         ),
         (
             {"train": ALL[:2], "val": ("f2", "f3", "f4"), "test": ("f4", "f5")},
             {"train": ALL[:2], "val": ("f3",), "test": ("f4", "f5")},
             [
-                "several lists of its transforms.json name 1 images: they are training data",
-                "several lists of its transforms.json name 1 images: they are test data",
+                "1 image is in several lists of its transforms.json, and taken as training data",
+                "1 image is in several lists of its transforms.json, and taken as test data",
             ],
         ),
         (
             {"train": ALL[:4], "val": ("f5", "f6", "f7", 8, None)},
             {"train": ALL[:4], "val": ("f5",)},
-            ["4 entries of its lists name no frame"],
+            ["its lists have 4 names of no frame"],
         ),
         ({"train": ALL[:4], "val": ("f5",)}, {"train": ALL[:4], "val": ("f5",)}, []),
     ],

@@ -111,21 +111,17 @@ def test_hidden_files_and_results_are_none_of_the_data(tmp_path):
 def test_counters_are_no_times_of_a_trajectory(tmp_path):
     for number in range(5):
         save_picture(tmp_path / f"color/{number:06d}.png", number)
-    lines = [f"{number / 30} {number} 0 0 0 0 0 1" for number in range(150)]
-    (tmp_path / "poses.txt").write_text("\n".join(lines))
+    # The trajectory has the seconds 0, 1, ... too.
+    by_time = [f"{number / 30} {number} 0 0 0 0 0 1" for number in range(150)]
+    (tmp_path / "poses.txt").write_text("\n".join(by_time))
+    _, notes, _ = listed(tmp_path, "pattern: 'color/*.png', poses: poses.txt")
+    assert notes == ["mine: 5 of 5 images have no pose"]
+    by_number = [f"{number} {number} 0 0 0 0 0 1" for number in range(4)]
+    (tmp_path / "poses.txt").write_text("\n".join(by_number))
     scenes, notes, _ = listed(tmp_path, "pattern: 'color/*.png', poses: poses.txt")
     (scene,) = scenes.values()
-    # The trajectory has the second 0, 1, ...: of all images but these nothing is known.
-    assert [None if frame.pose is None else frame.pose[0, 3] for frame in scene.frames] == [
-        0.0,
-        30.0,
-        60.0,
-        90.0,
-        120.0,
-    ]
-    (tmp_path / "poses.txt").write_text("\n".join(line for line in lines[1:] if ".0 " not in line))
-    scenes, notes, _ = listed(tmp_path, "pattern: 'color/*.png', poses: poses.txt")
-    assert notes == ["mine: 5 of 5 images have no pose"]
+    assert [frame.pose[0, 3] for frame in scene.frames if frame.pose is not None] == [0, 1, 2, 3]
+    assert notes == ["mine: 1 of 5 images has no pose"]
 
 
 def test_whole_numbers_in_arrays_are_millimeters(tmp_path):

@@ -35,9 +35,9 @@ def test_a_ros_recording_is_paired_by_time(tmp_path):
     np.testing.assert_array_equal(first.rig.color, [[7, 0, 4], [0, 7.5, 3], [0, 0, 1]])
     assert first.rig.size == (6, 8)
     assert notes[:3] == [
-        "a: 1 of 3 images have no depth map",
-        "a: 1 of 3 depth maps belong to no image",
-        "a: 1 of 3 images have no pose",
+        "a: 1 of 3 images has no depth map",
+        "a: 1 of 3 depth maps belongs to no image",
+        "a: 1 of 3 images has no pose",
     ]
     assert "distortion" in notes[3]
 
@@ -86,7 +86,7 @@ def test_a_scene_without_its_files_is_kept_without(tmp_path):
     assert refused == []
     assert depth_of(scenes["a"].frames) == {"0": None, "1": "1.png"}
     assert depth_of(scenes["b"].frames) == {"0": None, "1": None}
-    assert notes == ["a: 1 of 2 images have no depth map", "b: 2 of 2 images have no depth map"]
+    assert notes == ["a: 1 of 2 images has no depth map", "b: 2 of 2 images have no depth map"]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_wildcards_that_stand_for_other_words_are_a_wrong_setting(tmp_path):
         listed(tmp_path, f"{pattern}, depth: 'scan*/depth/*.png'")
     save_depth(tmp_path / "scan02/depth/0.png")
     _, notes, _ = listed(tmp_path, f"{pattern}, depth: 'scan[0-9][0-9]/depth/*.png'")
-    assert notes == ["1 files 'scan[0-9][0-9]/depth/*.png' belong to no scene"]
+    assert notes == ["1 file belongs to no scene: 'scan[0-9][0-9]/depth/*.png'"]
 
 
 def test_names_without_wildcards_are_one_image_a_scene(tmp_path):

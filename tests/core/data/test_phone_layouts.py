@@ -96,7 +96,7 @@ def test_stray_scanner(tmp_path, header):
     depth = depth_of(found[7], out)
     assert np.unique(depth[24:]).tolist() == [1007]
     assert not depth[:24].any()  # not confident
-    assert any("1 of 12 frames have no depth" in note for note in report.notes)
+    assert any("1 of 12 frames has no depth" in note for note in report.notes)
 
 
 def test_a_frame_of_the_video_without_a_row_is_left_out_and_counted(tmp_path):
@@ -105,7 +105,7 @@ def test_a_frame_of_the_video_without_a_row_is_left_out_and_counted(tmp_path):
     (folder / "odometry.csv").write_text("\n".join(lines[:-1]) + "\n")
     found, report = rows(tmp_path / "scans", tmp_path / "out", video_fps=60.0)
     assert list(found) == list(range(11))
-    assert any("1 frames have nothing recorded beside them" in note for note in report.notes)
+    assert any("nothing is recorded beside 1 frame" in note for note in report.notes)
 
 
 def test_a_damaged_row_of_odometry_is_named(tmp_path):
@@ -164,7 +164,7 @@ def test_record3d(tmp_path, export):
         depth = depth_of(found[2], out)
         assert np.unique(depth[8:, 8:]).tolist() == [1250]
         assert not depth[:8].any() and not depth[:, :8].any()
-    assert any("1 of 11 frames have no pose" in note for note in report.notes)
+    assert any("1 of 11 frames has no pose" in note for note in report.notes)
 
 
 def test_packed_depth_of_record3d(tmp_path):

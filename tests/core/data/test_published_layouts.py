@@ -155,7 +155,7 @@ def test_stereolunar_pairs(tmp_path):
     assert last.frames[1].pose is None and last.frames[1].rig is None
     assert all(frame.depth is None for frame in first.frames)  # no EXR
     (note,) = [item.text for item in rest if isinstance(item, Note)]
-    assert "train.npz and test.npz hold pickled objects" in note
+    assert "pickled objects are not read (train.npz and test.npz)" in note
     (scene / "im_00002.npz").write_bytes(b"PK\x03\x04")
     _, rest = listed(tmp_path, "stereolunar")
     assert [item.path.name for item in rest if isinstance(item, Refused)] == ["im_00002.jpg"]

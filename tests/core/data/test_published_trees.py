@@ -113,7 +113,7 @@ def test_megadepth(tmp_path, rows_of):
         "0000/dense1 | train pinhole none none | - | 32x24 | 0 | 000000:1 000001:0",
     ]
     assert left_out == {}
-    assert "1 scenes have no model in sparse/manhattan" in notes
+    assert "1 scene has no model in sparse/manhattan" in notes
 
 
 def test_blendedmvs(tmp_path, rows_of):
@@ -162,7 +162,7 @@ def test_12scenes(tmp_path, rows_of):
         "0 | 000003:3 000005:5",
     ]
     assert left_out == {"frame-000004.color.jpg": "it has no pose, as others of its scene have"}
-    assert "apt1/kitchen: 1 of 6 frames have no pose: tracking was lost" in notes
+    assert "apt1/kitchen: 1 of 6 frames has no pose: tracking was lost" in notes
 
 
 def test_dtu_for_training(tmp_path, rows_of):

@@ -110,6 +110,31 @@ def test_poses_between_two_stamps_are_interpolated():
     assert path.at(1.2) is None
 
 
+@pytest.mark.parametrize(
+    ("number", "time", "seconds", "numbers"),
+    [
+        ("3", None, None, 3),
+        ("000003", None, None, 3),
+        ("5", None, None, None),
+        ("3.0", None, 3, 3),
+        ("3.25", None, 3.25, None),
+        (None, None, None, None),
+        ("7", 3.25, 3.25, None),  # the time of its name, whatever its last number is
+        (None, 3.0, 3, 3),
+        ("1700000000", None, 1_700_000_000, 1_700_000_000),
+        ("1700000000125", None, 1_700_000_000.125, None),
+    ],
+)
+def test_counters_have_poses_only_where_all_stamps_are_whole(number, time, seconds, numbers):
+    def posed(*stamps):
+        poses = {stamp: np.diag([stamp, 1, 1, 1]) for stamp in stamps}
+        found = Trajectory.of(poses).of_image(number, time=time)
+        return None if found is None else found[0, 0]
+
+    assert posed(3.0, 3.25, 4.0, 1_700_000_000.0, 1_700_000_000.125) == seconds
+    assert posed(3.0, 4.0, 1_700_000_000.0) == numbers
+
+
 def test_scannet(tmp_path):
     for scan_name in ("scene0000_00", "scene0000_01"):
         folder = tmp_path / "scans" / scan_name
@@ -293,7 +318,7 @@ def test_colmap(tmp_path, binary):
     assert by_image["s_c.png"].camera == "fisheye"
     assert by_image["d.png"].pose is None
     text = " ".join(report.notes)
-    for expected in ("OPENCV_FISHEYE", "sparse/1 (1 images) left out", "1 of 3 images are not in"):
+    for expected in ("OPENCV_FISHEYE", "sparse/1 (1 image) left out", "1 of 3 images is not in"):
         assert expected in text
 
 

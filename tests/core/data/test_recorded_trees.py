@@ -83,8 +83,8 @@ def test_colmap(tmp_path, rows_of):
         "walk | train fisheye name none | pose | 32x24 | 0 | 000002:1",
     ]
     assert left_out == {}
-    assert "sparse/1 (1 images) left out" in notes
-    assert "1 of 3 images are not in the model: no pose" in notes
+    assert "sparse/1 (1 image) left out" in notes
+    assert "1 of 3 images is not in the model: no pose" in notes
 
 
 def test_nerfstudio(tmp_path, rows_of):

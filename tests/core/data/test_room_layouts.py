@@ -83,7 +83,7 @@ def test_12scenes_are_cut_by_their_split_file(tmp_path):
     )
     assert [frame.pose is None for frame in second.frames] == [False, True, False]
     assert [item.text for item in rest if isinstance(item, Note)] == [
-        "apt1/kitchen: 1 of 6 frames have no pose: tracking was lost"
+        "apt1/kitchen: 1 of 6 frames has no pose: tracking was lost"
     ]
     frame = read_source_frame(first.frames[0])
     assert frame.intrinsics is not None and frame.depth is not None

@@ -69,7 +69,7 @@ def test_an_export_in_cpp_is_no_sequence_of_7scenes(tmp_path):
         assert not source.is_nominal
     assert scene.frames[2].pose is None
     assert [item.text.partition(": ")[2] for item in rest if isinstance(item, Note)] == [
-        "1 of 3 frames have no pose: tracking was lost"
+        "1 of 3 frames has no pose: tracking was lost"
     ]
     (dataset,) = scan(tmp_path, "7scenes")
     assert not [item for item in dataset.list_scenes() if hasattr(item, "frames")]
@@ -222,10 +222,10 @@ def test_a_pgm_of_depth_has_16_bits(tmp_path):
     ("poses", "said"),
     [
         ({}, "3 of 3 frames have no pose: no file"),
-        ({0: np.eye(4), 1: np.eye(4)}, "1 of 3 frames have no pose: no file"),
+        ({0: np.eye(4), 1: np.eye(4)}, "1 of 3 frames has no pose: no file"),
         (
             {0: np.full((4, 4), -np.inf)},
-            "3 of 3 frames have no pose: 1 lost tracking, 2 have no file",
+            "3 of 3 frames have no pose: 1 lost tracking, 2 without a file",
         ),
         (
             {n: np.full((4, 4), np.nan) for n in range(3)},

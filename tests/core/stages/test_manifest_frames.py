@@ -13,6 +13,7 @@ from trees import chess, photos, rejected, rgbd_scene, sevenscenes_sequence, tre
 from distill3r_core.data.frame_store import FrameStore
 from distill3r_core.data.manifest import read_manifest
 from distill3r_core.errors import DiskFullError
+from distill3r_core.report import Silent
 from distill3r_core.stages.manifest import (
     ManifestSettings,
     build_manifest,
@@ -80,6 +81,38 @@ def test_a_scene_with_a_damaged_frame_is_read_whole(tmp_path, out, read_frames):
         "frame-000077.color.png",
     }
     assert len(set(read_frames)) == 320
+
+
+class Phases(Silent):
+    """Phases by their labels: how many units of how many."""
+
+    def __init__(self):
+        super().__init__()
+        self.done, self.total = {}, {}
+
+    def begin(self, label, *, total, unit, done=0):
+        self.done[label], self.total[label], self.label = done, total, label
+
+    def advance(self, steps=1, **figures):
+        self.done[self.label] += steps
+
+
+@pytest.mark.parametrize(
+    ("options", "again"),
+    [({}, 0), ({"samples_per_scene": 1, "stride": 1}, 8), ({"stride": "pose", "views": 2}, 0)],
+    ids=["all frames", "some frames", "by motion"],
+)
+def test_a_phase_appears_only_where_it_has_work(tmp_path, out, options, again):
+    rgbd_scene(tmp_path / "rooms" / "one", 12)
+    rgbd_scene(tmp_path / "rooms" / "lonely", 1)
+    (tmp_path / "rooms" / "one" / "depth" / "000001.png").write_bytes(b"no image")
+    phases = Phases()
+    settings = {"views": 4, "val_scenes": 0.0, **options}
+    build_manifest(ManifestSettings((tmp_path / "rooms",), out, **settings), progress=phases)
+    assert all(phases.done.values()), phases.done
+    for label, total in phases.total.items():
+        assert total in (None, phases.done[label]), label
+    assert phases.done.get("rooms: frames of damaged scenes", 0) == again
 
 
 def test_a_frame_without_depth_or_pose_is_left_out_where_others_have_both(tmp_path, out):

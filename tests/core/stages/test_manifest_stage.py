@@ -315,7 +315,7 @@ def test_a_video_is_a_scene_of_its_frames(data_dir, out) -> None:
 
 def test_a_dry_run_does_not_open_videos(data_dir, out) -> None:
     report = build_manifest(ManifestSettings((data_dir / "video",), out), dry_run=True)
-    assert any("1 videos are not counted" in note for note in report.notes)
+    assert any("1 video is not counted" in note for note in report.notes)
     assert not out.exists()
 
 

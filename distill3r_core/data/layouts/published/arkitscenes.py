@@ -38,6 +38,7 @@ from distill3r_core.data.table_files import read_table
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there, open_to_read, refuse_special
+from distill3r_core.report import counted
 from distill3r_core.untrusted.printable import reason_of
 
 _STREAMS = ("vga_wide", "lowres_wide")  # the larger images first
@@ -129,7 +130,7 @@ def _list_scene(folder: Path, scene_id: str, *, visits: dict[str, str]) -> Itera
             )
         )
     if blind:
-        yield Note(f"{scene_id}: {blind} images have no intrinsics within 0.001 s")
+        yield Note(f"{scene_id}: {counted(blind, 'image', 'have')} no intrinsics within 0.001 s")
     turns = _upright(frames)
     if turns:
         yield Note(f"{scene_id}: turned upright by {90 * turns} degrees against the clock")

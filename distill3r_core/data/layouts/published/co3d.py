@@ -39,6 +39,7 @@ from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there, open_file, read_text_file
+from distill3r_core.report import counted
 from distill3r_core.untrusted.printable import reason_of
 
 _ANNOTATIONS = "frame_annotations.jgz"
@@ -156,7 +157,9 @@ def _scene(
         except ImageError as error:
             yield Refused(image, str(error))
     if without:
-        yield Note(f"{scene_id}: {without} images have no annotation: no depth, pose or K")
+        yield Note(
+            f"{scene_id}: {counted(without, 'image', 'have')} no annotation: no depth, pose or K"
+        )
     frames.sort(key=lambda frame: frame_key(frame.name))
     yield Scene(
         scene_id,

@@ -18,6 +18,7 @@ from distill3r_core.data.layouts.records import Layout, Listed, Note, Refused, S
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.io.images.media import UNREAD
+from distill3r_core.report import counted
 
 _DENSE = "dense"
 HELD_OUT = ("0015", "0022")  # by DUSt3R and Fast3R
@@ -35,8 +36,9 @@ def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
         without_model += isinstance(listed, Scene) and not has_model(_model_of(listed.folder))
     if without_model:
         yield Note(
-            f"{without_model} scenes have no model in sparse/manhattan: their images are taken by "
-            "name, so that neighbors may not overlap, without depth, poses and intrinsics"
+            f"{counted(without_model, 'scene', 'have')} no model in sparse/manhattan: images are "
+            "taken by name there, so that neighbors may not overlap, without depth, poses and "
+            "intrinsics"
         )
 
 

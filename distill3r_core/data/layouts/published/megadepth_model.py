@@ -11,6 +11,7 @@ from distill3r_core.data.colmap_model import ColmapCamera, ColmapImage, read_obs
 from distill3r_core.data.layouts.published.shared_points import walk_by_shared_points
 from distill3r_core.data.layouts.records import DepthFile, Frame, Note, Rig, Scene
 from distill3r_core.errors import ImageError
+from distill3r_core.report import counted
 
 
 def with_model(
@@ -41,9 +42,8 @@ def with_model(
         for frame in _ordered(frames, {name: seen for name, (_, seen) in registered.items()})
     )
     if lost := sum(frame.pose is None for frame in frames):
-        yield Note(
-            f"{scene.scene_id}: {lost} of {len(frames)} images are not in the model: no pose"
-        )
+        images = counted(lost, "image", "are", of=len(frames))
+        yield Note(f"{scene.scene_id}: {images} not in the model: no pose")
     yield replace(scene, frames=frames)
 
 

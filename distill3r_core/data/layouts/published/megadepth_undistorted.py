@@ -19,6 +19,7 @@ from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there
 from distill3r_core.io.images.media import UNREAD
+from distill3r_core.report import counted
 
 _SCENES, _DEPTHS, _PICKLED = "Undistorted_SfM", "depth_undistorted", "scene_info"
 _MODELS = (Path("sparse"), Path("sparse", "0"))
@@ -39,8 +40,8 @@ def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
             places.add(_place_of(listed.folder))
     if without_model:
         yield Note(
-            f"{without_model} scenes have no model in sparse: their images are taken by name, so "
-            "that neighbors may not overlap, without depth, poses and intrinsics"
+            f"{counted(without_model, 'scene', 'have')} no model in sparse: images are taken by "
+            "name there, so that neighbors may not overlap, without depth, poses and intrinsics"
         )
     for place in sorted(places):
         if any(name.endswith(".npz") for name in names_in(place / _PICKLED)):

@@ -52,7 +52,7 @@ def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
     for part in sorted(parts):
         if found := [name for name in _SPLITS if is_there(part / name)]:
             yield Note(
-                f"{part}: {' and '.join(found)} hold pickled objects and are not read: "
+                f"{part}: pickled objects are not read ({' and '.join(found)}): "
                 "consecutive images are the pairs"
             )
 

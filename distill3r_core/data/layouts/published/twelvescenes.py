@@ -24,6 +24,7 @@ from distill3r_core.data.matrix_files import read_tracked_pose
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there, read_text_file, refuse_special
+from distill3r_core.report import counted
 
 _IMAGE = re.compile(r"frame-(\d+)\.color\.(jpg|png)", re.IGNORECASE)
 _PART = re.compile(
@@ -62,7 +63,8 @@ def _list_room(folder: Path, room: str) -> Iterator[Listed]:
             rig=rig,
         )
     if lost:
-        yield Note(f"{room}: {lost} of {len(frames)} frames have no pose: tracking was lost")
+        unposed = counted(lost, "frame", "have", of=len(frames))
+        yield Note(f"{room}: {unposed} no pose: tracking was lost")
     for name, first, last in parts or (("", 0, max(frames, default=0)),):
         yield Scene(
             scene_id=f"{room}/{name}" if name else room,

@@ -24,6 +24,7 @@ from distill3r_core.data.layouts.records import (
 from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.files import is_there
 from distill3r_core.io.images.media_kinds import IMAGE_SUFFIXES
+from distill3r_core.report import counted
 
 _IMAGES = "images"
 _MODELS = ("sparse", "dense/sparse", "colmap/sparse")
@@ -52,7 +53,7 @@ def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
     models = [(place, *read_model(place)) for place in _models(folder)]
     place, cameras, images = max(models, key=lambda model: len(model[2]))
     others = [
-        f"{other.relative_to(folder).as_posix()} ({len(found)} images)"
+        f"{other.relative_to(folder).as_posix()} ({counted(len(found), 'image')})"
         for other, _, found in models
         if other != place
     ]
@@ -77,7 +78,8 @@ def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
         yield Refused(folder / _IMAGES / name, "the model names it, and it is not there")
     lost = len(files.keys() - registered.keys())
     if lost:
-        yield Note(f"{scene_id}: {lost} of {len(files)} images are not in the model: no pose")
+        unposed = counted(lost, "image", "are", of=len(files))
+        yield Note(f"{scene_id}: {unposed} not in the model: no pose")
     depths = folder / _DEPTHS if place.is_relative_to(folder / _MODELS[0]) else None
     frames = tuple(
         _frame(name, files[name], registered.get(name), cameras, depths)

@@ -37,6 +37,7 @@ from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there, name_fault, open_file, read_text_file
 from distill3r_core.io.images.media import LeftOut
 from distill3r_core.io.images.media_kinds import IMAGE_SUFFIXES
+from distill3r_core.report import counted
 from distill3r_core.untrusted.printable import reason_of
 
 _FILE = "transforms.json"
@@ -127,15 +128,15 @@ def _parts_by_lists(scene: Scene, content: Mapping[str, Any]) -> Iterator[Listed
         if count:
             kind = "training" if part == "train" else part
             yield Note(
-                f"{scene.scene_id}: several lists of its transforms.json name {count} images: "
-                f"they are {kind} data"
+                f"{scene.scene_id}: {counted(count, 'image', 'are')} in several lists of its "
+                f"transforms.json, and taken as {kind} data"
             )
     known = {
         _plain_path(one.get("file_path")) for one in content["frames"] if isinstance(one, dict)
     }
     known.discard(None)
     if astray := sum(_plain_path(name) not in known for names in lists.values() for name in names):
-        yield Note(f"{scene.scene_id}: {astray} entries of its lists name no frame")
+        yield Note(f"{scene.scene_id}: its lists have {counted(astray, 'name')} of no frame")
     for part, frames in parts.items():
         if frames:
             yield replace(

@@ -35,6 +35,7 @@ from distill3r_core.files import is_there, read_text_file, shown_name
 from distill3r_core.io.images.media import LeftOut
 from distill3r_core.io.images.media_kinds import IMAGE_SUFFIXES
 from distill3r_core.io.images.record3d_depth import METADATA
+from distill3r_core.report import counted
 from distill3r_core.untrusted.printable import reason_of
 
 _EXPORT = "metadata.json"
@@ -109,7 +110,7 @@ def _list_recording(folder: Path, scene_id: str) -> Iterator[Listed]:
             )
         )
     if lost := sum(frame.pose is None for frame in frames):
-        yield Note(f"{scene_id}: {lost} of {len(frames)} frames have no pose")
+        yield Note(f"{scene_id}: {counted(lost, 'frame', 'have', of=len(frames))} no pose")
     yield Scene(scene_id, folder, tuple(frames), order="number")
 
 

@@ -38,6 +38,7 @@ from distill3r_core.data.matrix_files import read_matrix, read_tracked_pose, wit
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there
+from distill3r_core.report import counted
 
 _NAME = re.compile(r"(scene\d{4})_\d{2}")
 _COLOR_SIZE = (968, 1296)  # of the images that intrinsic_color.txt belongs to
@@ -112,7 +113,7 @@ def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
 
 def _list_folders(folder: Path, scene_id: str) -> Iterator[Listed]:
     """What the exporter in Python writes: a folder for each kind of file."""
-    stored = read_matrix(folder / _INTRINSICS, 4, what="intrinsics")
+    stored = read_matrix(folder / _INTRINSICS, 4, what="K")
     k = with_centers_at_half(stored[:3, :3])
     rig = Rig(color=k, size=_size_of(k))
     images = numbered_files(folder / "color", _SUFFIXES)
@@ -181,8 +182,9 @@ def _scene(folder: Path, scene_id: str, frames: Sequence[Frame], lost: int) -> I
     if unposed := sum(frame.pose is None for frame in frames):
         absent = unposed - lost
         why = ["tracking was lost" if lost == unposed else f"{lost} lost tracking"] if lost else []
-        why += ["no file" if absent == unposed else f"{absent} have no file"] if absent else []
-        yield Note(f"{scene_id}: {unposed} of {len(frames)} frames have no pose: {', '.join(why)}")
+        why += ["no file" if absent == unposed else f"{absent} without a file"] if absent else []
+        lacking = counted(unposed, "frame", "have", of=len(frames))
+        yield Note(f"{scene_id}: {lacking} no pose: {', '.join(why)}")
     # What is exported may lie in a folder of the scan: `scans/scene0000_00/exported`.
     names = scene_id.split("/")[::-1]
     depth = next((depth for depth, name in enumerate(names) if _NAME.fullmatch(name)), 0)

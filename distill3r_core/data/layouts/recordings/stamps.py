@@ -4,6 +4,7 @@ import bisect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -80,10 +81,33 @@ class Trajectory:
         poses = np.stack([found[stamp] for stamp in stamps]) if stamps else np.zeros((0, 4, 4))
         return cls(stamps, poses)
 
-    def has(self, stamp: float) -> bool:
-        """Whether one of the poses is of this very stamp."""
-        place = bisect.bisect_left(self.stamps, stamp)
-        return place < len(self.stamps) and self.stamps[place] == stamp
+    @cached_property
+    def _is_whole(self) -> bool:
+        """Whether all stamps are whole numbers, which may then be those of images."""
+        return all(stamp.is_integer() for stamp in self.stamps)
+
+    def of_image(
+        self, number: str | None, *, time: float | None
+    ) -> Float[np.ndarray, "4 4"] | None:
+        """The pose of an image; None where the trajectory has none.
+
+        An image with a time has the pose at that time. A whole number that is no time counts
+        images: it has the pose of the line with that very number, and only where all stamps are
+        whole. A trajectory in seconds also has lines at whole seconds, but the fifteenth image is
+        not the one at 15 seconds.
+
+        Args:
+            number: The number in its name, as it is written there; None: there is none.
+            time: Seconds, where the names of its stream are times (see `times_in`). Otherwise the
+                number is a time if it has decimals, or is a time of this century.
+        """
+        if time is None and number is not None:
+            whole, dot, decimals = number.partition(".")
+            time = _seconds(whole, dot + decimals or None)
+            # Whole stamps are too far apart for `at` to find another one than the counter's.
+            if time is None and (dot or self._is_whole):
+                time = float(number)
+        return None if time is None else self.at(time)
 
     def at(self, stamp: float, *, max_gap: float = MAX_POSE_GAP) -> Float[np.ndarray, "4 4"] | None:
         """The pose at a stamp; None where the recording has none near it.

@@ -29,6 +29,7 @@ from distill3r_core.data.table_files import read_table
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there
+from distill3r_core.report import counted
 from distill3r_core.untrusted.printable import reason_of
 
 _VIDEO, _POSES, _CAMERA = "rgb.mp4", "odometry.csv", "camera_matrix.csv"
@@ -71,7 +72,7 @@ def _list_recording(folder: Path, scene_id: str) -> Iterator[Listed]:
             rig=rig,
         )
     if lost := sum(number not in depths for number in poses):
-        yield Note(f"{scene_id}: {lost} of {len(poses)} frames have no depth")
+        yield Note(f"{scene_id}: {counted(lost, 'frame', 'have', of=len(poses))} no depth")
     yield VideoScene(scene_id, folder / _VIDEO, beside)
 
 
@@ -80,7 +81,7 @@ def _intrinsics(path: Path) -> Float[np.ndarray, "3 3"]:
     try:
         k = np.array([[float(word) for word in words] for words in rows])
         if k.shape != (3, 3):
-            raise ValueError(f"it has {len(rows)} lines")
+            raise ValueError(f"it has {counted(len(rows), 'line')}")
         return checked_intrinsics(k)
     except (ValueError, ImageError) as error:
         raise ImageError(f"{path.name} is not the K of a camera: {reason_of(error)}") from error

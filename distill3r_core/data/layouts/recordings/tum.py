@@ -30,6 +30,7 @@ from distill3r_core.data.table_files import read_table
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there
+from distill3r_core.report import counted
 
 _COLOR, _DEPTH, _POSES = "rgb.txt", "depth.txt", "groundtruth.txt"
 _UNITS = 5000.0  # stored units in a meter
@@ -79,10 +80,10 @@ def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
         )
     alone = len(frames) - len(pairs)
     if depth and alone:
-        yield Note(f"{scene_id}: {alone} images have no depth map within 0.02 s")
+        yield Note(f"{scene_id}: {counted(alone, 'image', 'have')} no depth map within 0.02 s")
     lost = sum(frame.pose is None for frame in frames)
     if has_poses and lost:
-        yield Note(f"{scene_id}: {lost} images have no pose near them in time")
+        yield Note(f"{scene_id}: {counted(lost, 'image', 'have')} no pose near them in time")
     yield Scene(scene_id, folder, tuple(frames), order="number")
 
 
