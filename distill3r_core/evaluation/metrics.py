@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from distill3r_core.evaluation.cloud_metrics import CLOUD_METRICS
 from distill3r_core.evaluation.fused_metrics import FUSED_METRICS
-from distill3r_core.evaluation.localization_metrics import LOCALIZATION_METRICS
+from distill3r_core.evaluation.localization.localization_metrics import LOCALIZATION_METRICS
 from distill3r_core.evaluation.map_metrics import MAP_METRICS
 from distill3r_core.evaluation.metric_record import (
     LOG,

@@ -34,11 +34,7 @@ class Unpredicted:
 def predict_with(model: Predictor, *, device: torch.device) -> Prediction:
     """A model as what is scored."""
 
-    def predict(truth: Truth) -> RawMaps:
-        with _memory_of(device, truth):
-            return with_similarities(model.predict(truth.views))
-
-    return predict
+    return predict_in_memory(lambda truth: with_similarities(model.predict(truth.views)), device)
 
 
 def predict_with_student(file: StudentFile) -> Prediction:
@@ -65,6 +61,16 @@ def predict_with_student(file: StudentFile) -> Prediction:
         )
 
     return predict
+
+
+def predict_in_memory(predict: Callable[[Truth], RawMaps], device: torch.device) -> Prediction:
+    """A prediction that names the sequence whose views do not fit into the memory of a device."""
+
+    def predicted(truth: Truth) -> RawMaps:
+        with _memory_of(device, truth):
+            return predict(truth)
+
+    return predicted
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Term `regression`: distance of points that the student's own confidence weighs (DUSt3R's loss).
 
-As arXiv:2607.01851 trains: Euclidean distances in the teacher's unit, not squared.
+As arXiv:2607.01851 trains: Euclidean distances in the teacher's unit, not squared. The matching
+loss that it adds is left out: descriptors are no output of students.
 """
 
 from functools import partial

@@ -97,3 +97,12 @@ def fit_of(student: Student) -> ImageFit:
         raise ValueError("this student was built, not loaded: say how pictures fit it, with fit=")
     plain = student.metadata.fit
     return ImageFit.from_plain(plain) if plain else ImageFit(size=student.metadata.size)
+
+
+def cache_paths(student: StudentFile) -> tuple[Path, ...]:
+    """The caches that a student learned from; none where its file does not say."""
+    metadata = student.student.metadata
+    found = metadata.settings.get("cache") if metadata is not None else None
+    if found is None:
+        return ()
+    return tuple(map(Path, [found] if isinstance(found, str) else found))

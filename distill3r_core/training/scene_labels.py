@@ -12,8 +12,9 @@ from torch import Tensor
 from distill3r_core.cache.maps.maps_layout import Kind
 from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.data.loading.sample_sources import read_at
+from distill3r_core.data.loading.world_points import points_in_world, world_from_anchor
 from distill3r_core.errors import CacheError, ConfigError, NothingUsableError
-from distill3r_core.geometry.similarity import apply_similarity, compose, scale_of
+from distill3r_core.geometry.similarity import compose
 from distill3r_core.models.scene.frames import network_from_scene
 from distill3r_core.models.scene.spec import SceneFrame
 
@@ -131,14 +132,10 @@ def _worlds(cache: CacheUnion, scene: str, samples: Sequence[str]) -> dict[str, 
     trained = [name for name in cache.names("train") if name in mine]
     if not trained:
         raise NothingUsableError(f"the scene {scene} has no training sample")
-    stored = {name: cache.detail(name).get("world_from_anchor") for name in samples}
+    stored = {name: world_from_anchor(cache, name) for name in samples}
     missing = [name for name in trained if stored[name] is None]
     if not missing:
-        return {
-            name: _similarity(cache, name, rows)
-            for name, rows in stored.items()
-            if rows is not None
-        }
+        return {name: world for name, world in stored.items() if world is not None}
     if len(trained) > 1:
         raise CacheError(
             f"{len(missing)} of {len(trained)} samples of the scene {scene} have no place in a "
@@ -155,22 +152,6 @@ def _worlds(cache: CacheUnion, scene: str, samples: Sequence[str]) -> dict[str, 
     return {trained[0]: torch.eye(3, 4, dtype=torch.float64)}
 
 
-def _similarity(cache: CacheUnion, name: str, rows: object) -> Tensor:
-    """The stored similarity of a sample.
-
-    Raises:
-        CacheError: It is none.
-    """
-    message = f"{cache.place(name)[0].cache.path}: world_from_anchor of {name} is no similarity"
-    try:
-        found = torch.tensor(rows, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise CacheError(message) from error
-    if found.shape != (3, 4) or not found.isfinite().all() or not scale_of(found) > 0:
-        raise CacheError(message)
-    return found
-
-
 def _frame(
     cache: CacheUnion, scene: str, worlds: Mapping[str, Tensor], *, size: tuple[int, int] | None
 ) -> SceneFrame:
@@ -184,12 +165,7 @@ def _frame(
     trained = set(cache.names("train"))
     for name in filter(trained.__contains__, worlds):
         _, targets = read_at(cache, name, size=size)
-        local = targets.global_from_local.double()
-        similarities = compose(worlds[name].expand_as(local), local)
-        points = apply_similarity(similarities, targets.points_local.double())
-        if targets.stored_points_global is not None:
-            points = apply_similarity(worlds[name], targets.stored_points_global.double())
-        points = points[targets.valid_mask]
+        points = points_in_world(targets, worlds[name])[targets.valid_mask]
         count += len(points)
         total += points.sum(0)
         squares += float(points.square().sum())

@@ -180,6 +180,8 @@ class TrainSettings:
     # How a fresh student starts: none, svd or subspace. None: subspace where `init_from` is set.
     init: Literal["none", "svd", "subspace"] | None = None
     init_from: Path | None = None  # file of the larger pair network that svd and subspace read
+    # Images of the cache on which subspace measures it; None: the weights alone decide.
+    init_images: Annotated[int, Field(ge=2)] | None = None
     data: DataSettings = DataSettings()
     optim: OptimSettings = OptimSettings()
     schedule: ScheduleSettings = ScheduleSettings()

@@ -144,6 +144,12 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Made]] = {
         ("--resume",),
         _run,
     ),
+    "pair student": (
+        ("train", "--cache", "caches/depth", "--preset", "pair-tiny", "--set", "data.size=16x32",
+         *STEPS, "--device", "cpu", "-o", "run"),
+        ("--resume",),
+        _run,
+    ),
     "caches": ((*_train("depth", "synthetic"), "-o", "run"), ("--resume",), _run),
     "infer": (
         ("infer", "rooms/one/rgb", "-m", "student", "--compare", "student", "--ply", "-o", "scene"),

@@ -9,6 +9,7 @@ from recorded import recorded_cases
 from safetensors.torch import save_file
 
 from distill3r_core.models import build_student
+from distill3r_core.models.warm_starts.measured_streams import open_network
 from distill3r_core.models.warm_starts.pair_starts import fill_decoder, start_by_projection
 from distill3r_core.models.warm_starts.pair_tensors import open_pair_tensors
 from distill3r_core.models.warm_starts.stream_basis import projector, written
@@ -90,6 +91,21 @@ def test_the_student_is_the_teacher(started, stem, case):
     ):
         name = f"{case}/{output}"
         assert recorded.error(name, found) <= rounding(recorded, name) + EPSILON, name
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("stem", [STEM])
+def test_the_network_that_is_measured_is_the_files(started, stem):
+    _, folder, student = started
+    network = open_network(open_pair_tensors(folder), torch.device("cpu"))
+    images = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    tokens = network.encode(images)
+    torch.testing.assert_close(tokens.double(), student.encode(images.double()), rtol=0, atol=1e-5)
+    last = list(network.streams(tokens[:1], tokens[1:], (2, 3)))[-2:]
+    wanted = student.fuse(tokens[:1].double(), tokens[1:].double(), ((2, 3), (2, 3)))
+    for side in (0, 1):
+        found = student.decoder.norm(last[side].double())
+        torch.testing.assert_close(found, wanted[side][-1], rtol=0, atol=1e-4)
 
 
 @torch.inference_mode()

@@ -95,14 +95,19 @@ class TrainingFrames:
         depth = torch.cat([fill_holes(depth, mask, mean) for depth, mask in maps])
         return unproject(depth, truth.intrinsics), poses[chosen]
 
+    def samples_in(self, world: str) -> list[str]:
+        """Names of the training samples of a world."""
+        return [
+            name
+            for name in self.cache.names("train")
+            if (self.cache.place(name)[1].rpartition("/")[0] + "/").startswith(f"{world}/")
+        ]
+
     def _frames_of(self, world: str) -> tuple[list[TrainingFrame], Float[Tensor, "M 4 4"]]:
         """Training frames whose poses are known in a world, and these poses, in meters."""
         frames: list[TrainingFrame] = []
         poses: list[Tensor] = []
-        for name in self.cache.names("train"):
-            _, own = self.cache.place(name)
-            if not (own.rpartition("/")[0] + "/").startswith(f"{world}/"):
-                continue
+        for name in self.samples_in(world):
             views = range(self.cache.entry(name).views)
             found = poses_of(self.cache.detail(name), views)
             if found is not None:

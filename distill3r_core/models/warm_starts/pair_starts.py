@@ -20,10 +20,16 @@ from distill3r_core.models.warm_starts.block_projection import (
     read_normed,
     unit_scores,
 )
+from distill3r_core.models.warm_starts.measured_streams import measure_streams
 from distill3r_core.models.warm_starts.pair_tensors import PairTensors, open_pair_tensors
 from distill3r_core.models.warm_starts.stream_basis import projector, random_columns, written
 from distill3r_core.models.warm_starts.tensor_cut import cut, cut_apart
-from distill3r_core.models.warm_starts.warm_start import WARM_STARTS, StartedFrom, WarmStart
+from distill3r_core.models.warm_starts.warm_start import (
+    WARM_STARTS,
+    ImagePairs,
+    StartedFrom,
+    WarmStart,
+)
 
 BRANCHES = ("first", "second")
 HEADS = ("first_head", "second_head")
@@ -61,12 +67,19 @@ def start_by_cut(student: PairStudent, path: Path) -> StartedFrom:
     return _started("svd", tensors, blocks, heads, *descriptors)
 
 
-def start_by_projection(student: PairStudent, path: Path) -> StartedFrom:
+def start_by_projection(
+    student: PairStudent, path: Path, pairs: ImagePairs | None = None
+) -> StartedFrom:
     """Fill decoder and heads in one basis of the residual stream; see `stream_basis`.
 
     Blocks are taken evenly from the first to the last. Where the decoders are equal, the decoder
     is copied as it is, and heads and descriptors are cut, which leaves tensors of equal shape as
     they are; where the student's encoder is the teacher's as well, it is copied, too.
+
+    Args:
+        pairs: Images on which the basis, and the map from the student's tokens before the decoder
+            to the teacher's, are measured; see `measured_streams`. None: the basis is that of the
+            weights, the map is random.
 
     Raises:
         InputMissingError: There is no such file.
@@ -83,18 +96,28 @@ def start_by_projection(student: PairStudent, path: Path) -> StartedFrom:
     ):
         return _copy_decoder(student, tensors)
     blocks = blocks_of(tensors.depth, spec.decoder.depth, "ends")
-    basis = projector(written(tensors.writers()), spec.decoder.width)
-    # From the student's tokens before the decoder to the teacher's: random, orthonormal. Where they
-    # are as wide it is the identity, as the student may be given the teacher's own.
-    inputs = (
-        torch.eye(spec.token_width, dtype=torch.float64)
-        if spec.token_width == tensors.encoder_width
-        else random_columns(tensors.encoder_width, spec.token_width, seed=_SEED)
-    )
+    if pairs is None:
+        gram, source = written(tensors.writers()), "basis of the weights"
+        inputs = _unmeasured_inputs(tensors, spec)
+    else:
+        measured = measure_streams(tensors, student, pairs)
+        gram, inputs = measured.gram, measured.inputs
+        source = f"basis measured on {measured.images} images"
+    basis = projector(gram, spec.decoder.width)
     kept = fill_decoder(student, tensors, basis, inputs, blocks=blocks)
     heads = _project_heads(student, tensors, basis, inputs)
     descriptors = _project_descriptors(student, tensors, basis, inputs)
-    return _started("subspace", tensors, blocks, heads, *descriptors, kept)
+    return _started("subspace", tensors, blocks, heads, *descriptors, kept, source)
+
+
+def _unmeasured_inputs(tensors: PairTensors, spec: PairSpec) -> Float[Tensor, "C T"]:
+    """From the student's tokens before the decoder to the teacher's: random, orthonormal.
+
+    Where they are as wide it is the identity, as the student may be given the teacher's own.
+    """
+    if spec.token_width == tensors.encoder_width:
+        return torch.eye(spec.token_width, dtype=torch.float64)
+    return random_columns(tensors.encoder_width, spec.token_width, seed=_SEED)
 
 
 def fill_decoder(
@@ -355,6 +378,9 @@ WARM_STARTS.add(
 WARM_STARTS.add(
     "subspace",
     WarmStart(
-        "pairs", "Project decoder and heads into one basis of their stream.", start_by_projection
+        "pairs",
+        "Project decoder and heads into one basis of their stream.",
+        start_by_projection,
+        measure=start_by_projection,
     ),
 )

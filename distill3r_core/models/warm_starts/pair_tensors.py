@@ -34,6 +34,7 @@ class PairTensors:
     Args:
         shapes: Shapes by the name that a pair student has for the tensor.
         names: Names in the file, by ours.
+        encoder_heads: Attention heads of its encoder; None: it is a student of ours.
         decoder_heads: Attention heads of its decoder.
         licenses: Licenses of the weights, which a student made from them inherits.
         mapped: The tensors of a pickled file, which the system reads when they are used; empty for
@@ -43,6 +44,7 @@ class PairTensors:
     path: Path
     shapes: Mapping[str, tuple[int, ...]]
     names: Mapping[str, str]
+    encoder_heads: int | None
     decoder_heads: int
     licenses: tuple[str, ...]
     mapped: Mapping[str, Tensor]
@@ -144,6 +146,7 @@ def _of_student(file: Path) -> PairTensors:
         file,
         shapes,
         {name: name for name in shapes},
+        None,
         spec.decoder.heads,
         metadata.licenses,
         {},
@@ -164,9 +167,12 @@ def _official(
         stored |= {SECOND + name.removeprefix(FIRST): value for name, value in branch.items()}
     names = rename(rename(stored, NAMES), _HEADS)
     ours = {name: shapes[place] for name, place in names.items()}
-    width = ours.get("decoder.embed.weight", (0,))[0]
-    heads = head_counts(file, rest)[1] or max(width // _HEAD_WIDTH, 1)
-    return _checked(PairTensors(file, ours, names, heads, (_LICENSE,), mapped))
+    wanted = ours.get("decoder.embed.weight", (0, 0))  # decoder by encoder
+    encoder, decoder = (
+        count or max(width // _HEAD_WIDTH, 1)
+        for count, width in zip(head_counts(file, rest), reversed(wanted), strict=True)
+    )
+    return _checked(PairTensors(file, ours, names, encoder, decoder, (_LICENSE,), mapped))
 
 
 _WITHIN_A_BLOCK = re.compile(r"decoder\.(first|second)\.\d+\.(.+)")

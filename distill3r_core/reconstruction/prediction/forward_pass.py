@@ -147,7 +147,8 @@ def view_maps_of(raw: RawMaps) -> list[ViewMaps]:
             world = raw.points_global[index]
         else:
             assert raw.global_from_local is not None, "a model gives global points or similarities"
-            world = apply_similarity(raw.global_from_local[index], local)
+            similarity = raw.global_from_local[index]  # float64 where it was solved for
+            world = apply_similarity(similarity, local.to(similarity.dtype))
         if raw.valid_mask is not None:
             invalid = ~raw.valid_mask[index][..., None]
             local, world = (

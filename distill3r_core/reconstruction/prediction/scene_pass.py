@@ -65,6 +65,28 @@ def scene_raw_maps(
     assert placed is not None and maps.confidence_global is not None
     points, confidence = placed[0].float(), list(maps.confidence_global[0].float())
     poses = poses_by_pnp(points, intrinsics)
+    scene = _in_scene(student, maps, points, poses, world)
+    return maps_of_coordinates(points, poses, confidence, intrinsics, scene=scene)
+
+
+def maps_of_coordinates(
+    points: Float[Tensor, "N H W 3"],
+    poses: Float[Tensor, "N 4 4"],
+    confidence: Sequence[Float[Tensor, "H W"]],
+    intrinsics: Float[Tensor, "N 3 3"],
+    *,
+    scene: ViewsInScene | None,
+) -> RawMaps:
+    """Maps of views whose pixels' coordinates in a world are predicted, and their poses by PnP.
+
+    Args:
+        points: In the world.
+        poses: Of `poses_by_pnp`.
+        scene: The views in the frame of their data; None: they have no place there.
+
+    Returns:
+        Local maps are the coordinates in each camera's frame; see `scene_raw_maps`.
+    """
     known = torch.where(poses.isfinite(), poses, torch.eye(4, dtype=poses.dtype))
     local = apply_similarity(invert_similarity(known[:, :3]), points.double()).float()
     return RawMaps(
@@ -73,7 +95,7 @@ def scene_raw_maps(
         confidence_global=confidence,
         global_from_local=poses[:, :3],
         intrinsics=intrinsics,
-        scene=_in_scene(student, maps, points, poses, world),
+        scene=scene,
     )
 
 

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from distill3r_core.evaluation.baselines import BASELINES
 from distill3r_core.evaluation.baselines.colmap_solver import MAX_VIEWS, ColmapSolver
 from distill3r_core.evaluation.baselines.training_frames import TrainingFrames
-from distill3r_core.evaluation.localization_metrics import LOCALIZATION_METRICS
+from distill3r_core.evaluation.localization.localization_metrics import LOCALIZATION_METRICS
 from distill3r_core.evaluation.protocols import Protocol
 from distill3r_core.evaluation.scores import metrics_of
 from distill3r_core.geometry.pnp import pnp_available
 from distill3r_core.paths import RESULTS
 from distill3r_core.report import Progress
-from distill3r_core.stages.evaluate.prepared_evaluation import PreparedEvaluation, cache_paths
+from distill3r_core.runs.student_file import cache_paths
+from distill3r_core.stages.evaluate.prepared_evaluation import PreparedEvaluation
 from distill3r_core.stages.evaluate.scored_baseline import ScoredBaseline
 from distill3r_core.stages.evaluate.settings import EvalSettings
 

@@ -22,7 +22,7 @@ from distill3r_core.evaluation.validation_samples import read_validation
 from distill3r_core.files import path_below
 from distill3r_core.report import Failure, Progress
 from distill3r_core.runs.run_record import learned_from, read_record, samples_of
-from distill3r_core.runs.student_file import StudentFile
+from distill3r_core.runs.student_file import StudentFile, cache_paths
 from distill3r_core.runs.training_images import read_training_images
 from distill3r_core.stages.evaluate.scored_model import ScoredModel
 from distill3r_core.stages.evaluate.settings import EvalSettings
@@ -283,15 +283,6 @@ def _training_images(student: StudentFile) -> frozenset[str] | None:
         return None
     file = path_below(run, metadata.pictures)
     return read_training_images(file) if file.is_file() else None
-
-
-def cache_paths(student: StudentFile) -> tuple[Path, ...]:
-    """The caches that a student learned from; none where its file does not say."""
-    metadata = student.student.metadata
-    found = metadata.settings.get("cache") if metadata is not None else None
-    if found is None:
-        return ()
-    return tuple(map(Path, [found] if isinstance(found, str) else found))
 
 
 def _run_folder(student: StudentFile) -> Path | None:

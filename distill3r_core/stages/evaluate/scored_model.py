@@ -10,9 +10,12 @@ import torch
 from distill3r_core import config
 from distill3r_core.errors import ConfigError, InputMissingError
 from distill3r_core.evaluation.baselines import predict_constant_depth
-from distill3r_core.evaluation.localization_metrics import LOCALIZATION_METRICS
+from distill3r_core.evaluation.baselines.training_frames import TrainingFrames
+from distill3r_core.evaluation.localization.localization_metrics import LOCALIZATION_METRICS
+from distill3r_core.evaluation.localization.localized_windows import LocalizedWindows
 from distill3r_core.evaluation.predictions import (
     Prediction,
+    predict_in_memory,
     predict_truth,
     predict_with,
     predict_with_student,
@@ -25,7 +28,7 @@ from distill3r_core.reconstruction.prediction.load_model import open_model
 from distill3r_core.reconstruction.prediction.scene_pass import knows_scene, scene_frame_problem
 from distill3r_core.report import Progress
 from distill3r_core.runs.chosen_model import chosen_teachers
-from distill3r_core.runs.student_file import StudentFile
+from distill3r_core.runs.student_file import StudentFile, cache_paths
 from distill3r_core.stages.evaluate.settings import EvalSettings
 from distill3r_core.teachers import Teacher
 from distill3r_core.teachers.choice import check_own_settings
@@ -70,14 +73,14 @@ def open_models(
         check_own_settings(chosen_teachers(settings.models), settings.teacher)
     if settings.predict == "student":
         if settings.models:
-            return [_open(settings, name, device) for name in settings.models]
+            return [_open(settings, protocol, name, device) for name in settings.models]
         if newest_run() is None:
             raise InputMissingError(
                 f"no run in {RUNS}/ to score",
                 hint="make one with `distill3r train`, name a run or a weight file "
                 "(`distill3r eval RUN`), or score a plane: --predict constant",
             )
-        return [_open(settings, None, device)]
+        return [_open(settings, protocol, None, device)]
     if len(settings.models) > 1:
         raise ConfigError(
             f"--predict {settings.predict} takes its grid from one run, not from "
@@ -86,7 +89,7 @@ def open_models(
         )
     predict = WITHOUT_MODEL[settings.predict]
     if settings.models or settings.data is None:
-        given = _open(settings, settings.models[0] if settings.models else None, device)
+        given = _open(settings, protocol, settings.models[0] if settings.models else None, device)
         label = f"{settings.predict}-{given.label}"
         return [ScoredModel(label, given.digest, given.prepare, predict, given.student, given.grid)]
     if settings.size is not None:
@@ -104,12 +107,35 @@ def open_models(
 
 def scene_problem(model: ScoredModel, protocol: Protocol) -> str | None:
     """Why a student has no place in a scene, where a protocol scores that; None: it has one."""
-    scored = any(metric.name in protocol.metrics for metric in LOCALIZATION_METRICS)
-    if not scored or model.student is None:
+    if not _localizes(protocol) or model.student is None:
         return None
-    if not knows_scene(model.student.student):
-        return "it has learned no scene"
-    return scene_frame_problem(model.student.student)
+    if knows_scene(model.student.student):
+        return scene_frame_problem(model.student.student)
+    if _training_frames(model.student) is None:
+        return "it has learned no scene, and the cache of its training frames cannot be read"
+    return None
+
+
+def _localizes(protocol: Protocol) -> bool:
+    """Whether a protocol scores where views are in a scene."""
+    return any(metric.name in protocol.metrics for metric in LOCALIZATION_METRICS)
+
+
+def _training_frames(student: StudentFile) -> TrainingFrames | None:
+    return TrainingFrames.of_run(cache_paths(student), size=student.fit.resized)
+
+
+def _prediction(student: StudentFile, protocol: Protocol) -> Prediction:
+    """How a student predicts: where it is to localize views and knows no scene, among the frames
+    that it was trained on.
+    """
+    if _localizes(protocol) and not knows_scene(student.student):
+        training = _training_frames(student)
+        if training is not None:
+            return predict_in_memory(
+                LocalizedWindows(student.student, training).predict, student.device
+            )
+    return predict_with_student(student)
 
 
 def labels_of(models: Sequence[ScoredModel], names: Sequence[str]) -> list[str]:
@@ -121,7 +147,9 @@ def labels_of(models: Sequence[ScoredModel], names: Sequence[str]) -> list[str]:
     ]
 
 
-def _open(settings: EvalSettings, name: str | None, device: torch.device) -> ScoredModel:
+def _open(
+    settings: EvalSettings, protocol: Protocol, name: str | None, device: torch.device
+) -> ScoredModel:
     """The model of a name or path; None: the newest run's student."""
     # In float32 on every device: a score must not depend on where it was computed.
     model = open_model(name, device, "float32", teacher=settings.teacher)
@@ -151,7 +179,7 @@ def _open(settings: EvalSettings, name: str | None, device: torch.device) -> Sco
         label=student.label,
         digest=student.digest,
         prepare=partial(fit_views, fit=student.fit),
-        predict=predict_with_student(student),
+        predict=_prediction(student, protocol),
         student=student,
         grid=student.fit.resized or student.fit.size,
     )

@@ -104,6 +104,8 @@ def identity_of(settings: TrainSettings, cache: CacheUnion, *, processes: int) -
     kept = {key: plain[key] for key in plain if key not in (*FREE_TO_CHANGE, *_CACHES)}
     if not settings.scene:
         del kept["scene"]  # runs of earlier versions have none
+    if settings.init_images is None:
+        del kept["init_images"]  # nor this
     del kept["schedule"]["extend"]  # what extensions did is recorded with them
     # What the caches decide is decided here, and a relative student is none of a version that
     # knew no other.

@@ -1,6 +1,6 @@
 """The student that a run starts or resumes with."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from distill3r_core.models.checkpoint import (
 from distill3r_core.models.families import family_of
 from distill3r_core.models.student import Student
 from distill3r_core.models.warm_starts.pair_starts import WARM_STARTS
+from distill3r_core.models.warm_starts.warm_start import ImagePairs
 from distill3r_core.report import Progress
 from distill3r_core.training import checkpoints
 from distill3r_core.training.faults import smaller_passes
@@ -43,12 +44,21 @@ class Start:
         return _TRAINED + self.origin
 
 
+ReadPairs = Callable[[int], ImagePairs]  # of some training images
+
+
 def start_student(
-    settings: TrainSettings, progress: Progress, *, resumed: Path | None = None
+    settings: TrainSettings,
+    progress: Progress,
+    *,
+    resumed: Path | None = None,
+    read_pairs: ReadPairs | None = None,
 ) -> Start:
     """The student that a run starts with; random weights come from torch's global numbers.
 
     Args:
+        read_pairs: Reads the training images on which a warm start measures, so many; needed where
+            `settings.init_images` is set.
         resumed: Folder of the run that is continued. Where it has a checkpoint, the student is of
             the spec and origin recorded there, and its weights are left to `restore`: encoder
             files on this machine may have come or gone since.
@@ -69,7 +79,7 @@ def start_student(
     else:
         start = _weights(settings, progress)
         if settings.warm_start is not None:
-            start = _warm(start, settings.warm_start, settings.init_from, progress)
+            start = _warm(start, settings, progress, read_pairs)
     start.student.train()
     freeze_unused(start.student)
     return start
@@ -106,10 +116,15 @@ def _check_warm_start(settings: TrainSettings) -> None:
     Raises:
         ConfigError: One is given without the other, or beside `--from`.
     """
-    name, file = settings.warm_start, settings.init_from
+    name, file, images = settings.warm_start, settings.init_from, settings.init_images
     if file is not None and name is None:
         raise ConfigError(
             f"init_from: {file} is given, and init is none", hint="--set init=subspace"
+        )
+    if images is not None and (name is None or WARM_STARTS[name].measure is None):
+        raise ConfigError(
+            f"init_images: {images}; init {name or 'none'} measures nothing",
+            hint="--set init=subspace --set init_from=FILE, or leave it out",
         )
     if name is None:
         return
@@ -125,16 +140,25 @@ def _check_warm_start(settings: TrainSettings) -> None:
         )
 
 
-def _warm(start: Start, name: str, file: Path | None, progress: Progress) -> Start:
+def _warm(
+    start: Start, settings: TrainSettings, progress: Progress, read_pairs: ReadPairs | None
+) -> Start:
     """The student with what its warm start takes from a larger network."""
+    name, file = settings.warm_start, settings.init_from
+    assert name is not None and file is not None, "checked before"
     record, family = WARM_STARTS[name], start.student.spec.family
-    assert file is not None, "checked before"
     if record.family != family:
         raise ConfigError(
             f"init: {name} starts students of the family {record.family!r}, not {family!r}",
             hint="--set init=none",
         )
-    found = record.start(start.student, file)
+    if settings.init_images is None:
+        found = record.start(start.student, file)
+    else:
+        assert record.measure is not None and read_pairs is not None, "checked before"
+        pairs = read_pairs(settings.init_images)
+        progress.note(f"init: running the network of {file} on {2 * len(pairs.images)} images")
+        found = record.measure(start.student, file, pairs)
     progress.note(f"warm start: {found.summary}")
     licenses = tuple(dict.fromkeys([*start.licenses, *found.licenses]))
     return Start(start.student, f"{start.origin}; {found.summary}", licenses)

@@ -30,6 +30,7 @@ from distill3r_core.profiling import machine, pick_device
 from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.runs.run_record import IMAGE_HASHES, read_record
 from distill3r_core.stages.train.caches import describe_caches, open_finished, resolve_metric
+from distill3r_core.stages.train.image_pairs import training_pairs
 from distill3r_core.stages.train.overwriting import deletion_of
 from distill3r_core.stages.train.run_folder import (
     LOG,
@@ -189,7 +190,8 @@ def _prepare(
         summary_writer()
     describe_caches(cache, progress)
     fit = _student_fit(settings, cache.header, progress)
-    start = start_student(settings, progress, resumed=resumed)
+    pairs = partial(training_pairs, cache, size=fit.resized, device=device)
+    start = start_student(settings, progress, resumed=resumed, read_pairs=pairs)
     _check_input(start.student.spec, settings.data, fit)
     dtype = torch.float64 if settings.compute.precision == "float64" else None
     scenes = learn_scenes(settings, cache, start.student, fit, progress)

@@ -60,14 +60,15 @@ def test_a_scene_by_a_teacher_has_the_cameras_that_the_teacher_knows():
         assert view.camera.facts["focal_source"] == "the model's"
 
 
-def test_points_that_a_model_declares_invalid_are_in_no_cloud():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_points_that_a_model_declares_invalid_are_in_no_cloud(dtype):
     ones = torch.ones(2, 3)
     raw = RawMaps(
         points_local=[torch.arange(18.0).reshape(2, 3, 3)],
         confidence_local=[ones],
         confidence_global=[ones],
         valid_mask=[torch.tensor([[True, False, True], [True, True, False]])],
-        global_from_local=2 * torch.eye(3, 4)[None],
+        global_from_local=2 * torch.eye(3, 4, dtype=dtype)[None],
     )
     (maps,) = view_maps_of(raw)
     assert maps.global_map is not None and maps.local_map is not None

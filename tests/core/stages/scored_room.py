@@ -36,15 +36,15 @@ def make_cache(rooms, data, cache, **changes):
     build_cache(CacheSettings(manifest=data / "manifest.csv", output=cache, size="28x42"))
 
 
-def save_run(run, cache_path, *, pictures=None, resized=None):
-    """A run of a `tiny` student that learned nothing from a cache's training frames."""
+def save_run(run, cache_path, *, preset="tiny", pictures=None, resized=None):
+    """A run of a student that learned nothing from a cache's training frames."""
     cache = TeacherCache(cache_path)
     if pictures is None:
         pictures = {p for name in cache.names("train") for p in cache.detail(name)["pictures"]}
     torch.manual_seed(0)
-    student = build_student("tiny")
+    student = build_student(preset)
     metadata = StudentMetadata(
-        preset="tiny",
+        preset=preset,
         spec=student.spec,
         size=resized or SIZE,
         fit=ImageFit(size=SIZE, resized=resized).as_plain(),

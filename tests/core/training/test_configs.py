@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from distill3r_core import config, config_files
+from distill3r_core.losses.scene_points import ScenePointsOptions
 from distill3r_core.models import StudentMetadata, build_student, save_student
 from distill3r_core.models.families import train_presets
 from distill3r_core.stages.train import TrainSettings, train
+from distill3r_core.training.freezing import Freezer
 
 SHRUNKEN = {
     "encoder": {"kind": "rotary", "width": 24, "depth": 1, "heads": 2},
@@ -21,18 +23,20 @@ SHRUNKEN_PAIRS = {
     "decoder": {"width": 24, "depth": 2, "heads": 2},
     "heads": {"features": 8, "layers": [8, 8, 8, 8], "tail": 8, "spare_parameters": False},
 }
+KINDS = ("cnn", "mobilenet", "vit")
 SCENE = {"network": {"kind": "cnn", "width": 8}}
 TRAINING = [
     name for name in config_files.shipped_names() if "train:" in (config_files.shipped(name) or "")
 ]
 
 
-def loaded(name: str, **options: object) -> TrainSettings:
+def loaded(name: str, *sets: str, **options: object) -> TrainSettings:
     return config.resolve(
         TrainSettings,
         section="train",
         config=name,
         options=options,
+        sets=sets,
         presets=train_presets(),
         default_preset="paper",
     )
@@ -49,7 +53,7 @@ def pair_file(path: Path) -> Path:
 def test_the_promised_ones_are_there() -> None:
     ablations = ("full", "labels-only", "no-weighting", "student-confidence")
     promised = {"paper-2602.00865", "single-24gb", *(f"ablation-{name}" for name in ablations)}
-    promised |= {"scene-small", "scene-vit-2412.02039"}
+    promised |= {"scene-small", *(f"scene-{kind}-2412.02039" for kind in KINDS)}
     promised |= {f"lunar-{letter}" for letter in "abcde"}
     assert promised <= set(TRAINING)
 
@@ -101,3 +105,38 @@ def test_ablations_differ_in_the_loss_alone() -> None:
         if name.startswith("ablation-"):
             found = config.as_plain(loaded(name))
             assert {**found, "loss": base["loss"]} == base
+
+
+# Of arXiv:2412.02039: what is changed, millions of parameters, and whether all of them are trained.
+@pytest.mark.parametrize(
+    ("kind", "sets", "millions", "whole"),
+    [
+        ("cnn", (), 11.65, True),
+        ("mobilenet", (), 0.89, True),
+        ("mobilenet", ("optim.freeze=network.trunk",), 0.89, False),
+        ("vit", (), 10.52, True),
+        ("vit", ("model.network.patch=32",), 10.97, True),
+        ("vit", ("model.network.patch=64",), 13.29, True),
+        ("vit", ("model.network.width=128",), 3.17, True),
+        ("vit", ("model.network.depth=4",), 4.20, True),
+        ("vit", ("optim.freeze=[network.embed, network.blocks]",), 10.52, False),
+    ],
+)
+def test_the_networks_of_the_scene_paper_are_settings(
+    kind: str, sets: tuple[str, ...], millions: float, whole: bool
+) -> None:
+    settings = loaded(f"scene-{kind}-2412.02039", *sets, "encoder_weights=none")
+    student = build_student(settings.preset, **settings.model)
+    Freezer(student, settings.optim)
+    counts = [
+        sum(part.numel() for part in student.parameters() if part.requires_grad or not trained)
+        for trained in (False, True)
+    ]
+    assert counts[0] / 1e6 == pytest.approx(millions, abs=0.006)
+    assert (counts[0] == counts[1]) is whole and counts[1] > 0
+    data, optim, schedule = settings.data, settings.optim, settings.schedule
+    assert (data.views or 0) * data.batch * data.accumulation == 4  # images of a step
+    assert not (data.mirror or data.colors or data.crops or optim.weight_decay or optim.clip)
+    assert schedule.final_lr == optim.lr  # it stays
+    term = settings.loss.terms["scene_points"]
+    assert term == ScenePointsOptions(weight=1.0, error="mse", weighting="none")

@@ -11,18 +11,20 @@ from small_caches import made_sample
 
 from distill3r_core import config
 from distill3r_core.data.loading.batches import Batch, Draw, map_targets
-from distill3r_core.errors import WeightsError
+from distill3r_core.data.loading.cache_union import CacheUnion
+from distill3r_core.errors import ConfigError, WeightsError
 from distill3r_core.io.checksums import file_hash
 from distill3r_core.losses import LossSettings, Objective
 from distill3r_core.models import StudentMetadata, build_student, load_student, save_student
 from distill3r_core.models.build import build_from_spec
-from distill3r_core.models.checkpoint import read_metadata
+from distill3r_core.models.checkpoint import find_student, read_metadata
 from distill3r_core.models.families import family_of, train_presets
 from distill3r_core.models.family import Initializer
 from distill3r_core.models.tokens.chunks import ENCODER_TOKENS
 from distill3r_core.report import Silent
 from distill3r_core.stages.train import TrainSettings, train
 from distill3r_core.stages.train import student as starts
+from distill3r_core.stages.train.image_pairs import training_pairs
 from distill3r_core.stages.train.student import freeze_unused, start_student
 from distill3r_core.training.settings import ComputeSettings
 from distill3r_core.training.step import accumulate, recorded_outputs
@@ -170,3 +172,19 @@ def test_a_weight_file_says_what_it_started_from_and_under_which_licenses(
     )
     assert "tensors whole" in found.origin
     assert "a license" in found.licenses
+
+
+def test_a_basis_is_measured_on_pairs_of_the_cache(make_cache: MakeCache, tmp_path: Path) -> None:
+    teacher, file = build_student("pair-tiny"), tmp_path / "larger.safetensors"
+    save_student(file, teacher, StudentMetadata("pair-tiny", teacher.spec, (32, 48)))
+    cache = make_cache(tmp_path / "cache", sizes=SIZES)  # four training samples of four views
+    start = (f"init_from={file}", "model.decoder.depth=2", "init_images=10")
+    train(settings(cache, tmp_path / "run", *start, max_steps=1))
+    assert "basis measured on 10 images" in read_metadata(find_student(tmp_path / "run")).origin
+    pairs = training_pairs(
+        CacheUnion.open([cache]), 1000, size=None, device=torch.device("cpu")
+    ).images
+    assert pairs.shape == (4 * 3, 2, 3, 32, 48)  # all that there are
+    assert torch.equal(pairs[0, 1], pairs[1, 0])  # neighbors of a sample
+    with pytest.raises(ConfigError, match="init svd measures nothing"):
+        train(settings(cache, tmp_path / "other", *start, "init=svd"))

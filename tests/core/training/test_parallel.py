@@ -29,8 +29,19 @@ TORCHRUN = (
 SETS = ("compute.precision=float64", "validation.every_steps=3", "checkpoint.every_steps=2")
 
 
-def train_here(cache: Path, run: Path, *sets: str) -> None:
-    given = {"preset": "tiny", "cache": cache, "output": run, "max_steps": 5, "device": "cpu"}
+# The other families: a preset, and settings.
+FAMILIES = {
+    "pairs": ("pair-tiny", "loss.terms.feature={weight: 0.1}", "data.mirror=false"),
+    "scene": (
+        "scene-vit",
+        'scene=["00"]',
+        "model.network={width: 16, depth: 1, heads: 2, head_width: 8, dropout: 0}",
+    ),
+}
+
+
+def train_here(cache: Path, run: Path, *sets: str, preset: str = "tiny") -> None:
+    given = {"preset": preset, "cache": cache, "output": run, "max_steps": 5, "device": "cpu"}
     settings = config.resolve(
         TrainSettings, section="train", options=given, sets=(*SETS, *sets), presets=train_presets()
     )
@@ -38,11 +49,16 @@ def train_here(cache: Path, run: Path, *sets: str) -> None:
 
 
 def run_train(
-    program: Sequence[str], cache: Path, run: Path, *more: str, status: int = 0
+    program: Sequence[str],
+    cache: Path,
+    run: Path,
+    *more: str,
+    status: int = 0,
+    preset: str = "tiny",
 ) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [
-            *(*program, "train", "--preset", "tiny", "--cache", str(cache), "-o", str(run)),
+            *(*program, "train", "--preset", preset, "--cache", str(cache), "-o", str(run)),
             *("--max-steps", "5", "--device", "cpu", "--json"),
             *(word for pair in SETS for word in ("--set", pair)),
             *more,
@@ -92,6 +108,22 @@ def test_two_processes_train_as_one_and_only_the_first_talks(
         (folder / "metrics.jsonl").read_text().splitlines() for folder in (tmp_path / "run", run)
     )
     assert len(rows) == len(expected)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_students_of_the_other_families_are_trained_by_two_processes_as_by_one(
+    family: str, make_cache: MakeCache, tmp_path: Path
+) -> None:
+    preset, *sets = FAMILIES[family]
+    # Pairs have a term with weights of its own, which no wrapper of the student knows.
+    cache = make_cache(tmp_path / "cache", sizes=((32, 48),) * 4, features={"enc_norm": 5})
+    train_here(cache, tmp_path / "whole", *sets, "data.batch=4", preset=preset)
+    parts = ("data.batch=1", "data.accumulation=4")
+    train_here(cache, tmp_path / "parts", *sets, *parts, preset=preset)
+    assert_equal_runs(tmp_path / "parts", tmp_path / "whole")
+    words = [word for pair in (*sets, "data.batch=2") for word in ("--set", pair)]
+    run_train(TORCHRUN, cache, tmp_path / "both", *words, preset=preset)
+    assert_equal_runs(tmp_path / "both", tmp_path / "whole")
 
 
 def test_gpus_launches_workers_and_a_lost_one_goes_on_from_the_last_checkpoint(
