@@ -391,7 +391,7 @@ complete -c distill3r -n '__distill3r_at "/bench/train"' -l no-color -d 'Print w
 complete -c distill3r -n '__distill3r_at "/bench/train"' -l help-all -d 'Show all options and exit; --help shows the common ones.'
 complete -c distill3r -n '__distill3r_at "/bench/train"' -s h -l help -d 'Show this message and exit.'
 complete -c distill3r -n '__distill3r_at "/bench/ablation"' -f
-complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l study -r -F -d 'table3: losses with and without the teacher’s confidence; pairs: starts, features and parts of students that see two views; scene: networks of students of one scene.'
+complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l study -r -F -d 'table3: losses with and without the teacher’s confidence; pairs: starts, features and parts of students that see two views; poses: what limits the poses of students of a cache; scene: networks of students of one scene.'
 complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l seeds -r -F -d 'Students per loss, or per cell.'
 complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l steps -r -F -d 'Optimizer steps per student.'
 complete -c distill3r -n '__distill3r_at "/bench/ablation"' -l scenes -r -F -d 'Rendered rooms.'

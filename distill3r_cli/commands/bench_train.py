@@ -74,8 +74,8 @@ def ablation(
         str,
         typer.Option(
             help="table3: losses with and without the teacher's confidence; pairs: starts, "
-            "features and parts of students that see two views; scene: networks of students of "
-            "one scene."
+            "features and parts of students that see two views; poses: what limits the poses of "
+            "students of a cache; scene: networks of students of one scene."
         ),
     ] = "table3",
     seeds: Annotated[int, typer.Option(help="Students per loss, or per cell.")] = 3,
@@ -92,9 +92,10 @@ def ablation(
 
     `table3`: the table of the paper, on rendered rooms, with a teacher whose error grows as its
     confidence falls; about 20 minutes on two cores. `pairs`: students of a pair network that is
-    trained in place. `scene`: students of a rendered room, or of your own scene (`--set
-    cache=caches/teacher`). How long these two take is said when they begin. Finished students are
-    kept: after an interruption the same command continues with the others.
+    trained in place. `poses`: students of a cache (`--set cache=caches/teacher`), poses with and
+    without refinement. `scene`: students of a rendered room, or of your own scene (`--set
+    cache=caches/teacher`). How long these take is said when they begin. Finished students are kept:
+    after an interruption the same command continues with the others.
     """
     from distill3r_core.benchmarks.studies import STUDIES
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from distill3r_core.benchmarks.ablation import AblationSettings, bench_ablation
 from distill3r_core.benchmarks.pairs import PairStudySettings, bench_pairs
+from distill3r_core.benchmarks.poses import PoseStudySettings, bench_poses
 from distill3r_core.benchmarks.scenes import SceneStudySettings, bench_scenes
 from distill3r_core.registry import Registry
 from distill3r_core.report import Report
@@ -29,4 +30,5 @@ class Study:
 STUDIES: Registry[Study] = Registry("study")
 STUDIES.add("table3", Study(AblationSettings, "bench_ablation", bench_ablation))
 STUDIES.add("pairs", Study(PairStudySettings, "bench_pairs", bench_pairs))
+STUDIES.add("poses", Study(PoseStudySettings, "bench_poses", bench_poses))
 STUDIES.add("scene", Study(SceneStudySettings, "bench_scene", bench_scenes))

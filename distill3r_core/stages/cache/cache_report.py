@@ -1,5 +1,6 @@
 """What `cache` tells: before it starts, while it works and when it is done."""
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -137,10 +138,11 @@ def free_bytes(folder: Path) -> int:
 def figures(tally: CacheTally, folder: Path) -> dict[str, float | str]:
     """What is shown while samples are made."""
     free = free_bytes(folder)
-    rate = tally.bytes / max(tally.seconds, 1e-9)
+    seconds = tally.seconds or math.inf  # of the samples that are done; at first there is none
+    rate = tally.bytes / seconds
     return {
-        "views/s": tally.views / max(tally.seconds, 1e-9),
-        "teacher": f"{tally.teacher_seconds / max(tally.seconds, 1e-9):.0%} of the time",
+        "views/s": tally.views / seconds,
+        "teacher": f"{tally.teacher_seconds / seconds:.0%} of the time",
         "written": gigabytes(tally.bytes),
         "free": gigabytes(free),
         "full in": duration(free / rate) if rate else "-",

@@ -1,0 +1,286 @@
+"""`bench ablation --study poses`: trainings that differ in what might limit a student's poses.
+
+Each cell is a run of `train` on a cache, and a result of `eval --protocol held-out` on the frames
+that it has held out: poses as the student gives them, and as image alignment refines them.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass as plain_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from distill3r_core import config
+from distill3r_core.benchmarks.cell_results import (
+    StoredOutcome,
+    compared,
+    differences,
+    keep_study,
+    moments,
+    tenths,
+)
+from distill3r_core.benchmarks.poses.pose_cells import AGAINST, CELLS, STUDY, CellName
+from distill3r_core.cache.store import TeacherCache
+from distill3r_core.errors import ConfigError
+from distill3r_core.models.families import train_presets
+from distill3r_core.report import Progress, Report, Silent, Table, duration
+from distill3r_core.stages.evaluate import EvalSettings, evaluate
+from distill3r_core.stages.train import TrainSettings, train
+from distill3r_core.training import checkpoints, metrics_log
+from distill3r_core.training.metrics_log import read_metrics
+from distill3r_core.training.settings import Count
+
+# Name here: the protocol's metric, and whether it is of poses as the student gives them.
+_FIGURES: Mapping[str, tuple[str, bool]] = {
+    "rotation": ("rotation_median", True),
+    "auc": ("auc_30", True),
+    "rotation_refined": ("rotation_median", False),
+    "auc_refined": ("auc_30", False),
+    "fused": ("fused", False),
+    "shape": ("fused_true_poses", False),
+    "abs_rel": ("abs_rel", False),
+    "scale": ("scale_norm", False),
+    "scale_spread": ("scale_log_spread_views", False),
+    "acc": ("acc", False),
+    "comp": ("comp", False),
+}
+
+
+@dataclass(frozen=True, config=config.STRICT)
+class PoseStudySettings:
+    """Settings of the study."""
+
+    cache: Path = Path("caches/teacher")
+    preset: Literal["tiny", "small"] = "tiny"
+    cells: Annotated[tuple[CellName, ...], Field(min_length=1)] = STUDY
+    seeds: Count = 1
+    seed: Annotated[int, Field(ge=0)] = 0  # the first of them
+    steps: Count = 800
+    output: Path | None = None
+
+    @model_validator(mode="after")
+    def _each_cell_once(self) -> "PoseStudySettings":
+        if len(set(self.cells)) < len(self.cells):
+            raise ValueError(f"cells: one stands twice in {', '.join(self.cells)}")
+        return self
+
+
+def bench_poses(
+    settings: PoseStudySettings, *, overwrite: bool = False, progress: Progress = Silent()
+) -> Report:
+    """Train a student of a cache for every cell and seed; score all on its held-out frames.
+
+    On one thread. What is finished is kept, and runs are resumed: after an interruption the same
+    call continues.
+
+    Args:
+        overwrite: Replace another result in the chosen folder.
+        progress: Receives the progress of each stage, and from the second training on how long all
+            of it will take.
+
+    Raises:
+        ConflictError: The chosen folder holds another result.
+        ConfigError: The samples of the cache differ in size.
+        InputMissingError: There is no such cache.
+        KeyboardInterrupt: The study was interrupted; what is done is kept.
+    """
+    header = TeacherCache(settings.cache).header
+    if header.size == "auto":
+        raise ConfigError(
+            f"{settings.cache}: its samples differ in size",
+            hint="make one with `distill3r cache --size HxW`",
+        )
+    size = header.size
+    folder, result = keep_study(
+        "poses",
+        settings,
+        lambda place: _run(settings, place, size, header.identity, progress),
+        inputs=header.identity,
+        overwrite=overwrite,
+    )
+    notes = [
+        "medians over pairs of held-out frames; refined: by image alignment on the student's depth",
+        "the last step of each training is scored: `best` is chosen on the same held-out frames",
+    ]
+    return folder.report(result, tables=_tables(result), notes=notes)
+
+
+@plain_dataclass(frozen=True)
+class _PoseTrial:
+    """A training of the study."""
+
+    cell: CellName
+    seed: int
+    settings: TrainSettings
+
+    @property
+    def steps(self) -> int:
+        assert self.settings.max_steps is not None
+        return self.settings.max_steps
+
+    def run(self, progress: Progress) -> dict[str, Any]:
+        """Train, or go on, and score the last checkpoint on held-out frames."""
+        run = self.settings.output
+        assert run is not None
+        started = time.process_time()
+        train(self.settings, resume=True, progress=progress)
+        seconds = time.process_time() - started
+        scored = evaluate(
+            EvalSettings(
+                models=(str(run / checkpoints.FOLDER / checkpoints.LAST),),
+                protocol="held-out",
+                colmap=False,
+                device="cpu",
+                output=run.parent / "eval",
+            ),
+            progress=progress,
+        ).result
+        (own,) = scored["without_refinement"].values()
+        return {
+            **{
+                name: (own if is_own else scored["metrics"])[metric]
+                for name, (metric, is_own) in _FIGURES.items()
+            },
+            "identity_rotation": scored["baselines"]["identity_poses"]["rotation_median"],
+            "views": scored["views"],
+            "training_cpu_seconds": seconds,
+            "curve": tenths(
+                [row["loss"] for row in read_metrics(run / metrics_log.FILE) if "loss" in row]
+            ),
+        }
+
+
+def _run(
+    settings: PoseStudySettings,
+    folder: Path,
+    size: tuple[int, int],
+    identity: str,
+    progress: Progress,
+) -> dict[str, Any]:
+    # What `--overwrite` replaces by other settings must not go on with what was made for them.
+    shared = [settings.preset, settings.steps, identity]
+    name = hashlib.blake2b(json.dumps(shared).encode(), digest_size=4).hexdigest()
+    trials = [
+        _trial(settings, folder / f"parts-{name}", size, cell, seed)
+        for seed in range(settings.seed, settings.seed + settings.seeds)
+        for cell in settings.cells
+    ]
+    stored = [
+        StoredOutcome(_folder(trial) / "outcome.json", {"steps": trial.steps, "cache": identity})
+        for trial in trials
+    ]
+    pending = [
+        (trial, kept) for trial, kept in zip(trials, stored, strict=True) if kept.read() is None
+    ]
+    left, done = sum(trial.steps for trial, _ in pending), 0
+    started = time.monotonic()
+    for number, (trial, kept) in enumerate(pending, 1):
+        if done:
+            rest = duration((time.monotonic() - started) / done * left)
+            progress.note(f"about {rest} to go")
+        progress.note(f"{trial.cell}, seed {trial.seed}: {number} of {len(pending)}")
+        kept.write(trial.run(progress))
+        left, done = left - trial.steps, done + trial.steps
+    runs = [
+        {"cell": trial.cell, "seed": trial.seed, **found}
+        for trial, kept in zip(trials, stored, strict=True)
+        if (found := kept.read()) is not None
+    ]
+    return {
+        "rows": [_row(cell, runs) for cell in settings.cells],
+        "paired": [
+            differences(cell, against, runs, _common(runs, cell, against))
+            for cell, against in compared(settings.cells, AGAINST, ())
+        ],
+        "views": runs[0]["views"],
+        "runs": runs,
+    }
+
+
+def _folder(trial: _PoseTrial) -> Path:
+    assert trial.settings.output is not None
+    return trial.settings.output.parent
+
+
+def _trial(
+    settings: PoseStudySettings, folder: Path, size: tuple[int, int], cell: CellName, seed: int
+) -> _PoseTrial:
+    own = {
+        "preset": settings.preset,
+        "cache": settings.cache,
+        "data": {"size": size},
+        "max_steps": settings.steps * CELLS[cell].times,
+        # The rate falls to the end of these steps.
+        "schedule": {"steps": settings.steps * CELLS[cell].times},
+        "seed": seed,
+        "device": "cpu",
+        "encoder_weights": "none",
+        "output": folder / f"{cell}-{seed}" / "run",
+    }
+    plain = config.merge(config.merge(train_presets()[settings.preset], own), CELLS[cell].recipe)
+    return _PoseTrial(
+        cell, seed, config.validate(TrainSettings, plain, source="the study's settings")
+    )
+
+
+def _common(runs: Sequence[Mapping[str, Any]], *cells: str) -> list[str]:
+    """The figures that all runs of these cells have: a student that places nothing lacks some."""
+    mine = [run for run in runs if run["cell"] in cells]
+    return [name for name in _FIGURES if all(run[name] is not None for run in mine)]
+
+
+def _row(cell: CellName, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    mine = [run for run in runs if run["cell"] == cell]
+    return {
+        "cell": cell,
+        "summary": CELLS[cell].summary,
+        "seeds": len(mine),
+        **moments({name: [run[name] for run in mine] for name in _common(runs, cell)}),
+    }
+
+
+# Heading, figure and form of the columns; lengths are in cm, as `eval` gives them.
+_POSES = (
+    ("rotation", "rotation", "{:.1f}°"),
+    ("AUC@30", "auc", "{:.2f}"),
+    ("refined", "rotation_refined", "{:.1f}°"),
+    ("AUC@30", "auc_refined", "{:.2f}"),
+)
+_SHAPE = (
+    ("fused cm", "fused", "{:.1f}"),
+    ("shape cm", "shape", "{:.1f}"),
+    ("AbsRel", "abs_rel", "{:.3f}"),
+    ("m a unit", "scale", "{:.2f}"),
+    ("its spread", "scale_spread", "{:.2f}"),
+)
+
+
+def _tables(result: Mapping[str, Any]) -> list[Table]:
+    count = max(row["seeds"] for row in result["rows"])
+    seeds = "one seed" if count == 1 else f"{count} seeds, mean ± deviation"
+    tables = []
+    for title, rows in (
+        (f"{result['views']} held-out frames, {seeds}", result["rows"]),
+        (f"More than {AGAINST} from the same seed, {seeds}", result["paired"]),
+    ):
+        for columns in (_POSES, _SHAPE):
+            headings = ("cell", *(heading for heading, *_ in columns))
+            cells = (
+                (row["cell"], *(_shown(row, name, form) for _, name, form in columns))
+                for row in rows
+            )
+            if rows:
+                tables.append(Table(title, headings, tuple(cells)))
+    return tables
+
+
+def _shown(row: Mapping[str, Any], name: str, form: str) -> str:
+    if name not in row["mean"]:
+        return ""
+    text, spread = form.format(row["mean"][name]), row["spread"][name]
+    return text if spread is None else f"{text} ± {spread:.2g}"
