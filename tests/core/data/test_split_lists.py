@@ -137,7 +137,10 @@ def test_several_set_lists_of_co3d_decide_nothing_and_that_is_said(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", '{"train": [["110_1_1"]]}', '{"val": 3}'])
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[1]", '{"train": [["110_1_1"]]}', '{"val": 3}', '{"train": [[null, 1, "a.jpg"]]}'],
+)
 def test_a_damaged_set_list_refuses_its_category(tmp_path, content):
     write_co3d(tmp_path)
     write(tmp_path / "apple" / "set_lists" / "set_lists_fewview_dev.json", content)

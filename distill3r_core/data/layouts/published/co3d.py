@@ -9,7 +9,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,12 +103,23 @@ def _read_set_list(path: Path) -> SplitFiles:
     try:
         content = json.loads(read_text_file(path))
         train, val, test = (
-            frozenset(sequence for sequence, _, _ in content.get(part, ()))
-            for part in ("train", "val", "test")
+            _names_in(content.get(part, ())) for part in ("train", "val", "test")
         )
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ImageError(f"it is damaged: {reason_of(error)}") from error
     return SplitFiles(train, (val | test) - train)
+
+
+def _names_in(rows: Iterable[Any]) -> frozenset[str]:
+    """Sequences of the rows (sequence, frame, image).
+
+    Raises:
+        ValueError: A row is of another form.
+    """
+    names = frozenset(sequence for sequence, _, _ in rows)
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("names of sequences are no text")
+    return names
 
 
 def _read_annotations(path: Path) -> Annotations:
