@@ -1,6 +1,7 @@
 """Scenes of SpatialBench are checked first, and read one after the other as they are scored."""
 
 import json
+import os
 import weakref
 
 import numpy as np
@@ -9,6 +10,8 @@ from PIL import Image
 from trees import save_picture
 
 from distill3r_core.errors import ConflictError, InputMissingError
+from distill3r_core.evaluation.spatialbench.readers import READERS
+from distill3r_core.evaluation.spatialbench.scene import BenchScene
 from distill3r_core.stages.evaluate import EvalSettings, evaluate, scored_model
 
 SIZE = (48, 64)
@@ -80,6 +83,24 @@ def test_the_figures_of_a_data_set_are_the_mean_of_its_scenes(tmp_path):
     assert found == pytest.approx(
         {"tum": (values["tum/a"] + values["tum/b"]) / 2, "adt": values["adt/a"]}
     )
+
+
+def test_a_scene_is_known_by_the_names_sizes_and_times_of_its_files_and_no_byte_is_read(tmp_path):
+    write_scene(tmp_path / "scene")
+    scene = BenchScene(tmp_path / "scene", READERS["tum"])
+    depth = tmp_path / "scene/depths/1.png"
+    before, status = scene.content(), depth.stat()
+
+    depth.write_bytes(bytes(status.st_size))
+    os.utime(depth, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert scene.content() == before  # the bytes alone are others
+    os.utime(depth, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    touched = scene.content()
+    depth.write_bytes(bytes(status.st_size + 1))
+    os.utime(depth, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    longer = scene.content()
+    depth.rename(depth.with_name("3.png"))
+    assert len({before, touched, longer, scene.content()}) == 4
 
 
 def test_changed_depth_is_another_scene_and_what_is_damaged_is_named(tmp_path):
