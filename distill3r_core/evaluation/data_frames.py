@@ -109,7 +109,7 @@ def read_test_data(
         layout,
         truths,
         views=sum(len(truth.view_names) for truth in truths),
-        contents=[content for truth in truths for content in truth.contents],
+        contents=[part for truth in truths for part in truth.parts],
         seen=seen,
         failed=failed,
         check=check,
