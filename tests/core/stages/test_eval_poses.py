@@ -1,5 +1,6 @@
 """`eval --poses FILE`: poses of a file are the truth, in place of the data's own."""
 
+import shutil
 from functools import partial
 
 import numpy as np
@@ -11,8 +12,8 @@ from scored_room import FRAMES, SIZE, score
 from distill3r_core import config
 from distill3r_core.data.frame_processing import Processing
 from distill3r_core.data.frame_reader import read_source_frame
-from distill3r_core.data.known_poses import posed_frames, read_known_poses
-from distill3r_core.data.layouts import scan
+from distill3r_core.data.known_poses import posed_frames, posed_sequences, read_known_poses
+from distill3r_core.data.layouts import frames_for_test, scan
 from distill3r_core.data.listing import list_dataset
 from distill3r_core.errors import ConfigError, NothingUsableError, RequestError
 from distill3r_core.evaluation.data_frames import read_test_data
@@ -94,6 +95,48 @@ def test_a_file_that_names_no_frame_leaves_nothing_to_score(here, tmp_path):
     path.write_text("99 0 0 0 0 0 0 1\n")
     with pytest.raises(NothingUsableError, match="has no pose of it"):
         score(data=here / "rooms", poses=path, predict="truth", size="28x42")
+
+
+@pytest.fixture
+def two_rooms(here, tmp_path):
+    """The room twice, as two scenes of one data set."""
+    root = tmp_path / "two/rooms"
+    for name in ("one", "two"):
+        shutil.copytree(here / "rooms/one", root / name)
+    return root
+
+
+def write_list(path, names):
+    """A list in which each image is further to the side than the one before."""
+    lines = (f"{name} 1 0 0 0 {-number} 0 0 500\n" for number, name in enumerate(names))
+    path.write_text("".join(lines))
+    return path
+
+
+@pytest.mark.parametrize("names", ["trajectory", "{:06d}.png", "rgb/{:06d}.png"])
+def test_one_trajectory_is_not_given_to_two_scenes(two_rooms, trajectory, tmp_path, names):
+    path = trajectory
+    if names != "trajectory":
+        path = write_list(tmp_path / "list.txt", map(names.format, range(FRAMES)))
+    with pytest.raises(RequestError, match=f"{path.name} does not tell scenes apart") as caught:
+        score(data=two_rooms, poses=path, predict="truth", size="28x42")
+    assert "000000.png of rooms/one and 000000.png of rooms/two" in caught.value.message
+    assert "one scene at a time" in caught.value.hint and "one/rgb/000000.png" in caught.value.hint
+
+
+def test_names_with_the_folders_of_scenes_give_each_its_own_poses(two_rooms, tmp_path):
+    names = [f"{scene}/rgb/{n:06d}.png" for scene in ("one", "two") for n in range(FRAMES)]
+    known = read_known_poses(write_list(tmp_path / "list.txt", names))
+    scenes = dict(frames_for_test(two_rooms, "rgbd"))
+    found = posed_sequences(scenes, known)
+    for number, scene in enumerate(("rooms/one", "rooms/two")):
+        sides = [frame.pose[0, 3] for frame in found[scene]]
+        assert sides == list(range(number * FRAMES, (number + 1) * FRAMES))
+    # A list of one of them is of that one alone, although it has the names of both.
+    known = read_known_poses(write_list(tmp_path / "one.txt", names[FRAMES:]))
+    found = posed_sequences(scenes, known)
+    assert all(frame.pose is None for frame in found["rooms/one"])
+    assert [frame.pose[0, 3] for frame in found["rooms/two"]] == list(range(FRAMES))
 
 
 @pytest.mark.parametrize(
