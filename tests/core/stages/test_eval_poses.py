@@ -1,6 +1,7 @@
 """`eval --poses FILE`: poses of a file are the truth, in place of the data's own."""
 
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -164,15 +165,22 @@ def test_a_list_is_read_as_it_is_published(data_dir):
     first[:3, :3], first[:3, 3] = turn.as_matrix(), (0.365815, 0.104954, -0.401951)
     found = [read_source_frame(frame).world_from_cam for frame in posed]
     np.testing.assert_allclose(found[0], np.linalg.inv(first), atol=1e-6)
-    # It is a pose of the color camera, and the recorded ones are of the depth camera: between
-    # two frames that hardly move, both turn alike.
-    near = scene.frames[:2]
+    # It is a pose of the color camera, and the recorded ones are of the depth camera, and drift:
+    # between two frames, both turn by nearly as much about the same axis.
+    apart = scene.frames[:17:16]
     own, listed = (
         [read_source_frame(frame).world_from_cam for frame in one]
-        for one in (near, posed_frames(near, known))
+        for one in (apart, posed_frames(apart, known))
     )
     turns = [one[0][:3, :3].T @ one[1][:3, :3] for one in (own, listed)]
-    assert np.degrees(Rotation.from_matrix(turns[0].T @ turns[1]).magnitude()) < 1
+    assert degrees_of(turns[0]) > 12
+    assert degrees_of(turns[0].T @ turns[1]) < 2
+    assert degrees_of(turns[0] @ turns[1]) > 20  # were the list world from camera
+
+
+def degrees_of(turn):
+    """The angle of a rotation."""
+    return np.degrees(Rotation.from_matrix(turn).magnitude())
 
 
 def test_a_damaged_list_is_refused_by_its_line(tmp_path):
@@ -182,10 +190,20 @@ def test_a_damaged_list_is_refused_by_its_line(tmp_path):
         read_known_poses(path)
 
 
-def test_names_of_a_list_are_found_with_and_without_folder_and_suffix(tmp_path):
+def test_names_of_a_list_are_found_with_and_without_folder_and_suffix(here, tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("seq/a.png 1 0 0 0 1 2 3 500\nother/b.png 1 0 0 0 4 5 6 500\n")
     known = read_known_poses(path)
     for name in ("seq/a.png", "seq/a", "a.png", "a"):
         np.testing.assert_array_equal(known.by_name[name].pose[:3, 3], (-1, -2, -3))
-    assert known.unit == "m"
+    # It is in meters, also beside depth in millimeters and beside none at all.
+    (frame,) = dict(frames_for_test(here / "rooms", "rgbd")).popitem()[1][:1]
+    frame = replace(frame, image=tmp_path / "seq/a.png")
+    for depth, unit, factor in (
+        (frame.depth, "mm", 1000),
+        (frame.depth, "m", 1),
+        (None, "none", 1),
+    ):
+        (posed,) = posed_frames([replace(frame, depth=depth, unit=unit)], known)
+        np.testing.assert_allclose(posed.pose[:3, 3], -factor * np.array([1, 2, 3]))
+        assert posed.unit == ("m" if depth is None else unit)
