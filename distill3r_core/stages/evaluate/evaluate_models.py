@@ -161,7 +161,7 @@ class _Scores:
 
     Args:
         unrefined: Scores with the poses that it predicted itself, where `model` has refined ones.
-        pairs_without_baseline: Pairs of views whose true cameras stand at one place.
+        pairs_without_baseline: Pairs of views whose true translation is zero in the protocol's form.
     """
 
     model: list[SequenceScore]
