@@ -33,7 +33,11 @@ from distill3r_core.stages.evaluate.prepared_evaluation import (
     prepare_held_out,
     prepare_validation,
 )
-from distill3r_core.stages.evaluate.refined_poses import UNREFINED_RULE, RefinedPoses
+from distill3r_core.stages.evaluate.refined_poses import (
+    REFINED_RULE,
+    UNREFINED_RULE,
+    RefinedPoses,
+)
 from distill3r_core.stages.evaluate.result_files import write_csv, write_markdown, write_page
 from distill3r_core.stages.evaluate.result_notes import result_notes
 from distill3r_core.stages.evaluate.score_tables import tables
@@ -43,7 +47,7 @@ from distill3r_core.stages.evaluate.settings import EvalSettings
 from distill3r_core.stages.evaluate.view_image import ViewGallery
 from distill3r_core.types import Unit
 
-RESULT_FORM = 3  # what a result holds; one of another form is scored again
+RESULT_FORM = 4  # what a result holds; one of another form is scored again
 RESULT, VIEWS_IMAGE, WORST_IMAGE = "result.json", "views.png", "worst.png"
 CSV, MARKDOWN, PAGE = "figures.csv", "tables.md", "report.html"
 
@@ -161,7 +165,8 @@ class _Scores:
 
     Args:
         unrefined: Scores with the poses that it predicted itself, where `model` has refined ones.
-        pairs_without_baseline: Pairs of views whose true translation is zero in the protocol's form.
+        pairs_without_baseline: Pairs of views whose true translation is zero, in the protocol's
+            form of poses.
     """
 
     model: list[SequenceScore]
@@ -182,10 +187,11 @@ def _result(
     """Score every model; gives the result as plain data."""
     first, *others = prepared
     gallery = ViewGallery(protocol) if settings.predict == "student" else None
-    refined = RefinedPoses() if settings.refine and settings.predict == "student" else None
+    refines = settings.refine and settings.predict == "student"
+    refined = {label: RefinedPoses() for label in labels} if refines else {}
     phase = MainPhase(progress)
     baselines = open_baselines(settings, protocol, first, phase)
-    scores = _score(protocol, first, baselines, gallery, refined, phase)
+    scores = _score(protocol, first, baselines, gallery, refined.get(labels[0]), phase)
     if gallery is not None:
         gallery.write(folder / VIEWS_IMAGE, folder / WORST_IMAGE)
     found, unrefined = {labels[0]: scores.model}, {labels[0]: scores.unrefined}
@@ -195,7 +201,7 @@ def _result(
         "rules": {
             **protocol.all_rules(),
             **_own_rules(settings),
-            "refinement": UNREFINED_RULE if refined is None else refined.rule,
+            "refinement": REFINED_RULE if refines else UNREFINED_RULE,
         },
         "predict": settings.predict,
         "data": first.source,
@@ -219,7 +225,7 @@ def _result(
     if any(score.source for score in scores.model):
         result["caches"] = _figures_by(lambda score: score.source, scores.model, protocol)
     for label, evaluation in zip(labels[1:], others, strict=True):
-        scores_of = _score(protocol, evaluation, (), None, refined, phase)
+        scores_of = _score(protocol, evaluation, (), None, refined.get(label), phase)
         found[label], grids[label] = scores_of.model, scores_of.grid
         unrefined[label] = scores_of.unrefined
     result["grids"] = {label: "x".join(map(str, grid)) for label, grid in grids.items()}
@@ -232,7 +238,7 @@ def _result(
         for label, evaluation in zip(labels, prepared, strict=True)
         if evaluation.model.teacher_settings is not None
     }
-    result["refinement"] = None if refined is None else refined.facts()
+    result["refinement"] = {label: one.facts() for label, one in refined.items()} or None
     result["model_sequences"] = {label: as_plain(one, protocol) for label, one in found.items()}
     result["differences"] = {
         label: _differences(scores.model, found[label], protocol) for label in labels[1:]

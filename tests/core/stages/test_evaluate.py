@@ -349,7 +349,13 @@ def test_several_models_share_a_table_and_the_first_is_the_result(here, tmp_path
     assert report.result["models"]["tiny-001"] == report.result["metrics"]
     assert report.result["models"]["other"] == alone.result["metrics"]
     rows = [row[0] for row in report.tables[0].rows[:4]]
-    assert rows == ["tiny-001", "tiny-001, not refined", "other", "other, not refined"]
+    names = []
+    for label, facts in report.result["refinement"].items():
+        aligned, views = facts["aligned"], facts["views"]
+        shown = label if aligned == views else f"{label}, {aligned}/{views} refined"
+        names += [shown, f"{label}, not refined"]
+    assert rows == names
+    assert len([note for note in report.notes if note.startswith("poses of ")]) == 2
     # The other one does not know its training frames: none was left out.
     (note,) = (note for note in report.notes if note.startswith("no interval"))
     assert note.startswith("no interval: not scored on the same views (difference of other from")
