@@ -31,6 +31,19 @@ class Unpredicted:
     reason: str
 
 
+@dataclass(frozen=True)
+class Unscaled:
+    """Places of views in a world whose unit beside their maps' is not known.
+
+    Args:
+        global_from_local: `[R | t]` of each view, NaN where one could not be placed.
+        reason: Why the unit is not known, for people.
+    """
+
+    global_from_local: Float[Tensor, "N 3 4"]
+    reason: str
+
+
 def predict_with(model: Predictor, *, device: torch.device) -> Prediction:
     """A model as what is scored."""
 

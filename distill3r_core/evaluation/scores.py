@@ -66,11 +66,19 @@ def _measured(metric: Metric, comparison: Comparison) -> Sequence[float] | None:
     return None if values is None or len(values) == 0 else values
 
 
-def score_poses(truth: Truth, maps: RawMaps, protocol: Protocol) -> SequenceScore:
-    """Measure the metrics that depend on poses alone; the others are None."""
+def score_poses(
+    truth: Truth, maps: RawMaps, protocol: Protocol, *, scaled: bool = True
+) -> SequenceScore:
+    """Measure the metrics that depend on poses alone; the others are None.
+
+    Args:
+        scaled: Whether maps and poses have one unit; otherwise what depends on both is None.
+    """
     comparison = Comparison(truth, maps, ())
     values = {
-        metric.name: _measured(metric, comparison) if metric.of_poses else None
+        metric.name: _measured(metric, comparison)
+        if metric.of_poses and (scaled or not metric.of_placed_maps)
+        else None
         for metric in metrics_of(protocol)
     }
     return SequenceScore(truth.name, len(truth.view_names), values, truth.source)

@@ -14,7 +14,12 @@ from distill3r_core.evaluation.baselines.baseline_depth import constant_depth
 from distill3r_core.evaluation.baselines.colmap_poses import colmap_poses
 from distill3r_core.evaluation.baselines.colmap_solver import ColmapSolver
 from distill3r_core.evaluation.baselines.training_frames import TrainingFrames
-from distill3r_core.evaluation.predictions import Unpredicted, in_world, maps_of
+from distill3r_core.evaluation.predictions import (
+    Unpredicted,
+    Unscaled,
+    in_world,
+    maps_of,
+)
 from distill3r_core.evaluation.truth import Truth
 from distill3r_core.registry import Registry
 from distill3r_core.types import RawMaps
@@ -43,7 +48,7 @@ class BaselinePoses(Protocol):
 
     def __call__(
         self, truth: Truth, maps: RawMaps, colmap: ColmapSolver | None
-    ) -> Float[Tensor, "N 3 4"] | Unpredicted:
+    ) -> Float[Tensor, "N 3 4"] | Unscaled | Unpredicted:
         """Similarities that carry each view's map into one frame.
 
         Args:
@@ -52,7 +57,8 @@ class BaselinePoses(Protocol):
             colmap: Solves a sequence by COLMAP; None where that is left out.
 
         Returns:
-            `[sR | t]` of each view, NaN where a view could not be placed; or why none could.
+            `[sR | t]` of each view, NaN where a view could not be placed; poses without the maps'
+            scale; or why no view could be placed.
         """
         ...
 

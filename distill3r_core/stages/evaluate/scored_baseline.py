@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from jaxtyping import Float
+from torch import Tensor
+
 from distill3r_core.evaluation.baselines import BASELINES, Baseline
 from distill3r_core.evaluation.baselines.colmap_solver import ColmapSolver
 from distill3r_core.evaluation.baselines.training_frames import TrainingFrames
-from distill3r_core.evaluation.predictions import Unpredicted
+from distill3r_core.evaluation.predictions import Unpredicted, Unscaled
 from distill3r_core.evaluation.protocols import Protocol
 from distill3r_core.evaluation.scores import (
     Figures,
@@ -72,11 +75,7 @@ class ScoredBaseline:
             if isinstance(found, Unpredicted):
                 self._leave_out(truth, found)
                 return
-            if missing := int(found.isnan().any(-1).any(-1).sum()):
-                count = len(found)
-                self.reasons[truth.name] = f"{count - missing} of {count} views are placed"
-            placed = replace(maps, global_from_local=found, scene=None)
-            self.scores.append(score_poses(truth, placed, protocol))
+            self._score_placed(truth, maps, found, protocol)
         elif self.has_maps:
             guess = self.record.predict(truth, self.training)
             if isinstance(guess, Unpredicted):
@@ -86,6 +85,26 @@ class ScoredBaseline:
             self.scores.append(score_sequence(truth, guess, protocol, on_view=progress.advance))
         else:
             self._leave_out(truth, Unpredicted("no run, or its cache cannot be read"))
+
+    def _score_placed(
+        self,
+        truth: Truth,
+        maps: RawMaps,
+        found: Float[Tensor, "N 3 4"] | Unscaled,
+        protocol: Protocol,
+    ) -> None:
+        """Score the model's maps where the baseline places them, or the poses alone."""
+        reasons = []
+        scaled = not isinstance(found, Unscaled)
+        places = found if scaled else found.global_from_local
+        if missing := int(places.isnan().any(-1).any(-1).sum()):
+            reasons.append(f"{len(places) - missing} of {len(places)} views are placed")
+        if not scaled:
+            reasons.append(f"poses without a scale: {found.reason}")
+        if reasons:
+            self.reasons[truth.name] = "; ".join(reasons)
+        placed = replace(maps, global_from_local=places, scene=None)
+        self.scores.append(score_poses(truth, placed, protocol, scaled=scaled))
 
     def _leave_out(self, truth: Truth, why: Unpredicted) -> None:
         self.scores.append(None)

@@ -13,12 +13,16 @@ from distill3r_core.evaluation.baselines import BASELINES, colmap_solver
 from distill3r_core.evaluation.baselines.colmap_poses import colmap_poses
 from distill3r_core.evaluation.baselines.colmap_solver import ColmapSolver
 from distill3r_core.evaluation.data_frames import _view_of
+from distill3r_core.evaluation.pose_metrics import pose_metrics
 from distill3r_core.evaluation.predictions import Unpredicted, maps_of
+from distill3r_core.evaluation.protocols import PROTOCOLS
+from distill3r_core.evaluation.scores import score_poses
 from distill3r_core.evaluation.truth import SourceView, Truth
 from distill3r_core.geometry.cameras import unproject
 from distill3r_core.geometry.structure_from_motion import SolvedImage
 from distill3r_core.report import Silent
 from distill3r_core.scenes.paths import pinhole
+from distill3r_core.stages.evaluate.scored_baseline import ScoredBaseline
 from distill3r_core.types import ImagePlacement, PreparedView
 
 UNIT = 1.7  # meters in one unit of the solver
@@ -98,6 +102,33 @@ def test_maps_are_placed_by_the_solvers_cameras_whatever_their_own_scale(truth, 
         torch.testing.assert_close(
             UNIT * placed, true + truth.poses[index, :3, 3], atol=1e-4, rtol=1e-4
         )
+
+
+def test_maps_without_depth_leave_the_figures_that_need_no_scale(truth, cameras, solver):
+    protocol = PROTOCOLS["table2"]
+    rows = []
+    for points in (truth.points, torch.zeros_like(truth.points)):
+        row = ScoredBaseline("colmap_poses", None, colmap=solver)
+        maps = maps_of(points, truth)
+        row.score(truth, maps, score_poses(truth, maps, protocol), protocol, Silent())
+        rows.append(row)
+    known, unknown = (row.figures(protocol) for row in rows)
+    of_poses = {metric.name for metric in pose_metrics(protocol.poses)}
+    assert known["auc_30"] is not None
+    assert {name: unknown[name] for name in of_poses} == {name: known[name] for name in of_poses}
+    assert all(unknown[name] is None for name in unknown if name not in of_poses)
+    placed = "3 of 4 views are placed"
+    assert rows[0].reasons == {"s": placed}
+    why = "poses without a scale: the model's maps have no depth where COLMAP has points"
+    assert rows[1].reasons == {"s": f"{placed}; {why}"}
+
+
+def test_lengths_of_a_fused_cloud_need_a_scale_and_figures_of_poses_do_not(truth):
+    protocol = PROTOCOLS["table2"]
+    maps = maps_of(truth.points, truth, poses=truth.poses)
+    scored, unscaled = (score_poses(truth, maps, protocol, scaled=one) for one in (True, False))
+    differ = {name for name in scored.values if scored.values[name] != unscaled.values[name]}
+    assert differ == {"fused"} and unscaled.values["fused"] is None
 
 
 @pytest.mark.parametrize("is_nominal", [True, False])
