@@ -192,14 +192,52 @@ def test_a_kept_result_that_is_damaged_is_made_again(truth, cameras, solver):
     assert path.read_text() == sound
 
 
-def test_the_time_is_said_once_before_the_work_and_not_for_kept_results(truth, cameras, solver):
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that each sequence takes to solve, one after the other; each is asked for twice."""
+    taken = []
+    readings = (now for seconds in taken for now in (0.0, seconds))
+    monkeypatch.setattr(colmap_solver, "perf_counter", lambda: next(readings))
+    return taken
+
+
+def sequences_of(truth, count):
+    """Sequences with images of their own."""
+    for number in range(count):
+        image = np.full((*SIZE, 3), number, np.uint8)
+        yield replace(with_views(truth, image=image), name=f"s{number}")
+
+
+def test_a_range_is_said_before_the_first_sequence_and_nothing_of_kept_ones(
+    truth, cameras, solver, clock
+):
+    clock += [1.0]
     solver.solve(truth)
-    solver.solve(with_views(truth, is_nominal=False))
     (line,) = solver.progress.notes
-    assert line.startswith("COLMAP's poses: about ") and "--no-colmap leaves it out" in line
+    assert line.startswith("COLMAP's poses of s (4 views): ") and " to " in line
+    assert "--no-colmap leaves it out" in line
     later = ColmapSolver(solver.folder, Silent(), VIEWS)
     later.solve(truth)
     assert later.progress.notes == []
+
+
+def test_the_time_left_is_told_from_measured_times_and_remaining_views(
+    truth, cameras, tmp_path, clock
+):
+    solver = ColmapSolver(tmp_path, Silent(), 6 * VIEWS)
+    clock += [10.0, 12.0, 170.0, 64.0, 64.0, 64.0]
+    lines = []
+    for sequence in sequences_of(truth, 6):
+        said = len(solver.progress.notes)
+        solver.solve(sequence)
+        lines.append(solver.progress.notes[said:])
+    assert " of s0 (4 views): " in lines[0][0]  # of the others nothing is known
+    # Five are left, 10 s each.
+    assert lines[1] == ["COLMAP's poses: about 50 s for the 20 views left, as 4 took 10 s"]
+    assert lines[2] == []  # 44 s are left, 38 s of what was said
+    # 192 s for three sequences: 64 s each for three that are left.
+    assert lines[3] == ["COLMAP's poses: about 4 min for the 12 views left, as 12 took 4 min"]
+    assert lines[4] == lines[5] == []
 
 
 @pytest.mark.parametrize(
