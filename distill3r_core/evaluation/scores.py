@@ -22,12 +22,14 @@ class SequenceScore:
 
     Args:
         values: By metric, one value per view, pair or point; None where it could not be measured.
+        frames: Names of the views.
     """
 
     name: str
     views: int
     values: Mapping[str, Sequence[float] | None]
     source: str = ""  # label of its cache, where a run has several
+    frames: tuple[str, ...] = ()
 
 
 def score_sequence(
@@ -57,7 +59,12 @@ def score_sequence(
         on_view()
     comparison = Comparison(truth, maps, tuple(clouds))
     values = {metric.name: _measured(metric, comparison) for metric in metrics_of(protocol)}
-    return SequenceScore(truth.name, len(truth.view_names), values, truth.source)
+    return _score_of(truth, values)
+
+
+def _score_of(truth: Truth, values: Mapping[str, Sequence[float] | None]) -> SequenceScore:
+    frames = truth.view_names
+    return SequenceScore(truth.name, len(frames), values, truth.source, frames)
 
 
 def _measured(metric: Metric, comparison: Comparison) -> Sequence[float] | None:
@@ -81,7 +88,7 @@ def score_poses(
         else None
         for metric in metrics_of(protocol)
     }
-    return SequenceScore(truth.name, len(truth.view_names), values, truth.source)
+    return _score_of(truth, values)
 
 
 def score_placed(truth: Truth, maps: RawMaps, protocol: Protocol) -> SequenceScore:
@@ -112,7 +119,7 @@ def figures_of(sequences: Sequence[SequenceScore], protocol: Protocol) -> Figure
         By metric; None where some sequence lacks what it needs, or has a prediction that is not
         finite: a mean over the others would be of another data set.
     """
-    groups = _groups(sequences, protocol.aggregation)
+    groups = groups_of(sequences, protocol.aggregation)
     figures: Figures = {}
     for metric in metrics_of(protocol):
         measured = [score.values[metric.name] for score in sequences]
@@ -131,7 +138,7 @@ def figures_of(sequences: Sequence[SequenceScore], protocol: Protocol) -> Figure
     return figures
 
 
-def _groups(sequences: Sequence[SequenceScore], aggregation: Aggregation) -> list[list[int]]:
+def groups_of(sequences: Sequence[SequenceScore], aggregation: Aggregation) -> list[list[int]]:
     """Which sequences' values are pooled before figures are averaged."""
     if aggregation == "sequences":
         return [[index] for index in range(len(sequences))]
@@ -154,6 +161,11 @@ def units_of(protocol: Protocol, unit: str) -> dict[str, str]:
 def as_plain(sequences: Sequence[SequenceScore], protocol: Protocol) -> list[dict[str, Any]]:
     """Sequences as plain data for a result file."""
     return [
-        {"name": score.name, "views": score.views, "metrics": figures_of([score], protocol)}
+        {
+            "name": score.name,
+            "views": score.views,
+            "frames": list(score.frames),
+            "metrics": figures_of([score], protocol),
+        }
         for score in sequences
     ]

@@ -328,7 +328,8 @@ def _differences(
 ) -> dict[str, dict[str, Any]]:
     """Paired differences of another model from the first, by metric, where they are known."""
     found = {
-        metric.name: paired_difference(first, other, metric) for metric in metrics_of(protocol)
+        metric.name: paired_difference(first, other, metric, aggregation=protocol.aggregation)
+        for metric in metrics_of(protocol)
     }
     return {name: asdict(one) for name, one in found.items() if one is not None}
 

@@ -58,7 +58,7 @@ def _missing_intervals(result: Mapping[str, Any]) -> list[str]:
         if not lacking:
             continue
         views = [
-            [(one["name"], one["views"]) for one in result["model_sequences"][name]]
+            [(one["name"], one["frames"]) for one in result["model_sequences"][name]]
             for name in (first, label)
         ]
         if views[0] != views[1]:
