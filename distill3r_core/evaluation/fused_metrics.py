@@ -107,11 +107,12 @@ def _metrics(rules: str, cameras: Cameras) -> tuple[Metric, Metric]:
     return (
         Metric(
             f"fscore{suffix}", f"F{words}", SHARE, "higher",
-            _of_surface(rules, cameras, "f_score"), mean, mean,
+            _of_surface(rules, cameras, "f_score"), mean, mean, of_placed_maps=True,
         ),
         Metric(
             f"chamfer{suffix}", f"Chamfer{words}", CENTIMETERS, "lower",
             _of_surface(rules, cameras, "overall"), mean, mean, ".2f", describe=True,
+            of_placed_maps=True,
         ),
     )  # fmt: skip
 

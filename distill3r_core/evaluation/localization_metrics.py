@@ -83,13 +83,16 @@ LOCALIZATION_METRICS: tuple[Metric, ...] = (
     Metric(
         "coordinate_mse", "MSE", SQUARE_RADII, "lower",
         _coordinates(lambda error: error.square().mean(), in_radii=True), mean, mean, ".5f",
+        of_placed_maps=True,
     ),
     Metric(
         "coordinate_mse_metric", "MSE (m^2)", SQUARE_METERS, "lower",
         _coordinates(lambda error: error.square().mean()), mean, mean, ".4f",
+        of_placed_maps=True,
     ),
     Metric(
         "coordinate_median", "coordinates", CENTIMETERS, "lower",
         _coordinates(lambda error: error.norm(dim=-1).median()), mean, mean, ".1f", describe=True,
+        of_placed_maps=True,
     ),
 )  # fmt: skip

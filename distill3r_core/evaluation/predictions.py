@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,7 @@ from distill3r_core.reconstruction.prediction.scene_pass import knows_scene, sce
 from distill3r_core.runs.student_file import StudentFile
 from distill3r_core.types import PointMaps, RawMaps, ViewsInScene
 
+Placed = TypeVar("Placed")
 # Maps of all views of a sequence; None where there is nothing to predict from. What is not a
 # model may read the truth's cameras.
 Prediction = Callable[[Truth], RawMaps | None]
@@ -32,15 +34,15 @@ class Unpredicted:
 
 
 @dataclass(frozen=True)
-class Unscaled:
-    """Places of views in a world whose unit beside their maps' is not known.
+class Unscaled(Generic[Placed]):
+    """Maps, or their places alone, where lengths of maps and those of poses have no common unit.
 
     Args:
-        global_from_local: `[R | t]` of each view, NaN where one could not be placed.
-        reason: Why the unit is not known, for people.
+        placed: Similarities among it are `[R | t]`.
+        reason: Why there is no common unit, for people.
     """
 
-    global_from_local: Float[Tensor, "N 3 4"]
+    placed: Placed
     reason: str
 
 

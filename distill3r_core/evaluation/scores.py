@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from distill3r_core.evaluation.metric_record import Comparison, Metric
@@ -33,12 +33,18 @@ class SequenceScore:
 
 
 def score_sequence(
-    truth: Truth, maps: RawMaps, protocol: Protocol, *, on_view: Callable[[], None] = lambda: None
+    truth: Truth,
+    maps: RawMaps,
+    protocol: Protocol,
+    *,
+    scaled: bool = True,
+    on_view: Callable[[], None] = lambda: None,
 ) -> SequenceScore:
     """Measure the metrics of a protocol on the prediction of a sequence.
 
     Args:
         maps: Its prediction, on the truth's grid.
+        scaled: Whether maps and poses have one unit; otherwise what depends on both is None.
         on_view: Called once per view: aligning one takes a second on a fine grid.
 
     Returns:
@@ -48,8 +54,9 @@ def score_sequence(
         FailedError: The prediction cannot be aligned; names the view.
     """
     clouds: list[AlignedClouds] = []
+    together = maps if scaled else replace(maps, points_global=None, global_from_local=None)
     try:
-        for pair in protocol.alignment.align(truth, maps):
+        for pair in protocol.alignment.align(truth, together):
             clouds.append(pair)
             if len(clouds) <= len(truth.view_names):
                 on_view()
@@ -58,7 +65,10 @@ def score_sequence(
     for _ in range(len(truth.view_names) - len(clouds)):
         on_view()
     comparison = Comparison(truth, maps, tuple(clouds))
-    values = {metric.name: _measured(metric, comparison) for metric in metrics_of(protocol)}
+    values = {
+        metric.name: _measured(metric, comparison) if scaled or not metric.of_placed_maps else None
+        for metric in metrics_of(protocol)
+    }
     return _score_of(truth, values)
 
 

@@ -15,7 +15,7 @@ from distill3r_core.types import RawMaps
 
 def colmap_poses(
     truth: Truth, maps: RawMaps, colmap: ColmapSolver | None
-) -> Float[Tensor, "N 3 4"] | Unscaled | Unpredicted:
+) -> Float[Tensor, "N 3 4"] | Unscaled[Float[Tensor, "N 3 4"]] | Unpredicted:
     """Similarities that place maps in COLMAP's world, each scaled by the median of its points.
 
     A view that sees too few points has the median scale of the others.

@@ -82,7 +82,12 @@ class ScoredBaseline:
                 progress.advance(len(truth.view_names))
                 self._leave_out(truth, guess)
                 return
-            self.scores.append(score_sequence(truth, guess, protocol, on_view=progress.advance))
+            scaled = not isinstance(guess, Unscaled)
+            if not scaled:
+                self.reasons[truth.name] = _without_scale(guess.reason)
+            guess = guess if scaled else guess.placed
+            score = score_sequence(truth, guess, protocol, scaled=scaled, on_view=progress.advance)
+            self.scores.append(score)
         else:
             self._leave_out(truth, Unpredicted("no run, or its cache cannot be read"))
 
@@ -90,17 +95,17 @@ class ScoredBaseline:
         self,
         truth: Truth,
         maps: RawMaps,
-        found: Float[Tensor, "N 3 4"] | Unscaled,
+        found: Float[Tensor, "N 3 4"] | Unscaled[Float[Tensor, "N 3 4"]],
         protocol: Protocol,
     ) -> None:
         """Score the model's maps where the baseline places them, or the poses alone."""
         reasons = []
         scaled = not isinstance(found, Unscaled)
-        places = found if scaled else found.global_from_local
+        places = found if scaled else found.placed
         if missing := int(places.isnan().any(-1).any(-1).sum()):
             reasons.append(f"{len(places) - missing} of {len(places)} views are placed")
         if not scaled:
-            reasons.append(f"poses without a scale: {found.reason}")
+            reasons.append(_without_scale(found.reason))
         if reasons:
             self.reasons[truth.name] = "; ".join(reasons)
         placed = replace(maps, global_from_local=places, scene=None)
@@ -114,3 +119,7 @@ class ScoredBaseline:
         """Its figures; None where it cannot predict some sequence."""
         known: Sequence[SequenceScore] = [score for score in self.scores if score is not None]
         return figures_of(known, protocol) if known and len(known) == len(self.scores) else None
+
+
+def _without_scale(reason: str) -> str:
+    return f"poses without a scale: {reason}"

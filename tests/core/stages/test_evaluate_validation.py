@@ -10,6 +10,7 @@ from scored_room import FRAMES, HELD_OUT, SIZE, save_run, score
 
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.frame_processing import Processing
+from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.errors import (
     ConflictError,
     NothingUsableError,
@@ -18,7 +19,9 @@ from distill3r_core.evaluation.baselines import BASELINES
 from distill3r_core.evaluation.baselines.baseline_depth import frame_distances
 from distill3r_core.evaluation.baselines.training_frames import TrainingFrames
 from distill3r_core.evaluation.data_frames import read_test_data
+from distill3r_core.evaluation.predictions import predict_truth
 from distill3r_core.evaluation.protocols import PROTOCOLS
+from distill3r_core.evaluation.scores import score_sequence
 from distill3r_core.evaluation.validation_samples import read_validation
 from distill3r_core.evaluation.view_truth import fit_views
 from distill3r_core.io.images.fit import ImageFit
@@ -57,17 +60,21 @@ def test_held_out_frames_are_scored_against_their_own_depth_and_poses(here):
     assert truth["scale_norm"] == pytest.approx(1, abs=1e-6)
 
 
-def test_the_nearest_training_frame_brings_its_own_pose(here):
-    data = read_test_data(
+def read_rooms(here, protocol):
+    """The truth of the room at the grid of the student."""
+    return read_test_data(
         here / "rooms",
         layout="auto",
-        protocol=PROTOCOLS["held-out"],
+        protocol=PROTOCOLS[protocol],
         processing=Processing(),
         prepare=partial(fit_views, fit=ImageFit(size=SIZE)),
         trained_on=(),
         progress=Silent(),
     )
-    (truth,) = data.truths
+
+
+def test_the_nearest_training_frame_brings_its_own_pose(here):
+    (truth,) = read_rooms(here, "held-out").truths
     training = TrainingFrames.of_run([here / "caches/teacher"], size=SIZE)
     _, poses = training.nearest(truth)
     seen, new = slice(FRAMES - HELD_OUT), slice(FRAMES - HELD_OUT, FRAMES)
@@ -78,6 +85,31 @@ def test_the_nearest_training_frame_brings_its_own_pose(here):
     baseline = BASELINES["nearest_frame"].predict(truth, training)
     placed = torch.linalg.inv(poses[0]) @ poses
     torch.testing.assert_close(baseline.global_from_local, placed[:, :3], atol=1e-6, rtol=0)
+
+
+def test_the_nearest_frame_of_a_teacher_without_a_unit_has_no_lengths_beside_its_poses(
+    here, tmp_path, monkeypatch
+):
+    metric = score(protocol="held-out").result["baselines"]["nearest_frame"]
+    monkeypatch.setattr(CacheUnion, "metric", False)
+    report = score(protocol="held-out", output=tmp_path / "result")
+    found = report.result["baselines"]["nearest_frame"]
+    assert metric["fused"] is not None and found["fused"] is None
+    for name in ("auc_30", "rotation_median", "ate", "acc"):
+        assert found[name] == pytest.approx(metric[name], rel=0.1), name
+    reason = "nearest frame: poses without a scale: the teacher's maps have no unit"
+    assert any(note.startswith(reason) for note in report.notes)
+
+
+def test_clouds_of_all_views_are_not_put_together_without_a_common_unit(here):
+    (truth,) = read_rooms(here, "pi3-dense").truths
+    maps = predict_truth(truth)
+    protocol = PROTOCOLS["pi3-dense"]
+    scaled, unscaled = (score_sequence(truth, maps, protocol, scaled=one) for one in (True, False))
+    differ = {name for name, values in scaled.values.items() if values != unscaled.values[name]}
+    of_clouds = {"acc", "acc_mean", "comp", "comp_mean", "chamfer", "fscore", "nc", "nc_median"}
+    assert differ == of_clouds | {"fused", "scale_norm"}
+    assert all(unscaled.values[name] is None for name in differ)
 
 
 def test_another_cache_at_the_runs_path_is_refused(here, tmp_path):
