@@ -213,7 +213,7 @@ def _own_caches(
             hint="score it against a data set: --data ROOT",
         )
     caches = CacheUnion.open(paths)
-    _check_caches(caches, student)
+    check_caches(caches, student)
     if not caches.names("val"):
         raise NothingUsableError(
             f"{', '.join(map(str, paths))}: no validation samples, so {student.label} has none",
@@ -243,7 +243,12 @@ def _validation_truths(
         )
 
 
-def _check_caches(caches: CacheUnion, student: StudentFile) -> None:
+def check_caches(caches: CacheUnion, student: StudentFile) -> None:
+    """Refuse caches that are not those that a student learned from, where its run says which.
+
+    Raises:
+        ConflictError: One holds other samples.
+    """
     run = _run_folder(student)
     record = None if run is None else read_record(run)
     if record is None:

@@ -22,6 +22,8 @@ from distill3r_core.evaluation.truth import Truth
 from distill3r_core.report import Progress
 from distill3r_core.types import RawMaps
 
+WITHOUT_TRAINING = "no run, or its cache cannot be read"
+
 
 @dataclass
 class ScoredBaseline:
@@ -31,6 +33,7 @@ class ScoredBaseline:
         training: Training frames of the run that is scored; None: there are none.
         same: The model that is scored is this baseline.
         colmap: Solves sequences by COLMAP; None: that is left out.
+        without_training: Why there are no training frames, where there are none.
         scores: None for a sequence that it cannot predict.
         reasons: Why sequences are not predicted, or not in all of their views, by their names.
     """
@@ -39,6 +42,7 @@ class ScoredBaseline:
     training: TrainingFrames | None
     same: bool = False
     colmap: ColmapSolver | None = None
+    without_training: str = WITHOUT_TRAINING
     scores: list[SequenceScore | None] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
 
@@ -89,7 +93,7 @@ class ScoredBaseline:
             score = score_sequence(truth, guess, protocol, scaled=scaled, on_view=progress.advance)
             self.scores.append(score)
         else:
-            self._leave_out(truth, Unpredicted("no run, or its cache cannot be read"))
+            self._leave_out(truth, Unpredicted(self.without_training))
 
     def _score_placed(
         self,

@@ -123,6 +123,21 @@ def test_another_cache_at_the_runs_path_is_refused(here, tmp_path):
             score(models=[run], output=tmp_path / "result")
 
 
+def test_baselines_are_not_made_of_another_cache_at_the_runs_path(here, tmp_path):
+    run, cache = tmp_path / "run", here / "caches/teacher"
+    save_run(run, cache)
+    own = samples_of(TeacherCache(cache))
+    for samples in (own["samples"], "another"):
+        record = {"finished": True, "identity": {"cache": {**own, "samples": samples}}}
+        (run / "run.json").write_text(json.dumps(record))
+        report = score(models=[run], data=here / "rooms", output=tmp_path / samples[:8])
+        found = report.result["baselines"]
+        missing = [found[name] is None for name in ("mean_depth", "nearest_frame")]
+        assert missing == [samples == "another"] * 2
+        reason = f"nearest frame: the run learned from other samples than {cache} holds"
+        assert any(reason in note for note in report.notes) == (samples == "another")
+
+
 def test_validation_views_that_were_trained_on_are_left_out(here, tmp_path):
     path = here / "caches/teacher"
     cache = TeacherCache(path)
