@@ -55,6 +55,12 @@ def _missing_intervals(result: Mapping[str, Any]) -> list[str]:
             if metric.name not in result["differences"][label]
             and all(figures[metric.name] is not None for figures in both)
         ]
+        if label in result["other_truths"]:
+            notes.append(
+                f"{label} is scored against other samples than {first}: their figures do not "
+                "compare; --data ROOT scores both against the same"
+            )
+            continue
         if not lacking:
             continue
         views = [

@@ -18,7 +18,7 @@ from distill3r_core.data.layouts import frames_for_test, scan
 from distill3r_core.data.listing import list_dataset
 from distill3r_core.errors import ConfigError, NothingUsableError, RequestError
 from distill3r_core.evaluation.data_frames import read_test_data
-from distill3r_core.evaluation.protocols import PROTOCOLS
+from distill3r_core.evaluation.protocols import PROTOCOLS, Published, PublishedRow
 from distill3r_core.evaluation.view_truth import fit_views
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.report import Silent
@@ -89,6 +89,24 @@ def test_the_result_names_the_file_and_the_frames_that_it_lacks(here, trajectory
     assert [one.reason for one in report.failed] == [f"{trajectory} has no pose of it"]
     own = score(data=here / "rooms", predict="truth", size="28x42")
     assert "true poses" not in own.result["rules"] and own.result["views"] == FRAMES
+
+
+def test_published_figures_do_not_stand_beside_another_truth(
+    here, trajectory, tmp_path, monkeypatch
+):
+    def shown(views, **options):
+        row = PublishedRow("another system", (28, 42), {"acc": 1.0})
+        published = Published(frozenset({"one"}), views, (row,))
+        monkeypatch.setitem(PROTOCOLS["table2"].published, "rgbd", published)
+        report = score(
+            data=here / "rooms", predict="truth", size="28x42", output=tmp_path / "o",
+            overwrite=True, **options,
+        )  # fmt: skip
+        return report.result["published"]
+
+    assert shown(FRAMES) == {"another system, 28x42": {"acc": 1.0}}
+    assert shown(FRAMES - 1, poses=trajectory) == {}
+    assert shown(FRAMES, depth_scale=1000.0) == {}
 
 
 def test_a_file_that_names_no_frame_leaves_nothing_to_score(here, tmp_path):

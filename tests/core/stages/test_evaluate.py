@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from saved_runs import write_run
 from scored_room import FRAMES, HELD_OUT, SIZE, make_cache, save_run, score
+from spatialbench_scenes import write_scene
 
 from distill3r_core import config
 from distill3r_core.cache.store import TeacherCache
@@ -273,6 +274,17 @@ def test_a_student_that_does_not_know_its_frames_says_so(here, tmp_path):
     assert report.result["baselines"]["mean_depth"] is None
     with pytest.raises(InputMissingError, match="does not say which cache"):
         score(models=[tmp_path / "lone.safetensors"])
+
+
+def test_a_bench_whose_images_have_another_form_says_that_no_training_frame_is_left_out(
+    here, tmp_path
+):
+    write_scene(tmp_path / "bench/sparse/tum/room")
+    report = score(
+        models=[here / "runs/tiny-001"], data=tmp_path / "bench", protocol="spatialbench-sparse",
+        output=tmp_path / "out",
+    )  # fmt: skip
+    assert any("none is known again as a training frame" in note for note in report.notes)
 
 
 def test_nothing_to_score_says_what_is_needed(here, tmp_path):

@@ -123,6 +123,33 @@ def test_another_cache_at_the_runs_path_is_refused(here, tmp_path):
             score(models=[run], output=tmp_path / "result")
 
 
+def test_models_of_different_caches_are_not_compared_by_their_own_samples(here, tmp_path):
+    build_cache(
+        CacheSettings(
+            manifest=here / "data/manifest.csv", output=tmp_path / "cache", size="28x42",
+            teacher="synthetic",
+        )
+    )  # fmt: skip
+    save_run(tmp_path / "same", here / "caches/teacher")
+    save_run(tmp_path / "other", tmp_path / "cache")
+    models = [here / "runs/tiny-001", tmp_path / "same", tmp_path / "other"]
+    report = score(models=models, output=tmp_path / "result")
+    assert report.result["other_truths"] == ["other"]
+    assert report.result["differences"]["other"] == {}
+    (note,) = (note for note in report.notes if "other samples than tiny-001" in note)
+    assert note.startswith("other is scored") and "--data" in note
+    together = score(models=models, data=here / "rooms", output=tmp_path / "data")
+    assert together.result["other_truths"] == []
+
+
+def test_a_student_whose_training_frames_are_not_known_says_so_of_its_own_samples(here, tmp_path):
+    save_run(tmp_path / "run", here / "caches/teacher")
+    (tmp_path / "run/pictures.txt").unlink()
+    for protocol in ("table2", "held-out"):
+        report = score(models=[tmp_path / "run"], protocol=protocol, output=tmp_path / protocol)
+        assert any("training frames of this student are not known" in one for one in report.notes)
+
+
 def test_baselines_are_not_made_of_another_cache_at_the_runs_path(here, tmp_path):
     run, cache = tmp_path / "run", here / "caches/teacher"
     save_run(run, cache)
