@@ -9,7 +9,7 @@ import torch
 
 from distill3r_core.data.conventions.check_data import DataCheck
 from distill3r_core.data.manifest_views import content_hash, image_hash
-from distill3r_core.errors import ImageError, InputMissingError
+from distill3r_core.errors import FailedError, ImageError, InputMissingError
 from distill3r_core.evaluation.clouds.surface_files import read_surface_points
 from distill3r_core.evaluation.clouds.tsdf import VolumeRules
 from distill3r_core.evaluation.spatialbench.readers import READERS, Density, Reader
@@ -80,7 +80,11 @@ def _read_scenes(
 ) -> Iterator[Truth]:
     for scene in scenes:
         name = _name(root, density, scene)
-        surface = _surface(_surface_file(root, density, scene), scene.reader)
+        surface, path = None, _surface_file(root, density, scene)
+        try:
+            surface = _surface(path, scene.reader)
+        except FailedError as error:  # depth and poses are scored all the same
+            failed.append(Failure(str(path), error.message))
         # By no name of its own: a scene that has been scored is gone when the next one is read.
         yield from _read_scene(scene, name, surface, prepare, failed)
 

@@ -26,9 +26,9 @@ def fewer_samples(monkeypatch):
     monkeypatch.setattr(surface_files, "SAMPLES", 1000)
 
 
-def parts_of(root, protocol):
-    """The parts of the identity of a result of the data, in order."""
-    found = read_test_data(
+def read(root, protocol):
+    """The truths of the data at a small grid."""
+    return read_test_data(
         root,
         layout="auto",
         protocol=PROTOCOLS[protocol],
@@ -37,6 +37,11 @@ def parts_of(root, protocol):
         trained_on=(),
         progress=Silent(),
     )
+
+
+def parts_of(root, protocol):
+    """The parts of the identity of a result of the data, in order."""
+    found = read(root, protocol)
     assert not found.failed and found.views > 0
     return list(found.contents)
 
@@ -92,6 +97,17 @@ def test_another_cloud_of_spatialbench_is_another_result_of_densities_that_are_f
     os.utime(cloud, ns=(0, 0))
     again = [parts_of(tmp_path, protocol) for protocol in protocols]
     assert again[0] != fused and again[1] == plain
+
+
+def test_a_broken_cloud_of_spatialbench_is_named_and_the_scene_scored_without_it(tmp_path):
+    write_scene(tmp_path / "medium/7scenes/chess")
+    cloud = tmp_path / "pointcloud/7scenes/chess/mesh.ply"
+    cloud.parent.mkdir(parents=True)
+    cloud.write_text("no surface")
+    found = read(tmp_path, "spatialbench-medium")
+    (truth,) = found.truths
+    assert truth.surface is None
+    assert [failure.item for failure in found.failed] == [str(cloud)]
 
 
 def test_the_same_frames_under_other_names_or_in_other_windows_are_another_result(rooms, tmp_path):
