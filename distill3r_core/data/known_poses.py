@@ -1,7 +1,7 @@
 """Poses from a file beside the data: a trajectory, a list, a COLMAP model, or `cameras.json`."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -38,6 +38,20 @@ class KnownPose:
 
 
 @dataclass(frozen=True, eq=False)
+class Match:
+    """An entry of a file that fits an image.
+
+    Args:
+        entry: Which one: a time, or an object of its own for each image that is named.
+        parts: How many parts of the image's path it names; 1 where its name alone.
+    """
+
+    known: KnownPose
+    entry: Hashable
+    parts: int = 1
+
+
+@dataclass(frozen=True, eq=False)
 class KnownPoses:
     """Poses of images, by their names or by their time stamps.
 
@@ -56,26 +70,37 @@ class KnownPoses:
 
     def of(self, frames: Sequence[Frame]) -> list[KnownPose | None]:
         """What is known of each frame of a scene; None: nothing."""
+        return [None if found is None else found.known for found in self.matches(frames)]
+
+    def matches(self, frames: Sequence[Frame]) -> list[Match | None]:
+        """The entry that fits each frame of a scene; None: none does."""
         if self.trajectory is None:
             return [self._by_name(frame.image) for frame in frames]
         stems = [frame.image.stem for frame in frames]
         times = times_in(stems)
-        poses = [
-            self.trajectory.of_image(_last_number(stem), time=None if times is None else times[n])
+        stamps = [
+            self.trajectory.stamp_of_image(
+                _last_number(stem), time=None if times is None else times[n]
+            )
             for n, stem in enumerate(stems)
         ]
-        return [None if pose is None else KnownPose(pose) for pose in poses]
+        poses = [None if stamp is None else self.trajectory.at(stamp) for stamp in stamps]
+        return [
+            None if pose is None else Match(KnownPose(pose), stamp)
+            for stamp, pose in zip(stamps, poses, strict=True)
+        ]
 
-    def _by_name(self, image: Path) -> KnownPose | None:
+    def _by_name(self, image: Path) -> Match | None:
         stem = image.stem
         names = [
-            "/".join(parts[-count:])
+            ("/".join(parts[-count:]), count)
             for parts in (image.parts, image.with_suffix("").parts)
             for count in range(len(parts), 1, -1)
         ]
         # A frame of a video as `infer` calls it comes before a number that all videos have.
-        names += [f"{image.parent.stem}_{stem}", image.name, stem]
-        return next((self.by_name[name] for name in names if name in self.by_name), None)
+        names += [(f"{image.parent.stem}_{stem}", 2), (image.name, 1), (stem, 1)]
+        found = ((self.by_name.get(name), parts) for name, parts in names)
+        return next((Match(known, known, parts) for known, parts in found if known), None)
 
 
 def read_known_poses(path: Path) -> KnownPoses:
@@ -181,6 +206,48 @@ def posed_frames(frames: Sequence[Frame], known: KnownPoses) -> tuple[Frame, ...
     """The frames of a scene with the poses of a file instead of their own, or with none."""
     pairs = zip(frames, known.of(frames), strict=True)
     return tuple(_posed(frame, here, known.unit) for frame, here in pairs)
+
+
+def posed_sequences(
+    scenes: Mapping[str, Sequence[Frame]], known: KnownPoses
+) -> dict[str, tuple[Frame, ...]]:
+    """The frames of several scenes with the poses of a file instead of their own, or with none.
+
+    A pose is of the frame whose path it names best: `one/a.png` is not of `two/a.png`, although
+    it is of `a.png` where there is no other.
+
+    Raises:
+        RequestError: A pose fits frames of two scenes alike.
+    """
+    found = {name: known.matches(frames) for name, frames in scenes.items()}
+    best: dict[Hashable, int] = {}
+    for match in (match for matches in found.values() for match in matches if match is not None):
+        best[match.entry] = max(best.get(match.entry, 0), match.parts)
+    owners: dict[Hashable, tuple[str, Path]] = {}
+    posed = {}
+    for name, matches in found.items():
+        frames: list[Frame] = []
+        for frame, match in zip(scenes[name], matches, strict=True):
+            if match is None or match.parts < best[match.entry]:
+                frames.append(_posed(frame, None, known.unit))
+                continue
+            owner, image = owners.setdefault(match.entry, (name, frame.image))
+            if owner != name and image != frame.image:
+                raise _ambiguous(known.path, (owner, image), (name, frame.image))
+            frames.append(_posed(frame, match.known, known.unit))
+        posed[name] = tuple(frames)
+    return posed
+
+
+def _ambiguous(path: Path, one: tuple[str, Path], other: tuple[str, Path]) -> RequestError:
+    parts = [image.parts for _, image in (one, other)]
+    count = next(n for n in range(1, len(parts[0]) + 1) if parts[0][-n:] != parts[1][-n:])
+    return RequestError(
+        f"{path} does not tell scenes apart: one pose of it fits {one[1].name} of {one[0]} and "
+        f"{other[1].name} of {other[0]}",
+        hint="score one scene at a time, with a file for each; or give a list whose names have the "
+        f"folders of scenes ({'/'.join(parts[0][-count:])})",
+    )
 
 
 def _from_list(path: Path, table: Sequence[tuple[int, list[str]]]) -> KnownPoses:

@@ -32,6 +32,13 @@ def _median(values: Float[Tensor, " M"]) -> float:
     return float(np.median(values.numpy()))
 
 
+def _f_scores(comparison: Comparison) -> Sequence[float] | None:
+    """None where the truth has no unit: 5 cm is no length there."""
+    if comparison.truth.unit != "m":
+        return None
+    return [_f_score(clouds) for clouds in comparison.clouds]
+
+
 def _f_score(clouds: AlignedClouds) -> float:
     precision, recall = (
         float((distance < F_THRESHOLD).double().mean())
@@ -71,7 +78,7 @@ CLOUD_METRICS: tuple[Metric, ...] = (
         _of_clouds(lambda clouds: float(clouds.accuracy.mean() + clouds.completeness.mean()) / 2),
         mean, mean, ".2f", describe=True,
     ),
-    Metric("fscore", "F @ 5 cm", SHARE, "higher", _of_clouds(_f_score), mean, mean),
+    Metric("fscore", "F @ 5 cm", SHARE, "higher", _f_scores, mean, mean),
     Metric("nc", "NC", SHARE, "higher",
            _of_clouds(_normals(lambda values: float(torch.mean(values)))), mean, mean),
     Metric("nc_median", "NC, median", SHARE, "higher", _of_clouds(_normals(_median)), mean, mean),

@@ -8,7 +8,7 @@ from distill3r_core.data.conventions.check_data import DataCheck, check_data
 from distill3r_core.data.conventions.readings import Conventions, with_conventions
 from distill3r_core.data.frame_processing import Processed, Processing, process
 from distill3r_core.data.frame_reader import read_source_frame
-from distill3r_core.data.known_poses import KnownPoses, posed_frames
+from distill3r_core.data.known_poses import KnownPoses, posed_sequences
 from distill3r_core.data.layouts import LAYOUTS, Frame, detect_layout, frames_for_test
 from distill3r_core.errors import ConfigError, ImageError
 from distill3r_core.evaluation.protocols import Protocol
@@ -48,6 +48,7 @@ def read_test_data(
         ConfigError: There are `poses`, and the protocol reads data of a form of its own.
         ContradictionError: Depth, poses, intrinsics and images do not fit together.
         InputMissingError: There is nothing at `root`.
+        RequestError: The names of `poses` do not tell scenes apart.
     """
     if protocol.reader is not None:
         if poses is not None:
@@ -62,7 +63,7 @@ def read_test_data(
         for name, frames in frames_for_test(root, layout, all_splits=not protocol.test_only)
     }
     if poses is not None:
-        sequences = {name: posed_frames(frames, poses) for name, frames in sequences.items()}
+        sequences = posed_sequences(sequences, poses)
     sequences, failed = _scored_sequences(sequences, protocol)
     windows = protocol.frames(
         layout, {name: [frame.number for frame in frames] for name, frames in sequences.items()}
@@ -109,7 +110,7 @@ def read_test_data(
         layout,
         truths,
         views=sum(len(truth.view_names) for truth in truths),
-        contents=[content for truth in truths for content in truth.contents],
+        contents=[part for truth in truths for part in truth.parts],
         seen=seen,
         failed=failed,
         check=check,

@@ -39,7 +39,8 @@ _GRID: dict[str, Literal["corner", "origin"]] = {"da3": "corner", "spatialbench"
 def fused_score(comparison: Comparison, rules: str, cameras: Cameras) -> FScore | None:
     """Compare the fused prediction with the true surface; None where one of them is not known.
 
-    Depth is scaled by the similarity of the camera centers.
+    Depth is brought to the unit of the predicted cameras, where each view has a scale of its own,
+    and then scaled by the similarity of the camera centers.
     """
     truth, maps, surface = comparison.truth, comparison.maps, comparison.truth.surface
     if surface is None or truth.poses is None or maps.global_from_local is None:
@@ -72,11 +73,12 @@ def _fuse(
     """
     truth, maps = comparison.truth, comparison.maps
     assert truth.surface is not None and truth.poses is not None
-    scale = float(scale_of(aligned))
+    assert maps.global_from_local is not None
+    scales = scale_of(aligned) * scale_of(maps.global_from_local.double())
     volume = TsdfVolume(truth.surface.volume)
     for view, mask in enumerate(truth.mask):
         points = maps.points_local[view]
-        depth = torch.where(mask, points[..., 2], 0.0).double() * scale
+        depth = torch.where(mask, points[..., 2], 0.0).double() * scales[view]
         intrinsics, pose = truth.intrinsics[view].double(), truth.poses[view].double()
         if cameras == "predicted":
             ratio = float(focal_ratio(points, mask, intrinsics))
@@ -105,11 +107,12 @@ def _metrics(rules: str, cameras: Cameras) -> tuple[Metric, Metric]:
     return (
         Metric(
             f"fscore{suffix}", f"F{words}", SHARE, "higher",
-            _of_surface(rules, cameras, "f_score"), mean, mean,
+            _of_surface(rules, cameras, "f_score"), mean, mean, of_placed_maps=True,
         ),
         Metric(
             f"chamfer{suffix}", f"Chamfer{words}", CENTIMETERS, "lower",
             _of_surface(rules, cameras, "overall"), mean, mean, ".2f", describe=True,
+            of_placed_maps=True,
         ),
     )  # fmt: skip
 

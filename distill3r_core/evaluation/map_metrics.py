@@ -94,7 +94,7 @@ MAP_METRICS: tuple[Metric, ...] = (
     Metric("focal_error", "focal (%)", PERCENT, "lower", _focal, mean, mean, ".1f"),
     Metric(
         "fused", "fused", CENTIMETERS, "lower", _fused, mean, mean, ".1f",
-        describe=True, of_poses=True,
+        describe=True, of_poses=True, of_placed_maps=True,
     ),
     Metric(
         "fused_true_poses", "shape", CENTIMETERS, "lower", _shape, mean, mean, ".1f", describe=True

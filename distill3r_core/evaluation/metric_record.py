@@ -76,6 +76,7 @@ class Metric:
     format: str = ".3f"
     describe: bool = False  # headings of tables name the unit
     of_poses: bool = False  # depends on predicted poses; of a baseline of poses alone is scored
+    of_placed_maps: bool = False  # depends on how large maps are beside the poses
 
 
 def mean(values: Sequence[float]) -> float:

@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 
 from distill3r_core.evaluation.metric_record import Metric
-from distill3r_core.evaluation.scores import SequenceScore
+from distill3r_core.evaluation.protocols.record import Aggregation
+from distill3r_core.evaluation.scores import SequenceScore, groups_of
 
 DRAWS = 2000
 LEVEL = 0.95
@@ -40,6 +41,7 @@ def paired_difference(
     other: Sequence[SequenceScore],
     metric: Metric,
     *,
+    aggregation: Aggregation = "sequences",
     draws: int = DRAWS,
     seed: int = 0,
 ) -> PairedDifference | None:
@@ -48,32 +50,36 @@ def paired_difference(
     Args:
         first: Scores of the first model.
         other: Scores of the other one.
+        aggregation: How figures of data sets are reduced, as `figures_of` does it. Sequences that
+            are pooled are drawn within their group.
 
     Returns:
-        In the unit of the figure. None where the models were not scored on the same sequences, a
-        figure is missing or not finite, or nothing can be drawn.
+        In the unit of the figure. None where the models were not scored on the same views of the
+        same sequences, a figure is missing or not finite, or nothing can be drawn.
     """
-    if [(one.name, one.views) for one in first] != [(one.name, one.views) for one in other]:
+    views = [[(one.name, one.views, one.frames) for one in side] for side in (first, other)]
+    if views[0] != views[1] or not first:
         return None
-    pairs = [
-        (mine.values[metric.name], theirs.values[metric.name])
-        for mine, theirs in zip(first, other, strict=True)
-    ]
-    values = [(a, b) for a, b in pairs if a is not None and b is not None]
-    if len(values) < len(pairs) or not values:
-        return None
-    random = np.random.default_rng(seed)
-    if len(values) >= MIN_SEQUENCES:
-        figures = np.array([[metric.within(side) for side in pair] for pair in values])
-        draw = _draw_sequences(figures, metric, random)
+    sides: list[list[np.ndarray]] = []
+    for side in (first, other):
+        values = [score.values[metric.name] for score in side]
+        known = [np.array(one) for one in values if one is not None]
+        if len(known) < len(values):
+            return None
+        sides.append(known)
+    random, groups = np.random.default_rng(seed), groups_of(first, aggregation)
+    if len(first) >= MIN_SEQUENCES:
         drawn: Literal["sequences", "views"] = "sequences"
-    elif all(len(a) == len(b) == one.views for (a, b), one in zip(values, first, strict=True)):
+        draw = _draw_sequences(sides, groups, metric, random)
+    elif all(
+        len(one) == score.views for side in sides for one, score in zip(side, first, strict=True)
+    ):
         if min(one.views for one in first) < MIN_SEQUENCES:
             return None
-        draw, drawn = _draw_views(values, metric, random), "views"
+        draw, drawn = _draw_views(sides, groups, metric, random), "views"
     else:
         return None
-    difference = _difference([(metric.within(a), metric.within(b)) for a, b in values], metric)
+    difference = _difference([_group_figures(side, groups, metric) for side in sides], metric)
     found = np.array([draw() for _ in range(draws)])
     if not math.isfinite(difference) or not np.isfinite(found).all():
         return None
@@ -82,33 +88,54 @@ def paired_difference(
     return PairedDifference(factor * difference, factor * float(low), factor * float(high), drawn)
 
 
-def _difference(figures: Sequence[tuple[float, float]], metric: Metric) -> float:
-    first, other = zip(*figures, strict=True)
-    return metric.over(list(other)) - metric.over(list(first))
+def _group_figures(
+    values: Sequence[np.ndarray], groups: Sequence[Sequence[int]], metric: Metric
+) -> list[float]:
+    """The figure of each group of sequences, whose values are pooled."""
+    return [
+        metric.within(np.concatenate([values[index] for index in group]).tolist())
+        for group in groups
+    ]
+
+
+def _difference(figures: Sequence[Sequence[float]], metric: Metric) -> float:
+    first, other = figures
+    return metric.over(other) - metric.over(first)
 
 
 def _draw_sequences(
-    figures: np.ndarray, metric: Metric, random: np.random.Generator
-) -> Callable[[], float]:
-    def draw() -> float:
-        chosen = figures[random.integers(len(figures), size=len(figures))]
-        return _difference([(float(a), float(b)) for a, b in chosen], metric)
-
-    return draw
-
-
-def _draw_views(
-    values: Sequence[tuple[Sequence[float], Sequence[float]]],
+    sides: Sequence[Sequence[np.ndarray]],
+    groups: Sequence[Sequence[int]],
     metric: Metric,
     random: np.random.Generator,
 ) -> Callable[[], float]:
-    arrays = [(np.array(a), np.array(b)) for a, b in values]
+    if all(len(group) == 1 for group in groups):  # nothing is pooled: figures are drawn
+        figures = np.array([_group_figures(side, groups, metric) for side in sides])
 
+        def draw() -> float:
+            chosen = figures[:, random.integers(len(groups), size=len(groups))]
+            return _difference(chosen.tolist(), metric)
+
+        return draw
+
+    def draw_pooled() -> float:
+        chosen = [
+            [group[k] for k in random.integers(len(group), size=len(group))] for group in groups
+        ]
+        return _difference([_group_figures(side, chosen, metric) for side in sides], metric)
+
+    return draw_pooled
+
+
+def _draw_views(
+    sides: Sequence[Sequence[np.ndarray]],
+    groups: Sequence[Sequence[int]],
+    metric: Metric,
+    random: np.random.Generator,
+) -> Callable[[], float]:
     def draw() -> float:
-        figures = []
-        for a, b in arrays:
-            chosen = random.integers(len(a), size=len(a))
-            figures.append((metric.within(a[chosen].tolist()), metric.within(b[chosen].tolist())))
-        return _difference(figures, metric)
+        chosen = [random.integers(len(one), size=len(one)) for one in sides[0]]
+        drawn = [[one[at] for one, at in zip(side, chosen, strict=True)] for side in sides]
+        return _difference([_group_figures(side, groups, metric) for side in drawn], metric)
 
     return draw

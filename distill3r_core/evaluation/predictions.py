@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,7 @@ from distill3r_core.reconstruction.prediction.scene_pass import knows_scene, sce
 from distill3r_core.runs.student_file import StudentFile
 from distill3r_core.types import PointMaps, RawMaps, ViewsInScene
 
+Placed = TypeVar("Placed")
 # Maps of all views of a sequence; None where there is nothing to predict from. What is not a
 # model may read the truth's cameras.
 Prediction = Callable[[Truth], RawMaps | None]
@@ -28,6 +30,19 @@ Prediction = Callable[[Truth], RawMaps | None]
 class Unpredicted:
     """Why there is nothing to predict a sequence from, for people."""
 
+    reason: str
+
+
+@dataclass(frozen=True)
+class Unscaled(Generic[Placed]):
+    """Maps, or their places alone, where lengths of maps and those of poses have no common unit.
+
+    Args:
+        placed: Similarities among it are `[R | t]`.
+        reason: Why there is no common unit, for people.
+    """
+
+    placed: Placed
     reason: str
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from distill3r_core.evaluation.metric_record import Comparison, Metric
@@ -22,21 +22,29 @@ class SequenceScore:
 
     Args:
         values: By metric, one value per view, pair or point; None where it could not be measured.
+        frames: Names of the views.
     """
 
     name: str
     views: int
     values: Mapping[str, Sequence[float] | None]
     source: str = ""  # label of its cache, where a run has several
+    frames: tuple[str, ...] = ()
 
 
 def score_sequence(
-    truth: Truth, maps: RawMaps, protocol: Protocol, *, on_view: Callable[[], None] = lambda: None
+    truth: Truth,
+    maps: RawMaps,
+    protocol: Protocol,
+    *,
+    scaled: bool = True,
+    on_view: Callable[[], None] = lambda: None,
 ) -> SequenceScore:
     """Measure the metrics of a protocol on the prediction of a sequence.
 
     Args:
         maps: Its prediction, on the truth's grid.
+        scaled: Whether maps and poses have one unit; otherwise what depends on both is None.
         on_view: Called once per view: aligning one takes a second on a fine grid.
 
     Returns:
@@ -46,8 +54,9 @@ def score_sequence(
         FailedError: The prediction cannot be aligned; names the view.
     """
     clouds: list[AlignedClouds] = []
+    together = maps if scaled else replace(maps, points_global=None, global_from_local=None)
     try:
-        for pair in protocol.alignment.align(truth, maps):
+        for pair in protocol.alignment.align(truth, together):
             clouds.append(pair)
             if len(clouds) <= len(truth.view_names):
                 on_view()
@@ -56,8 +65,16 @@ def score_sequence(
     for _ in range(len(truth.view_names) - len(clouds)):
         on_view()
     comparison = Comparison(truth, maps, tuple(clouds))
-    values = {metric.name: _measured(metric, comparison) for metric in metrics_of(protocol)}
-    return SequenceScore(truth.name, len(truth.view_names), values, truth.source)
+    values = {
+        metric.name: _measured(metric, comparison) if scaled or not metric.of_placed_maps else None
+        for metric in metrics_of(protocol)
+    }
+    return _score_of(truth, values)
+
+
+def _score_of(truth: Truth, values: Mapping[str, Sequence[float] | None]) -> SequenceScore:
+    frames = truth.view_names
+    return SequenceScore(truth.name, len(frames), values, truth.source, frames)
 
 
 def _measured(metric: Metric, comparison: Comparison) -> Sequence[float] | None:
@@ -66,14 +83,22 @@ def _measured(metric: Metric, comparison: Comparison) -> Sequence[float] | None:
     return None if values is None or len(values) == 0 else values
 
 
-def score_poses(truth: Truth, maps: RawMaps, protocol: Protocol) -> SequenceScore:
-    """Measure the metrics that depend on poses alone; the others are None."""
+def score_poses(
+    truth: Truth, maps: RawMaps, protocol: Protocol, *, scaled: bool = True
+) -> SequenceScore:
+    """Measure the metrics that depend on poses alone; the others are None.
+
+    Args:
+        scaled: Whether maps and poses have one unit; otherwise what depends on both is None.
+    """
     comparison = Comparison(truth, maps, ())
     values = {
-        metric.name: _measured(metric, comparison) if metric.of_poses else None
+        metric.name: _measured(metric, comparison)
+        if metric.of_poses and (scaled or not metric.of_placed_maps)
+        else None
         for metric in metrics_of(protocol)
     }
-    return SequenceScore(truth.name, len(truth.view_names), values, truth.source)
+    return _score_of(truth, values)
 
 
 def score_placed(truth: Truth, maps: RawMaps, protocol: Protocol) -> SequenceScore:
@@ -104,7 +129,7 @@ def figures_of(sequences: Sequence[SequenceScore], protocol: Protocol) -> Figure
         By metric; None where some sequence lacks what it needs, or has a prediction that is not
         finite: a mean over the others would be of another data set.
     """
-    groups = _groups(sequences, protocol.aggregation)
+    groups = groups_of(sequences, protocol.aggregation)
     figures: Figures = {}
     for metric in metrics_of(protocol):
         measured = [score.values[metric.name] for score in sequences]
@@ -123,7 +148,7 @@ def figures_of(sequences: Sequence[SequenceScore], protocol: Protocol) -> Figure
     return figures
 
 
-def _groups(sequences: Sequence[SequenceScore], aggregation: Aggregation) -> list[list[int]]:
+def groups_of(sequences: Sequence[SequenceScore], aggregation: Aggregation) -> list[list[int]]:
     """Which sequences' values are pooled before figures are averaged."""
     if aggregation == "sequences":
         return [[index] for index in range(len(sequences))]
@@ -146,6 +171,11 @@ def units_of(protocol: Protocol, unit: str) -> dict[str, str]:
 def as_plain(sequences: Sequence[SequenceScore], protocol: Protocol) -> list[dict[str, Any]]:
     """Sequences as plain data for a result file."""
     return [
-        {"name": score.name, "views": score.views, "metrics": figures_of([score], protocol)}
+        {
+            "name": score.name,
+            "views": score.views,
+            "frames": list(score.frames),
+            "metrics": figures_of([score], protocol),
+        }
         for score in sequences
     ]

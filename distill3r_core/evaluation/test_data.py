@@ -15,7 +15,7 @@ class TestData:
     Args:
         truths: Gone through once. A large data set is read as it is gone through.
         views: Of all truths; a view that proves unusable as it is read is counted here.
-        contents: Hashes of all that is scored.
+        contents: Names and hashes of all that is scored, true surfaces included.
         failed: Sequences and frames left out because they cannot be used; complete when `truths`
             has been gone through.
     """

@@ -1,6 +1,7 @@
 """What predictions are compared with: the true points and cameras of one sequence."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import asdict, dataclass
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -27,6 +28,14 @@ class TrueSurface:
     voxel: float  # side of the voxels whose mean points are compared
     threshold: float  # distances below this count
     margin: float | None = None
+
+    @property
+    def content(self) -> str:
+        """Hash of the points and of how predictions are compared with them."""
+        rules = (asdict(self.volume), self.voxel, self.threshold, self.margin)
+        digest = hashlib.blake2b(repr(rules).encode(), digest_size=16)
+        digest.update(self.points.contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,7 @@ class Truth:
         sources: The views before they were brought to the grid; () where these are not known.
         similarities: `[sR | t]` that carries the points of each view into the frame of `poses`;
             None: the poses themselves do.
+        surface: Where the data set has one and the protocol asks for it.
     """
 
     name: str
@@ -71,7 +81,13 @@ class Truth:
     world_poses: Float[Tensor, "N 4 4"] | None = None
     similarities: Float[Tensor, "N 3 4"] | None = None
     sources: tuple[SourceView, ...] = ()
-    surface: TrueSurface | None = None  # where the data set has one and the protocol asks for it
+    surface: TrueSurface | None = None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """All that decides its figures: its name, its frames, and the surface that it has."""
+        surface = () if self.surface is None else (self.surface.content,)
+        return (self.name, *self.contents, *surface)
 
     @property
     def size(self) -> tuple[int, int]:

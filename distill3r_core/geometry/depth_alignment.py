@@ -23,21 +23,33 @@ _TINY = 1e-8
 def lower_median_ratio(predicted: Float[Tensor, " P"], truth: Float[Tensor, " P"]) -> float:
     """Lower median of the truth over that of the prediction (CUT3R; Pi3 names it "scale").
 
+    Returns:
+        NaN where the median of the prediction is not above 0: published code turns depth behind
+        the camera about there, and maps that are all behind it would be perfect.
+
     Raises:
         GeometryError: No pixel counts.
     """
     d, g = _pixels(predicted, truth)
-    return float(g.median() / d.median())  # torch takes the lower of the two middle values
+    # torch takes the lower of the two middle values.
+    return _ratio(float(g.median()), float(d.median()))
 
 
 def median_ratio(predicted: Float[Tensor, " P"], truth: Float[Tensor, " P"]) -> float:
     """Median of the truth over that of the prediction, zeros and negatives included (SpatialBench).
 
+    Returns:
+        NaN where that of the prediction is below 0, as `lower_median_ratio`.
+
     Raises:
         GeometryError: No pixel counts.
     """
     d, g = _pixels(predicted, truth)
-    return float(np.median(g.numpy()) / (np.median(d.numpy()) + _TINY))
+    return _ratio(float(np.median(g.numpy())), float(np.median(d.numpy())) + _TINY)
+
+
+def _ratio(truth: float, predicted: float) -> float:
+    return truth / predicted if predicted > 0 else float("nan")
 
 
 def l1_scale(

@@ -98,6 +98,7 @@ def test_the_default_tables_of_eval_fit_80_columns_with_two_models_and_all_basel
         "units": units_of(protocol, "m"),
         "models": models,
         "without_refinement": models,
+        "refinement": {label: {"views": 40, "aligned": 38} for label in models},
         "baselines": dict.fromkeys(BASELINES, figures),
         "published": {},
         "differences": {"small-002": dict.fromkeys(figures, ends)},
@@ -109,7 +110,9 @@ def test_the_default_tables_of_eval_fit_80_columns_with_two_models_and_all_basel
         assert max(map(len, shown.splitlines())) <= 80
     headings = tables(result)[0].columns
     assert "Acc (cm)" in headings or "fused (cm)" in headings
-    assert any(row[0] == "COLMAP poses" for row in tables(result)[0].rows)
+    names = [row[0] for row in tables(result)[0].rows]
+    assert names[:2] == ["small-001, 38/40 refined", "small-001, not refined"]
+    assert "COLMAP poses" in names
 
 
 def test_a_large_figure_has_fewer_decimals_and_a_small_one_all_of_them() -> None:

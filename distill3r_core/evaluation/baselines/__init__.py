@@ -14,7 +14,12 @@ from distill3r_core.evaluation.baselines.baseline_depth import constant_depth
 from distill3r_core.evaluation.baselines.colmap_poses import colmap_poses
 from distill3r_core.evaluation.baselines.colmap_solver import ColmapSolver
 from distill3r_core.evaluation.baselines.training_frames import TrainingFrames
-from distill3r_core.evaluation.predictions import Unpredicted, in_world, maps_of
+from distill3r_core.evaluation.predictions import (
+    Unpredicted,
+    Unscaled,
+    in_world,
+    maps_of,
+)
 from distill3r_core.evaluation.truth import Truth
 from distill3r_core.registry import Registry
 from distill3r_core.types import RawMaps
@@ -24,7 +29,9 @@ from distill3r_core.types import RawMaps
 class BaselinePrediction(Protocol):
     """Predicts a sequence without a model."""
 
-    def __call__(self, truth: Truth, training: TrainingFrames | None) -> RawMaps | Unpredicted:
+    def __call__(
+        self, truth: Truth, training: TrainingFrames | None
+    ) -> RawMaps | Unscaled[RawMaps] | Unpredicted:
         """Predict the maps of a sequence.
 
         Args:
@@ -32,7 +39,8 @@ class BaselinePrediction(Protocol):
             training: The training frames of the run that is evaluated; None: there is no run.
 
         Returns:
-            The maps, or why the baseline has nothing to predict from.
+            The maps; those whose unit is not that of their poses; or why the baseline has nothing
+            to predict from.
         """
         ...
 
@@ -43,7 +51,7 @@ class BaselinePoses(Protocol):
 
     def __call__(
         self, truth: Truth, maps: RawMaps, colmap: ColmapSolver | None
-    ) -> Float[Tensor, "N 3 4"] | Unpredicted:
+    ) -> Float[Tensor, "N 3 4"] | Unscaled[Float[Tensor, "N 3 4"]] | Unpredicted:
         """Similarities that carry each view's map into one frame.
 
         Args:
@@ -52,7 +60,8 @@ class BaselinePoses(Protocol):
             colmap: Solves a sequence by COLMAP; None where that is left out.
 
         Returns:
-            `[sR | t]` of each view, NaN where a view could not be placed; or why none could.
+            `[sR | t]` of each view, NaN where a view could not be placed; poses without the maps'
+            scale; or why no view could be placed.
         """
         ...
 
@@ -86,11 +95,17 @@ def _mean_depth(truth: Truth, training: TrainingFrames | None) -> RawMaps | Unpr
     return maps_of(points, truth)
 
 
-def _nearest_frame(truth: Truth, training: TrainingFrames | None) -> RawMaps | Unpredicted:
+def _nearest_frame(
+    truth: Truth, training: TrainingFrames | None
+) -> RawMaps | Unscaled[RawMaps] | Unpredicted:
     found = None if training is None else training.nearest(truth)
     if found is None:
         return Unpredicted("its poses and those of training frames are in no common world")
-    return in_world(maps_of(found[0], truth, poses=found[1]), found[1])
+    assert training is not None, "it has found frames"
+    maps = in_world(maps_of(found[0], truth, poses=found[1]), found[1])
+    if training.cache.metric:
+        return maps
+    return Unscaled(maps, "the teacher's maps have no unit, and poses are in meters")
 
 
 def _identity_poses(

@@ -3,8 +3,9 @@
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 from jaxtyping import UInt8
@@ -33,6 +34,41 @@ MAX_VIEWS = FEW_IMAGES  # of a sequence; all pairs are matched, and more take ma
 # 1024x769: features of a megapixel; a pair, by the product of its megapixels; mapping, by the
 # megapixels of all images times their number.
 _FEATURES, _PAIR, _MAPPING = 2.0, 0.55, 0.04
+_BUSY = 4  # times as long may it take on other machines, and beside other work
+_OFF = 2  # a time left is said again once it is so many times what was said
+
+
+@dataclass
+class SolverTimes:
+    """Measured times of sequences, and what has been said of those to come.
+
+    Args:
+        reached: Views of all sequences so far, of those that were kept or left out too.
+        solved: Views of the sequences that were solved.
+        seconds: That these took.
+        said: Time left that was said last.
+        said_at: `seconds` when it was said.
+    """
+
+    reached: int = 0
+    solved: int = 0
+    seconds: float = 0.0
+    said: float = 0.0
+    said_at: float = 0.0
+
+    def add(self, views: int, seconds: float) -> None:
+        """Count a sequence that was solved."""
+        self.solved += views
+        self.seconds += seconds
+
+    def to_say(self, views: int) -> float:
+        """Time for views that are left, as those so far took; 0 where that is known from before."""
+        left = views * self.seconds / self.solved
+        known = self.said - (self.seconds - self.said_at)
+        if known / _OFF <= left <= known * _OFF:
+            return 0.0
+        self.said, self.said_at = left, self.seconds
+        return left
 
 
 @dataclass
@@ -42,15 +78,16 @@ class ColmapSolver:
     Args:
         folder: Where results are kept, by a hash of images and cameras.
         progress: Reports features, pairs and placed images.
-        views: Of all sequences; what is announced is the time of all.
+        views: Of all sequences.
         max_views: Longer sequences are left out; None: none is.
+        times: What is known of the time that it takes.
     """
 
     folder: Path
     progress: Progress
     views: int
     max_views: int | None = MAX_VIEWS
-    is_announced: bool = False
+    times: SolverTimes = field(default_factory=SolverTimes)
 
     def solve(self, truth: Truth) -> dict[int, SolvedImage] | Unpredicted:
         """COLMAP's cameras of a sequence's views, by index.
@@ -61,13 +98,15 @@ class ColmapSolver:
         Returns:
             At least two views, or why there are none.
         """
+        self.times.reached += len(truth.view_names)
         if (problem := self._problem(truth)) is not None:
             return Unpredicted(problem)
         cameras = [_camera_of(source) for source in truth.sources]
         path = self.folder / f"{digest_of_images(truth.sources, cameras)}.json"
         solved = load_solved(path)
         if solved is None:
-            self._announce(cameras)
+            self._announce(truth, cameras)
+            begun = perf_counter()
             solved = solve_images(
                 (
                     (_at_size(source, camera.size), camera)
@@ -75,6 +114,7 @@ class ColmapSolver:
                 ),
                 on_step=phases(self.progress, f"{truth.name}: COLMAP"),
             )
+            self.times.add(len(cameras), perf_counter() - begun)
             if len(solved) >= 2:  # else another try may find more
                 self._keep(path, solved)
         if len(solved) < 2:
@@ -94,16 +134,22 @@ class ColmapSolver:
             return "the images of its manifest are not there as they were"
         return None
 
-    def _announce(self, cameras: Sequence[SolverCamera]) -> None:
-        if self.is_announced:
+    def _announce(self, truth: Truth, cameras: Sequence[SolverCamera]) -> None:
+        """Say how long the first sequence may take, and of later ones what measured times tell."""
+        if self.times.solved == 0:
+            sizes = [camera.size for camera in cameras]
+            least = expected_seconds(sizes, cores=os.cpu_count() or 1)
+            self.progress.note(
+                f"COLMAP's poses of {truth.name} ({len(sizes)} views): {_shown(least)} to "
+                f"{_shown(_BUSY * least)}, once for these images; --no-colmap leaves it out"
+            )
             return
-        self.is_announced = True
-        sizes = [camera.size for camera in cameras]
-        seconds = expected_seconds(sizes, cores=os.cpu_count() or 1) * self.views / len(sizes)
-        shown = f"{math.ceil(seconds)} s" if seconds < 60 else f"{math.ceil(seconds / 60)} min"
-        self.progress.note(
-            f"COLMAP's poses: about {shown}, once for these images; --no-colmap leaves it out"
-        )
+        left = self.views - self.times.reached + len(cameras)
+        if (seconds := self.times.to_say(left)) > 0:
+            self.progress.note(
+                f"COLMAP's poses: about {_shown(seconds)} for the {left} views left, as "
+                f"{self.times.solved} took {_shown(self.times.seconds)}"
+            )
 
     def _keep(self, path: Path, solved: dict[int, SolvedImage]) -> None:
         try:
@@ -111,6 +157,10 @@ class ColmapSolver:
         except OSError as error:
             # The result may go to another place, which is all that this evaluation needs.
             self.progress.note(f"COLMAP's poses are not kept: {error.strerror}: {self.folder}")
+
+
+def _shown(seconds: float) -> str:
+    return f"{math.ceil(seconds)} s" if seconds < 60 else f"{math.ceil(seconds / 60)} min"
 
 
 def expected_seconds(sizes: Sequence[tuple[int, int]], *, cores: int) -> float:

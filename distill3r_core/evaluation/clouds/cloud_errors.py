@@ -12,6 +12,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from distill3r_core.errors import GeometryError
+from distill3r_core.geometry.metrics import Places, places_of
 
 NEIGHBORS = 30  # of a normal, the point itself included
 
@@ -39,14 +40,15 @@ def cloud_errors(predicted: Float[Tensor, "M 3"], truth: Float[Tensor, "K 3"]) -
     Raises:
         GeometryError: A cloud has fewer points than a normal needs, or some are not finite.
     """
-    clouds = [cloud_array(points) for points in (predicted, truth)]
-    trees = [KDTree(points) for points in clouds]
-    normals = [_normals(points, tree) for points, tree in zip(clouds, trees, strict=True)]
+    clouds = [places_of(cloud_array(points)) for points in (predicted, truth)]
+    trees = [KDTree(places.points) for places in clouds]
+    normals = [_normals(places, tree) for places, tree in zip(clouds, trees, strict=True)]
     found = []
     for here, there in ((0, 1), (1, 0)):
-        distance, nearest = trees[there].query(clouds[here], workers=torch.get_num_threads())
+        points, of_point = clouds[here].points, clouds[here].of_point
+        distance, nearest = trees[there].query(points, workers=torch.get_num_threads())
         cosine = np.abs((normals[here] * normals[there][nearest]).sum(axis=1))
-        found += [torch.from_numpy(distance), torch.from_numpy(cosine)]
+        found += [torch.from_numpy(distance[of_point]), torch.from_numpy(cosine[of_point])]
     return CloudErrors(
         accuracy=found[0],
         normals_accuracy=found[1],
@@ -69,9 +71,17 @@ def cloud_array(points: Float[Tensor, "M 3"], *, least: int = NEIGHBORS) -> np.n
     return array
 
 
-def _normals(points: np.ndarray, tree: KDTree) -> np.ndarray:
-    """Direction of least spread of the nearest points of each point; its sign is arbitrary."""
-    _, nearest = tree.query(points, k=NEIGHBORS, workers=torch.get_num_threads())
-    near = points[nearest]
-    near -= near.mean(axis=1, keepdims=True)
-    return np.linalg.eigh(near.mT @ near).eigenvectors[:, :, 0]
+def _normals(places: Places, tree: KDTree) -> np.ndarray:
+    """Direction of least spread of the nearest points of each place; its sign is arbitrary."""
+    count = min(NEIGHBORS, len(places.points))
+    _, found = tree.query(places.points, k=count, workers=torch.get_num_threads())
+    nearest = np.asarray(found).reshape(-1, count)  # of one place, SciPy gives no columns
+    near = places.points[nearest]
+    if (places.counts == 1).all():
+        near -= near.mean(axis=1, keepdims=True)
+        return np.linalg.eigh(near.mT @ near).eigenvectors[:, :, 0]
+    counts = places.counts[nearest]
+    # Of the last place only as many points as make up the neighbors.
+    counted = np.clip(NEIGHBORS - (counts.cumsum(axis=1) - counts), 0, counts)[..., None]
+    near -= (counted * near).sum(axis=1, keepdims=True) / NEIGHBORS
+    return np.linalg.eigh(near.mT @ (counted * near)).eigenvectors[:, :, 0]

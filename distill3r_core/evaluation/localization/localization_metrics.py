@@ -26,12 +26,18 @@ SQUARE_RADII = MetricUnit("squared radii of the scene", "squared radii of the sc
 
 def _of_cameras(
     measure: Callable[[Float[Tensor, " N"], Float[Tensor, " N"]], Tensor],
+    *,
+    needs_unit: bool = False,
 ) -> Callable[[Comparison], Sequence[float] | None]:
-    """A measure of meters and degrees of each camera from the truth; infinite without a pose."""
+    """A measure of meters and degrees of each camera from the truth; infinite without a pose.
+
+    Args:
+        needs_unit: Whether it says nothing where the truth has no unit.
+    """
 
     def measured(comparison: Comparison) -> Sequence[float] | None:
         scene, true = comparison.maps.scene, comparison.truth.world_poses
-        if scene is None or true is None:
+        if scene is None or true is None or (needs_unit and comparison.truth.unit != "m"):
             return None
         poses, true = scene.world_from_cam.double(), true.double()
         found = poses.isfinite().all(-1).all(-1)
@@ -77,19 +83,23 @@ LOCALIZATION_METRICS: tuple[Metric, ...] = (
         _of_cameras(lambda meters, degrees: degrees), median, mean, ".2f", of_poses=True,
     ),
     Metric(
-        "location_near", "within 5 cm, 5 deg", SHARE, "higher", _of_cameras(_near), mean, mean,
+        "location_near", "within 5 cm, 5 deg", SHARE, "higher",
+        _of_cameras(_near, needs_unit=True), mean, mean,
         of_poses=True,
     ),
     Metric(
         "coordinate_mse", "MSE", SQUARE_RADII, "lower",
         _coordinates(lambda error: error.square().mean(), in_radii=True), mean, mean, ".5f",
+        of_placed_maps=True,
     ),
     Metric(
         "coordinate_mse_metric", "MSE (m^2)", SQUARE_METERS, "lower",
         _coordinates(lambda error: error.square().mean()), mean, mean, ".4f",
+        of_placed_maps=True,
     ),
     Metric(
         "coordinate_median", "coordinates", CENTIMETERS, "lower",
         _coordinates(lambda error: error.norm(dim=-1).median()), mean, mean, ".1f", describe=True,
+        of_placed_maps=True,
     ),
 )  # fmt: skip

@@ -9,11 +9,11 @@ import torch
 
 from distill3r_core.data.conventions.check_data import DataCheck
 from distill3r_core.data.manifest_views import content_hash, image_hash
-from distill3r_core.errors import ImageError, InputMissingError
+from distill3r_core.errors import FailedError, ImageError, InputMissingError
 from distill3r_core.evaluation.clouds.surface_files import read_surface_points
 from distill3r_core.evaluation.clouds.tsdf import VolumeRules
 from distill3r_core.evaluation.spatialbench.readers import READERS, Density, Reader
-from distill3r_core.evaluation.spatialbench.scene import BenchFrame, BenchScene
+from distill3r_core.evaluation.spatialbench.scene import BenchFrame, BenchScene, file_state
 from distill3r_core.evaluation.test_data import TestData
 from distill3r_core.evaluation.truth import TrueSurface, Truth
 from distill3r_core.evaluation.view_truth import NamedView, PrepareViews, check_view, truth_of
@@ -56,7 +56,7 @@ def read_spatialbench(
         progress.advance()
         try:
             scene.check()
-            contents.append(scene.content())
+            contents += [_name(root, density, scene), *_parts(root, density, scene)]
             scenes.append(scene)
         except ImageError as error:
             failed.append(Failure(str(scene.folder), str(error)))
@@ -79,10 +79,31 @@ def _read_scenes(
     failed: list[Failure],
 ) -> Iterator[Truth]:
     for scene in scenes:
-        name = scene.folder.relative_to(root / density).as_posix()
-        surface = _surface(root, name, scene.reader) if density in _WITH_CLOUDS else None
+        name = _name(root, density, scene)
+        surface, path = None, _surface_file(root, density, scene)
+        try:
+            surface = _surface(path, scene.reader)
+        except FailedError as error:  # depth and poses are scored all the same
+            failed.append(Failure(str(path), error.message))
         # By no name of its own: a scene that has been scored is gone when the next one is read.
         yield from _read_scene(scene, name, surface, prepare, failed)
+
+
+def _name(root: Path, density: Density, scene: BenchScene) -> str:
+    return scene.folder.relative_to(root / density).as_posix()
+
+
+def _parts(root: Path, density: Density, scene: BenchScene) -> list[str]:
+    """Hashes of the files that decide the figures of a scene.
+
+    Raises:
+        ImageError: A file cannot be looked at; the reason alone.
+    """
+    surface = _surface_file(root, density, scene)
+    if surface is None:
+        return [scene.content()]
+    place = surface.relative_to(root).as_posix()
+    return [scene.content(), f"{place} {file_state(surface)}"]
 
 
 def _read_scene(
@@ -131,22 +152,27 @@ def _view_of(frame: BenchFrame) -> View:
     )
 
 
-def _surface(root: Path, name: str, reader: Reader) -> TrueSurface | None:
+def _surface_file(root: Path, density: Density, scene: BenchScene) -> Path | None:
     """The data set's mesh or cloud: in the scene's folder below `pointcloud/`, or one above."""
-    if reader.clouds is None:
+    if scene.reader.clouds is None or density not in _WITH_CLOUDS:
         return None
     top = root / "pointcloud"
-    for folder in (place := top / name, *place.parents):
+    for folder in (place := top / _name(root, density, scene), *place.parents):
         if not folder.is_relative_to(top) or folder == top:
             return None
-        found = sorted(folder.glob("*.ply"))
-        if found:
-            rules = reader.clouds
-            return TrueSurface(
-                points=torch.from_numpy(np.asarray(read_surface_points(found[0]))),
-                volume=VolumeRules(rules.tsdf_voxel, rules.tsdf_truncation, rules.tsdf_farthest),
-                voxel=rules.voxel,
-                threshold=rules.threshold,
-                margin=rules.margin,
-            )
+        if found := sorted(folder.glob("*.ply")):
+            return found[0]
     return None
+
+
+def _surface(path: Path | None, reader: Reader) -> TrueSurface | None:
+    rules = reader.clouds
+    if path is None or rules is None:
+        return None
+    return TrueSurface(
+        points=torch.from_numpy(np.asarray(read_surface_points(path))),
+        volume=VolumeRules(rules.tsdf_voxel, rules.tsdf_truncation, rules.tsdf_farthest),
+        voxel=rules.voxel,
+        threshold=rules.threshold,
+        margin=rules.margin,
+    )

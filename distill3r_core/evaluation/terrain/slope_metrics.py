@@ -6,6 +6,7 @@ authors evaluate. It is no angle of the ground, but the same for both sides. Onl
 of whose neighbors are valid.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -118,11 +119,19 @@ def _metric(
     better: Literal["lower", "higher"],
     figure: Callable[[Tensor, Tensor], float | None],
 ) -> Metric:
-    """The metric of a figure of each view's depth or slope; views without one are left out."""
+    """The metric of a figure of each view's depth or slope; views without one are left out.
+
+    A prediction that is not a number makes it NaN: no slope of it is beyond a limit, which a share
+    would take for flat ground.
+    """
 
     def measure(comparison: Comparison) -> Sequence[float] | None:
         views: Sequence[tuple[Tensor, Tensor]] = getattr(_views(comparison), side)
-        values = [figure(*sides) for sides in views if len(sides[0])]
+        values = [
+            figure(*sides) if sides[0].isfinite().all() else math.nan
+            for sides in views
+            if len(sides[0])
+        ]
         found = [value for value in values if value is not None]
         return found or None
 

@@ -1,8 +1,11 @@
 """What a result says of the refinement of its poses."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+from jaxtyping import Float
 
 from distill3r_core.reconstruction.refinement.judgement import HOPE, LEAST_AGREEMENT
 
@@ -24,6 +27,8 @@ class RefinementSummary:
             the views that it aligns with, the median over its accepted pairs in the end; or None.
         focal_factor: Focal length that fits the motion best, over the one of the maps.
         seconds: Time it took.
+        first_pose: Pose of the first view in the frame of the poses that were given; its camera is
+            the frame of the refined ones. None where poses were not refined.
     """
 
     reason: str = ""
@@ -37,6 +42,7 @@ class RefinementSummary:
     agreements: Sequence[float | None] = ()
     focal_factor: float = 1.0
     seconds: float = 0.0
+    first_pose: Float[np.ndarray, "4 4"] | None = field(default=None, compare=False)
 
     @property
     def text(self) -> str:

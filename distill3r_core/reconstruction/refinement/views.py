@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distill3r_core.geometry.cameras import place_intrinsics
+from distill3r_core.geometry.registration import rigid_of
 from distill3r_core.reconstruction.cameras.moved_views import moved_views
 from distill3r_core.reconstruction.reconstruction import PosedView
 from distill3r_core.reconstruction.refinement.refine import LastStep, Refinement, refine_poses
@@ -98,6 +99,7 @@ def _summary(found: Refinement) -> RefinementSummary:
         agreements=_or_none(found.agreement),
         focal_factor=found.focal_factor,
         seconds=found.seconds,
+        first_pose=rigid_of(found.world_from_local[0].double().cpu()).numpy(),
     )
 
 

@@ -1,21 +1,19 @@
 """Score models against ground truth, beside baselines."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distill3r_core import config, results
 from distill3r_core.errors import DamageError, NothingUsableError
-from distill3r_core.evaluation.paired_differences import paired_difference
 from distill3r_core.evaluation.protocols import PROTOCOLS, Protocol
 from distill3r_core.evaluation.scores import (
     SequenceScore,
     as_plain,
     columns_of,
     figures_of,
-    metrics_of,
     score_placed,
     score_sequence,
     units_of,
@@ -33,9 +31,21 @@ from distill3r_core.stages.evaluate.prepared_evaluation import (
     prepare_held_out,
     prepare_validation,
 )
-from distill3r_core.stages.evaluate.refined_poses import UNREFINED_RULE, RefinedPoses
+from distill3r_core.stages.evaluate.refined_poses import (
+    REFINED_RULE,
+    UNREFINED_RULE,
+    RefinedPoses,
+)
 from distill3r_core.stages.evaluate.result_files import write_csv, write_markdown, write_page
 from distill3r_core.stages.evaluate.result_notes import result_notes
+from distill3r_core.stages.evaluate.result_parts import (
+    differences_of,
+    figures_by,
+    missing_figures,
+    of_other_truths,
+    own_rules,
+    published_rows,
+)
 from distill3r_core.stages.evaluate.score_tables import tables
 from distill3r_core.stages.evaluate.scored_baseline import ScoredBaseline
 from distill3r_core.stages.evaluate.scored_model import labels_of, open_models, scene_problem
@@ -161,7 +171,8 @@ class _Scores:
 
     Args:
         unrefined: Scores with the poses that it predicted itself, where `model` has refined ones.
-        pairs_without_baseline: Pairs of views whose true cameras stand at one place.
+        pairs_without_baseline: Pairs of views whose true translation is zero, in the protocol's
+            form of poses.
     """
 
     model: list[SequenceScore]
@@ -182,10 +193,11 @@ def _result(
     """Score every model; gives the result as plain data."""
     first, *others = prepared
     gallery = ViewGallery(protocol) if settings.predict == "student" else None
-    refined = RefinedPoses() if settings.refine and settings.predict == "student" else None
+    refines = settings.refine and settings.predict == "student"
+    refined = {label: RefinedPoses() for label in labels} if refines else {}
     phase = MainPhase(progress)
     baselines = open_baselines(settings, protocol, first, phase)
-    scores = _score(protocol, first, baselines, gallery, refined, phase)
+    scores = _score(protocol, first, baselines, gallery, refined.get(labels[0]), phase)
     if gallery is not None:
         gallery.write(folder / VIEWS_IMAGE, folder / WORST_IMAGE)
     found, unrefined = {labels[0]: scores.model}, {labels[0]: scores.unrefined}
@@ -194,8 +206,8 @@ def _result(
         "protocol": protocol.name,
         "rules": {
             **protocol.all_rules(),
-            **_own_rules(settings),
-            "refinement": UNREFINED_RULE if refined is None else refined.rule,
+            **own_rules(settings),
+            "refinement": REFINED_RULE if refines else UNREFINED_RULE,
         },
         "predict": settings.predict,
         "data": first.source,
@@ -208,18 +220,18 @@ def _result(
         "units": units_of(protocol, scores.unit),
         "baselines": {baseline.name: baseline.figures(protocol) for baseline in baselines},
         "baseline_notes": baseline_notes(settings, protocol, baselines),
-        "published": _published(protocol, first, scores),
+        "published": published_rows(settings, protocol, first.layout, scores.model, scores.grid),
         "sequences": as_plain(scores.model, protocol),
         "worst_views": [] if gallery is None else gallery.worst_views,
     }
     if protocol.by_data_set:
-        result["data_sets"] = _figures_by(
+        result["data_sets"] = figures_by(
             lambda score: score.name.partition("/")[0], scores.model, protocol
         )
     if any(score.source for score in scores.model):
-        result["caches"] = _figures_by(lambda score: score.source, scores.model, protocol)
+        result["caches"] = figures_by(lambda score: score.source, scores.model, protocol)
     for label, evaluation in zip(labels[1:], others, strict=True):
-        scores_of = _score(protocol, evaluation, (), None, refined, phase)
+        scores_of = _score(protocol, evaluation, (), None, refined.get(label), phase)
         found[label], grids[label] = scores_of.model, scores_of.grid
         unrefined[label] = scores_of.unrefined
     result["grids"] = {label: "x".join(map(str, grid)) for label, grid in grids.items()}
@@ -232,12 +244,15 @@ def _result(
         for label, evaluation in zip(labels, prepared, strict=True)
         if evaluation.model.teacher_settings is not None
     }
-    result["refinement"] = None if refined is None else refined.facts()
+    result["refinement"] = {label: one.facts() for label, one in refined.items()} or None
     result["model_sequences"] = {label: as_plain(one, protocol) for label, one in found.items()}
+    other = dict(zip(labels, of_other_truths(prepared), strict=True))
+    result["other_truths"] = [label for label in labels if other[label]]
     result["differences"] = {
-        label: _differences(scores.model, found[label], protocol) for label in labels[1:]
+        label: {} if other[label] else differences_of(scores.model, found[label], protocol)
+        for label in labels[1:]
     }
-    result["missing"] = _missing(scores.model, protocol)
+    result["missing"] = missing_figures(scores.model, protocol)
     # Last, for some truths are read as they are scored.
     result["failed"] = [
         {"item": one.item, "reason": one.reason}
@@ -298,55 +313,6 @@ def _score(
         raise NothingUsableError(f"no view has enough valid pixels to be scored{why}")
     assert grid is not None
     return _Scores(scored, unrefined, unit, grid, without_baseline)
-
-
-def _own_rules(settings: EvalSettings) -> dict[str, str]:
-    """What the user has changed about the ground truth, in words."""
-    if settings.poses is None:
-        return {}
-    return {"true poses": f"of {settings.poses}, in place of the data's; its frames alone"}
-
-
-def _figures_by(
-    key: Callable[[SequenceScore], str], scores: Sequence[SequenceScore], protocol: Protocol
-) -> dict[str, dict[str, float | None]]:
-    """The figures of the sequences that have a key in common, by that key."""
-    found: dict[str, list[SequenceScore]] = {}
-    for score in scores:
-        found.setdefault(key(score), []).append(score)
-    return {name: figures_of(some, protocol) for name, some in found.items()}
-
-
-def _differences(
-    first: Sequence[SequenceScore], other: Sequence[SequenceScore], protocol: Protocol
-) -> dict[str, dict[str, Any]]:
-    """Paired differences of another model from the first, by metric, where they are known."""
-    found = {
-        metric.name: paired_difference(first, other, metric) for metric in metrics_of(protocol)
-    }
-    return {name: asdict(one) for name, one in found.items() if one is not None}
-
-
-def _missing(scores: Sequence[SequenceScore], protocol: Protocol) -> dict[str, list[str]]:
-    """Sequences for which a metric has no figure; a mean over the others would be of other data."""
-    found: dict[str, list[str]] = {}
-    for score in scores:
-        for name, figure in figures_of([score], protocol).items():
-            if figure is None:
-                found.setdefault(name, []).append(score.name)
-    return found
-
-
-def _published(
-    protocol: Protocol, evaluation: PreparedEvaluation, scores: _Scores
-) -> dict[str, dict[str, float]]:
-    """Published figures of the same data, all of it and nothing else, at the same grid."""
-    published = protocol.published.get(evaluation.layout)
-    if published is None:
-        return {}
-    names, views = zip(*((score.name, score.views) for score in scores.model), strict=True)
-    rows = published.rows_beside(names, sum(views), scores.grid)
-    return {row.name: dict(row.figures) for row in rows}
 
 
 def _report(

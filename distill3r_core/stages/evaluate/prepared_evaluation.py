@@ -27,6 +27,8 @@ from distill3r_core.runs.training_images import read_training_images
 from distill3r_core.stages.evaluate.scored_model import ScoredModel
 from distill3r_core.stages.evaluate.settings import EvalSettings
 
+UNKNOWN_FRAMES = "the training frames of this student are not known: none is left out"
+
 
 @dataclass(frozen=True)
 class PreparedEvaluation:
@@ -94,7 +96,12 @@ def prepare_data(
         raise _nothing_left(root, data)
     notes = check_notes(root.resolve().name, data.check)
     if hashes is None:
-        notes.append("the training frames of this student are not known: none is left out")
+        notes.append(UNKNOWN_FRAMES)
+    elif hashes and protocol.reader is not None:
+        notes.append(
+            f"{protocol.name} has images in a form of its own: none is known again as a training "
+            "frame, and none is left out"
+        )
     if data.seen:
         notes.append(f"{data.seen} frames left out: the student was trained on them")
     return PreparedEvaluation(
@@ -118,7 +125,8 @@ def prepare_validation(settings: EvalSettings, model: ScoredModel) -> PreparedEv
         ConflictError: There is another cache now where one of the run's was.
         NothingUsableError: It has no validation samples, or all were trained on.
     """
-    student, paths, caches, trained_on = _own_caches(settings, model)
+    student, paths, caches, known = _own_caches(settings, model)
+    trained_on = known or frozenset()
     names, shown = caches.names("val"), ", ".join(map(str, paths))
     views = [image for name in names for image in caches.detail(name)["pictures"]]
     seen = sum(image in trained_on for image in views)
@@ -138,6 +146,8 @@ def prepare_validation(settings: EvalSettings, model: ScoredModel) -> PreparedEv
         f"{len(member.cache.names('val'))} samples" + (f" of {member.label}" * caches.several)
         for member in caches.members
     ]
+    if known is None:
+        notes.append(UNKNOWN_FRAMES)
     if seen:
         notes.append(f"{seen} views left out: the student was trained on them")
     return PreparedEvaluation(
@@ -168,7 +178,8 @@ def prepare_held_out(
         ConflictError: There is another cache now where the run's was.
         NothingUsableError: It has no validation frames, or all were trained on.
     """
-    _, paths, caches, trained_on = _own_caches(settings, model)
+    _, paths, caches, known = _own_caches(settings, model)
+    trained_on = known or frozenset()
     windows, seen = held_out_windows(caches, protocol, trained_on=trained_on)
     views = sum(len(rows) for *_, rows in windows)
     if not views:
@@ -179,6 +190,8 @@ def prepare_held_out(
         )
     frames = {row.image_path for *_, rows in windows for row in rows}
     notes = [f"{len(frames)} held-out frames, {len(windows)} windows"]
+    if known is None:
+        notes.append(UNKNOWN_FRAMES)
     if seen:
         notes.append(f"{seen} frames left out: the student was trained on them")
     failed = list[Failure]()
@@ -196,8 +209,10 @@ def prepare_held_out(
 
 def _own_caches(
     settings: EvalSettings, model: ScoredModel
-) -> tuple[StudentFile, list[Path], CacheUnion, frozenset[str]]:
+) -> tuple[StudentFile, list[Path], CacheUnion, frozenset[str] | None]:
     """The caches that a student learned from, their paths, and the images it was trained on.
+
+    Of what is no student none is left out; None: they are not known.
 
     Raises:
         InputMissingError: The run does not name its caches, or one is not there.
@@ -213,15 +228,15 @@ def _own_caches(
             hint="score it against a data set: --data ROOT",
         )
     caches = CacheUnion.open(paths)
-    _check_caches(caches, student)
+    check_caches(caches, student)
     if not caches.names("val"):
         raise NothingUsableError(
             f"{', '.join(map(str, paths))}: no validation samples, so {student.label} has none",
             hint="score it against a data set: --data ROOT",
         )
-    trained_on: frozenset[str] = frozenset()
+    trained_on: frozenset[str] | None = frozenset()
     if settings.predict == "student":
-        trained_on = _training_images(student) or frozenset()
+        trained_on = _training_images(student)
     return student, list(paths), caches, trained_on
 
 
@@ -243,7 +258,12 @@ def _validation_truths(
         )
 
 
-def _check_caches(caches: CacheUnion, student: StudentFile) -> None:
+def check_caches(caches: CacheUnion, student: StudentFile) -> None:
+    """Refuse caches that are not those that a student learned from, where its run says which.
+
+    Raises:
+        ConflictError: One holds other samples.
+    """
     run = _run_folder(student)
     record = None if run is None else read_record(run)
     if record is None:

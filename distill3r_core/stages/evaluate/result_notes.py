@@ -55,10 +55,16 @@ def _missing_intervals(result: Mapping[str, Any]) -> list[str]:
             if metric.name not in result["differences"][label]
             and all(figures[metric.name] is not None for figures in both)
         ]
+        if label in result["other_truths"]:
+            notes.append(
+                f"{label} is scored against other samples than {first}: their figures do not "
+                "compare; --data ROOT scores both against the same"
+            )
+            continue
         if not lacking:
             continue
         views = [
-            [(one["name"], one["views"]) for one in result["model_sequences"][name]]
+            [(one["name"], one["frames"]) for one in result["model_sequences"][name]]
             for name in (first, label)
         ]
         if views[0] != views[1]:
@@ -74,10 +80,14 @@ def _missing_intervals(result: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def _refinement(facts: Mapping[str, Any] | None) -> list[str]:
-    if facts is None:
-        return []
-    return [
-        f"poses refined by image alignment: {facts['aligned']} of {facts['views']} views "
-        f"aligned, {duration(facts['seconds'])}; --no-refine leaves it out"
-    ]
+def _refinement(facts: Mapping[str, Mapping[str, Any]] | None) -> list[str]:
+    notes = []
+    for label, one in (facts or {}).items():
+        of = "" if facts is None or len(facts) == 1 else f" of {label}"
+        missing = one["without_camera"]
+        lost = f" ({missing} have no camera and keep the model's pose)" if missing else ""
+        notes.append(
+            f"poses{of} refined by image alignment: {one['aligned']} of {one['views']} views "
+            f"aligned{lost}, {duration(one['seconds'])}; --no-refine leaves it out"
+        )
+    return notes

@@ -26,7 +26,7 @@ def tables(result: Mapping[str, Any]) -> tuple[Table, ...]:
     mixed = len(set(result["grids"].values())) > 1
     for label, figures in result["models"].items():
         name = f"{label} ({result['grids'][label]})" if mixed else label
-        named[name] = figures
+        named[f"{name}{_share_refined(result, label)}"] = figures
         if label in result["without_refinement"]:
             named[f"{name}, not refined"] = result["without_refinement"][label]
     named |= {f"on {name}": one for name, one in result.get("caches", {}).items()}
@@ -54,6 +54,14 @@ def tables(result: Mapping[str, Any]) -> tuple[Table, ...]:
         }
         found.append(_table("by sequence", sequences, chosen, result["units"]))
     return tuple(found)
+
+
+def _share_refined(result: Mapping[str, Any], label: str) -> str:
+    """How many views have refined poses, to stand behind a name; "" where all have, or no model."""
+    facts = (result["refinement"] or {}).get(label)
+    if facts is None or facts["aligned"] == facts["views"]:
+        return ""
+    return f", {facts['aligned']}/{facts['views']} refined"
 
 
 def _table(

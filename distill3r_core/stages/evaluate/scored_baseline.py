@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from jaxtyping import Float
+from torch import Tensor
+
 from distill3r_core.evaluation.baselines import BASELINES, Baseline
 from distill3r_core.evaluation.baselines.colmap_solver import ColmapSolver
 from distill3r_core.evaluation.baselines.training_frames import TrainingFrames
-from distill3r_core.evaluation.predictions import Unpredicted
+from distill3r_core.evaluation.predictions import Unpredicted, Unscaled
 from distill3r_core.evaluation.protocols import Protocol
 from distill3r_core.evaluation.scores import (
     Figures,
@@ -19,6 +22,8 @@ from distill3r_core.evaluation.truth import Truth
 from distill3r_core.report import Progress
 from distill3r_core.types import RawMaps
 
+WITHOUT_TRAINING = "no run, or its cache cannot be read"
+
 
 @dataclass
 class ScoredBaseline:
@@ -28,6 +33,7 @@ class ScoredBaseline:
         training: Training frames of the run that is scored; None: there are none.
         same: The model that is scored is this baseline.
         colmap: Solves sequences by COLMAP; None: that is left out.
+        without_training: Why there are no training frames, where there are none.
         scores: None for a sequence that it cannot predict.
         reasons: Why sequences are not predicted, or not in all of their views, by their names.
     """
@@ -36,6 +42,7 @@ class ScoredBaseline:
     training: TrainingFrames | None
     same: bool = False
     colmap: ColmapSolver | None = None
+    without_training: str = WITHOUT_TRAINING
     scores: list[SequenceScore | None] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
 
@@ -72,20 +79,41 @@ class ScoredBaseline:
             if isinstance(found, Unpredicted):
                 self._leave_out(truth, found)
                 return
-            if missing := int(found.isnan().any(-1).any(-1).sum()):
-                count = len(found)
-                self.reasons[truth.name] = f"{count - missing} of {count} views are placed"
-            placed = replace(maps, global_from_local=found, scene=None)
-            self.scores.append(score_poses(truth, placed, protocol))
+            self._score_placed(truth, maps, found, protocol)
         elif self.has_maps:
             guess = self.record.predict(truth, self.training)
             if isinstance(guess, Unpredicted):
                 progress.advance(len(truth.view_names))
                 self._leave_out(truth, guess)
                 return
-            self.scores.append(score_sequence(truth, guess, protocol, on_view=progress.advance))
+            scaled = not isinstance(guess, Unscaled)
+            if not scaled:
+                self.reasons[truth.name] = _without_scale(guess.reason)
+            guess = guess if scaled else guess.placed
+            score = score_sequence(truth, guess, protocol, scaled=scaled, on_view=progress.advance)
+            self.scores.append(score)
         else:
-            self._leave_out(truth, Unpredicted("no run, or its cache cannot be read"))
+            self._leave_out(truth, Unpredicted(self.without_training))
+
+    def _score_placed(
+        self,
+        truth: Truth,
+        maps: RawMaps,
+        found: Float[Tensor, "N 3 4"] | Unscaled[Float[Tensor, "N 3 4"]],
+        protocol: Protocol,
+    ) -> None:
+        """Score the model's maps where the baseline places them, or the poses alone."""
+        reasons = []
+        scaled = not isinstance(found, Unscaled)
+        places = found if scaled else found.placed
+        if missing := int(places.isnan().any(-1).any(-1).sum()):
+            reasons.append(f"{len(places) - missing} of {len(places)} views are placed")
+        if not scaled:
+            reasons.append(_without_scale(found.reason))
+        if reasons:
+            self.reasons[truth.name] = "; ".join(reasons)
+        placed = replace(maps, global_from_local=places, scene=None)
+        self.scores.append(score_poses(truth, placed, protocol, scaled=scaled))
 
     def _leave_out(self, truth: Truth, why: Unpredicted) -> None:
         self.scores.append(None)
@@ -95,3 +123,7 @@ class ScoredBaseline:
         """Its figures; None where it cannot predict some sequence."""
         known: Sequence[SequenceScore] = [score for score in self.scores if score is not None]
         return figures_of(known, protocol) if known and len(known) == len(self.scores) else None
+
+
+def _without_scale(reason: str) -> str:
+    return f"poses without a scale: {reason}"

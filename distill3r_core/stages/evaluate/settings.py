@@ -76,6 +76,11 @@ class EvalSettings:
         return pnp_available() if self.colmap is None else self.colmap
 
     @property
+    def changes_truth(self) -> bool:
+        """Whether the truth is not as the data set gives it."""
+        return self.poses is not None or self.conventions != Conventions()
+
+    @property
     def conventions(self) -> Conventions:
         """Conventions that replace those of the data's layout."""
         size = self.intrinsics_size

@@ -1,7 +1,9 @@
 """Errors, ICP and alignments of clouds: laws, and what they refuse."""
 
 import math
+import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -56,6 +58,27 @@ def test_a_raised_plane_is_off_by_its_height_with_the_same_normals():
 def test_a_turned_plane_has_the_cosine_of_its_turn_as_normal_consistency():
     errors = cloud_errors(_plane().double() @ _turn(60).T, _plane())
     assert float(errors.normals_accuracy.mean()) == pytest.approx(0.5)
+
+
+def test_normals_of_points_at_one_place_are_of_the_thirty_nearest_points_not_places():
+    random = np.random.default_rng(0)
+    few = random.random((60, 3))
+    cloud = np.repeat(few, random.integers(1, 9, len(few)), axis=0)
+    # Against a plane, the consistency is the third coordinate of a normal.
+    found = cloud_errors(torch.from_numpy(cloud), _plane().double()).normals_accuracy.numpy()
+    distance = np.linalg.norm(cloud[:, None] - cloud, axis=2)
+    for index, order in enumerate(np.argsort(distance, axis=1, kind="stable")):
+        vectors = np.linalg.eigh(np.cov(cloud[order[:30]].T)).eigenvectors
+        assert found[index] == pytest.approx(abs(vectors[2, 0]), abs=1e-6)
+
+
+def test_clouds_at_one_place_cost_no_search_of_all_pairs():
+    spread = torch.rand(60_000, 3, generator=torch.Generator().manual_seed(0))
+    begun = time.process_time()
+    errors = cloud_errors(torch.ones_like(spread), spread)
+    assert time.process_time() - begun < 9  # all pairs: over 15
+    assert errors.accuracy.unique().numel() == 1
+    assert errors.completeness.min() == errors.accuracy[0]
 
 
 def test_clouds_that_are_too_small_or_not_finite_are_refused():

@@ -13,12 +13,16 @@ from distill3r_core.evaluation.baselines import BASELINES, colmap_solver
 from distill3r_core.evaluation.baselines.colmap_poses import colmap_poses
 from distill3r_core.evaluation.baselines.colmap_solver import ColmapSolver
 from distill3r_core.evaluation.data_frames import _view_of
+from distill3r_core.evaluation.pose_metrics import pose_metrics
 from distill3r_core.evaluation.predictions import Unpredicted, maps_of
+from distill3r_core.evaluation.protocols import PROTOCOLS
+from distill3r_core.evaluation.scores import score_poses
 from distill3r_core.evaluation.truth import SourceView, Truth
 from distill3r_core.geometry.cameras import unproject
 from distill3r_core.geometry.structure_from_motion import SolvedImage
 from distill3r_core.report import Silent
 from distill3r_core.scenes.paths import pinhole
+from distill3r_core.stages.evaluate.scored_baseline import ScoredBaseline
 from distill3r_core.types import ImagePlacement, PreparedView
 
 UNIT = 1.7  # meters in one unit of the solver
@@ -100,6 +104,33 @@ def test_maps_are_placed_by_the_solvers_cameras_whatever_their_own_scale(truth, 
         )
 
 
+def test_maps_without_depth_leave_the_figures_that_need_no_scale(truth, cameras, solver):
+    protocol = PROTOCOLS["table2"]
+    rows = []
+    for points in (truth.points, torch.zeros_like(truth.points)):
+        row = ScoredBaseline("colmap_poses", None, colmap=solver)
+        maps = maps_of(points, truth)
+        row.score(truth, maps, score_poses(truth, maps, protocol), protocol, Silent())
+        rows.append(row)
+    known, unknown = (row.figures(protocol) for row in rows)
+    of_poses = {metric.name for metric in pose_metrics(protocol.poses)}
+    assert known["auc_30"] is not None
+    assert {name: unknown[name] for name in of_poses} == {name: known[name] for name in of_poses}
+    assert all(unknown[name] is None for name in unknown if name not in of_poses)
+    placed = "3 of 4 views are placed"
+    assert rows[0].reasons == {"s": placed}
+    why = "poses without a scale: the model's maps have no depth where COLMAP has points"
+    assert rows[1].reasons == {"s": f"{placed}; {why}"}
+
+
+def test_lengths_of_a_fused_cloud_need_a_scale_and_figures_of_poses_do_not(truth):
+    protocol = PROTOCOLS["table2"]
+    maps = maps_of(truth.points, truth, poses=truth.poses)
+    scored, unscaled = (score_poses(truth, maps, protocol, scaled=one) for one in (True, False))
+    differ = {name for name in scored.values if scored.values[name] != unscaled.values[name]}
+    assert differ == {"fused"} and unscaled.values["fused"] is None
+
+
 @pytest.mark.parametrize("is_nominal", [True, False])
 def test_only_a_k_that_is_one_value_for_a_kind_is_estimated(truth, cameras, solver, is_nominal):
     truth = with_views(truth, is_nominal=is_nominal)
@@ -161,14 +192,52 @@ def test_a_kept_result_that_is_damaged_is_made_again(truth, cameras, solver):
     assert path.read_text() == sound
 
 
-def test_the_time_is_said_once_before_the_work_and_not_for_kept_results(truth, cameras, solver):
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that each sequence takes to solve, one after the other; each is asked for twice."""
+    taken = []
+    readings = (now for seconds in taken for now in (0.0, seconds))
+    monkeypatch.setattr(colmap_solver, "perf_counter", lambda: next(readings))
+    return taken
+
+
+def sequences_of(truth, count):
+    """Sequences with images of their own."""
+    for number in range(count):
+        image = np.full((*SIZE, 3), number, np.uint8)
+        yield replace(with_views(truth, image=image), name=f"s{number}")
+
+
+def test_a_range_is_said_before_the_first_sequence_and_nothing_of_kept_ones(
+    truth, cameras, solver, clock
+):
+    clock += [1.0]
     solver.solve(truth)
-    solver.solve(with_views(truth, is_nominal=False))
     (line,) = solver.progress.notes
-    assert line.startswith("COLMAP's poses: about ") and "--no-colmap leaves it out" in line
+    assert line.startswith("COLMAP's poses of s (4 views): ") and " to " in line
+    assert "--no-colmap leaves it out" in line
     later = ColmapSolver(solver.folder, Silent(), VIEWS)
     later.solve(truth)
     assert later.progress.notes == []
+
+
+def test_the_time_left_is_told_from_measured_times_and_remaining_views(
+    truth, cameras, tmp_path, clock
+):
+    solver = ColmapSolver(tmp_path, Silent(), 6 * VIEWS)
+    clock += [10.0, 12.0, 170.0, 64.0, 64.0, 64.0]
+    lines = []
+    for sequence in sequences_of(truth, 6):
+        said = len(solver.progress.notes)
+        solver.solve(sequence)
+        lines.append(solver.progress.notes[said:])
+    assert " of s0 (4 views): " in lines[0][0]  # of the others nothing is known
+    # Five are left, 10 s each.
+    assert lines[1] == ["COLMAP's poses: about 50 s for the 20 views left, as 4 took 10 s"]
+    assert lines[2] == []  # 44 s are left, 38 s of what was said
+    # 192 s for three sequences: 64 s each for three that are left.
+    assert lines[3] == ["COLMAP's poses: about 4 min for the 12 views left, as 12 took 4 min"]
+    assert lines[4] == lines[5] == []
 
 
 @pytest.mark.parametrize(

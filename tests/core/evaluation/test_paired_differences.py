@@ -1,13 +1,15 @@
 """Paired differences: by law, and where they must stay silent."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from distill3r_core.evaluation.metrics import METRICS
 from distill3r_core.evaluation.paired_differences import paired_difference
-from distill3r_core.evaluation.scores import SequenceScore
+from distill3r_core.evaluation.protocols import PROTOCOLS
+from distill3r_core.evaluation.scores import SequenceScore, figures_of
 
 ACC = METRICS["acc"]
 
@@ -40,3 +42,34 @@ def test_what_cannot_be_paired_has_no_difference():
     for other in (_scores(rows[:5]), _scores(np.full((6, 3), 0.5)), broken, lacking):
         assert paired_difference(_scores(rows), other, ACC) is None
     assert paired_difference(_scores(rows[:2]), _scores(rows[:2]), ACC) is None  # too few
+
+
+def test_other_views_of_the_same_sequences_cannot_be_paired_as_many_as_there_are():
+    rows = np.random.default_rng(0).uniform(0.1, 0.9, size=(6, 4))
+    first = [replace(one, frames=tuple("abcd")) for one in _scores(rows)]
+    other = [replace(one, frames=tuple("abce")) for one in _scores(rows)]
+    assert paired_difference(first, first, ACC) is not None
+    assert paired_difference(first, other, ACC) is None
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (3, 8)], ids=["sequences are drawn", "views are drawn"])
+@pytest.mark.parametrize("aggregation", ["sequences", "pooled", "categories"])
+def test_a_difference_is_that_of_the_figures_that_are_shown(shape, aggregation):
+    """The median of pooled views is not the mean of the medians of sequences."""
+    metric = METRICS["location_median"]
+    protocol = replace(PROTOCOLS["localization"], metrics=(metric.name,), aggregation=aggregation)
+    random = np.random.default_rng(1)
+    sides = []
+    for _ in range(2):
+        rows = [random.uniform(size=shape[1] + index) ** 3 for index in range(shape[0])]
+        sides.append(
+            [
+                SequenceScore(f"{'ab'[index > 1]}/{index}", len(row), {metric.name: row.tolist()})
+                for index, row in enumerate(rows)
+            ]
+        )
+    shown = [figures_of(side, protocol)[metric.name] for side in sides]
+    found = paired_difference(*sides, metric, aggregation=aggregation, draws=200)
+    assert found is not None and found.drawn == ("sequences" if shape[0] > 5 else "views")
+    assert found.difference == pytest.approx(shown[1] - shown[0])
+    assert found.low < found.difference < found.high

@@ -161,6 +161,31 @@ def test_da3_poses_do_not_compare_with_the_others_and_say_so():
     assert len({round(value, 3) for value in found.values()}) == 3
 
 
+@pytest.mark.parametrize(("name", "key"), [("table2", "fscore"), ("localization", "location_near")])
+def test_a_limit_in_centimeters_says_nothing_of_a_truth_without_a_unit(name, key):
+    truth, protocol = _truth(3), PROTOCOLS[name]
+    figures = [
+        figures_of([score_sequence(one, predict_truth(one), protocol)], protocol)
+        for one in (truth, replace(truth, unit="none"))
+    ]
+    assert figures[0][key] == 1 and figures[1][key] is None
+    assert {other for other in figures[0] if figures[0][other] != figures[1][other]} == {key}
+
+
+@pytest.mark.parametrize("name", ["table2", "spatialbench-sparse", "lunar"])
+def test_depth_behind_the_cameras_is_not_perfect(name):
+    truth, protocol = _truth(3), PROTOCOLS[name]
+    maps = predict_truth(truth)
+    behind = replace(maps, points_local=[-one for one in maps.points_local])
+    right, wrong = (
+        figures_of([score_sequence(truth, one, protocol)], protocol) for one in (maps, behind)
+    )
+    depth = "depth_mae" if name == "lunar" else "abs_rel"
+    assert right["delta_125"] == 1 and right[depth] == pytest.approx(0, abs=1e-6)
+    assert wrong["delta_125"] == 0 and wrong[depth] is None
+    assert all(wrong[key] is None for key in wrong if key.startswith("hazard"))
+
+
 def test_categories_are_pooled_before_they_are_averaged():
     protocol = replace(PROTOCOLS["co3d-vggt"], metrics=("rra_15",))
     scores = [

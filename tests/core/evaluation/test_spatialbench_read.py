@@ -1,42 +1,17 @@
 """Scenes of SpatialBench are checked first, and read one after the other as they are scored."""
 
-import json
+import os
 import weakref
 
 import numpy as np
 import pytest
 from PIL import Image
-from trees import save_picture
+from spatialbench_scenes import FRAMES, SIZE, write_scene
 
 from distill3r_core.errors import ConflictError, InputMissingError
+from distill3r_core.evaluation.spatialbench.readers import READERS
+from distill3r_core.evaluation.spatialbench.scene import BenchScene
 from distill3r_core.stages.evaluate import EvalSettings, evaluate, scored_model
-
-SIZE = (48, 64)
-FRAMES = 3
-
-
-def write_scene(folder, *, depth=2.0):
-    """A plane before cameras that turn."""
-    for index in range(FRAMES):
-        save_picture(folder / "images" / f"{index}.png", index, SIZE)
-        codes = np.full(SIZE, 1000 * depth + 10 * index, np.uint16)
-        codes[: SIZE[0] // 2] += 300
-        (folder / "depths").mkdir(exist_ok=True)
-        Image.fromarray(codes).save(folder / "depths" / f"{index}.png")
-        angle, pose = 0.1 * index, np.eye(4, dtype=np.float32)
-        pose[:3, :3] = [
-            [np.cos(angle), 0, np.sin(angle)],
-            [0, 1, 0],
-            [-np.sin(angle), 0, np.cos(angle)],
-        ]
-        pose[:3, 3] = (0.2 * index, 0.1 * index**2, 0.0)
-        (folder / "poses").mkdir(exist_ok=True)
-        np.save(folder / "poses" / f"{index}.npy", pose)
-    (folder / "intrinsics").mkdir()
-    K = np.array([[60, 0, 31.5], [0, 60, 23.5], [0, 0, 1]], dtype=np.float32)
-    np.save(folder / "intrinsics" / "intrinsic.npy", K)
-    meta = {"depth_format": "uint16_png_div1000", "intrinsic_mode": "shared"}
-    (folder / "meta.json").write_text(json.dumps(meta))
 
 
 def score(root, output, *, predict="truth"):
@@ -80,6 +55,24 @@ def test_the_figures_of_a_data_set_are_the_mean_of_its_scenes(tmp_path):
     assert found == pytest.approx(
         {"tum": (values["tum/a"] + values["tum/b"]) / 2, "adt": values["adt/a"]}
     )
+
+
+def test_a_scene_is_known_by_the_names_sizes_and_times_of_its_files_and_no_byte_is_read(tmp_path):
+    write_scene(tmp_path / "scene")
+    scene = BenchScene(tmp_path / "scene", READERS["tum"])
+    depth = tmp_path / "scene/depths/1.png"
+    before, status = scene.content(), depth.stat()
+
+    depth.write_bytes(bytes(status.st_size))
+    os.utime(depth, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert scene.content() == before  # the bytes alone are others
+    os.utime(depth, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    touched = scene.content()
+    depth.write_bytes(bytes(status.st_size + 1))
+    os.utime(depth, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    longer = scene.content()
+    depth.rename(depth.with_name("3.png"))
+    assert len({before, touched, longer, scene.content()}) == 4
 
 
 def test_changed_depth_is_another_scene_and_what_is_damaged_is_named(tmp_path):

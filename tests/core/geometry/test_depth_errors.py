@@ -77,6 +77,16 @@ def test_medians_of_an_even_count_differ():
     assert median_ratio(predicted, truth) == pytest.approx(3)
 
 
+@pytest.mark.parametrize("ratio", [lower_median_ratio, median_ratio])
+def test_depth_behind_the_camera_is_not_turned_about(ratio):
+    scale = ratio(-_depth(), _depth())
+    errors = depth_errors(scale * -_depth(), _depth())
+    assert math.isnan(errors.abs_rel) and errors.share_within(1.25) == 0
+    mixed = _depth()
+    mixed[: len(mixed) // 4] *= -1  # fewer than half
+    assert ratio(mixed, _depth()) > 0
+
+
 def test_exact_alignments_are_no_worse_than_any_near_them():
     predicted, truth = _depth().flip(0), _depth()
 

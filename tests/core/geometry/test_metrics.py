@@ -1,6 +1,7 @@
 """Accuracy, completeness and scale: cases worked by hand, and laws."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -9,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill3r_core.errors import GeometryError
-from distill3r_core.geometry.metrics import nearest_distances, summarize_scales, view_errors
+from distill3r_core.geometry.metrics import (
+    nearest_distances,
+    places_of,
+    summarize_scales,
+    view_errors,
+)
 
 
 @pytest.fixture
@@ -53,6 +59,47 @@ def test_nearest_distances_to_an_oblique_plane_agree_with_all_pairs(truth):
     expected = torch.cdist(source.double(), plane.double()).min(dim=1).values
     torch.testing.assert_close(nearest_distances(source, plane), expected)
     assert nearest_distances(plane[::7], plane).max() == 0
+
+
+COLLAPSED = {
+    "one place": lambda spread: torch.ones_like(spread),
+    "eight places": lambda spread: 1 + 2e-7 * (spread > 1),
+    "within 1e-7": lambda spread: 1 + 1e-7 * (spread - 1),
+    "one place and others": lambda spread: torch.where(spread[:, :1] > 0.5, 1.0, spread),
+}
+
+
+@pytest.mark.parametrize("collapse", COLLAPSED.values(), ids=COLLAPSED)
+def test_distances_to_points_that_have_collapsed_are_those_of_all_pairs(collapse):
+    spread = 3 * torch.rand(900, 3, generator=torch.Generator().manual_seed(5)) - 1
+    target = collapse(spread)
+    pairs = torch.cdist(
+        spread.double(), target.double(), compute_mode="donot_use_mm_for_euclid_dist"
+    )
+    torch.testing.assert_close(
+        nearest_distances(spread, target), pairs.min(dim=1).values, rtol=1e-12, atol=1e-15
+    )
+    torch.testing.assert_close(
+        nearest_distances(target, spread), pairs.min(dim=0).values, rtol=1e-12, atol=1e-15
+    )
+
+
+def test_points_that_have_collapsed_to_few_places_cost_no_search_of_all_pairs():
+    spread = 3 * torch.rand(200_000, 3, generator=torch.Generator().manual_seed(5)) - 1
+    begun = time.process_time()
+    for name in ("one place", "eight places"):
+        assert len(places_of(COLLAPSED[name](spread).double().numpy()).points) <= 8
+        nearest_distances(spread, COLLAPSED[name](spread))
+    assert time.process_time() - begun < 30  # all pairs: over three minutes
+
+
+def test_places_are_the_points_in_their_order_where_no_two_are_equal():
+    points = np.random.default_rng(0).random((50, 3))
+    places = places_of(points)
+    assert places.points is points and places.of_point.tolist() == list(range(50))
+    twice = places_of(np.concatenate([points, points[:7]]))
+    np.testing.assert_array_equal(twice.points[twice.of_point[50:]], points[:7])
+    assert sorted(twice.counts.tolist()) == 43 * [1] + 7 * [2]
 
 
 def test_the_truth_itself_scores_zero_and_scale_one(truth, mask):

@@ -56,7 +56,8 @@ def save_run(run, cache_path, *, preset="tiny", pictures=None, resized=None):
     write_training_images(run / "pictures.txt", sorted(pictures))
 
 
-def score(**values):
+def score(*, overwrite=False, **values):
     """`evaluate` on the CPU, without COLMAP."""
     values = {"device": "cpu", "colmap": False, **values}
-    return evaluate(config.validate(EvalSettings, values, source="settings"))
+    settings = config.validate(EvalSettings, values, source="settings")
+    return evaluate(settings, overwrite=overwrite)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from saved_runs import write_run
 from scored_room import FRAMES, HELD_OUT, SIZE, make_cache, save_run, score
+from spatialbench_scenes import write_scene
 
 from distill3r_core import config
 from distill3r_core.cache.store import TeacherCache
@@ -275,6 +276,17 @@ def test_a_student_that_does_not_know_its_frames_says_so(here, tmp_path):
         score(models=[tmp_path / "lone.safetensors"])
 
 
+def test_a_bench_whose_images_have_another_form_says_that_no_training_frame_is_left_out(
+    here, tmp_path
+):
+    write_scene(tmp_path / "bench/sparse/tum/room")
+    report = score(
+        models=[here / "runs/tiny-001"], data=tmp_path / "bench", protocol="spatialbench-sparse",
+        output=tmp_path / "out",
+    )  # fmt: skip
+    assert any("none is known again as a training frame" in note for note in report.notes)
+
+
 def test_nothing_to_score_says_what_is_needed(here, tmp_path):
     (tmp_path / "photos").mkdir()
     for number in range(3):
@@ -349,7 +361,13 @@ def test_several_models_share_a_table_and_the_first_is_the_result(here, tmp_path
     assert report.result["models"]["tiny-001"] == report.result["metrics"]
     assert report.result["models"]["other"] == alone.result["metrics"]
     rows = [row[0] for row in report.tables[0].rows[:4]]
-    assert rows == ["tiny-001", "tiny-001, not refined", "other", "other, not refined"]
+    names = []
+    for label, facts in report.result["refinement"].items():
+        aligned, views = facts["aligned"], facts["views"]
+        shown = label if aligned == views else f"{label}, {aligned}/{views} refined"
+        names += [shown, f"{label}, not refined"]
+    assert rows == names
+    assert len([note for note in report.notes if note.startswith("poses of ")]) == 2
     # The other one does not know its training frames: none was left out.
     (note,) = (note for note in report.notes if note.startswith("no interval"))
     assert note.startswith("no interval: not scored on the same views (difference of other from")

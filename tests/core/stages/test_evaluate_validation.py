@@ -10,6 +10,7 @@ from scored_room import FRAMES, HELD_OUT, SIZE, save_run, score
 
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.frame_processing import Processing
+from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.errors import (
     ConflictError,
     NothingUsableError,
@@ -18,7 +19,9 @@ from distill3r_core.evaluation.baselines import BASELINES
 from distill3r_core.evaluation.baselines.baseline_depth import frame_distances
 from distill3r_core.evaluation.baselines.training_frames import TrainingFrames
 from distill3r_core.evaluation.data_frames import read_test_data
+from distill3r_core.evaluation.predictions import predict_truth
 from distill3r_core.evaluation.protocols import PROTOCOLS
+from distill3r_core.evaluation.scores import score_sequence
 from distill3r_core.evaluation.validation_samples import read_validation
 from distill3r_core.evaluation.view_truth import fit_views
 from distill3r_core.io.images.fit import ImageFit
@@ -57,17 +60,21 @@ def test_held_out_frames_are_scored_against_their_own_depth_and_poses(here):
     assert truth["scale_norm"] == pytest.approx(1, abs=1e-6)
 
 
-def test_the_nearest_training_frame_brings_its_own_pose(here):
-    data = read_test_data(
+def read_rooms(here, protocol):
+    """The truth of the room at the grid of the student."""
+    return read_test_data(
         here / "rooms",
         layout="auto",
-        protocol=PROTOCOLS["held-out"],
+        protocol=PROTOCOLS[protocol],
         processing=Processing(),
         prepare=partial(fit_views, fit=ImageFit(size=SIZE)),
         trained_on=(),
         progress=Silent(),
     )
-    (truth,) = data.truths
+
+
+def test_the_nearest_training_frame_brings_its_own_pose(here):
+    (truth,) = read_rooms(here, "held-out").truths
     training = TrainingFrames.of_run([here / "caches/teacher"], size=SIZE)
     _, poses = training.nearest(truth)
     seen, new = slice(FRAMES - HELD_OUT), slice(FRAMES - HELD_OUT, FRAMES)
@@ -80,6 +87,31 @@ def test_the_nearest_training_frame_brings_its_own_pose(here):
     torch.testing.assert_close(baseline.global_from_local, placed[:, :3], atol=1e-6, rtol=0)
 
 
+def test_the_nearest_frame_of_a_teacher_without_a_unit_has_no_lengths_beside_its_poses(
+    here, tmp_path, monkeypatch
+):
+    metric = score(protocol="held-out").result["baselines"]["nearest_frame"]
+    monkeypatch.setattr(CacheUnion, "metric", False)
+    report = score(protocol="held-out", output=tmp_path / "result")
+    found = report.result["baselines"]["nearest_frame"]
+    assert metric["fused"] is not None and found["fused"] is None
+    for name in ("auc_30", "rotation_median", "ate", "acc"):
+        assert found[name] == pytest.approx(metric[name], rel=0.1), name
+    reason = "nearest frame: poses without a scale: the teacher's maps have no unit"
+    assert any(note.startswith(reason) for note in report.notes)
+
+
+def test_clouds_of_all_views_are_not_put_together_without_a_common_unit(here):
+    (truth,) = read_rooms(here, "pi3-dense").truths
+    maps = predict_truth(truth)
+    protocol = PROTOCOLS["pi3-dense"]
+    scaled, unscaled = (score_sequence(truth, maps, protocol, scaled=one) for one in (True, False))
+    differ = {name for name, values in scaled.values.items() if values != unscaled.values[name]}
+    of_clouds = {"acc", "acc_mean", "comp", "comp_mean", "chamfer", "fscore", "nc", "nc_median"}
+    assert differ == of_clouds | {"fused", "scale_norm"}
+    assert all(unscaled.values[name] is None for name in differ)
+
+
 def test_another_cache_at_the_runs_path_is_refused(here, tmp_path):
     run, cache = tmp_path / "run", here / "caches/teacher"
     save_run(run, cache)
@@ -89,6 +121,48 @@ def test_another_cache_at_the_runs_path_is_refused(here, tmp_path):
         (run / "run.json").write_text(json.dumps(record))
         with pytest.raises(ConflictError, match="other samples") if refused else nullcontext():
             score(models=[run], output=tmp_path / "result")
+
+
+def test_models_of_different_caches_are_not_compared_by_their_own_samples(here, tmp_path):
+    build_cache(
+        CacheSettings(
+            manifest=here / "data/manifest.csv", output=tmp_path / "cache", size="28x42",
+            teacher="synthetic",
+        )
+    )  # fmt: skip
+    save_run(tmp_path / "same", here / "caches/teacher")
+    save_run(tmp_path / "other", tmp_path / "cache")
+    models = [here / "runs/tiny-001", tmp_path / "same", tmp_path / "other"]
+    report = score(models=models, output=tmp_path / "result")
+    assert report.result["other_truths"] == ["other"]
+    assert report.result["differences"]["other"] == {}
+    (note,) = (note for note in report.notes if "other samples than tiny-001" in note)
+    assert note.startswith("other is scored") and "--data" in note
+    together = score(models=models, data=here / "rooms", output=tmp_path / "data")
+    assert together.result["other_truths"] == []
+
+
+def test_a_student_whose_training_frames_are_not_known_says_so_of_its_own_samples(here, tmp_path):
+    save_run(tmp_path / "run", here / "caches/teacher")
+    (tmp_path / "run/pictures.txt").unlink()
+    for protocol in ("table2", "held-out"):
+        report = score(models=[tmp_path / "run"], protocol=protocol, output=tmp_path / protocol)
+        assert any("training frames of this student are not known" in one for one in report.notes)
+
+
+def test_baselines_are_not_made_of_another_cache_at_the_runs_path(here, tmp_path):
+    run, cache = tmp_path / "run", here / "caches/teacher"
+    save_run(run, cache)
+    own = samples_of(TeacherCache(cache))
+    for samples in (own["samples"], "another"):
+        record = {"finished": True, "identity": {"cache": {**own, "samples": samples}}}
+        (run / "run.json").write_text(json.dumps(record))
+        report = score(models=[run], data=here / "rooms", output=tmp_path / samples[:8])
+        found = report.result["baselines"]
+        missing = [found[name] is None for name in ("mean_depth", "nearest_frame")]
+        assert missing == [samples == "another"] * 2
+        reason = f"nearest frame: the run learned from other samples than {cache} holds"
+        assert any(reason in note for note in report.notes) == (samples == "another")
 
 
 def test_validation_views_that_were_trained_on_are_left_out(here, tmp_path):

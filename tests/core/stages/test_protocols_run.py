@@ -84,6 +84,22 @@ def test_two_frames_at_one_place_are_a_failed_pair_that_is_counted_and_said(room
     assert report.result["rules"]["refinement"].startswith("none")
 
 
+@pytest.mark.parametrize(("name", "count"), [("table2", 1), ("co3d-pi3", 1), ("da3-bench", 0)])
+def test_pairs_at_one_place_are_counted_by_the_form_of_poses_of_the_protocol(tmp_path, name, count):
+    """In DA3's form a pair that turns about one place has a translation, if away from the first."""
+    root = tmp_path / "rooms"
+    scene, intrinsics = build_scene(3), pinhole(SIZE)
+    poses = arc(scene, VIEWS, seed=3)
+    poses[3, :3, 3] = poses[2, :3, 3]
+    views = [render_view(scene, pose, intrinsics, SIZE) for pose in poses]
+    images, depths = (torch.stack(parts) for parts in zip(*views, strict=True))
+    write_rgbd_scene(root / "one", images, depths, poses, intrinsics)
+    report = _scored(root, tmp_path, name, "truth")
+    assert report.result["pairs_without_baseline"] == count
+    failed = sum("no true baseline" in note for note in report.notes)
+    assert failed == count and report.result["metrics"]["auc_30"] == pytest.approx(1 - count / 6)
+
+
 @pytest.mark.parametrize("name", RUNNABLE)
 def test_what_places_no_view_is_scored_by_its_depth_and_named(room, tmp_path, name):
     report = _scored(room, tmp_path, name, "constant")

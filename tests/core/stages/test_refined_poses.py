@@ -5,13 +5,16 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from distill3r_core import reconstruct
 from distill3r_core.evaluation.predictions import predict_with_student
 from distill3r_core.evaluation.view_truth import NamedView, fit_views, truth_of
+from distill3r_core.geometry.cameras import invert_rigid
+from distill3r_core.geometry.pose_errors import pair_errors
 from distill3r_core.geometry.registration import rigid_of
-from distill3r_core.geometry.similarity import apply_similarity
+from distill3r_core.geometry.similarity import apply_similarity, scale_of
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.models import build_student
 from distill3r_core.reconstruction.refinement import views as refinement
@@ -19,7 +22,7 @@ from distill3r_core.reconstruction.refinement.motions import chain, exponential,
 from distill3r_core.runs.student_file import StudentFile
 from distill3r_core.scenes.render import render_scene
 from distill3r_core.stages.evaluate.refined_poses import RefinedPoses
-from distill3r_core.types import PointMaps, View
+from distill3r_core.types import PointMaps, RawMaps, View
 
 VIEWS = 13  # more than of which every pair is tried: the encoder's features count
 FIT = ImageFit(size=(28, 42))  # squashes the images
@@ -114,3 +117,62 @@ def test_eval_refines_the_same_student_and_images_to_the_poses_of_infer(monkeypa
     assert maps.global_from_local is not None
     placed = rigid_of(maps.global_from_local)
     torch.testing.assert_close(placed, torch.from_numpy(poses), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("lost", [0, 3], ids=["the first view", "another view"])
+@pytest.mark.parametrize("known", [True, False], ids=["own pose", "no pose"])
+def test_a_view_without_a_camera_keeps_its_own_pose_and_the_others_are_refined(lost, known):
+    frames = [NamedView(f"{k}", view, f"{k}") for k, view in enumerate(seen_room()[1:7])]
+    truth, _ = truth_of("room", "room", frames, partial(fit_views, fit=FIT))
+    assert truth is not None and truth.poses is not None
+    count, others = len(frames), [k for k in range(len(frames)) if k != lost]
+    generator = torch.Generator().manual_seed(1)
+    off = 0.05 * torch.randn(count, 6, dtype=torch.float64, generator=generator)
+    given = chain(truth.poses[:, :3], exponential(off))
+    given[:, :, :3] *= 2  # local maps half as large as their world
+    points = [one / 2 for one in truth.points]
+    confidence = list(1 + torch.rand(truth.mask.shape, generator=generator))
+    if known:  # all its pixels are masked
+        hidden = replace(truth.sources[lost].view, mask=np.zeros((56, 70), bool))
+        sources = list(truth.sources)
+        sources[lost] = replace(sources[lost], view=hidden)
+        truth = replace(truth, sources=tuple(sources))
+    else:
+        points[lost], given[lost] = torch.full_like(points[lost], torch.nan), torch.nan
+    maps = RawMaps(points, confidence, confidence, global_from_local=given.float())
+
+    refined = RefinedPoses()
+    found = refined.refine(truth, maps, None).global_from_local
+    assert found is not None
+    assert (refined.views, refined.without_camera) == (count, 1)
+    assert refined.aligned == len(others)
+    found = found.double()
+    errors = [
+        pair_errors(rigid_of(one[others]), truth.poses[others]).rotation.median()
+        for one in (given, found)
+    ]
+    assert errors[0] > 4 and errors[1] < 0.5
+    if not known:
+        assert found[lost].isnan().all()
+        return
+    # Refined poses are as a whole where the given ones are, and so is the view that was not.
+    torch.testing.assert_close(scale_of(found[lost]), scale_of(given[lost]))
+    into_frame = rigid_of(found[lost]) @ invert_rigid(rigid_of(given[lost])[None])[0]
+    kept = into_frame @ rigid_of(given[others])
+    turn = (rigid_of(found[others])[:, :3, :3] @ kept[:, :3, :3].mT).sum(0)
+    u, _, v = torch.linalg.svd(turn)
+    torch.testing.assert_close(u @ v, torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-5)
+    centers = (rigid_of(found[others]) - kept)[:, :3, 3].mean(0)
+    torch.testing.assert_close(centers, torch.zeros_like(centers), rtol=0, atol=1e-5)
+
+
+def test_a_single_camera_leaves_the_poses_as_they_are_and_says_so():
+    frames = [NamedView(f"{k}", view, f"{k}") for k, view in enumerate(seen_room()[1:3])]
+    truth, _ = truth_of("room", "room", frames, partial(fit_views, fit=FIT))
+    assert truth is not None and truth.poses is not None
+    points = [truth.points[0], torch.full_like(truth.points[1], torch.nan)]
+    confidence = list(torch.ones(truth.mask.shape))
+    maps = RawMaps(points, confidence, confidence, global_from_local=truth.poses[:, :3].float())
+    refined = RefinedPoses()
+    assert refined.refine(truth, maps, None) is maps
+    assert (refined.views, refined.without_camera, refined.aligned) == (2, 1, 0)

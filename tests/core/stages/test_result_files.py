@@ -75,6 +75,7 @@ def test_a_difference_without_an_interval_says_how_few_sequences_there_are(repor
         "models": {"a": known, "b": known},
         "model_sequences": {"a": sequences, "b": sequences},
         "differences": {"b": {"acc": {}}},
+        "other_truths": [],
     }
     (note,) = (note for note in result_notes(result) if note.startswith("no interval"))
     assert note.startswith("no interval: 1 sequence, 5 are needed (difference of b from a: Comp,")

@@ -102,9 +102,7 @@ def _read_set_list(path: Path) -> SplitFiles:
     """
     try:
         content = json.loads(read_text_file(path))
-        train, val, test = (
-            _names_in(content.get(part, ())) for part in ("train", "val", "test")
-        )
+        train, val, test = (_names_in(content.get(part, ())) for part in ("train", "val", "test"))
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ImageError(f"it is damaged: {reason_of(error)}") from error
     return SplitFiles(train, (val | test) - train)

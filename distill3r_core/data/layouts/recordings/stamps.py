@@ -86,10 +86,8 @@ class Trajectory:
         """Whether all stamps are whole numbers, which may then be those of images."""
         return all(stamp.is_integer() for stamp in self.stamps)
 
-    def of_image(
-        self, number: str | None, *, time: float | None
-    ) -> Float[np.ndarray, "4 4"] | None:
-        """The pose of an image; None where the trajectory has none.
+    def stamp_of_image(self, number: str | None, *, time: float | None) -> float | None:
+        """The stamp at which to look for the pose of an image; None: its name tells none.
 
         An image with a time has the pose at that time. A whole number that is no time counts
         images: it has the pose of the line with that very number, and only where all stamps are
@@ -107,7 +105,14 @@ class Trajectory:
             # Whole stamps are too far apart for `at` to find another one than the counter's.
             if time is None and (dot or self._is_whole):
                 time = float(number)
-        return None if time is None else self.at(time)
+        return time
+
+    def of_image(
+        self, number: str | None, *, time: float | None
+    ) -> Float[np.ndarray, "4 4"] | None:
+        """The pose at `stamp_of_image`; None where the trajectory has none."""
+        stamp = self.stamp_of_image(number, time=time)
+        return None if stamp is None else self.at(stamp)
 
     def at(self, stamp: float, *, max_gap: float = MAX_POSE_GAP) -> Float[np.ndarray, "4 4"] | None:
         """The pose at a stamp; None where the recording has none near it.
