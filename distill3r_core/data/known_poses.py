@@ -1,9 +1,10 @@
 """Poses from a file beside the data: a trajectory, a list, a COLMAP model, or `cameras.json`."""
 
 import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float
@@ -67,10 +68,6 @@ class KnownPoses:
     unit: Unit
     by_name: Mapping[str, KnownPose]
     trajectory: Trajectory | None = None
-
-    def of(self, frames: Sequence[Frame]) -> list[KnownPose | None]:
-        """What is known of each frame of a scene; None: nothing."""
-        return [None if found is None else found.known for found in self.matches(frames)]
 
     def matches(self, frames: Sequence[Frame]) -> list[Match | None]:
         """The entry that fits each frame of a scene; None: none does."""
@@ -141,11 +138,14 @@ def read_known_poses(path: Path) -> KnownPoses:
 
 
 def with_known_poses(
-    listing: DatasetListing, known: KnownPoses
+    listing: DatasetListing, known: KnownPoses, best: Mapping[Hashable, int]
 ) -> tuple[DatasetListing, tuple[int, int]]:
     """A listing whose frames have the poses of a file instead of their own.
 
     Frames that the file does not name have no pose: poses of two sources share no world frame.
+
+    Args:
+        best: What `best_matches` finds in the scenes of all data sets.
 
     Returns:
         The listing, and how many of how many frames have a pose.
@@ -155,7 +155,7 @@ def with_known_poses(
     def posed_scenes() -> Iterator[Scene]:
         nonlocal found, total
         for scene in listing.scenes:
-            frames = posed_frames(scene.frames, known)
+            frames = posed_frames(scene.frames, known, best)
             found += sum(frame.pose is not None for frame in frames)
             total += len(frames)
             yield replace(scene, frames=frames)
@@ -202,16 +202,29 @@ def _last_number(stem: str) -> str | None:
     return numbers[-1] if numbers else None
 
 
-def posed_frames(frames: Sequence[Frame], known: KnownPoses) -> tuple[Frame, ...]:
-    """The frames of a scene with the poses of a file instead of their own, or with none."""
-    pairs = zip(frames, known.of(frames), strict=True)
-    return tuple(_posed(frame, here, known.unit) for frame, here in pairs)
+def posed_frames(
+    frames: Sequence[Frame], known: KnownPoses, best: Mapping[Hashable, int] = MappingProxyType({})
+) -> tuple[Frame, ...]:
+    """The frames of a scene with the poses of a file instead of their own, or with none.
+
+    Args:
+        best: What `best_matches` finds in all scenes; empty: there are no others.
+    """
+    pairs = zip(frames, known.matches(frames), strict=True)
+    return tuple(
+        _posed(
+            frame,
+            None if match is None or match.parts < best.get(match.entry, 0) else match.known,
+            known.unit,
+        )
+        for frame, match in pairs
+    )
 
 
-def posed_sequences(
-    scenes: Mapping[str, Sequence[Frame]], known: KnownPoses
-) -> dict[str, tuple[Frame, ...]]:
-    """The frames of several scenes with the poses of a file instead of their own, or with none.
+def best_matches(
+    scenes: Iterable[tuple[str, Sequence[Frame]]], known: KnownPoses
+) -> dict[Hashable, int]:
+    """How many parts of a path each entry of a file names, at best, in several named scenes.
 
     A pose is of the frame whose path it names best: `one/a.png` is not of `two/a.png`, although
     it is of `a.png` where there is no other.
@@ -219,24 +232,21 @@ def posed_sequences(
     Raises:
         RequestError: A pose fits frames of two scenes alike.
     """
-    found = {name: known.matches(frames) for name, frames in scenes.items()}
-    best: dict[Hashable, int] = {}
-    for match in (match for matches in found.values() for match in matches if match is not None):
-        best[match.entry] = max(best.get(match.entry, 0), match.parts)
-    owners: dict[Hashable, tuple[str, Path]] = {}
-    posed = {}
-    for name, matches in found.items():
-        frames: list[Frame] = []
-        for frame, match in zip(scenes[name], matches, strict=True):
-            if match is None or match.parts < best[match.entry]:
-                frames.append(_posed(frame, None, known.unit))
+    best: dict[Hashable, tuple[int, str, Path]] = {}
+    twice: dict[Hashable, tuple[str, Path]] = {}
+    for name, frames in scenes:
+        for frame, match in zip(frames, known.matches(frames), strict=True):
+            if match is None:
                 continue
-            owner, image = owners.setdefault(match.entry, (name, frame.image))
-            if owner != name and image != frame.image:
-                raise _ambiguous(known.path, (owner, image), (name, frame.image))
-            frames.append(_posed(frame, match.known, known.unit))
-        posed[name] = tuple(frames)
-    return posed
+            parts, owner, image = best.get(match.entry, (0, name, frame.image))
+            if match.parts > parts:
+                best[match.entry] = match.parts, name, frame.image
+                twice.pop(match.entry, None)
+            elif match.parts == parts and owner != name and image != frame.image:
+                twice.setdefault(match.entry, (name, frame.image))
+    for entry, other in twice.items():
+        raise _ambiguous(known.path, best[entry][1:], other)
+    return {entry: parts for entry, (parts, *_) in best.items()}
 
 
 def _ambiguous(path: Path, one: tuple[str, Path], other: tuple[str, Path]) -> RequestError:
@@ -245,7 +255,7 @@ def _ambiguous(path: Path, one: tuple[str, Path], other: tuple[str, Path]) -> Re
     return RequestError(
         f"{path} does not tell scenes apart: one pose of it fits {one[1].name} of {one[0]} and "
         f"{other[1].name} of {other[0]}",
-        hint="score one scene at a time, with a file for each; or give a list whose names have the "
+        hint="give one scene at a time, with a file for each; or give a list whose names have the "
         f"folders of scenes ({'/'.join(parts[0][-count:])})",
     )
 

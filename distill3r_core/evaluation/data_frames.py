@@ -8,7 +8,7 @@ from distill3r_core.data.conventions.check_data import DataCheck, check_data
 from distill3r_core.data.conventions.readings import Conventions, with_conventions
 from distill3r_core.data.frame_processing import Processed, Processing, process
 from distill3r_core.data.frame_reader import read_source_frame
-from distill3r_core.data.known_poses import KnownPoses, posed_sequences
+from distill3r_core.data.known_poses import KnownPoses, best_matches, posed_frames
 from distill3r_core.data.layouts import LAYOUTS, Frame, detect_layout, frames_for_test
 from distill3r_core.errors import ConfigError, ImageError
 from distill3r_core.evaluation.protocols import Protocol
@@ -63,7 +63,8 @@ def read_test_data(
         for name, frames in frames_for_test(root, layout, all_splits=not protocol.test_only)
     }
     if poses is not None:
-        sequences = posed_sequences(sequences, poses)
+        best = best_matches(sequences.items(), poses)
+        sequences = {name: posed_frames(frames, poses, best) for name, frames in sequences.items()}
     sequences, failed = _scored_sequences(sequences, protocol)
     windows = protocol.frames(
         layout, {name: [frame.number for frame in frames] for name, frames in sequences.items()}

@@ -96,8 +96,25 @@ def test_a_frame_of_a_video_has_the_pose_of_its_own_name(tmp_path):
     names = {"000012.png": known(1), "000012": known(2), "desk_000012": known(3)}
     poses = KnownPoses(tmp_path, "m", names)
     places = ("video/desk.mp4/000012.png", "video/shelf.mp4/000012.png", "photos/000012.png")
-    found = poses.of([Frame("000012", tmp_path / place) for place in places])
-    assert [one and one.pose[0, 3] for one in found] == [3, 1, 1]
+    found = poses.matches([Frame("000012", tmp_path / place) for place in places])
+    assert [one and one.known.pose[0, 3] for one in found] == [3, 1, 1]
+
+
+def test_one_trajectory_is_not_that_of_two_recordings(cli_inprocess, tmp_path):
+    for scene in ("first", "second"):
+        photos(tmp_path / "rooms" / scene, 3)
+    lines = [f"{number} {number} 0 0 0 0 0 1" for number in range(12)]
+    (tmp_path / "path.txt").write_text("\n".join(lines))
+    status, _, err = cli_inprocess("manifest", "rooms", "--poses", "path.txt", cwd=tmp_path)
+    assert status == 2
+    assert "path.txt does not tell scenes apart" in err
+    assert "rooms/first" in err and "rooms/second" in err
+    # Two roots are no other case than two folders of one.
+    roots = ("rooms/first", "rooms/second")
+    assert cli_inprocess("manifest", *roots, "--poses", "path.txt", cwd=tmp_path)[0] == 2
+    one = ("rooms/first", "-o", "one", "--poses", "path.txt")
+    status, _, err = cli_inprocess("manifest", *one, cwd=tmp_path)
+    assert status in (0, 5) and "3 of 3 frames have a pose" in err
 
 
 def test_a_colmap_model_goes_by_names_and_brings_intrinsics(cli_inprocess, tmp_path):

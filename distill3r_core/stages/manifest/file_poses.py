@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from distill3r_core.data.known_poses import KnownPoses, with_known_poses
+from distill3r_core.data.known_poses import KnownPoses, best_matches, with_known_poses
 from distill3r_core.data.listing import DatasetListing
 from distill3r_core.errors import RequestError
 from distill3r_core.report import counted
@@ -25,11 +25,17 @@ def with_file_poses(
         filmed: Data sets with frames of videos, whose numbers are nowhere to be seen.
 
     Raises:
-        RequestError: The file knows none of the frames.
+        RequestError: The file knows none of the frames, or does not tell scenes apart.
     """
+    scenes = (
+        (f"{listing.name}/{scene.scene_id}", scene.frames)
+        for _, listing in scans
+        for scene in listing.scenes
+    )
+    best = best_matches(scenes, known)
     posed, total = [], 0
     for root, listing in scans:
-        listing, (found, frames) = with_known_poses(listing, known)
+        listing, (found, frames) = with_known_poses(listing, known, best)
         if frames:  # else they are still in archives and videos
             posed_frames = counted(found, "frame", "have", of=frames)
             note = f"{listing.name}: {posed_frames} a pose in {known.path}"

@@ -13,7 +13,7 @@ from scored_room import FRAMES, SIZE, score
 from distill3r_core import config
 from distill3r_core.data.frame_processing import Processing
 from distill3r_core.data.frame_reader import read_source_frame
-from distill3r_core.data.known_poses import posed_frames, posed_sequences, read_known_poses
+from distill3r_core.data.known_poses import best_matches, posed_frames, read_known_poses
 from distill3r_core.data.layouts import frames_for_test, scan
 from distill3r_core.data.listing import list_dataset
 from distill3r_core.errors import ConfigError, NothingUsableError, RequestError
@@ -147,13 +147,15 @@ def test_names_with_the_folders_of_scenes_give_each_its_own_poses(two_rooms, tmp
     names = [f"{scene}/rgb/{n:06d}.png" for scene in ("one", "two") for n in range(FRAMES)]
     known = read_known_poses(write_list(tmp_path / "list.txt", names))
     scenes = dict(frames_for_test(two_rooms, "rgbd"))
-    found = posed_sequences(scenes, known)
+    best = best_matches(scenes.items(), known)
+    found = {name: posed_frames(frames, known, best) for name, frames in scenes.items()}
     for number, scene in enumerate(("rooms/one", "rooms/two")):
         sides = [frame.pose[0, 3] for frame in found[scene]]
         assert sides == list(range(number * FRAMES, (number + 1) * FRAMES))
     # A list of one of them is of that one alone, although it has the names of both.
     known = read_known_poses(write_list(tmp_path / "one.txt", names[FRAMES:]))
-    found = posed_sequences(scenes, known)
+    best = best_matches(scenes.items(), known)
+    found = {name: posed_frames(frames, known, best) for name, frames in scenes.items()}
     assert all(frame.pose is None for frame in found["rooms/one"])
     assert [frame.pose[0, 3] for frame in found["rooms/two"]] == list(range(FRAMES))
 
