@@ -15,6 +15,7 @@ from distill3r_core.errors import GeometryError
 from distill3r_core.geometry.metrics import Places, places_of
 
 NEIGHBORS = 30  # of a normal, the point itself included
+_AT_ONCE = 100_000  # places whose neighbors are in memory
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,14 @@ def cloud_array(points: Float[Tensor, "M 3"], *, least: int = NEIGHBORS) -> np.n
 
 def _normals(places: Places, tree: KDTree) -> np.ndarray:
     """Direction of least spread of the nearest points of each place; its sign is arbitrary."""
+    # Neighbors of all places at once would take 30 times the memory of the cloud.
+    starts = range(0, len(places.points), _AT_ONCE)
+    return np.concatenate([_some_normals(places, tree, slice(at, at + _AT_ONCE)) for at in starts])
+
+
+def _some_normals(places: Places, tree: KDTree, chosen: slice) -> np.ndarray:
     count = min(NEIGHBORS, len(places.points))
-    _, found = tree.query(places.points, k=count, workers=torch.get_num_threads())
+    _, found = tree.query(places.points[chosen], k=count, workers=torch.get_num_threads())
     nearest = np.asarray(found).reshape(-1, count)  # of one place, SciPy gives no columns
     near = places.points[nearest]
     if (places.counts == 1).all():

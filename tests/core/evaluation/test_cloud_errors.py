@@ -41,6 +41,16 @@ def _turn(degrees: float) -> torch.Tensor:
     )
 
 
+@pytest.mark.parametrize("repeated", [1, 5])  # several points at one place take another way
+def test_normals_are_the_same_however_many_places_are_taken_at_once(monkeypatch, repeated):
+    predicted, truth = (_points(seed=seed).reshape(-1, 3).repeat(repeated, 1) for seed in (1, 2))
+    whole = cloud_errors(predicted, truth)
+    monkeypatch.setattr("distill3r_core.evaluation.clouds.cloud_errors._AT_ONCE", 7)
+    parts = cloud_errors(predicted, truth)
+    for name in ("accuracy", "completeness", "normals_accuracy", "normals_completeness"):
+        assert torch.equal(getattr(parts, name), getattr(whole, name)), name
+
+
 def test_the_truth_against_itself_is_perfect():
     cloud = _points().reshape(-1, 3)
     errors = cloud_errors(cloud, cloud)
