@@ -5,7 +5,7 @@
 Each part runs in a process of its own, so that its peak memory is its own: `distances` (both ways,
 as Acc and Comp take them), `normals` (the same with NC, of 30 neighbors), `icp` (within 0.1 m, from
 2 cm beside the truth) and `tsdf` (fusion in voxels of 1 cm, and a million points of its surface).
-The room is rendered before the time begins; the peak of memory has it, and `nothing` shows how much.
+The room is rendered before the time begins; `nothing` shows what memory it takes.
 """
 
 import argparse
