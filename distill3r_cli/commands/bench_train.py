@@ -94,8 +94,9 @@ def ablation(
     confidence falls; about 20 minutes on two cores. `pairs`: students of a pair network that is
     trained in place. `poses`: students of a cache (`--set cache=caches/teacher`), poses with and
     without refinement. `scene`: students of a rendered room, or of your own scene (`--set
-    cache=caches/teacher`). How long these take is said when they begin. Finished students are kept:
-    after an interruption the same command continues with the others.
+    cache=caches/teacher`). How long these take is said when they begin, of `poses` after the first
+    student. Finished students are kept: after an interruption the same command continues with the
+    others.
     """
     from distill3r_core.benchmarks.studies import STUDIES
 

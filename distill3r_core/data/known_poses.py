@@ -251,7 +251,7 @@ def best_matches(
 
 def _ambiguous(path: Path, one: tuple[str, Path], other: tuple[str, Path]) -> RequestError:
     parts = [image.parts for _, image in (one, other)]
-    count = next(n for n in range(1, len(parts[0]) + 1) if parts[0][-n:] != parts[1][-n:])
+    count = next(n for n in range(1, max(map(len, parts)) + 1) if parts[0][-n:] != parts[1][-n:])
     return RequestError(
         f"{path} does not tell scenes apart: one pose of it fits {one[1].name} of {one[0]} and "
         f"{other[1].name} of {other[0]}",

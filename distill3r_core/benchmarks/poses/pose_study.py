@@ -104,7 +104,8 @@ def bench_poses(
         overwrite=overwrite,
     )
     notes = [
-        "medians over pairs of held-out frames; refined: by image alignment on the student's depth",
+        "rotation: median over pairs of held-out frames, AUC over the same pairs; refined: by "
+        "image alignment on the student's depth",
         "the last step of each training is scored: `best` is chosen on the same held-out frames",
     ]
     return folder.report(result, tables=_tables(result), notes=notes)

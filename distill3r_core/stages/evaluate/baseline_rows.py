@@ -2,19 +2,18 @@
 
 from collections.abc import Sequence
 
-from distill3r_core.errors import ConflictError
 from distill3r_core.evaluation.baselines import BASELINES
 from distill3r_core.evaluation.baselines.colmap_solver import MAX_VIEWS, ColmapSolver
-from distill3r_core.evaluation.baselines.training_frames import TrainingFrames
 from distill3r_core.evaluation.localization.localization_metrics import LOCALIZATION_METRICS
+from distill3r_core.evaluation.predictions import Unpredicted
 from distill3r_core.evaluation.protocols import Protocol
 from distill3r_core.evaluation.scores import metrics_of
 from distill3r_core.geometry.pnp import pnp_available
 from distill3r_core.paths import RESULTS
 from distill3r_core.report import Progress
-from distill3r_core.runs.student_file import StudentFile, cache_paths
-from distill3r_core.stages.evaluate.prepared_evaluation import PreparedEvaluation, check_caches
-from distill3r_core.stages.evaluate.scored_baseline import WITHOUT_TRAINING, ScoredBaseline
+from distill3r_core.stages.evaluate.own_caches import training_frames_of
+from distill3r_core.stages.evaluate.prepared_evaluation import PreparedEvaluation
+from distill3r_core.stages.evaluate.scored_baseline import WITHOUT_RUN, ScoredBaseline
 from distill3r_core.stages.evaluate.settings import EvalSettings
 
 SOLVED = RESULTS / "eval" / ".colmap"  # COLMAP's results, for every evaluation of the same images
@@ -24,15 +23,13 @@ def open_baselines(
     settings: EvalSettings, protocol: Protocol, evaluation: PreparedEvaluation, progress: Progress
 ) -> list[ScoredBaseline]:
     """The baselines, with the training frames of the model that is scored."""
-    student, training, without = evaluation.model.student, None, WITHOUT_TRAINING
+    student, training, without = evaluation.model.student, None, WITHOUT_RUN
     if student is not None:
-        paths = cache_paths(student)
-        where = ", ".join(map(str, paths)) or "its path is not known"
-        training = TrainingFrames.of_run(paths, size=student.fit.resized)
-        if training is None:
-            progress.note(f"no baselines of the training frames: cannot read the cache ({where})")
-        elif not _is_of_run(training, student):
-            training, without = None, f"the run learned from other samples than {where} holds"
+        found = training_frames_of(student)
+        if isinstance(found, Unpredicted):
+            without = found.reason
+        else:
+            training = found
     colmap = None
     if settings.uses_colmap and _measures_poses(protocol):
         longest = None if settings.colmap else MAX_VIEWS
@@ -49,15 +46,6 @@ def open_baselines(
         for name in BASELINES
         if colmap is not None or not BASELINES[name].needs_colmap
     ]
-
-
-def _is_of_run(training: TrainingFrames, student: StudentFile) -> bool:
-    """Whether these are the frames that a student learned from, as far as its run says."""
-    try:
-        check_caches(training.cache, student)
-    except ConflictError:
-        return False
-    return True
 
 
 def baseline_notes(

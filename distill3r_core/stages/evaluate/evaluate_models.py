@@ -113,7 +113,7 @@ def evaluate(
         "settings": {key: value for key, value in plain.items() if key not in left_out},
         # A result without the extra is another one; so is one of sequences of any length.
         "colmap": settings.colmap or (uses_colmap and "short"),
-        "models": [model.digest or model.label for model in models],
+        "models": [model.identity for model in models],
         "truths": [evaluation.digest for evaluation in prepared],
     }
     name = "-vs-".join(label.replace("/", "-") for label in labels)
@@ -237,7 +237,7 @@ def _result(
     result["grids"] = {label: "x".join(map(str, grid)) for label, grid in grids.items()}
     result["models"] = {label: figures_of(one, protocol) for label, one in found.items()}
     result["without_refinement"] = {
-        label: figures_of(one, protocol) for label, one in unrefined.items() if one
+        label: figures_of(unrefined[label], protocol) for label, one in refined.items() if one.views
     }
     result["teacher_settings"] = {
         label: evaluation.model.teacher_settings

@@ -13,7 +13,7 @@ from distill3r_core.data.known_poses import read_known_poses
 from distill3r_core.data.layouts import LAYOUTS
 from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.data.loading.manifest_images import ManifestImages
-from distill3r_core.errors import ConflictError, InputMissingError, NothingUsableError
+from distill3r_core.errors import InputMissingError, NothingUsableError
 from distill3r_core.evaluation.data_frames import TestData, read_test_data
 from distill3r_core.evaluation.held_out_frames import held_out_windows, read_held_out
 from distill3r_core.evaluation.protocols import Protocol
@@ -21,9 +21,9 @@ from distill3r_core.evaluation.truth import Truth
 from distill3r_core.evaluation.validation_samples import read_validation
 from distill3r_core.files import path_below
 from distill3r_core.report import Failure, Progress
-from distill3r_core.runs.run_record import learned_from, read_record, samples_of
 from distill3r_core.runs.student_file import StudentFile, cache_paths
 from distill3r_core.runs.training_images import read_training_images
+from distill3r_core.stages.evaluate.own_caches import check_caches, run_folder
 from distill3r_core.stages.evaluate.scored_model import ScoredModel
 from distill3r_core.stages.evaluate.settings import EvalSettings
 
@@ -258,27 +258,6 @@ def _validation_truths(
         )
 
 
-def check_caches(caches: CacheUnion, student: StudentFile) -> None:
-    """Refuse caches that are not those that a student learned from, where its run says which.
-
-    Raises:
-        ConflictError: One holds other samples.
-    """
-    run = _run_folder(student)
-    record = None if run is None else read_record(run)
-    if record is None:
-        return  # a weight file alone does not say what was in its cache
-    learned = list(learned_from(record["identity"]).values())
-    for index, member in enumerate(caches.members):
-        samples = samples_of(member.cache)["samples"]
-        if index >= len(learned) or learned[index]["samples"] != samples:
-            raise ConflictError(
-                f"{member.cache.path} holds other samples than {run} learned from",
-                hint="go to the folder that it was trained in, or score against a data set: "
-                "--data ROOT",
-            )
-
-
 def _nothing_left(root: Path, data: TestData) -> NothingUsableError:
     if data.seen:
         return NothingUsableError(
@@ -298,17 +277,11 @@ def _nothing_left(root: Path, data: TestData) -> NothingUsableError:
 def _training_images(student: StudentFile) -> frozenset[str] | None:
     """Hashes of the images that a student was trained on; None where they are not known."""
     metadata = student.student.metadata
-    run = _run_folder(student)
+    run = run_folder(student)
     if metadata is None or metadata.pictures is None or run is None:
         return None
     file = path_below(run, metadata.pictures)
     return read_training_images(file) if file.is_file() else None
-
-
-def _run_folder(student: StudentFile) -> Path | None:
-    """The run that weights belong to: `RUN/checkpoints/NAME/model.safetensors`."""
-    checkpoints = student.path.parent.parent
-    return checkpoints.parent if checkpoints.name == "checkpoints" else None
 
 
 def _digest(parts: Iterable[str]) -> str:

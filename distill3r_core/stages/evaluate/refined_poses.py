@@ -25,7 +25,8 @@ from distill3r_core.types import ImagePlacement, RawMaps
 
 REFINED_RULE = (
     "poses of models by direct image alignment on the maps' own depth, of as many views as the "
-    'rows say; the rows "not refined" are without it'
+    'rows say; the rows "not refined" are without it. Views that a model places in a scene keep '
+    "these poses"
 )
 UNREFINED_RULE = "none: poses as they were predicted"
 

@@ -83,6 +83,8 @@ def _missing_intervals(result: Mapping[str, Any]) -> list[str]:
 def _refinement(facts: Mapping[str, Mapping[str, Any]] | None) -> list[str]:
     notes = []
     for label, one in (facts or {}).items():
+        if not one["views"]:
+            continue  # all are placed in a scene
         of = "" if facts is None or len(facts) == 1 else f" of {label}"
         missing = one["without_camera"]
         lost = f" ({missing} have no camera and keep the model's pose)" if missing else ""

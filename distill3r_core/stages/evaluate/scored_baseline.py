@@ -22,7 +22,7 @@ from distill3r_core.evaluation.truth import Truth
 from distill3r_core.report import Progress
 from distill3r_core.types import RawMaps
 
-WITHOUT_TRAINING = "no run, or its cache cannot be read"
+WITHOUT_RUN = "there is no run"
 
 
 @dataclass
@@ -42,7 +42,7 @@ class ScoredBaseline:
     training: TrainingFrames | None
     same: bool = False
     colmap: ColmapSolver | None = None
-    without_training: str = WITHOUT_TRAINING
+    without_training: str = WITHOUT_RUN
     scores: list[SequenceScore | None] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
 
@@ -88,7 +88,7 @@ class ScoredBaseline:
                 return
             scaled = not isinstance(guess, Unscaled)
             if not scaled:
-                self.reasons[truth.name] = _without_scale(guess.reason)
+                self.reasons[truth.name] = _without_unit(guess.reason)
             guess = guess if scaled else guess.placed
             score = score_sequence(truth, guess, protocol, scaled=scaled, on_view=progress.advance)
             self.scores.append(score)
@@ -109,7 +109,7 @@ class ScoredBaseline:
         if missing := int(places.isnan().any(-1).any(-1).sum()):
             reasons.append(f"{len(places) - missing} of {len(places)} views are placed")
         if not scaled:
-            reasons.append(_without_scale(found.reason))
+            reasons.append(_without_unit(found.reason))
         if reasons:
             self.reasons[truth.name] = "; ".join(reasons)
         placed = replace(maps, global_from_local=places, scene=None)
@@ -125,5 +125,5 @@ class ScoredBaseline:
         return figures_of(known, protocol) if known and len(known) == len(self.scores) else None
 
 
-def _without_scale(reason: str) -> str:
-    return f"poses without a scale: {reason}"
+def _without_unit(reason: str) -> str:
+    return f"maps and poses have no common unit: {reason}"

@@ -15,6 +15,7 @@ from distill3r_core.evaluation.localization.localization_metrics import LOCALIZA
 from distill3r_core.evaluation.localization.localized_windows import LocalizedWindows
 from distill3r_core.evaluation.predictions import (
     Prediction,
+    Unpredicted,
     predict_in_memory,
     predict_truth,
     predict_with,
@@ -28,7 +29,8 @@ from distill3r_core.reconstruction.prediction.load_model import open_model
 from distill3r_core.reconstruction.prediction.scene_pass import knows_scene, scene_frame_problem
 from distill3r_core.report import Progress
 from distill3r_core.runs.chosen_model import chosen_teachers
-from distill3r_core.runs.student_file import StudentFile, cache_paths
+from distill3r_core.runs.student_file import StudentFile
+from distill3r_core.stages.evaluate.own_caches import training_frames_of
 from distill3r_core.stages.evaluate.settings import EvalSettings
 from distill3r_core.teachers import Teacher
 from distill3r_core.teachers.choice import check_own_settings
@@ -44,6 +46,8 @@ class ScoredModel:
         student: The student whose grid, training frames and cache are used; None: there is none.
         grid: Rows and columns of its input, landscape; None: it follows from the images.
         teacher_settings: A teacher's own settings; None: it is none.
+        references: The frames among which it localizes views, or why there are none; None where a
+            protocol does not ask for that, or the model knows the scene.
     """
 
     label: str  # name in tables and of the result folder
@@ -53,6 +57,15 @@ class ScoredModel:
     student: StudentFile | None
     grid: tuple[int, int] | None
     teacher_settings: Mapping[str, Any] | None = None
+    references: TrainingFrames | Unpredicted | None = None
+
+    @property
+    def identity(self) -> str:
+        """What its predictions come from: weights, and the caches that it localizes views in."""
+        parts = [self.digest or self.label]
+        if isinstance(self.references, TrainingFrames):
+            parts += [member.cache.header.identity for member in self.references.cache.members]
+        return " ".join(parts)
 
 
 def open_models(
@@ -111,8 +124,8 @@ def scene_problem(model: ScoredModel, protocol: Protocol) -> str | None:
         return None
     if knows_scene(model.student.student):
         return scene_frame_problem(model.student.student)
-    if _training_frames(model.student) is None:
-        return "it has learned no scene, and the cache of its training frames cannot be read"
+    if isinstance(model.references, Unpredicted):
+        return f"it has learned no scene, and {model.references.reason}"
     return None
 
 
@@ -121,20 +134,13 @@ def _localizes(protocol: Protocol) -> bool:
     return any(metric.name in protocol.metrics for metric in LOCALIZATION_METRICS)
 
 
-def _training_frames(student: StudentFile) -> TrainingFrames | None:
-    return TrainingFrames.of_run(cache_paths(student), size=student.fit.resized)
-
-
-def _prediction(student: StudentFile, protocol: Protocol) -> Prediction:
-    """How a student predicts: where it is to localize views and knows no scene, among the frames
-    that it was trained on.
-    """
-    if _localizes(protocol) and not knows_scene(student.student):
-        training = _training_frames(student)
-        if training is not None:
-            return predict_in_memory(
-                LocalizedWindows(student.student, training).predict, student.device
-            )
+def _prediction(
+    student: StudentFile, references: TrainingFrames | Unpredicted | None
+) -> Prediction:
+    """How a student predicts: where it is to localize views, among the frames that it knows."""
+    if isinstance(references, TrainingFrames):
+        localized = LocalizedWindows(student.student, references)
+        return predict_in_memory(localized.predict, student.device)
     return predict_with_student(student)
 
 
@@ -175,11 +181,15 @@ def _open(
             f"size {settings.size}: {student.label} brings its own grid",
             hint="leave the size out, or the run: --predict truth or constant needs none",
         )
+    references = None
+    if _localizes(protocol) and not knows_scene(student.student):
+        references = training_frames_of(student)
     return ScoredModel(
         label=student.label,
         digest=student.digest,
         prepare=partial(fit_views, fit=student.fit),
-        predict=_prediction(student, protocol),
+        predict=_prediction(student, references),
         student=student,
         grid=student.fit.resized or student.fit.size,
+        references=references,
     )

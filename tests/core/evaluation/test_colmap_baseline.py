@@ -119,7 +119,9 @@ def test_maps_without_depth_leave_the_figures_that_need_no_scale(truth, cameras,
     assert all(unknown[name] is None for name in unknown if name not in of_poses)
     placed = "3 of 4 views are placed"
     assert rows[0].reasons == {"s": placed}
-    why = "poses without a scale: the model's maps have no depth where COLMAP has points"
+    why = (
+        "maps and poses have no common unit: the model's maps have no depth where COLMAP has points"
+    )
     assert rows[1].reasons == {"s": f"{placed}; {why}"}
 
 

@@ -151,7 +151,7 @@ def test_a_sample_whose_images_are_gone_says_so(place, solved):
 
 def test_rows_without_a_run_say_so_together(place):
     report = score(data=place / "rooms", predict="truth", size="28x42")
-    line = "mean depth map, nearest frame: no run, or its cache cannot be read (rooms/one)"
+    line = "mean depth map, nearest frame: there is no run (rooms/one)"
     assert line in report.notes
     again = score(data=place / "rooms", predict="truth", size="28x42")
     assert again.finished_before and line in again.notes

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from distill3r_core import config
 from distill3r_core.data.frame_processing import Processing
 from distill3r_core.data.frame_reader import read_source_frame
 from distill3r_core.data.known_poses import best_matches, posed_frames, read_known_poses
-from distill3r_core.data.layouts import frames_for_test, scan
+from distill3r_core.data.layouts import Frame, frames_for_test, scan
 from distill3r_core.data.listing import list_dataset
 from distill3r_core.errors import ConfigError, NothingUsableError, RequestError
 from distill3r_core.evaluation.data_frames import read_test_data
@@ -158,6 +159,13 @@ def test_names_with_the_folders_of_scenes_give_each_its_own_poses(two_rooms, tmp
     found = {name: posed_frames(frames, known, best) for name, frames in scenes.items()}
     assert all(frame.pose is None for frame in found["rooms/one"])
     assert [frame.pose[0, 3] for frame in found["rooms/two"]] == list(range(FRAMES))
+
+
+def test_images_of_the_folder_that_is_read_are_told_from_those_below_it(tmp_path):
+    known = read_known_poses(write_list(tmp_path / "list.txt", ["a.png"]))
+    scenes = {name: (Frame("a", Path(name), 0),) for name in ("a.png", "one/a.png")}
+    with pytest.raises(RequestError, match=r"fits a.png of a.png and a.png of one/a.png"):
+        best_matches(scenes.items(), known)
 
 
 @pytest.mark.parametrize(

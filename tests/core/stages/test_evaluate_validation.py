@@ -97,7 +97,7 @@ def test_the_nearest_frame_of_a_teacher_without_a_unit_has_no_lengths_beside_its
     assert metric["fused"] is not None and found["fused"] is None
     for name in ("auc_30", "rotation_median", "ate", "acc"):
         assert found[name] == pytest.approx(metric[name], rel=0.1), name
-    reason = "nearest frame: poses without a scale: the teacher's maps have no unit"
+    reason = "nearest frame: maps and poses have no common unit: the teacher's maps have no unit"
     assert any(note.startswith(reason) for note in report.notes)
 
 

@@ -1,16 +1,19 @@
 """`localization` of students that learned no scene: exact maps give the camera, others by hand."""
 
+import json
 import shutil
 
 import pytest
 import torch
 from scored_room import FRAMES, HELD_OUT, save_run, score
 
+from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.data.loading.sample_sources import read_at
 from distill3r_core.data.loading.world_points import points_in_world, world_from_anchor
 from distill3r_core.geometry.similarity import apply_similarity, invert_similarity
 from distill3r_core.models.multiview.student import MultiviewStudent
+from distill3r_core.runs.run_record import samples_of
 from distill3r_core.types import PointMaps
 
 RUN = ("runs/tiny-001",)
@@ -87,6 +90,9 @@ def test_a_held_out_view_is_where_its_maps_put_it_among_training_frames(
     assert figures["location_rotation_median"] < (1 if name == "2 cm of noise" else 0.1)
     assert figures["location_near"] == (1 if centimeters < 5 else 0)
     if name == "exact":
+        # Placed in the scene, not by each other: nothing is refined, and nothing says it is.
+        assert report.result["without_refinement"] == {}
+        assert not any("refined" in note for note in report.notes)
         assert figures["coordinate_mse_metric"] < 1e-6
         assert figures["coordinate_mse"] is None  # a radius is that of a student of scenes
         assert report.result["baselines"]["nearest_frame"]["location_median"] > 1
@@ -131,3 +137,23 @@ def test_without_its_cache_a_student_has_no_place(here, tmp_path):
         hidden.rename(here / "caches/teacher")
     assert found.result["metrics"]["location_near"] is None
     assert any("the cache of its training frames cannot be read" in n for n in found.notes)
+    # Once the cache is there, the same command has figures.
+    there = score(
+        models=(str(run),), protocol="localization", data="rooms", output=tmp_path / "out",
+        overwrite=True,
+    )  # fmt: skip
+    assert not there.finished_before and there.result["metrics"]["location_near"] is not None
+
+
+def test_views_are_not_placed_among_frames_of_another_cache(here, tmp_path):
+    run, cache = tmp_path / "run", here / "caches/teacher"
+    save_run(run, cache)
+    own = samples_of(TeacherCache(cache))
+    record = {"finished": True, "identity": {"cache": {**own, "samples": "another"}}}
+    (run / "run.json").write_text(json.dumps(record))
+    found = score(
+        models=(str(run),), protocol="localization", data=here / "rooms", output=tmp_path / "out"
+    )
+    assert found.result["metrics"]["location_near"] is None
+    (note,) = (note for note in found.notes if "no place in the scene" in note)
+    assert f"the run learned from other samples than {cache} holds" in note
