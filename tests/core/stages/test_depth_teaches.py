@@ -44,11 +44,9 @@ def test_a_layout_with_depth_gives_exact_targets(tmp_path, out, layout) -> None:
         assert valid.flatten(1).any(1).all()
         z = targets.points_local[..., 2][valid]
         torch.testing.assert_close(z, torch.full_like(z, depth), rtol=0.01, atol=0)
-        poses = [row.pose for row in rows]
         assert (targets.local_only is not None) == ("pose" not in LAYOUTS[layout].carries)
         if targets.local_only is None:  # each view stands where its pose says, seen from the first
-            world = [np.reshape(pose, (4, 4)) for pose in poses]
+            world = [np.array(row.pose).reshape(4, 4) for row in rows]
             moved = np.stack([np.linalg.inv(world[0]) @ pose for pose in world])[:, :3]
-            unit = {"mm": 1e-3}.get(rows[0].unit, 1.0)
-            moved[..., 3] *= unit
+            moved[..., 3] *= 1e-3 if rows[0].unit == "mm" else 1.0
             np.testing.assert_allclose(targets.global_from_local, moved, atol=1e-4)

@@ -313,12 +313,6 @@ def test_a_video_is_a_scene_of_its_frames(data_dir, out) -> None:
     assert tree_of(out) == before
 
 
-def test_a_dry_run_does_not_open_videos(data_dir, out) -> None:
-    report = build_manifest(ManifestSettings((data_dir / "video",), out), dry_run=True)
-    assert any("1 video is not counted" in note for note in report.notes)
-    assert not out.exists()
-
-
 def test_phone_pictures_are_read(tmp_path, out) -> None:
     heif = pytest.importorskip("pillow_heif")
     heif.register_heif_opener()
