@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 from depth_trees import DEPTH_TREES
+from published_trees import write_co3d
 
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.layouts import LAYOUTS
 from distill3r_core.data.manifest import read_manifest
+from distill3r_core.errors import InputMissingError
 from distill3r_core.stages.cache import CacheSettings, build_cache
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
 from distill3r_core.teachers.choice import TeacherChoice
@@ -50,3 +52,16 @@ def test_a_layout_with_depth_gives_exact_targets(tmp_path, out, layout) -> None:
             moved = np.stack([np.linalg.inv(world[0]) @ pose for pose in world])[:, :3]
             moved[..., 3] *= 1e-3 if rows[0].unit == "mm" else 1.0
             np.testing.assert_allclose(targets.global_from_local, moved, atol=1e-4)
+
+
+def test_scenes_without_depth_among_others_are_counted_and_named(tmp_path, out) -> None:
+    root = write_co3d(tmp_path / "co3d")  # one of three sequences has no annotations
+    build_manifest(ManifestSettings((root,), out, val_scenes=0.0), trust=True)
+    settings = CacheSettings(
+        manifest=out / "manifest.csv", output=tmp_path / "cache", teacher=TeacherChoice("depth")
+    )
+    with pytest.raises(InputMissingError) as refused:
+        build_cache(settings)
+    hint = refused.value.hint
+    assert hint and "1 of 3 scenes" in hint and "(first: co3d/skateboard/1_1_1)" in hint
+    assert not (tmp_path / "cache").exists()
