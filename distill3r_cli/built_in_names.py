@@ -5,7 +5,7 @@ the registries.
 """
 
 LAYOUTS = (
-    "pattern",
+    *("pattern", "video"),
     *("12scenes", "7scenes", "co3d", "scannetpp", "habitat", "matterport"),
     *("megadepth", "megadepth-undistorted", "blendedmvs", "arkitscenes", "dtu", "stereolunar"),
     *("tum", "scannet", "polycam", "record3d", "strayscanner", "open3d", "nerfstudio", "colmap"),

@@ -38,7 +38,7 @@ def manifest(
     context: typer.Context,
     roots: Annotated[
         list[Path] | None,
-        typer.Argument(help="Folders of data, or a data_paths.yaml.", show_default=False),
+        typer.Argument(help="Folders of data, videos, or a data_paths.yaml.", show_default=False),
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the manifest and its images.")

@@ -21,7 +21,9 @@ from distill3r_core.files import refuse_special
 from distill3r_core.untrusted.printable import reason_of
 from distill3r_core.views import METERS, Unit
 
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+# A number with decimals stands by itself, or has the ten digits of a time of this century: the
+# other `cam1.0012` is the twelfth image of the first camera.
+_NUMBER = re.compile(r"(?:(?<![^_ -])|(?<!\d)(?=\d{10}\.))\d+\.\d+|\d+")
 _LISTED = 8  # numbers after a name in a list: quaternion, translation, focal length
 
 

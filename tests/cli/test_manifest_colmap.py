@@ -158,6 +158,7 @@ def test_depth_gives_the_scale_and_lost_views_are_listed(cli_inprocess, solver, 
     assert status == 5, err
     assert "placed 7 of 8 images" in err
     assert "rooms/one: 1 image has no pose" in err
+    assert "8 frames found, 7 used, 1 rejected" in err
     assert f"units is {UNIT}, by 7 views that differ by 0.0 %" in err
     found = poses_of(tmp_path)
     assert sorted(found) == [0, 1, 2, 4, 5, 6, 7]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from distill3r_core.data.layouts import images, pattern, rgbd, sevenscenes
+from distill3r_core.data.layouts import images, pattern, rgbd, sevenscenes, video
 from distill3r_core.data.layouts.folders import folders_of, one_dataset
 from distill3r_core.data.layouts.marked_scenes import has_media, marked_dataset, marked_folder
 from distill3r_core.data.layouts.published import (
@@ -52,7 +52,7 @@ from distill3r_core.registry import Registry
 LAYOUTS: Registry[Layout] = Registry("layout", entry_points="distill3r.layouts")
 # The more particular before those that ask for less: `rgbd` would take a sequence of `tum`.
 for built_in in (
-    pattern,
+    *(pattern, video),
     *(twelvescenes, sevenscenes, co3d, scannetpp, habitat, matterport),
     *(megadepth, megadepth_undistorted, blendedmvs, arkitscenes, dtu, stereolunar),
     *(tum, scannet, polycam, record3d, strayscanner, open3d, nerfstudio, colmap),
@@ -105,7 +105,7 @@ def detect_layout(root: Path) -> tuple[Layout, str]:
     for layout, reason_of in tries:
         if reason := reason_of(layout):
             return layout, reason
-    raise RequestError(f"{root} is a file", hint="name its folder, or a data_paths.yaml")
+    raise RequestError(f"{root} is a file", hint="name its folder, a video, or a data_paths.yaml")
 
 
 def scan(

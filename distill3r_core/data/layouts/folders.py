@@ -64,11 +64,11 @@ def list_folder(folder: Path) -> FolderListing:
         elif entry.is_dir():
             found.folders.append(path)
         elif is_image and not _is_utf8(entry.name):
-            found.refused.append(Refused(path, "its name is not valid UTF-8"))
+            found.refused.append(Refused(path, "its name is not valid UTF-8", is_frame=True))
         elif entry.is_file():
             found.files.append(path)
         elif is_image and entry.is_symlink():
-            found.refused.append(Refused(path, "a link that leads nowhere"))
+            found.refused.append(Refused(path, "a link that leads nowhere", is_frame=True))
     return found
 
 

@@ -59,7 +59,7 @@ def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
             yield from (media.LeftOut(path, role) for path in found.images)
         yield from found.left_out
         yield from found.others
-        yield from (Refused(path, media.UNREAD) for path in found.unread)
+        yield from (Refused(path, media.UNREAD, is_frame=True) for path in found.unread)
         for video in found.videos:
             yield VideoScene(video.relative_to(root).as_posix(), video)
         images = [] if role else found.images

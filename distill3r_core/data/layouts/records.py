@@ -191,11 +191,18 @@ class Refused:
 
     Args:
         images: The scene without what cannot be read, which is taken where only images are wanted.
+        is_frame: Whether it is one frame of a scene, not a folder or a file of several.
     """
 
     path: Path
     reason: str
     images: Scene | None = field(default=None, compare=False)
+    is_frame: bool = field(default=False, compare=False)
+
+    @property
+    def frames(self) -> int:
+        """How many known frames are lost with it."""
+        return int(self.is_frame) if self.images is None else len(self.images.frames)
 
 
 @dataclass(frozen=True)

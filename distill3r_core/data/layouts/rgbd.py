@@ -63,12 +63,14 @@ def _list_scene(folder: Path, scene_id: str, *, files: SplitFiles) -> Iterator[L
     except ImageError as error:
         refused.append(Refused(folder / _INTRINSICS, str(error)))
     images = listing.media.images
-    refused += [Refused(path, UNREAD) for path in listing.media.unread]
+    refused += [Refused(path, UNREAD, is_frame=True) for path in listing.media.unread]
     depths, poses = _files_of(folder / "depth", ".png"), _files_of(folder / "pose", ".txt")
     stems = {path.stem for path in images}
     for stem in depths.keys() | poses.keys():
         if stem not in stems:
-            refused.append(Refused(folder / "rgb" / stem, "no color picture of this frame"))
+            refused.append(
+                Refused(folder / "rgb" / stem, "no color picture of this frame", is_frame=True)
+            )
     masks = {**masks_beside(folder / "rgb", images), **listing.media.masks}
     frames = tuple(
         Frame(

@@ -84,7 +84,9 @@ def _list_sequence(folder: Path, scene_id: str) -> Iterator[Listed]:
             for end in ("depth.png", "pose.txt")
         )
         if color is None:
-            yield Refused(folder / f"{stem}.color.png", "no color picture of this frame")
+            yield Refused(
+                folder / f"{stem}.color.png", "no color picture of this frame", is_frame=True
+            )
             continue
         frames.append(
             Frame(

@@ -5,6 +5,7 @@ PyAV (the extra `video`) is imported where it is used.
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from importlib import util
 from pathlib import Path
@@ -79,7 +80,7 @@ def read_frames(
             stream.thread_type = "AUTO"
             stream.codec_context.options = {"max_pixels": str(_most_pixels(path))}
             aspect = _pixel_aspect(stream)
-            due, last, described, taken = 0.0, None, False, 0
+            pace, last, described, taken = _Pace(fps), None, False, 0
             size = path.stat().st_size
             left = _FEW_BYTES_TOTAL if size < _FEW_BYTES_FILE else math.inf
             for number, frame in enumerate(container.decode(stream)):
@@ -89,11 +90,8 @@ def read_frames(
                     raise ImageError(
                         f"has more than {_FEW_BYTES_TOTAL / 1e6:.0f} million pixels in {size} bytes"
                     )
-                # A stream without time stamps is taken frame by frame.
-                if fps is not None and frame.time is not None:
-                    if frame.time < due - _SLACK / fps:
-                        continue
-                    due = (math.floor(frame.time * fps + _SLACK) + 1) / fps
+                if not pace.takes(frame.time):
+                    continue
                 pixels = _squared(_srgb(frame), aspect)
                 if not described:
                     described = True
@@ -110,6 +108,59 @@ def read_frames(
         raise ImageError(f"not a video, or damaged{after}: {error.strerror}") from error
     if number < 0:
         raise ImageError("no frame in it")
+
+
+def expected_frames(path: Path, *, fps: float) -> tuple[int, list[int]]:
+    """How many frames a video has, and the numbers of those that `read_frames` would take.
+
+    By the time stamps in the file: nothing is decoded, so damage is not noticed.
+
+    Raises:
+        ImageError: The file is no video, or has no frame. The message is the reason alone.
+    """
+    import av
+    import av.error
+
+    if is_there(path) and not path.is_file():
+        raise ImageError("not a file, but a device or a pipe")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ImageError("no picture track in it")
+            packets = [
+                packet.dts if packet.pts is None else packet.pts
+                for packet in container.demux(container.streams.video[0])
+                if packet.size and not packet.is_discard
+            ]
+            unit = container.streams.video[0].time_base
+    except av.error.FFmpegError as error:
+        raise ImageError(f"not a video, or damaged: {error.strerror}") from error
+    if not packets:
+        raise ImageError("no frame in it")
+    known = [stamp for stamp in packets if stamp is not None]
+    times = [float(stamp * unit) for stamp in sorted(known)] if unit is not None else []
+    if len(times) < len(packets):
+        return len(packets), list(range(len(packets)))
+    pace = _Pace(fps)
+    return len(packets), [number for number, time in enumerate(times) if pace.takes(time)]
+
+
+@dataclass
+class _Pace:
+    """Which frames to take: at most so many of each second; None: all of them."""
+
+    fps: float | None
+    due: float = 0.0
+
+    def takes(self, time: float | None) -> bool:
+        """Whether to take the next frame in order, which is shown at a time."""
+        # A stream without time stamps is taken frame by frame.
+        if self.fps is None or time is None:
+            return True
+        if time < self.due - _SLACK / self.fps:
+            return False
+        self.due = (math.floor(time * self.fps + _SLACK) + 1) / self.fps
+        return True
 
 
 def _most_pixels(path: Path) -> int:

@@ -21,7 +21,7 @@ from distill3r_core.cache.shard import PREFIX
 from distill3r_core.cache.store import CacheWriter
 from distill3r_core.data.cached_size import DEFAULT_SIZE
 from distill3r_core.data.frame_processing import recorded_processing
-from distill3r_core.data.manifest import Manifest, read_manifest
+from distill3r_core.data.manifest import Manifest, ManifestRow, read_manifest
 from distill3r_core.data.manifest_checksum import manifest_warning
 from distill3r_core.errors import (
     ConfigError,
@@ -33,7 +33,7 @@ from distill3r_core.errors import (
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.models.families import family_of, preset_spec, size_of_some_student
 from distill3r_core.profiling import DeviceName
-from distill3r_core.report import Progress, Report, Silent, duration
+from distill3r_core.report import Progress, Report, Silent, counted, duration
 from distill3r_core.stages.cache.cache_report import (
     CacheJob,
     check_room,
@@ -283,14 +283,26 @@ def _require_pairs(record: TeacherRecord) -> None:
 def _require_columns(record: TeacherRecord, manifest: Manifest) -> None:
     """Refuse a manifest that lacks what the teacher needs, before anything is created."""
     unposed = manifest.unposed_scenes
-    for row in manifest.rows:
-        if lacking := record.needs.lacking(row, unposed=(row.dataset, row.scene_id) in unposed):
-            raise InputMissingError(
-                f"the teacher {record.name!r} needs {' and '.join(lacking)} of every image, "
-                f"and {manifest.path} has none for {row.image_path}",
-                hint="use a teacher that needs no more than the manifest has: "
-                f"--teacher {choose_teacher(manifest.rows).name}",
-            )
+
+    def lacking(row: ManifestRow) -> tuple[str, ...]:
+        return record.needs.lacking(row, unposed=(row.dataset, row.scene_id) in unposed)
+
+    without = [row for row in manifest.rows if lacking(row)]
+    if not without:
+        return
+    scenes, poor = (
+        {(row.dataset, row.scene_id) for row in rows} for rows in (manifest.rows, without)
+    )
+    hint = "use a teacher that needs no more than the manifest has: "
+    hint += f"--teacher {choose_teacher(manifest.rows).name}"
+    if len(poor) < len(scenes):
+        hint += f"; or leave {counted(len(poor), 'scene', of=len(scenes))} out of the manifest"
+        hint += f" (first: {'/'.join(min(poor))})"
+    raise InputMissingError(
+        f"the teacher {record.name!r} needs {' and '.join(lacking(without[0]))} of every image, "
+        f"and {manifest.path} has none for {without[0].image_path}",
+        hint=hint,
+    )
 
 
 def _header(

@@ -110,11 +110,13 @@ def build_manifest(
     known = None
     if settings.poses is not None and not settings.estimates_poses:
         known = read_known_poses(Path(settings.poses))
+    filmed = {found.name for _, found in scans if found.videos}
+    if dry_run:
+        scans = _with_videos(settings, scans, progress, dry_run=True)
     # Neither frames of videos nor those of archives are known before something is written.
     hidden = any(found.packed or found.videos for _, found in scans)
-    filmed = {found.name for _, found in scans if found.videos}
     if known is not None and (dry_run or not hidden):
-        scans = with_file_poses(known, scans, may_be_none=hidden)
+        scans = with_file_poses(known, scans, may_be_none=hidden, filmed=filmed)
     for root in sorted(set(before.forgotten) - {root for root, _ in scans}):
         progress.note(f"rows of {root} were made with other settings: they are dropped")
     if dry_run:
@@ -139,10 +141,7 @@ def build_manifest(
         if stamp_of(path) != stamp:
             raise ConflictError(f"another run has just written {path}", hint="run again")
         remove_leftovers(settings.output)
-        scans = [
-            (root, with_videos(found, settings.output, fps=settings.video_fps, progress=progress))
-            for root, found in scans
-        ]
+        scans = _with_videos(settings, scans, progress)
         given = settings.conventions
         scans = [
             (root, with_unpacked(found, settings.output, given, progress=progress))
@@ -204,6 +203,20 @@ def _list_all(
             )
             yield str(place), replace(found, scenes=tuple(chosen))
         progress.advance()
+
+
+def _with_videos(
+    settings: ManifestSettings,
+    scans: Sequence[tuple[str, DatasetListing]],
+    progress: Progress,
+    *,
+    dry_run: bool = False,
+) -> list[tuple[str, DatasetListing]]:
+    folder, fps = settings.output, settings.video_fps
+    return [
+        (root, with_videos(found, folder, fps=fps, progress=progress, dry_run=dry_run))
+        for root, found in scans
+    ]
 
 
 def _check_all(

@@ -10,11 +10,12 @@ from PIL import Image
 
 from distill3r_core.data.cached_size import DEFAULT_SIZE, bytes_per_pixel
 from distill3r_core.data.frame_processing import Processing, process
-from distill3r_core.data.frame_reader import read_source_frame
-from distill3r_core.data.layouts import Frame
+from distill3r_core.data.frame_reader import SourceFrame, read_source_frame
+from distill3r_core.data.layouts import Frame, Scene
 from distill3r_core.data.planning import DatasetPlan
 from distill3r_core.errors import ContradictionError, ImageError
 from distill3r_core.io.images.decode import PNG_LEVEL
+from distill3r_core.io.images.video import read_frames
 from distill3r_core.report import Table, duration, gigabytes
 
 _TRIED = 4  # images of a data set whose size stands for that of all
@@ -65,7 +66,7 @@ def expected_work(
     views = sum(len(window) for window in windows)
     images = plan.images
     tried = set(np.linspace(0, max(images - 1, 0), min(_TRIED, images)).round().astype(int))
-    number, some, with_depth = 0, list[Frame](), images > 0
+    number, some, with_depth = 0, list[tuple[Scene, Frame]](), images > 0
     for scene in plan.scenes:
         frames = scene.frames
         for index in scene.wanted:
@@ -74,7 +75,7 @@ def expected_work(
                 frame.depth is not None and frame.pose is not None and frame.rig is not None
             )
             if number in tried:
-                some.append(frame)
+                some.append((scene.scene, frame))
             number += 1
     each = 0.0 if link else _image_bytes(some, processing)
     height, width = DEFAULT_SIZE
@@ -113,15 +114,24 @@ def _line(one: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _image_bytes(frames: Sequence[Frame], processing: Processing) -> float | None:
+def _image_bytes(frames: Sequence[tuple[Scene, Frame]], processing: Processing) -> float | None:
     """Bytes of a processed image, in the mean of a few."""
     sizes = []
-    for frame in frames:
+    for scene, frame in frames:
         try:
-            image = process(read_source_frame(frame, images_only=True), processing).image
+            image = process(_source_of(scene, frame), processing).image
         except (ImageError, ContradictionError):
             continue  # said when the manifest is made
         stored = io.BytesIO()
         Image.fromarray(image).save(stored, "png", compress_level=PNG_LEVEL)
         sizes.append(stored.tell())
     return float(np.mean(sizes)) if sizes else None
+
+
+def _source_of(scene: Scene, frame: Frame) -> SourceFrame:
+    """A frame; of a video whose frames are still in it, the first one."""
+    if scene.folder.is_dir() or frame.image.exists():
+        return read_source_frame(frame, images_only=True)
+    for _, pixels in read_frames(scene.folder, fps=None):
+        return SourceFrame(pixels)
+    raise ImageError("no frame in it")

@@ -69,11 +69,11 @@ def with_estimated_poses(
         kept = []
         for frame in scene.frames:
             if (reason := solved.unread.get(frame.name)) is not None:
-                refused.append(Refused(frame.image, reason))
+                refused.append(Refused(frame.image, reason, is_frame=True))
             elif (pose := solved.poses.get(frame.name)) is None:
-                refused.append(Refused(frame.image, UNPLACED))
+                refused.append(Refused(frame.image, UNPLACED, is_frame=True))
             elif frame.depth is not None and solved.scale is None:
-                refused.append(Refused(frame.image, _UNSCALED))
+                refused.append(Refused(frame.image, _UNSCALED, is_frame=True))
             else:
                 frame = replace(frame, rig=_with_estimate(frame.rig, solved.rigs.get(frame.name)))
                 kept.append(with_color_pose(frame, pose, unit=unit))

@@ -71,19 +71,21 @@ class ProcessedDataset:
                 for note in said.get(listing.key_of(scene, frame), ()):
                     places[note].append(frame.image)
         images = [f"{_named(found)}: {note}" for note, found in places.items()]
-        unread = {"video": len(listing.videos), "archive": len(listing.packed)}
-        videos = [
-            f"{listing.name}: {counted(n, what, 'are')} not counted"
-            for what, n in unread.items()
-            if n
-        ]
+        packed = counted(len(listing.packed), "archive", "are")
+        unread = [f"{listing.name}: {packed} not counted (a dry run unpacks none)"]
         masked = counted(self.masked, "image", "have")
         masks = [f"{listing.name}: {masked} a mask"] if self.masked else []
         recognized = []
         if (reason := listing.dataset.reason) is not None:
             recognized.append(f"{listing.name} has the layout {listing.layout.name}: {reason}")
         checked = check_notes(listing.name, self.check)
-        known = [*recognized, *listing.notes, *videos, *self._order_notes, *self.plan.notes]
+        known = [
+            *recognized,
+            *listing.notes,
+            *(unread if listing.packed else []),
+            *self._order_notes,
+            *self.plan.notes,
+        ]
         return [*known, *checked, *masks, *images]
 
     @property
@@ -99,10 +101,17 @@ class ProcessedDataset:
             "their names (look at it with --preview)"
         ]
 
+    @property
+    def found(self) -> int:
+        """How many frames there are, with those that were refused while they were listed."""
+        listing = self.plan.listing
+        return sum(len(scene.frames) for scene in listing.scenes) + sum(
+            item.frames for item in listing.refused
+        )
+
     def usage(self, settings: Any) -> str:
         """How many of its frames samples use, and what leaves the others out."""
-        plan = self.plan
-        found = sum(len(scene.frames) for scene in plan.listing.scenes)
+        plan, found = self.plan, self.found
         count = f"{plan.listing.name}: {counted(found, 'frame')} found, {plan.images} used"
         spare = plan.usable - plan.images
         if rejected := found - plan.usable:
@@ -138,7 +147,7 @@ class ProcessedDataset:
             "layout": plan.listing.layout.name,
             "root": self.root,
             "scenes": sum(bool(scene.windows) for scene in plan.scenes),
-            "frames": sum(len(scene.frames) for scene in plan.listing.scenes),
+            "frames": self.found,
             "images": plan.images,
             "samples": {side: plan.samples(side) for side in sides},
             "rejected": len(self.refused),
@@ -182,7 +191,7 @@ def report_of(
     failed += [
         Failure(part.root, "no sample came of it")
         for part in made
-        if not part.plan.images and not part.refused
+        if not part.plan.images and not part.refused and not part.plan.listing.packed
     ]
     return Report(
         settings=config.as_plain(settings),

@@ -13,7 +13,7 @@ from distill3r_core.errors import ImageError
 from distill3r_core.files import read_text_file, write_text
 from distill3r_core.io.images.blank import blank_color, blank_frames, blank_reason
 from distill3r_core.io.images.decode import write_image
-from distill3r_core.io.images.video import read_frames
+from distill3r_core.io.images.video import expected_frames, read_frames
 from distill3r_core.report import Progress, counted
 from distill3r_core.stages.manifest.frame_index import stamp_of
 
@@ -38,7 +38,7 @@ class _Extracted:
 
 
 def with_videos(
-    found: DatasetListing, folder: Path, *, fps: float, progress: Progress
+    found: DatasetListing, folder: Path, *, fps: float, progress: Progress, dry_run: bool = False
 ) -> DatasetListing:
     """The data set with the frames of its videos as scenes.
 
@@ -47,6 +47,7 @@ def with_videos(
         folder: The manifest's.
         fps: Frames of each second to take.
         progress: Reports every video.
+        dry_run: Write nothing: the frames are those that the time stamps of the videos promise.
     """
     if not found.videos:
         return found
@@ -56,7 +57,7 @@ def with_videos(
         scene_id, path = video.scene_id, video.path
         place = folder / FOLDER / found.name / scene_id
         try:
-            extracted = _extract(path, place, fps)
+            extracted = (_expected if dry_run else _extract)(path, place, fps)
         except ImageError as error:
             refused.append(Refused(path, str(error)))
         else:
@@ -72,7 +73,7 @@ def with_videos(
             scenes.append(Scene(scene_id, path, tuple(frames), order="number"))
             notes += [f"{path}: {text}" for text in extracted.notes]
             refused += [
-                Refused(path.with_name(f"{path.name}, frame {number}"), reason)
+                Refused(path.with_name(f"{path.name}, frame {number}"), reason, is_frame=True)
                 for number, reason in extracted.blank.items()
             ]
         progress.advance()
@@ -81,11 +82,10 @@ def with_videos(
 
 def _extract(path: Path, place: Path, fps: float) -> _Extracted:
     """Write the frames of a video as images; again only where the video has changed."""
-    made = {"video": stamp_of(path), "fps": fps, "version": _VERSION}
+    made = _made(path, fps)
     if (done := _done(place, made)) is not None:
         return done
-    if util.find_spec("av") is None:
-        raise ImageError("a video needs an extra: pip install 'distill3r[video]'")
+    _require_reader()
     numbers: list[int] = []
     notes: list[str] = []
     colors = []
@@ -101,6 +101,28 @@ def _extract(path: Path, place: Path, fps: float) -> _Extracted:
     )
     write_text(place / _DONE, json.dumps({**made, **vars(extracted)}))
     return extracted
+
+
+def _expected(path: Path, place: Path, fps: float) -> _Extracted:
+    """What would be taken out of a video; nothing is decoded or written."""
+    if (done := _done(place, _made(path, fps))) is not None:
+        return done
+    _require_reader()
+    count, numbers = expected_frames(path, fps=fps)
+    notes = []
+    if len(numbers) < count:
+        notes.append(f"{len(numbers)} of {count} frames would be taken, at most {fps:g} a second")
+    return _Extracted([f"{number:06d}" for number in numbers], notes, {})
+
+
+def _made(path: Path, fps: float) -> dict[str, object]:
+    """What decides the frames that are taken out of a video."""
+    return {"video": stamp_of(path), "fps": fps, "version": _VERSION}
+
+
+def _require_reader() -> None:
+    if util.find_spec("av") is None:
+        raise ImageError("a video needs an extra: pip install 'distill3r[video]'")
 
 
 def _done(place: Path, made: Mapping[str, object]) -> _Extracted | None:

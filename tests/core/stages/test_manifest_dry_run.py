@@ -1,6 +1,9 @@
 """`manifest --dry-run` says what samples will take, and writes nothing."""
 
+import shutil
+
 import pytest
+from recorded_trees import write_strayscanner
 from trees import photos, rgbd_scene, save_picture
 
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
@@ -47,3 +50,38 @@ def test_a_scene_without_an_order_is_named(tmp_path, out) -> None:
     photos(tmp_path / "numbered", 3)
     notes = build_manifest(ManifestSettings((tmp_path / "numbered",), out), dry_run=True).notes
     assert not any("no order is known" in note for note in notes)
+
+
+@pytest.mark.parametrize("fps", [2.0, 0.5])
+def test_a_dry_run_says_what_comes_of_a_video(data_dir, tmp_path, out, fps) -> None:
+    pytest.importorskip("av")
+    settings = ManifestSettings((data_dir / "video",), out, video_fps=fps)
+    expected = planned(settings)
+    made = build_manifest(settings)
+    (figures,) = made.result["datasets"]
+    assert figures["images"] == (17 if fps > 1 else 9)
+    assert {name: expected[name] for name in figures} == figures
+    written = sum(path.stat().st_size for path in (out / "images").rglob("*.png"))
+    assert expected["image_bytes"] == pytest.approx(written, rel=0.1)  # by the first frame
+    # What has been taken out of it since is known to the pixel.
+    report = build_manifest(settings, dry_run=True)
+    assert report.result["datasets"][0]["image_bytes"] == pytest.approx(written, rel=0.02)
+
+
+def test_a_dry_run_counts_what_is_recorded_beside_a_video(tmp_path, out) -> None:
+    settings = ManifestSettings(
+        (write_strayscanner(tmp_path / "walk"),), out, video_fps=100.0, val_scenes=0.0
+    )
+    expected = planned(settings)
+    (figures,) = build_manifest(settings, trust=True).result["datasets"]
+    assert (expected["frames"], expected["images"]) == (12, 11)  # one has no depth
+    assert {**figures, "depth_agreement": None} == {name: expected[name] for name in figures}
+    assert expected["cache_bytes"] == round(11 * 224 * 518 * 3.0)
+
+
+def test_a_dry_run_names_a_video_that_cannot_be_read(data_dir, tmp_path, out) -> None:
+    pytest.importorskip("av")
+    photos(tmp_path / "trip", 3)
+    shutil.copy(data_dir / "bad" / "truncated.mp4", tmp_path / "trip")
+    report = build_manifest(ManifestSettings((tmp_path / "trip",), out), dry_run=True)
+    assert [failed.item.rsplit("/", 1)[-1] for failed in report.failed] == ["truncated.mp4"]

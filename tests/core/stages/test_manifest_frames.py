@@ -2,13 +2,23 @@
 
 import collections
 import json
+import re
 import tempfile
 from contextlib import closing
 from functools import partial
 
 import numpy as np
 import pytest
-from trees import chess, photos, rejected, rgbd_scene, sevenscenes_sequence, tree_of
+from recorded_trees import write_polycam
+from trees import (
+    chess,
+    photos,
+    rejected,
+    rgbd_scene,
+    save_depth,
+    sevenscenes_sequence,
+    tree_of,
+)
 
 from distill3r_core.data.frame_store import FrameStore
 from distill3r_core.data.manifest import read_manifest
@@ -236,3 +246,45 @@ def test_a_full_disk_of_temporary_files_is_told(tmp_path, out, monkeypatch):
     with pytest.raises(DiskFullError, match="the list of frames") as failure:
         build_manifest(ManifestSettings((photos(tmp_path / "photos", 3),), out))
     assert "TMPDIR" in (failure.value.hint or "")
+
+
+def write_damaged_room(root):
+    """9 of 12 frames are usable; one has no image, and one image is in a format nobody reads."""
+    rgbd_scene(root, 10)
+    (root / "rgb" / "000004.png").write_bytes(b"no image")
+    save_depth(root / "depth" / "000010.png")
+    (root / "rgb" / "000011.exr").write_bytes(b"v/1\x01" + bytes(100))
+
+
+def write_damaged_recording(root):
+    write_polycam(root, corrected=True)
+    (root / "keyframes" / "corrected_cameras" / "1000.json").write_text("no camera")
+
+
+def write_damaged_photos(root):
+    photos(root, 9)
+    (root / "IMG_3.dng").write_bytes(b"raw")
+    (root / "IMG_4.png").symlink_to("nowhere.png")
+
+
+@pytest.mark.parametrize(
+    ("write", "counts"),
+    [
+        (write_damaged_room, (12, 5, 3, 4)),
+        (write_damaged_recording, (4, 2, 1, 1)),
+        (write_damaged_photos, (11, 5, 2, 4)),
+    ],
+)
+def test_frames_found_are_those_used_rejected_and_left_out(tmp_path, out, write, counts) -> None:
+    """Those that were refused while they were listed, too: no frame is uncounted."""
+    write(tmp_path / "scans")
+    settings = ManifestSettings((tmp_path / "scans",), out, stride=2, val_scenes=0.0)
+    report = build_manifest(settings, trust=True)
+    (line,) = [note for note in report.notes if " found, " in note]
+    said = [
+        int(found.group(1)) if (found := re.search(rf"(\d+) (?:frames? )?{word}", line)) else 0
+        for word in ("found", "used", "rejected", "left out")
+    ]
+    assert tuple(said) == counts
+    assert said[0] == sum(said[1:]) == report.result["datasets"][0]["frames"]
+    assert said[2] == len(report.failed)

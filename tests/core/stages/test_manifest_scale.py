@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from process_cost import ProcessCost, run_measured
-from trees import two_colors
+from trees import rgbd_scene, sevenscenes_sequence, two_colors
 
 SCENES, FRAMES = 20, 100
 MANY_SCENES, MANY_FRAMES = 1000, 200
@@ -148,16 +148,28 @@ def test_the_report_of_the_command_does_not_load_torch(tmp_path):
     assert cost.bytes < 200e6  # torch alone takes more
 
 
-def test_torch_is_loaded_only_where_depth_is_resized(tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("write", "resize_max", "is_loaded"),
+    [
+        (lambda root: make_tree(root, 2, 6), 24, False),
+        (lambda root: rgbd_scene(root, 3), 32, False),
+        (lambda root: rgbd_scene(root, 3), 24, True),
+        (lambda root: sevenscenes_sequence(root, 3), 64, False),
+    ],
+    ids=["images", "depth", "depth resized", "depth registered"],
+)
+def test_torch_is_loaded_only_where_depth_is_resized(
+    tmp_path, write, resize_max, is_loaded
+) -> None:
     script = (
         "import sys; from pathlib import Path; "
         "from distill3r_core.stages.manifest import ManifestSettings, build_manifest; "
         f"build_manifest(ManifestSettings((Path({str(tmp_path / 'tree')!r}),), "
-        f"Path({str(tmp_path / 'out')!r}))); "
+        f"Path({str(tmp_path / 'out')!r}), resize_max={resize_max}), trust=True); "
         "print('torch' in sys.modules)"
     )
-    make_tree(tmp_path / "tree", 2, 6)
+    write(tmp_path / "tree")
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
     )
-    assert done.stdout.split() == ["False"]
+    assert done.stdout.split() == [str(is_loaded)]

@@ -313,10 +313,22 @@ def test_a_video_is_a_scene_of_its_frames(data_dir, out) -> None:
     assert tree_of(out) == before
 
 
-def test_a_dry_run_does_not_open_videos(data_dir, out) -> None:
-    report = build_manifest(ManifestSettings((data_dir / "video",), out), dry_run=True)
-    assert any("1 video is not counted" in note for note in report.notes)
-    assert not out.exists()
+def test_a_video_by_its_name_is_what_it_is_in_its_folder(data_dir, tmp_path) -> None:
+    pytest.importorskip("av")
+    for root, out in ((data_dir / "video", "folder"), (data_dir / "video/kitchen.mp4", "file")):
+        settings = ManifestSettings((root,), tmp_path / out, resize_max=64)
+        build_manifest(settings)
+        assert build_manifest(settings).finished_before
+    folder, file = (
+        [
+            (row.scene_id, row.sample_id, row.split, row.picture, row.windows)
+            for row in read_manifest(tmp_path / out / "manifest.csv").rows
+        ]
+        for out in ("folder", "file")
+    )
+    assert file == folder and len(file) == 17
+    with pytest.raises(NothingUsableError, match=r"truncated\.mp4: not a video, or damaged"):
+        build_manifest(ManifestSettings((data_dir / "bad" / "truncated.mp4",), tmp_path / "bad"))
 
 
 def test_phone_pictures_are_read(tmp_path, out) -> None:

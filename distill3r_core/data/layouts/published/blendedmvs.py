@@ -54,7 +54,7 @@ def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
         try:
             pose, k = read_mvsnet_camera(camera) if is_there(camera) else (None, None)
         except ImageError as error:
-            yield Refused(path, str(error))
+            yield Refused(path, str(error), is_frame=True)
             continue
         frames.append(
             Frame(

@@ -164,7 +164,7 @@ def _scene(
         try:
             frames.append(_frame(folder, image, int(match.group(1)), found))
         except ImageError as error:
-            yield Refused(image, str(error))
+            yield Refused(image, str(error), is_frame=True)
     if without:
         yield Note(
             f"{scene_id}: {counted(without, 'image', 'have')} no annotation: no depth, pose or K"

@@ -87,7 +87,7 @@ def _training_scan(root: Path, folder: Path) -> Iterator[Listed]:
             try:
                 frames.append(_training_frame(root, depths, image, view))
             except ImageError as error:
-                yield Refused(image, str(error))
+                yield Refused(image, str(error), is_frame=True)
         yield Scene(
             scene_id=f"scan{number}/light{light}",
             folder=folder,
@@ -155,7 +155,7 @@ def _test_scan(folder: Path) -> Iterator[Listed]:
         try:
             pose, k = read_mvsnet_camera(folder / "cams" / f"{image.stem}_cam.txt")
         except ImageError as error:
-            yield Refused(image, str(error))
+            yield Refused(image, str(error), is_frame=True)
             continue
         depth = folder / "depths" / f"{image.stem}.npy"
         mask = folder / "binary_masks" / f"{image.stem}.png"

@@ -64,7 +64,7 @@ def _list_house(house: Path, scene_id: str) -> Iterator[Listed]:
             pose = read_pose(pose_file) if is_there(pose_file) else None
             rig = read_size_and_pinhole(k_file, distorted=True) if is_there(k_file) else None
         except ImageError as error:
-            yield Refused(image, str(error))
+            yield Refused(image, str(error), is_frame=True)
             continue
         frame = Frame(
             name=image.stem,

@@ -45,7 +45,7 @@ def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
 def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
     listing = list_folder(folder / "imgs")
     yield from listing.refused
-    yield from (Refused(path, UNREAD) for path in listing.media.unread)
+    yield from (Refused(path, UNREAD, is_frame=True) for path in listing.media.unread)
     yield from listing.media.left_out
     scene = Scene(
         scene_id=scene_id,

@@ -54,7 +54,7 @@ def _list_scenes(root: Path, skip: Path | None) -> Iterator[Listed]:
 def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
     listing = list_folder(folder / "images")
     yield from listing.refused
-    yield from (Refused(path, UNREAD) for path in listing.media.unread)
+    yield from (Refused(path, UNREAD, is_frame=True) for path in listing.media.unread)
     yield from listing.media.left_out
     name = folder.absolute().name
     scene = Scene(

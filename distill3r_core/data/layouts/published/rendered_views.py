@@ -31,7 +31,7 @@ def rendered_view(
     try:
         pose, rig = read_camera(camera) if is_there(camera) else (None, None)
     except ImageError as error:
-        return Refused(image, str(error))
+        return Refused(image, str(error), is_frame=True)
     return Frame(
         name=image.stem,
         image=image,

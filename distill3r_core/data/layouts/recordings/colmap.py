@@ -75,7 +75,9 @@ def _list_scene(folder: Path, scene_id: str) -> Iterator[Listed]:
         if path.suffix.lower() in IMAGE_SUFFIXES
     }
     for name in sorted(registered.keys() - files.keys(), key=frame_key):
-        yield Refused(folder / _IMAGES / name, "the model names it, and it is not there")
+        yield Refused(
+            folder / _IMAGES / name, "the model names it, and it is not there", is_frame=True
+        )
     lost = len(files.keys() - registered.keys())
     if lost:
         unposed = counted(lost, "image", "are", of=len(files))

@@ -90,7 +90,8 @@ def _list_file(path: Path, scene_id: str) -> Iterator[Listed]:
             frame = _frame(folder, content, entry, fisheye=fisheye)
         except ImageError as error:
             named = entry.get("file_path") if isinstance(entry, dict) else None
-            yield Refused(folder / named if isinstance(named, str) else path, str(error))
+            place = folder / named if isinstance(named, str) else path
+            yield Refused(place, str(error), is_frame=True)
             continue
         if frame.image in frames:
             yield Refused(frame.image, "the file names it twice")

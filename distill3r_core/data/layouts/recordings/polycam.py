@@ -60,7 +60,7 @@ def _list_capture(folder: Path, scene_id: str) -> Iterator[Listed]:
         try:
             pose, rig = _camera(camera)
         except ImageError as error:
-            yield Refused(image, str(error))
+            yield Refused(image, str(error), is_frame=True)
             continue
         depth = place / "depth" / f"{image.stem}.png"
         confidence = place / "confidence" / f"{image.stem}.png"

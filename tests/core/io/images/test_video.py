@@ -1,12 +1,13 @@
 """Frames of a video: all of them, in order, upright."""
 
 import re
+from typing import Literal
 
 import numpy as np
 import pytest
 
 from distill3r_core.errors import ImageError
-from distill3r_core.io.images.video import read_frames
+from distill3r_core.io.images.video import expected_frames, read_frames
 
 pytest.importorskip("av")
 
@@ -60,12 +61,12 @@ def test_a_video_that_breaks_off_is_refused_after_its_good_frames(clip, tmp_path
         list(read_frames(broken, fps=None))
 
 
-def _write(path, count=40):
+def _write(path, count=40, codec: Literal["mpeg4", "libx264"] = "mpeg4"):
     """A video of noise, ten frames a second."""
     import av
 
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
+        stream = container.add_stream(codec, rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for index in range(count):
             pixels = np.random.default_rng(index).integers(0, 255, (48, 64, 3), np.uint8)
@@ -87,3 +88,21 @@ def test_a_video_that_ends_early_without_an_error_says_what_is_missing(tmp_path,
     assert 0 < count < 40 and len(told) == 1
     found = re.search(says, told[0])
     assert found and found.groups() in ((), (str(count),))
+
+
+@pytest.mark.parametrize("fps", [100.0, 3.0, 1.7])
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    # libx264 stores frames in another order than they are shown in; AVI has no time stamps.
+    [("mp4", "libx264"), ("mkv", "libx264"), ("mp4", "mpeg4"), ("avi", "mpeg4")],
+)
+def test_the_frames_that_will_be_taken_are_known_before(tmp_path, suffix, codec, fps):
+    _write(path := tmp_path / f"clip.{suffix}", codec=codec)
+    taken = [number for number, _ in read_frames(path, fps=fps)]
+    assert expected_frames(path, fps=fps) == (40, taken)
+
+
+@pytest.mark.parametrize("name", ["truncated.mp4", "text_named.mp4", "zero_byte.mp4"])
+def test_no_frames_are_expected_of_a_broken_video(data_dir, name):
+    with pytest.raises(ImageError, match="not a video"):
+        expected_frames(data_dir / "bad" / name, fps=2.0)
