@@ -3,11 +3,14 @@
 import shutil
 
 import pytest
+import torch
 from posed_rooms import write_rendered_room
 from scored_room import score
 
 from distill3r_core.evaluation.pose_metrics import pose_metrics
 from distill3r_core.evaluation.protocols import PROTOCOLS
+from distill3r_core.io.rgbd import write_rgbd_scene
+from distill3r_core.scenes import arc, build_scene, pinhole, render_view
 
 VIEWS, SIZE = 4, (28, 42)
 
