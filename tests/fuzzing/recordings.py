@@ -10,7 +10,7 @@ from fuzzing.targets import Target, plain_json
 from trees import save_picture
 
 from distill3r_core.data.frame_reader import read_source_frame
-from distill3r_core.data.known_poses import read_known_poses, with_known_poses
+from distill3r_core.data.known_poses import best_matches, read_known_poses, with_known_poses
 from distill3r_core.data.layouts import Refused, Scene, scan
 from distill3r_core.data.listing import list_dataset
 from distill3r_core.errors import Distill3rError, ImageError
@@ -50,7 +50,9 @@ def _read_poses(name: str) -> Callable[[Path], None]:
 
     def read(folder: Path) -> None:
         known = read_known_poses(folder / name)
-        listing, _ = with_known_poses(list_dataset(scan(folder / "images", "images")[0]), known)
+        listing = list_dataset(scan(folder / "images", "images")[0])
+        best = best_matches(((scene.scene_id, scene.frames) for scene in listing.scenes), known)
+        listing, _ = with_known_poses(listing, known, best)
         for frame in listing.scenes[0].frames:
             read_source_frame(frame)
 
