@@ -198,7 +198,7 @@ def test_hashes_tell_what_changed() -> None:
         ("1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 2", "0 0 0 1"),
         ("1 0 0 0 0 1 0 0 0 0 -1 0 0 0 0 1", "not a rotation"),
         ("1 0 0 x 0 1 0 0 0 0 1 0 0 0 0 1", "not finite"),
-        ("\ufeff", "1 numbers"),
+        ("\ufeff", "has 1 number,"),
     ],
 )
 def test_poses_that_are_none_are_refused(tmp_path, text, reason) -> None:
