@@ -124,8 +124,10 @@ class Frame:
     @property
     def files(self) -> tuple[Path, ...]:
         """All files that the frame consists of."""
-        depth = () if self.depth is None else (self.depth.path, self.depth.valid)
         pose = self.pose if isinstance(self.pose, Path) else None
+        if self.depth is None and pose is None and self.mask is None:
+            return (self.image,)  # there may be millions
+        depth = () if self.depth is None else (self.depth.path, self.depth.valid)
         return tuple(path for path in (self.image, *depth, pose, self.mask) if path is not None)
 
 
