@@ -1,8 +1,9 @@
 """Outcomes of a study's cells: kept in files, summed up over seeds, compared seed by seed."""
 
+import hashlib
 import json
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -80,6 +81,61 @@ def keep_study(
         result = run(folder.folder)
     folder.write(result)
     return folder, result
+
+
+def each_once(cells: Sequence[str]) -> None:
+    """Refuse a choice of cells that names one twice.
+
+    Raises:
+        ValueError: Says which were chosen.
+    """
+    if len(set(cells)) < len(cells):
+        raise ValueError(f"cells: one stands twice in {', '.join(cells)}")
+
+
+def parts_name(*facts: Any) -> str:
+    """Folder of what a study makes, another one for all that decides what that is.
+
+    What `--overwrite` replaces by other settings must not go on with what was made for them.
+
+    Args:
+        facts: Plain data.
+    """
+    text = json.dumps(facts, sort_keys=True)
+    return f"parts-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
+
+
+def kept_outcomes(
+    cells: Sequence[tuple[str, int]], stored: Sequence[StoredOutcome]
+) -> list[dict[str, Any]]:
+    """The outcomes that are there, each with its cell and seed."""
+    return [
+        {"cell": cell, "seed": seed, **found}
+        for (cell, seed), kept in zip(cells, stored, strict=True)
+        if (found := kept.read()) is not None
+    ]
+
+
+def shared_figures(
+    runs: Sequence[Mapping[str, Any]], figures: Iterable[str], *cells: str
+) -> list[str]:
+    """The figures that all runs of some cells have: a student that places nothing lacks some."""
+    mine = [run for run in runs if run["cell"] in cells]
+    return [name for name in figures if all(run[name] is not None for run in mine)]
+
+
+def shown_moments(row: Mapping[str, Any], name: str, form: str) -> str:
+    """Mean and deviation of a figure of a row with `moments`; empty where it has none."""
+    if name not in row["mean"]:
+        return ""
+    text, spread = form.format(row["mean"][name]), row["spread"][name]
+    return text if spread is None else f"{text} ± {spread:.2g}"
+
+
+def number_of_seeds(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The seeds of a table in words."""
+    count = max(row["seeds"] for row in rows)
+    return "one seed" if count == 1 else f"{count} seeds, mean ± deviation"
 
 
 def tenths(values: Sequence[float]) -> list[float]:

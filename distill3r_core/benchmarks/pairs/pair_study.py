@@ -18,9 +18,12 @@ from distill3r_core.benchmarks.cell_results import (
     by_baseline,
     compared,
     differences,
+    each_once,
     keep_study,
+    kept_outcomes,
     last_losses,
     moments,
+    number_of_seeds,
 )
 from distill3r_core.benchmarks.pairs.pair_cells import AGAINST, CELLS, COMPARED, STUDY, CellName
 from distill3r_core.benchmarks.pairs.pair_data import PairRooms
@@ -60,8 +63,7 @@ class PairStudySettings:
     def _fits(self) -> "PairStudySettings":
         if -(-self.frames // self.every) < 2:
             raise ValueError(f"{self.frames} frames hold out one of each room; pairs take two")
-        if len(set(self.cells)) < len(self.cells):
-            raise ValueError(f"cells: one stands twice in {', '.join(self.cells)}")
+        each_once(self.cells)
         return self
 
 
@@ -130,11 +132,9 @@ def _run(settings: PairStudySettings, folder: Path, progress: Progress) -> dict[
         outcome = run_pair_trial(cell, seed, rooms, sizes, weights, progress.advance)
         stored.write(outcome.as_plain())
         progress.advance(0, last=f"{cell}, seed {seed}", cm=_CENTIMETERS * outcome.global_error)
-    runs = [
-        {"cell": cell, "seed": seed, **found}
-        for cell, seed, stored in trials
-        if (found := stored.read()) is not None
-    ]
+    runs = kept_outcomes(
+        [(cell, seed) for cell, seed, _ in trials], [stored for *_, stored in trials]
+    )
     of_teacher = teacher.read()
     assert of_teacher is not None, "it was written"
     return {
@@ -187,7 +187,7 @@ def _tables(result: Mapping[str, Any]) -> list[Table]:
         f"{teacher['seconds']:.0f}",
     )
     headings = ("cell", "", "M", "global cm", "local cm", "loss, last tenths", "CPU s")
-    seeds = f"{rows[0]['seeds']} seeds, mean ± deviation"
+    seeds = number_of_seeds(rows)
     found = [Table(f"Held-out pairs against the truth, {seeds}", headings, (*text, of_teacher))]
     for against, paired in by_baseline(result["paired"]).items():
         differences = tuple(

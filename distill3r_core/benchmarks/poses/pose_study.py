@@ -4,11 +4,10 @@ Each cell is a run of `train` on a cache, and a result of `eval --protocol held-
 that it has held out: poses as the student gives them, and as image alignment refines them.
 """
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,8 +19,14 @@ from distill3r_core.benchmarks.cell_results import (
     StoredOutcome,
     compared,
     differences,
+    each_once,
     keep_study,
+    kept_outcomes,
     moments,
+    number_of_seeds,
+    parts_name,
+    shared_figures,
+    shown_moments,
     tenths,
 )
 from distill3r_core.benchmarks.poses.pose_cells import AGAINST, CELLS, STUDY, CellName
@@ -58,15 +63,14 @@ class PoseStudySettings:
     cache: Path = Path("caches/teacher")
     preset: Literal["tiny", "small"] = "tiny"
     cells: Annotated[tuple[CellName, ...], Field(min_length=1)] = STUDY
-    seeds: Count = 1
+    seeds: Count = 3
     seed: Annotated[int, Field(ge=0)] = 0  # the first of them
     steps: Count = 800
     output: Path | None = None
 
     @model_validator(mode="after")
     def _each_cell_once(self) -> "PoseStudySettings":
-        if len(set(self.cells)) < len(self.cells):
-            raise ValueError(f"cells: one stands twice in {', '.join(self.cells)}")
+        each_once(self.cells)
         return self
 
 
@@ -128,9 +132,7 @@ class _PoseTrial:
         """Train, or go on, and score the last checkpoint on held-out frames."""
         run = self.settings.output
         assert run is not None
-        started = time.process_time()
         train(self.settings, resume=True, progress=progress)
-        seconds = time.process_time() - started
         scored = evaluate(
             EvalSettings(
                 models=(str(run / checkpoints.FOLDER / checkpoints.LAST),),
@@ -149,7 +151,6 @@ class _PoseTrial:
             },
             "identity_rotation": scored["baselines"]["identity_poses"]["rotation_median"],
             "views": scored["views"],
-            "training_cpu_seconds": seconds,
             "curve": tenths(
                 [row["loss"] for row in read_metrics(run / metrics_log.FILE) if "loss" in row]
             ),
@@ -163,11 +164,9 @@ def _run(
     identity: str,
     progress: Progress,
 ) -> dict[str, Any]:
-    # What `--overwrite` replaces by other settings must not go on with what was made for them.
-    shared = [settings.preset, settings.steps, identity]
-    name = hashlib.blake2b(json.dumps(shared).encode(), digest_size=4).hexdigest()
+    parts = folder / parts_name(settings.preset, settings.steps, identity)
     trials = [
-        _trial(settings, folder / f"parts-{name}", size, cell, seed)
+        _trial(settings, parts, size, cell, seed)
         for seed in range(settings.seed, settings.seed + settings.seeds)
         for cell in settings.cells
     ]
@@ -187,15 +186,11 @@ def _run(
         progress.note(f"{trial.cell}, seed {trial.seed}: {number} of {len(pending)}")
         kept.write(trial.run(progress))
         left, done = left - trial.steps, done + trial.steps
-    runs = [
-        {"cell": trial.cell, "seed": trial.seed, **found}
-        for trial, kept in zip(trials, stored, strict=True)
-        if (found := kept.read()) is not None
-    ]
+    runs = kept_outcomes([(trial.cell, trial.seed) for trial in trials], stored)
     return {
         "rows": [_row(cell, runs) for cell in settings.cells],
         "paired": [
-            differences(cell, against, runs, _common(runs, cell, against))
+            differences(cell, against, runs, shared_figures(runs, _FIGURES, cell, against))
             for cell, against in compared(settings.cells, AGAINST, ())
         ],
         "views": runs[0]["views"],
@@ -229,19 +224,15 @@ def _trial(
     )
 
 
-def _common(runs: Sequence[Mapping[str, Any]], *cells: str) -> list[str]:
-    """The figures that all runs of these cells have: a student that places nothing lacks some."""
-    mine = [run for run in runs if run["cell"] in cells]
-    return [name for name in _FIGURES if all(run[name] is not None for run in mine)]
-
-
 def _row(cell: CellName, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     mine = [run for run in runs if run["cell"] == cell]
     return {
         "cell": cell,
         "summary": CELLS[cell].summary,
         "seeds": len(mine),
-        **moments({name: [run[name] for run in mine] for name in _common(runs, cell)}),
+        **moments(
+            {name: [run[name] for run in mine] for name in shared_figures(runs, _FIGURES, cell)}
+        ),
     }
 
 
@@ -262,8 +253,7 @@ _SHAPE = (
 
 
 def _tables(result: Mapping[str, Any]) -> list[Table]:
-    count = max(row["seeds"] for row in result["rows"])
-    seeds = "one seed" if count == 1 else f"{count} seeds, mean ± deviation"
+    seeds = number_of_seeds(result["rows"])
     tables = []
     for title, rows in (
         (f"{result['views']} held-out frames, {seeds}", result["rows"]),
@@ -272,16 +262,12 @@ def _tables(result: Mapping[str, Any]) -> list[Table]:
         for columns in (_POSES, _SHAPE):
             headings = ("cell", *(heading for heading, *_ in columns))
             cells = (
-                (row["cell"], *(_shown(row, name, form) for _, name, form in columns))
+                (row["cell"], *(shown_moments(row, name, form) for _, name, form in columns))
                 for row in rows
             )
             if rows:
                 tables.append(Table(title, headings, tuple(cells)))
-    return tables
-
-
-def _shown(row: Mapping[str, Any], name: str, form: str) -> str:
-    if name not in row["mean"]:
-        return ""
-    text, spread = form.format(row["mean"][name]), row["spread"][name]
-    return text if spread is None else f"{text} ± {spread:.2g}"
+    identity = f"{result['runs'][0]['identity_rotation']:.1f}°"
+    first = tables[0]
+    beside = ("identity poses", identity, *[""] * (len(first.columns) - 2))
+    return [replace(first, rows=(*first.rows, beside)), *tables[1:]]

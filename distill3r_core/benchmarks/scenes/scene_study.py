@@ -4,8 +4,6 @@ Each cell is a run of `train` on one scene, and a result of `eval --protocol loc
 frames that it has held out. The scene is the user's own, by its cache, or a rendered room.
 """
 
-import hashlib
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
@@ -21,9 +19,15 @@ from distill3r_core.benchmarks.cell_results import (
     by_baseline,
     compared,
     differences,
+    each_once,
     keep_study,
+    kept_outcomes,
     last_losses,
     moments,
+    number_of_seeds,
+    parts_name,
+    shared_figures,
+    shown_moments,
 )
 from distill3r_core.benchmarks.scenes.scene_cells import (
     AGAINST,
@@ -64,8 +68,7 @@ class SceneStudySettings:
 
     @model_validator(mode="after")
     def _fits(self) -> "SceneStudySettings":
-        if len(set(self.cells)) < len(self.cells):
-            raise ValueError(f"cells: one stands twice in {', '.join(self.cells)}")
+        each_once(self.cells)
         if self.scene and self.cache is None:
             raise ValueError("scene: the rendered room is the only one; it goes with cache")
         return self
@@ -91,7 +94,7 @@ def bench_scenes(
         KeyboardInterrupt: The study was interrupted; what is done is kept.
     """
     inputs = None if settings.cache is None else TeacherCache(settings.cache).header.identity
-    parts = _parts_name(settings, inputs)
+    parts = _parts_of(settings, inputs)
     folder, result = keep_study(
         "scene",
         settings,
@@ -108,15 +111,11 @@ def bench_scenes(
     return folder.report(result, tables=_tables(result), notes=notes)
 
 
-def _parts_name(settings: SceneStudySettings, inputs: str | None) -> str:
-    """Folder of rooms, runs and outcomes: another one for each length, scene and size.
-
-    What `--overwrite` replaces by other settings must not go on with what was made for them.
-    """
+def _parts_of(settings: SceneStudySettings, inputs: str | None) -> str:
+    """Folder of rooms, runs and outcomes: another one for each length, scene and size."""
     left_out = ("cells", "seeds", "seed", "output")
     shared = {key: value for key, value in config.as_plain(settings).items() if key not in left_out}
-    text = json.dumps([shared, inputs], sort_keys=True)
-    return f"parts-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
+    return parts_name(shared, inputs)
 
 
 @plain_dataclass(frozen=True)
@@ -155,15 +154,11 @@ def _run(settings: SceneStudySettings, folder: Path, progress: Progress) -> dict
     for number, (trial, stored) in enumerate(missing, 1):
         progress.note(f"{trial.cell}, seed {trial.seed}: {number} of {len(missing)}")
         stored.write({**trial.run(progress), "seconds_an_image": timed[trial.cell].cpu})
-    runs = [
-        {"cell": trial.cell, "seed": trial.seed, **found}
-        for trial, stored in zip(trials, outcomes, strict=True)
-        if (found := stored.read()) is not None
-    ]
+    runs = kept_outcomes([(trial.cell, trial.seed) for trial in trials], outcomes)
     return {
         "rows": [_row(cell, runs) for cell in settings.cells],
         "paired": [
-            differences(cell, against, runs, _figures_of(runs, cell, against))
+            differences(cell, against, runs, shared_figures(runs, FIGURES, cell, against))
             for cell, against in compared(settings.cells, AGAINST, COMPARED)
         ],
         "nearest": runs[0]["nearest"],
@@ -248,12 +243,6 @@ def _identity(settings: SceneStudySettings, trial: SceneTrial) -> dict[str, Any]
     }
 
 
-def _figures_of(runs: Sequence[Mapping[str, Any]], *cells: str) -> list[str]:
-    """The figures that all runs of these cells have: a student that places nothing lacks some."""
-    mine = [run for run in runs if run["cell"] in cells]
-    return [name for name in FIGURES if all(run[name] is not None for run in mine)]
-
-
 def _row(cell: CellName, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     mine = [run for run in runs if run["cell"] == cell]
     return {
@@ -268,7 +257,9 @@ def _row(cell: CellName, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             statistics.fmean(tenth) for tenth in zip(*(run["curve"] for run in mine), strict=True)
         ],
         "seconds_an_image": statistics.fmean(run["seconds_an_image"] for run in mine),
-        **moments({name: [run[name] for run in mine] for name in _figures_of(runs, cell)}),
+        **moments(
+            {name: [run[name] for run in mine] for name in shared_figures(runs, FIGURES, cell)}
+        ),
     }
 
 
@@ -284,8 +275,7 @@ _ERROR = ("MSE m²", "mse_metric", "{:.3f}")
 
 def _tables(result: Mapping[str, Any]) -> list[Table]:
     rows, nearest = result["rows"], result["nearest"]
-    count = max(row["seeds"] for row in rows)
-    seeds = "one seed" if count == 1 else f"{count} seeds, mean ± deviation"
+    seeds = number_of_seeds(rows)
     headings = ("cell", *(heading for heading, *_ in _COLUMNS))
     beside = tuple(
         "" if (it := nearest[name]) is None else form.format(it) for _, name, form in _COLUMNS
@@ -293,7 +283,7 @@ def _tables(result: Mapping[str, Any]) -> list[Table]:
     cost = tuple(
         (
             row["cell"],
-            _shown(row, *_ERROR[1:]),
+            shown_moments(row, *_ERROR[1:]),
             ", ".join(filter(None, (str(row["images"]), row["plateau"]))),
             last_losses(row["curve"]),
             f"{row['megabytes']:.1f}",
@@ -317,11 +307,7 @@ def _tables(result: Mapping[str, Any]) -> list[Table]:
 
 
 def _cells(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    return [(row["cell"], *(_shown(row, name, form) for _, name, form in _COLUMNS)) for row in rows]
-
-
-def _shown(row: Mapping[str, Any], name: str, form: str) -> str:
-    if name not in row["mean"]:
-        return ""
-    text, spread = form.format(row["mean"][name]), row["spread"][name]
-    return text if spread is None else f"{text} ± {spread:.2g}"
+    return [
+        (row["cell"], *(shown_moments(row, name, form) for _, name, form in _COLUMNS))
+        for row in rows
+    ]

@@ -36,7 +36,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def study(cache: Path, output: Path, **changes: object) -> PoseStudySettings:
-    plain = {"cache": cache, "output": output, "cells": SOME, "steps": 2, **changes}
+    plain = {"cache": cache, "output": output, "cells": SOME, "seeds": 1, "steps": 2, **changes}
     return validate(PoseStudySettings, plain, source="a test")
 
 

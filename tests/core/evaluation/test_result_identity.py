@@ -2,20 +2,14 @@
 
 import os
 import shutil
-from functools import partial
 
 import pytest
 import torch
+from scored_room import read_truths
 from spatialbench_scenes import write_scene
 
-from distill3r_core.data.frame_processing import Processing
 from distill3r_core.evaluation.clouds import surface_files
-from distill3r_core.evaluation.data_frames import read_test_data
-from distill3r_core.evaluation.protocols import PROTOCOLS
-from distill3r_core.evaluation.view_truth import fit_views
-from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.io.rgbd import write_rgbd_scene
-from distill3r_core.report import Silent
 from distill3r_core.scenes import arc, build_scene, pinhole, render_view
 
 SIZE, VIEWS = (28, 42), 3
@@ -26,22 +20,9 @@ def fewer_samples(monkeypatch):
     monkeypatch.setattr(surface_files, "SAMPLES", 1000)
 
 
-def read(root, protocol):
-    """The truths of the data at a small grid."""
-    return read_test_data(
-        root,
-        layout="auto",
-        protocol=PROTOCOLS[protocol],
-        processing=Processing(),
-        prepare=partial(fit_views, fit=ImageFit(size=SIZE)),
-        trained_on=(),
-        progress=Silent(),
-    )
-
-
 def parts_of(root, protocol):
     """The parts of the identity of a result of the data, in order."""
-    found = read(root, protocol)
+    found = read_truths(root, protocol)
     assert not found.failed and found.views > 0
     return list(found.contents)
 
@@ -104,7 +85,7 @@ def test_a_broken_cloud_of_spatialbench_is_named_and_the_scene_scored_without_it
     cloud = tmp_path / "pointcloud/7scenes/chess/mesh.ply"
     cloud.parent.mkdir(parents=True)
     cloud.write_text("no surface")
-    found = read(tmp_path, "spatialbench-medium")
+    found = read_truths(tmp_path, "spatialbench-medium")
     (truth,) = found.truths
     assert truth.surface is None
     assert [failure.item for failure in found.failed] == [str(cloud)]

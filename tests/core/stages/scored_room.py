@@ -1,14 +1,21 @@
 """A room, its manifest, its cache and a student, for `eval` to score."""
 
+from functools import partial
+
 import torch
 from posed_rooms import write_rendered_room
 from saved_runs import write_run
 
 from distill3r_core import config
 from distill3r_core.cache.store import TeacherCache
+from distill3r_core.data.frame_processing import Processing
+from distill3r_core.evaluation.data_frames import read_test_data
+from distill3r_core.evaluation.protocols import PROTOCOLS
+from distill3r_core.evaluation.view_truth import fit_views
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.models import build_student
 from distill3r_core.models.metadata import StudentMetadata
+from distill3r_core.report import Silent
 from distill3r_core.runs.training_images import write_training_images
 from distill3r_core.stages.cache import CacheSettings, build_cache
 from distill3r_core.stages.evaluate import EvalSettings, evaluate
@@ -54,6 +61,19 @@ def save_run(run, cache_path, *, preset="tiny", pictures=None, resized=None):
     )
     write_run(run, student, metadata)
     write_training_images(run / "pictures.txt", sorted(pictures))
+
+
+def read_truths(root, protocol):
+    """The truths of a data set at the grid of the student."""
+    return read_test_data(
+        root,
+        layout="auto",
+        protocol=PROTOCOLS[protocol],
+        processing=Processing(),
+        prepare=partial(fit_views, fit=ImageFit(size=SIZE)),
+        trained_on=(),
+        progress=Silent(),
+    )
 
 
 def score(*, overwrite=False, **values):

@@ -2,14 +2,12 @@
 
 import json
 from contextlib import nullcontext
-from functools import partial
 
 import pytest
 import torch
-from scored_room import FRAMES, HELD_OUT, SIZE, save_run, score
+from scored_room import FRAMES, HELD_OUT, SIZE, read_truths, save_run, score
 
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.data.frame_processing import Processing
 from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.errors import (
     ConflictError,
@@ -18,14 +16,10 @@ from distill3r_core.errors import (
 from distill3r_core.evaluation.baselines import BASELINES
 from distill3r_core.evaluation.baselines.baseline_depth import frame_distances
 from distill3r_core.evaluation.baselines.training_frames import TrainingFrames
-from distill3r_core.evaluation.data_frames import read_test_data
 from distill3r_core.evaluation.predictions import predict_truth
 from distill3r_core.evaluation.protocols import PROTOCOLS
 from distill3r_core.evaluation.scores import score_sequence
 from distill3r_core.evaluation.validation_samples import read_validation
-from distill3r_core.evaluation.view_truth import fit_views
-from distill3r_core.io.images.fit import ImageFit
-from distill3r_core.report import Silent
 from distill3r_core.runs.run_record import samples_of
 from distill3r_core.stages.cache import CacheSettings, build_cache
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
@@ -60,21 +54,8 @@ def test_held_out_frames_are_scored_against_their_own_depth_and_poses(here):
     assert truth["scale_norm"] == pytest.approx(1, abs=1e-6)
 
 
-def read_rooms(here, protocol):
-    """The truth of the room at the grid of the student."""
-    return read_test_data(
-        here / "rooms",
-        layout="auto",
-        protocol=PROTOCOLS[protocol],
-        processing=Processing(),
-        prepare=partial(fit_views, fit=ImageFit(size=SIZE)),
-        trained_on=(),
-        progress=Silent(),
-    )
-
-
 def test_the_nearest_training_frame_brings_its_own_pose(here):
-    (truth,) = read_rooms(here, "held-out").truths
+    (truth,) = read_truths(here / "rooms", "held-out").truths
     training = TrainingFrames.of_run([here / "caches/teacher"], size=SIZE)
     _, poses = training.nearest(truth)
     seen, new = slice(FRAMES - HELD_OUT), slice(FRAMES - HELD_OUT, FRAMES)
@@ -102,7 +83,7 @@ def test_the_nearest_frame_of_a_teacher_without_a_unit_has_no_lengths_beside_its
 
 
 def test_clouds_of_all_views_are_not_put_together_without_a_common_unit(here):
-    (truth,) = read_rooms(here, "pi3-dense").truths
+    (truth,) = read_truths(here / "rooms", "pi3-dense").truths
     maps = predict_truth(truth)
     protocol = PROTOCOLS["pi3-dense"]
     scaled, unscaled = (score_sequence(truth, maps, protocol, scaled=one) for one in (True, False))
