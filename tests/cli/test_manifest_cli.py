@@ -56,7 +56,7 @@ def test_json_is_one_object_with_stable_keys(cli_inprocess, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["nowhere"], 3, "no such folder"),
+        (["nowhere"], 3, "no such file or folder"),
         ([], 2, "ROOTS: missing"),
         (["photos", "--views", "1"], 2, "--views"),
         (["photos", "--stride", "zero"], 2, "--stride"),
@@ -214,6 +214,6 @@ def test_a_folder_that_is_not_there_comes_before_a_manifest_that_is_in_the_way(
     assert cli_inprocess("manifest", "photos", cwd=tmp_path)[0] == 0
     status, _, err = cli_inprocess("manifest", "photos", "nowhere", "--views", "2", cwd=tmp_path)
     assert status == 3
-    assert f"no such folder: {tmp_path / 'nowhere'}" in err
+    assert f"no such file or folder: {tmp_path / 'nowhere'}" in err
     status, _, err = cli_inprocess("manifest", "photos", "--views", "2", cwd=tmp_path)
     assert status == 2

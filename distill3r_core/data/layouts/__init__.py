@@ -85,7 +85,7 @@ def detect_layout(root: Path) -> tuple[Layout, str]:
         RequestError: It is a file of no layout.
     """
     if not root.exists():
-        raise InputMissingError(f"no such folder: {root}")
+        raise InputMissingError(f"no such file or folder: {root}")
     # Once for all layouts: a tree may have millions of files.
     folders = tuple(folders_of(root)) if root.is_dir() else ()
     layouts = [LAYOUTS[name] for name in LAYOUTS]
@@ -129,7 +129,7 @@ def scan(
     elif isinstance(layout, str):
         layout = LAYOUTS[layout]
     if not root.exists():
-        raise InputMissingError(f"no such folder: {root}")
+        raise InputMissingError(f"no such file or folder: {root}")
     if root.is_file() != layout.takes_file:
         kind = "file" if root.is_file() else "folder"
         raise RequestError(f"{root} is a {kind}, which layout {layout.name!r} does not take")

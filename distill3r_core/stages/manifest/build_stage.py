@@ -85,7 +85,7 @@ def build_manifest(
     """
     for root in settings.roots:  # what is not there comes before what is in the way
         if not _place(root).exists():
-            raise InputMissingError(f"no such folder: {_place(root)}")
+            raise InputMissingError(f"no such file or folder: {_place(root)}")
     if settings.estimates_poses:
         from distill3r_core.geometry.pnp import require_pycolmap  # loads torch
 
