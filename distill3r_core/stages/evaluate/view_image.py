@@ -16,8 +16,10 @@ from distill3r_core.types import RawMaps
 
 MAX_ROWS = 6  # views that are drawn
 _HEADINGS = ("photo", "predicted depth", "true depth", "difference")
-_ERRORS = ("abs_rel", "acc")  # the first of these that a protocol measures by view ranks views
-_CAPTION = ("acc", "comp", "abs_rel")  # what is written below a view, where measured by view
+# The first of these that a protocol measures by view ranks views.
+_ERRORS = ("abs_rel", "acc", "location_median")
+# What is written below a view, where measured by view.
+_CAPTION = ("acc", "comp", "abs_rel", "location_median", "location_rotation_median")
 
 
 @dataclass(frozen=True, order=True)
@@ -63,7 +65,7 @@ class ViewGallery:
                 error,
                 self._count,
                 _panels(truth, maps, view),
-                f"{truth.name} {truth.view_names[view]}: {self._figures(score, view)}",
+                self._caption(truth, score, view),
             )
             if first and view in spread:
                 self.typical.append(drawn)
@@ -86,7 +88,8 @@ class ViewGallery:
             )
             write_image(path, image)
 
-    def _figures(self, score: SequenceScore, view: int) -> str:
+    def _caption(self, truth: Truth, score: SequenceScore, view: int) -> str:
+        """Name of a view, with its figures where the protocol has any of single views."""
         figures = []
         for metric in metrics_of(self.protocol):
             values = score.values[metric.name]
@@ -96,7 +99,8 @@ class ViewGallery:
                 figures.append(
                     f"{metric.heading} {metric.unit.factor * values[view]:{metric.format}}"
                 )
-        return ", ".join(figures)
+        name = f"{truth.name} {truth.view_names[view]}"
+        return f"{name}: {', '.join(figures)}" if figures else name
 
 
 def _errors(score: SequenceScore) -> Sequence[float]:

@@ -111,6 +111,10 @@ def test_students_of_several_views_have_figures_at_any_size(here, tmp_path, pres
     report = score(models=(str(run),), protocol="localization", output=tmp_path / "out")
     figures = report.result["metrics"]
     assert figures["coordinate_mse_metric"] > 0 and 0 <= figures["location_near"] <= 1
+    # The worst views are those furthest from where they are, and say how far.
+    worst = report.result["worst_views"]
+    distances = [float(view.split("location ")[1].split(",")[0]) for view in worst]
+    assert distances == sorted(distances, reverse=True) and distances[0] > 0
     assert not [note for note in report.notes if "no place in the scene" in note]
 
 
