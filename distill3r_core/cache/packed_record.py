@@ -29,6 +29,10 @@ _FRAME_HEAD = 18  # the longest head of a zstd frame: flags, window, size; it ha
 _WORST_BYTES = 16  # of a value: more than an exception, or a run of one pixel
 _MAX_CHANNELS = 1 << 16  # bytes of a patch of teacher features, which have one plane
 _LEVEL = 1  # higher levels cost 3 to 5 times the time and save 4 % (measured)
+# Residuals of a network's maps hardly repeat. 1,024 places for what may repeat instead of zstd's
+# 16,384: packed in 3/4 of the time, read in 11/12 of it; maps and images are 0.4 % smaller
+# together, those of a noiseless depth camera 0.8 % larger (measured).
+_HASH_LOG = 10
 
 
 class RecordError(DamageError):
@@ -66,7 +70,9 @@ class Packer:
 
     def __init__(self) -> None:
         self._zstd = zstandard.ZstdCompressor(
-            level=_LEVEL, write_checksum=True, write_content_size=True
+            compression_params=zstandard.ZstdCompressionParameters.from_level(
+                _LEVEL, hash_log=_HASH_LOG, write_checksum=True, write_content_size=True
+            )
         )
 
     def build(
