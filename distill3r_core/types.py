@@ -200,12 +200,14 @@ class PointMaps:
         points_local: In the view's own camera frame.
         confidence_global: `1 + exp(logit)`, in [1, inf): not a probability.
         confidence_local: The same for the local map.
+        log_size: Logarithm of each view's size, where that is predicted apart from the shape.
     """
 
     points_global: Float[Tensor, "*batch N H W 3"] | None
     points_local: Float[Tensor, "*batch N H W 3"] | None
     confidence_global: Float[Tensor, "*batch N H W"] | None
     confidence_local: Float[Tensor, "*batch N H W"] | None
+    log_size: Float[Tensor, "*batch N"] | None = None
 
     @classmethod
     def from_maps(

@@ -2,7 +2,8 @@
 
 The point terms divide both sides by their mean distance to the origin, so they leave the student's
 scale free. This term compares these mean distances and nothing else: the two kinds of terms share
-no direction of the gradient, and a student of metric targets becomes metric.
+no direction of the gradient, and a student of metric targets becomes metric. Where a student
+predicts its size apart from its points (`PointMaps.log_size`), the gradient goes there alone.
 """
 
 import torch
@@ -36,6 +37,9 @@ def scale_error(inputs: TermInputs) -> Float[Tensor, ""]:
         per_view = frame == "local"
         sizes = [mean_distance(points, mask, per_view=per_view) for points in (predicted, wanted)]
         mine, true = (size.clamp(min=SMALLEST).log() for size in sizes)
+        if (said := inputs.predicted.log_size) is not None:
+            said = said if per_view else said[:, :1]  # view 0's is that of all global maps
+            mine = mine.detach() + (said - said.detach())
         known = mask.flatten(2).any(-1)  # (B, N)
         if not per_view:
             known = known.any(-1, keepdim=True)

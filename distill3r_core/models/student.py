@@ -28,6 +28,9 @@ class Student(nn.Module):
     """
 
     COMPILED: ClassVar[tuple[str, ...]] = ()  # submodules that torch.compile is worthwhile for
+    # Submodules that have a loss of their own, whose gradient must not shorten that of the rest
+    # where both are clipped together.
+    APART: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, spec: StudentSpec) -> None:
         super().__init__()

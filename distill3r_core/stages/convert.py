@@ -41,19 +41,22 @@ def convert(source: Path, target: Path, *, overwrite: bool = False) -> Report:
         raise ConflictError(f"{target} is a folder", hint="name a file in it, or another one")
     if target.exists() and not overwrite:
         raise ConflictError(f"{target} is there already", hint="replace it with --overwrite")
+    lost: tuple[str, ...] = ()
     if target.suffix == OURS:
         save_weights(target, state, replace(metadata, origin=f"converted from {source.name}"))
     else:
         content = formats[target.suffix].content(state, metadata)
         with replacing(target) as beside:
             torch.save(content, beside)
+        if metadata.unit == "m":
+            lost = (f"{target.suffix} holds no unit: lengths count as relative there",)
     numbers = sum(tensor.numel() for tensor in state.values())
     return Report(
         settings={"source": str(source), "target": str(target)},
         result={"parameters": numbers, "preset": metadata.preset, "spec": metadata.spec.as_plain()},
         files=(target,),
         tables=(_table(metadata, numbers),),
-        notes=metadata.licenses,
+        notes=(*metadata.licenses, *lost),
     )
 
 

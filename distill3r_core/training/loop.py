@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from distill3r_core.data.loading.batches import Samples
 from distill3r_core.errors import DivergedError, OutOfMemoryError
@@ -26,7 +26,7 @@ from distill3r_core.training.run_state import (
 )
 from distill3r_core.training.running_means import RunningMeans
 from distill3r_core.training.schedule import learning_rate
-from distill3r_core.training.step import StepMetrics, accumulate
+from distill3r_core.training.step import StepMetrics, accumulate, clip_gradients
 from distill3r_core.training.train_logger import TrainLogger
 from distill3r_core.training.validation import validate
 
@@ -110,19 +110,20 @@ class TrainLoop:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             parts.world.sum(parameter.grad).div_(parts.world.size)
-        norm = nn.utils.clip_grad_norm_([*parts.student.parameters(), *of_terms], clip)
+        norms = clip_gradients(parts.student, of_terms, limit=clip)
         flag = torch.tensor([float(stop_flag.stop)], device=totals.device)
         values_and_flag = torch.cat([totals / parts.world.size, flag])
         # The one place in a step where the processor waits for the device.
-        *values, stop, length = [*parts.world.sum(values_and_flag).tolist(), norm.item()]
+        *values, stop = parts.world.sum(values_and_flag).tolist()
+        lengths = norms.tolist()
         metrics = StepMetrics.from_values(values, terms=parts.loss.names)
-        if math.isfinite(metrics.loss) and math.isfinite(length):
+        if all(map(math.isfinite, (metrics.loss, *lengths))):
             parts.optimizer.step()
             state.skipped_in_a_row = 0
         else:
-            self._skip(batch, metrics, length)
+            self._skip(batch, metrics, sum(lengths))
         state.step += 1
-        return metrics, length, stop > 0
+        return metrics, lengths[0], stop > 0
 
     def _accumulate(self, batch: Samples) -> Tensor:
         """Gradients of a batch; with a smaller micro-batch where it does not fit."""

@@ -14,6 +14,7 @@ from distill3r_core.data.loading.augment import unit_images
 from distill3r_core.data.loading.batches import Batch, Samples
 from distill3r_core.data.loading.teacher_features import FeatureSource
 from distill3r_core.losses import LossTerms, Objective
+from distill3r_core.models.student import Student
 from distill3r_core.system.allocator import keep_freed_memory
 from distill3r_core.training.settings import ComputeSettings, OptimSettings
 from distill3r_core.types import PointMaps
@@ -80,6 +81,26 @@ def build_optimizer(
         eps=optim.eps,
         fused=True,
     )
+
+
+def clip_gradients(
+    student: nn.Module, of_terms: Sequence[nn.Parameter], *, limit: float
+) -> Float[Tensor, " parts"]:
+    """Shorten gradients to a norm, and say what it was: of all, then of each part that is apart.
+
+    Args:
+        student: Its parts with a loss of their own (`Student.APART`) are clipped by themselves.
+        of_terms: Trained parameters of the objective, clipped with the rest.
+    """
+    names = student.APART if isinstance(student, Student) else ()
+    modules = [part for name in names if (part := getattr(student, name)) is not None]
+    parts = [list(part.parameters()) for part in modules]
+    apart = {parameter for part in parts for parameter in part}
+    rest = [parameter for parameter in student.parameters() if parameter not in apart]
+    groups = [[*rest, *of_terms], *parts]
+    norms = [nn.utils.clip_grad_norm_(group, limit) for group in groups]
+    device = next(student.parameters()).device
+    return torch.stack([norm.to(device) for norm in norms])  # without gradients it is on the CPU
 
 
 def prepare_memory(device: torch.device) -> None:

@@ -5,7 +5,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 CellName = Literal[
-    "base", "twice", "four-times", "more-views", "pose-term", "fixed-order", "crops", "no-meters"
+    "base",
+    "twice",
+    "four-times",
+    "more-views",
+    "pose-term",
+    "fixed-order",
+    "crops",
+    "no-meters",
+    "size-apart",
 ]
 
 
@@ -36,6 +44,7 @@ CELLS: Mapping[CellName, PoseCell] = {
     ),
     "crops": PoseCell("random zoom and aspect", {"data": {"zoom": 1.5, "aspect": 1.2}}),
     "no-meters": PoseCell("no term of scale", {"loss": {"metric": False}}),
+    "size-apart": PoseCell("sizes predicted apart", {"model": {"size": "predicted"}}),
 }
 AGAINST: CellName = "base"  # the others are compared with it, seed by seed
 STUDY: tuple[CellName, ...] = tuple(CELLS)

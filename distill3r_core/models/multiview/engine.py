@@ -71,10 +71,10 @@ class Engine:
     host: bool
     on_progress: ProgressCallback  # receives the progress of the pass
 
-    def run(
+    def fuse(
         self, groups: Sequence[Group], view_numbers: Int[Tensor, "B N"]
-    ) -> Iterator[tuple[Group, dict[OneHead, PointMap[Tensor]]]]:
-        """The maps of each group, (B n, H, W, ...), by head."""
+    ) -> tuple[list[Float[Tensor, "B T _C"]], list[int]]:
+        """The layers that heads read, and the number of tokens of every view."""
         again = self.recompute == "all"
         encoded = self.student.encode_groups(groups, recompute=again, on_progress=self.on_progress)
         tokens, lengths = join_views(groups, encoded)
@@ -82,7 +82,15 @@ class Engine:
         layers = self.student.fuse(
             tokens, view_numbers, lengths, recompute=again, on_progress=self.on_progress
         )
-        del tokens  # while heads run only what they read is in memory
+        return layers, lengths
+
+    def decode(
+        self,
+        groups: Sequence[Group],
+        layers: Sequence[Float[Tensor, "B T _C"]],
+        lengths: Sequence[int],
+    ) -> Iterator[tuple[Group, dict[OneHead, PointMap[Tensor]]]]:
+        """The maps of each group, (B n, H, W, ...), by head, from what `fuse` gives."""
         for group in groups:
             rows = [tokens_of(layer, group, lengths) for layer in layers]
             yield (

@@ -10,6 +10,7 @@ from distill3r_core.models.encoders.dune_network import DuneEncoder
 from distill3r_core.models.family import CheckpointFormat, Cost, Family, Initializer, ViewLimits
 from distill3r_core.models.multiview.chunks import head_chunk_of
 from distill3r_core.models.multiview.cost import flop_parts
+from distill3r_core.models.multiview.map_size import MapSize
 from distill3r_core.models.multiview.memory import estimate_bytes
 from distill3r_core.models.multiview.original_checkpoint import lightning_content, read_lightning
 from distill3r_core.models.multiview.published import published_forward
@@ -34,6 +35,7 @@ def build(spec: MultiviewSpec) -> MultiviewStudent:
         ),
         global_head=spec.heads.build(widths, patch=spec.encoder.patch),
         local_head=spec.heads.build(widths, patch=spec.encoder.patch),
+        map_size=MapSize(fused) if spec.size == "predicted" else None,
         spec=spec,
     )
 

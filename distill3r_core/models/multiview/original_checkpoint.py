@@ -47,6 +47,7 @@ INFERENCE_FIT = ImageFit(
 )
 _LIGHTNING = "2.6.6"  # whose layout is written
 _ENCODERS = ("dune",)
+_SIZE = "map_size."
 _LARGEST = 10**12  # steps; sizes are compared with the tensors before anything is built
 _ARCHITECTURE = "paper"  # preset with the architecture of the released checkpoints
 
@@ -107,12 +108,18 @@ def to_original(state: Mapping[str, Tensor], *, prefix: str = PREFIX) -> dict[st
 def lightning_content(state: Mapping[str, Tensor], metadata: StudentMetadata) -> dict[str, Any]:
     """What the original project's `.ckpt` holds.
 
+    It has no place for a predicted size: lengths are relative there.
+
     Raises:
         RequestError: The student has another architecture, which the original cannot hold.
     """
     spec, paper = metadata.spec, _paper_spec()
     if not isinstance(spec, MultiviewSpec) or paper != replace(
-        spec, view_codes="random", attention_scale=1.0, normalization=paper.normalization
+        spec,
+        view_codes="random",
+        attention_scale=1.0,
+        normalization=paper.normalization,
+        size=paper.size,
     ):
         raise RequestError(
             f"a student of preset {metadata.preset!r} has no place in the original's layout",
@@ -122,7 +129,9 @@ def lightning_content(state: Mapping[str, Tensor], metadata: StudentMetadata) ->
         "epoch": 0,
         "global_step": metadata.step,
         "pytorch-lightning_version": _LIGHTNING,
-        "state_dict": to_original(state),
+        "state_dict": to_original(
+            {name: value for name, value in state.items() if not name.startswith(_SIZE)}
+        ),
         "loops": {},
         "callbacks": {},
         "optimizer_states": [],

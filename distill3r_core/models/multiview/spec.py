@@ -22,6 +22,7 @@ from distill3r_core.models.spec import (
 RELEASED_ATTENTION_SCALE = math.sqrt(math.log(137) / math.log(20))
 
 ViewCodes = Literal["sequential", "random"]
+MapSizes = Literal["free", "predicted"]
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -48,6 +49,8 @@ class MultiviewSpec(StudentSpec):
         normalization: What the encoder is fed: "unit" is [-1, 1], "imagenet" is zero mean and
             unit deviation over ImageNet.
         view_codes: Numbers of the views while training; at inference they are sequential.
+        size: "free": maps have the size that the heads give them. "predicted": a layer of its own
+            says it, see `map_size`; for students that learn meters.
     """
 
     family: Literal["multiview"] = "multiview"
@@ -57,6 +60,7 @@ class MultiviewSpec(StudentSpec):
     normalization: Normalization = "unit"
     attention_scale: float = 1.0  # factor on the softmax scale of the fusion
     view_codes: ViewCodes = "random"
+    size: MapSizes = "free"
 
 
 def released(spec: MultiviewSpec) -> MultiviewSpec:

@@ -11,6 +11,7 @@ from distill3r_core.errors import RequestError
 from distill3r_core.models.encoders.dune_network import DuneEncoder
 from distill3r_core.models.multiview.engine import Engine
 from distill3r_core.models.multiview.groups import assemble
+from distill3r_core.models.multiview.map_size import MapSize, give_size
 from distill3r_core.models.multiview.spec import MultiviewSpec, ViewCodes
 from distill3r_core.models.student import HeadName, OneHead, Recompute
 from distill3r_core.models.tokens.token_student import TokenStudent
@@ -36,10 +37,12 @@ class MultiviewStudent(TokenStudent):
         encoder: From normalized images (n, 3, H, W) to patch tokens (n, P, D).
         global_head: Predicts points in the frame of view 0's camera.
         local_head: Predicts points in each view's own frame.
+        map_size: Predicts the size of each view; None: maps have that of the heads.
     """
 
     # The fusion stays as it is: its time is in one fused attention kernel per block.
     COMPILED: ClassVar[tuple[str, ...]] = ("encoder", "global_head", "local_head")
+    APART: ClassVar[tuple[str, ...]] = ("map_size",)
 
     spec: MultiviewSpec
 
@@ -50,6 +53,7 @@ class MultiviewStudent(TokenStudent):
         fusion: Fusion,
         global_head: DPTHead,
         local_head: DPTHead,
+        map_size: MapSize | None = None,
         spec: MultiviewSpec,
     ) -> None:
         super().__init__(spec, spec.normalization)
@@ -57,6 +61,7 @@ class MultiviewStudent(TokenStudent):
         self.fusion = fusion
         self.global_head = global_head
         self.local_head = local_head
+        self.map_size = map_size
 
     def forward(
         self,
@@ -101,7 +106,28 @@ class MultiviewStudent(TokenStudent):
         if view_numbers is None:
             view_numbers = self._view_numbers(batch, count, view_codes, generator)
         engine = Engine(self, head, head_chunk, recompute, host, on_progress)
-        return assemble(engine.run(groups, view_numbers), as_list=not isinstance(images, Tensor))
+        layers, lengths = engine.fuse(groups, view_numbers)
+        maps = assemble(
+            engine.decode(groups, layers, lengths), as_list=not isinstance(images, Tensor)
+        )
+        return self.sized(maps, layers[-1], lengths)
+
+    def sized(
+        self,
+        maps: PointMaps | list[PointMaps],
+        tokens: Float[Tensor, "B T C"],
+        lengths: Sequence[int],
+    ) -> PointMaps | list[PointMaps]:
+        """The maps of a pass at the size that its last tokens say, where the student predicts it.
+
+        Args:
+            maps: Of all views at once, or of each view of one sample.
+            tokens: The last layer of `fuse`.
+            lengths: Number of tokens of every view.
+        """
+        if self.map_size is None:
+            return maps
+        return give_size(maps, self.map_size(tokens, lengths))
 
     def tokens_of(
         self, images: Float[Tensor, "n 3 H W"], *, recompute: bool

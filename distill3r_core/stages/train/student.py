@@ -16,6 +16,7 @@ from distill3r_core.models.checkpoint import (
     read_student,
 )
 from distill3r_core.models.families import family_of
+from distill3r_core.models.multiview.student import MultiviewStudent
 from distill3r_core.models.student import Student
 from distill3r_core.models.warm_starts.pair_starts import WARM_STARTS
 from distill3r_core.models.warm_starts.warm_start import ImagePairs
@@ -37,6 +38,7 @@ class Start:
     student: Student  # on the CPU, in training mode
     origin: str  # where its weights come from, in words
     licenses: tuple[str, ...] = ()
+    restored: bool = False  # its weights are those of a checkpoint, which are read later
 
     @property
     def description(self) -> str:
@@ -75,13 +77,14 @@ def start_student(
     if found is not None:
         metadata = read_metadata(found.model)
         origin = metadata.origin.removeprefix(_TRAINED)
-        start = Start(build_from_spec(metadata.spec), origin, metadata.licenses)
+        start = Start(build_from_spec(metadata.spec), origin, metadata.licenses, restored=True)
     else:
         start = _weights(settings, progress)
         if settings.warm_start is not None:
             start = _warm(start, settings, progress, read_pairs)
     start.student.train()
     freeze_unused(start.student)
+    _settle_size(start.student, settings)
     return start
 
 
@@ -162,6 +165,24 @@ def _warm(
     progress.note(f"warm start: {found.summary}")
     licenses = tuple(dict.fromkeys([*start.licenses, *found.licenses]))
     return Start(start.student, f"{start.origin}; {found.summary}", licenses)
+
+
+def _settle_size(student: Student, settings: TrainSettings) -> None:
+    """Keep a predicted size where nothing teaches it; a fresh one would be left at random.
+
+    Raises:
+        ConfigError: It is asked for in a run that learns no meters.
+    """
+    if not isinstance(student, MultiviewStudent) or student.map_size is None:
+        return
+    if settings.loss.metric:
+        return
+    if settings.start is None:
+        raise ConfigError(
+            "model.size: predicted: nothing teaches it, as the run learns no meters",
+            hint="leave it out; or train on caches in meters, with loss.metric=true",
+        )
+    student.map_size.requires_grad_(False)
 
 
 def freeze_unused(student: Student) -> None:

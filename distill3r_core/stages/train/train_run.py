@@ -46,6 +46,7 @@ from distill3r_core.stages.train.run_folder import (
 )
 from distill3r_core.stages.train.scenes import learn_scenes, unit_of
 from distill3r_core.stages.train.side_files import describe_run, mend_description
+from distill3r_core.stages.train.sizes import begin_with_size
 from distill3r_core.stages.train.student import Start, prepare_terms, restore, start_student
 from distill3r_core.stages.train.train_report import (
     LoggedProgress,
@@ -195,6 +196,8 @@ def _prepare(
     _check_input(start.student.spec, settings.data, fit)
     dtype = torch.float64 if settings.compute.precision == "float64" else None
     scenes = learn_scenes(settings, cache, start.student, fit, progress)
+    if not start.restored:
+        begin_with_size(start.student, cache)
     student = start.student.to(device, dtype)
     # After the student: terms with parameters leave its random weights as they are.
     loss = Objective(settings.loss.all_terms).to(device, dtype)

@@ -20,7 +20,7 @@ from distill3r_core.models.tokens.chunks import encoder_chunk
 from distill3r_core.nn.kernels import sliced
 from distill3r_core.types import PointMaps
 
-FIELDS = tuple(field.name for field in dataclasses.fields(PointMaps))
+FIELDS = tuple(field.name for field in dataclasses.fields(PointMaps) if field.name != "log_size")
 
 
 def maps_of(maps: PointMaps) -> dict[str, torch.Tensor]:

@@ -1,24 +1,31 @@
 """A student of metric targets learns their size, and its weights say so."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from distill3r_core import config
 from distill3r_core.cache.store import TeacherCache
-from distill3r_core.errors import ConfigError
+from distill3r_core.data.loading.cache_union import CacheUnion
+from distill3r_core.errors import ConfigError, ConflictError
 from distill3r_core.io.images.fit import ImageFit
-from distill3r_core.models import load_student
+from distill3r_core.models import build_student, load_student
 from distill3r_core.models.families import train_presets
 from distill3r_core.models.metadata import StudentMetadata
+from distill3r_core.models.multiview.spec import MultiviewSpec
+from distill3r_core.models.multiview.student import MultiviewStudent
 from distill3r_core.reconstruction.prediction.student_predictor import StudentPredictor
 from distill3r_core.reconstruction.reconstruct import reconstruct
 from distill3r_core.report import Silent
 from distill3r_core.stages.train import TrainSettings, train
+from distill3r_core.stages.train.resolve import train_settings
+from distill3r_core.stages.train.sizes import begin_with_size
 
 MakeCache = Callable[..., Path]
 
@@ -46,10 +53,13 @@ def metadata_of(run: Path) -> StudentMetadata:
     return metadata
 
 
-def test_a_student_of_exact_metric_targets_is_metric(make_cache: MakeCache, tmp_path: Path) -> None:
-    """Points are 1 to 3 meters away; the student starts with all at 0.7."""
+@pytest.mark.parametrize("size", ["predicted", "free"])
+def test_a_student_of_exact_metric_targets_is_metric(
+    make_cache: MakeCache, tmp_path: Path, size: str
+) -> None:
+    """Points are 1 to 3 meters away; heads that learn the size start with all at 0.7."""
     cache, run = make_cache(tmp_path / "cache"), tmp_path / "run"
-    train(settings_for(cache, run, steps=40))
+    train(settings_for(cache, run, f"model.size={size}", steps=40))
     metadata = metadata_of(run)
     assert metadata.unit == "m" and metadata.settings["loss"]["metric"]
     assert metadata.calibration is not None
@@ -57,7 +67,11 @@ def test_a_student_of_exact_metric_targets_is_metric(make_cache: MakeCache, tmp_
     assert error is not None and error < 0.15
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = [row["loss_scale"] for row in rows if "loss_scale" in row]
-    assert sum(losses[-5:]) < 0.1 * sum(losses[:5])
+    first = sum(losses[:5])
+    if size == "free":
+        assert sum(losses[-5:]) < 0.1 * first
+    else:
+        assert first < 5 * 2 * 0.15**2  # near the targets' size from the first step on
     student = load_student(run)
     assert StudentPredictor(student, ImageFit(size=(28, 42))).metric
     held_out = next(iter(TeacherCache(cache).names("val")))
@@ -109,3 +123,55 @@ def test_what_the_caches_decide_may_be_said_too(make_cache: MakeCache, tmp_path:
     train(settings_for(cache, run, steps=1))
     again = train(settings_for(cache, run, "loss.metric=true", steps=1), resume=True)
     assert again.finished_before
+
+
+def test_a_predicted_size_is_asked_for_and_kept(make_cache: MakeCache, tmp_path: Path) -> None:
+    """By the command's own settings; runs of before, which knew none, are the same runs."""
+    cache = make_cache(tmp_path / "cache")
+
+    def trained(name: str, *sets: str, start: Path | None = None, **more: Any) -> MultiviewSpec:
+        options = {"preset": "tiny", "cache": cache, "output": tmp_path / name, "max_steps": 1}
+        chosen = options if start is None else {**options, "start": start}
+        train(train_settings(sets=sets, **chosen), **more)
+        spec = metadata_of(tmp_path / name).spec
+        assert isinstance(spec, MultiviewSpec)
+        return spec
+
+    assert trained("plain").size == "free"
+    identity = json.loads((tmp_path / "plain" / "run.json").read_text())["identity"]
+    assert "size" not in identity["model"]
+    assert trained("apart", "model.size=predicted").size == "predicted"
+    with pytest.raises(ConflictError, match=r"model.size: predicted → \(absent\)"):
+        trained("apart")
+    assert trained("apart", "model.size=predicted", resume=True).size == "predicted"
+    assert trained("again", start=tmp_path / "apart").size == "predicted"
+    with pytest.raises(ConfigError, match="nothing teaches it"):
+        trained("no", "model.size=predicted", "loss.metric=false")
+    assert trained("shape", "loss.metric=false", start=tmp_path / "apart").size == "predicted"
+    sizes = [load_student(tmp_path / name).state_dict() for name in ("apart", "again", "shape")]
+    biases = [state["map_size.bias"] for state in sizes]
+    assert biases[0] != biases[1] and biases[0] == biases[2]
+
+
+def test_the_predicted_size_begins_at_the_mean_of_the_training_targets(
+    make_cache: MakeCache, tmp_path: Path
+) -> None:
+    cache = make_cache(tmp_path / "cache", views=4)
+    student = build_student("tiny", size="predicted")
+    assert isinstance(student, MultiviewStudent) and student.map_size is not None
+    begin_with_size(student, CacheUnion.open([cache]))
+    stored, logs = TeacherCache(cache), []
+    for name in stored.names("train"):
+        targets = stored.read(name).targets
+        for points, mask in zip(targets.points_local, targets.valid_mask, strict=True):
+            logs.append(math.log(float(points.norm(dim=-1)[mask].mean())))
+    maps = student(torch.rand(1, 2, 3, 28, 42))
+    wanted = np.full((1, 2), np.mean(logs))
+    assert maps.log_size.detach().numpy() == pytest.approx(wanted, abs=1e-4)
+    student.map_size.begin(5.0)  # as if trained
+    begin_with_size(student, CacheUnion.open([cache]))
+    assert student.map_size.bias.tolist() == [5.0]
+    free = build_student("tiny")
+    before = {name: tensor.clone() for name, tensor in free.state_dict().items()}
+    begin_with_size(free, CacheUnion.open([cache]))
+    assert all(torch.equal(before[name], tensor) for name, tensor in free.state_dict().items())
