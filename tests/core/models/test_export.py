@@ -29,8 +29,10 @@ class Plain(nn.Module):
 
 
 @pytest.mark.parametrize("gradients", [False, True])
-@pytest.mark.parametrize("preset", list(PRESETS))
-def test_an_exported_student_predicts_the_same_maps(preset, gradients):
+@pytest.mark.parametrize(
+    ("preset", "own"), [*((preset, {}) for preset in PRESETS), ("tiny", {"size": "predicted"})]
+)
+def test_an_exported_student_predicts_the_same_maps(preset, own, gradients):
     torch.manual_seed(0)
     spec = preset_spec(preset)
     step = family_of(spec).multiple(spec)
@@ -38,7 +40,8 @@ def test_an_exported_student_predicts_the_same_maps(preset, gradients):
     if narrow and spec.encoder.kind == "vit":
         narrow = {**narrow, "encoder": {"depth": 1}}
     shape = (1, 2, 3, 2 * step, 3 * step)
-    student, images = Plain(build_student(preset, **narrow).eval()), torch.rand(shape)
+    student = Plain(build_student(preset, **narrow, **own).eval())
+    images = torch.rand(shape)
     with torch.set_grad_enabled(gradients):
         exported = torch.export.export(student, (images,), strict=False).module()
         other = torch.rand(shape)
