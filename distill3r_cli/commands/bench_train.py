@@ -79,10 +79,18 @@ def ablation(
         ),
     ] = "table3",
     seeds: Annotated[int, typer.Option(help="Students per loss, or per cell.")] = 3,
-    steps: Annotated[int, typer.Option(help="Optimizer steps per student.")] = 600,
-    scenes: Annotated[int, typer.Option(help="Rendered rooms.")] = 4,
+    steps: Annotated[
+        int,
+        typer.Option(help="Optimizer steps per student.", show_default="600; poses 800, scene 700"),
+    ] = 600,
+    scenes: Annotated[
+        int,
+        typer.Option(
+            help="Rendered rooms; of scene: those to pretrain on.", show_default="4; pairs 8"
+        ),
+    ] = 4,
     processes: Annotated[
-        int, typer.Option(help="Students trained at once, on one thread each.")
+        int, typer.Option(help="Students of table3 trained at once, on one thread each.")
     ] = 2,
     output: options.OutputOpt = None,
     seed: options.SeedOpt = 0,

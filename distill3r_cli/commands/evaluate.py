@@ -41,8 +41,8 @@ def evaluate(
     protocol: Annotated[
         str,
         typer.Option(
-            help="Frames, alignment and metrics: table2, held-out, spann3r, fast3r, cut3r, "
-            "pi3-sparse|dense, co3d-vggt|pi3|fast3r, da3-bench, "
+            help="Frames, alignment and metrics: table2, held-out, localization, lunar, spann3r, "
+            "fast3r, cut3r, pi3-sparse|dense, co3d-vggt|pi3|fast3r, da3-bench, "
             "spatialbench-single|sparse|medium|dense; docs/evaluation.md.",
         ),
     ] = "table2",

@@ -99,4 +99,5 @@ GRADIENTS = LossTerm(
     summary="Difference of the derivatives of the local maps from the teacher's.",
     options=GradientOptions,
     build=lambda options: partial(gradient_error, options=options),
+    local=True,
 )

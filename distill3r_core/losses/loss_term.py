@@ -80,6 +80,7 @@ class LossTerm:
 
     Args:
         features: The features that the term reads with these options.
+        local: It reads the student's local maps, which students of scenes have none of.
     """
 
     label: str  # name for people, in progress and charts ("global points")
@@ -87,3 +88,4 @@ class LossTerm:
     build: Callable[[Any], Term]
     options: type[TermOptions] = TermOptions
     features: Callable[[Any], FeatureRequest] = lambda options: FeatureRequest()
+    local: bool = False

@@ -137,4 +137,5 @@ PLANES = LossTerm(
     summary="Share of variance across the teacher's planes, of the student's points on them.",
     options=PlaneOptions,
     build=lambda options: partial(plane_error, options=options),
+    local=True,
 )

@@ -82,4 +82,5 @@ LOCAL = LossTerm(
     summary="Squared distance to the teacher's points in each camera's frame, one scale a view.",
     options=PointsOptions,
     build=lambda options: partial(points_error, frame="local", options=options),
+    local=True,
 )

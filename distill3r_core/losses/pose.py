@@ -81,4 +81,5 @@ POSE = LossTerm(
     summary="Rotation, translation and scale between the student's two maps, beside the teacher's.",
     options=PoseOptions,
     build=lambda options: partial(pose_error, options=options),
+    local=True,
 )

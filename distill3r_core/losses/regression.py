@@ -100,4 +100,5 @@ REGRESSION = LossTerm(
     summary="Distance to the teacher's points, weighed by a confidence that costs its logarithm.",
     options=RegressionOptions,
     build=lambda options: partial(regression_error, options=options),
+    local=True,
 )

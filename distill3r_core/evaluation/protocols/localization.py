@@ -28,7 +28,7 @@ LOCALIZATION = Protocol(
         "student of several scenes it is that of the data's name: a view that is placed in another "
         "one is infinitely far",
         "other students": f"each view as the anchor of one pass with the {REFERENCES} training "
-        "frames of its scene (a pair student: the one) that it is most like (cosine of the "
+        "frames of its scene that it is most like (cosine of the "
         "encoder's mean features, or frames spread evenly where it has none); a "
         f"robust similarity of up to {PAIRS} pixels carries what is predicted of these onto the "
         "teacher's points in the world, and the view's points along. Models without training "

@@ -5,6 +5,7 @@ from dataclasses import replace
 from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.errors import ConfigError
 from distill3r_core.io.images.fit import ImageFit
+from distill3r_core.losses.terms import LOSS_TERMS
 from distill3r_core.models.scene.spec import SceneSpec
 from distill3r_core.models.spec import StudentSpec
 from distill3r_core.models.student import Student
@@ -26,7 +27,7 @@ def learn_scenes(
 
     Raises:
         ConfigError: `--scene` names none, or is given for students that learn no scene; or
-            images are to be mirrored.
+            images are to be mirrored, or a term reads local maps.
     """
     if not isinstance(student.spec, SceneSpec):
         if settings.scene:
@@ -41,6 +42,12 @@ def learn_scenes(
             "data.mirror: a scene student learns where the things of its scene are, and a mirrored "
             "image shows them elsewhere",
             hint="leave it out, or --set data.mirror=false",
+        )
+    terms = settings.loss.all_terms.items()
+    if reading := [name for name, own in terms if own.weight and LOSS_TERMS[name].local]:
+        raise ConfigError(
+            f"loss: {reading[0]} reads local maps, which students of scenes have none of",
+            hint="leave it out, or give it the weight 0",
         )
     labels = scene_labels(cache, settings.scene, size=fit.resized)
     student.spec = replace(student.spec, scenes=labels.frames)

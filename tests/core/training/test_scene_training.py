@@ -127,6 +127,9 @@ def test_one_scene_is_taken_and_several_have_to_be_named(rooms: Path, tmp_path: 
     with pytest.raises(ConfigError, match=r"data\.mirror: .* mirrored") as raised:
         train(settings_for(rooms, tmp_path / "run", "data.mirror=true"))
     assert raised.value.hint is not None and "data.mirror=false" in raised.value.hint
+    for term in ("planar", "gradient", "regression", "pose"):
+        with pytest.raises(ConfigError, match=f"loss: {term} reads local maps"):
+            train(settings_for(rooms, tmp_path / "run", f"loss.terms.{term}.weight=0.1"))
     options = {"preset": "tiny", "cache": rooms / "caches/teacher", "scene": ("room-0",)}
     other = config.resolve(TrainSettings, section="train", options=options, presets=train_presets())
     with pytest.raises(ConfigError, match="learn no scene"):
