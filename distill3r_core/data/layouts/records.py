@@ -156,6 +156,11 @@ class Scene:
     place: str | None = None
     policy: Policy | None = None
 
+    @property
+    def is_ordered(self) -> bool:
+        """Whether neighbors were taken one after another: names without numbers say nothing."""
+        return self.order == "number"
+
 
 @dataclass(frozen=True, eq=False)
 class VideoScene:
@@ -245,12 +250,9 @@ class Dataset:
     reason: str | None = None
 
     def policy_of(self, scene: Scene) -> Policy:
-        """Sampling policy of a scene: the data set's, its own, the layout's, that of its order.
-
-        Names without numbers are no order: such images are a cloud.
-        """
+        """Sampling policy of a scene: the data set's, its own, the layout's, that of its order."""
         own = self.policy or scene.policy or (self.layout.policy if self.layout else None)
-        return own or (PATH if scene.order == "number" else CLOUD)
+        return own or (PATH if scene.is_ordered else CLOUD)
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def _solve(scene: Scene, on_step: StepCallback) -> PlacedScene:
         if count:
             on_step("images", count, count)
 
-    solved = solve_images(views(), ordered=scene.order != "none", on_step=on_step)
+    solved = solve_images(views(), ordered=scene.is_ordered, on_step=on_step)
     found = {index: (*read[index], solved[index]) for index in sorted(solved)}
     rigs = {
         frame.name: Rig(resized_intrinsics(one.intrinsics, camera.size, size), size)
@@ -221,6 +221,6 @@ def _views(scale: SceneScale) -> str:
 
 
 def _matching(scene: Scene) -> str:
-    if scene.order == "none" or len(scene.frames) <= FEW_IMAGES:
+    if not scene.is_ordered or len(scene.frames) <= FEW_IMAGES:
         return "all pairs matched"
     return "neighbors matched"

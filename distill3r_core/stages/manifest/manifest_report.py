@@ -92,7 +92,7 @@ class ProcessedDataset:
     def _order_notes(self) -> list[str]:
         """Says which scenes may not be in the order of a camera's path."""
         listing = self.plan.listing
-        places = [scene.scene_id for scene in listing.scenes if scene.order != "number"]
+        places = [scene.scene_id for scene in listing.scenes if not scene.is_ordered]
         if not places:
             return []
         which = places[0] if len(places) == 1 else f"{len(places)} scenes (first: {places[0]})"

@@ -45,7 +45,7 @@ def digest_of(scene: Scene) -> str:
     """Digest of all that decides the result: files and what is known of them."""
     facts = {
         "version": _VERSION,
-        "ordered": scene.order != "none",
+        "ordered": scene.is_ordered,
         "frames": [
             {
                 "name": frame.name,

@@ -40,6 +40,7 @@ from distill3r_core.errors import ImageError, RequestError
 from distill3r_core.io.images.depth_codecs import DEPTH_CODECS
 from distill3r_core.registry import Origin, adding_from, remove_entries_of
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
+from distill3r_core.stages.manifest.placed_scene import digest_of
 
 RIG = Rig(color=np.array([[30.0, 0, 16], [0, 30, 12], [0, 0, 1]]))
 POSE = np.array([[0.0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]])
@@ -293,6 +294,15 @@ def test_the_policy_is_the_data_sets_the_scenes_the_layouts_or_that_of_the_order
     assert dataset(None, None).policy_of(ordered) == PATH
     assert dataset(None, None).policy_of(named) == CLOUD
     assert dataset(None, None).policy_of(unordered) == CLOUD
+
+
+def test_names_without_numbers_are_no_order_for_structure_from_motion_either() -> None:
+    """Neighbors of a sequence are matched; of other scenes all pairs, and cached apart."""
+    ordered, named, unordered = (
+        Scene("s", Path(), (), order=order) for order in ("number", "name", "none")
+    )
+    assert [scene.is_ordered for scene in (ordered, named, unordered)] == [True, False, False]
+    assert digest_of(named) == digest_of(unordered) != digest_of(ordered)
 
 
 @pytest.mark.parametrize(("name", "stride"), [("IMG_{}", 4), ("{}", 2)])
