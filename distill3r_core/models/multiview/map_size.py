@@ -1,6 +1,6 @@
 """The size of each view's map, predicted apart from its shape.
 
-Heads that learn meters with their points give up shape for it (docs/benchmarks.md, "Meters").
+Heads that learn meters with their points make new views too large (docs/benchmarks.md, "Meters").
 Here they keep whatever size they like, and one linear layer says how large each view's map is. It
 reads the tokens and sends no gradient back to them.
 """
