@@ -44,7 +44,7 @@ CELLS: Mapping[CellName, PoseCell] = {
     ),
     "crops": PoseCell("random zoom and aspect", {"data": {"zoom": 1.5, "aspect": 1.2}}),
     "no-meters": PoseCell("no term of scale", {"loss": {"metric": False}}),
-    "size-apart": PoseCell("sizes predicted apart", {"model": {"size": "predicted"}}),
+    "size-apart": PoseCell("sizes predicted apart", {"model": {"map_size": "predicted"}}),
 }
 AGAINST: CellName = "base"  # the others are compared with it, seed by seed
 STUDY: tuple[CellName, ...] = tuple(CELLS)

@@ -35,7 +35,7 @@ def build(spec: MultiviewSpec) -> MultiviewStudent:
         ),
         global_head=spec.heads.build(widths, patch=spec.encoder.patch),
         local_head=spec.heads.build(widths, patch=spec.encoder.patch),
-        map_size=MapSize(fused) if spec.size == "predicted" else None,
+        map_size=MapSize(fused) if spec.map_size == "predicted" else None,
         spec=spec,
     )
 

@@ -47,7 +47,7 @@ INFERENCE_FIT = ImageFit(
 )
 _LIGHTNING = "2.6.6"  # whose layout is written
 _ENCODERS = ("dune",)
-_SIZE = "map_size."
+_SIZE = "map_size."  # tensors of a predicted size, which the original does not know
 _LARGEST = 10**12  # steps; sizes are compared with the tensors before anything is built
 _ARCHITECTURE = "paper"  # preset with the architecture of the released checkpoints
 
@@ -119,7 +119,7 @@ def lightning_content(state: Mapping[str, Tensor], metadata: StudentMetadata) ->
         view_codes="random",
         attention_scale=1.0,
         normalization=paper.normalization,
-        size=paper.size,
+        map_size=paper.map_size,
     ):
         raise RequestError(
             f"a student of preset {metadata.preset!r} has no place in the original's layout",

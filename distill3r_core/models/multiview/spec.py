@@ -49,8 +49,8 @@ class MultiviewSpec(StudentSpec):
         normalization: What the encoder is fed: "unit" is [-1, 1], "imagenet" is zero mean and
             unit deviation over ImageNet.
         view_codes: Numbers of the views while training; at inference they are sequential.
-        size: "free": maps have the size that the heads give them. "predicted": a layer of its own
-            says it, see `map_size`; for students that learn meters.
+        map_size: "free": maps have the size that the heads give them. "predicted": a layer of its
+            own says it, see `MapSize`; for students that learn meters.
     """
 
     family: Literal["multiview"] = "multiview"
@@ -60,7 +60,7 @@ class MultiviewSpec(StudentSpec):
     normalization: Normalization = "unit"
     attention_scale: float = 1.0  # factor on the softmax scale of the fusion
     view_codes: ViewCodes = "random"
-    size: MapSizes = "free"
+    map_size: MapSizes = "free"
 
 
 def released(spec: MultiviewSpec) -> MultiviewSpec:

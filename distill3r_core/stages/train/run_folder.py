@@ -102,8 +102,8 @@ def identity_of(settings: TrainSettings, cache: CacheUnion, *, processes: int) -
     plain = config.as_plain(settings)
     plain |= {"model": complete_model(settings).model}
     kept = {key: plain[key] for key in plain if key not in (*FREE_TO_CHANGE, *_CACHES)}
-    if kept["model"].get("size") == "free":
-        del kept["model"]["size"]  # runs of earlier versions knew no other
+    if kept["model"].get("map_size") == "free":
+        del kept["model"]["map_size"]  # runs of earlier versions knew no other
     if not settings.scene:
         del kept["scene"]  # runs of earlier versions have none
     if settings.init_images is None:

@@ -16,11 +16,11 @@ from distill3r_core.models.checkpoint import (
     read_student,
 )
 from distill3r_core.models.families import family_of
-from distill3r_core.models.multiview.student import MultiviewStudent
 from distill3r_core.models.student import Student
 from distill3r_core.models.warm_starts.pair_starts import WARM_STARTS
 from distill3r_core.models.warm_starts.warm_start import ImagePairs
 from distill3r_core.report import Progress
+from distill3r_core.stages.train.predicted_size import settle_size
 from distill3r_core.training import checkpoints
 from distill3r_core.training.faults import smaller_passes
 from distill3r_core.training.run_state import TrainState, restore_random_states, state_from
@@ -84,7 +84,7 @@ def start_student(
             start = _warm(start, settings, progress, read_pairs)
     start.student.train()
     freeze_unused(start.student)
-    _settle_size(start.student, settings)
+    settle_size(start.student, settings)
     return start
 
 
@@ -165,24 +165,6 @@ def _warm(
     progress.note(f"warm start: {found.summary}")
     licenses = tuple(dict.fromkeys([*start.licenses, *found.licenses]))
     return Start(start.student, f"{start.origin}; {found.summary}", licenses)
-
-
-def _settle_size(student: Student, settings: TrainSettings) -> None:
-    """Keep a predicted size where nothing teaches it; a fresh one would be left at random.
-
-    Raises:
-        ConfigError: It is asked for in a run that learns no meters.
-    """
-    if not isinstance(student, MultiviewStudent) or student.map_size is None:
-        return
-    if settings.loss.metric:
-        return
-    if settings.start is None:
-        raise ConfigError(
-            "model.size: predicted: nothing teaches it, as the run learns no meters",
-            hint="leave it out; or train on caches in meters, with loss.metric=true",
-        )
-    student.map_size.requires_grad_(False)
 
 
 def freeze_unused(student: Student) -> None:

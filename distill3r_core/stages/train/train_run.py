@@ -12,19 +12,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from distill3r_core import config, plugins
-from distill3r_core.cache.header import CacheHeader
 from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.data.loading.sample_sources import read_views
 from distill3r_core.data.loading.teacher_features import CachedFeatures, FeatureSource
-from distill3r_core.errors import ConfigError
 from distill3r_core.io.checksums import ORIGIN, OWNER
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.losses import Objective
 from distill3r_core.models.checkpoint import save_student
-from distill3r_core.models.families import check_size, family_of
 from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.models.reliability_calibration import ReliabilityCalibration
-from distill3r_core.models.spec import StudentSpec
 from distill3r_core.models.student import Student
 from distill3r_core.profiling import machine, pick_device
 from distill3r_core.report import Progress, Report, Silent
@@ -32,6 +28,7 @@ from distill3r_core.runs.run_record import IMAGE_HASHES, read_record
 from distill3r_core.stages.train.caches import describe_caches, open_finished, resolve_metric
 from distill3r_core.stages.train.image_pairs import training_pairs
 from distill3r_core.stages.train.overwriting import deletion_of
+from distill3r_core.stages.train.predicted_size import begin_with_size
 from distill3r_core.stages.train.run_folder import (
     LOG,
     LOSS_CHART,
@@ -46,13 +43,12 @@ from distill3r_core.stages.train.run_folder import (
 )
 from distill3r_core.stages.train.scenes import learn_scenes, unit_of
 from distill3r_core.stages.train.side_files import describe_run, mend_description
-from distill3r_core.stages.train.sizes import begin_with_size
 from distill3r_core.stages.train.student import Start, prepare_terms, restore, start_student
+from distill3r_core.stages.train.student_input import check_input, fit_of_student
 from distill3r_core.stages.train.train_report import (
     LoggedProgress,
     figures,
     finished_report,
-    format_size,
     report,
 )
 from distill3r_core.system.interrupts import interrupts_between_steps
@@ -66,7 +62,7 @@ from distill3r_core.training.metrics_log import MetricsLog
 from distill3r_core.training.run_images import save_loss_chart, save_predictions
 from distill3r_core.training.run_state import SaveModel, TrainComponents, TrainState
 from distill3r_core.training.schedule import Extension, warmup_length
-from distill3r_core.training.settings import DataSettings, TrainSettings, default_preset
+from distill3r_core.training.settings import TrainSettings, default_preset
 from distill3r_core.training.step import build_optimizer, prepare_memory
 from distill3r_core.training.tensorboard import TensorBoardWriter, summary_writer
 from distill3r_core.training.train_logger import TrainLogger
@@ -190,10 +186,10 @@ def _prepare(
     if settings.tensorboard:
         summary_writer()
     describe_caches(cache, progress)
-    fit = _student_fit(settings, cache.header, progress)
+    fit = fit_of_student(settings, cache.header, progress)
     pairs = partial(training_pairs, cache, size=fit.resized, device=device)
     start = start_student(settings, progress, resumed=resumed, read_pairs=pairs)
-    _check_input(start.student.spec, settings.data, fit)
+    check_input(start.student.spec, settings.data, fit)
     dtype = torch.float64 if settings.compute.precision == "float64" else None
     scenes = learn_scenes(settings, cache, start.student, fit, progress)
     if not start.restored:
@@ -320,44 +316,6 @@ def _warn_of_warmup(settings: TrainSettings, steps: int, progress: Progress) -> 
         f"never reaches {settings.optim.lr:g}; --set schedule.warmup_steps=null makes it "
         f"{settings.schedule.warmup_share:.0%} of the run"
     )
-
-
-def _check_input(spec: StudentSpec, data: DataSettings, fit: ImageFit) -> None:
-    """Refuse sizes and numbers of views that students of that family do not take."""
-    if fit.patch is None:
-        check_size(spec, fit.resized or fit.size)
-    limits = family_of(spec).views
-    if limits.fixed is not None and data.views != limits.fixed:
-        raise ConfigError(
-            f"data.views: students of the family {spec.family!r} train on {limits.fixed} views of "
-            "a sample",
-            hint=f"--set data.views={limits.fixed}",
-        )
-    if data.views is not None and not limits.minimum <= data.views <= limits.maximum:
-        raise ConfigError(
-            f"data.views: {data.views}; students of the family {spec.family!r} take "
-            f"{limits.minimum} to {limits.maximum} views"
-        )
-
-
-def _student_fit(settings: TrainSettings, header: CacheHeader, progress: Progress) -> ImageFit:
-    """The cache's chain of resizes with the student's own, if it is smaller, behind it."""
-    fit = ImageFit.from_plain(header.fit)
-    wanted = settings.data.size
-    if wanted is None or wanted == header.size:
-        return fit
-    stored = fit.size
-    if wanted[0] > stored[0] or wanted[1] > stored[1]:
-        progress.note(
-            f"the cache is at {format_size(stored)}, smaller than the student's "
-            f"{format_size(wanted)}: training at {format_size(stored)}"
-        )
-        return fit
-    progress.note(
-        f"the cache is at {format_size(stored)}, the student at {format_size(wanted)}: "
-        "targets (nearest) and images are resized once, as they are read"
-    )
-    return replace(fit, resized=wanted)
 
 
 def _calibrator(

@@ -30,7 +30,7 @@ class Plain(nn.Module):
 
 @pytest.mark.parametrize("gradients", [False, True])
 @pytest.mark.parametrize(
-    ("preset", "own"), [*((preset, {}) for preset in PRESETS), ("tiny", {"size": "predicted"})]
+    ("preset", "own"), [*((preset, {}) for preset in PRESETS), ("tiny", {"map_size": "predicted"})]
 )
 def test_an_exported_student_predicts_the_same_maps(preset, own, gradients):
     torch.manual_seed(0)

@@ -29,7 +29,7 @@ SIDE = 28
 @pytest.fixture
 def student() -> MultiviewStudent:
     """Without a trained size, which is one."""
-    built = build_student("tiny", size="predicted")
+    built = build_student("tiny", map_size="predicted")
     assert isinstance(built, MultiviewStudent)
     return built.eval()
 
@@ -68,7 +68,7 @@ def test_an_untrained_student_puts_each_view_at_a_distance_of_one(student):
     assert maps.log_size.shape == (3, 2)
 
 
-def test_views_have_sizes_of_their_own_and_the_common_frame_that_of_the_first(student):
+def test_views_have_sizes_of_their_own_and_the_common_frame_that_of_the_first():
     torch.manual_seed(0)
     maps = [random_maps(3) for _ in range(2)]
     log_size = torch.randn(2, 3)
@@ -209,7 +209,7 @@ def test_a_seed_gives_the_same_student_with_and_without_it():
     states = []
     for size in ("predicted", "free"):
         torch.manual_seed(0)
-        states.append((build_student("tiny", size=size).state_dict(), torch.rand(1)))
+        states.append((build_student("tiny", map_size=size).state_dict(), torch.rand(1)))
     (with_size, drawn), (without, drawn_too) = states
     assert drawn == drawn_too and with_size.keys() > without.keys()
     assert all(torch.equal(with_size[name], tensor) for name, tensor in without.items())
@@ -217,7 +217,7 @@ def test_a_seed_gives_the_same_student_with_and_without_it():
 
 def test_the_original_gets_the_student_without_its_size(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    spec = preset_spec("paper", {"size": "predicted"})
+    spec = preset_spec("paper", {"map_size": "predicted"})
     student = build_from_spec(spec)
     assert isinstance(student, MultiviewStudent)
     metadata = StudentMetadata(preset="paper", spec=spec, size=(224, 518), fit={}, unit="m")

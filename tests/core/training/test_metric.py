@@ -24,8 +24,8 @@ from distill3r_core.reconstruction.prediction.student_predictor import StudentPr
 from distill3r_core.reconstruction.reconstruct import reconstruct
 from distill3r_core.report import Silent
 from distill3r_core.stages.train import TrainSettings, train
+from distill3r_core.stages.train.predicted_size import begin_with_size
 from distill3r_core.stages.train.resolve import train_settings
-from distill3r_core.stages.train.sizes import begin_with_size
 
 MakeCache = Callable[..., Path]
 
@@ -59,7 +59,7 @@ def test_a_student_of_exact_metric_targets_is_metric(
 ) -> None:
     """Points are 1 to 3 meters away; heads that learn the size start with all at 0.7."""
     cache, run = make_cache(tmp_path / "cache"), tmp_path / "run"
-    train(settings_for(cache, run, f"model.size={size}", steps=40))
+    train(settings_for(cache, run, f"model.map_size={size}", steps=40))
     metadata = metadata_of(run)
     assert metadata.unit == "m" and metadata.settings["loss"]["metric"]
     assert metadata.calibration is not None
@@ -137,17 +137,17 @@ def test_a_predicted_size_is_asked_for_and_kept(make_cache: MakeCache, tmp_path:
         assert isinstance(spec, MultiviewSpec)
         return spec
 
-    assert trained("plain").size == "free"
+    assert trained("plain").map_size == "free"
     identity = json.loads((tmp_path / "plain" / "run.json").read_text())["identity"]
-    assert "size" not in identity["model"]
-    assert trained("apart", "model.size=predicted").size == "predicted"
-    with pytest.raises(ConflictError, match=r"model.size: predicted → \(absent\)"):
+    assert "map_size" not in identity["model"]
+    assert trained("apart", "model.map_size=predicted").map_size == "predicted"
+    with pytest.raises(ConflictError, match=r"model.map_size: predicted → \(absent\)"):
         trained("apart")
-    assert trained("apart", "model.size=predicted", resume=True).size == "predicted"
-    assert trained("again", start=tmp_path / "apart").size == "predicted"
+    assert trained("apart", "model.map_size=predicted", resume=True).map_size == "predicted"
+    assert trained("again", start=tmp_path / "apart").map_size == "predicted"
     with pytest.raises(ConfigError, match="nothing teaches it"):
-        trained("no", "model.size=predicted", "loss.metric=false")
-    assert trained("shape", "loss.metric=false", start=tmp_path / "apart").size == "predicted"
+        trained("no", "model.map_size=predicted", "loss.metric=false")
+    assert trained("shape", "loss.metric=false", start=tmp_path / "apart").map_size == "predicted"
     sizes = [load_student(tmp_path / name).state_dict() for name in ("apart", "again", "shape")]
     biases = [state["map_size.bias"] for state in sizes]
     assert biases[0] != biases[1] and biases[0] == biases[2]
@@ -157,7 +157,7 @@ def test_the_predicted_size_begins_at_the_mean_of_the_training_targets(
     make_cache: MakeCache, tmp_path: Path
 ) -> None:
     cache = make_cache(tmp_path / "cache", views=4)
-    student = build_student("tiny", size="predicted")
+    student = build_student("tiny", map_size="predicted")
     assert isinstance(student, MultiviewStudent) and student.map_size is not None
     begin_with_size(student, CacheUnion.open([cache]))
     stored, logs = TeacherCache(cache), []

@@ -1,12 +1,14 @@
-"""The size at which a fresh student begins that predicts it: that of its targets."""
+"""Students that predict their size (`model.map_size`): where it begins, what has to teach it."""
 
 import torch
 
 from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.data.loading.sample_sources import read_at
+from distill3r_core.errors import ConfigError
 from distill3r_core.geometry.scale import SMALLEST, mean_distance
 from distill3r_core.models.multiview.student import MultiviewStudent
 from distill3r_core.models.student import Student
+from distill3r_core.training.settings import TrainSettings
 
 # At most, spread evenly over the training samples and over the views of each.
 _SAMPLES, _VIEWS = 32, 4
@@ -30,6 +32,24 @@ def begin_with_size(student: Student, cache: CacheUnion) -> None:
     known = torch.cat(found) if found else torch.zeros(0)
     if len(known):
         student.map_size.begin(float(known.mean()))
+
+
+def settle_size(student: Student, settings: TrainSettings) -> None:
+    """Keep a predicted size where nothing teaches it; a fresh one would be left at random.
+
+    Raises:
+        ConfigError: It is asked for in a run that learns no meters.
+    """
+    if not isinstance(student, MultiviewStudent) or student.map_size is None:
+        return
+    if settings.loss.metric:
+        return
+    if settings.start is None:
+        raise ConfigError(
+            "model.map_size: predicted: nothing teaches it, as the run learns no meters",
+            hint="leave it out; or train on caches in meters, with loss.metric=true",
+        )
+    student.map_size.requires_grad_(False)
 
 
 def _spread(count: int, most: int) -> list[int]:
