@@ -201,6 +201,8 @@ class PointMaps:
         confidence_global: `1 + exp(logit)`, in [1, inf): not a probability.
         confidence_local: The same for the local map.
         log_size: Logarithm of each view's size, where that is predicted apart from the shape.
+        log_resized_global: Then, logarithm of the factor that brought the global maps there.
+        log_resized_local: The same of the local map of each view.
     """
 
     points_global: Float[Tensor, "*batch N H W 3"] | None
@@ -208,6 +210,8 @@ class PointMaps:
     confidence_global: Float[Tensor, "*batch N H W"] | None
     confidence_local: Float[Tensor, "*batch N H W"] | None
     log_size: Float[Tensor, "*batch N"] | None = None
+    log_resized_global: Float[Tensor, "*batch N"] | None = None
+    log_resized_local: Float[Tensor, "*batch N"] | None = None
 
     @classmethod
     def from_maps(

@@ -22,7 +22,7 @@ class PairedDifference:
 
     Args:
         drawn: What was drawn with replacement, for both models alike: sequences; or, of metrics
-            that have a value for each view, views within each sequence.
+            that have a value for each view or for each pair of views, views within each sequence.
     """
 
     difference: float
@@ -71,14 +71,11 @@ def paired_difference(
     if len(first) >= MIN_SEQUENCES:
         drawn: Literal["sequences", "views"] = "sequences"
         draw = _draw_sequences(sides, groups, metric, random)
-    elif all(
-        len(one) == score.views for side in sides for one, score in zip(side, first, strict=True)
-    ):
-        if min(one.views for one in first) < MIN_SEQUENCES:
-            return None
-        draw, drawn = _draw_views(sides, groups, metric, random), "views"
     else:
-        return None
+        parts = _parts_of_views(sides, [score.views for score in first])
+        if parts is None or min(score.views for score in first) < MIN_SEQUENCES:
+            return None
+        draw, drawn = _draw_views(sides, parts, groups, metric, random), "views"
     difference = _difference([_group_figures(side, groups, metric) for side in sides], metric)
     found = np.array([draw() for _ in range(draws)])
     if not math.isfinite(difference) or not np.isfinite(found).all():
@@ -127,14 +124,44 @@ def _draw_sequences(
     return draw_pooled
 
 
+def _parts_of_views(
+    sides: Sequence[Sequence[np.ndarray]], views: Sequence[int]
+) -> list[np.ndarray] | None:
+    """Where the values of views are, by sequence: (N,), or (N, N) of a value for each pair.
+
+    A view makes no pair with itself: -1. None where values are of something else.
+    """
+    parts = []
+    for index, count in enumerate(views):
+        lengths = {len(side[index]) for side in sides}
+        if lengths == {count}:
+            parts.append(np.arange(count))
+        elif lengths == {count * (count - 1) // 2}:
+            pairs = np.full((count, count), -1)
+            pairs[np.triu_indices(count, 1)] = np.arange(count * (count - 1) // 2)
+            parts.append(np.maximum(pairs, pairs.T))
+        else:
+            return None
+    return parts
+
+
 def _draw_views(
     sides: Sequence[Sequence[np.ndarray]],
+    parts: Sequence[np.ndarray],
     groups: Sequence[Sequence[int]],
     metric: Metric,
     random: np.random.Generator,
 ) -> Callable[[], float]:
+    def values_of_some(part: np.ndarray) -> np.ndarray:
+        """Where the values of views are that are drawn, and of the pairs that they make."""
+        chosen = random.integers(len(part), size=len(part))
+        if part.ndim == 1:
+            return chosen
+        found = part[np.ix_(chosen, chosen)][np.triu_indices(len(part), 1)]
+        return found[found >= 0]
+
     def draw() -> float:
-        chosen = [random.integers(len(one), size=len(one)) for one in sides[0]]
+        chosen = [values_of_some(part) for part in parts]
         drawn = [[one[at] for one, at in zip(side, chosen, strict=True)] for side in sides]
         return _difference([_group_figures(side, groups, metric) for side in drawn], metric)
 

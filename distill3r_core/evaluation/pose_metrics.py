@@ -37,8 +37,7 @@ from distill3r_core.geometry.trajectory import (
     trajectory_errors,
 )
 
-THRESHOLDS = (5, 15, 30)  # degrees, of RRA and RTA
-AREAS = (3, 5, 15, 30)  # degrees, of AUC
+THRESHOLDS = (3, 5, 15, 30)  # degrees, of RRA, RTA and AUC
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def pose_metrics(rules: PoseRules) -> tuple[Metric, ...]:
                 mean,
                 of_poses=True,
             )
-            for angle in AREAS
+            for angle in THRESHOLDS
         ),
         *(
             Metric(

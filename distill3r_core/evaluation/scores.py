@@ -7,7 +7,7 @@ from typing import Any
 
 from distill3r_core.evaluation.metric_record import Comparison, Metric
 from distill3r_core.evaluation.metrics import METRICS
-from distill3r_core.evaluation.protocols.alignments import UnplacedError
+from distill3r_core.evaluation.protocols.alignments import UnalignedError
 from distill3r_core.evaluation.protocols.record import Aggregation, Protocol
 from distill3r_core.evaluation.truth import Truth
 from distill3r_core.geometry.metrics import AlignedClouds
@@ -23,6 +23,7 @@ class SequenceScore:
     Args:
         values: By metric, one value per view, pair or point; None where it could not be measured.
         frames: Names of the views.
+        unaligned: Why there are no clouds, where the prediction cannot be aligned.
     """
 
     name: str
@@ -30,6 +31,7 @@ class SequenceScore:
     values: Mapping[str, Sequence[float] | None]
     source: str = ""  # label of its cache, where a run has several
     frames: tuple[str, ...] = ()
+    unaligned: str | None = None
 
 
 def score_sequence(
@@ -48,20 +50,21 @@ def score_sequence(
         on_view: Called once per view: aligning one takes a second on a fine grid.
 
     Returns:
-        The score. Metrics of clouds are None where the prediction does not place all views.
+        The score. Metrics of clouds are None where the prediction cannot be aligned.
 
     Raises:
-        FailedError: The prediction cannot be aligned; names the view.
+        FailedError: The truth lacks what the alignment needs.
     """
     clouds: list[AlignedClouds] = []
+    unaligned = None
     together = maps if scaled else replace(maps, points_global=None, global_from_local=None)
     try:
         for pair in protocol.alignment.align(truth, together):
             clouds.append(pair)
             if len(clouds) <= len(truth.view_names):
                 on_view()
-    except UnplacedError:
-        clouds = []  # baselines of depth alone, and models that lost a view
+    except UnalignedError as error:  # baselines of depth alone, models that lost a view
+        clouds, unaligned = [], str(error)
     for _ in range(len(truth.view_names) - len(clouds)):
         on_view()
     comparison = Comparison(truth, maps, tuple(clouds))
@@ -69,12 +72,14 @@ def score_sequence(
         metric.name: _measured(metric, comparison) if scaled or not metric.of_placed_maps else None
         for metric in metrics_of(protocol)
     }
-    return _score_of(truth, values)
+    return _score_of(truth, values, unaligned)
 
 
-def _score_of(truth: Truth, values: Mapping[str, Sequence[float] | None]) -> SequenceScore:
+def _score_of(
+    truth: Truth, values: Mapping[str, Sequence[float] | None], unaligned: str | None = None
+) -> SequenceScore:
     frames = truth.view_names
-    return SequenceScore(truth.name, len(frames), values, truth.source, frames)
+    return SequenceScore(truth.name, len(frames), values, truth.source, frames, unaligned)
 
 
 def _measured(metric: Metric, comparison: Comparison) -> Sequence[float] | None:
@@ -91,21 +96,33 @@ def score_poses(
     Args:
         scaled: Whether maps and poses have one unit; otherwise what depends on both is None.
     """
-    comparison = Comparison(truth, maps, ())
-    values = {
-        metric.name: _measured(metric, comparison)
-        if metric.of_poses and (scaled or not metric.of_placed_maps)
-        else None
-        for metric in metrics_of(protocol)
-    }
-    return _score_of(truth, values)
+    return _score_some(
+        truth,
+        maps,
+        protocol,
+        lambda metric: metric.of_poses and (scaled or not metric.of_placed_maps),
+    )
 
 
 def score_placed(truth: Truth, maps: RawMaps, protocol: Protocol) -> SequenceScore:
     """Measure what depends on where maps are placed: where clouds do, every metric."""
-    if protocol.alignment.head == "global":
+    if protocol.alignment.places:
         return score_sequence(truth, maps, protocol)
-    return score_poses(truth, maps, protocol)
+    return _score_some(
+        truth, maps, protocol, lambda metric: metric.of_poses or metric.of_placed_maps
+    )
+
+
+def _score_some(
+    truth: Truth, maps: RawMaps, protocol: Protocol, wanted: Callable[[Metric], bool]
+) -> SequenceScore:
+    """Measure metrics that need no aligned clouds; the others are None."""
+    comparison = Comparison(truth, maps, ())
+    values = {
+        metric.name: _measured(metric, comparison) if wanted(metric) else None
+        for metric in metrics_of(protocol)
+    }
+    return _score_of(truth, values)
 
 
 def metrics_of(protocol: Protocol) -> list[Metric]:

@@ -154,7 +154,7 @@ def _metadata(text: str, file: Path) -> StudentMetadata:
             hint="train it again, or convert the checkpoint it came from again",
         )
     try:
-        values["spec"] = parse_spec(values["spec"])
+        values["spec"] = parse_spec(values["spec"]).settled()
         metadata = validate(StudentMetadata, values, source=str(file))
         fit = ImageFit.from_plain(metadata.fit) if metadata.fit else None
     except ConfigError as error:

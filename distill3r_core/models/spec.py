@@ -22,6 +22,10 @@ class StudentSpec:
 
     family: str
 
+    def settled(self) -> "StudentSpec":
+        """What a training may decide, decided as without one: of built and of stored students."""
+        return self
+
     def as_plain(self) -> dict[str, Any]:
         """The spec as dicts, lists, numbers and strings, for JSON and YAML."""
         return as_plain(self)

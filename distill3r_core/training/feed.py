@@ -69,6 +69,7 @@ class Feed:
         settings = DrawSettings(
             views=self.data.views,
             augment_views=self.data.augment_views,
+            span=self.data.span,
             mirror=self.data.mirror,
             colors=self.data.colors,
             zoom=self.data.zoom,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import paths
@@ -60,6 +60,8 @@ class DataSettings:
     batch: Count = 4  # samples of one forward and backward pass, per process
     accumulation: Count = 2  # passes of one optimizer step
     augment_views: bool = True  # random subset, order and anchor
+    # The subset is from so many successive views of the sample, which overlap; None: from all.
+    span: Annotated[int, Field(ge=2)] | None = None
     mirror: bool = False
     colors: bool = False
     # Each view shows a random part, its sides from 1 / zoom on, stretched by at most `aspect`.
@@ -70,6 +72,17 @@ class DataSettings:
     sparse: Annotated[float, Field(gt=0, le=1)] | None = None
     hold: bool | None = None  # keep all samples in memory; None: where they take little of it
     workers: Count | None = None  # threads that read; None: by what the machine has
+
+    @model_validator(mode="after")
+    def _span_has_the_views(self) -> "DataSettings":
+        if self.span is None:
+            return self
+        if self.views is None or self.views > self.span:
+            wanted = "all views; set views" if self.views is None else f"{self.views} views"
+            raise ValueError(f"span: {self.span} successive views are too few for {wanted}")
+        if not self.augment_views:
+            raise ValueError("span: without augment_views the first views are taken")
+        return self
 
     @property
     def crops(self) -> bool:

@@ -223,8 +223,18 @@ def accumulate(
     return totals
 
 
+def _unscaled_norm(
+    points: Float[Tensor, "B N H W 3"] | None, log_factor: Float[Tensor, "B N"] | None
+) -> Float[Tensor, "B N H W"] | None:
+    """Distances of points before a factor was applied to them; None: none was."""
+    if points is None:
+        return None
+    norm = points.norm(dim=-1)
+    return norm if log_factor is None else norm * log_factor.neg().exp()[..., None, None]
+
+
 def _norms(predicted: PointMaps, batch: Batch) -> Iterable[Float[Tensor, ""]]:
-    """Mean norms of points, student's and teacher's, then mean confidences."""
+    """Mean norms of raw points, student's and teacher's, then mean confidences."""
     mask, count = batch.targets.valid_mask, batch.targets.valid_mask.sum().clamp(min=1)
 
     def mean(maps: Sequence[Float[Tensor, "B N H W"] | None]) -> Float[Tensor, ""]:
@@ -234,9 +244,13 @@ def _norms(predicted: PointMaps, batch: Batch) -> Iterable[Float[Tensor, ""]]:
         ]
         return sum(others, start=first) / (1 + len(others))
 
-    sides = (predicted, batch.targets)
-    for side in sides:
-        points = (side.points_global, side.points_local)
-        yield mean([None if values is None else values.norm(dim=-1) for values in points])
-    for side in sides:
+    # As the heads gave them: at a predicted size nothing shows that points run away.
+    raw = (
+        _unscaled_norm(predicted.points_global, predicted.log_resized_global),
+        _unscaled_norm(predicted.points_local, predicted.log_resized_local),
+    )
+    targets = (batch.targets.points_global, batch.targets.points_local)
+    yield mean(raw)
+    yield mean([None if points is None else points.norm(dim=-1) for points in targets])
+    for side in (predicted, batch.targets):
         yield mean([side.confidence_global, side.confidence_local])

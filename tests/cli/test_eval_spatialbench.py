@@ -52,6 +52,21 @@ def test_scenes_of_spatialbench_are_scored_from_the_command_line(cli_inprocess, 
     assert [one["name"] for one in found["result"]["sequences"]] == ["tum/room/0"]
 
 
+@pytest.mark.parametrize("density", ["single", "medium"])
+def test_every_density_is_scored_from_the_command_line(cli_inprocess, bench, tmp_path, density):
+    protocol = f"spatialbench-{density}"
+    line = ("eval", "--data", bench, "--protocol", protocol, "--predict", "truth")
+    status, out, err = cli_inprocess(*line, "--size", "56x70", "--json", cwd=tmp_path)
+    assert status == 0, err
+    result = json.loads(out)["result"]
+    assert {one["name"] for one in result["sequences"]} == {"eth3d/courtyard", "tum/room/0"}
+    assert result["metrics"]["abs_rel"] == pytest.approx(0, abs=1e-5)
+    assert result["baselines"]["constant_depth"]["abs_rel"] > 0.01
+    if density == "medium":
+        assert result["metrics"]["auc_30"] == 1
+        assert "fscore" in result["metrics"]
+
+
 def test_a_broken_pose_of_spatialbench_is_named_and_its_frame_left_out(
     cli_inprocess, bench, tmp_path
 ):

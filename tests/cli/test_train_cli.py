@@ -11,7 +11,7 @@ import pytest
 import torch
 from small_caches import write_cache
 
-from distill3r_core.models import build_student
+from distill3r_core.models.families import preset_spec
 from distill3r_core.stages.train import TrainSettings, train, train_settings
 from distill3r_core.training import checkpoints
 
@@ -89,7 +89,7 @@ def test_the_printed_settings_have_every_key_and_make_the_same_run(
 ) -> None:
     found = printed(cli_inprocess, home, "--set", "model.fusion.depth=3")
     assert found.keys() == {field.name for field in fields(TrainSettings)}
-    spec = build_student("tiny", fusion={"depth": 3}).spec
+    spec = preset_spec("tiny", {"fusion": {"depth": 3}})
     assert found["model"] == spec.as_plain()
     status, out, _ = cli_inprocess("train", "--print-config", cwd=home)
     assert status == 0

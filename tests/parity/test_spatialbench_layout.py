@@ -55,12 +55,13 @@ def test_spatialbench_layout_scenes_are_read_as_recorded(golden_dir):
 
 
 def test_spatialbench_layout_depth_codes_are_decoded_as_recorded(golden_dir):
-    arrays = load_arrays(golden_dir, GOLDEN)
+    facts, arrays = load_json(golden_dir, GOLDEN), load_arrays(golden_dir, GOLDEN)
+    scale = facts["decode_metric_scale"]
     raw = arrays["decode/raw"].astype(float)
     codes = [name for name in arrays if name.startswith("decode/uint16") and "/sky" not in name]
     assert len(codes) == 5
     for name in codes:
-        depth, sky = decode_codes(raw, name.removeprefix("decode/"), metric_scale=2.5)
+        depth, sky = decode_codes(raw, name.removeprefix("decode/"), metric_scale=scale)
         np.testing.assert_allclose(depth, arrays[name], rtol=2e-5, atol=2e-5)
         if f"{name}/sky" in arrays:
             np.testing.assert_array_equal(sky, arrays[f"{name}/sky"])

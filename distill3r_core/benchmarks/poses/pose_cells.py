@@ -13,7 +13,9 @@ CellName = Literal[
     "fixed-order",
     "crops",
     "no-meters",
-    "size-apart",
+    "size-in-heads",
+    "near-views",
+    "larger-heads",
 ]
 
 
@@ -25,11 +27,13 @@ class PoseCell:
         summary: The cell in words.
         recipe: What differs from the preset in the settings of `train`.
         times: Factor of the number of steps.
+        heads: Factor of the channels of the heads.
     """
 
     summary: str
     recipe: Mapping[str, Any] = field(default_factory=dict)
     times: int = 1
+    heads: int = 1
 
 
 CELLS: Mapping[CellName, PoseCell] = {
@@ -43,8 +47,13 @@ CELLS: Mapping[CellName, PoseCell] = {
         "views in their order, the first one the anchor", {"data": {"augment_views": False}}
     ),
     "crops": PoseCell("random zoom and aspect", {"data": {"zoom": 1.5, "aspect": 1.2}}),
+    # With the term goes the predicted size: it is to be compared with `size-in-heads`, too.
     "no-meters": PoseCell("no term of scale", {"loss": {"metric": False}}),
-    "size-apart": PoseCell("sizes predicted apart", {"model": {"map_size": "predicted"}}),
+    "size-in-heads": PoseCell("heads learn the size", {"model": {"map_size": "free"}}),
+    # Random views of a sample of 20 frames lie 7 frames apart; these 3.
+    "near-views": PoseCell("views that overlap more", {"data": {"span": 8}}),
+    "larger-heads": PoseCell("heads twice as wide", heads=2),
 }
 AGAINST: CellName = "base"  # the others are compared with it, seed by seed
+COMPARED: tuple[tuple[CellName, CellName], ...] = (("no-meters", "size-in-heads"),)
 STUDY: tuple[CellName, ...] = tuple(CELLS)

@@ -4,6 +4,7 @@ Each cell is a run of `train` on a cache, and a result of `eval --protocol held-
 that it has held out: poses as the student gives them, and as image alignment refines them.
 """
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
@@ -17,6 +18,7 @@ from pydantic.dataclasses import dataclass
 from distill3r_core import config
 from distill3r_core.benchmarks.cell_results import (
     StoredOutcome,
+    by_baseline,
     compared,
     differences,
     each_once,
@@ -24,18 +26,26 @@ from distill3r_core.benchmarks.cell_results import (
     kept_outcomes,
     moments,
     number_of_seeds,
-    parts_name,
     shared_figures,
     shown_moments,
     tenths,
 )
-from distill3r_core.benchmarks.poses.pose_cells import AGAINST, CELLS, STUDY, CellName
+from distill3r_core.benchmarks.poses.pose_cells import (
+    AGAINST,
+    CELLS,
+    COMPARED,
+    STUDY,
+    CellName,
+)
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.errors import ConfigError
-from distill3r_core.models.families import train_presets
+from distill3r_core.io.checksums import bytes_hash
+from distill3r_core.models.families import preset_spec, train_presets
 from distill3r_core.report import Progress, Report, Silent, Table, duration
 from distill3r_core.stages.evaluate import EvalSettings, evaluate
 from distill3r_core.stages.train import TrainSettings, train
+from distill3r_core.stages.train.caches import open_caches
+from distill3r_core.stages.train.run_folder import identity_of
 from distill3r_core.training import checkpoints, metrics_log
 from distill3r_core.training.metrics_log import read_metrics
 from distill3r_core.training.settings import Count
@@ -100,11 +110,16 @@ def bench_poses(
             hint="make one with `distill3r cache --size HxW`",
         )
     size = header.size
+    trials = [
+        _trial(settings, size, cell, seed)
+        for seed in range(settings.seed, settings.seed + settings.seeds)
+        for cell in settings.cells
+    ]
     folder, result = keep_study(
         "poses",
         settings,
-        lambda place: _run(settings, place, size, header.identity, progress),
-        inputs=header.identity,
+        lambda place: _run(settings, place, trials, progress),
+        inputs=_hash([header.identity, *(trial.identity for trial in trials)]),
         overwrite=overwrite,
     )
     notes = [
@@ -117,22 +132,32 @@ def bench_poses(
 
 @plain_dataclass(frozen=True)
 class _PoseTrial:
-    """A training of the study."""
+    """A training of the study.
+
+    Args:
+        settings: Those of `train`, without the folder of the run.
+        identity: What the run depends on: a version whose preset has other values does not take
+            what is there for its own.
+    """
 
     cell: CellName
     seed: int
     settings: TrainSettings
+    identity: str
 
     @property
     def steps(self) -> int:
         assert self.settings.max_steps is not None
         return self.settings.max_steps
 
-    def run(self, progress: Progress) -> dict[str, Any]:
+    def folder(self, study: Path) -> Path:
+        """Where its run and result are."""
+        return study / f"{self.cell}-{self.seed}-{self.identity[:8]}"
+
+    def run(self, study: Path, progress: Progress) -> dict[str, Any]:
         """Train, or go on, and score the last checkpoint on held-out frames."""
-        run = self.settings.output
-        assert run is not None
-        train(self.settings, resume=True, progress=progress)
+        run = self.folder(study) / "run"
+        train(replace(self.settings, output=run), resume=True, progress=progress)
         scored = evaluate(
             EvalSettings(
                 models=(str(run / checkpoints.FOLDER / checkpoints.LAST),),
@@ -158,20 +183,10 @@ class _PoseTrial:
 
 
 def _run(
-    settings: PoseStudySettings,
-    folder: Path,
-    size: tuple[int, int],
-    identity: str,
-    progress: Progress,
+    settings: PoseStudySettings, folder: Path, trials: Sequence[_PoseTrial], progress: Progress
 ) -> dict[str, Any]:
-    parts = folder / parts_name(settings.preset, settings.steps, identity)
-    trials = [
-        _trial(settings, parts, size, cell, seed)
-        for seed in range(settings.seed, settings.seed + settings.seeds)
-        for cell in settings.cells
-    ]
     stored = [
-        StoredOutcome(_folder(trial) / "outcome.json", {"steps": trial.steps, "cache": identity})
+        StoredOutcome(trial.folder(folder) / "outcome.json", {"run": trial.identity})
         for trial in trials
     ]
     pending = [
@@ -184,44 +199,58 @@ def _run(
             rest = duration((time.monotonic() - started) / done * left)
             progress.note(f"about {rest} to go")
         progress.note(f"{trial.cell}, seed {trial.seed}: {number} of {len(pending)}")
-        kept.write(trial.run(progress))
+        kept.write(trial.run(folder, progress))
         left, done = left - trial.steps, done + trial.steps
     runs = kept_outcomes([(trial.cell, trial.seed) for trial in trials], stored)
     return {
         "rows": [_row(cell, runs) for cell in settings.cells],
         "paired": [
             differences(cell, against, runs, shared_figures(runs, _FIGURES, cell, against))
-            for cell, against in compared(settings.cells, AGAINST, ())
+            for cell, against in compared(settings.cells, AGAINST, COMPARED)
         ],
         "views": runs[0]["views"],
         "runs": runs,
     }
 
 
-def _folder(trial: _PoseTrial) -> Path:
-    assert trial.settings.output is not None
-    return trial.settings.output.parent
-
-
 def _trial(
-    settings: PoseStudySettings, folder: Path, size: tuple[int, int], cell: CellName, seed: int
+    settings: PoseStudySettings, size: tuple[int, int], cell: CellName, seed: int
 ) -> _PoseTrial:
+    chosen = CELLS[cell]
     own = {
         "preset": settings.preset,
         "cache": settings.cache,
         "data": {"size": size},
-        "max_steps": settings.steps * CELLS[cell].times,
+        "max_steps": settings.steps * chosen.times,
         # The rate falls to the end of these steps.
-        "schedule": {"steps": settings.steps * CELLS[cell].times},
+        "schedule": {"steps": settings.steps * chosen.times},
         "seed": seed,
         "device": "cpu",
         "encoder_weights": "none",
-        "output": folder / f"{cell}-{seed}" / "run",
     }
-    plain = config.merge(config.merge(train_presets()[settings.preset], own), CELLS[cell].recipe)
-    return _PoseTrial(
-        cell, seed, config.validate(TrainSettings, plain, source="the study's settings")
-    )
+    recipe = config.merge(chosen.recipe, _wider_heads(settings.preset, chosen.heads))
+    plain = config.merge(config.merge(train_presets()[settings.preset], own), recipe)
+    run = config.validate(TrainSettings, plain, source="the study's settings")
+    cache = open_caches(run)
+    (member,) = cache.members
+    learned = [member.cache.header.identity, identity_of(run, cache, processes=1)]
+    return _PoseTrial(cell, seed, run, _hash(learned))
+
+
+def _hash(plain: Any) -> str:
+    return bytes_hash(json.dumps(plain, sort_keys=True).encode())
+
+
+def _wider_heads(preset: str, factor: int) -> dict[str, Any]:
+    if factor == 1:
+        return {}
+    heads = preset_spec(preset).as_plain()["heads"]
+    wider = {
+        "features": factor * heads["features"],
+        "layers": [factor * channels for channels in heads["layers"]],
+        "tail": factor * heads["tail"],
+    }
+    return {"model": {"heads": wider}}
 
 
 def _row(cell: CellName, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -255,9 +284,10 @@ _SHAPE = (
 def _tables(result: Mapping[str, Any]) -> list[Table]:
     seeds = number_of_seeds(result["rows"])
     tables = []
+    paired = by_baseline(result["paired"])
     for title, rows in (
         (f"{result['views']} held-out frames, {seeds}", result["rows"]),
-        (f"More than {AGAINST} from the same seed, {seeds}", result["paired"]),
+        *((f"More than {cell} from the same seed, {seeds}", rows) for cell, rows in paired.items()),
     ):
         for columns in (_POSES, _SHAPE):
             headings = ("cell", *(heading for heading, *_ in columns))
@@ -265,8 +295,7 @@ def _tables(result: Mapping[str, Any]) -> list[Table]:
                 (row["cell"], *(shown_moments(row, name, form) for _, name, form in columns))
                 for row in rows
             )
-            if rows:
-                tables.append(Table(title, headings, tuple(cells)))
+            tables.append(Table(title, headings, tuple(cells)))
     identity = f"{result['runs'][0]['identity_rotation']:.1f}°"
     first = tables[0]
     beside = ("identity poses", identity, *[""] * (len(first.columns) - 2))

@@ -70,6 +70,8 @@ def bench_train(
 ) -> Report:
     """Time steps of the trainer and of the original project's loop, in turns, on rendered rooms.
 
+    Student and terms are those of a run that learns no meters.
+
     Args:
         overwrite: Replace another result in the chosen folder.
         progress: Receives every step.
@@ -111,6 +113,7 @@ def _measure(
             batch=settings.batch,
             accumulation=1,
             views=settings.views,
+            span=None,
             hold=False,  # read from disk, as in a long run
         ),
         validation_samples=1,

@@ -27,18 +27,26 @@ SURFACE = 0.05  # relative depth by which neighbors on one surface differ at mos
 
 
 def choose_views(
-    available: int, wanted: int | None, *, rng: np.random.Generator | None
+    available: int,
+    wanted: int | None,
+    *,
+    rng: np.random.Generator | None,
+    span: int | None = None,
 ) -> tuple[int, ...]:
     """Which views of a sample are shown, the anchor first.
 
     Args:
         wanted: How many to take; None, or more than there are: all of them.
         rng: For a random subset in random order; None: the first ones as they are cached.
+        span: A random subset is drawn from so many successive views; None: from all.
     """
     count = available if wanted is None else min(wanted, available)
     if rng is None:
         return tuple(range(count))
-    return tuple(int(view) for view in rng.permutation(available)[:count])
+    if span is None or span >= available:
+        return tuple(int(view) for view in rng.permutation(available)[:count])
+    start = rng.integers(available - span + 1)
+    return tuple(int(view) for view in (start + rng.permutation(span))[:count])
 
 
 def anchor_first(targets: TeacherTargets) -> TeacherTargets:

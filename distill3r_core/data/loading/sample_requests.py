@@ -19,11 +19,13 @@ class DrawSettings:
 
     Args:
         augment_views: A random subset in random order, with the first of it as the anchor.
+        span: Then, how many successive views the subset is from; None: from all.
         random_view_numbers: Views but the anchor get random numbers, as in Fast3R's training.
     """
 
     views: int | None = None  # how many views a draw shows; None: all
     augment_views: bool = True
+    span: int | None = None
     mirror: bool = False  # every second draw is mirrored, all its views alike
     colors: bool = False  # colors are changed at random, each view on its own
     zoom: float = 1.0  # each view shows a random part, see `augment.draw_crops`
@@ -76,7 +78,10 @@ def request_of(
     """
     rng = rng_of(draw, seed=settings.seed)
     views = augment.choose_views(
-        available, settings.views, rng=rng if settings.augment_views else None
+        available,
+        settings.views,
+        rng=rng if settings.augment_views else None,
+        span=settings.span,
     )
     mirrored = settings.mirror and bool(rng.random() < 0.5)
     colors = augment.draw_colors(len(views), rng) if settings.colors else None

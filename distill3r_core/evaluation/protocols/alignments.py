@@ -4,14 +4,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+from jaxtyping import Float
+from torch import Tensor
+
 from distill3r_core.errors import FailedError, GeometryError
 from distill3r_core.evaluation.truth import Truth
 from distill3r_core.geometry.metrics import AlignedClouds, align_view
+from distill3r_core.geometry.similarity import fit_similarity
 from distill3r_core.types import RawMaps
 
 
-class UnplacedError(FailedError):
-    """A prediction has no place for some view, so that its views make no cloud together."""
+class UnalignedError(FailedError):
+    """The fault of a prediction: a view without a place, points not finite or all on a line."""
 
 
 @runtime_checkable
@@ -22,8 +26,8 @@ class Aligner(Protocol):
         """Yield pairs of clouds: one pair per view, or one for the whole sequence.
 
         Raises:
-            UnplacedError: The prediction does not place all views in one frame.
-            FailedError: The prediction cannot be aligned; names the view.
+            UnalignedError: The prediction cannot be aligned; names the sequence or the view.
+            FailedError: The truth can be aligned with nothing.
         """
         ...
 
@@ -34,11 +38,29 @@ class Alignment:
 
     Args:
         head: The map that is aligned: in each view's own frame ("local") or the anchor's.
+        places: All views are aligned together, so that clouds depend on where maps are placed.
     """
 
     text: str  # the rule in words, for result files
     head: Literal["local", "global"]
     align: Aligner
+    places: bool = False
+
+
+def at_fault(
+    where: str, true: Float[Tensor, "M 3"], error: GeometryError
+) -> UnalignedError | FailedError:
+    """What an alignment that failed is to raise: points of the truth that fix nothing, or not.
+
+    Args:
+        where: Name of the sequence or view.
+        true: Its true points.
+    """
+    try:
+        fit_similarity(true.double(), true.double())
+    except GeometryError as broken:
+        return FailedError(f"{where}: the truth cannot be aligned: {broken}")
+    return UnalignedError(f"{where}: {error}")
 
 
 def align_views(truth: Truth, maps: RawMaps) -> Iterator[AlignedClouds]:
@@ -47,7 +69,8 @@ def align_views(truth: Truth, maps: RawMaps) -> Iterator[AlignedClouds]:
         try:
             yield align_view(maps.points_local[view], truth.points[view], truth.mask[view])
         except GeometryError as error:
-            raise FailedError(f"{truth.name}, {name}: {error}") from error
+            true = truth.points[view][truth.mask[view]]
+            raise at_fault(f"{truth.name}, {name}", true, error) from error
 
 
 PER_VIEW = Alignment(

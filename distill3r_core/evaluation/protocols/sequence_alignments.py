@@ -17,7 +17,7 @@ from distill3r_core.evaluation.clouds.cloud_alignments import (
     confident_pixels,
 )
 from distill3r_core.evaluation.clouds.icp import icp
-from distill3r_core.evaluation.protocols.alignments import Alignment, UnplacedError
+from distill3r_core.evaluation.protocols.alignments import Alignment, UnalignedError, at_fault
 from distill3r_core.evaluation.truth import Truth
 from distill3r_core.geometry.metrics import AlignedClouds, nearest_distances
 from distill3r_core.geometry.registration import rigid_of
@@ -38,9 +38,9 @@ def global_points(maps: RawMaps, truth: Truth) -> Float[Tensor, "N H W 3"]:
     """Predicted points in the frame of the first camera.
 
     Raises:
-        UnplacedError: Some view has no pose or global points, or they are not finite.
+        UnalignedError: Some view has no pose or global points, or they are not finite.
     """
-    unplaced = UnplacedError(f"{truth.name}: the prediction does not place all views")
+    unplaced = UnalignedError(f"{truth.name}: the prediction does not place all views")
     if maps.points_global is not None:
         points = torch.stack(list(maps.points_global))
         if not points[truth.mask].isfinite().all():
@@ -126,7 +126,7 @@ class MedianAligner:
                 with_icp=True,
             )
         except GeometryError as error:
-            raise FailedError(f"{truth.name}: {error}") from error
+            raise at_fault(truth.name, points[truth.mask], error) from error
 
 
 def align_confident(truth: Truth, maps: RawMaps) -> Iterator[AlignedClouds]:
@@ -143,7 +143,7 @@ def align_confident(truth: Truth, maps: RawMaps) -> Iterator[AlignedClouds]:
         ratio = _norm_ratio(truth, maps)
         yield _clouds(aligned, points, truth.mask, scale=ratio, norm_ratio=ratio, with_icp=False)
     except GeometryError as error:
-        raise FailedError(f"{truth.name}: {error}") from error
+        raise at_fault(truth.name, points[truth.mask], error) from error
 
 
 def align_once(truth: Truth, maps: RawMaps) -> Iterator[AlignedClouds]:
@@ -163,7 +163,7 @@ def align_once(truth: Truth, maps: RawMaps) -> Iterator[AlignedClouds]:
             with_icp=True,
         )
     except GeometryError as error:
-        raise FailedError(f"{truth.name}: {error}") from error
+        raise at_fault(truth.name, points[truth.mask], error) from error
 
 
 def align_nothing(truth: Truth, maps: RawMaps) -> Iterator[AlignedClouds]:
@@ -176,23 +176,27 @@ MEDIANS = Alignment(
     text=f"median depth and spread in the first camera's frame, {_ICP} (Spann3R)",
     head="global",
     align=MedianAligner(),
+    places=True,
 )
 MEDIANS_CENTER = Alignment(
     text=f"median depth and spread of all pixels, cut to the central {2 * CENTER} rows and "
     f"columns, {_ICP} (CUT3R)",
     head="global",
     align=MedianAligner(CENTER),
+    places=True,
 )
 CONFIDENT = Alignment(
     text="each local map onto its global one by the most confident 15 percent, then one "
     "similarity by the most confident 15 percent (Fast3R)",
     head="local",
     align=align_confident,
+    places=True,
 )
 ONE_SIMILARITY = Alignment(
     text=f"one similarity over all pixels of all views, {_ICP} (Pi3)",
     head="global",
     align=align_once,
+    places=True,
 )
 NO_CLOUDS = Alignment(
     text="none: poses and depth are aligned as their own rules say",

@@ -40,7 +40,7 @@ SCALES = (
 )
 POSES = (
     "auc_3", "auc_5", "auc_15", "auc_30",
-    "rra_5", "rra_15", "rra_30", "rta_5", "rta_15", "rta_30",
+    "rra_3", "rra_5", "rra_15", "rra_30", "rta_3", "rta_5", "rta_15", "rta_30",
     "rotation_median", "translation_median", "ate", "rpe_t", "rpe_r",
 )  # fmt: skip
 DEPTH = (

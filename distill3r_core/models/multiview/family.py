@@ -22,6 +22,7 @@ from distill3r_core.nn.view_codes import TABLE_ROWS
 
 def build(spec: MultiviewSpec) -> MultiviewStudent:
     """Build a student with random weights."""
+    spec = spec.settled()
     fused = spec.fusion.width
     widths = (spec.encoder.width, fused, fused, fused)
     return MultiviewStudent(

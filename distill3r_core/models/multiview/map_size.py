@@ -82,14 +82,21 @@ def give_size(
     if first is not None:
         common = _factor(first[..., :1, :, :, :], parts[0][..., :1])
     for view, size in zip(views, parts, strict=True):
-        local, placed = view.points_local, view.points_global
-        if local is not None:
-            local = _scaled(local, _factor(local, size))
-        if placed is not None and common is not None:
-            placed = _scaled(placed, common)
-        found.append(
-            replace(view, points_local=local, points_global=placed, log_size=size.to(_device(view)))
-        )
+        view = replace(view, log_size=size.to(_device(view)))
+        if view.points_local is not None:
+            factor = _factor(view.points_local, size)
+            view = replace(
+                view,
+                points_local=_scaled(view.points_local, factor),
+                log_resized_local=_log(factor),
+            )
+        if view.points_global is not None and common is not None:
+            view = replace(
+                view,
+                points_global=_scaled(view.points_global, common),
+                log_resized_global=_log(common).expand(view.points_global.shape[:-3]),
+            )
+        found.append(view)
     return found[0] if isinstance(maps, PointMaps) else found
 
 
@@ -105,6 +112,10 @@ def _factor(
 
 def _scaled(points: Tensor, factor: Tensor) -> Tensor:
     return points * factor if torch.is_grad_enabled() else points.mul_(factor)
+
+
+def _log(factor: Float[Tensor, "*batch N 1 1 1"]) -> Float[Tensor, "*batch N"]:
+    return factor[..., 0, 0, 0].log()
 
 
 def _device(maps: PointMaps) -> torch.device:

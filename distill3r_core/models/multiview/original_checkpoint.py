@@ -155,7 +155,7 @@ def _spec_of(parameters: Mapping[str, Any], path: Path) -> MultiviewSpec:
     if not isinstance(kind, str) or kind not in _ENCODERS:
         shown = shown_name(kind) if isinstance(kind, str) else f"of type {type(kind).__name__}"
         raise WeightsError(f"{path} has an encoder {shown}; known: {', '.join(_ENCODERS)}")
-    spec = released(_paper_spec())
+    spec = released(_paper_spec()).settled()
     fusion = replace(
         spec.fusion,
         depth=_number(parameters, "decoder_depth", spec.fusion.depth, path),

@@ -22,7 +22,7 @@ from distill3r_core.models.spec import (
 RELEASED_ATTENTION_SCALE = math.sqrt(math.log(137) / math.log(20))
 
 ViewCodes = Literal["sequential", "random"]
-MapSizes = Literal["free", "predicted"]
+MapSizes = Literal["auto", "free", "predicted"]
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -50,7 +50,8 @@ class MultiviewSpec(StudentSpec):
             unit deviation over ImageNet.
         view_codes: Numbers of the views while training; at inference they are sequential.
         map_size: "free": maps have the size that the heads give them. "predicted": a layer of its
-            own says it, see `MapSize`; for students that learn meters.
+            own says it, see `MapSize`; for students that learn meters. "auto": a training decides,
+            "predicted" where it learns meters; built without one, it is "free".
     """
 
     family: Literal["multiview"] = "multiview"
@@ -60,7 +61,11 @@ class MultiviewSpec(StudentSpec):
     normalization: Normalization = "unit"
     attention_scale: float = 1.0  # factor on the softmax scale of the fusion
     view_codes: ViewCodes = "random"
-    map_size: MapSizes = "free"
+    map_size: MapSizes = "auto"
+
+    def settled(self) -> "MultiviewSpec":
+        """See `StudentSpec.settled`: whose size nothing decided has that of the heads."""
+        return replace(self, map_size="free") if self.map_size == "auto" else self
 
 
 def released(spec: MultiviewSpec) -> MultiviewSpec:

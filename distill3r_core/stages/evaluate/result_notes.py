@@ -9,12 +9,16 @@ from distill3r_core.evaluation.protocols import PROTOCOLS
 from distill3r_core.evaluation.scores import columns_of
 from distill3r_core.report import duration
 
+_NAMED = 3  # predictions that cannot be aligned
+
 
 def result_notes(result: Mapping[str, Any]) -> list[str]:
     """Notes on figures that are missing, pairs that cannot be right, and refined poses."""
     return [
         *_missing_figures(result),
+        *(f"{reason}: no clouds of it" for reason in result["unaligned"][:_NAMED]),
         *_failed_pairs(result),
+        *_other_grids(result["grids"]),
         *_missing_intervals(result),
         *_refinement(result["refinement"]),
     ]
@@ -40,6 +44,15 @@ def _failed_pairs(result: Mapping[str, Any]) -> list[str]:
     if not count or not of_pairs:
         return []
     return [f"{count} pairs of views have no true baseline, and count as failed"]
+
+
+def _other_grids(grids: Mapping[str, str]) -> list[str]:
+    (first, grid), *others = grids.items()
+    return [
+        f"{label} is scored at {own}, {first} at {grid}: figures of different grids do not compare"
+        for label, own in others
+        if own != grid
+    ]
 
 
 def _missing_intervals(result: Mapping[str, Any]) -> list[str]:

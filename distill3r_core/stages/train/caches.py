@@ -88,12 +88,25 @@ def resolve_metric(
         )
     if loss.metric is not None:
         return settings
+    metric = learns_meters(settings, caches)
     if 0 < len(relative) < len(caches.members):
         progress.note(
             f"the student's scale stays relative (loss.metric=false): the targets of "
             f"{', '.join(relative)} are not in meters, those of the other caches are"
         )
-    return replace(settings, loss=replace(loss, metric=caches.metric))
+    return replace(settings, loss=replace(loss, metric=metric))
+
+
+def learns_meters(settings: TrainSettings, caches: CacheUnion) -> bool:
+    """Whether the student learns meters: as the settings say, else where all targets are in meters.
+
+    A term `scale` of weight 0 teaches none.
+    """
+    loss = settings.loss
+    if loss.metric is not None:
+        return loss.metric
+    scale = loss.terms.get("scale")
+    return caches.metric and (scale is None or scale.weight > 0)
 
 
 def describe_caches(caches: CacheUnion, progress: Progress) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from distill3r_core.errors import DeviceError
 from distill3r_core.stages.train.caches import open_caches
-from distill3r_core.stages.train.run_folder import check_run, identity_of, steps_of
+from distill3r_core.stages.train.run_folder import check_run, decide_map_size, identity_of, steps_of
 from distill3r_core.training.distributed import World, launch
 from distill3r_core.training.settings import TrainSettings
 
@@ -36,6 +36,7 @@ def launch_training(
             hint="on a CPU, --device cpu --gpus 2 trains in two processes",
         )
     cache = open_caches(settings)
+    settings = decide_map_size(settings, cache, processes=settings.gpus, resume=resume)
     identity = identity_of(settings, cache, processes=settings.gpus)
     steps = steps_of(settings, cache, processes=settings.gpus)
     check_run(settings, identity, steps=steps, resume=resume, overwrite=overwrite)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from distill3r_core.report import duration
 from distill3r_core.stages.train.caches import open_caches
-from distill3r_core.stages.train.run_folder import check_run, identity_of, steps_of
+from distill3r_core.stages.train.run_folder import check_run, decide_map_size, identity_of, steps_of
 from distill3r_core.training import checkpoints, metrics_log
 from distill3r_core.training.distributed import World
 from distill3r_core.training.settings import TrainSettings
@@ -55,6 +55,7 @@ def planned_deletion(settings: TrainSettings) -> Deletion | None:
         return None
     processes = max(settings.gpus, World.from_environment().size)
     cache = open_caches(settings)
+    settings = decide_map_size(settings, cache, processes=processes, resume=False)
     identity = identity_of(settings, cache, processes=processes)
     steps = steps_of(settings, cache, processes=processes)
     folder = check_run(settings, identity, steps=steps, resume=False, overwrite=True)

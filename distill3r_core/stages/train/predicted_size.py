@@ -47,7 +47,7 @@ def settle_size(student: Student, settings: TrainSettings) -> None:
     if settings.start is None:
         raise ConfigError(
             "model.map_size: predicted: nothing teaches it, as the run learns no meters",
-            hint="leave it out; or train on caches in meters, with loss.metric=true",
+            hint="--set model.map_size=auto; or train on caches in meters, with loss.metric=true",
         )
     student.map_size.requires_grad_(False)
 

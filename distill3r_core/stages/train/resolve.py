@@ -58,3 +58,22 @@ def complete_model(settings: TrainSettings) -> TrainSettings:
         return settings
     spec = preset_spec(settings.preset, settings.model, within="model")
     return replace(settings, model=spec.as_plain())
+
+
+def with_map_size(settings: TrainSettings, *, metric: bool) -> TrainSettings:
+    """The settings with `model.map_size` decided, where a fresh student has one and it is open.
+
+    Args:
+        metric: The run learns meters.
+    """
+    if not leaves_map_size_open(settings):
+        return settings
+    size = "predicted" if metric else "free"
+    return replace(settings, model={**settings.model, "map_size": size})
+
+
+def leaves_map_size_open(settings: TrainSettings) -> bool:
+    """Whether what the run learns decides if the student predicts its size."""
+    if settings.start is not None:
+        return False
+    return complete_model(settings).model.get("map_size") == "auto"

@@ -24,7 +24,13 @@ from distill3r_core.runs.run_record import (
     read_record,
     samples_of,
 )
-from distill3r_core.stages.train.resolve import LENGTHS, complete_model
+from distill3r_core.stages.train.caches import learns_meters
+from distill3r_core.stages.train.resolve import (
+    LENGTHS,
+    complete_model,
+    leaves_map_size_open,
+    with_map_size,
+)
 from distill3r_core.training import checkpoints, faults, metrics_log, tensorboard
 from distill3r_core.training.distributed import World
 from distill3r_core.training.scene_labels import samples_of_scenes
@@ -100,7 +106,9 @@ def identity_of(settings: TrainSettings, cache: CacheUnion, *, processes: int) -
     """
     effective = settings.data.batch * settings.data.accumulation * processes
     plain = config.as_plain(settings)
-    plain |= {"model": complete_model(settings).model}
+    # What the caches decide is decided here.
+    metric = learns_meters(settings, cache)
+    plain |= {"model": complete_model(with_map_size(settings, metric=metric)).model}
     kept = {key: plain[key] for key in plain if key not in (*FREE_TO_CHANGE, *_CACHES)}
     if kept["model"].get("map_size") == "free":
         del kept["model"]["map_size"]  # runs of earlier versions knew no other
@@ -108,11 +116,11 @@ def identity_of(settings: TrainSettings, cache: CacheUnion, *, processes: int) -
         del kept["scene"]  # runs of earlier versions have none
     if settings.init_images is None:
         del kept["init_images"]  # nor this
+    if settings.data.span is None:
+        del kept["data"]["span"]  # nor this
     del kept["schedule"]["extend"]  # what extensions did is recorded with them
-    # What the caches decide is decided here, and a relative student is none of a version that
-    # knew no other.
-    metric = kept["loss"].pop("metric")
-    if metric or (metric is None and cache.metric):
+    del kept["loss"]["metric"]
+    if metric:  # runs of versions that knew no other were relative
         kept["loss"]["metric"] = True
     # More processes with smaller batches make the same steps.
     kept["data"] = {
@@ -128,6 +136,28 @@ def identity_of(settings: TrainSettings, cache: CacheUnion, *, processes: int) -
     if not cache.several:
         (learned,) = learned.values()
     return {**kept, "cache": learned, "plugins": plugins.hashes()}
+
+
+def decide_map_size(
+    settings: TrainSettings, cache: CacheUnion, *, processes: int, resume: bool
+) -> TrainSettings:
+    """The settings with `model.map_size` decided, where they leave it open.
+
+    A run that is there decides, so that one of an earlier version goes on as it began; a new one
+    predicts the size if it learns meters.
+    """
+    if not leaves_map_size_open(settings):
+        return settings
+    usual = with_map_size(settings, metric=learns_meters(settings, cache))
+    for decided in (usual, with_map_size(settings, metric=False)):
+        identity = identity_of(decided, cache, processes=processes)
+        path = settings.output
+        if path is None and resume:
+            path = _newest_open(identity, steps_of(settings, cache, processes=processes))
+        found = None if path is None else read_record(path)
+        if found is not None and owner_of(found["identity"]) == owner_of(identity):
+            return decided
+    return usual
 
 
 def steps_of(settings: TrainSettings, cache: CacheUnion, *, processes: int) -> int:

@@ -35,6 +35,7 @@ from distill3r_core.stages.train.run_folder import (
     PREDICTIONS,
     RunFolder,
     check_run,
+    decide_map_size,
     identity_of,
     is_ours,
     open_run,
@@ -99,9 +100,10 @@ def train(
     device = world.device(pick_device(settings.device))
     prepare_memory(device)
     with world.joined(device), ExitStack() as stack:
+        resume = resume or is_ours(settings, world)
+        settings = decide_map_size(settings, cache, processes=world.size, resume=resume)
         identity = identity_of(settings, cache, processes=world.size)
         steps = steps_of(settings, cache, processes=world.size)
-        resume = resume or is_ours(settings, world)
         folder = RunFolder(Path(), identity, finished=False, steps=steps)
         if world.leads:
             folder = check_run(settings, identity, steps=steps, resume=resume, overwrite=overwrite)

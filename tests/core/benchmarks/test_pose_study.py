@@ -1,6 +1,7 @@
 """The pose study, in its smallest form: cells, resumption, figures that are those of `eval`."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,10 @@ def test_cells_are_scored_as_eval_does_and_finished_ones_are_kept(cache: Path, t
     settings = study(cache, tmp_path / "study")
     with pytest.raises(KeyboardInterrupt):
         bench_poses(settings, progress=Interrupting("no-meters, seed 0"))
-    kept = {path.parent.name: path for path in (tmp_path / "study").glob("*/*/outcome.json")}
+    kept = {
+        path.parent.name.rpartition("-")[0]: path
+        for path in (tmp_path / "study").glob("*/outcome.json")
+    }
     assert sorted(kept) == ["base-0", "twice-0"]
     written = kept["base-0"].stat().st_mtime_ns
 
@@ -56,7 +60,7 @@ def test_cells_are_scored_as_eval_does_and_finished_ones_are_kept(cache: Path, t
     assert [row["cell"] for row in report.result["paired"]] == ["twice", "no-meters"]
     assert report.result["views"] == 4
     for run in report.result["runs"]:
-        folder = kept["base-0"].parent.parent / f"{run['cell']}-0"
+        (folder,) = (tmp_path / "study").glob(f"{run['cell']}-0-*")
         scored = json.loads((folder / "eval/result.json").read_text())
         (own,) = scored["without_refinement"].values()
         assert run["rotation"] == own["rotation_median"]
@@ -70,6 +74,21 @@ def test_cells_are_scored_as_eval_does_and_finished_ones_are_kept(cache: Path, t
 
     with pytest.raises(ConflictError):
         bench_poses(study(cache, tmp_path / "study", steps=3))
+
+
+def test_a_cell_that_means_something_else_is_trained_anew(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As by a later version of the program: neither its result nor its run is taken."""
+    settings = study(cache, tmp_path / "study", cells=("base",), steps=1)
+    before = bench_poses(settings).result["runs"][0]["curve"]
+    changed = replace(CELLS["base"], recipe={"optim": {"lr": 1e-5}, "model": {"map_size": "free"}})
+    monkeypatch.setitem(CELLS, "base", changed)
+    with pytest.raises(ConflictError):
+        bench_poses(settings)
+    report = bench_poses(settings, overwrite=True)
+    assert not report.finished_before
+    assert report.result["runs"][0]["curve"] != before
 
 
 def test_all_other_cells_can_be_trained(cache: Path, tmp_path: Path):

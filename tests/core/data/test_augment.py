@@ -100,6 +100,14 @@ def test_views_are_distinct_and_every_one_can_be_the_anchor() -> None:
     drawn = [augment.choose_views(6, 4, rng=rng) for _ in range(200)]
     assert all(len(set(views)) == 4 for views in drawn)
     assert {views[0] for views in drawn} == set(range(6))
+    near = [augment.choose_views(6, 3, rng=rng, span=4) for _ in range(200)]
+    assert {max(views) - min(views) for views in near} == {2, 3}
+    assert {views[0] for views in near} == set(range(6))
+    seeds = (np.random.default_rng(1), np.random.default_rng(1))
+    whole, wide = (
+        augment.choose_views(6, 4, rng=r, span=s) for r, s in zip(seeds, (None, 6), strict=True)
+    )
+    assert whole == wide
     assert augment.choose_views(6, 4, rng=None) == (0, 1, 2, 3)
     assert augment.choose_views(3, 8, rng=None) == (0, 1, 2)
     assert sorted(augment.choose_views(5, None, rng=rng)) == [0, 1, 2, 3, 4]

@@ -34,6 +34,27 @@ def test_a_shift_of_everything_is_certain_and_noise_is_not(shape, drawn):
         assert noisy.difference == pytest.approx(0, abs=1e-9) and not noisy.certain
 
 
+def test_pairs_of_views_are_drawn_by_their_views():
+    """Of two views that are wrong all pairs are wrong: the interval is as wide as of views."""
+    metric, views = METRICS["rra_5"], 12
+    first, second = np.triu_indices(views, 1)
+    wrong = np.where((first < 2) | (second < 2), 90.0, 0.0)
+
+    def scores(values):
+        return [SequenceScore(name, views, {metric.name: values.tolist()}) for name in "ab"]
+
+    right = np.zeros(len(first))
+    found = paired_difference(scores(right), scores(wrong), metric)
+    assert found is not None and found.drawn == "views"
+    assert found.difference == pytest.approx(-np.count_nonzero(wrong) / len(wrong))
+    # Of 24 views 4 are wrong, in draws from none to about 8; pairs by themselves would spread less.
+    assert found.low < found.difference - 0.2 and found.high > found.difference + 0.2
+    same = paired_difference(scores(wrong), scores(wrong), metric)
+    assert same is not None and same.low == same.high == 0
+    odd = [replace(one, values={metric.name: [0.0] * 13}) for one in scores(right)]
+    assert paired_difference(odd, odd, metric) is None
+
+
 def test_what_cannot_be_paired_has_no_difference():
     rows = np.full((6, 4), 0.5)
     broken = _scores(rows)

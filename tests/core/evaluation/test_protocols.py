@@ -11,7 +11,7 @@ from distill3r_core.evaluation.cloud_metrics import CLOUD_METRICS
 from distill3r_core.evaluation.pose_metrics import pose_metrics
 from distill3r_core.evaluation.predictions import predict_truth
 from distill3r_core.evaluation.protocols import PROTOCOLS
-from distill3r_core.evaluation.protocols.alignments import UnplacedError
+from distill3r_core.evaluation.protocols.alignments import UnalignedError
 from distill3r_core.evaluation.protocols.frame_rules import ConsecutiveFrames
 from distill3r_core.evaluation.protocols.table2 import SEVEN_SCENES_TEST, SEVEN_SCENES_VIEWS
 from distill3r_core.evaluation.scores import (
@@ -133,7 +133,7 @@ def test_views_that_are_not_placed_have_depth_and_no_cloud(name):
         replace(placed, global_from_local=None),
         replace(placed, points_global=nowhere),
     ):
-        with pytest.raises(UnplacedError, match="does not place all views"):
+        with pytest.raises(UnalignedError, match="does not place all views"):
             list(protocol.alignment.align(truth, maps))
         score = score_sequence(truth, maps, protocol, on_view=lambda: steps.append(1))
         figures = figures_of([score], protocol)

@@ -230,12 +230,30 @@ def test_a_metric_and_a_protocol_are_added_by_records_alone():
     assert median([3.0, 1.0, 2.0]) == 2
 
 
-def test_a_prediction_that_is_not_finite_is_named():
+@pytest.mark.parametrize("fault", ["not finite", "a point", "a line"])
+def test_a_view_that_cannot_be_aligned_is_named_and_leaves_its_sequence_without_figures(fault):
     noisy, points, mask = _sequence()
     mask[1, 0, 0] = True
-    noisy[1, 0, 0] = math.nan
+    if fault == "not finite":
+        noisy[1, 0, 0] = math.nan
+    else:
+        noisy[1] = torch.tensor([1.0, 2.0, 3.0])
+        noisy[1] *= torch.arange(7.0)[:, None] if fault == "a line" else 1
     truth = _truth(points, mask, name="scene/one")
-    with pytest.raises(FailedError, match=r"scene/one, view 1: "):
+    score = score_sequence(truth, maps_of(noisy, truth), TABLE2)
+    assert score.unaligned is not None and score.unaligned.startswith("scene/one, view 1: ")
+    whole = score_sequence(truth, maps_of(points, truth), TABLE2)
+    assert whole.unaligned is None
+    for figures in (figures_of([score], TABLE2), figures_of([whole, score], TABLE2)):
+        assert all(figures[name] is None for name in ("acc", "comp", "chamfer", "scale"))
+        assert (figures["abs_rel"] is None) == (fault == "not finite")
+
+
+def test_a_truth_that_fixes_nothing_is_refused_and_named():
+    noisy, points, mask = _sequence()
+    points[1] = torch.tensor([1.0, 2.0, 3.0])
+    truth = _truth(points, mask, name="scene/one")
+    with pytest.raises(FailedError, match=r"scene/one, view 1: the truth cannot be aligned"):
         score_sequence(truth, maps_of(noisy, truth), TABLE2)
 
 

@@ -9,7 +9,7 @@ from loss_cases import random_case
 from distill3r_core.losses import DistillationLoss
 from distill3r_core.types import PointMaps, TeacherTargets
 
-MAPS = tuple(field.name for field in fields(PointMaps) if field.name != "log_size")
+MAPS = tuple(field.name for field in fields(PointMaps) if not field.name.startswith("log_"))
 
 
 def value_and_gradients(

@@ -76,6 +76,9 @@ def test_views_have_sizes_of_their_own_and_the_common_frame_that_of_the_first():
     found = give_size(batch, log_size)
     torch.testing.assert_close(sizes(found.points_local), log_size.exp())
     torch.testing.assert_close(sizes(found.points_global[:, 0]), log_size[:, 0].exp())
+    torch.testing.assert_close(found.log_resized_local, log_size - sizes(batch.points_local).log())
+    factor = sizes(found.points_global) / sizes(batch.points_global)
+    torch.testing.assert_close(found.log_resized_global, factor.log())
     # The others keep their size beside the first.
     before, after = sizes(batch.points_global), sizes(found.points_global)
     torch.testing.assert_close(after / after[:, :1], before / before[:, :1])

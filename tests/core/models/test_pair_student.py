@@ -14,7 +14,8 @@ from distill3r_core.models.pairs.published import published_pairs
 from distill3r_core.models.precision import lower_precision
 from distill3r_core.types import PointMaps
 
-FIELDS = tuple(field.name for field in dataclasses.fields(PointMaps) if field.name != "log_size")
+# What is predicted of every student.
+FIELDS = tuple(f.name for f in dataclasses.fields(PointMaps) if not f.name.startswith("log_"))
 # FAMILIES 1: parameters without descriptors and unread weights.
 PUBLISHED = {
     "lunar-s1": 72_299_312,

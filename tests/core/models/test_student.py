@@ -20,7 +20,8 @@ from distill3r_core.models.tokens.chunks import encoder_chunk
 from distill3r_core.nn.kernels import sliced
 from distill3r_core.types import PointMaps
 
-FIELDS = tuple(field.name for field in dataclasses.fields(PointMaps) if field.name != "log_size")
+# What is predicted of every student.
+FIELDS = tuple(f.name for f in dataclasses.fields(PointMaps) if not f.name.startswith("log_"))
 
 
 def maps_of(maps: PointMaps) -> dict[str, torch.Tensor]:

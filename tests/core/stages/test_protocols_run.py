@@ -23,9 +23,7 @@ def _reads_the_room(name: str) -> bool:
 
 
 RUNNABLE = sorted(name for name in PROTOCOLS if _reads_the_room(name))
-OF_SEQUENCES = sorted(
-    name for name in RUNNABLE if PROTOCOLS[name].alignment.head == "global" or name == "fast3r"
-)
+OF_SEQUENCES = sorted(name for name in RUNNABLE if PROTOCOLS[name].alignment.places)
 
 
 @pytest.fixture(scope="module")

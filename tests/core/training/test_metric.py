@@ -24,6 +24,7 @@ from distill3r_core.reconstruction.prediction.student_predictor import StudentPr
 from distill3r_core.reconstruction.reconstruct import reconstruct
 from distill3r_core.report import Silent
 from distill3r_core.stages.train import TrainSettings, train
+from distill3r_core.stages.train.overwriting import planned_deletion
 from distill3r_core.stages.train.predicted_size import begin_with_size
 from distill3r_core.stages.train.resolve import train_settings
 
@@ -125,9 +126,12 @@ def test_what_the_caches_decide_may_be_said_too(make_cache: MakeCache, tmp_path:
     assert again.finished_before
 
 
-def test_a_predicted_size_is_asked_for_and_kept(make_cache: MakeCache, tmp_path: Path) -> None:
+def test_who_learns_meters_predicts_the_size_unless_told_otherwise(
+    make_cache: MakeCache, tmp_path: Path
+) -> None:
     """By the command's own settings; runs of before, which knew none, are the same runs."""
     cache = make_cache(tmp_path / "cache")
+    assert train_settings(preset="tiny").model["map_size"] == "auto"
 
     def trained(name: str, *sets: str, start: Path | None = None, **more: Any) -> MultiviewSpec:
         options = {"preset": "tiny", "cache": cache, "output": tmp_path / name, "max_steps": 1}
@@ -137,20 +141,46 @@ def test_a_predicted_size_is_asked_for_and_kept(make_cache: MakeCache, tmp_path:
         assert isinstance(spec, MultiviewSpec)
         return spec
 
-    assert trained("plain").map_size == "free"
+    assert trained("plain", "model.map_size=free").map_size == "free"
     identity = json.loads((tmp_path / "plain" / "run.json").read_text())["identity"]
     assert "map_size" not in identity["model"]
-    assert trained("apart", "model.map_size=predicted").map_size == "predicted"
+    assert trained("apart").map_size == "predicted"
     with pytest.raises(ConflictError, match=r"model.map_size: predicted → \(absent\)"):
-        trained("apart")
+        trained("apart", "model.map_size=free")
     assert trained("apart", "model.map_size=predicted", resume=True).map_size == "predicted"
     assert trained("again", start=tmp_path / "apart").map_size == "predicted"
+    assert trained("grown", start=tmp_path / "plain").map_size == "free"
+    assert trained("relative", "loss.metric=false").map_size == "free"
     with pytest.raises(ConfigError, match="nothing teaches it"):
         trained("no", "model.map_size=predicted", "loss.metric=false")
     assert trained("shape", "loss.metric=false", start=tmp_path / "apart").map_size == "predicted"
     sizes = [load_student(tmp_path / name).state_dict() for name in ("apart", "again", "shape")]
     biases = [state["map_size.bias"] for state in sizes]
     assert biases[0] != biases[1] and biases[0] == biases[2]
+
+
+def test_a_run_whose_size_is_in_the_heads_goes_on_as_it_began(
+    make_cache: MakeCache, tmp_path: Path
+) -> None:
+    """What a run of a version that knew no other comes to: its record names no size."""
+    options = {"preset": "tiny", "cache": make_cache(tmp_path / "cache"), "max_steps": 1}
+    run = tmp_path / "run"
+    train(train_settings(sets=("model.map_size=free",), output=run, **options))
+    again = train_settings(output=run, **options)
+    assert train(again).finished_before
+    assert planned_deletion(again) is None  # --overwrite leaves a finished run as well
+    longer = train(train_settings(output=run, **{**options, "max_steps": 2}), resume=True)
+    assert not longer.finished_before and longer.result["steps"] == 2
+    spec = metadata_of(run).spec
+    assert isinstance(spec, MultiviewSpec) and spec.map_size == "free"
+
+
+def test_lengths_that_no_term_teaches_are_no_meters(make_cache: MakeCache, tmp_path: Path) -> None:
+    cache, run = make_cache(tmp_path / "cache"), tmp_path / "run"
+    train(settings_for(cache, run, "loss.terms.scale.weight=0", steps=1))
+    metadata = metadata_of(run)
+    assert metadata.unit == "none"
+    assert isinstance(metadata.spec, MultiviewSpec) and metadata.spec.map_size == "free"
 
 
 def test_the_predicted_size_begins_at_the_mean_of_the_training_targets(
