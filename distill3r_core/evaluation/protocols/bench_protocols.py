@@ -16,6 +16,7 @@ from distill3r_core.evaluation.protocols.frame_rules import AllFrames, ShuffledF
 from distill3r_core.evaluation.protocols.record import Protocol
 from distill3r_core.evaluation.protocols.sequence_alignments import NO_CLOUDS
 from distill3r_core.evaluation.protocols.table2 import POSES
+from distill3r_core.evaluation.scene_depth_metrics import SCENE_DEPTH_METRICS
 from distill3r_core.evaluation.spatialbench.read import read_spatialbench
 from distill3r_core.evaluation.spatialbench.readers import Density
 from distill3r_core.evaluation.truth import TrueSurface
@@ -78,10 +79,15 @@ DA3_BENCH = Protocol(
 
 
 def _spatialbench(density: Density) -> Protocol:
-    depth = tuple(f"scene:{name}" for name in ("abs_rel", "delta_125", "inlier_103"))
+    single = density == "single"
+    depth = tuple(
+        f"scene:{metric.name}"
+        for metric in SCENE_DEPTH_METRICS
+        if not (single and metric.name == "tgm")  # of neighboring frames
+    )
     poses = tuple(f"spatialbench:{name}" for name in POSES)
     surfaces = tuple(f"spatialbench:{name}" for name in _SURFACES)
-    posed, fused = density != "single", density in ("medium", "dense")
+    posed, fused = not single, density in ("medium", "dense")
     columns = ("scene:abs_rel", "scene:delta_125")
     if posed:
         columns += ("spatialbench:auc_30", "spatialbench:ate")
@@ -98,7 +104,7 @@ def _spatialbench(density: Density) -> Protocol:
         reader=partial(read_spatialbench, density=density),
         by_data_set=True,
         rules={
-            "depth": "one scale for a scene: the ratio of its median depths",
+            "depth": "one scale for a scene: the ratio of its median depths; *_metric: none",
             "images": "cropped and resized as its readers do, then brought to the input",
             "prediction": "poses moved to the first camera before they are compared",
             "surface": "TSDF with the scale of the camera centers (ratio of their spreads), at "

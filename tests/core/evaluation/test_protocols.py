@@ -270,3 +270,48 @@ def test_every_protocol_says_its_input_and_its_mask(name):
     assert rules["mask"] == protocol.mask
     assert ("224" in rules["mask"]) == (name == "cut3r")
     assert all(isinstance(text, str) and text for text in rules.values())
+
+
+def test_half_the_depth_of_a_scene_is_right_once_it_is_aligned():
+    protocol, truth = PROTOCOLS["spatialbench-sparse"], _truth(3)
+    whole = predict_truth(truth)
+    half = replace(whole, points_local=[points / 2 for points in whole.points_local])
+    figures = figures_of([score_sequence(truth, half, protocol)], protocol)
+    for name in ("abs_rel", "sq_rel", "rmse", "log_rmse", "tgm"):
+        assert figures[name] == pytest.approx(0, abs=1e-4), name
+    assert figures["delta_125"] == figures["inlier_103"] == 1
+    assert figures["abs_rel_metric"] == pytest.approx(0.5)
+    assert figures["log_rmse_metric"] == pytest.approx(math.log(2))
+    assert figures["delta_125_3_metric"] == figures["inlier_110_metric"] == 0
+
+
+@pytest.mark.parametrize("name", ["table2", "pi3-sparse"])
+def test_the_order_of_placed_views_changes_no_figure(name):
+    """But of translations, whose direction is in the frame of one of two cameras, and of steps."""
+    protocol, truth = PROTOCOLS[name], _truth(4)
+    maps = predict_truth(truth)
+    turns = torch.randn(4, 3, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    moved = maps.global_from_local.clone()
+    moved[:, :, :3] = torch.matrix_exp(0.1 * (turns - turns.mT)) @ moved[:, :, :3]
+    maps = replace(maps, global_from_local=moved)
+    order = [2, 0, 3, 1]
+    other_truth = replace(
+        truth,
+        points=truth.points[order],
+        mask=truth.mask[order],
+        poses=truth.poses[order],
+        world_poses=truth.poses[order],
+    )
+    other = replace(predict_truth(other_truth), global_from_local=moved[order], points_global=None)
+    found = [
+        figures_of([score_sequence(of, of_maps, protocol)], protocol)
+        for of, of_maps in ((truth, maps), (other_truth, other))
+    ]
+    kept = ("acc", "comp", "acc_mean", "comp_mean", "nc", "fused", "fused_true_poses", "ate")
+    kept += ("rotation_median", "rra_5", "abs_rel")
+    compared = [metric for metric in kept if metric in found[0]]
+    assert len(compared) >= 5
+    for metric in compared:
+        assert found[0][metric] is not None, metric
+        assert found[1][metric] == pytest.approx(found[0][metric], rel=1e-4), metric
+    assert found[0].get("fused", 1) > 0.1 or name != "table2"
