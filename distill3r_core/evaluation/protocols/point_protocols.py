@@ -48,7 +48,7 @@ SPANN3R = Protocol(
     name="spann3r",
     frames=_frames(20, backwards=_BACKWARDS),
     alignment=MEDIANS,
-    metrics=(*_CLOUDS, *DEPTH, *POSES, *FUSED),
+    metrics=(*_CLOUDS, *DEPTH, "focal_error", *POSES, *FUSED),
     columns=_COLUMNS,
     grid=(224, 224),
     fit="crop",

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,6 +23,10 @@ from distill3r_core.evaluation.scores import (
     score_sequence,
 )
 from distill3r_core.evaluation.truth import Truth
+from distill3r_core.evaluation.view_truth import fit_views
+from distill3r_core.geometry.cameras import place_intrinsics
+from distill3r_core.io.images.fit import ImageFit
+from distill3r_core.types import View
 
 SIZE = (240, 252)  # CUT3R cuts 224 rows and columns out of the middle
 SURFACES = {"fscore", "chamfer", "fscore_true_poses", "chamfer_true_poses"}
@@ -315,3 +320,26 @@ def test_the_order_of_placed_views_changes_no_figure(name):
         assert found[0][metric] is not None, metric
         assert found[1][metric] == pytest.approx(found[0][metric], rel=1e-4), metric
     assert found[0].get("fused", 1) > 0.1 or name != "table2"
+
+
+@pytest.mark.parametrize(
+    ("name", "focal", "center"),
+    [
+        ("spann3r", (245.0, 245.0), (111.7333, 111.7333)),
+        ("fast3r", (560.0, 560.0), (256.0333, 256.0333)),
+        ("cut3r", (420.0, 420.0), (255.9, 191.9)),
+        # Pi3's own K has an x-focal of 428.75 for this stretched image, which its rules name.
+        ("pi3-sparse", (525 * 518 / 640, 428.75), (258.9047, 195.9083)),
+    ],
+)
+def test_a_kinect_s_intrinsics_become_those_of_the_published_evaluations(name, focal, center):
+    """Theirs count from the center of the first pixel, ours from its corner."""
+    protocol = PROTOCOLS[name]
+    image = np.zeros((480, 640, 3), np.uint8)
+    view = View(image=image, sample="kinect", index=0)
+    fit = ImageFit(size=protocol.grid, mode=protocol.fit)
+    (prepared,) = fit_views([view], fit)
+    given = torch.tensor([[525.0, 0, 320.5], [0, 525, 240.5], [0, 0, 1]], dtype=torch.float64)
+    k = place_intrinsics(given, prepared.placement)
+    assert (float(k[0, 0]), float(k[1, 1])) == pytest.approx(focal, abs=1e-3)
+    assert (float(k[0, 2]) - 0.5, float(k[1, 2]) - 0.5) == pytest.approx(center, abs=1e-3)
