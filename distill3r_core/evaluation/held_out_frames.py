@@ -1,6 +1,7 @@
 """The validation frames of a run's manifest as ground truth: their own depth and poses."""
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,8 +29,7 @@ def held_out_windows(
 ) -> tuple[list[HeldOutWindow], int]:
     """The validation frames of the manifests behind caches, in windows of a protocol.
 
-    Windows have as many frames as the caches' samples where the protocol takes consecutive
-    frames; they are cut from the frames that were not trained on.
+    They are cut from the frames that were not trained on.
 
     Args:
         trained_on: Hashes of images that are left out, and counted.
@@ -64,8 +64,8 @@ def held_out_windows(
             for scene, rows in scenes.items()
         }
         rule = protocol.frames
-        if isinstance(rule, ConsecutiveFrames):
-            rule = ConsecutiveFrames(size, rule.text)
+        if isinstance(rule, ConsecutiveFrames) and rule.as_samples:
+            rule = replace(rule, size=size)
         found += [
             HeldOutWindow(
                 window.name,

@@ -38,7 +38,8 @@ def test_ground_is_scored_by_slopes_and_hazards(tmp_path: Path, cli_inprocess: R
     result("manifest", "ground", "--views", "4", "--stride", "1", "--val-frames", "last:4")
     result("cache", "--size", "48x64")
     result("train", "--preset", "pair-tiny", "--max-steps", "1")
-    student = result(*score)  # the run's validation samples
+    student = result(*score)  # the run's validation frames with their own depth
     assert student["views"] == 4
+    assert [one["views"] for one in student["sequences"]] == [2, 2]  # pairs, not samples of four
     assert student["metrics"]["slope_mae"] > 0
     assert 0 <= student["metrics"]["hazard_15"] <= 1

@@ -81,10 +81,16 @@ class NumberedFrames:
 
 @dataclass(frozen=True)
 class ConsecutiveFrames:
-    """All frames, in windows of consecutive ones; the last window ends with the last frame."""
+    """All frames, in windows of consecutive ones; the last window ends with the last frame.
 
-    size: int  # frames of a window; a shorter sequence is one window
+    Args:
+        size: Frames of a window; a shorter sequence is one window.
+        as_samples: Of the validation frames of a run, as many as its samples have instead.
+    """
+
+    size: int
     text: str
+    as_samples: bool = False
 
     def __call__(
         self, layout: str, sequences: Mapping[str, Sequence[int | None]]

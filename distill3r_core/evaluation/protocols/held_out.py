@@ -15,6 +15,7 @@ HELD_OUT = replace(
         text="all frames (without --data all validation frames of the run), in windows of as many "
         f"consecutive frames as the run's samples have ({WINDOW} without a run), the last one "
         "aligned to the end; one forward pass per window, its first frame is the anchor",
+        as_samples=True,
     ),
     columns=(
         "abs_rel", "auc_30", "rotation_median", "fused", "fused_true_poses",

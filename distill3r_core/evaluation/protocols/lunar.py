@@ -9,7 +9,11 @@ _PAIR = 2
 
 LUNAR = Protocol(
     name="lunar",
-    frames=ConsecutiveFrames(_PAIR, text="all frames, in pairs of consecutive ones"),
+    frames=ConsecutiveFrames(
+        _PAIR,
+        text="all frames (without --data all validation frames of the run), in pairs of "
+        "consecutive ones",
+    ),
     alignment=ONE_SIMILARITY,
     metrics=(
         *("acc", "comp", "chamfer", "delta_125"),
@@ -21,6 +25,7 @@ LUNAR = Protocol(
         *(f"hazard_{degrees}" for degrees in HAZARDS),
     ),
     grid=(384, 512),
+    source="held-out",
     rules={
         "depth": "one ratio of medians for both images",
         "slope": "arc tangent of Sobel / 8 of depth per pixel, in degrees; pixels whose neighbors "

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from distill3r_core.evaluation.metrics import METRICS
-from distill3r_core.evaluation.pose_metrics import AREAS, THRESHOLDS
+from distill3r_core.evaluation.pose_metrics import THRESHOLDS
 from distill3r_core.evaluation.predictions import maps_of, predict_truth
 from distill3r_core.evaluation.protocols import PROTOCOLS
 from distill3r_core.evaluation.scores import figures_of, score_sequence
@@ -15,7 +15,7 @@ from distill3r_core.geometry.similarity import compose
 
 SHARES = (
     *(f"{name}_{angle}" for name in ("rra", "rta") for angle in THRESHOLDS),
-    *(f"auc_{angle}" for angle in AREAS),
+    *(f"auc_{angle}" for angle in THRESHOLDS),
 )
 ERRORS = ("rotation_median", "translation_median", "ate", "rpe_t", "rpe_r")
 PROTOCOL = replace(
