@@ -7,7 +7,7 @@ the loss that use the confidence, and are scored against the ground truth.
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
@@ -21,8 +21,8 @@ from distill3r_core.report import Progress, Report, Silent
 from distill3r_core.stages.benchmark.result_folder import claim_folder
 from distill3r_core.training.settings import Count, LossSettings, TrainSettings
 
-Variant = Literal["labels-only", "no-weighting", "full", "student-confidence"]
-VARIANTS: tuple[Variant, ...] = get_args(Variant)
+Variant = Literal["labels-only", "no-weighting", "full", "student-confidence", "planar"]
+VARIANTS: tuple[Variant, ...] = ("labels-only", "no-weighting", "full", "student-confidence")
 AGAINST = "full"  # the others are compared with it, seed by seed
 TEACHER = "teacher"
 STUDENTS = "students"  # folder of the finished trials

@@ -76,4 +76,8 @@ CELLS: Mapping[CellName, Cell] = {
 }
 STUDY: tuple[CellName, ...] = tuple(name for name in CELLS if name != "cnn")
 AGAINST: CellName = "none"  # the others are compared with it, seed by seed
-COMPARED: tuple[tuple[CellName, CellName], ...] = (("encoder-halved", "decoder-halved"),)
+COMPARED: tuple[tuple[CellName, CellName], ...] = (
+    ("encoder-halved", "decoder-halved"),
+    ("features-frozen", "features"),
+    ("subspace", "svd"),
+)

@@ -16,6 +16,7 @@ CellName = Literal[
     "size-in-heads",
     "near-views",
     "larger-heads",
+    "planar",
 ]
 
 
@@ -53,6 +54,9 @@ CELLS: Mapping[CellName, PoseCell] = {
     # Random views of a sample of 20 frames lie 7 frames apart; these 3.
     "near-views": PoseCell("views that overlap more", {"data": {"span": 8}}),
     "larger-heads": PoseCell("heads twice as wide", heads=2),
+    "planar": PoseCell(
+        "points of one plane stay in it", {"loss": {"terms": {"planar": {"weight": 0.1}}}}
+    ),
 }
 AGAINST: CellName = "base"  # the others are compared with it, seed by seed
 COMPARED: tuple[tuple[CellName, CellName], ...] = (("no-meters", "size-in-heads"),)

@@ -271,6 +271,7 @@ _POSES = (
     ("AUC@30", "auc", "{:.2f}"),
     ("refined", "rotation_refined", "{:.1f}°"),
     ("AUC@30", "auc_refined", "{:.2f}"),
+    ("Acc cm", "acc", "{:.1f}"),
 )
 _SHAPE = (
     ("fused cm", "fused", "{:.1f}"),

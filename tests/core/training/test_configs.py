@@ -51,7 +51,7 @@ def pair_file(path: Path) -> Path:
 
 
 def test_the_promised_ones_are_there() -> None:
-    ablations = ("full", "labels-only", "no-weighting", "student-confidence")
+    ablations = ("full", "labels-only", "no-weighting", "student-confidence", "planar")
     promised = {"paper-2602.00865", "single-24gb", *(f"ablation-{name}" for name in ablations)}
     promised |= {"scene-small", *(f"scene-{kind}-2412.02039" for kind in KINDS)}
     promised |= {f"lunar-{letter}" for letter in "abcde"}
