@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from distill3r_core.geometry.cameras import place_intrinsics
 from distill3r_core.geometry.resample import resample_nearest
@@ -53,6 +54,17 @@ class FeatureTeacher(Protocol):
     ) -> Float[Tensor, "B N h w C"]:
         """Features of a layer for images in [0, 1] as a student sees them, one per patch."""
         ...
+
+
+def at_patch_multiples(
+    images: Float[Tensor, "n 3 H W"], patch: int
+) -> tuple[Float[Tensor, "n 3 _h _w"], tuple[int, int]]:
+    """Images whose sides are multiples of a patch, the nearest ones, and their rows and columns."""
+    rows, columns = (max(1, round(side / patch)) for side in images.shape[-2:])
+    size = (patch * rows, patch * columns)
+    if images.shape[-2:] != size:
+        images = interpolate(images, size, mode="bilinear", antialias=True)
+    return images, (rows, columns)
 
 
 def prepare_view(view: View, fit: TeacherFit = TeacherFit()) -> PreparedView:

@@ -90,6 +90,7 @@ class TeacherRecord:
         settings: Type of its own settings, a frozen pydantic dataclass made with
             `config=config.STRICT`; a teacher that draws random numbers has an integer `seed`.
         weights: Published weights; None: it has none.
+        given_weights: What the user has to name by `--weights`, in words; empty: nothing.
         fit: How it takes images.
         needs: What it needs beside images.
         metric: Its points are in meters wherever the unit of the views is a length.
@@ -106,6 +107,7 @@ class TeacherRecord:
     licenses: tuple[str, ...]
     settings: type[Any] = NoSettings
     weights: PublishedWeights | None = None
+    given_weights: str = ""
     fit: TeacherFit = dataclasses.field(default_factory=TeacherFit)
     needs: TeacherNeeds = TeacherNeeds()
     metric: bool = False

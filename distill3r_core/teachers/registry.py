@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from distill3r_core.errors import ConfigError
+from distill3r_core.errors import ConfigError, WeightsError
 from distill3r_core.registry import Registry
 from distill3r_core.teachers.base import Teacher
 from distill3r_core.teachers.da3.teacher import DA3_BASE, DA3_LARGE, DA3_SMALL
@@ -78,7 +78,7 @@ def build_teacher(
     record = TEACHERS[teacher] if isinstance(teacher, str) else teacher
     own = record.read_settings(settings)
     path = None if weights is None else Path(weights).expanduser()
-    if record.weights is None and path is not None:
+    if record.weights is None and not record.given_weights and path is not None:
         raise ConfigError(f"the teacher {record.name!r} has no weights, and {path} was given")
     return record.build(own, find_weights(record, path), torch.device(device))
 
@@ -91,6 +91,14 @@ def find_weights(
     Raises:
         WeightsError: They are not there; says which file goes where, and what works without.
     """
+    if record.given_weights:
+        if weights is None or not weights.exists():
+            lacks = "none is named" if weights is None else f"there is no {weights}"
+            raise WeightsError(
+                f"the teacher {record.name!r} is {record.given_weights}, and {lacks}",
+                hint="--weights PATH",
+            )
+        return weights
     return require_weights(record.weights, weights, dry_run=SYNTHETIC.name, as_model=as_model)
 
 

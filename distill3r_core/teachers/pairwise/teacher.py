@@ -12,7 +12,6 @@ from jaxtyping import Float
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from distill3r_core import config
 from distill3r_core.geometry.cameras import invert_rigid, unproject
@@ -21,6 +20,7 @@ from distill3r_core.io.pair_files import head_counts
 from distill3r_core.io.published_weights import PublicFigure, PublishedWeights, spatial_bench
 from distill3r_core.nn.pairs.official_names import NAMES
 from distill3r_core.prediction import StepCallback, ignore_steps
+from distill3r_core.teachers.base import at_patch_multiples
 from distill3r_core.teachers.loaded_teacher import LoadedTeacher
 from distill3r_core.teachers.multiview import THRESHOLD, Precision, autocast
 from distill3r_core.teachers.official_files import (
@@ -177,20 +177,14 @@ class PairwiseTeacher(LoadedTeacher):
         Sides that are no multiples of the patch are resized to the nearest one.
         """
         assert layer == ENCODER_LAYER, layer
-        patch = self.network.size.patch_size
-        rows, columns = (max(1, round(side / patch)) for side in images.shape[-2:])
-        flat = images.flatten(0, 1)
-        if flat.shape[-2:] != (patch * rows, patch * columns):
-            flat = interpolate(
-                flat, (patch * rows, patch * columns), mode="bilinear", antialias=True
-            )
+        flat, grid = at_patch_multiples(images.flatten(0, 1), self.network.size.patch_size)
         device = self.network.decoder.norm.weight.device
         with torch.no_grad(), autocast(self._settings.precision, device):
             parts = [
                 self.network.encode((2 * part - 1).to(device)).tokens.float()
                 for part in flat.split(_ENCODED_AT_ONCE)
             ]
-        return torch.cat(parts).unflatten(1, (rows, columns)).unflatten(0, images.shape[:2])
+        return torch.cat(parts).unflatten(1, grid).unflatten(0, images.shape[:2])
 
     def _encode_view(self, view: PreparedView) -> ViewTokens:
         device = self.network.decoder.norm.weight.device

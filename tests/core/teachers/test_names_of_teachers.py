@@ -12,7 +12,7 @@ from distill3r_core.teachers import teacher_names
 
 PACKAGES = [Path(str(package.__file__)).parent for package in (distill3r_core, distill3r_cli)]
 # Names that are also words of the field: they count only where a teacher is spoken of.
-WORDS = frozenset({"depth"})
+WORDS = frozenset({"depth", "student"})
 # `geometry` knows no teachers; its forms of pose errors are named after the code that defined them.
 LEFT_OUT = {"teachers", "geometry"}
 

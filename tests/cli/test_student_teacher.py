@@ -1,0 +1,80 @@
+"""A student as the teacher of another one, as a user types it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from posed_rooms import write_rendered_room
+
+from distill3r_core.cache.store import TeacherCache
+from distill3r_core.io.checksums import file_hash
+from distill3r_core.models import load_student
+from distill3r_core.models.checkpoint import find_student
+from distill3r_core.teachers import build_teacher
+from distill3r_core.teachers.base import FeatureTeacher
+from distill3r_core.types import PointMaps
+
+SIZE = (32, 48)
+
+
+@pytest.fixture
+def typed(cli_inprocess, tmp_path: Path):
+    def run(*arguments: str, status: int = 0) -> str:
+        found, out, err = cli_inprocess(*arguments, cwd=tmp_path)
+        assert found == status, f"{arguments}\n{out}\n{err}"
+        return err if status else out
+
+    for seed in range(2):
+        write_rendered_room(tmp_path / "rooms" / f"room-{seed}", seed, views=6, size=SIZE)
+    run("manifest", "rooms", "--views", "2", "--stride", "2", "--val-scenes", "0.5")
+    run("cache", "--size", "32x48", "-o", "exact")
+    run("train", "--cache", "exact", "--preset", "pair-tiny", "--max-steps", "2", "-o", "teacher")
+    return run
+
+
+def test_a_pair_student_teaches_its_maps_and_its_features(typed, tmp_path: Path) -> None:
+    said = ("--teacher", "student", "--weights", "teacher", "--threshold", "0")
+    typed("cache", *said, "--size", "32x48", "--features", "enc_norm", "-o", "said")
+    cache, student = TeacherCache(tmp_path / "said"), load_student(tmp_path / "teacher")
+    assert cache.header.weights_hash == file_hash(find_student(tmp_path / "teacher"))
+    assert cache.header.metric  # as its teacher was: a property of the weights
+    assert student.metadata is not None
+    assert cache.header.license == ", ".join(student.metadata.licenses)
+    assert cache.header.features == {"enc_norm": student.spec.encoder.width}
+    name = next(iter(cache.names("train")))
+    sample = cache.read(name)
+    with torch.no_grad():
+        maps = student(sample.images[None].float() / 255)
+    assert isinstance(maps, PointMaps) and maps.points_local is not None
+    valid = sample.targets.valid_mask
+    torch.testing.assert_close(
+        sample.targets.points_local[valid], maps.points_local[0][valid], rtol=2e-3, atol=2e-3
+    )
+
+    stored = np.empty((len(sample.images), *cache.feature_shape(name, "enc_norm")), np.float16)
+    cache.read_features_into(name, "enc_norm", range(len(sample.images)), stored)
+    teacher = build_teacher("student", tmp_path / "teacher")
+    assert isinstance(teacher, FeatureTeacher)
+    again = teacher.encode_features(sample.images[None].float() / 255, "enc_norm")[0]
+    assert stored.astype(np.float32) == pytest.approx(again.numpy(), rel=2e-3, abs=2e-3)
+
+    learn = ("--preset", "pair-tiny", "--max-steps", "1", "--set", "loss.terms.feature={weight: 1}")
+    typed("train", "--cache", "said", *learn, "-o", "stored")
+    live = ("--set", "features.source=live", "--set", "features.weights=teacher")
+    typed("train", "--cache", "said", *learn, *live, "-o", "live")
+    verified = json.loads(
+        typed("cache", "verify", "said", "--recompute", "1", "--weights", "teacher", "--json")
+    )
+    assert verified["error"] is None
+
+
+def test_a_student_that_is_not_named_or_gives_no_features_is_refused(typed) -> None:
+    missing = typed("cache", "--teacher", "student", "-o", "no", status=3)
+    assert "is a student's run, checkpoint or weight file, and none is named" in missing
+    assert "--weights PATH" in missing
+    gone = typed("cache", "--teacher", "student", "--weights", "nowhere", "-o", "no", status=3)
+    assert "there is no nowhere" in gone
+    model = typed("infer", "rooms", "-m", "student", status=3)
+    assert "no run and no weight file student" in model
