@@ -18,7 +18,7 @@ _distill3r() {
         /train:--preset|/bench:--preset|/bench/train:--preset) words="paper small tiny lunar-s1 lunar-s2 lunar-s3 lunar-s4 pair-tiny scene-cnn scene-mobilenet scene-vit" ;;
         /infer:--precision|/bench:--precision) words="auto float32 bfloat16" ;;
         /eval:--predict) words="student truth constant" ;;
-        /cache:--teacher|/cache/import:--teacher) words="auto depth synthetic fast3r da3-small da3-base da3-large vggt pi3 mast3r dust3r-512-dpt dust3r-512-linear dust3r-224-linear" ;;
+        /cache:--teacher|/cache/import:--teacher) words="auto depth synthetic fast3r da3-small da3-base da3-large vggt pi3 mast3r dust3r-512-dpt dust3r-512-linear dust3r-224-linear student" ;;
         /cache:--fit) words="squash crop release" ;;
     esac
     if [[ -n $words ]]; then

@@ -25,6 +25,7 @@ TEACHERS = (
     "dust3r-512-dpt",
     "dust3r-512-linear",
     "dust3r-224-linear",
+    "student",
 )
 AUTOMATIC_TEACHERS = ("depth", "da3-small")  # what `--teacher auto` chooses from, in this order
 

@@ -100,7 +100,7 @@ def cache(
         typer.Option(
             metavar="LAYER",
             help="Store the teacher's features of this layer as well, for loss terms that compare "
-            "them: enc_norm of mast3r and dust3r-...; several with commas; none.",
+            "them: enc_norm of mast3r, dust3r-... and pair students; several with commas; none.",
         ),
     ] = "none",
     resume: options.ResumeOpt = False,

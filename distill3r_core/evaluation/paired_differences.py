@@ -154,11 +154,13 @@ def _draw_views(
 ) -> Callable[[], float]:
     def values_of_some(part: np.ndarray) -> np.ndarray:
         """Where the values of views are that are drawn, and of the pairs that they make."""
-        chosen = random.integers(len(part), size=len(part))
-        if part.ndim == 1:
-            return chosen
-        found = part[np.ix_(chosen, chosen)][np.triu_indices(len(part), 1)]
-        return found[found >= 0]
+        while True:
+            chosen = random.integers(len(part), size=len(part))
+            if part.ndim == 1:
+                return chosen
+            found = part[np.ix_(chosen, chosen)][np.triu_indices(len(part), 1)]
+            if (found >= 0).any():  # one view alone makes no pair
+                return found[found >= 0]
 
     def draw() -> float:
         chosen = [values_of_some(part) for part in parts]

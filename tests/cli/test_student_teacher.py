@@ -9,12 +9,13 @@ import torch
 from posed_rooms import write_rendered_room
 
 from distill3r_core.cache.store import TeacherCache
+from distill3r_core.errors import ConfigError
 from distill3r_core.io.checksums import file_hash
-from distill3r_core.models import load_student
+from distill3r_core.models import StudentMetadata, build_student, load_student, save_student
 from distill3r_core.models.checkpoint import find_student
 from distill3r_core.teachers import build_teacher
 from distill3r_core.teachers.base import FeatureTeacher
-from distill3r_core.types import PointMaps
+from distill3r_core.types import PointMaps, View
 
 SIZE = (32, 48)
 
@@ -78,3 +79,23 @@ def test_a_student_that_is_not_named_or_gives_no_features_is_refused(typed) -> N
     assert "there is no nowhere" in gone
     model = typed("infer", "rooms", "-m", "student", status=3)
     assert "no run and no weight file student" in model
+
+
+def test_a_student_is_asked_at_its_own_size(typed, tmp_path: Path) -> None:
+    """Which is not that of the cache where it was trained at another one."""
+    smaller = ("--preset", "pair-tiny", "--set", "data.size=16x32", "--max-steps", "1")
+    typed("train", "--cache", "exact", *smaller, "-o", "smaller")
+    teacher = build_teacher("student", tmp_path / "smaller")
+    image = np.zeros((64, 96, 3), np.uint8)
+    assert teacher.prepare(View(image=image, sample="a", index=0)).image.shape == (3, 16, 32)
+    typed("cache", "--teacher", "student", "--weights", "smaller", "--threshold", "0",
+          "--size", "32x48", "-o", "said")  # fmt: skip
+    assert TeacherCache(tmp_path / "said").names("train")
+
+
+def test_a_scene_student_is_no_teacher(tmp_path: Path) -> None:
+    student = build_student("scene-mobilenet")
+    metadata = StudentMetadata(preset="scene-mobilenet", spec=student.spec, size=(32, 64))
+    save_student(tmp_path / "scene.safetensors", student, metadata)
+    with pytest.raises(ConfigError, match="is a scene student, which knows one place"):
+        build_teacher("student", tmp_path / "scene.safetensors")

@@ -29,20 +29,21 @@ class PoseCell:
         recipe: What differs from the preset in the settings of `train`.
         times: Factor of the number of steps.
         heads: Factor of the channels of the heads.
+        views: Factor of the views of a sample; a step has as many images.
     """
 
     summary: str
     recipe: Mapping[str, Any] = field(default_factory=dict)
     times: int = 1
     heads: int = 1
+    views: int = 1
 
 
 CELLS: Mapping[CellName, PoseCell] = {
     "base": PoseCell("the preset as it is"),
     "twice": PoseCell("twice the steps", times=2),
     "four-times": PoseCell("four times the steps", times=4),
-    # As many images a step as the preset takes: 4 views in batches of 2.
-    "more-views": PoseCell("samples of 8 views, half as many", {"data": {"views": 8, "batch": 1}}),
+    "more-views": PoseCell("samples of twice the views, half as many", views=2),
     "pose-term": PoseCell("a term of poses", {"loss": {"terms": {"pose": {"weight": 1.0}}}}),
     "fixed-order": PoseCell(
         "views in their order, the first one the anchor", {"data": {"augment_views": False}}

@@ -43,6 +43,7 @@ from distill3r_core.io.checksums import bytes_hash
 from distill3r_core.models.families import preset_spec, train_presets
 from distill3r_core.report import Progress, Report, Silent, Table, duration
 from distill3r_core.stages.evaluate import EvalSettings, evaluate
+from distill3r_core.stages.evaluate.evaluate_models import RESULT_FORM
 from distill3r_core.stages.train import TrainSettings, train
 from distill3r_core.stages.train.caches import open_caches
 from distill3r_core.stages.train.run_folder import identity_of
@@ -186,7 +187,9 @@ def _run(
     settings: PoseStudySettings, folder: Path, trials: Sequence[_PoseTrial], progress: Progress
 ) -> dict[str, Any]:
     stored = [
-        StoredOutcome(trial.folder(folder) / "outcome.json", {"run": trial.identity})
+        StoredOutcome(
+            trial.folder(folder) / "outcome.json", {"run": trial.identity, "form": RESULT_FORM}
+        )
         for trial in trials
     ]
     pending = [
@@ -229,12 +232,21 @@ def _trial(
         "encoder_weights": "none",
     }
     recipe = config.merge(chosen.recipe, _wider_heads(settings.preset, chosen.heads))
+    recipe = config.merge(recipe, _more_views(settings.preset, chosen.views))
     plain = config.merge(config.merge(train_presets()[settings.preset], own), recipe)
     run = config.validate(TrainSettings, plain, source="the study's settings")
     cache = open_caches(run)
     (member,) = cache.members
     learned = [member.cache.header.identity, identity_of(run, cache, processes=1)]
     return _PoseTrial(cell, seed, run, _hash(learned))
+
+
+def _more_views(preset: str, factor: int) -> dict[str, Any]:
+    """Samples of so many times the views, and as many images a step."""
+    if factor == 1:
+        return {}
+    data = train_presets()[preset]["data"]
+    return {"data": {"views": factor * data["views"], "batch": data["batch"] // factor}}
 
 
 def _hash(plain: Any) -> str:

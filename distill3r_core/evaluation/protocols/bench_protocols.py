@@ -104,7 +104,8 @@ def _spatialbench(density: Density) -> Protocol:
         reader=partial(read_spatialbench, density=density),
         by_data_set=True,
         rules={
-            "depth": "one scale for a scene: the ratio of its median depths; *_metric: none",
+            "depth": "one scale for a scene: the ratio of its median depths; *_metric: none, which "
+            "means something of models that know meters alone",
             "images": "cropped and resized as its readers do, then brought to the input",
             "prediction": "poses moved to the first camera before they are compared",
             "surface": "TSDF with the scale of the camera centers (ratio of their spreads), at "

@@ -51,7 +51,22 @@ def global_points(maps: RawMaps, truth: Truth) -> Float[Tensor, "N H W 3"]:
         raise unplaced
     back = invert_similarity(rigid_of(similarities[:1].double())[:, :3])
     moved = compose(back.expand_as(similarities), similarities.double())
-    return apply_similarity(moved, torch.stack(list(maps.points_local)).double()).float()
+    points = apply_similarity(moved, local_points(maps, truth).double()).float()
+    if not points[truth.mask].isfinite().all():
+        raise unplaced
+    return points
+
+
+def local_points(maps: RawMaps, truth: Truth) -> Float[Tensor, "N H W 3"]:
+    """Predicted points in each camera's own frame.
+
+    Raises:
+        UnalignedError: Some that count are not finite.
+    """
+    points = torch.stack(list(maps.points_local))
+    if not points[truth.mask].isfinite().all():
+        raise UnalignedError(f"{truth.name}: predicted points are not finite")
+    return points
 
 
 def world_points(truth: Truth) -> tuple[Float[Tensor, "N H W 3"], Float[Tensor, "N 4 4"]]:
@@ -112,15 +127,11 @@ class MedianAligner:
         predicted = global_points(maps, truth)
         try:
             found = align_by_medians(predicted, points, truth.mask, poses[0])
-            aligned, mask = found.points, truth.mask
+            compared = (found.points, points, truth.mask)
             if self.half is not None:
-                aligned, points, mask = (
-                    center_crop(each, self.half) for each in (aligned, points, mask)
-                )
+                compared = tuple(center_crop(each, self.half) for each in compared)
             yield _clouds(
-                aligned,
-                points,
-                mask,
+                *compared,
                 scale=found.true_scale / found.predicted_scale,
                 norm_ratio=_norm_ratio(truth, maps),
                 with_icp=True,
@@ -133,7 +144,7 @@ def align_confident(truth: Truth, maps: RawMaps) -> Iterator[AlignedClouds]:
     """Local maps by the confident global points, then one similarity (Fast3R)."""
     points, _ = world_points(truth)
     predicted = global_points(maps, truth)
-    local = torch.stack(list(maps.points_local))
+    local = local_points(maps, truth)
     confidence = [torch.stack(list(c)) for c in (maps.confidence_global, maps.confidence_local)]
     try:
         placed = align_local_to_global(

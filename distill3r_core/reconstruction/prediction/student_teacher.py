@@ -9,19 +9,20 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from distill3r_core import config
-from distill3r_core.errors import RequestError
+from distill3r_core.errors import ConfigError, RequestError
 from distill3r_core.io.images.teacher_fit import TeacherFit
 from distill3r_core.losses.feature_similarity import TEACHER_LAYER
 from distill3r_core.models.families import family_of
 from distill3r_core.models.pairs.student import PairStudent
 from distill3r_core.prediction import StepCallback, ignore_steps
+from distill3r_core.reconstruction.prediction.scene_pass import knows_scene
 from distill3r_core.reconstruction.prediction.student_predictor import StudentPredictor
 from distill3r_core.runs.student_file import Precision, StudentFile, open_student
 from distill3r_core.teachers.base import at_patch_multiples
 from distill3r_core.teachers.loaded_teacher import LoadedTeacher
 from distill3r_core.teachers.multiview import THRESHOLD
 from distill3r_core.teachers.record import TeacherRecord
-from distill3r_core.types import PreparedView, RawMaps
+from distill3r_core.types import PreparedView, RawMaps, View
 
 _NAME = "student"
 
@@ -34,25 +35,27 @@ class StudentSettings:
 
 
 class StudentTeacher(LoadedTeacher):
-    """A student whose maps are stored for others to learn from.
-
-    Images come to the long edge of its own input, at their own aspect.
+    """A student whose maps are stored for others to learn from; it takes images as it does itself.
 
     Args:
         file: The student, in evaluation mode on its device.
         settings: Those that it was opened with.
+
+    Raises:
+        ConfigError: It is a scene student: its points are in the frame of a scene, and a view's
+            place is PnP's.
     """
 
     name = _NAME
     threshold = THRESHOLD
 
     def __init__(self, file: StudentFile, settings: StudentSettings) -> None:
-        fit = TeacherFit(
-            long_edge=max(file.fit.size),
-            multiple=family_of(file.student.spec).multiple(file.student.spec),
-            reach="resize",
-        )
-        super().__init__(fit, settings, file.path)
+        if knows_scene(file.student):
+            raise ConfigError(
+                f"the teacher {_NAME!r}: {file.path} is a scene student, which knows one place",
+                hint="a student of the family multiview or pairs",
+            )
+        super().__init__(TeacherFit(), settings, file.path)
         self._predictor = StudentPredictor(file.student, file.fit, name=file.label)
 
     @property
@@ -68,7 +71,11 @@ class StudentTeacher(LoadedTeacher):
     @property
     def licenses(self) -> tuple[str, ...]:
         """Licenses of its own teacher and encoder, which it hands on."""
-        return self._predictor.licenses
+        return self._predictor.licenses or ("unknown",)
+
+    def prepare(self, view: View) -> PreparedView:
+        """The view at the student's input size."""
+        return self._predictor.prepare(view)
 
     def predict(
         self, views: Sequence[PreparedView], *, on_progress: StepCallback = ignore_steps
@@ -82,7 +89,7 @@ class StudentTeacher(LoadedTeacher):
         student = self._predictor.student
         if not isinstance(student, PairStudent):
             return {}
-        return {TEACHER_LAYER: student.spec.encoder.width}
+        return {TEACHER_LAYER: student.spec.token_width}
 
     @torch.inference_mode()
     def encode_features(

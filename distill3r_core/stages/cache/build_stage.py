@@ -239,7 +239,7 @@ def _build(record: TeacherRecord, settings: CacheSettings) -> Teacher:
                 f"--features: the teacher {teacher.name!r} gives no features of a layer {layer!r}",
                 hint=f"its layers: {', '.join(known)}"
                 if known
-                else "the teachers mast3r and dust3r-... give enc_norm",
+                else "the teachers mast3r and dust3r-..., and pair students, give enc_norm",
             )
     return teacher
 
@@ -323,7 +323,7 @@ def _header(
         export["resample"] = "release" if settings.fit == "release" else "edges"
     threshold = teacher.threshold if settings.threshold is None else settings.threshold
     # Depth in no known unit makes points in none; so do poses, where a setting alone is metric.
-    by_poses = teacher.metric and not record.metric
+    by_poses = teacher.metric and not (record.metric or record.given_weights)
     unknown = any(
         row.unit == "none" and (row.depth_path or (by_poses and row.pose)) for row in manifest.rows
     )

@@ -232,7 +232,7 @@ def _teacher_of(settings: ImportSettings, record: ExportRecord | None) -> tuple[
     teacher = settings.teacher or _ORIGINAL_TEACHER
     if settings.license is not None:
         return teacher, settings.license
-    if teacher not in TEACHERS:
+    if teacher not in TEACHERS or TEACHERS[teacher].given_weights:
         raise ConfigError(
             f"the license of the teacher {teacher!r} is not known",
             hint="name it with --license: a student inherits it",

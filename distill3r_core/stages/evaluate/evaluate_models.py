@@ -253,7 +253,11 @@ def _result(
         for label in labels[1:]
     }
     result["missing"] = missing_figures(scores.model, protocol)
-    result["unaligned"] = [one.unaligned for one in scores.model if one.unaligned is not None]
+    result["unaligned"] = {
+        label: reasons
+        for label, scored in found.items()
+        if (reasons := [one.unaligned for one in scored if one.unaligned is not None])
+    }
     # Last, for some truths are read as they are scored.
     result["failed"] = [
         {"item": one.item, "reason": one.reason}

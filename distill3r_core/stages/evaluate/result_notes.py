@@ -9,14 +9,18 @@ from distill3r_core.evaluation.protocols import PROTOCOLS
 from distill3r_core.evaluation.scores import columns_of
 from distill3r_core.report import duration
 
-_NAMED = 3  # predictions that cannot be aligned
+_NAMED = 3  # of a model, predictions that cannot be aligned
 
 
 def result_notes(result: Mapping[str, Any]) -> list[str]:
     """Notes on figures that are missing, pairs that cannot be right, and refined poses."""
     return [
         *_missing_figures(result),
-        *(f"{reason}: no clouds of it" for reason in result["unaligned"][:_NAMED]),
+        *(
+            f"{label}: no clouds of {reason}"
+            for label, reasons in result["unaligned"].items()
+            for reason in reasons[:_NAMED]
+        ),
         *_failed_pairs(result),
         *_other_grids(result["grids"]),
         *_missing_intervals(result),
@@ -84,7 +88,10 @@ def _missing_intervals(result: Mapping[str, Any]) -> list[str]:
             reason = "not scored on the same views"
         elif len(views[0]) < MIN_SEQUENCES:
             count = f"{len(views[0])} sequence{'s' * (len(views[0]) > 1)}"
-            reason = f"{count}, {MIN_SEQUENCES} are needed"
+            reason = (
+                f"{count} of fewer than {MIN_SEQUENCES} views, or of figures that are neither of "
+                "views nor of pairs of them"
+            )
         else:
             reason = "not finite in every draw"
         notes.append(

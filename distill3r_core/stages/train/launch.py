@@ -36,7 +36,9 @@ def launch_training(
             hint="on a CPU, --device cpu --gpus 2 trains in two processes",
         )
     cache = open_caches(settings)
-    settings = decide_map_size(settings, cache, processes=settings.gpus, resume=resume)
+    settings = decide_map_size(
+        settings, cache, processes=settings.gpus, resume=resume, overwrite=overwrite
+    )
     identity = identity_of(settings, cache, processes=settings.gpus)
     steps = steps_of(settings, cache, processes=settings.gpus)
     check_run(settings, identity, steps=steps, resume=resume, overwrite=overwrite)

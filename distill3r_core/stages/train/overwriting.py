@@ -55,7 +55,7 @@ def planned_deletion(settings: TrainSettings) -> Deletion | None:
         return None
     processes = max(settings.gpus, World.from_environment().size)
     cache = open_caches(settings)
-    settings = decide_map_size(settings, cache, processes=processes, resume=False)
+    settings = decide_map_size(settings, cache, processes=processes, resume=False, overwrite=True)
     identity = identity_of(settings, cache, processes=processes)
     steps = steps_of(settings, cache, processes=processes)
     folder = check_run(settings, identity, steps=steps, resume=False, overwrite=True)

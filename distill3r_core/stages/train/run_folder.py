@@ -139,12 +139,15 @@ def identity_of(settings: TrainSettings, cache: CacheUnion, *, processes: int) -
 
 
 def decide_map_size(
-    settings: TrainSettings, cache: CacheUnion, *, processes: int, resume: bool
+    settings: TrainSettings, cache: CacheUnion, *, processes: int, resume: bool, overwrite: bool
 ) -> TrainSettings:
     """The settings with `model.map_size` decided, where they leave it open.
 
-    A run that is there decides, so that one of an earlier version goes on as it began; a new one
-    predicts the size if it learns meters.
+    A run that is there and stays decides, so that one of an earlier version goes on as it began; a
+    new one predicts the size if it learns meters.
+
+    Args:
+        overwrite: A run that is not finished is replaced, where it is not resumed.
     """
     if not leaves_map_size_open(settings):
         return settings
@@ -155,7 +158,9 @@ def decide_map_size(
         if path is None and resume:
             path = _newest_open(identity, steps_of(settings, cache, processes=processes))
         found = None if path is None else read_record(path)
-        if found is not None and owner_of(found["identity"]) == owner_of(identity):
+        if found is None or owner_of(found["identity"]) != owner_of(identity):
+            continue
+        if resume or found["finished"] or not overwrite:
             return decided
     return usual
 

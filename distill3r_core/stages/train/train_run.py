@@ -101,7 +101,9 @@ def train(
     prepare_memory(device)
     with world.joined(device), ExitStack() as stack:
         resume = resume or is_ours(settings, world)
-        settings = decide_map_size(settings, cache, processes=world.size, resume=resume)
+        settings = decide_map_size(
+            settings, cache, processes=world.size, resume=resume, overwrite=overwrite
+        )
         identity = identity_of(settings, cache, processes=world.size)
         steps = steps_of(settings, cache, processes=world.size)
         folder = RunFolder(Path(), identity, finished=False, steps=steps)

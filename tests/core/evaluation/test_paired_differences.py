@@ -49,6 +49,8 @@ def test_pairs_of_views_are_drawn_by_their_views():
     assert found.difference == pytest.approx(-np.count_nonzero(wrong) / len(wrong))
     # Of 24 views 4 are wrong, in draws from none to about 8; pairs by themselves would spread less.
     assert found.low < found.difference - 0.2 and found.high > found.difference + 0.2
+    few = [SequenceScore("a", 5, {metric.name: [float(angle) for angle in range(10)]})]
+    assert paired_difference(few, few, metric) is not None  # some draws are of one view alone
     same = paired_difference(scores(wrong), scores(wrong), metric)
     assert same is not None and same.low == same.high == 0
     odd = [replace(one, values={metric.name: [0.0] * 13}) for one in scores(right)]
