@@ -207,7 +207,7 @@ class TrainLoop:
         )
 
     def _validate(self) -> None:
-        """Validate on held-out samples; the checkpoint of the least loss so far is `best`."""
+        """Validate on held-out samples; the best checkpoint so far is `best`."""
         parts, state = self.parts, self.state
         if parts.held_out is None or state.validated_step == state.step:
             return
@@ -223,7 +223,8 @@ class TrainLoop:
             labels=parts.labels,
         )
         self.logger.validation(metrics)
-        if metrics.loss < state.best:
+        figure, before = parts.best_by, state.best_validation or {}
+        if metrics.row[figure] < before.get(figure, math.inf):
             state.best, state.best_step = metrics.loss, state.step
             state.best_validation = state.last_validation
             state.validations_without_improvement = 0

@@ -40,7 +40,7 @@ class TrainState:
 
     step: int = 0
     micro_batch: int = 1
-    best: float = math.inf
+    best: float = math.inf  # held-out loss of the checkpoint `best`
     best_step: int | None = None
     best_validation: dict[str, float] | None = None  # metrics of the checkpoint `best`
     validations_without_improvement: int = 0
@@ -79,6 +79,7 @@ class TrainComponents:
         [], ReliabilityCalibration | None
     ]  # measures the student on held-out samples
     save_model: SaveModel
+    best_by: str  # figure of validation rows that `best` has the least of
     bfloat16: bool  # whether matrix products run in bfloat16
     labels: Mapping[str, str] = field(default_factory=dict)  # cache of each held-out sample
     origin: Mapping[str, Any] = field(default_factory=dict)  # whose checkpoints these are

@@ -125,7 +125,10 @@ class ValidationSettings:
 
     every_steps: Count = 500  # and at the end
     samples: Count = 32  # at most so many, spread over all of them
-    patience: Count | None = None  # stop after so many validations without a better loss
+    # The figure that `best` has the least of: the held-out loss, or the distance of local maps to
+    # the teacher's, which `infer` makes clouds of; None: the latter where the loss teaches them.
+    best: Literal["loss", "points_local"] | None = None
+    patience: Count | None = None  # stop after so many validations without a better one
 
 
 @dataclass(frozen=True, config=STRICT)

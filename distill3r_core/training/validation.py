@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from distill3r_core.data.loading.batches import Samples
 from distill3r_core.data.loading.teacher_features import FeatureSource
+from distill3r_core.errors import ConfigError
 from distill3r_core.losses import Objective
 from distill3r_core.models.families import family_of
 from distill3r_core.models.student import Student
@@ -64,6 +66,30 @@ class ValidationMetrics:
     def text(self) -> str:
         """The mean distances in words."""
         return distances_text(self.distances)
+
+
+def figure_of_best(
+    wanted: Literal["loss", "points_local"] | None, student: nn.Module, loss: Objective
+) -> str:
+    """Which figure of `ValidationMetrics.row` the checkpoint `best` has the least of.
+
+    The loss weighs what a head learns of the poses, which says little of new views, above the
+    shape of local maps.
+
+    Args:
+        wanted: As the settings say; None: the distance of local maps, where the loss teaches them.
+
+    Raises:
+        ConfigError: Local maps are asked for, of a student that has none.
+    """
+    scene = _knows_scene(student)
+    if wanted == "points_local" and scene:
+        raise ConfigError(
+            "validation.best: a scene student has no points_local", hint="validation.best=loss"
+        )
+    taught = not scene and loss.options["points_local"].weight > 0
+    chosen = wanted or ("points_local" if taught else "loss")
+    return f"validation_{chosen}"
 
 
 def distances_text(distances: Mapping[str, float | None]) -> str:

@@ -116,6 +116,8 @@ def identity_of(settings: TrainSettings, cache: CacheUnion, *, processes: int) -
         del kept["scene"]  # runs of earlier versions have none
     if settings.init_images is None:
         del kept["init_images"]  # nor this
+    if settings.validation.best is None:
+        del kept["validation"]["best"]  # nor this
     if settings.data.span is None:
         del kept["data"]["span"]  # nor this
     del kept["schedule"]["extend"]  # what extensions did is recorded with them

@@ -67,6 +67,7 @@ from distill3r_core.training.settings import TrainSettings, default_preset
 from distill3r_core.training.step import build_optimizer, prepare_memory
 from distill3r_core.training.tensorboard import TensorBoardWriter, summary_writer
 from distill3r_core.training.train_logger import TrainLogger
+from distill3r_core.training.validation import figure_of_best
 
 __all__ = ["TrainSettings", "default_preset", "train"]
 
@@ -176,6 +177,7 @@ class _Ready:
     features: FeatureSource | None
     optimizer: torch.optim.Optimizer
     freezer: Freezer
+    best_by: str  # figure of validation rows that the checkpoint `best` has the least of
 
 
 def _prepare(
@@ -225,7 +227,8 @@ def _prepare(
         progress.note("no held-out samples in the cache: nothing is validated, `best` is `last`")
     freezer = Freezer(student, settings.optim)
     optimizer = build_optimizer(student, settings.optim, terms=loss)
-    return _Ready(fit, feed, start, student, loss, features, optimizer, freezer)
+    best_by = figure_of_best(settings.validation.best, student, loss)
+    return _Ready(fit, feed, start, student, loss, features, optimizer, freezer, best_by)
 
 
 def _train(
@@ -257,6 +260,7 @@ def _train(
         held_out=feed.validation if feed.held_out else None,
         calibrate=_calibrator(feed, student, metric=bool(settings.loss.metric)),
         save_model=_saver(settings, cache, ready.fit, ready.start, state),
+        best_by=ready.best_by,
         bfloat16=settings.compute.precision == "bfloat16"
         or (settings.compute.precision == "auto" and device.type == "cuda"),
         labels=feed.labels,

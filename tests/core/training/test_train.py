@@ -61,6 +61,27 @@ def test_a_run_leaves_all_that_its_readers_need(make_cache: MakeCache, tmp_path:
     assert again == replace(decided, model={"map_size": "predicted"})
 
 
+@pytest.mark.parametrize(
+    ("sets", "figure"),
+    [
+        ((), "points_local"),
+        (("validation.best=loss",), "loss"),
+        (("loss.alpha_local=0",), "loss"),  # nothing teaches local maps
+    ],
+)
+def test_best_is_the_least_of_the_figure_that_is_asked_for(
+    make_cache: MakeCache, tmp_path: Path, sets: tuple[str, ...], figure: str
+) -> None:
+    cache, run = make_cache(tmp_path / "cache"), tmp_path / "run"
+    # Steps that are far too long: neither figure falls steadily.
+    train(settings_for(cache, run, "validation.every_steps=1", "optim.lr=0.005", *sets))
+    rows = {row["step"]: row for row in rows_of(run) if "validation_loss" in row}
+    assert len(rows) == 6
+    state = json.loads((run / "checkpoints" / "best" / "state.json").read_text())
+    assert state["step"] == min(rows, key=lambda step: rows[step][f"validation_{figure}"])
+    assert state["best"] == rows[state["step"]]["validation_loss"]
+
+
 def test_a_finished_run_is_said_to_be_done_and_another_is_a_conflict(
     make_cache: MakeCache, tmp_path: Path
 ) -> None:
