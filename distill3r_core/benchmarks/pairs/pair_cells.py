@@ -45,6 +45,7 @@ class Cell:
     Args:
         start: How decoder and heads start from the teacher's.
         features: Weight of the term `feature`, on the teacher's encoder tokens.
+        encoder_of: Cell of the same seed whose trained encoder it begins with; None: at random.
         frozen: The encoder keeps its weights.
         truth: Learns from the exact points of 1 percent of the pixels instead of the teacher.
         model: What differs from `STUDENT`.
@@ -54,6 +55,7 @@ class Cell:
     summary: str
     start: Start = "none"
     features: float = 0.0
+    encoder_of: CellName | None = None
     frozen: bool = False
     truth: bool = False
     model: Mapping[str, Any] = field(default_factory=dict)
@@ -67,7 +69,10 @@ CELLS: Mapping[CellName, Cell] = {
     "subspace": Cell("outputs, one basis of the stream", start="subspace"),
     "features": Cell("outputs and features", features=FEATURE_WEIGHT),
     "features-frozen": Cell(
-        "outputs and features, encoder random and frozen", features=FEATURE_WEIGHT, frozen=True
+        "the same, with its encoder, frozen",
+        features=FEATURE_WEIGHT,
+        encoder_of="features",
+        frozen=True,
     ),
     "encoder-halved": Cell("encoder of 2 blocks, decoder of 4", model={"encoder": {"depth": 2}}),
     "decoder-halved": Cell("encoder of 4 blocks, decoder of 2", model={"decoder": {"depth": 2}}),

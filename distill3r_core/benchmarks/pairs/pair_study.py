@@ -64,6 +64,10 @@ class PairStudySettings:
         if -(-self.frames // self.every) < 2:
             raise ValueError(f"{self.frames} frames hold out one of each room; pairs take two")
         each_once(self.cells)
+        for cell in self.cells:
+            first = CELLS[cell].encoder_of
+            if first is not None and first not in self.cells[: self.cells.index(cell)]:
+                raise ValueError(f"cells: {cell} begins with the encoder of {first}: name it first")
         return self
 
 
@@ -87,7 +91,8 @@ def bench_pairs(
     )
     notes = [
         "errors are distances to the true points after one scale: of a pair, or of a view",
-        "encoders start from scratch, as no weights are downloaded: a frozen one is random",
+        "encoders start from scratch, as no weights are downloaded; the frozen one is that of "
+        "`features` of its seed",
     ]
     return folder.report(result, tables=_tables(result), notes=notes)
 
@@ -105,14 +110,21 @@ def _run(settings: PairStudySettings, folder: Path, progress: Progress) -> dict[
         folder / "teacher.json", {**shared, "teacher_steps": settings.teacher_steps}
     )
     own = {**teacher.identity, "steps": settings.steps}
+    begun_with = {CELLS[cell].encoder_of for cell in settings.cells}
     trials: list[tuple[CellName, int, StoredOutcome]] = [
-        (cell, seed, StoredOutcome(folder / f"{cell}-{seed}.json", own))
+        (cell, seed, StoredOutcome(folder / f"{cell}-{seed}.json", own | _begun(cell)))
         for seed in range(settings.seed, settings.seed + settings.seeds)
         for cell in settings.cells
     ]
     weights = folder / TEACHER_FILE
     known = teacher.read() is not None and weights.is_file()
-    missing = [trial for trial in trials if not known or trial[2].read() is None]
+
+    def is_there(trial: tuple[CellName, int, StoredOutcome]) -> bool:
+        cell, seed, stored = trial
+        kept = cell not in begun_with or _weights(folder, cell, seed).is_file()
+        return known and kept and stored.read() is not None
+
+    missing = [trial for trial in trials if not is_there(trial)]
     total = (0 if known else settings.teacher_steps) + settings.steps * len(missing)
     if total:
         left = {cell for cell, *_ in missing}
@@ -129,7 +141,17 @@ def _run(settings: PairStudySettings, folder: Path, progress: Progress) -> dict[
     if not known:
         teacher.write(train_pair_teacher(rooms, sizes, weights, progress.advance).as_plain())
     for cell, seed, stored in missing:
-        outcome = run_pair_trial(cell, seed, rooms, sizes, weights, progress.advance)
+        first = CELLS[cell].encoder_of
+        outcome = run_pair_trial(
+            cell,
+            seed,
+            rooms,
+            sizes,
+            weights,
+            progress.advance,
+            encoder_path=None if first is None else _weights(folder, first, seed),
+            kept_at=_weights(folder, cell, seed) if cell in begun_with else None,
+        )
         stored.write(outcome.as_plain())
         progress.advance(0, last=f"{cell}, seed {seed}", cm=_CENTIMETERS * outcome.global_error)
     runs = kept_outcomes(
@@ -146,6 +168,17 @@ def _run(settings: PairStudySettings, folder: Path, progress: Progress) -> dict[
         "teacher": of_teacher,
         "runs": runs,
     }
+
+
+def _begun(cell: CellName) -> dict[str, Any]:
+    """What the outcome of a cell depends on beside the settings."""
+    first = CELLS[cell].encoder_of
+    return {} if first is None else {"encoder_of": first}
+
+
+def _weights(folder: Path, cell: CellName, seed: int) -> Path:
+    """The weights of a student that another one begins with."""
+    return folder / f"{cell}-{seed}.safetensors"
 
 
 FIGURES = ("global_error", "local_error")

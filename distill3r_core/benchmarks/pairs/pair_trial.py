@@ -71,8 +71,7 @@ def train_pair_teacher(
     """Train the teacher on exact targets, and write its weights."""
     training = _training_of_teacher(rooms, sizes)
     outcome = _train(training, sizes, rooms, on_step)
-    network = training.network
-    save_student(path, network, StudentMetadata(PRESET, network.spec, sizes.size))
+    _save(path, training.network, sizes)
     return outcome
 
 
@@ -83,18 +82,36 @@ def run_pair_trial(
     sizes: PairSizes,
     teacher_path: Path,
     on_step: Callable[[], None],
+    *,
+    encoder_path: Path | None = None,
+    kept_at: Path | None = None,
 ) -> PairOutcome:
     """Train and score one student, in this process.
 
     Everything random comes from the seed: students of one seed see the same pairs in the same
     order.
+
+    Args:
+        encoder_path: Student whose encoder it begins with; None: a random one.
+        kept_at: Where its weights are written; None: nowhere.
     """
     teacher = load_student(teacher_path)
     assert isinstance(teacher, PairStudent)
     training = _training_of_student(name, seed, rooms, sizes, teacher)
     if (start := CELLS[name].start) != "none":
         WARM_STARTS[start].start(training.network, teacher_path)
-    return _train(training, sizes, rooms, on_step)
+    if encoder_path is not None:
+        trained = load_student(encoder_path)
+        assert isinstance(trained, PairStudent)
+        training.network.encoder.load_state_dict(trained.encoder.state_dict())
+    outcome = _train(training, sizes, rooms, on_step)
+    if kept_at is not None:
+        _save(kept_at, training.network, sizes)
+    return outcome
+
+
+def _save(path: Path, network: PairStudent, sizes: PairSizes) -> None:
+    save_student(path, network, StudentMetadata(PRESET, network.spec, sizes.size))
 
 
 def teacher_step_seconds(rooms: PairRooms, sizes: PairSizes) -> float:

@@ -9,8 +9,14 @@ import torch
 from distill3r_core.benchmarks.pairs import PairStudySettings, bench_pairs
 from distill3r_core.benchmarks.pairs.pair_cells import CELLS, STUDY
 from distill3r_core.benchmarks.pairs.pair_data import PairRooms
+from distill3r_core.benchmarks.pairs.pair_trial import (
+    PairSizes,
+    run_pair_trial,
+    train_pair_teacher,
+)
 from distill3r_core.config import validate
 from distill3r_core.errors import ConfigError
+from distill3r_core.models import load_student
 from distill3r_core.report import Silent
 
 TINY = {
@@ -100,3 +106,21 @@ def test_sparse_truth_is_of_the_same_pixels_of_a_frame_whenever_it_is_drawn() ->
         assert 0 < union.double().mean() <= 0.012
     first = [shown[0] for shown in masks.values()]
     assert not any(torch.equal(first[0], other) for other in first[1:])  # each frame its own
+
+
+def test_a_frozen_encoder_is_that_of_the_cell_before(tmp_path: Path) -> None:
+    sizes = PairSizes(steps=2, teacher_steps=1, batch=2, lr=1e-3, size=(32, 48))
+    rooms = PairRooms.rendered(1, 6, (32, 48), every=3)
+    teacher, first, second = (tmp_path / f"{name}.safetensors" for name in "abc")
+    train_pair_teacher(rooms, sizes, teacher, lambda: None)
+    run_pair_trial("features", 0, rooms, sizes, teacher, lambda: None, kept_at=first)
+    run_pair_trial(
+        "features-frozen", 0, rooms, sizes, teacher, lambda: None,
+        encoder_path=first, kept_at=second,
+    )  # fmt: skip
+    before, after = (load_student(path).state_dict() for path in (first, second))
+    encoder = [name for name in before if name.startswith("encoder.")]
+    assert encoder and all(torch.equal(before[name], after[name]) for name in encoder)
+    assert not all(torch.equal(before[name], after[name]) for name in before)
+    with pytest.raises(ConfigError, match="begins with the encoder of features: name it first"):
+        validate(PairStudySettings, {"cells": ["none", "features-frozen"]}, source="a test")
