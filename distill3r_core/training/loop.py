@@ -224,7 +224,8 @@ class TrainLoop:
         )
         self.logger.validation(metrics)
         figure, before = parts.best_by, state.best_validation or {}
-        if metrics.row[figure] < before.get(figure, math.inf):
+        finite = math.isfinite(metrics.loss)  # of the other map, too
+        if finite and metrics.row[figure] < before.get(figure, math.inf):
             state.best, state.best_step = metrics.loss, state.step
             state.best_validation = state.last_validation
             state.validations_without_improvement = 0

@@ -125,9 +125,9 @@ class ValidationSettings:
 
     every_steps: Count = 500  # and at the end
     samples: Count = 32  # at most so many, spread over all of them
-    # The figure that `best` has the least of: the held-out loss, or the distance of local maps to
-    # the teacher's, which `infer` makes clouds of; None: the latter where the loss teaches them.
-    best: Literal["loss", "points_local"] | None = None
+    # What `best` has the least of: the held-out loss, or the error of local maps, which `infer`
+    # makes clouds of, after one scale per view; None: the latter where the loss teaches them.
+    best: Literal["loss", "shape"] | None = None
     patience: Count | None = None  # stop after so many validations without a better one
 
 

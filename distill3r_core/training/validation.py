@@ -23,7 +23,8 @@ from distill3r_core.types import PointMaps, TeacherTargets
 
 POINTS = "points_"  # before the frame, in names of mean distances
 GLOBAL = "points_global"
-DISTANCES = ("points_local", GLOBAL)
+SHAPE = "shape"
+DISTANCES = ("points_local", GLOBAL, SHAPE)
 SCENE_DISTANCES = ("points_scene", "mse_scene")
 
 
@@ -36,8 +37,10 @@ class ValidationMetrics:
             mean distance to the teacher's local points, each view brought to the teacher's scale
             (ratio of mean norms), and `points_global` the same with one scale for all views of a
             sample, over the samples whose views share a frame; without such samples it is not
-            there. A scene student has `points_scene` instead, in the frame of the scene and
-            without such a scale, and `mse_scene`, the mean square of a coordinate's error.
+            there. `shape` is that of local points as a share of the teacher's mean distance, sample
+            by sample, so that samples of different units count alike. A scene student has
+            `points_scene` instead, in the frame of the scene and without such a scale, and
+            `mse_scene`, the mean square of a coordinate's error.
     """
 
     loss: float
@@ -69,7 +72,7 @@ class ValidationMetrics:
 
 
 def figure_of_best(
-    wanted: Literal["loss", "points_local"] | None, student: nn.Module, loss: Objective
+    wanted: Literal["loss", "shape"] | None, student: nn.Module, loss: Objective
 ) -> str:
     """Which figure of `ValidationMetrics.row` the checkpoint `best` has the least of.
 
@@ -77,18 +80,18 @@ def figure_of_best(
     shape of local maps.
 
     Args:
-        wanted: As the settings say; None: the distance of local maps, where the loss teaches them.
+        wanted: As the settings say; None: the shape of local maps, where the loss teaches them.
 
     Raises:
         ConfigError: Local maps are asked for, of a student that has none.
     """
     scene = _knows_scene(student)
-    if wanted == "points_local" and scene:
+    if wanted == SHAPE and scene:
         raise ConfigError(
-            "validation.best: a scene student has no points_local", hint="validation.best=loss"
+            "validation.best: a scene student has no local maps", hint="validation.best=loss"
         )
     taught = not scene and loss.options["points_local"].weight > 0
-    chosen = wanted or ("points_local" if taught else "loss")
+    chosen = wanted or (SHAPE if taught else "loss")
     return f"validation_{chosen}"
 
 
@@ -177,8 +180,8 @@ def _knows_scene(student: nn.Module) -> bool:
 
 def _distances(
     student: nn.Module, predicted: PointMaps, targets: TeacherTargets
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """The two distances of a student's maps, see `ValidationMetrics`."""
+) -> tuple[Float[Tensor, ""], ...]:
+    """The distances of a student's maps, see `ValidationMetrics`."""
     mask = targets.valid_mask
     if not _knows_scene(student):
         global_map, local_map = predicted.both
@@ -186,6 +189,7 @@ def _distances(
             distance(local_map.points, targets.points_local, mask, per_view=True),
             # A sample whose views share no frame adds 0 here, and is not counted.
             distance(global_map.points, targets.points_global, targets.global_mask, per_view=False),
+            _shape(local_map.points, targets.points_local, mask),
         )
     assert isinstance(student, Student)
     wanted = replace(predicted, points_global=targets.points_global)
@@ -214,6 +218,28 @@ def distance(
         mask: The pixels that count.
         per_view: One scale per view; otherwise one per sample.
     """
+    return _of_samples(points, wanted, mask, per_view=per_view).mean()
+
+
+def _shape(
+    points: Float[Tensor, "B N H W 3"],
+    wanted: Float[Tensor, "B N H W 3"],
+    mask: Bool[Tensor, "B N H W"],
+) -> Float[Tensor, ""]:
+    """The distance of local maps as a share of the teacher's own, sample by sample."""
+    count = mask.sum((1, 2, 3)).clamp(min=1)
+    size = torch.where(mask, wanted.norm(dim=-1), 0.0).sum((1, 2, 3)) / count
+    return (_of_samples(points, wanted, mask, per_view=True) / size.clamp(min=1e-8)).mean()
+
+
+def _of_samples(
+    points: Float[Tensor, "B N H W 3"],
+    wanted: Float[Tensor, "B N H W 3"],
+    mask: Bool[Tensor, "B N H W"],
+    *,
+    per_view: bool,
+) -> Float[Tensor, " B"]:
+    """See `distance`; of each sample."""
     dims = (-2, -1) if per_view else (-3, -2, -1)
 
     def norm(values: Float[Tensor, "B N H W 3"]) -> Float[Tensor, "..."]:
@@ -222,4 +248,4 @@ def distance(
     scale = norm(wanted) / norm(points).clamp(min=1e-8)
     error = (points * scale[..., None] - wanted).norm(dim=-1)
     per_sample = torch.where(mask, error, 0.0).sum((1, 2, 3))
-    return (per_sample / mask.sum((1, 2, 3)).clamp(min=1)).mean()
+    return per_sample / mask.sum((1, 2, 3)).clamp(min=1)

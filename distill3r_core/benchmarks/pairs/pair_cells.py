@@ -69,7 +69,7 @@ CELLS: Mapping[CellName, Cell] = {
     "subspace": Cell("outputs, one basis of the stream", start="subspace"),
     "features": Cell("outputs and features", features=FEATURE_WEIGHT),
     "features-frozen": Cell(
-        "the same, with its encoder, frozen",
+        "outputs and features, encoder of `features`, frozen",
         features=FEATURE_WEIGHT,
         encoder_of="features",
         frozen=True,

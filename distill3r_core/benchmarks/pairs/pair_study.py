@@ -92,7 +92,7 @@ def bench_pairs(
     notes = [
         "errors are distances to the true points after one scale: of a pair, or of a view",
         "encoders start from scratch, as no weights are downloaded; the frozen one is that of "
-        "`features` of its seed",
+        "`features` of its seed, whose training is not counted",
     ]
     return folder.report(result, tables=_tables(result), notes=notes)
 

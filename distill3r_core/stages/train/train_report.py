@@ -99,7 +99,7 @@ def _report(
     if ending == "time":
         notes.append(f"--max-hours reached; resume with `{resume_command(run)}`")
     if ending == "patience":
-        notes.append("stopped early: the held-out loss got no better")
+        notes.append("stopped early: no later validation was better than that of `best`")
     notes.append(f"next: `distill3r eval {quoted}` · `distill3r infer PHOTOS --ply -m {quoted}`")
     best = checkpoints.BEST if numbers["best_step"] is not None else checkpoints.LAST
     files = [run / checkpoints.FOLDER / best / checkpoints.MODEL, run / METRICS, run / CONFIG]

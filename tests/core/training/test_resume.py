@@ -97,7 +97,13 @@ def assert_same_run(run: Path, other: Path) -> None:
 def validations(run: Path) -> tuple[dict[str, object], list[dict[str, object]]]:
     """What a run's last state and its rows say about validation."""
     state = json.loads((run / "checkpoints" / "last" / "state.json").read_text())
-    kept = ("best", "best_step", "validations_without_improvement", "last_validation")
+    kept = (
+        "best",
+        "best_step",
+        "best_validation",
+        "validations_without_improvement",
+        "last_validation",
+    )
     rows = [
         {name: value for name, value in row.items() if name != "time"}
         for row in read_metrics(run / "metrics.jsonl")

@@ -64,7 +64,7 @@ def test_a_run_leaves_all_that_its_readers_need(make_cache: MakeCache, tmp_path:
 @pytest.mark.parametrize(
     ("sets", "figure"),
     [
-        ((), "points_local"),
+        ((), "shape"),
         (("validation.best=loss",), "loss"),
         (("loss.alpha_local=0",), "loss"),  # nothing teaches local maps
     ],
