@@ -161,6 +161,23 @@ def test_stereolunar_pairs(tmp_path):
     assert [item.path.name for item in rest if isinstance(item, Refused)] == ["im_00002.jpg"]
 
 
+@pytest.mark.parametrize(("name", "rows"), [("Rt", 4), ("extri", 3)])
+def test_stereolunar_takes_the_other_direction_of_a_pose_as_well(tmp_path, name, rows):
+    """As its README names it; the samples have `cam2world`."""
+    scene = tmp_path / "nadir_clean_0_90" / "moon_scene_0000"
+    turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    k = np.array([[38, 0, 16], [0, 38, 16], [0, 0, 1]], np.float32)
+    for number in range(2):
+        save_picture(scene / f"im_{number:05d}.jpg", number, (32, 32))
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = turn, (1000.0, 2.0 * number, 5.0)
+        inverse = np.linalg.inv(pose)[:rows].astype(np.float32)
+        np.savez(scene / f"im_{number:05d}.npz", **{"intrinsics": k, name: inverse})
+    (one,) = listed(tmp_path, "stereolunar")[0].values()
+    assert [frame.pose[:3, 3].tolist() for frame in one.frames] == [[0, 0, 0], [0, 2, 0]]
+    assert all((frame.pose[:3, :3] == turn).all() for frame in one.frames)
+
+
 def test_dtu_for_training_counts_images_from_one(tmp_path):
     for view in (1, 2, 3):
         for light in (0, 3):

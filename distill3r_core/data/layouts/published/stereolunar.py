@@ -29,11 +29,17 @@ from distill3r_core.data.matrix_files import checked_intrinsics
 from distill3r_core.data.windows import Policy
 from distill3r_core.errors import ImageError
 from distill3r_core.files import is_there, open_file
-from distill3r_core.untrusted.npz_arrays import DAMAGED_NPZ, read_npz_array, read_npz_header
+from distill3r_core.untrusted.npz_arrays import (
+    DAMAGED_NPZ,
+    names_in_npz,
+    read_npz_array,
+    read_npz_header,
+)
 from distill3r_core.untrusted.printable import reason_of
 
 _IMAGE = re.compile(r"im_(\d{5})\.(jpg|png)", re.IGNORECASE)
 _CAMERA = re.compile(r"im_\d{5}\.npz")
+_WORLD_TO_CAM = ("Rt", "extri")
 _SPLITS = ("train.npz", "test.npz")
 _LARGEST = 4096  # bytes of an array of a camera file; a matrix has 128
 
@@ -104,16 +110,31 @@ def _camera(path: Path) -> tuple[Float[np.ndarray, "4 4"], Rig]:
     """
     try:
         with open_file(path) as file, zipfile.ZipFile(file) as archive:
-            k, pose = _array(archive, "intrinsics", 3), _array(archive, "cam2world", 4)
-    except DAMAGED_NPZ as error:
+            k, pose = _matrix(archive, "intrinsics", (3, 3)), _world_from_cam(archive)
+    except (*DAMAGED_NPZ, np.linalg.LinAlgError) as error:
         raise ImageError(f"{path.name} is damaged: {reason_of(error)}") from error
     return pose, Rig(checked_intrinsics(k))
 
 
-def _array(archive: zipfile.ZipFile, name: str, side: int) -> Float[np.ndarray, "n n"]:
+def _world_from_cam(archive: zipfile.ZipFile) -> Float[np.ndarray, "4 4"]:
+    """`cam2world`, which the samples have; else the inverse of what the data set's README names."""
+    there = names_in_npz(archive)
+    inverse = next((name for name in _WORLD_TO_CAM if name in there), None)
+    if "cam2world" in there or inverse is None:
+        return _matrix(archive, "cam2world", (4, 4))
+    whole = np.eye(4)
+    rows = _matrix(archive, inverse, (3, 4), (4, 4))
+    whole[: len(rows)] = rows
+    return np.linalg.inv(whole)
+
+
+def _matrix(
+    archive: zipfile.ZipFile, name: str, *shapes: tuple[int, int]
+) -> Float[np.ndarray, "m n"]:
     shape, dtype = read_npz_header(archive, name, most=_LARGEST)
-    if shape != (side, side) or dtype.kind != "f":
-        raise ValueError(f"{name} is no {side}x{side} matrix of numbers")
+    if shape not in shapes or dtype.kind != "f":
+        rows, columns = shapes[-1]
+        raise ValueError(f"{name} is no {rows}x{columns} matrix of numbers")
     return read_npz_array(archive, name).astype(np.float64)
 
 
