@@ -1,6 +1,6 @@
 """What normals, ICP and TSDF fusion add to an evaluation, on exact clouds of a rendered room.
 
-    python docs/benchmarks/cloud_costs.py [--views 50] [--size 224x518] [--json FILE]
+    python docs/benchmarks/cloud_costs.py [--views 50] [--size 224x518] [--parts distances,icp]
 
 Each part runs in a process of its own, so that its peak memory is its own: `distances` (both ways,
 as Acc and Comp take them), `normals` (the same with NC, of 30 neighbors), `icp` (within 0.1 m, from
@@ -92,11 +92,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--views", type=int, default=50)
     parser.add_argument("--size", type=parse_size, default=(224, 518))
+    parser.add_argument("--parts", type=lambda text: text.split(","), default=list(PARTS))
     parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
     processes = multiprocessing.get_context("spawn")
     found = {}
-    for part in PARTS:
+    for part in options.parts:
         sent = processes.SimpleQueue()
         process = processes.Process(target=_measure, args=(part, options.views, options.size, sent))
         process.start()
