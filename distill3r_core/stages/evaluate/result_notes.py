@@ -88,10 +88,14 @@ def _missing_intervals(result: Mapping[str, Any]) -> list[str]:
             reason = "not scored on the same views"
         elif len(views[0]) < MIN_SEQUENCES:
             count = f"{len(views[0])} sequence{'s' * (len(views[0]) > 1)}"
-            reason = (
-                f"{count} of fewer than {MIN_SEQUENCES} views, or of figures that are neither of "
-                "views nor of pairs of them"
-            )
+            fewest = min(len(frames) for _, frames in views[0])
+            if fewest < MIN_SEQUENCES:
+                reason = f"{count} of {fewest} views, {MIN_SEQUENCES} of either are needed"
+            else:
+                reason = (
+                    f"{count}, {MIN_SEQUENCES} are needed of figures that have no value for each "
+                    "view or pair of views"
+                )
         else:
             reason = "not finite in every draw"
         notes.append(

@@ -78,8 +78,13 @@ def test_a_difference_without_an_interval_says_how_few_sequences_there_are(repor
         "other_truths": [],
     }
     (note,) = (note for note in result_notes(result) if note.startswith("no interval"))
-    assert note.startswith("no interval: 1 sequence, 5 are needed (difference of b from a: Comp,")
+    begins = f"no interval: 1 sequence of {HELD_OUT} views, 5 of either are needed"
+    assert note.startswith(f"{begins} (difference of b from a: Comp,")
     assert "Acc" not in note and "AUC" not in note  # one has an interval, the other no figure
+    long = [{**one, "frames": [str(number) for number in range(6)]} for one in sequences]
+    result["model_sequences"] = {"a": long, "b": long}
+    (note,) = (note for note in result_notes(result) if note.startswith("no interval"))
+    assert note.startswith("no interval: 1 sequence, 5 are needed of figures that have no value")
     whole = {**result, "differences": {"b": {name: {} for name in known}}}
     assert not any(note.startswith("no interval") for note in result_notes(whole))
 
