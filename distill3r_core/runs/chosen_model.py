@@ -40,19 +40,18 @@ def choose_model(model: str | Path | None) -> ChosenModel:
     """
     if model is None:
         return ChosenModel(None, find_student(require_newest_run(_without_training)))
-    names = [name for name in TEACHERS if not TEACHERS[name].given_weights]
-    if str(model) in names:
+    if str(model) in TEACHERS:
         record = TEACHERS[str(model)]
         return ChosenModel(record, find_weights(record, as_model=True))
     path = Path(model).expanduser()
     if not path.exists():
-        near = difflib.get_close_matches(str(model), names, n=1)
-        hint = f"did you mean {near[0]}? Models: {', '.join(names)}" if near else None
+        near = difflib.get_close_matches(str(model), list(TEACHERS), n=1)
+        hint = f"did you mean {near[0]}? Models: {', '.join(TEACHERS)}" if near else None
         raise InputMissingError(
             f"no run, weight file or model {model}"
             if near
             else f"no run and no weight file {model}",
-            hint=hint or f"a run, a weight file or folder, or a name: {', '.join(names)}",
+            hint=hint or f"a run, a weight file or folder, or a name: {', '.join(TEACHERS)}",
         )
     found = recognize_teacher(path, TEACHERS)
     if found is not None:

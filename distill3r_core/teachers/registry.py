@@ -96,7 +96,9 @@ def find_weights(
             lacks = "none is named" if weights is None else f"there is no {weights}"
             raise WeightsError(
                 f"the teacher {record.name!r} is {record.given_weights}, and {lacks}",
-                hint="--weights PATH; of features in `train`: --set features.weights=PATH",
+                hint="name it in place of the teacher: -m PATH"
+                if as_model
+                else "--weights PATH; of features in `train`: --set features.weights=PATH",
             )
         return weights
     return require_weights(record.weights, weights, dry_run=SYNTHETIC.name, as_model=as_model)

@@ -10,7 +10,7 @@ from distill3r_core.training.machine_usage import format_machine_usage, machine_
 from distill3r_core.training.metrics_log import MetricsLog, MovingMean
 from distill3r_core.training.run_state import TrainComponents, TrainState
 from distill3r_core.training.step import StepMetrics
-from distill3r_core.training.validation import ValidationMetrics
+from distill3r_core.training.validation import SHAPE, ValidationMetrics
 
 _STALE = 1.0  # seconds after which memory is read again: reading it from a GPU takes time
 _TIMED = 3  # steps that the expected time is derived from, after the first, which is warm-up
@@ -99,8 +99,10 @@ class TrainLogger:
         state.last_validation = metrics.row
         if self.log is not None:
             self.log.add(state.step, **state.last_validation)
+        shape = metrics.distances.get(SHAPE)
+        off = "" if shape is None else f"local maps off by {shape:.1%}, "
         self.progress.note(
-            f"step {state.step}: held-out loss {metrics.loss:.4g}, distance to the teacher "
+            f"step {state.step}: held-out loss {metrics.loss:.4g}, {off}distance to the teacher "
             f"{metrics.text} (its unit)"
         )
         for label, one in metrics.by_cache.items():

@@ -78,7 +78,7 @@ def test_a_student_that_is_not_named_or_gives_no_features_is_refused(typed) -> N
     gone = typed("cache", "--teacher", "student", "--weights", "nowhere", "-o", "no", status=3)
     assert "there is no nowhere" in gone
     model = typed("infer", "rooms", "-m", "student", status=3)
-    assert "no run and no weight file student" in model
+    assert "and none is named" in model and "-m PATH" in model
 
 
 def test_a_student_is_asked_at_its_own_size(typed, tmp_path: Path) -> None:

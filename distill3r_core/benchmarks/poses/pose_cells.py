@@ -56,7 +56,8 @@ CELLS: Mapping[CellName, PoseCell] = {
     "near-views": PoseCell("views that overlap more", {"data": {"span": 8}}),
     "larger-heads": PoseCell("heads twice as wide", heads=2),
     "planar": PoseCell(
-        "points of one plane stay in it", {"loss": {"terms": {"planar": {"weight": 0.1}}}}
+        "points of one plane stay in it",
+        {"loss": {"terms": {"planar": {"weight": 0.1, "flat": 0.2}}}},
     ),
 }
 AGAINST: CellName = "base"  # the others are compared with it, seed by seed

@@ -289,11 +289,19 @@ def check_run(
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """Lines about values that differ; one alone for another list of caches."""
+    found, wanted = _with_map_size(found, wanted), _with_map_size(wanted, found)
     before, after = learned_from(found), learned_from(wanted)
     if list(before) == list(after):
         return config.differences(found, wanted)
     others = [{key: one[key] for key in one if key != "cache"} for one in (found, wanted)]
     return [f"cache: {_listed(before)} → {_listed(after)}", *config.differences(*others)]
+
+
+def _with_map_size(one: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An identity with the size that it leaves out, where the other one names its own."""
+    if "map_size" not in other["model"]:
+        return one
+    return {**one, "model": {"map_size": "free", **one["model"]}}
 
 
 def _listed(caches: Mapping[str, Mapping[str, Any]]) -> str:

@@ -24,7 +24,7 @@ from distill3r_core.training import checkpoints
 from distill3r_core.training.metrics_log import FILE as METRICS
 from distill3r_core.training.run_state import Ending, TrainState
 from distill3r_core.training.settings import TrainSettings
-from distill3r_core.training.validation import distances_text
+from distill3r_core.training.validation import SHAPE, distances_text
 from distill3r_core.untrusted.printable import printable
 
 
@@ -88,6 +88,8 @@ def _report(
                 if "@" not in name
             }
         )
+        if (shape := validation.get(f"validation_{SHAPE}")) is not None:
+            rows.append(("local maps off by, one scale a view", f"{shape:.1%}"))
         rows.append(("distance to the teacher, in its unit", distance))
         for name, value in validation.items():
             what, at, label = name.partition("@")

@@ -29,7 +29,9 @@ from distill3r_core.benchmarks.ablation.student_trial import (
 )
 from distill3r_core.benchmarks.ablation.study import VARIANTS
 from distill3r_core.errors import DamageError, FailedError
-from distill3r_core.training.settings import LossSettings
+from distill3r_core.losses.planes import PlaneOptions, find_planes
+from distill3r_core.models.families import train_presets
+from distill3r_core.training.settings import LossSettings, TrainSettings
 
 RunCli = Callable[..., tuple[int, str, str]]
 
@@ -340,3 +342,18 @@ def test_the_four_losses_of_table_three_are_compared_unless_others_are_named() -
         "full",
         "student-confidence",
     )
+
+
+def test_the_planar_prior_finds_planes_in_what_the_imperfect_teacher_says() -> None:
+    """Its thinnest cells are a tenth as thick as wide: with the term's own bound there are none."""
+    shipped = config.resolve(
+        TrainSettings, section="train", config="ablation-planar", presets=train_presets()
+    )
+    term = shipped.loss.all_terms["planar"]
+    assert isinstance(term, PlaneOptions) and term.weight > 0
+    scene = true_scene(3, 4, AblationSettings().size)
+    said = noisy_targets(scene, seed=0)
+    labels = find_planes(said.points_local, said.valid_mask, options=term)
+    assert (labels >= 0).float().mean() > 0.03
+    strict = find_planes(said.points_local, said.valid_mask, options=PlaneOptions(weight=1.0))
+    assert (strict < 0).all()

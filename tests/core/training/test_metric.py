@@ -145,7 +145,7 @@ def test_who_learns_meters_predicts_the_size_unless_told_otherwise(
     identity = json.loads((tmp_path / "plain" / "run.json").read_text())["identity"]
     assert "map_size" not in identity["model"]
     assert trained("apart").map_size == "predicted"
-    with pytest.raises(ConflictError, match=r"model.map_size: predicted → \(absent\)"):
+    with pytest.raises(ConflictError, match=r"model.map_size: predicted → free"):
         trained("apart", "model.map_size=free")
     assert trained("apart", "model.map_size=predicted", resume=True).map_size == "predicted"
     assert trained("again", start=tmp_path / "apart").map_size == "predicted"
