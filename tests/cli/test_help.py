@@ -11,6 +11,7 @@ from distill3r_cli.completions import Node, tree
 
 HEAVY = ("torch", "timm", "numpy", "scipy", "PIL", "lmdb", "trimesh")
 START_UP = 0.5  # seconds
+OVER_TYPER = 2.5  # of what importing typer alone takes; 1.7 on an idle machine
 SIX = {"manifest", "cache", "train", "eval", "infer", "bench"}
 COMMANDS = tree().walk()[1:]
 DISPLAY = {"-h", "--help", "-q", "--quiet", "-v", "--verbose", "--debug", "--no-color", "--json"}
@@ -114,11 +115,18 @@ def test_groups_stand_in_the_order_of_the_work(cli_inprocess, tmp_path):
     assert "First steps, in an empty folder: distill3r doctor" in " ".join(text.split())
 
 
-def test_help_starts_in_half_a_second(tmp_path):
-    command = [sys.executable, "-m", "distill3r_cli", "--help"]
-    # Seconds of the CPU, the best of three: a busy machine must not fail this.
-    best = min(_cpu_seconds(command, tmp_path) for _ in range(3))
-    assert best < START_UP
+def test_help_starts_in_half_a_second(tmp_path, monkeypatch):
+    # With bytecode, as every start of an installed program but the first: some machines forbid
+    # to write it, and compile all modules each time.
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "bytecode"))
+    bare = [sys.executable, "-c", "import typer.rich_utils"]
+    program = [sys.executable, "-m", "distill3r_cli", "--help"]
+    # Seconds of the CPU, in turns, the best of five: a busy machine must not fail this. Nor must a
+    # slow one: where typer alone takes longer, the program may, too.
+    seconds = [[_cpu_seconds(one, tmp_path) for one in (bare, program)] for _ in range(6)]
+    typer_alone, whole = (min(column) for column in zip(*seconds[1:], strict=True))
+    assert whole < max(START_UP, OVER_TYPER * typer_alone)
 
 
 def test_bare_distill3r_prints_help_and_leaves_with_2(cli, tmp_path):
