@@ -253,9 +253,12 @@ def _row(cell: CellName, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "megabytes": mine[0]["megabytes"],
         "images": mine[0]["images"],
         "plateau": "not to the plateau" if CELLS[cell].once else None,
-        "curve": [
-            statistics.fmean(tenth) for tenth in zip(*(run["curve"] for run in mine), strict=True)
-        ],
+        **{
+            name: [
+                statistics.fmean(tenth) for tenth in zip(*(run[name] for run in mine), strict=True)
+            ]
+            for name in ("curve", "held_out_curve")
+        },
         "seconds_an_image": statistics.fmean(run["seconds_an_image"] for run in mine),
         **moments(
             {name: [run[name] for run in mine] for name in shared_figures(runs, FIGURES, cell)}
@@ -270,7 +273,7 @@ _COLUMNS = (
     ("5 cm, 5°", "near", "{:.2f}"),
     ("points cm", "coordinates", "{:.1f}"),
 )
-_ERROR = ("MSE m²", "mse_metric", "{:.3f}")
+_ERRORS = (("MSE", "mse", "{:.4f}"), ("MSE m²", "mse_metric", "{:.3f}"))
 
 
 def _tables(result: Mapping[str, Any]) -> list[Table]:
@@ -283,22 +286,31 @@ def _tables(result: Mapping[str, Any]) -> list[Table]:
     cost = tuple(
         (
             row["cell"],
-            shown_moments(row, *_ERROR[1:]),
-            ", ".join(filter(None, (str(row["images"]), row["plateau"]))),
-            last_losses(row["curve"]),
+            *(shown_moments(row, *figure) for _, *figure in _ERRORS),
             f"{row['megabytes']:.1f}",
             f"{row['seconds_an_image']:.3f}",
         )
         for row in rows
     )
-    costs = ("cell", _ERROR[0], "images", "loss, last tenths", "MB", "CPU s an image")
+    course = tuple(
+        (
+            row["cell"],
+            ", ".join(filter(None, (str(row["images"]), row["plateau"]))),
+            last_losses(row["curve"]),
+            last_losses(row["held_out_curve"]),
+        )
+        for row in rows
+    )
+    costs = ("cell", *(heading for heading, *_ in _ERRORS), "MB", "CPU s an image")
+    courses = ("cell", "images", "loss, last tenths", "held out, last tenths")
     found = [
         Table(
             f"{result['views']} held-out frames, {seeds}",
             headings,
             (*_cells(rows), ("nearest frame", *beside)),
         ),
-        Table("Error and cost", costs, cost),
+        Table("Error (MSE: squared radii of the scene) and cost", costs, cost),
+        Table("Course of the training", courses, course),
     ]
     for against, paired in by_baseline(result["paired"]).items():
         title = f"More than {against} from the same seed, {seeds}"

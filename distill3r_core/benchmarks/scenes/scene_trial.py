@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from distill3r_core.benchmarks.cell_results import tenths
+from distill3r_core.benchmarks.cell_results import CURVE, tenths
 from distill3r_core.benchmarks.scenes.scene_cells import CELLS, PRETRAINED, CellName
 from distill3r_core.config import merge, validate
 from distill3r_core.models import build_student, load_student
@@ -31,6 +31,7 @@ FIGURES: Mapping[str, str] = {
     "mse": "coordinate_mse",
     "mse_metric": "coordinate_mse_metric",
 }
+HELD_OUT = "validation_loss"
 _TIMED = 3  # passes, of which the fastest counts
 _TIMED_SECONDS = 5.0  # after which no other pass begins
 
@@ -100,8 +101,9 @@ class SceneTrial:
 
         Returns:
             `FIGURES` of the student and of the nearest training frame (None where a baseline has
-            none), `parameters`, `megabytes` of its file, `images` that its training saw, and
-            `curve`: the mean training loss of each tenth of the steps.
+            none), `parameters`, `megabytes` of its file, `images` that its training saw, `curve`:
+            the mean training loss of each tenth of the steps, and `held_out_curve`: the loss of
+            held-out frames after each tenth.
         """
         self.train(progress)
         scored = evaluate(
@@ -115,7 +117,7 @@ class SceneTrial:
             progress=progress,
         ).result
         student = load_student(self.scored)
-        rows = read_metrics(self.run_folder / metrics_log.FILE)
+        rows = list(read_metrics(self.run_folder / metrics_log.FILE))
         return {
             **_figures(scored["metrics"]),
             "nearest": _figures(scored["baselines"]["nearest_frame"]),
@@ -124,6 +126,7 @@ class SceneTrial:
             "megabytes": (self.scored / MODEL).stat().st_size / 1e6,
             "images": self.images,
             "curve": tenths([row["loss"] for row in rows if "loss" in row]),
+            "held_out_curve": [row[HELD_OUT] for row in rows if row.get(HELD_OUT) is not None],
         }
 
     def time_an_image(self) -> PassTime:
@@ -157,6 +160,8 @@ class SceneTrial:
 def _settings(name: CellName, **values: Any) -> TrainSettings:
     cell = CELLS[name]
     own = {**values, "preset": cell.preset, "device": "cpu", "encoder_weights": "none"}
+    if steps := values.get("max_steps"):
+        own["validation"] = {"every_steps": max(1, steps // CURVE)}
     plain = merge(merge(train_presets()[cell.preset], cell.recipe), own)
     return complete_model(validate(TrainSettings, plain, source="the study's settings"))
 

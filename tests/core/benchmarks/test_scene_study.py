@@ -85,6 +85,9 @@ def test_every_cell_trains_a_student_and_finished_ones_are_kept(
         (run,) = (tmp_path / "s").glob(f"parts-*/{row['cell']}-0")
         logged = [json.loads(line) for line in (run / "run/metrics.jsonl").read_text().splitlines()]
         assert row["curve"] == [one["loss"] for one in logged if "loss" in one]
+        held_out = [one["validation_loss"] for one in logged if one.get("validation_loss")]
+        assert row["held_out_curve"] == held_out and len(held_out) == TINY["steps"]
+        assert row["mean"]["mse"] > 0
         assert row["seconds_an_image"] > 0
     # What is frozen is that of the student that other rooms have taught.
     (parts,) = (tmp_path / "s").glob("parts-*")
@@ -130,7 +133,7 @@ def test_the_released_convolutions_are_trained_once_on_their_own_number_of_image
     assert (transformer["seeds"], transformer["images"]) == (2, 16)
     assert (convolutions["seeds"], convolutions["images"]) == (1, 8)
     assert convolutions["parameters"] == pytest.approx(11.65e6, rel=1e-3)
-    assert report.tables[1].rows[1][2] == "8, not to the plateau"
+    assert report.tables[2].rows[1][1] == "8, not to the plateau"
     assert report.result["paired"][0]["seeds"] == 1
     # How long it takes is told before anything is trained.
     told, first = (
