@@ -81,8 +81,8 @@ class NormWatch:
     range in which float32 and bfloat16 are exact: a known fault of distilled dense models.
 
     Args:
-        growth: How many times the ratio to the teacher's norm may change, up or down, from what
-            it was in the run's first steps.
+        growth: How many times the ratio to the teacher's norm may leave, up or down, the range
+            from what it was in the run's first steps to 1, where a student of meters ends.
     """
 
     growth: float
@@ -99,14 +99,14 @@ class NormWatch:
         if self._steps_seen <= _WARM:
             self._start += (ratio - self._start) / self._steps_seen
             return None
-        change = max(ratio / self._start, self._start / ratio)
+        change = max(ratio / max(self._start, 1.0), min(self._start, 1.0) / ratio)
         if self._warned or change < self.growth:
             return None
         self._warned = True
         return (
             f"warning: the student's mean {what} diverges: {student:.3g} against the teacher's "
-            f"{teacher:.3g}, {change:.0f} times what it was; a lower optim.lr or more "
-            "optim.weight_decay holds it"
+            f"{teacher:.3g}, in the first steps {self._start:.3g} times the teacher's; a lower "
+            "optim.lr or more optim.weight_decay holds it"
         )
 
 
