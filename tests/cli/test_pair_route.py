@@ -1,23 +1,40 @@
 """A pair student on the whole way, as a user types it."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from posed_rooms import write_rendered_room
 
+RunCli = Callable[..., tuple[int, str, str]]
 
-def test_a_pair_student_walks_the_whole_way(cli_inprocess, tmp_path: Path) -> None:
+
+def test_a_pair_student_walks_the_whole_way(cli_inprocess: RunCli, tmp_path: Path) -> None:
     pictures = []
     for seed in range(3):
         folder = tmp_path / "rooms" / f"room-{seed}"
         pictures += write_rendered_room(folder, seed, views=6, size=(64, 96))
+    _walk(cli_inprocess, tmp_path, ("rooms", "--views", "4"), pictures)
 
+
+def test_the_same_way_from_real_frames(
+    cli_inprocess: RunCli, tmp_path: Path, data_dir: Path
+) -> None:
+    frames = data_dir / "7scenes_kitchen"
+    pictures = sorted(frames.rglob("*.color.jpg"))[-4:]
+    split = ("--views", "4", "--stride", "1", "--val-frames", "last:6")
+    _walk(cli_inprocess, tmp_path, (str(frames), *split), pictures)
+
+
+def _walk(
+    cli_inprocess: RunCli, tmp_path: Path, manifest: tuple[str, ...], pictures: list[Path]
+) -> None:
     def typed(*arguments: str) -> str:
         status, out, err = cli_inprocess(*arguments, cwd=tmp_path)
         assert status == 0, f"{arguments}\n{out}\n{err}"
         return out
 
-    typed("manifest", "rooms", "--views", "4")
+    typed("manifest", *manifest)
     typed("cache", "--resume", "--size", "64x96")
     typed("train", "--preset", "pair-tiny", "--max-steps", "2", "-o", "run")
     scored = json.loads(typed("eval", "run", "--json"))

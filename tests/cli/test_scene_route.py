@@ -70,3 +70,29 @@ def test_one_room_is_learned_scored_and_reconstructed_in_its_own_frame(
     run("bench", "-m", "runs/scene-vit-001", "--views", "1,2", "--size", "28x42", "--budget", "20")
     run("convert", "runs/scene-vit-001", "student.safetensors")
     assert load_student(tmp_path / "student.safetensors").spec.scenes == (frame,)
+
+
+def test_a_scene_student_walks_the_way_from_real_frames(
+    tmp_path: Path, cli_inprocess: RunCli, data_dir: Path
+) -> None:
+    frames = data_dir / "7scenes_kitchen"
+    pictures = sorted(frames.rglob("*.color.jpg"))[-2:]
+
+    def run(*line: str) -> dict:
+        status, out, err = cli_inprocess(*line, "--json", cwd=tmp_path)
+        assert status == 0, f"{line}\n{err}"
+        return json.loads(out)
+
+    run("manifest", str(frames), "--stride", "1", "--val-frames", "last:40")
+    run("cache", "--size", "28x42")
+    run("train", "--preset", "scene-vit", "--set", SMALL, "--max-steps", "2")
+    scored = run("eval", "--protocol", "localization")["result"]
+    assert scored["views"] == 40
+    assert scored["metrics"]["coordinate_mse_metric"] > 0
+    on_data = run("eval", "--protocol", "localization", "--data", str(frames))["result"]
+    assert on_data["views"] + on_data["seen_in_training"] == len(list(frames.rglob("*.color.jpg")))
+    made = run("infer", *map(str, pictures), "--ply", "-o", "two")
+    assert "two/scene.ply" in made["files"]
+    run("bench", "--views", "1", "--size", "28x42", "-o", "bench")
+    run("convert", "runs/scene-vit-001", "student.safetensors")
+    assert load_student(tmp_path / "student.safetensors").spec.scenes
