@@ -50,7 +50,8 @@ def resolve(
         cls: A frozen pydantic dataclass, nested ones included, made with `config=STRICT`.
         section: The command, one of `SECTIONS`.
         options: Typed options only, by dotted key (`{"data.views": 8}`).
-        sets: `key=value` pairs of `--set`; values are parsed as YAML.
+        sets: `key=value` pairs of `--set`; values are parsed as YAML. `train.data.views` is
+            `data.views` in the section `train`.
         config: Files, or bare names of shipped ones, merged in order: the later one wins. None
             of them: `distill3r.yaml`, if it exists.
         presets: Values of each preset by its name, for settings that have the key `preset`. They
@@ -69,7 +70,7 @@ def resolve(
     words, typed, values = words or {}, {}, {}
     for file in files:
         values = merge(_hide(values, alternatives, by=file.values), file.values)
-    set_values = [_parse_set(text) for text in sets]
+    set_values = [_parse_set(text, section) for text in sets]
     values = _hide(values, alternatives, by=dict(set_values))
     for key, value in set_values:
         _put(values, key, value)
@@ -243,7 +244,8 @@ def _hide(
     return {key: value for key, value in values.items() if key not in alternatives}
 
 
-def _parse_set(text: str) -> tuple[str, Any]:
+def _parse_set(text: str, section: str) -> tuple[str, Any]:
+    """Key and value; a key may begin with the command's own section, as it stands in a file."""
     key, equals, value = text.partition("=")
     if not equals or not all(part.strip() for part in key.split(".")):
         raise ConfigError(
@@ -256,7 +258,7 @@ def _parse_set(text: str) -> tuple[str, Any]:
     if isinstance(parsed, str):
         with contextlib.suppress(ValueError):  # YAML 1.1 reads 1e-4 as text
             parsed = float(parsed)
-    return key.strip(), parsed
+    return key.strip().removeprefix(f"{section}."), parsed
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:
