@@ -162,7 +162,7 @@ def test_at_full_width_a_projected_block_is_the_block(recorded, draw):
     found = run_block(
         whole.tensors, moved[0] @ basis, moved[1] @ basis, width=24, heads=3, hidden=96
     )
-    torch.testing.assert_close(found, wanted @ basis, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found, wanted @ basis, rtol=0, atol=1e-12)
 
 
 def test_a_stream_of_fewer_dimensions_is_kept_whole(recorded, draw):
