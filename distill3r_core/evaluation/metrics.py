@@ -23,6 +23,8 @@ from distill3r_core.evaluation.metric_record import (
 )
 from distill3r_core.evaluation.pose_metrics import POSE_RULES, VGGT, pose_metrics
 from distill3r_core.evaluation.scene_depth_metrics import SCENE_DEPTH_METRICS
+from distill3r_core.evaluation.terrain.ground_depth import STRUCTURE_METRICS
+from distill3r_core.evaluation.terrain.pair_metrics import PAIR_METRICS
 from distill3r_core.evaluation.terrain.slope_metrics import GROUND_METRICS
 from distill3r_core.registry import Registry
 
@@ -48,6 +50,8 @@ for _metric in (
     Metric("scale_log_spread_views", "scale s.d.", LOG, "lower", _norm_ratio, log_spread, mean),
     *MAP_METRICS,
     *GROUND_METRICS,
+    *STRUCTURE_METRICS,
+    *PAIR_METRICS,
     *LOCALIZATION_METRICS,
     *pose_metrics(VGGT),
 ):

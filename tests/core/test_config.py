@@ -46,7 +46,7 @@ def test_each_source_wins_over_the_one_below_it(tmp_path, monkeypatch):
 def test_a_key_may_begin_with_the_section_that_it_stands_under_in_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert resolve(sets=["train.optim.lr=3e-3"]) == resolve(sets=["optim.lr=3e-3"])
-    with pytest.raises(ConfigError, match="take no prefix `cache.`"):
+    with pytest.raises(ConfigError, match=r"take no prefix `cache\.`"):
         resolve(sets=["cache.size=70x98"])
 
 

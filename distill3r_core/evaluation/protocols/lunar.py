@@ -3,6 +3,8 @@
 from distill3r_core.evaluation.protocols.frame_rules import ConsecutiveFrames
 from distill3r_core.evaluation.protocols.record import Protocol
 from distill3r_core.evaluation.protocols.sequence_alignments import ICP_THRESHOLD, ONE_SIMILARITY
+from distill3r_core.evaluation.terrain.ground_depth import STRUCTURE_METRICS
+from distill3r_core.evaluation.terrain.pair_metrics import PAIR_METRICS
 from distill3r_core.evaluation.terrain.slope_metrics import GROUND_METRICS, HAZARDS
 
 _PAIR = 2
@@ -17,7 +19,7 @@ LUNAR = Protocol(
     alignment=ONE_SIMILARITY,
     metrics=(
         *("acc", "comp", "chamfer", "delta_125"),
-        *(metric.name for metric in GROUND_METRICS),
+        *(metric.name for metric in (*GROUND_METRICS, *STRUCTURE_METRICS, *PAIR_METRICS)),
         *("rra_5", "rta_5", "auc_30"),
     ),
     columns=(
@@ -30,10 +32,13 @@ LUNAR = Protocol(
         "depth": "one ratio of medians for both images",
         "slope": "arc tangent of Sobel / 8 of depth per pixel, in degrees; pixels whose neighbors "
         "are all valid",
+        "SSIM": "of depth, Gaussian of 11 pixels, range of the true depth, windows of valid pixels",
+        "profile": "mean error of depth along the middle row",
+        "overlap": "mean distance between the two predicted points of what both views see",
+        "VCRE": "of the second view's true points, in its pixels; at most the image's diagonal",
         "not as in arXiv:2607.01851": "the similarity is least squares over all valid pixels, not "
         f"RANSAC's; ICP is point to point within {ICP_THRESHOLD} m whatever the distance of the "
-        "ground, not point to plane; clouds are all valid pixels, not 20,000 points; SSIM of "
-        "depth, the profile of the middle row, the consistency of the overlap and VCRE are not "
-        "computed",
+        "ground, not point to plane; clouds are all valid pixels, not 20,000 points; what SSIM, "
+        "profile, overlap and VCRE are there is not published: these are the definitions above",
     },
 )

@@ -26,13 +26,12 @@ from distill3r_core.evaluation.metric_record import (
     MetricUnit,
     mean,
 )
-from distill3r_core.geometry.depth_alignment import median_ratio
+from distill3r_core.evaluation.terrain.ground_depth import METERS, scaled_depth, true_depth
 from distill3r_core.losses.gradients import inner
 
 HAZARDS = (5, 10, 15, 20)  # degrees from which a slope is a hazard
 _SOBEL = ((-0.125, 0.0, 0.125), (-0.25, 0.0, 0.25), (-0.125, 0.0, 0.125))
 _KEY = "terrain"
-_METERS = MetricUnit("m", "units of truth")
 _TINY = 1e-12
 
 
@@ -62,9 +61,8 @@ def correlation(found: Float[Tensor, "M"], wanted: Float[Tensor, "M"]) -> float:
 def _views(comparison: Comparison) -> GroundViews:
     if _KEY in comparison.kept:
         return comparison.kept[_KEY]
-    mask, truth = comparison.truth.mask, comparison.truth.points[..., 2].double()
-    depth = torch.stack(list(comparison.maps.points_local))[..., 2].double()
-    depth = median_ratio(depth[mask], truth[mask]) * depth
+    mask, truth = comparison.truth.mask, true_depth(comparison)
+    depth, _ = scaled_depth(comparison)
     whole = inner(mask)
     filled = [torch.where(mask, values, 0.0) for values in (depth, truth)]
     angles = [slopes(values) for values in filled]
@@ -139,8 +137,8 @@ def _metric(
 
 
 GROUND_METRICS: tuple[Metric, ...] = (
-    _metric("depth", "depth_mae", "depth MAE", _METERS, "lower", _mae),
-    _metric("depth", "depth_rmse", "depth RMSE", _METERS, "lower", _rmse),
+    _metric("depth", "depth_mae", "depth MAE", METERS, "lower", _mae),
+    _metric("depth", "depth_rmse", "depth RMSE", METERS, "lower", _rmse),
     _metric("depth", "depth_correlation", "depth r", SHARE, "higher", correlation),
     _metric("depth", "silog", "SILog", PERCENT, "lower", _silog),
     _metric("slope", "slope_mae", "slope MAE", DEGREES, "lower", _mae),
