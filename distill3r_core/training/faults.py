@@ -81,11 +81,14 @@ class NormWatch:
     range in which float32 and bfloat16 are exact: a known fault of distilled dense models.
 
     Args:
-        growth: How many times the ratio to the teacher's norm may leave, up or down, the range
-            from what it was in the run's first steps to 1, where a student of meters ends.
+        growth: How many times the ratio to the teacher's norm may change, up or down, from what
+            it was in the run's first steps.
+        meets: Whether the loss draws the ratio to 1, as a student of meters is drawn: all between
+            1 and the first steps' ratio is on its way.
     """
 
     growth: float
+    meets: bool = False
     _steps_seen: int = 0
     _start: float = 0.0
     _warned: bool = False
@@ -99,7 +102,10 @@ class NormWatch:
         if self._steps_seen <= _WARM:
             self._start += (ratio - self._start) / self._steps_seen
             return None
-        change = max(ratio / max(self._start, 1.0), min(self._start, 1.0) / ratio)
+        least, most = self._start, self._start
+        if self.meets:
+            least, most = min(least, 1.0), max(most, 1.0)
+        change = max(ratio / most, least / ratio)
         if self._warned or change < self.growth:
             return None
         self._warned = True

@@ -30,8 +30,9 @@ class TrainLogger:
     _asked: float = -math.inf
 
     def __post_init__(self) -> None:
-        growth = self.parts.settings.faults.runaway
-        self._points_watch, self._confidence_watch = NormWatch(growth), NormWatch(growth)
+        growth, meters = self.parts.settings.faults.runaway, self.parts.settings.loss.metric
+        self._points_watch = NormWatch(growth, meets=bool(meters))
+        self._confidence_watch = NormWatch(growth)
 
     def sync(self) -> None:
         """Wait until all rows of the log are on the disk."""

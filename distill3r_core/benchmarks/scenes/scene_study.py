@@ -43,7 +43,10 @@ from distill3r_core.cache.store import TeacherCache
 from distill3r_core.errors import ConfigError
 from distill3r_core.models.families import StudentSize
 from distill3r_core.report import Progress, Report, Silent, Table, duration
+from distill3r_core.stages.evaluate.evaluate_models import RESULT_FORM
 from distill3r_core.training.settings import Count
+
+_FORM = 2  # what an outcome holds, and how students are trained; others are made again
 
 
 @dataclass(frozen=True, config=config.STRICT)
@@ -93,7 +96,8 @@ def bench_scenes(
         InputMissingError: There is no such cache.
         KeyboardInterrupt: The study was interrupted; what is done is kept.
     """
-    inputs = None if settings.cache is None else TeacherCache(settings.cache).header.identity
+    scene = "room" if settings.cache is None else TeacherCache(settings.cache).header.identity
+    inputs = f"{scene}, form {_FORM}.{RESULT_FORM}"
     parts = _parts_of(settings, inputs)
     folder, result = keep_study(
         "scene",
@@ -111,7 +115,7 @@ def bench_scenes(
     return folder.report(result, tables=_tables(result), notes=notes)
 
 
-def _parts_of(settings: SceneStudySettings, inputs: str | None) -> str:
+def _parts_of(settings: SceneStudySettings, inputs: str) -> str:
     """Folder of rooms, runs and outcomes: another one for each length, scene and size."""
     left_out = ("cells", "seeds", "seed", "output")
     shared = {key: value for key, value in config.as_plain(settings).items() if key not in left_out}

@@ -103,7 +103,7 @@ class SceneTrial:
             `FIGURES` of the student and of the nearest training frame (None where a baseline has
             none), `parameters`, `megabytes` of its file, `images` that its training saw, `curve`:
             the mean training loss of each tenth of the steps, and `held_out_curve`: the loss of
-            held-out frames after each tenth.
+            held-out frames at each validation, ten or fewer.
         """
         self.train(progress)
         scored = evaluate(
@@ -161,7 +161,7 @@ def _settings(name: CellName, **values: Any) -> TrainSettings:
     cell = CELLS[name]
     own = {**values, "preset": cell.preset, "device": "cpu", "encoder_weights": "none"}
     if steps := values.get("max_steps"):
-        own["validation"] = {"every_steps": max(1, steps // CURVE)}
+        own["validation"] = {"every_steps": -(-steps // CURVE)}
     plain = merge(merge(train_presets()[cell.preset], cell.recipe), own)
     return complete_model(validate(TrainSettings, plain, source="the study's settings"))
 

@@ -32,10 +32,15 @@ LUNAR = Protocol(
         "depth": "one ratio of medians for both images",
         "slope": "arc tangent of Sobel / 8 of depth per pixel, in degrees; pixels whose neighbors "
         "are all valid",
-        "SSIM": "of depth, Gaussian of 11 pixels, range of the true depth, windows of valid pixels",
+        "SSIM": "of depth, Gaussian of 11 pixels, sigma 1.5, constants 0.01 and 0.03 of the range "
+        "of true depth; windows in the image whose pixels are all valid",
         "profile": "mean error of depth along the middle row",
-        "overlap": "mean distance between the two predicted points of what both views see",
-        "VCRE": "of the second view's true points, in its pixels; at most the image's diagonal",
+        "overlap": "of the first view's pixels whose true point the second one sees between four "
+        "valid pixels, within 1 % of the depth there: mean distance of the two predicted points; "
+        "maps and poses times one ratio of medians of depth",
+        "VCRE": "of the true points of the second view, from their pixels to where the predicted "
+        "pose puts them (its translation times the same ratio); behind the camera or farther: the "
+        "image's diagonal",
         "not as in arXiv:2607.01851": "the similarity is least squares over all valid pixels, not "
         f"RANSAC's; ICP is point to point within {ICP_THRESHOLD} m whatever the distance of the "
         "ground, not point to plane; clouds are all valid pixels, not 20,000 points; what SSIM, "

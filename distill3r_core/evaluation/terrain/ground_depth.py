@@ -17,13 +17,12 @@ _K1, _K2 = 0.01, 0.03  # shares of the range that SSIM's constants are the squar
 _KEY = "ground depth"
 
 
-def scaled_depth(comparison: Comparison) -> tuple[Float[Tensor, "N H W"], float]:
-    """Predicted depth, float64, times one ratio of medians for all views; and that ratio."""
+def scaled_depth(comparison: Comparison) -> Float[Tensor, "N H W"]:
+    """Predicted depth, float64, times one ratio of medians for all views."""
     if _KEY not in comparison.kept:
         mask, truth = comparison.truth.mask, true_depth(comparison)
         depth = torch.stack(list(comparison.maps.points_local))[..., 2].double()
-        ratio = median_ratio(depth[mask], truth[mask])
-        comparison.kept[_KEY] = ratio * depth, ratio
+        comparison.kept[_KEY] = median_ratio(depth[mask], truth[mask]) * depth
     return comparison.kept[_KEY]
 
 
@@ -96,8 +95,9 @@ def _of_views(
     comparison: Comparison, figure: Callable[[Tensor, Tensor, Tensor], float | None]
 ) -> Sequence[float] | None:
     """The figure of each view that has one; NaN where the prediction is not finite."""
-    depth, _ = scaled_depth(comparison)
-    views = zip(depth, true_depth(comparison), comparison.truth.mask, strict=True)
+    views = zip(
+        scaled_depth(comparison), true_depth(comparison), comparison.truth.mask, strict=True
+    )
     values = [
         figure(found, true, mask) if found[mask].isfinite().all() else math.nan
         for found, true, mask in views

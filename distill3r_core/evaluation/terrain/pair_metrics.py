@@ -1,10 +1,8 @@
-"""Whether the two maps of a pair of views agree, and where its poses put what is seen.
-
-Both at the size that depth has in the lunar protocol: one ratio of medians for both views.
-"""
+"""Whether the two maps of a pair of views agree, and where its poses put what is seen."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,11 +10,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from distill3r_core.evaluation.metric_record import Comparison, Metric, MetricUnit, mean
-from distill3r_core.evaluation.terrain.ground_depth import METERS, scaled_depth
+from distill3r_core.evaluation.terrain.ground_depth import METERS
 from distill3r_core.evaluation.truth import Truth
 from distill3r_core.geometry.cameras import project
+from distill3r_core.geometry.depth_alignment import median_ratio
 from distill3r_core.geometry.registration import rigid_of
-from distill3r_core.geometry.similarity import apply_similarity, compose, invert_similarity
+from distill3r_core.geometry.similarity import (
+    apply_similarity,
+    compose,
+    invert_similarity,
+    scale_of,
+)
 from distill3r_core.types import RawMaps
 
 PIXELS = MetricUnit("pixels", "pixels")
@@ -61,27 +65,47 @@ def read_at(
     return found[0].movedim(0, -1)
 
 
+@dataclass(frozen=True)
+class _PlacedPair:
+    """Two views in one frame, and what the prediction makes of them, in the truth's unit."""
+
+    true: Float[Tensor, "2 3 4"]  # carry local points into the frame, float64
+    predicted: Float[Tensor, "2 3 4"]
+
+
+def _placed(truth: Truth, maps: RawMaps) -> _PlacedPair | None:
+    """Both similarities, the predicted ones in the truth's unit; None where one side has none.
+
+    One ratio of medians of depth, at the size that each map has in its common frame, brings the
+    prediction to the truth's unit: maps of one view and poses need not have the same one.
+    """
+    true, predicted = truth.global_from_local, maps.global_from_local
+    if len(truth.view_names) != 2 or true is None or predicted is None or maps.local_only:
+        return None
+    true, predicted, mask = true.double(), predicted.double(), truth.mask
+    depths = [
+        (scale_of(similarities)[:, None, None] * points[..., 2].double())[mask]
+        for similarities, points in (
+            (predicted, torch.stack(list(maps.points_local))),
+            (true, truth.points),
+        )
+    ]
+    ratio = median_ratio(*depths) if all(one.isfinite().all() for one in depths) else math.nan
+    return _PlacedPair(true, ratio * predicted)
+
+
 def _overlap(comparison: Comparison) -> Sequence[float] | None:
     """Distance between what both predicted maps say of a point that both views see."""
-    truth, points = comparison.truth, _placed_points(comparison.maps)
-    if len(truth.view_names) != 2 or truth.global_from_local is None or points is None:
+    truth, maps = comparison.truth, comparison.maps
+    pair = _placed(truth, maps)
+    if pair is None:
         return None
     again, places = seen_again(truth)
     if not again.any():
         return None
-    _, ratio = scaled_depth(comparison)
-    other = read_at(points[1], places)
-    return [float(ratio * (points[0] - other).norm(dim=-1)[again].mean())]
-
-
-def _placed_points(maps: RawMaps) -> Float[Tensor, "N H W 3"] | None:
-    """Points of all views in one frame, float64; None where the prediction does not place them."""
-    if maps.points_global is not None:
-        return torch.stack(list(maps.points_global)).double()
-    if maps.global_from_local is None or maps.local_only:
-        return None
-    local = torch.stack(list(maps.points_local)).double()
-    return apply_similarity(maps.global_from_local.double(), local)
+    known = torch.where(truth.mask[..., None], torch.stack(list(maps.points_local)), 0.0)
+    first, second = apply_similarity(pair.predicted, known.double())
+    return [float((first - read_at(second, places)).norm(dim=-1)[again].mean())]
 
 
 def _reprojection(comparison: Comparison) -> Sequence[float] | None:
@@ -91,21 +115,17 @@ def _reprojection(comparison: Comparison) -> Sequence[float] | None:
     view for virtual ones: a cube of two meters says nothing of ground that is tens away. A point
     that the pose puts behind the camera, or farther off, counts as one image's diagonal.
     """
-    truth, maps = comparison.truth, comparison.maps
-    if len(truth.view_names) != 2 or truth.global_from_local is None:
+    truth = comparison.truth
+    pair = _placed(truth, comparison.maps)
+    if pair is None:
         return None
-    if maps.global_from_local is None or maps.local_only:
-        return None
-    _, ratio = scaled_depth(comparison)
-    poses = rigid_of(maps.global_from_local.double())[:, :3].clone()
-    poses[..., 3] *= ratio
-    true = truth.global_from_local.double()
-    points = truth.points[1][truth.mask[1]].double()
+    true, poses = (rigid_of(it)[:, :3] for it in (pair.true, pair.predicted))
+    if not poses.isfinite().all():
+        return [math.nan]
+    points = scale_of(pair.true)[1] * truth.points[1][truth.mask[1]].double()
     # Into the first camera by the true poses, and back by the predicted ones.
     first_from_second = compose(invert_similarity(true[0]), true[1])
     second_from_first = compose(invert_similarity(poses[1]), poses[0])
-    if not second_from_first.isfinite().all():
-        return [math.nan]
     moved = apply_similarity(compose(second_from_first, first_from_second), points)
     intrinsics = truth.intrinsics[1].double()
     diagonal = math.hypot(*truth.size)

@@ -62,7 +62,7 @@ def _views(comparison: Comparison) -> GroundViews:
     if _KEY in comparison.kept:
         return comparison.kept[_KEY]
     mask, truth = comparison.truth.mask, true_depth(comparison)
-    depth, _ = scaled_depth(comparison)
+    depth = scaled_depth(comparison)
     whole = inner(mask)
     filled = [torch.where(mask, values, 0.0) for values in (depth, truth)]
     angles = [slopes(values) for values in filled]

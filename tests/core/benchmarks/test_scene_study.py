@@ -127,10 +127,14 @@ def test_the_released_convolutions_are_trained_once_on_their_own_number_of_image
     tmp_path: Path,
 ) -> None:
     silent = Silent()
-    settings = study(tmp_path, cells=("vit-16", "cnn"), seeds=2, cnn_steps=1, size=(14, 28))
+    settings = study(
+        tmp_path, cells=("vit-16", "cnn"), seeds=2, steps=13, cnn_steps=1, size=(14, 28)
+    )
     report = bench_scenes(settings, progress=silent)
     transformer, convolutions = report.result["rows"]
-    assert (transformer["seeds"], transformer["images"]) == (2, 16)
+    assert (transformer["seeds"], transformer["images"]) == (2, 13 * 8)
+    assert len(transformer["curve"]) == 10
+    assert len(transformer["held_out_curve"]) == 7  # after every second step, and the last
     assert (convolutions["seeds"], convolutions["images"]) == (1, 8)
     assert convolutions["parameters"] == pytest.approx(11.65e6, rel=1e-3)
     assert report.tables[2].rows[1][1] == "8, not to the plateau"

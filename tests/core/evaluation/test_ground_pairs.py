@@ -111,11 +111,26 @@ def level_pair(shift: float, height: float = 20.0) -> Truth:
     )
 
 
+def placed(truth: Truth, *, unit: float, sizes: tuple[float, float]) -> Float[Tensor, "2 3 4"]:
+    """The true poses in another unit, for maps that are so many times too small."""
+    assert truth.poses is not None
+    similarities = truth.poses[:, :3].float()
+    similarities[:, :, 3] *= unit
+    similarities[:, :, :3] *= torch.tensor(sizes)[:, None, None]
+    return similarities
+
+
 def measured(
-    name: str, truth: Truth, points: Float[Tensor, "N H W 3"], poses: Float[Tensor, "N 4 4"]
+    name: str,
+    truth: Truth,
+    points: Float[Tensor, "N H W 3"],
+    places: Float[Tensor, "N 3 4"],
 ) -> float | None:
-    comparison = Comparison(truth, maps_of(points, truth, poses=poses), ())
-    found = METRICS[name].measure(comparison)
+    maps = replace(maps_of(points, truth, poses=None), global_from_local=places)
+    # The other head says nothing here: a baseline's poses carry the maps, too.
+    elsewhere = replace(maps, points_global=tuple(7 * points))
+    found, same = (METRICS[name].measure(Comparison(truth, it, ())) for it in (maps, elsewhere))
+    assert str(found) == str(same)
     return None if found is None else METRICS[name].within(found)
 
 
@@ -132,38 +147,54 @@ def test_what_both_see_is_what_the_shift_leaves_in_the_image() -> None:
 
 
 @pytest.mark.parametrize("unit", [1.0, 0.1])
-def test_the_truth_in_any_unit_agrees_with_itself(unit: float) -> None:
+@pytest.mark.parametrize("sizes", [(1.0, 1.0), (5.0, 5.0), (2.0, 0.5)])
+def test_the_truth_in_any_unit_agrees_with_itself(unit: float, sizes: tuple[float, float]) -> None:
+    # Maps may have another unit than poses, and each view its own: similarities carry them.
     truth = level_pair(3.0)
-    assert truth.poses is not None
-    poses = truth.poses.clone()
-    poses[:, :3, 3] *= unit
-    for name in ("overlap_distance", "vcre", "profile_mae"):
-        found = measured(name, truth, unit * truth.points, poses.float())
-        assert found == pytest.approx(0, abs=1e-4), name
+    places = placed(truth, unit=unit, sizes=sizes)
+    points = truth.points * unit / torch.tensor(sizes)[:, None, None, None]
+    for name in ("overlap_distance", "vcre"):
+        assert measured(name, truth, points, places) == pytest.approx(0, abs=1e-4), name
 
 
-def test_a_baseline_that_is_a_meter_too_long_is_seen_in_both() -> None:
+@pytest.mark.parametrize("sizes", [(1.0, 1.0), (0.2, 0.2), (2.0, 0.5)])
+def test_a_baseline_that_is_a_meter_too_long_is_seen_in_both(sizes: tuple[float, float]) -> None:
     truth = level_pair(3.0)
-    assert truth.poses is not None
-    poses = truth.poses.clone()
-    poses[1, 0, 3] = 4.0
+    places = placed(truth, unit=1.0, sizes=sizes)
+    places[1, 0, 3] = 4.0
+    points = truth.points / torch.tensor(sizes)[:, None, None, None]
     # Right maps, a meter apart; at 20 m a meter is two pixels.
-    found = measured("overlap_distance", truth, truth.points, poses.float())
+    found = measured("overlap_distance", truth, points, places)
     assert found == pytest.approx(1, abs=1e-4)
-    found = measured("vcre", truth, truth.points, poses.float())
-    assert found == pytest.approx(FOCAL / 20, abs=1e-4)
+    assert measured("vcre", truth, points, places) == pytest.approx(FOCAL / 20, abs=1e-4)
+
+
+def test_what_does_not_count_may_be_anything_and_what_counts_may_not() -> None:
+    truth = level_pair(4.0)  # whole pixels: places are beside the invalid one, none between
+    truth.mask[1, 7, 9] = False
+    points = truth.points.clone()
+    points[1, 7, 9] = math.nan
+    places = placed(truth, unit=1.0, sizes=(1.0, 1.0))
+    for name in ("overlap_distance", "vcre"):
+        assert measured(name, truth, points, places) == pytest.approx(0, abs=1e-4), name
+        for wrong in (math.nan, math.inf):
+            broken = points.clone()
+            broken[0, 3, 20] = wrong
+            found = measured(name, truth, broken, places)
+            assert found is not None and not math.isfinite(found), name
 
 
 def test_a_pose_that_turns_its_back_is_as_wrong_as_the_image_is_wide() -> None:
     truth = level_pair(3.0)
-    poses = torch.eye(4).repeat(2, 1, 1)
-    poses[1, :3, :3] = torch.diag(torch.tensor([-1.0, 1.0, -1.0]))
-    found = measured("vcre", truth, truth.points, poses)
+    places = placed(truth, unit=1.0, sizes=(1.0, 1.0))
+    places[1, :, :3] = torch.diag(torch.tensor([-1.0, 1.0, -1.0]))
+    found = measured("vcre", truth, truth.points, places)
     assert found == pytest.approx(math.hypot(*SIZE))
 
 
 def test_views_without_poses_have_neither() -> None:
-    truth = replace(level_pair(3.0), poses=None)
-    poses = torch.eye(4).repeat(2, 1, 1)
+    truth = level_pair(3.0)
+    places = placed(truth, unit=1.0, sizes=(1.0, 1.0))
+    without = replace(truth, poses=None)
     for name in ("overlap_distance", "vcre"):
-        assert measured(name, truth, truth.points, poses) is None
+        assert measured(name, without, truth.points, places) is None
