@@ -12,6 +12,7 @@ from distill3r_core.data.known_poses import KnownPoses, best_matches, posed_fram
 from distill3r_core.data.layouts import LAYOUTS, Frame, detect_layout, frames_for_test
 from distill3r_core.errors import ConfigError, ImageError
 from distill3r_core.evaluation.protocols import Protocol
+from distill3r_core.evaluation.protocols.frame_rules import ConsecutiveFrames
 from distill3r_core.evaluation.test_data import TestData
 from distill3r_core.evaluation.view_truth import NamedView, PrepareViews, check_view, truth_of
 from distill3r_core.report import Failure, Progress
@@ -66,6 +67,12 @@ def read_test_data(
         best = best_matches(sequences.items(), poses)
         sequences = {name: posed_frames(frames, poses, best) for name, frames in sequences.items()}
     sequences, failed = _scored_sequences(sequences, protocol)
+    seen = 0
+    if trained_on and isinstance(protocol.frames, ConsecutiveFrames):
+        # Cut around training frames, as the windows of a run's validation frames are.
+        scored = sum(map(len, sequences.values()))
+        sequences = _untrained(sequences, trained_on, processing, trust=trust, progress=progress)
+        seen = scored - sum(map(len, sequences.values()))
     windows = protocol.frames(
         layout, {name: [frame.number for frame in frames] for name, frames in sequences.items()}
     )
@@ -74,7 +81,7 @@ def read_test_data(
         used = {window.sequence: sequences[window.sequence] for window in windows}
         check = check_data(root.resolve().name, used, trust=trust, progress=progress)
     progress.begin("read", total=sum(len(window.frames) for window in windows), unit="frames")
-    truths, seen = [], 0
+    truths = []
     for window in windows:
         kept: list[NamedView] = []
         for index in window.frames:
@@ -130,6 +137,31 @@ def _scored_sequences(
         else:
             failed.append(Failure(name, f"left out by {protocol.name}: {problem}"))
     return scored, failed
+
+
+def _untrained(
+    sequences: Mapping[str, Sequence[Frame]],
+    trained_on: Collection[str],
+    processing: Processing,
+    *,
+    trust: bool,
+    progress: Progress,
+) -> dict[str, Sequence[Frame]]:
+    """The frames whose images are not among those of a training; unreadable ones stay."""
+    progress.begin(
+        "look for training frames", total=sum(map(len, sequences.values())), unit="frames"
+    )
+
+    def trained(frame: Frame) -> bool:
+        progress.advance()
+        try:
+            source = read_source_frame(replace(frame, depth=None), trust=trust)
+            return process(source, processing).picture in trained_on
+        except ImageError:
+            return False  # named when it is read
+
+    kept = {name: [it for it in frames if not trained(it)] for name, frames in sequences.items()}
+    return {name: frames for name, frames in kept.items() if frames}
 
 
 def _view_of(processed: Processed) -> View:

@@ -161,6 +161,8 @@ def grid_of(inputs: TermInputs, name: str) -> Float[Tensor, "B N h w C"]:
     maps = inputs.targets.valid_mask
     batch, views, height, width = maps.shape
     tokens = tokens_in(inputs.student_features, name)
+    # Cosines are compared in float32 where the pass ran in bfloat16.
+    tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
     side = math.sqrt(height * width / tokens.shape[1])
     grid = (round(height / side), round(width / side))
     return tokens.reshape(batch, views, *grid, tokens.shape[-1])

@@ -24,7 +24,8 @@ class GradientOptions(TermOptions):
 
     Args:
         lateral: Weight of the derivatives of x and y beside those of z.
-        masked: Average x and y over valid pixels alone, as z; the released code takes all pixels.
+        masked: Average over pixels alone all of whose neighbors are valid. The released code takes
+            every valid pixel for z and every pixel for x and y.
         anchor_only: Compare the anchor alone, as released; otherwise all views.
         normalize: Divide both maps by their mean distance to the origin.
     """
@@ -38,8 +39,8 @@ class GradientOptions(TermOptions):
 def gradient_error(inputs: TermInputs, *, options: GradientOptions) -> Float[Tensor, ""]:
     """L1 of the differences of both derivatives, z and a share of x and y.
 
-    Only pixels count all of whose neighbors are valid: the others' derivatives read zeros that
-    stand for no point.
+    With `masked` only pixels count all of whose neighbors are valid: the others' derivatives read
+    zeros that stand for no point.
     """
     mask, targets = inputs.targets.valid_mask, inputs.targets
     predicted = inputs.predicted.points_local
@@ -51,8 +52,9 @@ def gradient_error(inputs: TermInputs, *, options: GradientOptions) -> Float[Ten
         )
     if options.anchor_only:
         predicted, wanted, mask = predicted[:, :1], wanted[:, :1], mask[:, :1]
-    whole = inner(mask.flatten(0, 1)).reshape(mask.shape)
-    return map_gradient_error(predicted, wanted, whole, options=options)
+    if options.masked:
+        mask = inner(mask.flatten(0, 1)).reshape(mask.shape)
+    return map_gradient_error(predicted, wanted, mask, options=options)
 
 
 def map_gradient_error(

@@ -47,15 +47,18 @@ def checkpoint_formats() -> dict[str, CheckpointFormat]:
     return {suffix: one for one in reversed(formats) for suffix in one.suffixes}
 
 
-def check_size(spec: StudentSpec, size: tuple[int, int]) -> None:
+def check_size(spec: StudentSpec, size: tuple[int, int], *, setting: str = "--size") -> None:
     """Check that a student takes views of a size.
+
+    Args:
+        setting: Where another size can be asked for.
 
     Raises:
         ConfigError: A side is not a multiple of what its family asks for.
     """
     step = family_of(spec).multiple(spec)
     if any(side % step for side in size):
-        raise ConfigError(f"--size: {multiple_message(size, step)}")
+        raise ConfigError(f"{setting}: {multiple_message(size, step)}")
 
 
 def size_of_some_student(size: tuple[int, int]) -> tuple[int, int]:

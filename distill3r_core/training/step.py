@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from distill3r_core.data.loading.augment import unit_images
 from distill3r_core.data.loading.batches import Batch, Samples
 from distill3r_core.data.loading.teacher_features import FeatureSource
+from distill3r_core.errors import ConfigError
 from distill3r_core.losses import LossTerms, Objective
 from distill3r_core.models.student import Student
 from distill3r_core.system.allocator import keep_freed_memory
@@ -160,8 +161,12 @@ def recorded_outputs(student: nn.Module, names: Sequence[str]) -> Iterator[dict[
 
     Of a submodule that runs several times: the first output. Without gradients a pass takes views
     a few at a time, and the rows of all tensors are one after another, as in a single call.
+
+    Raises:
+        ConfigError: The student has no such submodule.
     """
     outputs: dict[str, Any] = {}
+    parts = {name: _part(student, name) for name in names}
 
     def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -172,10 +177,21 @@ def recorded_outputs(student: nn.Module, names: Sequence[str]) -> Iterator[dict[
         return hook
 
     with ExitStack() as stack:
-        for name in names:
-            hook = student.get_submodule(name).register_forward_hook(keep(name))
+        for name, part in parts.items():
+            hook = part.register_forward_hook(keep(name))
             stack.callback(hook.remove)
         yield outputs
+
+
+def _part(student: nn.Module, name: str) -> nn.Module:
+    try:
+        return student.get_submodule(name)
+    except AttributeError as error:
+        known = ", ".join(part for part, _ in student.named_children())
+        raise ConfigError(
+            f"loss.terms: a term of features reads the student's part {name!r}, which it has not",
+            hint=f"its parts: {known}; such as --set loss.terms.feature.student=encoder",
+        ) from error
 
 
 def accumulate(

@@ -35,7 +35,7 @@ def test_ground_is_scored_by_slopes_and_hazards(tmp_path: Path, cli_inprocess: R
         assert truth["metrics"][f"hazard_{degrees}"] == 1
         assert plane[f"hazard_missed_{degrees}"] == 1  # a plane has no slopes
         assert plane[f"hazard_{degrees}"] < 1
-    result("manifest", "ground", "--views", "4", "--stride", "1", "--val-frames", "last:4")
+    result("manifest", "ground", "--views", "4", "--stride", "1", "--val-frames", "every:2")
     result("cache", "--size", "48x64")
     result("train", "--preset", "pair-tiny", "--max-steps", "1")
     student = result(*score)  # the run's validation frames with their own depth
@@ -43,3 +43,10 @@ def test_ground_is_scored_by_slopes_and_hazards(tmp_path: Path, cli_inprocess: R
     assert [one["views"] for one in student["sequences"]] == [2, 2]  # pairs, not samples of four
     assert student["metrics"]["slope_mae"] > 0
     assert 0 <= student["metrics"]["hazard_15"] <= 1
+    assert student["metrics"]["vcre"] > 0
+    # From the data set: the same frames, paired around those that it was trained on.
+    on_data = result(*score, "--data", "ground")
+    assert (on_data["views"], on_data["seen_in_training"]) == (4, 4)
+    assert [one["views"] for one in on_data["sequences"]] == [2, 2]
+    for name in ("slope_mae", "rra_5", "vcre", "overlap_distance"):
+        assert on_data["metrics"][name] == pytest.approx(student["metrics"][name], rel=1e-3), name

@@ -36,7 +36,8 @@ def typed(cli_inprocess, tmp_path: Path):
 
 
 def test_a_pair_student_teaches_its_maps_and_its_features(typed, tmp_path: Path) -> None:
-    said = ("--teacher", "student", "--weights", "teacher", "--threshold", "0")
+    # A sensor is sure of all its depth, and so is its student: 1 everywhere.
+    said = ("--teacher", "student", "--weights", "teacher")
     typed("cache", *said, "--size", "32x48", "--features", "enc_norm", "-o", "said")
     cache, student = TeacherCache(tmp_path / "said"), load_student(tmp_path / "teacher")
     assert cache.header.weights_hash == file_hash(find_student(tmp_path / "teacher"))
@@ -50,6 +51,8 @@ def test_a_pair_student_teaches_its_maps_and_its_features(typed, tmp_path: Path)
         maps = student(sample.images[None].float() / 255)
     assert isinstance(maps, PointMaps) and maps.points_local is not None
     valid = sample.targets.valid_mask
+    assert cache.header.threshold is None
+    assert valid.all()
     torch.testing.assert_close(
         sample.targets.points_local[valid], maps.points_local[0][valid], rtol=2e-3, atol=2e-3
     )
@@ -88,7 +91,7 @@ def test_a_student_is_asked_at_its_own_size(typed, tmp_path: Path) -> None:
     teacher = build_teacher("student", tmp_path / "smaller")
     image = np.zeros((64, 96, 3), np.uint8)
     assert teacher.prepare(View(image=image, sample="a", index=0)).image.shape == (3, 16, 32)
-    typed("cache", "--teacher", "student", "--weights", "smaller", "--threshold", "0",
+    typed("cache", "--teacher", "student", "--weights", "smaller",
           "--size", "32x48", "-o", "said")  # fmt: skip
     assert TeacherCache(tmp_path / "said").names("train")
 

@@ -54,13 +54,18 @@ def _near(meters: Float[Tensor, " N"], degrees: Float[Tensor, " N"]) -> Float[Te
 
 
 def _coordinates(
-    reduce: Callable[[Float[Tensor, "M 3"]], Tensor], *, in_radii: bool = False
+    reduce: Callable[[Float[Tensor, "M 3"]], Tensor],
+    *,
+    in_radii: bool = False,
+    needs_unit: bool = False,
 ) -> Callable[[Comparison], Sequence[float] | None]:
     """A measure of the errors of each view's coordinates over its true pixels."""
 
     def measured(comparison: Comparison) -> Sequence[float] | None:
         scene, truth = comparison.maps.scene, comparison.truth
         if scene is None or truth.world_poses is None or (in_radii and scene.radius is None):
+            return None
+        if needs_unit and truth.unit != "m":
             return None
         radius = scene.radius if in_radii and scene.radius is not None else 1.0
         true = apply_similarity(truth.world_poses[:, :3].double(), truth.points.double())
@@ -94,7 +99,7 @@ LOCALIZATION_METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "coordinate_mse_metric", "MSE (m^2)", SQUARE_METERS, "lower",
-        _coordinates(lambda error: error.square().mean()), mean, mean, ".4f",
+        _coordinates(lambda error: error.square().mean(), needs_unit=True), mean, mean, ".4f",
         of_placed_maps=True,
     ),
     Metric(

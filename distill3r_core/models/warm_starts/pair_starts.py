@@ -84,7 +84,8 @@ def start_by_projection(
     Raises:
         InputMissingError: There is no such file.
         WeightsError: It is damaged, is not that of a pair network, or has smaller tensors.
-        ConfigError: The student's attention heads are not as wide as the teacher's.
+        ConfigError: The student's attention heads are not as wide as the teacher's; or there are
+            `pairs` for equal decoders.
     """
     tensors = open_pair_tensors(path)
     spec = student.spec
@@ -94,6 +95,12 @@ def start_by_projection(
         tensors.shapes.get(f"decoder.{name}") == tuple(tensor.shape)
         for name, tensor in student.decoder.named_parameters()
     ):
+        if pairs is not None:
+            raise ConfigError(
+                f"init_images: the student's decoder is as large as that in {path}, and is copied "
+                "whole: nothing is measured",
+                hint="leave init_images out",
+            )
         return _copy_decoder(student, tensors)
     blocks = blocks_of(tensors.depth, spec.decoder.depth, "ends")
     if pairs is None:
@@ -147,15 +154,15 @@ def fill_decoder(
             found = project_block(tensors.block(branch, source), basis, shape)
             for name, tensor in found.tensors.items():
                 _fill(student.get_parameter(f"decoder.{branch}.{number}.{name}"), tensor)
-            if branch == BRANCHES[0]:
-                kept.append(",".join(map(str, found.self_heads)))
+            heads = (",".join(map(str, it)) for it in (found.self_heads, found.cross_heads))
+            kept.append("/".join(heads))
     weight = tensors.read("decoder.embed.weight").double()
     _fill(student.get_parameter("decoder.embed.weight"), basis.T @ weight @ inputs)
     bias = tensors.read("decoder.embed.bias").double()
     _fill(student.get_parameter("decoder.embed.bias"), basis.T @ bias)
     for name, tensor in projected_norm("norm", basis).items():
         _fill(student.get_parameter(f"decoder.{name}"), tensor)
-    return f"self-attention heads of the first branch {' | '.join(kept)}"
+    return f"heads of self/cross attention, both branches block by block, {' | '.join(kept)}"
 
 
 def _project_heads(

@@ -20,7 +20,6 @@ from distill3r_core.reconstruction.prediction.student_predictor import StudentPr
 from distill3r_core.runs.student_file import Precision, StudentFile, open_student
 from distill3r_core.teachers.base import at_patch_multiples
 from distill3r_core.teachers.loaded_teacher import LoadedTeacher
-from distill3r_core.teachers.multiview import THRESHOLD
 from distill3r_core.teachers.record import TeacherRecord
 from distill3r_core.types import PreparedView, RawMaps, View
 
@@ -47,7 +46,7 @@ class StudentTeacher(LoadedTeacher):
     """
 
     name = _NAME
-    threshold = THRESHOLD
+    threshold = None  # its confidence is its teacher's, which of a sensor's depth is 1 everywhere
 
     def __init__(self, file: StudentFile, settings: StudentSettings) -> None:
         if knows_scene(file.student):
@@ -116,5 +115,4 @@ STUDENT = TeacherRecord(
     licenses=("those of the student",),
     settings=StudentSettings,
     given_weights="a student's run, checkpoint or weight file",
-    threshold=THRESHOLD,
 )

@@ -5,6 +5,8 @@ from dataclasses import replace
 from distill3r_core.cache.maps.maps_layout import Kind
 from distill3r_core.data.loading.cache_union import CacheUnion, naming_repair
 from distill3r_core.errors import CacheError, ConfigError, NothingUsableError
+from distill3r_core.losses import LossSettings
+from distill3r_core.losses.regression import RegressionOptions
 from distill3r_core.report import Progress
 from distill3r_core.training.settings import TrainSettings
 
@@ -82,7 +84,7 @@ def resolve_metric(
             hint="leave loss.metric out; or train on caches of a metric teacher alone, such as "
             "`depth` on data with depth in a known unit",
         )
-    if loss.metric and loss.all_terms["scale"].weight == 0:
+    if loss.metric and not _teaches_size(loss):
         raise ConfigError(
             "loss.metric: the term `scale` has weight 0", hint="--set loss.metric=false"
         )
@@ -100,13 +102,21 @@ def resolve_metric(
 def learns_meters(settings: TrainSettings, caches: CacheUnion) -> bool:
     """Whether the student learns meters: as the settings say, else where all targets are in meters.
 
-    A term `scale` of weight 0 teaches none.
+    A term `scale` of weight 0 teaches none, unless points are compared in the targets' unit.
     """
     loss = settings.loss
     if loss.metric is not None:
         return loss.metric
-    scale = loss.terms.get("scale")
-    return caches.metric and (scale is None or scale.weight > 0)
+    return caches.metric and _teaches_size(replace(loss, metric=True))
+
+
+def _teaches_size(loss: LossSettings) -> bool:
+    """Whether the size of the targets is in the objective."""
+    terms = loss.all_terms
+    if terms["scale"].weight > 0:
+        return True
+    points = terms.get("regression")
+    return isinstance(points, RegressionOptions) and not points.normalize and points.weight > 0
 
 
 def describe_caches(caches: CacheUnion, progress: Progress) -> None:

@@ -15,7 +15,7 @@ from distill3r_core.models.checkpoint import (
     read_metadata,
     read_student,
 )
-from distill3r_core.models.families import family_of
+from distill3r_core.models.families import family_of, preset_spec
 from distill3r_core.models.student import Student
 from distill3r_core.models.warm_starts.pair_starts import WARM_STARTS
 from distill3r_core.models.warm_starts.warm_start import ImagePairs
@@ -97,14 +97,24 @@ def _weights(settings: TrainSettings, progress: Progress) -> Start:
     student = build_student(settings.preset, **settings.model)
     wanted = settings.encoder_weights
     initializer = next(iter(family_of(student.spec).initializers(student.spec)), None)
-    if wanted == "none" or initializer is None:
+    if wanted == "none":
+        return Start(student, "random weights")
+    frozen = "encoder" in settings.optim.freeze
+    random = ", and optim.freeze keeps it as random as it is" if frozen else ""
+    if initializer is None:
+        usual = preset_spec(settings.preset)
+        if any(family_of(usual).initializers(usual)):
+            progress.note(
+                "WARNING: the encoder starts from scratch: with these settings it is not the "
+                f"published one of {settings.preset}{random}"
+            )
         return Start(student, "random weights")
     file = initializer.find() if wanted == "auto" else Path(wanted)
     if file is None:
         absent, name = initializer.missing(), initializer.name
         progress.note(
             f"WARNING: the encoder starts from scratch, not from {name} as in the paper, and will "
-            f"be far worse: {absent.message}\n{absent.hint}"
+            f"be far worse{random}: {absent.message}\n{absent.hint}"
         )
         return Start(student, f"random weights, its encoder too: {name}'s file was not found")
     progress.note(f"the encoder starts from {file}")

@@ -66,6 +66,8 @@ def test_the_truth_has_no_error(truth):
     assert found["location_near"] == 1
     assert found["coordinate_mse_metric"] == 0
     assert found["coordinate_mse"] is None  # a radius is the student's
+    unscaled = replace(truth, unit="none")
+    assert figures(unscaled, predict_truth(unscaled))["coordinate_mse_metric"] is None
 
 
 def test_exact_coordinates_of_a_student_give_its_poses(truth):

@@ -16,7 +16,9 @@ from distill3r_core.data.loading.batches import map_targets
 from distill3r_core.losses import LossSettings, Objective
 from distill3r_core.losses.feature_similarity import (
     FeatureSimilarity,
+    RelationOptions,
     SimilarityOptions,
+    relation,
     relation_divergence,
     similarity,
 )
@@ -91,6 +93,30 @@ def test_the_difference_of_derivatives_is_the_recorded_one(recorded, draw):
         assert float(found) == pytest.approx(wanted, rel=1e-7)
     only_depth = map_gradient_error(student, teacher, mask, options=GradientOptions(lateral=0.0))
     assert float(only_depth) == pytest.approx(facts["z_masked"], rel=1e-7)
+
+
+def test_the_term_as_released_has_the_recorded_value(recorded, draw):
+    student, teacher = (draw(f"input/pts_{side}", (1, 5, 6, 3))[:, None] for side in "st")
+    rows, columns = torch.meshgrid(torch.arange(5), torch.arange(6), indexing="ij")
+    mask, one = ((rows + columns) % 4 != 0)[None, None], torch.ones(1, 1, 5, 6)
+    targets = TeacherTargets(teacher, one, one, mask, torch.eye(3, 4)[None, None])
+    inputs = TermInputs(PointMaps(student, student, one, one), targets)
+    found = gradient_error(inputs, options=GradientOptions(masked=False))
+    wanted = recorded["gradient_loss"]["released_total"]
+    assert float(found) == pytest.approx(wanted, rel=1e-7)
+
+
+def test_the_first_view_alone_counts_as_released():
+    targets = batch_of(views=3)
+    maps = predicted(targets, off=0.0, confidence=1.0)
+    ramp = torch.arange(21.0)[:, None] * torch.tensor([0.0, 0.0, 1.0])
+    bent = replace(maps, points_local=maps.points_local.clone())
+    bent.points_local[:, 1:] += ramp
+    options = GradientOptions(anchor_only=True)
+    assert gradient_error(TermInputs(bent, targets), options=options) == 0
+    assert gradient_error(TermInputs(bent, targets), options=GradientOptions()) > 0
+    bent.points_local[:, :1] += ramp
+    assert gradient_error(TermInputs(bent, targets), options=options) > 0
 
 
 def test_a_shift_of_a_map_changes_no_derivative():
@@ -227,6 +253,7 @@ TERMS = {
     "gradient": lambda inputs: gradient_error(inputs, options=GradientOptions()),
     "planar": lambda inputs: plane_error(inputs, options=PlaneOptions(cell=3)),
     "feature": lambda inputs: _similarity_term()(inputs),
+    "relational": lambda inputs: relation(RelationOptions(), inputs),
 }
 
 
@@ -241,16 +268,18 @@ def _similarity_term() -> FeatureSimilarity:
 def test_a_batch_costs_the_mean_of_its_samples(name: str) -> None:
     """Else accumulation and the number of processes would change what is learned."""
     points, columns = corner(), torch.arange(56)
-    mask = torch.stack([columns < 56, columns < 30]).expand(42, 2, 56).movedim(1, 0)[:, None]
-    wanted = points.expand(2, 1, 42, 56, 3)
+    views = 2
+    seen = torch.stack([columns < 56, columns < 30])[:, None, None]
+    mask = seen.expand(2, views, 42, 56)
+    wanted = points.expand(2, views, 42, 56, 3)
     far = torch.tensor([0.1, 0.5])[:, None, None, None, None] * torch.sin(40 * wanted)
-    one = torch.full((2, 1, 42, 56), 2.0)
+    one = torch.full((2, views, 42, 56), 2.0)
     maps = PointMaps(wanted + far, wanted + far, one, one)
-    similarities = torch.eye(3, 4).expand(2, 1, 3, 4)
+    similarities = torch.eye(3, 4).expand(2, views, 3, 4)
     targets = TeacherTargets(wanted, one, one, mask, similarities)
     generator = torch.Generator().manual_seed(1)
-    tokens = torch.randn(2, 6, 12, generator=generator)
-    features = torch.randn(2, 1, 2, 3, 20, generator=generator)
+    tokens = torch.randn(2, views, 6, 12, generator=generator)
+    features = torch.randn(2, views, 2, 3, 20, generator=generator)
 
     def cost(picked: slice) -> torch.Tensor:
         number = picked.start
@@ -258,7 +287,11 @@ def test_a_batch_costs_the_mean_of_its_samples(name: str) -> None:
             sample_of(maps, number), sample_of(targets, number)
         )  # fmt: skip
         return TERMS[name](
-            TermInputs(*both, {"enc_norm": features[picked]}, {"adapter": tokens[picked]})
+            TermInputs(
+                *both,
+                {"enc_norm": features[picked]},
+                {"adapter": tokens[picked].flatten(0, 1)},
+            )
         ).detach()
 
     each = torch.stack([cost(slice(0, 1)), cost(slice(1, 2))])

@@ -149,6 +149,10 @@ def test_a_projected_block_gives_the_recorded_tokens(recorded, draw):
         assert float(weight.square().sum()) == pytest.approx(wanted, rel=1e-8)
     small = run_block(reduced.tensors, one @ basis, two @ basis, width=16, heads=2, hidden=16)
     assert error(small @ basis.T, facts["student_output_in_teacher_coordinates"]) < 1e-6
+    bias = basis @ reduced.tensors["attn.proj.bias"]
+    assert error(bias, facts["invariants"]["proj_bias_in_teacher_coordinates"]) < 1e-6
+    centred = torch.tensor(facts["teacher_output_centred"], dtype=torch.float64)
+    assert error(found - found.mean(-1, keepdim=True), centred) < 1e-6
 
 
 def test_at_full_width_a_projected_block_is_the_block(recorded, draw):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from distill3r_core import config, config_files
+from distill3r_core.losses.regression import RegressionOptions
 from distill3r_core.losses.scene_points import ScenePointsOptions
 from distill3r_core.models import StudentMetadata, build_student, save_student
 from distill3r_core.models.families import train_presets
@@ -140,3 +141,43 @@ def test_the_networks_of_the_scene_paper_are_settings(
     assert schedule.final_lr == optim.lr  # it stays
     term = settings.loss.terms["scene_points"]
     assert term == ScenePointsOptions(weight=1.0, error="mse", weighting="none")
+
+
+# arXiv:2607.01851, ablations A to E: the cut, the feature loss, a frozen encoder, sparse truth.
+@pytest.mark.parametrize(
+    ("letter", "start", "feature", "freeze", "sparse"),
+    [
+        ("a", "svd", 0.1, (), None),
+        ("b", None, 0.1, (), None),
+        ("c", "svd", 0.1, ("encoder",), None),
+        ("d", "svd", None, (), None),
+        ("e", None, None, (), 0.01),
+    ],
+)
+def test_the_ablations_of_pairs_differ_in_what_the_paper_says(
+    letter: str,
+    start: str | None,
+    feature: float | None,
+    freeze: tuple[str, ...],
+    sparse: float | None,
+) -> None:
+    sets = () if start is None else ("init_from=teacher.safetensors",)
+    settings = loaded(f"lunar-{letter}", *sets)
+    assert settings.warm_start == start
+    assert (settings.optim.freeze, settings.data.sparse) == (freeze, sparse)
+    terms = {name: term for name, term in settings.loss.all_terms.items() if term.weight > 0}
+    assert set(terms) == {"regression", *(() if feature is None else ("feature",))}
+    assert feature is None or terms["feature"].weight == feature
+    assert terms["regression"] == RegressionOptions()  # by the letter
+
+
+@pytest.mark.parametrize("preset", ["lunar-s1", "lunar-s2", "lunar-s3", "lunar-s4"])
+def test_pair_students_are_trained_by_the_papers_recipe(preset: str) -> None:
+    settings = config.resolve(
+        TrainSettings, section="train", options={"preset": preset}, presets=train_presets()
+    )
+    optim, schedule = settings.optim, settings.schedule
+    assert (optim.lr, optim.weight_decay, optim.betas) == (3e-5, 0.05, (0.9, 0.95))
+    # 28 pairs a step, 50 epochs, ten of them warm-up.
+    assert settings.data.batch * settings.data.accumulation == 28
+    assert (schedule.epochs, schedule.warmup_share * 50, schedule.final_lr) == (50, 10, 0)

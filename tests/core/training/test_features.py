@@ -1,6 +1,7 @@
 """A term that compares features: read or computed, and trained beside the student."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -201,11 +202,12 @@ def test_the_projector_is_optimized_with_the_student() -> None:
     objective = Objective(
         config.validate(LossSettings, {"terms": terms}, source="a test").all_terms
     )
-    groups = build_optimizer(
-        nn.ModuleList([student, objective]), TrainSettings().optim
-    ).param_groups
+    optim = replace(TrainSettings().optim, weight_decay=0.05)
+    groups = build_optimizer(student, optim, terms=objective).param_groups
     (projector,) = objective.parameters()
-    assert any(projector is parameter for group in groups for parameter in group["params"])
+    (mine,) = [group for group in groups if any(projector is one for one in group["params"])]
+    assert mine["weight_decay"] == 0
+    assert {group["weight_decay"] for group in groups} == {0, 0.05}
 
 
 def test_a_cache_without_the_layer_is_refused_before_anything_is_written(

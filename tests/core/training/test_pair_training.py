@@ -1,5 +1,6 @@
 """Pair students are trained as the others are: batches, resumption, means of batch norms."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -155,6 +156,17 @@ def test_an_encoder_from_scratch_is_said_loudly(
     quiet = Silent()
     start_student(settings(tmp_path, tmp_path / "run", CNN, "encoder_weights=none"), quiet)
     assert not quiet.notes
+    frozen = Silent()
+    start_student(settings(tmp_path, tmp_path / "run", CNN, "optim.freeze=[encoder]"), frozen)
+    assert "keeps it as random as it is" in frozen.notes[0]
+
+
+def test_an_encoder_that_is_no_longer_the_published_one_is_said_loudly(tmp_path: Path) -> None:
+    silent = Silent()
+    other = ("model.encoder.depth=1", "model.decoder={width: 32, depth: 2, heads: 2}")
+    start_student(settings(tmp_path, tmp_path / "run", *other, preset="lunar-s2"), silent)
+    (said,) = silent.notes
+    assert said.startswith("WARNING: the encoder starts from scratch: with these settings it is")
 
 
 def test_a_weight_file_says_what_it_started_from_and_under_which_licenses(
@@ -188,3 +200,72 @@ def test_a_basis_is_measured_on_pairs_of_the_cache(make_cache: MakeCache, tmp_pa
     assert torch.equal(pairs[0, 1], pairs[1, 0])  # neighbors of a sample
     with pytest.raises(ConfigError, match="init svd measures nothing"):
         train(settings(cache, tmp_path / "other", *start, "init=svd"))
+
+
+def test_images_to_measure_on_are_refused_where_the_decoder_is_copied(
+    make_cache: MakeCache, tmp_path: Path
+) -> None:
+    teacher, file = build_student("pair-tiny"), tmp_path / "larger.safetensors"
+    save_student(file, teacher, StudentMetadata("pair-tiny", teacher.spec, (32, 48)))
+    cache = make_cache(tmp_path / "cache", sizes=SIZES)
+    start = ("init=subspace", f"init_from={file}", "init_images=10")
+    with pytest.raises(ConfigError, match=r"init_images: .* copied whole"):
+        train(settings(cache, tmp_path / "run", *start))
+
+
+FEATURE = "loss.terms.feature={weight: 0.1}"
+
+
+@pytest.mark.parametrize(
+    ("preset", "sets"),
+    [("tiny", ()), ("pair-tiny", ("model.adapter=false",)), ("scene-vit", ("scene=made/00",))],
+)
+def test_a_term_of_features_names_a_part_that_the_student_lacks(
+    make_cache: MakeCache, tmp_path: Path, preset: str, sets: tuple[str, ...]
+) -> None:
+    cache = make_cache(tmp_path / "cache", sizes=((112, 112),) * 4, features={"enc_norm": 5})
+    wanted = settings(cache, tmp_path / "run", FEATURE, *sets, preset=preset)
+    with pytest.raises(ConfigError, match="the student's part 'adapter', which it has not") as told:
+        train(wanted)
+    assert "its parts: " in str(told.value.hint)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("term", ["feature", "relational"])
+def test_features_are_compared_in_passes_of_bfloat16(
+    make_cache: MakeCache, tmp_path: Path, term: str
+) -> None:
+    cache = make_cache(tmp_path / "cache", sizes=SIZES, features={"enc_norm": 5})
+    weight = f"loss.terms.{term}={{weight: 0.1}}"
+    run = tmp_path / "run"
+    train(settings(cache, run, weight, "compute.precision=bfloat16", max_steps=1))
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert rows[0][f"loss_{term}"] > 0
+
+
+def test_a_cache_of_another_patch_is_read_at_the_nearest_smaller_size(
+    make_cache: MakeCache, tmp_path: Path
+) -> None:
+    cache = make_cache(tmp_path / "cache", sizes=((42, 56),) * 4)  # patches of 14
+    silent = Silent()
+    train(settings(cache, tmp_path / "run", max_steps=1), progress=silent)
+    assert any("42x56, the student at 32x48" in note for note in silent.notes)
+    metadata = read_metadata(find_student(tmp_path / "run"))
+    assert metadata is not None and metadata.size == (32, 48)
+    with pytest.raises(ConfigError, match=r"data\.size: 28x42 has .* the nearest is 32x48"):
+        train(settings(cache, tmp_path / "other", "data.size=28x42"))
+
+
+@pytest.mark.parametrize(("metric", "unit"), [(True, "m"), (False, "none")])
+def test_distances_in_the_teachers_unit_teach_meters(
+    make_cache: MakeCache, tmp_path: Path, metric: bool, unit: str
+) -> None:
+    cache = make_cache(tmp_path / "cache", sizes=SIZES, metric=metric)
+    letter = ("loss.terms={scale: {weight: 0}, regression: {confidence: student}}",)
+    train(settings(cache, tmp_path / "run", *letter, max_steps=1))
+    metadata = read_metadata(find_student(tmp_path / "run"))
+    assert metadata is not None and metadata.unit == unit
+    free = ("loss.terms={scale: {weight: 0}, regression: {normalize: true}}",)
+    train(settings(cache, tmp_path / "free", *free, max_steps=1))
+    metadata = read_metadata(find_student(tmp_path / "free"))
+    assert metadata is not None and metadata.unit == "none"
