@@ -14,6 +14,7 @@ CellName = Literal[
     "encoder-halved",
     "decoder-halved",
     "sparse-truth",
+    "frozen",
     "cnn",
 ]
 
@@ -77,12 +78,14 @@ CELLS: Mapping[CellName, Cell] = {
     "encoder-halved": Cell("encoder of 2 blocks, decoder of 4", model={"encoder": {"depth": 2}}),
     "decoder-halved": Cell("encoder of 4 blocks, decoder of 2", model={"decoder": {"depth": 2}}),
     "sparse-truth": Cell("exact points of 1 % of the pixels", truth=True),
+    "frozen": Cell("outputs, encoder of `features`, frozen", encoder_of="features", frozen=True),
     "cnn": Cell("outputs, MobileNetV3 encoder", model={"encoder": {"kind": "cnn"}}),
 }
-STUDY: tuple[CellName, ...] = tuple(name for name in CELLS if name != "cnn")
+STUDY: tuple[CellName, ...] = tuple(name for name in CELLS if name not in ("cnn", "frozen"))
 AGAINST: CellName = "none"  # the others are compared with it, seed by seed
 COMPARED: tuple[tuple[CellName, CellName], ...] = (
     ("encoder-halved", "decoder-halved"),
     ("features-frozen", "features"),
+    ("features-frozen", "frozen"),
     ("subspace", "svd"),
 )
