@@ -12,7 +12,7 @@ from distill3r_core.data.known_poses import KnownPoses, best_matches, posed_fram
 from distill3r_core.data.layouts import LAYOUTS, Frame, detect_layout, frames_for_test
 from distill3r_core.errors import ConfigError, ImageError
 from distill3r_core.evaluation.protocols import Protocol
-from distill3r_core.evaluation.protocols.frame_rules import ConsecutiveFrames
+from distill3r_core.evaluation.protocols.frame_rules import ConsecutiveFrames, Window
 from distill3r_core.evaluation.test_data import TestData
 from distill3r_core.evaluation.view_truth import NamedView, PrepareViews, check_view, truth_of
 from distill3r_core.report import Failure, Progress
@@ -67,19 +67,17 @@ def read_test_data(
         best = best_matches(sequences.items(), poses)
         sequences = {name: posed_frames(frames, poses, best) for name, frames in sequences.items()}
     sequences, failed = _scored_sequences(sequences, protocol)
-    seen = 0
+    windows = _windows(protocol, layout, sequences)
+    check, seen = DataCheck(), 0
+    if not checked:
+        used = {window.sequence: sequences[window.sequence] for window in windows}
+        check = check_data(root.resolve().name, used, trust=trust, progress=progress)
     if trained_on and isinstance(protocol.frames, ConsecutiveFrames):
         # Cut around training frames, as the windows of a run's validation frames are.
         scored = sum(map(len, sequences.values()))
         sequences = _untrained(sequences, trained_on, processing, trust=trust, progress=progress)
         seen = scored - sum(map(len, sequences.values()))
-    windows = protocol.frames(
-        layout, {name: [frame.number for frame in frames] for name, frames in sequences.items()}
-    )
-    check = DataCheck()
-    if not checked:
-        used = {window.sequence: sequences[window.sequence] for window in windows}
-        check = check_data(root.resolve().name, used, trust=trust, progress=progress)
+        windows = _windows(protocol, layout, sequences)
     progress.begin("read", total=sum(len(window.frames) for window in windows), unit="frames")
     truths = []
     for window in windows:
@@ -120,7 +118,7 @@ def read_test_data(
         views=sum(len(truth.view_names) for truth in truths),
         contents=[part for truth in truths for part in truth.parts],
         seen=seen,
-        failed=failed,
+        failed=list(dict.fromkeys(failed)),  # windows overlap
         check=check,
     )
 
@@ -139,6 +137,13 @@ def _scored_sequences(
     return scored, failed
 
 
+def _windows(
+    protocol: Protocol, layout: str, sequences: Mapping[str, Sequence[Frame]]
+) -> Sequence[Window]:
+    numbers = {name: [frame.number for frame in frames] for name, frames in sequences.items()}
+    return protocol.frames(layout, numbers)
+
+
 def _untrained(
     sequences: Mapping[str, Sequence[Frame]],
     trained_on: Collection[str],
@@ -155,7 +160,8 @@ def _untrained(
     def trained(frame: Frame) -> bool:
         progress.advance()
         try:
-            source = read_source_frame(replace(frame, depth=None), trust=trust)
+            # With its depth, whose size tells how a turned image is stored.
+            source = read_source_frame(frame, trust=trust)
             return process(source, processing).picture in trained_on
         except ImageError:
             return False  # named when it is read

@@ -23,6 +23,7 @@ from distill3r_core.losses.loss_term import (
 )
 from distill3r_core.losses.points import PointsOptions, Weighting
 from distill3r_core.losses.reduction import Reduction
+from distill3r_core.losses.regression import RegressionOptions
 from distill3r_core.losses.terms import LOSS_TERMS
 from distill3r_core.problems import format_value, problems_of
 from distill3r_core.types import PointMaps, TeacherTargets
@@ -68,8 +69,9 @@ class LossSettings:
 
     Args:
         alpha_global: Weight of the term `points_global`; 0 leaves it out, as with the others.
-        metric: Teach the student the size of its targets too, by the term `scale`, so that its
-            points are in meters; None: a training run decides by its caches, and an objective
+        metric: Teach the student the size of its targets too, by the term `scale` (or by
+            `regression`, which compares points in their unit, where `scale` has weight 0), so that
+            its points are in meters; None: a training run decides by its caches, and an objective
             that is built without one leaves it out.
         terms: Weight and options of further terms by name. A term of the keys above that is named
             here takes nothing from them.
@@ -94,6 +96,20 @@ class LossSettings:
             **({"scale": TermOptions()} if self.metric else {}),
             **self.terms,
         }
+
+    @property
+    def teaches_scale(self) -> bool:
+        """Whether the term `scale` is part of the objective."""
+        scale = self.all_terms.get("scale")
+        return scale is not None and scale.weight > 0
+
+    @property
+    def teaches_size(self) -> bool:
+        """Whether some term draws the student's points to the size of the targets."""
+        if self.teaches_scale:
+            return True
+        points = self.all_terms.get("regression")
+        return isinstance(points, RegressionOptions) and not points.normalize and points.weight > 0
 
 
 @dataclass(frozen=True)

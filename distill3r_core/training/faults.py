@@ -83,8 +83,8 @@ class NormWatch:
     Args:
         growth: How many times the ratio to the teacher's norm may change, up or down, from what
             it was in the run's first steps.
-        meets: Whether the loss draws the ratio to 1, as a student of meters is drawn: all between
-            1 and the first steps' ratio is on its way.
+        meets: Whether the loss draws the ratio to 1: all between 1 and that of the first steps is
+            on its way.
     """
 
     growth: float

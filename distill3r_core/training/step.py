@@ -190,7 +190,7 @@ def _part(student: nn.Module, name: str) -> nn.Module:
         known = ", ".join(part for part, _ in student.named_children())
         raise ConfigError(
             f"loss.terms: a term of features reads the student's part {name!r}, which it has not",
-            hint=f"its parts: {known}; such as --set loss.terms.feature.student=encoder",
+            hint=f"name one of its parts by the term's `student`: {known}",
         ) from error
 
 

@@ -30,8 +30,12 @@ class TrainLogger:
     _asked: float = -math.inf
 
     def __post_init__(self) -> None:
-        growth, meters = self.parts.settings.faults.runaway, self.parts.settings.loss.metric
-        self._points_watch = NormWatch(growth, meets=bool(meters))
+        parts = self.parts
+        growth = parts.settings.faults.runaway
+        # A size that is predicted apart is not in the raw points.
+        apart = getattr(parts.student, "map_size", None) is not None
+        meets = parts.settings.loss.teaches_size and not apart
+        self._points_watch = NormWatch(growth, meets=meets)
         self._confidence_watch = NormWatch(growth)
 
     def sync(self) -> None:

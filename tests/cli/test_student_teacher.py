@@ -13,6 +13,7 @@ from distill3r_core.errors import ConfigError
 from distill3r_core.io.checksums import file_hash
 from distill3r_core.models import StudentMetadata, build_student, load_student, save_student
 from distill3r_core.models.checkpoint import find_student
+from distill3r_core.reconstruction.prediction.student_teacher import learned_threshold
 from distill3r_core.teachers import build_teacher
 from distill3r_core.teachers.base import FeatureTeacher
 from distill3r_core.types import PointMaps, View
@@ -94,6 +95,18 @@ def test_a_student_is_asked_at_its_own_size(typed, tmp_path: Path) -> None:
     typed("cache", "--teacher", "student", "--weights", "smaller",
           "--size", "32x48", "-o", "said")  # fmt: skip
     assert TeacherCache(tmp_path / "said").names("train")
+
+
+@pytest.mark.parametrize(
+    ("teacher", "threshold"),
+    [("depth", None), ("fast3r", 0.3), ("fast3r + mast3r", 0.3), ("fast3r + depth", None),
+     ("unknown", None), ("student", None)],
+)  # fmt: skip
+def test_a_student_is_as_sure_as_its_own_teacher(teacher: str, threshold: float | None) -> None:
+    spec = build_student("pair-tiny").spec
+    metadata = StudentMetadata("pair-tiny", spec, (32, 48), teacher=teacher)
+    assert learned_threshold(metadata) == threshold
+    assert learned_threshold(None) is None
 
 
 def test_a_scene_student_is_no_teacher(tmp_path: Path) -> None:

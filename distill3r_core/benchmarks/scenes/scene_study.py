@@ -97,7 +97,7 @@ def bench_scenes(
         KeyboardInterrupt: The study was interrupted; what is done is kept.
     """
     scene = "room" if settings.cache is None else TeacherCache(settings.cache).header.identity
-    inputs = f"{scene}, form {_FORM}.{RESULT_FORM}"
+    inputs = f"{scene}, form {_FORM}"
     parts = _parts_of(settings, inputs)
     folder, result = keep_study(
         "scene",
@@ -236,7 +236,12 @@ def _pretrainings(
 def _identity(settings: SceneStudySettings, trial: SceneTrial) -> dict[str, Any]:
     """What the outcome of a trial depends on."""
     cache = TeacherCache(trial.cache).header.identity
-    own = {"steps": trial.steps, "cache": cache, "scene": list(trial.scene)}
+    own = {
+        "steps": trial.steps,
+        "cache": cache,
+        "scene": list(trial.scene),
+        "form": RESULT_FORM,
+    }
     if trial.start is None:
         return own
     return {

@@ -16,6 +16,7 @@ from distill3r_core.models.checkpoint import MODEL
 from distill3r_core.models.families import train_presets
 from distill3r_core.report import Progress
 from distill3r_core.stages.evaluate import EvalSettings, evaluate
+from distill3r_core.stages.evaluate.evaluate_models import RESULT_FORM
 from distill3r_core.stages.train import TrainSettings, train
 from distill3r_core.stages.train.resolve import complete_model
 from distill3r_core.training import checkpoints, metrics_log
@@ -112,7 +113,7 @@ class SceneTrial:
                 protocol="localization",
                 colmap=False,
                 device="cpu",
-                output=self.folder / "eval",
+                output=self.folder / f"eval-{RESULT_FORM}",
             ),
             progress=progress,
         ).result

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -302,7 +303,9 @@ def _copy_decoder(student: PairStudent, tensors: PairTensors) -> StartedFrom:
     heads = _cut_heads(student, tensors)
     descriptors = _cut_descriptors(student, tensors)
     copied = "all tensors of the decoder" + (" and the encoder" if whole else "")
-    return _started("subspace", tensors, tuple(range(tensors.depth)), copied, heads, *descriptors)
+    blocks = tuple(range(tensors.depth))
+    started = _started("subspace", tensors, blocks, copied, heads, *descriptors)
+    return replace(started, encoder=whole)
 
 
 def _require_larger(tensors: PairTensors, student: PairStudent) -> None:

@@ -19,10 +19,12 @@ class StartedFrom:
     Args:
         summary: File, its hash, blocks, heads: for the run and the checkpoint.
         licenses: Licenses of the file's weights, which the student inherits.
+        encoder: Whether the student's encoder is the file's.
     """
 
     summary: str
     licenses: tuple[str, ...]
+    encoder: bool = False
 
 
 @dataclass(frozen=True)

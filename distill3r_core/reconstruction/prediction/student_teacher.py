@@ -13,6 +13,7 @@ from distill3r_core.errors import ConfigError, RequestError
 from distill3r_core.io.images.teacher_fit import TeacherFit
 from distill3r_core.losses.feature_similarity import TEACHER_LAYER
 from distill3r_core.models.families import family_of
+from distill3r_core.models.metadata import StudentMetadata
 from distill3r_core.models.pairs.student import PairStudent
 from distill3r_core.prediction import StepCallback, ignore_steps
 from distill3r_core.reconstruction.prediction.scene_pass import knows_scene
@@ -21,6 +22,7 @@ from distill3r_core.runs.student_file import Precision, StudentFile, open_studen
 from distill3r_core.teachers.base import at_patch_multiples
 from distill3r_core.teachers.loaded_teacher import LoadedTeacher
 from distill3r_core.teachers.record import TeacherRecord
+from distill3r_core.teachers.registry import TEACHERS
 from distill3r_core.types import PreparedView, RawMaps, View
 
 _NAME = "student"
@@ -46,7 +48,6 @@ class StudentTeacher(LoadedTeacher):
     """
 
     name = _NAME
-    threshold = None  # its confidence is its teacher's, which of a sensor's depth is 1 everywhere
 
     def __init__(self, file: StudentFile, settings: StudentSettings) -> None:
         if knows_scene(file.student):
@@ -56,6 +57,7 @@ class StudentTeacher(LoadedTeacher):
             )
         super().__init__(TeacherFit(), settings, file.path)
         self._predictor = StudentPredictor(file.student, file.fit, name=file.label)
+        self.threshold = learned_threshold(file.student.metadata)
 
     @property
     def metric(self) -> bool:
@@ -102,6 +104,19 @@ class StudentTeacher(LoadedTeacher):
         flat, grid = at_patch_multiples(images.flatten(0, 1), patch)
         tokens = student.image_features(flat.to(student.device))
         return tokens.unflatten(1, grid).unflatten(0, images.shape[:2])
+
+
+def learned_threshold(metadata: StudentMetadata | None) -> float | None:
+    """The threshold of the teachers that a student learned from: its confidence is theirs.
+
+    Returns:
+        None where one of them has none (a depth sensor is sure of everything, and so is its
+        student), or is not known.
+    """
+    names = [] if metadata is None else metadata.teacher.split(" + ")
+    found = [TEACHERS[name].threshold if name in TEACHERS else None for name in names]
+    known = [threshold for threshold in found if threshold is not None]
+    return max(known) if known and len(known) == len(found) else None
 
 
 def _build(settings: StudentSettings, weights: Path | None, device: torch.device) -> StudentTeacher:

@@ -5,8 +5,6 @@ from dataclasses import replace
 from distill3r_core.cache.maps.maps_layout import Kind
 from distill3r_core.data.loading.cache_union import CacheUnion, naming_repair
 from distill3r_core.errors import CacheError, ConfigError, NothingUsableError
-from distill3r_core.losses import LossSettings
-from distill3r_core.losses.regression import RegressionOptions
 from distill3r_core.report import Progress
 from distill3r_core.training.settings import TrainSettings
 
@@ -84,7 +82,7 @@ def resolve_metric(
             hint="leave loss.metric out; or train on caches of a metric teacher alone, such as "
             "`depth` on data with depth in a known unit",
         )
-    if loss.metric and not _teaches_size(loss):
+    if loss.metric and not loss.teaches_size:
         raise ConfigError(
             "loss.metric: the term `scale` has weight 0", hint="--set loss.metric=false"
         )
@@ -107,16 +105,13 @@ def learns_meters(settings: TrainSettings, caches: CacheUnion) -> bool:
     loss = settings.loss
     if loss.metric is not None:
         return loss.metric
-    return caches.metric and _teaches_size(replace(loss, metric=True))
+    return caches.metric and replace(loss, metric=True).teaches_size
 
 
-def _teaches_size(loss: LossSettings) -> bool:
-    """Whether the size of the targets is in the objective."""
-    terms = loss.all_terms
-    if terms["scale"].weight > 0:
-        return True
-    points = terms.get("regression")
-    return isinstance(points, RegressionOptions) and not points.normalize and points.weight > 0
+def learns_size_apart(settings: TrainSettings, caches: CacheUnion) -> bool:
+    """Whether a size that is predicted apart would be taught: by the term `scale` alone."""
+    metric = learns_meters(settings, caches)
+    return metric and replace(settings.loss, metric=True).teaches_scale
 
 
 def describe_caches(caches: CacheUnion, progress: Progress) -> None:

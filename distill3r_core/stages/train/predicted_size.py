@@ -38,15 +38,15 @@ def settle_size(student: Student, settings: TrainSettings) -> None:
     """Keep a predicted size where nothing teaches it; a fresh one would be left at random.
 
     Raises:
-        ConfigError: It is asked for in a run that learns no meters.
+        ConfigError: It is asked for in a run without the term `scale`.
     """
     if not isinstance(student, MultiviewStudent) or student.map_size is None:
         return
-    if settings.loss.metric:
+    if settings.loss.teaches_scale:
         return
     if settings.start is None:
         raise ConfigError(
-            "model.map_size: predicted: nothing teaches it, as the run learns no meters",
+            "model.map_size: predicted: nothing teaches it, as the run has no term `scale`",
             hint="--set model.map_size=auto; or train on caches in meters, with loss.metric=true",
         )
     student.map_size.requires_grad_(False)

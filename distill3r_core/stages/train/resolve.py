@@ -60,15 +60,15 @@ def complete_model(settings: TrainSettings) -> TrainSettings:
     return replace(settings, model=spec.as_plain())
 
 
-def with_map_size(settings: TrainSettings, *, metric: bool) -> TrainSettings:
+def with_map_size(settings: TrainSettings, *, taught: bool) -> TrainSettings:
     """The settings with `model.map_size` decided, where a fresh student has one and it is open.
 
     Args:
-        metric: The run learns meters.
+        taught: The run has the term that teaches a size.
     """
     if not leaves_map_size_open(settings):
         return settings
-    size = "predicted" if metric else "free"
+    size = "predicted" if taught else "free"
     return replace(settings, model={**settings.model, "map_size": size})
 
 

@@ -24,7 +24,7 @@ from distill3r_core.runs.run_record import (
     read_record,
     samples_of,
 )
-from distill3r_core.stages.train.caches import learns_meters
+from distill3r_core.stages.train.caches import learns_meters, learns_size_apart
 from distill3r_core.stages.train.resolve import (
     LENGTHS,
     complete_model,
@@ -107,8 +107,8 @@ def identity_of(settings: TrainSettings, cache: CacheUnion, *, processes: int) -
     effective = settings.data.batch * settings.data.accumulation * processes
     plain = config.as_plain(settings)
     # What the caches decide is decided here.
-    metric = learns_meters(settings, cache)
-    plain |= {"model": complete_model(with_map_size(settings, metric=metric)).model}
+    taught = learns_size_apart(settings, cache)
+    plain |= {"model": complete_model(with_map_size(settings, taught=taught)).model}
     kept = {key: plain[key] for key in plain if key not in (*FREE_TO_CHANGE, *_CACHES)}
     if kept["model"].get("map_size") == "free":
         del kept["model"]["map_size"]  # runs of earlier versions knew no other
@@ -122,7 +122,7 @@ def identity_of(settings: TrainSettings, cache: CacheUnion, *, processes: int) -
         del kept["data"]["span"]  # nor this
     del kept["schedule"]["extend"]  # what extensions did is recorded with them
     del kept["loss"]["metric"]
-    if metric:  # runs of versions that knew no other were relative
+    if learns_meters(settings, cache):  # runs of versions that knew no other were relative
         kept["loss"]["metric"] = True
     # More processes with smaller batches make the same steps.
     kept["data"] = {
@@ -153,8 +153,8 @@ def decide_map_size(
     """
     if not leaves_map_size_open(settings):
         return settings
-    usual = with_map_size(settings, metric=learns_meters(settings, cache))
-    for decided in (usual, with_map_size(settings, metric=False)):
+    usual = with_map_size(settings, taught=learns_size_apart(settings, cache))
+    for decided in (usual, with_map_size(settings, taught=False)):
         identity = identity_of(decided, cache, processes=processes)
         path = settings.output
         if path is None and resume:

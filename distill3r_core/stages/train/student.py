@@ -39,6 +39,8 @@ class Start:
     origin: str  # where its weights come from, in words
     licenses: tuple[str, ...] = ()
     restored: bool = False  # its weights are those of a checkpoint, which are read later
+    # What to say of an encoder of random weights; None: it has none.
+    scratch: str | None = None
 
     @property
     def description(self) -> str:
@@ -82,6 +84,8 @@ def start_student(
         start = _weights(settings, progress)
         if settings.warm_start is not None:
             start = _warm(start, settings, progress, read_pairs)
+        if start.scratch is not None:
+            _warn_of_random_encoder(start.scratch, settings, progress)
     start.student.train()
     freeze_unused(start.student)
     settle_size(start.student, settings)
@@ -98,25 +102,24 @@ def _weights(settings: TrainSettings, progress: Progress) -> Start:
     wanted = settings.encoder_weights
     initializer = next(iter(family_of(student.spec).initializers(student.spec)), None)
     if wanted == "none":
-        return Start(student, "random weights")
-    frozen = "encoder" in settings.optim.freeze
-    random = ", and optim.freeze keeps it as random as it is" if frozen else ""
+        return Start(student, "random weights", scratch="")
     if initializer is None:
         usual = preset_spec(settings.preset)
-        if any(family_of(usual).initializers(usual)):
-            progress.note(
-                "WARNING: the encoder starts from scratch: with these settings it is not the "
-                f"published one of {settings.preset}{random}"
-            )
-        return Start(student, "random weights")
+        changed = any(family_of(usual).initializers(usual))
+        warning = (
+            "WARNING: the encoder starts from scratch: with these settings it is not the published "
+            f"one of {settings.preset}"
+        )
+        return Start(student, "random weights", scratch=warning if changed else "")
     file = initializer.find() if wanted == "auto" else Path(wanted)
     if file is None:
         absent, name = initializer.missing(), initializer.name
-        progress.note(
+        warning = (
             f"WARNING: the encoder starts from scratch, not from {name} as in the paper, and will "
-            f"be far worse{random}: {absent.message}\n{absent.hint}"
+            f"be far worse: {absent.message}\n{absent.hint}"
         )
-        return Start(student, f"random weights, its encoder too: {name}'s file was not found")
+        origin = f"random weights, its encoder too: {name}'s file was not found"
+        return Start(student, origin, scratch=warning)
     progress.note(f"the encoder starts from {file}")
     student = initializer.build(file, student.spec)
     origin = f"the encoder in {file.name}, the rest random"
@@ -174,7 +177,16 @@ def _warm(
         found = record.measure(start.student, file, pairs)
     progress.note(f"warm start: {found.summary}")
     licenses = tuple(dict.fromkeys([*start.licenses, *found.licenses]))
-    return Start(start.student, f"{start.origin}; {found.summary}", licenses)
+    scratch = None if found.encoder else start.scratch
+    return Start(start.student, f"{start.origin}; {found.summary}", licenses, scratch=scratch)
+
+
+def _warn_of_random_encoder(warning: str, settings: TrainSettings, progress: Progress) -> None:
+    """Say that an encoder starts from scratch where it need not, and that it stays as it is."""
+    if warning:
+        progress.note(warning)
+    if "encoder" in settings.optim.freeze and settings.optim.freeze_steps is None:
+        progress.note("WARNING: the encoder has random weights, and optim.freeze keeps them")
 
 
 def freeze_unused(student: Student) -> None:

@@ -71,7 +71,7 @@ def test_every_cell_trains_a_student_and_finished_ones_are_kept(
     assert result["views"] == 2  # every fifth of ten frames
     # In cm, as `eval` has them.
     of_eval = json.loads(
-        next((tmp_path / "s").glob("parts-*/vit-16-0/eval/result.json")).read_text()
+        next((tmp_path / "s").glob("parts-*/vit-16-0/eval-*/result.json")).read_text()
     )
     assert of_eval["units"]["location_median"] == "cm"
     nearest = of_eval["baselines"]["nearest_frame"]["location_median"]

@@ -158,7 +158,11 @@ def test_an_encoder_from_scratch_is_said_loudly(
     assert not quiet.notes
     frozen = Silent()
     start_student(settings(tmp_path, tmp_path / "run", CNN, "optim.freeze=[encoder]"), frozen)
-    assert "keeps it as random as it is" in frozen.notes[0]
+    assert frozen.notes[1] == "WARNING: the encoder has random weights, and optim.freeze keeps them"
+    thawed = Silent()
+    for_a_while = ("optim.freeze=[encoder]", "optim.freeze_steps=10", "encoder_weights=none")
+    start_student(settings(tmp_path, tmp_path / "run", CNN, *for_a_while), thawed)
+    assert not thawed.notes
 
 
 def test_an_encoder_that_is_no_longer_the_published_one_is_said_loudly(tmp_path: Path) -> None:
@@ -227,7 +231,7 @@ def test_a_term_of_features_names_a_part_that_the_student_lacks(
     wanted = settings(cache, tmp_path / "run", FEATURE, *sets, preset=preset)
     with pytest.raises(ConfigError, match="the student's part 'adapter', which it has not") as told:
         train(wanted)
-    assert "its parts: " in str(told.value.hint)
+    assert "one of its parts" in str(told.value.hint)
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
@@ -249,9 +253,14 @@ def test_a_cache_of_another_patch_is_read_at_the_nearest_smaller_size(
     cache = make_cache(tmp_path / "cache", sizes=((42, 56),) * 4)  # patches of 14
     silent = Silent()
     train(settings(cache, tmp_path / "run", max_steps=1), progress=silent)
-    assert any("42x56, the student at 32x48" in note for note in silent.notes)
+    (said,) = [note for note in silent.notes if "42x56" in note and "smaller" in note]
+    assert said.endswith("training at 32x48")
     metadata = read_metadata(find_student(tmp_path / "run"))
     assert metadata is not None and metadata.size == (32, 48)
+    # Those weights are started from at the same size.
+    again = {"preset": "pair-tiny", "start": tmp_path / "run", "max_steps": 1}
+    train(settings(cache, tmp_path / "again", **again))
+    assert read_metadata(find_student(tmp_path / "again")).size == (32, 48)
     with pytest.raises(ConfigError, match=r"data\.size: 28x42 has .* the nearest is 32x48"):
         train(settings(cache, tmp_path / "other", "data.size=28x42"))
 
@@ -269,3 +278,17 @@ def test_distances_in_the_teachers_unit_teach_meters(
     train(settings(cache, tmp_path / "free", *free, max_steps=1))
     metadata = read_metadata(find_student(tmp_path / "free"))
     assert metadata is not None and metadata.unit == "none"
+
+
+def test_a_size_that_is_predicted_apart_needs_the_term_that_teaches_it(
+    make_cache: MakeCache, tmp_path: Path
+) -> None:
+    cache = make_cache(tmp_path / "cache")
+    by_points = "loss.terms={scale: {weight: 0}, regression: {weight: 1}}"
+    options = {"preset": "tiny", "max_steps": 1}
+    train(settings(cache, tmp_path / "run", by_points, **options))
+    metadata = read_metadata(find_student(tmp_path / "run"))
+    assert metadata is not None and metadata.unit == "m"
+    assert metadata.spec.map_size == "free"  # regression teaches the points' own size
+    with pytest.raises(ConfigError, match="nothing teaches it, as the run has no term `scale`"):
+        train(settings(cache, tmp_path / "apart", by_points, "model.map_size=predicted", **options))
