@@ -258,12 +258,9 @@ def _result(
         for label, scored in found.items()
         if (reasons := [one.unaligned for one in scored if one.unaligned is not None])
     }
-    # Last, for some truths are read as they are scored.
-    result["failed"] = [
-        {"item": one.item, "reason": one.reason}
-        for evaluation in prepared
-        for one in evaluation.failed
-    ]
+    # Last, for some truths are read as they are scored. What several models cannot read is one.
+    failed = dict.fromkeys(one for evaluation in prepared for one in evaluation.failed)
+    result["failed"] = [{"item": one.item, "reason": one.reason} for one in failed]
     return result
 
 

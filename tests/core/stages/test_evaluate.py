@@ -378,7 +378,11 @@ def test_several_models_share_a_table_and_the_first_is_the_result(here, tmp_path
 
 def test_models_of_different_grids_are_marked_in_their_table(here, tmp_path):
     models = [here / "runs/tiny-001", "depth"]
-    report = score(models=models, data=here / "rooms", output=tmp_path / "mixed")
+    shutil.copytree(here / "rooms", tmp_path / "rooms")
+    (tmp_path / "rooms/one/pose/000002.txt").write_text("nan " * 16)
+    report = score(models=models, data=tmp_path / "rooms", output=tmp_path / "mixed")
+    (failure,) = report.failed  # of both models, and named once
+    assert failure.item.endswith("000002.png")
     own = "x".join(map(str, SIZE))
     assert report.result["grids"] == {"tiny-001": own, "depth": "56x84"}
     names = [row[0] for row in report.tables[0].rows]
