@@ -1,6 +1,7 @@
 """Small teacher caches that a student can learn from: brightness tells depth."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -8,6 +9,7 @@ import torch
 
 from distill3r_core.cache.header import CacheHeader, PlannedSample
 from distill3r_core.cache.store import CacheWriter
+from distill3r_core.geometry.cameras import unproject
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.types import TeacherTargets
 
@@ -40,6 +42,16 @@ def made_sample(
         global_from_local=poses,
     )
     return shade[:, None].expand(-1, 3, -1, -1).contiguous(), targets
+
+
+def depth_maps(number: int, targets: TeacherTargets) -> TeacherTargets:
+    """The made-up targets as a teacher gives them that knows its cameras."""
+    views, height, width = targets.valid_mask.shape
+    K = torch.tensor([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
+    intrinsics = K.expand(views, 3, 3).clone()
+    points = unproject(targets.points_local[..., 2], intrinsics)
+    points = torch.where(targets.valid_mask[..., None], points, 0.0)
+    return replace(targets, points_local=points, intrinsics=intrinsics)
 
 
 def made_features(seed: int, layer: str, *, views: int, channels: int) -> torch.Tensor:

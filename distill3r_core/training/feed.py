@@ -74,6 +74,8 @@ class Feed:
             colors=self.data.colors,
             zoom=self.data.zoom,
             aspect=self.data.aspect,
+            turn=self.data.turn,
+            shift=self.data.shift,
             random_view_numbers=self.data.random_view_numbers,
             seed=self.seed,
         )

@@ -67,6 +67,10 @@ class DataSettings:
     # Each view shows a random part, its sides from 1 / zoom on, stretched by at most `aspect`.
     zoom: Annotated[float, Field(ge=1, le=8)] = 1.0
     aspect: Annotated[float, Field(ge=1, le=2)] = 1.0
+    # Each view is seen by a camera nearby, turned by at most so many degrees and moved by at most
+    # this share of the median depth; of teachers with depth maps.
+    turn: Annotated[float, Field(ge=0, le=60)] = 0.0
+    shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     random_view_numbers: bool = True
     # Share of the pixels of a training view that counts, the same ones in every draw; None: all.
     sparse: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -83,6 +87,17 @@ class DataSettings:
         if not self.augment_views:
             raise ValueError("span: without augment_views the first views are taken")
         return self
+
+    @model_validator(mode="after")
+    def _depth_is_dense(self) -> "DataSettings":
+        if self.sparse is not None and self.nearby:
+            raise ValueError("sparse: what a camera nearby sees (turn, shift) asks for whole maps")
+        return self
+
+    @property
+    def nearby(self) -> bool:
+        """Whether views are seen by cameras nearby."""
+        return self.turn > 0 or self.shift > 0
 
     @property
     def crops(self) -> bool:

@@ -149,7 +149,7 @@ def crop_targets(targets: TeacherTargets, crops: Float[Tensor, "*batch 4"]) -> T
         for axis, size in ((0, columns), (1, rows)):
             intrinsics[..., axis, 2] -= crops[..., axis] * size
             intrinsics[..., axis, :] /= crops[..., 2 + axis, None]
-        points = points[..., 2:] * _rays(intrinsics, rows, columns)
+        points = points[..., 2:] * closed_form_rays(intrinsics, rows, columns)
     return replace(
         targets,
         points_local=points,
@@ -232,7 +232,7 @@ class _Blend:
         return torch.where(self.on_surface, mixed, _take(points, nearest))
 
 
-def _rays(
+def closed_form_rays(
     intrinsics: Float[Tensor, "*batch 3 3"], rows: int, columns: int
 ) -> Float[Tensor, "*batch H W 3"]:
     """Points of z = 1 at the middles of pixels; in closed form, as a GPU waits for an inverse."""

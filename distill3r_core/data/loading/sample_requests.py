@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from distill3r_core.data.loading import augment
 from distill3r_core.data.loading.batches import Draw, rng_of
+from distill3r_core.data.loading.nearby_views import draw_motions
 from distill3r_core.nn.view_codes import random_view_numbers
 
 _SEEDS = 2**63
@@ -30,6 +31,8 @@ class DrawSettings:
     colors: bool = False  # colors are changed at random, each view on its own
     zoom: float = 1.0  # each view shows a random part, see `augment.draw_crops`
     aspect: float = 1.0
+    turn: float = 0.0  # each view is seen by a camera nearby, see `draw_motions`
+    shift: float = 0.0
     random_view_numbers: bool = True
     seed: int = 0  # seed of all these choices
 
@@ -44,6 +47,7 @@ class SampleRequest:
             scene, which the global points are then in; None: they stay in the anchor's.
         colors: Factors for the colors, see `augment.draw_colors`; None: as they are.
         crops: Parts of the views that are shown, see `augment.draw_crops`; None: all of them.
+        motions: Cameras that see them, see `draw_motions`; None: their own.
         view_numbers: Among those the student tells apart; None: in order.
     """
 
@@ -55,6 +59,7 @@ class SampleRequest:
     mirrored: bool = False
     colors: Float[np.ndarray, "N 5"] | None = None
     crops: Float[np.ndarray, "N 4"] | None = None
+    motions: Float[np.ndarray, "N 3 4"] | None = None
     view_numbers: tuple[int, ...] | None = None
 
     @property
@@ -88,6 +93,9 @@ def request_of(
     crops = None
     if max(settings.zoom, settings.aspect) > 1:
         crops = augment.draw_crops(len(views), rng, zoom=settings.zoom, aspect=settings.aspect)
+    motions = None
+    if max(settings.turn, settings.shift) > 0:
+        motions = draw_motions(len(views), rng, turn=settings.turn, shift=settings.shift)
     numbers = None
     if settings.random_view_numbers:
         generator = torch.Generator().manual_seed(int(rng.integers(_SEEDS)))
@@ -101,5 +109,6 @@ def request_of(
         mirrored=mirrored,
         colors=colors,
         crops=crops,
+        motions=motions,
         view_numbers=numbers,
     )

@@ -20,6 +20,7 @@ from distill3r_core.cache.sample_codec import finish
 from distill3r_core.cache.store import ViewBuffers
 from distill3r_core.data.loading import augment
 from distill3r_core.data.loading.batches import Batch, Draw
+from distill3r_core.data.loading.nearby_views import see_from
 from distill3r_core.data.loading.sample_requests import SampleRequest
 from distill3r_core.geometry.similarity import apply_similarity, compose
 from distill3r_core.types import TeacherTargets
@@ -68,6 +69,7 @@ class StoredBatch:
     mirrored: Bool[Tensor, "B"]
     colors: Float[Tensor, "B N 5"]
     crops: Float[Tensor, "B N 4"]
+    motions: Float[Tensor, "B N 3 4"]
     view_numbers: Int[Tensor, "B N"]  # among those that the student tells apart
     requests: tuple[SampleRequest, ...]
     features: Mapping[str, Float16[Tensor, "B N _h _w _C"]] = field(default_factory=dict)
@@ -124,6 +126,8 @@ class StoredBatch:
             self.colors[row] = torch.from_numpy(request.colors)
         if request.crops is not None:
             self.crops[row] = torch.from_numpy(request.crops)
+        if request.motions is not None:
+            self.motions[row] = torch.from_numpy(request.motions)
         numbers = request.view_numbers or tuple(range(len(request.views)))
         self.view_numbers[row] = torch.tensor(numbers)
 
@@ -144,6 +148,8 @@ class StoredBatch:
                 augment.crop_images(images, crops),
                 augment.crop_targets(targets, crops),
             )
+        if self.requests[0].motions is not None:
+            images, targets = see_from(images, targets, move(self.motions))
         batch = Batch(
             images=images,
             targets=targets,
@@ -226,6 +232,7 @@ class BatchMemory:
             "mirrored": ((samples,), torch.bool),
             "colors": per_view(augment.COLOR_FACTORS, dtype=torch.float32),
             "crops": per_view(4, dtype=torch.float32),
+            "motions": per_view(3, 4, dtype=torch.float32),
             "view_numbers": per_view(dtype=torch.int64),
         }
         for layer, shape in features.items():

@@ -92,19 +92,20 @@ class CachedFeatures:
         for layer in self.layers:
             self.cache.read_features_into(name, layer, views, out[layer])
 
-    def check(self, *, mirror: bool, crops: bool) -> None:
+    def check(self, *, mirror: bool, crops: bool, nearby: bool) -> None:
         """Check before a run that the features are there and fit its augmentations.
 
         Raises:
             CacheError: The cache lacks a layer.
-            ConfigError: Images are mirrored, or parts of them shown; the features of a mirrored
-                image are not the mirrored features of the image.
+            ConfigError: Images are mirrored, parts of them shown, or seen by other cameras; the
+                features of a mirrored image are not the mirrored features of the image.
         """
         for layer in self.layers:
             self.cache.require_layer(layer)
         for name, is_on, off in (
             ("data.mirror", mirror, "--set data.mirror=false"),
             ("data.zoom and data.aspect", crops, "--set data.zoom=1 --set data.aspect=1"),
+            ("data.turn and data.shift", nearby, "--set data.turn=0 --set data.shift=0"),
         ):
             if is_on:
                 raise ConfigError(

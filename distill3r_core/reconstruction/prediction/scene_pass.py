@@ -147,7 +147,12 @@ def poses_by_pnp(
         chosen = chosen[:: max(1, -(-len(chosen) // _PAIRS))]
         try:
             pose = pose_from_points(
-                flat[chosen], pixels[chosen], camera, (height, width), max_error=SCENE_MAX_ERROR
+                flat[chosen],
+                pixels[chosen],
+                camera,
+                (height, width),
+                max_error=SCENE_MAX_ERROR,
+                widen=True,
             )
         except GeometryError:
             pose = np.full((4, 4), np.nan)

@@ -53,7 +53,7 @@ from distill3r_core.stages.evaluate.settings import EvalSettings
 from distill3r_core.stages.evaluate.view_image import ViewGallery
 from distill3r_core.types import Unit
 
-RESULT_FORM = 6  # what a result holds; one of another form is scored again
+RESULT_FORM = 7  # what a result holds; one of another form is scored again
 RESULT, VIEWS_IMAGE, WORST_IMAGE = "result.json", "views.png", "worst.png"
 CSV, MARKDOWN, PAGE = "figures.csv", "tables.md", "report.html"
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from distill3r_core.cache.maps.maps_layout import Kind
+from distill3r_core.cache.maps.maps_layout import DEPTH_PLANES, Kind
 from distill3r_core.data.loading.cache_union import CacheUnion, naming_repair
 from distill3r_core.errors import CacheError, ConfigError, NothingUsableError
 from distill3r_core.report import Progress
@@ -27,6 +27,7 @@ def open_finished(settings: TrainSettings, progress: Progress) -> CacheUnion:
     Raises:
         InputMissingError, ConfigError: As `open_caches`.
         CacheError: As `open_caches`; or one lacks planned samples.
+        ConfigError: Views are to be seen by cameras nearby, of maps without cameras.
         NothingUsableError: None holds training samples.
     """
     caches = open_caches(settings)
@@ -53,6 +54,8 @@ def open_finished(settings: TrainSettings, progress: Progress) -> CacheUnion:
             f"{paths} {held} no training samples",
             hint=f"see `distill3r cache info {settings.caches[0]}`",
         )
+    if settings.data.nearby:
+        _require_cameras(caches)
     alone = sum(bool(caches.entry(name).kind & Kind.LOCAL_ONLY) for name in names)
     if alone == len(names):
         progress.note(
@@ -60,6 +63,18 @@ def open_finished(settings: TrainSettings, progress: Progress) -> CacheUnion:
             "(`distill3r manifest ... --poses colmap` estimates poses)"
         )
     return caches
+
+
+def _require_cameras(caches: CacheUnion) -> None:
+    without = [member for member in caches.members if member.cache.planes != DEPTH_PLANES]
+    if without:
+        teachers = ", ".join(dict.fromkeys(member.cache.header.teacher for member in without))
+        raise ConfigError(
+            f"data.turn and data.shift: {without[0].cache.path} holds no depth maps with cameras "
+            f"(its teacher: {teachers})",
+            hint="--set data.turn=0 --set data.shift=0; or a teacher of depth maps, such as "
+            "depth, da3 or vggt",
+        )
 
 
 def resolve_metric(

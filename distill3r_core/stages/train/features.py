@@ -42,7 +42,9 @@ def open_features(
         )
     if wanted.source == "cached" or (stored and wanted.source == "auto") or not able:
         source = CachedFeatures(cache, layers)
-        source.check(mirror=settings.data.mirror, crops=settings.data.crops)
+        source.check(
+            mirror=settings.data.mirror, crops=settings.data.crops, nearby=settings.data.nearby
+        )
         return source, ()
     teacher = build_teacher(name, wanted.weights, device=device)
     known = teacher.feature_channels if isinstance(teacher, FeatureTeacher) else {}

@@ -120,6 +120,8 @@ def identity_of(settings: TrainSettings, cache: CacheUnion, *, processes: int) -
         del kept["validation"]["best"]  # nor this
     if settings.data.span is None:
         del kept["data"]["span"]  # nor this
+    if not settings.data.nearby:
+        del kept["data"]["turn"], kept["data"]["shift"]  # nor these
     del kept["schedule"]["extend"]  # what extensions did is recorded with them
     del kept["loss"]["metric"]
     if learns_meters(settings, cache):  # runs of versions that knew no other were relative

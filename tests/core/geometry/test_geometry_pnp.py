@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from distill3r_core.geometry.pnp import pnp_available, pose_from_points
 
@@ -28,6 +29,56 @@ def test_the_cameras_of_the_recorded_scene_are_found_among_outliers(golden_dir):
             cosine = (np.trace(found[:3, :3].T @ truth[:3, :3]) - 1) / 2
             assert np.degrees(np.arccos(np.clip(cosine, -1, 1))) < 0.05
             assert np.abs(found[:3, 3] - truth[:3, 3]).max() < 5e-3  # the scene is 4 deep
+
+
+SIZE, FOCAL = (112, 154), 120.0
+TRUE = np.eye(4)
+TRUE[:3, 3] = 0.3, -0.2, 0.1
+
+
+def pairs_with_errors(seed: int, amount: float, *, wrong: float = 0.0):
+    """Pairs of a camera at `TRUE`: points off by so many meters, smoothly, and some anywhere."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.uniform((0, 0), SIZE[::-1], (2000, 2))
+    K = np.array([[FOCAL, 0, SIZE[1] / 2], [0, FOCAL, SIZE[0] / 2], [0, 0, 1]])
+    rays = np.c_[(pixels - K[:2, 2]) / FOCAL, np.ones(len(pixels))]
+    points = rays * rng.uniform(1.5, 3.0, (len(pixels), 1))
+    coarse = amount * rng.normal(size=(3, 7, 9))  # corners of patches of 19x19 pixels
+    for axis in range(3):
+        places = (pixels[:, ::-1] / np.array(SIZE) * (6, 8)).T
+        points[:, axis] += ndimage.map_coordinates(coarse[axis], places, order=1)
+    lost = rng.random(len(pixels)) < wrong
+    points[lost] = rng.uniform(-3, 3, (lost.sum(), 3))
+    return points + TRUE[:3, 3], pixels, K
+
+
+def errors_of(found: np.ndarray) -> tuple[float, float]:
+    """Meters and degrees."""
+    cosine = np.clip((np.trace(found[:3, :3]) - 1) / 2, -1, 1)
+    return float(np.linalg.norm(found[:3, 3] - TRUE[:3, 3])), float(np.degrees(np.arccos(cosine)))
+
+
+def test_points_that_are_all_off_give_the_camera_that_fits_most_of_them():
+    given = [pairs_with_errors(seed, 0.2) for seed in range(12)]
+    narrow, wide = (
+        np.median(
+            [
+                errors_of(pose_from_points(*pairs, SIZE, max_error=2.0, widen=widen))
+                for pairs in given
+            ],
+            axis=0,
+        )
+        for widen in (False, True)
+    )
+    assert (wide < narrow).all()
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.3, 0.6])
+def test_exact_points_among_wrong_ones_give_the_exact_camera(wrong):
+    meters, degrees = errors_of(
+        pose_from_points(*pairs_with_errors(1, 0.0, wrong=wrong), SIZE, widen=True)
+    )
+    assert meters < 5e-3 and degrees < 0.1
 
 
 TERMINATED = """

@@ -10,7 +10,7 @@ import pytest
 import torch
 from pydantic.dataclasses import dataclass
 from safetensors import safe_open
-from small_caches import made_features, made_sample
+from small_caches import depth_maps, made_features, made_sample
 from torch import nn
 from torch.nn import functional
 
@@ -224,12 +224,14 @@ def test_a_cache_without_the_layer_is_refused_before_anything_is_written(
         ("data.mirror", True, "mirror"),
         ("data.zoom", 1.5, "zoom and data.aspect"),
         ("data.aspect", 1.2, "zoom and data.aspect"),
+        ("data.turn", 20.0, "turn and data.shift"),
+        ("data.shift", 0.2, "turn and data.shift"),
     ],
 )
 def test_stored_features_and_images_that_are_not_as_stored_are_refused_together(
     make_cache: MakeCache, tmp_path: Path, name: str, value: object, said: str
 ) -> None:
-    cache = make_cache(tmp_path / "cache", features={"deep": CHANNELS})
+    cache = make_cache(tmp_path / "cache", features={"deep": CHANNELS}, change=depth_maps)
     with pytest.raises(ConfigError, match=rf"data\.{said} .* \(deep\)"):
         train(settings(cache, tmp_path / "run", **{name: value}))
 

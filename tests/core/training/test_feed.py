@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_caches import depth_maps
 
 from distill3r_core.cache.store import TeacherCache
 from distill3r_core.data.loading.augment import crop_images, crop_targets
 from distill3r_core.data.loading.batches import Batch
 from distill3r_core.data.loading.cache_union import CacheUnion
+from distill3r_core.data.loading.nearby_views import see_from
 from distill3r_core.data.loading.sample_requests import DrawSettings, request_of
 from distill3r_core.data.loading.teacher_features import CachedFeatures
 from distill3r_core.errors import CacheError
@@ -54,15 +56,19 @@ def assert_same(first: Batch, second: Batch) -> None:
 
 
 CHANGED = {"mirror": True, "colors": True, "zoom": 1.5, "aspect": 1.2}
+NEARBY = {"turn": 15.0, "shift": 0.2}
 
 
 @pytest.mark.parametrize("size", [None, (14, 28)])
+@pytest.mark.parametrize("nearby", [{}, NEARBY])
 def test_memory_disk_and_any_number_of_threads_give_the_same_batches(
-    size: tuple[int, int] | None, make_cache: MakeCache, tmp_path: Path
+    size: tuple[int, int] | None, nearby: dict[str, float], make_cache: MakeCache, tmp_path: Path
 ) -> None:
-    cache = make_cache(tmp_path / "cache")
+    change = {"change": depth_maps} if nearby else {}
+    cache = make_cache(tmp_path / "cache", **change)
     ways = ({"hold": True}, {"hold": False, "workers": 1}, {"hold": False, "workers": 3})
-    found = [first_batches(feed_of(cache, size=size, **CHANGED, **way), 6) for way in ways]
+    changed = {**CHANGED, **nearby}
+    found = [first_batches(feed_of(cache, size=size, **changed, **way), 6) for way in ways]
     for batches in zip(*found, strict=True):
         assert_same(batches[0], batches[1])
         assert_same(batches[0], batches[2])
@@ -117,6 +123,24 @@ def test_each_view_shows_the_part_of_it_that_was_drawn(
         assert torch.equal(part.images, crop_images(whole.images, crops))
         assert not torch.equal(part.images, whole.images)
         torch.testing.assert_close(part.targets, crop_targets(whole.targets, crops))
+
+
+def test_each_view_is_seen_by_the_camera_that_was_drawn(
+    make_cache: MakeCache, tmp_path: Path
+) -> None:
+    cache = make_cache(tmp_path / "cache", change=depth_maps)
+    plain = first_batches(feed_of(cache, **CHANGED), 4)
+    shown = first_batches(feed_of(cache, **CHANGED, **NEARBY), 4)
+    settings = DrawSettings(**CHANGED, **NEARBY, seed=feed_of(cache).seed)
+    for whole, part in zip(plain, shown, strict=True):
+        assert whole.draws == part.draws
+        available = whole.images.shape[1]
+        requests = [request_of(d, available=available, settings=settings) for d in whole.draws]
+        motions = torch.from_numpy(np.stack([request.motions for request in requests]))
+        images, targets = see_from(whole.images, whole.targets, motions)
+        assert torch.equal(part.images, images)
+        assert not torch.equal(part.images, whole.images)
+        torch.testing.assert_close(part.targets, targets)
 
 
 def test_without_augmentation_views_stand_as_they_are_cached(
@@ -199,5 +223,5 @@ def test_several_caches_are_one_order_however_the_work_is_divided(
     other = make_cache(tmp_path / "c", features={"deep": 6})
     with pytest.raises(CacheError, match=r"5 channels in .*a and 6 in .*c"):
         CachedFeatures(CacheUnion.open([folders[0], other]), ("deep",)).check(
-            mirror=False, crops=False
+            mirror=False, crops=False, nearby=False
         )

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_caches import depth_maps
 
 from distill3r_core import config
-from distill3r_core.errors import CacheError, ConflictError, InputMissingError
+from distill3r_core.errors import CacheError, ConfigError, ConflictError, InputMissingError
 from distill3r_core.models import load_student
 from distill3r_core.models.families import train_presets
 from distill3r_core.report import Silent
@@ -115,6 +116,38 @@ def test_a_cache_that_lacks_planned_samples_is_refused_unless_allowed(
     silent = Silent()
     train(settings_for(cache, tmp_path / "run", max_steps=1, allow_missing=True), progress=silent)
     assert any("made/02/000" in note for note in silent.notes)
+
+
+def test_cameras_nearby_need_a_cache_that_knows_its_cameras(
+    make_cache: MakeCache, tmp_path: Path
+) -> None:
+    moved = ("data.turn=10", "data.shift=0.1")
+    without = settings_for(make_cache(tmp_path / "maps"), tmp_path / "run", *moved, max_steps=1)
+    with pytest.raises(ConfigError, match=r"maps holds no depth maps .*teacher: made") as caught:
+        train(without)
+    assert "--set data.turn=0 --set data.shift=0" in str(caught.value.hint)
+    assert not (tmp_path / "run").exists()
+    cache = make_cache(tmp_path / "depth", change=depth_maps)
+    train(settings_for(cache, tmp_path / "run", *moved, max_steps=1))
+    assert identity_in(tmp_path / "run")["data"].items() >= {"turn": 10.0, "shift": 0.1}.items()
+    with pytest.raises(ConfigError, match=r"sparse.*turn, shift"):
+        settings_for(cache, tmp_path / "other", *moved, "data.sparse=0.1")
+
+
+def identity_in(run: Path) -> dict[str, Any]:
+    return json.loads((run / "run.json").read_text())["identity"]
+
+
+def test_what_earlier_versions_did_not_know_is_no_part_of_a_run_that_does_without(
+    make_cache: MakeCache, tmp_path: Path
+) -> None:
+    settings = settings_for(make_cache(tmp_path / "cache"), tmp_path / "run", max_steps=1)
+    train(settings)
+    identity = identity_in(tmp_path / "run")
+    assert not identity.keys() & {"scene", "init_images"}
+    assert not identity["data"].keys() & {"span", "turn", "shift"}
+    assert "best" not in identity["validation"]
+    assert train(settings).finished_before
 
 
 def test_without_a_cache_the_command_that_makes_one_is_named(tmp_path: Path) -> None:
