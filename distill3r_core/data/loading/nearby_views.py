@@ -53,12 +53,16 @@ def see_from(
     images: UInt8[Tensor, "*batch 3 H W"],
     targets: TeacherTargets,
     motions: Float[Tensor, "*batch 3 4"],
+    *,
+    anchored: bool = False,
 ) -> tuple[UInt8[Tensor, "*batch 3 H W"], TeacherTargets]:
     """What cameras nearby see of views with depth maps.
 
     Args:
         targets: With `intrinsics`, which the new cameras share.
         motions: See `draw_motions`.
+        anchored: The first view's camera is the common frame, and its new camera becomes it; else
+            that frame, of a scene, stays.
 
     Returns:
         The images, bilinear; what the view does not show has a mean of the colors around it. The
@@ -83,6 +87,8 @@ def see_from(
     similarities = compose(
         targets.global_from_local, motion.reshape(targets.global_from_local.shape)
     )
+    if anchored:
+        similarities = _first_as_frame(similarities)
     if targets.local_only is not None:  # that of a view without a place says nothing
         alone = targets.local_only[..., None, None]
         similarities = torch.where(alone, targets.global_from_local, similarities)
@@ -96,6 +102,14 @@ def see_from(
         valid_mask=valid.reshape(*lead, *valid.shape[1:]),
         global_from_local=similarities,
     )
+
+
+def _first_as_frame(poses: Float[Tensor, "*batch N 3 4"]) -> Float[Tensor, "*batch N 3 4"]:
+    """Similarities into the first view's frame, where that view's is a motion."""
+    first = poses[..., :1, :, :]
+    moved = compose(_inverse_rigid(first).expand_as(poses), poses)
+    itself = torch.eye(3, 4, dtype=poses.dtype, device=poses.device).expand_as(first)
+    return torch.cat([itself, moved[..., 1:, :, :]], dim=-3)
 
 
 def _images(images: UInt8[Tensor, "V 3 H W"], sight: "_Sight") -> UInt8[Tensor, "V 3 H W"]:
@@ -220,6 +234,7 @@ def _surface_depth(
     return torch.where(alike & ((smooth - nearest).abs() < SURFACE * nearest), smooth, nearest)
 
 
-def _inverse_rigid(motion: Float[Tensor, "V 3 4"]) -> Float[Tensor, "V 3 4"]:
+def _inverse_rigid(motion: Float[Tensor, "*batch 3 4"]) -> Float[Tensor, "*batch 3 4"]:
+    """In closed form: to invert on a GPU is to wait for it."""
     turned = motion[..., :3].mT
     return torch.cat([turned, -turned @ motion[..., 3:]], dim=-1)

@@ -149,7 +149,9 @@ class StoredBatch:
                 augment.crop_targets(targets, crops),
             )
         if self.requests[0].motions is not None:
-            images, targets = see_from(images, targets, move(self.motions))
+            # Without a scene the frame is the first view's camera, wherever that now is.
+            anchored = self.requests[0].scene_from_stored is None
+            images, targets = see_from(images, targets, move(self.motions), anchored=anchored)
         batch = Batch(
             images=images,
             targets=targets,

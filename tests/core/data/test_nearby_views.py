@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from distill3r_core.data.loading.augment import anchor_first
 from distill3r_core.data.loading.nearby_views import draw_motions, fill_unknown, see_from
 from distill3r_core.geometry.cameras import project, rays, unproject
 from distill3r_core.geometry.scale import masked_median
@@ -113,6 +114,27 @@ def test_points_stay_where_they_are_in_the_common_frame() -> None:
         towards = points - centers[view]
         first = cast(scene, centers[view].expand_as(towards), towards)[0]
         assert float(((first - 1).abs() > 0.05).float().mean()) < 0.02
+
+
+def test_the_new_camera_of_the_anchor_becomes_the_frame() -> None:
+    K, scene = pinhole(SIZE), build_scene(4)
+    poses = arc(scene, 3, seed=4, degrees=30.0)
+    targets = anchor_first(
+        replace(
+            targets_of(torch.stack([render_depth(scene, one, K, SIZE) for one in poses]), K),
+            global_from_local=poses[:, :3],
+        )
+    )
+    motions = torch.from_numpy(draw_motions(3, np.random.default_rng(5), turn=TURN, shift=SHIFT))
+    images = torch.zeros(3, 3, *SIZE, dtype=torch.uint8)
+    _, stays = see_from(images, targets, motions)
+    _, moves = see_from(images, targets, motions, anchored=True)
+    assert torch.equal(moves.points_global[0], moves.points_local[0])
+    assert not torch.equal(stays.points_global[0], stays.points_local[0])
+    back = invert_similarity(stays.global_from_local[:1]).expand(3, 3, 4)
+    wanted = apply_similarity(back, stays.points_global)
+    wanted = torch.where(stays.valid_mask[..., None], wanted, 0.0)
+    torch.testing.assert_close(moves.points_global, wanted)
 
 
 def test_what_stood_behind_something_is_not_seen() -> None:

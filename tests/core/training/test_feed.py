@@ -137,10 +137,13 @@ def test_each_view_is_seen_by_the_camera_that_was_drawn(
         available = whole.images.shape[1]
         requests = [request_of(d, available=available, settings=settings) for d in whole.draws]
         motions = torch.from_numpy(np.stack([request.motions for request in requests]))
-        images, targets = see_from(whole.images, whole.targets, motions)
+        images, targets = see_from(whole.images, whole.targets, motions, anchored=True)
         assert torch.equal(part.images, images)
         assert not torch.equal(part.images, whole.images)
         torch.testing.assert_close(part.targets, targets)
+        first = part.targets.global_from_local[:, 0]
+        assert torch.equal(first, torch.eye(3, 4).expand_as(first))
+        assert torch.equal(part.targets.points_global[:, 0], part.targets.points_local[:, 0])
 
 
 def test_without_augmentation_views_stand_as_they_are_cached(
