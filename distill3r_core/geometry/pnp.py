@@ -4,6 +4,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import util
 from types import ModuleType
 from typing import Any
@@ -13,11 +14,30 @@ from jaxtyping import Float
 
 from distill3r_core.errors import ExtraMissingError, GeometryError
 
-# Pixels of an image 512 wide; scaled with the image, unlike the release's fixed 5 pixels.
-_MAX_ERROR, _MAX_ERROR_WIDTH = 5.0, 512
+_BOUND_WIDTH = 512
+_WIDEST = 64.0  # pixels of an image 512 wide: a bound beyond it agrees with any pose
 _SEARCHED = 1000  # pairs by which a bound is found, at most
-_MORE = 1.5  # times the pairs, by which a bound that is too narrow for the points is known
+_ENOUGH, _MORE = 0.5, 1.5  # share of the pairs; times the pairs
 _MAX_TRIALS = 1000  # finds a pose that a quarter of the points agree on, all but surely
+
+
+@dataclass(frozen=True)
+class AgreementBound:
+    """Up to which error a pair agrees with a pose.
+
+    Args:
+        pixels: Of an image 512 wide; scaled with the image, unlike the release's fixed 5 pixels.
+        widens: Whether it is doubled while fewer than half of the pairs agree and twice the bound
+            finds at least 1.5 times as many: of points that are all off by more than the bound,
+            RANSAC takes those that chance to agree. Where the others are far off, it stays.
+    """
+
+    pixels: float = 5.0
+    widens: bool = False
+
+
+# Ten pixels of an image 640 wide, as is usual with scene coordinates.
+SCENE_BOUND = AgreementBound(8.0, widens=True)
 
 
 def pnp_available() -> bool:
@@ -69,8 +89,7 @@ def pose_from_points(
     size: tuple[int, int],
     *,
     seed: int = 0,
-    max_error: float = _MAX_ERROR,
-    widen: bool = False,
+    bound: AgreementBound = AgreementBound(),
 ) -> Float[np.ndarray, "4 4"]:
     """`world_from_cam` of a pinhole camera, robust against wrong pairs.
 
@@ -80,10 +99,7 @@ def pose_from_points(
         intrinsics: In pixels of the image, equal focal lengths.
         size: Rows and columns of the image.
         seed: Seed of the random samples.
-        max_error: Pixels of an image 512 wide up to which a pair agrees with a pose.
-        widen: Double `max_error` for as long as that finds half as many pairs again: of points
-            that are all off by more than it, RANSAC takes those that chance to agree. Exact points
-            among wrong ones stay with the first bound, of which twice finds hardly more.
+        bound: Which pairs agree with a pose.
 
     Raises:
         GeometryError: No pose explains enough of the pairs.
@@ -101,15 +117,16 @@ def pose_from_points(
     options.ransac.random_seed = seed
     pairs = pixels.astype(np.float64), points.astype(np.float64)
 
-    def estimate(bound: float, step: int = 1) -> dict[str, Any] | None:
-        options.ransac.max_error = bound * max(size) / _MAX_ERROR_WIDTH
+    def estimate(error: float, step: int = 1) -> dict[str, Any] | None:
+        options.ransac.max_error = error * max(size) / _BOUND_WIDTH
         some = (values[::step] for values in pairs)
         return pycolmap.estimate_absolute_pose(*some, camera, options)
 
-    if widen:
+    error = bound.pixels
+    if bound.widens and len(points):
         step = -(-len(points) // _SEARCHED)
-        max_error = _widened(max_error, lambda bound: estimate(bound, step))
-    found = estimate(max_error)
+        error = _widened(error, len(points[::step]), lambda error: estimate(error, step))
+    found = estimate(error)
     if found is not None:
         start, agreeing = found["cam_from_world"], found["inlier_mask"]
         found = pycolmap.refine_absolute_pose(start, *pairs, agreeing, camera)
@@ -120,12 +137,14 @@ def pose_from_points(
     return pose
 
 
-def _widened(bound: float, estimate: Callable[[float], dict[str, Any] | None]) -> float:
-    """The bound, doubled for as long as that finds `_MORE` times the pairs."""
-    agreeing = 0
-    while (found := estimate(bound)) is None or found["num_inliers"] >= _MORE * agreeing:
-        if 2 * bound > _MAX_ERROR_WIDTH:
-            return bound
-        agreeing = found["num_inliers"] if found else 0
-        bound *= 2
-    return bound / 2
+def _widened(error: float, pairs: int, estimate: Callable[[float], dict[str, Any] | None]) -> float:
+    """The bound for so many pairs, see `AgreementBound`; the first where none finds a pose."""
+    best, agreeing, tried = error, 0, error
+    while tried <= _WIDEST and agreeing < _ENOUGH * pairs:
+        found = estimate(tried)
+        if found is not None:
+            if found["num_inliers"] < _MORE * agreeing:
+                break
+            best, agreeing = tried, found["num_inliers"]
+        tried *= 2
+    return best

@@ -89,6 +89,9 @@ def mirror_targets(targets: TeacherTargets) -> TeacherTargets:
     if intrinsics is not None:
         intrinsics = intrinsics.clone()
         intrinsics[..., 0, 2] = targets.valid_mask.shape[-1] - intrinsics[..., 0, 2]
+        # Of an upright camera both are 0; of a transposed map they are the focal lengths.
+        intrinsics[..., 0, 1] = -intrinsics[..., 0, 1]
+        intrinsics[..., 1, 0] = -intrinsics[..., 1, 0]
     return TeacherTargets(
         points_local=targets.points_local.flip(-2) * sign,
         confidence_local=targets.confidence_local.flip(-1),

@@ -16,14 +16,16 @@ from torch.nn import functional
 
 from distill3r_core.data.loading.augment import SURFACE, closed_form_rays
 from distill3r_core.geometry.cameras import project
-from distill3r_core.geometry.scale import masked_median
 from distill3r_core.geometry.similarity import apply_similarity, compose
 from distill3r_core.types import TeacherTargets
 
 # A point covers the four pixels around it but those of which it has next to nothing: a camera that
 # does not move sees each pixel where it was.
 _COVERED = 0.02
+# Points whose depth falls below this share of what it was leave holes, of so many pixels from them.
+_ENLARGED, _HOLES = 0.7, 1
 _ROUNDS = 3  # of finding the surface along a ray; the error of each is a share of that before
+_NEAREST = 0.02  # share of the pixels that are what is nearest; single ones may be wrong
 _CLOSEST = 0.05  # share of the median depth; what is nearer, or behind, is not seen
 _AGREES = 0.02  # share of the depth that a pixel may differ by from the surface that it sees
 _AHEAD = 1e-6  # keeps the projection of what lies behind a camera finite
@@ -60,7 +62,8 @@ def see_from(
 
     Args:
         targets: With `intrinsics`, which the new cameras share.
-        motions: See `draw_motions`.
+        motions: See `draw_motions`. Shifts are cut to half of the way to what is nearest: the depth
+            that a fiftieth of the valid pixels are at most.
         anchored: The first view's camera is the common frame, and its new camera becomes it; else
             that frame, of a scene, stays.
 
@@ -73,15 +76,15 @@ def see_from(
     lead = images.shape[:-3]
     mask, intrinsics = targets.valid_mask.flatten(0, -3), targets.intrinsics.flatten(0, -3)
     depth = targets.points_local[..., 2].flatten(0, -3)
-    middle = masked_median(depth.flatten(1), mask.flatten(1)).nan_to_num(nan=1.0)[:, None, None]
-    motion = motions.flatten(0, -3).to(depth)
-    motion = torch.cat([motion[..., :3], motion[..., 3:] * middle], dim=-1)
+    nearest, middle = _depths(depth, mask)
+    motion = _in_unit_of_depth(motions.flatten(0, -3).to(depth), nearest, middle)
     filled = fill_unknown(depth[:, None], mask[:, None])[:, 0]
+    filled = torch.where(filled > 0, filled, middle)  # a view without any depth is a plane
     sight = _look(filled, mask, intrinsics, motion, _CLOSEST * middle)
-    valid = sight.seen & sight.nearest(mask)
+    valid = sight.seen & _nearest(mask, sight.grid)
 
     def confidence(values: Float[Tensor, "*batch H W"]) -> Float[Tensor, "*batch H W"]:
-        moved = torch.where(valid, sight.nearest(values.flatten(0, -3)), 1.0)
+        moved = torch.where(valid, _nearest(values.flatten(0, -3), sight.grid), 1.0)
         return moved.reshape(values.shape)
 
     similarities = compose(
@@ -104,10 +107,32 @@ def see_from(
     )
 
 
+def _depths(
+    depth: Float[Tensor, "V H W"], mask: Bool[Tensor, "V H W"]
+) -> tuple[Float[Tensor, "V 1 1"], Float[Tensor, "V 1 1"]]:
+    """What is nearest in each view, and the median; 1 in views without depth."""
+    ordered = torch.where(mask, depth, torch.inf).flatten(1).sort(dim=-1).values
+    last = (mask.sum((-2, -1)) - 1).clamp(min=0)[:, None]
+    found = [ordered.gather(1, (share * last).long()) for share in (_NEAREST, 0.5)]
+    nearest, middle = (torch.where(one.isfinite(), one, 1.0)[..., None] for one in found)
+    return nearest, middle
+
+
+def _in_unit_of_depth(
+    motion: Float[Tensor, "V 3 4"],
+    nearest: Float[Tensor, "V 1 1"],
+    middle: Float[Tensor, "V 1 1"],
+) -> Float[Tensor, "V 3 4"]:
+    """Motions whose shift is a share of the middle depth, cut to half of the nearest."""
+    shift = motion[..., 3:] * middle
+    length = shift.norm(dim=-2, keepdim=True).clamp(min=_AHEAD)
+    return torch.cat([motion[..., :3], shift * (0.5 * nearest / length).clamp(max=1)], dim=-1)
+
+
 def _first_as_frame(poses: Float[Tensor, "*batch N 3 4"]) -> Float[Tensor, "*batch N 3 4"]:
-    """Similarities into the first view's frame, where that view's is a motion."""
+    """Similarities into the first view's frame."""
     first = poses[..., :1, :, :]
-    moved = compose(_inverse_rigid(first).expand_as(poses), poses)
+    moved = compose(_inverse(first).expand_as(poses), poses)
     itself = torch.eye(3, 4, dtype=poses.dtype, device=poses.device).expand_as(first)
     return torch.cat([itself, moved[..., 1:, :, :]], dim=-3)
 
@@ -152,15 +177,6 @@ class _Sight:
     seen: Bool[Tensor, "V H W"]
     grid: Float[Tensor, "V H W 2"]
 
-    def nearest(self, values: Shaped[Tensor, "V H W"]) -> Shaped[Tensor, "V H W"]:
-        """The view's values at the pixels that these places lie in."""
-        rows, columns = values.shape[1:]
-        across, down = self.grid.unbind(-1)
-        column = ((across + 1) * columns / 2).floor().clamp(0, columns - 1)
-        row = ((down + 1) * rows / 2).floor().clamp(0, rows - 1)
-        pixels = (row * columns + column).long()
-        return values.flatten(1).gather(1, pixels.flatten(1)).reshape(values.shape)
-
 
 def _look(
     depth: Float[Tensor, "V H W"],
@@ -179,19 +195,20 @@ def _look(
         near: Depth up to which nothing is seen.
     """
     rows, columns = depth.shape[1:]
-    rays, back = closed_form_rays(intrinsics, rows, columns), _inverse_rigid(motion)
-    guess = _nearest_depth(apply_similarity(back, rays * depth[..., None]), intrinsics, near)
+    rays, back = closed_form_rays(intrinsics, rows, columns), _inverse(motion)
+    guess = _nearest_depth(apply_similarity(back, rays * depth[..., None]), depth, intrinsics, near)
     reached = guess.isfinite()
     sight = _Sight(torch.where(reached, guess, near), reached, torch.zeros_like(rays[..., :2]))
-    size = rays.new_tensor([columns, rows])
     for _ in range(_ROUNDS):
         there = apply_similarity(motion, rays * sight.depth[..., None])
         ahead = there[..., 2:].clamp(min=_AHEAD)
-        grid = 2 * project(torch.cat([there[..., :2], ahead], dim=-1), intrinsics) / size - 1
-        surface = _Sight(sight.depth, reached, grid)
-        known = _surface_depth(depth, mask, surface)[..., None]
-        met = apply_similarity(back, there * (known / ahead))[..., 2]
-        agrees = ((ahead - known).abs() < _AGREES * known)[..., 0]
+        places = project(torch.cat([there[..., :2], ahead], dim=-1), intrinsics)
+        # By numbers one by one: from a list of them, a GPU would be waited for.
+        across, down = places.unbind(-1)
+        grid = torch.stack([across * (2 / columns) - 1, down * (2 / rows) - 1], dim=-1)
+        surface = _surface_depth(depth, mask, grid)[..., None]
+        met = apply_similarity(back, there * (surface / ahead))[..., 2]
+        agrees = ((ahead - surface).abs() < _AGREES * surface)[..., 0]
         inside = (grid.abs() <= 1).all(-1)
         sight = _Sight(torch.maximum(met, near), reached & agrees & inside & (met > near), grid)
     return sight
@@ -199,13 +216,35 @@ def _look(
 
 def _nearest_depth(
     points: Float[Tensor, "V H W 3"],
+    before: Float[Tensor, "V H W"],
     intrinsics: Float[Tensor, "V 3 3"],
     near: Float[Tensor, "V 1 1"],
 ) -> Float[Tensor, "V H W"]:
-    """Depth of the nearest point at each pixel, of points in the camera's frame; else infinite."""
+    """Depth of the nearest point at each pixel, of points in the camera's frame; else infinite.
+
+    Between points that the camera has come near to there are holes, of pixels that would see what
+    is behind: each such point hides what is around it.
+
+    Args:
+        before: Depth of the points in the view that they were taken from.
+    """
+    enlarged = points[..., 2] < _ENLARGED * before
+    whole = _splat(points, torch.ones_like(enlarged), intrinsics, near)
+    close = _splat(points, enlarged, intrinsics, near)
+    around = -functional.max_pool2d(-close, 2 * _HOLES + 1, stride=1, padding=_HOLES)
+    return torch.minimum(whole, around)
+
+
+def _splat(
+    points: Float[Tensor, "V H W 3"],
+    counted: Bool[Tensor, "V H W"],
+    intrinsics: Float[Tensor, "V 3 3"],
+    near: Float[Tensor, "V 1 1"],
+) -> Float[Tensor, "V H W"]:
+    """Least depth of the points that cover a pixel; infinite where none does."""
     count, rows, columns = points.shape[:3]
     depth = points[..., 2]
-    ahead = depth > near
+    ahead = counted & (depth > near)
     places = torch.where(ahead[..., None], project(points, intrinsics) - 0.5, -2.0)
     corner = places.floor()
     found = depth.new_full((count, rows * columns + 1), torch.inf)  # the last: outside
@@ -221,20 +260,33 @@ def _nearest_depth(
 
 
 def _surface_depth(
-    depth: Float[Tensor, "V H W"], mask: Bool[Tensor, "V H W"], sight: _Sight
+    depth: Float[Tensor, "V H W"], mask: Bool[Tensor, "V H W"], grid: Float[Tensor, "V H W 2"]
 ) -> Float[Tensor, "V H W"]:
     """Depth of the view at places: bilinear on a surface, at its rims that of the nearest pixel."""
     whole = torch.stack([depth, mask.to(depth)], dim=1)
     smooth, known = functional.grid_sample(
-        whole, sight.grid, padding_mode="border", align_corners=False
+        whole, grid, padding_mode="border", align_corners=False
     ).unbind(1)
-    nearest = sight.nearest(depth)
+    nearest = _nearest(depth, grid)
     # Between pixels that are known, or between pixels that are not: there it is filled smoothly.
     alike = (known < 1e-3) | (known > 1 - 1e-3)
     return torch.where(alike & ((smooth - nearest).abs() < SURFACE * nearest), smooth, nearest)
 
 
-def _inverse_rigid(motion: Float[Tensor, "*batch 3 4"]) -> Float[Tensor, "*batch 3 4"]:
+def _nearest(
+    values: Shaped[Tensor, "V H W"], grid: Float[Tensor, "V H W 2"]
+) -> Shaped[Tensor, "V H W"]:
+    """The values at the pixels that places lie in."""
+    rows, columns = values.shape[1:]
+    across, down = grid.unbind(-1)
+    column = ((across + 1) * columns / 2).floor().clamp(0, columns - 1)
+    row = ((down + 1) * rows / 2).floor().clamp(0, rows - 1)
+    pixels = (row * columns + column).long()
+    return values.flatten(1).gather(1, pixels.flatten(1)).reshape(values.shape)
+
+
+def _inverse(similarity: Float[Tensor, "*batch 3 4"]) -> Float[Tensor, "*batch 3 4"]:
     """In closed form: to invert on a GPU is to wait for it."""
-    turned = motion[..., :3].mT
-    return torch.cat([turned, -turned @ motion[..., 3:]], dim=-1)
+    linear = similarity[..., :3]
+    back = linear.mT / (linear.square().sum((-2, -1), keepdim=True) / 3)
+    return torch.cat([back, -back @ similarity[..., 3:]], dim=-1)

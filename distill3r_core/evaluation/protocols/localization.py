@@ -22,8 +22,9 @@ LOCALIZATION = Protocol(
     source="held-out",
     rules={
         "pose": "PnP with RANSAC on the predicted coordinates with the calibrated K, up to 5000 "
-        "pixels of the model's grid, 10 pixels of an image 640 wide, doubled for as long as "
-        "half as many pixels again agree; a view without a pose is infinitely far",
+        "pixels of the model's grid, 10 pixels of an image 640 wide, doubled (up to 80) while "
+        "fewer than half of them agree and twice as much finds 1.5 times as many; a view "
+        "without a pose is infinitely far",
         "scene": "of students of scenes, the one that was learned in the frame of its poses. Of a "
         "student of several scenes it is that of the data's name: a view that is placed in another "
         "one is infinitely far",

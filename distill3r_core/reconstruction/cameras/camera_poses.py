@@ -94,12 +94,16 @@ def solve_cameras(
     upright = [
         undo_transpose(view, predicted) for view, predicted in zip(loaded, maps, strict=True)
     ]
+    bound = pnp.SCENE_BOUND if in_scene else pnp.AgreementBound()
     known = _intrinsics(upright, cameras or CameraOptions(), in_scene=in_scene)
 
     def place(found: "_ClosedForm | str") -> PosedView | str:
         """The view, or the reason why it has no camera."""
         try:
-            return found if isinstance(found, str) else _place(found, poses, by_pnp, seed)
+            if isinstance(found, str):
+                return found
+            pnp_pose = _pnp_pose(found, bound, seed) if by_pnp else None
+            return _place(found, poses, pnp_pose)
         except GeometryError as error:
             return error.message
 
@@ -172,10 +176,10 @@ def _closed_form(view: LoadedView, maps: ViewMaps, known: ViewIntrinsics) -> _Cl
     return _ClosedForm(view, global_map, aligned, camera)
 
 
-def _place(found: _ClosedForm, poses: PoseSource, by_pnp: bool, seed: int) -> PosedView:
+def _place(
+    found: _ClosedForm, poses: PoseSource, pnp_pose: Float[np.ndarray, "4 4"] | None
+) -> PosedView:
     aligned, camera = found.aligned, found.camera
-    counted = counted_map(found.loaded, found.global_map)
-    pnp_pose = _pnp_pose(found.loaded, counted, camera, seed) if by_pnp else None
     if pnp_pose is None and (aligned is None or poses == "pnp"):
         raise GeometryError("PnP found no pose that explains its points")
     if aligned is None:
@@ -210,9 +214,11 @@ def align_local_map(global_map: Map, local_map: Map) -> AlignedMap:
 
 
 def _pnp_pose(
-    view: LoadedView, global_map: Map, camera: Pinhole, seed: int
+    found: _ClosedForm, bound: pnp.AgreementBound, seed: int
 ) -> Float[np.ndarray, "4 4"] | None:
     """The pose that PnP finds; None where it finds none."""
+    view, intrinsics = found.loaded, found.camera.intrinsics
+    global_map = counted_map(view, found.global_map)
     points = global_map.points.reshape(-1, 3)
     pixels = full_size_pixels(view.fitted.placement).reshape(-1, 2)
     counted = np.isfinite(points).all(-1) & confident_pixels(global_map).reshape(-1)
@@ -220,7 +226,7 @@ def _pnp_pose(
     chosen = chosen[:: max(1, len(chosen) // _PNP_PAIRS)]
     try:
         return pnp.pose_from_points(
-            points[chosen], pixels[chosen], camera.intrinsics, view.size, seed=seed
+            points[chosen], pixels[chosen], intrinsics, view.size, seed=seed, bound=bound
         )
     except GeometryError:
         return None

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distill3r_core.errors import GeometryError
-from distill3r_core.geometry.pnp import pose_from_points, require_pycolmap
+from distill3r_core.geometry.pnp import SCENE_BOUND, pose_from_points, require_pycolmap
 from distill3r_core.geometry.similarity import apply_similarity, invert_similarity
 from distill3r_core.models.families import family_of
 from distill3r_core.models.scene.frames import place_named, scene_of_views
@@ -16,8 +16,6 @@ from distill3r_core.models.scene.spec import SceneSpec
 from distill3r_core.models.student import Student
 from distill3r_core.types import PointMaps, RawMaps, ViewsInScene
 
-# Ten pixels of an image 640 wide, as is usual with scene coordinates; of one 512 wide.
-SCENE_MAX_ERROR = 8.0
 _PAIRS = 5_000  # pixels of a view that take part at most
 
 
@@ -151,8 +149,7 @@ def poses_by_pnp(
                 pixels[chosen],
                 camera,
                 (height, width),
-                max_error=SCENE_MAX_ERROR,
-                widen=True,
+                bound=SCENE_BOUND,
             )
         except GeometryError:
             pose = np.full((4, 4), np.nan)

@@ -71,9 +71,9 @@ def _require_cameras(caches: CacheUnion) -> None:
         teachers = ", ".join(dict.fromkeys(member.cache.header.teacher for member in without))
         raise ConfigError(
             f"data.turn and data.shift: {without[0].cache.path} holds no depth maps with cameras "
-            f"(its teacher: {teachers})",
-            hint="--set data.turn=0 --set data.shift=0; or a teacher of depth maps, such as "
-            "depth, da3 or vggt",
+            f"alone (its teacher: {teachers})",
+            hint="--set data.turn=0 --set data.shift=0; or a cache of a teacher of depth maps "
+            "(depth, da3-small, vggt), without a global map of its own",
         )
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from distill3r_core.data.loading import augment
-from distill3r_core.geometry.cameras import project, unproject
+from distill3r_core.geometry.cameras import pixel_grid, project, unproject
 from distill3r_core.geometry.similarity import apply_similarity, invert_similarity
 from distill3r_core.scenes.paths import arc, pinhole
 from distill3r_core.scenes.render import render_depth
@@ -93,6 +93,23 @@ def test_a_mirrored_sample_is_the_mirrored_world(stored: bool) -> None:
     torch.testing.assert_close(twice.global_from_local, targets.global_from_local)
     images = torch.arange(24).reshape(1, 1, 4, 6)
     assert (augment.mirror_images(images)[..., 0] == images[..., -1]).all()
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_mirrored_points_are_seen_at_the_mirrored_pixels(upright: bool) -> None:
+    targets = random_targets()
+    K = torch.tensor([[7.0, 0, 2.5], [0, 8, 2], [0, 0, 1]]).double()
+    if not upright:  # a transposed map
+        K = torch.tensor([[0, 7.0, 2.5], [8, 0, 2], [0, 0, 1]]).double()
+    intrinsics = K.repeat(VIEWS, 1, 1)
+    points = unproject(1 + targets.points_local[..., 2].abs(), intrinsics)
+    whole = torch.ones_like(targets.valid_mask)
+    mirrored = augment.mirror_targets(
+        replace(targets, points_local=points, intrinsics=intrinsics, valid_mask=whole)
+    )
+    assert mirrored.intrinsics is not None
+    seen = project(mirrored.points_local, mirrored.intrinsics)
+    torch.testing.assert_close(seen, pixel_grid((HEIGHT, WIDTH), like=seen).expand_as(seen))
 
 
 def test_views_are_distinct_and_every_one_can_be_the_anchor() -> None:

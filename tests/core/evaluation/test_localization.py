@@ -15,11 +15,13 @@ from distill3r_core.evaluation.protocols.frame_rules import DisjointFrames
 from distill3r_core.evaluation.scores import figures_of, score_sequence
 from distill3r_core.evaluation.truth import Truth
 from distill3r_core.geometry.cameras import unproject
+from distill3r_core.geometry.pnp import SCENE_BOUND, AgreementBound
 from distill3r_core.geometry.similarity import apply_similarity
 from distill3r_core.io.images.fit import ImageFit
 from distill3r_core.models import build_student
 from distill3r_core.models.scene.frames import SPACING, network_from_scene, place_named
 from distill3r_core.models.scene.spec import SceneFrame
+from distill3r_core.reconstruction.cameras.camera_options import CameraOptions
 from distill3r_core.reconstruction.cameras.camera_poses import solve_cameras
 from distill3r_core.reconstruction.loaded_views import views_of_images
 from distill3r_core.reconstruction.prediction import scene_pass
@@ -236,3 +238,42 @@ def test_at_most_5000_pixels_of_a_view_take_part(monkeypatch, size):
     scene_pass.poses_by_pnp(torch.ones(1, *size, 3), torch.eye(3)[None])
     (count,) = counts
     assert min(5000, size[0] * size[1]) / 2 < count <= 5000
+
+
+def test_a_view_without_a_single_point_has_no_pose_and_stops_no_other(truth):
+    points = apply_similarity(truth.world_poses[:, :3], truth.points.double()).float()
+    points[1] = math.inf
+    poses = scene_pass.poses_by_pnp(points, truth.intrinsics)
+    assert poses[1].isnan().all()
+    rest = [0, 2, 3]
+    torch.testing.assert_close(poses[rest], truth.world_poses[rest], atol=5e-3, rtol=0)
+
+
+def far_off(truth) -> torch.Tensor:
+    """Coordinates in the world that are all off by 20 cm, smoothly."""
+    points = apply_similarity(truth.world_poses[:, :3], truth.points.double()).float()
+    coarse = 0.2 * torch.randn(4, 3, 7, 9, generator=torch.Generator().manual_seed(0))
+    return points + torch.nn.functional.interpolate(coarse, SIZE, mode="bilinear").movedim(1, -1)
+
+
+def test_coordinates_that_are_far_off_have_a_wider_bound_here_and_in_infer(truth, monkeypatch):
+    points = far_off(truth)
+    mine = scene_pass.poses_by_pnp(points, truth.intrinsics)
+    scene = render_scene(0, 4, SIZE)
+    pixels = [(255 * one).round().byte().movedim(0, -1).numpy() for one in scene.images]
+    views = views_of_images(pixels, [None] * 4, ImageFit(size=SIZE))
+    ones = np.ones(SIZE, np.float32)
+    maps = [ViewMaps(PointMap(one.numpy(), ones), None) for one in points]
+    cameras = CameraOptions(intrinsics=truth.intrinsics[0].double().numpy())
+    solved = solve_cameras(views, maps, poses="pnp", cameras=cameras, in_scene=True)
+    theirs = np.stack([view.camera.world_from_cam for view in solved.views])
+    narrow = AgreementBound(SCENE_BOUND.pixels)
+    monkeypatch.setattr(scene_pass, "SCENE_BOUND", narrow)
+    worse = scene_pass.poses_by_pnp(points, truth.intrinsics)
+
+    def off(poses) -> float:
+        apart = torch.as_tensor(poses)[:, :3, 3] - truth.world_poses[:, :3, 3]
+        return float(apart.norm(dim=-1).mean())
+
+    assert off(mine) < 0.8 * off(worse)
+    assert off(theirs) < 0.8 * off(worse)

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from distill3r_core.geometry.pnp import pnp_available, pose_from_points
+from distill3r_core.errors import GeometryError
+from distill3r_core.geometry.pnp import (
+    SCENE_BOUND,
+    AgreementBound,
+    pnp_available,
+    pose_from_points,
+)
 
 pytestmark = pytest.mark.skipif(not pnp_available(), reason="the extra 'colmap' is not installed")
 
@@ -62,13 +68,10 @@ def test_points_that_are_all_off_give_the_camera_that_fits_most_of_them():
     given = [pairs_with_errors(seed, 0.2) for seed in range(12)]
     narrow, wide = (
         np.median(
-            [
-                errors_of(pose_from_points(*pairs, SIZE, max_error=2.0, widen=widen))
-                for pairs in given
-            ],
+            [errors_of(pose_from_points(*pairs, SIZE, bound=bound)) for pairs in given],
             axis=0,
         )
-        for widen in (False, True)
+        for bound in (AgreementBound(SCENE_BOUND.pixels), SCENE_BOUND)
     )
     assert (wide < narrow).all()
 
@@ -76,9 +79,32 @@ def test_points_that_are_all_off_give_the_camera_that_fits_most_of_them():
 @pytest.mark.parametrize("wrong", [0.0, 0.3, 0.6])
 def test_exact_points_among_wrong_ones_give_the_exact_camera(wrong):
     meters, degrees = errors_of(
-        pose_from_points(*pairs_with_errors(1, 0.0, wrong=wrong), SIZE, widen=True)
+        pose_from_points(*pairs_with_errors(1, 0.0, wrong=wrong), SIZE, bound=SCENE_BOUND)
     )
     assert meters < 5e-3 and degrees < 0.1
+
+
+@pytest.mark.parametrize("count", [0, 2, 4, 6, 999, 1001])
+def test_few_points_give_the_camera_or_an_error(count):
+    points, pixels, K = pairs_with_errors(2, 0.0)
+    given = points[:count], pixels[:count], K, SIZE
+    if count < 3:
+        with pytest.raises(GeometryError):
+            pose_from_points(*given, bound=SCENE_BOUND)
+    else:
+        assert errors_of(pose_from_points(*given, bound=SCENE_BOUND))[0] < 5e-3
+
+
+def test_a_majority_that_agrees_keeps_the_bound():
+    """A part that is off by a little is no reason to take it in."""
+    points, pixels, K = pairs_with_errors(3, 0.0)
+    points[::5] += 0.1, 0.0, 0.0  # four or more pixels in the image
+    narrow, wide = (
+        pose_from_points(points, pixels, K, SIZE, bound=bound)
+        for bound in (AgreementBound(SCENE_BOUND.pixels), SCENE_BOUND)
+    )
+    np.testing.assert_array_equal(wide, narrow)
+    assert errors_of(wide)[0] < 5e-3
 
 
 TERMINATED = """

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from distill3r_core.data.loading.cache_union import CacheUnion
 from distill3r_core.errors import CacheError, ConfigError
 from distill3r_core.geometry.camera_alignment import fit_world
 from distill3r_core.geometry.registration import rigid_of
-from distill3r_core.geometry.similarity import compose, invert_similarity
+from distill3r_core.geometry.similarity import apply_similarity, compose, invert_similarity
 from distill3r_core.losses.loss_term import TermInputs
 from distill3r_core.losses.scene_points import ScenePointsOptions, scene_points_error
 from distill3r_core.models import load_student
@@ -25,12 +27,14 @@ from distill3r_core.models.families import train_presets
 from distill3r_core.models.scene.frames import network_from_scene
 from distill3r_core.profiling import pick_device
 from distill3r_core.scenes import render_scene
+from distill3r_core.scenes.render import cast
+from distill3r_core.scenes.scene import build_scene
 from distill3r_core.stages.cache import CacheSettings, build_cache
 from distill3r_core.stages.evaluate import EvalSettings, evaluate
 from distill3r_core.stages.manifest import ManifestSettings, build_manifest
 from distill3r_core.stages.train import TrainSettings, train
 from distill3r_core.training.distributed import World
-from distill3r_core.training.feed import build_feed
+from distill3r_core.training.feed import Feed, SceneTransforms, build_feed
 from distill3r_core.training.scene_labels import scene_labels
 from distill3r_core.training.settings import DataSettings
 from distill3r_core.types import PointMaps, TeacherTargets
@@ -81,21 +85,52 @@ def test_the_world_of_an_anchor_is_found_from_poses_in_any_frame_and_unit() -> N
     torch.testing.assert_close(known, torch.eye(3, 4, dtype=torch.float64))
 
 
+def scene_feed(cache: CacheUnion, transforms: SceneTransforms, **data: float) -> Feed:
+    return build_feed(
+        cache,
+        DataSettings(views=2, batch=2, accumulation=1, **data),
+        validation_samples=2,
+        seed=0,
+        world=World.from_environment(),
+        device=pick_device("cpu"),
+        scenes=transforms,
+    )
+
+
+def test_what_cameras_nearby_see_has_its_place_in_the_scene(rooms: Path) -> None:
+    cache = CacheUnion.open([rooms / "caches/teacher"])
+    labels = scene_labels(cache, ["room-1"], size=None)
+    scene = build_scene(1)
+    back = invert_similarity(network_from_scene(labels.frames, 0))
+    apart = []
+    with (
+        closing(scene_feed(cache, labels.transforms).batches(0)) as plain,
+        closing(scene_feed(cache, labels.transforms, turn=15, shift=0.15).batches(0)) as moved,
+    ):
+        for own, nearby in islice(zip(plain, moved, strict=False), 4):
+            still, found = (one.to(torch.device("cpu")).targets for one in (own, nearby))
+            assert not torch.equal(still.global_from_local, found.global_from_local)
+            centers = apply_similarity(back, still.global_from_local[..., 3].double()).float()
+            points = apply_similarity(back, found.points_global.double()).float()
+            for center, there, mask in zip(
+                centers.flatten(0, 1),
+                points.flatten(0, 1),
+                found.valid_mask.flatten(0, 1),
+                strict=True,
+            ):
+                towards = there[mask] - center  # t = 1 is the point
+                first = cast(scene, center.expand_as(towards), towards)[0]
+                apart.append((first - 1).abs())
+    assert float((torch.cat(apart) > 0.05).float().mean()) < 0.03  # rims, to a pixel
+
+
 def test_labels_of_all_samples_are_the_true_points_of_one_frame(rooms: Path) -> None:
     cache = CacheUnion.open([rooms / "caches/teacher"])
     labels = scene_labels(cache, ["room-1"], size=None)
     (frame,) = labels.frames
     assert frame.metric
     assert frame.posed
-    feed = build_feed(
-        cache,
-        DataSettings(views=2, batch=2, accumulation=1),
-        validation_samples=2,
-        seed=0,
-        world=World.from_environment(),
-        device=pick_device("cpu"),
-        scenes=labels.transforms,
-    )
+    feed = scene_feed(cache, labels.transforms)
     assert {name.split("/")[1] for name in (*feed.available, *feed.held_out)} == {"room-1"}
     scene = render_scene(1, 14, (70, 98))
     known = scene.world_from_cam[:, :3].double()
