@@ -61,6 +61,45 @@ def test_the_cosine_of_unlearned_tokens_is_the_recorded_one(recorded, draw):
         assert float(found) == pytest.approx(wanted["loss"], rel=1e-7), threshold
 
 
+def test_the_term_of_features_has_the_recorded_value_of_each_sample(recorded, draw):
+    """The record pools the tokens of both samples; the term takes the mean of the samples."""
+    facts = recorded["feature_loss"]
+    tokens, weight = draw("input/feat_s", (2, 6, 3, 4)).movedim(1, -1), draw("proj.weight", (8, 6))
+    teacher = tokens @ weight.T + 0.35 * draw("input/feat_n", (2, 8, 3, 4)).movedim(1, -1)
+    cosine = torch.tensor(facts["cosine"], dtype=torch.float64)  # (2, 3, 4)
+    for margin, wanted in facts["margin"].items():
+        term = FeatureSimilarity(SimilarityOptions(threshold=float(margin)))
+        term.prepare({"adapter": torch.zeros(1, 1, 6)}, {"enc_norm": 8})
+        assert term.projector is not None
+        term.double().projector.weight.data.copy_(weight)
+
+        def cost(*samples: int, term=term) -> float:
+            picked = list(samples)
+            one = torch.ones(len(picked), 1, 3, 4)
+            points = one[..., None].expand(-1, -1, -1, -1, 3)
+            targets = TeacherTargets(
+                points, one, one, one.bool(), torch.eye(3, 4).expand(len(picked), 1, 3, 4)
+            )
+            features = {"enc_norm": teacher[picked][:, None]}
+            student = {"adapter": tokens[picked].flatten(1, 2)}
+            inputs = TermInputs(PointMaps(points, points, one, one), targets, features, student)
+            return float(term(inputs).detach())
+
+        counts = [sample[sample < float(margin)] for sample in cosine]
+        each = [cost(0), cost(1)]
+        by_hand = [float((1 - row).mean()) if len(row) else 0.0 for row in counts]
+        assert each == pytest.approx(by_hand, rel=1e-7), margin
+        assert cost(0, 1) == pytest.approx(sum(each) / 2, rel=1e-7), margin
+        numbers = [len(row) for row in counts]
+        assert sum(numbers) == wanted["pixels"]
+        pooled = sum(value * number for value, number in zip(each, numbers, strict=True))
+        assert pooled / sum(numbers) == pytest.approx(wanted["loss"], rel=1e-7), margin
+        if 0 in numbers:  # one sample has all the tokens that count: the record is its own
+            assert max(each) == pytest.approx(wanted["loss"], rel=1e-7)
+        if numbers[0] == numbers[1]:  # as many in each: both ways of averaging agree
+            assert cost(0, 1) == pytest.approx(wanted["loss"], rel=1e-7)
+
+
 def test_learned_tokens_cost_nothing_and_have_no_gradient():
     tokens = torch.randn(1, 2, 3, 4, 5, requires_grad=True)
     loss = similarity(tokens, 3 * tokens.detach(), threshold=0.9)
@@ -96,14 +135,25 @@ def test_the_difference_of_derivatives_is_the_recorded_one(recorded, draw):
 
 
 def test_the_term_as_released_has_the_recorded_value(recorded, draw):
+    facts = recorded["gradient_loss"]
     student, teacher = (draw(f"input/pts_{side}", (1, 5, 6, 3))[:, None] for side in "st")
     rows, columns = torch.meshgrid(torch.arange(5), torch.arange(6), indexing="ij")
     mask, one = ((rows + columns) % 4 != 0)[None, None], torch.ones(1, 1, 5, 6)
-    targets = TeacherTargets(teacher, one, one, mask, torch.eye(3, 4)[None, None])
-    inputs = TermInputs(PointMaps(student, student, one, one), targets)
-    found = gradient_error(inputs, options=GradientOptions(masked=False))
-    wanted = recorded["gradient_loss"]["released_total"]
-    assert float(found) == pytest.approx(wanted, rel=1e-7)
+
+    def cost(mask: torch.Tensor, **options) -> float:
+        targets = TeacherTargets(teacher, one, one, mask, torch.eye(3, 4)[None, None])
+        inputs = TermInputs(PointMaps(student, student, one, one), targets)
+        return float(gradient_error(inputs, options=GradientOptions(**options)))
+
+    assert cost(mask, masked=False) == pytest.approx(facts["released_total"], rel=1e-7)
+    # By default only pixels count all of whose neighbors are valid, and this mask has none: the
+    # record of masked derivatives is that of the pixels of the mask, above.
+    assert cost(mask) == 0
+    # Where all pixels are valid, the sides are those recorded of every pixel.
+    whole = torch.ones_like(mask)
+    sides = cost(whole, lateral=1.0) - cost(whole, lateral=0.0)
+    assert sides == pytest.approx(facts["x_unmasked_mean"] + facts["y_unmasked_mean"], rel=1e-7)
+    assert cost(whole) == pytest.approx(cost(whole, masked=False), rel=1e-12)
 
 
 def test_the_first_view_alone_counts_as_released():
