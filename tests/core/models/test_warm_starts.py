@@ -1,5 +1,6 @@
 """Warm starts of whole pair students from the file of a larger network."""
 
+import weakref
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from saved_runs import write_run
 from distill3r_core.errors import ConfigError, WeightsError
 from distill3r_core.models import StudentMetadata, build_student, save_student
 from distill3r_core.models.families import preset_spec
+from distill3r_core.models.warm_starts import pair_tensors
 from distill3r_core.models.warm_starts.pair_starts import (
     fill_decoder,
     start_by_cut,
@@ -158,6 +160,70 @@ def test_a_narrower_student_starts_from_every_part_of_decoder_and_heads(teacher_
     with torch.no_grad():
         maps = student.eval()(torch.rand(1, 2, 3, 32, 48))
     assert maps.points_global.isfinite().all()
+
+
+class CountedFile:
+    """A safetensors file that notes what is asked of it and how much of it is in memory at once."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.held = self.most = 0
+        self._open = pair_tensors.safe_open
+
+    def __call__(self, *arguments, **options) -> "CountedFile":
+        self._file = self._open(*arguments, **options)
+        return self
+
+    def __enter__(self) -> "CountedFile":
+        self._file.__enter__()
+        return self
+
+    def __exit__(self, *raised) -> None:
+        self._file.__exit__(*raised)
+
+    def get_tensor(self, name: str) -> torch.Tensor:
+        tensor = self._file.get_tensor(name)
+        self.asked.append(name)
+        self._add(tensor.nbytes)
+        weakref.finalize(tensor, self._add, -tensor.nbytes)
+        return tensor
+
+    def _add(self, count: int) -> None:
+        self.held += count
+        self.most = max(self.most, self.held)
+
+
+@pytest.mark.parametrize(
+    ("start", "kept", "writers"),
+    [(start_by_cut, (0, 2), ()), (start_by_projection, (0, 3), (1, 2))],
+)
+def test_tensors_are_read_by_name_and_a_block_at_a_time(
+    teacher_file, monkeypatch, start, kept, writers
+):
+    teacher, path = teacher_file
+    narrow = {**TEACHER, "encoder": {"kind": "cnn"}, "adapter": True}
+    narrow["decoder"] = {"width": 32, "depth": 2, "heads": 2, "mlp_ratio": 1.0}
+    student = build_student("pair-tiny", **narrow)
+    counted = CountedFile()
+    monkeypatch.setattr(pair_tensors, "safe_open", counted)
+    start(student, path)
+    sizes = {name: tensor.nbytes for name, tensor in teacher.state_dict().items()}
+    blocks = {
+        number: {name for name in sizes if name.startswith(_of_block(number))}
+        for number in range(4)
+    }
+    wanted = set().union(*(blocks[number] for number in kept))
+    ends = ("attn.proj.weight", "mlp.fc2.weight")
+    wanted |= {name for number in writers for name in blocks[number] if name.endswith(ends)}
+    wanted |= {name for name in sizes if name.startswith(("decoder.embed.", "decoder.norm."))}
+    wanted |= {name for name in student.state_dict() if name.startswith(("first_head", "second_"))}
+    assert set(counted.asked) == wanted  # neither the encoder nor the other blocks
+    block = sum(sizes[name] for name in blocks[0]) // 2  # of one branch
+    assert counted.most <= block + max(sizes[name] for name in wanted)
+
+
+def _of_block(number: int) -> tuple[str, str]:
+    return f"decoder.first.{number}.", f"decoder.second.{number}."
 
 
 def test_heads_of_another_width_are_refused_with_the_number_that_fits(teacher_file):
