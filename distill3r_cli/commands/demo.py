@@ -14,7 +14,9 @@ distill3r demo
 
 distill3r demo -o demo-3 --seed 3
 
-distill3r demo --scenes lunar -o demo-lunar"""
+distill3r demo --scenes lunar -o demo-lunar
+
+distill3r demo --scenes lunar --set "flights=[nadir, pitch, landing]" -o demo-nadir"""
 
 
 def register(app: typer.Typer) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -165,3 +166,49 @@ def test_lunar_ground_is_rendered_in_the_place_of_rooms(tmp_path, monkeypatch):
     rooms = DemoSettings(output=tmp_path / "demo", rooms=2, views=12, steps=1)
     with pytest.raises(ConflictError):
         render_rooms(rooms, overwrite=False, progress=Silent())
+
+
+def angles_from_straight_down(folder: Path) -> np.ndarray:
+    """Degrees between each camera of a scene and straight down."""
+    poses = [np.loadtxt(path) for path in sorted((folder / "pose").glob("*.txt"))]
+    return np.degrees([np.arccos(np.clip(-pose[2, 2], -1, 1)) for pose in poses])
+
+
+def test_the_command_takes_lunar_ground_the_whole_route(cli_inprocess, tmp_path, monkeypatch):
+    monkeypatch.setattr("distill3r_core.stages.demo.parts.VIEW_SIZE", (28, 42))
+    monkeypatch.setattr(demo_plan, "BENCH_VIEWS", "2")
+    monkeypatch.setattr(demo_plan, "INFER_VIEWS", 2)
+    monkeypatch.setattr(demo_plan, "BENCH_SECONDS", 1)
+    line = ("demo", "--scenes", "lunar", "--set", "rooms=1", "--set", "views=12")
+    status, out, err = cli_inprocess(*line, "--set", "steps=1", "--json", cwd=tmp_path)
+    assert status == 1, err  # one step teaches nothing
+    report = json.loads(out)
+    assert report["result"]["passed"] is False
+    assert all((tmp_path / path).is_file() for path in report["files"])
+    (ground,) = (tmp_path / "demo" / "scenes").glob("*/")
+    assert ground.name == "ground-0"
+    assert 44 < angles_from_straight_down(ground).mean() < 56  # `pitch`
+    depth = sorted((ground / "depth").glob("*.png"))
+    assert len(depth) == len(list((ground / "rgb").glob("*.png"))) == 12
+    with Image.open(depth[0]) as picture:
+        millimeters = np.asarray(picture)
+    assert (millimeters > 1000).mean() > 0.9
+    assert millimeters.std() > 100
+
+
+def test_flights_that_are_asked_for_are_flown_in_turns(cli_inprocess, tmp_path, monkeypatch):
+    line = ("demo", "--scenes", "lunar", "--set", "flights=[nadir, pitch]", "--print-config")
+    status, out, err = cli_inprocess(*line, "--json", cwd=tmp_path)
+    assert status == 0, err
+    assert json.loads(out)["flights"] == ["nadir", "pitch"]
+    monkeypatch.setattr("distill3r_core.stages.demo.parts.VIEW_SIZE", (14, 21))
+    wanted = {"output": tmp_path, "world": "lunar", "rooms": 3, "views": 12}
+    settings = DemoSettings(**wanted, flights=("nadir", "pitch"))
+    render_rooms(settings, overwrite=False, progress=Silent())
+    first, second, third = (
+        angles_from_straight_down(settings.scenes / f"ground-{number}") for number in range(3)
+    )
+    assert max(first.max(), third.max()) < 1
+    assert second.min() > 30
+    with pytest.raises(ConflictError, match="flights"):
+        render_rooms(DemoSettings(**wanted), overwrite=False, progress=Silent())

@@ -54,6 +54,12 @@ import pytest
         ("bench train --preset foo", "--preset: unknown student preset 'foo'"),
         ("bench ablation --set variants=[fll]", "--set variants: 'fll' is unknown: labels-only,"),
         ("demo --set rooms=0", "--set rooms: 0 is too small"),
+        ("demo --scenes lunar --set flights=[pich]", "--set flights: 'pich' is unknown: nadir,"),
+        ("demo --scenes lunar --set flights=[]", "--set flights: "),
+        (
+            "demo --set flights=[nadir]",
+            "cannot use settings:\n  flights: only over lunar ground (`--scenes lunar`)",
+        ),
     ],
 )
 def test_a_wrong_option_is_named_as_it_was_typed(cli_inprocess, tmp_path, line, message):

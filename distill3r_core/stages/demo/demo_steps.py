@@ -6,7 +6,7 @@ from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from distill3r_core import config, paths
@@ -14,6 +14,7 @@ from distill3r_core.config import STRICT
 from distill3r_core.models.families import train_presets
 from distill3r_core.profiling import DeviceName
 from distill3r_core.report import Progress, Report
+from distill3r_core.scenes import ViewKind
 from distill3r_core.stages.benchmark import BenchSettings, benchmark
 from distill3r_core.stages.cache import CacheSettings, build_cache
 from distill3r_core.stages.evaluate import EvalSettings, evaluate
@@ -24,6 +25,8 @@ from distill3r_core.teachers.choice import TeacherChoice
 
 PRESET = "tiny"
 SIZE = "70x98"  # of the preset's images
+# Straight down all depths are nearly alike, and a constant would do.
+FLIGHTS: tuple[ViewKind, ...] = ("pitch", "landing")
 BENCH_VIEWS = "4,8,16"
 BENCH_SECONDS = 30
 INFER_VIEWS = 12
@@ -37,10 +40,17 @@ class DemoSettings:
     world: Literal["rooms", "lunar"] = "rooms"  # furnished rooms, or flights over lunar ground
     rooms: Annotated[int, Field(ge=1)] = 2  # few rooms with many views are learned fastest
     views: Annotated[int, Field(ge=12)] = 60  # of each room
+    flights: Annotated[tuple[ViewKind, ...], Field(min_length=1)] = FLIGHTS  # in turns, if lunar
     every: Annotated[int, Field(ge=2)] = 6  # one of so many views of a room is held out
     steps: Annotated[int, Field(ge=1)] = 400  # of training
     seed: Annotated[int, Field(ge=0)] = 0
     device: DeviceName = "auto"
+
+    @model_validator(mode="after")
+    def _flies(self) -> "DemoSettings":
+        if self.world != "lunar" and self.flights != FLIGHTS:
+            raise ValueError("flights: only over lunar ground (`--scenes lunar`)")
+        return self
 
     @property
     def scenes(self) -> Path:

@@ -15,7 +15,6 @@ from distill3r_core.models.checkpoint import load_student
 from distill3r_core.profiling import one_thread, pick_device
 from distill3r_core.report import Progress
 from distill3r_core.scenes import (
-    ViewKind,
     arc,
     build_scene,
     build_terrain,
@@ -25,11 +24,9 @@ from distill3r_core.scenes import (
     render_lunar_view,
     render_view,
 )
-from distill3r_core.stages.demo.demo_steps import DemoSettings, scene_name
+from distill3r_core.stages.demo.demo_steps import FLIGHTS, DemoSettings, scene_name
 
 VIEW_SIZE = (140, 196)  # rows and columns of a rendered view: twice the size of the student's
-# Straight down all depths are nearly alike, and a constant would do.
-LUNAR_KINDS: tuple[ViewKind, ...] = ("pitch", "landing")
 SEEDS = 1000  # distance between the seeds of two demos, so that they share no room
 PREVIEW_ROOMS, PREVIEW_VIEWS = 2, 2  # rooms, and held-out views of each, in the preview
 
@@ -48,6 +45,8 @@ def render_rooms(settings: DemoSettings, *, overwrite: bool, progress: Progress)
     }
     if settings.world != "rooms":
         identity["world"] = settings.world
+    if settings.flights != FLIGHTS:
+        identity["flights"] = list(settings.flights)
     place = results.claim(
         settings.scenes, chosen=settings.scenes, identity=identity, overwrite=overwrite
     )
@@ -65,7 +64,7 @@ def _render_room(settings: DemoSettings, number: int, progress: Progress) -> Non
     seed = SEEDS * settings.seed + number
     if settings.world == "lunar":
         ground, intrinsics = build_terrain(seed), lunar_camera(VIEW_SIZE)
-        kind = LUNAR_KINDS[number % len(LUNAR_KINDS)]
+        kind = settings.flights[number % len(settings.flights)]
         poses = flight(ground, settings.views, kind=kind, seed=seed)
         render = partial(render_lunar_view, ground)
     else:
