@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from small_caches import depth_maps
 
 from distill3r_core import config, config_files
 from distill3r_core.losses.regression import RegressionOptions
@@ -72,6 +73,8 @@ def test_it_takes_a_step(name: str, make_cache: Callable[..., Path], tmp_path: P
         options |= {"data.batch": 2, "data.accumulation": 1}
         if loaded(name).init == "svd":
             options["init_from"] = pair_file(tmp_path / "teacher.safetensors")
+    elif loaded(name).data.nearby:  # cameras nearby need to know those that are there
+        options["cache"] = make_cache(tmp_path / "cache", change=depth_maps)
     else:
         options["cache"] = make_cache(tmp_path / "cache")
     settings = loaded(
