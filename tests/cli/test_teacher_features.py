@@ -78,6 +78,30 @@ def test_stored_and_live_features_train_alike_and_misfits_are_refused(
     assert not (home / "other").exists()
 
 
+def test_features_come_from_the_teacher_by_default_where_the_cache_has_none(
+    home: Path, cli_inprocess: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli_inprocess(*CACHE, cwd=home)[0] == 0
+    assert not TeacherCache(home / "caches" / "teacher").header.features
+    status, _, err = cli_inprocess(*TRAIN, "-o", "auto", cwd=home)
+    assert status == 0, err
+    cached = ("--set", "features.source=cached", "-o", "cached")
+    status, _, err = cli_inprocess(*TRAIN, *cached, cwd=home)
+    assert status != 0
+    assert "enc_norm" in err
+
+    # Without the teacher's weights nothing is trained, unless a cache has what it says.
+    stored = ("-o", "stored", "--features", "enc_norm")
+    assert cli_inprocess(*CACHE, *stored, cwd=home)[0] == 0
+    monkeypatch.setenv("DISTILL3R_HOME", str(home / "nowhere"))
+    status, _, err = cli_inprocess(*TRAIN, "-o", "without", cwd=home)
+    assert status != 0
+    assert "dust3r-512-dpt" in err
+    status, _, err = cli_inprocess(*TRAIN, "--cache", "stored", "-o", "from-stored", cwd=home)
+    assert status == 0, err
+    assert first_loss(home / "from-stored") == pytest.approx(first_loss(home / "auto"), rel=1e-3)
+
+
 def test_the_size_of_features_is_in_the_dry_run(home: Path, cli_inprocess: RunCli) -> None:
     dry = (*CACHE, "--features", "enc_norm", "--dry-run")
     status, out, err = cli_inprocess(*dry, cwd=home)
