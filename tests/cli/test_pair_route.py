@@ -4,7 +4,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+import torch
+from export_readers import assert_complete
 from posed_rooms import write_rendered_room
+
+from distill3r_core.models import load_student
+from distill3r_core.reconstruction.formats import FORMATS
 
 RunCli = Callable[..., tuple[int, str, str]]
 
@@ -47,3 +53,16 @@ def _walk(
     )
     assert [row["views"] for row in rows["result"]["rows"]] == [2, 3]
     typed("convert", "run", "student.safetensors")
+    images = torch.rand(1, 3, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted, found = (
+            load_student(tmp_path / name).eval()(images) for name in ("run", "student.safetensors")
+        )
+    for name in ("points_global", "points_local", "confidence_global", "confidence_local"):
+        assert torch.equal(getattr(found, name), getattr(wanted, name)), name
+
+    pytest.importorskip("pycolmap")
+    every = ("--format", ",".join(FORMATS), "-m", "student.safetensors", "-o", "every", "--json")
+    made = json.loads(typed("infer", *(str(path) for path in pictures[:3]), *every))["result"]
+    assert made["views"] == 3
+    assert_complete(tmp_path / "every", views=3, points=made["points"])

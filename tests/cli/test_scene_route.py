@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from export_readers import assert_complete
 from plyfile import PlyData
 from posed_rooms import write_rendered_room
 
 from distill3r_core.models import load_student
+from distill3r_core.reconstruction.formats import FORMATS
 
 RunCli = Callable[..., tuple[int, str, str]]
 SMALL = "model.network={width: 16, depth: 1, heads: 2, head_width: 8}"
@@ -91,8 +93,10 @@ def test_a_scene_student_walks_the_way_from_real_frames(
     assert scored["metrics"]["coordinate_mse_metric"] > 0
     on_data = run("eval", "--protocol", "localization", "--data", str(frames))["result"]
     assert on_data["views"] + on_data["seen_in_training"] == len(list(frames.rglob("*.color.jpg")))
-    made = run("infer", *map(str, pictures), "--ply", "-o", "two")
+    pytest.importorskip("pycolmap")
+    made = run("infer", *map(str, pictures), "--format", ",".join(FORMATS), "-o", "two")
     assert "two/scene.ply" in made["files"]
+    assert_complete(tmp_path / "two", views=2, points=made["result"]["points"])
     run("bench", "--views", "1", "--size", "28x42", "-o", "bench")
     run("convert", "runs/scene-vit-001", "student.safetensors")
     assert load_student(tmp_path / "student.safetensors").spec.scenes

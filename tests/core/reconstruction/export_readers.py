@@ -180,3 +180,31 @@ def pixels_in(points, cameras):
         near = local[:, 2] < 0.5
         found.append(np.where(near[:, None], np.nan, pixels[:, :2] / pixels[:, 2:]))
     return np.stack(found)
+
+
+def assert_complete(folder, *, views, points):
+    """Every format of a folder, read by others, has so many views and points of a cloud.
+
+    Args:
+        points: Of the cloud; those of whole maps are as many as their pixels.
+    """
+    whole = sum(rows * columns for rows, columns in _map_sizes(folder))
+    for name in POINTS.keys() - {"colmap text", "npz aligned"}:
+        wanted = whole if name.startswith("npz") or name == "depth" else points
+        found = POINTS[name](folder)[0]
+        assert found.shape == (wanted, 3), name
+        assert np.isfinite(found).mean() > 0.99, name
+    listed = read_listed(folder)
+    for name in CAMERAS.keys() - {"colmap text"}:
+        found = CAMERAS[name](folder)
+        assert len(found) == views, name
+        for (mine, pose), (wanted, other) in zip(found, listed, strict=True):
+            np.testing.assert_allclose(mine, wanted, rtol=1e-3, atol=1e-3, err_msg=name)
+            np.testing.assert_allclose(pose, other, rtol=1e-4, atol=1e-4, err_msg=name)
+    rows = (folder / "trajectory.txt").read_text().splitlines()
+    assert len([row for row in rows if not row.startswith("#")]) == views
+
+
+def _map_sizes(folder):
+    data = np.load(folder / "predictions.npz")
+    return [data[f"{index:03d}/image"].shape[:2] for index in range(len(data["names"]))]
