@@ -41,7 +41,9 @@ class Comparison:
         return found
 
 
-Reduction = Callable[[Sequence[float]], float]
+Count = tuple[float, float]  # how many, of how many
+Values = Sequence[Any]  # numbers; counts, where a share is taken of all of them
+Reduction = Callable[[Sequence[Any]], float]
 
 
 @dataclass(frozen=True)
@@ -64,24 +66,33 @@ class Metric:
     Args:
         measure: Values of a sequence: one per view, pair of views or point. None, or no value,
             where the prediction or the truth lacks what it needs.
+        pooled: Whether values of all sequences are reduced at once by `within`, whatever the
+            protocol's aggregation.
     """
 
     name: str
     heading: str
     unit: MetricUnit  # unit of the figure
     better: Literal["lower", "higher", "one"]  # direction of improvement; "one" where 1 is perfect
-    measure: Callable[[Comparison], Sequence[float] | None]
+    measure: Callable[[Comparison], Values | None]
     within: Reduction  # reduces the values of a sequence to its figure
     over: Reduction  # reduces the figures of sequences to that of the data set
     format: str = ".3f"
     describe: bool = False  # headings of tables name the unit
     of_poses: bool = False  # depends on predicted poses; of a baseline of poses alone is scored
     of_placed_maps: bool = False  # depends on how large maps are beside the poses
+    pooled: bool = False
 
 
 def mean(values: Sequence[float]) -> float:
     """Arithmetic mean, summed without rounding."""
     return math.fsum(values) / len(values)
+
+
+def share(counts: Sequence[Sequence[float]]) -> float:
+    """Share of all that was counted; NaN where there was nothing to count."""
+    total = math.fsum(wanted for _, wanted in counts)
+    return math.fsum(found for found, _ in counts) / total if total else math.nan
 
 
 def geometric_mean(values: Sequence[float]) -> float:

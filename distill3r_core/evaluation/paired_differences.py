@@ -67,7 +67,7 @@ def paired_difference(
         if len(known) < len(values):
             return None
         sides.append(known)
-    random, groups = np.random.default_rng(seed), groups_of(first, aggregation)
+    random, groups = np.random.default_rng(seed), groups_of(first, metric, aggregation)
     if len(first) >= MIN_SEQUENCES:
         drawn: Literal["sequences", "views"] = "sequences"
         draw = _draw_sequences(sides, groups, metric, random)
@@ -77,12 +77,21 @@ def paired_difference(
             return None
         draw, drawn = _draw_views(sides, parts, groups, metric, random), "views"
     difference = _difference([_group_figures(side, groups, metric) for side in sides], metric)
-    found = np.array([draw() for _ in range(draws)])
-    if not math.isfinite(difference) or not np.isfinite(found).all():
+    if not math.isfinite(difference):
+        return None
+    found = np.array([_finite(draw) if metric.pooled else draw() for _ in range(draws)])
+    if not np.isfinite(found).all():
         return None
     low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     factor = metric.unit.factor
     return PairedDifference(factor * difference, factor * float(low), factor * float(high), drawn)
+
+
+def _finite(draw: Callable[[], float]) -> float:
+    """The next draw that has anything to count, as all that was measured together has."""
+    while not math.isfinite(found := draw()):
+        pass
+    return found
 
 
 def _group_figures(

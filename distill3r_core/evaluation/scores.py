@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from distill3r_core.evaluation.metric_record import Comparison, Metric
+from distill3r_core.evaluation.metric_record import Comparison, Metric, Values
 from distill3r_core.evaluation.metrics import METRICS
 from distill3r_core.evaluation.protocols.alignments import UnalignedError
 from distill3r_core.evaluation.protocols.record import Aggregation, Protocol
@@ -28,7 +28,7 @@ class SequenceScore:
 
     name: str
     views: int
-    values: Mapping[str, Sequence[float] | None]
+    values: Mapping[str, Values | None]
     source: str = ""  # label of its cache, where a run has several
     frames: tuple[str, ...] = ()
     unaligned: str | None = None
@@ -76,13 +76,13 @@ def score_sequence(
 
 
 def _score_of(
-    truth: Truth, values: Mapping[str, Sequence[float] | None], unaligned: str | None = None
+    truth: Truth, values: Mapping[str, Values | None], unaligned: str | None = None
 ) -> SequenceScore:
     frames = truth.view_names
     return SequenceScore(truth.name, len(frames), values, truth.source, frames, unaligned)
 
 
-def _measured(metric: Metric, comparison: Comparison) -> Sequence[float] | None:
+def _measured(metric: Metric, comparison: Comparison) -> Values | None:
     """The values of a metric; None where there are none, which nothing can be reduced from."""
     values = metric.measure(comparison)
     return None if values is None or len(values) == 0 else values
@@ -146,7 +146,6 @@ def figures_of(sequences: Sequence[SequenceScore], protocol: Protocol) -> Figure
         By metric; None where some sequence lacks what it needs, or has a prediction that is not
         finite: a mean over the others would be of another data set.
     """
-    groups = groups_of(sequences, protocol.aggregation)
     figures: Figures = {}
     for metric in metrics_of(protocol):
         measured = [score.values[metric.name] for score in sequences]
@@ -154,6 +153,7 @@ def figures_of(sequences: Sequence[SequenceScore], protocol: Protocol) -> Figure
         if len(known) < len(measured):
             figures[metric.name] = None
             continue
+        groups = groups_of(sequences, metric, protocol.aggregation)
         figure = metric.over(
             [
                 metric.within([value for index in group for value in known[index]])
@@ -165,8 +165,12 @@ def figures_of(sequences: Sequence[SequenceScore], protocol: Protocol) -> Figure
     return figures
 
 
-def groups_of(sequences: Sequence[SequenceScore], aggregation: Aggregation) -> list[list[int]]:
+def groups_of(
+    sequences: Sequence[SequenceScore], metric: Metric, aggregation: Aggregation
+) -> list[list[int]]:
     """Which sequences' values are pooled before figures are averaged."""
+    if metric.pooled:
+        aggregation = "pooled"
     if aggregation == "sequences":
         return [[index] for index in range(len(sequences))]
     groups: dict[str, list[int]] = {}

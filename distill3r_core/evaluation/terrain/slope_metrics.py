@@ -22,9 +22,11 @@ from distill3r_core.evaluation.metric_record import (
     PERCENT,
     SHARE,
     Comparison,
+    Count,
     Metric,
     MetricUnit,
     mean,
+    share,
 )
 from distill3r_core.evaluation.terrain.ground_depth import METERS, scaled_depth, true_depth
 from distill3r_core.losses.gradients import inner
@@ -103,10 +105,11 @@ def _false_alarms(found: Tensor, wanted: Tensor, *, degrees: int) -> float | Non
     return float((found[safe] > degrees).double().mean()) if safe.any() else None
 
 
-def _misses(found: Tensor, wanted: Tensor, *, degrees: int) -> float | None:
-    """Share of hazards that are called safe; None without hazards."""
+def _misses(found: Tensor, wanted: Tensor, *, degrees: int) -> Count:
+    """How many hazards are called safe, of how many."""
     hazard = wanted > degrees
-    return float((found[hazard] <= degrees).double().mean()) if hazard.any() else None
+    missed = float((found[hazard] <= degrees).sum()) if found.isfinite().all() else math.nan
+    return missed, float(hazard.sum())
 
 
 def _metric(
@@ -134,6 +137,16 @@ def _metric(
         return found or None
 
     return Metric(name, heading, unit, better, measure, mean, mean)
+
+
+def _missed_hazards(degrees: int) -> Metric:
+    """The share of all hazards of a data set: many a view has none of which to take a share."""
+
+    def measure(comparison: Comparison) -> Sequence[Count]:
+        return [_misses(*sides, degrees=degrees) for sides in _views(comparison).slope]
+
+    name, heading = f"hazard_missed_{degrees}", f"missed {degrees}°"
+    return Metric(name, heading, SHARE, "lower", measure, share, mean, pooled=True)
 
 
 GROUND_METRICS: tuple[Metric, ...] = (
@@ -164,14 +177,7 @@ GROUND_METRICS: tuple[Metric, ...] = (
                 "lower",
                 partial(_false_alarms, degrees=degrees),
             ),
-            _metric(
-                "slope",
-                f"hazard_missed_{degrees}",
-                f"missed {degrees}°",
-                SHARE,
-                "lower",
-                partial(_misses, degrees=degrees),
-            ),
+            _missed_hazards(degrees),
         )
     ),
 )

@@ -44,10 +44,13 @@ def differences_of(
 
 def missing_figures(scores: Sequence[SequenceScore], protocol: Protocol) -> dict[str, list[str]]:
     """Sequences for which a metric has no figure; a mean over the others would be of other data."""
+    whole = figures_of(scores, protocol) if scores else {}
+    # Of what is pooled, sequences with nothing to count leave the figure as it is.
+    known = {m.name for m in metrics_of(protocol) if m.pooled and whole.get(m.name) is not None}
     found: dict[str, list[str]] = {}
     for score in scores:
         for name, figure in figures_of([score], protocol).items():
-            if figure is None:
+            if figure is None and name not in known:
                 found.setdefault(name, []).append(score.name)
     return found
 

@@ -1,14 +1,16 @@
 """Slopes and hazards of the lunar protocol, by hand and by law."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from distill3r_core.evaluation.metrics import METRICS
+from distill3r_core.evaluation.paired_differences import paired_difference
 from distill3r_core.evaluation.predictions import maps_of
 from distill3r_core.evaluation.protocols import PROTOCOLS
-from distill3r_core.evaluation.scores import score_sequence
+from distill3r_core.evaluation.scores import figures_of, score_sequence
 from distill3r_core.evaluation.terrain.slope_metrics import correlation, slopes
 from distill3r_core.evaluation.truth import Truth
 from distill3r_core.losses.gradients import inner
@@ -99,6 +101,56 @@ def test_level_ground_misses_every_hazard_and_raises_no_alarm():
     assert found["hazard_false_15"] == pytest.approx(0)
     true = slopes(torch.where(mask, points[..., 2], 0.0).double())[inner(mask)]
     assert found["hazard_15"] == pytest.approx(float((true <= 15).double().mean()), abs=0.05)
+
+
+def scored(name: str, predicted: torch.Tensor, points: torch.Tensor, mask: torch.Tensor):
+    truth = replace(truth_of(points, mask), name=name)
+    return score_sequence(truth, maps_of(predicted, truth, poses=truth.poses), LUNAR)
+
+
+def ramp(rise: float, rows: int = 24) -> torch.Tensor:
+    """Points of two views of ground that rises so much per row, in the first rows only."""
+    points, _ = ground(0)
+    depth = 20 + rise * torch.arange(24.0).clamp(max=rows)[:, None].expand(24, 32)
+    return (points / points[..., 2:]) * depth[..., None]
+
+
+def test_missed_hazards_are_a_share_of_those_of_all_pairs():
+    mask = torch.ones(2, 24, 32, dtype=torch.bool)
+    steep, half, level = ramp(0.4), ramp(0.4, rows=12), ramp(0.0)
+    # Slopes of 21.8 degrees in rows of 32 pixels; at the first and last row of a ramp half of it.
+    found = scored("a", steep, steep, mask)
+    missed = scored("b", level, half, mask)
+    nothing = scored("c", level, level, mask)
+    assert found.values["hazard_missed_15"] == [(0, 22 * 32)] * 2
+    assert missed.values["hazard_missed_15"] == [(11 * 32, 11 * 32)] * 2
+    assert nothing.values["hazard_missed_15"] == [(0, 0)] * 2
+    together = figures_of([found, missed, nothing], LUNAR)
+    assert together["hazard_missed_15"] == pytest.approx(11 / 33)
+    assert together["hazard_missed_10"] == pytest.approx(13 / 37)
+    assert figures_of([found], LUNAR)["hazard_missed_15"] == 0
+    assert figures_of([missed], LUNAR)["hazard_missed_15"] == 1
+    assert figures_of([nothing, nothing], LUNAR)["hazard_missed_15"] is None
+    broken = scored("c", math.nan * level, level, mask)
+    assert figures_of([found, missed, broken], LUNAR)["hazard_missed_15"] is None
+
+
+def test_missed_hazards_of_two_models_differ_by_what_the_figures_do():
+    mask = torch.ones(2, 24, 32, dtype=torch.bool)
+    steep, level = ramp(0.4), ramp(0.0)
+    truths = [steep, *[level] * 5]  # many draws hold no hazard at all
+    sides = [
+        [scored(str(i), one, truth, mask) for i, (one, truth) in enumerate(pairs)]
+        for pairs in (
+            [(truth, truth) for truth in truths],
+            [(level, truth) for truth in truths],
+        )
+    ]
+    found = paired_difference(sides[0], sides[1], METRICS["hazard_missed_15"], draws=50)
+    assert found is not None
+    assert (found.difference, found.low, found.high, found.drawn) == (1, 1, 1, "sequences")
+    first, other = (figures_of(side, LUNAR)["hazard_missed_15"] for side in sides)
+    assert (first, other) == (0, 1)
 
 
 def test_the_rules_name_what_is_not_the_papers():
