@@ -110,18 +110,16 @@ def identity_of(settings: TrainSettings, cache: CacheUnion, *, processes: int) -
     taught = learns_size_apart(settings, cache)
     plain |= {"model": complete_model(with_map_size(settings, taught=taught)).model}
     kept = {key: plain[key] for key in plain if key not in (*FREE_TO_CHANGE, *_CACHES)}
-    if kept["model"].get("map_size") == "free":
-        del kept["model"]["map_size"]  # runs of earlier versions knew no other
-    if not settings.scene:
-        del kept["scene"]  # runs of earlier versions have none
-    if settings.init_images is None:
-        del kept["init_images"]  # nor this
-    if settings.validation.best is None:
-        del kept["validation"]["best"]  # nor this
-    if settings.data.span is None:
-        del kept["data"]["span"]  # nor this
-    if not settings.data.nearby:
-        del kept["data"]["turn"], kept["data"]["shift"]  # nor these
+    for part, name, given in (  # runs of earlier versions have none of these
+        (kept["model"], "map_size", kept["model"].get("map_size") != "free"),
+        (kept, "scene", bool(settings.scene)),
+        (kept, "init_images", settings.init_images is not None),
+        (kept["validation"], "best", settings.validation.best is not None),
+        (kept["data"], "span", settings.data.span is not None),
+        *((kept["data"], name, settings.data.nearby) for name in ("turn", "shift")),
+    ):
+        if not given:
+            part.pop(name, None)
     del kept["schedule"]["extend"]  # what extensions did is recorded with them
     del kept["loss"]["metric"]
     if learns_meters(settings, cache):  # runs of versions that knew no other were relative
