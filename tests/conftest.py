@@ -1,5 +1,6 @@
 """What every test may use: checked shapes, the folders of recorded data, the command line."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,8 +8,10 @@ import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
 from jaxtyping import install_import_hook
@@ -53,6 +56,22 @@ def _folder(variable: str) -> Path:
 def golden_dir() -> Path:
     """Recorded outputs of the original implementations."""
     return _folder("DISTILL3R_GOLDEN")
+
+
+@pytest.fixture(scope="session")
+def recorded_starts(golden_dir: Path) -> dict[str, Any]:
+    """What was recorded of starts, sizes and losses of pair students."""
+    return json.loads((golden_dir / "svd_init.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def draw_golden(golden_dir: Path) -> Callable[[str, tuple[int, ...]], torch.Tensor]:
+    """The golden folder's own `tensor_for`, in float64."""
+    space: dict[str, Any] = {}
+    exec((golden_dir / "golden_weights.py").read_text(), space)
+    return lambda name, shape: torch.from_numpy(
+        np.asarray(space["tensor_for"](name, shape, 0))
+    ).double()
 
 
 @pytest.fixture(scope="session")

@@ -91,7 +91,9 @@ class DataSettings:
     @model_validator(mode="after")
     def _depth_is_dense(self) -> "DataSettings":
         if self.sparse is not None and self.nearby:
-            raise ValueError("sparse: what a camera nearby sees (turn, shift) asks for whole maps")
+            raise ValueError(
+                "what cameras nearby see (turn, shift) asks for whole maps, not sparse ones"
+            )
         return self
 
     @property

@@ -1,10 +1,8 @@
 """The terms of pair students: recorded values, laws, and cases worked by hand."""
 
-import json
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from loss_cases import random_case, sample_of
@@ -35,37 +33,24 @@ from distill3r_core.losses.regression import RegressionOptions, regression_error
 from distill3r_core.types import PointMaps, TeacherTargets
 
 
-@pytest.fixture(scope="module")
-def recorded(request):
-    folder = request.getfixturevalue("golden_dir")
-    return json.loads((folder / "svd_init.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def draw(request):
-    folder = request.getfixturevalue("golden_dir")
-    space: dict = {}
-    exec((folder / "golden_weights.py").read_text(), space)
-    return lambda name, shape: torch.from_numpy(
-        np.asarray(space["tensor_for"](name, shape, 0))
-    ).double()
-
-
-def test_the_cosine_of_unlearned_tokens_is_the_recorded_one(recorded, draw):
-    facts = recorded["feature_loss"]
-    student = draw("input/feat_s", (2, 6, 3, 4)).movedim(1, -1)
-    projected = student @ draw("proj.weight", (8, 6)).T
-    teacher = projected + 0.35 * draw("input/feat_n", (2, 8, 3, 4)).movedim(1, -1)
+def test_the_cosine_of_unlearned_tokens_is_the_recorded_one(recorded_starts, draw_golden):
+    facts = recorded_starts["feature_loss"]
+    student = draw_golden("input/feat_s", (2, 6, 3, 4)).movedim(1, -1)
+    projected = student @ draw_golden("proj.weight", (8, 6)).T
+    teacher = projected + 0.35 * draw_golden("input/feat_n", (2, 8, 3, 4)).movedim(1, -1)
     for threshold, wanted in facts["margin"].items():
         found = similarity(projected, teacher, threshold=float(threshold))
         assert float(found) == pytest.approx(wanted["loss"], rel=1e-7), threshold
 
 
-def test_the_term_of_features_has_the_recorded_value_of_each_sample(recorded, draw):
+def test_the_term_of_features_has_the_recorded_value_of_each_sample(recorded_starts, draw_golden):
     """The record pools the tokens of both samples; the term takes the mean of the samples."""
-    facts = recorded["feature_loss"]
-    tokens, weight = draw("input/feat_s", (2, 6, 3, 4)).movedim(1, -1), draw("proj.weight", (8, 6))
-    teacher = tokens @ weight.T + 0.35 * draw("input/feat_n", (2, 8, 3, 4)).movedim(1, -1)
+    facts = recorded_starts["feature_loss"]
+    tokens, weight = (
+        draw_golden("input/feat_s", (2, 6, 3, 4)).movedim(1, -1),
+        draw_golden("proj.weight", (8, 6)),
+    )
+    teacher = tokens @ weight.T + 0.35 * draw_golden("input/feat_n", (2, 8, 3, 4)).movedim(1, -1)
     cosine = torch.tensor(facts["cosine"], dtype=torch.float64)  # (2, 3, 4)
     for margin, wanted in facts["margin"].items():
         term = FeatureSimilarity(SimilarityOptions(threshold=float(margin)))
@@ -108,19 +93,19 @@ def test_learned_tokens_cost_nothing_and_have_no_gradient():
     assert torch.equal(tokens.grad, torch.zeros_like(tokens))
 
 
-def test_the_divergence_of_relations_is_the_recorded_one(recorded, draw):
+def test_the_divergence_of_relations_is_the_recorded_one(recorded_starts, draw_golden):
     student, teacher = (
-        torch.stack([draw(f"input/rel_{side}{view}", (12, width)) for view in (1, 2)])[None]
+        torch.stack([draw_golden(f"input/rel_{side}{view}", (12, width)) for view in (1, 2)])[None]
         for side, width in (("s", 6), ("t", 8))
     )
     found = relation_divergence(student, teacher, temperature=0.1)
-    assert float(found) == pytest.approx(recorded["relational_loss"]["value"], rel=1e-7)
+    assert float(found) == pytest.approx(recorded_starts["relational_loss"]["value"], rel=1e-7)
     assert float(relation_divergence(teacher, teacher, temperature=0.1)) == pytest.approx(0)
 
 
-def test_the_difference_of_derivatives_is_the_recorded_one(recorded, draw):
-    facts = recorded["gradient_loss"]
-    student, teacher = (draw(f"input/pts_{side}", (1, 5, 6, 3))[:, None] for side in "st")
+def test_the_difference_of_derivatives_is_the_recorded_one(recorded_starts, draw_golden):
+    facts = recorded_starts["gradient_loss"]
+    student, teacher = (draw_golden(f"input/pts_{side}", (1, 5, 6, 3))[:, None] for side in "st")
     rows, columns = torch.meshgrid(torch.arange(5), torch.arange(6), indexing="ij")
     mask = ((rows + columns) % 4 != 0)[None, None]
     for masked, wanted in (
@@ -134,9 +119,9 @@ def test_the_difference_of_derivatives_is_the_recorded_one(recorded, draw):
     assert float(only_depth) == pytest.approx(facts["z_masked"], rel=1e-7)
 
 
-def test_the_term_as_released_has_the_recorded_value(recorded, draw):
-    facts = recorded["gradient_loss"]
-    student, teacher = (draw(f"input/pts_{side}", (1, 5, 6, 3))[:, None] for side in "st")
+def test_the_term_as_released_has_the_recorded_value(recorded_starts, draw_golden):
+    facts = recorded_starts["gradient_loss"]
+    student, teacher = (draw_golden(f"input/pts_{side}", (1, 5, 6, 3))[:, None] for side in "st")
     rows, columns = torch.meshgrid(torch.arange(5), torch.arange(6), indexing="ij")
     mask, one = ((rows + columns) % 4 != 0)[None, None], torch.ones(1, 1, 5, 6)
 

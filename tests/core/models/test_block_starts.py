@@ -1,8 +1,5 @@
 """One block of a pair decoder: the recorded cut, and the laws of a common basis."""
 
-import json
-
-import numpy as np
 import pytest
 import torch
 from torch.func import functional_call
@@ -26,39 +23,22 @@ from distill3r_core.nn.pairs.pair_decoder import PairBlock
 from distill3r_core.nn.rotary import grid_rotation
 
 
-@pytest.fixture(scope="module")
-def recorded(request):
-    folder = request.getfixturevalue("golden_dir")
-    return json.loads((folder / "svd_init.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def draw(request):
-    """The folder's own `tensor_for`, in float64."""
-    folder = request.getfixturevalue("golden_dir")
-    space: dict = {}
-    exec((folder / "golden_weights.py").read_text(), space)
-    return lambda name, shape: torch.from_numpy(
-        np.asarray(space["tensor_for"](name, shape, 0))
-    ).double()
-
-
 def error(found: torch.Tensor, wanted) -> float:
     wanted = torch.as_tensor(wanted, dtype=torch.float64)
     return float((found.double() - wanted).abs().max() / wanted.abs().max())
 
 
-def test_block_maps_are_the_recorded_ones(recorded):
-    for sizes, maps in recorded["layer_map"].items():
+def test_block_maps_are_the_recorded_ones(recorded_starts):
+    for sizes, maps in recorded_starts["layer_map"].items():
         teacher, student = map(int, sizes.split("->"))
         for kind in ("uniform", "ends", "first", "last"):
             assert list(blocks_of(teacher, student, kind)) == maps[kind], (sizes, kind)
         assert list(hooked_layers(student)) == maps["taps_1based"], sizes
 
 
-def test_the_cut_of_a_matrix_is_the_recorded_one(recorded, draw):
-    for case in recorded["slice_cases"]["cases"]:
-        matrix = draw(case["name"], case["shape"])
+def test_the_cut_of_a_matrix_is_the_recorded_one(recorded_starts, draw_golden):
+    for case in recorded_starts["slice_cases"]["cases"]:
+        matrix = draw_golden(case["name"], case["shape"])
         found = cut(matrix, case["target"])
         assert error(found, case["expected"]) < 1e-8, case["name"]
         rows, columns = case["target"]
@@ -66,9 +46,9 @@ def test_the_cut_of_a_matrix_is_the_recorded_one(recorded, draw):
         assert difference <= case["tail"] * (1 + 1e-6) + 1e-9
 
 
-def test_queries_keys_and_values_are_cut_apart(recorded, draw):
-    case = recorded["fused_qkv"]
-    matrix = draw(case["tensor"], case["shape"])
+def test_queries_keys_and_values_are_cut_apart(recorded_starts, draw_golden):
+    case = recorded_starts["fused_qkv"]
+    matrix = draw_golden(case["tensor"], case["shape"])
     found = cut_apart(matrix, case["target"], rows=(24, 24, 24))
     for row, values in case["split"]["rows"].items():
         assert error(found[int(row)], values) < 1e-8
@@ -76,7 +56,7 @@ def test_queries_keys_and_values_are_cut_apart(recorded, draw):
     whole = cut(matrix, case["target"])
     for row, values in case["whole"]["rows"].items():
         assert error(whole[int(row)], values) < 1e-8
-    bias = draw(case["tensor"].replace("weight", "bias"), [72])
+    bias = draw_golden(case["tensor"].replace("weight", "bias"), [72])
     assert error(cut_apart(bias, [48], rows=(24, 24, 24)), case["bias_split"]) < 1e-8
 
 
@@ -106,17 +86,19 @@ def test_a_matrix_whose_rank_fits_is_cut_to_a_plain_block():
     assert cut(kernel, (4, 2, 3, 3)).shape == (4, 2, 3, 3)
 
 
-def test_the_basis_has_its_laws(draw, recorded):
-    names = recorded["subspace"]["teacher"]["tensors"]
-    block = {name.split(".", 2)[-1]: draw(name, shape) for name, shape in names}
+def test_the_basis_has_its_laws(draw_golden, recorded_starts):
+    names = recorded_starts["subspace"]["teacher"]["tensors"]
+    block = {name.split(".", 2)[-1]: draw_golden(name, shape) for name, shape in names}
     writers = [block[f"{name}.weight"] for name in ("attn.proj", "cross_attn.proj", "mlp.fc2")]
-    embed = draw("decoder_embed.weight", [24, 32])
+    embed = draw_golden("decoder_embed.weight", [24, 32])
     gram = written([*writers, embed])
     values = torch.linalg.eigvalsh(gram).flip(0)
-    assert error(values, recorded["subspace"]["eigenvalues"]) < 1e-8
+    assert error(values, recorded_starts["subspace"]["eigenvalues"]) < 1e-8
     basis = projector(gram, 16)
-    assert error(basis @ basis.T, recorded["subspace"]["projector"]) < 1e-8
-    assert float(values[14] - values[15]) == pytest.approx(recorded["subspace"]["gap"], rel=1e-7)
+    assert error(basis @ basis.T, recorded_starts["subspace"]["projector"]) < 1e-8
+    assert float(values[14] - values[15]) == pytest.approx(
+        recorded_starts["subspace"]["gap"], rel=1e-7
+    )
     ones = torch.eye(16, dtype=torch.float64) - 1 / 16
     torch.testing.assert_close(basis.T @ basis, ones, rtol=0, atol=1e-12)
     assert basis.sum(1).abs().max() < 1e-12
@@ -126,15 +108,20 @@ def test_the_basis_has_its_laws(draw, recorded):
     torch.testing.assert_close(lost, values[15:].sum(), rtol=0, atol=1e-12)
 
 
-def recorded_block(recorded, draw) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
-    names = recorded["subspace"]["teacher"]["tensors"]
+def recorded_block(
+    recorded_starts, draw_golden
+) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+    names = recorded_starts["subspace"]["teacher"]["tensors"]
     block = {
-        name.removeprefix("dec_blocks.0."): draw(name, shape)
+        name.removeprefix("dec_blocks.0."): draw_golden(name, shape)
         for name, shape in names
         if name.startswith("dec_blocks")
     }
-    weight, bias = draw("decoder_embed.weight", [24, 32]), draw("decoder_embed.bias", [24])
-    tokens = [draw(f"input/{name}", [6, 32]) @ weight.T + bias for name in ("f1", "f2")]
+    weight, bias = (
+        draw_golden("decoder_embed.weight", [24, 32]),
+        draw_golden("decoder_embed.bias", [24]),
+    )
+    tokens = [draw_golden(f"input/{name}", [6, 32]) @ weight.T + bias for name in ("f1", "f2")]
     return block, tokens[0], tokens[1]
 
 
@@ -163,13 +150,13 @@ def in_other_channels(basis: torch.Tensor, seed: int) -> torch.Tensor:
     return basis @ own @ turned.T
 
 
-def test_a_projected_block_gives_the_recorded_tokens(recorded, draw):
-    facts = recorded["subspace"]
-    block, one, two = recorded_block(recorded, draw)
+def test_a_projected_block_gives_the_recorded_tokens(recorded_starts, draw_golden):
+    facts = recorded_starts["subspace"]
+    block, one, two = recorded_block(recorded_starts, draw_golden)
     found = run_block(block, one, two, width=24, heads=3, hidden=96)
     assert error(found, facts["teacher_output"]) < 1e-6  # the rotation is in float32
     writers = [block[f"{name}.weight"] for name in ("attn.proj", "cross_attn.proj", "mlp.fc2")]
-    basis = projector(written([*writers, draw("decoder_embed.weight", [24, 32])]), 16)
+    basis = projector(written([*writers, draw_golden("decoder_embed.weight", [24, 32])]), 16)
     reduced = project_block(block, basis, BlockShape(heads=2, head_width=8, hidden=16))
     assert list(reduced.self_heads) == facts["student"]["kept_self"]
     assert list(reduced.cross_heads) == facts["student"]["kept_cross"]
@@ -189,9 +176,9 @@ def test_a_projected_block_gives_the_recorded_tokens(recorded, draw):
     assert lost == pytest.approx(facts["errors"]["reduced"], abs=5e-4)
 
 
-def test_heads_and_units_have_the_recorded_scores(recorded, draw):
-    facts = recorded["subspace"]
-    block, *_ = recorded_block(recorded, draw)
+def test_heads_and_units_have_the_recorded_scores(recorded_starts, draw_golden):
+    facts = recorded_starts["subspace"]
+    block, *_ = recorded_block(recorded_starts, draw_golden)
     values = block["attn.qkv.weight"].chunk(3)[2]
     for kind, layer, read, norm in (
         ("self", "attn", values, "norm1"),
@@ -203,11 +190,11 @@ def test_heads_and_units_have_the_recorded_scores(recorded, draw):
     assert error(unit_scores(inner, block["mlp.fc2.weight"]), facts["unit_scores"]) < 1e-8
 
 
-def test_a_block_with_all_heads_and_units_gives_the_recorded_tokens(recorded, draw):
-    facts = recorded["subspace"]
-    block, one, two = recorded_block(recorded, draw)
+def test_a_block_with_all_heads_and_units_gives_the_recorded_tokens(recorded_starts, draw_golden):
+    facts = recorded_starts["subspace"]
+    block, one, two = recorded_block(recorded_starts, draw_golden)
     writers = [block[f"{name}.weight"] for name in ("attn.proj", "cross_attn.proj", "mlp.fc2")]
-    basis = projector(written([*writers, draw("decoder_embed.weight", [24, 32])]), 16)
+    basis = projector(written([*writers, draw_golden("decoder_embed.weight", [24, 32])]), 16)
     tensors = project_block(block, basis, BlockShape(heads=3, head_width=8, hidden=96)).tensors
     found = run_narrow(tensors, one @ basis, two @ basis, heads=3, head_width=8) @ basis.T
     assert error(found, facts["student_output_all_heads_and_units"]) < 1e-6
@@ -216,8 +203,8 @@ def test_a_block_with_all_heads_and_units_gives_the_recorded_tokens(recorded, dr
 
 
 @pytest.mark.parametrize("seed", [None, 0, 1])
-def test_at_full_width_a_projected_block_is_the_block(recorded, draw, seed):
-    block, one, two = recorded_block(recorded, draw)
+def test_at_full_width_a_projected_block_is_the_block(recorded_starts, draw_golden, seed):
+    block, one, two = recorded_block(recorded_starts, draw_golden)
     gram = written([block["mlp.fc2.weight"], block["attn.proj.weight"]])
     basis = projector(gram, 24)
     if seed is not None:
@@ -235,9 +222,9 @@ def test_at_full_width_a_projected_block_is_the_block(recorded, draw, seed):
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize(("width", "heads", "hidden"), [(8, 1, 16), (16, 2, 16), (16, 3, 96)])
 def test_a_narrow_block_says_the_same_whatever_its_channels(
-    recorded, draw, width, heads, hidden, seed
+    recorded_starts, draw_golden, width, heads, hidden, seed
 ):
-    block, one, two = recorded_block(recorded, draw)
+    block, one, two = recorded_block(recorded_starts, draw_golden)
     own = projector(written([block["mlp.fc2.weight"], block["attn.proj.weight"]]), width)
     other = in_other_channels(own, seed)
     ones = torch.eye(width, dtype=torch.float64) - 1 / width
@@ -260,8 +247,8 @@ def test_a_narrow_block_says_the_same_whatever_its_channels(
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-12)
 
 
-def test_a_stream_of_fewer_dimensions_is_kept_whole(recorded, draw):
-    block, *tokens = recorded_block(recorded, draw)
+def test_a_stream_of_fewer_dimensions_is_kept_whole(recorded_starts, draw_golden):
+    block, *tokens = recorded_block(recorded_starts, draw_golden)
     # All that is written lies in 15 dimensions without a mean, which 16 channels hold.
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randn(24, 15, generator=generator, dtype=torch.float64)
@@ -290,8 +277,8 @@ def test_a_stream_of_fewer_dimensions_is_kept_whole(recorded, draw):
     assert error(run(without) - one, wanted - one) > 0.2  # of what the block adds
 
 
-def test_the_order_of_heads_and_units_does_not_matter(recorded, draw):
-    block, one, two = recorded_block(recorded, draw)
+def test_the_order_of_heads_and_units_does_not_matter(recorded_starts, draw_golden):
+    block, one, two = recorded_block(recorded_starts, draw_golden)
     heads, units = torch.tensor([2, 0, 1]), torch.randperm(96)
     channels = (8 * heads[:, None] + torch.arange(8)).flatten()
     qkv = torch.cat([channels + 24 * part for part in range(3)])

@@ -1,7 +1,5 @@
 """Students have the numbers of parameters recorded of the published ones, part by part."""
 
-import json
-
 import pytest
 import torch
 
@@ -12,9 +10,8 @@ WHOLE = {"edges": "drop"}  # patches that do not fit whole into the image are le
 
 
 @pytest.fixture(scope="module")
-def recorded(request):
-    folder = request.getfixturevalue("golden_dir")
-    return json.loads((folder / "svd_init.json").read_text())["parameters"]
+def recorded(recorded_starts):
+    return recorded_starts["parameters"]
 
 
 @pytest.mark.parametrize("name", ["S1", "S2", "S3", "S4"])

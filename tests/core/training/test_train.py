@@ -130,7 +130,7 @@ def test_cameras_nearby_need_a_cache_that_knows_its_cameras(
     cache = make_cache(tmp_path / "depth", change=depth_maps)
     train(settings_for(cache, tmp_path / "run", *moved, max_steps=1))
     assert identity_in(tmp_path / "run")["data"].items() >= {"turn": 10.0, "shift": 0.1}.items()
-    with pytest.raises(ConfigError, match=r"sparse.*turn, shift"):
+    with pytest.raises(ConfigError, match=r"turn, shift.*whole maps, not sparse"):
         settings_for(cache, tmp_path / "other", *moved, "data.sparse=0.1")
 
 
