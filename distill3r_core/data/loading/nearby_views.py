@@ -1,8 +1,8 @@
 """Views as a camera nearby would have taken them: image and targets, by the teacher's own depth.
 
-A student of one scene that sees it along one path alone learns the path: it places a new view near
-a camera that it knows. Where each pixel's depth is known, what a camera a little off the path sees
-is known, too, but for what was hidden; no new label is needed.
+A student of one scene that sees it along one path alone knows little of what lies beside it. Where
+each pixel's depth is known, what a camera a little off the path sees is known, too, but for what
+was hidden; no new label is needed.
 """
 
 from dataclasses import dataclass, replace
